@@ -1,0 +1,71 @@
+"""The benchmarks' command line: prints Markdown tables, as they are in the README."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+
+from benchmarks import command, randomness, training
+from tapegpt import Corpus
+
+PARTS = ("training", "sizes", "command", "random")
+
+
+def main() -> None:
+    """Run the chosen parts."""
+    options = _arguments()
+    corpus = Corpus.read(options.data) if options.data else Corpus.dataset("names")
+    if options.oracle:
+        training.check_against_oracle(corpus, options.oracle)
+        print("losses, parameters and samples equal the published ones\n")
+    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}, {sys.platform}\n")
+    for part in options.parts or PARTS:
+        print(_run(part, corpus, options), flush=True)
+
+
+def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
+    match part:
+        case "training":
+            return training.against_reference(corpus, options.rounds)
+        case "sizes":
+            return training.by_size(corpus, options.rounds)
+        case "command":
+            return command.whole_command(options.data, dict(options.peer), options.rounds)
+        case _:
+            return randomness.against_cpython(options.rounds)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Times tapegpt; checks results first.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to run: {', '.join(PARTS)}; all unless named")
+    parser.add_argument("--data", metavar="FILE", help="train on this file instead of the embedded names")
+    parser.add_argument("--oracle", metavar="DIR", help="published results for --data, to be equal to")
+    parser.add_argument("--rounds", type=int, default=11, metavar="N", help="samples of each contender (11)")
+    parser.add_argument(
+        "--peer",
+        type=_peer,
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="another program to time beside the whole command, in a folder that holds the data as input.txt; repeatable",
+    )
+    options = parser.parse_args()
+    unknown = set(options.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no part is called {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if options.oracle and not options.data:
+        parser.error("--oracle needs --data, the file that the published results were made from")
+    return options
+
+
+def _peer(text: str) -> tuple[str, str]:
+    name, equals, line = text.partition("=")
+    if not (name and equals and line.strip()):
+        raise argparse.ArgumentTypeError(f"must be NAME=COMMAND, not {text!r}")
+    return name, line
+
+
+main()

@@ -1,0 +1,69 @@
+"""The shape of a GPT. Not here: how it is trained (`trainer.py`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tapegpt.errors import TapeGPTError
+
+MAX_PARAMETERS = 100_000_000  # beyond this the scalar order of the exact engine takes hours a step
+
+
+@dataclass(frozen=True)
+class Config:
+    """The shape of the model; the defaults are microgpt.py's.
+
+    Raises `TapeGPTError` when a value is not a whole number in its range, or `n_head` does not
+    divide `n_embd`.
+    """
+
+    n_layer: int = 1  # transformer blocks
+    n_embd: int = 16  # width of the residual stream
+    n_head: int = 4  # attention heads, each n_embd / n_head wide
+    block_size: int = 16  # longest document that is seen whole, in tokens
+
+    def __post_init__(self) -> None:
+        for name, largest in (("n_layer", 256), ("n_embd", 8192), ("n_head", 8192), ("block_size", 8192)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+                raise TapeGPTError(f"{name} must be a whole number from 1 to {largest}, not {value!r}")
+        if self.n_embd % self.n_head:
+            divisors = [d for d in range(1, self.n_embd + 1) if self.n_embd % d == 0]
+            raise TapeGPTError(
+                f"n_embd must be a multiple of n_head, but {self.n_embd} is none of {self.n_head}: "
+                f"choose n_head from {', '.join(map(str, divisors[:12]))}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.n_embd // self.n_head
+
+    def shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
+        """Parameter matrices by name, (out, in), in microgpt.py's order of initialisation."""
+        shapes = {
+            "wte": (vocab_size, self.n_embd),
+            "wpe": (self.block_size, self.n_embd),
+            "lm_head": (vocab_size, self.n_embd),
+        }
+        for layer in range(self.n_layer):
+            for name in ("attn_wq", "attn_wk", "attn_wv", "attn_wo"):
+                shapes[f"layer{layer}.{name}"] = (self.n_embd, self.n_embd)
+            shapes[f"layer{layer}.mlp_fc1"] = (4 * self.n_embd, self.n_embd)
+            shapes[f"layer{layer}.mlp_fc2"] = (self.n_embd, 4 * self.n_embd)
+        return shapes
+
+    def num_parameters(self, vocab_size: int) -> int:
+        """Number of parameters; raises `TapeGPTError` above `MAX_PARAMETERS`."""
+        count = sum(rows * columns for rows, columns in self.shapes(vocab_size).values())
+        if count > MAX_PARAMETERS:
+            raise TapeGPTError(
+                f"n_layer {self.n_layer}, n_embd {self.n_embd}, block_size {self.block_size} and {vocab_size} "
+                f"tokens make {count:,} parameters; the limit is {MAX_PARAMETERS:,}: choose a smaller n_embd or n_layer"
+            )
+        return count
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain values, for files."""
+        return asdict(self)

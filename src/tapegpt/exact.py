@@ -1,0 +1,227 @@
+"""The exact engine: microgpt.py's doubles from machine code, one document a step, every sum in the reference's order.
+
+Not here: the operations (`operations/`), the graph (`graph.py`), text, files.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import TYPE_CHECKING
+
+from tapegpt.adam import adam_update
+from tapegpt.errors import DivergedError
+from tapegpt.graph import Graph
+from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.program import Program
+from tapegpt.mersenne import uniform
+from tapegpt.operations.base import padded
+from tapegpt.operations.cross_entropy import exponentiate
+
+if TYPE_CHECKING:
+    from tapegpt.config import Config
+    from tapegpt.engine import Adam, Parameters, Tokens
+    from tapegpt.machine.target import Target
+    from tapegpt.rng import Random
+
+_STRINGS = 1024  # generated in one call, so that Ctrl-C is prompt
+
+
+class ExactEngine:
+    """Trains and samples one model in machine code (see `engine.Engine`)."""
+
+    name = "exact"
+
+    def __init__(self, config: Config, vocab_size: int, target: Target | None = None) -> None:
+        self.config, self.vocab_size = config, vocab_size
+        self._graph = graph = Graph(config, vocab_size, target)
+        self._extent = graph.tape.parameter_extent()
+        self._moments = Memory(8 * 2 * self._extent)
+        entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(graph), {})}
+        self._program = Program(entries, graph.tape.show(), target)
+        self.notice = self._program.notice
+
+    def parameters(self) -> Parameters:
+        result = {}
+        for name, (rows, columns) in self.config.shapes(self.vocab_size).items():
+            values = array("d", bytes(8 * rows * columns))
+            for row, place in enumerate(self._rows(name)):
+                values[row * columns : (row + 1) * columns] = array("d", place)
+            result[name] = values
+        return result
+
+    def load_parameters(self, parameters: Parameters) -> None:
+        for name, (_, columns) in self.config.shapes(self.vocab_size).items():
+            values = memoryview(parameters[name])
+            for row, place in enumerate(self._rows(name)):
+                place[:] = values[row * columns : (row + 1) * columns]
+        self._moments = Memory(8 * 2 * self._extent)
+
+    def _rows(self, name: str) -> list[memoryview[float]]:
+        """Views of a parameter's rows in the arena."""
+        node, rows = self._graph.rows(name)
+        columns, arena = node.shape.columns, self._graph.tape.arena
+        return [arena.floats(8 * (node.value + row * padded(columns)), columns) for row in rows]
+
+    def train(self, tokens: Tokens, adam: Adam, first: int, count: int) -> list[float]:
+        losses = array("d", bytes(8 * count))
+        self._program.run(
+            "train",
+            self._graph.tape.arena.at(0),
+            self._moments.at(0),
+            self._moments.at(8 * self._extent),
+            address_of(tokens.ids),
+            address_of(tokens.starts),
+            len(tokens),
+            first,
+            count,
+            adam.steps,
+            adam.learning_rate,
+            adam.beta1,
+            adam.beta2,
+            adam.epsilon,
+            address_of(losses),
+        )
+        for taken, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise DivergedError(first + taken, loss, losses[:taken].tolist())
+        return losses.tolist()
+
+    def generate(self, rng: Random, count: int, temperature: float) -> list[list[int]]:
+        result: list[list[int]] = []
+        while len(result) < count:
+            batch = min(_STRINGS, count - len(result))
+            ids = array("I", bytes(4 * batch * self.config.block_size))
+            lengths = array("q", bytes(8 * batch))
+            weights = array("d", bytes(8 * padded(self.vocab_size)))
+            self._program.run(
+                "generate",
+                self._graph.tape.arena.at(0),
+                address_of(rng.words),
+                address_of(weights),
+                address_of(ids),
+                address_of(lengths),
+                batch,
+                temperature,
+            )
+            for string, length in enumerate(lengths):
+                start = string * self.config.block_size
+                result.append(ids[start : start + length].tolist())
+        return result
+
+
+def training_kernel(graph: Graph) -> Kernel:
+    """Steps first to first + count - 1; stops before an update whose loss is not finite, and logs that loss."""
+    tape = graph.tape
+    prepare, forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
+    backward = tape.backward_kernel(graph.loss)
+    extent = tape.parameter_extent()
+
+    def train(
+        k: Builder,
+        arena: F64s,
+        first_moments: F64s,
+        second_moments: F64s,
+        ids: U32s,
+        starts: I64s,
+        documents: Int,
+        first: Int,
+        count: Int,
+        steps: Int,
+        learning_rate: Real,
+        beta1: Real,
+        beta2: Real,
+        epsilon: Real,
+        losses: F64s,
+    ) -> None:
+        words = arena.cast(U32)
+        tokens, targets = words + 2 * graph.tokens.value, words + 2 * graph.targets.value
+        one, going = k.real(1.0), k.variable(k.integer(1))
+        for i in k.range(count):
+            for _ in k.when(going.equals(1)):
+                step = first + i
+                start = starts[step % documents]
+                length = starts[step % documents + 1] - start
+                n = k.select(length < tape.positions, length, tape.positions)
+                for t in k.range(n):
+                    tokens[t] = ids[start + t]
+                    targets[t] = ids[start + t + 1]
+                prepare(k, arena)
+                forward(k, arena, 0, n)
+                loss = (arena + graph.loss.value)[0]
+                losses[i] = loss
+                going.set(k.select((loss - loss).equals(0.0), k.integer(1), 0))
+                for _ in k.when(going.equals(1)):
+                    backward(k, arena, n)
+                    taken = k.convert(step, F64) + 1.0
+                    decay = one - k.convert(step, F64) / k.convert(steps, F64)
+                    adam_update(
+                        k,
+                        arena,
+                        arena + extent,
+                        first_moments,
+                        second_moments,
+                        extent,
+                        learning_rate * decay,
+                        beta1,
+                        beta2,
+                        one - k.pow(beta1, taken),
+                        one - k.pow(beta2, taken),
+                        epsilon,
+                    )
+
+    return Kernel(train)
+
+
+def generation_kernel(graph: Graph) -> Kernel:
+    """Strings drawn as `random.choices` draws; each takes ids (block_size) and lengths (1)."""
+    tape = graph.tape
+    prepare, forward = tape.prepare_kernel(graph.logits), tape.forward_kernel(graph.logits)
+    vocab_size = graph.vocab_size
+    bos = vocab_size - 1
+
+    def generate(
+        k: Builder,
+        arena: F64s,
+        state: U32s,
+        weights: F64s,
+        ids: U32s,
+        lengths: I64s,
+        count: Int,
+        temperature: Real,
+    ) -> None:
+        tokens = arena.cast(U32) + 2 * graph.tokens.value
+        inverse_temperature = k.pow(temperature, -1.0)
+        prepare(k, arena)
+        for string in k.range(count):
+            token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
+            going = k.variable(k.integer(1))
+            for _ in k.repeat_while(lambda t=t, going=going: going.equals(1) & (t < tape.positions)):
+                tokens[t] = token
+                forward(k, arena, t, t + 1)
+                logits = arena + graph.logits.value + t * padded(vocab_size)
+                for i in k.range(vocab_size):
+                    weights[i] = logits[i] * inverse_temperature
+                total = exponentiate(k, weights, weights, vocab_size)
+                token.set(choose(k, state, weights, k.pow(total, -1.0), vocab_size))
+                going.set(k.select(token.differs(bos), k.integer(1), 0))
+                for _ in k.when(going.equals(1)):
+                    ids[string * tape.positions + t] = token
+                    t += 1
+            lengths[string] = t
+
+    return Kernel(generate)
+
+
+def choose(k: Builder, state: U32s, weights: F64s, scale: Real, count: int) -> Int:
+    """`random.choices` with these weights, each times scale: the first whose running sum is above a random number."""
+    total = k.zeros()
+    for i in k.range(count):
+        total += weights[i] * scale
+        weights[i] = total
+    point = uniform(k, state) * total
+    chosen = k.variable(k.integer(0))
+    for i in k.range(count - 1):
+        chosen += k.select(weights[i] <= point, k.integer(1), 0)
+    return k.value(chosen)

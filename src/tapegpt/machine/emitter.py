@@ -1,0 +1,327 @@
+"""The kernel language written out as LLVM IR text. Not here: LLVM itself (`llvm.py`) and what to do with the code.
+
+A module holds one function per kernel and set of constants. Registers are stack slots that LLVM promotes; calls to libm
+go through the table `libm`, so the code refers to nothing outside itself.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from tapegpt.machine.language import (
+    BOOL,
+    F32,
+    F64,
+    I64,
+    LIBM,
+    U32,
+    Builder,
+    Kernel,
+    KernelError,
+    Number,
+    Operand,
+    Pointer,
+    Type,
+    Value,
+    Variable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tapegpt.machine.target import Target
+
+# "no-builtins" keeps LLVM from turning loops into calls of memset and memcpy, which the image could not resolve.
+_HEADER = f"@libm = hidden global [{len(LIBM)} x ptr] zeroinitializer, align 8"
+_FOOTER = 'attributes #0 = { nounwind "no-builtins" }\nattributes #1 = { nounwind noinline "no-builtins" }'
+
+_FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+_INTEGER = {
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "quotient": "sdiv",
+    "remainder": "srem",
+    "and": "and",
+    "or": "or",
+    "xor": "xor",
+    "shl": "shl",
+    "shr": "lshr",
+}
+_FLOAT_COMPARE = {"<": "olt", "<=": "ole", ">": "ogt", ">=": "oge", "==": "oeq", "!=": "une"}
+_INTEGER_COMPARE = {"<": "slt", "<=": "sle", ">": "sgt", ">=": "sge", "==": "eq", "!=": "ne"}
+
+
+def mangled(kernel: Kernel, constants: dict[str, Any]) -> str:
+    """The name of a kernel's function for one set of constants."""
+    return ".".join([kernel.name, *(f"{name}_{value}" for name, value in sorted(constants.items()))])
+
+
+def _llvm(kind: Type, lanes: int) -> str:
+    return f"<{lanes} x {kind.llvm}>" if lanes else kind.llvm
+
+
+def _literal(number: float, kind: Type) -> str:
+    if kind.is_float:
+        bits = struct.unpack("<Q", struct.pack("<d", _rounded(float(number), kind)))[0]
+        return f"0x{bits:016X}"
+    if int(number) != number:
+        raise KernelError(f"{number!r} where a {kind} is meant")
+    return str(int(number))
+
+
+def _rounded(number: float, kind: Type) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", number))[0]) if kind is F32 else number
+
+
+class Module:
+    """IR text of the entry kernels and of every kernel that they call."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._functions: dict[str, list[str]] = {}
+        self._declarations: set[str] = set()
+
+    def add(self, kernel: Kernel, constants: dict[str, Any], name: str) -> None:
+        """Emit an entry kernel under an exported name."""
+        self._emit(kernel, constants, name, "define")
+
+    def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
+        """The name of a kernel's function, emitted at the first call."""
+        name = mangled(kernel, constants)
+        if name not in self._functions:
+            self._emit(kernel, constants, name, "define internal")
+        return name
+
+    def declare(self, declaration: str) -> None:
+        """An LLVM intrinsic."""
+        self._declarations.add(declaration)
+
+    def _emit(self, kernel: Kernel, constants: dict[str, Any], name: str, define: str) -> None:
+        self._functions[name] = []  # present while it is emitted, so that recursion ends
+        self._functions[name] = _Function(self).emit(kernel, constants, name, define)
+
+    def __str__(self) -> str:
+        functions = ["\n".join(lines) for lines in self._functions.values()]
+        return "\n\n".join([_HEADER, *functions, "\n".join(sorted(self._declarations)), _FOOTER]) + "\n"
+
+
+class _Function(Builder):
+    """The emitting builder: `data` of a value is its SSA text, of a pointer its SSA name, of a register its slot."""
+
+    def __init__(self, module: Module) -> None:
+        super().__init__(module.target)
+        self._module = module
+        self._slots: list[str] = []
+        self._lines: list[str] = []
+        self._block = "body"
+        self._count = 0
+
+    def emit(self, kernel: Kernel, constants: dict[str, Any], name: str, define: str) -> list[str]:
+        """The function's text, a line each."""
+        parameters: list[str] = []
+        arguments: list[Pointer | Value] = []
+        for argument, (is_pointer, kind) in kernel.arguments.items():
+            parameters.append(f"{'ptr noalias nocapture' if is_pointer else kind.llvm} %{argument}")
+            data = f"%{argument}"
+            arguments.append(Pointer(self, kind, data) if is_pointer else Value(self, kind, 0, data))
+        kernel.body(self, *arguments, **constants)
+        attributes = "#1" if "internal" in define else "#0"
+        return [
+            f'{define} void @"{name}"({", ".join(parameters)}) {attributes} {{',
+            "entry:",
+            *self._slots,
+            "  br label %body",
+            "body:",
+            *self._lines,
+            "  ret void",
+            "}",
+        ]
+
+    # --- text ---------------------------------------------------------------------------------------------------
+
+    def _fresh(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}{self._count}"
+
+    def _line(self, text: str) -> None:
+        self._lines.append(f"  {text}")
+
+    def _result(self, kind: Type, lanes: int, instruction: str) -> Value:
+        name = self._fresh("%v")
+        self._line(f"{name} = {instruction}")
+        return Value(self, kind, lanes, name)
+
+    def _start(self, block: str) -> None:
+        self._lines.append(f"{block}:")
+        self._block = block
+
+    def _typed(self, value: Value) -> str:
+        return f"{_llvm(value.type, value.lanes)} {value.data}"
+
+    def _intrinsic(self, stem: str, *operands: Operand) -> Value:
+        values = [self.value(operand) for operand in operands]
+        kind, lanes = values[0].type, values[0].lanes
+        text = _llvm(kind, lanes)
+        suffix = (f"v{lanes}" if lanes else "") + ("f32" if kind is F32 else "f64")
+        self._module.declare(f"declare {text} @llvm.{stem}.{suffix}({', '.join([text] * len(values))})")
+        arguments = ", ".join(map(self._typed, values))
+        return self._result(kind, lanes, f"call {text} @llvm.{stem}.{suffix}({arguments})")
+
+    # --- control flow -------------------------------------------------------------------------------------------
+
+    def range(self, *bounds: Number) -> Iterator[Value]:
+        start, stop, step = (0, bounds[0], 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+        if not isinstance(step, int) or not step:
+            raise KernelError(f"the step of k.range must be a whole number but zero, not {step!r}")
+        first, last = self.integer(start), self.integer(stop)
+        before, head, body, end = self._block, self._fresh("loop"), self._fresh("do"), self._fresh("end")
+        self._line(f"br label %{head}")
+        self._start(head)
+        index, following = self._fresh("%i"), self._fresh("%n")
+        phi = len(self._lines)
+        self._lines.append("")  # the phi, once the last block of the body is known
+        relation = "slt" if step > 0 else "sgt"
+        condition = self._fresh("%c")
+        self._line(f"{condition} = icmp {relation} i64 {index}, {last.data}")
+        self._line(f"br i1 {condition}, label %{body}, label %{end}")
+        self._start(body)
+        yield Value(self, I64, 0, index)
+        self._line(f"{following} = add nsw i64 {index}, {step}")
+        self._lines[phi] = f"  {index} = phi i64 [ {first.data}, %{before} ], [ {following}, %{self._block} ]"
+        self._line(f"br label %{head}")
+        self._start(end)
+
+    def when(self, condition: Operand) -> Iterator[None]:
+        body, end = self._fresh("then"), self._fresh("end")
+        self._line(f"br i1 {self.value(condition).data}, label %{body}, label %{end}")
+        self._start(body)
+        yield
+        self._line(f"br label %{end}")
+        self._start(end)
+
+    def repeat_while(self, condition: Callable[[], Operand]) -> Iterator[None]:
+        head, body, end = self._fresh("while"), self._fresh("do"), self._fresh("end")
+        self._line(f"br label %{head}")
+        self._start(head)
+        self._line(f"br i1 {self.value(condition()).data}, label %{body}, label %{end}")
+        self._start(body)
+        yield
+        self._line(f"br label %{head}")
+        self._start(end)
+
+    def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
+        name = self._module.internal(kernel, constants)
+        texts = [f"ptr {a.data}" if isinstance(a, Pointer) else self._typed(a) for a in arguments]
+        self._line(f'call void @"{name}"({", ".join(texts)})')
+
+    # --- values -------------------------------------------------------------------------------------------------
+
+    def constant(self, number: float, kind: Type, lanes: int) -> Value:
+        text = _literal(number, kind)
+        if lanes:
+            text = f"<{', '.join([f'{kind.llvm} {text}'] * lanes)}>"
+        return Value(self, kind, lanes, text)
+
+    def allocate(self, kind: Type, lanes: int) -> Variable:
+        slot = self._fresh("%r")
+        self._slots.append(f"  {slot} = alloca {_llvm(kind, lanes)}")
+        return Variable(self, kind, lanes, slot)
+
+    def assign(self, variable: Variable, value: Value) -> None:
+        self._line(f"store {self._typed(value)}, ptr {variable.data}")
+
+    def read(self, variable: Operand) -> Value:
+        text = _llvm(variable.type, variable.lanes)
+        return self._result(variable.type, variable.lanes, f"load {text}, ptr {variable.data}")
+
+    def splat(self, value: Value, lanes: int) -> Value:
+        text = _llvm(value.type, lanes)
+        single = self._result(value.type, lanes, f"insertelement {text} poison, {self._typed(value)}, i64 0")
+        mask = f"<{lanes} x i32> zeroinitializer"
+        return self._result(value.type, lanes, f"shufflevector {self._typed(single)}, {text} poison, {mask}")
+
+    def extract(self, value: Value, index: int) -> Value:
+        return self._result(value.type, 0, f"extractelement {self._typed(value)}, i64 {index}")
+
+    def insert(self, value: Value, index: int, scalar: Value) -> Value:
+        instruction = f"insertelement {self._typed(value)}, {self._typed(scalar)}, i64 {index}"
+        return self._result(value.type, value.lanes, instruction)
+
+    def binary(self, operation: str, a: Value, b: Value) -> Value:
+        name = (_FLOAT if a.type.is_float else _INTEGER)[operation]
+        return self._result(a.type, a.lanes, f"{name} {self._typed(a)}, {b.data}")
+
+    def compare(self, relation: str, a: Value, b: Value) -> Value:
+        name = f"fcmp {_FLOAT_COMPARE[relation]}" if a.type.is_float else f"icmp {_INTEGER_COMPARE[relation]}"
+        return self._result(BOOL, a.lanes, f"{name} {self._typed(a)}, {b.data}")
+
+    def choose(self, mask: Value, yes: Value, no: Value) -> Value:
+        instruction = f"select {self._typed(mask)}, {self._typed(yes)}, {self._typed(no)}"
+        return self._result(yes.type, yes.lanes, instruction)
+
+    def external(self, name: str, arguments: list[Value]) -> Value:
+        slot = f"getelementptr inbounds ([{len(LIBM)} x ptr], ptr @libm, i64 0, i64 {LIBM.index(name)})"
+        function = self._fresh("%f")
+        self._line(f"{function} = load ptr, ptr {slot}")
+        return self._result(F64, 0, f"call double {function}({', '.join(map(self._typed, arguments))})")
+
+    # --- memory -------------------------------------------------------------------------------------------------
+
+    def offset(self, pointer: Pointer, index: Value) -> Pointer:
+        name = self._fresh("%p")
+        self._line(f"{name} = getelementptr inbounds {pointer.type.llvm}, ptr {pointer.data}, i64 {index.data}")
+        return Pointer(self, pointer.type, name)
+
+    def cast(self, pointer: Pointer, kind: Type) -> Pointer:
+        return Pointer(self, kind, pointer.data)
+
+    def load(self, pointer: Pointer, lanes: int) -> Value:
+        kind = pointer.type
+        loaded = self._result(kind, lanes, f"load {_llvm(kind, lanes)}, ptr {pointer.data}, align {kind.size}")
+        if kind is not U32:
+            return loaded
+        return self._result(I64, lanes, f"zext {self._typed(loaded)} to {_llvm(I64, lanes)}")
+
+    def store(self, pointer: Pointer, value: Value) -> None:
+        kind = pointer.type
+        if kind is U32:
+            value = self._result(U32, value.lanes, f"trunc {self._typed(value)} to {_llvm(U32, value.lanes)}")
+        self._line(f"store {self._typed(value)}, ptr {pointer.data}, align {kind.size}")
+
+    # --- functions ----------------------------------------------------------------------------------------------
+
+    def any(self, mask: Operand) -> Value:
+        value = self.value(mask)
+        if not value.lanes:
+            return value
+        packed = self._result(BOOL, 0, f"bitcast {self._typed(value)} to i{value.lanes}")
+        return self._result(BOOL, 0, f"icmp ne i{value.lanes} {packed.data}, 0")
+
+    def abs(self, x: Operand) -> Value:
+        return self._intrinsic("fabs", x)
+
+    def sqrt(self, x: Operand) -> Value:
+        return self._intrinsic("sqrt", x)
+
+    def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
+        if not self.target.fma:
+            raise KernelError(f"{self.target.name} has no fused multiply-add: ask target.fma first")
+        return self._intrinsic("fma", a, b, c)
+
+    def bits(self, x: Operand) -> Value:
+        value = self.value(x)
+        return self._result(I64, value.lanes, f"bitcast {self._typed(value)} to {_llvm(I64, value.lanes)}")
+
+    def from_bits(self, x: Operand) -> Value:
+        value = self.value(x)
+        return self._result(F64, value.lanes, f"bitcast {self._typed(value)} to {_llvm(F64, value.lanes)}")
+
+    def convert(self, x: Operand, kind: Type) -> Value:
+        value = self.value(x)
+        names = {(True, True): "fpext" if kind is F64 else "fptrunc", (False, True): "sitofp", (True, False): "fptosi"}
+        if value.type is kind:
+            return value
+        instruction = names[value.type.is_float, kind.is_float]
+        return self._result(kind, value.lanes, f"{instruction} {self._typed(value)} to {_llvm(kind, value.lanes)}")

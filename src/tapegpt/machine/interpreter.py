@@ -1,0 +1,239 @@
+"""The kernel language executed in plain Python: the debugger, and the fallback where no code may be generated.
+
+Every operation rounds as IEEE-754 does, so the bits equal those of the compiled kernel. Not here: speed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tapegpt.machine.language import (
+    BOOL,
+    F32,
+    F64,
+    I64,
+    U32,
+    Builder,
+    Kernel,
+    Number,
+    Operand,
+    Pointer,
+    Type,
+    Value,
+    Variable,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VIEWS = {"f64": "d", "f32": "f", "i64": "q", "u32": "I"}  # memoryview formats of the element types
+
+_WORD = 1 << 64
+_NAN, _INF = math.nan, math.inf
+
+
+def _wrap(number: int) -> int:
+    """An integer as 64 bits in two's complement."""
+    return (number + (_WORD >> 1)) % _WORD - (_WORD >> 1)
+
+
+def _single(number: float) -> float:
+    return ctypes.c_float(number).value
+
+
+_ROUND: dict[str, Callable[[Any], Any]] = {"f32": _single, "i64": _wrap}
+
+
+def _divide(a: float, b: float) -> float:
+    if b:
+        return a / b
+    return _NAN if a != a or not a or b != b else math.copysign(_INF, a) * math.copysign(1.0, b)
+
+
+def _pow(x: float, y: float) -> float:
+    try:
+        return math.pow(x, y)
+    except OverflowError:
+        return -_INF if x < 0 and y % 2 else _INF
+    except ValueError:  # a negative base and a broken exponent, or zero and a negative one
+        if x:
+            return _NAN
+        return math.copysign(_INF, x) if y % 2 == 1 else _INF
+
+
+def _exp(x: float) -> float:
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return _INF
+
+
+def _log(x: float) -> float:
+    if x > 0 or x != x:
+        return math.log(x)
+    return _NAN if x else -_INF
+
+
+def _circular(function: Callable[[float], float]) -> Callable[[float], float]:
+    return lambda x: function(x) if math.isfinite(x) else _NAN
+
+
+def fused_multiply_add(a: float, b: float, c: float) -> float:
+    """a * b + c with one rounding, through exact rationals."""
+    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+        return a * b + c
+    from fractions import Fraction
+
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    try:
+        return float(exact) if exact else a * b + c
+    except OverflowError:
+        return math.copysign(_INF, exact.numerator)
+
+
+_LIBM: dict[str, Callable[..., float]] = {
+    "exp": _exp,
+    "log": _log,
+    "pow": _pow,
+    "sin": _circular(math.sin),
+    "cos": _circular(math.cos),
+}
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": _divide,
+    "quotient": lambda a, b: a // b,
+    "remainder": lambda a, b: a % b,
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "xor": lambda a, b: a ^ b,
+    "shl": lambda a, b: a << b,
+    "shr": lambda a, b: (a % _WORD) >> b,
+}
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+}
+
+
+class Interpreter(Builder):
+    """Executes kernels. `data` of a scalar is a Python number, of a vector a list, of a pointer (view, index)."""
+
+    def _map(self, kind: Type, function: Callable[..., Any], *operands: Value) -> Value:
+        """Apply a function lane by lane and round to the type."""
+        round_ = _ROUND.get(kind.name)
+        lanes = operands[0].lanes
+        rows = zip(*[o.data for o in operands], strict=True) if lanes else [tuple(o.data for o in operands)]
+        results = [function(*row) for row in rows]
+        if round_:
+            results = [round_(number) for number in results]
+        return Value(self, kind, lanes, results if lanes else results[0])
+
+    def range(self, *bounds: Number) -> Iterator[Value]:
+        for i in range(*[self.integer(bound).data for bound in bounds]):
+            yield Value(self, I64, 0, i)
+
+    def when(self, condition: Operand) -> Iterator[None]:
+        if self.value(condition).data:
+            yield
+
+    def repeat_while(self, condition: Callable[[], Operand]) -> Iterator[None]:
+        while self.value(condition()).data:
+            yield
+
+    def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
+        kernel.body(self, *arguments, **constants)
+
+    def constant(self, number: float, kind: Type, lanes: int) -> Value:
+        scalar: Any = number
+        if kind.is_float:
+            scalar = _single(float(number)) if kind is F32 else float(number)
+        return Value(self, kind, lanes, [scalar] * lanes if lanes else scalar)
+
+    def allocate(self, kind: Type, lanes: int) -> Variable:
+        return Variable(self, kind, lanes, None)
+
+    def assign(self, variable: Variable, value: Value) -> None:
+        variable.data = value.data
+
+    def read(self, variable: Operand) -> Value:
+        return Value(self, variable.type, variable.lanes, variable.data)
+
+    def splat(self, value: Value, lanes: int) -> Value:
+        return Value(self, value.type, lanes, [value.data] * lanes)
+
+    def extract(self, value: Value, index: int) -> Value:
+        return Value(self, value.type, 0, value.data[index])
+
+    def insert(self, value: Value, index: int, scalar: Value) -> Value:
+        return Value(self, value.type, value.lanes, [*value.data[:index], scalar.data, *value.data[index + 1 :]])
+
+    def binary(self, operation: str, a: Value, b: Value) -> Value:
+        return self._map(a.type, _BINARY[operation], a, b)
+
+    def compare(self, relation: str, a: Value, b: Value) -> Value:
+        return self._map(BOOL, _COMPARE[relation], a, b)
+
+    def choose(self, mask: Value, yes: Value, no: Value) -> Value:
+        if yes.lanes and not mask.lanes:
+            return yes if mask.data else no
+        return self._map(yes.type, lambda m, a, b: a if m else b, mask, yes, no)
+
+    def external(self, name: str, arguments: list[Value]) -> Value:
+        return Value(self, F64, 0, _LIBM[name](*[a.data for a in arguments]))
+
+    def offset(self, pointer: Pointer, index: Value) -> Pointer:
+        view, position = pointer.data
+        return Pointer(self, pointer.type, (view, position + index.data))
+
+    def cast(self, pointer: Pointer, kind: Type) -> Pointer:
+        view, position = pointer.data
+        place = position * pointer.type.size
+        whole = view.cast("B")[place % kind.size :]
+        whole = whole[: len(whole) // kind.size * kind.size]
+        return Pointer(self, kind, (whole.cast(VIEWS[kind.name]), place // kind.size))
+
+    def load(self, pointer: Pointer, lanes: int) -> Value:
+        view, position = pointer.data
+        kind = I64 if pointer.type is U32 else pointer.type
+        if not lanes:
+            return Value(self, kind, 0, view[position])
+        return Value(self, kind, lanes, view[position : position + lanes].tolist())
+
+    def store(self, pointer: Pointer, value: Value) -> None:
+        view, position = pointer.data
+        for lane, number in enumerate(value.data if value.lanes else [value.data]):
+            view[position + lane] = number & 0xFFFFFFFF if pointer.type is U32 else number
+
+    def any(self, mask: Operand) -> Value:
+        value = self.value(mask)
+        return Value(self, BOOL, 0, any(value.data) if value.lanes else value.data)
+
+    def abs(self, x: Operand) -> Value:
+        return self._map(x.type, math.fabs, self.value(x))
+
+    def sqrt(self, x: Operand) -> Value:
+        return self._map(x.type, lambda v: math.sqrt(v) if v >= 0 else _NAN, self.value(x))
+
+    def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
+        return self._map(a.type, fused_multiply_add, self.value(a), self.value(b), self.value(c))
+
+    def bits(self, x: Operand) -> Value:
+        return self._map(I64, lambda v: struct.unpack("<q", struct.pack("<d", v))[0], self.value(x))
+
+    def from_bits(self, x: Operand) -> Value:
+        return self._map(F64, lambda v: struct.unpack("<d", struct.pack("<q", v))[0], self.value(x))
+
+    def convert(self, x: Operand, kind: Type) -> Value:
+        return self._map(kind, float if kind.is_float else int, self.value(x))

@@ -1,0 +1,491 @@
+"""The kernel language: Python functions over registers and pointers, the same source compiled or interpreted.
+
+A kernel is a function decorated with `@kernel`. Its first parameter `k` is a `Builder`; the positional parameters are
+run-time arguments, typed by their annotations (`F64s`, `U32s`, `I64s` are pointers, `Int` and `Real` numbers); the
+keyword-only parameters are plain Python values, fixed when the code is made. Python's own `for`, `if` and arithmetic on
+plain numbers happen while the code is made; what shall happen while it runs is written with `k.range`, `k.when`,
+`k.repeat_while` and operators on `Value`s:
+
+    @kernel
+    def scale(k: Builder, x: F64s, n: Int, *, factor: float) -> None:
+        for i in k.range(n):
+            x[i] = x[i] * factor
+
+Two builders exist: `emitter.py` writes LLVM IR, `interpreter.py` executes at once. This file is what they share:
+types, operators, the checks, and the words of the language. Not here: LLVM, files, memory.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Union
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tapegpt.machine.target import Target
+
+
+class Type:
+    """An element type: its name here and in LLVM, and its size in bytes."""
+
+    __slots__ = ("is_float", "llvm", "name", "size")
+
+    def __init__(self, name: str, llvm: str, size: int, is_float: bool) -> None:
+        self.name, self.llvm, self.size, self.is_float = name, llvm, size, is_float
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+F64 = Type("f64", "double", 8, True)
+F32 = Type("f32", "float", 4, True)
+I64 = Type("i64", "i64", 8, False)
+U32 = Type("u32", "i32", 4, False)  # in memory only: loaded as a non-negative i64, stored as its low 32 bits
+BOOL = Type("bool", "i1", 1, False)  # what comparisons give
+
+LIBM = ("exp", "log", "pow", "sin", "cos")  # scalar f64 functions of the C library, in the order of their table
+
+Number = Union["Operand", int, float]
+
+
+class KernelError(TypeError):
+    """A kernel that is not well typed: a bug in the kernel, never in a user's data."""
+
+
+class Operand:
+    """What operators work on: a `Value` or a `Variable`."""
+
+    __slots__ = ("data", "k", "lanes", "type")
+
+    def __init__(self, k: Builder, kind: Type, lanes: int, data: Any) -> None:
+        self.k = k
+        self.type = kind
+        self.lanes = lanes  # 0 is a scalar, n a vector of n
+        self.data = data  # the builder's own: an SSA name, or Python numbers
+
+    def __add__(self, other: Number) -> Value:
+        return self.k.arithmetic("add", self, other)
+
+    def __radd__(self, other: Number) -> Value:
+        return self.k.arithmetic("add", other, self)
+
+    def __sub__(self, other: Number) -> Value:
+        return self.k.arithmetic("sub", self, other)
+
+    def __rsub__(self, other: Number) -> Value:
+        return self.k.arithmetic("sub", other, self)
+
+    def __mul__(self, other: Number) -> Value:
+        return self.k.arithmetic("mul", self, other)
+
+    def __rmul__(self, other: Number) -> Value:
+        return self.k.arithmetic("mul", other, self)
+
+    def __truediv__(self, other: Number) -> Value:
+        return self.k.arithmetic("div", self, other)
+
+    def __rtruediv__(self, other: Number) -> Value:
+        return self.k.arithmetic("div", other, self)
+
+    def __floordiv__(self, other: Number) -> Value:
+        """Quotient of non-negative integers."""
+        return self.k.arithmetic("quotient", self, other)
+
+    def __mod__(self, other: Number) -> Value:
+        """Remainder of non-negative integers."""
+        return self.k.arithmetic("remainder", self, other)
+
+    def __and__(self, other: Number) -> Value:
+        return self.k.arithmetic("and", self, other)
+
+    def __or__(self, other: Number) -> Value:
+        return self.k.arithmetic("or", self, other)
+
+    def __xor__(self, other: Number) -> Value:
+        return self.k.arithmetic("xor", self, other)
+
+    def __lshift__(self, other: Number) -> Value:
+        return self.k.arithmetic("shl", self, other)
+
+    def __rshift__(self, other: Number) -> Value:
+        """Shift right, zeros coming in."""
+        return self.k.arithmetic("shr", self, other)
+
+    def __neg__(self) -> Value:
+        return self.k.arithmetic("mul", self, -1)
+
+    def __lt__(self, other: Number) -> Value:
+        return self.k.comparison("<", self, other)
+
+    def __le__(self, other: Number) -> Value:
+        return self.k.comparison("<=", self, other)
+
+    def __gt__(self, other: Number) -> Value:
+        return self.k.comparison(">", self, other)
+
+    def __ge__(self, other: Number) -> Value:
+        return self.k.comparison(">=", self, other)
+
+    def equals(self, other: Number) -> Value:
+        """Whether both are equal (`==` stays Python's identity)."""
+        return self.k.comparison("==", self, other)
+
+    def differs(self, other: Number) -> Value:
+        """Whether both differ; true for NaN."""
+        return self.k.comparison("!=", self, other)
+
+    def lane(self, index: int) -> Value:
+        """One lane of a vector as a scalar."""
+        value = self.k.value(self)
+        if not 0 <= index < value.lanes:
+            raise KernelError(f"lane {index} of {describe(value)}")
+        return self.k.extract(value, index)
+
+    def __bool__(self) -> bool:
+        raise KernelError("a run-time value has no truth while code is made: use k.when or k.select")
+
+
+class Value(Operand):
+    """A number or vector that never changes."""
+
+    __slots__ = ()
+
+
+class Variable(Operand):
+    """A register that may change: `v += x` and the like, or `v.set(x)`."""
+
+    __slots__ = ()
+
+    def set(self, value: Number) -> None:
+        """Assign; a scalar is spread over the lanes."""
+        self.k.assign(self, self.k.shaped(value, self.type, self.lanes))
+
+    def __iadd__(self, other: Number) -> Variable:
+        self.set(self + other)
+        return self
+
+    def __isub__(self, other: Number) -> Variable:
+        self.set(self - other)
+        return self
+
+    def __imul__(self, other: Number) -> Variable:
+        self.set(self * other)
+        return self
+
+
+class Pointer:
+    """Where elements of one type lie; indices count elements. There is no bounds check."""
+
+    __slots__ = ("data", "k", "type")
+
+    def __init__(self, k: Builder, kind: Type, data: Any) -> None:
+        self.k, self.type, self.data = k, kind, data
+
+    def __add__(self, offset: Number) -> Pointer:
+        return self.k.offset(self, self.k.shaped(offset, I64, 0))
+
+    def __getitem__(self, index: Number) -> Value:
+        return self.k.load(self + index, 0)
+
+    def __setitem__(self, index: Number, value: Number) -> None:
+        self.k.store(self + index, self.k.shaped(value, I64 if self.type is U32 else self.type, 0))
+
+    def cast(self, kind: Type) -> Pointer:
+        """The same place as elements of another type."""
+        return self.k.cast(self, kind)
+
+    def vector(self, index: Number, lanes: int) -> Value:
+        """Load `lanes` elements from `index` on; one lane is a scalar."""
+        return self.k.load(self + index, 0 if lanes == 1 else lanes)
+
+    def store(self, index: Number, value: Operand) -> None:
+        """Store all lanes of `value` from `index` on."""
+        self.k.store(self + index, self.k.shaped(value, self.type, value.lanes))
+
+
+F64s = F32s = I64s = U32s = Pointer
+Int = Real = Operand
+ARGUMENTS: dict[str, tuple[bool, Type]] = {  # annotation -> (is a pointer, type)
+    "F64s": (True, F64),
+    "F32s": (True, F32),
+    "I64s": (True, I64),
+    "U32s": (True, U32),
+    "Int": (False, I64),
+    "Real": (False, F64),
+}
+
+
+class Kernel:
+    """A function of the kernel language; calling it inside another kernel makes a call, not a copy."""
+
+    def __init__(self, body: Callable[..., None], name: str = "") -> None:
+        self.body = body
+        self.name = name or body.__name__
+        code = body.__code__
+        names = code.co_varnames[1 : code.co_argcount]
+        try:
+            self.arguments = {name: ARGUMENTS[body.__annotations__[name]] for name in names}
+        except KeyError as error:
+            raise KernelError(f"{self.name}: annotate each run-time argument with one of {list(ARGUMENTS)}") from error
+
+    def __call__(self, k: Builder, *arguments: Pointer | Number, **constants: Any) -> None:
+        if len(arguments) != len(self.arguments):
+            raise KernelError(f"{self.name} takes {len(self.arguments)} arguments, not {len(arguments)}")
+        k.call(self, [self._argument(k, a, n) for a, n in zip(arguments, self.arguments, strict=True)], constants)
+
+    def _argument(self, k: Builder, argument: Pointer | Number, name: str) -> Pointer | Value:
+        is_pointer, kind = self.arguments[name]
+        if not is_pointer and not isinstance(argument, Pointer):
+            return k.shaped(argument, kind, 0)
+        if is_pointer and isinstance(argument, Pointer) and argument.type is kind:
+            return argument
+        raise KernelError(f"{self.name}: {name} must be a {kind}{' pointer' if is_pointer else ''}, not {argument!r}")
+
+
+def kernel(body: Callable[..., None]) -> Kernel:
+    """Make a kernel of a function. Its pointer arguments must not overlap where one of them is written."""
+    return Kernel(body)
+
+
+def describe(value: Operand) -> str:
+    """`f64`, `f64 x 8`."""
+    return f"{value.type} x {value.lanes}" if value.lanes else f"{value.type}"
+
+
+class Builder(ABC):
+    """The words of the kernel language. Scalars meet vectors by being spread over the lanes."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    # --- what kernels say ---------------------------------------------------------------------------------------
+
+    def width(self, kind: Type = F64) -> int:
+        """Lanes of the target's widest vector."""
+        return max(1, self.target.vector_bytes // kind.size)
+
+    def vectors(self, count: int, kind: Type = F64) -> list[tuple[int, int]]:
+        """`count` elements cut into (offset, lanes), widest vectors first, nothing left over and nothing beyond."""
+        pieces, offset, lanes = [], 0, self.width(kind)
+        while offset < count:
+            while lanes > count - offset:
+                lanes //= 2
+            pieces.append((offset, lanes))
+            offset += lanes
+        return pieces
+
+    def variable(self, start: Operand) -> Variable:
+        """A register that starts with this value."""
+        variable = self.allocate(start.type, start.lanes)
+        variable.set(start)
+        return variable
+
+    def zeros(self, lanes: int = 0, kind: Type = F64) -> Variable:
+        """A register of zeros; one lane is a scalar."""
+        return self.variable(self.constant(0, kind, 0 if lanes == 1 else lanes))
+
+    def real(self, number: Number) -> Value:
+        """A number as an f64 scalar."""
+        return self.shaped(number, F64, 0)
+
+    def integer(self, number: Number) -> Value:
+        """A number as an i64 scalar."""
+        return self.shaped(number, I64, 0)
+
+    def select(self, condition: Operand, yes: Number, no: Number) -> Value:
+        """Lane by lane `yes` where the condition holds, else `no`."""
+        a, b = self.matched(yes, no)
+        mask = self.value(condition)
+        lanes = max(a.lanes, mask.lanes)
+        if mask.lanes not in (0, lanes) or mask.type is not BOOL:
+            raise KernelError(f"select by {describe(mask)} among {describe(a)}")
+        return self.choose(mask, self.spread(a, lanes), self.spread(b, lanes))
+
+    def maximum(self, a: Number, b: Number) -> Value:
+        """The larger one, lane by lane."""
+        a, b = self.matched(a, b)
+        return self.select(a > b, a, b)
+
+    def reduce_max(self, vector: Operand) -> Value:
+        """Largest lane; a scalar is its own."""
+        value = self.value(vector)
+        result = value.lane(0) if value.lanes else value
+        for index in range(1, value.lanes):
+            result = self.maximum(result, value.lane(index))
+        return result
+
+    def reduce_add(self, vector: Operand) -> Value:
+        """Sum of the lanes, first to last, one rounding each; a scalar is its own."""
+        value = self.value(vector)
+        result = value.lane(0) if value.lanes else value
+        for index in range(1, value.lanes):
+            result = result + value.lane(index)
+        return result
+
+    def exp(self, x: Number) -> Value:
+        """libm's exp, lane by lane."""
+        return self.libm("exp", x)
+
+    def log(self, x: Number) -> Value:
+        """libm's natural logarithm, lane by lane."""
+        return self.libm("log", x)
+
+    def pow(self, x: Number, exponent: Number) -> Value:
+        """libm's pow, lane by lane; never rewritten into products or roots."""
+        return self.libm("pow", x, exponent)
+
+    def negated(self, condition: Operand) -> Value:
+        """Where the condition does not hold, lane by lane."""
+        mask = self.value(condition)
+        return self.choose(mask, self.constant(0, BOOL, mask.lanes), self.constant(1, BOOL, mask.lanes))
+
+    def libm(self, name: str, *arguments: Number) -> Value:
+        """A function of the C library through its address, lane by lane."""
+        values = [self.value(a) if isinstance(a, Operand) else self.constant(a, F64, 0) for a in arguments]
+        lanes = max(value.lanes for value in values)
+        if any(value.type is not F64 for value in values):
+            raise KernelError(f"{name} of {', '.join(map(describe, values))}: libm takes f64")
+        if not lanes:
+            return self.external(name, values)
+        spread = [self.spread(value, lanes) for value in values]
+        result = self.constant(0, F64, lanes)
+        for index in range(lanes):
+            result = self.insert(result, index, self.external(name, [value.lane(index) for value in spread]))
+        return result
+
+    # --- types --------------------------------------------------------------------------------------------------
+
+    def value(self, operand: Operand) -> Value:
+        """The present value of a register, or the value itself."""
+        return operand if isinstance(operand, Value) else self.read(operand)
+
+    def spread(self, value: Value, lanes: int) -> Value:
+        """A scalar on all lanes."""
+        if value.lanes == lanes:
+            return value
+        if value.lanes:
+            raise KernelError(f"{describe(value)} where {lanes} lanes are meant")
+        return self.splat(value, lanes)
+
+    def shaped(self, number: Number, kind: Type, lanes: int) -> Value:
+        """A number as a value of this type and number of lanes."""
+        if not isinstance(number, Operand):
+            return self.constant(number, kind, lanes)
+        value = self.value(number)
+        if value.type is not kind:
+            raise KernelError(f"{describe(value)} where {kind} is meant: convert it")
+        return self.spread(value, lanes)
+
+    def matched(self, a: Number, b: Number) -> tuple[Value, Value]:
+        """Both as values of one type and number of lanes."""
+        like = a if isinstance(a, Operand) else b
+        if not isinstance(like, Operand):
+            raise KernelError(f"{a!r} and {b!r} are plain numbers: at least one must be a value")
+        other = b if like is a else a
+        lanes = max(like.lanes, other.lanes if isinstance(other, Operand) else 0)
+        return self.shaped(a, like.type, lanes), self.shaped(b, like.type, lanes)
+
+    def arithmetic(self, operation: str, a: Number, b: Number) -> Value:
+        """One of add, sub, mul; div of floats; quotient, remainder, shl, shr of integers; and, or, xor."""
+        left, right = self.matched(a, b)
+        floats = operation in ("add", "sub", "mul", "div")
+        integers = operation not in ("div",)
+        if not (floats if left.type.is_float else integers):
+            raise KernelError(f"{operation} of {describe(left)}")
+        return self.binary(operation, left, right)
+
+    def comparison(self, relation: str, a: Number, b: Number) -> Value:
+        """One of < <= > >= == !=; ordered, so false where a NaN is compared, but for !=."""
+        return self.compare(relation, *self.matched(a, b))
+
+    # --- what each builder does its own way ---------------------------------------------------------------------
+
+    @abstractmethod
+    def range(self, *bounds: Number) -> Iterator[Value]:
+        """Like Python's `range`, at run time: (stop), (start, stop) or (start, stop, step); the step is a constant."""
+
+    @abstractmethod
+    def when(self, condition: Operand) -> Iterator[None]:
+        """`for _ in k.when(c):` runs its body once where the condition holds."""
+
+    @abstractmethod
+    def repeat_while(self, condition: Callable[[], Operand]) -> Iterator[None]:
+        """Repeat the body as long as the condition, asked anew before each turn, holds."""
+
+    @abstractmethod
+    def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
+        """Call another kernel."""
+
+    @abstractmethod
+    def constant(self, number: float, kind: Type, lanes: int) -> Value: ...
+
+    @abstractmethod
+    def allocate(self, kind: Type, lanes: int) -> Variable: ...
+
+    @abstractmethod
+    def assign(self, variable: Variable, value: Value) -> None: ...
+
+    @abstractmethod
+    def read(self, variable: Operand) -> Value: ...
+
+    @abstractmethod
+    def splat(self, value: Value, lanes: int) -> Value: ...
+
+    @abstractmethod
+    def extract(self, value: Value, index: int) -> Value: ...
+
+    @abstractmethod
+    def insert(self, value: Value, index: int, scalar: Value) -> Value: ...
+
+    @abstractmethod
+    def binary(self, operation: str, a: Value, b: Value) -> Value: ...
+
+    @abstractmethod
+    def compare(self, relation: str, a: Value, b: Value) -> Value: ...
+
+    @abstractmethod
+    def choose(self, mask: Value, yes: Value, no: Value) -> Value: ...
+
+    @abstractmethod
+    def external(self, name: str, arguments: list[Value]) -> Value: ...
+
+    @abstractmethod
+    def offset(self, pointer: Pointer, index: Value) -> Pointer: ...
+
+    @abstractmethod
+    def cast(self, pointer: Pointer, kind: Type) -> Pointer: ...
+
+    @abstractmethod
+    def load(self, pointer: Pointer, lanes: int) -> Value: ...
+
+    @abstractmethod
+    def store(self, pointer: Pointer, value: Value) -> None: ...
+
+    @abstractmethod
+    def any(self, mask: Operand) -> Value:
+        """Whether any lane holds."""
+
+    @abstractmethod
+    def abs(self, x: Operand) -> Value:
+        """Magnitude of floats."""
+
+    @abstractmethod
+    def sqrt(self, x: Operand) -> Value:
+        """Square root of floats, correctly rounded."""
+
+    @abstractmethod
+    def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
+        """a * b + c with one rounding. Only where `target.fma` holds."""
+
+    @abstractmethod
+    def bits(self, x: Operand) -> Value:
+        """The IEEE-754 pattern of f64 lanes as i64."""
+
+    @abstractmethod
+    def from_bits(self, x: Operand) -> Value:
+        """f64 lanes from their IEEE-754 pattern."""
+
+    @abstractmethod
+    def convert(self, x: Operand, kind: Type) -> Value:
+        """Between i64, f64 and f32: to the nearest, ties to even; float to integer towards zero."""

@@ -1,0 +1,78 @@
+"""LLVM through llvmlite: IR text to object code, and object code to addresses. The only module that imports llvmlite.
+
+Importing it costs 65 to 90 ms, so it happens when code is compiled, never on a warm start.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import llvmlite.binding as llvm
+
+if TYPE_CHECKING:
+    from tapegpt.machine.target import Target
+
+if not hasattr(llvm, "create_pass_builder"):
+    raise ImportError("llvmlite is too old: it has no new pass manager")
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+
+
+def host_features() -> list[str]:
+    """Names of the features that this CPU has."""
+    return [name for name, present in llvm.get_host_cpu_features().items() if present]
+
+
+def _machine(target: Target) -> llvm.TargetMachine:
+    """Code for the target: position-independent, so that it can be mapped anywhere."""
+    triple = llvm.Target.from_default_triple()
+    if target.cpu:
+        cpu, features = target.cpu, target.features
+    else:
+        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    # Large model where LLVM loads the object itself: sections may land farther apart than 2 GB.
+    model = "small" if sys.platform == "linux" else "jitdefault"
+    return triple.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel=model)
+
+
+def compile_object(ir: str, target: Target) -> bytes:
+    """Object code of a module of IR text, optimised.
+
+    Exact kernels carry no fast-math flag, so no optimisation changes a bit.
+    """
+    machine = _machine(target)
+    module = llvm.parse_assembly(ir)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return bytes(machine.emit_object(module))
+
+
+def disassembly(ir: str, target: Target) -> str:
+    """Assembly text of a module of IR text, optimised: for readers."""
+    machine = _machine(target)
+    module = llvm.parse_assembly(ir)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return str(machine.emit_assembly(module))
+
+
+class Loaded:
+    """Object code loaded by LLVM, where it is not mapped directly."""
+
+    def __init__(self, code: bytes, target: Target) -> None:
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+
+    def address(self, symbol: str) -> int:
+        """Address of a function."""
+        return int(self._engine.get_function_address(symbol))
+
+    def table(self) -> int:
+        """Address of the table of libm's functions."""
+        return int(self._engine.get_global_value_address("libm"))

@@ -1,0 +1,45 @@
+"""Memory that kernels work on: zeroed, page-aligned, of fixed size. Not here: what lies where (`tape.py`)."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from array import array
+
+
+@dataclass(frozen=True)
+class Address:
+    """A place in memory: for machine code a number, for the interpreter a view of bytes."""
+
+    view: memoryview  # of bytes, from this place on
+    number: int
+
+
+class Memory:
+    """A block of zeroed bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._block = mmap.mmap(-1, max(size, 1))
+        self._bytes = memoryview(self._block)
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._block))
+
+    def at(self, offset: int) -> Address:
+        """The place `offset` bytes from the start."""
+        return Address(self._bytes[offset:], self._address + offset)
+
+    def floats(self, offset: int, count: int) -> memoryview[float]:
+        """`count` f64 from the byte `offset` on, to read and write."""
+        return self._bytes[offset : offset + 8 * count].cast("d")
+
+    def words(self, offset: int, count: int) -> memoryview[int]:
+        """`count` u32 from the byte `offset` on, to read and write."""
+        return self._bytes[offset : offset + 4 * count].cast("I")
+
+
+def address_of(numbers: array[float] | array[int]) -> Address:
+    """The place of an array's elements; the array must live, and keep its length, while it is used."""
+    return Address(memoryview(numbers).cast("B"), numbers.buffer_info()[0])

@@ -1,0 +1,180 @@
+"""A program: kernels made runnable for a target, from the cache where possible. The front of this floor.
+
+What decides the code is known without making it: the sources of this package, the kernels' names and constants, the
+target, CPU, C library and llvmlite. That is the cache's key, so a warm start neither writes IR nor loads LLVM.
+Where no code can be made, the kernels are interpreted and `Program.notice` says why.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from tapegpt.machine import cache
+from tapegpt.machine.image import Mapped, can_map, libm_addresses
+from tapegpt.machine.interpreter import VIEWS, Interpreter
+from tapegpt.machine.language import Kernel, Operand, Pointer
+from tapegpt.machine.memory import Address
+from tapegpt.machine.target import c_library, cpu_identity, host_target
+
+if TYPE_CHECKING:
+    from tapegpt.machine.target import Target
+
+Entries = dict[str, tuple[Kernel, dict[str, Any]]]  # exported name -> kernel and its constants
+Argument = Address | float
+
+
+
+class Program:
+    """Entry kernels that can be called: `program.run("name", address, 3)`.
+
+    `signature` must tell apart whatever the kernels' names and constants do not, such as the graph of a tape.
+    """
+
+    def __init__(self, entries: Entries, signature: str, target: Target | None = None) -> None:
+        self.target = target or host_target()
+        self.notice = ""
+        self._entries = entries
+        self._functions: dict[str, Callable[..., None]] = {}
+        self._code: object = None  # keeps the machine code alive
+        if self.target.name != "interpreted":
+            try:
+                self._load(signature)
+                return
+            except (ImportError, OSError) as error:
+                reason = str(error).replace("\n", " ")
+                self.notice = f"no machine code here ({reason}): the kernels are interpreted, which is slow"
+        self._interpret()
+
+    def run(self, name: str, *arguments: Argument) -> None:
+        """Call an entry; machine code runs without the interpreter lock."""
+        self._functions[name](*arguments)
+
+    # --- compiled -----------------------------------------------------------------------------------------------
+
+    def _load(self, signature: str) -> None:
+        key = self._key(signature)
+        kept = cache.read(key)
+        content = kept if kept is not None else self._compile()
+        if can_map():
+            code = Mapped(_unpack(content))
+            self._code = code
+            addresses = {name: code.address(name) for name in self._entries}
+        else:
+            from tapegpt.machine.llvm import Loaded
+
+            loaded = Loaded(content, self.target)
+            self._code = loaded
+            addresses = {name: loaded.address(name) for name in self._entries}
+            functions = libm_addresses()
+            ctypes.memmove(loaded.table(), (ctypes.c_uint64 * len(functions))(*functions), 8 * len(functions))
+        if kept is None:
+            cache.write(key, content)
+        for name, (kernel, _) in self._entries.items():
+            self._functions[name] = _function(kernel, addresses[name])
+
+    def _compile(self) -> bytes:
+        from tapegpt.machine.llvm import compile_object
+
+        code = compile_object(self.ir(), self.target)
+        if not can_map():
+            return code
+        from tapegpt.machine.elf import link
+
+        image = link(code)
+        symbols = "".join(f"{name} {offset}\n" for name, offset in image.symbols.items())
+        return symbols.encode() + b"\n" + image.code
+
+    def ir(self) -> str:
+        """The program as LLVM IR text."""
+        from tapegpt.machine.emitter import Module
+
+        module = Module(self.target)
+        for name, (kernel, constants) in self._entries.items():
+            module.add(kernel, constants, name)
+        return str(module)
+
+    def _key(self, signature: str) -> str:
+        names = [f"{name} {kernel.name} {constants}" for name, (kernel, constants) in self._entries.items()]
+        parts = [_source_digest(), signature, *names, repr(self.target), cpu_identity(), c_library(), _llvmlite()]
+        return sha256("\0".join(parts).encode()).hexdigest()[:40]
+
+    # --- interpreted --------------------------------------------------------------------------------------------
+
+    def _interpret(self) -> None:
+        k = Interpreter(self.target)
+        for name, (kernel, constants) in self._entries.items():
+            self._functions[name] = _interpreted(k, kernel, constants)
+
+
+def _interpreted(k: Interpreter, kernel: Kernel, constants: dict[str, Any]) -> Callable[..., None]:
+    def run(*arguments: Argument) -> None:
+        values: list[Pointer | Operand] = []
+        for argument, (is_pointer, kind) in zip(arguments, kernel.arguments.values(), strict=True):
+            if is_pointer:
+                assert isinstance(argument, Address)
+                view = argument.view[: len(argument.view) // kind.size * kind.size]
+                values.append(Pointer(k, kind, (view.cast(VIEWS[kind.name]), 0)))
+            else:
+                assert not isinstance(argument, Address)
+                values.append(k.constant(argument, kind, 0))
+        kernel.body(k, *values, **constants)
+
+    return run
+
+
+def _function(kernel: Kernel, address: int) -> Callable[..., None]:
+    """A kernel's machine code as a Python function."""
+    types = [
+        ctypes.c_void_p if is_pointer else ctypes.c_double if kind.is_float else ctypes.c_int64
+        for is_pointer, kind in kernel.arguments.values()
+    ]
+    function = ctypes.CFUNCTYPE(None, *types)(address)
+
+    def run(*arguments: Argument) -> None:
+        function(*[a.number if isinstance(a, Address) else a for a in arguments])
+
+    return run
+
+
+def _unpack(content: bytes) -> Any:
+    from tapegpt.machine.elf import Image
+
+    head, _, code = content.partition(b"\n\n")
+    symbols = dict(line.rsplit(" ", 1) for line in head.decode().splitlines())
+    return Image(code, {name: int(offset) for name, offset in symbols.items()})
+
+
+_digest = ""
+
+
+def _source_digest() -> str:
+    """A digest of every source file of the package: whatever changes the code changes one of them."""
+    global _digest
+    if not _digest:
+        package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        sums = sha256()
+        for folder in ("machine", "operations", ""):
+            place = os.path.join(package, folder)
+            for name in sorted(os.listdir(place)):
+                if name.endswith(".py"):
+                    with open(os.path.join(place, name), "rb") as file:
+                        sums.update(name.encode() + b"\0" + file.read())
+        _digest = sums.hexdigest()
+    return _digest
+
+
+def _llvmlite() -> str:
+    """What tells one installed llvmlite from another, without importing it; "" where there is none."""
+    spec = importlib.util.find_spec("llvmlite")
+    if spec is None or not spec.submodule_search_locations:
+        return ""
+    try:
+        with open(os.path.join(spec.submodule_search_locations[0], "_version.py"), encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,124 @@
+"""What an operation of the tape is, and how its kernels see the tape's nodes. Not here: any mathematics.
+
+A node is a matrix of f64 (rows, columns). Each row starts on a multiple of `PAD` elements; the elements between the
+last column and the next row are zero and stay zero, so that kernels may work on whole vectors.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tapegpt.errors import TapeGPTError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tapegpt.machine.language import Builder, Int, Number, Pointer
+
+PAD = 8  # f64 in a cache line and in the widest vector
+
+
+def padded(count: int) -> int:
+    """The next multiple of `PAD`."""
+    return -(-count // PAD) * PAD
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Rows and columns; `rows` None is one row for each position of the run."""
+
+    rows: int | None
+    columns: int
+    index: bool = False  # u32 token ids instead of f64
+
+    def __str__(self) -> str:
+        return f"({'T' if self.rows is None else self.rows}, {self.columns})" + (" u32" if self.index else "")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A node while code is made: where its numbers lie and which of its rows take part."""
+
+    shape: Shape
+    rows: int  # rows in memory: the most positions of a run where shape.rows is None
+    value: Pointer
+    gradient: Pointer | None  # None where nothing needs it
+    fresh: bool  # the gradient has not been written yet: set it instead of adding to it
+    start: Number
+    stop: Number
+
+    @property
+    def columns(self) -> int:
+        return self.shape.columns
+
+    @property
+    def stride(self) -> int:
+        """Elements from one row to the next."""
+        return padded(self.shape.columns)
+
+    @property
+    def grad(self) -> Pointer:
+        """The gradient, where there must be one."""
+        assert self.gradient is not None
+        return self.gradient
+
+
+class Operation(ABC):
+    """One operation: its shape rule, its forward kernel and beside it its backward kernel.
+
+    Gradients are added in the order of microgpt.py: products one at a time, the last position first. An operation
+    writes the gradient of an input only where `gradient` is not None.
+    """
+
+    name: str
+    clears: tuple[int, ...] = ()  # inputs whose gradient must be cleared before this operation adds to it
+
+    def __str__(self) -> str:
+        return self.name
+
+    @abstractmethod
+    def shape(self, *inputs: Shape) -> Shape:
+        """Shape of the result; raises `TapeGPTError` where the inputs do not fit."""
+
+    def scratch(self, positions: int, *inputs: Shape) -> int:
+        """Number of f64 that the kernels keep from forward to backward."""
+        return 0
+
+    def prepare(self, k: Builder, scratch: Pointer, *inputs: Slot) -> None:
+        """What depends on parameters alone: done once after they change."""
+
+    @abstractmethod
+    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        """Compute rows `out.start` to `out.stop`."""
+
+    @abstractmethod
+    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        """Add to the inputs' gradients what `out.gradient` passes on."""
+
+    def expect(self, holds: bool, rule: str, *shapes: Shape) -> None:
+        """Raise `TapeGPTError` unless the rule on the inputs' shapes holds."""
+        if not holds:
+            raise TapeGPTError(f"{self.name}: {rule}, not {' and '.join(map(str, shapes))}")
+
+
+def clear(k: Builder, block: Pointer, count: Number) -> None:
+    """Zero the elements of whole rows."""
+    width = k.width()
+    for i in k.range(0, count, width):
+        block.store(i, k.constant(0, block.type, width))
+
+
+def across(k: Builder, columns: int, body: Callable[[Int | int, int], None]) -> None:
+    """Call `body(offset, lanes)` until `columns` elements are covered, whole vectors in a loop, the rest after it."""
+    width = k.width()
+    whole = columns // width * width
+    if whole > 8 * width:
+        for offset in k.range(0, whole, width):
+            body(offset, width)
+    else:
+        for start in range(0, whole, width):
+            body(start, width)
+    for start, lanes in k.vectors(columns - whole):
+        body(whole + start, lanes)

@@ -1,0 +1,162 @@
+"""Operations number by number, and their sum: what `reference.Value` does, for nodes of any shape.
+
+Each rule is a formula and the local gradients of its inputs, side by side. `a - b`, `a / b` and `-a` are built from
+these as microgpt.py builds them: a + b * -1, a * b ** -1, a * -1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tapegpt.machine.language import F64s, Builder, Int, Operand, Value, kernel
+from tapegpt.operations.base import Operation, Shape, Slot, across, padded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tapegpt.machine.language import Pointer
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A formula f(a, b) and its local gradients; `constant` is a plain number that some formulas take."""
+
+    name: str
+    formula: Callable[[Builder, Value, Value, float], Value]
+    locals: tuple[Callable[[Builder, Value, Value, float], Operand | float], ...]
+
+
+RULES = {
+    rule.name: rule
+    for rule in (
+        Rule("add", lambda k, a, b, c: a + b, (lambda k, a, b, c: 1.0, lambda k, a, b, c: 1.0)),
+        Rule("mul", lambda k, a, b, c: a * b, (lambda k, a, b, c: b, lambda k, a, b, c: a)),
+        Rule("shift", lambda k, a, b, c: a + c, (lambda k, a, b, c: 1.0,)),
+        Rule("scale", lambda k, a, b, c: a * c, (lambda k, a, b, c: c,)),
+        Rule("pow", lambda k, a, b, c: k.pow(a, c), (lambda k, a, b, c: k.pow(a, c - 1) * c,)),
+        Rule("exp", lambda k, a, b, c: k.exp(a), (lambda k, a, b, c: k.exp(a),)),
+        Rule("log", lambda k, a, b, c: k.log(a), (lambda k, a, b, c: 1.0 / a,)),
+        Rule(
+            "relu",
+            lambda k, a, b, c: k.select(a > 0.0, a, 0.0),
+            (lambda k, a, b, c: k.select(a > 0.0, k.constant(1, a.type, a.lanes), 0.0),),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Elementwise(Operation):
+    """One rule on nodes of one shape."""
+
+    name: str
+    constant: float | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.constant is None else f"{self.name} {self.constant!r}"
+
+    def shape(self, *inputs: Shape) -> Shape:
+        same = all(shape == inputs[0] and not shape.index for shape in inputs)
+        self.expect(same, "needs inputs of one shape", *inputs)
+        return inputs[0]
+
+    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        a, b = inputs[0].value, inputs[-1].value
+        apply(k, a, b, out.value, out.start, out.stop, **self._constants(out))
+
+    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        a, b = inputs[0].value, inputs[-1].value
+        for index, slot in enumerate(inputs):
+            if slot.gradient:
+                constants = self._constants(out)
+                fresh = slot.fresh and all(earlier is not slot for earlier in inputs[:index])
+                pass_back(k, a, b, out.grad, slot.gradient, out.start, out.stop, index=index, fresh=fresh, **constants)
+
+    def _constants(self, out: Slot) -> dict[str, object]:
+        return {"rule": self.name, "constant": self.constant or 0.0, "columns": out.columns}
+
+
+@kernel
+def apply(
+    k: Builder, a: F64s, b: F64s, y: F64s, start: Int, stop: Int, *, rule: str, constant: float, columns: int
+) -> None:
+    """y = f(a, b)."""
+    for t in k.range(start, stop):
+
+        def body(offset: Int | int, lanes: int, row: Int = t * padded(columns)) -> None:
+            at = row + offset
+            y.store(at, RULES[rule].formula(k, a.vector(at, lanes), b.vector(at, lanes), constant))
+
+        across(k, columns, body)
+
+
+@kernel
+def pass_back(
+    k: Builder,
+    a: F64s,
+    b: F64s,
+    dy: F64s,
+    dx: F64s,
+    start: Int,
+    stop: Int,
+    *,
+    rule: str,
+    constant: float,
+    columns: int,
+    index: int,
+    fresh: bool,
+) -> None:
+    """dx = or += the local gradient of one input, times dy."""
+    for t in k.range(start, stop):
+
+        def body(offset: Int | int, lanes: int, row: Int = t * padded(columns)) -> None:
+            at = row + offset
+            local = RULES[rule].locals[index](k, a.vector(at, lanes), b.vector(at, lanes), constant)
+            gradient = dy.vector(at, lanes) * local
+            dx.store(at, gradient if fresh else dx.vector(at, lanes) + gradient)
+
+        across(k, columns, body)
+
+
+class Sum(Operation):
+    """`sum(x)`: of all elements, row by row, in index order. Shapes: x (R, C), result (1, 1)."""
+
+    name = "sum"
+
+    def shape(self, *inputs: Shape) -> Shape:
+        self.expect(not inputs[0].index, "needs numbers", *inputs)
+        return Shape(1, 1)
+
+    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        (x,) = inputs
+        sum_forward(k, x.value, out.value, x.start, x.stop, columns=x.columns)
+
+    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        (x,) = inputs
+        if x.gradient:
+            sum_backward(k, out.grad, x.gradient, x.start, x.stop, columns=x.columns, fresh=x.fresh)
+
+
+@kernel
+def sum_forward(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns: int) -> None:
+    """y = the sum of x."""
+    total = k.zeros()
+    for t in k.range(start, stop):
+        for i in k.range(columns):
+            total += x[t * padded(columns) + i]
+    y[0] = total
+
+
+@kernel
+def sum_backward(
+    k: Builder, dy: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool
+) -> None:
+    """dx = or += dy everywhere."""
+    for t in k.range(start, stop):
+
+        def body(offset: Int | int, lanes: int, row: Int = t * padded(columns)) -> None:
+            gradient = k.spread(dy[0], 0 if lanes == 1 else lanes)
+            dx.store(row + offset, gradient if fresh else dx.vector(row + offset, lanes) + gradient)
+
+        across(k, columns, body)

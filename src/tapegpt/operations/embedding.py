@@ -1,0 +1,81 @@
+"""Rows of a table: by token id, or one for each position. Shapes: table (V, D), ids (T, 1), result (T, D)."""
+
+from __future__ import annotations
+
+from tapegpt.machine.language import F64s, Builder, Int, Pointer, U32s, kernel
+from tapegpt.operations.base import Operation, Shape, Slot, across, padded
+
+
+class Embedding(Operation):
+    """`embedding(table, ids)`: row `ids[t]` for position t."""
+
+    name = "embedding"
+    clears = (0,)
+
+    def shape(self, *inputs: Shape) -> Shape:
+        table, ids = inputs
+        self.expect(table.rows is not None and ids.index, "needs a table and an index node", table, ids)
+        return Shape(ids.rows, table.columns)
+
+    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        table, ids = inputs
+        gather(k, table.value, ids.value, out.value, out.start, out.stop, columns=out.columns)
+
+    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        table, ids = inputs
+        if table.gradient:
+            scatter(k, table.gradient, ids.value, out.grad, out.start, out.stop, columns=out.columns)
+
+
+class Positions(Operation):
+    """`positions(table)`: row t for position t."""
+
+    name = "positions"
+    clears = (0,)
+
+    def shape(self, *inputs: Shape) -> Shape:
+        (table,) = inputs
+        self.expect(table.rows is not None, "needs a table of fixed size", table)
+        return Shape(None, table.columns)
+
+    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        copy_rows(k, inputs[0].value, out.value, out.start, out.stop, columns=out.columns)
+
+    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        if inputs[0].gradient:
+            add_rows(k, out.grad, inputs[0].gradient, out.start, out.stop, columns=out.columns)
+
+
+@kernel
+def gather(k: Builder, table: F64s, ids: U32s, y: F64s, start: Int, stop: Int, *, columns: int) -> None:
+    """y[t] = table[ids[t]]."""
+    for t in k.range(start, stop):
+        row, source = y + t * padded(columns), table + ids[t] * padded(columns)
+        across(k, columns, lambda c, lanes, row=row, source=source: row.store(c, source.vector(c, lanes)))
+
+
+@kernel
+def scatter(k: Builder, dtable: F64s, ids: U32s, dy: F64s, start: Int, stop: Int, *, columns: int) -> None:
+    """dtable[ids[t]] += dy[t], the last position first: a row that recurs gathers in that order."""
+    for t in k.range(stop - 1, start - 1, -1):
+        add(k, dtable + ids[t] * padded(columns), dy + t * padded(columns), columns)
+
+
+@kernel
+def copy_rows(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns: int) -> None:
+    """y[t] = x[t]."""
+    for t in k.range(start, stop):
+        row, source = y + t * padded(columns), x + t * padded(columns)
+        across(k, columns, lambda c, lanes, row=row, source=source: row.store(c, source.vector(c, lanes)))
+
+
+@kernel
+def add_rows(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns: int) -> None:
+    """y[t] += x[t]."""
+    for t in k.range(start, stop):
+        add(k, y + t * padded(columns), x + t * padded(columns), columns)
+
+
+def add(k: Builder, y: Pointer, x: Pointer, columns: int) -> None:
+    """One row: y += x."""
+    across(k, columns, lambda c, lanes: y.store(c, y.vector(c, lanes) + x.vector(c, lanes)))

@@ -1,0 +1,162 @@
+"""y = x W^T: products of every row of x with every row of W, each sum in index order.
+
+Sums run side by side in the lanes, never inside one. Shapes: x (T, I), W (O, I), y (T, O).
+"""
+
+from __future__ import annotations
+
+from tapegpt.machine.language import F64s, Builder, Int, Pointer, U32s, kernel
+from tapegpt.operations.base import Operation, Shape, Slot, across, padded
+
+
+class Linear(Operation):
+    """`linear(x, W)`, or `linear(x, W, last)`: `last` (T, 1) names the column of y whose share of x's gradient is added
+    last. microgpt.py adds so at the output layer, where the target's logit comes first on its graph.
+    """
+
+    name = "linear"
+
+    def shape(self, *inputs: Shape) -> Shape:
+        x, w = inputs[:2]
+        self.expect(x.columns == w.columns and w.rows is not None, "x and W must have as many columns", x, w)
+        self.expect(len(inputs) == 2 or inputs[2].index, "last must be an index node", *inputs[2:])
+        return Shape(x.rows, w.rows or 0)
+
+    def scratch(self, positions: int, *inputs: Shape) -> int:
+        w = inputs[1]
+        return w.columns * padded(w.rows or 0) + padded(positions)  # W transposed, and a number for each position
+
+    def prepare(self, k: Builder, scratch: Pointer, *inputs: Slot) -> None:
+        w = inputs[1]
+        transpose(k, w.value, scratch, rows=w.shape.rows, columns=w.columns)
+
+    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        x = inputs[0]
+        products(k, x.value, scratch, out.value, out.start, out.stop, ins=x.columns, outs=out.columns, fresh=True)
+
+    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        x, w = inputs[:2]
+        if w.gradient:
+            sizes = {"ins": x.columns, "outs": out.columns, "fresh": w.fresh}
+            weight_gradient(k, x.value, out.grad, w.gradient, out.start, out.stop, **sizes)
+        if x.gradient and len(inputs) == 2:
+            sizes = {"ins": out.columns, "outs": x.columns, "fresh": x.fresh}
+            products(k, out.grad, w.value, x.gradient, out.start, out.stop, **sizes, reverse=True)
+        elif x.gradient:
+            last = inputs[2].value
+            held = scratch + x.columns * padded(out.columns)
+            hold(k, out.grad, last, held, out.start, out.stop, outs=out.columns)
+            sizes = {"ins": out.columns, "outs": x.columns, "fresh": x.fresh}
+            products(k, out.grad, w.value, x.gradient, out.start, out.stop, **sizes, reverse=True)
+            sizes = {"ins": x.columns, "outs": out.columns}
+            release(k, w.value, out.grad, last, held, x.gradient, out.start, out.stop, **sizes)
+
+
+@kernel
+def transpose(k: Builder, w: F64s, wt: F64s, *, rows: int, columns: int) -> None:
+    """wt (columns, rows) from w (rows, columns)."""
+    for i in k.range(rows):
+        for j in k.range(columns):
+            wt[j * padded(rows) + i] = w[i * padded(columns) + j]
+
+
+@kernel
+def products(
+    k: Builder, x: F64s, w: F64s, y: F64s, start: Int, stop: Int, *, ins: int, outs: int, fresh: bool, reverse: bool = False
+) -> None:
+    """y (T, outs) = or += x (T, ins) times w (ins, outs): forward with W transposed, backward with W itself, reversed."""
+    width = k.width()
+    vectors = padded(outs) // width
+    block = min(vectors, 8 if k.target.registers > 16 else 4)  # times two rows: half of the registers
+    pairs = start + (stop - start) // 2 * 2
+    for first in range(0, vectors, block):
+        columns = [c * width for c in range(first, min(first + block, vectors))]
+        for t in k.range(start, pairs, 2):
+            _tile(k, x + t * padded(ins), w, y + t * padded(outs), 2, columns, ins, outs, fresh, reverse)
+        for t in k.range(pairs, stop):
+            _tile(k, x + t * padded(ins), w, y + t * padded(outs), 1, columns, ins, outs, fresh, reverse)
+
+
+def _tile(
+    k: Builder, x: Pointer, w: Pointer, y: Pointer, rows: int, columns: list[int], ins: int, outs: int, fresh: bool, reverse: bool
+) -> None:
+    """Some rows of y at some columns, all sums in registers."""
+    width = k.width()
+    places = [(r * padded(ins), r * padded(outs) + c, c) for r in range(rows) for c in columns]
+    sums = [k.zeros(width) if fresh else k.variable(y.vector(at, width)) for _, at, _ in places]
+    for i in k.range(ins - 1, -1, -1) if reverse else k.range(ins):
+        loaded = {c: w.vector(i * padded(outs) + c, width) for c in columns}
+        spread = {r: k.spread(x[r + i], width) for r in sorted({r for r, _, _ in places})}
+        for total, (r, _, c) in zip(sums, places, strict=True):
+            total += loaded[c] * spread[r]
+    for total, (_, at, _) in zip(sums, places, strict=True):
+        y.store(at, total)
+
+
+@kernel
+def weight_gradient(
+    k: Builder, x: F64s, dy: F64s, dw: F64s, start: Int, stop: Int, *, ins: int, outs: int, fresh: bool
+) -> None:
+    """dw (outs, ins) = or += the products of dy (T, outs) and x (T, ins), the last position first."""
+    width = k.width()
+    vectors = padded(ins) // width
+    registers = k.target.registers // 2
+    block = min(vectors, 4)
+    rows = max(1, min(8, outs, registers // block))
+    whole = outs // rows * rows
+    for first in range(0, vectors, block):
+        columns = [c * width for c in range(first, min(first + block, vectors))]
+        for i in k.range(0, whole, rows):
+            _gradient_tile(k, x, dy + i, dw + i * padded(ins), start, stop, rows, columns, ins, outs, fresh)
+        for i in k.range(whole, outs):
+            _gradient_tile(k, x, dy + i, dw + i * padded(ins), start, stop, 1, columns, ins, outs, fresh)
+
+
+def _gradient_tile(
+    k: Builder,
+    x: Pointer,
+    dy: Pointer,
+    dw: Pointer,
+    start: Int,
+    stop: Int,
+    rows: int,
+    columns: list[int],
+    ins: int,
+    outs: int,
+    fresh: bool,
+) -> None:
+    """Some rows of dw at some columns, all sums in registers while the positions run."""
+    width = k.width()
+    places = [(r, r * padded(ins) + c, c) for r in range(rows) for c in columns]
+    sums = [k.zeros(width) if fresh else k.variable(dw.vector(at, width)) for _, at, _ in places]
+    for t in k.range(stop - 1, start - 1, -1):
+        loaded = {c: x.vector(t * padded(ins) + c, width) for c in columns}
+        spread = [k.spread(dy[t * padded(outs) + r], width) for r in range(rows)]
+        for total, (r, _, c) in zip(sums, places, strict=True):
+            total += loaded[c] * spread[r]
+    for total, (_, at, _) in zip(sums, places, strict=True):
+        dw.store(at, total)
+
+
+@kernel
+def hold(k: Builder, dy: F64s, last: U32s, held: F64s, start: Int, stop: Int, *, outs: int) -> None:
+    """Take one column of each row of dy out: it becomes zero, and adding zero changes no sum."""
+    for t in k.range(start, stop):
+        held[t] = dy[t * padded(outs) + last[t]]
+        dy[t * padded(outs) + last[t]] = 0
+
+
+@kernel
+def release(
+    k: Builder, w: F64s, dy: F64s, last: U32s, held: F64s, dx: F64s, start: Int, stop: Int, *, ins: int, outs: int
+) -> None:
+    """Put it back, and add its product to dx."""
+    for t in k.range(start, stop):
+        column = last[t]
+        dy[t * padded(outs) + column] = held[t]
+
+        def add(offset: Int | int, lanes: int, t: Int = t, column: Int = column) -> None:
+            at = t * padded(ins) + offset
+            dx.store(at, dx.vector(at, lanes) + w.vector(column * padded(ins) + offset, lanes) * held[t])
+
+        across(k, ins, add)

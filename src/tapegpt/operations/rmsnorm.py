@@ -1,0 +1,73 @@
+"""y = x / sqrt(mean(x^2) + 1e-5), row by row, without gain (Zhang and Sennrich, 2019). Shapes: x, y (T, D)."""
+
+from __future__ import annotations
+
+from tapegpt.machine.language import F64s, Builder, Int, Pointer, kernel
+from tapegpt.operations.base import Operation, Shape, Slot, across, padded
+
+EPSILON = 1e-5
+
+
+class RMSNorm(Operation):
+    """`rmsnorm(x)`. Keeps the mean square and the scale of each row."""
+
+    name = "rmsnorm"
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+    def scratch(self, positions: int, *inputs: Shape) -> int:
+        return 2 * padded(positions if inputs[0].rows is None else inputs[0].rows)
+
+    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        rmsnorm_forward(k, inputs[0].value, out.value, scratch, out.start, out.stop, columns=out.columns)
+
+    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+        x = inputs[0]
+        if x.gradient:
+            sizes = {"columns": x.columns, "fresh": x.fresh}
+            rmsnorm_backward(k, x.value, scratch, out.grad, x.gradient, out.start, out.stop, **sizes)
+
+
+@kernel
+def rmsnorm_forward(k: Builder, x: F64s, y: F64s, kept: F64s, start: Int, stop: Int, *, columns: int) -> None:
+    """y = x * scale with scale = (sum(x * x) / D + 1e-5) ** -0.5; kept (T, 2): the bracket and the scale."""
+    for t in k.range(start, stop):
+        row, result = x + t * padded(columns), y + t * padded(columns)
+        total = k.zeros()
+        for i in k.range(columns):
+            total += row[i] * row[i]
+        mean_square = total * float(columns) ** -1 + EPSILON
+        scale = k.pow(mean_square, -0.5)
+        kept[2 * t] = mean_square
+        kept[2 * t + 1] = scale
+        across(k, columns, lambda c, lanes, s=scale, r=row, y=result: y.store(c, r.vector(c, lanes) * s))
+
+
+@kernel
+def rmsnorm_backward(
+    k: Builder, x: F64s, kept: F64s, dy: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool
+) -> None:
+    """dx = or += scale * dy, then x * g twice, for both factors of x * x; g is the gradient of sum(x * x)."""
+    for t in k.range(stop - 1, start - 1, -1):
+        row, passed, result = x + t * padded(columns), dy + t * padded(columns), dx + t * padded(columns)
+        dscale = k.zeros()
+        for i in k.range(columns - 1, -1, -1):
+            dscale += row[i] * passed[i]
+        mean_square, scale = kept[2 * t], kept[2 * t + 1]
+        dmean = k.pow(mean_square, -1.5) * -0.5 * dscale
+        g = dmean * float(columns) ** -1
+        _add(k, row, passed, result, scale, g, columns, fresh)
+
+
+def _add(
+    k: Builder, x: Pointer, dy: Pointer, dx: Pointer, scale: Int, g: Int, columns: int, fresh: bool
+) -> None:
+    def body(c: Int | int, lanes: int) -> None:
+        through_scale = x.vector(c, lanes) * g
+        start = dy.vector(c, lanes) * scale
+        if not fresh:
+            start = dx.vector(c, lanes) + start
+        dx.store(c, start + through_scale + through_scale)
+
+    across(k, columns, body)

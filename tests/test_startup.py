@@ -1,0 +1,59 @@
+"""What starting up may load: time to the first character is part of the promise, and imports are most of it.
+
+Counted in modules, not in milliseconds, so that a busy machine cannot fail the test.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tapegpt.machine.image import can_map
+
+THIRD_PARTY = {"llvmlite", "numpy", "platformdirs", "safetensors"}
+HEAVY = {"argparse", "asyncio", "ctypes", "json", "logging", "pathlib", "random", "re", "tempfile", "typing"}
+JOB = ["train", "--steps", "2", "--samples", "1"]
+
+
+def loaded(arguments: list[str], cache: Path) -> set[str]:
+    """Top-level names of the modules that the interpreter imports while it runs a command."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments],
+        env={**os.environ, "TAPEGPT_CACHE_DIR": str(cache)},
+        cwd=cache,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """What the interpreter itself loads, by whatever its environment makes it load."""
+    return loaded(["-c", "pass"], tmp_path_factory.mktemp("bare"))
+
+
+def test_importing_the_package_loads_next_to_nothing(bare: set[str], tmp_path: Path) -> None:
+    modules = loaded(["-c", "import tapegpt"], tmp_path)
+    assert "tapegpt" in modules
+    assert (modules - bare) & (THIRD_PARTY | HEAVY) == set()
+
+
+def test_a_name_is_loaded_when_it_is_asked_for(tmp_path: Path) -> None:
+    modules = loaded(["-c", "from tapegpt import Config, Random; Config(), Random(1).random()"], tmp_path)
+    assert modules & (THIRD_PARTY | {"argparse", "random"}) == set()
+
+
+def test_only_a_cold_start_loads_llvm(tmp_path: Path) -> None:
+    cold = loaded(["-m", "tapegpt", *JOB], tmp_path)
+    warm = loaded(["-m", "tapegpt", *JOB], tmp_path)
+    assert "llvmlite" in cold
+    assert warm & THIRD_PARTY == (set() if can_map() else {"llvmlite"})
+    assert warm & {"asyncio", "json", "logging", "pathlib", "random", "tempfile"} == set()
