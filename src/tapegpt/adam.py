@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F64s, Builder, Int, Real, kernel
-from tapegpt.operations.certified import square, square_root
+from tapegpt.machine.language import I64, Builder, F64s, Int, Operand, Pointer, Real, kernel
+from tapegpt.operations.certified import GROUP, Divisor, settle, square, square_root
+
+BLOCK = 8 * GROUP  # elements that stay in the first-level cache between the passes
+SCRATCH = 3 * BLOCK + BLOCK // GROUP  # f64 of scratch
 
 
 @kernel
@@ -13,6 +16,7 @@ def adam_update(
     gradients: F64s,
     first: F64s,
     second: F64s,
+    scratch: F64s,
     count: Int,
     learning_rate: Real,
     beta1: Real,
@@ -21,14 +25,46 @@ def adam_update(
     correction2: Real,
     epsilon: Real,
 ) -> None:
-    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g ** 2; p -= lr * (m / c1) / ((v / c2) ** 0.5 + epsilon)."""
-    width = k.width()
+    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g ** 2; p -= lr * (m / c1) / ((v / c2) ** 0.5 + epsilon).
+
+    `count` is a multiple of `GROUP`.
+    """
     one = k.real(1.0)
-    for i in k.range(0, count, width):
-        g = gradients.vector(i, width)
-        m = first.vector(i, width) * beta1 + g * (one - beta1)
-        v = second.vector(i, width) * beta2 + square(k, g) * (one - beta2)
-        first.store(i, m)
-        second.store(i, v)
-        step = (m / correction1) * learning_rate / (square_root(k, v / correction2) + epsilon)
-        parameters.store(i, parameters.vector(i, width) - step)
+    divisor1, divisor2 = Divisor(k, correction1), Divisor(k, correction2)
+    squares, unbiased, roots = scratch, scratch + BLOCK, scratch + 2 * BLOCK
+    doubts = (scratch + 3 * BLOCK).cast(I64)
+    for start in k.range(0, count, BLOCK):
+        rest = count - start
+        groups = k.select(rest < BLOCK, rest, BLOCK) // GROUP
+        g, m, v, p = gradients + start, first + start, second + start, parameters + start
+        for group in k.range(groups):
+            word = k.integer(0)
+            for place, at in _vectors(k, group):
+                result, doubt = square(k, g.vector(at, k.width()))
+                squares.store(at, result)
+                word = word | (k.packed(doubt) << place)
+            doubts[group] = word
+        settle(k, doubts, groups, g, squares, 2.0)
+        for group in k.range(groups):
+            word = k.integer(0)
+            for place, at in _vectors(k, group):
+                moment = v.vector(at, k.width()) * beta2 + squares.vector(at, k.width()) * (one - beta2)
+                v.store(at, moment)
+                quotient = divisor2.into(moment)
+                unbiased.store(at, quotient)
+                result, doubt = square_root(k, quotient)
+                roots.store(at, result)
+                word = word | (k.packed(doubt) << place)
+            doubts[group] = word
+        settle(k, doubts, groups, unbiased, roots, 0.5)
+        for group in k.range(groups):
+            for _, at in _vectors(k, group):
+                moment = m.vector(at, k.width()) * beta1 + g.vector(at, k.width()) * (one - beta1)
+                m.store(at, moment)
+                step = divisor1.into(moment) * learning_rate / (roots.vector(at, k.width()) + epsilon)
+                p.store(at, p.vector(at, k.width()) - step)
+
+
+def _vectors(k: Builder, group: Operand) -> list[tuple[int, Operand]]:
+    """The vectors of a group: the place of their first element in it, and in the block."""
+    return [(place, group * GROUP + place) for place in range(0, GROUP, k.width())]

@@ -45,6 +45,7 @@ class Engine(Protocol):
     """Trains and samples one model. Parameters are ordered and shaped by `Config.shapes`."""
 
     name: str  # "exact", "reference": what --engine takes
+    notice: str  # one line on what the engine has to do without, or ""
 
     def parameters(self) -> Parameters:
         """A copy of the parameters."""

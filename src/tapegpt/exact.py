@@ -9,7 +9,7 @@ import math
 from array import array
 from typing import TYPE_CHECKING
 
-from tapegpt.adam import adam_update
+from tapegpt.adam import SCRATCH, adam_update
 from tapegpt.errors import DivergedError
 from tapegpt.graph import Graph
 from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
@@ -38,6 +38,7 @@ class ExactEngine:
         self._graph = graph = Graph(config, vocab_size, target)
         self._extent = graph.tape.parameter_extent()
         self._moments = Memory(8 * 2 * self._extent)
+        self._scratch = Memory(8 * SCRATCH)
         entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(graph), {})}
         self._program = Program(entries, graph.tape.show(), target)
         self.notice = self._program.notice
@@ -71,6 +72,7 @@ class ExactEngine:
             self._graph.tape.arena.at(0),
             self._moments.at(0),
             self._moments.at(8 * self._extent),
+            self._scratch.at(0),
             address_of(tokens.ids),
             address_of(tokens.starts),
             len(tokens),
@@ -123,6 +125,7 @@ def training_kernel(graph: Graph) -> Kernel:
         arena: F64s,
         first_moments: F64s,
         second_moments: F64s,
+        scratch: F64s,
         ids: U32s,
         starts: I64s,
         documents: Int,
@@ -162,6 +165,7 @@ def training_kernel(graph: Graph) -> Kernel:
                         arena + extent,
                         first_moments,
                         second_moments,
+                        scratch,
                         extent,
                         learning_rate * decay,
                         beta1,

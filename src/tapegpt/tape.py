@@ -198,8 +198,10 @@ class Tape:
         parameters = self.parameters()
         for node in parameters:
             node.value, size = size, size + self._extent(node)
+        size = self.parameter_extent()
         for node in parameters:
             node.gradient, size = size, size + self._extent(node)
+        size = 2 * self.parameter_extent()
         for node in self.nodes:
             if node.value < 0:
                 node.value, size = size, size + self._extent(node)
@@ -217,8 +219,8 @@ class Tape:
         return size
 
     def parameter_extent(self) -> int:
-        """f64 that all parameters take: theirs are the first in the arena, their gradients the next."""
-        return sum(self._extent(node) for node in self.parameters())
+        """f64 that all parameters take, a multiple of 64: theirs are the first in the arena, their gradients the next."""
+        return -(-sum(self._extent(node) for node in self.parameters()) // 64) * 64
 
     @property
     def arena(self) -> Memory:

@@ -296,8 +296,19 @@ class _Function(Builder):
         value = self.value(mask)
         if not value.lanes:
             return value
-        packed = self._result(BOOL, 0, f"bitcast {self._typed(value)} to i{value.lanes}")
-        return self._result(BOOL, 0, f"icmp ne i{value.lanes} {packed.data}, 0")
+        whole = self._result(BOOL, 0, f"bitcast {self._typed(value)} to i{value.lanes}")
+        return self._result(BOOL, 0, f"icmp ne i{value.lanes} {whole.data}, 0")
+
+    def packed(self, mask: Operand) -> Value:
+        value = self.value(mask)
+        if not value.lanes:
+            return self._result(I64, 0, f"zext {self._typed(value)} to i64")
+        whole = self._result(BOOL, 0, f"bitcast {self._typed(value)} to i{value.lanes}")
+        return self._result(I64, 0, f"zext i{value.lanes} {whole.data} to i64")
+
+    def lowest_bit(self, x: Operand) -> Value:
+        self._module.declare("declare i64 @llvm.cttz.i64(i64, i1)")
+        return self._result(I64, 0, f"call i64 @llvm.cttz.i64(i64 {self.value(x).data}, i1 true)")
 
     def abs(self, x: Operand) -> Value:
         return self._intrinsic("fabs", x)

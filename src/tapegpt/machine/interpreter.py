@@ -220,6 +220,15 @@ class Interpreter(Builder):
         value = self.value(mask)
         return Value(self, BOOL, 0, any(value.data) if value.lanes else value.data)
 
+    def packed(self, mask: Operand) -> Value:
+        value = self.value(mask)
+        lanes = value.data if value.lanes else [value.data]
+        return Value(self, I64, 0, sum(1 << lane for lane, holds in enumerate(lanes) if holds))
+
+    def lowest_bit(self, x: Operand) -> Value:
+        number = self.value(x).data
+        return Value(self, I64, 0, (number & -number).bit_length() - 1)
+
     def abs(self, x: Operand) -> Value:
         return self._map(x.type, math.fabs, self.value(x))
 

@@ -467,6 +467,14 @@ class Builder(ABC):
         """Whether any lane holds."""
 
     @abstractmethod
+    def packed(self, mask: Operand) -> Value:
+        """The lanes of a mask as the low bits of an i64, the first lane lowest."""
+
+    @abstractmethod
+    def lowest_bit(self, x: Operand) -> Value:
+        """Index of the lowest bit that is set in an i64 other than zero."""
+
+    @abstractmethod
     def abs(self, x: Operand) -> Value:
         """Magnitude of floats."""
 

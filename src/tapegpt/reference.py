@@ -1,0 +1,242 @@
+"""The reference engine: scalar autograd and the GPT over it in plain Python, as microgpt.py does it. The oracle.
+
+Every number is a `Value`; `backward` walks the graph in reverse depth-first post-order. Independent of the other
+engine and never optimised: what it computes is right by definition. Not here: speed (about 0.2 s a step).
+Source: Andrej Karpathy's microgpt.py, whose arithmetic this follows operation by operation.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from typing import TYPE_CHECKING
+
+from tapegpt.errors import DivergedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tapegpt.config import Config
+    from tapegpt.engine import Adam, Parameters, Tokens
+    from tapegpt.rng import Random
+
+Matrix = list[list["Value"]]  # (out, in)
+Vector = list["Value"]
+
+
+class Value:
+    """A number of the graph: its data, its gradient, and the local gradients with respect to its children."""
+
+    __slots__ = ("_children", "_local_grads", "data", "grad")
+
+    def __init__(self, data: float, children: tuple[Value, ...] = (), local_grads: tuple[float, ...] = ()) -> None:
+        self.data = data
+        self.grad = 0.0
+        self._children = children
+        self._local_grads = local_grads
+
+    def __add__(self, other: Value | float) -> Value:
+        other = other if isinstance(other, Value) else Value(other)
+        return Value(self.data + other.data, (self, other), (1, 1))
+
+    def __mul__(self, other: Value | float) -> Value:
+        other = other if isinstance(other, Value) else Value(other)
+        return Value(self.data * other.data, (self, other), (other.data, self.data))
+
+    def __pow__(self, exponent: float) -> Value:
+        return Value(self.data**exponent, (self,), (exponent * self.data ** (exponent - 1),))
+
+    def log(self) -> Value:
+        """Natural logarithm."""
+        return Value(math.log(self.data), (self,), (1 / self.data,))
+
+    def exp(self) -> Value:
+        """e to this power."""
+        return Value(math.exp(self.data), (self,), (math.exp(self.data),))
+
+    def relu(self) -> Value:
+        """This number where it is positive, else zero."""
+        return Value(max(0.0, self.data), (self,), (float(self.data > 0),))
+
+    def __neg__(self) -> Value:
+        return self * -1
+
+    def __radd__(self, other: float) -> Value:
+        return self + other
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self + (-other)
+
+    def __rsub__(self, other: float) -> Value:
+        return -self + other
+
+    def __rmul__(self, other: float) -> Value:
+        return self * other
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return self * other**-1
+
+    def __rtruediv__(self, other: float) -> Value:
+        return self**-1 * other
+
+    def __repr__(self) -> str:
+        return f"Value(data={self.data}, grad={self.grad})"
+
+    def backward(self) -> None:
+        """Add to the gradient of every number that this one depends on."""
+        order: list[Value] = []
+        visited: set[Value] = set()
+        stack = [(self, False)]  # explicit, so that no graph is too deep
+        while stack:
+            value, expanded = stack.pop()
+            if expanded:
+                order.append(value)
+            elif value not in visited:
+                visited.add(value)
+                stack.append((value, True))
+                stack.extend((child, False) for child in reversed(value._children))
+        self.grad = 1.0
+        for value in reversed(order):
+            for child, local_grad in zip(value._children, value._local_grads, strict=True):
+                child.grad += local_grad * value.grad
+
+
+def linear(x: Vector, w: Matrix) -> Vector:
+    """w x."""
+    return [total(wi * xi for wi, xi in zip(row, x, strict=True)) for row in w]
+
+
+def softmax(logits: Vector) -> Vector:
+    """Probabilities."""
+    largest = max(value.data for value in logits)
+    exps = [(value - largest).exp() for value in logits]
+    denominator = total(exps)
+    return [e / denominator for e in exps]
+
+
+def rmsnorm(x: Vector) -> Vector:
+    """x over its root mean square."""
+    mean_square = total(xi * xi for xi in x) / len(x)
+    scale = (mean_square + 1e-5) ** -0.5
+    return [xi * scale for xi in x]
+
+
+def total(values: Iterable[Value]) -> Value:
+    """Python's `sum`: from 0 on and in order."""
+    numbers = iter(values)
+    result = 0 + next(numbers)
+    for value in numbers:
+        result = result + value
+    return result
+
+
+class ReferenceEngine:
+    """Trains and samples one model number by number (see `engine.Engine`)."""
+
+    name = "reference"
+    notice = ""
+
+    def __init__(self, config: Config, vocab_size: int) -> None:
+        self.config, self.vocab_size = config, vocab_size
+        self._state: dict[str, Matrix] = {
+            name: [[Value(0.0) for _ in range(columns)] for _ in range(rows)]
+            for name, (rows, columns) in config.shapes(vocab_size).items()
+        }
+        self._values = [value for matrix in self._state.values() for row in matrix for value in row]
+        self._m, self._v = [0.0] * len(self._values), [0.0] * len(self._values)
+
+    def parameters(self) -> Parameters:
+        return {name: array("d", [v.data for row in matrix for v in row]) for name, matrix in self._state.items()}
+
+    def load_parameters(self, parameters: Parameters) -> None:
+        numbers = [number for name in self._state for number in parameters[name]]
+        for value, number in zip(self._values, numbers, strict=True):
+            value.data = number
+        self._m, self._v = [0.0] * len(self._values), [0.0] * len(self._values)
+
+    def gpt(self, token: int, position: int, keys: list[Matrix], values: list[Matrix]) -> Vector:
+        """Logits of the next token; `keys` and `values` of each layer grow by this position's."""
+        state, head_dim = self._state, self.config.head_dim
+        x = [t + p for t, p in zip(state["wte"][token], state["wpe"][position], strict=True)]
+        x = rmsnorm(x)
+        for layer in range(self.config.n_layer):
+            residual, x = x, rmsnorm(x)
+            q = linear(x, state[f"layer{layer}.attn_wq"])
+            keys[layer].append(linear(x, state[f"layer{layer}.attn_wk"]))
+            values[layer].append(linear(x, state[f"layer{layer}.attn_wv"]))
+            attended: Vector = []
+            for start in range(0, self.config.n_embd, head_dim):
+                columns = range(start, start + head_dim)
+                logits = [total(q[j] * key[j] for j in columns) / head_dim**0.5 for key in keys[layer]]
+                weights = softmax(logits)
+                pairs = list(zip(weights, values[layer], strict=True))
+                attended += [total(weight * value[j] for weight, value in pairs) for j in columns]
+            x = linear(attended, state[f"layer{layer}.attn_wo"])
+            x = [a + b for a, b in zip(x, residual, strict=True)]
+            residual, x = x, rmsnorm(x)
+            x = [xi.relu() for xi in linear(x, state[f"layer{layer}.mlp_fc1"])]
+            x = linear(x, state[f"layer{layer}.mlp_fc2"])
+            x = [a + b for a, b in zip(x, residual, strict=True)]
+        return linear(x, state["lm_head"])
+
+    def _cache(self) -> tuple[list[Matrix], list[Matrix]]:
+        return [[] for _ in range(self.config.n_layer)], [[] for _ in range(self.config.n_layer)]
+
+    def loss(self, document: Sequence[int]) -> Value:
+        """Mean cross entropy of a document with the BOS before and after it, cut to the block."""
+        n = min(self.config.block_size, len(document) - 1)
+        keys, values = self._cache()
+        losses = []
+        for position in range(n):
+            probabilities = softmax(self.gpt(document[position], position, keys, values))
+            losses.append(-probabilities[document[position + 1]].log())
+        return (1 / n) * total(losses)
+
+    def train(self, tokens: Tokens, adam: Adam, first: int, count: int) -> list[float]:
+        losses: list[float] = []
+        for step in range(first, first + count):
+            d = step % len(tokens)
+            document = tokens.ids[tokens.starts[d] : tokens.starts[d + 1] + 1]
+            try:
+                loss = self.loss(document)
+                if not math.isfinite(loss.data):
+                    raise ValueError("not finite")
+                loss.backward()
+                updated = self._updated(adam, step)
+            except (ArithmeticError, ValueError) as error:
+                raise DivergedError(step, math.nan, losses) from error
+            finally:
+                for value in self._values:
+                    value.grad = 0.0
+            for value, data in zip(self._values, updated, strict=True):
+                value.data = data
+            losses.append(loss.data)
+        return losses
+
+    def _updated(self, adam: Adam, step: int) -> list[float]:
+        """The parameters after Adam's step."""
+        learning_rate = adam.learning_rate * (1 - step / adam.steps)
+        updated, m, v = [], self._m, self._v
+        for i, p in enumerate(self._values):
+            m[i] = adam.beta1 * m[i] + (1 - adam.beta1) * p.grad
+            v[i] = adam.beta2 * v[i] + (1 - adam.beta2) * p.grad**2
+            m_hat = m[i] / (1 - adam.beta1 ** (step + 1))
+            v_hat = v[i] / (1 - adam.beta2 ** (step + 1))
+            updated.append(p.data - learning_rate * m_hat / (v_hat**0.5 + adam.epsilon))
+        return updated
+
+    def generate(self, rng: Random, count: int, temperature: float) -> list[list[int]]:
+        return [self._sample(rng, temperature) for _ in range(count)]
+
+    def _sample(self, rng: Random, temperature: float) -> list[int]:
+        bos = self.vocab_size - 1
+        keys, values = self._cache()
+        sample, token = [], bos
+        for position in range(self.config.block_size):
+            logits = self.gpt(token, position, keys, values)
+            probabilities = softmax([logit / temperature for logit in logits])
+            token = rng.choices(range(self.vocab_size), weights=[p.data for p in probabilities])[0]
+            if token == bos:
+                break
+            sample.append(token)
+        return sample
