@@ -1,0 +1,72 @@
+"""tapegpt: a character-level GPT in Python, bit for bit microgpt.py and thousands of times faster.
+
+    import tapegpt
+    model = tapegpt.train("input.txt", steps=1000)
+    model.generate(20)
+
+Names are imported at their first use, so that `import tapegpt` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from tapegpt.version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.checkpoint import load, save
+    from tapegpt.config import Config
+    from tapegpt.corpus import Corpus
+    from tapegpt.errors import DivergedError, TapeGPTError
+    from tapegpt.gradients import check_gradients
+    from tapegpt.model import GPT
+    from tapegpt.reference import Value
+    from tapegpt.rng import Random
+    from tapegpt.tape import Tape
+    from tapegpt.trainer import Trainer, train
+
+__all__ = [
+    "GPT",
+    "Config",
+    "Corpus",
+    "DivergedError",
+    "Random",
+    "Tape",
+    "TapeGPTError",
+    "Trainer",
+    "Value",
+    "__version__",
+    "check_gradients",
+    "load",
+    "save",
+    "train",
+]
+
+_MODULES = {
+    "GPT": "model",
+    "Config": "config",
+    "Corpus": "corpus",
+    "DivergedError": "errors",
+    "Random": "rng",
+    "Tape": "tape",
+    "TapeGPTError": "errors",
+    "Trainer": "trainer",
+    "Value": "reference",
+    "check_gradients": "gradients",
+    "load": "checkpoint",
+    "save": "checkpoint",
+    "train": "trainer",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'tapegpt' has no attribute {name!r}")
+    value = getattr(import_module(f"tapegpt.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,288 @@
+"""The command line: `tapegpt train`, `tapegpt generate`, and `tapegpt` alone, which does what microgpt.py does.
+
+Everything that can go wrong ends with one line on stderr: exit code 2 for bad input, 130 for Ctrl-C. Not here: anything
+a Python user would want too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from tapegpt.errors import TapeGPTError
+
+if TYPE_CHECKING:
+    import argparse
+    from contextlib import AbstractContextManager
+    from types import FrameType
+    from typing import TextIO
+
+    from tapegpt.corpus import Corpus
+    from tapegpt.trainer import Trainer
+
+DEFAULT_DATA = "input.txt"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
+    try:
+        options = _parser().parse_args((sys.argv[1:] if arguments is None else arguments) or ["train"])
+        code: int = options.command(options)
+        sys.stdout.flush()
+        return code
+    except TapeGPTError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader has seen enough
+        _silence(sys.stdout)
+        return 0
+    except MemoryError:
+        return _fail("not enough memory: choose a smaller model or less data", 2)
+    except OSError as error:
+        _silence(sys.stdout)
+        return _fail(f"output cannot be written: {error.strerror}", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence(sys.stdout)
+    try:
+        print(f"tapegpt: error: {_one_line(message)}", file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
+    return code
+
+
+def _one_line(message: str) -> str:
+    """Control characters of file names and the like made visible."""
+    return "".join(c if c.isprintable() or c == "\N{NO-BREAK SPACE}" else repr(c)[1:-1] for c in message)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what a broken stream still holds go nowhere, so that the interpreter's last flush is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+# --- options ----------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    from tapegpt.corpus import DATASETS
+    from tapegpt.model import ENGINES
+    from tapegpt.version import __version__
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise TapeGPTError(f"{message}: see {self.prog} --help")
+
+    parser = Parser(
+        prog="tapegpt",
+        description="A character-level GPT that learns from a file of short strings and invents new ones. "
+        "Without a command: train on ./input.txt if there is one, else on embedded first names.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tapegpt {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    about = "train a model and let it speak"
+    train = commands.add_parser("train", help=about, description=f"{about.capitalize()}.", allow_abbrev=False)
+    train.set_defaults(command=_train)
+    data = train.add_argument_group("data")
+    data.add_argument("data", nargs="?", metavar="DATA", help="text file, one string a line [./input.txt, or names]")
+    data.add_argument("--dataset", choices=DATASETS, metavar="NAME", help=f"embedded data: {' or '.join(DATASETS)}")
+    data.add_argument("--encoding", default="utf-8", metavar="NAME", help="encoding of DATA [utf-8]")
+    shape = train.add_argument_group("model")
+    _option(shape, "--n-layer", 1, "transformer blocks")
+    _option(shape, "--n-embd", 16, "width, a multiple of --n-head")
+    _option(shape, "--n-head", 4, "attention heads")
+    _option(shape, "--block-size", 16, "longest string seen whole; longer ones are cut")
+    training = train.add_argument_group("training")
+    _option(training, "--steps", 1000, "training steps, one string each")
+    _option(training, "--learning-rate", 0.01, "at the first step, falling to 0 after the last")
+    _option(training, "--seed", 42, "of all random numbers")
+    engines = " or ".join(ENGINES)
+    training.add_argument("--engine", choices=ENGINES, default="exact", metavar="NAME", help=f"{engines} [exact]")
+    output = train.add_argument_group("output")
+    output.add_argument("-o", "--output", metavar="MODEL", help="write the model to this safetensors file")
+    output.add_argument("--metrics", metavar="FILE", help="write the loss of each step to this file as JSON lines")
+    _option(output, "--samples", 20, "strings to invent after training")
+    _option(output, "--temperature", 0.5, "of the samples: low is careful, high is daring")
+
+    about = "let a trained model speak, a string a line"
+    generate = commands.add_parser("generate", help=about, description=f"{about.capitalize()}.", allow_abbrev=False)
+    generate.set_defaults(command=_generate)
+    generate.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
+    _option(generate, "-n", 20, "strings to invent")
+    _option(generate, "--temperature", 0.5, "low is careful, high is daring")
+    generate.add_argument("--seed", type=_whole, metavar="N", help="of the random numbers [go on where MODEL is]")
+    return parser
+
+
+def _option(group: argparse._ActionsContainer, name: str, default: float, about: str) -> None:
+    kind, metavar = (_whole, "N") if isinstance(default, int) else (_number, "X")
+    group.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{about} [{default}]")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise _unfit(f"must be a whole number, not {text!r:.50}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise _unfit(f"must be a number, not {text!r:.50}") from None
+
+
+def _unfit(message: str) -> Exception:
+    import argparse
+
+    return argparse.ArgumentTypeError(message)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tapegpt.checkpoint import save
+    from tapegpt.config import Config
+    from tapegpt.model import check_temperature
+    from tapegpt.trainer import Trainer
+
+    config = Config(options.n_layer, options.n_embd, options.n_head, options.block_size)
+    check_temperature(options.temperature)
+    if options.samples < 0:
+        raise TapeGPTError(f"--samples must be a whole number from 0 on, not {options.samples}")
+    corpus = _corpus(options)
+    _check_outputs(options)
+    trainer = Trainer(
+        corpus,
+        config,
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+        engine=options.engine,
+    )
+    print(f"num docs: {len(corpus)}")
+    print(f"vocab size: {corpus.vocab_size}")
+    print(f"num params: {trainer.model.num_parameters}", flush=True)
+    _notice(trainer.model.engine.notice)
+    samples: list[str] = []
+    try:
+        finished = _run(trainer, options.metrics)
+        if finished:
+            samples = trainer.model.generate(options.samples, temperature=options.temperature)
+    finally:  # whatever ends the run, what is trained so far is kept
+        if options.output and trainer.step:
+            save(trainer.model, options.output)
+    if not finished:
+        kept = f", saved to {options.output}" if options.output and trainer.step else ""
+        return _fail(f"interrupted after step {trainer.step} of {options.steps}{kept}", 130)
+    for number, text in enumerate(samples, 1):
+        print(f"sample {number:2d}: {text}")
+    return 0
+
+
+def _corpus(options: argparse.Namespace) -> Corpus:
+    from tapegpt.corpus import Corpus
+
+    if options.dataset and options.data:
+        raise TapeGPTError(f"DATA {options.data} and --dataset {options.dataset} exclude each other: give one")
+    if options.dataset:
+        return Corpus.dataset(options.dataset)
+    if options.data or os.path.exists(DEFAULT_DATA):
+        return Corpus.read(options.data or DEFAULT_DATA, options.encoding)
+    return Corpus.dataset("names")
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Find out before training what could not be written after it, or would destroy what it is made from."""
+    from tapegpt.checkpoint import writable
+
+    places = {"DATA": options.data, "--output": options.output, "--metrics": options.metrics}
+    real = {name: os.path.realpath(place) for name, place in places.items() if place and "\0" not in place}
+    for name, other in (("--output", "DATA"), ("--metrics", "DATA"), ("--metrics", "--output")):
+        if name in real and real[name] == real.get(other):
+            raise TapeGPTError(f"{name} {places[name]} is {other} too: choose another name")
+    if options.output:
+        writable(options.output)
+
+
+def _run(trainer: Trainer, metrics: str | None) -> bool:
+    """Train, showing the step; whether it came to the end. Ctrl-C stops it between two chunks."""
+    in_place = sys.stdout.isatty()
+    line = ""
+    with _metrics_file(metrics) as file, _Interruption() as interruption:
+        for losses in trainer.chunks():
+            for step, loss in enumerate(losses, trainer.step - len(losses) + 1):
+                if file:
+                    file.write(f'{{"step": {step}, "loss": {loss!r}}}\n')
+            line = f"step {trainer.step:4d} / {trainer.adam.steps:4d} | loss {losses[-1]:.4f}"
+            if in_place:
+                print(f"\r{line}\x1b[K", end="", flush=True)
+            if interruption.asked:
+                break
+    print("" if in_place else line, flush=True)
+    return trainer.step == trainer.adam.steps
+
+
+def _metrics_file(path: str | None) -> AbstractContextManager[TextIO | None]:
+    from contextlib import nullcontext
+
+    if path is None:
+        return nullcontext()
+    try:
+        return open(path, "w", encoding="utf-8")  # noqa: SIM115
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TapeGPTError(f"--metrics {path!r}: cannot be written: {reason}: choose another place") from None
+
+
+class _Interruption:
+    """While it is entered, the first Ctrl-C (or SIGTERM) only sets `asked`; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._former: dict[int, object] = {}
+
+    def __enter__(self) -> _Interruption:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._former[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from tapegpt.checkpoint import load
+
+    model = load(options.model)
+    _notice(model.engine.notice)
+    for text in model.generate(options.n, temperature=options.temperature, seed=options.seed):
+        print(text)
+    return 0
+
+
+def _notice(notice: str) -> None:
+    if notice:
+        print(f"tapegpt: note: {notice}", file=sys.stderr, flush=True)

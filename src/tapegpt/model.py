@@ -1,0 +1,101 @@
+"""A GPT that can speak: its shape, vocabulary, random state and the engine that holds its numbers.
+
+Not here: training (`trainer.py`), files (`checkpoint.py`), arithmetic (the engines).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from tapegpt.errors import TapeGPTError
+from tapegpt.rng import Random
+
+if TYPE_CHECKING:
+    from array import array
+
+    from tapegpt.config import Config
+    from tapegpt.engine import Engine
+
+ENGINES = ("exact", "reference")
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
+INITIAL_DEVIATION = 0.08
+
+
+def make_engine(name: str, config: Config, vocab_size: int) -> Engine:
+    """The engine of this name, its parameters zero; raises `TapeGPTError` for another name or too large a model."""
+    config.num_parameters(vocab_size)
+    if name == "exact":
+        from tapegpt.exact import ExactEngine
+
+        return ExactEngine(config, vocab_size)
+    if name == "reference":
+        from tapegpt.reference import ReferenceEngine
+
+        return ReferenceEngine(config, vocab_size)
+    raise TapeGPTError(f"engine must be one of {', '.join(ENGINES)}, not {name!r}")
+
+
+def initialise(engine: Engine, config: Config, vocab_size: int, rng: Random) -> None:
+    """Draw all parameters from a normal distribution around 0, row by row, in the order of `Config.shapes`."""
+    numbers = rng.gauss_array(config.num_parameters(vocab_size), 0.0, INITIAL_DEVIATION)
+    parameters, start = {}, 0
+    for name, (rows, columns) in config.shapes(vocab_size).items():
+        parameters[name] = numbers[start : start + rows * columns]
+        start += rows * columns
+    engine.load_parameters(parameters)
+
+
+class GPT:
+    """A model: `generate` invents strings."""
+
+    def __init__(self, config: Config, vocabulary: str, rng: Random, engine: Engine, steps: int = 0) -> None:
+        self.config = config
+        self.vocabulary = vocabulary  # token t is vocabulary[t]; BOS comes after the last
+        self.rng = rng
+        self.engine = engine
+        self.steps = steps  # taken in training
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens: the characters and BOS."""
+        return len(self.vocabulary) + 1
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters."""
+        return self.config.num_parameters(self.vocab_size)
+
+    @property
+    def parameters(self) -> dict[str, array[float]]:
+        """A copy of the parameters by name, each row by row; their shapes are `config.shapes(vocab_size)`."""
+        return self.engine.parameters()
+
+    def generate(self, n: int = 20, *, temperature: float = 0.5, seed: int | None = None) -> list[str]:
+        """n invented strings of at most block_size characters.
+
+        Without a seed the model's own generator goes on; with one the strings depend on nothing else, and the model's
+        generator stays as it is. Raises `TapeGPTError` for a negative n or a temperature out of range.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+            raise TapeGPTError(f"n must be a whole number from 0 on, not {n!r}")
+        check_temperature(temperature)
+        rng = self.rng if seed is None else Random(seed)
+        tokens = self.engine.generate(rng, n, float(temperature))
+        return ["".join([self.vocabulary[token] for token in string]) for string in tokens]
+
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"<GPT of {self.num_parameters:,} parameters: n_layer={config.n_layer} n_embd={config.n_embd} "
+            f"n_head={config.n_head} block_size={config.block_size}, {self.vocab_size} tokens, {self.steps} steps>"
+        )
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise `TapeGPTError` unless the temperature is in its range."""
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not number or not math.isfinite(temperature) or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+        raise TapeGPTError(
+            f"temperature must be a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}, not {temperature!r}"
+        )
