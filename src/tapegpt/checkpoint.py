@@ -14,7 +14,6 @@ import stat
 import sys
 from array import array
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
 
 from tapegpt.config import Config
 from tapegpt.errors import TapeGPTError
@@ -22,7 +21,9 @@ from tapegpt.model import GPT, make_engine
 from tapegpt.rng import Random
 from tapegpt.version import __version__
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
     from tapegpt.engine import Parameters
 
 FORMAT = 1  # of the metadata; a reader refuses newer ones

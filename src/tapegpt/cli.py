@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
 
 from tapegpt.errors import TapeGPTError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
     import argparse
     from contextlib import AbstractContextManager
     from types import FrameType

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from tapegpt.errors import TapeGPTError
+from tapegpt.record import Record
 
 MAX_PARAMETERS = 100_000_000  # beyond this the scalar order of the exact engine takes hours a step
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Record):
     """The shape of the model; the defaults are microgpt.py's.
 
     Raises `TapeGPTError` when a value is not a whole number in its range, or `n_head` does not
@@ -23,7 +21,8 @@ class Config:
     n_head: int = 4  # attention heads, each n_embd / n_head wide
     block_size: int = 16  # longest document that is seen whole, in tokens
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range."""
         for name, largest in (("n_layer", 256), ("n_embd", 8192), ("n_head", 8192), ("block_size", 8192)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
@@ -63,7 +62,3 @@ class Config:
                 f"tokens make {count:,} parameters; the limit is {MAX_PARAMETERS:,}: choose a smaller n_embd or n_layer"
             )
         return count
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for files."""
-        return asdict(self)

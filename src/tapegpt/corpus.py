@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from array import array
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from tapegpt.engine import Tokens
 from tapegpt.errors import TapeGPTError
+from tapegpt.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,8 +27,7 @@ DATASETS = {
 }
 
 
-@dataclass(frozen=True)
-class Corpus:
+class Corpus(Record):
     """Documents in order, and the vocabulary: their distinct characters, sorted."""
 
     documents: list[str]
@@ -110,7 +109,6 @@ class Corpus:
         starts = array("q", accumulate((len(document) + 1 for document in self.documents), initial=0))
         return Tokens(ids, starts)
 
-
     def _translated(self, text: str) -> str:
         """The text with each character replaced by the one whose code is its token, a newline outside by BOS."""
         table = {10: self.bos, **{ord(character): token for token, character in enumerate(self.vocabulary)}}
@@ -137,7 +135,9 @@ def _decoded(path: str, data: bytes, encoding: str) -> str:
     try:
         text = data.decode(encoding)
     except LookupError:
-        raise TapeGPTError(f"--encoding {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1") from None
+        raise TapeGPTError(
+            f"--encoding {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
+        ) from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise TapeGPTError(

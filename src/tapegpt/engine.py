@@ -6,18 +6,19 @@ Two exist: `exact.py` (compiled) and `reference.py` (scalar Python, the oracle);
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from array import array
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.rng import Random
 
 Parameters = dict[str, "array[float]"]  # name -> row-major float64 values, shapes from Config.shapes
 
 
-@dataclass(frozen=True)
-class Adam:
+class Adam(Record):
     """Adam with linear decay of the learning rate to zero over `steps` (Kingma and Ba, 2015)."""
 
     steps: int = 1000
@@ -27,8 +28,7 @@ class Adam:
     epsilon: float = 1e-8
 
 
-@dataclass(frozen=True)
-class Tokens:
+class Tokens(Record):
     """Documents as one run of token ids, `BOS doc BOS doc BOS ...`.
 
     Document d is `ids[starts[d]]` (a BOS) up to and including `ids[starts[d + 1]]` (the next BOS).
@@ -41,28 +41,28 @@ class Tokens:
         return len(self.starts) - 1
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """Trains and samples one model. Parameters are ordered and shaped by `Config.shapes`."""
 
     name: str  # "exact", "reference": what --engine takes
     notice: str  # one line on what the engine has to do without, or ""
 
+    @abstractmethod
     def parameters(self) -> Parameters:
         """A copy of the parameters."""
-        ...
 
+    @abstractmethod
     def load_parameters(self, parameters: Parameters) -> None:
         """Replace the parameters (copied); Adam's moments start again at zero."""
-        ...
 
+    @abstractmethod
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int) -> list[float]:
         """Steps `first` to `first + count - 1` (step s trains document s % len(tokens)); their losses.
 
         Raises `DivergedError` at the first loss that is not finite: that step changes no parameter. Its attribute
         `losses` lists the losses of the steps before it in this call.
         """
-        ...
 
+    @abstractmethod
     def generate(self, rng: Random, count: int, temperature: float) -> list[list[int]]:
         """`count` sequences of token ids without BOS, at most block_size long, drawn with `rng`."""
-        ...

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import TYPE_CHECKING
 
 from tapegpt.adam import SCRATCH, adam_update
+from tapegpt.engine import Engine
 from tapegpt.errors import DivergedError
 from tapegpt.graph import Graph
 from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
@@ -19,6 +19,7 @@ from tapegpt.mersenne import uniform
 from tapegpt.operations.base import padded
 from tapegpt.operations.cross_entropy import exponentiate
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.config import Config
     from tapegpt.engine import Adam, Parameters, Tokens
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _STRINGS = 1024  # generated in one call, so that Ctrl-C is prompt
 
 
-class ExactEngine:
+class ExactEngine(Engine):
     """Trains and samples one model in machine code (see `engine.Engine`)."""
 
     name = "exact"

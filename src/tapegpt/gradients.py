@@ -5,17 +5,16 @@ Not here: how gradients are computed. For whoever adds an operation, or builds a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tapegpt.errors import TapeGPTError
+from tapegpt.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.tape import Node, Tape
 
 
-@dataclass(frozen=True)
-class GradientCheck:
+class GradientCheck(Record):
     """The worst disagreement found: |analytic - numeric| / max(1, |analytic|, |numeric|), and where."""
 
     error: float

@@ -5,10 +5,10 @@ Letters: T positions, D n_embd, H heads, V vocabulary. Not here: numbers, traini
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
 from tapegpt.tape import Node, Tape
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.config import Config
     from tapegpt.machine.target import Target

@@ -6,11 +6,11 @@ Not here: training (`trainer.py`), files (`checkpoint.py`), arithmetic (the engi
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.rng import Random
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import TYPE_CHECKING
 
+from tapegpt.engine import Engine
 from tapegpt.errors import DivergedError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -130,7 +131,7 @@ def total(values: Iterable[Value]) -> Value:
     return result
 
 
-class ReferenceEngine:
+class ReferenceEngine(Engine):
     """Trains and samples one model number by number (see `engine.Engine`)."""
 
     name = "reference"

@@ -19,8 +19,8 @@ from array import array
 from bisect import bisect
 from itertools import accumulate, repeat
 from operator import index
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableSequence, Sequence
     from typing import TypeVar

@@ -16,7 +16,6 @@ operation in reverse, and within an operation as microgpt.py's scalars do. Not h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.machine.language import U32, F64s, Builder, Int, Kernel, Pointer
@@ -30,6 +29,7 @@ from tapegpt.operations.embedding import Embedding, Positions
 from tapegpt.operations.linear import Linear
 from tapegpt.operations.rmsnorm import RMSNorm
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -45,7 +45,9 @@ class Node:
 
     __slots__ = ("gradient", "index", "inputs", "name", "operation", "scratch", "shape", "tape", "value")
 
-    def __init__(self, tape: Tape, name: str, shape: Shape, operation: Operation | None, inputs: tuple[Node, ...]) -> None:
+    def __init__(
+        self, tape: Tape, name: str, shape: Shape, operation: Operation | None, inputs: tuple[Node, ...]
+    ) -> None:
         self.tape, self.name, self.shape, self.operation, self.inputs = tape, name, shape, operation, inputs
         self.index = -1
         self.value = self.scratch = -1

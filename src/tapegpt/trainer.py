@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from typing import TYPE_CHECKING
 
 from tapegpt.config import Config
 from tapegpt.corpus import Corpus
@@ -18,6 +17,7 @@ from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.model import GPT, initialise, make_engine
 from tapegpt.rng import Random
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

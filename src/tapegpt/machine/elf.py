@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from tapegpt.machine.image import Image
+from tapegpt.record import Record
 
 PAGE = 4096  # AArch64 addresses constants by 4 KB page, so the block must start on one
 
@@ -25,16 +27,7 @@ class LinkError(Exception):
     """An object that this linker does not understand."""
 
 
-@dataclass(frozen=True)
-class Image:
-    """Linked code: its bytes and the offset of every exported function and of the table `libm`."""
-
-    code: bytes
-    symbols: dict[str, int]
-
-
-@dataclass(frozen=True)
-class _Section:
+class _Section(Record):
     name: int
     type: int
     flags: int
@@ -85,9 +78,7 @@ def _string(data: bytes, start: int) -> str:
     return data[start : data.index(b"\0", start)].decode()
 
 
-def _symbols(
-    data: bytes, sections: list[_Section], bases: dict[int, int]
-) -> tuple[list[int | None], dict[str, int]]:
+def _symbols(data: bytes, sections: list[_Section], bases: dict[int, int]) -> tuple[list[int | None], dict[str, int]]:
     """Offset of each symbol in the block, in the order of the table, and the global ones by name."""
     offsets: list[int | None] = []
     exported: dict[str, int] = {}

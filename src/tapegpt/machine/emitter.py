@@ -7,7 +7,6 @@ go through the table `libm`, so the code refers to nothing outside itself.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
 
 from tapegpt.machine.language import (
     BOOL,
@@ -27,7 +26,9 @@ from tapegpt.machine.language import (
     Variable,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
     from collections.abc import Callable, Iterator
 
     from tapegpt.machine.target import Target

@@ -10,12 +10,9 @@ import mmap
 import os
 import struct
 import sys
-from typing import TYPE_CHECKING
 
 from tapegpt.machine.language import LIBM
-
-if TYPE_CHECKING:
-    from tapegpt.machine.elf import Image
+from tapegpt.record import Record
 
 _READ_EXECUTE = 0x1 | 0x4
 
@@ -34,6 +31,13 @@ def libm_addresses() -> list[int]:
         if not hasattr(libraries[0], LIBM[0]):
             libraries = [ctypes.CDLL("libm.so.6")]
     return [ctypes.cast(getattr(libraries[0], name), ctypes.c_void_p).value or 0 for name in LIBM]
+
+
+class Image(Record):
+    """Linked code: its bytes, and the offset of every exported function and of the table `libm`."""
+
+    code: bytes
+    symbols: dict[str, int]
 
 
 class Mapped:

@@ -9,7 +9,6 @@ import ctypes
 import math
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from tapegpt.machine.language import (
     BOOL,
@@ -26,9 +25,14 @@ from tapegpt.machine.language import (
     Value,
     Variable,
 )
+from tapegpt.machine.memory import Address
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
     from collections.abc import Iterator
+
+    from tapegpt.machine.target import Target
 
 VIEWS = {"f64": "d", "f32": "f", "i64": "q", "u32": "I"}  # memoryview formats of the element types
 
@@ -246,3 +250,21 @@ class Interpreter(Builder):
 
     def convert(self, x: Operand, kind: Type) -> Value:
         return self._map(kind, float if kind.is_float else int, self.value(x))
+
+
+def runnable(kernel: Kernel, constants: dict[str, Any], target: Target) -> Callable[..., None]:
+    """A kernel as a Python function of addresses and numbers."""
+    k = Interpreter(target)
+
+    def run(*arguments: Address | float) -> None:
+        values: list[Pointer | Value] = []
+        for argument, (is_pointer, kind) in zip(arguments, kernel.arguments.values(), strict=True):
+            if isinstance(argument, Address):
+                assert is_pointer
+                view = argument.view[: len(argument.view) // kind.size * kind.size]
+                values.append(Pointer(k, kind, (view.cast(VIEWS[kind.name]), 0)))
+            else:
+                values.append(k.constant(argument, kind, 0))
+        kernel.body(k, *values, **constants)
+
+    return run

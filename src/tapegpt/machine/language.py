@@ -18,9 +18,10 @@ types, operators, the checks, and the words of the language. Not here: LLVM, fil
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Union
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
     from collections.abc import Callable, Iterator
 
     from tapegpt.machine.target import Target
@@ -45,8 +46,6 @@ U32 = Type("u32", "i32", 4, False)  # in memory only: loaded as a non-negative i
 BOOL = Type("bool", "i1", 1, False)  # what comparisons give
 
 LIBM = ("exp", "log", "pow", "sin", "cos")  # scalar f64 functions of the C library, in the order of their table
-
-Number = Union["Operand", int, float]
 
 
 class KernelError(TypeError):
@@ -144,6 +143,9 @@ class Operand:
 
     def __bool__(self) -> bool:
         raise KernelError("a run-time value has no truth while code is made: use k.when or k.select")
+
+
+Number = Operand | float  # what operators take
 
 
 class Value(Operand):

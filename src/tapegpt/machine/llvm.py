@@ -6,10 +6,10 @@ Importing it costs 65 to 90 ms, so it happens when code is compiled, never on a 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import llvmlite.binding as llvm
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.machine.target import Target
 

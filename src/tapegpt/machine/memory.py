@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
 
 
-@dataclass(frozen=True)
 class Address:
-    """A place in memory: for machine code a number, for the interpreter a view of bytes."""
+    """A place in memory: for machine code a number, for the interpreter a view of bytes from there on."""
 
-    view: memoryview  # of bytes, from this place on
-    number: int
+    __slots__ = ("number", "view")
+
+    def __init__(self, view: memoryview, number: int) -> None:
+        self.view, self.number = view, number
 
 
 class Memory:

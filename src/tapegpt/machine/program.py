@@ -8,25 +8,25 @@ Where no code can be made, the kernels are interpreted and `Program.notice` says
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
 
 from tapegpt.machine import cache
-from tapegpt.machine.image import Mapped, can_map, libm_addresses
-from tapegpt.machine.interpreter import VIEWS, Interpreter
-from tapegpt.machine.language import Kernel, Operand, Pointer
+from tapegpt.machine.image import Image, Mapped, can_map, libm_addresses
+from tapegpt.machine.language import Kernel
 from tapegpt.machine.memory import Address
 from tapegpt.machine.target import c_library, cpu_identity, host_target
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
     from tapegpt.machine.target import Target
 
-Entries = dict[str, tuple[Kernel, dict[str, Any]]]  # exported name -> kernel and its constants
-Argument = Address | float
+    Entries = dict[str, tuple[Kernel, dict[str, Any]]]  # exported name -> kernel and its constants
 
+Argument = Address | float
 
 
 class Program:
@@ -106,25 +106,10 @@ class Program:
     # --- interpreted --------------------------------------------------------------------------------------------
 
     def _interpret(self) -> None:
-        k = Interpreter(self.target)
+        from tapegpt.machine.interpreter import runnable
+
         for name, (kernel, constants) in self._entries.items():
-            self._functions[name] = _interpreted(k, kernel, constants)
-
-
-def _interpreted(k: Interpreter, kernel: Kernel, constants: dict[str, Any]) -> Callable[..., None]:
-    def run(*arguments: Argument) -> None:
-        values: list[Pointer | Operand] = []
-        for argument, (is_pointer, kind) in zip(arguments, kernel.arguments.values(), strict=True):
-            if is_pointer:
-                assert isinstance(argument, Address)
-                view = argument.view[: len(argument.view) // kind.size * kind.size]
-                values.append(Pointer(k, kind, (view.cast(VIEWS[kind.name]), 0)))
-            else:
-                assert not isinstance(argument, Address)
-                values.append(k.constant(argument, kind, 0))
-        kernel.body(k, *values, **constants)
-
-    return run
+            self._functions[name] = runnable(kernel, constants, self.target)
 
 
 def _function(kernel: Kernel, address: int) -> Callable[..., None]:
@@ -141,9 +126,7 @@ def _function(kernel: Kernel, address: int) -> Callable[..., None]:
     return run
 
 
-def _unpack(content: bytes) -> Any:
-    from tapegpt.machine.elf import Image
-
+def _unpack(content: bytes) -> Image:
     head, _, code = content.partition(b"\n\n")
     symbols = dict(line.rsplit(" ", 1) for line in head.decode().splitlines())
     return Image(code, {name: int(offset) for name, offset in symbols.items()})
@@ -170,11 +153,10 @@ def _source_digest() -> str:
 
 def _llvmlite() -> str:
     """What tells one installed llvmlite from another, without importing it; "" where there is none."""
-    spec = importlib.util.find_spec("llvmlite")
-    if spec is None or not spec.submodule_search_locations:
-        return ""
-    try:
-        with open(os.path.join(spec.submodule_search_locations[0], "_version.py"), encoding="utf-8") as file:
-            return file.read()
-    except OSError:
-        return "unknown"
+    for place in sys.path:
+        try:
+            with open(os.path.join(place, "llvmlite", "_version.py"), encoding="utf-8") as file:
+                return file.read()
+        except OSError:
+            continue
+    return ""

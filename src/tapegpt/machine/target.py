@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
 
 from tapegpt.errors import TapeGPTError
+from tapegpt.record import Record
 
 VARIABLE = "TAPEGPT_TARGET"  # avx512, avx2, sse2, neon or interpreted: for tests and curiosity
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Record):
     """A vector unit. The exact engine's bits do not depend on it."""
 
     name: str
@@ -34,9 +33,9 @@ NEON = Target("neon", 16, 32, True)
 INTERPRETED = Target("interpreted", 64, 32, False)
 
 _FORCED = {  # a narrower unit than the CPU has needs its own features, or LLVM would use the wider one's
-    "avx512": replace(AVX512, cpu="x86-64-v4"),
-    "avx2": replace(AVX2, cpu="x86-64-v3"),
-    "sse2": replace(SSE2, cpu="x86-64"),
+    "avx512": AVX512.replaced(cpu="x86-64-v4"),
+    "avx2": AVX2.replaced(cpu="x86-64-v3"),
+    "sse2": SSE2.replaced(cpu="x86-64"),
     "neon": NEON,
     "interpreted": INTERPRETED,
 }
@@ -93,7 +92,7 @@ def host_target() -> Target:
     if forced and forced not in _FORCED:
         raise TapeGPTError(f"{VARIABLE} must be one of {', '.join(_FORCED)}, not {forced!r}")
     target = _FORCED[forced] if forced else detect(cpu_identity() or _features_from_llvm(), _machine())
-    return replace(target, certified=target.fma and has_known_pow(c_library()))
+    return target.replaced(certified=target.fma and has_known_pow(c_library()))
 
 
 def _machine() -> str:

@@ -9,19 +9,18 @@ Letters: T positions, S positions looked at, H heads, J columns of a head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
 from tapegpt.machine.language import F64s, Builder, Int, Pointer, Value, kernel
 from tapegpt.operations.base import Operation, Shape, Slot, clear, padded
 
 
-@dataclass(frozen=True)
 class Attention(Operation):
     """`attention(qkv)`. Keeps keys and values transposed, the exponentials and their sums."""
 
-    n_head: int
-
     name = "attention"
+
+    def __init__(self, n_head: int) -> None:
+        self.n_head = n_head
 
     def __str__(self) -> str:
         return f"attention n_head={self.n_head}"
@@ -155,8 +154,18 @@ def attention_backward(
                 dexponential = dweights.vector(s, width) * inverse + dtotal
                 dlogit = exponentials.vector(s, width) * dexponential
                 dlogits.store(s, dlogit * (float(head_dim) ** 0.5) ** -1)
-            _inputs(k, qkv + head * (3 * head_dim), dqkv + head * (3 * head_dim), passed, exponentials, dlogits, inverse, t,
-                    head_dim, stride)
+            _inputs(
+                k,
+                qkv + head * (3 * head_dim),
+                dqkv + head * (3 * head_dim),
+                passed,
+                exponentials,
+                dlogits,
+                inverse,
+                t,
+                head_dim,
+                stride,
+            )
 
 
 def _inputs(

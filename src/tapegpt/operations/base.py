@@ -7,11 +7,11 @@ last column and the next row are zero and stay zero, so that kernels may work on
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tapegpt.errors import TapeGPTError
+from tapegpt.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,8 +25,7 @@ def padded(count: int) -> int:
     return -(-count // PAD) * PAD
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(Record):
     """Rows and columns; `rows` None is one row for each position of the run."""
 
     rows: int | None
@@ -37,8 +36,7 @@ class Shape:
         return f"({'T' if self.rows is None else self.rows}, {self.columns})" + (" u32" if self.index else "")
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(Record):
     """A node while code is made: where its numbers lie and which of its rows take part."""
 
     shape: Shape

@@ -71,7 +71,17 @@ def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: int) 
 
 @kernel
 def cross_entropy_backward(
-    k: Builder, targets: U32s, e: F64s, sums: F64s, dloss: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool
+    k: Builder,
+    targets: U32s,
+    e: F64s,
+    sums: F64s,
+    dloss: F64s,
+    dx: F64s,
+    start: Int,
+    stop: Int,
+    *,
+    columns: int,
+    fresh: bool,
 ) -> None:
     """dx_i = or += e_i * de_i; de_i is the sum's share, and for the target its own as well."""
     share = (k.real(1.0) / k.convert(stop - start, F64)) * dloss[0]

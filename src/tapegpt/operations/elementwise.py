@@ -6,20 +6,19 @@ these as microgpt.py builds them: a + b * -1, a * b ** -1, a * -1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tapegpt.machine.language import F64s, Builder, Int, Operand, Value, kernel
+from tapegpt.record import Record
 from tapegpt.operations.base import Operation, Shape, Slot, across, padded
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tapegpt.machine.language import Pointer
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(Record):
     """A formula f(a, b) and its local gradients; `constant` is a plain number that some formulas take."""
 
     name: str
@@ -46,12 +45,11 @@ RULES = {
 }
 
 
-@dataclass(frozen=True)
 class Elementwise(Operation):
     """One rule on nodes of one shape."""
 
-    name: str
-    constant: float | None = None
+    def __init__(self, name: str, constant: float | None = None) -> None:
+        self.name, self.constant = name, constant
 
     def __str__(self) -> str:
         return self.name if self.constant is None else f"{self.name} {self.constant!r}"
@@ -149,9 +147,7 @@ def sum_forward(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns:
 
 
 @kernel
-def sum_backward(
-    k: Builder, dy: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool
-) -> None:
+def sum_backward(k: Builder, dy: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool) -> None:
     """dx = or += dy everywhere."""
     for t in k.range(start, stop):
 

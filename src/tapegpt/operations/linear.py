@@ -62,7 +62,17 @@ def transpose(k: Builder, w: F64s, wt: F64s, *, rows: int, columns: int) -> None
 
 @kernel
 def products(
-    k: Builder, x: F64s, w: F64s, y: F64s, start: Int, stop: Int, *, ins: int, outs: int, fresh: bool, reverse: bool = False
+    k: Builder,
+    x: F64s,
+    w: F64s,
+    y: F64s,
+    start: Int,
+    stop: Int,
+    *,
+    ins: int,
+    outs: int,
+    fresh: bool,
+    reverse: bool = False,
 ) -> None:
     """y (T, outs) = or += x (T, ins) times w (ins, outs): forward with W transposed, backward with W itself, reversed."""
     width = k.width()
@@ -78,7 +88,16 @@ def products(
 
 
 def _tile(
-    k: Builder, x: Pointer, w: Pointer, y: Pointer, rows: int, columns: list[int], ins: int, outs: int, fresh: bool, reverse: bool
+    k: Builder,
+    x: Pointer,
+    w: Pointer,
+    y: Pointer,
+    rows: int,
+    columns: list[int],
+    ins: int,
+    outs: int,
+    fresh: bool,
+    reverse: bool,
 ) -> None:
     """Some rows of y at some columns, all sums in registers."""
     width = k.width()

@@ -60,9 +60,7 @@ def rmsnorm_backward(
         _add(k, row, passed, result, scale, g, columns, fresh)
 
 
-def _add(
-    k: Builder, x: Pointer, dy: Pointer, dx: Pointer, scale: Int, g: Int, columns: int, fresh: bool
-) -> None:
+def _add(k: Builder, x: Pointer, dy: Pointer, dx: Pointer, scale: Int, g: Int, columns: int, fresh: bool) -> None:
     def body(c: Int | int, lanes: int) -> None:
         through_scale = x.vector(c, lanes) * g
         start = dy.vector(c, lanes) * scale
