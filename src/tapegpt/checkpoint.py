@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the metadata; a reader refuses newer ones
 
 Path = str | os.PathLike[str]
-_Tensors = dict[str, tuple[tuple[int, ...], bytes]]  # shape and little-endian F64 data
+_Tensors = dict[str, tuple[tuple[int, int], bytes]]  # shape and little-endian F64 data
 
 
 def save(model: GPT, path: Path) -> None:
@@ -147,9 +147,11 @@ def _deserialised(data: bytes) -> GPT:
     version = metadata.get("format", "")
     if version != str(FORMAT):
         raise _ForeignError(f"its format is {version!r:.20}, this tapegpt reads {FORMAT}")
-    tensors: _Tensors = {name: (tuple(t["shape"]), bytes(t["data"])) for name, t in listed}
+    if any(len(t["shape"]) != 2 or t["dtype"] != "F64" for _, t in listed):
+        raise _ForeignError("its tensors are not matrices of F64")
+    tensors: _Tensors = {name: ((t["shape"][0], t["shape"][1]), bytes(t["data"])) for name, t in listed}
     checksum = metadata.pop("checksum", None)
-    if checksum != _checksum(metadata, tensors) or any(t["dtype"] != "F64" for _, t in listed):
+    if checksum != _checksum(metadata, tensors):
         raise _ForeignError("its checksum does not hold, it is damaged")
     return _model(metadata, tensors)
 

@@ -14,7 +14,7 @@ from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
     import argparse
     from contextlib import AbstractContextManager
     from types import FrameType
@@ -257,7 +257,7 @@ class _Interruption:
 
     def __init__(self) -> None:
         self.asked = False
-        self._former: dict[int, object] = {}
+        self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> _Interruption:
         for number in (signal.SIGINT, signal.SIGTERM):

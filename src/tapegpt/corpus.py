@@ -19,8 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tapegpt.rng import Random
-
 DATASETS = {
     "names": "first names of the 1990 US Census",
     "surnames": "surnames of the 1990 US Census",
@@ -58,7 +56,7 @@ class Corpus(Record):
         path = os.fspath(source)
         text = _decoded(path, _content(path), encoding)
         lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        documents = [stripped for line in lines if (stripped := line.strip())]
+        documents = list(filter(None, map(str.strip, lines)))
         if not documents:
             raise TapeGPTError(f"{path}: no document in it: write one string a line")
         return cls(documents, "".join(sorted(set("".join(documents)))))
@@ -91,22 +89,17 @@ class Corpus(Record):
     def __repr__(self) -> str:
         return f"<Corpus of {len(self):,} documents, {len(self.vocabulary):,} characters>"
 
-    def shuffled(self, rng: Random) -> Corpus:
-        """The same documents in random order."""
-        documents = list(self.documents)
-        rng.shuffle(documents)
-        return Corpus(documents, self.vocabulary)
-
-    def tokens(self) -> Tokens:
-        """All documents as token ids."""
+    def tokens(self, order: Iterable[int] | None = None) -> Tokens:
+        """Documents as token ids: all, or those with these numbers, in this order."""
+        documents = self.documents if order is None else [self.documents[number] for number in order]
         separator = "\n"  # documents of a file have no newline; other ones may
         if separator in self.vocabulary:
-            text = chr(self.bos).join([self._translated(document) for document in self.documents])
+            text = chr(self.bos).join([self._translated(document) for document in documents])
         else:
-            text = self._translated(separator.join(self.documents))
+            text = self._translated(separator.join(documents))
         codec = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
         ids = array("I", f"{chr(self.bos)}{text}{chr(self.bos)}".encode(codec, "surrogatepass"))
-        starts = array("q", accumulate((len(document) + 1 for document in self.documents), initial=0))
+        starts = array("q", accumulate((len(document) + 1 for document in documents), initial=0))
         return Tokens(ids, starts)
 
     def _translated(self, text: str) -> str:

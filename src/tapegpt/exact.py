@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.config import Config
     from tapegpt.engine import Adam, Parameters, Tokens
+    from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
     from tapegpt.rng import Random
 
@@ -40,7 +41,7 @@ class ExactEngine(Engine):
         self._extent = graph.tape.parameter_extent()
         self._moments = Memory(8 * 2 * self._extent)
         self._scratch = Memory(8 * SCRATCH)
-        entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(graph), {})}
+        entries: Entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(graph), {})}
         self._program = Program(entries, graph.tape.show(), target)
         self.notice = self._program.notice
 
@@ -202,7 +203,7 @@ def generation_kernel(graph: Graph) -> Kernel:
         for string in k.range(count):
             token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
             going = k.variable(k.integer(1))
-            for _ in k.repeat_while(lambda t=t, going=going: going.equals(1) & (t < tape.positions)):
+            for _ in k.repeat_while(lambda: going.equals(1) & (t < tape.positions)):
                 tokens[t] = token
                 forward(k, arena, t, t + 1)
                 logits = arena + graph.logits.value + t * padded(vocab_size)

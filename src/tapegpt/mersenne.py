@@ -72,10 +72,10 @@ def shuffle(k: Builder, state: U32s, order: U32s, count: Int) -> None:
     """`shuffle(order)`: each element, from the last down, changes places with one at or below it."""
     bits = k.variable(k.integer(32))
     for i in k.range(count - 1, 0, -1):
-        for _ in k.repeat_while(lambda i=i: (i + 1) < (k.integer(1) << (bits - 1))):
+        for _ in k.repeat_while(lambda: (i + 1) < (k.integer(1) << (bits - 1))):
             bits -= 1
         other = k.variable(word(k, state) >> (32 - bits))
-        for _ in k.repeat_while(lambda i=i, other=other: other > i):
+        for _ in k.repeat_while(lambda: other > i):
             other.set(word(k, state) >> (32 - bits))
         held = order[i]
         order[i] = order[other]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, dataclass_transform
+    from typing import Any, Self, dataclass_transform
 else:
 
     def dataclass_transform(**_):
@@ -45,7 +45,7 @@ class Record:
         """The fields by name."""
         return dict(self.__dict__)
 
-    def replaced(self, **changes: Any) -> Any:
+    def replaced(self, **changes: Any) -> Self:
         """A record of the same kind with some fields changed."""
         return type(self)(**{**self.__dict__, **changes})
 

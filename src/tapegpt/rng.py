@@ -201,7 +201,7 @@ class Random:
     def shuffle(self, x: MutableSequence[T]) -> None:
         """Bring the elements into random order, in place."""
         if isinstance(x, list) and BULK <= len(x) <= _MASK:
-            x[:] = [x[i] for i in self._permutation(len(x))]
+            x[:] = [x[i] for i in self.permutation(len(x))]
             return
         for i in range(len(x) - 1, 0, -1):
             j = self.randbelow(i + 1)
@@ -306,10 +306,16 @@ class Random:
         self._gauss_next = spare[1] if spare[0] else None
         return numbers
 
-    def _permutation(self, count: int) -> array[int]:
+    def permutation(self, count: int) -> array[int]:
+        """The numbers from 0 to count - 1, shuffled as `shuffle` does."""
+        order = array("I", range(count))
+        if count < BULK:
+            for i in range(count - 1, 0, -1):
+                j = self.randbelow(i + 1)
+                order[i], order[j] = order[j], order[i]
+            return order
         from tapegpt import mersenne
         from tapegpt.machine.memory import address_of
 
-        order = array("I", range(count))
         mersenne.program().run("shuffle", address_of(self.words), address_of(order), count)
         return order

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from tapegpt.machine.language import Number
     from tapegpt.machine.memory import Address
+    from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
 
 MAX_ARENA = 8 << 30  # bytes
@@ -317,7 +318,7 @@ class Tape:
 
     def _program(self, output: Node) -> Program:
         if output.index not in self._programs:
-            entries = {
+            entries: Entries = {
                 "prepare": (self.prepare_kernel(output), {}),
                 "forward": (self.forward_kernel(output), {}),
             }
@@ -368,13 +369,13 @@ class Tape:
 
     def read(self, node: Node) -> list[list[float]]:
         """A node's numbers, a list for each row."""
-        return [self._row(node.value, node, row).tolist() for row in range(self.rows(node))]
+        return [list(self._row(node.value, node, row)) for row in range(self.rows(node))]
 
     def gradient(self, node: Node) -> list[list[float]]:
         """The gradient with respect to a node, a list for each row, after `backward`."""
         if node.gradient < 0:
             raise TapeGPTError(f"{node!r} has no gradient")
-        return [self._row(node.gradient, node, row).tolist() for row in range(self.rows(node))]
+        return [list(self._row(node.gradient, node, row)) for row in range(self.rows(node))]
 
     def _row(self, offset: int, node: Node, row: int) -> memoryview[float]:
         columns = node.shape.columns

@@ -50,7 +50,7 @@ class Trainer:
             raise TapeGPTError(f"seed must be a whole number, not {seed!r}")
         self.adam = Adam(steps=steps, learning_rate=float(learning_rate))
         rng = Random(seed)
-        self._tokens = corpus.shuffled(rng).tokens()
+        self._tokens = corpus.tokens(rng.permutation(len(corpus))[:steps])  # no step comes to any later document
         self.model = GPT(config, corpus.vocabulary, rng, make_engine(engine, config, corpus.vocab_size))
         initialise(self.model.engine, config, corpus.vocab_size, rng)
 

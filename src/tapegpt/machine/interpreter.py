@@ -29,12 +29,13 @@ from tapegpt.machine.memory import Address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal
     from collections.abc import Iterator
 
     from tapegpt.machine.target import Target
 
-VIEWS = {"f64": "d", "f32": "f", "i64": "q", "u32": "I"}  # memoryview formats of the element types
+# The element types as memoryview formats.
+VIEWS: dict[str, Literal["d", "f", "q", "I"]] = {"f64": "d", "f32": "f", "i64": "q", "u32": "I"}
 
 _WORD = 1 << 64
 _NAN, _INF = math.nan, math.inf

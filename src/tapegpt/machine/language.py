@@ -163,15 +163,15 @@ class Variable(Operand):
         """Assign; a scalar is spread over the lanes."""
         self.k.assign(self, self.k.shaped(value, self.type, self.lanes))
 
-    def __iadd__(self, other: Number) -> Variable:
+    def __iadd__(self, other: Number) -> Variable:  # type: ignore[override]  # the register itself, not a value
         self.set(self + other)
         return self
 
-    def __isub__(self, other: Number) -> Variable:
+    def __isub__(self, other: Number) -> Variable:  # type: ignore[override]  # the register itself, not a value
         self.set(self - other)
         return self
 
-    def __imul__(self, other: Number) -> Variable:
+    def __imul__(self, other: Number) -> Variable:  # type: ignore[override]  # the register itself, not a value
         self.set(self * other)
         return self
 
@@ -206,8 +206,12 @@ class Pointer:
         self.k.store(self + index, self.k.shaped(value, self.type, value.lanes))
 
 
-F64s = F32s = I64s = U32s = Pointer
-Int = Real = Operand
+F64s = Pointer
+F32s = Pointer
+I64s = Pointer
+U32s = Pointer
+Int = Operand
+Real = Operand
 ARGUMENTS: dict[str, tuple[bool, Type]] = {  # annotation -> (is a pointer, type)
     "F64s": (True, F64),
     "F32s": (True, F32),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-import llvmlite.binding as llvm
+import llvmlite.binding as llvm  # type: ignore[import-untyped]  # it has no type hints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

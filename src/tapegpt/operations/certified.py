@@ -57,7 +57,7 @@ def settle(k: Builder, doubts: Pointer, groups: Operand | int, x: Pointer, resul
     """Replace the results in doubt by pow(x, exponent); `doubts` has a word for each `GROUP` of elements."""
     for group in k.range(groups):
         left = k.variable(doubts[group])
-        for _ in k.repeat_while(lambda left=left: left.differs(0)):
+        for _ in k.repeat_while(lambda: left.differs(0)):
             at = group * GROUP + k.lowest_bit(left)
             results[at] = k.pow(x[at], exponent)
             left.set(left & (left - 1))

@@ -82,8 +82,8 @@ def apply(
     """y = f(a, b)."""
     for t in k.range(start, stop):
 
-        def body(offset: Int | int, lanes: int, row: Int = t * padded(columns)) -> None:
-            at = row + offset
+        def body(offset: Int | int, lanes: int) -> None:
+            at = t * padded(columns) + offset
             y.store(at, RULES[rule].formula(k, a.vector(at, lanes), b.vector(at, lanes), constant))
 
         across(k, columns, body)
@@ -108,8 +108,8 @@ def pass_back(
     """dx = or += the local gradient of one input, times dy."""
     for t in k.range(start, stop):
 
-        def body(offset: Int | int, lanes: int, row: Int = t * padded(columns)) -> None:
-            at = row + offset
+        def body(offset: Int | int, lanes: int) -> None:
+            at = t * padded(columns) + offset
             local = RULES[rule].locals[index](k, a.vector(at, lanes), b.vector(at, lanes), constant)
             gradient = dy.vector(at, lanes) * local
             dx.store(at, gradient if fresh else dx.vector(at, lanes) + gradient)
@@ -151,8 +151,9 @@ def sum_backward(k: Builder, dy: F64s, dx: F64s, start: Int, stop: Int, *, colum
     """dx = or += dy everywhere."""
     for t in k.range(start, stop):
 
-        def body(offset: Int | int, lanes: int, row: Int = t * padded(columns)) -> None:
+        def body(offset: Int | int, lanes: int) -> None:
+            at = t * padded(columns) + offset
             gradient = k.spread(dy[0], 0 if lanes == 1 else lanes)
-            dx.store(row + offset, gradient if fresh else dx.vector(row + offset, lanes) + gradient)
+            dx.store(at, gradient if fresh else dx.vector(at, lanes) + gradient)
 
         across(k, columns, body)

@@ -51,7 +51,7 @@ def gather(k: Builder, table: F64s, ids: U32s, y: F64s, start: Int, stop: Int, *
     """y[t] = table[ids[t]]."""
     for t in k.range(start, stop):
         row, source = y + t * padded(columns), table + ids[t] * padded(columns)
-        across(k, columns, lambda c, lanes, row=row, source=source: row.store(c, source.vector(c, lanes)))
+        across(k, columns, lambda c, lanes: row.store(c, source.vector(c, lanes)))
 
 
 @kernel
@@ -66,7 +66,7 @@ def copy_rows(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns: i
     """y[t] = x[t]."""
     for t in k.range(start, stop):
         row, source = y + t * padded(columns), x + t * padded(columns)
-        across(k, columns, lambda c, lanes, row=row, source=source: row.store(c, source.vector(c, lanes)))
+        across(k, columns, lambda c, lanes: row.store(c, source.vector(c, lanes)))
 
 
 @kernel

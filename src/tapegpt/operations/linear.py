@@ -174,7 +174,7 @@ def release(
         column = last[t]
         dy[t * padded(outs) + column] = held[t]
 
-        def add(offset: Int | int, lanes: int, t: Int = t, column: Int = column) -> None:
+        def add(offset: Int | int, lanes: int) -> None:
             at = t * padded(ins) + offset
             dx.store(at, dx.vector(at, lanes) + w.vector(column * padded(ins) + offset, lanes) * held[t])
 

@@ -41,7 +41,7 @@ def rmsnorm_forward(k: Builder, x: F64s, y: F64s, kept: F64s, start: Int, stop: 
         scale = k.pow(mean_square, -0.5)
         kept[2 * t] = mean_square
         kept[2 * t + 1] = scale
-        across(k, columns, lambda c, lanes, s=scale, r=row, y=result: y.store(c, r.vector(c, lanes) * s))
+        across(k, columns, lambda c, lanes: result.store(c, row.vector(c, lanes) * scale))
 
 
 @kernel
