@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import I64, Builder, F64s, Int, Operand, Pointer, Real, kernel
+from tapegpt.machine.language import I64, Builder, F64s, Int, Operand, Real, kernel
 from tapegpt.operations.certified import GROUP, Divisor, settle, square, square_root
 
 BLOCK = 8 * GROUP  # elements that stay in the first-level cache between the passes

@@ -24,6 +24,7 @@ from tapegpt.version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
     from tapegpt.engine import Parameters
 
 FORMAT = 1  # of the metadata; a reader refuses newer ones
@@ -137,10 +138,10 @@ def _deserialised(data: bytes) -> GPT:
     import safetensors
 
     try:
-        listed = safetensors.deserialize(data)
+        listed = safetensors.deserialize(data)  # type: ignore[no-untyped-call]  # it has no type hints
         size = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__")
-    except Exception as error:  # whatever a parser of another project raises on foreign bytes
+    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         raise _ForeignError(f"it is damaged or no safetensors file ({type(error).__name__})") from None
     if not isinstance(metadata, dict) or "tapegpt" not in metadata:
         raise _ForeignError("its metadata names no tapegpt")

@@ -14,11 +14,9 @@ from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
     import argparse
-    from contextlib import AbstractContextManager
     from types import FrameType
-    from typing import TextIO
+    from typing import Any, NoReturn, Self, TextIO
 
     from tapegpt.corpus import Corpus
     from tapegpt.trainer import Trainer
@@ -93,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"tapegpt {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, prog="tapegpt")  # prog: no look at the terminal
 
     about = "train a model and let it speak"
     train = commands.add_parser("train", help=about, description=f"{about.capitalize()}.", allow_abbrev=False)
@@ -158,7 +156,6 @@ def _unfit(message: str) -> Exception:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from tapegpt.checkpoint import save
     from tapegpt.config import Config
     from tapegpt.model import check_temperature
     from tapegpt.trainer import Trainer
@@ -188,6 +185,8 @@ def _train(options: argparse.Namespace) -> int:
             samples = trainer.model.generate(options.samples, temperature=options.temperature)
     finally:  # whatever ends the run, what is trained so far is kept
         if options.output and trainer.step:
+            from tapegpt.checkpoint import save
+
             save(trainer.model, options.output)
     if not finished:
         kept = f", saved to {options.output}" if options.output and trainer.step else ""
@@ -211,14 +210,14 @@ def _corpus(options: argparse.Namespace) -> Corpus:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Find out before training what could not be written after it, or would destroy what it is made from."""
-    from tapegpt.checkpoint import writable
-
     places = {"DATA": options.data, "--output": options.output, "--metrics": options.metrics}
     real = {name: os.path.realpath(place) for name, place in places.items() if place and "\0" not in place}
     for name, other in (("--output", "DATA"), ("--metrics", "DATA"), ("--metrics", "--output")):
         if name in real and real[name] == real.get(other):
             raise TapeGPTError(f"{name} {places[name]} is {other} too: choose another name")
     if options.output:
+        from tapegpt.checkpoint import writable
+
         writable(options.output)
 
 
@@ -226,11 +225,9 @@ def _run(trainer: Trainer, metrics: str | None) -> bool:
     """Train, showing the step; whether it came to the end. Ctrl-C stops it between two chunks."""
     in_place = sys.stdout.isatty()
     line = ""
-    with _metrics_file(metrics) as file, _Interruption() as interruption:
+    with _Metrics(metrics) as file, _Interruption() as interruption:
         for losses in trainer.chunks():
-            for step, loss in enumerate(losses, trainer.step - len(losses) + 1):
-                if file:
-                    file.write(f'{{"step": {step}, "loss": {loss!r}}}\n')
+            file.write(trainer.step, losses)
             line = f"step {trainer.step:4d} / {trainer.adam.steps:4d} | loss {losses[-1]:.4f}"
             if in_place:
                 print(f"\r{line}\x1b[K", end="", flush=True)
@@ -240,16 +237,30 @@ def _run(trainer: Trainer, metrics: str | None) -> bool:
     return trainer.step == trainer.adam.steps
 
 
-def _metrics_file(path: str | None) -> AbstractContextManager[TextIO | None]:
-    from contextlib import nullcontext
+class _Metrics:
+    """The losses as JSON lines whose numbers round-trip, or nothing where there is no path."""
 
-    if path is None:
-        return nullcontext()
-    try:
-        return open(path, "w", encoding="utf-8")  # noqa: SIM115
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise TapeGPTError(f"--metrics {path!r}: cannot be written: {reason}: choose another place") from None
+    def __init__(self, path: str | None) -> None:
+        self._file: TextIO | None = None
+        if path is not None:
+            try:
+                self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115  # closed by __exit__
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise TapeGPTError(f"--metrics {path!r}: cannot be written: {reason}: choose another place") from None
+
+    def write(self, step: int, losses: list[float]) -> None:
+        """The losses of the steps up to this one."""
+        if self._file:
+            for number, loss in enumerate(losses, step - len(losses) + 1):
+                self._file.write(f'{{"step": {number}, "loss": {loss!r}}}\n')
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
 
 
 class _Interruption:
@@ -259,7 +270,7 @@ class _Interruption:
         self.asked = False
         self._former: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> _Interruption:
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._former[number] = signal.signal(number, self._ask)
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from tapegpt.errors import TapeGPTError
 from tapegpt.record import Record
 

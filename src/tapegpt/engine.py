@@ -7,12 +7,13 @@ Two exist: `exact.py` (compiled) and `reference.py` (scalar Python, the oracle);
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from array import array
 
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
+
     from tapegpt.rng import Random
 
 Parameters = dict[str, "array[float]"]  # name -> row-major float64 values, shapes from Config.shapes

@@ -5,7 +5,6 @@ Not here: how gradients are computed. For whoever adds an operation, or builds a
 
 from __future__ import annotations
 
-
 from tapegpt.errors import TapeGPTError
 from tapegpt.record import Record
 

@@ -5,7 +5,6 @@ Letters: T positions, D n_embd, H heads, V vocabulary. Not here: numbers, traini
 
 from __future__ import annotations
 
-
 from tapegpt.tape import Node, Tape
 
 TYPE_CHECKING = False

@@ -1,7 +1,7 @@
 """Immutable records, as `@dataclass(frozen=True)` makes them. Not here: anything else that dataclasses can do.
 
-Importing `dataclasses` costs 15 ms, a quarter of what the whole command may take, and this package uses only its fields,
-defaults, equality and repr. Type checkers see a dataclass.
+Importing `dataclasses` costs 15 ms, a quarter of what the whole command may take, and this package uses only its
+fields, defaults, equality and repr. Type checkers see a dataclass.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self, dataclass_transform
 else:
-
-    def dataclass_transform(**_):
-        return lambda cls: cls
+    dataclass_transform = lambda **_: lambda cls: cls  # noqa: E731  # a name for type checkers only
 
 
 @dataclass_transform(frozen_default=True)
@@ -39,7 +37,7 @@ class Record:
 
     @classmethod
     def _fields(cls) -> list[str]:
-        return list(cls.__dict__.get("__annotations__", {}))
+        return list(cls.__annotations__)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name."""

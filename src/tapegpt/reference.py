@@ -28,13 +28,13 @@ Vector = list["Value"]
 class Value:
     """A number of the graph: its data, its gradient, and the local gradients with respect to its children."""
 
-    __slots__ = ("_children", "_local_grads", "data", "grad")
+    __slots__ = ("children", "data", "grad", "local_grads")
 
     def __init__(self, data: float, children: tuple[Value, ...] = (), local_grads: tuple[float, ...] = ()) -> None:
         self.data = data
         self.grad = 0.0
-        self._children = children
-        self._local_grads = local_grads
+        self.children = children
+        self.local_grads = local_grads
 
     def __add__(self, other: Value | float) -> Value:
         other = other if isinstance(other, Value) else Value(other)
@@ -95,10 +95,10 @@ class Value:
             elif value not in visited:
                 visited.add(value)
                 stack.append((value, True))
-                stack.extend((child, False) for child in reversed(value._children))
+                stack.extend((child, False) for child in reversed(value.children))
         self.grad = 1.0
         for value in reversed(order):
-            for child, local_grad in zip(value._children, value._local_grads, strict=True):
+            for child, local_grad in zip(value.children, value.local_grads, strict=True):
                 child.grad += local_grad * value.grad
 
 

@@ -16,9 +16,8 @@ operation in reverse, and within an operation as microgpt.py's scalars do. Not h
 
 from __future__ import annotations
 
-
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import U32, F64s, Builder, Int, Kernel, Pointer
+from tapegpt.machine.language import U32, Builder, F64s, Int, Kernel, Pointer
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
 from tapegpt.operations.attention import Attention
@@ -222,7 +221,7 @@ class Tape:
         return size
 
     def parameter_extent(self) -> int:
-        """f64 that all parameters take, a multiple of 64: theirs are the first in the arena, their gradients the next."""
+        """f64 of all parameters, a multiple of 64: they are the first in the arena, their gradients the next."""
         return -(-sum(self._extent(node) for node in self.parameters()) // 64) * 64
 
     @property

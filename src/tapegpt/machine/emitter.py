@@ -28,8 +28,8 @@ from tapegpt.machine.language import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from tapegpt.machine.target import Target
 

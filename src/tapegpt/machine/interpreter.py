@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import math
 import struct
-from collections.abc import Callable
 
 from tapegpt.machine.language import (
     BOOL,
@@ -29,8 +28,8 @@ from tapegpt.machine.memory import Address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Any, Literal
-    from collections.abc import Iterator
 
     from tapegpt.machine.target import Target
 

@@ -21,8 +21,8 @@ from abc import ABC, abstractmethod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
     from collections.abc import Callable, Iterator
+    from typing import Any, Self
 
     from tapegpt.machine.target import Target
 
@@ -163,15 +163,15 @@ class Variable(Operand):
         """Assign; a scalar is spread over the lanes."""
         self.k.assign(self, self.k.shaped(value, self.type, self.lanes))
 
-    def __iadd__(self, other: Number) -> Variable:  # type: ignore[override]  # the register itself, not a value
+    def __iadd__(self, other: Number) -> Self:  # type: ignore[override]  # the register itself, not a value
         self.set(self + other)
         return self
 
-    def __isub__(self, other: Number) -> Variable:  # type: ignore[override]  # the register itself, not a value
+    def __isub__(self, other: Number) -> Self:  # type: ignore[override]  # the register itself, not a value
         self.set(self - other)
         return self
 
-    def __imul__(self, other: Number) -> Variable:  # type: ignore[override]  # the register itself, not a value
+    def __imul__(self, other: Number) -> Self:  # type: ignore[override]  # the register itself, not a value
         self.set(self * other)
         return self
 
@@ -396,7 +396,7 @@ class Builder(ABC):
         """One of add, sub, mul; div of floats; quotient, remainder, shl, shr of integers; and, or, xor."""
         left, right = self.matched(a, b)
         floats = operation in ("add", "sub", "mul", "div")
-        integers = operation not in ("div",)
+        integers = operation != "div"
         if not (floats if left.type.is_float else integers):
             raise KernelError(f"{operation} of {describe(left)}")
         return self.binary(operation, left, right)

@@ -10,18 +10,19 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
 from hashlib import sha256
 
 from tapegpt.machine import cache
 from tapegpt.machine.image import Image, Mapped, can_map, libm_addresses
-from tapegpt.machine.language import Kernel
 from tapegpt.machine.memory import Address
 from tapegpt.machine.target import c_library, cpu_identity, host_target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from tapegpt.machine.language import Kernel
     from tapegpt.machine.target import Target
 
     Entries = dict[str, tuple[Kernel, dict[str, Any]]]  # exported name -> kernel and its constants

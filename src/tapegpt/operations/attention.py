@@ -9,8 +9,7 @@ Letters: T positions, S positions looked at, H heads, J columns of a head.
 
 from __future__ import annotations
 
-
-from tapegpt.machine.language import F64s, Builder, Int, Pointer, Value, kernel
+from tapegpt.machine.language import Builder, F64s, Int, Pointer, Value, kernel
 from tapegpt.operations.base import Operation, Shape, Slot, clear, padded
 
 

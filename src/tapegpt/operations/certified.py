@@ -1,11 +1,12 @@
 """Squares, square roots and quotients that are certainly what libm's pow and `/` give, mostly without either.
 
-Powers. microgpt.py computes `g ** 2` and `v ** 0.5` with pow, which is not correctly rounded. But glibc bounds its error
-(since 2.28, sysdeps/ieee754/dbl-64/e_pow.c): 0.511 ulp of the exponential, plus |y log x| times the relative error
-1.5 * 2^-68 of the logarithm, in units of 2^-53. For results from 2^-70 to 2^70 that is below 0.5 + `SLACK` ulp. So where
-the exact result is nearer than 0.5 - `SLACK` ulp to the correctly rounded one, every other double is farther away than
-pow may be, and pow must give the correctly rounded one. The distance comes exactly from one fused multiply-add. The
-lanes in doubt, about 3 of 100, are marked, and `settle` calls pow for them. Where the bound is not known, all are.
+Powers. microgpt.py computes `g ** 2` and `v ** 0.5` with pow, which is not correctly rounded. But glibc bounds its
+error (since 2.28, sysdeps/ieee754/dbl-64/e_pow.c): 0.511 ulp of the exponential, plus |y log x| times the relative
+error 1.5 * 2^-68 of the logarithm, in units of 2^-53. For results from 2^-70 to 2^70 that is below 0.5 + `SLACK` ulp.
+So where the exact result is nearer than 0.5 - `SLACK` ulp to the correctly rounded one, every other double is farther
+away than pow may be, and pow must give the correctly rounded one. The distance comes exactly from one fused
+multiply-add. The lanes in doubt, about 3 of 100, are marked, and `settle` calls pow for them. Where the bound is not
+known, all are in doubt.
 
 Quotients. `Divisor` divides by one number many times without the divider (Markstein, 1990: with the correctly rounded
 reciprocal and a faithful quotient, one correction by the exact remainder gives the correctly rounded quotient).
@@ -13,7 +14,9 @@ reciprocal and a faithful quotient, one correction by the exact remainder gives 
 
 from __future__ import annotations
 
-from tapegpt.machine.language import Builder, Operand, Pointer, Value
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.machine.language import Builder, Operand, Pointer, Value
 
 SLACK = 0.0135  # 0.011 + 70 * log(2) * 1.5 * 2^-68 / 2^-53 = 0.01322, and some for the test's own roundings
 GROUP = 64  # elements whose doubts are one word

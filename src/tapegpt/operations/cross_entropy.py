@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F64, F64s, Builder, Int, Pointer, U32s, Value, kernel
+from tapegpt.machine.language import F64, Builder, F64s, Int, Pointer, U32s, Value, kernel
 from tapegpt.operations.base import Operation, Shape, Slot, across, padded
 
 

@@ -6,10 +6,9 @@ these as microgpt.py builds them: a + b * -1, a * b ** -1, a * -1.
 
 from __future__ import annotations
 
-
-from tapegpt.machine.language import F64s, Builder, Int, Operand, Value, kernel
-from tapegpt.record import Record
+from tapegpt.machine.language import Builder, F64s, Int, Operand, Value, kernel
 from tapegpt.operations.base import Operation, Shape, Slot, across, padded
+from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ Sums run side by side in the lanes, never inside one. Shapes: x (T, I), W (O, I)
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F64s, Builder, Int, Pointer, U32s, kernel
+from tapegpt.machine.language import Builder, F64s, Int, Pointer, U32s, kernel
 from tapegpt.operations.base import Operation, Shape, Slot, across, padded
 
 
@@ -74,7 +74,7 @@ def products(
     fresh: bool,
     reverse: bool = False,
 ) -> None:
-    """y (T, outs) = or += x (T, ins) times w (ins, outs): forward with W transposed, backward with W itself, reversed."""
+    """y (T, outs) = or += x (T, ins) times w (ins, outs): w is W^T going forward, W in reverse going back."""
     width = k.width()
     vectors = padded(outs) // width
     block = min(vectors, 8 if k.target.registers > 16 else 4)  # times two rows: half of the registers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F64s, Builder, Int, Pointer, kernel
+from tapegpt.machine.language import Builder, F64s, Int, Pointer, kernel
 from tapegpt.operations.base import Operation, Shape, Slot, across, padded
 
 EPSILON = 1e-5
