@@ -118,6 +118,7 @@ class _Function(Builder):
         self._lines: list[str] = []
         self._block = "body"
         self._count = 0
+        self._open = 0  # loops and conditions whose body is being made
 
     def emit(self, kernel: Kernel, constants: dict[str, Any], name: str, define: str) -> list[str]:
         """The function's text, a line each."""
@@ -128,6 +129,8 @@ class _Function(Builder):
             data = f"%{argument}"
             arguments.append(Pointer(self, kind, data) if is_pointer else Value(self, kind, 0, data))
         kernel.body(self, *arguments, **constants)
+        if self._open:
+            raise KernelError(f"{kernel.name}: a k.range, k.when or k.repeat_while was left early by break or return")
         attributes = "#1" if "internal" in define else "#0"
         return [
             f'{define} void @"{name}"({", ".join(parameters)}) {attributes} {{',
@@ -188,7 +191,9 @@ class _Function(Builder):
         self._line(f"{condition} = icmp {relation} i64 {index}, {last.data}")
         self._line(f"br i1 {condition}, label %{body}, label %{end}")
         self._start(body)
+        self._open += 1
         yield Value(self, I64, 0, index)
+        self._open -= 1
         self._line(f"{following} = add nsw i64 {index}, {step}")
         self._lines[phi] = f"  {index} = phi i64 [ {first.data}, %{before} ], [ {following}, %{self._block} ]"
         self._line(f"br label %{head}")
@@ -198,7 +203,9 @@ class _Function(Builder):
         body, end = self._fresh("then"), self._fresh("end")
         self._line(f"br i1 {self.value(condition).data}, label %{body}, label %{end}")
         self._start(body)
+        self._open += 1
         yield
+        self._open -= 1
         self._line(f"br label %{end}")
         self._start(end)
 
@@ -208,7 +215,9 @@ class _Function(Builder):
         self._start(head)
         self._line(f"br i1 {self.value(condition()).data}, label %{body}, label %{end}")
         self._start(body)
+        self._open += 1
         yield
+        self._open -= 1
         self._line(f"br label %{head}")
         self._start(end)
 

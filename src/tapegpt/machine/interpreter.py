@@ -96,7 +96,7 @@ def fused_multiply_add(a: float, b: float, c: float) -> float:
     try:
         return float(exact) if exact else a * b + c
     except OverflowError:
-        return math.copysign(_INF, exact.numerator)
+        return _INF if exact > 0 else -_INF
 
 
 _LIBM: dict[str, Callable[..., float]] = {

@@ -1,0 +1,326 @@
+"""The kernel language: every word gives the same bits compiled, for every vector unit, and interpreted."""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tapegpt.machine.interpreter import fused_multiply_add
+from tapegpt.machine.language import (
+    F64,
+    I64,
+    Builder,
+    F32s,
+    F64s,
+    I64s,
+    Int,
+    Kernel,
+    KernelError,
+    Real,
+    U32s,
+    kernel,
+)
+from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.program import Program
+from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, SSE2, Target, cpu_identity, detect, host_target
+
+HOST = host_target()
+FMA = INTERPRETED.replaced(fma=True)
+NARROWER = [
+    target.replaced(cpu=cpu)
+    for target, cpu in ((AVX512, "x86-64-v4"), (AVX2, "x86-64-v3"), (SSE2, "x86-64"))
+    if HOST.name in ("avx512", "avx2", "sse2") and target.vector_bytes <= HOST.vector_bytes
+]
+TARGETS = [HOST, *NARROWER, INTERPRETED]
+DOUBLES = st.floats(allow_nan=False, width=64)
+
+
+def same(a: float, b: float) -> bool:
+    """Equal bits, all NaNs being one."""
+    return (a != a and b != b) or struct.pack("<d", a) == struct.pack("<d", b)
+
+
+@kernel
+def words(k: Builder, x: F64s, y: F64s, n: I64s, out: F64s) -> None:
+    """One result of each scalar word of the language."""
+    a, b, i, j = x[0], y[0], n[0], n[1]
+    bits = k.bits(a)
+    results = [
+        a + b, a - b, a * b, a / b, 1.5 - a, 2.0 / a, -a,
+        k.abs(a), k.sqrt(a), k.maximum(a, b), k.select(a < b, a, b), k.select(a <= b, 1.0, a), k.select(a >= b, b, a),
+        k.select(a.equals(b), a, 0.0), k.select(a.differs(b), b, 0.0), k.exp(a), k.log(a), k.pow(a, b),
+        k.from_bits(bits), k.from_bits(bits ^ (1 << 51)), k.from_bits((bits >> 1) + 7), k.from_bits(bits << 3),
+        k.convert(i, F64), k.convert((i * j) + (i - j), F64), k.convert(i & j, F64), k.convert(i | 5, F64),
+        k.convert((i & 0xFFFF) // 7, F64), k.convert((i & 0xFFFF) % 7, F64), k.convert(k.lowest_bit(i | 4096), F64),
+        k.convert(k.packed(a < b), F64), k.select(k.negated(a < b), 1.0, k.real(2.0)),
+    ]  # fmt: skip
+    for place, result in enumerate(results):
+        out[place] = result
+
+
+COUNT = 31
+
+
+@kernel
+def vector_words(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
+    """The words that work on lanes, on 16 elements cut into vectors."""
+    for at, lanes in k.vectors(16):
+        a, b = x.vector(at, lanes), y.vector(at, lanes)
+        out.store(at, a * b + 1.0)
+        out.store(16 + at, k.select(a < b, a / b, k.sqrt(k.abs(a))))
+        out.store(32 + at, k.exp(a) - b)
+        out.store(48 + at, k.maximum(a, b) * x[3])
+        out.store(64 + at, k.from_bits(k.bits(a) & k.bits(b)))
+        total = k.zeros(lanes)
+        for i in k.range(5, -1, -2):
+            total += a * k.convert(i, F64)
+        out.store(80 + at, total)
+    eight = x.vector(0, 2)
+    out[96] = k.reduce_add(eight)
+    out[97] = k.reduce_max(eight)
+    out[98] = k.select(k.any(eight > y.vector(0, 2)), 1.0, k.real(0.0))
+    out[99] = k.convert(k.packed(eight > y.vector(0, 2)), F64)
+    out[100] = eight.lane(1)
+
+
+PROGRAMS = [Program({"words": (words, {}), "vectors": (vector_words, {})}, "test", target) for target in TARGETS]
+
+
+@given(DOUBLES, DOUBLES, st.integers(-(2**40), 2**40), st.integers(-(2**20), 2**20))
+def test_scalar_words_give_the_same_bits_everywhere(a: float, b: float, i: int, j: int) -> None:
+    results = []
+    for program in PROGRAMS:
+        out = array("d", bytes(8 * COUNT))
+        x, y, n = array("d", [a]), array("d", [b]), array("q", [i, j])
+        program.run("words", address_of(x), address_of(y), address_of(n), address_of(out))
+        results.append(out.tolist())
+    for result in results[1:]:
+        assert all(map(same, result, results[0]))
+
+
+@given(st.lists(DOUBLES, min_size=16, max_size=16), st.lists(DOUBLES, min_size=16, max_size=16))
+def test_vector_words_give_the_same_bits_everywhere(a: list[float], b: list[float]) -> None:
+    results = []
+    for program in PROGRAMS:
+        out, x, y = array("d", bytes(8 * 101)), array("d", a), array("d", b)
+        program.run("vectors", address_of(x), address_of(y), address_of(out))
+        results.append(out.tolist())
+    for result in results[1:]:
+        assert all(map(same, result, results[0]))
+    assert results[0][96] == a[0] + a[1] or math.isnan(a[0] + a[1])
+    assert results[0][97] == max(a[0], a[1])
+
+
+@kernel
+def functions(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
+    out[0] = k.exp(x[0])
+    out[1] = k.log(x[0])
+    out[2] = k.pow(x[0], y[0])
+    out[3] = k.pow(x[0], 2.0)
+    out[4] = k.pow(x[0], 0.5)
+    out[5] = k.libm("sin", x[0])
+    out[6] = k.libm("cos", x[0])
+
+
+@given(st.floats(1e-300, 600.0), st.floats(-3.0, 3.0))
+def test_libm_is_the_one_behind_math(x: float, y: float) -> None:
+    program = Program({"functions": (functions, {})}, "test")
+    out = array("d", bytes(56))
+    program.run("functions", address_of(array("d", [x])), address_of(array("d", [y])), address_of(out))
+    expected = [math.exp(x), math.log(x), _power(x, y), x**2.0, x**0.5, math.sin(x), math.cos(x)]
+    assert out.tolist() == expected
+
+
+def _power(x: float, y: float) -> float:
+    try:
+        return float(x**y)
+    except OverflowError:
+        return math.inf
+
+
+@kernel
+def fused(k: Builder, x: F64s, y: F64s, z: F64s, out: F64s) -> None:
+    out.store(0, k.fma(x.vector(0, 2), y.vector(0, 2), z.vector(0, 2)))
+
+
+@pytest.mark.skipif(not HOST.fma, reason="this CPU has no fused multiply-add")
+@given(DOUBLES, DOUBLES, DOUBLES)
+def test_fused_multiply_add_rounds_once(a: float, b: float, c: float) -> None:
+    program = Program({"fused": (fused, {})}, "test")
+    out = array("d", bytes(16))
+    operands = [address_of(array("d", [v, v])) for v in (a, b, c)]
+    program.run("fused", *operands, address_of(out))
+    assert same(out[0], fused_multiply_add(a, b, c))
+
+
+@kernel
+def fill(k: Builder, out: I64s, start: Int, stop: Int, *, step: int) -> None:
+    count = k.variable(k.integer(0))
+    for i in k.range(start, stop, step):
+        for _ in k.when((i % 3).differs(1)):
+            out[count] = i
+            count += 1
+    turns = k.variable(k.integer(0))
+    for _ in k.repeat_while(lambda: turns * turns < count):
+        turns += 1
+    out[count] = turns
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
+@pytest.mark.parametrize(("start", "stop", "step"), [(0, 10, 1), (0, 0, 1), (2, 40, 7), (5, -9, -2), (3, 9, -1)])
+def test_loops_and_conditions(target: Target, start: int, stop: int, step: int) -> None:
+    kept = [i for i in range(start, stop, step) if math.fmod(i, 3) != 1]
+    if min(start, stop) >= 0 or target is not INTERPRETED:  # remainders are of non-negative numbers
+        program = Program({"fill": (fill, {"step": step})}, "test", target)
+        out = array("q", bytes(8 * 32))
+        program.run("fill", address_of(out), start, stop)
+        assert out[: len(kept)].tolist() == kept
+        assert out[len(kept)] == math.ceil(math.sqrt(len(kept)))
+
+
+@kernel
+def narrow(k: Builder, words_: U32s, singles: F32s, longs: I64s, x: Real) -> None:
+    words_[1] = words_[0] * 5 + 1
+    longs[0] = words_[0]
+    singles[1] = singles[0] * 3.0
+    singles[2] = singles[0] / 7.0
+    singles.store(3, singles.vector(0, 2) + singles[0])
+    longs[1] = k.convert(x, I64)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
+def test_narrow_types(target: Target) -> None:
+    program = Program({"narrow": (narrow, {})}, "test", target)
+    words_, singles, longs = array("I", [0xFFFFFFFF, 0]), array("f", [0.1, 0, 0, 0, 0]), array("q", [0, 0])
+    program.run("narrow", address_of(words_), address_of(singles), address_of(longs), -2.75)
+    assert words_[1] == (0xFFFFFFFF * 5 + 1) & 0xFFFFFFFF
+    assert longs.tolist() == [0xFFFFFFFF, -2]
+    single = array("f", [0.1])[0]
+    expected = array("f", [single * 3.0, single / 7.0, single + single])
+    assert [singles[1], singles[2], singles[3]] == expected.tolist()
+
+
+@kernel
+def inner(k: Builder, x: F64s, *, factor: float) -> None:
+    x[0] = x[0] * factor
+
+
+@kernel
+def outer(k: Builder, x: F64s) -> None:
+    inner(k, x, factor=3.0)
+    inner(k, x + 1, factor=5.0)
+    inner(k, x, factor=3.0)
+
+
+@pytest.mark.parametrize("target", [HOST, INTERPRETED], ids=["compiled", "interpreted"])
+def test_kernels_call_kernels(target: Target) -> None:
+    x = array("d", [1.0, 1.0])
+    program = Program({"outer": (outer, {})}, "test", target)
+    program.run("outer", address_of(x))
+    assert x.tolist() == [9.0, 5.0]
+    assert program.ir().count("define internal") == 2  # one function for each set of constants
+
+
+def wrong(body: object) -> None:
+    from tapegpt.machine.emitter import Module
+
+    Module(HOST).add(Kernel(body), {}, "wrong")  # type: ignore[arg-type]
+
+
+def test_errors_name_what_is_wrong() -> None:
+    def mixed(k: Builder, x: F64s, n: Int) -> None:
+        x[0] = x[0] + n
+
+    def truth(k: Builder, x: F64s) -> None:
+        if x[0] > 1.0:
+            x[0] = 1.0
+
+    def lanes(k: Builder, x: F64s) -> None:
+        x.store(0, x.vector(0, 4) + x.vector(0, 2))
+
+    def lane(k: Builder, x: F64s) -> None:
+        x[0] = x.vector(0, 2).lane(2)
+
+    def fraction(k: Builder, n: I64s) -> None:
+        n[0] = n[0] + 0.5
+
+    def bits_of_float(k: Builder, x: F64s) -> None:
+        x[0] = x[0] & 1
+
+    def step(k: Builder, x: F64s, n: Int) -> None:
+        for i in k.range(0, 5, n):
+            x[i] = 0.0
+
+    def plain(k: Builder, x: F64s) -> None:
+        x[0] = k.maximum(1.0, 2.0)
+
+    def left_early(k: Builder, x: F64s) -> None:
+        for i in k.range(5):
+            x[i] = 0.0
+            break
+
+    def argument(k: Builder, x: F64s, n: Int) -> None:
+        inner(k, n, factor=1.0)
+
+    def count(k: Builder, x: F64s) -> None:
+        inner(k, factor=1.0)
+
+    expected = [
+        (mixed, "i64 where f64 is meant"),
+        (truth, "no truth"),
+        (lanes, "where 4 lanes are meant"),
+        (lane, "lane 2 of f64 x 2"),
+        (fraction, "0.5 where a i64 is meant"),
+        (bits_of_float, "and of f64"),
+        (step, "step of k.range"),
+        (plain, "plain numbers"),
+        (left_early, "left early"),
+        (argument, "x must be a f64 pointer"),
+        (count, "takes 1 arguments, not 0"),
+    ]
+    for body, message in expected:
+        with pytest.raises(KernelError, match=message):
+            wrong(body)
+
+    def untyped(k: Builder, x) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        x[0] = 0.0
+
+    with pytest.raises(KernelError, match="annotate"):
+        Kernel(untyped)
+
+
+def test_fused_multiply_add_must_be_there() -> None:
+    from tapegpt.machine.emitter import Module
+
+    with pytest.raises(KernelError, match="no fused multiply-add"):
+        Module(SSE2).add(fused, {}, "fused")
+
+
+def test_vectors_cover_exactly() -> None:
+    from tapegpt.machine.interpreter import Interpreter
+
+    k = Interpreter(AVX512)
+    for count in range(70):
+        covered = [at + lane for at, lanes in k.vectors(count) for lane in range(lanes)]
+        assert covered == list(range(count))
+
+
+def test_memory_is_zeroed_and_aligned() -> None:
+    memory = Memory(4096)
+    assert memory.at(0).number % 4096 == 0
+    assert list(memory.floats(0, 512)) == [0.0] * 512
+    memory.words(8, 2)[1] = 7
+    assert bytes(memory.at(8).view[:8]) == b"\0\0\0\0\7\0\0\0"
+
+
+def test_targets_are_detected() -> None:
+    assert detect("flags : sse2 avx2 fma avx512f avx512dq avx512vl avx512bw", "x86_64") is AVX512
+    assert detect("flags : sse2 avx2 fma avx512f", "x86_64") is AVX2
+    assert detect("flags : sse2", "x86_64") is SSE2
+    assert detect("Features : asimd", "aarch64").name == "neon"
+    assert cpu_identity() == cpu_identity()
