@@ -43,12 +43,13 @@ MAX_ARENA = 8 << 30  # bytes
 class Node:
     """A matrix on the tape: a parameter, an input, or what an operation gives. Offsets count f64 of the arena."""
 
-    __slots__ = ("gradient", "index", "inputs", "name", "operation", "scratch", "shape", "tape", "value")
+    __slots__ = ("gradient", "index", "inputs", "is_parameter", "name", "operation", "scratch", "shape", "tape", "value")
 
     def __init__(
         self, tape: Tape, name: str, shape: Shape, operation: Operation | None, inputs: tuple[Node, ...]
     ) -> None:
         self.tape, self.name, self.shape, self.operation, self.inputs = tape, name, shape, operation, inputs
+        self.is_parameter = False
         self.index = -1
         self.value = self.scratch = -1
         self.gradient = -1  # -1: needs none
@@ -124,7 +125,9 @@ class Tape:
 
     def parameter(self, name: str, rows: int, columns: int) -> Node:
         """A matrix that gathers gradients."""
-        return self._append(Node(self, name, Shape(rows, columns), None, ()))
+        node = self._append(Node(self, name, Shape(rows, columns), None, ()))
+        node.is_parameter = True
+        return node
 
     def input(self, name: str, columns: int, rows: int | None = None) -> Node:
         """Numbers from outside, without a gradient; `rows` None is one row for each position."""
@@ -187,10 +190,7 @@ class Tape:
 
     def parameters(self) -> list[Node]:
         """The parameters, in the order of recording."""
-        return [node for node in self.nodes if self._is_parameter(node)]
-
-    def _is_parameter(self, node: Node) -> bool:
-        return node.operation is None and not node.shape.index and node.shape.rows is not None and bool(node.name)
+        return [node for node in self.nodes if node.is_parameter]
 
     def plan(self) -> int:
         """Give every node its offsets; the arena's size in f64. First the parameters, then their gradients."""
@@ -237,16 +237,14 @@ class Tape:
         rows = [("node", "shape", "value", "gradient", "operation", "inputs")]
         for node in self.nodes:
             gradient = str(node.gradient) if node.gradient >= 0 else "-"
-            what = str(node.operation) if node.operation else f"{self._kind(node)} {node.name}"
+            kind = "parameter" if node.is_parameter else "input"
+            what = str(node.operation) if node.operation else f"{kind} {node.name}"
             inputs = " ".join(f"%{i.index}" for i in node.inputs)
             rows.append((f"%{node.index}", str(node.shape), str(node.value), gradient, what, inputs))
         widths = [max(len(row[i]) for row in rows) for i in range(6)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         total = f"{self.positions} positions, {8 * self._size:,} bytes"
         return "\n".join([*lines, total])
-
-    def _kind(self, node: Node) -> str:
-        return "parameter" if self._is_parameter(node) else "input"
 
     # --- code ---------------------------------------------------------------------------------------------------
 
@@ -356,26 +354,31 @@ class Tape:
         """Set a node's numbers, row by row; token ids for an index node. Fewer rows than there are is fine."""
         columns = node.shape.columns
         if len(numbers) % columns or len(numbers) > self.rows(node) * columns:
-            raise TapeGPTError(f"{node.name}: {len(numbers)} numbers do not fill rows of {node.shape}")
+            raise TapeGPTError(f"{node!r}: {len(numbers)} numbers do not fill rows of {columns}")
+        arena = self.arena
         if node.shape.index:
+            words = arena.words(8 * node.value, self.rows(node))
             for row, number in enumerate(numbers):
-                self.arena.words(8 * node.value, self.rows(node))[row] = int(number)
+                words[row] = int(number)
             return
         for row in range(len(numbers) // columns):
-            view = self._row(node.value, node, row)
+            view = arena.floats(8 * (node.value + row * padded(columns)), columns)
             for column in range(columns):
                 view[column] = float(numbers[row * columns + column])
 
     def read(self, node: Node) -> list[list[float]]:
         """A node's numbers, a list for each row."""
-        return [list(self._row(node.value, node, row)) for row in range(self.rows(node))]
+        arena = self.arena
+        return self._rows(arena, node, node.value)
 
     def gradient(self, node: Node) -> list[list[float]]:
         """The gradient with respect to a node, a list for each row, after `backward`."""
+        arena = self.arena
         if node.gradient < 0:
             raise TapeGPTError(f"{node!r} has no gradient")
-        return [list(self._row(node.gradient, node, row)) for row in range(self.rows(node))]
+        return self._rows(arena, node, node.gradient)
 
-    def _row(self, offset: int, node: Node, row: int) -> memoryview[float]:
+    def _rows(self, arena: Memory, node: Node, offset: int) -> list[list[float]]:
         columns = node.shape.columns
-        return self.arena.floats(8 * (offset + row * padded(columns)), columns)
+        starts = [8 * (offset + row * padded(columns)) for row in range(self.rows(node))]
+        return [list(arena.floats(start, columns)) for start in starts]

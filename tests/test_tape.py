@@ -1,0 +1,243 @@
+"""The tape and its operations: against `reference.Value` with ==, against finite differences, compiled and interpreted."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tapegpt import Tape, TapeGPTError, Value, check_gradients
+from tapegpt.gradients import GradientError
+from tapegpt.machine.target import INTERPRETED, Target, host_target
+from tapegpt.reference import linear, rmsnorm, softmax, total
+
+if TYPE_CHECKING:
+    from tapegpt.tape import Node
+
+HOST = host_target()
+BOTH = pytest.mark.parametrize("target", [HOST, INTERPRETED], ids=["compiled", "interpreted"])
+
+
+def expression(a: Node | Value, b: Node | Value) -> Node | Value:
+    """Every scalar operation, some inputs used twice."""
+    c = a * b + b**3
+    c = c + c + 1
+    c = c + 1 + c + (-a)
+    d = a * a + (b + a).relu() - c / (b * b + 2.0)
+    d = d + (2.0 - d) / 3.0 + 1.0 / (a * a + 1.5) + (b * 0.1).exp() + (a * a + 0.5).log()
+    return d * d
+
+
+@BOTH
+def test_scalar_operations_equal_those_of_value(target: Target) -> None:
+    tape = Tape(target=target)
+    nodes = tape.parameter("a", 1, 1), tape.parameter("b", 1, 1)
+    output = expression(*nodes)
+    for numbers in [(-4.0, 2.0), (0.3, -1.7), (2.5, 0.0), (-0.0, 1e-3)]:
+        for node, number in zip(nodes, numbers, strict=True):
+            tape.write(node, [number])
+        values = Value(numbers[0]), Value(numbers[1])
+        expected = expression(*values)
+        expected.backward()
+        assert tape.forward(output) == [[expected.data]]
+        tape.backward(output)
+        assert [tape.gradient(node)[0][0] for node in nodes] == pytest.approx([v.grad for v in values], rel=1e-13)
+
+
+@BOTH
+@pytest.mark.parametrize("columns", [1, 3, 8, 21, 70])
+def test_operations_work_on_whole_matrices(target: Target, columns: int) -> None:
+    tape = Tape(target=target)
+    a, b = tape.parameter("a", 3, columns), tape.parameter("b", 3, columns)
+    products = a * b
+    output = products.sum()
+    rng = random.Random(columns)
+    numbers = {node: [rng.gauss(0, 1) for _ in range(3 * columns)] for node in (a, b)}
+    for node in (a, b):
+        tape.write(node, numbers[node])
+    expected = total(Value(x) * Value(y) for x, y in zip(numbers[a], numbers[b], strict=True))
+    assert tape.forward(output) == [[expected.data]]
+    tape.backward(output)
+    assert [x for row in tape.gradient(a) for x in row] == numbers[b]
+    assert [x for row in tape.gradient(b) for x in row] == numbers[a]
+    assert [x for row in tape.read(a) for x in row] == numbers[a]
+
+
+def layers(tape: Tape, vocabulary: int, width: int, heads: int) -> tuple[Node, Node, Node]:
+    """Every operation of the GPT, in another order."""
+    tokens, targets = tape.indices("tokens"), tape.indices("targets")
+    table = tape.parameter("table", vocabulary, width)
+    x = tape.embedding(table, tokens) + tape.position_embedding(tape.parameter("places", tape.positions, width))
+    qkv = tape.linear(tape.rmsnorm(x), tape.parameter("qkv", 3 * width, width))
+    x = tape.attention(qkv, heads) + x
+    x = tape.linear(x, tape.parameter("w", 2 * width + 1, width)).exp()
+    logits = tape.linear(x, tape.parameter("head", vocabulary, 2 * width + 1), last=targets)
+    return tokens, targets, tape.cross_entropy(logits, targets)
+
+
+@pytest.mark.parametrize(
+    ("positions", "width", "heads", "target"),
+    [(1, 4, 1, HOST), (3, 6, 2, HOST), (9, 10, 5, HOST), (2, 6, 2, INTERPRETED)],
+    ids=["one position", "three", "nine", "interpreted"],
+)
+def test_gradients_against_finite_differences(positions: int, width: int, heads: int, target: Target) -> None:
+    tape = Tape(positions, target)
+    tokens, targets, loss = layers(tape, 5, width, heads)
+    rng = random.Random(positions)
+    for node in tape.parameters():
+        tape.write(node, [rng.gauss(0, 0.4) for _ in range(tape.rows(node) * node.shape.columns)])
+    for used in sorted({1, positions}):
+        tape.write(tokens, [rng.randrange(5) for _ in range(used)])
+        tape.write(targets, [rng.randrange(5) for _ in range(used)])
+        assert check_gradients(tape, loss, positions=used, step=1e-5, tolerance=1e-7).error < 1e-7
+        if target is INTERPRETED:
+            break
+
+
+def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tapegpt.operations import elementwise
+
+    right = elementwise.RULES["exp"]
+    wrong = elementwise.Rule("exp", right.formula, (lambda k, a, b, c: k.exp(a) * 1.001,))
+    monkeypatch.setitem(elementwise.RULES, "exp", wrong)
+    monkeypatch.setenv("TAPEGPT_CACHE_DIR", "")  # the key does not see the change
+    tape = Tape()
+    x = tape.parameter("x", 1, 2)
+    loss = (x * x).exp().sum()
+    tape.write(x, [0.5, -0.25])
+    with pytest.raises(GradientError, match=r"gradient of x at row 0, column 0: 1\.28"):
+        check_gradients(tape, loss)
+    assert tape.read(x) == [[0.5, -0.25]]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
+def test_linear_rmsnorm_softmax_equal_the_reference(ins: int, outs: int, rows: int, seed: int) -> None:
+    rng = random.Random(seed)
+    tape = Tape(rows)
+    x, w = tape.parameter("x", rows, ins), tape.parameter("w", outs, ins)
+    targets = tape.indices("targets")
+    y = tape.rmsnorm(x + 0.0)
+    logits = tape.linear(tape.position_embedding(y), w, last=targets)
+    loss = tape.cross_entropy(logits, targets)
+    numbers = [[rng.gauss(0, 1) for _ in range(ins)] for _ in range(rows)]
+    weights = [[rng.gauss(0, 1) for _ in range(ins)] for _ in range(outs)]
+    chosen = [rng.randrange(outs) for _ in range(rows)]
+    tape.write(x, [number for row in numbers for number in row])
+    tape.write(w, [number for row in weights for number in row])
+    tape.write(targets, chosen)
+    x_values = [[Value(number) for number in row] for row in numbers]
+    w_values = [[Value(number) for number in row] for row in weights]
+    losses = [
+        -softmax(linear(rmsnorm(row), w_values))[target].log() for row, target in zip(x_values, chosen, strict=True)
+    ]
+    expected = (1 / rows) * total(losses)
+    expected.backward()
+    assert tape.forward(loss) == [[expected.data]]
+    tape.backward(loss)
+    assert tape.gradient(w) == [[value.grad for value in row] for row in w_values]
+    assert tape.gradient(x) == [[value.grad for value in row] for row in x_values]
+
+
+def test_attention_is_causal_and_its_rows_are_the_cache() -> None:
+    tape = Tape(6)
+    qkv = tape.input("qkv", 12)
+    y = tape.attention(qkv, 2)
+    rng = random.Random(0)
+    numbers = [rng.gauss(0, 1) for _ in range(72)]
+    tape.write(qkv, numbers)
+    whole = tape.forward(y)
+    tape.write(qkv, numbers[:36] + [9.0] * 36)  # later positions change nothing before them
+    assert tape.forward(y)[:3] == whole[:3]
+    assert tape.forward(y, 2) == whole[:2]
+
+
+def test_show_names_nodes_shapes_offsets_and_inputs() -> None:
+    tape = Tape(4)
+    ids = tape.indices("ids")
+    table = tape.parameter("table", 3, 5)
+    y = (tape.embedding(table, ids) * 2.0).sum()
+    lines = tape.show().splitlines()
+    assert [line.split()[0] for line in lines] == ["node", "%0", "%1", "%2", "%3", "%4", "4"]
+    assert lines[1].split() == ["%0", "(T,", "1)", "u32", "128", "-", "input", "ids"]
+    assert lines[2].split() == ["%1", "(3,", "5)", "0", "64", "parameter", "table"]
+    assert lines[3].split()[1:3] == ["(T,", "5)"]
+    assert lines[3].split()[-3:] == ["embedding", "%1", "%0"]
+    assert "scale 2.0" in lines[4]
+    assert y.shape.rows == 1
+    places = sorted((node.value, tape.rows(node) * 8) for node in tape.nodes if not node.shape.index)
+    assert all(start + extent <= following for (start, extent), (following, _) in zip(places, places[1:], strict=False))
+
+
+def test_arena_has_no_overlap() -> None:
+    tape = Tape(7)
+    layers(tape, 11, 12, 3)
+    size = tape.plan()
+    taken: set[int] = set()
+    for node in tape.nodes:
+        extent = tape._extent(node)
+        for start in (node.value, node.gradient):
+            if start >= 0:
+                cells = set(range(start, start + extent))
+                assert not cells & taken
+                taken |= cells
+    assert max(taken) < size
+
+
+def test_bad_graphs_are_refused_in_one_line() -> None:
+    tape = Tape(4)
+    a, b = tape.parameter("a", 2, 3), tape.parameter("b", 2, 4)
+    ids = tape.indices("ids")
+    cases = [
+        (lambda: a + b, "add: needs inputs of one shape"),
+        (lambda: tape.linear(a, b), "linear: x and W must have as many columns"),
+        (lambda: tape.embedding(ids, a), "embedding: needs a table"),
+        (lambda: tape.attention(tape.input("x", 7), 2), "attention: needs q, k and v of 2 heads"),
+        (lambda: tape.cross_entropy(a, ids), "cross_entropy: needs as many"),
+        (lambda: tape.position_embedding(a), "positions: 4 positions need as many rows, not 2"),
+        (lambda: Tape(0), "at least 1 position"),
+        (lambda: Tape().record(a.sum().operation, a), "recorded on this tape"),
+        (lambda: tape.forward(a.sum(), 9), "from 1 to 4, not 9"),
+    ]
+    for make, message in cases:
+        with pytest.raises(TapeGPTError, match=message) as caught:
+            make()  # type: ignore[no-untyped-call]
+        assert "\n" not in str(caught.value)
+
+
+def test_misuse_of_a_tape_that_runs() -> None:
+    tape = Tape()
+    x, constant = tape.parameter("x", 1, 2), tape.input("constant", 2, rows=1)
+    loss, unrelated = (x * constant).sum(), constant.sum()
+    tape.write(constant, [1.0, 2.0])
+    tape.forward(loss)
+    with pytest.raises(TapeGPTError, match="has run"):
+        _ = x + x
+    with pytest.raises(TapeGPTError, match=r"needs an output of shape \(1, 1\)"):
+        tape.backward(x)
+    with pytest.raises(TapeGPTError, match="depends on no parameter"):
+        tape.backward(unrelated)
+    with pytest.raises(TapeGPTError, match="has no gradient"):
+        tape.gradient(constant)
+    with pytest.raises(TapeGPTError, match="3 numbers do not fill"):
+        tape.write(x, [1.0, 2.0, 3.0])
+    with pytest.raises(TapeGPTError, match="the limit is"):
+        huge = Tape()
+        huge.parameter("w", 1 << 20, 1 << 12)
+        huge.plan()
+
+
+def test_special_numbers_pass_through() -> None:
+    tape = Tape()
+    x = tape.parameter("x", 1, 4)
+    y = x.log() + x**-1.0
+    tape.write(x, [0.0, math.inf, -1.0, 4.0])
+    (row,) = tape.forward(y)
+    assert math.isnan(row[0])
+    assert row[1] == math.inf
+    assert math.isnan(row[2])
+    assert row[3] == math.log(4.0) + 0.25
