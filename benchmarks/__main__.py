@@ -48,7 +48,7 @@ def _arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=COMMAND",
-        help="another program to time beside the whole command, in a folder that holds the data as input.txt; repeatable",
+        help="another program to time beside the whole command, in a folder with the data as input.txt; repeatable",
     )
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)

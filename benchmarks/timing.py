@@ -66,6 +66,6 @@ def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 def comparison(title: str, unit: str, summaries: Sequence[Summary], yardstick: Summary) -> str:
     """A table of summaries with their ratio to one of them."""
-    heads = ["", f"median, {unit}", f"lowest..highest, {unit}", f"times {yardstick.name}"]
+    heads = ["", f"median, {unit}", f"lowest..highest, {unit}", f"ratio to {yardstick.name}"]
     rows = [[s.name, figure(s.median), s.spread, figure(s.median / yardstick.median)] for s in summaries]
     return table(title, heads, rows)

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+settings.register_profile("tapegpt", deadline=None)  # an example may have to compile
+settings.load_profile("tapegpt")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -25,3 +27,12 @@ def code_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["TAPEGPT_CACHE_DIR"]
     else:
         os.environ["TAPEGPT_CACHE_DIR"] = former
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The published data and numbers, for a checkout that has them beside it."""
+    place = Path(__file__).resolve().parent.parent.parent / "shared"
+    if not place.exists():
+        pytest.skip("the published numbers are not beside this checkout")
+    return place

@@ -14,17 +14,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "tapegpt"
 
 FLOORS = {
-    "errors": 0,
+    **dict.fromkeys(("errors", "record", "version"), 0),
     "machine": 1,
     "operations": 2,
     "tape": 3,
-    **dict.fromkeys(("config", "engine", "rng", "corpus", "datasets", "gradients"), 4),
-    **dict.fromkeys(("reference", "exact", "adam", "sampler", "model", "trainer"), 4),
+    **dict.fromkeys(("config", "engine", "corpus", "rng", "mersenne", "gradients"), 4),
+    **dict.fromkeys(("graph", "adam", "exact", "reference", "model", "trainer"), 4),
     **dict.fromkeys(("checkpoint", "cli", "__main__", "__init__"), 5),
 }
 SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}
 NEVER_IMPORTED = {"random", "numpy"}
-ORACLE_STAYS_FREE_OF = ("machine", "operations", "tape", "rng", "exact")
+ORACLE_STAYS_FREE_OF = ("machine", "operations", "tape", "rng", "mersenne", "graph", "adam", "exact")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,11 @@ def imports(source: str, module: str) -> list[Import]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{module} imports relatively: write the full name"
             found += [Import(f"{node.module}.{alias.name}", runs) for alias in node.names]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("__import__", "importlib.import_module"):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "__import__",
+            "import_module",
+            "importlib.import_module",
+        ):
             assert module == "tapegpt", f"{module} imports what this test cannot see"
     return found
 
@@ -77,7 +81,7 @@ def resolve(target: str, modules: set[str]) -> str:
 
 def floor(module: str) -> int:
     """The floor of a module, by its first name inside the package."""
-    name = (module.split(".") + ["__init__"])[1]
+    name = [*module.split("."), "__init__"][1]
     assert name in FLOORS, f"{module} has no floor: give it one in {Path(__file__).name}"
     return FLOORS[name]
 
@@ -119,6 +123,7 @@ def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
 
 
 SOURCES = source_files(PACKAGE)
+UPWARD = "tapegpt.machine.llvm (floor 1) imports tapegpt.tape (floor 3)"
 
 
 def test_modules_import_only_from_their_floor_and_below() -> None:
@@ -133,14 +138,13 @@ def test_no_module_imports_itself_through_others() -> None:
 
 def test_the_oracle_shares_no_arithmetic_with_what_it_judges() -> None:
     names = {(module + ".").split(".")[1] for module in reachable(running_graph(SOURCES), "tapegpt.reference")}
-    assert "config" in names
+    assert "engine" in names
     assert names.isdisjoint(ORACLE_STAYS_FREE_OF)
 
 
 @pytest.mark.parametrize(
     ("source", "fault"),
     [
-        ("import tapegpt.tape", "tapegpt.machine.llvm (floor 1) imports tapegpt.tape (floor 3)"),
         ("from tapegpt import tape", "tapegpt.machine.llvm (floor 1) imports tapegpt.tape (floor 3)"),
         ("from tapegpt.tape import Tape", "tapegpt.machine.llvm (floor 1) imports tapegpt.tape (floor 3)"),
         (

@@ -65,6 +65,16 @@ def adam_update(
                 p.store(at, p.vector(at, k.width()) - step)
 
 
+def all_finite(k: Builder, gradients: F64s, count: int) -> Operand:
+    """Whether the square of every gradient is a number below infinity."""
+    sums = [k.zeros(k.width()) for _ in range(4)]
+    for i in k.range(0, count, 4 * k.width()):
+        for place, total in enumerate(sums):
+            g = gradients.vector(i + place * k.width(), k.width())
+            total += g * g * 0.0  # 0, or NaN
+    return k.negated(k.any((sums[0] + sums[1] + (sums[2] + sums[3])).differs(0.0)))
+
+
 def _vectors(k: Builder, group: Operand) -> list[tuple[int, Operand]]:
     """The vectors of a group: the place of their first element in it, and in the block."""
     return [(place, group * GROUP + place) for place in range(0, GROUP, k.width())]

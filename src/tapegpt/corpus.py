@@ -55,8 +55,7 @@ class Corpus(Record):
         """
         path = os.fspath(source)
         text = _decoded(path, _content(path), encoding)
-        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        documents = list(filter(None, map(str.strip, lines)))
+        documents = list(filter(None, map(str.strip, _lines(text))))
         if not documents:
             raise TapeGPTError(f"{path}: no document in it: write one string a line")
         return cls(documents, "".join(sorted(set("".join(documents)))))
@@ -92,23 +91,38 @@ class Corpus(Record):
     def tokens(self, order: Iterable[int] | None = None) -> Tokens:
         """Documents as token ids: all, or those with these numbers, in this order."""
         documents = self.documents if order is None else [self.documents[number] for number in order]
-        separator = "\n"  # documents of a file have no newline; other ones may
-        if separator in self.vocabulary:
-            text = chr(self.bos).join([self._translated(document) for document in documents])
-        else:
-            text = self._translated(separator.join(documents))
+        separator = next(c for c in map(chr, range(sys.maxunicode + 1)) if c not in self.vocabulary)  # becomes BOS
+        text = _translated(separator.join(["", *documents, ""]), self.vocabulary + separator)
         codec = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
-        ids = array("I", f"{chr(self.bos)}{text}{chr(self.bos)}".encode(codec, "surrogatepass"))
+        ids = array("I", text.encode(codec, "surrogatepass"))
         starts = array("q", accumulate((len(document) + 1 for document in documents), initial=0))
         return Tokens(ids, starts)
 
-    def _translated(self, text: str) -> str:
-        """The text with each character replaced by the one whose code is its token, a newline outside by BOS."""
-        table = {10: self.bos, **{ord(character): token for token, character in enumerate(self.vocabulary)}}
-        if max(table) < 256 and self.vocab_size <= 256:  # a byte a character: 20 times faster
-            codes = bytes(table.get(code, 0) for code in range(256))
-            return text.encode("latin-1").translate(codes).decode("latin-1")
-        return text.translate(table)
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text's characters; raises `TapeGPTError` for a character that is not in the vocabulary."""
+        tokens = {character: token for token, character in enumerate(self.vocabulary)}
+        for place, character in enumerate(text):
+            if character not in tokens:
+                raise TapeGPTError(f"character {place} of the text is {character!r}, not in the vocabulary: leave it out")
+        return [tokens[character] for character in text]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of tokens; raises `TapeGPTError` for a token that is no character, as BOS is none."""
+        characters = []
+        for place, token in enumerate(ids):
+            if not 0 <= token < self.bos:
+                raise TapeGPTError(f"token {place} is {token}: a character's token is a number from 0 to {self.bos - 1}")
+            characters.append(self.vocabulary[token])
+        return "".join(characters)
+
+
+def _translated(text: str, alphabet: str) -> str:
+    """The text with each character replaced by the one whose code is its place in the alphabet."""
+    table = {ord(character): place for place, character in enumerate(alphabet)}
+    if max(table) < 256:  # a byte a character: 20 times faster
+        codes = bytes(table.get(code, 0) for code in range(256))
+        return text.encode("latin-1").translate(codes).decode("latin-1")
+    return text.translate(table)
 
 
 def _content(path: str) -> bytes:
@@ -117,9 +131,9 @@ def _content(path: str) -> bytes:
             return file.read()
     except FileNotFoundError:
         raise TapeGPTError(f"{path}: no such file: give the path of a text file, one string a line") from None
-    except IsADirectoryError:
-        raise TapeGPTError(f"{path}: is a directory: give the path of a text file") from None
     except (OSError, ValueError) as error:
+        if os.path.isdir(path):  # not IsADirectoryError: Windows says that permission is denied
+            raise TapeGPTError(f"{path}: is a directory: give the path of a text file") from None
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TapeGPTError(f"{path!r}: cannot be read: {reason}") from None
 
@@ -132,11 +146,26 @@ def _decoded(path: str, data: bytes, encoding: str) -> str:
             f"--encoding {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
         ) from None
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        start = error.start + len(data) - len(error.object)  # utf-8-sig counts from behind the BOM
+        other = "utf-16" if start == 0 and data[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
         raise TapeGPTError(
-            f"{path}: line {line}, byte {error.start}: 0x{data[error.start]:02x} is not {encoding}: "
-            "choose --encoding, for instance --encoding latin-1"
+            f"{path}: line {_line(data[:start], encoding)}, byte {start}: 0x{data[start]:02x} is not {encoding}: "
+            f"choose --encoding, for instance --encoding {other}"
         ) from None
-    except (UnicodeError, ValueError) as error:
-        raise TapeGPTError(f"{path}: is not {encoding}: {error}: choose --encoding") from None
+    except ValueError as error:
+        raise TapeGPTError(f"{path}: is not {encoding!r}: {error}: choose --encoding") from None
     return text.removeprefix("\ufeff")
+
+
+def _lines(text: str) -> list[str]:
+    """As Python's text mode separates them."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _line(before: bytes, encoding: str) -> int:
+    """Number, from 1, of the line that these bytes lead up to."""
+    try:
+        text = before.decode(encoding)
+    except UnicodeError:  # cut inside what the encoding shifts
+        text = before.decode("latin-1")
+    return len(_lines(text))

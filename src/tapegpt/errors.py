@@ -8,11 +8,12 @@ class TapeGPTError(Exception):
 
 
 class DivergedError(TapeGPTError):
-    """A loss that is not finite. The parameters of the last good step are kept."""
+    """A loss or gradient that is not finite. The parameters of the last good step are kept."""
 
-    def __init__(self, step: int, loss: float, losses: list[float]) -> None:
+    def __init__(self, step: int, losses: list[float]) -> None:
         super().__init__(
-            f"loss is {loss} at step {step + 1}, training stopped before it: choose a smaller --learning-rate"
+            f"the loss or a gradient is not finite at step {step + 1}, training stopped before it: "
+            "choose a smaller --learning-rate"
         )
         self.step = step  # counted from 0
         self.losses = losses  # of the steps that were taken in the call that failed

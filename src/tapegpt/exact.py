@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from array import array
 
-from tapegpt.adam import SCRATCH, adam_update
+from tapegpt.adam import SCRATCH, adam_update, all_finite
 from tapegpt.engine import Engine
 from tapegpt.errors import DivergedError
 from tapegpt.graph import Graph
@@ -89,7 +89,7 @@ class ExactEngine(Engine):
         )
         for taken, loss in enumerate(losses):
             if not math.isfinite(loss):
-                raise DivergedError(first + taken, loss, losses[:taken].tolist())
+                raise DivergedError(first + taken, losses[:taken].tolist())
         return losses.tolist()
 
     def generate(self, rng: Random, count: int, temperature: float) -> list[list[int]]:
@@ -116,7 +116,7 @@ class ExactEngine(Engine):
 
 
 def training_kernel(graph: Graph) -> Kernel:
-    """Steps first to first + count - 1; stops before an update whose loss is not finite, and logs that loss."""
+    """Steps first to first + count - 1; stops before an update that would not be finite, and logs no number for it."""
     tape = graph.tape
     prepare, forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
     backward = tape.backward_kernel(graph.loss)
@@ -159,6 +159,9 @@ def training_kernel(graph: Graph) -> Kernel:
                 going.set(k.select((loss - loss).equals(0.0), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
                     backward(k, arena, n)
+                    going.set(k.select(all_finite(k, arena + extent, extent), k.integer(1), 0))
+                    losses[i] = k.select(going.equals(1), loss, float("nan"))
+                for _ in k.when(going.equals(1)):
                     taken = k.convert(step, F64) + 1.0
                     decay = one - k.convert(step, F64) / k.convert(steps, F64)
                     adam_update(

@@ -203,9 +203,11 @@ class ReferenceEngine(Engine):
                 if not math.isfinite(loss.data):
                     raise ValueError("not finite")
                 loss.backward()
+                if not all(math.isfinite(value.grad**2) for value in self._values):
+                    raise ValueError("not finite")
                 updated = self._updated(adam, step)
             except (ArithmeticError, ValueError) as error:
-                raise DivergedError(step, math.nan, losses) from error
+                raise DivergedError(step, losses) from error
             finally:
                 for value in self._values:
                     value.grad = 0.0
