@@ -1,4 +1,4 @@
-"""The exact engine: == microgpt.py's published numbers, == the reference engine, on every vector unit and interpreted."""
+"""The exact engine: == microgpt.py's published numbers, == the reference engine, on every vector unit."""
 
 from __future__ import annotations
 

@@ -69,9 +69,9 @@ def all_finite(k: Builder, gradients: F64s, count: int) -> Operand:
     """Whether the square of every gradient is a number below infinity."""
     sums = [k.zeros(k.width()) for _ in range(4)]
     for i in k.range(0, count, 4 * k.width()):
-        for place, total in enumerate(sums):
+        for place in range(4):
             g = gradients.vector(i + place * k.width(), k.width())
-            total += g * g * 0.0  # 0, or NaN
+            sums[place] += g * g * 0.0  # 0, or NaN
     return k.negated(k.any((sums[0] + sums[1] + (sums[2] + sums[3])).differs(0.0)))
 
 

@@ -103,7 +103,7 @@ class Corpus(Record):
         tokens = {character: token for token, character in enumerate(self.vocabulary)}
         for place, character in enumerate(text):
             if character not in tokens:
-                raise TapeGPTError(f"character {place} of the text is {character!r}, not in the vocabulary: leave it out")
+                raise TapeGPTError(f"character {place}, {character!r}, is not in the vocabulary: leave it out")
         return [tokens[character] for character in text]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -111,7 +111,7 @@ class Corpus(Record):
         characters = []
         for place, token in enumerate(ids):
             if not 0 <= token < self.bos:
-                raise TapeGPTError(f"token {place} is {token}: a character's token is a number from 0 to {self.bos - 1}")
+                raise TapeGPTError(f"token {place} is {token}: characters are 0 to {self.bos - 1}")
             characters.append(self.vocabulary[token])
         return "".join(characters)
 

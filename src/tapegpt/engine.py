@@ -60,8 +60,8 @@ class Engine(ABC):
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int) -> list[float]:
         """Steps `first` to `first + count - 1` (step s trains document s % len(tokens)); their losses.
 
-        Raises `DivergedError` at the first loss or gradient that is not finite: that step changes nothing. Its attribute
-        `losses` lists the losses of the steps before it in this call.
+        Raises `DivergedError` at the first loss or gradient that is not finite: that step changes nothing. Its
+        attribute `losses` lists the losses of the steps before it in this call.
         """
 
     @abstractmethod

@@ -43,7 +43,18 @@ MAX_ARENA = 8 << 30  # bytes
 class Node:
     """A matrix on the tape: a parameter, an input, or what an operation gives. Offsets count f64 of the arena."""
 
-    __slots__ = ("gradient", "index", "inputs", "is_parameter", "name", "operation", "scratch", "shape", "tape", "value")
+    __slots__ = (
+        "gradient",
+        "index",
+        "inputs",
+        "is_parameter",
+        "name",
+        "operation",
+        "scratch",
+        "shape",
+        "tape",
+        "value",
+    )
 
     def __init__(
         self, tape: Tape, name: str, shape: Shape, operation: Operation | None, inputs: tuple[Node, ...]

@@ -20,6 +20,7 @@ _Field = Callable[[int, int], int]  # (place, target) -> the bits to put into th
 
 _X86_64, _AARCH64 = 62, 183
 _PROGBITS, _SYMTAB, _RELA, _NOBITS = 1, 2, 4, 8
+_LARGEST = 1 << 26  # bytes in a section
 _ALLOC, _TLS = 0x2, 0x400
 
 
@@ -41,7 +42,17 @@ class _Section(Record):
 
 
 def link(data: bytes) -> Image:
-    """Lay out the sections that are loaded, settle the relocations, and list the global symbols."""
+    """Lay out the sections that are loaded, settle the relocations, and list the global symbols.
+
+    Raises `LinkError` for an object that this linker does not understand.
+    """
+    try:
+        return _link(data)
+    except (struct.error, LookupError, ValueError, OverflowError) as error:
+        raise LinkError(f"malformed object: {error}") from error
+
+
+def _link(data: bytes) -> Image:
     if data[:6] != b"\x7fELF\x02\x01":
         raise LinkError("not a 64-bit little-endian ELF object")
     machine = struct.unpack_from("<H", data, 18)[0]
@@ -56,8 +67,10 @@ def link(data: bytes) -> Image:
         name = _string(data, names.offset + section.name)
         if not section.flags & _ALLOC or name.startswith(".eh_frame") or not section.size:
             continue
-        if section.type not in (_PROGBITS, _NOBITS) or section.flags & _TLS:
-            raise LinkError(f"section {name} of type {section.type}")
+        if section.type not in (_PROGBITS, _NOBITS) or section.flags & _TLS or section.size > _LARGEST:
+            raise LinkError(f"section {name} of type {section.type} and {section.size} bytes")
+        if section.align > PAGE:
+            raise LinkError(f"section {name} aligned to {section.align}")
         code += bytes(-len(code) % max(section.align, 64))
         bases[index] = len(code)
         code += bytes(section.size) if section.type == _NOBITS else data[section.offset : section.offset + section.size]

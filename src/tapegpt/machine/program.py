@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 Argument = Address | float
 
 
+_IMAGE, _OBJECT = b"image\n", b"object\n"  # what a cached entry holds: mapped directly, or loaded by LLVM
+
+
 class Program:
     """Entry kernels that can be called: `program.run("name", address, 3)`.
 
@@ -61,14 +64,14 @@ class Program:
         key = self._key(signature)
         kept = cache.read(key)
         content = kept if kept is not None else self._compile()
-        if can_map():
+        if content.startswith(_IMAGE):
             code = Mapped(_unpack(content))
             self._code = code
             addresses = {name: code.address(name) for name in self._entries}
         else:
             from tapegpt.machine.llvm import Loaded
 
-            loaded = Loaded(content, self.target)
+            loaded = Loaded(content[len(_OBJECT) :], self.target)
             self._code = loaded
             addresses = {name: loaded.address(name) for name in self._entries}
             functions = libm_addresses()
@@ -82,13 +85,16 @@ class Program:
         from tapegpt.machine.llvm import compile_object
 
         code = compile_object(self.ir(), self.target)
-        if not can_map():
-            return code
-        from tapegpt.machine.elf import link
+        if can_map():
+            from tapegpt.machine.elf import LinkError, link
 
-        image = link(code)
-        symbols = "".join(f"{name} {offset}\n" for name, offset in image.symbols.items())
-        return symbols.encode() + b"\n" + image.code
+            try:
+                image = link(code)
+            except LinkError:  # a form of object that only LLVM's own loader knows
+                return _OBJECT + code
+            symbols = "".join(f"{name} {offset}\n" for name, offset in image.symbols.items())
+            return _IMAGE + symbols.encode() + b"\n" + image.code
+        return _OBJECT + code
 
     def ir(self) -> str:
         """The program as LLVM IR text."""
@@ -128,7 +134,7 @@ def _function(kernel: Kernel, address: int) -> Callable[..., None]:
 
 
 def _unpack(content: bytes) -> Image:
-    head, _, code = content.partition(b"\n\n")
+    head, _, code = content[len(_IMAGE) :].partition(b"\n\n")
     symbols = dict(line.rsplit(" ", 1) for line in head.decode().splitlines())
     return Image(code, {name: int(offset) for name, offset in symbols.items()})
 

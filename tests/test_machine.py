@@ -1,0 +1,262 @@
+"""The machine: the code cache trusts nothing, the linker refuses what it does not know, and code runs without LLVM."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tapegpt import TapeGPTError
+from tapegpt.machine import cache, elf, image, program
+from tapegpt.machine.elf import LinkError, link
+from tapegpt.machine.language import Builder, F64s, Int, kernel
+from tapegpt.machine.llvm import Loaded, compile_object
+from tapegpt.machine.memory import address_of
+from tapegpt.machine.program import Program
+from tapegpt.machine.target import INTERPRETED, NEON, Target, has_known_pow, host_target
+
+MAPPED = pytest.mark.skipif(not image.can_map(), reason="machine code is not mapped directly here")
+
+
+@kernel
+def cumulate(k: Builder, x: F64s, n: Int, *, factor: float) -> None:
+    total = k.zeros()
+    for i in k.range(n):
+        total += k.exp(x[i]) * factor
+        x[i] = total
+
+
+def run(made: Program) -> list[float]:
+    x = array("d", [0.5, 1.0, -2.0])
+    made.run("cumulate", address_of(x), 3)
+    return x.tolist()
+
+
+def make(factor: float = 2.0, target: Target | None = None) -> Program:
+    return Program({"cumulate": (cumulate, {"factor": factor})}, "", target)
+
+
+EXPECTED = run(make(target=INTERPRETED))
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    place = tmp_path / "code"
+    monkeypatch.setenv(cache.VARIABLE, str(place))
+    return place
+
+
+def entries(place: Path) -> list[Path]:
+    return sorted(place.iterdir())
+
+
+def forbid_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Program) -> bytes:
+        raise AssertionError("compiled again")
+
+    monkeypatch.setattr(Program, "_compile", refuse)
+
+
+def test_compiled_once_then_taken_from_the_cache(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(make()) == EXPECTED
+    (entry,) = entries(fresh)
+    if os.name == "posix":
+        assert stat.S_IMODE(entry.stat().st_mode) == 0o600
+        assert stat.S_IMODE(fresh.stat().st_mode) == 0o700
+    forbid_compiling(monkeypatch)
+    assert run(make()) == EXPECTED
+    with pytest.raises(AssertionError):
+        make(factor=3.0)
+
+
+def damages(data: bytes) -> list[bytes]:
+    flipped = [bytes([*data[:i], data[i] ^ 1, *data[i + 1 :]]) for i in (0, 20, 60, len(data) // 2, len(data) - 1)]
+    return [b"", b"garbage", data[:10], data[:-1], data + b"\0", *flipped]
+
+
+def test_a_damaged_entry_is_compiled_again(fresh: Path) -> None:
+    make()
+    (entry,) = entries(fresh)
+    whole = entry.read_bytes()
+    for damaged in damages(whole):
+        entry.write_bytes(damaged)
+        assert cache.read(entry.name) is None
+        assert run(make()) == EXPECTED
+        assert entry.read_bytes() == whole
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX's")
+def test_an_entry_that_others_may_have_written_is_not_executed(fresh: Path) -> None:
+    make()
+    (entry,) = entries(fresh)
+    entry.chmod(0o620)
+    assert cache.read(entry.name) is None
+    entry.chmod(0o600)
+    assert cache.read(entry.name) is not None
+    target = fresh / "elsewhere"
+    entry.rename(target)
+    entry.symlink_to(target)
+    assert cache.read(entry.name) is None
+    if os.getuid() == 0:
+        entry.unlink()
+        target.rename(entry)
+        os.chown(entry, 12345, 12345)
+        assert cache.read(entry.name) is None
+        assert run(make()) == EXPECTED  # and replaced by one that can be trusted
+        assert cache.read(entry.name) is not None
+
+
+@pytest.mark.parametrize("place", ["", "file", "file/below", "\0"])
+def test_without_a_usable_cache_all_works(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    if "\0" in place:
+        monkeypatch.setattr(cache, "directory", lambda: place)
+    else:
+        monkeypatch.setenv(cache.VARIABLE, place and str(tmp_path / place))
+    assert run(make()) == EXPECTED
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_failing_write_leaves_nothing(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    assert run(make()) == EXPECTED
+    assert entries(fresh) == []
+
+
+def test_the_cache_lies_where_the_system_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(cache.VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    import platformdirs
+
+    assert cache.directory() == platformdirs.user_cache_dir("tapegpt", appauthor=False)
+    if sys.platform == "linux":
+        assert cache.directory() == "/somewhere/tapegpt"
+        monkeypatch.setenv("XDG_CACHE_HOME", "")
+        monkeypatch.setenv("HOME", "/home/somebody")
+        assert cache.directory() == "/home/somebody/.cache/tapegpt"
+
+
+def test_the_key_covers_what_decides_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make()
+    keys = [made._key(""), made._key("another graph"), make(factor=3.0)._key("")]
+    for name, value in (("cpu_identity", "other"), ("c_library", "other"), ("_llvmlite", "9"), ("_source_digest", "x")):
+        with monkeypatch.context() as patch:
+            patch.setattr(program, name, lambda value=value: value)
+            keys.append(made._key(""))
+    made.target = made.target.replaced(vector_bytes=16)
+    keys.append(made._key(""))
+    assert len(set(keys)) == len(keys)
+
+
+def test_loading_through_llvm_gives_the_same(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "can_map", lambda: False)
+    assert run(make()) == EXPECTED
+    forbid_compiling(monkeypatch)
+    assert run(make()) == EXPECTED
+    assert isinstance(make()._code, Loaded)
+
+
+@pytest.mark.parametrize("error", [ImportError("No module named 'llvmlite'"), OSError(13, "not permitted")])
+def test_where_no_code_can_be_made_kernels_are_interpreted(
+    error: Exception, fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Program, signature: str) -> None:
+        raise error
+
+    monkeypatch.setattr(Program, "_load", fail)
+    made = make()
+    assert run(made) == EXPECTED
+    assert "interpreted" in made.notice
+    assert "\n" not in made.notice
+
+
+@MAPPED
+def test_a_warm_start_leaves_llvm_alone(fresh: Path) -> None:
+    code = "import sys; from tapegpt.rng import Random; Random(1).gauss_array(5000);print('llvmlite' in sys.modules)"
+    answers = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        for _ in range(2)
+    ]
+    assert answers == ["True", "False"]
+
+
+def test_racing_processes_all_win(fresh: Path) -> None:
+    code = "from tapegpt.rng import Random; print(Random(1).gauss_array(5000)[4999])"
+    racers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(4)]
+    answers = {racer.communicate()[0] for racer in racers}
+    assert len(answers) == 1
+    assert all(racer.returncode == 0 for racer in racers)
+    assert len(entries(fresh)) == 1
+
+
+def compiled(target: Target | None = None) -> bytes:
+    from tapegpt.machine.emitter import Module
+
+    target = target or host_target()
+    module = Module(target)
+    module.add(cumulate, {"factor": 2.0}, "cumulate")
+    return compile_object(str(module), target)
+
+
+@MAPPED
+def test_linked_code_needs_nothing_outside() -> None:
+    linked = link(compiled())
+    assert {"cumulate", "libm"} <= set(linked.symbols)
+    assert all(0 <= offset < len(linked.code) for offset in linked.symbols.values())
+
+
+@MAPPED
+def test_an_object_that_is_not_understood_is_loaded_by_llvm(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elf, "_relocate", fail_to_link)
+    assert run(make()) == EXPECTED
+    forbid_compiling(monkeypatch)
+    assert isinstance(make()._code, Loaded)
+
+
+def fail_to_link(*_: object) -> None:
+    raise LinkError("relocation 99")
+
+
+@MAPPED
+@given(st.binary(max_size=200), st.integers(0, 10**9), st.integers(0, 255))
+def test_the_linker_survives_any_object(noise: bytes, place: int, byte: int) -> None:
+    whole = WHOLE_OBJECT
+    for data in (noise, whole[: place % len(whole)], flipped_at(whole, place, byte)):
+        with contextlib.suppress(LinkError):
+            link(data)
+
+
+def flipped_at(data: bytes, place: int, byte: int) -> bytes:
+    at = place % len(data)
+    return bytes([*data[:at], byte, *data[at + 1 :]])
+
+
+WHOLE_OBJECT = compiled() if image.can_map() else b""
+
+
+def test_targets_and_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPEGPT_TARGET", "interpreted")
+    assert host_target() == INTERPRETED
+    assert run(make()) == EXPECTED
+    monkeypatch.setenv("TAPEGPT_TARGET", "mmx")
+    with pytest.raises(TapeGPTError, match="TAPEGPT_TARGET must be one of avx512, avx2, sse2, neon, interpreted"):
+        host_target()
+    assert NEON.vector_bytes == 16
+
+
+def test_the_bound_of_pow_is_claimed_for_glibc_only() -> None:
+    assert has_known_pow("glibc 2.28")
+    assert has_known_pow("glibc 2.41")
+    assert not any(map(has_known_pow, ["glibc 2.27", "musl 1.2", "", "glibc", "glibc x.y"]))
