@@ -246,6 +246,21 @@ def flipped_at(data: bytes, place: int, byte: int) -> bytes:
 WHOLE_OBJECT = compiled() if image.can_map() else b""
 
 
+def test_code_for_aarch64_links() -> None:
+    """It was run under emulation once, with equal bits; here: LLVM makes it, and the linker knows its relocations."""
+    from tapegpt.machine.emitter import Module
+
+    binding = pytest.importorskip("llvmlite.binding")
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    module = Module(NEON)
+    module.add(cumulate, {"factor": 2.1}, "cumulate")
+    triple = binding.Target.from_triple("aarch64-unknown-linux-gnu")
+    machine = triple.create_target_machine(cpu="generic", reloc="pic", codemodel="small")
+    linked = link(machine.emit_object(binding.parse_assembly(str(module))))
+    assert set(linked.symbols) == {"cumulate", "libm"}
+
+
 def test_targets_and_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAPEGPT_TARGET", "interpreted")
     assert host_target() == INTERPRETED

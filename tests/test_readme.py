@@ -16,12 +16,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/exactness.md")
 
 
 def blocks(text: str, language: str) -> list[str]:
     """The fenced code blocks in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def shell_lines() -> list[str]:
+    """The lines of the README's `sh` blocks: commands that are shown without their output."""
+    return [line for block in blocks(README, "sh") for line in block.splitlines()]
 
 
 def dialogue(console: str) -> Iterator[tuple[str, list[str]]]:
@@ -35,9 +41,6 @@ def agrees(printed: list[str], shown: list[str]) -> bool:
     """Whether these lines are shown; a line `...` stands for any lines."""
     pattern = "".join(r"(?:.*\n)*" if line == "..." else re.escape(line) + r"\n" for line in shown)
     return re.fullmatch(pattern, "".join(f"{line}\n" for line in printed)) is not None
-
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_commands_print_what_is_shown(tmp_path: Path) -> None:
@@ -84,9 +87,7 @@ def test_the_comparison_can_fail(printed: list[str], shown: list[str], agree: bo
 
 def test_ci_runs_the_two_commands_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    commands = [
-        line for block in blocks(README, "sh") for line in block.splitlines() if line.startswith("python3 -m venv")
-    ]
+    commands = [line for line in shell_lines() if line.startswith("python3 -m venv")]
     assert len(commands) == 2
     for command in commands:
         assert subprocess.run(["sh", "-n", "-c", command]).returncode == 0
@@ -96,7 +97,7 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
 
 
 def test_benchmark_commands_are_understood() -> None:
-    lines = [line for block in blocks(README, "sh") for line in block.splitlines() if "-m benchmarks" in line]
+    lines = [line for line in shell_lines() if "-m benchmarks" in line]
     assert lines
     for line in lines:
         arguments = line.partition("-m benchmarks")[2]

@@ -233,7 +233,10 @@ class Kernel:
         try:
             self.arguments = {name: ARGUMENTS[body.__annotations__[name]] for name in names}
         except KeyError as error:
-            raise KernelError(f"{self.name}: annotate each run-time argument with one of {list(ARGUMENTS)}") from error
+            raise KernelError(
+                f"{self.name}: annotate each run-time argument with one of {', '.join(ARGUMENTS)}, as a string "
+                "(`from __future__ import annotations` makes it one)"
+            ) from error
 
     def __call__(self, k: Builder, *arguments: Pointer | Number, **constants: Any) -> None:
         if len(arguments) != len(self.arguments):

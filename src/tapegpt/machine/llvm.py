@@ -37,28 +37,25 @@ def _machine(target: Target) -> llvm.TargetMachine:
     return triple.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel=model)
 
 
-def compile_object(ir: str, target: Target) -> bytes:
-    """Object code of a module of IR text, optimised.
-
-    Exact kernels carry no fast-math flag, so no optimisation changes a bit.
-    """
-    machine = _machine(target)
+def _optimised(ir: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
+    """A module of IR text after LLVM's passes. Kernels carry no fast-math flag, so no pass changes a bit."""
     module = llvm.parse_assembly(ir)
     module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    builder = llvm.create_pass_builder(machine, options)
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     builder.getModulePassManager().run(module, builder)
-    return bytes(machine.emit_object(module))
+    return module
 
 
-def disassembly(ir: str, target: Target) -> str:
-    """Assembly text of a module of IR text, optimised: for readers."""
+def compile_object(ir: str, target: Target) -> bytes:
+    """Object code of a module of IR text."""
     machine = _machine(target)
-    module = llvm.parse_assembly(ir)
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    return str(machine.emit_assembly(module))
+    return bytes(machine.emit_object(_optimised(ir, machine)))
+
+
+def compile_assembly(ir: str, target: Target) -> str:
+    """The same as text, for readers."""
+    machine = _machine(target)
+    return str(machine.emit_assembly(_optimised(ir, machine)))
 
 
 class Loaded:

@@ -105,6 +105,12 @@ class Program:
             module.add(kernel, constants, name)
         return str(module)
 
+    def assembly(self) -> str:
+        """The program as LLVM's assembly text for the target."""
+        from tapegpt.machine.llvm import compile_assembly
+
+        return compile_assembly(self.ir(), self.target)
+
     def _key(self, signature: str) -> str:
         names = [f"{name} {kernel.name} {constants}" for name, (kernel, constants) in self._entries.items()]
         parts = [_source_digest(), signature, *names, repr(self.target), cpu_identity(), c_library(), _llvmlite()]
