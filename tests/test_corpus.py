@@ -1,0 +1,358 @@
+"""Reading, counting and numbering characters, against a naive transcript of what microgpt.py does with its file."""
+
+from __future__ import annotations
+
+import codecs
+import encodings.aliases
+import hashlib
+import io
+import os
+import random
+import sys
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from faker import Faker
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tapegpt.corpus import DATASETS, Corpus
+from tapegpt.errors import TapeGPTError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from tapegpt.engine import Tokens
+
+TEXT = st.text(
+    st.one_of(
+        st.characters(exclude_categories=["Cs"]),
+        st.sampled_from("ab \r\n\t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028\u2029\u3000\ufeff\0"),
+    )
+)
+LINES = TEXT.filter(lambda text: text.removeprefix("\ufeff").strip())
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("corpus") / "input.txt"
+
+
+def naive(text: str) -> tuple[list[str], str]:
+    """Documents and vocabulary as microgpt.py has them, read by Python's text mode."""
+    stream = io.TextIOWrapper(io.BytesIO(text.encode("utf-8")), encoding="utf-8")
+    docs = [line.strip() for line in stream if line.strip()]
+    return docs, "".join(sorted(set("".join(docs))))
+
+
+def naive_tokens(corpus: Corpus, documents: list[str]) -> list[list[int]]:
+    """The tokens of each document, BOS before and after, as microgpt.py looks them up."""
+    place = {character: token for token, character in enumerate(corpus.vocabulary)}
+    return [[corpus.bos, *[place[character] for character in document], corpus.bos] for document in documents]
+
+
+def split(tokens: Tokens) -> list[list[int]]:
+    return [tokens.ids[tokens.starts[d] : tokens.starts[d + 1] + 1].tolist() for d in range(len(tokens))]
+
+
+def error(*parts: str) -> AbstractContextManager[object]:
+    """One line that says all these things."""
+    pattern = ".*".join(f"({part})" for part in parts)
+    return pytest.raises(TapeGPTError, match=rf"\A.*{pattern}.*\Z")
+
+
+# Reading
+
+
+@given(LINES)
+def test_reading_equals_pythons_text_mode(file: Path, text: str) -> None:
+    file.write_bytes(text.encode("utf-8"))
+    corpus = Corpus.read(file)
+    assert (corpus.documents, corpus.vocabulary) == naive(text.removeprefix("\ufeff"))
+    assert corpus == Corpus.read(str(file))
+
+
+@given(LINES, st.sampled_from(["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-7", "gb18030"]))
+def test_reading_other_encodings(file: Path, text: str, encoding: str) -> None:
+    file.write_bytes(text.encode(encoding))
+    corpus = Corpus.read(file, encoding)
+    assert (corpus.documents, corpus.vocabulary) == naive(text.removeprefix("\ufeff"))
+
+
+@given(LINES)
+def test_a_byte_order_mark_is_no_character(file: Path, text: str) -> None:
+    text = text.removeprefix("\ufeff")
+    file.write_bytes(codecs.BOM_UTF8 + text.encode("utf-8"))
+    corpus = Corpus.read(file)
+    assert (corpus.documents, corpus.vocabulary) == naive(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "documents"),
+    [
+        (b"anna\nbob\n", ["anna", "bob"]),
+        (b"anna\r\nbob", ["anna", "bob"]),
+        (b"anna\rbob\r", ["anna", "bob"]),
+        (b"\n\n anna\t \r\n \r \n\x0bbob\x0c", ["anna", "bob"]),
+        (b"anna\x0bbob\x0ceve\x1cada", ["anna\x0bbob\x0ceve\x1cada"]),
+        ("anna\x85bob\u2028eve".encode(), ["anna\x85bob\u2028eve"]),
+        ("\u3000an na\xa0\u2003".encode(), ["an na"]),
+        (b"\xef\xbb\xbfanna", ["anna"]),
+        (b"anna\nanna", ["anna", "anna"]),
+        (b"\0", ["\0"]),
+    ],
+)
+def test_what_a_line_is(tmp_path: Path, data: bytes, documents: list[str]) -> None:
+    (tmp_path / "input.txt").write_bytes(data)
+    corpus = Corpus.read(tmp_path / "input.txt")
+    assert corpus.documents == documents
+    assert len(corpus) == len(documents)
+    assert corpus.vocab_size == corpus.bos + 1 == len(set("".join(documents))) + 1
+
+
+def test_the_published_names(shared: Path) -> None:
+    path = shared / "data" / "names.txt"
+    corpus = Corpus.read(path)
+    assert (corpus.documents, corpus.vocabulary) == naive(path.read_text())
+    assert (len(corpus), corpus.vocabulary) == (32_033, "abcdefghijklmnopqrstuvwxyz")
+
+
+# What cannot be read
+
+
+def test_missing(tmp_path: Path) -> None:
+    with error("missing.txt: no such file"):
+        Corpus.read(tmp_path / "missing.txt")
+
+
+def test_directory(tmp_path: Path) -> None:
+    with error("is a directory", "path of a text file"):
+        Corpus.read(tmp_path)
+
+
+@pytest.fixture
+def forbidden(tmp_path: Path) -> Iterator[Path]:
+    """A file that must not be read. Root may read everything, so that it is somebody else meanwhile."""
+    path = tmp_path / "input.txt"
+    path.touch(mode=0o000)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield path
+    os.seteuid(user)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the permissions of POSIX")
+def test_unreadable(forbidden: Path) -> None:
+    with error("input.txt", "cannot be read", "[Pp]ermission"):
+        Corpus.read(forbidden)
+
+
+@pytest.mark.parametrize("path", ["input.txt/further", "in\0put", "x" * 5000], ids=["inside-a-file", "nul", "long"])
+def test_impossible_paths(tmp_path: Path, path: str) -> None:
+    (tmp_path / "input.txt").touch()
+    with error("cannot be read|no such file"):
+        Corpus.read(f"{tmp_path}{os.sep}{path}")
+
+
+@pytest.mark.parametrize("data", [b"", b" \t\r\n\x0c\r\r\n\n ", b"\xef\xbb\xbf", "\xa0\u3000\x85".encode()], ids=repr)
+def test_blank(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "input.txt").write_bytes(data)
+    with error("input.txt", "no document in it", "one string a line"):
+        Corpus.read(tmp_path / "input.txt")
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "line", "offset", "byte"),
+    [
+        (b"anna\nb\xf6b\n", "utf-8", 2, 6, 0xF6),
+        (b"\xff", "utf-8", 1, 0, 0xFF),
+        (b"a\r\nb\rc\n\n\xe2\x82", "utf-8", 5, 8, 0xE2),
+        (b"\xef\xbb\xbfa\n\xc3\n", "utf-8", 2, 5, 0xC3),
+        (b"\xef\xbb\xbfa\n\xc3\n", "utf-8-sig", 2, 5, 0xC3),
+        ("żółw".encode(), "ascii", 1, 0, 0xC5),
+        ("a\nਅ\nb\n".encode("utf-16-le") + b"\x01\xdc", "utf-16-le", 4, 12, 0x01),  # ਅ has a byte 0x0a
+        ("a\nb".encode("utf-16") + b"c", "utf-16", 2, 8, 0x63),
+        (b"a\n\x1b$B0!\n\xff", "iso2022_jp", 3, 8, 0xFF),
+    ],
+)
+def test_undecodable(tmp_path: Path, data: bytes, encoding: str, line: int, offset: int, byte: int) -> None:
+    (tmp_path / "input.txt").write_bytes(data)
+    with error(
+        f"input.txt: line {line}, byte {offset}: 0x{byte:02x} is not {encoding}: ",
+        "choose --encoding, for instance --encoding latin-1",
+    ):
+        Corpus.read(tmp_path / "input.txt", encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+def test_a_utf_16_file_is_recognised(tmp_path: Path, mark: bytes, encoding: str) -> None:
+    (tmp_path / "input.txt").write_bytes(mark + b"a\0")
+    with error("line 1, byte 0", "--encoding utf-16"):
+        Corpus.read(tmp_path / "input.txt", encoding)
+
+
+@pytest.mark.parametrize("encoding", ["", "klingon", "utf-8\0", "hex", "rot13", "\ud800", "x" * 3000, "../utf-8"])
+def test_unknown_encodings(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "input.txt").write_bytes(b"anna")
+    with error("--encoding"):
+        Corpus.read(tmp_path / "input.txt", encoding)
+
+
+@given(st.sampled_from(sorted({*encodings.aliases.aliases.values()})), st.binary())
+def test_any_bytes_in_any_encoding(file: Path, encoding: str, data: bytes) -> None:
+    """A corpus or one line of explanation, whatever the bytes."""
+    file.write_bytes(data)
+    explanation = ""
+    try:
+        corpus = Corpus.read(file, encoding)
+    except TapeGPTError as problem:
+        explanation = str(problem)
+    else:
+        assert split(corpus.tokens()) == naive_tokens(corpus, corpus.documents)
+    assert "\n" not in explanation
+
+
+# From strings
+
+
+@given(st.lists(st.text()).filter(lambda strings: any(map(str.strip, strings))))
+def test_strings(strings: list[str]) -> None:
+    """Surrogates and newlines inside a document are characters like others."""
+    corpus = Corpus.of(iter(strings))
+    assert corpus.documents == [string.strip() for string in strings if string.strip()]
+    assert list(corpus.vocabulary) == sorted(set("".join(corpus.documents)))
+
+
+def test_a_newline_inside_a_document() -> None:
+    corpus = Corpus.of(["\nto be,\nor not\n", "be\r\n"])
+    assert corpus.documents == ["to be,\nor not", "be"]
+    assert split(corpus.tokens()) == naive_tokens(corpus, corpus.documents)
+    assert "\n" in corpus.vocabulary
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"anna", ["anna"], float("nan")])
+def test_what_is_not_a_string(wrong: object) -> None:
+    strings = cast("list[str]", ["anna", "", wrong])
+    with error("document 2 must be a str, not", type(wrong).__name__):
+        Corpus.of(strings)
+
+
+@pytest.mark.parametrize("strings", [[], [""], [" ", "\n\t"]])
+def test_no_strings(strings: list[str]) -> None:
+    with error("no document", "at least one string"):
+        Corpus.of(strings)
+
+
+# Tokens
+
+
+@given(st.lists(st.text(), min_size=1).filter(lambda strings: any(map(str.strip, strings))))
+def test_tokens(strings: list[str]) -> None:
+    corpus = Corpus.of(strings)
+    tokens = corpus.tokens()
+    assert len(tokens) == len(corpus)
+    assert (tokens.ids.typecode, tokens.ids.itemsize, tokens.starts.typecode) == ("I", 4, "q")
+    assert split(tokens) == naive_tokens(corpus, corpus.documents)
+    assert len(tokens.ids) == tokens.starts[-1] + 1
+
+
+@given(st.lists(st.text("abżółw\n亀🐢", min_size=1), min_size=1), st.randoms(use_true_random=False))
+def test_tokens_in_another_order(strings: list[str], rng: random.Random) -> None:
+    corpus = Corpus.of(["a", *strings])
+    order = [rng.randrange(len(corpus)) for _ in range(rng.randrange(20))]
+    tokens = corpus.tokens(iter(order))
+    assert split(tokens) == naive_tokens(corpus, [corpus.documents[number] for number in order])
+
+
+@pytest.mark.parametrize("size", [1, 2, 93, 94, 160, 254, 255, 256, 257, 40_000, 55_295, 55_296, 60_000, 70_000])
+def test_vocabularies_of_every_size(size: int) -> None:
+    """Around a byte's worth of tokens, and with tokens whose number is a surrogate's (55,296 to 57,343)."""
+    characters = [chr(code) for code in range(sys.maxunicode) if not chr(code).isspace()][:size]
+    for documents in (["".join(characters)], ["".join(characters[::-1]), characters[0], "".join(characters[:300])]):
+        corpus = Corpus(documents, "".join(characters))
+        assert split(corpus.tokens()) == naive_tokens(corpus, documents)
+        assert corpus.tokens().ids[0] == corpus.bos == size
+
+
+@pytest.mark.parametrize("characters", ["\0\n", "".join(map(chr, range(255))), "".join(map(chr, range(1, 257)))])
+def test_bos_never_meets_a_character(characters: str) -> None:
+    """Also where the characters that could stand for it between documents are taken."""
+    documents = [characters, characters[::-1], characters[0]]
+    corpus = Corpus(documents, "".join(sorted(characters)))
+    assert split(corpus.tokens()) == naive_tokens(corpus, documents)
+
+
+SCRIPTS = ["ar_AA", "bn_BD", "cs_CZ", "de_DE", "el_GR", "fa_IR", "he_IL", "hi_IN", "hu_HU", "hy_AM", "ja_JP", "ka_GE"]
+SCRIPTS += ["ko_KR", "ne_NP", "pl_PL", "ru_RU", "ta_IN", "th_TH", "tr_TR", "uk_UA", "vi_VN", "zh_CN", "zh_TW"]
+
+
+@pytest.mark.parametrize("locale", SCRIPTS)
+def test_names_in_many_scripts(tmp_path: Path, locale: str) -> None:
+    fake = Faker(locale)
+    fake.seed_instance(7)
+    text = "".join(f"{fake.name()}\n" for _ in range(40))
+    (tmp_path / "input.txt").write_text(text, encoding="utf-8")
+    corpus = Corpus.read(tmp_path / "input.txt")
+    assert (corpus.documents, corpus.vocabulary) == naive(text)
+    assert split(corpus.tokens()) == naive_tokens(corpus, corpus.documents)
+    assert [corpus.decode(corpus.encode(name)) for name in corpus.documents] == corpus.documents
+
+
+@given(st.text(min_size=1).filter(str.strip))
+def test_encoding_and_decoding(text: str) -> None:
+    corpus = Corpus.of([text])
+    [document] = corpus.documents
+    assert [corpus.bos, *corpus.encode(document), corpus.bos] == corpus.tokens().ids.tolist()
+    assert corpus.decode(iter(corpus.encode(document))) == document
+
+
+def test_characters_and_tokens_that_are_none() -> None:
+    corpus = Corpus.of(["anna"])
+    assert (corpus.encode(""), corpus.decode([])) == ([], "")
+    with error("character 2, 'b', is not in the vocabulary"):
+        corpus.encode("anb")
+    with error("token 1 is 2: characters are 0 to 1"):
+        corpus.decode([0, corpus.bos])
+    with error("token 0 is -1"):
+        corpus.decode([-1])
+
+
+# Embedded data
+
+
+FACTS = {  # documents, SHA-256 of their lines
+    "names": (5_163, "cba14f452b7768bd7fe093035a67491d4a334061634ccfd51522fb796910e75e"),
+    "surnames": (88_799, "cc6e6f69c119471a97fe3efc9f68082df5121dde31c6700a534742828106ae49"),
+}
+
+
+def test_every_data_set_has_its_facts() -> None:
+    assert FACTS.keys() == DATASETS.keys()
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_data_sets(name: str) -> None:
+    corpus = Corpus.dataset(name)
+    lines = "".join(f"{document}\n" for document in corpus.documents)
+    assert (len(corpus), hashlib.sha256(lines.encode()).hexdigest()) == FACTS[name]
+    assert corpus.documents == sorted(set(corpus.documents))
+    assert corpus.vocabulary == "abcdefghijklmnopqrstuvwxyz"
+    assert corpus == Corpus.of(lines.split("\n"))
+
+
+def test_well_known_names_are_there() -> None:
+    assert {"mary", "james", "zulma"} <= set(Corpus.dataset("names").documents)
+    assert {"smith", "garcia", "aaberg"} <= set(Corpus.dataset("surnames").documents)
+
+
+def test_unknown_data_set() -> None:
+    with error("dataset must be one of names, surnames, not 'towns'"):
+        Corpus.dataset("towns")
+
+
+def test_repr_is_short() -> None:
+    assert repr(Corpus.dataset("surnames")) == "<Corpus of 88,799 documents, 26 characters>"
