@@ -254,7 +254,7 @@ class Tape:
             rows.append((f"%{node.index}", str(node.shape), str(node.value), gradient, what, inputs))
         widths = [max(len(row[i]) for row in rows) for i in range(6)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        total = f"{self.positions} positions, {8 * self._size:,} bytes"
+        total = f"{self.positions} position{'s' if self.positions > 1 else ''}, {8 * self._size:,} bytes"
         return "\n".join([*lines, total])
 
     # --- code ---------------------------------------------------------------------------------------------------
