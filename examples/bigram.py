@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 from tapegpt import Corpus, Random, Tape, check_gradients
 
@@ -18,7 +19,7 @@ LEARNING_RATE = 50.0
 corpus = Corpus.dataset("names")
 rng = Random(1)
 ids = corpus.tokens().ids.tolist()
-pairs = list(zip(ids, ids[1:], strict=False))
+pairs = list(pairwise(ids))
 size = corpus.vocab_size
 
 tape = Tape(positions=BATCH)

@@ -15,16 +15,12 @@ from hypothesis import strategies as st
 from tapegpt import Config, Corpus, DivergedError, Random, Trainer
 from tapegpt.engine import Adam, Engine, Parameters, Tokens
 from tapegpt.exact import ExactEngine
-from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, SSE2, Target, host_target
+from tapegpt.machine.host import available, host_target
+from tapegpt.machine.target import INTERPRETED, Target
 from tapegpt.reference import ReferenceEngine
 
 HOST = host_target()
-FORCED = [
-    target.replaced(cpu=cpu, certified=target.fma and HOST.certified)
-    for target, cpu in ((AVX512, "x86-64-v4"), (AVX2, "x86-64-v3"), (SSE2, "x86-64"))
-    if HOST.name in ("avx512", "avx2", "sse2") and target.vector_bytes <= HOST.vector_bytes
-]
-OTHERS = [*FORCED, INTERPRETED, INTERPRETED.replaced(vector_bytes=16, fma=True, certified=True)]
+OTHERS = [*available(HOST)[1:], INTERPRETED.replaced(vector_bytes=16, fma=True, certified=True)]
 
 
 def parameters(config: Config, vocab_size: int, rng: random.Random, deviation: float = 0.3) -> Parameters:

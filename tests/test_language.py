@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tapegpt.machine.host import available, cpu_identity, detect, host_target
 from tapegpt.machine.interpreter import fused_multiply_add
 from tapegpt.machine.language import (
     F64,
@@ -27,16 +28,10 @@ from tapegpt.machine.language import (
 )
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
-from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, SSE2, Target, cpu_identity, detect, host_target
+from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
 
 HOST = host_target()
-FMA = INTERPRETED.replaced(fma=True)
-NARROWER = [
-    target.replaced(cpu=cpu)
-    for target, cpu in ((AVX512, "x86-64-v4"), (AVX2, "x86-64-v3"), (SSE2, "x86-64"))
-    if HOST.name in ("avx512", "avx2", "sse2") and target.vector_bytes <= HOST.vector_bytes
-]
-TARGETS = [HOST, *NARROWER, INTERPRETED]
+TARGETS = available(HOST)
 DOUBLES = st.floats(allow_nan=False, width=64)
 
 
@@ -323,4 +318,6 @@ def test_targets_are_detected() -> None:
     assert detect("flags : sse2 avx2 fma avx512f", "x86_64") is AVX2
     assert detect("flags : sse2", "x86_64") is SSE2
     assert detect("Features : asimd", "aarch64").name == "neon"
-    assert cpu_identity() == cpu_identity()
+    assert cpu_identity()
+    assert [target.name for target in available(AVX512)] == ["avx512", "avx2", "sse2", "interpreted"]
+    assert [target.name for target in available(NEON)] == ["neon", "interpreted"]

@@ -17,7 +17,7 @@ from tapegpt.config import Config
 from tapegpt.corpus import Corpus
 from tapegpt.engine import Adam, Parameters, Tokens
 from tapegpt.errors import DivergedError
-from tapegpt.reference import ReferenceEngine, Value
+from tapegpt.reference import ReferenceEngine, Value, total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,10 +126,17 @@ def test_relu_is_flat_at_zero() -> None:
 
 
 def test_gradients_accumulate_over_calls() -> None:
+    """Of all but the output itself, whose gradient is 1."""
     a = Value(3.0)
-    (a * a).backward()
+    square = a * a
+    square.backward()
     (a * 5).backward()
-    assert a.grad == 3.0 + 3.0 + 5.0
+    square.backward()
+    assert (a.grad, square.grad) == (6.0 + 5.0 + 6.0, 1.0)
+
+
+def test_sums_start_at_zero() -> None:
+    assert str(total([Value(-0.0)]).data) == "0.0"  # as Python's `sum`; alone it would be -0.0
 
 
 def recursive_gradients(output: Value) -> dict[Value, float]:

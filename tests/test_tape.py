@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tapegpt import Tape, TapeGPTError, Value, check_gradients
 from tapegpt.gradients import GradientError
-from tapegpt.machine.target import INTERPRETED, Target, host_target
+from tapegpt.machine.host import host_target
+from tapegpt.machine.target import INTERPRETED, Target
 from tapegpt.reference import linear, rmsnorm, softmax, total
 
 if TYPE_CHECKING:

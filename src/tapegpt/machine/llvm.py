@@ -20,18 +20,17 @@ llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
 
 
-def host_features() -> list[str]:
-    """Names of the features that this CPU has."""
-    return [name for name, present in llvm.get_host_cpu_features().items() if present]
+def host_cpu() -> str:
+    """This CPU's name and the features that it has, as words."""
+    features = [name for name, present in llvm.get_host_cpu_features().items() if present]
+    return " ".join([llvm.get_host_cpu_name(), *sorted(features)])
 
 
 def _machine(target: Target) -> llvm.TargetMachine:
     """Code for the target: position-independent, so that it can be mapped anywhere."""
     triple = llvm.Target.from_default_triple()
-    if target.cpu:
-        cpu, features = target.cpu, target.features
-    else:
-        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    cpu = target.cpu or llvm.get_host_cpu_name()
+    features = "" if target.cpu else llvm.get_host_cpu_features().flatten()
     # Large model where LLVM loads the object itself: sections may land farther apart than 2 GB.
     model = "small" if sys.platform == "linux" else "jitdefault"
     return triple.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel=model)

@@ -13,9 +13,9 @@ import sys
 from hashlib import sha256
 
 from tapegpt.machine import cache
+from tapegpt.machine.host import c_library, cpu_identity, host_target
 from tapegpt.machine.image import Image, Mapped, can_map, libm_addresses
 from tapegpt.machine.memory import Address
-from tapegpt.machine.target import c_library, cpu_identity, host_target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,94 @@
+"""This machine: its CPU, its C library, and the target that they make.
+
+Read from the operating system where it says, so that a warm start need not ask LLVM. Not here: making code.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tapegpt.errors import TapeGPTError
+from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
+
+VARIABLE = "TAPEGPT_TARGET"  # a narrower target than the CPU's widest: for tests and curiosity
+
+# A narrower unit is the one of a lesser CPU, or LLVM would use the wider one's instructions all the same.
+_LESSER = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "sse2": "x86-64"}
+_IDENTITY = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features")
+
+
+def host_target() -> Target:
+    """The target of this process: `TAPEGPT_TARGET` if set, else the CPU's widest vector unit.
+
+    Raises `TapeGPTError` for a target that this machine does not have.
+    """
+    targets = {target.name: target for target in available(detect(cpu_identity(), machine()))}
+    forced = os.environ.get(VARIABLE)
+    if forced and forced not in targets:
+        raise TapeGPTError(f"{VARIABLE} must be one of {', '.join(targets)} on this machine, not {forced!r}")
+    return targets[forced] if forced else next(iter(targets.values()))
+
+
+def available(widest: Target) -> list[Target]:
+    """What a CPU can run, the best first: its own target, and for tests those of lesser CPUs and the interpreter."""
+    known_pow = has_known_pow(c_library())
+    narrower = [
+        target.replaced(cpu=_LESSER[target.name], certified=target.fma and known_pow)
+        for target in (AVX512, AVX2, SSE2)
+        if widest.name in _LESSER and target.vector_bytes < widest.vector_bytes
+    ]
+    return [widest.replaced(certified=widest.fma and known_pow), *narrower, INTERPRETED]
+
+
+def detect(identity: str, architecture: str) -> Target:
+    """The widest vector unit of a CPU that names its features."""
+    if architecture in ("aarch64", "arm64"):
+        return NEON
+    flags = set(identity.split())
+    if {"avx512f", "avx512dq", "avx512vl", "avx512bw"} <= flags:
+        return AVX512
+    if {"avx2", "fma"} <= flags:
+        return AVX2
+    return SSE2
+
+
+def machine() -> str:
+    """The architecture: `x86_64`, `aarch64`, `arm64`, `amd64`."""
+    return os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "").lower()
+
+
+def cpu_identity() -> str:
+    """What tells this CPU from others with other instructions."""
+    try:
+        descriptor = os.open("/proc/cpuinfo", os.O_RDONLY)
+    except OSError:
+        return _identity_from_llvm()
+    try:
+        text = os.read(descriptor, 8192).decode("ascii", "replace")  # the first of all processors
+    finally:
+        os.close(descriptor)
+    return "\n".join(line for line in text.partition("\n\n")[0].splitlines() if line.startswith(_IDENTITY))
+
+
+def _identity_from_llvm() -> str:
+    """Where the system does not say, LLVM has to be loaded anyhow; "" where there is none."""
+    try:
+        from tapegpt.machine.llvm import host_cpu
+    except ImportError:
+        return ""
+    return host_cpu()
+
+
+def c_library() -> str:
+    """Name and version of the C library, for instance `glibc 2.36`; "" where it does not say."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (AttributeError, ValueError, OSError):
+        return ""
+
+
+def has_known_pow(library: str) -> bool:
+    """Whether this is a glibc of 2.28 or later, whose pow has a known error bound (see operations/certified.py)."""
+    name, _, version = library.partition(" ")
+    major, _, minor = version.partition(".")
+    return name == "glibc" and major.isdigit() and minor.isdigit() and (int(major), int(minor)) >= (2, 28)
