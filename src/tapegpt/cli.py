@@ -81,6 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     from tapegpt.version import __version__
 
     class Parser(argparse.ArgumentParser):
+        def __init__(self, **settings: Any) -> None:
+            # A width of its own: asking for the terminal's imports modules for 2.5 ms, also where no help is shown.
+            super().__init__(formatter_class=_formatter, allow_abbrev=False, **settings)
+
         def error(self, message: str) -> NoReturn:
             raise TapeGPTError(f"{message}: see {self.prog} --help")
 
@@ -88,13 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="tapegpt",
         description="A character-level GPT that learns from a file of short strings and invents new ones. "
         "Without a command: train on ./input.txt if there is one, else on embedded first names.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"tapegpt {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, prog="tapegpt")  # prog: no look at the terminal
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     about = "train a model and let it speak"
-    train = commands.add_parser("train", help=about, description=f"{about.capitalize()}.", allow_abbrev=False)
+    train = commands.add_parser("train", help=about, description=f"{about.capitalize()}.")
     train.set_defaults(command=_train)
     data = train.add_argument_group("data")
     data.add_argument("data", nargs="?", metavar="DATA", help="text file, one string a line [./input.txt, or names]")
@@ -118,13 +121,19 @@ def _parser() -> argparse.ArgumentParser:
     _option(output, "--temperature", 0.5, "of the samples: low is careful, high is daring")
 
     about = "let a trained model speak, a string a line"
-    generate = commands.add_parser("generate", help=about, description=f"{about.capitalize()}.", allow_abbrev=False)
+    generate = commands.add_parser("generate", help=about, description=f"{about.capitalize()}.")
     generate.set_defaults(command=_generate)
     generate.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
     _option(generate, "-n", 20, "strings to invent")
     _option(generate, "--temperature", 0.5, "low is careful, high is daring")
     generate.add_argument("--seed", type=_whole, metavar="N", help="of the random numbers [go on where MODEL is]")
     return parser
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    import argparse
+
+    return argparse.HelpFormatter(prog, width=96)
 
 
 def _option(group: argparse._ActionsContainer, name: str, default: float, about: str) -> None:

@@ -72,7 +72,7 @@ class Trainer:
 
     def chunks(self) -> Iterator[list[float]]:
         """Run to the end, giving the losses about every 50 ms. The cuts change no number."""
-        count = 16
+        count = 1
         while self.step < self.adam.steps:
             start = time.perf_counter()
             losses = self.run(count)
