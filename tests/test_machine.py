@@ -85,35 +85,44 @@ def damages(data: bytes) -> list[bytes]:
 
 
 def test_a_damaged_entry_is_compiled_again(fresh: Path) -> None:
-    make()
+    key = make()._key("")
     (entry,) = entries(fresh)
     whole = entry.read_bytes()
     for damaged in damages(whole):
         entry.write_bytes(damaged)
-        assert cache.read(entry.name) is None
+        assert cache.read(key) is None
         assert run(make()) == EXPECTED
         assert entry.read_bytes() == whole
 
 
+def test_keys_that_share_a_file_do_not_share_code(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "name", lambda key: "one")
+    cache.write("a", b"code of a")
+    assert cache.read("a") == b"code of a"
+    assert cache.read("b") is None
+    cache.write("b", b"code of b")
+    assert (cache.read("a"), cache.read("b")) == (None, b"code of b")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX's")
 def test_an_entry_that_others_may_have_written_is_not_executed(fresh: Path) -> None:
-    make()
+    key = make()._key("")
     (entry,) = entries(fresh)
     entry.chmod(0o620)
-    assert cache.read(entry.name) is None
+    assert cache.read(key) is None
     entry.chmod(0o600)
-    assert cache.read(entry.name) is not None
+    assert cache.read(key) is not None
     target = fresh / "elsewhere"
     entry.rename(target)
     entry.symlink_to(target)
-    assert cache.read(entry.name) is None
+    assert cache.read(key) is None
     if os.getuid() == 0:
         entry.unlink()
         target.rename(entry)
         os.chown(entry, 12345, 12345)
-        assert cache.read(entry.name) is None
+        assert cache.read(key) is None
         assert run(make()) == EXPECTED  # and replaced by one that can be trusted
-        assert cache.read(entry.name) is not None
+        assert cache.read(key) is not None
 
 
 @pytest.mark.parametrize("place", ["", "file", "file/below", "\0"])
@@ -152,7 +161,7 @@ def test_the_cache_lies_where_the_system_keeps_caches(monkeypatch: pytest.Monkey
 def test_the_key_covers_what_decides_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     made = make()
     keys = [made._key(""), made._key("another graph"), make(factor=3.0)._key("")]
-    for name, value in (("cpu_identity", "other"), ("c_library", "other"), ("_llvmlite", "9"), ("_source_digest", "x")):
+    for name, value in (("cpu_identity", "other"), ("c_library", "other"), ("_llvmlite", "9"), ("_source_sums", "x")):
         with monkeypatch.context() as patch:
             patch.setattr(program, name, lambda value=value: value)
             keys.append(made._key(""))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from hashlib import sha256
+import zlib
 
 from tapegpt.machine import cache
 from tapegpt.machine.host import c_library, cpu_identity, host_target
@@ -113,8 +113,8 @@ class Program:
 
     def _key(self, signature: str) -> str:
         names = [f"{name} {kernel.name} {constants}" for name, (kernel, constants) in self._entries.items()]
-        parts = [_source_digest(), signature, *names, repr(self.target), cpu_identity(), c_library(), _llvmlite()]
-        return sha256("\0".join(parts).encode()).hexdigest()[:40]
+        parts = [_source_sums(), signature, *names, repr(self.target), cpu_identity(), c_library(), _llvmlite()]
+        return "\n".join(parts)
 
     # --- interpreted --------------------------------------------------------------------------------------------
 
@@ -145,23 +145,24 @@ def _unpack(content: bytes) -> Image:
     return Image(code, {name: int(offset) for name, offset in symbols.items()})
 
 
-_digest = ""
+_sources = ""
 
 
-def _source_digest() -> str:
-    """A digest of every source file of the package: whatever changes the code changes one of them."""
-    global _digest
-    if not _digest:
+def _source_sums() -> str:
+    """Sums over every source file of the package: whatever changes the code changes one of them."""
+    global _sources
+    if not _sources:
         package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        sums = sha256()
+        sums = []
         for folder in ("machine", "operations", ""):
             place = os.path.join(package, folder)
             for name in sorted(os.listdir(place)):
                 if name.endswith(".py"):
                     with open(os.path.join(place, name), "rb") as file:
-                        sums.update(name.encode() + b"\0" + file.read())
-        _digest = sums.hexdigest()
-    return _digest
+                        text = file.read()
+                    sums.append(f"{name} {len(text)} {zlib.crc32(text):x} {zlib.adler32(text):x}")
+        _sources = "\n".join(sums)
+    return _sources
 
 
 def _llvmlite() -> str:
