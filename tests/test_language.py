@@ -75,6 +75,9 @@ def vector_words(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
         for i in k.range(5, -1, -2):
             total += a * k.convert(i, F64)
         out.store(80 + at, total)
+    square = k.transposed([x.vector(4 * i, 4) for i in range(4)])
+    for i, column in enumerate(square):
+        out.store(101 + 4 * i, column)
     eight = x.vector(0, 2)
     out[96] = k.reduce_add(eight)
     out[97] = k.reduce_max(eight)
@@ -102,13 +105,14 @@ def test_scalar_words_give_the_same_bits_everywhere(a: float, b: float, i: int, 
 def test_vector_words_give_the_same_bits_everywhere(a: list[float], b: list[float]) -> None:
     results = []
     for program in PROGRAMS:
-        out, x, y = array("d", bytes(8 * 101)), array("d", a), array("d", b)
+        out, x, y = array("d", bytes(8 * 117)), array("d", a), array("d", b)
         program.run("vectors", address_of(x), address_of(y), address_of(out))
         results.append(out.tolist())
     for result in results[1:]:
         assert all(map(same, result, results[0]))
     assert results[0][96] == a[0] + a[1] or math.isnan(a[0] + a[1])
     assert results[0][97] == max(a[0], a[1])
+    assert results[0][101:117] == [a[4 * i + j] for j in range(4) for i in range(4)]
 
 
 @kernel

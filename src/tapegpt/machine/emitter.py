@@ -255,6 +255,10 @@ class _Function(Builder):
     def extract(self, value: Value, index: int) -> Value:
         return self._result(value.type, 0, f"extractelement {self._typed(value)}, i64 {index}")
 
+    def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
+        mask = f"<{len(lanes)} x i32> <{', '.join(f'i32 {lane}' for lane in lanes)}>"
+        return self._result(a.type, len(lanes), f"shufflevector {self._typed(a)}, {self._typed(b)}, {mask}")
+
     def insert(self, value: Value, index: int, scalar: Value) -> Value:
         instruction = f"insertelement {self._typed(value)}, {self._typed(scalar)}, i64 {index}"
         return self._result(value.type, value.lanes, instruction)

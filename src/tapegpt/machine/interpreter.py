@@ -180,6 +180,10 @@ class Interpreter(Builder):
     def extract(self, value: Value, index: int) -> Value:
         return Value(self, value.type, 0, value.data[index])
 
+    def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
+        both = [*a.data, *b.data]
+        return Value(self, a.type, len(lanes), [both[lane] for lane in lanes])
+
     def insert(self, value: Value, index: int, scalar: Value) -> Value:
         return Value(self, value.type, value.lanes, [*value.data[:index], scalar.data, *value.data[index + 1 :]])
 

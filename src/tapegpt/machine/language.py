@@ -332,6 +332,20 @@ class Builder(ABC):
             result = result + value.lane(index)
         return result
 
+    def transposed(self, rows: list[Value]) -> list[Value]:
+        """A square of n vectors of n lanes, n a power of two: row i, lane j goes to row j, lane i."""
+        size, rows = len(rows), list(rows)
+        half = 1
+        while half < size:
+            upper = [lane + size - half if lane & half else lane for lane in range(size)]
+            lower = [lane + size if lane & half else lane + half for lane in range(size)]
+            for i in range(size):
+                if not i & half:
+                    a, b = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = self.shuffle(a, b, upper), self.shuffle(a, b, lower)
+            half *= 2
+        return rows
+
     def exp(self, x: Number) -> Value:
         """libm's exp, lane by lane."""
         return self.libm("exp", x)
@@ -443,6 +457,10 @@ class Builder(ABC):
 
     @abstractmethod
     def extract(self, value: Value, index: int) -> Value: ...
+
+    @abstractmethod
+    def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
+        """A vector of chosen lanes: those of `a` count from 0, those of `b` go on after them."""
 
     @abstractmethod
     def insert(self, value: Value, index: int, scalar: Value) -> Value: ...

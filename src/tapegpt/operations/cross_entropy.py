@@ -58,15 +58,25 @@ def cross_entropy_forward(
 
 def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: int) -> Value:
     """exponentials = exp(row - max(row)); their sum in index order."""
-    largest = k.variable(row[0])
-    for c, lanes in k.vectors(columns):
-        largest.set(k.maximum(k.reduce_max(row.vector(c, lanes)), largest))
+    largest = largest_of(k, row, columns)
     total = k.zeros()
     for i in k.range(columns):
         exponential = k.exp(row[i] - largest)
         exponentials[i] = exponential
         total += exponential
     return k.value(total)
+
+
+def largest_of(k: Builder, row: Pointer, columns: int) -> Value:
+    """The largest element of a row: whole vectors side by side, then their lanes."""
+    largest = k.variable(row.vector(0, k.vectors(columns)[0][1]))
+    rest = k.variable(row[0])
+    for c, lanes in k.vectors(columns):
+        if lanes == largest.lanes:
+            largest.set(k.maximum(row.vector(c, lanes), largest))
+        else:
+            rest.set(k.maximum(k.reduce_max(row.vector(c, lanes)), rest))
+    return k.maximum(k.reduce_max(largest), rest)
 
 
 @kernel

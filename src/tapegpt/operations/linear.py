@@ -24,7 +24,8 @@ class Linear(Operation):
 
     def scratch(self, positions: int, *inputs: Shape) -> int:
         w = inputs[1]
-        return w.columns * padded(w.rows or 0) + padded(positions)  # W transposed, and a number for each position
+        transposed = padded(w.columns) * padded(w.rows or 0)
+        return transposed + padded(positions)  # and a number for each position
 
     def prepare(self, k: Builder, scratch: Pointer, *inputs: Slot) -> None:
         w = inputs[1]
@@ -44,7 +45,7 @@ class Linear(Operation):
             products(k, out.grad, w.value, x.gradient, out.start, out.stop, **sizes, reverse=True)
         elif x.gradient:
             last = inputs[2].value
-            held = scratch + x.columns * padded(out.columns)
+            held = scratch + padded(x.columns) * padded(out.columns)
             hold(k, out.grad, last, held, out.start, out.stop, outs=out.columns)
             sizes = {"ins": out.columns, "outs": x.columns, "fresh": x.fresh}
             products(k, out.grad, w.value, x.gradient, out.start, out.stop, **sizes, reverse=True)
@@ -54,8 +55,15 @@ class Linear(Operation):
 
 @kernel
 def transpose(k: Builder, w: F64s, wt: F64s, *, rows: int, columns: int) -> None:
-    """wt (columns, rows) from w (rows, columns)."""
-    for i in k.range(rows):
+    """wt (columns, rows) from w (rows, columns), in squares; the last rows, fewer than a square has, one by one."""
+    width = k.width()
+    whole = rows // width * width
+    for i in k.range(0, whole, width):
+        for j in k.range(0, padded(columns), width):
+            square = [w.vector((i + r) * padded(columns) + j, width) for r in range(width)]
+            for c, column in enumerate(k.transposed(square)):
+                wt.store((j + c) * padded(rows) + i, column)
+    for i in k.range(whole, rows):
         for j in k.range(columns):
             wt[j * padded(rows) + i] = w[i * padded(columns) + j]
 
