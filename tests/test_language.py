@@ -76,8 +76,8 @@ def vector_words(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
             total += a * k.convert(i, F64)
         out.store(80 + at, total)
     square = k.transposed([x.vector(4 * i, 4) for i in range(4)])
-    for i, column in enumerate(square):
-        out.store(101 + 4 * i, column)
+    for place, column in enumerate(square):
+        out.store(101 + 4 * place, column)
     eight = x.vector(0, 2)
     out[96] = k.reduce_add(eight)
     out[97] = k.reduce_max(eight)

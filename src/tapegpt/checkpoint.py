@@ -37,7 +37,7 @@ def save(model: GPT, path: Path) -> None:
     """Write a model. On any failure what stood at the path stays, and `TapeGPTError` says why."""
     target = writable(path)
     content = _serialised(model)
-    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)[:100]}.{os.getpid()}.tmp")
+    temporary = _temporary(target)
     try:
         try:
             _write(temporary, content)
@@ -62,8 +62,11 @@ def writable(path: Path) -> str:
             raise TapeGPTError(f"{os.fspath(path)}: there is no directory {directory}: make it first")
         if os.path.lexists(target) and not stat.S_ISREG(os.stat(target).st_mode):
             raise TapeGPTError(f"{os.fspath(path)}: is not a regular file: choose another name")
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise TapeGPTError(f"{os.fspath(path)}: directory {directory} is not writable: choose another place")
+        if os.path.exists(target) and not os.access(target, os.W_OK):
+            raise TapeGPTError(f"{os.fspath(path)}: is write-protected: choose another name")
+        temporary = _temporary(target)
+        _write(temporary, b"")  # some directories, such as those of /proc, only look as if they could be written
+        os.unlink(temporary)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise TapeGPTError(f"{os.fspath(path)!r}: cannot be written: {reason}: choose another name") from None
@@ -182,6 +185,11 @@ def _model(metadata: dict[str, Any], tensors: _Tensors) -> GPT:
 
 
 # --- files ------------------------------------------------------------------------------------------------------
+
+
+def _temporary(target: str) -> str:
+    """A name beside the file, for this process alone."""
+    return os.path.join(os.path.dirname(target), f".{os.path.basename(target)[:100]}.{os.getpid()}.tmp")
 
 
 def _write(path: str, content: bytes) -> None:

@@ -26,9 +26,11 @@ DEFAULT_DATA = "input.txt"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # as long as the process
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # what cannot be shown shows its number
     try:
         options = _parser().parse_args((sys.argv[1:] if arguments is None else arguments) or ["train"])
         code: int = options.command(options)
@@ -250,26 +252,37 @@ class _Metrics:
     """The losses as JSON lines whose numbers round-trip, or nothing where there is no path."""
 
     def __init__(self, path: str | None) -> None:
+        self._path = path
         self._file: TextIO | None = None
         if path is not None:
             try:
                 self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115  # closed by __exit__
             except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
-                raise TapeGPTError(f"--metrics {path!r}: cannot be written: {reason}: choose another place") from None
+                raise self._failure(error) from None
+
+    def _failure(self, error: OSError | ValueError) -> TapeGPTError:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return TapeGPTError(f"--metrics {self._path}: cannot be written: {reason}: choose another place")
 
     def write(self, step: int, losses: list[float]) -> None:
         """The losses of the steps up to this one."""
         if self._file:
-            for number, loss in enumerate(losses, step - len(losses) + 1):
-                self._file.write(f'{{"step": {number}, "loss": {loss!r}}}\n')
+            try:
+                for number, loss in enumerate(losses, step - len(losses) + 1):
+                    self._file.write(f'{{"step": {number}, "loss": {loss!r}}}\n')
+                self._file.flush()
+            except OSError as error:
+                raise self._failure(error) from None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._file:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError:  # what it says has been said by write
+                self._file = None
 
 
 class _Interruption:
