@@ -225,6 +225,25 @@ def test_kernels_call_kernels(target: Target) -> None:
     assert program.ir().count("define internal") == 2  # one function for each set of constants
 
 
+def test_kernels_of_one_name_stay_apart() -> None:
+    def twice(k: Builder, x: F64s) -> None:
+        x[0] = x[0] * 2.0
+
+    def thrice(k: Builder, x: F64s) -> None:
+        x[0] = x[0] * 3.0
+
+    first, second = Kernel(twice, "same"), Kernel(thrice, "same")
+
+    def both(k: Builder, x: F64s) -> None:
+        first(k, x)
+        second(k, x)
+        first(k, x)
+
+    x = array("d", [1.0])
+    Program({"both": (Kernel(both), {})}, "test").run("both", address_of(x))
+    assert x[0] == 12.0
+
+
 def wrong(body: object) -> None:
     from tapegpt.machine.emitter import Module
 

@@ -245,3 +245,22 @@ def test_special_numbers_pass_through() -> None:
     assert row[1] == math.inf
     assert math.isnan(row[2])
     assert row[3] == math.log(4.0) + 0.25
+
+
+def test_token_ids_are_checked_where_they_come_in() -> None:
+    tape = Tape(3)
+    ids, targets = tape.indices("ids"), tape.indices("targets")
+    loss = tape.cross_entropy(tape.embedding(tape.parameter("table", 4, 5), ids), targets)
+    for node, bound in ((ids, 4), (targets, 5)):
+        tape.write(node, [0, bound - 1, 1])
+        for wrong in (-1, bound, 2**32):
+            with pytest.raises(TapeGPTError, match=f"row 1 is {wrong}: token ids must be from 0 to {bound - 1}"):
+                tape.write(node, [0, wrong])
+    tape.forward(loss)
+
+
+def test_weights_must_be_there_before_a_run() -> None:
+    tape = Tape()
+    a = tape.parameter("a", 2, 2)
+    with pytest.raises(TapeGPTError, match="W must be a parameter or an input"):
+        tape.linear(a, a * 2.0)

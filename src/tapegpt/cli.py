@@ -312,7 +312,7 @@ def _generate(options: argparse.Namespace) -> int:
 
     model = load(options.model)
     _notice(model.engine.notice)
-    for text in model.generate(options.n, temperature=options.temperature, seed=options.seed):
+    for text in model.stream(options.n, temperature=options.temperature, seed=options.seed):
         print(text)
     return 0
 

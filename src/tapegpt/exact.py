@@ -6,6 +6,7 @@ Not here: the operations (`operations/`), the graph (`graph.py`), text, files.
 from __future__ import annotations
 
 import math
+from _thread import allocate_lock
 from array import array
 
 from tapegpt.adam import SCRATCH, adam_update, all_finite
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from tapegpt.machine.target import Target
     from tapegpt.rng import Random
 
-_STRINGS = 1024  # generated in one call, so that Ctrl-C is prompt
-
 
 class ExactEngine(Engine):
     """Trains and samples one model in machine code (see `engine.Engine`)."""
@@ -44,6 +43,7 @@ class ExactEngine(Engine):
         entries: Entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(graph), {})}
         self._program = Program(entries, graph.tape.show(), target)
         self.notice = self._program.notice
+        self._lock = allocate_lock()  # machine code runs without the interpreter's, and there is one arena
 
     def parameters(self) -> Parameters:
         result = {}
@@ -69,50 +69,38 @@ class ExactEngine(Engine):
 
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int) -> list[float]:
         losses = array("d", bytes(8 * count))
-        self._program.run(
-            "train",
-            self._graph.tape.arena.at(0),
-            self._moments.at(0),
-            self._moments.at(8 * self._extent),
-            self._scratch.at(0),
-            address_of(tokens.ids),
-            address_of(tokens.starts),
-            len(tokens),
-            first,
-            count,
-            adam.steps,
-            adam.learning_rate,
-            adam.beta1,
-            adam.beta2,
-            adam.epsilon,
-            address_of(losses),
-        )
+        with self._lock:
+            self._program.run(
+                "train",
+                self._graph.tape.arena.at(0),
+                self._moments.at(0),
+                self._moments.at(8 * self._extent),
+                self._scratch.at(0),
+                address_of(tokens.ids),
+                address_of(tokens.starts),
+                len(tokens),
+                first,
+                count,
+                adam.steps,
+                adam.learning_rate,
+                adam.beta1,
+                adam.beta2,
+                adam.epsilon,
+                address_of(losses),
+            )
         for taken, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise DivergedError(first + taken, losses[:taken].tolist())
         return losses.tolist()
 
     def generate(self, rng: Random, count: int, temperature: float) -> list[list[int]]:
-        result: list[list[int]] = []
-        while len(result) < count:
-            batch = min(_STRINGS, count - len(result))
-            ids = array("I", bytes(4 * batch * self.config.block_size))
-            lengths = array("q", bytes(8 * batch))
-            weights = array("d", bytes(8 * padded(self.vocab_size)))
-            self._program.run(
-                "generate",
-                self._graph.tape.arena.at(0),
-                address_of(rng.words),
-                address_of(weights),
-                address_of(ids),
-                address_of(lengths),
-                batch,
-                temperature,
-            )
-            for string, length in enumerate(lengths):
-                start = string * self.config.block_size
-                result.append(ids[start : start + length].tolist())
-        return result
+        block = self.config.block_size
+        ids, lengths = array("I", bytes(4 * count * block)), array("q", bytes(8 * count))
+        weights = array("d", bytes(8 * padded(self.vocab_size)))
+        places = [address_of(numbers) for numbers in (rng.words, weights, ids, lengths)]
+        with self._lock:
+            self._program.run("generate", self._graph.tape.arena.at(0), *places, count, temperature)
+        return [ids[i * block : i * block + length].tolist() for i, length in enumerate(lengths)]
 
 
 def training_kernel(graph: Graph) -> Kernel:

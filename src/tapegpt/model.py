@@ -6,6 +6,7 @@ Not here: training (`trainer.py`), files (`checkpoint.py`), arithmetic (the engi
 from __future__ import annotations
 
 import math
+import time
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.rng import Random
@@ -13,6 +14,7 @@ from tapegpt.rng import Random
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
+    from collections.abc import Iterator
 
     from tapegpt.config import Config
     from tapegpt.engine import Engine
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 ENGINES = ("exact", "reference")
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
 INITIAL_DEVIATION = 0.08
+BATCH_SECONDS, MAX_BATCH = 0.02, 4096  # strings generated at a time, so that Ctrl-C is prompt
 
 
 def make_engine(name: str, config: Config, vocab_size: int) -> Engine:
@@ -72,7 +75,11 @@ class GPT:
         return self.engine.parameters()
 
     def generate(self, n: int = 20, *, temperature: float = 0.5, seed: int | None = None) -> list[str]:
-        """n invented strings of at most block_size characters.
+        """n invented strings of at most block_size characters: `stream` as a list."""
+        return list(self.stream(n, temperature=temperature, seed=seed))
+
+    def stream(self, n: int = 20, *, temperature: float = 0.5, seed: int | None = None) -> Iterator[str]:
+        """Invent n strings of at most block_size characters, a few at a time.
 
         Without a seed the model's own generator goes on; with one the strings depend on nothing else, and the model's
         generator stays as it is. Raises `TapeGPTError` for a negative n or a temperature out of range.
@@ -80,9 +87,18 @@ class GPT:
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise TapeGPTError(f"n must be a whole number from 0 on, not {n!r}")
         check_temperature(temperature)
-        rng = self.rng if seed is None else Random(seed)
-        tokens = self.engine.generate(rng, n, float(temperature))
-        return ["".join([self.vocabulary[token] for token in string]) for string in tokens]
+        return self._strings(n, float(temperature), self.rng if seed is None else Random(seed))
+
+    def _strings(self, n: int, temperature: float, rng: Random) -> Iterator[str]:
+        count = 1
+        while n:
+            start = time.perf_counter()
+            batch = self.engine.generate(rng, min(n, count), temperature)
+            n -= len(batch)
+            if time.perf_counter() - start < BATCH_SECONDS:
+                count = min(2 * count, MAX_BATCH)
+            for string in batch:
+                yield "".join([self.vocabulary[token] for token in string])
 
     def __repr__(self) -> str:
         config = self.config

@@ -44,6 +44,7 @@ class Node:
     """A matrix on the tape: a parameter, an input, or what an operation gives. Offsets count f64 of the arena."""
 
     __slots__ = (
+        "bound",
         "gradient",
         "index",
         "inputs",
@@ -61,6 +62,7 @@ class Node:
     ) -> None:
         self.tape, self.name, self.shape, self.operation, self.inputs = tape, name, shape, operation, inputs
         self.is_parameter = False
+        self.bound = 1 << 32  # token ids must be below it
         self.index = -1
         self.value = self.scratch = -1
         self.gradient = -1  # -1: needs none
@@ -160,6 +162,8 @@ class Tape:
 
     def linear(self, x: Node, w: Node, last: Node | None = None) -> Node:
         """x W^T: (T, rows of W). `last` names the column whose share of x's gradient is added last."""
+        if w.operation:
+            raise TapeGPTError(f"linear: W must be a parameter or an input, which are there before a run, not {w!r}")
         return self.record(Linear(), x, w, *([last] if last else []))
 
     def rmsnorm(self, x: Node) -> Node:
@@ -178,7 +182,11 @@ class Tape:
         """Append an operation; raises `TapeGPTError` where the shapes do not fit."""
         if any(node.tape is not self for node in inputs):
             raise TapeGPTError(f"{operation.name}: all inputs must be recorded on this tape")
-        shape = operation.shape(*[node.shape for node in inputs])
+        shapes = [node.shape for node in inputs]
+        shape = operation.shape(*shapes)
+        for node in inputs:
+            if node.shape.index:
+                node.bound = min(node.bound, operation.index_bound(*shapes))
         return self._append(Node(self, "", shape, operation, inputs))
 
     def _append(self, node: Node) -> Node:
@@ -370,6 +378,8 @@ class Tape:
         if node.shape.index:
             words = arena.words(8 * node.value, self.rows(node))
             for row, number in enumerate(numbers):
+                if not 0 <= number < node.bound:
+                    raise TapeGPTError(f"{node!r}: row {row} is {number}: token ids must be from 0 to {node.bound - 1}")
                 words[row] = int(number)
             return
         for row in range(len(numbers) // columns):

@@ -82,6 +82,7 @@ class Module:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._functions: dict[str, list[str]] = {}
+        self._kernels: dict[str, Kernel] = {}
         self._declarations: set[str] = set()
 
     def add(self, kernel: Kernel, constants: dict[str, Any], name: str) -> None:
@@ -91,6 +92,8 @@ class Module:
     def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
         """The name of a kernel's function, emitted at the first call."""
         name = mangled(kernel, constants)
+        while self._kernels.setdefault(name, kernel) is not kernel:  # another kernel of the same name
+            name += "'"
         if name not in self._functions:
             self._emit(kernel, constants, name, "define internal")
         return name

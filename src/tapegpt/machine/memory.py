@@ -20,10 +20,13 @@ class Address:
 
 
 class Memory:
-    """A block of zeroed bytes."""
+    """A block of zeroed bytes; raises `MemoryError` where there are not as many."""
 
     def __init__(self, size: int) -> None:
-        self._block = mmap.mmap(-1, max(size, 1))
+        try:
+            self._block = mmap.mmap(-1, max(size, 1))
+        except OSError as error:
+            raise MemoryError(f"{size:,} bytes") from error
         self._bytes = memoryview(self._block)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._block))
 

@@ -84,6 +84,10 @@ class Operation(ABC):
         """Number of f64 that the kernels keep from forward to backward."""
         return 0
 
+    def index_bound(self, *inputs: Shape) -> int:
+        """The number that token ids among the inputs must be below."""
+        raise AssertionError(f"{self.name} takes no token ids")
+
     def prepare(self, k: Builder, scratch: Pointer, *inputs: Slot) -> None:
         """What depends on parameters alone: done once after they change."""
 

@@ -17,6 +17,9 @@ class CrossEntropy(Operation):
         self.expect(fits, "needs as many index targets as rows of logits", logits, targets)
         return Shape(1, 1)
 
+    def index_bound(self, *inputs: Shape) -> int:
+        return inputs[0].columns
+
     def scratch(self, positions: int, *inputs: Shape) -> int:
         rows = positions if inputs[0].rows is None else inputs[0].rows
         return rows * (padded(inputs[0].columns) + 2)

@@ -17,6 +17,9 @@ class Embedding(Operation):
         self.expect(table.rows is not None and ids.index, "needs a table and an index node", table, ids)
         return Shape(ids.rows, table.columns)
 
+    def index_bound(self, *inputs: Shape) -> int:
+        return inputs[0].rows or 0
+
     def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
         table, ids = inputs
         gather(k, table.value, ids.value, out.value, out.start, out.stop, columns=out.columns)

@@ -22,6 +22,9 @@ class Linear(Operation):
         self.expect(len(inputs) == 2 or inputs[2].index, "last must be an index node", *inputs[2:])
         return Shape(x.rows, w.rows or 0)
 
+    def index_bound(self, *inputs: Shape) -> int:
+        return inputs[1].rows or 0
+
     def scratch(self, positions: int, *inputs: Shape) -> int:
         w = inputs[1]
         transposed = padded(w.columns) * padded(w.rows or 0)
@@ -40,17 +43,16 @@ class Linear(Operation):
         if w.gradient:
             sizes = {"ins": x.columns, "outs": out.columns, "fresh": w.fresh}
             weight_gradient(k, x.value, out.grad, w.gradient, out.start, out.stop, **sizes)
-        if x.gradient and len(inputs) == 2:
-            sizes = {"ins": out.columns, "outs": x.columns, "fresh": x.fresh}
-            products(k, out.grad, w.value, x.gradient, out.start, out.stop, **sizes, reverse=True)
-        elif x.gradient:
-            last = inputs[2].value
+        if x.gradient:
+            last = inputs[2].value if len(inputs) > 2 else None
             held = scratch + padded(x.columns) * padded(out.columns)
-            hold(k, out.grad, last, held, out.start, out.stop, outs=out.columns)
+            if last:
+                hold(k, out.grad, last, held, out.start, out.stop, outs=out.columns)
             sizes = {"ins": out.columns, "outs": x.columns, "fresh": x.fresh}
             products(k, out.grad, w.value, x.gradient, out.start, out.stop, **sizes, reverse=True)
-            sizes = {"ins": x.columns, "outs": out.columns}
-            release(k, w.value, out.grad, last, held, x.gradient, out.start, out.stop, **sizes)
+            if last:
+                sizes = {"ins": x.columns, "outs": out.columns}
+                release(k, w.value, out.grad, last, held, x.gradient, out.start, out.stop, **sizes)
 
 
 @kernel
