@@ -6,6 +6,8 @@ import copy
 import doctest
 import pickle
 import random
+import sys
+from array import array
 from typing import Any
 
 import pytest
@@ -30,33 +32,58 @@ SEEDS = st.one_of(
 )
 REALS = st.floats(-1e6, 1e6)
 WEIGHTS = st.lists(st.floats(0.001, 1e3), min_size=5, max_size=5)
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+
+def calls_of(name: str, *arguments: st.SearchStrategy[Any], **named: st.SearchStrategy[Any]) -> st.SearchStrategy[Call]:
+    return st.tuples(st.just(name), st.tuples(*arguments), st.fixed_dictionaries(named))
+
+
 CALLS = st.one_of(
-    st.tuples(st.just("random"), st.just(())),
-    st.tuples(st.just("getrandbits"), st.tuples(st.integers(0, 200))),
-    st.tuples(st.just("randrange"), st.tuples(st.integers(1, 2**80))),
-    st.tuples(st.just("randrange"), st.tuples(st.integers(-50, 50), st.integers(51, 300), st.integers(1, 40))),
-    st.tuples(st.just("randrange"), st.tuples(st.integers(51, 300), st.integers(-50, 50), st.integers(-40, -1))),
-    st.tuples(st.just("randint"), st.tuples(st.integers(-(2**40), 0), st.integers(0, 2**40))),
-    st.tuples(st.just("uniform"), st.tuples(REALS, REALS)),
-    st.tuples(st.just("gauss"), st.tuples(REALS, st.floats(0, 1e3))),
-    st.tuples(st.just("choice"), st.tuples(st.text(min_size=1))),
-    st.tuples(st.just("choices"), st.tuples(st.text(min_size=1))),
-    st.tuples(st.just("choices"), st.tuples(st.just("abcde"), WEIGHTS)),
-    st.tuples(st.just("sample"), st.integers(0, 60).map(lambda k: (range(60), k))),
-    st.tuples(st.just("sample"), st.integers(0, 60).map(lambda k: (range(10**6), k))),
-    st.tuples(st.just("randbytes"), st.tuples(st.integers(0, 40))),
+    calls_of("random"),
+    calls_of("getrandbits", st.integers(0, 200)),
+    calls_of("randrange", st.integers(1, 2**80)),
+    calls_of("randrange", st.integers(-50, 50), st.integers(51, 300), st.integers(1, 40)),
+    calls_of("randrange", st.integers(51, 300), st.integers(-50, 50), st.integers(-40, -1)),
+    calls_of("randint", st.integers(-(2**40), 0), st.integers(0, 2**40)),
+    calls_of("uniform", REALS, REALS),
+    calls_of("gauss"),
+    calls_of("gauss", REALS, st.floats(0, 1e3)),
+    calls_of("choice", st.text(min_size=1)),
+    calls_of("choices", st.text(min_size=1)),
+    calls_of("choices", st.just("abcde"), WEIGHTS, k=st.integers(0, 9)),
+    calls_of("choices", st.just("abcde"), cum_weights=WEIGHTS.map(sorted), k=st.integers(0, 9)),
+    calls_of("sample", st.just(range(60)), st.integers(0, 60)),
+    calls_of("sample", st.just(range(10**6)), st.integers(0, 60)),
+    calls_of("sample", st.just("abc"), st.integers(0, 6), counts=st.permutations([1, 2, 3])),
+    calls_of("shuffle", st.lists(st.integers(), max_size=60)),
+    calls_of("randbytes", st.integers(0, 40)),
+    calls_of("seed", SEEDS),
 )
+THEIRS_TO_OURS, OURS_TO_THEIRS = "theirs to ours", "ours to theirs"
 
 
-@given(SEEDS, st.lists(CALLS, max_size=30), st.integers(0, 700))
-def test_same_seed_same_calls_same_answers(seed: Any, calls: list[tuple[str, tuple[Any, ...]]], skip: int) -> None:
+def outcome(generator: Any, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """What a call returns, what it makes of its arguments, and the state it leaves."""
+    own = copy.deepcopy(arguments)
+    return getattr(generator, name)(*own, **named), own, generator.getstate()
+
+
+@given(SEEDS, st.integers(0, 700), st.lists(CALLS | st.sampled_from([THEIRS_TO_OURS, OURS_TO_THEIRS]), max_size=30))
+def test_same_seed_same_calls_same_answers(seed: Any, skip: int, steps: list[Any]) -> None:
     theirs, ours = random.Random(seed), Random(seed)
     assert ours.getstate() == theirs.getstate()
     for _ in range(skip):
         assert ours.getrandbits(32) == theirs.getrandbits(32)
-    for name, arguments in calls:
-        assert getattr(ours, name)(*arguments) == getattr(theirs, name)(*arguments)
-    assert ours.getstate() == theirs.getstate()
+    for step in steps:
+        if step == THEIRS_TO_OURS:
+            state, ours = theirs.getstate(), Random(0)
+            ours.setstate(state)
+        elif step == OURS_TO_THEIRS:
+            state, theirs = ours.getstate(), random.Random(0)
+            theirs.setstate(state)
+        else:
+            assert outcome(ours, *step) == outcome(theirs, *step)
 
 
 @given(SEEDS, st.integers(0, 1300), st.booleans())
@@ -67,10 +94,52 @@ def test_states_go_both_ways(seed: Any, calls: int, pending: bool) -> None:
     if pending:
         theirs.gauss(0, 1)  # leaves a second value
     ours = Random(0)
+    ours.gauss()  # a value that must not survive
     ours.setstate(theirs.getstate())
     assert [ours.gauss(0, 1) for _ in range(3)] == [theirs.gauss(0, 1) for _ in range(3)]
     theirs.setstate(ours.getstate())
-    assert ours.random() == theirs.random()
+    assert theirs.getstate() == ours.getstate()
+    assert [ours.gauss(0, 1), ours.random()] == [theirs.gauss(0, 1), theirs.random()]
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=624, max_size=624), st.integers(0, 624))
+def test_any_state_is_twisted_alike(words: list[int], position: int) -> None:
+    theirs, ours = random.Random(), Random()
+    for generator in (theirs, ours):
+        generator.setstate((3, (*words, position), None))
+    assert ours.getrandbits(32 * 1300) == theirs.getrandbits(32 * 1300)
+    assert ours.getstate() == theirs.getstate()
+
+
+@pytest.mark.parametrize("k", [0, 1, 31, 32, 33, 63, 64, 65, 32 * 624, 1_000_001])
+def test_bits_at_the_borders_of_words(k: int) -> None:
+    theirs, ours = random.Random(k), Random(k)
+    assert ours.getrandbits(k) == theirs.getrandbits(k)
+    assert ours.getstate() == theirs.getstate()
+
+
+def test_words_are_lanes_in_either_byte_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = array("I", [0x01020304, 0xA0B0C0D0])
+    assert rng._number(words) == 0xA0B0C0D0_01020304
+    assert rng._words(0xA0B0C0D0_01020304, 2) == words
+    swapped = array("I", words)
+    swapped.byteswap()  # these words' memory on a machine of the other order
+    monkeypatch.setattr(sys, "byteorder", {"little": "big", "big": "little"}[sys.byteorder])
+    assert rng._number(swapped) == 0xA0B0C0D0_01020304
+    assert rng._words(0xA0B0C0D0_01020304, 2) == swapped
+
+
+def test_the_words_stay_where_they_are() -> None:
+    ours = Random(1)
+    words, place = ours.words, ours.words.buffer_info()
+    seen = memoryview(words)
+    ours.seed("again")
+    ours.setstate(random.Random(2).getstate())
+    ours.getrandbits(32 * 700)
+    assert ours.words is words
+    assert words.buffer_info() == place
+    assert tuple(seen) == ours.getstate()[1]
 
 
 @given(st.integers(), st.lists(st.integers(), max_size=60))
@@ -103,8 +172,6 @@ def test_bulk_is_the_calls_one_by_one(seed: int, count: int, skip: int, pending:
 
 
 def test_bulk_kernels_interpreted() -> None:
-    from array import array
-
     program = Program({"gauss": (gauss, {}), "shuffle": (shuffle, {})}, "", INTERPRETED)
     ours, theirs = Random(5), random.Random(5)
     numbers, spare, order = array("d", bytes(8 * 401)), array("d", [0.0, 0.0]), array("I", range(300))
@@ -126,43 +193,65 @@ def test_shuffle_at_the_borders_of_bits(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "named"),
+    ("expected", "name", "arguments", "named"),
     [
-        ("seed", ([],), {}),
-        ("seed", (1j,), {}),
-        ("getrandbits", (-1,), {}),
-        ("getrandbits", (1.5,), {}),
-        ("randrange", (0,), {}),
-        ("randrange", (3, 3), {}),
-        ("randrange", (3, 9, 0), {}),
-        ("randrange", (3, 9, -1), {}),
-        ("randrange", (10, None, 2), {}),
-        ("randint", (3, 1), {}),
-        ("choice", ([],), {}),
-        ("choices", ("ab", [1]), {}),
-        ("choices", ("ab", [0, 0]), {}),
-        ("choices", ("ab", [1, float("inf")]), {}),
-        ("choices", ("ab", [1, 1]), {"cum_weights": [1, 2]}),
-        ("sample", (range(3), 4), {}),
-        ("sample", (range(3), -1), {}),
-        ("sample", ({1, 2}, 1), {}),
-        ("sample", ("ab", 1), {"counts": [1]}),
-        ("sample", ("ab", 1), {"counts": [0, 0]}),
-        ("setstate", ((1, (0,) * 625, None),), {}),
-        ("setstate", ((3, (0,) * 624, None),), {}),
-        ("setstate", ((3, [0] * 625, None),), {}),
-        ("setstate", ((3, (0,) * 624 + (700,), None),), {}),
+        (TypeError, "seed", ([],), {}),
+        (TypeError, "seed", (1j,), {}),
+        (UnicodeEncodeError, "seed", ("\ud800",), {}),
+        (ValueError, "getrandbits", (-1,), {}),
+        (TypeError, "getrandbits", (1.5,), {}),
+        (ValueError, "randbytes", (-1,), {}),
+        (ValueError, "randrange", (0,), {}),
+        (ValueError, "randrange", (3, 3), {}),
+        (ValueError, "randrange", (3, 9, 0), {}),
+        (ValueError, "randrange", (3, 9, -1), {}),
+        (TypeError, "randrange", (10, None, 2), {}),
+        (ValueError, "randint", (3, 1), {}),
+        (IndexError, "choice", ([],), {}),
+        (IndexError, "choices", ([],), {}),
+        (ValueError, "choices", ("ab", [1]), {}),
+        (ValueError, "choices", ("ab", [0, 0]), {}),
+        (ValueError, "choices", ("ab", [1, float("inf")]), {}),
+        (TypeError, "choices", ("ab", [1, 1]), {"cum_weights": [1, 2]}),
+        (TypeError, "choices", ("ab", 2), {}),
+        (ValueError, "sample", (range(3), 4), {}),
+        (ValueError, "sample", (range(3), -1), {}),
+        (TypeError, "sample", (range(3), 2.0), {}),
+        (TypeError, "sample", (range(1000), 2.0), {}),
+        (TypeError, "sample", ({1, 2}, 1), {}),
+        (ValueError, "sample", ("ab", 1), {"counts": [1]}),
+        (ValueError, "sample", ("ab", 1), {"counts": [0, 0]}),
+        (TypeError, "sample", ("ab", 1), {"counts": [1, 1.5]}),
+        (TypeError, "shuffle", ("ab",), {}),
+        (ValueError, "setstate", ((1, (0,) * 625, None),), {}),
+        (ValueError, "setstate", ((3, (0,) * 624, None),), {}),
+        (TypeError, "setstate", ((3, [0] * 625, None),), {}),
+        (TypeError, "setstate", ((3, (0.5,) * 625, None),), {}),
+        (OverflowError, "setstate", ((3, (-1,) * 624 + (0,), None),), {}),
+        (ValueError, "setstate", ((3, (0,) * 624 + (700,), None),), {}),
+        (ValueError, "setstate", ((3, (0,) * 624 + (-1,), None),), {}),
     ],
 )
-def test_wrong_calls_raise_the_same_errors(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-    with pytest.raises(Exception) as theirs:  # noqa: PT011  # whatever CPython raises
-        getattr(random.Random(1), name)(*arguments, **named)
-    ours = Random(1)
+def test_wrong_calls_raise_the_same_errors(
+    expected: type[Exception], name: str, arguments: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    theirs, ours = random.Random(1), Random(1)
+    theirs.gauss()
+    ours.gauss()
     before = ours.getstate()
-    with pytest.raises(theirs.type):
+    with pytest.raises(expected) as their_error:
+        getattr(theirs, name)(*arguments, **named)
+    with pytest.raises(expected) as our_error:
         getattr(ours, name)(*arguments, **named)
-    if name not in ("seed", "setstate"):
-        assert ours.getstate() == before
+    assert our_error.type is their_error.type
+    # A failed setstate of CPython's has changed the second value already.
+    assert ours.getstate() == (before if name == "setstate" else theirs.getstate())
+
+
+@pytest.mark.parametrize("bound", [0, -5])
+def test_no_number_is_below_such_a_bound(bound: int) -> None:
+    with pytest.raises(ValueError, match=rf"randbelow\({bound}\): the bound must be positive"):
+        Random(1).randbelow(bound)
 
 
 def test_choices_and_sample_with_options() -> None:

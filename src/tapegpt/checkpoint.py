@@ -39,12 +39,11 @@ def save(model: GPT, path: Path) -> None:
     content = _serialised(model)
     temporary = _temporary(target)
     try:
+        _write(temporary, content)
         try:
-            _write(temporary, content)
             os.replace(temporary, target)
         except BaseException:
-            if os.path.lexists(temporary):
-                os.unlink(temporary)
+            os.unlink(temporary)
             raise
         _flush_directory(os.path.dirname(target))
     except OSError as error:
@@ -193,11 +192,17 @@ def _temporary(target: str) -> str:
 
 
 def _write(path: str, content: bytes) -> None:
+    """A new file, down to the disk, or none."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags, 0o666), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        os.unlink(path)
+        raise
 
 
 def _flush_directory(path: str) -> None:

@@ -1,0 +1,264 @@
+"""Model files: whole or refused, never half written, readable by others."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+import tapegpt
+from tapegpt import Config, Corpus, TapeGPTError, Trainer, checkpoint
+from tapegpt.model import GPT
+
+
+def trained(strings: list[str], steps: int = 3, config: Config = Config(1, 8, 2, 6)) -> GPT:  # noqa: B008  # immutable
+    trainer = Trainer(Corpus.of(strings), config, steps=steps)
+    trainer.run(steps)
+    return trainer.model
+
+
+MODEL = trained(["anna", "otto", "bob"])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("model") / "m"
+    tapegpt.save(MODEL, path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "m.safetensors"
+
+
+@pytest.mark.parametrize("strings", [["anna"], ["a"], ["żółw", "🐢", "\ud800x", 'q"\\\0q'], ["x\ny"]])
+def test_what_is_saved_is_loaded(strings: list[str], path: Path) -> None:
+    model = trained(strings)
+    model.rng.gauss()  # a second value is pending
+    tapegpt.save(model, path)
+    again = tapegpt.load(path)
+    assert again.parameters == model.parameters
+    assert (again.config, again.vocabulary, again.steps) == (model.config, model.vocabulary, model.steps)
+    assert again.rng.getstate() == model.rng.getstate()
+    assert again.generate(5) == model.generate(5)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_another_reader_reads_the_same(path: Path) -> None:
+    tapegpt.save(MODEL, path)
+    tensors = load_file(path)
+    shapes = MODEL.config.shapes(MODEL.vocab_size)
+    assert {name: tensor.shape for name, tensor in tensors.items()} == shapes
+    assert all(tensor.dtype == "float64" for tensor in tensors.values())
+    assert {name: tensor.ravel().tolist() for name, tensor in tensors.items()} == {
+        name: values.tolist() for name, values in MODEL.parameters.items()
+    }
+    data = path.read_bytes()
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    assert json.loads(metadata["config"]) == {"n_layer": 1, "n_embd": 8, "n_head": 2, "block_size": 6}
+    assert json.loads(metadata["vocabulary"]) == "abnot"
+    assert metadata["format"] == "1"
+    assert metadata["tapegpt"] == tapegpt.__version__
+
+
+def refused(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    with pytest.raises(TapeGPTError) as caught:
+        tapegpt.load(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_every_flip_and_cut_is_found(
+    whole: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    place = data.draw(st.integers(0, len(whole) - 1))
+    bit = data.draw(st.integers(0, 7))
+    flipped = bytes([*whole[:place], whole[place] ^ 1 << bit, *whole[place + 1 :]])
+    if decoded(flipped) != decoded(whole):  # a flip between two ways of writing the same is none
+        refused(path, flipped)
+    refused(path, whole[:place])
+
+
+def decoded(data: bytes) -> Any:
+    """What a file says, or the file itself where it says nothing."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        return json.loads(data[8 : 8 + size]), data[8 + size :]
+    except ValueError:
+        return data
+
+
+@given(st.binary(max_size=300))
+def test_foreign_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "foreign"
+    refused(path, data)
+    refused(path, len(data).to_bytes(8, "little") + data)
+
+
+def altered(whole: bytes, **changes: str) -> bytes:
+    """The file with some metadata changed and the checksum made right again."""
+    size = int.from_bytes(whole[:8], "little")
+    header, body = json.loads(whole[8 : 8 + size]), whole[8 + size :]
+    metadata = {**header["__metadata__"], **changes}
+    metadata.pop("checksum")
+    tensors = {
+        name: (tuple(entry["shape"]), body[slice(*entry["data_offsets"])])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+    header["__metadata__"] = {**metadata, "checksum": checkpoint._checksum(metadata, tensors)}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "2"}, "its format is '2', this tapegpt reads 1"),
+        ({"config": "{}"}, "tensors are not those"),
+        ({"config": '{"n_embd": 8, "n_head": 3}'}, "multiple of n_head"),
+        ({"config": '{"n_embd": 1e99}'}, "n_embd must be a whole number"),
+        ({"config": '{"width": 8}'}, "unexpected 'width'"),
+        ({"config": "[" * 100_000}, "metadata does not hold"),
+        ({"vocabulary": '"ba"'}, "not a sorted set"),
+        ({"vocabulary": "[1]"}, "not a sorted set"),
+        ({"vocabulary": '"abcdefghij"'}, "tensors are not those"),
+        ({"random_state": "[3, [], null]"}, "metadata does not hold"),
+        ({"random_state": json.dumps([3, [0] * 624 + [9999], None])}, "metadata does not hold"),
+        ({"random_state": json.dumps([3, ["x"] * 625, None])}, "metadata does not hold"),
+        ({"steps": "many"}, "metadata does not hold"),
+    ],
+)
+def test_metadata_that_does_not_hold_is_refused(
+    changes: dict[str, str], message: str, whole: bytes, path: Path
+) -> None:
+    path.write_bytes(altered(whole))
+    tapegpt.load(path)
+    assert message in refused(path, altered(whole, **changes))
+
+
+def test_parameters_that_are_not_finite_are_refused(path: Path) -> None:
+    model = trained(["anna"])
+    parameters = model.parameters
+    parameters["wte"][3] = math.nan
+    model.engine.load_parameters(parameters)
+    tapegpt.save(model, path)
+    with pytest.raises(TapeGPTError, match="not finite"):
+        tapegpt.load(path)
+
+
+def test_files_of_others_are_refused(path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({"wte": np.zeros((3, 2))}, path)
+    assert "names no tapegpt" in refused(path, path.read_bytes())
+    save_file({"wte": np.zeros((3, 2), "float32")}, path, {"tapegpt": "1", "format": "1"})
+    assert "not matrices of F64" in refused(path, path.read_bytes())
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_failing_write_keeps_the_old_file(function: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, function, fail)
+    with pytest.raises(TapeGPTError, match="cannot be written: No space left on device"):
+        tapegpt.save(MODEL, path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_an_interrupted_write_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(b"old")
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tapegpt.save(MODEL, path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_full_disk_keeps_the_old_file(path: Path) -> None:
+    path.write_bytes(b"old")
+    code = "import sys, tapegpt; tapegpt.save(tapegpt.train(['anna'], steps=1), sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),  # no thread here
+        env={**os.environ, "TAPEGPT_CACHE_DIR": ""},
+    )
+    assert "tapegpt.errors.TapeGPTError" in done.stderr
+    assert "cannot be written: File too large" in done.stderr
+    assert path.read_bytes() == b"old"
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_link_is_followed(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    path.symlink_to(tmp_path / "below" / "target")
+    tapegpt.save(MODEL, path)
+    assert path.is_symlink()
+    assert tapegpt.load(tmp_path / "below" / "target").parameters == MODEL.parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing/m", "there is no directory"),
+        (".", "is a directory"),
+        ("new/", "is a directory"),
+        ("x" * 300, "cannot be written"),
+        ("a\0b", "cannot be written"),
+        ("fifo", "is not a regular file"),
+    ],
+)
+def test_places_that_cannot_be_written(name: str, message: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(TapeGPTError, match=message) as caught:
+        tapegpt.save(MODEL, f"{tmp_path}/{name}")
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("missing", "no such file"), (".", "cannot be read"), ("a\0b", "cannot")]
+)
+def test_places_that_cannot_be_read(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(TapeGPTError, match=message):
+        tapegpt.load(f"{tmp_path}/{name}")
+
+
+def test_the_umask_holds(path: Path) -> None:
+    former = os.umask(0o027)
+    try:
+        tapegpt.save(MODEL, path)
+    finally:
+        os.umask(former)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_bytes_on_disk_are_little_endian() -> None:
+    assert checkpoint._little_endian(array("d", [1.0])) == bytes(6) + b"\xf0\x3f"
