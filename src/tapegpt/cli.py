@@ -32,7 +32,16 @@ def main(arguments: list[str] | None = None) -> int:
         elif hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")  # what cannot be shown shows its number
     try:
-        options = _parser().parse_args((sys.argv[1:] if arguments is None else arguments) or ["train"])
+        return _guarded(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        if arguments is None:  # the process ends: a late Ctrl-C has nothing to interrupt
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _guarded(arguments: list[str]) -> int:
+    """Run a command; whatever ends it becomes a line and a code."""
+    try:
+        options = _parser().parse_args(_with_command(arguments))
         code: int = options.command(options)
         sys.stdout.flush()
         return code
@@ -93,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="tapegpt",
         description="A character-level GPT that learns from a file of short strings and invents new ones. "
-        "Without a command: train on ./input.txt if there is one, else on embedded first names.",
+        "Without a command: train, on ./input.txt if there is one, else on embedded first names.",
     )
     parser.add_argument("--version", action="version", version=f"tapegpt {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -130,6 +139,13 @@ def _parser() -> argparse.ArgumentParser:
     _option(generate, "--temperature", 0.5, "low is careful, high is daring")
     generate.add_argument("--seed", type=_whole, metavar="N", help="of the random numbers [go on where MODEL is]")
     return parser
+
+
+def _with_command(arguments: list[str]) -> list[str]:
+    """The arguments with their command: training, where there is none."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        return ["train", *arguments]
+    return arguments
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:

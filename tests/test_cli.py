@@ -1,0 +1,415 @@
+"""The command as typed: what it prints, what it writes, and one clear line for whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tapegpt
+from tapegpt.cli import main
+
+NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
+COMMAND = [sys.executable, "-m", "tapegpt"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test in a directory of its own, with some names in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").write_text("\n".join(NAMES) + "\n")
+    return tmp_path
+
+
+def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120, **settings)  # type: ignore[call-overload, no-any-return]
+
+
+def output(*arguments: str) -> list[str]:
+    done = run(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def refusal(*arguments: str) -> str:
+    """The one line of a command that is refused; nothing else happens."""
+    before = sorted(os.listdir())
+    done = run(*arguments)
+    assert done.returncode == 2, done
+    assert re.fullmatch(r"tapegpt: error: [^\n]+\n", done.stderr), done.stderr
+    assert sorted(os.listdir()) == before
+    return done.stderr
+
+
+# --- the main job -----------------------------------------------------------------------------------------------
+
+
+def test_without_arguments_it_trains_on_the_embedded_names() -> None:
+    lines = output()
+    assert lines[:4] == ["num docs: 5163", "vocab size: 27", "num params: 4192", "step 1000 / 1000 | loss 2.1466"]
+    assert lines[4:7] == ["sample  1: shela", "sample  2: marin", "sample  3: selele"]
+    assert len(lines) == 24
+    assert lines[23].startswith("sample 20: ")
+
+
+def test_without_arguments_it_trains_on_input_txt(place: Path) -> None:
+    shutil.copy("names.txt", "input.txt")
+    assert output() == output("train", "names.txt")
+    assert output()[0] == "num docs: 8"
+
+
+def test_the_published_strings(shared: Path) -> None:
+    lines = output("train", str(shared / "data" / "names.txt"))
+    assert lines[:4] == ["num docs: 32033", "vocab size: 27", "num params: 4192", "step 1000 / 1000 | loss 2.6497"]
+    strings = (shared / "oracle" / "names_default_samples.txt").read_text().split()
+    assert lines[4:] == [f"sample {number:2d}: {string}" for number, string in enumerate(strings, 1)]
+
+
+def test_options_alone_are_those_of_train() -> None:
+    assert output("--steps", "3", "--samples", "0") == output("train", "--steps", "3", "--samples", "0")
+
+
+def test_options_reach_the_model() -> None:
+    options = [
+        "--n-layer",
+        "2",
+        "--n-embd",
+        "12",
+        "--n-head",
+        "3",
+        "--block-size",
+        "5",
+        "--steps",
+        "7",
+        "--learning-rate",
+        "0.02",
+        "--seed",
+        "9",
+    ]
+    lines = output("train", "names.txt", *options, "--temperature", "0.9", "--samples", "3")
+    losses: list[float] = []
+    model = tapegpt.train(
+        "names.txt",
+        n_layer=2,
+        n_embd=12,
+        n_head=3,
+        block_size=5,
+        steps=7,
+        learning_rate=0.02,
+        seed=9,
+        on_progress=lambda step, new: losses.extend(new),
+    )
+    assert lines[2] == f"num params: {model.num_parameters}"
+    assert lines[3] == f"step    7 /    7 | loss {losses[-1]:.4f}"
+    strings = model.generate(3, temperature=0.9)
+    assert lines[4:] == [f"sample {number:2d}: {string}" for number, string in enumerate(strings, 1)]
+
+
+def test_both_engines_print_the_same() -> None:
+    options = ["train", "names.txt", "--steps", "3", "--n-embd", "8", "--samples", "2"]
+    assert output(*options, "--engine", "reference") == output(*options)
+
+
+def test_interpreted_kernels_print_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["train", "names.txt", "--steps", "2", "--n-embd", "8", "--samples", "1"]
+    compiled = output(*options)
+    monkeypatch.setenv("TAPEGPT_TARGET", "interpreted")
+    assert output(*options) == compiled
+    monkeypatch.setenv("TAPEGPT_TARGET", "z80")
+    assert "TAPEGPT_TARGET must be one of" in refusal(*options)
+
+
+def test_without_llvmlite_one_line_says_so(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    options = ["train", "names.txt", "--steps", "2", "--n-embd", "8", "--samples", "1"]
+    compiled = output(*options)
+    (place / "llvmlite.py").write_text("raise ImportError('No module named llvmlite')")
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    monkeypatch.setenv("TAPEGPT_CACHE_DIR", "")
+    done = run(*options)
+    assert done.stdout.splitlines() == compiled
+    assert re.fullmatch(
+        r"tapegpt: note: no machine code here \(.*llvmlite.*\): the kernels are interpreted.*\n", done.stderr
+    )
+
+
+def test_data_sets() -> None:
+    assert output("train", "--dataset", "surnames", "--steps", "1", "--samples", "0")[0] == "num docs: 88799"
+    assert output("train", "--dataset", "names", "--steps", "1", "--samples", "0")[0] == "num docs: 5163"
+
+
+def test_encodings(place: Path) -> None:
+    (place / "latin").write_bytes("façade\nnoël\n".encode("latin-1"))
+    error = refusal("train", "latin")
+    assert "latin: line 1, byte 2: 0xe7 is not utf-8: choose --encoding" in error
+    lines = output("train", "latin", "--encoding", "latin-1", "--steps", "1", "--samples", "0")
+    assert lines[:2] == ["num docs: 2", f"vocab size: {len(set('façadenoël')) + 1}"]
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def test_generate_goes_on_where_training_ended() -> None:
+    samples = output("train", "names.txt", "--steps", "20")[4:]
+    output("train", "names.txt", "--steps", "20", "--samples", "0", "-o", "m")
+    strings = output("generate", "m")
+    assert [f"sample {number:2d}: {string}" for number, string in enumerate(strings, 1)] == samples
+    assert output("generate", "m") == strings
+    assert output("generate", "m", "-n", "3", "--seed", "5") == output("generate", "m", "-n", "3", "--seed", "5")
+    assert output("generate", "m", "-n", "0") == []
+
+
+def test_samples_drawn_are_not_drawn_again() -> None:
+    output("train", "names.txt", "--steps", "20", "--samples", "4", "-o", "m4")
+    output("train", "names.txt", "--steps", "20", "--samples", "0", "-o", "m0")
+    assert output("generate", "m0", "-n", "9")[4:] == output("generate", "m4", "-n", "5")
+
+
+def test_metrics_round_trip() -> None:
+    output("train", "names.txt", "--steps", "70", "--samples", "0", "--metrics", "losses")
+    losses: list[float] = []
+    tapegpt.train("names.txt", steps=70, on_progress=lambda step, new: losses.extend(new))
+    rows = [json.loads(line) for line in Path("losses").read_text().splitlines()]
+    assert rows == [{"step": step, "loss": loss} for step, loss in enumerate(losses, 1)]
+
+
+# --- the terminal -----------------------------------------------------------------------------------------------
+
+
+def test_on_a_terminal_the_step_line_is_updated_in_place() -> None:
+    reader, writer = pty.openpty()
+    process = subprocess.Popen([*COMMAND, "train", "names.txt", "--steps", "400", "--samples", "1"], stdout=writer)
+    os.close(writer)
+    text = b""
+    while True:
+        try:
+            block = os.read(reader, 4096)
+        except OSError:  # how Linux says that the other side is closed
+            break
+        if not block:
+            break
+        text += block
+    assert process.wait(timeout=60) == 0
+    os.close(reader)
+    lines = text.decode().split("\r\n")
+    assert lines[2].startswith("num params: ")
+    steps = lines[3].split("\r")
+    assert len(steps) > 3
+    assert all(re.fullmatch(r"step +\d+ /  400 \| loss \d+\.\d{4}\x1b\[K", step) for step in steps[1:])
+    assert steps[-1].startswith("step  400 /  400")
+    assert lines[4].startswith("sample  1: ")
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    command = f"'{sys.executable}' -m tapegpt | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("num docs: 5163\n", "")
+
+
+def test_what_a_stream_cannot_show_is_escaped(place: Path) -> None:
+    (place / "żółw.txt").write_text("żółw\n")
+    done = run("train", "żółw.txt", "--steps", "1", "--samples", "3", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u017c" in done.stdout
+    assert refusal("train", "no\nsuch\x1b[31mfile").count("\n") == 1
+
+
+def test_streams_that_are_full_or_closed() -> None:
+    shell = {"stdin": subprocess.DEVNULL, "timeout": 60, "capture_output": True, "text": True}
+    full = subprocess.run(["sh", "-c", f"'{sys.executable}' -m tapegpt > /dev/full"], **shell)  # type: ignore[call-overload]
+    assert full.returncode == 2
+    assert full.stderr == "tapegpt: error: output cannot be written: No space left on device\n"
+    closed = subprocess.run(["sh", "-c", f"'{sys.executable}' -m tapegpt >&- 2>&-"], **shell)  # type: ignore[call-overload]
+    assert closed.returncode == 0
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train missing.txt", "missing.txt: no such file"),
+        ("train .", ".: is a directory"),
+        ("train empty", "empty: no document in it"),
+        ("train blank", "blank: no document in it"),
+        ("train bad", "bad: line 2, byte 5: 0xff is not utf-8: choose --encoding"),
+        ("train bad --encoding nonsense", "--encoding 'nonsense' is not known"),
+        ("train names.txt --n-embd 10", "10 is none of 4: choose n_head from 1, 2, 5, 10"),
+        ("train names.txt --n-head 5", "n_embd must be a multiple of n_head"),
+        ("train names.txt --dataset names", "exclude each other"),
+        ("train --dataset cities", "--dataset"),
+        ("train names.txt --engine fast", "--engine"),
+        ("train names.txt --samples -1", "--samples must be a whole number from 0 on, not -1"),
+        ("train names.txt --temperature 0", "temperature must be a number from 0.001 to 1000, not 0.0"),
+        ("train names.txt --n-embd 8192 --n-head 1", "the limit is 100,000,000"),
+        ("train names.txt --n-layer 200 --block-size 8192", "choose"),
+        ("train names.txt -o missing/m", "there is no directory"),
+        ("train names.txt -o .", "is a directory"),
+        ("train names.txt -o /dev/null", "is not a regular file"),
+        ("train names.txt -o names.txt", "--output names.txt is DATA too"),
+        ("train names.txt --metrics names.txt", "--metrics names.txt is DATA too"),
+        ("train names.txt -o m --metrics m", "--metrics m is --output too"),
+        ("train names.txt --metrics missing/m", "--metrics missing/m: cannot be written"),
+        ("train names.txt --metrics /dev/full", "--metrics /dev/full: cannot be written: No space left"),
+        ("train names.txt more", "unrecognized arguments: more"),
+        ("train names.txt --step 3", "unrecognized arguments: --step 3"),
+        ("sing", "invalid choice: 'sing'"),
+        ("--step 3", "unrecognized arguments: --step"),
+        ("generate", "MODEL"),
+        ("generate missing", "missing: no such file"),
+        ("generate names.txt", "names.txt: not a model of tapegpt"),
+        ("generate .", "cannot be read"),
+        ("generate names.txt -n x", "-n: must be a whole number, not 'x'"),
+    ],
+)
+def test_bad_input_gets_one_line(arguments: str, message: str, place: Path) -> None:
+    (place / "empty").write_bytes(b"")
+    (place / "blank").write_bytes(b" \r\n\t\n\xe2\x80\x83\n")
+    (place / "bad").write_bytes(b"abc\nd\xff\n")
+    assert message in refusal(*arguments.split())
+
+
+NUMBERS = ["--steps", "--n-layer", "--n-embd", "--n-head", "--block-size", "--learning-rate", "--temperature"]
+
+
+@pytest.mark.parametrize("option", NUMBERS)
+def test_absurd_numbers_get_one_line(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in ("0", "-1", "1" + 30 * "0", "9" * 5000, "nan", "inf", "-inf", "1e999", "abc", "", "0x10", "1,5", "½"):
+        assert main(["train", "names.txt", f"{option}={number}"]) == 2, number
+        captured = capsys.readouterr()
+        assert re.fullmatch(r"tapegpt: error: [^\n]{1,300}\n", captured.err)
+    assert os.listdir() == ["names.txt"]
+
+
+def test_unwritable_directories_are_refused(place: Path) -> None:
+    (place / "locked").mkdir(mode=0o500)
+    arguments = ["train", "names.txt", "-o", "locked/m"]
+    if os.access(place / "locked", os.W_OK):  # nothing is locked for root
+        output(*arguments, "--steps", "1", "--samples", "0")
+    else:
+        assert "cannot be written" in refusal(*arguments) or "not writable" in refusal(*arguments)
+
+
+def test_a_full_disk_loses_nothing(place: Path) -> None:
+    (place / "m").write_bytes(b"old")
+    done = run(
+        "train",
+        "names.txt",
+        "-o",
+        "m",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"tapegpt: error: m: cannot be written: File too large[^\n]*\n", done.stderr)
+    assert (place / "m").read_bytes() == b"old"
+    assert sorted(os.listdir()) == ["m", "names.txt"]
+
+
+def test_a_damaged_model_is_refused(place: Path) -> None:
+    output("train", "names.txt", "--steps", "1", "--samples", "0", "-o", "m")
+    whole = (place / "m").read_bytes()
+    for damaged in (whole[:-1], whole[:1000], b"", bytes([*whole[:-9], whole[-9] ^ 4, *whole[-8:]])):
+        (place / "m").write_bytes(damaged)
+        assert "m: not a model of tapegpt" in refusal("generate", "m")
+
+
+def test_divergence_keeps_what_was_good(place: Path) -> None:
+    done = run("train", "names.txt", "--learning-rate", "1000", "-o", "m", "--metrics", "losses")
+    assert done.returncode == 2
+    found = re.fullmatch(r"tapegpt: error: the loss or a gradient is not finite at step (\d+), [^\n]*\n", done.stderr)
+    assert found
+    assert tapegpt.load("m").steps == int(found[1]) - 1
+    assert len(Path("losses").read_text().splitlines()) <= int(found[1]) - 1
+
+
+@pytest.mark.parametrize("setting", ["garbage", "cut", "flip", "file", ""])
+def test_a_damaged_cache_changes_nothing(setting: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["train", "names.txt", "--steps", "5"]
+    expected = output(*options)
+    monkeypatch.setenv("TAPEGPT_CACHE_DIR", setting and str(place / "cache"))
+    if setting == "file":
+        (place / "cache").write_text("")
+    assert output(*options) == expected
+    for entry in (place / "cache").iterdir() if setting in ("garbage", "cut", "flip") else ():
+        data = entry.read_bytes()
+        middle = len(data) // 2
+        flip = bytes([*data[:middle], data[middle] ^ 16, *data[middle + 1 :]])
+        entry.write_bytes({"garbage": b"\x90" * 5000, "cut": data[:middle], "flip": flip}[setting])
+    assert output(*options) == expected
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------
+
+
+def interrupted(after: float, *arguments: str, number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
+    """Exit code and stderr of a command that gets a signal once training has begun, or after some seconds."""
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    if after >= 0:
+        time.sleep(after)
+    else:
+        while not process.stdout.readline().startswith("num params"):
+            pass
+        time.sleep(-after)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_what_is_trained(number: signal.Signals) -> None:
+    arguments = ["train", "names.txt", "--steps", "100000000", "-o", "m", "--metrics", "losses"]
+    code, errors = interrupted(-0.2, *arguments, number=number)
+    assert code == 130
+    found = re.fullmatch(r"tapegpt: error: interrupted after step (\d+) of 100000000, saved to m\n", errors)
+    assert found
+    model = tapegpt.load("m")
+    assert model.steps == int(found[1])
+    rows = [json.loads(line) for line in Path("losses").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, model.steps + 1))
+
+
+def test_an_interrupted_run_is_the_run_so_far() -> None:
+    code, _ = interrupted(-0.1, "train", "names.txt", "--steps", "1000000", "-o", "m")
+    assert code == 130
+    model = tapegpt.load("m")
+    trainer = tapegpt.Trainer(tapegpt.Corpus.read("names.txt"), tapegpt.Config(), steps=1_000_000)
+    trainer.run(model.steps)
+    assert trainer.model.parameters == model.parameters
+
+
+def test_an_interruption_at_any_moment_is_quiet() -> None:
+    rng = random.Random(0)
+    for _ in range(8):
+        code, errors = interrupted(rng.uniform(0.06, 0.3), "train", "names.txt", "--steps", "3000", "-o", "m")
+        if code == -signal.SIGINT:  # while Python itself was starting, before there was a command to say anything
+            assert not os.path.exists("m")
+            continue
+        assert code in (0, 130)
+        assert "Traceback" not in errors
+        assert not [name for name in os.listdir() if name.endswith(".tmp")]
+        if os.path.exists("m"):
+            tapegpt.load("m")
+            os.unlink("m")
+
+
+# --- in the process ---------------------------------------------------------------------------------------------
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, start in ((["--version"], f"tapegpt {tapegpt.__version__}\n"), (["train", "--help"], "usage: ")):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 0
+        assert capsys.readouterr().out.startswith(start)
