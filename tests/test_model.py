@@ -1,0 +1,85 @@
+"""A model that speaks: seeds, streams, settings."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import tapegpt
+from tapegpt import GPT, Random, TapeGPTError
+
+MODEL = tapegpt.train(["anna", "otto", "bob"], steps=30, n_embd=8, n_head=2, block_size=6)
+
+
+def with_state(seed: int) -> GPT:
+    """The model with a generator of its own."""
+    return GPT(MODEL.config, MODEL.vocabulary, Random(seed), MODEL.engine, MODEL.steps)
+
+
+def test_the_models_generator_goes_on() -> None:
+    model, other = with_state(1), with_state(1)
+    assert model.generate(3) + model.generate(4) == other.generate(7)
+
+
+def test_a_seed_leaves_the_models_generator_alone() -> None:
+    model = with_state(1)
+    state = model.rng.getstate()
+    strings = model.generate(5, seed=9)
+    assert model.rng.getstate() == state
+    assert strings == with_state(2).generate(5, seed=9)
+    assert strings == with_state(9).generate(5)
+
+
+def test_a_stream_gives_the_same_strings() -> None:
+    assert list(MODEL.stream(300, seed=4)) == MODEL.generate(300, seed=4)
+    endless = MODEL.stream(10**9, seed=4)
+    assert [next(endless) for _ in range(40)] == MODEL.generate(40, seed=4)
+
+
+def test_strings_are_of_the_vocabulary_and_fit_the_block() -> None:
+    strings = MODEL.generate(500, temperature=1000.0, seed=0)
+    assert max(map(len, strings)) == 6
+    assert {character for string in strings for character in string} == set("abnot")
+    assert len(set(MODEL.generate(50, temperature=0.001, seed=0))) == 1
+
+
+def test_settings_out_of_range() -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"n": -1}, "n must be a whole number from 0 on, not -1"),
+        ({"n": 1.0}, "n must be"),
+        ({"n": True}, "n must be"),
+        *[({"temperature": t}, "temperature must be") for t in (0, -1.0, 1e-4, 1e4, float("nan"), float("inf"), "1")],
+    ]
+    for settings, message in wrong:
+        with pytest.raises(TapeGPTError, match=message):
+            MODEL.generate(**settings)
+        with pytest.raises(TapeGPTError, match=message):
+            MODEL.stream(**settings)
+    assert MODEL.generate(0) == []
+
+
+def test_parameters_are_a_copy() -> None:
+    before = MODEL.parameters
+    MODEL.parameters["wte"][0] = 5.0
+    assert MODEL.parameters == before
+    assert sum(map(len, before.values())) == MODEL.num_parameters
+
+
+def test_threads_may_share_a_model() -> None:
+    expected = [MODEL.generate(200, seed=seed) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda seed: MODEL.generate(200, seed=seed), range(8))) == expected
+
+
+def test_repr_says_what_it_is() -> None:
+    assert repr(MODEL) == "<GPT of 912 parameters: n_layer=1 n_embd=8 n_head=2 block_size=6, 6 tokens, 30 steps>"
+
+
+def test_public_names() -> None:
+    assert set(tapegpt.__all__) <= set(dir(tapegpt))
+    for name in tapegpt.__all__:
+        assert getattr(tapegpt, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'torch'"):
+        _ = tapegpt.torch
