@@ -260,6 +260,22 @@ def test_choices_and_sample_with_options() -> None:
     assert ours.sample("abc", counts=[5, 9, 2], k=12) == theirs.sample("abc", counts=[5, 9, 2], k=12)
 
 
+@pytest.mark.parametrize("k", [*range(8), 21, 22, 85, 86])
+def test_sample_at_the_borders_of_its_two_ways(k: int) -> None:
+    theirs, ours = random.Random(k), Random(k)
+    for n in (k, 21, 22, 37, 38, 85, 86, 277, 278, 1045, 1046):
+        if n >= k:
+            assert ours.sample(range(n), k) == theirs.sample(range(n), k)
+            assert ours.getstate() == theirs.getstate()
+
+
+def test_choices_by_weights_so_small_that_the_total_is_drawn() -> None:
+    theirs, ours = random.Random(2), Random(2)
+    drawn = ours.choices("abc", [0.0, 5e-324, 0.0], k=50)
+    assert drawn == theirs.choices("abc", [0.0, 5e-324, 0.0], k=50)
+    assert set(drawn) == {"b", "c"}
+
+
 def test_copies_go_on_alone() -> None:
     ours = Random(3)
     ours.gauss(0, 1)

@@ -7,7 +7,8 @@
     -0.11131586156766246
 
 It has a state of its own and never touches the global one. What is drawn in bulk (shuffling, initialisation, sampling)
-is done in machine code on this very state (`mersenne.py`). Not here: distributions that tapegpt has no use for.
+is done in machine code on this very state (`mersenne.py`). Not here: distributions that tapegpt has no use for, and
+calls from several threads at once.
 Source: Matsumoto and Nishimura, 1998; CPython's Modules/_randommodule.c and Lib/random.py.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from array import array
 from bisect import bisect
 from itertools import accumulate, repeat
@@ -34,6 +36,50 @@ BULK = 1024  # from so many elements on, machine code pays
 _VERSION = 3  # of getstate's tuple
 _SHIFT = 397
 _MASK = 0xFFFFFFFF
+_MATRIX = 0x9908B0DF
+
+
+def _lanes(start: int, stop: int, word: int) -> int:
+    """A long int with `word` in its 32-bit lanes from start to stop - 1, and zeros elsewhere."""
+    return int.from_bytes(bytes(4 * start) + word.to_bytes(4, "little") * (stop - start), "little")
+
+
+_ONES = _lanes(0, WORDS - 1, 1)
+_UPPERS = _lanes(0, WORDS - 1, 0x80000000)
+_LOWERS = _lanes(0, WORDS - 1, 0x7FFFFFFF)
+_OLD = WORDS - _SHIFT  # so many words have an old word as partner; each later one a word already made, _OLD before it
+_FIRST = _lanes(0, _OLD, _MASK)
+_SECOND = _lanes(_OLD, WORDS - 1 - _OLD, _MASK)
+
+
+def _number(words: array[int]) -> int:
+    """The long int with these words in its lanes."""
+    if sys.byteorder == "big":
+        words = words[:]
+        words.byteswap()
+    return int.from_bytes(words.tobytes(), "little")
+
+
+def _words(number: int, count: int) -> array[int]:
+    """The first `count` lanes of a long int that has no more."""
+    words = array("I", number.to_bytes(4 * count, "little"))
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words
+
+
+def _seed_number(a: float | str | bytes | bytearray) -> int:
+    """The non-negative int that a seed stands for."""
+    if isinstance(a, str | bytes | bytearray):
+        from hashlib import sha512
+
+        data = a.encode() if isinstance(a, str) else bytes(a)
+        return int.from_bytes(data + sha512(data).digest(), "big")
+    if isinstance(a, int):
+        return abs(a)
+    if isinstance(a, float):
+        return hash(a) % (1 << sys.hash_info.width)
+    raise TypeError("a seed must be None, an int, float, str, bytes or bytearray")
 
 
 class Random:
@@ -50,40 +96,33 @@ class Random:
 
         Raises `TypeError` for anything else.
         """
-        self._gauss_next: float | None = None
         if a is None:
-            self._start([int.from_bytes(os.urandom(4), "little") for _ in range(WORDS)])
-            return
-        if isinstance(a, str | bytes | bytearray):
-            from hashlib import sha512
-
-            data = a.encode() if isinstance(a, str) else bytes(a)
-            number = int.from_bytes(data + sha512(data).digest(), "big")
-        elif isinstance(a, int):
-            number = abs(a)
-        elif isinstance(a, float):
-            number = hash(a) % 2**64
+            key = array("I", os.urandom(4 * WORDS))
         else:
-            raise TypeError("a seed must be None, an int, float, str, bytes or bytearray")
-        self._start([number >> shift & _MASK for shift in range(0, max(number.bit_length(), 1), 32)])
+            number = _seed_number(a)
+            key = _words(number, max(1, (number.bit_length() + 31) // 32))
+        self._start(key)
+        self._gauss_next: float | None = None
 
-    def _start(self, key: list[int]) -> None:
+    def _start(self, key: array[int]) -> None:
         """`init_by_array`."""
-        state = [19650218]
+        last = 19650218
+        state = [last]
         for i in range(1, WORDS):
-            state.append((1812433253 * (state[-1] ^ state[-1] >> 30) + i) & _MASK)
-        i = 1
+            last = (1812433253 * (last ^ last >> 30) + i) & _MASK
+            state.append(last)
+        i, last = 1, state[0]
         for step in range(max(WORDS, len(key))):
             j = step % len(key)
-            state[i] = ((state[i] ^ (state[i - 1] ^ state[i - 1] >> 30) * 1664525) + key[j] + j) & _MASK
+            last = state[i] = ((state[i] ^ (last ^ last >> 30) * 1664525) + key[j] + j) & _MASK
             i += 1
             if i == WORDS:
-                state[0], i = state[-1], 1
+                state[0], i = last, 1
         for _ in range(WORDS - 1):
-            state[i] = ((state[i] ^ (state[i - 1] ^ state[i - 1] >> 30) * 1566083941) - i) & _MASK
+            last = state[i] = ((state[i] ^ (last ^ last >> 30) * 1566083941) - i) & _MASK
             i += 1
             if i == WORDS:
-                state[0], i = state[-1], 1
+                state[0], i = last, 1
         state[0] = 0x80000000
         self.words[:] = array("I", [*state, WORDS])
 
@@ -92,9 +131,12 @@ class Random:
         return _VERSION, tuple(self.words), self._gauss_next
 
     def setstate(self, state: State) -> None:
-        """Go on from a state of this class or of `random.Random`; raises `ValueError` or `TypeError` otherwise."""
+        """Go on from a state of this class or of `random.Random`.
+
+        Raises `ValueError`, `TypeError` or `OverflowError` for anything else, and changes nothing then.
+        """
         version, words, gauss_next = state
-        if version not in (2, _VERSION):  # version 2 differs in nothing but the sign of words, which is masked off
+        if version not in (2, _VERSION):
             raise ValueError(f"state has version {version!r}, not {_VERSION}")
         if not isinstance(words, tuple):
             raise TypeError("state vector must be a tuple")
@@ -102,7 +144,9 @@ class Random:
             raise ValueError("state vector is the wrong size")
         if not 0 <= words[-1] <= WORDS:
             raise ValueError("invalid state")
-        self.words[:] = array("I", [word & _MASK for word in words])
+        if version != _VERSION:
+            words = tuple(word & _MASK for word in words)  # version 2 has them with a sign
+        self.words[:] = array("I", words)
         self._gauss_next = gauss_next
 
     def __getstate__(self) -> State:
@@ -129,13 +173,17 @@ class Random:
         return y ^ y >> 18
 
     def _twist(self) -> None:
-        state = self.words.tolist()
-        for i in range(WORDS):
-            joined = state[i] & 0x80000000 | state[i + 1 - WORDS if i == WORDS - 1 else i + 1] & 0x7FFFFFFF
-            state[i] = state[i + _SHIFT if i < WORDS - _SHIFT else i + _SHIFT - WORDS] ^ joined >> 1
-            if joined & 1:
-                state[i] ^= 0x9908B0DF
-        self.words[:] = array("I", state)
+        """The next 624 words, all at once in the lanes of a long int: 8 us, against 167 one by one."""
+        words = self.words
+        old = _number(words[:WORDS])
+        joined = old & _UPPERS | old >> 32 & _LOWERS
+        new = joined >> 1 & _LOWERS ^ (joined & _ONES) * _MATRIX ^ old >> 32 * _SHIFT
+        for partners in (_FIRST, _SECOND):
+            new ^= (new & partners) << 32 * _OLD
+        words[: WORDS - 1] = _words(new, WORDS - 1)
+        # The last word is joined with the first of the new ones.
+        joined = words[WORDS - 1] & 0x80000000 | words[0] & 0x7FFFFFFF
+        words[WORDS - 1] = words[_SHIFT - 1] ^ joined >> 1 ^ (joined & 1) * _MATRIX
 
     def random(self) -> float:
         """The next number in [0, 1), with 53 random bits."""
@@ -147,11 +195,11 @@ class Random:
         k = index(k)
         if k < 0:
             raise ValueError("number of bits must be non-negative")
-        number, done = 0, 0
-        while done < k:
-            number |= self._word() >> max(0, 32 - (k - done)) << done
-            done += 32
-        return number
+        if k <= 32:
+            return self._word() >> 32 - k if k else 0
+        words = array("I", [self._word() for _ in range((k + 31) // 32)])
+        words[-1] >>= -k % 32
+        return _number(words)
 
     def randbytes(self, n: int) -> bytes:
         """n random bytes."""
@@ -160,7 +208,9 @@ class Random:
     # --- integers -----------------------------------------------------------------------------------------------
 
     def randbelow(self, n: int) -> int:
-        """An int in [0, n), n > 0: as many bits as n has, drawn until they are below it."""
+        """An int in [0, n): as many bits as n has, drawn until they are below it. Raises `ValueError` unless n > 0."""
+        if n <= 0:
+            raise ValueError(f"randbelow({n}): the bound must be positive")
         k = n.bit_length()
         number = self.getrandbits(k)
         while number >= n:
@@ -226,6 +276,7 @@ class Random:
             return [population[bisect(cum_counts, s)] for s in self.sample(range(total), k)]
         if not 0 <= k <= n:
             raise ValueError("Sample larger than population or is negative")
+        k = index(k)
         # CPython's choice between a list and a set, whichever it reckons smaller.
         size = 21 + (4 ** math.ceil(math.log(k * 3, 4)) if k > 5 else 0)
         if n <= size:
