@@ -9,7 +9,12 @@ from __future__ import annotations
 from math import tau
 
 from tapegpt.machine.language import F64, Builder, F64s, Int, Pointer, Real, U32s, Value, kernel
+from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from array import array
 
 WORDS, _SHIFT = 624, 397
 _UPPER, _LOWER, _MATRIX = 0x80000000, 0x7FFFFFFF, 0x9908B0DF
@@ -82,12 +87,28 @@ def shuffle(k: Builder, state: U32s, order: U32s, count: Int) -> None:
         order[other] = held
 
 
-_program: Program | None = None
+class Kernels:
+    """The kernels in machine code."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def gauss(self, state: array[int], spare: array[float], numbers: array[float], mu: float, sigma: float) -> None:
+        """Fill the numbers; spare (2) is as in the kernel."""
+        places = [address_of(values) for values in (state, spare, numbers)]
+        self._program.run("gauss", *places, len(numbers), mu, sigma)
+
+    def shuffle(self, state: array[int], order: array[int]) -> None:
+        """Shuffle in place."""
+        self._program.run("shuffle", address_of(state), address_of(order), len(order))
 
 
-def program() -> Program:
-    """The kernels made runnable, once for the process."""
-    global _program
-    if _program is None:
-        _program = Program({"gauss": (gauss, {}), "shuffle": (shuffle, {})}, "mersenne")
-    return _program
+_loaded: list[Kernels | None] = []
+
+
+def kernels() -> Kernels | None:
+    """The kernels, loaded at the first use; None where they would be interpreted, slower than call by call."""
+    if not _loaded:
+        program = Program({"gauss": (gauss, {}), "shuffle": (shuffle, {})}, "mersenne")
+        _loaded.append(Kernels(program) if program.compiled else None)
+    return _loaded[0]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, MutableSequence, Sequence
     from typing import TypeVar
 
+    from tapegpt.mersenne import Kernels
+
     T = TypeVar("T")
     State = tuple[int, tuple[int, ...], float | None]
 
@@ -345,28 +347,30 @@ class Random:
 
     def gauss_array(self, count: int, mu: float = 0.0, sigma: float = 1.0) -> array[float]:
         """`count` calls of `gauss` at once."""
-        if count < BULK:
+        kernels = _kernels(count)
+        if kernels is None:
             return array("d", [self.gauss(mu, sigma) for _ in range(count)])
-        from tapegpt import mersenne
-        from tapegpt.machine.memory import address_of
-
         numbers = array("d", bytes(8 * count))
         spare = array("d", [0.0, 0.0] if self._gauss_next is None else [1.0, self._gauss_next])
-        state, places = address_of(self.words), (address_of(spare), address_of(numbers))
-        mersenne.program().run("gauss", state, *places, count, float(mu), float(sigma))
+        kernels.gauss(self.words, spare, numbers, float(mu), float(sigma))
         self._gauss_next = spare[1] if spare[0] else None
         return numbers
 
     def permutation(self, count: int) -> array[int]:
         """The numbers from 0 to count - 1, shuffled as `shuffle` does."""
         order = array("I", range(count))
-        if count < BULK:
-            for i in range(count - 1, 0, -1):
-                j = self.randbelow(i + 1)
-                order[i], order[j] = order[j], order[i]
-            return order
-        from tapegpt import mersenne
-        from tapegpt.machine.memory import address_of
-
-        mersenne.program().run("shuffle", address_of(self.words), address_of(order), count)
+        kernels = _kernels(count)
+        if kernels is None:
+            self.shuffle(order)
+        else:
+            kernels.shuffle(self.words, order)
         return order
+
+
+def _kernels(count: int) -> Kernels | None:
+    """Machine code for so many elements, where it pays and can be made."""
+    if count < BULK:
+        return None
+    from tapegpt.mersenne import kernels
+
+    return kernels()

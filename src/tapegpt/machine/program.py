@@ -96,6 +96,11 @@ class Program:
             return _IMAGE + symbols.encode() + b"\n" + image.code
         return _OBJECT + code
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the kernels run as machine code."""
+        return self._code is not None
+
     def ir(self) -> str:
         """The program as LLVM IR text."""
         from tapegpt.machine.emitter import Module
