@@ -18,7 +18,7 @@ from tapegpt import Random, mersenne, rng
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED
-from tapegpt.mersenne import gauss, shuffle
+from tapegpt.mersenne import gauss, permutation
 
 SEEDS = st.one_of(
     st.integers(-(2**70), 2**70),
@@ -183,13 +183,13 @@ def test_bulk_without_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bulk_kernels_interpreted() -> None:
-    program = Program({"gauss": (gauss, {}), "shuffle": (shuffle, {})}, "", INTERPRETED)
+    program = Program({"gauss": (gauss, {}), "permutation": (permutation, {})}, "", INTERPRETED)
     ours, theirs = Random(5), random.Random(5)
     numbers, spare, order = array("d", bytes(8 * 401)), array("d", [0.0, 0.0]), array("I", range(300))
     program.run("gauss", address_of(ours.words), address_of(spare), address_of(numbers), 401, 0.0, 1.0)
     assert numbers.tolist() == [theirs.gauss(0.0, 1.0) for _ in range(401)]
     assert spare.tolist() == [1.0, theirs.getstate()[2]]
-    program.run("shuffle", address_of(ours.words), address_of(order), 300)
+    program.run("permutation", address_of(ours.words), address_of(order), 300)
     expected = list(range(300))
     theirs.shuffle(expected)
     assert order.tolist() == expected

@@ -73,8 +73,10 @@ def gauss(k: Builder, state: U32s, spare: F64s, numbers: F64s, count: Int, mu: R
 
 
 @kernel
-def shuffle(k: Builder, state: U32s, order: U32s, count: Int) -> None:
-    """`shuffle(order)`: each element, from the last down, changes places with one at or below it."""
+def permutation(k: Builder, state: U32s, order: U32s, count: Int) -> None:
+    """`shuffle(range(count))`: each element, from the last down, changes places with one at or below it."""
+    for i in k.range(count):
+        order[i] = i
     bits = k.variable(k.integer(32))
     for i in k.range(count - 1, 0, -1):
         for _ in k.repeat_while(lambda: (i + 1) < (k.integer(1) << (bits - 1))):
@@ -98,9 +100,9 @@ class Kernels:
         places = [address_of(values) for values in (state, spare, numbers)]
         self._program.run("gauss", *places, len(numbers), mu, sigma)
 
-    def shuffle(self, state: array[int], order: array[int]) -> None:
-        """Shuffle in place."""
-        self._program.run("shuffle", address_of(state), address_of(order), len(order))
+    def permutation(self, state: array[int], order: array[int]) -> None:
+        """Fill the order."""
+        self._program.run("permutation", address_of(state), address_of(order), len(order))
 
 
 _loaded: list[Kernels | None] = []
@@ -109,6 +111,6 @@ _loaded: list[Kernels | None] = []
 def kernels() -> Kernels | None:
     """The kernels, loaded at the first use; None where they would be interpreted, slower than call by call."""
     if not _loaded:
-        program = Program({"gauss": (gauss, {}), "shuffle": (shuffle, {})}, "mersenne")
+        program = Program({"gauss": (gauss, {}), "permutation": (permutation, {})}, "mersenne")
         _loaded.append(Kernels(program) if program.compiled else None)
     return _loaded[0]

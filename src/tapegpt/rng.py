@@ -358,12 +358,13 @@ class Random:
 
     def permutation(self, count: int) -> array[int]:
         """The numbers from 0 to count - 1, shuffled as `shuffle` does."""
-        order = array("I", range(count))
         kernels = _kernels(count)
         if kernels is None:
+            order = array("I", range(count))
             self.shuffle(order)
         else:
-            kernels.shuffle(self.words, order)
+            order = array("I", bytes(4 * count))
+            kernels.permutation(self.words, order)
         return order
 
 
