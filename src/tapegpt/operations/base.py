@@ -13,11 +13,12 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-    from tapegpt.machine.language import Builder, Int, Number, Pointer
+    from tapegpt.machine.language import Builder, Number, Pointer
 
 PAD = 8  # f64 in a cache line and in the widest vector
+UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
 
 
 def padded(count: int) -> int:
@@ -112,15 +113,25 @@ def clear(k: Builder, block: Pointer, count: Number) -> None:
         block.store(i, k.constant(0, block.type, width))
 
 
-def across(k: Builder, columns: int, body: Callable[[Int | int, int], None]) -> None:
-    """Call `body(offset, lanes)` until `columns` elements are covered, whole vectors in a loop, the rest after it."""
+def across(k: Builder, columns: int) -> Iterator[tuple[Number, int]]:
+    """Cover `columns` elements: (offset, lanes), whole vectors, in a loop where they are many, and then the rest."""
     width = k.width()
+    for offset, vectors in blocks(k, columns // width, 1):
+        assert vectors == 1
+        yield offset, width
     whole = columns // width * width
-    if whole > 8 * width:
-        for offset in k.range(0, whole, width):
-            body(offset, width)
+    for offset, lanes in k.vectors(columns - whole):
+        yield whole + offset, lanes
+
+
+def blocks(k: Builder, vectors: int, size: int) -> Iterator[tuple[Number, int]]:
+    """Cover so many vectors in blocks: (offset of the first element, vectors), in a loop where blocks are many."""
+    step, whole = size * k.width(), vectors // size
+    if whole > UNROLLED:
+        for offset in k.range(0, whole * step, step):
+            yield offset, size
     else:
-        for start in range(0, whole, width):
-            body(start, width)
-    for start, lanes in k.vectors(columns - whole):
-        body(whole + start, lanes)
+        for block in range(whole):
+            yield block * step, size
+    if vectors % size:
+        yield whole * step, vectors % size

@@ -72,14 +72,13 @@ def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: int) 
 
 def largest_of(k: Builder, row: Pointer, columns: int) -> Value:
     """The largest element of a row: whole vectors side by side, then their lanes."""
-    largest = k.variable(row.vector(0, k.vectors(columns)[0][1]))
-    rest = k.variable(row[0])
-    for c, lanes in k.vectors(columns):
-        if lanes == largest.lanes:
-            largest.set(k.maximum(row.vector(c, lanes), largest))
+    whole, rest = k.variable(row.vector(0, k.vectors(columns)[0][1])), k.variable(row[0])
+    for c, lanes in across(k, columns):
+        if lanes == whole.lanes:
+            whole.set(k.maximum(row.vector(c, lanes), whole))
         else:
             rest.set(k.maximum(k.reduce_max(row.vector(c, lanes)), rest))
-    return k.maximum(k.reduce_max(largest), rest)
+    return k.maximum(k.reduce_max(whole), rest)
 
 
 @kernel
@@ -107,13 +106,7 @@ def cross_entropy_backward(
         own = exponentials[target] * (dprobability * inverse + dtotal)
         if not fresh:
             own = result[target] + own
-        _add(k, exponentials, result, dtotal, columns, fresh)
+        for c, lanes in across(k, columns):
+            gradient = exponentials.vector(c, lanes) * dtotal
+            result.store(c, gradient if fresh else result.vector(c, lanes) + gradient)
         result[target] = own
-
-
-def _add(k: Builder, e: Pointer, dx: Pointer, dtotal: Value, columns: int, fresh: bool) -> None:
-    def body(c: Int | int, lanes: int) -> None:
-        gradient = e.vector(c, lanes) * dtotal
-        dx.store(c, gradient if fresh else dx.vector(c, lanes) + gradient)
-
-    across(k, columns, body)

@@ -80,12 +80,9 @@ def apply(
 ) -> None:
     """y = f(a, b)."""
     for t in k.range(start, stop):
-
-        def body(offset: Int | int, lanes: int) -> None:
+        for offset, lanes in across(k, columns):
             at = t * padded(columns) + offset
             y.store(at, RULES[rule].formula(k, a.vector(at, lanes), b.vector(at, lanes), constant))
-
-        across(k, columns, body)
 
 
 @kernel
@@ -106,14 +103,11 @@ def pass_back(
 ) -> None:
     """dx = or += the local gradient of one input, times dy."""
     for t in k.range(start, stop):
-
-        def body(offset: Int | int, lanes: int) -> None:
+        for offset, lanes in across(k, columns):
             at = t * padded(columns) + offset
             local = RULES[rule].locals[index](k, a.vector(at, lanes), b.vector(at, lanes), constant)
             gradient = dy.vector(at, lanes) * local
             dx.store(at, gradient if fresh else dx.vector(at, lanes) + gradient)
-
-        across(k, columns, body)
 
 
 class Sum(Operation):
@@ -149,10 +143,7 @@ def sum_forward(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns:
 def sum_backward(k: Builder, dy: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool) -> None:
     """dx = or += dy everywhere."""
     for t in k.range(start, stop):
-
-        def body(offset: Int | int, lanes: int) -> None:
+        for offset, lanes in across(k, columns):
             at = t * padded(columns) + offset
             gradient = k.spread(dy[0], 0 if lanes == 1 else lanes)
             dx.store(at, gradient if fresh else dx.vector(at, lanes) + gradient)
-
-        across(k, columns, body)

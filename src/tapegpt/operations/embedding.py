@@ -54,7 +54,8 @@ def gather(k: Builder, table: F64s, ids: U32s, y: F64s, start: Int, stop: Int, *
     """y[t] = table[ids[t]]."""
     for t in k.range(start, stop):
         row, source = y + t * padded(columns), table + ids[t] * padded(columns)
-        across(k, columns, lambda c, lanes: row.store(c, source.vector(c, lanes)))
+        for c, lanes in across(k, columns):
+            row.store(c, source.vector(c, lanes))
 
 
 @kernel
@@ -69,7 +70,8 @@ def copy_rows(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns: i
     """y[t] = x[t]."""
     for t in k.range(start, stop):
         row, source = y + t * padded(columns), x + t * padded(columns)
-        across(k, columns, lambda c, lanes: row.store(c, source.vector(c, lanes)))
+        for c, lanes in across(k, columns):
+            row.store(c, source.vector(c, lanes))
 
 
 @kernel
@@ -81,4 +83,5 @@ def add_rows(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns: in
 
 def add(k: Builder, y: Pointer, x: Pointer, columns: int) -> None:
     """One row: y += x."""
-    across(k, columns, lambda c, lanes: y.store(c, y.vector(c, lanes) + x.vector(c, lanes)))
+    for c, lanes in across(k, columns):
+        y.store(c, y.vector(c, lanes) + x.vector(c, lanes))

@@ -6,7 +6,7 @@ Sums run side by side in the lanes, never inside one. Shapes: x (T, I), W (O, I)
 from __future__ import annotations
 
 from tapegpt.machine.language import Builder, F64s, Int, Pointer, U32s, kernel
-from tapegpt.operations.base import Operation, Shape, Slot, across, padded
+from tapegpt.operations.base import Operation, Shape, Slot, across, blocks, padded
 
 
 class Linear(Operation):
@@ -85,16 +85,17 @@ def products(
     reverse: bool = False,
 ) -> None:
     """y (T, outs) = or += x (T, ins) times w (ins, outs): w is W^T going forward, W in reverse going back."""
-    width = k.width()
-    vectors = padded(outs) // width
-    block = min(vectors, 8 if k.target.registers > 16 else 4)  # times two rows: half of the registers
+    block = 8 if k.target.registers > 16 else 4  # vectors; times two rows: half of the registers
     pairs = start + (stop - start) // 2 * 2
-    for first in range(0, vectors, block):
-        columns = [c * width for c in range(first, min(first + block, vectors))]
+    for first, vectors in blocks(k, padded(outs) // k.width(), block):
         for t in k.range(start, pairs, 2):
-            _tile(k, x + t * padded(ins), w, y + t * padded(outs), 2, columns, ins, outs, fresh, reverse)
+            _tile(
+                k, x + t * padded(ins), w + first, y + t * padded(outs) + first, 2, vectors, ins, outs, fresh, reverse
+            )
         for t in k.range(pairs, stop):
-            _tile(k, x + t * padded(ins), w, y + t * padded(outs), 1, columns, ins, outs, fresh, reverse)
+            _tile(
+                k, x + t * padded(ins), w + first, y + t * padded(outs) + first, 1, vectors, ins, outs, fresh, reverse
+            )
 
 
 def _tile(
@@ -103,14 +104,15 @@ def _tile(
     w: Pointer,
     y: Pointer,
     rows: int,
-    columns: list[int],
+    vectors: int,
     ins: int,
     outs: int,
     fresh: bool,
     reverse: bool,
 ) -> None:
-    """Some rows of y at some columns, all sums in registers."""
+    """Some rows of y, some vectors of each, all sums in registers."""
     width = k.width()
+    columns = [c * width for c in range(vectors)]
     places = [(r * padded(ins), r * padded(outs) + c, c) for r in range(rows) for c in columns]
     sums = [k.zeros(width) if fresh else k.variable(y.vector(at, width)) for _, at, _ in places]
     for i in k.range(ins - 1, -1, -1) if reverse else k.range(ins):
@@ -127,18 +129,16 @@ def weight_gradient(
     k: Builder, x: F64s, dy: F64s, dw: F64s, start: Int, stop: Int, *, ins: int, outs: int, fresh: bool
 ) -> None:
     """dw (outs, ins) = or += the products of dy (T, outs) and x (T, ins), the last position first."""
-    width = k.width()
-    vectors = padded(ins) // width
-    registers = k.target.registers // 2
-    block = min(vectors, 4)
-    rows = max(1, min(8, outs, registers // block))
+    block = min(padded(ins) // k.width(), 4)
+    rows = max(1, min(8, outs, k.target.registers // 2 // block))  # half of the registers hold sums
     whole = outs // rows * rows
-    for first in range(0, vectors, block):
-        columns = [c * width for c in range(first, min(first + block, vectors))]
+    for first, vectors in blocks(k, padded(ins) // k.width(), block):
         for i in k.range(0, whole, rows):
-            _gradient_tile(k, x, dy + i, dw + i * padded(ins), start, stop, rows, columns, ins, outs, fresh)
+            at = i * padded(ins) + first
+            _gradient_tile(k, x + first, dy + i, dw + at, start, stop, rows, vectors, ins, outs, fresh)
         for i in k.range(whole, outs):
-            _gradient_tile(k, x, dy + i, dw + i * padded(ins), start, stop, 1, columns, ins, outs, fresh)
+            at = i * padded(ins) + first
+            _gradient_tile(k, x + first, dy + i, dw + at, start, stop, 1, vectors, ins, outs, fresh)
 
 
 def _gradient_tile(
@@ -149,13 +149,14 @@ def _gradient_tile(
     start: Int,
     stop: Int,
     rows: int,
-    columns: list[int],
+    vectors: int,
     ins: int,
     outs: int,
     fresh: bool,
 ) -> None:
-    """Some rows of dw at some columns, all sums in registers while the positions run."""
+    """Some rows of dw, some vectors of each, all sums in registers while the positions run."""
     width = k.width()
+    columns = [c * width for c in range(vectors)]
     places = [(r, r * padded(ins) + c, c) for r in range(rows) for c in columns]
     sums = [k.zeros(width) if fresh else k.variable(dw.vector(at, width)) for _, at, _ in places]
     for t in k.range(stop - 1, start - 1, -1):
@@ -183,9 +184,6 @@ def release(
     for t in k.range(start, stop):
         column = last[t]
         dy[t * padded(outs) + column] = held[t]
-
-        def add(offset: Int | int, lanes: int) -> None:
+        for offset, lanes in across(k, ins):
             at = t * padded(ins) + offset
             dx.store(at, dx.vector(at, lanes) + w.vector(column * padded(ins) + offset, lanes) * held[t])
-
-        across(k, ins, add)

@@ -41,7 +41,8 @@ def rmsnorm_forward(k: Builder, x: F64s, y: F64s, kept: F64s, start: Int, stop: 
         scale = k.pow(mean_square, -0.5)
         kept[2 * t] = mean_square
         kept[2 * t + 1] = scale
-        across(k, columns, lambda c, lanes: result.store(c, row.vector(c, lanes) * scale))
+        for c, lanes in across(k, columns):
+            result.store(c, row.vector(c, lanes) * scale)
 
 
 @kernel
@@ -57,15 +58,9 @@ def rmsnorm_backward(
         mean_square, scale = kept[2 * t], kept[2 * t + 1]
         dmean = k.pow(mean_square, -1.5) * -0.5 * dscale
         g = dmean * float(columns) ** -1
-        _add(k, row, passed, result, scale, g, columns, fresh)
-
-
-def _add(k: Builder, x: Pointer, dy: Pointer, dx: Pointer, scale: Int, g: Int, columns: int, fresh: bool) -> None:
-    def body(c: Int | int, lanes: int) -> None:
-        through_scale = x.vector(c, lanes) * g
-        start = dy.vector(c, lanes) * scale
-        if not fresh:
-            start = dx.vector(c, lanes) + start
-        dx.store(c, start + through_scale + through_scale)
-
-    across(k, columns, body)
+        for c, lanes in across(k, columns):
+            through_scale = row.vector(c, lanes) * g
+            start = passed.vector(c, lanes) * scale
+            if not fresh:
+                start = result.vector(c, lanes) + start
+            result.store(c, start + through_scale + through_scale)
