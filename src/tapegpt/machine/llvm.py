@@ -5,9 +5,12 @@ Importing it costs 65 to 90 ms, so it happens when code is compiled, never on a 
 
 from __future__ import annotations
 
+import ctypes
 import sys
 
 import llvmlite.binding as llvm  # type: ignore[import-untyped]  # it has no type hints
+
+from tapegpt.machine.image import libm_addresses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,11 +67,10 @@ class Loaded:
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
+        functions = libm_addresses()
+        table = self._engine.get_global_value_address("libm")
+        ctypes.memmove(table, (ctypes.c_uint64 * len(functions))(*functions), 8 * len(functions))
 
     def address(self, symbol: str) -> int:
         """Address of a function."""
         return int(self._engine.get_function_address(symbol))
-
-    def table(self) -> int:
-        """Address of the table of libm's functions."""
-        return int(self._engine.get_global_value_address("libm"))

@@ -14,7 +14,7 @@ import zlib
 
 from tapegpt.machine import cache
 from tapegpt.machine.host import c_library, cpu_identity, host_target
-from tapegpt.machine.image import Image, Mapped, can_map, libm_addresses
+from tapegpt.machine.image import Image, Mapped, can_map
 from tapegpt.machine.memory import Address
 
 TYPE_CHECKING = False
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.machine.language import Kernel
+    from tapegpt.machine.llvm import Loaded
     from tapegpt.machine.target import Target
 
     Entries = dict[str, tuple[Kernel, dict[str, Any]]]  # exported name -> kernel and its constants
 
 Argument = Address | float
-
 
 _IMAGE, _OBJECT = b"image\n", b"object\n"  # what a cached entry holds: mapped directly, or loaded by LLVM
 
@@ -64,22 +64,18 @@ class Program:
         key = self._key(signature)
         kept = cache.read(key)
         content = kept if kept is not None else self._compile()
+        code: Mapped | Loaded
         if content.startswith(_IMAGE):
             code = Mapped(_unpack(content))
-            self._code = code
-            addresses = {name: code.address(name) for name in self._entries}
         else:
-            from tapegpt.machine.llvm import Loaded
+            from tapegpt.machine import llvm
 
-            loaded = Loaded(content[len(_OBJECT) :], self.target)
-            self._code = loaded
-            addresses = {name: loaded.address(name) for name in self._entries}
-            functions = libm_addresses()
-            ctypes.memmove(loaded.table(), (ctypes.c_uint64 * len(functions))(*functions), 8 * len(functions))
+            code = llvm.Loaded(content[len(_OBJECT) :], self.target)
         if kept is None:
             cache.write(key, content)
         for name, (kernel, _) in self._entries.items():
-            self._functions[name] = _function(kernel, addresses[name])
+            self._functions[name] = _function(kernel, code.address(name))
+        self._code = code
 
     def _compile(self) -> bytes:
         from tapegpt.machine.llvm import compile_object
