@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import I64, Builder, F64s, Int, Operand, Real, kernel
+from tapegpt.machine.language import F64, I64, Builder, F64s, Int, Operand, Real, kernel
 from tapegpt.operations.certified import GROUP, Divisor, settle, square, square_root
 
 BLOCK = 8 * GROUP  # elements that stay in the first-level cache between the passes
@@ -18,19 +18,20 @@ def adam_update(
     second: F64s,
     scratch: F64s,
     count: Int,
+    step: Int,
+    steps: Int,
     learning_rate: Real,
     beta1: Real,
     beta2: Real,
-    correction1: Real,
-    correction2: Real,
     epsilon: Real,
 ) -> None:
-    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g ** 2; p -= lr * (m / c1) / ((v / c2) ** 0.5 + epsilon).
+    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g ** 2; p -= lr (m / c1) / ((v / c2) ** 0.5 + epsilon).
 
-    `count` is a multiple of `GROUP`.
+    The learning rate falls to zero over `steps`; c = 1 - b ** (step + 1). `count` is a multiple of `GROUP`.
     """
-    one = k.real(1.0)
-    divisor1, divisor2 = Divisor(k, correction1), Divisor(k, correction2)
+    one, taken = k.real(1.0), k.convert(step, F64) + 1.0
+    rate = learning_rate * (one - k.convert(step, F64) / k.convert(steps, F64))
+    divisor1, divisor2 = Divisor(k, one - k.pow(beta1, taken)), Divisor(k, one - k.pow(beta2, taken))
     squares, unbiased, roots = scratch, scratch + BLOCK, scratch + 2 * BLOCK
     doubts = (scratch + 3 * BLOCK).cast(I64)
     for start in k.range(0, count, BLOCK):
@@ -61,7 +62,7 @@ def adam_update(
             for _, at in _vectors(k, group):
                 moment = m.vector(at, k.width()) * beta1 + g.vector(at, k.width()) * (one - beta1)
                 m.store(at, moment)
-                step = divisor1.into(moment) * learning_rate / (roots.vector(at, k.width()) + epsilon)
+                step = divisor1.into(moment) * rate / (roots.vector(at, k.width()) + epsilon)
                 p.store(at, p.vector(at, k.width()) - step)
 
 

@@ -13,7 +13,7 @@ from tapegpt.adam import SCRATCH, adam_update, all_finite
 from tapegpt.engine import Engine
 from tapegpt.errors import DivergedError
 from tapegpt.graph import Graph
-from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.machine.language import U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.mersenne import uniform
@@ -130,7 +130,7 @@ def training_kernel(graph: Graph) -> Kernel:
     ) -> None:
         words = arena.cast(U32)
         tokens, targets = words + 2 * graph.tokens.value, words + 2 * graph.targets.value
-        one, going = k.real(1.0), k.variable(k.integer(1))
+        going = k.variable(k.integer(1))
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
                 step = first + i
@@ -150,23 +150,8 @@ def training_kernel(graph: Graph) -> Kernel:
                     going.set(k.select(all_finite(k, arena + extent, extent), k.integer(1), 0))
                     losses[i] = k.select(going.equals(1), loss, float("nan"))
                 for _ in k.when(going.equals(1)):
-                    taken = k.convert(step, F64) + 1.0
-                    decay = one - k.convert(step, F64) / k.convert(steps, F64)
-                    adam_update(
-                        k,
-                        arena,
-                        arena + extent,
-                        first_moments,
-                        second_moments,
-                        scratch,
-                        extent,
-                        learning_rate * decay,
-                        beta1,
-                        beta2,
-                        one - k.pow(beta1, taken),
-                        one - k.pow(beta2, taken),
-                        epsilon,
-                    )
+                    places = (arena, arena + extent, first_moments, second_moments, scratch)
+                    adam_update(k, *places, extent, step, steps, learning_rate, beta1, beta2, epsilon)
 
     return Kernel(train)
 
