@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from tapegpt import Config, Corpus, TapeGPTError, Trainer, checkpoint
 from tapegpt.model import GPT
 
 
-def trained(strings: list[str], steps: int = 3, config: Config = Config(1, 8, 2, 6)) -> GPT:  # noqa: B008  # immutable
-    trainer = Trainer(Corpus.of(strings), config, steps=steps)
-    trainer.run(steps)
+def trained(strings: list[str]) -> GPT:
+    trainer = Trainer(Corpus.of(strings), Config(1, 8, 2, 6), steps=3)
+    trainer.run(3)
     return trainer.model
 
 
@@ -111,20 +112,36 @@ def test_foreign_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, dat
     refused(path, len(data).to_bytes(8, "little") + data)
 
 
-def altered(whole: bytes, **changes: str) -> bytes:
-    """The file with some metadata changed and the checksum made right again."""
-    size = int.from_bytes(whole[:8], "little")
-    header, body = json.loads(whole[8 : 8 + size]), whole[8 + size :]
-    metadata = {**header["__metadata__"], **changes}
-    metadata.pop("checksum")
+Header = dict[str, Any]
+
+
+def taken_apart(data: bytes) -> tuple[Header, bytes]:
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size]), data[8 + size :]
+
+
+def put_together(header: Header, body: bytes) -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def signed(header: Header, body: bytes) -> bytes:
+    """The file with a checksum that holds, as someone makes it who means harm."""
+    metadata = {name: text for name, text in header["__metadata__"].items() if name != "checksum"}
     tensors = {
         name: (tuple(entry["shape"]), body[slice(*entry["data_offsets"])])
         for name, entry in header.items()
         if name != "__metadata__"
     }
-    header["__metadata__"] = {**metadata, "checksum": checkpoint._checksum(metadata, tensors)}
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + body
+    metadata["checksum"] = checkpoint._checksum(metadata, tensors)
+    return put_together({**header, "__metadata__": metadata}, body)
+
+
+def altered(whole: bytes, **changes: str) -> bytes:
+    """The file with some metadata changed and signed."""
+    header, body = taken_apart(whole)
+    header["__metadata__"] |= changes
+    return signed(header, body)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +160,15 @@ def altered(whole: bytes, **changes: str) -> bytes:
         ({"random_state": json.dumps([3, [0] * 624 + [9999], None])}, "metadata does not hold"),
         ({"random_state": json.dumps([3, ["x"] * 625, None])}, "metadata does not hold"),
         ({"steps": "many"}, "metadata does not hold"),
+        ({"steps": "-1"}, "metadata does not hold"),
+        ({"steps": "9" * 5000}, "metadata does not hold"),
+        ({"config": '{"n_layer": 256, "n_embd": 8192, "block_size": 8192}'}, "tensors are not those"),
+        ({"config": '{"n_embd": ' + "9" * 5000 + "}"}, "metadata does not hold"),
+        ({"random_state": json.dumps([3, [2**32] * 624 + [0], None])}, "metadata does not hold"),
+        ({"random_state": json.dumps([3, [0.5] * 624 + [0], None])}, "metadata does not hold"),
+        ({"random_state": json.dumps([3, [0] * 625, "x"])}, "metadata does not hold"),
+        ({"vocabulary": '"ab' + "\\ud800" * 2 + '"'}, "not a sorted set"),
+        ({"vocabulary": '""'}, "not a sorted set"),
     ],
 )
 def test_metadata_that_does_not_hold_is_refused(
@@ -151,6 +177,107 @@ def test_metadata_that_does_not_hold_is_refused(
     path.write_bytes(altered(whole))
     tapegpt.load(path)
     assert message in refused(path, altered(whole, **changes))
+
+
+@pytest.mark.parametrize("name", ["config", "vocabulary", "random_state", "steps"])
+def test_metadata_that_is_missing_is_refused(name: str, whole: bytes, path: Path) -> None:
+    header, body = taken_apart(whole)
+    del header["__metadata__"][name]
+    assert "metadata does not hold" in refused(path, signed(header, body))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+)
+
+
+@given(st.sampled_from(["config", "vocabulary", "random_state", "steps"]), JSON)
+def test_no_metadata_is_an_accident(
+    whole: bytes, tmp_path_factory: pytest.TempPathFactory, name: str, value: object
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "meant"
+    path.write_bytes(altered(whole, **{name: json.dumps(value)}))
+    try:
+        outcome = str(tapegpt.load(path).steps)
+    except TapeGPTError as error:
+        outcome = str(error)
+    if name == "steps" and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        assert outcome == str(value)
+    else:
+        assert outcome.startswith(f"{path}: not a model of tapegpt: its ")
+
+
+@given(st.sampled_from(["wte", "lm_head", "layer0.mlp_fc1", "__metadata__", "new"]), JSON)
+def test_no_entry_of_the_header_is_an_accident(
+    whole: bytes, tmp_path_factory: pytest.TempPathFactory, name: str, value: object
+) -> None:
+    header, body = taken_apart(whole)
+    header[name] = value
+    refused(tmp_path_factory.getbasetemp() / "header", put_together(header, body))
+
+
+def test_a_header_that_lies_is_refused(whole: bytes, path: Path) -> None:
+    header, body = taken_apart(whole)
+    entry = header["wte"]
+    rows, columns = entry["shape"]
+    start, stop = entry["data_offsets"]
+    for change in (
+        {"shape": [columns, rows]},
+        {"shape": [rows * columns]},
+        {"shape": [1, rows, columns]},
+        {"shape": [2**63, 2**63]},
+        {"shape": [2**40, 2**40], "data_offsets": [0, 2**60]},
+        {"dtype": "I64"},
+        {"dtype": "F32", "shape": [rows, 2 * columns]},
+        {"dtype": "F4096"},
+        {"data_offsets": [start + 8, stop + 8]},
+        {"data_offsets": [stop, start]},
+        {"data_offsets": [-8, stop - start - 8]},
+    ):
+        lying = {**header, "wte": {**entry, **change}}
+        refused(path, put_together(lying, body))
+        refused(path, signed(lying, body))
+    missing = {name: entry for name, entry in header.items() if name != "lm_head"}
+    refused(path, signed(missing, body))
+    refused(path, signed({**header, "more": {**entry, "shape": [0, 0], "data_offsets": [0, 0]}}, body))
+    for size in (0, 1, len(whole), 10**8, 2**63, 2**64 - 1):
+        refused(path, size.to_bytes(8, "little") + whole[8:])
+    for text in (
+        b"[" * 10**6,
+        b'{"a":' * 10**6,
+        b"null",
+        b"[]",
+        b'{"__metadata__": 1}',
+        b'{"__metadata__": {}}',
+        b"\xff",
+    ):
+        refused(path, len(text).to_bytes(8, "little") + text)
+
+
+def test_equal_shapes_may_not_be_swapped_unnoticed(whole: bytes, path: Path) -> None:
+    header, body = taken_apart(whole)
+    header["wte"], header["lm_head"] = header["lm_head"], header["wte"]
+    assert "checksum does not hold" in refused(path, put_together(header, body))
+
+
+def test_a_model_beyond_memory_is_refused(path: Path) -> None:
+    """Small parameters, whose training would need 130 GiB of intermediate values."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    config = Config(n_layer=256, n_embd=1, n_head=1, block_size=8192)
+    metadata = {
+        "format": "1",
+        "tapegpt": "0",
+        "config": json.dumps(config.as_dict()),
+        "vocabulary": '"a"',
+        "random_state": json.dumps(tapegpt.Random(0).getstate()),
+        "steps": "0",
+    }
+    tensors = {name: np.zeros(shape) for name, shape in config.shapes(2).items()}
+    header, body = taken_apart(save(tensors, metadata))
+    assert "GiB of memory" in refused(path, signed(header, body))
 
 
 def test_parameters_that_are_not_finite_are_refused(path: Path) -> None:
@@ -173,18 +300,69 @@ def test_files_of_others_are_refused(path: Path) -> None:
     assert "not matrices of F64" in refused(path, path.read_bytes())
 
 
-@pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_a_failing_write_keeps_the_old_file(function: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("function", "call", "kept"),
+    [
+        ("open", 1, True),  # of the trial
+        ("fsync", 1, True),
+        ("unlink", 1, True),
+        ("open", 2, True),  # of the file
+        ("fsync", 2, True),
+        ("replace", 1, True),
+        ("open", 3, False),  # of the directory, once the file is there
+        ("fsync", 3, False),
+    ],
+)
+def test_a_failing_write_keeps_the_old_file(
+    function: str, call: int, kept: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path.write_bytes(b"old")
+    real, calls = getattr(os, function), 0
 
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def failing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise OSError(28, "No space left on device")
+        return real(*arguments)
 
-    monkeypatch.setattr(os, function, fail)
-    with pytest.raises(TapeGPTError, match="cannot be written: No space left on device"):
+    monkeypatch.setattr(os, function, failing)
+    if kept:
+        with pytest.raises(TapeGPTError, match="cannot be written: No space left on device"):
+            tapegpt.save(MODEL, path)
+        assert path.read_bytes() == b"old"
+    else:
         tapegpt.save(MODEL, path)
-    assert path.read_bytes() == b"old"
+        assert tapegpt.load(path).parameters == MODEL.parameters
+    assert calls >= call
+    if function != "unlink":  # which is how it would go away
+        assert os.listdir(path.parent) == [path.name]
+
+
+def test_what_a_crash_left_is_in_nobodys_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(_: str) -> None:
+        raise SystemExit  # as far as a test can: what is on the disk stays
+
+    monkeypatch.setattr(os, "unlink", crash)
+    with pytest.raises(SystemExit):
+        tapegpt.save(MODEL, path)
+    monkeypatch.undo()
+    assert len(os.listdir(path.parent)) == 1
+    tapegpt.save(MODEL, path)
+    assert tapegpt.load(path).parameters == MODEL.parameters
+
+
+def test_threads_may_save_to_one_place(path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: tapegpt.save(MODEL, path), range(12)))
+    assert tapegpt.load(path).parameters == MODEL.parameters
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_name_may_be_as_long_as_any(tmp_path: Path) -> None:
+    for name in ("x" * 255, "\N{SNAIL}" * 63):
+        tapegpt.save(MODEL, tmp_path / name)
+        assert tapegpt.load(tmp_path / name).parameters == MODEL.parameters
 
 
 def test_an_interrupted_write_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,11 @@ def test_settings_out_of_range() -> None:
         ({"n": -1}, "n must be a whole number from 0 on, not -1"),
         ({"n": 1.0}, "n must be"),
         ({"n": True}, "n must be"),
-        *[({"temperature": t}, "temperature must be") for t in (0, -1.0, 1e-4, 1e4, float("nan"), float("inf"), "1")],
+        *[
+            ({"temperature": t}, "temperature must be")
+            for t in (0, -1.0, 1e-4, 1e4, float("nan"), float("inf"), 10**400, True, "1")
+        ],
+        *[({"seed": seed}, "seed must be a whole number, not") for seed in (1.0, True, "1", b"1")],
     ]
     for settings, message in wrong:
         with pytest.raises(TapeGPTError, match=message):

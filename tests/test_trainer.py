@@ -7,9 +7,11 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import Config, Corpus, TapeGPTError, Trainer
+from tapegpt import Config, Corpus, DivergedError, TapeGPTError, Trainer
 from tapegpt.engine import Adam
 from tapegpt.reference import ReferenceEngine
 
@@ -22,7 +24,7 @@ SHAPE = Config(1, 8, 2, 6)
 
 def test_random_numbers_are_drawn_in_the_order_of_microgpt() -> None:
     """With CPython's generator, the reference engine, and the documents written out by hand."""
-    rng = random.Random(7)
+    rng: Any = random.Random(7)  # in place of ours
     documents = list(NAMES)
     rng.shuffle(documents)
     vocabulary = sorted(set("".join(documents)))
@@ -39,7 +41,7 @@ def test_random_numbers_are_drawn_in_the_order_of_microgpt() -> None:
         ids.extend([*map(vocabulary.index, document), bos])
         starts.append(len(ids) - 1)
     losses = engine.train(tapegpt.engine.Tokens(ids, starts), Adam(steps=12), 0, 12)
-    strings = engine.generate(rng, 4, 0.5)  # type: ignore[arg-type]  # CPython's generator in place of ours
+    strings = engine.generate(rng, 4, 0.5)
 
     trainer = Trainer(Corpus.of(NAMES), SHAPE, steps=12, seed=7)
     assert trainer.run(12) == losses
@@ -55,6 +57,36 @@ def test_only_the_documents_that_are_needed_are_encoded(steps: int) -> None:
     all_of_them._tokens = Corpus.of(NAMES).tokens(order)
     assert few.run(steps) == all_of_them.run(steps)
     assert len(few._tokens) == min(steps, len(NAMES))
+
+
+@given(st.lists(st.integers(0, 20), max_size=8))
+def test_cuts_change_no_number(cuts: list[int]) -> None:
+    whole, cut = (Trainer(Corpus.of(NAMES), SHAPE, steps=40) for _ in range(2))
+    losses = whole.run(40)
+    assert [loss for count in [*cuts, 40] for loss in cut.run(count)] == losses
+    assert cut.model.parameters == whole.model.parameters
+    assert cut.model.generate(3) == whole.model.generate(3)
+
+
+@pytest.mark.parametrize("engine", ["exact", "reference"])
+def test_a_step_that_cannot_be_taken_changes_nothing(engine: str) -> None:
+    trainer, again = (Trainer(Corpus.of(NAMES), SHAPE, learning_rate=0.5, engine=engine) for _ in range(2))
+    with pytest.raises(DivergedError) as caught:
+        trainer.run(1000)
+    steps = len(caught.value.losses)
+    assert steps > 1
+    assert caught.value.step == steps == trainer.step == trainer.model.steps
+    assert again.run(steps) == caught.value.losses
+    assert trainer.model.parameters == again.model.parameters
+    with pytest.raises(DivergedError, match=f"not finite at step {steps + 1}"):
+        trainer.run(1)
+    assert trainer.step == steps
+
+
+def test_both_engines_train_the_same() -> None:
+    models = [tapegpt.train(NAMES, steps=3, n_embd=8, n_head=2, engine=engine) for engine in ("exact", "reference")]
+    assert models[0].parameters == models[1].parameters
+    assert models[0].generate(3) == models[1].generate(3)
 
 
 def test_chunks_end_at_the_last_step() -> None:
@@ -95,6 +127,9 @@ def test_progress_covers_every_step_once() -> None:
         ({"steps": 10**10}, "steps must be a whole number"),
         ({"learning_rate": 0}, "learning_rate must be a number above 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be"),
+        ({"learning_rate": float("inf")}, "learning_rate must be"),
+        ({"learning_rate": 10**400}, "learning_rate must be"),
+        ({"learning_rate": True}, "learning_rate must be"),
         ({"learning_rate": "0.1"}, "learning_rate must be"),
         ({"seed": 1.5}, "seed must be a whole number"),
         ({"seed": "x"}, "seed must be a whole number"),
@@ -107,6 +142,16 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(TapeGPTError, match=message) as caught:
         tapegpt.train(NAMES, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_counts_out_of_range() -> None:
+    trainer = Trainer(Corpus.of(NAMES), SHAPE, steps=5)
+    wrong: list[Any] = [-1, 1.0, True, "1"]
+    for count in wrong:
+        with pytest.raises(TapeGPTError, match="count must be a whole number from 0 on, not"):
+            trainer.run(count)
+    assert trainer.run(0) == []
+    assert len(trainer.run(10**30)) == 5
 
 
 def test_the_library_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:

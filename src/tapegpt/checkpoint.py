@@ -39,15 +39,15 @@ def save(model: GPT, path: Path) -> None:
     content = _serialised(model)
     temporary = _temporary(target)
     try:
-        _write(temporary, content)
         try:
+            _write(temporary, content)
             os.replace(temporary, target)
         except BaseException:
-            os.unlink(temporary)
+            _remove(temporary)
             raise
-        _flush_directory(os.path.dirname(target))
     except OSError as error:
         raise TapeGPTError(f"{os.fspath(path)}: cannot be written: {error.strerror}: choose another place") from None
+    _flush_directory(os.path.dirname(target))
 
 
 def writable(path: Path) -> str:
@@ -64,8 +64,10 @@ def writable(path: Path) -> str:
         if os.path.exists(target) and not os.access(target, os.W_OK):
             raise TapeGPTError(f"{os.fspath(path)}: is write-protected: choose another name")
         temporary = _temporary(target)
-        _write(temporary, b"")  # some directories, such as those of /proc, only look as if they could be written
-        os.unlink(temporary)
+        try:
+            _write(temporary, b"")  # some directories, such as those of /proc, only look as if they could be written
+        finally:
+            _remove(temporary)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise TapeGPTError(f"{os.fspath(path)!r}: cannot be written: {reason}: choose another name") from None
@@ -168,6 +170,8 @@ def _model(metadata: dict[str, Any], tensors: _Tensors) -> GPT:
         rng = Random(0)
         rng.setstate((version, tuple(words), None if gauss_next is None else float(gauss_next)))
         steps = int(metadata["steps"])
+        if steps < 0:
+            raise ValueError(f"steps are {steps}")
     except (TapeGPTError, LookupError, TypeError, ValueError, RecursionError, OverflowError) as error:
         raise _ForeignError(f"its metadata does not hold ({error})") from None
     if not isinstance(vocabulary, str) or not vocabulary or list(vocabulary) != sorted(set(vocabulary)):
@@ -187,29 +191,36 @@ def _model(metadata: dict[str, Any], tensors: _Tensors) -> GPT:
 
 
 def _temporary(target: str) -> str:
-    """A name beside the file, for this process alone."""
-    return os.path.join(os.path.dirname(target), f".{os.path.basename(target)[:100]}.{os.getpid()}.tmp")
+    """A new name beside the file: what a crash left under another is in nobody's way."""
+    return os.path.join(os.path.dirname(target), f".tapegpt-{os.urandom(8).hex()}.tmp")
 
 
 def _write(path: str, content: bytes) -> None:
-    """A new file, down to the disk, or none."""
+    """A new file, down to the disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(path, flags, 0o666)
+    with open(os.open(path, flags, 0o666), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove(temporary: str) -> None:
+    """A temporary file away, wherever its writing was interrupted."""
     try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-    except BaseException:
-        os.unlink(path)
-        raise
+        os.unlink(temporary)
+    except FileNotFoundError:
+        return
 
 
 def _flush_directory(path: str) -> None:
-    """Make the rename itself durable, where directories can be flushed."""
-    if os.name == "posix":
+    """Make the rename itself durable, where directories can be opened and flushed; the file is whole in any case."""
+    try:
         descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)

@@ -1,7 +1,7 @@
 """The command line: `tapegpt train`, `tapegpt generate`, and `tapegpt` alone, which does what microgpt.py does.
 
-Everything that can go wrong ends with one line on stderr: exit code 2 for bad input, 130 for Ctrl-C. Not here: anything
-a Python user would want too.
+Everything that can go wrong ends with one line on stderr: exit code 2 for bad input, 130 for Ctrl-C; a reader that has
+left ends it without a word, 141. Not here: anything a Python user would want too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import DivergedError, TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def _guarded(arguments: list[str]) -> int:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader has seen enough
+    except BrokenPipeError:  # the reader has seen enough; not all may have been done
         _silence(sys.stdout)
-        return 0
+        return 141  # what a shell gives a program that SIGPIPE ends
     except MemoryError:
         return _fail("not enough memory: choose a smaller model or less data", 2)
     except OSError as error:
@@ -205,47 +205,62 @@ def _train(options: argparse.Namespace) -> int:
     print(f"vocab size: {corpus.vocab_size}")
     print(f"num params: {trainer.model.num_parameters}", flush=True)
     _notice(trainer.model.engine.notice)
-    samples: list[str] = []
     try:
         finished = _run(trainer, options.metrics)
         if finished:
-            samples = trainer.model.generate(options.samples, temperature=options.temperature)
+            samples = trainer.model.stream(options.samples, temperature=options.temperature)
+            for number, text in enumerate(samples, 1):
+                print(f"sample {number:2d}: {text}")
     finally:  # whatever ends the run, what is trained so far is kept
-        if options.output and trainer.step:
+        if options.output is not None and trainer.step:
             from tapegpt.checkpoint import save
 
             save(trainer.model, options.output)
-    if not finished:
-        kept = f", saved to {options.output}" if options.output and trainer.step else ""
-        return _fail(f"interrupted after step {trainer.step} of {options.steps}{kept}", 130)
-    for number, text in enumerate(samples, 1):
-        print(f"sample {number:2d}: {text}")
-    return 0
+    if finished:
+        return 0
+    kept = "" if options.output is None else f", saved to {options.output}"
+    return _fail(f"interrupted after step {trainer.step} of {options.steps}{kept}", 130)
 
 
 def _corpus(options: argparse.Namespace) -> Corpus:
     from tapegpt.corpus import Corpus
 
-    if options.dataset and options.data:
+    if options.dataset and options.data is not None:
         raise TapeGPTError(f"DATA {options.data} and --dataset {options.dataset} exclude each other: give one")
     if options.dataset:
         return Corpus.dataset(options.dataset)
-    if options.data or os.path.exists(DEFAULT_DATA):
-        return Corpus.read(options.data or DEFAULT_DATA, options.encoding)
-    return Corpus.dataset("names")
+    path = _data(options)
+    return Corpus.dataset("names") if path is None else Corpus.read(path, options.encoding)
+
+
+def _data(options: argparse.Namespace) -> str | None:
+    """The file to learn from, None for an embedded data set."""
+    if options.data is None and not options.dataset and os.path.exists(DEFAULT_DATA):
+        return DEFAULT_DATA
+    path: str | None = options.data
+    return path
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Find out before training what could not be written after it, or would destroy what it is made from."""
-    places = {"DATA": options.data, "--output": options.output, "--metrics": options.metrics}
-    real = {name: os.path.realpath(place) for name, place in places.items() if place and "\0" not in place}
+    places = {"DATA": _data(options), "--output": options.output, "--metrics": options.metrics}
     for name, other in (("--output", "DATA"), ("--metrics", "DATA"), ("--metrics", "--output")):
-        if name in real and real[name] == real.get(other):
+        if _same(places[name], places[other]):
             raise TapeGPTError(f"{name} {places[name]} is {other} too: choose another name")
-    if options.output:
+    if options.output is not None:
         from tapegpt.checkpoint import writable
 
         writable(options.output)
+
+
+def _same(path: str | None, other: str | None) -> bool:
+    """Whether two paths mean one file, there or not, through links of both kinds too."""
+    if not path or not other:
+        return False
+    try:
+        return os.path.realpath(path) == os.path.realpath(other) or os.path.samefile(path, other)
+    except (OSError, ValueError):  # not there, or no path at all: whoever opens it says so
+        return False
 
 
 def _run(trainer: Trainer, metrics: str | None) -> bool:
@@ -253,14 +268,20 @@ def _run(trainer: Trainer, metrics: str | None) -> bool:
     in_place = sys.stdout.isatty()
     line = ""
     with _Metrics(metrics) as file, _Interruption() as interruption:
-        for losses in trainer.chunks():
-            file.write(trainer.step, losses)
-            line = f"step {trainer.step:4d} / {trainer.adam.steps:4d} | loss {losses[-1]:.4f}"
-            if in_place:
-                print(f"\r{line}\x1b[K", end="", flush=True)
-            if interruption.asked:
-                break
-    print("" if in_place else line, flush=True)
+        try:
+            for losses in trainer.chunks():
+                file.write(trainer.step, losses)
+                line = f"step {trainer.step:4d} / {trainer.adam.steps:4d} | loss {losses[-1]:.4f}"
+                if in_place:
+                    print(f"\r{line}\x1b[K", end="", flush=True)
+                if interruption.asked:
+                    break
+        except DivergedError as error:
+            file.write(trainer.step, error.losses)
+            raise
+        finally:
+            if line:
+                print("" if in_place else line, flush=True)
     return trainer.step == trainer.adam.steps
 
 

@@ -5,7 +5,6 @@ Not here: training (`trainer.py`), files (`checkpoint.py`), arithmetic (the engi
 
 from __future__ import annotations
 
-import math
 import time
 
 from tapegpt.errors import TapeGPTError
@@ -82,11 +81,14 @@ class GPT:
         """Invent n strings of at most block_size characters, a few at a time.
 
         Without a seed the model's own generator goes on; with one the strings depend on nothing else, and the model's
-        generator stays as it is. Raises `TapeGPTError` for a negative n or a temperature out of range.
+        generator stays as it is. Raises `TapeGPTError` for a negative n, a temperature out of range or a seed that is
+        no whole number.
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise TapeGPTError(f"n must be a whole number from 0 on, not {n!r}")
         check_temperature(temperature)
+        if seed is not None:
+            check_seed(seed)
         return self._strings(n, float(temperature), self.rng if seed is None else Random(seed))
 
     def _strings(self, n: int, temperature: float, rng: Random) -> Iterator[str]:
@@ -111,7 +113,13 @@ class GPT:
 def check_temperature(temperature: float) -> None:
     """Raise `TapeGPTError` unless the temperature is in its range."""
     number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not number or not math.isfinite(temperature) or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+    if not number or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
         raise TapeGPTError(
             f"temperature must be a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}, not {temperature!r}"
         )
+
+
+def check_seed(seed: int) -> None:
+    """Raise `TapeGPTError` unless the seed is a whole number."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TapeGPTError(f"seed must be a whole number, not {seed!r}")

@@ -6,7 +6,6 @@ goes on with the same generator. Not here: arithmetic, files, what is printed.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 
@@ -14,7 +13,7 @@ from tapegpt.config import Config
 from tapegpt.corpus import Corpus
 from tapegpt.engine import Adam
 from tapegpt.errors import DivergedError, TapeGPTError
-from tapegpt.model import GPT, initialise, make_engine
+from tapegpt.model import GPT, check_seed, initialise, make_engine
 from tapegpt.rng import Random
 
 TYPE_CHECKING = False
@@ -44,10 +43,9 @@ class Trainer:
         if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
             raise TapeGPTError(f"steps must be a whole number from 1 to {MAX_STEPS:,}, not {steps!r}")
         number = isinstance(learning_rate, int | float) and not isinstance(learning_rate, bool)
-        if not number or not math.isfinite(learning_rate) or not 0 < learning_rate <= 1000:
+        if not number or not 0 < learning_rate <= 1000:
             raise TapeGPTError(f"learning_rate must be a number above 0, at most 1000, not {learning_rate!r}")
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TapeGPTError(f"seed must be a whole number, not {seed!r}")
+        check_seed(seed)
         self.adam = Adam(steps=steps, learning_rate=float(learning_rate))
         rng = Random(seed)
         self._tokens = corpus.tokens(rng.permutation(len(corpus))[:steps])  # no step comes to any later document
@@ -60,7 +58,12 @@ class Trainer:
         return self.model.steps
 
     def run(self, count: int) -> list[float]:
-        """Take up to `count` more steps; their losses. Raises `DivergedError` before a step that cannot be taken."""
+        """Take up to `count` more steps; their losses.
+
+        Raises `DivergedError` before a step that cannot be taken, `TapeGPTError` for a negative count.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise TapeGPTError(f"count must be a whole number from 0 on, not {count!r}")
         count = min(count, self.adam.steps - self.step)
         try:
             losses = self.model.engine.train(self._tokens, self.adam, self.step, count)
