@@ -356,3 +356,9 @@ def test_unknown_data_set() -> None:
 
 def test_repr_is_short() -> None:
     assert repr(Corpus.dataset("surnames")) == "<Corpus of 88,799 documents, 26 characters>"
+
+
+@pytest.mark.parametrize("wrong", ["anna", 5, None])
+def test_one_thing_is_not_several_strings(wrong: object) -> None:
+    with pytest.raises(TapeGPTError, match="documents must be several strings"):
+        Corpus.of(wrong)  # type: ignore[arg-type]  # as an untyped caller may

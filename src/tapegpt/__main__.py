@@ -1,7 +1,5 @@
 """`python -m tapegpt`."""
 
-import sys
+from tapegpt.cli import run
 
-from tapegpt.cli import main
-
-sys.exit(main())
+run()

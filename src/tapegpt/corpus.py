@@ -12,7 +12,7 @@ from array import array
 from itertools import accumulate
 
 from tapegpt.engine import Tokens
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, shown
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -37,10 +37,14 @@ class Corpus(Record):
 
         Raises `TapeGPTError` for anything but strings, and where no characters are left.
         """
+        if isinstance(strings, str) or not hasattr(strings, "__iter__"):
+            raise TapeGPTError(
+                f"documents must be several strings, not {shown(strings)}: give a list, or a path to read"
+            )
         documents = []
         for place, string in enumerate(strings):
             if not isinstance(string, str):
-                raise TapeGPTError(f"document {place} must be a str, not {type(string).__name__}: {string!r:.50}")
+                raise TapeGPTError(f"document {place} must be a str, not {type(string).__name__}: {shown(string)}")
             if stripped := string.strip():
                 documents.append(stripped)
         if not documents:
@@ -64,7 +68,7 @@ class Corpus(Record):
     def dataset(cls, name: str) -> Corpus:
         """An embedded data set, one of `DATASETS`; provenance in `datasets/README.md`."""
         if name not in DATASETS:
-            raise TapeGPTError(f"dataset must be one of {', '.join(DATASETS)}, not {name!r}")
+            raise TapeGPTError(f"dataset must be one of {', '.join(DATASETS)}, not {shown(name)}")
         import zlib
 
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "datasets", f"{name}.txt.gz")

@@ -6,6 +6,19 @@ from __future__ import annotations
 class TapeGPTError(Exception):
     """Input that cannot be used: one line naming the place, the rule, the value and what to do."""
 
+    def __init__(self, message: str) -> None:
+        # Control characters, of file names and the like, are made visible: it stays one line.
+        super().__init__("".join(c if c.isprintable() or c == "\N{NO-BREAK SPACE}" else repr(c)[1:-1] for c in message))
+
+
+def shown(value: object) -> str:
+    """A value as an error names it: its repr, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of more digits than Python writes out
+        text = f"an int of {value.bit_length() if isinstance(value, int) else 'many'} bits"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
 
 class DivergedError(TapeGPTError):
     """A loss or gradient that is not finite. The parameters of the last good step are kept."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, shown
 from tapegpt.rng import Random
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ def make_engine(name: str, config: Config, vocab_size: int) -> Engine:
         from tapegpt.reference import ReferenceEngine
 
         return ReferenceEngine(config, vocab_size)
-    raise TapeGPTError(f"engine must be one of {', '.join(ENGINES)}, not {name!r}")
+    raise TapeGPTError(f"engine must be one of {', '.join(ENGINES)}, not {shown(name)}")
 
 
 def initialise(engine: Engine, config: Config, vocab_size: int, rng: Random) -> None:
@@ -85,7 +85,7 @@ class GPT:
         no whole number.
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
-            raise TapeGPTError(f"n must be a whole number from 0 on, not {n!r}")
+            raise TapeGPTError(f"n must be a whole number from 0 on, not {shown(n)}")
         check_temperature(temperature)
         if seed is not None:
             check_seed(seed)
@@ -115,11 +115,11 @@ def check_temperature(temperature: float) -> None:
     number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
     if not number or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
         raise TapeGPTError(
-            f"temperature must be a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}, not {temperature!r}"
+            f"temperature must be a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}, not {shown(temperature)}"
         )
 
 
 def check_seed(seed: int) -> None:
     """Raise `TapeGPTError` unless the seed is a whole number."""
     if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TapeGPTError(f"seed must be a whole number, not {seed!r}")
+        raise TapeGPTError(f"seed must be a whole number, not {shown(seed)}")

@@ -61,7 +61,7 @@ def write(key: str, content: bytes) -> None:
         return
     path = os.path.join(place, name(key))
     whole = f"{key}\0".encode() + content
-    temporary = f"{path}.{os.getpid()}"
+    temporary = f"{path}.{os.urandom(8).hex()}"
     try:
         os.makedirs(place, mode=0o700, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _binary(), 0o600)

@@ -10,7 +10,7 @@ Letters: T positions, S positions looked at, H heads, J columns of a head.
 from __future__ import annotations
 
 from tapegpt.machine.language import Builder, F64s, Int, Pointer, Value, kernel
-from tapegpt.operations.base import Operation, Shape, Slot, clear, padded
+from tapegpt.operations.base import Operation, Shape, Slot, across, clear, padded
 
 
 class Attention(Operation):
@@ -107,7 +107,7 @@ def attention_forward(
             kept.sums(head, t)[1] = inverse
             result = y + t * padded(heads * head_dim) + head * head_dim
             value = qkv + head * (3 * head_dim) + 2 * head_dim
-            for c, lanes in k.vectors(head_dim):
+            for c, lanes in across(k, head_dim):
                 mixed = k.zeros(lanes)
                 for s in k.range(t + 1):
                     mixed += value.vector(s * stride + c, lanes) * (logits[s] * inverse)
@@ -180,7 +180,7 @@ def _inputs(
     stride: int,
 ) -> None:
     """Gradients of one head's q at t, and of its k and v at every s <= t."""
-    for c, lanes in k.vectors(head_dim):
+    for c, lanes in across(k, head_dim):
         q, key, value = c, head_dim + c, 2 * head_dim + c
         query, out = qkv.vector(t * stride + q, lanes), passed.vector(c, lanes)
         dquery = k.variable(dqkv.vector(t * stride + q, lanes))
