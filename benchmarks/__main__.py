@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+from collections.abc import Sequence
 
 from benchmarks import command, randomness, training
 from tapegpt import Corpus
@@ -14,7 +15,7 @@ PARTS = ("training", "sizes", "command", "random")
 
 def main() -> None:
     """Run the chosen parts."""
-    options = _arguments()
+    options = arguments(sys.argv[1:])
     corpus = Corpus.read(options.data) if options.data else Corpus.dataset("names")
     if options.oracle:
         training.check_against_oracle(corpus, options.oracle)
@@ -36,7 +37,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return randomness.against_cpython(options.rounds)
 
 
-def _arguments() -> argparse.Namespace:
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """What a command line asks for; ends the program with one line where it asks for what there is not."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Times tapegpt; checks results first.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to run: {', '.join(PARTS)}; all unless named")
     parser.add_argument("--data", metavar="FILE", help="train on this file instead of the embedded names")
@@ -50,7 +52,7 @@ def _arguments() -> argparse.Namespace:
         metavar="NAME=COMMAND",
         help="another program to time beside the whole command, in a folder with the data as input.txt; repeatable",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"no part is called {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
@@ -68,4 +70,5 @@ def _peer(text: str) -> tuple[str, str]:
     return name, line
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -145,16 +145,10 @@ def test_the_oracle_shares_no_arithmetic_with_what_it_judges() -> None:
 @pytest.mark.parametrize(
     ("source", "fault"),
     [
-        ("from tapegpt import tape", "tapegpt.machine.llvm (floor 1) imports tapegpt.tape (floor 3)"),
-        ("from tapegpt.tape import Tape", "tapegpt.machine.llvm (floor 1) imports tapegpt.tape (floor 3)"),
-        (
-            "def late():\n    from tapegpt.tape import Tape",
-            "tapegpt.machine.llvm (floor 1) imports tapegpt.tape (floor 3)",
-        ),
-        (
-            "if TYPE_CHECKING:\n    from tapegpt.tape import Tape",
-            "tapegpt.machine.llvm (floor 1) imports tapegpt.tape (floor 3)",
-        ),
+        ("from tapegpt import tape", UPWARD),
+        ("from tapegpt.tape import Tape", UPWARD),
+        ("def late():\n    from tapegpt.tape import Tape", UPWARD),
+        ("if TYPE_CHECKING:\n    from tapegpt.tape import Tape", UPWARD),
         ("from tapegpt import __version__", "tapegpt.machine.llvm (floor 1) imports tapegpt (floor 5)"),
         ("import random", "tapegpt.machine.llvm imports random"),
         ("from numpy.linalg import norm", "tapegpt.machine.llvm imports numpy"),

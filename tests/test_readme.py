@@ -8,6 +8,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import arguments
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/exactness.md")
+PAGES = sorted(str(page.relative_to(ROOT)) for folder in (ROOT, ROOT / "docs") for page in folder.glob("*.md"))
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -100,10 +103,7 @@ def test_benchmark_commands_are_understood() -> None:
     lines = [line for line in shell_lines() if "-m benchmarks" in line]
     assert lines
     for line in lines:
-        arguments = line.partition("-m benchmarks")[2]
-        command = f'"{sys.executable}" -m benchmarks {arguments} --help'
-        done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        assert arguments(shlex.split(line.partition("-m benchmarks")[2])).rounds > 0
 
 
 @pytest.mark.parametrize("page", PAGES)
