@@ -240,7 +240,7 @@ def test_kernels_of_one_name_stay_apart() -> None:
         first(k, x)
 
     x = array("d", [1.0])
-    Program({"both": (Kernel(both), {})}, "test").run("both", address_of(x))
+    Program({"same": (Kernel(both), {})}, "test").run("same", address_of(x))
     assert x[0] == 12.0
 
 

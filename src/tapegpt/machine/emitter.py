@@ -82,17 +82,18 @@ class Module:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._functions: dict[str, list[str]] = {}
-        self._kernels: dict[str, Kernel] = {}
+        self._owners: dict[str, object] = {}  # name -> its kernel, or for an exported one this module
         self._declarations: set[str] = set()
 
     def add(self, kernel: Kernel, constants: dict[str, Any], name: str) -> None:
         """Emit an entry kernel under an exported name."""
+        self._owners[name] = self
         self._emit(kernel, constants, name, "define")
 
     def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
         """The name of a kernel's function, emitted at the first call."""
         name = mangled(kernel, constants)
-        while self._kernels.setdefault(name, kernel) is not kernel:  # another kernel of the same name
+        while self._owners.setdefault(name, kernel) is not kernel:  # the name is another's
             name += "'"
         if name not in self._functions:
             self._emit(kernel, constants, name, "define internal")
