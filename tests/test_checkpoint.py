@@ -429,6 +429,28 @@ def test_places_that_cannot_be_read(name: str, message: str, tmp_path: Path) -> 
         tapegpt.load(f"{tmp_path}/{name}")
 
 
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(TapeGPTError, match="is not a regular file"):
+            tapegpt.load(place)
+
+
+def test_a_private_file_stays_private(path: Path) -> None:
+    model = trained(["ab", "ba"])
+    tapegpt.save(model, path)
+    path.chmod(0o600)
+    tapegpt.save(model, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("gauss_next", [math.inf, math.nan, "1.5"])
+def test_a_random_state_that_is_no_number_is_refused(gauss_next: Any, whole: bytes, path: Path) -> None:
+    version, words, _ = trained(["ab", "ba"]).rng.getstate()
+    state = json.dumps([version, words, gauss_next])
+    assert "metadata does not hold" in refused(path, altered(whole, random_state=state))
+
+
 def test_the_umask_holds(path: Path) -> None:
     former = os.umask(0o027)
     try:

@@ -100,6 +100,16 @@ def test_chunks_end_at_the_last_step() -> None:
     assert list(trainer.chunks()) == []
 
 
+def test_chunks_grow_with_the_speed_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock by which a step takes 1 ms: at most four times as many steps, until a chunk takes 50 ms."""
+    trainer = Trainer(Corpus.of(NAMES), SHAPE, steps=200)
+    monkeypatch.setattr("time.perf_counter", lambda: (trainer.step + 0.5) / 1000)
+    assert [len(chunk) for chunk in trainer.chunks()][:3] == [1, 4, 16]
+    again = Trainer(Corpus.of(NAMES), SHAPE, steps=400)
+    monkeypatch.setattr("time.perf_counter", lambda: again.step / 1024)
+    assert {len(chunk) for chunk in list(again.chunks())[3:-1]} == {51}
+
+
 def test_all_forms_of_data_train_the_same(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("\n".join(NAMES))

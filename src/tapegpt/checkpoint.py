@@ -41,6 +41,8 @@ def save(model: GPT, path: Path) -> None:
     try:
         try:
             _write(temporary, content)
+            if os.path.exists(target):  # what was private stays private
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
             os.replace(temporary, target)
         except BaseException:
             _remove(temporary)
@@ -78,6 +80,8 @@ def load(path: Path) -> GPT:
     """Read a model written by `save`. Raises `TapeGPTError` for any other or damaged file."""
     name = os.fspath(path)
     try:
+        if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
+            raise TapeGPTError(f"{name}: is not a regular file: give a model file")  # a pipe or device may never end
         with open(path, "rb") as file:
             data = file.read()
     except FileNotFoundError:
@@ -169,6 +173,8 @@ def _model(metadata: dict[str, Any], tensors: _Tensors) -> GPT:
         version, words, gauss_next = json.loads(metadata["random_state"])
         rng = Random(0)
         rng.setstate((version, tuple(words), None if gauss_next is None else float(gauss_next)))
+        if gauss_next is not None and not math.isfinite(gauss_next):
+            raise ValueError(f"gauss_next is {gauss_next}")
         steps = int(metadata["steps"])
         if steps < 0:
             raise ValueError(f"steps are {steps}")

@@ -37,8 +37,11 @@ def main(arguments: list[str]) -> int:
         elif hasattr(getattr(sys, name), "reconfigure"):
             getattr(sys, name).reconfigure(errors="backslashreplace")  # what cannot be shown shows its number
     try:
-        options = _parser().parse_args(_with_command(arguments))
-        code: int = options.command(options)
+        try:
+            options = _parser().parse_args(_with_command(arguments))
+            code: int = options.command(options)
+        except SystemExit:  # after --help and --version, whose text may still meet a full disk
+            code = 0
         sys.stdout.flush()
         return code
     except TapeGPTError as error:

@@ -143,7 +143,9 @@ def _content(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        raise TapeGPTError(f"{path}: no such file: give the path of a text file, one string a line") from None
+        raise TapeGPTError(
+            f"{path or shown(path)}: no such file: give the path of a text file, one string a line"
+        ) from None
     except (OSError, ValueError) as error:
         if os.path.isdir(path):  # not IsADirectoryError: Windows says that permission is denied
             raise TapeGPTError(f"{path}: is a directory: give the path of a text file") from None
