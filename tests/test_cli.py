@@ -259,7 +259,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("train blank", "blank: no document in it"),
         ("train bad", "bad: line 2, byte 5: 0xff is not utf-8: choose --encoding"),
         ("train bad --encoding nonsense", "--encoding 'nonsense' is not known"),
-        ("train names.txt --n-embd 10", "10 is none of 4: choose n_head from 1, 2, 5, 10"),
+        ("train names.txt --n-embd 10", "10 is no multiple of 4: choose n_head from 1, 2, 5, 10"),
         ("train names.txt --n-head 5", "n_embd must be a multiple of n_head"),
         ("train names.txt --dataset names", "exclude each other"),
         ("train --dataset cities", "--dataset"),

@@ -56,7 +56,7 @@ def test_heads_must_divide_the_width(n_embd: int, n_head: int) -> None:
         return
     message = refusal(n_embd=n_embd, n_head=n_head)
     rule, offered = message.split(": choose n_head from ")
-    assert rule == f"n_embd must be a multiple of n_head, but {n_embd} is none of {n_head}"
+    assert rule == f"n_embd must be a multiple of n_head, but {n_embd} is no multiple of {n_head}"
     divisors = [d for d in range(1, n_embd + 1) if n_embd % d == 0]
     assert [int(number) for number in offered.split(", ")] == divisors[:12]
     for number in divisors[:12]:
@@ -87,7 +87,7 @@ def test_the_limit_of_parameters() -> None:
     with pytest.raises(TapeGPTError) as caught:
         config.num_parameters((MAX_PARAMETERS - 14) // 2 + 1)
     assert str(caught.value) == (
-        "n_layer 1, n_embd 1, block_size 2 and 49999994 tokens make 100,000,002 parameters; "
+        "n_layer 1, n_embd 1, block_size 2 and 49,999,994 tokens make 100,000,002 parameters; "
         "the limit is 100,000,000: choose a smaller n_embd or n_layer"
     )
 

@@ -29,7 +29,7 @@ class Config(Record):
         if self.n_embd % self.n_head:
             divisors = [d for d in range(1, self.n_embd + 1) if self.n_embd % d == 0]
             raise TapeGPTError(
-                f"n_embd must be a multiple of n_head, but {self.n_embd} is none of {self.n_head}: "
+                f"n_embd must be a multiple of n_head, but {self.n_embd} is no multiple of {self.n_head}: "
                 f"choose n_head from {', '.join(map(str, divisors[:12]))}"
             )
 
@@ -57,7 +57,7 @@ class Config(Record):
         count = sum(rows * columns for rows, columns in self.shapes(vocab_size).values())
         if count > MAX_PARAMETERS:
             raise TapeGPTError(
-                f"n_layer {self.n_layer}, n_embd {self.n_embd}, block_size {self.block_size} and {vocab_size} "
+                f"n_layer {self.n_layer}, n_embd {self.n_embd}, block_size {self.block_size} and {vocab_size:,} "
                 f"tokens make {count:,} parameters; the limit is {MAX_PARAMETERS:,}: choose a smaller n_embd or n_layer"
             )
         return count
