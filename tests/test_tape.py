@@ -264,3 +264,16 @@ def test_weights_must_be_there_before_a_run() -> None:
     a = tape.parameter("a", 2, 2)
     with pytest.raises(TapeGPTError, match="W must be a parameter or an input"):
         tape.linear(a, a * 2.0)
+
+
+def test_backward_leaves_no_gradient_of_another_output() -> None:
+    tape = Tape()
+    a, b = tape.parameter("a", 1, 2), tape.parameter("b", 1, 2)
+    first, second = (a * b).sum(), (b * b).sum()
+    for node in (a, b):
+        tape.write(node, [3.0, 5.0])
+    for output, of_a, of_b in ((first, [3.0, 5.0], [3.0, 5.0]), (second, [0.0, 0.0], [6.0, 10.0])):
+        tape.forward(output)
+        tape.backward(output)
+        assert (tape.gradient(a), tape.gradient(b)) == ([of_a], [of_b])
+        check_gradients(tape, output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.record import Record
 
 MAX_PARAMETERS = 100_000_000  # beyond this the scalar order of the exact engine takes hours a step
@@ -24,7 +24,7 @@ class Config(Record):
         """Raise `TapeGPTError` where a field is out of range."""
         for name, largest in (("n_layer", 256), ("n_embd", 8192), ("n_head", 8192), ("block_size", 8192)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
+            if not is_whole(value) or not 1 <= value <= largest:
                 raise TapeGPTError(f"{name} must be a whole number from 1 to {largest}, not {shown(value)}")
         if self.n_embd % self.n_head:
             divisors = [d for d in range(1, self.n_embd + 1) if self.n_embd % d == 0]

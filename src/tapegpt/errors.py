@@ -11,6 +11,16 @@ class TapeGPTError(Exception):
         super().__init__("".join(c if c.isprintable() or c == "\N{NO-BREAK SPACE}" else repr(c)[1:-1] for c in message))
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is an int, and not a bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is an int or a float, and not a bool."""
+    return is_whole(value) or isinstance(value, float)
+
+
 def shown(value: object) -> str:
     """A value as an error names it: its repr, cut where it is long."""
     try:

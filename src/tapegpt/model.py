@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.rng import Random
 
 TYPE_CHECKING = False
@@ -84,7 +84,7 @@ class GPT:
         generator stays as it is. Raises `TapeGPTError` for a negative n, a temperature out of range or a seed that is
         no whole number.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        if not is_whole(n) or n < 0:
             raise TapeGPTError(f"n must be a whole number from 0 on, not {shown(n)}")
         check_temperature(temperature)
         if seed is not None:
@@ -112,8 +112,7 @@ class GPT:
 
 def check_temperature(temperature: float) -> None:
     """Raise `TapeGPTError` unless the temperature is in its range."""
-    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not number or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+    if not is_number(temperature) or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
         raise TapeGPTError(
             f"temperature must be a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}, not {shown(temperature)}"
         )
@@ -121,5 +120,5 @@ def check_temperature(temperature: float) -> None:
 
 def check_seed(seed: int) -> None:
     """Raise `TapeGPTError` unless the seed is a whole number."""
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if not is_whole(seed):
         raise TapeGPTError(f"seed must be a whole number, not {shown(seed)}")

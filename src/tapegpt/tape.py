@@ -327,6 +327,9 @@ class Tape:
                 out, *slots = [views[i] for i in (node, *node.inputs)]  # one view for an input used twice
                 node.operation.backward(k, arena + node.scratch, out, *slots)
                 written.update(i.index for i in node.inputs)
+            for node in self.nodes:  # what the output does not depend on has no slope
+                if node.gradient >= 0 and node.index not in written:
+                    clear(k, arena + node.gradient, self._extent(node))
 
         return Kernel(tape_backward, f"backward.{output.index}")
 

@@ -12,7 +12,7 @@ import time
 from tapegpt.config import Config
 from tapegpt.corpus import Corpus
 from tapegpt.engine import Adam
-from tapegpt.errors import DivergedError, TapeGPTError, shown
+from tapegpt.errors import DivergedError, TapeGPTError, is_number, is_whole, shown
 from tapegpt.model import GPT, check_seed, initialise, make_engine
 from tapegpt.rng import Random
 
@@ -40,10 +40,9 @@ class Trainer:
         seed: int = 42,
         engine: str = "exact",
     ) -> None:
-        if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
+        if not is_whole(steps) or not 1 <= steps <= MAX_STEPS:
             raise TapeGPTError(f"steps must be a whole number from 1 to {MAX_STEPS:,}, not {shown(steps)}")
-        number = isinstance(learning_rate, int | float) and not isinstance(learning_rate, bool)
-        if not number or not 0 < learning_rate <= 1000:
+        if not is_number(learning_rate) or not 0 < learning_rate <= 1000:
             raise TapeGPTError(f"learning_rate must be a number above 0, at most 1000, not {shown(learning_rate)}")
         check_seed(seed)
         self.adam = Adam(steps=steps, learning_rate=float(learning_rate))
@@ -62,7 +61,7 @@ class Trainer:
 
         Raises `DivergedError` before a step that cannot be taken, `TapeGPTError` for a negative count.
         """
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        if not is_whole(count) or count < 0:
             raise TapeGPTError(f"count must be a whole number from 0 on, not {shown(count)}")
         count = min(count, self.adam.steps - self.step)
         try:

@@ -53,11 +53,6 @@ class Slot(Record):
         return self.shape.columns
 
     @property
-    def stride(self) -> int:
-        """Elements from one row to the next."""
-        return padded(self.shape.columns)
-
-    @property
     def grad(self) -> Pointer:
         """The gradient, where there must be one."""
         assert self.gradient is not None
