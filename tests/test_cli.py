@@ -263,7 +263,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("train names.txt --n-head 5", "n_embd must be a multiple of n_head"),
         ("train names.txt --dataset names", "exclude each other"),
         ("train --dataset cities", "--dataset"),
-        ("train names.txt --engine fast", "--engine"),
+        ("train names.txt --engine faster", "--engine"),
         ("train names.txt --samples -1", "--samples must be a whole number from 0 on, not -1"),
         ("train names.txt --temperature 0", "temperature must be a number from 0.001 to 1000, not 0.0"),
         ("train names.txt --n-embd 8192 --n-head 1", "the limit is 100,000,000"),

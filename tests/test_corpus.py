@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import sys
 from typing import TYPE_CHECKING, cast
 
@@ -16,7 +17,7 @@ from faker import Faker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt.corpus import DATASETS, Corpus
+from tapegpt.corpus import DATASETS, Corpus, parse_delimiter
 from tapegpt.errors import TapeGPTError
 
 if TYPE_CHECKING:
@@ -117,6 +118,79 @@ def test_the_published_names(shared: Path) -> None:
     corpus = Corpus.read(path)
     assert (corpus.documents, corpus.vocabulary) == naive(path.read_text())
     assert (len(corpus), corpus.vocabulary) == (32_033, "abcdefghijklmnopqrstuvwxyz")
+
+
+# Other delimiters
+
+
+BLANKS = st.text("a \t\r\n\x0b\xa0|", max_size=40)
+
+
+@given(
+    st.one_of(LINES, BLANKS.filter(str.strip)), st.one_of(st.text("a|;\n \t", min_size=1, max_size=3), st.just("\n\n"))
+)
+def test_documents_between_delimiters(file: Path, text: str, delimiter: str) -> None:
+    """Blocks by a regular expression, others by `str.split` of what Python's text mode reads."""
+    file.write_bytes(text.encode("utf-8"))
+    lines = io.TextIOWrapper(io.BytesIO(text.encode("utf-8")), encoding="utf-8").read().removeprefix("\ufeff")
+    pieces = re.split(r"\n(?:[ \t]*\n)+", lines) if delimiter == "\n\n" else lines.split(delimiter)
+    documents = [piece.strip() for piece in pieces if piece.strip()]
+    if not documents:
+        with error("no document in it", "one string a line" if delimiter == "\n" else "text between the delimiters"):
+            Corpus.read(file, delimiter=delimiter)
+        return
+    corpus = Corpus.read(file, delimiter=delimiter)
+    assert (corpus.documents, corpus.vocabulary) == (documents, "".join(sorted(set("".join(documents)))))
+    assert split(corpus.tokens()) == naive_tokens(corpus, documents)
+
+
+@pytest.mark.parametrize(
+    ("data", "delimiter", "documents"),
+    [
+        (b"a\nb\n\nc\n", "\n", ["a", "b", "c"]),
+        (b"a\nb\n\nc\n", "\n\n", ["a\nb", "c"]),
+        (b"\n\na\r\n \t\r\n\r\n  b\n c \r\rd", "\n\n", ["a", "b\n c", "d"]),
+        (b"a\n\x0b\nb\n\xc2\xa0\nc", "\n\n", ["a\n\x0b\nb\n\xa0\nc"]),
+        (b"\xef\xbb\xbf a\r\n\r\nb\n", "", ["a\n\nb"]),
+        (b"a<end>\n<end>b\r\nc <end>", "<end>", ["a", "b\nc"]),
+        (b"a\r\n--\r\nb--c", "\r\n--\r\n", ["a", "b--c"]),
+        (b"a\r\n\r\nb\rc", "\r\n\r\n", ["a", "b\nc"]),
+        (b"a\tb \t c\nd", "\t", ["a", "b", "c\nd"]),
+        (b"aXaXXa", "X", ["a", "a", "a"]),
+        (b"a|b", "||", ["a|b"]),
+    ],
+)
+def test_what_a_document_is(tmp_path: Path, data: bytes, delimiter: str, documents: list[str]) -> None:
+    (tmp_path / "input.txt").write_bytes(data)
+    assert Corpus.read(tmp_path / "input.txt", delimiter=delimiter).documents == documents
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"\n", ["\n"]])
+def test_what_is_no_delimiter(tmp_path: Path, wrong: object) -> None:
+    with error("delimiter must be a str, not", "give the text between documents"):
+        Corpus.read(tmp_path / "missing.txt", delimiter=wrong)  # type: ignore[arg-type]  # as an untyped caller may
+
+
+@given(st.text())
+def test_delimiters_as_the_command_line_has_them(text: str) -> None:
+    """Escaping whatever has a meaning gives any text."""
+    escaped = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    if text not in ("line", "blank", "none"):
+        assert parse_delimiter(escaped) == text
+        assert parse_delimiter(text.replace("\\", "\\\\")) == text
+
+
+def test_delimiters_by_name() -> None:
+    assert list(map(parse_delimiter, ["line", "blank", "none", "", "Line"])) == ["\n", "\n\n", "", "", "Line"]
+    assert parse_delimiter(r"\n\t\r\\n<\\>") == "\n\t\r\\n<\\>"
+
+
+@pytest.mark.parametrize(
+    ("text", "escape"), [("\\", ""), ("a\\", ""), ("\\\\\\", ""), (r"\x41", "x"), (r"\N", "N"), ("\\\n", r"\\n")]
+)
+def test_escapes_that_are_none(text: str, escape: str) -> None:
+    with error("--delimiter", rf"\\{escape} is no escape: choose from"):
+        parse_delimiter(text)
 
 
 # What cannot be read
@@ -284,6 +358,35 @@ def test_bos_never_meets_a_character(characters: str) -> None:
     documents = [characters, characters[::-1], characters[0]]
     corpus = Corpus(documents, "".join(sorted(characters)))
     assert split(corpus.tokens()) == naive_tokens(corpus, documents)
+
+
+# Windows
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=12), min_size=1), st.integers(1, 14), st.booleans())
+def test_windows(strings: list[str], block_size: int, shuffled: bool) -> None:
+    corpus = Corpus.of(["ab", *strings])
+    order = [*range(len(corpus))][::-2] if shuffled else None
+    tokens, windows = corpus.tokens(order), corpus.windows(block_size, order)
+    assert (windows.ids, windows.starts.typecode) == (tokens.ids, "q")
+    expected = []
+    for document in split(tokens):
+        expected += [document[i : i + block_size + 1] for i in range(0, len(document) - 1, block_size)]
+    assert split(windows) == expected
+    assert max(map(len, split(windows))) <= block_size + 1
+    assert corpus.windows(block_size, order, cut=True) == tokens
+
+
+def test_windows_of_nothing() -> None:
+    corpus = Corpus.of(["anna"])
+    assert len(corpus.windows(2, [])) == 0
+    assert corpus.windows(2, iter([0, 0])).starts.tolist() == [0, 2, 4, 5, 7, 9, 10]
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, None, "16"])
+def test_windows_of_no_size(wrong: object) -> None:
+    with error("block_size must be a whole number from 1 on, not"):
+        Corpus.of(["anna"]).windows(wrong)  # type: ignore[arg-type]  # as an untyped caller may
 
 
 SCRIPTS = ["ar_AA", "bn_BD", "cs_CZ", "de_DE", "el_GR", "fa_IR", "he_IL", "hi_IN", "hu_HU", "hy_AM", "ja_JP", "ka_GE"]

@@ -274,7 +274,7 @@ def test_a_string_hangs_on_the_last_bit_of_a_weight(temperature: float) -> None:
     recorder = Recorder()
     reference.generate(cast("Random", recorder), 1, temperature)
     *borders, total = accumulate(recorder.weights)
-    chosen = []
+    chosen: list[list[int]] = []
     for border in borders:
         n = round(border / total * 2**53)
         for near in range(max(n - 2, 0), min(n + 3, 2**53)):

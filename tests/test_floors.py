@@ -20,11 +20,12 @@ FLOORS = {
     "tape": 3,
     **dict.fromkeys(("config", "engine", "corpus", "rng", "mersenne", "gradients"), 4),
     **dict.fromkeys(("graph", "adam", "exact", "reference", "model", "trainer"), 4),
+    **dict.fromkeys(("fast", "settings", "split", "ngrams"), 4),
     **dict.fromkeys(("checkpoint", "cli", "__main__", "__init__"), 5),
 }
 SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}
 NEVER_IMPORTED = {"random", "numpy"}
-ORACLE_STAYS_FREE_OF = ("machine", "operations", "tape", "rng", "mersenne", "graph", "adam", "exact")
+ORACLE_STAYS_FREE_OF = ("machine", "operations", "tape", "rng", "mersenne", "graph", "adam", "exact", "fast")
 
 
 @dataclass(frozen=True)

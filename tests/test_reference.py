@@ -410,7 +410,7 @@ def test_strings_end_at_bos_or_at_the_block() -> None:
     engine = ReferenceEngine(Config(1, 4, 1, 4), 3)
     engine.load_parameters(one_sided(1.0))
     rng = Scripted([2, 0, 1, 2, 1, 1, 0, 0])
-    assert engine.generate(cast("Random", rng), 3, 0.5) == [[], [0, 1], [1, 1, 0, 0]]
+    assert list(engine.generate(cast("Random", rng), 3, 0.5)) == [[], [0, 1], [1, 1, 0, 0]]
     assert rng.script == []
 
 

@@ -173,23 +173,23 @@ def test_show_names_nodes_shapes_offsets_and_inputs() -> None:
     assert lines[3].split()[-3:] == ["embedding", "%1", "%0"]
     assert "scale 2.0" in lines[4]
     assert y.shape.rows == 1
-    places = sorted((node.value, tape.rows(node) * 8) for node in tape.nodes if not node.shape.index)
+    places = sorted((tape._value_at(n), tape.rows(n) * 16) for n in tape.nodes if not n.shape.index)
     assert all(start + extent <= following for (start, extent), (following, _) in itertools.pairwise(places))
 
 
 def test_arena_has_no_overlap() -> None:
     tape = Tape(7)
     layers(tape, 11, 12, 3)
-    size = tape.plan()
+    extents = tape.plan()
     taken: set[int] = set()
     for node in tape.nodes:
         extent = tape._extent(node)
-        for start in (node.value, node.gradient):
+        for start in (tape._value_at(node), tape._gradient_at(node) if node.gradient >= 0 else -1):
             if start >= 0:
                 cells = set(range(start, start + extent))
                 assert not cells & taken
                 taken |= cells
-    assert max(taken) < size
+    assert max(taken) < extents.shared + extents.gradients + extents.work
 
 
 def test_bad_graphs_are_refused_in_one_line() -> None:

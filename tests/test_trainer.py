@@ -143,7 +143,7 @@ def test_progress_covers_every_step_once() -> None:
         ({"learning_rate": "0.1"}, "learning_rate must be"),
         ({"seed": 1.5}, "seed must be a whole number"),
         ({"seed": "x"}, "seed must be a whole number"),
-        ({"engine": "fastest"}, "engine must be one of exact, reference"),
+        ({"engine": "fastest"}, "engine must be one of exact, fast, reference"),
         ({"n_head": 3}, "n_embd must be a multiple of n_head"),
         ({"n_embd": 8192, "n_head": 1}, "the limit is"),
     ],

@@ -1,4 +1,6 @@
-"""A model in one safetensors file: the parameters as F64 tensors, shape (out, in), everything else in the metadata.
+"""A model in one safetensors file: the parameters as tensors of shape (out, in), everything else in the metadata.
+
+The tensors are F64, of the fast engine F32: a file keeps every bit, and says which engine goes on with it.
 
 A file is written under a temporary name, flushed to the disk and renamed, so that a crash leaves the old file or the
 new one; a checksum over all of it finds damage when it is read. Not here: training state beyond the random generator.
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the metadata; a reader refuses newer ones
 
 Path = str | os.PathLike[str]
-_Tensors = dict[str, tuple[tuple[int, int], bytes]]  # shape and little-endian F64 data
+_Tensors = dict[str, tuple[tuple[int, int], bytes]]  # shape and little-endian data
+_TYPES = {"F64": "d", "F32": "f"}  # of tensors, as codes of arrays
 
 
 def save(model: GPT, path: Path) -> None:
@@ -106,7 +109,8 @@ def _serialised(model: GPT) -> bytes:
     import safetensors
 
     shapes = model.config.shapes(model.vocab_size)
-    tensors = {name: (shapes[name], _little_endian(values)) for name, values in model.parameters.items()}
+    code = "f" if model.engine.name == "fast" else "d"
+    tensors = {name: (shapes[name], _little_endian(array(code, v))) for name, v in model.parameters.items()}
     metadata = {
         "format": str(FORMAT),
         "tapegpt": __version__,
@@ -117,10 +121,13 @@ def _serialised(model: GPT) -> bytes:
         "engine": model.engine.name,
     }
     metadata["checksum"] = _checksum(metadata, tensors)
-    held = {name: array("d", data) for name, (_, data) in tensors.items()}  # serialize reads them by address
+    held = {name: array(code, data) for name, (_, data) in tensors.items()}  # serialize reads them by address
     specs = {
         name: safetensors.TensorSpec(
-            dtype="float64", shape=list(shape), data_ptr=held[name].buffer_info()[0], data_len=len(data)
+            dtype={"d": "float64", "f": "float32"}[code],
+            shape=list(shape),
+            data_ptr=held[name].buffer_info()[0],
+            data_len=len(data),
         )
         for name, (shape, data) in tensors.items()
     }
@@ -129,7 +136,7 @@ def _serialised(model: GPT) -> bytes:
 
 def _little_endian(values: array[float]) -> bytes:
     if sys.byteorder == "big":
-        values = array("d", values)
+        values = array(values.typecode, values)
         values.byteswap()
     return values.tobytes()
 
@@ -156,16 +163,17 @@ def _deserialised(data: bytes) -> GPT:
     version = metadata.get("format", "")
     if version != str(FORMAT):
         raise _ForeignError(f"its format is {version!r:.20}, this tapegpt reads {FORMAT}")
-    if any(len(t["shape"]) != 2 or t["dtype"] != "F64" for _, t in listed):
-        raise _ForeignError("its tensors are not matrices of F64")
+    types = {tensor["dtype"] for _, tensor in listed}
+    if len(types) != 1 or not types <= _TYPES.keys() or any(len(tensor["shape"]) != 2 for _, tensor in listed):
+        raise _ForeignError("its tensors are not matrices, all of F64 or all of F32")
     tensors: _Tensors = {name: ((t["shape"][0], t["shape"][1]), bytes(t["data"])) for name, t in listed}
     checksum = metadata.pop("checksum", None)
     if checksum != _checksum(metadata, tensors):
         raise _ForeignError("its checksum does not hold, it is damaged")
-    return _model(metadata, tensors)
+    return _model(metadata, tensors, types.pop())
 
 
-def _model(metadata: dict[str, Any], tensors: _Tensors) -> GPT:
+def _model(metadata: dict[str, Any], tensors: _Tensors, kind: str) -> GPT:
     """The model, everything checked once more: the checksum finds damage, not malice."""
     try:
         config = Config(**json.loads(metadata["config"]))
@@ -185,10 +193,12 @@ def _model(metadata: dict[str, Any], tensors: _Tensors) -> GPT:
     shapes = config.shapes(len(vocabulary) + 1)
     if {name: shape for name, (shape, _) in tensors.items()} != shapes:
         raise _ForeignError("its tensors are not those of its configuration")
-    parameters: Parameters = {name: array("d", _little_endian(array("d", tensors[name][1]))) for name in shapes}
+    code = _TYPES[kind]
+    native = {name: array(code, _little_endian(array(code, tensors[name][1]))) for name in shapes}
+    parameters: Parameters = {name: array("d", numbers) for name, numbers in native.items()}
     if not all(math.isfinite(number) for values in parameters.values() for number in values):
         raise _ForeignError("it has parameters that are not finite")
-    engine = make_engine("exact", config, len(vocabulary) + 1)
+    engine = make_engine("fast" if kind == "F32" else "exact", config, len(vocabulary) + 1)
     engine.load_parameters(parameters)
     return GPT(config, vocabulary, rng, engine, steps)
 

@@ -6,6 +6,7 @@ left ends it without a word, 141. Not here: anything a Python user would want to
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from tapegpt.errors import DivergedError, TapeGPTError, shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from types import FrameType
     from typing import Any, NoReturn, Self, TextIO
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tapegpt.trainer import Trainer
 
 DEFAULT_DATA = "input.txt"
+SPARE = 0.02  # seconds of a budget for what comes after the training: samples, and the end of the process
 
 
 def run() -> NoReturn:
@@ -82,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     import argparse
 
     from tapegpt.corpus import DATASETS
-    from tapegpt.model import ENGINES
+    from tapegpt.settings import ENGINES, LONG, PRESETS
     from tapegpt.version import __version__
 
     class Parser(argparse.ArgumentParser):
@@ -108,17 +111,33 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("data", nargs="?", metavar="DATA", help="text file, one string a line [./input.txt, or names]")
     data.add_argument("--dataset", choices=DATASETS, metavar="NAME", help=f"embedded data: {' or '.join(DATASETS)}")
     data.add_argument("--encoding", default="utf-8", metavar="NAME", help="encoding of DATA [utf-8]")
+    about = "what separates strings: text such as '\\n---\\n', or line, blank or none [line]"
+    data.add_argument("--delimiter", default="line", metavar="TEXT", help=about)
+    data.add_argument("--validation", type=_number, metavar="X", help="share of the distinct strings to hold out [0]")
     shape = train.add_argument_group("model")
-    _option(shape, "--n-layer", 1, "transformer blocks")
-    _option(shape, "--n-embd", 16, "width, a multiple of --n-head")
-    _option(shape, "--n-head", 4, "attention heads")
-    _option(shape, "--block-size", 16, "longest string seen whole; longer ones are cut")
+    _setting(shape, "--n-layer", _whole, "transformer blocks [1]")
+    _setting(shape, "--n-embd", _whole, "width, a multiple of --n-head [16]")
+    _setting(shape, "--n-head", _whole, "attention heads [4]")
+    _setting(shape, "--block-size", _whole, "longest string seen whole; longer ones are cut [16]")
     training = train.add_argument_group("training")
-    _option(training, "--steps", 1000, "training steps, one string each")
-    _option(training, "--learning-rate", 0.01, "at the first step, falling to 0 after the last")
-    _option(training, "--seed", 42, "of all random numbers")
-    engines = " or ".join(ENGINES)
-    training.add_argument("--engine", choices=ENGINES, default="exact", metavar="NAME", help=f"{engines} [exact]")
+    training.add_argument("--engine", choices=ENGINES, metavar="NAME", help=f"{' or '.join(ENGINES)} [exact]")
+    _setting(training, "--steps", _whole, "training steps, a batch of strings each [1000]")
+    _setting(training, "--learning-rate", _number, "at the first step, falling to 0 after the last [0.01]")
+    _setting(training, "--seed", _whole, "of all random numbers [42]")
+    _setting(training, "--patience", _whole, "evaluations without a better held-out loss that end the training [none]")
+    fast = train.add_argument_group("training, engine fast")
+    about = f"{', '.join(PRESETS)}: shape and training that measured best for about 1 s, 10 s, 2 minutes"
+    fast.add_argument("--preset", choices=PRESETS, metavar="NAME", help=about)
+    fast.add_argument("--budget", metavar="TIME", help="train so long instead of --steps: 1s, 2m; all included")
+    _setting(fast, "--batch-size", _whole, "strings a step [16]")
+    _setting(fast, "--beta1", _number, "of Adam's mean [0.85]")
+    _setting(fast, "--beta2", _number, "of Adam's mean of squares [0.99]")
+    _setting(fast, "--weight-decay", _number, "of all parameters, times the learning rate [0]")
+    _setting(fast, "--warmup", _number, "share of the training in which the learning rate rises [0]")
+    _setting(fast, "--clip", _number, "largest norm of the gradient [any]")
+    _setting(fast, "--threads", _whole, "threads of a step [as many as pay]")
+    about = "strings longer than the block: cut, or trained on window after window [window]"
+    fast.add_argument("--long", choices=LONG, metavar="HOW", help=about)
     output = train.add_argument_group("output")
     output.add_argument("-o", "--output", metavar="MODEL", help="write the model to this safetensors file")
     output.add_argument("--metrics", metavar="FILE", help="write the loss of each step to this file as JSON lines")
@@ -153,6 +172,11 @@ def _option(group: argparse._ActionsContainer, name: str, default: float, about:
     group.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{about} [{default}]")
 
 
+def _setting(group: argparse._ActionsContainer, name: str, kind: Callable[[str], float], about: str) -> None:
+    """An option without a value of its own: what is not given is left to a preset or a default."""
+    group.add_argument(name, type=kind, metavar="N" if kind is _whole else "X", help=about)
+
+
 def _whole(text: str) -> int:
     try:
         return int(text)
@@ -177,31 +201,30 @@ def _unfit(message: str) -> Exception:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from tapegpt.config import Config
     from tapegpt.model import check_temperature
+    from tapegpt.settings import resolved
     from tapegpt.trainer import Trainer
 
-    config = Config(options.n_layer, options.n_embd, options.n_head, options.block_size)
+    names = ("n_layer", "n_embd", "n_head", "block_size", *_settings())
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    config, settings = resolved(given, options.preset)  # type: ignore[arg-type]  # argparse has checked the types
     check_temperature(options.temperature)
     if options.samples < 0:
         raise TapeGPTError(f"--samples must be a whole number from 0 on, not {options.samples}")
     corpus = _corpus(options)
     _check_outputs(options)
-    trainer = Trainer(
-        corpus,
-        config,
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-        engine=options.engine,
-    )
+    trainer = Trainer(corpus, config, settings, started=_process_start() - SPARE)
     print(f"num docs: {len(corpus)}")
+    if trainer.held_out:
+        print(f"held out: {len(trainer.held_out)}, no two alike")
     print(f"vocab size: {corpus.vocab_size}")
     print(f"num params: {trainer.model.num_parameters}", flush=True)
     _notice(trainer.model.engine.notice)
+    baselines = trainer.baselines() if trainer.held_out else {}  # before the training, whose budget they are part of
     try:
         finished = _run(trainer, options.metrics)
         if finished:
+            _report(trainer, baselines)
             samples = trainer.model.stream(options.samples, temperature=options.temperature)
             for number, text in enumerate(samples, 1):
                 print(f"sample {number:2d}: {text}")
@@ -213,18 +236,49 @@ def _train(options: argparse.Namespace) -> int:
     if finished:
         return 0
     kept = "" if options.output is None else f", saved to {options.output}"
-    return _fail(f"interrupted after step {trainer.step} of {options.steps}{kept}", 130)
+    of = "" if settings.budget else f" of {settings.steps}"
+    return _fail(f"interrupted after step {trainer.step}{of}{kept}", 130)
+
+
+def _settings() -> list[str]:
+    from tapegpt.settings import Settings
+
+    return list(Settings().as_dict())
+
+
+def _process_start() -> float:
+    """When this process began, as a time of `time.perf_counter`; where the system does not say, now."""
+    import time
+
+    now = time.perf_counter()
+    try:
+        with open("/proc/self/stat", encoding="ascii") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        return now - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, AttributeError, ValueError, IndexError):
+        return now
+
+
+def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
+    """The held-out loss, and what gives it a meaning."""
+    best = trainer.best
+    if best is None:
+        return
+    when = "" if best.step == trainer.step else f", after step {best.step}, whose weights are kept"
+    print(f"held-out loss: {best.loss:.4f} nats a token, perplexity {math.exp(min(best.loss, 700)):.2f}{when}")
+    print(f"to compare: {', '.join(f'{name} {loss:.4f}' for name, loss in baselines.items())}", flush=True)
 
 
 def _corpus(options: argparse.Namespace) -> Corpus:
-    from tapegpt.corpus import Corpus
+    from tapegpt.corpus import Corpus, parse_delimiter
 
     if options.dataset and options.data is not None:
         raise TapeGPTError(f"DATA {options.data} and --dataset {options.dataset} exclude each other: give one")
     if options.dataset:
         return Corpus.dataset(options.dataset)
     path = _data(options)
-    return Corpus.dataset("names") if path is None else Corpus.read(path, options.encoding)
+    delimiter = parse_delimiter(options.delimiter)
+    return Corpus.dataset("names") if path is None else Corpus.read(path, options.encoding, delimiter)
 
 
 def _data(options: argparse.Namespace) -> str | None:
@@ -260,23 +314,25 @@ def _same(path: str | None, other: str | None) -> bool:
 def _run(trainer: Trainer, metrics: str | None) -> bool:
     """Train, showing the step; whether it came to the end. Ctrl-C stops it between two chunks."""
     in_place = sys.stdout.isatty()
-    line = ""
+    settings, line = trainer.settings, ""
+    of = "" if settings.budget else f" / {settings.steps:4d}"
     with _Metrics(metrics) as file, _Interruption() as interruption:
         try:
             for losses in trainer.chunks():
                 file.write(trainer.step, losses)
-                line = f"step {trainer.step:4d} / {trainer.adam.steps:4d} | loss {losses[-1]:.4f}"
+                held_out = f" | held-out {trainer.evaluations[-1].loss:.4f}" if trainer.evaluations else ""
+                line = f"step {trainer.step:4d}{of} | loss {losses[-1]:.4f}{held_out}"
                 if in_place:
                     print(f"\r{line}\x1b[K", end="", flush=True)
                 if interruption.asked:
-                    break
+                    return False
         except DivergedError as error:
             file.write(trainer.step, error.losses)
             raise
         finally:
             if line:
                 print("" if in_place else line, flush=True)
-    return trainer.step == trainer.adam.steps
+    return True
 
 
 class _Metrics:

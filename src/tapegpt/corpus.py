@@ -1,7 +1,7 @@
 """Documents and their characters: from a file, from strings, or embedded. Not here: order, training.
 
-A document is one line of a file, stripped; the vocabulary is the sorted set of characters, and after them comes BOS,
-the token before and after every document.
+A document is one line of a file, or what lies between other delimiters, stripped; the vocabulary is the sorted set of
+characters, and after them comes BOS, the token before and after every document.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from array import array
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
 
 from tapegpt.engine import Tokens
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -23,6 +23,9 @@ DATASETS = {
     "names": "first names of the 1990 US Census",
     "surnames": "surnames of the 1990 US Census",
 }
+LINE, BLANK, WHOLE = "\n", "\n\n", ""  # the delimiters with a meaning of their own
+_WORDS = {"line": LINE, "blank": BLANK, "none": WHOLE}
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 
 class Corpus(Record):
@@ -52,16 +55,22 @@ class Corpus(Record):
         return cls(documents, "".join(sorted(set().union(*documents))))
 
     @classmethod
-    def read(cls, source: str | os.PathLike[str], encoding: str = "utf-8") -> Corpus:
-        """The lines of a text file, stripped, blank ones left out; CR LF, CR and LF end a line, a BOM is dropped.
+    def read(cls, source: str | os.PathLike[str], encoding: str = "utf-8", delimiter: str = LINE) -> Corpus:
+        r"""The documents of a text file, stripped, blank ones left out; CR LF, CR and LF end a line, a BOM is dropped.
 
-        Raises `TapeGPTError` for a file that is missing, unreadable, not text in this encoding, or blank.
+        The delimiter is the text between documents: "\n" makes each line one, "\n\n" each block of lines between blank
+        lines (of spaces and tabs at most), "" the whole file, any other text what lies between its occurrences.
+        Raises `TapeGPTError` for a file that is missing, unreadable, not text in this encoding, or blank, and for a
+        delimiter that is not a str.
         """
+        if not isinstance(delimiter, str):
+            raise TapeGPTError(f"delimiter must be a str, not {shown(delimiter)}: give the text between documents")
         path = os.fspath(source)
-        text = _decoded(path, _content(path), encoding)
-        documents = list(filter(None, map(str.strip, _lines(text))))
+        text = _with_line_feeds(_decoded(path, _content(path), encoding))
+        documents = list(filter(None, map(str.strip, _pieces(text, _with_line_feeds(delimiter)))))
         if not documents:
-            raise TapeGPTError(f"{path}: no document in it: write one string a line")
+            remedy = "write one string a line" if delimiter == LINE else "write some text between the delimiters"
+            raise TapeGPTError(f"{path}: no document in it: {remedy}")
         return cls(documents, _distinct("".join(documents)))
 
     @classmethod
@@ -102,6 +111,21 @@ class Corpus(Record):
         starts = array("q", accumulate((len(document) + 1 for document in documents), initial=0))
         return Tokens(ids, starts)
 
+    def windows(self, block_size: int, order: Iterable[int] | None = None, cut: bool = False) -> Tokens:
+        """`tokens(order)`, with a document of more than `block_size` predictions as several windows in a row.
+
+        Each window but a document's last makes `block_size` predictions, and the next one starts with the token that
+        it ends with. With `cut` every document is one window, whatever its length, for an engine that trains on its
+        beginning. Raises `TapeGPTError` unless block_size is a whole number from 1 on.
+        """
+        if not is_whole(block_size) or block_size < 1:
+            raise TapeGPTError(f"block_size must be a whole number from 1 on, not {shown(block_size)}")
+        tokens = self.tokens(order)
+        if cut:
+            return tokens
+        windows = map(range, tokens.starts, tokens.starts[1:], repeat(block_size))  # the starts inside each document
+        return Tokens(tokens.ids, array("q", [*chain.from_iterable(windows), tokens.starts[-1]]))
+
     def encode(self, text: str) -> list[int]:
         """The tokens of a text's characters; raises `TapeGPTError` for a character that is not in the vocabulary."""
         tokens = {character: token for token, character in enumerate(self.vocabulary)}
@@ -118,6 +142,36 @@ class Corpus(Record):
                 raise TapeGPTError(f"token {place} is {token}: characters are 0 to {self.bos - 1}")
             characters.append(self.vocabulary[token])
         return "".join(characters)
+
+
+def parse_delimiter(text: str) -> str:
+    r"""The delimiter that a command line means: `line`, `blank`, `none`, or a text with the escapes \n \t \r \\.
+
+    Raises `TapeGPTError` for any other escape, and for a backslash at the end.
+    """
+    if text in _WORDS:
+        return _WORDS[text]
+    delimiter, rest = [], iter(text)
+    for character in rest:
+        if character != "\\":
+            delimiter.append(character)
+            continue
+        name = next(rest, "")
+        if name not in _ESCAPES:
+            raise TapeGPTError(
+                f"--delimiter {text}: \\{name} is no escape: choose from \\n \\t \\r, and \\\\ for a backslash"
+            )
+        delimiter.append(_ESCAPES[name])
+    return "".join(delimiter)
+
+
+def _pieces(text: str, delimiter: str) -> list[str]:
+    """What lies between delimiters, not yet stripped."""
+    if delimiter == WHOLE:
+        return [text]
+    if delimiter == BLANK:  # a longer run of line ends leaves some to be stripped
+        text = "\n".join([line.strip(" \t") and line for line in text.split("\n")])
+    return text.split(delimiter)
 
 
 def _translated(text: str, alphabet: str) -> str:
@@ -172,9 +226,9 @@ def _decoded(path: str, data: bytes, encoding: str) -> str:
     return text.removeprefix("\ufeff")
 
 
-def _lines(text: str) -> list[str]:
-    """As Python's text mode separates them."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+def _with_line_feeds(text: str) -> str:
+    """With LF for CR LF and CR, as Python's text mode reads it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _line(before: bytes, encoding: str) -> int:
@@ -183,4 +237,4 @@ def _line(before: bytes, encoding: str) -> int:
         text = before.decode(encoding)
     except UnicodeError:  # cut inside what the encoding shifts
         text = before.decode("latin-1")
-    return len(_lines(text))
+    return _with_line_feeds(text).count("\n") + 1

@@ -1,7 +1,8 @@
 """What an engine is: the arithmetic behind a GPT, whatever does it.
 
 An engine owns the parameters, Adam's moments and nothing else: no text, no files, no random state.
-Two exist: `exact.py` (compiled) and `reference.py` (scalar Python, the oracle); their numbers are equal.
+Three exist: `exact.py` (f64, compiled) and `reference.py` (scalar Python, the oracle), whose numbers are equal, and
+`fast/` (f32, batches, compiled).
 """
 
 from __future__ import annotations
@@ -13,33 +14,60 @@ from tapegpt.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
+    from collections.abc import Iterator
 
     from tapegpt.rng import Random
 
 Parameters = dict[str, "array[float]"]  # name -> row-major float64 values, shapes from Config.shapes
+Snapshot = Parameters | bytes  # an engine's own copy of its parameters
 
 
 class Adam(Record):
-    """Adam with linear decay of the learning rate to zero over `steps` (Kingma and Ba, 2015)."""
+    """Adam with linear decay of the learning rate to zero over `steps` (Kingma and Ba, 2015).
+
+    The last three are the fast engine's alone: the others do what microgpt.py does.
+    """
 
     steps: int = 1000
     learning_rate: float = 0.01
     beta1: float = 0.85
     beta2: float = 0.99
     epsilon: float = 1e-8
+    weight_decay: float = 0.0  # share of each parameter that a step of learning rate 1 takes away
+    warmup: float = 0.0  # share of the steps in which the learning rate rises
+    clip: float = 0.0  # largest norm of the gradient, 0 for any
 
 
 class Tokens(Record):
     """Documents as one run of token ids, `BOS doc BOS doc BOS ...`.
 
-    Document d is `ids[starts[d]]` (a BOS) up to and including `ids[starts[d + 1]]` (the next BOS).
+    Document d is `ids[starts[d]]` up to and including `ids[starts[d + 1]]`, both a BOS, or where a long document is cut
+    into windows any token.
     """
 
     ids: array[int]  # typecode "I"
     starts: array[int]  # typecode "q", number of documents + 1
+    order: array[int] | None = None  # typecode "I": the documents in the order of training; None is as they lie
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+
+class Strings(Record):
+    """Generated strings: number i is the first `lengths[i]` of its token ids, which begin at i times block_size."""
+
+    ids: array[int]  # typecode "I"
+    lengths: array[int]  # typecode "q"
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, number: int) -> list[int]:
+        start = number * (len(self.ids) // len(self))
+        return self.ids[start : start + self.lengths[number]].tolist()
 
 
 class Engine(ABC):
@@ -56,14 +84,27 @@ class Engine(ABC):
     def load_parameters(self, parameters: Parameters) -> None:
         """Replace the parameters (copied); Adam's moments start again at zero."""
 
-    @abstractmethod
-    def train(self, tokens: Tokens, adam: Adam, first: int, count: int) -> list[float]:
-        """Steps `first` to `first + count - 1` (step s trains document s % len(tokens)); their losses.
+    def snapshot(self) -> Snapshot:
+        """A copy of the parameters for `restore`."""
+        return self.parameters()
 
+    @abstractmethod
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take back the parameters of a snapshot; Adam's moments stay as they are."""
+
+    @abstractmethod
+    def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
+        """Steps `first` to `first + count - 1`, each on the next documents in turn; their losses.
+
+        `progress` is where the first stands in the schedule of `adam.steps`, if that is not `first`.
         Raises `DivergedError` at the first loss or gradient that is not finite: that step changes nothing. Its
         attribute `losses` lists the losses of the steps before it in this call.
         """
 
     @abstractmethod
-    def generate(self, rng: Random, count: int, temperature: float) -> list[list[int]]:
+    def evaluate(self, tokens: Tokens) -> tuple[float, int]:
+        """Sum of -log(probability) over all documents, in nats, and the number of tokens predicted."""
+
+    @abstractmethod
+    def generate(self, rng: Random, count: int, temperature: float) -> Strings:
         """`count` sequences of token ids without BOS, at most block_size long, drawn with `rng`."""

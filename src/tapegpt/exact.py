@@ -10,10 +10,10 @@ from _thread import allocate_lock
 from array import array
 
 from tapegpt.adam import SCRATCH, adam_update, all_finite
-from tapegpt.engine import Engine
+from tapegpt.engine import Engine, Strings
 from tapegpt.errors import DivergedError
 from tapegpt.graph import Graph
-from tapegpt.machine.language import U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.mersenne import uniform
@@ -23,7 +23,8 @@ from tapegpt.operations.cross_entropy import exponentiate
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.config import Config
-    from tapegpt.engine import Adam, Parameters, Tokens
+    from tapegpt.engine import Adam, Parameters, Snapshot, Tokens
+    from tapegpt.machine.language import Operand, Pointer, Value
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
     from tapegpt.rng import Random
@@ -40,7 +41,11 @@ class ExactEngine(Engine):
         self._extent = graph.tape.parameter_extent()
         self._moments = Memory(8 * 2 * self._extent)
         self._scratch = Memory(8 * SCRATCH)
-        entries: Entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(graph), {})}
+        entries: Entries = {
+            "train": (training_kernel(graph), {}),
+            "evaluate": (evaluation_kernel(graph), {}),
+            "generate": (generation_kernel(graph), {}),
+        }
         self._program = Program(entries, graph.tape.show(), target)
         self.notice = self._program.notice
         self._lock = allocate_lock()  # machine code runs without the interpreter's, and there is one arena
@@ -55,24 +60,29 @@ class ExactEngine(Engine):
         return result
 
     def load_parameters(self, parameters: Parameters) -> None:
+        self.restore(parameters)
+        self._moments = Memory(8 * 2 * self._extent)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        assert isinstance(snapshot, dict)
         for name, (_, columns) in self.config.shapes(self.vocab_size).items():
-            values = memoryview(parameters[name])
+            values = memoryview(snapshot[name])
             for row, place in enumerate(self._rows(name)):
                 place[:] = values[row * columns : (row + 1) * columns]
-        self._moments = Memory(8 * 2 * self._extent)
 
     def _rows(self, name: str) -> list[memoryview[float]]:
         """Views of a parameter's rows in the arena."""
         node, rows = self._graph.rows(name)
-        columns, arena = node.shape.columns, self._graph.tape.arena
-        return [arena.floats(8 * (node.value + row * padded(columns)), columns) for row in rows]
+        views = self._graph.tape.views(node)
+        return [views[row] for row in rows]
 
-    def train(self, tokens: Tokens, adam: Adam, first: int, count: int) -> list[float]:
+    def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
+        assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
         losses = array("d", bytes(8 * count))
         with self._lock:
             self._program.run(
                 "train",
-                self._graph.tape.arena.at(0),
+                *self._graph.tape.regions(),
                 self._moments.at(0),
                 self._moments.at(8 * self._extent),
                 self._scratch.at(0),
@@ -93,14 +103,23 @@ class ExactEngine(Engine):
                 raise DivergedError(first + taken, losses[:taken].tolist())
         return losses.tolist()
 
-    def generate(self, rng: Random, count: int, temperature: float) -> list[list[int]]:
+    def evaluate(self, tokens: Tokens) -> tuple[float, int]:
+        result = array("d", [0.0, 0.0])
+        shared, _, work = self._graph.tape.regions()
+        with self._lock:
+            places = (address_of(tokens.ids), address_of(tokens.starts))
+            self._program.run("evaluate", shared, work, *places, len(tokens), address_of(result))
+        return result[0], int(result[1])
+
+    def generate(self, rng: Random, count: int, temperature: float) -> Strings:
         block = self.config.block_size
         ids, lengths = array("I", bytes(4 * count * block)), array("q", bytes(8 * count))
         weights = array("d", bytes(8 * padded(self.vocab_size)))
         places = [address_of(numbers) for numbers in (rng.words, weights, ids, lengths)]
         with self._lock:
-            self._program.run("generate", self._graph.tape.arena.at(0), *places, count, temperature)
-        return [ids[i * block : i * block + length].tolist() for i, length in enumerate(lengths)]
+            shared, _, work = self._graph.tape.regions()
+            self._program.run("generate", shared, work, *places, count, temperature)
+        return Strings(ids, lengths)
 
 
 def training_kernel(graph: Graph) -> Kernel:
@@ -112,7 +131,9 @@ def training_kernel(graph: Graph) -> Kernel:
 
     def train(
         k: Builder,
-        arena: F64s,
+        shared: F64s,
+        gradients: F64s,
+        work: F64s,
         first_moments: F64s,
         second_moments: F64s,
         scratch: F64s,
@@ -128,32 +149,52 @@ def training_kernel(graph: Graph) -> Kernel:
         epsilon: Real,
         losses: F64s,
     ) -> None:
-        words = arena.cast(U32)
-        tokens, targets = words + 2 * graph.tokens.value, words + 2 * graph.targets.value
         going = k.variable(k.integer(1))
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
                 step = first + i
-                start = starts[step % documents]
-                length = starts[step % documents + 1] - start
-                n = k.select(length < tape.positions, length, tape.positions)
-                for t in k.range(n):
-                    tokens[t] = ids[start + t]
-                    targets[t] = ids[start + t + 1]
-                prepare(k, arena)
-                forward(k, arena, 0, n)
-                loss = (arena + graph.loss.value)[0]
+                n = put(k, graph, work, ids, starts, step % documents)
+                prepare(k, shared)
+                forward(k, shared, work, 0, n)
+                loss = (work + graph.loss.value)[0]
                 losses[i] = loss
                 going.set(k.select((loss - loss).equals(0.0), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
-                    backward(k, arena, n)
-                    going.set(k.select(all_finite(k, arena + extent, extent), k.integer(1), 0))
+                    backward(k, shared, gradients, work, n)
+                    going.set(k.select(all_finite(k, gradients, extent), k.integer(1), 0))
                     losses[i] = k.select(going.equals(1), loss, float("nan"))
                 for _ in k.when(going.equals(1)):
-                    places = (arena, arena + extent, first_moments, second_moments, scratch)
+                    places = (shared, gradients, first_moments, second_moments, scratch)
                     adam_update(k, *places, extent, step, steps, learning_rate, beta1, beta2, epsilon)
 
     return Kernel(train)
+
+
+def put(k: Builder, graph: Graph, work: Pointer, ids: Pointer, starts: Pointer, document: Operand) -> Value:
+    """Write a document's tokens and targets, cut to the block; the number of its positions."""
+    tokens, targets = ((work + node.value).cast(U32) for node in (graph.tokens, graph.targets))
+    start = starts[document]
+    n = k.minimum(starts[document + 1] - start, graph.tape.positions)
+    for t in k.range(n):
+        tokens[t] = ids[start + t]
+        targets[t] = ids[start + t + 1]
+    return n
+
+
+def evaluation_kernel(graph: Graph) -> Kernel:
+    """Over all documents: the sum of -log(probability), and the number of positions."""
+    prepare, forward = graph.tape.prepare_kernel(graph.loss), graph.tape.forward_kernel(graph.loss)
+
+    def evaluate(k: Builder, shared: F64s, work: F64s, ids: U32s, starts: I64s, documents: Int, result: F64s) -> None:
+        prepare(k, shared)
+        for document in k.range(documents):
+            n = put(k, graph, work, ids, starts, document)
+            forward(k, shared, work, 0, n)
+            count = k.convert(n, F64)
+            result[0] = result[0] + (work + graph.loss.value)[0] * count
+            result[1] = result[1] + count
+
+    return Kernel(evaluate)
 
 
 def generation_kernel(graph: Graph) -> Kernel:
@@ -165,7 +206,8 @@ def generation_kernel(graph: Graph) -> Kernel:
 
     def generate(
         k: Builder,
-        arena: F64s,
+        shared: F64s,
+        work: F64s,
         state: U32s,
         weights: F64s,
         ids: U32s,
@@ -173,16 +215,16 @@ def generation_kernel(graph: Graph) -> Kernel:
         count: Int,
         temperature: Real,
     ) -> None:
-        tokens = arena.cast(U32) + 2 * graph.tokens.value
+        tokens = (work + graph.tokens.value).cast(U32)
         inverse_temperature = k.pow(temperature, -1.0)
-        prepare(k, arena)
+        prepare(k, shared)
         for string in k.range(count):
             token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
             going = k.variable(k.integer(1))
             for _ in k.repeat_while(lambda: going.equals(1) & (t < tape.positions)):
                 tokens[t] = token
-                forward(k, arena, t, t + 1)
-                logits = arena + graph.logits.value + t * padded(vocab_size)
+                forward(k, shared, work, t, t + 1)
+                logits = work + graph.logits.value + t * padded(vocab_size)
                 for i in k.range(vocab_size):
                     weights[i] = logits[i] * inverse_temperature
                 total = exponentiate(k, weights, weights, vocab_size)

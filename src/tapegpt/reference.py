@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 
-from tapegpt.engine import Engine
+from tapegpt.engine import Engine, Strings
 from tapegpt.errors import DivergedError
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tapegpt.config import Config
-    from tapegpt.engine import Adam, Parameters, Tokens
+    from tapegpt.engine import Adam, Parameters, Snapshot, Tokens
     from tapegpt.rng import Random
 
 Matrix = list[list["Value"]]  # (out, in)
@@ -150,10 +150,14 @@ class ReferenceEngine(Engine):
         return {name: array("d", [v.data for row in matrix for v in row]) for name, matrix in self._state.items()}
 
     def load_parameters(self, parameters: Parameters) -> None:
-        numbers = [number for name in self._state for number in parameters[name]]
+        self.restore(parameters)
+        self._m, self._v = [0.0] * len(self._values), [0.0] * len(self._values)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        assert isinstance(snapshot, dict)
+        numbers = [number for name in self._state for number in snapshot[name]]
         for value, number in zip(self._values, numbers, strict=True):
             value.data = number
-        self._m, self._v = [0.0] * len(self._values), [0.0] * len(self._values)
 
     def gpt(self, token: int, position: int, keys: list[Matrix], values: list[Matrix]) -> Vector:
         """Logits of the next token; `keys` and `values` of each layer grow by this position's."""
@@ -193,11 +197,11 @@ class ReferenceEngine(Engine):
             losses.append(-probabilities[document[position + 1]].log())
         return (1 / n) * total(losses)
 
-    def train(self, tokens: Tokens, adam: Adam, first: int, count: int) -> list[float]:
+    def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
+        assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
         losses: list[float] = []
         for step in range(first, first + count):
-            d = step % len(tokens)
-            document = tokens.ids[tokens.starts[d] : tokens.starts[d + 1] + 1]
+            document = self._document(tokens, step % len(tokens))
             try:
                 loss = self.loss(document)
                 if not math.isfinite(loss.data):
@@ -216,6 +220,18 @@ class ReferenceEngine(Engine):
             losses.append(loss.data)
         return losses
 
+    def _document(self, tokens: Tokens, number: int) -> array[int]:
+        return tokens.ids[tokens.starts[number] : tokens.starts[number + 1] + 1]
+
+    def evaluate(self, tokens: Tokens) -> tuple[float, int]:
+        total, positions = 0.0, 0
+        for number in range(len(tokens)):
+            document = self._document(tokens, number)
+            n = min(self.config.block_size, len(document) - 1)
+            total += self.loss(document).data * n
+            positions += n
+        return total, positions
+
     def _updated(self, adam: Adam, step: int) -> list[float]:
         """The parameters after Adam's step."""
         learning_rate = adam.learning_rate * (1 - step / adam.steps)
@@ -228,8 +244,14 @@ class ReferenceEngine(Engine):
             updated.append(p.data - learning_rate * m_hat / (v_hat**0.5 + adam.epsilon))
         return updated
 
-    def generate(self, rng: Random, count: int, temperature: float) -> list[list[int]]:
-        return [self._sample(rng, temperature) for _ in range(count)]
+    def generate(self, rng: Random, count: int, temperature: float) -> Strings:
+        block = self.config.block_size
+        ids, lengths = array("I", bytes(4 * count * block)), array("q")
+        for number in range(count):
+            sample = array("I", self._sample(rng, temperature))
+            ids[number * block : number * block + len(sample)] = sample
+            lengths.append(len(sample))
+        return Strings(ids, lengths)
 
     def _sample(self, rng: Random, temperature: float) -> list[int]:
         bos = self.vocab_size - 1

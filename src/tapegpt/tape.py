@@ -10,23 +10,27 @@
 
 Every value and gradient has its offset before the first run; nothing is allocated and no bound is checked while it
 runs. A node is a matrix of f64, its rows fixed or one for each position of the run. Gradients accumulate operation by
-operation in reverse, and within an operation as microgpt.py's scalars do. Not here: the operations' mathematics
-(`operations/`), training.
+operation in reverse, and within an operation as microgpt.py's scalars do. The fast engine records operations of its own
+(`operations/fast/`), with f32 for numbers. Not here: the operations' mathematics, training.
+
+Three regions of memory: what all runs share (parameters, and what follows from them), the gradients of the parameters,
+and the work of one run (everything else). Threads have one of the second and third each.
 """
 
 from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import U32, Builder, F64s, Int, Kernel, Pointer
+from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Pointer, Reals, Type
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
 from tapegpt.operations.attention import Attention
-from tapegpt.operations.base import Operation, Shape, Slot, clear, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
 from tapegpt.operations.cross_entropy import CrossEntropy
 from tapegpt.operations.elementwise import Elementwise, Sum
 from tapegpt.operations.embedding import Embedding, Positions
 from tapegpt.operations.linear import Linear
 from tapegpt.operations.rmsnorm import RMSNorm
+from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,10 +42,11 @@ if TYPE_CHECKING:
     from tapegpt.machine.target import Target
 
 MAX_ARENA = 8 << 30  # bytes
+GROUP = 64  # optimisers take so many parameters at a time
 
 
 class Node:
-    """A matrix on the tape: a parameter, an input, or what an operation gives. Offsets count f64 of the arena."""
+    """A matrix on the tape: a parameter, an input, or what an operation gives. Offsets count numbers of its region."""
 
     __slots__ = (
         "bound",
@@ -49,9 +54,10 @@ class Node:
         "index",
         "inputs",
         "is_parameter",
+        "kept",
         "name",
         "operation",
-        "scratch",
+        "prepared",
         "shape",
         "tape",
         "value",
@@ -64,7 +70,7 @@ class Node:
         self.is_parameter = False
         self.bound = 1 << 32  # token ids must be below it
         self.index = -1
-        self.value = self.scratch = -1
+        self.value = self.prepared = self.kept = -1
         self.gradient = -1  # -1: needs none
 
     def __add__(self, other: Node | float) -> Node:
@@ -121,17 +127,25 @@ class Node:
         return f"%{self.index} {self.shape} {self.operation or self.name}"
 
 
-class Tape:
-    """Records operations; `positions` is the most rows that a run can have."""
+class Extents(Record):
+    """Numbers in each region, multiples of `GROUP`."""
 
-    def __init__(self, positions: int = 1, target: Target | None = None) -> None:
+    shared: int
+    gradients: int
+    work: int
+
+
+class Tape:
+    """Records operations on numbers of the type `real`; `positions` is the most rows that a run can have."""
+
+    def __init__(self, positions: int = 1, target: Target | None = None, real: Type = F64) -> None:
         if positions < 1:
             raise TapeGPTError(f"a tape needs at least 1 position, not {positions}")
-        self.positions = positions
+        self.positions, self.real = positions, real
         self.nodes: list[Node] = []
         self._target = target
         self._arena: Memory | None = None
-        self._size = 0
+        self._extents: Extents | None = None
         self._programs: dict[int, Program] = {}
 
     # --- recording ----------------------------------------------------------------------------------------------
@@ -204,65 +218,89 @@ class Tape:
 
     def _extent(self, node: Node) -> int:
         if node.shape.index:
-            return padded(-(-self.rows(node) // 2))
+            return padded(-(-4 * self.rows(node) // self.real.size))
         return self.rows(node) * padded(node.shape.columns)
 
     def parameters(self) -> list[Node]:
         """The parameters, in the order of recording."""
         return [node for node in self.nodes if node.is_parameter]
 
-    def plan(self) -> int:
-        """Give every node its offsets; the arena's size in f64. First the parameters, then their gradients."""
-        if self._size:
-            return self._size
-        size = 0
-        parameters = self.parameters()
-        for node in parameters:
-            node.value, size = size, size + self._extent(node)
-        size = self.parameter_extent()
-        for node in parameters:
-            node.gradient, size = size, size + self._extent(node)
-        size = 2 * self.parameter_extent()
+    def plan(self) -> Extents:
+        """Give every node its offsets, at the first call; the size of each region."""
+        if self._extents is None:
+            self._extents = self._planned()
+            total = self.real.size * sum(self._extents.as_dict().values())
+            if total > MAX_ARENA:
+                raise TapeGPTError(
+                    f"the model needs {total / 2**30:.1f} GiB of memory, the limit is {MAX_ARENA >> 30} GiB: "
+                    "choose smaller shapes"
+                )
+        return self._extents
+
+    def _planned(self) -> Extents:
+        shared = work = 0
+        for node in self.parameters():
+            node.value = node.gradient = shared
+            shared += self._extent(node)
+        gradients = shared = _grouped(shared)
         for node in self.nodes:
             if node.value < 0:
-                node.value, size = size, size + self._extent(node)
-            if node.operation:
-                shapes = [i.shape for i in node.inputs]
-                node.scratch, size = size, size + padded(node.operation.scratch(self.positions, *shapes))
-                if any(i.gradient >= 0 for i in node.inputs):
-                    node.gradient, size = size, size + self._extent(node)
-        if 8 * size > MAX_ARENA:
-            raise TapeGPTError(
-                f"the model needs {8 * size / 2**30:.1f} GiB of memory, the limit is {MAX_ARENA >> 30} GiB: "
-                "choose smaller shapes"
-            )
-        self._size = size
-        return size
+                node.value, work = work, work + self._extent(node)
+            if not node.operation:
+                continue
+            shapes = [i.shape for i in node.inputs]
+            node.prepared, shared = shared, shared + padded(node.operation.prepared(*shapes))
+            node.kept, work = work, work + padded(node.operation.kept(self.positions, *shapes))
+            if any(i.gradient >= 0 for i in node.inputs):
+                heir = next((node.inputs[place] for place in node.operation.passes), None)
+                if heir is None or heir.gradient < 0:
+                    node.gradient, work = work, work + self._extent(node)
+                else:
+                    last = next(n for n in reversed(self.nodes) if any(i is heir for i in n.inputs))
+                    assert last is node, "a gradient is passed on that others still add to"
+                    node.gradient = heir.gradient
+        return Extents(_grouped(shared), gradients, _grouped(work))
 
     def parameter_extent(self) -> int:
-        """f64 of all parameters, a multiple of 64: they are the first in the arena, their gradients the next."""
-        return -(-sum(self._extent(node) for node in self.parameters()) // 64) * 64
+        """Numbers of all parameters, padding included: they are the first in their region."""
+        return self.plan().gradients
 
     @property
     def arena(self) -> Memory:
-        """The memory of all nodes, zeroed at first use."""
+        """The memory of all regions, one after the other, zeroed at first use."""
         if self._arena is None:
-            self._arena = Memory(8 * self.plan())
+            self._arena = Memory(self.real.size * sum(self.plan().as_dict().values()))
         return self._arena
+
+    def regions(self) -> list[Address]:
+        """Where the three regions of the arena start."""
+        extents = self.plan()
+        starts = (0, extents.shared, extents.shared + extents.gradients)
+        return [self.arena.at(self.real.size * start) for start in starts]
+
+    def _value_at(self, node: Node) -> int:
+        """Offset of a node's numbers in the arena."""
+        extents = self.plan()
+        return node.value if node.is_parameter else extents.shared + extents.gradients + node.value
+
+    def _gradient_at(self, node: Node) -> int:
+        extents = self.plan()
+        return extents.shared + node.gradient + (0 if node.is_parameter else extents.gradients)
 
     def show(self) -> str:
         """The recorded graph, a line each: node, shape, offsets of value and gradient, operation, inputs."""
-        self.plan()
         rows = [("node", "shape", "value", "gradient", "operation", "inputs")]
         for node in self.nodes:
-            gradient = str(node.gradient) if node.gradient >= 0 else "-"
+            value = str(self._value_at(node))
+            gradient = str(self._gradient_at(node)) if node.gradient >= 0 else "-"
             kind = "parameter" if node.is_parameter else "input"
             what = str(node.operation) if node.operation else f"{kind} {node.name}"
             inputs = " ".join(f"%{i.index}" for i in node.inputs)
-            rows.append((f"%{node.index}", str(node.shape), str(node.value), gradient, what, inputs))
+            rows.append((f"%{node.index}", str(node.shape), value, gradient, what, inputs))
         widths = [max(len(row[i]) for row in rows) for i in range(6)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        total = f"{self.positions} position{'s' if self.positions > 1 else ''}, {8 * self._size:,} bytes"
+        size = self.real.size * sum(self.plan().as_dict().values())
+        total = f"{self.positions} position{'s' if self.positions > 1 else ''} of {self.real}, {size:,} bytes"
         return "\n".join([*lines, total])
 
     # --- code ---------------------------------------------------------------------------------------------------
@@ -275,63 +313,64 @@ class Tape:
                 needed.update(i.index for i in node.inputs)
         return [node for node in self.nodes if node.index in needed]
 
-    def _slot(self, node: Node, arena: Pointer, start: Number, stop: Number, written: set[int] | None) -> Slot:
-        value = (arena.cast(U32) + 2 * node.value) if node.shape.index else arena + node.value
-        gradient = arena + node.gradient if node.gradient >= 0 and written is not None else None
-        fresh = written is not None and node.index not in written
-        fixed = node.shape.rows
-        bounds = (start, stop) if fixed is None else (0, fixed)
-        return Slot(node.shape, self.rows(node), value, gradient, fresh, *bounds)
-
     def prepare_kernel(self, output: Node) -> Kernel:
-        """`(arena)`: what depends on parameters alone, once after they change."""
+        """`(shared)`: what depends on parameters alone, once after they change."""
         self.plan()
 
-        def tape_prepare(k: Builder, arena: F64s) -> None:
+        def tape_prepare(k: Builder, shared: Reals) -> None:
+            run = _Run(self, shared, None, shared)
             for node in self._needed(output):
                 if node.operation:
-                    slots = [self._slot(i, arena, 0, 0, None) for i in node.inputs]
-                    node.operation.prepare(k, arena + node.scratch, *slots)
+                    slots = [run.slot(i) for i in node.inputs]
+                    node.operation.prepare(k, run.scratch(node), *slots)
 
-        return Kernel(tape_prepare, f"prepare.{output.index}")
+        return Kernel(tape_prepare, f"prepare.{output.index}", self.real)
 
     def forward_kernel(self, output: Node) -> Kernel:
-        """`(arena, start, stop)`: the output and all before it, for the positions start to stop."""
+        """`(shared, work, start, stop)`: the output and all before it, for the positions start to stop."""
         self.plan()
 
-        def tape_forward(k: Builder, arena: F64s, start: Int, stop: Int) -> None:
+        def tape_forward(k: Builder, shared: Reals, work: Reals, start: Int, stop: Int) -> None:
+            run = _Run(self, shared, None, work, start, stop)
             for node in self._needed(output):
                 if node.operation:
-                    out, *slots = [self._slot(i, arena, start, stop, None) for i in (node, *node.inputs)]
-                    node.operation.forward(k, arena + node.scratch, out, *slots)
+                    out, *slots = [run.slot(i) for i in (node, *node.inputs)]
+                    node.operation.forward(k, run.scratch(node), out, *slots)
 
-        return Kernel(tape_forward, f"forward.{output.index}")
+        return Kernel(tape_forward, f"forward.{output.index}", self.real)
 
-    def backward_kernel(self, output: Node) -> Kernel:
-        """`(arena, stop)`: gradients of a (1, 1) output for the positions 0 to stop, operations in reverse."""
+    def backward_kernel(self, output: Node, accumulate: bool = False) -> Kernel:
+        """`(shared, gradients, work, stop)`: gradients of a (1, 1) output for the positions 0 to stop, in reverse.
+
+        The gradients of the parameters are set, or added to where they `accumulate`.
+        """
         self.plan()
 
-        def tape_backward(k: Builder, arena: F64s, stop: Int) -> None:
-            (arena + output.gradient)[0] = 1.0
-            written = {output.index}
-            nodes = self._needed(output)
-            for node in reversed(nodes):
-                if not node.operation or node.gradient < 0 or node.index not in written:
-                    continue
-                for place in node.operation.clears:
-                    table = node.inputs[place]
-                    if table.gradient >= 0 and table.index not in written:
-                        clear(k, arena + table.gradient, self._extent(table))
-                        written.add(table.index)
-                views = {i: self._slot(i, arena, 0, stop, written) for i in (node, *node.inputs)}
-                out, *slots = [views[i] for i in (node, *node.inputs)]  # one view for an input used twice
-                node.operation.backward(k, arena + node.scratch, out, *slots)
-                written.update(i.index for i in node.inputs)
+        def tape_backward(k: Builder, shared: Reals, gradients: Reals, work: Reals, stop: Int) -> None:
+            run = _Run(self, shared, gradients, work, 0, stop)
+            run.gradient(output)[0] = 1.0
+            run.written.add(output.index)
+            if accumulate:
+                run.written.update(node.index for node in self.parameters())
+            for node in reversed(self._needed(output)):
+                if node.operation and node.gradient >= 0 and node.index in run.written:
+                    self._backward(k, run, node, node.operation)
             for node in self.nodes:  # what the output does not depend on has no slope
-                if node.gradient >= 0 and node.index not in written:
-                    clear(k, arena + node.gradient, self._extent(node))
+                if node.gradient >= 0 and node.index not in run.written:
+                    clear(k, run.gradient(node), self._extent(node))
 
-        return Kernel(tape_backward, f"backward.{output.index}")
+        return Kernel(tape_backward, f"backward.{output.index}", self.real)
+
+    def _backward(self, k: Builder, run: _Run, node: Node, operation: Operation) -> None:
+        for place in operation.clears:
+            table = node.inputs[place]
+            if table.gradient >= 0 and table.index not in run.written:
+                clear(k, run.gradient(table), self._extent(table))
+                run.written.add(table.index)
+        views = {i: run.slot(i) for i in (node, *node.inputs)}
+        out, *slots = [views[i] for i in (node, *node.inputs)]  # one view for an input used twice
+        operation.backward(k, run.scratch(node), out, *slots)
+        run.written.update(i.index for i in node.inputs)
 
     # --- running ------------------------------------------------------------------------------------------------
 
@@ -351,8 +390,9 @@ class Tape:
         """Run forward; the output's rows. `positions` defaults to the tape's."""
         count = self._checked(positions)
         program = self._program(output)
-        program.run("prepare", self._start())
-        program.run("forward", self._start(), 0, count)
+        shared, _, work = self.regions()
+        program.run("prepare", shared)
+        program.run("forward", shared, work, 0, count)
         return self.read(output)[: count if output.shape.rows is None else None]
 
     def backward(self, output: Node, positions: int | None = None) -> None:
@@ -361,7 +401,7 @@ class Tape:
             raise TapeGPTError(f"backward needs an output of shape (1, 1), not {output.shape}: use .sum()")
         if output.gradient < 0:
             raise TapeGPTError("backward: the output depends on no parameter")
-        self._program(output).run("backward", self._start(), self._checked(positions))
+        self._program(output).run("backward", *self.regions(), self._checked(positions))
 
     def _checked(self, positions: int | None) -> int:
         count = self.positions if positions is None else positions
@@ -369,40 +409,80 @@ class Tape:
             raise TapeGPTError(f"positions must be from 1 to {self.positions}, not {count}")
         return count
 
-    def _start(self) -> Address:
-        return self.arena.at(0)
-
     def write(self, node: Node, numbers: Sequence[float]) -> None:
         """Set a node's numbers, row by row; token ids for an index node. Fewer rows than there are is fine."""
         columns = node.shape.columns
         if len(numbers) % columns or len(numbers) > self.rows(node) * columns:
             raise TapeGPTError(f"{node!r}: {len(numbers)} numbers do not fill rows of {columns}")
-        arena = self.arena
         if node.shape.index:
-            words = arena.words(8 * node.value, self.rows(node))
+            words = self.arena.words(self.real.size * self._value_at(node), self.rows(node))
             for row, number in enumerate(numbers):
                 if not 0 <= number < node.bound:
                     raise TapeGPTError(f"{node!r}: row {row} is {number}: token ids must be from 0 to {node.bound - 1}")
                 words[row] = int(number)
             return
-        for row in range(len(numbers) // columns):
-            view = arena.floats(8 * (node.value + row * padded(columns)), columns)
+        for row, view in enumerate(self.views(node)[: len(numbers) // columns]):
             for column in range(columns):
                 view[column] = float(numbers[row * columns + column])
 
     def read(self, node: Node) -> list[list[float]]:
         """A node's numbers, a list for each row."""
-        arena = self.arena
-        return self._rows(arena, node, node.value)
+        return [list(row) for row in self.views(node)]
 
     def gradient(self, node: Node) -> list[list[float]]:
         """The gradient with respect to a node, a list for each row, after `backward`."""
-        arena = self.arena
+        self.plan()
         if node.gradient < 0:
             raise TapeGPTError(f"{node!r} has no gradient")
-        return self._rows(arena, node, node.gradient)
+        return [list(row) for row in self._views(node, self._gradient_at(node))]
 
-    def _rows(self, arena: Memory, node: Node, offset: int) -> list[list[float]]:
-        columns = node.shape.columns
-        starts = [8 * (offset + row * padded(columns)) for row in range(self.rows(node))]
-        return [list(arena.floats(start, columns)) for start in starts]
+    def views(self, node: Node) -> list[memoryview[float]]:
+        """A node's rows in the arena, to read and write."""
+        return self._views(node, self._value_at(node))
+
+    def _views(self, node: Node, offset: int) -> list[memoryview[float]]:
+        columns, size = node.shape.columns, self.real.size
+        starts = [size * (offset + row * padded(columns)) for row in range(self.rows(node))]
+        return [self.arena.floats(start, columns, size) for start in starts]
+
+
+class _Run:
+    """The regions of one run while its code is made, and which gradients have been written."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        shared: Pointer,
+        gradients: Pointer | None,
+        work: Pointer,
+        start: Number = 0,
+        stop: Number = 0,
+    ) -> None:
+        self._tape, self._shared, self._gradients, self._work = tape, shared, gradients, work
+        self._start, self._stop = start, stop
+        self.written: set[int] = set()
+
+    def slot(self, node: Node) -> Slot:
+        value = (self._shared if node.is_parameter else self._work) + node.value
+        fixed = node.shape.rows
+        return Slot(
+            node.shape,
+            self._tape.rows(node),
+            value.cast(U32) if node.shape.index else value,
+            self.gradient(node) if self._gradients and node.gradient >= 0 else None,
+            node.index not in self.written,
+            self._start if fixed is None else 0,
+            self._stop if fixed is None else fixed,
+            node.operation.activation if node.operation else "",
+        )
+
+    def gradient(self, node: Node) -> Pointer:
+        assert self._gradients
+        return (self._gradients if node.is_parameter else self._work) + node.gradient
+
+    def scratch(self, node: Node) -> Scratch:
+        return Scratch(self._shared + node.prepared, self._work + node.kept)
+
+
+def _grouped(count: int) -> int:
+    return -(-count // GROUP) * GROUP

@@ -12,6 +12,7 @@ from tapegpt.machine.language import (
     BOOL,
     F32,
     F64,
+    I32,
     I64,
     LIBM,
     U32,
@@ -52,6 +53,14 @@ _INTEGER = {
 }
 _FLOAT_COMPARE = {"<": "olt", "<=": "ole", ">": "ogt", ">=": "oge", "==": "oeq", "!=": "une"}
 _INTEGER_COMPARE = {"<": "slt", "<=": "sle", ">": "sgt", ">=": "sge", "==": "eq", "!=": "ne"}
+
+_ESTIMATES = {  # 1 / sqrt(x): the target's instruction, and how many bits of it are correct
+    "avx512": ("x86.avx512.rsqrt14.ps.512", 14),
+    "avx2": ("x86.avx.rsqrt.ps.256", 11.4),
+    "sse2": ("x86.sse.rsqrt.ps", 11.4),
+    "neon": ("aarch64.neon.frsqrte.v4f32", 8),
+}
+_SIGNIFICAND = 22
 
 
 def mangled(kernel: Kernel, constants: dict[str, Any]) -> str:
@@ -238,6 +247,9 @@ class _Function(Builder):
             text = f"<{', '.join([f'{kind.llvm} {text}'] * lanes)}>"
         return Value(self, kind, lanes, text)
 
+    def lane_numbers(self, lanes: int) -> Value:
+        return Value(self, I32, lanes, f"<{', '.join(f'i32 {lane}' for lane in range(lanes))}>")
+
     def allocate(self, kind: Type, lanes: int) -> Variable:
         slot = self._fresh("%r")
         self._slots.append(f"  {slot} = alloca {_llvm(kind, lanes)}")
@@ -334,23 +346,59 @@ class _Function(Builder):
     def sqrt(self, x: Operand) -> Value:
         return self._intrinsic("sqrt", x)
 
+    def reciprocal_sqrt(self, x: Operand) -> Value:
+        value = self.value(x)
+        name, correct_bits = _ESTIMATES.get(self.target.name, ("", 0))
+        if value.type is not F32 or value.lanes * F32.size != self.target.vector_bytes or not name:
+            return 1.0 / self.sqrt(value)
+        text = _llvm(F32, value.lanes)
+        more, types = (f", {text} zeroinitializer, i16 -1", f", {text}, i16") if "avx512" in name else ("", "")
+        self._module.declare(f"declare {text} @llvm.{name}({text}{types})")
+        estimate = self._result(F32, value.lanes, f"call {text} @llvm.{name}({self._typed(value)}{more})")
+        while correct_bits < _SIGNIFICAND:  # Newton's steps: each doubles the correct bits
+            half = estimate * value * -0.5
+            estimate = estimate * self.mul_add(half, estimate, self.constant(1.5, F32, value.lanes))
+            correct_bits *= 2
+        return estimate
+
     def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
         if not self.target.fma:
             raise KernelError(f"{self.target.name} has no fused multiply-add: ask target.fma first")
         return self._intrinsic("fma", a, b, c)
 
     def bits(self, x: Operand) -> Value:
-        value = self.value(x)
-        return self._result(I64, value.lanes, f"bitcast {self._typed(value)} to {_llvm(I64, value.lanes)}")
+        return self._bitcast(x, I32 if x.type is F32 else I64)
 
     def from_bits(self, x: Operand) -> Value:
+        return self._bitcast(x, F32 if x.type is I32 else F64)
+
+    def _bitcast(self, x: Operand, kind: Type) -> Value:
         value = self.value(x)
-        return self._result(F64, value.lanes, f"bitcast {self._typed(value)} to {_llvm(F64, value.lanes)}")
+        return self._result(kind, value.lanes, f"bitcast {self._typed(value)} to {_llvm(kind, value.lanes)}")
 
     def convert(self, x: Operand, kind: Type) -> Value:
         value = self.value(x)
-        names = {(True, True): "fpext" if kind is F64 else "fptrunc", (False, True): "sitofp", (True, False): "fptosi"}
+        names = {
+            (True, True): "fpext" if kind is F64 else "fptrunc",
+            (False, True): "sitofp",
+            (True, False): "fptosi",
+            (False, False): "sext" if kind is I64 else "trunc",
+        }
         if value.type is kind:
             return value
         instruction = names[value.type.is_float, kind.is_float]
         return self._result(kind, value.lanes, f"{instruction} {self._typed(value)} to {_llvm(kind, value.lanes)}")
+
+    # --- threads ------------------------------------------------------------------------------------------------
+
+    def fetch_add(self, pointer: Pointer, value: Number) -> Value:
+        added = self.shaped(value, I64, 0)
+        return self._result(I64, 0, f"atomicrmw add ptr {pointer.data}, {self._typed(added)} acq_rel, align 8")
+
+    def load_shared(self, pointer: Pointer) -> Value:
+        return self._result(I64, 0, f"load atomic i64, ptr {pointer.data} acquire, align 8")
+
+    def pause(self) -> None:
+        if self.target.name in ("avx512", "avx2", "sse2"):
+            self._module.declare("declare void @llvm.x86.sse2.pause()")
+            self._line("call void @llvm.x86.sse2.pause()")

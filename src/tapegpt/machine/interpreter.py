@@ -13,6 +13,7 @@ from tapegpt.machine.language import (
     BOOL,
     F32,
     F64,
+    I32,
     I64,
     U32,
     Builder,
@@ -34,22 +35,24 @@ if TYPE_CHECKING:
     from tapegpt.machine.target import Target
 
 # The element types as memoryview formats.
-VIEWS: dict[str, Literal["d", "f", "q", "I"]] = {"f64": "d", "f32": "f", "i64": "q", "u32": "I"}
+VIEWS: dict[str, Literal["d", "f", "q", "i", "I"]] = {"f64": "d", "f32": "f", "i64": "q", "i32": "i", "u32": "I"}
 
-_WORD = 1 << 64
 _NAN, _INF = math.nan, math.inf
 
 
-def _wrap(number: int) -> int:
-    """An integer as 64 bits in two's complement."""
-    return (number + (_WORD >> 1)) % _WORD - (_WORD >> 1)
+def _wrap(bits: int) -> Callable[[int], int]:
+    """An integer as so many bits in two's complement."""
+    half = 1 << bits - 1
+    return lambda number: (number + half) % (2 * half) - half
 
 
 def _single(number: float) -> float:
     return ctypes.c_float(number).value
 
 
-_ROUND: dict[str, Callable[[Any], Any]] = {"f32": _single, "i64": _wrap}
+_ROUND: dict[str, Callable[[Any], Any]] = {"f32": _single, "i64": _wrap(64), "i32": _wrap(32)}
+_PATTERNS = {"f64": ("<d", "<q", I64), "f32": ("<f", "<i", I32)}  # float -> its format, that of its bits, their type
+_FLOATS = {"i64": ("<q", "<d", F64), "i32": ("<i", "<f", F32)}
 
 
 def _divide(a: float, b: float) -> float:
@@ -118,7 +121,6 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "or": lambda a, b: a | b,
     "xor": lambda a, b: a ^ b,
     "shl": lambda a, b: a << b,
-    "shr": lambda a, b: (a % _WORD) >> b,
 }
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -165,6 +167,9 @@ class Interpreter(Builder):
             scalar = _single(float(number)) if kind is F32 else float(number)
         return Value(self, kind, lanes, [scalar] * lanes if lanes else scalar)
 
+    def lane_numbers(self, lanes: int) -> Value:
+        return Value(self, I32, lanes, list(range(lanes)))
+
     def allocate(self, kind: Type, lanes: int) -> Variable:
         return Variable(self, kind, lanes, None)
 
@@ -188,6 +193,8 @@ class Interpreter(Builder):
         return Value(self, value.type, value.lanes, [*value.data[:index], scalar.data, *value.data[index + 1 :]])
 
     def binary(self, operation: str, a: Value, b: Value) -> Value:
+        if operation == "shr":  # zeros come in
+            return self._map(a.type, lambda x, places: x % (1 << 8 * a.type.size) >> places, a, b)
         return self._map(a.type, _BINARY[operation], a, b)
 
     def compare(self, relation: str, a: Value, b: Value) -> Value:
@@ -243,17 +250,36 @@ class Interpreter(Builder):
     def sqrt(self, x: Operand) -> Value:
         return self._map(x.type, lambda v: math.sqrt(v) if v >= 0 else _NAN, self.value(x))
 
+    def reciprocal_sqrt(self, x: Operand) -> Value:
+        return 1.0 / self.sqrt(x)
+
     def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
         return self._map(a.type, fused_multiply_add, self.value(a), self.value(b), self.value(c))
 
     def bits(self, x: Operand) -> Value:
-        return self._map(I64, lambda v: struct.unpack("<q", struct.pack("<d", v))[0], self.value(x))
+        return self._reread(x, *_PATTERNS[x.type.name])
 
     def from_bits(self, x: Operand) -> Value:
-        return self._map(F64, lambda v: struct.unpack("<d", struct.pack("<q", v))[0], self.value(x))
+        return self._reread(x, *_FLOATS[x.type.name])
+
+    def _reread(self, x: Operand, written: str, read: str, kind: Type) -> Value:
+        return self._map(kind, lambda number: struct.unpack(read, struct.pack(written, number))[0], self.value(x))
 
     def convert(self, x: Operand, kind: Type) -> Value:
         return self._map(kind, float if kind.is_float else int, self.value(x))
+
+    # --- threads: one only, the interpreter lock is enough ------------------------------------------------------
+
+    def fetch_add(self, pointer: Pointer, value: Number) -> Value:
+        before = pointer[0]
+        pointer[0] = before + value
+        return before
+
+    def load_shared(self, pointer: Pointer) -> Value:
+        return pointer[0]
+
+    def pause(self) -> None:
+        return
 
 
 def runnable(kernel: Kernel, constants: dict[str, Any], target: Target) -> Callable[..., None]:

@@ -41,6 +41,7 @@ class Type:
 
 F64 = Type("f64", "double", 8, True)
 F32 = Type("f32", "float", 4, True)
+I32 = Type("i32", "i32", 4, False)
 I64 = Type("i64", "i64", 8, False)
 U32 = Type("u32", "i32", 4, False)  # in memory only: loaded as a non-negative i64, stored as its low 32 bits
 BOOL = Type("bool", "i1", 1, False)  # what comparisons give
@@ -167,6 +168,10 @@ class Variable(Operand):
         self.set(self + other)
         return self
 
+    def accumulate(self, a: Operand, b: Operand) -> None:
+        """Add a * b, with one rounding where the target fuses it."""
+        self.set(self.k.mul_add(a, b, self))
+
     def __isub__(self, other: Number) -> Self:  # type: ignore[override]  # the register itself, not a value
         self.set(self - other)
         return self
@@ -206,6 +211,7 @@ class Pointer:
         self.k.store(self + index, self.k.shaped(value, self.type, value.lanes))
 
 
+Reals = Pointer
 F64s = Pointer
 F32s = Pointer
 I64s = Pointer
@@ -223,18 +229,22 @@ ARGUMENTS: dict[str, tuple[bool, Type]] = {  # annotation -> (is a pointer, type
 
 
 class Kernel:
-    """A function of the kernel language; calling it inside another kernel makes a call, not a copy."""
+    """A function of the kernel language; calling it inside another kernel makes a call, not a copy.
 
-    def __init__(self, body: Callable[..., None], name: str = "") -> None:
+    `Reals` are pointers to numbers of the type `real`, fixed when the kernel is made.
+    """
+
+    def __init__(self, body: Callable[..., None], name: str = "", real: Type = F64) -> None:
         self.body = body
         self.name = name or body.__name__
         code = body.__code__
         names = code.co_varnames[1 : code.co_argcount]
+        known = {"Reals": (True, real), **ARGUMENTS}
         try:
-            self.arguments = {name: ARGUMENTS[body.__annotations__[name]] for name in names}
+            self.arguments = {name: known[body.__annotations__[name]] for name in names}
         except KeyError as error:
             raise KernelError(
-                f"{self.name}: annotate each run-time argument with one of {', '.join(ARGUMENTS)}, as a string "
+                f"{self.name}: annotate each run-time argument with one of {', '.join(known)}, as a string "
                 "(`from __future__ import annotations` makes it one)"
             ) from error
 
@@ -298,6 +308,10 @@ class Builder(ABC):
         """A number as an f64 scalar."""
         return self.shaped(number, F64, 0)
 
+    def real32(self, number: Number) -> Value:
+        """A number as an f32 scalar."""
+        return self.shaped(number, F32, 0)
+
     def integer(self, number: Number) -> Value:
         """A number as an i64 scalar."""
         return self.shaped(number, I64, 0)
@@ -315,6 +329,33 @@ class Builder(ABC):
         """The larger one, lane by lane."""
         a, b = self.matched(a, b)
         return self.select(a > b, a, b)
+
+    def minimum(self, a: Number, b: Number) -> Value:
+        """The smaller one, lane by lane."""
+        a, b = self.matched(a, b)
+        return self.select(a < b, a, b)
+
+    def mul_add(self, a: Operand, b: Operand, c: Operand) -> Value:
+        """a * b + c, with one rounding where the target fuses it; a scalar is spread over the lanes."""
+        lanes = max(a.lanes, b.lanes, c.lanes)
+        x, y, z = (self.spread(self.value(operand), lanes) for operand in (a, b, c))
+        return self.fma(x, y, z) if self.target.fma else x * y + z
+
+    def group_sum(self, vector: Operand, group: int) -> Value:
+        """On every lane the sum over its group of neighbours, a power of two; pairwise, not in index order."""
+        return self._folded(vector, group, lambda a, b: a + b)
+
+    def group_max(self, vector: Operand, group: int) -> Value:
+        """On every lane the largest of its group of neighbours, a power of two."""
+        return self._folded(vector, group, self.maximum)
+
+    def _folded(self, vector: Operand, group: int, combine: Callable[[Value, Value], Value]) -> Value:
+        value, distance = self.value(vector), 1
+        while distance < group:
+            partners = [lane ^ distance for lane in range(value.lanes)]
+            value = combine(value, self.shuffle(value, value, partners))
+            distance *= 2
+        return value
 
     def reduce_max(self, vector: Operand) -> Value:
         """Largest lane; a scalar is its own."""
@@ -444,6 +485,10 @@ class Builder(ABC):
     def constant(self, number: float, kind: Type, lanes: int) -> Value: ...
 
     @abstractmethod
+    def lane_numbers(self, lanes: int) -> Value:
+        """0, 1, 2, ... as i32."""
+
+    @abstractmethod
     def allocate(self, kind: Type, lanes: int) -> Variable: ...
 
     @abstractmethod
@@ -510,17 +555,35 @@ class Builder(ABC):
         """Square root of floats, correctly rounded."""
 
     @abstractmethod
+    def reciprocal_sqrt(self, x: Operand) -> Value:
+        """1 / sqrt(x) of f32 vectors above 1e-37, relative error below 3e-7; without the divider where the CPU can."""
+
+    @abstractmethod
     def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
         """a * b + c with one rounding. Only where `target.fma` holds."""
 
     @abstractmethod
     def bits(self, x: Operand) -> Value:
-        """The IEEE-754 pattern of f64 lanes as i64."""
+        """The IEEE-754 pattern of f64 lanes as i64, of f32 lanes as i32."""
 
     @abstractmethod
     def from_bits(self, x: Operand) -> Value:
-        """f64 lanes from their IEEE-754 pattern."""
+        """Float lanes from their IEEE-754 pattern."""
 
     @abstractmethod
     def convert(self, x: Operand, kind: Type) -> Value:
-        """Between i64, f64 and f32: to the nearest, ties to even; float to integer towards zero."""
+        """Between i64, i32, f64 and f32: to the nearest, ties to even; float to integer towards zero."""
+
+    # --- threads ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fetch_add(self, pointer: Pointer, value: Number) -> Value:
+        """Add to an i64 that threads share; what it was. All writes before it are seen by whoever reads the sum."""
+
+    @abstractmethod
+    def load_shared(self, pointer: Pointer) -> Value:
+        """An i64 that other threads may change; what they wrote before it is seen after it."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Tell the CPU that this is a loop that waits for another thread."""

@@ -34,15 +34,16 @@ class Memory:
         """The place `offset` bytes from the start."""
         return Address(self._bytes[offset:], self._address + offset)
 
-    def floats(self, offset: int, count: int) -> memoryview[float]:
-        """`count` f64 from the byte `offset` on, to read and write."""
-        return self._bytes[offset : offset + 8 * count].cast("d")
+    def floats(self, offset: int, count: int, size: int = 8) -> memoryview[float]:
+        """`count` floats of `size` bytes, 8 or 4, from the byte `offset` on, to read and write."""
+        return self._bytes[offset : offset + size * count].cast("d" if size == 8 else "f")
 
     def words(self, offset: int, count: int) -> memoryview[int]:
         """`count` u32 from the byte `offset` on, to read and write."""
         return self._bytes[offset : offset + 4 * count].cast("I")
 
 
-def address_of(numbers: array[float] | array[int]) -> Address:
-    """The place of an array's elements; the array must live, and keep its length, while it is used."""
-    return Address(memoryview(numbers).cast("B"), numbers.buffer_info()[0])
+def address_of(numbers: array[float] | array[int], index: int = 0) -> Address:
+    """The place of an array's element; the array must live, and keep its length, while it is used."""
+    offset = index * numbers.itemsize
+    return Address(memoryview(numbers).cast("B")[offset:], numbers.buffer_info()[0] + offset)

@@ -11,6 +11,7 @@ import ctypes
 import os
 import sys
 import zlib
+from time import perf_counter
 
 from tapegpt.machine import cache
 from tapegpt.machine.host import c_library, cpu_identity, host_target
@@ -42,6 +43,7 @@ class Program:
     def __init__(self, entries: Entries, signature: str, target: Target | None = None) -> None:
         self.target = target or host_target()
         self.notice = ""
+        self.compile_seconds = 0.0  # spent on making code that was not in the cache
         self._entries = entries
         self._functions: dict[str, Callable[..., None]] = {}
         self._code: object = None  # keeps the machine code alive
@@ -63,7 +65,10 @@ class Program:
     def _load(self, signature: str) -> None:
         key = self._key(signature)
         kept = cache.read(key)
+        start = perf_counter()
         content = kept if kept is not None else self._compile()
+        if kept is None:
+            self.compile_seconds = perf_counter() - start
         code: Mapped | Loaded
         if content.startswith(_IMAGE):
             code = Mapped(_unpack(content))
@@ -155,7 +160,7 @@ def _source_sums() -> str:
     if not _sources:
         package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         sums = []
-        for folder in ("machine", "operations", ""):
+        for folder in ("machine", "operations", os.path.join("operations", "fast"), "fast", ""):
             place = os.path.join(package, folder)
             for name in sorted(os.listdir(place)):
                 if name.endswith(".py"):

@@ -10,7 +10,7 @@ Letters: T positions, S positions looked at, H heads, J columns of a head.
 from __future__ import annotations
 
 from tapegpt.machine.language import Builder, F64s, Int, Pointer, Value, kernel
-from tapegpt.operations.base import Operation, Shape, Slot, across, clear, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, clear, padded
 
 
 class Attention(Operation):
@@ -30,7 +30,7 @@ class Attention(Operation):
         self.expect(fits, f"needs q, k and v of {self.n_head} heads for each position", qkv)
         return Shape(None, qkv.columns // 3)
 
-    def scratch(self, positions: int, *inputs: Shape) -> int:
+    def kept(self, positions: int, *inputs: Shape) -> int:
         places = padded(positions)
         width = inputs[0].columns // 3
         transposed = 2 * width * places  # k and v: (H J, S) each
@@ -40,15 +40,15 @@ class Attention(Operation):
     def _sizes(self, qkv: Slot) -> dict[str, int]:
         return {"heads": self.n_head, "head_dim": qkv.columns // 3 // self.n_head, "positions": qkv.rows}
 
-    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         sizes = self._sizes(inputs[0])
-        attention_forward(k, inputs[0].value, out.value, scratch, out.start, out.stop, **sizes)
+        attention_forward(k, inputs[0].value, out.value, scratch.kept, out.start, out.stop, **sizes)
 
-    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         (qkv,) = inputs
         if qkv.gradient:
             sizes = self._sizes(qkv)
-            attention_backward(k, qkv.value, scratch, out.grad, qkv.gradient, out.stop, fresh=qkv.fresh, **sizes)
+            attention_backward(k, qkv.value, scratch.kept, out.grad, qkv.gradient, out.stop, fresh=qkv.fresh, **sizes)
 
 
 class _Kept:

@@ -1,7 +1,7 @@
 """What an operation of the tape is, and how its kernels see the tape's nodes. Not here: any mathematics.
 
-A node is a matrix of f64 (rows, columns). Each row starts on a multiple of `PAD` elements; the elements between the
-last column and the next row are zero and stay zero, so that kernels may work on whole vectors.
+A node is a matrix (rows, columns) of the tape's real type, f64 or f32. Each row starts on a multiple of `PAD` elements;
+the elements between the last column and the next row are zero and stay zero, so that kernels may work on whole vectors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tapegpt.machine.language import Builder, Number, Pointer
 
-PAD = 8  # f64 in a cache line and in the widest vector
+PAD = 16  # f32 in a cache line and in the widest vector; of f64 two of each
 UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
 
 
@@ -31,7 +31,7 @@ class Shape(Record):
 
     rows: int | None
     columns: int
-    index: bool = False  # u32 token ids instead of f64
+    index: bool = False  # u32 token ids instead of real numbers
 
     def __str__(self) -> str:
         return f"({'T' if self.rows is None else self.rows}, {self.columns})" + (" u32" if self.index else "")
@@ -47,6 +47,7 @@ class Slot(Record):
     fresh: bool  # the gradient has not been written yet: set it instead of adding to it
     start: Number
     stop: Number
+    activation: str = ""  # what the node's operation did last; its gradient is wanted before that
 
     @property
     def columns(self) -> int:
@@ -59,15 +60,24 @@ class Slot(Record):
         return self.gradient
 
 
+class Scratch(Record):
+    """Memory of an operation: `prepared` follows from parameters alone, `kept` lasts from forward to backward."""
+
+    prepared: Pointer
+    kept: Pointer
+
+
 class Operation(ABC):
     """One operation: its shape rule, its forward kernel and beside it its backward kernel.
 
-    Gradients are added in the order of microgpt.py: products one at a time, the last position first. An operation
-    writes the gradient of an input only where `gradient` is not None.
+    In f64, gradients are added in the order of microgpt.py: products one at a time, the last position first. An
+    operation writes the gradient of an input only where `gradient` is not None.
     """
 
     name: str
+    activation = ""  # applied to the result, see `Slot.activation`
     clears: tuple[int, ...] = ()  # inputs whose gradient must be cleared before this operation adds to it
+    passes: tuple[int, ...] = ()  # inputs whose gradient is the result's own, in the same place
 
     def __str__(self) -> str:
         return self.name
@@ -76,23 +86,27 @@ class Operation(ABC):
     def shape(self, *inputs: Shape) -> Shape:
         """Shape of the result; raises `TapeGPTError` where the inputs do not fit."""
 
-    def scratch(self, positions: int, *inputs: Shape) -> int:
-        """Number of f64 that the kernels keep from forward to backward."""
+    def prepared(self, *inputs: Shape) -> int:
+        """How many numbers `prepare` makes."""
+        return 0
+
+    def kept(self, positions: int, *inputs: Shape) -> int:
+        """How many numbers the kernels keep from forward to backward."""
         return 0
 
     def index_bound(self, *inputs: Shape) -> int:
         """The number that token ids among the inputs must be below."""
         raise AssertionError(f"{self.name} takes no token ids")
 
-    def prepare(self, k: Builder, scratch: Pointer, *inputs: Slot) -> None:
+    def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
         """What depends on parameters alone: done once after they change."""
 
     @abstractmethod
-    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """Compute rows `out.start` to `out.stop`."""
 
     @abstractmethod
-    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """Add to the inputs' gradients what `out.gradient` passes on."""
 
     def expect(self, holds: bool, rule: str, *shapes: Shape) -> None:
@@ -103,7 +117,7 @@ class Operation(ABC):
 
 def clear(k: Builder, block: Pointer, count: Number) -> None:
     """Zero the elements of whole rows."""
-    width = k.width()
+    width = k.width(block.type)
     for i in k.range(0, count, width):
         block.store(i, k.constant(0, block.type, width))
 

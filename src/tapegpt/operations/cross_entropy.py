@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.machine.language import F64, Builder, F64s, Int, Pointer, U32s, Value, kernel
-from tapegpt.operations.base import Operation, Shape, Slot, across, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, padded
 
 
 class CrossEntropy(Operation):
@@ -20,27 +20,27 @@ class CrossEntropy(Operation):
     def index_bound(self, *inputs: Shape) -> int:
         return inputs[0].columns
 
-    def scratch(self, positions: int, *inputs: Shape) -> int:
+    def kept(self, positions: int, *inputs: Shape) -> int:
         rows = positions if inputs[0].rows is None else inputs[0].rows
         return rows * (padded(inputs[0].columns) + 2)
 
-    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         logits, targets = inputs
-        kept = (scratch, self._sums(scratch, logits))
+        kept = (scratch.kept, self._sums(scratch.kept, logits))
         cross_entropy_forward(
             k, logits.value, targets.value, *kept, out.value, logits.start, logits.stop, columns=logits.columns
         )
 
-    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         logits, targets = inputs
         if logits.gradient:
             sizes = {"columns": logits.columns, "fresh": logits.fresh}
-            kept = (scratch, self._sums(scratch, logits))
+            kept = (scratch.kept, self._sums(scratch.kept, logits))
             ends = (logits.start, logits.stop)
             cross_entropy_backward(k, targets.value, *kept, out.grad, logits.gradient, *ends, **sizes)
 
-    def _sums(self, scratch: Pointer, logits: Slot) -> Pointer:
-        return scratch + logits.rows * padded(logits.columns)
+    def _sums(self, kept: Pointer, logits: Slot) -> Pointer:
+        return kept + logits.rows * padded(logits.columns)
 
 
 @kernel

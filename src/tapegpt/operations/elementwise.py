@@ -7,14 +7,12 @@ these as microgpt.py builds them: a + b * -1, a * b ** -1, a * -1.
 from __future__ import annotations
 
 from tapegpt.machine.language import Builder, F64s, Int, Operand, Value, kernel
-from tapegpt.operations.base import Operation, Shape, Slot, across, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, padded
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tapegpt.machine.language import Pointer
 
 
 class Rule(Record):
@@ -58,11 +56,11 @@ class Elementwise(Operation):
         self.expect(same, "needs inputs of one shape", *inputs)
         return inputs[0]
 
-    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         a, b = inputs[0].value, inputs[-1].value
         apply(k, a, b, out.value, out.start, out.stop, **self._constants(out))
 
-    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         a, b = inputs[0].value, inputs[-1].value
         for index, slot in enumerate(inputs):
             if slot.gradient:
@@ -119,11 +117,11 @@ class Sum(Operation):
         self.expect(not inputs[0].index, "needs numbers", *inputs)
         return Shape(1, 1)
 
-    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         (x,) = inputs
         sum_forward(k, x.value, out.value, x.start, x.stop, columns=x.columns)
 
-    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         (x,) = inputs
         if x.gradient:
             sum_backward(k, out.grad, x.gradient, x.start, x.stop, columns=x.columns, fresh=x.fresh)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.machine.language import Builder, F64s, Int, Pointer, U32s, kernel
-from tapegpt.operations.base import Operation, Shape, Slot, across, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, padded
 
 
 class Embedding(Operation):
@@ -20,11 +20,11 @@ class Embedding(Operation):
     def index_bound(self, *inputs: Shape) -> int:
         return inputs[0].rows or 0
 
-    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         table, ids = inputs
         gather(k, table.value, ids.value, out.value, out.start, out.stop, columns=out.columns)
 
-    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         table, ids = inputs
         if table.gradient:
             scatter(k, table.gradient, ids.value, out.grad, out.start, out.stop, columns=out.columns)
@@ -41,10 +41,10 @@ class Positions(Operation):
         self.expect(table.rows is not None, "needs a table of fixed size", table)
         return Shape(None, table.columns)
 
-    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         copy_rows(k, inputs[0].value, out.value, out.start, out.stop, columns=out.columns)
 
-    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         if inputs[0].gradient:
             add_rows(k, out.grad, inputs[0].gradient, out.start, out.stop, columns=out.columns)
 

@@ -6,7 +6,7 @@ Sums run side by side in the lanes, never inside one. Shapes: x (T, I), W (O, I)
 from __future__ import annotations
 
 from tapegpt.machine.language import Builder, F64s, Int, Pointer, U32s, kernel
-from tapegpt.operations.base import Operation, Shape, Slot, across, blocks, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, blocks, padded
 
 
 class Linear(Operation):
@@ -25,27 +25,31 @@ class Linear(Operation):
     def index_bound(self, *inputs: Shape) -> int:
         return inputs[1].rows or 0
 
-    def scratch(self, positions: int, *inputs: Shape) -> int:
+    def prepared(self, *inputs: Shape) -> int:
         w = inputs[1]
-        transposed = padded(w.columns) * padded(w.rows or 0)
-        return transposed + padded(positions)  # and a number for each position
+        return padded(w.columns) * padded(w.rows or 0)
 
-    def prepare(self, k: Builder, scratch: Pointer, *inputs: Slot) -> None:
+    def kept(self, positions: int, *inputs: Shape) -> int:
+        return padded(positions)
+
+    def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
         w = inputs[1]
-        transpose(k, w.value, scratch, rows=w.shape.rows, columns=w.columns)
+        transpose(k, w.value, scratch.prepared, rows=w.shape.rows, columns=w.columns)
 
-    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         x = inputs[0]
-        products(k, x.value, scratch, out.value, out.start, out.stop, ins=x.columns, outs=out.columns, fresh=True)
+        products(
+            k, x.value, scratch.prepared, out.value, out.start, out.stop, ins=x.columns, outs=out.columns, fresh=True
+        )
 
-    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         x, w = inputs[:2]
         if w.gradient:
             sizes = {"ins": x.columns, "outs": out.columns, "fresh": w.fresh}
             weight_gradient(k, x.value, out.grad, w.gradient, out.start, out.stop, **sizes)
         if x.gradient:
             last = inputs[2].value if len(inputs) > 2 else None
-            held = scratch + padded(x.columns) * padded(out.columns)
+            held = scratch.kept
             if last:
                 hold(k, out.grad, last, held, out.start, out.stop, outs=out.columns)
             sizes = {"ins": out.columns, "outs": x.columns, "fresh": x.fresh}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import Builder, F64s, Int, Pointer, kernel
-from tapegpt.operations.base import Operation, Shape, Slot, across, padded
+from tapegpt.machine.language import Builder, F64s, Int, kernel
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, padded
 
 EPSILON = 1e-5
 
@@ -16,17 +16,17 @@ class RMSNorm(Operation):
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
 
-    def scratch(self, positions: int, *inputs: Shape) -> int:
+    def kept(self, positions: int, *inputs: Shape) -> int:
         return 2 * padded(positions if inputs[0].rows is None else inputs[0].rows)
 
-    def forward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
-        rmsnorm_forward(k, inputs[0].value, out.value, scratch, out.start, out.stop, columns=out.columns)
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        rmsnorm_forward(k, inputs[0].value, out.value, scratch.kept, out.start, out.stop, columns=out.columns)
 
-    def backward(self, k: Builder, scratch: Pointer, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         x = inputs[0]
         if x.gradient:
             sizes = {"columns": x.columns, "fresh": x.fresh}
-            rmsnorm_backward(k, x.value, scratch, out.grad, x.gradient, out.start, out.stop, **sizes)
+            rmsnorm_backward(k, x.value, scratch.kept, out.grad, x.gradient, out.start, out.stop, **sizes)
 
 
 @kernel

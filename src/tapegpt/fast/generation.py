@@ -1,0 +1,109 @@
+"""Strings from the fast engine, many side by side: where one ends, the next begins in its row.
+
+Each string has a stream of random numbers of its own, so that it does not depend on what is generated beside it.
+"""
+
+from __future__ import annotations
+
+from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, U32s
+from tapegpt.mersenne import word
+from tapegpt.operations.base import padded
+from tapegpt.operations.fast.cross_entropy import exponentiate
+from tapegpt.operations.fast.rows import vectors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.fast.graph import FastGraph
+    from tapegpt.machine.language import Operand, Pointer, Value
+
+
+def generation_kernel(graph: FastGraph) -> Kernel:
+    """`count` strings into ids (block_size each) and lengths; `rows` (2 x slots) says who is where, and their seeds."""
+    tape, vocab_size, block = graph.tape, graph.vocab_size, graph.config.block_size
+    forward = tape.forward_kernel(graph.logits)
+    bos = vocab_size - 1
+
+    def generate(
+        k: Builder,
+        shared: F32s,
+        work: F32s,
+        random: U32s,
+        rows: I64s,
+        ids: U32s,
+        lengths: I64s,
+        count: Int,
+        temperature: Real,
+    ) -> None:
+        nodes = (graph.tokens, graph.places, graph.lines)
+        tokens, places, lines = ((work + node.value).cast(U32) for node in nodes)
+        strings, seeds = rows, rows + tape.positions
+        inverse = k.convert(1.0 / temperature, F32)
+        begun = k.variable(k.integer(0))
+        active = k.variable(k.integer(0))
+
+        def begin(row: Operand) -> None:
+            strings[row], tokens[row], places[row] = begun, bos, 0
+            seeds[row] = (word(k, random) << 32) | word(k, random)
+            begun.set(begun + 1)
+
+        for row in k.range(k.minimum(count, tape.positions)):
+            lines[row] = row
+            begin(row)
+            active += 1
+        for _ in k.repeat_while(lambda: active > 0):
+            forward(k, shared, work, 0, active)
+            for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
+                string, place = strings[row], places[row]
+                logits = work + graph.logits.value + row * padded(vocab_size)
+                token = sample(k, logits, vocab_size, inverse, random_unit(k, seeds[row], place))
+                ends = token.equals(bos)
+                length = k.select(ends, place, place + 1)
+                for _ in k.when(k.negated(ends)):
+                    ids[string * block + place] = token
+                    tokens[row] = token
+                    places[row] = length
+                for _ in k.when(ends | length.equals(block)):
+                    lengths[string] = length
+                    more = begun < count
+                    for _ in k.when(more):
+                        begin(row)
+                    for _ in k.when(k.negated(more)):
+                        active -= 1
+                        for kept in (strings, seeds, tokens, places, lines):
+                            kept[row] = kept[active]
+
+    return Kernel(generate)
+
+
+def random_unit(k: Builder, seed: Operand, number: Operand) -> Value:
+    """f32 in [0, 1), from 24 bits: random number `number` of a stream (SplitMix64: Steele, Lea and Flood, 2014)."""
+    z = seed + (number + 1) * -0x61C8864680B583EB
+    z = (z ^ (z >> 30)) * -0x40A7B892E31B1A47
+    z = (z ^ (z >> 27)) * -0x6B2FB644ECCEEE15
+    return k.convert((z ^ (z >> 31)) >> 40, F32) * 2.0**-24
+
+
+def sample(k: Builder, logits: Pointer, count: int, inverse_temperature: Value, unit: Value) -> Value:
+    """The first token whose running sum of probabilities is above `unit`. Overwrites the logits."""
+    width = k.width(F32)
+    for c in vectors(k, count):
+        logits.store(c, logits.vector(c, width) * inverse_temperature)
+    total, _ = exponentiate(k, logits, logits, count)
+    point = k.spread(total * unit, width)
+    before, below = k.zeros(width, F32), k.zeros(width, I32)
+    for c in vectors(k, count):
+        sums = running_sums(k, logits.vector(c, width)) + before
+        below += k.select(sums <= point, k.constant(1, I32, width), 0)
+        before.set(k.spread(sums.lane(width - 1), width))
+    return k.minimum(k.convert(k.group_sum(below, width).lane(0), I64), count - 1)
+
+
+def running_sums(k: Builder, vector: Value) -> Value:
+    """Of each lane and all before it, pairwise (Hillis and Steele, 1986)."""
+    lanes, distance = range(vector.lanes), 1
+    zeros = k.constant(0, F32, vector.lanes)
+    while distance < vector.lanes:
+        moved = [lane if lane < distance else vector.lanes + lane - distance for lane in lanes]
+        vector = vector + k.shuffle(zeros, vector, moved)
+        distance *= 2
+    return vector

@@ -1,0 +1,185 @@
+"""A whole training as one kernel: pack, forward, backward, Adam, step after step, on as many threads as there are.
+
+Threads divide the documents of a step, then the parameters, and wait for each other in between. Not here: the
+operations, the graph.
+"""
+
+from __future__ import annotations
+
+from tapegpt.fast.adam import CLIP, adamw, gather_gradients, rate_at
+from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.tape import GROUP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tapegpt.fast.graph import FastGraph
+    from tapegpt.machine.language import Number, Operand, Pointer, Value
+
+SYNC = 16  # f64 or i64 for each thread: no two share a cache line
+
+
+class Packer:
+    """Documents into the rows of a run, one after the other."""
+
+    def __init__(self, k: Builder, graph: FastGraph, work: Pointer, ids: Pointer, starts: Pointer) -> None:
+        self._k, self._ids, self._starts = k, ids, starts
+        self._block, self._positions = graph.config.block_size, graph.tape.positions
+        nodes = (graph.tokens, graph.places, graph.ends, graph.targets)
+        self._tokens, self._places, self._ends, self._targets = ((work + node.value).cast(U32) for node in nodes)
+
+    def length(self, document: Number) -> Value:
+        """Positions of a document."""
+        start = self._k.integer(document)
+        return self._k.minimum(self._starts[start + 1] - self._starts[start], self._block)
+
+    def fill(self, at: Operand, last: Operand, number_of: Callable[[Operand], Value]) -> Value:
+        """Pack documents from `at` on, a variable that moves on, as many as fit; the rows that they take."""
+        k = self._k
+        rows, fits = k.variable(k.integer(0)), k.variable(k.integer(1))
+        for _ in k.repeat_while(lambda: (at < last) & fits.equals(1)):
+            document = number_of(at)
+            end = rows + self.length(document)
+            fits.set(k.select(end <= self._positions, k.integer(1), 0))
+            for _ in k.when(fits.equals(1)):
+                self._put(document, k.value(rows), end)
+                rows.set(end)
+                at += 1
+        return k.value(rows)
+
+    def _put(self, document: Value, first: Value, end: Value) -> None:
+        start = self._starts[document] - first
+        for row in self._k.range(first, end):
+            self._tokens[row] = self._ids[start + row]
+            self._targets[row] = self._ids[start + row + 1]
+            self._places[row] = row - first
+            self._ends[row] = end
+
+
+class Team:
+    """What the threads of a run share: sums, and a barrier."""
+
+    def __init__(self, k: Builder, sums: Pointer, sync: Pointer, thread: Int, threads: Int) -> None:
+        self._k, self._sums, self._sync, self._threads = k, sums, sync, threads
+        self._arrived = k.variable(k.integer(0))
+        self.own = sums + thread * SYNC
+
+    def wait(self) -> None:
+        """Go on when all threads have come here, and see what they wrote."""
+        k = self._k
+        for _ in k.when(self._threads > 1):
+            self._arrived += self._threads
+            k.fetch_add(self._sync, 1)
+            for _ in k.repeat_while(lambda: k.load_shared(self._sync) < self._arrived):
+                k.pause()
+
+    def total(self, place: int) -> Value:
+        """Sum of one number over all threads."""
+        result = self._k.zeros()
+        for thread in self._k.range(self._threads):
+            result += self._sums[thread * SYNC + place]
+        return self._k.value(result)
+
+
+def training_kernel(graph: FastGraph) -> Kernel:
+    """One thread's part of the steps first to first + count - 1; stops before an update that would not be finite.
+
+    Step s trains `batch_size` documents from number s * batch_size of the order on, which begins again after its last.
+    Gradients are zero before and after.
+    """
+    tape = graph.tape
+    prepare, forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
+    backward = tape.backward_kernel(graph.loss, accumulate=True)
+    extents = tape.plan()
+
+    def train(
+        k: Builder,
+        shared: F32s,
+        all_gradients: F32s,
+        all_work: F32s,
+        first_moments: F32s,
+        second_moments: F32s,
+        ids: U32s,
+        starts: I64s,
+        order: U32s,
+        documents: Int,
+        batch_size: Int,
+        first: Int,
+        count: Int,
+        progress: Real,
+        settings: F64s,
+        state: F64s,
+        losses: F64s,
+        sums: F64s,
+        sync: I64s,
+        thread: Int,
+        threads: Int,
+    ) -> None:
+        gradients, work = all_gradients + thread * extents.gradients, all_work + thread * extents.work
+        share, loss_place = work + graph.share.value, work + graph.loss.value
+        packer, team = Packer(k, graph, work, ids, starts), Team(k, sums, sync, thread, threads)
+        groups = extents.gradients // GROUP
+        part = (groups * thread // threads * GROUP, groups * (thread + 1) // threads * GROUP)
+        going = k.variable(k.integer(1))
+        for i in k.range(count):
+            for _ in k.when(going.equals(1)):
+                begin = (first + i) * batch_size
+
+                def number_of(place: Operand) -> Value:
+                    return order[(begin + place) % documents]
+
+                for _ in k.when(thread.equals(0)):
+                    prepare(k, shared)
+                positions = k.variable(k.integer(0))
+                for place in k.range(batch_size):
+                    positions += packer.length(number_of(place))
+                share[0] = 1.0 / k.convert(positions, F32)
+                team.wait()  # what follows from the parameters is there
+                at, last = k.variable(batch_size * thread // threads), batch_size * (thread + 1) // threads
+                loss = k.zeros()
+                for _ in k.repeat_while(lambda: at < last):
+                    rows = packer.fill(at, last, number_of)
+                    forward(k, shared, work, 0, rows)
+                    loss += k.convert(loss_place[0], F64)
+                    backward(k, shared, gradients, work, rows)
+                team.own[0] = loss
+                team.wait()  # all gradients are there
+                gather_gradients(k, all_gradients, *part, threads, extents.gradients, team.own + 1)
+                team.wait()  # and added up
+                loss_of_all, squares = team.total(0), team.total(1)
+                finite = (loss_of_all - loss_of_all).equals(0.0) & (squares - squares).equals(0.0)
+                going.set(k.select(finite, k.integer(1), 0))
+                for _ in k.when(thread.equals(0)):
+                    losses[i] = k.select(finite, loss_of_all, float("nan"))
+                    state[0] = state[0] * settings[1]
+                    state[1] = state[1] * settings[2]
+                team.wait()  # the state is new, and the sums have been read
+                for _ in k.when(finite):
+                    rate = rate_at(k, settings, progress + k.convert(i, F64))
+                    clip, norm = settings[CLIP], k.sqrt(squares)
+                    scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
+                    moments = (first_moments, second_moments)
+                    adamw(k, shared, all_gradients, *moments, *part, settings, state, rate, scale)
+                team.wait()  # the parameters are new
+
+    return Kernel(train)
+
+
+def evaluation_kernel(graph: FastGraph) -> Kernel:
+    """Of the documents first to last - 1: the sum of -log(probability), and the number of positions."""
+    forward = graph.tape.forward_kernel(graph.loss)
+
+    def evaluate(
+        k: Builder, shared: F32s, work: F32s, ids: U32s, starts: I64s, first: Int, last: Int, result: F64s
+    ) -> None:
+        packer = Packer(k, graph, work, ids, starts)
+        (work + graph.share.value)[0] = 1.0
+        at = k.variable(first)
+        for _ in k.repeat_while(lambda: at < last):
+            rows = packer.fill(at, last, k.value)
+            forward(k, shared, work, 0, rows)
+            result[0] = result[0] + k.convert((work + graph.loss.value)[0], F64)
+            result[1] = result[1] + k.convert(rows, F64)
+
+    return Kernel(evaluate)

@@ -1,0 +1,315 @@
+"""Causal multi-head self-attention over the documents of a batch, pair by pair. Shapes: qkv (T, 3 E), result (T, E).
+
+The columns of qkv are the queries of all heads, then all keys, then all values. In each a head has `lanes_of(head_dim)`
+columns, a power of two, those beyond head_dim zero: heads lie side by side in the lanes of a vector, a head's sum is a
+few lane permutations, and exponentials come out on every lane where they are needed. Made for short documents: the work
+for a pair of positions is done once for each lane of the head.
+
+Letters: t looks at s <= t, both of one document; E columns of all heads; a group is the heads of one vector, or one
+head of several vectors.
+"""
+
+from __future__ import annotations
+
+from tapegpt.machine.language import F32, Builder, F32s, Int, Number, Pointer, U32s, Value, kernel
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.operations.fast.functions import exp_up_to_highest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def lanes_of(head_dim: int) -> int:
+    """Columns of a head: the next power of two."""
+    return 1 << (head_dim - 1).bit_length()
+
+
+def columns_of(n_head: int, head_dim: int) -> int:
+    """E: columns of all heads."""
+    return padded(n_head * lanes_of(head_dim))
+
+
+class Attention(Operation):
+    """`Attention(n_head, head_dim, block_size)(qkv, ends)`: `ends` (T, 1) is where the document of a position ends.
+
+    Keeps the exponentials of each pair and the inverse of their sums.
+    """
+
+    name = "attention"
+
+    def __init__(self, n_head: int, head_dim: int, block_size: int) -> None:
+        self.n_head, self.head_dim, self.block_size = n_head, head_dim, block_size
+
+    def __str__(self) -> str:
+        return f"attention n_head={self.n_head}"
+
+    def shape(self, *inputs: Shape) -> Shape:
+        qkv, ends = inputs
+        columns = columns_of(self.n_head, self.head_dim)
+        self.expect(
+            qkv.columns == 3 * columns and ends.index, f"needs 3 x {columns} columns and an index node", *inputs
+        )
+        return Shape(None, columns)
+
+    def index_bound(self, *inputs: Shape) -> int:
+        return 1 << 32
+
+    def kept(self, positions: int, *inputs: Shape) -> int:
+        columns = inputs[0].columns // 3
+        pairs = positions * (self.block_size + 1) // 2
+        return (pairs + 3 * positions + self.block_size) * columns
+
+    def _sizes(self, qkv: Slot) -> dict[str, int]:
+        sizes = {"head_dim": self.head_dim, "columns": qkv.columns // 3}
+        return {**sizes, "positions": qkv.rows, "block_size": self.block_size}
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        qkv, ends = inputs
+        attention_forward(k, qkv.value, ends.value, out.value, scratch.kept, out.start, out.stop, **self._sizes(qkv))
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        qkv, ends = inputs
+        if qkv.gradient:
+            places = (qkv.value, ends.value, out.value, out.grad, scratch.kept, qkv.gradient)
+            attention_backward(k, *places, out.start, out.stop, **self._sizes(qkv))
+
+
+class _Kept:
+    """The views of what attention keeps, in one block; E columns each."""
+
+    def __init__(self, block: Pointer, columns: int, positions: int, block_size: int) -> None:
+        self.logits = block  # (S): of one position
+        self.inverses = self.logits + block_size * columns  # (T): of the sum of the exponentials
+        self.passed = self.inverses + positions * columns  # (T): gradient of the result, times the inverse
+        self.offsets = self.passed + positions * columns  # (T): a head's sum of passed times result
+        self.weights = self.offsets + positions * columns  # exponentials by document, group, t, s
+
+
+class _Groups:
+    """How a row's columns are cut into groups of whole heads."""
+
+    def __init__(self, k: Builder, head_dim: int, columns: int) -> None:
+        self._k, self._columns = k, columns
+        self.width = k.width(F32)
+        self.vectors = max(1, lanes_of(head_dim) // self.width)  # of a group
+        self._lanes = min(lanes_of(head_dim), self.width)
+
+    def __iter__(self) -> Iterator[Number]:
+        """First column of each group."""
+        step = self.vectors * self.width
+        if self._columns // step > 2:
+            yield from self._k.range(0, self._columns, step)
+        else:
+            yield from range(0, self._columns, step)
+
+    def load(self, row: Pointer, column: Number) -> list[Value]:
+        return [row.vector(column + v * self.width, self.width) for v in range(self.vectors)]
+
+    def product(self, a: list[Value], b: list[Value]) -> Value:
+        """Of each head, on all of its lanes."""
+        total = a[0] * b[0]
+        for x, y in zip(a[1:], b[1:], strict=True):
+            total = self._k.mul_add(x, y, total)
+        return self._k.group_sum(total, self._lanes)
+
+
+def documents(k: Builder, ends: Pointer, start: Number, stop: Number) -> Iterator[tuple[Value, Value]]:
+    """First position and end of each document."""
+    at = k.variable(k.integer(start))
+    for _ in k.repeat_while(lambda: at < stop):
+        first = k.value(at)
+        end = ends[first]
+        yield first, end
+        at.set(end)
+
+
+@kernel
+def attention_forward(
+    k: Builder,
+    qkv: F32s,
+    ends: U32s,
+    y: F32s,
+    block: F32s,
+    start: Int,
+    stop: Int,
+    *,
+    head_dim: int,
+    columns: int,
+    positions: int,
+    block_size: int,
+) -> None:
+    """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
+    kept, groups, width = _Kept(block, columns, positions, block_size), _Groups(k, head_dim, columns), k.width(F32)
+    weight = k.variable(k.integer(0))
+
+    def keep(exponential: Value) -> None:
+        kept.weights.store(weight, exponential)
+        weight.set(weight + width)
+
+    for first, end in documents(k, ends, start, stop):
+        for column in groups:
+            keys = qkv + first * (3 * columns) + columns + column
+            for t in k.range(first, end):
+                query = groups.load(qkv + t * (3 * columns), column)
+                places = (keys, keys + columns, 3 * columns, kept.logits)
+                result, inverse = _attend(k, groups, query, *places, t - first + 1, head_dim, keep)
+                kept.inverses.store(t * columns + column, inverse)
+                for v, part in enumerate(result):
+                    y.store(t * columns + column + v * width, part)
+
+
+def _attend(
+    k: Builder,
+    groups: _Groups,
+    query: list[Value],
+    keys: Pointer,
+    values: Pointer,
+    stride: int,
+    logits: Pointer,
+    count: Number,
+    head_dim: int,
+    keep: Callable[[Value], None],
+) -> tuple[list[Value], Value]:
+    """What one position takes from the first `count`, and the inverse of the sum of the exponentials."""
+    scaled = [part * head_dim**-0.5 for part in query]
+    largest = k.variable(k.constant(-3e38, F32, groups.width))
+    for s in k.range(count):
+        logit = groups.product(scaled, groups.load(keys, s * stride))
+        logits.store(s * groups.width, logit)
+        largest.set(k.maximum(logit, largest))
+    total, sums = k.zeros(groups.width, F32), [k.zeros(groups.width, F32) for _ in query]
+    for s in k.range(count):
+        exponential = exp_up_to_highest(k, logits.vector(s * groups.width, groups.width) - largest)
+        keep(exponential)
+        total += exponential
+        for part, value in zip(sums, groups.load(values, s * stride), strict=True):
+            part.accumulate(exponential, value)
+    inverse = 1.0 / total
+    return [part * inverse for part in sums], inverse
+
+
+@kernel
+def attention_backward(
+    k: Builder,
+    qkv: F32s,
+    ends: U32s,
+    y: F32s,
+    dy: F32s,
+    block: F32s,
+    dqkv: F32s,
+    start: Int,
+    stop: Int,
+    *,
+    head_dim: int,
+    columns: int,
+    positions: int,
+    block_size: int,
+) -> None:
+    """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - dy_t y_t), passed to q_t times k_s, to k_s times q_t."""
+    kept, groups, width = _Kept(block, columns, positions, block_size), _Groups(k, head_dim, columns), k.width(F32)
+    weights = k.variable(k.integer(0))
+    for first, end in documents(k, ends, start, stop):
+        for column in groups:
+            for t in k.range(first, end):
+                inverse = kept.inverses.vector(t * columns + column, width)
+                passed = [part * inverse for part in groups.load(dy + t * columns, column)]
+                offset = groups.product(passed, groups.load(y + t * columns, column))
+                kept.offsets.store(t * columns + column, offset)
+                for v, part in enumerate(passed):
+                    kept.passed.store(t * columns + column + v * width, part)
+                    dqkv.store(t * (3 * columns) + column + v * width, k.constant(0, F32, width))
+            for s in k.range(first, end):
+                at = s * (3 * columns) + column
+                key = [part * head_dim**-0.5 for part in groups.load(qkv + columns, at)]
+                value = groups.load(qkv + 2 * columns, at)
+                dkey, dvalue = ([k.zeros(width, F32) for _ in key] for _ in range(2))
+                weight = k.variable(weights + _triangle(s - first) * width + (s - first) * width)
+                for t in k.range(s, end):
+                    exponential = kept.weights.vector(weight, width)
+                    weight += (t - first + 1) * width
+                    passed = groups.load(kept.passed + t * columns, column)
+                    dweight = groups.product(passed, value) - kept.offsets.vector(t * columns + column, width)
+                    dlogit = exponential * dweight
+                    query, dquery = qkv + t * (3 * columns), dqkv + t * (3 * columns)
+                    for v, part in enumerate(groups.load(query, column)):
+                        dkey[v].accumulate(dlogit, part)
+                        dvalue[v].accumulate(exponential, passed[v])
+                        place = column + v * width
+                        dquery.store(place, k.mul_add(dlogit, key[v], dquery.vector(place, width)))
+                for v in range(groups.vectors):
+                    dqkv.store(at + columns + v * width, dkey[v] * head_dim**-0.5)
+                    dqkv.store(at + 2 * columns + v * width, k.value(dvalue[v]))
+            weights += _triangle(end - first) * width
+
+
+def _triangle(n: Value) -> Value:
+    """1 + 2 + ... + n."""
+    return (n * (n + 1)) >> 1
+
+
+class CachedAttention(Operation):
+    """`CachedAttention(...)(qkv, places, lines)`: row t is the next position of a string of its own.
+
+    `places` (T, 1) is that position, `lines` (T, 1) where the string's earlier keys and values are kept.
+    """
+
+    name = "cached attention"
+
+    def __init__(self, n_head: int, head_dim: int, block_size: int) -> None:
+        self.n_head, self.head_dim, self.block_size = n_head, head_dim, block_size
+
+    def shape(self, *inputs: Shape) -> Shape:
+        qkv, places, lines = inputs
+        columns = columns_of(self.n_head, self.head_dim)
+        fits = qkv.columns == 3 * columns and places.index and lines.index
+        self.expect(fits, f"needs 3 x {columns} columns and two index nodes", *inputs)
+        return Shape(None, columns)
+
+    def index_bound(self, *inputs: Shape) -> int:
+        return self.block_size
+
+    def kept(self, positions: int, *inputs: Shape) -> int:
+        columns = inputs[0].columns // 3
+        return self.block_size * columns + positions * self.block_size * 2 * columns
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        qkv, places, lines = (slot.value for slot in inputs)
+        sizes = {"head_dim": self.head_dim, "columns": out.columns, "block_size": self.block_size}
+        attention_step(k, qkv, places, lines, out.value, scratch.kept, out.start, out.stop, **sizes)
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        raise AssertionError("strings are not generated backwards")
+
+
+@kernel
+def attention_step(
+    k: Builder,
+    qkv: F32s,
+    places: U32s,
+    lines: U32s,
+    y: F32s,
+    block: F32s,
+    start: Int,
+    stop: Int,
+    *,
+    head_dim: int,
+    columns: int,
+    block_size: int,
+) -> None:
+    """As `attention_forward`, for one position of each row's string."""
+    groups, width = _Groups(k, head_dim, columns), k.width(F32)
+    logits, cache = block, block + block_size * columns  # (S), (lines, S, 2 E)
+    for t in k.range(start, stop):
+        row, place = qkv + t * (3 * columns), places[t]
+        lines_of = cache + lines[t] * (block_size * 2 * columns)
+        for column in groups:
+            keys, values = lines_of + column, lines_of + columns + column
+            for source, kept in ((columns, keys), (2 * columns, values)):
+                for v, part in enumerate(groups.load(row + source, column)):
+                    kept.store(place * (2 * columns) + v * width, part)
+            query = groups.load(row, column)
+            sizes = (2 * columns, logits, place + 1, head_dim)
+            result, _ = _attend(k, groups, query, keys, values, *sizes, lambda _: None)
+            for v, part in enumerate(result):
+                y.store(t * columns + column + v * width, part)

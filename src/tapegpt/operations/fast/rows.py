@@ -1,0 +1,30 @@
+"""Walking over a row of f32 by whole vectors. Rows are padded with zeros, see `operations/base.py`."""
+
+from __future__ import annotations
+
+from tapegpt.machine.language import F32
+from tapegpt.operations.base import UNROLLED, padded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tapegpt.machine.language import Builder, Number, Pointer, Value
+
+
+def vectors(k: Builder, columns: int) -> Iterator[Number]:
+    """Offset of each vector of a row, one by one, or in a loop where they are many."""
+    width = k.width(F32)
+    if padded(columns) // width > UNROLLED:
+        yield from k.range(0, padded(columns), width)
+    else:
+        yield from range(0, padded(columns), width)
+
+
+def dot(k: Builder, a: Pointer, b: Pointer, columns: int) -> Value:
+    """Sum of the products of two rows."""
+    width = k.width(F32)
+    total = k.zeros(width, F32)
+    for c in vectors(k, columns):
+        total.accumulate(a.vector(c, width), b.vector(c, width))
+    return k.group_sum(total, width).lane(0)
