@@ -6,11 +6,13 @@ Letters: T positions of all documents, D n_embd, E columns of all heads, V vocab
 from __future__ import annotations
 
 from tapegpt.machine.language import F32
-from tapegpt.operations.fast.attention import Attention, CachedAttention, columns_of, lanes_of
+from tapegpt.operations.fast.attention import Attention, CachedAttention
 from tapegpt.operations.fast.cross_entropy import CrossEntropy
 from tapegpt.operations.fast.embedding import Embedding
+from tapegpt.operations.fast.heads import Heads
 from tapegpt.operations.fast.linear import Linear
 from tapegpt.operations.fast.rmsnorm import RMSNorm
+from tapegpt.operations.fast.tiled_attention import TiledAttention
 from tapegpt.tape import Node, Tape
 
 TYPE_CHECKING = False
@@ -37,7 +39,8 @@ class FastGraph:
             self.ends, self.targets = tape.indices("ends"), tape.indices("targets")
             self.share = tape.input("share", 1, 1)
         self._parameters: dict[str, Node] = {}
-        d, e = config.n_embd, columns_of(config.n_head, config.head_dim)
+        self.heads = Heads(config.n_head, config.head_dim, config.block_size)
+        d, e = config.n_embd, self.heads.columns
 
         token, place = self._matrix("wte", vocab_size, d), self._matrix("wpe", config.block_size, d)
         x = tape.record(RMSNorm(), tape.record(Embedding(), self.tokens, token, self.places, place))  # (T, D)
@@ -57,11 +60,10 @@ class FastGraph:
         return self.tape.record(Linear(activation, residual=bool(residual)), x, w, *added)
 
     def _attention(self, qkv: Node) -> Node:
-        config = self.config
-        sizes = (config.n_head, config.head_dim, config.block_size)
         if self.cached:
-            return self.tape.record(CachedAttention(*sizes), qkv, self.places, self.lines)
-        return self.tape.record(Attention(*sizes), qkv, self.ends)
+            return self.tape.record(CachedAttention(self.heads), qkv, self.places, self.lines)
+        kind = TiledAttention if self.heads.tiled else Attention
+        return self.tape.record(kind(self.heads), qkv, self.ends)
 
     def _matrix(self, name: str, rows: int, columns: int) -> Node:
         self._parameters[name] = self.tape.parameter(name, rows, columns)
@@ -69,9 +71,7 @@ class FastGraph:
 
     def cells(self, name: str) -> tuple[Node, list[int], list[int]]:
         """The node that holds a parameter of `Config.shapes`, and the parameter's rows and columns in it."""
-        config = self.config
-        lanes = lanes_of(config.head_dim)
-        heads = [h * lanes + j for h in range(config.n_head) for j in range(config.head_dim)]
+        heads = self.heads.places()
         layer, _, matrix = name.partition(".")
         if matrix in ("attn_wq", "attn_wk", "attn_wv"):
             node = self._parameters[f"{layer}.attn_wqkv"]

@@ -1,9 +1,8 @@
 """Causal multi-head self-attention over the documents of a batch, pair by pair. Shapes: qkv (T, 3 E), result (T, E).
 
-The columns of qkv are the queries of all heads, then all keys, then all values. In each a head has `lanes_of(head_dim)`
-columns, a power of two, those beyond head_dim zero: heads lie side by side in the lanes of a vector, a head's sum is a
-few lane permutations, and exponentials come out on every lane where they are needed. Made for short documents: the work
-for a pair of positions is done once for each lane of the head.
+The columns of qkv are as `heads.py` says: heads lie side by side in the lanes of a vector, a head's sum is a few lane
+permutations, and exponentials come out on every lane where they are needed. Made for short documents: the work for a
+pair of positions is done once for each lane of the head; `tiled_attention.py` is for long ones.
 
 Letters: t looks at s <= t, both of one document; E columns of all heads; a group is the heads of one vector, or one
 head of several vectors.
@@ -12,41 +11,32 @@ head of several vectors.
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F32s, Int, Number, Pointer, U32s, Value, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.operations.fast.functions import exp_up_to_highest
+from tapegpt.operations.fast.heads import Heads, documents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def lanes_of(head_dim: int) -> int:
-    """Columns of a head: the next power of two."""
-    return 1 << (head_dim - 1).bit_length()
-
-
-def columns_of(n_head: int, head_dim: int) -> int:
-    """E: columns of all heads."""
-    return padded(n_head * lanes_of(head_dim))
-
-
 class Attention(Operation):
-    """`Attention(n_head, head_dim, block_size)(qkv, ends)`: `ends` (T, 1) is where the document of a position ends.
+    """`Attention(heads)(qkv, ends)`: `ends` (T, 1) is where the document of a position ends.
 
     Keeps the exponentials of each pair and the inverse of their sums.
     """
 
     name = "attention"
 
-    def __init__(self, n_head: int, head_dim: int, block_size: int) -> None:
-        self.n_head, self.head_dim, self.block_size = n_head, head_dim, block_size
+    def __init__(self, heads: Heads) -> None:
+        self.heads = heads
 
     def __str__(self) -> str:
-        return f"attention n_head={self.n_head}"
+        return f"{self.name} n_head={self.heads.n_head}"
 
     def shape(self, *inputs: Shape) -> Shape:
         qkv, ends = inputs
-        columns = columns_of(self.n_head, self.head_dim)
+        columns = self.heads.columns
         self.expect(
             qkv.columns == 3 * columns and ends.index, f"needs 3 x {columns} columns and an index node", *inputs
         )
@@ -56,13 +46,12 @@ class Attention(Operation):
         return 1 << 32
 
     def kept(self, positions: int, *inputs: Shape) -> int:
-        columns = inputs[0].columns // 3
-        pairs = positions * (self.block_size + 1) // 2
-        return (pairs + 3 * positions + self.block_size) * columns
+        block_size = self.heads.block_size
+        pairs = positions * (block_size + 1) // 2
+        return (pairs + 3 * positions + block_size) * self.heads.columns
 
     def _sizes(self, qkv: Slot) -> dict[str, int]:
-        sizes = {"head_dim": self.head_dim, "columns": qkv.columns // 3}
-        return {**sizes, "positions": qkv.rows, "block_size": self.block_size}
+        return {**_sizes(self.heads), "positions": qkv.rows}
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         qkv, ends = inputs
@@ -73,6 +62,12 @@ class Attention(Operation):
         if qkv.gradient:
             places = (qkv.value, ends.value, out.value, out.grad, scratch.kept, qkv.gradient)
             attention_backward(k, *places, out.start, out.stop, **self._sizes(qkv))
+
+
+def _sizes(heads: Heads) -> dict[str, int]:
+    """What is fixed in the kernels."""
+    sizes = {"head_dim": heads.head_dim, "lanes": heads.lanes, "columns": heads.columns}
+    return {**sizes, "block_size": heads.block_size}
 
 
 class _Kept:
@@ -89,11 +84,11 @@ class _Kept:
 class _Groups:
     """How a row's columns are cut into groups of whole heads."""
 
-    def __init__(self, k: Builder, head_dim: int, columns: int) -> None:
+    def __init__(self, k: Builder, lanes: int, columns: int) -> None:
         self._k, self._columns = k, columns
         self.width = k.width(F32)
-        self.vectors = max(1, lanes_of(head_dim) // self.width)  # of a group
-        self._lanes = min(lanes_of(head_dim), self.width)
+        self.vectors = max(1, lanes // self.width)  # of a group
+        self._lanes = min(lanes, self.width)
 
     def __iter__(self) -> Iterator[Number]:
         """First column of each group."""
@@ -114,16 +109,6 @@ class _Groups:
         return self._k.group_sum(total, self._lanes)
 
 
-def documents(k: Builder, ends: Pointer, start: Number, stop: Number) -> Iterator[tuple[Value, Value]]:
-    """First position and end of each document."""
-    at = k.variable(k.integer(start))
-    for _ in k.repeat_while(lambda: at < stop):
-        first = k.value(at)
-        end = ends[first]
-        yield first, end
-        at.set(end)
-
-
 @kernel
 def attention_forward(
     k: Builder,
@@ -135,12 +120,13 @@ def attention_forward(
     stop: Int,
     *,
     head_dim: int,
+    lanes: int,
     columns: int,
     positions: int,
     block_size: int,
 ) -> None:
     """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
-    kept, groups, width = _Kept(block, columns, positions, block_size), _Groups(k, head_dim, columns), k.width(F32)
+    kept, groups, width = _Kept(block, columns, positions, block_size), _Groups(k, lanes, columns), k.width(F32)
     weight = k.variable(k.integer(0))
 
     def keep(exponential: Value) -> None:
@@ -202,12 +188,13 @@ def attention_backward(
     stop: Int,
     *,
     head_dim: int,
+    lanes: int,
     columns: int,
     positions: int,
     block_size: int,
 ) -> None:
     """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - dy_t y_t), passed to q_t times k_s, to k_s times q_t."""
-    kept, groups, width = _Kept(block, columns, positions, block_size), _Groups(k, head_dim, columns), k.width(F32)
+    kept, groups, width = _Kept(block, columns, positions, block_size), _Groups(k, lanes, columns), k.width(F32)
     weights = k.variable(k.integer(0))
     for first, end in documents(k, ends, start, stop):
         for column in groups:
@@ -256,27 +243,25 @@ class CachedAttention(Operation):
 
     name = "cached attention"
 
-    def __init__(self, n_head: int, head_dim: int, block_size: int) -> None:
-        self.n_head, self.head_dim, self.block_size = n_head, head_dim, block_size
+    def __init__(self, heads: Heads) -> None:
+        self.heads = heads
 
     def shape(self, *inputs: Shape) -> Shape:
         qkv, places, lines = inputs
-        columns = columns_of(self.n_head, self.head_dim)
+        columns = self.heads.columns
         fits = qkv.columns == 3 * columns and places.index and lines.index
         self.expect(fits, f"needs 3 x {columns} columns and two index nodes", *inputs)
         return Shape(None, columns)
 
     def index_bound(self, *inputs: Shape) -> int:
-        return self.block_size
+        return self.heads.block_size
 
     def kept(self, positions: int, *inputs: Shape) -> int:
-        columns = inputs[0].columns // 3
-        return self.block_size * columns + positions * self.block_size * 2 * columns
+        return (1 + 2 * positions) * self.heads.block_size * self.heads.columns
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         qkv, places, lines = (slot.value for slot in inputs)
-        sizes = {"head_dim": self.head_dim, "columns": out.columns, "block_size": self.block_size}
-        attention_step(k, qkv, places, lines, out.value, scratch.kept, out.start, out.stop, **sizes)
+        attention_step(k, qkv, places, lines, out.value, scratch.kept, out.start, out.stop, **_sizes(self.heads))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         raise AssertionError("strings are not generated backwards")
@@ -294,11 +279,12 @@ def attention_step(
     stop: Int,
     *,
     head_dim: int,
+    lanes: int,
     columns: int,
     block_size: int,
 ) -> None:
     """As `attention_forward`, for one position of each row's string."""
-    groups, width = _Groups(k, head_dim, columns), k.width(F32)
+    groups, width = _Groups(k, lanes, columns), k.width(F32)
     logits, cache = block, block + block_size * columns  # (S), (lines, S, 2 E)
     for t in k.range(start, stop):
         row, place = qkv + t * (3 * columns), places[t]

@@ -1,0 +1,57 @@
+"""Where the heads of attention lie in a row, and which documents the rows are. Not here: what is done with them.
+
+A row qkv has 3 E columns: the queries of all heads, then all keys, then all values. In each, a head has `lanes` columns,
+the first `head_dim` of them in use and the others zero.
+"""
+
+from __future__ import annotations
+
+from tapegpt.operations.base import PAD, padded
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tapegpt.machine.language import Builder, Number, Pointer, Value
+
+LONG = 32  # positions: documents up to here go pair by pair, longer ones in tiles, whose heads are whole vectors
+
+
+class Heads(Record):
+    """The heads of a model, for documents of at most `block_size` positions."""
+
+    n_head: int
+    head_dim: int
+    block_size: int
+
+    @property
+    def tiled(self) -> bool:
+        """Whether attention goes in tiles."""
+        return self.block_size > LONG
+
+    @property
+    def lanes(self) -> int:
+        """Columns of a head: whole vectors, or a power of two that divides one."""
+        if self.tiled or self.head_dim > PAD:
+            return padded(self.head_dim)
+        return 1 << (self.head_dim - 1).bit_length()
+
+    @property
+    def columns(self) -> int:
+        """E: columns of all heads."""
+        return padded(self.n_head * self.lanes)
+
+    def places(self) -> list[int]:
+        """The columns in use."""
+        return [h * self.lanes + j for h in range(self.n_head) for j in range(self.head_dim)]
+
+
+def documents(k: Builder, ends: Pointer, start: Number, stop: Number) -> Iterator[tuple[Value, Value]]:
+    """First position and end of each document in the rows start to stop; `ends` says where a position's one ends."""
+    at = k.variable(k.integer(start))
+    for _ in k.repeat_while(lambda: at < stop):
+        first = k.value(at)
+        end = ends[first]
+        yield first, end
+        at.set(end)

@@ -1,0 +1,207 @@
+"""Causal multi-head self-attention for long documents, in tiles of queries. Shapes: qkv (T, 3 E), result (T, E).
+
+Logits are kept transposed, a row for each key and a lane for each query: the softmax of sixteen queries is then one pass
+down the rows, without a sum across lanes, and all six products are `products.py`'s. Columns of qkv are as `heads.py`
+says. What a position does not look at costs nothing but in the tile on the diagonal.
+
+Letters: t looks at s <= t, both of one document; L lanes of a head; a tile is `QUERIES` positions t.
+"""
+
+from __future__ import annotations
+
+from tapegpt.machine.language import F32, I32, Builder, F32s, Int, Pointer, U32s, Value, kernel
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear
+from tapegpt.operations.fast.functions import exp_up_to_highest
+from tapegpt.operations.fast.heads import Heads, documents
+from tapegpt.operations.fast.products import make_panels, products
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tapegpt.machine.language import Number
+
+QUERIES = 32  # of a tile: two vectors, so that a tile of sums is eight keys times these
+
+
+class TiledAttention(Operation):
+    """`TiledAttention(heads)(qkv, ends)`: `ends` (T, 1) is where the document of a position ends. Keeps the weights."""
+
+    name = "attention in tiles"
+
+    def __init__(self, heads: Heads) -> None:
+        self.heads = heads
+
+    def __str__(self) -> str:
+        return f"{self.name} n_head={self.heads.n_head}"
+
+    def shape(self, *inputs: Shape) -> Shape:
+        qkv, ends = inputs
+        columns = self.heads.columns
+        fits = qkv.columns == 3 * columns and ends.index
+        self.expect(fits, f"needs 3 x {columns} columns and an index node", *inputs)
+        return Shape(None, columns)
+
+    def index_bound(self, *inputs: Shape) -> int:
+        return 1 << 32
+
+    def kept(self, positions: int, *inputs: Shape) -> int:
+        heads = self.heads
+        tiles = -(-heads.block_size // QUERIES)  # of a document
+        weights = heads.n_head * positions * tiles * QUERIES
+        return heads.lanes * QUERIES + heads.block_size * QUERIES + weights
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        qkv, ends = inputs
+        places = (qkv.value, ends.value, out.value, scratch.kept)
+        tiles_forward(k, *places, out.start, out.stop, **_sizes(self.heads))
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        qkv, ends = inputs
+        if qkv.gradient:
+            places = (qkv.value, ends.value, out.grad, scratch.kept, qkv.gradient)
+            tiles_backward(k, *places, out.start, out.stop, **_sizes(self.heads))
+
+
+def _sizes(heads: Heads) -> dict[str, int]:
+    """What is fixed in the kernels."""
+    sizes = {"n_head": heads.n_head, "head_dim": heads.head_dim, "lanes": heads.lanes}
+    return {**sizes, "columns": heads.columns, "block_size": heads.block_size}
+
+
+class _Tile:
+    """The queries from t on of one head: their number and what they look at."""
+
+    def __init__(self, k: Builder, first: Value, end: Value, t: Value, column: Value, weights: Value) -> None:
+        self.first, self.t, self.column = first, t, column
+        self.queries = k.minimum(end - t, QUERIES)
+        self.before = t - first  # keys that every query looks at
+        self.keys = self.before + self.queries
+        self.weights = weights  # where they are kept
+
+
+def _tiles(k: Builder, ends: Pointer, start: Number, stop: Number, n_head: int, lanes: int) -> Iterator[_Tile]:
+    """All tiles, document by document, head by head."""
+    weights = k.variable(k.integer(0))
+    for first, end in documents(k, ends, start, stop):
+        for head in k.range(n_head):
+            t = k.variable(first)
+            for _ in k.repeat_while(lambda: t < end):
+                tile = _Tile(k, first, end, k.value(t), head * lanes, k.value(weights))
+                yield tile
+                weights += tile.keys * QUERIES
+                t += QUERIES
+
+
+@kernel
+def tiles_forward(
+    k: Builder,
+    qkv: F32s,
+    ends: U32s,
+    y: F32s,
+    block: F32s,
+    start: Int,
+    stop: Int,
+    *,
+    n_head: int,
+    head_dim: int,
+    lanes: int,
+    columns: int,
+    block_size: int,
+) -> None:
+    """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
+    row = 3 * columns
+    panel, kept = block, block + (lanes + block_size) * QUERIES  # (L, 32), and behind one for backward the weights
+    for tile in _tiles(k, ends, start, stop, n_head, lanes):
+        queries, keys = qkv + tile.t * row + tile.column, qkv + tile.first * row + columns + tile.column
+        weights = kept + tile.weights  # (keys, 32)
+        make_panels(k, queries, panel, tile.queries, outs=QUERIES, ins=lanes, stride=row)
+        strides = {"x_row": row, "x_step": 1, "w_step": QUERIES, "y_row": QUERIES, "columns": QUERIES}
+        products(k, keys, panel, weights, keys, tile.keys, lanes, **strides)
+        softmax(k, weights, tile.before, tile.queries, head_dim=head_dim)
+        strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": columns, "columns": lanes}
+        result = y + tile.t * columns + tile.column
+        products(k, weights, keys + columns, result, keys, tile.queries, tile.keys, **strides)
+
+
+@kernel
+def softmax(k: Builder, weights: F32s, before: Int, queries: Int, *, head_dim: int) -> None:
+    """Logits (keys, 32), a row for each key, become weights; zeros where a query does not look, or is none."""
+    width = k.width(F32)
+    for lane in range(0, QUERIES, width):
+        lines, number = weights + lane, k.lane_numbers(width) + lane
+
+        def logit(s: Value) -> Value:
+            return lines.vector(s * QUERIES, width) * head_dim**-0.5
+
+        def looks(s: Value) -> Value:
+            return number >= k.convert(s - before, I32)
+
+        largest = k.variable(k.constant(-3e38, F32, width))
+        for s in k.range(before):
+            largest.set(k.maximum(logit(s), largest))
+        for s in k.range(before, before + queries):
+            largest.set(k.select(looks(s), k.maximum(logit(s), largest), largest))
+        total = k.zeros(width, F32)
+        for s in k.range(before):
+            exponential = exp_up_to_highest(k, logit(s) - largest)
+            lines.store(s * QUERIES, exponential)
+            total += exponential
+        for s in k.range(before, before + queries):
+            exponential = k.select(looks(s), exp_up_to_highest(k, logit(s) - largest), 0.0)
+            lines.store(s * QUERIES, exponential)
+            total += exponential
+        inverse = k.select(number < k.convert(queries, I32), 1.0 / total, 0.0)
+        for s in k.range(before + queries):
+            lines.store(s * QUERIES, lines.vector(s * QUERIES, width) * inverse)
+
+
+@kernel
+def tiles_backward(
+    k: Builder,
+    qkv: F32s,
+    ends: U32s,
+    dy: F32s,
+    block: F32s,
+    dqkv: F32s,
+    start: Int,
+    stop: Int,
+    *,
+    n_head: int,
+    head_dim: int,
+    lanes: int,
+    columns: int,
+    block_size: int,
+) -> None:
+    """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - its mean by w), passed to q_t times k_s, to k_s times q_t."""
+    row = 3 * columns
+    panel, slopes, kept = block, block + lanes * QUERIES, block + (lanes + block_size) * QUERIES
+    clear(k, dqkv + start * row, (stop - start) * row)
+    for tile in _tiles(k, ends, start, stop, n_head, lanes):
+        queries, keys = qkv + tile.t * row + tile.column, qkv + tile.first * row + columns + tile.column
+        dqueries, dkeys = dqkv + tile.t * row + tile.column, dqkv + tile.first * row + columns + tile.column
+        passed, weights = dy + tile.t * columns + tile.column, kept + tile.weights
+        make_panels(k, passed, panel, tile.queries, outs=QUERIES, ins=lanes, stride=columns)
+        strides = {"x_row": row, "x_step": 1, "w_step": QUERIES, "y_row": QUERIES, "columns": QUERIES}
+        products(k, keys + columns, panel, slopes, keys, tile.keys, lanes, **strides)
+        through_softmax(k, weights, slopes, tile.keys, head_dim=head_dim)
+        strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": row, "columns": lanes}
+        products(k, slopes, keys, dqueries, keys, tile.queries, tile.keys, **strides)
+        strides = {"x_row": QUERIES, "x_step": 1, "y_row": row, "columns": lanes, "finish": "+ y"}
+        products(k, slopes, queries, dkeys, keys, tile.keys, tile.queries, **strides, w_step=row)
+        products(k, weights, passed, dkeys + columns, keys, tile.keys, tile.queries, **strides, w_step=columns)
+
+
+@kernel
+def through_softmax(k: Builder, weights: F32s, slopes: F32s, keys: Int, *, head_dim: int) -> None:
+    """Slopes (keys, 32) of the weights become those of the products of q and k."""
+    width = k.width(F32)
+    for lane in range(0, QUERIES, width):
+        mean = k.zeros(width, F32)
+        for s in k.range(keys):
+            at = s * QUERIES + lane
+            mean.accumulate(weights.vector(at, width), slopes.vector(at, width))
+        for s in k.range(keys):
+            at = s * QUERIES + lane
+            slope = (slopes.vector(at, width) - mean) * weights.vector(at, width)
+            slopes.store(at, slope * head_dim**-0.5)
