@@ -1,7 +1,7 @@
 """Where the heads of attention lie in a row, and which documents the rows are. Not here: what is done with them.
 
-A row qkv has 3 E columns: the queries of all heads, then all keys, then all values. In each, a head has `lanes` columns,
-the first `head_dim` of them in use and the others zero.
+A row qkv has 3 E columns: the queries of all heads, then all keys, then all values. In each, a head has `lanes`
+columns, the first `head_dim` of them in use and the others zero.
 """
 
 from __future__ import annotations

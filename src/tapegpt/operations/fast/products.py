@@ -2,9 +2,9 @@
 
     y[r, c] = finish(sum over i < count of x[r, i] * w[i, c])
 
-Any of x's two strides may be the long one, so that y = x W^T, dx = dy W, dW = dy^T x and the products of attention are all
-this kernel. A number of y is one chain of multiply-adds in the order of i whatever tile it is in: a row's bits do not
-depend on its neighbours. Not here: what is multiplied (`linear.py`, `attention.py`).
+Any of x's two strides may be the long one, so that y = x W^T, dx = dy W, dW = dy^T x and the products of attention are
+all this kernel. A number of y is one chain of multiply-adds in the order of i whatever tile it is in: a row's bits do
+not depend on its neighbours. Not here: what is multiplied (`linear.py`, `tiled_attention.py`).
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ def products(
     finish: str = "",
     fixed_rows: int | None = None,
 ) -> None:
-    """`rows` rows of y, which may be fixed; x_row and x_step lie between x[r, i] and the next r and i, w_step between w[i] and w[i + 1].
+    """`rows` rows of y, a number that may be fixed; `other` has y's shape.
 
-    w_step 0 is for panels as `make_panels` makes them. `other` has y's shape.
+    x_row and x_step lie between x[r, i] and the next r and i, w_step between w[i] and w[i + 1]; 0 is for panels as
+    `make_panels` makes them.
     """
     whole = rows // ROWS * ROWS
     for column, vectors in column_blocks(k, columns):

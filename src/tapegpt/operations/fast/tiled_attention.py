@@ -1,8 +1,8 @@
 """Causal multi-head self-attention for long documents, in tiles of queries. Shapes: qkv (T, 3 E), result (T, E).
 
-Logits are kept transposed, a row for each key and a lane for each query: the softmax of sixteen queries is then one pass
-down the rows, without a sum across lanes, and all six products are `products.py`'s. Columns of qkv are as `heads.py`
-says. What a position does not look at costs nothing but in the tile on the diagonal.
+Logits are kept transposed, a row for each key and a lane for each query: the softmax of sixteen queries is then one
+pass down the rows, without a sum across lanes, and all six products are `products.py`'s. Columns of qkv are as
+`heads.py` says. What a position does not look at costs nothing but in the tile on the diagonal.
 
 Letters: t looks at s <= t, both of one document; L lanes of a head; a tile is `QUERIES` positions t.
 """
@@ -135,7 +135,7 @@ def softmax(k: Builder, weights: F32s, before: Int, queries: Int, *, head_dim: i
             return lines.vector(s * QUERIES, width) * head_dim**-0.5
 
         def looks(s: Value) -> Value:
-            return number >= k.convert(s - before, I32)
+            return k.comparison(">=", number, k.convert(s - before, I32))
 
         largest = k.variable(k.constant(-3e38, F32, width))
         for s in k.range(before):
@@ -187,9 +187,10 @@ def tiles_backward(
         through_softmax(k, weights, slopes, tile.keys, head_dim=head_dim)
         strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": row, "columns": lanes}
         products(k, slopes, keys, dqueries, keys, tile.queries, tile.keys, **strides)
-        strides = {"x_row": QUERIES, "x_step": 1, "y_row": row, "columns": lanes, "finish": "+ y"}
-        products(k, slopes, queries, dkeys, keys, tile.keys, tile.queries, **strides, w_step=row)
-        products(k, weights, passed, dkeys + columns, keys, tile.keys, tile.queries, **strides, w_step=columns)
+        strides = {"x_row": QUERIES, "x_step": 1, "y_row": row, "columns": lanes}
+        sizes = (tile.keys, tile.queries)
+        products(k, slopes, queries, dkeys, keys, *sizes, **strides, w_step=row, finish="+ y")
+        products(k, weights, passed, dkeys + columns, keys, *sizes, **strides, w_step=columns, finish="+ y")
 
 
 @kernel
