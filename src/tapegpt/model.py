@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from array import array
 
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.rng import Random
@@ -14,7 +15,6 @@ from tapegpt.settings import ENGINES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Iterator
 
     from tapegpt.config import Config
@@ -31,6 +31,8 @@ def make_engine(name: str, config: Config, vocab_size: int, batch_size: int = 1,
     Batches and threads are the fast engine's.
     """
     config.num_parameters(vocab_size)
+    if name != "fast" and not config.is_plain:
+        raise TapeGPTError(f"n_prev and n_gram need the engine fast, not {name}, which does what microgpt.py does")
     if name == "exact":
         from tapegpt.exact import ExactEngine
 
@@ -47,13 +49,18 @@ def make_engine(name: str, config: Config, vocab_size: int, batch_size: int = 1,
 
 
 def initialise(engine: Engine, config: Config, vocab_size: int, rng: Random) -> None:
-    """Draw all parameters from a normal distribution around 0, row by row, in the order of `Config.shapes`."""
-    numbers = rng.gauss_array(config.num_parameters(vocab_size), 0.0, INITIAL_DEVIATION)
+    """Draw all parameters from a normal distribution around 0, row by row, in the order of `Config.shapes`.
+
+    The tables of context are zeros: a run of characters counts for something once it has been seen.
+    """
+    zeros = {name: array("d", bytes(8 * rows * c)) for name, (rows, c) in config.context_shapes(vocab_size).items()}
+    drawn = {name: shape for name, shape in config.shapes(vocab_size).items() if name not in zeros}
+    numbers = rng.gauss_array(sum(rows * columns for rows, columns in drawn.values()), 0.0, INITIAL_DEVIATION)
     parameters, start = {}, 0
-    for name, (rows, columns) in config.shapes(vocab_size).items():
+    for name, (rows, columns) in drawn.items():
         parameters[name] = numbers[start : start + rows * columns]
         start += rows * columns
-    engine.load_parameters(parameters)
+    engine.load_parameters({**parameters, **zeros})
 
 
 class GPT:

@@ -198,9 +198,9 @@ class Tape:
             raise TapeGPTError(f"{operation.name}: all inputs must be recorded on this tape")
         shapes = [node.shape for node in inputs]
         shape = operation.shape(*shapes)
-        for node in inputs:
+        for place, node in enumerate(inputs):
             if node.shape.index:
-                node.bound = min(node.bound, operation.index_bound(*shapes))
+                node.bound = min(node.bound, operation.index_bound(place, *shapes))
         return self._append(Node(self, "", shape, operation, inputs))
 
     def _append(self, node: Node) -> Node:
@@ -241,8 +241,8 @@ class Tape:
         shared = work = 0
         for node in self.parameters():
             node.value = node.gradient = shared
-            shared += self._extent(node)
-        gradients = shared = _grouped(shared)
+            shared += _grouped(self._extent(node))
+        gradients = shared
         for node in self.nodes:
             if node.value < 0:
                 node.value, work = work, work + self._extent(node)
@@ -262,7 +262,7 @@ class Tape:
         return Extents(_grouped(shared), gradients, _grouped(work))
 
     def parameter_extent(self) -> int:
-        """Numbers of all parameters, padding included: they are the first in their region."""
+        """Numbers of all parameters, each padded to a multiple of `GROUP`: they are the first in their region."""
         return self.plan().gradients
 
     @property

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Operand, Pointer, Real, Value, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Operand, Pointer, Real, U32s, Value, kernel
+from tapegpt.operations.base import padded
+from tapegpt.operations.fast.rows import vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.engine import Adam
+    from tapegpt.machine.language import Number
 
 SMALLEST = 1e-36  # keeps the root of zero a number
 STATE = ("beta1 ** step", "beta2 ** step")  # as f64
@@ -46,6 +49,40 @@ def gather_gradients(
     squares[0] = k.convert(k.group_sum(sums[0] + sums[1] + (sums[2] + sums[3]), width).lane(0), F64)
 
 
+class _Step:
+    """One step of Adam: its constants, and the update of a vector."""
+
+    def __init__(
+        self,
+        k: Builder,
+        places: tuple[Pointer, Pointer, Pointer],
+        settings: Pointer,
+        state: Pointer,
+        rate: Operand,
+        scale: Operand,
+    ) -> None:
+        self._k = k
+        self._parameters, self._first, self._second = places
+        beta1, beta2 = settings[BETA1], settings[BETA2]
+        correction1, correction2 = 1.0 - state[0], 1.0 - state[1]
+        self._step = k.convert(rate / correction1 * k.sqrt(correction2) * -1.0, F32)
+        self._beside = k.convert(settings[EPSILON] * k.sqrt(correction2), F32)
+        self._keep = k.convert(1.0 - rate * settings[DECAY], F32)
+        self._old1, self._new1 = k.convert(beta1, F32), k.convert((1.0 - beta1) * scale, F32)
+        self._old2, self._new2 = k.convert(beta2, F32), k.convert((1.0 - beta2) * scale * scale, F32)
+
+    def update(self, i: Number, g: Value) -> None:
+        """Move the parameters at i along the gradient g."""
+        k, width = self._k, g.lanes
+        m = k.mul_add(self._first.vector(i, width), self._old1, g * self._new1)
+        v = k.mul_add(self._second.vector(i, width), self._old2, g * g * self._new2)
+        self._first.store(i, m)
+        self._second.store(i, v)
+        root = v * k.reciprocal_sqrt(v + SMALLEST)  # leaves the divider to the quotient: 20 % of Adam's time
+        ratio = m / (root + self._beside)
+        self._parameters.store(i, k.mul_add(ratio, self._step, self._parameters.vector(i, width) * self._keep))
+
+
 @kernel
 def adamw(
     k: Builder,
@@ -65,20 +102,50 @@ def adamw(
     g is the gradient times `scale`, and zero afterwards; c1 and c2 are 1 less the powers in `state`.
     """
     width = k.width(F32)
-    beta1, beta2 = settings[BETA1], settings[BETA2]
-    correction1, correction2 = 1.0 - state[0], 1.0 - state[1]
-    step = k.convert(rate / correction1 * k.sqrt(correction2) * -1.0, F32)
-    beside = k.convert(settings[EPSILON] * k.sqrt(correction2), F32)
-    keep = k.convert(1.0 - rate * settings[DECAY], F32)
-    old1, new1 = k.convert(beta1, F32), k.convert((1.0 - beta1) * scale, F32)
-    old2, new2 = k.convert(beta2, F32), k.convert((1.0 - beta2) * scale * scale, F32)
+    step = _Step(k, (parameters, first, second), settings, state, rate, scale)
     for i in k.range(start, stop, width):
         g = gradients.vector(i, width)
-        m = k.mul_add(first.vector(i, width), old1, g * new1)
-        v = k.mul_add(second.vector(i, width), old2, g * g * new2)
         gradients.store(i, k.constant(0, F32, width))
-        first.store(i, m)
-        second.store(i, v)
-        root = v * k.reciprocal_sqrt(v + SMALLEST)  # leaves the divider to the quotient: 20 % of Adam's time
-        ratio = m / (root + beside)
-        parameters.store(i, k.mul_add(ratio, step, parameters.vector(i, width) * keep))
+        step.update(i, g)
+
+
+@kernel
+def adamw_rows(
+    k: Builder,
+    table: F32s,
+    gradients: F32s,
+    first: F32s,
+    second: F32s,
+    rows: U32s,
+    count: Int,
+    thread: Int,
+    threads: Int,
+    extent: Int,
+    settings: F64s,
+    state: F64s,
+    rate: Real,
+    scale: Real,
+    *,
+    columns: int,
+) -> None:
+    """`adamw` for some rows of a table, those of this thread; a row may be listed more than once.
+
+    Where the gradient is zero nothing moves, so that rows without a position in the batch need not be looked at.
+    `gradients` are the first thread's, those of the others `extent` apart.
+    """
+    width = k.width(F32)
+    step = _Step(k, (table, first, second), settings, state, rate, scale)
+    for i in k.range(count):
+        row, is_mine = rows[i], k.variable(k.integer(1))
+        for _ in k.when(threads > 1):
+            is_mine.set(k.select((row % threads).equals(thread), k.integer(1), 0))
+        for _ in k.when(is_mine.equals(1)):
+            for c in vectors(k, columns):
+                at = row * padded(columns) + c
+                total = k.zeros(width, F32)
+                for other in k.range(threads):
+                    place = gradients + other * extent
+                    total += place.vector(at, width)
+                    place.store(at, k.constant(0, F32, width))
+                for _ in k.when(k.any(total.differs(0.0))):
+                    step.update(at, k.value(total))

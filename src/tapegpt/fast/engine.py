@@ -123,8 +123,14 @@ class FastEngine(Engine):
         places += [address_of(tokens.ids), address_of(tokens.starts), address_of(order)]
         numbers = (len(order), self.batch_size, first, count, float(first) if progress is None else progress)
         state = [address_of(numbers) for numbers in (settings, self._state, losses, sums, sync)]
+        capacity = self.batch_size * self.config.block_size
+        touched = Memory(4 * self.threads * max(1, len(self._graph.sparse)) * capacity)
         with self._lock:
-            self._on_threads(lambda thread: self._program.run("train", *places, *numbers, *state, thread, self.threads))
+            self._on_threads(
+                lambda thread: self._program.run(
+                    "train", *places, *numbers, *state, touched.at(0), capacity, thread, self.threads
+                )
+            )
         for taken, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise DivergedError(first + taken, losses[:taken].tolist())

@@ -36,6 +36,7 @@ def generation_kernel(graph: FastGraph) -> Kernel:
     ) -> None:
         nodes = (graph.tokens, graph.places, graph.lines)
         tokens, places, lines = ((work + node.value).cast(U32) for node in nodes)
+        contexts = [(work + node.value).cast(U32) for node in graph.contexts]
         strings, seeds = rows, rows + tape.positions
         inverse = k.convert(1.0 / temperature, F32)
         begun = k.variable(k.integer(0))
@@ -51,6 +52,14 @@ def generation_kernel(graph: FastGraph) -> Kernel:
             begin(row)
             active += 1
         for _ in k.repeat_while(lambda: active > 0):
+            for row in k.range(active if graph.contexts else 0):
+                so_far = ids + (strings[row] * block - 1)  # place p holds the token before place p of the string
+
+                def before(back: int) -> Value:
+                    return _token_before(k, so_far, places[row], back, bos)
+
+                for numbers, number in zip(contexts, graph.context.rows(k, before), strict=True):
+                    numbers[row] = number
             forward(k, shared, work, 0, active)
             for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
                 string, place = strings[row], places[row]
@@ -73,6 +82,12 @@ def generation_kernel(graph: FastGraph) -> Kernel:
                             kept[row] = kept[active]
 
     return Kernel(generate)
+
+
+def _token_before(k: Builder, so_far: Pointer, place: Value, back: int, bos: int) -> Value:
+    """The token `back` places before one of a string, which begins with BOS at place 0."""
+    exists = place > back
+    return k.select(exists, so_far[k.select(exists, place - back, 1)], bos)
 
 
 def random_unit(k: Builder, seed: Operand, number: Operand) -> Value:

@@ -6,8 +6,8 @@ operations, the graph.
 
 from __future__ import annotations
 
-from tapegpt.fast.adam import CLIP, adamw, gather_gradients, rate_at
-from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.fast.adam import CLIP, adamw, adamw_rows, gather_gradients, rate_at
+from tapegpt.machine.language import F32, F64, I64, U32, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s, kernel
 from tapegpt.tape import GROUP
 
 TYPE_CHECKING = False
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tapegpt.fast.graph import FastGraph
     from tapegpt.machine.language import Number, Operand, Pointer, Value
+    from tapegpt.tape import Node
 
 SYNC = 16  # f64 or i64 for each thread: no two share a cache line
 
@@ -25,7 +26,9 @@ class Packer:
 
     def __init__(self, k: Builder, graph: FastGraph, work: Pointer, ids: Pointer, starts: Pointer) -> None:
         self._k, self._ids, self._starts = k, ids, starts
-        self._block, self._positions = graph.config.block_size, graph.tape.positions
+        self._block, self._positions, self._bos = graph.config.block_size, graph.tape.positions, graph.vocab_size - 1
+        self._context = graph.context
+        self._contexts = [(work + node.value).cast(U32) for node in graph.contexts]
         nodes = (graph.tokens, graph.places, graph.ends, graph.targets)
         self._tokens, self._places, self._ends, self._targets = ((work + node.value).cast(U32) for node in nodes)
 
@@ -56,6 +59,18 @@ class Packer:
             self._places[row] = row - first
             self._ends[row] = end
 
+            def before(back: int) -> Value:
+                return token_before(self._k, self._ids + start, row, first, back, self._bos)
+
+            for ids, number in zip(self._contexts, self._context.rows(self._k, before), strict=True):
+                ids[row] = number
+
+
+def token_before(k: Builder, ids: Pointer, row: Value, first: Number, back: int, bos: int) -> Value:
+    """The token `back` rows before one, BOS before the first."""
+    exists = row - first >= back
+    return k.select(exists, ids[k.select(exists, row - back, row)], bos)
+
 
 class Team:
     """What the threads of a run share: sums, and a barrier."""
@@ -63,7 +78,11 @@ class Team:
     def __init__(self, k: Builder, sums: Pointer, sync: Pointer, thread: Int, threads: Int) -> None:
         self._k, self._sums, self._sync, self._threads = k, sums, sync, threads
         self._arrived = k.variable(k.integer(0))
-        self.own = sums + thread * SYNC
+        self.own = self.of(thread)
+
+    def of(self, thread: Operand) -> Pointer:
+        """The numbers that a thread shares."""
+        return self._sums + thread * SYNC
 
     def wait(self) -> None:
         """Go on when all threads have come here, and see what they wrote."""
@@ -78,8 +97,15 @@ class Team:
         """Sum of one number over all threads."""
         result = self._k.zeros()
         for thread in self._k.range(self._threads):
-            result += self._sums[thread * SYNC + place]
+            result += self.of(thread)[place]
         return self._k.value(result)
+
+
+@kernel
+def copy(k: Builder, source: U32s, target: U32s, count: Int) -> None:
+    """target = source."""
+    for i in k.range(count):
+        target[i] = source[i]
 
 
 def training_kernel(graph: FastGraph) -> Kernel:
@@ -92,6 +118,9 @@ def training_kernel(graph: FastGraph) -> Kernel:
     prepare, forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
     backward = tape.backward_kernel(graph.loss, accumulate=True)
     extents = tape.plan()
+
+    def extent_end(table: Node) -> int:
+        return next((node.value for node in tape.parameters() if node.value > table.value), extents.gradients)
 
     def train(
         k: Builder,
@@ -113,14 +142,23 @@ def training_kernel(graph: FastGraph) -> Kernel:
         losses: F64s,
         sums: F64s,
         sync: I64s,
+        touched: U32s,
+        capacity: Int,
         thread: Int,
         threads: Int,
     ) -> None:
         gradients, work = all_gradients + thread * extents.gradients, all_work + thread * extents.work
         share, loss_place = work + graph.share.value, work + graph.loss.value
         packer, team = Packer(k, graph, work, ids, starts), Team(k, sums, sync, thread, threads)
-        groups = extents.gradients // GROUP
-        part = (groups * thread // threads * GROUP, groups * (thread + 1) // threads * GROUP)
+        dense = max((extent_end(table) for _, table in graph.sparse), default=0)  # tables are the first parameters
+        groups = (extents.gradients - dense) // GROUP
+        part = [dense + groups * end // threads * GROUP for end in (thread, thread + 1)]
+        moments = (first_moments, second_moments)
+
+        def list_of(table: int, whose: Operand) -> Pointer:
+            """The rows of a sparse table that a thread's documents touch."""
+            return touched + (whose * len(graph.sparse) + table) * capacity
+
         going = k.variable(k.integer(1))
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
@@ -137,13 +175,17 @@ def training_kernel(graph: FastGraph) -> Kernel:
                 share[0] = 1.0 / k.convert(positions, F32)
                 team.wait()  # what follows from the parameters is there
                 at, last = k.variable(batch_size * thread // threads), batch_size * (thread + 1) // threads
-                loss = k.zeros()
+                loss, touches = k.zeros(), k.variable(k.integer(0))
                 for _ in k.repeat_while(lambda: at < last):
                     rows = packer.fill(at, last, number_of)
                     forward(k, shared, work, 0, rows)
                     loss += k.convert(loss_place[0], F64)
                     backward(k, shared, gradients, work, rows)
+                    for number, (node, _) in enumerate(graph.sparse):
+                        copy(k, (work + node.value).cast(U32), list_of(number, thread) + touches, rows)
+                    touches += rows
                 team.own[0] = loss
+                team.own[2] = k.convert(touches, F64)
                 team.wait()  # all gradients are there
                 gather_gradients(k, all_gradients, *part, threads, extents.gradients, team.own + 1)
                 team.wait()  # and added up
@@ -159,8 +201,13 @@ def training_kernel(graph: FastGraph) -> Kernel:
                     rate = rate_at(k, settings, progress + k.convert(i, F64))
                     clip, norm = settings[CLIP], k.sqrt(squares)
                     scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
-                    moments = (first_moments, second_moments)
                     adamw(k, shared, all_gradients, *moments, *part, settings, state, rate, scale)
+                    for number, (_, table) in enumerate(graph.sparse):
+                        places = [place + table.value for place in (shared, all_gradients, *moments)]
+                        for other in k.range(threads):
+                            listed = (list_of(number, other), k.convert(team.of(other)[2], I64))
+                            shares = (thread, threads, extents.gradients, settings, state, rate, scale)
+                            adamw_rows(k, *places, *listed, *shares, columns=graph.config.n_embd)
                 team.wait()  # the parameters are new
 
     return Kernel(train)

@@ -94,8 +94,8 @@ class Operation(ABC):
         """How many numbers the kernels keep from forward to backward."""
         return 0
 
-    def index_bound(self, *inputs: Shape) -> int:
-        """The number that token ids among the inputs must be below."""
+    def index_bound(self, place: int, *inputs: Shape) -> int:
+        """The number that token ids in the input of this place must be below."""
         raise AssertionError(f"{self.name} takes no token ids")
 
     def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:

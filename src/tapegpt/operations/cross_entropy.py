@@ -17,7 +17,7 @@ class CrossEntropy(Operation):
         self.expect(fits, "needs as many index targets as rows of logits", logits, targets)
         return Shape(1, 1)
 
-    def index_bound(self, *inputs: Shape) -> int:
+    def index_bound(self, place: int, *inputs: Shape) -> int:
         return inputs[0].columns
 
     def kept(self, positions: int, *inputs: Shape) -> int:

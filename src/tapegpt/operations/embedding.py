@@ -17,7 +17,7 @@ class Embedding(Operation):
         self.expect(table.rows is not None and ids.index, "needs a table and an index node", table, ids)
         return Shape(ids.rows, table.columns)
 
-    def index_bound(self, *inputs: Shape) -> int:
+    def index_bound(self, place: int, *inputs: Shape) -> int:
         return inputs[0].rows or 0
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:

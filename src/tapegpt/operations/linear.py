@@ -22,7 +22,7 @@ class Linear(Operation):
         self.expect(len(inputs) == 2 or inputs[2].index, "last must be an index node", *inputs[2:])
         return Shape(x.rows, w.rows or 0)
 
-    def index_bound(self, *inputs: Shape) -> int:
+    def index_bound(self, place: int, *inputs: Shape) -> int:
         return inputs[1].rows or 0
 
     def prepared(self, *inputs: Shape) -> int:

@@ -42,7 +42,7 @@ class Attention(Operation):
         )
         return Shape(None, columns)
 
-    def index_bound(self, *inputs: Shape) -> int:
+    def index_bound(self, place: int, *inputs: Shape) -> int:
         return 1 << 32
 
     def kept(self, positions: int, *inputs: Shape) -> int:
@@ -253,7 +253,7 @@ class CachedAttention(Operation):
         self.expect(fits, f"needs 3 x {columns} columns and two index nodes", *inputs)
         return Shape(None, columns)
 
-    def index_bound(self, *inputs: Shape) -> int:
+    def index_bound(self, place: int, *inputs: Shape) -> int:
         return self.heads.block_size
 
     def kept(self, positions: int, *inputs: Shape) -> int:

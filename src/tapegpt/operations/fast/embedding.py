@@ -1,7 +1,4 @@
-"""A row of one table by token id, plus a row of another by place.
-
-Shapes: tables (V, D) and (S, D), ids (T, 1) each, y (T, D).
-"""
+"""The sum of a row of each of several tables, by ids of its own. Shapes: ids (T, 1), table (R, D), any R, y (T, D)."""
 
 from __future__ import annotations
 
@@ -11,26 +8,29 @@ from tapegpt.operations.fast.rows import vectors
 
 
 class Embedding(Operation):
-    """`Embedding()(tokens, token_table, places, place_table)`."""
+    """`Embedding()(ids, table, ids, table, ...)`, two pairs or more."""
 
     name = "embedding"
-    clears = (1, 3)
 
     def shape(self, *inputs: Shape) -> Shape:
-        tokens, table, places, other = inputs
-        fits = tokens.index and places.index and table.rows is not None and table.columns == other.columns
-        self.expect(fits, "needs an index node and a table, twice, the tables as wide", *inputs)
-        return Shape(tokens.rows, table.columns)
+        ids, tables = inputs[0::2], inputs[1::2]
+        fits = len(ids) == len(tables) >= 2 and all(node.index for node in ids)
+        fits = fits and all(table.rows is not None and table.columns == tables[0].columns for table in tables)
+        self.expect(fits, "needs index nodes and tables in turn, the tables equally wide", *inputs)
+        self.clears = tuple(range(1, len(inputs), 2))
+        return Shape(ids[0].rows, tables[0].columns)
 
-    def index_bound(self, *inputs: Shape) -> int:
-        return min(inputs[1].rows or 0, inputs[3].rows or 0)
+    def index_bound(self, place: int, *inputs: Shape) -> int:
+        return inputs[place + 1].rows or 0
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        places = [slot.value for slot in inputs]
-        gather(k, *places, out.value, out.start, out.stop, columns=out.columns)
+        first, more = inputs[:4], inputs[4:]
+        gather(k, *[slot.value for slot in first], out.value, out.start, out.stop, columns=out.columns)
+        for ids, table in zip(more[0::2], more[1::2], strict=True):
+            add_rows(k, ids.value, table.value, out.value, out.start, out.stop, columns=out.columns)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        for ids, table in (inputs[:2], inputs[2:]):
+        for ids, table in zip(inputs[0::2], inputs[1::2], strict=True):
             if table.gradient:
                 scatter(k, table.gradient, ids.value, out.grad, out.start, out.stop, columns=out.columns)
 
@@ -45,6 +45,16 @@ def gather(
         first, second = table + ids[t] * padded(columns), other + places[t] * padded(columns)
         for c in vectors(k, columns):
             (y + t * padded(columns)).store(c, first.vector(c, width) + second.vector(c, width))
+
+
+@kernel
+def add_rows(k: Builder, ids: U32s, table: F32s, y: F32s, start: Int, stop: Int, *, columns: int) -> None:
+    """y[t] += table[ids[t]]."""
+    width = k.width(F32)
+    for t in k.range(start, stop):
+        row, result = table + ids[t] * padded(columns), y + t * padded(columns)
+        for c in vectors(k, columns):
+            result.store(c, result.vector(c, width) + row.vector(c, width))
 
 
 @kernel

@@ -42,7 +42,7 @@ class TiledAttention(Operation):
         self.expect(fits, f"needs 3 x {columns} columns and an index node", *inputs)
         return Shape(None, columns)
 
-    def index_bound(self, *inputs: Shape) -> int:
+    def index_bound(self, place: int, *inputs: Shape) -> int:
         return 1 << 32
 
     def kept(self, positions: int, *inputs: Shape) -> int:
@@ -127,15 +127,15 @@ def tiles_forward(
 @kernel
 def softmax(k: Builder, weights: F32s, before: Int, queries: Int, *, head_dim: int) -> None:
     """Logits (keys, 32), a row for each key, become weights; zeros where a query does not look, or is none."""
-    width = k.width(F32)
+    width, scale = k.width(F32), float(head_dim) ** -0.5
     for lane in range(0, QUERIES, width):
         lines, number = weights + lane, k.lane_numbers(width) + lane
 
         def logit(s: Value) -> Value:
-            return lines.vector(s * QUERIES, width) * head_dim**-0.5
+            return lines.vector(s * QUERIES, width) * scale
 
         def looks(s: Value) -> Value:
-            return k.comparison(">=", number, k.convert(s - before, I32))
+            return number >= k.convert(s - before, I32)
 
         largest = k.variable(k.constant(-3e38, F32, width))
         for s in k.range(before):
