@@ -137,7 +137,7 @@ def resolved(options: Options, preset: str | None = None) -> tuple[Config, Setti
     if budget is not None and preset is None and is_number(budget):
         preset = "quick" if budget < 3 else "good" if budget < 30 else "best"
     if preset is not None:
-        if preset not in PRESETS:
+        if preset not in list(PRESETS):
             raise TapeGPTError(f"preset must be one of {', '.join(PRESETS)}, not {shown(preset)}")
         given = {"engine": "fast", **PRESETS[preset], **given}
     if given.get("engine") == "fast":

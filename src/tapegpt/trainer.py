@@ -222,8 +222,8 @@ class _Clock:
         """Steps of the next chunk; none when the time is up, but at least one in a run."""
         if not self._rate:
             return 1
-        left = self._left()
-        return int(min(CHUNK_SECONDS, left) * self._rate) if left > 0 else 0
+        left = self._left() * self._rate  # steps
+        return max(int(min(CHUNK_SECONDS * self._rate, left)), 1) if left >= 1 else 0
 
     def schedule(self, adam: Adam, step: int) -> tuple[Adam, float]:
         """The schedule in steps that ends when the time does, and where on it the run stands."""

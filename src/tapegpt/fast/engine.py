@@ -61,7 +61,7 @@ class FastEngine(Engine):
         self.notice = self._program.notice
         self.threads = threads if self._program.compiled else 1
         self._shared = Memory(4 * self._extents.shared)
-        self._gradients = Memory(4 * self.threads * self._extents.gradients)
+        self._gradients = self._zeroed_gradients()
         self._work = Memory(4 * self.threads * self._extents.work)
         self._voice = Memory(4 * spoken.work)
         self._forget()
@@ -71,6 +71,9 @@ class FastEngine(Engine):
         """Start Adam's moments again at zero."""
         self._moments = Memory(4 * 2 * self._extents.gradients)
         self._state = array("d", [1.0] * len(STATE))
+
+    def _zeroed_gradients(self) -> Memory:
+        return Memory(4 * self.threads * self._extents.gradients)
 
     # --- parameters ---------------------------------------------------------------------------------------------
 
@@ -133,6 +136,7 @@ class FastEngine(Engine):
             )
         for taken, loss in enumerate(losses):
             if not math.isfinite(loss):
+                self._gradients = self._zeroed_gradients()
                 raise DivergedError(first + taken, losses[:taken].tolist())
         return losses.tolist()
 

@@ -6,7 +6,7 @@ operations, the graph.
 
 from __future__ import annotations
 
-from tapegpt.fast.adam import CLIP, adamw, adamw_rows, gather_gradients, rate_at
+from tapegpt.fast.adam import BETA1, BETA2, CLIP, adamw, adamw_rows, gather_gradients, rate_at
 from tapegpt.machine.language import F32, F64, I64, U32, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s, kernel
 from tapegpt.tape import GROUP
 
@@ -112,7 +112,8 @@ def training_kernel(graph: FastGraph) -> Kernel:
     """One thread's part of the steps first to first + count - 1; stops before an update that would not be finite.
 
     Step s trains `batch_size` documents from number s * batch_size of the order on, which begins again after its last.
-    Gradients are zero before and after.
+    Gradients are zero before, and after a step that was taken. Those of the sparse tables are looked at by nobody: they
+    are sums of what the table of tokens gets too, and stay out of the norm that `clip` limits.
     """
     tape = graph.tape
     prepare, forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
@@ -194,8 +195,8 @@ def training_kernel(graph: FastGraph) -> Kernel:
                 going.set(k.select(finite, k.integer(1), 0))
                 for _ in k.when(thread.equals(0)):
                     losses[i] = k.select(finite, loss_of_all, float("nan"))
-                    state[0] = state[0] * settings[1]
-                    state[1] = state[1] * settings[2]
+                    state[0] = k.select(finite, state[0] * settings[BETA1], state[0])
+                    state[1] = k.select(finite, state[1] * settings[BETA2], state[1])
                 team.wait()  # the state is new, and the sums have been read
                 for _ in k.when(finite):
                     rate = rate_at(k, settings, progress + k.convert(i, F64))

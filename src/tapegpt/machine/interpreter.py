@@ -102,6 +102,17 @@ def fused_multiply_add(a: float, b: float, c: float) -> float:
         return _INF if exact > 0 else -_INF
 
 
+def _fused_to_odd(a: float, b: float, c: float) -> float:
+    """The same, rounded to odd where it is not exact: rounded to f32 afterwards, it is rounded once (Boldo, 2008)."""
+    result = fused_multiply_add(a, b, c)
+    if not math.isfinite(result) or struct.unpack("<q", struct.pack("<d", result))[0] % 2:
+        return result
+    from fractions import Fraction
+
+    error = Fraction(a) * Fraction(b) + Fraction(c) - Fraction(result)
+    return math.nextafter(result, math.copysign(_INF, error)) if error else result
+
+
 _LIBM: dict[str, Callable[..., float]] = {
     "exp": _exp,
     "log": _log,
@@ -254,7 +265,8 @@ class Interpreter(Builder):
         return 1.0 / self.sqrt(x)
 
     def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
-        return self._map(a.type, fused_multiply_add, self.value(a), self.value(b), self.value(c))
+        fused = fused_multiply_add if a.type is F64 else _fused_to_odd
+        return self._map(a.type, fused, self.value(a), self.value(b), self.value(c))
 
     def bits(self, x: Operand) -> Value:
         return self._reread(x, *_PATTERNS[x.type.name])

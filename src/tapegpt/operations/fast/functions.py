@@ -53,7 +53,7 @@ def log(k: Builder, x: Operand) -> Value:
     exponent = k.convert((bits >> 23) - 127, F32)
     f = k.from_bits((bits & 0x7FFFFF) + _SQRT_HALF) - 1.0
     small = k.mul_add(exponent, k.real32(_LN2[1]), f * _polynomial(k, f, _LOG))
-    return k.mul_add(exponent, k.real32(_LN2[0]), small)
+    return k.mul_add(exponent, k.real32(_LN2[0]), small) + (x - x)  # NaN stays NaN
 
 
 def _polynomial(k: Builder, x: Value, coefficients: tuple[float, ...]) -> Value:

@@ -127,7 +127,8 @@ def tiles_forward(
 @kernel
 def softmax(k: Builder, weights: F32s, before: Int, queries: Int, *, head_dim: int) -> None:
     """Logits (keys, 32), a row for each key, become weights; zeros where a query does not look, or is none."""
-    width, scale = k.width(F32), float(head_dim) ** -0.5
+    width = k.width(F32)
+    scale: float = head_dim**-0.5
     for lane in range(0, QUERIES, width):
         lines, number = weights + lane, k.lane_numbers(width) + lane
 
