@@ -119,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     _setting(shape, "--n-embd", _whole, "width, a multiple of --n-head [16]")
     _setting(shape, "--n-head", _whole, "attention heads [4]")
     _setting(shape, "--block-size", _whole, "longest string seen whole; longer ones are cut [16]")
+    _setting(shape, "--n-prev", _whole, "tokens before each that have embeddings of their own; engine fast [0]")
+    _setting(shape, "--n-gram", _whole, "runs of up to so many tokens that have; engine fast [1]")
+    _setting(shape, "--gram-rows", _whole, "most embeddings of runs of one length [8192]")
     training = train.add_argument_group("training")
     training.add_argument("--engine", choices=ENGINES, metavar="NAME", help=f"{' or '.join(ENGINES)} [exact]")
     _setting(training, "--steps", _whole, "training steps, a batch of strings each [1000]")
@@ -133,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     _setting(fast, "--beta1", _number, "of Adam's mean [0.85]")
     _setting(fast, "--beta2", _number, "of Adam's mean of squares [0.99]")
     _setting(fast, "--weight-decay", _number, "of all parameters, times the learning rate [0]")
+    _setting(fast, "--context-decay", _number, "of the embeddings of runs, times the learning rate [0]")
     _setting(fast, "--warmup", _number, "share of the training in which the learning rate rises [0]")
     _setting(fast, "--clip", _number, "largest norm of the gradient [any]")
     _setting(fast, "--threads", _whole, "threads of a step [as many as pay]")
@@ -201,11 +205,12 @@ def _unfit(message: str) -> Exception:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from tapegpt.config import Config
     from tapegpt.model import check_temperature
-    from tapegpt.settings import resolved
+    from tapegpt.settings import Settings, resolved
     from tapegpt.trainer import Trainer
 
-    names = ("n_layer", "n_embd", "n_head", "block_size", *_settings())
+    names = (*Config().as_dict(), *Settings().as_dict())
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     config, settings = resolved(given, options.preset)  # type: ignore[arg-type]  # argparse has checked the types
     check_temperature(options.temperature)
@@ -220,6 +225,8 @@ def _train(options: argparse.Namespace) -> int:
     print(f"vocab size: {corpus.vocab_size}")
     print(f"num params: {trainer.model.num_parameters}", flush=True)
     _notice(trainer.model.engine.notice)
+    if settings.budget and trainer.model.engine.compile_seconds:
+        _notice(f"compiled for {trainer.model.engine.compile_seconds:.1f} s, once for this shape, outside the budget")
     baselines = trainer.baselines() if trainer.held_out else {}  # before the training, whose budget they are part of
     try:
         finished = _run(trainer, options.metrics)
@@ -238,12 +245,6 @@ def _train(options: argparse.Namespace) -> int:
     kept = "" if options.output is None else f", saved to {options.output}"
     of = "" if settings.budget else f" of {settings.steps}"
     return _fail(f"interrupted after step {trainer.step}{of}{kept}", 130)
-
-
-def _settings() -> list[str]:
-    from tapegpt.settings import Settings
-
-    return list(Settings().as_dict())
 
 
 def _process_start() -> float:

@@ -25,7 +25,7 @@ Snapshot = Parameters | bytes  # an engine's own copy of its parameters
 class Adam(Record):
     """Adam with linear decay of the learning rate to zero over `steps` (Kingma and Ba, 2015).
 
-    The last three are the fast engine's alone: the others do what microgpt.py does.
+    The last four are the fast engine's alone: the others do what microgpt.py does.
     """
 
     steps: int = 1000
@@ -34,6 +34,7 @@ class Adam(Record):
     beta2: float = 0.99
     epsilon: float = 1e-8
     weight_decay: float = 0.0  # share of each parameter that a step of learning rate 1 takes away
+    context_decay: float = 0.0  # the same for the tables of context
     warmup: float = 0.0  # share of the steps in which the learning rate rises
     clip: float = 0.0  # largest norm of the gradient, 0 for any
 
@@ -75,6 +76,7 @@ class Engine(ABC):
 
     name: str  # "exact", "reference": what --engine takes
     notice: str  # one line on what the engine has to do without, or ""
+    compile_seconds = 0.0  # what making its code took; nothing where it was found in the cache
 
     @abstractmethod
     def parameters(self) -> Parameters:

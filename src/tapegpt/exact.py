@@ -47,7 +47,7 @@ class ExactEngine(Engine):
             "generate": (generation_kernel(graph), {}),
         }
         self._program = Program(entries, graph.tape.show(), target)
-        self.notice = self._program.notice
+        self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         self._lock = allocate_lock()  # machine code runs without the interpreter's, and there is one arena
 
     def parameters(self) -> Parameters:

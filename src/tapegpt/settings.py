@@ -20,6 +20,9 @@ if TYPE_CHECKING:
         n_embd: int
         n_head: int
         block_size: int
+        n_prev: int
+        n_gram: int
+        gram_rows: int
         engine: Literal["exact", "fast", "reference"]
         steps: int
         budget: float | str | None
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
         beta1: float
         beta2: float
         weight_decay: float
+        context_decay: float
         warmup: float
         clip: float
         validation: float
@@ -42,7 +46,18 @@ LONG = ("cut", "window")
 MAX_STEPS = 1_000_000_000
 MAX_BATCH_SIZE, MAX_THREADS = 65_536, 256
 UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-FAST_ONLY = ("batch_size", "budget", "beta1", "beta2", "weight_decay", "warmup", "clip", "threads", "long")
+FAST_ONLY = (
+    "batch_size",
+    "budget",
+    "beta1",
+    "beta2",
+    "weight_decay",
+    "context_decay",
+    "warmup",
+    "clip",
+    "threads",
+    "long",
+)
 
 
 class Settings(Record):
@@ -60,6 +75,7 @@ class Settings(Record):
     beta1: float = 0.85
     beta2: float = 0.99
     weight_decay: float = 0.0
+    context_decay: float = 0.0  # of the tables of context, which are as good as their rows are often seen
     warmup: float = 0.0  # share of the run in which the learning rate rises
     clip: float = 0.0  # largest norm of the gradient, 0 for any
     validation: float = 0.0  # share of the distinct documents that is held out
@@ -89,7 +105,7 @@ class Settings(Record):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value < 1:
                 raise TapeGPTError(f"{name} must be a number from 0 up to but not 1, not {shown(value)}")
-        for name in ("weight_decay", "clip"):
+        for name in ("weight_decay", "context_decay", "clip"):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value <= 1e6:
                 raise TapeGPTError(f"{name} must be a number from 0 to 1,000,000, not {shown(value)}")

@@ -42,7 +42,8 @@ class Trainer:
     """One training run; `model` is as far as it has come, and at the end of `chunks` the best that was evaluated.
 
     Settings are given as a record or by name: `Trainer(corpus, config, steps=500)`. A budget counts from `started`, a
-    time of `time.perf_counter`, by default now. Raises `TapeGPTError` for settings out of range.
+    time of `time.perf_counter`, by default now; compiling, once for a shape, does not count. Raises `TapeGPTError` for
+    settings out of range.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Trainer:
         engine = _engine(config, corpus.vocab_size, settings)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
         initialise(engine, config, corpus.vocab_size, rng)
-        self._clock = _Clock(settings.budget, self._started)
+        self._clock = _Clock(settings.budget, self._started + engine.compile_seconds)
 
     @property
     def step(self) -> int:
@@ -242,6 +243,7 @@ def _adam(settings: Settings) -> Adam:
         float(settings.beta1),
         float(settings.beta2),
         weight_decay=float(settings.weight_decay),
+        context_decay=float(settings.context_decay),
         warmup=float(settings.warmup),
         clip=float(settings.clip),
     )

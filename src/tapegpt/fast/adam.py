@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from tapegpt.machine.language import Number
 
 SMALLEST = 1e-36  # keeps the root of zero a number
+DECAY_EVERY = 8  # steps: tables of context decay all at once, which takes longer than a step's own rows
 STATE = ("beta1 ** step", "beta2 ** step")  # as f64
-RATE, BETA1, BETA2, EPSILON, DECAY, WARMUP, STEPS, CLIP = range(8)  # places in the settings, f64
+RATE, BETA1, BETA2, EPSILON, DECAY, CONTEXT_DECAY, WARMUP, STEPS, CLIP = range(9)  # places in the settings, f64
 
 
 def settings_of(adam: Adam) -> list[float]:
     """What the kernels read."""
     moments = (adam.learning_rate, adam.beta1, adam.beta2, adam.epsilon)
-    return [*moments, adam.weight_decay, adam.warmup, float(adam.steps), adam.clip]
+    return [*moments, adam.weight_decay, adam.context_decay, adam.warmup, float(adam.steps), adam.clip]
 
 
 def rate_at(k: Builder, settings: Pointer, step: Operand) -> Value:
@@ -60,6 +61,7 @@ class _Step:
         state: Pointer,
         rate: Operand,
         scale: Operand,
+        decay: Operand,
     ) -> None:
         self._k = k
         self._parameters, self._first, self._second = places
@@ -67,7 +69,7 @@ class _Step:
         correction1, correction2 = 1.0 - state[0], 1.0 - state[1]
         self._step = k.convert(rate / correction1 * k.sqrt(correction2) * -1.0, F32)
         self._beside = k.convert(settings[EPSILON] * k.sqrt(correction2), F32)
-        self._keep = k.convert(1.0 - rate * settings[DECAY], F32)
+        self._keep = k.convert(1.0 - rate * decay, F32)
         self._old1, self._new1 = k.convert(beta1, F32), k.convert((1.0 - beta1) * scale, F32)
         self._old2, self._new2 = k.convert(beta2, F32), k.convert((1.0 - beta2) * scale * scale, F32)
 
@@ -102,7 +104,7 @@ def adamw(
     g is the gradient times `scale`, and zero afterwards; c1 and c2 are 1 less the powers in `state`.
     """
     width = k.width(F32)
-    step = _Step(k, (parameters, first, second), settings, state, rate, scale)
+    step = _Step(k, (parameters, first, second), settings, state, rate, scale, settings[DECAY])
     for i in k.range(start, stop, width):
         g = gradients.vector(i, width)
         gradients.store(i, k.constant(0, F32, width))
@@ -128,13 +130,13 @@ def adamw_rows(
     *,
     columns: int,
 ) -> None:
-    """`adamw` for some rows of a table, those of this thread; a row may be listed more than once.
+    """`adamw` without decay for some rows of a table, those of this thread; a row may be listed more than once.
 
     Where the gradient is zero nothing moves, so that rows without a position in the batch need not be looked at.
     `gradients` are the first thread's, those of the others `extent` apart.
     """
     width = k.width(F32)
-    step = _Step(k, (table, first, second), settings, state, rate, scale)
+    step = _Step(k, (table, first, second), settings, state, rate, scale, k.real(0.0))
     for i in k.range(count):
         row, is_mine = rows[i], k.variable(k.integer(1))
         for _ in k.when(threads > 1):
@@ -149,3 +151,11 @@ def adamw_rows(
                     place.store(at, k.constant(0, F32, width))
                 for _ in k.when(k.any(total.differs(0.0))):
                     step.update(at, k.value(total))
+
+
+@kernel
+def decay_rows(k: Builder, tables: F32s, start: Int, stop: Int, factor: Real) -> None:
+    """Multiply all numbers by the factor."""
+    width, keep = k.width(F32), k.convert(factor, F32)
+    for i in k.range(start, stop, width):
+        tables.store(i, tables.vector(i, width) * keep)

@@ -58,7 +58,7 @@ class FastEngine(Engine):
             "generate": (generation_kernel(speech), {}),
         }
         self._program = Program(entries, graph.tape.show() + speech.tape.show(), target)
-        self.notice = self._program.notice
+        self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         self.threads = threads if self._program.compiled else 1
         self._shared = Memory(4 * self._extents.shared)
         self._gradients = self._zeroed_gradients()

@@ -6,7 +6,18 @@ operations, the graph.
 
 from __future__ import annotations
 
-from tapegpt.fast.adam import BETA1, BETA2, CLIP, adamw, adamw_rows, gather_gradients, rate_at
+from tapegpt.fast.adam import (
+    BETA1,
+    BETA2,
+    CLIP,
+    CONTEXT_DECAY,
+    DECAY_EVERY,
+    adamw,
+    adamw_rows,
+    decay_rows,
+    gather_gradients,
+    rate_at,
+)
 from tapegpt.machine.language import F32, F64, I64, U32, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s, kernel
 from tapegpt.tape import GROUP
 
@@ -152,8 +163,12 @@ def training_kernel(graph: FastGraph) -> Kernel:
         share, loss_place = work + graph.share.value, work + graph.loss.value
         packer, team = Packer(k, graph, work, ids, starts), Team(k, sums, sync, thread, threads)
         dense = max((extent_end(table) for _, table in graph.sparse), default=0)  # tables are the first parameters
-        groups = (extents.gradients - dense) // GROUP
-        part = [dense + groups * end // threads * GROUP for end in (thread, thread + 1)]
+
+        def share_of(size: int) -> list[Operand]:
+            """Where this thread's part of so many numbers begins and ends."""
+            return [thread * (size // GROUP) // threads * GROUP, (thread + 1) * (size // GROUP) // threads * GROUP]
+
+        part, sparse_part = [end + dense for end in share_of(extents.gradients - dense)], share_of(dense)
         moments = (first_moments, second_moments)
 
         def list_of(table: int, whose: Operand) -> Pointer:
@@ -209,6 +224,11 @@ def training_kernel(graph: FastGraph) -> Kernel:
                             listed = (list_of(number, other), k.convert(team.of(other)[2], I64))
                             shares = (thread, threads, extents.gradients, settings, state, rate, scale)
                             adamw_rows(k, *places, *listed, *shares, columns=graph.config.n_embd)
+                    decays = ((first + i + 1) % DECAY_EVERY).equals(0) & (settings[CONTEXT_DECAY] > 0.0)
+                    for _ in k.when(decays):
+                        team.wait()  # all rows have been moved
+                        lost = rate * settings[CONTEXT_DECAY] * DECAY_EVERY
+                        decay_rows(k, shared, *sparse_part, k.maximum(1.0 - lost, 0.0))
                 team.wait()  # the parameters are new
 
     return Kernel(train)
