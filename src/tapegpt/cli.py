@@ -127,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     _setting(training, "--steps", _whole, "training steps, a batch of strings each [1000]")
     _setting(training, "--learning-rate", _number, "at the first step, falling to 0 after the last [0.01]")
     _setting(training, "--seed", _whole, "of all random numbers [42]")
+    _setting(training, "--init-std", _number, "deviation of the first parameters; wide models want less [0.08]")
     _setting(training, "--patience", _whole, "evaluations without a better held-out loss that end the training [none]")
     fast = train.add_argument_group("training, engine fast")
     about = f"{', '.join(PRESETS)}: shape and training that measured best for about 1 s, 10 s, 2 minutes"

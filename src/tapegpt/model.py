@@ -11,7 +11,7 @@ from array import array
 
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.rng import Random
-from tapegpt.settings import ENGINES
+from tapegpt.settings import ENGINES, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tapegpt.engine import Engine, Strings
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
-INITIAL_DEVIATION = 0.08
 BATCH_SECONDS, MAX_BATCH = 0.02, 4096  # strings generated at a time, so that Ctrl-C is prompt
 
 
@@ -48,14 +47,16 @@ def make_engine(name: str, config: Config, vocab_size: int, batch_size: int = 1,
     raise TapeGPTError(f"engine must be one of {', '.join(ENGINES)}, not {shown(name)}")
 
 
-def initialise(engine: Engine, config: Config, vocab_size: int, rng: Random) -> None:
+def initialise(
+    engine: Engine, config: Config, vocab_size: int, rng: Random, deviation: float = Settings.init_std
+) -> None:
     """Draw all parameters from a normal distribution around 0, row by row, in the order of `Config.shapes`.
 
     The tables of context are zeros: a run of characters counts for something once it has been seen.
     """
     zeros = {name: array("d", bytes(8 * rows * c)) for name, (rows, c) in config.context_shapes(vocab_size).items()}
     drawn = {name: shape for name, shape in config.shapes(vocab_size).items() if name not in zeros}
-    numbers = rng.gauss_array(sum(rows * columns for rows, columns in drawn.values()), 0.0, INITIAL_DEVIATION)
+    numbers = rng.gauss_array(sum(rows * columns for rows, columns in drawn.values()), 0.0, deviation)
     parameters, start = {}, 0
     for name, (rows, columns) in drawn.items():
         parameters[name] = numbers[start : start + rows * columns]

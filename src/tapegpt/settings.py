@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         budget: float | str | None
         learning_rate: float
         seed: int
+        init_std: float
         batch_size: int
         beta1: float
         beta2: float
@@ -71,6 +72,7 @@ class Settings(Record):
     budget: float | None = None  # seconds instead of steps
     learning_rate: float = 0.01  # at its peak
     seed: int = 42
+    init_std: float = 0.08  # of the normal distribution of the first parameters
     batch_size: int = 1  # documents a step
     beta1: float = 0.85
     beta2: float = 0.99
@@ -105,7 +107,7 @@ class Settings(Record):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value < 1:
                 raise TapeGPTError(f"{name} must be a number from 0 up to but not 1, not {shown(value)}")
-        for name in ("weight_decay", "context_decay", "clip"):
+        for name in ("init_std", "weight_decay", "context_decay", "clip"):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value <= 1e6:
                 raise TapeGPTError(f"{name} must be a number from 0 to 1,000,000, not {shown(value)}")

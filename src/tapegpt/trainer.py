@@ -70,7 +70,7 @@ class Trainer:
         self._tokens = _tokens(self.corpus, config, settings, rng)
         engine = _engine(config, corpus.vocab_size, settings)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
-        initialise(engine, config, corpus.vocab_size, rng)
+        initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std))
         self._clock = _Clock(settings.budget, self._started + engine.compile_seconds)
 
     @property
