@@ -7,10 +7,13 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from benchmarks import command, randomness, training
-from tapegpt import Corpus
+from benchmarks import command, fast, kernels, peer_torch, quality, randomness, training
+from tapegpt import Config, Corpus, TapeGPTError
+from tapegpt.settings import Settings
+from tapegpt.settings import seconds as budget_seconds
 
-PARTS = ("training", "sizes", "command", "random")
+PARTS = ("training", "sizes", "fast", "generation", "kernels", "quality", "command", "random", "torch")
+SHAPE = {"n_layer": 1, "n_embd": 64, "n_head": 4, "block_size": 16}
 
 
 def main() -> None:
@@ -31,10 +34,25 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return training.against_reference(corpus, options.rounds)
         case "sizes":
             return training.by_size(corpus, options.rounds)
+        case "fast":
+            return fast.training_step(corpus, options.rounds)
+        case "generation":
+            return fast.generation(corpus, options.rounds)
+        case "kernels":
+            return kernels.by_kernel(corpus, _shape(options), options.batch_size, options.rounds)
+        case "quality":
+            return quality.by_preset(options.data, options.budget or quality.BUDGETS, options.rounds)
+        case "torch":
+            return peer_torch.against_torch(corpus, options.rounds)
         case "command":
             return command.whole_command(options.data, dict(options.peer), options.rounds)
         case _:
             return randomness.against_cpython(options.rounds)
+
+
+def _shape(options: argparse.Namespace) -> Config:
+    """The model of the part `kernels`."""
+    return Config(**{name: getattr(options, name) for name in SHAPE})
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -52,15 +70,35 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
         metavar="NAME=COMMAND",
         help="another program to time beside the whole command, in a folder with the data as input.txt; repeatable",
     )
+    parser.add_argument(
+        "--budget",
+        action="append",
+        metavar="TIME",
+        help=f"time that a preset has in the part quality, repeatable ({' and '.join(quality.BUDGETS)})",
+    )
+    for name, default in {**SHAPE, "batch_size": 16}.items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=int, default=default, metavar="N", help=f"in the part kernels ({default})")
     options = parser.parse_args(words)
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"no part is called {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    _check(parser, options)
     if options.oracle and not options.data:
         parser.error("--oracle needs --data, the file that the published results were made from")
     return options
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """What the package itself would refuse, but later."""
+    try:
+        _shape(options)
+        Settings(engine="fast", batch_size=options.batch_size)
+        list(map(budget_seconds, options.budget or ()))
+    except TapeGPTError as error:
+        parser.error(str(error))
 
 
 def _peer(text: str) -> tuple[str, str]:

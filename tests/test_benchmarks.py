@@ -8,14 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import command, randomness, training
-from benchmarks.__main__ import arguments
+from benchmarks import command, fast, kernels, peer_torch, quality, randomness, training
+from benchmarks.__main__ import PARTS, arguments
 from benchmarks.timing import Contender, Summary, comparison, figure, take_turns
 from tapegpt import Config, Corpus, Random
+from tapegpt.model import GPT
 from tapegpt.trainer import Trainer
 
 CORPUS = Corpus.of(["ada", "grace", "emmy", "sofja"])
 SMALL = Config(n_embd=4, n_head=2, block_size=4)
+
+
+def first_cells(printed: str) -> list[str]:
+    """The first column of a table, without its head."""
+    rows = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")]
+    return rows[2:]
 
 
 def test_contenders_take_turns() -> None:
@@ -90,6 +97,138 @@ def test_published_results_are_read_and_compared(tmp_path: Path) -> None:
         training.check_against_oracle(CORPUS, str(tmp_path))
 
 
+# --- the fast engine --------------------------------------------------------------------------------------------
+
+
+def test_the_fast_engine_is_timed_where_it_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast.check_against_exact(CORPUS, SMALL, 5)
+    run = Trainer.run
+
+    def a_little_off(self: Trainer, count: int) -> list[float]:
+        return [loss + (2e-4 if self.settings.engine == "fast" else 0) for loss in run(self, count)]
+
+    monkeypatch.setattr(Trainer, "run", a_little_off)
+    with pytest.raises(AssertionError, match="losses of fast and exact are 0.000"):
+        fast.check_against_exact(CORPUS, SMALL, 5)
+
+
+def test_threads_are_timed_where_they_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast.check_threads(CORPUS, SMALL, 4)
+    run = Trainer.run
+    monkeypatch.setattr(
+        Trainer, "run", lambda self, count: [x * (self.settings.threads or 1) for x in run(self, count)]
+    )
+    with pytest.raises(AssertionError, match="losses of one thread and two are"):
+        fast.check_threads(CORPUS, SMALL, 4)
+
+
+def test_the_peak_is_measured_on_right_results() -> None:
+    peak = fast.Peak()
+    assert [peak.measure(), peak.measure()] == peak.samples
+    assert min(peak.samples) > 0
+    peak._numbers[0] = 0.25
+    with pytest.raises(AssertionError, match="comes to 2"):
+        peak.measure()
+
+
+@pytest.mark.parametrize(("block_size", "positions"), [(16, 21 / 4), (5, 21 / 5), (3, 21 / 8)])
+def test_positions_of_a_document_are_those_of_its_windows(block_size: int, positions: float) -> None:
+    assert fast.positions_a_document(CORPUS, SMALL.replaced(block_size=block_size)) == positions
+
+
+def test_multiply_adds_are_the_weights_of_the_linear_layers() -> None:
+    for config in (SMALL, *[shape for shape, _ in (*fast.SHAPES, *fast.LONG)]):
+        linear = [r * c for name, (r, c) in config.shapes(27).items() if name not in ("wte", "wpe")]
+        assert fast.linear_multiply_adds(config, 27) == sum(linear)
+
+
+def test_the_fast_engine_s_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {"SAMPLE_SECONDS": 1e-6, "SHAPES": ((SMALL, 1), (SMALL, 3)), "THREADED": (SMALL, 4)}
+    tiny |= {"LONG": ((SMALL.replaced(block_size=40), 2),), "PEAK_ROUNDS": 1000}
+    for name, value in tiny.items():
+        monkeypatch.setattr(fast, name, value)
+    printed = fast.training_step(CORPUS, rounds=1)
+    by_shape, by_threads, long_texts = printed.split("###")[1:]
+    assert first_cells(by_shape) == ["4", "4"]
+    assert first_cells(by_threads) == ["1 thread", "2 threads"]
+    assert first_cells(long_texts) == ["4"]
+    assert printed.count(" % |") == 3
+    assert "Peak of one core" in printed
+
+
+def test_generation_is_timed_where_all_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "SPEAKERS", (SMALL,))
+    monkeypatch.setattr(fast, "STRINGS", 70)  # more than go side by side
+    ways = ["one string at a time", "side by side", "side by side, as text"]
+    assert first_cells(fast.generation(CORPUS, rounds=1)) == [f"n_embd 4, {way}" for way in ways]
+    generate = GPT.generate
+
+    def one_differs(self: GPT, n: int = 20, **options: float) -> list[str]:
+        return [*generate(self, n, **options)[:-1], "x"]  # type: ignore[arg-type]  # a seed is a whole number
+
+    monkeypatch.setattr(GPT, "generate", one_differs)
+    with pytest.raises(AssertionError, match="differ"):
+        fast.generation(CORPUS, rounds=1)
+
+
+def test_generated_tokens_are_counted_with_their_ends() -> None:
+    model = Trainer(CORPUS, SMALL, engine="fast", steps=1).model
+    assert fast.check_strings(model, {"by hand": lambda: ["", "ad", "ada", "emmy"]}) == 1 + 3 + 4 + 4
+
+
+@pytest.mark.parametrize("batch_size", [3, 80], ids=["one run", "several runs"])
+def test_kernels_are_timed_on_their_own(batch_size: int) -> None:
+    rows = first_cells(kernels.by_kernel(CORPUS, SMALL, batch_size, rounds=1))
+    assert rows[:2] == ["pack", "prepare linear, layer0.attn_wqkv (48, 4)"]
+    assert [row for row in rows if "attention" in row] == [
+        f"{way} attention n_head=2" for way in ("forward", "backward")
+    ]
+    assert len([row for row in rows if "linear" in row]) == 3 * 5
+    assert rows[-3:-1] == ["Adam", "all of these"]
+    assert rows[-1].startswith("the whole step (")
+
+
+def test_kernels_alone_must_come_to_the_whole() -> None:
+    step = kernels.Step(CORPUS, SMALL, 80)
+    assert sum(step.rows for _ in step.runs()) == step.positions > step.tape.positions
+    assert all(not isinstance(node.operation, kernels.Silent) for node in step.tape.nodes)
+    kernels.check_parts(step)
+    del step.parts[next(entry for entry, part in step.parts.items() if part.name == "backward rmsnorm")]
+    with pytest.raises(AssertionError, match="another step than the whole"):
+        kernels.check_parts(step)
+
+
+def test_quality_is_read_from_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "names.txt"
+    data.write_text("\n".join(Corpus.dataset("names").documents[:200]))
+    rows = first_cells(quality.by_preset(str(data), ["100ms"], rounds=1, presets=["quick"]))
+    assert rows == ["quick, 100ms", "exact, 1000 steps", "uniform", "unigram", "bigram", "5-gram"]
+    read = quality.results
+
+    def a_little_off(printed: str) -> tuple[float, dict[str, float]]:
+        loss, baselines = read(printed)
+        return loss + 2e-4, baselines
+
+    monkeypatch.setattr(quality, "results", a_little_off)
+    with pytest.raises(AssertionError, match="the printed loss is 0.000"):
+        quality.check_printed_loss(Corpus.read(data), tmp_path)
+
+
+def test_held_out_losses_are_parsed() -> None:
+    printed = "num docs: 3\nheld-out loss: 2.0500 nats a token, perplexity 7.77\nto compare: uniform 3.2, 5-gram 2.1\n"
+    assert quality.results(printed) == (2.05, {"uniform": 3.2, "5-gram": 2.1})
+    with pytest.raises(AssertionError, match="no held-out loss"):
+        quality.results("num docs: 3\n")
+
+
+def test_a_peer_that_is_not_installed_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_torch, "torch_module", lambda: None)
+    assert peer_torch.against_torch(CORPUS, rounds=1) == peer_torch.ABSENT
+
+
+# --- random numbers, the command --------------------------------------------------------------------------------
+
+
 def test_random_numbers_are_timed_only_where_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = randomness.against_cpython(rounds=1)
     assert printed.count("| tapegpt.Random |") == printed.count("| random.Random |") == 2
@@ -103,8 +242,9 @@ def test_the_command_is_timed_beside_its_peers(tmp_path: Path) -> None:
     data.write_text("ada\ngrace\n\nemmy\n")
     peer = f"{sys.executable} -c \"print(open('input.txt').read())\""
     printed = command.whole_command(str(data), {"reader": peer}, rounds=1)
-    rows = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")]
-    assert rows == ["", "---", *["tapegpt", "bare interpreter", "reader"]] * 2 + ["", "---", "tapegpt"]
+    wall, memory, cold = printed.split("###")[1:]
+    assert first_cells(wall) == first_cells(memory) == ["tapegpt", "bare interpreter", "reader"]
+    assert first_cells(cold) == ["tapegpt"]
 
 
 def test_a_peer_that_fails_stops_the_benchmark(tmp_path: Path) -> None:
@@ -124,12 +264,17 @@ def test_memory_is_the_program_s_own(tmp_path: Path) -> None:
 def test_arguments() -> None:
     options = arguments(["training", "sizes", "--rounds", "3", "--peer", "a=b c=d"])
     assert (options.parts, options.rounds, options.peer) == (["training", "sizes"], 3, [("a", "b c=d")])
+    options = arguments(["kernels", "--n-embd", "32", "--batch-size", "8", "--budget", "1s", "--budget", "1m"])
+    assert (options.n_embd, options.n_head, options.batch_size, options.budget) == (32, 4, 8, ["1s", "1m"])
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["trainig"], "no part is called trainig: choose from training, sizes, command, random"),
+        (["trainig"], f"no part is called trainig: choose from {', '.join(PARTS)}"),
+        (["kernels", "--n-embd", "30"], "n_embd must be a multiple of n_head"),
+        (["kernels", "--batch-size", "0"], "batch_size must be a whole number from 1"),
+        (["quality", "--budget", "soon"], "a budget must be a number and a unit"),
         (["--rounds", "0"], "--rounds must be at least 1"),
         (["--oracle", "folder"], "--oracle needs --data"),
         (["--peer", "nothing"], "must be NAME=COMMAND, not 'nothing'"),

@@ -274,12 +274,12 @@ def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
 def _corpus(options: argparse.Namespace) -> Corpus:
     from tapegpt.corpus import Corpus, parse_delimiter
 
+    delimiter = parse_delimiter(options.delimiter)
     if options.dataset and options.data is not None:
         raise TapeGPTError(f"DATA {options.data} and --dataset {options.dataset} exclude each other: give one")
     if options.dataset:
         return Corpus.dataset(options.dataset)
     path = _data(options)
-    delimiter = parse_delimiter(options.delimiter)
     return Corpus.dataset("names") if path is None else Corpus.read(path, options.encoding, delimiter)
 
 

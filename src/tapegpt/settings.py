@@ -152,6 +152,8 @@ def resolved(options: Options, preset: str | None = None) -> tuple[Config, Setti
     if isinstance(given.get("budget"), str):
         given["budget"] = seconds(given["budget"])
     budget = given.get("budget")
+    if budget is not None and "steps" in given:
+        raise TapeGPTError("steps and a budget exclude each other: give one")
     if budget is not None and preset is None and is_number(budget):
         preset = "quick" if budget < 3 else "good" if budget < 30 else "best"
     if preset is not None:
