@@ -116,7 +116,7 @@ def tiles_forward(
         queries, keys = qkv + tile.t * row + tile.column, qkv + tile.first * row + columns + tile.column
         weights = kept + tile.weights  # (keys, 32)
         make_panels(k, queries, panel, tile.queries, outs=QUERIES, ins=lanes, stride=row)
-        strides = {"x_row": row, "x_step": 1, "w_step": QUERIES, "y_row": QUERIES, "columns": QUERIES}
+        strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": QUERIES, "columns": QUERIES}
         products(k, keys, panel, weights, keys, tile.keys, lanes, **strides)
         softmax(k, weights, tile.before, tile.queries, head_dim=head_dim)
         strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": columns, "columns": lanes}
@@ -183,7 +183,7 @@ def tiles_backward(
         dqueries, dkeys = dqkv + tile.t * row + tile.column, dqkv + tile.first * row + columns + tile.column
         passed, weights = dy + tile.t * columns + tile.column, kept + tile.weights
         make_panels(k, passed, panel, tile.queries, outs=QUERIES, ins=lanes, stride=columns)
-        strides = {"x_row": row, "x_step": 1, "w_step": QUERIES, "y_row": QUERIES, "columns": QUERIES}
+        strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": QUERIES, "columns": QUERIES}
         products(k, keys + columns, panel, slopes, keys, tile.keys, lanes, **strides)
         through_softmax(k, weights, slopes, tile.keys, head_dim=head_dim)
         strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": row, "columns": lanes}
