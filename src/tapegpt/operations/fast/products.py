@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from tapegpt.machine.language import Number
 
-ROWS = 8  # of a tile; times three vectors: 24 of 32 registers hold sums
-
 # How a sum ends, given what stands in y or beside it.
 FINISH: dict[str, Callable[[Builder, Value, Callable[[], Value]], Value]] = {
     "": lambda k, total, other: total,
@@ -55,7 +53,8 @@ def products(
     x_row and x_step lie between x[r, i] and the next r and i, w_step between w[i] and w[i + 1]; 0 is for panels as
     `make_panels` makes them.
     """
-    whole = rows // ROWS * ROWS
+    height = 8 if k.target.registers > 16 else 4  # times three vectors of sums: three quarters of the registers
+    whole = rows // height * height
     for column, vectors in column_blocks(k, columns):
         block, step = (w + column, w_step) if w_step else (w + column * count, vectors * k.width(F32))
 
@@ -67,9 +66,9 @@ def products(
                 place = result if finish == "+ y" else beside
                 result.store(at, FINISH[finish](k, k.value(total), lambda: place.vector(at, k.width(F32))))
 
-        for first in k.range(0, whole, ROWS):
-            tile(first, ROWS)
-        for size in range(1, ROWS) if fixed_rows is None else {fixed_rows % ROWS} - {0}:
+        for first in k.range(0, whole, height):
+            tile(first, height)
+        for size in range(1, height) if fixed_rows is None else {fixed_rows % height} - {0}:
             for _ in k.when((rows - whole).equals(size)):
                 tile(whole, size)
 
