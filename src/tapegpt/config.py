@@ -8,7 +8,6 @@ from tapegpt.record import Record
 RANGES = {
     "n_layer": (1, 256),
     **dict.fromkeys(("n_embd", "n_head", "block_size"), (1, 8192)),
-    "n_prev": (0, 16),
     "n_gram": (1, 16),
     "gram_rows": (1, 1 << 24),
 }
@@ -26,9 +25,8 @@ class Config(Record):
     n_embd: int = 16  # width of the residual stream
     n_head: int = 4  # attention heads, each n_embd / n_head wide
     block_size: int = 16  # longest document that is seen whole, in tokens
-    n_prev: int = 0  # tokens before each that have a table of embeddings of their own, added to the input
-    n_gram: int = 1  # runs of 2 up to so many tokens that have one, of at most `gram_rows` rows
-    gram_rows: int = 8192  # where there are more runs than rows, some share a row
+    n_gram: int = 1  # runs of 2 to so many tokens have embeddings too, added to that of the last token
+    gram_rows: int = 8192  # embeddings of runs, shared by what hashes alike
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
@@ -51,13 +49,7 @@ class Config(Record):
     @property
     def is_plain(self) -> bool:
         """Whether the model is microgpt.py's, whose input is the embeddings of the token and the position alone."""
-        return not self.n_prev and self.n_gram == 1
-
-    def context_shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
-        """The tables of embeddings of runs of tokens, and of earlier tokens, by name: (rows, n_embd)."""
-        runs = range(2, self.n_gram + 1)
-        shapes = {f"wte_gram{n}": (min(vocab_size**n, self.gram_rows), self.n_embd) for n in runs}
-        return shapes | {f"wte_prev{back}": (vocab_size, self.n_embd) for back in range(1, self.n_prev + 1)}
+        return self.n_gram == 1
 
     def shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
         """Parameter matrices by name, (out, in), in microgpt.py's order of initialisation."""
@@ -71,7 +63,9 @@ class Config(Record):
                 shapes[f"layer{layer}.{name}"] = (self.n_embd, self.n_embd)
             shapes[f"layer{layer}.mlp_fc1"] = (4 * self.n_embd, self.n_embd)
             shapes[f"layer{layer}.mlp_fc2"] = (self.n_embd, 4 * self.n_embd)
-        return {**shapes, **self.context_shapes(vocab_size)}
+        if self.n_gram > 1:
+            shapes["wte_gram"] = (self.gram_rows, self.n_embd)
+        return shapes
 
     def num_parameters(self, vocab_size: int) -> int:
         """Number of parameters; raises `TapeGPTError` above `MAX_PARAMETERS`."""

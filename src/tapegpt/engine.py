@@ -34,7 +34,7 @@ class Adam(Record):
     beta2: float = 0.99
     epsilon: float = 1e-8
     weight_decay: float = 0.0  # share of each parameter that a step of learning rate 1 takes away
-    context_decay: float = 0.0  # the same for the tables of context
+    gram_decay: float = 0.0  # the same for the embeddings of runs
     warmup: float = 0.0  # share of the steps in which the learning rate rises
     clip: float = 0.0  # largest norm of the gradient, 0 for any
 

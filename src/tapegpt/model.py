@@ -31,7 +31,7 @@ def make_engine(name: str, config: Config, vocab_size: int, batch_size: int = 1,
     """
     config.num_parameters(vocab_size)
     if name != "fast" and not config.is_plain:
-        raise TapeGPTError(f"n_prev and n_gram need the engine fast, not {name}, which does what microgpt.py does")
+        raise TapeGPTError(f"n_gram needs the engine fast, not {name}, which does what microgpt.py does")
     if name == "exact":
         from tapegpt.exact import ExactEngine
 
@@ -52,16 +52,18 @@ def initialise(
 ) -> None:
     """Draw all parameters from a normal distribution around 0, row by row, in the order of `Config.shapes`.
 
-    The tables of context are zeros: a run of characters counts for something once it has been seen.
+    Embeddings of runs are zeros: a run counts for something once it has been seen.
     """
-    zeros = {name: array("d", bytes(8 * rows * c)) for name, (rows, c) in config.context_shapes(vocab_size).items()}
-    drawn = {name: shape for name, shape in config.shapes(vocab_size).items() if name not in zeros}
-    numbers = rng.gauss_array(sum(rows * columns for rows, columns in drawn.values()), 0.0, deviation)
+    sizes = {name: rows * columns for name, (rows, columns) in config.shapes(vocab_size).items()}
+    runs = sizes.pop("wte_gram", 0)
+    numbers = rng.gauss_array(sum(sizes.values()), 0.0, deviation)
     parameters, start = {}, 0
-    for name, (rows, columns) in drawn.items():
-        parameters[name] = numbers[start : start + rows * columns]
-        start += rows * columns
-    engine.load_parameters({**parameters, **zeros})
+    for name, size in sizes.items():
+        parameters[name] = numbers[start : start + size]
+        start += size
+    if runs:
+        parameters["wte_gram"] = array("d", bytes(8 * runs))
+    engine.load_parameters(parameters)
 
 
 class GPT:

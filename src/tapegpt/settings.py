@@ -20,7 +20,6 @@ if TYPE_CHECKING:
         n_embd: int
         n_head: int
         block_size: int
-        n_prev: int
         n_gram: int
         gram_rows: int
         engine: Literal["exact", "fast", "reference"]
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
         beta1: float
         beta2: float
         weight_decay: float
-        context_decay: float
+        gram_decay: float
         warmup: float
         clip: float
         validation: float
@@ -53,7 +52,7 @@ FAST_ONLY = (
     "beta1",
     "beta2",
     "weight_decay",
-    "context_decay",
+    "gram_decay",
     "warmup",
     "clip",
     "threads",
@@ -77,7 +76,7 @@ class Settings(Record):
     beta1: float = 0.85
     beta2: float = 0.99
     weight_decay: float = 0.0
-    context_decay: float = 0.0  # of the tables of context, which are as good as their rows are often seen
+    gram_decay: float = 0.0  # of the embeddings of runs, each as good as it is often seen
     warmup: float = 0.0  # share of the run in which the learning rate rises
     clip: float = 0.0  # largest norm of the gradient, 0 for any
     validation: float = 0.0  # share of the distinct documents that is held out
@@ -107,7 +106,7 @@ class Settings(Record):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value < 1:
                 raise TapeGPTError(f"{name} must be a number from 0 up to but not 1, not {shown(value)}")
-        for name in ("init_std", "weight_decay", "context_decay", "clip"):
+        for name in ("init_std", "weight_decay", "gram_decay", "clip"):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value <= 1e6:
                 raise TapeGPTError(f"{name} must be a number from 0 to 1,000,000, not {shown(value)}")

@@ -216,6 +216,10 @@ class Tape:
         """Rows in memory."""
         return self.positions if node.shape.rows is None else node.shape.rows
 
+    def extent(self, node: Node) -> int:
+        """Numbers of a parameter in memory, padding included."""
+        return _grouped(self._extent(node))
+
     def _extent(self, node: Node) -> int:
         if node.shape.index:
             return padded(-(-4 * self.rows(node) // self.real.size))
@@ -241,7 +245,7 @@ class Tape:
         shared = work = 0
         for node in self.parameters():
             node.value = node.gradient = shared
-            shared += _grouped(self._extent(node))
+            shared += self.extent(node)
         gradients = shared
         for node in self.nodes:
             if node.value < 0:

@@ -243,7 +243,7 @@ def _adam(settings: Settings) -> Adam:
         float(settings.beta1),
         float(settings.beta2),
         weight_decay=float(settings.weight_decay),
-        context_decay=float(settings.context_decay),
+        gram_decay=float(settings.gram_decay),
         warmup=float(settings.warmup),
         clip=float(settings.clip),
     )

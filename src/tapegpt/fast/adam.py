@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from tapegpt.machine.language import Number
 
 SMALLEST = 1e-36  # keeps the root of zero a number
-DECAY_EVERY = 8  # steps: tables of context decay all at once, which takes longer than a step's own rows
+DECAY_EVERY = 8  # steps: embeddings of runs decay all at once, which takes longer than a step's own rows
 STATE = ("beta1 ** step", "beta2 ** step")  # as f64
-RATE, BETA1, BETA2, EPSILON, DECAY, CONTEXT_DECAY, WARMUP, STEPS, CLIP = range(9)  # places in the settings, f64
+RATE, BETA1, BETA2, EPSILON, DECAY, GRAM_DECAY, WARMUP, STEPS, CLIP = range(9)  # places in the settings, f64
 
 
 def settings_of(adam: Adam) -> list[float]:
     """What the kernels read."""
     moments = (adam.learning_rate, adam.beta1, adam.beta2, adam.epsilon)
-    return [*moments, adam.weight_decay, adam.context_decay, adam.warmup, float(adam.steps), adam.clip]
+    return [*moments, adam.weight_decay, adam.gram_decay, adam.warmup, float(adam.steps), adam.clip]
 
 
 def rate_at(k: Builder, settings: Pointer, step: Operand) -> Value:

@@ -126,8 +126,8 @@ class FastEngine(Engine):
         places += [address_of(tokens.ids), address_of(tokens.starts), address_of(order)]
         numbers = (len(order), self.batch_size, first, count, float(first) if progress is None else progress)
         state = [address_of(numbers) for numbers in (settings, self._state, losses, sums, sync)]
-        capacity = self.batch_size * self.config.block_size
-        touched = Memory(4 * self.threads * max(1, len(self._graph.sparse)) * capacity)
+        capacity = self.batch_size * self.config.block_size * len(self._graph.runs)
+        touched = Memory(4 * self.threads * capacity)
         with self._lock:
             self._on_threads(
                 lambda thread: self._program.run(

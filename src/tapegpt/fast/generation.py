@@ -5,6 +5,7 @@ Each string has a stream of random numbers of its own, so that it does not depen
 
 from __future__ import annotations
 
+from tapegpt.fast.context import rows_of_runs
 from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, U32s
 from tapegpt.mersenne import word
 from tapegpt.operations.base import padded
@@ -36,7 +37,6 @@ def generation_kernel(graph: FastGraph) -> Kernel:
     ) -> None:
         nodes = (graph.tokens, graph.places, graph.lines)
         tokens, places, lines = ((work + node.value).cast(U32) for node in nodes)
-        contexts = [(work + node.value).cast(U32) for node in graph.contexts]
         strings, seeds = rows, rows + tape.positions
         inverse = k.convert(1.0 / temperature, F32)
         begun = k.variable(k.integer(0))
@@ -52,14 +52,15 @@ def generation_kernel(graph: FastGraph) -> Kernel:
             begin(row)
             active += 1
         for _ in k.repeat_while(lambda: active > 0):
-            for row in k.range(active if graph.contexts else 0):
+            for row in k.range(active if graph.runs else 0):
                 so_far = ids + (strings[row] * block - 1)  # place p holds the token before place p of the string
 
                 def before(back: int) -> Value:
                     return _token_before(k, so_far, places[row], back, bos)
 
-                for numbers, number in zip(contexts, graph.context.rows(k, before), strict=True):
-                    numbers[row] = number
+                numbers = rows_of_runs(k, before, graph.config.n_gram, graph.config.gram_rows)
+                for node, number in zip(graph.runs, numbers, strict=True):
+                    (work + node.value).cast(U32)[row] = number
             forward(k, shared, work, 0, active)
             for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
                 string, place = strings[row], places[row]

@@ -5,7 +5,6 @@ Letters: T positions of all documents, D n_embd, E columns of all heads, V vocab
 
 from __future__ import annotations
 
-from tapegpt.fast.context import Context
 from tapegpt.machine.language import F32
 from tapegpt.operations.fast.attention import Attention, CachedAttention
 from tapegpt.operations.fast.cross_entropy import CrossEntropy
@@ -40,13 +39,15 @@ class FastGraph:
             self.ends, self.targets = tape.indices("ends"), tape.indices("targets")
             self.share = tape.input("share", 1, 1)
         self._parameters: dict[str, Node] = {}
-        self.context = Context(config, vocab_size)
-        tables = self._tables()  # first in memory: they have an Adam of their own
+        self.runs = [tape.indices(f"runs of {n}") for n in range(2, config.n_gram + 1)]
+        # First in memory: it has an Adam of its own.
+        self.run_table = self._matrix("wte_gram", config.gram_rows, config.n_embd) if self.runs else None
         self.heads = Heads(config.n_head, config.head_dim, config.block_size)
         d, e = config.n_embd, self.heads.columns
 
         token, place = self._matrix("wte", vocab_size, d), self._matrix("wpe", config.block_size, d)
-        embedded = tape.record(Embedding(), self.tokens, token, self.places, place, *tables)  # (T, D)
+        runs = [node for ids in self.runs for node in (ids, self.run_table) if node]
+        embedded = tape.record(Embedding(), self.tokens, token, self.places, place, *runs)  # (T, D)
         x = tape.record(RMSNorm(), embedded)
         for layer in range(config.n_layer):
             qkv = self._linear(tape.record(RMSNorm(), x), f"layer{layer}.attn_wqkv", 3 * e)  # (T, 3 E)
@@ -57,19 +58,6 @@ class FastGraph:
         self.logits = self._linear(x, "lm_head", vocab_size)  # (T, V)
         if not cached:
             self.loss = tape.record(CrossEntropy(), self.logits, self.targets, self.share)
-
-    def _tables(self) -> list[Node]:
-        """Ids and table of each part of the context, in turn."""
-        nodes = []
-        self.contexts: list[Node] = []
-        self.sparse: list[tuple[Node, Node]] = []  # ids and table, where a step touches few of many rows
-        for table in self.context.tables:
-            ids, matrix = self.tape.indices(table.name), self._matrix(table.name, table.rows, self.config.n_embd)
-            self.contexts.append(ids)
-            nodes += [ids, matrix]
-            if table.run:
-                self.sparse.append((ids, matrix))
-        return nodes
 
     def _linear(self, x: Node, name: str, outs: int, activation: str = "", residual: Node | None = None) -> Node:
         w = self._matrix(name, outs, x.shape.columns)

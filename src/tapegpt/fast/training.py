@@ -10,14 +10,15 @@ from tapegpt.fast.adam import (
     BETA1,
     BETA2,
     CLIP,
-    CONTEXT_DECAY,
     DECAY_EVERY,
+    GRAM_DECAY,
     adamw,
     adamw_rows,
     decay_rows,
     gather_gradients,
     rate_at,
 )
+from tapegpt.fast.context import rows_of_runs
 from tapegpt.machine.language import F32, F64, I64, U32, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s, kernel
 from tapegpt.tape import GROUP
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from tapegpt.fast.graph import FastGraph
     from tapegpt.machine.language import Number, Operand, Pointer, Value
-    from tapegpt.tape import Node
 
 SYNC = 16  # f64 or i64 for each thread: no two share a cache line
 
@@ -38,8 +38,8 @@ class Packer:
     def __init__(self, k: Builder, graph: FastGraph, work: Pointer, ids: Pointer, starts: Pointer) -> None:
         self._k, self._ids, self._starts = k, ids, starts
         self._block, self._positions, self._bos = graph.config.block_size, graph.tape.positions, graph.vocab_size - 1
-        self._context = graph.context
-        self._contexts = [(work + node.value).cast(U32) for node in graph.contexts]
+        self._config = graph.config
+        self._runs = [(work + node.value).cast(U32) for node in graph.runs]
         nodes = (graph.tokens, graph.places, graph.ends, graph.targets)
         self._tokens, self._places, self._ends, self._targets = ((work + node.value).cast(U32) for node in nodes)
 
@@ -73,7 +73,8 @@ class Packer:
             def before(back: int) -> Value:
                 return token_before(self._k, self._ids + start, row, first, back, self._bos)
 
-            for ids, number in zip(self._contexts, self._context.rows(self._k, before), strict=True):
+            rows = rows_of_runs(self._k, before, self._config.n_gram, self._config.gram_rows)
+            for ids, number in zip(self._runs, rows, strict=True):
                 ids[row] = number
 
 
@@ -123,16 +124,13 @@ def training_kernel(graph: FastGraph) -> Kernel:
     """One thread's part of the steps first to first + count - 1; stops before an update that would not be finite.
 
     Step s trains `batch_size` documents from number s * batch_size of the order on, which begins again after its last.
-    Gradients are zero before, and after a step that was taken. Those of the sparse tables are looked at by nobody: they
-    are sums of what the table of tokens gets too, and stay out of the norm that `clip` limits.
+    Gradients are zero before, and after a step that was taken. Those of the table of runs are looked at by nobody:
+    they are sums of what the table of tokens gets too, and stay out of the norm that `clip` limits.
     """
     tape = graph.tape
     prepare, forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
     backward = tape.backward_kernel(graph.loss, accumulate=True)
     extents = tape.plan()
-
-    def extent_end(table: Node) -> int:
-        return next((node.value for node in tape.parameters() if node.value > table.value), extents.gradients)
 
     def train(
         k: Builder,
@@ -162,7 +160,7 @@ def training_kernel(graph: FastGraph) -> Kernel:
         gradients, work = all_gradients + thread * extents.gradients, all_work + thread * extents.work
         share, loss_place = work + graph.share.value, work + graph.loss.value
         packer, team = Packer(k, graph, work, ids, starts), Team(k, sums, sync, thread, threads)
-        dense = max((extent_end(table) for _, table in graph.sparse), default=0)  # tables are the first parameters
+        dense = tape.extent(graph.run_table) if graph.run_table else 0  # where the other parameters begin
 
         def share_of(size: int) -> list[Operand]:
             """Where this thread's part of so many numbers begins and ends."""
@@ -171,9 +169,9 @@ def training_kernel(graph: FastGraph) -> Kernel:
         part, sparse_part = [end + dense for end in share_of(extents.gradients - dense)], share_of(dense)
         moments = (first_moments, second_moments)
 
-        def list_of(table: int, whose: Operand) -> Pointer:
-            """The rows of a sparse table that a thread's documents touch."""
-            return touched + (whose * len(graph.sparse) + table) * capacity
+        def list_of(whose: Operand) -> Pointer:
+            """The rows of the table of runs that a thread's documents touch."""
+            return touched + whose * capacity
 
         going = k.variable(k.integer(1))
         for i in k.range(count):
@@ -197,9 +195,9 @@ def training_kernel(graph: FastGraph) -> Kernel:
                     forward(k, shared, work, 0, rows)
                     loss += k.convert(loss_place[0], F64)
                     backward(k, shared, gradients, work, rows)
-                    for number, (node, _) in enumerate(graph.sparse):
-                        copy(k, (work + node.value).cast(U32), list_of(number, thread) + touches, rows)
-                    touches += rows
+                    for node in graph.runs:
+                        copy(k, (work + node.value).cast(U32), list_of(thread) + touches, rows)
+                        touches += rows
                 team.own[0] = loss
                 team.own[2] = k.convert(touches, F64)
                 team.wait()  # all gradients are there
@@ -218,17 +216,17 @@ def training_kernel(graph: FastGraph) -> Kernel:
                     clip, norm = settings[CLIP], k.sqrt(squares)
                     scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
                     adamw(k, shared, all_gradients, *moments, *part, settings, state, rate, scale)
-                    for number, (_, table) in enumerate(graph.sparse):
-                        places = [place + table.value for place in (shared, all_gradients, *moments)]
+                    if graph.run_table:
+                        tables = (shared, all_gradients, *moments)
                         for other in k.range(threads):
-                            listed = (list_of(number, other), k.convert(team.of(other)[2], I64))
+                            listed = (list_of(other), k.convert(team.of(other)[2], I64))
                             shares = (thread, threads, extents.gradients, settings, state, rate, scale)
-                            adamw_rows(k, *places, *listed, *shares, columns=graph.config.n_embd)
-                    decays = ((first + i + 1) % DECAY_EVERY).equals(0) & (settings[CONTEXT_DECAY] > 0.0)
-                    for _ in k.when(decays):
-                        team.wait()  # all rows have been moved
-                        lost = rate * settings[CONTEXT_DECAY] * DECAY_EVERY
-                        decay_rows(k, shared, *sparse_part, k.maximum(1.0 - lost, 0.0))
+                            adamw_rows(k, *tables, *listed, *shares, columns=graph.config.n_embd)
+                        decays = ((first + i + 1) % DECAY_EVERY).equals(0) & (settings[GRAM_DECAY] > 0.0)
+                        for _ in k.when(decays):
+                            team.wait()  # all rows have been moved
+                            lost = rate * settings[GRAM_DECAY] * DECAY_EVERY
+                            decay_rows(k, shared, *sparse_part, k.maximum(1.0 - lost, 0.0))
                 team.wait()  # the parameters are new
 
     return Kernel(train)
