@@ -1,6 +1,6 @@
 """How a model is trained, as one record; and the presets, which choose it and the shape. Not here: the training.
 
-The figures behind the presets come from `python -m benchmarks presets`; docs/training.md says what was tried.
+The figures behind the presets come from `python -m benchmarks quality`; docs/fast.md says what was tried.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class Settings(Record):
             raise TapeGPTError(f"long must be one of {', '.join(LONG)}, not {shown(self.long)}")
         for name, largest in (("steps", MAX_STEPS), ("batch_size", MAX_BATCH_SIZE), ("threads", MAX_THREADS)):
             value = getattr(self, name)
-            if value is not None and (not is_whole(value) or not 1 <= value <= largest):
+            is_open = value is None and name == "threads"
+            if not is_open and (not is_whole(value) or not 1 <= value <= largest):
                 raise TapeGPTError(f"{name} must be a whole number from 1 to {largest:,}, not {shown(value)}")
         if self.patience is not None and (not is_whole(self.patience) or self.patience < 1):
             raise TapeGPTError(f"patience must be a whole number from 1 on, not {shown(self.patience)}")
@@ -134,11 +135,16 @@ def seconds(text: str) -> float:
     raise TapeGPTError(f"a budget must be a number and a unit, such as 500ms, 1s, 2m or 1h, not {shown(text)}")
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"n_embd": 32, "steps": 8000, "batch_size": 16, "learning_rate": 0.005},
-    "good": {"n_embd": 64, "steps": 24000, "batch_size": 16, "learning_rate": 0.003},
-    "best": {"n_embd": 64, "n_layer": 2, "steps": 100000, "batch_size": 16, "learning_rate": 0.003},
+_RUNS = {"n_gram": 4, "gram_rows": 8192}
+PRESETS: dict[str, dict[str, Any]] = {  # made for about 1 s, 10 s and 1 minute of one core
+    "quick": {**_RUNS, "n_embd": 32, "n_head": 8, "batch_size": 16, "learning_rate": 0.005, "gram_decay": 0.3}
+    | {"steps": 6000},
+    "good": {**_RUNS, "n_embd": 48, "n_head": 6, "batch_size": 24, "learning_rate": 0.005, "gram_decay": 3.0}
+    | {"weight_decay": 0.15, "gram_rows": 16384, "steps": 24_000},
+    "best": {**_RUNS, "n_embd": 64, "n_head": 8, "n_layer": 2, "batch_size": 32, "learning_rate": 0.004}
+    | {"gram_decay": 10.0, "weight_decay": 0.5, "gram_rows": 16384, "steps": 36_000},
 }
+BATCH_SIZE = 16  # of the fast engine
 
 
 def resolved(options: Options, preset: str | None = None) -> tuple[Config, Settings]:
@@ -163,6 +169,3 @@ def resolved(options: Options, preset: str | None = None) -> tuple[Config, Setti
         given = {"batch_size": BATCH_SIZE, "long": "window", **given}
     shape = {name: given.pop(name) for name in Config().as_dict() if name in given}
     return Config(**shape), Settings(**given)
-
-
-BATCH_SIZE = 16  # of the fast engine

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tapegpt.fast.graph import FastGraph
     from tapegpt.machine.language import Number, Operand, Pointer, Value
 
+PATIENCE = 1024  # turns of a waiting loop, some tens of microseconds
 SYNC = 16  # f64 or i64 for each thread: no two share a cache line
 
 
@@ -102,8 +103,12 @@ class Team:
         for _ in k.when(self._threads > 1):
             self._arrived += self._threads
             k.fetch_add(self._sync, 1)
+            spins = k.variable(k.integer(0))
             for _ in k.repeat_while(lambda: k.load_shared(self._sync) < self._arrived):
                 k.pause()
+                spins += 1
+                for _ in k.when((spins & (PATIENCE - 1)).equals(0)):
+                    k.give_way()  # perhaps the thread that is waited for has no core
 
     def total(self, place: int) -> Value:
         """Sum of one number over all threads."""

@@ -1,7 +1,7 @@
 """The kernel language written out as LLVM IR text. Not here: LLVM itself (`llvm.py`) and what to do with the code.
 
 A module holds one function per kernel and set of constants. Registers are stack slots that LLVM promotes; calls to libm
-go through the table `libm`, so the code refers to nothing outside itself.
+go through the table `outside`, so the code refers to nothing outside itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tapegpt.machine.language import (
     F64,
     I32,
     I64,
-    LIBM,
+    OUTSIDE,
     U32,
     Builder,
     Kernel,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tapegpt.machine.target import Target
 
 # "no-builtins" keeps LLVM from turning loops into calls of memset and memcpy, which the image could not resolve.
-_HEADER = f"@libm = hidden global [{len(LIBM)} x ptr] zeroinitializer, align 8"
+_HEADER = f"@outside = hidden global [{len(OUTSIDE)} x ptr] zeroinitializer, align 8"
 _FOOTER = 'attributes #0 = { nounwind "no-builtins" }\nattributes #1 = { nounwind noinline "no-builtins" }'
 
 _FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
@@ -292,10 +292,13 @@ class _Function(Builder):
         return self._result(yes.type, yes.lanes, instruction)
 
     def external(self, name: str, arguments: list[Value]) -> Value:
-        slot = f"getelementptr inbounds ([{len(LIBM)} x ptr], ptr @libm, i64 0, i64 {LIBM.index(name)})"
+        return self._result(F64, 0, f"call double {self._outside(name)}({', '.join(map(self._typed, arguments))})")
+
+    def _outside(self, name: str) -> str:
+        slot = f"getelementptr inbounds ([{len(OUTSIDE)} x ptr], ptr @outside, i64 0, i64 {OUTSIDE.index(name)})"
         function = self._fresh("%f")
         self._line(f"{function} = load ptr, ptr {slot}")
-        return self._result(F64, 0, f"call double {function}({', '.join(map(self._typed, arguments))})")
+        return function
 
     # --- memory -------------------------------------------------------------------------------------------------
 
@@ -402,3 +405,7 @@ class _Function(Builder):
         if self.target.name in ("avx512", "avx2", "sse2"):
             self._module.declare("declare void @llvm.x86.sse2.pause()")
             self._line("call void @llvm.x86.sse2.pause()")
+
+    def give_way(self) -> None:
+        function = self._outside("give_way")
+        self._line(f"call i32 {function}()")

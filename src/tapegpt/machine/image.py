@@ -11,7 +11,7 @@ import os
 import struct
 import sys
 
-from tapegpt.machine.language import LIBM
+from tapegpt.machine.language import LIBM, OUTSIDE
 from tapegpt.record import Record
 
 _READ_EXECUTE = 0x1 | 0x4
@@ -22,19 +22,21 @@ def can_map() -> bool:
     return sys.platform == "linux" and os.uname().machine in ("x86_64", "aarch64") and sys.maxsize > 2**32
 
 
-def libm_addresses() -> list[int]:
-    """Addresses of libm's functions, the very ones behind `math` and float `**`."""
+def outside_addresses() -> list[int]:
+    """Addresses of `OUTSIDE`: of libm's functions, the very ones behind `math` and float `**`, and of the scheduler."""
     if sys.platform == "win32":
-        libraries = [ctypes.CDLL("ucrtbase")]
+        libm, way = ctypes.CDLL("ucrtbase"), ctypes.CDLL("kernel32").SwitchToThread
     else:
-        libraries = [ctypes.CDLL(None)]
-        if not hasattr(libraries[0], LIBM[0]):
-            libraries = [ctypes.CDLL("libm.so.6")]
-    return [ctypes.cast(getattr(libraries[0], name), ctypes.c_void_p).value or 0 for name in LIBM]
+        libm = ctypes.CDLL(None)
+        way = libm.sched_yield
+        if not hasattr(libm, LIBM[0]):
+            libm = ctypes.CDLL("libm.so.6")
+    functions = [*(getattr(libm, name) for name in LIBM), way]
+    return [ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions]
 
 
 class Image(Record):
-    """Linked code: its bytes, and the offset of every exported function and of the table `libm`."""
+    """Linked code: its bytes, and the offset of every exported function and of the table `outside`."""
 
     code: bytes
     symbols: dict[str, int]
@@ -49,7 +51,7 @@ class Mapped:
         self._block = mmap.mmap(-1, size)
         self._block[: len(image.code)] = image.code
         self._start = ctypes.addressof(ctypes.c_char.from_buffer(self._block))
-        struct.pack_into(f"={len(LIBM)}Q", self._block, image.symbols["libm"], *libm_addresses())
+        struct.pack_into(f"={len(OUTSIDE)}Q", self._block, image.symbols["outside"], *outside_addresses())
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         if libc.mprotect(self._start, size, _READ_EXECUTE):

@@ -293,6 +293,9 @@ class Interpreter(Builder):
     def pause(self) -> None:
         return
 
+    def give_way(self) -> None:
+        return
+
 
 def runnable(kernel: Kernel, constants: dict[str, Any], target: Target) -> Callable[..., None]:
     """A kernel as a Python function of addresses and numbers."""

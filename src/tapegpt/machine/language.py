@@ -46,7 +46,8 @@ I64 = Type("i64", "i64", 8, False)
 U32 = Type("u32", "i32", 4, False)  # in memory only: loaded as a non-negative i64, stored as its low 32 bits
 BOOL = Type("bool", "i1", 1, False)  # what comparisons give
 
-LIBM = ("exp", "log", "pow", "sin", "cos")  # scalar f64 functions of the C library, in the order of their table
+LIBM = ("exp", "log", "pow", "sin", "cos")  # scalar f64 functions of the C library
+OUTSIDE = (*LIBM, "give_way")  # all that code calls outside itself, in the order of its table of addresses
 
 
 class KernelError(TypeError):
@@ -587,3 +588,7 @@ class Builder(ABC):
     @abstractmethod
     def pause(self) -> None:
         """Tell the CPU that this is a loop that waits for another thread."""
+
+    @abstractmethod
+    def give_way(self) -> None:
+        """Let the system run another thread on this core, if one is waiting for it."""

@@ -10,7 +10,7 @@ import sys
 
 import llvmlite.binding as llvm  # type: ignore[import-untyped]  # it has no type hints
 
-from tapegpt.machine.image import libm_addresses
+from tapegpt.machine.image import outside_addresses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class Loaded:
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(target))
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
-        functions = libm_addresses()
-        table = self._engine.get_global_value_address("libm")
+        functions = outside_addresses()
+        table = self._engine.get_global_value_address("outside")
         ctypes.memmove(table, (ctypes.c_uint64 * len(functions))(*functions), 8 * len(functions))
 
     def address(self, symbol: str) -> int:

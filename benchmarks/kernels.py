@@ -1,0 +1,342 @@
+"""The kernels of one training step, each alone, on the data of the step: where its time goes.
+
+Correct first: run one after the other they give the loss of the engine and, bit for bit, the gradients of the whole.
+A kernel that is repeated finds its numbers in the nearest cache; the whole step, which is measured too, may not.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+from typing import TYPE_CHECKING
+
+from benchmarks.fast import Peak
+from benchmarks.timing import Summary, figure, seconds, table
+from tapegpt import Config, Corpus, Random
+from tapegpt.engine import Adam
+from tapegpt.fast.adam import STATE, adamw, gather_gradients, settings_of
+from tapegpt.fast.engine import ROWS, FastEngine
+from tapegpt.fast.graph import FastGraph
+from tapegpt.fast.training import Packer
+from tapegpt.machine.language import Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.machine.memory import Address, Memory, address_of
+from tapegpt.machine.program import Program
+from tapegpt.model import initialise
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot
+from tapegpt.operations.fast.linear import Linear
+from tapegpt.settings import MAX_STEPS
+from tapegpt.tape import Node, Tape
+
+if TYPE_CHECKING:
+    from tapegpt.machine.program import Entries
+
+KERNEL_SECONDS, STEP_SECONDS = 0.0005, 0.005  # of a sample, at least half of it: short ones are seldom interrupted
+SEED = 42
+DIRECTIONS = ("prepare", "forward", "backward")
+
+
+class Silent(Operation):
+    """Stands in for an operation on a recorded tape, and makes no code."""
+
+    def __init__(self, operation: Operation) -> None:
+        self.name, self.activation = operation.name, operation.activation
+        self.clears, self.passes = operation.clears, operation.passes
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Not asked for: the tape is recorded."""
+        raise AssertionError(f"{self.name} has been recorded")
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        """No code."""
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        """No code."""
+
+
+@contextmanager
+def alone(tape: Tape, chosen: Node) -> Iterator[None]:
+    """Kernels of the tape whose code is made meanwhile do one node's operation and no other."""
+    operations = {node: node.operation for node in tape.nodes if node.operation}
+    for node, operation in operations.items():
+        if node is not chosen:
+            node.operation = Silent(operation)
+    try:
+        yield
+    finally:
+        for node, operation in operations.items():
+            node.operation = operation
+
+
+class Part:
+    """A kernel of the step: how it is called, and what it computes; `run(repeats)` does so on the packed rows."""
+
+    def __init__(self, name: str, run: Callable[[int], None], operations: int = 0) -> None:
+        self.name, self.run = name, run
+        self.operations = operations  # of a matrix product, for each row
+        self.repeats = 1
+
+    def sample(self) -> float:
+        """Seconds a call; finds out first how many calls take about `KERNEL_SECONDS`."""
+        while (taken := seconds(lambda: self.run(self.repeats))) < KERNEL_SECONDS / 2:
+            self.repeats *= 2
+        return taken / self.repeats
+
+
+class Step:
+    """One training step on documents drawn from the corpus: its memory, its kernels, and the engine that does it all.
+
+    The documents go through the model in as many runs as the engine packs them into; `pack` fills the rows of one.
+    """
+
+    def __init__(self, corpus: Corpus, config: Config, batch_size: int) -> None:
+        self.graph = graph = FastGraph(config, corpus.vocab_size, max(config.block_size, ROWS))
+        self.tape = tape = graph.tape
+        self._extents = extents = tape.plan()
+        rng = Random(SEED)
+        tokens = corpus.windows(config.block_size)
+        drawn = rng.permutation(len(tokens))
+        order = array("I", [drawn[place % len(drawn)] for place in range(batch_size)])
+        self.tokens, self.batch_size = tokens.replaced(order=order), batch_size
+        self.engine = FastEngine(config, corpus.vocab_size, batch_size)
+        initialise(self.engine, config, corpus.vocab_size, rng)
+        sizes = (extents.shared, extents.gradients, extents.work, 2 * extents.gradients)
+        self._shared, self._gradients, self._work, self._moments = (Memory(4 * size) for size in sizes)
+        snapshot = self.engine.snapshot()
+        assert isinstance(snapshot, bytes)
+        self._shared.at(0).view[: len(snapshot)] = snapshot
+        self._first = 0  # document of the present run
+        self._packed = array("q", [0, 0])  # the first document that did not fit, rows
+        self._settings = array("d", settings_of(Adam(beta1=1 - 1e-6, beta2=1 - 1e-6)))  # moments must not fade to zero
+        self._state = array("d", [0.5] * len(STATE))
+        self._squares = array("d", [0.0])
+        self._program = Program(self._entries(), tape.show())
+        self.positions = sum(tokens.starts[document + 1] - tokens.starts[document] for document in order)
+        self._work.floats(4 * graph.share.value, 1, 4)[0] = 1 / self.positions  # a position's share of the loss
+        self.parts = self._parts()
+
+    # --- code ---------------------------------------------------------------------------------------------------
+
+    def _entries(self) -> Entries:
+        kernels = [self._pack_kernel(), *_optimiser_kernels(self._extents.gradients)]
+        kernels += [self._kernel(direction) for direction in DIRECTIONS]
+        kernels += [self._kernel(direction, node) for direction in DIRECTIONS for node in self._nodes(direction)]
+        return {kernel.name: (kernel, {}) for kernel in kernels}
+
+    def _nodes(self, direction: str) -> list[Node]:
+        """The nodes whose operation has such a kernel, in the order of a step."""
+        nodes = [node for node in self.tape.nodes if node.operation]
+        if direction == "prepare":
+            return [n for n in nodes if n.operation and n.operation.prepared(*[i.shape for i in n.inputs])]
+        return nodes if direction == "forward" else nodes[::-1]
+
+    def _kernel(self, direction: str, node: Node | None = None) -> Kernel:
+        """One node's operation, or all, so many times."""
+        tape, loss = self.tape, self.graph.loss
+        prepare, forward = tape.prepare_kernel(loss), tape.forward_kernel(loss)
+        backward = tape.backward_kernel(loss, accumulate=True)
+
+        def run(k: Builder, shared: F32s, gradients: F32s, work: F32s, rows: Int, repeats: Int) -> None:
+            for _ in k.range(repeats):
+                if direction == "prepare":
+                    prepare(k, shared)
+                elif direction == "forward":
+                    forward(k, shared, work, 0, rows)
+                else:
+                    backward(k, shared, gradients, work, rows)
+
+        def run_alone(k: Builder, shared: F32s, gradients: F32s, work: F32s, rows: Int, repeats: Int) -> None:
+            assert node
+            with alone(tape, node):
+                run(k, shared, gradients, work, rows, repeats)
+
+        return Kernel(run_alone if node else run, f"{direction}{node.index}" if node else direction)
+
+    def _pack_kernel(self) -> Kernel:
+        graph = self.graph
+
+        def pack(
+            k: Builder, work: F32s, ids: U32s, starts: I64s, order: U32s, last: Int, packed: I64s, repeats: Int
+        ) -> None:
+            packer, first = Packer(k, graph, work, ids, starts), packed[0]
+            for _ in k.range(repeats):
+                at = k.variable(first)
+                packed[1] = packer.fill(at, last, lambda place: order[place])
+                packed[0] = k.value(at)
+
+        return Kernel(pack)
+
+    # --- runs ---------------------------------------------------------------------------------------------------
+
+    def _parts(self) -> dict[str, Part]:
+        """What is done once a step, and in each of its runs, in the order of a step, by the entry's name."""
+        parts = {"pack": Part("pack", self._pack)}
+        for direction in DIRECTIONS:
+            for node in self._nodes(direction):
+                entry = f"{direction}{node.index}"
+                parts[entry] = Part(_title(direction, node), self._runner(entry), _operations(direction, node))
+        parts["gather"] = Part("sum of squares of the gradient", self._gather)
+        parts["adam"] = Part("Adam", self._adam)
+        return parts
+
+    def _runner(self, entry: str) -> Callable[[int], None]:
+        return lambda repeats: self._program.run(entry, *self._places(), self.rows, repeats)
+
+    def _places(self) -> list[Address]:
+        return [self._shared.at(0), self._gradients.at(0), self._work.at(0)]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the run that is packed."""
+        return self._packed[1]
+
+    def runs(self) -> Iterator[None]:
+        """Pack one run of the step after the other."""
+        self._first = 0
+        while self._first < self.batch_size:
+            self._pack(1)
+            following = self._packed[0]
+            yield
+            self._first = following
+
+    def _pack(self, repeats: int) -> None:
+        """Pack the present run."""
+        tokens = self.tokens
+        assert tokens.order
+        self._packed[0] = self._first
+        places = [self._work.at(0), *map(address_of, (tokens.ids, tokens.starts, tokens.order))]
+        self._program.run("pack", *places, self.batch_size, address_of(self._packed), repeats)
+
+    def _gather(self, repeats: int) -> None:
+        self._program.run("gather", self._gradients.at(0), address_of(self._squares), repeats)
+
+    def _adam(self, repeats: int) -> None:
+        places = [self._shared.at(0), self._gradients.at(0), self._moments.at(0)]
+        places += [self._moments.at(4 * self._extents.gradients), address_of(self._settings), address_of(self._state)]
+        self._program.run("adam", *places, 0.0, 1.0, repeats)  # at a learning rate of 0 the parameters stay
+
+    def one_by_one(self) -> None:
+        """The present run, one operation after the other."""
+        for entry, part in self.parts.items():
+            if entry.startswith(DIRECTIONS):
+                part.run(1)
+
+    def at_once(self) -> None:
+        """The present run, all operations in one kernel for each direction."""
+        for direction in DIRECTIONS:
+            self._runner(direction)(1)
+
+    def outcome(self, do: Callable[[], None]) -> tuple[float, bytes]:
+        """Loss and gradients of the step, its runs done in one way or the other."""
+        self._gradients.at(0).view[: 4 * self._extents.gradients] = bytes(4 * self._extents.gradients)
+        loss = 0.0
+        for _ in self.runs():
+            do()
+            loss += self._work.floats(4 * self.graph.loss.value, 1, 4)[0]
+        return loss, bytes(self._gradients.at(0).view[: 4 * self._extents.gradients])
+
+    def train(self, count: int) -> list[float]:
+        """So many steps of the engine on the same documents; the parameters hardly move."""
+        return self.engine.train(self.tokens, Adam(steps=MAX_STEPS, learning_rate=1e-9), 0, count)
+
+
+def _optimiser_kernels(extent: int) -> list[Kernel]:
+    """What comes after the gradients, for one thread."""
+
+    def gather(k: Builder, gradients: F32s, squares: F64s, repeats: Int) -> None:
+        for _ in k.range(repeats):
+            gather_gradients(k, gradients, 0, extent, 1, extent, squares)
+
+    def adam(
+        k: Builder,
+        parameters: F32s,
+        gradients: F32s,
+        first: F32s,
+        second: F32s,
+        settings: F64s,
+        state: F64s,
+        rate: Real,
+        scale: Real,
+        repeats: Int,
+    ) -> None:
+        for _ in k.range(repeats):
+            adamw(k, parameters, gradients, first, second, 0, extent, settings, state, rate, scale)
+
+    return [Kernel(gather), Kernel(adam)]
+
+
+def _title(direction: str, node: Node) -> str:
+    """Such as `forward linear relu, layer0.mlp_fc1 (64, 16)`."""
+    weights = [f"{i.name} {i.shape}" for i in node.inputs if i.is_parameter]
+    return ", ".join([f"{direction} {node.operation}", *weights])
+
+
+def _operations(direction: str, node: Node) -> int:
+    """Of a matrix product, for each row: two for a multiply-add; backward there are two products."""
+    if direction == "prepare" or not isinstance(node.operation, Linear):
+        return 0
+    outs, ins = node.inputs[1].shape.rows, node.inputs[1].shape.columns
+    return 2 * (outs or 0) * ins * (2 if direction == "backward" else 1)
+
+
+# --- the table --------------------------------------------------------------------------------------------------
+
+
+def check_parts(step: Step) -> None:
+    """The parts one by one give the gradients of the whole, and the engine's loss."""
+    loss, gradients = step.outcome(step.at_once)
+    assert step.outcome(step.one_by_one) == (loss, gradients), "the parts come to another step than the whole"
+    assert step.train(1) == [loss], "the engine's step has another loss than its kernels"
+
+
+def by_kernel(corpus: Corpus, config: Config, batch_size: int, rounds: int) -> str:
+    """The time of each kernel of the step, all kernels taking turns, and of the whole step."""
+    step, peak = Step(corpus, config, batch_size), Peak()
+    check_parts(step)
+    count = 1
+    while seconds(lambda: step.train(count)) < STEP_SECONDS / 2:
+        count *= 2
+    times: dict[str, list[float]] = {entry: [] for entry in step.parts}
+    rates: dict[str, list[tuple[float, float]]] = {entry: [] for entry in step.parts}  # GFLOP/s, of peak
+    whole = []
+    for _ in range(rounds):
+        before, taken = peak.measure(), _round(step)
+        best = max(before, peak.measure())
+        for entry, part in step.parts.items():
+            times[entry].append(1e6 * taken[entry])
+            rate = part.operations * step.positions / taken[entry] / 1e9
+            rates[entry].append((rate, rate / best))
+        whole.append(1e6 * seconds(lambda: step.train(count)) / count)
+    total = sum(map(median, times.values()))
+    lines = [_line(part, times[entry], rates[entry], total) for entry, part in step.parts.items()]
+    lines += _sums(total, whole)
+    heads = ["", "us", "share", "GFLOP/s", "of peak"]
+    title = f"The kernels of a step, n_embd {config.n_embd}, {step.positions} positions in {batch_size} documents"
+    return f"{table(title, heads, lines)}\n{peak}"
+
+
+def _round(step: Step) -> dict[str, float]:
+    """Seconds of each part in all runs of a step."""
+    taken = dict.fromkeys(step.parts, 0.0)
+    for number, _ in enumerate(step.runs()):
+        step.at_once()  # so that every part finds what it works on
+        for entry, part in step.parts.items():
+            if number == 0 or entry == "pack" or entry.startswith(DIRECTIONS[1:]):  # the others are once a step
+                taken[entry] += part.sample()
+    return taken
+
+
+def _line(part: Part, times: Sequence[float], rates: Sequence[tuple[float, float]], total: float) -> list[str]:
+    time = median(times)
+    rate, fraction = (median(column) for column in zip(*rates, strict=True))
+    of_product = [figure(rate), f"{100 * fraction:.1f} %"] if part.operations else ["", ""]
+    return [part.name, figure(time), f"{100 * time / total:.1f} %", *of_product]
+
+
+def _sums(total: float, whole: Sequence[float]) -> list[list[str]]:
+    summary = Summary("the whole step", whole)
+    return [
+        ["all of these", figure(total), "100.0 %", "", ""],
+        [f"{summary.name} ({summary.spread})", figure(summary.median), f"{100 * summary.median / total:.1f} %", "", ""],
+    ]

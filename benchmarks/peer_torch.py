@@ -1,0 +1,247 @@
+"""PyTorch as a peer: the same model on padded batches, on one thread of the CPU, where PyTorch is installed.
+
+Correct first: loss and gradients of a batch of documents of different lengths, and the losses of the first steps of
+training, are ours. PyTorch runs eagerly, with its fused attention, normalisation, cross-entropy and Adam.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from itertools import chain, pairwise
+from typing import Any
+
+from benchmarks.fast import DEEP, steps_a_sample
+from benchmarks.timing import Contender, figure, seconds, table, take_turns
+from tapegpt import Config, Corpus, Random
+from tapegpt.engine import Adam, Parameters, Tokens
+from tapegpt.fast.engine import FastEngine
+from tapegpt.fast.graph import FastGraph
+from tapegpt.model import initialise
+from tapegpt.operations.rmsnorm import EPSILON
+from tapegpt.settings import MAX_STEPS
+
+SHAPES = (Config(), Config(n_embd=64), DEEP)
+BATCH_SIZE, SEED = 16, 42
+RELATIVE = 1e-4  # of a matrix's largest gradient, or of a loss
+IN_TRAINING = 1e-5  # of the largest loss; one of Adam's constants in another place comes to more
+CHECKED_STEPS = 5  # later roundings have grown: wide models in f32 are then as far from PyTorch's own f64
+IGNORED = -100  # the target of padding
+ABSENT = "PyTorch is not installed here, so that there is no peer to time: pip install -e '.[peers]'\n"
+
+
+def torch_module() -> Any | None:
+    """PyTorch, which has types of its own for the rest of the world; None where it is not installed."""
+    return importlib.import_module("torch") if importlib.util.find_spec("torch") else None
+
+
+class TorchGPT:
+    """The model in PyTorch, from parameters by name; `real` is its type of numbers, by default f32."""
+
+    def __init__(self, torch: Any, config: Config, vocab_size: int, parameters: Parameters, real: Any = None) -> None:
+        self._torch, self._functional, self.config = torch, torch.nn.functional, config
+        self.weights = {
+            name: torch.tensor(parameters[name], dtype=real or torch.float32).reshape(shape)
+            for name, shape in config.shapes(vocab_size).items()
+        }
+        for layer in range(config.n_layer):  # one product for q, k and v
+            parts = [self.weights.pop(f"layer{layer}.attn_w{part}") for part in "qkv"]
+            self.weights[f"layer{layer}.attn_wqkv"] = torch.cat(parts)
+        for weight in self.weights.values():
+            weight.requires_grad_()
+
+    def loss(self, ids: Any, targets: Any) -> Any:
+        """Mean over all positions of -log(probability of the target); ids and targets (B, T), padded behind."""
+        f, w, places = self._functional, self.weights, self._torch.arange(ids.shape[1])
+        x = self._norm(f.embedding(ids, w["wte"]) + f.embedding(places, w["wpe"]))
+        for layer in range(self.config.n_layer):
+            qkv = f.linear(self._norm(x), w[f"layer{layer}.attn_wqkv"])
+            x = x + f.linear(self._attention(qkv), w[f"layer{layer}.attn_wo"])
+            hidden = f.relu(f.linear(self._norm(x), w[f"layer{layer}.mlp_fc1"]))
+            x = x + f.linear(hidden, w[f"layer{layer}.mlp_fc2"])
+        logits = f.linear(x, w["lm_head"])
+        return f.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+
+    def _norm(self, x: Any) -> Any:
+        return self._functional.rms_norm(x, (self.config.n_embd,), eps=EPSILON)
+
+    def _attention(self, qkv: Any) -> Any:
+        """No position sees padding: it comes after the document."""
+        shape = (*qkv.shape[:2], 3, self.config.n_head, self.config.head_dim)
+        q, k, v = qkv.view(shape).permute(2, 0, 3, 1, 4)  # (B, H, T, head_dim) each
+        heads = self._functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return heads.transpose(1, 2).flatten(2)
+
+    def gradients(self) -> dict[str, list[list[float]]]:
+        """By the names of `Config.shapes`, after `loss(...).backward()`."""
+        found = {name: weight.grad for name, weight in self.weights.items()}
+        for layer in range(self.config.n_layer):
+            parts = found.pop(f"layer{layer}.attn_wqkv").chunk(3)
+            found.update({f"layer{layer}.attn_w{part}": grad for part, grad in zip("qkv", parts, strict=True)})
+        return {name: grad.tolist() for name, grad in found.items()}
+
+
+class TorchTrainer:
+    """Trains a `TorchGPT` as `FastEngine` does, its batches padded to their longest document."""
+
+    def __init__(self, torch: Any, model: TorchGPT, tokens: Tokens, adam: Adam, batch_size: int) -> None:
+        assert tokens.order
+        self._torch, self._model, self._adam, self._batch_size = torch, model, adam, batch_size
+        self._documents = len(tokens.order)
+        places = range(self._documents + batch_size)  # beyond the last comes the first again: a batch is a slice
+        order = [tokens.order[place % self._documents] for place in places]
+        ids, targets = padded_batch(tokens, order, model.config.block_size)
+        self._ids, self._targets = torch.tensor(ids), torch.tensor(targets)
+        self._lengths = [sum(target != IGNORED for target in line) for line in targets]
+        moments = {"betas": (adam.beta1, adam.beta2), "eps": adam.epsilon}
+        self._optimiser = torch.optim.Adam(model.weights.values(), lr=adam.learning_rate, **moments, fused=True)
+        self._step = 0
+
+    def run(self, count: int) -> list[float]:
+        """So many more steps; their losses."""
+        losses = [self._one() for _ in range(count)]
+        return list(self._torch.stack(losses).tolist())
+
+    def _one(self) -> Any:
+        first = self._step * self._batch_size % self._documents
+        batch = slice(first, first + self._batch_size)
+        longest = max(self._lengths[batch])
+        loss = self._model.loss(self._ids[batch, :longest], self._targets[batch, :longest])
+        loss.backward()
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._adam.learning_rate * (1 - self._step / self._adam.steps)
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        self._step += 1
+        return loss.detach()
+
+
+def padded_batch(tokens: Tokens, documents: Sequence[int], block_size: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Ids and targets of documents, a line each, as wide as the longest."""
+    lines = [tokens.ids[tokens.starts[number] : tokens.starts[number + 1] + 1].tolist() for number in documents]
+    width = min(max(map(len, lines)) - 1, block_size)
+    ids = [(line[:-1] + [0] * width)[:width] for line in lines]
+    return ids, [(line[1:] + [IGNORED] * width)[:width] for line in lines]
+
+
+# --- equal first ------------------------------------------------------------------------------------------------
+
+
+def tape_gradients(
+    config: Config, vocab_size: int, parameters: Parameters, tokens: Tokens
+) -> tuple[float, dict[str, list[list[float]]]]:
+    """Loss and gradients of all documents, at most block_size long, as one batch on the fast engine's tape."""
+    lengths = [end - start for start, end in pairwise(tokens.starts)]
+    graph = FastGraph(config, vocab_size, sum(lengths))
+    tape = graph.tape
+    for name, (_, columns) in config.shapes(vocab_size).items():
+        node, rows, places = graph.cells(name)
+        lines = tape.views(node)
+        for number, row in enumerate(rows):
+            values = parameters[name][number * columns : (number + 1) * columns]
+            for place, value in zip(places, values, strict=True):
+                lines[row][place] = value
+    tape.write(graph.tokens, tokens.ids[:-1])
+    tape.write(graph.targets, tokens.ids[1:])
+    tape.write(graph.places, [place for length in lengths for place in range(length)])
+    tape.write(graph.ends, [end for length, end in zip(lengths, tokens.starts[1:], strict=True) for _ in range(length)])
+    tape.write(graph.share, [1 / sum(lengths)])
+    loss = tape.forward(graph.loss)[0][0]
+    tape.backward(graph.loss)
+    gradients = {}
+    for name in config.shapes(vocab_size):
+        node, rows, places = graph.cells(name)
+        lines_of = tape.gradient(node)
+        gradients[name] = [[lines_of[row][place] for place in places] for row in rows]
+    return loss, gradients
+
+
+def check_gradients(torch: Any, config: Config, vocab_size: int, parameters: Parameters, tokens: Tokens) -> None:
+    """Loss and gradients of a batch on our tape are PyTorch's in f64, within `RELATIVE`."""
+    loss, ours = tape_gradients(config, vocab_size, parameters, tokens)
+    model = TorchGPT(torch, config, vocab_size, parameters, torch.float64)
+    batch = padded_batch(tokens, range(len(tokens)), config.block_size)
+    theirs_loss = model.loss(*map(torch.tensor, batch))
+    theirs_loss.backward()
+    _check_close(f"{config}: the losses", [loss], [theirs_loss.item()])
+    for name, theirs in model.gradients().items():
+        _check_close(f"{config}: gradients of {name}", list(chain(*ours[name])), list(chain(*theirs)))
+
+
+def _check_close(what: str, ours: Sequence[float], theirs: Sequence[float], relative: float = RELATIVE) -> None:
+    apart = [abs(a - b) for a, b in zip(ours, theirs, strict=True)]
+    largest = max(map(abs, theirs))
+    assert all(gap <= relative * largest for gap in apart), f"{what} are {max(apart)} apart, the largest is {largest}"
+
+
+def check_all(torch: Any, corpus: Corpus, config: Config) -> None:
+    """Gradients of the first batch, and the first losses of training, are PyTorch's."""
+    engine = FastEngine(config, corpus.vocab_size, BATCH_SIZE)
+    initialise(engine, config, corpus.vocab_size, Random(SEED))
+    batch = batch_of(corpus.windows(config.block_size), BATCH_SIZE)
+    check_gradients(torch, config, corpus.vocab_size, engine.parameters(), batch)
+    check_training(torch, corpus, config)
+
+
+def batch_of(tokens: Tokens, count: int) -> Tokens:
+    """The first `count` documents."""
+    ends = tokens.starts[: count + 1]
+    return Tokens(tokens.ids[: ends[-1] + 1], ends)
+
+
+def check_training(torch: Any, corpus: Corpus, config: Config) -> None:
+    """The losses of the first steps of training are PyTorch's, within `IN_TRAINING`."""
+    adam = Adam(steps=1000, learning_rate=0.16 / config.n_embd)  # microgpt.py's, for its width
+    ours, theirs = _trainers(torch, corpus, config, BATCH_SIZE, adam)
+    _check_close(f"{config}: losses of training", ours(CHECKED_STEPS), theirs(CHECKED_STEPS), IN_TRAINING)
+
+
+def _trainers(
+    torch: Any, corpus: Corpus, config: Config, batch_size: int, adam: Adam
+) -> tuple[Callable[[int], list[float]], Callable[[int], list[float]]]:
+    """Ours and PyTorch's training from the same parameters, on the same documents in the same order."""
+    rng = Random(SEED)
+    tokens = corpus.windows(config.block_size)
+    tokens = tokens.replaced(order=rng.permutation(len(tokens)))
+    engine = FastEngine(config, corpus.vocab_size, batch_size)
+    initialise(engine, config, corpus.vocab_size, rng)
+    model = TorchGPT(torch, config, corpus.vocab_size, engine.parameters())
+    trainer = TorchTrainer(torch, model, tokens, adam, batch_size)
+    taken = 0
+
+    def ours(count: int) -> list[float]:
+        nonlocal taken
+        taken += count
+        return engine.train(tokens, adam, taken - count, count)
+
+    return ours, trainer.run
+
+
+# --- then timed -------------------------------------------------------------------------------------------------
+
+
+def against_torch(corpus: Corpus, rounds: int) -> str:
+    """Microseconds a document of the fast engine and of PyTorch, which take turns, for each of `SHAPES`."""
+    torch = torch_module()
+    if torch is None:
+        return ABSENT
+    torch.set_num_threads(1)
+    rows = [_timed(torch, corpus, config, rounds) for config in SHAPES]
+    heads = ["n_embd", "n_layer", "tapegpt, us", "lowest..highest, us", "PyTorch, us", "lowest..highest, us", "ratio"]
+    title = f"A document of a training step, {BATCH_SIZE} a step, one thread, PyTorch {torch.__version__}"
+    return table(title, heads, rows)
+
+
+def _timed(torch: Any, corpus: Corpus, config: Config, rounds: int) -> list[str]:
+    check_all(torch, corpus, config)
+    runs = _trainers(torch, corpus, config, BATCH_SIZE, Adam(steps=MAX_STEPS, learning_rate=0.001))
+    ours, theirs = take_turns([_per_document(run) for run in runs], rounds)
+    cells = [cell for summary in (ours, theirs) for cell in (figure(summary.median), summary.spread)]
+    return [str(config.n_embd), str(config.n_layer), *cells, figure(theirs.median / ours.median)]
+
+
+def _per_document(run: Callable[[int], object]) -> Contender:
+    """Microseconds a document."""
+    count = steps_a_sample(run)
+    return Contender("", lambda: 1e6 * seconds(lambda: run(count)) / count / BATCH_SIZE)

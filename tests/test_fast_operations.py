@@ -1,0 +1,515 @@
+"""The operations of the fast engine: against f64, against finite differences, and rows against their neighbours.
+
+The oracle is the model in NumPy's f64; its slopes are complex steps (Squire and Trapp, 1998), which are exact to f64.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tapegpt import Tape, TapeGPTError, check_gradients
+from tapegpt.machine.host import available, host_target
+from tapegpt.machine.language import F32
+from tapegpt.machine.memory import address_of
+from tapegpt.machine.program import Program
+from tapegpt.machine.target import Target
+from tapegpt.operations.base import padded
+from tapegpt.operations.fast.attention import Attention
+from tapegpt.operations.fast.cross_entropy import CrossEntropy
+from tapegpt.operations.fast.embedding import Embedding
+from tapegpt.operations.fast.heads import LONG, Heads
+from tapegpt.operations.fast.linear import Linear
+from tapegpt.operations.fast.products import make_panels, products
+from tapegpt.operations.fast.rmsnorm import RMSNorm
+from tapegpt.operations.fast.tiled_attention import TiledAttention
+from tapegpt.tape import Node
+
+Array = npt.NDArray[Any]
+Documents = list[list[int]]  # token ids; each but the last predicts the next
+
+TARGETS = available(host_target())
+each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
+UNITS = [target for target in TARGETS if target.name != "interpreted"]
+each_unit = pytest.mark.parametrize("target", UNITS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A model of one block, all its sizes free of each other."""
+
+    n_head: int = 2
+    head_dim: int = 3
+    block_size: int = 5
+    width: int = 6
+    hidden: int = 7
+    vocab_size: int = 5
+    positions: int = 12
+    activation: str = "relu"
+    residual: bool = True
+
+
+class Model:
+    """Every operation of the engine on one tape."""
+
+    def __init__(self, sizes: Sizes, target: Target | None = None, seed: int = 0) -> None:
+        self.sizes = sizes
+        self.heads = heads = Heads(sizes.n_head, sizes.head_dim, sizes.block_size)
+        self.tape = tape = Tape(sizes.positions, target, F32)
+        self.tokens, self.places, self.ends, self.targets = map(tape.indices, ("tokens", "places", "ends", "targets"))
+        self.share = tape.input("share", 1, 1)
+        shapes = {
+            "token": (sizes.vocab_size, sizes.width),
+            "place": (sizes.block_size, sizes.width),
+            "qkv": (3 * heads.columns, sizes.width),
+            "out": (sizes.width, heads.columns),
+            "up": (sizes.hidden, sizes.width),
+            "down": (sizes.width, sizes.hidden),
+            "head": (sizes.vocab_size, sizes.width),
+        }
+        w = {name: tape.parameter(name, *shape) for name, shape in shapes.items()}
+        x0 = tape.record(Embedding(), self.tokens, w["token"], self.places, w["place"])
+        x = tape.record(RMSNorm(), x0)
+        qkv = tape.record(Linear(), tape.record(RMSNorm(), x), w["qkv"])
+        kind = TiledAttention if heads.tiled else Attention
+        attended = tape.record(kind(heads), qkv, self.ends)
+        x1 = tape.record(Linear(residual=sizes.residual), attended, w["out"], *[x][: sizes.residual])
+        h = tape.record(Linear(sizes.activation), tape.record(RMSNorm(), x1), w["up"])
+        x2 = tape.record(Linear(residual=sizes.residual), h, w["down"], *[x1][: sizes.residual])
+        logits = tape.record(Linear(), x2, w["head"])
+        self.loss = tape.record(CrossEntropy(), logits, self.targets, self.share)
+        self.parameters = w
+        self.nodes = {"x0": x0, "x": x, "qkv": qkv, "attended": attended, "x1": x1, "h": h, "x2": x2, "logits": logits}
+        self._initialise(random.Random(seed))
+
+    def _initialise(self, rng: random.Random) -> None:
+        columns = self.heads.columns
+        used = set(self.heads.places())
+        for name, node in self.parameters.items():
+            rows, width = self.tape.rows(node), node.shape.columns
+            numbers = np.array([rng.gauss(0, 0.7 / width**0.25) for _ in range(rows * width)]).reshape(rows, width)
+            if name == "qkv":
+                numbers[[row for row in range(rows) if row % columns not in used]] = 0
+            if name == "out":
+                numbers[:, [column for column in range(width) if column not in used]] = 0
+            self.tape.write(node, numbers.ravel().tolist())
+
+    def run(self, documents: Documents, share: float | None = None) -> float:
+        """Forward and backward; the loss, of which each position has the same share."""
+        tape, lengths = self.tape, [len(document) - 1 for document in documents]
+        count = sum(lengths)
+        tape.write(self.tokens, [token for document in documents for token in document[:-1]])
+        tape.write(self.targets, [token for document in documents for token in document[1:]])
+        tape.write(self.places, [place for length in lengths for place in range(length)])
+        ends = [sum(lengths[: number + 1]) for number, length in enumerate(lengths) for _ in range(length)]
+        tape.write(self.ends, ends)
+        tape.write(self.share, [1 / count if share is None else share])
+        loss = tape.forward(self.loss, count)[0][0]
+        tape.backward(self.loss, count)
+        return loss
+
+    def values(self) -> dict[str, Array]:
+        return {name: np.array(self.tape.read(node)) for name, node in self.parameters.items()}
+
+    def gradients(self) -> dict[str, Array]:
+        return {name: np.array(self.tape.gradient(node)) for name, node in self.parameters.items()}
+
+    def rows(self, name: str, count: int) -> list[list[float]]:
+        return self.tape.read(self.nodes[name])[:count]
+
+
+# The oracle
+
+
+def rms_norm(x: Array) -> Array:
+    result: Array = x / np.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-5)
+    return result
+
+
+def softmax(x: Array) -> Array:
+    e = np.exp(x - x.real.max(axis=-1, keepdims=True))
+    result: Array = e / e.sum(axis=-1, keepdims=True)
+    return result
+
+
+def attention(qkv: Array, heads: Heads) -> Array:
+    """Of one document."""
+    columns, n = heads.columns, len(qkv)
+    result = np.zeros((n, columns), dtype=qkv.dtype)
+    for head in range(heads.n_head):
+        q, key, v = (qkv[:, part * columns + head * heads.lanes :][:, : heads.head_dim] for part in range(3))
+        logits = q @ key.T / heads.head_dim**0.5
+        weights = softmax(np.where(np.tri(n, dtype=bool), logits, -1e30))
+        result[:, head * heads.lanes : head * heads.lanes + heads.head_dim] = weights @ v
+    return result
+
+
+def oracle(model: Model, w: dict[str, Array], documents: Documents) -> dict[str, Array]:
+    """Every node, of all documents one after the other; and the mean loss."""
+    sizes, found, losses = model.sizes, [], []
+    for document in documents:
+        x0 = w["token"][document[:-1]] + w["place"][: len(document) - 1]
+        x = rms_norm(x0)
+        qkv = rms_norm(x) @ w["qkv"].T
+        attended = attention(qkv, model.heads)
+        x1 = attended @ w["out"].T + (x if sizes.residual else 0)
+        before = rms_norm(x1) @ w["up"].T
+        h = before * (before.real > 0) * (before if sizes.activation == "relu2" else 1) if sizes.activation else before
+        x2 = h @ w["down"].T + (x1 if sizes.residual else 0)
+        logits = x2 @ w["head"].T
+        chosen = softmax(logits)[range(len(logits)), document[1:]]
+        losses.append(-np.log(chosen))
+        nodes = {"x0": x0, "x": x, "qkv": qkv, "attended": attended, "x1": x1, "h": h, "x2": x2, "logits": logits}
+        found.append({**nodes, "before": before})
+    result = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+    return {**result, "loss": np.concatenate(losses).mean()}
+
+
+def slope(model: Model, w: dict[str, Array], documents: Documents, name: str, direction: Array) -> float:
+    """Of the loss, along a direction of one parameter."""
+    moved = {**w, name: w[name] + 1e-30j * direction}
+    return float(oracle(model, moved, documents)["loss"].imag * 1e30)
+
+
+def near(result: Array, expected: Array, tolerance: float = 1e-5) -> bool:
+    """Equal but for a share of the largest number."""
+    return bool(np.abs(result - expected).max() <= tolerance * max(np.abs(expected).max(), 1e-3))
+
+
+def is_smooth(model: Model, documents: Documents) -> bool:
+    """Whether no sum is so near a kink that f32 may see its other side."""
+    before = oracle(model, model.values(), documents)["before"]
+    return not model.sizes.activation or bool(np.abs(before).min() > 1e-6)
+
+
+def check_against_the_oracle(model: Model, documents: Documents, rng: random.Random) -> None:
+    loss, w = model.run(documents), model.values()
+    expected = oracle(model, w, documents)
+    assert loss == pytest.approx(float(expected["loss"]), rel=1e-5)
+    count = len(expected["x"])
+    for name in model.nodes:
+        assert near(np.array(model.rows(name, count)), expected[name]), name
+    used = model.heads.places()
+    for name, gradient in model.gradients().items():
+        shape = gradient.shape
+        ones = [(rng.randrange(shape[0]), rng.randrange(shape[1])) for _ in range(4)]
+        largest = np.abs(gradient).max()
+        for place in ones:
+            direction = np.zeros(shape)
+            direction[place] = 1
+            error = abs(slope(model, w, documents, name, direction) - gradient[place])
+            assert error <= 3e-5 * max(largest, 1e-3), (name, place)
+        for _ in range(2):
+            direction = np.array([rng.gauss(0, 1) for _ in range(gradient.size)]).reshape(shape)
+            if name == "qkv":  # in lanes that are not used there is no slope
+                direction[[row for row in range(shape[0]) if row % model.heads.columns not in used]] = 0
+            if name == "out":
+                direction[:, [column for column in range(shape[1]) if column not in used]] = 0
+            error = abs(slope(model, w, documents, name, direction) - float((direction * gradient).sum()))
+            assert error <= 3e-5 * max(float(np.sqrt((gradient**2).sum())), 1e-3), name
+        if name == "qkv":
+            assert not gradient[[row for row in range(shape[0]) if row % model.heads.columns not in used]].any()
+
+
+def random_documents(sizes: Sizes, rng: random.Random) -> Documents:
+    """Of 1 to `block_size` positions, as many as fit."""
+    documents, left = [], sizes.positions
+    while left:
+        length = min(rng.randint(1, sizes.block_size), left)
+        documents.append([rng.randrange(sizes.vocab_size) for _ in range(length + 1)])
+        left -= length
+    return documents
+
+
+widths = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 47, 64, 70]))
+shapes = st.builds(
+    Sizes,
+    n_head=st.integers(1, 5),
+    head_dim=st.one_of(st.integers(1, 12), st.sampled_from([15, 16, 17, 31, 32, 33, 48])),
+    block_size=st.one_of(st.integers(1, LONG), st.integers(LONG + 1, 70)),
+    width=widths,
+    hidden=widths,
+    vocab_size=st.one_of(st.integers(2, 20), st.sampled_from([32, 33, 130, 300])),
+    positions=st.integers(1, 90),
+    activation=st.sampled_from(["relu", "relu2", ""]),
+    residual=st.booleans(),
+)
+
+
+@settings(max_examples=5)
+@given(shapes, st.integers(0, 999))
+def test_values_and_gradients_of_any_shape(sizes: Sizes, seed: int) -> None:
+    rng = random.Random(seed)
+    model, documents = Model(sizes, seed=seed), random_documents(sizes, rng)
+    assume(is_smooth(model, documents))
+    check_against_the_oracle(model, documents, rng)
+
+
+SMALL = [Sizes(), Sizes(2, 3, LONG + 1, 4, 5, 4, 5)]
+LARGER = [
+    Sizes(4, 4, LONG, 16, 64, 27, 40, "relu2"),
+    Sizes(1, 33, 9, 33, 5, 34, 20, "", residual=False),
+    Sizes(3, 17, 70, 20, 9, 3, 85, "relu2"),
+]
+
+
+@pytest.mark.parametrize(
+    ("target", "sizes"),
+    [
+        pytest.param(target, sizes, id=f"{target.name}-{target.cpu or 'host'}-{sizes.block_size}")
+        for target in TARGETS
+        for sizes in [*SMALL, *(LARGER if target.name != "interpreted" else [])]
+    ],
+)
+def test_values_and_gradients_on_every_vector_unit(target: Target, sizes: Sizes) -> None:
+    number = sizes.width
+    rng = random.Random(number)
+    model, documents = Model(sizes, target, seed=number), random_documents(sizes, rng)
+    assert is_smooth(model, documents)
+    check_against_the_oracle(model, documents, rng)
+
+
+# Operations alone, against finite differences of themselves
+
+
+def chain(kind: str, tape: Tape, x: Node, ends: Node, width: int) -> Node:
+    """Logits as wide as x, by one operation or as few as possible."""
+    if kind == "embedding":
+        return x
+    if kind == "rmsnorm":
+        return tape.record(RMSNorm(), x)
+    if kind.startswith("attention"):
+        heads = Heads(2, 3, LONG if kind == "attention" else LONG + 1)
+        qkv = tape.record(Linear(), x, tape.parameter("qkv", 3 * heads.columns, width))
+        y = tape.record((TiledAttention if heads.tiled else Attention)(heads), qkv, ends)
+        return tape.record(Linear(), y, tape.parameter("out", width, heads.columns))
+    h = tape.record(Linear(kind.removeprefix("linear").strip()), x, tape.parameter("up", 2 * width + 1, width))
+    return tape.record(Linear(), h, tape.parameter("down", width, 2 * width + 1))
+
+
+KINDS = ["embedding", "rmsnorm", "linear", "linear relu", "linear relu2", "attention", "attention in tiles"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_operation_against_finite_differences(kind: str) -> None:
+    """A step of 2^-7 is exact in f32, and its errors of rounding and of curvature are both below 1e-4."""
+    rng, width, positions = random.Random(5), 5, 9
+    tape = Tape(positions, None, F32)
+    tokens, places, ends, targets = map(tape.indices, ("tokens", "places", "ends", "targets"))
+    share = tape.input("share", 1, 1)
+    table, place_table = tape.parameter("table", 6, width), tape.parameter("places", 7, width)
+    x = tape.record(Embedding(), tokens, table, places, place_table)
+    loss = tape.record(CrossEntropy(), chain(kind, tape, x, ends, width), targets, share)
+    for node in tape.parameters():
+        tape.write(node, [rng.gauss(0, 0.5) for _ in range(tape.rows(node) * node.shape.columns)])
+    tape.write(tokens, [rng.randrange(6) for _ in range(positions)])
+    tape.write(targets, [rng.randrange(width) for _ in range(positions)])
+    tape.write(places, [place % 6 for place in range(positions)])
+    tape.write(ends, [min(6, positions)] * min(6, positions) + [positions] * (positions - 6))
+    tape.write(share, [1 / positions])
+    assert check_gradients(tape, loss, step=2.0**-7, tolerance=2e-4).error < 2e-4
+
+
+# Rows and their neighbours
+
+
+@each_unit
+@pytest.mark.parametrize("block_size", [LONG, 70])
+def test_rows_do_not_depend_on_their_neighbours(target: Target, block_size: int) -> None:
+    """A document alone has the bits that it has among others, wherever it lies."""
+    model = Model(Sizes(3, 5, block_size, 15, 33, 17, 170), target)
+    rng = random.Random(block_size)
+    documents = [[rng.randrange(17) for _ in range(length + 1)] for length in (1, block_size, 7, 30, 2)]
+    alone = []
+    for document in documents:
+        model.run([document], share=0.125)
+        alone.append({name: model.rows(name, len(document) - 1) for name in model.nodes})
+    for order in ([0, 1, 2, 3, 4], [4, 2, 0, 3, 1], [1, 1, 3]):
+        chosen = [documents[number] for number in order]
+        count = sum(len(document) - 1 for document in chosen)
+        model.run(chosen, share=0.125)
+        for name in model.nodes:
+            assert model.rows(name, count) == [row for number in order for row in alone[number][name]], name
+
+
+@pytest.mark.parametrize("block_size", [LONG, LONG + 1])
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 99))
+@settings(max_examples=20)
+def test_a_batchs_gradient_is_the_mean_by_position(block_size: int, lengths: list[int], seed: int) -> None:
+    model, rng = shared_model(block_size), random.Random(seed)
+    documents = [[rng.randrange(17) for _ in range(length + 1)] for length in lengths]
+    loss, count = model.run(documents), sum(lengths)
+    gradients = model.gradients()
+    mean, total = 0.0, {name: np.zeros(gradient.shape) for name, gradient in gradients.items()}
+    for document, length in zip(documents, lengths, strict=True):
+        mean += model.run([document]) * length / count
+        for name, gradient in model.gradients().items():
+            total[name] += gradient * length / count
+    assert loss == pytest.approx(mean, rel=1e-6)
+    assert all(near(gradients[name], total[name], 2e-6) for name in total)
+
+
+_models: dict[int, Model] = {}
+
+
+def shared_model(block_size: int) -> Model:
+    """One compilation for all examples."""
+    if block_size not in _models:
+        _models[block_size] = Model(Sizes(3, 5, block_size, 15, 33, 17, 180))
+    return _models[block_size]
+
+
+def test_later_positions_and_other_documents_change_nothing() -> None:
+    model, rng = shared_model(LONG), random.Random(5)
+    documents = [[rng.randrange(17) for _ in range(21)] for _ in range(3)]
+    model.run(documents)
+    before = model.rows("logits", 60)
+    documents[1] = [*documents[1][:8], *[16] * 13]
+    model.run(documents)
+    after = model.rows("logits", 60)
+    assert (after[:28], after[40:]) == (before[:28], before[40:])
+    assert all(after[row] != before[row] for row in range(28, 40))
+
+
+def test_what_lies_behind_a_row_stays_zero() -> None:
+    """The engine works on whole vectors: padding is zero in every matrix and gradient that is read so."""
+    sizes = Sizes(2, 3, 7, 5, 9, 6, 20)
+    model = Model(sizes)
+    model.run(random_documents(sizes, random.Random(1)))
+    tape = model.tape
+    for node in [*model.parameters.values(), *(node for name, node in model.nodes.items() if name != "logits")]:
+        width, columns = padded(node.shape.columns), node.shape.columns
+        for offset in (tape._value_at(node), tape._gradient_at(node)):
+            numbers = tape.arena.floats(4 * offset, tape.rows(node) * width, 4).tolist()
+            assert not any(number for at, number in enumerate(numbers) if at % width >= columns), node
+
+
+def test_shapes_that_do_not_fit_are_refused_in_one_line() -> None:
+    tape = Tape(4, None, F32)
+    ids, x, w = tape.indices("ids"), tape.input("x", 48), tape.parameter("w", 3, 5)
+    heads = Heads(2, 3, 8)
+    cases: list[tuple[Callable[[], object], str]] = [
+        (lambda: tape.record(Linear(), x, w), "linear: x and W must have as many columns"),
+        (lambda: tape.record(Linear(residual=True), x, tape.parameter("v", 3, 48), x), "linear: the residual must"),
+        (lambda: tape.record(Attention(heads), w, ids), "attention: needs 3 x 16 columns and an index node"),
+        (lambda: tape.record(Attention(heads), x, x), "attention: needs 3 x 16 columns and an index node"),
+        (lambda: tape.record(TiledAttention(Heads(2, 3, 40)), x, ids), "attention in tiles: needs 3 x 32 columns"),
+        (lambda: tape.record(CrossEntropy(), x, ids, x), "cross_entropy: needs"),
+        (lambda: tape.record(Embedding(), ids, w, ids, x), "embedding: needs"),
+    ]
+    for make, message in cases:
+        with pytest.raises(TapeGPTError, match=message) as caught:
+            make()
+        assert "\n" not in str(caught.value)
+
+
+def test_ids_are_checked_by_their_own_table() -> None:
+    model = Model(Sizes(vocab_size=9, block_size=5, positions=3))
+    for node, bound in ((model.tokens, 9), (model.targets, 9), (model.places, 5)):
+        model.tape.write(node, [bound - 1] * 3)
+        with pytest.raises(TapeGPTError, match=f"token ids must be from 0 to {bound - 1}"):
+            model.tape.write(node, [bound])
+
+
+# The product
+
+
+@dataclass(frozen=True)
+class Product:
+    rows: int
+    count: int
+    columns: int
+    turned: bool  # x is (count, rows)
+    finish: str = ""
+    panels: bool = False
+    fixed: bool = False
+
+
+def product(shape: Product, target: Target, x: list[list[float]], w: list[list[float]], y: list[list[float]]) -> Array:
+    """y by the kernel: x (rows, count), w (count, columns), y and what is beside it (rows, columns)."""
+    row, width = padded(shape.count), padded(shape.columns)
+    turned = padded(shape.rows)
+    strides = {"x_row": 1, "x_step": turned} if shape.turned else {"x_row": row, "x_step": 1}
+    sizes = {**strides, "w_step": 0 if shape.panels else width, "y_row": width, "columns": shape.columns}
+    fixed = {"fixed_rows": shape.rows} if shape.fixed else {}
+    entries: Any = {"products": (products, {**sizes, "finish": shape.finish, **fixed})}
+    if shape.panels:
+        entries["panels"] = (make_panels, {"outs": shape.columns, "ins": shape.count, "stride": row})
+    program = Program(entries, "products", target)
+    left = flat(list(map(list, zip(*x, strict=True))), turned) if shape.turned else flat(x, row)
+    right, result, beside = flat(w, width), flat(y, width), flat(y, width)
+    if shape.panels:
+        right = array("f", bytes(4 * shape.count * width))
+        transposed = flat(list(map(list, zip(*w, strict=True))), row)
+        program.run("panels", address_of(transposed), address_of(right), shape.columns)
+    if shape.finish != "+ y":
+        result = array("f", bytes(4 * len(result)))
+    places = map(address_of, (left, right, result, beside))
+    program.run("products", *places, shape.rows, shape.count)
+    return np.array(result).reshape(shape.rows, width)[:, : shape.columns]
+
+
+def flat(rows: list[list[float]], width: int) -> array[float]:
+    """Rows that start on multiples of the width, zeros behind."""
+    return array("f", [number for row in rows for number in row + [0.0] * (width - len(row))])
+
+
+FINISHED: dict[str, Callable[[Array, Array], Array]] = {
+    "": lambda total, other: total,
+    "+ y": lambda total, other: total + other,
+    "+ other": lambda total, other: total + other,
+    "relu": lambda total, other: np.maximum(total, 0),
+    "relu2": lambda total, other: np.maximum(total, 0) ** 2,
+    "* relu'": lambda total, other: total * (other > 0),
+    "* relu2'": lambda total, other: 2 * np.sqrt(other) * total,
+}
+
+
+@each_target
+@settings(max_examples=10)
+@given(
+    st.builds(
+        Product,
+        rows=st.integers(1, 20),
+        count=st.integers(1, 40),
+        columns=st.one_of(st.integers(1, 40), st.integers(41, 500)),
+        turned=st.booleans(),
+        finish=st.sampled_from(sorted(FINISHED)),
+        panels=st.booleans(),
+        fixed=st.booleans(),
+    ),
+    st.integers(0, 999),
+)
+def test_products_of_whole_numbers_are_exact(target: Target, shape: Product, seed: int) -> None:
+    if target.name == "interpreted":
+        shape = replace(shape, rows=shape.rows % 9 + 1, count=shape.count % 5 + 1, columns=shape.columns % 40 + 1)
+    rng = np.random.default_rng(seed)
+    x, w = rng.integers(-9, 10, (shape.rows, shape.count)), rng.integers(-9, 10, (shape.count, shape.columns))
+    y = rng.integers(-9, 10, (shape.rows, shape.columns))
+    if shape.finish == "* relu2'":
+        y = y**2
+    result = product(shape, target, *(matrix.astype(float).tolist() for matrix in (x, w, y)))
+    assert (result == FINISHED[shape.finish](x @ w, y)).all()
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if not t.fma], ids=lambda t: t.name)
+@pytest.mark.parametrize("shape", [Product(9, 21, 70, turned=False), Product(11, 8, 33, turned=True)], ids=repr)
+def test_a_sum_is_one_chain_in_order(target: Target, shape: Product) -> None:
+    """Of products and sums in NumPy's f32, one rounding each."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(shape.rows, shape.count)).astype(np.float32)
+    w = rng.normal(size=(shape.count, shape.columns)).astype(np.float32)
+    total = np.zeros((shape.rows, shape.columns), np.float32)
+    for i in range(shape.count):
+        total += x[:, i : i + 1] * w[i]
+    result = product(shape, target, x.tolist(), w.tolist(), np.zeros(total.shape).tolist())
+    assert (result == total).all()
