@@ -76,13 +76,14 @@ class _Step:
     def update(self, i: Number, g: Value) -> None:
         """Move the parameters at i along the gradient g."""
         k, width = self._k, g.lanes
+        p = self._parameters.vector(i, width)
         m = k.mul_add(self._first.vector(i, width), self._old1, g * self._new1)
         v = k.mul_add(self._second.vector(i, width), self._old2, g * g * self._new2)
-        self._first.store(i, m)
-        self._second.store(i, v)
         root = v * k.reciprocal_sqrt(v + SMALLEST)  # leaves the divider to the quotient: 20 % of Adam's time
         ratio = m / (root + self._beside)
-        self._parameters.store(i, k.mul_add(ratio, self._step, self._parameters.vector(i, width) * self._keep))
+        self._first.store(i, m)
+        self._second.store(i, v)
+        self._parameters.store(i, k.mul_add(ratio, self._step, p * self._keep))
 
 
 @kernel
@@ -106,9 +107,8 @@ def adamw(
     width = k.width(F32)
     step = _Step(k, (parameters, first, second), settings, state, rate, scale, settings[DECAY])
     for i in k.range(start, stop, width):
-        g = gradients.vector(i, width)
+        step.update(i, gradients.vector(i, width))
         gradients.store(i, k.constant(0, F32, width))
-        step.update(i, g)
 
 
 @kernel
