@@ -245,7 +245,7 @@ shapes = st.builds(
 )
 
 
-@settings(max_examples=5)
+@settings(max_examples=4)
 @given(shapes, st.integers(0, 999))
 def test_values_and_gradients_of_any_shape(sizes: Sizes, seed: int) -> None:
     rng = random.Random(seed)
@@ -475,7 +475,7 @@ FINISHED: dict[str, Callable[[Array, Array], Array]] = {
 
 
 @each_target
-@settings(max_examples=10)
+@settings(max_examples=7)
 @given(
     st.builds(
         Product,

@@ -221,8 +221,8 @@ def test_a_preset_gives_what_is_not_given(preset: str) -> None:
     said = PRESETS[preset]
     assert settings.engine == "fast"
     assert {**config.as_dict(), **settings.as_dict()}.items() >= said.items()
-    other, changed = resolved({"n_embd": 8, "steps": 3, "learning_rate": 0.5, "seed": 9}, preset)
-    assert other == config.replaced(n_embd=8)
+    other, changed = resolved({"n_embd": 8, "n_head": 2, "steps": 3, "learning_rate": 0.5, "seed": 9}, preset)
+    assert other == config.replaced(n_embd=8, n_head=2)
     assert changed == settings.replaced(steps=3, learning_rate=0.5, seed=9)
 
 

@@ -264,7 +264,8 @@ def test_a_budget_is_spent_and_kept(step: float, validation: float, monkeypatch:
         assert progress + count <= steps + 1
     if validation:
         assert run.evaluations[-1].step == run.step
-        assert len(run.evaluations) - 1 == min(EVALUATIONS, int(0.02 * 3.5 / 0.008))
+        missed = min(EVALUATIONS, int(0.02 * 3.5 / 0.008)) - (len(run.evaluations) - 1)
+        assert 0 <= missed <= (step > 0.1)  # where steps are long one may come too late
     else:
         assert run.evaluations == []
 
@@ -378,9 +379,10 @@ def test_a_budget_as_typed() -> None:
 
 @pytest.mark.usefixtures("place")
 def test_a_preset_as_typed() -> None:
-    lines = output("train", "data", "--preset", "quick", "--steps", "5", "--samples", "1", "--n-embd", "8")
+    lines = output("train", "data", "--preset", "quick", "--steps", "5", "--samples", "1", *OPTIONS)
     losses: list[float] = []
-    model = tapegpt.train("data", preset="quick", steps=5, n_embd=8, on_progress=lambda step, new: losses.extend(new))
+    shape: Any = {"n_embd": 8, "n_head": 2, "block_size": 6}
+    model = tapegpt.train("data", preset="quick", steps=5, on_progress=lambda _, new: losses.extend(new), **shape)
     assert lines[3] == f"step    5 /    5 | loss {losses[-1]:.4f}"
     assert lines[4:] == sampled(model.generate(1))
 

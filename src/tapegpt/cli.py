@@ -227,7 +227,8 @@ def _train(options: argparse.Namespace) -> int:
     _notice(trainer.model.engine.notice)
     if settings.budget and trainer.model.engine.compile_seconds:
         _notice(f"compiled for {trainer.model.engine.compile_seconds:.1f} s, once for this shape, outside the budget")
-    baselines = trainer.baselines() if trainer.held_out else {}  # before the training, whose budget they are part of
+    # Before the training, whose budget they are part of; interpreted they would take minutes.
+    baselines = trainer.baselines() if trainer.held_out and not trainer.model.engine.notice else {}
     try:
         finished = _run(trainer, options.metrics)
         if finished:
@@ -267,7 +268,8 @@ def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
         return
     when = "" if best.step == trainer.step else f", after step {best.step}, whose weights are kept"
     print(f"held-out loss: {best.loss:.4f} nats a token, perplexity {math.exp(min(best.loss, 700)):.2f}{when}")
-    print(f"to compare: {', '.join(f'{name} {loss:.4f}' for name, loss in baselines.items())}", flush=True)
+    if baselines:
+        print(f"to compare: {', '.join(f'{name} {loss:.4f}' for name, loss in baselines.items())}")
 
 
 def _corpus(options: argparse.Namespace) -> Corpus:
