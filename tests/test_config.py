@@ -98,7 +98,7 @@ def test_configs_are_values() -> None:
     assert hash(config) == hash(Config(2, 8, 2, 4))
     assert config != Config(2, 8, 4, 4)
     assert repr(config).startswith("Config(n_layer=2, n_embd=8, n_head=2, block_size=4, n_gram=1, ")
-    plain = {"n_gram": 1, "gram_rows": 8192}
+    plain = {"n_gram": 1, "gram_rows": 16384}
     assert config.as_dict() == {"n_layer": 2, "n_embd": 8, "n_head": 2, "block_size": 4, **plain}
     assert Config(**config.as_dict()) == config
 
@@ -115,7 +115,7 @@ def test_configs_cannot_be_changed_into_wrong_ones() -> None:
 
 @pytest.mark.parametrize(
     ("values", "named"),
-    [((1, 16, 4, 16, 1, 8192, 1), {}), ((), {"layers": 1}), ((1,), {"n_layer": 1})],
+    [((1, 16, 4, 16, 1, 16384, 1), {}), ((), {"layers": 1}), ((1,), {"n_layer": 1})],
     ids=["too-many", "unknown", "twice"],
 )
 def test_fields_that_are_not_there(values: tuple[Any, ...], named: dict[str, Any]) -> None:

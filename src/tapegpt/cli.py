@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     _setting(shape, "--n-head", _whole, "attention heads [4]")
     _setting(shape, "--block-size", _whole, "longest string seen whole; longer ones are cut [16]")
     _setting(shape, "--n-gram", _whole, "engine fast: runs of up to so many characters have embeddings too [1]")
-    _setting(shape, "--gram-rows", _whole, "engine fast: embeddings of runs, shared by what hashes alike [8192]")
+    _setting(shape, "--gram-rows", _whole, "engine fast: embeddings of runs, shared by what hashes alike [16384]")
     training = train.add_argument_group("training")
     training.add_argument("--engine", choices=ENGINES, metavar="NAME", help=f"{' or '.join(ENGINES)} [exact]")
     _setting(training, "--steps", _whole, "training steps, a batch of strings each [1000]")

@@ -26,7 +26,7 @@ class Config(Record):
     n_head: int = 4  # attention heads, each n_embd / n_head wide
     block_size: int = 16  # longest document that is seen whole, in tokens
     n_gram: int = 1  # runs of 2 to so many tokens have embeddings too, added to that of the last token
-    gram_rows: int = 8192  # embeddings of runs, shared by what hashes alike
+    gram_rows: int = 16384  # embeddings of runs, shared by what hashes alike
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""

@@ -84,7 +84,7 @@ class Engine(ABC):
 
     @abstractmethod
     def load_parameters(self, parameters: Parameters) -> None:
-        """Replace the parameters (copied); Adam's moments start again at zero."""
+        """Replace the parameters (copied), by zeros the embeddings of runs if left out; Adam's moments become zero."""
 
     def snapshot(self) -> Snapshot:
         """A copy of the parameters for `restore`."""

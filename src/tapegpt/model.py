@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from array import array
 
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.rng import Random
@@ -15,6 +14,7 @@ from tapegpt.settings import ENGINES, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterator
 
     from tapegpt.config import Config
@@ -52,17 +52,15 @@ def initialise(
 ) -> None:
     """Draw all parameters from a normal distribution around 0, row by row, in the order of `Config.shapes`.
 
-    Embeddings of runs are zeros: a run counts for something once it has been seen.
+    Embeddings of runs are left out, so zero: a run counts for something once it has been seen.
     """
     sizes = {name: rows * columns for name, (rows, columns) in config.shapes(vocab_size).items()}
-    runs = sizes.pop("wte_gram", 0)
+    sizes.pop("wte_gram", 0)
     numbers = rng.gauss_array(sum(sizes.values()), 0.0, deviation)
     parameters, start = {}, 0
     for name, size in sizes.items():
         parameters[name] = numbers[start : start + size]
         start += size
-    if runs:
-        parameters["wte_gram"] = array("d", bytes(8 * runs))
     engine.load_parameters(parameters)
 
 

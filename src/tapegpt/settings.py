@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         batch_size: int
         beta1: float
         beta2: float
-        weight_decay: float
-        gram_decay: float
+        weight_decay: float | None
+        gram_decay: float | None
         warmup: float
         clip: float
         validation: float
@@ -75,8 +75,8 @@ class Settings(Record):
     batch_size: int = 1  # documents a step
     beta1: float = 0.85
     beta2: float = 0.99
-    weight_decay: float = 0.0
-    gram_decay: float = 0.0  # of the embeddings of runs, each as good as it is often seen
+    weight_decay: float | None = 0.0  # None: the more, the more often the documents are gone through
+    gram_decay: float | None = None  # the same for the embeddings of runs
     warmup: float = 0.0  # share of the run in which the learning rate rises
     clip: float = 0.0  # largest norm of the gradient, 0 for any
     validation: float = 0.0  # share of the distinct documents that is held out
@@ -109,7 +109,8 @@ class Settings(Record):
                 raise TapeGPTError(f"{name} must be a number from 0 up to but not 1, not {shown(value)}")
         for name in ("init_std", "weight_decay", "gram_decay", "clip"):
             value = getattr(self, name)
-            if not is_number(value) or not 0 <= value <= 1e6:
+            is_open = value is None and name in ("weight_decay", "gram_decay")
+            if not is_open and (not is_number(value) or not 0 <= value <= 1e6):
                 raise TapeGPTError(f"{name} must be a number from 0 to 1,000,000, not {shown(value)}")
         self._check_together()
 
@@ -135,14 +136,11 @@ def seconds(text: str) -> float:
     raise TapeGPTError(f"a budget must be a number and a unit, such as 500ms, 1s, 2m or 1h, not {shown(text)}")
 
 
-_RUNS = {"n_gram": 4, "gram_rows": 8192}
+_RUNS = {"n_gram": 4, "weight_decay": None}
 PRESETS: dict[str, dict[str, Any]] = {  # made for about 1 s, 10 s and 1 minute of one core
-    "quick": {**_RUNS, "n_embd": 32, "n_head": 8, "batch_size": 16, "learning_rate": 0.005, "gram_decay": 0.3}
-    | {"steps": 6000},
-    "good": {**_RUNS, "n_embd": 48, "n_head": 6, "batch_size": 24, "learning_rate": 0.005, "gram_decay": 3.0}
-    | {"weight_decay": 0.15, "gram_rows": 16384, "steps": 24_000},
-    "best": {**_RUNS, "n_embd": 64, "n_head": 8, "n_layer": 2, "batch_size": 32, "learning_rate": 0.004}
-    | {"gram_decay": 10.0, "weight_decay": 0.5, "gram_rows": 16384, "steps": 36_000},
+    "quick": {**_RUNS, "n_embd": 32, "n_head": 8, "batch_size": 16, "learning_rate": 0.005, "steps": 6000},
+    "good": {**_RUNS, "n_embd": 48, "n_head": 6} | {"batch_size": 24, "learning_rate": 0.005, "steps": 24_000},
+    "best": {**_RUNS, "n_embd": 96, "n_head": 12} | {"batch_size": 48, "learning_rate": 0.004, "steps": 24_000},
 }
 BATCH_SIZE = 16  # of the fast engine
 

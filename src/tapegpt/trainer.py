@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tapegpt.settings import Options
 
 CHUNK_SECONDS = 0.05
+DECAYS = {"weight_decay": (0.0075, 0.5), "gram_decay": (0.15, 15.0)}  # for each pass, and the most
 EVALUATIONS = 20  # in a run of so many steps
 EVALUATION_SHARE = 0.02  # of a time budget, at most, but for the last
 
@@ -92,17 +93,26 @@ class Trainer:
             raise TapeGPTError(f"count must be a whole number from 0 on, not {shown(count)}")
         if self.settings.budget is None:
             count = min(count, self.settings.steps - self.step)
-        engine, adam, progress = self.model.engine, self.adam, None
+        adam, progress = self.adam, None
         if self.settings.budget is not None:
             adam, progress = self._clock.schedule(adam, self.step)
         try:
-            losses = engine.train(self._tokens, adam, self.step, count, progress)
+            losses = self.model.engine.train(self._tokens, self._decaying(adam), self.step, count, progress)
         except DivergedError as error:
             self.model.steps += len(error.losses)
             self._take_best()
             raise
         self.model.steps += len(losses)
         return losses
+
+    def _decaying(self, adam: Adam) -> Adam:
+        """With the decays that are left open: what is gone through often is learned by heart unless it fades."""
+        passes = adam.steps * self.settings.batch_size / len(self._tokens)
+        decays = {}
+        for name, (a_pass, most) in DECAYS.items():
+            if getattr(self.settings, name) is None:
+                decays[name] = min(a_pass * passes, most)
+        return adam.replaced(**decays)
 
     def evaluate(self) -> Evaluation:
         """The held-out loss now, noted in `evaluations`; raises `TapeGPTError` where nothing is held out."""
@@ -242,8 +252,8 @@ def _adam(settings: Settings) -> Adam:
         float(settings.learning_rate),
         float(settings.beta1),
         float(settings.beta2),
-        weight_decay=float(settings.weight_decay),
-        gram_decay=float(settings.gram_decay),
+        weight_decay=float(settings.weight_decay or 0.0),
+        gram_decay=float(settings.gram_decay or 0.0),
         warmup=float(settings.warmup),
         clip=float(settings.clip),
     )

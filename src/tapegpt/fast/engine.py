@@ -79,33 +79,38 @@ class FastEngine(Engine):
 
     def parameters(self) -> Parameters:
         result = {}
-        for name, (rows, columns) in self.config.shapes(self.vocab_size).items():
-            values = array("d", bytes(8 * rows * columns))
-            lines, places = self._lines(name)
-            for row, line in enumerate(lines):
-                present = line[: places[-1] + 1] if _contiguous(places) else [line[place] for place in places]
-                values[row * columns : (row + 1) * columns] = array("d", present)
+        for name in self.config.shapes(self.vocab_size):
+            values = array("d")
+            for line, places in self._lines(name):
+                values.extend(line if places is None else [line[place] for place in places])
             result[name] = values
         return result
 
     def load_parameters(self, parameters: Parameters) -> None:
-        for name, (_, columns) in self.config.shapes(self.vocab_size).items():
-            values = parameters[name]
-            lines, places = self._lines(name)
-            for row, line in enumerate(lines):
-                numbers = array("f", values[row * columns : (row + 1) * columns])
-                if _contiguous(places):
-                    line[:columns] = memoryview(numbers)
+        for name, (rows, columns) in self.config.shapes(self.vocab_size).items():
+            left_out = name == "wte_gram" and name not in parameters
+            numbers = array("f", bytes(4 * rows * columns) if left_out else parameters[name])
+            start = 0
+            for line, places in self._lines(name):
+                stop = start + len(line if places is None else places)
+                if places is None:
+                    line[:] = memoryview(numbers)[start:stop]
                 else:
-                    for place, number in zip(places, numbers, strict=True):
+                    for place, number in zip(places, numbers[start:stop], strict=True):
                         line[place] = number
+                start = stop
         self._forget()
 
-    def _lines(self, name: str) -> tuple[list[memoryview[float]], list[int]]:
-        """The rows of memory that hold a parameter's rows, and the places of its columns in them."""
+    def _lines(self, name: str) -> list[tuple[memoryview[float], list[int] | None]]:
+        """Where a parameter's numbers lie, in order: lines of memory, and the places in each, None for all of it."""
         node, rows, columns = self._graph.cells(name)
         width = node.shape.columns
-        return [self._shared.floats(4 * (node.value + row * padded(width)), width, 4) for row in rows], columns
+        apart = padded(width)
+        solid = columns == list(range(width))
+        if solid and apart == width and rows == list(range(rows[0], rows[0] + len(rows))):
+            return [(self._shared.floats(4 * (node.value + rows[0] * width), len(rows) * width, 4), None)]
+        lines = [self._shared.floats(4 * (node.value + row * apart), width, 4) for row in rows]
+        return [(line, None if solid else columns) for line in lines]
 
     def snapshot(self) -> Snapshot:
         return bytes(self._shared.at(0).view[: 4 * self._extents.gradients])
@@ -183,7 +188,3 @@ class FastEngine(Engine):
             self._program.run("prepare", self._shared.at(0))
             self._program.run("generate", *places, count, temperature)
         return Strings(ids, lengths)
-
-
-def _contiguous(places: list[int]) -> bool:
-    return places[-1] == len(places) - 1
