@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import tapegpt
@@ -85,7 +85,7 @@ def test_the_first_hundred_losses_on_the_names() -> None:
     assert count == expected_count
 
 
-@settings(max_examples=3)
+@settings(max_examples=3, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     st.integers(1, 2),
     st.sampled_from([(5, 1), (6, 3), (15, 3), (17, 1), (20, 4)]),
