@@ -282,6 +282,16 @@ def test_values_and_gradients_on_every_vector_unit(target: Target, sizes: Sizes)
     check_against_the_oracle(model, documents, rng)
 
 
+@pytest.mark.parametrize("block_size", [9, LONG + 1])
+def test_heads_that_look_alike_have_code_of_their_own(block_size: int) -> None:
+    """As wide in memory, and in the same places: only what is used of them differs."""
+    for head_dim in (3, 4):
+        sizes, rng = Sizes(2, head_dim, block_size, positions=20), random.Random(1)
+        model, documents = Model(sizes), random_documents(sizes, rng)
+        assert model.heads.lanes == Heads(2, 4, block_size).lanes
+        assert model.run(documents) == pytest.approx(float(oracle(model, model.values(), documents)["loss"]), rel=1e-5)
+
+
 # Operations alone, against finite differences of themselves
 
 

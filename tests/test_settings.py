@@ -55,7 +55,9 @@ RANGES: dict[str, st.SearchStrategy[Any]] = {
     "beta1": below_1 | st.just(0),
     "beta2": below_1,
     "warmup": below_1,
-    "weight_decay": number(0, 1e6) | whole(0, 10**6),
+    "weight_decay": st.none() | number(0, 1e6) | whole(0, 10**6),
+    "gram_decay": st.none() | number(0, 1e6),
+    "init_std": number(0, 1e6),
     "clip": number(0, 1e6),
     "long": st.sampled_from(["cut", "window"]),
 }
@@ -73,6 +75,7 @@ def test_what_is_held_out_may_have_patience(validation: float, patience: int) ->
     assert (settings.engine, settings.validation, settings.patience) == ("exact", validation, patience)
 
 
+OPEN = ("threads", "patience", "budget", "weight_decay", "gram_decay")  # None leaves it to the engine
 NO_NUMBERS = [True, "1", None, [1], 1j]
 WRONG: dict[str, list[Any]] = {
     "steps": [0, -1, 1.5, 1.0, MAX_STEPS + 1, *NO_NUMBERS],
@@ -86,7 +89,9 @@ WRONG: dict[str, list[Any]] = {
     "beta2": [1, 1.0, -0.1, math.nan, math.inf, *NO_NUMBERS],
     "warmup": [1, 1.0, -0.1, math.nan, *NO_NUMBERS],
     "validation": [1, 1.5, -0.1, math.nan, *NO_NUMBERS],
-    "weight_decay": [-1, 1e7, math.nan, math.inf, *NO_NUMBERS],
+    "weight_decay": [-1, 1e7, math.nan, math.inf, True, "1", [1]],
+    "gram_decay": [-1, 1e7, math.nan, math.inf, True, "1", [1]],
+    "init_std": [-1, 1e7, math.nan, math.inf, *NO_NUMBERS],
     "clip": [-1, 1e7, math.nan, math.inf, *NO_NUMBERS],
     "long": ["", "windows", None, 1],
     "engine": ["", "faster", None, 1, ["fast"]],
@@ -108,7 +113,7 @@ def test_what_is_out_of_range_is_refused_by_name_and_value(name: str) -> None:
     st.none() | st.booleans() | st.text(max_size=99) | st.binary() | st.complex_numbers(),
 )
 def test_what_is_no_setting_at_all_gets_one_line(name: str, value: Any) -> None:
-    if value is None and name in ("threads", "patience", "budget"):
+    if value is None and name in OPEN:
         none: Any = {name: None}
         assert getattr(Settings(engine="fast", validation=0.5, **none), name) is None
     elif value not in ("cut", "window", "exact", "fast", "reference"):
@@ -125,6 +130,7 @@ OTHER: dict[str, Any] = {
     "beta1": 0.9,
     "beta2": 0.999,
     "weight_decay": 0.1,
+    "gram_decay": 0.1,
     "warmup": 0.1,
     "clip": 1.0,
     "threads": 2,
