@@ -181,7 +181,7 @@ def test_kernels_are_timed_on_their_own(batch_size: int) -> None:
     rows = first_cells(kernels.by_kernel(CORPUS, SMALL, batch_size, rounds=1))
     assert rows[:2] == ["pack", "prepare linear, layer0.attn_wqkv (48, 4)"]
     assert [row for row in rows if "attention" in row] == [
-        f"{way} attention n_head=2" for way in ("forward", "backward")
+        f"{way} attention n_head=2 head_dim=2 block_size=4" for way in ("forward", "backward")
     ]
     assert len([row for row in rows if "linear" in row]) == 3 * 5
     assert rows[-3:-1] == ["Adam", "all of these"]

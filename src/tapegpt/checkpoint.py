@@ -114,7 +114,7 @@ def _serialised(model: GPT) -> bytes:
     metadata = {
         "format": str(FORMAT),
         "tapegpt": __version__,
-        "config": json.dumps(model.config.as_dict()),
+        "config": json.dumps(_fields(model.config)),
         "vocabulary": json.dumps(model.vocabulary),
         "random_state": json.dumps(model.rng.getstate()),
         "steps": str(model.steps),
@@ -132,6 +132,12 @@ def _serialised(model: GPT) -> bytes:
         for name, (shape, data) in tensors.items()
     }
     return bytes(safetensors.serialize(specs, metadata))
+
+
+def _fields(config: Config) -> dict[str, int]:
+    """What a plain model does not use is left out, so that older readers know all that they find."""
+    fields = config.as_dict()
+    return {name: n for name, n in fields.items() if not config.is_plain or name not in ("n_gram", "gram_rows")}
 
 
 def _little_endian(values: array[float]) -> bytes:

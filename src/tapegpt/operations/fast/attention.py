@@ -32,7 +32,7 @@ class Attention(Operation):
         self.heads = heads
 
     def __str__(self) -> str:
-        return f"{self.name} n_head={self.heads.n_head}"
+        return f"{self.name} {self.heads}"
 
     def shape(self, *inputs: Shape) -> Shape:
         qkv, ends = inputs
@@ -245,6 +245,9 @@ class CachedAttention(Operation):
 
     def __init__(self, heads: Heads) -> None:
         self.heads = heads
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.heads}"
 
     def shape(self, *inputs: Shape) -> Shape:
         qkv, places, lines = inputs

@@ -25,6 +25,9 @@ class Heads(Record):
     head_dim: int
     block_size: int
 
+    def __str__(self) -> str:
+        return f"n_head={self.n_head} head_dim={self.head_dim} block_size={self.block_size}"
+
     @property
     def tiled(self) -> bool:
         """Whether attention goes in tiles."""

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.machine.language import Builder
 
-SLOPES = {"": "", "relu": "* relu'", "relu2": "* relu2'"}  # how the gradient before an activation ends
+SLOPES = {"": "", "relu": "* relu'"}  # how the gradient before an activation ends
 
 
 class Linear(Operation):

@@ -24,9 +24,7 @@ FINISH: dict[str, Callable[[Builder, Value, Callable[[], Value]], Value]] = {
     "+ y": lambda k, total, other: total + other(),
     "+ other": lambda k, total, other: total + other(),
     "relu": lambda k, total, other: k.maximum(total, 0.0),
-    "relu2": lambda k, total, other: total * k.maximum(total, 0.0),
     "* relu'": lambda k, total, other: k.select(other() > 0.0, total, 0.0),
-    "* relu2'": lambda k, total, other: k.sqrt(other()) * total * 2.0,  # beside it stands the square
 }
 
 

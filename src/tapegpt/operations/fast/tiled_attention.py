@@ -33,7 +33,7 @@ class TiledAttention(Operation):
         self.heads = heads
 
     def __str__(self) -> str:
-        return f"{self.name} n_head={self.heads.n_head}"
+        return f"{self.name} {self.heads}"
 
     def shape(self, *inputs: Shape) -> Shape:
         qkv, ends = inputs

@@ -1,0 +1,249 @@
+"""Embeddings of runs of characters: which rows they are, and that training and generation agree about them."""
+
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tapegpt import Config, Corpus, DivergedError, Random, TapeGPTError
+from tapegpt.engine import Adam, Parameters, Tokens
+from tapegpt.fast.adam import DECAY_EVERY
+from tapegpt.fast.context import rows_of_runs
+from tapegpt.fast.engine import FastEngine
+from tapegpt.fast.graph import FastGraph
+from tapegpt.machine.interpreter import Interpreter
+from tapegpt.machine.target import INTERPRETED
+from tapegpt.model import initialise
+from tapegpt.settings import Settings
+from tapegpt.trainer import Trainer
+
+CONFIG = Config(1, 12, 3, 8, n_gram=3, gram_rows=50)
+NAMES = Corpus.of(["ada", "adele", "bob", "barbara", "bea", "dora", "ed", "edda", "ora"])
+
+
+def hashed(tokens: list[int], n_gram: int, gram_rows: int) -> list[int]:
+    """The rows for a position after these tokens, its own the last; BOS stands before them."""
+    rows, run = [], 0
+    for back in range(n_gram):
+        run = (run ^ tokens[-1 - back]) * 0x9E3779B1 % 2**32
+        if back:
+            rows.append((run ^ run >> 15) * 0x9E3779B1 % 2**32 * gram_rows >> 32)
+    return rows
+
+
+def engine(config: Config = CONFIG, batch_size: int = 4, threads: int = 1, seed: int = 1) -> FastEngine:
+    made = FastEngine(config, NAMES.vocab_size, batch_size, threads)
+    initialise(made, config, NAMES.vocab_size, Random(seed))
+    return made
+
+
+def filled(made: FastEngine, seed: int = 2) -> Parameters:
+    """Parameters whose embeddings of runs are not zero."""
+    rng = random.Random(seed)
+    numbers = made.parameters()
+    numbers["wte_gram"] = array("d", array("f", [rng.gauss(0, 0.3) for _ in numbers["wte_gram"]]))
+    return numbers
+
+
+@given(st.lists(st.integers(0, 1 << 20), min_size=4, max_size=4), st.integers(1, 1 << 24), st.integers(1, 4))
+def test_rows_are_the_hash_of_the_last_tokens(tokens: list[int], gram_rows: int, n_gram: int) -> None:
+    k = Interpreter(INTERPRETED)
+    rows = rows_of_runs(k, lambda back: k.integer(tokens[-1 - back]), n_gram, gram_rows)
+    assert [row.data for row in rows] == hashed(tokens, n_gram, gram_rows)
+    assert all(0 <= row.data < gram_rows for row in rows)
+
+
+def test_names_share_few_rows() -> None:
+    """The hash spreads: 4,000 runs in 16,384 rows leave about 3,540 different ones, as chance would."""
+    rng = random.Random(3)
+    runs = {tuple(rng.randrange(27) for _ in range(4)) for _ in range(4000)}
+    rows = {hashed(list(run), 4, 16384)[-1] for run in runs}
+    assert abs(len(rows) - 16384 * (1 - math.exp(-len(runs) / 16384))) < 60
+
+
+def inputs(config: Config, made: Parameters, document: list[int], bos: int) -> list[list[float]]:
+    """The sum of embeddings that each position starts from, in plain Python."""
+    d, padded = config.n_embd, [bos] * config.n_gram + document
+    lines = []
+    for place in range(min(len(document) - 1, config.block_size)):
+        seen = padded[: config.n_gram + place + 1]
+        line = [a + b for a, b in zip(row(made["wte"], seen[-1], d), row(made["wpe"], place, d), strict=True)]
+        for number in hashed(seen, config.n_gram, config.gram_rows):
+            line = [a + b for a, b in zip(line, row(made["wte_gram"], number, d), strict=True)]
+        lines.append(line)
+    return lines
+
+
+def row(numbers: array[float], number: int, width: int) -> array[float]:
+    return numbers[number * width : (number + 1) * width]
+
+
+def test_a_model_with_runs_is_a_plain_one_on_their_sums() -> None:
+    """Every position gets a token of its own, whose embedding is the whole sum: the loss must be the same."""
+    bos = NAMES.vocab_size - 1
+    made = engine()
+    numbers = filled(made)
+    made.load_parameters(numbers)
+    tokens = NAMES.tokens()
+    total, count = made.evaluate(tokens)
+    expected = 0.0
+    for start, stop in pairwise(tokens.starts):
+        document = tokens.ids[start : stop + 1].tolist()
+        lines = inputs(CONFIG, numbers, document, bos)
+        graph = FastGraph(Config(1, 12, 3, 8), NAMES.vocab_size, len(lines))
+        for name in Config(1, 12, 3, 8).shapes(NAMES.vocab_size):
+            write(graph, name, numbers[name])
+        table = array("d", [number for line in lines for number in line])
+        tape = graph.tape
+        write(graph, "wte", array("d", table.tolist() + [0.0] * (12 * NAMES.vocab_size - len(table))))
+        write(graph, "wpe", array("d", bytes(8 * 8 * 12)))
+        n = len(lines)
+        tape.write(graph.tokens, range(n))
+        tape.write(graph.places, range(n))
+        tape.write(graph.ends, [n] * n)
+        tape.write(graph.targets, document[1 : n + 1])
+        tape.write(graph.share, [1.0])
+        expected += tape.forward(graph.loss)[0][0]
+    assert total == pytest.approx(expected, rel=1e-5)
+    assert count == tokens.starts[-1]
+
+
+def write(graph: FastGraph, name: str, numbers: array[float]) -> None:
+    node, rows, places = graph.cells(name)
+    views = graph.tape.views(node)
+    columns = len(places)
+    for number, line in enumerate(rows):
+        for place, value in zip(places, numbers[number * columns : (number + 1) * columns], strict=True):
+            views[line][place] = value
+
+
+def test_rows_that_no_document_touches_stay() -> None:
+    made = engine(batch_size=1)
+    numbers = filled(made)
+    made.load_parameters(numbers)
+    tokens = Corpus(["ada"], NAMES.vocabulary).tokens()
+    made.train(tokens, Adam(steps=10), 0, 5)
+    bos = NAMES.vocab_size - 1
+    document = [bos] * 3 + tokens.ids.tolist()
+    touched = {r for end in range(4, len(document)) for r in hashed(document[:end], 3, 50)}
+    after = made.parameters()["wte_gram"]
+    for number in range(50):
+        same = row(after, number, 12) == row(numbers["wte_gram"], number, 12)
+        assert same is (number not in touched)
+
+
+def test_all_rows_decay_together() -> None:
+    made = engine(batch_size=1)
+    numbers = filled(made)
+    made.load_parameters(numbers)
+    tokens = Corpus(["ada"], NAMES.vocabulary).tokens()
+    adam = Adam(steps=1000, learning_rate=1e-3, gram_decay=5.0)
+    made.train(tokens, adam, 0, DECAY_EVERY - 1)
+    before = made.parameters()["wte_gram"]
+    made.train(tokens, adam, DECAY_EVERY - 1, 1)
+    after = made.parameters()["wte_gram"]
+    rate = 1e-3 * (1 - (DECAY_EVERY - 1) / 1000)
+    kept = 1 - rate * 5.0 * DECAY_EVERY
+    still = [n for n in range(50) if row(before, n, 12) == row(numbers["wte_gram"], n, 12)]
+    assert still
+    for number in still:
+        assert list(row(after, number, 12)) == pytest.approx([kept * x for x in row(before, number, 12)], rel=1e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_cuts_change_nothing(threads: int) -> None:
+    tokens = NAMES.tokens().replaced(order=array("I", [3, 1, 8, 0, 2, 7, 4, 6, 5]))
+    adam = Adam(steps=30, gram_decay=2.0, weight_decay=0.1)
+    whole, cut = engine(threads=threads), engine(threads=threads)
+    losses = whole.train(tokens, adam, 0, 30)
+    assert [loss for first in range(0, 30, 5) for loss in cut.train(tokens, adam, first, 5)] == losses
+    assert cut.parameters() == whole.parameters()
+    assert losses[-1] < losses[0]
+
+
+def test_two_threads_come_to_what_one_does() -> None:
+    tokens, adam = NAMES.tokens(), Adam(steps=30, gram_decay=2.0)
+    one, two = (engine(threads=threads).train(tokens, adam, 0, 30) for threads in (1, 2))
+    assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_generation_sees_the_runs_that_training_sees() -> None:
+    """Of a model that has learned one string by heart through its runs, the strings are that string."""
+    config = CONFIG.replaced(n_gram=4)
+    made = engine(config)
+    corpus = Corpus(["abadaboa"], NAMES.vocabulary)  # as long as the block: no end is drawn
+    made.train(corpus.tokens(), Adam(steps=300, learning_rate=0.02), 0, 300)
+    total, count = made.evaluate(corpus.tokens())
+    assert total / count < 0.02
+    strings = ["".join(NAMES.vocabulary[t] for t in string) for string in made.generate(Random(1), 100, 0.5)]
+    assert strings.count("abadaboa") >= 95
+
+
+def test_a_string_scores_what_it_was_drawn_with() -> None:
+    """Strings drawn at temperature 1 come as often as the loss says."""
+    made = engine()
+    made.load_parameters(filled(made))
+    strings = ["".join(NAMES.vocabulary[t] for t in s) for s in made.generate(Random(4), 20_000, 1.0)]
+    for text in sorted(set(strings), key=strings.count)[-5:]:
+        if text and len(text) < CONFIG.block_size:
+            probability = math.exp(-made.evaluate(Corpus([text], NAMES.vocabulary).tokens())[0])
+            spread = math.sqrt(probability * (1 - probability) / 20_000)
+            assert abs(strings.count(text) / 20_000 - probability) < 5 * spread
+
+
+def test_divergence_leaves_the_rows_as_they_were() -> None:
+    made = engine()
+    numbers = filled(made)
+    numbers["wte_gram"][0:600] = array("d", [math.nan] * 600)
+    made.load_parameters(numbers)
+    with pytest.raises(DivergedError):
+        made.train(NAMES.tokens(), Adam(), 0, 3)
+    good = filled(made)
+    made.load_parameters(good)
+    fresh = engine()
+    fresh.load_parameters(good)
+    assert made.train(NAMES.tokens(), Adam(), 0, 5) == fresh.train(NAMES.tokens(), Adam(), 0, 5)
+
+
+def test_runs_pay() -> None:
+    """On what only a longer memory than one character tells, at a width and length that attention is weak at."""
+    corpus = Corpus.dataset("names")
+
+    def loss(n_gram: int) -> float:
+        config = Config(1, 8, 2, 16, n_gram=n_gram)
+        settings = Settings("fast", 1500, batch_size=16, validation=0.1, gram_decay=1.0, threads=1)
+        trainer = Trainer(corpus, config, settings)
+        for _ in trainer.chunks():
+            pass
+        return trainer.evaluations[-1].loss
+
+    assert loss(3) < loss(1) - 0.05
+
+
+@pytest.mark.parametrize("name", ["exact", "reference"])
+def test_other_engines_refuse(name: str) -> None:
+    with pytest.raises(TapeGPTError, match="n_gram needs the engine fast"):
+        Trainer(NAMES, CONFIG, engine=name)
+
+
+def test_embeddings_of_runs_start_at_zero_and_change_no_other_draw() -> None:
+    with_runs, plain = engine().parameters(), engine(CONFIG.replaced(n_gram=1)).parameters()
+    assert not any(with_runs.pop("wte_gram"))
+    assert with_runs == plain
+
+
+def test_windows_of_a_document_begin_with_nothing_before_them() -> None:
+    """What stands before a window is not seen: two windows of the same tokens have the same loss."""
+    made = engine()
+    made.load_parameters(filled(made))
+    corpus = Corpus(["adbadbadb" * 3], NAMES.vocabulary)
+    ids = corpus.tokens().ids
+    one = made.evaluate(Tokens(ids, array("q", [3, 9])))
+    other = made.evaluate(Tokens(ids, array("q", [6, 12])))
+    assert one == other
