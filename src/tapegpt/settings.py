@@ -138,9 +138,32 @@ def seconds(text: str) -> float:
 
 _RUNS = {"n_gram": 4, "weight_decay": None}
 PRESETS: dict[str, dict[str, Any]] = {  # made for about 1 s, 10 s and 1 minute of one core
-    "quick": {**_RUNS, "n_embd": 32, "n_head": 8, "batch_size": 16, "learning_rate": 0.005, "steps": 6000},
-    "good": {**_RUNS, "n_embd": 48, "n_head": 6} | {"batch_size": 24, "learning_rate": 0.005, "steps": 24_000},
-    "best": {**_RUNS, "n_embd": 96, "n_head": 12} | {"batch_size": 48, "learning_rate": 0.004, "steps": 24_000},
+    "quick": {
+        **_RUNS,
+        "n_embd": 32,
+        "n_head": 8,
+        "batch_size": 16,
+        "learning_rate": 0.005,
+        "steps": 6000,
+    },
+    "good": {
+        **_RUNS,
+        "n_embd": 48,
+        "n_head": 6,
+        "batch_size": 24,
+        "learning_rate": 0.005,
+        "steps": 25_000,
+    },
+    "best": {
+        **_RUNS,
+        "n_embd": 96,
+        "n_head": 12,
+        "batch_size": 48,
+        "learning_rate": 0.004,
+        "steps": 25_000,
+        "weight_decay": 0.5,
+        "gram_decay": 9.0,
+    },
 }
 BATCH_SIZE = 16  # of the fast engine
 
