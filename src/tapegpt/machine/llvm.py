@@ -44,8 +44,8 @@ def _optimised(ir: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     module = llvm.parse_assembly(ir)
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
-    # Kernels are unrolled where it pays: looking for more costs a third of the compile time.
-    options.slp_vectorization = options.loop_unrolling = False
+    # Kernels are vectors already, unrolled where it pays: looking for more costs a third of the compile time.
+    options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     return module
