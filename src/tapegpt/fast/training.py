@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tapegpt.machine.language import Number, Operand, Pointer, Value
 
 PATIENCE = 1024  # turns of a waiting loop, some tens of microseconds
+LOSS, SQUARES, TOUCHES = range(3)  # what a thread shares
 SYNC = 16  # f64 or i64 for each thread: no two share a cache line
 
 
@@ -178,60 +179,63 @@ def training_kernel(graph: FastGraph) -> Kernel:
             """The rows of the table of runs that a thread's documents touch."""
             return touched + whose * capacity
 
+        def number_in(step: Operand) -> Callable[[Operand], Value]:
+            return lambda place: order[(step * batch_size + place) % documents]
+
+        def learn(step: Operand) -> None:
+            """Loss and gradients of this thread's documents, and the rows of the table of runs that they touch."""
+            positions = k.variable(k.integer(0))
+            for place in k.range(batch_size):
+                positions += packer.length(number_in(step)(place))
+            share[0] = 1.0 / k.convert(positions, F32)
+            team.wait()  # what follows from the parameters is there
+            at, last = k.variable(batch_size * thread // threads), batch_size * (thread + 1) // threads
+            loss, touches = k.zeros(), k.variable(k.integer(0))
+            for _ in k.repeat_while(lambda: at < last):
+                rows = packer.fill(at, last, number_in(step))
+                forward(k, shared, work, 0, rows)
+                loss += k.convert(loss_place[0], F64)
+                backward(k, shared, gradients, work, rows)
+                for node in graph.runs:
+                    copy(k, (work + node.value).cast(U32), list_of(thread) + touches, rows)
+                    touches += rows
+            team.own[LOSS], team.own[TOUCHES] = loss, k.convert(touches, F64)
+
+        def update(step: Operand, rate: Value, squares: Value) -> None:
+            """This thread's parameters, and its rows of the table of runs."""
+            clip, norm = settings[CLIP], k.sqrt(squares)
+            scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
+            adamw(k, shared, all_gradients, *moments, *part, settings, state, rate, scale)
+            if graph.run_table:
+                shares = (thread, threads, extents.gradients, settings, state, rate, scale)
+                for other in k.range(threads):
+                    listed = (list_of(other), k.convert(team.of(other)[TOUCHES], I64))
+                    places = (shared, all_gradients, *moments, *listed, *shares)
+                    adamw_rows(k, *places, columns=graph.config.n_embd)
+                for _ in k.when(((step + 1) % DECAY_EVERY).equals(0) & (settings[GRAM_DECAY] > 0.0)):
+                    team.wait()  # all rows have been moved
+                    lost = rate * settings[GRAM_DECAY] * DECAY_EVERY
+                    decay_rows(k, shared, *sparse_part, k.maximum(1.0 - lost, 0.0))
+
         going = k.variable(k.integer(1))
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
-                begin = (first + i) * batch_size
-
-                def number_of(place: Operand) -> Value:
-                    return order[(begin + place) % documents]
-
                 for _ in k.when(thread.equals(0)):
                     prepare(k, shared)
-                positions = k.variable(k.integer(0))
-                for place in k.range(batch_size):
-                    positions += packer.length(number_of(place))
-                share[0] = 1.0 / k.convert(positions, F32)
-                team.wait()  # what follows from the parameters is there
-                at, last = k.variable(batch_size * thread // threads), batch_size * (thread + 1) // threads
-                loss, touches = k.zeros(), k.variable(k.integer(0))
-                for _ in k.repeat_while(lambda: at < last):
-                    rows = packer.fill(at, last, number_of)
-                    forward(k, shared, work, 0, rows)
-                    loss += k.convert(loss_place[0], F64)
-                    backward(k, shared, gradients, work, rows)
-                    for node in graph.runs:
-                        copy(k, (work + node.value).cast(U32), list_of(thread) + touches, rows)
-                        touches += rows
-                team.own[0] = loss
-                team.own[2] = k.convert(touches, F64)
+                learn(first + i)
                 team.wait()  # all gradients are there
-                gather_gradients(k, all_gradients, *part, threads, extents.gradients, team.own + 1)
+                gather_gradients(k, all_gradients, *part, threads, extents.gradients, team.own + SQUARES)
                 team.wait()  # and added up
-                loss_of_all, squares = team.total(0), team.total(1)
-                finite = (loss_of_all - loss_of_all).equals(0.0) & (squares - squares).equals(0.0)
+                loss, squares = team.total(LOSS), team.total(SQUARES)
+                finite = (loss - loss).equals(0.0) & (squares - squares).equals(0.0)
                 going.set(k.select(finite, k.integer(1), 0))
                 for _ in k.when(thread.equals(0)):
-                    losses[i] = k.select(finite, loss_of_all, float("nan"))
+                    losses[i] = k.select(finite, loss, float("nan"))
                     state[0] = k.select(finite, state[0] * settings[BETA1], state[0])
                     state[1] = k.select(finite, state[1] * settings[BETA2], state[1])
                 team.wait()  # the state is new, and the sums have been read
                 for _ in k.when(finite):
-                    rate = rate_at(k, settings, progress + k.convert(i, F64))
-                    clip, norm = settings[CLIP], k.sqrt(squares)
-                    scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
-                    adamw(k, shared, all_gradients, *moments, *part, settings, state, rate, scale)
-                    if graph.run_table:
-                        tables = (shared, all_gradients, *moments)
-                        for other in k.range(threads):
-                            listed = (list_of(other), k.convert(team.of(other)[2], I64))
-                            shares = (thread, threads, extents.gradients, settings, state, rate, scale)
-                            adamw_rows(k, *tables, *listed, *shares, columns=graph.config.n_embd)
-                        decays = ((first + i + 1) % DECAY_EVERY).equals(0) & (settings[GRAM_DECAY] > 0.0)
-                        for _ in k.when(decays):
-                            team.wait()  # all rows have been moved
-                            lost = rate * settings[GRAM_DECAY] * DECAY_EVERY
-                            decay_rows(k, shared, *sparse_part, k.maximum(1.0 - lost, 0.0))
+                    update(first + i, rate_at(k, settings, progress + k.convert(i, F64)), squares)
                 team.wait()  # the parameters are new
 
     return Kernel(train)
