@@ -7,7 +7,7 @@ import struct
 from array import array
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tapegpt.machine.host import available, cpu_identity, detect, host_target
@@ -149,6 +149,9 @@ def fused(k: Builder, x: F64s, y: F64s, z: F64s, out: F64s) -> None:
 
 @pytest.mark.skipif(not HOST.fma, reason="this CPU has no fused multiply-add")
 @given(DOUBLES, DOUBLES, DOUBLES)
+@example(-2.7e16, -6.5e291, -math.inf)
+@example(1e300, 1e300, math.inf)
+@example(1e300, -1e300, math.nan)
 def test_fused_multiply_add_rounds_once(a: float, b: float, c: float) -> None:
     program = Program({"fused": (fused, {})}, "test")
     out = array("d", bytes(16))

@@ -91,8 +91,10 @@ def _circular(function: Callable[[float], float]) -> Callable[[float], float]:
 
 def fused_multiply_add(a: float, b: float, c: float) -> float:
     """a * b + c with one rounding, through exact rationals."""
-    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+    if not (math.isfinite(a) and math.isfinite(b)):
         return a * b + c
+    if not math.isfinite(c):  # which no finite product reaches, not even one that would overflow alone
+        return c
     from fractions import Fraction
 
     exact = Fraction(a) * Fraction(b) + Fraction(c)
