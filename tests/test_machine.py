@@ -9,16 +9,19 @@ import subprocess
 import sys
 from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import TapeGPTError
+from tapegpt import Config, TapeGPTError
+from tapegpt.fast.graph import FastGraph
+from tapegpt.fast.training import training_kernel
 from tapegpt.machine import cache, elf, image, program
 from tapegpt.machine.elf import LinkError, link
 from tapegpt.machine.host import has_known_pow, host_target
-from tapegpt.machine.language import Builder, F64s, Int, kernel
+from tapegpt.machine.language import Builder, F64s, Int, Kernel, kernel
 from tapegpt.machine.llvm import Loaded, compile_object
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
@@ -258,17 +261,27 @@ WHOLE_OBJECT = compiled() if image.can_map() else b""
 
 def test_code_for_aarch64_links() -> None:
     """It was run under emulation once, with equal bits; here: LLVM makes it, and the linker knows its relocations."""
+    assert linked_for_aarch64("cumulate", cumulate, {"factor": 2.1}) == {"cumulate", "outside"}
+
+
+@pytest.mark.parametrize("block_size", [4, 40], ids=["pairs", "tiles"])
+def test_the_fast_engine_s_code_for_aarch64_links(block_size: int) -> None:
+    graph = FastGraph(Config(1, 8, 2, block_size, n_gram=2), 5, 64, NEON)
+    assert linked_for_aarch64("train", training_kernel(graph), {}) == {"train", "outside"}
+
+
+def linked_for_aarch64(name: str, kernel: Kernel, constants: dict[str, Any]) -> set[str]:
+    """The symbols of a kernel made for AArch64 and linked."""
     from tapegpt.machine.emitter import Module
 
     binding = pytest.importorskip("llvmlite.binding")
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     module = Module(NEON)
-    module.add(cumulate, {"factor": 2.1}, "cumulate")
+    module.add(kernel, constants, name)
     triple = binding.Target.from_triple("aarch64-unknown-linux-gnu")
     machine = triple.create_target_machine(cpu="generic", reloc="pic", codemodel="small")
-    linked = link(machine.emit_object(binding.parse_assembly(str(module))))
-    assert set(linked.symbols) == {"cumulate", "outside"}
+    return set(link(machine.emit_object(binding.parse_assembly(str(module)))).symbols)
 
 
 def test_targets_and_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
