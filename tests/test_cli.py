@@ -20,7 +20,10 @@ from pathlib import Path
 import pytest
 
 import tapegpt
+from tapegpt import Corpus
 from tapegpt.cli import main
+from tapegpt.settings import resolved
+from tapegpt.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 COMMAND = [sys.executable, "-m", "tapegpt"]
@@ -179,6 +182,20 @@ def test_metrics_round_trip() -> None:
     tapegpt.train("names.txt", steps=70, on_progress=lambda step, new: losses.extend(new))
     rows = [json.loads(line) for line in Path("losses").read_text().splitlines()]
     assert rows == [{"step": step, "loss": loss} for step, loss in enumerate(losses, 1)]
+
+
+def test_metrics_hold_every_evaluation() -> None:
+    options = ("--steps", "45", "--validation", "0.1", "--engine", "fast", "--threads", "1")
+    output("train", "names.txt", *options, "--samples", "0", "--metrics", "losses")
+    config, settings = resolved({"engine": "fast", "steps": 45, "validation": 0.1, "threads": 1})
+    trainer = Trainer(Corpus.read("names.txt"), config, settings)
+    for _ in trainer.chunks():
+        pass
+    rows = [json.loads(line) for line in Path("losses").read_text().splitlines()]
+    held_out = [row for row in rows if "held_out" in row]
+    assert held_out == [{"step": e.step, "held_out": e.loss} for e in trainer.evaluations]
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 46))
+    assert held_out[-1]["step"] == 45
 
 
 # --- the terminal -----------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     fast.add_argument("--long", choices=LONG, metavar="HOW", help=about)
     output = train.add_argument_group("output")
     output.add_argument("-o", "--output", metavar="MODEL", help="write the model to this safetensors file")
-    output.add_argument("--metrics", metavar="FILE", help="write the loss of each step to this file as JSON lines")
+    output.add_argument("--metrics", metavar="FILE", help="write each loss, held out too, to this file as JSON lines")
     _option(output, "--samples", 20, "strings to invent after training")
     _option(output, "--temperature", 0.5, "of the samples: low is careful, high is daring")
 
@@ -322,15 +322,16 @@ def _run(trainer: Trainer, metrics: str | None) -> bool:
     with _Metrics(metrics) as file, _Interruption() as interruption:
         try:
             for losses in trainer.chunks():
-                file.write(trainer.step, losses)
+                file.write(trainer, losses)
                 held_out = f" | held-out {trainer.evaluations[-1].loss:.4f}" if trainer.evaluations else ""
                 line = f"step {trainer.step:4d}{of} | loss {losses[-1]:.4f}{held_out}"
                 if in_place:
                     print(f"\r{line}\x1b[K", end="", flush=True)
                 if interruption.asked:
                     return False
+            file.write(trainer, [])  # the last evaluation
         except DivergedError as error:
-            file.write(trainer.step, error.losses)
+            file.write(trainer, error.losses)
             raise
         finally:
             if line:
@@ -339,10 +340,11 @@ def _run(trainer: Trainer, metrics: str | None) -> bool:
 
 
 class _Metrics:
-    """The losses as JSON lines whose numbers round-trip, or nothing where there is no path."""
+    """Losses, and those held out, as JSON lines whose numbers round-trip, or nothing where there is no path."""
 
     def __init__(self, path: str | None) -> None:
         self._path = path
+        self._evaluations = 0  # written
         self._file: TextIO | None = None
         if path is not None:
             try:
@@ -354,12 +356,15 @@ class _Metrics:
         reason = error.strerror if isinstance(error, OSError) else error
         return TapeGPTError(f"--metrics {self._path}: cannot be written: {reason}: choose another place")
 
-    def write(self, step: int, losses: list[float]) -> None:
-        """The losses of the steps up to this one."""
+    def write(self, trainer: Trainer, losses: list[float]) -> None:
+        """The losses of the steps up to now, and the evaluations since the last call."""
         if self._file:
             try:
-                for number, loss in enumerate(losses, step - len(losses) + 1):
+                for number, loss in enumerate(losses, trainer.step - len(losses) + 1):
                     self._file.write(f'{{"step": {number}, "loss": {loss!r}}}\n')
+                for evaluation in trainer.evaluations[self._evaluations :]:
+                    self._file.write(f'{{"step": {evaluation.step}, "held_out": {evaluation.loss!r}}}\n')
+                self._evaluations = len(trainer.evaluations)
                 self._file.flush()
             except OSError as error:
                 raise self._failure(error) from None
