@@ -126,6 +126,78 @@ def copy(k: Builder, source: U32s, target: U32s, count: Int) -> None:
         target[i] = source[i]
 
 
+class _Worker:
+    """One thread's part of a training, while its code is made: some documents of each step, and some parameters."""
+
+    def __init__(
+        self, k: Builder, graph: FastGraph, team: Team, thread: Int, threads: Int, memory: tuple[Pointer, ...]
+    ) -> None:
+        self._k, self._graph, self.team, self._thread, self._threads = k, graph, team, thread, threads
+        self._shared, self._gradients, all_work, *self._moments = memory
+        extents = graph.tape.plan()
+        self._extent = extents.gradients
+        self._own_gradients = self._gradients + thread * extents.gradients
+        self.work = all_work + thread * extents.work
+        dense = graph.tape.extent(graph.run_table) if graph.run_table else 0  # where the other parameters begin
+        self._sparse_part = self._share_of(dense)
+        self._part = [end + dense for end in self._share_of(extents.gradients - dense)]
+        self._forward = graph.tape.forward_kernel(graph.loss)
+        self._backward = graph.tape.backward_kernel(graph.loss, accumulate=True)
+
+    def _share_of(self, size: int) -> list[Operand]:
+        """Where this thread's part of so many numbers begins and ends."""
+        return [(self._thread + end) * (size // GROUP) // self._threads * GROUP for end in (0, 1)]
+
+    def learn(self, packer: Packer, batch_size: Int, number_of: Callable[[Operand], Value], touched: Pointer) -> None:
+        """Loss and gradients of this thread's documents, and the rows of the table of runs that they touch."""
+        k, graph, work = self._k, self._graph, self.work
+        positions = k.variable(k.integer(0))
+        for place in k.range(batch_size):
+            positions += packer.length(number_of(place))
+        (work + graph.share.value)[0] = 1.0 / k.convert(positions, F32)
+        at = k.variable(batch_size * self._thread // self._threads)
+        last = batch_size * (self._thread + 1) // self._threads
+        loss, touches = k.zeros(), k.variable(k.integer(0))
+        for _ in k.repeat_while(lambda: at < last):
+            rows = packer.fill(at, last, number_of)
+            self._forward(k, self._shared, work, 0, rows)
+            loss += k.convert((work + graph.loss.value)[0], F64)
+            self._backward(k, self._shared, self._own_gradients, work, rows)
+            for node in graph.runs:
+                copy(k, (work + node.value).cast(U32), touched + touches, rows)
+                touches += rows
+        self.team.own[LOSS], self.team.own[TOUCHES] = loss, k.convert(touches, F64)
+
+    def sum_up(self) -> None:
+        """The gradients of all threads, for this thread's parameters, and the sum of their squares."""
+        squares = self.team.own + SQUARES
+        gather_gradients(self._k, self._gradients, *self._part, self._threads, self._extent, squares)
+
+    def update(self, settings: Pointer, state: Pointer, rate: Value, squares: Value) -> Value:
+        """Take Adam's step for this thread's parameters but the table of runs; what scales the gradient."""
+        k = self._k
+        clip, norm = settings[CLIP], k.sqrt(squares)
+        scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
+        adamw(k, self._shared, self._gradients, *self._moments, *self._part, settings, state, rate, scale)
+        return scale
+
+    def update_runs(
+        self, rows_of: Callable[[Int], Pointer], settings: Pointer, state: Pointer, rate: Value, scale: Value
+    ) -> None:
+        """Adam's step for this thread's rows of the table of runs, of those that any thread has touched."""
+        k, tables = self._k, (self._shared, self._gradients, *self._moments)
+        sizes = (self._thread, self._threads, self._extent)
+        for other in k.range(self._threads):
+            rows = (rows_of(other), k.convert(self.team.of(other)[TOUCHES], I64))
+            columns = self._graph.config.n_embd
+            adamw_rows(k, *tables, *rows, *sizes, settings, state, rate, scale, columns=columns)
+
+    def decay_runs(self, lost: Value) -> None:
+        """Take this share from the table of runs, when all threads have moved its rows."""
+        self.team.wait()
+        decay_rows(self._k, self._shared, *self._sparse_part, self._k.maximum(1.0 - lost, 0.0))
+
+
 def training_kernel(graph: FastGraph) -> Kernel:
     """One thread's part of the steps first to first + count - 1; stops before an update that would not be finite.
 
@@ -133,10 +205,7 @@ def training_kernel(graph: FastGraph) -> Kernel:
     Gradients are zero before, and after a step that was taken. Those of the table of runs are looked at by nobody:
     they are sums of what the table of tokens gets too, and stay out of the norm that `clip` limits.
     """
-    tape = graph.tape
-    prepare, forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
-    backward = tape.backward_kernel(graph.loss, accumulate=True)
-    extents = tape.plan()
+    prepare = graph.tape.prepare_kernel(graph.loss)
 
     def train(
         k: Builder,
@@ -163,68 +232,29 @@ def training_kernel(graph: FastGraph) -> Kernel:
         thread: Int,
         threads: Int,
     ) -> None:
-        gradients, work = all_gradients + thread * extents.gradients, all_work + thread * extents.work
-        share, loss_place = work + graph.share.value, work + graph.loss.value
-        packer, team = Packer(k, graph, work, ids, starts), Team(k, sums, sync, thread, threads)
-        dense = tape.extent(graph.run_table) if graph.run_table else 0  # where the other parameters begin
+        memory = (shared, all_gradients, all_work, first_moments, second_moments)
+        team = Team(k, sums, sync, thread, threads)
+        worker = _Worker(k, graph, team, thread, threads, memory)
+        packer = Packer(k, graph, worker.work, ids, starts)
 
-        def share_of(size: int) -> list[Operand]:
-            """Where this thread's part of so many numbers begins and ends."""
-            return [thread * (size // GROUP) // threads * GROUP, (thread + 1) * (size // GROUP) // threads * GROUP]
-
-        part, sparse_part = [end + dense for end in share_of(extents.gradients - dense)], share_of(dense)
-        moments = (first_moments, second_moments)
-
-        def list_of(whose: Operand) -> Pointer:
+        def rows_of(whose: Int) -> Pointer:
             """The rows of the table of runs that a thread's documents touch."""
             return touched + whose * capacity
-
-        def number_in(step: Operand) -> Callable[[Operand], Value]:
-            return lambda place: order[(step * batch_size + place) % documents]
-
-        def learn(step: Operand) -> None:
-            """Loss and gradients of this thread's documents, and the rows of the table of runs that they touch."""
-            positions = k.variable(k.integer(0))
-            for place in k.range(batch_size):
-                positions += packer.length(number_in(step)(place))
-            share[0] = 1.0 / k.convert(positions, F32)
-            team.wait()  # what follows from the parameters is there
-            at, last = k.variable(batch_size * thread // threads), batch_size * (thread + 1) // threads
-            loss, touches = k.zeros(), k.variable(k.integer(0))
-            for _ in k.repeat_while(lambda: at < last):
-                rows = packer.fill(at, last, number_in(step))
-                forward(k, shared, work, 0, rows)
-                loss += k.convert(loss_place[0], F64)
-                backward(k, shared, gradients, work, rows)
-                for node in graph.runs:
-                    copy(k, (work + node.value).cast(U32), list_of(thread) + touches, rows)
-                    touches += rows
-            team.own[LOSS], team.own[TOUCHES] = loss, k.convert(touches, F64)
-
-        def update(step: Operand, rate: Value, squares: Value) -> None:
-            """This thread's parameters, and its rows of the table of runs."""
-            clip, norm = settings[CLIP], k.sqrt(squares)
-            scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
-            adamw(k, shared, all_gradients, *moments, *part, settings, state, rate, scale)
-            if graph.run_table:
-                shares = (thread, threads, extents.gradients, settings, state, rate, scale)
-                for other in k.range(threads):
-                    listed = (list_of(other), k.convert(team.of(other)[TOUCHES], I64))
-                    places = (shared, all_gradients, *moments, *listed, *shares)
-                    adamw_rows(k, *places, columns=graph.config.n_embd)
-                for _ in k.when(((step + 1) % DECAY_EVERY).equals(0) & (settings[GRAM_DECAY] > 0.0)):
-                    team.wait()  # all rows have been moved
-                    lost = rate * settings[GRAM_DECAY] * DECAY_EVERY
-                    decay_rows(k, shared, *sparse_part, k.maximum(1.0 - lost, 0.0))
 
         going = k.variable(k.integer(1))
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
+                step = first + i
                 for _ in k.when(thread.equals(0)):
                     prepare(k, shared)
-                learn(first + i)
+                team.wait()  # what follows from the parameters is there
+
+                def number_of(place: Operand) -> Value:
+                    return order[(step * batch_size + place) % documents]
+
+                worker.learn(packer, batch_size, number_of, rows_of(thread))
                 team.wait()  # all gradients are there
-                gather_gradients(k, all_gradients, *part, threads, extents.gradients, team.own + SQUARES)
+                worker.sum_up()
                 team.wait()  # and added up
                 loss, squares = team.total(LOSS), team.total(SQUARES)
                 finite = (loss - loss).equals(0.0) & (squares - squares).equals(0.0)
@@ -235,7 +265,12 @@ def training_kernel(graph: FastGraph) -> Kernel:
                     state[1] = k.select(finite, state[1] * settings[BETA2], state[1])
                 team.wait()  # the state is new, and the sums have been read
                 for _ in k.when(finite):
-                    update(first + i, rate_at(k, settings, progress + k.convert(i, F64)), squares)
+                    rate = rate_at(k, settings, progress + k.convert(i, F64))
+                    scale = worker.update(settings, state, rate, squares)
+                    if graph.run_table:
+                        worker.update_runs(rows_of, settings, state, rate, scale)
+                        for _ in k.when(((step + 1) % DECAY_EVERY).equals(0) & (settings[GRAM_DECAY] > 0.0)):
+                            worker.decay_runs(rate * settings[GRAM_DECAY] * DECAY_EVERY)
                 team.wait()  # the parameters are new
 
     return Kernel(train)
