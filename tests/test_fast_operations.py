@@ -414,8 +414,8 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line() -> None:
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: tape.record(Linear(), x, w), "linear: x and W must have as many columns"),
         (lambda: tape.record(Linear(residual=True), x, tape.parameter("v", 3, 48), x), "linear: the residual must"),
-        (lambda: tape.record(Attention(heads), w, ids), "attention: needs 3 x 16 columns and an index node"),
-        (lambda: tape.record(Attention(heads), x, x), "attention: needs 3 x 16 columns and an index node"),
+        (lambda: tape.record(Attention(heads), w, ids), "attention: needs 3 x 16 columns and index nodes"),
+        (lambda: tape.record(Attention(heads), x, x), "attention: needs 3 x 16 columns and index nodes"),
         (lambda: tape.record(TiledAttention(Heads(2, 3, 40)), x, ids), "attention in tiles: needs 3 x 32 columns"),
         (lambda: tape.record(CrossEntropy(), x, ids, x), "cross_entropy: needs"),
         (lambda: tape.record(Embedding(), ids, w, ids, x), "embedding: needs"),

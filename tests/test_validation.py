@@ -106,7 +106,7 @@ def scripted(run: Trainer, losses: list[float]) -> None:
     def evaluate(*_: object) -> tuple[float, int]:
         return next(ahead, losses[-1]), 1
 
-    run.model.engine.evaluate = evaluate  # type: ignore[method-assign,assignment]
+    run.model.engine.evaluate = evaluate  # type: ignore[method-assign,assignment]  # losses as they are wanted
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ class Clock:
             self.now += self.evaluation
             return evaluate(tokens)
 
-        engine.train, engine.evaluate = train, evaluated  # type: ignore[method-assign,assignment]
+        engine.train, engine.evaluate = train, evaluated  # type: ignore[method-assign,assignment]  # on a clock of ours
         return run
 
 

@@ -10,7 +10,7 @@ import time
 
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.rng import Random
-from tapegpt.settings import ENGINES, Settings
+from tapegpt.settings import ENGINES, Settings, check_seed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,9 +143,3 @@ def check_temperature(temperature: float) -> None:
         raise TapeGPTError(
             f"temperature must be a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}, not {shown(temperature)}"
         )
-
-
-def check_seed(seed: int) -> None:
-    """Raise `TapeGPTError` unless the seed is a whole number."""
-    if not is_whole(seed):
-        raise TapeGPTError(f"seed must be a whole number, not {shown(seed)}")

@@ -97,8 +97,7 @@ class Settings(Record):
                 raise TapeGPTError(f"{name} must be a whole number from 1 to {largest:,}, not {shown(value)}")
         if self.patience is not None and (not is_whole(self.patience) or self.patience < 1):
             raise TapeGPTError(f"patience must be a whole number from 1 on, not {shown(self.patience)}")
-        if not is_whole(self.seed):
-            raise TapeGPTError(f"seed must be a whole number, not {shown(self.seed)}")
+        check_seed(self.seed)
         if not is_number(self.learning_rate) or not 0 < self.learning_rate <= 1000:
             raise TapeGPTError(f"learning_rate must be a number above 0, at most 1000, not {shown(self.learning_rate)}")
         if self.budget is not None and (not is_number(self.budget) or not 0 < self.budget <= 1e9):
@@ -122,6 +121,12 @@ class Settings(Record):
         for name in FAST_ONLY:
             if getattr(self, name) != getattr(Settings, name):
                 raise TapeGPTError(f"{name} needs the engine fast, not {self.engine}, which does what microgpt.py does")
+
+
+def check_seed(seed: int) -> None:
+    """Raise `TapeGPTError` unless the seed is a whole number."""
+    if not is_whole(seed):
+        raise TapeGPTError(f"seed must be a whole number, not {shown(seed)}")
 
 
 def seconds(text: str) -> float:

@@ -7,8 +7,8 @@ A document and its duplicates stay on one side: a model is not to be praised for
 from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError, is_number, shown
-from tapegpt.model import check_seed
 from tapegpt.rng import Random
+from tapegpt.settings import check_seed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

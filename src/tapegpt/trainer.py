@@ -56,7 +56,7 @@ class Trainer:
         started: float | None = None,
         **named: Any,
     ) -> None:
-        self._started = time.perf_counter() if started is None else started
+        started = time.perf_counter() if started is None else started
         self.settings = settings = (settings or Settings()).replaced(**named)
         self.corpus, self.held_out = corpus, None
         if settings.validation:
@@ -72,7 +72,7 @@ class Trainer:
         engine = _engine(config, corpus.vocab_size, settings)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
         initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std))
-        self._clock = _Clock(settings.budget, self._started + engine.compile_seconds)
+        self._clock = _Clock(settings.budget, started + engine.compile_seconds)
 
     @property
     def step(self) -> int:
@@ -91,11 +91,11 @@ class Trainer:
         """
         if not is_whole(count) or count < 0:
             raise TapeGPTError(f"count must be a whole number from 0 on, not {shown(count)}")
+        adam, progress = self.adam, None
         if self.settings.budget is None:
             count = min(count, self.settings.steps - self.step)
-        adam, progress = self.adam, None
-        if self.settings.budget is not None:
-            adam, progress = self._clock.schedule(adam, self.step)
+        else:
+            adam, progress = self._clock.schedule(adam)
         try:
             losses = self.model.engine.train(self._tokens, self._decaying(adam), self.step, count, progress)
         except DivergedError as error:
@@ -179,7 +179,7 @@ class Trainer:
         clock.begin()
         if self._validation is not None:
             clock.measure_evaluation(lambda: self.model.engine.evaluate(self._validation) if self._validation else None)
-        while (count := clock.affordable(self.step)) > 0:
+        while (count := clock.affordable()) > 0:
             start = time.perf_counter()
             losses = self.run(count)
             clock.took(len(losses), time.perf_counter() - start)
@@ -198,7 +198,7 @@ class _Clock:
         self._begun = started
         self._evaluation = 0.0  # seconds
         self._rate = 0.0  # steps a second
-        self._next = 0.0
+        self._next = self._interval = 0.0  # of evaluations
 
     def begin(self) -> None:
         """Training begins."""
@@ -229,14 +229,14 @@ class _Clock:
     def _left(self) -> float:
         return self._end - self._evaluation - time.perf_counter()
 
-    def affordable(self, step: int) -> int:
+    def affordable(self) -> int:
         """Steps of the next chunk; none when the time is up, but at least one in a run."""
         if not self._rate:
             return 1
         left = self._left() * self._rate  # steps
         return max(int(min(CHUNK_SECONDS * self._rate, left)), 1) if left >= 1 else 0
 
-    def schedule(self, adam: Adam, step: int) -> tuple[Adam, float]:
+    def schedule(self, adam: Adam) -> tuple[Adam, float]:
         """The schedule in steps that ends when the time does, and where on it the run stands."""
         now = time.perf_counter()
         span = max(self._end - self._evaluation - self._begun, 1e-9)

@@ -10,9 +10,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.machine.language import Builder, Value
+    from tapegpt.machine.language import Builder, Pointer, Value
 
 _MULTIPLIER = 0x9E3779B1  # 2^32 over the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
+
+
+def token_before(k: Builder, tokens: Pointer, place: Value, back: int, first: int, bos: int) -> Value:
+    """The token `back` places before one, BOS before the place `first`, from where on there are tokens."""
+    earlier = place - back
+    exists = earlier >= first
+    return k.select(exists, tokens[k.select(exists, earlier, first)], bos)
 
 
 def rows_of_runs(k: Builder, token_before: Callable[[int], Value], n_gram: int, gram_rows: int) -> list[Value]:

@@ -5,7 +5,7 @@ Each string has a stream of random numbers of its own, so that it does not depen
 
 from __future__ import annotations
 
-from tapegpt.fast.context import rows_of_runs
+from tapegpt.fast.context import rows_of_runs, token_before
 from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, U32s
 from tapegpt.mersenne import word
 from tapegpt.operations.base import padded
@@ -53,10 +53,10 @@ def generation_kernel(graph: FastGraph) -> Kernel:
             active += 1
         for _ in k.repeat_while(lambda: active > 0):
             for row in k.range(active if graph.runs else 0):
-                so_far = ids + (strings[row] * block - 1)  # place p holds the token before place p of the string
+                so_far = ids + (strings[row] * block - 1)  # the token at place p, from 1 on: at 0 is BOS
 
                 def before(back: int) -> Value:
-                    return _token_before(k, so_far, places[row], back, bos)
+                    return token_before(k, so_far, places[row], back, 1, bos)
 
                 numbers = rows_of_runs(k, before, graph.config.n_gram, graph.config.gram_rows)
                 for node, number in zip(graph.runs, numbers, strict=True):
@@ -83,12 +83,6 @@ def generation_kernel(graph: FastGraph) -> Kernel:
                             kept[row] = kept[active]
 
     return Kernel(generate)
-
-
-def _token_before(k: Builder, so_far: Pointer, place: Value, back: int, bos: int) -> Value:
-    """The token `back` places before one of a string, which begins with BOS at place 0."""
-    exists = place > back
-    return k.select(exists, so_far[k.select(exists, place - back, 1)], bos)
 
 
 def random_unit(k: Builder, seed: Operand, number: Operand) -> Value:

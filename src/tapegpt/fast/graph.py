@@ -47,7 +47,7 @@ class FastGraph:
 
         token, place = self._matrix("wte", vocab_size, d), self._matrix("wpe", config.block_size, d)
         runs = [node for ids in self.runs for node in (ids, self.run_table) if node]
-        embedded = tape.record(Embedding(), self.tokens, token, self.places, place, *runs)  # (T, D)
+        embedded = tape.record(Embedding(2 + len(self.runs)), self.tokens, token, self.places, place, *runs)  # (T, D)
         x = tape.record(RMSNorm(), embedded)
         for layer in range(config.n_layer):
             qkv = self._linear(tape.record(RMSNorm(), x), f"layer{layer}.attn_wqkv", 3 * e)  # (T, 3 E)

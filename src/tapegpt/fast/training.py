@@ -18,7 +18,7 @@ from tapegpt.fast.adam import (
     gather_gradients,
     rate_at,
 )
-from tapegpt.fast.context import rows_of_runs
+from tapegpt.fast.context import rows_of_runs, token_before
 from tapegpt.machine.language import F32, F64, I64, U32, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s, kernel
 from tapegpt.tape import GROUP
 
@@ -73,17 +73,11 @@ class Packer:
             self._ends[row] = end
 
             def before(back: int) -> Value:
-                return token_before(self._k, self._ids + start, row, first, back, self._bos)
+                return token_before(self._k, self._ids + (start + first), row - first, back, 0, self._bos)
 
             rows = rows_of_runs(self._k, before, self._config.n_gram, self._config.gram_rows)
             for ids, number in zip(self._runs, rows, strict=True):
                 ids[row] = number
-
-
-def token_before(k: Builder, ids: Pointer, row: Value, first: Number, back: int, bos: int) -> Value:
-    """The token `back` rows before one, BOS before the first."""
-    exists = row - first >= back
-    return k.select(exists, ids[k.select(exists, row - back, row)], bos)
 
 
 class Team:

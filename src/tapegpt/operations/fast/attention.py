@@ -11,36 +11,23 @@ head of several vectors.
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F32s, Int, Number, Pointer, U32s, Value, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot
-from tapegpt.operations.fast.functions import exp_up_to_highest
-from tapegpt.operations.fast.heads import Heads, documents
+from tapegpt.operations.fast.functions import exp
+from tapegpt.operations.fast.heads import Heads, OverHeads, documents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tapegpt.operations.base import Scratch, Shape, Slot
 
-class Attention(Operation):
+
+class Attention(OverHeads):
     """`Attention(heads)(qkv, ends)`: `ends` (T, 1) is where the document of a position ends.
 
     Keeps the exponentials of each pair and the inverse of their sums.
     """
 
     name = "attention"
-
-    def __init__(self, heads: Heads) -> None:
-        self.heads = heads
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.heads}"
-
-    def shape(self, *inputs: Shape) -> Shape:
-        qkv, ends = inputs
-        columns = self.heads.columns
-        self.expect(
-            qkv.columns == 3 * columns and ends.index, f"needs 3 x {columns} columns and an index node", *inputs
-        )
-        return Shape(None, columns)
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return 1 << 32
@@ -166,7 +153,7 @@ def _attend(
         largest.set(k.maximum(logit, largest))
     total, sums = k.zeros(groups.width, F32), [k.zeros(groups.width, F32) for _ in query]
     for s in k.range(count):
-        exponential = exp_up_to_highest(k, logits.vector(s * groups.width, groups.width) - largest)
+        exponential = exp(k, logits.vector(s * groups.width, groups.width) - largest)
         keep(exponential)
         total += exponential
         for part, value in zip(sums, groups.load(values, s * stride), strict=True):
@@ -235,26 +222,13 @@ def _triangle(n: Value) -> Value:
     return (n * (n + 1)) >> 1
 
 
-class CachedAttention(Operation):
+class CachedAttention(OverHeads):
     """`CachedAttention(...)(qkv, places, lines)`: row t is the next position of a string of its own.
 
     `places` (T, 1) is that position, `lines` (T, 1) where the string's earlier keys and values are kept.
     """
 
     name = "cached attention"
-
-    def __init__(self, heads: Heads) -> None:
-        self.heads = heads
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.heads}"
-
-    def shape(self, *inputs: Shape) -> Shape:
-        qkv, places, lines = inputs
-        columns = self.heads.columns
-        fits = qkv.columns == 3 * columns and places.index and lines.index
-        self.expect(fits, f"needs 3 x {columns} columns and two index nodes", *inputs)
-        return Shape(None, columns)
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return self.heads.block_size

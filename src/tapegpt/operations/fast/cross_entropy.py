@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tapegpt.machine.language import F32, I32, Builder, F32s, Int, Number, Pointer, U32s, Value, kernel
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
-from tapegpt.operations.fast.functions import exp_up_to_highest, log
+from tapegpt.operations.fast.functions import exp, log
 from tapegpt.operations.fast.rows import vectors
 
 
@@ -85,7 +85,7 @@ def exponentiate(k: Builder, row: Pointer, e: Pointer, columns: int) -> tuple[Va
     largest = k.group_max(peaks, width)
     total = k.zeros(width, F32)
     for c in vectors(k, columns):
-        exponentials = _present(k, exp_up_to_highest(k, row.vector(c, width) - largest), c, columns, 0.0)
+        exponentials = _present(k, exp(k, row.vector(c, width) - largest), c, columns, 0.0)
         e.store(c, exponentials)
         total += exponentials
     return k.group_sum(total, width).lane(0), largest.lane(0)

@@ -8,16 +8,19 @@ from tapegpt.operations.fast.rows import vectors
 
 
 class Embedding(Operation):
-    """`Embedding()(ids, table, ids, table, ...)`, two pairs or more."""
+    """`Embedding(n)(ids, table, ids, table, ...)`, n pairs, two or more."""
 
     name = "embedding"
 
+    def __init__(self, tables: int = 2) -> None:
+        self._tables = tables
+        self.clears = tuple(range(1, 2 * tables, 2))
+
     def shape(self, *inputs: Shape) -> Shape:
         ids, tables = inputs[0::2], inputs[1::2]
-        fits = len(ids) == len(tables) >= 2 and all(node.index for node in ids)
+        fits = len(ids) == len(tables) == self._tables and all(node.index for node in ids)
         fits = fits and all(table.rows is not None and table.columns == tables[0].columns for table in tables)
         self.expect(fits, "needs index nodes and tables in turn, the tables equally wide", *inputs)
-        self.clears = tuple(range(1, len(inputs), 2))
         return Shape(ids[0].rows, tables[0].columns)
 
     def index_bound(self, place: int, *inputs: Shape) -> int:

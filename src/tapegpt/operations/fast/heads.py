@@ -6,7 +6,7 @@ columns, the first `head_dim` of them in use and the others zero.
 
 from __future__ import annotations
 
-from tapegpt.operations.base import PAD, padded
+from tapegpt.operations.base import PAD, Operation, Shape, padded
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -48,6 +48,23 @@ class Heads(Record):
     def places(self) -> list[int]:
         """The columns in use."""
         return [h * self.lanes + j for h in range(self.n_head) for j in range(self.head_dim)]
+
+
+class OverHeads(Operation):
+    """What attention has in common: qkv (T, 3 E) and one or two index nodes come in, (T, E) goes out."""
+
+    def __init__(self, heads: Heads) -> None:
+        self.heads = heads
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.heads}"
+
+    def shape(self, *inputs: Shape) -> Shape:
+        qkv, *ids = inputs
+        columns = self.heads.columns
+        fits = qkv.columns == 3 * columns and all(node.index for node in ids)
+        self.expect(fits, f"needs 3 x {columns} columns and index nodes", *inputs)
+        return Shape(None, columns)
 
 
 def documents(k: Builder, ends: Pointer, start: Number, stop: Number) -> Iterator[tuple[Value, Value]]:

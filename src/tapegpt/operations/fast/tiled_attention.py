@@ -10,9 +10,9 @@ Letters: t looks at s <= t, both of one document; L lanes of a head; a tile is `
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, I32, Builder, F32s, Int, Pointer, U32s, Value, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear
-from tapegpt.operations.fast.functions import exp_up_to_highest
-from tapegpt.operations.fast.heads import Heads, documents
+from tapegpt.operations.base import Scratch, Shape, Slot, clear
+from tapegpt.operations.fast.functions import exp
+from tapegpt.operations.fast.heads import Heads, OverHeads, documents
 from tapegpt.operations.fast.products import make_panels, products
 
 TYPE_CHECKING = False
@@ -24,23 +24,10 @@ if TYPE_CHECKING:
 QUERIES = 32  # of a tile: two vectors, so that a tile of sums is eight keys times these
 
 
-class TiledAttention(Operation):
+class TiledAttention(OverHeads):
     """`TiledAttention(heads)(qkv, ends)`: `ends` (T, 1) is where the document of a position ends. Keeps the weights."""
 
     name = "attention in tiles"
-
-    def __init__(self, heads: Heads) -> None:
-        self.heads = heads
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.heads}"
-
-    def shape(self, *inputs: Shape) -> Shape:
-        qkv, ends = inputs
-        columns = self.heads.columns
-        fits = qkv.columns == 3 * columns and ends.index
-        self.expect(fits, f"needs 3 x {columns} columns and an index node", *inputs)
-        return Shape(None, columns)
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return 1 << 32
@@ -145,11 +132,11 @@ def softmax(k: Builder, weights: F32s, before: Int, queries: Int, *, head_dim: i
             largest.set(k.select(looks(s), k.maximum(logit(s), largest), largest))
         total = k.zeros(width, F32)
         for s in k.range(before):
-            exponential = exp_up_to_highest(k, logit(s) - largest)
+            exponential = exp(k, logit(s) - largest)
             lines.store(s * QUERIES, exponential)
             total += exponential
         for s in k.range(before, before + queries):
-            exponential = k.select(looks(s), exp_up_to_highest(k, logit(s) - largest), 0.0)
+            exponential = k.select(looks(s), exp(k, logit(s) - largest), 0.0)
             lines.store(s * QUERIES, exponential)
             total += exponential
         inverse = k.select(number < k.convert(queries, I32), 1.0 / total, 0.0)
