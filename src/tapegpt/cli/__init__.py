@@ -1,0 +1,89 @@
+"""The command line: `tapegpt COMMAND`, and `tapegpt` alone, which does what microgpt.py does.
+
+A command is a module of this package: `arguments(parser)` declares its options, `run(options)` does it and gives the
+exit code. Everything that can go wrong ends with one line on stderr: exit code 2 for bad input, 130 for Ctrl-C; a
+reader that has left ends it without a word, 141. Not here: anything a Python user would want too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+from tapegpt.cli.console import fail, silence
+from tapegpt.errors import TapeGPTError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from tapegpt.cli.options import Parser
+
+COMMANDS = {
+    "train": "train a model and let it speak",
+    "generate": "let a trained model speak, a string a line",
+}
+
+
+def run() -> NoReturn:
+    """The command as a process: it ends at once, since giving the memory back piece by piece takes 5 ms."""
+    os._exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; the exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # as long as the process
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # what cannot be shown shows its number
+    try:
+        try:
+            arguments = _with_command(arguments)
+            options = _parser(arguments[0]).parse_args(arguments)
+            code: int = options.command(options)
+        except SystemExit:  # after --help and --version, whose text may still meet a full disk
+            code = 0
+        sys.stdout.flush()
+        return code
+    except TapeGPTError as error:
+        return fail(str(error), 2)
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except BrokenPipeError:  # the reader has seen enough; not all may have been done
+        silence(sys.stdout)
+        return 141  # what a shell gives a program that SIGPIPE ends
+    except MemoryError:
+        return fail("not enough memory: choose a smaller model or less data", 2)
+    except OSError as error:
+        silence(sys.stdout)
+        return fail(f"output cannot be written: {error.strerror}", 2)
+
+
+def _with_command(arguments: list[str]) -> list[str]:
+    """The arguments with their command: training, where there is none."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        return ["train", *arguments]
+    return arguments
+
+
+def _parser(chosen: str) -> Parser:
+    """All commands with their names, the chosen one with its options: declaring them all would cost milliseconds."""
+    from tapegpt.cli.options import Parser
+    from tapegpt.version import __version__
+
+    parser = Parser(
+        prog="tapegpt",
+        description="A character-level GPT that learns from a file of short strings and invents new ones. "
+        "Without a command: train, on ./input.txt if there is one, else on embedded first names.",
+    )
+    parser.add_argument("--version", action="version", version=f"tapegpt {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, about in COMMANDS.items():
+        command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        if name == chosen:
+            module = import_module(f"tapegpt.cli.{name}")
+            module.arguments(command)
+            command.set_defaults(command=module.run)
+    return parser

@@ -1,0 +1,55 @@
+"""How options are declared and read: the parser, and the kinds of values. Not here: which options a command has."""
+
+from __future__ import annotations
+
+import argparse
+
+from tapegpt.errors import TapeGPTError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Every fault is a `TapeGPTError`; an option is never abbreviated."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=_formatter, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        """One line, and where to look."""
+        raise TapeGPTError(f"{message}: see {self.prog} --help")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # A width of its own: asking for the terminal's imports modules for 2.5 ms, also where no help is shown.
+    return argparse.HelpFormatter(prog, width=96)
+
+
+def option(group: argparse._ActionsContainer, name: str, default: float, about: str) -> None:
+    """An option with a default, which its help shows."""
+    kind, metavar = (whole, "N") if isinstance(default, int) else (number, "X")
+    group.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{about} [{default}]")
+
+
+def setting(group: argparse._ActionsContainer, name: str, kind: Callable[[str], float], about: str) -> None:
+    """An option without a value of its own: what is not given is left to a preset or a default."""
+    group.add_argument(name, type=kind, metavar="N" if kind is whole else "X", help=about)
+
+
+def whole(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {shown(text)}") from None
+
+
+def number(text: str) -> float:
+    """A number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {shown(text)}") from None
