@@ -17,8 +17,10 @@ from faker import Faker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt.corpus import DATASETS, Corpus, parse_delimiter
+from tapegpt.corpus import Corpus
 from tapegpt.errors import TapeGPTError
+from tapegpt.sources import DATASETS, Source, parse_delimiter
+from tapegpt.split import hold_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +80,7 @@ def test_reading_equals_pythons_text_mode(file: Path, text: str) -> None:
 @given(LINES, st.sampled_from(["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-7", "gb18030"]))
 def test_reading_other_encodings(file: Path, text: str, encoding: str) -> None:
     file.write_bytes(text.encode(encoding))
-    corpus = Corpus.read(file, encoding)
+    corpus = Corpus.read(file, encoding=encoding)
     assert (corpus.documents, corpus.vocabulary) == naive(text.removeprefix("\ufeff"))
 
 
@@ -201,11 +203,6 @@ def test_missing(tmp_path: Path) -> None:
         Corpus.read(tmp_path / "missing.txt")
 
 
-def test_directory(tmp_path: Path) -> None:
-    with error("is a directory", "path of a text file"):
-        Corpus.read(tmp_path)
-
-
 @pytest.fixture
 def forbidden(tmp_path: Path) -> Iterator[Path]:
     """A file that must not be read. Root may read everything, so that it is somebody else meanwhile."""
@@ -258,7 +255,7 @@ def test_undecodable(tmp_path: Path, data: bytes, encoding: str, line: int, offs
         f"input.txt: line {line}, byte {offset}: 0x{byte:02x} is not {encoding}: ",
         "choose --encoding, for instance --encoding latin-1",
     ):
-        Corpus.read(tmp_path / "input.txt", encoding)
+        Corpus.read(tmp_path / "input.txt", encoding=encoding)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
@@ -266,14 +263,14 @@ def test_undecodable(tmp_path: Path, data: bytes, encoding: str, line: int, offs
 def test_a_utf_16_file_is_recognised(tmp_path: Path, mark: bytes, encoding: str) -> None:
     (tmp_path / "input.txt").write_bytes(mark + b"a\0")
     with error("line 1, byte 0", "--encoding utf-16"):
-        Corpus.read(tmp_path / "input.txt", encoding)
+        Corpus.read(tmp_path / "input.txt", encoding=encoding)
 
 
 @pytest.mark.parametrize("encoding", ["", "klingon", "utf-8\0", "hex", "rot13", "\ud800", "x" * 3000, "../utf-8"])
 def test_unknown_encodings(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "input.txt").write_bytes(b"anna")
     with error("--encoding"):
-        Corpus.read(tmp_path / "input.txt", encoding)
+        Corpus.read(tmp_path / "input.txt", encoding=encoding)
 
 
 @given(st.sampled_from(sorted({*encodings.aliases.aliases.values()})), st.binary())
@@ -282,7 +279,7 @@ def test_any_bytes_in_any_encoding(file: Path, encoding: str, data: bytes) -> No
     file.write_bytes(data)
     explanation = ""
     try:
-        corpus = Corpus.read(file, encoding)
+        corpus = Corpus.read(file, encoding=encoding)
     except TapeGPTError as problem:
         explanation = str(problem)
     else:
@@ -319,6 +316,116 @@ def test_what_is_not_a_string(wrong: object) -> None:
 def test_no_strings(strings: list[str]) -> None:
     with error("no document", "at least one string"):
         Corpus.of(strings)
+
+
+# Columns: whatever is no iterable of Python's own. A null, of whatever kind, is a document that is not there
+
+
+CELLS = st.lists(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"])))).filter(
+    lambda cells: any(cell and cell.strip() for cell in cells)
+)
+
+
+@given(CELLS)
+def test_columns_of_pandas(cells: list[str | None]) -> None:
+    pandas = pytest.importorskip("pandas")
+    expected = Corpus.of([cell for cell in cells if cell is not None])
+    for kind in (None, "object", "string", "category"):
+        assert Corpus.of(pandas.Series(cells, dtype=kind)) == expected
+    assert Corpus.of(pandas.Index(cells, dtype="object")) == expected
+    for null in (float("nan"), pandas.NA):
+        assert Corpus.of(pandas.Series([null if cell is None else cell for cell in cells], dtype="object")) == expected
+
+
+@given(CELLS)
+def test_columns_of_pyarrow(cells: list[str | None]) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    expected = Corpus.of([cell for cell in cells if cell is not None])
+    for kind in (pyarrow.string(), pyarrow.large_string()):
+        array = pyarrow.array(cells, kind)
+        assert Corpus.of(array) == expected
+        assert Corpus.of(array.dictionary_encode()) == expected
+        assert Corpus.of(pyarrow.chunked_array([array[:1], array[1:]])) == expected
+        assert Corpus.of(scalar for scalar in array if scalar.is_valid) == expected
+
+
+@given(CELLS)
+def test_columns_of_numpy(cells: list[str | None]) -> None:
+    numpy = pytest.importorskip("numpy")
+    strings = [cell for cell in cells if cell is not None and not cell.endswith("\0")]  # which numpy takes for the end
+    if "".join(strings).strip():
+        assert Corpus.of(numpy.array(strings, dtype=str)) == Corpus.of(strings)
+    expected = Corpus.of([cell for cell in cells if cell is not None])
+    assert Corpus.of(numpy.array(cells, dtype=object)) == expected
+
+
+def test_columns_that_are_none() -> None:
+    pandas, numpy = pytest.importorskip("pandas"), pytest.importorskip("numpy")
+    with error("documents must be several strings, not a DataFrame: give one of its columns"):
+        Corpus.of(pandas.DataFrame({"name": ["anna"]}))
+    with error("document 1 must be a str, not int: 5"):
+        Corpus.of(pandas.Series(["anna", 5]))
+    with error("document 0 must be a str, not list"):
+        Corpus.of(numpy.array([["anna"]]))
+    with error("documents must be several strings, not array"):
+        Corpus.of(numpy.array("anna"))
+    with error("there is no document"):
+        Corpus.of(pandas.Series([None, pandas.NA]))
+
+
+# What is made of the strings
+
+
+@given(st.lists(st.text("aAİ ß", max_size=4)), st.booleans(), st.sampled_from([None, 1, 2, 3]), st.booleans())
+def test_selecting(strings: list[str], lowercase: bool, max_length: int | None, unique: bool) -> None:
+    expected: list[str] = []
+    for string in strings:
+        document = string.strip().lower() if lowercase else string.strip()
+        fits = max_length is None or len(document) <= max_length
+        if document and fits and not (unique and document in expected):
+            expected.append(document)
+    if expected:
+        corpus = Corpus.of(strings, lowercase=lowercase, max_length=max_length, unique=unique)
+        assert (corpus.documents, corpus.vocabulary) == (expected, "".join(sorted(set("".join(expected)))))
+    else:
+        with error("there is no document: give at least one string", "" if max_length is None else f"{max_length}"):
+            Corpus.of(strings, lowercase=lowercase, max_length=max_length, unique=unique)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_length": 0}, {"max_length": True}, {"max_length": "9"}, {"lowercase": 1}, {"unique": None}]
+)
+def test_selections_that_are_none(wrong: dict[str, object]) -> None:
+    with error(f"{next(iter(wrong))} must be"):
+        Corpus.of(["anna"], **wrong)  # type: ignore[arg-type]  # as an untyped caller may
+
+
+# Which corpus it is
+
+
+@given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))
+def test_a_digest_tells_documents_apart(some: list[str], others: list[str]) -> None:
+    assert (Corpus(some, "").digest() == Corpus(others, "").digest()) == (some == others)
+
+
+def test_a_digest_sees_where_documents_end() -> None:
+    digests = {Corpus(documents, "").digest() for documents in (["ab", "c"], ["a", "bc"], ["abc"], ["c", "ab"])}
+    assert len(digests) == 4
+
+
+def test_a_digest_stays_the_same_from_version_to_version() -> None:
+    assert Corpus.of(["anna", "b\u00f6b"]).digest() == hashlib.sha256("4,3\nannab\u00f6b".encode()).hexdigest()
+
+
+def test_a_corpus_knows_where_it_comes_from(tmp_path: Path) -> None:
+    (tmp_path / "input.txt").write_text("Anna\nbob\n")
+    corpus = Corpus.read(tmp_path / "input.txt", lowercase=True)
+    assert corpus.source == Source((str(tmp_path / "input.txt"),), lowercase=True)
+    assert Corpus.from_source(corpus.source) == corpus == Corpus.of(["anna", "bob"])
+    assert corpus != Corpus.of(["bob", "anna"])
+    assert Corpus.dataset("names").source == Source(dataset="names")
+    assert Corpus.of(["anna"]).source is None
+    assert [side.source for side in hold_out(corpus, 0.5, 1)] == [None, None]  # of which it gives more
 
 
 # Tokens

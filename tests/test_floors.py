@@ -20,7 +20,23 @@ FLOORS = {
     "tape": 3,
     **dict.fromkeys(("config", "engine", "corpus", "rng", "mersenne", "gradients"), 4),
     **dict.fromkeys(("graph", "adam", "exact", "reference", "model", "trainer"), 4),
-    **dict.fromkeys(("fast", "settings", "split", "ngrams"), 4),
+    **dict.fromkeys(("fast", "settings", "split", "ngrams", "state", "callbacks"), 4),
+    **dict.fromkeys(
+        (
+            "sources",
+            "tables",
+            "doctor",
+            "automata",
+            "regex",
+            "constraints",
+            "sampling",
+            "neighbours",
+            "scores",
+            "decoding",
+        ),
+        4,
+    ),
+    **dict.fromkeys(("evaluation",), 4),
     **dict.fromkeys(("checkpoint", "cli", "__main__", "__init__"), 5),
 }
 SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}

@@ -1,7 +1,7 @@
-"""Documents and their characters: from a file, from strings, or embedded. Not here: order, training.
+"""Documents and their characters. Not here: files and how they are read (`sources.py`), order, training.
 
-A document is one line of a file, or what lies between other delimiters, stripped; the vocabulary is the sorted set of
-characters, and after them comes BOS, the token before and after every document.
+A document is a stripped string; the vocabulary is the sorted set of characters, and after them comes BOS, the token
+before and after every document.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ from itertools import accumulate, chain, repeat
 from tapegpt.engine import Tokens
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.record import Record
+from tapegpt.sources import Source, check_selection, selected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Unpack
 
-DATASETS = {
-    "names": "first names of the 1990 US Census",
-    "surnames": "surnames of the 1990 US Census",
-}
-LINE, BLANK, WHOLE = "\n", "\n\n", ""  # the delimiters with a meaning of their own
-_WORDS = {"line": LINE, "blank": BLANK, "none": WHOLE}
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+    from tapegpt.sources import Reading
+
+_COLUMN_METHODS = ("to_pylist", "to_list", "tolist")  # of pyarrow, of pandas and polars, of numpy
 
 
 class Corpus(Record):
@@ -33,57 +31,64 @@ class Corpus(Record):
 
     documents: list[str]
     vocabulary: str
+    source: Source | None = None  # what gives the documents again
 
     @classmethod
-    def of(cls, strings: Iterable[str]) -> Corpus:
+    def of(
+        cls, strings: Iterable[str], *, lowercase: bool = False, max_length: int | None = None, unique: bool = False
+    ) -> Corpus:
         """A corpus of these strings, stripped, empty ones left out.
 
-        Raises `TapeGPTError` for anything but strings, and where no characters are left.
+        A column of pandas, pyarrow, polars or numpy does as well, and its nulls are left out too. `lowercase`,
+        `max_length` and `unique` are those of `Source`. Raises `TapeGPTError` for anything but strings, and where no
+        characters are left.
         """
-        if isinstance(strings, str) or not hasattr(strings, "__iter__"):
-            raise TapeGPTError(
-                f"documents must be several strings, not {shown(strings)}: give a list, or a path to read"
-            )
-        documents = []
-        for place, string in enumerate(strings):
-            if not isinstance(string, str):
-                raise TapeGPTError(f"document {place} must be a str, not {type(string).__name__}: {shown(string)}")
-            if stripped := string.strip():
-                documents.append(stripped)
+        check_selection(lowercase, max_length, unique)
+        documents = selected(_strings(strings), lowercase, max_length, unique)
         if not documents:
-            raise TapeGPTError("there is no document: give at least one string that is not blank")
-        return cls(documents, "".join(sorted(set().union(*documents))))
-
-    @classmethod
-    def read(cls, source: str | os.PathLike[str], encoding: str = "utf-8", delimiter: str = LINE) -> Corpus:
-        r"""The documents of a text file, stripped, blank ones left out; CR LF, CR and LF end a line, a BOM is dropped.
-
-        The delimiter is the text between documents: "\n" makes each line one, "\n\n" each block of lines between blank
-        lines (of spaces and tabs at most), "" the whole file, any other text what lies between its occurrences.
-        Raises `TapeGPTError` for a file that is missing, unreadable, not text in this encoding, or blank, and for a
-        delimiter that is not a str.
-        """
-        if not isinstance(delimiter, str):
-            raise TapeGPTError(f"delimiter must be a str, not {shown(delimiter)}: give the text between documents")
-        path = os.fspath(source)
-        text = _with_line_feeds(_decoded(path, _content(path), encoding))
-        documents = list(filter(None, map(str.strip, _pieces(text, _with_line_feeds(delimiter)))))
-        if not documents:
-            remedy = "write one string a line" if delimiter == LINE else "write some text between the delimiters"
-            raise TapeGPTError(f"{path}: no document in it: {remedy}")
+            longest = "" if max_length is None else f" and has at most {max_length} characters"
+            raise TapeGPTError(f"there is no document: give at least one string that is not blank{longest}")
         return cls(documents, _distinct("".join(documents)))
 
     @classmethod
-    def dataset(cls, name: str) -> Corpus:
-        """An embedded data set, one of `DATASETS`; provenance in `datasets/README.md`."""
-        if name not in DATASETS:
-            raise TapeGPTError(f"dataset must be one of {', '.join(DATASETS)}, not {shown(name)}")
-        import zlib
+    def read(cls, *paths: str | os.PathLike[str], **options: Unpack[Reading]) -> Corpus:
+        r"""The documents of files, of all files in directories, and for "-" of standard input, gzip or not.
 
-        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "datasets", f"{name}.txt.gz")
-        with open(path, "rb") as file:
-            text = zlib.decompress(file.read(), wbits=31).decode("ascii")  # 31: the gzip format
-        return cls(text.split(), "".join(sorted(set(text) - {"\n"})))
+        A document is a line of a text, stripped, blank ones left out; CR LF, CR and LF end a line, a BOM is dropped. In
+        tables, `.csv`, `.tsv` and `.jsonl` files or what `format` says is one, it is a value of the `column`. Of a text
+        the `delimiter` lies between documents: "\n" makes each line one, "\n\n" each block of lines between blank
+        lines (of spaces and tabs at most), "" the whole file, any other text what lies between its occurrences.
+        Options are the fields of `Source`. Raises `TapeGPTError` for a file that is missing, unreadable, not text in
+        this encoding, or no table with such a column, and where no document is left.
+        """
+        return cls.from_source(Source(tuple([os.fspath(path) for path in paths]), **options))
+
+    @classmethod
+    def dataset(cls, name: str) -> Corpus:
+        """An embedded data set, one of `DATASETS` in `sources.py`; provenance in `datasets/README.md`."""
+        return cls.from_source(Source(dataset=name))
+
+    @classmethod
+    def from_source(cls, source: Source) -> Corpus:
+        """The documents of a source; raises `TapeGPTError` as `read` does."""
+        documents = source.documents()
+        return cls(documents, _distinct("".join(documents)), source)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether these are the same documents and characters, wherever they come from."""
+        if not isinstance(other, Corpus):
+            return NotImplemented
+        return (self.documents, self.vocabulary) == (other.documents, other.vocabulary)
+
+    __hash__ = None  # type: ignore[assignment]  # its documents are a list
+
+    def digest(self) -> str:
+        """SHA-256 of the documents and their order, in hexadecimal: of their lengths, then of their characters."""
+        from hashlib import sha256
+
+        lengths = ",".join([str(len(document)) for document in self.documents])
+        text = "".join(self.documents)
+        return sha256(f"{lengths}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def bos(self) -> int:
@@ -144,34 +149,30 @@ class Corpus(Record):
         return "".join(characters)
 
 
-def parse_delimiter(text: str) -> str:
-    r"""The delimiter that a command line means: `line`, `blank`, `none`, or a text with the escapes \n \t \r \\.
-
-    Raises `TapeGPTError` for any other escape, and for a backslash at the end.
-    """
-    if text in _WORDS:
-        return _WORDS[text]
-    delimiter, rest = [], iter(text)
-    for character in rest:
-        if character != "\\":
-            delimiter.append(character)
+def _strings(strings: Iterable[str]) -> list[str]:
+    """The strings themselves, nulls of a column left out."""
+    if hasattr(strings, "columns"):  # going through a table gives the names of its columns
+        raise TapeGPTError(
+            f"documents must be several strings, not a {type(strings).__name__}: give one of its columns"
+        )
+    convert = next((getattr(strings, name) for name in _COLUMN_METHODS if hasattr(strings, name)), None)
+    values = strings if convert is None else convert()
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise TapeGPTError(f"documents must be several strings, not {shown(strings)}: give a list, or a path to read")
+    documents = []
+    for place, value in enumerate(values):
+        document = value.as_py() if hasattr(value, "as_py") else value  # a scalar of pyarrow
+        if convert is not None and _is_null(document):
             continue
-        name = next(rest, "")
-        if name not in _ESCAPES:
-            raise TapeGPTError(
-                f"--delimiter {text}: \\{name} is no escape: choose from \\n \\t \\r, and \\\\ for a backslash"
-            )
-        delimiter.append(_ESCAPES[name])
-    return "".join(delimiter)
+        if not isinstance(document, str):
+            raise TapeGPTError(f"document {place} must be a str, not {type(document).__name__}: {shown(document)}")
+        documents.append(document)
+    return documents
 
 
-def _pieces(text: str, delimiter: str) -> list[str]:
-    """What lies between delimiters, not yet stripped."""
-    if delimiter == WHOLE:
-        return [text]
-    if delimiter == BLANK:  # a longer run of line ends leaves some to be stripped
-        text = "\n".join([line.strip(" \t") and line for line in text.split("\n")])
-    return text.split(delimiter)
+def _is_null(value: object) -> bool:
+    """None, NaN, and the NA of pandas, which is not even equal or unequal to itself."""
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
 
 
 def _translated(text: str, alphabet: str) -> str:
@@ -190,51 +191,3 @@ def _distinct(text: str) -> str:
     except UnicodeEncodeError:
         return "".join(sorted(set(text)))
     return bytes(range(256)).translate(None, delete=absent).decode("latin-1")
-
-
-def _content(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise TapeGPTError(
-            f"{path or shown(path)}: no such file: give the path of a text file, one string a line"
-        ) from None
-    except (OSError, ValueError) as error:
-        if os.path.isdir(path):  # not IsADirectoryError: Windows says that permission is denied
-            raise TapeGPTError(f"{path}: is a directory: give the path of a text file") from None
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise TapeGPTError(f"{path!r}: cannot be read: {reason}") from None
-
-
-def _decoded(path: str, data: bytes, encoding: str) -> str:
-    try:
-        text = data.decode(encoding)
-    except LookupError:
-        raise TapeGPTError(
-            f"--encoding {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
-        ) from None
-    except UnicodeDecodeError as error:
-        start = error.start + len(data) - len(error.object)  # utf-8-sig counts from behind the BOM
-        other = "utf-16" if start == 0 and data[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
-        raise TapeGPTError(
-            f"{path}: line {_line(data[:start], encoding)}, byte {start}: 0x{data[start]:02x} is not {encoding}: "
-            f"choose --encoding, for instance --encoding {other}"
-        ) from None
-    except ValueError as error:
-        raise TapeGPTError(f"{path}: is not {encoding!r}: {error}: choose --encoding") from None
-    return text.removeprefix("\ufeff")
-
-
-def _with_line_feeds(text: str) -> str:
-    """With LF for CR LF and CR, as Python's text mode reads it."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _line(before: bytes, encoding: str) -> int:
-    """Number, from 1, of the line that these bytes lead up to."""
-    try:
-        text = before.decode(encoding)
-    except UnicodeError:  # cut inside what the encoding shifts
-        text = before.decode("latin-1")
-    return _with_line_feeds(text).count("\n") + 1

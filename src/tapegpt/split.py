@@ -37,4 +37,5 @@ def hold_out(corpus: Corpus, share: float, seed: int) -> tuple[Corpus, Corpus]:
     held = {distinct[number] for number in order[:count]}
     training = [document for document in corpus.documents if document not in held]
     validation = [document for document in distinct if document in held]
-    return corpus.replaced(documents=training), corpus.replaced(documents=validation)
+    whole = corpus.replaced(source=None)  # which gives more than either
+    return whole.replaced(documents=training), whole.replaced(documents=validation)

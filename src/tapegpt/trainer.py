@@ -300,7 +300,7 @@ def train(
     started = time.perf_counter()
     config, settings = resolved(options, preset)
     if isinstance(data, str | os.PathLike):
-        data = Corpus.read(data, encoding, delimiter)
+        data = Corpus.read(data, encoding=encoding, delimiter=delimiter)
     corpus = data if isinstance(data, Corpus) else Corpus.of(data)
     trainer = Trainer(corpus, config, settings, started=started)
     for losses in trainer.chunks():

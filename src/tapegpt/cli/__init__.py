@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "train": "train a model and let it speak",
+    "resume": "go on with a training where its file stands",
     "generate": "let a trained model speak, a string a line",
+    "score": "say how surprising strings are to a model",
+    "eval": "compare a model with data: loss, memory, distributions",
+    "doctor": "look at data before it is trained on",
+    "convert": "turn a model file into JSON, or JSON into a model file",
 }
 
 

@@ -1,47 +1,71 @@
-"""Where a command's strings come from: the options, and what they mean. Not here: reading files (`corpus.py`)."""
+"""Where a command's strings come from: the options, and what they mean. Not here: reading files (`sources.py`)."""
 
 from __future__ import annotations
 
 import os
 
-from tapegpt.errors import TapeGPTError
+from tapegpt.cli.options import whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
     from tapegpt.corpus import Corpus
+    from tapegpt.sources import Source
 
 DEFAULT_DATA = "input.txt"
 
 
 def data_arguments(group: argparse._ActionsContainer) -> None:
     """Declare them."""
-    from tapegpt.corpus import DATASETS
+    from tapegpt.sources import DATASETS, FORMATS
 
-    group.add_argument("data", nargs="?", metavar="DATA", help="text file, one string a line [./input.txt, or names]")
+    about = (
+        "files or directories, gzip or not, - for standard input: text, a string a line, or tables, .csv .tsv .jsonl"
+    )
+    group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [./input.txt, or names]")
     group.add_argument("--dataset", choices=DATASETS, metavar="NAME", help=f"embedded data: {' or '.join(DATASETS)}")
-    group.add_argument("--encoding", default="utf-8", metavar="NAME", help="encoding of DATA [utf-8]")
+    about = f"of DATA: {', '.join(FORMATS)} [by the names of files]"
+    group.add_argument("--format", choices=FORMATS, metavar="NAME", help=about)
+    about = "of a table: its name or number, of JSON lines a key or a.b [the only one]"
+    group.add_argument("--column", metavar="NAME", help=about)
     about = "what separates strings: text such as '\\n---\\n', or line, blank or none [line]"
     group.add_argument("--delimiter", default="line", metavar="TEXT", help=about)
+    group.add_argument("--encoding", default="utf-8", metavar="NAME", help="encoding of DATA [utf-8]")
+    group.add_argument("--lowercase", action="store_true", help="make all characters lower case")
+    group.add_argument("--max-length", type=whole, metavar="N", help="leave out strings of more characters [none]")
+    group.add_argument("--unique", action="store_true", help="take each string once")
+
+
+def source_of(options: argparse.Namespace) -> Source:
+    """What they choose; raises `TapeGPTError` where they do not fit together."""
+    from tapegpt.sources import Source, parse_delimiter
+
+    paths, dataset = options.data, options.dataset
+    if not paths and dataset is None:
+        paths, dataset = ([DEFAULT_DATA], None) if os.path.exists(DEFAULT_DATA) else ([], "names")
+    delimiter = "--" if options.delimiter == [] else options.delimiter  # which argparse makes of it up to Python 3.12
+    return Source(
+        paths=tuple(paths),
+        dataset=dataset,
+        format=options.format,
+        encoding=options.encoding,
+        delimiter=parse_delimiter(delimiter),
+        column=options.column,
+        lowercase=options.lowercase,
+        max_length=options.max_length,
+        unique=options.unique,
+    )
 
 
 def corpus_of(options: argparse.Namespace) -> Corpus:
-    """The strings that they choose; raises `TapeGPTError` where they do not fit together."""
-    from tapegpt.corpus import Corpus, parse_delimiter
+    """The strings that they choose; raises `TapeGPTError` where they cannot be read."""
+    from tapegpt.corpus import Corpus
 
-    delimiter = parse_delimiter(options.delimiter)
-    if options.dataset and options.data is not None:
-        raise TapeGPTError(f"DATA {options.data} and --dataset {options.dataset} exclude each other: give one")
-    if options.dataset:
-        return Corpus.dataset(options.dataset)
-    path = data_path(options)
-    return Corpus.dataset("names") if path is None else Corpus.read(path, options.encoding, delimiter)
+    return Corpus.from_source(source_of(options))
 
 
-def data_path(options: argparse.Namespace) -> str | None:
-    """The file to learn from, None for an embedded data set."""
-    if options.data is None and not options.dataset and os.path.exists(DEFAULT_DATA):
-        return DEFAULT_DATA
-    path: str | None = options.data
-    return path
+def data_paths(options: argparse.Namespace) -> list[str]:
+    """The files to learn from, also those in directories; none for an embedded data set."""
+    source = source_of(options)
+    return source.files() if source.paths else []

@@ -1,29 +1,113 @@
-"""`tapegpt generate`: a trained model speaks."""
+"""`tapegpt generate`: a trained model speaks, within constraints."""
 
 from __future__ import annotations
 
+import sys
+
 from tapegpt.cli.console import notice
-from tapegpt.cli.options import option, whole
+from tapegpt.cli.options import number, option, whole
+from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
+
+    from tapegpt.constraints import Wishes
+    from tapegpt.model import GPT
+
+BATCH = 256  # strings that are scored at a time for --json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
     option(parser, "-n", 20, "strings to invent")
-    option(parser, "--temperature", 0.5, "low is careful, high is daring")
     parser.add_argument("--seed", type=whole, metavar="N", help="of the random numbers [go on where MODEL is]")
+    parser.add_argument("--json", action="store_true", help="each string with its log-probabilities, as JSON lines")
+    drawing = parser.add_argument_group("how characters are drawn")
+    option(drawing, "--temperature", 0.5, "low is careful, high is daring, 0 the most probable character")
+    drawing.add_argument("--top-k", type=whole, metavar="N", help="from the N most probable characters [all]")
+    about = "from the most probable that together have this probability [1.0]"
+    drawing.add_argument("--top-p", type=number, metavar="X", help=about)
+    about = "from those at least so probable, as a share of the most probable one's [0.0]"
+    drawing.add_argument("--min-p", type=number, metavar="X", help=about)
+    constraints = parser.add_argument_group("constraints, which every string meets")
+    constraints.add_argument("--prefix", metavar="TEXT", help="how strings begin")
+    constraints.add_argument("--suffix", metavar="TEXT", help="how they end")
+    constraints.add_argument("--pattern", metavar="REGEX", help="what the whole string matches, in Python's syntax")
+    constraints.add_argument("--min-length", type=whole, metavar="N", help="fewest characters [0]")
+    constraints.add_argument("--max-length", type=whole, metavar="N", help="most characters [the block]")
+    about = "file of words, one a line, that occur nowhere in a string, in letters of either case"
+    constraints.add_argument("--avoid", metavar="FILE", help=about)
+    constraints.add_argument("--unique", action="store_true", help="no string twice")
+    about = "none of the training data's strings, or with K none within K edits of one"
+    constraints.add_argument("--novel", nargs="?", type=whole, const=0, metavar="K", help=about)
+    about = "training data for --novel [where it was read for training]"
+    constraints.add_argument("--data", nargs="+", metavar="FILE", help=about)
+    about = "draw from the model's distribution given the constraints, not made to sum to 1 place by place"
+    constraints.add_argument("--exact", action="store_true", help=about)
+    about = "say first how probable it is that the model meets them by itself, at --temperature"
+    constraints.add_argument("--probability", action="store_true", help=about)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the strings, a line each."""
+    """Print the strings, a line each; whatever else is to be said goes to stderr."""
     from tapegpt.checkpoint import load
+    from tapegpt.constraints import wished
 
+    if options.n < 0:
+        raise TapeGPTError(f"-n must be a whole number from 0 on, not {options.n}")
+    wishes = _wishes(options)
+    constraints, drawing = wished(wishes)
     model = load(options.model)
     notice(model.engine.notice)
-    for text in model.stream(options.n, temperature=options.temperature, seed=options.seed):
-        print(text)
+    if options.data:
+        from tapegpt.corpus import Corpus
+
+        model.documents = Corpus.read(*options.data).documents
+    if options.probability:
+        estimate = model.probability(**{**wishes, "temperature": options.temperature})
+        notice(f"probability of the constraints: {estimate.probability:.4g} ± {estimate.error:.2g}")
+    if not constraints.any and not drawing.truncates:
+        _print(model, model.stream(n=options.n, seed=options.seed, temperature=options.temperature), options.json)
+        return 0
+    sampler = model.sampler(constraints, drawing, options.seed)
+    _print(model, sampler.strings(options.n), options.json)
+    notice(sampler.shortfall)
     return 0
+
+
+def _wishes(options: argparse.Namespace) -> Wishes:
+    """What is asked for; what is not is left to the defaults."""
+    names = ("temperature", "top_k", "top_p", "min_p", "prefix", "suffix", "pattern", "min_length", "max_length")
+    wishes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    wishes |= {name: True for name in ("unique", "exact") if getattr(options, name)}
+    if options.novel is not None:
+        wishes["novel"] = options.novel or True
+    if options.avoid is not None:
+        wishes["avoid"] = _words(options.avoid)
+    return wishes  # type: ignore[return-value]  # argparse has checked the types
+
+
+def _words(path: str) -> list[str]:
+    from tapegpt.corpus import Corpus
+
+    return list(Corpus.read(path).documents)
+
+
+def _print(model: GPT, strings: Iterable[str], as_json: bool) -> None:
+    if not as_json:
+        write = sys.stdout.write
+        for text in strings:
+            write(f"{text}\n")
+        return
+    import json
+    from itertools import islice
+
+    remaining = iter(strings)
+    while batch := list(islice(remaining, BATCH)):
+        for score in model.score(batch):
+            logs = [round(-nats, 6) for nats in score.surprises]
+            line = {"text": score.text, "log_probability": round(-score.total, 6), "log_probabilities": logs}
+            print(json.dumps(line, ensure_ascii=False))

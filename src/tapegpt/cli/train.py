@@ -7,7 +7,7 @@ import os
 import sys
 
 from tapegpt.cli.console import fail, notice
-from tapegpt.cli.data import corpus_of, data_arguments, data_path
+from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.interruption import Interruption
 from tapegpt.cli.metrics import Metrics
 from tapegpt.cli.options import number, option, setting, whole
@@ -67,7 +67,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, show how far it is, and print some strings."""
     from tapegpt.config import Config
-    from tapegpt.model import check_temperature
+    from tapegpt.constraints import check_temperature
     from tapegpt.settings import Settings, resolved
     from tapegpt.trainer import Trainer
 
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
         finished = _run(trainer, options.metrics)
         if finished:
             _report(trainer, baselines)
-            samples = trainer.model.stream(options.samples, temperature=options.temperature)
+            samples = trainer.model.stream(n=options.samples, temperature=options.temperature)
             for place, text in enumerate(samples, 1):
                 print(f"sample {place:2d}: {text}")
     finally:  # whatever ends the run, what is trained so far is kept
@@ -135,10 +135,12 @@ def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Find out before training what could not be written after it, or would destroy what it is made from."""
-    places = {"DATA": data_path(options), "--output": options.output, "--metrics": options.metrics}
-    for name, other in (("--output", "DATA"), ("--metrics", "DATA"), ("--metrics", "--output")):
-        if _same(places[name], places[other]):
-            raise TapeGPTError(f"{name} {places[name]} is {other} too: choose another name")
+    data = data_paths(options)
+    for name, path in (("--output", options.output), ("--metrics", options.metrics)):
+        if any(_same(path, other) for other in data):
+            raise TapeGPTError(f"{name} {path} is DATA too: choose another name")
+    if _same(options.metrics, options.output):
+        raise TapeGPTError(f"--metrics {options.metrics} is --output too: choose another name")
     if options.output is not None:
         from tapegpt.checkpoint import writable
 

@@ -1,0 +1,163 @@
+"""`tapegpt doctor`: what there is to know of data, as a page of text or as JSON. Not here: finding it (`doctor.py`)."""
+
+from __future__ import annotations
+
+from tapegpt.cli.data import data_arguments, source_of
+from tapegpt.cli.options import option
+from tapegpt.config import Config
+from tapegpt.doctor import RARE, examine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from tapegpt.doctor import Report
+
+WIDTH = 100  # columns
+LABEL = 18
+BAR = 40
+LISTED = 8  # files and rare characters that are shown
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    data_arguments(parser.add_argument_group("data"))
+    option(parser, "--block-size", Config.block_size, "of the model that it is for")
+    parser.add_argument("--json", action="store_true", help="print JSON, with more than the page says")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report."""
+    report = examine(source_of(options), Config(block_size=options.block_size))
+    if options.json:
+        import json
+
+        print(json.dumps(report.as_dict(), indent=2))
+        return 0
+    for line in page(report):
+        print(line)
+    return 0
+
+
+def page(report: Report) -> Iterator[str]:
+    """The lines of the page, of at most `WIDTH` columns but for the command, which is to be pasted."""
+    for section in (_files, _documents, _characters, _lengths, _split, _costs):
+        for label, text in section(report):
+            yield _fitting(f"{label:{LABEL}}{text}")
+        yield ""
+    yield "to train on it, and why"
+    yield f"  {report.command}"
+    for flag in report.flags:
+        yield _fitting(f"{'':{LABEL}}{' '.join(flag.words)}: {flag.reason}")
+
+
+def _files(report: Report) -> Iterator[tuple[str, str]]:
+    for file in report.files[:LISTED]:
+        ends = {"LF": file.line_feeds, "CR LF": file.both, "CR": file.carriage_returns}
+        found = [f"{count:,} {name}" for name, count in ends.items() if count]
+        facts = [file.format, _counted(file.size, "byte"), *found]
+        facts += ["mixed line ends, all read as one"] * (len(found) > 1) + ["BOM, left out"] * file.bom
+        if file.controls:
+            facts.append(f"{_counted(file.controls, 'control character')}, {file.nuls:,} of them NUL")
+        yield "file", f"{file.path}: {', '.join(facts)}"
+    if len(report.files) > LISTED:
+        yield "", f"and {len(report.files) - LISTED:,} files more, see --json"
+    fits = f"{report.encoding} throughout" if not report.encodings else "not what was asked for; choose what reads well"
+    yield "encoding", fits
+    for encoding in report.encodings:
+        chosen = ", which is used below" if encoding.name == report.encoding else ""
+        yield "", f"{encoding.name} fits{chosen}: {encoding.sample}"
+
+
+def _documents(report: Report) -> Iterator[tuple[str, str]]:
+    again = report.documents - report.distinct
+    yield "strings", f"{report.documents:,}, {report.distinct:,} of them distinct, {again:,} repetitions"
+    yield "left out", f"{report.blank:,} blank, {report.too_long:,} too long"
+    yield "stripped", f"{report.stripped:,} of white space around them"
+    for place, (document, count) in enumerate(report.frequent):
+        yield "" if place else "most frequent", f"{count:,} times {_clipped(document)}"
+
+
+def _characters(report: Report) -> Iterator[tuple[str, str]]:
+    characters = len(report.vocabulary)
+    yield "characters", f"{characters:,} distinct, {report.characters:,} in all: {_clipped(report.vocabulary, 70)}"
+    merged = report.distinct - report.lower_distinct
+    yield "in lower case", f"{report.lower_vocabulary:,} distinct, {_counted(merged, 'string')} would be like others"
+    yield "rare characters", f"{len(report.rare):,}, each in fewer than {RARE} strings"
+    for rare in report.rare[:LISTED]:
+        where = f"{rare.code_point} {rare.name.lower()}, in {rare.documents}: {_clipped(rare.example)}"
+        yield "", f"{rare.character}  {where}"
+    if len(report.rare) > LISTED:
+        yield "", f"and {len(report.rare) - LISTED:,} more, see --json"
+
+
+def _lengths(report: Report) -> Iterator[tuple[str, str]]:
+    lengths, block = report.lengths, report.block
+    extremes = f"{lengths.smallest:,} to {lengths.largest:,} characters"
+    yield "lengths", f"{extremes}, median {lengths.median:,}, 95 % have at most {lengths.p95:,}"
+    most = max(each.documents for each in lengths.histogram)
+    spans = [f"{each.first}" if each.first == each.last else f"{each.first}-{each.last}" for each in lengths.histogram]
+    wide = max(map(len, spans))
+    for each, span in zip(lengths.histogram, spans, strict=True):
+        bar = "#" * -(-each.documents * BAR // most)
+        yield "", f"{span:>{wide}}  {each.documents:>{len(f'{most:,}')},}  {bar}".rstrip()
+    share = block.cut / report.documents
+    yield "block", f"of {block.size}: cuts {block.cut:,} strings, {share:.1%}, with their ends"
+    yield "", f"of {block.size_for_95_percent}: cuts at most 5 %; of {block.size_for_all}: cuts none"
+
+
+def _split(report: Report) -> Iterator[tuple[str, str]]:
+    split = report.split
+    if split is None:
+        yield "held out", "nothing can be: there are no two distinct strings"
+        return
+    yield "held out", f"{_counted(split.held_out, 'string')} with --validation {split.validation} --seed {split.seed}"
+    looked = "" if split.compared == split.held_out else f" {split.compared:,} of"
+    share = split.near / split.compared
+    yield "near duplicates", f"{share:.0%} of{looked} them are one edit away from a string that is not held out"
+    if split.baselines is None:
+        yield "to compare", "nothing: n-gram models need machine code, and there is none here"
+        return
+    losses = ", ".join(f"{name} {loss:.3f}" for name, loss in split.baselines.items())
+    yield "to compare", f"nats a token: {losses}"
+
+
+def _costs(report: Report) -> Iterator[tuple[str, str]]:
+    if not report.costs:
+        yield "time", "not measured: there is no machine code here, and without it a training is slow"
+    for cost in report.costs:
+        name = "default training" if cost.training == "default" else f"--preset {cost.training}"
+        compiled = f"; it took {cost.compiling:.1f} s to compile, once" if cost.compiling else ""
+        yield "time", f"{name}: about {_duration(cost.seconds)} for {cost.steps:,} steps{compiled}"
+
+
+def _duration(seconds: float) -> str:
+    """To two digits, in the unit that fits."""
+    for unit, size in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 99 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _clipped(text: str, longest: int = 40) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def _fitting(line: str) -> str:
+    """One line of at most `WIDTH` columns, with what has no shape of its own made visible."""
+    from unicodedata import east_asian_width
+
+    shown: list[str] = []
+    columns = fitting = 0
+    for character in line[: WIDTH + 1]:
+        visible = character if character.isprintable() else repr(character)[1:-1]
+        shown.append(visible)
+        columns += sum(1 + (east_asian_width(each) in "WF") for each in visible)
+        if columns <= WIDTH - 3:
+            fitting = len(shown)
+    return "".join(shown) if columns <= WIDTH else f"{''.join(shown[:fitting])}..."

@@ -1,0 +1,54 @@
+"""Which documents a string is like: edit distances to all of them (insertions, deletions, replacements). Not here: how
+a distance is computed (rapidfuzz).
+"""
+
+from __future__ import annotations
+
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Neighbour(Record):
+    """The document nearest to a string; of several the first."""
+
+    document: str
+    distance: int
+
+
+class Neighbours:
+    """Documents, at least one, that strings are compared with: about 1 ms a string for 30,000 short ones."""
+
+    def __init__(self, documents: Iterable[str]) -> None:
+        self._distinct = dict.fromkeys(documents)
+        self._by_length: dict[int, list[str]] = {}
+
+    def within(self, text: str, distance: int) -> bool:
+        """Whether a document is at most so many edits away."""
+        if text in self._distinct:
+            return True
+        if not distance:
+            return False
+        from rapidfuzz.distance import Levenshtein
+        from rapidfuzz.process import extractOne
+
+        near = (self._of_length(len(text) + more) for more in range(-distance, distance + 1))
+        return any(extractOne(text, some, scorer=Levenshtein.distance, score_cutoff=distance) for some in near if some)
+
+    def _of_length(self, length: int) -> list[str]:
+        if not self._by_length:
+            for document in self._distinct:
+                self._by_length.setdefault(len(document), []).append(document)
+        return self._by_length.get(length, [])
+
+    def nearest(self, text: str) -> Neighbour:
+        """The nearest document, itself where it is one; there must be one."""
+        from rapidfuzz.distance import Levenshtein
+        from rapidfuzz.process import extractOne
+
+        if text in self._distinct:
+            return Neighbour(text, 0)
+        document, distance, _ = extractOne(text, list(self._distinct), scorer=Levenshtein.distance)
+        return Neighbour(document, int(distance))
