@@ -510,7 +510,7 @@ def test_fifty_strings_are_those_of_calls_of_seven() -> None:
 def test_a_models_strings() -> None:
     model = tapegpt.train(NAMES, engine="fast", n_embd=12, n_head=3, block_size=8, steps=10)
     strings = model.generate(50, seed=9, temperature=1.0)
-    assert strings == list(model.stream(50, seed=9, temperature=1.0))
+    assert strings == list(model.stream(n=50, seed=9, temperature=1.0))
     assert strings[:7] == model.generate(7, seed=9, temperature=1.0)
     assert all(len(string) <= 8 and set(string) <= set("anotbhie") for string in strings)
     assert len(set(strings)) > 20

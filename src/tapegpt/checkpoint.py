@@ -1,9 +1,11 @@
-"""A model in one safetensors file: the parameters as tensors of shape (out, in), everything else in the metadata.
+"""A model in one file: safetensors with everything else in the metadata, or the same as plain JSON.
 
-The tensors are F64, of the fast engine F32: a file keeps every bit, and says which engine goes on with it.
+Tensors have the shape (out, in) and are F64, of the fast engine F32: a file keeps every bit, and says which engine goes
+on with it. Under their own names they are what the model speaks with; a training that can go on adds Adam's moments
+(`adam.mean.`, `adam.square.`) and, where they are others, the weights to go on with (`last.`).
 
 A file is written under a temporary name, flushed to the disk and renamed, so that a crash leaves the old file or the
-new one; a checksum over all of it finds damage when it is read. Not here: training state beyond the random generator.
+new one; a checksum over all of it finds damage when it is read. Not here: going on (`trainer.py`).
 Source: the safetensors format, https://github.com/huggingface/safetensors
 """
 
@@ -18,9 +20,13 @@ from array import array
 from hashlib import sha256
 
 from tapegpt.config import Config
-from tapegpt.errors import TapeGPTError
+from tapegpt.engine import Moments
+from tapegpt.errors import TapeGPTError, is_number
 from tapegpt.model import GPT, make_engine
+from tapegpt.record import Record
 from tapegpt.rng import Random
+from tapegpt.settings import Settings
+from tapegpt.state import DataRecord, Evaluation, TrainingState
 from tapegpt.version import __version__
 
 TYPE_CHECKING = False
@@ -29,17 +35,35 @@ if TYPE_CHECKING:
 
     from tapegpt.engine import Parameters
 
-FORMAT = 1  # of the metadata; a reader refuses newer ones
+FORMAT = 2  # of the metadata: 1 had no training to go on with; a reader refuses newer ones
 
 Path = str | os.PathLike[str]
-_Tensors = dict[str, tuple[tuple[int, int], bytes]]  # shape and little-endian data
 _TYPES = {"F64": "d", "F32": "f"}  # of tensors, as codes of arrays
+_PLAIN = ("format", "tapegpt", "steps", "engine")  # metadata that is no JSON
+_LAST, _MEAN, _SQUARE = "last.", "adam.mean.", "adam.square."  # before the names of tensors that go on
 
 
-def save(model: GPT, path: Path) -> None:
-    """Write a model. On any failure what stood at the path stays, and `TapeGPTError` says why."""
+class Contents(Record):
+    """What a file holds: metadata, and matrices of numbers as (rows, columns) and little-endian bytes."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, tuple[tuple[int, int], bytes]]
+    type: str  # of the numbers: F64 or F32
+
+
+def save(model: GPT, path: Path, *, weights_only: bool = False) -> None:
+    """Write a model, as JSON if the name ends so; the training it can go on with is left out on request.
+
+    On any failure what stood at the path stays, and `TapeGPTError` says why.
+    """
+    write(contents(model, weights_only=weights_only), path)
+
+
+def write(contents: Contents, path: Path) -> None:
+    """Write what a file is to hold; as `save`."""
     target = writable(path)
-    content = _serialised(model)
+    is_json = os.fspath(path).lower().endswith(".json")
+    content = _as_json(contents) if is_json else _as_safetensors(contents)
     temporary = _temporary(target)
     try:
         try:
@@ -83,34 +107,53 @@ def load(path: Path) -> GPT:
     """Read a model written by `save`. Raises `TapeGPTError` for any other or damaged file."""
     name = os.fspath(path)
     try:
+        return _model(_read(name))
+    except _ForeignError as error:
+        raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
+
+
+def read(path: Path) -> Contents:
+    """What a model file holds; raises `TapeGPTError` as `load` does."""
+    name = os.fspath(path)
+    try:
+        held = _read(name)
+        _model(held)  # nothing that would not load is passed on
+    except _ForeignError as error:
+        raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
+    return held
+
+
+def file_bytes(path: Path) -> bytes:
+    """A model file's bytes; raises `TapeGPTError` where there are none to be had."""
+    name = os.fspath(path)
+    try:
         if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
             raise TapeGPTError(f"{name}: is not a regular file: give a model file")  # a pipe or device may never end
         with open(path, "rb") as file:
-            data = file.read()
+            return file.read()
     except FileNotFoundError:
         raise TapeGPTError(f"{name}: no such file: train one with tapegpt train DATA -o {name}") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise TapeGPTError(f"{name!r}: cannot be read: {reason}: give a model file") from None
-    try:
-        return _deserialised(data)
-    except _ForeignError as error:
-        raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
+
+
+def is_json(data: bytes) -> bool:
+    """Whether these are the bytes of JSON: safetensors begins with a length, whose upper bytes are zero."""
+    return data[:64].lstrip()[:1] == b"{" and b"\0" not in data[:8]
 
 
 class _ForeignError(Exception):
     """Why a file is not a whole model of ours."""
 
 
-# --- bytes ------------------------------------------------------------------------------------------------------
+# --- model and contents -----------------------------------------------------------------------------------------
 
 
-def _serialised(model: GPT) -> bytes:
-    import safetensors
-
+def contents(model: GPT, *, weights_only: bool = False) -> Contents:
+    """What a model's file holds."""
+    kind = "F32" if model.engine.name == "fast" else "F64"
     shapes = model.config.shapes(model.vocab_size)
-    code = "f" if model.engine.name == "fast" else "d"
-    tensors = {name: (shapes[name], _little_endian(array(code, v))) for name, v in model.parameters.items()}
     metadata = {
         "format": str(FORMAT),
         "tapegpt": __version__,
@@ -120,24 +163,111 @@ def _serialised(model: GPT) -> bytes:
         "steps": str(model.steps),
         "engine": model.engine.name,
     }
-    metadata["checksum"] = _checksum(metadata, tensors)
-    held = {name: array(code, data) for name, (_, data) in tensors.items()}  # serialize reads them by address
-    specs = {
-        name: safetensors.TensorSpec(
-            dtype={"d": "float64", "f": "float32"}[code],
-            shape=list(shape),
-            data_ptr=held[name].buffer_info()[0],
-            data_len=len(data),
-        )
-        for name, (shape, data) in tensors.items()
+    sets = {"": model.parameters}
+    if len(model.ranks):
+        metadata["ranks"] = json.dumps(list(model.ranks))
+    if model.data and not weights_only:
+        metadata["data"] = json.dumps(model.data.as_dict())
+    if model.training and not weights_only:
+        state = model.training
+        metadata["settings"] = json.dumps(state.settings.as_dict())
+        metadata["evaluations"] = json.dumps([[each.step, each.loss] for each in state.evaluations])
+        metadata["powers"] = json.dumps(state.moments.powers)
+        metadata["spent"] = json.dumps(state.spent)
+        sets |= {_MEAN: state.moments.mean, _SQUARE: state.moments.square}
+        if state.last is not None:
+            sets[_LAST] = state.last
+    code = _TYPES[kind]
+    tensors = {
+        prefix + name: (shapes[name], _little_endian(array(code, numbers)))
+        for prefix, parameters in sets.items()
+        for name, numbers in parameters.items()
     }
-    return bytes(safetensors.serialize(specs, metadata))
+    return Contents(metadata, tensors, kind)
+
+
+def without_training(contents: Contents) -> Contents:
+    """The weights alone, to be published: neither training nor where the data came from."""
+    private = ("settings", "evaluations", "powers", "spent", "data")
+    metadata = {name: text for name, text in contents.metadata.items() if name not in private}
+    tensors = {name: t for name, t in contents.tensors.items() if not name.startswith((_LAST, _MEAN, _SQUARE))}
+    return contents.replaced(metadata=metadata, tensors=tensors)
 
 
 def _fields(config: Config) -> dict[str, int]:
     """What a plain model does not use is left out, so that older readers know all that they find."""
     fields = config.as_dict()
     return {name: n for name, n in fields.items() if not config.is_plain or name not in ("n_gram", "gram_rows")}
+
+
+def _model(contents: Contents) -> GPT:
+    """The model, everything checked once more: the checksum finds damage, not malice."""
+    metadata = contents.metadata
+    version = metadata.get("format", "")
+    if version not in [str(number) for number in range(1, FORMAT + 1)]:
+        raise _ForeignError(f"its format is {version!r:.20}, this tapegpt reads up to {FORMAT}")
+    try:
+        config = Config(**json.loads(metadata["config"]))
+        vocabulary = json.loads(metadata["vocabulary"])
+        rng = _rng(json.loads(metadata["random_state"]))
+        steps = int(metadata["steps"])
+        if steps < 0:
+            raise ValueError(f"steps are {steps}")
+        if not isinstance(vocabulary, str) or not vocabulary or list(vocabulary) != sorted(set(vocabulary)):
+            raise _ForeignError("its vocabulary is not a sorted set of characters")
+        ranks = _finite(json.loads(metadata.get("ranks", "[]")))
+        data = DataRecord(**json.loads(metadata["data"])) if "data" in metadata else None
+        shapes = config.shapes(len(vocabulary) + 1)
+        parts = [""] if "settings" not in metadata else ["", _MEAN, _SQUARE]
+        if _LAST + next(iter(shapes)) in contents.tensors:
+            parts.append(_LAST)
+        if {name: shape for name, (shape, _) in contents.tensors.items()} != {
+            part + name: shape for part in parts for name, shape in shapes.items()
+        }:
+            raise _ForeignError("its tensors are not those of its configuration")
+        numbers = {part: _parameters(contents, part, shapes) for part in parts}
+        engine = make_engine("fast" if contents.type == "F32" else "exact", config, len(vocabulary) + 1)
+        engine.load_parameters(numbers[""])
+        model = GPT(config, vocabulary, rng, engine, steps)
+        model.data, model.ranks = data, ranks
+        if len(parts) > 1:
+            model.training = _training(metadata, numbers)
+    except (TapeGPTError, LookupError, TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise _ForeignError(f"its metadata does not hold ({error})") from None
+    return model
+
+
+def _rng(state: Any) -> Random:
+    version, words, gauss_next = state
+    rng = Random(0)
+    rng.setstate((version, tuple(words), None if gauss_next is None else float(gauss_next)))
+    if gauss_next is not None and not math.isfinite(gauss_next):
+        raise ValueError(f"gauss_next is {gauss_next}")
+    return rng
+
+
+def _training(metadata: dict[str, str], numbers: dict[str, Parameters]) -> TrainingState:
+    settings = Settings(**json.loads(metadata["settings"]))
+    evaluations = [Evaluation(step, loss) for step, loss in json.loads(metadata["evaluations"])]
+    _finite([number for each in evaluations for number in (each.step, each.loss)])
+    moments = Moments(numbers[_MEAN], numbers[_SQUARE], tuple(_finite(json.loads(metadata["powers"]))))
+    (spent,) = _finite([json.loads(metadata["spent"])])
+    return TrainingState(settings, moments, tuple(evaluations), numbers.get(_LAST), spent)
+
+
+def _finite(numbers: Any) -> list[float]:
+    if not isinstance(numbers, list) or not all(is_number(n) and math.isfinite(n) for n in numbers):
+        raise ValueError("a list of numbers has something else in it")
+    return numbers
+
+
+def _parameters(contents: Contents, part: str, shapes: dict[str, tuple[int, int]]) -> Parameters:
+    code = _TYPES[contents.type]
+    native = {name: array(code, _little_endian(array(code, contents.tensors[part + name][1]))) for name in shapes}
+    parameters: Parameters = {name: array("d", numbers) for name, numbers in native.items()}
+    if not all(math.isfinite(number) for values in parameters.values() for number in values):
+        raise _ForeignError("it has parameters that are not finite")
+    return parameters
 
 
 def _little_endian(values: array[float]) -> bytes:
@@ -147,15 +277,41 @@ def _little_endian(values: array[float]) -> bytes:
     return values.tobytes()
 
 
-def _checksum(metadata: dict[str, str], tensors: _Tensors) -> str:
+# --- bytes ------------------------------------------------------------------------------------------------------
+
+
+def _as_safetensors(contents: Contents) -> bytes:
+    import safetensors
+
+    metadata = {**contents.metadata, "checksum": _checksum(contents)}
+    code = _TYPES[contents.type]
+    held = {name: array(code, data) for name, (_, data) in contents.tensors.items()}  # read by address
+    specs = {
+        name: safetensors.TensorSpec(
+            dtype={"d": "float64", "f": "float32"}[code],
+            shape=list(shape),
+            data_ptr=held[name].buffer_info()[0],
+            data_len=len(data),
+        )
+        for name, (shape, data) in contents.tensors.items()
+    }
+    return bytes(safetensors.serialize(specs, metadata))
+
+
+def _checksum(contents: Contents) -> str:
     """Over everything in the file."""
-    sums = sha256(json.dumps(sorted(metadata.items())).encode())
-    for name, (shape, data) in sorted(tensors.items()):
+    sums = sha256(json.dumps(sorted(contents.metadata.items())).encode())
+    for name, (shape, data) in sorted(contents.tensors.items()):
         sums.update(json.dumps([name, shape]).encode() + data)
     return sums.hexdigest()
 
 
-def _deserialised(data: bytes) -> GPT:
+def _read(path: str) -> Contents:
+    data = file_bytes(path)
+    return _from_json(data) if is_json(data) else _from_safetensors(data)
+
+
+def _from_safetensors(data: bytes) -> Contents:
     import safetensors
 
     try:
@@ -166,47 +322,62 @@ def _deserialised(data: bytes) -> GPT:
         raise _ForeignError(f"it is damaged or no safetensors file ({type(error).__name__})") from None
     if not isinstance(metadata, dict) or "tapegpt" not in metadata:
         raise _ForeignError("its metadata names no tapegpt")
-    version = metadata.get("format", "")
-    if version != str(FORMAT):
-        raise _ForeignError(f"its format is {version!r:.20}, this tapegpt reads {FORMAT}")
     types = {tensor["dtype"] for _, tensor in listed}
     if len(types) != 1 or not types <= _TYPES.keys() or any(len(tensor["shape"]) != 2 for _, tensor in listed):
         raise _ForeignError("its tensors are not matrices, all of F64 or all of F32")
-    tensors: _Tensors = {name: ((t["shape"][0], t["shape"][1]), bytes(t["data"])) for name, t in listed}
     checksum = metadata.pop("checksum", None)
-    if checksum != _checksum(metadata, tensors):
+    tensors = {name: ((t["shape"][0], t["shape"][1]), bytes(t["data"])) for name, t in listed}
+    contents = Contents(metadata, tensors, types.pop())
+    if checksum != _checksum(contents):
         raise _ForeignError("its checksum does not hold, it is damaged")
-    return _model(metadata, tensors, types.pop())
+    return contents
 
 
-def _model(metadata: dict[str, Any], tensors: _Tensors, kind: str) -> GPT:
-    """The model, everything checked once more: the checksum finds damage, not malice."""
+def _as_json(contents: Contents) -> bytes:
+    """One object: the metadata, the type of the numbers, and each tensor as a list of rows, a row a line."""
+    fields = {name: text if name in _PLAIN else json.loads(text) for name, text in contents.metadata.items()}
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in {**fields, "type": contents.type}.items()]
+    matrices = []
+    for name, ((_, columns), data) in contents.tensors.items():
+        code = _TYPES[contents.type]
+        numbers = array(code, _little_endian(array(code, data))).tolist()
+        rows = [json.dumps(numbers[start : start + columns]) for start in range(0, len(numbers), columns)]
+        matrices.append(json.dumps(name) + ": [\n" + ",\n".join(rows) + "\n]")
+    lines.append('"state_dict": {\n' + ",\n".join(matrices) + "\n}")
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _from_json(data: bytes) -> Contents:
     try:
-        config = Config(**json.loads(metadata["config"]))
-        vocabulary = json.loads(metadata["vocabulary"])
-        version, words, gauss_next = json.loads(metadata["random_state"])
-        rng = Random(0)
-        rng.setstate((version, tuple(words), None if gauss_next is None else float(gauss_next)))
-        if gauss_next is not None and not math.isfinite(gauss_next):
-            raise ValueError(f"gauss_next is {gauss_next}")
-        steps = int(metadata["steps"])
-        if steps < 0:
-            raise ValueError(f"steps are {steps}")
-    except (TapeGPTError, LookupError, TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise _ForeignError(f"its metadata does not hold ({error})") from None
-    if not isinstance(vocabulary, str) or not vocabulary or list(vocabulary) != sorted(set(vocabulary)):
-        raise _ForeignError("its vocabulary is not a sorted set of characters")
-    shapes = config.shapes(len(vocabulary) + 1)
-    if {name: shape for name, (shape, _) in tensors.items()} != shapes:
-        raise _ForeignError("its tensors are not those of its configuration")
-    code = _TYPES[kind]
-    native = {name: array(code, _little_endian(array(code, tensors[name][1]))) for name in shapes}
-    parameters: Parameters = {name: array("d", numbers) for name, numbers in native.items()}
-    if not all(math.isfinite(number) for values in parameters.values() for number in values):
-        raise _ForeignError("it has parameters that are not finite")
-    engine = make_engine("fast" if kind == "F32" else "exact", config, len(vocabulary) + 1)
-    engine.load_parameters(parameters)
-    return GPT(config, vocabulary, rng, engine, steps)
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _ForeignError(f"it is no JSON ({error})") from None
+    if "tapegpt" not in fields:
+        raise _ForeignError("it names no tapegpt; a state_dict of microgpt.py is converted first, by tapegpt convert")
+    state, kind = fields.pop("state_dict", None), fields.pop("type", None)
+    if kind not in _TYPES or not isinstance(state, dict):
+        raise _ForeignError("it has no state_dict, or a type other than F64 and F32")
+    metadata = {name: value if name in _PLAIN else json.dumps(value) for name, value in fields.items()}
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise _ForeignError("its format, tapegpt, steps and engine must be strings")
+    try:
+        tensors = {name: matrix(rows, _TYPES[kind]) for name, rows in state.items()}
+    except TapeGPTError as error:
+        raise _ForeignError(f"a tensor does not hold ({error})") from None
+    return Contents(metadata, tensors, kind)
+
+
+def matrix(rows: Any, code: str) -> tuple[tuple[int, int], bytes]:
+    """Shape and little-endian numbers of a list of rows; raises `TapeGPTError` for anything else."""
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
+        raise TapeGPTError("a matrix must be a list of rows, each a list of numbers")
+    columns = len(rows[0])
+    for place, row in enumerate(rows):
+        if not columns or len(row) != columns:
+            raise TapeGPTError(f"row {place} of a matrix has {len(row)} numbers, the first has {columns}")
+        if not all(is_number(number) and abs(number) < 1e38 for number in row):
+            raise TapeGPTError(f"row {place} of a matrix has something that is no finite number")
+    return (len(rows), columns), _little_endian(array(code, [float(number) for row in rows for number in row]))
 
 
 # --- files ------------------------------------------------------------------------------------------------------

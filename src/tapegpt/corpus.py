@@ -48,7 +48,7 @@ class Corpus(Record):
         if not documents:
             longest = "" if max_length is None else f" and has at most {max_length} characters"
             raise TapeGPTError(f"there is no document: give at least one string that is not blank{longest}")
-        return cls(documents, _distinct("".join(documents)))
+        return cls(documents, distinct("".join(documents)))
 
     @classmethod
     def read(cls, *paths: str | os.PathLike[str], **options: Unpack[Reading]) -> Corpus:
@@ -72,7 +72,7 @@ class Corpus(Record):
     def from_source(cls, source: Source) -> Corpus:
         """The documents of a source; raises `TapeGPTError` as `read` does."""
         documents = source.documents()
-        return cls(documents, _distinct("".join(documents)), source)
+        return cls(documents, distinct("".join(documents)), source)
 
     def __eq__(self, other: object) -> bool:
         """Whether these are the same documents and characters, wherever they come from."""
@@ -184,7 +184,7 @@ def _translated(text: str, alphabet: str) -> str:
     return text.translate(table)
 
 
-def _distinct(text: str) -> str:
+def distinct(text: str) -> str:
     """The characters of a text, sorted."""
     try:
         absent = bytes(range(256)).translate(None, delete=text.encode("latin-1"))  # 20 times faster than a set

@@ -39,6 +39,14 @@ class Adam(Record):
     clip: float = 0.0  # largest norm of the gradient, 0 for any
 
 
+class Moments(Record):
+    """What Adam remembers: running means of each parameter's gradient and of its square, by name like parameters."""
+
+    mean: Parameters
+    square: Parameters
+    powers: tuple[float, ...] = ()  # of beta1 and beta2, where the engine multiplies them step by step
+
+
 class Tokens(Record):
     """Documents as one run of token ids, `BOS doc BOS doc BOS ...`.
 
@@ -77,6 +85,7 @@ class Engine(ABC):
     name: str  # "exact", "reference": what --engine takes
     notice: str  # one line on what the engine has to do without, or ""
     compile_seconds = 0.0  # what making its code took; nothing where it was found in the cache
+    revision = 0  # another number whenever the parameters may have changed
 
     @abstractmethod
     def parameters(self) -> Parameters:
@@ -93,6 +102,14 @@ class Engine(ABC):
     @abstractmethod
     def restore(self, snapshot: Snapshot) -> None:
         """Take back the parameters of a snapshot; Adam's moments stay as they are."""
+
+    @abstractmethod
+    def moments(self) -> Moments:
+        """A copy of Adam's moments."""
+
+    @abstractmethod
+    def load_moments(self, moments: Moments) -> None:
+        """Replace Adam's moments (copied)."""
 
     @abstractmethod
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:

@@ -10,7 +10,7 @@ from _thread import allocate_lock
 from array import array
 
 from tapegpt.adam import SCRATCH, adam_update, all_finite
-from tapegpt.engine import Engine, Strings
+from tapegpt.engine import Engine, Moments, Strings
 from tapegpt.errors import DivergedError
 from tapegpt.graph import Graph
 from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
@@ -51,10 +51,14 @@ class ExactEngine(Engine):
         self._lock = allocate_lock()  # machine code runs without the interpreter's, and there is one arena
 
     def parameters(self) -> Parameters:
+        return self._read(self._graph.tape.arena, 0)
+
+    def _read(self, memory: Memory, start: int) -> Parameters:
+        """Numbers by name from a memory that is laid out as the parameters are, `start` numbers after its begin."""
         result = {}
         for name, (rows, columns) in self.config.shapes(self.vocab_size).items():
             values = array("d", bytes(8 * rows * columns))
-            for row, place in enumerate(self._rows(name)):
+            for row, place in enumerate(self._rows(memory, start, name)):
                 values[row * columns : (row + 1) * columns] = array("d", place)
             result[name] = values
         return result
@@ -65,16 +69,27 @@ class ExactEngine(Engine):
 
     def restore(self, snapshot: Snapshot) -> None:
         assert isinstance(snapshot, dict)
+        self._write(self._graph.tape.arena, 0, snapshot)
+        self.revision += 1
+
+    def _write(self, memory: Memory, start: int, numbers: Parameters) -> None:
         for name, (_, columns) in self.config.shapes(self.vocab_size).items():
-            values = memoryview(snapshot[name])
-            for row, place in enumerate(self._rows(name)):
+            values = memoryview(numbers[name])
+            for row, place in enumerate(self._rows(memory, start, name)):
                 place[:] = values[row * columns : (row + 1) * columns]
 
-    def _rows(self, name: str) -> list[memoryview[float]]:
-        """Views of a parameter's rows in the arena."""
+    def _rows(self, memory: Memory, start: int, name: str) -> list[memoryview[float]]:
+        """Views of a parameter's rows."""
         node, rows = self._graph.rows(name)
-        views = self._graph.tape.views(node)
-        return [views[row] for row in rows]
+        columns = node.shape.columns
+        return [memory.floats(8 * (start + node.value + row * padded(columns)), columns) for row in rows]
+
+    def moments(self) -> Moments:
+        return Moments(self._read(self._moments, 0), self._read(self._moments, self._extent))
+
+    def load_moments(self, moments: Moments) -> None:
+        self._write(self._moments, 0, moments.mean)
+        self._write(self._moments, self._extent, moments.square)
 
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
         assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
@@ -98,6 +113,7 @@ class ExactEngine(Engine):
                 adam.epsilon,
                 address_of(losses),
             )
+        self.revision += 1
         for taken, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise DivergedError(first + taken, losses[:taken].tolist())

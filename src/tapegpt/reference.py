@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 
-from tapegpt.engine import Engine, Strings
+from tapegpt.engine import Engine, Moments, Strings
 from tapegpt.errors import DivergedError
 
 TYPE_CHECKING = False
@@ -159,6 +159,24 @@ class ReferenceEngine(Engine):
         for value, number in zip(self._values, numbers, strict=True):
             value.data = number
 
+        self.revision += 1
+
+    def moments(self) -> Moments:
+        return Moments(self._named(self._m), self._named(self._v))
+
+    def _named(self, numbers: list[float]) -> Parameters:
+        """Numbers in the order of the parameters, by name."""
+        result, start = {}, 0
+        for name, matrix in self._state.items():
+            stop = start + len(matrix) * len(matrix[0])
+            result[name] = array("d", numbers[start:stop])
+            start = stop
+        return result
+
+    def load_moments(self, moments: Moments) -> None:
+        for own, given in ((self._m, moments.mean), (self._v, moments.square)):
+            own[:] = [number for name in self._state for number in given[name]]
+
     def gpt(self, token: int, position: int, keys: list[Matrix], values: list[Matrix]) -> Vector:
         """Logits of the next token; `keys` and `values` of each layer grow by this position's."""
         state, head_dim = self._state, self.config.head_dim
@@ -217,6 +235,7 @@ class ReferenceEngine(Engine):
                     value.grad = 0.0
             for value, data in zip(self._values, updated, strict=True):
                 value.data = data
+            self.revision += 1
             losses.append(loss.data)
         return losses
 

@@ -13,9 +13,9 @@ from tapegpt.corpus import Corpus
 from tapegpt.engine import Adam
 from tapegpt.errors import DivergedError, TapeGPTError, is_whole, shown
 from tapegpt.model import GPT, initialise, make_engine
-from tapegpt.record import Record
 from tapegpt.rng import Random
 from tapegpt.settings import Settings, resolved
+from tapegpt.state import DataRecord, Evaluation, TrainingState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,20 +23,15 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from tapegpt.config import Config
-    from tapegpt.engine import Engine, Snapshot, Tokens
+    from tapegpt.engine import Parameters, Snapshot, Tokens
     from tapegpt.settings import Options
+
+    Callback = Callable[["Trainer", list[float]], object]
 
 CHUNK_SECONDS = 0.05
 DECAYS = {"weight_decay": (0.0075, 0.5), "gram_decay": (0.15, 15.0)}  # for each pass, and the most
 EVALUATIONS = 20  # in a run of so many steps
 EVALUATION_SHARE = 0.02  # of a time budget, at most, but for the last
-
-
-class Evaluation(Record):
-    """The held-out loss after so many steps, in nats a token."""
-
-    step: int
-    loss: float
 
 
 class Trainer:
@@ -57,7 +52,11 @@ class Trainer:
         **named: Any,
     ) -> None:
         started = time.perf_counter() if started is None else started
-        self.settings = settings = (settings or Settings()).replaced(**named)
+        settings = (settings or Settings()).replaced(**named)
+        if settings.threads is None and settings.engine == "fast":
+            settings = settings.replaced(threads=threads_that_pay(config, settings.batch_size))
+        self.settings = settings
+        self.documents = corpus
         self.corpus, self.held_out = corpus, None
         if settings.validation:
             from tapegpt.split import hold_out
@@ -67,12 +66,110 @@ class Trainer:
         self.evaluations: list[Evaluation] = []
         self._validation = self.held_out.windows(config.block_size) if self.held_out else None
         self._best: Snapshot | None = None
+        self._last: Snapshot | None = None  # weights to go on with, while the model has the best ones
         rng = Random(settings.seed)
         self._tokens = _tokens(self.corpus, config, settings, rng)
-        engine = _engine(config, corpus.vocab_size, settings)
+        engine = make_engine(settings.engine, config, corpus.vocab_size, settings.batch_size, settings.threads or 1)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
+        self.model.documents = corpus.documents
         initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std))
         self._clock = _Clock(settings.budget, started + engine.compile_seconds)
+
+    # --- going on -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def resumed(cls, model: GPT, corpus: Corpus, more: int | None = None) -> Trainer:
+        """The run that left this model, where it stood: it ends with the bits of one that was never interrupted.
+
+        With `more`, that many steps are added to those taken, and the learning rate falls to zero after them. A run of
+        a time budget goes on for the time that was left. Raises `TapeGPTError` for a model that holds weights only, for
+        other documents than it was trained on, saying what differs, and where no step is left.
+        """
+        state = model.training
+        if state is None or model.data is None:
+            raise TapeGPTError("the model has weights only, no training to go on with: finetune it, or train anew")
+        model.data.check_equals(corpus, "the data")
+        settings = state.settings
+        if more is not None:
+            if not is_whole(more) or more < 1:
+                raise TapeGPTError(f"the steps to add must be a whole number from 1 on, not {shown(more)}")
+            settings = settings.replaced(steps=model.steps + more, budget=None, patience=None)
+        elif settings.budget is None and model.steps >= settings.steps:
+            raise TapeGPTError(f"the training has taken all its {settings.steps} steps: say how many to add with steps")
+        trainer = cls(corpus.replaced(vocabulary=model.vocabulary), model.config, settings)
+        engine = trainer.model.engine
+        engine.load_parameters(model.parameters)
+        if state.evaluations:
+            trainer._best = engine.snapshot()
+        if state.last is not None:
+            engine.load_parameters(state.last)
+        engine.load_moments(state.moments)
+        trainer.evaluations = list(state.evaluations)
+        trainer.model.steps = model.steps
+        trainer.model.rng.setstate(model.rng.getstate())
+        trainer._clock.spent = state.spent
+        if trainer._exhausted():
+            raise TapeGPTError(
+                f"the training ended when {settings.patience} evaluations were no better: say how many steps to add"
+            )
+        return trainer
+
+    @classmethod
+    def finetuned(cls, model: GPT, corpus: Corpus, settings: Settings) -> Trainer:
+        """A new run that starts with the weights of a model, on any documents.
+
+        The vocabulary is the model's and the documents', new characters start as all do in a new model. Where there
+        are any, embeddings of runs start at zero: they are found by tokens, which the new characters move.
+        """
+        vocabulary = "".join(sorted({*model.vocabulary, *corpus.vocabulary}))
+        trainer = cls(corpus.replaced(vocabulary=vocabulary), model.config, settings)
+        engine, former = trainer.model.engine, model.parameters
+        parameters = engine.parameters()
+        kept = [vocabulary.index(character) for character in model.vocabulary] + [len(vocabulary)]
+        for name, numbers in parameters.items():
+            if name in ("wte", "lm_head"):
+                columns = model.config.n_embd
+                for row, place in enumerate(kept):
+                    numbers[place * columns : (place + 1) * columns] = former[name][row * columns : (row + 1) * columns]
+            elif name != "wte_gram" or vocabulary == model.vocabulary:
+                parameters[name] = former[name]
+        engine.load_parameters(parameters)
+        return trainer
+
+    def keep(self, write: Callable[[GPT], None]) -> None:
+        """Call `write` with the model as it is to be kept: the best weights that were evaluated, and the training."""
+        engine, last = self.model.engine, self._last
+        moments = engine.moments()
+        if last is None and self._best is not None and not self._is_best():
+            last = engine.snapshot()
+            engine.restore(self._best)
+        try:
+            self.model.training = TrainingState(
+                self.settings,
+                moments,
+                tuple(self.evaluations),
+                None if last is None else self._parameters_of(last),
+                self._clock.spent,
+            )
+            self.model.data = self.model.data or DataRecord.of(self.documents)
+            write(self.model)
+        finally:
+            if last is not None and self._last is None:
+                engine.restore(last)
+
+    def _parameters_of(self, snapshot: Snapshot) -> Parameters:
+        engine = self.model.engine
+        now = engine.snapshot()
+        engine.restore(snapshot)
+        parameters = engine.parameters()
+        engine.restore(now)
+        return parameters
+
+    def _is_best(self) -> bool:
+        """Whether the weights that were evaluated as best are those of the last step."""
+        return self.best is not None and self.best.step == self.step
+
+    # --- training -----------------------------------------------------------------------------------------------
 
     @property
     def step(self) -> int:
@@ -126,10 +223,17 @@ class Trainer:
             self._best = self.model.engine.snapshot()
         return evaluation
 
-    def chunks(self) -> Iterator[list[float]]:
-        """Run to the end, giving the losses about every 50 ms. In a run of steps the cuts change no number."""
-        pace = self._paced_by_time() if self.settings.budget is not None else self._paced_by_steps()
+    def chunks(self, stop_every: int | None = None) -> Iterator[list[float]]:
+        """Run to the end, giving the losses about every 50 ms, and after each `stop_every` steps.
+
+        In a run of steps the cuts change no number.
+        """
+        pace = self._paced_by_time() if self.settings.budget is not None else self._paced_by_steps(stop_every)
         yield from pace
+        self.finish()
+
+    def finish(self) -> None:
+        """End the run here: where documents are held out, take the best weights."""
         if self._validation is not None:
             if not self.evaluations or self.evaluations[-1].step != self.step:
                 self.evaluate()
@@ -145,8 +249,8 @@ class Trainer:
 
     def _take_best(self) -> None:
         """Go back to the weights with the best held-out loss, if they are not the last."""
-        best = self.best
-        if self._best is not None and best is not None and best.step != self.step:
+        if self._best is not None and not self._is_best() and self._last is None:
+            self._last = self.model.engine.snapshot()
             self.model.engine.restore(self._best)
 
     def _exhausted(self) -> bool:
@@ -158,12 +262,14 @@ class Trainer:
             and self.evaluations.index(best) + patience < len(self.evaluations)
         )
 
-    def _paced_by_steps(self) -> Iterator[list[float]]:
+    def _paced_by_steps(self, stop_every: int | None) -> Iterator[list[float]]:
         every = max(1, self.settings.steps // EVALUATIONS)
         count = 1
         while self.step < self.settings.steps:
             start = time.perf_counter()
             left = every - self.step % every if self._validation is not None else count
+            if stop_every is not None:
+                left = min(left, stop_every - self.step % stop_every)
             losses = self.run(min(count, left))
             elapsed = max(time.perf_counter() - start, 1e-6)
             count = max(1, min(4 * len(losses), int(len(losses) * CHUNK_SECONDS / elapsed)))
@@ -194,15 +300,26 @@ class _Clock:
     """How a time budget is spent."""
 
     def __init__(self, budget: float | None, started: float) -> None:
-        self._end = started + (budget or 0.0)
-        self._begun = started
+        self._budget, self._begun = budget or 0.0, started
+        self._end = started + self._budget
+        self._gone = 0.0  # seconds of the budget, before this process
         self._evaluation = 0.0  # seconds
         self._rate = 0.0  # steps a second
         self._next = self._interval = 0.0  # of evaluations
 
+    @property
+    def spent(self) -> float:
+        """Seconds of the budget that are gone."""
+        return min(self._budget - (self._end - time.perf_counter()), self._budget) if self._budget else 0.0
+
+    @spent.setter
+    def spent(self, seconds: float) -> None:
+        self._end = time.perf_counter() + self._budget - seconds
+        self._gone = seconds
+
     def begin(self) -> None:
-        """Training begins."""
-        self._begun = time.perf_counter()
+        """Training begins, or goes on."""
+        self._begun = time.perf_counter() - self._gone
 
     def measure_evaluation(self, evaluate: Callable[[], object]) -> None:
         """See what an evaluation costs, and lay them out."""
@@ -267,11 +384,6 @@ def _tokens(corpus: Corpus, config: Config, settings: Settings, rng: Random) -> 
     return tokens.replaced(order=rng.permutation(len(tokens)))
 
 
-def _engine(config: Config, vocab_size: int, settings: Settings) -> Engine:
-    threads = settings.threads or threads_that_pay(config, settings.batch_size)
-    return make_engine(settings.engine, config, vocab_size, settings.batch_size, threads)
-
-
 WORTH_A_THREAD = 3_000_000  # multiply-adds of a step: 100 us of one core, where a barrier costs about one
 
 
@@ -288,14 +400,14 @@ def train(
     preset: str | None = None,
     encoding: str = "utf-8",
     delimiter: str = "\n",
-    on_progress: Callable[[int, list[float]], None] | None = None,
+    callbacks: Iterable[Callback] = (),
     **options: Unpack[Options],
 ) -> GPT:
-    """Train a model on a text file (a str is a path), a corpus or strings.
+    """Train a model on a text file (a str is a path), a corpus, strings, or a column of a data frame.
 
-    Options are the fields of `Config` and `Settings`; a preset gives some of them. `on_progress(step, losses)` is
-    called about every 50 ms with the steps taken and the losses since the last call. Raises `TapeGPTError` for input
-    that cannot be used.
+    Options are the fields of `Config` and `Settings`; a preset gives some of them. Each callback is called about every
+    50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. Raises
+    `TapeGPTError` for input that cannot be used.
     """
     started = time.perf_counter()
     config, settings = resolved(options, preset)
@@ -303,7 +415,10 @@ def train(
         data = Corpus.read(data, encoding=encoding, delimiter=delimiter)
     corpus = data if isinstance(data, Corpus) else Corpus.of(data)
     trainer = Trainer(corpus, config, settings, started=started)
+    callbacks = list(callbacks)
     for losses in trainer.chunks():
-        if on_progress:
-            on_progress(trainer.step, losses)
+        stops = [callback(trainer, losses) is True for callback in callbacks]
+        if any(stops):
+            trainer.finish()
+            break
     return trainer.model

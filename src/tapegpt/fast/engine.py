@@ -10,15 +10,15 @@ import math
 from _thread import allocate_lock
 from array import array
 
-from tapegpt.engine import Engine, Strings
+from tapegpt.engine import Engine, Moments, Strings
 from tapegpt.errors import DivergedError
 from tapegpt.fast.adam import STATE, settings_of
 from tapegpt.fast.generation import generation_kernel
 from tapegpt.fast.graph import FastGraph
+from tapegpt.fast.places import load, read
 from tapegpt.fast.training import SYNC, evaluation_kernel, training_kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
-from tapegpt.operations.base import padded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,39 +78,12 @@ class FastEngine(Engine):
     # --- parameters ---------------------------------------------------------------------------------------------
 
     def parameters(self) -> Parameters:
-        result = {}
-        for name in self.config.shapes(self.vocab_size):
-            values = array("d")
-            for line, places in self._lines(name):
-                values.extend(line if places is None else [line[place] for place in places])
-            result[name] = values
-        return result
+        return read(self._graph, self._shared)
 
     def load_parameters(self, parameters: Parameters) -> None:
-        for name, (rows, columns) in self.config.shapes(self.vocab_size).items():
-            left_out = name == "wte_gram" and name not in parameters
-            numbers = array("f", bytes(4 * rows * columns) if left_out else parameters[name])
-            start = 0
-            for line, places in self._lines(name):
-                stop = start + len(line if places is None else places)
-                if places is None:
-                    line[:] = memoryview(numbers)[start:stop]
-                else:
-                    for place, number in zip(places, numbers[start:stop], strict=True):
-                        line[place] = number
-                start = stop
+        load(self._graph, self._shared, parameters)
         self._forget()
-
-    def _lines(self, name: str) -> list[tuple[memoryview[float], list[int] | None]]:
-        """Where a parameter's numbers lie, in order: lines of memory, and the places in each, None for all of it."""
-        node, rows, columns = self._graph.cells(name)
-        width = node.shape.columns
-        apart = padded(width)
-        solid = columns == list(range(width))
-        if solid and apart == width and rows == list(range(rows[0], rows[0] + len(rows))):
-            return [(self._shared.floats(4 * (node.value + rows[0] * width), len(rows) * width, 4), None)]
-        lines = [self._shared.floats(4 * (node.value + row * apart), width, 4) for row in rows]
-        return [(line, None if solid else columns) for line in lines]
+        self.revision += 1
 
     def snapshot(self) -> Snapshot:
         return bytes(self._shared.at(0).view[: 4 * self._extents.gradients])
@@ -118,6 +91,16 @@ class FastEngine(Engine):
     def restore(self, snapshot: Snapshot) -> None:
         assert isinstance(snapshot, bytes)
         self._shared.at(0).view[: len(snapshot)] = snapshot
+        self.revision += 1
+
+    def moments(self) -> Moments:
+        mean, square = (read(self._graph, self._moments, start) for start in (0, self._extents.gradients))
+        return Moments(mean, square, tuple(self._state))
+
+    def load_moments(self, moments: Moments) -> None:
+        load(self._graph, self._moments, moments.mean)
+        load(self._graph, self._moments, moments.square, self._extents.gradients)
+        self._state = array("d", moments.powers)
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
@@ -139,6 +122,7 @@ class FastEngine(Engine):
                     "train", *places, *numbers, *state, touched.at(0), capacity, thread, self.threads
                 )
             )
+        self.revision += 1
         for taken, loss in enumerate(losses):
             if not math.isfinite(loss):
                 self._gradients = self._zeroed_gradients()
