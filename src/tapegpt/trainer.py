@@ -19,7 +19,7 @@ from tapegpt.state import DataRecord, Evaluation, TrainingState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, Unpack
 
     from tapegpt.config import Config
@@ -406,8 +406,8 @@ def train(
     """Train a model on a text file (a str is a path), a corpus, strings, or a column of a data frame.
 
     Options are the fields of `Config` and `Settings`; a preset gives some of them. Each callback is called about every
-    50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. Raises
-    `TapeGPTError` for input that cannot be used.
+    50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. At its
+    end those that have a method `close` are closed. Raises `TapeGPTError` for input that cannot be used.
     """
     started = time.perf_counter()
     config, settings = resolved(options, preset)
@@ -415,10 +415,21 @@ def train(
         data = Corpus.read(data, encoding=encoding, delimiter=delimiter)
     corpus = data if isinstance(data, Corpus) else Corpus.of(data)
     trainer = Trainer(corpus, config, settings, started=started)
-    callbacks = list(callbacks)
-    for losses in trainer.chunks():
-        stops = [callback(trainer, losses) is True for callback in callbacks]
-        if any(stops):
-            trainer.finish()
-            break
+    watched(trainer, trainer.chunks(), list(callbacks))
     return trainer.model
+
+
+def watched(trainer: Trainer, chunks: Iterable[list[float]], callbacks: Sequence[Callback]) -> None:
+    """Run to the end, or until a callback returns True; at last each is called once more, and closed if it can be."""
+    try:
+        for losses in chunks:
+            stops = [callback(trainer, losses) is True for callback in callbacks]
+            if any(stops):
+                trainer.finish()
+                break
+        for callback in callbacks:
+            callback(trainer, [])  # the last evaluation is new
+    finally:
+        for callback in callbacks:
+            if close := getattr(callback, "close", None):
+                close()
