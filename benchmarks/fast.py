@@ -19,7 +19,8 @@ from tapegpt.fast.graph import FastGraph
 from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
-from tapegpt.model import GPT, texts
+from tapegpt.decoding import texts
+from tapegpt.model import GPT
 from tapegpt.settings import MAX_STEPS, Settings
 from tapegpt.trainer import Trainer
 

@@ -33,8 +33,8 @@ def test_a_seed_leaves_the_models_generator_alone() -> None:
 
 
 def test_a_stream_gives_the_same_strings() -> None:
-    assert list(MODEL.stream(300, seed=4)) == MODEL.generate(300, seed=4)
-    endless = MODEL.stream(10**9, seed=4)
+    assert list(MODEL.stream(n=300, seed=4)) == MODEL.generate(300, seed=4)
+    endless = MODEL.stream(n=10**30, seed=4)
     assert [next(endless) for _ in range(40)] == MODEL.generate(40, seed=4)
 
 
@@ -52,7 +52,7 @@ def test_settings_out_of_range() -> None:
         ({"n": True}, "n must be"),
         *[
             ({"temperature": t}, "temperature must be")
-            for t in (0, -1.0, 1e-4, 1e4, float("nan"), float("inf"), 10**400, True, "1")
+            for t in (-1.0, 1e-4, 1e4, float("nan"), float("inf"), 10**400, True, False, "1")
         ],
         *[({"seed": seed}, "seed must be a whole number, not") for seed in (1.0, True, "1", b"1")],
     ]
@@ -62,6 +62,8 @@ def test_settings_out_of_range() -> None:
         with pytest.raises(TapeGPTError, match=message):
             MODEL.stream(**settings)
     assert MODEL.generate(0) == []
+    with pytest.raises(TapeGPTError, match="prefix must be a str, not 5"):
+        MODEL.stream(5)  # type: ignore[arg-type]
 
 
 def test_parameters_are_a_copy() -> None:
@@ -75,6 +77,36 @@ def test_threads_may_share_a_model() -> None:
     expected = [MODEL.generate(200, seed=seed) for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda seed: MODEL.generate(200, seed=seed), range(8))) == expected
+
+
+def test_probabilities_of_the_next_character_sum_to_1_and_fall() -> None:
+    for prefix in ("", "an", "ottob"):
+        probabilities = MODEL.probabilities(prefix)
+        assert probabilities.keys() == {*MODEL.vocabulary, ""}
+        assert abs(sum(probabilities.values()) - 1.0) < 1e-9
+        assert list(probabilities.values()) == sorted(probabilities.values(), reverse=True)
+    first = next(iter(MODEL.probabilities("an")))
+    assert MODEL.probabilities("an", temperature=0)[first] == 1.0
+
+
+def test_probabilities_follow_the_parameters() -> None:
+    trainer = tapegpt.Trainer(tapegpt.Corpus.of(["anna", "otto"]), MODEL.config)
+    before = trainer.model.probabilities("a")
+    assert trainer.model.probabilities("a") == before
+    trainer.run(1)
+    assert trainer.model.probabilities("a") != before
+
+
+def test_a_prefix_that_leaves_no_next_character_is_refused() -> None:
+    for prefix, message in (("annann", "less than block_size 6"), ("x", "does not know 'x'"), (1, "must be a str")):
+        with pytest.raises(TapeGPTError, match=message):
+            MODEL.probabilities(prefix)  # type: ignore[arg-type]
+
+
+def test_a_notebook_shows_shape_and_strings() -> None:
+    page = MODEL._repr_html_()
+    assert "<th>n_embd</th><td>8</td>" in page
+    assert MODEL.generate(1, seed=0)[0] in page
 
 
 def test_repr_says_what_it_is() -> None:

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.checkpoint import load, save
     from tapegpt.config import Config
+    from tapegpt.constraints import Constraints, Drawing
     from tapegpt.corpus import Corpus
     from tapegpt.errors import DivergedError, TapeGPTError
     from tapegpt.gradients import check_gradients
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 __all__ = [
     "GPT",
     "Config",
+    "Constraints",
     "Corpus",
     "DivergedError",
+    "Drawing",
     "Random",
     "Tape",
     "TapeGPTError",
@@ -46,8 +49,10 @@ __all__ = [
 _MODULES = {
     "GPT": "model",
     "Config": "config",
+    "Constraints": "constraints",
     "Corpus": "corpus",
     "DivergedError": "errors",
+    "Drawing": "constraints",
     "Random": "rng",
     "Tape": "tape",
     "TapeGPTError": "errors",

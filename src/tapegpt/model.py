@@ -1,27 +1,37 @@
-"""A GPT that can speak: its shape, vocabulary, random state and the engine that holds its numbers.
+"""A GPT that can speak and judge: its shape, vocabulary, random state and the engine that holds its numbers.
 
-Not here: training (`trainer.py`), files (`checkpoint.py`), arithmetic (the engines).
+Any number of threads may use one model at once. Not here: training (`trainer.py`), files (`checkpoint.py`), arithmetic
+(the engines), constraints (`sampling.py`).
 """
 
 from __future__ import annotations
 
-import sys
+import math
 import time
+from _thread import allocate_lock
 
-from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
+from tapegpt.decoding import texts
+from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.rng import Random
 from tapegpt.settings import ENGINES, Settings, check_seed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from typing import Unpack
 
     from tapegpt.config import Config
-    from tapegpt.engine import Engine, Strings
+    from tapegpt.constraints import Constraints, Drawing, Wishes
+    from tapegpt.engine import Engine
+    from tapegpt.fast.inference import Inference
+    from tapegpt.neighbours import Neighbours
+    from tapegpt.sampling import Estimate, Sampler
+    from tapegpt.scores import Scores
+    from tapegpt.state import DataRecord, TrainingState
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
 BATCH_SECONDS, MAX_BATCH = 0.02, 4096  # strings generated at a time, so that Ctrl-C is prompt
+NAMES = 10_000  # tried for one key
 
 
 def make_engine(name: str, config: Config, vocab_size: int, batch_size: int = 1, threads: int = 1) -> Engine:
@@ -65,7 +75,7 @@ def initialise(
 
 
 class GPT:
-    """A model: `generate` invents strings."""
+    """A model: `generate` invents strings, `score` judges them."""
 
     def __init__(self, config: Config, vocabulary: str, rng: Random, engine: Engine, steps: int = 0) -> None:
         self.config = config
@@ -73,6 +83,14 @@ class GPT:
         self.rng = rng
         self.engine = engine
         self.steps = steps  # taken in training
+        self.data: DataRecord | None = None  # what it was trained on
+        self.documents: Sequence[str] | None = None  # the training strings, where they are at hand
+        self.training: TrainingState | None = None  # for a training to go on with
+        self.ranks: Sequence[float] = ()  # how surprising training strings are, see `rank`
+        self._lock = allocate_lock()
+        self._ranked = -1  # revision of the parameters that the ranks are of
+        self._inference: tuple[int, Inference] | None = None
+        self._neighbours: tuple[Sequence[str], Neighbours] | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -89,33 +107,167 @@ class GPT:
         """A copy of the parameters by name, each row by row; their shapes are `config.shapes(vocab_size)`."""
         return self.engine.parameters()
 
-    def generate(self, n: int = 20, *, temperature: float = 0.5, seed: int | None = None) -> list[str]:
-        """n invented strings of at most block_size characters: `stream` as a list."""
-        return list(self.stream(n, temperature=temperature, seed=seed))
+    @property
+    def inference(self) -> Inference:
+        """The forward pass in f32 with the parameters as they are now."""
+        from tapegpt.fast.inference import Inference
 
-    def stream(self, n: int = 20, *, temperature: float = 0.5, seed: int | None = None) -> Iterator[str]:
-        """Invent n strings of at most block_size characters, a few at a time.
+        made = self._inference
+        revision = self.engine.revision
+        if made is None or made[0] != revision:
+            made = self._inference = (revision, Inference(self.config, self.vocab_size, self.engine.parameters()))
+        return made[1]
 
-        Without a seed the model's own generator goes on; with one the strings depend on nothing else, and the model's
-        generator stays as it is. Raises `TapeGPTError` for a negative n, a temperature out of range or a seed that is
-        no whole number.
+    # --- generation ---------------------------------------------------------------------------------------------
+
+    def generate(self, n: int = 20, *, seed: int | None = None, **wishes: Unpack[Wishes]) -> list[str]:
+        """n invented strings of at most block_size characters; fewer where there are no more.
+
+        Wishes are the fields of `Constraints` (prefix, suffix, pattern, min_length, max_length, avoid, novel, unique,
+        exact) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own generator goes on;
+        with one the strings depend on nothing else, and the model's generator stays as it is.
+
+        Raises `TapeGPTError` for a negative n, wishes that cannot be met, or a seed that is no whole number.
         """
-        if not is_whole(n) or n < 0:
-            raise TapeGPTError(f"n must be a whole number from 0 on, not {shown(n)}")
-        check_temperature(temperature)
-        if seed is not None:
-            check_seed(seed)
-        return self._strings(n, float(temperature), self.rng if seed is None else Random(seed))
+        return list(self.stream(n=n, seed=seed, **wishes))
 
-    def _strings(self, n: int, temperature: float, rng: Random) -> Iterator[str]:
+    def stream(
+        self, prefix: str = "", *, n: int | None = None, seed: int | None = None, **wishes: Unpack[Wishes]
+    ) -> Iterator[str]:
+        """Invent strings that begin with a prefix, a few at a time, n or without end; otherwise as `generate`."""
+        wishes = {"prefix": prefix, **wishes}
+        if n is not None and (not is_whole(n) or n < 0):
+            raise TapeGPTError(f"n must be a whole number from 0 on, not {shown(n)}")
+        constraints, drawing = _wished(wishes)
+        if not constraints.any and not drawing.truncates:
+            rng = self.rng if seed is None else Random(_checked(seed))
+            return self._strings(math.inf if n is None else n, float(drawing.temperature), rng)
+        return self.sampler(constraints, drawing, seed).strings(n)
+
+    def sampler(self, constraints: Constraints, drawing: Drawing, seed: int | None = None) -> Sampler:
+        """What draws strings within constraints."""
+        from tapegpt.sampling import Sampler
+
+        known = None if constraints.distance is None else self.neighbours
+        return Sampler(self.inference, self.vocabulary, constraints, drawing, known, self._random(seed))
+
+    def _random(self, seed: int | None) -> Random:
+        """A generator of one's own, so that threads do not share one: of a seed, or of the model's next number."""
+        if seed is not None:
+            return Random(_checked(seed))
+        with self._lock:
+            return Random(self.rng.getrandbits(64))
+
+    def _strings(self, n: float, temperature: float, rng: Random) -> Iterator[str]:
         count = 1
-        while n:
+        while n > 0:
             start = time.perf_counter()
-            batch = self.engine.generate(rng, min(n, count), temperature)
+            batch = self.engine.generate(rng, int(min(n, count)), temperature)
             n -= len(batch)
             if time.perf_counter() - start < BATCH_SECONDS:
                 count = min(2 * count, MAX_BATCH)
             yield from texts(batch, self.vocabulary)
+
+    def probability(self, *, draws: int = 20_000, seed: int = 0, **wishes: Unpack[Wishes]) -> Estimate:
+        """That a string meets constraints if the model is left to itself, by default at temperature 1.
+
+        An estimate with its standard error, good for probabilities far below 1 / draws too. Takes the wishes of
+        `generate` but those that narrow the choice by probability, for which it raises `TapeGPTError`.
+        """
+        if not is_whole(draws) or draws < 2:
+            raise TapeGPTError(f"draws must be a whole number from 2 on, not {shown(draws)}")
+        constraints, drawing = _wished({"temperature": 1.0, **wishes})
+        return self.sampler(constraints.replaced(unique=False), drawing, seed).probability(draws)
+
+    def probabilities(self, prefix: str = "", *, temperature: float = 1.0) -> dict[str, float]:
+        """The probability of each next character after a prefix, and under "" that the string ends; falling.
+
+        Raises `TapeGPTError` for a prefix with characters that the model does not know, or one that fills the block.
+        """
+        from tapegpt.constraints import Drawing
+
+        Drawing(temperature=temperature)
+        logs = self.inference.next_logs([self._encoded(prefix)])[0]
+        if temperature == 0:
+            largest = max(logs)
+            weights = [float(log == largest) for log in logs]
+        else:
+            largest = max(logs)
+            weights = [math.exp((log - largest) / temperature) for log in logs]
+        total = math.fsum(weights)
+        pairs = zip((*self.vocabulary, ""), weights, strict=True)
+        return {character: weight / total for character, weight in sorted(pairs, key=lambda pair: -pair[1])}
+
+    def _encoded(self, prefix: str) -> list[int]:
+        if not isinstance(prefix, str) or len(prefix) >= self.config.block_size:
+            raise TapeGPTError(
+                f"prefix must be a str of less than block_size {self.config.block_size} characters, not {shown(prefix)}"
+            )
+        unknown = sorted(set(prefix) - set(self.vocabulary))
+        if unknown:
+            raise TapeGPTError(f"prefix {shown(prefix)}: the model does not know {''.join(unknown)!r}: leave that out")
+        return [self.vocabulary.index(character) for character in prefix]
+
+    def name_for(self, key: str, *, taken: Collection[str] = (), temperature: float = 0.5) -> str:
+        """A pseudonym: the same string, never an empty one, for the same key and model.
+
+        Keys may share a name; where that must not be, give those that are `taken`: the first other one is chosen.
+        Raises `TapeGPTError` for a key that is no str, and where every string that the model invents is taken.
+        """
+        if not isinstance(key, str):
+            raise TapeGPTError(f"key must be a str, not {shown(key)}")
+        from hashlib import sha256
+
+        seed = int.from_bytes(sha256(key.encode("utf-8", "surrogatepass")).digest(), "big")
+        tried = 0
+        for name in self.stream(n=NAMES, seed=seed, temperature=temperature):
+            if name and name not in taken:
+                return name
+            tried += 1
+        raise TapeGPTError(
+            f"all {tried:,} names that were tried for key {shown(key)} are taken: choose a higher temperature"
+        )
+
+    # --- judgement ----------------------------------------------------------------------------------------------
+
+    def score(self, strings: Iterable[str]) -> Scores:
+        """How surprising strings are to the model; raises `TapeGPTError` for anything but several strings.
+
+        Percentiles compare with the training strings, where these are known (`rank`).
+        """
+        from tapegpt.scores import Scores, checked
+
+        self.rank()
+        return Scores(self.inference, self.vocabulary, checked(strings), self.ranks)
+
+    def rank(self) -> None:
+        """Note how surprising the training strings are, where they are at hand and it has not been done."""
+        if self.documents and (not self.ranks or self._ranked != self.engine.revision):
+            from tapegpt.scores import quantiles
+
+            self._ranked = self.engine.revision
+            self.ranks = quantiles(self.inference, self.vocabulary, self.documents)
+
+    @property
+    def neighbours(self) -> Neighbours:
+        """The training strings, to look up what is like them.
+
+        Raises `TapeGPTError` where they are not at hand, and not where they were read from.
+        """
+        from tapegpt.neighbours import Neighbours
+
+        documents = self.training_documents()
+        if self._neighbours is None or self._neighbours[0] is not documents:
+            self._neighbours = (documents, Neighbours(documents))
+        return self._neighbours[1]
+
+    def training_documents(self) -> Sequence[str]:
+        """The training strings: at hand, or read again from where they came; raises `TapeGPTError` where neither is."""
+        if self.documents is None:
+            if self.data is None:
+                raise TapeGPTError("the model does not know what it was trained on: give its training data")
+            self.documents = self.data.read().documents
+        return self.documents
 
     def __repr__(self) -> str:
         config = self.config
@@ -124,22 +276,22 @@ class GPT:
             f"n_head={config.n_head} block_size={config.block_size}, {self.vocab_size} tokens, {self.steps} steps>"
         )
 
+    def _repr_html_(self) -> str:
+        """A table of its shape, and what it says."""
+        from html import escape
 
-def texts(strings: Strings, vocabulary: str) -> list[str]:
-    """Generated strings as text."""
-    if max(vocabulary) < "\x80":  # a byte a character: all at once, ten times faster
-        place = 0 if sys.byteorder == "little" else 3
-        codes = strings.ids.tobytes()[place::4].translate(vocabulary.encode("ascii").ljust(256, b"?"))
-        text = codes.decode("ascii")
-    else:
-        text = "".join([vocabulary[token] for token in strings.ids])
-    block = len(text) // max(len(strings), 1)
-    return [text[i * block : i * block + length] for i, length in enumerate(strings.lengths)]
+        shape = {**self.config.as_dict(), "parameters": f"{self.num_parameters:,}", "steps": f"{self.steps:,}"}
+        cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in shape.items())
+        says = ", ".join(escape(text) for text in self.generate(8, seed=0))
+        return f"<table>{cells}</table><p>{says}</p>"
 
 
-def check_temperature(temperature: float) -> None:
-    """Raise `TapeGPTError` unless the temperature is in its range."""
-    if not is_number(temperature) or not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
-        raise TapeGPTError(
-            f"temperature must be a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}, not {shown(temperature)}"
-        )
+def _wished(wishes: Wishes) -> tuple[Constraints, Drawing]:
+    from tapegpt.constraints import wished
+
+    return wished(wishes)
+
+
+def _checked(seed: int) -> int:
+    check_seed(seed)
+    return seed

@@ -14,15 +14,14 @@ from tapegpt.operations.fast.rows import vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from tapegpt.fast.graph import FastGraph
     from tapegpt.machine.language import Operand, Pointer, Value
 
 
 def generation_kernel(graph: FastGraph) -> Kernel:
     """`count` strings into ids (block_size each) and lengths; `rows` (2 x slots) says who is where, and their seeds."""
-    tape, vocab_size, block = graph.tape, graph.vocab_size, graph.config.block_size
-    forward = tape.forward_kernel(graph.logits)
-    bos = vocab_size - 1
 
     def generate(
         k: Builder,
@@ -35,54 +34,76 @@ def generation_kernel(graph: FastGraph) -> Kernel:
         count: Int,
         temperature: Real,
     ) -> None:
-        nodes = (graph.tokens, graph.places, graph.lines)
-        tokens, places, lines = ((work + node.value).cast(U32) for node in nodes)
-        strings, seeds = rows, rows + tape.positions
         inverse = k.convert(1.0 / temperature, F32)
-        begun = k.variable(k.integer(0))
-        active = k.variable(k.integer(0))
 
-        def begin(row: Operand) -> None:
-            strings[row], tokens[row], places[row] = begun, bos, 0
-            seeds[row] = (word(k, random) << 32) | word(k, random)
-            begun.set(begun + 1)
+        def choose(row: Value, string: Value, place: Value, logits: Pointer, unit: Value) -> Value:
+            return sample(k, logits, graph.vocab_size, inverse, unit)
 
-        for row in k.range(k.minimum(count, tape.positions)):
-            lines[row] = row
-            begin(row)
-            active += 1
-        for _ in k.repeat_while(lambda: active > 0):
-            for row in k.range(active if graph.runs else 0):
-                so_far = ids + (strings[row] * block - 1)  # the token at place p, from 1 on: at 0 is BOS
-
-                def before(back: int) -> Value:
-                    return token_before(k, so_far, places[row], back, 1, bos)
-
-                numbers = rows_of_runs(k, before, graph.config.n_gram, graph.config.gram_rows)
-                for node, number in zip(graph.runs, numbers, strict=True):
-                    (work + node.value).cast(U32)[row] = number
-            forward(k, shared, work, 0, active)
-            for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
-                string, place = strings[row], places[row]
-                logits = work + graph.logits.value + row * padded(vocab_size)
-                token = sample(k, logits, vocab_size, inverse, random_unit(k, seeds[row], place))
-                ends = token.equals(bos)
-                length = k.select(ends, place, place + 1)
-                for _ in k.when(k.negated(ends)):
-                    ids[string * block + place] = token
-                    tokens[row] = token
-                    places[row] = length
-                for _ in k.when(ends | length.equals(block)):
-                    lengths[string] = length
-                    more = begun < count
-                    for _ in k.when(more):
-                        begin(row)
-                    for _ in k.when(k.negated(more)):
-                        active -= 1
-                        for kept in (strings, seeds, tokens, places, lines):
-                            kept[row] = kept[active]
+        side_by_side(k, graph, (shared, work, random, rows, ids, lengths), count, choose)
 
     return Kernel(generate)
+
+
+def side_by_side(
+    k: Builder,
+    graph: FastGraph,
+    memory: tuple[Pointer, ...],
+    count: Int,
+    choose: Callable[[Value, Value, Value, Pointer, Value], Value],
+    kept: Sequence[Pointer] = (),
+) -> None:
+    """Make `count` strings, each token by `choose(row, string, place, logits, random unit)`.
+
+    `memory` is the first six of the kernel's arguments; what is `kept` for a row moves with its string.
+    """
+    shared, work, random, rows, ids, lengths = memory
+    vocab_size, block, bos = graph.vocab_size, graph.config.block_size, graph.vocab_size - 1
+    forward = graph.tape.forward_kernel(graph.logits)
+    nodes = (graph.tokens, graph.places, graph.lines)
+    tokens, places, lines = ((work + node.value).cast(U32) for node in nodes)
+    strings, seeds = rows, rows + graph.tape.positions
+    begun = k.variable(k.integer(0))
+    active = k.variable(k.integer(0))
+
+    def begin(row: Operand) -> None:
+        strings[row], tokens[row], places[row] = begun, bos, 0
+        seeds[row] = (word(k, random) << 32) | word(k, random)
+        begun.set(begun + 1)
+
+    for row in k.range(k.minimum(count, graph.tape.positions)):
+        lines[row] = row
+        begin(row)
+        active += 1
+    for _ in k.repeat_while(lambda: active > 0):
+        for row in k.range(active if graph.runs else 0):
+            so_far = ids + (strings[row] * block - 1)  # the token at place p, from 1 on: at 0 is BOS
+
+            def before(back: int) -> Value:
+                return token_before(k, so_far, places[row], back, 1, bos)
+
+            numbers = rows_of_runs(k, before, graph.config.n_gram, graph.config.gram_rows)
+            for node, number in zip(graph.runs, numbers, strict=True):
+                (work + node.value).cast(U32)[row] = number
+        forward(k, shared, work, 0, active)
+        for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
+            string, place = strings[row], places[row]
+            logits = work + graph.logits.value + row * padded(vocab_size)
+            token = choose(row, string, place, logits, random_unit(k, seeds[row], place))
+            ends = token.equals(bos)
+            length = k.select(ends, place, place + 1)
+            for _ in k.when(k.negated(ends)):
+                ids[string * block + place] = token
+                tokens[row] = token
+                places[row] = length
+            for _ in k.when(ends | length.equals(block)):
+                lengths[string] = length
+                more = begun < count
+                for _ in k.when(more):
+                    begin(row)
+                for _ in k.when(k.negated(more)):
+                    active -= 1
+                    for column in (strings, seeds, tokens, places, lines, *kept):
+                        column[row] = column[active]
 
 
 def random_unit(k: Builder, seed: Operand, number: Operand) -> Value:

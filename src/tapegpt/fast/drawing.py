@@ -1,0 +1,171 @@
+"""Strings within constraints, many side by side: each token is drawn from those that an automaton still allows.
+
+With each string comes the log of what the model gives to all allowed tokens, place by place. Not here: what the
+automaton says (`automata.py`), strings without constraints (`generation.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tapegpt.fast.generation import running_sums, side_by_side
+from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.operations.base import padded
+from tapegpt.operations.fast.cross_entropy import exponentiate
+from tapegpt.operations.fast.rows import vectors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tapegpt.fast.graph import FastGraph
+    from tapegpt.machine.language import Number, Operand, Pointer, Value, Variable
+
+GREEDY = 1e7  # the inverse of a temperature at which a logit's last bit decides
+_ALLOWED, _FORBIDDEN = 3e38, -3e38  # what logits are cut to
+_ONE = 0x3F800000  # the bits of 1.0, the greatest of the exponentials
+_FIRST_BYTE = 0 if sys.byteorder == "little" else 24  # of a word: its lowest bit
+
+
+def drawing_kernel(graph: FastGraph, scratch: int) -> Kernel:
+    """`count` strings as `generation_kernel` makes them; `rows` (3 x slots) holds their states too.
+
+    The automaton: classes (V - 1), table (states, kinds), and as bytes accepting (states) and viable
+    (most + 1, states), see `Rules`. log_weights (count) are added to. The work memory has room for V and for `kinds`
+    numbers from `scratch` on. top_k 0, top_p 1 and min_p 0 leave out no token.
+    """
+    vocab_size, bos = graph.vocab_size, graph.vocab_size - 1
+
+    def draw(
+        k: Builder,
+        shared: F32s,
+        work: F32s,
+        random: U32s,
+        rows: I64s,
+        ids: U32s,
+        lengths: I64s,
+        log_weights: F64s,
+        classes: U32s,
+        table: U32s,
+        accepting: U32s,
+        viable: U32s,
+        kinds: Int,
+        states: Int,
+        start: Int,
+        least: Int,
+        most: Int,
+        count: Int,
+        temperature: Real,
+        top_k: Int,
+        top_p: Real,
+        min_p: Real,
+    ) -> None:
+        e, caps = work + scratch, work + (scratch + padded(vocab_size))
+        state_of = rows + 2 * graph.tape.positions
+        greedy = temperature.equals(0.0)
+        inverse = k.convert(k.select(greedy, GREEDY, 1.0 / temperature), F32)
+        share = k.convert(k.select(greedy, 1.0, min_p), F32)
+        narrows = (top_k > 0) | (top_p < 1.0) | (share > 0.0)
+
+        def choose(row: Value, string: Value, place: Value, logits: Pointer, unit: Value) -> Value:
+            state = k.select(place.equals(0), start, state_of[row])
+            ends = _byte(accepting, state).equals(1) & (place >= least)
+            all_allowed = k.variable(k.select(ends, k.integer(1), 0))
+            for kind in k.range(kinds):
+                ahead = k.select(place < most, (place + 1) * states + table[state * kinds + kind], 0)  # 0: a dead end
+                allowed = _byte(viable, ahead)
+                caps[kind] = k.select(allowed.equals(1), k.real32(_ALLOWED), _FORBIDDEN)
+                all_allowed.set(all_allowed & allowed)
+            for c in vectors(k, vocab_size):
+                logits.store(c, logits.vector(c, k.width(F32)) * inverse)
+            total, largest = exponentiate(k, logits, e, vocab_size)
+            mass = k.variable(total)
+            for _ in k.when(all_allowed.equals(0)):
+                for token in k.range(bos):
+                    logits[token] = k.minimum(logits[token], caps[classes[token]])
+                logits[bos] = k.select(ends, logits[bos], _FORBIDDEN)
+                remaining, peak = exponentiate(k, logits, e, vocab_size)
+                _keep(k, e, vocab_size, lambda c: logits.vector(c, k.width(F32)) > _FORBIDDEN)
+                mass.set(remaining)
+                log_share = k.log(k.convert(remaining, F64) / k.convert(total, F64)) + k.convert(peak - largest, F64)
+                log_weights[string] = log_weights[string] + log_share
+            for _ in k.when(narrows):
+                mass.set(_narrow(k, e, vocab_size, top_k, k.convert(top_p, F32), share))
+            token = _pick(k, e, vocab_size, k.select(greedy, 0.0, mass * unit))
+            for _ in k.when(token < bos):
+                state_of[row] = table[state * kinds + classes[token]]
+            return token
+
+        side_by_side(k, graph, (shared, work, random, rows, ids, lengths), count, choose, [state_of])
+
+    return Kernel(draw)
+
+
+def _byte(words: Pointer, index: Value) -> Value:
+    """A byte of memory that is read as words."""
+    return (words[index >> 2] >> (((index & 3) << 3) ^ _FIRST_BYTE)) & 255
+
+
+def _narrow(k: Builder, e: Pointer, count: int, top_k: Operand, top_p: Value, min_p: Value) -> Value:
+    """Set to zero what top_k, top_p and min_p, in this order, leave out of numbers up to 1; the sum of the rest."""
+    width = k.width(F32)
+
+    def how_many(least: Value) -> Value:
+        found = k.zeros(width, I32)
+        for c in vectors(k, count):
+            found += k.select(e.vector(c, width) >= least, k.constant(1, I32, width), 0)
+        return k.convert(k.group_sum(found, width).lane(0), I64)
+
+    def mass(least: Value) -> Value:
+        found = k.zeros(width, F32)
+        for c in vectors(k, count):
+            numbers = e.vector(c, width)
+            found += k.select(numbers >= least, numbers, 0.0)
+        return k.group_sum(found, width).lane(0)
+
+    bits = k.variable(k.constant(0, I32, 0))  # of the least number that stays
+    for _ in k.when(top_k > 0):
+        _raise(k, bits, lambda least: how_many(least) >= top_k)
+    for _ in k.when(top_p < 1.0):
+        wanted = mass(k.from_bits(bits)) * top_p
+        _raise(k, bits, lambda least: mass(least) >= wanted)
+    least = k.maximum(k.from_bits(bits), min_p)
+    _keep(k, e, count, lambda c: e.vector(c, width) >= least)
+    return mass(least)
+
+
+def _raise(k: Builder, bits: Variable, enough: Callable[[Value], Value]) -> None:
+    """Raise the bits of a number in [0, 1] as far as there is `enough` from there on, which there is."""
+    low, high = k.variable(bits), k.variable(k.constant(_ONE + 1, I32, 0))
+    for _ in k.repeat_while(lambda: high - low > 1):
+        middle = (low + high) >> 1
+        fits = enough(k.from_bits(middle))
+        low.set(k.select(fits, middle, low))
+        high.set(k.select(fits, high, middle))
+    bits.set(low)
+
+
+def _keep(k: Builder, e: Pointer, count: int, stays: Callable[[Number], Value]) -> None:
+    """Set to zero the numbers of a row but where the vector from a column on says so."""
+    width = k.width(F32)
+    for c in vectors(k, count):
+        e.store(c, k.select(stays(c), e.vector(c, width), 0.0))
+
+
+def _pick(k: Builder, e: Pointer, count: int, point: Value) -> Value:
+    """The first token that has a number above zero and whose running sum is above the point.
+
+    The last above zero where there is none, since running sums are rounded in another order than the whole one.
+    """
+    width = k.width(F32)
+    point = k.spread(point, width)
+    before, first, last = k.zeros(width, F32), k.variable(k.constant(count, I32, width)), k.zeros(width, I32)
+    for c in vectors(k, count):
+        numbers, tokens = e.vector(c, width), k.lane_numbers(width) + k.convert(k.integer(c), I32)
+        sums = running_sums(k, numbers) + before
+        present = numbers > 0.0
+        last.set(k.select(present, tokens, last))
+        first.set(k.minimum(first, k.select(present & (sums > point), tokens, count)))
+        before.set(k.spread(sums.lane(width - 1), width))
+    nearest = -k.group_max(-first, width).lane(0)
+    return k.convert(k.select(nearest < count, nearest, k.group_max(last, width).lane(0)), I64)

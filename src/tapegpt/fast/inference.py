@@ -1,0 +1,210 @@
+"""A model that is only read: how surprising strings are, what comes next, strings within constraints.
+
+In f32 whatever engine the model is of: numbers are about 1e-6 from the exact engine's. Any number of threads may use
+one `Inference` at once. Not here: training, text, the automata behind constraints (`automata.py`).
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from tapegpt.engine import Strings
+from tapegpt.fast.drawing import drawing_kernel
+from tapegpt.fast.graph import FastGraph
+from tapegpt.fast.places import load
+from tapegpt.fast.training import Packer
+from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, I64s, Int, Kernel, U32s
+from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.program import Program
+from tapegpt.operations.base import PAD, padded
+from tapegpt.operations.fast.cross_entropy import exponentiate
+from tapegpt.operations.fast.functions import log
+from tapegpt.operations.fast.rows import vectors
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.config import Config
+    from tapegpt.constraints import Drawing
+    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.machine.memory import Address
+    from tapegpt.machine.program import Entries
+    from tapegpt.machine.target import Target
+    from tapegpt.rng import Random
+
+ROWS = 256  # positions that go through the model together
+SLOTS = 64  # strings that are drawn side by side
+
+
+class Rules(Record):
+    """Which tokens may follow: an automaton over classes of characters, and the characters of a string.
+
+    After t characters, in state s, the string may end where accepting[s] and t >= least, and may go on with a character
+    where t < most and viable[(t + 1) * states + its next state]. At the start, and after what is allowed, something is.
+    """
+
+    classes: array[int]  # "I" (V - 1): of each character
+    count: int  # classes
+    table: array[int]  # "I" (states, count): the next state; 0 is a dead end
+    start: int
+    accepting: bytes | bytearray  # (states)
+    viable: bytes | bytearray  # (most + 1, states)
+    least: int
+    most: int  # at most block_size
+
+
+class Drawn(Record):
+    """Strings, and for each the log of the probability of the choices that the rules left, place by place.
+
+    Where nothing but the rules narrows the choice, the mean of exp(log_weight) is the probability that a string drawn
+    without them keeps to them.
+    """
+
+    strings: Strings
+    log_weights: array[float]  # "d"
+
+
+class Inference:
+    """The forward pass of a model with these parameters, as they are now."""
+
+    def __init__(self, config: Config, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
+        self.config, self.vocab_size = config, vocab_size
+        self.num_parameters = config.num_parameters(vocab_size)
+        graph = FastGraph(config, vocab_size, max(config.block_size, ROWS), target)
+        speech = FastGraph(config, vocab_size, SLOTS, target, cached=True)
+        extents, spoken = graph.tape.plan(), speech.tape.plan()
+        assert (extents.shared, extents.gradients) == (spoken.shared, spoken.gradients)
+        self._work = max(extents.work + graph.tape.positions, spoken.work + 2 * padded(vocab_size))
+        forward = graph.tape.forward_kernel(graph.logits)
+        entries: Entries = {
+            "prepare": (graph.tape.prepare_kernel(graph.logits), {}),
+            "score": (scoring_kernel(graph, forward, extents.work), {}),
+            "next": (next_kernel(graph, forward), {}),
+            "draw": (drawing_kernel(speech, spoken.work), {}),
+        }
+        self._program = Program(entries, graph.tape.show() + speech.tape.show(), target)
+        self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
+        shared = Memory(4 * extents.shared)
+        load(graph, shared, parameters)
+        self._parameters = shared.at(0)
+        self._program.run("prepare", self._parameters)
+        self._free: list[Address] = []  # work memories that no call has in use
+
+    def _run(self, name: str, arrays: tuple[array[int] | array[float], ...], *numbers: float) -> None:
+        """Call an entry with a work memory of its own."""
+        try:
+            work = self._free.pop()
+        except IndexError:
+            work = Memory(4 * self._work).at(0)
+        self._program.run(name, self._parameters, work, *map(address_of, arrays), *numbers)
+        self._free.append(work)
+
+    def surprises(self, tokens: Tokens) -> array[float]:
+        """-log p of every token after the first, in nats, in the order of ids: number i belongs to ids[i + 1].
+
+        No document may be longer than the block, which `Corpus.windows` sees to.
+        """
+        return self._scored(tokens)[0]
+
+    def totals(self, tokens: Tokens) -> array[float]:
+        """The sum of these of each document."""
+        return self._scored(tokens)[1]
+
+    def _scored(self, tokens: Tokens) -> tuple[array[float], array[float]]:
+        count = len(tokens.ids) - 1
+        surprises, totals = array("f", bytes(4 * (count + PAD))), array("d", bytes(8 * len(tokens)))
+        self._run("score", (tokens.ids, tokens.starts, surprises, totals), len(tokens))
+        del surprises[count:]
+        return surprises, totals
+
+    def next_logs(self, prefixes: list[list[int]]) -> list[array[float]]:
+        """log p of each token after each prefix, which follows BOS and is shorter than the block."""
+        ids, starts = array("I"), array("q", [0])
+        for prefix in prefixes:
+            ids.append(self.vocab_size - 1)
+            ids.fromlist(prefix)
+            starts.append(len(ids))
+        ids.append(self.vocab_size - 1)
+        apart = padded(self.vocab_size)
+        logs = array("f", bytes(4 * apart * len(prefixes)))
+        self._run("next", (ids, starts, logs), len(prefixes))
+        return [logs[start : start + self.vocab_size] for start in range(0, len(logs), apart)]
+
+    def draw(self, rng: Random, count: int, drawing: Drawing, rules: Rules) -> Drawn:
+        """`count` strings of tokens that keep to the rules; a string depends on its number alone, and on `rng`.
+
+        Logits are divided by the temperature, 0 is for the most probable token, of equals the lowest. What the rules
+        allow is narrowed to the `top_k` most probable tokens, these to the most probable ones that together have the
+        share `top_p`, these to what has at least `min_p` of the most probable one's probability; equals stay together.
+        """
+        assert rules.most <= self.config.block_size
+        assert rules.count <= self.vocab_size
+        block = self.config.block_size
+        strings = Strings(array("I", bytes(4 * count * block)), array("q", bytes(8 * count)))
+        log_weights, rows = array("d", bytes(8 * count)), array("q", bytes(24 * SLOTS))
+        results = (rng.words, rows, strings.ids, strings.lengths, log_weights)
+        automaton = (rules.classes, rules.table, _words(rules.accepting), _words(rules.viable))
+        sizes = (rules.count, len(rules.accepting), rules.start, rules.least, rules.most)
+        narrowing = (drawing.temperature, drawing.top_k, drawing.top_p, drawing.min_p)
+        self._run("draw", (*results, *automaton), *sizes, count, *narrowing)
+        return Drawn(strings, log_weights)
+
+
+def _words(numbers: bytes | bytearray) -> array[int]:
+    return array("I", bytes(numbers) + bytes(-len(numbers) % 4))
+
+
+def scoring_kernel(graph: FastGraph, forward: Kernel, scratch: int) -> Kernel:
+    """-log p of each token of `count` documents, and the sum of each; there is room for `PAD` numbers behind.
+
+    The work memory has room for a number of each position from `scratch` on.
+    """
+    columns = graph.vocab_size
+
+    def score(
+        k: Builder, shared: F32s, work: F32s, ids: U32s, starts: I64s, surprises: F32s, totals: F64s, count: Int
+    ) -> None:
+        packer = Packer(k, graph, work, ids, starts)
+        logits, targets, gaps = work + graph.logits.value, (work + graph.targets.value).cast(U32), work + scratch
+        at, width = k.variable(k.integer(0)), k.width(F32)
+        for _ in k.repeat_while(lambda: at < count):
+            found = surprises + starts[at]
+            rows = packer.fill(at, count, k.value)
+            forward(k, shared, work, 0, rows)
+            for t in k.range(rows):
+                row = logits + t * padded(columns)
+                logit = row[targets[t]]
+                total, largest = exponentiate(k, row, row, columns)
+                found[t] = total
+                gaps[t] = largest - logit
+            for t in k.range(0, rows, width):
+                found.store(t, log(k, found.vector(t, width)) + gaps.vector(t, width))
+        for document in k.range(count):
+            nats = k.zeros()
+            for place in k.range(starts[document], starts[document + 1]):
+                nats += k.convert(surprises[place], F64)
+            totals[document] = nats
+
+    return Kernel(score)
+
+
+def next_kernel(graph: FastGraph, forward: Kernel) -> Kernel:
+    """log p of the token that follows each of `count` documents, a padded row each."""
+    columns = padded(graph.vocab_size)
+
+    def following(k: Builder, shared: F32s, work: F32s, ids: U32s, starts: I64s, logs: F32s, count: Int) -> None:
+        packer = Packer(k, graph, work, ids, starts)
+        at, width = k.variable(k.integer(0)), k.width(F32)
+        for _ in k.repeat_while(lambda: at < count):
+            first = k.value(at)
+            rows = packer.fill(at, count, k.value)
+            forward(k, shared, work, 0, rows)
+            for document in k.range(first, at):
+                row = work + graph.logits.value + (starts[document + 1] - starts[first] - 1) * columns
+                result = logs + document * columns
+                total, largest = exponentiate(k, row, result, graph.vocab_size)
+                log_sum = largest + log(k, k.spread(total, width))
+                for c in vectors(k, graph.vocab_size):
+                    result.store(c, row.vector(c, width) - log_sum)
+
+    return Kernel(following)

@@ -1,0 +1,317 @@
+"""Strings that meet constraints, drawn from a model without a loop that may never end.
+
+The next character is drawn from the model's probabilities of those characters from which the automaton can still
+accept: dead ends are never entered. That is the model's distribution made to sum to 1 place by place. `exact` draws
+from the model's distribution given that the constraints are met: prefixes are kept in a tree with an upper bound of the
+probability of what they may become; a walk goes by these bounds, and where it looks at a prefix for the first time, the
+bound falls to what is known then, and the walk goes on with the quotient of the two as its probability or starts anew.
+
+What is looked up when a string is whole (that it is new, or has not come yet) conditions either distribution exactly:
+strings are drawn many at a time and those that do not fit left out, for as long as one in `WORTH` does. Then the tree
+takes over, in which whatever has come or does not fit loses its probability: nothing is met twice, and when nothing is
+left, all strings have come. Source: Shi, Bieber and Sutton, "Incremental sampling without replacement for sequence
+models", 2020. Not here: automata, the model's arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from itertools import accumulate, islice
+
+from tapegpt.decoding import texts
+from tapegpt.errors import TapeGPTError
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tapegpt.automata import Automaton
+    from tapegpt.constraints import Constraints, Drawing
+    from tapegpt.fast.inference import Drawn, Inference
+    from tapegpt.neighbours import Neighbours
+    from tapegpt.rng import Random
+
+WORTH = 100  # a string of the tree takes about as long as so many drawn side by side
+MIN_BATCH, MAX_BATCH = 64, 4096
+BATCH_WORK = 3e8  # parameters times places of a batch, so that Ctrl-C is prompt
+MAX_CELLS = 20_000_000  # of the tree, 16 bytes each
+MAX_TRIES = 100_000  # prefixes looked at for one string of the exact distribution, some seconds
+TINY = 1e-300  # what is possible is never quite zero, or it could not come when all else has
+
+
+class Estimate(Record):
+    """A probability and its standard error, from so many draws."""
+
+    probability: float
+    error: float
+    draws: int
+
+
+class Sampler:
+    """Strings of one model that meet constraints; `shortfall` says why fewer came than were asked for.
+
+    Raises `TapeGPTError` for constraints that make no sense for this model.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        vocabulary: str,
+        constraints: Constraints,
+        drawing: Drawing,
+        known: Neighbours | None,
+        rng: Random,
+    ) -> None:
+        if constraints.exact and drawing.truncates:
+            raise TapeGPTError(
+                "exact draws from the model's whole distribution: leave out top_k, top_p, min_p and temperature 0"
+            )
+        self.shortfall = ""
+        self._inference, self._vocabulary, self._rng = inference, vocabulary, rng
+        self._constraints, self._drawing, self._known = constraints, drawing, known
+        self._space = _Space(constraints, vocabulary, inference.config.block_size)
+        self._seen: set[str] = set()
+
+    def strings(self, n: int | None) -> Iterator[str]:
+        """n strings, or all that there are, if that is fewer; without n as many as are taken."""
+        given = 0
+        for text in islice(self._endless(), None if n is None else min(n, sys.maxsize)):
+            given += 1
+            yield text
+        if n is not None and given < n:
+            few = f"only {given:,} string{'s meet' if given > 1 else ' meets'}" if given else "no string meets"
+            self.shortfall = f"{few} the constraints, {n:,} were asked for"
+
+    def _endless(self) -> Iterator[str]:
+        """Strings for as long as there are some; how many are taken changes none of them."""
+        if not self._space.any:
+            return
+        if not self._constraints.exact or self._space.is_free:
+            yield from self._side_by_side()
+        tree = _Tree(self._inference, self._space, self._constraints, self._drawing)
+        while (tokens := tree.draw(self._rng)) is not None:
+            text = "".join([self._vocabulary[token] for token in tokens])
+            fits = self._admits(text)
+            if not fits or self._constraints.unique:
+                tree.exhaust()
+            if fits:
+                yield text
+
+    def _side_by_side(self) -> Iterator[str]:
+        """Strings for as long as one in `WORTH` is admitted."""
+        work = self._inference.config.block_size * self._inference.num_parameters
+        most = max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / work)))
+        if self._constraints.distance:
+            most = MIN_BATCH  # each string is compared with all documents
+        size = MIN_BATCH
+        while True:
+            admitted = 0
+            for text in filter(self._admits, self._texts(self._draw(size))):
+                admitted += 1
+                yield text
+            if admitted * WORTH < size:
+                return
+            size = min(2 * size, most)
+
+    def _draw(self, count: int) -> Drawn:
+        return self._inference.draw(self._rng, count, self._drawing, self._space.rules)
+
+    def _texts(self, drawn: Drawn) -> list[str]:
+        return texts(drawn.strings, self._vocabulary)
+
+    def _admits(self, text: str) -> bool:
+        """Whether a whole string is one to give."""
+        if self._constraints.unique:
+            if text in self._seen:
+                return False
+            self._seen.add(text)
+        distance = self._constraints.distance
+        return distance is None or not self._known or not self._known.within(text, distance)
+
+    def probability(self, draws: int) -> Estimate:
+        """That the model, left to itself at this temperature, meets the constraints.
+
+        The mean over strings drawn within them of the probability that each choice was left with.
+        Raises `TapeGPTError` where the choices are narrowed by anything but the constraints.
+        """
+        if self._drawing.truncates:
+            raise TapeGPTError("the probability is the model's own: leave out top_k, top_p, min_p and temperature 0")
+        if not self._space.any:
+            return Estimate(0.0, 0.0, draws)
+        weights: list[float] = []
+        while len(weights) < draws:
+            drawn = self._draw(min(MAX_BATCH, draws - len(weights)))
+            pairs = zip(self._texts(drawn), drawn.log_weights, strict=True)
+            weights += [math.exp(weight) if self._admits(text) else 0.0 for text, weight in pairs]
+        mean = math.fsum(weights) / draws
+        variance = math.fsum((weight - mean) ** 2 for weight in weights) / max(draws - 1, 1)
+        return Estimate(mean, math.sqrt(variance / draws), draws)
+
+
+class _Space:
+    """Which strings the automaton and the lengths admit."""
+
+    def __init__(self, constraints: Constraints, vocabulary: str, block_size: int) -> None:
+        from tapegpt.fast.inference import Rules
+
+        least, most = constraints.lengths(block_size)
+        self.automaton: Automaton = constraints.automaton(vocabulary)
+        self.block_size, self.bos = block_size, len(vocabulary)
+        self._least, self._most = least, most
+        self._viable = self.automaton.viable(least, most)
+        self.any = bool(self.automaton.start and self._viable[self.automaton.start])
+        plain = constraints.replaced(novel=False, unique=False, exact=False)
+        self.is_free = plain == type(constraints)(max_length=constraints.max_length) and most == block_size
+        self.rules = Rules(
+            self.automaton.classes,
+            self.automaton.count,
+            self.automaton.table,
+            self.automaton.start,
+            self.automaton.accepting,
+            self._viable,
+            least,
+            most,
+        )
+
+    def after(self, state: int, token: int) -> int:
+        """The state after a character."""
+        automaton = self.automaton
+        return automaton.table[state * automaton.count + automaton.classes[token]]
+
+    def choices(self, state: int, length: int) -> list[int]:
+        """Tokens from which a string of this length that has come to this state can still be accepted."""
+        automaton, tokens = self.automaton, []
+        if length < self._most:
+            row = automaton.table[state * automaton.count : (state + 1) * automaton.count]
+            place = (length + 1) * automaton.states
+            alive = [self._viable[place + target] for target in row]
+            tokens = [token for token, kind in enumerate(automaton.classes) if alive[kind]]
+        if automaton.accepting[state] and length >= self._least:
+            tokens.append(self.bos)
+        return tokens
+
+
+class _Node:
+    """A prefix: its next tokens, their probabilities, and how much of these may still come."""
+
+    __slots__ = ("children", "left", "probabilities", "state", "tokens")
+
+    def __init__(self, state: int, tokens: list[int], probabilities: list[float]) -> None:
+        self.state, self.tokens = state, tokens
+        self.probabilities = array("d", probabilities)
+        self.left = array("d", probabilities)
+        self.children: dict[int, _Node] = {}
+
+
+class _Tree:
+    """Prefixes of strings, from which whole ones can be drawn and taken out."""
+
+    def __init__(self, inference: Inference, space: _Space, constraints: Constraints, drawing: Drawing) -> None:
+        self._inference, self._space, self._drawing = inference, space, drawing
+        self._exact = constraints.exact
+        self._cells = 0
+        self._root = self._looked_at([], space.automaton.start)
+        self._path: list[tuple[_Node, int]] = []  # of the last string: nodes, and which of their tokens
+
+    def draw(self, rng: Random) -> list[int] | None:
+        """The tokens of a string, None where none is left.
+
+        Raises `TapeGPTError` where an exact draw, or the tree, would take too much.
+        """
+        for _ in range(MAX_TRIES):
+            if not any(self._root.left):
+                return None
+            tokens = self._walk(rng)
+            if tokens is not None:
+                return tokens
+        raise TapeGPTError(
+            f"the constraints are met with a probability of at most {sum(self._root.left):.2g}, "
+            f"and no string was found among {MAX_TRIES:,} prefixes: leave out exact"
+        )
+
+    def exhaust(self) -> None:
+        """Take out the string that was drawn last."""
+        node, place = self._path[-1]
+        node.left[place] = 0.0
+        self._pass_on()
+
+    def _walk(self, rng: Random) -> list[int] | None:
+        """A string by what may still come; None where a look at a new prefix ended it."""
+        node, tokens = self._root, []
+        self._path = []
+        while True:
+            place = self._choice(node, rng)
+            self._path.append((node, place))
+            token = node.tokens[place]
+            if token == self._space.bos:
+                return tokens
+            tokens.append(token)
+            if len(tokens) == self._space.block_size:
+                return tokens
+            child = node.children.get(place)
+            if child is None:
+                child = node.children[place] = self._looked_at(tokens, self._space.after(node.state, token))
+                self._path.append((child, 0))
+                self._pass_on()
+                self._path.pop()
+                if self._exact and rng.random() >= sum(child.left):
+                    return None
+            node = child
+
+    def _choice(self, node: _Node, rng: Random) -> int:
+        if not self._drawing.temperature:
+            pairs = zip(node.probabilities, node.left, strict=True)
+            return max(enumerate(pairs), key=lambda pair: pair[1][0] if pair[1][1] else -1.0)[0]
+        sums = list(accumulate(node.left))
+        point = rng.random() * sums[-1]
+        return next(place for place, total in enumerate(sums) if total > point)
+
+    def _pass_on(self) -> None:
+        """Tell the nodes of the path, from the last to the first, what is left below."""
+        child = self._path[-1][0]
+        for node, place in reversed(self._path[:-1]):
+            share = sum(child.left)
+            node.left[place] = max(node.probabilities[place] * share, TINY) if share else 0.0
+            if not share:
+                self._cells -= len(node.children.pop(place).tokens)
+            child = node
+
+    def _looked_at(self, prefix: list[int], state: int) -> _Node:
+        tokens = self._space.choices(state, len(prefix))
+        self._cells += len(tokens)
+        if self._cells > MAX_CELLS:
+            raise TapeGPTError(
+                f"what is left to come is so improbable that {MAX_CELLS:,} probabilities are not enough to find it: "
+                "ask for fewer strings, or constrain them less"
+            )
+        logs = self._inference.next_logs([prefix])[0]
+        return _Node(state, *self._probabilities(tokens, logs))
+
+    def _probabilities(self, tokens: list[int], logs: array[float]) -> tuple[list[int], list[float]]:
+        """The tokens that remain after truncation, and their probabilities, which sum to 1 unless they are exact."""
+        drawing = self._drawing
+        inverse = 1.0 / (drawing.temperature or 1.0)
+        reference = logs if self._exact else array("f", [logs[token] for token in tokens])
+        largest = max(reference)
+        total = math.fsum(math.exp((log - largest) * inverse) for log in reference)
+        pairs = [(token, max(math.exp((logs[token] - largest) * inverse) / total, TINY)) for token in tokens]
+        if drawing.truncates:
+            pairs = _truncated(pairs, drawing)
+            remaining = math.fsum(p for _, p in pairs)
+            pairs = [(token, p / remaining) for token, p in pairs]
+        return [token for token, _ in pairs], [p for _, p in pairs]
+
+
+def _truncated(pairs: list[tuple[int, float]], drawing: Drawing) -> list[tuple[int, float]]:
+    """What top_k, top_p and min_p leave, in this order; at a threshold ties stay."""
+    falling = sorted((p for _, p in pairs), reverse=True)
+    threshold = drawing.min_p * falling[0]
+    if drawing.top_k:
+        falling = falling[: drawing.top_k] + [p for p in falling[drawing.top_k :] if p == falling[drawing.top_k - 1]]
+    mass = drawing.top_p * math.fsum(falling)
+    sums = accumulate(falling)
+    threshold = max(threshold, next((p for p, total in zip(falling, sums, strict=True) if total >= mass), falling[-1]))
+    return [(token, p) for token, p in pairs if p >= threshold]

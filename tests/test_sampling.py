@@ -1,0 +1,329 @@
+"""Strings within constraints, held to an enumeration of all strings of a small model."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tapegpt
+from tapegpt import sampling
+from tapegpt.model import GPT
+
+CHARACTERS = "abc"
+BLOCK = 4
+DOCUMENTS = ["ab", "cab", "bb", "a", "abca", "ccb"]
+SIGMAS = 5
+
+
+@pytest.fixture(scope="module", params=["exact", "fast"])
+def model(request: pytest.FixtureRequest) -> GPT:
+    return tapegpt.train(DOCUMENTS, engine=request.param, n_embd=8, n_head=2, block_size=BLOCK, steps=30)
+
+
+@pytest.fixture(scope="module")
+def small() -> GPT:
+    return tapegpt.train(DOCUMENTS, n_embd=8, n_head=2, block_size=BLOCK, steps=30)
+
+
+def probabilities(model: GPT, temperature: float = 1.0) -> dict[str, float]:
+    """Of every string, by multiplying the probabilities of its characters."""
+    found: dict[str, float] = {}
+
+    def extend(prefix: str, probability: float) -> None:
+        if len(prefix) == model.config.block_size:
+            found[prefix] = probability
+            return
+        for character, p in model.probabilities(prefix, temperature=temperature).items():
+            if character:
+                extend(prefix + character, probability * p)
+            else:
+                found[prefix] = probability * p
+
+    extend("", 1.0)
+    return found
+
+
+def step_by_step(model: GPT, strings: list[str]) -> dict[str, float]:
+    """Of these strings, where each character is drawn from those that lead to one of them."""
+    found = {}
+    for text in strings:
+        probability = 1.0
+        for place in range(min(len(text) + 1, model.config.block_size)):
+            prefix = text[:place]
+            nexts = {(s + "\0")[place] for s in strings if s.startswith(prefix)}
+            p = {c or "\0": p for c, p in model.probabilities(prefix).items()}
+            probability *= p[(text + "\0")[place]] / math.fsum(p[c] for c in nexts)
+        found[text] = probability
+    return found
+
+
+def assert_drawn_from(distribution: dict[str, float], strings: list[str]) -> None:
+    """Every string as often as its probability says."""
+    assert math.isclose(math.fsum(distribution.values()), 1.0, rel_tol=1e-4)
+    counts = Counter(strings)
+    assert counts.keys() <= distribution.keys()
+    for text, p in distribution.items():
+        assert abs(counts[text] - len(strings) * p) <= SIGMAS * math.sqrt(len(strings) * p) + 1, text
+
+
+def conditioned(distribution: dict[str, float], strings: list[str]) -> dict[str, float]:
+    total = math.fsum(distribution[text] for text in strings)
+    return {text: distribution[text] / total for text in strings}
+
+
+def test_all_strings_have_the_models_probabilities_when_nothing_is_asked(model: GPT) -> None:
+    assert math.isclose(math.fsum(probabilities(model).values()), 1.0, rel_tol=1e-6)
+    assert_drawn_from(probabilities(model), model.generate(20_000, temperature=1.0, seed=1))
+    assert_drawn_from(probabilities(model, 0.5), model.generate(20_000, seed=1, exact=True))
+
+
+PATTERNS = ["a.*", ".*b", "(ab|ca)+c?", "[^a]*", ".*cc.*", "a?b?c?"]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_hold_and_choices_are_made_place_by_place(model: GPT, pattern: str) -> None:
+    fitting = [text for text in probabilities(model) if re.fullmatch(pattern, text)]
+    strings = model.generate(10_000, pattern=pattern, temperature=1.0, seed=2)
+    assert_drawn_from(step_by_step(model, fitting), strings)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_exact_draws_from_the_models_distribution_given_the_pattern(model: GPT, pattern: str) -> None:
+    everything = probabilities(model)
+    fitting = [text for text in everything if re.fullmatch(pattern, text)]
+    strings = model.generate(4_000, pattern=pattern, temperature=1.0, seed=3, exact=True)
+    assert_drawn_from(conditioned(everything, fitting), strings)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_probability_of_a_constraint_is_estimated_within_its_error(model: GPT, pattern: str) -> None:
+    true = math.fsum(p for text, p in probabilities(model).items() if re.fullmatch(pattern, text))
+    estimate = model.probability(pattern=pattern)
+    assert abs(estimate.probability - true) <= SIGMAS * estimate.error + 1e-5
+    assert estimate.error < 0.01
+
+
+def test_the_probability_counts_novelty_too(small: GPT) -> None:
+    true = math.fsum(p for text, p in probabilities(small).items() if text not in DOCUMENTS)
+    estimate = small.probability(novel=True)
+    assert abs(estimate.probability - true) <= SIGMAS * estimate.error
+
+
+def test_an_impossible_constraint_has_no_probability(small: GPT) -> None:
+    assert small.probability(pattern="a{9}").probability == 0.0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.01, 1.0, 100.0])
+@pytest.mark.parametrize("exact", [False, True])
+def test_unique_gives_every_string_there_is_and_ends(small: GPT, temperature: float, exact: bool) -> None:
+    if exact and not temperature:
+        return
+    strings = small.generate(10_000, unique=True, temperature=temperature, exact=exact, seed=0)
+    assert len(strings) == len(set(strings)) == sum(3**length for length in range(BLOCK + 1))
+
+
+def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = conditioned(probabilities(small), ["ab", "cab", "bb", "a"])
+    expected = {
+        f"{first} {second}": p * q / (1 - p)
+        for (first, p), (second, q) in product(everything.items(), repeat=2)
+        if first != second
+    }
+    for worth in (sampling.WORTH, 0.5):  # side by side, and in the tree
+        monkeypatch.setattr(sampling, "WORTH", worth)
+        drawn = [
+            " ".join(small.generate(2, pattern="ab|cab|bb|a", unique=True, exact=True, temperature=1.0, seed=seed))
+            for seed in range(1500)
+        ]
+        assert_drawn_from(expected, drawn)
+
+
+def test_a_string_is_the_same_however_many_are_asked_for(small: GPT) -> None:
+    for wishes in ({"unique": True}, {"novel": True}, {"pattern": ".*b"}, {"exact": True, "suffix": "c"}):
+        long = small.generate(70, seed=5, temperature=1.0, **wishes)
+        assert small.generate(30, seed=5, temperature=1.0, **wishes) == long[:30]
+        assert small.generate(30, seed=6, temperature=1.0, **wishes) != long[:30]
+
+
+def test_novel_strings_are_not_in_the_training_data(small: GPT) -> None:
+    everything = probabilities(small)
+    strings = small.generate(4_000, novel=True, temperature=1.0, seed=1)
+    assert_drawn_from(conditioned(everything, [text for text in everything if text not in DOCUMENTS]), strings)
+
+
+@pytest.mark.parametrize("distance", [1, 2])
+def test_novel_strings_are_further_from_all_training_data(small: GPT, distance: int) -> None:
+    def edits(a: str, b: str) -> int:
+        if not a or not b:
+            return len(a) + len(b)
+        return min(edits(a[1:], b) + 1, edits(a, b[1:]) + 1, edits(a[1:], b[1:]) + (a[0] != b[0]))
+
+    far = {text for text in probabilities(small) if min(edits(text, known) for known in DOCUMENTS) > distance}
+    strings = small.generate(500, novel=distance, unique=True, temperature=1.0, seed=1)
+    assert set(strings) == far
+
+
+def test_what_is_left_of_a_constraint_comes_and_the_rest_is_said(small: GPT) -> None:
+    constraints, drawing = tapegpt.constraints.wished({"pattern": "ab|cab|bc", "novel": True, "unique": True})
+    sampler = small.sampler(constraints, drawing, seed=1)
+    assert list(sampler.strings(5)) == ["bc"]
+    assert sampler.shortfall == "only 1 string meets the constraints, 5 were asked for"
+    sampler = small.sampler(constraints.replaced(pattern="x"), drawing, seed=1)
+    assert (list(sampler.strings(5)), sampler.shortfall) == ([], "no string meets the constraints, 5 were asked for")
+
+
+@settings(max_examples=150)
+@given(
+    prefix=st.text(CHARACTERS, max_size=2),
+    suffix=st.text(CHARACTERS, max_size=2),
+    pattern=st.none() | st.sampled_from(PATTERNS),
+    lengths=st.tuples(st.integers(0, BLOCK), st.integers(0, BLOCK)).map(sorted),
+    avoid=st.lists(st.text("aBc", min_size=1, max_size=2), max_size=2),
+    novel=st.sampled_from([False, True, 1]),
+    exact=st.booleans(),
+    seed=st.integers(),
+)
+def test_all_constraints_hold_together_and_all_that_fits_comes(
+    small: GPT,
+    prefix: str,
+    suffix: str,
+    pattern: str | None,
+    lengths: list[int],
+    avoid: list[str],
+    novel: bool | int,
+    exact: bool,
+    seed: int,
+) -> None:
+    near = {
+        known[:i] + c + known[j:] for known in DOCUMENTS for i in range(5) for j in (i, i + 1) for c in ["", *"abc"]
+    }
+    known = set() if novel is False else set(DOCUMENTS) if novel is True else near
+    every = ("".join(text) for length in range(BLOCK + 1) for text in product(CHARACTERS, repeat=length))
+    fitting = {
+        text
+        for text in every
+        if text.startswith(prefix)
+        and text.endswith(suffix)
+        and (pattern is None or re.fullmatch(pattern, text))
+        and lengths[0] <= len(text) <= lengths[1]
+        and not any(word.lower() in text for word in avoid)
+        and text not in known
+    }
+    strings = small.generate(
+        200,
+        prefix=prefix,
+        suffix=suffix,
+        pattern=pattern,
+        min_length=lengths[0],
+        max_length=lengths[1],
+        avoid=avoid,
+        novel=novel,
+        exact=exact,
+        unique=True,
+        seed=seed,
+    )
+    assert len(strings) == len(set(strings))
+    assert set(strings) == fitting
+
+
+@settings(max_examples=100)
+@given(
+    top_k=st.integers(0, 4),
+    top_p=st.floats(0.01, 1.0),
+    min_p=st.floats(0.0, 1.0),
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 3.0]),
+    pattern=st.none() | st.sampled_from(PATTERNS),
+)
+def test_truncation_leaves_the_same_strings_side_by_side_and_in_the_tree(
+    small: GPT, top_k: int, top_p: float, min_p: float, temperature: float, pattern: str | None
+) -> None:
+    wishes = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "temperature": temperature, "pattern": pattern}
+    side_by_side = set(small.generate(500, seed=1, **wishes))  # type: ignore[arg-type]
+    everything = small.generate(1000, seed=1, unique=True, **wishes)  # type: ignore[arg-type]
+    if temperature:
+        assert side_by_side <= set(everything)
+    else:
+        assert side_by_side == {everything[0]}
+
+
+def test_temperature_0_gives_the_most_probable_next_character(small: GPT) -> None:
+    text = ""
+    while len(text) < BLOCK and (best := next(iter(small.probabilities(text)))):
+        text += best
+    assert small.generate(3, temperature=0) == [text] * 3
+
+
+def test_threads_share_a_model(small: GPT) -> None:
+    def work(seed: int) -> list[str]:
+        return [
+            *small.generate(50, pattern=".*b", unique=True, seed=seed),
+            *small.generate(50, seed=seed),
+            *[f"{nats:.9f}" for nats in small.score(DOCUMENTS).nats],
+            small.name_for(str(seed)),
+        ]
+
+    alone = [work(seed) for seed in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(24))) == alone
+        strings = [text for part in pool.map(lambda _: small.generate(20, unique=True), range(8)) for text in part]
+    assert len(strings) == 160  # without a seed, from one generator
+
+
+def test_a_stream_goes_on_for_as_long_as_it_is_read(small: GPT) -> None:
+    stream = small.stream("ca", temperature=1.0)
+    assert all(next(stream).startswith("ca") for _ in range(300))
+    assert set(small.stream("ab", unique=True)) == {"ab", *[f"ab{x}{y}" for x in "abc" for y in ["", *"abc"]]}
+
+
+def test_a_pseudonym_stays_and_can_be_the_keys_alone(model: GPT) -> None:
+    keys = [f"customer {number}" for number in range(30)]
+    names = [model.name_for(key) for key in keys]
+    assert names == [model.name_for(key) for key in keys]
+    assert "" not in names
+    assert len(set(names)) > 3
+    taken: list[str] = []
+    for key in keys:
+        taken.append(model.name_for(key, taken=taken, temperature=2.0))
+    assert len(set(taken)) == len(keys)
+    with pytest.raises(tapegpt.TapeGPTError, match="are taken: choose a higher temperature"):
+        model.name_for("one", taken=["".join(text) for n in range(5) for text in product("abc", repeat=n)])
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"prefix": "x"}, "prefix 'x': the model does not know 'x'"),
+        ({"prefix": "aaaaa"}, "prefix 'aaaaa': strings have at most 4 characters"),
+        ({"max_length": 5}, "max_length 5: strings have at most 4"),
+        ({"min_length": 3, "max_length": 2}, "min_length 3 is above max_length 2"),
+        ({"pattern": "("}, "pattern"),
+        ({"top_k": -1}, "top_k must be a whole number from 0 on, not -1"),
+        ({"top_p": 0.0}, "top_p must be a number above 0, at most 1, not 0.0"),
+        ({"min_p": 2}, "min_p must be a number from 0 to 1, not 2"),
+        ({"temperature": -1}, "temperature must be 0 or a number from 0.001 to 1000, not -1"),
+        ({"avoid": "abc"}, "avoid must be words"),
+        ({"avoid": [""]}, "avoid must be words, none of them empty"),
+        ({"novel": -1}, "novel must be True, False or a number of edits, not -1"),
+        ({"exact": True, "top_k": 2}, "leave out top_k"),
+        ({"colour": "red"}, "there is no constraint 'colour'"),
+    ],
+)
+def test_wishes_that_make_no_sense_are_refused(small: GPT, wishes: dict[str, object], message: str) -> None:
+    with pytest.raises(tapegpt.TapeGPTError, match=re.escape(message)):
+        small.generate(1, **wishes)  # type: ignore[arg-type]
+
+
+def test_an_exact_draw_that_would_take_too_long_says_so(small: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "MAX_TRIES", 2)
+    with pytest.raises(tapegpt.TapeGPTError, match="no string was found among 2 prefixes: leave out exact"):
+        small.generate(50, pattern="cccc|bbb", exact=True, temperature=0.1)
+    monkeypatch.setattr(sampling, "MAX_CELLS", 10)
+    with pytest.raises(tapegpt.TapeGPTError, match="10 probabilities are not enough"):
+        small.generate(500, unique=True, temperature=0.1)
