@@ -7,12 +7,12 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from benchmarks import command, fast, kernels, peer_torch, quality, randomness, training
+from benchmarks import command, fast, inference, kernels, peer_torch, quality, randomness, training
 from tapegpt import Config, Corpus, TapeGPTError
 from tapegpt.settings import Settings
 from tapegpt.settings import seconds as budget_seconds
 
-PARTS = ("training", "sizes", "fast", "generation", "kernels", "quality", "command", "random", "torch")
+PARTS = ("training", "sizes", "fast", "generation", "inference", "kernels", "quality", "command", "random", "torch")
 SHAPE = {"n_layer": 1, "n_embd": 64, "n_head": 4, "block_size": 16}
 
 
@@ -38,6 +38,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return fast.training_step(corpus, options.rounds)
         case "generation":
             return fast.generation(corpus, options.rounds)
+        case "inference":
+            return inference.by_task(corpus, options.rounds)
         case "kernels":
             return kernels.by_kernel(corpus, _shape(options), options.batch_size, options.rounds)
         case "quality":

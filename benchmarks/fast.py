@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from benchmarks.timing import Contender, Summary, comparison, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus, Random
+from tapegpt.decoding import texts
 from tapegpt.engine import Snapshot, Strings
 from tapegpt.fast.generation import generation_kernel
 from tapegpt.fast.graph import FastGraph
 from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
-from tapegpt.decoding import texts
 from tapegpt.model import GPT
 from tapegpt.settings import MAX_STEPS, Settings
 from tapegpt.trainer import Trainer

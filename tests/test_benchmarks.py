@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import command, fast, kernels, peer_torch, quality, randomness, training
+from benchmarks import command, fast, inference, kernels, peer_torch, quality, randomness, training
 from benchmarks.__main__ import PARTS, arguments
 from benchmarks.timing import Contender, Summary, comparison, figure, take_turns
 from tapegpt import Config, Corpus, Random
+from tapegpt.fast.inference import Inference
 from tapegpt.model import GPT
 from tapegpt.trainer import Trainer
 
@@ -284,3 +285,16 @@ def test_wrong_arguments_are_named(words: list[str], complaint: str, capsys: pyt
     with pytest.raises(SystemExit):
         arguments(words)
     assert complaint in capsys.readouterr().err
+
+
+def test_a_model_that_is_read_is_timed_where_it_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "STEPS", 5)
+    monkeypatch.setattr(inference, "STRINGS", 70)
+    rows = first_cells(inference.by_task(CORPUS, rounds=1, config=SMALL))
+    assert rows[:3] == ["a string scored", "a token drawn", "a token drawn, pattern .*a"]
+    with pytest.raises(AssertionError, match=r"'dan' does not match \.\*a"):
+        inference.check_strings(["ada", "dan"], ".*a")
+    totals = Inference.totals
+    monkeypatch.setattr(Inference, "totals", lambda self, tokens: [x + 0.01 for x in totals(self, tokens)])
+    with pytest.raises(AssertionError, match=r"scores are 0\.00"):
+        inference.by_task(CORPUS, rounds=1, config=SMALL)

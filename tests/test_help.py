@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import tapegpt.cli
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
-COMMANDS = ("tapegpt", "tapegpt train", "tapegpt generate")
+COMMANDS = ("tapegpt", *[f"tapegpt {name}" for name in tapegpt.cli.COMMANDS])
 WIDTH = 100
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         avoid: Iterable[str]
         novel: bool | int
         unique: bool
-        exact: bool
+        exact: bool | None
         temperature: float
         top_k: int
         top_p: float
@@ -75,7 +75,7 @@ class Constraints(Record):
     avoid: tuple[str, ...] = ()  # words that occur nowhere, in letters of either case
     novel: bool | int = False  # True or k: further than 0 or k edits from all training documents
     unique: bool = False  # no string twice
-    exact: bool = False  # drawn from the model's distribution given the constraints, not character by character
+    exact: bool | None = None  # see `sampling`: True, False (place by place), or None for exact where that can be had
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
@@ -93,9 +93,10 @@ class Constraints(Record):
             raise TapeGPTError(f"avoid must be words, none of them empty, not {shown(self.avoid)}")
         if not isinstance(self.novel, bool) and (not is_whole(self.novel) or self.novel < 0):
             raise TapeGPTError(f"novel must be True, False or a number of edits, not {shown(self.novel)}")
-        for name in ("unique", "exact"):
-            if not isinstance(getattr(self, name), bool):
-                raise TapeGPTError(f"{name} must be True or False, not {shown(getattr(self, name))}")
+        if not isinstance(self.unique, bool):
+            raise TapeGPTError(f"unique must be True or False, not {shown(self.unique)}")
+        if self.exact is not None and not isinstance(self.exact, bool):
+            raise TapeGPTError(f"exact must be True, False or None, not {shown(self.exact)}")
 
     @property
     def any(self) -> bool:

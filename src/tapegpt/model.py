@@ -132,10 +132,14 @@ class GPT:
         return list(self.stream(n=n, seed=seed, **wishes))
 
     def stream(
-        self, prefix: str = "", *, n: int | None = None, seed: int | None = None, **wishes: Unpack[Wishes]
+        self, beginning: str = "", *, n: int | None = None, seed: int | None = None, **wishes: Unpack[Wishes]
     ) -> Iterator[str]:
-        """Invent strings that begin with a prefix, a few at a time, n or without end; otherwise as `generate`."""
-        wishes = {"prefix": prefix, **wishes}
+        """Invent strings with this beginning, a few at a time, n or without end; otherwise as `generate`.
+
+        The beginning is the wish `prefix`, for which it stands where that is not given.
+        """
+        if "prefix" not in wishes:
+            wishes["prefix"] = beginning
         if n is not None and (not is_whole(n) or n < 0):
             raise TapeGPTError(f"n must be a whole number from 0 on, not {shown(n)}")
         constraints, drawing = _wished(wishes)

@@ -1,15 +1,18 @@
 """Strings that meet constraints, drawn from a model without a loop that may never end.
 
-The next character is drawn from the model's probabilities of those characters from which the automaton can still
-accept: dead ends are never entered. That is the model's distribution made to sum to 1 place by place. `exact` draws
-from the model's distribution given that the constraints are met: prefixes are kept in a tree with an upper bound of the
-probability of what they may become; a walk goes by these bounds, and where it looks at a prefix for the first time, the
-bound falls to what is known then, and the walk goes on with the quotient of the two as its probability or starts anew.
+Place by place: the next character is drawn from the model's probabilities of those characters from which the automaton
+can still accept, made to sum to 1. Dead ends are never entered, but a string may have to come to an end that the model
+would not have led to. With w the product of what the allowed characters had together at each place, the model gives a
+string w times the probability that it is drawn with. Exact: it is taken with the probability w / b, where no w is above
+b, so that strings come from the model's own distribution given that they meet the constraints. The mean of w is the
+probability that the model meets them by itself; where it is too small, strings are drawn place by place.
 
 What is looked up when a string is whole (that it is new, or has not come yet) conditions either distribution exactly:
-strings are drawn many at a time and those that do not fit left out, for as long as one in `WORTH` does. Then the tree
-takes over, in which whatever has come or does not fit loses its probability: nothing is met twice, and when nothing is
-left, all strings have come. Source: Shi, Bieber and Sutton, "Incremental sampling without replacement for sequence
+strings are drawn many at a time and those that do not fit left out, for as long as one in `WORTH` does. Then a tree of
+prefixes takes over, in which whatever has come or does not fit loses its probability: nothing is met twice, and when
+nothing is left, all strings have come. What a prefix may become has an upper bound there; where a walk looks at one for
+the first time, the bound falls to what is known then, and to be exact the walk goes on with the quotient of the two as
+its probability or starts anew. Source: Shi, Bieber and Sutton, "Incremental sampling without replacement for sequence
 models", 2020. Not here: automata, the model's arithmetic.
 """
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
+from heapq import heappop, heappush
 from itertools import accumulate, islice
 
 from tapegpt.decoding import texts
@@ -26,7 +30,7 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tapegpt.automata import Automaton
     from tapegpt.constraints import Constraints, Drawing
@@ -37,6 +41,9 @@ if TYPE_CHECKING:
 WORTH = 100  # a string of the tree takes about as long as so many drawn side by side
 MIN_BATCH, MAX_BATCH = 64, 4096
 BATCH_WORK = 3e8  # parameters times places of a batch, so that Ctrl-C is prompt
+MAX_VAIN, MAX_WORK = 500_000, 1e11  # strings, and their work, without one that is exact: about 1 s
+SLACK = 1e-4  # of w in f32
+BOUND_LOOKS = 200  # prefixes looked at for an upper bound of w
 MAX_CELLS = 20_000_000  # of the tree, 16 bytes each
 MAX_TRIES = 100_000  # prefixes looked at for one string of the exact distribution, some seconds
 TINY = 1e-300  # what is possible is never quite zero, or it could not come when all else has
@@ -51,7 +58,7 @@ class Estimate(Record):
 
 
 class Sampler:
-    """Strings of one model that meet constraints; `shortfall` says why fewer came than were asked for.
+    """Strings of one model that meet constraints; `notes` say what else is to be known of them, a line each.
 
     Raises `TapeGPTError` for constraints that make no sense for this model.
     """
@@ -69,11 +76,13 @@ class Sampler:
             raise TapeGPTError(
                 "exact draws from the model's whole distribution: leave out top_k, top_p, min_p and temperature 0"
             )
-        self.shortfall = ""
+        self.notes: list[str] = []
         self._inference, self._vocabulary, self._rng = inference, vocabulary, rng
         self._constraints, self._drawing, self._known = constraints, drawing, known
         self._space = _Space(constraints, vocabulary, inference.config.block_size)
         self._seen: set[str] = set()
+        self._is_in_vain = False  # nothing exact was found
+        self._exact = constraints.exact is not False and not drawing.truncates and not self._space.is_free
 
     def strings(self, n: int | None) -> Iterator[str]:
         """n strings, or all that there are, if that is fewer; without n as many as are taken."""
@@ -83,15 +92,18 @@ class Sampler:
             yield text
         if n is not None and given < n:
             few = f"only {given:,} string{'s meet' if given > 1 else ' meets'}" if given else "no string meets"
-            self.shortfall = f"{few} the constraints, {n:,} were asked for"
+            self.notes.append(f"{few} the constraints, {n:,} were asked for")
 
     def _endless(self) -> Iterator[str]:
         """Strings for as long as there are some; how many are taken changes none of them."""
         if not self._space.any:
             return
-        if not self._constraints.exact or self._space.is_free:
+        yield from self._side_by_side()
+        if self._is_in_vain and not self._constraints.exact:
+            self._exact = False
+            self.notes.append("the model hardly ever meets the constraints: characters were drawn place by place")
             yield from self._side_by_side()
-        tree = _Tree(self._inference, self._space, self._constraints, self._drawing)
+        tree = _Tree(self._inference, self._space, self._drawing, self._exact)
         while (tokens := tree.draw(self._rng)) is not None:
             text = "".join([self._vocabulary[token] for token in tokens])
             fits = self._admits(text)
@@ -101,20 +113,46 @@ class Sampler:
                 yield text
 
     def _side_by_side(self) -> Iterator[str]:
-        """Strings for as long as one in `WORTH` is admitted."""
+        """Strings for as long as one in `WORTH` is admitted, and one to be had in `MAX_WORK`."""
         work = self._inference.config.block_size * self._inference.num_parameters
         most = max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / work)))
         if self._constraints.distance:
             most = MIN_BATCH  # each string is compared with all documents
-        size = MIN_BATCH
-        while True:
+        bound = self._bound() if self._exact else 0.0
+        self._is_in_vain = False
+        size, in_vain = MIN_BATCH, 0
+        while not self._is_in_vain:
+            drawn = self._draw(size)
+            strings = self._texts(drawn)
+            if self._exact:
+                taken = [math.exp(weight) > bound * self._rng.random() for weight in drawn.log_weights]
+                strings = [text for text, take in zip(strings, taken, strict=True) if take]
             admitted = 0
-            for text in filter(self._admits, self._texts(self._draw(size))):
+            for text in filter(self._admits, strings):
                 admitted += 1
                 yield text
-            if admitted * WORTH < size:
+            if strings and admitted * WORTH < len(strings):
                 return
+            in_vain = 0 if strings else in_vain + size
+            self._is_in_vain = in_vain >= min(MAX_VAIN, max(MAX_WORK / work, MIN_BATCH))
             size = min(2 * size, most)
+
+    def _bound(self) -> float:
+        """What no string's w is above: the greatest w of prefixes, of which some are looked at, the greatest first."""
+        space, looks = self._space, 0
+        ahead: list[tuple[float, list[int], int]] = [(-1.0, [], space.automaton.start)]
+        while looks < BOUND_LOOKS:
+            negative, prefix, state = ahead[0]
+            if len(prefix) == space.block_size or prefix[-1:] == [space.bos]:
+                break
+            heappop(ahead)
+            looks += 1
+            choices = space.choices(state, len(prefix))
+            probabilities = _tempered(self._inference.next_logs([prefix])[0], self._drawing.temperature)
+            share = negative * min(math.fsum(probabilities[token] for token in choices) * (1.0 + SLACK), 1.0)
+            for token in choices:
+                heappush(ahead, (share, [*prefix, token], 0 if token == space.bos else space.after(state, token)))
+        return -ahead[0][0]
 
     def _draw(self, count: int) -> Drawn:
         return self._inference.draw(self._rng, count, self._drawing, self._space.rules)
@@ -209,9 +247,8 @@ class _Node:
 class _Tree:
     """Prefixes of strings, from which whole ones can be drawn and taken out."""
 
-    def __init__(self, inference: Inference, space: _Space, constraints: Constraints, drawing: Drawing) -> None:
-        self._inference, self._space, self._drawing = inference, space, drawing
-        self._exact = constraints.exact
+    def __init__(self, inference: Inference, space: _Space, drawing: Drawing, exact: bool) -> None:
+        self._inference, self._space, self._drawing, self._exact = inference, space, drawing, exact
         self._cells = 0
         self._root = self._looked_at([], space.automaton.start)
         self._path: list[tuple[_Node, int]] = []  # of the last string: nodes, and which of their tokens
@@ -240,7 +277,7 @@ class _Tree:
 
     def _walk(self, rng: Random) -> list[int] | None:
         """A string by what may still come; None where a look at a new prefix ended it."""
-        node, tokens = self._root, []
+        node, tokens = self._root, list[int]()
         self._path = []
         while True:
             place = self._choice(node, rng)
@@ -293,16 +330,24 @@ class _Tree:
     def _probabilities(self, tokens: list[int], logs: array[float]) -> tuple[list[int], list[float]]:
         """The tokens that remain after truncation, and their probabilities, which sum to 1 unless they are exact."""
         drawing = self._drawing
-        inverse = 1.0 / (drawing.temperature or 1.0)
-        reference = logs if self._exact else array("f", [logs[token] for token in tokens])
-        largest = max(reference)
-        total = math.fsum(math.exp((log - largest) * inverse) for log in reference)
-        pairs = [(token, max(math.exp((logs[token] - largest) * inverse) / total, TINY)) for token in tokens]
+        if self._exact:
+            probabilities = _tempered(logs, drawing.temperature)
+            pairs = [(token, probabilities[token]) for token in tokens]
+        else:
+            pairs = list(zip(tokens, _tempered([logs[token] for token in tokens], drawing.temperature), strict=True))
         if drawing.truncates:
             pairs = _truncated(pairs, drawing)
             remaining = math.fsum(p for _, p in pairs)
             pairs = [(token, p / remaining) for token, p in pairs]
         return [token for token, _ in pairs], [p for _, p in pairs]
+
+
+def _tempered(logs: Sequence[float], temperature: float) -> list[float]:
+    """Probabilities that sum to 1, at a temperature; at 0, which leaves only one, those of 1."""
+    inverse, largest = 1.0 / (temperature or 1.0), max(logs)
+    weights = [math.exp((log - largest) * inverse) for log in logs]
+    total = math.fsum(weights)
+    return [max(weight / total, TINY) for weight in weights]
 
 
 def _truncated(pairs: list[tuple[int, float]], drawing: Drawing) -> list[tuple[int, float]]:

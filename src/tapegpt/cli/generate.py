@@ -21,6 +21,8 @@ BATCH = 256  # strings that are scored at a time for --json
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    from argparse import BooleanOptionalAction
+
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
     option(parser, "-n", 20, "strings to invent")
     parser.add_argument("--seed", type=whole, metavar="N", help="of the random numbers [go on where MODEL is]")
@@ -45,8 +47,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     constraints.add_argument("--novel", nargs="?", type=whole, const=0, metavar="K", help=about)
     about = "training data for --novel [where it was read for training]"
     constraints.add_argument("--data", nargs="+", metavar="FILE", help=about)
-    about = "draw from the model's distribution given the constraints, not made to sum to 1 place by place"
-    constraints.add_argument("--exact", action="store_true", help=about)
+    about = "from the model's own distribution given the constraints, or place by place [exact where it can be had]"
+    constraints.add_argument("--exact", action=BooleanOptionalAction, help=about)
     about = "say first how probable it is that the model meets them by itself, at --temperature"
     constraints.add_argument("--probability", action="store_true", help=about)
 
@@ -74,15 +76,18 @@ def run(options: argparse.Namespace) -> int:
         return 0
     sampler = model.sampler(constraints, drawing, options.seed)
     _print(model, sampler.strings(options.n), options.json)
-    notice(sampler.shortfall)
+    for note in sampler.notes:
+        notice(note)
     return 0
 
 
 def _wishes(options: argparse.Namespace) -> Wishes:
     """What is asked for; what is not is left to the defaults."""
-    names = ("temperature", "top_k", "top_p", "min_p", "prefix", "suffix", "pattern", "min_length", "max_length")
+    names = ["temperature", "top_k", "top_p", "min_p"]
+    names += ["prefix", "suffix", "pattern", "min_length", "max_length", "exact"]
     wishes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    wishes |= {name: True for name in ("unique", "exact") if getattr(options, name)}
+    if options.unique:
+        wishes["unique"] = True
     if options.novel is not None:
         wishes["novel"] = options.novel or True
     if options.avoid is not None:
