@@ -82,9 +82,9 @@ def _drawing(model: Inference, corpus: Corpus, pattern: str, drawing: Drawing) -
 
 def rules_of(automaton: Automaton, block_size: int) -> Rules:
     """What an automaton accepts, of any length that a block holds."""
-    viable = automaton.viable(0, block_size)
+    ahead = automaton.ahead(0, block_size)
     kinds = (automaton.classes, automaton.count, automaton.table)
-    return Rules(*kinds, automaton.start, automaton.accepting, viable, 0, block_size)
+    return Rules(*kinds, automaton.start, automaton.accepting, ahead, 0, block_size)
 
 
 def _per(count: int, action: Callable[[], object]) -> Callable[[], float]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import I64, Builder, Int, U32s, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, U32s, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.record import Record
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 MAX_STATES = 200_000
 MAX_CELLS = 4_000_000  # of a table, 4 bytes each; some seconds
-MAX_AHEAD = 1 << 26  # bytes of what `viable` gives
+MAX_AHEAD = 1 << 24  # numbers of what `ahead` gives
+FORBIDDEN = -3e38  # the log of what cannot be
+TINY = 1e-300  # what may be accepted is never quite improbable, or numbers would end
 
 _DEAD, _START = 0, 1
 
@@ -80,11 +82,14 @@ class Automaton(Record):
         accepts = [self.accepting[key // other.states] & other.accepting[key % other.states] for key in ahead]
         return _made(self.vocabulary, classes, len(pairs), table, bytearray([0, *accepts]))
 
-    def viable(self, min_length: int, max_length: int, target: Target | None = None) -> bytes:
-        """From where a string of min_length to max_length characters can still be accepted: (max_length + 1, states).
+    def ahead(
+        self, min_length: int, max_length: int, chances: array[float] | None = None, target: Target | None = None
+    ) -> array[float]:
+        """How likely a string that has come to a state is to be accepted: logs, "f", (max_length + 1, states).
 
-        The byte length * states + state is 1 where a string of this length that has come to this state may end, or may
-        go on so that it ends accepted. Raises `TapeGPTError` where there are too many bytes.
+        Accepted it is with min_length to max_length characters; where it cannot be any more, the log is `FORBIDDEN`.
+        Number length * (count + 1) + c of the chances is that of a character of class c after so many, the last of each
+        length that of the end; without chances all logs are 0. Raises `TapeGPTError` where there are too many.
         """
         from tapegpt.machine.program import Program
 
@@ -94,12 +99,15 @@ class Automaton(Record):
                 f"the constraints need {self.states:,} states, too many for strings of up to {max_length:,} "
                 "characters: simplify them or give a smaller max_length"
             )
-        result = array("I", bytes((size + 3) // 4 * 4))
+        result, sums = array("f", bytes(4 * size)), array("d", bytes(16 * self.states))
+        is_flat = chances is None
+        if chances is None:
+            chances = array("d", [1.0]) * ((max_length + 1) * (self.count + 1))
         accepting = array("I", list(self.accepting))
-        places = [address_of(numbers) for numbers in (self.table, accepting, result)]
+        places = [address_of(numbers) for numbers in (self.table, accepting, chances, sums, result)]
         program = Program({look_ahead.name: (look_ahead, {})}, "automata", target)
-        program.run("look_ahead", *places, self.states, self.count, min_length, max_length)
-        return result.tobytes()[:size]
+        program.run("look_ahead", *places, self.states, self.count, min_length, max_length, is_flat)
+        return result
 
 
 @kernel
@@ -107,25 +115,29 @@ def look_ahead(
     k: Builder,
     table: U32s,
     accepting: U32s,
-    viable: U32s,
+    chances: F64s,
+    sums: F64s,
+    ahead: F32s,
     states: Int,
     count: Int,
     min_length: Int,
     max_length: Int,
+    is_flat: Int,
 ) -> None:
-    """The bytes of `Automaton.viable`, four in a word, the first lowest; zero before."""
+    """`Automaton.ahead`, from the longest strings back; sums (2, states) must be zero."""
     for remaining in k.range(max_length + 1):
         length = max_length - remaining
-        choices = k.select(remaining > 0, count, 0)
+        chance = chances + length * (count + 1)
+        now, following = sums + (length & 1) * states, sums + ((length + 1) & 1) * states
+        ahead[length * states] = FORBIDDEN
         for state in k.range(1, states):
-            found = k.variable(k.select(length >= min_length, accepting[state], 0))
-            choice = k.zeros(kind=I64)
-            for _ in k.repeat_while(lambda: found.equals(0) & (choice < choices)):
-                place = (length + 1) * states + table[state * count + choice]
-                found.set((viable[place >> 2] >> ((place & 3) << 3)) & 1)
-                choice += 1
-            place = length * states + state
-            viable[place >> 2] = viable[place >> 2] | (found << ((place & 3) << 3))
+            total = k.variable(k.select(length >= min_length, k.convert(accepting[state], F64) * chance[count], 0.0))
+            for choice in k.range(k.select(remaining > 0, count, 0)):
+                total += chance[choice] * following[table[state * count + choice]]
+            total.set(k.select(total > 0.0, k.maximum(total, TINY), 0.0))
+            now[state] = total
+            log = k.select(is_flat.equals(1), 0.0, k.log(k.maximum(total, TINY)))
+            ahead[length * states + state] = k.convert(k.select(total > 0.0, log, FORBIDDEN), F32)
 
 
 def anything(vocabulary: str) -> Automaton:
@@ -284,7 +296,7 @@ def _merged(classes: array[int], count: int, table: array[int]) -> tuple[array[i
     columns = [table[each::count].tobytes() for each in range(count)]
     numbers: dict[bytes, int] = {}
     merged = array("I", [numbers.setdefault(columns[each], len(numbers)) for each in classes])
-    result = array("I", bytes(len(numbers) * len(table) // count * table.itemsize))
+    result = array("I", b"".join(numbers))
     for column, number in numbers.items():
         result[number :: len(numbers)] = array("I", column)
     return merged, len(numbers), result

@@ -23,7 +23,12 @@ class Neighbours:
 
     def __init__(self, documents: Iterable[str]) -> None:
         self._distinct = dict.fromkeys(documents)
+        self._listed = list(self._distinct)
         self._by_length: dict[int, list[str]] = {}
+
+    def __len__(self) -> int:
+        """Distinct documents."""
+        return len(self._listed)
 
     def within(self, text: str, distance: int) -> bool:
         """Whether a document is at most so many edits away."""
@@ -50,5 +55,5 @@ class Neighbours:
 
         if text in self._distinct:
             return Neighbour(text, 0)
-        document, distance, _ = extractOne(text, list(self._distinct), scorer=Levenshtein.distance)
+        document, distance, _ = extractOne(text, self._listed, scorer=Levenshtein.distance)
         return Neighbour(document, int(distance))

@@ -1,11 +1,13 @@
 """Strings that meet constraints, drawn from a model without a loop that may never end.
 
-Place by place: the next character is drawn from the model's probabilities of those characters from which the automaton
-can still accept, made to sum to 1. Dead ends are never entered, but a string may have to come to an end that the model
-would not have led to. With w the product of what the allowed characters had together at each place, the model gives a
-string w times the probability that it is drawn with. Exact: it is taken with the probability w / b, where no w is above
-b, so that strings come from the model's own distribution given that they meet the constraints. The mean of w is the
-probability that the model meets them by itself; where it is too small, strings are drawn place by place.
+Place by place: the next character is drawn from those from which the automaton can still accept, by the model's
+probability times a rough one that a string which has come so far will be accepted; that takes every place's characters
+to be independent. Dead ends are never entered, and strings are led to where the constraints are met. Exact: without
+that factor, the probabilities made to sum to 1; with w the product of what they summed to before, place by place, the
+model gives a string w times the probability that it is drawn with. It is taken with the probability w / b, where no w
+is above b, so that strings come from the model's own distribution given that they meet the constraints. Where hardly
+any would be taken, strings are drawn place by place. The mean of w, with the factor too, is the probability that the
+model meets the constraints by itself.
 
 What is looked up when a string is whole (that it is new, or has not come yet) conditions either distribution exactly:
 strings are drawn many at a time and those that do not fit left out, for as long as one in `WORTH` does. Then a tree of
@@ -24,19 +26,21 @@ from array import array
 from heapq import heappop, heappush
 from itertools import accumulate, islice
 
+from tapegpt.automata import FORBIDDEN
+from tapegpt.constraints import Constraints, Drawing
 from tapegpt.decoding import texts
 from tapegpt.errors import TapeGPTError
 from tapegpt.record import Record
+from tapegpt.rng import Random
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tapegpt.automata import Automaton
-    from tapegpt.constraints import Constraints, Drawing
-    from tapegpt.fast.inference import Drawn, Inference
+    from tapegpt.engine import Strings
+    from tapegpt.fast.inference import Drawn, Inference, Rules
     from tapegpt.neighbours import Neighbours
-    from tapegpt.rng import Random
 
 WORTH = 100  # a string of the tree takes about as long as so many drawn side by side
 MIN_BATCH, MAX_BATCH = 64, 4096
@@ -46,6 +50,7 @@ SLACK = 1e-4  # of w in f32
 BOUND_LOOKS = 200  # prefixes looked at for an upper bound of w
 MAX_CELLS = 20_000_000  # of the tree, 16 bytes each
 MAX_TRIES = 100_000  # prefixes looked at for one string of the exact distribution, some seconds
+EXAMPLES, DOUBT, COLDEST = 1024, 10.0, 0.3  # strings to look ahead by; weight of all places; their least temperature
 TINY = 1e-300  # what is possible is never quite zero, or it could not come when all else has
 
 
@@ -83,6 +88,17 @@ class Sampler:
         self._seen: set[str] = set()
         self._is_in_vain = False  # nothing exact was found
         self._exact = constraints.exact is not False and not drawing.truncates and not self._space.is_free
+        self._rules = self._space.rules
+        if not self._exact:
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Lead strings to where the constraints are met, by what the model's strings are like."""
+        if self._space.any and not self._space.is_free:
+            examples = Drawing(temperature=max(float(self._drawing.temperature), COLDEST))
+            free = _Space(Constraints(), self._vocabulary, self._inference.config.block_size)
+            self._space.look_ahead(self._inference.draw(Random(0), EXAMPLES, examples, free.rules).strings)
+        self._rules = self._space.rules
 
     def strings(self, n: int | None) -> Iterator[str]:
         """n strings, or all that there are, if that is fewer; without n as many as are taken."""
@@ -101,6 +117,7 @@ class Sampler:
         yield from self._side_by_side()
         if self._is_in_vain and not self._constraints.exact:
             self._exact = False
+            self._look_ahead()
             self.notes.append("the model hardly ever meets the constraints: characters were drawn place by place")
             yield from self._side_by_side()
         tree = _Tree(self._inference, self._space, self._drawing, self._exact)
@@ -155,7 +172,7 @@ class Sampler:
         return -ahead[0][0]
 
     def _draw(self, count: int) -> Drawn:
-        return self._inference.draw(self._rng, count, self._drawing, self._space.rules)
+        return self._inference.draw(self._rng, count, self._drawing, self._rules)
 
     def _texts(self, drawn: Drawn) -> list[str]:
         return texts(drawn.strings, self._vocabulary)
@@ -179,6 +196,7 @@ class Sampler:
             raise TapeGPTError("the probability is the model's own: leave out top_k, top_p, min_p and temperature 0")
         if not self._space.any:
             return Estimate(0.0, 0.0, draws)
+        self._look_ahead()
         weights: list[float] = []
         while len(weights) < draws:
             drawn = self._draw(min(MAX_BATCH, draws - len(weights)))
@@ -193,26 +211,45 @@ class _Space:
     """Which strings the automaton and the lengths admit."""
 
     def __init__(self, constraints: Constraints, vocabulary: str, block_size: int) -> None:
-        from tapegpt.fast.inference import Rules
-
         least, most = constraints.lengths(block_size)
         self.automaton: Automaton = constraints.automaton(vocabulary)
         self.block_size, self.bos = block_size, len(vocabulary)
         self._least, self._most = least, most
-        self._viable = self.automaton.viable(least, most)
-        self.any = bool(self.automaton.start and self._viable[self.automaton.start])
-        plain = constraints.replaced(novel=False, unique=False, exact=False)
-        self.is_free = plain == type(constraints)(max_length=constraints.max_length) and most == block_size
-        self.rules = Rules(
-            self.automaton.classes,
-            self.automaton.count,
-            self.automaton.table,
-            self.automaton.start,
-            self.automaton.accepting,
-            self._viable,
-            least,
-            most,
-        )
+        self._ahead = self.automaton.ahead(least, most)
+        self.any = bool(self.automaton.start and self._ahead[self.automaton.start] > FORBIDDEN)
+        plain = constraints.replaced(novel=False, unique=False, exact=None)
+        self.is_free = plain == Constraints(max_length=constraints.max_length) and most == block_size
+
+    @property
+    def rules(self) -> Rules:
+        """The same for drawing many strings."""
+        from tapegpt.fast.inference import Rules
+
+        automaton = self.automaton
+        arrays = (automaton.classes, automaton.count, automaton.table, automaton.start, automaton.accepting)
+        return Rules(*arrays, self._ahead, self._least, self._most)
+
+    def look_ahead(self, examples: Strings) -> None:
+        """Tell how likely prefixes are to be accepted by what strings of the model are like, at every length."""
+        automaton, kinds = self.automaton, self.automaton.count
+        counts = array("d", bytes(8 * (self.block_size + 1) * (kinds + 1)))
+        overall = [0.1] * (kinds + 1)
+        for tokens in examples:
+            for length, token in enumerate([*tokens, self.bos]):
+                kind = kinds if token == self.bos else automaton.classes[token]
+                counts[length * (kinds + 1) + kind] += 1.0
+                overall[kind] += 1.0
+        total = math.fsum(overall)
+        chances = array("d")
+        for length in range(self.block_size + 1):
+            row = counts[length * (kinds + 1) : (length + 1) * (kinds + 1)]
+            seen = math.fsum(row) + DOUBT
+            chances.extend([(n + DOUBT * share / total) / seen for n, share in zip(row, overall, strict=True)])
+        self._ahead = automaton.ahead(self._least, self._most, chances)
+
+    def prospect(self, state: int, length: int) -> float:
+        """The log of what `look_ahead` has told of strings of this length that have come to this state, else 0."""
+        return self._ahead[length * self.automaton.states + state]
 
     def after(self, state: int, token: int) -> int:
         """The state after a character."""
@@ -224,8 +261,7 @@ class _Space:
         automaton, tokens = self.automaton, []
         if length < self._most:
             row = automaton.table[state * automaton.count : (state + 1) * automaton.count]
-            place = (length + 1) * automaton.states
-            alive = [self._viable[place + target] for target in row]
+            alive = [self.prospect(target, length + 1) > FORBIDDEN for target in row]
             tokens = [token for token, kind in enumerate(automaton.classes) if alive[kind]]
         if automaton.accepting[state] and length >= self._least:
             tokens.append(self.bos)
@@ -325,16 +361,24 @@ class _Tree:
                 "ask for fewer strings, or constrain them less"
             )
         logs = self._inference.next_logs([prefix])[0]
-        return _Node(state, *self._probabilities(tokens, logs))
+        return _Node(state, *self._probabilities(tokens, logs, state, len(prefix)))
 
-    def _probabilities(self, tokens: list[int], logs: array[float]) -> tuple[list[int], list[float]]:
+    def _probabilities(
+        self, tokens: list[int], logs: array[float], state: int, length: int
+    ) -> tuple[list[int], list[float]]:
         """The tokens that remain after truncation, and their probabilities, which sum to 1 unless they are exact."""
         drawing = self._drawing
         if self._exact:
             probabilities = _tempered(logs, drawing.temperature)
             pairs = [(token, probabilities[token]) for token in tokens]
         else:
-            pairs = list(zip(tokens, _tempered([logs[token] for token in tokens], drawing.temperature), strict=True))
+            space, scale = self._space, drawing.temperature or 1.0
+            prospects = [
+                0.0 if token == space.bos else scale * space.prospect(space.after(state, token), length + 1)
+                for token in tokens
+            ]
+            weighed = [logs[token] + prospect for token, prospect in zip(tokens, prospects, strict=True)]
+            pairs = list(zip(tokens, _tempered(weighed, drawing.temperature), strict=True))
         if drawing.truncates:
             pairs = _truncated(pairs, drawing)
             remaining = math.fsum(p for _, p in pairs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from tapegpt.automata import FORBIDDEN
 from tapegpt.fast.generation import running_sums, side_by_side
 from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.operations.base import padded
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from tapegpt.fast.graph import FastGraph
     from tapegpt.machine.language import Number, Operand, Pointer, Value, Variable
 
-GREEDY = 1e7  # the inverse of a temperature at which a logit's last bit decides
-_ALLOWED, _FORBIDDEN = 3e38, -3e38  # what logits are cut to
+_GREEDY = 1e7  # the inverse of a temperature at which a logit's last bit decides
 _ONE = 0x3F800000  # the bits of 1.0, the greatest of the exponentials
 _FIRST_BYTE = 0 if sys.byteorder == "little" else 24  # of a word: its lowest bit
 
@@ -30,9 +30,9 @@ _FIRST_BYTE = 0 if sys.byteorder == "little" else 24  # of a word: its lowest bi
 def drawing_kernel(graph: FastGraph, scratch: int) -> Kernel:
     """`count` strings as `generation_kernel` makes them; `rows` (3 x slots) holds their states too.
 
-    The automaton: classes (V - 1), table (states, kinds), and as bytes accepting (states) and viable
-    (most + 1, states), see `Rules`. log_weights (count) are added to. The work memory has room for V and for `kinds`
-    numbers from `scratch` on. top_k 0, top_p 1 and min_p 0 leave out no token.
+    The automaton: classes (V - 1), table (states, kinds), accepting (states) as bytes, ahead (most + 1, states): see
+    `Rules`. log_weights (count) are added to. The work memory has room for V and for `kinds` numbers from `scratch` on.
+    top_k 0, top_p 1 and min_p 0 leave out no token.
     """
     vocab_size, bos = graph.vocab_size, graph.vocab_size - 1
 
@@ -48,7 +48,7 @@ def drawing_kernel(graph: FastGraph, scratch: int) -> Kernel:
         classes: U32s,
         table: U32s,
         accepting: U32s,
-        viable: U32s,
+        ahead: F32s,
         kinds: Int,
         states: Int,
         start: Int,
@@ -60,45 +60,85 @@ def drawing_kernel(graph: FastGraph, scratch: int) -> Kernel:
         top_p: Real,
         min_p: Real,
     ) -> None:
-        e, caps = work + scratch, work + (scratch + padded(vocab_size))
+        e, prospects = work + scratch, work + (scratch + padded(vocab_size))
+        automaton = _Automaton(k, classes, table, accepting, ahead, prospects, kinds, states)
         state_of = rows + 2 * graph.tape.positions
         greedy = temperature.equals(0.0)
-        inverse = k.convert(k.select(greedy, GREEDY, 1.0 / temperature), F32)
+        inverse = k.convert(k.select(greedy, _GREEDY, 1.0 / temperature), F32)
         share = k.convert(k.select(greedy, 1.0, min_p), F32)
         narrows = (top_k > 0) | (top_p < 1.0) | (share > 0.0)
 
         def choose(row: Value, string: Value, place: Value, logits: Pointer, unit: Value) -> Value:
             state = k.select(place.equals(0), start, state_of[row])
-            ends = _byte(accepting, state).equals(1) & (place >= least)
-            all_allowed = k.variable(k.select(ends, k.integer(1), 0))
-            for kind in k.range(kinds):
-                ahead = k.select(place < most, (place + 1) * states + table[state * kinds + kind], 0)  # 0: a dead end
-                allowed = _byte(viable, ahead)
-                caps[kind] = k.select(allowed.equals(1), k.real32(_ALLOWED), _FORBIDDEN)
-                all_allowed.set(all_allowed & allowed)
+            ends = automaton.accepts(state) & (place >= least)
+            is_free = automaton.look(state, place, most, k.select(greedy, inverse, 1.0))
             for c in vectors(k, vocab_size):
                 logits.store(c, logits.vector(c, k.width(F32)) * inverse)
             total, largest = exponentiate(k, logits, e, vocab_size)
             mass = k.variable(total)
-            for _ in k.when(all_allowed.equals(0)):
-                for token in k.range(bos):
-                    logits[token] = k.minimum(logits[token], caps[classes[token]])
-                logits[bos] = k.select(ends, logits[bos], _FORBIDDEN)
+            for _ in k.when(k.negated(ends & is_free)):
+                automaton.weigh(logits, bos)
+                logits[bos] = k.select(ends, logits[bos], FORBIDDEN)
                 remaining, peak = exponentiate(k, logits, e, vocab_size)
-                _keep(k, e, vocab_size, lambda c: logits.vector(c, k.width(F32)) > _FORBIDDEN)
+                _keep(k, e, vocab_size, lambda c: logits.vector(c, k.width(F32)) > FORBIDDEN)
                 mass.set(remaining)
-                log_share = k.log(k.convert(remaining, F64) / k.convert(total, F64)) + k.convert(peak - largest, F64)
-                log_weights[string] = log_weights[string] + log_share
+                left = k.log(k.convert(remaining, F64) / k.convert(total, F64)) + k.convert(peak - largest, F64)
+                log_weights[string] = log_weights[string] + left
             for _ in k.when(narrows):
                 mass.set(_narrow(k, e, vocab_size, top_k, k.convert(top_p, F32), share))
             token = _pick(k, e, vocab_size, k.select(greedy, 0.0, mass * unit))
             for _ in k.when(token < bos):
-                state_of[row] = table[state * kinds + classes[token]]
+                kind = classes[token]
+                state_of[row] = automaton.after(state, kind)
+                log_weights[string] = log_weights[string] - k.convert(prospects[kind], F64)
             return token
 
         side_by_side(k, graph, (shared, work, random, rows, ids, lengths), count, choose, [state_of])
 
     return Kernel(draw)
+
+
+class _Automaton:
+    """What `Rules` hold, while code is made; `prospects` is what a class of characters adds to its logits."""
+
+    def __init__(
+        self,
+        k: Builder,
+        classes: Pointer,
+        table: Pointer,
+        accepting: Pointer,
+        ahead: Pointer,
+        prospects: Pointer,
+        kinds: Int,
+        states: Int,
+    ) -> None:
+        self._k, self._classes, self._table, self._accepting, self._ahead = k, classes, table, accepting, ahead
+        self._prospects, self._kinds, self._states = prospects, kinds, states
+
+    def accepts(self, state: Value) -> Value:
+        """Whether a string may end in a state."""
+        return _byte(self._accepting, state).equals(1)
+
+    def after(self, state: Value, kind: Value) -> Value:
+        """The state that a character of this class leads to."""
+        return self._table[state * self._kinds + kind]
+
+    def look(self, state: Value, place: Value, most: Int, scale: Value) -> Value:
+        """Note what lies ahead of each class at a place; whether that makes no difference."""
+        k = self._k
+        free = k.variable(k.integer(1))
+        for kind in k.range(self._kinds):
+            # Of a dead end, state 0, for strings that may not go on.
+            target = k.select(place < most, (place + 1) * self._states + self.after(state, kind), 0)
+            prospect = self._ahead[target]
+            self._prospects[kind] = k.select(prospect > FORBIDDEN, prospect * scale, FORBIDDEN)
+            free.set(k.select(prospect.equals(0.0), free, 0))
+        return free.equals(1)
+
+    def weigh(self, logits: Pointer, characters: int) -> None:
+        """Add to the logits of characters what has been noted."""
+        for token in self._k.range(characters):
+            logits[token] = self._k.maximum(logits[token] + self._prospects[self._classes[token]], FORBIDDEN)
 
 
 def _byte(words: Pointer, index: Value) -> Value:

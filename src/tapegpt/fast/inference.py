@@ -1,7 +1,7 @@
 """A model that is only read: how surprising strings are, what comes next, strings within constraints.
 
-In f32 whatever engine the model is of: numbers are about 1e-6 from the exact engine's. Any number of threads may use
-one `Inference` at once. Not here: training, text, the automata behind constraints (`automata.py`).
+In f32 whatever engine the model is of: logs are within 2e-6 of the exact engine's, as a share of the largest. Any
+number of threads may use one `Inference` at once. Not here: training, text, what makes the rules (`automata.py`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Rules(Record):
     table: array[int]  # "I" (states, count): the next state; 0 is a dead end
     start: int
     accepting: bytes | bytearray  # (states)
-    viable: bytes | bytearray  # (most + 1, states)
+    ahead: array[float]  # "f" (most + 1, states), that of state 0 is `FORBIDDEN`
     least: int
     most: int  # at most block_size
 
@@ -56,8 +56,8 @@ class Rules(Record):
 class Drawn(Record):
     """Strings, and for each the log of the probability of the choices that the rules left, place by place.
 
-    Where nothing but the rules narrows the choice, the mean of exp(log_weight) is the probability that a string drawn
-    without them keeps to them.
+    Where nothing else narrows the choice, the mean of exp(log_weight) is the probability that a string drawn without
+    the rules keeps to them. At temperature 0 the logs mean nothing.
     """
 
     strings: Strings
@@ -143,7 +143,7 @@ class Inference:
         strings = Strings(array("I", bytes(4 * count * block)), array("q", bytes(8 * count)))
         log_weights, rows = array("d", bytes(8 * count)), array("q", bytes(24 * SLOTS))
         results = (rng.words, rows, strings.ids, strings.lengths, log_weights)
-        automaton = (rules.classes, rules.table, _words(rules.accepting), _words(rules.viable))
+        automaton = (rules.classes, rules.table, _words(rules.accepting), rules.ahead)
         sizes = (rules.count, len(rules.accepting), rules.start, rules.least, rules.most)
         narrowing = (drawing.temperature, drawing.top_k, drawing.top_p, drawing.min_p)
         self._run("draw", (*results, *automaton), *sizes, count, *narrowing)
