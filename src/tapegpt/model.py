@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tapegpt.fast.inference import Inference
     from tapegpt.neighbours import Neighbours
     from tapegpt.sampling import Estimate, Sampler
-    from tapegpt.scores import Scores
+    from tapegpt.scores import Calibration, Scores
     from tapegpt.state import DataRecord, TrainingState
 
 BATCH_SECONDS, MAX_BATCH = 0.02, 4096  # strings generated at a time, so that Ctrl-C is prompt
@@ -243,6 +243,12 @@ class GPT:
 
         self.rank()
         return Scores(self.inference, self.vocabulary, checked(strings), self.ranks)
+
+    def calibrate(self, strings: Iterable[str]) -> Calibration:
+        """What alarms are to be measured by: the scores of strings that are known to be good, not trained on."""
+        from tapegpt.scores import Calibration
+
+        return Calibration(self.score(strings).nats)
 
     def rank(self) -> None:
         """Note how surprising the training strings are, where they are at hand and it has not been done."""

@@ -200,19 +200,22 @@ def _means(inference: Inference, vocabulary: str, strings: Sequence[str]) -> tup
     block_size = inference.config.block_size
     unknown = _unknown("".join(strings), vocabulary)
     known = _without(unknown, strings)
-    counts = [len(text) + 1 for text in known]
-    totals: Sequence[float] = inference.totals(_tokens(known, vocabulary, block_size))
-    if len(totals) > len(known):  # some take several windows
-        ends = list(accumulate([-(-count // block_size) for count in counts], initial=0))
-        totals = [math.fsum(totals[first:last]) for first, last in pairwise(ends)]
-    if unknown:
-        whole = [len(text) + 1 for text in strings]
-        totals = [total + UNKNOWN * (every - count) for total, every, count in zip(totals, whole, counts, strict=True)]
-        counts = whole
-    means = array("d", map(truediv, totals, counts))
+    tokens = _tokens(known, vocabulary, block_size)
+    if len(tokens) == len(strings) and not unknown:
+        means = inference.means(tokens)
+    else:
+        means = array("d", map(truediv, _sums(inference, tokens, strings, known), [len(text) + 1 for text in strings]))
     if not math.isfinite(sum(means)):
         raise TapeGPTError("the model's numbers overflow on these strings: train it again at a smaller learning rate")
     return means, unknown
+
+
+def _sums(inference: Inference, tokens: Tokens, strings: Sequence[str], known: Sequence[str]) -> list[float]:
+    """Nats of each string, where some take several windows or have lost unknown characters."""
+    windows = inference.totals(tokens)
+    ends = accumulate([len(text) // inference.config.block_size + 1 for text in known], initial=0)
+    totals = [math.fsum(windows[first:last]) for first, last in pairwise(ends)]
+    return [total + UNKNOWN * (len(text) - len(rest)) for total, text, rest in zip(totals, strings, known, strict=True)]
 
 
 def _unknown(text: str, vocabulary: str) -> set[str]:

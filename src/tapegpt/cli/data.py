@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 DEFAULT_DATA = "input.txt"
 
 
-def data_arguments(group: argparse._ActionsContainer) -> None:
-    """Declare them."""
+def data_arguments(group: argparse._ActionsContainer, default: str = "./input.txt, or names") -> None:
+    """Declare them; the default is what help says of no DATA."""
     from tapegpt.sources import DATASETS, FORMATS
 
     about = (
         "files or directories, gzip or not, - for standard input: text, a string a line, or tables, .csv .tsv .jsonl"
     )
-    group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [./input.txt, or names]")
+    group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [{default}]")
     group.add_argument("--dataset", choices=DATASETS, metavar="NAME", help=f"embedded data: {' or '.join(DATASETS)}")
     about = f"of DATA: {', '.join(FORMATS)} [by the names of files]"
     group.add_argument("--format", choices=FORMATS, metavar="NAME", help=about)

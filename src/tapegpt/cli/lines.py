@@ -6,14 +6,16 @@ Not here: which options choose them (`data.py`), and whatever has to see all of 
 from __future__ import annotations
 
 import sys
+from itertools import chain
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.sources import LINE, STDIN, content, decoded, format_of, named
+from tapegpt.sources import LINE, STDIN, content, decoded, format_of, named, with_line_feeds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
+    from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from io import BufferedReader
 
     from tapegpt.sources import Source
 
@@ -60,20 +62,24 @@ def _texts(path: str, encoding: str) -> Iterator[str]:
     from codecs import getincrementaldecoder
     from io import IncrementalNewlineDecoder
 
-    decoded(path, b"", encoding)  # there is an encoding of this name
+    decoded(path, bytes(4), encoding)  # text in any encoding: it looks whether there is one of this name
     decoder = IncrementalNewlineDecoder(getincrementaldecoder(encoding)(), translate=True)
-    size, lines, mark = 0, 0, "\ufeff"
-    for chunk in _chunks(path):
+    size, lines, mark = 0, 1, "\ufeff"
+    for chunk in chain(_chunks(path), [b""]):
         size += len(chunk)
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            lines += decoder.decode(error.object[: error.start] + "\n".encode(encoding), final=True).count("\n")
+            good, bad = error.object[: error.start], error.object[error.start]
+            held = "\r" * (decoder.getstate()[1] & 1)  # at the end of the chunk before: perhaps a LF follows
+            lines += with_line_feeds(held + good.decode(error.encoding, "replace")).count("\n")
             at = size - len(error.object) + error.start
             raise TapeGPTError(
-                f"{named(path)}: line {lines}, byte {at}: 0x{error.object[error.start]:02x} is not {encoding}: "
-                "choose --encoding, for instance --encoding latin-1"
+                f"{named(path)}: line {lines}, byte {at}: 0x{bad:02x} is not {encoding}: choose --encoding, for "
+                "instance --encoding latin-1"
             ) from None
+        except UnicodeError as error:  # of a BOM that is missing, which says no place
+            raise TapeGPTError(f"{named(path)}: is not {encoding}: {error}: choose --encoding") from None
         lines += text.count("\n")
         if text:
             yield text.removeprefix(mark)
@@ -81,30 +87,47 @@ def _texts(path: str, encoding: str) -> Iterator[str]:
 
 
 def _chunks(path: str) -> Iterator[bytes]:
-    """The bytes of a file, decompressed where they are gzip, and at the end none."""
+    """The bytes of a file or of standard input, decompressed where they are gzip."""
+    with _opened(path) as file:
+        reading = iter(lambda: file.read1(CHUNK), b"")
+        try:
+            first = b""
+            while len(first) < len(_GZIP) and _GZIP.startswith(first) and (more := next(reading, b"")):
+                first += more  # a pipe may give byte after byte
+            every = chain([first], reading)
+            yield from _inflated(path, every) if first.startswith(_GZIP) else every
+        except OSError as error:
+            raise TapeGPTError(f"{named(path)!r}: cannot be read: {error.strerror}") from None
+
+
+def _opened(path: str) -> AbstractContextManager[BufferedReader]:
+    from contextlib import nullcontext
+
+    if path == STDIN and sys.stdin is not None:
+        return nullcontext(sys.stdin.buffer)  # type: ignore[arg-type]  # it has what is used of a BufferedReader
+    try:
+        return open(path, "rb")
+    except (OSError, ValueError):
+        content(path)  # says why it cannot be read
+        raise
+
+
+def _inflated(path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What gzip members hold, at most a chunk at a time: a few MB can say terabytes."""
     import zlib
 
+    member, begun = zlib.decompressobj(wbits=31), False  # 31: the gzip format
     try:
-        with _opened(path) as file:
-            read = file.read1 if path == STDIN else file.read  # type: ignore[attr-defined]  # both kinds have it
-            chunk = b" "
-            while chunk:
-                chunk = read(CHUNK)
-                yield chunk
-    except EOFError:
-        raise TapeGPTError(f"{named(path)}: this gzip file ends too early, part of it is missing") from None
-    except (OSError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise TapeGPTError(f"{named(path)}: cannot be read: {reason}: leave it out") from None
-
-
-def _opened(path: str) -> BinaryIO:
-    if path == STDIN and sys.stdin is not None:
-        file: BinaryIO = open(sys.stdin.fileno(), "rb", closefd=False)
-    else:
-        try:
-            file = open(path, "rb")
-        except (OSError, ValueError):
-            content(path)  # says why it cannot be read
-            raise
-    if file.peek(1)...
+        for chunk in chunks:
+            rest = chunk
+            while rest:
+                piece = member.decompress(rest, CHUNK)
+                if piece:
+                    yield piece
+                rest, begun = member.unconsumed_tail or member.unused_data, not member.eof
+                if member.eof:
+                    member = zlib.decompressobj(wbits=31)
+    except zlib.error as error:
+        raise TapeGPTError(f"{named(path)}: this gzip file is damaged: {error}") from None
+    if begun:
+        raise TapeGPTError(f"{named(path)}: this gzip file ends too early, part of it is missing")

@@ -110,12 +110,17 @@ class Inference:
         """The sum of these of each document."""
         return self._scored(tokens)[1]
 
-    def _scored(self, tokens: Tokens) -> tuple[array[float], array[float]]:
+    def means(self, tokens: Tokens) -> array[float]:
+        """The mean of these of each document."""
+        return self._scored(tokens)[2]
+
+    def _scored(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
         count = len(tokens.ids) - 1
-        surprises, totals = array("f", bytes(4 * (count + PAD))), array("d", bytes(8 * len(tokens)))
-        self._run("score", (tokens.ids, tokens.starts, surprises, totals), len(tokens))
+        surprises = array("f", bytes(4 * (count + PAD)))
+        totals, means = (array("d", bytes(8 * len(tokens))) for _ in range(2))
+        self._run("score", (tokens.ids, tokens.starts, surprises, totals, means), len(tokens))
         del surprises[count:]
-        return surprises, totals
+        return surprises, totals, means
 
     def next_logs(self, prefixes: list[list[int]]) -> list[array[float]]:
         """log p of each token after each prefix, which follows BOS and is shorter than the block."""
@@ -155,14 +160,22 @@ def _words(numbers: bytes | bytearray) -> array[int]:
 
 
 def scoring_kernel(graph: FastGraph, forward: Kernel, scratch: int) -> Kernel:
-    """-log p of each token of `count` documents, and the sum of each; there is room for `PAD` numbers behind.
+    """-log p of each token of `count` documents, their sums and means; there is room for `PAD` numbers behind.
 
     The work memory has room for a number of each position from `scratch` on.
     """
     columns = graph.vocab_size
 
     def score(
-        k: Builder, shared: F32s, work: F32s, ids: U32s, starts: I64s, surprises: F32s, totals: F64s, count: Int
+        k: Builder,
+        shared: F32s,
+        work: F32s,
+        ids: U32s,
+        starts: I64s,
+        surprises: F32s,
+        totals: F64s,
+        means: F64s,
+        count: Int,
     ) -> None:
         packer = Packer(k, graph, work, ids, starts)
         logits, targets, gaps = work + graph.logits.value, (work + graph.targets.value).cast(U32), work + scratch
@@ -184,6 +197,7 @@ def scoring_kernel(graph: FastGraph, forward: Kernel, scratch: int) -> Kernel:
             for place in k.range(starts[document], starts[document + 1]):
                 nats += k.convert(surprises[place], F64)
             totals[document] = nats
+            means[document] = nats / k.convert(starts[document + 1] - starts[document], F64)
 
     return Kernel(score)
 

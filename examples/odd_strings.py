@@ -1,0 +1,105 @@
+"""Which strings do not belong? A model of surnames judges surnames that it has not seen, and three kinds of others.
+
+The figure is the probability that an odd string gets the higher score of the two, the area under the ROC curve: 0.5 is
+chance, 1 is perfect. Beside it what counting pairs of characters comes to, and the length alone.
+Run: python examples/odd_strings.py
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import tapegpt
+from tapegpt import Corpus, Random
+from tapegpt.scores import Calibration
+from tapegpt.split import hold_out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+NEXT = ((0, -1), (0, 1), (-1, 0), (-1, 1), (1, -1), (1, 0))  # rows and places of the keys around one
+COUNT = 4000  # surnames that are judged, and odd strings of each kind
+
+corpus = Corpus.dataset("surnames")
+known = set(corpus.documents)
+training, held_out = hold_out(corpus, 0.1, seed=1)
+rng = Random(1)
+rng.shuffle(held_out.documents)
+surnames, others = held_out.documents[:COUNT], held_out.documents[COUNT:]
+
+
+def shuffled(names: Sequence[str]) -> list[str]:
+    """Strings of the same lengths and, all together, of the same characters."""
+    characters = list("".join(names))
+    rng.shuffle(characters)
+    return ["".join([characters.pop() for _ in name]) for name in names]
+
+
+def mash(name: str) -> str:
+    """A walk over the keyboard of the same length, each key beside the one before."""
+    row = rng.randbelow(len(KEYS))
+    place = rng.randbelow(len(KEYS[row]))
+    text = KEYS[row][place]
+    while len(text) < len(name):
+        near = [(row + down, place + right) for down, right in NEXT]
+        row, place = rng.choice([(r, p) for r, p in near if 0 <= r < len(KEYS) and 0 <= p < len(KEYS[r])])
+        text += KEYS[row][place]
+    return text
+
+
+def mistyped(name: str) -> str:
+    """A name with a slip that makes no other name: a character swapped with the next, replaced, left out or put in."""
+    text = name
+    while text in known:
+        place, letter = rng.randbelow(len(name)), rng.choice(corpus.vocabulary)
+        before, here, behind = name[:place], name[place], name[place + 1 :]
+        swapped = before + behind[:1] + here + behind[1:]
+        text = rng.choice([swapped, before + letter + behind, before + behind, before + letter + here + behind])
+    return text
+
+
+def area(odd: Sequence[float], usual: Sequence[float]) -> float:
+    """The share of pairs in which the odd one is higher, equals counted half: the area under the ROC curve."""
+    ordered = sorted(usual)
+    below = sum(bisect_left(ordered, score) + bisect_right(ordered, score) for score in odd)
+    return below / (2 * len(odd) * len(usual))
+
+
+pairs = Counter(pair for name in training.documents for pair in pairwise(f"^{name}$"))
+firsts = Counter(first for name in training.documents for first in f"^{name}")
+
+
+def by_pairs(strings: Sequence[str]) -> list[float]:
+    """Mean nats of a character given the one before, by counts to each of which one is added."""
+    return [
+        sum(math.log((firsts[a] + 27) / (pairs[a, b] + 1)) for a, b in pairwise(f"^{text}$")) / (len(text) + 1)
+        for text in strings
+    ]
+
+
+model = tapegpt.train(training, preset="quick", seed=1, threads=1)
+judges: dict[str, Callable[[Sequence[str]], Sequence[float]]] = {
+    "model": lambda strings: model.score(strings).nats,
+    "pairs": by_pairs,
+    "length": lambda strings: list(map(len, strings)),
+}
+kinds = {
+    "shuffled characters": shuffled(surnames),
+    "keyboard mash": list(map(mash, surnames)),
+    "one slip": list(map(mistyped, surnames)),
+}
+print(f"{'area under the curve':22}{''.join([f'{judge:>8}' for judge in judges])}  such as")
+for kind, strings in kinds.items():
+    areas = [area(score(strings), score(surnames)) for score in judges.values()]
+    print(f"{kind:22}{''.join([f'{each:8.3f}' for each in areas])}  {', '.join(strings[:4])}")
+
+threshold = Calibration(model.score(others).nats).threshold(0.01)
+print(f"\nalarms above {threshold:.2f} nats a character, which other new surnames exceed with a probability of 1 %")
+for kind, strings in {"surnames": surnames, **kinds}.items():
+    alarms = sum(nats > threshold for nats in model.score(strings).nats)
+    print(f"{kind:22}{alarms / COUNT:8.1%}")

@@ -1,0 +1,161 @@
+"""`tapegpt eval`: a model beside data, as a page of text or as JSON. Not here: the figures (`evaluation.py`)."""
+
+from __future__ import annotations
+
+import math
+
+from tapegpt.cli.console import notice
+from tapegpt.cli.data import corpus_of, data_arguments
+from tapegpt.cli.options import option, whole
+from tapegpt.cli.score import columns, visible
+from tapegpt.errors import TapeGPTError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from tapegpt.evaluation import Distribution, Report
+
+LABEL, BAR = 18, 26  # columns
+WIDTH = 100
+LISTED = 32  # lengths and characters that are shown
+TEXT = 24  # characters of a string that are shown
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    from tapegpt.evaluation import SAMPLES
+
+    parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
+    data_arguments(parser.add_argument_group("data to compare with"), "required")
+    about = "training data, to be told apart from new strings [where it was read for training]"
+    parser.add_argument("--training", nargs="+", metavar="FILE", help=about)
+    option(parser, "--samples", SAMPLES, "strings to generate")
+    option(parser, "--temperature", 1.0, "of these strings")
+    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="of their random numbers [0]")
+    parser.add_argument("--json", action="store_true", help="print JSON, with more than the page says")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report."""
+    from tapegpt.checkpoint import load
+    from tapegpt.evaluation import evaluate
+
+    if not options.data and options.dataset is None:
+        raise TapeGPTError("there is nothing to compare the model with: give DATA, or --dataset NAME")
+    model = load(options.model)
+    notice(model.inference.notice)
+    corpus = corpus_of(options)
+    if options.training:
+        from tapegpt.corpus import Corpus
+
+        model.documents = Corpus.read(*options.training).documents
+    report = evaluate(model, corpus, samples=options.samples, temperature=options.temperature, seed=options.seed)
+    if options.json:
+        import json
+
+        print(json.dumps(report.as_dict(), indent=2))
+        return 0
+    for line in page(report):
+        print(line)
+    return 0
+
+
+def page(report: Report) -> Iterator[str]:
+    """The lines of the page, of at most `WIDTH` columns."""
+    for place, section in enumerate((_strings, _losses, _memory, _distances, _examples)):
+        if place:
+            yield ""
+        for label, text in section(report):
+            yield f"{label:{LABEL}}{text}"
+    for name, distribution in (("lengths", report.lengths), ("characters", report.characters)):
+        yield ""
+        for label, text in _distribution(name, distribution):
+            yield f"{label:{LABEL}}{text}".rstrip()
+
+
+def _strings(report: Report) -> Iterator[tuple[str, str]]:
+    yield "strings", f"{report.strings:,}, {report.distinct:,} of them distinct"
+    if report.training is None:
+        yield "trained on", "not known, so that all strings are taken together:"
+        yield "", _clipped(report.reason, WIDTH - LABEL)
+    else:
+        yield "trained on", f"{report.training:,} strings"
+
+
+def _losses(report: Report) -> Iterator[tuple[str, str]]:
+    names = {"new": "that are new, no two alike", "trained on": "that were trained on", "all": "in all"}
+    for place, (name, loss) in enumerate(report.losses.items()):
+        label = "" if place else "loss"
+        if loss.loss is None:
+            yield label, f"none on the strings {names[name]}: there are none"
+        else:
+            perplexity = math.exp(min(loss.loss, 700.0))
+            figures = f"{loss.loss:.4f} nats a token, perplexity {perplexity:.2f}"
+            yield label, f"{figures}, on {loss.strings:,} strings {names[name]}"
+        if loss.unknown:
+            yield "", f"{loss.unknown:,} more have characters that the model does not know, and are left out"
+    comparison = report.comparison
+    if comparison is None:
+        yield "to compare", "nothing: it takes new strings, training data, and machine code"
+        return
+    yield "to compare", ", ".join(f"{name} {loss:.4f}" for name, loss in comparison.losses.items())
+    yield "", f"on {comparison.strings:,} strings; n-gram models learned from {comparison.learned_from}"
+
+
+def _memory(report: Report) -> Iterator[tuple[str, str]]:
+    memory = report.memory
+    yield "generated", f"{memory.samples:,} strings at temperature {memory.temperature:g}"
+    yield "copies", f"{memory.copies:,}, {memory.copies / memory.samples:.1%}, are {_reference(report)}"
+    yield "repetitions", f"{memory.repeated:,}, {memory.repeated / memory.samples:.1%}, have come before"
+
+
+def _reference(report: Report) -> str:
+    return "strings of the data" if report.training is None else "training strings"
+
+
+def _distances(report: Report) -> Iterator[tuple[str, str]]:
+    """How far generated strings are from the nearest training string, and how far real ones are."""
+    generated, real = report.memory.distances, report.memory.real
+    compared = f"of {sum(generated.values()):,} generated strings"
+    yield "edits to nearest", f"{compared}{f', and of {sum(real.values()):,} that are real and new' if real else ''}"
+    found = [counts for counts in (generated, real) if counts]
+    for distance in sorted({*generated, *(real or ())}):
+        yield "", f"{distance:>5}  {_bars(*[counts.get(distance, 0) / sum(counts.values()) for counts in found])}"
+
+
+def _examples(report: Report) -> Iterator[tuple[str, str]]:
+    if not report.memory.examples:
+        yield "nearest", f"all that were compared are {_reference(report)}"
+    for place, example in enumerate(report.memory.examples):
+        edits = f"{example.distance} edit{'' if example.distance == 1 else 's'}"
+        text, nearest = (_clipped(each, TEXT) for each in (example.text, example.nearest))
+        yield "" if place else "nearest", f"{text or '(empty)':{TEXT}}  {edits:>8} from {nearest}"
+
+
+def _distribution(name: str, distribution: Distribution) -> Iterator[tuple[str, str]]:
+    """The shares of the data and of generated strings, side by side."""
+    real, invented = distribution.data, distribution.generated
+    difference = f"they differ by {distribution.distance:.3f}, by chance {distribution.chance:.3f}"
+    yield name, f"of the data, and generated; {difference}"
+    larger = {value: max(real.get(value, 0.0), invented.get(value, 0.0)) for value in {*real, *invented}}
+    shown = sorted(larger, key=lambda value: (-larger[value], value))[:LISTED]
+    most = larger[shown[0]]
+    shown.sort(key=int if name == "lengths" else lambda value: -real.get(value, 0.0))
+    for value in shown:
+        padding = " " * (5 - columns(value))
+        yield "", f"{padding}{visible(value)}  {_bars(real.get(value, 0.0), invented.get(value, 0.0), most=most)}"
+    if len(larger) > LISTED:
+        yield "", f"and {len(larger) - LISTED:,} more, see --json"
+
+
+def _bars(*shares: float, most: float = 1.0) -> str:
+    """Shares with bars, of which the longest possible stands for `most`."""
+    bars = [f"{share:>6.1%} {'#' * math.ceil(share / most * BAR - 1e-9):{BAR}}" for share in shares]
+    return " ".join(bars).rstrip()
+
+
+def _clipped(text: str, longest: int) -> str:
+    shown = "".join(map(visible, text))
+    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."

@@ -1,0 +1,521 @@
+"""How surprising strings are: against the reference's probabilities and definitions, and the command as typed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+from array import array
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tapegpt
+from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
+from tapegpt.cli import lines, main
+from tapegpt.cli.lines import batches
+from tapegpt.cli.score import LAST_BIN
+from tapegpt.engine import Tokens
+from tapegpt.model import make_engine
+from tapegpt.scores import ODD, RANKS, UNKNOWN, Calibration, percentile, quantiles
+from tapegpt.sources import Source
+
+NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana"]
+SHAPE = Config(n_embd=8, n_head=2, block_size=6)
+MODEL = tapegpt.train(NAMES, steps=60, n_embd=8, n_head=2, block_size=6)
+REFERENCE = make_engine("reference", SHAPE, MODEL.vocab_size)
+REFERENCE.load_parameters(MODEL.parameters)
+CLOSE = 1e-5  # of f32 to f64, relative
+
+KNOWN = st.text(st.sampled_from(MODEL.vocabulary), max_size=15)
+ANY = st.text(st.characters(exclude_categories=()), max_size=15)
+
+
+def reference_surprises(text: str) -> list[float]:
+    """-log p of each character and the end, window after window, by the scalar engine."""
+    tokens = Corpus([text], MODEL.vocabulary).windows(SHAPE.block_size)
+    surprises = []
+    for first, last in pairwise(tokens.starts):
+        ids = tokens.ids[first : last + 1]
+        sums = [REFERENCE.evaluate(Tokens(ids, array("q", [0, end])))[0] for end in range(1, len(ids))]
+        surprises += [after - before for before, after in pairwise([0.0, *sums])]
+    return surprises
+
+
+# --- surprise ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "a", "anna", "ottob", "banana", "bananabananab", "o" * 18])
+def test_surprises_are_those_of_the_reference(text: str) -> None:
+    score = MODEL.score([text])[0]
+    assert score.surprises == pytest.approx(reference_surprises(text), rel=CLOSE, abs=CLOSE)
+    assert len(score.surprises) == len(text) + 1
+
+
+@given(st.lists(KNOWN, min_size=1))
+def test_means_add_up_to_the_loss_of_the_exact_engine(strings: list[str]) -> None:
+    total, count = MODEL.engine.evaluate(Corpus(strings, MODEL.vocabulary).windows(SHAPE.block_size))
+    lengths = [len(string) + 1 for string in strings]
+    assert sum(lengths) == count
+    nats = MODEL.score(strings).nats
+    assert math.fsum(mean * length for mean, length in zip(nats, lengths, strict=True)) == pytest.approx(
+        total, rel=CLOSE
+    )
+
+
+@given(st.lists(ANY | KNOWN))
+def test_any_strings_have_scores_that_fit_together(strings: list[str]) -> None:
+    scores = MODEL.score(strings)
+    assert [score.text for score in scores] == strings
+    assert len(scores) == len(scores.nats) == len(strings)
+    for number, (score, mean) in enumerate(zip(scores, scores.nats, strict=True)):
+        assert score == scores[number]
+        assert len(score.surprises) == len(score.text) + 1
+        assert score.nats == pytest.approx(mean, rel=1e-6)
+        assert score.percentile == scores.percentiles[number]
+        assert score.unknown == tuple(i for i, c in enumerate(score.text) if c not in MODEL.vocabulary)
+
+
+@given(ANY | KNOWN)
+def test_an_unknown_character_costs_so_much_and_is_otherwise_passed_over(text: str) -> None:
+    score = MODEL.score([text])[0]
+    known = "".join(character for character in text if character in MODEL.vocabulary)
+    rest = [nats for place, nats in enumerate(score.surprises) if place not in score.unknown]
+    assert tuple(rest) == MODEL.score([known])[0].surprises
+    assert all(score.surprises[place] == UNKNOWN for place in score.unknown)
+
+
+def test_a_string_scores_the_same_in_any_company() -> None:
+    strings = [text for text in NAMES for _ in range(100)]
+    together = MODEL.score(strings).nats
+    alone = [MODEL.score([text]).nats[0] for text in NAMES]
+    assert list(together) == pytest.approx([nats for nats in alone for _ in range(100)], rel=1e-6)
+
+
+def test_a_vocabulary_beyond_latin_1() -> None:
+    model = tapegpt.train(["жук", "лук"], steps=5, n_embd=8, n_head=2, block_size=6)
+    strings = ["жук", "лyк", "", "\ud800", "a", "кукукукукук"]
+    for score in model.score(strings):
+        assert score.unknown == tuple(i for i, c in enumerate(score.text) if c not in "жлкуу")
+
+
+def test_no_strings_have_no_scores() -> None:
+    scores = MODEL.score([])
+    assert (list(scores), list(scores.nats), scores.percentiles) == ([], [], [])
+
+
+def test_some_of_the_scores() -> None:
+    scores = MODEL.score(NAMES)
+    taken = scores.take([5, 0])
+    assert list(taken) == [scores[5], scores[0]]
+    assert list(taken.nats) == [scores.nats[5], scores.nats[0]]
+    assert repr(taken) == "<Scores of 2 strings>"
+
+
+def test_what_follows_from_the_surprises() -> None:
+    score = MODEL.score(["anxna"])[0]
+    assert score.total == math.fsum(score.surprises)
+    assert score.nats == score.total / 6
+    assert score.bits == score.nats / math.log(2)
+    assert score.perplexity == math.exp(score.nats)
+    assert score.odd[0] == 2
+    assert set(score.odd) == {place for place, nats in enumerate(score.surprises) if nats > ODD}
+    assert "&lt;" in MODEL.score(["<"])[0]._repr_html_()
+
+
+def test_only_several_strings_have_scores() -> None:
+    wrong: list[tuple[Any, str]] = [
+        ("anna", "score takes several strings, not 'anna': give a list"),
+        (5, "score takes several strings, not 5: give a list"),
+        (["a", None], "string 1 must be a str, not NoneType: None"),
+        ([b"a"], "string 0 must be a str, not bytes: b'a'"),
+    ]
+    for strings, message in wrong:
+        with pytest.raises(TapeGPTError) as caught:
+            MODEL.score(strings)
+        assert str(caught.value) == message
+
+
+def test_numbers_that_overflow_are_refused() -> None:
+    engine = make_engine("exact", SHAPE, MODEL.vocab_size)
+    engine.load_parameters({name: array("d", [1e39 * x for x in values]) for name, values in MODEL.parameters.items()})
+    with pytest.raises(TapeGPTError, match="overflow on these strings"):
+        GPT(SHAPE, MODEL.vocabulary, Random(1), engine).score(["anna"])
+
+
+# --- percentiles and thresholds ---------------------------------------------------------------------------------
+
+
+@given(st.lists(KNOWN, min_size=1), KNOWN)
+def test_a_percentile_is_the_share_of_training_strings_that_are_no_more_surprising(
+    documents: list[str], text: str
+) -> None:
+    ranks = quantiles(MODEL.inference, MODEL.vocabulary, documents)
+    assert sorted(MODEL.score(documents).nats) == list(ranks)
+    nats = MODEL.score([text]).nats[0]
+    assert percentile(nats, ranks) == 100.0 * sum(rank <= nats for rank in ranks) / len(documents)
+
+
+def test_many_training_strings_are_kept_as_quantiles() -> None:
+    documents = MODEL.generate(3 * RANKS, temperature=1.0, seed=1)
+    ranks, every = quantiles(MODEL.inference, MODEL.vocabulary, documents), sorted(MODEL.score(documents).nats)
+    assert len(ranks) == RANKS
+    assert (ranks[0], ranks[-1]) == (every[0], every[-1])
+    for nats in every[::100]:
+        share = 100.0 * sum(each <= nats for each in every) / len(every)
+        found = percentile(nats, ranks)
+        assert found is not None
+        lower = 100.0 * sum(each < nats for each in every) / len(every)
+        assert lower - 0.2 <= found <= share + 0.2
+
+
+def test_without_training_strings_there_is_no_percentile() -> None:
+    model = GPT(SHAPE, MODEL.vocabulary, Random(1), MODEL.engine)
+    scores = model.score(["anna", "bob"])
+    assert scores.percentiles == [None, None]
+    assert scores[0].percentile is None
+
+
+@given(st.lists(st.floats(0, 50), min_size=2, max_size=40), st.floats(0.01, 0.99))
+def test_the_rate_of_false_alarms_is_kept(nats: list[float], rate: float) -> None:
+    """Of exchangeable strings each is as likely the new one: on average it is an alarm no more often than asked."""
+    alarms = 0
+    for place, new in enumerate(nats):
+        calibration = Calibration(nats[:place] + nats[place + 1 :])
+        try:
+            threshold = calibration.threshold(rate)
+        except TapeGPTError as error:
+            assert rate * len(nats) < 1  # fewer than one alarm cannot be told from none
+            assert "strings known to be good" in str(error)  # noqa: PT017
+            return
+        assert sum(each > threshold for each in calibration.nats) <= calibration.alarms(rate)
+        alarms += new > threshold
+    assert alarms <= rate * len(nats) + 1e-6
+
+
+def test_thresholds_by_hand() -> None:
+    calibration = Calibration([float(number) for number in range(99, 0, -1)])
+    assert len(calibration) == 99
+    assert [calibration.threshold(rate) for rate in (0.01, 0.02, 0.1, 0.29, 0.99)] == [99.0, 98.0, 90.0, 71.0, 1.0]
+    assert [calibration.alarms(rate) for rate in (0.01, 0.02, 0.1, 0.29, 0.99)] == [0, 1, 9, 28, 98]
+    assert [calibration.is_rough(rate) for rate in (0.01, 0.1, 0.2)] == [True, True, False]
+    assert repr(calibration) == "<Calibration on 99 strings>"
+    wrong: list[tuple[Any, str]] = [
+        (0.001, "a rate of 0.001 takes 999 strings known to be good, not 99: give more, or a higher rate"),
+        (0, "the rate of alarms must be a number above 0 and below 1, not 0"),
+        (1.0, "the rate of alarms must be a number above 0 and below 1, not 1.0"),
+        ("1", "the rate of alarms must be a number above 0 and below 1, not '1'"),
+        (float("nan"), "the rate of alarms must be a number above 0 and below 1, not nan"),
+    ]
+    for rate, message in wrong:
+        with pytest.raises(TapeGPTError) as caught:
+            calibration.threshold(rate)
+        assert str(caught.value) == message
+    with pytest.raises(TapeGPTError, match="there is no string to calibrate with"):
+        Calibration([])
+    assert Calibration([2.0] * 999).threshold(0.001) == 2.0
+
+
+# --- strings as they come ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True, scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory for this module, which is the current one, with a model in it."""
+    former, path = Path.cwd(), tmp_path_factory.mktemp("scores")
+    os.chdir(path)
+    MODEL.rank()
+    tapegpt.save(MODEL, "m.safetensors")
+    Path("names.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    Path("good.txt").write_text("\n".join(MODEL.generate(1500, temperature=1.0, seed=2)), encoding="utf-8")
+    yield path
+    os.chdir(former)
+
+
+def test_a_chunk_at_a_time_gives_what_the_whole_gives() -> None:
+    @given(
+        st.text(st.sampled_from("aé\r\n \ufeffж"), max_size=40),
+        st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "shift_jis", "koi8-r"]),
+        st.integers(1, 9),
+        st.booleans(),
+        st.booleans(),
+    )
+    def check(text: str, encoding: str, size: int, zipped: bool, unique: bool) -> None:
+        data = text.encode(encoding, "ignore")
+        cut = len(data) // 2
+        Path("chunks").write_bytes(gzip.compress(data[:cut]) + gzip.compress(data[cut:]) if zipped else data)
+        Path("others").write_bytes((text[::-1] + "b").encode(encoding, "ignore"))
+        source = Source(("chunks", "others"), encoding=encoding, unique=unique)
+        patch.setattr(lines, "CHUNK", size)
+        found = list(batches(source))
+        assert all(found)
+        assert [string for some in found for string in some] == source.documents()
+
+    with pytest.MonkeyPatch.context() as patch:
+        check()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1 << 20])
+def test_what_is_not_text_is_found_where_it_is(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "CHUNK", size)
+    for data in (b"a\r\nb\r\r\xffc", b"\xff", b"ab\n\xe2\x82", b"\xc3\xa9\n\xc3\n", b"a\r\xff"):
+        Path("bad").write_bytes(data)
+        with pytest.raises(TapeGPTError) as whole:
+            Source(("bad",)).documents()
+        with pytest.raises(TapeGPTError) as parts:
+            list(batches(Source(("bad",))))
+        assert str(parts.value).split(": choose")[0] == str(whole.value).split(": choose")[0]
+
+
+def test_files_that_cannot_be_read() -> None:
+    zipped = gzip.compress(b"anna\n" * 100)
+    Path("short").write_bytes(zipped[:-4])
+    Path("damaged").write_bytes(zipped[:12] + b"\xff\xff" + zipped[14:])
+    cases = {
+        "short": "short: this gzip file ends too early, part of it is missing",
+        "damaged": "damaged: this gzip file is damaged",
+        "missing": "missing: no such file: give the path of a text file, one string a line",
+    }
+    for path, message in cases.items():
+        with pytest.raises(TapeGPTError) as caught:
+            list(batches(Source((path,))))
+        assert str(caught.value).startswith(message)
+    with pytest.raises(TapeGPTError, match="--encoding 'klingon' is not known"):
+        list(batches(Source(("names.txt",), encoding="klingon")))
+
+
+def test_a_small_file_that_says_much_is_read_in_pieces() -> None:
+    Path("much.gz").write_bytes(gzip.compress((b"a" * 99 + b"\n") * 300_000))
+    sizes = [sum(map(len, strings)) for strings in batches(Source(("much.gz",)))]
+    assert sum(sizes) == 99 * 300_000
+    assert max(sizes) <= lines.CHUNK
+
+
+def test_tables_and_blocks_are_read_too() -> None:
+    Path("t.csv").write_text("x,y\n1,anna\n2,bob\n", encoding="utf-8")
+    assert list(batches(Source(("t.csv",), column="y"))) == [["anna", "bob"]]
+    Path("blocks").write_text("a\nb\n\nc\n", encoding="utf-8")
+    assert list(batches(Source(("blocks",), delimiter="\n\n"))) == [["a\nb", "c"]]
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the command prints."""
+    code = main(["score", *arguments])
+    shown = capsys.readouterr()
+    assert (code, shown.err) == (0, "")
+    return shown.out
+
+
+def rows(text: str) -> list[list[str]]:
+    """Its columns, without the header."""
+    return [line.split(maxsplit=2) for line in text.splitlines()[1:]]
+
+
+def test_a_line_for_each_string_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = run(capsys, "m.safetensors", "names.txt")
+    scores = MODEL.score(NAMES)
+    expected = [[f"{s.nats:.3f}", f"{s.percentile:.1f}", s.text] for s in scores]
+    assert rows(shown) == expected
+    assert shown.splitlines()[0].split() == ["nats", "percentile", "string"]
+    assert len({line.index(text) for line, text in zip(shown.splitlines()[1:], NAMES, strict=True)}) == 1
+    bits = [row[0] for row in rows(run(capsys, "m.safetensors", "names.txt", "--bits"))]
+    assert bits == [f"{s.bits:.3f}" for s in scores]
+
+
+def test_standard_input_is_the_default_and_comes_as_it_is_there() -> None:
+    command = [sys.executable, "-u", "-m", "tapegpt", "score", "m.safetensors"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert b"string" in process.stdout.readline()
+        for name in NAMES:
+            process.stdin.write(f"{name}\n\n".encode())
+            process.stdin.flush()
+            assert process.stdout.readline().split()[-1] == name.encode()
+        process.stdin.close()
+        assert process.stdout.read() == b""
+    assert process.returncode == 0
+
+
+def test_a_terminal_is_told_that_it_is_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(b"anna\n"))
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert main(["score", "m.safetensors"]) == 0
+    shown = capsys.readouterr()
+    assert rows(shown.out)[0][2] == "anna"
+    assert shown.err == "tapegpt: note: reading strings from the terminal, one a line: Ctrl-D ends them\n"
+
+
+@given(st.lists(ANY.filter(str.strip), min_size=1), st.integers(1, 5))
+def test_sorted_and_the_first_of_them(strings: list[str], top: int) -> None:
+    Path("j.jsonl").write_text("\n".join(map(json.dumps, strings)), encoding="utf-8")
+    stripped = [string.strip() for string in strings]
+    out = {}
+    for name, options in {"sorted": ["--sort"], "top": ["--top", str(top)], "all": []}.items():
+        with pytest.MonkeyPatch.context() as patch:
+            written = io.BytesIO()
+            patch.setattr(sys, "stdout", io.TextIOWrapper(written, "utf-8"))
+            assert main(["score", "m.safetensors", "j.jsonl", "--json", *options]) == 0
+            out[name] = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [line["text"] for line in out["all"]] == stripped
+    nats = MODEL.score(stripped).nats
+    order = sorted(range(len(stripped)), key=lambda place: -nats[place])
+    assert [line["text"] for line in out["sorted"]] == [stripped[place] for place in order]
+    assert out["top"] == out["sorted"][:top]
+
+
+def test_json_says_all(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("odd.txt").write_text("anna\nanßa7\n", encoding="utf-8")
+    for line, score in zip(
+        run(capsys, "m.safetensors", "odd.txt", "--json").splitlines(), MODEL.score(["anna", "anßa7"]), strict=True
+    ):
+        found = json.loads(line)
+        assert found == {
+            "text": score.text,
+            "nats": round(score.nats, 6),
+            "bits": round(score.bits, 6),
+            "perplexity": round(score.perplexity, 6),
+            "percentile": score.percentile,
+            "surprises": [round(nats, 6) for nats in score.surprises],
+            "odd": [
+                {"place": place, "character": score.text[place : place + 1], "nats": round(score.surprises[place], 6)}
+                for place in score.odd
+            ],
+            "unknown": list(score.unknown),
+        }
+    assert json.loads(line)["unknown"] == [2, 4]
+
+
+def test_what_is_unknown_or_has_no_shape_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("odd.txt").write_text("anna\nan\x1b[31nb\n", encoding="utf-8")
+    first, second = rows(run(capsys, "m.safetensors", "odd.txt"))
+    assert first[2] == "anna"
+    assert second[2] == r"an\x1b[31nb  (the model does not know \x1b[31)"
+
+
+def test_characters_have_digits_below(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("odd.txt").write_text("anna\n語a\x07e\u0301b\n", encoding="utf-8")
+    shown = run(capsys, "m.safetensors", "odd.txt", "--characters").splitlines()
+    first, second = MODEL.score(["anna", "語a\x07e\u0301b"])
+    assert shown[1].endswith("  anna⏎")
+    digits = [str(min(int(nats), 9)) for nats in first.surprises]
+    assert shown[2] == " " * shown[1].index("anna") + "".join(digits)
+    assert shown[3].endswith("  語a\\x07e\u0301b⏎")
+    known = [str(min(int(second.surprises[place]), 9)) for place in (1, 5, 6)]
+    assert shown[4].strip() == f"??{known[0]}?????{known[1]}{known[2]}"
+
+
+def test_a_terminal_has_colours(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    Path("odd.txt").write_text("annax\n", encoding="utf-8")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    coloured = run(capsys, "m.safetensors", "odd.txt", "--characters")
+    assert "\x1b[7;31mx\x1b[0m" in coloured
+    assert len(coloured.splitlines()) == 2
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in run(capsys, "m.safetensors", "odd.txt", "--characters")
+
+
+def test_only_what_is_surprising_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    strings = Path("good.txt").read_text(encoding="utf-8").split()
+    scores = MODEL.score(strings)
+    for options, kept in {
+        ("--threshold", "1.5"): [nats > 1.5 for nats in scores.nats],
+        ("--threshold", "2", "--bits"): [nats > 2 * math.log(2) for nats in scores.nats],
+        ("--min-percentile", "80"): [share is not None and share >= 80 for share in scores.percentiles],
+        ("--threshold", "99"): [False] * len(strings),
+    }.items():
+        found = [row[2] for row in rows(run(capsys, "m.safetensors", "good.txt", *options))]
+        assert found == [text for text, keep in zip(strings, kept, strict=True) if keep]
+        assert len(found) < len(strings)
+
+
+def test_thresholds_for_rates_of_alarms(capsys: pytest.CaptureFixture[str]) -> None:
+    strings = Path("good.txt").read_text(encoding="utf-8").split()
+    calibration = Calibration(MODEL.score(strings).nats)
+    shown = json.loads(run(capsys, "m.safetensors", "--calibrate", "good.txt", "--json"))
+    assert shown["strings"] == len(strings)
+    for row in shown["thresholds"]:
+        rate = row["rate"]
+        expected = {"threshold": calibration.threshold(rate), "above": calibration.alarms(rate)}
+        assert row == {"rate": rate, **expected, "rough": calibration.is_rough(rate)}
+    table = run(capsys, "m.safetensors", "--calibrate", "good.txt").splitlines()
+    assert table[0] == f"thresholds from {len(strings):,} strings"
+    assert table[2].split() == ["10", "%", f"{calibration.threshold(0.1):.3f}", str(calibration.alarms(0.1))]
+    assert table[5].endswith("rough: fewer than 10 to be expected")
+    Path("good.jsonl").write_text("\n".join(map(json.dumps, strings)), encoding="utf-8")
+    assert run(capsys, "m.safetensors", "--calibrate", "good.jsonl", "--format", "jsonl").splitlines() == table
+    few = run(capsys, "m.safetensors", "--calibrate", "names.txt").splitlines()
+    assert few[2].endswith("too few strings")
+    alarms = run(capsys, "m.safetensors", "names.txt", "--calibrate", "good.txt", "--alarm-rate", "0.9")
+    threshold = calibration.threshold(0.9)
+    assert [row[2] for row in rows(alarms)] == [score.text for score in MODEL.score(NAMES) if score.nats > threshold]
+
+
+def test_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("odd.txt").write_text("\n".join([*NAMES, "x", "xy"]), encoding="utf-8")
+    scores = MODEL.score([*NAMES, "x", "xy"])
+    shown = json.loads(run(capsys, "m.safetensors", "odd.txt", "--summary", "--json"))
+    tokens = sum(len(text) + 1 for text in scores.texts)
+    assert shown["nats"] == pytest.approx(sum(score.total for score in scores) / tokens)
+    assert (shown["strings"], shown["characters"], shown["unknown"]) == (9, tokens - 9, {"x": 2, "y": 1})
+    assert sum(each["strings"] for each in shown["histogram"]) == 9
+    for each in shown["histogram"]:
+        last = math.inf if each["from"] == LAST_BIN / 4 else each["from"] + 0.25
+        assert each["strings"] == sum(each["from"] <= nats < last for nats in scores.nats)
+    above = [sum(share is not None and share > at for share in scores.percentiles) for at in (50, 90, 99)]
+    assert list(shown["above_percentile"].values()) == above
+    page = run(capsys, "m.safetensors", "odd.txt", "--summary", "--bits").splitlines()
+    assert page[0].split()[:2] == ["strings", "9"]
+    assert f"{shown['bits']:.4f}" in page[1]
+    bars = [line for line in page if line.endswith("#")]
+    assert sum(int(line.split()[3]) for line in bars) == 9
+    assert bars[-1].startswith(f"{LAST_BIN / 4:.2f} to more")
+
+
+def test_options_that_do_not_fit_together(capsys: pytest.CaptureFixture[str]) -> None:
+    cases = {
+        "--characters --json": "--characters and --json exclude each other: give one of them",
+        "--characters --summary": "--characters and --summary exclude each other: give one of them",
+        "--summary --sort": "--summary and --sort exclude each other: give one of them",
+        "--summary --top 3": "--summary and --top exclude each other: give one of them",
+        "--threshold 1 --alarm-rate 0.1": "--threshold and --alarm-rate exclude each other: give one of them",
+        "--threshold 1 --calibrate good.txt": "--threshold and --calibrate exclude each other: give one of them",
+        "--alarm-rate 0.1": "--alarm-rate needs strings known to be good: give them with --calibrate FILE",
+        "--calibrate good.txt": "--calibrate alone shows thresholds: give --alarm-rate too, or leave out names.txt",
+        "--top 0": "--top must be a whole number from 1 on, not 0",
+        "--min-percentile 101": "--min-percentile must be a number from 0 to 100, not 101.0",
+        "--threshold nan": "--threshold must be a finite number, not nan",
+        "--calibrate good.txt --alarm-rate 2": "the rate of alarms must be a number above 0 and below 1, not 2.0",
+        "--threshold 99 --summary": "there is no string to summarise: choose more of them",
+    }
+    for options, message in cases.items():
+        assert main(["score", "m.safetensors", "names.txt", *options.split()]) == 2
+        assert capsys.readouterr().err == f"tapegpt: error: {message}\n"
+    assert main(["score", "m.safetensors", "--calibrate", "good.txt", "--top", "3"]) == 2
+    assert "leave out --top" in capsys.readouterr().err
+    assert main(["score", "m.safetensors", "--calibrate", "-", "--alarm-rate", "0.1"]) == 2
+    assert "standard input can be read once" in capsys.readouterr().err
+
+
+def test_a_model_without_percentiles(capsys: pytest.CaptureFixture[str]) -> None:
+    tapegpt.save(GPT(SHAPE, MODEL.vocabulary, Random(1), MODEL.engine), "bare.safetensors")
+    assert {row[1] for row in rows(run(capsys, "bare.safetensors", "names.txt"))} == {"-"}
+    assert json.loads(run(capsys, "bare.safetensors", "names.txt", "--summary", "--json"))["above_percentile"] is None
+    assert main(["score", "bare.safetensors", "names.txt", "--min-percentile", "5"]) == 2
+    assert "keeps no percentiles of its training strings: give --threshold instead" in capsys.readouterr().err
