@@ -62,8 +62,9 @@ class Fuzzer:
         names = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva", "nathan", "eva"]
         (place / "names.txt").write_text("\n".join(names), encoding="utf-8")
         for engine in self.models:
-            model = tapegpt.train("names.txt", engine=engine, n_embd=4, n_head=2, block_size=6, steps=20)  # type: ignore[arg-type]
-            tapegpt.save(model, engine)
+            options = ["--n-embd", "4", "--n-head", "2", "--block-size", "6", "--steps", "20", "--samples", "0"]
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert main(["train", "names.txt", *options, "--engine", engine, "-o", engine]) == 0
 
     def _one(self, *choices: object) -> str:
         return str(self._random.choice(choices))
@@ -77,13 +78,18 @@ class Fuzzer:
         return arguments
 
     def _number(self) -> str:
-        return self._one(*NUMBERS) if self._random.random() < 0.5 else str(self._random.randint(0, 8))
+        return self._one(*NUMBERS) if self._random.random() < 0.2 else str(self._random.randint(0, 8))
+
+    def _likely(self, usual: str, *others: object) -> str:
+        return usual if self._random.random() < 0.8 else self._one(*others)
 
     def _text(self) -> str:
         return self._one(*TEXTS)
 
     def _data(self) -> str:
         """A file, often a hostile one."""
+        if self._random.random() < 0.5:
+            return "names.txt"
         name = self._one("data.txt", "data.csv", "data.tsv", "data.jsonl", "data.gz", "d/x.txt")
         path = self._place / name
         path.parent.mkdir(exist_ok=True)
@@ -115,7 +121,7 @@ class Fuzzer:
 
     def _reading(self) -> dict[str, Callable[[], str | None]]:
         return {
-            "--encoding": lambda: self._one("utf-8", "latin-1", "utf-16", "x", "", "idna", "base64"),
+            "--encoding": lambda: self._likely("utf-8", "latin-1", "utf-16", "x", "", "idna", "base64"),
             "--delimiter": lambda: self._one("line", "blank", "none", ",", "", "\\", "\\x", "a"),
             "--format": lambda: self._one("text", "csv", "tsv", "jsonl", "x"),
             "--column": lambda: self._one("name", "1", "2", "0", "age", "", "a.b"),
@@ -140,7 +146,7 @@ class Fuzzer:
             "--data": self._data,
             **dict.fromkeys(["--unique", "--exact", "--probability", "--json"], lambda: None),
         }
-        return [self._model(), "-n", self._one(0, 1, 5, 40, 300, -1, "x"), *self._some(options, 6)]
+        return [self._model(), "-n", self._likely("40", 0, 1, 300, -1, "x"), *self._some(options, 6)]
 
     def _score(self) -> list[str]:
         options: dict[str, Callable[[], str | None]] = {
@@ -159,12 +165,12 @@ class Fuzzer:
             "--validation": lambda: self._one("0.5", "0", "1", "-1", "nan"),
             "--engine": lambda: self._one("exact", "fast", "x"),
             "--save-every": self._number,
-            "--run-dir": lambda: self._one("run", "names.txt", "/proc/x"),
+            "--run-dir": lambda: self._one(f"run{self._random.randrange(10**6)}", "run", "names.txt", "/proc/x"),
             "--weights-only": lambda: None,
             "--batch-size": lambda: self._one(1, 2, 0, "x"),
             "--metrics": lambda: self._one("metrics", "exact/x", "names.txt"),
         }
-        shape = ["--n-embd", "4", "--n-head", "2", "--block-size", "6", "--steps", self._one(1, 5, 20, 0)]
+        shape = ["--n-embd", "4", "--n-head", "2", "--block-size", "6", "--steps", self._likely("5", 1, 20, 0)]
         return [
             self._data(),
             *shape,
@@ -183,15 +189,15 @@ class Fuzzer:
             "--n-embd": self._number,
             "--save-every": self._number,
         }
-        data = [self._data()] if self._random.random() < 0.5 else []
-        return [self._model(), *data, "-o", self._one("new", "missing/x"), *self._some(options, 3)]
+        data = [self._data()] if self._random.random() < 0.3 else []
+        return [self._model(), *data, "-o", self._likely("new", "missing/x"), *self._some(options, 3)]
 
     def _eval(self) -> list[str]:
         return [
             self._model(),
             self._data(),
             "--samples",
-            self._one(0, 5, -1, "x"),
+            self._likely("5", 0, -1, "x"),
             *self._some({**self._reading(), "--json": lambda: None}, 3),
         ]
 

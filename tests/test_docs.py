@@ -13,7 +13,8 @@ PAGES = [page for page in sorted(DOCS.glob("*.md")) if ">>> " in page.read_text(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages_show_what_happens(page: Path) -> None:
+def test_pages_show_what_happens(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # recipes write files
     result = doctest.testfile(
         str(page),
         module_relative=False,
