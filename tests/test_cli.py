@@ -179,7 +179,7 @@ def test_samples_drawn_are_not_drawn_again() -> None:
 def test_metrics_round_trip() -> None:
     output("train", "names.txt", "--steps", "70", "--samples", "0", "--metrics", "losses")
     losses: list[float] = []
-    tapegpt.train("names.txt", steps=70, on_progress=lambda step, new: losses.extend(new))
+    tapegpt.train("names.txt", steps=70, callbacks=[lambda _, new: losses.extend(new)])
     rows = [json.loads(line) for line in Path("losses").read_text().splitlines()]
     assert rows == [{"step": step, "loss": loss} for step, loss in enumerate(losses, 1)]
 

@@ -118,16 +118,6 @@ def test_all_forms_of_data_train_the_same(tmp_path: Path) -> None:
     assert all(model.parameters == models[0].parameters for model in models)
 
 
-def test_progress_covers_every_step_once() -> None:
-    seen: list[tuple[int, int]] = []
-    model = tapegpt.train(NAMES, steps=200, on_progress=lambda step, losses: seen.append((step, len(losses))))
-    total = 0
-    for step, count in seen:
-        total += count
-        assert step == total
-    assert total == model.steps == 200
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -382,7 +382,7 @@ def test_a_preset_as_typed() -> None:
     lines = output("train", "data", "--preset", "quick", "--steps", "5", "--samples", "1", *OPTIONS)
     losses: list[float] = []
     shape: Any = {"n_embd": 8, "n_head": 2, "block_size": 6}
-    model = tapegpt.train("data", preset="quick", steps=5, on_progress=lambda _, new: losses.extend(new), **shape)
+    model = tapegpt.train("data", preset="quick", steps=5, callbacks=[lambda _, new: losses.extend(new)], **shape)
     assert lines[3] == f"step    5 /    5 | loss {losses[-1]:.4f}"
     assert lines[4:] == sampled(model.generate(1))
 
@@ -400,7 +400,7 @@ def test_options_of_the_fast_engine_as_typed(options: dict[str, Any]) -> None:
         n_embd=8,
         n_head=2,
         block_size=6,
-        on_progress=lambda step, new: losses.extend(new),
+        callbacks=[lambda _, new: losses.extend(new)],
         **options,
     )
     assert lines[3:] == [f"step    7 /    7 | loss {losses[-1]:.4f}", *sampled(model.generate(2))]

@@ -21,7 +21,7 @@ from hashlib import sha256
 
 from tapegpt.config import Config
 from tapegpt.engine import Moments
-from tapegpt.errors import TapeGPTError, is_number
+from tapegpt.errors import TapeGPTError, is_number, is_whole
 from tapegpt.model import GPT, make_engine
 from tapegpt.record import Record
 from tapegpt.rng import Random
@@ -231,7 +231,7 @@ def _model(contents: Contents) -> GPT:
         model = GPT(config, vocabulary, rng, engine, steps)
         model.data, model.ranks = data, ranks
         if len(parts) > 1:
-            model.training = _training(metadata, numbers)
+            model.training = _training(metadata, numbers, contents.type)
     except (TapeGPTError, LookupError, TypeError, ValueError, RecursionError, OverflowError) as error:
         raise _ForeignError(f"its metadata does not hold ({error})") from None
     return model
@@ -246,11 +246,16 @@ def _rng(state: Any) -> Random:
     return rng
 
 
-def _training(metadata: dict[str, str], numbers: dict[str, Parameters]) -> TrainingState:
+def _training(metadata: dict[str, str], numbers: dict[str, Parameters], kind: str) -> TrainingState:
     settings = Settings(**json.loads(metadata["settings"]))
     evaluations = [Evaluation(step, loss) for step, loss in json.loads(metadata["evaluations"])]
-    _finite([number for each in evaluations for number in (each.step, each.loss)])
-    moments = Moments(numbers[_MEAN], numbers[_SQUARE], tuple(_finite(json.loads(metadata["powers"]))))
+    _finite([each.loss for each in evaluations])
+    powers = tuple(_finite(json.loads(metadata["powers"])))
+    if (settings.engine, len(powers)) not in ((("fast", 2),) if kind == "F32" else (("exact", 0), ("reference", 0))):
+        raise ValueError(f"Adam has {len(powers)} powers for the engine {settings.engine} in {kind}")
+    if not all(is_whole(each.step) and each.step >= 0 for each in evaluations):
+        raise ValueError("the steps of evaluations are no whole numbers")
+    moments = Moments(numbers[_MEAN], numbers[_SQUARE], powers)
     (spent,) = _finite([json.loads(metadata["spent"])])
     return TrainingState(settings, moments, tuple(evaluations), numbers.get(_LAST), spent)
 
@@ -281,21 +286,15 @@ def _little_endian(values: array[float]) -> bytes:
 
 
 def _as_safetensors(contents: Contents) -> bytes:
-    import safetensors
-
-    metadata = {**contents.metadata, "checksum": _checksum(contents)}
-    code = _TYPES[contents.type]
-    held = {name: array(code, data) for name, (_, data) in contents.tensors.items()}  # read by address
-    specs = {
-        name: safetensors.TensorSpec(
-            dtype={"d": "float64", "f": "float32"}[code],
-            shape=list(shape),
-            data_ptr=held[name].buffer_info()[0],
-            data_len=len(data),
-        )
-        for name, (shape, data) in contents.tensors.items()
-    }
-    return bytes(safetensors.serialize(specs, metadata))
+    """The same bytes for the same contents, unlike the library's own writer, whose metadata change places."""
+    header: dict[str, Any] = {"__metadata__": {**contents.metadata, "checksum": _checksum(contents)}}
+    start = 0
+    for name, (shape, data) in contents.tensors.items():
+        header[name] = {"dtype": contents.type, "shape": shape, "data_offsets": [start, start + len(data)]}
+        start += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # numbers begin at multiples of their size
+    return b"".join([len(text).to_bytes(8, "little"), text, *[data for _, data in contents.tensors.values()]])
 
 
 def _checksum(contents: Contents) -> str:

@@ -66,6 +66,7 @@ class Trainer:
         self.evaluations: list[Evaluation] = []
         self._validation = self.held_out.windows(config.block_size) if self.held_out else None
         self._best: Snapshot | None = None
+        self._data: DataRecord | None = None
         self._last: Snapshot | None = None  # weights to go on with, while the model has the best ones
         rng = Random(settings.seed)
         self._tokens = _tokens(self.corpus, config, settings, rng)
@@ -94,8 +95,6 @@ class Trainer:
             if not is_whole(more) or more < 1:
                 raise TapeGPTError(f"the steps to add must be a whole number from 1 on, not {shown(more)}")
             settings = settings.replaced(steps=model.steps + more, budget=None, patience=None)
-        elif settings.budget is None and model.steps >= settings.steps:
-            raise TapeGPTError(f"the training has taken all its {settings.steps} steps: say how many to add with steps")
         trainer = cls(corpus.replaced(vocabulary=model.vocabulary), model.config, settings)
         engine = trainer.model.engine
         engine.load_parameters(model.parameters)
@@ -108,10 +107,8 @@ class Trainer:
         trainer.model.steps = model.steps
         trainer.model.rng.setstate(model.rng.getstate())
         trainer._clock.spent = state.spent
-        if trainer._exhausted():
-            raise TapeGPTError(
-                f"the training ended when {settings.patience} evaluations were no better: say how many steps to add"
-            )
+        if trainer.is_over:
+            raise TapeGPTError(f"the training is over, after {model.steps} steps: say how many to add, with --steps")
         return trainer
 
     @classmethod
@@ -151,7 +148,7 @@ class Trainer:
                 None if last is None else self._parameters_of(last),
                 self._clock.spent,
             )
-            self.model.data = self.model.data or DataRecord.of(self.documents)
+            self.model.data = self.data
             write(self.model)
         finally:
             if last is not None and self._last is None:
@@ -175,6 +172,20 @@ class Trainer:
     def step(self) -> int:
         """Steps taken."""
         return self.model.steps
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left: of their number, of the time, or because the held-out loss gets no better."""
+        if self.settings.budget is not None:
+            return self._exhausted() or self._clock.spent > self.settings.budget - CHUNK_SECONDS
+        return self._exhausted() or self.step >= self.settings.steps
+
+    @property
+    def data(self) -> DataRecord:
+        """What the documents are, also those that are held out."""
+        if self._data is None:
+            self._data = DataRecord.of(self.documents)
+        return self._data
 
     @property
     def best(self) -> Evaluation | None:
@@ -265,7 +276,7 @@ class Trainer:
     def _paced_by_steps(self, stop_every: int | None) -> Iterator[list[float]]:
         every = max(1, self.settings.steps // EVALUATIONS)
         count = 1
-        while self.step < self.settings.steps:
+        while not self.is_over:
             start = time.perf_counter()
             left = every - self.step % every if self._validation is not None else count
             if stop_every is not None:
@@ -276,8 +287,6 @@ class Trainer:
             if self._validation is not None and self.step % every == 0:
                 self.evaluate()
             yield losses
-            if self._exhausted():
-                return
 
     def _paced_by_time(self) -> Iterator[list[float]]:
         """The schedule follows the clock; the last evaluation is within the budget too."""
@@ -285,15 +294,13 @@ class Trainer:
         clock.begin()
         if self._validation is not None:
             clock.measure_evaluation(lambda: self.model.engine.evaluate(self._validation) if self._validation else None)
-        while (count := clock.affordable()) > 0:
+        while not self._exhausted() and (count := clock.affordable()) > 0:
             start = time.perf_counter()
             losses = self.run(count)
             clock.took(len(losses), time.perf_counter() - start)
             if self._validation is not None and clock.evaluation_is_due():
                 self.evaluate()
             yield losses
-            if self._exhausted():
-                return
 
 
 class _Clock:
@@ -416,6 +423,7 @@ def train(
     corpus = data if isinstance(data, Corpus) else Corpus.of(data)
     trainer = Trainer(corpus, config, settings, started=started)
     watched(trainer, trainer.chunks(), list(callbacks))
+    trainer.keep(lambda _: None)  # whoever saves the model saves the training too
     return trainer.model
 
 

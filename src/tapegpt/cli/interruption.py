@@ -15,6 +15,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.asked = False
+        self.forced = False  # by the second one, in the middle of whatever was running
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -28,5 +29,6 @@ class Interruption:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
+            self.forced = True
             raise KeyboardInterrupt
         self.asked = True

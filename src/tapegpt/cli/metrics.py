@@ -2,51 +2,75 @@
 
 from __future__ import annotations
 
+import os
+
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Self, TextIO
-
     from tapegpt.trainer import Trainer
 
 
 class Metrics:
-    """Losses, and those held out, as JSON lines whose numbers round-trip, or nothing where there is no path."""
+    """Losses, and those held out, as JSON lines whose numbers round-trip.
 
-    def __init__(self, path: str | None) -> None:
+    Where a training is resumed the file goes on too: what it says of steps after those taken, by a run that was killed
+    before it had kept them, is dropped first.
+    """
+
+    def __init__(self, path: str, trainer: Trainer) -> None:
         self._path = path
-        self._evaluations = 0  # written
-        self._file: TextIO | None = None
-        if path is not None:
-            try:
-                self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115  # closed by __exit__
-            except (OSError, ValueError) as error:
-                raise self._failure(error) from None
+        self._evaluations = len(trainer.evaluations)  # written
+        try:
+            if trainer.step and os.path.isfile(path):
+                os.truncate(path, self._kept(trainer.step))
+            self._file = open(path, "ab" if trainer.step else "wb")  # noqa: SIM115  # closed by close
+        except (OSError, ValueError) as error:
+            raise self._failure(error) from None
+
+    def _kept(self, step: int) -> int:
+        """How many bytes speak of steps up to this one; raises `TapeGPTError` for another kind of file."""
+        import json
+
+        size = 0
+        with open(self._path, "rb") as file:
+            for place, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):  # a kill or a full disk has cut it
+                    break
+                try:
+                    if json.loads(line)["step"] > step:
+                        break
+                except (ValueError, LookupError, TypeError, RecursionError):
+                    raise TapeGPTError(
+                        f"--metrics {self._path}: line {place} is none of a training: choose another place"
+                    ) from None
+                size += len(line)
+        return size
 
     def _failure(self, error: OSError | ValueError) -> TapeGPTError:
         reason = error.strerror if isinstance(error, OSError) else error
         return TapeGPTError(f"--metrics {self._path}: cannot be written: {reason}: choose another place")
 
-    def write(self, trainer: Trainer, losses: list[float]) -> None:
+    def __call__(self, trainer: Trainer, losses: list[float]) -> None:
         """The losses of the steps up to now, and the evaluations since the last call."""
-        if self._file:
-            try:
-                for number, loss in enumerate(losses, trainer.step - len(losses) + 1):
-                    self._file.write(f'{{"step": {number}, "loss": {loss!r}}}\n')
-                for evaluation in trainer.evaluations[self._evaluations :]:
-                    self._file.write(f'{{"step": {evaluation.step}, "held_out": {evaluation.loss!r}}}\n')
-                self._evaluations = len(trainer.evaluations)
-                self._file.flush()
-            except OSError as error:
-                raise self._failure(error) from None
+        lines = [
+            f'{{"step": {number}, "loss": {loss!r}}}\n'
+            for number, loss in enumerate(losses, trainer.step - len(losses) + 1)
+        ]
+        lines += [
+            f'{{"step": {evaluation.step}, "held_out": {evaluation.loss!r}}}\n'
+            for evaluation in trainer.evaluations[self._evaluations :]
+        ]
+        self._evaluations = len(trainer.evaluations)
+        try:
+            self._file.write("".join(lines).encode())
+            self._file.flush()
+        except OSError as error:
+            raise self._failure(error) from None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            try:
-                self._file.close()
-            except OSError:  # what it says has been said by write
-                self._file = None
+    def close(self) -> None:
+        """Close the file."""
+        try:
+            self._file.close()
+        except OSError:  # what it says has been said before
+            return
