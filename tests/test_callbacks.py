@@ -57,7 +57,7 @@ def scalars(path: Path) -> dict[str, list[tuple[int, float]]]:
             name, number = value[1], value[2]
             assert isinstance(name, bytes)
             assert isinstance(number, bytes)
-            found.setdefault(name.decode(), []).append((int(event.get(2, 0)), struct.unpack("<f", number)[0]))  # type: ignore[call-overload]
+            found.setdefault(name.decode(), []).append((int(event.get(2, 0)), struct.unpack("<f", number)[0]))
     return found
 
 

@@ -270,7 +270,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
     ("arguments", "message"),
     [
         ("train missing.txt", "missing.txt: no such file"),
-        ("train .", ".: is a directory"),
+        ("train .", "./bad: line 2, byte 5: 0xff is not utf-8"),
         ("train ''", "no such file"),
         ("train empty", "empty: no document in it"),
         ("train blank", "blank: no document in it"),
@@ -282,7 +282,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("train --dataset cities", "--dataset"),
         ("train names.txt --engine faster", "--engine"),
         ("train names.txt --samples -1", "--samples must be a whole number from 0 on, not -1"),
-        ("train names.txt --temperature 0", "temperature must be a number from 0.001 to 1000, not 0.0"),
+        ("train names.txt --temperature -1", "temperature must be 0 or a number from 0.001 to 1000, not -1.0"),
         ("train names.txt --n-embd 8192 --n-head 1", "the limit is 100,000,000"),
         ("train names.txt --n-layer 200 --block-size 8192", "choose"),
         ("train names.txt -o missing/m", "there is no directory"),
@@ -300,7 +300,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("train names.txt --metrics .", "--metrics .: cannot be written"),
         ("train names.txt --metrics missing/m", "--metrics missing/m: cannot be written"),
         ("train names.txt --metrics /dev/full", "--metrics /dev/full: cannot be written: No space left"),
-        ("train names.txt more", "unrecognized arguments: more"),
+        ("train names.txt more", "more: no such file"),
         ("train names.txt --step 3", "unrecognized arguments: --step 3"),
         ("sing", "invalid choice: 'sing'"),
         ("--step 3", "unrecognized arguments: --step"),
@@ -310,7 +310,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("generate .", "cannot be read"),
         ("generate names.txt -n x", "-n: must be a whole number, not 'x'"),
         ("generate model -n -1", "n must be a whole number from 0 on, not -1"),
-        ("generate model --temperature nan", "temperature must be a number from 0.001 to 1000, not nan"),
+        ("generate model --temperature nan", "temperature must be 0 or a number from 0.001 to 1000, not nan"),
         ("generate model --seed 1e3", "--seed: must be a whole number, not '1e3'"),
     ],
 )
@@ -358,6 +358,8 @@ NUMBERS = ["--steps", "--n-layer", "--n-embd", "--n-head", "--block-size", "--le
 @pytest.mark.parametrize("option", NUMBERS)
 def test_absurd_numbers_get_one_line(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     for number in ("0", "-1", "1" + 30 * "0", "9" * 5000, "nan", "inf", "-inf", "1e999", "abc", "", "0x10", "1,5", "½"):
+        if (option, number) == ("--temperature", "0"):
+            continue
         assert main(["train", "names.txt", f"{option}={number}"]) == 2, number
         captured = capsys.readouterr()
         assert re.fullmatch(r"tapegpt: error: [^\n]{1,300}\n", captured.err)

@@ -240,7 +240,20 @@ def test_a_finetuning_can_be_resumed(place: Path) -> None:
     (place / "other.txt").write_text("zoë\nzoe\nbob\n")
     train = ["train", "names.txt", "--steps", "20", "--n-embd", "8", "--n-head", "2", "--block-size", "4", "-o", "m"]
     assert main([*train, "--samples", "0"]) == 0
-    tune = ["resume", "m", "other.txt", "--finetune", "--steps", "30", "--learning-rate", "0.003", "--samples", "0"]
+    tune = [
+        "resume",
+        "m",
+        "other.txt",
+        "--finetune",
+        "--steps",
+        "30",
+        "--learning-rate",
+        "0.003",
+        "--samples",
+        "0",
+        "-o",
+        "tuned",
+    ]
     assert main([*tune, "-o", "whole"]) == 0
     trainer = Trainer.finetuned(tapegpt.load("m"), Corpus.read("other.txt"), Settings(steps=30, learning_rate=0.003))
     trained_to(trainer, 11)
@@ -323,7 +336,9 @@ def test_a_directory_of_a_run_goes_on_in_it(
     samples = Path("cut/samples.txt").read_text().splitlines()
     assert said[-2:] == [f"sample {number:2d}: {text}" for number, text in enumerate(samples, 1)]
     for directory in ("cut", "a/whole"):
-        message = f"--run-dir {directory}: holds a run already, its config.json: go on by tapegpt resume {directory}"
+        message = (
+            f"--run-dir {directory}: holds a run already, its model.safetensors: go on by tapegpt resume {directory}"
+        )
         assert message in refusal(capsys, *run, "--run-dir", directory)
     assert main(["resume", "cut", "--steps", "10", "-o", "other", "--samples", "0"]) == 0
     assert Path("cut/model.safetensors").read_bytes() == Path("a/whole/model.safetensors").read_bytes()
@@ -345,13 +360,14 @@ def test_weights_only_holds_no_training(capsys: pytest.CaptureFixture[str]) -> N
     assert (model.training, model.data, model.steps) == (None, None, 3)
     assert "the model has weights only, no training to go on with: give DATA" in refusal(capsys, "resume", "m")
     assert "the model has weights only" in refusal(capsys, "resume", "m", "names.txt")
-    assert main(["resume", "m", "names.txt", "--finetune", "--steps", "4"]) == 0
+    assert main(["resume", "m", "names.txt", "--finetune", "--steps", "4", "-o", "m"]) == 0
     assert tapegpt.load("m").steps == 4
 
 
 REFUSED = [
     ("resume m --n-embd 16 --engine fast", "n_embd is 8, not 16; engine is exact, not fast: leave that out"),
     ("resume m --learning-rate 0.1", "--learning-rate is for --finetune"),
+    ("resume m --finetune", "--finetune makes another model: say where to with -o"),
     ("resume m --lowercase", "--lowercase says how DATA is read: give DATA too"),
     ("resume m --max-length 3", "--max-length says how DATA is read: give DATA too"),
     ("resume m other.txt", "the data is not what the model was trained on: 1 document, not 8"),

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import Config, Corpus, DivergedError, TapeGPTError, Trainer
 from tapegpt.engine import Adam
-from tapegpt.trainer import EVALUATIONS, Evaluation
+from tapegpt.state import Evaluation
+from tapegpt.trainer import EVALUATIONS
 from tests.languages import RomanNumerals
 
 SHAPE = Config(1, 8, 2, 6)

@@ -1,6 +1,7 @@
 """Trainings watched by other programs: callbacks for `tapegpt.train` that log losses through those programs' libraries.
 
-A callback is called with the trainer and the losses since its last call; one that returns True ends the training.
+A callback is called with the trainer and the losses since its last call, at the end of the training perhaps with none;
+one that returns True ends the training.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class WandB(_Log):
             import wandb
         except ImportError:
             raise _missing("Weights & Biases", "wandb") from None
-        self._run = wandb.init(project=project, **settings)
+        try:
+            self._run = wandb.init(project=project, **settings)
+        except wandb.errors.Error as error:
+            raise TapeGPTError(f"Weights & Biases cannot be used: {error}") from None
 
     def __call__(self, trainer: Trainer, losses: list[float]) -> None:
         """Log what is new."""

@@ -414,7 +414,8 @@ def train(
 
     Options are the fields of `Config` and `Settings`; a preset gives some of them. Each callback is called about every
     50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. At its
-    end those that have a method `close` are closed. Raises `TapeGPTError` for input that cannot be used.
+    end each is called once more, with no losses, and closed if it has a method `close`.
+    Raises `TapeGPTError` for input that cannot be used.
     """
     started = time.perf_counter()
     config, settings = resolved(options, preset)

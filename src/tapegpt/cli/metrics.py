@@ -18,8 +18,8 @@ class Metrics:
     before it had kept them, is dropped first.
     """
 
-    def __init__(self, path: str, trainer: Trainer) -> None:
-        self._path = path
+    def __init__(self, path: str, trainer: Trainer, *, durable: bool) -> None:
+        self._path, self._durable = path, durable  # down to the disk each time, before a model says that it goes on
         self._evaluations = len(trainer.evaluations)  # written
         try:
             if trainer.step and os.path.isfile(path):
@@ -65,6 +65,8 @@ class Metrics:
         try:
             self._file.write("".join(lines).encode())
             self._file.flush()
+            if self._durable:
+                os.fsync(self._file.fileno())
         except OSError as error:
             raise self._failure(error) from None
 

@@ -27,8 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     about = "file written by tapegpt train -o, or directory by --run-dir"
     parser.add_argument("model", metavar="MODEL", help=about)
-    about = "Without DATA and --dataset it is what MODEL was trained on, read again from where it was."
-    data_arguments(parser.add_argument_group("data", about))
+    data_arguments(parser.add_argument_group("data"), "what MODEL was trained on, read again from where it was")
     training = parser.add_argument_group("training")
     about = "steps to add, the learning rate falling to 0 after them; of --finetune all [as planned]"
     setting(training, "--steps", whole, about)
@@ -36,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--finetune", action="store_true", help=about)
     setting(training, "--learning-rate", number, "with --finetune: at the first step [as MODEL was trained]")
     output = parser.add_argument_group("output")
-    running.output_arguments(output, " [MODEL]")
+    running.output_arguments(output, " [MODEL; with --finetune it must be given]")
     shape = parser.add_argument_group("model", "It cannot be changed; what is given must be what it is.")
     running.shape_arguments(shape)
     shape.add_argument("--engine", choices=ENGINES, metavar="NAME", help=f"{' or '.join(ENGINES)}")
@@ -50,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
     path, directory = options.model, None
     if os.path.isdir(path):
         directory, path = path, os.path.join(path, running.MODEL)
+    if options.finetune and options.output is None:
+        raise TapeGPTError("--finetune makes another model: say where to with -o")
     if options.learning_rate is not None and not options.finetune:
         raise TapeGPTError("--learning-rate is for --finetune: leave it out, a training goes on with its own")
     model = load(path)

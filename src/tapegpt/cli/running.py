@@ -103,9 +103,9 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
     try:
         with interruption:
             finished = _train(trainer, watchers, options.save_every, interruption)
-        if finished:
-            _report(trainer, baselines)
-            _speak(trainer, options, directory)
+            if finished:
+                _report(trainer, baselines)
+                finished = _speak(trainer, options, directory, interruption)
     finally:  # whatever ends the run, what is trained so far is kept, unless that was in the middle of a step
         if options.output is not None and trainer.step and not interruption.forced:
             with Interruption():  # one more Ctrl-C does not lose it
@@ -153,7 +153,7 @@ def _watchers(trainer: Trainer, options: argparse.Namespace, keeper: _Keeper) ->
     """Whatever sees the losses; the file of metrics is ahead of the model's, so that resuming finds all it needs."""
     watchers: list[Callback] = []
     if options.metrics is not None:
-        watchers.append(Metrics(options.metrics, trainer))
+        watchers.append(Metrics(options.metrics, trainer, durable=options.save_every is not None))
     if options.tensorboard is not None:
         from tapegpt.callbacks import TensorBoard
 
@@ -210,14 +210,18 @@ def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
         print(f"to compare: {', '.join(f'{name} {loss:.4f}' for name, loss in baselines.items())}")
 
 
-def _speak(trainer: Trainer, options: argparse.Namespace, directory: str | None) -> None:
-    """Print the samples; in a directory, write them there too, a line each."""
-    samples: Iterable[str] = trainer.model.stream(n=options.samples, temperature=options.temperature)
-    if directory is not None:
-        samples = list(samples)
-        _write(os.path.join(directory, SAMPLES), "".join([f"{text}\n" for text in samples]))
-    for place, text in enumerate(samples, 1):
+def _speak(trainer: Trainer, options: argparse.Namespace, directory: str | None, interruption: Interruption) -> bool:
+    """Print the samples, in a directory write them there too, a line each; whether it came to the end."""
+    samples = []
+    for place, text in enumerate(trainer.model.stream(n=options.samples, temperature=options.temperature), 1):
         print(f"sample {place:2d}: {text}")
+        if directory is not None:
+            samples.append(f"{text}\n")
+        if interruption.asked:
+            return False
+    if directory is not None:
+        _write(os.path.join(directory, SAMPLES), "".join(samples))
+    return True
 
 
 # --- directories of runs ----------------------------------------------------------------------------------------
@@ -225,11 +229,10 @@ def _speak(trainer: Trainer, options: argparse.Namespace, directory: str | None)
 
 def new_directory(path: str) -> None:
     """Make a directory for a run; raises `TapeGPTError` where that cannot be, or another run is there."""
-    for name in (CONFIG, METRICS, SAMPLES, MODEL):
-        if os.path.lexists(os.path.join(path, name)):
-            raise TapeGPTError(
-                f"--run-dir {path}: holds a run already, its {name}: go on by tapegpt resume {path}, or choose another"
-            )
+    if os.path.lexists(os.path.join(path, MODEL)):
+        raise TapeGPTError(
+            f"--run-dir {path}: holds a run already, its {MODEL}: go on by tapegpt resume {path}, or choose another"
+        )
     try:
         os.makedirs(path, exist_ok=True)
     except (OSError, ValueError) as error:
