@@ -159,3 +159,14 @@ def test_the_library_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     tapegpt.train(NAMES, steps=3).generate(2)
     assert capsys.readouterr() == ("", "")
     assert random.getstate() == before
+
+
+def test_data_is_read_as_is_said(tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("id,name\n1,Anna\n2,Bob\n3,Bob\n")
+    shape: dict[str, Any] = {"n_embd": 4, "n_head": 2, "block_size": 5, "steps": 3}
+    model = tapegpt.train(tmp_path / "people.csv", column="name", lowercase=True, unique=True, **shape)
+    assert model.documents == ["anna", "bob"]
+    assert tapegpt.train(["Anna", "Bob"], lowercase=True, **shape).vocabulary == "abno"
+    for data in (["Anna"], Corpus.of(["Anna"])):
+        with pytest.raises(TapeGPTError, match="column says how data is read: give a path, or leave it out"):
+            tapegpt.train(data, column="name", **shape)

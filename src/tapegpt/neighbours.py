@@ -44,8 +44,10 @@ class Neighbours:
 
     def _of_length(self, length: int) -> list[str]:
         if not self._by_length:
+            by_length: dict[int, list[str]] = {}
             for document in self._distinct:
-                self._by_length.setdefault(len(document), []).append(document)
+                by_length.setdefault(len(document), []).append(document)
+            self._by_length = by_length  # whole at once, for other threads
         return self._by_length.get(length, [])
 
     def nearest(self, text: str) -> Neighbour:

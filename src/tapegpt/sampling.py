@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 WORTH = 100  # a string of the tree takes about as long as so many drawn side by side
 MIN_BATCH, MAX_BATCH = 64, 4096
 BATCH_WORK = 3e8  # parameters times places of a batch, so that Ctrl-C is prompt
-MAX_VAIN, MAX_WORK = 500_000, 1e11  # strings, and their work, without one that is exact: about 1 s
+MAX_VAIN, MAX_WORK = 200_000, 1e11  # strings, and their work, without one that is exact: about 1 s
 SLACK = 1e-4  # of w in f32
 BOUND_LOOKS = 200  # prefixes looked at for an upper bound of w
 MAX_CELLS = 20_000_000  # of the tree, 16 bytes each
-MAX_TRIES = 100_000  # prefixes looked at for one string of the exact distribution, some seconds
+MAX_TRIES = 20_000  # prefixes looked at for one string of the exact distribution, a second
 EXAMPLES, DOUBT, COLDEST = 1024, 10.0, 0.3  # strings to look ahead by; weight of all places; their least temperature
 TINY = 1e-300  # what is possible is never quite zero, or it could not come when all else has
 
@@ -60,6 +60,10 @@ class Estimate(Record):
     probability: float
     error: float
     draws: int
+
+
+class _HardlyEverError(TapeGPTError):
+    """What is left of the exact distribution is too improbable to be found."""
 
 
 class Sampler:
@@ -116,10 +120,23 @@ class Sampler:
             return
         yield from self._side_by_side()
         if self._is_in_vain and not self._constraints.exact:
-            self._exact = False
-            self._look_ahead()
-            self.notes.append("the model hardly ever meets the constraints: characters were drawn place by place")
+            self._give_up_exactness()
             yield from self._side_by_side()
+        try:
+            yield from self._from_tree()
+        except _HardlyEverError:
+            if self._constraints.exact or not self._exact:
+                raise
+            self._give_up_exactness()
+            yield from self._from_tree()
+
+    def _give_up_exactness(self) -> None:
+        self._exact = False
+        self._look_ahead()
+        self.notes.append("the model hardly ever meets the constraints: characters were drawn place by place")
+
+    def _from_tree(self) -> Iterator[str]:
+        """Strings until none is left."""
         tree = _Tree(self._inference, self._space, self._drawing, self._exact)
         while (tokens := tree.draw(self._rng)) is not None:
             text = "".join([self._vocabulary[token] for token in tokens])
@@ -131,28 +148,37 @@ class Sampler:
 
     def _side_by_side(self) -> Iterator[str]:
         """Strings for as long as one in `WORTH` is admitted, and one to be had in `MAX_WORK`."""
-        work = self._inference.config.block_size * self._inference.num_parameters
+        work = self._work()
         most = max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / work)))
         if self._constraints.distance:
             most = MIN_BATCH  # each string is compared with all documents
         bound = self._bound() if self._exact else 0.0
         self._is_in_vain = False
-        size, in_vain = MIN_BATCH, 0
+        size, in_vain, tried, admitted = MIN_BATCH, 0, 0, 0
         while not self._is_in_vain:
             drawn = self._draw(size)
             strings = self._texts(drawn)
             if self._exact:
                 taken = [math.exp(weight) > bound * self._rng.random() for weight in drawn.log_weights]
                 strings = [text for text, take in zip(strings, taken, strict=True) if take]
-            admitted = 0
             for text in filter(self._admits, strings):
                 admitted += 1
                 yield text
-            if strings and admitted * WORTH < len(strings):
-                return
+            tried += len(strings)
+            if tried >= WORTH:
+                if admitted * WORTH < tried:
+                    return
+                tried = admitted = 0
             in_vain = 0 if strings else in_vain + size
             self._is_in_vain = in_vain >= min(MAX_VAIN, max(MAX_WORK / work, MIN_BATCH))
             size = min(2 * size, most)
+
+    def _work(self) -> int:
+        """Of a string: its places times the parameters that each of them meets, which of runs are few."""
+        inference = self._inference
+        shapes = inference.config.shapes(inference.vocab_size)
+        met = sum(rows * columns for name, (rows, columns) in shapes.items() if name != "wte_gram")
+        return inference.config.block_size * met
 
     def _bound(self) -> float:
         """What no string's w is above: the greatest w of prefixes, of which some are looked at, the greatest first."""
@@ -300,7 +326,7 @@ class _Tree:
             tokens = self._walk(rng)
             if tokens is not None:
                 return tokens
-        raise TapeGPTError(
+        raise _HardlyEverError(
             f"the constraints are met with a probability of at most {sum(self._root.left):.2g}, "
             f"and no string was found among {MAX_TRIES:,} prefixes: leave out exact"
         )

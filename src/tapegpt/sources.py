@@ -167,6 +167,10 @@ class Source(Record):
         return TapeGPTError(f"{place}: no document in it: {remedy}")
 
 
+READING = tuple([name for name in Source.__annotations__ if name not in ("paths", "dataset")])  # how, not what
+SELECTION = ("lowercase", "max_length", "unique")  # of these what means something for strings too
+
+
 def check_selection(lowercase: bool, max_length: int | None, unique: bool) -> None:
     """Raise `TapeGPTError` where one of what `selected` takes is out of range."""
     if max_length is not None and (not is_whole(max_length) or max_length < 1):

@@ -15,6 +15,7 @@ from tapegpt.errors import DivergedError, TapeGPTError, is_whole, shown
 from tapegpt.model import GPT, initialise, make_engine
 from tapegpt.rng import Random
 from tapegpt.settings import Settings, resolved
+from tapegpt.sources import READING, SELECTION
 from tapegpt.state import DataRecord, Evaluation, TrainingState
 
 TYPE_CHECKING = False
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
     from tapegpt.config import Config
     from tapegpt.engine import Parameters, Snapshot, Tokens
-    from tapegpt.settings import Options
+    from tapegpt.settings import Options as Shape
+    from tapegpt.sources import Reading
+
+    class Options(Shape, Reading, total=False):
+        """Whatever `train` takes."""
 
     Callback = Callable[["Trainer", list[float]], object]
 
@@ -405,27 +410,35 @@ def train(
     data: str | os.PathLike[str] | Corpus | Iterable[str],
     *,
     preset: str | None = None,
-    encoding: str = "utf-8",
-    delimiter: str = "\n",
     callbacks: Iterable[Callback] = (),
     **options: Unpack[Options],
 ) -> GPT:
-    """Train a model on a text file (a str is a path), a corpus, strings, or a column of a data frame.
+    """Train a model on a file or directory (a str is a path), a corpus, strings, or a column of a data frame.
 
-    Options are the fields of `Config` and `Settings`; a preset gives some of them. Each callback is called about every
-    50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. At its
-    end each is called once more, with no losses, and closed if it has a method `close`.
+    Options are the fields of `Config` and `Settings`, of which a preset gives some, and how data is read, as
+    `Corpus.read` and `Corpus.of` take it: `tapegpt.train("people.csv", column="name")`. Each callback is called about
+    every 50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. At
+    its end each is called once more, with no losses, and closed if it has a method `close`.
     Raises `TapeGPTError` for input that cannot be used.
     """
     started = time.perf_counter()
-    config, settings = resolved(options, preset)
-    if isinstance(data, str | os.PathLike):
-        data = Corpus.read(data, encoding=encoding, delimiter=delimiter)
-    corpus = data if isinstance(data, Corpus) else Corpus.of(data)
+    given: dict[str, Any] = dict(options)
+    reading = {name: given.pop(name) for name in READING if name in given}
+    config, settings = resolved(given, preset)  # type: ignore[arg-type]  # the rest of what is typed
+    corpus = _corpus(data, reading)
     trainer = Trainer(corpus, config, settings, started=started)
     watched(trainer, trainer.chunks(), list(callbacks))
     trainer.keep(lambda _: None)  # whoever saves the model saves the training too
     return trainer.model
+
+
+def _corpus(data: str | os.PathLike[str] | Corpus | Iterable[str], reading: dict[str, Any]) -> Corpus:
+    if isinstance(data, str | os.PathLike):
+        return Corpus.read(data, **reading)
+    for name in reading:
+        if isinstance(data, Corpus) or name not in SELECTION:
+            raise TapeGPTError(f"{name} says how data is read: give a path, or leave it out")
+    return data if isinstance(data, Corpus) else Corpus.of(data, **reading)
 
 
 def watched(trainer: Trainer, chunks: Iterable[list[float]], callbacks: Sequence[Callback]) -> None:

@@ -69,7 +69,6 @@ class Inference:
 
     def __init__(self, config: Config, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
         self.config, self.vocab_size = config, vocab_size
-        self.num_parameters = config.num_parameters(vocab_size)
         graph = FastGraph(config, vocab_size, max(config.block_size, ROWS), target)
         speech = FastGraph(config, vocab_size, SLOTS, target, cached=True)
         extents, spoken = graph.tape.plan(), speech.tape.plan()
