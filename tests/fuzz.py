@@ -143,7 +143,7 @@ class Fuzzer:
             "--pattern": lambda: self._one(*PATTERNS),
             "--avoid": self._data,
             "--novel": lambda: self._one("0", "1", "2", "-1", "x"),
-            "--data": self._data,
+            "--training": self._data,
             **dict.fromkeys(["--unique", "--exact", "--probability", "--json"], lambda: None),
         }
         return [self._model(), "-n", self._likely("40", 0, 1, 300, -1, "x"), *self._some(options, 6)]

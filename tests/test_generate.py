@@ -141,7 +141,7 @@ def test_the_training_data_can_be_elsewhere(generate: Command, trained: Path) ->
         _, said = generate("--novel -n 5", code=2)
         assert "names.txt" in said
         assert said.count("\n") == 1
-        assert set(generate("--novel -n 50 --data moved.txt")[0]).isdisjoint(NAMES)
+        assert set(generate("--novel -n 50 --training moved.txt")[0]).isdisjoint(NAMES)
     finally:
         (trained / "moved.txt").rename(trained / "names.txt")
 
@@ -165,7 +165,7 @@ def test_the_training_data_can_be_elsewhere(generate: Command, trained: Path) ->
         ("--novel x", "--novel: must be a whole number, not 'x'"),
         ("--exact --top-k 3", "leave out top_k"),
         ("--probability --top-k 3", "leave out top_k"),
-        ("--novel --data missing", "missing: no such file"),
+        ("--novel --training missing", "missing: no such file"),
         ("-n -5", "-n must be a whole number from 0 on, not -5"),
     ],
 )

@@ -470,16 +470,18 @@ def test_the_second_interruption_keeps_no_half_step() -> None:
     assert not os.path.exists("m")
 
 
-def killed(after: float, number: signal.Signals, arguments: list[str]) -> int:
-    """Exit code of a command that gets a signal after some seconds, if it has not come to its end."""
+def killed(after: float, number: signal.Signals, arguments: list[str], once_there_is: str = "") -> int:
+    """Exit code of a command that gets a signal after some seconds, or once there is a file, if it is not over then."""
     with subprocess.Popen(
         [sys.executable, "-m", "tapegpt", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
-        try:
-            return process.wait(after)
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
-            return process.wait(60)
+        deadline = time.monotonic() + after
+        while process.poll() is None:
+            if time.monotonic() > deadline or (once_there_is and os.path.exists(once_there_is)):
+                process.send_signal(number)
+                return process.wait(60)
+            time.sleep(0.001)
+        return process.returncode
 
 
 @pytest.mark.parametrize(
@@ -498,16 +500,18 @@ def test_killed_at_any_moment_it_ends_the_same(options: list[str], place: Path) 
     start = time.perf_counter()
     assert killed(60, signal.SIGKILL, [*run, *ends, "-o", "again"]) == 0
     duration = time.perf_counter() - start
-    kills, code = 0, -1
+    early = killed(rng.uniform(0.02, 0.1), signal.SIGKILL, [*run, *ends, "-o", "m", "--metrics", "m.jsonl"])
+    assert early == -signal.SIGKILL
+    code, kills = -1, 1
     while code not in (0, 2):  # 2: it was over, and killed before it could say so
-        begin = ["resume", "m"] if os.path.exists("m") else [*run, "-o", "m"]
         number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-        after = duration * rng.uniform(0.1, 0.6) * (1 + kills / 20)  # on a slow machine it comes to its end, too
-        code = killed(after, number, [*begin, *ends, "--metrics", "m.jsonl"])
-        kills += code not in (0, 2)
         if os.path.exists("m"):
-            tapegpt.load("m")  # it is whole
-    assert kills
+            after = duration * rng.uniform(0.1, 0.6) * (1 + kills / 20)  # on a slow machine it comes to its end, too
+            code = killed(after, number, ["resume", "m", *ends, "--metrics", "m.jsonl"])
+        else:
+            code = killed(60, number, [*run, *ends, "-o", "m", "--metrics", "m.jsonl"], once_there_is="m")
+        kills += 1
+        tapegpt.load("m")  # it is whole
     assert Path("m").read_bytes() == Path("whole").read_bytes()
     assert Path("m.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
 

@@ -130,6 +130,8 @@ def test_what_follows_from_the_surprises() -> None:
     assert score.odd[0] == 2
     assert set(score.odd) == {place for place, nats in enumerate(score.surprises) if nats > ODD}
     assert "&lt;" in MODEL.score(["<"])[0]._repr_html_()
+    page = MODEL.score(["an<a"] * 25)._repr_html_()
+    assert (page.count("&lt;"), page[-10:]) == (20, "and 5 more")
 
 
 def test_only_several_strings_have_scores() -> None:

@@ -30,6 +30,7 @@ END = "⏎"  # how the end of a string is shown
 RANKS = 1000  # quantiles of the training strings that a model keeps
 SAMPLE = 10_000  # training strings that they come from, at most
 FEW = 10  # alarms
+SHOWN = 20  # in a notebook
 BATCH = 1024  # strings whose characters are looked at together
 
 
@@ -124,6 +125,12 @@ class Scores:
                 own = iter(surprises)
                 surprises = (*[UNKNOWN if character in self.unknown else next(own) for character in text], next(own))
             yield Score(text, surprises, percentile(nats, self._ranks), places)
+
+    def _repr_html_(self) -> str:
+        """The first of them, a line each."""
+        rows = [score._repr_html_() for score in self._scored(self.texts[:SHOWN], self.nats[:SHOWN])]
+        more = [f"and {len(self) - SHOWN:,} more"] if len(self) > SHOWN else []
+        return "<br>".join([*rows, *more])
 
     def __repr__(self) -> str:
         return f"<Scores of {len(self):,} strings>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tapegpt.cli.console import notice
-from tapegpt.cli.data import corpus_of, data_arguments
+from tapegpt.cli.data import corpus_of, data_arguments, training_documents
 from tapegpt.cli.options import option, whole
 from tapegpt.cli.score import columns, visible
 from tapegpt.errors import TapeGPTError
@@ -48,9 +48,7 @@ def run(options: argparse.Namespace) -> int:
     notice(model.inference.notice)
     corpus = corpus_of(options)
     if options.training:
-        from tapegpt.corpus import Corpus
-
-        model.documents = Corpus.read(*options.training).documents
+        model.documents = training_documents(model, options.training)
     report = evaluate(model, corpus, samples=options.samples, temperature=options.temperature, seed=options.seed)
     if options.json:
         import json

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from tapegpt.cli.console import notice
+from tapegpt.cli.data import training_documents
 from tapegpt.cli.options import number, option, whole
 from tapegpt.errors import TapeGPTError
 
@@ -46,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     about = "none of the training data's strings, or with K none within K edits of one"
     constraints.add_argument("--novel", nargs="?", type=whole, const=0, metavar="K", help=about)
     about = "training data for --novel [where it was read for training]"
-    constraints.add_argument("--data", nargs="+", metavar="FILE", help=about)
+    constraints.add_argument("--training", nargs="+", metavar="FILE", help=about)
     about = "from the model's own distribution given the constraints, or place by place [exact where it can be had]"
     constraints.add_argument("--exact", action=BooleanOptionalAction, help=about)
     about = "say first how probable it is that the model meets them by itself, at --temperature"
@@ -64,10 +65,8 @@ def run(options: argparse.Namespace) -> int:
     constraints, drawing = wished(wishes)
     model = load(options.model)
     notice(model.engine.notice)
-    if options.data:
-        from tapegpt.corpus import Corpus
-
-        model.documents = Corpus.read(*options.data).documents
+    if options.training:
+        model.documents = training_documents(model, options.training)
     if options.probability:
         estimate = model.probability(**{**wishes, "temperature": options.temperature})
         notice(f"probability of the constraints: {estimate.probability:.4g} ± {estimate.error:.2g}")
