@@ -88,6 +88,8 @@ def test_words_to_avoid_occur_nowhere(generate: Command, trained: Path) -> None:
     (trained / "words.txt").write_text("AN\nb\n\n")
     strings, _ = generate("--avoid words.txt -n 200 --temperature 1")
     assert not any("an" in text or "b" in text for text in strings)
+    (trained / "words.txt").write_text("\n")
+    assert len(generate("--avoid words.txt -n 2")[0]) == 2
 
 
 def test_fewer_strings_than_asked_for_all_come_and_one_line_says_so(generate: Command) -> None:

@@ -172,15 +172,18 @@ class GPT:
                 count = min(2 * count, MAX_BATCH)
             yield from texts(batch, self.vocabulary)
 
-    def probability(self, *, draws: int = 20_000, seed: int = 0, **wishes: Unpack[Wishes]) -> Estimate:
+    def probability(self, *, draws: int | None = None, seed: int = 0, **wishes: Unpack[Wishes]) -> Estimate:
         """That a string meets constraints if the model is left to itself, by default at temperature 1.
 
-        An estimate with its standard error, good for probabilities far below 1 / draws too. Takes the wishes of
+        An estimate with its standard error, good for probabilities far below 1 / draws too; 20,000 are drawn, or 1,000
+        if each has to be compared with all training strings. Takes the wishes of
         `generate` but those that narrow the choice by probability, for which it raises `TapeGPTError`.
         """
+        constraints, drawing = _wished({"temperature": 1.0, **wishes})
+        if draws is None:
+            draws = 1000 if constraints.distance else 20_000
         if not is_whole(draws) or draws < 2:
             raise TapeGPTError(f"draws must be a whole number from 2 on, not {shown(draws)}")
-        constraints, drawing = _wished({"temperature": 1.0, **wishes})
         return self.sampler(constraints.replaced(unique=False), drawing, seed).probability(draws)
 
     def probabilities(self, prefix: str = "", *, temperature: float = 1.0) -> dict[str, float]:

@@ -74,7 +74,10 @@ class DataRecord(Record):
     def read(self) -> Corpus:
         """The documents, from where they came; raises `TapeGPTError` where they are not there, or have changed."""
         if self.source is None:
-            raise TapeGPTError("the training data came from a program or standard input: give it again")
+            raise TapeGPTError(
+                "the training data came from a program or standard input: give it again, to resume as DATA, else with "
+                "--training"
+            )
         source = Source(**self.source)
         corpus = Corpus.from_source(source)
         self.check_equals(corpus, source.dataset or ", ".join(source.paths))

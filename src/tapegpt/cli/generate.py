@@ -95,9 +95,11 @@ def _wishes(options: argparse.Namespace) -> Wishes:
 
 
 def _words(path: str) -> list[str]:
-    from tapegpt.corpus import Corpus
+    """The lines of a file, of which there may be none."""
+    from tapegpt.sources import Source, content
 
-    return list(Corpus.read(path).documents)
+    source = Source(paths=(path,))
+    return [word for file in source.files() for word in source.selected(source.values(file, content(file)))]
 
 
 def _print(model: GPT, strings: Iterable[str], as_json: bool) -> None:
