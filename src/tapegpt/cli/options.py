@@ -22,9 +22,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Options may stand between the arguments of a command: `score MODEL --top 5 FILE`."""
-        if self._mixing or self._subparsers is not None:
-            return super().parse_known_args(args, namespace)
-        self._mixing = True
+        parsed, rest = super().parse_known_args(args, namespace)
+        if not rest or self._mixing or self._subparsers is not None:
+            return parsed, rest
+        self._mixing = True  # which takes twice as long
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
