@@ -7,12 +7,24 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from benchmarks import command, fast, inference, kernels, peer_torch, quality, randomness, training
+from benchmarks import command, constraints, fast, inference, kernels, peer_torch, quality, randomness, training
 from tapegpt import Config, Corpus, TapeGPTError
 from tapegpt.settings import Settings
 from tapegpt.settings import seconds as budget_seconds
 
-PARTS = ("training", "sizes", "fast", "generation", "inference", "kernels", "quality", "command", "random", "torch")
+PARTS = (
+    "training",
+    "sizes",
+    "fast",
+    "generation",
+    "inference",
+    "constraints",
+    "kernels",
+    "quality",
+    "command",
+    "random",
+    "torch",
+)
 SHAPE = {"n_layer": 1, "n_embd": 64, "n_head": 4, "block_size": 16}
 
 
@@ -40,6 +52,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return fast.generation(corpus, options.rounds)
         case "inference":
             return inference.by_task(corpus, options.rounds)
+        case "constraints":
+            return constraints.by_kind(corpus, options.rounds)
         case "kernels":
             return kernels.by_kernel(corpus, _shape(options), options.batch_size, options.rounds)
         case "quality":

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import command, fast, inference, kernels, peer_torch, quality, randomness, training
+import tapegpt
+from benchmarks import command, constraints, fast, inference, kernels, peer_torch, quality, randomness, training
 from benchmarks.__main__ import PARTS, arguments
 from benchmarks.timing import Contender, Summary, comparison, figure, take_turns
 from tapegpt import Config, Corpus, Random
@@ -298,3 +299,20 @@ def test_a_model_that_is_read_is_timed_where_it_is_right(monkeypatch: pytest.Mon
     monkeypatch.setattr(Inference, "totals", lambda self, tokens: [x + 0.01 for x in totals(self, tokens)])
     with pytest.raises(AssertionError, match=r"scores are 0\.00"):
         inference.by_task(CORPUS, rounds=1, config=SMALL)
+
+
+def test_strings_within_constraints_are_timed_where_they_keep_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constraints, "STEPS", 5)
+    kinds = {"all": (5, {}), "a": (5, {"pattern": "a.*", "novel": True}), "b": (3, {"unique": True, "suffix": "a"})}
+    monkeypatch.setattr(constraints, "KINDS", kinds)
+    assert first_cells(constraints.by_kind(CORPUS, rounds=1, config=SMALL)) == ["all", "a", "b"]
+    model = tapegpt.train(CORPUS, steps=1, **SMALL.as_dict())
+    for strings, wishes in (
+        (["b"], {"pattern": "a"}),
+        (["b"], {"prefix": "a"}),
+        (["b"], {"suffix": "a"}),
+        (["b", "b"], {"unique": True}),
+        (["ada"], {"novel": True}),
+    ):
+        with pytest.raises(AssertionError):
+            constraints.check(model, strings, wishes)
