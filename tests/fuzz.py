@@ -72,7 +72,7 @@ class Fuzzer:
     def _some(self, choices: dict[str, Callable[[], str | None]], most: int) -> list[str]:
         """Options and values for some of them."""
         arguments = []
-        for name in self._random.sample(list(choices), self._random.randint(0, min(most, len(choices)))):
+        for name in self._random.sample(list(choices), self._random.choice([0, 1, 1, 2, min(most, len(choices))])):
             value = choices[name]()
             arguments += [name] if value is None else [name, value]
         return arguments
@@ -183,14 +183,14 @@ class Fuzzer:
 
     def _resume(self) -> list[str]:
         options: dict[str, Callable[[], str | None]] = {
-            "--steps": lambda: self._one(1, 5, 0, -1, "x"),
             "--finetune": lambda: None,
             "--learning-rate": self._number,
             "--n-embd": self._number,
             "--save-every": self._number,
         }
         data = [self._data()] if self._random.random() < 0.3 else []
-        return [self._model(), *data, "-o", self._likely("new", "missing/x"), *self._some(options, 3)]
+        steps = ["--steps", self._likely("5", 0, -1, "x")] if self._random.random() < 0.8 else []
+        return [self._model(), *data, *steps, "-o", self._likely("new", "missing/x"), *self._some(options, 3)]
 
     def _eval(self) -> list[str]:
         return [
