@@ -37,10 +37,13 @@ class Neighbours:
         if not distance:
             return False
         from rapidfuzz.distance import Levenshtein
-        from rapidfuzz.process import extractOne
+        from rapidfuzz.process import extract_iter
 
-        near = (self._of_length(len(text) + more) for more in range(-distance, distance + 1))
-        return any(extractOne(text, some, scorer=Levenshtein.distance, score_cutoff=distance) for some in near if some)
+        for more in sorted(range(-distance, distance + 1), key=abs):  # the likeliest first
+            some = self._of_length(len(text) + more)
+            if next(extract_iter(text, some, scorer=Levenshtein.distance, score_cutoff=distance), None):
+                return True
+        return False
 
     def _of_length(self, length: int) -> list[str]:
         if not self._by_length:

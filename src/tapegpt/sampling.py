@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tapegpt.neighbours import Neighbours
 
 WORTH = 100  # a string of the tree takes about as long as so many drawn side by side
+PERSISTENCE = 20  # times as many, where strings are left out that the tree would find one by one too
 MIN_BATCH, MAX_BATCH = 64, 4096
 BATCH_WORK = 3e8  # parameters times places of a batch, so that Ctrl-C is prompt
 MAX_VAIN, MAX_WORK = 200_000, 1e11  # strings, and their work, without one that is exact: about 1 s
@@ -154,6 +155,7 @@ class Sampler:
             most = MIN_BATCH  # each string is compared with all documents
         bound = self._bound() if self._exact else 0.0
         self._is_in_vain = False
+        worth = WORTH if self._known is None else WORTH * PERSISTENCE
         size, in_vain, tried, admitted = MIN_BATCH, 0, 0, 0
         while not self._is_in_vain:
             drawn = self._draw(size)
@@ -165,8 +167,8 @@ class Sampler:
                 admitted += 1
                 yield text
             tried += len(strings)
-            if tried >= WORTH:
-                if admitted * WORTH < tried:
+            if tried >= worth:
+                if admitted * worth < tried:
                     return
                 tried = admitted = 0
             in_vain = 0 if strings else in_vain + size
