@@ -17,8 +17,8 @@ from benchmarks.timing import Summary, figure, seconds, table
 from tapegpt import Config, Corpus, Random
 from tapegpt.engine import Adam
 from tapegpt.fast.adam import STATE, adamw, gather_gradients, settings_of
-from tapegpt.fast.engine import ROWS, FastEngine
-from tapegpt.fast.graph import FastGraph
+from tapegpt.fast.engine import FastEngine
+from tapegpt.fast.graph import ROWS, FastGraph
 from tapegpt.fast.training import Packer
 from tapegpt.machine.language import Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Address, Memory, address_of

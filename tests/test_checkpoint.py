@@ -491,4 +491,4 @@ def test_the_umask_holds(path: Path) -> None:
 
 
 def test_bytes_on_disk_are_little_endian() -> None:
-    assert checkpoint._little_endian(array("d", [1.0])) == bytes(6) + b"\xf0\x3f"
+    assert checkpoint.little_endian(array("d", [1.0])) == bytes(6) + b"\xf0\x3f"

@@ -37,7 +37,7 @@ FLOORS = {
         4,
     ),
     **dict.fromkeys(("evaluation",), 4),
-    **dict.fromkeys(("checkpoint", "cli", "__main__", "__init__"), 5),
+    **dict.fromkeys(("checkpoint", "state_dict", "cli", "__main__", "__init__"), 5),
 }
 SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}
 NEVER_IMPORTED = {"random", "numpy"}

@@ -179,7 +179,7 @@ def contents(model: GPT, *, weights_only: bool = False) -> Contents:
             sets[_LAST] = state.last
     code = _TYPES[kind]
     tensors = {
-        prefix + name: (shapes[name], _little_endian(array(code, numbers)))
+        prefix + name: (shapes[name], little_endian(array(code, numbers)))
         for prefix, parameters in sets.items()
         for name, numbers in parameters.items()
     }
@@ -268,14 +268,15 @@ def _finite(numbers: Any) -> list[float]:
 
 def _parameters(contents: Contents, part: str, shapes: dict[str, tuple[int, int]]) -> Parameters:
     code = _TYPES[contents.type]
-    native = {name: array(code, _little_endian(array(code, contents.tensors[part + name][1]))) for name in shapes}
+    native = {name: array(code, little_endian(array(code, contents.tensors[part + name][1]))) for name in shapes}
     parameters: Parameters = {name: array("d", numbers) for name, numbers in native.items()}
     if not all(math.isfinite(number) for values in parameters.values() for number in values):
         raise _ForeignError("it has parameters that are not finite")
     return parameters
 
 
-def _little_endian(values: array[float]) -> bytes:
+def little_endian(values: array[float]) -> bytes:
+    """The bytes of numbers as files have them; of such bytes, read as numbers, those of this machine."""
     if sys.byteorder == "big":
         values = array(values.typecode, values)
         values.byteswap()
@@ -339,7 +340,7 @@ def _as_json(contents: Contents) -> bytes:
     matrices = []
     for name, ((_, columns), data) in contents.tensors.items():
         code = _TYPES[contents.type]
-        numbers = array(code, _little_endian(array(code, data))).tolist()
+        numbers = array(code, little_endian(array(code, data))).tolist()
         rows = [json.dumps(numbers[start : start + columns]) for start in range(0, len(numbers), columns)]
         matrices.append(json.dumps(name) + ": [\n" + ",\n".join(rows) + "\n]")
     lines.append('"state_dict": {\n' + ",\n".join(matrices) + "\n}")
@@ -376,61 +377,7 @@ def matrix(rows: Any, code: str) -> tuple[tuple[int, int], bytes]:
             raise TapeGPTError(f"row {place} of a matrix has {len(row)} numbers, the first has {columns}")
         if not all(is_number(number) and abs(number) < 1e38 for number in row):
             raise TapeGPTError(f"row {place} of a matrix has something that is no finite number")
-    return (len(rows), columns), _little_endian(array(code, [float(number) for row in rows for number in row]))
-
-
-# --- microgpt.py --------------------------------------------------------------------------------------------------
-
-
-def is_state_dict(path: Path) -> bool:
-    """Whether a file is JSON that names no tapegpt: what a user of microgpt.py may have written."""
-    data = file_bytes(path)
-    return is_json(data) and b'"tapegpt"' not in data
-
-
-def from_state_dict(path: Path, n_head: int, vocabulary: str | None = None) -> GPT:
-    """The model of a `state_dict` that microgpt.py has trained, as JSON: matrices by name, alone or under that name.
-
-    n_embd, block_size and n_layer follow from the matrices. The vocabulary is the sorted characters that are given, or
-    those beside the matrices, under "uchars" or "vocabulary". Raises `TapeGPTError` for anything that does not fit.
-    """
-    name = os.fspath(path)
-    try:
-        fields = json.loads(file_bytes(path))
-        if not isinstance(fields, dict):
-            raise TapeGPTError("it is no object with matrices by name")
-        state = fields.get("state_dict", fields)
-        if not isinstance(state, dict) or not {"wte", "wpe", "lm_head"} <= state.keys():
-            raise TapeGPTError("it has no wte, wpe and lm_head")
-        beside = fields.get("uchars", fields.get("vocabulary"))
-        if vocabulary is None and beside is not None:
-            vocabulary = "".join(beside)
-        matrices = {key: matrix(rows, "d") for key, rows in state.items() if isinstance(rows, list) and key != "uchars"}
-        return _of_matrices(matrices, n_head, vocabulary)
-    except (ValueError, TypeError, RecursionError, TapeGPTError) as error:
-        raise TapeGPTError(f"{name}: not a state_dict of microgpt.py: {error}") from None
-
-
-def _of_matrices(matrices: dict[str, tuple[tuple[int, int], bytes]], n_head: int, vocabulary: str | None) -> GPT:
-    (vocab_size, n_embd), block_size = matrices["wte"][0], matrices["wpe"][0][0]
-    n_layer = len({key.partition(".")[0] for key in matrices if key.startswith("layer")})
-    config = Config(n_layer=n_layer, n_embd=n_embd, n_head=n_head, block_size=block_size)
-    if vocabulary is None:
-        hint = " abcdefghijklmnopqrstuvwxyz, if these are names" if vocab_size == 27 else ""
-        raise TapeGPTError(f"it does not say its {vocab_size - 1} characters: give --vocabulary{hint}, or --data")
-    vocabulary = "".join(sorted(set(vocabulary)))
-    shapes = config.shapes(len(vocabulary) + 1)
-    if len(vocabulary) + 1 != vocab_size:
-        raise TapeGPTError(f"it has {vocab_size - 1} characters, the vocabulary {len(vocabulary)}: give the one it has")
-    for key, shape in shapes.items():
-        found = matrices[key][0] if key in matrices else None
-        if found != shape:
-            raise TapeGPTError(f"{key} must have the shape {shape}, not {found}")
-    if extra := sorted(matrices.keys() - shapes):
-        raise TapeGPTError(f"it has {extra[0]} too, which microgpt.py has not")
-    engine = make_engine("exact", config, vocab_size)
-    engine.load_parameters({key: array("d", _little_endian(array("d", matrices[key][1]))) for key in shapes})
-    return GPT(config, vocabulary, Random(Settings.seed), engine)
+    return (len(rows), columns), little_endian(array(code, [float(number) for row in rows for number in row]))
 
 
 # --- files ------------------------------------------------------------------------------------------------------

@@ -26,13 +26,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the one as the other."""
-    from tapegpt.checkpoint import contents, is_state_dict, read, without_training, write
+    from tapegpt.checkpoint import contents, read, without_training, write
+    from tapegpt.state_dict import from_state_dict, is_state_dict
 
     if not options.target.lower().endswith(SUFFIXES):
         raise TapeGPTError(f"{options.target}: a model file's name must end in {' or '.join(SUFFIXES)}: choose another")
     if is_state_dict(options.source):
-        from tapegpt.checkpoint import from_state_dict
-
         held = contents(from_state_dict(options.source, options.n_head, _vocabulary(options)))
     else:
         held = read(options.source)

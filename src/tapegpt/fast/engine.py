@@ -14,7 +14,7 @@ from tapegpt.engine import Engine, Moments, Strings
 from tapegpt.errors import DivergedError
 from tapegpt.fast.adam import STATE, settings_of
 from tapegpt.fast.generation import generation_kernel
-from tapegpt.fast.graph import FastGraph
+from tapegpt.fast.graph import ROWS, SLOTS, FastGraph
 from tapegpt.fast.places import load, read
 from tapegpt.fast.training import SYNC, evaluation_kernel, training_kernel
 from tapegpt.machine.memory import Memory, address_of
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
     from tapegpt.rng import Random
-
-ROWS = 256  # positions that go through the model together: enough for the tiles, few enough for the cache
-SLOTS = 64  # strings that are generated side by side
 
 
 class FastEngine(Engine):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tapegpt.config import Config
     from tapegpt.machine.target import Target
 
+ROWS = 256  # positions that go through the model together: enough for the tiles, few enough for the cache
+SLOTS = 64  # strings that are generated side by side
+
 
 class FastGraph:
     """The tape of a GPT for `positions` rows: documents one after the other, or (`cached`) the next place of strings.

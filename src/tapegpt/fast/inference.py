@@ -10,7 +10,7 @@ from array import array
 
 from tapegpt.engine import Strings
 from tapegpt.fast.drawing import drawing_kernel
-from tapegpt.fast.graph import FastGraph
+from tapegpt.fast.graph import ROWS, SLOTS, FastGraph
 from tapegpt.fast.places import load
 from tapegpt.fast.training import Packer
 from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, I64s, Int, Kernel, U32s
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
     from tapegpt.rng import Random
-
-ROWS = 256  # positions that go through the model together
-SLOTS = 64  # strings that are drawn side by side
 
 
 class Rules(Record):
