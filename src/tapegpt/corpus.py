@@ -10,6 +10,7 @@ import os
 import sys
 from array import array
 from itertools import accumulate, chain, repeat
+from operator import add
 
 from tapegpt.engine import Tokens
 from tapegpt.errors import TapeGPTError, is_whole, shown
@@ -113,7 +114,7 @@ class Corpus(Record):
         text = _translated(separator.join(["", *documents, ""]), self.vocabulary + separator)
         codec = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
         ids = array("I", text.encode(codec, "surrogatepass"))
-        starts = array("q", accumulate((len(document) + 1 for document in documents), initial=0))
+        starts = array("q", accumulate(map(add, map(len, documents), repeat(1)), initial=0))
         return Tokens(ids, starts)
 
     def windows(self, block_size: int, order: Iterable[int] | None = None, cut: bool = False) -> Tokens:
