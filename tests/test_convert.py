@@ -138,29 +138,11 @@ def test_a_name_that_says_no_format_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "must end in .json or .safetensors" in capsys.readouterr().err
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
-    max_leaves=6,
-)
+VALUES = st.none() | st.integers() | st.floats() | st.text(max_size=4) | st.lists(st.lists(st.floats()), max_size=3)
 
 
-FIELDS = [
-    "config",
-    "vocabulary",
-    "random_state",
-    "steps",
-    "settings",
-    "evaluations",
-    "powers",
-    "spent",
-    "data",
-    "ranks",
-]
-
-
-@given(field=st.sampled_from([*FIELDS, "type", "state_dict", "format", "engine", "more"]), value=JSON)
-def test_any_field_of_the_json_may_be_anything(
+@given(field=st.sampled_from(["type", "state_dict", "format", "engine", "tapegpt", "more"]), value=VALUES)
+def test_what_json_has_beside_the_metadata_may_be_anything(
     field: str, value: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     place = tmp_path_factory.getbasetemp() / "fields"
