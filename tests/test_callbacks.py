@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tapegpt.callbacks import TensorBoard, WandB
 from tapegpt.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
-SHAPE = {"n_embd": 4, "n_head": 2, "block_size": 5}
+SHAPE: Any = {"n_embd": 4, "n_head": 2, "block_size": 5}
 
 
 def test_callbacks_see_every_loss_and_change_nothing() -> None:
@@ -23,9 +24,9 @@ def test_callbacks_see_every_loss_and_change_nothing() -> None:
         seen.extend(losses)
         steps.append(trainer.step)
 
-    model = tapegpt.train(NAMES, steps=50, callbacks=[note], **SHAPE)  # type: ignore[arg-type]
+    model = tapegpt.train(NAMES, steps=50, callbacks=[note], **SHAPE)
     assert (len(seen), steps[-2:]) == (50, [50, 50])  # at the end once more
-    assert model.parameters == tapegpt.train(NAMES, steps=50, **SHAPE).parameters  # type: ignore[arg-type]
+    assert model.parameters == tapegpt.train(NAMES, steps=50, **SHAPE).parameters
 
 
 @pytest.mark.parametrize("validation", [0.0, 0.3])
@@ -36,7 +37,7 @@ def test_one_that_returns_true_ends_the_training(validation: float) -> None:
         stopped.append(trainer)
         return trainer.step >= 20
 
-    model = tapegpt.train(NAMES, steps=10_000, validation=validation, callbacks=[stop], **SHAPE)  # type: ignore[arg-type]
+    model = tapegpt.train(NAMES, steps=10_000, validation=validation, callbacks=[stop], **SHAPE)
     assert 20 <= model.steps < 10_000
     if validation:
         best = stopped[-1].best
@@ -53,7 +54,7 @@ def scalars(path: Path) -> dict[str, list[tuple[int, float]]]:
         event = dict(fields(data[place + 12 : place + 12 + size]))
         place += size + 16
         if isinstance(summary := event.get(5), bytes):
-            value = dict(fields(dict(fields(summary))[1]))  # type: ignore[arg-type]
+            value = dict(fields(dict(fields(summary))[1]))  # type: ignore[arg-type]  # a message, so bytes
             name, number = value[1], value[2]
             assert isinstance(name, bytes)
             assert isinstance(number, bytes)
@@ -92,8 +93,8 @@ def fields(message: bytes) -> list[tuple[int, int | bytes]]:
 def test_tensorboard_reads_every_loss(tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     losses: list[float] = []
-    callbacks = [TensorBoard(str(tmp_path / "log")), lambda _, new: losses.extend(new)]
-    tapegpt.train(NAMES, steps=20, validation=0.3, callbacks=callbacks, **SHAPE)  # type: ignore[arg-type]
+    callbacks: list[Any] = [TensorBoard(str(tmp_path / "log")), lambda _, new: losses.extend(new)]
+    tapegpt.train(NAMES, steps=20, validation=0.3, callbacks=callbacks, **SHAPE)
     (path,) = (tmp_path / "log").iterdir()
     found = scalars(path)
     assert [step for step, _ in found["loss"]] == list(range(1, 21))
@@ -117,7 +118,7 @@ def test_weights_and_biases_logs_every_loss(tmp_path: Path, monkeypatch: pytest.
         return Run()
 
     monkeypatch.setattr(wandb, "init", init)
-    tapegpt.train(NAMES, steps=5, callbacks=[WandB("names", mode="offline")], **SHAPE)  # type: ignore[arg-type]
+    tapegpt.train(NAMES, steps=5, callbacks=[WandB("names", mode="offline")], **SHAPE)
     assert [step for _, step in logged] == [1, 2, 3, 4, 5, -1]
 
 

@@ -27,7 +27,7 @@ from tapegpt.cli.score import LAST_BIN
 from tapegpt.engine import Tokens
 from tapegpt.model import make_engine
 from tapegpt.scores import ODD, RANKS, UNKNOWN, Calibration, percentile, quantiles
-from tapegpt.sources import Source
+from tapegpt.sources import CHUNK, Source
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana"]
 SHAPE = Config(n_embd=8, n_head=2, block_size=6)
@@ -258,6 +258,7 @@ def test_a_chunk_at_a_time_gives_what_the_whole_gives() -> None:
         Path("others").write_bytes((text[::-1] + "b").encode(encoding, "ignore"))
         source = Source(("chunks", "others"), encoding=encoding, unique=unique)
         patch.setattr(lines, "CHUNK", size)
+        patch.setattr("tapegpt.sources.CHUNK", size)
         found = list(batches(source))
         assert all(found)
         assert [string for some in found for string in some] == source.documents()
@@ -299,7 +300,7 @@ def test_a_small_file_that_says_much_is_read_in_pieces() -> None:
     Path("much.gz").write_bytes(gzip.compress((b"a" * 99 + b"\n") * 300_000))
     sizes = [sum(map(len, strings)) for strings in batches(Source(("much.gz",)))]
     assert sum(sizes) == 99 * 300_000
-    assert max(sizes) <= lines.CHUNK
+    assert max(sizes) <= CHUNK
 
 
 def test_tables_and_blocks_are_read_too() -> None:

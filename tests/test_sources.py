@@ -164,7 +164,7 @@ def test_gzip_by_content(parts: list[bytes], chunk: int) -> None:
     data = b"".join(parts)
     Path("members.txt").write_bytes(b"".join(map(gzip.compress, parts)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "_CHUNK", chunk)
+        patch.setattr(sources, "CHUNK", chunk)
         assert sources.content("members.txt") == data
 
 

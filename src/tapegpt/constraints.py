@@ -12,7 +12,7 @@ from tapegpt.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import TypedDict
+    from typing import Any, TypedDict
 
     from tapegpt.automata import Automaton
 
@@ -148,15 +148,15 @@ class Constraints(Record):
 
 def wished(wishes: Wishes) -> tuple[Constraints, Drawing]:
     """Constraints and drawing from what is given by name; raises `TapeGPTError` for values out of range."""
-    given = dict(wishes)
+    given: dict[str, Any] = dict(wishes)
     for name in given:
         if name not in (*Constraints.__annotations__, *Drawing.__annotations__):
             raise TapeGPTError(f"there is no constraint {name!r}: see help(tapegpt.Constraints)")
-    drawing = Drawing(**{name: given.pop(name) for name in Drawing.__annotations__ if name in given})  # type: ignore[arg-type]  # checked by Drawing
+    drawing = Drawing(**{name: given.pop(name) for name in Drawing.__annotations__ if name in given})
     avoid = given.get("avoid", ())
     if isinstance(avoid, str) or not hasattr(avoid, "__iter__"):
         raise TapeGPTError(f"avoid must be words, not {shown(avoid)}: give a list")
-    return Constraints(**{**given, "avoid": tuple(avoid)}), drawing  # type: ignore[arg-type]  # checked by Constraints
+    return Constraints(**{**given, "avoid": tuple(avoid)}), drawing
 
 
 def check_temperature(temperature: float) -> None:

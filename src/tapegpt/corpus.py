@@ -87,9 +87,10 @@ class Corpus(Record):
         """SHA-256 of the documents and their order, in hexadecimal: of their lengths, then of their characters."""
         from hashlib import sha256
 
-        lengths = ",".join([str(len(document)) for document in self.documents])
-        text = "".join(self.documents)
-        return sha256(f"{lengths}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()
+        lengths = list(map(len, self.documents))
+        shown = {length: str(length) for length in set(lengths)}  # few differ: half the time
+        text = "".join([",".join(map(shown.__getitem__, lengths)), "\n", *self.documents])
+        return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def bos(self) -> int:

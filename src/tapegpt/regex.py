@@ -253,8 +253,7 @@ class _Deterministic:
 
     def _moved(self, states: int) -> list[int]:
         reached: dict[int, int] = {}  # by the set that is read
-        number = 0
-        for number, state in enumerate(_bits(states), start=1):  # noqa: B007
+        for state in _bits(states):
             reads = self._parts.reads[state]
             if reads != _EMPTY:
                 reached[reads] = reached.get(reads, 0) | self._closures[self._parts.targets[state][0]]
@@ -262,7 +261,7 @@ class _Deterministic:
         for reads, targets in reached.items():
             for each in self._classes_of[reads]:
                 row[each] |= targets
-        self._parts.spend(number + self._count + sum([len(self._classes_of[reads]) for reads in reached]))
+        self._parts.spend(states.bit_count() + self._count + sum([len(self._classes_of[reads]) for reads in reached]))
         return row
 
     def _accepts(self, states: int) -> int:

@@ -14,7 +14,7 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any, Literal, TypedDict
 
     class Reading(TypedDict, total=False):
@@ -36,13 +36,13 @@ DATASETS = {
 FORMATS = ("text", "csv", "tsv", "jsonl")
 STDIN = "-"
 LINE, BLANK, WHOLE = "\n", "\n\n", ""  # the delimiters with a meaning of their own
+CHUNK = 1 << 20  # bytes that are read or inflated at a time
 MAX_CONTENT = 4 << 30  # bytes that a gzip file may become: a few MB can say terabytes
 
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _WORDS = {"line": LINE, "blank": BLANK, "none": WHOLE}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
-_GZIP = b"\x1f\x8b\x08"
-_CHUNK = 1 << 20
+GZIP = b"\x1f\x8b\x08"
 
 
 class Source(Record):
@@ -258,7 +258,7 @@ def content(path: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TapeGPTError(f"{named(path)!r}: cannot be read: {reason}") from None
-    return _decompressed(path, data) if data.startswith(_GZIP) else data
+    return _decompressed(path, data) if data.startswith(GZIP) else data
 
 
 def _read(path: str) -> bytes:
@@ -273,27 +273,40 @@ def _stdin() -> bytes:
 
 
 def _decompressed(path: str, data: bytes) -> bytes:
-    """All members of gzip data, piece by piece, so that what would fill the memory is seen before it does."""
+    """What gzip data hold, piece by piece, so that what would fill the memory is seen before it does."""
+    pieces, size = [], 0
+    for piece in inflated(path, (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))):
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_CONTENT:
+            raise TapeGPTError(f"{named(path)}: this gzip file holds more than {MAX_CONTENT:,} bytes: give it in parts")
+    return b"".join(pieces)
+
+
+def inflated(path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What all members of gzip data hold, at most `CHUNK` bytes at a time: a few MB can say terabytes.
+
+    Raises `TapeGPTError` for data that are damaged or not whole.
+    """
     import zlib
 
-    pieces, size, start = [], 0, 0
+    member, begun, place = zlib.decompressobj(wbits=31), False, 0  # 31: the gzip format
     try:
-        while start < len(data):
-            member = zlib.decompressobj(wbits=31)  # 31: the gzip format
-            while not member.eof:
-                chunk = data[start : start + _CHUNK]
-                if not chunk:
-                    raise TapeGPTError(f"{named(path)}: this gzip file ends too early, part of it is missing")
-                pieces.append(member.decompress(chunk, MAX_CONTENT - size + 1))
-                size += len(pieces[-1])
-                start += len(chunk) - len(member.unused_data)
-                if size > MAX_CONTENT:
-                    raise TapeGPTError(
-                        f"{named(path)}: this gzip file holds more than {MAX_CONTENT:,} bytes: give it in parts"
-                    )
+        for chunk in chunks:
+            rest = chunk
+            while rest:
+                piece = member.decompress(rest, CHUNK)
+                if piece:
+                    yield piece
+                left, begun = member.unconsumed_tail or member.unused_data, not member.eof
+                place += len(rest) - len(left)
+                rest = left
+                if member.eof:
+                    member = zlib.decompressobj(wbits=31)
     except zlib.error as error:
-        raise TapeGPTError(f"{named(path)}: this gzip file is damaged at byte {start}: {error}") from None
-    return b"".join(pieces)
+        raise TapeGPTError(f"{named(path)}: this gzip file is damaged at byte {place}: {error}") from None
+    if begun:
+        raise TapeGPTError(f"{named(path)}: this gzip file ends too early, part of it is missing")
 
 
 # --- text -------------------------------------------------------------------------------------------------------

@@ -422,9 +422,9 @@ def train(
     Raises `TapeGPTError` for input that cannot be used.
     """
     started = time.perf_counter()
-    given: dict[str, Any] = dict(options)
+    given: Any = dict(options)
     reading = {name: given.pop(name) for name in READING if name in given}
-    config, settings = resolved(given, preset)  # type: ignore[arg-type]  # the rest of what is typed
+    config, settings = resolved(given, preset)
     corpus = _corpus(data, reading)
     trainer = Trainer(corpus, config, settings, started=started)
     watched(trainer, trainer.chunks(), list(callbacks))

@@ -7,7 +7,10 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TextIO
+
+    from tapegpt.record import Record
 
 
 def fail(message: str, code: int) -> int:
@@ -27,6 +30,17 @@ def notice(text: str) -> None:
     """One line on stderr, where there is something to say."""
     if text:
         print(f"tapegpt: note: {text}", file=sys.stderr, flush=True)
+
+
+def print_report(report: Record, page: Iterable[str], as_json: bool) -> None:
+    """What a command has found: its page for people, or all fields as JSON."""
+    if as_json:
+        import json
+
+        print(json.dumps(report.as_dict(), indent=2))
+        return
+    for line in page:
+        print(line)
 
 
 def silence(stream: TextIO) -> None:

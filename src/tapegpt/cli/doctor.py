@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tapegpt.cli.console import print_report
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.options import option
 from tapegpt.config import Config
@@ -30,13 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
     report = examine(source_of(options), Config(block_size=options.block_size))
-    if options.json:
-        import json
-
-        print(json.dumps(report.as_dict(), indent=2))
-        return 0
-    for line in page(report):
-        print(line)
+    print_report(report, page(report), options.json)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.cli.console import notice
+from tapegpt.cli.console import notice, print_report
 from tapegpt.cli.data import corpus_of, data_arguments, training_documents
 from tapegpt.cli.options import option, whole
 from tapegpt.cli.score import columns, visible
@@ -50,13 +50,7 @@ def run(options: argparse.Namespace) -> int:
     if options.training:
         model.documents = training_documents(model, options.training)
     report = evaluate(model, corpus, samples=options.samples, temperature=options.temperature, seed=options.seed)
-    if options.json:
-        import json
-
-        print(json.dumps(report.as_dict(), indent=2))
-        return 0
-    for line in page(report):
-        print(line)
+    print_report(report, page(report), options.json)
     return 0
 
 

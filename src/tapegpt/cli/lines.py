@@ -9,18 +9,26 @@ import sys
 from itertools import chain
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.sources import LINE, STDIN, content, decoded, format_of, named, with_line_feeds
+from tapegpt.sources import (
+    CHUNK,
+    GZIP,
+    LINE,
+    STDIN,
+    content,
+    decoded,
+    format_of,
+    inflated,
+    named,
+    with_line_feeds,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from io import BufferedReader
 
     from tapegpt.sources import Source
-
-CHUNK = 1 << 20  # bytes that are read at a time
-_GZIP = b"\x1f\x8b\x08"
 
 
 def batches(source: Source) -> Iterator[list[str]]:
@@ -92,10 +100,10 @@ def _chunks(path: str) -> Iterator[bytes]:
         reading = iter(lambda: file.read1(CHUNK), b"")
         try:
             first = b""
-            while len(first) < len(_GZIP) and _GZIP.startswith(first) and (more := next(reading, b"")):
+            while len(first) < len(GZIP) and GZIP.startswith(first) and (more := next(reading, b"")):
                 first += more  # a pipe may give byte after byte
             every = chain([first], reading)
-            yield from _inflated(path, every) if first.startswith(_GZIP) else every
+            yield from inflated(path, every) if first.startswith(GZIP) else every
         except OSError as error:
             raise TapeGPTError(f"{named(path)!r}: cannot be read: {error.strerror}") from None
 
@@ -110,24 +118,3 @@ def _opened(path: str) -> AbstractContextManager[BufferedReader]:
     except (OSError, ValueError):
         content(path)  # says why it cannot be read
         raise
-
-
-def _inflated(path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """What gzip members hold, at most a chunk at a time: a few MB can say terabytes."""
-    import zlib
-
-    member, begun = zlib.decompressobj(wbits=31), False  # 31: the gzip format
-    try:
-        for chunk in chunks:
-            rest = chunk
-            while rest:
-                piece = member.decompress(rest, CHUNK)
-                if piece:
-                    yield piece
-                rest, begun = member.unconsumed_tail or member.unused_data, not member.eof
-                if member.eof:
-                    member = zlib.decompressobj(wbits=31)
-    except zlib.error as error:
-        raise TapeGPTError(f"{named(path)}: this gzip file is damaged: {error}") from None
-    if begun:
-        raise TapeGPTError(f"{named(path)}: this gzip file ends too early, part of it is missing")

@@ -12,6 +12,7 @@ from tapegpt.errors import TapeGPTError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
 SPARE = 0.02  # seconds of a budget for what comes after the training: samples, and the end of the process
 
@@ -60,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
     from tapegpt.trainer import Trainer
 
     names = (*Config().as_dict(), *Settings().as_dict())
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    config, settings = resolved(given, options.preset)  # type: ignore[arg-type]  # argparse has checked the types
+    given: Any = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    config, settings = resolved(given, options.preset)
     directory = options.run_dir
     if directory is not None and (options.output is not None or options.metrics is not None):
         raise TapeGPTError(f"--run-dir {directory} has a model and metrics of its own: leave -o and --metrics out")
