@@ -103,6 +103,11 @@ class Engine(ABC):
     def restore(self, snapshot: Snapshot) -> None:
         """Take back the parameters of a snapshot; Adam's moments stay as they are."""
 
+    def parameters_in(self, snapshot: Snapshot) -> Parameters:
+        """The parameters of a snapshot, of this engine or another of its kind and shape."""
+        assert isinstance(snapshot, dict)
+        return snapshot
+
     @abstractmethod
     def moments(self) -> Moments:
         """A copy of Adam's moments."""

@@ -64,13 +64,23 @@ class ExactEngine(Engine):
         return result
 
     def load_parameters(self, parameters: Parameters) -> None:
-        self.restore(parameters)
+        self._write(self._graph.tape.arena, 0, parameters)
         self._moments = Memory(8 * 2 * self._extent)
+        self.revision += 1
+
+    def snapshot(self) -> Snapshot:
+        return bytes(self._graph.tape.arena.at(0).view[: 8 * self._extent])
 
     def restore(self, snapshot: Snapshot) -> None:
-        assert isinstance(snapshot, dict)
-        self._write(self._graph.tape.arena, 0, snapshot)
+        assert isinstance(snapshot, bytes)
+        self._graph.tape.arena.at(0).view[: len(snapshot)] = snapshot
         self.revision += 1
+
+    def parameters_in(self, snapshot: Snapshot) -> Parameters:
+        assert isinstance(snapshot, bytes)
+        memory = Memory(len(snapshot))
+        memory.at(0).view[:] = snapshot
+        return self._read(memory, 0)
 
     def _write(self, memory: Memory, start: int, numbers: Parameters) -> None:
         for name, (_, columns) in self.config.shapes(self.vocab_size).items():

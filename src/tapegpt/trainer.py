@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_right
 
 from tapegpt.corpus import Corpus
 from tapegpt.engine import Adam
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from tapegpt.config import Config
-    from tapegpt.engine import Parameters, Snapshot, Tokens
+    from tapegpt.engine import Snapshot, Tokens
     from tapegpt.settings import Options as Shape
     from tapegpt.sources import Reading
 
@@ -150,7 +151,7 @@ class Trainer:
                 self.settings,
                 moments,
                 tuple(self.evaluations),
-                None if last is None else self._parameters_of(last),
+                None if last is None else engine.parameters_in(last),
                 self._clock.spent,
             )
             self.model.data = self.data
@@ -158,14 +159,6 @@ class Trainer:
         finally:
             if last is not None and self._last is None:
                 engine.restore(last)
-
-    def _parameters_of(self, snapshot: Snapshot) -> Parameters:
-        engine = self.model.engine
-        now = engine.snapshot()
-        engine.restore(snapshot)
-        parameters = engine.parameters()
-        engine.restore(now)
-        return parameters
 
     def _is_best(self) -> bool:
         """Whether the weights that were evaluated as best are those of the last step."""
@@ -239,12 +232,12 @@ class Trainer:
             self._best = self.model.engine.snapshot()
         return evaluation
 
-    def chunks(self, stop_every: int | None = None) -> Iterator[list[float]]:
-        """Run to the end, giving the losses about every 50 ms, and after each `stop_every` steps.
+    def chunks(self, stops: Sequence[int] = ()) -> Iterator[list[float]]:
+        """Run to the end, giving the losses about every 50 ms, and after each of these steps, which rise.
 
-        In a run of steps the cuts change no number.
+        In a run of steps the cuts change no number; one of a time budget makes no extra stop.
         """
-        pace = self._paced_by_time() if self.settings.budget is not None else self._paced_by_steps(stop_every)
+        pace = self._paced_by_time() if self.settings.budget is not None else self._paced_by_steps(stops)
         yield from pace
         self.finish()
 
@@ -278,14 +271,15 @@ class Trainer:
             and self.evaluations.index(best) + patience < len(self.evaluations)
         )
 
-    def _paced_by_steps(self, stop_every: int | None) -> Iterator[list[float]]:
+    def _paced_by_steps(self, stops: Sequence[int]) -> Iterator[list[float]]:
         every = max(1, self.settings.steps // EVALUATIONS)
         count = 1
         while not self.is_over:
             start = time.perf_counter()
             left = every - self.step % every if self._validation is not None else count
-            if stop_every is not None:
-                left = min(left, stop_every - self.step % stop_every)
+            passed = bisect_right(stops, self.step)
+            if passed < len(stops):
+                left = min(left, stops[passed] - self.step)
             losses = self.run(min(count, left))
             elapsed = max(time.perf_counter() - start, 1e-6)
             count = max(1, min(4 * len(losses), int(len(losses) * CHUNK_SECONDS / elapsed)))

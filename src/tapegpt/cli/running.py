@@ -123,12 +123,13 @@ def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, i
 
     in_place = sys.stdout.isatty()
     line, of = "", "" if trainer.settings.budget else f" / {trainer.settings.steps:4d}"
+    stops = range(save_every, trainer.settings.steps, save_every) if save_every else ()
     finished = False
 
     def chunks() -> Iterator[list[float]]:
         nonlocal line, finished
         try:
-            for losses in trainer.chunks(save_every):
+            for losses in trainer.chunks(stops):
                 held_out = f" | held-out {trainer.evaluations[-1].loss:.4f}" if trainer.evaluations else ""
                 line = f"step {trainer.step:4d}{of} | loss {losses[-1]:.4f}{held_out}"
                 if in_place:

@@ -90,6 +90,12 @@ class FastEngine(Engine):
         self._shared.at(0).view[: len(snapshot)] = snapshot
         self.revision += 1
 
+    def parameters_in(self, snapshot: Snapshot) -> Parameters:
+        assert isinstance(snapshot, bytes)
+        memory = Memory(len(snapshot))
+        memory.at(0).view[:] = snapshot
+        return read(self._graph, memory)
+
     def moments(self) -> Moments:
         mean, square = (read(self._graph, self._moments, start) for start in (0, self._extents.gradients))
         return Moments(mean, square, tuple(self._state))
