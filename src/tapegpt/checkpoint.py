@@ -4,8 +4,7 @@ Tensors have the shape (out, in) and are F64, of the fast engine F32: a file kee
 on with it. Under their own names they are what the model speaks with; a training that can go on adds Adam's moments
 (`adam.mean.`, `adam.square.`) and, where they are others, the weights to go on with (`last.`).
 
-A file is written under a temporary name, flushed to the disk and renamed, so that a crash leaves the old file or the
-new one; a checksum over all of it finds damage when it is read. Not here: going on (`trainer.py`).
+A checksum over all of a file finds damage when it is read. Not here: going on (`trainer.py`), writing (`files.py`).
 Source: the safetensors format, https://github.com/huggingface/safetensors
 """
 
@@ -14,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 import sys
 from array import array
 from hashlib import sha256
@@ -22,6 +20,7 @@ from hashlib import sha256
 from tapegpt.config import Config
 from tapegpt.engine import Moments
 from tapegpt.errors import TapeGPTError, is_number, is_whole
+from tapegpt.files import write_file
 from tapegpt.model import GPT, make_engine
 from tapegpt.record import Record
 from tapegpt.rng import Random
@@ -61,46 +60,8 @@ def save(model: GPT, path: Path, *, weights_only: bool = False) -> None:
 
 def write(contents: Contents, path: Path) -> None:
     """Write what a file is to hold; as `save`."""
-    target = writable(path)
     is_json = os.fspath(path).lower().endswith(".json")
-    content = _as_json(contents) if is_json else _as_safetensors(contents)
-    temporary = _temporary(target)
-    try:
-        try:
-            _write(temporary, content)
-            if os.path.exists(target):  # what was private stays private
-                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-            os.replace(temporary, target)
-        except BaseException:
-            _remove(temporary)
-            raise
-    except OSError as error:
-        raise TapeGPTError(f"{os.fspath(path)}: cannot be written: {error.strerror}: choose another place") from None
-    _flush_directory(os.path.dirname(target))
-
-
-def writable(path: Path) -> str:
-    """The file that a path means, after a look whether it can be written; raises `TapeGPTError` where not."""
-    try:
-        target = os.path.realpath(path)
-        directory = os.path.dirname(target)
-        if not os.path.basename(os.fspath(path)) or os.path.isdir(target):
-            raise TapeGPTError(f"{os.fspath(path)}: is a directory: give the name of a file in it")
-        if not os.path.isdir(directory):
-            raise TapeGPTError(f"{os.fspath(path)}: there is no directory {directory}: make it first")
-        if os.path.lexists(target) and not stat.S_ISREG(os.stat(target).st_mode):
-            raise TapeGPTError(f"{os.fspath(path)}: is not a regular file: choose another name")
-        if os.path.exists(target) and not os.access(target, os.W_OK):
-            raise TapeGPTError(f"{os.fspath(path)}: is write-protected: choose another name")
-        temporary = _temporary(target)
-        try:
-            _write(temporary, b"")  # some directories, such as those of /proc, only look as if they could be written
-        finally:
-            _remove(temporary)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise TapeGPTError(f"{os.fspath(path)!r}: cannot be written: {reason}: choose another name") from None
-    return target
+    write_file(path, _as_json(contents) if is_json else _as_safetensors(contents))
 
 
 def load(path: Path) -> GPT:
@@ -378,42 +339,3 @@ def matrix(rows: Any, code: str) -> tuple[tuple[int, int], bytes]:
         if not all(is_number(number) and abs(number) < 1e38 for number in row):
             raise TapeGPTError(f"row {place} of a matrix has something that is no finite number")
     return (len(rows), columns), little_endian(array(code, [float(number) for row in rows for number in row]))
-
-
-# --- files ------------------------------------------------------------------------------------------------------
-
-
-def _temporary(target: str) -> str:
-    """A new name beside the file: what a crash left under another is in nobody's way."""
-    return os.path.join(os.path.dirname(target), f".tapegpt-{os.urandom(8).hex()}.tmp")
-
-
-def _write(path: str, content: bytes) -> None:
-    """A new file, down to the disk."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags, 0o666), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _remove(temporary: str) -> None:
-    """A temporary file away, wherever its writing was interrupted."""
-    try:
-        os.unlink(temporary)
-    except FileNotFoundError:
-        return
-
-
-def _flush_directory(path: str) -> None:
-    """Make the rename itself durable, where directories can be opened and flushed; the file is whole in any case."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        return
-    finally:
-        os.close(descriptor)

@@ -68,7 +68,7 @@ def check_outputs(options: argparse.Namespace, data: Iterable[str]) -> None:
     if _same(options.metrics, options.output):
         raise TapeGPTError(f"--metrics {options.metrics} is --output too: choose another name")
     if options.output is not None:
-        from tapegpt.checkpoint import writable
+        from tapegpt.files import writable
 
         writable(options.output)
 

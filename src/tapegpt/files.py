@@ -1,0 +1,91 @@
+"""Files that are written whole or not at all: under a temporary name, flushed to the disk and renamed.
+
+A crash leaves the old file or the new one. Not here: what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from tapegpt.errors import TapeGPTError
+
+Path = str | os.PathLike[str]
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file; on any failure what stood at the path stays, and `TapeGPTError` says why."""
+    target = writable(path)
+    temporary = _temporary(target)
+    try:
+        try:
+            _write(temporary, content)
+            if os.path.exists(target):  # what was private stays private
+                os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
+            os.replace(temporary, target)
+        except BaseException:
+            _remove(temporary)
+            raise
+    except OSError as error:
+        raise TapeGPTError(f"{os.fspath(path)}: cannot be written: {error.strerror}: choose another place") from None
+    _flush_directory(os.path.dirname(target))
+
+
+def writable(path: Path) -> str:
+    """The file that a path means, after a look whether it can be written; raises `TapeGPTError` where not."""
+    try:
+        target = os.path.realpath(path)
+        directory = os.path.dirname(target)
+        if not os.path.basename(os.fspath(path)) or os.path.isdir(target):
+            raise TapeGPTError(f"{os.fspath(path)}: is a directory: give the name of a file in it")
+        if not os.path.isdir(directory):
+            raise TapeGPTError(f"{os.fspath(path)}: there is no directory {directory}: make it first")
+        if os.path.lexists(target) and not stat.S_ISREG(os.stat(target).st_mode):
+            raise TapeGPTError(f"{os.fspath(path)}: is not a regular file: choose another name")
+        if os.path.exists(target) and not os.access(target, os.W_OK):
+            raise TapeGPTError(f"{os.fspath(path)}: is write-protected: choose another name")
+        temporary = _temporary(target)
+        try:
+            _write(temporary, b"")  # some directories, such as those of /proc, only look as if they could be written
+        finally:
+            _remove(temporary)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TapeGPTError(f"{os.fspath(path)!r}: cannot be written: {reason}: choose another name") from None
+    return target
+
+
+def _temporary(target: str) -> str:
+    """A new name beside the file: what a crash left under another is in nobody's way."""
+    return os.path.join(os.path.dirname(target), f".tapegpt-{os.urandom(8).hex()}.tmp")
+
+
+def _write(path: str, content: bytes) -> None:
+    """A new file, down to the disk."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(path, flags, 0o666), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove(temporary: str) -> None:
+    """A temporary file away, wherever its writing was interrupted."""
+    try:
+        os.unlink(temporary)
+    except FileNotFoundError:
+        return
+
+
+def _flush_directory(path: str) -> None:
+    """Make the rename itself durable, where directories can be opened and flushed; the file is whole in any case."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
