@@ -7,7 +7,7 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from benchmarks import command, constraints, fast, inference, kernels, peer_torch, quality, randomness, training
+from benchmarks import command, constraints, fast, inference, kernels, peer_torch, quality, randomness, studio, training
 from tapegpt import Config, Corpus, TapeGPTError
 from tapegpt.settings import Settings
 from tapegpt.settings import seconds as budget_seconds
@@ -24,6 +24,7 @@ PARTS = (
     "command",
     "random",
     "torch",
+    "studio",
 )
 SHAPE = {"n_layer": 1, "n_embd": 64, "n_head": 4, "block_size": 16}
 
@@ -60,6 +61,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return quality.by_preset(options.data, options.budget or quality.BUDGETS, options.rounds)
         case "torch":
             return peer_torch.against_torch(corpus, options.rounds)
+        case "studio":
+            return studio.under_load()
         case "command":
             return command.whole_command(options.data, dict(options.peer), options.rounds)
         case _:

@@ -1,0 +1,105 @@
+"""`tapegpt studio`: the page where every slider retrains the model."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tapegpt.cli.console import notice
+from tapegpt.cli.data import data_arguments, source_of
+from tapegpt.cli.options import number, option, whole
+from tapegpt.errors import TapeGPTError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from tapegpt.corpus import Corpus
+    from tapegpt.studio.limits import Limits
+    from tapegpt.studio.studio import Studio
+
+HOST, PORT = "127.0.0.1", 8347
+EXTRA = ("msgspec", "starlette", "uvicorn")  # what it needs
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    from tapegpt.studio.limits import Limits
+
+    data_arguments(parser.add_argument_group("data"))
+    server = parser.add_argument_group("server")
+    about = f"address to listen at; any but this machine's own needs a token, which is printed [{HOST}]"
+    server.add_argument("--host", default=HOST, metavar="NAME", help=about)
+    option(server, "--port", PORT, "port to listen at, 0 for a free one")
+    server.add_argument("--model", metavar="FILE", help="a model to begin with, written by tapegpt train -o")
+    server.add_argument("--no-browser", action="store_true", help="do not open the page")
+    limits = parser.add_argument_group("limits, for whoever uses the page")
+    for name, kind, about in (
+        ("characters", whole, "of the data"),
+        ("parameters", whole, "of a model"),
+        ("steps", whole, "of a training"),
+        ("seconds", number, "of a training"),
+    ):
+        most = f"most {name} {about} [{getattr(Limits, name):,.0f}]"
+        limits.add_argument(f"--max-{name}", type=kind, metavar="N" if kind is whole else "X", help=most)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until Ctrl-C."""
+    try:
+        from tapegpt.studio.server import Server
+        from tapegpt.studio.store import KeptCorpus
+        from tapegpt.studio.studio import Studio
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        raise TapeGPTError(f"the studio needs {error.name}: pip install 'tapegpt[studio]'") from None
+    corpus, name = _data(options)
+    studio = Studio(KeptCorpus(corpus, name), _limits(options), _log)
+    if options.model is not None:
+        _load(studio, options.model)
+    server = Server(studio, options.host, options.port)
+    print(f"tapegpt studio: {server.address} (Ctrl-C ends it)", flush=True)
+    if sys.stdout.isatty() and not options.no_browser:
+        import webbrowser
+
+        webbrowser.open(server.address)
+    server.run()
+    return 0
+
+
+def _data(options: argparse.Namespace) -> tuple[Corpus, str]:
+    """The corpus to begin with and its name; where it came from stays unknown, unless it is an embedded data set."""
+    from tapegpt.corpus import Corpus
+    from tapegpt.sources import named
+
+    source = source_of(options)
+    corpus = Corpus.from_source(source)
+    if source.dataset is not None:
+        return corpus, source.dataset
+    return corpus.replaced(source=None), os.path.basename(named(source.paths[0]))
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    from tapegpt.studio.limits import Limits
+
+    given = {name: getattr(options, f"max_{name}") for name in ("characters", "parameters", "steps", "seconds")}
+    return Limits(**{name: value for name, value in given.items() if value is not None})
+
+
+def _load(studio: Studio, path: str) -> None:
+    """A model to begin with: with its training, where that can be repeated."""
+    from tapegpt.checkpoint import load
+    from tapegpt.recording import replayed, still
+
+    model = load(path)
+    try:
+        recording = replayed(model)
+    except TapeGPTError as error:
+        notice(str(error))
+        recording = still(model)
+    studio.add_recording(recording)
+
+
+def _log(line: str) -> None:
+    print(f"tapegpt studio: {line}", file=sys.stderr, flush=True)

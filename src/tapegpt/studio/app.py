@@ -1,0 +1,109 @@
+"""The studio as an ASGI application: routes, how endpoints are called, the page's files.
+
+Not here: what endpoints do, who may come in.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.routing import Route, compile_path
+
+from tapegpt import web
+from tapegpt.studio import completions, questions, requests, runs
+from tapegpt.studio.guard import Guard, body
+from tapegpt.studio.openapi import document
+from tapegpt.studio.replies import json, refusal_of, refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from starlette.requests import Request
+
+    from tapegpt.studio.openapi import Operation
+    from tapegpt.studio.studio import Studio
+
+PAGE = "studio.html"
+MEDIA = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+BODY_BYTES = 2 << 20  # of a request that brings neither data nor a model
+CHARACTER_BYTES = 4  # of data
+
+
+def application(studio: Studio, host: str, token: str | None) -> Starlette:
+    """The application; bound to `host`, and where others reach it, for those who know the token."""
+    groups = (runs.Runs(studio), questions.Questions(studio), completions.Completions(studio))
+    operations = [operation for group in groups for operation in group.operations()]
+    described = msgspec.json.encode(document(operations))
+
+    async def openapi(_: Request) -> Response:
+        return Response(described, media_type="application/json")
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        studio.open()
+        yield
+        studio.close()
+
+    async def no_route(request: Request, error: Exception) -> Response:
+        return refused(request.url.path, refusal_of(error, studio.log))
+
+    async def no_method(request: Request, error: Exception) -> Response:
+        response = await no_route(request, error)
+        known = [each.method for each in operations if compile_path(each.path)[0].match(request.url.path)]
+        response.headers["Allow"] = ", ".join(known or ["GET"])
+        return response
+
+    return Starlette(
+        routes=[
+            *[Route(each.path, _endpoint(studio, each), methods=[each.method]) for each in operations],
+            Route("/openapi.json", openapi),
+            Route("/", _page),
+            Route("/web/{name}", _page),
+        ],
+        middleware=[Middleware(Guard, host=host, token=token)],
+        exception_handlers={HTTPException: no_route, 405: no_method},
+        lifespan=lifespan,
+    )
+
+
+def _endpoint(studio: Studio, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+    """The function that reads a request, has it answered, and turns what goes wrong into an error."""
+    most = BODY_BYTES
+    if operation.request is bytes:
+        most = studio.limits.model_bytes
+    if operation.request is requests.NewCorpus:
+        most = max(CHARACTER_BYTES * studio.limits.characters, BODY_BYTES)
+    decoder = msgspec.json.Decoder(operation.request) if operation.request not in (None, bytes) else None
+
+    async def answer(request: Request) -> Response:
+        try:
+            sent = await body(request, most)
+            parts = []
+            if operation.request is not None:
+                parts.append(decoder.decode(sent) if decoder else sent)
+            if operation.query is not None:
+                parts.append(msgspec.convert(dict(request.query_params), operation.query, strict=False))
+            result = await operation.endpoint(request, *parts)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the client gets an answer
+            return refused(request.url.path, refusal_of(error, studio.log))
+        return result if isinstance(result, Response) else json(result, operation.status)
+
+    return answer
+
+
+async def _page(request: Request) -> Response:
+    """The page, or a file that it loads."""
+    name = request.path_params.get("name", PAGE)
+    media = MEDIA.get(name.rpartition(".")[2])
+    if media is None or "/" in name or "\\" in name or name.startswith("."):
+        raise HTTPException(404)
+    try:
+        return Response(web.source(name), media_type=media)
+    except (OSError, ValueError):
+        raise HTTPException(404) from None

@@ -1,0 +1,102 @@
+"""How large what is asked of the studio may be. Not here: sizes of bodies (`guard.py`), how many tasks (`work.py`)."""
+
+from __future__ import annotations
+
+import os
+
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.config import Config
+    from tapegpt.settings import Settings
+
+JSON_BYTES = 8 << 20  # of a model file that is JSON, which takes ten times as much once it is read
+MOMENT_BYTES = 128 << 20  # of a run's parameters at its moments
+WEIGHTS = 1 << 22  # attention weights of a block, 8 bytes each several times over
+SHOWN_WEIGHTS = 300_000  # attention weights of a text, as JSON
+STRINGS = 1000  # to generate in a call
+RATE = 1.5e9  # multiply-adds a second that are counted on: half of what the exact engine does at the default shape
+
+
+class RefusedError(Exception):
+    """A request that is not answered: the HTTP status, the kind of error and one line."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.kind = status, kind
+
+
+class Limits(Record):
+    """What is allowed; seconds are those that a training, or a search for strings, may take."""
+
+    characters: int = 2_000_000
+    parameters: int = 2_000_000
+    steps: int = 100_000
+    seconds: float = 60.0
+    search_seconds: float = 5.0
+    layers: int = 12
+    block_size: int = 256
+    strings: int = STRINGS
+    model_bytes: int = 64 << 20
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where nothing would be allowed."""
+        for name, value in self.__dict__.items():
+            if not value > 0:
+                raise TapeGPTError(f"the limit of {name} must be above 0, not {shown(value)}")
+
+    def check_shape(self, config: Config, vocab_size: int) -> None:
+        """Raise `RefusedError` for a model that is too large; `TapeGPTError` where it is for tapegpt itself."""
+        self._check("n_layer", config.n_layer, self.layers)
+        self._check("block_size", config.block_size, self.block_size)
+        self._check("the number of parameters", config.num_parameters(vocab_size), self.parameters)
+        self._check("n_layer times n_head times block_size squared", weights(config, config.block_size), WEIGHTS)
+
+    def check_training(self, config: Config, settings: Settings, vocab_size: int, tokens: float) -> None:
+        """Raise `RefusedError` for a model that is too large, or a training that takes too long.
+
+        Tokens are those of a document, as a mean.
+        """
+        self.check_shape(config, vocab_size)
+        if settings.budget is not None:
+            self._check("budget", settings.budget, self.seconds)
+        else:
+            self._check("steps", settings.steps, self.steps)
+        self._check("threads", settings.threads or 1, os.cpu_count() or 1)
+        steps = settings.steps if settings.budget is None else 1
+        seen = steps * settings.batch_size * min(tokens, config.block_size)
+        self.check_work(3 * seen * config.num_parameters(vocab_size), self.seconds)
+
+    def check_work(self, multiply_adds: float, seconds: float) -> None:
+        """Raise `RefusedError` for arithmetic that takes longer."""
+        if multiply_adds / RATE > seconds:
+            raise too_large(
+                f"this would take about {multiply_adds / RATE:,.0f} seconds, the limit of this studio is {seconds:g}: "
+                "ask for less, or of a smaller model"
+            )
+
+    def check_text(self, config: Config, text: str) -> None:
+        """Raise `RefusedError` for a text whose attention weights are too many to be sent."""
+        positions = min(len(text) + 1, config.block_size)
+        if weights(config, positions) > SHOWN_WEIGHTS:
+            raise too_large(f"a text of {positions} positions has too many attention weights: give a shorter one")
+
+    def moments(self, config: Config, vocab_size: int, wanted: int) -> int:
+        """How many moments a run may keep, at least its first and its last."""
+        return max(1, min(wanted, MOMENT_BYTES // (8 * config.num_parameters(vocab_size))))
+
+    def _check(self, name: str, value: float, largest: float) -> None:
+        if value > largest:
+            raise too_large(f"{name} is {value:,}, the limit of this studio is {largest:,}: choose less")
+
+
+def too_large(message: str) -> RefusedError:
+    """The refusal of what is more than is allowed."""
+    return RefusedError(413, "too_large", message)
+
+
+def weights(config: Config, positions: int) -> int:
+    """Attention weights of so many positions."""
+    return config.n_layer * config.n_head * positions**2

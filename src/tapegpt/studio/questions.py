@@ -1,0 +1,153 @@
+"""Endpoints about one run: its moments, its parameters, its code; what its model says, expects and comes from."""
+
+from __future__ import annotations
+
+from secrets import randbits
+from time import perf_counter
+
+from tapegpt.constraints import wished
+from tapegpt.explanation import explain
+from tapegpt.rng import Random
+from tapegpt.sampling import Sampler
+from tapegpt.studio import requests, responses
+from tapegpt.studio.limits import too_large
+from tapegpt.studio.openapi import Operation
+from tapegpt.studio.work import TimedInference
+from tapegpt.web.data import explanation_data, nats
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from starlette.requests import Request
+
+    from tapegpt.constraints import Wishes
+    from tapegpt.model import GPT
+    from tapegpt.studio.studio import Studio
+    from tapegpt.studio.work import Deadline
+
+TEMPERATURE = 0.5
+MAX_SCORED = 200_000  # characters in a call
+RUN = "/api/runs/{id}"
+MOMENT = RUN + "/moments/{step:int}"
+
+
+class Questions:
+    """The functions behind the paths; each takes the request, and what was sent as structs."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+
+    def operations(self) -> list[Operation]:
+        """The table of them."""
+        wish, strings, text = {"n": 5, "prefix": "ma", "novel": True}, {"strings": ["emma", "xqzt"]}, {"text": "emma"}
+        return [
+            Operation("GET", MOMENT, self.moment, responses.Moment, query=requests.MomentQuery),
+            Operation("GET", f"{MOMENT}/matrices/{{name}}", self.matrix, responses.Matrix),
+            Operation("POST", f"{RUN}/generate", self.generate, responses.Strings, requests.Generate, wish),
+            Operation("POST", f"{RUN}/score", self.score, responses.Scores, requests.ToScore, strings),
+            Operation("POST", f"{RUN}/explain", self.explain, responses.Explanation, requests.ToExplain, text),
+            Operation("POST", f"{RUN}/why", self.why, responses.Origins, requests.Why, text),
+            Operation("GET", f"{RUN}/code", self.code, responses.Code, query=requests.CodeQuery),
+        ]
+
+    async def moment(self, request: Request, wanted: requests.MomentQuery) -> dict[str, Any]:
+        """The model after so many steps: what it says, how it reads a text."""
+        kept, step = self._studio.run(request), request.path_params["step"]
+        self._studio.limits.check_text(kept.model.config, wanted.text)
+        return await self._studio.short(request, lambda _: kept.portrait.moment(step, wanted.text, wanted.temperature))
+
+    async def matrix(self, request: Request) -> dict[str, Any]:
+        """A matrix of parameters after so many steps."""
+        kept, step, name = self._studio.run(request), request.path_params["step"], request.path_params["name"]
+        return await self._studio.short(request, lambda _: kept.portrait.matrix(step, name))
+
+    async def explain(self, request: Request, wanted: requests.ToExplain) -> dict[str, Any]:
+        """How a text is read, after so many steps or by the model as it came out."""
+        kept, text, step = self._studio.run(request), wanted.text, wanted.step
+        model = kept.model
+        self._studio.limits.check_text(model.config, text)
+        if isinstance(step, int):
+            moment = await self._studio.short(request, lambda _: kept.portrait.moment(step, text, TEMPERATURE))
+            read: dict[str, Any] = moment["explanation"]
+            return read
+        return await self._studio.short(request, lambda _: explanation_data(explain(model, text), model.vocabulary))
+
+    async def why(self, request: Request, wanted: requests.Why) -> dict[str, Any]:
+        """The data that taught the model a string, and those that pushed against it."""
+        from tapegpt.attribution import attribute
+
+        kept, started = self._studio.run(request), perf_counter()
+        limits = self._studio.limits
+        limits.check_work(3 * kept.tokens * kept.model.num_parameters, limits.seconds)
+        found = await self._studio.long(request, lambda: attribute(kept.model, wanted.text, kept.recording, wanted.top))
+        listed = {
+            name: [{"document": each.document, "influence": each.influence, "steps": each.steps} for each in documents]
+            for name, documents in (("taught", found.taught), ("hindered", found.hindered))
+        }
+        return {**listed, "seconds": round(perf_counter() - started, 4)}
+
+    async def code(self, request: Request, wanted: requests.CodeQuery) -> dict[str, Any]:
+        """An operation on its way to machine code."""
+        from tapegpt.anatomy import code
+
+        model = self._studio.run(request).model
+        return await self._studio.long(request, lambda: code(model, wanted.operation, wanted.stage))
+
+    async def generate(self, request: Request, wanted: requests.Generate) -> dict[str, Any]:
+        """Strings that the model invents, within constraints."""
+        kept, started = self._studio.run(request), perf_counter()
+        wishes: Any = {name: getattr(wanted, name) for name in wanted.__struct_fields__ if name not in ("n", "seed")}
+
+        def task(deadline: Deadline) -> dict[str, Any]:
+            texts, notes = drawn(kept.model, wanted.n, wanted.seed, wishes, deadline)
+            strings = []
+            for text in texts:
+                deadline.check()
+                strings.append({"text": text, "known": text in kept.known, "nats": nats(kept.model, text)})
+            return {"strings": strings, "notes": notes, "seconds": round(perf_counter() - started, 4)}
+
+        return await self._studio.short(request, task)
+
+    async def score(self, request: Request, wanted: requests.ToScore) -> dict[str, Any]:
+        """How surprising strings are to the model."""
+        kept, limits = self._studio.run(request), self._studio.limits
+        tokens = sum(map(len, wanted.strings))
+        if tokens > MAX_SCORED:
+            raise too_large(f"the strings have more than {MAX_SCORED:,} characters: send fewer at a time")
+        limits.check_work(tokens * kept.model.num_parameters, limits.search_seconds)
+
+        def task(_: Deadline) -> list[dict[str, Any]]:
+            return [
+                {
+                    "text": score.text,
+                    "nats": score.nats,
+                    "bits": score.bits,
+                    "perplexity": score.perplexity,
+                    "percentile": score.percentile,
+                    "surprises": score.surprises,
+                    "unknown": sorted({score.text[place] for place in score.unknown}),
+                }
+                for score in kept.scores(wanted.strings)
+            ]
+
+        return {"scores": await self._studio.short(request, task)}
+
+
+def drawn(model: GPT, n: int, seed: int | None, wishes: Wishes, deadline: Deadline) -> tuple[list[str], list[str]]:
+    """Strings, and what else is to be known of them; raises `TapeGPTError` where the deadline comes first."""
+    seed = randbits(53) if seed is None else seed
+    constraints, drawing = wished(wishes)
+    notes: list[str] = []
+    if constraints.any or drawing.truncates:
+        inference = TimedInference(model.inference, deadline)
+        known = None if constraints.distance is None else model.neighbours
+        sampler = Sampler(inference, model.vocabulary, constraints, drawing, known, Random(seed))
+        strings, notes = sampler.strings(n), sampler.notes
+    else:
+        strings = model.stream(n=n, seed=seed, temperature=drawing.temperature)
+    texts = []
+    for text in strings:
+        deadline.check()
+        texts.append(text)
+    return texts, notes

@@ -1,0 +1,229 @@
+"""What responses hold, as structs that describe them in OpenAPI; losses and surprises are in nats a token.
+
+Not here: OpenAI's responses (`completions_schema.py`), how responses come about.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+
+class Response(Struct, kw_only=True):
+    """What all responses have in common."""
+
+
+class ErrorDetail(Response):
+    """What is wrong, and of which kind it is."""
+
+    message: str
+    type: Literal["invalid_request", "too_large", "busy", "not_found", "forbidden", "failed"]
+
+
+class Error(Response):
+    """An error: one line that says what is wrong and what to do."""
+
+    error: ErrorDetail
+
+
+class Corpus(Response):
+    """Data to train on."""
+
+    id: str
+    name: str
+    dataset: str | None
+    documents: int
+    characters: int
+    vocabulary: str
+    longest: int
+    median: int
+    sample: list[str]
+    baselines: dict[str, float] | None
+
+
+class Seconds(Response):
+    """How long a training took, and all that was done for its request."""
+
+    train: float
+    compile: float
+    all: float
+
+
+class Curve(Response):
+    """Losses as means of stretches of steps, each up to and including one."""
+
+    steps: list[int]
+    mean: list[float]
+
+
+class Evaluation(Response):
+    """The loss on documents that are held out."""
+
+    step: int
+    loss: float
+
+
+class String(Response):
+    """An invented string, whether it is one of the data, and its nats a token."""
+
+    text: str
+    known: bool
+    nats: float
+
+
+class Character(Response):
+    """A character's embedding in two dimensions, and its share of the data."""
+
+    character: str
+    x: float
+    y: float
+    share: float
+
+
+class Gradient(Response):
+    """A stage on the gradient's way back: its norm at each position."""
+
+    name: str
+    norms: list[float]
+
+
+class Explanation(Response):
+    """How a model reads a text of T positions."""
+
+    text: str
+    inputs: list[str]
+    targets: list[str]
+    surprises: list[float]
+    loss: float
+    next: list[list[tuple[str, float]]]
+    target_p: list[float]
+    attention: list[list[list[list[float]]]]
+    gradients: list[Gradient]
+
+
+class Shape(Response):
+    """The name and shape of a matrix of parameters."""
+
+    name: str
+    rows: int
+    columns: int
+
+
+class Matrix(Shape):
+    """A matrix of parameters, row by row."""
+
+    values: list[float]
+
+
+class Moment(Response):
+    """A model after so many steps."""
+
+    step: int
+    loss: float | None
+    strings: list[String]
+    embeddings: list[Character]
+    explanation: Explanation
+    matrices: list[Shape]
+
+
+class Run(Response):
+    """A training and its model."""
+
+    id: str
+    corpus: str | None
+    name: str
+    settings: dict[str, int | float | str | None]
+    parameters: int
+    vocabulary: str
+    seconds: Seconds
+    steps: int
+    losses: Curve
+    held_out: list[Evaluation]
+    baselines: dict[str, float] | None
+    moments: list[int]
+    moment: Moment
+
+
+class Summary(Response):
+    """A run in the list of runs."""
+
+    id: str
+    name: str
+    parameters: int
+    steps: int
+
+
+class Progress(Response):
+    """How far a training has come; `compiling` while the code of a new shape is being made."""
+
+    step: int
+    steps: int
+    losses: Curve
+    strings: list[str]
+    compiling: bool
+
+
+class Strings(Response):
+    """Invented strings; `notes` say what else is to be known of them."""
+
+    strings: list[String]
+    notes: list[str]
+    seconds: float
+
+
+class Score(Response):
+    """How surprising a string is: to each character, and last to the end, its nats."""
+
+    text: str
+    nats: float
+    bits: float
+    perplexity: float
+    percentile: Annotated[float, Meta(ge=0, le=100)] | None
+    surprises: list[float]
+    unknown: list[str]
+
+
+class Scores(Response):
+    """The scores of strings, in their order."""
+
+    scores: list[Score]
+
+
+class Influence(Response):
+    """A training document, how much it taught a string, and the steps it was trained on."""
+
+    document: str
+    influence: float
+    steps: list[int]
+
+
+class Origins(Response):
+    """The documents that taught a string most, and those that pushed against it."""
+
+    taught: list[Influence]
+    hindered: list[Influence]
+    seconds: float
+
+
+class Code(Response):
+    """The text of a stage, a line about time and arithmetic, and the operations that there are."""
+
+    operation: str
+    stage: str
+    text: str
+    operations: list[str]
+    about: str
+
+
+class LimitsReply(Response):
+    """How large what is asked for may be."""
+
+    characters: int
+    parameters: int
+    steps: int
+    seconds: float
+    layers: int
+    block_size: int
+    strings: int
+    model_bytes: int

@@ -1,0 +1,161 @@
+"""Endpoints of corpora, trainings and model files. Not here: what a run is asked (`questions.py`), OpenAI's API."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec.json import encode
+from starlette.responses import Response, StreamingResponse
+
+from tapegpt.corpus import Corpus
+from tapegpt.errors import TapeGPTError
+from tapegpt.sources import with_line_feeds
+from tapegpt.studio import requests, responses
+from tapegpt.studio.limits import too_large
+from tapegpt.studio.openapi import EVENTS, Operation
+from tapegpt.studio.replies import body_of, refusal_of
+from tapegpt.studio.store import KeptCorpus, KeptRun
+from tapegpt.studio.training import PROGRESS_SECONDS, Training, named
+from tapegpt.studio.work import answer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+    from starlette.requests import Request
+
+    from tapegpt.studio.studio import Studio
+    from tapegpt.web.data import Portrait
+
+PASTED = "pasted text"
+FIRST_SECONDS = 0.08  # what is done sooner needs no progress
+EVENT_KINDS = (responses.Progress, responses.Run, responses.Error)
+SETTINGS = {"n_embd": 16, "n_layer": 1, "n_head": 4, "block_size": 16, "steps": 1000, "learning_rate": 0.01}
+
+
+class Runs:
+    """The functions behind the paths; each takes the request, and what was sent as structs."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio, self._store = studio, studio.store
+
+    def operations(self) -> list[Operation]:
+        """The table of them."""
+        corpora, runs, run = "/api/corpora", "/api/runs", "/api/runs/{id}"
+        names, look = {"text": "emma\nolivia\nava"}, requests.MomentQuery
+        wanted, events = {"corpus": "ID", "settings": SETTINGS, "text": "emma", "temperature": 0.5}, EVENT_KINDS
+        return [
+            Operation("GET", "/api/limits", self.limits, responses.LimitsReply),
+            Operation("GET", corpora, self.corpora, list[responses.Corpus]),
+            Operation("POST", corpora, self.new_corpus, responses.Corpus, requests.NewCorpus, names, status=201),
+            Operation("GET", f"{corpora}/{{id}}", self.corpus, responses.Corpus),
+            Operation("GET", runs, self.runs, list[responses.Summary]),
+            Operation("POST", runs, self.new_run, responses.Run, requests.NewRun, wanted, status=201, events=events),
+            Operation("GET", run, self.run, responses.Run, query=look),
+            Operation("DELETE", run, self.delete_run, status=204),
+            Operation("GET", f"{run}/file", self.file),
+            Operation("POST", "/api/models", self.new_model, responses.Run, bytes, query=look, status=201),
+        ]
+
+    async def limits(self, _: Request) -> dict[str, Any]:
+        """How much may be asked for."""
+        return self._studio.limits.as_dict()
+
+    async def corpora(self, _: Request) -> list[dict[str, Any]]:
+        """All corpora."""
+        return [kept.as_dict() for kept in self._store.corpora]
+
+    async def corpus(self, request: Request) -> dict[str, Any]:
+        """One corpus."""
+        return self._store.corpus(request.path_params["id"]).as_dict()
+
+    async def new_corpus(self, request: Request, wanted: requests.NewCorpus) -> dict[str, Any]:
+        """Give a text, a string a line, or take an embedded data set."""
+        text, dataset = wanted.text, wanted.dataset
+        if isinstance(text, str) == isinstance(dataset, str):
+            raise TapeGPTError("a corpus is made of a text or a dataset: give one of them")
+        if isinstance(text, str):
+            most = self._studio.limits.characters
+            if len(text) > most:
+                raise too_large(f"the text has {len(text):,} characters, the limit here is {most:,}: give less")
+            lines = with_line_feeds(text.removeprefix("\ufeff")).split("\n")
+            kept = await self._studio.short(request, lambda _: KeptCorpus(Corpus.of(lines), PASTED))
+            return self._studio.add_corpus(kept).as_dict()
+        assert isinstance(dataset, str)
+        for kept in self._store.corpora:
+            if kept.dataset == dataset:
+                return kept.as_dict()
+        kept = await self._studio.short(request, lambda _: KeptCorpus(Corpus.dataset(dataset), dataset))
+        return self._studio.add_corpus(kept).as_dict()
+
+    async def runs(self, _: Request) -> list[dict[str, Any]]:
+        """All runs."""
+        return [kept.as_summary() for kept in self._store.runs]
+
+    async def new_run(self, request: Request, wanted: requests.NewRun) -> Response | dict[str, Any]:
+        """Train a model; as events, with its progress, where the client accepts those."""
+        training = Training(wanted, self._store.corpus(wanted.corpus), self._studio.limits)
+        if EVENTS in request.headers.get("accept", ""):
+            future = self._studio.training.submit(training.run, training.deadline)
+            return StreamingResponse(self._events(training, future), 201, media_type=EVENTS)
+        portrait, data = await answer(request, self._studio.training, training.run, training.deadline)
+        return self._kept(training, portrait, data)
+
+    async def _events(
+        self, training: Training, future: asyncio.Future[tuple[Portrait, dict[str, Any]]]
+    ) -> AsyncIterator[bytes]:
+        """The training's progress, every now and then where it changes, and its result."""
+        shown: dict[str, Any] = {}
+        try:
+            await asyncio.wait({future}, timeout=FIRST_SECONDS)
+            while not future.done():
+                if training.progress is not shown:
+                    shown = training.progress
+                    yield _event("progress", shown)
+                await asyncio.wait({future}, timeout=PROGRESS_SECONDS)
+            try:
+                portrait, data = future.result()
+            except Exception as error:  # noqa: BLE001  # the response has begun: this is how it tells
+                yield _event("error", body_of(refusal_of(error, self._studio.log), ""))
+            else:
+                yield _event("done", self._kept(training, portrait, data))
+        finally:
+            training.deadline.abandon()
+            future.cancel()
+
+    def _kept(self, training: Training, portrait: Portrait, data: dict[str, Any]) -> dict[str, Any]:
+        name = named(training.config, training.settings)
+        kept = KeptRun(portrait, name, training.corpus, data.pop("seconds"), training.trainer)
+        self._store.add_run(kept)
+        return {**kept.as_dict(), **data}
+
+    async def run(self, request: Request, wanted: requests.MomentQuery) -> dict[str, Any]:
+        """A run, perhaps with another text or temperature."""
+        return await self._shown(request, self._studio.run(request), wanted)
+
+    async def new_model(self, request: Request, content: bytes, wanted: requests.MomentQuery) -> dict[str, Any]:
+        """Load a model from a file: a run of one moment."""
+        recording = await self._studio.long(request, lambda: self._studio.uploaded(content))
+        return await self._shown(request, self._studio.add_recording(recording), wanted)
+
+    async def _shown(self, request: Request, kept: KeptRun, wanted: requests.MomentQuery) -> dict[str, Any]:
+        self._studio.limits.check_text(kept.model.config, wanted.text)
+        data = await self._studio.short(request, lambda _: kept.portrait.run(wanted.text, wanted.temperature))
+        return {**kept.as_dict(), **data}
+
+    async def delete_run(self, request: Request) -> Response:
+        """Forget a run."""
+        self._store.drop_run(request.path_params["id"])
+        return Response(status_code=204)
+
+    async def file(self, request: Request) -> Response:
+        """The model as a file."""
+        kept = self._studio.run(request)
+        content = await self._studio.long(request, kept.file)
+        name = f'attachment; filename="tapegpt-{kept.id}.safetensors"'
+        return Response(content, media_type="application/octet-stream", headers={"Content-Disposition": name})
+
+
+def _event(name: str, data: Any) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), encode(data))

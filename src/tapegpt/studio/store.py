@@ -1,0 +1,189 @@
+"""Corpora and runs, in memory alone; where they become too many, the least recently used are dropped.
+
+Used by the event loop's thread only. Not here: what is done with them (`runs.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from secrets import token_urlsafe
+
+from tapegpt.errors import shown
+from tapegpt.studio.limits import RefusedError, weights
+from tapegpt.web.data import Facts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from tapegpt.corpus import Corpus
+    from tapegpt.scores import Score
+    from tapegpt.trainer import Trainer
+    from tapegpt.web.data import Portrait
+
+MAX_CORPORA, MAX_CORPUS_BYTES = 32, 256 << 20
+MAX_RUNS, MAX_RUN_BYTES = 64, 1 << 30
+TEXT_BYTES = 120  # of a short string in a list and a set
+RANK_WORK = 2e10  # multiply-adds, some seconds
+ENGINES = 8  # copies of parameters and attention weights in engines and what they work with
+
+
+class KeptCorpus:
+    """A corpus and what is known of it."""
+
+    def __init__(self, corpus: Corpus, name: str) -> None:
+        self.id, self.corpus, self.name = token_urlsafe(12), corpus, name
+        self.baselines: dict[str, float] | None = None
+        self.lengths = sorted(map(len, corpus.documents))
+        self.tokens = sum(self.lengths) + len(corpus)
+        self.facts = Facts(corpus.documents)
+        self.dataset = corpus.source.dataset if corpus.source else None
+        self.bytes = sum(self.lengths) + TEXT_BYTES * len(corpus)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The response of that name in `responses.py`."""
+        corpus, lengths = self.corpus, self.lengths
+        apart = max(1, len(corpus) // 10)
+        return {
+            "id": self.id,
+            "name": self.name,
+            "dataset": self.dataset,
+            "documents": len(corpus),
+            "characters": sum(lengths),
+            "vocabulary": corpus.vocabulary,
+            "longest": lengths[-1],
+            "median": lengths[len(lengths) // 2],
+            "sample": [text[:100] for text in corpus.documents[::apart][:10]],
+            "baselines": self.baselines,
+        }
+
+
+class KeptRun:
+    """A recorded training, or a model from a file; `trainer` is what made it, where it was made here."""
+
+    def __init__(
+        self,
+        portrait: Portrait,
+        name: str,
+        corpus: KeptCorpus | None = None,
+        seconds: dict[str, float] | None = None,
+        trainer: Trainer | None = None,
+    ) -> None:
+        self.id, self.portrait, self.name = token_urlsafe(12), portrait, name
+        self.corpus, self._trainer = corpus, trainer
+        self.created = int(time.time())
+        self.recording = portrait.recording
+        self.model = self.recording.model
+        self.known = portrait.facts.known
+        self._seconds = seconds or dict.fromkeys(("train", "compile", "all"), 0.0)
+        config = self.model.config
+        numbers = self.model.num_parameters * (len(self.recording.moments) + ENGINES)
+        numbers += ENGINES * weights(config, config.block_size)
+        self.bytes = 8 * numbers + 32 * len(self.recording.losses)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The response `Run` of `responses.py`, but for what its portrait shows."""
+        return {
+            "id": self.id,
+            "corpus": self.corpus.id if self.corpus else None,
+            "name": self.name,
+            "seconds": self._seconds,
+            "baselines": self.corpus.baselines if self.corpus else None,
+        }
+
+    @property
+    def tokens(self) -> int:
+        """Of its training strings."""
+        documents = self.model.documents or ()
+        return self.corpus.tokens if self.corpus else sum(map(len, documents)) + len(documents)
+
+    def as_summary(self) -> dict[str, Any]:
+        """The response `Summary` of `responses.py`."""
+        model = self.model
+        return {"id": self.id, "name": self.name, "parameters": model.num_parameters, "steps": model.steps}
+
+    def scores(self, strings: list[str]) -> Iterable[Score]:
+        """How surprising strings are; compared with the training strings where judging these is quick."""
+        from tapegpt.scores import Scores
+
+        model = self.model
+        if self.tokens * model.num_parameters <= RANK_WORK:
+            model.rank()
+        return Scores(model.inference, model.vocabulary, strings, model.ranks) if strings else ()
+
+    def file(self) -> bytes:
+        """The bytes of its model file, which holds the training where it was made here."""
+        from tapegpt.checkpoint import save
+
+        if self._trainer is not None and self.model.training is None:
+            self._trainer.keep(lambda _: None)
+        with tempfile.TemporaryDirectory(prefix="tapegpt-") as directory:
+            path = os.path.join(directory, "model.safetensors")
+            save(self.model, path)
+            with open(path, "rb") as file:
+                return file.read()
+
+
+class Store:
+    """All corpora and runs. The first corpus is always kept."""
+
+    def __init__(self) -> None:
+        self._corpora: dict[str, KeptCorpus] = {}
+        self._runs: dict[str, KeptRun] = {}
+
+    @property
+    def corpora(self) -> list[KeptCorpus]:
+        """All corpora, the first one first, then by their last use."""
+        return list(self._corpora.values())
+
+    @property
+    def runs(self) -> list[KeptRun]:
+        """All runs by their last use, the latest last."""
+        return list(self._runs.values())
+
+    def add_corpus(self, kept: KeptCorpus) -> None:
+        """Keep a corpus."""
+        self._corpora[kept.id] = kept
+        _make_room(self._corpora, MAX_CORPORA, MAX_CORPUS_BYTES, spared=next(iter(self._corpora)))
+
+    def add_run(self, kept: KeptRun) -> None:
+        """Keep a run."""
+        self._runs[kept.id] = kept
+        _make_room(self._runs, MAX_RUNS, MAX_RUN_BYTES)
+
+    def corpus(self, key: str) -> KeptCorpus:
+        """The corpus with this id; raises `RefusedError` where there is none."""
+        kept = self._corpora.get(key)
+        if kept is None:
+            raise _missing("corpus", key)
+        if kept is not self.corpora[0]:
+            self._corpora[key] = self._corpora.pop(key)
+        return kept
+
+    def run(self, key: str) -> KeptRun:
+        """The run with this id; raises `RefusedError` where there is none."""
+        if key not in self._runs:
+            raise _missing("run", key)
+        kept = self._runs[key] = self._runs.pop(key)
+        return kept
+
+    def drop_run(self, key: str) -> None:
+        """Forget a run; raises `RefusedError` where there is none."""
+        self.run(key)
+        del self._runs[key]
+
+
+def _missing(what: str, key: str) -> RefusedError:
+    return RefusedError(404, "not_found", f"there is no {what} {shown(key)}, or no longer: make it anew")
+
+
+def _make_room(kept: dict[str, Any], most: int, most_bytes: int, spared: str = "") -> None:
+    """Drop the least recently used, never the last one."""
+    for key in list(kept)[:-1]:
+        if len(kept) <= most and sum([each.bytes for each in kept.values()]) <= most_bytes:
+            return
+        if key != spared:
+            del kept[key]

@@ -1,0 +1,136 @@
+"""What the studio's endpoints share: its store, its threads, its limits. Not here: HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+
+from tapegpt.config import Config
+from tapegpt.errors import TapeGPTError
+from tapegpt.recording import Recording, still
+from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
+from tapegpt.studio.store import KeptRun, Store
+from tapegpt.studio.training import named
+from tapegpt.studio.work import Deadline, Workers, answer
+from tapegpt.web.data import Portrait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from starlette.requests import Request
+
+    from tapegpt.corpus import Corpus
+    from tapegpt.studio.store import KeptCorpus
+
+    T = TypeVar("T")
+
+HELD_OUT, SEED = 0.1, 42  # of the documents that n-gram models are judged on
+
+
+class Studio:
+    """One studio; `log` takes a line about whatever goes wrong inside."""
+
+    def __init__(self, corpus: KeptCorpus, limits: Limits, log: Callable[[str], None]) -> None:
+        self.limits, self.log = limits, log
+        self.store = Store()
+        self.training = Workers("training", threads=2, waiting=8)
+        self.drawing = Workers("drawing", threads=4, waiting=1000)
+        self.counting = Workers("counting", threads=1, waiting=100)
+        self.store.add_corpus(corpus)
+
+    def open(self) -> None:
+        """The event loop runs: begin what is done in the background."""
+        self.count(self.store.corpora[0])
+
+    def close(self) -> None:
+        """Begin no task any more."""
+        for workers in (self.training, self.drawing, self.counting):
+            workers.close()
+
+    def add_corpus(self, kept: KeptCorpus) -> KeptCorpus:
+        """Keep a corpus, and begin to count its n-grams."""
+        self.store.add_corpus(kept)
+        self.count(kept)
+        return kept
+
+    def count(self, kept: KeptCorpus) -> None:
+        """Find out in the background what n-gram models make of a corpus; a busy studio goes without."""
+
+        def task() -> None:
+            kept.baselines = _baselines(kept.corpus)
+
+        try:
+            self.counting.submit(task, Deadline(self.limits.seconds))
+        except RefusedError:
+            return
+
+    def add_recording(self, recording: Recording) -> KeptRun:
+        """Keep a training that was not made here, without a word on where its data were."""
+        recording.model.data = None
+        kept = KeptRun(Portrait(recording), named(recording.model.config, recording.settings))
+        self.store.add_run(kept)
+        return kept
+
+    def run(self, request: Request) -> KeptRun:
+        """The run that a request's path names; raises `RefusedError` where there is none."""
+        return self.store.run(request.path_params["id"])
+
+    async def short(self, request: Request, task: Callable[[Deadline], T]) -> T:
+        """Have something done that takes milliseconds, or else looks at its deadline."""
+        deadline = Deadline(self.limits.search_seconds)
+        return await answer(request, self.drawing, lambda: task(deadline), deadline)
+
+    async def long(self, request: Request, task: Callable[[], T]) -> T:
+        """Have something done that takes as long as a training."""
+        return await answer(request, self.training, task, Deadline(self.limits.seconds))
+
+    def uploaded(self, data: bytes) -> Recording:
+        """The model in a file's bytes.
+
+        Raises `TapeGPTError` for what is no model file, `RefusedError` for too large a model.
+        """
+        from tapegpt.checkpoint import is_json, load
+
+        if is_json(data) and len(data) > JSON_BYTES:
+            raise too_large(f"a model as JSON may have {JSON_BYTES:,} bytes: convert it with tapegpt convert")
+        config, vocab_size = _shape(data)
+        self.limits.check_shape(config, vocab_size)
+        with tempfile.TemporaryDirectory(prefix="tapegpt-") as directory:
+            path = os.path.join(directory, "model")
+            with open(path, "wb") as file:
+                file.write(data)
+            try:
+                return still(load(path))
+            except TapeGPTError as error:
+                raise TapeGPTError(str(error).replace(path, "the file")) from None
+
+
+def _shape(data: bytes) -> tuple[Config, int]:
+    """The configuration that a model file names, and its tokens, before anything of that size is made."""
+    from tapegpt.checkpoint import is_json
+
+    try:
+        if is_json(data):
+            fields = json.loads(data)
+            config, vocabulary = fields["config"], fields["vocabulary"]
+        else:
+            metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+            config, vocabulary = json.loads(metadata["config"]), json.loads(metadata["vocabulary"])
+        vocabulary.encode()  # what is no text cannot be sent
+        return Config(**config), len(vocabulary) + 1
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise TapeGPTError("the file is not a model of tapegpt: give a file written by tapegpt") from None
+
+
+def _baselines(corpus: Corpus) -> dict[str, float]:
+    """Losses of n-gram models on documents that they have not counted, where there are such."""
+    from tapegpt.ngrams import baselines
+    from tapegpt.split import hold_out
+
+    if len(set(corpus.documents)) < 2:
+        return baselines(corpus, corpus, corpus.vocab_size)
+    learned, judged = hold_out(corpus, HELD_OUT, SEED)
+    return baselines(learned, judged, corpus.vocab_size)

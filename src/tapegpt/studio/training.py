@@ -1,0 +1,100 @@
+"""A training that a request asks for: in a thread of its own, with its progress, until it ends or the client hangs up.
+
+Not here: how requests come and responses go (`runs.py`).
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from tapegpt.constraints import check_temperature
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.recording import recorded, spread
+from tapegpt.settings import resolved
+from tapegpt.studio.work import Deadline
+from tapegpt.trainer import Trainer
+from tapegpt.web.data import Portrait, curve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tapegpt.config import Config
+    from tapegpt.settings import Settings
+    from tapegpt.studio.limits import Limits
+    from tapegpt.studio.requests import NewRun
+    from tapegpt.studio.store import KeptCorpus
+
+PROGRESS_SECONDS = 0.05  # between two looks at a training
+PROGRESS_STRINGS = 5
+
+
+class Training:
+    """One training; `progress` is replaced as it goes on, `run` is to be called in a thread."""
+
+    def __init__(self, wanted: NewRun, corpus: KeptCorpus, limits: Limits) -> None:
+        """Raises `TapeGPTError` or `RefusedError` for a training that cannot be or is too much."""
+        from msgspec import UNSET
+
+        self.started = perf_counter()
+        given = {name: getattr(wanted.settings, name) for name in wanted.settings.__struct_fields__}
+        options: Any = {name: value for name, value in given.items() if value is not UNSET}
+        self.config, self.settings = resolved(options)
+        vocab_size = corpus.corpus.vocab_size
+        limits.check_training(self.config, self.settings, vocab_size, corpus.tokens / len(corpus.corpus))
+        limits.check_text(self.config, wanted.text)
+        check_temperature(wanted.temperature)
+        unknown = sorted(set(wanted.text[: self.config.block_size]).difference(corpus.corpus.vocabulary))
+        if unknown:  # what would be found out after the training
+            raise TapeGPTError(f"text {shown(wanted.text)}: {''.join(unknown)!r} is not in the data: leave that out")
+        self.corpus, self._wanted = corpus, wanted
+        self._moments = limits.moments(self.config, vocab_size, wanted.moments)
+        self.deadline = Deadline(limits.seconds)
+        self.trainer: Trainer | None = None
+        self._losses: list[float] = []
+        self._shown = 0.0
+        self.progress: dict[str, Any] = self._progress([], is_compiling=True)
+
+    def run(self) -> tuple[Portrait, dict[str, Any]]:
+        """Train; the recording, and the response `Run` but for what the store knows."""
+        begun = perf_counter()
+        trainer = self.trainer = Trainer(self.corpus.corpus, self.config, self.settings)
+        made = perf_counter()
+        moments = spread(self.settings.steps, self._moments)
+        recording = recorded(trainer, moments, self._watch)
+        trained = perf_counter()
+        self.deadline.check()
+        portrait = Portrait(recording, self.corpus.facts)
+        self.progress = self._progress([], is_compiling=True)  # of what looks into the model, for a new shape
+        data = portrait.run(self._wanted.text, self._wanted.temperature)
+        compiling = trainer.model.engine.compile_seconds
+        seconds = {"train": trained - made, "compile": compiling, "all": perf_counter() - begun}
+        return portrait, {**data, "seconds": {name: round(value, 4) for name, value in seconds.items()}}
+
+    def _watch(self, losses: list[float]) -> bool:
+        """Note how far it is, now and then; whether it is to end."""
+        self._losses += losses
+        now = perf_counter()
+        if now - max(self._shown, self.started) > PROGRESS_SECONDS and self.trainer is not None:
+            model = self.trainer.model
+            strings = model.generate(PROGRESS_STRINGS, seed=0, temperature=self._wanted.temperature)
+            self.progress = self._progress(strings, is_compiling=False)
+            self._shown = now
+        return self.deadline.is_over
+
+    def _progress(self, strings: list[str], is_compiling: bool) -> dict[str, Any]:
+        step = self.trainer.step if self.trainer else 0
+        losses = curve(self._losses)
+        steps = self.settings.steps
+        return {"step": step, "steps": steps, "losses": losses, "strings": strings, "compiling": is_compiling}
+
+
+def named(config: Config, settings: Settings) -> str:
+    """A name for a run, such as "n_embd 16 · 1 layer · 4 heads · block 16 · 1,000 steps · exact"."""
+    length = f"{settings.steps:,} steps" if settings.budget is None else f"{settings.budget:g} s"
+    layers, heads = _counted(config.n_layer, "layer"), _counted(config.n_head, "head")
+    return " · ".join([f"n_embd {config.n_embd}", layers, heads, f"block {config.block_size}", length, settings.engine])
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

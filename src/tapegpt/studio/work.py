@@ -1,0 +1,140 @@
+"""Threads that do the work, so that the event loop never waits: how many tasks at a time, how many wait for their turn.
+
+Machine code runs without the interpreter's lock. A thread cannot be ended from outside: tasks look at their `Deadline`
+between pieces of work, and one that does not come to its end keeps its thread, so that what is left for others is
+bounded but never used up twice. Not here: what the tasks are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from _thread import allocate_lock
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+
+from tapegpt.errors import TapeGPTError
+from tapegpt.fast.inference import Inference
+from tapegpt.studio.limits import RefusedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from typing import Any, TypeVar
+
+    from starlette.requests import Request
+
+    from tapegpt.constraints import Drawing
+    from tapegpt.fast.inference import Drawn, Rules
+    from tapegpt.rng import Random
+
+    T = TypeVar("T")
+
+PATIENCE = 30.0  # seconds that a request may wait for a thread, or for a task that is late to look at its deadline
+
+
+class Workers:
+    """Some threads, and places for tasks that wait for one."""
+
+    def __init__(self, name: str, threads: int, waiting: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"studio-{name}")
+        self._most, self._taken = threads + waiting, 0
+        self._lock = allocate_lock()
+
+    def submit(self, task: Callable[[], T], deadline: Deadline) -> asyncio.Future[T]:
+        """Begin a task, or let it wait; raises `RefusedError` where no place is free. Who cancels it frees a place."""
+
+        def run() -> T:
+            deadline.begin()
+            return task()
+
+        with self._lock:
+            if self._taken >= self._most:
+                raise RefusedError(503, "busy", "too much is going on: try again in a second")
+            self._taken += 1
+        future = self._executor.submit(run)
+        future.add_done_callback(self._release)
+        return asyncio.wrap_future(future)
+
+    def _release(self, _: Future[T]) -> None:
+        with self._lock:
+            self._taken -= 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no task."""
+        return not self._taken
+
+    def close(self) -> None:
+        """Begin no task any more."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class Deadline:
+    """When a task has to be over: so many seconds after it began, or as soon as nobody waits for it any more."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self._end = seconds, math.inf
+        self.is_abandoned = False
+
+    def begin(self) -> None:
+        """The task begins; until then it waited for a thread."""
+        self._end = monotonic() + self.seconds
+
+    def abandon(self) -> None:
+        """Nobody waits for the task."""
+        self.is_abandoned = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the task has to end."""
+        return self.is_abandoned or monotonic() > self._end
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where the task has to end."""
+        if self.is_over:
+            raise TapeGPTError(
+                f"this was not done within the {self.seconds:g} seconds that it may take: ask for less, or for what "
+                "is more probable"
+            )
+
+
+async def answer(request: Request, workers: Workers, task: Callable[[], T], deadline: Deadline) -> T:
+    """What a task gives; it is to end where its client hangs up, or when its deadline is well past."""
+    future, gone = workers.submit(task, deadline), asyncio.ensure_future(_hung_up(request))
+    both: set[asyncio.Future[Any]] = {future, gone}
+    try:
+        await asyncio.wait(both, timeout=deadline.seconds + PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        if future.done():
+            return future.result()
+        raise RefusedError(503, "busy", "this takes too long: ask for less, or try again later")
+    finally:
+        deadline.abandon()
+        gone.cancel()
+        future.cancel()
+
+
+async def _hung_up(request: Request) -> None:
+    """Return when the client has hung up; the request's body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class TimedInference(Inference):
+    """A model's forward pass that looks at the clock: no search for strings goes on without one for long."""
+
+    def __init__(self, inference: Inference, deadline: Deadline) -> None:
+        self.__dict__.update(inference.__dict__)
+        self._deadline = deadline
+
+    def next_logs(self, prefixes: list[list[int]]) -> list[array[float]]:
+        """As `Inference` does."""
+        self._deadline.check()
+        return super().next_logs(prefixes)
+
+    def draw(self, rng: Random, count: int, drawing: Drawing, rules: Rules) -> Drawn:
+        """As `Inference` does."""
+        self._deadline.check()
+        return super().draw(rng, count, drawing, rules)

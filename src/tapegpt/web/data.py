@@ -1,0 +1,213 @@
+"""A recorded training as data for pictures: plain dicts, lists, numbers and strings, as JSON has them.
+
+Losses are in nats a token. Not here: drawing (`views.js`), what is drawn (`explanation.py`, `recording.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from _thread import allocate_lock
+from itertools import pairwise
+from operator import mul
+
+from tapegpt.corpus import distinct
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.explanation import explain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from tapegpt.explanation import Explanation
+    from tapegpt.model import GPT
+    from tapegpt.recording import Recording
+
+    Data = dict[str, Any]
+
+STRINGS = 20
+POINTS = 200  # of a curve
+LIKELY = 8  # next tokens
+DIGITS = 4  # significant, of the numbers of a picture
+MAPPED = 100  # characters, the most frequent ones
+AXES, ROUNDS = 2, 30  # of their map, and of the iteration that finds each
+
+
+class Facts:
+    """What pictures need to know of documents."""
+
+    def __init__(self, documents: Sequence[str]) -> None:
+        text = "".join(documents)
+        self.known = frozenset(documents)
+        self.shares = {character: rounded(text.count(character) / len(text)) for character in distinct(text)}
+
+
+class Portrait:
+    """A recording to look at, from any number of threads.
+
+    Facts of its corpus cost milliseconds: whoever has them gives them.
+    """
+
+    def __init__(self, recording: Recording, facts: Facts | None = None) -> None:
+        self.recording = recording
+        self._viewer: GPT | None = None
+        self._lock = allocate_lock()
+        documents = recording.corpus.documents if recording.corpus else ()
+        self.facts = facts or Facts(documents)
+        self._shares = [self.facts.shares.get(character, 0.0) for character in recording.model.vocabulary]
+        self._rows = sorted(sorted(range(len(self._shares)), key=lambda row: -self._shares[row])[:MAPPED])
+        self._map: _Map | None = None
+
+    def run(self, text: str, temperature: float) -> Data:
+        """The whole training, and its last moment."""
+        recording, model = self.recording, self.recording.model
+        return {
+            "settings": {**model.config.as_dict(), **recording.settings.as_dict()},
+            "parameters": model.num_parameters,
+            "vocabulary": model.vocabulary,
+            "steps": model.steps,
+            "losses": curve(recording.losses, recording.moments[0].step),
+            "held_out": [evaluation.as_dict() for evaluation in recording.evaluations],
+            "moments": [moment.step for moment in recording.moments],
+            "moment": self.moment(recording.moments[-1].step, text, temperature),
+        }
+
+    def moment(self, step: int, text: str, temperature: float) -> Data:
+        """The model after so many steps, or at the last moment before: what it says, and how it reads a text.
+
+        The strings come from the same random numbers at every moment. Raises `TapeGPTError` for a step that is not in
+        the training, and as `explain` and `GPT.generate` do.
+        """
+        moment = self.recording.moment(step)
+        with self._lock:
+            if self._viewer is None:
+                self._viewer = self.recording.at(step)
+            viewer = self._viewer
+            viewer.engine.restore(moment.snapshot)
+            texts = viewer.generate(STRINGS, seed=self.recording.settings.seed, temperature=temperature)
+            strings = [{"text": each, "known": each in self.facts.known, "nats": nats(viewer, each)} for each in texts]
+            explanation = explain(viewer, text)
+        shapes = self.recording.model.config.shapes(self.recording.model.vocab_size)
+        matrices = [{"name": name, "rows": rows, "columns": columns} for name, (rows, columns) in shapes.items()]
+        return {
+            "step": moment.step,
+            "loss": self._loss(moment.step),
+            "strings": strings,
+            "embeddings": self._embeddings(moment.parameters["wte"]),
+            "explanation": explanation_data(explanation, viewer.vocabulary),
+            "matrices": matrices,
+        }
+
+    def matrix(self, step: int, name: str) -> Data:
+        """A parameter after so many steps; raises `TapeGPTError` for a name that there is not."""
+        shapes = self.recording.model.config.shapes(self.recording.model.vocab_size)
+        if name not in shapes:
+            raise TapeGPTError(f"matrix must be one of {', '.join(shapes)}, not {shown(name)}")
+        rows, columns = shapes[name]
+        values = self.recording.moment(step).parameters[name]
+        return {"name": name, "rows": rows, "columns": columns, "values": [rounded(value) for value in values]}
+
+    def _loss(self, step: int) -> float | None:
+        """The mean of the losses of the steps around one."""
+        losses = self.recording.losses
+        at, reach = step - self.recording.moments[0].step, max(1, len(losses) // 40)
+        near = losses[max(0, at - reach) : at + reach]
+        return rounded(math.fsum(near) / len(near)) if near else None
+
+    def _embeddings(self, table: Sequence[float]) -> list[Data]:
+        if self._map is None:
+            last = self.recording.moments[-1].parameters["wte"]
+            self._map = _Map(last, self._rows, self.recording.model.config.n_embd)
+        places = zip(self._rows, self._map.places(table), strict=True)
+        vocabulary, shares = self.recording.model.vocabulary, self._shares
+        return [{"character": vocabulary[row], "share": shares[row], "x": x, "y": y} for row, (x, y) in places]
+
+
+def nats(model: GPT, text: str) -> float:
+    """The mean surprise of a token of a text, by the model's own engine."""
+    from array import array
+
+    from tapegpt.engine import Tokens
+
+    bos = model.vocab_size - 1
+    ids = array("I", [bos, *map(model.vocabulary.index, text), bos])
+    total, count = model.engine.evaluate(Tokens(ids, array("q", [0, len(ids) - 1])))
+    return rounded(total / count)
+
+
+def curve(losses: Sequence[float], first: int = 0) -> Data:
+    """Losses of the steps after `first` as at most `POINTS` means, each of the steps up to and including one."""
+    count = min(len(losses), POINTS)
+    ends = [round(place * len(losses) / count) for place in range(count + 1)] if count else []
+    means = [rounded(math.fsum(losses[start:end]) / (end - start)) for start, end in pairwise(ends)]
+    return {"steps": [first + end for end in ends[1:]], "mean": means}
+
+
+def explanation_data(explanation: Explanation, vocabulary: str) -> Data:
+    """How a text is read by a model of this vocabulary."""
+    tokens = [*vocabulary, ""]
+    places = {token: place for place, token in enumerate(tokens)}
+    following = [sorted(zip(row, tokens, strict=True), reverse=True)[:LIKELY] for row in explanation.probabilities]
+    came = [row[places[target]] for row, target in zip(explanation.probabilities, explanation.targets, strict=True)]
+    heads = [[[list(map(rounded, row)) for row in head] for head in layer] for layer in explanation.attention]
+    return {
+        "text": explanation.text,
+        "inputs": list(explanation.inputs),
+        "targets": list(explanation.targets),
+        "surprises": list(map(rounded, explanation.surprises)),
+        "loss": rounded(explanation.loss),
+        "next": [[[token, rounded(p)] for p, token in row] for row in following],
+        "target_p": list(map(rounded, came)),
+        "attention": heads,
+        "gradients": [{"name": name, "norms": list(map(rounded, norms))} for name, norms in explanation.gradients],
+    }
+
+
+def rounded(number: float) -> float:
+    """To `DIGITS` significant digits: a picture shows no more, and the text gets a third as long."""
+    return float(f"{number:.{DIGITS}g}")
+
+
+class _Map:
+    """Rows of a table as places in a plane: the first two principal components of one state of it.
+
+    Found by power iteration. With one state's axes for all, points move from state to state and do not flip.
+    """
+
+    def __init__(self, table: Sequence[float], rows: list[int], columns: int) -> None:
+        self._rows, self._columns = rows, columns
+        points = self._points(table)
+        self._centre = [math.fsum(column) / len(rows) for column in zip(*points, strict=True)]
+        left = self._centred(points)
+        self._axes: list[list[float]] = []
+        for _ in range(AXES):
+            axis = max(left, key=lambda point: _dot(point, point))
+            for _ in range(ROUNDS):
+                weights = [_dot(point, axis) for point in left]
+                axis = [_dot(weights, column) for column in zip(*left, strict=True)]
+                length = math.hypot(*axis)
+                axis = [number / length for number in axis] if length else axis
+            left = [_minus(point, axis, _dot(point, axis)) for point in left]
+            self._axes.append(axis)
+        self._scale = 1.0
+        self._scale = max(abs(number) for place in self.places(table) for number in place) or 1.0
+
+    def _points(self, table: Sequence[float]) -> list[Sequence[float]]:
+        return [table[row * self._columns : (row + 1) * self._columns] for row in self._rows]
+
+    def _centred(self, points: list[Sequence[float]]) -> list[list[float]]:
+        return [_minus(point, self._centre) for point in points]
+
+    def places(self, table: Sequence[float]) -> list[list[float]]:
+        """(rows, 2): from -1 to 1 in the state that the axes are of."""
+        points = self._centred(self._points(table))
+        return [[rounded(_dot(point, axis) / self._scale) for axis in self._axes] for point in points]
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    product: float = sum(map(mul, a, b))
+    return product
+
+
+def _minus(a: Sequence[float], b: Sequence[float], times: float = 1.0) -> list[float]:
+    return [x - times * y for x, y in zip(a, b, strict=True)]
