@@ -7,7 +7,19 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from benchmarks import command, constraints, fast, inference, kernels, peer_torch, quality, randomness, studio, training
+from benchmarks import (
+    attribution,
+    command,
+    constraints,
+    fast,
+    inference,
+    kernels,
+    peer_torch,
+    quality,
+    randomness,
+    studio,
+    training,
+)
 from tapegpt import Config, Corpus, TapeGPTError
 from tapegpt.settings import Settings
 from tapegpt.settings import seconds as budget_seconds
@@ -24,6 +36,7 @@ PARTS = (
     "command",
     "random",
     "torch",
+    "attribution",
     "studio",
 )
 SHAPE = {"n_layer": 1, "n_embd": 64, "n_head": 4, "block_size": 16}
@@ -61,6 +74,9 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return quality.by_preset(options.data, options.budget or quality.BUDGETS, options.rounds)
         case "torch":
             return peer_torch.against_torch(corpus, options.rounds)
+        case "attribution":
+            parts = (attribution.by_question, attribution.by_ranking)
+            return "\n".join(part(corpus, options.rounds) for part in parts)
         case "studio":
             return studio.under_load()
         case "command":

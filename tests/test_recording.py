@@ -54,11 +54,12 @@ def test_recording_changes_no_number_and_each_moment_is_the_model_of_its_step(
     recording = recorded(trainer(), moments)
     whole = trainer()
     assert recording.losses == [loss for chunk in whole.chunks() for loss in chunk]
-    assert recording.model.parameters == whole.model.parameters
+    assert recording.model.parameters == whole.model.parameters == recording.moment(recording.step).parameters
     assert list(recording.evaluations) == whole.evaluations
     steps = [moment.step for moment in recording.moments]
     if isinstance(moments, list):
-        assert steps == sorted({0, *(step for step in moments if step <= whole.step), whole.step})
+        asked = {step for step in moments if step <= whole.step}
+        assert steps == sorted({0, *asked, recording.step, whole.step})
     for moment in recording.moments[:: max(1, len(steps) // 3)]:
         other = trainer()
         other.run(moment.step)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tapegpt.errors import DivergedError, TapeGPTError
     from tapegpt.gradients import check_gradients
     from tapegpt.model import GPT
+    from tapegpt.notebook import widget
     from tapegpt.reference import Value
     from tapegpt.rng import Random
     from tapegpt.tape import Tape
@@ -44,6 +45,7 @@ __all__ = [
     "load",
     "save",
     "train",
+    "widget",
 ]
 
 _MODULES = {
@@ -62,6 +64,7 @@ _MODULES = {
     "load": "checkpoint",
     "save": "checkpoint",
     "train": "trainer",
+    "widget": "notebook",
 }
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tapegpt.config import Config
     from tapegpt.constraints import Constraints, Drawing, Wishes
     from tapegpt.engine import Engine
+    from tapegpt.explanation import Explanation
     from tapegpt.fast.inference import Inference
     from tapegpt.neighbours import Neighbours
     from tapegpt.sampling import Estimate, Sampler
@@ -246,6 +247,15 @@ class GPT:
 
         self.rank()
         return Scores(self.inference, self.vocabulary, checked(strings), self.ranks)
+
+    def explain(self, text: str) -> Explanation:
+        """How the model reads a text: what it expects at each place, where it looks, how the loss goes back.
+
+        Raises `TapeGPTError` for anything but a str, and for characters that the model does not know.
+        """
+        from tapegpt.explanation import explain
+
+        return explain(self, text)
 
     def calibrate(self, strings: Iterable[str]) -> Calibration:
         """What alarms are to be measured by: the scores of strings that are known to be good, not trained on."""

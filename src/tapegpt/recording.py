@@ -40,9 +40,10 @@ class Moment(Record):
 
 
 class Recording(Record):
-    """What a training went through; `model` is as it came out, with the best weights where documents are held out."""
+    """What a training went through, and the model that came out."""
 
     model: GPT
+    step: int  # whose weights the model has: the last, or where documents are held out the best
     settings: Settings
     corpus: Corpus | None  # all documents, those that are held out too
     losses: list[float]  # of each step
@@ -94,7 +95,11 @@ def recorded(
         if watch is not None and watch(chunk) is True:
             trainer.finish()
             break
-    return Recording(trainer.model, settings, trainer.documents, losses, kept, tuple(trainer.evaluations))
+    step = trainer.best.step if trainer.best else trainer.step
+    if step not in [moment.step for moment in kept]:
+        kept.append(Moment(step, trainer.model.engine, trainer.model.engine.snapshot()))
+        kept.sort(key=lambda moment: moment.step)
+    return Recording(trainer.model, step, settings, trainer.documents, losses, kept, tuple(trainer.evaluations))
 
 
 def _moment(trainer: Trainer) -> Moment:
@@ -107,7 +112,7 @@ def still(model: GPT, corpus: Corpus | None = None) -> Recording:
     settings = model.training.settings if model.training else Settings()
     evaluations = model.training.evaluations if model.training else ()
     moment = Moment(model.steps, model.engine, model.engine.snapshot())
-    return Recording(model, settings, corpus, [], [moment], evaluations)
+    return Recording(model, model.steps, settings, corpus, [], [moment], evaluations)
 
 
 def replayed(model: GPT, moments: int | Iterable[int] = MOMENTS, corpus: Corpus | None = None) -> Recording:

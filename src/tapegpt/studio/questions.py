@@ -13,7 +13,7 @@ from tapegpt.studio import requests, responses
 from tapegpt.studio.limits import too_large
 from tapegpt.studio.openapi import Operation
 from tapegpt.studio.work import TimedInference
-from tapegpt.web.data import explanation_data, nats
+from tapegpt.web.data import explanation_data, nats, score_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,18 +118,7 @@ class Questions:
         limits.check_work(tokens * kept.model.num_parameters, limits.search_seconds)
 
         def task(_: Deadline) -> list[dict[str, Any]]:
-            return [
-                {
-                    "text": score.text,
-                    "nats": score.nats,
-                    "bits": score.bits,
-                    "perplexity": score.perplexity,
-                    "percentile": score.percentile,
-                    "surprises": score.surprises,
-                    "unknown": sorted({score.text[place] for place in score.unknown}),
-                }
-                for score in kept.scores(wanted.strings)
-            ]
+            return [score_data(score) for score in kept.scores(wanted.strings)]
 
         return {"scores": await self._studio.short(request, task)}
 

@@ -1,7 +1,7 @@
 """What a browser shows of a model: the files of the page, and the data that its pictures are drawn from (`data.py`).
 
 The studio serves the files one by one; a report and a notebook's widget take a module and what it imports as one text.
-Not here: the server (`studio/`), the report (`report.py`), the widget (`widget.py`).
+Not here: the server (`studio/`), the report (`report.py`), the widget (`notebook.py`).
 """
 
 from __future__ import annotations

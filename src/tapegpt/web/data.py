@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tapegpt.explanation import Explanation
     from tapegpt.model import GPT
     from tapegpt.recording import Recording
+    from tapegpt.scores import Score
 
     Data = dict[str, Any]
 
@@ -59,7 +60,7 @@ class Portrait:
         self._map: _Map | None = None
 
     def run(self, text: str, temperature: float) -> Data:
-        """The whole training, and its last moment."""
+        """The whole training, and the moment of the model that came out."""
         recording, model = self.recording, self.recording.model
         return {
             "settings": {**model.config.as_dict(), **recording.settings.as_dict()},
@@ -69,7 +70,7 @@ class Portrait:
             "losses": curve(recording.losses, recording.moments[0].step),
             "held_out": [evaluation.as_dict() for evaluation in recording.evaluations],
             "moments": [moment.step for moment in recording.moments],
-            "moment": self.moment(recording.moments[-1].step, text, temperature),
+            "moment": self.moment(recording.step, text, temperature),
         }
 
     def moment(self, step: int, text: str, temperature: float) -> Data:
@@ -110,7 +111,8 @@ class Portrait:
     def _loss(self, step: int) -> float | None:
         """The mean of the losses of the steps around one."""
         losses = self.recording.losses
-        at, reach = step - self.recording.moments[0].step, max(1, len(losses) // 40)
+        at = step - self.recording.moments[0].step
+        reach = min(max(at, 1), max(1, len(losses) // 40))  # in the first steps it falls fast
         near = losses[max(0, at - reach) : at + reach]
         return rounded(math.fsum(near) / len(near)) if near else None
 
@@ -141,6 +143,19 @@ def curve(losses: Sequence[float], first: int = 0) -> Data:
     ends = [round(place * len(losses) / count) for place in range(count + 1)] if count else []
     means = [rounded(math.fsum(losses[start:end]) / (end - start)) for start, end in pairwise(ends)]
     return {"steps": [first + end for end in ends[1:]], "mean": means}
+
+
+def score_data(score: Score) -> Data:
+    """How surprising a string is."""
+    return {
+        "text": score.text,
+        "nats": rounded(score.nats),
+        "bits": rounded(score.bits),
+        "perplexity": rounded(score.perplexity),
+        "percentile": score.percentile,
+        "surprises": list(map(rounded, score.surprises)),
+        "unknown": sorted({score.text[place] for place in score.unknown}),
+    }
 
 
 def explanation_data(explanation: Explanation, vocabulary: str) -> Data:

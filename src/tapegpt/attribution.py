@@ -1,0 +1,518 @@
+"""Which training documents taught a model a string: the influence of each on the string's loss.
+
+A step of training on a document moves each parameter against the document's gradient, in Adam's manner divided by about
+the root mean square of that parameter's gradients. To first order this takes from the loss of a string the product of
+the step and the string's gradient. What came early in training is mostly overwritten, so that a document counts by the
+share of the training that had gone by. docs/why.md shows how well this predicts what `verify` finds: how the loss
+changes where documents are left out and the model is trained again. Not here: what a training went through
+(`recording.py`).
+Source: Pruthi et al., Estimating Training Data Influence by Tracing Gradient Descent, 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from itertools import chain, pairwise, repeat
+from threading import Thread
+from time import perf_counter
+
+from tapegpt.corpus import Corpus
+from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.exact import put
+from tapegpt.fast.context import rows_of_runs, token_before
+from tapegpt.graph import Graph
+from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.program import Program
+from tapegpt.operations.base import padded
+from tapegpt.record import Record
+from tapegpt.rng import Random
+from tapegpt.settings import Settings
+from tapegpt.trainer import Trainer, threads_that_pay
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from tapegpt.config import Config
+    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.machine.language import Number, Operand, Pointer, Value
+    from tapegpt.machine.memory import Address
+    from tapegpt.machine.program import Entries
+    from tapegpt.machine.target import Target
+    from tapegpt.model import GPT
+    from tapegpt.recording import Recording
+
+    Use = Callable[[Operand, Value], None]
+
+TOP = 10
+DRAWS = 20  # of documents at random, to compare with
+CHUNK = 64  # windows that a thread looks at before it listens to Ctrl-C
+EPSILON = 1e-8  # beside the root mean square, as in Adam
+SECONDS = 6e-10  # that a parameter and a position take, forward and backward, on one core
+MANY = 10.0  # seconds
+
+
+class Influence(Record):
+    """What a document did to a string; equal documents count as one."""
+
+    document: str
+    number: int  # of the first of them in the corpus
+    influence: float  # on the string's loss, in root mean squares of all that were compared; above 0 it lowered it
+    steps: tuple[int, ...]  # in which it was trained on, from 1 on
+
+
+class Attribution(Record):
+    """Which documents taught a model a string."""
+
+    text: str  # what was looked at, cut to the block
+    loss: float  # its own, in nats a token
+    documents: int  # distinct ones that were compared
+    seen: bool  # whether these are the ones that the model was trained on, rather than all
+    taught: list[Influence]  # those that took most from the loss, falling
+    hindered: list[Influence]  # those that added most to it
+
+
+class Verification(Record):
+    """How a string's loss changes, in nats a token, where documents are left out and the model is trained again."""
+
+    count: int  # documents left out
+    taught: float  # without those that taught it
+    random: list[float]  # without as many at random, of each draw
+
+    @property
+    def mean(self) -> float:
+        """Of the random draws."""
+        return math.fsum(self.random) / len(self.random)
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the random draws."""
+        mean = self.mean
+        return math.sqrt(math.fsum((change - mean) ** 2 for change in self.random) / (len(self.random) - 1))
+
+
+def attribute(
+    model: GPT,
+    text: str,
+    recording: Recording | None = None,
+    top: int = TOP,
+    *,
+    unseen: bool = False,
+    watch: Callable[[float], object] | None = None,
+) -> Attribution:
+    """The documents that taught a model a string most, and those that hindered it, at most `top` each.
+
+    They are chosen from those that the model was trained on, by what is left of it. With `unseen`, or where nothing is
+    known of the training, all documents are compared, by what a step on them would do now. A recording of the model
+    tells of its training where the model itself does not. `watch` is told the seconds that it takes, if many.
+    Raises `TapeGPTError` for a text that is empty or has unknown characters, and where the documents are not at hand or
+    have changed.
+    """
+    if not is_whole(top) or top < 1:
+        raise TapeGPTError(f"top must be a whole number from 1 on, not {shown(top)}")
+    query, lessons = encoded(model, text), Lessons(model, recording)
+    seen = lessons.known and not unseen
+    windows = lessons.order[: lessons.visits] if seen else lessons.order
+    rater = Rater(model.config, model.vocab_size, model.parameters)
+    _announce(watch, rater.seconds(lessons.tokens, windows))
+    loss, products = rater.rate(query, lessons.tokens, windows)
+    strengths = lessons.strengths(windows, products, seen)
+    scale = math.hypot(*strengths.values()) / math.sqrt(len(strengths))
+    if not 0.0 < scale < math.inf:
+        raise TapeGPTError("the model's numbers overflow on its documents: train it again at a smaller learning rate")
+    ranked = sorted(strengths, key=strengths.__getitem__, reverse=True)
+    taught = [document for document in ranked[:top] if strengths[document] > 0]
+    hindered = [document for document in ranked[: -top - 1 : -1] if strengths[document] < 0]
+    steps = lessons.steps({*taught, *hindered})
+
+    def influences(documents: list[str]) -> list[Influence]:
+        numbers = map(lessons.documents.index, documents)
+        return [
+            Influence(text, number, strengths[text] / scale, steps[text])
+            for text, number in zip(documents, numbers, strict=True)
+        ]
+
+    shortened = text[: model.config.block_size]
+    return Attribution(shortened, loss, len(strengths), seen, influences(taught), influences(hindered))
+
+
+def verify(
+    model: GPT,
+    attribution: Attribution,
+    recording: Recording | None = None,
+    draws: int = DRAWS,
+    *,
+    watch: Callable[[float], object] | None = None,
+) -> Verification:
+    """Train again without the documents that taught a string, and without as many that are drawn at random.
+
+    The others keep their order, and the parameters start as they did. `watch` is told the seconds that it takes, if
+    many. Raises `TapeGPTError` where the training cannot be repeated.
+    """
+    lessons = Lessons(model, recording)
+    if not attribution.seen:
+        raise TapeGPTError("leaving out documents that were not trained on changes nothing: attribute without unseen")
+    count = len(attribution.taught)
+    if not 0 < 2 * count <= attribution.documents:
+        raise TapeGPTError(
+            f"{count} of {attribution.documents} documents cannot be left out and compared with others: choose a "
+            "smaller top, or another text"
+        )
+    query, retraining = encoded(model, attribution.text), Retraining(model, lessons)
+
+    def loss_without(documents: Collection[str]) -> float:
+        retraining.run_without(documents)
+        return retraining.loss(query)
+
+    started = perf_counter()
+    known = loss_without(())
+    _announce(watch, (draws + 1) * (perf_counter() - started))
+    if retraining.model.parameters != model.parameters:
+        raise TapeGPTError("the training cannot be repeated: other weights come out")
+    taught = loss_without({influence.document for influence in attribution.taught}) - known
+    seen = list(dict.fromkeys(map(lessons.document, lessons.order[: lessons.visits])))
+    rng = Random(0)
+    others = [loss_without(set(rng.sample(seen, count))) - known for _ in range(draws)]
+    return Verification(count, taught, others)
+
+
+def _announce(watch: Callable[[float], object] | None, seconds: float) -> None:
+    if watch is not None and seconds > MANY:
+        watch(seconds)
+
+
+def encoded(model: GPT, text: str) -> Tokens:
+    """A string's tokens, cut to the block; raises `TapeGPTError` where it is empty or has unknown characters."""
+    if not isinstance(text, str) or not text:
+        raise TapeGPTError(f"text must be a str of at least one character, not {shown(text)}")
+    unknown = sorted(set(text) - set(model.vocabulary))
+    if unknown:
+        raise TapeGPTError(f"text {shown(text)}: the model does not know {''.join(unknown)!r}: leave that out")
+    tokens = Corpus([text], model.vocabulary).windows(model.config.block_size)
+    return tokens.replaced(starts=tokens.starts[:2])
+
+
+class Lessons:
+    """A model's documents as windows of at most a block, and when each was trained on, where that is known."""
+
+    def __init__(self, model: GPT, recording: Recording | None) -> None:
+        settings, steps = _training(model, recording)
+        self.known = settings is not None
+        self.settings = settings or Settings(engine=model.engine.name)
+        corpus = _corpus(model)
+        if self.settings.validation:
+            from tapegpt.split import hold_out
+
+            corpus, _ = hold_out(corpus, self.settings.validation, self.settings.seed)
+        block, cut = model.config.block_size, self.settings.long == "cut"
+        self.corpus, self.documents = corpus, corpus.documents
+        self.tokens = corpus.windows(block, cut=cut)
+        counts = [1 if cut else -(-(len(text) + 1) // block) for text in self.documents]
+        self._lengths = [1] * len(self.tokens)
+        if self.settings.engine == "fast":  # whose steps are means over positions
+            self._lengths = [min(end - start, block) for start, end in pairwise(self.tokens.starts)]
+        self._owners = array("I", chain.from_iterable(map(repeat, range(len(counts)), counts)))
+        self.order = Random(self.settings.seed).permutation(len(self.tokens))
+        self.visits = steps * self.settings.batch_size  # of windows, in this order, again and again
+
+    def document(self, window: int) -> str:
+        """The document of a window."""
+        return self.documents[self._owners[window]]
+
+    def strengths(self, windows: array[int], products: array[float], seen: bool) -> dict[str, float]:
+        """The sum of each document's products, by what is left of them where they are what was trained on, in order."""
+        found: dict[str, float] = {}
+        for place, (window, product) in enumerate(zip(windows, products, strict=True)):
+            document = self.document(window)
+            strength = product * self._lengths[window] * (self._left(place) if seen else 1.0)
+            found[document] = found.get(document, 0.0) + strength
+        return found
+
+    def _left(self, place: int) -> float:
+        """How much is left of a window at this place of the order: the shares of the training gone by at each visit."""
+        visits = range(place, self.visits, len(self.order))
+        return len(visits) * (visits[0] + visits[-1] + 2) / (2 * self.visits)
+
+    def steps(self, documents: Collection[str]) -> dict[str, tuple[int, ...]]:
+        """The steps, from 1 on, in which each of some documents was trained on."""
+        found: dict[str, set[int]] = {document: set() for document in documents}
+        for place, window in enumerate(self.order[: self.visits]):
+            steps = found.get(self.document(window))
+            if steps is not None:
+                visits = range(place, self.visits, len(self.order))
+                steps.update(visit // self.settings.batch_size + 1 for visit in visits)
+        return {document: tuple(sorted(steps)) for document, steps in found.items()}
+
+
+def _training(model: GPT, recording: Recording | None) -> tuple[Settings | None, int]:
+    """How a model was trained, None where that is not known, and the steps up to its weights: the best ones."""
+    if recording is not None and recording.losses:
+        settings, evaluations, steps = recording.settings, recording.evaluations, recording.moments[-1].step
+    elif model.training is not None:
+        settings, evaluations, steps = model.training.settings, model.training.evaluations, model.steps
+    else:
+        return None, 0
+    best = min(evaluations, key=lambda evaluation: evaluation.loss, default=None)
+    return settings, steps if best is None else best.step
+
+
+def _corpus(model: GPT) -> Corpus:
+    """A model's documents, in its vocabulary; raises `TapeGPTError` where they are not at hand, or have changed."""
+    corpus = Corpus(list(model.training_documents()), model.vocabulary)
+    if model.data is not None:
+        model.data.check_equals(corpus, "the data")
+    unknown = sorted(set("".join(corpus.documents)) - set(model.vocabulary))
+    if unknown:
+        raise TapeGPTError(
+            f"the model does not know the data's characters {shown(''.join(unknown))}: give what it was trained on"
+        )
+    return corpus
+
+
+class Retraining(Trainer):
+    """A training done again, each time without some of its documents."""
+
+    def __init__(self, model: GPT, lessons: Lessons) -> None:
+        if lessons.settings.budget is not None:
+            raise TapeGPTError("the training cannot be repeated: it followed the clock; give steps instead of a budget")
+        engine = "fast" if lessons.settings.engine == "fast" else "exact"  # which has the reference's bits
+        settings = lessons.settings.replaced(engine=engine, validation=0.0, patience=None)
+        super().__init__(lessons.corpus, model.config, settings)
+        self._lessons, self._start = lessons, self.model.parameters
+
+    def run_without(self, left_out: Collection[str]) -> None:
+        """Train from the start without these documents; the others keep their order."""
+        lessons = self._lessons
+        order = [window for window in lessons.order if lessons.document(window) not in left_out]
+        if self.settings.engine == "fast":
+            self._tokens = lessons.tokens.replaced(order=array("I", order))
+        else:
+            self._tokens = lessons.corpus.tokens(order[: lessons.settings.steps])
+        self.model.engine.load_parameters(self._start)
+        self.model.steps = 0
+        self.run(lessons.visits // lessons.settings.batch_size)
+
+    def loss(self, query: Tokens) -> float:
+        """A string's loss after the last training, in nats a token."""
+        total, count = self.model.engine.evaluate(query)
+        return total / count
+
+
+class Rater:
+    """Gradients of single windows, in f64 whatever engine the model is of."""
+
+    def __init__(self, config: Config, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
+        self.config, self.vocab_size = config, vocab_size
+        graph = Graph(config, vocab_size, target)
+        self._extents = graph.tape.plan()
+        entries: Entries = {
+            "prepare": (graph.tape.prepare_kernel(graph.loss), {}),
+            "square": (square_kernel(graph), {}),
+            "direct": (direction_kernel(graph), {}),
+            "multiply": (product_kernel(graph), {}),
+        }
+        self._program = Program(entries, graph.tape.show(), target)
+        self._shared = Memory(8 * self._extents.shared)
+        write_parameters(graph, self._shared, parameters)
+        self._program.run("prepare", self._shared.at(0))
+
+    def _threads(self, windows: array[int]) -> int:
+        return threads_that_pay(self.config, len(windows)) if self._program.compiled else 1
+
+    def seconds(self, tokens: Tokens, windows: array[int]) -> float:
+        """About how long `rate` takes."""
+        positions = tokens.starts[-1] / len(tokens) * len(windows)
+        dense = self.config.replaced(n_gram=1).num_parameters(self.vocab_size)
+        return 2 * SECONDS * dense * positions / self._threads(windows)
+
+    def rate(self, query: Tokens, tokens: Tokens, windows: array[int]) -> tuple[float, array[float]]:
+        """The query's loss, and the product of its gradient with that of each of these windows, in nats.
+
+        The products are sums over parameters, each divided by the root mean square of the windows' gradients.
+        """
+        threads, extent = self._threads(windows), self._extents.gradients
+        own = [Memory(8 * (extent + self._extents.work)) for _ in range(threads)]
+        squares, direction = Memory(8 * extent * threads), Memory(8 * extent)
+        loss, products = array("d", [0.0]), array("d", bytes(8 * len(windows)))
+        places = [address_of(tokens.ids), address_of(tokens.starts), address_of(windows)]
+
+        def regions(thread: int) -> list[Address]:
+            return [self._shared.at(0), own[thread].at(0), own[thread].at(8 * extent)]
+
+        def square(thread: int, first: int, last: int) -> None:
+            sums = squares.at(8 * extent * thread)
+            self._program.run("square", *regions(thread), *places, first, last, sums)
+
+        def multiply(thread: int, first: int, last: int) -> None:
+            results = (direction.at(0), address_of(products))
+            self._program.run("multiply", *regions(thread), *places, first, last, *results)
+
+        _in_chunks(square, len(windows), threads)
+        asked = (address_of(query.ids), address_of(query.starts), squares.at(0), threads, float(len(windows)))
+        self._program.run("direct", *regions(0), *asked, direction.at(0), address_of(loss))
+        _in_chunks(multiply, len(windows), threads)
+        return loss[0], products
+
+
+def write_parameters(graph: Graph, memory: Memory, parameters: Parameters) -> None:
+    """Write all parameters where the graph's kernels look for them."""
+    for name, (_, columns) in graph.config.shapes(graph.vocab_size).items():
+        node, rows = graph.rows(name)
+        values = memoryview(parameters[name])
+        for number, row in enumerate(rows):
+            place = memory.floats(8 * (node.value + row * padded(columns)), columns)
+            place[:] = values[number * columns : (number + 1) * columns]
+
+
+def _in_chunks(part: Callable[[int, int, int], None], count: int, threads: int) -> None:
+    """Run `part(thread, first, last)` for all of `count`, the threads in turn; this one is among them."""
+
+    def work(thread: int) -> None:
+        for first in range(thread * CHUNK, count, threads * CHUNK):
+            part(thread, first, min(first + CHUNK, count))
+
+    others = [Thread(target=work, args=(thread,), daemon=True) for thread in range(1, threads)]
+    for other in others:
+        other.start()
+    work(0)
+    for other in others:
+        other.join()
+
+
+class _Gradients:
+    """The gradients of single windows, while code is made; the memory for them is zero before and after."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._forward = graph.tape.forward_kernel(graph.loss)
+        self._backward = graph.tape.backward_kernel(graph.loss, accumulate=True)
+        self.extent = graph.tape.parameter_extent()
+
+    def of(
+        self, k: Builder, memory: tuple[Pointer, ...], ids: Pointer, starts: Pointer, window: Operand, use: Use
+    ) -> None:
+        """Let `use` see each vector of a window's gradient that may be other than zero, and its offset."""
+        shared, gradients, work = memory
+        n = put(k, self._graph, work, ids, starts, window)
+        if self._graph.runs:
+            self._put_runs(k, work, ids + starts[window], n)
+        self._forward(k, shared, work, 0, n)
+        self._backward(k, shared, gradients, work, n)
+
+        def take(first: Number, last: Number) -> None:
+            for at in k.range(first, last, k.width()):
+                use(at, gradients.vector(at, k.width()))
+                gradients.store(at, k.constant(0, F64, k.width()))
+
+        if not self._graph.runs:
+            take(0, self.extent)
+            return
+        table, _ = self._graph.rows("wte_gram")
+        take(0, table.gradient)
+        take(table.gradient + self._graph.tape.extent(table), self.extent)
+        apart = padded(table.shape.columns)
+        for node in self._graph.runs:  # a window touches few rows of their table
+            rows = (work + node.value).cast(U32)
+            for t in k.range(n):
+                take(table.gradient + rows[t] * apart, table.gradient + (rows[t] + 1) * apart)
+
+    def _put_runs(self, k: Builder, work: Pointer, tokens: Pointer, n: Value) -> None:
+        """Write the rows of a window's runs."""
+        graph, config = self._graph, self._graph.config
+        for t in k.range(n):
+
+            def before(back: int) -> Value:
+                return token_before(k, tokens, t, back, 0, graph.vocab_size - 1)
+
+            rows = rows_of_runs(k, before, config.n_gram, config.gram_rows)
+            for node, row in zip(graph.runs, rows, strict=True):
+                (work + node.value).cast(U32)[t] = row
+
+
+def square_kernel(graph: Graph) -> Kernel:
+    """Add the squares of the gradients of the windows first to last - 1 to `squares`."""
+    gradients_of = _Gradients(graph)
+
+    def square(
+        k: Builder,
+        shared: F64s,
+        gradients: F64s,
+        work: F64s,
+        ids: U32s,
+        starts: I64s,
+        windows: U32s,
+        first: Int,
+        last: Int,
+        squares: F64s,
+    ) -> None:
+        def add(at: Operand, g: Value) -> None:
+            squares.store(at, squares.vector(at, g.lanes) + g * g)
+
+        for place in k.range(first, last):
+            gradients_of.of(k, (shared, gradients, work), ids, starts, windows[place], add)
+
+    return Kernel(square)
+
+
+def direction_kernel(graph: Graph) -> Kernel:
+    """The loss of the first window, and its gradient over the roots of the mean squares, added to `direction`.
+
+    `squares` are sums, of each thread, over `count` windows in all.
+    """
+    gradients_of = _Gradients(graph)
+
+    def direct(
+        k: Builder,
+        shared: F64s,
+        gradients: F64s,
+        work: F64s,
+        ids: U32s,
+        starts: I64s,
+        squares: F64s,
+        threads: Int,
+        count: Real,
+        direction: F64s,
+        loss: F64s,
+    ) -> None:
+        def divide(at: Operand, g: Value) -> None:
+            total = k.zeros(g.lanes)
+            for thread in k.range(threads):
+                total += (squares + thread * gradients_of.extent).vector(at, g.lanes)
+            size = k.sqrt(total / count) + EPSILON
+            direction.store(at, direction.vector(at, g.lanes) + g / size)
+
+        gradients_of.of(k, (shared, gradients, work), ids, starts, k.integer(0), divide)
+        loss[0] = (work + graph.loss.value)[0]
+
+    return Kernel(direct)
+
+
+def product_kernel(graph: Graph) -> Kernel:
+    """The product of `direction` with the gradient of each of the windows first to last - 1."""
+    gradients_of = _Gradients(graph)
+
+    def multiply(
+        k: Builder,
+        shared: F64s,
+        gradients: F64s,
+        work: F64s,
+        ids: U32s,
+        starts: I64s,
+        windows: U32s,
+        first: Int,
+        last: Int,
+        direction: F64s,
+        products: F64s,
+    ) -> None:
+        for place in k.range(first, last):
+            total = k.zeros(k.width())
+
+            def add(at: Operand, g: Value) -> None:
+                total.accumulate(g, direction.vector(at, g.lanes))
+
+            gradients_of.of(k, (shared, gradients, work), ids, starts, windows[place], add)
+            products[place] = k.reduce_add(total)
+
+    return Kernel(multiply)

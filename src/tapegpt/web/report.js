@@ -1,0 +1,61 @@
+// The pictures of a report, in the places that `report.py` left for them, from the data that stand beside.
+// Not here: how they are drawn (`views.js`).
+import { attentionView, embeddingMap, gradientPath, lossCurve, probabilityBars, scoreTable, stringList, surpriseText } from "./views.js";
+
+const { run, baselines, moments, chosen, scores } = JSON.parse(document.getElementById("data").textContent);
+const slots = new Map([...document.querySelectorAll("[data-view]")].map((slot) => [slot.dataset.view, slot]));
+let shownPlace = 0; // of the text
+
+function fill(view, ...children) {
+  slots.get(view)?.replaceChildren(...children);
+}
+
+/** The number of the moment that is nearest to a step. */
+function nearest(wanted) {
+  const distances = moments.map(({ step }) => Math.abs(step - wanted));
+  return distances.indexOf(Math.min(...distances));
+}
+
+/** Everything that changes from moment to moment. */
+function showMoment(number) {
+  const { step, strings, embeddings, explanation } = moments[number];
+  const choose = (wanted) => {
+    scrubber.value = nearest(wanted);
+    showMoment(Number(scrubber.value));
+  };
+  scrubber.setAttribute("aria-valuetext", `step ${step}`);
+  stepName.textContent = `step ${step.toLocaleString("en")}`;
+  const runs = [{ ...run, name: "training", pinned: false }];
+  fill("loss", lossCurve({ runs, baselines, moment: step, onMoment: choose }));
+  fill("strings", stringList(strings));
+  fill("embeddings", embeddingMap(embeddings));
+  showReading(explanation);
+}
+
+function showReading(explanation) {
+  shownPlace = Math.min(shownPlace, explanation.targets.length - 1);
+  const bars = document.createElement("div");
+  const showBars = (place) => {
+    shownPlace = place;
+    bars.replaceChildren(probabilityBars(explanation, place));
+  };
+  showBars(shownPlace);
+  const text = surpriseText(explanation, { onSelect: showBars, selected: shownPlace });
+  const pair = document.createElement("div");
+  pair.className = "pair";
+  pair.append(bars, attentionView(explanation));
+  fill("reading", text, pair, gradientPath(explanation));
+}
+
+const scrubber = document.createElement("input");
+const stepName = document.createElement("output");
+Object.assign(scrubber, { type: "range", min: 0, max: moments.length - 1, value: chosen, id: "step" });
+scrubber.addEventListener("input", () => showMoment(Number(scrubber.value)));
+if (moments.length > 1) {
+  const label = document.createElement("label");
+  label.htmlFor = "step";
+  label.append("After ", stepName);
+  fill("film", label, scrubber);
+}
+if (scores.length) fill("scores", scoreTable(scores));
+showMoment(chosen);

@@ -1,0 +1,596 @@
+// Pictures of a model: functions from data, as `data.py` makes them, to elements. They fetch nothing and keep nothing.
+//
+// What users wrote becomes text, never markup; all colours are those of views.css, under the class `tapegpt`.
+// Not here: where data come from, and what is around a picture.
+
+const SVG = "http://www.w3.org/2000/svg";
+const START = "•"; // how the beginning of a string is shown
+const END = "⏎"; // and its end
+const LEVELS = 12; // shades of a cell
+const SURPRISING = 6; // nats from which a character has the strongest colour
+const HEIGHT = 220; // of a curve, in pixels
+const LABEL = 16; // of a label of a curve
+const MOST_CELLS = 128; // in a row or a column of a heatmap
+const VOWELS = new Set("aeiouαεηιουωаеёиоуыэюя");
+
+// --- numbers and characters --------------------------------------------------------------------------------------
+
+/** 1234.5 as "1,234.50"; a true minus sign. */
+export function decimal(number, digits = 2) {
+  return number
+    .toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })
+    .replace(/^-/, "−");
+}
+
+/** A number of any size in three digits or so. */
+export function short(number) {
+  const size = Math.abs(number);
+  if (size === 0) return "0";
+  if (size < 1e-3 || size >= 1e6) return number.toExponential(1).replace("e+", "e").replaceAll("-", "−");
+  return decimal(number, size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
+}
+
+/** 0.314 as "31%", 0.0042 as "0.42%". */
+export function percent(share) {
+  if (share > 0 && share < 1e-4) return "< 0.01%";
+  const digits = share >= 0.0995 || share === 0 ? 0 : share >= 0.00995 ? 1 : 2;
+  return `${decimal(100 * share, digits)}%`;
+}
+
+/** A character as it can be seen: "␣" for a space, U+200B for what has no look of its own. */
+export function visible(character) {
+  if (character === " ") return "␣";
+  if (/^\p{M}/u.test(character)) return `◌${character}`;
+  const code = character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+  return /^[\p{C}\p{Z}]/u.test(character) ? `U+${code}` : character;
+}
+
+const inputName = (token) => (token === "" ? START : visible(token));
+const targetName = (token) => (token === "" ? END : visible(token));
+const spokenInput = (token) => (token === "" ? "the start" : visible(token));
+const spokenTarget = (token) => (token === "" ? "the end" : visible(token));
+
+// --- elements ----------------------------------------------------------------------------------------------------
+
+function element(name, attributes = {}, ...children) {
+  return filled(document.createElement(name), attributes, children);
+}
+
+function drawing(name, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, name), attributes, children);
+}
+
+function filled(node, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value !== null && value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+/** A figure with its caption: what is shown, and beside it what is pointed at. */
+function figure(kind, title, about, ...children) {
+  const readout = element("span", { class: "tg-readout" }, about);
+  const heading = element("span", { class: "tg-title" }, title);
+  const caption = element("figcaption", { class: "tg-caption" }, heading, readout);
+  const node = element("figure", { class: `tg-figure tg-${kind}` }, caption, ...children);
+  return { node, readout, point: (text) => (readout.textContent = text ?? about) };
+}
+
+/** The same as a table, for those who do not see the picture. */
+function hiddenTable(caption, heads, rows) {
+  const cells = (row) => row.map((cell, place) => element(place ? "td" : "th", place ? {} : { scope: "row" }, cell));
+  return element(
+    "div",
+    { class: "tg-hidden" },
+    element(
+      "table",
+      {},
+      element("caption", {}, caption),
+      element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
+      element("tbody", {}, ...rows.map((row) => element("tr", {}, ...cells(row)))),
+    ),
+  );
+}
+
+function place(node, style) {
+  for (const [name, value] of Object.entries(style)) node.style.setProperty(name, value);
+  return node;
+}
+
+/** Calls back with where the pointer is, from 0 to 1 across and down, and with null when it leaves. */
+function onPointer(node, callback) {
+  const where = (event) => {
+    const box = node.getBoundingClientRect();
+    callback((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, event);
+  };
+  node.addEventListener("pointermove", where);
+  node.addEventListener("pointerdown", where);
+  node.addEventListener("pointerleave", () => callback(null, null, null));
+}
+
+/** Cells of a grid as few paths, one a shade and sign: `level(row, column)` is from -1 to 1, null for no cell. */
+function cells(rows, columns, level) {
+  const paths = new Map();
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const value = level(row, column);
+      const shade = value === null ? 0 : Math.round(value * LEVELS);
+      if (!shade) continue;
+      paths.set(shade, `${paths.get(shade) ?? ""}M${column} ${row}h1v1h-1z`);
+    }
+  }
+  return [...paths].map(([shade, d]) =>
+    drawing("path", { class: shade < 0 ? "tg-minus" : "tg-plus", "fill-opacity": Math.abs(shade) / LEVELS, d }),
+  );
+}
+
+// --- loss --------------------------------------------------------------------------------------------------------
+
+/**
+ * Losses by step, one line a run, beside what simpler models reach.
+ *
+ * runs: [{name, losses: {steps, mean}, held_out: [{step, loss}], pinned}]; baselines: {name: loss} or null;
+ * moment: the step that is marked, or null; onMoment(step): called when a step is chosen with the pointer.
+ */
+export function lossCurve({ runs, baselines = null, moment = null, onMoment = null }) {
+  const shown = runs.filter((run) => run.losses.steps.length);
+  if (!shown.length) {
+    return figure("loss", "Loss", "", element("p", { class: "tg-note" }, "Nothing is known of the training.")).node;
+  }
+  const levels = Object.entries(baselines ?? {}).filter(([, loss]) => Number.isFinite(loss));
+  const scale = lossScale(shown, levels);
+  const picture = drawing("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });
+  const plot = place(element("div", { class: "tg-plot", role: "img" }, picture), { height: `${HEIGHT}px` });
+  plot.setAttribute("aria-label", lossSummary(shown, levels));
+  const line = (kind, points) => {
+    const path = points.map(([step, loss], index) => `${index ? "L" : "M"}${scale.x(step)} ${scale.y(loss)}`).join("");
+    picture.append(drawing("path", { class: kind, d: path }));
+  };
+  drawAxes(plot, scale, line);
+  const labels = [...drawLevels(levels, scale, line), ...drawRuns(shown, line)];
+  for (const { at, name, loss, kind } of apart(labels, scale)) {
+    const number = element("b", {}, decimal(loss));
+    const label = element("span", { class: `tg-label ${kind}`, title: name }, number, ` ${name}`);
+    plot.append(place(label, { top: `${at}px` }));
+  }
+  if (moment !== null) plot.append(place(element("span", { class: "tg-moment" }), { left: `${scale.x(moment)}%` }));
+  const { node, point } = figure("loss", "Loss, in nats a token, by step", lossesAt(shown, moment ?? scale.last), plot);
+  pointAtLosses(plot, shown, scale, point, onMoment);
+  node.append(hiddenTable("Loss by step", ["step", ...shown.map((run) => run.name)], lossRows(shown, scale)));
+  return node;
+}
+
+function drawAxes(plot, scale, line) {
+  for (const tick of ticks(scale.low, scale.high, 4)) {
+    line("tg-rule", [[scale.first, tick], [scale.last, tick]]);
+    plot.append(place(element("span", { class: "tg-tick-y" }, short(tick)), { top: `${scale.y(tick)}%` }));
+  }
+  for (const tick of ticks(scale.first, scale.last, 4)) {
+    plot.append(place(element("span", { class: "tg-tick-x" }, decimal(tick, 0)), { left: `${scale.x(tick)}%` }));
+  }
+}
+
+/** The lines of the baselines; their labels. */
+function drawLevels(levels, scale, line) {
+  return levels.map(([name, loss]) => {
+    line("tg-baseline", [[scale.first, loss], [scale.last, loss]]);
+    return { name, loss, kind: "tg-label-baseline" };
+  });
+}
+
+/** The lines of the runs, those that are pinned below; their labels. */
+function drawRuns(runs, line) {
+  const labels = [];
+  let pins = 0;
+  for (const run of [...runs].sort((a, b) => Boolean(b.pinned) - Boolean(a.pinned))) {
+    const points = run.losses.steps.map((step, index) => [step, run.losses.mean[index]]);
+    const smooth = smoothed(points);
+    const name = runs.length > 1 ? run.name : "training";
+    const held = run.held_out.map(({ step, loss }) => [step, loss]);
+    if (run.pinned) pins += 1;
+    const kind = run.pinned ? `tg-pinned tg-pin-${pins}` : "tg-run";
+    if (!run.pinned) line("tg-raw", points);
+    line(kind, smooth);
+    if (held.length) line(`${kind} tg-held`, held);
+    const look = run.pinned ? `tg-label-pin-${pins}` : "tg-label-run";
+    labels.push({ name, loss: smooth.at(-1)[1], kind: look });
+    if (held.length && !run.pinned) labels.push({ name: "held out", loss: held.at(-1)[1], kind: look });
+  }
+  return labels;
+}
+
+/** A line and a readout at the pointer, which may choose a step. */
+function pointAtLosses(plot, runs, scale, point, onMoment) {
+  const cursor = element("span", { class: "tg-cursor", hidden: true });
+  plot.append(cursor);
+  plot.classList.toggle("tg-choosable", onMoment !== null);
+  onPointer(plot, (x, _, event) => {
+    const inside = x !== null && x >= 0 && x <= 1;
+    cursor.hidden = !inside;
+    if (!inside) return point(null);
+    const step = Math.round(scale.first + x * (scale.last - scale.first));
+    place(cursor, { left: `${100 * x}%` });
+    point(lossesAt(runs, step));
+    if (onMoment && event.buttons & 1) onMoment(step);
+  });
+}
+
+function lossScale(runs, levels) {
+  const losses = levels.map(([, loss]) => loss);
+  let [first, last] = [Infinity, -Infinity];
+  for (const run of runs) {
+    losses.push(...run.losses.mean, ...run.held_out.map(({ loss }) => loss));
+    const { steps } = run.losses;
+    first = Math.min(first, steps.length > 1 ? Math.max(0, 2 * steps[0] - steps[1]) : steps[0] - 1);
+    last = Math.max(last, steps.at(-1));
+  }
+  const ends = [Math.min(...losses), Math.max(...losses)];
+  const room = 0.06 * (ends[1] - ends[0] || 1);
+  const [low, high] = [ends[0] - room, ends[1] + room];
+  return {
+    first,
+    last,
+    low,
+    high,
+    x: (step) => (100 * (step - first)) / (last - first),
+    y: (loss) => (100 * (high - loss)) / (high - low),
+  };
+}
+
+/** Round numbers within a range, about so many. */
+function ticks(low, high, count) {
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
+  const found = [];
+  for (let tick = Math.ceil(low / step); tick * step <= high; tick++) found.push(tick * step);
+  return found;
+}
+
+/** Means over the points around each; over fewer near the beginning, where losses fall. */
+function smoothed(points) {
+  return points.map(([step], index) => {
+    const reach = Math.min(index, Math.floor(points.length / 25));
+    const near = points.slice(index - reach, index + reach + 1);
+    return [step, near.reduce((sum, [, loss]) => sum + loss, 0) / near.length];
+  });
+}
+
+/** The labels with places in pixels, none on another. */
+function apart(labels, scale) {
+  const placed = labels.map((label) => ({ ...label, at: (scale.y(label.loss) * HEIGHT) / 100 }));
+  const sorted = placed.sort((a, b) => a.at - b.at);
+  let free = -LABEL;
+  for (const label of sorted) free = (label.at = Math.max(label.at, free)) + LABEL;
+  free = HEIGHT + LABEL / 2;
+  for (const label of sorted.toReversed()) free = (label.at = Math.min(label.at, free)) - LABEL;
+  return sorted;
+}
+
+/** The loss of a run at a step, that of the point nearest to it. */
+function lossAt(run, step) {
+  const { steps, mean } = run.losses;
+  let best = 0;
+  steps.forEach((each, index) => {
+    if (Math.abs(each - step) < Math.abs(steps[best] - step)) best = index;
+  });
+  return smoothed(steps.map((each, index) => [each, mean[index]]))[best][1];
+}
+
+function lossesAt(runs, step) {
+  const losses = runs.map((run) => `${runs.length > 1 ? `${run.name} ` : ""}${decimal(lossAt(run, step))}`);
+  return [`step ${decimal(step, 0)}`, ...losses].join(" · ");
+}
+
+function lossSummary(runs, levels) {
+  const said = runs.map((run) => {
+    const [from, to] = [run.losses.mean[0], lossAt(run, Infinity)].map((loss) => decimal(loss));
+    return `${run.name}: loss from ${from} to ${to} nats a token in ${decimal(run.losses.steps.at(-1), 0)} steps`;
+  });
+  const beside = levels.map(([name, loss]) => `${name} ${decimal(loss)}`).join(", ");
+  return said.join("; ") + (beside ? `. To compare: ${beside}` : "");
+}
+
+function lossRows(runs, scale) {
+  const steps = ticks(scale.first, scale.last, 8).map(Math.round);
+  return [...new Set(steps)].map((step) => [decimal(step, 0), ...runs.map((run) => decimal(lossAt(run, step)))]);
+}
+
+// --- strings -----------------------------------------------------------------------------------------------------
+
+/** Strings, those that are in the data marked: [{text, known, nats}]. */
+export function stringList(strings) {
+  const item = ({ text, known, nats }) => {
+    const said = element("bdi", { class: "tg-string" }, text === "" ? "(empty)" : text);
+    if (text === "") said.classList.add("tg-soft");
+    const title = Number.isFinite(nats) ? `${decimal(nats)} nats a token${known ? ", in the data" : ""}` : null;
+    const mark = known ? element("span", { class: "tg-known" }, "in the data") : null;
+    return element("li", { title }, said, mark);
+  };
+  return element("ul", { class: "tg-strings" }, ...strings.map(item));
+}
+
+// --- how a text is read ------------------------------------------------------------------------------------------
+
+/** Where each place of a text looks, one grid for each layer and head. */
+export function attentionView(explanation) {
+  const { inputs, attention } = explanation;
+  const size = inputs.length + 1;
+  const isFew = attention.flat().length <= 8;
+  const wide = Math.min(260, isFew ? Math.max(120, 13 * size) : Math.max(64, 6 * size)); // pixels of a grid, at least
+  const { node, point } = figure("attention", "Attention", "rows look at columns");
+  attention.forEach((layer, l) => {
+    const said = attention.length > 1 ? `layer ${l + 1}, ` : "";
+    if (said) node.append(element("div", { class: "tg-layer" }, `layer ${l + 1}`));
+    const heads = layer.map((head, h) => attentionHead(said, `head ${h + 1}`, inputs, head, wide / size >= 9, point));
+    node.append(place(element("div", { class: "tg-heads" }, ...heads), { "--tg-wide": `${wide}px` }));
+  });
+  const names = attention.flatMap((layer, l) => layer.map((_, h) => `layer ${l + 1} head ${h + 1}`));
+  const rows = inputs.map((token, t) => [
+    `${t}: ${spokenInput(token)}`,
+    ...attention.flat().map((head) => {
+      const most = head[t].indexOf(Math.max(...head[t]));
+      return `${spokenInput(inputs[most])} (${most}) ${decimal(head[t][most])}`;
+    }),
+  ]);
+  node.append(hiddenTable("What each place looks at most", ["place", ...names], rows));
+  return node;
+}
+
+function attentionHead(layer, name, inputs, head, labelled, point) {
+  const size = inputs.length;
+  const edge = labelled ? 1 : 0;
+  const mark = drawing("rect", { class: "tg-mark", width: 1, height: 1, visibility: "hidden" });
+  const stairs = inputs.map((_, t) => `H${t + 1}V${t + 1}`).join("");
+  const viewBox = `${-edge} ${-edge} ${size + edge} ${size + edge}`;
+  const picture = drawing(
+    "svg",
+    { viewBox, role: "img", "aria-label": `Attention of ${layer}${name}` },
+    drawing("path", { class: "tg-faint", d: `M0 0${stairs}V${size}H0z` }),
+    ...cells(size, size, (t, s) => (s <= t ? head[t][s] : null)),
+    mark,
+  );
+  if (labelled) {
+    inputs.forEach((token, t) => {
+      picture.append(
+        drawing("text", { x: -0.5, y: t + 0.5, class: "tg-axis" }, inputName(token)),
+        drawing("text", { x: t + 0.5, y: -0.5, class: "tg-axis" }, inputName(token)),
+      );
+    });
+  }
+  onPointer(picture, (x, y) => {
+    const [s, t] = [x, y].map((share) => (share === null ? -1 : Math.floor(share * (size + edge)) - edge));
+    const inside = s >= 0 && s <= t && t < size;
+    mark.setAttribute("visibility", inside ? "visible" : "hidden");
+    if (!inside) return point(null);
+    mark.setAttribute("x", s);
+    mark.setAttribute("y", t);
+    const other = s === t ? "itself" : spokenInput(inputs[s]);
+    point(`${layer}${name}: ${spokenInput(inputs[t])} looks at ${other}: ${decimal(head[t][s])}`);
+  });
+  const label = element("span", { class: "tg-head-name", "aria-hidden": "true" }, name);
+  return element("div", { class: "tg-head" }, picture, label);
+}
+
+/** A text with each character in the colour of its surprise; onSelect(t) makes the characters buttons. */
+export function surpriseText(explanation, { onSelect = null, selected = null } = {}) {
+  const marked = explanation.targets.map((token, t) => {
+    const nats = explanation.surprises[t];
+    const character = surprising(token, nats, onSelect ? "button" : "span");
+    if (onSelect) {
+      character.type = "button";
+      character.setAttribute("aria-pressed", String(t === selected));
+      character.addEventListener("click", () => {
+        for (const other of marked) other.setAttribute("aria-pressed", String(other === character));
+        onSelect(t);
+      });
+    }
+    return character;
+  });
+  return element("div", { class: "tg-surprise", dir: "auto" }, ...marked);
+}
+
+function surprising(token, nats, tag = "span") {
+  const said = `${spokenTarget(token)}: ${decimal(nats)} nats`;
+  const number = element("span", { class: "tg-nats", "aria-hidden": "true" }, decimal(nats, 1));
+  const character = element("span", { class: "tg-character" }, targetName(token));
+  const spoken = tag === "button" ? said : null;
+  const node = element(tag, { class: "tg-surprising", title: said, "aria-label": spoken }, character, number);
+  return place(node, { "--tg-level": `${Math.round(100 * Math.min(1, nats / SURPRISING))}%` });
+}
+
+/** What the model expected at a place of the text, and what came. */
+export function probabilityBars(explanation, t) {
+  const { inputs, targets, next, target_p: came } = explanation;
+  const rows = next[t].map(([token, share]) => ({ token, share, came: token === targets[t] }));
+  if (!rows.some((row) => row.came)) rows.push({ token: targets[t], share: came[t], came: true, rare: true });
+  const most = rows[0].share;
+  const bars = rows.map((row) => {
+    const kind = [row.came ? "tg-came" : "", row.rare ? "tg-rare" : ""].join(" ").trim();
+    const spoken = row.came ? element("span", { class: "tg-hidden" }, ", came") : null;
+    return element(
+      "tr",
+      { class: kind || null },
+      element("th", { scope: "row", class: "tg-string", title: spokenTarget(row.token) }, targetName(row.token)),
+      element("td", { "aria-hidden": "true" }, bar(row.share / most)),
+      element("td", { class: "tg-number" }, percent(row.share), spoken),
+    );
+  });
+  const before = inputs.slice(1, t + 1).map(visible).join("");
+  const title = before
+    ? element("span", {}, "After ", element("bdi", { class: "tg-string" }, before))
+    : "At the start";
+  const table = element("table", { class: "tg-table" }, element("tbody", {}, ...bars));
+  return figure("bars", title, `${spokenTarget(targets[t])} came`, table).node;
+}
+
+function bar(share, kind = "") {
+  return place(element("span", { class: `tg-bar ${kind}`.trim() }), { width: `${Math.max(0.5, 100 * share)}%` });
+}
+
+/** The gradient on its way from the loss back to the embeddings: its norm at each stage and place. */
+export function gradientPath(explanation) {
+  const { inputs, gradients } = explanation;
+  const most = Math.max(...gradients.flatMap(({ norms }) => norms), Number.MIN_VALUE);
+  const cell = (name, norm, t) => {
+    const dot = element("span", { class: "tg-dot" });
+    place(dot, { "--tg-size": `${(100 * Math.sqrt(norm / most)).toFixed(1)}%` });
+    const title = `${name} at ${spokenInput(inputs[t])}: ${short(norm)}`;
+    return element("td", { title }, dot, element("span", { class: "tg-hidden" }, short(norm)));
+  };
+  const row = ({ name, norms }) =>
+    element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, ...breakable(name)),
+      ...norms.map((norm, t) => cell(name, norm, t)),
+      element("td", { class: "tg-number" }, short(Math.hypot(...norms))),
+    );
+  const head = element(
+    "tr",
+    {},
+    element("th", { scope: "col" }, "d loss / d"),
+    ...inputs.map((token) => element("th", { scope: "col", class: "tg-string" }, inputName(token))),
+    element("th", { scope: "col", class: "tg-number" }, "norm"),
+  );
+  const body = element("tbody", {}, ...gradients.map(row));
+  const table = element("table", { class: "tg-table tg-path" }, element("thead", {}, head), body);
+  return figure("gradients", "The gradient's way back", "area: norm at each place", table).node;
+}
+
+/** A name that a line may end in after each dot. */
+function breakable(name) {
+  return name.split(/(?<=\.)/).flatMap((part) => [part, element("wbr")]);
+}
+
+// --- parameters --------------------------------------------------------------------------------------------------
+
+/** Characters where the main two directions of their embeddings put them: [{character, x, y, share}]. */
+export function embeddingMap(points) {
+  const most = Math.max(...points.map(({ share }) => share), Number.MIN_VALUE);
+  const isVowel = (character) => VOWELS.has(character.normalize("NFD")[0].toLowerCase());
+  const dots = points.map(({ character, x, y, share }) => {
+    const kind = isVowel(character) ? "tg-point tg-vowel" : "tg-point";
+    const title = `${visible(character)}: ${percent(share)} of the characters`;
+    return place(element("span", { class: kind, title }, visible(character)), {
+      left: `${50 + 46 * x}%`,
+      top: `${50 - 46 * y}%`,
+      "--tg-size": Math.sqrt(share / most).toFixed(3),
+    });
+  });
+  const label = `Map of ${points.length} characters by their embeddings`;
+  const map = element("div", { class: "tg-map", role: "img", "aria-label": label }, ...dots);
+  const vowels = points.filter(({ character }) => isVowel(character)).length;
+  const about = vowels && vowels < points.length ? "vowels in colour" : "";
+  const { node } = figure("embeddings", "Embeddings of the characters", about, map);
+  const rows = points.map(({ character, x, y }) => [visible(character), decimal(x), decimal(y)]);
+  node.append(hiddenTable("Places of the characters", ["character", "across", "up"], rows));
+  return node;
+}
+
+/** The numbers of a matrix as colours around zero: {name, rows, columns, values}. */
+export function heatmap(matrix) {
+  const { name, rows, columns, values } = pooled(matrix);
+  const most = Math.max(...values.map(Math.abs), Number.MIN_VALUE);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const picture = drawing(
+    "svg",
+    {
+      viewBox: `0 0 ${columns} ${rows}`,
+      role: "img",
+      "aria-label": `${name}: ${rows} by ${columns} numbers from ${short(low)} to ${short(high)}`,
+    },
+    drawing("rect", { class: "tg-faint", width: columns, height: rows }),
+    ...cells(rows, columns, (row, column) => values[row * columns + column] / most),
+  );
+  place(picture, { width: `${columns * Math.min(14, Math.max(2, 320 / rows))}px` });
+  const title = `${matrix.name}, ${decimal(matrix.rows, 0)} × ${decimal(matrix.columns, 0)}`;
+  const scale = element("div", { class: "tg-scale", "aria-hidden": "true" }, short(-most));
+  for (let shade = -4; shade <= 4; shade++) {
+    const swatch = element("span", { class: shade < 0 ? "tg-swatch-minus" : "tg-swatch-plus" });
+    scale.append(place(swatch, { opacity: Math.abs(shade) / 4 }));
+  }
+  scale.append(short(most));
+  const { node, point } = figure("heatmap", title, `from ${short(low)} to ${short(high)}`, picture, scale);
+  onPointer(picture, (x, y) => {
+    const [column, row] = [x === null ? -1 : Math.floor(x * columns), y === null ? -1 : Math.floor(y * rows)];
+    const inside = column >= 0 && column < columns && row >= 0 && row < rows;
+    point(inside ? `row ${row + 1}, column ${column + 1}: ${short(values[row * columns + column])}` : null);
+  });
+  return node;
+}
+
+/** A matrix of at most `MOST_CELLS` rows and columns: means of neighbours of a larger one. */
+function pooled(matrix) {
+  const [down, across] = [matrix.rows, matrix.columns].map((size) => Math.ceil(size / MOST_CELLS));
+  if (down === 1 && across === 1) return matrix;
+  const [rows, columns] = [Math.ceil(matrix.rows / down), Math.ceil(matrix.columns / across)];
+  const sums = new Float64Array(rows * columns);
+  const counts = new Float64Array(rows * columns);
+  matrix.values.forEach((value, index) => {
+    const row = Math.floor(Math.floor(index / matrix.columns) / down);
+    const at = row * columns + Math.floor((index % matrix.columns) / across);
+    sums[at] += value;
+    counts[at] += 1;
+  });
+  return { name: matrix.name, rows, columns, values: Array.from(sums, (sum, index) => sum / counts[index]) };
+}
+
+// --- lists -------------------------------------------------------------------------------------------------------
+
+/** How surprising strings are: [{text, nats, perplexity, percentile, surprises, unknown}]. */
+export function scoreTable(scores) {
+  const heads = ["string", "nats a token", "perplexity", "percentile"].map((head, index) =>
+    element("th", { scope: "col", class: index ? "tg-number" : null }, head),
+  );
+  const row = ({ text, nats, perplexity, percentile, surprises }) => {
+    const said = [...text, ""].map((token, t) => surprising(token, surprises[t] ?? 0));
+    return element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, element("span", { class: "tg-surprise tg-inline", dir: "auto" }, ...said)),
+      element("td", { class: "tg-number" }, decimal(nats)),
+      element("td", { class: "tg-number" }, short(perplexity)),
+      element("td", { class: "tg-number" }, percentile === null ? "–" : decimal(percentile, percentile > 99 ? 1 : 0)),
+    );
+  };
+  return element(
+    "table",
+    { class: "tg-table tg-scores" },
+    element("thead", {}, element("tr", {}, ...heads)),
+    element("tbody", {}, ...scores.map(row)),
+  );
+}
+
+/** Training strings and what they did to a string: [{document, influence, steps}]. */
+export function influenceList(influences) {
+  const most = Math.max(...influences.map(({ influence }) => Math.abs(influence)), Number.MIN_VALUE);
+  const item = ({ document: text, influence, steps }) => {
+    const listed = steps.slice(0, 3).map((step) => decimal(step, 0));
+    const when = steps.length ? `step ${listed.join(", ")}${steps.length > 3 ? ", …" : ""}` : "never met";
+    const string = element("bdi", { class: "tg-string" }, text === "" ? "(empty)" : text);
+    const length = bar(Math.abs(influence) / most, influence < 0 ? "tg-against" : "");
+    return element(
+      "li",
+      {},
+      element("div", {}, string, element("span", { class: "tg-when" }, when)),
+      element("span", { class: "tg-track", "aria-hidden": "true" }, length),
+      element("span", { class: "tg-number" }, short(influence)),
+    );
+  };
+  return element("ol", { class: "tg-influences" }, ...influences.map(item));
+}
+
+/** Code with numbered lines, which scrolls by itself; highlight: numbers of lines, from 1, or null. */
+export function codeBlock({ text, highlight = null, label }) {
+  const marked = new Set(highlight ?? []);
+  const lines = text.replace(/\n$/, "").split("\n");
+  const code = element("code", {});
+  lines.forEach((line, index) => {
+    const kind = marked.has(index + 1) ? "tg-line tg-marked" : "tg-line";
+    code.append(element("span", { class: kind, "data-line": index + 1 }, `${line}\n`));
+  });
+  const scroller = element("pre", { class: "tg-scroll", tabindex: 0, role: "region", "aria-label": label }, code);
+  return figure("code", label, `${decimal(lines.length, 0)} line${lines.length === 1 ? "" : "s"}`, scroller).node;
+}

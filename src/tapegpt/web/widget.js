@@ -1,0 +1,97 @@
+// A model in a notebook's cell. It is asked by messages, which `notebook.py` answers. Not here: pictures (`views.js`).
+import { attentionView, decimal, embeddingMap, probabilityBars, stringList, surpriseText } from "./views.js";
+
+/** Asks the model, one question at a time: the newest is asked as soon as the one before is answered. */
+function asker(model, ask, show, fail) {
+  const name = `${ask} ${Math.random()}`;
+  let waiting = false;
+  let wish = null;
+  const send = () => {
+    waiting = true;
+    model.send({ id: name, ask, ...wish });
+    wish = null;
+  };
+  const onMessage = (message) => {
+    if (message.id !== name) return;
+    waiting = false;
+    fail(message.error ?? "");
+    if (message.answer) show(message.answer);
+    if (wish) send();
+  };
+  model.on("msg:custom", onMessage);
+  return {
+    ask(fields) {
+      wish = fields;
+      if (!waiting) send();
+    },
+    stop: () => model.off("msg:custom", onMessage),
+  };
+}
+
+function labelled(text, ...controls) {
+  const label = document.createElement("label");
+  label.append(text, ...controls);
+  return label;
+}
+
+function box(kind, ...children) {
+  const node = document.createElement("div");
+  node.className = kind;
+  node.append(...children);
+  return node;
+}
+
+/** Whether the notebook is dark: its text is light. */
+function isDark() {
+  const [red, green, blue] = getComputedStyle(document.body).color.match(/[\d.]+/g).map(Number);
+  return red + green + blue > 1.5 * 255;
+}
+
+function input(type, fields) {
+  return Object.assign(document.createElement("input"), { type, ...fields });
+}
+
+function render({ model, el }) {
+  const start = model.get("start");
+  const temperature = input("range", { min: 0, max: 1.5, step: 0.05, value: start.temperature });
+  const number = document.createElement("output");
+  const prefix = input("text", { size: 8, autocomplete: "off", spellcheck: false });
+  const text = input("text", { size: 16, autocomplete: "off", spellcheck: false, value: start.explanation.text });
+  const [strings, reading, bars, heads] = ["strings", "reading", "bars", "heads"].map((kind) => box(`widget-${kind}`));
+  const problems = [box("widget-problem"), box("widget-problem")];
+  for (const problem of problems) problem.setAttribute("role", "status");
+
+  const showStrings = (shown) => strings.replaceChildren(stringList(shown));
+  const showReading = (explanation) => {
+    const select = (t) => bars.replaceChildren(probabilityBars(explanation, t));
+    select(0);
+    reading.replaceChildren(surpriseText(explanation, { onSelect: select, selected: 0 }), bars);
+    heads.replaceChildren(attentionView(explanation));
+  };
+  const speaker = asker(model, "strings", showStrings, (message) => (problems[0].textContent = message));
+  const reader = asker(model, "explanation", showReading, (message) => (problems[1].textContent = message));
+  const speak = () => {
+    number.textContent = decimal(Number(temperature.value));
+    speaker.ask({ temperature: Number(temperature.value), prefix: prefix.value });
+  };
+  temperature.addEventListener("input", speak);
+  prefix.addEventListener("input", speak);
+  text.addEventListener("input", () => reader.ask({ text: text.value }));
+
+  number.textContent = decimal(start.temperature);
+  showStrings(start.strings);
+  showReading(start.explanation);
+  const wishes = box("widget-row", labelled("Temperature ", temperature, number), labelled("Begins with ", prefix));
+  const says = box("widget-part", wishes, problems[0], strings);
+  const reads = box("widget-part", box("widget-row", labelled("Reads ", text)), problems[1], reading);
+  el.classList.add("tapegpt", "widget");
+  el.dataset.theme = isDark() ? "dark" : "light";
+  const parts = box("widget-parts", says, embeddingMap(start.embeddings), reads, heads);
+  el.replaceChildren(box("widget-about", start.about), parts);
+  return () => {
+    speaker.stop();
+    reader.stop();
+  };
+}
+
+export default { render };
