@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 from tapegpt.cli.console import notice
 from tapegpt.cli.data import data_arguments, source_of
@@ -56,15 +57,16 @@ def run(options: argparse.Namespace) -> int:
         raise TapeGPTError(f"the studio needs {error.name}: pip install 'tapegpt[studio]'") from None
     corpus, name = _data(options)
     studio = Studio(KeptCorpus(corpus, name), _limits(options), _log)
-    if options.model is not None:
-        _load(studio, options.model)
+    shown = "" if options.model is None else f"#run={_load(studio, options.model)}"
     server = Server(studio, options.host, options.port)
-    print(f"tapegpt studio: {server.address} (Ctrl-C ends it)", flush=True)
+    address = server.address + shown
+    print(f"tapegpt studio: {address} (Ctrl-C ends it)", flush=True)
     if sys.stdout.isatty() and not options.no_browser:
         import webbrowser
 
-        webbrowser.open(server.address)
-    server.run()
+        webbrowser.open(address)
+    with suppress(KeyboardInterrupt):  # which is how it is to end
+        server.run()
     return 0
 
 
@@ -87,8 +89,8 @@ def _limits(options: argparse.Namespace) -> Limits:
     return Limits(**{name: value for name, value in given.items() if value is not None})
 
 
-def _load(studio: Studio, path: str) -> None:
-    """A model to begin with: with its training, where that can be repeated."""
+def _load(studio: Studio, path: str) -> str:
+    """A model to begin with: with its training, where that can be repeated; the id of the run."""
     from tapegpt.checkpoint import load
     from tapegpt.recording import replayed, still
 
@@ -98,7 +100,7 @@ def _load(studio: Studio, path: str) -> None:
     except TapeGPTError as error:
         notice(str(error))
         recording = still(model)
-    studio.add_recording(recording)
+    return studio.add_recording(recording).id
 
 
 def _log(line: str) -> None:

@@ -263,7 +263,7 @@ function apart(labels, scale) {
   const sorted = placed.sort((a, b) => a.at - b.at);
   let free = -LABEL;
   for (const label of sorted) free = (label.at = Math.max(label.at, free)) + LABEL;
-  free = HEIGHT + LABEL / 2;
+  free = HEIGHT - LABEL / 2; // above the steps
   for (const label of sorted.toReversed()) free = (label.at = Math.min(label.at, free)) - LABEL;
   return sorted;
 }
@@ -459,9 +459,9 @@ export function gradientPath(explanation) {
   return figure("gradients", "The gradient's way back", "area: norm at each place", table).node;
 }
 
-/** A name that a line may end in after each dot. */
+/** A name that a line may end in after each dot and underline. */
 function breakable(name) {
-  return name.split(/(?<=\.)/).flatMap((part) => [part, element("wbr")]);
+  return name.split(/(?<=[._])/).flatMap((part) => [part, element("wbr")]);
 }
 
 // --- parameters --------------------------------------------------------------------------------------------------

@@ -1,0 +1,60 @@
+// An operation on its way from Python to machine code, chosen from a list or from the picture of the model.
+// Not here: that picture (studio-model.js).
+
+import { get, newest } from "./studio-api.js";
+import { complain, find, make, show, whenSeen } from "./studio-dom.js";
+import { modelPicture } from "./studio-model.js";
+import { codeBlock } from "./views.js";
+
+export function codeSection() {
+  let run = null;
+  let operation = "attention";
+  const asking = newest();
+  const refresh = whenSeen(find("code"), ask);
+  const stage = () => find("stages").querySelector("input:checked");
+
+  async function ask() {
+    const query = new URLSearchParams({ operation, stage: stage().value });
+    try {
+      const answer = await asking((signal) => get(`/api/runs/${run.id}/code?${query}`, { signal }));
+      if (!answer) return;
+      complain("code-error");
+      offer(answer.operations);
+      find("operation").value = answer.operation;
+      find("code-about").textContent = answer.about;
+      const label = `${answer.operation}, ${stage().parentElement.textContent}`;
+      show("code-view", codeBlock({ text: answer.text, highlight: null, label }));
+    } catch (error) {
+      complain("code-error", error);
+    }
+  }
+
+  function choose(name) {
+    operation = name;
+    draw();
+    ask();
+  }
+
+  // A list that is open stays so where nothing changes.
+  function offer(names) {
+    if (names.join() === Array.from(find("operation").options, ({ value }) => value).join()) return;
+    show("operation", ...names.map((name) => make("option", {}, name)));
+  }
+
+  function draw() {
+    const isInside = find("model-view").contains(document.activeElement);
+    show("model-view", modelPicture(run, operation, choose));
+    if (isInside) find("model-view").querySelector("[aria-pressed=true]").focus();
+  }
+
+  find("operation").addEventListener("change", ({ target }) => choose(target.value));
+  find("stages").addEventListener("change", ask);
+
+  return {
+    take(made) {
+      run = made;
+      draw();
+      refresh();
+    },
+  };
+}

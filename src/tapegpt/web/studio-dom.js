@@ -1,0 +1,57 @@
+// Small helpers to build and find elements. Not here: pictures (views.js), what is asked of the server (studio-api.js).
+
+export function find(id) {
+  return document.getElementById(id);
+}
+
+// An element with properties, and children that are elements or texts; texts are never read as HTML.
+export function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+// Puts something in the place of what an element holds; nothing empties it.
+export function show(id, ...children) {
+  find(id).replaceChildren(...children);
+}
+
+// One calm line, or none, where something went wrong.
+export function complain(id, error) {
+  find(id).textContent = error ? error.message : "";
+}
+
+const whole = new Intl.NumberFormat("en");
+
+export function count(number, noun) {
+  return `${whole.format(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+export function grouped(number) {
+  return whole.format(number);
+}
+
+// A duration in seconds, with the digits that mean something.
+export function duration(seconds) {
+  if (seconds < 0.01) return `${(seconds * 1000).toFixed(1)} ms`;
+  return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+}
+
+// Marks a section as out of date; it is refreshed when it is, or comes, into sight: what nobody sees costs nothing.
+export function whenSeen(section, refresh) {
+  let seen = false;
+  let stale = false;
+  const check = () => {
+    if (!seen || !stale) return;
+    stale = false;
+    refresh();
+  };
+  new IntersectionObserver(([entry]) => {
+    seen = entry.isIntersecting;
+    check();
+  }).observe(section);
+  return () => {
+    stale = true;
+    check();
+  };
+}

@@ -1,0 +1,93 @@
+// The scrubber: the model after each of some steps of its training, asked for as it is looked at, and a play button.
+// Not here: drawing a moment (studio.js).
+
+import { get, newest } from "./studio-api.js";
+import { complain, find, grouped } from "./studio-dom.js";
+
+const SECONDS = 4; // that a film lasts
+
+export function filmSection({ question, onMoment }) {
+  let run = null;
+  let place = 0;
+  let kept = new Map(); // moments by their address
+  let playing = false;
+  const asking = newest();
+
+  // A run, whose last moment answers what was asked before it was trained; by now something else may be asked.
+  function take(made, asked) {
+    stop();
+    run = made;
+    place = run.moments.length - 1;
+    kept = new Map([[address(place, asked), run.moment]]);
+    find("film").hidden = run.moments.length < 2;
+    find("moment").max = place;
+    show(place);
+  }
+
+  function address(at, asked = question()) {
+    return `/api/runs/${run.id}/moments/${run.moments[at]}?${new URLSearchParams(asked)}`;
+  }
+
+  function label({ step }) {
+    const text = `step ${grouped(step)} of ${grouped(run.moments.at(-1))}`;
+    find("moment").value = place;
+    find("moment").setAttribute("aria-valuetext", text);
+    find("moment-value").textContent = text;
+  }
+
+  async function show(at) {
+    place = at;
+    const asked = run;
+    const where = address(at);
+    try {
+      const moment = kept.get(where) ?? (await asking((signal) => get(where, { signal })));
+      if (!moment || asked !== run) return;
+      kept.set(where, moment);
+      complain("moment-error");
+      label(moment);
+      onMoment(moment);
+    } catch (error) {
+      stop();
+      complain("moment-error", error);
+    }
+  }
+
+  async function play() {
+    playing = true;
+    mark();
+    const film = run;
+    const frame = (SECONDS * 1000) / film.moments.length;
+    for (let at = 0; playing && film === run && at < film.moments.length; at++) {
+      const pause = new Promise((resume) => setTimeout(resume, frame));
+      await show(at);
+      await pause;
+    }
+    if (film === run) stop();
+  }
+
+  function stop() {
+    playing = false;
+    mark();
+  }
+
+  function mark() {
+    find("play").textContent = playing ? "Pause" : "Play";
+  }
+
+  find("play").addEventListener("click", () => (playing ? stop() : play()));
+  find("moment").addEventListener("input", ({ target }) => {
+    stop();
+    show(target.valueAsNumber);
+  });
+
+  return {
+    take,
+    step: () => run.moments[place],
+    refresh: () => run && show(place),
+    go(step) {
+      stop();
+      const distance = (at) => Math.abs(run.moments[at] - step);
+      show(run.moments.reduce((best, _, at) => (distance(at) < distance(best) ? at : best), 0));
+    },
+  };
+}

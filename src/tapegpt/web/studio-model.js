@@ -1,0 +1,62 @@
+// A picture of the model: its matrices in the order in which numbers go through them, each as large as its shape says.
+// Each part is a button. Not here: what a part's code is (studio-code.js).
+
+import { make } from "./studio-dom.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const GAP = 4; // between matrices, in pixels
+const HEIGHT = 54;
+
+// Each part's operation, name, note, and the shapes of its matrices (rows, columns).
+function parts({ settings: { n_embd: wide, n_head: heads, block_size: places }, vocabulary }) {
+  const tokens = [...vocabulary].length + 1;
+  const squares = Array(4).fill([wide, wide]);
+  const both = [[4 * wide, wide], [wide, 4 * wide]];
+  const tables = [[tokens, wide], [places, wide]];
+  return [
+    { operation: "embedding", name: "Embedding", note: `${tokens} tokens, ${places} places`, shapes: tables },
+    { operation: "rmsnorm", name: "Norm", note: `${wide} wide`, shapes: [] },
+    { operation: "attention", name: "Attention", note: `${heads} × ${wide / heads}`, shapes: squares, layer: true },
+    { operation: "relu", name: "MLP", note: `${wide} → ${4 * wide} → ${wide}`, shapes: both, layer: true },
+    { operation: "linear", name: "Logits", note: `${wide} → ${tokens}`, shapes: [[tokens, wide]] },
+    { operation: "cross_entropy", name: "Loss", note: `of ${tokens} chances`, shapes: [] },
+  ];
+}
+
+export function modelPicture(run, chosen, onChoose) {
+  const all = parts(run);
+  const largest = Math.max(...all.flatMap(({ shapes }) => shapes.flat()));
+  const item = ({ operation, name, note, shapes }) => {
+    const caption = [make("b", {}, name), make("span", {}, note)];
+    const button = make("button", { type: "button" }, drawing(shapes, largest), ...caption);
+    button.setAttribute("aria-pressed", operation === chosen);
+    button.addEventListener("click", () => onChoose(operation));
+    return make("li", {}, button);
+  };
+  const repeated = make("ol", {}, ...all.filter(({ layer }) => layer).map(item));
+  const layer = make("li", { className: "layer" }, make("span", {}, `layer × ${run.settings.n_layer}`), repeated);
+  const list = make("ol", { className: "model" }, ...all.slice(0, 2).map(item), layer, ...all.slice(4).map(item));
+  list.setAttribute("aria-label", "The model, part by part");
+  return list;
+}
+
+// Matrices side by side, a line where there are none; a side grows as the square root of its numbers, so that small
+// ones are seen.
+function drawing(shapes, largest) {
+  const side = (numbers) => Math.max(4, Math.round((HEIGHT - 2) * Math.sqrt(numbers / largest)));
+  const svg = document.createElementNS(SVG, "svg");
+  let x = 0.5;
+  for (const [rows, columns] of shapes.length ? shapes : [[largest, 0]]) {
+    const rectangle = document.createElementNS(SVG, "rect");
+    const width = columns && side(columns);
+    set(rectangle, { x, y: (HEIGHT - side(rows)) / 2, width: width || 0.01, height: side(rows) });
+    svg.append(rectangle);
+    x += width + GAP;
+  }
+  set(svg, { viewBox: `0 0 ${x} ${HEIGHT}`, width: x, height: HEIGHT, "aria-hidden": "true" });
+  return svg;
+}
+
+function set(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+}

@@ -1,0 +1,522 @@
+"""The studio's page in a real Chromium, against the real server: what a person does, and what is then to be seen."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.browser import until
+
+pytest_plugins = ["tests.browser"]
+
+SLIDERS = ("n_embd", "n_head", "n_layer", "block_size", "learning_rate", "steps", "validation")
+FRUITS = ["apple", "pear", "plum", "papaya", "pomelo", "grape", "lime", "lemon", "mango", "melon"]
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    command = [sys.executable, "-m", "tapegpt", "studio", "--port", "0", "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        found = re.search(r"http://\S+", server.stdout.readline())
+        assert found is not None
+        yield found[0]
+        server.terminate()
+
+
+@pytest.fixture
+def studio(page: Any, address: str) -> Any:
+    """The page, open for the first time, with its first model."""
+    opened(page, address)
+    return page
+
+
+def opened(page: Any, address: str) -> None:
+    page.goto(address)
+    until(page, "document.querySelectorAll('#strings-view li').length === 20")
+
+
+def answered(page: Any, part: str, act: Any) -> Any:
+    """Act; what the server then answers to a request whose address has that part."""
+    with page.expect_response(lambda response: part in response.url and response.ok) as caught:
+        act()
+    return caught.value
+
+
+def trained(page: Any, act: Any) -> dict[str, Any]:
+    """Act; the run that this leads to, once it is drawn."""
+    before = page.get_attribute("#save", "href")
+    act()
+    until(page, TRAINED, before)
+    return shown_run(page)
+
+
+TRAINED = """before => document.getElementById("timing").textContent.startsWith("trained")
+    && document.getElementById("save").getAttribute("href") !== before"""
+
+
+def shown_run(page: Any) -> dict[str, Any]:
+    address = page.get_attribute("#save", "href").removesuffix("/file")
+    run: dict[str, Any] = page.evaluate("address => fetch(address).then(answer => answer.json())", address)
+    return run
+
+
+def shown_section(page: Any, section: str, content: str) -> None:
+    """Scroll to a section, and wait for what it shows once it is seen."""
+    page.locator(f"#{section}").scroll_into_view_if_needed()
+    until(page, "selector => document.querySelector(selector)", f"#{section}-view {content}")
+
+
+def strings(page: Any, view: str = "#strings-view") -> list[str]:
+    texts: list[str] = page.locator(f"{view} bdi").all_text_contents()
+    return texts
+
+
+def value(page: Any, slider: str) -> float:
+    return float(page.get_attribute(f"#{slider}", "aria-valuetext").rstrip(" %").replace(",", ""))
+
+
+# --- what is seen
+
+
+@pytest.mark.parametrize(("width", "theme"), [(360, "light"), (820, "dark"), (1600, "light")])
+def test_all_is_there_at_every_width(page: Any, address: str, width: int, theme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=theme)
+    opened(page, address)
+    for view in ("loss", "map", "surprise", "bars", "gradient", "attention"):
+        assert page.is_visible(f"#{view}-view > *"), view
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert page.evaluate("document.getElementById('panel').open") == (width >= 760)
+    assert re.fullmatch(r"trained 1,000 steps in .+ · .+ there and back", page.text_content("#timing"))
+
+
+def test_the_theme_is_chosen_and_kept(studio: Any, address: str) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    studio.emulate_media(color_scheme="light")
+    light = studio.evaluate(paper)
+    studio.click("#theme")
+    studio.click("#theme")
+    assert studio.get_attribute("#theme", "title") == "Theme: dark"
+    dark = studio.evaluate(paper)
+    assert dark != light
+    opened(studio, address)
+    assert studio.evaluate(paper) == dark
+    studio.emulate_media(color_scheme="dark")
+    studio.click("#theme")
+    assert studio.evaluate(paper) == dark
+
+
+def test_every_text_is_told_from_its_ground(studio: Any) -> None:
+    for theme in ("light", "dark"):
+        studio.emulate_media(color_scheme=theme)
+        for style in ("body", ".quiet", ".error", ".link", "nav a", ".control code", "#timing"):
+            assert studio.eval_on_selector(style, CONTRAST) >= 4.5, (theme, style)
+
+
+CONTRAST = """element => {
+    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const luminance = color => {
+        canvas.fillStyle = color;
+        canvas.fillRect(0, 0, 1, 1);
+        const linear = [...canvas.getImageData(0, 0, 1, 1).data].map(each => each / 255)
+            .map(each => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+    };
+    const both = [getComputedStyle(element).color, getComputedStyle(document.body).backgroundColor].map(luminance);
+    return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+}"""
+
+
+def test_a_screen_reader_finds_names_headings_landmarks_and_what_came_out(studio: Any) -> None:
+    nameless = """all => all.filter(each => !(each.labels?.length || each.getAttribute("aria-label")
+        || each.textContent.trim() || each.title)).map(each => each.outerHTML)"""
+    assert studio.eval_on_selector_all("input, select, textarea, button, a[href], summary", nameless) == []
+    levels = studio.eval_on_selector_all("h1, h2, h3, h4, h5, h6", "all => all.map(each => Number(each.tagName[1]))")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(levels))
+    for landmark in ("header", "main", "nav", "aside"):
+        assert studio.locator(landmark).count() == 1
+    assert re.fullmatch(r"loss \d\.\d\d, 20 strings: .+", studio.text_content("[aria-live=polite]#summary"))
+    ids = studio.eval_on_selector_all("[id]", "all => all.map(each => each.id)")
+    assert len(ids) == len(set(ids))
+
+
+# --- data and sliders
+
+
+def test_a_move_of_any_slider_trains_anew_and_draws_anew(studio: Any) -> None:
+    for slider in SLIDERS:
+        drawn, former = (strings(studio), studio.inner_html("#loss-view")), value(studio, slider)
+        key = "ArrowRight" if slider in ("n_layer", "validation") else "ArrowLeft"
+        run = trained(studio, lambda slider=slider, key=key: studio.press(f"#{slider}", key))
+        moved = value(studio, slider)
+        assert moved != former, slider
+        assert run["settings"][slider] == (moved / 100 if slider == "validation" else moved)
+        assert (strings(studio), studio.inner_html("#loss-view")) != drawn, slider
+
+
+def test_the_temperature_asks_the_same_model_anew(studio: Any) -> None:
+    before, run = studio.text_content("#strings-view"), shown_run(studio)
+    answered(studio, "/moments/", lambda: studio.press("#temperature", "End"))
+    until(studio, "before => document.querySelector('#strings-view').textContent !== before", before)
+    assert shown_run(studio)["id"] == run["id"]
+
+
+def test_the_seed_and_the_engine_train_anew(studio: Any) -> None:
+    studio.fill("#seed", "7")
+    assert trained(studio, lambda: studio.press("#seed", "Enter"))["settings"]["seed"] == 7
+    run = trained(studio, lambda: studio.click("label:has(#fast)"))
+    assert run["settings"]["engine"] == "fast"
+    default = trained(studio, lambda: studio.click("#reset"))
+    assert (default["settings"]["engine"], default["settings"]["seed"]) == ("exact", 42)
+
+
+def test_of_many_moves_the_last_is_what_is_seen(studio: Any) -> None:
+    for _ in range(3):
+        studio.press("#steps", "ArrowLeft")
+    run = trained(studio, lambda: studio.press("#steps", "ArrowLeft"))
+    assert run["settings"]["steps"] == value(studio, "steps")
+    assert studio.text_content("#timing").startswith(f"trained {value(studio, 'steps'):.0f} steps")
+
+
+def test_a_long_training_shows_how_far_it_is_and_gives_way_to_the_next(studio: Any) -> None:
+    studio.press("#steps", "End")
+    until(studio, "/^step [0-9,]+ of 100,000/.test(document.getElementById('timing').textContent)")
+    assert studio.locator("#strings-view li").count() == 5
+    assert trained(studio, lambda: studio.press("#steps", "Home"))["steps"] == 10
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*SLIDERS, "temperature", "seed", "engine"]),
+        st.integers(-5, 10_000) | st.floats(-1, 3) | st.none() | st.sampled_from(["exact", "fast", "x", HOSTILE]),
+    )
+)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_settings_from_anywhere_can_be_trained_with(module: Any, wishes: dict[str, Any]) -> None:
+    from tapegpt.config import Config
+    from tapegpt.settings import Settings
+
+    sound = module("/web/studio-settings.js", "sound", wishes)
+    temperature = sound.pop("temperature")
+    shape = {name: sound.pop(name) for name in ("n_embd", "n_head", "n_layer", "block_size")}
+    Config(**shape)
+    Settings(**sound)
+    assert 0 < temperature <= 2
+    again = module("/web/studio-settings.js", "sound", {**sound, **shape, "temperature": temperature})
+    assert again == {**sound, **shape, "temperature": temperature}
+
+
+@pytest.fixture
+def module(studio: Any) -> Any:
+    """Calls a function of one of the page's modules."""
+    call = "([path, name, argument]) => import(path).then(module => module[name](argument))"
+    return lambda path, name, argument: studio.evaluate(call, [path, name, argument])
+
+
+def test_heads_always_share_the_width_evenly(studio: Any) -> None:
+    studio.press("#steps", "Home")
+    for _ in range(int(studio.get_attribute("#n_embd", "max"))):
+        studio.press("#n_embd", "ArrowRight")
+        studio.press("#n_head", "End")
+        assert value(studio, "n_embd") % value(studio, "n_head") == 0
+
+
+def test_pasted_strings_are_trained_on(studio: Any) -> None:
+    studio.select_option("#dataset", label="Your own strings")
+    trained(studio, lambda: studio.fill("#text", "\n".join(FRUITS)))
+    assert studio.text_content("#facts") == "Your strings · 10 strings"
+    assert set("".join(strings(studio))) <= set("".join(FRUITS))
+    assert studio.input_value("#probe") == FRUITS[0]
+
+
+def test_a_dropped_file_is_trained_on(studio: Any) -> None:
+    content = "\n".join([*FRUITS, HOSTILE])
+    trained(studio, lambda: studio.evaluate(DROP, content))
+    assert studio.input_value("#text") == content
+    assert studio.locator("#strings-view img, #sample img").count() == 0
+    assert not studio.is_visible("#drop")
+
+
+DROP = """content => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([content], "fruits.txt"));
+    document.body.dispatchEvent(new DragEvent("dragover", { dataTransfer, bubbles: true }));
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+}"""
+
+
+def test_other_data_are_chosen(studio: Any) -> None:
+    trained(studio, lambda: studio.select_option("#dataset", "dataset:surnames"))
+    assert studio.text_content("#facts").startswith("Surnames · ")
+
+
+def test_what_the_server_refuses_is_said_in_a_line_and_can_be_mended(studio: Any, problems: list[str]) -> None:
+    studio.select_option("#dataset", label="Your own strings")
+    studio.fill("#text", "\n \n")
+    studio.fill("#text", "x" * 2_000_001)
+    until(studio, "document.getElementById('data-error').textContent.includes('2,000,000')")
+    trained(studio, lambda: studio.fill("#text", "\n".join(FRUITS)))
+    assert studio.text_content("#data-error") == ""
+    assert all("413" in problem for problem in problems)
+    problems.clear()
+
+
+# --- the film
+
+
+def test_the_scrubber_goes_through_the_training(studio: Any) -> None:
+    last, attention = strings(studio), studio.inner_html("#attention-view")
+    answered(studio, "/moments/0?", lambda: studio.press("#moment", "Home"))
+    until(studio, "document.getElementById('moment-value').textContent.startsWith('step 0 of 1,000')")
+    assert strings(studio) != last
+    assert studio.inner_html("#attention-view") != attention
+    studio.press("#moment", "End")
+    until(studio, "document.getElementById('moment-value').textContent.startsWith('step 1,000 of')")
+    assert strings(studio) == last
+
+
+def test_play_shows_the_whole_film_and_can_be_stopped(studio: Any) -> None:
+    studio.click("#play")
+    until(studio, "[2, 3, 4, 5, 6, 7, 8].includes(document.getElementById('moment').valueAsNumber)")
+    studio.click("#play")
+    assert studio.text_content("#play") == "Play"
+    assert int(studio.input_value("#moment")) < int(studio.get_attribute("#moment", "max"))
+    studio.click("#play")
+    until(studio, "document.getElementById('play').textContent === 'Play'")
+    assert studio.input_value("#moment") == studio.get_attribute("#moment", "max")
+
+
+# --- how it reads
+
+
+def test_another_string_is_read(studio: Any) -> None:
+    answered(studio, "/moments/", lambda: studio.fill("#probe", "zoe"))
+    until(studio, "document.getElementById('surprise-view').textContent.includes('z')")
+    studio.locator("#score-view").scroll_into_view_if_needed()
+    until(studio, "document.getElementById('score-view').textContent.includes('nats a token')")
+
+
+def test_a_string_that_is_typed_during_a_training_is_what_its_model_reads(studio: Any) -> None:
+    studio.press("#steps", "End")
+    studio.press("#steps", "ArrowLeft")
+    studio.press("#steps", "ArrowLeft")
+    trained(studio, lambda: studio.fill("#probe", "zoe"))
+    until(studio, "document.querySelector('#surprise-view').innerText.startsWith('z')")
+    assert "step 20,000" in studio.text_content("#moment-value")
+
+
+def test_a_string_of_unknown_characters_is_named_and_does_no_harm(studio: Any) -> None:
+    studio.fill("#probe", "zoë")
+    assert "ë" in studio.text_content("#probe-error")
+    trained(studio, lambda: studio.press("#steps", "ArrowLeft"))
+    answered(studio, "/moments/", lambda: studio.fill("#probe", "zoe"))
+    assert studio.text_content("#probe-error") == ""
+
+
+def test_what_was_expected_is_shown_for_the_chosen_place(studio: Any) -> None:
+    places = studio.locator("#surprise-view button")
+    before = studio.inner_html("#bars-view")
+    for place in range(places.count()):
+        places.nth(place).click()
+        if studio.inner_html("#bars-view") != before:
+            return
+    raise AssertionError("no place has an expectation of its own")
+
+
+def test_training_strings_behind_a_string_are_listed(studio: Any) -> None:
+    answered(studio, "/why", lambda: studio.click("#why"))
+    studio.wait_for_selector("#why-view li")
+    assert [each.strip() for each in studio.locator("#why-view h4").all_text_contents()] == [
+        "Taught it",
+        "Pushed against it",
+    ]
+
+
+def test_weights_are_shown_of_the_step_that_is_looked_at(studio: Any) -> None:
+    answered(studio, "/matrices/wte", lambda: studio.click("#weights summary"))
+    answered(studio, "/moments/0/matrices/wte", lambda: studio.press("#moment", "Home"))
+    answered(studio, "/moments/0/matrices/wpe", lambda: studio.select_option("#matrix", "wpe"))
+    assert studio.is_visible("#weights-view > *")
+
+
+# --- playground, comparison, code
+
+
+def test_wishes_are_fulfilled(studio: Any) -> None:
+    shown_section(studio, "playground", "li")
+    for name, wish in {"prefix": "ma", "max_length": "6", "n": "7"}.items():
+        answered(studio, "/generate", lambda name=name, wish=wish: studio.fill(f"[name={name}]", wish))
+    answered(studio, "/generate", lambda: studio.check("[name=unique]"))
+    until(studio, "document.querySelectorAll('#playground-view li').length === 7")
+    assert all(text.startswith("ma") for text in strings(studio, "#playground-view"))
+
+
+def test_an_impossible_wish_is_explained(studio: Any, problems: list[str]) -> None:
+    shown_section(studio, "playground", "li")
+    studio.fill("[name=pattern]", "(")
+    until(studio, "document.getElementById('playground-error').textContent.includes('pattern')")
+    answered(studio, "/generate", lambda: studio.fill("[name=pattern]", "ma.*"))
+    until(studio, "document.getElementById('playground-error').textContent === ''")
+    assert all("400" in problem for problem in problems)
+    problems.clear()
+
+
+def test_pinned_runs_stay_beside_the_present_one(studio: Any) -> None:
+    assert "Pin a run" in studio.text_content("#compare-view")
+    for pinned in range(1, 4):
+        studio.click("#pin")
+        assert studio.text_content("#pin") == "Pinned"
+        trained(studio, lambda: studio.press("#steps", "ArrowLeft"))
+        assert studio.locator(".runs > section").count() == pinned + 1
+    assert "steps" in studio.text_content(".runs")
+    assert "n_embd" not in studio.text_content(".runs")
+    studio.click("#pin")
+    assert "let go" in studio.text_content("#train-error")
+    studio.click("[aria-label='Let go of pinned 1']")
+    assert studio.locator(".runs > section").count() == 3
+    assert studio.text_content("#train-error") == ""
+
+
+def test_every_stage_of_an_operation_is_shown(studio: Any) -> None:
+    shown_section(studio, "code", "pre")
+    texts = set()
+    for stage in ("Tape", "LLVM", "Machine code", "Python"):
+        studio.click(f"#stages label:has-text('{stage}')")
+        until(
+            studio, "title => document.querySelector('#code-view').innerText.startsWith(title)", f"attention, {stage}"
+        )
+        texts.add(studio.text_content("#code-view pre"))
+    assert len(texts) == 4
+
+
+def test_a_part_of_the_picture_opens_its_code(studio: Any) -> None:
+    shown_section(studio, "code", "pre")
+    parts = studio.locator(".model button")
+    for place in range(parts.count()):
+        answer = answered(studio, "/code", parts.nth(place).click).json()
+        until(studio, "name => document.getElementById('operation').value === name", answer["operation"])
+        assert parts.nth(place).get_attribute("aria-pressed") == "true"
+
+
+# --- files, links, memory
+
+
+def test_a_saved_model_is_loaded_again(studio: Any, tmp_path: Path) -> None:
+    studio.press("#steps", "ArrowLeft")
+    run = trained(studio, lambda: studio.press("#n_embd", "ArrowLeft"))
+    with studio.expect_download() as caught:
+        studio.click("#save")
+    file = tmp_path / "model.safetensors"
+    caught.value.save_as(file)
+    said = strings(studio)
+    trained(studio, lambda: studio.click("#reset"))
+    studio.set_input_files("#load", file)
+    until(studio, "document.getElementById('timing').textContent.startsWith('model.safetensors')")
+    assert shown_run(studio)["parameters"] == run["parameters"]
+    assert value(studio, "n_embd") == run["settings"]["n_embd"]
+    assert strings(studio) == said
+    assert not studio.is_visible("#film")
+
+
+def test_a_run_that_the_server_has_already_is_opened_by_its_address(studio: Any, address: str) -> None:
+    run = trained(studio, lambda: studio.press("#n_embd", "ArrowLeft"))
+    trained(studio, lambda: studio.click("#reset"))
+    studio.goto("about:blank")
+    studio.goto(f"{address}#run={run['id']}")
+    until(studio, "document.getElementById('timing').textContent.endsWith('as it was saved')")
+    assert shown_run(studio)["id"] == run["id"]
+    assert value(studio, "n_embd") == run["settings"]["n_embd"]
+
+
+def test_a_file_that_is_no_model_is_refused_in_a_line(studio: Any, tmp_path: Path, problems: list[str]) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_text("no model")
+    studio.set_input_files("#load", file)
+    until(studio, "document.getElementById('load-error').textContent.length > 10")
+    assert all("400" in problem for problem in problems)
+    problems.clear()
+
+
+def test_a_shared_link_restores_settings_and_data(studio: Any, chromium: Any, address: str) -> None:
+    studio.select_option("#dataset", label="Your own strings")
+    trained(studio, lambda: studio.fill("#text", "\n".join(FRUITS)))
+    run = trained(studio, lambda: studio.press("#n_layer", "ArrowRight"))
+    studio.click("#share")
+    until(studio, "document.getElementById('link').value !== ''")
+    link = studio.input_value("#link")
+    assert link.startswith(f"{address}#s=")
+    until(studio, "document.getElementById('shared-about').textContent.startsWith('Copied.')")
+    assert studio.evaluate("navigator.clipboard.readText()") == link
+    other = chromium.new_context().new_page()
+    opened(other, link)
+    assert other.url == address
+    assert other.input_value("#text") == "\n".join(FRUITS)
+    assert shown_run(other)["settings"] == run["settings"]
+    other.context.close()
+
+
+def test_data_that_are_too_many_for_a_link_stay_here(studio: Any) -> None:
+    many = "".join(f"{number * 7919 % 100_003:05d}\n" for number in range(5000))
+    trained(studio, lambda: studio.evaluate(DROP, many))
+    studio.click("#share")
+    until(studio, "document.getElementById('shared-about').textContent.includes('without the data')")
+    assert len(studio.input_value("#link")) < 1000
+
+
+@pytest.mark.parametrize("damage", ["", "x", "7VWx"])
+def test_a_damaged_link_opens_the_page_all_the_same(page: Any, address: str, damage: str) -> None:
+    opened(page, f"{address}#s={damage}")
+    assert page.text_content("#train-error") == ""
+
+
+def test_settings_survive_a_reload(studio: Any, address: str) -> None:
+    run = trained(studio, lambda: studio.press("#n_embd", "ArrowRight"))
+    studio.fill("#probe", "zoe")
+    opened(studio, address)
+    assert shown_run(studio)["settings"] == run["settings"]
+    assert studio.input_value("#probe") == "zoe"
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_text_survives_a_link(module: Any, text: str) -> None:
+    kept = {"data": {"text": text}, "settings": {}, "text": text}
+    shared = module("/web/studio-state.js", "link", kept)
+    assert shared["whole"]
+    _, _, hash_of_link = shared["address"].partition("#")
+    restored = module("/web/studio-state.js", "opened", f"#{hash_of_link}")
+    assert restored == json.loads(json.dumps(kept))
+
+
+# --- by keyboard alone
+
+
+def test_all_is_reached_by_keyboard_alone(studio: Any) -> None:
+    reached = set()
+    keys = {"share": "Enter", "n_embd": "ArrowLeft", "pin": "Enter", "play": "Enter", "operation": "ArrowDown"}
+    for _ in range(200):
+        studio.keyboard.press("Tab")
+        name = studio.evaluate("document.activeElement.id || document.activeElement.name")
+        if name in keys and name not in reached:
+            studio.keyboard.press(keys[name])
+        reached.add(name)
+    wanted = {"save", "load", "share", "theme", "dataset", "seed", *SLIDERS, "temperature", "reset", "pin", "play"}
+    wanted |= {"moment", "probe", "why", "prefix", "pattern", "n", "operation", "stage"}
+    assert wanted <= reached
+    assert studio.is_visible("#link")
+    assert value(studio, "n_embd") == 12
+    assert studio.locator(".runs h3").first.text_content() == "pinned 1"
