@@ -18,6 +18,7 @@ from benchmarks import (
     quality,
     randomness,
     studio,
+    sweep,
     training,
 )
 from tapegpt import Config, Corpus, TapeGPTError
@@ -38,6 +39,7 @@ PARTS = (
     "torch",
     "attribution",
     "studio",
+    "sweep",
 )
 SHAPE = {"n_layer": 1, "n_embd": 64, "n_head": 4, "block_size": 16}
 
@@ -79,6 +81,9 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return "\n".join(part(corpus, options.rounds) for part in parts)
         case "studio":
             return studio.under_load()
+        case "sweep":
+            parts = (sweep.by_threads, sweep.by_memory, sweep.by_choice)
+            return "\n".join(part(corpus, options.rounds) for part in parts)
         case "command":
             return command.whole_command(options.data, dict(options.peer), options.rounds)
         case _:

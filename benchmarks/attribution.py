@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import GPT, Corpus, Random, train
-from tapegpt.attribution import EPSILON, Lessons, Rater, Retraining, attribute, encoded, write_parameters
+from tapegpt.attribution import EPSILON, Lessons, Rater, Retraining, attribute, encoded
 from tapegpt.engine import Parameters, Tokens
 from tapegpt.graph import Graph
 from tapegpt.recording import replayed
@@ -170,7 +170,7 @@ class Gradients:
 
     def load(self, parameters: Parameters) -> None:
         """Take the gradients at these parameters from now on."""
-        write_parameters(self._graph, self._graph.tape.arena, parameters)
+        self._graph.write(self._graph.tape.arena, parameters)
 
     def of(self, tokens: Tokens, window: int) -> Vector:
         """The gradient of a window's loss."""

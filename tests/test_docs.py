@@ -1,26 +1,114 @@
-"""The documentation's Python is run, and prints what it shows."""
+"""The documentation cannot drift: its commands and its Python run here, page by page, and print what is shown.
+
+Commands that are shown without what they print (`sh`, and in a line of text) are understood, not run: they may take
+minutes. Not here: the site that is made of the pages (`test_site.py`).
+"""
 
 from __future__ import annotations
 import __future__
 
 import doctest
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tapegpt.cli
+from benchmarks.__main__ import PARTS, arguments
+from tapegpt import TapeGPTError
+from tests.test_readme import README, agrees, dialogue
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = [page for page in sorted(DOCS.glob("*.md")) if ">>> " in page.read_text(encoding="utf-8")]
+PAGES = sorted(DOCS.glob("*.md"))
+BLOCK = re.compile(
+    r"^(?P<why><!-- not run: .+ -->\n+)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
+NO_CODE = {"text", "json"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages_show_what_happens(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # recipes write files
-    result = doctest.testfile(
-        str(page),
-        module_relative=False,
-        encoding="utf-8",
-        optionflags=doctest.ELLIPSIS,
-        globs={"annotations": __future__.annotations},  # what the import does in a module, doctest wants from outside
-    )
-    assert result.attempted
-    assert not result.failed
+    monkeypatch.setenv("PATH", os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
+    names = {"annotations": __future__.annotations}  # what the import does in a module, doctest wants from outside
+    text = page.read_text(encoding="utf-8")
+    blocks = list(BLOCK.finditer(text))
+    assert 2 * len(blocks) == len(re.findall("^ *```", text, re.MULTILINE))
+    for block in blocks:
+        if block["why"] is None and block["language"] not in NO_CODE:
+            RUNS[block["language"]](block["text"], names)
+
+
+def run_console(text: str, _: object = None) -> None:
+    """Each `$ command` prints what is shown, on stdout or stderr; a command goes on after a backslash."""
+    steps = list(dialogue(text.replace("\\\n", "")))
+    assert steps
+    for command, shown in steps:
+        done = subprocess.run(
+            ["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+        )
+        assert agrees(done.stdout.splitlines(), shown), f"$ {command}\n{done.stdout}"
+
+
+def run_python(text: str, names: dict[str, Any]) -> None:
+    """Each example prints what is shown; the names of a page are common to its blocks."""
+    report: list[str] = []
+    test = doctest.DocTestParser().get_doctest(text, {}, "example", None, None)
+    assert test.examples
+    test.globs = names
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    failed, _ = runner.run(test, out=report.append, clear_globs=False)
+    assert failed == 0, "".join(report)
+
+
+def understand(text: str, _: object = None) -> None:
+    """Each command is possible, or stands in the README, whose tests know it."""
+    for line in text.splitlines():
+        before, benchmarks, words = line.partition("python -m benchmarks")
+        if line.startswith("tapegpt "):
+            given = shlex.split(line)[1:]
+            tapegpt.cli._parser(given[0]).parse_args(given)
+        elif benchmarks and before in ("", ".venv/bin/"):
+            arguments(shlex.split(words))
+        else:
+            assert line in README.splitlines()
+
+
+RUNS: dict[str, Callable[[str, dict[str, Any]], None]] = {
+    "console": run_console,
+    "python": run_python,
+    "sh": understand,
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_within_text_are_possible(page: Path) -> None:
+    for command in re.findall(r"`(tapegpt [^`]* -[^`]*)`", page.read_text(encoding="utf-8")):
+        understand(command)
+
+
+def test_all_parts_of_the_benchmarks_are_told() -> None:
+    text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    assert [part for part in PARTS if f"`{part}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("console", "$ echo 1\n2\n"),
+        ("console", "echo 1\n"),
+        ("python", ">>> 1\n2\n"),
+        ("python", "1\n"),
+        ("sh", "tapegpt train --no-such-option\n"),
+        ("sh", "python -m tapegpt\n"),
+    ],
+)
+def test_a_wrong_block_is_found(language: str, text: str) -> None:
+    with pytest.raises((AssertionError, TapeGPTError)):
+        RUNS[language](text, {})

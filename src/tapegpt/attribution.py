@@ -315,7 +315,7 @@ class Rater:
         }
         self._program = Program(entries, graph.tape.show(), target)
         self._shared = Memory(8 * self._extents.shared)
-        write_parameters(graph, self._shared, parameters)
+        graph.write(self._shared, parameters)
         self._program.run("prepare", self._shared.at(0))
 
     def _threads(self, windows: array[int]) -> int:
@@ -354,16 +354,6 @@ class Rater:
         self._program.run("direct", *regions(0), *asked, direction.at(0), address_of(loss))
         _in_chunks(multiply, len(windows), threads)
         return loss[0], products
-
-
-def write_parameters(graph: Graph, memory: Memory, parameters: Parameters) -> None:
-    """Write all parameters where the graph's kernels look for them."""
-    for name, (_, columns) in graph.config.shapes(graph.vocab_size).items():
-        node, rows = graph.rows(name)
-        values = memoryview(parameters[name])
-        for number, row in enumerate(rows):
-            place = memory.floats(8 * (node.value + row * padded(columns)), columns)
-            place[:] = values[number * columns : (number + 1) * columns]
 
 
 def _in_chunks(part: Callable[[int, int, int], None], count: int, threads: int) -> None:

@@ -51,20 +51,10 @@ class ExactEngine(Engine):
         self._lock = allocate_lock()  # machine code runs without the interpreter's, and there is one arena
 
     def parameters(self) -> Parameters:
-        return self._read(self._graph.tape.arena, 0)
-
-    def _read(self, memory: Memory, start: int) -> Parameters:
-        """Numbers by name from a memory that is laid out as the parameters are, `start` numbers after its begin."""
-        result = {}
-        for name, (rows, columns) in self.config.shapes(self.vocab_size).items():
-            values = array("d", bytes(8 * rows * columns))
-            for row, place in enumerate(self._rows(memory, start, name)):
-                values[row * columns : (row + 1) * columns] = array("d", place)
-            result[name] = values
-        return result
+        return self._graph.read(self._graph.tape.arena)
 
     def load_parameters(self, parameters: Parameters) -> None:
-        self._write(self._graph.tape.arena, 0, parameters)
+        self._graph.write(self._graph.tape.arena, parameters)
         self._moments = Memory(8 * 2 * self._extent)
         self.revision += 1
 
@@ -80,26 +70,14 @@ class ExactEngine(Engine):
         assert isinstance(snapshot, bytes)
         memory = Memory(len(snapshot))
         memory.at(0).view[:] = snapshot
-        return self._read(memory, 0)
-
-    def _write(self, memory: Memory, start: int, numbers: Parameters) -> None:
-        for name, (_, columns) in self.config.shapes(self.vocab_size).items():
-            values = memoryview(numbers[name])
-            for row, place in enumerate(self._rows(memory, start, name)):
-                place[:] = values[row * columns : (row + 1) * columns]
-
-    def _rows(self, memory: Memory, start: int, name: str) -> list[memoryview[float]]:
-        """Views of a parameter's rows."""
-        node, rows = self._graph.rows(name)
-        columns = node.shape.columns
-        return [memory.floats(8 * (start + node.value + row * padded(columns)), columns) for row in rows]
+        return self._graph.read(memory)
 
     def moments(self) -> Moments:
-        return Moments(self._read(self._moments, 0), self._read(self._moments, self._extent))
+        return Moments(self._graph.read(self._moments), self._graph.read(self._moments, self._extent))
 
     def load_moments(self, moments: Moments) -> None:
-        self._write(self._moments, 0, moments.mean)
-        self._write(self._moments, self._extent, moments.square)
+        self._graph.write(self._moments, moments.mean)
+        self._graph.write(self._moments, moments.square, self._extent)
 
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
         assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"

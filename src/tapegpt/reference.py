@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Matrix = list[list["Value"]]  # (out, in)
 Vector = list["Value"]
+Stages = dict[str, Vector]  # what a position goes through, by name, in its order
 
 
 class Value:
@@ -177,42 +178,61 @@ class ReferenceEngine(Engine):
         for own, given in ((self._m, moments.mean), (self._v, moments.square)):
             own[:] = [number for name in self._state for number in given[name]]
 
-    def gpt(self, token: int, position: int, keys: list[Matrix], values: list[Matrix]) -> Vector:
-        """Logits of the next token; `keys` and `values` of each layer grow by this position's."""
+    def gpt(
+        self, token: int, position: int, keys: list[Matrix], values: list[Matrix], stages: Stages | None = None
+    ) -> Vector:
+        """Logits of the next token; `keys` and `values` of each layer grow by this position's, `stages` by all."""
         state, head_dim = self._state, self.config.head_dim
-        x = [t + p for t, p in zip(state["wte"][token], state["wpe"][position], strict=True)]
-        x = rmsnorm(x)
+        stages = {} if stages is None else stages
+        x = stages["embedding"] = [t + p for t, p in zip(state["wte"][token], state["wpe"][position], strict=True)]
+        x = stages["embedding_norm"] = rmsnorm(x)
         for layer in range(self.config.n_layer):
-            residual, x = x, rmsnorm(x)
-            q = linear(x, state[f"layer{layer}.attn_wq"])
-            keys[layer].append(linear(x, state[f"layer{layer}.attn_wk"]))
-            values[layer].append(linear(x, state[f"layer{layer}.attn_wv"]))
-            attended: Vector = []
+            name = f"layer{layer}"
+            residual = x
+            x = stages[f"{name}.attn_norm"] = rmsnorm(x)
+            q = stages[f"{name}.attn_wq"] = linear(x, state[f"{name}.attn_wq"])
+            k = stages[f"{name}.attn_wk"] = linear(x, state[f"{name}.attn_wk"])
+            v = stages[f"{name}.attn_wv"] = linear(x, state[f"{name}.attn_wv"])
+            keys[layer].append(k)
+            values[layer].append(v)
+            all_logits: Vector = stages.setdefault(f"{name}.attn_logits", [])
+            all_weights: Vector = stages.setdefault(f"{name}.attn_weights", [])
+            attended: Vector = stages.setdefault(f"{name}.attention", [])
             for start in range(0, self.config.n_embd, head_dim):
                 columns = range(start, start + head_dim)
                 logits = [total(q[j] * key[j] for j in columns) / head_dim**0.5 for key in keys[layer]]
                 weights = softmax(logits)
                 pairs = list(zip(weights, values[layer], strict=True))
                 attended += [total(weight * value[j] for weight, value in pairs) for j in columns]
-            x = linear(attended, state[f"layer{layer}.attn_wo"])
-            x = [a + b for a, b in zip(x, residual, strict=True)]
-            residual, x = x, rmsnorm(x)
-            x = [xi.relu() for xi in linear(x, state[f"layer{layer}.mlp_fc1"])]
-            x = linear(x, state[f"layer{layer}.mlp_fc2"])
-            x = [a + b for a, b in zip(x, residual, strict=True)]
-        return linear(x, state["lm_head"])
+                all_logits += logits
+                all_weights += weights
+            x = stages[f"{name}.attn_wo"] = linear(attended, state[f"{name}.attn_wo"])
+            residual = x = stages[f"{name}.attn_residual"] = [a + b for a, b in zip(x, residual, strict=True)]
+            x = stages[f"{name}.mlp_norm"] = rmsnorm(x)
+            x = stages[f"{name}.mlp_fc1"] = linear(x, state[f"{name}.mlp_fc1"])
+            x = stages[f"{name}.mlp_relu"] = [xi.relu() for xi in x]
+            x = stages[f"{name}.mlp_fc2"] = linear(x, state[f"{name}.mlp_fc2"])
+            x = stages[f"{name}.mlp_residual"] = [a + b for a, b in zip(x, residual, strict=True)]
+        stages["logits"] = linear(x, state["lm_head"])
+        return stages["logits"]
 
     def _cache(self) -> tuple[list[Matrix], list[Matrix]]:
         return [[] for _ in range(self.config.n_layer)], [[] for _ in range(self.config.n_layer)]
 
-    def loss(self, document: Sequence[int]) -> Value:
-        """Mean cross entropy of a document with the BOS before and after it, cut to the block."""
+    def loss(self, document: Sequence[int], trail: list[Stages] | None = None) -> Value:
+        """Mean cross entropy of a document with the BOS before and after it, cut to the block.
+
+        `trail` grows by the stages of each position.
+        """
         n = min(self.config.block_size, len(document) - 1)
         keys, values = self._cache()
         losses = []
         for position in range(n):
-            probabilities = softmax(self.gpt(document[position], position, keys, values))
+            stages: Stages = {}
+            probabilities = softmax(self.gpt(document[position], position, keys, values, stages))
             losses.append(-probabilities[document[position + 1]].log())
+            if trail is not None:
+                trail.append({**stages, "probability": probabilities, "surprise": losses[-1:]})
         return (1 / n) * total(losses)
 
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:

@@ -37,6 +37,13 @@ class Attention(Operation):
         exponentials = self.n_head * positions * places  # (H, T, S)
         return transposed + exponentials + 2 * self.n_head * positions + 2 * places
 
+    def weights_at(self, positions: int, qkv: Shape, head: int, t: int) -> tuple[int, int]:
+        """Where, in what is kept, a head's exponentials at a place begin, and where the inverse of their sum lies."""
+        places, row = padded(positions), head * positions + t
+        exponentials = 2 * (qkv.columns // 3) * places
+        sums = exponentials + self.n_head * positions * places
+        return exponentials + row * places, sums + 2 * row + 1
+
     def _sizes(self, qkv: Slot) -> dict[str, int]:
         return {"heads": self.n_head, "head_dim": qkv.columns // 3 // self.n_head, "positions": qkv.rows}
 

@@ -1,0 +1,68 @@
+// Where the pictures of how-a-gpt-works.md stand, and what moves them. `make_figures.py` puts the
+// views, their `look` and the `film` before it.
+
+const places = new Map(); // each picture's element, and how it is drawn anew
+const grounds = [];
+const scrubbers = [];
+let moment = film.moments.length - 1;
+let letter = 1;
+
+const views = {
+  loss: () =>
+    lossCurve({
+      runs: [{ name: "training", losses: film.losses, held_out: [], pinned: false }],
+      baselines: film.baselines,
+      moment: film.moments[moment].step,
+      onMoment: (step) => go(film.moments.findLastIndex((each) => each.step <= step)),
+    }),
+  strings: () => stringList(film.moments[moment].strings),
+  embeddings: () => embeddingMap(film.moments[moment].embeddings),
+  attention: () => attentionView(film.moments[moment].explanation),
+  gradients: () => gradientPath(film.moments[moment].explanation),
+  surprise: () => {
+    const { explanation } = film.moments[moment];
+    const bars = element("div", { class: "expected" }, probabilityBars(explanation, letter));
+    const onSelect = (t) => {
+      letter = t;
+      bars.replaceChildren(probabilityBars(explanation, t));
+    };
+    return element("div", {}, surpriseText(explanation, { onSelect, selected: letter }), bars);
+  },
+};
+
+/** A slider over the moments; all on the page move together. */
+function scrubber() {
+  const last = film.moments.length - 1;
+  const input = element("input", { type: "range", min: 0, max: last, value: last, "aria-label": "Moment of the training" });
+  const output = element("output", { class: "tg-soft" });
+  input.addEventListener("input", () => go(Number(input.value)));
+  scrubbers.push({ input, output });
+  return element("div", { class: "scrubber" }, input, output);
+}
+
+/** Light or dark, as the site is. */
+function light() {
+  for (const ground of grounds) ground.dataset.theme = document.body.dataset.mdColorScheme === "slate" ? "dark" : "light";
+}
+
+function go(index) {
+  moment = Math.max(0, index);
+  const { step } = film.moments[moment];
+  for (const { input, output } of scrubbers) {
+    input.value = String(moment);
+    output.textContent = step ? `after ${decimal(step, 0)} step${step > 1 ? "s" : ""}` : "before the first step";
+    input.setAttribute("aria-valuetext", output.textContent);
+  }
+  for (const [place, draw] of places) place.replaceChildren(draw());
+}
+
+for (const place of document.querySelectorAll("[data-figure]")) {
+  const picture = element("div", {});
+  const ground = element("div", { class: "tapegpt" }, picture, scrubber());
+  places.set(picture, views[place.dataset.figure]);
+  grounds.push(ground);
+  place.attachShadow({ mode: "open" }).append(element("style", {}, look), ground); // the site's styles stay outside
+}
+new MutationObserver(light).observe(document.body, { attributeFilter: ["data-md-color-scheme"] });
+light();
+go(moment);

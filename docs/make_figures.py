@@ -1,0 +1,58 @@
+"""Makes docs/figures/, the pictures of docs/how-a-gpt-works.md and the site's icon: `python docs/make_figures.py`.
+
+The data are those of a real training, the pictures those of the package's own views. Not here: how they are arranged
+(`live.js`, `live.css`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tapegpt import Config, Corpus, Trainer
+from tapegpt.ngrams import baselines
+from tapegpt.recording import recorded
+from tapegpt.settings import Settings
+from tapegpt.web import bundle, source
+from tapegpt.web.data import Portrait
+
+DOCS = Path(__file__).resolve().parent
+FIGURES = DOCS / "figures"
+TEXT, TEMPERATURE = "emma", 0.5
+MOMENTS = 12  # equally far apart, beside those at the beginning
+
+
+def film() -> dict[str, object]:
+    """The default training on first names: its losses, and each of its moments."""
+    corpus = Corpus.dataset("names")
+    portrait = Portrait(recorded(Trainer(corpus, Config(), Settings()), MOMENTS))
+    run = portrait.run(TEXT, TEMPERATURE)
+    moments = [portrait.moment(step, TEXT, TEMPERATURE) for step in run["moments"]]
+    levels = baselines(corpus, corpus, corpus.vocab_size)
+    del levels["5-gram"]  # it knows names by heart that it has counted, which the other ones cannot
+    return {"losses": run["losses"], "baselines": levels, "moments": moments}
+
+
+def script() -> str:
+    """The views, their look, what they draw and where, as one script: a page opened from the disk loads no modules."""
+    views = "\n".join(line.removeprefix("export ") for line in bundle("views.js").splitlines())
+    look = _in_pixels(source("views.css")) + (DOCS / "live.css").read_text(encoding="utf-8")
+    live = (DOCS / "live.js").read_text(encoding="utf-8")
+    data = f"const look = {_json(look)};\nconst film = {_json(film())};"
+    return f'(() => {{\n"use strict";\n{views}\n{data}\n{live}}})();\n'
+
+
+def _in_pixels(css: str) -> str:
+    """Lengths in rem as a browser has them: those of the site are larger."""
+    return re.sub(r"([\d.]+)rem\b", lambda found: f"{16 * float(found[1]):g}px", css)
+
+
+def _json(data: object) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+if __name__ == "__main__":
+    FIGURES.mkdir(exist_ok=True)
+    (FIGURES / "live.js").write_text(script(), encoding="utf-8")
+    (FIGURES / "icon.svg").write_text(source("studio.svg"), encoding="utf-8")

@@ -1,0 +1,267 @@
+"""`tapegpt explain`: what a model expects at each place of a string, where it looks, how the gradient comes back.
+
+Not here: how that is found (`explanation.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+
+from tapegpt.cli.console import notice
+from tapegpt.cli.options import option
+from tapegpt.cli.score import STRONG, columns, visible
+from tapegpt.errors import TapeGPTError
+from tapegpt.scores import END, ODD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from tapegpt.explanation import Explanation, Trace
+    from tapegpt.model import GPT
+
+    Paint = Callable[[str, str], str]  # text and style -> text
+
+WIDTH = 100  # columns of a page
+TOP = 5
+MARGIN, GAP = 9, 3  # columns before the grids of attention, and between them
+STAGE, NORM = 24, 10  # columns of the names and norms of the gradient
+BAR, BAR_NATS = 24, 8  # columns of a bar, and the nats that fill it
+START = "•"  # how the beginning of a string is shown
+HEIGHTS, LENGTHS = " ▁▂▃▄▅▆▇█", " ▏▎▍▌▋▊▉█"  # eighths
+LETTERS = {"attn_wq": "q", "attn_wk": "k", "attn_wv": "v"}  # of factors
+OF_TOKENS = {"logits": 1, "probability": 1, "wte": 0, "lm_head": 0}  # which of their indices is a token
+BOLD, BLUE, YELLOW, RED = "1", "34", "33", "1;31"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    from tapegpt.explanation import FORMULAS
+
+    parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
+    parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
+    option(parser, "--top", TOP, "most probable characters to list at each place")
+    parser.add_argument("--trace", metavar="NAME", help="show what a number is made of instead, see below")
+    option(parser, "--depth", 1, "of --trace: what its inputs are made of too, and theirs")
+    parser.add_argument("--json", action="store_true", help="print JSON lines, all numbers of a string in each")
+    parser.epilog = (
+        "--trace takes the name of a stage with its place and column, from 0 on: layer0.mlp_fc1[3,17], logits[0,4]; "
+        "layer0.attn_weights[4,1,2] is how much head 1 looks from place 4 at place 2; surprise[2] and loss have fewer. "
+        f"Stages are {', '.join(FORMULAS)}. A parameter has a row and a column: wte[5,3], lm_head[0,1], "
+        "layer0.mlp_fc1.weight[17,3]. NAME list prints all names and shapes."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what the model thinks of the strings."""
+    from tapegpt.checkpoint import load
+
+    if options.top < 1:
+        raise TapeGPTError(f"--top must be a whole number from 1 on, not {options.top}")
+    if options.depth != 1 and options.trace is None:
+        raise TapeGPTError("--depth needs --trace: give the name of a number")
+    model = load(options.model)
+    notice(model.engine.notice)
+    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    paint = _painted if coloured else _plain
+    for number, text in enumerate(options.texts):
+        seen = min(len(text), model.config.block_size)
+        if seen < len(text):
+            notice(f"the model sees {seen} characters of {len(text)}, the rest is left out")
+        if number and not options.json:
+            print()
+        for line in _lines(model, text, options, paint):
+            print(line)
+    return 0
+
+
+def _painted(text: str, style: str) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m" if style else text
+
+
+def _plain(text: str, style: str) -> str:
+    return text
+
+
+def _lines(model: GPT, text: str, options: argparse.Namespace, paint: Paint) -> Iterable[str]:
+    """What is printed about a string."""
+    from tapegpt.explanation import explain, stages, trace
+
+    if options.trace == "list":
+        shapes = stages(model, text)
+        return [_json(shapes)] if options.json else [f"{name:28}{_shape(shape)}" for name, shape in shapes.items()]
+    if options.trace is not None:
+        found = trace(model, text, options.trace, options.depth)
+        return [_json(found)] if options.json else tree(found, model.vocabulary, paint)
+    explanation = explain(model, text)
+    if options.json:
+        return [_json({"vocabulary": model.vocabulary, **explanation.as_dict()})]
+    return page(explanation, model.vocabulary, options.top, paint)
+
+
+def _json(found: object) -> str:
+    import json
+
+    return json.dumps(found, ensure_ascii=False, default=lambda record: record.as_dict())
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "one number"
+
+
+# --- place by place ---------------------------------------------------------------------------------------------
+
+
+def page(explanation: Explanation, vocabulary: str, top: int, paint: Paint) -> Iterator[str]:
+    """An explanation for people."""
+    text = "".join(map(visible, explanation.text)) or "the empty string"
+    perplexity = math.exp(min(explanation.loss, 700.0))
+    yield f"{paint(text, BOLD)}: {explanation.loss:.3f} nats a token, perplexity {perplexity:.1f}"
+    yield ""
+    yield from _expectations(explanation, vocabulary, top, paint)
+    yield ""
+    yield from _attention(explanation, paint)
+    yield ""
+    yield from _path(explanation, paint)
+
+
+def _expectations(explanation: Explanation, vocabulary: str, top: int, paint: Paint) -> Iterator[str]:
+    """What came at each place, and what the model expected."""
+    tokens = (*vocabulary, "")
+    rows = [dict(zip(tokens, row, strict=True)) for row in explanation.probabilities]
+    likely = [sorted(shares, key=lambda token: -shares[token])[:top] for shares in rows]
+    cell = _cell([_name(token) for listed in likely for token in listed])
+    yield f"{'came':6}{'share':>7}{'nats':>8}  {'':{BAR}}  most probable"
+    for target, shares, nats, listed in zip(explanation.targets, rows, explanation.surprises, likely, strict=True):
+        style = RED if nats > ODD else YELLOW if nats > STRONG else BLUE
+        expected = [
+            paint(f"{_padded(_name(token), cell)}{_percent(shares[token]):>5}", BOLD if token == target else "")
+            for token in listed
+        ]
+        came = f"{_padded(_name(target), 6)}{_percent(shares[target]):>7}{nats:>8.2f}"
+        yield f"{came}  {paint(_bar(nats), style)}  {'  '.join(expected)}"
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.0f}%" if percent >= 9.5 else f"{percent:.1f}%" if percent >= 0.05 else "<0.1%"
+
+
+def _bar(nats: float) -> str:
+    whole, eighths = divmod(round(8 * BAR * min(nats / BAR_NATS, 1.0)), 8)
+    return f"{'█' * whole}{LENGTHS[eighths] if eighths else ''}".ljust(BAR)
+
+
+def _attention(explanation: Explanation, paint: Paint) -> Iterator[str]:
+    """A grid of each head, those of a layer side by side as far as they fit."""
+    names = [_name(token, START) for token in explanation.inputs]
+    cell = _cell(names)
+    width = max((1 + len(names)) * cell + 1, len("head 00"))
+    if MARGIN + width > WIDTH:
+        yield f"where heads look: {len(names)} places are too wide for a page, --json has them"
+        return
+    yield "where heads look: a row is a place, full height all of its attention, half height a quarter"
+    together = (WIDTH - MARGIN + GAP) // (width + GAP)
+    for layer, heads in enumerate(explanation.attention):
+        for first in range(0, len(heads), together):
+            yield ""
+            grids = [
+                _grid(f"head {first + number}", head, names, cell, width, paint)
+                for number, head in enumerate(heads[first : first + together])
+            ]
+            for number, rows in enumerate(zip(*grids, strict=True)):
+                margin = "" if number else f"layer {layer}"
+                yield f"{margin:{MARGIN}}{(' ' * GAP).join(rows)}".rstrip()
+
+
+def _grid(title: str, head: list[list[float]], names: list[str], cell: int, width: int, paint: Paint) -> Iterator[str]:
+    """The lines of one head."""
+    yield f"{title:{width}}"
+    yield _padded(" " * (cell + 1) + "".join(_padded(name, cell) for name in names), width)
+    for name, row in zip(names, head, strict=True):
+        yield f"{_padded(name, cell)} {_heights(row, cell, paint)}{'':{width - (1 + len(row)) * cell - 1}}"
+
+
+def _heights(shares: Sequence[float], cell: int, paint: Paint) -> str:
+    """Shares of 1 as blocks of so many columns, as high as their roots: most shares are small."""
+    return paint("".join(HEIGHTS[round(8 * math.sqrt(share))] * cell for share in shares), BLUE)
+
+
+def _path(explanation: Explanation, paint: Paint) -> Iterator[str]:
+    """The norms of the gradient at each stage and place."""
+    names = [_name(token, START) for token in explanation.inputs]
+    cell = _cell(names)
+    fits = STAGE + len(names) * cell + NORM <= WIDTH
+    most = max(norm for _, norms in explanation.gradients for norm in norms) or 1.0
+    heads = "".join(_padded(name, cell) for name in names) if fits else ""
+    yield f"how the gradient comes back: the norm of d loss / d stage at each place, full height {most:.3g}"
+    yield ""
+    yield f"{'':{STAGE}}{heads}{'norm':>{NORM}}"
+    for stage, norms in explanation.gradients:
+        bars = _heights([norm / most for norm in norms], cell, paint) if fits else ""
+        yield f"{stage:{STAGE}}{bars}{math.hypot(*norms):>#{NORM}.3g}"
+
+
+def _cell(names: list[str]) -> int:
+    return max(sum(map(columns, name)) for name in names)
+
+
+def _name(token: str, empty: str = END) -> str:
+    """A token as it is shown."""
+    return {"": empty, " ": "␣"}.get(token) or visible(token)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - sum(map(columns, text)))
+
+
+# --- number by number -------------------------------------------------------------------------------------------
+
+
+def tree(found: Trace, vocabulary: str, paint: Paint, indent: str = "") -> Iterator[str]:
+    """A number with its inputs, and below them the same of each that has inputs too."""
+    name = paint(_described(found.name, vocabulary), BOLD)
+    yield f"{indent}{name} = {found.value:.6g}, gradient {found.gradient:.6g}"
+    if found.inputs and len(found.terms[0]) == 2:
+        yield from _products(found, indent)
+    else:
+        yield f"{indent}{found.formula}"
+        if found.inputs:
+            yield f"{indent}  {'':30}{'value':>12}{'local gradient':>18}{'gradient':>12}"
+        for each in found.inputs:
+            numbers = f"{each.value:>12.5g}{each.local_gradient:>18.5g}{each.gradient:>12.5g}"
+            yield f"{indent}  {_padded(_described(each.name, vocabulary), 30)}{numbers}"
+    for each in found.inputs:
+        if each.inputs:
+            yield ""
+            yield from tree(each, vocabulary, paint, f"{indent}    ")
+
+
+def _described(name: str, vocabulary: str) -> str:
+    """The name of a number, with the character that it is of."""
+    stage, _, indices = name.rstrip("]").partition("[")
+    if stage not in OF_TOKENS:
+        return name
+    token = int(indices.split(",")[OF_TOKENS[stage]])
+    return f"{name} {_name((*vocabulary, '')[token], START if stage == 'wte' else END)}"
+
+
+def _products(found: Trace, indent: str) -> Iterator[str]:
+    """A sum of products, with a letter for each of the two that are multiplied."""
+    stages = [factor.name.partition("[")[0] for factor in found.terms[0]]
+    a, b = letters = [LETTERS.get(stage.rpartition(".")[2], letter) for stage, letter in zip(stages, "wx", strict=True)]
+    meanings = ", ".join(f"{letter} = {stage}" for letter, stage in zip(letters, stages, strict=True))
+    yield f"{indent}{found.formula}, {meanings}"
+    gradients = f"{f'gradient of {a}':>16}{f'of {b}':>12}"
+    yield f"{indent}  {'':11}{'value':>11}    {'':11}{'value':>11}{f'{a} * {b}':>14}{gradients}"
+    for term in found.terms:
+        names = [
+            letter + factor.name.removeprefix(stage)
+            for letter, factor, stage in zip(letters, term, stages, strict=True)
+        ]
+        first, second = [f"{name:11}{factor.value:>11.4g}" for name, factor in zip(names, term, strict=True)]
+        product = term[0].value * term[1].value
+        yield f"{indent}  {first}  * {second}  ={product:>11.4g}{term[0].gradient:>16.4g}{term[1].gradient:>12.4g}"

@@ -1,0 +1,284 @@
+"""Explanations: what the reference engine and the model itself say; traces: each number made again from its inputs."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tapegpt import GPT, Config, Random, TapeGPTError, explanation
+from tapegpt.explanation import FORMULAS, MAX_PRODUCTS, Trace, explain, stages, trace
+from tapegpt.model import initialise, make_engine
+from tapegpt.reference import ReferenceEngine, Stages
+
+LETTERS = "abdeo"
+CONFIG = Config(2, 4, 2, 5)
+TEXT = "abba"
+TEXTS = st.text(LETTERS, max_size=8)
+
+
+@cache
+def made(engine: str = "exact", config: Config = CONFIG, seed: int = 1) -> GPT:
+    """A model with random parameters, so large that they matter."""
+    model = GPT(config, LETTERS, Random(seed), make_engine(engine, config, len(LETTERS) + 1))
+    initialise(model.engine, config, model.vocab_size, Random(seed), 0.4)
+    if not config.is_plain:
+        gram = Random(seed).gauss_array(config.gram_rows * config.n_embd, 0.0, 0.4)
+        model.engine.load_parameters({**model.parameters, "wte_gram": gram})
+    return model
+
+
+def runs() -> GPT:
+    return made("fast", Config(1, 4, 2, 5, n_gram=3, gram_rows=16))
+
+
+def read_by_the_reference(model: GPT, text: str) -> tuple[float, list[Stages]]:
+    engine, trail = ReferenceEngine(model.config, model.vocab_size), list[Stages]()
+    engine.load_parameters(model.parameters)
+    bos = len(LETTERS)
+    loss = engine.loss([bos, *map(LETTERS.index, text), bos], trail)
+    loss.backward()
+    return loss.data, trail
+
+
+# --- place by place ---------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50)
+@given(text=TEXTS, engine=st.sampled_from(["exact", "fast", "reference"]))
+def test_an_explanation_has_the_reference_engines_numbers(text: str, engine: str) -> None:
+    found = explain(made(engine), text)
+    loss, trail = read_by_the_reference(made(engine), text)
+    assert found.loss == loss
+    assert found.surprises == [place["surprise"][0].data for place in trail]
+    assert found.probabilities == [[value.data for value in place["probability"]] for place in trail]
+    for layer, head in itertools.product(range(2), range(2)):
+        expected = [
+            place[f"layer{layer}.attn_weights"][head * (t + 1) : (head + 1) * (t + 1)] for t, place in enumerate(trail)
+        ]
+        assert found.attention[layer][head] == [[weight.data for weight in row] for row in expected]
+    for stage, norms in found.gradients:
+        assert norms == [math.hypot(*[value.grad for value in place[stage]]) for place in trail]
+
+
+def test_the_gradients_path_leads_from_the_loss_to_the_embeddings() -> None:
+    names = [stage for stage, _ in explain(made(), TEXT).gradients]
+    assert (names[0], names[-1]) == ("logits", "embedding")
+    assert names.index("layer1.attention") < names.index("layer0.mlp_fc1") < names.index("layer0.attn_wq")
+    assert names == [stage for stage in reversed(stages(made(), TEXT)) if stage in names]
+
+
+@given(text=TEXTS)
+def test_a_text_is_cut_to_the_block_and_ends_where_there_is_room(text: str) -> None:
+    found = explain(made(), text)
+    assert found.text == text[:5]
+    assert found.inputs == ("", *text[:4])
+    assert found.targets == ((*text, "") if len(text) < 5 else tuple(text[:5]))
+
+
+@settings(max_examples=50)
+@given(text=TEXTS, has_runs=st.booleans())
+def test_a_fast_model_expects_what_it_says_it_does(text: str, has_runs: bool) -> None:
+    model = runs() if has_runs else made("fast")
+    found = explain(model, text)
+    assert model.score([found.text])[0].surprises[: len(found.surprises)] == pytest.approx(found.surprises, rel=1e-4)
+    for t, row in enumerate(found.probabilities):
+        expected = model.probabilities(text[:t])
+        assert row == pytest.approx([expected[character] for character in (*LETTERS, "")], rel=1e-4)
+
+
+def test_it_is_of_the_parameters_that_the_model_has_now() -> None:
+    model = GPT(CONFIG, LETTERS, Random(0), make_engine("exact", CONFIG, 6))
+    for seed in (1, 2, 1):
+        model.engine.load_parameters(made(seed=seed).parameters)
+        assert explain(model, TEXT) == explain(made(seed=seed), TEXT)
+
+
+def test_threads_share_a_model() -> None:
+    texts = ["", "a", "abba", "doe", "adobe", "bode"] * 20
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda text: explain(made(), text), texts))
+    assert found == [explain(made(), text) for text in texts]
+
+
+def test_what_reads_a_model_goes_with_it() -> None:
+    model = GPT(CONFIG, LETTERS, Random(0), make_engine("exact", CONFIG, 6))
+    explain(model, TEXT)
+    assert model.engine in explanation._probes
+    gc.collect()
+    count = len(explanation._probes)
+    del model
+    gc.collect()
+    assert len(explanation._probes) == count - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("abxyz", r"^text 'abxyz': the model does not know 'xyz': leave that out$"),
+        (b"ab", r"^text must be a str, not b'ab'$"),
+        (None, r"^text must be a str, not None$"),
+    ],
+)
+def test_other_texts_are_refused(text: Any, message: str) -> None:
+    for question in (explain, stages, lambda model, text: trace(model, text, "loss")):
+        with pytest.raises(TapeGPTError, match=message):
+            question(made(), text)
+
+
+def test_numbers_that_overflow_are_refused() -> None:
+    model = GPT(CONFIG, LETTERS, Random(0), make_engine("exact", CONFIG, 6))
+    numbers = made().parameters
+    model.engine.load_parameters({**numbers, "lm_head": array("d", [1e5 * number for number in numbers["lm_head"]])})
+    for question in (explain, stages):
+        with pytest.raises(TapeGPTError, match="overflow on this text: train it again at a smaller learning rate"):
+            question(model, TEXT)
+
+
+# --- number by number -------------------------------------------------------------------------------------------
+
+
+@cache
+def traced() -> dict[str, Trace]:
+    """All numbers of a model and a text."""
+    scalars = explanation._Scalars(made(), TEXT)
+    return {name: scalars.trace(name, 1) for stage, shape in scalars.shapes.items() for name in names(stage, shape)}
+
+
+def names(stage: str, shape: tuple[int, ...]) -> Iterator[str]:
+    for indices in itertools.product(*map(range, shape)):
+        if len(shape) < 3 or indices[2] <= indices[0]:
+            yield f"{stage}[{','.join(map(str, indices))}]" if indices else stage
+
+
+def in_order(inputs: tuple[Trace, ...]) -> list[float]:
+    """Their values by column, as the sums of a softmax and of a norm take them."""
+    return [each.value for each in sorted(inputs, key=lambda each: int(each.name.rstrip("]").rpartition(",")[2]))]
+
+
+def again(found: Trace) -> float:
+    """The number made of its inputs, with microgpt.py's roundings."""
+    values = [each.value for each in found.inputs]
+    if found.terms and len(found.terms[0]) == 2:
+        products = sum(a.value * b.value for a, b in found.terms)
+        return products * (CONFIG.head_dim**0.5) ** -1 if "sqrt" in found.formula else products
+    if found.formula.startswith("softmax"):
+        ordered = in_order(found.inputs)
+        return math.exp(values[0] - max(ordered)) * sum(math.exp(value - max(ordered)) for value in ordered) ** -1
+    if "root mean square" in found.formula:
+        mean_square = sum(value * value for value in in_order(found.inputs)) * len(values) ** -1
+        return values[0] * math.pow(mean_square + 1e-5, -0.5)
+    if "+" in found.formula:
+        return values[0] + values[1]
+    if found.formula.startswith("mean"):
+        return sum(values) * (1 / len(values))
+    (value,) = values
+    return math.log(value) * -1 if found.formula == "minus the log" else max(0.0, value)
+
+
+def test_every_number_is_what_its_formula_makes_of_its_inputs() -> None:
+    composed = [found for found in traced().values() if found.formula != "parameter"]
+    formulas = {found.name.partition("[")[0].rpartition(".")[2] for found in composed}
+    assert formulas == set(FORMULAS)
+    for found in composed:
+        assert again(found) == found.value, found.name
+        for each in found.inputs:
+            assert (each.value, each.gradient) == (traced()[each.name].value, traced()[each.name].gradient)
+
+
+def test_gradients_are_what_those_who_use_a_number_pass_back() -> None:
+    """The chain rule over all numbers, which knows nothing of how the engine walks its graph."""
+    passed: defaultdict[str, float] = defaultdict(float, loss=1.0)
+    for found in traced().values():
+        for each in found.inputs:
+            passed[each.name] += found.gradient * each.local_gradient
+    for name, found in traced().items():
+        assert passed[name] == pytest.approx(found.gradient, rel=1e-9, abs=1e-15), name
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_gradients_of_parameters_are_slopes(data: st.DataObject) -> None:
+    numbers = made().parameters
+    matrix = data.draw(st.sampled_from(sorted(numbers)))
+    columns = CONFIG.shapes(6)[matrix][1]
+    place = data.draw(st.integers(0, len(numbers[matrix]) - 1))
+    row, column = divmod(place, columns)
+    weight = matrix if "." not in matrix else f"{matrix}.weight"
+    found = traced()[f"{weight}[{row},{column}]"]
+    assert (found.value, found.formula, found.inputs) == (numbers[matrix][place], "parameter", ())
+    losses = []
+    for change in (1e-5, -1e-5):
+        model = GPT(CONFIG, LETTERS, Random(0), make_engine("reference", CONFIG, 6))
+        numbers[matrix][place] = found.value + change
+        model.engine.load_parameters(numbers)
+        losses.append(read_by_the_reference(model, TEXT)[0])
+    assert found.gradient == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-4, abs=1e-7)
+
+
+@settings(max_examples=30)
+@given(data=st.data(), depth=st.integers(2, 3))
+def test_a_tree_is_made_of_smaller_trees(data: st.DataObject, depth: int) -> None:
+    name = data.draw(st.sampled_from(["probability[3,2]", "layer1.attn_logits[2,1,0]", "layer0.mlp_relu[1,3]"]))
+    whole = trace(made(), TEXT, name, depth)
+    assert whole.local_gradient == 1.0
+    each = data.draw(st.sampled_from(whole.inputs))
+    assert each.replaced(local_gradient=1.0) == trace(made(), TEXT, each.name, depth - 1)
+
+
+def test_names_may_have_spaces_and_empty_texts_numbers() -> None:
+    assert trace(made(), TEXT, "logits[1, 4]") == traced()["logits[1,4]"]
+    assert trace(made(), "", "loss").inputs[0].name == "surprise[0]"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("logit[0,0]", r"there is no number 'logit\[0,0\]': --trace list names all there are"),
+        ("layer2.mlp_fc1[0,0]", "--trace list"),
+        ("logits[5,0]", r"logits has shape \(5, 6\), counted from 0$"),
+        ("logits[-1,0]", r"logits has shape \(5, 6\)"),
+        ("logits", r"logits has shape \(5, 6\)"),
+        ("logits[1,2", r"logits has shape \(5, 6\)"),
+        ("loss[0]", r"loss has shape \(\), counted from 0$"),
+        ("layer0.attn_weights[1,0,2]", r"has shape \(5, 2, 5\), counted from 0, and looks at no later place$"),
+        ("layer0.mlp_fc1.weight[16,0]", r"layer0.mlp_fc1.weight has shape \(16, 4\)"),
+        ("", "there is no number ''"),
+        (["loss"], r"there is no number \['loss'\]"),
+    ],
+)
+def test_a_name_that_is_none_is_refused(name: Any, message: str) -> None:
+    with pytest.raises(TapeGPTError, match=message):
+        trace(made(), TEXT, name)
+
+
+@pytest.mark.parametrize("depth", [0, -1, 1.0, True, "1"])
+def test_a_depth_that_is_none_is_refused(depth: Any) -> None:
+    with pytest.raises(TapeGPTError, match="depth must be a whole number from 1 on, not"):
+        trace(made(), TEXT, "loss", depth)
+
+
+def test_what_is_too_much_is_refused() -> None:
+    with pytest.raises(TapeGPTError, match="more than 20,000 numbers lie that deep: choose a smaller depth"):
+        trace(made(), TEXT, "loss", 10**9)
+    wide = made("reference", Config(1, 100, 2, 16))
+    products = 17 * wide.num_parameters
+    assert products > MAX_PRODUCTS
+    with pytest.raises(
+        TapeGPTError, match="products are too many to be traced one by one, the limit is 1,000,000: choose"
+    ):
+        trace(wide, TEXT * 4, "loss")
+    with pytest.raises(
+        TapeGPTError, match="a model with n_gram 3 cannot be traced: the reference engine has no embeddings"
+    ):
+        trace(runs(), TEXT, "loss")
