@@ -82,8 +82,9 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
         case "studio":
             return studio.under_load()
         case "sweep":
-            parts = (sweep.by_threads, sweep.by_memory, sweep.by_choice)
-            return "\n".join(part(corpus, options.rounds) for part in parts)
+            return "\n".join(
+                [sweep.by_threads(corpus, options.rounds), sweep.by_memory(corpus), sweep.by_choice(corpus)]
+            )
         case "command":
             return command.whole_command(options.data, dict(options.peer), options.rounds)
         case _:

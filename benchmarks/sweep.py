@@ -1,4 +1,4 @@
-"""Populations and sweeps: what threads gain, what a model takes, and whether a sweep finds what an exhaustive one finds.
+"""Populations and sweeps: what threads gain, what a model takes, whether a sweep finds what an exhaustive one finds.
 
 Correct first: the outcomes of all threads are equal. On a machine that does other things too, look at the ratio of the
 processor's seconds to those on the wall.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import resource
 import sys
+from functools import partial
 from time import perf_counter, process_time
 from typing import Any
 
@@ -16,7 +17,7 @@ from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus
 from tapegpt.population import Candidate, Field, Outcome, cores, populate
 from tapegpt.settings import Settings
-from tapegpt.sweep import Sweep, sweep
+from tapegpt.sweeping import Sweep, sweep
 
 TRAININGS = 100
 MODELS = 50  # that are held to see what one takes
@@ -40,7 +41,7 @@ def by_threads(corpus: Corpus, rounds: int, settings: Settings | None = None) ->
         used[threads].append((process_time() - before) / elapsed)
         return elapsed
 
-    contenders = [Contender(f"{threads} thread(s)", lambda threads=threads: sample(threads)) for threads in losses]  # type: ignore[misc]
+    contenders = [Contender(f"{threads} thread(s)", partial(sample, threads)) for threads in losses]
     summaries = take_turns(contenders, rounds)
     rows = [
         [
@@ -56,7 +57,7 @@ def by_threads(corpus: Corpus, rounds: int, settings: Settings | None = None) ->
     return table(f"{TRAININGS} trainings of the default job", heads, rows)
 
 
-def by_memory(corpus: Corpus, rounds: int) -> str:
+def by_memory(corpus: Corpus) -> str:
     """MB that each further model takes, with its training state."""
     field = Field(corpus)
     rows = []
@@ -80,7 +81,7 @@ def _resident() -> float:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
-def by_choice(corpus: Corpus, rounds: int, budget: float = BUDGET) -> str:
+def by_choice(corpus: Corpus, budget: float = BUDGET) -> str:
     """A sweep within a budget, and all of its candidates trained to the end: the losses of what each would choose.
 
     Both are judged by the exhaustive one's trainings, of one seed. It takes minutes.

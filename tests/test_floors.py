@@ -36,8 +36,9 @@ FLOORS = {
         ),
         4,
     ),
-    **dict.fromkeys(("evaluation",), 4),
-    **dict.fromkeys(("checkpoint", "state_dict", "cli", "__main__", "__init__"), 5),
+    **dict.fromkeys(("evaluation", "recording", "probe", "explanation", "attribution", "comparison", "anatomy", "costs"), 4),
+    **dict.fromkeys(("files", "checkpoint", "state_dict", "cli", "__main__", "__init__"), 5),
+    **dict.fromkeys(("web", "report", "notebook", "studio"), 5),
 }
 SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}
 NEVER_IMPORTED = {"random", "numpy"}

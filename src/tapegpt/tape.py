@@ -34,7 +34,7 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tapegpt.machine.language import Number
     from tapegpt.machine.memory import Address
@@ -375,6 +375,36 @@ class Tape:
         out, *slots = [views[i] for i in (node, *node.inputs)]  # one view for an input used twice
         operation.backward(k, run.scratch(node), out, *slots)
         run.written.update(i.index for i in node.inputs)
+
+    def kernels(self, node: Node, output: Node, *, accumulate: bool = False) -> dict[str, Kernel]:
+        """Those of a node's operation alone, as they are on the way to an output and back.
+
+        `prepare(shared)` where it has one, `forward(shared, work, stop)`, `backward(shared, gradients, work, stop)`.
+        """
+        operation = node.operation
+        assert operation
+        self.plan()
+        after = {i.index for later in self.nodes[node.index + 1 :] for i in later.inputs}
+        written = {output.index, *after, *(each.index for each in self.parameters() if accumulate)}
+
+        def prepare(k: Builder, shared: Reals) -> None:
+            run = _Run(self, shared, None, shared)
+            operation.prepare(k, run.scratch(node), *[run.slot(i) for i in node.inputs])
+
+        def forward(k: Builder, shared: Reals, work: Reals, stop: Int) -> None:
+            run = _Run(self, shared, None, work, 0, stop)
+            out, *slots = [run.slot(i) for i in (node, *node.inputs)]
+            operation.forward(k, run.scratch(node), out, *slots)
+
+        def backward(k: Builder, shared: Reals, gradients: Reals, work: Reals, stop: Int) -> None:
+            run = _Run(self, shared, gradients, work, 0, stop)
+            run.written.update(written)
+            self._backward(k, run, node, operation)
+
+        bodies: list[Callable[..., None]] = [forward, backward]
+        if operation.prepared(*[i.shape for i in node.inputs]):
+            bodies.insert(0, prepare)
+        return {body.__name__: Kernel(body, f"{body.__name__}.{operation.name}", self.real) for body in bodies}
 
     # --- running ------------------------------------------------------------------------------------------------
 

@@ -44,8 +44,9 @@ class Trainer:
     """One training run; `model` is as far as it has come, and at the end of `chunks` the best that was evaluated.
 
     Settings are given as a record or by name: `Trainer(corpus, config, steps=500)`. A budget counts from `started`, a
-    time of `time.perf_counter`, by default now; compiling, once for a shape, does not count. Raises `TapeGPTError` for
-    settings out of range.
+    time of `time.perf_counter`, by default now; compiling, once for a shape, does not count. `windows`, if they are at
+    hand, are what the engine fast takes of the corpus: `corpus.windows(block_size, cut=long == "cut")`. Raises
+    `TapeGPTError` for settings out of range.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Trainer:
         settings: Settings | None = None,
         *,
         started: float | None = None,
+        windows: Tokens | None = None,
         **named: Any,
     ) -> None:
         started = time.perf_counter() if started is None else started
@@ -75,7 +77,7 @@ class Trainer:
         self._data: DataRecord | None = None
         self._last: Snapshot | None = None  # weights to go on with, while the model has the best ones
         rng = Random(settings.seed)
-        self._tokens = _tokens(self.corpus, config, settings, rng)
+        self._tokens = _tokens(self.corpus, config, settings, rng, windows)
         engine = make_engine(settings.engine, config, corpus.vocab_size, settings.batch_size, settings.threads or 1)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
         self.model.documents = corpus.documents
@@ -382,11 +384,11 @@ def _adam(settings: Settings) -> Adam:
     )
 
 
-def _tokens(corpus: Corpus, config: Config, settings: Settings, rng: Random) -> Tokens:
+def _tokens(corpus: Corpus, config: Config, settings: Settings, rng: Random, windows: Tokens | None) -> Tokens:
     """The documents, or their windows, in random order: the first that is drawn with the seed."""
     if settings.engine != "fast":
         return corpus.tokens(rng.permutation(len(corpus))[: settings.steps])  # no step comes to any later document
-    tokens = corpus.windows(config.block_size, cut=settings.long == "cut")
+    tokens = windows or corpus.windows(config.block_size, cut=settings.long == "cut")
     return tokens.replaced(order=rng.permutation(len(tokens)))
 
 
@@ -419,14 +421,15 @@ def train(
     given: Any = dict(options)
     reading = {name: given.pop(name) for name in READING if name in given}
     config, settings = resolved(given, preset)
-    corpus = _corpus(data, reading)
+    corpus = corpus_from(data, reading)
     trainer = Trainer(corpus, config, settings, started=started)
     watched(trainer, trainer.chunks(), list(callbacks))
     trainer.keep(lambda _: None)  # whoever saves the model saves the training too
     return trainer.model
 
 
-def _corpus(data: str | os.PathLike[str] | Corpus | Iterable[str], reading: dict[str, Any]) -> Corpus:
+def corpus_from(data: str | os.PathLike[str] | Corpus | Iterable[str], reading: dict[str, Any]) -> Corpus:
+    """What `train` takes for data, as a corpus; raises `TapeGPTError` for what cannot be used, or read so."""
     if isinstance(data, str | os.PathLike):
         return Corpus.read(data, **reading)
     for name in reading:

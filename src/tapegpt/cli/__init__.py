@@ -26,6 +26,12 @@ COMMANDS = {
     "generate": "let a trained model speak, a string a line",
     "score": "say how surprising strings are to a model",
     "eval": "compare a model with data: loss, memory, distributions",
+    "explain": "show what a model expects at each place of a string, and why",
+    "why": "find the training strings that taught a model a string",
+    "show": "follow a model from its text to its machine code",
+    "diff": "find where two runs part",
+    "report": "make a page about a model",
+    "studio": "open the page where every slider retrains the model",
     "doctor": "look at data before it is trained on",
     "convert": "turn a model file into JSON, or JSON into a model file",
 }

@@ -1,7 +1,8 @@
 """The kernel language written out as LLVM IR text. Not here: LLVM itself (`llvm.py`) and what to do with the code.
 
 A module holds one function per kernel and set of constants. Registers are stack slots that LLVM promotes; calls to libm
-go through the table `outside`, so the code refers to nothing outside itself.
+go through the table `outside`, so the code refers to nothing outside itself. Code that counts what it does adds it up
+block by block.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from tapegpt.machine.language import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from tapegpt.machine.target import Target
@@ -86,10 +87,14 @@ def _rounded(number: float, kind: Type) -> float:
 
 
 class Module:
-    """IR text of the entry kernels and of every kernel that they call."""
+    """IR text of the entry kernels and of every kernel that they call.
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    Where kinds of operations are to be counted, entries have an argument `counts: I64s`, with a place for each kind: an
+    operation on floats, lane by lane, a function of libm, "compare", "loaded" and "stored" bytes.
+    """
+
+    def __init__(self, target: Target, counted: Sequence[str] = ()) -> None:
+        self.target, self.counted = target, counted
         self._functions: dict[str, list[str]] = {}
         self._owners: dict[str, object] = {}  # name -> its kernel, or for an exported one this module
         self._declarations: set[str] = set()
@@ -132,6 +137,7 @@ class _Function(Builder):
         self._block = "body"
         self._count = 0
         self._open = 0  # loops and conditions whose body is being made
+        self._tally: dict[str, int] = {}  # what the block does, where that is counted
 
     def emit(self, kernel: Kernel, constants: dict[str, Any], name: str, define: str) -> list[str]:
         """The function's text, a line each."""
@@ -144,7 +150,11 @@ class _Function(Builder):
         kernel.body(self, *arguments, **constants)
         if self._open:
             raise KernelError(f"{kernel.name}: a k.range, k.when or k.repeat_while was left early by break or return")
+        self._line("ret void")
+        self._add_tally()
         attributes = "#1" if "internal" in define else "#0"
+        if self._module.counted and "internal" in define:
+            parameters.append("ptr noalias nocapture %counts")
         return [
             f'{define} void @"{name}"({", ".join(parameters)}) {attributes} {{',
             "entry:",
@@ -152,7 +162,6 @@ class _Function(Builder):
             "  br label %body",
             "body:",
             *self._lines,
-            "  ret void",
             "}",
         ]
 
@@ -171,8 +180,26 @@ class _Function(Builder):
         return Value(self, kind, lanes, name)
 
     def _start(self, block: str) -> None:
+        self._add_tally()
         self._lines.append(f"{block}:")
         self._block = block
+
+    def _did(self, kind: str, amount: int) -> None:
+        if kind in self._module.counted:
+            self._tally[kind] = self._tally.get(kind, 0) + amount
+
+    def _add_tally(self) -> None:
+        """Before the end of a block, add what it does to the counts."""
+        terminator = self._lines.pop()
+        for kind, amount in self._tally.items():
+            place, before, after = self._fresh("%p"), self._fresh("%v"), self._fresh("%v")
+            index = self._module.counted.index(kind)
+            self._line(f"{place} = getelementptr inbounds i64, ptr %counts, i64 {index}")
+            self._line(f"{before} = load i64, ptr {place}")
+            self._line(f"{after} = add i64 {before}, {amount}")
+            self._line(f"store i64 {after}, ptr {place}")
+        self._tally = {}
+        self._lines.append(terminator)
 
     def _typed(self, value: Value) -> str:
         return f"{_llvm(value.type, value.lanes)} {value.data}"
@@ -237,6 +264,7 @@ class _Function(Builder):
     def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
         name = self._module.internal(kernel, constants)
         texts = [f"ptr {a.data}" if isinstance(a, Pointer) else self._typed(a) for a in arguments]
+        texts += ["ptr %counts"] if self._module.counted else []
         self._line(f'call void @"{name}"({", ".join(texts)})')
 
     # --- values -------------------------------------------------------------------------------------------------
@@ -280,10 +308,14 @@ class _Function(Builder):
         return self._result(value.type, value.lanes, instruction)
 
     def binary(self, operation: str, a: Value, b: Value) -> Value:
+        if a.type.is_float:
+            self._did(operation, a.lanes or 1)
         name = (_FLOAT if a.type.is_float else _INTEGER)[operation]
         return self._result(a.type, a.lanes, f"{name} {self._typed(a)}, {b.data}")
 
     def compare(self, relation: str, a: Value, b: Value) -> Value:
+        if a.type.is_float:
+            self._did("compare", a.lanes or 1)
         name = f"fcmp {_FLOAT_COMPARE[relation]}" if a.type.is_float else f"icmp {_INTEGER_COMPARE[relation]}"
         return self._result(BOOL, a.lanes, f"{name} {self._typed(a)}, {b.data}")
 
@@ -292,6 +324,7 @@ class _Function(Builder):
         return self._result(yes.type, yes.lanes, instruction)
 
     def external(self, name: str, arguments: list[Value]) -> Value:
+        self._did(name, 1)
         return self._result(F64, 0, f"call double {self._outside(name)}({', '.join(map(self._typed, arguments))})")
 
     def _outside(self, name: str) -> str:
@@ -312,6 +345,7 @@ class _Function(Builder):
 
     def load(self, pointer: Pointer, lanes: int) -> Value:
         kind = pointer.type
+        self._did("loaded", kind.size * (lanes or 1))
         loaded = self._result(kind, lanes, f"load {_llvm(kind, lanes)}, ptr {pointer.data}, align {kind.size}")
         if kind is not U32:
             return loaded
@@ -319,6 +353,7 @@ class _Function(Builder):
 
     def store(self, pointer: Pointer, value: Value) -> None:
         kind = pointer.type
+        self._did("stored", kind.size * (value.lanes or 1))
         if kind is U32:
             value = self._result(U32, value.lanes, f"trunc {self._typed(value)} to {_llvm(U32, value.lanes)}")
         self._line(f"store {self._typed(value)}, ptr {pointer.data}, align {kind.size}")
@@ -347,6 +382,7 @@ class _Function(Builder):
         return self._intrinsic("fabs", x)
 
     def sqrt(self, x: Operand) -> Value:
+        self._did("sqrt", x.lanes or 1)
         return self._intrinsic("sqrt", x)
 
     def reciprocal_sqrt(self, x: Operand) -> Value:
@@ -367,6 +403,7 @@ class _Function(Builder):
     def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
         if not self.target.fma:
             raise KernelError(f"{self.target.name} has no fused multiply-add: ask target.fma first")
+        self._did("fma", a.lanes or 1)
         return self._intrinsic("fma", a, b, c)
 
     def bits(self, x: Operand) -> Value:

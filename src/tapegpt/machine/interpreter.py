@@ -29,7 +29,7 @@ from tapegpt.machine.memory import Address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, Literal
 
     from tapegpt.machine.target import Target
@@ -149,6 +149,13 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 class Interpreter(Builder):
     """Executes kernels. `data` of a scalar is a Python number, of a vector a list, of a pointer (view, index)."""
 
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.counts: dict[str, int] = {}  # operations done, lane by lane, and bytes moved
+
+    def _did(self, kind: str, amount: int) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + amount
+
     def _map(self, kind: Type, function: Callable[..., Any], *operands: Value) -> Value:
         """Apply a function lane by lane and round to the type."""
         round_ = _ROUND.get(kind.name)
@@ -206,11 +213,15 @@ class Interpreter(Builder):
         return Value(self, value.type, value.lanes, [*value.data[:index], scalar.data, *value.data[index + 1 :]])
 
     def binary(self, operation: str, a: Value, b: Value) -> Value:
+        if a.type.is_float:
+            self._did(operation, a.lanes or 1)
         if operation == "shr":  # zeros come in
             return self._map(a.type, lambda x, places: x % (1 << 8 * a.type.size) >> places, a, b)
         return self._map(a.type, _BINARY[operation], a, b)
 
     def compare(self, relation: str, a: Value, b: Value) -> Value:
+        if a.type.is_float:
+            self._did("compare", a.lanes or 1)
         return self._map(BOOL, _COMPARE[relation], a, b)
 
     def choose(self, mask: Value, yes: Value, no: Value) -> Value:
@@ -219,6 +230,7 @@ class Interpreter(Builder):
         return self._map(yes.type, lambda m, a, b: a if m else b, mask, yes, no)
 
     def external(self, name: str, arguments: list[Value]) -> Value:
+        self._did(name, 1)
         return Value(self, F64, 0, _LIBM[name](*[a.data for a in arguments]))
 
     def offset(self, pointer: Pointer, index: Value) -> Pointer:
@@ -234,6 +246,7 @@ class Interpreter(Builder):
 
     def load(self, pointer: Pointer, lanes: int) -> Value:
         view, position = pointer.data
+        self._did("loaded", pointer.type.size * (lanes or 1))
         kind = I64 if pointer.type is U32 else pointer.type
         if not lanes:
             return Value(self, kind, 0, view[position])
@@ -241,6 +254,7 @@ class Interpreter(Builder):
 
     def store(self, pointer: Pointer, value: Value) -> None:
         view, position = pointer.data
+        self._did("stored", pointer.type.size * (value.lanes or 1))
         for lane, number in enumerate(value.data if value.lanes else [value.data]):
             view[position + lane] = number & 0xFFFFFFFF if pointer.type is U32 else number
 
@@ -261,12 +275,14 @@ class Interpreter(Builder):
         return self._map(x.type, math.fabs, self.value(x))
 
     def sqrt(self, x: Operand) -> Value:
+        self._did("sqrt", x.lanes or 1)
         return self._map(x.type, lambda v: math.sqrt(v) if v >= 0 else _NAN, self.value(x))
 
     def reciprocal_sqrt(self, x: Operand) -> Value:
         return 1.0 / self.sqrt(x)
 
     def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
+        self._did("fma", a.lanes or 1)
         fused = fused_multiply_add if a.type is F64 else _fused_to_odd
         return self._map(a.type, fused, self.value(a), self.value(b), self.value(c))
 
@@ -299,11 +315,13 @@ class Interpreter(Builder):
         return
 
 
-def runnable(kernel: Kernel, constants: dict[str, Any], target: Target) -> Callable[..., None]:
-    """A kernel as a Python function of addresses and numbers."""
-    k = Interpreter(target)
+def runnable(
+    kernel: Kernel, constants: dict[str, Any], target: Target, counted: Sequence[str] = ()
+) -> Callable[..., None]:
+    """A kernel as a Python function of addresses and numbers; what is `counted` is added to its argument `counts`."""
 
     def run(*arguments: Address | float) -> None:
+        k = Interpreter(target)
         values: list[Pointer | Value] = []
         for argument, (is_pointer, kind) in zip(arguments, kernel.arguments.values(), strict=True):
             if isinstance(argument, Address):
@@ -313,5 +331,8 @@ def runnable(kernel: Kernel, constants: dict[str, Any], target: Target) -> Calla
             else:
                 values.append(k.constant(argument, kind, 0))
         kernel.body(k, *values, **constants)
+        for place, what in enumerate(counted):
+            view, _ = values[list(kernel.arguments).index("counts")].data
+            view[place] += k.counts.get(what, 0)
 
     return run

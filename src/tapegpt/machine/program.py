@@ -2,6 +2,7 @@
 
 What decides the code is known without making it: the sources of this package, the kernels' names and constants, the
 target, CPU, C library and llvmlite. That is the cache's key, so a warm start neither writes IR nor loads LLVM.
+Programs of one key that live at the same time share their code, and it is made once if several threads need it.
 Where no code can be made, the kernels are interpreted and `Program.notice` says why.
 """
 
@@ -11,6 +12,8 @@ import ctypes
 import os
 import sys
 import zlib
+from _thread import allocate_lock
+from _weakref import ref
 from time import perf_counter
 
 from tapegpt.machine import cache
@@ -28,10 +31,13 @@ if TYPE_CHECKING:
     from tapegpt.machine.target import Target
 
     Entries = dict[str, tuple[Kernel, dict[str, Any]]]  # exported name -> kernel and its constants
+    Code = Mapped | Loaded
 
 Argument = Address | float
 
 _IMAGE, _OBJECT = b"image\n", b"object\n"  # what a cached entry holds: mapped directly, or loaded by LLVM
+_shared: dict[str, ref[Code]] = {}  # by key, as long as a program lives that has it
+_LOCKS = [allocate_lock() for _ in range(16)]  # a key has always the same one
 
 
 class Program:
@@ -39,6 +45,8 @@ class Program:
 
     `signature` must tell apart whatever the kernels' names and constants do not, such as the graph of a tape.
     """
+
+    optimised = True  # LLVM's passes are worth their time
 
     def __init__(self, entries: Entries, signature: str, target: Target | None = None) -> None:
         self.target = target or host_target()
@@ -64,12 +72,24 @@ class Program:
 
     def _load(self, signature: str) -> None:
         key = self._key(signature)
+        with _LOCKS[hash(key) % len(_LOCKS)]:
+            known = _shared.get(key)
+            code = known() if known else None
+            if code is None:
+                code = self._made(key)
+                _shared[key] = ref(code, lambda gone: _forget(key, gone))
+        for name, (kernel, _) in self._entries.items():
+            self._functions[name] = _function(kernel, code.address(name))
+        self._code = code
+
+    def _made(self, key: str) -> Code:
+        """The code, from the cache or compiled."""
         kept = cache.read(key)
         start = perf_counter()
         content = kept if kept is not None else self._compile()
         if kept is None:
             self.compile_seconds = perf_counter() - start
-        code: Mapped | Loaded
+        code: Code
         if content.startswith(_IMAGE):
             code = Mapped(_unpack(content))
         else:
@@ -78,14 +98,12 @@ class Program:
             code = llvm.Loaded(content[len(_OBJECT) :], self.target)
         if kept is None:
             cache.write(key, content)
-        for name, (kernel, _) in self._entries.items():
-            self._functions[name] = _function(kernel, code.address(name))
-        self._code = code
+        return code
 
     def _compile(self) -> bytes:
         from tapegpt.machine.llvm import compile_object
 
-        code = compile_object(self.ir(), self.target)
+        code = compile_object(self.ir(), self.target, self.optimised)
         if can_map():
             from tapegpt.machine.elf import LinkError, link
 
@@ -143,6 +161,11 @@ def _function(kernel: Kernel, address: int) -> Callable[..., None]:
         function(*[a.number if isinstance(a, Address) else a for a in arguments])
 
     return run
+
+
+def _forget(key: str, gone: ref[Code]) -> None:
+    if _shared.get(key) is gone:
+        del _shared[key]
 
 
 def _unpack(content: bytes) -> Image:

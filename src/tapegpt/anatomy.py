@@ -1,0 +1,347 @@
+"""What a model consists of, from Python to machine code: its operations, each at every stage, and what each costs.
+
+Nothing is told from memory: listings are made from the kernels of this very shape, times are measured, and additions,
+multiplications and bytes are counted by code that counts what it does. Not here: how a page is laid out
+(`cli/show.py`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from statistics import median
+from time import perf_counter_ns
+
+from tapegpt.adam import adam_update
+from tapegpt.corpus import Corpus
+from tapegpt.costs import REPEATS, SAMPLE, SAMPLES, Bench, Cost, Part, Walk, about
+from tapegpt.engine import Adam
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.fast.adam import STATE, adamw, adamw_rows, gather_gradients, settings_of
+from tapegpt.fast.graph import ROWS, FastGraph
+from tapegpt.graph import Graph
+from tapegpt.machine.assembly import marked
+from tapegpt.machine.emitter import Module
+from tapegpt.machine.host import host_target
+from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Reals
+from tapegpt.model import make_engine
+from tapegpt.operations.elementwise import RULES
+from tapegpt.settings import BATCH_SIZE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from tapegpt.config import Config
+    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.machine.target import Target
+    from tapegpt.model import GPT
+    from tapegpt.tape import Node
+
+STAGES = ("python", "tape", "llvm", "asm")
+MEANINGS = {
+    "embedding": "rows of tables, by number",
+    "positions": "the row of each position",
+    "add": "number by number",
+    "rmsnorm": "each row divided by its root mean square",
+    "linear": "each row times each row of the matrix",
+    "attention": "each position gathers from those up to it",
+    "relu": "what is below zero becomes zero",
+    "cross_entropy": "mean of -log(probability of the target)",
+}
+
+
+class Anatomy:
+    """The parts of a model of this shape, in the order in which a training step runs them.
+
+    Engine reference is shown as exact, which gives the same numbers. Raises `TapeGPTError` for too large a model, and
+    for one that the engine does not do.
+    """
+
+    def __init__(self, config: Config, vocab_size: int, engine: str = "exact", target: Target | None = None) -> None:
+        config.num_parameters(vocab_size)
+        if engine != "fast" and not config.is_plain:
+            raise TapeGPTError(f"n_gram needs the engine fast, not {engine}, which does what microgpt.py does")
+        self.config, self.vocab_size = config, vocab_size
+        self.engine = "fast" if engine == "fast" else "exact"
+        self.target = target or host_target()
+        self.graph: Graph | FastGraph
+        if self.engine == "fast":
+            self.graph = FastGraph(config, vocab_size, max(config.block_size, ROWS), self.target)
+        else:
+            self.graph = Graph(config, vocab_size, self.target)
+        self.tape = self.graph.tape
+        self.tape.plan()
+        self.parts = self._parts()
+        self._known: dict[tuple[str, str], str] = {}
+
+    def _parts(self) -> list[Part]:
+        tape = self.tape
+        nodes = [node for node in tape.nodes if node.operation]
+        kinds = [_kind(node) for node in nodes]
+        parts = []
+        for place, node in enumerate(nodes):
+            kind, number = kinds[place], kinds[: place + 1].count(kinds[place])
+            name = f"{kind} {number}" if kinds.count(kind) > 1 else kind
+            extra = (node.operation.activation,) if node.operation and node.operation.activation else ()
+            parts.append(
+                Part(name, (kind, *extra), node, tape.kernels(node, self.graph.loss, accumulate=self.engine == "fast"))
+            )
+        return [*parts, Part("adam", ("adam",), None, {"update": self._adam()})]
+
+    def operations(self) -> list[str]:
+        """The names that one may ask for."""
+        return list(dict.fromkeys(kind for part in self.parts for kind in part.kinds))
+
+    def find(self, name: str) -> Part:
+        """The part of a name, of a kind its first one, or of a line of the tape; raises `TapeGPTError` for no such."""
+        kind, _, number = name.strip().partition(" ")
+        of_kind = [part for part in self.parts if kind in part.kinds]
+        for place, part in enumerate(of_kind, 1):
+            if number in ("", str(place)):
+                return part
+        for part in self.parts:
+            if part.node and name.strip() == f"%{part.node.index}":
+                return part
+        counted = f"{kind} 1 to {kind} {len(of_kind)}" if of_kind else ", ".join(self.operations())
+        raise TapeGPTError(f"operation must be one of {counted}, or a line of the tape such as %3; not {shown(name)}")
+
+    # --- kernels ------------------------------------------------------------------------------------------------
+
+    def _adam(self) -> Kernel:
+        extent, defaults = self.tape.parameter_extent(), Adam()
+
+        def exact(k: Builder, shared: Reals, gradients: Reals, moments: Reals) -> None:
+            places = (shared, gradients, moments, moments + extent, moments + 2 * extent)
+            numbers = (defaults.learning_rate, defaults.beta1, defaults.beta2, defaults.epsilon)
+            adam_update(k, *places, extent, k.integer(0), defaults.steps, *numbers)
+
+        def fast(k: Builder, shared: Reals, gradients: Reals, work: Reals, moments: Reals, stop: Int) -> None:
+            assert isinstance(self.graph, FastGraph)
+            table = self.graph.run_table
+            dense = self.tape.extent(table) if table else 0
+            settings = (moments + 2 * extent).cast(F64)
+            state, squares = settings + len(settings_of(defaults)), settings + len(settings_of(defaults)) + len(STATE)
+            gather_gradients(k, gradients, dense, extent, 1, extent, squares)
+            tables, rest = (shared, gradients, moments, moments + extent), (settings, state, settings[0], k.real(1.0))
+            adamw(k, *tables, dense, extent, *rest)
+            for node in self.graph.runs:
+                rows = ((work + node.value).cast(U32), stop, k.integer(0), k.integer(1), k.integer(extent))
+                adamw_rows(k, *tables, *rows, *rest, columns=self.config.n_embd)
+
+        return Kernel(fast if self.engine == "fast" else exact, "update.adam", self.tape.real)
+
+    # --- listings -----------------------------------------------------------------------------------------------
+
+    def listing(self, part: Part, stage: str) -> str:
+        """The text of a part at one of `STAGES`; raises `TapeGPTError` for another, and where LLVM is missing."""
+        if stage not in STAGES:
+            raise TapeGPTError(f"stage must be one of {', '.join(STAGES)}, not {shown(stage)}")
+        makers: dict[str, Callable[[Part], str]] = {
+            "python": self._python,
+            "tape": self.lines,
+            "llvm": lambda part: str(self._module(part)),
+            "asm": self._assembly,
+        }
+        if (part.name, stage) not in self._known:
+            self._known[part.name, stage] = makers[stage](part)
+        return self._known[part.name, stage]
+
+    def lines(self, part: Part | None = None) -> str:
+        """The tape, a line for each node, with what it computes; that of a part is marked."""
+        rows = [("", "line", "shape", "is", "")]
+        for node in self.tape.nodes:
+            mark = ">" if part and node is part.node else ""
+            shape = str(node.shape).replace(" u32", " ids")
+            rows.append((mark, f"%{node.index}", shape, self.expression(node), self._meaning(node)))
+        if part and not part.node:
+            rows.append((">", "", "", "adam", "moves each parameter against its gradient"))
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        return "\n".join(
+            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
+            for row in rows
+        )
+
+    def expression(self, node: Node) -> str:
+        """A node as a call, with parameters by name: `linear(%9, layer0.attn_wo)`."""
+        if not node.operation:
+            return node.name
+        kind, _, rest = str(node.operation).partition(" ")
+        return f"{kind}({', '.join(i.name or f'%{i.index}' for i in node.inputs)}) {rest}".rstrip()
+
+    def _meaning(self, node: Node) -> str:
+        if node.operation:
+            return MEANINGS[_kind(node)]
+        if node.is_parameter:
+            return f"parameter, {self.tape.rows(node) * node.shape.columns:,} numbers"
+        return "input"
+
+    def _python(self, part: Part) -> str:
+        """The source of an operation's methods, of the kernels that they call and of these kernels' helpers."""
+        module = _Heard(self.target)
+        for stage, kernel in part.kernels.items():
+            module.add(kernel, {}, stage)
+        texts = [f"# {part.name}" + (f": %{part.node.index} = {self.expression(part.node)}" if part.node else "")]
+        if part.node:
+            texts += [_source(getattr(type(part.node.operation), stage)) for stage in part.kernels]
+        for kernel, calls in module.heard.items():
+            given = [", ".join(f"{name}={value!r}" for name, value in constants.items()) for constants in calls]
+            notes = [f"# {kernel.name}: here with {constants}\n" for constants in given if constants]
+            texts += ["".join(notes) + _source(kernel.body), *map(_source, _helpers(kernel.body))]
+            rules = [RULES[constants["rule"]] for constants in calls if "rule" in constants]
+            texts += [_source(formula) for rule in rules for formula in (rule.formula, *rule.locals)]
+        return "\n\n".join(dict.fromkeys(texts))
+
+    def _module(self, part: Part) -> Module:
+        """The part's kernels alone, as LLVM IR."""
+        module = Module(self.target)
+        for kernel in part.kernels.values():
+            module.add(kernel, {}, kernel.name)
+        return module
+
+    def _assembly(self, part: Part) -> str:
+        try:
+            from tapegpt.machine.llvm import compile_assembly
+        except ImportError as error:
+            raise TapeGPTError(f"stage asm needs LLVM, which cannot be loaded ({error}): install llvmlite") from None
+        return marked(compile_assembly(str(self._module(part)), self.target))
+
+    # --- numbers ------------------------------------------------------------------------------------------------
+
+    def measure(self, tokens: Tokens, parameters: Parameters, parts: Sequence[Part] | None = None) -> list[Cost]:
+        """What the parts cost for documents, in order: all that fit in a run, of engine exact the first.
+
+        Of all parts (None) on the numbers of a real step; of some alone on random ones.
+        """
+        chosen = self.parts if parts is None else parts
+        counting, timing = (
+            Bench(self.graph, self.target, chosen, tokens, parameters, counted=counted) for counted in (True, False)
+        )
+        for bench in (counting, timing):
+            bench.step()
+        return [
+            Cost(part, stage, timing.rows, timing.nanoseconds(part, stage), counting.counts(part, stage))
+            for part in chosen
+            for stage in part.kernels
+        ]
+
+    def cost_of(self, part: Part, model: GPT) -> str:
+        """A line about what a part of a model costs."""
+        if (part.name, "") not in self._known:
+            documents = model.documents or [model.vocabulary[:8]]
+            tokens = occasion(documents, model.vocabulary, self.config, self.engine)
+            self._known[part.name, ""] = about(self.measure(tokens, model.parameters, [part]))
+        return self._known[part.name, ""]
+
+    def step_nanoseconds(self, tokens: Tokens, parameters: Parameters) -> float:
+        """What a whole training step on the documents takes, of engine exact on the first."""
+        documents = len(tokens) if self.engine == "fast" else 1
+        engine = make_engine(self.engine, self.config, self.vocab_size, documents)
+        tokens = tokens.replaced(starts=tokens.starts[: documents + 1])
+
+        def sample(count: int) -> float:
+            engine.load_parameters(parameters)
+            engine.train(tokens, Adam(), 0, 1)  # which touches the memory of Adam's moments
+            start = perf_counter_ns()
+            engine.train(tokens, Adam(), 1, count)
+            return (perf_counter_ns() - start) / count
+
+        count = max(1, min(200, round(SAMPLE * REPEATS / min(sample(1) for _ in range(3)))))
+        return median(sample(count) for _ in range(SAMPLES))
+
+    def gradients(self, tokens: Tokens, parameters: Parameters) -> Walk:
+        """The walk back over documents: all that fit in a run, of engine exact the first."""
+        bench = Bench(self.graph, self.target, self.parts, tokens, parameters)
+        norms = []
+
+        def look(part: Part) -> None:
+            if part.node:
+                norms.append((part.node, bench.norm(part.node)))
+
+        bench.step(look)
+        norms += [(node, bench.norm(node)) for node in reversed(self.tape.parameters())]
+        return Walk(bench.loss, bench.rows, norms)
+
+
+class _Heard(Module):
+    """A module that remembers which kernels it was given to call, and with which constants."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self.heard: dict[Kernel, list[dict[str, Any]]] = {}
+
+    def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
+        calls = self.heard.setdefault(kernel, [])
+        if constants not in calls:
+            calls.append(constants)
+        return super().internal(kernel, constants)
+
+
+def _kind(node: Node) -> str:
+    assert node.operation
+    return node.operation.name.split()[0]
+
+
+# --- Python sources ---------------------------------------------------------------------------------------------
+
+
+def _source(thing: Any) -> str:
+    """The text of a function or class, and where it stands."""
+    import inspect
+    import os
+    import textwrap
+
+    lines, first = inspect.getsourcelines(thing)
+    path = inspect.getfile(thing).replace(os.sep, "/").rpartition("/tapegpt/")[2]
+    return f"# {path}, line {first}\n{textwrap.dedent(''.join(lines)).rstrip()}\n"
+
+
+def _helpers(body: Any) -> list[Any]:
+    """The functions and classes of a kernel's module that it uses, directly or not; other kernels are none."""
+    found: list[Any] = []
+    ahead = [body]
+    while ahead:
+        code = ahead.pop().__code__
+        for name in code.co_names:
+            thing = body.__globals__.get(name)
+            is_ours = getattr(thing, "__module__", "") == body.__module__ and not isinstance(thing, Kernel)
+            if is_ours and thing not in found:
+                found.append(thing)
+                ahead += [thing] if hasattr(thing, "__code__") else []
+    return found
+
+
+# --- for a page -------------------------------------------------------------------------------------------------
+
+
+def occasion(documents: Sequence[str], vocabulary: str, config: Config, engine: str) -> Tokens:
+    """What is measured on: of engine exact a document of median length, of engine fast a batch, as much as fits."""
+    by_length = sorted(range(min(len(documents), 1000)), key=lambda place: len(documents[place]))
+    corpus = Corpus(list(documents), vocabulary)
+    if engine != "fast":
+        return corpus.tokens([by_length[len(by_length) // 2]])
+    tokens = corpus.windows(config.block_size, range(min(len(documents), BATCH_SIZE)))
+    fitting = sum(end <= max(config.block_size, ROWS) for end in tokens.starts[1 : BATCH_SIZE + 1])
+    return tokens.replaced(starts=tokens.starts[: fitting + 1])
+
+
+@lru_cache(maxsize=8)
+def anatomy_of(config: Config, vocab_size: int, engine: str, target: Target) -> Anatomy:
+    """The anatomy of a shape, its listings kept."""
+    return Anatomy(config, vocab_size, engine, target)
+
+
+def code(model: GPT, operation: str, stage: str) -> dict[str, object]:
+    """A stage of an operation of a model, for a page: its text, and a line about time and arithmetic.
+
+    Raises `TapeGPTError` for an unknown operation or stage.
+    """
+    anatomy = anatomy_of(model.config, model.vocab_size, model.engine.name, host_target())
+    part = anatomy.find(operation)
+    return {
+        "operation": operation.strip(),
+        "stage": stage,
+        "text": anatomy.listing(part, stage),
+        "operations": anatomy.operations(),
+        "about": anatomy.cost_of(part, model),
+    }

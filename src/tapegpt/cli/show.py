@@ -1,0 +1,366 @@
+"""`tapegpt show`: a model from its text to its machine code. Not here: what is shown (`anatomy.py`)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cached_property
+from itertools import pairwise
+
+from tapegpt.cli import running
+from tapegpt.cli.console import notice
+from tapegpt.cli.data import corpus_of, data_arguments
+from tapegpt.cli.score import visible
+from tapegpt.errors import TapeGPTError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from tapegpt.anatomy import Anatomy
+    from tapegpt.config import Config
+    from tapegpt.corpus import Corpus
+    from tapegpt.costs import Cost, Part, Walk
+    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.model import GPT
+    from tapegpt.settings import Settings
+
+STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm")
+OF_OPERATION = ("tape", "kernels", "llvm", "asm")
+DEFAULT = "attention"  # the operation, where none is said
+LABEL, LISTED, WIDTH = 10, 10, 40  # columns of a label, documents that are listed, characters of one
+KINDS = (  # columns of the survey
+    ("add", ("add", "sub")),
+    ("mul", ("mul",)),
+    ("fma", ("fma",)),
+    ("div, sqrt", ("div", "sqrt")),
+    ("libm", ("exp", "log", "pow")),
+    ("bytes", ("loaded", "stored")),
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    from tapegpt.config import Config
+
+    about = f"{', '.join(STAGES)} [a survey of all, with the time and arithmetic of each operation]"
+    parser.add_argument("--stage", choices=STAGES, metavar="NAME", help=about)
+    about = "such as attention, linear, 'linear 3', adam, or a line of the tape, %%13 [attention]"
+    parser.add_argument("--op", metavar="NAME", help=about)
+    data = parser.add_argument_group("data, or a MODEL that tapegpt train -o wrote")
+    data_arguments(data)
+    shape = parser.add_argument_group("model, where it is a new one")
+    running.shape_arguments(shape, Config())
+    shape.add_argument("--engine", choices=("exact", "fast"), metavar="NAME", help="exact or fast [exact]")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a stage, or the survey."""
+    if options.op is not None and options.stage not in (None, *OF_OPERATION):
+        raise TapeGPTError(f"--op is about the stages {', '.join(OF_OPERATION)}, not {options.stage}: leave it out")
+    subject = _subject(options)
+    for line in _page(subject, options.stage, options.op):
+        print(line)
+    return 0
+
+
+def _page(subject: Subject, stage: str | None, name: str | None) -> Iterator[str]:
+    """The lines of a stage, of an operation where there is a name."""
+    anatomy = subject.anatomy
+    part = anatomy.find(DEFAULT if name is None else name)
+    if name is not None or stage in OF_OPERATION[1:]:
+        _say_which(anatomy, part)
+    if stage == "tape":
+        yield anatomy.lines(None if name is None else part)
+    elif stage == "kernels":
+        text = anatomy.listing(part, "python")
+        yield highlighted(text) if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+    elif stage in ("llvm", "asm"):
+        yield anatomy.listing(part, stage)
+    elif name is not None:
+        yield from _operation(subject, part)
+    else:
+        pages = {"text": _text, "tokens": _tokens, "gradient": _gradient, None: _survey}
+        yield from pages[stage](subject)
+
+
+def _say_which(anatomy: Anatomy, part: Part) -> None:
+    """Which operation it is, where there are several of a name, and how to ask for another."""
+    alike = [other for other in anatomy.parts if part.kinds[0] in other.kinds]
+    other = next((other for other in alike if other is not part), None)
+    if other and other.node:
+        notice(f"{part.name} of {len(alike)}: for another, --op '{other.name}', or its line, --op %{other.node.index}")
+
+
+class Subject:
+    """What is looked at: a model or the shape of a new one, and documents, read when they are wanted."""
+
+    def __init__(
+        self,
+        vocabulary: str,
+        config: Config,
+        settings: Settings,
+        *,
+        corpus: Corpus | None = None,
+        model: GPT | None = None,
+    ) -> None:
+        from tapegpt.anatomy import Anatomy
+
+        self.vocabulary, self._settings, self._corpus, self._model = vocabulary, settings, corpus, model
+        self.anatomy = Anatomy(config, len(vocabulary) + 1, settings.engine)
+
+    @cached_property
+    def documents(self) -> Sequence[str]:
+        """Those given, or those of the model's training, or where they are not at hand strings of its own."""
+        if self._corpus:
+            return self._corpus.documents
+        assert self._model
+        try:
+            return self._model.training_documents()
+        except TapeGPTError as error:
+            notice(f"{error}: strings of its own stand for the data")
+            return self._model.generate(LISTED, seed=0, min_length=1)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The documents that are measured on."""
+        from tapegpt.anatomy import occasion
+
+        return occasion(self.documents, self.vocabulary, self.anatomy.config, self.anatomy.engine)
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """Of the model, or of a new one as its training begins."""
+        if self._model:
+            return self._model.parameters
+        from tapegpt.trainer import Trainer
+
+        assert self._corpus
+        return Trainer(self._corpus, self.anatomy.config, self._settings).model.parameters
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The first document that is measured on: from the first token that is seen to the last to be expected."""
+        first, last = self.tokens.starts[:2]
+        return self.tokens.ids[first : last + 1]
+
+    @property
+    def first(self) -> str:
+        """The same as text."""
+        return _clipped("".join(self.vocabulary[token] for token in self.ids if token < len(self.vocabulary)))
+
+    def token(self, number: int) -> str:
+        """A token as it is shown."""
+        return visible(self.vocabulary[number]) if number < len(self.vocabulary) else "BOS"
+
+
+def _subject(options: argparse.Namespace) -> Subject:
+    from tapegpt.config import Config
+    from tapegpt.settings import Settings, resolved
+
+    shape = (*Config().as_dict(), "engine")
+    given: Any = {name: getattr(options, name) for name in shape if getattr(options, name) is not None}
+    if len(options.data) != 1 or not _is_model(options.data[0]):
+        config, settings = resolved(given)
+        corpus = corpus_of(options)
+        return Subject(corpus.vocabulary, config, settings, corpus=corpus)
+    for name in (*shape, "dataset", "format", "column", "lowercase", "max_length", "unique"):
+        if getattr(options, name) not in (None, False):
+            option = f"--{name.replace('_', '-')}"
+            raise TapeGPTError(f"{option} is not about a model as it is, which {options.data[0]} has: leave it out")
+    from tapegpt.checkpoint import load
+
+    model = load(options.data[0])
+    notice(model.engine.notice)
+    return Subject(model.vocabulary, model.config, Settings(engine=model.engine.name), model=model)
+
+
+def _is_model(path: str) -> bool:
+    """Whether a file is a model's: safetensors begins with a length, JSON of ours names us."""
+    from tapegpt.checkpoint import is_json
+
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            head = file.read(64)
+            is_ours = head[4:8] == bytes(4) and head[8:9] == b"{"
+            return is_ours or (is_json(head) and b'"tapegpt"' in head + file.read())
+    except (OSError, ValueError):  # what the file is read as says it better
+        return False
+
+
+# --- pages ------------------------------------------------------------------------------------------------------
+
+
+def _text(subject: Subject) -> Iterator[str]:
+    lengths = sorted(map(len, subject.documents))
+    yield f"{len(lengths):,} documents; the first, as they come:"
+    yield from (f"  {_clipped(text)}" for text in subject.documents[:LISTED])
+    yield f"characters of a document: {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}"
+    block = subject.anatomy.config.block_size
+    longer = sum(length > block for length in lengths)
+    yield f"block_size {block}, which {longer:,} of them exceed"
+    yield f"{len(subject.vocabulary)} characters: {' '.join(map(visible, subject.vocabulary))}"
+    yield f"{len(subject.vocabulary) + 1} tokens: these, and BOS, which stands before and after every document"
+
+
+def _tokens(subject: Subject) -> Iterator[str]:
+    """A document's inputs and targets side by side."""
+    yield f"the document {subject.first}, a token for each character:"
+    yield f"{'position':>8}  {'sees':>6}  {'id':>6}  {'is to expect':>12}  {'id':>6}"
+    for place, (token, target) in enumerate(pairwise(subject.ids[: subject.anatomy.config.block_size + 1])):
+        yield f"{place:>8}  {subject.token(token):>6}  {token:>6}  {subject.token(target):>12}  {target:>6}"
+    yield "each position sees itself and those before it"
+
+
+def _gradient(subject: Subject) -> Iterator[str]:
+    """The operations from last to first, each with the norm of its gradient and of what parameters gather from it."""
+    anatomy = subject.anatomy
+    walk = anatomy.gradients(subject.tokens, subject.parameters)
+    norms = dict(walk.norms)
+    yield f"{_what(subject, walk.positions)}: loss {walk.loss:.4f} nats a token"
+    rows = [("line", "norm", "gradient of the loss with respect to", "gathered by")]
+    for node, norm in walk.norms:
+        if node.operation:
+            gatherers = [f"{i.name} {norms[i]:.3g}" for i in node.inputs if i.is_parameter]
+            rows.append((f"%{node.index}", f"{norm:.3g}", anatomy.expression(node), ", ".join(gatherers)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for line, number, expression, gathered in rows:
+        cells = [line.rjust(widths[0]), number.rjust(widths[1]), expression.ljust(widths[2]), gathered]
+        yield "  ".join(cells).rstrip()
+
+
+def _survey(subject: Subject) -> Iterator[str]:
+    """All stages in a few lines, and what each operation costs."""
+    anatomy = subject.anatomy
+    numbers = anatomy.config.num_parameters(anatomy.vocab_size)
+    yield f"a model of {numbers:,} parameters, engine {anatomy.engine}, machine code for {anatomy.target.name}"
+    yield ""
+    walk = anatomy.gradients(subject.tokens, subject.parameters)
+    for label, text in (*_before(subject), *_loss(walk), *_after(anatomy)):
+        yield f"{label:{LABEL}}{text}"
+    yield ""
+    yield f"a training step on {_what(subject, walk.positions)}; times are medians in ns, the rest is counted"
+    costs = anatomy.measure(subject.tokens, subject.parameters)
+    yield from _table(costs, anatomy.step_nanoseconds(subject.tokens, subject.parameters))
+    yield ""
+    yield "look closer: tapegpt show --stage asm --op linear"
+
+
+def _before(subject: Subject) -> Iterator[tuple[str, str]]:
+    """From text to tape."""
+    documents, tape, ids = subject.documents, subject.anatomy.tape, list(map(str, subject.ids))
+    yield "text", f"{len(documents):,} documents of {len(subject.vocabulary)} different characters:"
+    yield "", ", ".join(map(_clipped, documents[:3]))
+    yield "tokens", f"{subject.first} becomes {' '.join(ids[:LISTED])}{' ...' if len(ids) > LISTED else ''}"
+    nodes = [node for node in tape.nodes if node.operation]
+    yield "tape", f"{len(nodes)} operations on {len(tape.parameters())} matrices of parameters, from first to last:"
+    for node in (nodes[0], nodes[-1]):
+        yield "", f"%{node.index} = {subject.anatomy.expression(node)}"
+
+
+def _loss(walk: Walk) -> Iterator[tuple[str, str]]:
+    node, norm = max((pair for pair in walk.norms if pair[0].is_parameter), key=lambda pair: pair[1])
+    yield "gradient", f"loss {walk.loss:.4f} nats a token; the largest gradient is {node.name}'s, of norm {norm:.3g}"
+
+
+def _after(anatomy: Anatomy) -> Iterator[tuple[str, str]]:
+    """One operation from kernels to machine code, with a line that says something."""
+    part = anatomy.find(DEFAULT)
+    for stage, listing, what, beginning, mark in (
+        ("kernels", "python", "Python", "", '"""y_t'),
+        ("llvm", "llvm", "LLVM's intermediate code", "", " fmul "),
+        ("asm", "asm", "assembly", "| loop", "multiply"),
+    ):
+        lines = anatomy.listing(part, listing).splitlines()
+        yield stage, f"{part.name} is {len(lines):,} lines of {what}"
+        telling = [line.strip("| ") for line in lines if line.startswith(beginning) and mark in line]
+        if telling:
+            yield "", min(telling, key=len)
+
+
+def _table(costs: Sequence[Cost], whole: float) -> Iterator[str]:
+    """A line for operations that are alike, their sum, and the whole step."""
+    rows: dict[str, list[Cost]] = {}
+    for cost in costs:
+        rows.setdefault(_operands(cost.part), []).append(cost)
+    cells = [("", "forward", "backward", *(head for head, _ in KINDS), "flops/ns", "share")]
+    for label, row in [*((_label(operands, row), row) for operands, row in rows.items()), ("sum", costs)]:
+        cells.append((label, *_numbers(row), f"{sum(cost.nanoseconds for cost in row) / whole:.0%}"))
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for label, *numbers in cells:
+        yield "  ".join([label.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])])
+    yield f"{'whole step':{widths[0]}}  {whole:,.0f} ns, measured as one: documents put in place, all code in turn"
+
+
+def _numbers(row: Sequence[Cost]) -> list[str]:
+    """Nanoseconds forwards, with what is prepared for it, and backwards; counts; flops a nanosecond."""
+    times = [
+        sum(cost.nanoseconds for cost in row if (cost.stage in ("prepare", "forward")) == is_forward)
+        for is_forward in (True, False)
+    ]
+    counts = [sum(cost.counts[kind] for cost in row for kind in kinds) for _, kinds in KINDS]
+    speed = sum(cost.flops for cost in row) / sum(times)
+    return [*(f"{number:,.0f}" for number in (*times, *counts)), f"{speed:.1f}"]
+
+
+def _operands(part: Part) -> str:
+    """What parts have in common that take as long: kind and shapes."""
+    inputs = part.node.inputs if part.node else ()
+    return " ".join([part.kinds[0], *(str(i.shape) for i in inputs if not i.shape.index)])
+
+
+def _label(operands: str, row: Sequence[Cost]) -> str:
+    """The name of the first, the shapes that it takes, and how many there are."""
+    number = len({cost.part.name for cost in row})
+    return f"{row[0].part.name} {operands.partition(' ')[2]}{f' x {number}' if number > 1 else ''}".strip()
+
+
+def _operation(subject: Subject, part: Part) -> Iterator[str]:
+    """One operation in a few lines."""
+    from tapegpt.costs import about
+
+    anatomy = subject.anatomy
+    yield part.name + (f": {anatomy.expression(part.node)}, line %{part.node.index} of the tape" if part.node else "")
+    for cost in anatomy.measure(subject.tokens, subject.parameters, [part]):
+        yield about([cost])
+    yield f"look closer: --stage {', '.join(OF_OPERATION)}"
+
+
+def _what(subject: Subject, positions: int) -> str:
+    """The documents that are measured on."""
+    documents = len(subject.tokens) if subject.anatomy.engine == "fast" else 1
+    name = subject.first if documents == 1 else f"{subject.first} and {documents - 1} more"
+    return f"{name}, {positions} position{'' if positions == 1 else 's'}"
+
+
+def _clipped(text: str) -> str:
+    shown = "".join(map(visible, text[:WIDTH]))
+    return shown if len(text) <= WIDTH else f"{shown}..."
+
+
+# --- colours ----------------------------------------------------------------------------------------------------
+
+
+def highlighted(source: str) -> str:
+    """Python with keywords in bold, strings green and comments grey; as it is where it is no whole program."""
+    import io
+    import keyword
+    import tokenize
+
+    lines = source.splitlines(keepends=True)
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (tokenize.TokenError, IndentationError):
+        return source
+    for token in reversed(tokens):
+        colour = {tokenize.STRING: "32", tokenize.COMMENT: "90"}.get(token.type, "")
+        if token.type == tokenize.NAME and keyword.iskeyword(token.string):
+            colour = "1"
+        if colour and token.start[0] == token.end[0]:
+            line, (start, end) = token.start[0] - 1, (token.start[1], token.end[1])
+            lines[line] = f"{lines[line][:start]}\033[{colour}m{lines[line][start:end]}\033[m{lines[line][end:]}"
+    return "".join(lines)
