@@ -151,8 +151,8 @@ def altered(whole: bytes, **changes: str) -> bytes:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "3"}, "its format is '3', this tapegpt reads up to 2"),
-        ({"format": "0"}, "its format is '0', this tapegpt reads up to 2"),
+        ({"format": "4"}, "its format is '4', this tapegpt reads up to 3"),
+        ({"format": "0"}, "its format is '0', this tapegpt reads up to 3"),
         ({"config": "{}"}, "tensors are not those"),
         ({"config": '{"n_embd": 8, "n_head": 3}'}, "multiple of n_head"),
         ({"config": '{"n_embd": 1e99}'}, "n_embd must be a whole number"),

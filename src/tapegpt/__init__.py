@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from tapegpt.config import Config
     from tapegpt.constraints import Constraints, Drawing
     from tapegpt.corpus import Corpus
+    from tapegpt.ensemble import Ensemble
     from tapegpt.errors import DivergedError, TapeGPTError
     from tapegpt.gradients import check_gradients
     from tapegpt.model import GPT
     from tapegpt.notebook import widget
     from tapegpt.reference import Value
     from tapegpt.rng import Random
+    from tapegpt.sweeping import sweep
     from tapegpt.tape import Tape
     from tapegpt.trainer import Trainer, train
 
@@ -35,6 +37,7 @@ __all__ = [
     "Corpus",
     "DivergedError",
     "Drawing",
+    "Ensemble",
     "Random",
     "Tape",
     "TapeGPTError",
@@ -44,6 +47,7 @@ __all__ = [
     "check_gradients",
     "load",
     "save",
+    "sweep",
     "train",
     "widget",
 ]
@@ -55,6 +59,7 @@ _MODULES = {
     "Corpus": "corpus",
     "DivergedError": "errors",
     "Drawing": "constraints",
+    "Ensemble": "ensemble",
     "Random": "rng",
     "Tape": "tape",
     "TapeGPTError": "errors",
@@ -63,6 +68,7 @@ _MODULES = {
     "check_gradients": "gradients",
     "load": "checkpoint",
     "save": "checkpoint",
+    "sweep": "sweeping",
     "train": "trainer",
     "widget": "notebook",
 }

@@ -4,6 +4,8 @@ Tensors have the shape (out, in) and are F64, of the fast engine F32: a file kee
 on with it. Under their own names they are what the model speaks with; a training that can go on adds Adam's moments
 (`adam.mean.`, `adam.square.`) and, where they are others, the weights to go on with (`last.`).
 
+An `Ensemble` is its models, whose numbers stand before the names of their tensors, and the metadata of each.
+
 A checksum over all of a file finds damage when it is read. Not here: going on (`trainer.py`), writing (`files.py`).
 Source: the safetensors format, https://github.com/huggingface/safetensors
 """
@@ -33,11 +35,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.engine import Parameters
+    from tapegpt.ensemble import Ensemble
 
 FORMAT = 2  # of the metadata: 1 had no training to go on with; a reader refuses newer ones
+SEVERAL = 3  # that of an ensemble
 
 Path = str | os.PathLike[str]
 _TYPES = {"F64": "d", "F32": "f"}  # of tensors, as codes of arrays
+_OWN = ("format", "tapegpt", "random_state", "ranks")  # metadata of an ensemble itself
 _PLAIN = ("format", "tapegpt", "steps", "engine")  # metadata that is no JSON
 _LAST, _MEAN, _SQUARE = "last.", "adam.mean.", "adam.square."  # before the names of tensors that go on
 
@@ -113,6 +118,8 @@ class _ForeignError(Exception):
 
 def contents(model: GPT, *, weights_only: bool = False) -> Contents:
     """What a model's file holds."""
+    if model.engine.name == "ensemble":
+        return _several(model, weights_only)
     kind = "F32" if model.engine.name == "fast" else "F64"
     shapes = model.config.shapes(model.vocab_size)
     metadata = {
@@ -149,10 +156,69 @@ def contents(model: GPT, *, weights_only: bool = False) -> Contents:
 
 def without_training(contents: Contents) -> Contents:
     """The weights alone, to be published: neither training nor where the data came from."""
+    if contents.metadata["format"] == str(SEVERAL):
+        return _joined([without_training(part) for part in _parts(contents)], contents.metadata)
     private = ("settings", "evaluations", "powers", "spent", "data")
     metadata = {name: text for name, text in contents.metadata.items() if name not in private}
     tensors = {name: t for name, t in contents.tensors.items() if not name.startswith((_LAST, _MEAN, _SQUARE))}
     return contents.replaced(metadata=metadata, tensors=tensors)
+
+
+def _several(model: GPT, weights_only: bool) -> Contents:
+    from tapegpt.ensemble import Ensemble
+
+    assert isinstance(model, Ensemble)
+    parts = [contents(each, weights_only=weights_only) for each in model.models]
+    own = {"random_state": json.dumps(model.rng.getstate()), "ranks": json.dumps(list(model.ranks))}
+    return _joined(parts, {"format": str(SEVERAL), "tapegpt": __version__, **own})
+
+
+def _joined(parts: list[Contents], metadata: dict[str, str]) -> Contents:
+    """An ensemble, with metadata of its own; in F64 if one of its models is."""
+    kind = "F32" if all(part.type == "F32" for part in parts) else "F64"
+    tensors = {
+        f"{number}.{name}": (shape, _as_type(data, part.type, kind))
+        for number, part in enumerate(parts)
+        for name, (shape, data) in part.tensors.items()
+    }
+    own = {name: metadata[name] for name in _OWN}
+    return Contents({**own, "models": json.dumps([part.metadata for part in parts])}, tensors, kind)
+
+
+def _parts(contents: Contents) -> list[Contents]:
+    """The models of an ensemble, each with the numbers that its engine has."""
+    parts = []
+    for number, metadata in enumerate(json.loads(contents.metadata["models"])):
+        prefix, kind = f"{number}.", "F32" if metadata["engine"] == "fast" else "F64"
+        tensors = {
+            name.removeprefix(prefix): (shape, _as_type(data, contents.type, kind))
+            for name, (shape, data) in contents.tensors.items()
+            if name.startswith(prefix)
+        }
+        parts.append(Contents(metadata, tensors, kind))
+    if sum(len(part.tensors) for part in parts) != len(contents.tensors):
+        raise _ForeignError("its tensors are not those of its models")
+    return parts
+
+
+def _as_type(data: bytes, kind: str, wanted: str) -> bytes:
+    """The bytes of numbers as those of another type."""
+    if kind == wanted:
+        return data
+    native = array(_TYPES[kind], little_endian(array(_TYPES[kind], data)))
+    return little_endian(array(_TYPES[wanted], native))
+
+
+def _ensemble(contents: Contents) -> Ensemble:
+    from tapegpt.ensemble import Ensemble
+
+    try:
+        ensemble = Ensemble([_model(part) for part in _parts(contents)])
+        ensemble.rng = _rng(json.loads(contents.metadata["random_state"]))
+        ensemble.ranks = _finite(json.loads(contents.metadata["ranks"]))
+    except (TapeGPTError, LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+        raise _ForeignError(f"its metadata does not hold ({error})") from None
+    return ensemble
 
 
 def _fields(config: Config) -> dict[str, int]:
@@ -165,8 +231,10 @@ def _model(contents: Contents) -> GPT:
     """The model, everything checked once more: the checksum finds damage, not malice."""
     metadata = contents.metadata
     version = metadata.get("format", "")
+    if version == str(SEVERAL):
+        return _ensemble(contents)
     if version not in [str(number) for number in range(1, FORMAT + 1)]:
-        raise _ForeignError(f"its format is {version!r:.20}, this tapegpt reads up to {FORMAT}")
+        raise _ForeignError(f"its format is {version!r:.20}, this tapegpt reads up to {SEVERAL}")
     try:
         config = Config(**json.loads(metadata["config"]))
         vocabulary = json.loads(metadata["vocabulary"])

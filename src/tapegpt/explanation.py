@@ -56,8 +56,8 @@ def explain(model: GPT, text: str) -> Explanation:
     probe = _probe(model)
     with probe.lock:
         if probe.revision != model.engine.revision:
+            probe.load(model.parameters)  # which an ensemble does not have
             probe.revision = model.engine.revision
-            probe.load(model.parameters)
         loss = probe.run(document)
         n, probabilities = probe.positions, probe.probabilities()
         attention = [probe.attention(layer) for layer in range(model.config.n_layer)]

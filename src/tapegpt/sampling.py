@@ -149,7 +149,7 @@ class Sampler:
 
     def _side_by_side(self) -> Iterator[str]:
         """Strings for as long as one in `WORTH` is admitted, and one to be had in `MAX_WORK`."""
-        work = self._work()
+        work = self._inference.work
         most = max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / work)))
         if self._constraints.distance:
             most = MIN_BATCH  # each string is compared with all documents
@@ -174,13 +174,6 @@ class Sampler:
             in_vain = 0 if strings else in_vain + size
             self._is_in_vain = in_vain >= min(MAX_VAIN, max(MAX_WORK / work, MIN_BATCH))
             size = min(2 * size, most)
-
-    def _work(self) -> int:
-        """Of a string: its places times the parameters that each of them meets, which of runs are few."""
-        inference = self._inference
-        shapes = inference.config.shapes(inference.vocab_size)
-        met = sum(rows * columns for name, (rows, columns) in shapes.items() if name != "wte_gram")
-        return inference.config.block_size * met
 
     def _bound(self) -> float:
         """What no string's w is above: the greatest w of prefixes, of which some are looked at, the greatest first."""
@@ -408,7 +401,7 @@ class _Tree:
             weighed = [logs[token] + prospect for token, prospect in zip(tokens, prospects, strict=True)]
             pairs = list(zip(tokens, _tempered(weighed, drawing.temperature), strict=True))
         if drawing.truncates:
-            pairs = _truncated(pairs, drawing)
+            pairs = truncated(pairs, drawing)
             remaining = math.fsum(p for _, p in pairs)
             pairs = [(token, p / remaining) for token, p in pairs]
         return [token for token, _ in pairs], [p for _, p in pairs]
@@ -422,7 +415,7 @@ def _tempered(logs: Sequence[float], temperature: float) -> list[float]:
     return [max(weight / total, TINY) for weight in weights]
 
 
-def _truncated(pairs: list[tuple[int, float]], drawing: Drawing) -> list[tuple[int, float]]:
+def truncated(pairs: list[tuple[int, float]], drawing: Drawing) -> list[tuple[int, float]]:
     """What top_k, top_p and min_p leave, in this order; at a threshold ties stay."""
     falling = sorted((p for _, p in pairs), reverse=True)
     threshold = drawing.min_p * falling[0]

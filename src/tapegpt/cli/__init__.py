@@ -31,6 +31,7 @@ COMMANDS = {
     "show": "follow a model from its text to its machine code",
     "diff": "find where two runs part",
     "report": "make a page about a model",
+    "sweep": "find the settings with the lowest held-out loss",
     "studio": "open the page where every slider retrains the model",
     "doctor": "look at data before it is trained on",
     "convert": "turn a model file into JSON, or JSON into a model file",

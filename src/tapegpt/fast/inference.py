@@ -95,6 +95,12 @@ class Inference:
         self._program.run(name, self._parameters, work, *map(address_of, arrays), *numbers)
         self._free.append(work)
 
+    @property
+    def work(self) -> int:
+        """Of a string: its places times the parameters that each of them meets, which of runs are few."""
+        shapes = self.config.shapes(self.vocab_size)
+        return self.config.block_size * sum(m * n for name, (m, n) in shapes.items() if name != "wte_gram")
+
     def surprises(self, tokens: Tokens) -> array[float]:
         """-log p of every token after the first, in nats, in the order of ids: number i belongs to ids[i + 1].
 

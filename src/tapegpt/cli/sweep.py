@@ -1,0 +1,283 @@
+"""`tapegpt sweep`: find the settings with the lowest held-out loss; many models are trained, the best ones longer."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+
+from tapegpt.cli.cluster import executor, ray_argument
+from tapegpt.cli.console import fail, notice
+from tapegpt.cli.data import corpus_of, data_arguments, data_paths
+from tapegpt.cli.options import option, setting, whole
+from tapegpt.errors import TapeGPTError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+    from tapegpt.search import Plan, Rung
+    from tapegpt.sweeping import Row, Sweep, Sweeping
+
+TOP = 20  # rows of the leaderboard
+WIDTH = 100  # columns
+BASELINE = "5-gram"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    from tapegpt.optuna_sampler import NAMES
+    from tapegpt.settings import PRESETS
+    from tapegpt.sweeping import SEEDS, TRIALS
+
+    data_arguments(parser.add_argument_group("data"))
+    space = parser.add_argument_group("what is searched: fields of the shape and the training, and preset")
+    about = "values of a field, all combinations are tried: n_embd=16,32,64; one value settles it"
+    space.add_argument("--grid", action="append", default=[], metavar="NAME=X,Y", help=about)
+    about = "range to draw a field from: learning_rate=0.001..0.1, on a logarithmic scale if it spans a decade"
+    space.add_argument("--random", action="append", default=[], metavar="NAME=X..Y", help=about)
+    setting(space, "--trials", whole, f"candidates to draw [{TRIALS}]")
+    space.add_argument("--preset", choices=PRESETS, metavar="NAME", help="what is not searched is as in this preset")
+    about = f"let a sampler of Optuna choose, {' or '.join(NAMES)}, instead of drawing"
+    space.add_argument("--sampler", choices=NAMES, metavar="NAME", help=about)
+    length = parser.add_argument_group("how long")
+    about = "time for the whole sweep: 10s, 2m; compiling, once for a shape, is not counted"
+    length.add_argument("--budget", metavar="TIME", help=about)
+    setting(
+        length, "--steps", whole, "of the best candidates' last trainings, instead of a budget [1000, or the preset's]"
+    )
+    about = "that a sweep has shown, to do it again: '100x250 33x750x3' is candidates x steps x seeds"
+    length.add_argument("--plan", metavar="PLAN", help=about)
+    option(length, "--seeds", SEEDS, "trainings of each of the last candidates")
+    option(length, "--validation", 0.1, "share of the distinct strings to hold out")
+    option(length, "--seed", 42, "of all random numbers")
+    setting(length, "--threads", whole, "trainings at once [the cores]")
+    ray_argument(length)
+    output = parser.add_argument_group("output")
+    output.add_argument("-o", "--output", metavar="MODEL", help="write the best model to this safetensors file")
+    setting(output, "--ensemble", whole, "write the N best models of the last rung as one instead")
+    about = "keep a journal in this directory: the same command goes on where it was interrupted"
+    output.add_argument("--run-dir", metavar="DIR", help=about)
+    output.add_argument("--html", metavar="FILE", help="write the leaderboard as a page")
+    output.add_argument("--json", action="store_true", help="print all that was found as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, show the leaderboard, write what is wanted."""
+    from tapegpt.search import Space
+    from tapegpt.sweeping import Sweeping, Wishes
+
+    grid, random = _grid(options.grid), _random(options.random)
+    space = Space(grid, random, options.preset, {} if options.steps is None else {"steps": options.steps})
+    sampler: Any = None
+    if options.sampler is not None:
+        from tapegpt.optuna_sampler import adapted
+
+        sampler = adapted(options.sampler, space, options.seed)
+    _check_outputs(options)
+    names = ("trials", "seeds", "budget", "plan", "validation", "seed")
+    with executor(options.ray, options.threads) as (train, threads):
+        wishes = Wishes(**{name: getattr(options, name) for name in names}, threads=threads)
+        sweeping = Sweeping(corpus_of(options), space, wishes, sampler, options.run_dir, train)
+        _check_ensemble(options.ensemble, sweeping.plan.rungs[-1])
+        finished = _watched(sweeping, quiet=options.json)
+    if not finished and not sweeping.rung and not sweeping.done:
+        return fail("interrupted before a training was over", 130)
+    swept = sweeping.so_far()
+    try:
+        if finished:
+            _write(swept, options)
+    finally:
+        _show(swept, options)
+    if finished:
+        return 0
+    again = "; the same command goes on from here" if options.run_dir is not None else ""
+    where = f"rung {sweeping.rung + 1} of {len(sweeping.plan.rungs)}, {sweeping.done} trainings into it"
+    return fail(f"interrupted in {where}{again}", 130)
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Find out before training what could not be written after it, or would destroy the data."""
+    from tapegpt.files import writable
+
+    if options.ensemble is not None and options.output is None:
+        raise TapeGPTError("--ensemble is about the file that is written: give -o MODEL too")
+    data = [os.path.realpath(path) for path in data_paths(options)]
+    for name, path in (("--output", options.output), ("--html", options.html)):
+        if path is not None and os.path.realpath(writable(path)) in data:
+            raise TapeGPTError(f"{name} {path} is DATA too: choose another name")
+
+
+def _check_ensemble(wanted: int | None, last: Rung) -> None:
+    models = last.count * last.seeds
+    if wanted is not None and not 1 <= wanted <= models:
+        raise TapeGPTError(f"--ensemble must be a whole number from 1 to {models}, the last trainings, not {wanted}")
+
+
+# --- what is searched -------------------------------------------------------------------------------------------
+
+
+def _grid(texts: list[str]) -> dict[str, list[Any]]:
+    return {
+        name: [_value("--grid", name, value) for value in values.split(",")] for name, values in _split("--grid", texts)
+    }
+
+
+def _random(texts: list[str]) -> dict[str, tuple[Any, Any]]:
+    ranges = {}
+    for name, value in _split("--random", texts):
+        low, dots, high = value.partition("..")
+        if not dots:
+            raise TapeGPTError(f"--random {name}={value}: must be a range such as {name}=1..10")
+        ranges[name] = (_value("--random", name, low), _value("--random", name, high))
+    return ranges
+
+
+def _split(flag: str, texts: list[str]) -> list[tuple[str, str]]:
+    """Names and what stands after their =."""
+    pairs = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise TapeGPTError(f"{flag} {text}: must be NAME=VALUES, such as n_embd=16,32")
+        pairs.append((name.strip().replace("-", "_"), value))
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise TapeGPTError(f"{flag} {name}: is given twice: put all its values into one")
+    return pairs
+
+
+def _value(flag: str, name: str, text: str) -> Any:
+    """A value of a field, of the kind that the field has."""
+    from tapegpt.search import FIELDS
+
+    kind = str(FIELDS.get(name, "str"))
+    text = text.strip()
+    if kind.startswith("str"):
+        return text
+    if text == "none" and kind.endswith("None"):
+        return None
+    whole_numbers = kind.startswith("int")
+    try:
+        return int(text) if whole_numbers else float(text)
+    except ValueError:
+        rule = "a whole number" if whole_numbers else "a number"
+        raise TapeGPTError(f"{flag} {name}: must be {rule}, not {shown(text)}") from None
+
+
+# --- while it runs ----------------------------------------------------------------------------------------------
+
+
+def _watched(sweeping: Sweeping, quiet: bool) -> bool:
+    """Let it run, showing how far it is; whether it came to the end. Ctrl-C ends it within about 50 ms."""
+    if not quiet:
+        print(f"num docs: {len(sweeping.field.corpus)}")
+        print(f"held out: {len(sweeping.field.held_out)}, no two alike")
+    if sweeping.compile_seconds:
+        notice(f"compiled for {sweeping.compile_seconds:.1f} s, once for each shape, outside a budget")
+    in_place = not quiet and sys.stdout.isatty()
+    clear = "\r\x1b[K" if in_place else ""
+    rung, best = -1, math.inf
+    try:
+        for outcome in sweeping:
+            if sweeping.rung > rung:
+                rung, best = sweeping.rung, math.inf
+                if not quiet:
+                    print(f"{clear}{_announced(sweeping.plan, rung)}", flush=True)
+            best = min(best, outcome.loss)
+            if in_place:
+                print(f"{clear}{sweeping.done:6d} done | lowest held-out loss {best:.4f}", end="", flush=True)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        print(clear, end="", flush=True)
+    return True
+
+
+def _announced(plan: Plan, rung: int) -> str:
+    """What a rung does; with the first, what is to follow."""
+    text = f"rung {rung + 1} of {len(plan.rungs)}: {_told(plan.rungs[rung])}"
+    if rung == 0 and len(plan.rungs) > 1:
+        text += f"; then about {', '.join(map(_told, plan.rungs[1:]))}"
+    return text
+
+
+def _told(rung: Rung) -> str:
+    seeds = f" x {rung.seeds} seeds" if rung.seeds > 1 else ""
+    return f"{rung.count} x {rung.steps} steps{seeds}"
+
+
+# --- what came of it --------------------------------------------------------------------------------------------
+
+
+def _show(swept: Sweep, options: argparse.Namespace) -> None:
+    if options.json:
+        import json
+
+        print(json.dumps(swept.as_dict(), indent=2))
+        return
+    print(f"plan: {swept.plan}")
+    if swept.left_out:
+        print(f"left out: {sum(swept.left_out.values())}, for instance because {next(iter(swept.left_out))}")
+    print()
+    for line in leaderboard(swept):
+        print(line)
+
+
+def leaderboard(swept: Sweep, top: int = TOP) -> list[str]:
+    """A table of the best candidates, at most `WIDTH` columns wide: losses, what they differ in, what they cost."""
+    names = swept.differences()
+    rows = [[str(rank), *_loss(row), *_cost(row), *_values(row, names)] for rank, row in enumerate(swept.rows[:top], 1)]
+    if swept.baselines:
+        place = next((place for place, row in enumerate(swept.rows[:top]) if _is_below(row, swept)), len(rows))
+        rows.insert(place, [BASELINE, f"{swept.baselines[BASELINE]:.4f}", *[""] * (4 + len(names))])
+    rows.insert(0, ["rank", "held-out", "+-", "parameters", "steps", "seconds", *names])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    while sum(widths) + 2 * len(widths) - 2 > WIDTH:
+        widths.pop()  # no room for the last field
+    lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in rows]
+    left = 6 + len(names) - len(widths)
+    if left:
+        lines.append(f"no room for {', '.join(names[-left:])}: --json has all")
+    if len(swept.rows) > top:
+        lines.append(f"and {len(swept.rows) - top} more: --json has all")
+    return lines
+
+
+def _is_below(row: Row, swept: Sweep) -> bool:
+    """Whether a row stands below the baseline: it is worse, or was not trained to the end."""
+    return row.rung < swept.rows[0].rung or row.outcome.loss > swept.baselines.get(BASELINE, math.inf)
+
+
+def _loss(row: Row) -> list[str]:
+    outcome = row.outcome
+    return [
+        "diverged" if outcome.diverged else f"{outcome.loss:.4f}",
+        "" if outcome.error is None else f"{outcome.error:.4f}",
+    ]
+
+
+def _values(row: Row, names: list[str]) -> list[str]:
+    candidate = row.outcome.candidate
+    fields = {**candidate.config.as_dict(), **candidate.settings.as_dict()}
+    return [f"{value:g}" if isinstance(value, float) else str(value) for value in map(fields.__getitem__, names)]
+
+
+def _cost(row: Row) -> list[str]:
+    return [f"{row.outcome.parameters:,}", f"{row.steps:,}", f"{row.outcome.seconds:.3g}"]
+
+
+def _write(swept: Sweep, options: argparse.Namespace) -> None:
+    """The best model, or the best ones as one; the page."""
+    from tapegpt.checkpoint import save
+    from tapegpt.files import write_file
+
+    if options.output is not None:
+        save(swept.best if options.ensemble is None else swept.ensemble(options.ensemble), options.output)
+    if options.html is not None:
+        from tapegpt.leaderboard import page
+
+        content = page([row.outcome for row in swept.rows], swept.baselines)
+        write_file(options.html, content.encode("utf-8", "xmlcharrefreplace"))

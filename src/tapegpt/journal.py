@@ -1,0 +1,99 @@
+"""The journal of a sweep: JSON lines, what is swept, then each outcome as it comes. Not here: what they mean."""
+
+from __future__ import annotations
+
+import os
+
+from tapegpt.errors import TapeGPTError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
+    Key = tuple[int, int, int, int | None]  # of a training: candidate, steps, seed, held-out strings
+
+JOURNAL = "sweep.jsonl"  # in the directory of a sweep
+HEAD = b'{"tapegpt": '  # that each begins with
+
+
+class Journal:
+    """JSON lines in a directory: what is swept, then each outcome as it comes. A line that is not whole is dropped.
+
+    Raises `TapeGPTError` where it cannot be written, or is of another sweep.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], spec: dict[str, Any]) -> None:
+        self._path = os.path.join(os.fspath(directory), JOURNAL)
+        self.outcomes: dict[Key, dict[str, Any]] = {}
+        self.rungs: dict[int, int] = {}  # steps
+        self.spent = 0.0
+        self._file: BinaryIO | None = None
+        self._spec: dict[str, Any] | None = None  # still to be written
+        try:
+            os.makedirs(directory, exist_ok=True)
+            with open(self._path, "a+b") as file:
+                file.seek(0)
+                content = file.read()
+                whole, end, _ = content.rpartition(b"\n")
+                if end:
+                    self._take_all(whole.splitlines(), spec)
+                elif HEAD.startswith(content[: len(HEAD)]):
+                    self._spec = spec
+                else:
+                    raise self._foreign()
+                file.truncate(len(whole + end))
+        except (OSError, ValueError) as error:
+            raise self._failure(error) from None
+
+    def _take_all(self, lines: list[bytes], spec: dict[str, Any]) -> None:
+        import json
+
+        try:
+            former, *records = map(json.loads, lines)
+            self._check(former, json.loads(json.dumps(spec)))
+            for record in records:
+                self._take(record)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self._foreign() from None
+
+    def _check(self, former: dict[str, Any], spec: dict[str, Any]) -> None:
+        for name, value in spec.items():
+            if former[name] != value:
+                raise TapeGPTError(
+                    f"{self._path}: is of another sweep, whose {name} is {shown(former[name])}, not {shown(value)}: "
+                    "give the same command, or choose another directory"
+                )
+
+    def _take(self, record: dict[str, Any]) -> None:
+        self.spent = float(record.pop("at"))
+        if "rung" in record:
+            self.rungs[record["rung"]] = record["steps"]
+        else:
+            number, steps, seed, strings = record.pop("key")
+            self.outcomes[number, steps, seed, strings] = record
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add a line, and hand it to the system."""
+        import json
+
+        lines = [record] if self._spec is None else [self._spec, record]
+        try:
+            if self._file is None:
+                self._file = open(self._path, "ab")  # noqa: SIM115  # as long as the sweep runs
+            self._file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+            self._file.flush()
+        except OSError as error:
+            raise self._failure(error) from None
+        self._spec = None
+
+    def close(self) -> None:
+        """Write no more."""
+        if self._file is not None:
+            self._file.close()
+
+    def _foreign(self) -> TapeGPTError:
+        return TapeGPTError(f"{self._path}: is no journal of a sweep: choose another directory")
+
+    def _failure(self, error: OSError | ValueError) -> TapeGPTError:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return TapeGPTError(f"{self._path}: cannot be written: {reason}: choose another place")

@@ -1,0 +1,311 @@
+// The pictures of a leaderboard, and its table that can be sorted: a training that is pointed at in one shows in all.
+// Not here: what stands in the table (`leaderboard.py`).
+import { decimal, short } from "./views.js";
+
+const { columns, axes, curves, baselines } = JSON.parse(document.getElementById("data").textContent);
+const PATHS = "http://www.w3.org/2000/svg";
+const DECADE = 10; // from which on an axis is logarithmic
+const DIVERGED = 0.94; // of an axis, below which all numbers are where some are missing
+const FEW = 6; // values that are all named on an axis
+const NEAR = 14; // pixels
+const TALL = 280; // pixels of a picture
+const rows = columns[0].values.map((_, row) => row);
+const losses = columns.find(({ name }) => name === "held-out").values;
+const order = rows.filter((row) => losses[row] !== null).sort((a, b) => losses[a] - losses[b]);
+const isOut = rows.map(() => false); // of what is filtered
+const marks = rows.map(() => []); // the elements of each training
+const tops = []; // called with the training that is shown
+let chosenRow = 0;
+
+function make(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+function path(kind, d) {
+  const node = document.createElementNS(PATHS, "path");
+  node.setAttribute("class", kind);
+  node.setAttribute("d", d);
+  return node;
+}
+
+function picture() {
+  const svg = document.createElementNS(PATHS, "svg");
+  for (const [key, value] of [["viewBox", "0 0 100 100"], ["preserveAspectRatio", "none"], ["aria-hidden", "true"]]) {
+    svg.setAttribute(key, value);
+  }
+  return svg;
+}
+
+function said(value) {
+  if (value === null) return "none";
+  if (typeof value !== "number") return String(value);
+  return Number.isInteger(value) ? decimal(value, 0) : short(value);
+}
+
+/** What there is to say of a training, in a line. */
+function told(row) {
+  const loss = losses[row] === null ? "diverged" : `${decimal(losses[row], 4)} nats`;
+  const fields = axes.slice(0, -1).map((axis) => `${columns[axis].name} ${said(columns[axis].values[row])}`);
+  return [`rank ${row + 1}`, loss, ...fields].join(" · ");
+}
+
+/** Show one training, for a moment, or the chosen one again. */
+function point(row) {
+  const shown = row ?? chosenRow;
+  marks.forEach((nodes, each) => nodes.forEach((node) => node.classList.toggle("shown", each === shown)));
+  tops.forEach((top) => top(shown));
+}
+
+function choose(row) {
+  chosenRow = row;
+  point(null);
+}
+
+/** A figure whose caption says what is shown. */
+function framed(kind, title, ...children) {
+  const readout = make("span", { class: "tg-readout" });
+  const caption = make("figcaption", { class: "tg-caption" }, make("span", { class: "tg-title" }, title), readout);
+  tops.push((row) => (readout.textContent = told(row)));
+  return make("figure", { class: `tg-figure ${kind}` }, caption, ...children);
+}
+
+/** The lines of all trainings, the better ones on top, each in the colour of its place by loss. */
+function drawLines(svg, kind, shape) {
+  const ranked = [...rows.filter((row) => losses[row] === null), ...order.toReversed()];
+  for (const row of ranked) {
+    const place = order.indexOf(row);
+    const line = path(place < 0 ? `${kind} diverged` : kind, shape(row));
+    if (place >= 0) line.style.setProperty("--level", `${(100 * (1 - place / Math.max(order.length - 1, 1))).toFixed(1)}%`);
+    marks[row].push(line);
+    svg.append(line);
+  }
+  tops.push((row) => svg.append(marks[row].find((node) => node.parentNode === svg)));
+}
+
+/** The training whose line is nearest to the pointer: `height(row, x)` is from 0 at the bottom to 1, or null. */
+function pointAtLines(node, height) {
+  const nearest = (event) => {
+    const box = node.getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width;
+    const y = 1 - (event.clientY - box.top) / box.height;
+    let [best, least] = [null, NEAR / box.height];
+    for (const row of rows) {
+      const at = isOut[row] ? null : height(row, Math.min(1, Math.max(0, x)));
+      if (at !== null && Math.abs(at - y) <= least) [best, least] = [row, Math.abs(at - y)];
+    }
+    return best;
+  };
+  node.addEventListener("pointermove", (event) => point(nearest(event)));
+  node.addEventListener("pointerleave", () => point(null));
+  node.addEventListener("click", (event) => choose(nearest(event) ?? chosenRow));
+}
+
+// --- what was searched -------------------------------------------------------------------------------------------
+
+/**
+ * Where the values of a column lie, from 0 to 1, the different ones rising, and which of them each training has.
+ * Losses lie by rank, since one of a bad training would push all others together.
+ */
+function axisOf({ name, values }) {
+  const known = values.filter((value) => value !== null);
+  const isNumeric = known.length > 0 && known.every((value) => typeof value === "number");
+  const distinct = [...new Set(known)].sort((a, b) => (isNumeric ? a - b : String(a).localeCompare(String(b))));
+  const missing = known.length < values.length;
+  const [low, high] = [distinct[0], distinct.at(-1)];
+  const scale = isNumeric && low > 0 && high / low >= DECADE ? Math.log : (number) => number;
+  const room = missing ? DIVERGED : 1;
+  const even = (index) => (distinct.length > 1 ? index / (distinct.length - 1) : 0.5);
+  const isSpaced = isNumeric && high > low && values !== losses;
+  const at = (value, index) => (isSpaced ? (scale(value) - scale(low)) / (scale(high) - scale(low)) : even(index));
+  const places = distinct.map((value, index) => room * at(value, index));
+  const names = distinct.map(said);
+  if (missing) {
+    places.push(1);
+    names.push(values === losses ? "diverged" : "none");
+  }
+  const ofRow = values.map((value) => (value === null ? names.length - 1 : distinct.indexOf(value)));
+  return { name, places, names, ofRow, range: [0, names.length - 1] };
+}
+
+function parallel() {
+  const scales = axes.map((axis) => axisOf(columns[axis]));
+  const across = (index) => (scales.length > 1 ? index / (scales.length - 1) : 0.5);
+  const height = (row, index) => scales[index].places[scales[index].ofRow[row]];
+  const svg = picture();
+  drawLines(svg, "line", (row) =>
+    scales.map((_, index) => `${index ? "L" : "M"}${100 * across(index)} ${100 * (1 - height(row, index))}`).join(""),
+  );
+  const count = make("output", { class: "tg-note", "aria-live": "polite" });
+  const filter = () => {
+    for (const row of rows) {
+      isOut[row] = scales.some(({ ofRow, range }) => ofRow[row] < range[0] || ofRow[row] > range[1]);
+      for (const node of marks[row]) node.classList.toggle("out", isOut[row]);
+    }
+    const inside = isOut.filter((each) => !each).length;
+    count.textContent = inside < rows.length ? `${inside} of ${rows.length} within` : "";
+  };
+  const plot = make("div", { class: "lb-plot" }, svg);
+  plot.style.setProperty("height", `${TALL}px`);
+  pointAtLines(plot, (row, x) => {
+    const at = x * (scales.length - 1);
+    const index = Math.min(Math.floor(at), scales.length - 2);
+    if (index < 0) return height(row, 0);
+    return height(row, index) + (at - index) * (height(row, index + 1) - height(row, index));
+  });
+  scales.forEach((scale, index) => plot.append(axisNode(scale, across(index), filter)));
+  const inner = make("div", { class: "lb-inner" }, plot);
+  inner.style.setProperty("min-width", `${5.5 * scales.length}rem`);
+  const scroller = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Axes of what was searched" }, inner);
+  const about = make("p", { class: "tg-note" }, "A line is a training, the bluer the lower its held-out loss, which is spaced by rank. Move the ends of an axis, also by keys, to see some. ", count);
+  return framed("lb-parallel", "Trainings by what they were given", scroller, about);
+}
+
+/** An axis: its name, some of its values, and the two ends of what is let through. */
+function axisNode(scale, left, filter) {
+  const node = make("div", { class: "lb-axis" }, make("span", { class: "lb-name" }, scale.name));
+  node.style.setProperty("left", `${100 * left}%`);
+  const kept = make("span", { class: "lb-kept" });
+  node.append(kept);
+  const last = scale.names.length - 1;
+  const named = last < FEW ? scale.names.map((_, index) => index) : [0, 0.25, 0.5, 0.75, 1].map((share) => scale.places.findIndex((place) => place >= share));
+  let free = -Infinity;
+  for (const index of named) {
+    if (index < 0 || scale.places[index] * TALL < free) continue;
+    free = scale.places[index] * TALL + NEAR;
+    const label = make("span", { class: "lb-value" }, scale.names[index]);
+    label.style.setProperty("bottom", `${100 * scale.places[index]}%`);
+    node.append(label);
+  }
+  const handles = ["from", "to"].map((end, side) => {
+    const handle = make("span", { class: `lb-handle ${end}`, tabindex: 0, role: "slider", "aria-orientation": "vertical" });
+    handle.setAttribute("aria-label", `${scale.name} ${end}`);
+    handle.setAttribute("aria-valuemin", 0);
+    handle.setAttribute("aria-valuemax", last);
+    const move = (index) => {
+      const [low, high] = side ? [scale.range[0], last] : [0, scale.range[1]];
+      scale.range[side] = Math.min(high, Math.max(low, index));
+      update();
+    };
+    handle.addEventListener("keydown", (event) => {
+      const now = scale.range[side];
+      const target = { ArrowUp: now + 1, ArrowRight: now + 1, ArrowDown: now - 1, ArrowLeft: now - 1, Home: 0, End: last, Escape: side * last }[event.key];
+      if (target === undefined) return;
+      event.preventDefault();
+      move(target);
+    });
+    handle.addEventListener("pointerdown", (event) => handle.setPointerCapture(event.pointerId));
+    handle.addEventListener("pointermove", (event) => {
+      event.stopPropagation();
+      if (!handle.hasPointerCapture(event.pointerId)) return;
+      const box = node.getBoundingClientRect();
+      const at = 1 - (event.clientY - box.top) / box.height;
+      const distances = scale.places.map((place) => Math.abs(place - at));
+      move(distances.indexOf(Math.min(...distances)));
+    });
+    handle.addEventListener("click", (event) => event.stopPropagation());
+    return handle;
+  });
+  const update = () => {
+    handles.forEach((handle, side) => {
+      const index = scale.range[side];
+      handle.setAttribute("aria-valuenow", index);
+      handle.setAttribute("aria-valuetext", scale.names[index]);
+      handle.style.setProperty("bottom", `${100 * scale.places[index]}%`);
+    });
+    const [low, high] = scale.range.map((index) => scale.places[index]);
+    kept.style.setProperty("bottom", `${100 * low}%`);
+    kept.style.setProperty("height", `${100 * (high - low)}%`);
+    filter();
+  };
+  node.append(...handles);
+  update();
+  return node;
+}
+
+// --- how they learned --------------------------------------------------------------------------------------------
+
+function learning() {
+  const levels = Object.entries(baselines);
+  const last = Math.max(...curves.map(({ steps }) => steps.at(-1) ?? 0), 1);
+  const means = curves.flatMap(({ mean }) => mean).filter(Number.isFinite);
+  const highest = baselines.uniform ? 1.1 * baselines.uniform : Infinity; // what diverges is cut off
+  const low = Math.min(...means, ...levels.map(([, loss]) => loss)) - 0.05;
+  const high = Math.max(Math.min(Math.max(...means, ...levels.map(([, loss]) => loss)) + 0.05, highest), low + 0.1);
+  const up = (loss) => (loss - low) / (high - low);
+  const svg = picture();
+  for (const [, loss] of levels) svg.append(path("tg-baseline", `M0 ${100 * (1 - up(loss))}H100`));
+  drawLines(svg, "line", (row) => {
+    const { steps, mean } = curves[row];
+    return steps.map((step, index) => `${index ? "L" : "M"}${(100 * step) / last} ${100 * (1 - up(mean[index]))}`).join("");
+  });
+  const plot = make("div", { class: "lb-plot lb-curves" }, svg);
+  plot.style.setProperty("height", `${TALL}px`);
+  pointAtLines(plot, (row, x) => {
+    const { steps, mean } = curves[row];
+    const index = steps.findIndex((step) => step >= x * last);
+    return index < 0 ? null : up(mean[index]);
+  });
+  const label = (kind, text, style) => {
+    const node = make("span", { class: kind }, text);
+    for (const [key, value] of Object.entries(style)) node.style.setProperty(key, value);
+    plot.append(node);
+  };
+  for (const share of [0, 0.5, 1]) {
+    label("tg-tick-x", decimal(Math.round(share * last), 0), { left: `${100 * share}%` });
+    label("tg-tick-y", decimal(low + share * (high - low)), { top: `${100 * (1 - share)}%` });
+  }
+  let free = Infinity;
+  for (const [name, loss] of levels.toSorted(([, a], [, b]) => b - a)) {
+    const at = Math.max(0, Math.min(TALL * (1 - up(loss)), TALL));
+    const top = free === Infinity ? at : Math.max(at, free);
+    free = top + NEAR + 2;
+    label("tg-label", `${decimal(loss)} ${name}`, { top: `${top}px`, title: name });
+  }
+  return framed("lb-learning", "Loss of the training strings, in nats a token, by step", plot);
+}
+
+// --- the table ---------------------------------------------------------------------------------------------------
+
+/** Heads become buttons that sort; rows are gone through with the arrow keys. */
+function upgrade(table) {
+  const body = table.tBodies[0];
+  const lines = [...body.rows];
+  const heads = [...table.tHead.rows[0].cells];
+  lines.forEach((line, row) => {
+    marks[row].push(line);
+    line.addEventListener("pointerenter", () => point(row));
+    line.addEventListener("pointerleave", () => point(null));
+    line.addEventListener("click", () => line.focus());
+    line.addEventListener("focus", () => choose(row));
+  });
+  tops.push(() => lines.forEach((line, row) => (line.tabIndex = row === chosenRow ? 0 : -1)));
+  body.addEventListener("keydown", (event) => {
+    const seen = [...body.rows].filter((line) => !line.classList.contains("out"));
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    seen[seen.indexOf(document.activeElement) + step]?.focus();
+  });
+  heads.forEach((head, column) => {
+    const button = make("button", { type: "button" }, head.textContent);
+    button.addEventListener("click", () => {
+      const falls = head.getAttribute("aria-sort") === "ascending";
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", falls ? "descending" : "ascending");
+      const { values } = columns[column];
+      const compare = (a, b) => (typeof values[a] === "number" && typeof values[b] === "number" ? values[a] - values[b] : said(values[a]).localeCompare(said(values[b])));
+      const known = rows.filter((row) => values[row] !== null).sort((a, b) => (falls ? compare(b, a) : compare(a, b)));
+      body.append(...[...known, ...rows.filter((row) => values[row] === null)].map((row) => lines[row]));
+    });
+    head.replaceChildren(button);
+  });
+  heads[0].setAttribute("aria-sort", "ascending");
+}
+
+upgrade(document.querySelector("table"));
+document.querySelector("[data-view=curves]").append(learning());
+document.querySelector("[data-view=parallel]").append(parallel());
+point(null);

@@ -1,0 +1,392 @@
+"""Sweeps: halving does what it says, threads and interruptions change nothing, what cannot be is told in one line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import tapegpt
+from tapegpt import Corpus, TapeGPTError
+from tapegpt.cli import COMMANDS, main
+from tapegpt.journal import HEAD, JOURNAL
+from tapegpt.population import Candidate, Field, Outcome, Population, populate
+from tapegpt.rng import Random
+from tapegpt.sweeping import Sweep, mean_outcome, sweep
+
+STRINGS = [a + b + c for a in "abcde" for b in "iou" for c in ("", "na", "l", "llo", "rren")]
+CORPUS = Corpus.of(STRINGS)
+BASE: dict[str, Any] = {"n_embd": 8, "n_head": 2, "block_size": 8}
+SEARCH: dict[str, Any] = {**BASE, "random": {"learning_rate": (0.001, 0.5)}, "trials": 20, "steps": 300, "seeds": 2}
+
+
+def gist(swept: Sweep) -> Any:
+    """All that is found but the seconds."""
+    found = swept.as_dict()
+    for row in found["rows"]:
+        del row["seconds"]
+    return found
+
+
+WHOLE = sweep(CORPUS, **SEARCH)
+
+
+# --- halving ----------------------------------------------------------------------------------------------------
+
+
+def toy_loss(candidate: Candidate) -> float:
+    """Worse off the best rate, better with steps, and noise of the seed and the candidate."""
+    how = candidate.settings
+    noise = Random(f"{candidate.number} {how.seed} {how.steps}").random()
+    return abs(math.log(how.learning_rate / 0.02)) + 100 / how.steps + noise
+
+
+def toy(field: Field, candidates: Iterable[Candidate], threads: int | None = None, keep: int = 0) -> Population:
+    """An executor that trains nothing."""
+    return Population((Outcome(each, toy_loss(each), None, 1.0, 0.1, {}, 9) for each in candidates), [])
+
+
+@given(st.integers(1, 150), st.integers(1, 3), st.integers(1, 5000) | st.just("x50x2 7x60 2x90x3"), st.integers(0, 9))
+@settings(max_examples=30)
+def test_halving_is_what_sorting_by_hand_gives(trials: int, seeds: int, length: int | str, seed: int) -> None:
+    trials = trials if isinstance(length, int) else max(trials, 7)
+    how: dict[str, Any] = {"steps": length} if isinstance(length, int) else {"plan": f"{trials}{length}"}
+    ranges = {"learning_rate": (0.001, 0.5)}
+    swept = sweep(CORPUS, **BASE, **how, random=ranges, trials=trials, seeds=seeds, seed=seed, executor=toy)
+    rates = [row.outcome.candidate for row in sorted(swept.rows, key=lambda row: row.outcome.candidate.number)]
+    alive, ranking = rates, list[int]()
+    for rung in swept.plan.rungs:
+        alive = alive[: rung.count]
+        scored = []
+        for each in alive:
+            runs = [
+                toy_loss(each.replaced(settings=each.settings.replaced(steps=rung.steps, seed=seed + place)))
+                for place in range(rung.seeds)
+            ]
+            scored.append((statistics.fmean(runs), each.number))
+        scored.sort()
+        ranking = [number for _, number in scored] + [n for n in ranking if n not in {m for _, m in scored}]
+        alive = [next(each for each in rates if each.number == number) for _, number in scored]
+    assert [row.outcome.candidate.number for row in swept.rows] == ranking
+    for row in swept.rows:
+        assert row.outcome.loss == pytest.approx(statistics.fmean(each.loss for each in row.by_seed))
+
+
+def test_the_last_rung_has_every_seed_its_mean_and_standard_error() -> None:
+    best = WHOLE.rows[0]
+    losses = [each.loss for each in best.by_seed]
+    assert [each.candidate.settings.seed for each in best.by_seed] == [42, 43]
+    assert best.outcome.loss == pytest.approx(statistics.fmean(losses))
+    assert best.outcome.error == pytest.approx(statistics.stdev(losses) / math.sqrt(2))
+    assert WHOLE.rows[-1].outcome.error is None
+    assert str(WHOLE.plan) == "20x100 5x300x2"
+
+
+def test_a_seed_that_diverged_makes_the_mean_infinite() -> None:
+    good = WHOLE.rows[0].by_seed[0]
+    mean = mean_outcome([good, good.replaced(loss=math.inf, training_loss=math.inf, diverged="at step 3")])
+    assert (mean.loss, mean.error, mean.diverged) == (math.inf, None, "at step 3")
+
+
+def test_the_best_model_is_that_of_the_best_candidate() -> None:
+    candidate = WHOLE.rows[0].by_seed[0].candidate
+    outcome, model = WHOLE.field.train(candidate)
+    assert WHOLE.best.parameters == model.parameters
+    assert WHOLE.field.loss(WHOLE.best) == outcome.loss == WHOLE.rows[0].by_seed[0].loss
+    elsewhere = Sweep(WHOLE.rows, WHOLE.plan, {}, {}, WHOLE.field, [])  # as after an interruption: no model is at hand
+    assert elsewhere.best.parameters == model.parameters
+    assert elsewhere.best.data == WHOLE.best.data
+
+
+def test_an_ensemble_is_of_the_best_trainings_of_the_last_rung() -> None:
+    finals = sorted((each for row in WHOLE.rows[:5] for each in row.by_seed), key=lambda outcome: outcome.loss)
+    chosen = WHOLE.ensemble(3).models
+    assert [WHOLE.field.loss(model) for model in chosen] == [outcome.loss for outcome in finals[:3]]
+    for k in (0, 11):
+        with pytest.raises(TapeGPTError, match=f"an ensemble has 1 to 10 models, which the last rung has, not {k}"):
+            WHOLE.ensemble(k)
+
+
+def test_where_every_training_diverges_there_is_no_best_model() -> None:
+    swept = sweep(CORPUS, **BASE, grid={"learning_rate": [900.0, 1000.0]}, init_std=1000.0, steps=20, seeds=1)
+    assert [row.outcome.loss for row in swept.rows] == [math.inf, math.inf]
+    assert json.loads(json.dumps(swept.as_dict()))["rows"][0]["loss"] is None
+    with pytest.raises(TapeGPTError, match="no training came to its end: "):
+        _ = swept.best
+
+
+def test_steps_that_are_searched_keep_their_proportions() -> None:
+    swept = sweep(CORPUS, **BASE, grid={"steps": [100, 200]}, seeds=1)
+    assert sorted(row.steps for row in swept.rows) == [100, 200]
+    assert swept.differences() == []
+
+
+def test_presets_that_are_searched_train_equally_long() -> None:
+    swept = sweep(CORPUS, grid={"preset": ["quick", "good"], "n_gram": [1]}, gram_rows=16, seeds=1, executor=toy)
+    assert [row.steps for row in swept.rows] == [25_000, 25_000]
+    assert swept.differences() == ["n_embd", "n_head", "batch_size"]
+
+
+def test_what_is_impossible_for_an_engine_is_left_out_and_counted() -> None:
+    swept = sweep(CORPUS, **BASE, grid={"n_gram": [1, 3]}, steps=10, seeds=1)
+    assert len(swept.rows) == 1
+    ((reason, count),) = swept.left_out.items()
+    assert reason.startswith("n_gram needs the engine fast")
+    assert count == 1
+
+
+# --- the same again ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_threads_change_nothing(threads: int) -> None:
+    assert gist(sweep(CORPUS, **SEARCH, threads=threads)) == gist(WHOLE)
+
+
+@given(st.floats(0.0, 1.0))
+@settings(max_examples=15)
+def test_a_sweep_that_was_killed_anywhere_goes_on_to_the_same(tmp_path_factory: Any, share: float) -> None:
+    place = tmp_path_factory.mktemp("sweep")
+    assert gist(sweep(CORPUS, **SEARCH, run_dir=place)) == gist(WHOLE)
+    journal = place / JOURNAL
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[: round(share * len(whole))])
+    kept = journal.read_bytes().count(b"\n")
+    trained = []
+
+    def counted(field: Field, candidates: Iterable[Candidate], threads: int | None, keep: int) -> Population:
+        candidates = list(candidates)
+        trained.extend(candidates)
+        return populate(field, candidates, threads, keep)
+
+    resumed = sweep(CORPUS, **SEARCH, run_dir=place, executor=counted)
+    assert gist(resumed) == gist(WHOLE)
+    assert len(trained) == whole.count(b"\n") - max(kept, 1)  # the first line says what is swept
+    assert resumed.best.parameters == WHOLE.best.parameters
+    assert sorted(line.partition(b'"loss"')[0] for line in journal.read_bytes().splitlines()) == sorted(
+        line.partition(b'"loss"')[0] for line in whole.splitlines()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"seed": 43}, "seed"),
+        ({"steps": 301}, "options"),
+        ({"trials": 21}, "trials"),
+        ({"random": {"learning_rate": (0.001, 0.4)}}, "random"),
+    ],
+)
+def test_a_journal_of_another_sweep_is_left_alone(change: dict[str, Any], name: str, tmp_path: Path) -> None:
+    sweep(CORPUS, **SEARCH, run_dir=tmp_path, executor=toy)
+    before = (tmp_path / JOURNAL).read_bytes()
+    with pytest.raises(TapeGPTError, match=f"is of another sweep, whose {name} is ") as caught:
+        sweep(CORPUS, **{**SEARCH, **change}, run_dir=tmp_path, executor=toy)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TapeGPTError, match="is of another sweep, whose data is "):
+        sweep(Corpus.of(STRINGS[1:]), **SEARCH, run_dir=tmp_path, executor=toy)
+    assert (tmp_path / JOURNAL).read_bytes() == before
+
+
+@given(st.binary(min_size=1, max_size=60) | st.just(b"{}\n") | st.just(b'[1]\n{"at": 1}\n'), st.booleans())
+def test_what_is_no_journal_is_told_and_left_as_it_is(tmp_path_factory: Any, noise: bytes, ended: bool) -> None:
+    place = tmp_path_factory.mktemp("noise")
+    content = noise + b"\n" * ended
+    (place / JOURNAL).write_bytes(content)
+    assume(not HEAD.startswith(content))  # which a journal is that was killed in its first line
+    with pytest.raises(TapeGPTError, match="is no journal of a sweep"):
+        sweep(CORPUS, **{**SEARCH, "trials": 1}, run_dir=place, executor=toy)
+    assert (place / JOURNAL).read_bytes() == content
+
+
+def test_a_budget_makes_a_plan_that_gives_the_same_without_the_clock(tmp_path: Path) -> None:
+    free = {name: value for name, value in SEARCH.items() if name != "steps"}
+    timed = sweep(CORPUS, **free, budget=0.6, run_dir=tmp_path)
+    assert len(timed.plan.rungs) == 2 + (timed.plan.rungs[0].count > 17)
+    assert timed.plan.rungs[-1].steps >= timed.plan.rungs[0].steps >= 10
+    again = sweep(CORPUS, **free, plan=str(timed.plan))
+    assert gist(again) == gist(timed)
+    lines = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
+    (tmp_path / JOURNAL).write_bytes(b"".join(lines[:-3]))
+    resumed = sweep(CORPUS, **free, budget="600ms", run_dir=tmp_path)  # its rungs were settled before
+    assert gist(resumed) == gist(timed)
+
+
+# --- samplers ---------------------------------------------------------------------------------------------------
+
+
+def test_a_sampler_of_optuna_chooses_whatever_the_threads() -> None:
+    optuna = pytest.importorskip("optuna")
+    space: dict[str, Any] = {**SEARCH, "grid": {"engine": ["exact"], "warmup": [0.0, 0.5]}, "trials": 30}
+    named = sweep(CORPUS, **space, sampler="tpe", threads=1)
+    made = sweep(CORPUS, **space, sampler=optuna.samplers.TPESampler(seed=42), threads=3)
+    assert gist(named) == gist(made)
+    assert len(named.rows) == 30
+    assert sum(named.left_out.values()) > 0  # warm-up is the fast engine's
+    rates = [row.outcome.candidate.settings.learning_rate for row in named.rows]
+    assert all(0.001 <= rate <= 0.5 and float(f"{rate:.4g}") == rate for rate in rates)
+    drawn = sweep(CORPUS, **{**SEARCH, "trials": 30})
+    assert set(rates) != {row.outcome.candidate.settings.learning_rate for row in drawn.rows}
+
+
+def test_a_sweep_with_a_sampler_goes_on_too(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    whole = sweep(CORPUS, **SEARCH, sampler="tpe", run_dir=tmp_path)
+    lines = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
+    (tmp_path / JOURNAL).write_bytes(b"".join(lines[:15]))
+    assert gist(sweep(CORPUS, **SEARCH, sampler="tpe", run_dir=tmp_path)) == gist(whole)
+
+
+@pytest.mark.parametrize("sampler", ["best", 3, None.__class__])
+def test_what_is_no_sampler_is_told(sampler: Any) -> None:
+    pytest.importorskip("optuna")
+    with pytest.raises(TapeGPTError, match="sampler must be one of tpe, cmaes"):
+        sweep(CORPUS, **SEARCH, sampler=sampler)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"trials": 0}, "trials must be a whole number from 1 to 100,000, not 0"),
+        ({"seeds": 0}, "seeds must be a whole number from 1 to 1,000, not 0"),
+        ({"threads": 0}, "threads must be a whole number from 1 to 100,000, not 0"),
+        ({"seed": 0.5}, "seed must be a whole number, not 0.5"),
+        ({"budget": 5}, "steps and a budget exclude each other"),
+        ({"budget": 0, "steps": None}, "budget must be a number of seconds above 0, not 0"),
+        ({"budget": "5", "steps": None}, "a budget must be a number and a unit"),
+        ({"budget": 5, "plan": "20x5", "steps": None}, "a budget makes a plan of its own"),
+        ({"budget": 0.001, "steps": None}, "a budget of 0.001 s is too short for 20 candidates"),
+        ({"plan": "3x5"}, "the plan begins with 3 candidates, but there are 20"),
+        ({"plan": "many"}, "plan: a rung is CANDIDATESxSTEPS"),
+        ({"validation": 0}, "the share to hold out must be a number above 0 and below 1, not 0"),
+        ({"random": None, "grid": {"seed": [1]}}, "trials are drawn at random, and a grid is not"),
+        ({"n_head": 3}, "no combination is possible: n_embd must be a multiple of n_head"),
+        ({"n_gram": 2}, "no combination is possible: n_gram needs the engine fast"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(wishes: dict[str, Any], message: str) -> None:
+    options = {name: value for name, value in {**SEARCH, **wishes}.items() if value is not None}
+    with pytest.raises(TapeGPTError) as caught:
+        sweep(CORPUS, **options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# --- the command ------------------------------------------------------------------------------------------------
+
+COMMAND = ["sweep", "--grid", "n_embd=8", "--grid", "n_head=2,3", "--grid", "block_size=8", "--seeds", "2"]
+DRAWN = ["--random", "learning-rate=0.001..0.5", "--trials", "20", "--steps", "300"]
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The strings as a file in the directory where commands run."""
+    monkeypatch.setitem(COMMANDS, "sweep", "find the settings with the lowest held-out loss")
+    monkeypatch.chdir(tmp_path)
+    Path("input.txt").write_text("\n".join(STRINGS), encoding="utf-8")
+
+
+def test_the_leaderboard_is_aligned_and_at_most_100_columns_wide(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COMMAND, *DRAWN, "-o", "best.safetensors", "--html", "page.html"]) == 0
+    text, _ = capsys.readouterr()
+    head, *table = text.partition("\n\n")[2].splitlines()
+    assert head.split() == ["rank", "held-out", "+-", "parameters", "steps", "seconds", "learning_rate"]
+    assert max(map(len, [head, *table])) <= 100
+    assert sorted(line.split()[0] for line in table) == sorted(["5-gram", *map(str, range(1, 21))])
+    assert len({len(line) for line in table if not line.startswith("5-gram")}) == 1
+    assert "for instance because n_embd must be a multiple of n_head" in text
+    assert tapegpt.load("best.safetensors").training_documents() == STRINGS
+    assert "learning_rate" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_what_has_no_room_in_the_table_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    many = ["beta1", "beta2", "warmup", "weight_decay", "init_std", "gram_decay"]
+    ranges = [part for name in many for part in ("--random", f"{name}=0.123..0.987")]
+    assert main([*COMMAND[:-2], "--grid", "engine=fast", *ranges, "--trials", "3", "--steps", "9"]) == 0
+    text, _ = capsys.readouterr()
+    assert max(map(len, text.partition("\n\n")[2].splitlines())) <= 100
+    assert "no room for " in text
+
+
+def test_json_has_all_and_is_the_same_again(capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for threads in ("1", "2"):
+        assert main([*COMMAND, *DRAWN, "--json", "--threads", threads]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+        for row in found[-1]["rows"]:
+            del row["seconds"]
+    assert found[0] == found[1]
+    assert len(found[0]["rows"]) == 20
+    assert main([*COMMAND, *DRAWN[:-2], "--json", "--plan", found[0]["plan"]]) == 0
+    assert [row["loss"] for row in json.loads(capsys.readouterr().out)["rows"]] == [
+        row["loss"] for row in found[0]["rows"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--grid", "n_embd"], "--grid n_embd: must be NAME=VALUES, such as n_embd=16,32"),
+        (["--grid", "n_layer=a"], "--grid n_layer: must be a whole number, not 'a'"),
+        (["--random", "learning_rate=0.1"], "--random learning_rate=0.1: must be a range such as learning_rate=1..10"),
+        (["--random", "learning_rate=x..1"], "--random learning_rate: must be a number, not 'x'"),
+        (["--grid", "n_embd=4"], "--grid n_embd: is given twice"),
+        (["--grid", "layers=4"], "a sweep searches in n_layer"),
+        (["--ensemble", "2"], "--ensemble is about the file that is written: give -o MODEL too"),
+        (["--ensemble", "5", "-o", "m"], "--ensemble must be a whole number from 1 to 2, the last trainings, not 5"),
+        (["-o", "./input.txt"], "--output ./input.txt is DATA too: choose another name"),
+        (["--html", "input.txt"], "--html input.txt is DATA too"),
+        (["--budget", "ten"], "a budget must be a number and a unit"),
+        (["-o", "nowhere/best.safetensors"], "nowhere"),
+        (["--run-dir", "input.txt"], "input.txt"),
+    ],
+)
+def test_bad_options_end_with_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*COMMAND, *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert (err.count("\n"), out) == (1, "")
+
+
+def test_ctrl_c_shows_what_there_is_and_the_same_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    start = (
+        "import sys; from tapegpt.cli import COMMANDS, main; COMMANDS['sweep'] = 'find settings'; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [*COMMAND, "--random", "learning_rate=0.001..0.5", "--trials", "9", "--run-dir", "run"]
+    long = [*command, "--plan", "9x50 3x100000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", start, *long], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    assert process.stdout is not None
+    while "rung 1" not in process.stdout.readline():
+        pass
+    journal = Path("run", JOURNAL)
+    while journal.read_bytes().count(b"\n") < 10:  # the second rung has begun, which would take hours
+        pass
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    told = (
+        r"tapegpt: error: interrupted in rung [12] of 2, [09] trainings into it; the same command goes on from here\n"
+    )
+    assert re.search(f"{told}$", err)
+    assert len([line for line in out.splitlines() if line.split()[:1] and line.split()[0].isdigit()]) == 9
+    assert journal.read_bytes().count(b"\n") == 10
+    assert main([*command, "--plan", "9x50 3x60"]) == 2
+    assert "is of another sweep, whose plan is " in capsys.readouterr().err
