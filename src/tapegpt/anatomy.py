@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from statistics import median
-from time import perf_counter_ns
 
 from tapegpt.adam import adam_update
 from tapegpt.corpus import Corpus
-from tapegpt.costs import REPEATS, SAMPLE, SAMPLES, Bench, Cost, Part, Walk, about
+from tapegpt.costs import REPEATS, SAMPLE, SAMPLES, Bench, Cost, Part, Walk, about, clock
 from tapegpt.engine import Adam
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.fast.adam import STATE, adamw, adamw_rows, gather_gradients, settings_of
@@ -242,11 +241,11 @@ class Anatomy:
         def sample(count: int) -> float:
             engine.load_parameters(parameters)
             engine.train(tokens, Adam(), 0, 1)  # which touches the memory of Adam's moments
-            start = perf_counter_ns()
+            start = clock()
             engine.train(tokens, Adam(), 1, count)
-            return (perf_counter_ns() - start) / count
+            return (clock() - start) / count
 
-        count = max(1, min(200, round(SAMPLE * REPEATS / min(sample(1) for _ in range(3)))))
+        count = max(1, min(200, round(SAMPLE * REPEATS / max(1.0, min(sample(1) for _ in range(3))))))
         return median(sample(count) for _ in range(SAMPLES))
 
     def gradients(self, tokens: Tokens, parameters: Parameters) -> Walk:
