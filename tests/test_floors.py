@@ -36,10 +36,10 @@ FLOORS = {
         ),
         4,
     ),
-    **dict.fromkeys(("evaluation", "ensemble", "recording", "probe", "explanation", "attribution", "comparison", "anatomy", "costs"), 4),
+    **dict.fromkeys(("evaluation", "ensemble", "law", "recording", "probe", "explanation", "attribution", "comparison", "anatomy", "costs"), 4),
     **dict.fromkeys(("files", "checkpoint", "state_dict", "cli", "__main__", "__init__"), 5),
     **dict.fromkeys(("web", "report", "notebook", "studio", "leaderboard"), 5),
-    **dict.fromkeys(("population", "search", "journal", "sweeping", "optuna_sampler"), 5),
+    **dict.fromkeys(("population", "search", "journal", "sweeping", "optuna_sampler", "scaling_laws", "scaling_page", "cluster"), 5),
 }
 SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}
 NEVER_IMPORTED = {"random", "numpy"}

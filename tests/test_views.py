@@ -35,11 +35,11 @@ Data = dict[str, Any]
 
 @pytest.fixture
 def views(page: Any) -> Any:
-    """A page that has views.js, and nothing else."""
+    """A page that has views.js, what it is drawn with, and nothing else."""
 
     def answer(route: Any) -> None:
         name = route.request.url.rpartition("/")[2]
-        if name in ("views.js", "views.css"):
+        if name in ("views.js", "drawing.js", "views.css"):
             kind = "text/javascript" if name.endswith(".js") else "text/css"
             route.fulfill(body=web.source(name), content_type=kind, headers=POLICY)
         else:
@@ -123,8 +123,7 @@ def test_any_text_is_text_and_fits(width: int, views: Any) -> None:
 
 def test_the_views_under_test_are_all_that_there_are(views: Any) -> None:
     names = views.evaluate("import('/views.js').then(Object.keys)")
-    numbers = {"decimal", "percent", "short", "visible"}
-    assert sorted(names) == sorted({name for name, _ in every_view("a")} | numbers)
+    assert sorted(names) == sorted({name for name, _ in every_view("a")})
 
 
 def test_nothing_moves_by_itself(views: Any) -> None:
@@ -166,7 +165,7 @@ READINGS: list[tuple[str, Any, str]] = [
 
 
 def test_numbers_and_characters_read_well(views: Any) -> None:
-    script = "async ([name, number]) => (await import('/views.js'))[name](number)"
+    script = "async ([name, number]) => (await import('/drawing.js'))[name](number)"
     for name, number, text in READINGS:
         assert views.evaluate(script, [name, number]) == text
 

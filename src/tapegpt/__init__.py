@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tapegpt.notebook import widget
     from tapegpt.reference import Value
     from tapegpt.rng import Random
+    from tapegpt.scaling_laws import scaling
     from tapegpt.sweeping import sweep
     from tapegpt.tape import Tape
     from tapegpt.trainer import Trainer, train
@@ -47,6 +48,7 @@ __all__ = [
     "check_gradients",
     "load",
     "save",
+    "scaling",
     "sweep",
     "train",
     "widget",
@@ -68,6 +70,7 @@ _MODULES = {
     "check_gradients": "gradients",
     "load": "checkpoint",
     "save": "checkpoint",
+    "scaling": "scaling_laws",
     "sweep": "sweeping",
     "train": "trainer",
     "widget": "notebook",

@@ -11,7 +11,7 @@ from html import escape
 from itertools import pairwise
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.report import POLICY
+from tapegpt.web import document
 from tapegpt.web.data import rounded
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ def page(outcomes: Sequence[Outcome], baselines: Mapping[str, float] | None = No
         _table(columns, len(outcomes)),
         "</section>",
     ]
-    return _document(title, "\n".join(lines), data)
+    return document(title, "\n".join(lines), data, "leaderboard")
 
 
 # --- what there is to tell --------------------------------------------------------------------------------------
@@ -154,32 +154,3 @@ def _cell(name: str, value: Any) -> str:
     if name == "seconds":
         return f"{value:.3g}"
     return f"{value:,}" if name in ("parameters", STEPS) else _said(value)
-
-
-def _document(title: str, body: str, data: Data) -> str:
-    from json import dumps
-
-    from tapegpt.web import bundle, source
-
-    # No string can end the element or begin a comment in it: "<" is written as an escape.
-    json = dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{title}</title>
-<style>
-{source("views.css")}{source("report.css")}{source("leaderboard.css")}</style>
-</head>
-<body class="tapegpt">
-<main class="report leaderboard">
-{body}
-</main>
-<script type="application/json" id="data">{json}</script>
-<script type="module">
-{bundle("leaderboard.js")}</script>
-</body>
-</html>
-"""

@@ -14,6 +14,7 @@ from tapegpt.record import Record
 from tapegpt.scores import END
 from tapegpt.settings import PRESETS, resolved
 from tapegpt.sources import Source, parse_delimiter
+from tapegpt.web import document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ ROWS, STRINGS = 6, 6  # of the table of moments
 EXTREMES = 6  # strings that surprise least, and most
 LOOKED_AT = 10_000  # training strings that these are chosen from
 QUANTILES = (1, 10, 50, 90, 99)  # percent
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # no request goes anywhere
 
 
 class _Findings(Record):
@@ -64,7 +64,7 @@ def page(model: GPT, *, text: str | None = None, samples: int = SAMPLES) -> str:
     lines = [f"<h1>{title}</h1>", f"<p>{escape(_summary(findings))}</p>"]
     for heading, section in _sections(findings):
         lines += ["<section>", f"<h2>{heading}</h2>", *section, "</section>"]
-    return _document(title, "\n".join(lines), _drawn(findings))
+    return document(title, "\n".join(lines), _drawn(findings))
 
 
 def encoded(text: str) -> bytes:
@@ -142,35 +142,6 @@ def _drawn(findings: _Findings) -> Data:
 
 
 # --- the page ---------------------------------------------------------------------------------------------------
-
-
-def _document(title: str, body: str, data: Data) -> str:
-    from json import dumps
-
-    from tapegpt.web import bundle, source
-
-    # No string of the data can end the element or begin a comment in it: "<" is written as an escape.
-    json = dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{title}</title>
-<style>
-{source("views.css")}{source("report.css")}</style>
-</head>
-<body class="tapegpt">
-<main class="report">
-{body}
-</main>
-<script type="application/json" id="data">{json}</script>
-<script type="module">
-{bundle("report.js")}</script>
-</body>
-</html>
-"""
 
 
 def _sections(findings: _Findings) -> Iterator[tuple[str, list[str]]]:

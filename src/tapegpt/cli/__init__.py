@@ -32,6 +32,7 @@ COMMANDS = {
     "diff": "find where two runs part",
     "report": "make a page about a model",
     "sweep": "find the settings with the lowest held-out loss",
+    "scaling": "tell what twice the data, size or time would buy",
     "studio": "open the page where every slider retrains the model",
     "doctor": "look at data before it is trained on",
     "convert": "turn a model file into JSON, or JSON into a model file",

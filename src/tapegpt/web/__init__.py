@@ -6,6 +6,13 @@ Not here: the server (`studio/`), the report (`report.py`), the widget (`noteboo
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# No request goes anywhere.
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
+
 
 def source(name: str) -> str:
     """The text of a file of this folder."""
@@ -37,3 +44,32 @@ def bundle(name: str) -> str:
 
     add(name)
     return "\n".join(parts) + "\n"
+
+
+def document(title: str, body: str, data: dict[str, Any], name: str = "report") -> str:
+    """A page that needs nothing else: HTML whose pictures `name`.js draws from the data, styled by `name`.css too."""
+    from json import dumps
+
+    styles = dict.fromkeys(("views.css", "report.css", f"{name}.css"))
+    # No string of the data can end the element or begin a comment in it: "<" is written as an escape.
+    json = dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{title}</title>
+<style>
+{"".join(map(source, styles))}</style>
+</head>
+<body class="tapegpt">
+<main class="{" ".join(dict.fromkeys(("report", name)))}">
+{body}
+</main>
+<script type="application/json" id="data">{json}</script>
+<script type="module">
+{bundle(f"{name}.js")}</script>
+</body>
+</html>
+"""

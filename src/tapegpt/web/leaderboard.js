@@ -1,6 +1,6 @@
 // The pictures of a leaderboard, and its table that can be sorted: a training that is pointed at in one shows in all.
 // Not here: what stands in the table (`leaderboard.py`).
-import { decimal, short } from "./views.js";
+import { decimal, short } from "./drawing.js";
 
 const { columns, axes, curves, baselines } = JSON.parse(document.getElementById("data").textContent);
 const PATHS = "http://www.w3.org/2000/svg";

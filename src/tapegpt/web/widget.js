@@ -1,5 +1,6 @@
 // A model in a notebook's cell. It is asked by messages, which `notebook.py` answers. Not here: pictures (`views.js`).
-import { attentionView, decimal, embeddingMap, probabilityBars, stringList, surpriseText } from "./views.js";
+import { decimal } from "./drawing.js";
+import { attentionView, embeddingMap, probabilityBars, stringList, surpriseText } from "./views.js";
 
 /** Asks the model, one question at a time: the newest is asked as soon as the one before is answered. */
 function asker(model, ask, show, fail) {
