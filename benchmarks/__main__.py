@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks import (
     attribution,
+    cluster,
     command,
     constraints,
     fast,
@@ -40,6 +41,7 @@ PARTS = (
     "attribution",
     "studio",
     "sweep",
+    "cluster",
 )
 SHAPE = {"n_layer": 1, "n_embd": 64, "n_head": 4, "block_size": 16}
 
@@ -81,6 +83,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return "\n".join(part(corpus, options.rounds) for part in parts)
         case "studio":
             return studio.under_load()
+        case "cluster":
+            return cluster.by_cost(corpus, options.rounds)
         case "sweep":
             return "\n".join(
                 [sweep.by_threads(corpus, options.rounds), sweep.by_memory(corpus), sweep.by_choice(corpus)]

@@ -36,10 +36,12 @@ FLOORS = {
         ),
         4,
     ),
-    **dict.fromkeys(("evaluation", "ensemble", "law", "recording", "probe", "explanation", "attribution", "comparison", "anatomy", "costs"), 4),
+    **dict.fromkeys(("evaluation", "ensemble", "law"), 4),
+    **dict.fromkeys(("recording", "probe", "explanation", "attribution", "comparison", "anatomy", "costs"), 4),
     **dict.fromkeys(("files", "checkpoint", "state_dict", "cli", "__main__", "__init__"), 5),
     **dict.fromkeys(("web", "report", "notebook", "studio", "leaderboard"), 5),
-    **dict.fromkeys(("population", "search", "journal", "sweeping", "optuna_sampler", "scaling_laws", "scaling_page", "cluster"), 5),
+    **dict.fromkeys(("population", "search", "journal", "sweeping", "optuna_sampler", "cluster"), 5),
+    **dict.fromkeys(("scaling_laws", "scaling_page"), 5),
 }
 SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}
 NEVER_IMPORTED = {"random", "numpy"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from tapegpt.cli.cluster import bulk_arguments, check_bulk
 from tapegpt.cli.console import notice
 from tapegpt.cli.data import training_documents
 from tapegpt.cli.options import number, option, whole
@@ -52,6 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     constraints.add_argument("--exact", action=BooleanOptionalAction, help=about)
     about = "say first how probable it is that the model meets them by itself, at --temperature"
     constraints.add_argument("--probability", action="store_true", help=about)
+    bulk_arguments(parser.add_argument_group("many, on many machines"), "text")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -61,12 +63,17 @@ def run(options: argparse.Namespace) -> int:
 
     if options.n < 0:
         raise TapeGPTError(f"-n must be a whole number from 0 on, not {options.n}")
+    check_bulk(options, ("json", "probability"))
     wishes = _wishes(options)
     constraints, drawing = wished(wishes)
     model = load(options.model)
     notice(model.engine.notice)
     if options.training:
         model.documents = training_documents(model, options.training)
+    if options.ray is not None:
+        from tapegpt.cli.cluster import generate
+
+        return generate(options, model, wishes)
     if options.probability:
         estimate = model.probability(**{**wishes, "temperature": options.temperature})
         notice(f"probability of the constraints: {estimate.probability:.4g} ± {estimate.error:.2g}")

@@ -10,6 +10,7 @@ from collections import Counter
 from itertools import chain
 from operator import add, itemgetter, mul
 
+from tapegpt.cli.cluster import bulk_arguments, check_bulk
 from tapegpt.cli.console import notice
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.lines import batches
@@ -54,6 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--characters", action="store_true", help="show which characters are surprising")
     output.add_argument("--summary", action="store_true", help="counts and a histogram instead of strings")
     output.add_argument("--json", action="store_true", help="JSON lines, with the nats of each character")
+    bulk_arguments(parser.add_argument_group("many, on many machines"), "jsonl")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -61,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from tapegpt.checkpoint import load
 
     _check(options)
+    check_bulk(options, ("sort", "top", "alarm_rate", "calibrate", "characters", "summary", "json"))
     unit = math.log(2) if options.bits else 1.0
     model = load(options.model)
     notice(model.inference.notice)
@@ -73,6 +76,10 @@ def run(options: argparse.Namespace) -> int:
     least = None if options.threshold is None else options.threshold * unit
     if calibration is not None:
         least = calibration.threshold(options.alarm_rate)
+    if options.ray is not None:
+        from tapegpt.cli.cluster import score
+
+        return score(options, model, least)
     if not options.data and options.dataset is None:
         options.data = [STDIN]
     if options.data == [STDIN] and sys.stdin is not None and sys.stdin.isatty():

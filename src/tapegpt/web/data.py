@@ -149,11 +149,11 @@ def score_data(score: Score) -> Data:
     """How surprising a string is."""
     return {
         "text": score.text,
-        "nats": rounded(score.nats),
-        "bits": rounded(score.bits),
-        "perplexity": rounded(score.perplexity),
+        "nats": score.nats,
+        "bits": score.bits,
+        "perplexity": score.perplexity,
         "percentile": score.percentile,
-        "surprises": list(map(rounded, score.surprises)),
+        "surprises": list(score.surprises),
         "unknown": sorted({score.text[place] for place in score.unknown}),
     }
 

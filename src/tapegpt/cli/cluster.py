@@ -1,0 +1,123 @@
+"""What commands do on a cluster of Ray: the options, and the bulk of `generate` and `score`.
+
+Not here: how it is done (`tapegpt/cluster/`).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+
+from tapegpt.errors import TapeGPTError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from tapegpt.cluster.bulk import Part
+    from tapegpt.constraints import Wishes
+    from tapegpt.model import GPT
+    from tapegpt.sweeping import Executor
+
+FORMATS = ("text", "jsonl", "parquet")
+
+
+def ray_argument(group: argparse._ActionsContainer) -> None:
+    """Declare the address."""
+    about = "on a cluster of Ray: local, auto, or HOST:PORT of its head [this process]"
+    group.add_argument("--ray", metavar="ADDRESS", help=about)
+
+
+def bulk_arguments(group: argparse._ActionsContainer, default: str) -> None:
+    """Declare the address, and what is written by those who work there."""
+    ray_argument(group)
+    about = "with --ray: new directory for their files, that all machines have"
+    group.add_argument("-o", "--output", metavar="DIR", help=about)
+    about = f"with --ray: {', '.join(FORMATS)} [{default}]"
+    group.add_argument("--output-format", choices=FORMATS, metavar="NAME", help=about)
+
+
+def check_bulk(options: argparse.Namespace, refused: tuple[str, ...]) -> None:
+    """Raise `TapeGPTError` where options do not go with --ray, or not without it."""
+    if options.ray is None:
+        for name in ("output", "output_format"):
+            if getattr(options, name) is not None:
+                raise TapeGPTError(f"--{name.replace('_', '-')} is about what --ray writes: give --ray ADDRESS too")
+        return
+    if options.output is None:
+        raise TapeGPTError("--ray writes files: give -o DIR too")
+    for name in refused:
+        if getattr(options, name) not in (None, False):
+            raise TapeGPTError(f"--{name.replace('_', '-')} does not go with --ray: leave one of them out")
+
+
+@contextmanager
+def executor(ray: str | None, threads: int | None) -> Iterator[tuple[Executor, int | None]]:
+    """What a sweep is done by, and how many trainings at once it may reckon with."""
+    if ray is None:
+        from tapegpt.population import populate
+
+        yield populate, threads
+        return
+    from tapegpt.cluster import Cluster, Executor
+
+    with Cluster(ray) as cluster:
+        yield Executor(cluster), threads or cluster.cores()
+
+
+def generate(options: argparse.Namespace, model: GPT, wishes: Wishes) -> int:
+    """`tapegpt generate --ray`."""
+    from tapegpt.cluster import Cluster
+    from tapegpt.cluster import generate as generated
+
+    kind = options.output_format or "text"
+    with Cluster(options.ray) as cluster:
+        parts = generated(
+            cluster,
+            model,
+            options.n,
+            options.output,
+            format=kind,
+            seed=options.seed,
+            **wishes,
+        )
+        return _follow(parts, options.output)
+
+
+def score(options: argparse.Namespace, model: GPT, threshold: float | None) -> int:
+    """`tapegpt score --ray`."""
+    from tapegpt.cli.data import source_of
+    from tapegpt.cluster import Cluster
+    from tapegpt.cluster import score as scored
+
+    if not options.data and options.dataset is None:
+        raise TapeGPTError("--ray scores files: give the path of one, or several")
+    kind = options.output_format or "jsonl"
+    with Cluster(options.ray) as cluster:
+        parts = scored(
+            cluster,
+            model,
+            source_of(options),
+            options.output,
+            format=kind,
+            threshold=threshold,
+            min_percentile=options.min_percentile,
+        )
+        return _follow(parts, options.output)
+
+
+def _follow(parts: Iterator[Part], directory: str) -> int:
+    """Say how far it is, and in the end what there is."""
+    start, done, strings = time.perf_counter(), 0, 0
+    in_place = sys.stderr.isatty()
+    for done, part in enumerate(parts, 1):
+        strings += part.strings
+        if in_place:
+            print(
+                f"\rpart {done:,} of {part.of:,}\x1b[K", end="" if done < part.of else "\n", file=sys.stderr, flush=True
+            )
+    rate = strings / (time.perf_counter() - start)
+    print(f"{strings:,} strings in {done:,} file{'' if done == 1 else 's'} of {directory}, {rate:,.0f} a second")
+    return 0

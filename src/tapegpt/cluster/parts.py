@@ -1,0 +1,254 @@
+"""What the workers of a bulk read and write: pieces of files, and a file each. Not here: what becomes of the strings.
+
+Paths are of files that all machines have at the same place, or URIs that Arrow knows, such as s3://bucket/names.txt.
+A text and JSON lines are cut at line ends near multiples of `PIECE` bytes, Parquet between its row groups: a file may
+be larger than any memory. Gzip, and what is not lines, cannot be cut and is read whole.
+"""
+
+from __future__ import annotations
+
+import os
+from codecs import lookup
+
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.record import Record
+from tapegpt.sources import CHUNK, GZIP, LINE, MAX_CONTENT, STDIN, decoded, format_of, inflated
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Any
+
+    from tapegpt.sources import Source
+
+PIECE = 4 << 20  # bytes of a text that are read together: half a million names
+FORMATS = ("text", "jsonl", "parquet")  # that are read and written
+LINE_FEED = b"\n"
+TO_LINE_END = 1 << 16  # bytes read at a time to find one
+ONE_BYTE = ("utf-8", "ascii", "iso8859-1", "cp1252")  # encodings in which the byte of a line feed is nothing else
+
+
+class Piece(Record):
+    """A part of a file: bytes of lines, row groups of Parquet; without a stop all of it."""
+
+    path: str
+    format: str
+    start: int = 0
+    stop: int | None = None
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def pieces(source: Source) -> list[Piece]:
+    """Of all files of a source, in order; raises `TapeGPTError` for what workers cannot read."""
+    if STDIN in source.paths:
+        raise TapeGPTError("ray: standard input is not on other machines: give the path of a file")
+    if source.unique:
+        raise TapeGPTError("ray: --unique compares all strings, and a worker sees some: leave it out")
+    decoded("", bytes(4), source.encoding)  # whether there is one of this name
+    return [piece for path in _files(source) for piece in _of_file(source, path)]
+
+
+def strings(piece: Piece, source: Source) -> list[str]:
+    """The strings of a piece, as `Source.documents` chooses them; raises `TapeGPTError` as it does."""
+    if piece.format == "parquet":
+        values = _column(piece, source.column)
+    elif piece.stop is None:
+        values = source.values(piece.path, _whole(piece.path))
+    else:
+        place = f"{piece.path} from byte {piece.start:,}" if piece.start else piece.path
+        values = source.replaced(format=piece.format).values(place, _lines(piece.path, piece.start, piece.stop))
+    return source.selected(values)
+
+
+def _files(source: Source) -> list[str]:
+    """Those of directories too, without hidden ones."""
+    found = []
+    for path in source.paths:
+        if "://" not in path:
+            found += [os.path.abspath(file) for file in source.replaced(paths=(path,)).files()]
+            continue
+        from pyarrow.fs import FileSelector, FileType  # type: ignore[import-untyped]  # it has no type hints
+
+        system, place = _system(path)
+        scheme = path.partition("://")[0]
+        with _failing(path, "read"):
+            if system.get_file_info(place).type != FileType.Directory:
+                found.append(path)
+                continue
+            inside = system.get_file_info(FileSelector(place, recursive=True))
+        files = sorted(
+            each.path for each in inside if each.type == FileType.File and not each.base_name.startswith(".")
+        )
+        found += [f"{scheme}://{file}" for file in files]
+    return found or source.files()
+
+
+def _of_file(source: Source, path: str) -> list[Piece]:
+    is_parquet = source.format is None and path.lower().endswith(".parquet")
+    kind = "parquet" if is_parquet else source.format or format_of(path)
+    if kind not in FORMATS:
+        raise TapeGPTError(f"{path}: is read as {kind}, ray reads {', '.join(FORMATS)}: convert it, or leave --ray out")
+    if is_parquet:
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no type hints
+
+        with _failing(path, "read"), _opened(path) as file:
+            groups = pq.ParquetFile(file).metadata.num_row_groups
+        return [Piece(path, kind, group, group + 1) for group in range(groups)]
+    with _failing(path, "read"), _opened(path) as file:
+        size, is_gzip = file.size(), file.read(len(GZIP)) == GZIP
+    is_lines = kind == "jsonl" or (source.delimiter == LINE and source.column is None)
+    if is_gzip or not is_lines or lookup(source.encoding).name not in ONE_BYTE:
+        return [Piece(path, kind)]
+    return [Piece(path, kind, start, start + PIECE) for start in range(0, max(size, 1), PIECE)]
+
+
+def _lines(path: str, start: int, stop: int) -> bytes:
+    """The lines that begin from start to stop - 1, behind a line feed but at the beginning of the file."""
+    with _failing(path, "read"), _opened(path) as file:
+        before = max(start - 1, 0)
+        file.seek(before)
+        data: bytes = file.read(stop - before)
+        begin = data.find(LINE_FEED) if start else 0
+        if begin < 0 or not data:
+            return b""
+        pieces = [data[begin:]]
+        while not pieces[-1].endswith(LINE_FEED) and (more := file.read(TO_LINE_END)):
+            pieces.append(more[: more.find(LINE_FEED) + 1] or more)
+    return b"".join(pieces)
+
+
+def _whole(path: str) -> bytes:
+    """All bytes of a file, inflated where they are gzip."""
+    with _failing(path, "read"), _opened(path) as file:
+        data: bytes = file.read()
+    if not data.startswith(GZIP):
+        return data
+    found, size = [], 0
+    for piece in inflated(path, (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))):
+        found.append(piece)
+        size += len(piece)
+        if size > MAX_CONTENT:
+            raise TapeGPTError(f"{path}: this gzip file holds more than {MAX_CONTENT:,} bytes: give it in parts")
+    return b"".join(found)
+
+
+def _column(piece: Piece, column: str | None) -> list[str]:
+    """Values of the column, nulls left out."""
+    import pyarrow.parquet as pq
+
+    with _failing(piece.path, "read"), _opened(piece.path) as file:
+        table = pq.ParquetFile(file)
+        names = table.schema_arrow.names
+        if column is None and len(names) == 1:
+            column = names[0]
+        if column not in names:
+            many = "more than one column" if column is None else f"no column {shown(column)}"
+            raise TapeGPTError(f"{piece.path}: there is {many}: choose with --column from {', '.join(names)[:200]}")
+        values = table.read_row_group(piece.start, columns=[column]).column(0).to_pylist()
+    for value in values:
+        if value is not None and not isinstance(value, str):
+            raise TapeGPTError(
+                f"{piece.path}: column {column} must hold strings, not {shown(value)}: choose another --column"
+            )
+    return [value for value in values if value is not None]
+
+
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
+def new_directory(directory: str) -> str:
+    """A directory for the parts, empty or made, as all machines call it; raises `TapeGPTError` where it cannot be."""
+    place = directory if "://" in directory else os.path.abspath(directory)
+    system, inside = _system(place)
+    from pyarrow.fs import FileSelector
+
+    with _failing(directory, "written"):
+        system.create_dir(inside, recursive=True)
+        if system.get_file_info(FileSelector(inside)):
+            raise TapeGPTError(f"{directory}: has files in it: choose a new directory")
+    return place
+
+
+def write(directory: str, number: int, of: int, kind: str, rows: Mapping[str, Sequence[Any]]) -> None:
+    """A part's file, whole or not at all, the same if it is written again; raises `TapeGPTError` where it cannot be.
+
+    The rows are columns by name, "text" last. A text has them separated by tabs, a row a line.
+    """
+    digits = max(5, len(str(of)))  # so that names are in order
+    name = f"part-{number:0{digits}d}-of-{of:0{digits}d}.{'txt' if kind == 'text' else kind}"
+    data = {"text": _as_text, "jsonl": _as_jsonl, "parquet": _as_parquet}[kind](rows)
+    system, inside = _system(directory)
+    temporary = f"{inside}/.{name}-{os.urandom(8).hex()}.tmp"
+    with _failing(f"{directory}/{name}", "written"):
+        with system.open_output_stream(temporary) as file:
+            file.write(data)
+        system.move(temporary, f"{inside}/{name}")
+
+
+def _as_text(rows: Mapping[str, Sequence[Any]]) -> bytes:
+    for text in rows["text"]:
+        if "\n" in text or "\r" in text:
+            raise TapeGPTError(f"{shown(text)} has a line break in it: choose --output-format jsonl or parquet")
+    columns = [texts if name == "text" else map(_shown, texts) for name, texts in rows.items()]
+    lines = [*map("\t".join, zip(*columns, strict=True)), ""]
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+
+def _shown(number: float | None) -> str:
+    return "" if number is None else f"{number:.6g}"
+
+
+def _as_jsonl(rows: Mapping[str, Sequence[Any]]) -> bytes:
+    import json
+
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    lines = [encode(dict(zip(rows, row, strict=True))) for row in zip(*rows.values(), strict=True)]
+    return "\n".join([*lines, ""]).encode("utf-8", "surrogatepass")
+
+
+def _as_parquet(rows: Mapping[str, Sequence[Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = pa.BufferOutputStream()
+    fields = [(name, pa.string() if name == "text" else pa.float64()) for name in rows]
+    pq.write_table(pa.table(dict(rows), schema=pa.schema(fields)), buffer)
+    data: bytes = buffer.getvalue().to_pybytes()
+    return data
+
+
+# --- file systems -----------------------------------------------------------------------------------------------
+
+
+def _system(path: str) -> tuple[Any, str]:
+    """Arrow's file system for a path or URI, and the path in it."""
+    from pyarrow.fs import FileSystem, LocalFileSystem
+
+    if "://" not in path:
+        return LocalFileSystem(), path
+    with _failing(path, "reached"):
+        found: tuple[Any, str] = FileSystem.from_uri(path)
+    return found
+
+
+def _opened(path: str) -> Any:
+    system, inside = _system(path)
+    return system.open_input_file(inside)
+
+
+def _failing(path: str, what: str) -> AbstractContextManager[None]:
+    """Turn what file systems raise into one line."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def failing() -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # of Arrow too: its errors are among these
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise TapeGPTError(f"{path}: cannot be {what}: {reason}: see that all machines have it") from None
+
+    return failing()
