@@ -82,7 +82,7 @@ def _with_command(arguments: list[str]) -> list[str]:
 
 
 def _parser(chosen: str) -> Parser:
-    """All commands with their names, the chosen one with its options: declaring them all would cost milliseconds."""
+    """The chosen command with its options, else all by name: declaring more would cost milliseconds."""
     from tapegpt.cli.options import Parser
     from tapegpt.version import __version__
 
@@ -93,7 +93,8 @@ def _parser(chosen: str) -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"tapegpt {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, about in COMMANDS.items():
+    for name in [chosen] if chosen in COMMANDS else COMMANDS:
+        about = COMMANDS[name]
         command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
         if name == chosen:
             module = import_module(f"tapegpt.cli.{name}")
