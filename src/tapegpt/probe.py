@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tapegpt.config import Config
     from tapegpt.engine import Parameters
+    from tapegpt.machine.language import Value
     from tapegpt.machine.target import Target
     from tapegpt.tape import Node
 
@@ -72,7 +73,10 @@ class Probe:
 
     def _rows_of_runs(self, document: Sequence[int], t: int) -> list[int]:
         k, config, bos = Interpreter(INTERPRETED), self.config, self.vocab_size - 1
-        token_before = lambda back: k.integer(document[t - back] if back <= t else bos)  # noqa: E731
+
+        def token_before(back: int) -> Value:
+            return k.integer(document[t - back] if back <= t else bos)
+
         return [row.data for row in rows_of_runs(k, token_before, config.n_gram, config.gram_rows)]
 
     def values(self, stage: str) -> Rows:
