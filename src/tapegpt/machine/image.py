@@ -12,6 +12,7 @@ import struct
 import sys
 
 from tapegpt.machine.language import LIBM, OUTSIDE
+from tapegpt.machine.memory import private_pages
 from tapegpt.record import Record
 
 _READ_EXECUTE = 0x1 | 0x4
@@ -48,7 +49,7 @@ class Mapped:
     def __init__(self, image: Image) -> None:
         self._symbols = image.symbols
         size = -len(image.code) % mmap.PAGESIZE + len(image.code)
-        self._block = mmap.mmap(-1, size)
+        self._block = private_pages(size)
         self._block[: len(image.code)] = image.code
         self._start = ctypes.addressof(ctypes.c_char.from_buffer(self._block))
         struct.pack_into(f"={len(OUTSIDE)}Q", self._block, image.symbols["outside"], *outside_addresses())

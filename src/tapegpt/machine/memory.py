@@ -1,9 +1,13 @@
-"""Memory that kernels work on: zeroed, page-aligned, of fixed size. Not here: what lies where (`tape.py`)."""
+"""Memory that kernels work on: zeroed, page-aligned, of fixed size, private to a process.
+
+Not here: what lies where (`tape.py`).
+"""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,12 +23,19 @@ class Address:
         self.view, self.number = view, number
 
 
+def private_pages(size: int) -> mmap.mmap:
+    """Zeroed pages, at least one; a forked child has its own copy, which is not what `mmap` does by default."""
+    if sys.platform == "win32":  # no fork
+        return mmap.mmap(-1, max(size, 1))
+    return mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 class Memory:
     """A block of zeroed bytes; raises `MemoryError` where there are not as many."""
 
     def __init__(self, size: int) -> None:
         try:
-            self._block = mmap.mmap(-1, max(size, 1))
+            self._block = private_pages(size)
         except OSError as error:
             raise MemoryError(f"{size:,} bytes") from error
         self._bytes = memoryview(self._block)
