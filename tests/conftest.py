@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 settings.register_profile("tapegpt", deadline=None)  # an example may have to compile
 settings.load_profile("tapegpt")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def code_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Compiled code is kept for the session, and the user's cache is left alone."""
-    place = tmp_path_factory.mktemp("code")
-    former = os.environ.get("TAPEGPT_CACHE_DIR")
-    os.environ["TAPEGPT_CACHE_DIR"] = str(place)
-    yield place
-    if former is None:
-        del os.environ["TAPEGPT_CACHE_DIR"]
-    else:
-        os.environ["TAPEGPT_CACHE_DIR"] = former
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled code for the session and leave the user's cache alone, also in modules that compile on import."""
+    place = tempfile.TemporaryDirectory(prefix="tapegpt-code-")
+    config.add_cleanup(place.cleanup)
+    os.environ["TAPEGPT_CACHE_DIR"] = place.name
 
 
 @pytest.fixture(scope="session")

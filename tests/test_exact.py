@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, DivergedError, Random, Trainer
-from tapegpt.engine import Adam, Engine, Parameters, Tokens
+from tapegpt.engine import Adam, Engine, Parameters, Strings, Tokens
 from tapegpt.exact import ExactEngine
 from tapegpt.machine.host import available, c_library, has_known_pow, host_target
 from tapegpt.machine.language import Builder, F64s, I64s, Int, Real, kernel
@@ -485,3 +485,14 @@ def test_hard_quotients_are_the_dividers(target: Target) -> None:
         numbers += [math.ldexp(rng.uniform(-1.0, 1.0), rng.randrange(-1074, 900)) for _ in range(20)]
         for number in (odd, divisor):
             assert certified_quotients(target, numbers, number) == [x / number for x in numbers]
+
+
+def test_strings_are_a_sequence() -> None:
+    strings = Strings(array("I", [1, 2, 0, 3, 0, 0, 0, 0, 0]), array("q", [2, 1, 0]))
+    assert [*strings] == [strings[0], strings[1], strings[2]] == [[1, 2], [3], []]
+    assert [strings[-1], strings[-3]] == [[], [1, 2]]
+    for outside in (3, -4):
+        with pytest.raises(IndexError):
+            strings[outside]
+    with pytest.raises(IndexError):
+        Strings(array("I"), array("q"))[0]

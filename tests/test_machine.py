@@ -64,7 +64,7 @@ def entries(place: Path) -> list[Path]:
 
 
 def forbid_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Program) -> bytes:
+    def refuse(self: Program, may_link: bool = True) -> bytes:
         raise AssertionError("compiled again")
 
     monkeypatch.setattr(Program, "_compile", refuse)
@@ -179,6 +179,24 @@ def test_loading_through_llvm_gives_the_same(fresh: Path, monkeypatch: pytest.Mo
     forbid_compiling(monkeypatch)
     assert run(make()) == EXPECTED
     assert isinstance(make()._code, Loaded)
+
+
+@MAPPED
+def test_where_mapping_is_refused_llvm_s_loader_is_asked(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(make())
+    program._shared.clear()
+
+    def refuse(linked: image.Image) -> None:
+        raise OSError(13, "machine code may not be mapped")
+
+    monkeypatch.setattr(program, "Mapped", refuse)
+    made = make()
+    assert run(made) == EXPECTED
+    assert isinstance(made._code, Loaded)
+    assert not made.notice
+    forbid_compiling(monkeypatch)  # the next process finds the object
+    program._shared.clear()
+    assert run(make()) == EXPECTED
 
 
 @pytest.mark.parametrize("error", [ImportError("No module named 'llvmlite'"), OSError(13, "not permitted")])

@@ -75,8 +75,10 @@ class Strings(Record):
         return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, number: int) -> list[int]:
-        start = number * (len(self.ids) // len(self))
-        return self.ids[start : start + self.lengths[number]].tolist()
+        """The token ids of one string; negative: from the last. Raises `IndexError` where there is none."""
+        length = self.lengths[number]
+        start = range(len(self))[number] * (len(self.ids) // len(self))
+        return self.ids[start : start + length].tolist()
 
 
 class Engine(ABC):
