@@ -286,6 +286,12 @@ def test_the_command_as_pasted() -> None:
     assert Path("my names.safetensors").exists()
 
 
+def test_a_look_without_measuring() -> None:
+    report = examine(Corpus.of(["anna", "otto", "eve"]), measured=False)
+    assert (report.split, report.costs) == (None, [])
+    assert report.documents == 3
+
+
 def test_costs() -> None:
     costs = examine(Corpus.dataset("names")).costs
     assert [(cost.training, cost.steps) for cost in costs] == [("default", 1000), ("quick", 6000)]

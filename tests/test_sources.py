@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from tapegpt import Corpus, TapeGPTError, sources
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.options import Parser
-from tapegpt.sources import Source
+from tapegpt.sources import Source, format_of
+from tapegpt.tables import columns
 
 NAMES = ["anna", "bob", "eve"]
 
@@ -403,3 +404,23 @@ def test_plain_text_needs_nothing_more() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-S", "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout == "set()\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("a.csv", "id, name ,id\n1,anna,2\n", ["1", "name", "3"]),
+        ("a.csv", 'a;"b\nc";\n1;2;3\n', ["a", "b\nc", "3"]),
+        ("a.tsv", "\na,b\tc\n", ["a,b", "c"]),
+        ("a.csv", "", []),
+        ("a.csv", '"a', []),
+        ("a.jsonl", '\n{"name": "anna", "at": 1}\n', ["name", "at"]),
+        ("a.jsonl", '"anna"\n', []),
+        ("a.jsonl", "{", []),
+        ("a.jsonl", "", []),
+    ],
+)
+def test_columns_that_may_be_asked_for(name: str, text: str, found: list[str]) -> None:
+    assert columns(format_of(name), text) == found
+    for column in found:
+        Source(("-",), column=column).values(name, text.encode())

@@ -142,8 +142,8 @@ class Report(Record):
     lower_distinct: int
     lengths: Lengths
     block: Block
-    split: Split | None  # None where all documents are the same
-    costs: list[Cost]  # empty where there is no machine code
+    split: Split | None  # None where all documents are the same, or nothing was measured
+    costs: list[Cost]  # empty where there is no machine code, or nothing was measured
     flags: list[Flag]
     command: str  # to be pasted into a shell
 
@@ -153,11 +153,12 @@ class Report(Record):
         return result
 
 
-def examine(data: Source | Corpus, config: Config | None = None) -> Report:
+def examine(data: Source | Corpus, config: Config | None = None, *, measured: bool = True) -> Report:
     """What there is to know of the data, for models of this shape, by default microgpt.py's.
 
     Files that are not of the source's encoding are read in one that fits. Of the shape only block_size matters. Two
-    trainings are begun to see how long they take, which compiles what is not in the cache yet: about two seconds.
+    trainings are begun to see how long they take, which compiles what is not in the cache yet: about two seconds. With
+    `measured` False no model is made: the report has no split and no costs.
     Raises `TapeGPTError` for what cannot be read in any case, and where no document is left.
     """
     config = config or Config()
@@ -173,7 +174,7 @@ def examine(data: Source | Corpus, config: Config | None = None) -> Report:
         if not documents:
             raise source.emptiness()
         corpus = Corpus.of(documents).replaced(source=source)
-    return _report(corpus, config, files, encodings, values, source)
+    return _report(corpus, config, files, encodings, values, source, measured)
 
 
 def _report(
@@ -183,6 +184,7 @@ def _report(
     encodings: list[Encoding],
     values: list[str],
     source: Source | None,
+    measured: bool,
 ) -> Report:
     documents = corpus.documents
     counts = Counter(documents)
@@ -206,8 +208,8 @@ def _report(
         lower_distinct=len(set(lower)),
         lengths=_lengths(documents),
         block=_block(documents, config.block_size),
-        split=_split(corpus) if len(counts) > 1 else None,
-        costs=_costs(corpus, config.block_size),
+        split=_split(corpus) if measured and len(counts) > 1 else None,
+        costs=_costs(corpus, config.block_size) if measured else [],
         flags=[],
         command="",
     )

@@ -21,6 +21,26 @@ def column_of(place: str, kind: str, text: str, column: str | None) -> list[str]
     return _from_json(place, text, column) if kind == "jsonl" else _from_rows(place, kind, text, column)
 
 
+def columns(kind: str, text: str) -> list[str]:
+    """What `column_of` may be asked for: names of the header, numbers where they say nothing, keys of the first object.
+
+    None for JSON lines that are no objects, and for what is not of this kind.
+    """
+    import csv
+    from io import StringIO
+    from json import loads
+
+    try:
+        if kind == "jsonl":
+            first = loads(next(filter(str.strip, text.split("\n")), "null"))
+            return list(first) if isinstance(first, dict) else []
+        rows = csv.reader(StringIO(text), delimiter=_separator(kind, text), strict=True)
+        header = list(map(str.strip, next(filter(None, rows), [])))
+    except (ValueError, RecursionError, csv.Error):
+        return []
+    return [name if name and header.count(name) == 1 else str(place) for place, name in enumerate(header, 1)]
+
+
 def _from_rows(place: str, kind: str, text: str, column: str | None) -> list[str]:
     import csv
     from io import StringIO
