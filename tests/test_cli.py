@@ -23,6 +23,7 @@ import tapegpt
 from tapegpt import Corpus
 from tapegpt.cli import main
 from tapegpt.settings import resolved
+from tapegpt.text import unescaped
 from tapegpt.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
@@ -201,10 +202,11 @@ def test_metrics_hold_every_evaluation() -> None:
 # --- the terminal -----------------------------------------------------------------------------------------------
 
 
-def on_terminal(*arguments: str) -> tuple[int, str]:
-    """Exit code and what is seen."""
+def on_terminal(*arguments: str, **environment: str) -> tuple[int, str]:
+    """Exit code and what is seen, with some more environment variables."""
     reader, writer = pty.openpty()
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=writer, stderr=writer)
+    variables = {**os.environ, "TERM": "xterm", **environment}
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=writer, stderr=writer, env=variables)
     os.close(writer)
     text = b""
     try:
@@ -239,11 +241,59 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (done.stdout.strip(), done.stderr) == ("2", "")
 
 
-def test_what_a_stream_cannot_show_is_escaped(place: Path) -> None:
+def test_a_terminal_that_can_do_little_gets_plain_lines() -> None:
+    for arguments in (["train", "names.txt", "--steps", "400", "--samples", "1"], ["show", "--stage", "kernels"]):
+        for variables in ({"TERM": "dumb"}, {"TERM": "dumb", "NO_COLOR": "1"}):
+            code, text = on_terminal(*arguments, **variables)
+            assert (code, "\x1b" in text, "\r" in text.replace("\r\n", "")) == (0, False, False)
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as far as Python can be told
+
+
+@pytest.mark.parametrize("variables", [ASCII, {"LC_ALL": "C"}, {"LC_ALL": "POSIX"}, {"PYTHONIOENCODING": "utf-8"}])
+def test_what_is_written_is_utf_8_whatever_the_locale(place: Path, variables: dict[str, str]) -> None:
+    (place / "żółw.txt").write_text("żółw\n", encoding="utf-8")
+    command = [*COMMAND, "train", "./żółw.txt", "--steps", "200", "--samples", "9"]
+    done = subprocess.run(command, capture_output=True, timeout=60, env={**os.environ, **variables})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "żółw" in done.stdout.decode("utf-8")
+
+
+def test_what_an_encoding_that_is_asked_for_does_not_have(place: Path) -> None:
+    """Python's word counts; on a terminal, which shows and does not keep, an escape stands for it."""
     (place / "żółw.txt").write_text("żółw\n")
-    done = run("train", "żółw.txt", "--steps", "1", "--samples", "3", PYTHONIOENCODING="ascii")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "\\u017c" in done.stdout
+    command = ["train", "żółw.txt", "--steps", "1", "--samples", "3"]
+    done = run(*command, PYTHONIOENCODING="ascii")
+    message = "output cannot be written: '\\u017c' is not ascii: leave PYTHONIOENCODING out"
+    assert (done.returncode, done.stderr) == (2, f"tapegpt: error: {message}\n")
+    done = run(*command, PYTHONIOENCODING="ascii:backslashreplace")
+    for code, text in ((done.returncode, done.stdout), on_terminal(*command, **ASCII)):
+        assert code == 0
+        assert "\\u017c" in text
+
+
+def test_strings_of_several_lines_stay_a_line_each(place: Path) -> None:
+    """And nothing in them reaches a terminal."""
+    (place / "poems").write_text("a\nb\n\nb\x1b[31m\n\n\\a\n")
+    lines = output("train", "poems", "--delimiter", "blank", "--steps", "9", "--samples", "9", "--run-dir", "run")
+    samples = [line.partition(": ")[2] for line in lines if line.startswith("sample")]
+    assert Path("run/samples.txt").read_text().splitlines() == samples
+    model = tapegpt.load("run/model.safetensors")
+    strings = model.generate(200, seed=1, temperature=1.0)
+    assert any("\n" in text for text in strings)
+    assert any("\\" in text for text in strings)
+    done = run("generate", "run/model.safetensors", "-n", "200", "--seed", "1", "--temperature", "1")
+    assert list(map(unescaped, done.stdout.splitlines())) == strings
+    assert "\x1b" not in done.stdout
+    scored = subprocess.run(
+        [*COMMAND, "score", "run/model.safetensors"], input="a\\b\x1b[0m\n", capture_output=True, text=True
+    )
+    assert unescaped(scored.stdout.splitlines()[1][22:].partition("  (")[0]) == "a\\b\x1b[0m"
+    assert "\x1b" not in scored.stdout
+
+
+def test_a_message_is_one_line() -> None:
     assert refusal("train", "no\nsuch\x1b[31mfile").count("\n") == 1
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tapegpt.constraints import Constraints, Drawing
     from tapegpt.corpus import Corpus
     from tapegpt.ensemble import Ensemble
-    from tapegpt.errors import DivergedError, TapeGPTError
+    from tapegpt.errors import DivergedError, TapeGPTError, TapeGPTWarning
     from tapegpt.gradients import check_gradients
     from tapegpt.model import GPT
     from tapegpt.notebook import widget
@@ -42,6 +42,7 @@ __all__ = [
     "Random",
     "Tape",
     "TapeGPTError",
+    "TapeGPTWarning",
     "Trainer",
     "Value",
     "__version__",
@@ -65,6 +66,7 @@ _MODULES = {
     "Random": "rng",
     "Tape": "tape",
     "TapeGPTError": "errors",
+    "TapeGPTWarning": "errors",
     "Trainer": "trainer",
     "Value": "reference",
     "check_gradients": "gradients",

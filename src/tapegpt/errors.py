@@ -1,14 +1,34 @@
-"""The errors a user of tapegpt can cause. Not here: our own bugs, which are assertions."""
+"""The errors and warnings that a user of tapegpt can cause. Not here: our own bugs, which are assertions."""
 
 from __future__ import annotations
+
+import sys
+
+from tapegpt.text import visible
 
 
 class TapeGPTError(Exception):
     """Input that cannot be used: one line naming the place, the rule, the value and what to do."""
 
     def __init__(self, message: str) -> None:
-        # Control characters, of file names and the like, are made visible: it stays one line.
-        super().__init__("".join(c if c.isprintable() or c == "\N{NO-BREAK SPACE}" else repr(c)[1:-1] for c in message))
+        super().__init__(visible(message))  # control characters, of file names and the like: it stays one line
+
+
+class TapeGPTWarning(UserWarning):
+    """Something was lost, or done otherwise than asked: one line with the value and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(visible(message))
+
+
+def warn(message: str) -> None:
+    """Issue a `TapeGPTWarning` for the line that called this package."""
+    import warnings
+
+    frame, level = sys._getframe(1), 2  # noqa: SLF001  # there is no public way to the callers
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(TapeGPTWarning(message), stacklevel=level)
 
 
 def is_whole(value: object) -> bool:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from warnings import catch_warnings
 
-from tapegpt.cli.console import fail, silence
+from tapegpt.cli.console import fail, note_warnings, settle_encoding, silence
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -49,8 +50,14 @@ def main(arguments: list[str]) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # as long as the process
-        elif hasattr(getattr(sys, name), "reconfigure"):
-            getattr(sys, name).reconfigure(errors="backslashreplace")  # what cannot be shown shows its number
+    settle_encoding(sys.stdout)
+    with catch_warnings():
+        note_warnings()
+        return _done(arguments)
+
+
+def _done(arguments: list[str]) -> int:
+    """Run a command; what goes wrong is said."""
     try:
         try:
             arguments = _with_command(arguments)
@@ -69,6 +76,9 @@ def main(arguments: list[str]) -> int:
         return 141  # what a shell gives a program that SIGPIPE ends
     except MemoryError:
         return fail("not enough memory: choose a smaller model or less data", 2)
+    except UnicodeEncodeError as error:
+        character, encoding = error.object[error.start], error.encoding
+        return fail(f"output cannot be written: {character!r} is not {encoding}: leave PYTHONIOENCODING out", 2)
     except OSError as error:
         silence(sys.stdout)
         return fail(f"output cannot be written: {error.strerror}", 2)

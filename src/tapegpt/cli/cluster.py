@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import contextmanager
 
+from tapegpt.cli.console import moves
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -111,7 +112,7 @@ def score(options: argparse.Namespace, model: GPT, threshold: float | None) -> i
 def _follow(parts: Iterator[Part], directory: str) -> int:
     """Say how far it is, and in the end what there is."""
     start, done, strings = time.perf_counter(), 0, 0
-    in_place = sys.stderr.isatty()
+    in_place = moves(sys.stderr)
     for done, part in enumerate(parts, 1):
         strings += part.strings
         if in_place:

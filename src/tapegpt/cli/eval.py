@@ -7,8 +7,8 @@ import math
 from tapegpt.cli.console import notice, print_report
 from tapegpt.cli.data import corpus_of, data_arguments, training_documents
 from tapegpt.cli.options import option, whole
-from tapegpt.cli.score import columns, visible
 from tapegpt.errors import TapeGPTError
+from tapegpt.text import columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,5 +149,5 @@ def _bars(*shares: float, most: float = 1.0) -> str:
 
 
 def _clipped(text: str, longest: int) -> str:
-    shown = "".join(map(visible, text))
+    shown = visible(text)
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."

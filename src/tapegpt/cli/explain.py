@@ -6,14 +6,13 @@ Not here: how that is found (`explanation.py`).
 from __future__ import annotations
 
 import math
-import os
-import sys
 
-from tapegpt.cli.console import notice
+from tapegpt.cli.console import colours, notice
 from tapegpt.cli.options import option
-from tapegpt.cli.score import STRONG, columns, visible
+from tapegpt.cli.score import STRONG
 from tapegpt.errors import TapeGPTError
 from tapegpt.scores import END, ODD
+from tapegpt.text import columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,8 +64,7 @@ def run(options: argparse.Namespace) -> int:
         raise TapeGPTError("--depth needs --trace: give the name of a number")
     model = load(options.model)
     notice(model.engine.notice)
-    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    paint = _painted if coloured else _plain
+    paint = _painted if colours() else _plain
     for number, text in enumerate(options.texts):
         seen = min(len(text), model.config.block_size)
         if seen < len(text):
@@ -117,7 +115,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def page(explanation: Explanation, vocabulary: str, top: int, paint: Paint) -> Iterator[str]:
     """An explanation for people."""
-    text = "".join(map(visible, explanation.text)) or "the empty string"
+    text = visible(explanation.text) or "the empty string"
     perplexity = math.exp(min(explanation.loss, 700.0))
     yield f"{paint(text, BOLD)}: {explanation.loss:.3f} nats a token, perplexity {perplexity:.1f}"
     yield ""
@@ -206,7 +204,7 @@ def _path(explanation: Explanation, paint: Paint) -> Iterator[str]:
 
 
 def _cell(names: list[str]) -> int:
-    return max(sum(map(columns, name)) for name in names)
+    return max(map(columns, names))
 
 
 def _name(token: str, empty: str = END) -> str:
@@ -215,7 +213,7 @@ def _name(token: str, empty: str = END) -> str:
 
 
 def _padded(text: str, width: int) -> str:
-    return text + " " * (width - sum(map(columns, text)))
+    return text + " " * (width - columns(text))
 
 
 # --- number by number -------------------------------------------------------------------------------------------

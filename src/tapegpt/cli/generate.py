@@ -9,6 +9,7 @@ from tapegpt.cli.console import notice
 from tapegpt.cli.data import training_documents
 from tapegpt.cli.options import number, option, whole
 from tapegpt.errors import TapeGPTError
+from tapegpt.text import line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,9 +112,9 @@ def _words(path: str) -> list[str]:
 
 def _print(model: GPT, strings: Iterable[str], as_json: bool) -> None:
     if not as_json:
-        write = sys.stdout.write
+        write, on_a_line = sys.stdout.write, line_writer(model.vocabulary)
         for text in strings:
-            write(f"{text}\n")
+            write(f"{on_a_line(text)}\n")
         return
     import json
     from itertools import islice

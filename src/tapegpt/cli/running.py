@@ -6,11 +6,12 @@ import math
 import os
 import sys
 
-from tapegpt.cli.console import fail, notice
+from tapegpt.cli.console import fail, moves, notice
 from tapegpt.cli.interruption import Interruption
 from tapegpt.cli.metrics import Metrics
 from tapegpt.cli.options import option, whole
 from tapegpt.errors import DivergedError, TapeGPTError
+from tapegpt.text import line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, i
     """Train, showing the step; whether it came to the end. Ctrl-C stops it between two chunks."""
     from tapegpt.trainer import watched
 
-    in_place = sys.stdout.isatty()
+    in_place = moves(sys.stdout)
     line, of = "", "" if trainer.settings.budget else f" / {trainer.settings.steps:4d}"
     stops = range(save_every, trainer.settings.steps, save_every) if save_every else ()
     finished = False
@@ -182,7 +183,7 @@ class _Keeper:
             try:
                 self.save(trainer)
             except TapeGPTError as error:
-                if sys.stdout.isatty():
+                if moves(sys.stdout):
                     print()  # the step line stays as it is
                 notice(f"{error}; the training goes on, the next try is in {self._every} steps")
 
@@ -213,11 +214,11 @@ def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
 
 def _speak(trainer: Trainer, options: argparse.Namespace, directory: str | None, interruption: Interruption) -> bool:
     """Print the samples, in a directory write them there too, a line each; whether it came to the end."""
-    samples = []
+    samples, on_a_line = [], line_writer(trainer.model.vocabulary)
     for place, text in enumerate(trainer.model.stream(n=options.samples, temperature=options.temperature), 1):
-        print(f"sample {place:2d}: {text}")
+        print(f"sample {place:2d}: {on_a_line(text)}")
         if directory is not None:
-            samples.append(f"{text}\n")
+            samples.append(f"{on_a_line(text)}\n")
         if interruption.asked:
             return False
     if directory is not None:

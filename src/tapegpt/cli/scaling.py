@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
-from tapegpt.cli.console import notice, print_report
+from tapegpt.cli.console import moves, notice, print_report
 from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.options import number, option, setting, whole
 from tapegpt.cli.running import shape_arguments
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     if options.html is not None:
         writable(options.html)
     given = {name: value for name in (*SHAPE, *SETTINGS) if (value := getattr(options, name)) is not None}
-    in_place = sys.stdout.isatty() and not options.json
+    in_place = moves(sys.stdout) and not options.json
 
     def watch(done: int, loss: float) -> None:
         if in_place:

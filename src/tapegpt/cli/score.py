@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from array import array
 from collections import Counter
@@ -11,18 +10,19 @@ from itertools import chain
 from operator import add, itemgetter, mul
 
 from tapegpt.cli.cluster import bulk_arguments, check_bulk
-from tapegpt.cli.console import notice
+from tapegpt.cli.console import colours, notice
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.lines import batches
 from tapegpt.cli.options import number, whole
 from tapegpt.errors import TapeGPTError
 from tapegpt.scores import END, FEW, ODD, Calibration
 from tapegpt.sources import STDIN
+from tapegpt.text import columns, line_writer, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tapegpt.model import GPT
     from tapegpt.scores import Score, Scores
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.json:
         _print_json(scored)
     else:
-        _print_lines(scored, unit, options.characters)
+        _print_lines(scored, model.vocabulary, unit, options.characters)
     return 0
 
 
@@ -169,13 +169,11 @@ def _sorted(scored: Iterable[Scores], top: int | None, model: GPT) -> Iterator[S
 # --- what is said -----------------------------------------------------------------------------------------------
 
 
-def _print_lines(scored: Iterable[Scores], unit: float, characters: bool) -> None:
-    coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+def _print_lines(scored: Iterable[Scores], vocabulary: str, unit: float, characters: bool) -> None:
+    coloured, on_a_line = colours(), line_writer(vocabulary)
     print(f"{'bits' if unit != 1.0 else 'nats':>8}  percentile  string")
     for scores in scored:
-        texts = _shown(scores)
-        if characters:
-            texts = [_marked(score, unit, coloured) for score in scores]
+        texts = [_marked(score, unit, coloured) for score in scores] if characters else _shown(scores, on_a_line)
         nats = scores.nats if unit == 1.0 else [nats / unit for nats in scores.nats]
         fields = zip(nats, _percents(scores), texts, strict=True)
         sys.stdout.write("%8.3f  %10s  %s\n" * len(scores) % tuple(chain.from_iterable(fields)))  # 3 times faster
@@ -189,16 +187,13 @@ def _percents(scores: Scores) -> Iterable[str]:
     return map(shown.__getitem__, shares)
 
 
-def _shown(scores: Scores) -> list[str]:
+def _shown(scores: Scores, on_a_line: Callable[[str], str]) -> list[str]:
     """The strings on a line each, with what the model does not know of them."""
-    texts = list(scores.texts)
-    if "".join(texts).isprintable() and not scores.unknown:
-        return texts
-    shown = ["".join(map(visible, text)) for text in texts]
+    shown = list(map(on_a_line, scores.texts))
     if not scores.unknown:
         return shown
-    unknown = [dict.fromkeys(character for character in text if character in scores.unknown) for text in texts]
-    notes = [f"  (the model does not know {''.join(map(visible, each))})" if each else "" for each in unknown]
+    unknown = [dict.fromkeys(character for character in text if character in scores.unknown) for text in scores.texts]
+    notes = [f"  (the model does not know {visible(''.join(each))})" if each else "" for each in unknown]
     return list(map(add, shown, notes))
 
 
@@ -343,15 +338,3 @@ def _print_thresholds(calibration: Calibration, unit: float, as_json: bool) -> N
 
 def _counted(strings: int) -> str:
     return f"{strings:,} string{'' if strings == 1 else 's'}"
-
-
-def visible(character: str) -> str:
-    """A character as it is shown: what has no shape by its escape."""
-    return character if character.isprintable() else repr(character)[1:-1]
-
-
-def columns(character: str) -> int:
-    """How many columns a character takes as it is shown."""
-    from unicodedata import combining, east_asian_width
-
-    return sum(0 if combining(each) else 1 + (east_asian_width(each) in "WF") for each in visible(character))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import cached_property
 from itertools import pairwise
 
 from tapegpt.cli import running
-from tapegpt.cli.console import notice
+from tapegpt.cli.console import colours, notice
 from tapegpt.cli.data import corpus_of, data_arguments
-from tapegpt.cli.score import visible
 from tapegpt.errors import TapeGPTError
+from tapegpt.text import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def _page(subject: Subject, stage: str | None, name: str | None) -> Iterator[str
         yield anatomy.lines(None if name is None else part)
     elif stage == "kernels":
         text = anatomy.listing(part, "python")
-        yield highlighted(text) if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+        yield highlighted(text) if colours() else text
     elif stage in ("llvm", "asm"):
         yield anatomy.listing(part, stage)
     elif name is not None:
@@ -338,7 +337,7 @@ def _what(subject: Subject, positions: int) -> str:
 
 
 def _clipped(text: str) -> str:
-    shown = "".join(map(visible, text[:WIDTH]))
+    shown = visible(text[:WIDTH])
     return shown if len(text) <= WIDTH else f"{shown}..."
 
 

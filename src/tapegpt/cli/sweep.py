@@ -7,7 +7,7 @@ import os
 import sys
 
 from tapegpt.cli.cluster import executor, ray_argument
-from tapegpt.cli.console import fail, notice
+from tapegpt.cli.console import fail, moves, notice
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.options import option, setting, whole
 from tapegpt.errors import TapeGPTError, shown
@@ -177,7 +177,7 @@ def _watched(sweeping: Sweeping, quiet: bool) -> bool:
         print(f"held out: {len(sweeping.field.held_out)}, no two alike")
     if sweeping.compile_seconds:
         notice(f"compiled for {sweeping.compile_seconds:.1f} s, once for each shape, outside a budget")
-    in_place = not quiet and sys.stdout.isatty()
+    in_place = not quiet and moves(sys.stdout)
     clear = "\r\x1b[K" if in_place else ""
     rung, best = -1, math.inf
     try:

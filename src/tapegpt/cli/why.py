@@ -7,8 +7,8 @@ import math
 from tapegpt.cli.console import notice
 from tapegpt.cli.data import training_documents
 from tapegpt.cli.options import option
-from tapegpt.cli.score import columns, visible
 from tapegpt.errors import TapeGPTError
+from tapegpt.text import columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

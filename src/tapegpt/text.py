@@ -1,0 +1,75 @@
+r"""Text on one line: how control characters are shown, written so that they can be read back, and how wide it is.
+
+One rule for whatever writes strings a line each. Those of an alphabet without control characters are written as they
+are. Otherwise control characters but tab, ends of lines, overrides of direction and BOMs are escapes of Python's string
+literals, such as \n, \x1b and \u2028, and a backslash is \\. Not here: terminals and their colours (`cli/console.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+_BREAKING = ("Cc", "Cs", "Zl", "Zp")  # categories: controls, surrogates (which no file can hold), ends of lines
+_DIRECTING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"  # what is behind, or how a file is read
+_DIGITS = {"x": 2, "u": 4, "U": 8}  # of escapes by number
+_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
+_NAMED = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+
+def visible(text: str) -> str:
+    """A text with whatever has no shape as an escape; it may not be possible to read it back."""
+    if text.isprintable():
+        return text
+    return "".join([c if c.isprintable() or c == NO_BREAK_SPACE else repr(c)[1:-1] for c in text])
+
+
+def columns(text: str) -> int:
+    """How many columns a text takes as it is shown."""
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(each) else 1 + (east_asian_width(each) in "WF") for each in visible(text))
+
+
+def breaks(character: str) -> bool:
+    """Whether a character would break a line, or tell a terminal what to do."""
+    if character.isprintable() or character == "\t":
+        return False
+    from unicodedata import category
+
+    return category(character) in _BREAKING or character in _DIRECTING
+
+
+def escaped(text: str) -> str:
+    """A text on one line, which `unescaped` reads back."""
+    return "".join([repr(c)[1:-1] if c == "\\" or breaks(c) else c for c in text])
+
+
+def unescaped(line: str) -> str:
+    """What `escaped` was made of; raises `ValueError`, whose text is the escape, for one that is none."""
+    characters, rest = [], iter(line)
+    for character in rest:
+        if character != "\\":
+            characters.append(character)
+            continue
+        name = next(rest, "")
+        digits = "".join([next(rest, "") for _ in range(_DIGITS.get(name, 0))])
+        code = int(digits, 16) if digits and _HEXADECIMAL.issuperset(digits) else sys.maxsize
+        if name not in _NAMED and (code > sys.maxunicode or len(digits) < _DIGITS[name]):
+            raise ValueError(f"\\{name}{digits}")
+        characters.append(_NAMED.get(name) or chr(code))
+    return "".join(characters)
+
+
+def line_writer(alphabet: str) -> Callable[[str], str]:
+    """How strings over this alphabet are written, a line each: as they are, or `escaped` where it has what breaks one.
+
+    A string with what breaks a line is escaped in any case.
+    """
+    if any(map(breaks, alphabet)):
+        return escaped
+    return lambda text: text if text.isprintable() or not any(map(breaks, text)) else escaped(text)

@@ -1,0 +1,63 @@
+"""Text on one line: whatever a string holds, it stays one, nothing reaches a terminal, and it can be read back."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tapegpt.text import breaks, columns, escaped, line_writer, unescaped, visible
+
+TEXTS = st.text(st.characters(exclude_categories=()) | st.sampled_from("\\nxu0 \n\r\t\x1b\u202e\u2028"))
+SMILES = "C/C=N\\n1cccc1\\C"
+
+
+@given(TEXTS)
+@example(SMILES)
+@example("\\x1b\x1b")
+def test_what_is_escaped_can_be_read_back(text: str) -> None:
+    line = escaped(text)
+    assert unescaped(line) == text
+    assert line.splitlines() in ([], [line])
+    assert not any(map(breaks, line))
+    line.encode()  # no surrogates are left
+
+
+@given(TEXTS)
+def test_escapes_are_those_of_python(text: str) -> None:
+    quoted = escaped(text).replace("\0", "").replace('"', '\\"')
+    assert ast.literal_eval(f'"{quoted}"') == text
+
+
+@given(st.text(), TEXTS)
+@example("abc", SMILES)
+def test_an_alphabet_decides_how_all_its_strings_are_written(alphabet: str, text: str) -> None:
+    inside = "".join(c for c in text if c in alphabet)
+    write, is_plain = line_writer(alphabet), not any(map(breaks, alphabet))
+    assert write(inside) == (inside if is_plain else escaped(inside))
+    assert write(text) == (text if is_plain and not any(map(breaks, text)) else escaped(text))
+
+
+def test_what_breaks_a_line_or_a_terminal() -> None:
+    every = [chr(code) for code in range(sys.maxunicode + 1)]
+    broken = {c for c in every if breaks(c)}
+    assert {c for c in every if len(f"a{c}b".splitlines()) > 1} < broken
+    assert {c for c in every if unicodedata.category(c) in ("Cc", "Cs")} - broken == {"\t"}
+    assert broken.issuperset("\u202e\u2066\ufeff")
+    assert broken.isdisjoint("aé\N{NO-BREAK SPACE}\u200d\u200c界🐢\N{COMBINING ACUTE ACCENT}")  # Persian needs U+200C
+
+
+@pytest.mark.parametrize("line", ["\\", "\\q", "\\x1", "\\x+1", "\\u12", "\\U00110000", "a\\", "\\x", "\\xz0"])
+def test_what_is_no_escape(line: str) -> None:
+    with pytest.raises(ValueError, match=r"^\\") as caught:
+        unescaped(line)
+    assert str(caught.value) in line
+
+
+def test_what_has_no_shape_is_shown_by_its_escape() -> None:
+    assert visible("a\x1b[31m\n\u200d\\") == "a\\x1b[31m\\n\\u200d\\"
+    assert (columns("a界"), columns("e\u0301"), columns("\n")) == (3, 1, 2)
