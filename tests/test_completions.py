@@ -108,10 +108,13 @@ def test_log_probabilities_are_the_models_own(ai: openai.OpenAI, model: tapegpt.
     for place, (character, log) in enumerate(zip(found.text, logs.token_logprobs, strict=True)):
         expected = model.probabilities(found.text[:place])
         assert log == pytest.approx(math.log(expected[character]), abs=1e-5)
-        assert list(logs.top_logprobs[place]) == list(expected)[:3]
+        assert list(logs.top_logprobs[place]) == list(dict.fromkeys([*list(expected)[:3], character]))
+        assert logs.top_logprobs[place][character] == log
     plain = ai.completions.create(model="latest", prompt="an", seed=1, max_tokens=3, logprobs=0).choices[0].logprobs
     assert plain is not None
     assert plain.token_logprobs == logs.token_logprobs[2:]
+    assert plain.top_logprobs is not None
+    assert [list(each) for each in plain.top_logprobs] == [[character] for character in found.text[2:]]
 
 
 def test_a_prompt_alone_can_be_judged(ai: openai.OpenAI) -> None:

@@ -143,7 +143,7 @@ def test_the_first_load_of_the_page_leaves_a_cookie(guarded: Client) -> None:
     cookie = response.headers["set-cookie"].lower()
     assert (response.status_code, response.headers["location"]) == (303, "/")
     assert "httponly" in cookie
-    assert "samesite=strict" in cookie
+    assert "samesite=lax" in cookie
     known = {"Cookie": response.headers["set-cookie"].partition(";")[0]}
     assert fresh(guarded, "/", known).status_code == 200
     assert fresh(guarded, "/").status_code == 403
@@ -380,6 +380,34 @@ def test_a_model_file_that_claims_too_much_makes_nothing(
 
 def test_json_is_bounded_more_than_tensors(client: Client) -> None:
     client.ask("POST", "/api/models", b"[" + b" " * (8 << 20), 413)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "json"])
+def test_an_ensemble_is_refused_before_it_is_made(
+    client: Client, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [tapegpt.train(NAMES, n_embd=8, n_head=2, block_size=8, steps=1, seed=seed) for seed in (1, 2)]
+    path = tmp_path / f"ensemble.{kind}"
+    save(tapegpt.Ensemble(models), path)
+    assert main(["studio", "--dataset", "names", "--no-browser", "--port", "0", "--model", str(path)]) == 2
+    shown = capsys.readouterr().err
+    monkeypatch.setattr("tapegpt.checkpoint.make_engine", lambda *_: pytest.fail("an engine was made"))
+    message = client.ask("POST", "/api/models", path.read_bytes(), 400)["error"]["message"]
+    assert message.startswith("the file is an ensemble of 2 models")
+    assert message.removeprefix("the file") in shown
+    monkeypatch.undo()
+    remedy = message.partition("in Python with ")[2].partition(", and open")[0]
+    one = tmp_path / "one.safetensors"
+    exec(remedy.replace("FILE", str(path)).replace("MODEL.safetensors", str(one)), {"tapegpt": tapegpt})
+    client.ask("POST", "/api/models", one.read_bytes(), 201)
+
+
+def test_a_model_file_that_takes_too_long_is_not_kept(tmp_path: Path) -> None:
+    write(kept(tmp_path / "plain.safetensors"), tmp_path / "model.safetensors")
+    with running(Limits(seconds=1e-9)) as client:
+        content = (tmp_path / "model.safetensors").read_bytes()
+        assert "within the 1e-09 seconds" in client.ask("POST", "/api/models", content, 400)["error"]["message"]
+        assert client.studio.store.runs == []
 
 
 def test_a_vocabulary_that_is_no_text_is_refused(client: Client, tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def examine(data: Source | Corpus, config: Config | None = None, *, measured: bo
         source, files, encodings, values, corpus = data.source, [], [], data.documents, data
     else:
         contents = [(path, content(path)) for path in data.files()]
-        encodings = _encodings(contents, data.encoding)
+        encodings = fitting_encodings(contents, data.encoding)
         source = data.replaced(encoding=encodings[0].name) if encodings else data
         files = [_file(path, held, source) for path, held in contents]
         values = [value for path, held in contents for value in _values(path, held, source)]
@@ -226,7 +226,7 @@ def _plain(value: Any) -> Any:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def _encodings(contents: list[tuple[str, bytes]], encoding: str) -> list[Encoding]:
+def fitting_encodings(contents: list[tuple[str, bytes]], encoding: str) -> list[Encoding]:
     """The encodings that fit all files, where the one that was asked for does not; raises where none does."""
     try:
         for path, data in contents:

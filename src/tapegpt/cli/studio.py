@@ -92,9 +92,13 @@ def _limits(options: argparse.Namespace) -> Limits:
 def _load(studio: Studio, path: str) -> str:
     """A model to begin with: with its training, where that can be repeated; the id of the run."""
     from tapegpt.checkpoint import load
+    from tapegpt.ensemble import Ensemble
     from tapegpt.recording import replayed, still
+    from tapegpt.studio.studio import single
 
     model = load(path)
+    if isinstance(model, Ensemble):
+        raise TapeGPTError(single(path, len(model.models)))
     try:
         recording = replayed(model)
     except TapeGPTError as error:

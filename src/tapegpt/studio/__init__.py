@@ -8,6 +8,7 @@
     responses.py    what responses hold
     replies.py      JSON, and errors as responses
     runs.py         endpoints of corpora, trainings and model files
+    uploads.py      files of data, read as the command line reads them
     questions.py    endpoints about one run
     completions.py  OpenAI's endpoints, and completions_schema.py what they take and give
     studio.py       what the endpoints share

@@ -15,10 +15,11 @@ from starlette.responses import Response
 from starlette.routing import Route, compile_path
 
 from tapegpt import web
-from tapegpt.studio import completions, questions, requests, runs
+from tapegpt.studio import completions, questions, responses, runs
 from tapegpt.studio.guard import Guard, body
-from tapegpt.studio.openapi import document
-from tapegpt.studio.replies import json, refusal_of, refused
+from tapegpt.studio.limits import CHARACTER_BYTES
+from tapegpt.studio.openapi import EVENTS, document
+from tapegpt.studio.replies import body_of, event, json, refusal_of, refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 PAGE = "studio.html"
 MEDIA = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 BODY_BYTES = 2 << 20  # of a request that brings neither data nor a model
-CHARACTER_BYTES = 4  # of data
 
 
 def application(studio: Studio, host: str, token: str | None) -> Starlette:
@@ -77,11 +77,12 @@ def _endpoint(studio: Studio, operation: Operation) -> Callable[[Request], Await
     most = BODY_BYTES
     if operation.request is bytes:
         most = studio.limits.model_bytes
-    if operation.request is requests.NewCorpus:
+    if operation.response in (responses.Corpus, responses.Reading):
         most = max(CHARACTER_BYTES * studio.limits.characters, BODY_BYTES)
     decoder = msgspec.json.Decoder(operation.request) if operation.request not in (None, bytes) else None
 
     async def answer(request: Request) -> Response:
+        as_events = operation.tells and EVENTS in request.headers.get("accept", "")
         try:
             sent = await body(request, most)
             parts = []
@@ -91,8 +92,15 @@ def _endpoint(studio: Studio, operation: Operation) -> Callable[[Request], Await
                 parts.append(msgspec.convert(dict(request.query_params), operation.query, strict=False))
             result = await operation.endpoint(request, *parts)
         except Exception as error:  # noqa: BLE001  # whatever it is, the client gets an answer
-            return refused(request.url.path, refusal_of(error, studio.log))
-        return result if isinstance(result, Response) else json(result, operation.status)
+            refusal = refusal_of(error, studio.log)
+            if as_events:  # which begin before anybody knows how they end
+                return Response(event("error", body_of(refusal, "")), operation.status, media_type=EVENTS)
+            return refused(request.url.path, refusal)
+        if isinstance(result, Response):
+            return result
+        if as_events:
+            return Response(event("done", result), operation.status, media_type=EVENTS)
+        return json(result, operation.status)
 
     return answer
 

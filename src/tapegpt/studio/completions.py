@@ -171,11 +171,13 @@ def _logprobs(model: GPT, whole: str, shown: str, top: int) -> LogProbs:
     tokens, first = [model.vocabulary.index(character) for character in whole], len(whole) - len(shown)
     rows = model.inference.next_logs([tokens[:place] for place in range(first, len(tokens))]) if shown else []
     named = [*model.vocabulary, ""]
+    came = [(row[token], named[token]) for row, token in zip(rows, tokens[first:], strict=True)]
     best = [sorted(zip(row, named, strict=True), reverse=True)[:top] for row in rows]
     return LogProbs(
         tokens=list(shown),
-        token_logprobs=[row[token] for row, token in zip(rows, tokens[first:], strict=True)],
-        top_logprobs=[{name: log for log, name in pairs} for pairs in best],
+        token_logprobs=[log for log, _ in came],
+        # the best ones, and what came: up to one more than is asked for
+        top_logprobs=[{name: log for log, name in [*pairs, own]} for pairs, own in zip(best, came, strict=True)],
         text_offset=list(range(len(shown))),
     )
 

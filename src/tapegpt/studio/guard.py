@@ -102,7 +102,7 @@ class Guard:
         query = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
         if scope["path"] == "/" and scope["method"] in ("GET", "HEAD") and _equal(query[0], token):
             response = RedirectResponse("/", 303)  # so that the token is in no address any more
-            response.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+            response.set_cookie(COOKIE, token, httponly=True, samesite="lax")  # a link may be followed
             return response
         raise _forbidden("this needs the token: open the address that the studio printed, or send it as a Bearer token")
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tapegpt.config import Config
     from tapegpt.settings import Settings
 
+CHARACTER_BYTES = 4  # of data
 JSON_BYTES = 8 << 20  # of a model file that is JSON, which takes ten times as much once it is read
 MOMENT_BYTES = 128 << 20  # of a run's parameters at its moments
 WEIGHTS = 1 << 22  # attention weights of a block, 8 bytes each several times over

@@ -45,13 +45,18 @@ class Operation(Record):
     example: Any = None  # of the body
     query: Any = None  # struct of the parameters after "?"
     status: int = 200
-    events: tuple[Any, ...] = ()  # structs of what is sent as events, where the client accepts them
+    events: tuple[Any, ...] = ()  # structs of what is sent as events on the way
     error: Any = responses.Error
 
     @property
     def about(self) -> str:
         """What it does."""
         return (self.endpoint.__doc__ or "").strip().rstrip(".")
+
+    @property
+    def tells(self) -> bool:
+        """Whether a client that accepts events gets the answer as one: its refusals are no failures of the network."""
+        return self.response is not None and self.error is responses.Error
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
 
 def _described(each: Operation, of: dict[str, Any]) -> dict[str, Any]:
     content = {BYTES: {}} if each.response is None else {JSON: {"schema": of[repr(each.response)]}}
-    if each.events:
+    if each.events or each.tells:
         content[EVENTS] = {"schema": {"type": "string", "description": _events(each)}}
     good = {"description": each.about} if each.status == 204 else {"description": each.about, "content": content}
     bad = {JSON: {"schema": of[repr(each.error)]}}
@@ -108,7 +113,10 @@ def _described(each: Operation, of: dict[str, Any]) -> dict[str, Any]:
 
 
 def _events(each: Operation) -> str:
-    return "Events, each of one of these as JSON: " + ", ".join([kind.__name__ for kind in each.events]) + "."
+    names = ", ".join([kind.__name__ for kind in each.events])
+    on_the_way = f"Events, each of one of these as JSON: {names}." if names else ""
+    end = "The last event is `done`, with the response, or `error`, with an `Error`." if each.tells else ""
+    return f"{on_the_way} {end}".strip()
 
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:

@@ -80,7 +80,9 @@ class Questions:
         kept, started = self._studio.run(request), perf_counter()
         limits = self._studio.limits
         limits.check_work(3 * kept.tokens * kept.model.num_parameters, limits.seconds)
-        found = await self._studio.long(request, lambda: attribute(kept.model, wanted.text, kept.recording, wanted.top))
+        found = await self._studio.long(
+            request, lambda _: attribute(kept.model, wanted.text, kept.recording, wanted.top)
+        )
         listed = {
             name: [{"document": each.document, "influence": each.influence, "steps": each.steps} for each in documents]
             for name, documents in (("taught", found.taught), ("hindered", found.hindered))
@@ -92,7 +94,7 @@ class Questions:
         from tapegpt.anatomy import code
 
         model = self._studio.run(request).model
-        return await self._studio.long(request, lambda: code(model, wanted.operation, wanted.stage))
+        return await self._studio.long(request, lambda _: code(model, wanted.operation, wanted.stage))
 
     async def generate(self, request: Request, wanted: requests.Generate) -> dict[str, Any]:
         """Strings that the model invents, within constraints."""

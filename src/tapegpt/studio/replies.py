@@ -25,6 +25,11 @@ def json(data: Any, status: int = 200, headers: dict[str, str] | None = None) ->
     return Response(msgspec.json.encode(data), status, headers, "application/json")
 
 
+def event(name: str, data: Any) -> bytes:
+    """A server-sent event."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
+
+
 def refusal_of(error: Exception, log: Callable[[str], None]) -> RefusedError:
     """What a client is told of an error: of those of our own making, only that it happened; the log gets a line."""
     match error:

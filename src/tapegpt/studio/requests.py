@@ -31,6 +31,16 @@ class NewCorpus(Request):
     dataset: str | UnsetType = UNSET
 
 
+class FileQuery(Request):
+    """How a file of data is read: as the options of `tapegpt train` with these names say."""
+
+    name: Name = "data.txt"
+    format: Literal["text", "csv", "tsv", "jsonl"] | None = None
+    encoding: Name = "utf-8"
+    delimiter: Name = "line"
+    column: Name | None = None
+
+
 class Choices(Request):
     """Fields of the model's shape and of its training; what is left out has tapegpt's defaults."""
 

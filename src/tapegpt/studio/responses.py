@@ -28,7 +28,7 @@ class Error(Response):
 
 
 class Corpus(Response):
-    """Data to train on."""
+    """Data to train on; `lengths` are pairs of a length and how many documents have it, the shortest first."""
 
     id: str
     name: str
@@ -38,8 +38,36 @@ class Corpus(Response):
     vocabulary: str
     longest: int
     median: int
+    lengths: list[tuple[int, int]]
     sample: list[str]
     baselines: dict[str, float] | None
+
+
+class EncodingChoice(Response):
+    """An encoding that a file may be of, and how a line of it then reads."""
+
+    name: str
+    sample: str
+
+
+class Finding(Response):
+    """What `tapegpt doctor` says of data: the option that it advises, or "", and the reason."""
+
+    option: str
+    reason: str
+
+
+class Reading(Response):
+    """How a file was read, and its corpus; none, with the problem, where a column has to be chosen first."""
+
+    corpus: Corpus | None
+    problem: str | None
+    format: str
+    encoding: str
+    encodings: list[EncodingChoice]
+    columns: list[str]
+    findings: list[Finding]
+    text: str | None
 
 
 class Seconds(Response):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from msgspec.json import encode
 from starlette.responses import Response, StreamingResponse
 
 from tapegpt.corpus import Corpus
@@ -13,9 +12,10 @@ from tapegpt.sources import with_line_feeds
 from tapegpt.studio import requests, responses
 from tapegpt.studio.limits import too_large
 from tapegpt.studio.openapi import EVENTS, Operation
-from tapegpt.studio.replies import body_of, refusal_of
+from tapegpt.studio.replies import body_of, event, refusal_of
 from tapegpt.studio.store import KeptCorpus, KeptRun
 from tapegpt.studio.training import PROGRESS_SECONDS, Training, named
+from tapegpt.studio.uploads import reading
 from tapegpt.studio.work import answer
 
 TYPE_CHECKING = False
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 PASTED = "pasted text"
 FIRST_SECONDS = 0.08  # what is done sooner needs no progress
-EVENT_KINDS = (responses.Progress, responses.Run, responses.Error)
 SETTINGS = {"n_embd": 16, "n_layer": 1, "n_head": 4, "block_size": 16, "steps": 1000, "learning_rate": 0.01}
 
 
@@ -44,12 +43,14 @@ class Runs:
         """The table of them."""
         corpora, runs, run = "/api/corpora", "/api/runs", "/api/runs/{id}"
         names, look = {"text": "emma\nolivia\nava"}, requests.MomentQuery
-        wanted, events = {"corpus": "ID", "settings": SETTINGS, "text": "emma", "temperature": 0.5}, EVENT_KINDS
+        wanted = {"corpus": "ID", "settings": SETTINGS, "text": "emma", "temperature": 0.5}
+        events = (responses.Progress,)
         return [
             Operation("GET", "/api/limits", self.limits, responses.LimitsReply),
             Operation("GET", corpora, self.corpora, list[responses.Corpus]),
             Operation("POST", corpora, self.new_corpus, responses.Corpus, requests.NewCorpus, names, status=201),
             Operation("GET", f"{corpora}/{{id}}", self.corpus, responses.Corpus),
+            Operation("POST", "/api/files", self.new_file, responses.Reading, bytes, query=requests.FileQuery),
             Operation("GET", runs, self.runs, list[responses.Summary]),
             Operation("POST", runs, self.new_run, responses.Run, requests.NewRun, wanted, status=201, events=events),
             Operation("GET", run, self.run, responses.Run, query=look),
@@ -89,6 +90,12 @@ class Runs:
         kept = await self._studio.short(request, lambda _: KeptCorpus(Corpus.dataset(dataset), dataset))
         return self._studio.add_corpus(kept).as_dict()
 
+    async def new_file(self, request: Request, content: bytes, wanted: requests.FileQuery) -> dict[str, Any]:
+        """Read a file as data, as the command line does."""
+        most = self._studio.limits.characters
+        told, kept = await self._studio.short(request, lambda _: reading(content, wanted, most))
+        return {**told, "corpus": kept and self._studio.add_corpus(kept).as_dict()}
+
     async def runs(self, _: Request) -> list[dict[str, Any]]:
         """All runs."""
         return [kept.as_summary() for kept in self._store.runs]
@@ -112,14 +119,14 @@ class Runs:
             while not future.done():
                 if training.progress is not shown:
                     shown = training.progress
-                    yield _event("progress", shown)
+                    yield event("progress", shown)
                 await asyncio.wait({future}, timeout=PROGRESS_SECONDS)
             try:
                 portrait, data = future.result()
             except Exception as error:  # noqa: BLE001  # the response has begun: this is how it tells
-                yield _event("error", body_of(refusal_of(error, self._studio.log), ""))
+                yield event("error", body_of(refusal_of(error, self._studio.log), ""))
             else:
-                yield _event("done", self._kept(training, portrait, data))
+                yield event("done", self._kept(training, portrait, data))
         finally:
             training.deadline.abandon()
             future.cancel()
@@ -136,7 +143,7 @@ class Runs:
 
     async def new_model(self, request: Request, content: bytes, wanted: requests.MomentQuery) -> dict[str, Any]:
         """Load a model from a file: a run of one moment."""
-        recording = await self._studio.long(request, lambda: self._studio.uploaded(content))
+        recording = await self._studio.long(request, lambda deadline: self._studio.uploaded(content, deadline))
         return await self._shown(request, self._studio.add_recording(recording), wanted)
 
     async def _shown(self, request: Request, kept: KeptRun, wanted: requests.MomentQuery) -> dict[str, Any]:
@@ -152,10 +159,6 @@ class Runs:
     async def file(self, request: Request) -> Response:
         """The model as a file."""
         kept = self._studio.run(request)
-        content = await self._studio.long(request, kept.file)
+        content = await self._studio.long(request, lambda _: kept.file())
         name = f'attachment; filename="tapegpt-{kept.id}.safetensors"'
         return Response(content, media_type="application/octet-stream", headers={"Content-Disposition": name})
-
-
-def _event(name: str, data: Any) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), encode(data))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import Counter
 from secrets import token_urlsafe
 
 from tapegpt.errors import shown
@@ -56,6 +57,7 @@ class KeptCorpus:
             "vocabulary": corpus.vocabulary,
             "longest": lengths[-1],
             "median": lengths[len(lengths) // 2],
+            "lengths": list(Counter(lengths).items()),
             "sample": [text[:100] for text in corpus.documents[::apart][:10]],
             "baselines": self.baselines,
         }

@@ -83,14 +83,15 @@ class Studio:
         deadline = Deadline(self.limits.search_seconds)
         return await answer(request, self.drawing, lambda: task(deadline), deadline)
 
-    async def long(self, request: Request, task: Callable[[], T]) -> T:
+    async def long(self, request: Request, task: Callable[[Deadline], T]) -> T:
         """Have something done that takes as long as a training."""
-        return await answer(request, self.training, task, Deadline(self.limits.seconds))
+        deadline = Deadline(self.limits.seconds)
+        return await answer(request, self.training, lambda: task(deadline), deadline)
 
-    def uploaded(self, data: bytes) -> Recording:
+    def uploaded(self, data: bytes, deadline: Deadline) -> Recording:
         """The model in a file's bytes.
 
-        Raises `TapeGPTError` for what is no model file, `RefusedError` for too large a model.
+        Raises `TapeGPTError` for what is no model file or takes too long, `RefusedError` for too large a model.
         """
         from tapegpt.checkpoint import is_json, load
 
@@ -103,9 +104,19 @@ class Studio:
             with open(path, "wb") as file:
                 file.write(data)
             try:
-                return still(load(path))
+                recording = still(load(path))
             except TapeGPTError as error:
                 raise TapeGPTError(str(error).replace(path, "the file")) from None
+        deadline.check()
+        return recording
+
+
+def single(place: str, models: int) -> str:
+    """Why an ensemble of so many models is not opened, and what to do."""
+    return (
+        f"{place} is an ensemble of {models} models, and the studio looks into one: save one of them in Python with "
+        'tapegpt.save(tapegpt.load("FILE").models[0], "MODEL.safetensors"), and open that'
+    )
 
 
 def _shape(data: bytes) -> tuple[Config, int]:
@@ -115,14 +126,21 @@ def _shape(data: bytes) -> tuple[Config, int]:
     try:
         if is_json(data):
             fields = json.loads(data)
-            config, vocabulary = fields["config"], fields["vocabulary"]
         else:
             metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-            config, vocabulary = json.loads(metadata["config"]), json.loads(metadata["vocabulary"])
+            fields = {
+                name: json.loads(metadata[name]) for name in ("config", "vocabulary", "models") if name in metadata
+            }
+        if "models" in fields:
+            raise TapeGPTError(single("the file", len(fields["models"])))
+        config, vocabulary = fields["config"], fields["vocabulary"]
         vocabulary.encode()  # what is no text cannot be sent
         return Config(**config), len(vocabulary) + 1
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise TapeGPTError("the file is not a model of tapegpt: give a file written by tapegpt") from None
+        raise TapeGPTError(
+            "the file is not a model of tapegpt: give a file written by tapegpt, or by tapegpt convert, which takes a "
+            "state_dict of microgpt.py"
+        ) from None
 
 
 def _baselines(corpus: Corpus) -> dict[str, float]:

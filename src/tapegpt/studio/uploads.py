@@ -1,0 +1,89 @@
+"""A file that somebody brings as data: read as the command line reads it, with what there is to choose and to know.
+
+Not here: endpoints (`runs.py`), how files are read (`sources.py`), what is found in them (`doctor.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from tapegpt.corpus import Corpus
+from tapegpt.doctor import examine, fitting_encodings
+from tapegpt.errors import TapeGPTError
+from tapegpt.sources import CHUNK, GZIP, Source, decoded, format_of, inflated, parse_delimiter, with_line_feeds
+from tapegpt.studio.limits import CHARACTER_BYTES, too_large
+from tapegpt.studio.store import KeptCorpus
+from tapegpt.tables import columns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tapegpt.doctor import Encoding, Report
+    from tapegpt.studio.requests import FileQuery
+
+EDITED = 100_000  # characters of a file that become a text to edit
+ELSEWHERE = ("--block-size", "--preset", "--validation", "--format", "--column", "--delimiter", "--encoding")
+
+
+def reading(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str, Any], KeptCorpus | None]:
+    """The response `Reading` but for its corpus, and that; none where something has to be chosen first.
+
+    Raises `TapeGPTError` for what cannot be read, in the command line's words, and `RefusedError` for too much.
+    """
+    content = _plain(data, wanted.name, CHARACTER_BYTES * characters)
+    kind = wanted.format or format_of(wanted.name)
+    told: dict[str, Any] = {"format": kind, "problem": None, "columns": [], "findings": [], "text": None}
+    with tempfile.TemporaryDirectory(prefix="tapegpt-") as directory:
+        path = os.path.join(directory, "data")
+        with open(path, "wb") as file:
+            file.write(content)
+        try:
+            encodings = fitting_encodings([(path, content)], wanted.encoding)
+            encoding = encodings[0].name if encodings else wanted.encoding
+            source = Source((path,), None, kind, encoding, parse_delimiter(wanted.delimiter), wanted.column)
+            told |= {"encoding": encoding, "encodings": [_choice(each) for each in encodings]}
+            if kind != "text":
+                told["columns"] = columns(kind, with_line_feeds(decoded(path, content, encoding)))
+            if len(told["columns"]) > 1 and wanted.column is None:
+                return {**told, "problem": "This is a table: choose the column to train on."}, None
+            report = examine(source, measured=False)
+            corpus = Corpus.from_source(source)
+        except TapeGPTError as error:
+            raise TapeGPTError(str(error).replace(path, wanted.name)) from None
+    if report.characters > characters:
+        raise too_large(f"the file has {report.characters:,} characters, the limit here is {characters:,}: give less")
+    told |= {"findings": _findings(report), "text": _editable(corpus.documents)}
+    return told, KeptCorpus(corpus.replaced(source=None), wanted.name)
+
+
+def _plain(data: bytes, name: str, largest: int) -> bytes:
+    """The data, decompressed where they are gzip; raises `RefusedError` before they become too many."""
+    if not data.startswith(GZIP):
+        return data
+    pieces, size = [], 0
+    for piece in inflated(name, (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))):
+        pieces.append(piece)
+        size += len(piece)
+        if size > largest:
+            raise too_large(f"the file holds more than the {largest:,} bytes that are allowed: give less")
+    return b"".join(pieces)
+
+
+def _choice(encoding: Encoding) -> dict[str, str]:
+    return {"name": encoding.name, "sample": encoding.sample[:100]}
+
+
+def _findings(report: Report) -> list[dict[str, str]]:
+    """What doctor would have done otherwise, and why."""
+    counts = [file.controls for file in report.files if file.controls]
+    controls = [{"option": "", "reason": f"{n:,} control character{'s' * (n > 1)} in it"} for n in counts]
+    flags = [flag for flag in report.flags if flag.words[0] not in ELSEWHERE]
+    return controls + [{"option": " ".join(flag.words), "reason": flag.reason} for flag in flags]
+
+
+def _editable(documents: list[str]) -> str | None:
+    """The strings, one a line, where they are few and each is a line."""
+    text = "\n".join(documents)
+    return text if len(text) <= EDITED and text.count("\n") == len(documents) - 1 else None
