@@ -39,13 +39,13 @@ def test_the_borders_of_a_field(name: str) -> None:
     assert getattr(Config(**fields), name) == LARGEST[name]
     assert getattr(Config(**{**fields, "n_head": 1, name: 1}), name) == 1
     for wrong in (0, -1, LARGEST[name] + 1, 10**30):
-        assert refusal(**{name: wrong}) == f"{name} must be a whole number from 1 to {LARGEST[name]}, not {wrong}"
+        assert refusal(**{name: wrong}) == f"{name} must be a whole number from 1 to {LARGEST[name]:,}, not {wrong}"
 
 
 @pytest.mark.parametrize("name", LARGEST)
 @pytest.mark.parametrize("wrong", [1.0, 4.5, "4", None, True, False, float("nan"), float("inf"), [4], 4 + 0j], ids=repr)
 def test_what_is_no_whole_number(name: str, wrong: object) -> None:
-    assert refusal(**{name: wrong}) == f"{name} must be a whole number from 1 to {LARGEST[name]}, not {wrong!r}"
+    assert refusal(**{name: wrong}) == f"{name} must be a whole number from 1 to {LARGEST[name]:,}, not {wrong!r}"
 
 
 @given(st.integers(1, 300), st.integers(1, 300))

@@ -159,7 +159,7 @@ def test_the_training_data_can_be_elsewhere(generate: Command, trained: Path) ->
         (r"--pattern '(a)\1'", "pattern"),
         ("--pattern '(a|b)*a(a|b){30}'", "states"),
         ("--avoid missing", "missing: no such file"),
-        ("--top-k -1", "top_k must be a whole number from 0 on, not -1"),
+        ("--top-k -1", "top_k must be a whole number from 0 to 1,114,112, not -1"),
         ("--top-p 2", "top_p must be a number above 0, at most 1, not 2.0"),
         ("--min-p -1", "min_p must be a number from 0 to 1, not -1.0"),
         ("--temperature 1e-9", "temperature must be 0 or a number from 0.001"),

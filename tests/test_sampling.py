@@ -307,7 +307,7 @@ def test_a_pseudonym_stays_and_can_be_the_keys_alone(model: GPT) -> None:
         ({"max_length": 5}, "max_length 5: strings have at most 4"),
         ({"min_length": 3, "max_length": 2}, "min_length 3 is above max_length 2"),
         ({"pattern": "("}, "pattern"),
-        ({"top_k": -1}, "top_k must be a whole number from 0 on, not -1"),
+        ({"top_k": -1}, "top_k must be a whole number from 0 to 1,114,112, not -1"),
         ({"top_p": 0.0}, "top_p must be a number above 0, at most 1, not 0.0"),
         ({"min_p": 2}, "min_p must be a number from 0 to 1, not 2"),
         ({"temperature": -1}, "temperature must be 0 or a number from 0.001 to 1000, not -1"),

@@ -191,7 +191,7 @@ def test_early_ends_are_warned_of(found: Scaling, laboratory: Laboratory) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"budget": 0}, "budget must be a number of seconds above 0, not 0"),
+        ({"budget": 0}, "budget must be a number of seconds above 0, at most 1,000,000,000, not 0"),
         ({"budget": "soon"}, "a budget must be a number and a unit"),
         ({"budget": "1ms"}, "too short to tell anything: give"),
         ({"steps": 100}, "160 steps or more, not 100"),

@@ -200,7 +200,7 @@ def test_any_text_is_a_duration_or_gets_one_line(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["0s", "-1s", "nans", "infs", "1e9h"])
 def test_a_duration_that_is_no_budget(text: str) -> None:
-    with pytest.raises(TapeGPTError, match="budget must be a number of seconds above 0, not"):
+    with pytest.raises(TapeGPTError, match="budget must be a number of seconds above 0, at most"):
         resolved({"budget": text})
 
 

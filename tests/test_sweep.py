@@ -267,7 +267,7 @@ def test_what_is_no_sampler_is_told(sampler: Any) -> None:
         ({"threads": 0}, "threads must be a whole number from 1 to 100,000, not 0"),
         ({"seed": 0.5}, "seed must be a whole number, not 0.5"),
         ({"budget": 5}, "steps and a budget exclude each other"),
-        ({"budget": 0, "steps": None}, "budget must be a number of seconds above 0, not 0"),
+        ({"budget": 0, "steps": None}, "budget must be a number of seconds above 0, at most 1,000,000,000, not 0"),
         ({"budget": "5", "steps": None}, "a budget must be a number and a unit"),
         ({"budget": 5, "plan": "20x5", "steps": None}, "a budget makes a plan of its own"),
         ({"budget": 0.001, "steps": None}, "a budget of 0.001 s is too short for 20 candidates"),

@@ -458,7 +458,7 @@ def test_a_divergence_as_typed_keeps_the_best() -> None:
         ("--patience 3", "patience needs documents that are held out"),
         ("--validation 0.1 --patience 0", "patience must be a whole number from 1 on, not 0"),
         ("--budget 1", "a budget must be a number and a unit, such as 500ms, 1s, 2m or 1h, not '1'"),
-        ("--budget 0s", "budget must be a number of seconds above 0, not 0.0"),
+        ("--budget 0s", "budget must be a number of seconds above 0, at most 1,000,000,000, not 0.0"),
         ("--budget soon", "a budget must be a number and a unit"),
         ("--budget 1s --steps 5", "steps and a budget exclude each other: give one"),
         ("--budget 1s --engine exact", "needs the engine fast, not exact"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
 RANGES = {
-    "n_layer": (1, 256),
-    **dict.fromkeys(("n_embd", "n_head", "block_size"), (1, 8192)),
-    "n_gram": (1, 16),
-    "gram_rows": (1, 1 << 24),
+    "n_layer": Whole(1, 256),
+    **dict.fromkeys(("n_embd", "n_head", "block_size"), Whole(1, 8192)),
+    "n_gram": Whole(1, 16),
+    "gram_rows": Whole(1, 1 << 24),
 }
 MAX_PARAMETERS = 100_000_000  # beyond this the scalar order of the exact engine takes hours a step
 
@@ -28,12 +29,11 @@ class Config(Record):
     n_gram: int = 1  # runs of 2 to so many tokens have embeddings too, added to that of the last token
     gram_rows: int = 16384  # embeddings of runs, shared by what hashes alike
 
+    ranges = RANGES
+
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range."""
-        for name, (smallest, largest) in RANGES.items():
-            value = getattr(self, name)
-            if not is_whole(value) or not smallest <= value <= largest:
-                raise TapeGPTError(f"{name} must be a whole number from {smallest} to {largest}, not {shown(value)}")
+        """Raise `TapeGPTError` where a field is out of range, or `n_head` does not divide `n_embd`."""
+        super().check()
         if self.n_embd % self.n_head:
             divisors = [d for d in range(1, self.n_embd + 1) if self.n_embd % d == 0]
             raise TapeGPTError(

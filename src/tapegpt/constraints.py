@@ -6,7 +6,8 @@ comes once, is looked up when it is whole.
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
+from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
+CHARACTERS = 0x110000  # that there are
+NARROWING = {"top_k": Whole(0, CHARACTERS), "top_p": Number(0, 1, "(]"), "min_p": Number(0, 1)}
 
 
 class Drawing(Record):
@@ -48,15 +51,12 @@ class Drawing(Record):
     top_p: float = 1.0  # only from the most probable characters that together have this probability
     min_p: float = 0.0  # only from characters at least so probable, as a share of the most probable one's
 
+    ranges = NARROWING
+
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
         check_temperature(self.temperature)
-        if not is_whole(self.top_k) or self.top_k < 0:
-            raise TapeGPTError(f"top_k must be a whole number from 0 on, not {shown(self.top_k)}")
-        if not is_number(self.top_p) or not 0 < self.top_p <= 1:
-            raise TapeGPTError(f"top_p must be a number above 0, at most 1, not {shown(self.top_p)}")
-        if not is_number(self.min_p) or not 0 <= self.min_p <= 1:
-            raise TapeGPTError(f"min_p must be a number from 0 to 1, not {shown(self.min_p)}")
+        super().check()
 
     @property
     def truncates(self) -> bool:
@@ -77,21 +77,20 @@ class Constraints(Record):
     unique: bool = False  # no string twice
     exact: bool | None = None  # see `sampling`: True, False (place by place), or None for exact where that can be had
 
+    ranges = dict.fromkeys(("min_length", "max_length"), Whole(0))
+
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
         for name in ("prefix", "suffix", "pattern"):
             value = getattr(self, name)
             if not isinstance(value, str) and not (name == "pattern" and value is None):
                 raise TapeGPTError(f"{name} must be a str, not {shown(value)}")
-        for name in ("min_length", "max_length"):
-            value = getattr(self, name)
-            if (not is_whole(value) or value < 0) and not (name == "max_length" and value is None):
-                raise TapeGPTError(f"{name} must be a whole number from 0 on, not {shown(value)}")
+        super().check()
         if self.max_length is not None and self.min_length > self.max_length:
             raise TapeGPTError(f"min_length {self.min_length} is above max_length {self.max_length}: no string is both")
         if not isinstance(self.avoid, tuple) or not all(isinstance(word, str) and word for word in self.avoid):
             raise TapeGPTError(f"avoid must be words, none of them empty, not {shown(self.avoid)}")
-        if not isinstance(self.novel, bool) and (not is_whole(self.novel) or self.novel < 0):
+        if not isinstance(self.novel, bool) and self.novel not in Whole(0):
             raise TapeGPTError(f"novel must be True, False or a number of edits, not {shown(self.novel)}")
         if not isinstance(self.unique, bool):
             raise TapeGPTError(f"unique must be True or False, not {shown(self.unique)}")

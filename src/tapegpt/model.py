@@ -11,9 +11,10 @@ import time
 from _thread import allocate_lock
 
 from tapegpt.decoding import texts
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.ranges import Whole
 from tapegpt.rng import Random
-from tapegpt.settings import ENGINES, Settings, check_seed
+from tapegpt.settings import ENGINES, SEED, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ class GPT:
         """
         if "prefix" not in wishes:
             wishes["prefix"] = beginning
-        if n is not None and (not is_whole(n) or n < 0):
-            raise TapeGPTError(f"n must be a whole number from 0 on, not {shown(n)}")
+        if n is not None:
+            Whole(0).check("n", n)
         constraints, drawing = _wished(wishes)
         if not constraints.any and not drawing.truncates:
             rng = self.rng if seed is None else Random(_checked(seed))
@@ -183,8 +184,7 @@ class GPT:
         constraints, drawing = _wished({"temperature": 1.0, **wishes})
         if draws is None:
             draws = 1000 if constraints.distance else 20_000
-        if not is_whole(draws) or draws < 2:
-            raise TapeGPTError(f"draws must be a whole number from 2 on, not {shown(draws)}")
+        Whole(2).check("draws", draws)
         return self.sampler(constraints.replaced(unique=False), drawing, seed).probability(draws)
 
     def probabilities(self, prefix: str = "", *, temperature: float = 1.0) -> dict[str, float]:
@@ -316,5 +316,5 @@ def _wished(wishes: Wishes) -> tuple[Constraints, Drawing]:
 
 
 def _checked(seed: int) -> int:
-    check_seed(seed)
+    SEED.check("seed", seed)
     return seed

@@ -13,11 +13,11 @@ from collections import deque
 from itertools import islice
 
 from tapegpt.engine import Tokens
-from tapegpt.errors import DivergedError, TapeGPTError, is_whole, shown
+from tapegpt.errors import DivergedError
 from tapegpt.model import make_engine
 from tapegpt.record import Record
 from tapegpt.rng import Random
-from tapegpt.settings import MAX_THREADS
+from tapegpt.settings import Settings
 from tapegpt.split import hold_out
 from tapegpt.state import DataRecord, TrainingState
 from tapegpt.trainer import Trainer
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tapegpt.config import Config
     from tapegpt.corpus import Corpus
     from tapegpt.model import GPT
-    from tapegpt.settings import Settings
 
     T = TypeVar("T")
 
@@ -194,8 +193,7 @@ def populate(field: Field, candidates: Iterable[Candidate], threads: int | None 
     """
     if threads is None:
         threads = cores()
-    if not is_whole(threads) or not 1 <= threads <= MAX_THREADS:
-        raise TapeGPTError(f"threads must be a whole number from 1 to {MAX_THREADS}, not {shown(threads)}")
+    Settings.ranges["threads"].check("threads", threads)
     kept: list[tuple[Outcome, GPT]] = []
     return Population(_outcomes(field, iter(candidates), threads, keep, kept), kept)
 

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Self, dataclass_transform
+    from typing import Any, ClassVar, Self, dataclass_transform
+
+    from tapegpt.ranges import Number
 else:
     dataclass_transform = lambda **_: lambda cls: cls  # noqa: E731  # a name for type checkers only
 
 
 @dataclass_transform(frozen_default=True)
 class Record:
-    """A base class: the annotated names of a subclass are its fields, in order; class attributes are defaults."""
+    """A base class: the annotated names of a subclass are its fields, in order; class attributes are defaults.
+
+    Fields that are numbers from outside have their `ranges`; None is in them where the annotation has it.
+    """
+
+    ranges: ClassVar[dict[str, Number]] = {}
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = self._fields()
@@ -33,7 +40,11 @@ class Record:
         self.check()
 
     def check(self) -> None:
-        """Raise where the fields do not fit together."""
+        """Raise `TapeGPTError` where a field is out of its range; in subclasses too where they do not fit together."""
+        for name, numbers in self.ranges.items():
+            value = self.__dict__[name]
+            if value is not None or not self.__annotations__[name].endswith("None"):
+                numbers.check(name, value)
 
     @classmethod
     def _fields(cls) -> list[str]:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 import time
 
-from tapegpt.errors import DivergedError, TapeGPTError, is_number, shown
+from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.law import Law, bootstrap, deviation, fit, interval
 from tapegpt.population import Candidate, Field, Outcome, cores, populate
 from tapegpt.record import Record
 from tapegpt.rng import Random
-from tapegpt.settings import resolved
+from tapegpt.settings import SECONDS, resolved
 from tapegpt.settings import seconds as parsed_seconds
 from tapegpt.sources import READING
 from tapegpt.trainer import corpus_from
@@ -264,8 +264,8 @@ def scaling(
 
 def _seconds(budget: float | str | None) -> float | None:
     seconds = parsed_seconds(budget) if isinstance(budget, str) else budget
-    if seconds is not None and (not is_number(seconds) or not 0 < seconds <= 1e9):
-        raise TapeGPTError(f"budget must be a number of seconds above 0, not {shown(seconds)}")
+    if seconds is not None:
+        SECONDS.check("budget", seconds)
     return seconds
 
 

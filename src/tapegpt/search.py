@@ -14,6 +14,7 @@ from itertools import count, product
 from tapegpt.config import Config
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.population import Candidate
+from tapegpt.ranges import Whole
 from tapegpt.record import Record
 from tapegpt.rng import Random
 from tapegpt.settings import MAX_STEPS, Settings, resolved
@@ -32,7 +33,7 @@ FINALISTS = 5  # at most, but for a plan that says otherwise
 LEAST_STEPS = 100  # after fewer a loss says little about the end
 LEAST_STRINGS = 500  # held-out ones that the first rungs are judged by
 MAX_TRIALS = 100_000
-COUNTS = {"trials": MAX_TRIALS, "seeds": 1000, "threads": 100_000}  # at most; a cluster has many threads
+COUNTS = {"trials": Whole(1, MAX_TRIALS), "seeds": Whole(1, 1000), "threads": Whole(1, 100_000)}  # a cluster has many
 DECADE = 10.0  # a range that spans one is drawn from on a logarithmic scale
 DIGITS = 4  # significant, of a number that is drawn, so that a leaderboard shows it whole
 TRIES = 1000  # draws in a row that give nothing possible and new, after which there is taken to be no more
@@ -352,6 +353,5 @@ def affordable(
 def check_counts(**counts: int | None) -> None:
     """Raise `TapeGPTError` for a trials, seeds or threads that is out of range."""
     for name, value in counts.items():
-        most = COUNTS[name]
-        if value is not None and (not is_whole(value) or not 1 <= value <= most):
-            raise TapeGPTError(f"{name} must be a whole number from 1 to {most:,}, not {shown(value)}")
+        if value is not None:
+            COUNTS[name].check(name, value)

@@ -6,7 +6,8 @@ The figures behind the presets come from `python -m benchmarks quality`; docs/fa
 from __future__ import annotations
 
 from tapegpt.config import Config
-from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
+from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -43,8 +44,24 @@ if TYPE_CHECKING:
 
 ENGINES = ("exact", "fast", "reference")
 LONG = ("cut", "window")
-MAX_STEPS = 1_000_000_000
+MAX_STEPS = 1_000_000_000  # to be asked for
+MAX_TAKEN = 1 << 46  # by whatever budget: times `MAX_BATCH_SIZE` below 2 ** 63, since machine code multiplies the two
 MAX_BATCH_SIZE, MAX_THREADS = 65_536, 256
+SECONDS = Number(0, 1_000_000_000, "(]", "number of seconds")  # of a budget
+SEED = Whole()
+RANGES = {
+    "steps": Whole(1, MAX_STEPS),
+    "budget": SECONDS,
+    "learning_rate": Number(0, 1000, "(]"),
+    "seed": SEED,
+    "init_std": Number(0, 1_000_000),
+    "batch_size": Whole(1, MAX_BATCH_SIZE),
+    **dict.fromkeys(("beta1", "beta2", "warmup", "validation"), Number(0, 1, "[)")),
+    **dict.fromkeys(("weight_decay", "gram_decay"), Number(0, 1_000_000)),
+    "clip": Number(0, 1_000_000),
+    "patience": Whole(1),
+    "threads": Whole(1, MAX_THREADS),
+}
 UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 FAST_ONLY = (
     "batch_size",
@@ -84,33 +101,14 @@ class Settings(Record):
     threads: int | None = None  # None: as many as pay
     long: str = "cut"  # what becomes of documents longer than the block: "cut", or "window" after window
 
+    ranges = RANGES
+
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range."""
-        if self.engine not in ENGINES:
-            raise TapeGPTError(f"engine must be one of {', '.join(ENGINES)}, not {shown(self.engine)}")
-        if self.long not in LONG:
-            raise TapeGPTError(f"long must be one of {', '.join(LONG)}, not {shown(self.long)}")
-        for name, largest in (("steps", MAX_STEPS), ("batch_size", MAX_BATCH_SIZE), ("threads", MAX_THREADS)):
-            value = getattr(self, name)
-            is_open = value is None and name == "threads"
-            if not is_open and (not is_whole(value) or not 1 <= value <= largest):
-                raise TapeGPTError(f"{name} must be a whole number from 1 to {largest:,}, not {shown(value)}")
-        if self.patience is not None and (not is_whole(self.patience) or self.patience < 1):
-            raise TapeGPTError(f"patience must be a whole number from 1 on, not {shown(self.patience)}")
-        check_seed(self.seed)
-        if not is_number(self.learning_rate) or not 0 < self.learning_rate <= 1000:
-            raise TapeGPTError(f"learning_rate must be a number above 0, at most 1000, not {shown(self.learning_rate)}")
-        if self.budget is not None and (not is_number(self.budget) or not 0 < self.budget <= 1e9):
-            raise TapeGPTError(f"budget must be a number of seconds above 0, not {shown(self.budget)}")
-        for name in ("beta1", "beta2", "warmup", "validation"):
-            value = getattr(self, name)
-            if not is_number(value) or not 0 <= value < 1:
-                raise TapeGPTError(f"{name} must be a number from 0 up to but not 1, not {shown(value)}")
-        for name in ("init_std", "weight_decay", "gram_decay", "clip"):
-            value = getattr(self, name)
-            is_open = value is None and name in ("weight_decay", "gram_decay")
-            if not is_open and (not is_number(value) or not 0 <= value <= 1e6):
-                raise TapeGPTError(f"{name} must be a number from 0 to 1,000,000, not {shown(value)}")
+        """Raise `TapeGPTError` where a field is out of range, or they do not fit together."""
+        for name, known in (("engine", ENGINES), ("long", LONG)):
+            if getattr(self, name) not in known:
+                raise TapeGPTError(f"{name} must be one of {', '.join(known)}, not {shown(getattr(self, name))}")
+        super().check()
         self._check_together()
 
     def _check_together(self) -> None:
@@ -121,12 +119,6 @@ class Settings(Record):
         for name in FAST_ONLY:
             if getattr(self, name) != getattr(Settings, name):
                 raise TapeGPTError(f"{name} needs the engine fast, not {self.engine}, which does what microgpt.py does")
-
-
-def check_seed(seed: int) -> None:
-    """Raise `TapeGPTError` unless the seed is a whole number."""
-    if not is_whole(seed):
-        raise TapeGPTError(f"seed must be a whole number, not {shown(seed)}")
 
 
 def seconds(text: str) -> float:

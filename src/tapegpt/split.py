@@ -6,9 +6,10 @@ A document and its duplicates stay on one side: a model is not to be praised for
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import Number
 from tapegpt.rng import Random
-from tapegpt.settings import check_seed
+from tapegpt.settings import SEED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ def hold_out(corpus: Corpus, share: float, seed: int) -> tuple[Corpus, Corpus]:
     once: `round(share * distinct)` of them, at least one and never all. The same corpus, share and seed give the same.
     Raises `TapeGPTError` for a share that is not between 0 and 1, and where there are not two distinct documents.
     """
-    if not is_number(share) or not 0 < share < 1:
-        raise TapeGPTError(f"the share to hold out must be a number above 0 and below 1, not {shown(share)}")
-    check_seed(seed)
+    Number(0, 1, "()").check("the share to hold out", share)
+    SEED.check("seed", seed)
     distinct = list(dict.fromkeys(corpus.documents))
     if len(distinct) < 2:
         raise TapeGPTError(

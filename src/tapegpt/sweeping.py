@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 
-from tapegpt.errors import DivergedError, TapeGPTError, is_number, shown
+from tapegpt.errors import DivergedError, TapeGPTError, shown
 from tapegpt.journal import Journal
 from tapegpt.population import Candidate, Field, Outcome, cores, populate
 from tapegpt.record import Record
@@ -35,7 +35,7 @@ from tapegpt.search import (
     planned,
     survivors,
 )
-from tapegpt.settings import check_seed
+from tapegpt.settings import SECONDS, SEED
 from tapegpt.settings import seconds as parsed_seconds
 from tapegpt.sources import READING
 from tapegpt.trainer import corpus_from
@@ -217,12 +217,12 @@ class Wishes(Record):
     def check(self) -> None:
         """Raise `TapeGPTError` where they are out of range, or do not fit together."""
         check_counts(trials=self.trials, seeds=self.seeds, threads=self.threads)
-        check_seed(self.seed)
+        SEED.check("seed", self.seed)
         if self.budget is not None and self.plan is not None:
             raise TapeGPTError("a budget makes a plan of its own: give one of the two")
         budget = self.seconds
-        if budget is not None and (not is_number(budget) or not 0 < budget <= 1e9):
-            raise TapeGPTError(f"budget must be a number of seconds above 0, not {shown(budget)}")
+        if budget is not None:
+            SECONDS.check("budget", budget)
 
     @property
     def seconds(self) -> float | None:

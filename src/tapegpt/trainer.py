@@ -12,10 +12,11 @@ from bisect import bisect_right
 
 from tapegpt.corpus import Corpus
 from tapegpt.engine import Adam
-from tapegpt.errors import DivergedError, TapeGPTError, is_whole, shown
+from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.model import GPT, initialise, make_engine
+from tapegpt.ranges import Whole
 from tapegpt.rng import Random
-from tapegpt.settings import Settings, resolved
+from tapegpt.settings import MAX_STEPS, Settings, resolved
 from tapegpt.sources import READING, SELECTION
 from tapegpt.state import DataRecord, Evaluation, TrainingState
 
@@ -100,8 +101,7 @@ class Trainer:
         model.data.check_equals(corpus, "the data")
         settings = state.settings
         if more is not None:
-            if not is_whole(more) or more < 1:
-                raise TapeGPTError(f"the steps to add must be a whole number from 1 on, not {shown(more)}")
+            Whole(1, MAX_STEPS).check("the steps to add", more)
             settings = settings.replaced(steps=model.steps + more, budget=None, patience=None)
         trainer = cls(corpus.replaced(vocabulary=model.vocabulary), model.config, settings)
         engine = trainer.model.engine
@@ -197,12 +197,12 @@ class Trainer:
 
         Raises `DivergedError` before a step that cannot be taken, `TapeGPTError` for a negative count.
         """
-        if not is_whole(count) or count < 0:
-            raise TapeGPTError(f"count must be a whole number from 0 on, not {shown(count)}")
+        Whole(0).check("count", count)
         adam, progress = self.adam, None
         if self.settings.budget is None:
             count = min(count, self.settings.steps - self.step)
         else:
+            count = min(count, MAX_STEPS)
             adam, progress = self._clock.schedule(adam)
         try:
             losses = self.model.engine.train(self._tokens, self._decaying(adam), self.step, count, progress)

@@ -12,9 +12,10 @@ from functools import lru_cache
 from tapegpt.cluster.models import packed, unpacked
 from tapegpt.cluster.parts import FORMATS, new_directory, pieces, strings, write
 from tapegpt.constraints import wished
-from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
-from tapegpt.settings import check_seed
+from tapegpt.settings import SEED
 from tapegpt.version import __version__
 
 TYPE_CHECKING = False
@@ -102,11 +103,10 @@ def generate(
     `model.generate(BLOCK, seed=(seed << 64) + p, **wishes)`, on any cluster.
     Raises `TapeGPTError` for what cannot be done.
     """
-    if not is_whole(n) or n < 0:
-        raise TapeGPTError(f"n must be a whole number from 0 on, not {shown(n)}")
+    Whole(0).check("n", n)
     if seed is None:
         seed = model.rng.getrandbits(64)
-    check_seed(seed)
+    SEED.check("seed", seed)
     constraints, drawing = wished(wishes)
     if constraints.unique:
         raise TapeGPTError("ray: --unique compares all strings, and a worker sees some: leave it out")
@@ -134,8 +134,8 @@ def score(
     those above a threshold of nats, and at least at a percentile. Raises `TapeGPTError` for what cannot be done.
     """
     for name, value in (("threshold", threshold), ("min_percentile", min_percentile)):
-        if value is not None and not is_number(value):
-            raise TapeGPTError(f"{name} must be a number, not {shown(value)}")
+        if value is not None:
+            Number().check(name, value)
     model.rank()
     if min_percentile is not None and not model.ranks:
         raise TapeGPTError("the model keeps no percentiles of its training strings: give a threshold instead")

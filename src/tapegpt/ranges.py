@@ -1,0 +1,60 @@
+"""The ranges of numbers that come from outside: an argument, a file, the network. Checked once, before they are used.
+
+A record has those of its fields in `ranges`. Not here: which field has which.
+"""
+
+from __future__ import annotations
+
+from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LARGEST = 1.7976931348623157e308  # finite float
+
+
+class Number:
+    """Finite numbers from `least` to `most`, which are included where `ends` is [ or ], as mathematicians write it."""
+
+    kind = "number"
+
+    def __init__(
+        self, least: int | None = None, most: int | None = None, ends: str = "[]", kind: str | None = None
+    ) -> None:
+        self.least, self.most, self._ends = least, most, ends
+        self.kind = kind or self.kind
+
+    def __contains__(self, value: Any) -> bool:
+        if not self._fits(value) or value in self._excluded():
+            return False
+        return (self.least is None or self.least <= value) and (self.most is None or value <= self.most)
+
+    def _excluded(self) -> list[int | None]:
+        return [end for end, mark in zip((self.least, self.most), self._ends, strict=True) if mark in "()"]
+
+    def _fits(self, value: Any) -> bool:
+        return is_number(value) and abs(value) <= LARGEST
+
+    def check(self, name: str, value: object) -> None:
+        """Raise `TapeGPTError` for a value that is not in the range."""
+        if value not in self:
+            raise TapeGPTError(f"{name} must be a {self}, not {shown(value)}")
+
+    def __str__(self) -> str:
+        if self.least is None:
+            return self.kind
+        least = f"{self.kind} {'from' if self._ends[0] == '[' else 'above'} {self.least:,}"
+        if self.most is None:
+            return f"{least} on"
+        joined = {"[]": " to", "[)": " up to but not", "(]": ", at most", "()": " and below"}[self._ends]
+        return f"{least}{joined} {self.most:,}"
+
+
+class Whole(Number):
+    """The whole ones of them."""
+
+    kind = "whole number"
+
+    def _fits(self, value: Any) -> bool:
+        return is_whole(value)
