@@ -261,7 +261,7 @@ def test_the_models_of_a_population_make_one() -> None:
 @pytest.mark.parametrize(
     ("models", "rule"),
     [
-        ([], "an ensemble needs a model: give at least one"),
+        ([], "the number of models of an ensemble must be a whole number from 1 to 1,000, not 0"),
         (MODELS[0], "an ensemble takes several models"),
         ([MODELS[0], "anna"], "model 1 of an ensemble must be a GPT, not 'anna'"),
         ([TOGETHER], "model 0 of an ensemble must be a GPT, not <Ensemble of 3 models"),
@@ -376,3 +376,43 @@ def test_an_ensemble_in_an_ensemble_is_refused(tmp_path: Path) -> None:
     checkpoint.write(held.replaced(metadata={**held.metadata, "models": nested}), tmp_path / "m.safetensors")
     with pytest.raises(TapeGPTError, match="not a model of tapegpt"):
         tapegpt.load(tmp_path / "m.safetensors")
+
+
+def test_all_models_of_a_file_are_checked_before_code_is_made_for_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crafted file of many shapes was compiled, shape by shape, until one was refused."""
+    contents = checkpoint.contents(TOGETHER)
+    parts, path = json.loads(contents.metadata["models"]), tmp_path / "m.safetensors"
+    monkeypatch.setattr(checkpoint, "make_engine", lambda *_: pytest.fail("code was made"))
+    last = {**parts[-1], "steps": str(2**63)}
+    other = {**parts[-1], "vocabulary": json.dumps(VOCABULARY[:-1] + "~")}
+    for models, rule in (
+        ([*parts[:-1], last], "steps must be a whole number"),
+        ([*parts[:-1], other], "its models are not of the same characters"),
+        (parts[:-1], "its tensors are not those of its models"),
+        ([*parts, parts[-1]], "its tensors are not those of its configuration"),
+        ([], "its tensors are not those of its models"),
+    ):
+        checkpoint.write(contents.replaced(metadata={**contents.metadata, "models": json.dumps(models)}), path)
+        with pytest.raises(TapeGPTError, match=rule):
+            tapegpt.load(path)
+    none = contents.replaced(metadata={**contents.metadata, "models": "[]"}, tensors={})
+    with pytest.raises(checkpoint._ForeignError, match="the number of models must be a whole number from 1 to 1,000"):
+        checkpoint._model(none)
+
+
+def test_whoever_loads_may_refuse_before_code_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.safetensors"
+    tapegpt.save(TOGETHER, path)
+    monkeypatch.setattr(checkpoint, "make_engine", lambda *_: pytest.fail("code was made"))
+    heard = []
+
+    def admit(shapes: list[Any]) -> None:
+        heard.extend(shapes)
+        raise TapeGPTError("not here")
+
+    with pytest.raises(TapeGPTError, match=r"\Anot here\Z"):
+        checkpoint.load(path, admit)
+    engines = [(model.engine.name, model.config, model.vocab_size) for model in MODELS]
+    assert heard == engines

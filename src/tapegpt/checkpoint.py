@@ -20,10 +20,11 @@ from array import array
 from hashlib import sha256
 
 from tapegpt.config import Config
-from tapegpt.engine import Moments
-from tapegpt.errors import TapeGPTError, is_number, is_whole
+from tapegpt.engine import STEPS, Moments
+from tapegpt.errors import TapeGPTError, is_number
 from tapegpt.files import write_file
-from tapegpt.model import GPT, make_engine
+from tapegpt.model import GPT, MODELS, check_memory, make_engine
+from tapegpt.ranges import Number
 from tapegpt.record import Record
 from tapegpt.rng import Random
 from tapegpt.settings import Settings
@@ -32,10 +33,12 @@ from tapegpt.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from tapegpt.engine import Parameters
     from tapegpt.ensemble import Ensemble
+    from tapegpt.model import Shape
 
 FORMAT = 2  # of the metadata: 1 had no training to go on with; a reader refuses newer ones
 SEVERAL = 3  # that of an ensemble
@@ -69,11 +72,15 @@ def write(contents: Contents, path: Path) -> None:
     write_file(path, _as_json(contents) if is_json else _as_safetensors(contents))
 
 
-def load(path: Path) -> GPT:
-    """Read a model written by `save`. Raises `TapeGPTError` for any other or damaged file."""
+def load(path: Path, admit: Callable[[list[Shape]], object] = id) -> GPT:
+    """Read a model written by `save`. Raises `TapeGPTError` for any other or damaged file.
+
+    All of a file is checked before code for any of its models is made; then `admit` hears the engine, the shape and the
+    number of tokens of each, and may raise.
+    """
     name = os.fspath(path)
     try:
-        return _model(_read(name))
+        return _model(_read(name), admit)
     except _ForeignError as error:
         raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
 
@@ -111,6 +118,10 @@ def is_json(data: bytes) -> bool:
 
 class _ForeignError(Exception):
     """Why a file is not a whole model of ours."""
+
+
+# What comes of values that are of another kind than they should be.
+_DAMAGE = (TapeGPTError, LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 
 
 # --- model and contents -----------------------------------------------------------------------------------------
@@ -187,18 +198,17 @@ def _joined(parts: list[Contents], metadata: dict[str, str]) -> Contents:
 
 def _parts(contents: Contents) -> list[Contents]:
     """The models of an ensemble, each with the numbers that its engine has."""
-    parts = []
-    for number, metadata in enumerate(json.loads(contents.metadata["models"])):
-        prefix, kind = f"{number}.", "F32" if metadata["engine"] == "fast" else "F64"
-        tensors = {
-            name.removeprefix(prefix): (shape, _as_type(data, contents.type, kind))
-            for name, (shape, data) in contents.tensors.items()
-            if name.startswith(prefix)
-        }
-        parts.append(Contents(metadata, tensors, kind))
-    if sum(len(part.tensors) for part in parts) != len(contents.tensors):
-        raise _ForeignError("its tensors are not those of its models")
-    return parts
+    parts = {
+        str(number): Contents(metadata, {}, "F32" if metadata["engine"] == "fast" else "F64")
+        for number, metadata in enumerate(json.loads(contents.metadata["models"]))
+    }
+    for name, (shape, data) in contents.tensors.items():
+        number, _, own_name = name.partition(".")
+        if number not in parts:
+            raise _ForeignError("its tensors are not those of its models")
+        part = parts[number]
+        part.tensors[own_name] = shape, _as_type(data, contents.type, part.type)
+    return list(parts.values())
 
 
 def _as_type(data: bytes, kind: str, wanted: str) -> bytes:
@@ -209,61 +219,97 @@ def _as_type(data: bytes, kind: str, wanted: str) -> bytes:
     return little_endian(array(_TYPES[wanted], native))
 
 
-def _ensemble(contents: Contents) -> Ensemble:
-    from tapegpt.ensemble import Ensemble
-
-    try:
-        ensemble = Ensemble([_model(part) for part in _parts(contents)])
-        ensemble.rng = _rng(json.loads(contents.metadata["random_state"]))
-        ensemble.ranks = _finite(json.loads(contents.metadata["ranks"]))
-    except (TapeGPTError, LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
-        raise _ForeignError(f"its metadata does not hold ({error})") from None
-    return ensemble
-
-
 def _fields(config: Config) -> dict[str, int]:
     """What a plain model does not use is left out, so that older readers know all that they find."""
     fields = config.as_dict()
     return {name: n for name, n in fields.items() if not config.is_plain or name not in ("n_gram", "gram_rows")}
 
 
-def _model(contents: Contents) -> GPT:
-    """The model, everything checked once more: the checksum finds damage, not malice."""
+class _Checked(Record):
+    """What makes a model, all of it checked: the checksum finds damage, not malice."""
+
+    config: Config
+    vocabulary: str
+    rng: Random
+    steps: int
+    kind: str  # F64 or F32
+    parameters: Parameters
+    data: DataRecord | None
+    ranks: list[float]
+    training: TrainingState | None
+
+    @property
+    def shape(self) -> Shape:
+        """What its code is made for."""
+        return "fast" if self.kind == "F32" else "exact", self.config, len(self.vocabulary) + 1
+
+    def model(self) -> GPT:
+        """The model, whose code is made now."""
+        engine = make_engine(*self.shape)
+        engine.load_parameters(self.parameters)
+        model = GPT(self.config, self.vocabulary, self.rng, engine, self.steps)
+        model.data, model.ranks, model.training = self.data, self.ranks, self.training
+        return model
+
+
+def _model(contents: Contents, admit: Callable[[list[Shape]], object] = id) -> GPT:
+    """The model, or the ensemble of models, once all of it has been checked."""
+    several = contents.metadata.get("format") == str(SEVERAL)
+    try:
+        parts = [_checked(part) for part in (_parts(contents) if several else [contents])]
+        if several:
+            _check_together(parts)
+    except _DAMAGE as error:
+        raise _ForeignError(f"its metadata does not hold ({error})") from None
+    admit([part.shape for part in parts])
+    try:
+        return _ensemble(parts, contents.metadata) if several else parts[0].model()
+    except _DAMAGE as error:
+        raise _ForeignError(f"its metadata does not hold ({error})") from None
+
+
+def _check_together(parts: list[_Checked]) -> None:
+    MODELS.check("the number of models", len(parts))
+    if len({part.vocabulary for part in parts}) > 1:
+        raise _ForeignError("its models are not of the same characters")
+    check_memory(part.shape for part in parts)
+
+
+def _ensemble(parts: list[_Checked], metadata: dict[str, str]) -> Ensemble:
+    from tapegpt.ensemble import Ensemble
+
+    rng, ranks = _rng(json.loads(metadata["random_state"])), _rising(json.loads(metadata["ranks"]))
+    ensemble = Ensemble([part.model() for part in parts])
+    ensemble.rng, ensemble.ranks = rng, ranks
+    return ensemble
+
+
+def _checked(contents: Contents) -> _Checked:
     metadata = contents.metadata
     version = metadata.get("format", "")
-    if version == str(SEVERAL):
-        return _ensemble(contents)
     if version not in [str(number) for number in range(1, FORMAT + 1)]:
         raise _ForeignError(f"its format is {version!r:.20}, this tapegpt reads up to {SEVERAL}")
-    try:
-        config = Config(**json.loads(metadata["config"]))
-        vocabulary = json.loads(metadata["vocabulary"])
-        rng = _rng(json.loads(metadata["random_state"]))
-        steps = int(metadata["steps"])
-        if steps < 0:
-            raise ValueError(f"steps are {steps}")
-        if not isinstance(vocabulary, str) or not vocabulary or list(vocabulary) != sorted(set(vocabulary)):
-            raise _ForeignError("its vocabulary is not a sorted set of characters")
-        ranks = _finite(json.loads(metadata.get("ranks", "[]")))
-        data = DataRecord(**json.loads(metadata["data"])) if "data" in metadata else None
-        shapes = config.shapes(len(vocabulary) + 1)
-        parts = [""] if "settings" not in metadata else ["", _MEAN, _SQUARE]
-        if _LAST + next(iter(shapes)) in contents.tensors:
-            parts.append(_LAST)
-        if {name: shape for name, (shape, _) in contents.tensors.items()} != {
-            part + name: shape for part in parts for name, shape in shapes.items()
-        }:
-            raise _ForeignError("its tensors are not those of its configuration")
-        numbers = {part: _parameters(contents, part, shapes) for part in parts}
-        engine = make_engine("fast" if contents.type == "F32" else "exact", config, len(vocabulary) + 1)
-        engine.load_parameters(numbers[""])
-        model = GPT(config, vocabulary, rng, engine, steps)
-        model.data, model.ranks = data, ranks
-        if len(parts) > 1:
-            model.training = _training(metadata, numbers, contents.type)
-    except (TapeGPTError, LookupError, TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise _ForeignError(f"its metadata does not hold ({error})") from None
-    return model
+    config = Config(**json.loads(metadata["config"]))
+    vocabulary = json.loads(metadata["vocabulary"])
+    rng = _rng(json.loads(metadata["random_state"]))
+    steps = int(metadata["steps"])
+    STEPS.check("steps", steps)
+    if not isinstance(vocabulary, str) or not vocabulary or list(vocabulary) != sorted(set(vocabulary)):
+        raise _ForeignError("its vocabulary is not a sorted set of characters")
+    ranks = _rising(json.loads(metadata.get("ranks", "[]")))
+    data = DataRecord(**json.loads(metadata["data"])) if "data" in metadata else None
+    shapes = config.shapes(len(vocabulary) + 1)
+    sets = [""] if "settings" not in metadata else ["", _MEAN, _SQUARE]
+    if _LAST + next(iter(shapes)) in contents.tensors:
+        sets.append(_LAST)
+    if {name: shape for name, (shape, _) in contents.tensors.items()} != {
+        part + name: shape for part in sets for name, shape in shapes.items()
+    }:
+        raise _ForeignError("its tensors are not those of its configuration")
+    config.num_parameters(len(vocabulary) + 1)
+    numbers = {part: _parameters(contents, part, shapes) for part in sets}
+    training = _training(metadata, numbers, contents.type) if len(sets) > 1 else None
+    return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, training)
 
 
 def _rng(state: Any) -> Random:
@@ -278,20 +324,20 @@ def _rng(state: Any) -> Random:
 def _training(metadata: dict[str, str], numbers: dict[str, Parameters], kind: str) -> TrainingState:
     settings = Settings(**json.loads(metadata["settings"]))
     evaluations = [Evaluation(step, loss) for step, loss in json.loads(metadata["evaluations"])]
-    _finite([each.loss for each in evaluations])
-    powers = tuple(_finite(json.loads(metadata["powers"])))
+    powers = json.loads(metadata["powers"])
+    for power in powers:
+        Number(0, 1).check("a power of Adam", power)
     if (settings.engine, len(powers)) not in ((("fast", 2),) if kind == "F32" else (("exact", 0), ("reference", 0))):
         raise ValueError(f"Adam has {len(powers)} powers for the engine {settings.engine} in {kind}")
-    if not all(is_whole(each.step) and each.step >= 0 for each in evaluations):
-        raise ValueError("the steps of evaluations are no whole numbers")
-    moments = Moments(numbers[_MEAN], numbers[_SQUARE], powers)
-    (spent,) = _finite([json.loads(metadata["spent"])])
-    return TrainingState(settings, moments, tuple(evaluations), numbers.get(_LAST), spent)
+    if any(min(squares) < 0 for squares in numbers[_SQUARE].values()):
+        raise ValueError("Adam has a negative mean of squares")
+    moments = Moments(numbers[_MEAN], numbers[_SQUARE], tuple(powers))
+    return TrainingState(settings, moments, tuple(evaluations), numbers.get(_LAST), json.loads(metadata["spent"]))
 
 
-def _finite(numbers: Any) -> list[float]:
-    if not isinstance(numbers, list) or not all(is_number(n) and math.isfinite(n) for n in numbers):
-        raise ValueError("a list of numbers has something else in it")
+def _rising(numbers: Any) -> list[float]:
+    if not isinstance(numbers, list) or not all(number in Number() for number in numbers) or numbers != sorted(numbers):
+        raise ValueError("the ranks are no rising numbers")
     return numbers
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 Parameters = dict[str, "array[float]"]  # name -> row-major float64 values, shapes from Config.shapes
 Snapshot = Parameters | bytes  # an engine's own copy of its parameters
+STEPS = Whole(0, 1 << 45)  # taken, or to take: their sum times the largest batch, 2 ** 16, is below 2 ** 63
 
 
 class Adam(Record):
@@ -126,6 +129,14 @@ class Engine(ABC):
         Raises `DivergedError` at the first loss or gradient that is not finite: that step changes nothing. Its
         attribute `losses` lists the losses of the steps before it in this call.
         """
+
+    @staticmethod
+    def check_steps(tokens: Tokens, first: int, count: int) -> None:
+        """Raise `TapeGPTError` for what machine code cannot be given: no documents, steps out of range."""
+        if not len(tokens):
+            raise TapeGPTError("there is no document to train on: give at least one")
+        STEPS.check("first", first)
+        STEPS.check("count", count)
 
     @abstractmethod
     def evaluate(self, tokens: Tokens) -> tuple[float, int]:

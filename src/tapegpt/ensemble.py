@@ -24,7 +24,7 @@ from tapegpt.fast.inference import Drawn, Inference, Rules
 from tapegpt.machine.language import F32, Builder, F32s, Int, Real, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
-from tapegpt.model import GPT
+from tapegpt.model import GPT, MODELS
 from tapegpt.operations.base import PAD
 from tapegpt.operations.fast.functions import exp, log
 from tapegpt.rng import Random
@@ -102,8 +102,7 @@ def _checked(models: Sequence[GPT]) -> tuple[GPT, ...]:
     if not hasattr(models, "__iter__"):
         raise TapeGPTError(f"an ensemble takes several models, not {shown(models)}: give a list")
     checked = tuple(models)
-    if not checked:
-        raise TapeGPTError("an ensemble needs a model: give at least one")
+    MODELS.check("the number of models of an ensemble", len(checked))
     for place, model in enumerate(checked):
         if not isinstance(model, GPT) or isinstance(model, Ensemble):
             raise TapeGPTError(f"model {place} of an ensemble must be a GPT, not {shown(model)}")

@@ -81,6 +81,7 @@ class ExactEngine(Engine):
 
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
         assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
+        self.check_steps(tokens, first, count)
         losses = array("d", bytes(8 * count))
         with self._lock:
             self._program.run(

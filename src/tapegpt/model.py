@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from tapegpt.scores import Calibration, Scores
     from tapegpt.state import DataRecord, TrainingState
 
+    Shape = tuple[str, Config, int]  # of an engine: its name, the model's shape, the number of tokens
+
 BATCH_SECONDS, MAX_BATCH = 0.02, 4096  # strings generated at a time, so that Ctrl-C is prompt
 NAMES = 10_000  # tried for one key
+MODELS = Whole(1, 1000)  # of an ensemble
 
 
 def make_engine(name: str, config: Config, vocab_size: int, batch_size: int = 1, threads: int = 1) -> Engine:
@@ -57,6 +60,20 @@ def make_engine(name: str, config: Config, vocab_size: int, batch_size: int = 1,
 
         return ReferenceEngine(config, vocab_size)
     raise TapeGPTError(f"engine must be one of {', '.join(ENGINES)}, not {shown(name)}")
+
+
+def check_memory(shapes: Iterable[Shape]) -> None:
+    """Raise `TapeGPTError` where engines of these shapes would need too much memory, alone or together."""
+    from tapegpt.fast.graph import ROWS, FastGraph
+    from tapegpt.graph import Graph
+    from tapegpt.tape import check_size
+
+    size = 0
+    for name, config, vocab_size in shapes:
+        rows = max(config.block_size, ROWS)
+        tape = (FastGraph(config, vocab_size, rows) if name == "fast" else Graph(config, vocab_size)).tape
+        size += tape.real.size * sum(tape.plan().as_dict().values())
+    check_size(size)
 
 
 def initialise(

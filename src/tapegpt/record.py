@@ -8,6 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, ClassVar, Self, dataclass_transform
 
     from tapegpt.ranges import Number
@@ -22,7 +23,7 @@ class Record:
     Fields that are numbers from outside have their `ranges`; None is in them where the annotation has it.
     """
 
-    ranges: ClassVar[dict[str, Number]] = {}
+    ranges: ClassVar[Mapping[str, Number]] = {}
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = self._fields()

@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("exact", "fast", "reference")
 LONG = ("cut", "window")
-MAX_STEPS = 1_000_000_000  # to be asked for
-MAX_TAKEN = 1 << 46  # by whatever budget: times `MAX_BATCH_SIZE` below 2 ** 63, since machine code multiplies the two
+MAX_STEPS = 1_000_000_000
 MAX_BATCH_SIZE, MAX_THREADS = 65_536, 256
 SECONDS = Number(0, 1_000_000_000, "(]", "number of seconds")  # of a budget
 SEED = Whole()

@@ -6,8 +6,11 @@ Not here: going on (`trainer.py`), files (`checkpoint.py`).
 from __future__ import annotations
 
 from tapegpt.corpus import Corpus, distinct
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.engine import STEPS
+from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
+from tapegpt.settings import SECONDS
 from tapegpt.sources import Source
 
 TYPE_CHECKING = False
@@ -18,11 +21,24 @@ if TYPE_CHECKING:
     from tapegpt.settings import Settings
 
 
+EVALUATION = {"step": STEPS}
+STATE = {"spent": Number(0, SECONDS.most)}
+DATA = dict.fromkeys(("documents", "characters"), Whole(0, 1 << 53))
+
+
 class Evaluation(Record):
-    """The held-out loss after so many steps, in nats a token."""
+    """The held-out loss after so many steps, in nats a token; infinite where it is no number."""
 
     step: int
     loss: float
+
+    ranges = EVALUATION
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range."""
+        super().check()
+        if not is_number(self.loss) or not self.loss >= 0:
+            raise TapeGPTError(f"a held-out loss must be a number from 0 on, not {shown(self.loss)}")
 
 
 class TrainingState(Record):
@@ -34,6 +50,8 @@ class TrainingState(Record):
     last: Parameters | None = None  # weights to go on with, where the model speaks with better ones
     spent: float = 0.0  # seconds of a budget
 
+    ranges = STATE
+
 
 class DataRecord(Record):
     """Which documents a model was trained on, without the documents."""
@@ -43,6 +61,16 @@ class DataRecord(Record):
     characters: int
     vocabulary: str
     digest: str
+
+    ranges = DATA
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range, or names no source."""
+        super().check()
+        if not isinstance(self.vocabulary, str) or not isinstance(self.digest, str):
+            raise TapeGPTError(f"vocabulary and digest of the data must be a str, not {shown(self.vocabulary)}")
+        if self.source is not None:
+            Source(**self.source)
 
     @classmethod
     def of(cls, corpus: Corpus) -> DataRecord:

@@ -233,12 +233,7 @@ class Tape:
         """Give every node its offsets, at the first call; the size of each region."""
         if self._extents is None:
             self._extents = self._planned()
-            total = self.real.size * sum(self._extents.as_dict().values())
-            if total > MAX_ARENA:
-                raise TapeGPTError(
-                    f"the model needs {total / 2**30:.1f} GiB of memory, the limit is {MAX_ARENA >> 30} GiB: "
-                    "choose smaller shapes"
-                )
+            check_size(self.real.size * sum(self._extents.as_dict().values()))
         return self._extents
 
     def _planned(self) -> Extents:
@@ -516,6 +511,15 @@ class _Run:
 
     def scratch(self, node: Node) -> Scratch:
         return Scratch(self._shared + node.prepared, self._work + node.kept)
+
+
+def check_size(size: int) -> None:
+    """Raise `TapeGPTError` for more bytes of memory than a model may work on."""
+    if size > MAX_ARENA:
+        raise TapeGPTError(
+            f"the model needs {size / 2**30:.1f} GiB of memory, the limit is {MAX_ARENA >> 30} GiB: "
+            "choose smaller shapes"
+        )
 
 
 def _grouped(count: int) -> int:

@@ -6,12 +6,13 @@ goes on with the same generator. Not here: arithmetic, files, what is printed.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from bisect import bisect_right
 
 from tapegpt.corpus import Corpus
-from tapegpt.engine import Adam
+from tapegpt.engine import STEPS, Adam
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.model import GPT, initialise, make_engine
 from tapegpt.ranges import Whole
@@ -98,10 +99,11 @@ class Trainer:
         state = model.training
         if state is None or model.data is None:
             raise TapeGPTError("the model has weights only, no training to go on with: finetune it, or train anew")
+        STEPS.check("steps", model.steps)
         model.data.check_equals(corpus, "the data")
         settings = state.settings
         if more is not None:
-            Whole(1, MAX_STEPS).check("the steps to add", more)
+            Whole(1).check("the steps to add", more)
             settings = settings.replaced(steps=model.steps + more, budget=None, patience=None)
         trainer = cls(corpus.replaced(vocabulary=model.vocabulary), model.config, settings)
         engine = trainer.model.engine
@@ -154,7 +156,7 @@ class Trainer:
                 moments,
                 tuple(self.evaluations),
                 None if last is None else engine.parameters_in(last),
-                self._clock.spent,
+                max(self._clock.spent, 0.0),
             )
             self.model.data = self.data
             write(self.model)
@@ -227,7 +229,7 @@ class Trainer:
         if self._validation is None:
             raise TapeGPTError("no documents are held out: give validation, for instance 0.1")
         total, count = self.model.engine.evaluate(self._validation)
-        evaluation = Evaluation(self.step, total / count)
+        evaluation = Evaluation(self.step, total / count if math.isfinite(total) else math.inf)
         former = self.best
         self.evaluations.append(evaluation)
         if former is None or evaluation.loss < former.loss:

@@ -11,7 +11,7 @@ from _thread import allocate_lock
 from array import array
 
 from tapegpt.engine import Engine, Moments, Strings
-from tapegpt.errors import DivergedError
+from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.fast.adam import STATE, settings_of
 from tapegpt.fast.generation import generation_kernel
 from tapegpt.fast.graph import ROWS, SLOTS, FastGraph
@@ -19,6 +19,7 @@ from tapegpt.fast.places import load, read
 from tapegpt.fast.training import SYNC, evaluation_kernel, training_kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
+from tapegpt.tape import check_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class FastEngine(Engine):
             "evaluate": (evaluation_kernel(graph), {}),
             "generate": (generation_kernel(speech), {}),
         }
+        touched = batch_size * config.block_size * len(graph.runs)
+        own = self._extents.work + self._extents.gradients + touched  # numbers of a thread
+        check_size(4 * (self._extents.shared + 2 * self._extents.gradients + threads * own))
         self._program = Program(entries, graph.tape.show() + speech.tape.show(), target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         self.threads = threads if self._program.compiled else 1
@@ -103,11 +107,14 @@ class FastEngine(Engine):
     def load_moments(self, moments: Moments) -> None:
         load(self._graph, self._moments, moments.mean)
         load(self._graph, self._moments, moments.square, self._extents.gradients)
+        if len(moments.powers) != len(STATE):
+            raise TapeGPTError(f"Adam must have {len(STATE)} powers, not {len(moments.powers)}")
         self._state = array("d", moments.powers)
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
+        self.check_steps(tokens, first, count)
         losses = array("d", bytes(8 * count))
         order = array("I", range(len(tokens))) if tokens.order is None else tokens.order
         settings, sync = array("d", settings_of(adam)), array("q", bytes(8 * SYNC))
