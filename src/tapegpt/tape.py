@@ -498,7 +498,7 @@ class _Run:
             node.shape,
             self._tape.rows(node),
             value.cast(U32) if node.shape.index else value,
-            self.gradient(node) if self._gradients and node.gradient >= 0 else None,
+            self.gradient(node) if self._gradients is not None and node.gradient >= 0 else None,
             node.index not in self.written,
             self._start if fixed is None else 0,
             self._stop if fixed is None else fixed,
@@ -506,7 +506,7 @@ class _Run:
         )
 
     def gradient(self, node: Node) -> Pointer:
-        assert self._gradients
+        assert self._gradients is not None
         return (self._gradients if node.is_parameter else self._work) + node.gradient
 
     def scratch(self, node: Node) -> Scratch:

@@ -8,6 +8,7 @@ block by block.
 from __future__ import annotations
 
 import struct
+import sys
 
 from tapegpt.machine.language import (
     BOOL,
@@ -23,6 +24,7 @@ from tapegpt.machine.language import (
     Number,
     Operand,
     Pointer,
+    Traced,
     Type,
     Value,
     Variable,
@@ -62,6 +64,9 @@ _ESTIMATES = {  # 1 / sqrt(x): the target's instruction, and how many bits of it
     "neon": ("aarch64.neon.frsqrte.v4f32", 8),
 }
 _SIGNIFICAND = 22
+_REMEDY = "keep it in a k.variable"
+_FLOATS, _INTEGERS = (F64, F32), (I64, I32)
+_RANGES = {"i64": range(-(1 << 63), 1 << 63), "i32": range(-(1 << 31), 1 << 31), "bool": range(2)}
 
 
 def mangled(kernel: Kernel, constants: dict[str, Any]) -> str:
@@ -74,12 +79,23 @@ def _llvm(kind: Type, lanes: int) -> str:
 
 
 def _literal(number: float, kind: Type) -> str:
-    if kind.is_float:
-        bits = struct.unpack("<Q", struct.pack("<d", _rounded(float(number), kind)))[0]
-        return f"0x{bits:016X}"
-    if int(number) != number:
-        raise KernelError(f"{number!r} where a {kind} is meant")
-    return str(int(number))
+    try:
+        if kind.is_float and isinstance(number, int | float):
+            bits = struct.unpack("<Q", struct.pack("<d", _rounded(float(number), kind)))[0]
+            return f"0x{bits:016X}"
+        if int(number) == number and number in _RANGES[kind.name]:
+            return str(int(number))
+    except (TypeError, ValueError, LookupError, OverflowError):  # no number, or not one of this type
+        pass
+    raise KernelError(f"{number!r} where {kind} is meant")
+
+
+def _caller() -> str:
+    """File and line of the innermost call outside this module."""
+    frame = sys._getframe(1)  # noqa: SLF001  # public since Python 1.5 but for its name
+    while frame.f_code.co_filename == __file__ and frame.f_back:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _rounded(number: float, kind: Type) -> float:
@@ -96,7 +112,7 @@ class Module:
     def __init__(self, target: Target, counted: Sequence[str] = ()) -> None:
         self.target, self.counted = target, counted
         self._functions: dict[str, list[str]] = {}
-        self._owners: dict[str, object] = {}  # name -> its kernel, or for an exported one this module
+        self._owners: dict[str, object] = {}  # name -> its kernel and constants, or for an exported one this module
         self._declarations: set[str] = set()
 
     def add(self, kernel: Kernel, constants: dict[str, Any], name: str) -> None:
@@ -107,7 +123,8 @@ class Module:
     def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
         """The name of a kernel's function, emitted at the first call."""
         name = mangled(kernel, constants)
-        while self._owners.setdefault(name, kernel) is not kernel:  # the name is another's
+        owner = kernel, constants
+        while self._owners.setdefault(name, owner) != owner:  # the name is another's
             name += "'"
         if name not in self._functions:
             self._emit(kernel, constants, name, "define internal")
@@ -127,7 +144,10 @@ class Module:
 
 
 class _Function(Builder):
-    """The emitting builder: `data` of a value is its SSA text, of a pointer its SSA name, of a register its slot."""
+    """The emitting builder: `data` of a value is its SSA text, of a pointer its SSA name, of a register its slot.
+
+    It checks for both builders: a kernel is interpreted only once it was emitted.
+    """
 
     def __init__(self, module: Module) -> None:
         super().__init__(module.target)
@@ -136,7 +156,9 @@ class _Function(Builder):
         self._lines: list[str] = []
         self._block = "body"
         self._count = 0
-        self._open = 0  # loops and conditions whose body is being made
+        self._live: dict[str, None] = {}  # names that may be used here, the latest last
+        self._open: list[str] = []  # where the loops and conditions stand whose body is being made
+        self._rehearses = False  # whether what is being made will be thrown away
         self._tally: dict[str, int] = {}  # what the block does, where that is counted
 
     def emit(self, kernel: Kernel, constants: dict[str, Any], name: str, define: str) -> list[str]:
@@ -146,10 +168,12 @@ class _Function(Builder):
         for argument, (is_pointer, kind) in kernel.arguments.items():
             parameters.append(f"{'ptr noalias nocapture' if is_pointer else kind.llvm} %{argument}")
             data = f"%{argument}"
+            self._live[data] = None
             arguments.append(Pointer(self, kind, data) if is_pointer else Value(self, kind, 0, data))
-        kernel.body(self, *arguments, **constants)
+        kernel.trace(self, arguments, constants)
         if self._open:
-            raise KernelError(f"{kernel.name}: a k.range, k.when or k.repeat_while was left early by break or return")
+            rule = "a k.range, k.when or k.repeat_while is left early by break or return"
+            raise KernelError(rule, f"{kernel.name}, {self._open[-1]}")
         self._line("ret void")
         self._add_tally()
         attributes = "#1" if "internal" in define else "#0"
@@ -171,11 +195,34 @@ class _Function(Builder):
         self._count += 1
         return f"{stem}{self._count}"
 
+    def _name(self, stem: str) -> str:
+        """A name that may be used from here on, in the body that is being made."""
+        self._count += 1
+        name = f"%{stem}{self._count}"
+        self._live[name] = None
+        return name
+
+    def _data(self, operand: Traced) -> str:
+        """Its text, where it may be used."""
+        data: str = operand.data
+        if operand.k is not self:
+            raise KernelError(f"a {operand} of another kernel: pass it as an argument")
+        if data not in self._live and data[0] == "%":  # and is no constant
+            raise KernelError(f"a {operand} is used outside the turn of the loop or condition that made it: {_REMEDY}")
+        return data
+
+    def _of(self, operand: Operand, *kinds: Type) -> Value:
+        """The present value of an operand of one of these types."""
+        value = self.value(operand)
+        if value.type not in kinds:
+            raise KernelError(f"{value} where {' or '.join(map(repr, kinds))} is meant")
+        return value
+
     def _line(self, text: str) -> None:
         self._lines.append(f"  {text}")
 
     def _result(self, kind: Type, lanes: int, instruction: str) -> Value:
-        name = self._fresh("%v")
+        name = self._name("v")
         self._line(f"{name} = {instruction}")
         return Value(self, kind, lanes, name)
 
@@ -192,7 +239,7 @@ class _Function(Builder):
         """Before the end of a block, add what it does to the counts."""
         terminator = self._lines.pop()
         for kind, amount in self._tally.items():
-            place, before, after = self._fresh("%p"), self._fresh("%v"), self._fresh("%v")
+            place, before, after = self._name("p"), self._name("v"), self._name("v")
             index = self._module.counted.index(kind)
             self._line(f"{place} = getelementptr inbounds i64, ptr %counts, i64 {index}")
             self._line(f"{before} = load i64, ptr {place}")
@@ -202,7 +249,7 @@ class _Function(Builder):
         self._lines.append(terminator)
 
     def _typed(self, value: Value) -> str:
-        return f"{_llvm(value.type, value.lanes)} {value.data}"
+        return f"{_llvm(value.type, value.lanes)} {self._data(value)}"
 
     def _intrinsic(self, stem: str, *operands: Operand) -> Value:
         values = [self.value(operand) for operand in operands]
@@ -219,33 +266,30 @@ class _Function(Builder):
         start, stop, step = (0, bounds[0], 1) if len(bounds) == 1 else (*bounds, 1)[:3]
         if not isinstance(step, int) or not step:
             raise KernelError(f"the step of k.range must be a whole number but zero, not {step!r}")
-        first, last = self.integer(start), self.integer(stop)
+        first, last = self._data(self.integer(start)), self._data(self.integer(stop))
         before, head, body, end = self._block, self._fresh("loop"), self._fresh("do"), self._fresh("end")
         self._line(f"br label %{head}")
         self._start(head)
-        index, following = self._fresh("%i"), self._fresh("%n")
+        index, following, condition = (f"%{self._fresh(stem)}" for stem in "inc")
         phi = len(self._lines)
         self._lines.append("")  # the phi, once the last block of the body is known
         relation = "slt" if step > 0 else "sgt"
-        condition = self._fresh("%c")
-        self._line(f"{condition} = icmp {relation} i64 {index}, {last.data}")
+        self._line(f"{condition} = icmp {relation} i64 {index}, {last}")
         self._line(f"br i1 {condition}, label %{body}, label %{end}")
         self._start(body)
-        self._open += 1
-        yield Value(self, I64, 0, index)
-        self._open -= 1
+        for _ in self._turns():
+            turn = f"%{self._fresh('i')}" if self._rehearses else index
+            self._live[turn] = None
+            yield Value(self, I64, 0, turn)
         self._line(f"{following} = add nsw i64 {index}, {step}")
-        self._lines[phi] = f"  {index} = phi i64 [ {first.data}, %{before} ], [ {following}, %{self._block} ]"
+        self._lines[phi] = f"  {index} = phi i64 [ {first}, %{before} ], [ {following}, %{self._block} ]"
         self._line(f"br label %{head}")
         self._start(end)
 
     def when(self, condition: Operand) -> Iterator[None]:
         body, end = self._fresh("then"), self._fresh("end")
-        self._line(f"br i1 {self.value(condition).data}, label %{body}, label %{end}")
-        self._start(body)
-        self._open += 1
-        yield
-        self._open -= 1
+        self._branch(condition, body, end)
+        yield from self._body()
         self._line(f"br label %{end}")
         self._start(end)
 
@@ -253,17 +297,43 @@ class _Function(Builder):
         head, body, end = self._fresh("while"), self._fresh("do"), self._fresh("end")
         self._line(f"br label %{head}")
         self._start(head)
-        self._line(f"br i1 {self.value(condition()).data}, label %{body}, label %{end}")
-        self._start(body)
-        self._open += 1
-        yield
-        self._open -= 1
+        for _ in self._turns():
+            self._branch(condition(), body, end)
+            yield
         self._line(f"br label %{head}")
         self._start(end)
 
+    def _branch(self, condition: Operand, body: str, end: str) -> None:
+        mask = self._of(condition, BOOL)
+        if mask.lanes:
+            raise KernelError(f"a condition of {mask}: use k.any")
+        self._line(f"br i1 {self._data(mask)}, label %{body}, label %{end}")
+        self._start(body)
+
+    def _body(self) -> Iterator[None]:
+        """Whatever is made in a body may be used in it alone."""
+        outside = len(self._live)
+        self._open.append(_caller())
+        yield
+        self._open.pop()
+        while len(self._live) > outside:
+            self._live.popitem()
+
+    def _turns(self) -> Iterator[None]:
+        """The body of a loop, made twice: the second turn, thrown away, must not need what the first one made."""
+        yield from self._body()
+        if self._rehearses:
+            return
+        lines, slots, block, tally = len(self._lines), len(self._slots), self._block, self._tally.copy()
+        self._rehearses = True
+        yield from self._body()
+        self._rehearses = False
+        del self._lines[lines:], self._slots[slots:]
+        self._block, self._tally = block, tally
+
     def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
         name = self._module.internal(kernel, constants)
-        texts = [f"ptr {a.data}" if isinstance(a, Pointer) else self._typed(a) for a in arguments]
+        texts = [f"ptr {self._data(a)}" if isinstance(a, Pointer) else self._typed(a) for a in arguments]
         texts += ["ptr %counts"] if self._module.counted else []
         self._line(f'call void @"{name}"({", ".join(texts)})')
 
@@ -279,16 +349,16 @@ class _Function(Builder):
         return Value(self, I32, lanes, f"<{', '.join(f'i32 {lane}' for lane in range(lanes))}>")
 
     def allocate(self, kind: Type, lanes: int) -> Variable:
-        slot = self._fresh("%r")
+        slot = self._name("r")
         self._slots.append(f"  {slot} = alloca {_llvm(kind, lanes)}")
         return Variable(self, kind, lanes, slot)
 
     def assign(self, variable: Variable, value: Value) -> None:
-        self._line(f"store {self._typed(value)}, ptr {variable.data}")
+        self._line(f"store {self._typed(value)}, ptr {self._data(variable)}")
 
     def read(self, variable: Operand) -> Value:
         text = _llvm(variable.type, variable.lanes)
-        return self._result(variable.type, variable.lanes, f"load {text}, ptr {variable.data}")
+        return self._result(variable.type, variable.lanes, f"load {text}, ptr {self._data(variable)}")
 
     def splat(self, value: Value, lanes: int) -> Value:
         text = _llvm(value.type, lanes)
@@ -300,6 +370,8 @@ class _Function(Builder):
         return self._result(value.type, 0, f"extractelement {self._typed(value)}, i64 {index}")
 
     def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
+        if a.type is not b.type or not a.lanes or a.lanes != b.lanes or not set(lanes) <= set(range(2 * a.lanes)):
+            raise KernelError(f"lanes {lanes} of {a} and {b}")
         mask = f"<{len(lanes)} x i32> <{', '.join(f'i32 {lane}' for lane in lanes)}>"
         return self._result(a.type, len(lanes), f"shufflevector {self._typed(a)}, {self._typed(b)}, {mask}")
 
@@ -311,13 +383,13 @@ class _Function(Builder):
         if a.type.is_float:
             self._did(operation, a.lanes or 1)
         name = (_FLOAT if a.type.is_float else _INTEGER)[operation]
-        return self._result(a.type, a.lanes, f"{name} {self._typed(a)}, {b.data}")
+        return self._result(a.type, a.lanes, f"{name} {self._typed(a)}, {self._data(b)}")
 
     def compare(self, relation: str, a: Value, b: Value) -> Value:
         if a.type.is_float:
             self._did("compare", a.lanes or 1)
         name = f"fcmp {_FLOAT_COMPARE[relation]}" if a.type.is_float else f"icmp {_INTEGER_COMPARE[relation]}"
-        return self._result(BOOL, a.lanes, f"{name} {self._typed(a)}, {b.data}")
+        return self._result(BOOL, a.lanes, f"{name} {self._typed(a)}, {self._data(b)}")
 
     def choose(self, mask: Value, yes: Value, no: Value) -> Value:
         instruction = f"select {self._typed(mask)}, {self._typed(yes)}, {self._typed(no)}"
@@ -329,24 +401,28 @@ class _Function(Builder):
 
     def _outside(self, name: str) -> str:
         slot = f"getelementptr inbounds ([{len(OUTSIDE)} x ptr], ptr @outside, i64 0, i64 {OUTSIDE.index(name)})"
-        function = self._fresh("%f")
+        function = self._name("f")
         self._line(f"{function} = load ptr, ptr {slot}")
         return function
 
     # --- memory -------------------------------------------------------------------------------------------------
 
     def offset(self, pointer: Pointer, index: Value) -> Pointer:
-        name = self._fresh("%p")
-        self._line(f"{name} = getelementptr inbounds {pointer.type.llvm}, ptr {pointer.data}, i64 {index.data}")
+        name = self._name("p")
+        self._line(
+            f"{name} = getelementptr inbounds {pointer.type.llvm}, ptr {self._data(pointer)}, {self._typed(index)}"
+        )
         return Pointer(self, pointer.type, name)
 
     def cast(self, pointer: Pointer, kind: Type) -> Pointer:
-        return Pointer(self, kind, pointer.data)
+        if kind not in (*_FLOATS, *_INTEGERS, U32):
+            raise KernelError(f"no {kind} lies in memory")
+        return Pointer(self, kind, self._data(pointer))
 
     def load(self, pointer: Pointer, lanes: int) -> Value:
         kind = pointer.type
         self._did("loaded", kind.size * (lanes or 1))
-        loaded = self._result(kind, lanes, f"load {_llvm(kind, lanes)}, ptr {pointer.data}, align {kind.size}")
+        loaded = self._result(kind, lanes, f"load {_llvm(kind, lanes)}, ptr {self._data(pointer)}, align {kind.size}")
         if kind is not U32:
             return loaded
         return self._result(I64, lanes, f"zext {self._typed(loaded)} to {_llvm(I64, lanes)}")
@@ -356,37 +432,38 @@ class _Function(Builder):
         self._did("stored", kind.size * (value.lanes or 1))
         if kind is U32:
             value = self._result(U32, value.lanes, f"trunc {self._typed(value)} to {_llvm(U32, value.lanes)}")
-        self._line(f"store {self._typed(value)}, ptr {pointer.data}, align {kind.size}")
+        self._line(f"store {self._typed(value)}, ptr {self._data(pointer)}, align {kind.size}")
 
     # --- functions ----------------------------------------------------------------------------------------------
 
     def any(self, mask: Operand) -> Value:
-        value = self.value(mask)
+        value = self._of(mask, BOOL)
         if not value.lanes:
             return value
         whole = self._result(BOOL, 0, f"bitcast {self._typed(value)} to i{value.lanes}")
-        return self._result(BOOL, 0, f"icmp ne i{value.lanes} {whole.data}, 0")
+        return self._result(BOOL, 0, f"icmp ne i{value.lanes} {self._data(whole)}, 0")
 
     def packed(self, mask: Operand) -> Value:
-        value = self.value(mask)
+        value = self._of(mask, BOOL)
         if not value.lanes:
             return self._result(I64, 0, f"zext {self._typed(value)} to i64")
         whole = self._result(BOOL, 0, f"bitcast {self._typed(value)} to i{value.lanes}")
-        return self._result(I64, 0, f"zext i{value.lanes} {whole.data} to i64")
+        return self._result(I64, 0, f"zext i{value.lanes} {self._data(whole)} to i64")
 
     def lowest_bit(self, x: Operand) -> Value:
         self._module.declare("declare i64 @llvm.cttz.i64(i64, i1)")
-        return self._result(I64, 0, f"call i64 @llvm.cttz.i64(i64 {self.value(x).data}, i1 true)")
+        value = self.spread(self._of(x, I64), 0)
+        return self._result(I64, 0, f"call i64 @llvm.cttz.i64({self._typed(value)}, i1 true)")
 
     def abs(self, x: Operand) -> Value:
-        return self._intrinsic("fabs", x)
+        return self._intrinsic("fabs", self._of(x, *_FLOATS))
 
     def sqrt(self, x: Operand) -> Value:
         self._did("sqrt", x.lanes or 1)
-        return self._intrinsic("sqrt", x)
+        return self._intrinsic("sqrt", self._of(x, *_FLOATS))
 
     def reciprocal_sqrt(self, x: Operand) -> Value:
-        value = self.value(x)
+        value = self._of(x, *_FLOATS)
         name, correct_bits = _ESTIMATES.get(self.target.name, ("", 0))
         if value.type is not F32 or value.lanes * F32.size != self.target.vector_bytes or not name:
             return 1.0 / self.sqrt(value)
@@ -404,20 +481,20 @@ class _Function(Builder):
         if not self.target.fma:
             raise KernelError(f"{self.target.name} has no fused multiply-add: ask target.fma first")
         self._did("fma", a.lanes or 1)
-        return self._intrinsic("fma", a, b, c)
+        values = [self.spread(self._of(operand, a.type), a.lanes) for operand in (self._of(a, *_FLOATS), b, c)]
+        return self._intrinsic("fma", *values)
 
     def bits(self, x: Operand) -> Value:
-        return self._bitcast(x, I32 if x.type is F32 else I64)
+        return self._bitcast(self._of(x, *_FLOATS), I32 if x.type is F32 else I64)
 
     def from_bits(self, x: Operand) -> Value:
-        return self._bitcast(x, F32 if x.type is I32 else F64)
+        return self._bitcast(self._of(x, *_INTEGERS), F32 if x.type is I32 else F64)
 
-    def _bitcast(self, x: Operand, kind: Type) -> Value:
-        value = self.value(x)
+    def _bitcast(self, value: Value, kind: Type) -> Value:
         return self._result(kind, value.lanes, f"bitcast {self._typed(value)} to {_llvm(kind, value.lanes)}")
 
     def convert(self, x: Operand, kind: Type) -> Value:
-        value = self.value(x)
+        value = self._of(x, *_FLOATS, *_INTEGERS)
         names = {
             (True, True): "fpext" if kind is F64 else "fptrunc",
             (False, True): "sitofp",
@@ -426,6 +503,8 @@ class _Function(Builder):
         }
         if value.type is kind:
             return value
+        if kind not in (*_FLOATS, *_INTEGERS):
+            raise KernelError(f"{value} cannot be converted to {kind}")
         instruction = names[value.type.is_float, kind.is_float]
         return self._result(kind, value.lanes, f"{instruction} {self._typed(value)} to {_llvm(kind, value.lanes)}")
 
@@ -433,10 +512,15 @@ class _Function(Builder):
 
     def fetch_add(self, pointer: Pointer, value: Number) -> Value:
         added = self.shaped(value, I64, 0)
-        return self._result(I64, 0, f"atomicrmw add ptr {pointer.data}, {self._typed(added)} acq_rel, align 8")
+        return self._result(I64, 0, f"atomicrmw add ptr {self._shared(pointer)}, {self._typed(added)} acq_rel, align 8")
 
     def load_shared(self, pointer: Pointer) -> Value:
-        return self._result(I64, 0, f"load atomic i64, ptr {pointer.data} acquire, align 8")
+        return self._result(I64, 0, f"load atomic i64, ptr {self._shared(pointer)} acquire, align 8")
+
+    def _shared(self, pointer: Pointer) -> str:
+        if pointer.type is not I64:
+            raise KernelError(f"a {pointer} where threads share i64")
+        return self._data(pointer)
 
     def pause(self) -> None:
         if self.target.name in ("avx512", "avx2", "sse2"):

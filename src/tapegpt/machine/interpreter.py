@@ -1,6 +1,8 @@
 """The kernel language executed in plain Python: the debugger, and the fallback where no code may be generated.
 
-Every operation rounds as IEEE-754 does, so the bits equal those of the compiled kernel. Not here: speed.
+Every operation rounds as IEEE-754 does, so the bits equal those of the compiled kernel. What machine code leaves open
+is refused here: reading or writing beyond an argument's memory, dividing by zero, shifting all bits out, converting
+what the type cannot hold. Not here: the checks that both share, which are the emitter's; speed.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import ctypes
 import math
 import struct
 
+from tapegpt.machine.emitter import Module
 from tapegpt.machine.language import (
     BOOL,
     F32,
@@ -18,6 +21,7 @@ from tapegpt.machine.language import (
     U32,
     Builder,
     Kernel,
+    KernelError,
     Number,
     Operand,
     Pointer,
@@ -53,6 +57,23 @@ def _single(number: float) -> float:
 _ROUND: dict[str, Callable[[Any], Any]] = {"f32": _single, "i64": _wrap(64), "i32": _wrap(32)}
 _PATTERNS = {"f64": ("<d", "<q", I64), "f32": ("<f", "<i", I32)}  # float -> its format, that of its bits, their type
 _FLOATS = {"i64": ("<q", "<d", F64), "i32": ("<i", "<f", F32)}
+
+
+def _float_to_odd(number: int) -> float:
+    """An integer as a double, rounded to odd where it is not exact: rounded to f32 afterwards, it is rounded once."""
+    return float(number if abs(number) < 1 << 53 else (number >> 10 | bool(number & 1023)) << 10)
+
+
+def _truncate(kind: Type) -> Callable[[float], int]:
+    """A float as an integer of this type, rounded towards zero."""
+
+    def truncate(number: float) -> int:
+        whole = int(number) if math.isfinite(number) else None
+        if whole is None or _ROUND[kind.name](whole) != whole:
+            raise KernelError(f"{number!r} converted to {kind}")
+        return whole
+
+    return truncate
 
 
 def _divide(a: float, b: float) -> float:
@@ -123,13 +144,21 @@ _LIBM: dict[str, Callable[..., float]] = {
     "cos": _circular(math.cos),
 }
 
+
+def _quotient(a: int, b: int) -> int:
+    """The quotient towards zero, which Python's `//` rounds down."""
+    if not b:
+        raise KernelError(f"{a} divided by zero")
+    return a // b if (a < 0) == (b < 0) else -(-a // b)
+
+
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
     "div": _divide,
-    "quotient": lambda a, b: a // b,
-    "remainder": lambda a, b: a % b,
+    "quotient": _quotient,
+    "remainder": lambda a, b: a - b * _quotient(a, b),
     "and": lambda a, b: a & b,
     "or": lambda a, b: a | b,
     "xor": lambda a, b: a ^ b,
@@ -167,7 +196,10 @@ class Interpreter(Builder):
         return Value(self, kind, lanes, results if lanes else results[0])
 
     def range(self, *bounds: Number) -> Iterator[Value]:
-        for i in range(*[self.integer(bound).data for bound in bounds]):
+        turns = range(*[self.integer(bound).data for bound in bounds])
+        if turns and _ROUND["i64"](turns[-1] + turns.step) != turns[-1] + turns.step:
+            raise KernelError(f"{turns} counts beyond i64")
+        for i in turns:
             yield Value(self, I64, 0, i)
 
     def when(self, condition: Operand) -> Iterator[None]:
@@ -179,12 +211,10 @@ class Interpreter(Builder):
             yield
 
     def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
-        kernel.body(self, *arguments, **constants)
+        kernel.trace(self, arguments, constants)
 
     def constant(self, number: float, kind: Type, lanes: int) -> Value:
-        scalar: Any = number
-        if kind.is_float:
-            scalar = _single(float(number)) if kind is F32 else float(number)
+        scalar = _single(number) if kind is F32 else float(number) if kind is F64 else int(number)
         return Value(self, kind, lanes, [scalar] * lanes if lanes else scalar)
 
     def lane_numbers(self, lanes: int) -> Value:
@@ -215,8 +245,13 @@ class Interpreter(Builder):
     def binary(self, operation: str, a: Value, b: Value) -> Value:
         if a.type.is_float:
             self._did(operation, a.lanes or 1)
+        bits = 8 * a.type.size
+        if operation in ("shl", "shr"):
+            for places in b.data if b.lanes else [b.data]:
+                if not 0 <= places < bits:
+                    raise KernelError(f"{a.type} shifted by {places} places")
         if operation == "shr":  # zeros come in
-            return self._map(a.type, lambda x, places: x % (1 << 8 * a.type.size) >> places, a, b)
+            return self._map(a.type, lambda x, places: x % (1 << bits) >> places, a, b)
         return self._map(a.type, _BINARY[operation], a, b)
 
     def compare(self, relation: str, a: Value, b: Value) -> Value:
@@ -244,16 +279,23 @@ class Interpreter(Builder):
         whole = whole[: len(whole) // kind.size * kind.size]
         return Pointer(self, kind, (whole.cast(VIEWS[kind.name]), place // kind.size))
 
-    def load(self, pointer: Pointer, lanes: int) -> Value:
+    def _place(self, pointer: Pointer, lanes: int) -> tuple[memoryview[Any], int]:
+        """Where so many elements lie, all of which must be there."""
         view, position = pointer.data
+        if not 0 <= position <= len(view) - (lanes or 1):
+            last = f" to {position + lanes - 1}" if lanes else ""
+            raise KernelError(f"element {position}{last} where {len(view)} {pointer.type} lie")
+        return view, position
+
+    def load(self, pointer: Pointer, lanes: int) -> Value:
+        view, position = self._place(pointer, lanes)
         self._did("loaded", pointer.type.size * (lanes or 1))
-        kind = I64 if pointer.type is U32 else pointer.type
         if not lanes:
-            return Value(self, kind, 0, view[position])
-        return Value(self, kind, lanes, view[position : position + lanes].tolist())
+            return Value(self, pointer.number, 0, view[position])
+        return Value(self, pointer.number, lanes, view[position : position + lanes].tolist())
 
     def store(self, pointer: Pointer, value: Value) -> None:
-        view, position = pointer.data
+        view, position = self._place(pointer, value.lanes)
         self._did("stored", pointer.type.size * (value.lanes or 1))
         for lane, number in enumerate(value.data if value.lanes else [value.data]):
             view[position + lane] = number & 0xFFFFFFFF if pointer.type is U32 else number
@@ -296,7 +338,10 @@ class Interpreter(Builder):
         return self._map(kind, lambda number: struct.unpack(read, struct.pack(written, number))[0], self.value(x))
 
     def convert(self, x: Operand, kind: Type) -> Value:
-        return self._map(kind, float if kind.is_float else int, self.value(x))
+        value = self.value(x)
+        if kind.is_float:
+            return self._map(kind, float if value.type.is_float or kind is F64 else _float_to_odd, value)
+        return self._map(kind, _truncate(kind) if value.type.is_float else int, value)
 
     # --- threads: one only, the interpreter lock is enough ------------------------------------------------------
 
@@ -319,6 +364,7 @@ def runnable(
     kernel: Kernel, constants: dict[str, Any], target: Target, counted: Sequence[str] = ()
 ) -> Callable[..., None]:
     """A kernel as a Python function of addresses and numbers; what is `counted` is added to its argument `counts`."""
+    Module(target, counted).add(kernel, constants, kernel.name)  # its checks
 
     def run(*arguments: Address | float) -> None:
         k = Interpreter(target)
@@ -330,7 +376,7 @@ def runnable(
                 values.append(Pointer(k, kind, (view.cast(VIEWS[kind.name]), 0)))
             else:
                 values.append(k.constant(argument, kind, 0))
-        kernel.body(k, *values, **constants)
+        kernel.trace(k, values, constants)
         for place, what in enumerate(counted):
             view, _ = values[list(kernel.arguments).index("counts")].data
             view[place] += k.counts.get(what, 0)

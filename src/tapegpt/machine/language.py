@@ -17,6 +17,7 @@ types, operators, the checks, and the words of the language. Not here: LLVM, fil
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 
 TYPE_CHECKING = False
@@ -48,22 +49,55 @@ BOOL = Type("bool", "i1", 1, False)  # what comparisons give
 
 LIBM = ("exp", "log", "pow", "sin", "cos")  # scalar f64 functions of the C library
 OUTSIDE = (*LIBM, "give_way")  # all that code calls outside itself, in the order of its table of addresses
+_FOLDER = os.path.dirname(__file__)
 
 
 class KernelError(TypeError):
-    """A kernel that is not well typed: a bug in the kernel, never in a user's data."""
+    """A bug in a kernel, never in a user's data; `place` says where, once it is known."""
+
+    def __init__(self, rule: str, place: str = "") -> None:
+        super().__init__(f"{place}: {rule}" if place else rule)
+        self.place = place
 
 
-class Operand:
-    """What operators work on: a `Value` or a `Variable`."""
+class Traced:
+    """What is known only while a kernel runs. Python's own questions about it are refused: they are asked before."""
 
-    __slots__ = ("data", "k", "lanes", "type")
+    __slots__ = ("data", "k", "type")
+    _instead = "use k.when or k.select"
 
-    def __init__(self, k: Builder, kind: Type, lanes: int, data: Any) -> None:
+    def __init__(self, k: Builder, kind: Type, data: Any) -> None:
         self.k = k
         self.type = kind
-        self.lanes = lanes  # 0 is a scalar, n a vector of n
         self.data = data  # the builder's own: an SSA name, or Python numbers
+
+    def __bool__(self) -> bool:
+        raise KernelError(f"a {self} has no truth while code is made: {self._instead}")
+
+    def __eq__(self, other: object) -> bool:
+        raise KernelError("== asks while code is made: use a.equals(b)")
+
+    def __ne__(self, other: object) -> bool:
+        raise KernelError("!= asks while code is made: use a.differs(b)")
+
+    def __hash__(self) -> int:
+        raise KernelError("a run-time value is no key while code is made")
+
+    def __iter__(self) -> Iterator[Value]:
+        raise KernelError("a run-time value is not iterated while code is made: use k.range")
+
+
+class Operand(Traced):
+    """What operators work on: a `Value` or a `Variable`."""
+
+    __slots__ = ("lanes",)
+
+    def __init__(self, k: Builder, kind: Type, lanes: int, data: Any) -> None:
+        self.k, self.type, self.data = k, kind, data
+        self.lanes = lanes  # 0 is a scalar, n a vector of n
+
+    def __repr__(self) -> str:
+        return f"{self.type} x {self.lanes}" if self.lanes else f"{self.type}"
 
     def __add__(self, other: Number) -> Value:
         return self.k.arithmetic("add", self, other)
@@ -90,11 +124,11 @@ class Operand:
         return self.k.arithmetic("div", other, self)
 
     def __floordiv__(self, other: Number) -> Value:
-        """Quotient of non-negative integers."""
+        """Quotient of integers, rounded towards zero, as C and the CPU do and Python does not."""
         return self.k.arithmetic("quotient", self, other)
 
     def __mod__(self, other: Number) -> Value:
-        """Remainder of non-negative integers."""
+        """Remainder of integers with the sign of the dividend, as C and the CPU do and Python does not."""
         return self.k.arithmetic("remainder", self, other)
 
     def __and__(self, other: Number) -> Value:
@@ -129,7 +163,7 @@ class Operand:
         return self.k.comparison(">=", self, other)
 
     def equals(self, other: Number) -> Value:
-        """Whether both are equal (`==` stays Python's identity)."""
+        """Whether both are equal."""
         return self.k.comparison("==", self, other)
 
     def differs(self, other: Number) -> Value:
@@ -140,11 +174,8 @@ class Operand:
         """One lane of a vector as a scalar."""
         value = self.k.value(self)
         if not 0 <= index < value.lanes:
-            raise KernelError(f"lane {index} of {describe(value)}")
+            raise KernelError(f"lane {index} of {value}")
         return self.k.extract(value, index)
-
-    def __bool__(self) -> bool:
-        raise KernelError("a run-time value has no truth while code is made: use k.when or k.select")
 
 
 Number = Operand | float  # what operators take
@@ -182,13 +213,19 @@ class Variable(Operand):
         return self
 
 
-class Pointer:
-    """Where elements of one type lie; indices count elements. There is no bounds check."""
+class Pointer(Traced):
+    """Where elements of one type lie; indices count elements. Bounds are checked by the interpreter only."""
 
-    __slots__ = ("data", "k", "type")
+    __slots__ = ()
+    _instead = "ask whether it is None"
 
-    def __init__(self, k: Builder, kind: Type, data: Any) -> None:
-        self.k, self.type, self.data = k, kind, data
+    def __repr__(self) -> str:
+        return f"{self.type} pointer"
+
+    @property
+    def number(self) -> Type:
+        """The type of its elements once they are loaded."""
+        return I64 if self.type is U32 else self.type
 
     def __add__(self, offset: Number) -> Pointer:
         return self.k.offset(self, self.k.shaped(offset, I64, 0))
@@ -197,7 +234,7 @@ class Pointer:
         return self.k.load(self + index, 0)
 
     def __setitem__(self, index: Number, value: Number) -> None:
-        self.k.store(self + index, self.k.shaped(value, I64 if self.type is U32 else self.type, 0))
+        self.k.store(self + index, self.k.shaped(value, self.number, 0))
 
     def cast(self, kind: Type) -> Pointer:
         """The same place as elements of another type."""
@@ -209,7 +246,7 @@ class Pointer:
 
     def store(self, index: Number, value: Operand) -> None:
         """Store all lanes of `value` from `index` on."""
-        self.k.store(self + index, self.k.shaped(value, self.type, value.lanes))
+        self.k.store(self + index, self.k.shaped(value, self.number, value.lanes))
 
 
 Reals = Pointer
@@ -262,15 +299,30 @@ class Kernel:
             return argument
         raise KernelError(f"{self.name}: {name} must be a {kind}{' pointer' if is_pointer else ''}, not {argument!r}")
 
+    def trace(self, k: Builder, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
+        """Run the body with a builder. What it does wrong is a `KernelError` that names this kernel and the line."""
+        try:
+            self.body(k, *arguments, **constants)
+        except TypeError as error:
+            if getattr(error, "place", ""):  # in a kernel that this one calls
+                raise
+            raise KernelError(str(error), f"{self.name}, {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """File and line of the innermost call outside this folder."""
+    place, trace = "", error.__traceback__
+    while trace:
+        file = trace.tb_frame.f_code.co_filename
+        if os.path.dirname(file) != _FOLDER:
+            place = f"{file}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
 
 def kernel(body: Callable[..., None]) -> Kernel:
     """Make a kernel of a function. Its pointer arguments must not overlap where one of them is written."""
     return Kernel(body)
-
-
-def describe(value: Operand) -> str:
-    """`f64`, `f64 x 8`."""
-    return f"{value.type} x {value.lanes}" if value.lanes else f"{value.type}"
 
 
 class Builder(ABC):
@@ -323,7 +375,7 @@ class Builder(ABC):
         mask = self.value(condition)
         lanes = max(a.lanes, mask.lanes)
         if mask.lanes not in (0, lanes) or mask.type is not BOOL:
-            raise KernelError(f"select by {describe(mask)} among {describe(a)}")
+            raise KernelError(f"select by {mask} among {a}")
         return self.choose(mask, self.spread(a, lanes), self.spread(b, lanes))
 
     def maximum(self, a: Number, b: Number) -> Value:
@@ -410,7 +462,7 @@ class Builder(ABC):
         values = [self.value(a) if isinstance(a, Operand) else self.constant(a, F64, 0) for a in arguments]
         lanes = max(value.lanes for value in values)
         if any(value.type is not F64 for value in values):
-            raise KernelError(f"{name} of {', '.join(map(describe, values))}: libm takes f64")
+            raise KernelError(f"{name} of {', '.join(map(repr, values))}: libm takes f64")
         if not lanes:
             return self.external(name, values)
         spread = [self.spread(value, lanes) for value in values]
@@ -430,7 +482,7 @@ class Builder(ABC):
         if value.lanes == lanes:
             return value
         if value.lanes:
-            raise KernelError(f"{describe(value)} where {lanes} lanes are meant")
+            raise KernelError(f"{value} where {lanes} lanes are meant")
         return self.splat(value, lanes)
 
     def shaped(self, number: Number, kind: Type, lanes: int) -> Value:
@@ -439,7 +491,7 @@ class Builder(ABC):
             return self.constant(number, kind, lanes)
         value = self.value(number)
         if value.type is not kind:
-            raise KernelError(f"{describe(value)} where {kind} is meant: convert it")
+            raise KernelError(f"{value} where {kind} is meant: convert it")
         return self.spread(value, lanes)
 
     def matched(self, a: Number, b: Number) -> tuple[Value, Value]:
@@ -456,13 +508,17 @@ class Builder(ABC):
         left, right = self.matched(a, b)
         floats = operation in ("add", "sub", "mul", "div")
         integers = operation != "div"
-        if not (floats if left.type.is_float else integers):
-            raise KernelError(f"{operation} of {describe(left)}")
+        logic = operation in ("and", "or", "xor")
+        if not (floats if left.type.is_float else logic if left.type is BOOL else integers):
+            raise KernelError(f"{operation} of {left}")
         return self.binary(operation, left, right)
 
     def comparison(self, relation: str, a: Number, b: Number) -> Value:
         """One of < <= > >= == !=; ordered, so false where a NaN is compared, but for !=."""
-        return self.compare(relation, *self.matched(a, b))
+        left, right = self.matched(a, b)
+        if left.type is BOOL and relation not in ("==", "!="):
+            raise KernelError(f"{relation} of {left}")
+        return self.compare(relation, left, right)
 
     # --- what each builder does its own way ---------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ class Attention(Operation):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         (qkv,) = inputs
-        if qkv.gradient:
+        if qkv.gradient is not None:
             sizes = self._sizes(qkv)
             attention_backward(k, qkv.value, scratch.kept, out.grad, qkv.gradient, out.stop, fresh=qkv.fresh, **sizes)
 

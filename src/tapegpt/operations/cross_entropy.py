@@ -33,7 +33,7 @@ class CrossEntropy(Operation):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         logits, targets = inputs
-        if logits.gradient:
+        if logits.gradient is not None:
             sizes = {"columns": logits.columns, "fresh": logits.fresh}
             kept = (scratch.kept, self._sums(scratch.kept, logits))
             ends = (logits.start, logits.stop)

@@ -63,7 +63,7 @@ class Elementwise(Operation):
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         a, b = inputs[0].value, inputs[-1].value
         for index, slot in enumerate(inputs):
-            if slot.gradient:
+            if slot.gradient is not None:
                 constants = self._constants(out)
                 fresh = slot.fresh and all(earlier is not slot for earlier in inputs[:index])
                 pass_back(k, a, b, out.grad, slot.gradient, out.start, out.stop, index=index, fresh=fresh, **constants)
@@ -123,7 +123,7 @@ class Sum(Operation):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         (x,) = inputs
-        if x.gradient:
+        if x.gradient is not None:
             sum_backward(k, out.grad, x.gradient, x.start, x.stop, columns=x.columns, fresh=x.fresh)
 
 

@@ -26,7 +26,7 @@ class Embedding(Operation):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         table, ids = inputs
-        if table.gradient:
+        if table.gradient is not None:
             scatter(k, table.gradient, ids.value, out.grad, out.start, out.stop, columns=out.columns)
 
 
@@ -45,7 +45,7 @@ class Positions(Operation):
         copy_rows(k, inputs[0].value, out.value, out.start, out.stop, columns=out.columns)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        if inputs[0].gradient:
+        if inputs[0].gradient is not None:
             add_rows(k, out.grad, inputs[0].gradient, out.start, out.stop, columns=out.columns)
 
 

@@ -44,17 +44,17 @@ class Linear(Operation):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         x, w = inputs[:2]
-        if w.gradient:
+        if w.gradient is not None:
             sizes = {"ins": x.columns, "outs": out.columns, "fresh": w.fresh}
             weight_gradient(k, x.value, out.grad, w.gradient, out.start, out.stop, **sizes)
-        if x.gradient:
+        if x.gradient is not None:
             last = inputs[2].value if len(inputs) > 2 else None
             held = scratch.kept
-            if last:
+            if last is not None:
                 hold(k, out.grad, last, held, out.start, out.stop, outs=out.columns)
             sizes = {"ins": out.columns, "outs": x.columns, "fresh": x.fresh}
             products(k, out.grad, w.value, x.gradient, out.start, out.stop, **sizes, reverse=True)
-            if last:
+            if last is not None:
                 sizes = {"ins": x.columns, "outs": out.columns}
                 release(k, w.value, out.grad, last, held, x.gradient, out.start, out.stop, **sizes)
 

@@ -46,7 +46,7 @@ class Attention(OverHeads):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         qkv, ends = inputs
-        if qkv.gradient:
+        if qkv.gradient is not None:
             places = (qkv.value, ends.value, out.value, out.grad, scratch.kept, qkv.gradient)
             attention_backward(k, *places, out.start, out.stop, **self._sizes(qkv))
 

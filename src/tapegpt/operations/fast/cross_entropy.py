@@ -35,7 +35,7 @@ class CrossEntropy(Operation):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         logits, targets, share = inputs
-        if logits.gradient:
+        if logits.gradient is not None:
             assert logits.fresh, "logits have no other use"
             exponentials, sums, _ = self._kept(scratch, logits)
             places = (targets.value, share.value, exponentials, sums, out.grad, logits.gradient)

@@ -34,7 +34,7 @@ class Embedding(Operation):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         for ids, table in zip(inputs[0::2], inputs[1::2], strict=True):
-            if table.gradient:
+            if table.gradient is not None:
                 scatter(k, table.gradient, ids.value, out.grad, out.start, out.stop, columns=out.columns)
 
 

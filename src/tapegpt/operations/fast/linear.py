@@ -61,11 +61,11 @@ class Linear(Operation):
         x, w = inputs[:2]
         row, column, rows = padded(x.columns), padded(out.columns), out.stop - out.start
         values, passed = x.value + out.start * row, out.grad + out.start * column
-        if w.gradient:
+        if w.gradient is not None:
             strides = {"x_row": 1, "x_step": column, "w_step": row, "y_row": row, "columns": x.columns}
             places = (passed, values, w.gradient, values)
             products(k, *places, out.columns, rows, **strides, finish="+ y", fixed_rows=out.columns)
-        if x.gradient:
+        if x.gradient is not None:
             assert x.fresh, "what an activation has changed is not added to"
             strides = {"x_row": column, "x_step": 1, "w_step": row, "y_row": row, "columns": x.columns}
             places = (passed, w.value, x.gradient + out.start * row, values)

@@ -24,7 +24,7 @@ class RMSNorm(Operation):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         x = inputs[0]
-        if x.gradient:
+        if x.gradient is not None:
             sizes = {"columns": x.columns, "fresh": x.fresh}
             rmsnorm_backward(k, x.value, scratch.kept, out.grad, x.gradient, out.start, out.stop, **sizes)
 

@@ -45,7 +45,7 @@ class TiledAttention(OverHeads):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         qkv, ends = inputs
-        if qkv.gradient:
+        if qkv.gradient is not None:
             places = (qkv.value, ends.value, out.grad, scratch.kept, qkv.gradient)
             tiles_backward(k, *places, out.start, out.stop, **_sizes(self.heads))
 
