@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import statistics
 from itertools import product
+from statistics import NormalDist
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt.law import Law, _Fit, bootstrap, deviation, fit, interval
+from tapegpt.law import EXPONENT, Law, _Fit, bootstrap, deviation, fit, interval
 from tapegpt.rng import Random
 
 POINTS = list(product((1e3, 4e3, 15e3, 30e3), (500.0, 1000.0, 2000.0, 4000.0), (400.0, 1500.0, 6000.0)))
@@ -142,3 +144,27 @@ def test_draws_are_those_of_the_seed() -> None:
 def test_an_interval_leaves_5_percent_out_at_each_end() -> None:
     assert interval(range(101)) == (5, 95)
     assert interval([1.0]) == (1.0, 1.0)
+
+
+# --- its constants ----------------------------------------------------------------------------------------------
+
+
+def test_the_deviation_of_normal_residuals_is_their_standard_deviation() -> None:
+    """The median of |z| times 1.4826 (Hampel, 1974), whatever a third of the losses do far out."""
+    points = [POINTS[0]] * 3001
+    quantiles = [NormalDist().inv_cdf((place + 0.5) / len(points)) for place in range(len(points))]
+    losses = [LAW.loss(POINTS[0]) * math.exp(0.03 * z) for z in quantiles]
+    freedom = math.sqrt(len(points) / (len(points) - 8))
+    assert deviation(LAW, points, losses) == pytest.approx(0.03 * freedom, rel=1e-3)
+    far = [loss * 100 if abs(z) > 1 else loss for loss, z in zip(losses, quantiles, strict=True)]
+    assert deviation(LAW, points, far) == pytest.approx(0.03 * freedom, rel=1e-3)
+
+
+def test_what_was_not_measured_is_as_uncertain_as_it_was_known_beforehand() -> None:
+    """One amount of one resource says nothing of its exponent: what is known of it is drawn anew for each law."""
+    points = [(n, 1000.0, s) for n, _, s in POINTS]
+    laws = bootstrap(points, [LAW.loss(point) for point in points], 200, 0)
+    measured, unmeasured = ([math.log(law.exponents[axis]) for law in laws] for axis in (0, 1))
+    assert statistics.stdev(unmeasured) == pytest.approx(EXPONENT[1], rel=0.2)
+    assert statistics.fmean(unmeasured) == pytest.approx(EXPONENT[0], abs=0.2)
+    assert statistics.stdev(measured) < EXPONENT[1] / 2

@@ -25,6 +25,7 @@ from tapegpt.cli import main
 from tapegpt.cli.interruption import Interruption
 from tapegpt.model import GPT
 from tapegpt.settings import Settings
+from tests.kills import KINDS, Victim
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 CORPUS = Corpus.of(NAMES)
@@ -471,50 +472,12 @@ def test_the_second_interruption_keeps_no_half_step() -> None:
     assert not os.path.exists("m")
 
 
-def killed(after: float, number: signal.Signals, arguments: list[str], once_there_is: str = "") -> int:
-    """Exit code of a command that gets a signal after some seconds, or once there is a file, if it is not over then."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tapegpt", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        deadline = time.monotonic() + after
-        while process.poll() is None:
-            if time.monotonic() > deadline or (once_there_is and os.path.exists(once_there_is)):
-                process.send_signal(number)
-                return process.wait(60)
-            time.sleep(0.001)
-        return process.returncode
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--steps", "40000"],
-        ["--steps", "8000", "--engine", "fast", "--n-gram", "3", "--gram-rows", "64", "--validation", "0.3"],
-    ],
-)
-def test_killed_at_any_moment_it_ends_the_same(options: list[str], place: Path) -> None:
-    rng = random.Random(0)
-    run = [*TRAIN, *options]
-    # No samples: to interrupt them would be to interrupt the random numbers.
-    ends = ["--samples", "0", "--save-every", "400"]
-    assert main([*run, *ends, "-o", "whole", "--metrics", "whole.jsonl"]) == 0
-    start = time.perf_counter()
-    assert killed(60, signal.SIGKILL, [*run, *ends, "-o", "again"]) == 0
-    duration = time.perf_counter() - start
-    early = killed(rng.uniform(0.02, 0.1), signal.SIGKILL, [*run, *ends, "-o", "m", "--metrics", "m.jsonl"])
-    assert early == -signal.SIGKILL
-    code, kills = -1, 1
-    while code not in (0, 2):  # 2: it was over, and killed before it could say so
-        number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-        if os.path.exists("m"):
-            after = duration * rng.uniform(0.1, 0.6) * (1 + kills / 20)  # on a slow machine it comes to its end, too
-            code = killed(after, number, ["resume", "m", *ends, "--metrics", "m.jsonl"])
-        else:
-            code = killed(60, number, [*run, *ends, "-o", "m", "--metrics", "m.jsonl"], once_there_is="m")
-        kills += 1
-        tapegpt.load("m")  # it is whole
-    assert Path("m").read_bytes() == Path("whole").read_bytes()
-    assert Path("m.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_any_moment_it_ends_the_same(kind: str) -> None:
+    """`python -m tests.kills 200` kills as often as there is time for."""
+    victim, rng = Victim(kind), random.Random(0)
+    while not victim.killed(rng):
+        pass
 
 
 # --- files of former versions -----------------------------------------------------------------------------------

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import signal
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +18,12 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import Corpus, TapeGPTError
 from tapegpt.cli import COMMANDS, main
-from tapegpt.journal import HEAD, JOURNAL
+from tapegpt.journal import HEAD, JOURNAL, Journal
+from tapegpt.model import GPT
 from tapegpt.population import Candidate, Field, Outcome, Population, populate
 from tapegpt.rng import Random
-from tapegpt.sweeping import Sweep, mean_outcome, sweep
+from tapegpt.search import Space
+from tapegpt.sweeping import Sweep, Sweeping, Wishes, mean_outcome, sweep
 
 STRINGS = [a + b + c for a in "abcde" for b in "iou" for c in ("", "na", "l", "llo", "rren")]
 CORPUS = Corpus.of(STRINGS)
@@ -180,6 +179,81 @@ def test_a_sweep_that_was_killed_anywhere_goes_on_to_the_same(tmp_path_factory: 
     )
 
 
+def test_a_torn_journal_is_gone_on_with_twice(tmp_path: Path) -> None:
+    """What a kill leaves of a line is gone before the next line is written, else that would be damaged too."""
+    sweep(CORPUS, **SEARCH, run_dir=tmp_path)
+    journal = tmp_path / JOURNAL
+    whole = journal.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:8]) + lines[8][:-9])
+
+    def few(field: Field, candidates: Iterable[Candidate], threads: int | None, keep: int) -> Population:
+        return populate(field, list(candidates)[:5], threads, keep)  # then it is interrupted
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        sweep(CORPUS, **SEARCH, run_dir=tmp_path, executor=few)
+    assert journal.read_bytes().startswith(b"".join(lines[:8]))
+    assert journal.read_bytes().count(b"\n") == 8 + 5
+    journal.write_bytes(journal.read_bytes() + b'{"key": [19')
+    assert gist(sweep(CORPUS, **SEARCH, run_dir=tmp_path)) == gist(WHOLE)
+    keys = [json.loads(line)["key"] for line in journal.read_bytes().splitlines()[1:]]
+    assert sorted(keys, key=str) == sorted((json.loads(line)["key"] for line in lines[1:]), key=str)
+
+
+def test_a_sweep_that_goes_on_has_spent_what_it_had(tmp_path: Path) -> None:
+    free = {name: value for name, value in SEARCH.items() if name != "steps"}
+    sweep(CORPUS, **free, budget=1000, run_dir=tmp_path, executor=toy)
+    lines = list(map(json.loads, (tmp_path / JOURNAL).read_bytes().splitlines()))
+    first = next(place for place, line in enumerate(lines) if line.get("rung") == 1)
+    lines[first - 1]["at"] = 999.0
+    (tmp_path / JOURNAL).write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines[:first]))
+    again = sweep(CORPUS, **free, budget=1000, run_dir=tmp_path, executor=toy)
+    assert again.plan.rungs[1].steps == again.plan.rungs[0].steps  # no time is left for more
+    after = [json.loads(line)["at"] for line in (tmp_path / JOURNAL).read_bytes().splitlines()[first:]]
+    assert after
+    assert min(after) > 999.0
+
+
+def altered(journal: Path, place: int, **changes: Any) -> None:
+    """A line of a journal with other values."""
+    lines = list(map(json.loads, journal.read_bytes().splitlines()))
+    lines[place].update(changes)
+    journal.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"at": math.nan},
+        {"at": -1.0},
+        {"at": "1"},
+        {"at": 10**400},
+        {"loss": "low"},
+        {"loss": math.nan},
+        {"seconds": -1.0},
+        {"seconds": None},
+        {"parameters": 1.5},
+        {"losses": [1]},
+        {"losses": {"mean": [None]}},
+        {"diverged": 1},
+        {"error": math.inf},
+        {"key": [0]},
+        {"key": [[], [], [], []]},
+        {"rung": 0, "steps": 2**63},
+        {"rung": 0, "steps": 0},
+        {"pace": 1},
+    ],
+    ids=repr,
+)
+def test_a_journal_whose_numbers_cannot_be_is_none(changes: dict[str, Any], tmp_path: Path) -> None:
+    sweep(CORPUS, **SEARCH, run_dir=tmp_path, executor=toy)
+    altered(tmp_path / JOURNAL, 3, **changes)
+    before = (tmp_path / JOURNAL).read_bytes()
+    with pytest.raises(TapeGPTError, match="is no journal of a sweep"):
+        sweep(CORPUS, **SEARCH, run_dir=tmp_path, executor=toy)
+    assert (tmp_path / JOURNAL).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [
@@ -213,14 +287,14 @@ def test_what_is_no_journal_is_told_and_left_as_it_is(tmp_path_factory: Any, noi
 
 def test_a_budget_makes_a_plan_that_gives_the_same_without_the_clock(tmp_path: Path) -> None:
     free = {name: value for name, value in SEARCH.items() if name != "steps"}
-    timed = sweep(CORPUS, **free, budget=0.6, run_dir=tmp_path)
+    timed = sweep(CORPUS, **free, budget=20, run_dir=tmp_path, executor=toy)
     assert len(timed.plan.rungs) == 2 + (timed.plan.rungs[0].count > 17)
     assert timed.plan.rungs[-1].steps >= timed.plan.rungs[0].steps >= 10
-    again = sweep(CORPUS, **free, plan=str(timed.plan))
+    again = sweep(CORPUS, **free, plan=str(timed.plan), executor=toy)
     assert gist(again) == gist(timed)
     lines = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
     (tmp_path / JOURNAL).write_bytes(b"".join(lines[:-3]))
-    resumed = sweep(CORPUS, **free, budget="600ms", run_dir=tmp_path)  # its rungs were settled before
+    resumed = sweep(CORPUS, **free, budget="20s", run_dir=tmp_path, executor=toy)  # its rungs were settled before
     assert gist(resumed) == gist(timed)
 
 
@@ -363,30 +437,47 @@ def test_bad_options_end_with_one_line(arguments: list[str], message: str, capsy
     assert (err.count("\n"), out) == (1, "")
 
 
-def test_ctrl_c_shows_what_there_is_and_the_same_command_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    start = (
-        "import sys; from tapegpt.cli import COMMANDS, main; COMMANDS['sweep'] = 'find settings'; "
-        "sys.exit(main(sys.argv[1:]))"
-    )
-    command = [*COMMAND, "--random", "learning_rate=0.001..0.5", "--trials", "9", "--run-dir", "run"]
-    long = [*command, "--plan", "9x50 3x100000000"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", start, *long], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    )
-    assert process.stdout is not None
-    while "rung 1" not in process.stdout.readline():
-        pass
+def test_ctrl_c_shows_what_there_is_and_the_same_command_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Field.train
+
+    def interrupted(self: Field, candidate: Candidate, stopped: Callable[[], bool] = bool) -> tuple[Outcome, GPT]:
+        if candidate.settings.steps > 50:  # the second rung has begun, which would take hours
+            os.kill(os.getpid(), signal.SIGINT)
+        return train(self, candidate, stopped)
+
+    monkeypatch.setattr(Field, "train", interrupted)
+    command = [*COMMAND, "--random", "learning_rate=0.001..0.5", "--trials", "9", "--run-dir", "run", "--threads", "1"]
     journal = Path("run", JOURNAL)
-    while journal.read_bytes().count(b"\n") < 10:  # the second rung has begun, which would take hours
-        pass
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    told = (
-        r"tapegpt: error: interrupted in rung [12] of 2, [09] trainings into it; the same command goes on from here\n"
-    )
-    assert re.search(f"{told}$", err)
-    assert len([line for line in out.splitlines() if line.split()[:1] and line.split()[0].isdigit()]) == 9
-    assert journal.read_bytes().count(b"\n") == 10
+    for _ in range(2):  # the same again
+        assert main([*command, "--plan", "9x50 3x100000000"]) == 130
+        out, err = capsys.readouterr()
+        assert err.endswith(
+            "tapegpt: error: interrupted in rung 2 of 2, 0 trainings into it; the same command goes on from here\n"
+        )
+        assert len([line for line in out.splitlines() if line.split()[:1] and line.split()[0].isdigit()]) == 9
+        assert journal.read_bytes().count(b"\n") == 10
     assert main([*command, "--plan", "9x50 3x60"]) == 2
     assert "is of another sweep, whose plan is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [1, 7, 20, 25])
+def test_an_interruption_shows_all_that_the_journal_has(
+    line: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = Journal.write, []
+
+    def interrupted(self: Journal, record: dict[str, Any]) -> None:
+        write(self, record)
+        written.append(record)
+        if len(written) == line:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "write", interrupted)
+    space = Space(random=SEARCH["random"], options={**BASE, "steps": 300})
+    sweeping = Sweeping(CORPUS, space, Wishes(trials=20, seeds=2), run_dir=tmp_path, executor=toy)
+    with pytest.raises(KeyboardInterrupt):
+        list(sweeping)
+    assert sum(len(row.by_seed) for row in sweeping.so_far().rows if row.rung == sweeping.rung) == sweeping.done
+    assert sweeping.done == (line if line <= 20 else line - 20)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 
 from tapegpt.errors import TapeGPTError, shown
+from tapegpt.ranges import Number, Whole
+from tapegpt.record import Record
+from tapegpt.settings import MAX_STEPS, SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +17,31 @@ if TYPE_CHECKING:
 
 JOURNAL = "sweep.jsonl"  # in the directory of a sweep
 HEAD = b'{"tapegpt": '  # that each begins with
+SPENT = Number(0, SECONDS.most)
+NOTED = {"loss": Number(), "error": Number(0), "training_loss": Number(), "seconds": SPENT, "parameters": Whole(0)}
+
+
+class Noted(Record):
+    """What a line says of an outcome: see `population.Outcome`. A loss that is infinite is None."""
+
+    loss: float | None
+    error: float | None
+    training_loss: float | None
+    seconds: float
+    losses: dict[str, list[float]]
+    parameters: int
+    diverged: str = ""
+
+    ranges = NOTED
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range."""
+        super().check()
+        if not isinstance(self.diverged, str):
+            raise TapeGPTError(f"diverged must be a str, not {shown(self.diverged)}")
+        for name, numbers in self.losses.items():
+            for number in numbers:
+                Number().check(name, number)
 
 
 class Journal:
@@ -24,7 +52,7 @@ class Journal:
 
     def __init__(self, directory: str | os.PathLike[str], spec: dict[str, Any]) -> None:
         self._path = os.path.join(os.fspath(directory), JOURNAL)
-        self.outcomes: dict[Key, dict[str, Any]] = {}
+        self.outcomes: dict[Key, Noted] = {}
         self.rungs: dict[int, int] = {}  # steps
         self.spent = 0.0
         self._file: BinaryIO | None = None
@@ -50,27 +78,29 @@ class Journal:
 
         try:
             former, *records = map(json.loads, lines)
-            self._check(former, json.loads(json.dumps(spec)))
-            for record in records:
-                self._take(record)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            spec = json.loads(json.dumps(spec))
+            differs = next(((name, former[name], value) for name, value in spec.items() if former[name] != value), None)
+            if differs is None:
+                for record in records:
+                    self._take(record)
+        except (TapeGPTError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise self._foreign() from None
-
-    def _check(self, former: dict[str, Any], spec: dict[str, Any]) -> None:
-        for name, value in spec.items():
-            if former[name] != value:
-                raise TapeGPTError(
-                    f"{self._path}: is of another sweep, whose {name} is {shown(former[name])}, not {shown(value)}: "
-                    "give the same command, or choose another directory"
-                )
+        if differs is not None:
+            name, then, value = differs
+            raise TapeGPTError(
+                f"{self._path}: is of another sweep, whose {name} is {shown(then)}, not {shown(value)}: "
+                "give the same command, or choose another directory"
+            )
 
     def _take(self, record: dict[str, Any]) -> None:
-        self.spent = float(record.pop("at"))
+        self.spent = record.pop("at")
+        SPENT.check("at", self.spent)
         if "rung" in record:
+            Whole(1, MAX_STEPS).check("steps", record["steps"])
             self.rungs[record["rung"]] = record["steps"]
         else:
             number, steps, seed, strings = record.pop("key")
-            self.outcomes[number, steps, seed, strings] = record
+            self.outcomes[number, steps, seed, strings] = Noted(**record)
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a line, and hand it to the system."""

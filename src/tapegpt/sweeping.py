@@ -35,7 +35,7 @@ from tapegpt.search import (
     planned,
     survivors,
 )
-from tapegpt.settings import SECONDS, SEED
+from tapegpt.settings import MAX_STEPS, SECONDS, SEED
 from tapegpt.settings import seconds as parsed_seconds
 from tapegpt.sources import READING
 from tapegpt.trainer import corpus_from
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from tapegpt.corpus import Corpus
     from tapegpt.ensemble import Ensemble
-    from tapegpt.journal import Key
+    from tapegpt.journal import Key, Noted
     from tapegpt.model import GPT
     from tapegpt.population import Population
 
@@ -356,11 +356,12 @@ class Sweeping:
                 else:
                     outcome = next(population)
                     took.append(outcome.seconds)
-                    self._note(outcome)
                 if self._wishes.seconds is not None:
                     self._costs.learn_from(outcome)
                 self._outcomes[-1].setdefault(candidate.number, []).append(outcome)
                 self.done += 1
+                if record is None:
+                    self._note(outcome)  # last: an interruption shows all that the journal has
                 yield outcome
         finally:
             population.close()
@@ -457,7 +458,7 @@ class Sweeping:
         else:
             steps = kept
         for place in range(self.rung, len(rungs)):
-            rungs[place] = rungs[place].replaced(steps=steps * ETA ** (place - self.rung))
+            rungs[place] = rungs[place].replaced(steps=min(steps * ETA ** (place - self.rung), MAX_STEPS))
         self.plan = Plan(tuple(rungs))
         if self._journal is not None and kept is None:
             self._journal.write({"rung": self.rung, "steps": steps, "at": self._clock.spent})
@@ -527,10 +528,11 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _outcome(candidate: Candidate, record: dict[str, Any]) -> Outcome:
+def _outcome(candidate: Candidate, noted: Noted) -> Outcome:
     """The outcome that a journal's line is of."""
-    losses = {name: math.inf if record[name] is None else record[name] for name in ("loss", "training_loss")}
-    return Outcome(candidate, **{**record, **losses})
+    fields = noted.as_dict()
+    losses = {name: math.inf if fields[name] is None else fields[name] for name in ("loss", "training_loss")}
+    return Outcome(candidate, **{**fields, **losses})
 
 
 class _Clock:
