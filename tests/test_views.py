@@ -253,7 +253,7 @@ def test_attention_tells_who_looks_at_whom(views: Any) -> None:
     read["attention"][0][1] = [[1.0], [0.25, 0.75], [0.1, 0.42, 0.48]]
     drawn = draw(views, "attentionView", read)
     box = drawn.locator("svg").nth(1).bounding_box()
-    for column, text in ((1, "head 2: m looks at e: 0.42"), (2, "head 2: m looks at itself: 0.48")):
+    for column, text in ((1, "head 1: m looks at e: 0.42"), (2, "head 1: m looks at itself: 0.48")):
         views.mouse.move(box["x"] + box["width"] * (column + 1.5) / 4, box["y"] + box["height"] * 3.5 / 4)
         assert drawn.locator(".tg-readout").inner_text() == text
     views.mouse.move(box["x"] + box["width"] * 3.5 / 4, box["y"] + box["height"] * 1.5 / 4)  # nobody looks ahead
@@ -282,8 +282,8 @@ def test_cells_are_darker_the_more_a_place_is_looked_at(views: Any) -> None:
 def test_many_heads_fit(views: Any) -> None:
     drawn = draw(views, "attentionView", explanation("abcdefghijklmnop"[:15], layers=8, heads=8))
     assert drawn.locator("svg").count() == 64
-    assert drawn.locator(".tg-layer").all_inner_texts() == [f"layer {number}" for number in range(1, 9)]
-    assert drawn.get_by_role("img", name="Attention of layer 8, head 8").count() == 1
+    assert drawn.locator(".tg-layer").all_inner_texts() == [f"layer {number}" for number in range(8)]
+    assert drawn.get_by_role("img", name="Attention of layer 7, head 7").count() == 1
     views.set_viewport_size({"width": NARROW, "height": 800})
     assert views.evaluate("document.documentElement.scrollWidth") <= NARROW
 

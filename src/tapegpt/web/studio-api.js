@@ -1,52 +1,43 @@
-// What is asked of the server, and its answers. Not here: what is done with them.
+// What is asked of the server, and its answers. They come as events, so that a refusal is an answer like any other and no
+// failure that the browser logs. Not here: what is done with them.
 
-async function send(method, path, body, { signal, stream = false } = {}) {
+class Refusal extends Error {}
+
+async function send(method, path, body, { signal, onProgress } = {}) {
   const raw = body instanceof Blob;
-  const headers = { Accept: stream ? "text/event-stream" : "application/json" };
+  const headers = { Accept: "text/event-stream" };
   if (body !== undefined) headers["Content-Type"] = raw ? "application/octet-stream" : "application/json";
   const content = raw || body === undefined ? body : JSON.stringify(body);
-  let response;
   try {
-    response = await fetch(path, { method, headers, body: content, signal });
+    for await (const { event, data } of events(await fetch(path, { method, headers, body: content, signal }))) {
+      if (event === "done") return data;
+      if (event === "error") throw new Refusal(data.error.message);
+      onProgress(data);
+    }
   } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new Error("The studio does not answer: is tapegpt studio still running?");
+    if (signal?.aborted || error instanceof Refusal) throw error;
   }
-  if (!response.ok) throw new Error(await messageOf(response));
-  return response;
+  throw new Error("The studio does not answer: is tapegpt studio still running?");
 }
 
-async function messageOf(response) {
-  try {
-    return (await response.json()).error.message;
-  } catch {
-    return `The studio answered with status ${response.status}.`;
-  }
+export function get(path, options) {
+  return send("GET", path, undefined, options);
 }
 
-export async function get(path, options) {
-  return (await send("GET", path, undefined, options)).json();
-}
-
-export async function post(path, body, options) {
-  return (await send("POST", path, body, options)).json();
+export function post(path, body, options) {
+  return send("POST", path, body, options);
 }
 
 // Trains; `onProgress` gets what is known on the way. Aborting the signal ends the training.
-export async function train(request, onProgress, signal) {
-  const response = await send("POST", "/api/runs", request, { signal, stream: true });
-  for await (const { event, data } of events(response.body)) {
-    if (event === "progress") onProgress(data);
-    if (event === "done") return data;
-    if (event === "error") throw new Error(data.error.message);
-  }
-  throw new Error("The training ended before its time: move a slider to train anew.");
+export function train(request, onProgress, signal) {
+  return post("/api/runs", request, { onProgress, signal });
 }
 
-// The server-sent events of a response.
-async function* events(body) {
+// The server-sent events of a response; what does not let the request in answers without.
+async function* events(response) {
+  if (!response.ok) yield { event: "error", data: await response.json() };
   let rest = "";
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;

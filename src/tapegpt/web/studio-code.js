@@ -2,7 +2,7 @@
 // Not here: that picture (studio-model.js).
 
 import { get, newest } from "./studio-api.js";
-import { complain, find, make, show, whenSeen } from "./studio-dom.js";
+import { complain, find, make, outdate, show, whenSeen } from "./studio-dom.js";
 import { modelPicture } from "./studio-model.js";
 import { codeBlock } from "./views.js";
 
@@ -15,17 +15,18 @@ export function codeSection() {
 
   async function ask() {
     const query = new URLSearchParams({ operation, stage: stage().value });
+    outdate("code-about", "code-view");
     try {
       const answer = await asking((signal) => get(`/api/runs/${run.id}/code?${query}`, { signal }));
       if (!answer) return;
       complain("code-error");
       offer(answer.operations);
       find("operation").value = answer.operation;
-      find("code-about").textContent = answer.about;
+      show("code-about", answer.about);
       const label = `${answer.operation}, ${stage().parentElement.textContent}`;
       show("code-view", codeBlock({ text: answer.text, highlight: null, label }));
     } catch (error) {
-      complain("code-error", error);
+      complain("code-error", error, "code-about", "code-view");
     }
   }
 
@@ -53,6 +54,7 @@ export function codeSection() {
   return {
     take(made) {
       run = made;
+      outdate("code-view");
       draw();
       refresh();
     },

@@ -1,23 +1,26 @@
 // Runs that are pinned, beside the present one: their curves, their strings, the settings in which they differ.
 // Not here: the curves' picture (views.js).
 
-import { complain, duration, find, make, show } from "./studio-dom.js";
+import { get, newest } from "./studio-api.js";
+import { complain, duration, find, make, outdate, show } from "./studio-dom.js";
 import { stringList } from "./views.js";
 
 const MOST = 3;
 const SHOWN = 8; // strings of each
 
-export function compareSection({ onChange }) {
-  let pinned = [];
-  let run = null;
+// `temperature()` is the one that all strings are of.
+export function compareSection({ temperature, onChange }) {
+  let pinned = []; // runs with their strings and the temperature of these
+  let present = null;
+  const asking = newest();
 
   function pin() {
-    if (pinned.includes(run)) return;
+    if (pinned.includes(present)) return;
     if (pinned.length === MOST) {
-      complain("train-error", new Error(`${MOST} runs are pinned already: let go of one first.`));
+      complain("pin-error", new Error(`${MOST} runs are pinned already: let go of one first.`));
       return;
     }
-    pinned.push(run);
+    pinned.push(present);
     update();
   }
 
@@ -28,25 +31,51 @@ export function compareSection({ onChange }) {
   }
 
   function update() {
-    complain("train-error");
+    complain("pin-error");
     draw();
+    refresh();
     onChange();
   }
 
+  // The runs that are compared, with their names.
+  function compared() {
+    const named = pinned.map((each, place) => [each, `pinned ${place + 1}`]);
+    return !named.length || pinned.includes(present) ? named : [...named, [present, "this run"]];
+  }
+
   function draw() {
-    const isPinned = pinned.includes(run);
-    find("pin").textContent = isPinned ? "Pinned" : "Pin this run";
-    if (!pinned.length) {
+    find("pin").textContent = pinned.includes(present) ? "Pinned" : "Pin this run";
+    const all = compared();
+    if (!all.length) {
       const hint = "Pin a run, then move a slider: both curves and both sets of strings stay side by side.";
       show("compare-view", make("p", { className: "quiet" }, hint));
       return;
     }
-    const runs = pinned.map((each, place) => [each, `pinned ${place + 1}`]);
-    if (!isPinned) runs.push([run, "this run"]);
-    show("compare-view", make("div", { className: "runs" }, ...runs.map(([each, name]) => column(each, name, runs))));
+    show("compare-view", make("div", { className: "runs" }, ...all.map(([each, name]) => column(each, name, all))));
   }
 
-  function column(each, name, runs) {
+  // Has strings of another temperature drawn anew, from the same random numbers.
+  async function refresh() {
+    const query = new URLSearchParams({ temperature: temperature() });
+    const old = compared().map(([each]) => each).filter((each) => each.temperature !== temperature());
+    if (!old.length) return;
+    outdate("compare-view");
+    try {
+      const ask = (signal) => ({ run: { id, moment } }) => get(`/api/runs/${id}/moments/${moment.step}?${query}`, { signal });
+      const moments = await asking((signal) => Promise.all(old.map(ask(signal))));
+      if (!moments) return;
+      old.forEach((each, place) => {
+        each.strings = moments[place].strings;
+        each.temperature = Number(query.get("temperature"));
+      });
+      complain("compare-error");
+      draw();
+    } catch (error) {
+      complain("compare-error", error, "compare-view");
+    }
+  }
+
+  function column(each, name, all) {
     const title = make("div", { className: "title" }, make("h3", {}, name));
     if (pinned.includes(each)) {
       const button = make("button", { type: "button", className: "link" }, "Let go");
@@ -54,34 +83,38 @@ export function compareSection({ onChange }) {
       button.addEventListener("click", () => letGo(each));
       title.append(button);
     }
-    const list = facts(each, runs).flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, String(value))]);
-    return make("section", {}, title, make("dl", {}, ...list), stringList(each.moment.strings.slice(0, SHOWN)));
+    const list = facts(each, all).flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, String(value))]);
+    return make("section", {}, title, make("dl", {}, ...list), stringList(each.strings.slice(0, SHOWN)));
   }
 
   // What came out, and the settings in which not all runs are the same.
-  function facts(each, runs) {
-    const differs = (name) => new Set(runs.map(([other]) => other.settings[name])).size > 1;
-    const names = Object.keys(each.settings).filter(differs);
+  function facts({ run }, all) {
+    const differs = (name) => new Set(all.map(([other]) => other.run.settings[name])).size > 1;
+    const names = Object.keys(run.settings).filter(differs);
     const number = (loss) => loss?.toFixed(3) ?? "–";
-    const isHeldOut = runs.some(([other]) => other.held_out.length);
+    const isHeldOut = all.some(([other]) => other.run.held_out.length);
     return [
-      ["loss", number(each.moment.loss)],
-      ...(isHeldOut ? [["held out", number(each.held_out.at(-1)?.loss)]] : []),
-      ["trained in", duration(each.seconds.train)],
-      ...names.map((name) => [name, each.settings[name]]),
+      ["loss", number(run.moment.loss)],
+      ...(isHeldOut ? [["held out", number(run.held_out.at(-1)?.loss)]] : []),
+      ["trained in", duration(run.seconds.train)],
+      ...names.map((name) => [name, run.settings[name]]),
     ];
   }
 
   return {
     pin,
-    take(made) {
-      run = made;
+    refresh,
+    // A run, and the temperature of the strings of its moment.
+    take(run, asked) {
+      present = { run, strings: run.moment.strings, temperature: asked.temperature };
       draw();
+      refresh();
     },
     // Of the pinned runs, for the picture of the losses; the present run's is not among them.
     curves: () =>
       pinned
-        .map(({ id, losses, held_out }, place) => ({ id, name: `pinned ${place + 1}`, losses, held_out, pinned: true }))
-        .filter(({ id }) => id !== run.id),
+        .map((each, place) => [each, `pinned ${place + 1}`])
+        .filter(([each]) => each !== present)
+        .map(([{ run: { losses, held_out } }, name]) => ({ name, losses, held_out, pinned: true })),
   };
 }

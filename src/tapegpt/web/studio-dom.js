@@ -11,14 +11,21 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-// Puts something in the place of what an element holds; nothing empties it.
+// Puts something in the place of what an element holds; nothing empties it. It is up to date then.
 export function show(id, ...children) {
   find(id).replaceChildren(...children);
+  find(id).classList.remove("stale");
 }
 
-// One calm line, or none, where something went wrong.
-export function complain(id, error) {
+// Dims what is out of date, until it is shown anew: what is to replace it is asked for, or could not be had.
+export function outdate(...ids) {
+  for (const id of ids) find(id).classList.add("stale");
+}
+
+// One calm line, or none, where something went wrong; the views that it concerns are then out of date.
+export function complain(id, error, ...views) {
   find(id).textContent = error ? error.message : "";
+  if (error) outdate(...views);
 }
 
 const whole = new Intl.NumberFormat("en");

@@ -2,11 +2,12 @@
 // Not here: drawing a moment (studio.js).
 
 import { get, newest } from "./studio-api.js";
-import { complain, find, grouped } from "./studio-dom.js";
+import { complain, find, grouped, outdate } from "./studio-dom.js";
 
 const SECONDS = 4; // that a film lasts
 
-export function filmSection({ question, onMoment }) {
+// `views` show a moment; they are out of date until the one that is asked for is there.
+export function filmSection({ question, onMoment, views }) {
   let run = null;
   let place = 0;
   let kept = new Map(); // moments by their address
@@ -39,6 +40,7 @@ export function filmSection({ question, onMoment }) {
     place = at;
     const asked = run;
     const where = address(at);
+    if (!kept.has(where)) outdate(...views);
     try {
       const moment = kept.get(where) ?? (await asking((signal) => get(where, { signal })));
       if (!moment || asked !== run) return;
@@ -48,7 +50,7 @@ export function filmSection({ question, onMoment }) {
       onMoment(moment);
     } catch (error) {
       stop();
-      complain("moment-error", error);
+      complain("moment-error", error, ...views);
     }
   }
 
@@ -83,7 +85,7 @@ export function filmSection({ question, onMoment }) {
   return {
     take,
     step: () => run.moments[place],
-    refresh: () => run && show(place),
+    refresh: async () => run && show(place),
     go(step) {
       stop();
       const distance = (at) => Math.abs(run.moments[at] - step);

@@ -1,14 +1,14 @@
 // Strings that fulfil wishes, anew at every change of one. Not here: how the model keeps to them (sampling.py).
 
 import { newest, post } from "./studio-api.js";
-import { complain, count, duration, find, show, whenSeen } from "./studio-dom.js";
+import { complain, count, duration, find, outdate, show, whenSeen } from "./studio-dom.js";
 import { stringList } from "./views.js";
 
 const TEXTS = ["prefix", "suffix", "pattern"];
 const NUMBERS = ["min_length", "max_length", "top_k", "top_p", "n"];
 const CHECKS = ["novel", "unique"];
 
-export function playgroundSection() {
+export function playgroundSection({ temperature }) {
   const form = find("wishes");
   const asking = newest();
   let run = null;
@@ -22,7 +22,7 @@ export function playgroundSection() {
       ...filled(TEXTS, ({ value }) => value),
       ...filled(NUMBERS, ({ valueAsNumber }) => valueAsNumber),
       ...CHECKS.map((name) => [name, elements[name].checked]),
-      ["temperature", Number(find("temperature").getAttribute("aria-valuetext"))],
+      ["temperature", temperature()],
     ]);
   }
 
@@ -30,19 +30,25 @@ export function playgroundSection() {
     if (!run) return;
     const wrong = [...form.elements].find((element) => !element.checkValidity());
     if (wrong) {
-      complain("playground-error", new Error(`${wrong.labels[0].textContent.trim()}: ${wrong.validationMessage}`));
+      fail(new Error(`${wrong.labels[0].textContent.trim()}: ${wrong.validationMessage}`));
       return;
     }
+    outdate("playground-view", "playground-timing");
     try {
       const answer = await asking((signal) => post(`/api/runs/${run.id}/generate`, wishes(), { signal }));
       if (!answer) return;
       complain("playground-error");
       show("playground-view", stringList(answer.strings));
       const found = `${count(answer.strings.length, "string")} in ${duration(answer.seconds)}`;
-      find("playground-timing").textContent = [found, ...answer.notes].join(" · ");
+      show("playground-timing", [found, ...answer.notes].join(" · "));
     } catch (error) {
-      complain("playground-error", error);
+      fail(error);
     }
+  }
+
+  function fail(error) {
+    complain("playground-error", error, "playground-view");
+    show("playground-timing");
   }
 
   form.addEventListener("input", ask);
@@ -52,8 +58,10 @@ export function playgroundSection() {
   });
 
   return {
+    refresh,
     take(made) {
       run = made;
+      outdate("playground-view");
       refresh();
     },
   };

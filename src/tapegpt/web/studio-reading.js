@@ -2,7 +2,7 @@
 // training strings taught it, its weights. Not here: asking for a moment, of which most of this is a part.
 
 import { get, newest, post } from "./studio-api.js";
-import { complain, duration, find, make, show, whenSeen } from "./studio-dom.js";
+import { complain, duration, find, make, outdate, show, whenSeen } from "./studio-dom.js";
 import { attentionView, gradientPath, heatmap, influenceList, probabilityBars, surpriseText } from "./views.js";
 
 export function readingSection({ onText }) {
@@ -52,15 +52,16 @@ export function readingSection({ onText }) {
   // Of the model as it came out, not of its earlier moments: how usual the string is beside the training strings.
   async function score() {
     const { text } = moment.explanation;
+    outdate("score-view");
     try {
       const answer = await scoring((signal) => post(`/api/runs/${run.id}/score`, { strings: [text] }, { signal }));
       if (!answer) return;
       const { nats, perplexity, percentile } = answer.scores[0];
-      const loss = `After the training ${nats.toFixed(2)} nats a token, as if it chose among ${perplexity.toFixed(1)}`;
-      const rank = `more surprising than ${Math.round(percentile)} % of the training strings`;
+      const loss = `After the training ${nats.toFixed(2)} nats per token, as if it chose among ${perplexity.toFixed(1)}`;
+      const rank = `at least as surprising as ${Math.round(percentile)} % of the training strings`;
       show("score-view", percentile === null ? loss : `${loss} · ${rank}`);
     } catch (error) {
-      complain("probe-error", error);
+      complain("probe-error", error, "score-view");
     }
   }
 
@@ -94,13 +95,14 @@ export function readingSection({ onText }) {
 
   async function drawWeights() {
     if (!find("weights").open || !run) return;
+    outdate("weights-view");
     const address = `/api/runs/${run.id}/moments/${moment.step}/matrices/${encodeURIComponent(find("matrix").value)}`;
     try {
       const matrix = await weighing((signal) => get(address, { signal }));
       if (matrix) show("weights-view", heatmap(matrix));
       complain("weights-error");
     } catch (error) {
-      complain("weights-error", error);
+      complain("weights-error", error, "weights-view");
     }
   }
 

@@ -26,7 +26,7 @@ export const SLIDERS = [
   { name: "learning_rate", label: "Learning rate", values: () => RATES, about: "size of a step, at first" },
   { name: "steps", label: "Steps", values: () => STEPS, text: grouped, about: "updates of all parameters" },
   { name: "validation", label: "Held out", values: () => SHARES, text: percent, about: "strings kept from training" },
-  { name: "temperature", label: "Temperature", values: () => TEMPERATURES, text: hundredths, about: "how daring" },
+  { name: "temperature", label: "Temperature", values: () => TEMPERATURES, text: hundredths, about: "higher means more surprising strings" },
 ];
 
 function percent(share) {

@@ -11,48 +11,59 @@ import { playgroundSection } from "./studio-playground.js";
 import { readingSection } from "./studio-reading.js";
 import { controls, parameters, sound } from "./studio-settings.js";
 import { link, remember, remembered } from "./studio-state.js";
+import { uploadSection } from "./studio-upload.js";
 import { embeddingMap, lossCurve, stringList } from "./views.js";
 
 const OWN = "own"; // of the data sets' list: the text that is pasted
 const SAMPLES = { names: "First names", surnames: "Surnames" };
-const SHOWN = 100_000; // characters of a file that can be edited here
+const SHOWN = 100_000; // characters of a text that can be edited here
 const LINE = 30; // characters, from which strings may take several lines
 const WAIT = 400; // milliseconds without a key until a pasted or typed text is taken
-const MODEL_FILE = /\.(safetensors|json)$/i;
+const READING = ["surprise-view", "score-view", "attention-view", "bars-view", "gradient-view"];
+const MOMENT = ["strings-view", "map-view", ...READING];
 
 const state = { data: {}, settings: sound(), text: null };
 let corpus = null;
 let run = null;
-let corpora = []; // of the server's own, the first is what it was started with
+let corpora = []; // to choose from: what the server was started with, and files
 
 const training = newest();
 const loading = newest();
 const sliders = controls("sliders", (name, settings) => {
   takeSettings(settings);
-  if (name === "temperature" && run) film.refresh();
-  else retrain();
+  if (name !== "temperature" || !run) return retrain();
+  for (const section of [film, playground, compare]) section.refresh();
 });
 const reading = readingSection({
   onText(text) {
     const unknown = [...text].find((character) => !vocabulary().includes(character));
-    complain("probe-error", unknown && new Error(`“${unknown}” is not among the characters of the data.`));
+    complain("probe-error", unknown && new Error(`“${unknown}” is not among the characters of the data.`), ...READING);
     if (unknown) return;
     state.text = text;
     remember("text", text);
     film.refresh();
   },
 });
-const compare = compareSection({ onChange: drawCurve });
-const playground = playgroundSection();
+const temperature = () => state.settings.temperature;
+const compare = compareSection({ temperature, onChange: drawCurve });
+const playground = playgroundSection({ temperature });
 const code = codeSection();
 const film = filmSection({
   question,
   onMoment: drawMoment,
+  views: MOMENT,
+});
+const upload = uploadSection({
+  onModel: (file) => adopt((signal) => post("/api/models", file, { signal }), file.name),
+  onCorpus(chosen, text) {
+    if (text === null) corpora.push(chosen);
+    takeData(text === null ? { corpus: chosen.id } : { text }, chosen);
+  },
 });
 
 // What is asked of a moment.
 function question() {
-  return { text: state.text, temperature: state.settings.temperature };
+  return { text: state.text, temperature: temperature() };
 }
 
 function vocabulary() {
@@ -70,26 +81,42 @@ function takeSettings(settings) {
   state.settings = settings;
   remember("settings", settings);
   if (!corpus) return;
+  const cut = cutStrings();
+  find("cut").textContent = cut && `${cut}: what follows is not read. Widen the context, or choose the engine fast.`;
   find("parameters").textContent = count(parameters(settings, [...corpus.vocabulary].length + 1), "parameter");
+}
+
+// What the model does not read of the strings: the exact engine trains on the beginning of those longer than the context.
+function cutStrings() {
+  const { block_size: block, engine } = state.settings;
+  const long = corpus.lengths.reduce((sum, [length, strings]) => sum + (length > block ? strings : 0), 0);
+  return engine === "exact" && long ? `${count(long, "string")} cut at ${block} characters` : "";
 }
 
 // --- data
 
+// Trains on other data, once they are there; until then, and where they are refused, all stays as it is.
 async function chooseData(data, text = null) {
-  state.data = data;
-  remember("data", data);
-  drawChoice();
-  if (data.text !== undefined && !data.text.trim()) return;
   try {
     const chosen = await loading((signal) => corpusOf(data, signal));
     if (!chosen) return;
-    complain("data-error");
-    state.text = text;
-    takeCorpus(chosen);
-    retrain();
+    upload.leave();
+    takeData(data, chosen, text);
   } catch (error) {
-    complain("data-error", error);
+    const stays = corpus ? `The data are still ${find("facts").textContent}.` : "";
+    complain("data-error", followed(error, stays));
+    if (data.text === undefined) drawChoice();
   }
+}
+
+function takeData(data, chosen, text = null) {
+  complain("data-error");
+  state.data = data;
+  state.text = text;
+  remember("data", data);
+  drawChoice();
+  takeCorpus(chosen);
+  retrain();
 }
 
 function corpusOf({ dataset, text, corpus: id }, signal) {
@@ -105,7 +132,7 @@ function takeCorpus(chosen) {
   const strings = count(corpus.documents, "string");
   const characters = count([...corpus.vocabulary].length, "character");
   find("facts").textContent = `${name} · ${strings}`;
-  find("corpus-facts").textContent = `${strings}, ${characters}, typically ${corpus.median} long.`;
+  find("corpus-facts").textContent = `${strings}, ${characters}, typically ${grouped(corpus.median)} long.`;
   find("sample").textContent = corpus.sample.join("  ");
   find("strings-view").style.setProperty("--length", `${Math.min(60, Math.max(8, Math.ceil(1.6 * corpus.median)))}ch`);
   find("strings-view").classList.toggle("long", corpus.median > LINE);
@@ -143,8 +170,10 @@ function drawChoice() {
 
 find("dataset").addEventListener("change", ({ target }) => {
   const [kind, name] = target.value.split(":");
-  chooseData(kind === OWN ? { text: find("text").value } : { [kind]: name });
-  if (kind === OWN) find("text").focus();
+  find("own").hidden = kind !== OWN;
+  if (kind !== OWN) return chooseData({ [kind]: name });
+  find("text").focus();
+  if (find("text").value.trim()) chooseData({ text: find("text").value });
 });
 
 let typing = 0;
@@ -164,6 +193,7 @@ async function retrain() {
   const began = performance.now();
   find("timing").textContent = "training …";
   const request = { corpus: corpus.id, settings: choices, ...asked };
+  enter("waiting");
   try {
     const made = await training((signal) => train(request, drawProgress, signal));
     if (!made) return;
@@ -173,21 +203,49 @@ async function retrain() {
     const { train: trained, compile } = made.seconds;
     const parts = [`trained ${count(made.steps, "step")} in ${duration(trained)}`];
     if (compile > 0.001) parts.push(`compiled in ${duration(compile)}`);
+    if (cutStrings()) parts.push(cutStrings());
     find("timing").textContent = [...parts, `${duration(whole)} there and back`].join(" · ");
   } catch (error) {
-    find("timing").textContent = "";
-    complain("train-error", error);
+    await fail(error);
   }
+}
+
+// All views are of one run, but for those that show a training, or are dimmed: while one is waited for, or has failed.
+function enter(state) {
+  find("main").dataset.state = state;
+}
+
+// No run came out: what is shown is the one before, dimmed, or none.
+async function fail(error) {
+  enter("failed");
+  find("timing").textContent = "";
+  find("summary").textContent = "";
+  find("strings-view").style.minHeight = "";
+  if (!run) {
+    show("strings-view", make("p", { className: "quiet" }, "There is no model yet."));
+    show("loss-view");
+    complain("train-error", error);
+    return;
+  }
+  fit(run.vocabulary, run.moment.explanation.text);
+  await film.refresh();
+  complain("train-error", followed(error, "What is dimmed is the run before."));
+}
+
+// An error with another sentence behind its own.
+function followed({ message }, sentence) {
+  return new Error(`${message.replace(/\w$/, "$&.")} ${sentence}`);
 }
 
 function takeRun(made, asked) {
   run = made;
+  enter("");
   find("save").href = `/api/runs/${run.id}/file`;
   find("save").removeAttribute("aria-disabled");
   find("pin").disabled = false;
   playground.take(run);
   code.take(run);
-  compare.take(run);
+  compare.take(run, asked);
   film.take(run, asked);
   const { strings, loss } = run.moment;
   const lost = loss === null ? "" : `loss ${loss.toFixed(2)}, `;
@@ -197,6 +255,7 @@ function takeRun(made, asked) {
 
 function drawProgress({ step, steps, losses, strings, compiling }) {
   find("strings-view").style.minHeight ||= `${find("strings-view").offsetHeight}px`; // nothing below is to jump
+  enter("training");
   const position = `step ${grouped(step)} of ${grouped(steps)} …`;
   find("timing").textContent = compiling ? "compiling a model of this shape …" : position;
   if (strings.length) show("strings-view", stringList(strings.map((text) => ({ text, known: false, nats: null }))));
@@ -216,7 +275,7 @@ function drawMoment(moment) {
 }
 
 function drawCurve() {
-  if (!run) return;
+  if (!run || find("main").dataset.state === "training") return;
   const now = { name: "this run", losses: run.losses, held_out: run.held_out, pinned: false };
   const baselines = run.corpus === corpus?.id ? corpus.baselines : run.baselines;
   const several = run.moments.length > 1;
@@ -226,55 +285,21 @@ function drawCurve() {
 
 // --- files, links
 
-async function load(file) {
-  complain("load-error");
-  complain("data-error");
-  try {
-    if (MODEL_FILE.test(file.name)) await adopt((signal) => post("/api/models", file, { signal }), file.name);
-    else await chooseData({ text: await file.text() });
-  } catch (error) {
-    complain("load-error", error);
-  }
-}
-
 // Shows a run that was not trained here and now: that of a model file, or one that the server has already.
 async function adopt(ask, name) {
-  const { temperature } = state.settings;
-  let asked = null;
-  const made = await training(async (signal) => {
-    const { id, vocabulary, moment } = await ask(signal);
-    fit(vocabulary, moment.strings[0].text);
-    asked = question();
-    return get(`/api/runs/${id}?${new URLSearchParams(asked)}`, { signal });
-  });
+  const loaded = await loading(ask);
+  if (!loaded) return;
+  fit(loaded.vocabulary, loaded.moment.strings[0].text);
+  const asked = question();
+  const made = await training((signal) => get(`/api/runs/${loaded.id}?${new URLSearchParams(asked)}`, { signal }));
   if (!made) return;
   complain("train-error");
-  const settings = sound({ ...made.settings, temperature });
+  const settings = sound({ ...made.settings, temperature: temperature() });
   sliders.set(settings);
   takeSettings(settings);
   takeRun(made, asked);
   find("timing").textContent = `${name}: ${count(made.parameters, "parameter")}, as it was saved`;
 }
-
-for (const id of ["load", "file"]) {
-  find(id).addEventListener("change", ({ target }) => {
-    if (target.files.length) load(target.files[0]);
-    target.value = "";
-  });
-}
-
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  find("drop").hidden = !event.dataTransfer.types.includes("Files");
-});
-document.addEventListener("dragleave", ({ relatedTarget }) => {
-  if (!relatedTarget) find("drop").hidden = true;
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  find("drop").hidden = true;
-  if (event.dataTransfer.files.length) load(event.dataTransfer.files[0]);
-});
 
 find("pin").addEventListener("click", () => compare.pin());
 
@@ -313,13 +338,14 @@ async function begin() {
   state.settings = sound(former.settings);
   sliders.set(state.settings);
   try {
-    corpora = await get("/api/corpora");
+    const [first, ...others] = await get("/api/corpora");
+    corpora = [first, ...others.filter(({ id }) => id === former.data?.corpus)];
   } catch (error) {
-    show("strings-view");
-    complain("train-error", error);
+    fail(error);
     return;
   }
   await chooseData(dataOf(former.data), typeof former.text === "string" ? former.text.slice(0, 200) : null);
+  if (!corpus) await chooseData(dataOf());
   if (!given) return;
   try {
     await adopt((signal) => get(`/api/runs/${given}`, { signal }), "Model");

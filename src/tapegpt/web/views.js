@@ -220,12 +220,12 @@ export function attentionView(explanation) {
   const wide = Math.min(260, isFew ? Math.max(120, 13 * size) : Math.max(64, 6 * size)); // pixels of a grid, at least
   const { node, point } = figure("attention", "Attention", "rows look at columns");
   attention.forEach((layer, l) => {
-    const said = attention.length > 1 ? `layer ${l + 1}, ` : "";
-    if (said) node.append(element("div", { class: "tg-layer" }, `layer ${l + 1}`));
-    const heads = layer.map((head, h) => attentionHead(said, `head ${h + 1}`, inputs, head, wide / size >= 9, point));
+    const said = attention.length > 1 ? `layer ${l}, ` : "";
+    if (said) node.append(element("div", { class: "tg-layer" }, `layer ${l}`));
+    const heads = layer.map((head, h) => attentionHead(said, `head ${h}`, inputs, head, wide / size >= 9, point));
     node.append(place(element("div", { class: "tg-heads" }, ...heads), { "--tg-wide": `${wide}px` }));
   });
-  const names = attention.flatMap((layer, l) => layer.map((_, h) => `layer ${l + 1} head ${h + 1}`));
+  const names = attention.flatMap((layer, l) => layer.map((_, h) => `layer ${l} head ${h}`));
   const rows = inputs.map((token, t) => [
     `${t}: ${spokenInput(token)}`,
     ...attention.flat().map((head) => {

@@ -1,0 +1,120 @@
+// Files that are opened or dropped: models as they are, data as the server reads them, with what there is to choose: the
+// column of a table, the encoding, what separates strings. Not here: what becomes of them (studio.js).
+
+import { newest, post } from "./studio-api.js";
+import { complain, find, make, show } from "./studio-dom.js";
+
+const OTHER = "other";
+const DELIMITERS = { line: "ends of lines", blank: "blank lines", none: "nothing: it is one", [OTHER]: "another text …" };
+const FORMATS = { text: "text", csv: "CSV", tsv: "TSV", jsonl: "JSON lines" };
+
+// `onModel(file)` loads a model; `onCorpus(corpus, text)` takes data, with their text where it is short enough to edit.
+export function uploadSection({ onModel, onCorpus }) {
+  let file = null;
+  let choices = {};
+  let encodings = []; // that fit where UTF-8 does not
+  const reading = newest();
+
+  async function open(given) {
+    complain("load-error");
+    complain("data-error");
+    try {
+      if (await isModel(given)) await onModel(given);
+      else await read(given, {});
+    } catch (error) {
+      complain("load-error", error);
+    }
+  }
+
+  async function read(given, chosen) {
+    const query = new URLSearchParams({ name: given.name, ...chosen });
+    const found = await reading((signal) => post(`/api/files?${query}`, given, { signal }));
+    if (!found) return;
+    if (given !== file || !chosen.encoding) encodings = found.encodings;
+    file = given;
+    choices = chosen;
+    draw(found);
+    if (found.corpus) onCorpus(found.corpus, found.text);
+  }
+
+  async function choose(changed) {
+    try {
+      await read(file, { ...choices, ...changed });
+      complain("load-error");
+    } catch (error) {
+      complain("load-error", error);
+    }
+  }
+
+  function draw(found) {
+    const isText = found.format === "text";
+    find("upload").hidden = false;
+    find("upload-name").textContent = file.name;
+    complain("data-error", found.problem && new Error(found.problem));
+    options("format", Object.entries(FORMATS), found.format);
+    options("column", [["", "choose …"], ...found.columns.map((name) => [name, name])], choices.column ?? "");
+    find("column").parentElement.hidden = found.columns.length < 2;
+    options("encoding", encodings.map(({ name, sample }) => [name, `${name}: ${sample}`]), found.encoding);
+    find("encoding").parentElement.hidden = encodings.length < 2;
+    find("delimiter").parentElement.hidden = !isText;
+    const separated = choices.delimiter ?? "line";
+    options("delimiter", Object.entries(DELIMITERS), separated in DELIMITERS ? separated : OTHER);
+    find("delimiter-text").hidden = separated in DELIMITERS;
+    const finding = ({ option, reason }) => make("li", {}, `${reason} `, make("code", {}, option));
+    show("findings", ...found.findings.map(finding));
+    if (found.problem || encodings.length) find("panel").open = true;
+  }
+
+  find("format").addEventListener("change", ({ target }) => {
+    const { encoding } = choices;
+    choices = encoding ? { encoding } : {};
+    choose({ format: target.value });
+  });
+  for (const name of ["column", "encoding"]) {
+    find(name).addEventListener("change", ({ target }) => target.value && choose({ [name]: target.value }));
+  }
+  find("delimiter").addEventListener("change", ({ target }) => {
+    find("delimiter-text").hidden = target.value !== OTHER;
+    if (target.value === OTHER) find("delimiter-text").focus();
+    else choose({ delimiter: target.value });
+  });
+  find("delimiter-text").addEventListener("change", ({ target }) => target.value && choose({ delimiter: target.value }));
+  for (const id of ["load", "file"]) {
+    find(id).addEventListener("change", ({ target }) => {
+      if (target.files.length) open(target.files[0]);
+      target.value = "";
+    });
+  }
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    find("drop").hidden = !event.dataTransfer.types.includes("Files");
+  });
+  document.addEventListener("dragleave", ({ relatedTarget }) => {
+    if (!relatedTarget) find("drop").hidden = true;
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    find("drop").hidden = true;
+    if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
+  });
+
+  return {
+    // Other data are chosen.
+    leave() {
+      find("upload").hidden = true;
+    },
+  };
+}
+
+function options(id, pairs, chosen) {
+  show(id, ...pairs.map(([value, label]) => make("option", { value }, label)));
+  find(id).value = chosen;
+}
+
+// Whether a file is a model: safetensors, whatever its name, or an object as JSON.
+async function isModel(file) {
+  const bytes = new Uint8Array(await file.slice(0, 64).arrayBuffer());
+  const isTensors = bytes[8] === 0x7b && bytes.subarray(4, 8).every((byte) => byte === 0);
+  const isObject = new TextDecoder().decode(bytes).trimStart().startsWith("{");
+  return isTensors || /\.safetensors$/i.test(file.name) || (isObject && /\.json$/i.test(file.name));
+}
