@@ -22,7 +22,7 @@ from tapegpt.cluster.population import AHEAD, chunk_size
 from tapegpt.population import Candidate, Field, Outcome, populate
 from tapegpt.settings import Settings
 
-ABSENT = "Ray is not installed here: pip install 'tapegpt[ray]'\n"
+ABSENT = "Ray is not installed here: pip install -e '.[ray]'\n"
 TASKS, TRAININGS, IN_A_CHUNK = 500, 100, 50
 CORES, WIDTH = 64, 8  # of a machine, and threads of a worker
 MACHINES = (1, 10, 100, 1000)

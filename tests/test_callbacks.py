@@ -125,5 +125,5 @@ def test_weights_and_biases_logs_every_loss(tmp_path: Path, monkeypatch: pytest.
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, make, extra in (("tensorboardX", TensorBoard, "tensorboard"), ("wandb", WandB, "wandb")):
         monkeypatch.setitem(__import__("sys").modules, module, None)
-        with pytest.raises(tapegpt.TapeGPTError, match=rf"pip install 'tapegpt\[{extra}\]'"):
+        with pytest.raises(tapegpt.TapeGPTError, match=rf"pip install '\.\[{extra}\]'"):
             make("x")

@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ import pytest
 import tapegpt.cli
 from benchmarks.__main__ import PARTS, arguments
 from tapegpt import TapeGPTError
+from tapegpt.settings import MADE_FOR, PRESETS
 from tests.test_readme import README, agrees, dialogue
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 BLOCK = re.compile(
     r"^(?P<why><!-- not run: .+ -->\n+)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -96,6 +99,45 @@ def test_commands_within_text_are_possible(page: Path) -> None:
 def test_all_parts_of_the_benchmarks_are_told() -> None:
     text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     assert [part for part in PARTS if f"`{part}`" not in text] == []
+
+
+def prose() -> dict[str, str]:
+    """Whatever users read: pages by name, and the sources, whose messages they see."""
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES, *sorted((ROOT / "src").rglob("*.py"))]
+    return {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in files}
+
+
+def test_environment_variables_are_told() -> None:
+    told = (DOCS / "cli.md").read_text(encoding="utf-8") + (DOCS / "ray.md").read_text(encoding="utf-8")
+    read = {
+        name for text in prose().values() for name in re.findall(r'(?:environ(?:\.\w+)?[\[(]|VARIABLE = )"(\w+)"', text)
+    }
+    assert {"TAPEGPT_CACHE_DIR", "TAPEGPT_TARGET", "NO_COLOR"} <= read
+    assert {name for name in read if f"`{name}`" not in told} == {"PROCESSOR_ARCHITECTURE"}  # which Windows sets
+
+
+def test_what_is_to_be_installed_can_be_from_a_clone() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for name, text in prose().items():
+        for command in re.findall(r"pip install [^`\n]*", text):
+            asked = re.search(r"'?\.\[(\w+|\{extra\})\]'", command)
+            assert asked or re.search(r" \.(?= |$)| first", command), f"{name}: {command}"
+            assert asked is None or asked[1] in {*extras, "{extra}"}, f"{name}: {command}"
+
+
+def test_a_percentile_is_one_thing() -> None:
+    """The share of the training strings that are at most as surprising, wherever one is explained."""
+    for name, text in prose().items():
+        for sentence in re.findall(r"[^.:|]*\btraining strings[^.:|]*", " ".join(text.split())):
+            if re.search(r"(more|less|as) surprising", sentence):
+                assert re.search(r"at (most|least) as surprising", sentence), (name, sentence)
+
+
+def test_what_is_said_of_presets_is_so() -> None:
+    assert list(MADE_FOR) == list(PRESETS)
+    quick = PRESETS["quick"]
+    assert f"{quick['steps']:,} steps of {quick['batch_size']}" in (DOCS / "why.md").read_text(encoding="utf-8")
+    assert f"{quick['steps']:,} steps: " in (DOCS / "scaling.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,25 @@ def help_text(command: str) -> str:
     return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
 
 
+ENVIRONMENT = """## Environment
+
+| variable | what it does |
+| --- | --- |
+| `TAPEGPT_CACHE_DIR` | the directory of compiled code; empty: none is kept [`tapegpt` in the user's cache directory] |
+| `TAPEGPT_TARGET` | `avx512`, `avx2`, `sse2`, `neon`: narrower vectors than the CPU's; `interpreted`: no machine code |
+| `XDG_CACHE_HOME` | the user's cache directory on Linux [`~/.cache`] |
+| `NO_COLOR`, `TERM` | output without colours where the first is set or the second is `dumb` |
+| `PYTHONIOENCODING` | the encoding of output [utf-8] |
+"""
+
+
 def page() -> str:
     """The whole page."""
     sections = [f"## {command}\n\n```text\n{help_text(command)}```\n" for command in COMMANDS]
-    return "# Command line\n\nWhat `--help` prints; `python tests/test_help.py` makes this page.\n\n" + "\n".join(
-        sections
+    about = (
+        "# Command line\n\nWhat `--help` prints, and the environment; `python tests/test_help.py` makes this page.\n\n"
     )
+    return about + "\n".join([*sections, ENVIRONMENT])
 
 
 def without_layout(text: str) -> str:

@@ -102,7 +102,7 @@ def test_messages_are_answered(model: GPT, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_widget_without_anywidget_says_what_to_install(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "anywidget", None)
-    with pytest.raises(TapeGPTError, match=r"pip install 'tapegpt\[notebook\]'"):
+    with pytest.raises(TapeGPTError, match=r"pip install '\.\[notebook\]'"):
         widget(model)
 
 

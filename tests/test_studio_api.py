@@ -115,6 +115,7 @@ def test_the_documented_commands_do_what_they_say(client: Client, tmp_path: Path
     own |= {"emma": "anna", "/100?": "/60?", '"m"': '"a"'}  # which these names have
     for name, value in own.items():
         page = page.replace(name, value)
+    (tmp_path / "names.csv").write_text("id,name\n1,anna\n2,otto\n")
     commands = re.findall("^curl .*$", page, re.MULTILINE)
     assert len(commands) > 8
     for command in commands:

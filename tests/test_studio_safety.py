@@ -460,7 +460,7 @@ def test_what_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, name, None)
     assert main(["studio", "--dataset", "names", "--no-browser"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "pip install 'tapegpt[studio]'" in line
+    assert "pip install '.[studio]'" in line
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal there")

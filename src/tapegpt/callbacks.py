@@ -6,7 +6,7 @@ one that returns True ends the training.
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ class _Log:
 
 
 class TensorBoard(_Log):
-    """Writes event files to a directory, for `tensorboard --logdir`; needs `pip install 'tapegpt[tensorboard]'`."""
+    """Writes event files to a directory, for `tensorboard --logdir`; needs the extra `tensorboard`."""
 
     def __init__(self, directory: str) -> None:
         super().__init__()
         try:
             from tensorboardX import SummaryWriter  # type: ignore[import-untyped]  # it has no type hints
         except ImportError:
-            raise _missing("TensorBoard", "tensorboard") from None
+            raise missing("TensorBoard", "tensorboard") from None
         try:
             self._writer = SummaryWriter(directory)
         except OSError as error:
@@ -56,14 +56,14 @@ class TensorBoard(_Log):
 
 
 class WandB(_Log):
-    """Logs to a project of Weights & Biases, with `wandb.init`'s settings; needs `pip install 'tapegpt[wandb]'`."""
+    """Logs to a project of Weights & Biases, with `wandb.init`'s settings; needs the extra `wandb`."""
 
     def __init__(self, project: str, **settings: Any) -> None:
         super().__init__()
         try:
             import wandb
         except ImportError:
-            raise _missing("Weights & Biases", "wandb") from None
+            raise missing("Weights & Biases", "wandb") from None
         try:
             self._run = wandb.init(project=project, **settings)
         except wandb.errors.Error as error:
@@ -77,7 +77,3 @@ class WandB(_Log):
     def close(self) -> None:
         """End the run, whose uploads this waits for."""
         self._run.finish()
-
-
-def _missing(name: str, extra: str) -> TapeGPTError:
-    return TapeGPTError(f"{name} is not installed: pip install 'tapegpt[{extra}]'")

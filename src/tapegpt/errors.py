@@ -50,6 +50,11 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def missing(name: str, extra: str) -> TapeGPTError:
+    """What is to be said where an optional package is not installed; it comes with an extra of tapegpt."""
+    return TapeGPTError(f"{name} is not installed: run pip install '.[{extra}]' in the clone of tapegpt")
+
+
 class DivergedError(TapeGPTError):
     """A loss or gradient that is not finite. The parameters of the last good step are kept."""
 

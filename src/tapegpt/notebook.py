@@ -8,7 +8,7 @@ Drawn by `web/widget.js`, which asks by messages and is answered here. Not here:
 from __future__ import annotations
 
 from tapegpt.corpus import Corpus
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, missing
 from tapegpt.explanation import explain
 from tapegpt.recording import still
 from tapegpt.web import bundle, source
@@ -36,7 +36,7 @@ def widget(model: GPT, *, text: str | None = None) -> Any:
         from anywidget import AnyWidget
         from traitlets import Dict
     except ImportError:
-        raise TapeGPTError("a widget needs anywidget: pip install 'tapegpt[notebook]'") from None
+        raise missing("anywidget", "notebook") from None
 
     class ModelWidget(AnyWidget):
         """Asked by messages {id, ask, ...}, answers {id, answer} or {id, error}."""

@@ -5,7 +5,7 @@ They are asked for in batches of a fixed size, and told in order: the same seed 
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, missing, shown
 from tapegpt.search import TRIES, is_logarithmic, is_whole_field, rounded
 
 TYPE_CHECKING = False
@@ -25,16 +25,14 @@ def adapted(sampler: Any, space: Space, seed: int) -> OptunaSampler:
     try:
         import optuna
     except ImportError:
-        raise TapeGPTError("Optuna is not installed: pip install 'tapegpt[optuna]'") from None
+        raise missing("Optuna", "optuna") from None
     if isinstance(sampler, str):
         if sampler not in NAMES:
             raise TapeGPTError(f"sampler must be one of {', '.join(NAMES)}, not {shown(sampler)}")
         try:
             sampler = getattr(optuna.samplers, NAMES[sampler])(seed=seed)
         except ImportError as error:
-            raise TapeGPTError(
-                f"sampler {sampler}: {error.name} is not installed: pip install 'tapegpt[optuna]'"
-            ) from None
+            raise missing(str(error.name), "optuna") from None
     if not isinstance(sampler, optuna.samplers.BaseSampler):
         raise TapeGPTError(f"sampler must be one of {', '.join(NAMES)}, or a sampler of Optuna, not {shown(sampler)}")
     return OptunaSampler(sampler, space, seed)

@@ -133,7 +133,8 @@ def seconds(text: str) -> float:
 
 
 _RUNS = {"n_gram": 4, "weight_decay": None}
-PRESETS: dict[str, dict[str, Any]] = {  # made for about 1 s, 10 s and 1 minute of one core
+MADE_FOR = {"quick": "1 s", "good": "10 s", "best": "1 minute"}  # about so long on one core
+PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         **_RUNS,
         "n_embd": 32,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from tapegpt.cli.console import notice
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.options import number, option, whole
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
-        raise TapeGPTError(f"the studio needs {error.name}: pip install 'tapegpt[studio]'") from None
+        raise missing(str(error.name), "studio") from None
     corpus, name = _data(options)
     studio = Studio(KeptCorpus(corpus, name), _limits(options), _log)
     shown = "" if options.model is None else f"#run={_load(studio, options.model)}"

@@ -20,7 +20,7 @@ SPARE = 0.02  # seconds of a budget for what comes after the training: samples, 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from tapegpt.config import Config
-    from tapegpt.settings import ENGINES, LONG, PRESETS
+    from tapegpt.settings import ENGINES, LONG, MADE_FOR, PRESETS
 
     data = parser.add_argument_group("data")
     data_arguments(data)
@@ -35,9 +35,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     setting(training, "--init-std", number, "deviation of the first parameters; wide models want less [0.08]")
     setting(training, "--patience", whole, "evaluations without a better held-out loss that end the training [none]")
     fast = parser.add_argument_group("training, engine fast")
-    about = f"{', '.join(PRESETS)}: shape and training that measured best for about 1 s, 10 s, 2 minutes"
+    times = ", ".join(MADE_FOR.values())
+    about = f"{', '.join(PRESETS)}: shape and training that measured best for about {times}"
     fast.add_argument("--preset", choices=PRESETS, metavar="NAME", help=about)
-    fast.add_argument("--budget", metavar="TIME", help="train so long instead of --steps: 1s, 2m; all included")
+    about = "train so long instead of --steps: 1s, 2m; all is included but compiling"
+    fast.add_argument("--budget", metavar="TIME", help=about)
     setting(fast, "--batch-size", whole, "strings a step [16]")
     setting(fast, "--beta1", number, "of Adam's mean [0.85]")
     setting(fast, "--beta2", number, "of Adam's mean of squares [0.99]")

@@ -6,7 +6,7 @@ import math
 import os
 import time
 
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError, is_whole, missing, shown
 from tapegpt.population import cores
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ class Cluster:
         try:
             import ray
         except ImportError:
-            raise TapeGPTError("ray is not installed: pip install 'tapegpt[ray]'") from None
+            raise missing("ray", "ray") from None
         if not ray.is_initialized():
             about: dict[str, Any] = {"address": self._address, "logging_level": "ERROR", "log_to_driver": False}
             if self._address == LOCAL:
