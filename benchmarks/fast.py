@@ -63,7 +63,7 @@ class Peak:
     """The most f32 multiply-adds that this core does now: `measure()`, in GFLOP/s; `samples` keeps them all."""
 
     def __init__(self) -> None:
-        self._program = Program({"multiply_adds": (multiply_adds, {})}, f"{CHAINS} chains")
+        self._program = Program({"multiply_adds": (multiply_adds, {})})
         if not self._program.compiled:
             raise SystemExit(f"nothing to measure: {self._program.notice or 'the kernels are interpreted'}")
         self._width = self._program.target.vector_bytes // 4
@@ -229,7 +229,7 @@ class Voice:
             "prepare": (graph.tape.prepare_kernel(graph.logits), {}),
             "generate": (generation_kernel(graph), {}),
         }
-        self._program = Program(entries, graph.tape.show())
+        self._program = Program(entries)
         self._shared, self._work = Memory(4 * extents.shared), Memory(4 * extents.work)
         self._shared.at(0).view[: len(snapshot)] = snapshot
         self._block, self._slots = config.block_size, slots

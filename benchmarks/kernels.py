@@ -111,7 +111,7 @@ class Step:
         self._settings = array("d", settings_of(Adam(beta1=1 - 1e-6, beta2=1 - 1e-6)))  # moments must not fade to zero
         self._state = array("d", [0.5] * len(STATE))
         self._squares = array("d", [0.0])
-        self._program = Program(self._entries(), tape.show())
+        self._program = Program(self._entries())
         self.positions = sum(tokens.starts[document + 1] - tokens.starts[document] for document in order)
         self._work.floats(4 * graph.share.value, 1, 4)[0] = 1 / self.positions  # a position's share of the loss
         self.parts = self._parts()

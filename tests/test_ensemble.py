@@ -124,7 +124,7 @@ def test_the_ensemble_follows_its_models() -> None:
 @pytest.mark.parametrize("target", TARGETS, ids=["interpreted", "compiled"])
 @given(data=st.data())
 def test_the_kernel_is_the_mean_whatever_makes_it(target: Target, data: st.DataObject) -> None:
-    program = Program({mix.name: (mix, {})}, "ensemble", target)
+    program = Program({mix.name: (mix, {})}, target)
     count, sign, share = (
         data.draw(st.integers(0, 40)),
         data.draw(st.sampled_from([1.0, -1.0])),

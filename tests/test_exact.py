@@ -324,7 +324,7 @@ _programs: dict[Target, Program] = {}
 def program(target: Target) -> Program:
     """One compilation for all examples."""
     if target not in _programs:
-        _programs[target] = Program({"powers": (powers, {}), "quotients": (quotients, {})}, "", target)
+        _programs[target] = Program({"powers": (powers, {}), "quotients": (quotients, {})}, target)
     return _programs[target]
 
 

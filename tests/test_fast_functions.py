@@ -69,7 +69,7 @@ def program(target: Target) -> Program:
     """One compilation for all tests."""
     if target not in _programs:
         errors = {name: (greatest_error, {"function": name}) for name in ERRORS}
-        _programs[target] = Program({**errors, "functions": (functions, {})}, "functions", target)
+        _programs[target] = Program({**errors, "functions": (functions, {})}, target)
     return _programs[target]
 
 
@@ -194,7 +194,7 @@ SINGLE_COUNT, WHOLE_COUNT = 31, 21
 
 
 def made(target: Target) -> Program:
-    return Program({"words": (words, {}), "counters": (counters, {})}, "words", target)
+    return Program({"words": (words, {}), "counters": (counters, {})}, target)
 
 
 PAIRS = {target: (made(target), made(INTERPRETED.replaced(fma=target.fma))) for target in UNITS}

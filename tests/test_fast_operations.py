@@ -458,7 +458,7 @@ def product(shape: Product, target: Target, x: list[list[float]], w: list[list[f
     entries: Any = {"products": (products, {**sizes, "finish": shape.finish, **fixed})}
     if shape.panels:
         entries["panels"] = (make_panels, {"outs": shape.columns, "ins": shape.count, "stride": row})
-    program = Program(entries, "products", target)
+    program = Program(entries, target)
     left = flat(list(map(list, zip(*x, strict=True))), turned) if shape.turned else flat(x, row)
     right, result, beside = flat(w, width), flat(y, width), flat(y, width)
     if shape.panels:

@@ -86,7 +86,7 @@ def vector_words(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
     out[100] = eight.lane(1)
 
 
-PROGRAMS = [Program({"words": (words, {}), "vectors": (vector_words, {})}, "test", target) for target in TARGETS]
+PROGRAMS = [Program({"words": (words, {}), "vectors": (vector_words, {})}, target) for target in TARGETS]
 
 
 @given(DOUBLES, DOUBLES, st.integers(-(2**40), 2**40), st.integers(-(2**20), 2**20))
@@ -128,7 +128,7 @@ def functions(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
 
 @given(st.floats(1e-300, 600.0), st.floats(-3.0, 3.0))
 def test_libm_is_the_one_behind_math(x: float, y: float) -> None:
-    program = Program({"functions": (functions, {})}, "test")
+    program = Program({"functions": (functions, {})})
     out = array("d", bytes(56))
     program.run("functions", address_of(array("d", [x])), address_of(array("d", [y])), address_of(out))
     expected = [math.exp(x), math.log(x), _power(x, y), x**2.0, x**0.5, math.sin(x), math.cos(x)]
@@ -153,7 +153,7 @@ def fused(k: Builder, x: F64s, y: F64s, z: F64s, out: F64s) -> None:
 @example(1e300, 1e300, math.inf)
 @example(1e300, -1e300, math.nan)
 def test_fused_multiply_add_rounds_once(a: float, b: float, c: float) -> None:
-    program = Program({"fused": (fused, {})}, "test")
+    program = Program({"fused": (fused, {})})
     out = array("d", bytes(16))
     operands = [address_of(array("d", [v, v])) for v in (a, b, c)]
     program.run("fused", *operands, address_of(out))
@@ -177,7 +177,7 @@ def fill(k: Builder, out: I64s, start: Int, stop: Int, *, step: int) -> None:
 @pytest.mark.parametrize(("start", "stop", "step"), [(0, 10, 1), (0, 0, 1), (2, 40, 7), (5, -9, -2), (3, 9, -1)])
 def test_loops_and_conditions(target: Target, start: int, stop: int, step: int) -> None:
     kept = [i for i in range(start, stop, step) if math.fmod(i, 3) != 1]
-    program = Program({"fill": (fill, {"step": step})}, "test", target)
+    program = Program({"fill": (fill, {"step": step})}, target)
     out = array("q", bytes(8 * 32))
     program.run("fill", address_of(out), start, stop)
     assert out[: len(kept)].tolist() == kept
@@ -196,7 +196,7 @@ def narrow(k: Builder, words_: U32s, singles: F32s, longs: I64s, x: Real) -> Non
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
 def test_narrow_types(target: Target) -> None:
-    program = Program({"narrow": (narrow, {})}, "test", target)
+    program = Program({"narrow": (narrow, {})}, target)
     words_, singles, longs = array("I", [0xFFFFFFFF, 0]), array("f", [0.1, 0, 0, 0, 0]), array("q", [0, 0])
     program.run("narrow", address_of(words_), address_of(singles), address_of(longs), -2.75)
     assert words_[1] == (0xFFFFFFFF * 5 + 1) & 0xFFFFFFFF
@@ -221,7 +221,7 @@ def outer(k: Builder, x: F64s) -> None:
 @pytest.mark.parametrize("target", [HOST, INTERPRETED], ids=["compiled", "interpreted"])
 def test_kernels_call_kernels(target: Target) -> None:
     x = array("d", [1.0, 1.0])
-    program = Program({"outer": (outer, {})}, "test", target)
+    program = Program({"outer": (outer, {})}, target)
     program.run("outer", address_of(x))
     assert x.tolist() == [9.0, 5.0]
     assert program.ir().count("define internal") == 2  # one function for each set of constants
@@ -242,7 +242,7 @@ def test_kernels_of_one_name_stay_apart() -> None:
         first(k, x)
 
     x = array("d", [1.0])
-    Program({"same": (Kernel(both), {})}, "test").run("same", address_of(x))
+    Program({"same": (Kernel(both), {})}).run("same", address_of(x))
     assert x[0] == 12.0
 
 

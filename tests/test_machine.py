@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import time
 from array import array
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import Config, TapeGPTError
+from tapegpt import GPT, Config, Random, TapeGPTError, exact, tape
+from tapegpt.errors import TapeGPTWarning
+from tapegpt.fast import inference
 from tapegpt.fast.graph import FastGraph
 from tapegpt.fast.training import training_kernel
 from tapegpt.machine import cache, elf, image, program
@@ -45,7 +49,7 @@ def run(made: Program) -> list[float]:
 
 
 def make(factor: float = 2.0, target: Target | None = None) -> Program:
-    return Program({"cumulate": (cumulate, {"factor": factor})}, "", target)
+    return Program({"cumulate": (cumulate, {"factor": factor})}, target)
 
 
 EXPECTED = run(make(target=INTERPRETED))
@@ -53,10 +57,14 @@ EXPECTED = run(make(target=INTERPRETED))
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
+    """An empty cache, and no code of programs that still live."""
     place = tmp_path / "code"
     monkeypatch.setenv(cache.VARIABLE, str(place))
+    program._shared.clear()
     return place
+
+
+KEYS = [f"{number:032x}" for number in range(9)]
 
 
 def entries(place: Path) -> list[Path]:
@@ -88,7 +96,7 @@ def damages(data: bytes) -> list[bytes]:
 
 
 def test_a_damaged_entry_is_compiled_again(fresh: Path) -> None:
-    key = make()._key("")
+    key = make().key()
     (entry,) = entries(fresh)
     whole = entry.read_bytes()
     for damaged in damages(whole):
@@ -98,18 +106,16 @@ def test_a_damaged_entry_is_compiled_again(fresh: Path) -> None:
         assert entry.read_bytes() == whole
 
 
-def test_keys_that_share_a_file_do_not_share_code(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "name", lambda key: "one")
-    cache.write("a", b"code of a")
-    assert cache.read("a") == b"code of a"
-    assert cache.read("b") is None
-    cache.write("b", b"code of b")
-    assert (cache.read("a"), cache.read("b")) == (None, b"code of b")
+def test_an_entry_under_another_name_is_not_taken(fresh: Path) -> None:
+    cache.write(KEYS[0], b"code of a")
+    assert [cache.read(key) for key in KEYS[:2]] == [b"code of a", None]
+    (fresh / (KEYS[0] + cache.SUFFIX)).rename(fresh / (KEYS[1] + cache.SUFFIX))
+    assert [cache.read(key) for key in KEYS[:2]] == [None, None]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="owners and modes are POSIX's")
 def test_an_entry_that_others_may_have_written_is_not_executed(fresh: Path) -> None:
-    key = make()._key("")
+    key = make().key()
     (entry,) = entries(fresh)
     entry.chmod(0o620)
     assert cache.read(key) is None
@@ -128,14 +134,22 @@ def test_an_entry_that_others_may_have_written_is_not_executed(fresh: Path) -> N
         assert cache.read(key) is not None
 
 
-@pytest.mark.parametrize("place", ["", "file", "file/below", "\0"])
-def test_without_a_usable_cache_all_works(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    if "\0" in place:
-        monkeypatch.setattr(cache, "directory", lambda: place)
-    else:
-        monkeypatch.setenv(cache.VARIABLE, place and str(tmp_path / place))
+def test_without_a_cache_all_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cache.VARIABLE, "")
+    monkeypatch.chdir(tmp_path)
     assert run(make()) == EXPECTED
+    assert not cache.write(KEYS[0], b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "\0"])
+def test_where_code_cannot_be_kept_it_runs_all_the_same(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(cache, "directory", lambda: str(tmp_path / place))
+    with pytest.warns(TapeGPTWarning, match="every start compiles again: set TAPEGPT_CACHE_DIR to a directory"):
+        assert run(make()) == EXPECTED
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -144,8 +158,66 @@ def test_a_failing_write_leaves_nothing(fresh: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    assert run(make()) == EXPECTED
+    with pytest.warns(TapeGPTWarning, match="No space left on device"):
+        assert run(make()) == EXPECTED
     assert entries(fresh) == []
+
+
+def test_a_directory_that_vanishes_while_it_is_written_costs_no_code(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanish(temporary: str, path: str) -> None:
+        shutil.rmtree(fresh)
+        raise FileNotFoundError(2, "No such file or directory", temporary)
+
+    monkeypatch.setattr(os, "replace", vanish)
+    with pytest.warns(TapeGPTWarning, match="No such file or directory"):
+        made = make()
+    assert made.compiled
+    assert run(made) == EXPECTED
+
+
+def test_another_process_may_have_written_the_same(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.write(KEYS[0], b"code")
+
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "it is being read, which Windows minds")
+
+    monkeypatch.setattr(os, "replace", fail)
+    assert cache.write(KEYS[0], b"code")
+    assert len(entries(fresh)) == 1
+
+
+def aged(path: Path, seconds: float) -> None:
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_what_is_not_used_for_long_is_removed(fresh: Path) -> None:
+    for key in KEYS[:3]:
+        cache.write(key, b"code")
+    files = entries(fresh)
+    left = fresh / f"{KEYS[4]}{cache.SUFFIX}.0123456789abcdef"  # by a process that was killed
+    others = [fresh / name for name in ("mine.txt", f"{'x' * 32}.code", "0.code")]
+    for path in (left, *others):
+        path.write_text("")
+    for path in (*files[:2], left, *others):
+        aged(path, cache.AGE - 60)
+    assert cache.read(KEYS[0]) == b"code"  # it is in use
+    for path in (files[1], left, *others):
+        aged(path, cache.AGE + 60)
+    cache.write(KEYS[3], b"code")
+    assert entries(fresh) == sorted([files[0], files[2], fresh / (KEYS[3] + cache.SUFFIX), *others])
+
+
+def test_beyond_the_limit_what_was_not_used_for_longest_is_removed(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for age, key in enumerate(KEYS[:4]):
+        cache.write(key, bytes(1000))
+        aged(fresh / (key + cache.SUFFIX), 100.0 * age)
+    monkeypatch.setattr(cache, "LIMIT", 3 * entries(fresh)[0].stat().st_size)
+    cache.write(KEYS[4], bytes(1000))
+    assert [path.name.removesuffix(cache.SUFFIX) for path in entries(fresh)] == [*KEYS[:2], KEYS[4]]
 
 
 def test_the_cache_lies_where_the_system_keeps_caches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,14 +235,66 @@ def test_the_cache_lies_where_the_system_keeps_caches(monkeypatch: pytest.Monkey
 
 def test_the_key_covers_what_decides_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     made = make()
-    keys = [made._key(""), made._key("another graph"), make(factor=3.0)._key("")]
-    for name, value in (("cpu_identity", "other"), ("c_library", "other"), ("_llvmlite", "9"), ("_source_sums", "x")):
+    keys = [made.key(), make(factor=3.0).key(), Program({"other": (cumulate, {"factor": 2.0})}).key()]
+    for name, value in (("cpu_identity", "other"), ("c_library", "other"), ("_llvmlite", "9")):
         with monkeypatch.context() as patch:
             patch.setattr(program, name, lambda value=value: value)
-            keys.append(made._key(""))
+            keys.append(made.key())
+    changes: list[tuple[object, str, object]] = [(program, "_SOURCES", b""), (Builder, "maximum", Builder.minimum)]
+    for owner, name, changed in changes:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, changed)
+            keys.append(made.key())
     made.target = made.target.replaced(vector_bytes=16)
-    keys.append(made._key(""))
+    keys.append(made.key())
     assert len(set(keys)) == len(keys)
+
+
+def test_the_key_holds_before_and_after_use() -> None:
+    """Whatever a tape, an engine or an inference notes while it is used is not part of its code."""
+    seen: list[Program] = []
+
+    class Seen(Program):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            seen.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (exact, inference, tape):
+            patch.setattr(module, "Program", Seen)
+        keys = []
+        for _ in range(2):
+            model = GPT(Config(1, 8, 2, 4), "ab", Random(1), exact.ExactEngine(Config(1, 8, 2, 4), 3))
+            model.generate(3)
+            model.score(["ab"])
+            recorded = tape.Tape()
+            x = recorded.parameter("x", 1, 2)
+            y = (x * x).sum()
+            recorded.forward(x)
+            recorded.forward(y)
+            keys.append([made.key() for made in seen])
+    first, both = keys
+    assert both == first + first
+
+
+def test_kernels_that_change_while_they_are_compiled_are_not_kept(fresh: Path) -> None:
+    step = [1]
+
+    def change(k: Builder, x: F64s) -> None:
+        x[0] = float(step[0])
+        step[0] += 1
+
+    x = array("d", [0.0])
+    for expected in (1.0, 2.0):
+        Program({"change": (Kernel(change), {})}).run("change", address_of(x))
+        assert x[0] == expected
+    assert not fresh.exists()
+
+
+def test_a_package_that_changes_on_the_disk_keeps_no_code(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "_sources", lambda: b"another version")
+    assert run(make()) == EXPECTED
+    assert not fresh.exists()
 
 
 def test_loading_through_llvm_gives_the_same(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +327,7 @@ def test_where_mapping_is_refused_llvm_s_loader_is_asked(fresh: Path, monkeypatc
 def test_where_no_code_can_be_made_kernels_are_interpreted(
     error: Exception, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Program, signature: str) -> None:
+    def fail(self: Program) -> None:
         raise error
 
     monkeypatch.setattr(Program, "_load", fail)

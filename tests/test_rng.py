@@ -183,7 +183,7 @@ def test_bulk_without_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bulk_kernels_interpreted() -> None:
-    program = Program({"gauss": (gauss, {}), "permutation": (permutation, {})}, "", INTERPRETED)
+    program = Program({"gauss": (gauss, {}), "permutation": (permutation, {})}, INTERPRETED)
     ours, theirs = Random(5), random.Random(5)
     numbers, spare, order = array("d", bytes(8 * 401)), array("d", [0.0, 0.0]), array("I", range(300))
     program.run("gauss", address_of(ours.words), address_of(spare), address_of(numbers), 401, 0.0, 1.0)

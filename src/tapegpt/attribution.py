@@ -313,7 +313,7 @@ class Rater:
             "direct": (direction_kernel(graph), {}),
             "multiply": (product_kernel(graph), {}),
         }
-        self._program = Program(entries, graph.tape.show(), target)
+        self._program = Program(entries, target)
         self._shared = Memory(8 * self._extents.shared)
         graph.write(self._shared, parameters)
         self._program.run("prepare", self._shared.at(0))

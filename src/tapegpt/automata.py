@@ -105,7 +105,7 @@ class Automaton(Record):
             chances = array("d", [1.0]) * ((max_length + 1) * (self.count + 1))
         accepting = array("I", list(self.accepting))
         places = [address_of(numbers) for numbers in (self.table, accepting, chances, sums, result)]
-        program = Program({look_ahead.name: (look_ahead, {})}, "automata", target)
+        program = Program({look_ahead.name: (look_ahead, {})}, target)
         program.run("look_ahead", *places, self.states, self.count, min_length, max_length, is_flat)
         return result
 

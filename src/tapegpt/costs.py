@@ -18,7 +18,6 @@ from tapegpt.fast.adam import BETA1, BETA2, settings_of
 from tapegpt.fast.graph import FastGraph
 from tapegpt.fast.places import load
 from tapegpt.fast.training import Packer
-from tapegpt.machine.emitter import Module
 from tapegpt.machine.language import F32, F64, Builder, I64s, Int, Kernel, Reals, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
@@ -79,24 +78,6 @@ class Walk(Record):
     norms: list[tuple[Node, float]]  # of the gradients: operations from last to first, then parameters
 
 
-class _Counting(Program):
-    """A program that counts what it does: its entries add it to their argument `counts`."""
-
-    optimised = False
-
-    def ir(self) -> str:
-        module = Module(self.target, COUNTED)
-        for name, (kernel, constants) in self._entries.items():
-            module.add(kernel, constants, name)
-        return str(module)
-
-    def _interpret(self) -> None:
-        from tapegpt.machine.interpreter import runnable
-
-        for name, (kernel, constants) in self._entries.items():
-            self._functions[name] = runnable(kernel, constants, self.target, COUNTED)
-
-
 class Bench:
     """Parts of a model that can be run one by one on documents, in memory of their own.
 
@@ -118,8 +99,7 @@ class Bench:
         for part in parts:
             for stage, kernel in part.kernels.items():
                 entries[f"{stage} {part.name}"] = (_repeated(kernel, self._tape.real), {})
-        signature = f"{self._tape.show()}\n{graph.config!r} {counted}"
-        self._program = (_Counting if counted else Program)(entries, signature, target)
+        self._program = Program(entries, target, COUNTED if counted else ())
         extents, size = self._tape.plan(), self._tape.real.size
         self._shared, self._gradients = Memory(size * extents.shared), Memory(size * extents.gradients)
         self._work, self._moments = Memory(size * extents.work), Memory(size * (2 * extents.gradients + SCRATCH))

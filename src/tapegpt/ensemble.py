@@ -155,7 +155,7 @@ class Mixture(Inference):
         self.models = models
         self.config = min((model.config for model in models), key=lambda config: config.block_size)
         self.vocab_size = models[0].vocab_size
-        self._program = Program({mix.name: (mix, {})}, "ensemble")
+        self._program = Program({mix.name: (mix, {})})
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
 
     def _scored(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:

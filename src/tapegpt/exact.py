@@ -46,7 +46,7 @@ class ExactEngine(Engine):
             "evaluate": (evaluation_kernel(graph), {}),
             "generate": (generation_kernel(graph), {}),
         }
-        self._program = Program(entries, graph.tape.show(), target)
+        self._program = Program(entries, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         self._lock = allocate_lock()  # machine code runs without the interpreter's, and there is one arena
 

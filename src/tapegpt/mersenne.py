@@ -111,6 +111,6 @@ _loaded: list[Kernels | None] = []
 def kernels() -> Kernels | None:
     """The kernels, loaded at the first use; None where they would be interpreted, slower than call by call."""
     if not _loaded:
-        program = Program({"gauss": (gauss, {}), "permutation": (permutation, {})}, "mersenne")
+        program = Program({"gauss": (gauss, {}), "permutation": (permutation, {})})
         _loaded.append(Kernels(program) if program.compiled else None)
     return _loaded[0]

@@ -69,7 +69,7 @@ def _tokens(documents: Corpus | Tokens) -> Tokens:
 
 def kernels(target: Target | None = None) -> Program:
     """The kernels for a target, by default that of this process."""
-    return Program({each.name: (each, {}) for each in (count, rehash, tally, discount, score)}, "ngrams", target)
+    return Program({each.name: (each, {}) for each in (count, rehash, tally, discount, score)}, target)
 
 
 class NGrams:

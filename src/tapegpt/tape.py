@@ -411,8 +411,7 @@ class Tape:
             }
             if output.gradient >= 0 and output.shape == Shape(1, 1):
                 entries["backward"] = (self.backward_kernel(output), {})
-            signature = f"{self.show()}\n{output!r}"
-            self._programs[output.index] = Program(entries, signature, self._target)
+            self._programs[output.index] = Program(entries, self._target)
         return self._programs[output.index]
 
     def forward(self, output: Node, positions: int | None = None) -> list[list[float]]:

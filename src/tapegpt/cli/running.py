@@ -94,7 +94,7 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
     engine = trainer.model.engine
     notice(engine.notice)
     if trainer.settings.budget and engine.compile_seconds:
-        notice(f"compiled for {engine.compile_seconds:.1f} s, once for this shape, outside the budget")
+        notice(f"compiled for {engine.compile_seconds:.1f} s for this shape, outside the budget")
     # Before the training, whose budget they are part of; interpreted they would take minutes.
     baselines = trainer.baselines() if trainer.held_out and not engine.notice else {}
     if directory is not None:

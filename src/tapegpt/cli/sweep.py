@@ -176,7 +176,7 @@ def _watched(sweeping: Sweeping, quiet: bool) -> bool:
         print(f"num docs: {len(sweeping.field.corpus)}")
         print(f"held out: {len(sweeping.field.held_out)}, no two alike")
     if sweeping.compile_seconds:
-        notice(f"compiled for {sweeping.compile_seconds:.1f} s, once for each shape, outside a budget")
+        notice(f"compiled for {sweeping.compile_seconds:.1f} s for all shapes, outside a budget")
     in_place = not quiet and moves(sys.stdout)
     clear = "\r\x1b[K" if in_place else ""
     rung, best = -1, math.inf

@@ -58,7 +58,7 @@ class FastEngine(Engine):
         touched = batch_size * config.block_size * len(graph.runs)
         own = self._extents.work + self._extents.gradients + touched  # numbers of a thread
         check_size(4 * (self._extents.shared + 2 * self._extents.gradients + threads * own))
-        self._program = Program(entries, graph.tape.show() + speech.tape.show(), target)
+        self._program = Program(entries, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         self.threads = threads if self._program.compiled else 1
         self._shared = Memory(4 * self._extents.shared)

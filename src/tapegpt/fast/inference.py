@@ -78,7 +78,7 @@ class Inference:
             "next": (next_kernel(graph, forward), {}),
             "draw": (drawing_kernel(speech, spoken.work), {}),
         }
-        self._program = Program(entries, graph.tape.show() + speech.tape.show(), target)
+        self._program = Program(entries, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         shared = Memory(4 * extents.shared)
         load(graph, shared, parameters)

@@ -1,8 +1,9 @@
 """Compiled code kept between runs, in files that only their owner may write.
 
-A file is executed only if it is a regular file of this user, writable by nobody else, names the very key that is asked
-for, and its checksum holds; anything else is compiled again and replaced. Files are written under a temporary name and
-renamed, so that processes may race. Not here: what the key covers (`program.py`).
+A file is executed only if it is a regular file of this user, writable by nobody else, and its checksum over the key and
+the code holds; anything else is compiled again and replaced. Files are written under a temporary name and renamed, so
+that processes may race. What is not used for long, or too much, is removed. Not here: what the key covers
+(`program.py`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,24 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import zlib  # and no digest of hashlib, whose import costs a warm start 4 ms: the mode keeps others out
+import time
+from _blake2 import blake2b
+
+from tapegpt.errors import warn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 VARIABLE = "TAPEGPT_CACHE_DIR"  # where the cache lies; empty: no cache
-_MAGIC = b"tapegpt code 1\n"
-_CHECKSUM = 4  # bytes
+SUFFIX = ".code"
+LIMIT = 256 << 20  # bytes of all files together
+AGE = 90 * 86400.0  # seconds that a file is kept unused
+NOTED = 86400.0  # a file's time is that of its last use, give or take this
+_MAGIC = b"tapegpt code 2\n"
+_CHECKSUM = 16  # bytes
+_KEY = 32  # digits
+_DIGITS = "0123456789abcdef"
 
 
 def directory() -> str:
@@ -31,12 +45,13 @@ def directory() -> str:
 
 
 def read(key: str) -> bytes | None:
-    """The entry under this key, or None if there is none that can be trusted."""
+    """The entry under this key, hexadecimal digits, or None if there is none that can be trusted."""
     place = directory()
     if not place:
         return None
+    path = os.path.join(place, key + SUFFIX)
     try:
-        descriptor = os.open(os.path.join(place, name(key)), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _binary())
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _binary())
     except (OSError, ValueError):
         return None
     with open(descriptor, "rb") as file:
@@ -47,41 +62,72 @@ def read(key: str) -> bytes | None:
             data = file.read()
         except OSError:
             return None
-    head = f"{key}\0".encode()
-    whole = data[len(_MAGIC) + _CHECKSUM :]
-    if not data.startswith(_MAGIC + _checksum(whole)) or not whole.startswith(head):
+    content = data[len(_MAGIC) + _CHECKSUM :]
+    if not data.startswith(_MAGIC) or data[len(_MAGIC) : len(_MAGIC) + _CHECKSUM] != _checksum(key, content):
         return None
-    return whole[len(head) :]
+    if time.time() - status.st_mtime > NOTED:
+        _attempt(os.utime, path)
+    return content
 
 
-def write(key: str, content: bytes) -> None:
-    """Keep an entry; where that is not possible, go without."""
+def write(key: str, content: bytes) -> bool:
+    """Keep an entry, if that is possible; whether it is kept."""
     place = directory()
     if not place:
-        return
-    path = os.path.join(place, name(key))
-    whole = f"{key}\0".encode() + content
+        return False
+    path = os.path.join(place, key + SUFFIX)
     temporary = f"{path}.{os.urandom(8).hex()}"
     try:
         os.makedirs(place, mode=0o700, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _binary(), 0o600)
-    except (OSError, ValueError):
-        return
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(_MAGIC + _checksum(key, content) + content)
+            os.replace(temporary, path)
+        except OSError:
+            _attempt(os.unlink, temporary)
+            if read(key) != content:  # nor has another process written it
+                raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        warn(
+            f"compiled code cannot be kept in {place} ({reason}), so every start compiles again: "
+            f"set {VARIABLE} to a directory that can be written"
+        )
+        return False
+    _attempt(_remove_old, place)
+    return True
+
+
+def _remove_old(place: str) -> None:
+    """Remove what was not used for long, and beyond the limit what was not used for longest."""
+    now, total = time.time(), 0
+    for used, size, path in sorted(_files(place), reverse=True):
+        total += size
+        if total > LIMIT or now - used > AGE:
+            _attempt(os.unlink, path)  # whoever reads it keeps what it has opened
+
+
+def _files(place: str) -> Iterator[tuple[float, int, str]]:
+    """Time of last use, size and path of each file of the cache."""
+    with os.scandir(place) as entries:
+        for entry in entries:
+            key, suffix, _ = entry.name.partition(SUFFIX)
+            if suffix and len(key) == _KEY and not key.strip(_DIGITS):
+                status = entry.stat(follow_symlinks=False)
+                yield status.st_mtime, status.st_size, entry.path
+
+
+def _attempt(action: Callable[[str], object], path: str) -> None:
+    """Do what others may make impossible, and is not needed."""
     try:
-        with open(descriptor, "wb") as file:
-            file.write(_MAGIC + _checksum(whole) + whole)
-        os.replace(temporary, path)
+        action(path)
     except OSError:
-        os.unlink(temporary)
+        return
 
 
-def name(key: str) -> str:
-    """The file of a key; two keys may share it, and then take turns."""
-    return f"{zlib.crc32(key.encode()):08x}"
-
-
-def _checksum(data: bytes) -> bytes:
-    return zlib.crc32(data).to_bytes(_CHECKSUM, "big")
+def _checksum(key: str, content: bytes) -> bytes:
+    return blake2b(content, digest_size=_CHECKSUM, key=key.encode()).digest()
 
 
 def _binary() -> int:

@@ -1,9 +1,10 @@
 """A program: kernels made runnable for a target, from the cache where possible. The front of this floor.
 
-What decides the code is known without making it: the sources of this package, the kernels' names and constants, the
-target, CPU, C library and llvmlite. That is the cache's key, so a warm start neither writes IR nor loads LLVM.
-Programs of one key that live at the same time share their code, and it is made once if several threads need it.
-Where no code can be made, the kernels are interpreted and `Program.notice` says why.
+What decides the code is known without making it: the Python code of the kernels, as it is in memory, and all that it
+reaches; this floor's own sources, as they were when it was loaded; target, CPU, C library and llvmlite. A fingerprint
+of that is the cache's key, so a warm start neither writes IR nor loads LLVM, and what is edited is compiled again.
+Programs of one key that live at the same time share their code, and it is made once if several threads need it. Where
+no code can be made, the kernels are interpreted and `Program.notice` says why.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import zlib
-from _thread import allocate_lock
-from _weakref import ref
+from _blake2 import blake2b
+from _thread import LockType, RLock, allocate_lock
+from _weakref import ReferenceType, ref
 from time import perf_counter
 
 from tapegpt.machine import cache
+from tapegpt.machine.fingerprint import fingerprint
 from tapegpt.machine.host import c_library, cpu_identity, host_target
 from tapegpt.machine.image import Image, Mapped, can_map
-from tapegpt.machine.memory import Address
+from tapegpt.machine.language import Builder
+from tapegpt.machine.memory import Address, Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from tapegpt.machine.language import Kernel
@@ -43,21 +46,20 @@ _LOCKS = [allocate_lock() for _ in range(16)]  # a key has always the same one
 class Program:
     """Entry kernels that can be called: `program.run("name", address, 3)`.
 
-    `signature` must tell apart whatever the kernels' names and constants do not, such as the graph of a tape.
+    Where kinds of operations are `counted`, entries add what they do to their argument `counts` (see `emitter.Module`),
+    and the code is not optimised.
     """
 
-    optimised = True  # LLVM's passes are worth their time
-
-    def __init__(self, entries: Entries, signature: str, target: Target | None = None) -> None:
+    def __init__(self, entries: Entries, target: Target | None = None, counted: Sequence[str] = ()) -> None:
         self.target = target or host_target()
         self.notice = ""
         self.compile_seconds = 0.0  # spent on making code that was not in the cache
-        self._entries = entries
+        self._entries, self._counted = entries, tuple(counted)
         self._functions: dict[str, Callable[..., None]] = {}
         self._code: object = None  # keeps the machine code alive
         if self.target.name != "interpreted":
             try:
-                self._load(signature)
+                self._load()
                 return
             except (ImportError, OSError) as error:
                 reason = str(error).replace("\n", " ")
@@ -70,9 +72,9 @@ class Program:
 
     # --- compiled -----------------------------------------------------------------------------------------------
 
-    def _load(self, signature: str) -> None:
-        key = self._key(signature)
-        with _LOCKS[hash(key) % len(_LOCKS)]:
+    def _load(self) -> None:
+        key = self.key()
+        with _LOCKS[int(key, 16) % len(_LOCKS)]:
             known = _shared.get(key)
             code = known() if known else None
             if code is None:
@@ -85,38 +87,44 @@ class Program:
     def _made(self, key: str) -> Code:
         """The code, from the cache or compiled."""
         kept = cache.read(key)
-        start = perf_counter()
-        content = kept if kept is not None else self._compile()
-        if kept is None:
-            self.compile_seconds = perf_counter() - start
-        code: Code | None = None
-        if content.startswith(_IMAGE):
-            try:
-                code = Mapped(_unpack(content))
-            except OSError:  # the system refuses: LLVM's own loader is asked before the kernels are interpreted
-                kept, content = None, self._compile(may_link=False)
-        if code is None:
-            from tapegpt.machine import llvm
-
-            code = llvm.Loaded(content[len(_OBJECT) :], self.target)
-        if kept is None:
+        content = kept or self._compile()
+        try:
+            code = _loaded(content, self.target)
+        except OSError:  # mapping is refused: LLVM's own loader is asked before the kernels are interpreted
+            kept, content = None, self._compile(may_link=False)
+            code = _loaded(content, self.target)
+        if not kept and self._is_still(key):
             cache.write(key, content)
         return code
+
+    def _is_still(self, key: str) -> bool:
+        """Whether this is the key after compiling too, which may import and change what the key is of."""
+        return self.key() == key and _sources() == _SOURCES
 
     def _compile(self, may_link: bool = True) -> bytes:
         from tapegpt.machine.llvm import compile_object
 
-        code = compile_object(self.ir(), self.target, self.optimised)
+        start = perf_counter()
+        code = compile_object(self.ir(), self.target, optimised=not self._counted)
+        content = _OBJECT + code
         if may_link and can_map():
             from tapegpt.machine.elf import LinkError, link
 
             try:
                 image = link(code)
             except LinkError:  # a form of object that only LLVM's own loader knows
-                return _OBJECT + code
-            symbols = "".join(f"{name} {offset}\n" for name, offset in image.symbols.items())
-            return _IMAGE + symbols.encode() + b"\n" + image.code
-        return _OBJECT + code
+                pass
+            else:
+                symbols = "".join(f"{name} {offset}\n" for name, offset in image.symbols.items())
+                content = _IMAGE + symbols.encode() + b"\n" + image.code
+        self.compile_seconds += perf_counter() - start
+        return content
+
+    def key(self) -> str:
+        """What tells the code from any other: 32 hexadecimal digits."""
+        kernels = (Builder, self._entries, self.target, self._counted)
+        machine = (_SOURCES, cpu_identity(), c_library(), _llvmlite())
+        return fingerprint(kernels, machine, without=_WITHOUT_CODE, given="tapegpt.machine")
 
     @property
     def compiled(self) -> bool:
@@ -127,7 +135,7 @@ class Program:
         """The program as LLVM IR text."""
         from tapegpt.machine.emitter import Module
 
-        module = Module(self.target)
+        module = Module(self.target, self._counted)
         for name, (kernel, constants) in self._entries.items():
             module.add(kernel, constants, name)
         return str(module)
@@ -138,18 +146,24 @@ class Program:
 
         return compile_assembly(self.ir(), self.target)
 
-    def _key(self, signature: str) -> str:
-        names = [f"{name} {kernel.name} {constants}" for name, (kernel, constants) in self._entries.items()]
-        parts = [_source_sums(), signature, *names, repr(self.target), cpu_identity(), c_library(), _llvmlite()]
-        return "\n".join(parts)
-
     # --- interpreted --------------------------------------------------------------------------------------------
 
     def _interpret(self) -> None:
         from tapegpt.machine.interpreter import runnable
 
         for name, (kernel, constants) in self._entries.items():
-            self._functions[name] = runnable(kernel, constants, self.target)
+            self._functions[name] = runnable(kernel, constants, self.target, self._counted)
+
+
+def _loaded(content: bytes, target: Target) -> Code:
+    """Code in memory."""
+    if content.startswith(_IMAGE):
+        head, _, code = content[len(_IMAGE) :].partition(b"\n\n")
+        symbols = dict(line.rsplit(" ", 1) for line in head.decode().splitlines())
+        return Mapped(Image(code, {name: int(offset) for name, offset in symbols.items()}))
+    from tapegpt.machine.llvm import Loaded
+
+    return Loaded(content[len(_OBJECT) :], target)
 
 
 def _function(kernel: Kernel, address: int) -> Callable[..., None]:
@@ -171,38 +185,28 @@ def _forget(key: str, gone: ref[Code]) -> None:
         del _shared[key]
 
 
-def _unpack(content: bytes) -> Image:
-    head, _, code = content[len(_IMAGE) :].partition(b"\n\n")
-    symbols = dict(line.rsplit(" ", 1) for line in head.decode().splitlines())
-    return Image(code, {name: int(offset) for name, offset in symbols.items()})
-
-
-_sources = ""
-
-
-def _source_sums() -> str:
-    """Sums over every source file of the package: whatever changes the code changes one of them."""
-    global _sources
-    if not _sources:
-        package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        sums = []
-        for folder in ("machine", "operations", os.path.join("operations", "fast"), "fast", ""):
-            place = os.path.join(package, folder)
-            for name in sorted(os.listdir(place)):
-                if name.endswith(".py"):
-                    with open(os.path.join(place, name), "rb") as file:
-                        text = file.read()
-                    sums.append(f"{name} {len(text)} {zlib.crc32(text):x} {zlib.adler32(text):x}")
-        _sources = "\n".join(sums)
-    return _sources
-
-
 def _llvmlite() -> str:
-    """What tells one installed llvmlite from another, without importing it; "" where there is none."""
+    """The version of llvmlite that is loaded, or would be: without importing it; "" where there is none."""
+    loaded = sys.modules.get("llvmlite")
+    if loaded:
+        return str(loaded.__version__)
     for place in sys.path:
         try:
             with open(os.path.join(place, "llvmlite", "_version.py"), encoding="utf-8") as file:
-                return file.read()
+                return file.read().partition("version_version = '")[2].partition("'")[0]
         except OSError:
             continue
     return ""
+
+
+def _sources() -> bytes:
+    """A sum over the sources of the compiler, the only code that is not taken from memory: most is not there yet."""
+    folder, total = os.path.dirname(__file__), blake2b()
+    for name in ("language", "emitter", "elf", "llvm", "program"):
+        with open(os.path.join(folder, f"{name}.py"), "rb") as file:
+            total.update(file.read())
+    return total.digest()
+
+
+_SOURCES = _sources()
+_WITHOUT_CODE = (Program, Memory, LockType, RLock, ReferenceType)  # what objects may hold, and decides no code
