@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tapegpt
 from tests.browser import until
 from tests.studio import running
 
@@ -550,6 +551,15 @@ def test_an_impossible_wish_is_explained(studio: Any) -> None:
     until(studio, "document.getElementById('playground-error').textContent === ''")
 
 
+def test_typing_a_pattern_key_by_key_leaves_the_console_empty(studio: Any, problems: list[str]) -> None:
+    shown_section(studio, "playground", "li")
+    studio.locator("[name=pattern]").press_sequentially("(an|mar)[a-n]{1,3}y?", delay=30)
+    until(studio, "document.querySelector('#playground-view:not(.stale) li') !== null")
+    assert all(re.fullmatch("(an|mar)[a-n]{1,3}y?", text) for text in strings(studio, "#playground-view"))
+    assert studio.text_content("#playground-error") == ""
+    assert problems == []
+
+
 def test_pinned_runs_stay_beside_the_present_one(studio: Any) -> None:
     assert "Pin a run" in studio.text_content("#compare-view")
     for pinned in range(1, 4):
@@ -606,6 +616,22 @@ def test_a_saved_model_is_loaded_again(studio: Any, tmp_path: Path) -> None:
     assert value(studio, "n_embd") == run["settings"]["n_embd"]
     assert strings(studio) == said
     assert not studio.is_visible("#film")
+
+
+@pytest.mark.parametrize("name", ["model", "model.json", "weights.safetensors"])
+def test_every_model_file_is_known_by_what_is_in_it(studio: Any, tmp_path: Path, name: str) -> None:
+    model = tapegpt.train(FRUITS, n_embd=8, n_head=2, steps=5)
+    tapegpt.save(model, tmp_path / name, weights_only=name == "weights.safetensors")
+    studio.set_input_files("#file", tmp_path / name)
+    until(studio, "name => document.getElementById('timing').textContent.startsWith(name)", f"{name}: ")
+    assert shown_run(studio)["parameters"] == model.num_parameters
+
+
+def test_an_ensemble_is_refused_with_what_to_do(studio: Any, tmp_path: Path) -> None:
+    models = [tapegpt.train(FRUITS, n_embd=8, n_head=2, steps=5, seed=seed) for seed in (1, 2)]
+    tapegpt.save(tapegpt.Ensemble(models), tmp_path / "ensemble.safetensors")
+    studio.set_input_files("#load", tmp_path / "ensemble.safetensors")
+    until(studio, "document.getElementById('load-error').textContent.includes('is an ensemble of 2 models')")
 
 
 def test_a_run_that_the_server_has_already_is_opened_by_its_address(studio: Any, address: str) -> None:

@@ -43,7 +43,7 @@ def shape_arguments(group: argparse._ActionsContainer, defaults: Config | None =
         ("n_layer", "transformer blocks"),
         ("n_embd", "width, a multiple of --n-head"),
         ("n_head", "attention heads"),
-        ("block_size", "longest string seen whole; longer ones are cut"),
+        ("block_size", "longest string seen whole; longer ones are cut, by engine fast read in windows"),
         ("n_gram", "engine fast: runs of up to so many characters have embeddings too"),
         ("gram_rows", "engine fast: embeddings of runs, shared by what hashes alike"),
     ):

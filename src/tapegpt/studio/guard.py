@@ -87,7 +87,7 @@ class Guard:
         origin = headers.get("origin")
         if method in SAFE_METHODS or origin is None:
             return
-        if _split(origin).netloc.lower() != headers.get("host", "").lower() or "://" not in origin:
+        if _split(origin).netloc.lower() != headers.get("host", "").lower():
             raise _forbidden("another site may not change anything here: use the studio's own page")
 
     def _admitted(self, scope: Scope, token: str) -> Response | None:
