@@ -20,7 +20,7 @@ FLOORS = {
     "tape": 3,
     **dict.fromkeys(("config", "engine", "corpus", "rng", "mersenne", "gradients"), 4),
     **dict.fromkeys(("graph", "adam", "exact", "reference", "model", "trainer"), 4),
-    **dict.fromkeys(("fast", "settings", "split", "ngrams", "state", "callbacks"), 4),
+    **dict.fromkeys(("fast", "settings", "clock", "split", "ngrams", "state", "callbacks"), 4),
     **dict.fromkeys(
         (
             "sources",

@@ -305,8 +305,8 @@ def test_the_program_means_the_same_training(chosen: tuple[Shape, Settings], sou
             return corpus
 
         @staticmethod
-        def train(corpus: Any, **options: Any) -> None:
-            seen.append((corpus.source, resolved(options)))  # type: ignore[arg-type]  # any of them
+        def train(corpus: Any, preset: str | None = None, **options: Any) -> None:
+            seen.append((corpus.source, resolved(options, preset)))  # type: ignore[arg-type]  # any of them
 
     exec(program, {"tapegpt": Recorder})
     ((read, again),) = seen

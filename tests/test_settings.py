@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import Config, TapeGPTError
+from tapegpt import Config, Corpus, TapeGPTError
 from tapegpt.errors import shown
+from tapegpt.machine.target import AVX512
 from tapegpt.settings import (
     FAST_ONLY,
     MAX_BATCH_SIZE,
@@ -241,16 +242,39 @@ def test_presets_cost_more_and_more() -> None:
     assert work("quick") < work("good") < work("best")
 
 
+NAMES = Corpus(["anna", "ottokar"] * 50, "ankort")
+MOLECULES = Corpus(["C1CC(C(=O)NOC1CCCCC1)C1CCNCC1"] * 50, "()=1CNO")
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One core with AVX-512, whatever this machine has."""
+    monkeypatch.setattr("tapegpt.clock.host_target", lambda: AVX512)
+    monkeypatch.setattr("tapegpt.clock.threads_that_pay", lambda config, batch_size: 1)
+
+
+@pytest.mark.usefixtures("core")
 @pytest.mark.parametrize(
-    ("budget", "preset"),
-    [("900ms", "quick"), (2.9, "quick"), ("3s", "good"), (29, "good"), ("30s", "best"), ("2h", "best")],
+    ("corpus", "block_size", "budgets"),
+    [(NAMES, 16, (0.1, 3, 4, 29, 31, 1e6)), (MOLECULES, 64, (0.1, 3, 4, 32, 34, 1e6))],
 )
-def test_a_budget_chooses_a_preset(budget: float | str, preset: str) -> None:
-    config, settings = resolved({"budget": budget})
-    amount = seconds(budget) if isinstance(budget, str) else budget
-    of_preset, expected = resolved({}, preset)
-    assert (config, settings) == (of_preset, expected.replaced(budget=amount))
-    assert resolved({"budget": budget}, "quick")[0] == resolved({}, "quick")[0]
+def test_a_budget_chooses_the_preset_that_the_data_leave_time_for(
+    corpus: Corpus, block_size: int, budgets: tuple[float, ...]
+) -> None:
+    for budget, preset in zip(budgets, ("quick", "quick", "good", "good", "best", "best"), strict=True):
+        chosen = resolved({"budget": budget, "block_size": block_size}, None, corpus)
+        assert chosen == resolved({"budget": budget, "block_size": block_size}, preset)
+
+
+@pytest.mark.usefixtures("core")
+def test_what_is_given_counts_when_a_budget_chooses() -> None:
+    def width(budget: float, preset: str | None = None, **options: Any) -> int:
+        given: Any = {"budget": budget, **options}
+        return resolved(given, preset, NAMES)[0].n_embd
+
+    assert [width(29), width(29, threads=2), width(100, "quick"), width(1e5, n_layer=8)] == [48, 96, 32, 96]
+    assert width(4, n_layer=2) == width(4, block_size=64) - 16 == 32
+    assert resolved({"budget": "2h"})[0] == resolved({}, "quick")[0]  # without data there is nothing to choose by
 
 
 @pytest.mark.parametrize("preset", ["", "Quick", "fast", "quick ", 3, [1], {}])

@@ -424,3 +424,51 @@ def test_columns_that_may_be_asked_for(name: str, text: str, found: list[str]) -
     assert columns(format_of(name), text) == found
     for column in found:
         Source(("-",), column=column).values(name, text.encode())
+
+
+# Samples
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["lines.txt", "lines.jsonl"])
+def test_a_sample_is_lines_from_all_over_the_file(name: str, packed: bool, tmp_path: Path) -> None:
+    lines = [f'"{number:06d}"' if name.endswith("l") else f"{number:06d}" for number in range(20_000)]
+    data = "\n".join(lines).encode()
+    path = tmp_path / (name + ".gz" * packed)
+    path.write_bytes(gzip.compress(data) if packed else data)
+    size = path.stat().st_size
+    found = list(map(int, Source((str(path),), sample=size // 10).documents()))
+    assert found == sorted(set(found))
+    assert found[0] == 0
+    assert found[-1] > 18_000
+    assert size // 10 - 16 <= len(found) * (len(lines[0]) + 1) <= size // 10 + 16 * 10
+    assert Source((str(path),), sample=size).documents() == Source((str(path),)).documents()
+
+
+def test_a_sample_of_other_texts_and_of_tables_is_their_beginning(tmp_path: Path) -> None:
+    rows = [f'{number},"a ""{number}""\nb"' for number in range(1000)]
+    (tmp_path / "rows.csv").write_text("\n".join(["n,text", *rows]))
+    (tmp_path / "poems.txt").write_text("\n\n".join(f"poem\n{number}" for number in range(1000)))
+    everything = Source((str(tmp_path / "rows.csv"),), column="text").documents()
+    for sample in (1, 2, 3, *range(40, 60), 5000):
+        some = Source((str(tmp_path / "rows.csv"),), column="text", sample=7 + sample).documents()
+        assert some == everything[: len(some)]
+        assert len(some) * 16 <= 60 + sample
+        poems = Source((str(tmp_path / "poems.txt"),), delimiter="\n\n", sample=20 + sample).documents()
+        assert poems == [f"poem\n{number}" for number in range(len(poems))]
+        assert len(poems) * 8 <= 20 + sample
+    whole = Source((str(tmp_path / "poems.txt"),), delimiter="", sample=9)
+    assert len(whole.documents()[0]) > 9000  # one document cannot be taken apart
+
+
+def test_a_sample_is_shared_by_files_and_can_be_read_again(tmp_path: Path) -> None:
+    for name, count in (("a", 3000), ("b", 1000)):
+        (tmp_path / name).write_text("".join(f"{name}{number:07d}\n" for number in range(count)))
+    source = Source((str(tmp_path),), sample=4000)
+    found = source.documents()
+    assert found == source.documents()
+    assert 300 <= sum(text.startswith("a") for text in found) <= 340
+    assert 100 <= sum(text.startswith("b") for text in found) <= 120
+    for wrong in (0, -1, 1.5, True):
+        with pytest.raises(TapeGPTError, match="sample must be a whole number"):
+            Source(("a",), sample=wrong)  # type: ignore[arg-type]  # what is refused

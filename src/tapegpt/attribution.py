@@ -17,6 +17,7 @@ from itertools import chain, pairwise, repeat
 from threading import Thread
 from time import perf_counter
 
+from tapegpt.clock import threads_that_pay
 from tapegpt.corpus import Corpus
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.exact import put
@@ -29,7 +30,7 @@ from tapegpt.operations.base import padded
 from tapegpt.record import Record
 from tapegpt.rng import Random
 from tapegpt.settings import Settings
-from tapegpt.trainer import Trainer, threads_that_pay
+from tapegpt.trainer import Trainer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

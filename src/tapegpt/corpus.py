@@ -108,6 +108,19 @@ class Corpus(Record):
     def __repr__(self) -> str:
         return f"<Corpus of {len(self):,} documents, {len(self.vocabulary):,} characters>"
 
+    @property
+    def predictions(self) -> int:
+        """Tokens that are predicted in all documents: their characters, and the end of each."""
+        return sum(map(len, self.documents)) + len(self)
+
+    def sampled(self, predictions: int) -> Corpus:
+        """Evenly spaced documents that make about so many predictions, at least one; all where they make no more."""
+        total, size = self.predictions, len(self)
+        if total <= predictions:
+            return self
+        count = max(size * predictions // total, 1)
+        return self.replaced(documents=[self.documents[i * size // count] for i in range(count)], source=None)
+
     def tokens(self, order: Iterable[int] | None = None) -> Tokens:
         """Documents as token ids: all, or those with these numbers, in this order."""
         documents = self.documents if order is None else [self.documents[number] for number in order]
@@ -128,7 +141,7 @@ class Corpus(Record):
         if not is_whole(block_size) or block_size < 1:
             raise TapeGPTError(f"block_size must be a whole number from 1 on, not {shown(block_size)}")
         tokens = self.tokens(order)
-        if cut:
+        if cut or max(map(len, self.documents), default=0) < block_size:
             return tokens
         windows = map(range, tokens.starts, tokens.starts[1:], repeat(block_size))  # the starts inside each document
         return Tokens(tokens.ids, array("q", [*chain.from_iterable(windows), tokens.starts[-1]]))

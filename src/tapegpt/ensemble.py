@@ -71,11 +71,11 @@ class Ensemble(GPT):
         """The mean of the models as they are now."""
         return self._mixture
 
-    def rank(self) -> None:
+    def rank(self, most: int | None = None) -> None:
         """Note how surprising the training strings are, where those of all models are at hand."""
         if all(model.documents for model in self.models):
             self.training_documents()
-        super().rank()
+        super().rank(most)
 
     def training_documents(self) -> Sequence[str]:
         """What any of the models has taken gradients of; raises `TapeGPTError` where that of one is not known."""

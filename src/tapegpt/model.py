@@ -280,13 +280,16 @@ class GPT:
 
         return Calibration(self.score(strings).nats)
 
-    def rank(self) -> None:
-        """Note how surprising the training strings are, where they are at hand and it has not been done."""
+    def rank(self, most: int | None = None) -> None:
+        """Note how surprising the training strings are, where they are at hand and it has not been done.
+
+        As many as there is `most` time for, evenly spaced, stand for all.
+        """
         if self.documents and (not self.ranks or self._ranked != self.engine.revision):
-            from tapegpt.scores import quantiles
+            from tapegpt.scores import SAMPLE, quantiles
 
             self._ranked = self.engine.revision
-            self.ranks = quantiles(self.inference, self.vocabulary, self.documents)
+            self.ranks = quantiles(self.inference, self.vocabulary, self.documents, max(min(most or SAMPLE, SAMPLE), 1))
 
     @property
     def neighbours(self) -> Neighbours:

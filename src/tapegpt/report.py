@@ -337,11 +337,12 @@ def _command(fields: Data, source: Source | None) -> str:
     if source is None:
         return ""
     presets = (None, *PRESETS) if fields["engine"] == "fast" else (None,)
-    choices = [_beside(fields, preset) for preset in presets]
+    choices = [_beside(fields, preset) for preset in presets if preset or fields["budget"] is None]
     chosen = min((choice for choice in choices if None not in choice.values()), key=len)
     if "budget" in chosen:
         chosen["budget"] = f"{chosen['budget']!r}s"
     reading = _reading(source)
+    reading.pop("sample", None)  # which the budget decides
     if "delimiter" in reading:
         reading["delimiter"] = "".join(_ESCAPED.get(c, c) for c in source.delimiter) or "none"
         if parse_delimiter(reading["delimiter"]) != source.delimiter:  # such as the text "line", which means another
@@ -362,7 +363,8 @@ def _option(name: str, value: Any) -> str:
 
 
 def _program(fields: Data, source: Source | None) -> str:
-    options = "".join(f", {name}={value!r}" for name, value in _beside(fields, None).items())
+    preset = None if fields["budget"] is None else next(iter(PRESETS))  # which a budget would choose otherwise
+    options = "".join(f", {name}={value!r}" for name, value in _beside(fields, preset).items())
     return f"model = tapegpt.train({_data(source)}{options})"
 
 

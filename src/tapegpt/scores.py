@@ -248,9 +248,9 @@ def _tokens(known: Sequence[str], vocabulary: str, block_size: int) -> Tokens:
     return corpus.windows(block_size) if longest >= block_size else corpus.tokens()  # for short ones twice as fast
 
 
-def quantiles(inference: Inference, vocabulary: str, documents: Sequence[str]) -> array[float]:
-    """The means of training strings, sorted: `RANKS` of them, or all if there are fewer."""
-    stride = -(-len(documents) // SAMPLE)
+def quantiles(inference: Inference, vocabulary: str, documents: Sequence[str], most: int = SAMPLE) -> array[float]:
+    """The means of so many training strings, sorted: `RANKS` of them, or all if there are fewer."""
+    stride = -(-len(documents) // most)
     means = sorted(_means(inference, vocabulary, documents[::stride])[0])
     if len(means) <= RANKS:
         return array("d", means)

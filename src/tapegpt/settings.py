@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal, TypedDict
 
+    from tapegpt.corpus import Corpus
+
     class Options(TypedDict, total=False):
         """Whatever `tapegpt.train` takes: fields of `Config` and `Settings`."""
 
@@ -162,14 +164,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gram_decay": 9.0,
     },
 }
+# Positions that a training should get through for each weight of the linear layers; docs/fast.md says why.
+ENOUGH = {"quick": 0, "good": 40, "best": 25}
 BATCH_SIZE = 16  # of the fast engine
 
 
-def resolved(options: Options, preset: str | None = None) -> tuple[Config, Settings]:
+def resolved(options: Options, preset: str | None = None, corpus: Corpus | None = None) -> tuple[Config, Settings]:
     """Shape and settings: what is given, else what the preset says, else the defaults.
 
-    A preset or a budget means the engine fast; a budget without a preset chooses one. Raises `TapeGPTError` for an
-    unknown preset and for values out of range.
+    A preset or a budget means the engine fast; a budget without a preset chooses one for the corpus. Raises
+    `TapeGPTError` for an unknown preset and for values out of range.
     """
     given: dict[str, Any] = dict(options)
     if isinstance(given.get("budget"), str):
@@ -178,7 +182,7 @@ def resolved(options: Options, preset: str | None = None) -> tuple[Config, Setti
     if budget is not None and "steps" in given:
         raise TapeGPTError("steps and a budget exclude each other: give one")
     if budget is not None and preset is None and is_number(budget):
-        preset = "quick" if budget < 3 else "good" if budget < 30 else "best"
+        preset = _preset_for(given, budget, corpus) if corpus else next(iter(PRESETS))
     if preset is not None:
         if preset not in list(PRESETS):
             raise TapeGPTError(f"preset must be one of {', '.join(PRESETS)}, not {shown(preset)}")
@@ -187,3 +191,17 @@ def resolved(options: Options, preset: str | None = None) -> tuple[Config, Setti
         given = {"batch_size": BATCH_SIZE, "long": "window", **given}
     shape = {name: given.pop(name) for name in Config().as_dict() if name in given}
     return Config(**shape), Settings(**given)
+
+
+def _preset_for(given: dict[str, Any], budget: float, corpus: Corpus) -> str:
+    """The largest whose training gets through enough positions for its weights; the first where none does."""
+    from tapegpt.clock import seconds_a_position, threads_that_pay, weights
+
+    length, chosen = corpus.predictions / len(corpus), ""
+    for preset, enough in ENOUGH.items():
+        config, settings = resolved({**given, "budget": None}, preset)  # type: ignore[typeddict-item]  # fields of it
+        threads = settings.threads or threads_that_pay(config, settings.batch_size)
+        positions = budget / seconds_a_position(config, corpus.vocab_size, length, threads)
+        if not chosen or positions >= enough * weights(config, corpus.vocab_size):
+            chosen = preset
+    return chosen

@@ -15,7 +15,7 @@ from tapegpt.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any, Literal, TypedDict
+    from typing import Any, BinaryIO, Literal, TypedDict
 
     class Reading(TypedDict, total=False):
         """How files are read: the fields of `Source` but for what is read."""
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         lowercase: bool
         max_length: int | None
         unique: bool
+        sample: int | None
 
 
 DATASETS = {
@@ -36,6 +37,8 @@ DATASETS = {
 FORMATS = ("text", "csv", "tsv", "jsonl")
 STDIN = "-"
 LINE, BLANK, WHOLE = "\n", "\n\n", ""  # the delimiters with a meaning of their own
+PARTS = 16  # of a file of which a sample is read
+ASCII_LIKE = ("utf-8", "utf8", "ascii", "latin-1", "cp1252", "utf-8-sig")  # encodings in which b"\n" ends a line
 CHUNK = 1 << 20  # bytes that are read or inflated at a time
 MAX_CONTENT = 4 << 30  # bytes that a gzip file may become: a few MB can say terabytes
 
@@ -57,6 +60,7 @@ class Source(Record):
     lowercase: bool = False
     max_length: int | None = None  # longer documents, in characters, are left out
     unique: bool = False  # each document once, where it comes first
+    sample: int | None = None  # bytes that are read, about, of larger data: evenly spaced lines, or the beginning
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
@@ -82,6 +86,8 @@ class Source(Record):
         if self.column is not None and not isinstance(self.column, str):
             raise TapeGPTError(f"column must be a str, not {shown(self.column)}: give its name, or its number as text")
         check_selection(self.lowercase, self.max_length, self.unique)
+        if self.sample is not None and (not is_whole(self.sample) or self.sample < 1):
+            raise TapeGPTError(f"sample must be a whole number of bytes from 1 on, not {shown(self.sample)}")
 
     def _check_dataset(self) -> None:
         if self.paths:
@@ -125,12 +131,39 @@ class Source(Record):
         Raises `TapeGPTError` for what cannot be read, and where no document is left.
         """
         values: list[str] = []
-        for path in self.files():
-            values += self.values(path, content(path))
+        size, files = self.size, self.files()
+        whole = self.sample is None or size <= self.sample
+        for path in files:
+            values += self.values(path, content(path) if whole else self._excerpt(path, size))
         documents = self.selected(values)
         if not documents:
             raise self.emptiness()
         return documents
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files on the disk; streams have none."""
+        return sum(os.path.getsize(path) for path in self.files() if os.path.isfile(path))
+
+    def _excerpt(self, path: str, size: int) -> bytes:
+        """A file's share of the sample, in whole documents; all of it where these cannot be told apart unread."""
+        from io import BytesIO
+
+        kind = self.format or format_of(path)
+        whole = kind == "text" and self.delimiter == WHOLE
+        if whole or not os.path.isfile(path) or self.encoding.lower() not in ASCII_LIKE:
+            return content(path)
+        share = (self.sample or 0) * os.path.getsize(path) // size
+        with BytesIO(content(path)) if _is_packed(path) else open(path, "rb") as file:
+            if kind == "jsonl" or (kind == "text" and self.delimiter == LINE):
+                return excerpt(file, share, PARTS)
+            if kind == "text":
+                beginning, found, _ = file.read(share).rpartition(self.delimiter.encode(self.encoding))
+                return beginning if found else content(path)
+            rows = excerpt(file, share, 1)
+            while rows.count(b'"') % 2 and (line := file.readline()):  # a quoted cell goes on
+                rows += line
+            return rows
 
     def values(self, path: str, data: bytes) -> list[str]:
         """What a file's content holds, not yet stripped, blank ones among it.
@@ -259,6 +292,27 @@ def content(path: str) -> bytes:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TapeGPTError(f"{named(path)!r}: cannot be read: {reason}") from None
     return _decompressed(path, data) if data.startswith(GZIP) else data
+
+
+def excerpt(file: BinaryIO, size: int, parts: int) -> bytes:
+    """Evenly spaced parts of a file, about `size` bytes together, each of whole lines; all where it has no more."""
+    whole, pieces = file.seek(0, os.SEEK_END), []
+    if whole <= size:
+        parts = 1
+    for part in range(parts):
+        file.seek(whole * part // parts)
+        if part:
+            file.readline()  # the rest of one that may have been read
+        pieces.append(file.read(size // parts) + file.readline())
+    return b"".join(pieces)
+
+
+def _is_packed(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(GZIP)) == GZIP
+    except OSError:
+        return True  # whoever reads all of it says what is wrong
 
 
 def _read(path: str) -> bytes:

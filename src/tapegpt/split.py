@@ -6,6 +6,8 @@ A document and its duplicates stay on one side: a model is not to be praised for
 
 from __future__ import annotations
 
+from itertools import filterfalse
+
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import Number
 from tapegpt.rng import Random
@@ -34,8 +36,7 @@ def hold_out(corpus: Corpus, share: float, seed: int) -> tuple[Corpus, Corpus]:
         )
     count = min(max(round(share * len(distinct)), 1), len(distinct) - 1)
     order = Random((seed << 64) + _OWN_DRAWS).permutation(len(distinct))
-    held = {distinct[number] for number in order[:count]}
-    training = [document for document in corpus.documents if document not in held]
-    validation = [document for document in distinct if document in held]
+    validation = [distinct[number] for number in sorted(order[:count])]
+    training = list(filterfalse(set(validation).__contains__, corpus.documents))
     whole = corpus.replaced(source=None)  # which gives more than either
     return whole.replaced(documents=training), whole.replaced(documents=validation)

@@ -11,6 +11,7 @@ import os
 import time
 from bisect import bisect_right
 
+from tapegpt.clock import CHUNK_SECONDS, EVALUATIONS, Clock, counted, judged, threads_that_pay, within
 from tapegpt.corpus import Corpus
 from tapegpt.engine import STEPS, Adam
 from tapegpt.errors import DivergedError, TapeGPTError
@@ -18,7 +19,7 @@ from tapegpt.model import GPT, initialise, make_engine
 from tapegpt.ranges import Whole
 from tapegpt.rng import Random
 from tapegpt.settings import MAX_STEPS, Settings, resolved
-from tapegpt.sources import READING, SELECTION
+from tapegpt.sources import READING, SELECTION, Source
 from tapegpt.state import DataRecord, Evaluation, TrainingState
 
 TYPE_CHECKING = False
@@ -36,17 +37,16 @@ if TYPE_CHECKING:
 
     Callback = Callable[["Trainer", list[float]], object]
 
-CHUNK_SECONDS = 0.05
 DECAYS = {"weight_decay": (0.0075, 0.5), "gram_decay": (0.15, 15.0)}  # for each pass, and the most
-EVALUATIONS = 20  # in a run of so many steps
-EVALUATION_SHARE = 0.02  # of a time budget, at most, but for the last
 
 
 class Trainer:
     """One training run; `model` is as far as it has come, and at the end of `chunks` the best that was evaluated.
 
     Settings are given as a record or by name: `Trainer(corpus, config, steps=500)`. A budget counts from `started`, a
-    time of `time.perf_counter`, by default now; compiling, once for a shape, does not count. `windows`, if they are at
+    time of `time.perf_counter`, by default now; compiling, once for a shape, does not count. Of what is `held_out`
+    it is judged by the documents `judged`, and beside n-gram models of the training documents `counted`: all, or in a
+    budget as many as its shares of the time suffice for. `windows`, if they are at
     hand, are what the engine fast takes of the corpus: `corpus.windows(block_size, cut=long == "cut")`. Raises
     `TapeGPTError` for settings out of range.
     """
@@ -72,9 +72,13 @@ class Trainer:
             from tapegpt.split import hold_out
 
             self.corpus, self.held_out = hold_out(corpus, settings.validation, settings.seed)
+        self.judged, self.counted = self.held_out, self.corpus
+        if self.held_out and settings.budget is not None:
+            self.judged = judged(self.held_out, config, settings)
+            self.counted = counted(self.corpus, settings.budget)
         self.adam = _adam(settings)
         self.evaluations: list[Evaluation] = []
-        self._validation = self.held_out.windows(config.block_size) if self.held_out else None
+        self._validation = self.judged.windows(config.block_size) if self.judged else None
         self._best: Snapshot | None = None
         self._data: DataRecord | None = None
         self._last: Snapshot | None = None  # weights to go on with, while the model has the best ones
@@ -84,7 +88,7 @@ class Trainer:
         self.model = GPT(config, corpus.vocabulary, rng, engine)
         self.model.documents = corpus.documents
         initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std))
-        self._clock = _Clock(settings.budget, started + engine.compile_seconds)
+        self._clock = Clock(settings.budget, started + engine.compile_seconds)
 
     # --- going on -----------------------------------------------------------------------------------------------
 
@@ -176,6 +180,11 @@ class Trainer:
         return self.model.steps
 
     @property
+    def passes(self) -> float:
+        """How often the training documents have been gone through."""
+        return self.step * self.settings.batch_size / len(self._tokens)
+
+    @property
     def is_over(self) -> bool:
         """Whether no step is left: of their number, of the time, or because the held-out loss gets no better."""
         if self.settings.budget is not None:
@@ -254,11 +263,18 @@ class Trainer:
 
     def baselines(self) -> dict[str, float]:
         """Losses of simple models on the held-out documents: uniform, unigram, bigram and 5-gram."""
-        from tapegpt.ngrams import baselines
+        from tapegpt.ngrams import baselines, kernels
 
-        if self.held_out is None:
+        if self.judged is None:
             raise TapeGPTError("no documents are held out: give validation, for instance 0.1")
-        return baselines(self.corpus, self.held_out, self.corpus.vocab_size)
+        self._clock.exclude(kernels().compile_seconds)
+        return baselines(self.counted, self.judged, self.corpus.vocab_size)
+
+    def rank(self) -> None:
+        """Note how surprising the training strings are, in a budget some of them: see `GPT.rank`."""
+        budget = self.settings.budget
+        most = None if budget is None else len(judged(self.documents, self.model.config, self.settings)) // 2
+        self.model.rank(most)
 
     def _take_best(self) -> None:
         """Go back to the weights with the best held-out loss, if they are not the last."""
@@ -306,73 +322,6 @@ class Trainer:
             yield losses
 
 
-class _Clock:
-    """How a time budget is spent."""
-
-    def __init__(self, budget: float | None, started: float) -> None:
-        self._budget, self._begun = budget or 0.0, started
-        self._end = started + self._budget
-        self._gone = 0.0  # seconds of the budget, before this process
-        self._evaluation = 0.0  # seconds
-        self._rate = 0.0  # steps a second
-        self._next = self._interval = 0.0  # of evaluations
-
-    @property
-    def spent(self) -> float:
-        """Seconds of the budget that are gone."""
-        return min(self._budget - (self._end - time.perf_counter()), self._budget) if self._budget else 0.0
-
-    @spent.setter
-    def spent(self, seconds: float) -> None:
-        self._end = time.perf_counter() + self._budget - seconds
-        self._gone = seconds
-
-    def begin(self) -> None:
-        """Training begins, or goes on."""
-        self._begun = time.perf_counter() - self._gone
-
-    def measure_evaluation(self, evaluate: Callable[[], object]) -> None:
-        """See what an evaluation costs, and lay them out."""
-        start = time.perf_counter()
-        evaluate()
-        self._evaluation = time.perf_counter() - start
-        span = self._end - start
-        count = min(EVALUATIONS, int(EVALUATION_SHARE * span / self._evaluation)) if span > 0 else 0
-        self._interval = span / (count + 1)
-        self._next = start + self._interval
-
-    def evaluation_is_due(self) -> bool:
-        """Whether it is time for one that is not the last."""
-        now = time.perf_counter()
-        if now < self._next or self._next + self._interval / 2 > self._end:
-            return False
-        self._next += self._interval
-        return True
-
-    def took(self, steps: int, elapsed: float) -> None:
-        """Learn the pace."""
-        self._rate = steps / max(elapsed, 1e-9)
-
-    def _left(self) -> float:
-        return self._end - self._evaluation - time.perf_counter()
-
-    def affordable(self) -> int:
-        """Steps of the next chunk; none when the time is up, but at least one in a run."""
-        if not self._rate:
-            return 1
-        left = self._left() * self._rate  # steps
-        return max(int(min(CHUNK_SECONDS * self._rate, left)), 1) if left >= 1 else 0
-
-    def schedule(self, adam: Adam) -> tuple[Adam, float]:
-        """The schedule in steps that ends when the time does, and where on it the run stands."""
-        now = time.perf_counter()
-        span = max(self._end - self._evaluation - self._begun, 1e-9)
-        gone = min(max(now - self._begun, 0.0) / span, 1.0)
-        rate = self._rate or 1.0
-        total = max(round(span * rate), 1)
-        return adam.replaced(steps=total), gone * total
-
-
 def _adam(settings: Settings) -> Adam:
     return Adam(
         settings.steps,
@@ -394,16 +343,6 @@ def _tokens(corpus: Corpus, config: Config, settings: Settings, rng: Random, win
     return tokens.replaced(order=rng.permutation(len(tokens)))
 
 
-WORTH_A_THREAD = 3_000_000  # multiply-adds of a step: 100 us of one core, where a barrier costs about one
-
-
-def threads_that_pay(config: Config, batch_size: int) -> int:
-    """As many as there are cores for this process, documents, and enough work for each."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    work = 3 * 12 * config.n_layer * config.n_embd**2 * 8 * batch_size  # strings of 8 characters
-    return max(1, min(cores, batch_size // 4, work // WORTH_A_THREAD))
-
-
 def train(
     data: str | os.PathLike[str] | Corpus | Iterable[str],
     *,
@@ -422,18 +361,24 @@ def train(
     started = time.perf_counter()
     given: Any = dict(options)
     reading = {name: given.pop(name) for name in READING if name in given}
-    config, settings = resolved(given, preset)
-    corpus = corpus_from(data, reading)
+    config, settings = resolved(given, preset)  # refuses before it reads
+    corpus = corpus_from(data, reading, settings.budget)
+    config, settings = resolved(given, preset, corpus)
     trainer = Trainer(corpus, config, settings, started=started)
     watched(trainer, trainer.chunks(), list(callbacks))
     trainer.keep(lambda _: None)  # whoever saves the model saves the training too
     return trainer.model
 
 
-def corpus_from(data: str | os.PathLike[str] | Corpus | Iterable[str], reading: dict[str, Any]) -> Corpus:
-    """What `train` takes for data, as a corpus; raises `TapeGPTError` for what cannot be used, or read so."""
+def corpus_from(
+    data: str | os.PathLike[str] | Corpus | Iterable[str], reading: dict[str, Any], budget: float | None = None
+) -> Corpus:
+    """What `train` takes for data, as a corpus; raises `TapeGPTError` for what cannot be used, or read so.
+
+    Of files that are large for a budget a sample is read.
+    """
     if isinstance(data, str | os.PathLike):
-        return Corpus.read(data, **reading)
+        return Corpus.from_source(within(Source((os.fspath(data),), **reading), budget))
     for name in reading:
         if isinstance(data, Corpus) or name not in SELECTION:
             raise TapeGPTError(f"{name} says how data is read: give a path, or leave it out")

@@ -59,11 +59,12 @@ def source_of(options: argparse.Namespace) -> Source:
     )
 
 
-def corpus_of(options: argparse.Namespace) -> Corpus:
-    """The strings that they choose; raises `TapeGPTError` where they cannot be read."""
+def corpus_of(options: argparse.Namespace, budget: float | None = None) -> Corpus:
+    """The strings that they choose, or a budget's sample of them; raises `TapeGPTError` where they cannot be read."""
+    from tapegpt.clock import within
     from tapegpt.corpus import Corpus
 
-    return Corpus.from_source(source_of(options))
+    return Corpus.from_source(within(source_of(options), budget))
 
 
 def data_paths(options: argparse.Namespace) -> list[str]:

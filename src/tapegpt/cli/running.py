@@ -95,6 +95,8 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
     notice(engine.notice)
     if trainer.settings.budget and engine.compile_seconds:
         notice(f"compiled for {engine.compile_seconds:.1f} s for this shape, outside the budget")
+    if parts := ", ".join(_sampled(trainer)):
+        notice(f"a budget of {trainer.settings.budget:g} s takes samples: {parts}")
     # Before the training, whose budget they are part of; interpreted they would take minutes.
     baselines = trainer.baselines() if trainer.held_out and not engine.notice else {}
     if directory is not None:
@@ -106,6 +108,10 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
             finished = _train(trainer, watchers, options.save_every, interruption)
             if finished:
                 _report(trainer, baselines)
+                if trainer.settings.budget and trainer.passes < 1:
+                    steps = f"{trainer.step:,} step{'' if trainer.step == 1 else 's'}"
+                    seen = f"{steps} saw {trainer.passes:.1%} of the training strings"
+                    notice(f"{seen}: a longer budget sees more of them")
                 finished = _speak(trainer, options, directory, interruption)
     finally:  # whatever ends the run, what is trained so far is kept, unless that was in the middle of a step
         if options.output is not None and trainer.step and not interruption.forced:
@@ -116,6 +122,19 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
     kept = "" if options.output is None else f", saved to {options.output}"
     of = "" if trainer.settings.budget else f" of {trainer.settings.steps}"
     return fail(f"interrupted after step {trainer.step}{of}{kept}", 130)
+
+
+def _sampled(trainer: Trainer) -> Iterator[str]:
+    """What a budget takes only a part of."""
+    source = trainer.documents.source
+    if source and source.sample:
+        yield f"{source.sample / 1e6:.1f} of {source.size / 1e6:.1f} MB are read"
+    for what, some, of in (
+        ("n-gram models count", trainer.counted, trainer.corpus),
+        ("held-out losses are of", trainer.judged, trainer.held_out),
+    ):
+        if some and of and len(some) < len(of):
+            yield f"{what} {len(some):,} of {len(of):,} strings"
 
 
 def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, interruption: Interruption) -> bool:
@@ -194,7 +213,7 @@ class _Keeper:
         def write(model: GPT) -> None:
             try:
                 if ranked and not model.engine.notice:  # interpreted it would take minutes
-                    model.rank()
+                    trainer.rank()
             finally:
                 save(model, self._path, weights_only=self._weights_only)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SPARE = 0.02  # seconds of a budget for what comes after the training: samples, and the end of the process
+SAVING = 150e-9  # for each parameter and what Adam remembers of it, where the model is written to a file
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,22 +59,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, show how far it is, and print some strings."""
+    from tapegpt.clock import ONE_EVALUATION
     from tapegpt.config import Config
     from tapegpt.settings import Settings, resolved
     from tapegpt.trainer import Trainer
 
     names = (*Config().as_dict(), *Settings().as_dict())
     given: Any = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    config, settings = resolved(given, options.preset)
+    config, settings = resolved(given, options.preset)  # refuses before it reads
     directory = options.run_dir
     if directory is not None and (options.output is not None or options.metrics is not None):
         raise TapeGPTError(f"--run-dir {directory} has a model and metrics of its own: leave -o and --metrics out")
-    corpus = corpus_of(options)
+    corpus = corpus_of(options, settings.budget)
+    config, settings = resolved(given, options.preset, corpus)
     if directory is not None:
         running.new_directory(directory)
         running.settle(options, directory)
     running.check_outputs(options, data_paths(options))
-    trainer = Trainer(corpus, config, settings, started=_process_start() - SPARE)
+    spare = SPARE
+    if settings.budget is not None and options.output is not None:
+        spare += SAVING * config.num_parameters(corpus.vocab_size) + ONE_EVALUATION * settings.budget  # to rank strings
+    trainer = Trainer(corpus, config, settings, started=_process_start() - spare)
     return running.run(trainer, options, directory)
 
 
