@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator as op
 import random
+from array import array
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 from tapegpt import Tape, TapeGPTError, Value, check_gradients
 from tapegpt.gradients import GradientError
 from tapegpt.machine.host import host_target
+from tapegpt.machine.language import F32
 from tapegpt.machine.target import INTERPRETED, Target
+from tapegpt.operations.elementwise import Elementwise, Sum
 from tapegpt.reference import linear, rmsnorm, softmax, total
 
 if TYPE_CHECKING:
@@ -259,13 +263,6 @@ def test_token_ids_are_checked_where_they_come_in() -> None:
     tape.forward(loss)
 
 
-def test_weights_must_be_there_before_a_run() -> None:
-    tape = Tape()
-    a = tape.parameter("a", 2, 2)
-    with pytest.raises(TapeGPTError, match="W must be a parameter or an input"):
-        tape.linear(a, a * 2.0)
-
-
 def test_backward_leaves_no_gradient_of_another_output() -> None:
     tape = Tape()
     a, b = tape.parameter("a", 1, 2), tape.parameter("b", 1, 2)
@@ -277,3 +274,238 @@ def test_backward_leaves_no_gradient_of_another_output() -> None:
         tape.backward(output)
         assert (tape.gradient(a), tape.gradient(b)) == ([of_a], [of_b])
         check_gradients(tape, output)
+
+
+@BOTH
+def test_the_matrix_of_a_product_may_be_anything_with_rows(target: Target) -> None:
+    tape = Tape(2, target)
+    x, w = tape.parameter("x", 1, 2), tape.input("w", 2, rows=3)
+    by_input, by_result = tape.linear(x, w), tape.linear(x, w * 2.0 + 1.0)
+    gram = tape.linear(x, x).sum()
+    tape.write(x, [1.0, 2.0])
+    tape.write(w, [1, 2, 3, 4, 5, 6])
+    assert tape.forward(by_input) == [[5.0, 11.0, 17.0]]
+    assert tape.forward(by_result) == [[13.0, 25.0, 37.0]]
+    tape.write(w, [1, 0, 0, 1, 1, 1])
+    assert tape.forward(by_input) == [[1.0, 2.0, 3.0]]
+    assert tape.forward(gram) == [[5.0]]
+    tape.backward(gram)
+    assert tape.gradient(x) == [[2.0, 4.0]]
+
+
+def test_a_row_of_weights_that_is_not_finite_spoils_no_other_share() -> None:
+    """Its share of the gradient comes last, and nothing of it before."""
+    tape = Tape(2)
+    ids, table = tape.indices("ids"), tape.parameter("table", 2, 1)
+    loss = tape.linear(tape.position_embedding(table), tape.input("w", 1, rows=3), last=ids).sum()
+    tape.write(tape.nodes[3], [2.0, math.inf, 3.0])
+    tape.write(ids, [1, 0])
+    tape.forward(loss)
+    tape.backward(loss)
+    assert tape.gradient(table) == [[math.inf], [math.inf]]
+
+
+@BOTH
+def test_zero_has_a_sign(target: Target) -> None:
+    tape = Tape(target=target)
+    x = tape.parameter("x", 1, 1)
+    low, high = x * -0.0, x * 0.0
+    results = [low, high + -0.0, low + -0.0, low + 0, low - 0.0, low - 0]
+    inverse = 1.0 / results[0]
+    loss = (x * 0.0).sum() * -0.0
+    tape.write(x, [2.0])
+    signs = [math.copysign(1.0, tape.forward(result)[0][0]) for result in results]
+    value = Value(2.0)
+    less, more = value * -0.0, value * 0.0
+    wanted = [less, more + -0.0, less + -0.0, less + 0, less - 0.0, less - 0]
+    assert signs == [math.copysign(1.0, each.data) for each in wanted] == [-1, 1, -1, 1, -1, 1]
+    assert tape.forward(inverse) == [[-math.inf]]
+    tape.forward(loss)
+    tape.backward(loss)
+    assert math.copysign(1.0, tape.gradient(x)[0][0]) == 1.0  # a sum that begins with 0.0
+
+
+BAD = [True, 2.5, "3", None, math.nan, 0, -1, 10**400, [1]]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=repr)
+def test_sizes_are_whole_numbers_of_at_least_one(bad: Any) -> None:
+    tape = Tape(2)
+    x = tape.input("x", 6)
+    makers: dict[str, Callable[[], object]] = {
+        "a tape needs": lambda: Tape(bad),
+        "'p': rows": lambda: tape.parameter("p", bad, 3),
+        "'p': columns": lambda: tape.parameter("p", 3, bad),
+        "'i': columns": lambda: tape.input("i", bad),
+        "attention": lambda: tape.attention(x, bad),
+        "positions must be": lambda: tape.forward(x, bad),
+    }
+    if bad is not None:
+        makers["'i': rows"] = lambda: tape.input("i", 3, bad)
+    else:
+        del makers["positions must be"]
+    for message, make in makers.items():
+        with pytest.raises(TapeGPTError, match=message) as caught:
+            make()
+        assert "\n" not in str(caught.value)
+    assert tape.nodes == [x]
+
+
+def test_what_is_no_number_is_refused_where_it_is_recorded() -> None:
+    tape = Tape()
+    x, ids = tape.parameter("x", 1, 1), tape.indices("ids")
+    for bad in (True, "2", None, [1.0], 10**400, 2**53 + 1, 1j):
+        one: Any = bad
+        binary: list[Callable[[Any, Any], Any]] = [op.add, op.mul, op.sub, op.truediv, op.pow]
+        binary += [lambda a, b: b + a, lambda a, b: b * a, lambda a, b: b / a, lambda a, b: b - a]
+        for calculate in binary:
+            with pytest.raises(TapeGPTError, match=r"%\d+ \(1, 1\).* must be a number"):
+                calculate(x, one)
+    for divisor in (0, -0.0, 5e-324):
+        with pytest.raises(TapeGPTError, match=r"%0 .*the inverse of"):
+            _ = x / divisor
+    with pytest.raises(TapeGPTError, match="an exponent must be a number"):
+        _ = x**x  # type: ignore[operator]
+    with pytest.raises(TapeGPTError, match="there is one of this name"):
+        tape.parameter("x", 1, 1)
+    with pytest.raises(TapeGPTError, match="has a name, not 3"):
+        tape.parameter(3, 1, 1)  # type: ignore[arg-type]
+    unary: list[Callable[[Any], object]] = [tape.rmsnorm, lambda n: tape.linear(x, n), lambda n: tape.linear(n, x)]
+    unary += [lambda n: tape.attention(n, 1), tape.position_embedding, lambda n: tape.embedding(n, ids)]
+    unary += [lambda n: tape.cross_entropy(n, ids), lambda n: tape.record(Sum(), n), lambda n: tape.linear(x, x, n)]
+    for record in unary:
+        for wrong in (3.0, "x", Tape().parameter("x", 1, 1)):
+            with pytest.raises(TapeGPTError, match="recorded on this tape"):
+                record(wrong)
+    with pytest.raises(TapeGPTError, match=r"add: takes 2 nodes, not 1"):
+        tape.record(Elementwise("add"), x)
+    with pytest.raises(TapeGPTError, match=r"takes numbers, not %1 \(T, 1\) u32 ids"):
+        tape.rmsnorm(ids)
+    with pytest.raises(TapeGPTError, match=r"takes token ids, not %\d+ \(T, 1\) numbers"):
+        tape.embedding(x, tape.input("numbers", 1))
+    with pytest.raises(TapeGPTError, match="a tape records an Operation, not 'sum'"):
+        tape.record("sum", x)  # type: ignore[arg-type]
+    with pytest.raises(TapeGPTError, match="f32"):
+        Tape(real=F32).parameter("x", 1, 1).sum()
+
+
+def test_another_tapes_nodes_are_refused_everywhere() -> None:
+    tape, other = Tape(2), Tape(2)
+    x, theirs = tape.parameter("x", 1, 1), other.parameter("theirs", 1, 1)
+    tape.write(x, [2.0])
+    calls: list[Callable[[Node], object]] = [tape.forward, tape.backward, tape.read, tape.gradient, tape.views]
+    calls += [lambda node: tape.write(node, [9.0]), tape.rows, tape.extent, lambda node: x + node]
+    calls += [lambda node: check_gradients(tape, node)]
+    for call in calls:
+        with pytest.raises(TapeGPTError, match=r"recorded on this tape, not %0 \(1, 1\) theirs of another tape"):
+            call(theirs)
+    assert tape.read(x) == [[2.0]]
+
+
+def test_write_takes_whole_rows_of_numbers_and_checks_them_first() -> None:
+    tape = Tape(3)
+    x, rows, ids = tape.parameter("x", 2, 2), tape.input("rows", 2), tape.indices("ids")
+    y = x * 2.0
+    tape.write(x, [1, 2.5, 3, 4])
+    tape.write(rows, array("d", [1.0, 2.0]))
+    wrong: list[tuple[Node, Any, str]] = [
+        (x, [], "0 numbers do not fill"),
+        (x, [1.0, 2.0], "2 numbers do not fill 2 rows of 2"),
+        (x, [1.0] * 6, "6 numbers do not fill"),
+        (rows, [1.0] * 8, "8 numbers do not fill"),
+        (rows, [], "0 numbers do not fill"),
+        (x, None, "one after the other"),
+        (x, "1234", "one after the other"),
+        (x, [9.0, 9.0, 9.0, "9"], "number 3 must be a number"),
+        (x, [9.0, 9.0, 9.0, True], "number 3 must be a number"),
+        (x, [[9.0, 9.0], [9.0, 9.0]], "2 numbers do not fill"),
+        (ids, [0, 1.0], "row 1 is 1.0: token ids"),
+        (ids, [0, True], "row 1 is True: token ids"),
+        (ids, [0, None], "row 1 is None: token ids"),
+        (ids, "12", "one after the other"),
+        (y, [1.0] * 4, "is computed"),
+    ]
+    for node, numbers, message in wrong:
+        with pytest.raises(TapeGPTError, match=message) as caught:
+            tape.write(node, numbers)
+        assert f"%{node.index} " in str(caught.value)
+    assert tape.read(x) == [[1.0, 2.5], [3.0, 4.0]]
+    tape.write(ids, [2**32 - 1, 7])
+    assert tape.read(ids) == [[2**32 - 1], [7], [0]]
+    with pytest.raises(TapeGPTError, match="token ids, which `write` checks"):
+        tape.views(ids)
+    single = Tape(1, None, F32)
+    z = single.parameter("z", 1, 2)
+    with pytest.raises(TapeGPTError, match="1e\\+300 is too large for f32"):
+        single.write(z, [1e300, 1.0])
+    single.write(z, [math.inf, 0.5])
+    assert single.read(z) == [[math.inf, 0.5]]
+
+
+def test_recording_ends_with_the_first_number_and_may_go_on_after_a_look() -> None:
+    tape = Tape()
+    x = tape.parameter("x", 1, 2)
+    assert "x" in tape.show()
+    y = (x * x).sum()
+    tape.plan()
+    z = y * 2.0
+    tape.write(x, [1.0, 2.0])
+    with pytest.raises(TapeGPTError, match="mul: the tape holds numbers: record everything before"):
+        _ = x * x
+    assert tape.forward(z) == [[10.0]]
+    with pytest.raises(TapeGPTError, match="p: the tape has run: record everything before"):
+        tape.parameter("p", 1, 1)
+
+
+def test_backward_follows_a_forward_of_the_same_numbers_and_positions() -> None:
+    tape = Tape(3)
+    table, rows = tape.parameter("table", 3, 1), tape.input("rows", 1)
+    looked_up = tape.position_embedding(table)
+    part = (looked_up * rows).sum()
+    whole = part * part
+    tape.write(table, [1.0, 2.0, 3.0])
+    tape.write(rows, [1.0, 1.0, 1.0])
+    with pytest.raises(TapeGPTError, match=r"run forward of %4 \(1, 1\) sum first"):
+        tape.backward(part)
+    tape.forward(whole, 2)
+    with pytest.raises(TapeGPTError, match="run backward first"):
+        tape.gradient(table)
+    with pytest.raises(TapeGPTError, match="forward ran for 2 positions, not 3"):
+        tape.backward(whole, 3)
+    tape.backward(part)  # on the way to the whole
+    assert tape.gradient(table) == [[1.0], [1.0], [0.0]]
+    assert tape.gradient(looked_up) == [[1.0], [1.0]]
+    tape.backward(whole, 2)
+    assert tape.gradient(table) == [[6.0], [6.0], [0.0]]
+    tape.forward(part, 3)
+    with pytest.raises(TapeGPTError, match="run forward of"):
+        tape.backward(whole)
+    tape.write(rows, [2.0])
+    with pytest.raises(TapeGPTError, match="run forward of"):
+        tape.backward(part)
+
+
+def test_gradients_accumulate_as_the_scalar_graph_is_sorted() -> None:
+    """Not in the order of recording: here `a` is recorded first and visited last."""
+    tape = Tape()
+    x = tape.parameter("x", 1, 1)
+    a, b, c = x * 0.1, x * 1e17, x * -1e17
+    y = (c + b) + a
+    value = Value(1.0)
+    of_a, of_b, of_c = value * 0.1, value * 1e17, value * -1e17
+    expected = (of_c + of_b) + of_a
+    expected.backward()
+    tape.write(x, [1.0])
+    tape.forward(y)
+    tape.backward(y)
+    assert tape.gradient(x) == [[value.grad]] == [[0.0]]
+
+
+def test_finite_differences_need_a_step() -> None:
+    tape = Tape()
+    loss = tape.parameter("x", 1, 1).sum()
+    for bad in (0, -1.0, math.nan, math.inf, "1", True):
+        with pytest.raises(TapeGPTError, match="step and tolerance must be above 0"):
+            check_gradients(tape, loss, step=bad)  # type: ignore[arg-type]
+        with pytest.raises(TapeGPTError, match="step and tolerance must be above 0"):
+            check_gradients(tape, loss, tolerance=bad)  # type: ignore[arg-type]

@@ -5,7 +5,9 @@ Not here: how gradients are computed. For whoever adds an operation, or builds a
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError
+import math
+
+from tapegpt.errors import TapeGPTError, is_number, shown
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -37,6 +39,8 @@ def check_gradients(
     were. Raises `GradientError` where the disagreement is above the tolerance; near a kink (ReLU at 0) that can happen
     to right gradients too.
     """
+    if not all(is_number(number) and 0 < number < math.inf for number in (step, tolerance)):
+        raise TapeGPTError(f"step and tolerance must be above 0, not {shown(step)} and {shown(tolerance)}")
 
     def value() -> float:
         return tape.forward(output, positions)[0][0]

@@ -9,9 +9,11 @@
     tape.gradient(x)                         # [[25.79...]]: dy/dx = 2 x y
 
 Every value and gradient has its offset before the first run; nothing is allocated and no bound is checked while it
-runs. A node is a matrix of f64, its rows fixed or one for each position of the run. Gradients accumulate operation by
-operation in reverse, and within an operation as microgpt.py's scalars do. The fast engine records operations of its own
-(`operations/fast/`), with f32 for numbers. Not here: the operations' mathematics, training.
+runs: what could go wrong is refused where it is recorded or written. A node is a matrix of f64, its rows fixed or one
+for each position of the run. Gradients accumulate operation by operation in the reverse of the depth-first post-order
+that `Value.backward` takes, and within an operation as microgpt.py's scalars do (docs/exactness.md says where that is
+the same to the bit). The fast engine records operations of its own (`operations/fast/`), with f32 for numbers. Not
+here: the operations' mathematics, training.
 
 Three regions of memory: what all runs share (parameters, and what follows from them), the gradients of the parameters,
 and the work of one run (everything else). Threads have one of the second and third each.
@@ -19,10 +21,15 @@ and the work of one run (everything else). Threads have one of the second and th
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Pointer, Reals, Type
+from array import array
+from math import isfinite
+from operator import index as whole
+
+from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.machine.language import F32, F64, U32, Builder, Int, Kernel, Pointer, Reals, Type
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
+from tapegpt.machine.target import Target
 from tapegpt.operations.attention import Attention
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
 from tapegpt.operations.cross_entropy import CrossEntropy
@@ -34,14 +41,14 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tapegpt.machine.language import Number
     from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
-    from tapegpt.machine.target import Target
 
 MAX_ARENA = 8 << 30  # bytes
+_LARGEST = (2.0 - 2.0**-23) * 2.0**127  # f32
 GROUP = 64  # optimisers take so many parameters at a time
 
 
@@ -59,7 +66,9 @@ class Node:
         "operation",
         "prepared",
         "shape",
+        "taken",
         "tape",
+        "uses",
         "value",
     )
 
@@ -70,30 +79,38 @@ class Node:
         self.is_parameter = False
         self.bound = 1 << 32  # token ids must be below it
         self.index = -1
+        self.uses, self.taken = 0, False  # taken: one of them leaves no place for others after it
         self.value = self.prepared = self.kept = -1
         self.gradient = -1  # -1: needs none
 
     def __add__(self, other: Node | float) -> Node:
         if isinstance(other, Node):
             return self.tape.record(Elementwise("add"), self, other)
-        return self.tape.record(Elementwise("shift", float(other)), self)
+        return self.tape.record(Elementwise("shift", _number(other, f"{self!r}: what is added")), self)
 
     def __mul__(self, other: Node | float) -> Node:
         if isinstance(other, Node):
             return self.tape.record(Elementwise("mul"), self, other)
-        return self.tape.record(Elementwise("scale", float(other)), self)
+        return self.tape.record(Elementwise("scale", _number(other, f"{self!r}: a factor")), self)
 
     def __pow__(self, exponent: float) -> Node:
-        return self.tape.record(Elementwise("pow", float(exponent)), self)
+        return self.tape.record(Elementwise("pow", _number(exponent, f"{self!r}: an exponent")), self)
 
     def __neg__(self) -> Node:
         return self * -1.0
 
     def __sub__(self, other: Node | float) -> Node:
+        if not isinstance(other, Node):
+            _number(other, f"{self!r}: what is subtracted")
         return self + (-other)
 
     def __truediv__(self, other: Node | float) -> Node:
-        return self * other**-1.0
+        if not isinstance(other, Node):
+            _number(other, f"{self!r}: a divisor")
+        try:
+            return self * other**-1.0
+        except ArithmeticError:
+            raise TapeGPTError(f"{self!r}: the inverse of {other!r} is beyond the largest number") from None
 
     def __radd__(self, other: float) -> Node:
         return self + other
@@ -139,30 +156,38 @@ class Tape:
     """Records operations on numbers of the type `real`; `positions` is the most rows that a run can have."""
 
     def __init__(self, positions: int = 1, target: Target | None = None, real: Type = F64) -> None:
-        if positions < 1:
-            raise TapeGPTError(f"a tape needs at least 1 position, not {positions}")
+        if not is_whole(positions) or not 1 <= positions <= MAX_ARENA:
+            raise TapeGPTError(f"a tape needs at least 1 position, a whole number, not {shown(positions)}")
+        if not isinstance(target, Target | None) or real not in (F64, F32):
+            raise TapeGPTError(f"a tape is for a Target and f64 or f32, not {shown(target)} and {shown(real)}")
         self.positions, self.real = positions, real
         self.nodes: list[Node] = []
         self._target = target
         self._arena: Memory | None = None
         self._extents: Extents | None = None
         self._programs: dict[int, Program] = {}
+        self._computed: set[int] = set()  # nodes that are what the numbers written last make of them,
+        self._count = 0  # for so many positions
+        self._differentiated = 0  # positions of the last backward
 
     # --- recording ----------------------------------------------------------------------------------------------
 
     def parameter(self, name: str, rows: int, columns: int) -> Node:
         """A matrix that gathers gradients."""
-        node = self._append(Node(self, name, Shape(rows, columns), None, ()))
+        if any(name == node.name for node in self.parameters()):
+            raise TapeGPTError(f"parameter {shown(name)}: there is one of this name")
+        node = self._named(name, Shape(_size(name, "rows", rows), _size(name, "columns", columns)))
         node.is_parameter = True
         return node
 
     def input(self, name: str, columns: int, rows: int | None = None) -> Node:
         """Numbers from outside, without a gradient; `rows` None is one row for each position."""
-        return self._append(Node(self, name, Shape(rows, columns), None, ()))
+        fixed = None if rows is None else _size(name, "rows", rows)
+        return self._named(name, Shape(fixed, _size(name, "columns", columns)))
 
     def indices(self, name: str) -> Node:
         """A token id for each position, from outside."""
-        return self._append(Node(self, name, Shape(None, 1, index=True), None, ()))
+        return self._named(name, Shape(None, 1, index=True))
 
     def embedding(self, table: Node, ids: Node) -> Node:
         """Row `ids[t]` of the table for position t: (T, columns of the table)."""
@@ -170,15 +195,11 @@ class Tape:
 
     def position_embedding(self, table: Node) -> Node:
         """Row t of the table for position t: (T, columns of the table)."""
-        if table.shape.rows is not None and table.shape.rows < self.positions:
-            raise TapeGPTError(f"positions: {self.positions} positions need as many rows, not {table.shape.rows}")
-        return self.record(Positions(), table)
+        return self.record(Positions(self.positions), table)
 
     def linear(self, x: Node, w: Node, last: Node | None = None) -> Node:
         """x W^T: (T, rows of W). `last` names the column whose share of x's gradient is added last."""
-        if w.operation:
-            raise TapeGPTError(f"linear: W must be a parameter or an input, which are there before a run, not {w!r}")
-        return self.record(Linear(), x, w, *([last] if last else []))
+        return self.record(Linear(), x, w, *([] if last is None else [last]))
 
     def rmsnorm(self, x: Node) -> Node:
         """Each row divided by its root mean square."""
@@ -193,20 +214,67 @@ class Tape:
         return self.record(CrossEntropy(), logits, targets)
 
     def record(self, operation: Operation, *inputs: Node) -> Node:
-        """Append an operation; raises `TapeGPTError` where the shapes do not fit."""
-        if any(node.tape is not self for node in inputs):
-            raise TapeGPTError(f"{operation.name}: all inputs must be recorded on this tape")
+        """Append an operation; raises `TapeGPTError` where the inputs do not fit."""
+        shape, bounds = self._checked(operation, inputs)
+        result = self._append(Node(self, "", shape, operation, inputs))
+        for place, (node, bound) in enumerate(zip(inputs, bounds, strict=True)):
+            node.uses += 1
+            node.taken |= place in (*operation.sets, *operation.passes)
+            node.bound = min(node.bound, bound or node.bound)
+        return result
+
+    def _checked(self, operation: Operation, inputs: tuple[Node, ...]) -> tuple[Shape, list[int]]:
+        """The result's shape, and what token ids in each input must be below, 0 for numbers."""
+        if not isinstance(operation, Operation):
+            raise TapeGPTError(f"a tape records an Operation, not {shown(operation)}")
+        what = operation.name
+        for node in inputs:
+            self._own(node, what)
+        if operation.real is not self.real:
+            raise TapeGPTError(f"{what}: works on {operation.real}, and this tape's numbers are {self.real}")
+        if operation.takes and len(inputs) not in operation.takes:
+            raise TapeGPTError(f"{what}: takes {' or '.join(map(str, operation.takes))} nodes, not {len(inputs)}")
         shapes = [node.shape for node in inputs]
-        shape = operation.shape(*shapes)
+        try:
+            shape = operation.shape(*shapes)
+        except TapeGPTError as error:
+            raise TapeGPTError(f"{error}: {', '.join(map(repr, inputs))}") from None
+        bounds = [operation.index_bound(place, *shapes) for place in range(len(inputs))]
+        for node, bound in zip(inputs, bounds, strict=True):
+            if node.shape.index != bool(bound):
+                raise TapeGPTError(f"{what}: takes {'token ids' if bound else 'numbers'}, not {node!r}")
         for place, node in enumerate(inputs):
-            if node.shape.index:
-                node.bound = min(node.bound, operation.index_bound(place, *shapes))
-        return self._append(Node(self, "", shape, operation, inputs))
+            alone = not node.is_parameter and inputs.count(node) + node.uses == 1
+            if node.taken or (place in operation.sets and not alone):
+                raise TapeGPTError(f"{what}: {node!r} has another use, and one of the two sets its gradient")
+            if node.operation and node.operation.activation and place not in operation.unwinds:
+                raise TapeGPTError(f"{what}: does not differentiate the activation of {node!r}")
+        for place in operation.passes:
+            self._check_passing(operation, inputs[place], inputs)
+        return shape, bounds
+
+    def _check_passing(self, operation: Operation, node: Node, inputs: tuple[Node, ...]) -> None:
+        """The result's gradient becomes the node's where all else that uses the node comes before the result."""
+        before = self._order(*inputs)
+        if node.is_parameter or inputs.count(node) > 1 or node.uses > sum(each.inputs.count(node) for each in before):
+            raise TapeGPTError(f"{operation.name}: {node!r} is used beside it, and its gradient is passed on as it is")
+
+    def _own(self, node: Node, what: str) -> None:
+        if not isinstance(node, Node) or node.tape is not self:
+            whose = f"{node!r} of another tape" if isinstance(node, Node) else shown(node)
+            raise TapeGPTError(f"{what}: needs nodes recorded on this tape, not {whose}")
+
+    def _named(self, name: str, shape: Shape) -> Node:
+        if not isinstance(name, str):
+            raise TapeGPTError(f"a parameter or input has a name, not {shown(name)}")
+        return self._append(Node(self, name, shape, None, ()))
 
     def _append(self, node: Node) -> Node:
         if self._arena:
-            raise TapeGPTError("the tape has run: record everything before the first run")
+            what = "the tape has run" if self._count else "the tape holds numbers"
+            raise TapeGPTError(f"{node.name or node.operation}: {what}: record everything before")
         node.index = len(self.nodes)
+        self._extents = None
         self.nodes.append(node)
         return node
 
@@ -214,7 +282,8 @@ class Tape:
 
     def rows(self, node: Node) -> int:
         """Rows in memory."""
-        return self.positions if node.shape.rows is None else node.shape.rows
+        self._own(node, "rows")
+        return node.shape.count(self.positions)
 
     def extent(self, node: Node) -> int:
         """Numbers of a parameter in memory, padding included."""
@@ -243,21 +312,22 @@ class Tape:
             shared += self.extent(node)
         gradients = shared
         for node in self.nodes:
-            if node.value < 0:
+            if not node.is_parameter:
                 node.value, work = work, work + self._extent(node)
             if not node.operation:
                 continue
             shapes = [i.shape for i in node.inputs]
-            node.prepared, shared = shared, shared + padded(node.operation.prepared(*shapes))
+            prepared = padded(node.operation.prepared(*shapes))
+            if _is_early(node):
+                node.prepared, shared = shared, shared + prepared
+            else:
+                node.prepared, work = work, work + prepared
             node.kept, work = work, work + padded(node.operation.kept(self.positions, *shapes))
-            if any(i.gradient >= 0 for i in node.inputs):
-                heir = next((node.inputs[place] for place in node.operation.passes), None)
-                if heir is None or heir.gradient < 0:
-                    node.gradient, work = work, work + self._extent(node)
-                else:
-                    last = next(n for n in reversed(self.nodes) if any(i is heir for i in n.inputs))
-                    assert last is node, "a gradient is passed on that others still add to"
-                    node.gradient = heir.gradient
+            heir = _heir(node)
+            if heir:
+                node.gradient = heir.gradient
+            elif any(i.gradient >= 0 for i in node.inputs):
+                node.gradient, work = work, work + self._extent(node)
         return Extents(_grouped(shared), gradients, _grouped(work))
 
     def parameter_extent(self) -> int:
@@ -279,10 +349,12 @@ class Tape:
 
     def _value_at(self, node: Node) -> int:
         """Offset of a node's numbers in the arena."""
+        self._own(node, "numbers")
         extents = self.plan()
         return node.value if node.is_parameter else extents.shared + extents.gradients + node.value
 
     def _gradient_at(self, node: Node) -> int:
+        self._own(node, "gradient")
         extents = self.plan()
         return extents.shared + node.gradient + (0 if node.is_parameter else extents.gradients)
 
@@ -304,13 +376,20 @@ class Tape:
 
     # --- code ---------------------------------------------------------------------------------------------------
 
-    def _needed(self, output: Node) -> list[Node]:
-        """The nodes that an output depends on, in the order of recording."""
-        needed = {output.index}
-        for node in reversed(self.nodes[: output.index + 1]):
-            if node.index in needed:
-                needed.update(i.index for i in node.inputs)
-        return [node for node in self.nodes if node.index in needed]
+    def _order(self, *outputs: Node) -> list[Node]:
+        """The nodes that outputs depend on, in depth-first post-order, as `Value.backward` sorts its numbers."""
+        order: list[Node] = []
+        visited: set[int] = set()
+        stack = [(output, False) for output in reversed(outputs)]
+        while stack:
+            node, expanded = stack.pop()
+            if expanded:
+                order.append(node)
+            elif node.index not in visited:
+                visited.add(node.index)
+                stack.append((node, True))
+                stack.extend((i, False) for i in reversed(node.inputs))
+        return order
 
     def prepare_kernel(self, output: Node) -> Kernel:
         """`(shared)`: what depends on parameters alone, once after they change."""
@@ -318,10 +397,9 @@ class Tape:
 
         def tape_prepare(k: Builder, shared: Reals) -> None:
             run = _Run(self, shared, None, shared)
-            for node in self._needed(output):
-                if node.operation:
-                    slots = [run.slot(i) for i in node.inputs]
-                    node.operation.prepare(k, run.scratch(node), *slots)
+            for node in self._order(output):
+                if node.operation and _is_early(node):
+                    node.operation.prepare(k, run.scratch(node), *[run.slot(i) for i in node.inputs])
 
         return Kernel(tape_prepare, f"prepare.{output.index}", self.real)
 
@@ -331,12 +409,17 @@ class Tape:
 
         def tape_forward(k: Builder, shared: Reals, work: Reals, start: Int, stop: Int) -> None:
             run = _Run(self, shared, None, work, start, stop)
-            for node in self._needed(output):
+            for node in self._order(output):
                 if node.operation:
-                    out, *slots = [run.slot(i) for i in (node, *node.inputs)]
-                    node.operation.forward(k, run.scratch(node), out, *slots)
+                    self._forward(k, run, node, node.operation)
 
         return Kernel(tape_forward, f"forward.{output.index}", self.real)
+
+    def _forward(self, k: Builder, run: _Run, node: Node, operation: Operation) -> None:
+        out, *slots = [run.slot(i) for i in (node, *node.inputs)]
+        if not _is_early(node):
+            operation.prepare(k, run.scratch(node), *slots)
+        operation.forward(k, run.scratch(node), out, *slots)
 
     def backward_kernel(self, output: Node, accumulate: bool = False) -> Kernel:
         """`(shared, gradients, work, stop)`: gradients of a (1, 1) output for the positions 0 to stop, in reverse.
@@ -351,11 +434,11 @@ class Tape:
             run.written.add(output.index)
             if accumulate:
                 run.written.update(node.index for node in self.parameters())
-            for node in reversed(self._needed(output)):
-                if node.operation and node.gradient >= 0 and node.index in run.written:
+            for node in reversed(self._order(output)):
+                if node.operation and node.gradient >= 0:
                     self._backward(k, run, node, node.operation)
             for node in self.nodes:  # what the output does not depend on has no slope
-                if node.gradient >= 0 and node.index not in run.written:
+                if node.gradient >= 0 and node.index not in run.written and not _heir(node):
                     clear(k, run.gradient(node), self._extent(node))
 
         return Kernel(tape_backward, f"backward.{output.index}", self.real)
@@ -379,7 +462,8 @@ class Tape:
         operation = node.operation
         assert operation
         self.plan()
-        after = {i.index for later in self.nodes[node.index + 1 :] for i in later.inputs}
+        order = self._order(output)
+        after = {i.index for later in order[order.index(node) + 1 :] for i in later.inputs}
         written = {output.index, *after, *(each.index for each in self.parameters() if accumulate)}
 
         def prepare(k: Builder, shared: Reals) -> None:
@@ -387,9 +471,7 @@ class Tape:
             operation.prepare(k, run.scratch(node), *[run.slot(i) for i in node.inputs])
 
         def forward(k: Builder, shared: Reals, work: Reals, stop: Int) -> None:
-            run = _Run(self, shared, None, work, 0, stop)
-            out, *slots = [run.slot(i) for i in (node, *node.inputs)]
-            operation.forward(k, run.scratch(node), out, *slots)
+            self._forward(k, _Run(self, shared, None, work, 0, stop), node, operation)
 
         def backward(k: Builder, shared: Reals, gradients: Reals, work: Reals, stop: Int) -> None:
             run = _Run(self, shared, gradients, work, 0, stop)
@@ -397,7 +479,7 @@ class Tape:
             self._backward(k, run, node, operation)
 
         bodies: list[Callable[..., None]] = [forward, backward]
-        if operation.prepared(*[i.shape for i in node.inputs]):
+        if operation.prepared(*[i.shape for i in node.inputs]) and _is_early(node):
             bodies.insert(0, prepare)
         return {body.__name__: Kernel(body, f"{body.__name__}.{operation.name}", self.real) for body in bodies}
 
@@ -416,57 +498,91 @@ class Tape:
 
     def forward(self, output: Node, positions: int | None = None) -> list[list[float]]:
         """Run forward; the output's rows. `positions` defaults to the tape's."""
-        count = self._checked(positions)
+        self._own(output, "forward")
+        count = self.positions if positions is None else positions
+        if not is_whole(count) or not 1 <= count <= self.positions:
+            raise TapeGPTError(f"positions must be from 1 to {self.positions}, not {shown(count)}")
         program = self._program(output)
         shared, _, work = self.regions()
+        if count != self._count:
+            self._computed.clear()
+        self._count = count
         program.run("prepare", shared)
         program.run("forward", shared, work, 0, count)
-        return self.read(output)[: count if output.shape.rows is None else None]
+        self._computed.update(node.index for node in self._order(output))
+        return self.read(output)[: output.shape.count(count)]
 
     def backward(self, output: Node, positions: int | None = None) -> None:
-        """Gradients of a (1, 1) output with respect to everything before it, after `forward`."""
+        """Gradients of a (1, 1) output with respect to everything before it, for the positions of its `forward`."""
+        self._own(output, "backward")
         if output.shape != Shape(1, 1):
-            raise TapeGPTError(f"backward needs an output of shape (1, 1), not {output.shape}: use .sum()")
+            raise TapeGPTError(f"backward needs an output of shape (1, 1), not {output!r}: use .sum()")
+        self.plan()
         if output.gradient < 0:
-            raise TapeGPTError("backward: the output depends on no parameter")
-        self._program(output).run("backward", *self.regions(), self._checked(positions))
-
-    def _checked(self, positions: int | None) -> int:
-        count = self.positions if positions is None else positions
-        if not 1 <= count <= self.positions:
-            raise TapeGPTError(f"positions must be from 1 to {self.positions}, not {count}")
-        return count
+            raise TapeGPTError(f"backward: the output {output!r} depends on no parameter")
+        if output.index not in self._computed:
+            raise TapeGPTError(f"backward: run forward of {output!r} first, with the numbers that are written now")
+        if positions not in (None, self._count):
+            raise TapeGPTError(f"backward: forward ran for {self._count} positions, not {shown(positions)}")
+        self._program(output).run("backward", *self.regions(), self._count)
+        self._differentiated = self._count
 
     def write(self, node: Node, numbers: Sequence[float]) -> None:
-        """Set a node's numbers, row by row; token ids for an index node. Fewer rows than there are is fine."""
-        columns = node.shape.columns
-        if len(numbers) % columns or len(numbers) > self.rows(node) * columns:
-            raise TapeGPTError(f"{node!r}: {len(numbers)} numbers do not fill rows of {columns}")
+        """Set a node's numbers, row by row; token ids for an index node. Of a row for each position, the first are
+        enough.
+        """
+        self._own(node, "write")
+        if node.operation:
+            raise TapeGPTError(f"write: {node!r} is computed: write to parameters and inputs")
+        given = _listed(numbers, node)
+        columns, rows = node.shape.columns, self.rows(node)
+        if not given or len(given) % columns or len(given) > rows * columns:
+            raise TapeGPTError(f"{node!r}: {len(given)} numbers do not fill rows of {columns}, {rows} at most")
+        if node.shape.rows is not None and len(given) < rows * columns:
+            raise TapeGPTError(f"{node!r}: {len(given)} numbers do not fill {rows} rows of {columns}")
         if node.shape.index:
-            words = self.arena.words(self.real.size * self._value_at(node), self.rows(node))
-            for row, number in enumerate(numbers):
-                if not 0 <= number < node.bound:
-                    raise TapeGPTError(f"{node!r}: row {row} is {number}: token ids must be from 0 to {node.bound - 1}")
-                words[row] = int(number)
-            return
-        for row, view in enumerate(self.views(node)[: len(numbers) // columns]):
-            for column in range(columns):
-                view[column] = float(numbers[row * columns + column])
+            self._write_ids(node, given)
+        else:
+            checked = [_number(number, f"{node!r}: number {place}") for place, number in enumerate(given)]
+            if self.real is F32 and any(abs(number) > _LARGEST and isfinite(number) for number in checked):
+                raise TapeGPTError(f"{node!r}: {max(checked, key=abs)} is too large for f32")
+            for row, view in enumerate(self.views(node)[: len(given) // columns]):
+                for column in range(columns):
+                    view[column] = checked[row * columns + column]
+        self._computed.clear()
+
+    def _write_ids(self, node: Node, ids: list[float]) -> None:
+        for row, number in enumerate(ids):
+            if not _is_id(number, node.bound):
+                at = f"{node!r}: row {row} is {shown(number)}"
+                raise TapeGPTError(f"{at}: token ids must be from 0 to {node.bound - 1}")
+        self._words(node)[: len(ids)] = array("I", [int(number) for number in ids])
 
     def read(self, node: Node) -> list[list[float]]:
         """A node's numbers, a list for each row."""
+        if isinstance(node, Node) and node.shape.index:
+            return [[number] for number in self._words(node)]
         return [list(row) for row in self.views(node)]
 
     def gradient(self, node: Node) -> list[list[float]]:
-        """The gradient with respect to a node, a list for each row, after `backward`."""
-        self.plan()
+        """The gradient with respect to a node, a list for each row that took part, after `backward`."""
+        offset = self._gradient_at(node)
         if node.gradient < 0:
             raise TapeGPTError(f"{node!r} has no gradient")
-        return [list(row) for row in self._views(node, self._gradient_at(node))]
+        if not self._differentiated:
+            raise TapeGPTError(f"gradient of {node!r}: run backward first")
+        rows = self._views(node, offset)[: node.shape.count(self._differentiated)]
+        return [[number + 0.0 for number in row] for row in rows]  # sums begin with 0.0, so none of them is -0.0
 
     def views(self, node: Node) -> list[memoryview[float]]:
-        """A node's rows in the arena, to read and write."""
-        return self._views(node, self._value_at(node))
+        """A node's rows in the arena, to read and write; after writing run `forward` again, none looks."""
+        start = self._value_at(node)
+        if node.shape.index:
+            raise TapeGPTError(f"views: {node!r} has token ids, which `write` checks")
+        return self._views(node, start)
+
+    def _words(self, node: Node) -> memoryview[int]:
+        return self.arena.words(self.real.size * self._value_at(node), self.rows(node))
 
     def _views(self, node: Node, offset: int) -> list[memoryview[float]]:
         columns, size = node.shape.columns, self.real.size
@@ -509,7 +625,55 @@ class _Run:
         return (self._gradients if node.is_parameter else self._work) + node.gradient
 
     def scratch(self, node: Node) -> Scratch:
-        return Scratch(self._shared + node.prepared, self._work + node.kept)
+        prepared = self._shared if _is_early(node) else self._work
+        return Scratch(prepared + node.prepared, self._work + node.kept)
+
+
+def _is_early(node: Node) -> bool:
+    """Whether what its operation prepares follows from parameters alone, and is not made in each run."""
+    assert node.operation
+    places = node.operation.prepares
+    return all(i.is_parameter for place, i in enumerate(node.inputs) if places is None or place in places)
+
+
+def _heir(node: Node) -> Node | None:
+    """The input that the gradient is passed on to."""
+    passed = [node.inputs[place] for place in node.operation.passes] if node.operation else []
+    return next((i for i in passed if i.gradient >= 0), None)
+
+
+def _size(name: str, what: str, count: int) -> int:
+    if not is_whole(count) or not 1 <= count <= MAX_ARENA:
+        raise TapeGPTError(f"{shown(name)}: {what} must be a whole number of at least 1, not {shown(count)}")
+    return count
+
+
+def _number(value: object, what: str) -> float:
+    """A number as a float, of NumPy as well."""
+    if not isinstance(value, bool) and hasattr(value, "__float__"):
+        try:
+            number = float(value)
+            if number == value or number != number:  # a float, or what is one exactly
+                return number
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise TapeGPTError(f"{what} must be a number that a float holds, not {shown(value)}")
+
+
+def _is_id(value: object, bound: int) -> bool:
+    try:
+        return not isinstance(value, bool) and 0 <= whole(value) < bound  # type: ignore[arg-type]  # it is asked
+    except TypeError:
+        return False
+
+
+def _listed(numbers: Iterable[float], node: Node) -> list[float]:
+    if not isinstance(numbers, str | bytes):
+        try:
+            return list(numbers)
+        except TypeError:
+            pass
+    raise TapeGPTError(f"{node!r}: needs its numbers one after the other, not {shown(numbers)}")
 
 
 def check_size(size: int) -> None:

@@ -69,7 +69,7 @@ class FastGraph:
 
     def _attention(self, qkv: Node) -> Node:
         if self.cached:
-            return self.tape.record(CachedAttention(self.heads), qkv, self.places, self.lines)
+            return self.tape.record(CachedAttention(self.heads, self.tape.positions), qkv, self.places, self.lines)
         kind = TiledAttention if self.heads.tiled else Attention
         return self.tape.record(kind(self.heads), qkv, self.ends)
 

@@ -9,6 +9,7 @@ Letters: T positions, S positions looked at, H heads, J columns of a head.
 
 from __future__ import annotations
 
+from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.machine.language import Builder, F64s, Int, Pointer, Value, kernel
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, clear, padded
 
@@ -17,8 +18,11 @@ class Attention(Operation):
     """`attention(qkv)`. Keeps keys and values transposed, the exponentials and their sums."""
 
     name = "attention"
+    takes = (1,)
 
     def __init__(self, n_head: int) -> None:
+        if not is_whole(n_head) or n_head < 1:
+            raise TapeGPTError(f"attention: n_head must be a whole number of at least 1, not {shown(n_head)}")
         self.n_head = n_head
 
     def __str__(self) -> str:
@@ -27,7 +31,7 @@ class Attention(Operation):
     def shape(self, *inputs: Shape) -> Shape:
         (qkv,) = inputs
         fits = qkv.rows is None and qkv.columns % (3 * self.n_head) == 0
-        self.expect(fits, f"needs q, k and v of {self.n_head} heads for each position", qkv)
+        self.expect(fits, f"needs q, k and v of {shown(self.n_head)} heads for each position", qkv)
         return Shape(None, qkv.columns // 3)
 
     def kept(self, positions: int, *inputs: Shape) -> int:

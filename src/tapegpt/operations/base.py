@@ -9,13 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from tapegpt.errors import TapeGPTError
+from tapegpt.machine.language import F64
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.machine.language import Builder, Number, Pointer
+    from tapegpt.machine.language import Builder, Number, Pointer, Type
 
 PAD = 16  # f32 in a cache line and in the widest vector; of f64 two of each
 UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
@@ -32,6 +33,10 @@ class Shape(Record):
     rows: int | None
     columns: int
     index: bool = False  # u32 token ids instead of real numbers
+
+    def count(self, positions: int) -> int:
+        """How many rows it is for so many positions."""
+        return positions if self.rows is None else self.rows
 
     def __str__(self) -> str:
         return f"({'T' if self.rows is None else self.rows}, {self.columns})" + (" u32" if self.index else "")
@@ -61,7 +66,7 @@ class Slot(Record):
 
 
 class Scratch(Record):
-    """Memory of an operation: `prepared` follows from parameters alone, `kept` lasts from forward to backward."""
+    """Memory of an operation: `prepared` lasts as long as what it follows from, `kept` from forward to backward."""
 
     prepared: Pointer
     kept: Pointer
@@ -71,11 +76,17 @@ class Operation(ABC):
     """One operation: its shape rule, its forward kernel and beside it its backward kernel.
 
     In f64, gradients are added in the order of microgpt.py: products one at a time, the last position first. An
-    operation writes the gradient of an input only where `gradient` is not None.
+    operation writes the gradient of an input only where `gradient` is not None. Whether a gradient of zero is 0.0 or
+    -0.0 is all the same: nothing else depends on it, and `Tape.gradient` gives 0.0.
     """
 
     name: str
+    real: Type = F64  # the numbers that it works on
+    takes: tuple[int, ...] = ()  # how many inputs; () is any number
+    prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all
     activation = ""  # applied to the result, see `Slot.activation`
+    unwinds: tuple[int, ...] = ()  # inputs whose activation it differentiates
+    sets: tuple[int, ...] = ()  # inputs whose gradient it sets, so they have no other use
     clears: tuple[int, ...] = ()  # inputs whose gradient must be cleared before this operation adds to it
     passes: tuple[int, ...] = ()  # inputs whose gradient is the result's own, in the same place
 
@@ -95,11 +106,11 @@ class Operation(ABC):
         return 0
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        """The number that token ids in the input of this place must be below."""
-        raise AssertionError(f"{self.name} takes no token ids")
+        """The number that token ids in the input of this place must be below; 0 where it takes numbers."""
+        return 0
 
     def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
-        """What depends on parameters alone: done once after they change."""
+        """What depends on the inputs of `prepares`: once after they change, so before each run but for parameters."""
 
     @abstractmethod
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:

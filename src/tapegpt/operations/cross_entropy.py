@@ -10,19 +10,18 @@ class CrossEntropy(Operation):
     """`cross_entropy(logits, targets)`. Keeps the exponentials, their sums and the inverses of these."""
 
     name = "cross_entropy"
+    takes = (2,)
 
     def shape(self, *inputs: Shape) -> Shape:
         logits, targets = inputs
-        fits = targets.index and logits.rows == targets.rows
-        self.expect(fits, "needs as many index targets as rows of logits", logits, targets)
+        self.expect(logits.rows == targets.rows, "needs as many index targets as rows of logits", logits, targets)
         return Shape(1, 1)
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return inputs[0].columns
+        return 0 if place == 0 else inputs[0].columns
 
     def kept(self, positions: int, *inputs: Shape) -> int:
-        rows = positions if inputs[0].rows is None else inputs[0].rows
-        return rows * (padded(inputs[0].columns) + 2)
+        return inputs[0].count(positions) * (padded(inputs[0].columns) + 2)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         logits, targets = inputs

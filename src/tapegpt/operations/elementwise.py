@@ -47,13 +47,13 @@ class Elementwise(Operation):
 
     def __init__(self, name: str, constant: float | None = None) -> None:
         self.name, self.constant = name, constant
+        self.takes = (len(RULES[name].locals),)
 
     def __str__(self) -> str:
         return self.name if self.constant is None else f"{self.name} {self.constant!r}"
 
     def shape(self, *inputs: Shape) -> Shape:
-        same = all(shape == inputs[0] and not shape.index for shape in inputs)
-        self.expect(same, "needs inputs of one shape", *inputs)
+        self.expect(all(shape == inputs[0] for shape in inputs), "needs inputs of one shape", *inputs)
         return inputs[0]
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
@@ -69,7 +69,7 @@ class Elementwise(Operation):
                 pass_back(k, a, b, out.grad, slot.gradient, out.start, out.stop, index=index, fresh=fresh, **constants)
 
     def _constants(self, out: Slot) -> dict[str, object]:
-        return {"rule": self.name, "constant": self.constant or 0.0, "columns": out.columns}
+        return {"rule": self.name, "constant": 0.0 if self.constant is None else self.constant, "columns": out.columns}
 
 
 @kernel
@@ -112,9 +112,9 @@ class Sum(Operation):
     """`sum(x)`: of all elements, row by row, in index order. Shapes: x (R, C), result (1, 1)."""
 
     name = "sum"
+    takes = (1,)
 
     def shape(self, *inputs: Shape) -> Shape:
-        self.expect(not inputs[0].index, "needs numbers", *inputs)
         return Shape(1, 1)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:

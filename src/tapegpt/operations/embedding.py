@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tapegpt.errors import TapeGPTError
 from tapegpt.machine.language import Builder, F64s, Int, Pointer, U32s, kernel
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, padded
 
@@ -10,15 +11,16 @@ class Embedding(Operation):
     """`embedding(table, ids)`: row `ids[t]` for position t."""
 
     name = "embedding"
+    takes = (2,)
     clears = (0,)
 
     def shape(self, *inputs: Shape) -> Shape:
         table, ids = inputs
-        self.expect(table.rows is not None and ids.index, "needs a table and an index node", table, ids)
+        self.expect(table.rows is not None, "needs a table of fixed size and an index node", table, ids)
         return Shape(ids.rows, table.columns)
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return inputs[0].rows or 0
+        return 0 if place == 0 else inputs[0].rows or 0
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         table, ids = inputs
@@ -34,14 +36,21 @@ class Positions(Operation):
     """`positions(table)`: row t for position t."""
 
     name = "positions"
+    takes = (1,)
     clears = (0,)
+
+    def __init__(self, positions: int) -> None:
+        self.positions = positions
 
     def shape(self, *inputs: Shape) -> Shape:
         (table,) = inputs
         self.expect(table.rows is not None, "needs a table of fixed size", table)
+        if (table.rows or 0) < self.positions:
+            raise TapeGPTError(f"positions: {self.positions} positions need as many rows, not {table.rows}")
         return Shape(None, table.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        assert out.rows <= self.positions
         copy_rows(k, inputs[0].value, out.value, out.start, out.stop, columns=out.columns)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:

@@ -5,8 +5,12 @@ Sums run side by side in the lanes, never inside one. Shapes: x (T, I), W (O, I)
 
 from __future__ import annotations
 
-from tapegpt.machine.language import Builder, F64s, Int, Pointer, U32s, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, blocks, padded
+from tapegpt.machine.language import Builder, F64s, Int, Number, Pointer, U32s, Value, kernel
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, blocks, padded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 class Linear(Operation):
@@ -15,22 +19,22 @@ class Linear(Operation):
     """
 
     name = "linear"
+    takes = (2, 3)
+    prepares = (1,)
 
     def shape(self, *inputs: Shape) -> Shape:
-        x, w = inputs[:2]
-        self.expect(x.columns == w.columns and w.rows is not None, "x and W must have as many columns", x, w)
-        self.expect(len(inputs) == 2 or inputs[2].index, "last must be an index node", *inputs[2:])
+        x, w, *last = inputs
+        fits = x.columns == w.columns and w.rows is not None
+        self.expect(fits, "x and W must have as many columns, and W rows of fixed number", x, w)
+        self.expect(all(ids.rows == x.rows for ids in last), "last must have a token id for each row of x", x, *last)
         return Shape(x.rows, w.rows or 0)
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return inputs[1].rows or 0
+        return inputs[1].rows or 0 if place == 2 else 0
 
     def prepared(self, *inputs: Shape) -> int:
         w = inputs[1]
         return padded(w.columns) * padded(w.rows or 0)
-
-    def kept(self, positions: int, *inputs: Shape) -> int:
-        return padded(positions)
 
     def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
         w = inputs[1]
@@ -48,15 +52,11 @@ class Linear(Operation):
             sizes = {"ins": x.columns, "outs": out.columns, "fresh": w.fresh}
             weight_gradient(k, x.value, out.grad, w.gradient, out.start, out.stop, **sizes)
         if x.gradient is not None:
-            last = inputs[2].value if len(inputs) > 2 else None
-            held = scratch.kept
-            if last is not None:
-                hold(k, out.grad, last, held, out.start, out.stop, outs=out.columns)
-            sizes = {"ins": out.columns, "outs": x.columns, "fresh": x.fresh}
-            products(k, out.grad, w.value, x.gradient, out.start, out.stop, **sizes, reverse=True)
-            if last is not None:
-                sizes = {"ins": x.columns, "outs": out.columns}
-                release(k, w.value, out.grad, last, held, x.gradient, out.start, out.stop, **sizes)
+            sizes = {"ins": out.columns, "outs": x.columns, "fresh": x.fresh and x is not w}
+            if len(inputs) == 2:
+                products(k, out.grad, w.value, x.gradient, out.start, out.stop, **sizes, reverse=True)
+            else:
+                products_but(k, out.grad, w.value, inputs[2].value, x.gradient, out.start, out.stop, **sizes)
 
 
 @kernel
@@ -89,17 +89,46 @@ def products(
     reverse: bool = False,
 ) -> None:
     """y (T, outs) = or += x (T, ins) times w (ins, outs): w is W^T going forward, W in reverse going back."""
-    block = 8 if k.target.registers > 16 else 4  # vectors; times two rows: half of the registers
     pairs = start + (stop - start) // 2 * 2
-    for first, vectors in blocks(k, padded(outs) // k.width(), block):
-        for t in k.range(start, pairs, 2):
-            _tile(
-                k, x + t * padded(ins), w + first, y + t * padded(outs) + first, 2, vectors, ins, outs, fresh, reverse
-            )
-        for t in k.range(pairs, stop):
-            _tile(
-                k, x + t * padded(ins), w + first, y + t * padded(outs) + first, 1, vectors, ins, outs, fresh, reverse
-            )
+    for first, vectors in blocks(k, padded(outs) // k.width(), _block(k)):
+        for rows, begin, end in ((2, start, pairs), (1, pairs, stop)):
+            for t in k.range(begin, end, rows):
+                order = k.range(ins - 1, -1, -1) if reverse else k.range(ins)
+                place = y + t * padded(outs) + first
+                _tile(k, x + t * padded(ins), w + first, place, rows, vectors, order, ins, outs, fresh)
+
+
+@kernel
+def products_but(
+    k: Builder,
+    dy: F64s,
+    w: F64s,
+    last: U32s,
+    dx: F64s,
+    start: Int,
+    stop: Int,
+    *,
+    ins: int,
+    outs: int,
+    fresh: bool,
+) -> None:
+    """dx (T, outs) = or += dy (T, ins) times w in reverse, but for the row of w that `last` names: it comes last."""
+    for first, vectors in blocks(k, padded(outs) // k.width(), _block(k)):
+        for t in k.range(start, stop):
+            place = dx + t * padded(outs) + first
+            _tile(k, dy + t * padded(ins), w + first, place, 1, vectors, _but(k, ins, last[t]), ins, outs, fresh)
+
+
+def _but(k: Builder, count: int, last: Value) -> Iterator[Number]:
+    """From count - 1 down to 0 without `last`, then `last`."""
+    yield from k.range(count - 1, last, -1)
+    yield from k.range(last - 1, -1, -1)
+    yield last
+
+
+def _block(k: Builder) -> int:
+    """Vectors of a tile; times two rows half of the registers."""
+    return 8 if k.target.registers > 16 else 4
 
 
 def _tile(
@@ -109,17 +138,17 @@ def _tile(
     y: Pointer,
     rows: int,
     vectors: int,
+    order: Iterable[Number],
     ins: int,
     outs: int,
     fresh: bool,
-    reverse: bool,
 ) -> None:
-    """Some rows of y, some vectors of each, all sums in registers."""
+    """Some rows of y, some vectors of each, all sums in registers, their products in this order."""
     width = k.width()
     columns = [c * width for c in range(vectors)]
     places = [(r * padded(ins), r * padded(outs) + c, c) for r in range(rows) for c in columns]
     sums = [k.zeros(width) if fresh else k.variable(y.vector(at, width)) for _, at, _ in places]
-    for i in k.range(ins - 1, -1, -1) if reverse else k.range(ins):
+    for i in order:
         loaded = {c: w.vector(i * padded(outs) + c, width) for c in columns}
         spread = {r: k.spread(x[r + i], width) for r in sorted({r for r, _, _ in places})}
         for total, (r, _, c) in zip(sums, places, strict=True):
@@ -170,24 +199,3 @@ def _gradient_tile(
             total += loaded[c] * spread[r]
     for total, (_, at, _) in zip(sums, places, strict=True):
         dw.store(at, total)
-
-
-@kernel
-def hold(k: Builder, dy: F64s, last: U32s, held: F64s, start: Int, stop: Int, *, outs: int) -> None:
-    """Take one column of each row of dy out: it becomes zero, and adding zero changes no sum."""
-    for t in k.range(start, stop):
-        held[t] = dy[t * padded(outs) + last[t]]
-        dy[t * padded(outs) + last[t]] = 0
-
-
-@kernel
-def release(
-    k: Builder, w: F64s, dy: F64s, last: U32s, held: F64s, dx: F64s, start: Int, stop: Int, *, ins: int, outs: int
-) -> None:
-    """Put it back, and add its product to dx."""
-    for t in k.range(start, stop):
-        column = last[t]
-        dy[t * padded(outs) + column] = held[t]
-        for offset, lanes in across(k, ins):
-            at = t * padded(ins) + offset
-            dx.store(at, dx.vector(at, lanes) + w.vector(column * padded(ins) + offset, lanes) * held[t])

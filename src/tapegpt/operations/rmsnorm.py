@@ -12,12 +12,13 @@ class RMSNorm(Operation):
     """`rmsnorm(x)`. Keeps the mean square and the scale of each row."""
 
     name = "rmsnorm"
+    takes = (1,)
 
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
 
     def kept(self, positions: int, *inputs: Shape) -> int:
-        return 2 * padded(positions if inputs[0].rows is None else inputs[0].rows)
+        return 2 * padded(inputs[0].count(positions))
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         rmsnorm_forward(k, inputs[0].value, out.value, scratch.kept, out.start, out.stop, columns=out.columns)

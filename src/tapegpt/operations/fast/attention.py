@@ -30,7 +30,7 @@ class Attention(OverHeads):
     name = "attention"
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return 1 << 32
+        return 1 << 32 if place == 1 else 0
 
     def kept(self, positions: int, *inputs: Shape) -> int:
         block_size = self.heads.block_size
@@ -120,7 +120,7 @@ def attention_forward(
         kept.weights.store(weight, exponential)
         weight.set(weight + width)
 
-    for first, end in documents(k, ends, start, stop):
+    for first, end in documents(k, ends, start, stop, block_size):
         for column in groups:
             keys = qkv + first * (3 * columns) + columns + column
             for t in k.range(first, end):
@@ -183,7 +183,7 @@ def attention_backward(
     """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - dy_t y_t), passed to q_t times k_s, to k_s times q_t."""
     kept, groups, width = _Kept(block, columns, positions, block_size), _Groups(k, lanes, columns), k.width(F32)
     weights = k.variable(k.integer(0))
-    for first, end in documents(k, ends, start, stop):
+    for first, end in documents(k, ends, start, stop, block_size):
         for column in groups:
             for t in k.range(first, end):
                 inverse = kept.inverses.vector(t * columns + column, width)
@@ -223,18 +223,23 @@ def _triangle(n: Value) -> Value:
 
 
 class CachedAttention(OverHeads):
-    """`CachedAttention(...)(qkv, places, lines)`: row t is the next position of a string of its own.
+    """`CachedAttention(heads, lines)(qkv, places, lines)`: row t is the next position of a string of its own.
 
     `places` (T, 1) is that position, `lines` (T, 1) where the string's earlier keys and values are kept.
     """
 
     name = "cached attention"
+    takes = (3,)
+
+    def __init__(self, heads: Heads, lines: int) -> None:
+        super().__init__(heads)
+        self._lines = lines
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return self.heads.block_size
+        return (0, self.heads.block_size, self._lines)[place]
 
     def kept(self, positions: int, *inputs: Shape) -> int:
-        return (1 + 2 * positions) * self.heads.block_size * self.heads.columns
+        return (1 + 2 * self._lines) * self.heads.block_size * self.heads.columns
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         qkv, places, lines = (slot.value for slot in inputs)

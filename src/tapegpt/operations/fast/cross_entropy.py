@@ -15,18 +15,22 @@ class CrossEntropy(Operation):
     """`CrossEntropy()(logits, targets, share)`. Keeps the exponentials and their sums."""
 
     name = "cross_entropy"
+    real = F32
+    takes = (3,)
+    sets = (0,)
 
     def shape(self, *inputs: Shape) -> Shape:
         logits, targets, share = inputs
-        fits = targets.index and logits.rows == targets.rows and (share.rows, share.columns) == (1, 1)
+        fits = logits.rows == targets.rows and (share.rows, share.columns) == (1, 1)
         self.expect(fits, "needs as many index targets as rows of logits, and one number", *inputs)
         return Shape(1, 1)
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return inputs[0].columns
+        return inputs[0].columns if place == 1 else 0
 
     def kept(self, positions: int, *inputs: Shape) -> int:
-        return positions * padded(inputs[0].columns) + 2 * padded(positions)
+        rows = inputs[0].count(positions)
+        return rows * padded(inputs[0].columns) + 2 * padded(rows)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         logits, targets, share = inputs
@@ -36,7 +40,6 @@ class CrossEntropy(Operation):
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         logits, targets, share = inputs
         if logits.gradient is not None:
-            assert logits.fresh, "logits have no other use"
             exponentials, sums, _ = self._kept(scratch, logits)
             places = (targets.value, share.value, exponentials, sums, out.grad, logits.gradient)
             cross_entropy_backward(k, *places, logits.start, logits.stop, columns=logits.columns)

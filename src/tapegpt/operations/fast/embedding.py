@@ -11,20 +11,20 @@ class Embedding(Operation):
     """`Embedding(n)(ids, table, ids, table, ...)`, n pairs, two or more."""
 
     name = "embedding"
+    real = F32
 
     def __init__(self, tables: int = 2) -> None:
-        self._tables = tables
+        self.takes = (2 * tables,)
         self.clears = tuple(range(1, 2 * tables, 2))
 
     def shape(self, *inputs: Shape) -> Shape:
         ids, tables = inputs[0::2], inputs[1::2]
-        fits = len(ids) == len(tables) == self._tables and all(node.index for node in ids)
-        fits = fits and all(table.rows is not None and table.columns == tables[0].columns for table in tables)
+        fits = all(table.rows is not None and table.columns == tables[0].columns for table in tables)
         self.expect(fits, "needs index nodes and tables in turn, the tables equally wide", *inputs)
         return Shape(ids[0].rows, tables[0].columns)
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return inputs[place + 1].rows or 0
+        return 0 if place % 2 else inputs[place + 1].rows or 0
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         first, more = inputs[:4], inputs[4:]

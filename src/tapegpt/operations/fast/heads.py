@@ -6,6 +6,7 @@ columns, the first `head_dim` of them in use and the others zero.
 
 from __future__ import annotations
 
+from tapegpt.machine.language import F32
 from tapegpt.operations.base import PAD, Operation, Shape, padded
 from tapegpt.record import Record
 
@@ -53,6 +54,10 @@ class Heads(Record):
 class OverHeads(Operation):
     """What attention has in common: qkv (T, 3 E) and one or two index nodes come in, (T, E) goes out."""
 
+    real = F32
+    takes = (2,)
+    sets = (0,)
+
     def __init__(self, heads: Heads) -> None:
         self.heads = heads
 
@@ -62,16 +67,19 @@ class OverHeads(Operation):
     def shape(self, *inputs: Shape) -> Shape:
         qkv, *ids = inputs
         columns = self.heads.columns
-        fits = qkv.columns == 3 * columns and all(node.index for node in ids)
+        fits = qkv.columns == 3 * columns and qkv.rows is None and all(node.index for node in ids)
         self.expect(fits, f"needs 3 x {columns} columns and index nodes", *inputs)
         return Shape(None, columns)
 
 
-def documents(k: Builder, ends: Pointer, start: Number, stop: Number) -> Iterator[tuple[Value, Value]]:
-    """First position and end of each document in the rows start to stop; `ends` says where a position's one ends."""
+def documents(k: Builder, ends: Pointer, start: Number, stop: Number, block_size: int) -> Iterator[tuple[Value, Value]]:
+    """First position and end of each document in the rows start to stop; `ends` says where a position's one ends.
+
+    Each has from 1 to `block_size` positions, whatever `ends` says.
+    """
     at = k.variable(k.integer(start))
     for _ in k.repeat_while(lambda: at < stop):
         first = k.value(at)
-        end = ends[first]
+        end = k.minimum(k.minimum(k.maximum(ends[first], first + 1), first + block_size), stop)
         yield first, end
         at.set(end)

@@ -5,6 +5,7 @@ Shapes: x (T, I), W (O, I), y (T, O).
 
 from __future__ import annotations
 
+from tapegpt.machine.language import F32
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
 from tapegpt.operations.fast.products import make_panels, products
 
@@ -19,11 +20,17 @@ class Linear(Operation):
     """`Linear()(x, W)`, `Linear(activation="relu")(x, W)`, or `Linear(residual=True)(x, W, y0)`: x W^T + y0."""
 
     name = "linear"
+    real = F32
+    prepares = (1,)
+    clears = (1,)
+    unwinds = (0,)
+    sets = (0,)
 
     def __init__(self, activation: str = "", *, residual: bool = False) -> None:
+        assert not (activation and residual), "a product ends in one way"
         self.activation = activation
+        self.takes = (3,) if residual else (2,)
         self.passes = (2,) if residual else ()
-        self.clears = (1,)
 
     def __str__(self) -> str:
         return " ".join(filter(None, [self.name, self.activation, "+ residual" if self.passes else ""]))
@@ -66,7 +73,6 @@ class Linear(Operation):
             places = (passed, values, w.gradient, values)
             products(k, *places, out.columns, rows, **strides, finish="+ y", fixed_rows=out.columns)
         if x.gradient is not None:
-            assert x.fresh, "what an activation has changed is not added to"
             strides = {"x_row": column, "x_step": 1, "w_step": row, "y_row": row, "columns": x.columns}
             places = (passed, w.value, x.gradient + out.start * row, values)
             products(k, *places, rows, out.columns, **strides, finish=SLOPES[x.activation])

@@ -12,12 +12,14 @@ class RMSNorm(Operation):
     """`RMSNorm()(x)`. Keeps the scale of each row."""
 
     name = "rmsnorm"
+    real = F32
+    takes = (1,)
 
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
 
     def kept(self, positions: int, *inputs: Shape) -> int:
-        return padded(positions if inputs[0].rows is None else inputs[0].rows)
+        return padded(inputs[0].count(positions))
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         rmsnorm_forward(k, inputs[0].value, out.value, scratch.kept, out.start, out.stop, columns=out.columns)

@@ -30,7 +30,7 @@ class TiledAttention(OverHeads):
     name = "attention in tiles"
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return 1 << 32
+        return 1 << 32 if place == 1 else 0
 
     def kept(self, positions: int, *inputs: Shape) -> int:
         heads = self.heads
@@ -67,10 +67,12 @@ class _Tile:
         self.weights = weights  # where they are kept
 
 
-def _tiles(k: Builder, ends: Pointer, start: Number, stop: Number, n_head: int, lanes: int) -> Iterator[_Tile]:
+def _tiles(
+    k: Builder, ends: Pointer, start: Number, stop: Number, n_head: int, lanes: int, block_size: int
+) -> Iterator[_Tile]:
     """All tiles, document by document, head by head."""
     weights = k.variable(k.integer(0))
-    for first, end in documents(k, ends, start, stop):
+    for first, end in documents(k, ends, start, stop, block_size):
         for head in k.range(n_head):
             t = k.variable(first)
             for _ in k.repeat_while(lambda: t < end):
@@ -99,7 +101,7 @@ def tiles_forward(
     """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
     row = 3 * columns
     panel, kept = block, block + (lanes + block_size) * QUERIES  # (L, 32), and behind one for backward the weights
-    for tile in _tiles(k, ends, start, stop, n_head, lanes):
+    for tile in _tiles(k, ends, start, stop, n_head, lanes, block_size):
         queries, keys = qkv + tile.t * row + tile.column, qkv + tile.first * row + columns + tile.column
         weights = kept + tile.weights  # (keys, 32)
         make_panels(k, queries, panel, tile.queries, outs=QUERIES, ins=lanes, stride=row)
@@ -165,7 +167,7 @@ def tiles_backward(
     row = 3 * columns
     panel, slopes, kept = block, block + lanes * QUERIES, block + (lanes + block_size) * QUERIES
     clear(k, dqkv + start * row, (stop - start) * row)
-    for tile in _tiles(k, ends, start, stop, n_head, lanes):
+    for tile in _tiles(k, ends, start, stop, n_head, lanes, block_size):
         queries, keys = qkv + tile.t * row + tile.column, qkv + tile.first * row + columns + tile.column
         dqueries, dkeys = dqkv + tile.t * row + tile.column, dqkv + tile.first * row + columns + tile.column
         passed, weights = dy + tile.t * columns + tile.column, kept + tile.weights
