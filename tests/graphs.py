@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
 from tapegpt import Tape, TapeGPTError, Value, check_gradients
+from tapegpt.machine import llvm
 from tapegpt.machine.host import available, host_target
-from tapegpt.machine.program import Program
+from tapegpt.machine.llvm import compile_object
 from tapegpt.machine.target import INTERPRETED, Target
 from tapegpt.reference import linear, rmsnorm, softmax, total
 
@@ -450,7 +451,7 @@ def judge(rng: random.Random, target: Target, *, optimised: bool = False) -> Gra
         kinds = [kind for kind in kinds if kind not in ("relu", "log", "a / b", "c / a")]
     graph = Graph(rng, target, smooth=smooth).grow(kinds)
     try:
-        with mock.patch.object(Program, "optimised", optimised):
+        with mock.patch.object(llvm, "compile_object", lambda ir, target, **_: compile_object(ir, target, optimised)):
             for _ in range(2):
                 graph.run(rng.randrange(1, graph.positions + 1))
             if smooth and graph.output.gradient >= 0 and target in UNITS:
