@@ -169,6 +169,20 @@ def test_an_unknown_model_is_not_found(ai: openai.OpenAI) -> None:
         ai.models.retrieve("gpt-2")
 
 
+def test_the_latest_is_the_run_that_was_used_last() -> None:
+    with running() as client:
+        keys = [client.run(seed=seed)["id"] for seed in (1, 2)]
+        asked = {"model": "latest", "prompt": "", "n": 20, "seed": 3}
+        texts = {}
+        for key in (*keys, keys[0]):
+            texts[key] = [
+                each["text"] for each in client.ask("POST", "/v1/completions", {**asked, "model": key})["choices"]
+            ]
+            latest = [each["text"] for each in client.ask("POST", "/v1/completions", asked)["choices"]]
+            assert latest == texts[key]
+        assert texts[keys[0]] != texts[keys[1]]
+
+
 def test_without_a_run_there_is_no_latest() -> None:
     with running() as client:
         assert client.ask("GET", "/v1/models")["data"] == []

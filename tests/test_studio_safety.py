@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import socket
@@ -27,8 +28,8 @@ import tapegpt
 from tapegpt.checkpoint import Contents, read, save, write
 from tapegpt.cli import main
 from tapegpt.sources import Source
-from tapegpt.studio import guard, questions, server
-from tapegpt.studio.limits import Limits
+from tapegpt.studio import app, completions, guard, questions, server
+from tapegpt.studio.limits import RATE, Limits
 from tests.studio import NAMES, SMALL, Client, running
 
 quick = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -219,6 +220,33 @@ def test_what_is_too_much_is_refused_before_it_begins(client: Client, chosen: An
     assert (error["type"], word in error["message"]) == ("too_large", True)
 
 
+@pytest.mark.parametrize("sent", ["whole", "in pieces"])
+def test_a_body_may_be_as_long_as_is_allowed_and_no_longer(client: Client, sent: str) -> None:
+    """Where the length is said before, and where it is found out."""
+    longest = app.BODY_BYTES
+    for size, status in ((longest - 1, 200), (longest, 200), (longest + 1, 413)):
+        body = b'{"strings": []}'.ljust(size)
+        content = body if sent == "whole" else iter([body[:-1], body[-1:]])
+        path = f"/api/runs/{client.run()['id']}/score"
+        assert client.post(path, content=content).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("question", "body", "limit", "passes"),
+    [("why", {"text": "anna"}, "seconds", 3), ("score", {"strings": ["anna", "otto"]}, "search_seconds", 1)],
+)
+def test_the_work_of_a_question_is_known_before(
+    client: Client, question: str, body: Any, limit: str, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = client.run()["id"]
+    kept = client.studio.store.run(key)
+    tokens = kept.tokens if question == "why" else len("annaotto")
+    enough = passes * tokens * kept.model.num_parameters / RATE
+    for seconds, status in ((math.nextafter(enough, 1), 200), (enough, 200), (math.nextafter(enough, 0), 413)):
+        monkeypatch.setattr(client.studio, "limits", client.studio.limits.replaced(**{limit: seconds}))
+        client.ask("POST", f"/api/runs/{key}/{question}", body, status)
+
+
 @pytest.mark.parametrize("name", ["budget", "threads"])
 def test_time_and_cores_have_limits_too(client: Client, name: str) -> None:
     body = {"corpus": client.corpus(), "settings": {"engine": "fast", name: 200}}
@@ -229,14 +257,18 @@ def test_the_reference_engine_is_too_slow_to_be_asked_for(client: Client) -> Non
     client.ask("POST", "/api/runs", {"corpus": client.corpus(), "settings": {"engine": "reference"}}, 400)
 
 
-def test_strings_and_their_number_have_bounds(client: Client) -> None:
+def test_strings_and_their_number_have_bounds(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"/api/runs/{client.run()['id']}"
     client.ask("POST", f"{path}/generate", {"n": 1001}, 400)
     client.ask("POST", f"{path}/generate", {"pattern": "a" * 501}, 400)
     client.ask("POST", f"{path}/score", {"strings": ["a" * 10_001]}, 400)
     client.ask("POST", f"{path}/score", {"strings": ["a" * 10_000] * 21}, 413)
-    many = {"model": "latest", "prompt": ["a"] * 100, "n": 100}
-    client.ask("POST", "/v1/completions", many, 413)
+    monkeypatch.setattr(completions, "MAX_CHOICES", 12)
+    for n, status in ((3, 200), (4, 200), (5, 413)):
+        client.ask("POST", "/v1/completions", {"model": "latest", "prompt": ["a"] * 3, "n": n}, status)
+    monkeypatch.setattr(questions, "MAX_SCORED", 12)
+    for letters, status in ((3, 200), (4, 200), (5, 413)):
+        client.ask("POST", f"{path}/score", {"strings": ["a" * letters] * 3}, status)
     deep = client.run(n_layer=4, n_head=8, n_embd=8, block_size=128, steps=1, text="")["id"]
     client.ask("POST", f"/api/runs/{deep}/explain", {"text": "a" * 127}, 413)
     client.ask("GET", f"/api/runs/{deep}/moments/1?text={'a' * 127}", status=413)

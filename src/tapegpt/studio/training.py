@@ -39,7 +39,7 @@ class Training:
         self.started = perf_counter()
         given = {name: getattr(wanted.settings, name) for name in wanted.settings.__struct_fields__}
         options: Any = {name: value for name, value in given.items() if value is not UNSET}
-        self.config, self.settings = resolved(options)
+        self.config, self.settings = resolved(options, corpus=corpus.corpus)
         vocab_size = corpus.corpus.vocab_size
         limits.check_training(self.config, self.settings, vocab_size, corpus.tokens / len(corpus.corpus))
         limits.check_text(self.config, wanted.text)

@@ -86,10 +86,11 @@ function takeSettings(settings) {
   find("parameters").textContent = count(parameters(settings, [...corpus.vocabulary].length + 1), "parameter");
 }
 
-// What the model does not read of the strings: the exact engine trains on the beginning of those longer than the context.
+// What the model does not read of the strings: the exact engine trains on the beginning of those that, with their end, are
+// longer than the context.
 function cutStrings() {
   const { block_size: block, engine } = state.settings;
-  const long = corpus.lengths.reduce((sum, [length, strings]) => sum + (length > block ? strings : 0), 0);
+  const long = corpus.lengths.reduce((sum, [length, strings]) => sum + (length >= block ? strings : 0), 0);
   return engine === "exact" && long ? `${count(long, "string")} cut at ${block} characters` : "";
 }
 
