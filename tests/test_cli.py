@@ -106,7 +106,9 @@ def test_options_reach_the_model() -> None:
     shape = {"n_layer": 2, "n_embd": 12, "n_head": 3, "block_size": 5}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in shape.items()]
     options += ["--steps=7", "--learning-rate=0.02", "--seed=9", "--temperature=0.9", "--samples=3"]
-    lines = output("train", "names.txt", *options)
+    done = run("train", "names.txt", *options)
+    assert re.fullmatch(r"tapegpt: note: 3 of 8 documents are cut, [^\n]+\n", done.stderr)
+    lines = done.stdout.splitlines()
     trainer = tapegpt.Trainer(
         tapegpt.Corpus.read("names.txt"), tapegpt.Config(**shape), steps=7, learning_rate=0.02, seed=9
     )
@@ -276,8 +278,9 @@ def test_what_an_encoding_that_is_asked_for_does_not_have(place: Path) -> None:
 def test_strings_of_several_lines_stay_a_line_each(place: Path) -> None:
     """And nothing in them reaches a terminal."""
     (place / "poems").write_text("a\nb\n\nb\x1b[31m\n\n\\a\n")
-    lines = output("train", "poems", "--delimiter", "blank", "--steps", "9", "--samples", "9", "--run-dir", "run")
-    samples = [line.partition(": ")[2] for line in lines if line.startswith("sample")]
+    done = run("train", "poems", "--delimiter", "blank", "--steps", "9", "--samples", "9", "--run-dir", "run")
+    assert re.fullmatch(r"tapegpt: note: the documents have control characters, '\\x1b': [^\n]+\n", done.stderr)
+    samples = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("sample")]
     assert Path("run/samples.txt").read_text().splitlines() == samples
     model = tapegpt.load("run/model.safetensors")
     strings = model.generate(200, seed=1, temperature=1.0)

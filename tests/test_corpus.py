@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tapegpt.corpus import Corpus
 from tapegpt.errors import TapeGPTError
-from tapegpt.sources import DATASETS, Source, parse_delimiter
+from tapegpt.sources import DATASETS, Source, parse_delimiter, wide
 from tapegpt.split import hold_out
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ TEXT = st.text(
         st.characters(exclude_categories=["Cs"]),
         st.sampled_from("ab \r\n\t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028\u2029\u3000\ufeff\0"),
     )
-)
+).filter(lambda text: not wide(text.encode()))
 LINES = TEXT.filter(lambda text: text.removeprefix("\ufeff").strip())
 
 
@@ -188,7 +188,7 @@ def test_delimiters_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "escape"), [("\\", ""), ("a\\", ""), ("\\\\\\", ""), (r"\x41", "x"), (r"\N", "N"), ("\\\n", r"\\n")]
+    ("text", "escape"), [("\\", ""), ("a\\", ""), ("\\\\\\", ""), (r"\x4", "x4"), (r"\N", "N"), ("\\\n", r"\\n")]
 )
 def test_escapes_that_are_none(text: str, escape: str) -> None:
     with error("--delimiter", rf"\\{escape} is no escape: choose from"):
@@ -240,10 +240,10 @@ def test_blank(tmp_path: Path, data: bytes) -> None:
     [
         (b"anna\nb\xf6b\n", "utf-8", 2, 6, 0xF6),
         (b"\xff", "utf-8", 1, 0, 0xFF),
-        (b"a\r\nb\rc\n\n\xe2\x82", "utf-8", 5, 8, 0xE2),
+        (b"a\r\nb\rc\n\n\xe2\xa2", "utf-8", 5, 8, 0xE2),
         (b"\xef\xbb\xbfa\n\xc3\n", "utf-8", 2, 5, 0xC3),
         (b"\xef\xbb\xbfa\n\xc3\n", "utf-8-sig", 2, 5, 0xC3),
-        ("żółw".encode(), "ascii", 1, 0, 0xC5),
+        ("żółw".encode("iso8859_2"), "ascii", 1, 0, 0xBF),
         ("a\nਅ\nb\n".encode("utf-16-le") + b"\x01\xdc", "utf-16-le", 4, 12, 0x01),  # ਅ has a byte 0x0a
         ("a\nb".encode("utf-16") + b"c", "utf-16", 2, 8, 0x63),
         (b"a\n\x1b$B0!\n\xff", "iso2022_jp", 3, 8, 0xFF),

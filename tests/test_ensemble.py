@@ -207,6 +207,7 @@ def test_without_a_seed_the_strings_go_on_and_the_models_do_not() -> None:
     assert [model.rng.getstate() for model in MODELS] == states
 
 
+@pytest.mark.filterwarnings("ignore:only .* were asked for")
 @given(prefix=KNOWN, temperature=st.sampled_from([0, 0.5, 1000]), unique=st.booleans())
 def test_any_wishes_are_met(prefix: str, temperature: float, unique: bool) -> None:
     texts = TOGETHER.generate(5, seed=1, prefix=prefix, temperature=temperature, unique=unique, max_length=BLOCK - 1)

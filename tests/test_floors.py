@@ -24,6 +24,7 @@ FLOORS = {
     **dict.fromkeys(
         (
             "sources",
+            "strings",
             "tables",
             "doctor",
             "automata",

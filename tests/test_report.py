@@ -170,6 +170,7 @@ def test_what_cannot_be_shown_is_told(options: Any, rule: str, model: GPT) -> No
 # --- safety -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:the documents have control characters")
 def test_no_string_of_the_data_is_markup() -> None:
     page = report.page(trained([*HOSTILE, *STRINGS], block_size=16), text=HOSTILE[0], samples=20)
     reader = Reader(page)

@@ -22,6 +22,8 @@ BLOCK = 4
 DOCUMENTS = ["ab", "cab", "bb", "a", "abca", "ccb"]
 SIGMAS = 5
 
+pytestmark = pytest.mark.filterwarnings("ignore:(only|no string) .* were asked for")  # many tests ask for all there are
+
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,12 +176,11 @@ def test_novel_strings_are_further_from_all_training_data(small: GPT, distance: 
 
 
 def test_what_is_left_of_a_constraint_comes_and_the_rest_is_said(small: GPT) -> None:
-    constraints, drawing = tapegpt.constraints.wished({"pattern": "ab|cab|bc", "novel": True, "unique": True})
-    sampler = small.sampler(constraints, drawing, seed=1)
-    assert list(sampler.strings(5)) == ["bc"]
-    assert sampler.notes == ["only 1 string meets the constraints, 5 were asked for"]
-    sampler = small.sampler(constraints.replaced(pattern="x"), drawing, seed=1)
-    assert (list(sampler.strings(5)), sampler.notes) == ([], ["no string meets the constraints, 5 were asked for"])
+    with pytest.warns(tapegpt.TapeGPTWarning, match="^only 1 string meets the constraints, 5 were asked for$"):
+        assert small.generate(5, pattern="ab|cab|bc", novel=True, unique=True) == ["bc"]
+    with pytest.warns(tapegpt.TapeGPTWarning, match="^no string meets the constraints, 5 were asked for$") as caught:
+        assert small.generate(5, pattern="x") == []
+    assert caught[0].filename == __file__
 
 
 @settings(max_examples=150)
@@ -311,7 +312,7 @@ def test_a_pseudonym_stays_and_can_be_the_keys_alone(model: GPT) -> None:
         ({"top_p": 0.0}, "top_p must be a number above 0, at most 1, not 0.0"),
         ({"min_p": 2}, "min_p must be a number from 0 to 1, not 2"),
         ({"temperature": -1}, "temperature must be 0 or a number from 0.001 to 1000, not -1"),
-        ({"avoid": "abc"}, "avoid must be words"),
+        ({"avoid": "abc"}, "avoid must be several strings"),
         ({"avoid": [""]}, "avoid must be words, none of them empty"),
         ({"novel": -1}, "novel must be True, False or a number of edits, not -1"),
         ({"exact": True, "top_k": 2}, "leave out top_k"),
@@ -329,9 +330,8 @@ def test_what_the_model_hardly_ever_writes_is_drawn_place_by_place_or_refused(
     rare = {"pattern": "cccc|bbb[bc]", "temperature": 0.05}
     monkeypatch.setattr(sampling, "MAX_VAIN", 64)
     monkeypatch.setattr(sampling, "BOUND_LOOKS", 1)
-    sampler = small.sampler(*tapegpt.constraints.wished(rare), seed=1)  # type: ignore[arg-type]
-    assert len(list(sampler.strings(50))) == 50
-    assert sampler.notes == ["the model hardly ever meets the constraints: characters were drawn place by place"]
+    with pytest.warns(tapegpt.TapeGPTWarning, match="^the model hardly ever meets the constraints: .*token by token"):
+        assert len(small.generate(50, seed=1, **rare)) == 50  # type: ignore[arg-type]
     monkeypatch.setattr(sampling, "MAX_TRIES", 2)
     with pytest.raises(tapegpt.TapeGPTError, match="no string was found among 2 prefixes: leave out exact"):
         small.generate(50, exact=True, **rare)  # type: ignore[arg-type]

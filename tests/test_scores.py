@@ -136,8 +136,8 @@ def test_what_follows_from_the_surprises() -> None:
 
 def test_only_several_strings_have_scores() -> None:
     wrong: list[tuple[Any, str]] = [
-        ("anna", "score takes several strings, not 'anna': give a list"),
-        (5, "score takes several strings, not 5: give a list"),
+        ("anna", "strings must be several strings, not 'anna': give a list"),
+        (5, "strings must be several strings, not 5: give a list"),
         (["a", None], "string 1 must be a str, not NoneType: None"),
         ([b"a"], "string 0 must be a str, not bytes: b'a'"),
     ]

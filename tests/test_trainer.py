@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import Config, Corpus, DivergedError, TapeGPTError, Trainer
+from tapegpt import Config, Corpus, DivergedError, TapeGPTError, TapeGPTWarning, Trainer
 from tapegpt.engine import Adam
 from tapegpt.reference import ReferenceEngine
 
@@ -170,3 +171,23 @@ def test_data_is_read_as_is_said(tmp_path: Path) -> None:
     for data in (["Anna"], Corpus.of(["Anna"])):
         with pytest.raises(TapeGPTError, match="column says how data is read: give a path, or leave it out"):
             tapegpt.train(data, column="name", **shape)
+
+
+def test_documents_that_are_cut_are_counted() -> None:
+    """Those that a block does not hold with their end; the engine fast learns from all windows, or was told to cut."""
+    documents, shape = ["ab", "abc", "abcd", "abcdefgh"], {"n_embd": 4, "n_head": 1, "steps": 2}
+    with pytest.warns(TapeGPTWarning, match="^2 of 4 documents are cut, block_size 4 .* one of up to 9,") as caught:
+        tapegpt.train(documents, block_size=4, **shape)  # type: ignore[arg-type]
+    assert [each.filename for each in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tapegpt.train(documents, block_size=9, **shape)  # type: ignore[arg-type]
+        tapegpt.train(documents, block_size=4, engine="fast", **shape)  # type: ignore[arg-type]
+        tapegpt.train(documents, block_size=4, engine="fast", long="cut", **shape)  # type: ignore[arg-type]
+
+
+def test_control_characters_in_documents_are_named() -> None:
+    shape = {"n_embd": 4, "n_head": 1, "steps": 1}
+    with pytest.warns(TapeGPTWarning, match=r"^the documents have control characters, '\\x00\\x92': "):
+        tapegpt.train(["a\0b", "c\x92", "d\te\nf"], **shape)  # type: ignore[arg-type]
+    tapegpt.train(["d\te\nf", "\u200d"], **shape)  # type: ignore[arg-type]

@@ -152,10 +152,11 @@ def wished(wishes: Wishes) -> tuple[Constraints, Drawing]:
         if name not in (*Constraints.__annotations__, *Drawing.__annotations__):
             raise TapeGPTError(f"there is no constraint {name!r}: see help(tapegpt.Constraints)")
     drawing = Drawing(**{name: given.pop(name) for name in Drawing.__annotations__ if name in given})
-    avoid = given.get("avoid", ())
-    if isinstance(avoid, str) or not hasattr(avoid, "__iter__"):
-        raise TapeGPTError(f"avoid must be words, not {shown(avoid)}: give a list")
-    return Constraints(**{**given, "avoid": tuple(avoid)}), drawing
+    if "avoid" in given:
+        from tapegpt.strings import strings_of
+
+        given["avoid"] = tuple(strings_of(given["avoid"], "avoid"))
+    return Constraints(**given), drawing
 
 
 def check_temperature(temperature: float) -> None:

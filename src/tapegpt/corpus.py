@@ -16,6 +16,7 @@ from tapegpt.engine import Tokens
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.record import Record
 from tapegpt.sources import Source, check_selection, selected
+from tapegpt.strings import strings_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from tapegpt.sources import Reading
-
-_COLUMN_METHODS = ("to_pylist", "to_list", "tolist")  # of pyarrow, of pandas and polars, of numpy
 
 
 class Corpus(Record):
@@ -45,7 +44,7 @@ class Corpus(Record):
         characters are left.
         """
         check_selection(lowercase, max_length, unique)
-        documents = selected(_strings(strings), lowercase, max_length, unique)
+        documents = selected(strings_of(strings, "documents", drop_nulls=True), lowercase, max_length, unique)
         if not documents:
             longest = "" if max_length is None else f" and has at most {max_length} characters"
             raise TapeGPTError(f"there is no document: give at least one string that is not blank{longest}")
@@ -162,32 +161,6 @@ class Corpus(Record):
                 raise TapeGPTError(f"token {place} is {token}: characters are 0 to {self.bos - 1}")
             characters.append(self.vocabulary[token])
         return "".join(characters)
-
-
-def _strings(strings: Iterable[str]) -> list[str]:
-    """The strings themselves, nulls of a column left out."""
-    if hasattr(strings, "columns"):  # going through a table gives the names of its columns
-        raise TapeGPTError(
-            f"documents must be several strings, not a {type(strings).__name__}: give one of its columns"
-        )
-    convert = next((getattr(strings, name) for name in _COLUMN_METHODS if hasattr(strings, name)), None)
-    values = strings if convert is None else convert()
-    if isinstance(values, str) or not hasattr(values, "__iter__"):
-        raise TapeGPTError(f"documents must be several strings, not {shown(strings)}: give a list, or a path to read")
-    documents = []
-    for place, value in enumerate(values):
-        document = value.as_py() if hasattr(value, "as_py") else value  # a scalar of pyarrow
-        if convert is not None and _is_null(document):
-            continue
-        if not isinstance(document, str):
-            raise TapeGPTError(f"document {place} must be a str, not {type(document).__name__}: {shown(document)}")
-        documents.append(document)
-    return documents
-
-
-def _is_null(value: object) -> bool:
-    """None, NaN, and the NA of pandas, which is not even equal or unequal to itself."""
-    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value)
 
 
 def _translated(text: str, alphabet: str) -> str:

@@ -144,7 +144,11 @@ class GPT:
 
         Wishes are the fields of `Constraints` (prefix, suffix, pattern, min_length, max_length, avoid, novel, unique,
         exact) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own generator goes on;
-        with one the strings depend on nothing else, and the model's generator stays as it is.
+        with one the strings are the same each time, and the model's generator stays as it is. Where constraints or a
+        narrowed choice are given, and with the engine fast, numbers are f32, whose sums are grouped by the CPU's vector
+        width: on another kind of CPU about one string in some thousands differs.
+
+        Warns (`TapeGPTWarning`) where fewer than n strings meet the constraints, or exactness was given up.
 
         Raises `TapeGPTError` for a negative n, wishes that cannot be met, or a seed that is no whole number.
         """
@@ -236,17 +240,21 @@ class GPT:
     def name_for(self, key: str, *, taken: Collection[str] = (), temperature: float = 0.5) -> str:
         """A pseudonym: the same string, never an empty one, for the same key and model.
 
-        Keys may share a name; where that must not be, give those that are `taken`: the first other one is chosen.
+        Keys may share a name; where that must not be, give those that are `taken`: the first other one is chosen, so
+        that the name also depends on what was taken before, and so on the order of the keys.
         Raises `TapeGPTError` for a key that is no str, and where every string that the model invents is taken.
         """
         if not isinstance(key, str):
             raise TapeGPTError(f"key must be a str, not {shown(key)}")
         from hashlib import sha256
 
+        from tapegpt.strings import strings_of
+
+        names = taken if isinstance(taken, set | frozenset) else set(strings_of(taken, "taken"))
         seed = int.from_bytes(sha256(key.encode("utf-8", "surrogatepass")).digest(), "big")
         tried = 0
         for name in self.stream(n=NAMES, seed=seed, temperature=temperature):
-            if name and name not in taken:
+            if name and name not in names:
                 return name
             tried += 1
         raise TapeGPTError(
@@ -260,10 +268,11 @@ class GPT:
 
         Percentiles compare with the training strings, where these are known (`rank`).
         """
-        from tapegpt.scores import Scores, checked
+        from tapegpt.scores import Scores
+        from tapegpt.strings import strings_of
 
         self.rank()
-        return Scores(self.inference, self.vocabulary, checked(strings), self.ranks)
+        return Scores(self.inference, self.vocabulary, strings_of(strings, "strings"), self.ranks)
 
     def explain(self, text: str) -> Explanation:
         """How the model reads a text: what it expects at each place, where it looks, how the loss goes back.

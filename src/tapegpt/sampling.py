@@ -29,13 +29,13 @@ from itertools import accumulate, islice
 from tapegpt.automata import FORBIDDEN
 from tapegpt.constraints import Constraints, Drawing
 from tapegpt.decoding import texts
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, warn
 from tapegpt.record import Record
 from tapegpt.rng import Random
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tapegpt.automata import Automaton
     from tapegpt.engine import Strings
@@ -68,7 +68,7 @@ class _HardlyEverError(TapeGPTError):
 
 
 class Sampler:
-    """Strings of one model that meet constraints; `notes` say what else is to be known of them, a line each.
+    """Strings of one model that meet constraints; what else is to be known of them is given to `note`, a line each.
 
     Raises `TapeGPTError` for constraints that make no sense for this model.
     """
@@ -81,12 +81,13 @@ class Sampler:
         drawing: Drawing,
         known: Neighbours | None,
         rng: Random,
+        note: Callable[[str], object] = warn,
     ) -> None:
         if constraints.exact and drawing.truncates:
             raise TapeGPTError(
                 "exact draws from the model's whole distribution: leave out top_k, top_p, min_p and temperature 0"
             )
-        self.notes: list[str] = []
+        self._note = note
         self._inference, self._vocabulary, self._rng = inference, vocabulary, rng
         self._constraints, self._drawing, self._known = constraints, drawing, known
         self._space = _Space(constraints, vocabulary, inference.config.block_size)
@@ -113,7 +114,7 @@ class Sampler:
             yield text
         if n is not None and given < n:
             few = f"only {given:,} string{'s meet' if given > 1 else ' meets'}" if given else "no string meets"
-            self.notes.append(f"{few} the constraints, {n:,} were asked for")
+            self._note(f"{few} the constraints, {n:,} were asked for")
 
     def _endless(self) -> Iterator[str]:
         """Strings for as long as there are some; how many are taken changes none of them."""
@@ -134,7 +135,10 @@ class Sampler:
     def _give_up_exactness(self) -> None:
         self._exact = False
         self._look_ahead()
-        self.notes.append("the model hardly ever meets the constraints: characters were drawn place by place")
+        self._note(
+            "the model hardly ever meets the constraints: strings are drawn token by token, not from its exact "
+            "distribution: loosen the constraints, or leave exactness out from the start"
+        )
 
     def _from_tree(self) -> Iterator[str]:
         """Strings until none is left."""

@@ -183,23 +183,6 @@ class Calibration(Record):
         return f"<Calibration on {len(self):,} strings>"
 
 
-def checked(strings: Iterable[str]) -> list[str]:
-    """The strings as a list; raises `TapeGPTError` for anything else."""
-    if isinstance(strings, str) or not hasattr(strings, "__iter__"):
-        raise TapeGPTError(f"score takes several strings, not {shown(strings)}: give a list")
-    texts = list(strings)
-    try:
-        "".join(texts)  # the fastest look at all types
-    except TypeError:
-        pass
-    else:
-        return texts
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TapeGPTError(f"string {place} must be a str, not {type(text).__name__}: {shown(text)}")
-    return texts
-
-
 def _means(inference: Inference, vocabulary: str, strings: Sequence[str]) -> tuple[array[float], set[str]]:
     """Mean nats of each string, and the characters that the model does not know."""
     if not strings:

@@ -11,6 +11,7 @@ import sys
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.record import Record
+from tapegpt.text import unescaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     class Reading(TypedDict, total=False):
         """How files are read: the fields of `Source` but for what is read."""
 
-        format: Literal["text", "csv", "tsv", "jsonl"] | None
+        format: Literal["text", "csv", "tsv", "jsonl", "json"] | None
         encoding: str
         delimiter: str
         column: str | None
+        header: bool
         lowercase: bool
         max_length: int | None
         unique: bool
@@ -34,7 +36,7 @@ DATASETS = {
     "names": "first names of the 1990 US Census",
     "surnames": "surnames of the 1990 US Census",
 }
-FORMATS = ("text", "csv", "tsv", "jsonl")
+FORMATS = ("text", "csv", "tsv", "jsonl", "json")
 STDIN = "-"
 LINE, BLANK, WHOLE = "\n", "\n\n", ""  # the delimiters with a meaning of their own
 PARTS = 16  # of a file of which a sample is read
@@ -42,10 +44,11 @@ ASCII_LIKE = ("utf-8", "utf8", "ascii", "latin-1", "cp1252", "utf-8-sig")  # enc
 CHUNK = 1 << 20  # bytes that are read or inflated at a time
 MAX_CONTENT = 4 << 30  # bytes that a gzip file may become: a few MB can say terabytes
 
-_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 _WORDS = {"line": LINE, "blank": BLANK, "none": WHOLE}
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 GZIP = b"\x1f\x8b\x08"
+C1 = bytes(range(0x80, 0xA0))  # control characters of latin-1
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Source(Record):
@@ -56,7 +59,8 @@ class Source(Record):
     format: str | None = None  # one of `FORMATS`; None: each file's name says it, and what says nothing is text
     encoding: str = "utf-8"
     delimiter: str = LINE  # text: what lies between documents
-    column: str | None = None  # tables: its name, or its number from 1; JSON lines: a key, or a dotted path of keys
+    column: str | None = None  # tables: its name, or its number from 1; JSON: a key, or a dotted path of keys
+    header: bool = True  # tables: whether the first row names the columns
     lowercase: bool = False
     max_length: int | None = None  # longer documents, in characters, are left out
     unique: bool = False  # each document once, where it comes first
@@ -85,6 +89,8 @@ class Source(Record):
                 raise TapeGPTError(f"{name} must be a str, not {shown(getattr(self, name))}: give {about}")
         if self.column is not None and not isinstance(self.column, str):
             raise TapeGPTError(f"column must be a str, not {shown(self.column)}: give its name, or its number as text")
+        if not isinstance(self.header, bool):
+            raise TapeGPTError(f"header must be True or False, not {shown(self.header)}")
         check_selection(self.lowercase, self.max_length, self.unique)
         if self.sample is not None and (not is_whole(self.sample) or self.sample < 1):
             raise TapeGPTError(f"sample must be a whole number of bytes from 1 on, not {shown(self.sample)}")
@@ -96,7 +102,7 @@ class Source(Record):
             )
         if self.dataset not in list(DATASETS):
             raise TapeGPTError(f"dataset must be one of {', '.join(DATASETS)}, not {shown(self.dataset)}")
-        for name in ("format", "encoding", "delimiter", "column"):
+        for name in ("format", "encoding", "delimiter", "column", "header"):
             if getattr(self, name) != getattr(Source, name):
                 raise TapeGPTError(
                     f"{name} {shown(getattr(self, name))} is for files, not for the embedded {self.dataset}: leave it "
@@ -177,14 +183,14 @@ class Source(Record):
             if self.column is not None:
                 raise TapeGPTError(
                     f"{named(path)}: is read as text, which has no column {shown(self.column)}: leave --column out, "
-                    "or give --format csv, tsv or jsonl"
+                    f"or give --format {', '.join(FORMATS[1:])}"
                 )
             return _pieces(text, with_line_feeds(self.delimiter))
         if self.delimiter != LINE:
             raise TapeGPTError(f"{named(path)}: is read as {kind}, --delimiter is for --format text: give one of them")
         from tapegpt.tables import column_of
 
-        return column_of(named(path), kind, text, self.column)
+        return column_of(named(path), kind, text, self.column, self.header)
 
     def selected(self, values: Iterable[str]) -> list[str]:
         """The documents among values: see `selected` below."""
@@ -224,24 +230,18 @@ def selected(values: Iterable[str], lowercase: bool, max_length: int | None, uni
 
 
 def parse_delimiter(text: str) -> str:
-    r"""The delimiter that a command line means: `line`, `blank`, `none`, or a text with the escapes \n \t \r \\.
+    r"""The delimiter that a command line means: `line`, `blank`, `none`, or a text with escapes as in `text.py`.
 
     Raises `TapeGPTError` for any other escape, and for a backslash at the end.
     """
     if text in _WORDS:
         return _WORDS[text]
-    delimiter, rest = [], iter(text)
-    for character in rest:
-        if character != "\\":
-            delimiter.append(character)
-            continue
-        name = next(rest, "")
-        if name not in _ESCAPES:
-            raise TapeGPTError(
-                f"--delimiter {text}: \\{name} is no escape: choose from \\n \\t \\r, and \\\\ for a backslash"
-            )
-        delimiter.append(_ESCAPES[name])
-    return "".join(delimiter)
+    try:
+        return unescaped(text)
+    except ValueError as error:
+        raise TapeGPTError(
+            f"--delimiter {text}: {error} is no escape: choose from \\n \\t \\r \\x00 \\u0000, and \\\\ for a backslash"
+        ) from None
 
 
 def format_of(path: str) -> str:
@@ -367,7 +367,7 @@ def inflated(path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def decoded(path: str, data: bytes, encoding: str) -> str:
-    """The text of a file's bytes without its BOM; raises `TapeGPTError` where they are not of this encoding."""
+    """The text of a file's bytes without its BOM; raises `EncodingError` where they are not of this encoding."""
     try:
         text = data.decode(encoding)
     except LookupError:
@@ -376,21 +376,59 @@ def decoded(path: str, data: bytes, encoding: str) -> str:
         ) from None
     except UnicodeDecodeError as error:
         start = error.start + len(data) - len(error.object)  # utf-8-sig counts from behind the BOM
-        raise TapeGPTError(
-            f"{named(path)}: line {_line(data[:start], encoding)}, byte {start}: 0x{data[start]:02x} is not "
-            f"{encoding}: {_remedy(data, encoding, start)}"
-        ) from None
+        raise EncodingError.at(path, encoding, data, start, start, _line(data[:start], encoding)) from None
     except ValueError as error:
-        raise TapeGPTError(f"{named(path)}: is not {encoding!r}: {error}: choose --encoding") from None
+        raise EncodingError(f"{named(path)}: is not {encoding!r}: {error}: choose --encoding") from None
+    check_width(path, data, text)
     return text.removeprefix("\ufeff")
 
 
-def _remedy(data: bytes, encoding: str, start: int) -> str:
-    if start == 0 and data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "choose --encoding, for instance --encoding utf-16"
-    if b"\0" in data and len("\n".encode(encoding)) == 1:
-        return "it looks like no text, leave it out, or choose --encoding"
-    return "choose --encoding, for instance --encoding latin-1"
+class EncodingError(TapeGPTError):
+    """Bytes that are not of the encoding that was asked for."""
+
+    @classmethod
+    def at(cls, path: str, encoding: str, data: bytes, start: int, byte: int, line: int) -> EncodingError:
+        """The error of `data[start]`, which is this byte of the file, in this line."""
+        remedy = f"choose --encoding, for instance --encoding {_likely(data, encoding)}"
+        if b"\0" in data and len("\n".encode(encoding)) == 1 and not data.startswith(UTF_16_MARKS):
+            remedy = "it looks like no text, leave it out, or choose --encoding"
+        return cls(f"{named(path)}: line {line}, byte {byte}: 0x{data[start]:02x} is not {encoding}: {remedy}")
+
+
+def _likely(data: bytes, encoding: str) -> str:
+    """Another encoding that bytes may be of."""
+    if data.startswith(UTF_16_MARKS) and encoding != "utf-16":
+        return "utf-16"
+    for name in ("utf-8", "cp1252"):  # of the Windows encoding only what latin-1 has controls for makes a difference
+        if name != encoding and (name == "utf-8" or data.translate(None, C1) != data):
+            try:
+                data.decode(name)
+            except UnicodeDecodeError:
+                continue
+            return name
+    return "latin-1"
+
+
+def check_width(path: str, data: bytes, text: str) -> None:
+    """Raise `EncodingError` where what was read with a byte a character looks like UTF-16 without a BOM."""
+    name = wide(data) if "\0" in text else None
+    if name:
+        raise EncodingError(f"{named(path)}: looks like {name}, with NUL as every other byte: choose --encoding {name}")
+
+
+def wide(data: bytes) -> str | None:
+    """Which UTF-16 without a BOM bytes with NULs look like, if any.
+
+    NULs are halves of characters: a quarter of the bytes and all on one side, but for few, as with Latin letters, or
+    every line feed has one beside it. One NUL says nothing.
+    """
+    for name, place in (("utf-16-le", 1), ("utf-16-be", 0)):
+        nuls, others = data[place::2].count(0), data[1 - place :: 2].count(0)
+        ends = data[: len(data) // 2 * 2].decode(name, "replace").count("\n")
+        is_latin = 4 * nuls >= len(data) and 50 * others <= nuls
+        if nuls > 1 and (is_latin or ends == data.count(b"\n") > 0):
+            return name
+    return None
 
 
 def _pieces(text: str, delimiter: str) -> list[str]:

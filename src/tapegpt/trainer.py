@@ -14,13 +14,14 @@ from bisect import bisect_right
 from tapegpt.clock import CHUNK_SECONDS, EVALUATIONS, Clock, counted, judged, threads_that_pay, within
 from tapegpt.corpus import Corpus
 from tapegpt.engine import STEPS, Adam
-from tapegpt.errors import DivergedError, TapeGPTError
+from tapegpt.errors import DivergedError, TapeGPTError, shown, warn
 from tapegpt.model import GPT, initialise, make_engine
 from tapegpt.ranges import Whole
 from tapegpt.rng import Random
 from tapegpt.settings import MAX_STEPS, Settings, resolved
 from tapegpt.sources import READING, SELECTION, Source
 from tapegpt.state import DataRecord, Evaluation, TrainingState
+from tapegpt.text import breaks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -387,6 +388,7 @@ def corpus_from(
 
 def watched(trainer: Trainer, chunks: Iterable[list[float]], callbacks: Sequence[Callback]) -> None:
     """Run to the end, or until a callback returns True; at last each is called once more, and closed if it can be."""
+    _warn(trainer)
     try:
         for losses in chunks:
             stops = [callback(trainer, losses) is True for callback in callbacks]
@@ -399,3 +401,21 @@ def watched(trainer: Trainer, chunks: Iterable[list[float]], callbacks: Sequence
         for callback in callbacks:
             if close := getattr(callback, "close", None):
                 close()
+
+
+def _warn(trainer: Trainer) -> None:
+    """Say what is lost of the documents, and what is hardly meant to be in them."""
+    corpus, block = trainer.corpus, trainer.model.config.block_size
+    longest = max(map(len, corpus.documents))
+    if trainer.settings.engine != "fast" and longest >= block:
+        cut = sum(len(document) >= block for document in corpus.documents)
+        warn(
+            f"{cut:,} of {len(corpus):,} documents are cut, block_size {block} does not hold them with their end: "
+            f"choose one of up to {longest + 1:,}, or the engine fast, which learns from all of them"
+        )
+    controls = [character for character in corpus.vocabulary if breaks(character) and character != "\n"]
+    if controls:
+        warn(
+            f"the documents have control characters, {shown(''.join(controls))}: look where with tapegpt doctor, and "
+            "choose another encoding, or leave them out"
+        )

@@ -22,14 +22,17 @@ def data_arguments(group: argparse._ActionsContainer, default: str = "./input.tx
     from tapegpt.sources import DATASETS, FORMATS
 
     about = (
-        "files or directories, gzip or not, - for standard input: text, a string a line, or tables, .csv .tsv .jsonl"
+        "files or directories, gzip or not, - for standard input: text, a string a line, or tables, .csv .tsv .jsonl "
+        ".json"
     )
     group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [{default}]")
     group.add_argument("--dataset", choices=DATASETS, metavar="NAME", help=f"embedded data: {' or '.join(DATASETS)}")
     about = f"of DATA: {', '.join(FORMATS)} [by the names of files]"
     group.add_argument("--format", choices=FORMATS, metavar="NAME", help=about)
-    about = "of a table: its name or number, of JSON lines a key or a.b [the only one]"
+    about = "of a table: its name or number, of JSON a key or a.b [the only one]"
     group.add_argument("--column", metavar="NAME", help=about)
+    about = "of .csv and .tsv: the first row is data too, and columns have numbers"
+    group.add_argument("--no-header", action="store_true", help=about)
     about = "what separates strings: text such as '\\n---\\n', or line, blank or none [line]"
     group.add_argument("--delimiter", default="line", metavar="TEXT", help=about)
     group.add_argument("--encoding", default="utf-8", metavar="NAME", help="encoding of DATA [utf-8]")
@@ -53,6 +56,7 @@ def source_of(options: argparse.Namespace) -> Source:
         encoding=options.encoding,
         delimiter=parse_delimiter(delimiter),
         column=options.column,
+        header=not options.no_header,
         lowercase=options.lowercase,
         max_length=options.max_length,
         unique=options.unique,

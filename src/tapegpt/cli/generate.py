@@ -28,7 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
     option(parser, "-n", 20, "strings to invent")
-    parser.add_argument("--seed", type=whole, metavar="N", help="of the random numbers [go on where MODEL is]")
+    about = "of the random numbers; within constraints strings depend on the kind of CPU too [go on where MODEL is]"
+    parser.add_argument("--seed", type=whole, metavar="N", help=about)
     parser.add_argument("--json", action="store_true", help="each string with its log-probabilities, as JSON lines")
     drawing = parser.add_argument_group("how characters are drawn")
     option(drawing, "--temperature", 0.5, "low is careful, high is daring, 0 the most probable character")
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         raise TapeGPTError(f"-n must be a whole number from 0 on, not {options.n}")
     check_bulk(options, ("json", "probability"))
     wishes = _wishes(options)
-    constraints, drawing = wished(wishes)
+    wished(wishes)  # refused before the model is read
     model = load(options.model)
     notice(model.engine.notice)
     if options.training:
@@ -78,13 +79,7 @@ def run(options: argparse.Namespace) -> int:
     if options.probability:
         estimate = model.probability(**{**wishes, "temperature": options.temperature})
         notice(f"probability of the constraints: {estimate.probability:.4g} ± {estimate.error:.2g}")
-    if not constraints.any and not drawing.truncates:
-        _print(model, model.stream(n=options.n, seed=options.seed, temperature=options.temperature), options.json)
-        return 0
-    sampler = model.sampler(constraints, drawing, options.seed)
-    _print(model, sampler.strings(options.n), options.json)
-    for note in sampler.notes:
-        notice(note)
+    _print(model, model.stream(n=options.n, seed=options.seed, **wishes), options.json)
     return 0
 
 

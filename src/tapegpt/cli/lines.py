@@ -14,6 +14,8 @@ from tapegpt.sources import (
     GZIP,
     LINE,
     STDIN,
+    EncodingError,
+    check_width,
     content,
     decoded,
     format_of,
@@ -78,16 +80,14 @@ def _texts(path: str, encoding: str) -> Iterator[str]:
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            good, bad = error.object[: error.start], error.object[error.start]
+            good = error.object[: error.start]
             held = "\r" * (decoder.getstate()[1] & 1)  # at the end of the chunk before: perhaps a LF follows
             lines += with_line_feeds(held + good.decode(error.encoding, "replace")).count("\n")
             at = size - len(error.object) + error.start
-            raise TapeGPTError(
-                f"{named(path)}: line {lines}, byte {at}: 0x{bad:02x} is not {encoding}: choose --encoding, for "
-                "instance --encoding latin-1"
-            ) from None
+            raise EncodingError.at(path, encoding, error.object, error.start, at, lines) from None
         except UnicodeError as error:  # of a BOM that is missing, which says no place
-            raise TapeGPTError(f"{named(path)}: is not {encoding}: {error}: choose --encoding") from None
+            raise EncodingError(f"{named(path)}: is not {encoding}: {error}: choose --encoding") from None
+        check_width(path, chunk, text)
         lines += text.count("\n")
         if text:
             yield text.removeprefix(mark)

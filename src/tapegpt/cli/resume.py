@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tapegpt.settings import Settings
 
 READING = {"format": None, "column": None, "delimiter": "line", "encoding": "utf-8", "lowercase": False}
-READING |= {"max_length": None, "unique": False}  # options that say how DATA is read, and their defaults
+READING |= {"max_length": None, "unique": False, "no_header": False}  # how DATA is read, and defaults
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -165,7 +165,7 @@ def _subject(options: argparse.Namespace) -> Subject:
         config, settings = resolved(given)
         corpus = corpus_of(options)
         return Subject(corpus.vocabulary, config, settings, corpus=corpus)
-    for name in (*shape, "dataset", "format", "column", "lowercase", "max_length", "unique"):
+    for name in (*shape, "dataset", "format", "column", "no_header", "lowercase", "max_length", "unique"):
         if getattr(options, name) not in (None, False):
             option = f"--{name.replace('_', '-')}"
             raise TapeGPTError(f"{option} is not about a model as it is, which {options.data[0]} has: leave it out")

@@ -133,8 +133,8 @@ def drawn(model: GPT, n: int, seed: int | None, wishes: Wishes, deadline: Deadli
     if constraints.any or drawing.truncates:
         inference = TimedInference(model.inference, deadline)
         known = None if constraints.distance is None else model.neighbours
-        sampler = Sampler(inference, model.vocabulary, constraints, drawing, known, Random(seed))
-        strings, notes = sampler.strings(n), sampler.notes
+        sampler = Sampler(inference, model.vocabulary, constraints, drawing, known, Random(seed), notes.append)
+        strings = sampler.strings(n)
     else:
         strings = model.stream(n=n, seed=seed, temperature=drawing.temperature)
     texts = []
