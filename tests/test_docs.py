@@ -22,8 +22,10 @@ import pytest
 
 import tapegpt.cli
 from benchmarks.__main__ import PARTS, arguments
-from tapegpt import TapeGPTError
+from tapegpt import TapeGPTError, sampling, scaling_laws, trainer
+from tapegpt.cluster import bulk, parts, population
 from tapegpt.settings import MADE_FOR, PRESETS
+from tapegpt.studio import store, training
 from tests.test_readme import README, agrees, dialogue
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,11 +135,33 @@ def test_a_percentile_is_one_thing() -> None:
                 assert re.search(r"at (most|least) as surprising", sentence), (name, sentence)
 
 
-def test_what_is_said_of_presets_is_so() -> None:
+def test_figures_that_the_code_decides_are_those_of_the_code() -> None:
+    """Each sentence stands in its page with the number that is in the code now."""
     assert list(MADE_FOR) == list(PRESETS)
-    quick = PRESETS["quick"]
-    assert f"{quick['steps']:,} steps of {quick['batch_size']}" in (DOCS / "why.md").read_text(encoding="utf-8")
-    assert f"{quick['steps']:,} steps: " in (DOCS / "scaling.md").read_text(encoding="utf-8")
+    quick, decays = PRESETS["quick"], trainer.DECAYS
+    said = {
+        "why": [f"whose {quick['steps']:,} steps of {quick['batch_size']} go through"],
+        "fast": [f"{decays['weight_decay'][0]} and {decays['gram_decay'][0]}\nfor each pass"],
+        "studio": [
+            f"{store.MAX_CORPORA} sets of data and {store.MAX_RUNS} runs",
+            f"about every {1000 * training.PROGRESS_SECONDS:.0f} ms",
+        ],
+        "scaling": [
+            f"{quick['steps']:,} steps: ",
+            f"{scaling_laws.JUDGES:,} at most",
+            f"{scaling_laws.DRAWS} fits",
+        ],
+        "ray": [
+            f"{bulk.BLOCK:,} strings a part",
+            f"every {parts.PIECE >> 20} MiB",
+            f"{population.SECONDS} s of work",
+            f"up to {bulk.IN_A_TASK} parts",
+        ],
+        "constraints": [f"{sampling.MAX_VAIN:,} strings"],
+    }
+    for page, sentences in said.items():
+        text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+        assert [sentence for sentence in sentences if sentence not in text] == [], page
 
 
 @pytest.mark.parametrize(
