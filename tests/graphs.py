@@ -194,13 +194,18 @@ class Graph:
         return self
 
     def alone(self, kind: str) -> Graph:
-        """Record one operation whose inputs have no other use, and the sum of its numbers times others."""
+        """Record an operation whose inputs have no other use, some on its numbers, and the sum of these times others."""
         self.lone = True
         sources: list[Node] = []
         for place in KINDS[kind].takes:
             sources.append(self._source(place, sources[0].shape.columns if place == "w" else self._width(place)))
         self._operation(kind, *sources)
-        y = self.tape.nodes[-1]
+        results = [self.tape.nodes[-1]]
+        for _ in range(self.rng.choice([0, 1, 3])):
+            above = self.rng.choice([each for each in ELEMENTWISE if each != "sum"])
+            self._operation(above, *[self.rng.choice(results) for _ in KINDS[above].takes])
+            results.append(self.tape.nodes[-1])
+        y = results[-1]
         self._operation("a * b", y, self.tape.input("others", y.shape.columns, y.shape.rows))
         self._operation("sum", self.tape.nodes[-1])
         return self

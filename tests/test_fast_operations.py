@@ -24,7 +24,7 @@ from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tapegpt.operations.base import padded
-from tapegpt.operations.fast.attention import Attention
+from tapegpt.operations.fast.attention import Attention, CachedAttention
 from tapegpt.operations.fast.cross_entropy import CrossEntropy
 from tapegpt.operations.fast.embedding import Embedding
 from tapegpt.operations.fast.heads import LONG, Heads
@@ -424,6 +424,102 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line() -> None:
         with pytest.raises(TapeGPTError, match=message) as caught:
             make()
         assert "\n" not in str(caught.value)
+
+
+def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
+    """What would be a wrong gradient is refused where it is recorded."""
+    tape = Tape(4, None, F32)
+    inputs = [tape.record(RMSNorm(), tape.input(f"x{n}", 16)) for n in range(4)]
+    weights = [tape.parameter(f"w{n}", 16, 16) for n in range(2)]
+
+    def linear(x: Node, *residual: Node, activation: str = "") -> Node:
+        return tape.record(Linear(activation, residual=bool(residual)), x, weights[0], *residual)
+
+    once, before, after, alone = inputs
+    activated = linear(once, activation="relu")
+    with_residual = linear(tape.record(RMSNorm(), before), before)
+    cases: list[tuple[Node, Callable[[Node], object], str]] = [
+        (once, linear, "has another use"),  # its gradient is set
+        (once, lambda node: tape.record(RMSNorm(), node), "has another use"),
+        (before, lambda node: tape.record(RMSNorm(), node), "has another use"),  # the residual's is passed on
+        (weights[1], linear, "has another use"),  # gradients of parameters are added to
+        (activated, lambda node: tape.record(RMSNorm(), node), "does not differentiate the activation"),
+        (after, lambda node: linear(node, node), "has another use"),
+        (alone, lambda node: linear(with_residual, node), "is used beside it"),
+        (weights[1], lambda node: linear(with_residual, node), "is used beside it|the residual must"),
+    ]
+    tape.record(RMSNorm(), alone)  # on no way to the result
+    for node, record, message in cases:
+        with pytest.raises(TapeGPTError, match=message) as caught:
+            record(node)
+        assert f"%{node.index} " in str(caught.value)
+
+
+@pytest.mark.parametrize("block_size", [5, LONG + 1])
+def test_whatever_is_said_of_ends_documents_stay_in_their_place(block_size: int) -> None:
+    """An end before its beginning is one position, one far away is the block's."""
+    model = Model(Sizes(2, 3, block_size, positions=block_size + 3))
+    count = model.sizes.positions
+    model.run([[0] * (count + 1)] if count <= block_size else [[0] * (block_size + 1), [0] * (count - block_size + 1)])
+    whole = model.rows("attended", count)
+    for ends, expected in ((2**32 - 1, whole), (0, [whole[0]] * count)):
+        model.tape.write(model.places, [t % block_size for t in range(count)] if ends else [0] * count)
+        model.tape.write(model.ends, [ends] * count)
+        model.tape.forward(model.loss)
+        model.tape.backward(model.loss)
+        assert model.rows("attended", count) == expected
+
+
+def test_lines_of_the_cache_are_as_many_as_were_said() -> None:
+    tape, heads = Tape(8, None, F32), Heads(1, 4, 5)
+    qkv, places, lines = tape.input("qkv", 3 * heads.columns), tape.indices("places"), tape.indices("lines")
+    tape.record(CachedAttention(heads, 3), qkv, places, lines)
+    for node, bound in ((places, 5), (lines, 3)):
+        tape.write(node, [bound - 1])
+        with pytest.raises(TapeGPTError, match=f"token ids must be from 0 to {bound - 1}"):
+            tape.write(node, [bound])
+
+
+FAR = [-1000.0, -100.0, 100.0, 1000.0]
+
+
+@each_target
+def test_the_softmax_of_logits_far_from_zero(target: Target) -> None:
+    """Only their differences count: the largest is looked for, and nothing else is put in its place."""
+    width, rng = 21, random.Random(3)
+    tape = Tape(2, target, F32)
+    w, targets, share = tape.parameter("w", width, 1), tape.indices("targets"), tape.input("share", 1, 1)
+    x = tape.input("x", 1)
+    loss = tape.record(CrossEntropy(), tape.record(Linear(), x, w), targets, share)
+    tape.write(x, [1.0, 1.0])
+    tape.write(targets, [3, 20])
+    tape.write(share, [0.5])
+    for far in FAR:
+        logits = np.array([far + rng.gauss(0, 1) for _ in range(width)], dtype=np.float32).astype(float)
+        tape.write(w, logits.tolist())
+        probabilities = softmax(logits)
+        assert tape.forward(loss)[0][0] == pytest.approx(-np.log(probabilities[[3, 20]]).mean(), rel=1e-5)
+        tape.backward(loss)
+        expected = probabilities - [0.5 * (i in (3, 20)) for i in range(width)]
+        assert np.array(tape.gradient(w))[:, 0] == pytest.approx(expected, abs=1e-5)
+
+
+@each_target
+@pytest.mark.parametrize("block_size", [LONG, LONG + 1])
+def test_attention_to_logits_far_from_zero(target: Target, block_size: int) -> None:
+    positions, heads, rng = 6, Heads(1, 4, block_size), random.Random(3)
+    tape = Tape(positions, target, F32)
+    qkv, ends = tape.input("qkv", 3 * heads.columns), tape.indices("ends")
+    y = tape.record((TiledAttention if heads.tiled else Attention)(heads), qkv, ends)
+    tape.write(ends, [positions] * positions)
+    for far in FAR:
+        numbers = np.array([[rng.gauss(0, 1) for _ in range(3 * heads.columns)] for _ in range(positions)])
+        for part in range(3):
+            numbers[:, part * heads.columns + 4 : (part + 1) * heads.columns] = 0
+        numbers[:, 0], numbers[:, heads.columns] = 2.0, far
+        numbers = numbers.astype(np.float32).astype(float)
+        tape.write(qkv, numbers.ravel().tolist())
+        assert np.array(tape.forward(y)) == pytest.approx(attention(numbers, heads), abs=3e-3)
 
 
 def test_ids_are_checked_by_their_own_table() -> None:
