@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ import tapegpt
 from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
 from tapegpt.cli import lines, main
 from tapegpt.cli.lines import batches
-from tapegpt.cli.score import LAST_BIN
+from tapegpt.cli.score import LAST_BIN, _Summary
 from tapegpt.engine import Tokens
 from tapegpt.model import make_engine
 from tapegpt.scores import ODD, RANKS, UNKNOWN, Calibration, percentile, quantiles
@@ -267,6 +268,60 @@ def test_a_chunk_at_a_time_gives_what_the_whole_gives() -> None:
         check()
 
 
+@given(st.lists(st.text("aé \t"), min_size=1), st.booleans(), st.integers(1, 9))
+def test_there_are_as_many_scores_as_lines(strings: list[str], ends: bool, size: int) -> None:
+    """So that they stay beside what else is known of the lines; a blank one is the empty string."""
+    strings = strings if ends or strings[-1] else [*strings, "a"]  # behind the last end of a line there is no line
+    Path("lines").write_text("\n".join(strings) + "\n" * ends, encoding="utf-8")
+    stripped = [string.strip() for string in strings]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "CHUNK", size)
+        for keep_blank in (True, False):
+            found = [string for some in batches(Source(("lines",)), keep_blank=keep_blank) for string in some]
+            assert found == (stripped if keep_blank else [string for string in stripped if string])
+            more = Source(("lines",), lowercase=True, max_length=2)
+            assert all(len(string) <= 2 for some in batches(more, keep_blank=keep_blank) for string in some)
+
+
+def test_blank_lines_are_scored_as_the_empty_string(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("gaps").write_text("anna\n\n \notto\n")
+    Path("gaps.csv").write_text('name,x\nanna,1\n"",2\n" ",3\notto,4\n')
+    scores = MODEL.score(["anna", "", "", "otto"])
+    for arguments in (["gaps"], ["gaps.csv", "--column", "name"]):
+        printed = run(capsys, "m.safetensors", *arguments).splitlines()[1:]
+        assert [line[22:] for line in printed] == list(scores.texts)
+        assert [float(line[:8]) for line in printed] == [round(nats, 3) for nats in scores.nats]
+    Path("blocks").write_text("anna\n\n\n\notto\n\n")  # between paragraphs there is nothing to count
+    assert len(run(capsys, "m.safetensors", "blocks", "--delimiter", "blank").splitlines()) == 3
+    capsys.readouterr()
+    assert main(["score", "m.safetensors", "--calibrate", "gaps", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["strings"] == 2
+
+
+def test_a_summary_counts_what_is_above_a_percentile_not_at_it() -> None:
+    shares = [50.0, 50.1, 90.0, 90.1, 99.0, 99.1, 49.9]
+    nats = [0.2499, 0.25, 0.5, 10.0, 9.999, 99.0, 0.0]
+    scores = SimpleNamespace(texts=["a"] * 7, nats=nats, percentiles=shares, unknown=set())
+    summary = _Summary([scores, scores], 1.0)  # type: ignore[list-item]  # it has what is looked at
+    assert summary.above == {50: 10, 90: 6, 99: 2}
+    assert summary.bins == {0: 4, 1: 2, 2: 2, 39: 2, 40: 4}
+    assert _Summary([scores], 0.5).bins == {0: 1, 1: 1, 2: 1, 4: 1, 40: 3}  # type: ignore[list-item]
+
+
+def test_of_equals_the_first_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Sorted, and among the most surprising; a threshold is not above itself."""
+    Path("equals").write_text("anna\nxa\nya\nza\nxa\n")  # x, y and z are all unknown
+    for arguments, found in (
+        (["--sort"], ["xa", "ya", "za", "xa", "anna"]),
+        (["--top", "2"], ["xa", "ya"]),
+        (["--top", "4"], ["xa", "ya", "za", "xa"]),
+    ):
+        printed = run(capsys, "m.safetensors", "equals", "--json", *arguments).splitlines()
+        assert [json.loads(line)["text"] for line in printed] == found
+    nats = MODEL.score(["anna"])[0].nats
+    assert len(run(capsys, "m.safetensors", "equals", "--threshold", repr(nats), "--json").splitlines()) == 4
+
+
 @pytest.mark.parametrize("size", [1, 2, 5, 1 << 20])
 def test_what_is_not_text_is_found_where_it_is(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "CHUNK", size)
@@ -323,7 +378,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def rows(text: str) -> list[list[str]]:
     """Its columns, without the header."""
-    return [line.split(maxsplit=2) for line in text.splitlines()[1:]]
+    return [[*line[:20].split(), line[22:]] for line in text.splitlines()[1:]]
 
 
 def test_a_line_for_each_string_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
@@ -344,7 +399,7 @@ def test_standard_input_is_the_default_and_comes_as_it_is_there() -> None:
         assert process.stdout is not None
         assert b"string" in process.stdout.readline()
         for name in NAMES:
-            process.stdin.write(f"{name}\n\n".encode())
+            process.stdin.write(f"{name}\n".encode())
             process.stdin.flush()
             assert process.stdout.readline().split()[-1] == name.encode()
         process.stdin.close()
@@ -435,7 +490,7 @@ def test_a_terminal_has_colours(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 
 def test_only_what_is_surprising_enough(capsys: pytest.CaptureFixture[str]) -> None:
-    strings = Path("good.txt").read_text(encoding="utf-8").split()
+    strings = Path("good.txt").read_text(encoding="utf-8").splitlines()
     scores = MODEL.score(strings)
     for options, kept in {
         ("--threshold", "1.5"): [nats > 1.5 for nats in scores.nats],

@@ -63,8 +63,12 @@ class Estimate(Record):
     draws: int
 
 
-class _HardlyEverError(TapeGPTError):
-    """What is left of the exact distribution is too improbable to be found."""
+class _ImprobableError(TapeGPTError):
+    """What is left to come is too improbable to be found."""
+
+
+class _HardlyEverError(_ImprobableError):
+    """It may be found where the distribution needs not be exact."""
 
 
 class Sampler:
@@ -109,9 +113,12 @@ class Sampler:
     def strings(self, n: int | None) -> Iterator[str]:
         """n strings, or all that there are, if that is fewer; without n as many as are taken."""
         given = 0
-        for text in islice(self._endless(), None if n is None else min(n, sys.maxsize)):
-            given += 1
-            yield text
+        try:
+            for text in islice(self._endless(), None if n is None else min(n, sys.maxsize)):
+                given += 1
+                yield text
+        except _ImprobableError as error:
+            raise TapeGPTError(f"after {given:,} strings: {error}") from None
         if n is not None and given < n:
             few = f"only {given:,} string{'s meet' if given > 1 else ' meets'}" if given else "no string meets"
             self._note(f"{few} the constraints, {n:,} were asked for")
@@ -327,7 +334,7 @@ class _Tree:
                 return tokens
         raise _HardlyEverError(
             f"the constraints are met with a probability of at most {sum(self._root.left):.2g}, "
-            f"and no string was found among {MAX_TRIES:,} prefixes: leave out exact"
+            f"and no string was found among {MAX_TRIES:,} prefixes: leave out exact, or choose a higher temperature"
         )
 
     def exhaust(self) -> None:
@@ -381,9 +388,9 @@ class _Tree:
         tokens = self._space.choices(state, len(prefix))
         self._cells += len(tokens)
         if self._cells > MAX_CELLS:
-            raise TapeGPTError(
+            raise _ImprobableError(
                 f"what is left to come is so improbable that {MAX_CELLS:,} probabilities are not enough to find it: "
-                "ask for fewer strings, or constrain them less"
+                "choose a higher temperature, ask for fewer strings, or constrain them less"
             )
         logs = self._inference.next_logs([prefix])[0]
         return _Node(state, *self._probabilities(tokens, logs, state, len(prefix)))

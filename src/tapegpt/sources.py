@@ -192,9 +192,9 @@ class Source(Record):
 
         return column_of(named(path), kind, text, self.column, self.header)
 
-    def selected(self, values: Iterable[str]) -> list[str]:
+    def selected(self, values: Iterable[str], *, keep_blank: bool = False) -> list[str]:
         """The documents among values: see `selected` below."""
-        return selected(values, self.lowercase, self.max_length, self.unique)
+        return selected(values, self.lowercase, self.max_length, self.unique, keep_blank=keep_blank)
 
     def emptiness(self) -> TapeGPTError:
         """What is to be said where no document is left."""
@@ -219,9 +219,16 @@ def check_selection(lowercase: bool, max_length: int | None, unique: bool) -> No
             raise TapeGPTError(f"{name} must be True or False, not {shown(value)}")
 
 
-def selected(values: Iterable[str], lowercase: bool, max_length: int | None, unique: bool) -> list[str]:
-    """The values stripped, without blank ones; as asked in lower case, without those of more characters, each once."""
-    documents = list(filter(None, map(str.strip, values)))
+def selected(
+    values: Iterable[str], lowercase: bool, max_length: int | None, unique: bool, *, keep_blank: bool = False
+) -> list[str]:
+    """The values stripped, without blank ones; as asked in lower case, without those of more characters, each once.
+
+    With `keep_blank` blank ones are the empty string.
+    """
+    documents = list(map(str.strip, values))
+    if not keep_blank:
+        documents = list(filter(None, documents))
     if lowercase:
         documents = list(map(str.lower, documents))
     if max_length is not None:

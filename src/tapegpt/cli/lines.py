@@ -33,17 +33,18 @@ if TYPE_CHECKING:
     from tapegpt.sources import Source
 
 
-def batches(source: Source) -> Iterator[list[str]]:
+def batches(source: Source, *, keep_blank: bool = False) -> Iterator[list[str]]:
     """The strings of a source in their order, chosen as for training; none of the lists is empty.
 
-    Lines of standard input come as soon as they are there. Raises `TapeGPTError` for what cannot be read.
+    Lines of standard input come as soon as they are there. With `keep_blank` a blank line, or cell of a table, is the
+    empty string, so that there are as many strings as lines. Raises `TapeGPTError` for what cannot be read.
     """
     seen: set[str] = set()
     for path in source.files():
         kind = source.format or format_of(path)
         is_lines = kind == "text" and source.delimiter == LINE and source.column is None
         for values in _lines(path, source.encoding) if is_lines else _whole(source, path):
-            strings = source.selected(values)
+            strings = source.selected(values, keep_blank=keep_blank and (is_lines or kind != "text"))
             if source.unique:
                 strings = [string for string in strings if string not in seen]
                 seen.update(strings)
@@ -64,7 +65,8 @@ def _lines(path: str, encoding: str) -> Iterator[list[str]]:
         if lines:
             yield ["".join(pieces), *lines[:-1]]
             pieces = lines[-1:]
-    yield ["".join(pieces)]
+    if last := "".join(pieces):  # behind the last end of a line there is no line
+        yield [last]
 
 
 def _texts(path: str, encoding: str) -> Iterator[str]:

@@ -39,7 +39,8 @@ STRONG = 2.5  # nats from which a character is coloured
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
-    data_arguments(parser.add_argument_group("strings"), "standard input")
+    about = "A blank line is the empty string: there are as many scores as lines."
+    data_arguments(parser.add_argument_group("strings", about), "standard input")
     chosen = parser.add_argument_group("which of them")
     chosen.add_argument("--sort", action="store_true", help="the most surprising first")
     chosen.add_argument("--top", type=whole, metavar="N", help="the N most surprising, sorted")
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         options.data = [STDIN]
     if options.data == [STDIN] and sys.stdin is not None and sys.stdin.isatty():
         notice("reading strings from the terminal, one a line: Ctrl-D ends them")
-    scored = _chosen(map(model.score, batches(source_of(options))), least, options.min_percentile)
+    scored = _chosen(map(model.score, batches(source_of(options), keep_blank=True)), least, options.min_percentile)
     if options.sort or options.top is not None:
         scored = _sorted(scored, options.top, model)
     if options.summary:
