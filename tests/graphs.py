@@ -194,7 +194,7 @@ class Graph:
         return self
 
     def alone(self, kind: str) -> Graph:
-        """Record an operation whose inputs have no other use, some on its numbers, and the sum of these times others."""
+        """Record an operation whose inputs have no other use, some on its results, and a weighted sum."""
         self.lone = True
         sources: list[Node] = []
         for place in KINDS[kind].takes:
