@@ -235,6 +235,7 @@ class Clock:
         def train(tokens: object, adam: Adam, first: int, count: int, progress: float) -> list[float]:
             self.schedule.append((first, count, adam.steps, progress))
             self.now += count * self.step
+            engine.steps = first + count
             return [1.0] * count
 
         def evaluated(tokens: Any) -> tuple[float, int]:

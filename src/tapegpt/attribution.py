@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from array import array
 from itertools import chain, pairwise, repeat
-from threading import Thread
 from time import perf_counter
 
 from tapegpt.clock import threads_that_pay
@@ -26,6 +25,7 @@ from tapegpt.graph import Graph
 from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
+from tapegpt.machine.threads import run_parts
 from tapegpt.operations.base import padded
 from tapegpt.record import Record
 from tapegpt.rng import Random
@@ -360,16 +360,13 @@ class Rater:
 def _in_chunks(part: Callable[[int, int, int], None], count: int, threads: int) -> None:
     """Run `part(thread, first, last)` for all of `count`, the threads in turn; this one is among them."""
 
-    def work(thread: int) -> None:
+    def work(thread: int, stop: array[int]) -> None:
         for first in range(thread * CHUNK, count, threads * CHUNK):
+            if stop[0]:
+                return
             part(thread, first, min(first + CHUNK, count))
 
-    others = [Thread(target=work, args=(thread,), daemon=True) for thread in range(1, threads)]
-    for other in others:
-        other.start()
-    work(0)
-    for other in others:
-        other.join()
+    run_parts(work, threads)
 
 
 class _Gradients:

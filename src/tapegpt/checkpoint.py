@@ -138,7 +138,7 @@ def contents(model: GPT, *, weights_only: bool = False) -> Contents:
         "tapegpt": __version__,
         "config": json.dumps(_fields(model.config)),
         "vocabulary": json.dumps(model.vocabulary),
-        "random_state": json.dumps(model.rng.getstate()),
+        "random_state": json.dumps(model.random_state),
         "steps": str(model.steps),
         "engine": model.engine.name,
     }
@@ -180,7 +180,7 @@ def _several(model: GPT, weights_only: bool) -> Contents:
 
     assert isinstance(model, Ensemble)
     parts = [contents(each, weights_only=weights_only) for each in model.models]
-    own = {"random_state": json.dumps(model.rng.getstate()), "ranks": json.dumps(list(model.ranks))}
+    own = {"random_state": json.dumps(model.random_state), "ranks": json.dumps(list(model.ranks))}
     return _joined(parts, {"format": str(SEVERAL), "tapegpt": __version__, **own})
 
 

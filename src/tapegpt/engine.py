@@ -7,7 +7,9 @@ Three exist: `exact.py` (f64, compiled) and `reference.py` (scalar Python, the o
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from abc import ABC, abstractmethod
+from array import array
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import Whole
@@ -15,7 +17,6 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Iterator
 
     from tapegpt.rng import Random
@@ -85,63 +86,129 @@ class Strings(Record):
 
 
 class Engine(ABC):
-    """Trains and samples one model. Parameters are ordered and shaped by `Config.shapes`."""
+    """Trains and samples one model. Parameters are ordered and shaped by `Config.shapes`.
+
+    Any number of threads may use one engine at once: calls take turns, so that each finds the parameters, moments and
+    `steps` of a whole number of steps. A call that Ctrl-C ends has done all of its work or nothing: `steps` tells.
+    What a call is given, such as the arrays of `Tokens`, must not change before it returns.
+    """
 
     name: str  # "exact", "reference": what --engine takes
     notice: str  # one line on what the engine has to do without, or ""
     compile_seconds = 0.0  # what making its code took; nothing where it was found in the cache
-    revision = 0  # another number whenever the parameters may have changed
 
-    @abstractmethod
+    def __init__(self) -> None:
+        self._lock = allocate_lock()  # machine code runs without the interpreter's, and there is one memory
+        self._taken = array("q", [0])  # where machine code notes each step
+        self._revision = 0
+
+    @property
+    def revision(self) -> int:
+        """Another number whenever the parameters may have changed; who reads it and then them misses no change."""
+        return self._revision
+
+    @property
+    def steps(self) -> int:
+        """Steps that the parameters and moments have gone through; they change together."""
+        return self._taken[0]
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self._taken[0] = steps
+
     def parameters(self) -> Parameters:
         """A copy of the parameters."""
+        with self._lock:
+            return self._parameters()
 
-    @abstractmethod
     def load_parameters(self, parameters: Parameters) -> None:
         """Replace the parameters (copied), by zeros the embeddings of runs if left out; Adam's moments become zero."""
+        with self._lock:
+            try:
+                self._load_parameters(parameters)
+            finally:
+                self._revision += 1
 
     def snapshot(self) -> Snapshot:
         """A copy of the parameters for `restore`."""
-        return self.parameters()
+        with self._lock:
+            return self._snapshot()
 
-    @abstractmethod
     def restore(self, snapshot: Snapshot) -> None:
         """Take back the parameters of a snapshot; Adam's moments stay as they are."""
+        with self._lock:
+            try:
+                self._restore(snapshot)
+            finally:
+                self._revision += 1
 
-    def parameters_in(self, snapshot: Snapshot) -> Parameters:
-        """The parameters of a snapshot, of this engine or another of its kind and shape."""
-        assert isinstance(snapshot, dict)
-        return snapshot
-
-    @abstractmethod
     def moments(self) -> Moments:
         """A copy of Adam's moments."""
+        with self._lock:
+            return self._copied_moments()
 
-    @abstractmethod
     def load_moments(self, moments: Moments) -> None:
         """Replace Adam's moments (copied)."""
+        with self._lock:
+            self._load_moments(moments)
 
-    @abstractmethod
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
         """Steps `first` to `first + count - 1`, each on the next documents in turn; their losses.
 
         `progress` is where the first stands in the schedule of `adam.steps`, if that is not `first`.
         Raises `DivergedError` at the first loss or gradient that is not finite: that step changes nothing. Its
         attribute `losses` lists the losses of the steps before it in this call.
+        Raises `TapeGPTError` for no documents and for steps out of range, which machine code must not be given.
         """
-
-    @staticmethod
-    def check_steps(tokens: Tokens, first: int, count: int) -> None:
-        """Raise `TapeGPTError` for what machine code cannot be given: no documents, steps out of range."""
         if not len(tokens):
             raise TapeGPTError("there is no document to train on: give at least one")
         STEPS.check("first", first)
         STEPS.check("count", count)
+        with self._lock:
+            try:
+                return self._train(tokens, adam, first, count, progress)
+            finally:
+                self._revision += 1
 
-    @abstractmethod
     def evaluate(self, tokens: Tokens) -> tuple[float, int]:
         """Sum of -log(probability) over all documents, in nats, and the number of tokens predicted."""
+        with self._lock:
+            return self._evaluate(tokens)
 
-    @abstractmethod
     def generate(self, rng: Random, count: int, temperature: float) -> Strings:
         """`count` sequences of token ids without BOS, at most block_size long, drawn with `rng`."""
+        with self._lock:
+            return self._generate(rng, count, temperature)
+
+    @abstractmethod
+    def parameters_in(self, snapshot: Snapshot) -> Parameters:
+        """The parameters of a snapshot, of this engine or another of its kind and shape."""
+
+    # --- what an engine does, one call at a time ----------------------------------------------------------------
+
+    @abstractmethod
+    def _parameters(self) -> Parameters: ...
+
+    @abstractmethod
+    def _load_parameters(self, parameters: Parameters) -> None: ...
+
+    @abstractmethod
+    def _snapshot(self) -> Snapshot: ...
+
+    @abstractmethod
+    def _restore(self, snapshot: Snapshot) -> None: ...
+
+    @abstractmethod
+    def _copied_moments(self) -> Moments: ...
+
+    @abstractmethod
+    def _load_moments(self, moments: Moments) -> None: ...
+
+    @abstractmethod
+    def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]: ...
+
+    @abstractmethod
+    def _evaluate(self, tokens: Tokens) -> tuple[float, int]: ...
+
+    @abstractmethod
+    def _generate(self, rng: Random, count: int, temperature: float) -> Strings: ...

@@ -34,9 +34,9 @@ from tapegpt.split import hold_out
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
-    from tapegpt.engine import Adam, Moments, Parameters, Snapshot, Tokens
+    from tapegpt.engine import Tokens
 
 _SURPRISES, _LOGS = 1.0, -1.0  # what they are multiplied by to be -log p
 PYTHON = 5_000_000  # multiply-adds for which there is time while a string is drawn: 50 us
@@ -56,7 +56,7 @@ class Ensemble(GPT):
         first = self.models[0]
         config = min((model.config for model in self.models), key=lambda config: config.block_size)
         rng = Random(0)
-        rng.setstate(first.rng.getstate())
+        rng.setstate(first.random_state)
         engine = _Engine(Mixture(self.models))
         super().__init__(config, first.vocabulary, rng, engine, sum(model.steps for model in self.models))
         self._mixture = engine.mixture
@@ -278,19 +278,18 @@ class _Engine(Engine):
     name = "ensemble"
 
     def __init__(self, mixture: Mixture) -> None:
+        super().__init__()
         self.mixture, self.notice, self.compile_seconds = mixture, mixture.notice, mixture.compile_seconds
 
     @property
-    def revision(self) -> int:  # type: ignore[override]  # it is that of the models
+    def revision(self) -> int:
         """Another number whenever a model's parameters may have changed."""
         return sum(model.engine.revision for model in self.mixture.models)
 
-    def evaluate(self, tokens: Tokens) -> tuple[float, int]:
-        """Sum of -log(probability) over all documents, in nats, and the number of tokens predicted."""
+    def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
         return math.fsum(self.mixture.totals(tokens)), tokens.starts[-1] - tokens.starts[0]
 
-    def generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        """`count` sequences of token ids without BOS, at most block_size long, drawn with `rng`."""
+    def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
         return self.mixture.draw(rng, count, Drawing(temperature), self._anything()).strings
 
     def _anything(self) -> Rules:
@@ -299,30 +298,8 @@ class _Engine(Engine):
         ahead = array("f", [FORBIDDEN, 0.0]) * (block + 1)
         return Rules(array("I", [0]) * characters, 1, array("I", [0, 1]), 1, b"\0\1", ahead, 0, block)
 
-    def parameters(self) -> Parameters:
-        """None: raises `TapeGPTError`."""
-        _refuse()
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TapeGPTError("an ensemble has no parameters of its own: take one of its models")
 
-    def load_parameters(self, parameters: Parameters) -> None:
-        """None: raises `TapeGPTError`."""
-        _refuse()
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """None: raises `TapeGPTError`."""
-        _refuse()
-
-    def moments(self) -> Moments:
-        """None: raises `TapeGPTError`."""
-        _refuse()
-
-    def load_moments(self, moments: Moments) -> None:
-        """None: raises `TapeGPTError`."""
-        _refuse()
-
-    def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
-        """None: raises `TapeGPTError`."""
-        _refuse()
-
-
-def _refuse() -> NoReturn:
-    raise TapeGPTError("an ensemble has no parameters of its own: take one of its models")
+    parameters_in = _parameters = _load_parameters = _snapshot = _restore = _refuse
+    _copied_moments = _load_moments = _train = _refuse

@@ -6,7 +6,6 @@ Not here: the operations (`operations/`), the graph (`graph.py`), text, files.
 from __future__ import annotations
 
 import math
-from _thread import allocate_lock
 from array import array
 
 from tapegpt.adam import SCRATCH, adam_update, all_finite
@@ -36,6 +35,7 @@ class ExactEngine(Engine):
     name = "exact"
 
     def __init__(self, config: Config, vocab_size: int, target: Target | None = None) -> None:
+        super().__init__()
         self.config, self.vocab_size = config, vocab_size
         self._graph = graph = Graph(config, vocab_size, target)
         self._extent = graph.tape.parameter_extent()
@@ -48,23 +48,27 @@ class ExactEngine(Engine):
         }
         self._program = Program(entries, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
-        self._lock = allocate_lock()  # machine code runs without the interpreter's, and there is one arena
 
-    def parameters(self) -> Parameters:
+    def _parameters(self) -> Parameters:
         return self._graph.read(self._graph.tape.arena)
 
-    def load_parameters(self, parameters: Parameters) -> None:
-        self._graph.write(self._graph.tape.arena, parameters)
-        self._moments = Memory(8 * 2 * self._extent)
-        self.revision += 1
+    def _load_parameters(self, parameters: Parameters) -> None:
+        fresh, moments = Memory(8 * self._extent), Memory(8 * 2 * self._extent)
+        self._graph.write(fresh, parameters)
+        content, place = fresh.at(0).view, self._own_parameters()
+        place[:] = content  # from here on no call, between whose returns Ctrl-C comes
+        self._moments = moments
 
-    def snapshot(self) -> Snapshot:
-        return bytes(self._graph.tape.arena.at(0).view[: 8 * self._extent])
+    def _own_parameters(self) -> memoryview:
+        """All parameters as bytes."""
+        return self._graph.tape.arena.at(0).view[: 8 * self._extent]
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def _snapshot(self) -> Snapshot:
+        return bytes(self._own_parameters())
+
+    def _restore(self, snapshot: Snapshot) -> None:
         assert isinstance(snapshot, bytes)
-        self._graph.tape.arena.at(0).view[: len(snapshot)] = snapshot
-        self.revision += 1
+        self._own_parameters()[:] = snapshot
 
     def parameters_in(self, snapshot: Snapshot) -> Parameters:
         assert isinstance(snapshot, bytes)
@@ -72,58 +76,56 @@ class ExactEngine(Engine):
         memory.at(0).view[:] = snapshot
         return self._graph.read(memory)
 
-    def moments(self) -> Moments:
+    def _copied_moments(self) -> Moments:
         return Moments(self._graph.read(self._moments), self._graph.read(self._moments, self._extent))
 
-    def load_moments(self, moments: Moments) -> None:
-        self._graph.write(self._moments, moments.mean)
-        self._graph.write(self._moments, moments.square, self._extent)
+    def _load_moments(self, moments: Moments) -> None:
+        fresh = Memory(8 * 2 * self._extent)
+        self._graph.write(fresh, moments.mean)
+        self._graph.write(fresh, moments.square, self._extent)
+        self._moments = fresh
 
-    def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
+    def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
-        self.check_steps(tokens, first, count)
         losses = array("d", bytes(8 * count))
-        with self._lock:
-            self._program.run(
-                "train",
-                *self._graph.tape.regions(),
-                self._moments.at(0),
-                self._moments.at(8 * self._extent),
-                self._scratch.at(0),
-                address_of(tokens.ids),
-                address_of(tokens.starts),
-                len(tokens),
-                first,
-                count,
-                adam.steps,
-                adam.learning_rate,
-                adam.beta1,
-                adam.beta2,
-                adam.epsilon,
-                address_of(losses),
-            )
-        self.revision += 1
+        self._program.run(
+            "train",
+            *self._graph.tape.regions(),
+            self._moments.at(0),
+            self._moments.at(8 * self._extent),
+            self._scratch.at(0),
+            address_of(self._taken),
+            address_of(tokens.ids),
+            address_of(tokens.starts),
+            len(tokens),
+            first,
+            count,
+            adam.steps,
+            adam.learning_rate,
+            adam.beta1,
+            adam.beta2,
+            adam.epsilon,
+            address_of(losses),
+        )
         for taken, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise DivergedError(first + taken, losses[:taken].tolist())
         return losses.tolist()
 
-    def evaluate(self, tokens: Tokens) -> tuple[float, int]:
+    def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
         result = array("d", [0.0, 0.0])
         shared, _, work = self._graph.tape.regions()
-        with self._lock:
-            places = (address_of(tokens.ids), address_of(tokens.starts))
-            self._program.run("evaluate", shared, work, *places, len(tokens), address_of(result))
+        places = (address_of(tokens.ids), address_of(tokens.starts))
+        self._program.run("evaluate", shared, work, *places, len(tokens), address_of(result))
         return result[0], int(result[1])
 
-    def generate(self, rng: Random, count: int, temperature: float) -> Strings:
+    def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
         block = self.config.block_size
         ids, lengths = array("I", bytes(4 * count * block)), array("q", bytes(8 * count))
         weights = array("d", bytes(8 * padded(self.vocab_size)))
         places = [address_of(numbers) for numbers in (rng.words, weights, ids, lengths)]
-        with self._lock:
-            shared, _, work = self._graph.tape.regions()
-            self._program.run("generate", shared, work, *places, count, temperature)
+        shared, _, work = self._graph.tape.regions()
+        self._program.run("generate", shared, work, *places, count, temperature)
         return Strings(ids, lengths)
 
 
@@ -142,6 +144,7 @@ def training_kernel(graph: Graph) -> Kernel:
         first_moments: F64s,
         second_moments: F64s,
         scratch: F64s,
+        taken: I64s,
         ids: U32s,
         starts: I64s,
         documents: Int,
@@ -171,6 +174,7 @@ def training_kernel(graph: Graph) -> Kernel:
                 for _ in k.when(going.equals(1)):
                     places = (shared, gradients, first_moments, second_moments, scratch)
                     adam_update(k, *places, extent, step, steps, learning_rate, beta1, beta2, epsilon)
+                    taken[0] = step + 1
 
     return Kernel(train)
 

@@ -55,9 +55,10 @@ def explain(model: GPT, text: str) -> Explanation:
     document = _encoded(model, text)
     probe = _probe(model)
     with probe.lock:
-        if probe.revision != model.engine.revision:
+        revision = model.engine.revision
+        if probe.revision != revision:
             probe.load(model.parameters)  # which an ensemble does not have
-            probe.revision = model.engine.revision
+            probe.revision = revision
         loss = probe.run(document)
         n, probabilities = probe.positions, probe.probabilities()
         attention = [probe.attention(layer) for layer in range(model.config.n_layer)]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tapegpt.explanation import Explanation
     from tapegpt.fast.inference import Inference
     from tapegpt.neighbours import Neighbours
+    from tapegpt.rng import State
     from tapegpt.sampling import Estimate, Sampler
     from tapegpt.scores import Calibration, Scores
     from tapegpt.state import DataRecord, TrainingState
@@ -94,14 +95,20 @@ def initialise(
 
 
 class GPT:
-    """A model: `generate` invents strings, `score` judges them."""
+    """A model: `generate` invents strings, `score` judges them.
 
-    def __init__(self, config: Config, vocabulary: str, rng: Random, engine: Engine, steps: int = 0) -> None:
+    Any number of threads may generate, score, explain and read `parameters` at once, also while a `Trainer` trains it
+    in one of them: each call finds the parameters of a whole number of steps. Strings without a seed depend on whose
+    turn it is then. Only the thread that trains may save a model or set its attributes meanwhile.
+    """
+
+    def __init__(self, config: Config, vocabulary: str, rng: Random, engine: Engine, steps: int | None = None) -> None:
         self.config = config
         self.vocabulary = vocabulary  # token t is vocabulary[t]; BOS comes after the last
         self.rng = rng
         self.engine = engine
-        self.steps = steps  # taken in training
+        if steps is not None:
+            self.steps = steps
         self.data: DataRecord | None = None  # what it was trained on
         self.documents: Sequence[str] | None = None  # the training strings, where they are at hand
         self.training: TrainingState | None = None  # for a training to go on with
@@ -115,6 +122,15 @@ class GPT:
     def vocab_size(self) -> int:
         """Number of tokens: the characters and BOS."""
         return len(self.vocabulary) + 1
+
+    @property
+    def steps(self) -> int:
+        """Steps taken in training."""
+        return self.engine.steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self.engine.steps = steps
 
     @property
     def num_parameters(self) -> int:
@@ -132,7 +148,7 @@ class GPT:
         from tapegpt.fast.inference import Inference
 
         made = self._inference
-        revision = self.engine.revision
+        revision = self.engine.revision  # before the parameters: they may be newer than it says, never older
         if made is None or made[0] != revision:
             made = self._inference = (revision, Inference(self.config, self.vocab_size, self.engine.parameters()))
         return made[1]
@@ -185,11 +201,18 @@ class GPT:
         with self._lock:
             return Random(self.rng.getrandbits(64))
 
+    @property
+    def random_state(self) -> State:
+        """The state of its generator, between two strings."""
+        with self._lock:
+            return self.rng.getstate()
+
     def _strings(self, n: float, temperature: float, rng: Random) -> Iterator[str]:
         count = 1
         while n > 0:
             start = time.perf_counter()
-            batch = self.engine.generate(rng, int(min(n, count)), temperature)
+            with self._lock:  # the generator may be the model's
+                batch = self.engine.generate(rng, int(min(n, count)), temperature)
             n -= len(batch)
             if time.perf_counter() - start < BATCH_SECONDS:
                 count = min(2 * count, MAX_BATCH)
@@ -294,11 +317,13 @@ class GPT:
 
         As many as there is `most` time for, evenly spaced, stand for all.
         """
-        if self.documents and (not self.ranks or self._ranked != self.engine.revision):
+        revision = self.engine.revision
+        if self.documents and (not self.ranks or self._ranked != revision):
             from tapegpt.scores import SAMPLE, quantiles
 
-            self._ranked = self.engine.revision
-            self.ranks = quantiles(self.inference, self.vocabulary, self.documents, max(min(most or SAMPLE, SAMPLE), 1))
+            ranks = quantiles(self.inference, self.vocabulary, self.documents, max(min(most or SAMPLE, SAMPLE), 1))
+            with self._lock:
+                self.ranks, self._ranked = ranks, revision
 
     @property
     def neighbours(self) -> Neighbours:

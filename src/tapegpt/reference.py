@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import deque
+from itertools import repeat
 
 from tapegpt.engine import Engine, Moments, Strings
 from tapegpt.errors import DivergedError
@@ -139,6 +141,7 @@ class ReferenceEngine(Engine):
     notice = ""
 
     def __init__(self, config: Config, vocab_size: int) -> None:
+        super().__init__()
         self.config, self.vocab_size = config, vocab_size
         self._state: dict[str, Matrix] = {
             name: [[Value(0.0) for _ in range(columns)] for _ in range(rows)]
@@ -147,22 +150,33 @@ class ReferenceEngine(Engine):
         self._values = [value for matrix in self._state.values() for row in matrix for value in row]
         self._m, self._v = [0.0] * len(self._values), [0.0] * len(self._values)
 
-    def parameters(self) -> Parameters:
+    def _parameters(self) -> Parameters:
         return {name: array("d", [v.data for row in matrix for v in row]) for name, matrix in self._state.items()}
 
-    def load_parameters(self, parameters: Parameters) -> None:
-        self.restore(parameters)
-        self._m, self._v = [0.0] * len(self._values), [0.0] * len(self._values)
+    _snapshot = _parameters
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def _load_parameters(self, parameters: Parameters) -> None:
+        moments = [0.0] * len(self._values), [0.0] * len(self._values)
+        self._become(self._ordered(parameters), *moments, self.steps)
+
+    def _ordered(self, numbers: Parameters) -> list[float]:
+        return [number for name in self._state for number in numbers[name]]
+
+    def _become(self, numbers: list[float], m: list[float], v: list[float], steps: int) -> None:
+        """Take these parameters and moments all together: in the last line, which Ctrl-C does not cut."""
+        moves = map(setattr, self._values, repeat("data"), numbers)
+        (self._m, self._v), self._taken[0] = (m, v), steps
+        deque(moves, 0)
+
+    def _restore(self, snapshot: Snapshot) -> None:
         assert isinstance(snapshot, dict)
-        numbers = [number for name in self._state for number in snapshot[name]]
-        for value, number in zip(self._values, numbers, strict=True):
-            value.data = number
+        self._become(self._ordered(snapshot), self._m, self._v, self.steps)
 
-        self.revision += 1
+    def parameters_in(self, snapshot: Snapshot) -> Parameters:
+        assert isinstance(snapshot, dict)
+        return snapshot
 
-    def moments(self) -> Moments:
+    def _copied_moments(self) -> Moments:
         return Moments(self._named(self._m), self._named(self._v))
 
     def _named(self, numbers: list[float]) -> Parameters:
@@ -174,9 +188,8 @@ class ReferenceEngine(Engine):
             start = stop
         return result
 
-    def load_moments(self, moments: Moments) -> None:
-        for own, given in ((self._m, moments.mean), (self._v, moments.square)):
-            own[:] = [number for name in self._state for number in given[name]]
+    def _load_moments(self, moments: Moments) -> None:
+        self._m, self._v = self._ordered(moments.mean), self._ordered(moments.square)
 
     def gpt(
         self, token: int, position: int, keys: list[Matrix], values: list[Matrix], stages: Stages | None = None
@@ -235,7 +248,7 @@ class ReferenceEngine(Engine):
                 trail.append({**stages, "probability": probabilities, "surprise": losses[-1:]})
         return (1 / n) * total(losses)
 
-    def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
+    def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
         losses: list[float] = []
         for step in range(first, first + count):
@@ -253,16 +266,14 @@ class ReferenceEngine(Engine):
             finally:
                 for value in self._values:
                     value.grad = 0.0
-            for value, data in zip(self._values, updated, strict=True):
-                value.data = data
-            self.revision += 1
+            self._become(*updated, step + 1)
             losses.append(loss.data)
         return losses
 
     def _document(self, tokens: Tokens, number: int) -> array[int]:
         return tokens.ids[tokens.starts[number] : tokens.starts[number + 1] + 1]
 
-    def evaluate(self, tokens: Tokens) -> tuple[float, int]:
+    def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
         total, positions = 0.0, 0
         for number in range(len(tokens)):
             document = self._document(tokens, number)
@@ -271,19 +282,19 @@ class ReferenceEngine(Engine):
             positions += n
         return total, positions
 
-    def _updated(self, adam: Adam, step: int) -> list[float]:
-        """The parameters after Adam's step."""
+    def _updated(self, adam: Adam, step: int) -> tuple[list[float], list[float], list[float]]:
+        """The parameters after Adam's step, and its moments."""
         learning_rate = adam.learning_rate * (1 - step / adam.steps)
-        updated, m, v = [], self._m, self._v
+        updated, m, v = [], self._m[:], self._v[:]
         for i, p in enumerate(self._values):
             m[i] = adam.beta1 * m[i] + (1 - adam.beta1) * p.grad
             v[i] = adam.beta2 * v[i] + (1 - adam.beta2) * p.grad**2
             m_hat = m[i] / (1 - adam.beta1 ** (step + 1))
             v_hat = v[i] / (1 - adam.beta2 ** (step + 1))
             updated.append(p.data - learning_rate * m_hat / (v_hat**0.5 + adam.epsilon))
-        return updated
+        return updated, m, v
 
-    def generate(self, rng: Random, count: int, temperature: float) -> Strings:
+    def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
         block = self.config.block_size
         ids, lengths = array("I", bytes(4 * count * block)), array("q")
         for number in range(count):

@@ -44,6 +44,9 @@ DECAYS = {"weight_decay": (0.0075, 0.5), "gram_decay": (0.15, 15.0)}  # for each
 class Trainer:
     """One training run; `model` is as far as it has come, and at the end of `chunks` the best that was evaluated.
 
+    One thread at a time may use it; meanwhile others may use its `model`. Where Ctrl-C or a callback's error ends a
+    call, the steps that were taken count, and the next call goes on after them.
+
     Settings are given as a record or by name: `Trainer(corpus, config, steps=500)`. A budget counts from `started`, a
     time of `time.perf_counter`, by default now; compiling, once for a shape, does not count. Of what is `held_out`
     it is judged by the documents `judged`, and beside n-gram models of the training documents `counted`: all, or in a
@@ -150,24 +153,22 @@ class Trainer:
 
     def keep(self, write: Callable[[GPT], None]) -> None:
         """Call `write` with the model as it is to be kept: the best weights that were evaluated, and the training."""
-        engine, last = self.model.engine, self._last
+        engine, ended = self.model.engine, self._last is not None
         moments = engine.moments()
-        if last is None and self._best is not None and not self._is_best():
-            last = engine.snapshot()
-            engine.restore(self._best)
+        self._take_best()
         try:
             self.model.training = TrainingState(
                 self.settings,
                 moments,
                 tuple(self.evaluations),
-                None if last is None else engine.parameters_in(last),
+                None if self._last is None else engine.parameters_in(self._last),
                 max(self._clock.spent, 0.0),
             )
             self.model.data = self.data
             write(self.model)
         finally:
-            if last is not None and self._last is None:
-                engine.restore(last)
+            if not ended:
+                self._take_last()
 
     def _is_best(self) -> bool:
         """Whether the weights that were evaluated as best are those of the last step."""
@@ -216,14 +217,13 @@ class Trainer:
         else:
             count = min(count, MAX_STEPS)
             adam, progress = self._clock.schedule(adam)
+        if count:
+            self._take_last()
         try:
-            losses = self.model.engine.train(self._tokens, self._decaying(adam), self.step, count, progress)
-        except DivergedError as error:
-            self.model.steps += len(error.losses)
+            return self.model.engine.train(self._tokens, self._decaying(adam), self.step, count, progress)
+        except DivergedError:
             self._take_best()
             raise
-        self.model.steps += len(losses)
-        return losses
 
     def _decaying(self, adam: Adam) -> Adam:
         """With the decays that are left open: what is gone through often is learned by heart unless it fades."""
@@ -240,10 +240,10 @@ class Trainer:
             raise TapeGPTError("no documents are held out: give validation, for instance 0.1")
         total, count = self.model.engine.evaluate(self._validation)
         evaluation = Evaluation(self.step, total / count if math.isfinite(total) else math.inf)
-        former = self.best
-        self.evaluations.append(evaluation)
+        former, best = self.best, self._best
         if former is None or evaluation.loss < former.loss:
-            self._best = self.model.engine.snapshot()
+            best = self.model.engine.snapshot()
+        self.evaluations, self._best = [*self.evaluations, evaluation], best
         return evaluation
 
     def chunks(self, stops: Sequence[int] = ()) -> Iterator[list[float]]:
@@ -279,9 +279,16 @@ class Trainer:
 
     def _take_best(self) -> None:
         """Go back to the weights with the best held-out loss, if they are not the last."""
-        if self._best is not None and not self._is_best() and self._last is None:
-            self._last = self.model.engine.snapshot()
+        if self._best is not None and not self._is_best():
+            if self._last is None:
+                self._last = self.model.engine.snapshot()
             self.model.engine.restore(self._best)
+
+    def _take_last(self) -> None:
+        """Go on with the weights of the last step, if the best were taken."""
+        if self._last is not None:
+            self.model.engine.restore(self._last)
+            self._last = None
 
     def _exhausted(self) -> bool:
         """Whether the last `patience` evaluations have all been no better than one before them."""
@@ -295,7 +302,11 @@ class Trainer:
     def _paced_by_steps(self, stops: Sequence[int]) -> Iterator[list[float]]:
         every = max(1, self.settings.steps // EVALUATIONS)
         count = 1
-        while not self.is_over:
+        while True:
+            if self._validation is not None and self._is_due(every):  # left over where the evaluation was interrupted
+                self.evaluate()
+            if self.is_over:
+                return
             start = time.perf_counter()
             left = every - self.step % every if self._validation is not None else count
             passed = bisect_right(stops, self.step)
@@ -304,9 +315,14 @@ class Trainer:
             losses = self.run(min(count, left))
             elapsed = max(time.perf_counter() - start, 1e-6)
             count = max(1, min(4 * len(losses), int(len(losses) * CHUNK_SECONDS / elapsed)))
-            if self._validation is not None and self.step % every == 0:
+            if self._validation is not None and self._is_due(every):
                 self.evaluate()
             yield losses
+
+    def _is_due(self, every: int) -> bool:
+        """Whether an evaluation every so many steps is still to be made here."""
+        last = self.evaluations[-1].step if self.evaluations else 0
+        return self.step % every == 0 and last != self.step
 
     def _paced_by_time(self) -> Iterator[list[float]]:
         """The schedule follows the clock; the last evaluation is within the budget too."""
@@ -398,9 +414,17 @@ def watched(trainer: Trainer, chunks: Iterable[list[float]], callbacks: Sequence
         for callback in callbacks:
             callback(trainer, [])  # the last evaluation is new
     finally:
-        for callback in callbacks:
-            if close := getattr(callback, "close", None):
+        _close(callbacks)
+
+
+def _close(callbacks: Sequence[Callback]) -> None:
+    """Close each that can be closed, though another one's close raises."""
+    if callbacks:
+        try:
+            if close := getattr(callbacks[0], "close", None):
                 close()
+        finally:
+            _close(callbacks[1:])
 
 
 def _warn(trainer: Trainer) -> None:

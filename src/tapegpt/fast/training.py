@@ -20,6 +20,7 @@ from tapegpt.fast.adam import (
 )
 from tapegpt.fast.context import rows_of_runs, token_before
 from tapegpt.machine.language import F32, F64, I64, U32, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s, kernel
+from tapegpt.operations.base import clear
 from tapegpt.tape import GROUP
 
 TYPE_CHECKING = False
@@ -92,18 +93,35 @@ class Team:
         """The numbers that a thread shares."""
         return self._sums + thread * SYNC
 
+    def gather(self, stop: Pointer) -> Value:
+        """Whether all threads have come here; those that have leave when `stop` says that one will not come.
+
+        Machine code does not fail: a team that is complete stays so, and no later wait needs a way out.
+        """
+        k, stopped = self._k, self._k.variable(self._k.integer(0))
+        self._meet(lambda: self._is_missing() & stopped.equals(0), lambda: stopped.set(k.load_shared(stop)))
+        return k.negated(self._is_missing())
+
     def wait(self) -> None:
         """Go on when all threads have come here, and see what they wrote."""
+        self._meet(self._is_missing)
+
+    def _is_missing(self) -> Value:
+        return self._k.load_shared(self._sync) < self._arrived
+
+    def _meet(self, is_early: Callable[[], Value], look: Callable[[], None] = lambda: None) -> None:
+        """Say that this thread has come, and turn in a loop that looks around now and then."""
         k = self._k
         for _ in k.when(self._threads > 1):
             self._arrived += self._threads
             k.fetch_add(self._sync, 1)
             spins = k.variable(k.integer(0))
-            for _ in k.repeat_while(lambda: k.load_shared(self._sync) < self._arrived):
+            for _ in k.repeat_while(is_early):
                 k.pause()
                 spins += 1
                 for _ in k.when((spins & (PATIENCE - 1)).equals(0)):
                     k.give_way()  # perhaps the thread that is waited for has no core
+                    look()
 
     def total(self, place: int) -> Value:
         """Sum of one number over all threads."""
@@ -162,6 +180,10 @@ class _Worker:
                 touches += rows
         self.team.own[LOSS], self.team.own[TOUCHES] = loss, k.convert(touches, F64)
 
+    def forget(self) -> None:
+        """Zero this thread's gradients."""
+        clear(self._k, self._own_gradients, self._extent)
+
     def sum_up(self) -> None:
         """The gradients of all threads, for this thread's parameters, and the sum of their squares."""
         squares = self.team.own + SQUARES
@@ -196,8 +218,8 @@ def training_kernel(graph: FastGraph) -> Kernel:
     """One thread's part of the steps first to first + count - 1; stops before an update that would not be finite.
 
     Step s trains `batch_size` documents from number s * batch_size of the order on, which begins again after its last.
-    Gradients are zero before, and after a step that was taken. Those of the table of runs are looked at by nobody:
-    they are sums of what the table of tokens gets too, and stay out of the norm that `clip` limits.
+    Gradients are zero before and after. Those of the table of runs are looked at by nobody: they are sums of what the
+    table of tokens gets too, and stay out of the norm that `clip` limits.
     """
     prepare = graph.tape.prepare_kernel(graph.loss)
 
@@ -208,6 +230,7 @@ def training_kernel(graph: FastGraph) -> Kernel:
         all_work: F32s,
         first_moments: F32s,
         second_moments: F32s,
+        taken: I64s,
         ids: U32s,
         starts: I64s,
         order: U32s,
@@ -223,6 +246,7 @@ def training_kernel(graph: FastGraph) -> Kernel:
         sync: I64s,
         touched: U32s,
         capacity: Int,
+        stop: I64s,
         thread: Int,
         threads: Int,
     ) -> None:
@@ -235,7 +259,7 @@ def training_kernel(graph: FastGraph) -> Kernel:
             """The rows of the table of runs that a thread's documents touch."""
             return touched + whose * capacity
 
-        going = k.variable(k.integer(1))
+        going = k.variable(k.select(team.gather(stop), k.integer(1), 0))
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
                 step = first + i
@@ -257,7 +281,10 @@ def training_kernel(graph: FastGraph) -> Kernel:
                     losses[i] = k.select(finite, loss, float("nan"))
                     state[0] = k.select(finite, state[0] * settings[BETA1], state[0])
                     state[1] = k.select(finite, state[1] * settings[BETA2], state[1])
+                    taken[0] = k.select(finite, step + 1, step)
                 team.wait()  # the state is new, and the sums have been read
+                for _ in k.when(k.negated(finite)):
+                    worker.forget()
                 for _ in k.when(finite):
                     rate = rate_at(k, settings, progress + k.convert(i, F64))
                     scale = worker.update(settings, state, rate, squares)

@@ -159,14 +159,17 @@ class _Function(Builder):
         self._live: dict[str, None] = {}  # names that may be used here, the latest last
         self._open: list[str] = []  # where the loops and conditions stand whose body is being made
         self._rehearses = False  # whether what is being made will be thrown away
+        self._is_entry = False  # whether other threads may write what its pointers lead to, while it runs
         self._tally: dict[str, int] = {}  # what the block does, where that is counted
 
     def emit(self, kernel: Kernel, constants: dict[str, Any], name: str, define: str) -> list[str]:
         """The function's text, a line each."""
         parameters: list[str] = []
         arguments: list[Pointer | Value] = []
+        self._is_entry = "internal" not in define
+        pointer = "ptr nocapture" if self._is_entry else "ptr noalias nocapture"  # see `language.kernel`
         for argument, (is_pointer, kind) in kernel.arguments.items():
-            parameters.append(f"{'ptr noalias nocapture' if is_pointer else kind.llvm} %{argument}")
+            parameters.append(f"{pointer if is_pointer else kind.llvm} %{argument}")
             data = f"%{argument}"
             self._live[data] = None
             arguments.append(Pointer(self, kind, data) if is_pointer else Value(self, kind, 0, data))
@@ -176,8 +179,8 @@ class _Function(Builder):
             raise KernelError(rule, f"{kernel.name}, {self._open[-1]}")
         self._line("ret void")
         self._add_tally()
-        attributes = "#1" if "internal" in define else "#0"
-        if self._module.counted and "internal" in define:
+        attributes = "#0" if self._is_entry else "#1"
+        if self._module.counted and not self._is_entry:
             parameters.append("ptr noalias nocapture %counts")
         return [
             f'{define} void @"{name}"({", ".join(parameters)}) {attributes} {{',
@@ -520,6 +523,8 @@ class _Function(Builder):
     def _shared(self, pointer: Pointer) -> str:
         if pointer.type is not I64:
             raise KernelError(f"a {pointer} where threads share i64")
+        if not self._is_entry:
+            raise KernelError("threads meet in the entries of a program alone, not in kernels that these call")
         return self._data(pointer)
 
     def pause(self) -> None:

@@ -321,7 +321,11 @@ def _line(error: Exception) -> str:
 
 
 def kernel(body: Callable[..., None]) -> Kernel:
-    """Make a kernel of a function. Its pointer arguments must not overlap where one of them is written."""
+    """Make a kernel of a function.
+
+    Where another kernel calls it, what it reads or writes through one pointer argument must not be written through
+    another, nor by another thread meanwhile: LLVM is told so. A program's entries may be given anything.
+    """
     return Kernel(body)
 
 
