@@ -41,6 +41,7 @@ def as_reading(query: dict[str, Any]) -> Any:
     return {name: parse_delimiter(value) if name == "delimiter" else value for name, value in query.items()}
 
 
+@pytest.mark.filterwarnings("ignore:.* in its first row is taken for the name")
 @pytest.mark.parametrize(
     ("name", "data", "query"),
     [

@@ -12,10 +12,23 @@ from collections import Counter
 
 from tapegpt.config import Config
 from tapegpt.corpus import Corpus
-from tapegpt.errors import TapeGPTError
 from tapegpt.record import Record
 from tapegpt.settings import resolved
-from tapegpt.sources import BLANK, LINE, STDIN, WHOLE, Source, content, decoded, format_of, named
+from tapegpt.sources import (
+    BLANK,
+    LINE,
+    STDIN,
+    UTF_16_MARKS,
+    WHOLE,
+    EncodingError,
+    Source,
+    content,
+    decoded,
+    format_of,
+    named,
+    wide,
+)
+from tapegpt.text import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,12 +41,14 @@ if TYPE_CHECKING:
 RARE = 5  # documents: a character in fewer is rare
 SHARE, SEED = 0.1, 42  # of the split that is looked at
 LOOKS, PAIRS = 2000, 60_000_000  # held-out documents that are compared, and comparisons: half a second
+MARKS = "‘’“”–—…"  # noqa: RUF001  # which word processors write for those of ASCII
+SAMPLED = 80  # bytes, where no line is at fault
 FREQUENT = 5  # repeated documents that are named
 BINS = 12  # of the histogram
 SAMPLE, STEPS, SECONDS = 10_000, 20, 0.2  # documents and steps of a training that is timed, and its time, at most
 ENOUGH = 20  # distinct documents for a split
 LONGEST_BLOCK = 1024  # that is suggested: the time of a step grows with it
-CERTAIN = ("utf-8", "utf-16")  # encodings in which nothing else can be read
+CERTAIN = ("utf-8", "utf-16", "utf-16-le", "utf-16-be")  # encodings in which nothing else can be read
 ENCODINGS = ("cp1252", "shift_jis", "gb18030", "latin-1")  # in which much can, and is the likelier, the more letters
 
 
@@ -231,9 +246,7 @@ def fitting_encodings(contents: list[tuple[str, bytes]], encoding: str) -> list[
     try:
         for path, data in contents:
             decoded(path, data, encoding)
-    except TapeGPTError as error:
-        if not isinstance(error.__context__, UnicodeDecodeError):  # there is no encoding of this name
-            raise
+    except EncodingError:
         fitting = [name for name in CERTAIN if all(_fits(data, name) for _, data in contents)]
         likely = [name for name in ENCODINGS if all(_fits(data, name) for _, data in contents)]
         fitting += sorted(likely, key=lambda name: -sum(_letters(data, name) for _, data in contents))
@@ -245,8 +258,12 @@ def fitting_encodings(contents: list[tuple[str, bytes]], encoding: str) -> list[
 
 
 def _fits(data: bytes, encoding: str) -> bool:
-    marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    if marked != (encoding == "utf-16") or (b"\0" in data and not marked):  # else what is no text would be text
+    marked = data.startswith(UTF_16_MARKS)
+    width = wide(data) if b"\0" in data and not marked else None
+    if width or encoding in CERTAIN[2:]:
+        if encoding != width:
+            return False
+    elif marked != (encoding == "utf-16") or (b"\0" in data and not marked):  # else what is no text would be text
         return False
     try:
         data.decode(encoding)
@@ -256,10 +273,11 @@ def _fits(data: bytes, encoding: str) -> bool:
 
 
 def _letters(data: bytes, encoding: str) -> float:
-    """The share of letters among what is not ASCII."""
+    """The share of letters, and of the marks that are printed beside them, among what is not ASCII."""
     counts = Counter(data.decode(encoding))
     other = sum(count for character, count in counts.items() if not character.isascii())
-    return sum(count for each, count in counts.items() if not each.isascii() and each.isalpha()) / max(other, 1)
+    likely = sum(count for each, count in counts.items() if not each.isascii() and (each.isalpha() or each in MARKS))
+    return likely / max(other, 1)
 
 
 def _first_fault(contents: list[tuple[str, bytes]], encoding: str) -> bytes:
@@ -270,7 +288,7 @@ def _first_fault(contents: list[tuple[str, bytes]], encoding: str) -> bytes:
                 line.decode(encoding)
             except ValueError:
                 return line
-    return b""
+    return contents[0][1][:SAMPLED]  # UTF-16 that can be read otherwise too
 
 
 def _file(path: str, data: bytes, source: Source) -> File:
@@ -281,7 +299,7 @@ def _file(path: str, data: bytes, source: Source) -> File:
         path=source.dataset or named(path),
         format=source.format or format_of(path),
         size=len(data),
-        bom=data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")),
+        bom=data.startswith((b"\xef\xbb\xbf", *UTF_16_MARKS)),
         line_feeds=text.count("\n") - both,
         both=both,
         carriage_returns=text.count("\r") - both,
@@ -401,6 +419,7 @@ def _given(source: Source, report: Report) -> list[Flag]:
             words.append([f"--{name.replace('_', '-')}", str(value)])
     if source.delimiter != LINE:
         words.append([f"--delimiter={_typed(source.delimiter)}"])  # which may begin with a -
+    words += [["--no-header"]] * (not source.header)
     words += [[f"--{name}"] for name in ("lowercase", "unique") if getattr(source, name)]
     if source.encoding != Source.encoding and not report.encodings:
         words.append(["--encoding", source.encoding])
@@ -412,12 +431,11 @@ def _given(source: Source, report: Report) -> list[Flag]:
 
 def _typed(delimiter: str) -> str:
     """A delimiter as `parse_delimiter` reads it."""
-    escaped = delimiter.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
-    return {BLANK: "blank", WHOLE: "none"}.get(delimiter, escaped)
+    return {BLANK: "blank", WHOLE: "none"}.get(delimiter, escaped(delimiter).replace("\t", "\\t"))
 
 
 def _suggested(report: Report) -> Iterator[Flag]:
-    block, lengths, characters = report.block, report.lengths, len(report.vocabulary)
+    block, lengths = report.block, report.lengths
     size = _block_size(block)
     if size != Config.block_size:
         cut = f"{block.cut:,} of {report.documents:,} strings do not fit into {block.size} with their end"
@@ -425,8 +443,6 @@ def _suggested(report: Report) -> Iterator[Flag]:
     if lengths.largest > 10 * lengths.p95:
         reason = f"the longest has {lengths.largest:,} characters, 95 % have at most {lengths.p95:,}"
         yield Flag(["--max-length", str(2 * lengths.p95)], reason)
-    if report.lower_vocabulary <= 0.8 * characters:
-        yield Flag(["--lowercase"], f"{report.lower_vocabulary:,} characters to learn instead of {characters:,}")
     if report.distinct <= 0.95 * report.documents:
         again = report.documents - report.distinct
         yield Flag(

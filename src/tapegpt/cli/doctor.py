@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 from tapegpt.cli.console import print_report
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.options import option
 from tapegpt.config import Config
 from tapegpt.doctor import RARE, examine
+from tapegpt.text import columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,14 +40,30 @@ def run(options: argparse.Namespace) -> int:
 
 def page(report: Report) -> Iterator[str]:
     """The lines of the page, of at most `WIDTH` columns but for the command, which is to be pasted."""
-    for section in (_files, _documents, _characters, _lengths, _split, _costs):
-        for label, text in section(report):
-            yield _fitting(f"{label:{LABEL}}{text}")
-        yield ""
+    for section in (_faults, _files, _documents, _characters, _lengths, _split, _costs):
+        rows = list(section(report))
+        for label, text in rows:
+            yield from _wrapped(label, text)
+        if rows:
+            yield ""
     yield "to train on it, and why"
     yield f"  {report.command}"
     for flag in report.flags:
-        yield _fitting(f"{'':{LABEL}}{' '.join(flag.words)}: {flag.reason}")
+        yield from _wrapped("", f"{' '.join(flag.words)}: {flag.reason}")
+
+
+def _faults(report: Report) -> Iterator[tuple[str, str]]:
+    """What would spoil a training."""
+    if report.encodings:
+        yield "encoding", "not what was asked for; choose what reads well"
+    for encoding in report.encodings:
+        chosen = ", which is used below" if encoding.name == report.encoding else ""
+        yield "", f"{encoding.name} fits{chosen}: {_clipped(encoding.sample)}"
+    for file in report.files:
+        if file.controls:
+            found = f"{_counted(file.controls, 'control character')}, {file.nuls:,} of them NUL"
+            advice = "choose another --encoding, or leave them out"
+            yield "control", f"{file.path} has {found}, which would be learnt like letters: {advice}"
 
 
 def _files(report: Report) -> Iterator[tuple[str, str]]:
@@ -53,16 +72,11 @@ def _files(report: Report) -> Iterator[tuple[str, str]]:
         found = [f"{count:,} {name}" for name, count in ends.items() if count]
         facts = [file.format, _counted(file.size, "byte"), *found]
         facts += ["mixed line ends, all read as one"] * (len(found) > 1) + ["BOM, left out"] * file.bom
-        if file.controls:
-            facts.append(f"{_counted(file.controls, 'control character')}, {file.nuls:,} of them NUL")
         yield "file", f"{file.path}: {', '.join(facts)}"
     if len(report.files) > LISTED:
         yield "", f"and {len(report.files) - LISTED:,} files more, see --json"
-    fits = f"{report.encoding} throughout" if not report.encodings else "not what was asked for; choose what reads well"
-    yield "encoding", fits
-    for encoding in report.encodings:
-        chosen = ", which is used below" if encoding.name == report.encoding else ""
-        yield "", f"{encoding.name} fits{chosen}: {encoding.sample}"
+    if not report.encodings:
+        yield "encoding", f"{report.encoding} throughout"
 
 
 def _documents(report: Report) -> Iterator[tuple[str, str]]:
@@ -78,7 +92,8 @@ def _characters(report: Report) -> Iterator[tuple[str, str]]:
     characters = len(report.vocabulary)
     yield "characters", f"{characters:,} distinct, {report.characters:,} in all: {_clipped(report.vocabulary, 70)}"
     merged = report.distinct - report.lower_distinct
-    yield "in lower case", f"{report.lower_vocabulary:,} distinct, {_counted(merged, 'string')} would be like others"
+    lower = f"{report.lower_vocabulary:,} distinct, {_counted(merged, 'string')} would be like others"
+    yield "in lower case", lower + ("; --lowercase, where case has no meaning" if merged else "")
     yield "rare characters", f"{len(report.rare):,}, each in fewer than {RARE} strings"
     for rare in report.rare[:LISTED]:
         where = f"{rare.code_point} {rare.name.lower()}, in {rare.documents}: {_clipped(rare.example)}"
@@ -143,16 +158,13 @@ def _clipped(text: str, longest: int = 40) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-def _fitting(line: str) -> str:
-    """One line of at most `WIDTH` columns, with what has no shape of its own made visible."""
-    from unicodedata import east_asian_width
-
-    shown: list[str] = []
-    columns = fitting = 0
-    for character in line[: WIDTH + 1]:
-        visible = character if character.isprintable() else repr(character)[1:-1]
-        shown.append(visible)
-        columns += sum(1 + (east_asian_width(each) in "WF") for each in visible)
-        if columns <= WIDTH - 3:
-            fitting = len(shown)
-    return "".join(shown) if columns <= WIDTH else f"{''.join(shown[:fitting])}..."
+def _wrapped(label: str, text: str) -> Iterator[str]:
+    """All of a text in lines of at most `WIDTH` columns, broken at blanks; behind a label, and below its beginning."""
+    rest = visible(text)
+    while rest:
+        widths = accumulate(map(columns, rest))
+        end = sum(width <= WIDTH - LABEL for width in widths)
+        if end < len(rest):
+            end = rest.rfind(" ", 1, end + 1) if " " in rest[1 : end + 1] else end
+        yield f"{label:{LABEL}}{rest[:end]}"
+        label, rest = "", rest[end:].lstrip(" ")
