@@ -1,4 +1,5 @@
-"""Random commands on random files: `python -m tests.fuzz 10000` runs so many, from a seed that it prints.
+"""Random commands on random files: `python -m tests.fuzz 10000` runs so many, from a seed that it prints; `files 10000`
+reads so many hostile files (`hostile.py`).
 
 Each ends within a time, with 0 or with 2 and one line that says why, and leaves every model file whole.
 """
@@ -312,7 +313,10 @@ def fuzz(count: int, seed: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    count = int(sys.argv[1])
-    found = fuzz(count, int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().getrandbits(32))
-    print("\n".join(found) or f"{count} commands, no fault")
+    from tests.hostile import fuzz_files
+
+    kind, tried = ("files", fuzz_files) if sys.argv[1] == "files" else ("commands", fuzz)
+    count, *seeds = map(int, sys.argv[2:] if kind == "files" else sys.argv[1:])
+    found = tried(count, seeds[0] if seeds else random.SystemRandom().getrandbits(32))
+    print("\n".join(found) or f"{count} {kind}, no fault")
     sys.exit(bool(found))

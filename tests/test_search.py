@@ -183,10 +183,29 @@ def test_later_rungs_are_judged_by_more_strings_the_last_by_all(trials: int, hel
 
 
 @pytest.mark.parametrize(
-    "text", ["", "3", "3x", "x5", "3x5x2x1", "0x5", "3x0", "-3x5", "3x5,2x6", "²x5", "1e3x5", "2x5 3x9"]
+    "text",
+    [
+        "",
+        "3",
+        "3x",
+        "x5",
+        "3x5x2x1",
+        "0x5",
+        "3x0",
+        "-3x5",
+        "3x5,2x6",
+        "²x5",
+        "1e3x5",
+        "2x5 3x9",
+        "9x9x1001",
+        "900x9x900",
+    ],
 )
 def test_what_is_no_plan_is_told_in_one_line(text: str) -> None:
-    with pytest.raises(TapeGPTError, match=r"(plan: a rung is CANDIDATESxSTEPS|a plan has rungs with fewer)"):
+    with pytest.raises(
+        TapeGPTError,
+        match=r"(plan: a rung is CANDIDATESxSTEPS|a plan has rungs with fewer|must be a whole number from 1 to )",
+    ):
         Plan.parse(text)
 
 

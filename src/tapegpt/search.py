@@ -34,6 +34,7 @@ LEAST_STEPS = 100  # after fewer a loss says little about the end
 LEAST_STRINGS = 500  # held-out ones that the first rungs are judged by
 MAX_TRIALS = 100_000
 COUNTS = {"trials": Whole(1, MAX_TRIALS), "seeds": Whole(1, 1000), "threads": Whole(1, 100_000)}  # a cluster has many
+RUNG = {"count": COUNTS["trials"], "steps": Whole(1, MAX_STEPS), "seeds": COUNTS["seeds"]}
 DECADE = 10.0  # a range that spans one is drawn from on a logarithmic scale
 DIGITS = 4  # significant, of a number that is drawn, so that a leaderboard shows it whole
 TRIES = 1000  # draws in a row that give nothing possible and new, after which there is taken to be no more
@@ -184,6 +185,13 @@ class Rung(Record):
     steps: int  # where steps are searched, of the candidate with the most: others keep their share of it
     seeds: int = 1
 
+    ranges = RUNG
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range, or there are too many trainings."""
+        super().check()
+        Whole(1, MAX_TRIALS).check("the number of a rung's trainings", self.count * self.seeds)
+
     def __str__(self) -> str:
         return f"{self.count}x{self.steps}" + (f"x{self.seeds}" if self.seeds > 1 else "")
 
@@ -208,9 +216,7 @@ class Plan(Record):
         rungs = []
         for part in text.split():
             numbers = part.split("x")
-            if not 2 <= len(numbers) <= 3 or not all(
-                n.isascii() and n.isdigit() and 0 < int(n) <= MAX_STEPS for n in numbers
-            ):
+            if not 2 <= len(numbers) <= 3 or not all(n.isascii() and n.isdigit() and len(n) < 20 for n in numbers):
                 raise TapeGPTError(
                     f"plan: a rung is CANDIDATESxSTEPS or CANDIDATESxSTEPSxSEEDS, such as 33x750, not {shown(part)}"
                 )

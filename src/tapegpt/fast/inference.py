@@ -6,9 +6,11 @@ number of threads may use one `Inference` at once. Not here: training, text, wha
 
 from __future__ import annotations
 
+import math
 from array import array
 
 from tapegpt.engine import Strings
+from tapegpt.errors import TapeGPTError
 from tapegpt.fast.drawing import drawing_kernel
 from tapegpt.fast.graph import ROWS, SLOTS, FastGraph
 from tapegpt.fast.places import load
@@ -121,6 +123,7 @@ class Inference:
         surprises = array("f", bytes(4 * (count + PAD)))
         totals, means = (array("d", bytes(8 * len(tokens))) for _ in range(2))
         self._run("score", (tokens.ids, tokens.starts, surprises, totals, means), len(tokens))
+        _check(math.isfinite(sum(totals)))
         del surprises[count:]
         return surprises, totals, means
 
@@ -135,6 +138,7 @@ class Inference:
         apart = padded(self.vocab_size)
         logs = array("f", bytes(4 * apart * len(prefixes)))
         self._run("next", (ids, starts, logs), len(prefixes))
+        _check(math.isfinite(sum(logs)))
         return [logs[start : start + self.vocab_size] for start in range(0, len(logs), apart)]
 
     def draw(self, rng: Random, count: int, drawing: Drawing, rules: Rules) -> Drawn:
@@ -154,7 +158,13 @@ class Inference:
         sizes = (rules.count, len(rules.accepting), rules.start, rules.least, rules.most)
         narrowing = (drawing.temperature, drawing.top_k, drawing.top_p, drawing.min_p)
         self._run("draw", (*results, *automaton), *sizes, count, *narrowing)
+        _check(not math.isnan(sum(log_weights)))
         return Drawn(strings, log_weights)
+
+
+def _check(are_numbers: bool) -> None:
+    if not are_numbers:
+        raise TapeGPTError("the model's numbers overflow on these strings: train it again at a smaller learning rate")
 
 
 def _words(numbers: bytes | bytearray) -> array[int]:
