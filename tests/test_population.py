@@ -103,6 +103,39 @@ def test_what_a_candidate_cannot_be_is_told() -> None:
         list(populate(FIELD, [impossible], 2))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_training_that_fails_raises_in_its_turn_and_loses_no_other(threads: int) -> None:
+    impossible = Candidate(1, SHAPE.replaced(n_gram=3), Settings(steps=2))
+    population = populate(
+        FIELD, [candidate(0), impossible, candidate(2, steps=30), impossible, candidate(4)], threads, 3
+    )
+    found: list[object] = []
+    for _ in range(5):
+        try:
+            found.append(next(population).candidate.number)
+        except TapeGPTError as error:
+            found.append(str(error)[:6])
+    assert found == [0, "n_gram", 2, "n_gram", 4]
+    assert len(population.kept) == 3
+    with pytest.raises(StopIteration):
+        next(population)
+
+
+def test_a_thread_that_cannot_start_ends_a_population(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that train come to an end; nothing hangs."""
+    start, count = Thread.start, [0]
+
+    def failing(self: Thread) -> None:
+        count[0] += 1
+        if count[0] == 2:
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    monkeypatch.setattr(Thread, "start", failing)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        list(populate(FIELD, [candidate(number, steps=100_000_000) for number in range(4)], 3))
+
+
 @pytest.mark.parametrize("threads", [0, -1, 257, 1.5, True, "2"])
 def test_threads_out_of_range_are_refused(threads: Any) -> None:
     with pytest.raises(TapeGPTError, match="threads must be a whole number from 1 to 256"):

@@ -19,13 +19,14 @@ from typing import Any, Self
 import pytest
 
 import tapegpt
-from tapegpt import Config, Corpus, Trainer
+from tapegpt import Config, Corpus, Random, Tape, Trainer
 from tapegpt.attribution import Rater
 from tapegpt.engine import Adam, Engine, Parameters
 from tapegpt.exact import ExactEngine
 from tapegpt.machine import threads as module
 from tapegpt.machine.threads import run_parts
 from tapegpt.model import make_engine
+from tapegpt.split import hold_out
 from tapegpt.trainer import watched
 from tests.test_fast import DOCUMENTS, SHAPE, VOCAB, fast, flat, parameters
 
@@ -452,6 +453,26 @@ def test_threads_that_share_a_models_generator_waste_nothing() -> None:
     found: list[str] = []
     assert together(*[lambda: found.extend(model.generate(1)[0] for _ in range(150))] * 4) == []
     assert sorted(found) == expected
+
+
+def test_a_corpus_is_shared_and_generators_and_tapes_are_each_threads_own() -> None:
+    def work() -> object:
+        rng = Random(3)
+        order = rng.permutation(len(CORPUS))
+        tape = Tape(4)
+        x = tape.parameter("x", 1, 40)
+        loss = (x * x + 3.0).exp().sum()
+        tape.write(x, rng.gauss_array(40, 0.0, 0.1))
+        tape.forward(loss)
+        tape.backward(loss)
+        held_out = hold_out(CORPUS, 0.2, 1)
+        texts = [each.documents for each in held_out]
+        return texts, CORPUS.tokens(order).ids, CORPUS.windows(3).starts, tape.gradient(x), rng.getstate()
+
+    found: list[object] = []
+    assert together(*[lambda: found.extend(work() for _ in range(5))] * 4) == []
+    assert len(found) == 20
+    assert all(each == found[0] for each in found)
 
 
 # The end of the process

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Corpus(Record):
-    """Documents in order, and the vocabulary: their distinct characters, sorted."""
+    """Documents in order, and the vocabulary: their distinct characters, sorted. Any number of threads may use one."""
 
     documents: list[str]
     vocabulary: str

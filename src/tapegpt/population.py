@@ -169,16 +169,22 @@ def _trained(trainer: Trainer, stopped: Callable[[], bool]) -> tuple[list[float]
 
 
 class Population:
-    """The outcomes of candidates, in their order, as they come; `kept` are the best so far with their models."""
+    """The outcomes of candidates, in their order, as they come; `kept` are the best so far with their models.
 
-    def __init__(self, outcomes: Generator[Outcome], kept: list[tuple[Outcome, GPT]]) -> None:
+    A training that fails raises its error in its turn; the next call goes on with the others.
+    """
+
+    def __init__(self, outcomes: Generator[Outcome | BaseException], kept: list[tuple[Outcome, GPT]]) -> None:
         self._outcomes, self.kept = outcomes, kept
 
     def __iter__(self) -> Iterator[Outcome]:
         return self
 
     def __next__(self) -> Outcome:
-        return next(self._outcomes)
+        outcome = next(self._outcomes)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
     def close(self) -> None:
         """Stop what is still running."""
@@ -205,7 +211,7 @@ def cores() -> int:
 
 def _outcomes(
     field: Field, candidates: Iterator[Candidate], threads: int, keep: int, kept: list[tuple[Outcome, GPT]]
-) -> Generator[Outcome]:
+) -> Generator[Outcome | BaseException]:
     from concurrent.futures import ThreadPoolExecutor
 
     stopped = False
@@ -222,7 +228,11 @@ def _outcomes(
                 waiting.extend(pool.submit(train, candidate) for candidate in ahead)
                 if not waiting:
                     return
-                outcome, model = waiting.popleft().result()
+                future = waiting.popleft()
+                if error := future.exception():
+                    yield error
+                    continue
+                outcome, model = future.result()
                 if model is not None:
                     kept.append((outcome, model))
                     kept.sort(key=lambda pair: pair[0].loss)

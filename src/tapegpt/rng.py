@@ -85,7 +85,7 @@ def _seed_number(a: float | str | bytes | bytearray) -> int:
 
 
 class Random:
-    """A random number generator; `seed` as for `random.Random`."""
+    """A random number generator; `seed` as for `random.Random`. One thread at a time may use it."""
 
     def __init__(self, seed: float | str | bytes | bytearray | None = None) -> None:
         self.words = array("I", bytes(4 * (WORDS + 1)))  # the state and, last, the position in it; never another array

@@ -153,7 +153,10 @@ class Extents(Record):
 
 
 class Tape:
-    """Records operations on numbers of the type `real`; `positions` is the most rows that a run can have."""
+    """Records operations on numbers of the type `real`; `positions` is the most rows that a run can have.
+
+    One thread at a time may use a tape: what one writes, another's run would read. Threads with a tape each are free.
+    """
 
     def __init__(self, positions: int = 1, target: Target | None = None, real: Type = F64) -> None:
         if not is_whole(positions) or not 1 <= positions <= MAX_ARENA:
