@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from tests.studio import NAMES, SMALL, Client, running
 
 CONFIG = tapegpt.Config(n_embd=8, n_head=2, block_size=8)
 EVENTS = {"Accept": "text/event-stream"}
-ENDLESS = 10_000_000  # steps, minutes
+ENDLESS = 40_000_000  # steps, minutes
 quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
@@ -183,6 +184,14 @@ def test_the_least_recently_used_is_dropped_but_not_the_first(monkeypatch: pytes
     for run in runs:
         kept.add_run(run)
     assert kept.runs == runs[1:]
+    kept.run(runs[1].id)
+    kept.add_run(runs[0])
+    assert kept.runs == [runs[1], runs[0]]
+
+
+def test_a_run_is_counted_with_all_its_moments() -> None:
+    few, many = (KeptRun(Portrait(recorded(trained(), moments)), "a") for moments in ([0, 60], [0, 7, 30, 60]))
+    assert many.bytes - few.bytes == 2 * 8 * model().num_parameters
 
 
 # --- trainings --------------------------------------------------------------------------------------------------
@@ -216,6 +225,7 @@ def test_a_training_tells_how_far_it_is(client: Client) -> None:
     reached = [data["step"] for _, data in told]
     assert reached == sorted(reached)
     assert any(0 < step < steps for step in reached)
+    assert all(former != later for former, later in pairwise(told))
     assert (done["steps"], done["moments"][-1]) == (steps, steps)
 
 

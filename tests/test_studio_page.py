@@ -309,6 +309,10 @@ def test_a_table_asks_for_its_column(studio: Any, tmp_path: Path) -> None:
     assert studio.input_value("#dataset") == "dataset:names"
     trained(studio, lambda: studio.select_option("#column", "fruit"))
     assert studio.input_value("#text").split("\n") == FRUITS
+    studio.uncheck("#header")
+    until(studio, "[...document.querySelectorAll('#column option')].map(each => each.value).join() === ',1,2'")
+    trained(studio, lambda: studio.select_option("#column", "2"))
+    assert studio.input_value("#text").split("\n") == ["fruit", *FRUITS]
     assert studio.text_content("#data-error") == ""
     trained(studio, lambda: studio.select_option("#dataset", "dataset:names"))
     assert not studio.is_visible("#upload")

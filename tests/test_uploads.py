@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -38,7 +38,8 @@ def refused(client: Client, name: str, data: bytes, status: int = 400, **query: 
 
 def as_reading(query: dict[str, Any]) -> Any:
     """What the library takes where the page sends this."""
-    return {name: parse_delimiter(value) if name == "delimiter" else value for name, value in query.items()}
+    read: dict[str, Callable[[str], object]] = {"delimiter": parse_delimiter, "header": lambda value: value != "false"}
+    return {name: read.get(name, str)(value) for name, value in query.items()}
 
 
 @pytest.mark.filterwarnings("ignore:.* in its first row is taken for the name")
@@ -50,11 +51,15 @@ def as_reading(query: dict[str, Any]) -> Any:
         ("a.txt.gz", gzip.compress(LINES.encode()), {}),
         ("names", LINES.encode("cp1252"), {"encoding": "cp1252"}),
         ("a.csv", TABLE.encode(), {"column": "name"}),
-        ("a.csv.gz", gzip.compress(TABLE.encode()), {"column": "2"}),
+        ("a.csv.gz", gzip.compress(TABLE.encode()), {"column": "name"}),
         ("a.tsv", TABLE.replace(",", "\t").encode(), {"column": "id"}),
         ("a.txt", TABLE.encode(), {"format": "csv", "column": "name"}),
         ("a.jsonl", b'{"name": "anna"}\n{"name": "otto"}\n', {"column": "name"}),
         ("a.jsonl", b'"anna"\n"otto"\n', {}),
+        ("a.json", b'["anna", "otto"]', {}),
+        ("a.json", b'[{"name": "anna"}, {"name": "otto"}]', {"column": "name"}),
+        ("a.csv", b"anna\notto\n", {"header": "false"}),
+        ("a.csv", b"1,anna\n2,otto\n", {"header": "false", "column": "2"}),
         ("a.txt", b"anna\nbob\n\notto\n", {"delimiter": "blank"}),
         ("a.txt", b"anna, bob, otto", {"delimiter": ", "}),
         ("a.txt", b"anna\tbob\totto", {"delimiter": "\\t"}),
@@ -84,6 +89,17 @@ def test_other_encodings_are_found_and_can_be_chosen(client: Client) -> None:
     other = found["encodings"][-1]["name"]
     again = read(client, "names.txt", LINES.encode("cp1252"), encoding=other)
     assert (again["encoding"], again["encodings"]) == (other, [])
+
+
+def test_a_first_row_that_is_taken_for_a_header_is_told(client: Client) -> None:
+    found = read(client, "a.csv", b"anna\notto\neve\n")
+    assert found["text"] == "otto\neve"
+    assert found["findings"][0]["reason"].startswith("a.csv: 'anna' in its first row is taken for the name")
+    assert read(client, "a.csv", b"anna\notto\neve\n", header="false")["text"] == "anna\notto\neve"
+
+
+def test_a_table_without_a_header_has_numbers_for_columns(client: Client) -> None:
+    assert read(client, "a.csv", b"1,anna\n2,otto\n", header="false")["columns"] == ["1", "2"]
 
 
 def test_a_table_asks_for_its_column(client: Client) -> None:

@@ -35,10 +35,11 @@ class FileQuery(Request):
     """How a file of data is read: as the options of `tapegpt train` with these names say."""
 
     name: Name = "data.txt"
-    format: Literal["text", "csv", "tsv", "jsonl"] | None = None
+    format: Literal["text", "csv", "tsv", "jsonl", "json"] | None = None
     encoding: Name = "utf-8"
     delimiter: Name = "line"
     column: Name | None = None
+    header: bool = True
 
 
 class Choices(Request):

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from _thread import allocate_lock
+from contextlib import contextmanager
+from warnings import catch_warnings, simplefilter
 
 from tapegpt.corpus import Corpus
 from tapegpt.doctor import examine, fitting_encodings
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, TapeGPTWarning
 from tapegpt.sources import CHUNK, GZIP, Source, decoded, format_of, inflated, parse_delimiter, with_line_feeds
 from tapegpt.studio.limits import CHARACTER_BYTES, too_large
 from tapegpt.studio.store import KeptCorpus
@@ -18,13 +21,17 @@ from tapegpt.tables import columns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
+    from warnings import WarningMessage
 
     from tapegpt.doctor import Encoding, Report
     from tapegpt.studio.requests import FileQuery
 
 EDITED = 100_000  # characters of a file that become a text to edit
 ELSEWHERE = ("--block-size", "--preset", "--validation", "--format", "--column", "--delimiter", "--encoding")
+
+_lock = allocate_lock()
 
 
 def reading(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str, Any], KeptCorpus | None]:
@@ -42,20 +49,33 @@ def reading(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str, 
         try:
             encodings = fitting_encodings([(path, content)], wanted.encoding)
             encoding = encodings[0].name if encodings else wanted.encoding
-            source = Source((path,), None, kind, encoding, parse_delimiter(wanted.delimiter), wanted.column)
+            delimiter = parse_delimiter(wanted.delimiter)
+            source = Source((path,), None, kind, encoding, delimiter, wanted.column, wanted.header)
             told |= {"encoding": encoding, "encodings": [_choice(each) for each in encodings]}
             if kind != "text":
-                told["columns"] = columns(kind, with_line_feeds(decoded(path, content, encoding)))
+                names = columns(kind, with_line_feeds(decoded(path, content, encoding)))
+                told["columns"] = names if wanted.header else [str(number + 1) for number in range(len(names))]
             if len(told["columns"]) > 1 and wanted.column is None:
                 return {**told, "problem": "This is a table: choose the column to train on."}, None
-            report = examine(source, measured=False)
-            corpus = Corpus.from_source(source)
+            with _noted() as notes:
+                report = examine(source, measured=False)
+                corpus = Corpus.from_source(source)
         except TapeGPTError as error:
             raise TapeGPTError(str(error).replace(path, wanted.name)) from None
     if report.characters > characters:
         raise too_large(f"the file has {report.characters:,} characters, the limit here is {characters:,}: give less")
-    told |= {"findings": _findings(report), "text": _editable(corpus.documents)}
+    said = dict.fromkeys(str(note.message).replace(path, wanted.name) for note in notes)
+    findings = [{"option": "", "reason": note} for note in said] + _findings(report)
+    told |= {"findings": findings, "text": _editable(corpus.documents)}
     return told, KeptCorpus(corpus.replaced(source=None), wanted.name)
+
+
+@contextmanager
+def _noted() -> Iterator[list[WarningMessage]]:
+    """The warnings of the library; one thread at a time, since filters are those of the process."""
+    with _lock, catch_warnings(record=True) as caught:
+        simplefilter("always", TapeGPTWarning)
+        yield caught
 
 
 def _plain(data: bytes, name: str, largest: int) -> bytes:

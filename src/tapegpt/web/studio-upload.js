@@ -6,7 +6,7 @@ import { complain, find, make, show } from "./studio-dom.js";
 
 const OTHER = "other";
 const DELIMITERS = { line: "ends of lines", blank: "blank lines", none: "nothing: it is one", [OTHER]: "another text …" };
-const FORMATS = { text: "text", csv: "CSV", tsv: "TSV", jsonl: "JSON lines" };
+const FORMATS = { text: "text", csv: "CSV", tsv: "TSV", jsonl: "JSON lines", json: "JSON" };
 
 // `onModel(file)` loads a model; `onCorpus(corpus, text)` takes data, with their text where it is short enough to edit.
 export function uploadSection({ onModel, onCorpus }) {
@@ -56,6 +56,8 @@ export function uploadSection({ onModel, onCorpus }) {
     find("column").parentElement.hidden = found.columns.length < 2;
     options("encoding", encodings.map(({ name, sample }) => [name, `${name}: ${sample}`]), found.encoding);
     find("encoding").parentElement.hidden = encodings.length < 2;
+    find("header").checked = choices.header !== "false";
+    find("header").closest("label").hidden = !["csv", "tsv"].includes(found.format);
     find("delimiter").parentElement.hidden = !isText;
     const separated = choices.delimiter ?? "line";
     options("delimiter", Object.entries(DELIMITERS), separated in DELIMITERS ? separated : OTHER);
@@ -65,10 +67,16 @@ export function uploadSection({ onModel, onCorpus }) {
     if (found.problem || encodings.length) find("panel").open = true;
   }
 
+  // What a column is depends on both of these.
   find("format").addEventListener("change", ({ target }) => {
     const { encoding } = choices;
     choices = encoding ? { encoding } : {};
     choose({ format: target.value });
+  });
+  find("header").addEventListener("change", ({ target }) => {
+    const { column, ...others } = choices;
+    choices = others;
+    choose({ header: String(target.checked) });
   });
   for (const name of ["column", "encoding"]) {
     find(name).addEventListener("change", ({ target }) => target.value && choose({ [name]: target.value }));
