@@ -374,7 +374,7 @@ def test_a_failed_training_leaves_the_run_before_dimmed(studio: Any) -> None:
     """A learning rate for which the loss is not finite, from a link, while other data are chosen."""
     shown = "['strings', 'loss', 'map', 'surprise'].map(name => document.getElementById(`${name}-view`).innerText)"
     before = studio.evaluate(shown)
-    studio.route("**/api/runs", lambda route: route.fulfill(status=201, content_type="text/event-stream", body=FAILED))
+    studio.route("**/api/runs", answering(FAILED))
     studio.press("#n_embd", "ArrowLeft")
     until(studio, "document.getElementById('train-error').textContent.includes('the run before')")
     assert studio.text_content("#train-error").startswith("the loss is not finite.")
@@ -387,6 +387,26 @@ def test_a_failed_training_leaves_the_run_before_dimmed(studio: Any) -> None:
     assert not any(studio.evaluate(DIMMED, view) for view in ("strings-view", "loss-view", "map-view", "moment"))
 
 
+def test_while_a_shape_is_compiled_the_run_before_is_dimmed(studio: Any) -> None:
+    compiling = FAILED.replace('["zzz"]', "[]").replace("false", "true")
+    studio.evaluate("""() => {
+        const main = document.querySelector("main");
+        window.states = [];
+        new MutationObserver(() => states.push(main.dataset.state)).observe(main, { attributeFilter: ["data-state"] });
+    }""")
+    for body, states in ((compiling, ["waiting", "failed"]), (FAILED, ["waiting", "training", "failed"])):
+        studio.route("**/api/runs", answering(body))
+        studio.evaluate("() => states.splice(0)")
+        studio.press("#n_embd", "ArrowLeft")
+        until(studio, "states.at(-1) === 'failed'")
+        assert studio.evaluate("states") == states
+
+
+def answering(body: str) -> Any:
+    """A route whose answer has these events."""
+    return lambda route: route.fulfill(status=201, content_type="text/event-stream", body=body)
+
+
 DIMMED = "id => getComputedStyle(document.getElementById(id)).opacity < 0.5"
 FAILED = (
     'event: progress\ndata: {"step": 3, "steps": 9, "losses": {"steps": [3], "mean": [9.9]}, "strings": ["zzz"], '
@@ -395,7 +415,7 @@ FAILED = (
 
 
 def test_a_first_training_that_fails_leaves_nothing_behind(page: Any, address: str) -> None:
-    page.route("**/api/runs", lambda route: route.fulfill(status=201, content_type="text/event-stream", body=FAILED))
+    page.route("**/api/runs", answering(FAILED))
     page.goto(address)
     until(page, "document.getElementById('train-error').textContent === 'the loss is not finite'")
     assert page.inner_text("#strings-view") == "There is no model yet."

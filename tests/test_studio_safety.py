@@ -22,6 +22,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 import tapegpt
@@ -29,7 +30,8 @@ from tapegpt.checkpoint import Contents, read, save, write
 from tapegpt.cli import main
 from tapegpt.sources import Source
 from tapegpt.studio import app, completions, guard, questions, server
-from tapegpt.studio.limits import RATE, Limits
+from tapegpt.studio.limits import RATE, Limits, RefusedError
+from tapegpt.studio.replies import refusal_of
 from tests.studio import NAMES, SMALL, Client, running
 
 quick = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -366,6 +368,35 @@ def test_what_fails_inside_is_told_to_the_log_alone(client: Client, monkeypatch:
     client.log.clear()
     assert line.startswith("RuntimeError: a secret of two lines (")
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (RefusedError(404, "not_found", "x"), 404, "not_found"),
+        (tapegpt.TapeGPTError("x"), 400, "invalid_request"),
+        (UnicodeDecodeError("utf-8", b"x", 0, 1, "x"), 400, "invalid_request"),
+        (HTTPException(404), 404, "not_found"),
+        (HTTPException(405), 405, "invalid_request"),
+        (MemoryError(), 413, "too_large"),
+        (RecursionError(), 500, "failed"),
+    ],
+)
+def test_every_error_has_a_status_and_a_kind(error: Exception, status: int, kind: str) -> None:
+    log: list[str] = []
+    try:
+        raise error
+    except Exception as caught:  # noqa: BLE001  # as the endpoints do
+        refusal = refusal_of(caught, log.append)
+    assert (refusal.status, refusal.kind, len(log)) == (status, kind, status == 500)
+
+
+def test_a_text_of_other_characters_is_refused_before_a_training(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tapegpt.studio.training.Trainer", lambda *_: pytest.fail("a training began"))
+    body = {"corpus": client.corpus(), "settings": SMALL, "text": "zoë"}
+    assert "'zë' is not in the data" in client.ask("POST", "/api/runs", body, 400)["error"]["message"]
 
 
 # --- files ------------------------------------------------------------------------------------------------------

@@ -255,12 +255,12 @@ function takeRun(made, asked) {
 }
 
 function drawProgress({ step, steps, losses, strings, compiling }) {
-  find("strings-view").style.minHeight ||= `${find("strings-view").offsetHeight}px`; // nothing below is to jump
-  enter("training");
   const position = `step ${grouped(step)} of ${grouped(steps)} …`;
   find("timing").textContent = compiling ? "compiling a model of this shape …" : position;
-  if (strings.length) show("strings-view", stringList(strings.map((text) => ({ text, known: false, nats: null }))));
-  if (!losses.steps.length) return;
+  if (!strings.length || !losses.steps.length) return;
+  find("strings-view").style.minHeight ||= `${find("strings-view").offsetHeight}px`; // nothing below is to jump
+  enter("training");
+  show("strings-view", stringList(strings.map((text) => ({ text, known: false, nats: null }))));
   const now = { name: "this run", losses, held_out: [], pinned: false };
   show("loss-view", lossCurve({ runs: [now, ...compare.curves()], baselines: corpus.baselines }));
 }
