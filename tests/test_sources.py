@@ -459,7 +459,7 @@ FIELDS = {
 def test_a_source_survives_json(fields: dict[str, object]) -> None:
     source = Source(**fields)  # type: ignore[arg-type]  # each is of its own type
     assert Source(**json.loads(json.dumps(source.as_dict()))) == source
-    assert source.as_dict() == {**fields, "dataset": None, "paths": list(source.paths)}
+    assert source.as_dict() == {**fields, "dataset": None, "sample": None, "paths": list(source.paths)}
 
 
 def test_a_source_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

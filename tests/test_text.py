@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import sys
 import unicodedata
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tapegpt.text import breaks, columns, escaped, line_writer, unescaped, visible
+from tapegpt.text import breaks, columns, escaped, json_line, line_writer, unescaped, visible
 
 TEXTS = st.text(st.characters(exclude_categories=()) | st.sampled_from("\\nxu0 \n\r\t\x1b\u202e\u2028"))
 SMILES = "C/C=N\\n1cccc1\\C"
@@ -61,3 +62,12 @@ def test_what_is_no_escape(line: str) -> None:
 def test_what_has_no_shape_is_shown_by_its_escape() -> None:
     assert visible("a\x1b[31m\n\u200d\\") == "a\\x1b[31m\\n\\u200d\\"
     assert (columns("a界"), columns("e\u0301"), columns("\n")) == (3, 1, 2)
+
+
+@given(TEXTS)
+@example("\x7f\x9b31m\u2028é界")
+def test_json_is_one_line_that_no_terminal_obeys(text: str) -> None:
+    line = json_line({"text": text})
+    assert json.loads(line) == {"text": text}
+    assert not any(map(breaks, line))
+    assert all(character in line for character in text if character.isprintable() and character not in '"\\')

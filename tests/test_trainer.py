@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 import warnings
 from array import array
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import tapegpt
 from tapegpt import Config, Corpus, DivergedError, TapeGPTError, TapeGPTWarning, Trainer
 from tapegpt.engine import Adam
 from tapegpt.reference import ReferenceEngine
+from tapegpt.trainer import watched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,6 +186,27 @@ def test_documents_that_are_cut_are_counted() -> None:
         tapegpt.train(documents, block_size=9, **shape)  # type: ignore[arg-type]
         tapegpt.train(documents, block_size=4, engine="fast", **shape)  # type: ignore[arg-type]
         tapegpt.train(documents, block_size=4, engine="fast", long="cut", **shape)  # type: ignore[arg-type]
+
+
+@given(st.binary() | st.text("ab\0\n\x1b\x85\u202e").map(str.encode), st.sampled_from(["utf-8", "latin-1", "cp1252"]))
+def test_no_control_character_of_any_file_is_learnt_without_a_word(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, encoding: str
+) -> None:
+    """What can be read gives documents without them, or a training on these says so before its first step."""
+    path = tmp_path_factory.getbasetemp() / "bytes"
+    path.write_bytes(data)
+    try:
+        corpus = Corpus.read(path, encoding=encoding)
+    except TapeGPTError:
+        return
+    trainer = Trainer(corpus, Config(1, 4, 1, 64), steps=1, engine="reference")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        watched(trainer, [], [])
+    controls = [c for c in corpus.vocabulary if unicodedata.category(c) in ("Cc", "Zl", "Zp") and c not in "\t\n"]
+    said = any("control characters" in str(each.message) for each in caught)
+    assert said or not controls
+    assert controls or "\u202e" in corpus.vocabulary or "\ufeff" in corpus.vocabulary or not said
 
 
 def test_control_characters_in_documents_are_named() -> None:

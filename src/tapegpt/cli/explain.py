@@ -12,7 +12,7 @@ from tapegpt.cli.options import option
 from tapegpt.cli.score import STRONG
 from tapegpt.errors import TapeGPTError
 from tapegpt.scores import END, ODD
-from tapegpt.text import columns, visible
+from tapegpt.text import columns, json_line, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ def _lines(model: GPT, text: str, options: argparse.Namespace, paint: Paint) -> 
 
 
 def _json(found: object) -> str:
-    import json
-
-    return json.dumps(found, ensure_ascii=False, default=lambda record: record.as_dict())
+    return json_line(found, lambda record: record.as_dict())
 
 
 def _shape(shape: tuple[int, ...]) -> str:

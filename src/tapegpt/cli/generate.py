@@ -9,7 +9,7 @@ from tapegpt.cli.console import notice
 from tapegpt.cli.data import training_documents
 from tapegpt.cli.options import number, option, whole
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import line_writer
+from tapegpt.text import json_line, line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,7 +111,6 @@ def _print(model: GPT, strings: Iterable[str], as_json: bool) -> None:
         for text in strings:
             write(f"{on_a_line(text)}\n")
         return
-    import json
     from itertools import islice
 
     remaining = iter(strings)
@@ -119,4 +118,4 @@ def _print(model: GPT, strings: Iterable[str], as_json: bool) -> None:
         for score in model.score(batch):
             logs = [round(-nats, 6) for nats in score.surprises]
             line = {"text": score.text, "log_probability": round(-score.total, 6), "log_probabilities": logs}
-            print(json.dumps(line, ensure_ascii=False))
+            print(json_line(line))

@@ -17,7 +17,7 @@ from tapegpt.cli.options import number, whole
 from tapegpt.errors import TapeGPTError
 from tapegpt.scores import END, FEW, ODD, Calibration
 from tapegpt.sources import STDIN
-from tapegpt.text import columns, line_writer, visible
+from tapegpt.text import columns, json_line, line_writer, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -216,11 +216,9 @@ def _style(nats: float, unknown: bool) -> str:
 
 
 def _print_json(scored: Iterable[Scores]) -> None:
-    import json
-
     for scores in scored:
         for score in scores:
-            print(json.dumps(_plain(score), ensure_ascii=False))
+            print(json_line(_plain(score)))
 
 
 def _plain(score: Score) -> dict[str, object]:
@@ -286,9 +284,7 @@ def _print_summary(summary: _Summary, as_json: bool) -> None:
     if not summary.strings:
         raise TapeGPTError("there is no string to summarise: choose more of them")
     if as_json:
-        import json
-
-        print(json.dumps(summary.as_dict(), ensure_ascii=False))
+        print(json_line(summary.as_dict()))
         return
     name = "bits" if summary.unit != 1.0 else "nats"
     mean = summary.nats / summary.tokens
