@@ -269,6 +269,7 @@ def test_json_lines_as_they_are_written(cells: list[str | float | None]) -> None
         ("t.csv", "id,name\n1,anna,,\n", "--column 2", ["anna"]),
         ("t.csv", "2,1\nanna,bob\n", "--column 2", ["anna"]),
         ("t.csv", "name;age\nanna;5,5\n", "--column name", ["anna"]),
+        ("t.csv", "a;b,c\n1;2,3\n", "--column c", ["3"]),
         ("t.csv", 'name,age\n"Smith, ""J""",5\n', "--column name", ['Smith, "J"']),
         ("t.csv", 'name\n"a\r\nb"\n', "", ["a\nb"]),
         ("t.csv", "name\nx\0y\n", "", ["x\0y"]),
