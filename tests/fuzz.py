@@ -126,9 +126,7 @@ class Fuzzer:
 
     def _reading(self) -> dict[str, Callable[[], str | None]]:
         return {
-            "--encoding": lambda: self._likely(
-                "utf-8", "latin-1", "utf-16", "utf-16-le", "cp1252", "x", "", "idna", "base64"
-            ),
+            "--encoding": lambda: self._likely("utf-8", "latin-1", "utf-16", "utf-16-le", "x", "", "idna", "base64"),
             "--delimiter": lambda: self._one("line", "blank", "none", ",", "", "\\", "\\x", "\\x1b", "a"),
             "--format": lambda: self._one("text", "csv", "tsv", "jsonl", "json", "x"),
             "--column": lambda: self._one("name", "1", "2", "0", "age", "", "a.b"),

@@ -165,6 +165,7 @@ def test_the_paths_that_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1), st.integers(1, 50))
+@example([b"anna" * 5000, b"bob" * 5000], 50)  # of which a piece becomes many
 def test_gzip_by_content(parts: list[bytes], chunk: int) -> None:
     """In members, as other programs join them, whatever the pieces it is read in; and no matter what it is called."""
     data = b"".join(parts)
