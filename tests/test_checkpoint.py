@@ -188,6 +188,8 @@ def altered(whole: bytes, **changes: str) -> bytes:
         ({"spent": "Infinity"}, "spent must be a number from 0 to 1,000,000,000"),
         ({"spent": "-1e308"}, "spent must be a number from 0 to 1,000,000,000"),
         ({"data": "{}"}, "metadata does not hold"),
+        ({"powers": "[]", "settings": '{"engine": "fast"}'}, "Adam has 0 powers for the engine fast in F64"),
+        ({"powers": "[1.5, 0.5]"}, "a power of Adam must be a number from 0 to 1"),
         ({"ranks": "[null]"}, "the ranks are no rising numbers"),
         ({"ranks": "[NaN]"}, "the ranks are no rising numbers"),
         ({"ranks": "[2.0, 1.0]"}, "the ranks are no rising numbers"),
@@ -315,6 +317,25 @@ def test_a_model_beyond_memory_is_refused(path: Path) -> None:
     tensors = {name: np.zeros(shape) for name, shape in config.shapes(2).items()}
     header, body = taken_apart(save(tensors, metadata))
     assert "GiB of memory" in refused(path, signed(header, body))
+
+
+def test_a_negative_mean_of_squares_is_refused(whole: bytes, path: Path) -> None:
+    header, body = taken_apart(whole)
+    start = header["adam.square.wte"]["data_offsets"][0]
+    for number, text in ((-0.0, ""), (5e-324, ""), (-5e-324, "negative mean of squares"), (math.nan, "not finite")):
+        made = signed(header, body[:start] + array("d", [number]).tobytes() + body[start + 8 :])
+        if text:
+            assert text in refused(path, made)
+        else:
+            path.write_bytes(made)
+            tapegpt.load(path)
+
+
+def test_a_held_out_loss_may_be_none_or_endless(whole: bytes, path: Path) -> None:
+    path.write_bytes(altered(whole, evaluations="[[1, 0.0], [2, Infinity]]"))
+    training = tapegpt.load(path).training
+    assert training is not None
+    assert [each.loss for each in training.evaluations] == [0.0, math.inf]
 
 
 def test_parameters_that_are_not_finite_are_refused(path: Path) -> None:

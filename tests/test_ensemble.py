@@ -403,6 +403,16 @@ def test_all_models_of_a_file_are_checked_before_code_is_made_for_any(
         checkpoint._model(none)
 
 
+def test_models_that_need_too_much_memory_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.safetensors"
+    tapegpt.save(Ensemble(MODELS[::2]), path)
+    monkeypatch.setattr("tapegpt.tape.MAX_ARENA", 180_000)
+    tapegpt.load(path)
+    monkeypatch.setattr("tapegpt.tape.MAX_ARENA", 150_000)  # each of them needs less
+    with pytest.raises(TapeGPTError, match="GiB of memory"):
+        tapegpt.load(path)
+
+
 def test_whoever_loads_may_refuse_before_code_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.safetensors"
     tapegpt.save(TOGETHER, path)
