@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from typing import Any
 from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus, Random
 from tapegpt.cluster import Cluster, Executor
-from tapegpt.cluster.models import packed, unpacked
 from tapegpt.cluster.population import AHEAD, chunk_size
 from tapegpt.population import Candidate, Field, Outcome, populate
 from tapegpt.settings import Settings
@@ -63,7 +63,7 @@ def _measured(corpus: Corpus, rounds: int) -> tuple[Driver, str]:
     field = Field(corpus)
     population = populate(field, _candidates(IN_A_CHUNK), keep=IN_A_CHUNK)
     outcomes: list[Outcome] = list(population)
-    models = [packed(model) for _, model in population.kept]
+    models = [pickle.dumps(model) for _, model in population.kept]
     answer: Any = ray.remote(_same)
     answers = {"nothing": ray.put(None), "outcomes": ray.put(outcomes), "models": ray.put(models)}
     ray.get([answer.remote(each) for each in answers.values() for _ in range(4)])  # workers are there, and warm
@@ -89,7 +89,7 @@ def _measured(corpus: Corpus, rounds: int) -> tuple[Driver, str]:
             Contender(f"an outcome of {_size(outcomes) / 1000:.1f} kB, written down", of_a_chunk("outcomes", _noted)),
             Contender(
                 f"a model of {_size(models) / 1000:.0f} kB",
-                of_a_chunk("models", lambda held: list(map(unpacked, held))),
+                of_a_chunk("models", lambda held: list(map(pickle.loads, held))),
             ),
         ],
         rounds,

@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "tapegpt"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "ranges", "record", "text", "version"), 0),
+    **dict.fromkeys(("errors", "processes", "ranges", "record", "text", "version"), 0),
     "machine": 1,
     "operations": 2,
     "tape": 3,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -23,9 +24,9 @@ from hypothesis import strategies as st
 
 from benchmarks.cluster import Driver, efficiency, simulated
 from tapegpt import Config, Corpus, TapeGPTError, Trainer, __version__
+from tapegpt.checkpoint import contents
 from tapegpt.cli import main
 from tapegpt.cluster import Cluster, Executor, bulk, generate, parts, population, score
-from tapegpt.cluster.models import packed, unpacked
 from tapegpt.model import GPT
 from tapegpt.population import Candidate, Field, Outcome, populate
 from tapegpt.settings import Settings
@@ -119,8 +120,8 @@ def test_outcomes_and_models_are_those_of_one_machine(
     here = populate(field, candidates(*steps), 1, keep)
     there = Executor(cluster, width)(field, candidates(*steps), keep=keep)
     assert untimed(there) == untimed(here)
-    assert [(untimed([outcome]), packed(model)) for outcome, model in there.kept] == [
-        (untimed([outcome]), packed(model)) for outcome, model in here.kept
+    assert [(untimed([outcome]), contents(model)) for outcome, model in there.kept] == [
+        (untimed([outcome]), contents(model)) for outcome, model in here.kept
     ]
 
 
@@ -132,7 +133,7 @@ def test_a_killed_worker_changes_nothing(cluster: Cluster, field: Field) -> None
     outcomes += there
     here = populate(field, todo, 2, 2)
     assert untimed(outcomes) == untimed(here)
-    assert [packed(model) for _, model in there.kept] == [packed(model) for _, model in here.kept]
+    assert [contents(model) for _, model in there.kept] == [contents(model) for _, model in here.kept]
 
 
 def test_what_is_closed_stops_by_itself(cluster: Cluster, field: Field) -> None:
@@ -196,8 +197,8 @@ def test_a_worker_of_another_version_refuses() -> None:
 
 
 def test_a_model_travels_whole(model: GPT) -> None:
-    there = unpacked(packed(model))
-    assert packed(there) == packed(model)
+    there = pickle.loads(pickle.dumps(model))
+    assert contents(there) == contents(model)
     assert there.generate(5, seed=1) == model.generate(5, seed=1)
 
 

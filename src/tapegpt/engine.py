@@ -12,11 +12,13 @@ from abc import ABC, abstractmethod
 from array import array
 
 from tapegpt.errors import TapeGPTError
+from tapegpt.processes import Local, renewed
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Iterator
 
     from tapegpt.rng import Random
@@ -85,12 +87,13 @@ class Strings(Record):
         return self.ids[start : start + length].tolist()
 
 
-class Engine(ABC):
+class Engine(Local, ABC):
     """Trains and samples one model. Parameters are ordered and shaped by `Config.shapes`.
 
     Any number of threads may use one engine at once: calls take turns, so that each finds the parameters, moments and
     `steps` of a whole number of steps. A call that Ctrl-C ends has done all of its work or nothing: `steps` tells.
-    What a call is given, such as the arrays of `Tokens`, must not change before it returns.
+    What a call is given, such as the arrays of `Tokens`, must not change before it returns. A forked child has an
+    engine of its own; if another thread was changing its parameters then, it must get others before anything else.
     """
 
     name: str  # "exact", "reference": what --engine takes
@@ -98,9 +101,23 @@ class Engine(ABC):
     compile_seconds = 0.0  # what making its code took; nothing where it was found in the cache
 
     def __init__(self) -> None:
-        self._lock = allocate_lock()  # machine code runs without the interpreter's, and there is one memory
+        self._lock = renewed(allocate_lock())  # machine code runs without the interpreter's, and there is one memory
         self._taken = array("q", [0])  # where machine code notes each step
         self._revision = 0
+        self._is_changing = self._is_torn = False
+        renewed(self)
+
+    def _at_fork_reinit(self) -> None:
+        self._is_torn = self._is_torn or self._is_changing
+
+    @property
+    def _turn(self) -> LockType:
+        """The lock; raises `TapeGPTError` in a child that was forked while another thread changed the parameters."""
+        if self._is_torn:
+            raise TapeGPTError(
+                "this process was forked while another thread trained the model: load its parameters, or its file"
+            )
+        return self._lock
 
     @property
     def revision(self) -> int:
@@ -118,39 +135,48 @@ class Engine(ABC):
 
     def parameters(self) -> Parameters:
         """A copy of the parameters."""
-        with self._lock:
+        with self._turn:
             return self._parameters()
 
     def load_parameters(self, parameters: Parameters) -> None:
         """Replace the parameters (copied), by zeros the embeddings of runs if left out; Adam's moments become zero."""
         with self._lock:
             try:
+                self._is_changing = True
                 self._load_parameters(parameters)
+                self._is_torn = False
             finally:
                 self._revision += 1
+                self._is_changing = False
 
     def snapshot(self) -> Snapshot:
         """A copy of the parameters for `restore`."""
-        with self._lock:
+        with self._turn:
             return self._snapshot()
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take back the parameters of a snapshot; Adam's moments stay as they are."""
-        with self._lock:
+        with self._turn:
             try:
+                self._is_changing = True
                 self._restore(snapshot)
             finally:
                 self._revision += 1
+                self._is_changing = False
 
     def moments(self) -> Moments:
         """A copy of Adam's moments."""
-        with self._lock:
+        with self._turn:
             return self._copied_moments()
 
     def load_moments(self, moments: Moments) -> None:
         """Replace Adam's moments (copied)."""
-        with self._lock:
-            self._load_moments(moments)
+        with self._turn:
+            try:
+                self._is_changing = True
+                self._load_moments(moments)
+            finally:
+                self._is_changing = False
 
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
         """Steps `first` to `first + count - 1`, each on the next documents in turn; their losses.
@@ -164,20 +190,22 @@ class Engine(ABC):
             raise TapeGPTError("there is no document to train on: give at least one")
         STEPS.check("first", first)
         STEPS.check("count", count)
-        with self._lock:
+        with self._turn:
             try:
+                self._is_changing = True
                 return self._train(tokens, adam, first, count, progress)
             finally:
                 self._revision += 1
+                self._is_changing = False
 
     def evaluate(self, tokens: Tokens) -> tuple[float, int]:
         """Sum of -log(probability) over all documents, in nats, and the number of tokens predicted."""
-        with self._lock:
+        with self._turn:
             return self._evaluate(tokens)
 
     def generate(self, rng: Random, count: int, temperature: float) -> Strings:
         """`count` sequences of token ids without BOS, at most block_size long, drawn with `rng`."""
-        with self._lock:
+        with self._turn:
             return self._generate(rng, count, temperature)
 
     @abstractmethod

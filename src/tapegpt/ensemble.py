@@ -61,6 +61,9 @@ class Ensemble(GPT):
         super().__init__(config, first.vocabulary, rng, engine, sum(model.steps for model in self.models))
         self._mixture = engine.mixture
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Ensemble, (self.models,), {"rng": self.rng, "ranks": self.ranks}
+
     @property
     def num_parameters(self) -> int:
         """Number of parameters of all models."""
@@ -157,6 +160,9 @@ class Mixture(Inference):
         self.vocab_size = models[0].vocab_size
         self._program = Program({mix.name: (mix, {})})
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
+
+    def __reduce__(self) -> tuple[type, tuple[Sequence[GPT]]]:  # type: ignore[override]  # it is made of models
+        return Mixture, (self.models,)
 
     def _scored(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
         found = self._mean([model.inference.surprises(tokens) for model in self.models], _SURPRISES)

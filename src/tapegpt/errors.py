@@ -65,3 +65,6 @@ class DivergedError(TapeGPTError):
         )
         self.step = step  # counted from 0
         self.losses = losses  # of the steps that were taken in the call that failed
+
+    def __reduce__(self) -> tuple[type, tuple[int, list[float]]]:
+        return DivergedError, (self.step, self.losses)

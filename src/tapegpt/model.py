@@ -12,6 +12,7 @@ from _thread import allocate_lock
 
 from tapegpt.decoding import texts
 from tapegpt.errors import TapeGPTError, shown
+from tapegpt.processes import renewed
 from tapegpt.ranges import Whole
 from tapegpt.rng import Random
 from tapegpt.settings import ENGINES, SEED, Settings
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from tapegpt.config import Config
     from tapegpt.constraints import Constraints, Drawing, Wishes
-    from tapegpt.engine import Engine
+    from tapegpt.engine import Engine, Parameters
     from tapegpt.explanation import Explanation
     from tapegpt.fast.inference import Inference
     from tapegpt.neighbours import Neighbours
@@ -94,12 +95,24 @@ def initialise(
     engine.load_parameters(parameters)
 
 
+def _made(
+    config: Config, vocabulary: str, rng: Random, name: str, sizes: tuple[int, int], parameters: Parameters, steps: int
+) -> GPT:
+    """A model that comes from another process."""
+    engine = make_engine(name, config, len(vocabulary) + 1, *sizes)
+    engine.load_parameters(parameters)
+    return GPT(config, vocabulary, rng, engine, steps)
+
+
 class GPT:
     """A model: `generate` invents strings, `score` judges them.
 
     Any number of threads may generate, score, explain and read `parameters` at once, also while a `Trainer` trains it
     in one of them: each call finds the parameters of a whole number of steps. Strings without a seed depend on whose
     turn it is then. Only the thread that trains may save a model or set its attributes meanwhile.
+
+    Other processes may have it too, forked or sent a pickle: each has its own parameters, and a generator that goes on
+    from the same state as Python's own does, so give each process a seed. A pickle holds what a file does.
     """
 
     def __init__(self, config: Config, vocabulary: str, rng: Random, engine: Engine, steps: int | None = None) -> None:
@@ -113,10 +126,17 @@ class GPT:
         self.documents: Sequence[str] | None = None  # the training strings, where they are at hand
         self.training: TrainingState | None = None  # for a training to go on with
         self.ranks: Sequence[float] = ()  # how surprising training strings are, see `rank`
-        self._lock = allocate_lock()
+        self._lock = renewed(allocate_lock())
         self._ranked = -1  # revision of the parameters that the ranks are of
         self._inference: tuple[int, Inference] | None = None
         self._neighbours: tuple[Sequence[str], Neighbours] | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """For another process: what a file of the model holds, so no training strings; its code is made there."""
+        engine = self.engine
+        sizes = (getattr(engine, "batch_size", 1), getattr(engine, "threads", 1))
+        state = {"data": self.data, "training": self.training, "ranks": self.ranks}
+        return _made, (self.config, self.vocabulary, self.rng, engine.name, sizes, self.parameters, self.steps), state
 
     @property
     def vocab_size(self) -> int:

@@ -13,8 +13,9 @@ from collections import deque
 from itertools import islice
 
 from tapegpt.engine import Tokens
-from tapegpt.errors import DivergedError
+from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.model import make_engine
+from tapegpt.processes import renewed
 from tapegpt.record import Record
 from tapegpt.rng import Random
 from tapegpt.settings import Settings
@@ -176,11 +177,18 @@ class Population:
 
     def __init__(self, outcomes: Generator[Outcome | BaseException], kept: list[tuple[Outcome, GPT]]) -> None:
         self._outcomes, self.kept = outcomes, kept
+        self._is_torn = False
+        renewed(self)
+
+    def _at_fork_reinit(self) -> None:
+        self._is_torn = True
 
     def __iter__(self) -> Iterator[Outcome]:
         return self
 
     def __next__(self) -> Outcome:
+        if self._is_torn:
+            raise TapeGPTError("this process was forked while trainings ran, which go on in its parent: start others")
         outcome = next(self._outcomes)
         if isinstance(outcome, BaseException):
             raise outcome

@@ -14,6 +14,7 @@ from tapegpt.machine.interpreter import Interpreter
 from tapegpt.machine.target import INTERPRETED
 from tapegpt.operations.attention import Attention
 from tapegpt.operations.base import padded
+from tapegpt.processes import renewed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Probe:
 
     def __init__(self, config: Config, vocab_size: int, target: Target | None = None) -> None:
         self.config, self.vocab_size = config, vocab_size
-        self.lock = allocate_lock()
+        self.lock = renewed(allocate_lock())
         self.revision = -1  # of the engine whose parameters are loaded
         self.positions = 0  # T
         self._graph = graph = Graph(config, vocab_size, target)

@@ -16,6 +16,7 @@ from tapegpt.corpus import Corpus
 from tapegpt.engine import STEPS, Adam
 from tapegpt.errors import DivergedError, TapeGPTError, shown, warn
 from tapegpt.model import GPT, initialise, make_engine
+from tapegpt.processes import Local
 from tapegpt.ranges import Whole
 from tapegpt.rng import Random
 from tapegpt.settings import MAX_STEPS, Settings, resolved
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 DECAYS = {"weight_decay": (0.0075, 0.5), "gram_decay": (0.15, 15.0)}  # for each pass, and the most
 
 
-class Trainer:
+class Trainer(Local):
     """One training run; `model` is as far as it has come, and at the end of `chunks` the best that was evaluated.
 
     One thread at a time may use it; meanwhile others may use its `model`. Where Ctrl-C or a callback's error ends a

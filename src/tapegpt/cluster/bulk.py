@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from tapegpt.cluster.models import packed, unpacked
 from tapegpt.cluster.parts import FORMATS, new_directory, pieces, strings, write
 from tapegpt.constraints import wished
 from tapegpt.errors import TapeGPTError, shown
@@ -162,7 +161,7 @@ def _spread(cluster: Cluster, model: GPT, documents: Sequence[str] | None, job: 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong is raised
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    sent = cluster.send(job, (packed(model), documents, job))
+    sent = cluster.send(job, (model, documents, job))
     numbers: Any = ray.data.range(job.parts, override_num_blocks=tasks(job.parts, cluster.cores()))
     done = numbers.map_batches(_do, batch_size=1, num_cpus=1, fn_kwargs={"sent": [sent], "version": __version__})
     try:
@@ -209,7 +208,6 @@ def _prepared(sent: Any) -> tuple[GPT, _Speaking | _Scoring]:
     """The model, made once for all parts that a worker does."""
     import ray
 
-    contents, documents, job = ray.get(sent)
-    model = unpacked(contents)
+    model, documents, job = ray.get(sent)
     model.documents = documents
     return model, job

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from pickle import dumps, loads
 
 from tapegpt.cluster.connection import SEEN
-from tapegpt.cluster.models import packed, unpacked
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.population import Field, Population, populate
 from tapegpt.version import __version__
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from typing import Any
 
-    from tapegpt.checkpoint import Contents
     from tapegpt.cluster.connection import Cluster
     from tapegpt.model import GPT
     from tapegpt.population import Candidate, Outcome
 
-    Chunk = tuple[list[Outcome], list[tuple[Outcome, Contents]]]
+    Chunk = tuple[list[Outcome], list[tuple[Outcome, bytes]]]  # models are pickled: only the best are made again
 
 WIDTH = 8  # threads of a worker: with more they wait for the interpreter's lock, with fewer they take more memory
 SECONDS = 1.5  # that a chunk should take, so that little is lost with a worker; but for
@@ -81,7 +80,8 @@ class Executor:
             while given in done:
                 outcomes, models = done.pop(given)
                 given += len(outcomes)
-                kept += [(outcome, unpacked(contents)) for outcome, contents in _best(models, kept, keep)]
+                best = _best(models, kept, keep)
+                kept += [(outcome, loads(model)) for outcome, model in best]  # noqa: S301  # of our own worker
                 kept.sort(key=lambda pair: pair[0].loss)
                 del kept[keep:]
                 yield from outcomes
@@ -99,8 +99,8 @@ def chunk_size(left: int, workers: int, width: int, seconds: float) -> int:
 
 
 def _best(
-    models: list[tuple[Outcome, Contents]], kept: Sequence[tuple[Outcome, GPT]], keep: int
-) -> list[tuple[Outcome, Contents]]:
+    models: list[tuple[Outcome, bytes]], kept: Sequence[tuple[Outcome, GPT]], keep: int
+) -> list[tuple[Outcome, bytes]]:
     """The models of a chunk that are among the best so far, so that no others are made."""
     return [pair for pair in models if len(kept) < keep or pair[0].loss < kept[-1][0].loss]
 
@@ -140,7 +140,7 @@ def _trained(corpus: list[Any], candidates: list[Candidate], width: int, keep: i
         raise TapeGPTError(f"ray: a worker has tapegpt {__version__}, the driver {version}: install the same")
     population = populate(_field(corpus[0]), candidates, width, keep)
     outcomes = list(population)
-    return outcomes, [(outcome, packed(model)) for outcome, model in population.kept]
+    return outcomes, [(outcome, dumps(model)) for outcome, model in population.kept]
 
 
 @lru_cache(maxsize=1)

@@ -77,10 +77,11 @@ class FastEngine(Engine):
 
     def _load_parameters(self, parameters: Parameters) -> None:
         fresh, moments, state = Memory(4 * self._extents.gradients), *self._no_moments()
+        gradients = Memory(4 * self.threads * self._extents.gradients)
         load(self._graph, fresh, parameters)
         content, place = fresh.at(0).view, self._own_parameters()
         place[:] = content  # from here on no call, between whose returns Ctrl-C comes
-        self._moments, self._state = moments, state
+        self._moments, self._state, self._gradients = moments, state, gradients
 
     def _own_parameters(self) -> memoryview:
         """All parameters as bytes."""

@@ -13,7 +13,7 @@ from tapegpt.engine import Strings
 from tapegpt.errors import TapeGPTError
 from tapegpt.fast.drawing import drawing_kernel
 from tapegpt.fast.graph import ROWS, SLOTS, FastGraph
-from tapegpt.fast.places import load
+from tapegpt.fast.places import load, read
 from tapegpt.fast.training import Packer
 from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, I64s, Int, Kernel, U32s
 from tapegpt.machine.memory import Memory, address_of
@@ -84,9 +84,14 @@ class Inference:
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         shared = Memory(4 * extents.shared)
         load(graph, shared, parameters)
-        self._parameters = shared.at(0)
+        self._memory, self._parameters = shared, shared.at(0)
         self._program.run("prepare", self._parameters)
         self._free: list[Address] = []  # work memories that no call has in use
+
+    def __reduce__(self) -> tuple[type, tuple[Config, int, Parameters]]:
+        graph = FastGraph(self.config, self.vocab_size, ROWS)
+        graph.tape.plan()
+        return Inference, (self.config, self.vocab_size, read(graph, self._memory))
 
     def _run(self, name: str, arrays: tuple[array[int] | array[float], ...], *numbers: float) -> None:
         """Call an entry with a work memory of its own."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from _blake2 import blake2b  # 0.2 ms, where hashlib takes 2.5
-from copyreg import dispatch_table
+from copyreg import __newobj__, dispatch_table  # type: ignore[attr-defined]  # what pickle makes objects by
 from marshal import dumps
 from os import urandom
 from types import (
@@ -30,7 +30,7 @@ from types import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from types import CellType
     from typing import Any
 
@@ -65,45 +65,48 @@ def fingerprint(*values: object, without: tuple[type, ...] = (), given: str = ""
     holds something that cannot be looked into, such as a file, never has the same fingerprint again.
     """
     walk = _Walk(without, given)
-    told: list[object] = [sys.version, walk.told(values)]
+    walk.tell(values)
     for value in walk.objects:  # which grow meanwhile
-        told += (type(value).__name__, walk.description(value))
-    return blake2b(dumps(told, _WITHOUT_REFERENCES), digest_size=16).hexdigest()
+        walk.describe(value)
+    return blake2b(dumps(walk.told, _WITHOUT_REFERENCES), digest_size=16).hexdigest()
 
 
 class _Walk:
-    """Describes objects one after the other in what marshal can write.
+    """Describes objects one after the other in what marshal can write, in one list: nested ones take twice as long.
 
-    A list stands for a tuple, and a tuple of one number for the object of this number, so that circles end.
+    Before values their number is told, as a list of it; an object is a tuple of its number, so that circles end.
     """
 
     def __init__(self, without: tuple[type, ...], given: str) -> None:
         self._without, self._package = without, given
         self._numbers: dict[int, tuple[int]] = {}  # by id
         self._given: dict[str | None, bool] = {}  # by name of a module
+        self._stateful: set[type] = set()  # whose objects are what their state is
         self.objects: list[object] = []
+        self.told: list[object] = [sys.version]
 
-    def told(self, values: Iterable[Any]) -> list[object]:
+    def tell(self, values: Sequence[Any]) -> None:
         """Plain values themselves, and the numbers of objects."""
-        result: list[object] = []
+        told, numbers = self.told, self._numbers
+        told.append([len(values)])
         for value in values:
             kind = type(value)
             if kind in _PLAIN:
-                result.append(value)
+                told.append(value)
             elif kind is tuple:
-                result.append(self.told(value))
-            elif (number := self._numbers.get(id(value))) is not None:
-                result.append(number)
+                self.tell(value)
+            elif (number := numbers.get(id(value))) is not None:
+                told.append(number)
             elif isinstance(value, self._without) or (isinstance(value, type) and issubclass(value, self._without)):
-                result.append(None)
+                told.append(None)
             else:
-                self._numbers[id(value)] = number = (len(self.objects),)
+                numbers[id(value)] = number = (len(self.objects),)
                 self.objects.append(value)
-                result.append(number)
-        return result
+                told.append(number)
 
-    def _dict(self, pairs: dict[Any, Any]) -> list[object]:
-        return self.told([each for pair in pairs.items() if type(pair[1]) not in self._without for each in pair])
+    def _tell_pairs(self, pairs: dict[Any, Any]) -> None:
+        without = self._without
+        self.tell([each for pair in pairs.items() if type(pair[1]) not in without for each in pair])
 
     def _is_given(self, module: str | None) -> bool:
         """Whether what a module defines is known without looking: it is Python's own, or of the given package."""
@@ -114,39 +117,46 @@ class _Walk:
 
     # --- kinds of objects ---------------------------------------------------------------------------------------
 
-    def description(self, value: Any) -> object:
-        """What an object is made of."""
+    def describe(self, value: Any) -> None:
+        """Tell what an object is made of."""
         kind = type(value)
+        self.told.append(kind.__name__)
         if kind is FunctionType:
-            return self._function(value)
-        if isinstance(value, type):
-            return self._class(value)
-        if kind is list:
-            return self.told(value)
-        if kind is dict:
-            return self._dict(value)
-        if kind is property:
-            return self.told((value.fget, value.fset, value.fdel))
-        if kind is staticmethod or kind is classmethod:
-            return self.told((value.__func__,))
-        if kind is MethodType:
-            return self.told((value.__func__, value.__self__))
-        if kind is ModuleType:
-            return value.__name__ if self._is_given(value.__name__) else self._dict(vars(value))
-        if kind in _NAMED:
+            self._function(value)
+        elif isinstance(value, type):
+            self._class(value)
+        elif kind is list:
+            self.tell(value)
+        elif kind is dict:
+            self._tell_pairs(value)
+        elif kind is property:
+            self.tell((value.fget, value.fset, value.fdel))
+        elif kind is staticmethod or kind is classmethod:
+            self.tell((value.__func__,))
+        elif kind is MethodType:
+            self.tell((value.__func__, value.__self__))
+        elif kind is ModuleType:
+            self.told.append(value.__name__)
+            if not self._is_given(value.__name__):
+                self._tell_pairs(vars(value))
+        elif kind in _NAMED:
             owner = getattr(value, "__self__", None)
-            return [value.__qualname__, owner.__name__ if type(owner) is ModuleType else self.told([owner])]
-        if kind is set or kind is frozenset:
-            return sorted(fingerprint(each, without=self._without, given=self._package) for each in value)
-        return self._object(value)
+            self.tell((value.__qualname__, owner.__name__ if type(owner) is ModuleType else owner))
+        elif kind is set or kind is frozenset:
+            self.tell(sorted(fingerprint(each, without=self._without, given=self._package) for each in value))
+        else:
+            self._object(value, kind)
 
-    def _function(self, function: FunctionType) -> object:
+    def _function(self, function: FunctionType) -> None:
         held: list[object] = [function.__defaults__, function.__kwdefaults__, function.__dict__ or None]
         if function.__closure__:
             held += map(_content, function.__closure__)
+        self.tell(held)
         if self._is_given(function.__module__):
-            return [function.__module__, function.__qualname__, self.told(held)]
+            self.told += (function.__module__, function.__qualname__)
+            return
         code, names, _ = _code(function.__code__)
+        self.told.append(code)
         known, loaded = function.__globals__, sys.modules
         modules = [value for value in held if type(value) is ModuleType]
         used: list[object] = []
@@ -167,26 +177,43 @@ class _Walk:
                         used += (name, value)
                     elif value not in modules:
                         modules.append(value)
-        return [code, self.told(held), self.told(used)]
+        self.tell(used)
 
-    def _class(self, kind: type) -> object:
+    def _class(self, kind: type) -> None:
+        self.told += (kind.__module__ if _is_own(kind.__module__) else "", kind.__qualname__)
         if _is_own(kind.__module__):
-            return [kind.__module__, kind.__qualname__]
+            return
         inside = {name: value for name, value in vars(kind).items() if name not in _INCIDENTAL}
-        return [self.told((type(kind), *kind.__bases__)), self._dict(inside)]
+        if self._is_given(kind.__module__):  # but for what others have put there
+            inside = {name: value for name, value in inside.items() if not self._is_given_function(name, value)}
+        self.tell((type(kind), *kind.__bases__))
+        self._tell_pairs(inside)
 
-    def _object(self, value: object) -> object:
-        """What pickle would keep."""
-        kind = type(value)
-        try:
-            kept = dispatch_table[kind](value) if kind in dispatch_table else value.__reduce_ex__(4)
-        except Exception:  # noqa: BLE001  # whatever an object says that will not be pickled
-            return urandom(16)
-        if isinstance(kept, str):  # it is known by a name
-            return [kept, self.told((kind, getattr(value, "__dict__", None)))]
-        make, arguments, state, items, pairs, *_ = (*kept, None, None, None)
-        told = self.told((kind, make, arguments, *(items or ()), *(pairs or ())))
-        return [told, self._dict(state) if type(state) is dict else self.told((state,))]
+    def _is_given_function(self, name: str, value: object) -> bool:
+        return type(value) is FunctionType and value.__name__ == name and self._is_given(value.__module__)
+
+    def _object(self, value: Any, kind: type) -> None:
+        """Tell what pickle would keep."""
+        if kind in self._stateful:
+            make, arguments, state, items, pairs = __newobj__, (kind,), value.__getstate__(), None, None
+        else:
+            try:
+                reduce: Any = dispatch_table.get(kind, _reduced)
+                kept = reduce(value)
+            except Exception:  # noqa: BLE001  # whatever an object says that will not be pickled
+                self.told.append(urandom(16))
+                return
+            if isinstance(kept, str):  # it is known by a name
+                self.tell((kept, kind, getattr(value, "__dict__", None)))
+                return
+            make, arguments, state, items, pairs = (*kept, None, None, None)[:5]
+            if (make, arguments, items, pairs) == (__newobj__, (kind,), None, None) and _reduces_as_all(kind):
+                self._stateful.add(kind)
+        self.tell((kind, make, arguments, *(items or ()), *(pairs or ())))
+        if type(state) is dict:
+            self._tell_pairs(state)
+        else:
+            self.tell((state,))
 
 
 _own: dict[str | None, bool] = {}
@@ -200,6 +227,15 @@ def _is_own(module: str | None) -> bool:
         file = getattr(sys.modules.get(top), "__file__", None) or sys.base_prefix
         own = _own[module] = top in sys.stdlib_module_names and file.startswith(sys.base_prefix)
     return own
+
+
+def _reduced(value: object) -> Any:
+    return value.__reduce_ex__(4)
+
+
+def _reduces_as_all(kind: type) -> bool:
+    methods = [(kind.__reduce_ex__, object.__reduce_ex__), (kind.__reduce__, object.__reduce__)]
+    return all(own is plain for own, plain in methods) and not hasattr(kind, "__getnewargs__")
 
 
 def _content(cell: CellType) -> object:

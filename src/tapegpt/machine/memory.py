@@ -9,6 +9,8 @@ import ctypes
 import mmap
 import sys
 
+from tapegpt.processes import Local
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
@@ -30,7 +32,7 @@ def private_pages(size: int) -> mmap.mmap:
     return mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
-class Memory:
+class Memory(Local):
     """A block of zeroed bytes; raises `MemoryError` where there are not as many."""
 
     def __init__(self, size: int) -> None:

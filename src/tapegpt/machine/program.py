@@ -23,6 +23,7 @@ from tapegpt.machine.host import c_library, cpu_identity, host_target
 from tapegpt.machine.image import Image, Mapped, can_map
 from tapegpt.machine.language import Builder
 from tapegpt.machine.memory import Address, Memory
+from tapegpt.processes import Local, renewed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ Argument = Address | float
 
 _IMAGE, _OBJECT = b"image\n", b"object\n"  # what a cached entry holds: mapped directly, or loaded by LLVM
 _shared: dict[str, ref[Code]] = {}  # by key, as long as a program lives that has it
-_LOCKS = [allocate_lock() for _ in range(16)]  # a key has always the same one
+_LOCKS = [renewed(allocate_lock()) for _ in range(16)]  # a key has always the same one
 
 
-class Program:
+class Program(Local):
     """Entry kernels that can be called: `program.run("name", address, 3)`.
 
     Where kinds of operations are `counted`, entries add what they do to their argument `counts` (see `emitter.Module`),

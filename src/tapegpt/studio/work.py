@@ -15,6 +15,7 @@ from time import monotonic
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.fast.inference import Inference
+from tapegpt.processes import renewed
 from tapegpt.studio.limits import RefusedError
 
 TYPE_CHECKING = False
@@ -39,9 +40,15 @@ class Workers:
     """Some threads, and places for tasks that wait for one."""
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"studio-{name}")
-        self._most, self._taken = threads + waiting, 0
-        self._lock = allocate_lock()
+        self._name, self._threads, self._most = name, threads, threads + waiting
+        self._lock = renewed(allocate_lock())
+        self._at_fork_reinit()
+        renewed(self)
+
+    def _at_fork_reinit(self) -> None:
+        """Begin without tasks: in a forked child there are none of the threads."""
+        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix=f"studio-{self._name}")
+        self._taken = 0
 
     def submit(self, task: Callable[[], T], deadline: Deadline) -> asyncio.Future[T]:
         """Begin a task, or let it wait; raises `RefusedError` where no place is free. Who cancels it frees a place."""

@@ -13,6 +13,7 @@ from operator import mul
 from tapegpt.corpus import distinct
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.explanation import explain
+from tapegpt.processes import renewed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Portrait:
     def __init__(self, recording: Recording, facts: Facts | None = None) -> None:
         self.recording = recording
         self._viewer: GPT | None = None
-        self._lock = allocate_lock()
+        self._lock = renewed(allocate_lock())
         documents = recording.corpus.documents if recording.corpus else ()
         self.facts = facts or Facts(documents)
         self._shares = [self.facts.shares.get(character, 0.0) for character in recording.model.vocabulary]
