@@ -14,6 +14,7 @@ from warnings import catch_warnings, simplefilter
 from tapegpt.corpus import Corpus
 from tapegpt.doctor import examine, fitting_encodings
 from tapegpt.errors import TapeGPTError, TapeGPTWarning
+from tapegpt.processes import renewed
 from tapegpt.sources import CHUNK, GZIP, Source, decoded, format_of, inflated, parse_delimiter, with_line_feeds
 from tapegpt.studio.limits import CHARACTER_BYTES, too_large
 from tapegpt.studio.store import KeptCorpus
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 EDITED = 100_000  # characters of a file that become a text to edit
 ELSEWHERE = ("--block-size", "--preset", "--validation", "--format", "--column", "--delimiter", "--encoding")
 
-_lock = allocate_lock()
+_lock = renewed(allocate_lock())
 
 
 def reading(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str, Any], KeptCorpus | None]:
