@@ -86,27 +86,27 @@ class Node:
     def __add__(self, other: Node | float) -> Node:
         if isinstance(other, Node):
             return self.tape.record(Elementwise("add"), self, other)
-        return self.tape.record(Elementwise("shift", _number(other, f"{self!r}: what is added")), self)
+        return self.tape.record(Elementwise("shift", _number(other, self, "what is added")), self)
 
     def __mul__(self, other: Node | float) -> Node:
         if isinstance(other, Node):
             return self.tape.record(Elementwise("mul"), self, other)
-        return self.tape.record(Elementwise("scale", _number(other, f"{self!r}: a factor")), self)
+        return self.tape.record(Elementwise("scale", _number(other, self, "a factor")), self)
 
     def __pow__(self, exponent: float) -> Node:
-        return self.tape.record(Elementwise("pow", _number(exponent, f"{self!r}: an exponent")), self)
+        return self.tape.record(Elementwise("pow", _number(exponent, self, "an exponent")), self)
 
     def __neg__(self) -> Node:
         return self * -1.0
 
     def __sub__(self, other: Node | float) -> Node:
         if not isinstance(other, Node):
-            _number(other, f"{self!r}: what is subtracted")
+            _number(other, self, "what is subtracted")
         return self + (-other)
 
     def __truediv__(self, other: Node | float) -> Node:
         if not isinstance(other, Node):
-            _number(other, f"{self!r}: a divisor")
+            _number(other, self, "a divisor")
         try:
             return self * other**-1.0
         except ArithmeticError:
@@ -546,7 +546,8 @@ class Tape:
         if node.shape.index:
             self._write_ids(node, given)
         else:
-            checked = [_number(number, f"{node!r}: number {place}") for place, number in enumerate(given)]
+            who = repr(node)
+            checked = [_number(number, who, "number", place) for place, number in enumerate(given)]
             if self.real is F32 and any(abs(number) > _LARGEST and isfinite(number) for number in checked):
                 raise TapeGPTError(f"{node!r}: {max(checked, key=abs)} is too large for f32")
             for row, view in enumerate(self.views(node)[: len(given) // columns]):
@@ -651,8 +652,8 @@ def _size(name: str, what: str, count: int) -> int:
     return count
 
 
-def _number(value: object, what: str) -> float:
-    """A number as a float, of NumPy as well."""
+def _number(value: object, whose: object, *what: object) -> float:
+    """A number as a float, of NumPy as well; an error says what it is."""
     if not isinstance(value, bool) and hasattr(value, "__float__"):
         try:
             number = float(value)
@@ -660,7 +661,9 @@ def _number(value: object, what: str) -> float:
                 return number
         except (TypeError, ValueError, OverflowError):
             pass
-    raise TapeGPTError(f"{what} must be a number that a float holds, not {shown(value)}")
+    raise TapeGPTError(
+        f"{what[0]}: {' '.join(map(str, what[1:]))} must be a number that a float holds, not {shown(value)}"
+    )
 
 
 def _is_id(value: object, bound: int) -> bool:
