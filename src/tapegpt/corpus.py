@@ -16,7 +16,6 @@ from tapegpt.engine import Tokens
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.record import Record
 from tapegpt.sources import Source, check_selection, selected
-from tapegpt.strings import strings_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +42,8 @@ class Corpus(Record):
         `max_length` and `unique` are those of `Source`. Raises `TapeGPTError` for anything but strings, and where no
         characters are left.
         """
+        from tapegpt.strings import strings_of
+
         check_selection(lowercase, max_length, unique)
         documents = selected(strings_of(strings, "documents", drop_nulls=True), lowercase, max_length, unique)
         if not documents:
