@@ -1,4 +1,4 @@
-"""What all tests share: a code cache of their own, and the shared data where a checkout has it beside it."""
+"""What all tests share: a code cache of their own, guarded memory, and the published data where it is present."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
     place = tempfile.TemporaryDirectory(prefix="tapegpt-code-")
     config.add_cleanup(place.cleanup)
     os.environ["TAPEGPT_CACHE_DIR"] = place.name
+    from tests.guard import guard
+
+    guard()
 
 
 @pytest.fixture(scope="session")

@@ -147,9 +147,15 @@ _LIBM: dict[str, Callable[..., float]] = {
 
 def _quotient(a: int, b: int) -> int:
     """The quotient towards zero, which Python's `//` rounds down."""
-    if not b:
-        raise KernelError(f"{a} divided by zero")
     return a // b if (a < 0) == (b < 0) else -(-a // b)
+
+
+def _check_defined(operation: str, kind: Type, a: int, b: int) -> None:
+    bits = 8 * kind.size
+    if operation in ("shl", "shr") and not 0 <= b < bits:
+        raise KernelError(f"{kind} shifted by {b} places")
+    if operation in ("quotient", "remainder") and (not b or (b == -1 and a == -1 << bits - 1)):
+        raise KernelError(f"{kind} {a} divided by {b}")
 
 
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -245,13 +251,11 @@ class Interpreter(Builder):
     def binary(self, operation: str, a: Value, b: Value) -> Value:
         if a.type.is_float:
             self._did(operation, a.lanes or 1)
-        bits = 8 * a.type.size
-        if operation in ("shl", "shr"):
-            for places in b.data if b.lanes else [b.data]:
-                if not 0 <= places < bits:
-                    raise KernelError(f"{a.type} shifted by {places} places")
+        else:
+            for x, y in zip(a.data, b.data, strict=True) if a.lanes else [(a.data, b.data)]:
+                _check_defined(operation, a.type, x, y)
         if operation == "shr":  # zeros come in
-            return self._map(a.type, lambda x, places: x % (1 << bits) >> places, a, b)
+            return self._map(a.type, lambda x, places: x % (1 << 8 * a.type.size) >> places, a, b)
         return self._map(a.type, _BINARY[operation], a, b)
 
     def compare(self, relation: str, a: Value, b: Value) -> Value:

@@ -515,6 +515,11 @@ class Builder(ABC):
         logic = operation in ("and", "or", "xor")
         if not (floats if left.type.is_float else logic if left.type is BOOL else integers):
             raise KernelError(f"{operation} of {left}")
+        if not isinstance(b, Operand):
+            if operation in ("quotient", "remainder") and not b:
+                raise KernelError(f"{left} divided by 0")
+            if operation in ("shl", "shr") and not 0 <= b < 8 * left.type.size:
+                raise KernelError(f"{left} shifted by {b} places")
         return self.binary(operation, left, right)
 
     def comparison(self, relation: str, a: Number, b: Number) -> Value:

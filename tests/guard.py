@@ -1,0 +1,98 @@
+"""Memory between inaccessible pages: a kernel that reads or writes outside what it was given faults.
+
+Every `Memory` of the tests ends at such a page, and every array that machine code gets is copied to such a place while
+it runs. `TAPEGPT_GUARD=start` has them begin right after such a page; `off` leaves them where they are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import threading
+from array import array
+from collections.abc import Callable
+
+from tapegpt.machine import program
+from tapegpt.machine.language import Kernel
+from tapegpt.machine.memory import Address, Memory, private_pages
+from tapegpt.machine.program import Argument
+
+GUARD = 1 << 20  # bytes on either side: strides beyond them would be missed
+SHARED = ("sync",)  # arrays that Python writes while machine code runs: they stay where they are
+SIDE = os.environ.get("TAPEGPT_GUARD", "end")
+
+
+def guard() -> None:
+    """Guard all memory from here on, where the system can."""
+    if os.name == "posix" and SIDE != "off":
+        Memory.__init__ = _guarded_block  # type: ignore[method-assign]
+        program._function = _guarded_function
+
+
+def _guarded_block(self: Memory, size: int) -> None:
+    size = max(size, 1)
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    try:
+        self._block = private_pages(GUARD + pages + GUARD)
+    except OSError as error:
+        raise MemoryError(f"{size:,} bytes") from error
+    start = ctypes.addressof(ctypes.c_char.from_buffer(self._block))
+    for fence in (start, start + GUARD + pages):
+        assert not _mprotect(fence, GUARD, 0)
+    offset = GUARD + (pages - size if SIDE == "end" else 0)
+    self._bytes = memoryview(self._block)[offset : offset + size]
+    self._address = start + offset
+
+
+def _mprotect(start: int, size: int, rights: int) -> int:
+    function = ctypes.CDLL(None).mprotect
+    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return int(function(start, size, rights))
+
+
+_lent: dict[int, tuple[Memory, list[None]]] = {}  # guarded copies by the array's identity, and who uses them
+_lock = threading.Lock()
+_function = program._function
+
+
+def _guarded_function(kernel: Kernel, address: int) -> Callable[..., None]:
+    run = _function(kernel, address)
+    names = list(kernel.arguments)
+
+    def guarded(*arguments: Argument) -> None:
+        given = dict(zip(names, arguments, strict=True))
+        lent = []
+        with _lock:
+            for name, argument in given.items():
+                numbers = argument.view.obj if isinstance(argument, Address) else None
+                if isinstance(argument, Address) and isinstance(numbers, array) and name not in SHARED:
+                    given[name] = _lend(numbers, argument.number)
+                    lent.append(numbers)
+        try:
+            run(*given.values())
+        finally:
+            with _lock:
+                for numbers in lent:
+                    _take_back(numbers)
+
+    return guarded
+
+
+def _lend(numbers: array[float], place: int) -> Address:
+    """The same place in a guarded copy, which all calls share that have the array at the same time."""
+    if id(numbers) not in _lent:
+        copy = Memory(len(numbers) * numbers.itemsize)
+        copy._bytes[:] = memoryview(numbers).cast("B")
+        _lent[id(numbers)] = copy, []
+    copy, users = _lent[id(numbers)]
+    users.append(None)
+    return copy.at(place - numbers.buffer_info()[0])
+
+
+def _take_back(numbers: array[float]) -> None:
+    copy, users = _lent[id(numbers)]
+    users.pop()
+    if not users:
+        memoryview(numbers).cast("B")[:] = copy._bytes
+        del _lent[id(numbers)]
