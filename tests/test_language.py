@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 import struct
 from array import array
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tapegpt.machine.host import available, cpu_identity, detect, host_target
@@ -29,6 +30,7 @@ from tapegpt.machine.language import (
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
+from tests import kernels
 
 HOST = host_target()
 TARGETS = available(HOST)
@@ -115,6 +117,24 @@ def test_vector_words_give_the_same_bits_everywhere(a: list[float], b: list[floa
     assert results[0][101:117] == [a[4 * i + j] for j in range(4) for i in range(4)]
 
 
+STEPS = st.tuples(st.sampled_from(sorted(kernels.OPERATIONS)), st.integers(0, 63), st.integers(0, 63))
+
+
+@settings(max_examples=15)
+@given(st.lists(STEPS, min_size=1, max_size=24), st.sampled_from(kernels.LANES), st.randoms(use_true_random=False))
+def test_random_kernels_give_the_same_bits_everywhere(
+    steps: list[kernels.Step], lanes: int, draw: random.Random
+) -> None:
+    assert not kernels.differences(steps, lanes, draw.choice)
+
+
+@pytest.mark.parametrize("lanes", [0, 8])
+def test_every_operation_gives_the_same_bits_on_extreme_numbers(lanes: int) -> None:
+    steps = [(name, first, second) for name in kernels.OPERATIONS for first, second in ((0, 1), (1, 2), (2, 0))]
+    for chunk in range(0, len(steps), 48):
+        assert not kernels.differences(steps[chunk : chunk + 48], lanes, random.Random(lanes).choice)
+
+
 @kernel
 def functions(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
     out[0] = k.exp(x[0])
@@ -147,17 +167,53 @@ def fused(k: Builder, x: F64s, y: F64s, z: F64s, out: F64s) -> None:
     out.store(0, k.fma(x.vector(0, 2), y.vector(0, 2), z.vector(0, 2)))
 
 
+@kernel
+def fused32(k: Builder, x: F32s, y: F32s, z: F32s, out: F32s) -> None:
+    out.store(0, k.fma(x.vector(0, 4), y.vector(0, 4), z.vector(0, 4)))
+
+
+FUSING = INTERPRETED.replaced(fma=True)
+
+
 @pytest.mark.skipif(not HOST.fma, reason="this CPU has no fused multiply-add")
 @given(DOUBLES, DOUBLES, DOUBLES)
 @example(-2.7e16, -6.5e291, -math.inf)
 @example(1e300, 1e300, math.inf)
 @example(1e300, -1e300, math.nan)
 def test_fused_multiply_add_rounds_once(a: float, b: float, c: float) -> None:
-    program = Program({"fused": (fused, {})})
-    out = array("d", bytes(16))
+    program, interpreted = (Program({"fused": (fused, {})}, "", target) for target in (HOST, FUSING))
+    out, expected = array("d", bytes(16)), array("d", bytes(16))
     operands = [address_of(array("d", [v, v])) for v in (a, b, c)]
     program.run("fused", *operands, address_of(out))
+    interpreted.run("fused", *operands, address_of(expected))
+    assert same(out[0], expected[0])
     assert same(out[0], fused_multiply_add(a, b, c))
+
+
+SINGLES = st.floats(allow_nan=False, width=32)
+
+
+@pytest.mark.skipif(not HOST.fma, reason="this CPU has no fused multiply-add")
+@given(SINGLES, SINGLES, SINGLES)
+@example(97 / 4096, 172961 / 4096, 2.0**-60)  # just above the middle of 1 and the next f32, where a double lies
+@example(97 / 4096, 172961 / 4096, -(2.0**-60))
+@example(-97 / 4096, 172961 / 4096, -(2.0**-60))
+@example(2.0**-75, 2.0**-75, 2.0**-149)
+@example(3.4028235e38, 2.0, -3.4028235e38)
+def test_fused_multiply_add_of_singles_rounds_once(a: float, b: float, c: float) -> None:
+    results = []
+    for target in (HOST, FUSING):
+        out = array("f", bytes(16))
+        operands = [address_of(array("f", [v] * 4)) for v in (a, b, c)]
+        Program({"fused": (fused32, {})}, "", target).run("fused", *operands, address_of(out))
+        results.append(out)
+    assert all(map(same, *results))
+
+
+def test_fused_multiply_add_of_singles_where_doubles_round_twice() -> None:
+    out, x, y, z = (array("f", [v] * 4) for v in (0.0, 97 / 4096, 172961 / 4096, 2.0**-60))
+    Program({"fused": (fused32, {})}, "", FUSING).run("fused", *map(address_of, (x, y, z, out)))
+    assert out[0] == 1 + 2.0**-23
 
 
 @kernel

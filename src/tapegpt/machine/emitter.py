@@ -169,8 +169,8 @@ class _Function(Builder):
         self._is_entry = "internal" not in define
         pointer = "ptr nocapture" if self._is_entry else "ptr noalias nocapture"  # see `language.kernel`
         for argument, (is_pointer, kind) in kernel.arguments.items():
-            parameters.append(f"{pointer if is_pointer else kind.llvm} %{argument}")
-            data = f"%{argument}"
+            data = f"%{argument}."  # no other name has a dot
+            parameters.append(f"{pointer if is_pointer else kind.llvm} {data}")
             self._live[data] = None
             arguments.append(Pointer(self, kind, data) if is_pointer else Value(self, kind, 0, data))
         kernel.trace(self, arguments, constants)
@@ -181,7 +181,7 @@ class _Function(Builder):
         self._add_tally()
         attributes = "#0" if self._is_entry else "#1"
         if self._module.counted and not self._is_entry:
-            parameters.append("ptr noalias nocapture %counts")
+            parameters.append("ptr noalias nocapture %counts.")
         return [
             f'{define} void @"{name}"({", ".join(parameters)}) {attributes} {{',
             "entry:",
@@ -244,7 +244,7 @@ class _Function(Builder):
         for kind, amount in self._tally.items():
             place, before, after = self._name("p"), self._name("v"), self._name("v")
             index = self._module.counted.index(kind)
-            self._line(f"{place} = getelementptr inbounds i64, ptr %counts, i64 {index}")
+            self._line(f"{place} = getelementptr inbounds i64, ptr %counts., i64 {index}")
             self._line(f"{before} = load i64, ptr {place}")
             self._line(f"{after} = add i64 {before}, {amount}")
             self._line(f"store i64 {after}, ptr {place}")
@@ -337,7 +337,7 @@ class _Function(Builder):
     def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
         name = self._module.internal(kernel, constants)
         texts = [f"ptr {self._data(a)}" if isinstance(a, Pointer) else self._typed(a) for a in arguments]
-        texts += ["ptr %counts"] if self._module.counted else []
+        texts += ["ptr %counts."] if self._module.counted else []
         self._line(f'call void @"{name}"({", ".join(texts)})')
 
     # --- values -------------------------------------------------------------------------------------------------
