@@ -159,7 +159,7 @@ def differences(steps: Sequence[Step], lanes: int, draw: Callable[[Sequence[floa
     size = max(lanes, 1)
     targets = available(host_target())
     constants = {"steps": tuple(steps), "lanes": lanes}
-    programs = [Program({"random": (Kernel(body), constants)}, "", target) for target in targets]
+    programs = [Program({"random": (Kernel(body), constants)}, target) for target in targets]
     found = []
     for _ in range(ROUNDS):
         numbers = {kind: inputs(draw, kind, INPUTS * size) for kind in TYPECODES}

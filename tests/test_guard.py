@@ -23,7 +23,7 @@ def touch(k: Builder, x: F64s, i: Int) -> None:
     x[i] = x[i] + 1.0
 
 guard()
-program = Program({{"touch": (Kernel(touch), {{}})}}, "")
+program = Program({{"touch": (Kernel(touch), {{}})}})
 place = {place}
 for i in range(5):
     program.run("touch", place, i)

@@ -412,7 +412,7 @@ def shifted_out(k: Builder, n: I64s) -> None:
 
 
 def made(body: Callable[..., None], target: Target) -> Program:
-    return Program({"refused": (Kernel(body), {})}, "", target)
+    return Program({"refused": (Kernel(body), {})}, target)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=["compiled", "interpreted"])

@@ -181,7 +181,7 @@ FUSING = INTERPRETED.replaced(fma=True)
 @example(1e300, 1e300, math.inf)
 @example(1e300, -1e300, math.nan)
 def test_fused_multiply_add_rounds_once(a: float, b: float, c: float) -> None:
-    program, interpreted = (Program({"fused": (fused, {})}, "", target) for target in (HOST, FUSING))
+    program, interpreted = (Program({"fused": (fused, {})}, target) for target in (HOST, FUSING))
     out, expected = array("d", bytes(16)), array("d", bytes(16))
     operands = [address_of(array("d", [v, v])) for v in (a, b, c)]
     program.run("fused", *operands, address_of(out))
@@ -205,14 +205,14 @@ def test_fused_multiply_add_of_singles_rounds_once(a: float, b: float, c: float)
     for target in (HOST, FUSING):
         out = array("f", bytes(16))
         operands = [address_of(array("f", [v] * 4)) for v in (a, b, c)]
-        Program({"fused": (fused32, {})}, "", target).run("fused", *operands, address_of(out))
+        Program({"fused": (fused32, {})}, target).run("fused", *operands, address_of(out))
         results.append(out)
     assert all(map(same, *results))
 
 
 def test_fused_multiply_add_of_singles_where_doubles_round_twice() -> None:
     out, x, y, z = (array("f", [v] * 4) for v in (0.0, 97 / 4096, 172961 / 4096, 2.0**-60))
-    Program({"fused": (fused32, {})}, "", FUSING).run("fused", *map(address_of, (x, y, z, out)))
+    Program({"fused": (fused32, {})}, FUSING).run("fused", *map(address_of, (x, y, z, out)))
     assert out[0] == 1 + 2.0**-23
 
 

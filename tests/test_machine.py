@@ -20,8 +20,6 @@ from hypothesis import strategies as st
 from tapegpt import GPT, Config, Random, TapeGPTError, exact, tape
 from tapegpt.errors import TapeGPTWarning
 from tapegpt.fast import inference
-from tapegpt.fast.graph import FastGraph
-from tapegpt.fast.training import training_kernel
 from tapegpt.machine import cache, elf, image, program
 from tapegpt.machine.elf import LinkError, link
 from tapegpt.machine.host import has_known_pow, host_target
@@ -399,31 +397,6 @@ def flipped_at(data: bytes, place: int, byte: int) -> bytes:
 
 
 WHOLE_OBJECT = compiled() if image.can_map() else b""
-
-
-def test_code_for_aarch64_links() -> None:
-    """It was run under emulation once, with equal bits; here: LLVM makes it, and the linker knows its relocations."""
-    assert linked_for_aarch64("cumulate", cumulate, {"factor": 2.1}) == {"cumulate", "outside"}
-
-
-@pytest.mark.parametrize("block_size", [4, 40], ids=["pairs", "tiles"])
-def test_the_fast_engine_s_code_for_aarch64_links(block_size: int) -> None:
-    graph = FastGraph(Config(1, 8, 2, block_size, n_gram=2), 5, 64, NEON)
-    assert linked_for_aarch64("train", training_kernel(graph), {}) == {"train", "outside"}
-
-
-def linked_for_aarch64(name: str, kernel: Kernel, constants: dict[str, Any]) -> set[str]:
-    """The symbols of a kernel made for AArch64 and linked."""
-    from tapegpt.machine.emitter import Module
-
-    binding = pytest.importorskip("llvmlite.binding")
-    binding.initialize_all_targets()
-    binding.initialize_all_asmprinters()
-    module = Module(NEON)
-    module.add(kernel, constants, name)
-    triple = binding.Target.from_triple("aarch64-unknown-linux-gnu")
-    machine = triple.create_target_machine(cpu="generic", reloc="pic", codemodel="small")
-    return set(link(machine.emit_object(binding.parse_assembly(str(module)))).symbols)
 
 
 def test_targets_and_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,11 +124,20 @@ def _page_distance(place: int, target: int) -> int:
 
 
 def _low_bits(shift: int) -> _Field:
-    return lambda place, target: (target % PAGE >> shift) << 10
+    return lambda place, target: _shifted(target % PAGE, shift) << 10
 
 
 def _branch(place: int, target: int) -> int:
-    return (target - place >> 2) & 0x3FFFFFF
+    words = _shifted(target - place, 2)
+    if not -(1 << 25) <= words < 1 << 25:
+        raise LinkError(f"a branch of {words} words is too far")
+    return words & 0x3FFFFFF
+
+
+def _shifted(distance: int, shift: int) -> int:
+    if distance % (1 << shift):
+        raise LinkError(f"{distance} is not aligned to {1 << shift}")
+    return distance >> shift
 
 
 _AARCH64_FIELDS: dict[int, _Field] = {
