@@ -66,7 +66,7 @@ def _guarded_function(kernel: Kernel, address: int) -> Callable[..., None]:
         with _lock:
             for name, argument in given.items():
                 numbers = argument.view.obj if isinstance(argument, Address) else None
-                if isinstance(argument, Address) and isinstance(numbers, array) and name not in SHARED:
+                if isinstance(argument, Address) and isinstance(numbers, array) and numbers and name not in SHARED:
                     given[name] = _lend(numbers, argument.number)
                     lent.append(numbers)
         try:
