@@ -11,6 +11,10 @@ plain numbers happen while the code is made; what shall happen while it runs is 
         for i in k.range(n):
             x[i] = x[i] * factor
 
+A value belongs to the turn of the loop or condition that made it: what is to outlive it is a register, `k.variable`. A
+loop's body is made twice, the second time for nothing, so a turn that needs the one before is found; Python's `==`,
+truth and the like are refused too, and each refusal names the kernel and the line.
+
 Two builders exist: `emitter.py` writes LLVM IR, `interpreter.py` executes at once. This file is what they share:
 types, operators, the checks, and the words of the language. Not here: LLVM, files, memory.
 """
