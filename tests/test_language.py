@@ -384,6 +384,8 @@ def test_vectors_cover_exactly() -> None:
     for count in range(70):
         covered = [at + lane for at, lanes in k.vectors(count) for lane in range(lanes)]
         assert covered == list(range(count))
+        widest = [8] * (count // 8) + [lanes for lanes in (4, 2, 1) if count % 8 & lanes]
+        assert [lanes for _, lanes in k.vectors(count)] == widest
 
 
 def test_memory_is_zeroed_and_aligned() -> None:
