@@ -19,7 +19,7 @@ from tapegpt.machine.memory import Address, Memory, private_pages
 from tapegpt.machine.program import Argument
 
 GUARD = 1 << 20  # bytes on either side: strides beyond them would be missed
-SHARED = ("sync",)  # arrays that Python writes while machine code runs: they stay where they are
+SHARED = ("sync", "stop")  # arrays that Python writes while machine code runs: they stay where they are
 SIDE = os.environ.get("TAPEGPT_GUARD", "end")
 
 
@@ -63,13 +63,13 @@ def _guarded_function(kernel: Kernel, address: int) -> Callable[..., None]:
     def guarded(*arguments: Argument) -> None:
         given = dict(zip(names, arguments, strict=True))
         lent = []
-        with _lock:
-            for name, argument in given.items():
-                numbers = argument.view.obj if isinstance(argument, Address) else None
-                if isinstance(argument, Address) and isinstance(numbers, array) and numbers and name not in SHARED:
-                    given[name] = _lend(numbers, argument.number)
-                    lent.append(numbers)
         try:
+            with _lock:
+                for name, argument in given.items():
+                    numbers = argument.view.obj if isinstance(argument, Address) else None
+                    if isinstance(argument, Address) and isinstance(numbers, array) and numbers and name not in SHARED:
+                        given[name] = _lend(numbers, argument.number)
+                        lent.append(numbers)
             run(*given.values())
         finally:
             with _lock:
@@ -81,13 +81,17 @@ def _guarded_function(kernel: Kernel, address: int) -> Callable[..., None]:
 
 def _lend(numbers: array[float], place: int) -> Address:
     """The same place in a guarded copy, which all calls share that have the array at the same time."""
-    if id(numbers) not in _lent:
-        copy = Memory(len(numbers) * numbers.itemsize)
-        copy._bytes[:] = memoryview(numbers).cast("B")
-        _lent[id(numbers)] = copy, []
-    copy, users = _lent[id(numbers)]
+    copy, users = _lent.get(id(numbers)) or (_copy(numbers), [])
+    address = copy.at(place - numbers.buffer_info()[0])
+    _lent[id(numbers)] = copy, users  # nothing before this line leaves a trace if it is interrupted
     users.append(None)
-    return copy.at(place - numbers.buffer_info()[0])
+    return address
+
+
+def _copy(numbers: array[float]) -> Memory:
+    copy = Memory(len(numbers) * numbers.itemsize)
+    copy._bytes[:] = memoryview(numbers).cast("B")
+    return copy
 
 
 def _take_back(numbers: array[float]) -> None:

@@ -117,6 +117,75 @@ def test_vector_words_give_the_same_bits_everywhere(a: list[float], b: list[floa
     assert results[0][101:117] == [a[4 * i + j] for j in range(4) for i in range(4)]
 
 
+NAN, INF = math.nan, math.inf
+
+
+@kernel
+def meanings(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
+    a, b, z = x.vector(0, 8), y.vector(0, 8), y.vector(8, 8)
+    one = k.real(1.0)
+    held = [
+        k.maximum(a, b), k.minimum(a, b), k.select(k.negated(a < b), one, 2.0), k.select(a.equals(b), one, 2.0),
+        k.select(a.differs(b), one, 2.0), k.group_sum(a, 4), k.group_max(z, 4), k.mul_add(a, b, z),
+        k.spread(k.reduce_add(z), 8), k.spread(k.reduce_max(z), 8), k.shuffle(a, b, [0, 8, 1, 9, 7, 15, 3, 3]),
+        k.convert(k.lane_numbers(8), F64), k.spread(k.select(k.any(z > 9.0), 1.0, k.real(0.0)), 8),
+        k.spread(k.convert(k.packed(z > 2.0), F64), 8), -a, k.exp(z), k.pow(z, 2.0),
+    ]  # fmt: skip
+    for place, value in enumerate(held):
+        out.store(8 * place, value)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_each_word_means_what_it_says(target: Target) -> None:
+    a, b = [1.0, 2.0, 0.0, -0.0, NAN, 5.0, INF, 7.0], [2.0, 1.0, -0.0, 0.0, 4.0, NAN, -INF, 7.0]
+    z = [1e16, 1.0, -1e16, 2.0, 3.0, 2.5, 0.5, 9.0]
+    out = array("d", bytes(8 * 8 * 17))
+    places = [address_of(array("d", numbers)) for numbers in (a, b + z)]
+    Program({"meanings": (meanings, {})}, target).run("meanings", *places, address_of(out))
+    pairs = list(zip(a, b, strict=True))
+    product = [x * y + c for x, y, c in zip(a, b, z, strict=True)]
+    assert product[0] == 2.0 + 1e16  # exact, so that fusing changes nothing
+    groups = [(1.0 + 2.0) + (0.0 + -0.0), NAN]
+    expected = [
+        [max(y, x) for x, y in pairs],  # the second where they are equal or no numbers
+        [min(y, x) for x, y in pairs],
+        [2.0 if x < y else 1.0 for x, y in pairs],
+        [1.0 if x == y else 2.0 for x, y in pairs],
+        [1.0 if x != y else 2.0 for x, y in pairs],
+        [groups[0]] * 4 + [groups[1]] * 4,
+        [1e16] * 4 + [9.0] * 4,
+        product,
+        [((((((1e16 + 1.0) - 1e16) + 2.0) + 3.0) + 2.5) + 0.5) + 9.0] * 8,
+        [1e16] * 8,
+        [1.0, 2.0, 2.0, 1.0, 7.0, 7.0, -0.0, -0.0],
+        [float(lane) for lane in range(8)],
+        [1.0] * 8,
+        [float(0b10110001)] * 8,
+        [-x if x == x else NAN for x in a],
+        [_exponential(x) for x in z],
+        [math.pow(x, 2.0) for x in z],
+    ]
+    for place, numbers in enumerate(expected):
+        row = out[8 * place : 8 * place + 8].tolist()
+        assert all(map(same, row, numbers)), (place, row, numbers)
+
+
+def _exponential(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf
+
+
+def test_a_multiply_add_is_fused_where_the_target_can() -> None:
+    from tapegpt.machine.emitter import Module
+
+    def body(k: Builder, x: F64s) -> None:
+        x[0] = k.mul_add(x[0], x[1], x[2])
+
+    for target, fuses in ((AVX2, True), (SSE2, False)):
+        module = Module(target)
+        module.add(Kernel(body), {}, "body")
+        assert ("@llvm.fma" in str(module)) is fuses
+
+
 STEPS = st.tuples(st.sampled_from(sorted(kernels.OPERATIONS)), st.integers(0, 63), st.integers(0, 63))
 
 
