@@ -28,6 +28,7 @@ def guard() -> None:
     if os.name == "posix" and SIDE != "off":
         Memory.__init__ = _guarded_block  # type: ignore[method-assign]
         program._function = _guarded_function
+        os.register_at_fork(after_in_child=_forget)
 
 
 def _guarded_block(self: Memory, size: int) -> None:
@@ -54,6 +55,13 @@ def _mprotect(start: int, size: int, rights: int) -> int:
 _lent: dict[int, tuple[Memory, list[None]]] = {}  # guarded copies by the array's identity, and who uses them
 _lock = threading.Lock()
 _function = program._function
+
+
+def _forget() -> None:
+    """In a forked child no other thread has anything, nor the lock."""
+    global _lock
+    _lock = threading.Lock()
+    _lent.clear()
 
 
 def _guarded_function(kernel: Kernel, address: int) -> Callable[..., None]:
