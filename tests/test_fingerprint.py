@@ -99,6 +99,7 @@ EDITS = [
     ("partial(pow, 2)", "partial(pow, 3)"),
     ("partial(pow, 2)", "partial(max, 2)"),
     ("times=3", "times=4"),
+    ("times", "often"),
     ("x * times", "times * x"),
     ("scaled(5.0)", "scaled(6.0)"),
     ("bias=0.0", "bias=1.0"),
@@ -168,6 +169,7 @@ SAME = [
     ("for i in k.range(n):\n", "for i in k.range(n):  # all of them\n"),
     ("NAMES = ", "UNUSED = object()\nNAMES = "),
     ("value = value + halved", "value = (value) + halved"),
+    ("def shape(self, *inputs):\n        return inputs[0]", "def shape(self, *nodes):\n        return nodes[0]"),
 ]
 
 

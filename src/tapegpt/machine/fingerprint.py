@@ -258,8 +258,9 @@ def _code(code: CodeType) -> tuple[tuple[object, ...], tuple[str, ...], CodeType
             inner = dict.fromkeys(names)
             constants = _constants(constants, inner)
             names = tuple(inner)
-        arguments = (code.co_varnames, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
-        what = (code.co_code, code.co_exceptiontable, constants, code.co_names, arguments)
+        counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+        arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]  # other names of variables do nothing
+        what = (code.co_code, code.co_exceptiontable, constants, code.co_names, arguments, counts)
         known = _codes[id(code)] = (what, names, code)
     return known
 
