@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks import (
     attribution,
+    budgets,
     cluster,
     command,
     constraints,
@@ -35,6 +36,7 @@ PARTS = (
     "constraints",
     "kernels",
     "quality",
+    "budgets",
     "command",
     "random",
     "torch",
@@ -76,6 +78,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return kernels.by_kernel(corpus, _shape(options), options.batch_size, options.rounds)
         case "quality":
             return quality.by_preset(options.data, options.budget or quality.BUDGETS, options.rounds)
+        case "budgets":
+            return budgets.by_corpus(options.budget or budgets.BUDGETS)
         case "torch":
             return peer_torch.against_torch(corpus, options.rounds)
         case "attribution":
@@ -119,7 +123,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
         "--budget",
         action="append",
         metavar="TIME",
-        help=f"time that a preset has in the part quality, repeatable ({' and '.join(quality.BUDGETS)})",
+        help=f"in the parts quality ({' and '.join(quality.BUDGETS)}) and budgets ({', '.join(budgets.BUDGETS)})",
     )
     for name, default in {**SHAPE, "batch_size": 16}.items():
         option = f"--{name.replace('_', '-')}"

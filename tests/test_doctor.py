@@ -22,9 +22,11 @@ from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.doctor import WIDTH, _wrapped, page
 from tapegpt.cli.options import Parser
 from tapegpt.doctor import Report, examine
+from tapegpt.settings import Settings
 from tapegpt.sources import Source
 from tapegpt.split import hold_out
 from tapegpt.text import columns, visible
+from tapegpt.trainer import Trainer
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -301,6 +303,20 @@ def test_costs() -> None:
     costs = examine(Corpus.dataset("names")).costs
     assert [(cost.training, cost.steps) for cost in costs] == [("default", 1000), ("quick", 6000)]
     assert all(0 < cost.seconds < math.inf and cost.compiling >= 0 for cost in costs)
+
+
+def test_costs_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[tuple[int, int]] = []
+
+    class Untimed(Trainer):
+        def __init__(self, corpus: Corpus, config: Config, settings: Settings) -> None:
+            super().__init__(corpus, config, settings)
+            timed.append((config.block_size, max(map(len, corpus.documents))))
+
+    monkeypatch.setattr("tapegpt.trainer.Trainer", Untimed)
+    report = examine(Corpus.of(["ab" * (10 + number % 9) for number in range(99)] + ["a" * 1000]))
+    assert timed == [(37, 36)] * 2
+    assert "--block-size 37 --max-length 72 --" in report.command
 
 
 # --- the page ---------------------------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ def core(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("core")
 @pytest.mark.parametrize(
     ("corpus", "block_size", "budgets"),
-    [(NAMES, 16, (0.1, 3, 4, 29, 31, 1e6)), (MOLECULES, 64, (0.1, 3, 4, 32, 34, 1e6))],
+    [(NAMES, 16, (0.1, 3, 4, 35, 37, 1e6)), (MOLECULES, 64, (0.1, 3, 4, 38, 41, 1e6))],
 )
 def test_a_budget_chooses_the_preset_that_the_data_leave_time_for(
     corpus: Corpus, block_size: int, budgets: tuple[float, ...]
@@ -272,7 +272,7 @@ def test_what_is_given_counts_when_a_budget_chooses() -> None:
         given: Any = {"budget": budget, **options}
         return resolved(given, preset, NAMES)[0].n_embd
 
-    assert [width(29), width(29, threads=2), width(100, "quick"), width(1e5, n_layer=8)] == [48, 96, 32, 96]
+    assert [width(34), width(34, threads=2), width(100, "quick"), width(1e5, n_layer=8)] == [48, 96, 32, 96]
     assert width(4, n_layer=2) == width(4, block_size=64) - 16 == 32
     assert resolved({"budget": "2h"})[0] == resolved({}, "quick")[0]  # without data there is nothing to choose by
 

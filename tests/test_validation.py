@@ -381,6 +381,26 @@ def test_a_budget_as_typed() -> None:
     assert "lr" not in lines[4]
 
 
+def test_a_short_budget_says_what_it_takes_and_is_resumed_with_it(place: Path) -> None:
+    (place / "data").write_text("".join(f"{number:06b}\n" for number in range(60_000)))
+    done = run(*FAST, "--budget", "100ms", "--validation", "0.2", "--samples", "0", "-o", "m", "--seed", "3")
+    assert done.returncode == 0
+    assert re.search(
+        r"^tapegpt: note: sampled to save time: 0\.1 of 1\.0 MB are read, "
+        r"n-gram models count 1,\d{3} of 5,\d{3} strings",
+        done.stderr,
+        re.MULTILINE,
+    ), done.stderr
+    model = tapegpt.load("m")
+    assert model.data
+    assert model.data.source
+    assert (model.data.source["sample"], model.data.documents) == (100_000, int(done.stdout.split()[2]))
+    for again in ([], ["data"]):
+        done = run("resume", "m", *again, "--steps", "2", "--samples", "0")
+        assert done.returncode == 0, done
+    assert tapegpt.load("m").steps == model.steps + 4
+
+
 @pytest.mark.usefixtures("place")
 def test_a_preset_as_typed() -> None:
     lines = output("train", "data", "--preset", "quick", "--steps", "5", "--samples", "1", *OPTIONS)

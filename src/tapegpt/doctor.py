@@ -205,6 +205,7 @@ def _report(
     counts = Counter(documents)
     lower = list(map(str.lower, documents))
     kept = [value.strip() for value in values if value.strip()]
+    lengths, block = _lengths(documents), _block(documents, config.block_size)
     report = Report(
         files=files,
         encoding=source.encoding if source else "utf-8",
@@ -221,10 +222,10 @@ def _report(
         rare=_rare(documents, corpus.vocabulary),
         lower_vocabulary=len(set().union(*lower)),
         lower_distinct=len(set(lower)),
-        lengths=_lengths(documents),
-        block=_block(documents, config.block_size),
+        lengths=lengths,
+        block=block,
         split=_split(corpus) if measured and len(counts) > 1 else None,
-        costs=_costs(corpus, config.block_size) if measured else [],
+        costs=_costs(corpus, _block_size(block), _max_length(lengths)) if measured else [],
         flags=[],
         command="",
     )
@@ -377,10 +378,12 @@ def _split(corpus: Corpus) -> Split:
     return Split(SHARE, SEED, len(validation), len(looked), near, losses)
 
 
-def _costs(corpus: Corpus, block_size: int) -> list[Cost]:
+def _costs(corpus: Corpus, block_size: int, max_length: int | None) -> list[Cost]:
+    """Of trainings with what the command says of block and length."""
     from tapegpt.trainer import Trainer
 
-    costs, some = [], corpus.replaced(documents=corpus.documents[:: -(-len(corpus) // SAMPLE)])
+    documents = [text for text in corpus.documents if max_length is None or len(text) <= max_length]
+    costs, some = [], corpus.replaced(documents=documents[:: -(-len(documents) // SAMPLE)])
     for name, preset in (("default", None), ("quick", "quick")):
         options: Options = {"block_size": block_size}
         config, settings = resolved(options, preset)
@@ -440,9 +443,9 @@ def _suggested(report: Report) -> Iterator[Flag]:
     if size != Config.block_size:
         cut = f"{block.cut:,} of {report.documents:,} strings do not fit into {block.size} with their end"
         yield Flag(["--block-size", str(size)], cut if size != block.size else "as you gave it")
-    if lengths.largest > 10 * lengths.p95:
+    if longest := _max_length(lengths):
         reason = f"the longest has {lengths.largest:,} characters, 95 % have at most {lengths.p95:,}"
-        yield Flag(["--max-length", str(2 * lengths.p95)], reason)
+        yield Flag(["--max-length", str(longest)], reason)
     if report.distinct <= 0.95 * report.documents:
         again = report.documents - report.distinct
         yield Flag(
@@ -458,6 +461,11 @@ def _block_size(block: Block) -> int:
     few_are_long = block.size_for_all > 2 * block.size_for_95_percent
     wanted = block.size_for_95_percent if few_are_long else block.size_for_all
     return max(block.size, min(wanted, LONGEST_BLOCK))
+
+
+def _max_length(lengths: Lengths) -> int | None:
+    """One that leaves out what is far longer than most, where there is any."""
+    return 2 * lengths.p95 if lengths.largest > 10 * lengths.p95 else None
 
 
 def _command(source: Source | None, flags: list[Flag]) -> str:

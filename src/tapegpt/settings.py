@@ -160,12 +160,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 48,
         "learning_rate": 0.004,
         "steps": 25_000,
-        "weight_decay": 0.5,
-        "gram_decay": 9.0,
     },
 }
-# Positions that a training should get through for each weight of the linear layers; docs/fast.md says why.
-ENOUGH = {"quick": 0, "good": 40, "best": 25}
+# Positions that a training should get through for each weight of the transformer blocks; docs/fast.md says why.
+ENOUGH = {"quick": 0, "good": 40, "best": 30}
 BATCH_SIZE = 16  # of the fast engine
 
 
@@ -202,6 +200,6 @@ def _preset_for(given: dict[str, Any], budget: float, corpus: Corpus) -> str:
         config, settings = resolved({**given, "budget": None}, preset)  # type: ignore[typeddict-item]  # fields of it
         threads = settings.threads or threads_that_pay(config, settings.batch_size)
         positions = budget / seconds_a_position(config, corpus.vocab_size, length, threads)
-        if not chosen or positions >= enough * weights(config, corpus.vocab_size):
+        if not chosen or positions >= enough * weights(config, 0):  # of characters most are rare
             chosen = preset
     return chosen

@@ -63,12 +63,15 @@ def source_of(options: argparse.Namespace) -> Source:
     )
 
 
-def corpus_of(options: argparse.Namespace, budget: float | None = None) -> Corpus:
-    """The strings that they choose, or a budget's sample of them; raises `TapeGPTError` where they cannot be read."""
+def corpus_of(options: argparse.Namespace, *, sample: int | None = None, budget: float | None = None) -> Corpus:
+    """The strings that they choose, or a sample of them, where that is given or all are too many for a budget.
+
+    Raises `TapeGPTError` where they cannot be read.
+    """
     from tapegpt.clock import within
     from tapegpt.corpus import Corpus
 
-    return Corpus.from_source(within(source_of(options), budget))
+    return Corpus.from_source(within(source_of(options).replaced(sample=sample), budget))
 
 
 def data_paths(options: argparse.Namespace) -> list[str]:

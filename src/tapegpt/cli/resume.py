@@ -85,8 +85,8 @@ def _check_shape(model: GPT, options: argparse.Namespace) -> None:
 def _corpus(model: GPT, options: argparse.Namespace) -> Corpus:
     """What is given, or what the model was trained on."""
     if options.data or options.dataset is not None:
-        is_resumed = model.training is not None and not options.finetune
-        return corpus_of(options, model.training.settings.budget if model.training and is_resumed else None)
+        known = (model.data.source if model.data else None) or {}
+        return corpus_of(options, sample=None if options.finetune else known.get("sample"))
     for name, default in READING.items():
         if getattr(options, name) != default:
             raise TapeGPTError(f"--{name.replace('_', '-')} says how DATA is read: give DATA too")

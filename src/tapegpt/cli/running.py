@@ -96,7 +96,7 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
     if trainer.settings.budget and engine.compile_seconds:
         notice(f"compiled for {engine.compile_seconds:.1f} s for this shape, outside the budget")
     if parts := ", ".join(_sampled(trainer)):
-        notice(f"a budget of {trainer.settings.budget:g} s takes samples: {parts}")
+        notice(f"sampled to save time: {parts}")
     # Before the training, whose budget they are part of; interpreted they would take minutes.
     baselines = trainer.baselines() if trainer.held_out and not engine.notice else {}
     if directory is not None:

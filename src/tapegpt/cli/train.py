@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     directory = options.run_dir
     if directory is not None and (options.output is not None or options.metrics is not None):
         raise TapeGPTError(f"--run-dir {directory} has a model and metrics of its own: leave -o and --metrics out")
-    corpus = corpus_of(options, settings.budget)
+    corpus = corpus_of(options, budget=settings.budget)
     config, settings = resolved(given, options.preset, corpus)
     if directory is not None:
         running.new_directory(directory)

@@ -1,0 +1,179 @@
+"""Time budgets by a clock of their own: whatever things cost, the end is kept and most of the time is training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tapegpt import Config, Corpus, Trainer, clock
+from tapegpt.clock import EVALUATIONS, MOST_EVALUATIONS, counted, judged, seconds_a_position, weights, within
+from tapegpt.engine import Adam
+from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2
+from tapegpt.settings import Settings
+from tapegpt.sources import Source
+
+SHAPE = Config(1, 8, 2, 6)
+CORPUS = Corpus.of([f"{number:04b}" for number in range(16)])
+FAST: dict[str, Any] = {"engine": "fast", "batch_size": 4, "validation": 0.3}
+BUDGET = 4.0
+
+
+class Spent:
+    """A training whose clock goes on only where time is spent: so many seconds a step, in turn, and an evaluation."""
+
+    def __init__(self, started: float, steps: Sequence[float], evaluation: float, **options: Any) -> None:
+        Trainer(CORPUS, SHAPE, **FAST)  # so that its code is there, which is compiled by another clock
+        self.now, self.training, self.evaluated = 0.0, 0.0, list[float]()
+        self.rates = list[float]()  # learning rates, as shares of their peak
+        costs = cycle(steps)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("time.perf_counter", lambda: self.now)
+            self.run = run = Trainer(CORPUS, SHAPE, **{"budget": BUDGET, **FAST, **options})
+            self.now += started
+
+            def train(tokens: object, adam: Adam, first: int, count: int, progress: float) -> list[float]:
+                took = count * next(costs)
+                self.rates.append(1 - progress / adam.steps)
+                self.training += took
+                self.now += took
+                run.model.engine.steps = first + count
+                return [1.0] * count
+
+            def evaluate(tokens: object) -> tuple[float, int]:
+                self.now += evaluation
+                self.evaluated.append(self.now)
+                return 1.0, 1
+
+            run.model.engine.train, run.model.engine.evaluate = train, evaluate  # type: ignore[method-assign,assignment]
+            self.losses = [loss for losses in run.chunks() for loss in losses]
+
+
+costs = st.floats(1e-5, 0.02)
+
+
+@given(st.floats(0, 1.5), costs, st.lists(st.floats(0.6, 1.8), max_size=4), st.floats(1e-5, 0.06))
+@settings(max_examples=60)
+def test_the_end_is_kept_and_most_of_the_time_is_training(
+    started: float, step: float, factors: list[float], evaluation: float
+) -> None:
+    """Also where steps take turns of different costs, which nobody can foresee."""
+    spent = Spent(started, [step, *(factor * step for factor in factors)], evaluation)
+    assert spent.run.step == len(spent.losses)
+    assert BUDGET - 4 * step - 0.05 <= spent.now <= (1.05 * BUDGET if factors else BUDGET + 1e-9)
+    assert spent.training >= 0.5 * BUDGET
+    overhead = 2 * evaluation + MOST_EVALUATIONS * BUDGET  # to measure, the last, all others
+    assert spent.training >= BUDGET - started - overhead - 4 * step - 0.05
+
+
+@given(costs, st.floats(1e-5, 0.05))
+@settings(max_examples=40)
+def test_the_last_evaluation_is_of_the_last_step_and_in_time(step: float, evaluation: float) -> None:
+    spent = Spent(0.5, [step], evaluation)
+    run, (measured, *others) = spent.run, spent.evaluated
+    assert run.evaluations[-1].step == run.step
+    assert len(others) == len(run.evaluations)
+    assert BUDGET - 2 * step - 0.05 <= others[-1] == spent.now <= BUDGET + 1e-9
+    assert spent.rates[0] > 0.98
+    assert spent.rates[-1] < 0.1
+    wanted = min(EVALUATIONS, int(MOST_EVALUATIONS * (BUDGET - 0.5) / evaluation))
+    assert len(others) - 1 == wanted
+    gaps = [later - earlier for earlier, later in zip([measured - evaluation, *others], others, strict=False)]
+    assert max(gaps) - min(gaps) <= 0.2 + 3 * (step + evaluation)  # evenly spaced, but for chunks
+
+
+@pytest.mark.parametrize("started", [4.0, 4.5, 60.0])
+def test_a_time_that_is_over_before_the_training_gives_one_step_and_its_loss(started: float) -> None:
+    spent = Spent(started, [0.1], 0.01)
+    assert spent.losses == [1.0]
+    assert [evaluation.step for evaluation in spent.run.evaluations] == [1]
+    assert spent.run.passes == 4 / len(spent.run.corpus)
+
+
+def test_what_is_excluded_does_not_count() -> None:
+    late, early = clock.Clock(4.0, 1e6), clock.Clock(4.0, 1e6)
+    early.exclude(1.5)
+    assert late.spent - early.spent == pytest.approx(1.5, abs=0.1)
+
+
+# Samples
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A core with AVX-512, whatever this machine has."""
+    monkeypatch.setattr("tapegpt.clock.host_target", lambda: AVX512)
+
+
+MANY = Corpus([f"{number:06d}" for number in range(50_000)], "0123456789")
+
+
+@pytest.mark.usefixtures("core")
+def test_samples_grow_with_the_budget_and_with_what_the_shape_leaves() -> None:
+    def judges(budget: float, config: Config = SHAPE, threads: int = 1) -> int:
+        return len(judged(MANY, config, Settings(engine="fast", budget=budget, threads=threads)))
+
+    assert judges(1e-6) == 1
+    assert 0 < judges(0.1) < judges(0.2) < judges(0.2, threads=2) < judges(10.0) == len(MANY)
+    assert judges(0.2, SHAPE.replaced(n_embd=64)) < judges(0.2) / 20
+    cost = clock.EVALUATION_COST * seconds_a_position(SHAPE, MANY.vocab_size, 7) * 7 * judges(0.2)
+    assert 0.9 * clock.ONE_EVALUATION <= cost / 0.2 <= clock.ONE_EVALUATION
+    assert len(counted(MANY, 0.7)) == 25_000
+    assert counted(MANY, 1.4) == MANY
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=30), st.integers(1, 200))
+def test_a_sample_is_evenly_spaced(documents: list[str], predictions: int) -> None:
+    corpus = Corpus.of(documents)
+    assert corpus.predictions == corpus.tokens().starts[-1]
+    sample = corpus.sampled(predictions)
+    if corpus.predictions <= predictions:
+        assert sample is corpus
+        return
+    count = len(sample)
+    assert count == max(len(documents) * predictions // corpus.predictions, 1) < max(len(documents), 2)
+    assert sample.documents == [documents[place * len(documents) // count] for place in range(count)]
+    assert (sample.vocabulary, sample.source) == (corpus.vocabulary, None)
+
+
+@pytest.mark.usefixtures("core")
+def test_a_budget_judges_by_the_same_strings_each_time() -> None:
+    first, second = (Trainer(MANY, SHAPE, **{**FAST, "budget": 0.05}) for _ in range(2))
+    assert first.held_out
+    assert first.judged
+    assert first.judged == second.judged != first.held_out
+    assert set(first.judged.documents) < set(first.held_out.documents)
+    assert len(first.counted) == 0.05 * 250_000 // 7 < len(first.corpus)
+    by_steps = Trainer(MANY, SHAPE, **FAST, steps=5)
+    assert by_steps.judged is by_steps.held_out
+    assert by_steps.counted is by_steps.corpus
+    assert first.baselines().keys() == by_steps.baselines().keys()
+    assert first.baselines()["bigram"] == pytest.approx(by_steps.baselines()["bigram"], abs=0.05)
+
+
+def test_a_position_takes_as_long_as_its_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes(
+        target: Any = AVX512, config: Config = SHAPE, vocab_size: int = 30, length: float = 7, **more: int
+    ) -> float:
+        monkeypatch.setattr("tapegpt.clock.host_target", lambda: target)
+        return seconds_a_position(config, vocab_size, length, **more)
+
+    assert takes() == 2 * takes(threads=2) == takes(AVX2) / 2 == takes(NEON) / 4 == takes(SSE2) / 8
+    assert takes(INTERPRETED) > 1000 * takes()
+    assert weights(Config(2, 32, 8), 100) == 2 * 12 * 32 * 32 + 3200
+    assert takes(length=6) == takes(length=60)  # which windows of the block are
+    assert takes(length=3) < takes() < takes(vocab_size=300) < takes(config=SHAPE.replaced(n_layer=9))
+    assert 1.1e-6 < takes(config=Config(1, 32, 8)) < 1.6e-6  # 1.3 us as measured
+
+
+def test_a_budget_reads_a_megabyte_a_second(tmp_path: Any) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(b"abcdefg\n" * 10_000)
+    source = Source((str(path),))
+    assert within(source, None) is within(source, 0.08) is source
+    assert within(source, 0.02) == source.replaced(sample=20_000)
+    assert 2500 <= len(within(source, 0.02).documents()) <= 2516
