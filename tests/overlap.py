@@ -98,5 +98,5 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> None:
 if __name__ == "__main__":
     interpreter.Interpreter = Watching  # type: ignore[misc]
     names = ("tape", "graphs", "fast_operations", "fast_functions", "language", "machine", "inference", "fast", "exact")
-    files = [f"tests/test_{name}.py" for name in (*names, "rng", "attribution", "costs", "ensemble")]
+    files = [f"tests/test_{name}.py" for name in (*names, "rng", "attribution", "anatomy", "ensemble")]
     sys.exit(pytest.main(["-q", "-k", "interpreted or vector_unit or target", *(sys.argv[1:] or files)]))

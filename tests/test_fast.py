@@ -559,3 +559,24 @@ def test_what_can_be_learned_is_learned(language: Language, config: Config, step
     assert -0.005 < total / count - language.entropy < distance
     makes: Callable[[str], bool] = set(corpus.documents).__contains__
     assert sum(map(makes, trainer.model.generate(200, temperature=0.7))) > 190
+
+
+def test_embeddings_of_runs_decay_at_every_eighth_step() -> None:
+    """Also those of runs that no document has."""
+    config = Config(1, 4, 2, 3, n_gram=2, gram_rows=64)
+    engine = FastEngine(config, FEW, 1)
+    engine.load_parameters(parameters(config, FEW))
+    before = engine.parameters()["wte_gram"]
+    one = tokens([[1, 2]], FEW - 1)
+    adam = Adam(steps=1000, gram_decay=0.1)
+    engine.train(one, adam, 0, 7)
+    moved = [
+        place
+        for place, pair in enumerate(zip(before, engine.parameters()["wte_gram"], strict=True))
+        if pair[0] != pair[1]
+    ]
+    assert len({place // 4 for place in moved}) == 3  # of BOS 1, 1 2 and 2 before the end
+    engine.train(one, adam, 7, 1)
+    after = engine.parameters()["wte_gram"]
+    for place in set(range(len(before))) - set(moved):
+        assert after[place] == pytest.approx(before[place] * (1 - 8 * 0.1 * 0.01 * 0.993), rel=1e-6)

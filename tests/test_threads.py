@@ -19,7 +19,7 @@ from typing import Any, Self
 import pytest
 
 import tapegpt
-from tapegpt import Config, Corpus, Random, Tape, Trainer
+from tapegpt import Config, Corpus, Random, Tape, Trainer, attribution
 from tapegpt.attribution import Rater
 from tapegpt.engine import Adam, Engine, Parameters
 from tapegpt.exact import ExactEngine
@@ -67,19 +67,34 @@ def test_all_parts_run_and_the_first_on_this_thread() -> None:
 
 @pytest.mark.parametrize("bad", range(4))
 def test_a_part_that_raises_ends_all(bad: int) -> None:
-    over = []
+    begun, over = [], []
 
     def part(number: int, stop: array[int]) -> None:
+        begun.append(number)
         if number == bad:
+            wait_until(lambda: len(begun) == 4)
             raise KeyError(bad)
         wait_until(lambda: stop[0] == 1)
+        time.sleep(0.01)
         over.append(number)
 
     with pytest.raises(KeyError, match=str(bad)):
         run_parts(part, 4)
-    begun = len(over)
-    time.sleep(0.01)
-    assert len(over) == begun  # none is still running, none begins
+    assert sorted(over) == [number for number in range(4) if number != bad]
+
+
+def test_parts_that_take_long_look_whether_to_end() -> None:
+    done: list[int] = []
+
+    def chunk(thread: int, first: int, last: int) -> None:
+        if thread == 2:
+            raise KeyError(first)
+        time.sleep(0.001)
+        done.append(last - first)
+
+    with pytest.raises(KeyError):
+        attribution._in_chunks(chunk, 3000 * attribution.CHUNK, 3)
+    assert len(done) < 1000
 
 
 def failing_start(place: int, error: BaseException, *, after: bool) -> Callable[..., int]:
@@ -90,6 +105,7 @@ def failing_start(place: int, error: BaseException, *, after: bool) -> Callable[
         started[0] += 1
         if started[0] != place:
             return start_new_thread(*arguments)
+        time.sleep(0.01)  # those before are in machine code, and wait
         if after:
             start_new_thread(*arguments)
         raise error
@@ -356,6 +372,7 @@ def test_a_training_that_was_ended_goes_on_with_its_last_weights() -> None:
             if trainer is trainers[1]:
                 trainer.finish()
                 assert trainer.run(0) == []
+                trainer.keep(lambda _: None)
                 assert trainer.best
                 assert trainer.best.step < trainer.step
                 held_out = trainer.held_out
@@ -438,6 +455,33 @@ def test_what_is_read_while_it_trains_is_of_a_whole_number_of_steps(engine: str)
     assert model.parameters == again.model.parameters
     assert model.score(["anna"]).nats == again.model.score(["anna"]).nats
     assert model.explain("bina").loss == again.model.explain("bina").loss
+
+
+@pytest.mark.parametrize("make", [lambda: fast(2), lambda: ExactEngine(SHAPE, VOCAB)], ids=["fast", "exact"])
+def test_calls_of_an_engine_take_turns(make: Callable[[], Engine]) -> None:
+    engine = make()
+    snapshot, given, moments = engine.snapshot(), engine.parameters(), engine.moments()
+    calls: list[Callable[[], object]] = [
+        engine.parameters,
+        lambda: engine.load_parameters(given),
+        engine.snapshot,
+        lambda: engine.restore(snapshot),
+        engine.moments,
+        lambda: engine.load_moments(moments),
+        lambda: engine.train(DOCUMENTS, Adam(), 0, 1),
+        lambda: engine.evaluate(DOCUMENTS),
+        lambda: engine.generate(Random(1), 1, 1.0),
+    ]
+    for call in calls:
+        revision, over = engine.revision, Event()
+        with engine._lock:
+            thread = Thread(target=lambda call=call, over=over: (call(), over.set()))
+            thread.start()
+            assert not over.wait(0.02)
+        thread.join()
+        assert over.is_set()
+        changes = call in (calls[1], calls[3], calls[6])
+        assert (engine.revision != revision) == changes
 
 
 def gist(numbers: Parameters) -> bytes:
