@@ -661,9 +661,7 @@ def _number(value: object, whose: object, *what: object) -> float:
                 return number
         except (TypeError, ValueError, OverflowError):
             pass
-    raise TapeGPTError(
-        f"{what[0]}: {' '.join(map(str, what[1:]))} must be a number that a float holds, not {shown(value)}"
-    )
+    raise TapeGPTError(f"{whose}: {' '.join(map(str, what))} must be a number that a float holds, not {shown(value)}")
 
 
 def _is_id(value: object, bound: int) -> bool:
