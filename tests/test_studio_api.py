@@ -31,6 +31,7 @@ from tapegpt.split import hold_out
 from tapegpt.studio import store
 from tapegpt.studio.limits import Limits
 from tapegpt.studio.store import KeptCorpus, KeptRun, Store
+from tapegpt.studio.studio import _baselines
 from tapegpt.trainer import Trainer
 from tapegpt.web.data import Portrait
 from tests.studio import NAMES, SMALL, Client, running
@@ -165,6 +166,13 @@ def test_n_grams_are_counted_in_the_background(client: Client) -> None:
     assert eventually(lambda: client.ask("GET", f"/api/corpora/{key}")["baselines"] is not None)
     learned, judged = hold_out(corpus, 0.1, 42)
     assert client.ask("GET", f"/api/corpora/{key}")["baselines"] == baselines(learned, judged, corpus.vocab_size)
+
+
+@pytest.mark.parametrize("names", [["anna", "otto", "anna"], ["anna", "anna"]])
+def test_n_grams_are_judged_by_others_where_there_are_others(names: list[str]) -> None:
+    corpus = Corpus.of(names)
+    learned, judged = hold_out(corpus, 0.1, 42) if len(set(names)) > 1 else (corpus, corpus)
+    assert _baselines(corpus) == baselines(learned, judged, corpus.vocab_size)
 
 
 def test_the_least_recently_used_is_dropped_but_not_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

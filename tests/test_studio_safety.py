@@ -30,7 +30,7 @@ from tapegpt.checkpoint import Contents, read, save, write
 from tapegpt.cli import main
 from tapegpt.sources import Source
 from tapegpt.studio import app, completions, guard, questions, server
-from tapegpt.studio.limits import RATE, Limits, RefusedError
+from tapegpt.studio.limits import JSON_BYTES, RATE, Limits, RefusedError
 from tapegpt.studio.replies import refusal_of
 from tests.studio import NAMES, SMALL, Client, running
 
@@ -442,7 +442,8 @@ def test_a_model_file_that_claims_too_much_makes_nothing(
 
 
 def test_json_is_bounded_more_than_tensors(client: Client) -> None:
-    client.ask("POST", "/api/models", b"[" + b" " * (8 << 20), 413)
+    for size, status in ((JSON_BYTES, 400), (JSON_BYTES + 1, 413)):
+        client.ask("POST", "/api/models", b"[".ljust(size), status)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "json"])

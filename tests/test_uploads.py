@@ -13,6 +13,7 @@ import pytest
 from tapegpt import Corpus, TapeGPTError
 from tapegpt.sources import parse_delimiter
 from tapegpt.studio import uploads
+from tapegpt.studio.app import BODY_BYTES
 from tapegpt.studio.limits import Limits
 from tests.studio import Client, running
 
@@ -150,6 +151,11 @@ def test_lengths_are_counted(client: Client) -> None:
 def test_characters_are_limited(client: Client, size: int, status: int) -> None:
     read(client, "a.txt", b"a" * size, status)
     read(client, "a.txt.gz", gzip.compress("\N{GRINNING FACE}".encode() * size), status)
+
+
+def test_a_file_is_counted_as_it_comes(client: Client) -> None:
+    assert "bytes that are allowed" in refused(client, "a.txt", b" " * (BODY_BYTES + 1), 413)
+    assert "no document" in refused(client, "a.txt", b" " * BODY_BYTES)
 
 
 def test_gzip_is_limited_before_it_fills_the_memory(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
