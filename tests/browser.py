@@ -27,7 +27,7 @@ ARGUMENTS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
 LOCAL = ("", "127.0.0.1", "localhost")  # hosts; files, data: and blob: have none
-TIMEOUT = 15_000  # milliseconds: a new shape is compiled meanwhile, maybe on a busy machine
+TIMEOUT = 60_000  # milliseconds: a new shape is compiled meanwhile, maybe on a very busy machine
 
 
 @pytest.fixture(scope="module")
