@@ -78,6 +78,13 @@ def test_another_reader_reads_the_same(path: Path) -> None:
     assert metadata["tapegpt"] == tapegpt.__version__
 
 
+def test_numbers_in_a_file_begin_at_multiples_of_their_size(path: Path) -> None:
+    held = checkpoint.contents(MODEL)
+    for length in range(8):
+        checkpoint.write(held.replaced(metadata={**held.metadata, "tapegpt": "0" * length}), path)
+        assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+
+
 def refused(path: Path, data: bytes) -> str:
     path.write_bytes(data)
     with pytest.raises(TapeGPTError) as caught:

@@ -185,6 +185,26 @@ def test_early_ends_are_warned_of(found: Scaling, laboratory: Laboratory) -> Non
     assert not any("lowest after" in warning for warning in laboratory.concluded(late).warnings)
 
 
+def test_half_of_the_trainings_that_end_early_are_no_warning(found: Scaling) -> None:
+    own = next(each for each in found.trainings if each.amounts == found.own)
+    early, late = own.replaced(best_step=1), own.replaced(best_step=own.steps)
+    for trainings, warned in (((early, late), False), ((early, early, late), True)):
+        told = found.replaced(trainings=trainings).warnings
+        assert any("lowest after" in warning for warning in told) == warned
+
+
+def test_a_check_holds_up_to_both_ends_of_its_interval() -> None:
+    check = laws.Check("twice the strings", (1.0, 2.0, 3.0), 1.5, (1.0, 2.0), 0.0)
+    measured = (0.99, 1.0, 1.5, 2.0, 2.01)
+    assert [check.replaced(measured=loss).holds for loss in measured] == [False, True, True, True, False]
+
+
+def test_sizes_up_to_twice_the_largest_that_was_measured_are_tried(found: Scaling) -> None:
+    bigger = found.replaced(law=found.law.replaced(coefficients=(1e9, 1.0, 1.0)))  # parameters are all that matters
+    largest = bigger.pace.measured[-1][0]
+    assert largest < bigger.best_mix(2.0)[PARAMETERS] <= 2 * largest
+
+
 # --- what cannot be ---------------------------------------------------------------------------------------------
 
 
