@@ -67,6 +67,7 @@ def state_dict(n_layer: int = 1, n_embd: int = 4, block_size: int = 5, vocab_siz
     ("wrap", "options"),
     [
         (lambda state: state, ["--vocabulary", "cab"]),
+        (lambda state: state, ["--vocabulary", "abcabc"]),
         (lambda state: {"state_dict": state, "uchars": ["a", "b", "c"]}, []),
         (lambda state: {"state_dict": state, "vocabulary": "abc"}, []),
         (lambda state: state, ["--data", "data.txt"]),

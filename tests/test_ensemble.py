@@ -403,6 +403,12 @@ def test_all_models_of_a_file_are_checked_before_code_is_made_for_any(
         checkpoint._model(none)
 
 
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_strings_may_have_exactly_the_length_that_they_must_have(length: int) -> None:
+    found = TOGETHER.generate(9, seed=1, min_length=length, max_length=length, exact=False)
+    assert [len(text) for text in found] == [length] * 9
+
+
 def test_models_that_need_too_much_memory_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.safetensors"
     tapegpt.save(Ensemble(MODELS[::2]), path)

@@ -74,6 +74,16 @@ def test_every_number_of_a_record_has_a_range(record: type[Record]) -> None:
             assert isinstance(record.ranges[name], Whole) == ("float" not in kind)
 
 
+def test_records_of_other_kinds_are_not_equal() -> None:
+    class Other(Record):
+        step: int
+        loss: float
+
+    assert Evaluation(1, 2.0) == Evaluation(1, 2.0)
+    assert Evaluation(1, 2.0) != Other(1, 2.0)
+    assert len({Evaluation(1, 2.0), Evaluation(1, 2.0), Other(1, 2.0)}) == 2
+
+
 def test_no_product_of_numbers_in_range_leaves_64_bits() -> None:
     """Those that machine code makes: document of a step, place of a thread, of a row, of an n-gram's row."""
     most = {name: numbers.most or 0 for name, numbers in {**Config.ranges, "taken": STEPS}.items()}

@@ -26,6 +26,7 @@ from tapegpt.search import (
     check_counts,
     draw,
     halved,
+    is_logarithmic,
     makespan,
     planned,
     survivors,
@@ -286,3 +287,13 @@ def test_the_steps_that_are_affordable_fill_the_time_and_no_more(
 
 def test_a_rung_says_what_it_is() -> None:
     assert [str(Rung(3, 50)), str(Rung(3, 50, 2))] == ["3x50", "3x50x2"]
+
+
+def test_a_range_of_a_decade_is_logarithmic() -> None:
+    assert [is_logarithmic(*ends) for ends in ((1, 10), (1, 9.99), (0, 10), (-10, 10), (2, 20))] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
