@@ -129,7 +129,7 @@ def meanings(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
         k.select(a.differs(b), one, 2.0), k.group_sum(a, 4), k.group_max(z, 4), k.mul_add(a, b, z),
         k.spread(k.reduce_add(z), 8), k.spread(k.reduce_max(z), 8), k.shuffle(a, b, [0, 8, 1, 9, 7, 15, 3, 3]),
         k.convert(k.lane_numbers(8), F64), k.spread(k.select(k.any(z > 9.0), 1.0, k.real(0.0)), 8),
-        k.spread(k.convert(k.packed(z > 2.0), F64), 8), -a, k.exp(z), k.pow(z, 2.0),
+        k.spread(k.convert(k.packed(z > 2.0), F64), 8), -a, k.exp(z), k.pow(z, 2.0), k.group_sum(z, 8),
     ]  # fmt: skip
     for place, value in enumerate(held):
         out.store(8 * place, value)
@@ -139,7 +139,7 @@ def meanings(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
 def test_each_word_means_what_it_says(target: Target) -> None:
     a, b = [1.0, 2.0, 0.0, -0.0, NAN, 5.0, INF, 7.0], [2.0, 1.0, -0.0, 0.0, 4.0, NAN, -INF, 7.0]
     z = [1e16, 1.0, -1e16, 2.0, 3.0, 2.5, 0.5, 9.0]
-    out = array("d", bytes(8 * 8 * 17))
+    out = array("d", bytes(8 * 8 * 18))
     places = [address_of(array("d", numbers)) for numbers in (a, b + z)]
     Program({"meanings": (meanings, {})}, target).run("meanings", *places, address_of(out))
     pairs = list(zip(a, b, strict=True))
@@ -164,6 +164,7 @@ def test_each_word_means_what_it_says(target: Target) -> None:
         [-x if x == x else NAN for x in a],
         [_exponential(x) for x in z],
         [math.pow(x, 2.0) for x in z],
+        [((1e16 + 1.0) + (-1e16 + 2.0)) + ((3.0 + 2.5) + (0.5 + 9.0))] * 8,
     ]
     for place, numbers in enumerate(expected):
         row = out[8 * place : 8 * place + 8].tolist()
