@@ -237,6 +237,7 @@ def typed_documents(report: Report) -> list[str]:
         ("a\x1bab\x1bac", {"delimiter": "\x1ba"}, "--delimiter=\\x1ba"),
         ("Ab\nBA", {"lowercase": True}, "--lowercase"),
         ("ab\nab\n", {}, "--unique"),
+        ("\n".join(map(str, (*range(100, 119), 100))), {}, "--unique"),  # 95 % of them distinct
         ("\n".join(map(str, range(100, 120))), {}, "--validation 0.1"),
         ("a--b", {"delimiter": "--"}, "--delimiter=--"),
         ("a\nb", {"delimiter": "", "max_length": 3}, "--max-length 3 --delimiter=none"),
@@ -291,6 +292,12 @@ def test_the_command_as_pasted() -> None:
     assert trained.returncode == 0, trained.stderr
     assert trained.stdout.splitlines()[:2] == ["num docs: 25", "held out: 2, no two alike"]
     assert Path("my names.safetensors").exists()
+
+
+def test_a_block_holds_all_unless_a_few_are_more_than_twice_as_long() -> None:
+    for longest, size in ((40, 40), (41, 20), (5000, 20)):
+        assert doctor._block_size(doctor.Block(16, 9, 20, longest)) == size
+    assert doctor._block_size(doctor.Block(16, 0, 7, 9)) == 16
 
 
 def test_a_look_without_measuring() -> None:

@@ -188,3 +188,10 @@ def test_a_model_of_strings_that_end_nowhere_keeps_to_its_block() -> None:
     model = tapegpt.train(["abcabc"], n_embd=4, n_head=1, block_size=3, steps=2)
     strings = model.generate(100, unique=True, temperature=1.0)
     assert len(strings) == sum(3**length for length in range(4))
+
+
+def test_lengths_may_be_one_and_as_long_as_the_block() -> None:
+    constraints, _ = tapegpt.constraints.wished({"min_length": 3, "max_length": 3})
+    assert constraints.lengths(3) == (3, 3)
+    with pytest.raises(tapegpt.TapeGPTError, match="min_length 3: strings have at most 2 characters"):
+        constraints.lengths(2)

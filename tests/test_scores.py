@@ -24,10 +24,10 @@ import tapegpt
 from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
 from tapegpt.cli import lines, main
 from tapegpt.cli.lines import batches
-from tapegpt.cli.score import LAST_BIN, _Summary
+from tapegpt.cli.score import LAST_BIN, _chosen, _marked, _Summary
 from tapegpt.engine import Tokens
 from tapegpt.model import make_engine
-from tapegpt.scores import ODD, RANKS, UNKNOWN, Calibration, percentile, quantiles
+from tapegpt.scores import ODD, RANKS, UNKNOWN, Calibration, Score, percentile, quantiles
 from tapegpt.sources import CHUNK, Source
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana"]
@@ -577,3 +577,30 @@ def test_a_model_without_percentiles(capsys: pytest.CaptureFixture[str]) -> None
     assert json.loads(run(capsys, "bare.safetensors", "names.txt", "--summary", "--json"))["above_percentile"] is None
     assert main(["score", "bare.safetensors", "names.txt", "--min-percentile", "5"]) == 2
     assert "keeps no percentiles of its training strings: give --threshold instead" in capsys.readouterr().err
+
+
+def test_ranks_reach_from_the_least_to_the_most_surprising(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tapegpt.scores.RANKS", 4)
+    documents = [*NAMES, "x"]
+    means = sorted(MODEL.score(documents).nats)
+    ranks = quantiles(MODEL.inference, MODEL.vocabulary, documents)
+    assert list(ranks) == [means[place * (len(means) - 1) // 3] for place in range(4)]
+    assert (ranks[0], ranks[-1]) == (means[0], means[-1])
+
+
+def test_ten_alarms_are_enough() -> None:
+    assert not Calibration(range(1000)).is_rough(0.01)
+    assert Calibration(range(999)).is_rough(0.01)
+
+
+def test_a_percentile_that_is_asked_for_is_itself_surprising_enough() -> None:
+    scores = MODEL.score(NAMES)
+    for share in set(scores.percentiles):
+        (chosen,) = _chosen([scores], None, share)
+        assert len(chosen) == sum((each or 0.0) >= (share or 0.0) for each in scores.percentiles)
+
+
+def test_a_digit_is_the_whole_nats() -> None:
+    score = Score("abc", (0.9, 1.9, 9.9, 99.0), None, (1,))
+    assert _marked(score, 1.0, False).splitlines()[1].strip() == "0?99"
+    assert _marked(score, 0.5, False).splitlines()[1].strip() == "1?99"
