@@ -219,6 +219,6 @@ def test_control_characters_in_documents_are_named() -> None:
 def test_decays_grow_with_the_passes_through_the_data() -> None:
     """Documents that are seen often are learned by heart unless the weights fade."""
     corpus = Corpus.of([a + b for a in "abcdefgh" for b in "iouxy"])
-    trainer = Trainer(corpus, Config(1, 4, 2, 4), engine="fast", batch_size=8, steps=20, weight_decay=None)
+    trainer = Trainer(corpus, Config(1, 48, 2, 4), engine="fast", batch_size=8, steps=20, weight_decay=None)
     adam = trainer._decaying(trainer.adam)
     assert (adam.weight_decay, adam.gram_decay) == (0.0075 * 4, 0.15 * 4)  # 160 of 40 documents
