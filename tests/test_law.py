@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt.law import EXPONENT, Law, _Fit, bootstrap, deviation, fit, interval
+from tapegpt.law import EXPONENT, ROBUST, Law, _Fit, _nearness, bootstrap, deviation, fit, interval
 from tapegpt.rng import Random
 
 POINTS = list(product((1e3, 4e3, 15e3, 30e3), (500.0, 1000.0, 2000.0, 4000.0), (400.0, 1500.0, 6000.0)))
@@ -168,3 +168,33 @@ def test_what_was_not_measured_is_as_uncertain_as_it_was_known_beforehand() -> N
     assert statistics.stdev(unmeasured) == pytest.approx(EXPONENT[1], rel=0.2)
     assert statistics.fmean(unmeasured) == pytest.approx(EXPONENT[0], abs=0.2)
     assert statistics.stdev(measured) < EXPONENT[1] / 2
+
+
+def test_a_weight_is_halved_by_two_doublings() -> None:
+    weights = _nearness([(1, 1, 1), (4, 1, 1), (2, 1, 0.5), (0.25, 1, 1), (16, 1, 1)], (1, 1, 1))
+    assert [weight / weights[0] for weight in weights] == pytest.approx([1, 1 / 2, 1 / 2, 1 / 2, 1 / 4])
+    assert sum(weights) == pytest.approx(5)
+
+
+def test_the_cost_of_a_residual_goes_on_where_it_is_no_longer_squared() -> None:
+    search = _Fit(POINTS, noisy(LAW, POINTS, 0.01, 1), None)
+    search.weights = [1.0] + [0.0] * (len(POINTS) - 1)
+    place, (found,) = search.measured[0]
+    residual = abs(search._loss(search.solution, place)[0] - found)
+    costs = []
+    for size in (ROBUST - 1e-9, ROBUST + 1e-9):
+        search.noise = residual / size
+        costs.append(search._cost(search.solution))
+    assert costs[0] == pytest.approx(costs[1], abs=1e-6)
+
+
+def test_as_many_points_are_drawn_as_there_are_degrees_of_freedom(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+
+    def again(self: _Fit, weights: list[float], start: list[float], noise: float, rng: Random) -> Law:
+        drawn.append(sum(weights))
+        return LAW
+
+    monkeypatch.setattr(_Fit, "again", again)
+    bootstrap(FEW, noisy(LAW, FEW, 0.01, 4), 3, seed=1)
+    assert drawn == [len(FEW) - 8.0] * 3
