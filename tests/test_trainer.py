@@ -181,6 +181,8 @@ def test_documents_that_are_cut_are_counted() -> None:
     with pytest.warns(TapeGPTWarning, match="^2 of 4 documents are cut, block_size 4 .* one of up to 9,") as caught:
         tapegpt.train(documents, block_size=4, **shape)  # type: ignore[arg-type]
     assert [each.filename for each in caught] == [__file__]
+    with pytest.warns(TapeGPTWarning, match=r"^1 of 1 documents are cut, block_size 4 .* one of up to 5,"):
+        tapegpt.train(["abcd"], block_size=4, **shape)  # type: ignore[arg-type]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tapegpt.train(documents, block_size=9, **shape)  # type: ignore[arg-type]
