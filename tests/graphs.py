@@ -200,6 +200,7 @@ class Graph:
         for place in KINDS[kind].takes:
             sources.append(self._source(place, sources[0].shape.columns if place == "w" else self._width(place)))
         self._operation(kind, *sources)
+        self.first = sources[0].index
         results = [self.tape.nodes[-1]]
         for _ in range(self.rng.choice([0, 1, 3])):
             above = self.rng.choice([each for each in ELEMENTWISE if each != "sum"])
@@ -208,6 +209,15 @@ class Graph:
         y = results[-1]
         self._operation("a * b", y, self.tape.input("others", y.shape.columns, y.shape.rows))
         self._operation("sum", self.tape.nodes[-1])
+        return self
+
+    def shared(self, kind: str) -> Graph:
+        """The same, and its first input is used once more: on the way back that use comes first."""
+        x = self.tape.nodes[self.alone(kind).first]
+        self.lone, y = False, self.output
+        self._operation("a * b", x, self.tape.input("more", x.shape.columns, x.shape.rows))
+        self._operation("sum", self.output)
+        self._operation("a + b", y, self.output)
         return self
 
     @property

@@ -40,3 +40,10 @@ def test_an_operation_whose_inputs_have_no_other_use_equals_one_graph_of_scalars
 ) -> None:
     graph = Graph(rng, target).alone(kind)
     graph.run(rng.randrange(1, graph.positions + 1))
+
+
+@pytest.mark.parametrize("kind", MATRIX)
+def test_an_operation_adds_to_what_others_have_left(kind: str) -> None:
+    for seed in range(15):
+        graph = Graph(random.Random(seed), INTERPRETERS[seed % len(INTERPRETERS)]).shared(kind)
+        graph.run(graph.positions)

@@ -206,6 +206,8 @@ def test_bad_graphs_are_refused_in_one_line() -> None:
         (lambda: tape.embedding(ids, a), "embedding: needs a table"),
         (lambda: tape.attention(tape.input("x", 7), 2), "attention: needs q, k and v of 2 heads"),
         (lambda: tape.cross_entropy(a, ids), "cross_entropy: needs as many"),
+        (lambda: tape.linear(a, a, last=ids), "linear: last must have a token id for each row of x"),
+        (lambda: tape.attention(tape.input("rows", 6, 2), 2), "for each position"),
         (lambda: tape.position_embedding(a), "positions: 4 positions need as many rows, not 2"),
         (lambda: Tape(0), "at least 1 position"),
         (lambda: Tape().rmsnorm(a), "recorded on this tape"),
