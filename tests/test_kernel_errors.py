@@ -506,6 +506,16 @@ def test_the_interpreter_stays_inside_what_was_cast_and_moved() -> None:
                 made(body, INTERPRETED).run("refused", place, index)
 
 
+def test_the_interpreter_finds_what_was_cast_between_its_elements() -> None:
+    def doubles(k: Builder, x: F32s) -> None:
+        (x + 1).cast(F64)[0] = 0.0
+
+    for target in TARGETS:
+        x = array("f", [1.0] * 4)
+        made(doubles, target).run("refused", address_of(x))
+        assert x.tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
 def test_errors_name_the_kernel_that_is_called() -> None:
     def calls(k: Builder, x: F64s) -> None:
         reads(k, x + 4)

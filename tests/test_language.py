@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tapegpt.machine.host import available, cpu_identity, detect, host_target
 from tapegpt.machine.interpreter import fused_multiply_add
 from tapegpt.machine.language import (
+    F32,
     F64,
     I64,
     Builder,
@@ -330,6 +331,22 @@ def test_narrow_types(target: Target) -> None:
     single = array("f", [0.1])[0]
     expected = array("f", [single * 3.0, single / 7.0, single + single])
     assert [singles[1], singles[2], singles[3]] == expected.tolist()
+
+
+@kernel
+def single_of(k: Builder, n: I64s, x: F32s) -> None:
+    x[0] = k.convert(n[0], F32)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+def test_integers_become_singles_with_one_rounding(target: Target) -> None:
+    middle = 2**62 + 2**38  # of two singles; the next integer rounds up, though to a double it rounds down
+    for number, expected in ((middle, 2.0**62), (middle + 1, 2.0**62 + 2.0**39), (-middle - 1, -(2.0**62) - 2.0**39)):
+        x = array("f", [0.0])
+        Program({"single_of": (single_of, {})}, target).run(
+            "single_of", address_of(array("q", [number])), address_of(x)
+        )
+        assert x[0] == expected
 
 
 @kernel
