@@ -102,6 +102,7 @@ BAD: list[tuple[Any, list[str], str]] = [
     ({**state_dict(), "wpe": [[1.0] * 3] * 5}, ["--vocabulary", "abc"], "wpe must have the shape (5, 4), not (5, 3)"),
     ({**state_dict(), "more": [[1.0]]}, ["--vocabulary", "abc"], "it has more too"),
     ({n: m for n, m in state_dict().items() if "wq" not in n}, ["--vocabulary", "abc"], "layer0.attn_wq must have"),
+    ({**state_dict(), "wpe": 5}, ["--vocabulary", "abc"], "its wte and wpe must be matrices"),
     ({**state_dict(), "lm_head": 5}, ["--vocabulary", "abc"], "lm_head must have the shape (4, 4), not None"),
 ]
 

@@ -230,6 +230,7 @@ def altered(journal: Path, place: int, **changes: Any) -> None:
         {"at": 10**400},
         {"loss": "low"},
         {"loss": math.nan},
+        {"loss": 1e308},
         {"seconds": -1.0},
         {"seconds": None},
         {"parameters": 1.5},

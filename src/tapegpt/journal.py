@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 JOURNAL = "sweep.jsonl"  # in the directory of a sweep
 HEAD = b'{"tapegpt": '  # that each begins with
 SPENT = Number(0, SECONDS.most)
-NOTED = {"loss": Number(), "error": Number(0), "training_loss": Number(), "seconds": SPENT, "parameters": Whole(0)}
+LOSS = Number(0, 10**100)  # whose square is finite
+NOTED = {"loss": LOSS, "error": LOSS, "training_loss": LOSS, "seconds": SPENT, "parameters": Whole(0)}
 
 
 class Noted(Record):

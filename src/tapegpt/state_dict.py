@@ -42,6 +42,8 @@ def from_state_dict(path: Path, n_head: int, vocabulary: str | None = None) -> G
         if vocabulary is None and beside is not None:
             vocabulary = "".join(beside)
         matrices = {key: matrix(rows, "d") for key, rows in state.items() if isinstance(rows, list) and key != "uchars"}
+        if not {"wte", "wpe"} <= matrices.keys():
+            raise TapeGPTError("its wte and wpe must be matrices")
         return _of_matrices(matrices, n_head, vocabulary)
     except (ValueError, TypeError, RecursionError, TapeGPTError) as error:
         raise TapeGPTError(f"{name}: not a state_dict of microgpt.py: {error}") from None
