@@ -92,6 +92,7 @@ OFFSETS = [0, 16, 0xFF0, 0x1000, 0x8010, 0xFFF0]
 @pytest.mark.parametrize("target", [*OFFSETS, 1, 0xFFF])
 def test_pages(at: int, target: int) -> None:
     assert adrp(linked(ARM, 0x90000003, at, 275, target), at) == DATA + target & -PAGE
+    assert adrp(linked(ARM, 0x90000003, at, 275, target, -DATA - target), at) == 0
 
 
 @pytest.mark.parametrize("at", PLACES)
@@ -130,7 +131,7 @@ def test_branches(kind: int, at: int) -> None:
         linked(ARM, word, at, kind, 2)
 
 
-@pytest.mark.parametrize("addend", [1 << 27, -(1 << 27) - DATA - 4])
+@pytest.mark.parametrize("addend", [(1 << 27) - DATA, -(1 << 27) - DATA - 4])
 def test_branches_that_are_too_far(addend: int) -> None:
     with pytest.raises(LinkError, match="far"):
         linked(ARM, 0x14000000, 0, 282, 0, addend)

@@ -406,6 +406,11 @@ def divided_by_zero(k: Builder, n: I64s) -> None:
     n[0] = n[0] // 0  # here
 
 
+@refused("i64 divided by 0")
+def remainder_of_zero(k: Builder, n: I64s) -> None:
+    n[0] = n[0] % 0  # here
+
+
 @refused("i64 shifted by 64 places")
 def shifted_out(k: Builder, n: I64s) -> None:
     n[0] = n[0] << 64  # here
