@@ -81,7 +81,7 @@ def test_the_last_evaluation_is_of_the_last_step_and_in_time(step: float, evalua
     assert spent.rates[0] > 0.98
     assert spent.rates[-1] < 0.1
     wanted = min(EVALUATIONS, int(MOST_EVALUATIONS * (BUDGET - 0.5) / evaluation))
-    assert len(others) - 1 == wanted
+    assert wanted - 1 <= len(others) - 1 <= wanted  # which hangs on the last bit of what was measured
     gaps = [later - earlier for earlier, later in zip([measured - evaluation, *others], others, strict=False)]
     assert max(gaps) - min(gaps) <= 0.2 + 3 * (step + evaluation)  # evenly spaced, but for chunks
 

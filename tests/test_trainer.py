@@ -218,9 +218,20 @@ def test_control_characters_in_documents_are_named() -> None:
     tapegpt.train(["d\te\nf", "\u200d"], **shape)  # type: ignore[arg-type]
 
 
-def test_decays_grow_with_the_passes_through_the_data() -> None:
-    """Documents that are seen often are learned by heart unless the weights fade."""
+def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents that are seen often are learned by heart unless the weights fade; few and wide ones sooner."""
     corpus = Corpus.of([a + b for a in "abcdefgh" for b in "iouxy"])
-    trainer = Trainer(corpus, Config(1, 48, 2, 4), engine="fast", batch_size=8, steps=20, weight_decay=None)
-    adam = trainer._decaying(trainer.adam)
-    assert (adam.weight_decay, adam.gram_decay) == (0.0075 * 4, 0.15 * 4)  # 160 of 40 documents
+
+    def decays(n_embd: int, steps: int = 20) -> tuple[float, float]:
+        config = Config(1, n_embd, 2, 4)
+        trainer = Trainer(corpus, config, engine="fast", batch_size=8, steps=steps, weight_decay=None)
+        adam = trainer._decaying(trainer.adam)
+        return adam.weight_decay, adam.gram_decay
+
+    monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", 40)
+    assert decays(48) == decays(36) == (0.0075 * 4, 0.15 * 4)  # 160 of 40 documents
+    assert decays(96) == (0.0075 * 4 * 4, 0.15 * 4 * 4)
+    assert (decays(48, 2000), decays(24, 2000)) == ((0.16, 3.2), (0.04, 0.8))
+    monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", 80)
+    assert decays(48) == (2 * 0.0075 * 4, 2 * 0.15 * 4)
+    assert decays(480, 2000) == (1.2, 24.0)

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
     Callback = Callable[["Trainer", list[float]], object]
 
-WIDTH = 48  # n_embd: what is wider learns by heart sooner, as its square says
-DECAYS = {"weight_decay": (0.0075, 0.16), "gram_decay": (0.15, 3.2)}  # for each pass, and the most, of this width
+# For each pass through so many documents with a model so wide; the most of that; the most of all. A pass through fewer
+# documents has fewer steps to forget in; what is wider learns by heart sooner, as its square says.
+DECAYS = {"weight_decay": (0.0075, 0.16, 1.2), "gram_decay": (0.15, 3.2, 24.0)}
+DOCUMENTS, WIDTH = 28_800, 48
 
 
 class Trainer(Local):
@@ -230,11 +232,11 @@ class Trainer(Local):
     def _decaying(self, adam: Adam) -> Adam:
         """With the decays that are left open: what is gone through often is learned by heart unless it fades."""
         passes = adam.steps * self.settings.batch_size / len(self._tokens)
-        breadth = (self.model.config.n_embd / WIDTH) ** 2
+        breadth, density = (self.model.config.n_embd / WIDTH) ** 2, DOCUMENTS / len(self._tokens)
         decays = {}
-        for name, (a_pass, most) in DECAYS.items():
+        for name, (a_pass, most, limit) in DECAYS.items():
             if getattr(self.settings, name) is None:
-                decays[name] = min(a_pass * passes * max(breadth, 1.0), most * breadth)
+                decays[name] = min(density * min(a_pass * passes * max(breadth, 1.0), most * breadth), limit)
         return adam.replaced(**decays)
 
     def evaluate(self) -> Evaluation:
