@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SPARE = 0.02  # seconds of a budget for what comes after the training: samples, and the end of the process
-SAVING = 150e-9  # for each parameter and what Adam remembers of it, where the model is written to a file
+SAVING = 350e-9  # for each parameter, where the model, what Adam remembers and ranks of strings are written to a file
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
