@@ -38,7 +38,7 @@ def molecules() -> Corpus:
         text = chain(0)
         if 15 < len(text) < 110:
             found[text] = None
-    return Corpus.of(found)
+    return Corpus.of(list(found))
 
 
 def code() -> Corpus:
@@ -76,7 +76,7 @@ def scripts() -> Corpus:
     given, rng = sorted(found), random.Random(1)
     east = [name for name in given if unicodedata.east_asian_width(name[0]) == "W"]
     pairs = [rng.choice(east) + rng.choice(east) for _ in range(NAMES)]
-    return Corpus.of(dict.fromkeys(given + pairs))
+    return Corpus.of(list(dict.fromkeys(given + pairs)))
 
 
 def _sources() -> list[Path]:
