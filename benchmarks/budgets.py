@@ -56,6 +56,7 @@ def _rows(
     rows = []
     for budget in budgets:
         run = program("--budget", budget)
+        run.run()  # a sample may have a vocabulary of its own, and so code
         wall = run.run() / 1e3
         printed = run.output()
         found = {
