@@ -16,6 +16,7 @@ from tapegpt.engine import Adam
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2
 from tapegpt.settings import Settings
 from tapegpt.sources import Source
+from tapegpt.split import hold_out
 
 SHAPE = Config(1, 8, 2, 6)
 CORPUS = Corpus.of([f"{number:04b}" for number in range(16)])
@@ -24,15 +25,21 @@ BUDGET = 4.0
 
 
 class Spent:
-    """A training whose clock goes on only where time is spent: so many seconds a step, in turn, and an evaluation."""
+    """A training whose clock goes on only where time is spent: so many seconds a step, in turn, and an evaluation.
 
-    def __init__(self, started: float, steps: Sequence[float], evaluation: float, **options: Any) -> None:
+    Of so few documents so many passes do not help, but that is of no matter here unless it is said.
+    """
+
+    def __init__(
+        self, started: float, steps: Sequence[float], evaluation: float, passes: float = 1e9, **options: Any
+    ) -> None:
         Trainer(CORPUS, SHAPE, **FAST)  # so that its code is there, which is compiled by another clock
         self.now, self.training, self.evaluated = 0.0, 0.0, list[float]()
         self.rates = list[float]()  # learning rates, as shares of their peak
         costs = cycle(steps)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("time.perf_counter", lambda: self.now)
+            patch.setattr("tapegpt.trainer.passes_that_help", lambda documents: passes)
             self.run = run = Trainer(CORPUS, SHAPE, **{"budget": BUDGET, **FAST, **options})
             self.now += started
 
@@ -92,6 +99,58 @@ def test_a_time_that_is_over_before_the_training_gives_one_step_and_its_loss(sta
     assert spent.losses == [1.0]
     assert [evaluation.step for evaluation in spent.run.evaluations] == [1]
     assert spent.run.passes == 4 / len(spent.run.corpus)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, EVALUATIONS, 50])
+def test_evaluations_are_as_many_as_their_share_pays_evenly_spaced(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last, at the end, is not among them."""
+    now, took, span = 100.0, 1 / 1024, 4.0
+    share = MOST_EVALUATIONS * span / (count + 0.5)  # of an evaluation
+
+    def evaluate() -> None:
+        nonlocal now
+        now += share
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    spending = clock.Clock(span, now)
+    spending.begin()
+    spending.measure_evaluation(evaluate)
+    due = list[float]()
+    while now < 100.0 + span:
+        if spending.evaluation_is_due():
+            due.append(now)
+        now += took
+    expected = min(count, EVALUATIONS)
+    assert due == pytest.approx([100 + span * (1 + place) / (expected + 1) for place in range(expected)], abs=2 * took)
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.3])
+def test_a_budget_ends_where_more_would_be_learned_by_heart(validation: float) -> None:
+    """After as many passes as help, with the learning rate at zero."""
+    spent = Spent(0.5, [1e-3], 1e-3, passes=50.0, validation=validation)
+    run = spent.run
+    assert run.step == len(spent.losses) == -(-50 * len(run.corpus) // 4)
+    assert 50 <= run.passes < 50.5
+    assert spent.now < 1
+    assert run.is_complete
+    assert run.is_over
+    assert run.run(9) == []
+    assert spent.rates == sorted(spent.rates, reverse=True)
+    assert spent.rates[-1] < 0.3  # of the last chunk's first step
+    assert [evaluation.step for evaluation in run.evaluations][-1:] == [run.step] * bool(validation)
+
+
+def test_a_budget_that_affords_fewer_passes_is_used_up() -> None:
+    spent = Spent(0.5, [1e-3], 1e-3, passes=2000.0)
+    assert BUDGET - 0.1 <= spent.now <= BUDGET
+    assert not spent.run.is_complete
+    assert spent.run.is_over
+
+
+def test_the_more_documents_the_more_passes_help() -> None:
+    assert [clock.passes_that_help(count) for count in (1, 800, 5000, 20_000, 2_000_000)] == [4, 4, 10, 20, 200]
+    assert Trainer(CORPUS, SHAPE, **FAST, budget=1e9)._steps == -(-4 * len(hold_out(CORPUS, 0.3, 42)[0]) // 4)
+    assert Trainer(CORPUS, SHAPE, **FAST, steps=99)._steps == 99  # as they are given
 
 
 def test_what_is_excluded_does_not_count() -> None:

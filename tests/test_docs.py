@@ -22,7 +22,7 @@ import pytest
 
 import tapegpt.cli
 from benchmarks.__main__ import PARTS, arguments
-from tapegpt import TapeGPTError, sampling, scaling_laws, trainer
+from tapegpt import TapeGPTError, clock, sampling, scaling_laws, trainer
 from tapegpt.cluster import bulk, parts, population
 from tapegpt.settings import MADE_FOR, PRESETS
 from tapegpt.studio import store, training
@@ -141,7 +141,10 @@ def test_figures_that_the_code_decides_are_those_of_the_code() -> None:
     quick, decays = PRESETS["quick"], trainer.DECAYS
     said = {
         "why": [f"whose {quick['steps']:,} steps of {quick['batch_size']} go through"],
-        "fast": [f"{decays['weight_decay'][0]} and {decays['gram_decay'][0]}\nfor each pass"],
+        "fast": [
+            f"{decays['weight_decay']} and {decays['gram_decay']}\nfor each pass",
+            f"at most √(n / {clock.HELPED_ONCE}) times",
+        ],
         "studio": [
             f"{store.MAX_CORPORA} sets of data and {store.MAX_RUNS} runs",
             f"about every {1000 * training.PROGRESS_SECONDS:.0f} ms",

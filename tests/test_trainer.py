@@ -231,7 +231,7 @@ def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.Monkey
     monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", 40)
     assert decays(48) == decays(36) == (0.0075 * 4, 0.15 * 4)  # 160 of 40 documents
     assert decays(96) == (0.0075 * 4 * 4, 0.15 * 4 * 4)
-    assert (decays(48, 2000), decays(24, 2000)) == ((0.16, 3.2), (0.04, 0.8))
+    assert decays(24, 800) == (1.2, 24.0)
     monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", 80)
     assert decays(48) == (2 * 0.0075 * 4, 2 * 0.15 * 4)
-    assert decays(480, 2000) == (1.2, 24.0)
+    assert decays(480) == (1.2, 24.0)

@@ -227,6 +227,7 @@ class Clock:
         self.now, self.step, self.evaluation = 0.0, step, evaluation
         self.schedule: list[tuple[int, int, float, float]] = []  # of each call: first, count, steps, progress
         trainer("fast")  # so that its code is there, which is compiled by another clock
+        monkeypatch.setattr("tapegpt.trainer.passes_that_help", lambda documents: 1e9)
         monkeypatch.setattr("time.perf_counter", lambda: self.now)
 
     def governs(self, run: Trainer) -> Trainer:
@@ -379,6 +380,15 @@ def test_a_budget_as_typed() -> None:
     assert lines[5].startswith("held-out loss: ")
     assert lines[7].startswith("sample  1: ")
     assert "lr" not in lines[4]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_budget_longer_than_helps_says_so() -> None:
+    done = run(*FAST, "--budget", "60s", "--samples", "0")
+    assert done.stderr.splitlines()[-1] == (
+        f"tapegpt: note: 4 passes through {len(CORPUS)} training strings are enough, more would learn them by heart: "
+        "the rest of the budget is not used"
+    )
 
 
 def test_a_short_budget_says_what_it_takes_and_is_resumed_with_it(place: Path) -> None:

@@ -7,6 +7,7 @@ the kind of CPU alone: a resumed training has the same samples. Not here: the tr
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -31,6 +32,12 @@ COUNTED_A_SECOND = 250_000  # tokens that n-gram models count, in about 4 % of i
 FLOPS_A_LANE = 4.0e9  # f32 operations a second: 65 GFLOP/s of 16 lanes, AVX-512 at 2.6 GHz
 INTERPRETED_FLOPS = 1e5  # without machine code
 EVALUATION_COST = 0.35  # of that of training, for a position
+FEW, HELPED_ONCE = 4, 50  # passes that help in any case; documents that one pass helps
+
+
+def passes_that_help(documents: int) -> float:
+    """How often to go through so many: what comes after that is learned by heart. docs/fast.md has the figures."""
+    return max(FEW, math.sqrt(documents / HELPED_ONCE))
 
 
 def seconds_a_position(config: Config, vocab_size: int, length: float, threads: int = 1) -> float:
@@ -138,11 +145,11 @@ class Clock:
         left = self._left() * self._rate  # steps
         return max(int(min(CHUNK_SECONDS * self._rate, left)), 1) if left >= 1 else 0
 
-    def schedule(self, adam: Adam) -> tuple[Adam, float]:
-        """The schedule in steps that ends when the time does, and where on it the run stands."""
+    def schedule(self, adam: Adam, step: int, most: int) -> tuple[Adam, float]:
+        """The schedule in steps that ends when the time does or all steps are taken, and where on it the run stands."""
         now = time.perf_counter()
         span = max(self._end - self._evaluation - self._begun, 1e-9)
         gone = min(max(now - self._begun, 0.0) / span, 1.0)
         rate = self._rate or 1.0
-        total = max(round(span * rate), 1)
-        return adam.replaced(steps=total), gone * total
+        total = min(max(round(span * rate), 1), most)
+        return adam.replaced(steps=total), max(gone, step / most) * total

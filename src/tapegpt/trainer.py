@@ -11,7 +11,16 @@ import os
 import time
 from bisect import bisect_right
 
-from tapegpt.clock import CHUNK_SECONDS, EVALUATIONS, Clock, counted, judged, threads_that_pay, within
+from tapegpt.clock import (
+    CHUNK_SECONDS,
+    EVALUATIONS,
+    Clock,
+    counted,
+    judged,
+    passes_that_help,
+    threads_that_pay,
+    within,
+)
 from tapegpt.corpus import Corpus
 from tapegpt.engine import STEPS, Adam
 from tapegpt.errors import DivergedError, TapeGPTError, shown, warn
@@ -39,10 +48,10 @@ if TYPE_CHECKING:
 
     Callback = Callable[["Trainer", list[float]], object]
 
-# For each pass through so many documents with a model so wide; the most of that; the most of all. A pass through fewer
-# documents has fewer steps to forget in; what is wider learns by heart sooner, as its square says.
-DECAYS = {"weight_decay": (0.0075, 0.16, 1.2), "gram_decay": (0.15, 3.2, 24.0)}
-DOCUMENTS, WIDTH = 28_800, 48
+# For each pass through so many documents with a model so wide, of at most so many. A pass through fewer documents has
+# fewer steps to forget in; what is wider learns by heart sooner, as its square says.
+DECAYS = {"weight_decay": 0.0075, "gram_decay": 0.15}
+DOCUMENTS, WIDTH, MOST_PASSES = 28_800, 48, 160
 
 
 class Trainer(Local):
@@ -92,6 +101,8 @@ class Trainer(Local):
         self._last: Snapshot | None = None  # weights to go on with, while the model has the best ones
         rng = Random(settings.seed)
         self._tokens = _tokens(self.corpus, config, settings, rng, windows)
+        enough = math.ceil(passes_that_help(len(self._tokens)) * len(self._tokens) / settings.batch_size)
+        self._steps = settings.steps if settings.budget is None else min(enough, MAX_STEPS)  # at most
         engine = make_engine(settings.engine, config, corpus.vocab_size, settings.batch_size, settings.threads or 1)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
         self.model.documents = corpus.documents
@@ -191,11 +202,16 @@ class Trainer(Local):
         return self.step * self.settings.batch_size / len(self._tokens)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all steps are taken; in a budget, as many as help."""
+        return self.step >= self._steps
+
+    @property
     def is_over(self) -> bool:
         """Whether no step is left: of their number, of the time, or because the held-out loss gets no better."""
-        if self.settings.budget is not None:
-            return self._exhausted() or self._clock.spent > self.settings.budget - CHUNK_SECONDS
-        return self._exhausted() or self.step >= self.settings.steps
+        budget = self.settings.budget
+        late = budget is not None and self._clock.spent > budget - CHUNK_SECONDS
+        return late or self.is_complete or self._exhausted()
 
     @property
     def data(self) -> DataRecord:
@@ -216,11 +232,9 @@ class Trainer(Local):
         """
         Whole(0).check("count", count)
         adam, progress = self.adam, None
-        if self.settings.budget is None:
-            count = min(count, self.settings.steps - self.step)
-        else:
-            count = min(count, MAX_STEPS)
-            adam, progress = self._clock.schedule(adam)
+        count = min(count, self._steps - self.step)
+        if self.settings.budget is not None:
+            adam, progress = self._clock.schedule(adam, self.step, self._steps)
         if count:
             self._take_last()
         try:
@@ -233,11 +247,10 @@ class Trainer(Local):
         """With the decays that are left open: what is gone through often is learned by heart unless it fades."""
         passes = adam.steps * self.settings.batch_size / len(self._tokens)
         breadth, density = (self.model.config.n_embd / WIDTH) ** 2, DOCUMENTS / len(self._tokens)
-        decays = {}
-        for name, (a_pass, most, limit) in DECAYS.items():
-            if getattr(self.settings, name) is None:
-                decays[name] = min(density * min(a_pass * passes * max(breadth, 1.0), most * breadth), limit)
-        return adam.replaced(**decays)
+        times = min(passes * density * max(breadth, 1.0), MOST_PASSES)
+        return adam.replaced(
+            **{name: a_pass * times for name, a_pass in DECAYS.items() if getattr(self.settings, name) is None}
+        )
 
     def evaluate(self) -> Evaluation:
         """The held-out loss now, noted in `evaluations`; raises `TapeGPTError` where nothing is held out."""
@@ -330,12 +343,12 @@ class Trainer(Local):
         return self.step % every == 0 and last != self.step
 
     def _paced_by_time(self) -> Iterator[list[float]]:
-        """The schedule follows the clock; the last evaluation is within the budget too."""
+        """The schedule follows the clock, or the steps that help; the last evaluation is within the budget too."""
         clock = self._clock
         clock.begin()
         if self._validation is not None:
             clock.measure_evaluation(lambda: self.model.engine.evaluate(self._validation) if self._validation else None)
-        while not self._exhausted() and (count := clock.affordable()) > 0:
+        while not self.is_complete and not self._exhausted() and (count := clock.affordable()) > 0:
             start = time.perf_counter()
             losses = self.run(count)
             clock.took(len(losses), time.perf_counter() - start)

@@ -108,10 +108,8 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
             finished = _train(trainer, watchers, options.save_every, interruption)
             if finished:
                 _report(trainer, baselines)
-                if trainer.settings.budget and trainer.passes < 1:
-                    steps = f"{trainer.step:,} step{'' if trainer.step == 1 else 's'}"
-                    seen = f"{steps} saw {trainer.passes:.1%} of the training strings"
-                    notice(f"{seen}: a longer budget sees more of them")
+                if trainer.settings.budget:
+                    _note_passes(trainer)
                 finished = _speak(trainer, options, directory, interruption)
     finally:  # whatever ends the run, what is trained so far is kept, unless that was in the middle of a step
         if options.output is not None and trainer.step and not interruption.forced:
@@ -122,6 +120,17 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
     kept = "" if options.output is None else f", saved to {options.output}"
     of = "" if trainer.settings.budget else f" of {trainer.settings.steps}"
     return fail(f"interrupted after step {trainer.step}{of}{kept}", 130)
+
+
+def _note_passes(trainer: Trainer) -> None:
+    """Say where a budget is too short or too long for the training strings."""
+    if trainer.passes < 1:
+        steps = f"{trainer.step:,} step{'' if trainer.step == 1 else 's'}"
+        seen = f"{steps} saw {trainer.passes:.1%} of the training strings"
+        notice(f"{seen}: a longer budget sees more of them")
+    elif trainer.is_complete:
+        passes = f"{trainer.passes:.0f} passes through {len(trainer.corpus):,} training strings are enough"
+        notice(f"{passes}, more would learn them by heart: the rest of the budget is not used")
 
 
 def _sampled(trainer: Trainer) -> Iterator[str]:

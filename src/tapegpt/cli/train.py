@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     times = ", ".join(MADE_FOR.values())
     about = f"{', '.join(PRESETS)}: shape and training that measured best for about {times}"
     fast.add_argument("--preset", choices=PRESETS, metavar="NAME", help=about)
-    about = "train so long instead of --steps: 1s, 2m; all is included but compiling"
+    about = "train so long instead of --steps, unless less is enough: 1s, 2m; all is included but compiling"
     fast.add_argument("--budget", metavar="TIME", help=about)
     setting(fast, "--batch-size", whole, "strings a step [16]")
     setting(fast, "--beta1", number, "of Adam's mean [0.85]")
