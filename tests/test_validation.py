@@ -319,10 +319,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def output(*arguments: str) -> list[str]:
-    """What is printed; nothing but notes on compiling, on a busy machine and on what is cut may be said beside it."""
+    """What is printed; nothing but notes on compiling, passes and what is cut may be said beside it."""
     done = run(*arguments)
     assert done.returncode == 0, done
-    notes = r"(tapegpt: note: (compiled|[\d,]+ steps? saw|\d+ of \d+ documents are cut)[^\n]+\n)*"
+    notes = r"(tapegpt: note: (compiled|[\d,]+ (steps? saw|passes)|\d+ of \d+ documents are cut)[^\n]+\n)*"
     assert re.fullmatch(notes, done.stderr), done.stderr
     return done.stdout.splitlines()
 
