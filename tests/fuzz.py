@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
 import os
 import random
 import shlex
@@ -91,7 +92,7 @@ class Fuzzer:
         """A file, often a hostile one."""
         if self._random.random() < 0.5:
             return "names.txt"
-        name = self._one("data.txt", "data.csv", "data.tsv", "data.jsonl", "data.gz", "d/x.txt")
+        name = self._one("data.txt", "data.csv", "data.tsv", "data.jsonl", "data.json", "data.gz", "d/x.txt")
         path = self._place / name
         path.parent.mkdir(exist_ok=True)
         lines = [self._text() for _ in range(self._random.randint(0, 12))]
@@ -104,7 +105,10 @@ class Fuzzer:
             5: lambda: b'"' * self._random.randint(1, 9),
             6: lambda: b"[" * 5000,
             7: lambda: gzip.compress(b"anna\nbob\n")[: self._random.randint(1, 40)],
-        }[self._random.randint(0, 7)]()
+            8: lambda: "\n".join(lines).encode("utf-16-le"),
+            9: lambda: json.dumps([{"name": line} if len(line) % 2 else line for line in lines]).encode(),
+            10: lambda: "\n".join(f"{line}\x92\x1b[31m" for line in lines).encode("latin-1", "ignore"),
+        }[self._random.randint(0, 10)]()
         path.write_bytes(gzip.compress(content) if self._random.random() < 0.2 else content)
         return self._one(name, name, name, "names.txt", "missing", ".", "d", "exact", "/dev/null")
 
@@ -122,10 +126,11 @@ class Fuzzer:
 
     def _reading(self) -> dict[str, Callable[[], str | None]]:
         return {
-            "--encoding": lambda: self._likely("utf-8", "latin-1", "utf-16", "x", "", "idna", "base64"),
-            "--delimiter": lambda: self._one("line", "blank", "none", ",", "", "\\", "\\x", "a"),
-            "--format": lambda: self._one("text", "csv", "tsv", "jsonl", "x"),
+            "--encoding": lambda: self._likely("utf-8", "latin-1", "utf-16", "utf-16-le", "x", "", "idna", "base64"),
+            "--delimiter": lambda: self._one("line", "blank", "none", ",", "", "\\", "\\x", "\\x1b", "a"),
+            "--format": lambda: self._one("text", "csv", "tsv", "jsonl", "json", "x"),
             "--column": lambda: self._one("name", "1", "2", "0", "age", "", "a.b"),
+            "--no-header": lambda: None,
             "--lowercase": lambda: None,
             "--unique": lambda: None,
             "--max-length": self._number,

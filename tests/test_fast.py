@@ -355,6 +355,8 @@ SETTINGS = {
     "decay": Adam(steps=8, epsilon=1e-3, weight_decay=3.0),
     "warmup": Adam(steps=8, epsilon=1e-3, warmup=0.5),
     "clip": Adam(steps=8, epsilon=1e-3, clip=0.4),
+    "clip of some": Adam(steps=8, epsilon=1e-3, clip=7.0),
+    "clip of none": Adam(steps=8, epsilon=0.1, clip=100.0),
     "all": Adam(8, 0.05, 0.9, 0.95, 1e-3, weight_decay=1.0, warmup=0.25, clip=0.7),
 }
 
@@ -383,7 +385,7 @@ def test_adam_against_plain_python(name: str, threads: int, progress: float | No
             v[i] = adam.beta2 * v[i] + (1 - adam.beta2) * g * g
             m_hat, v_hat = m[i] / (1 - adam.beta1 ** (step + 1)), v[i] / (1 - adam.beta2 ** (step + 1))
             value.data -= rate * (m_hat / (math.sqrt(v_hat) + adam.epsilon) + adam.weight_decay * value.data)
-    assert bool(clipped) == bool(adam.clip)
+    assert 0 < clipped < steps if name == "clip of some" else clipped == steps * (0 < adam.clip < 1)
     assert flat(engine) == pytest.approx(flat(reference), abs=3e-5)
 
 

@@ -165,6 +165,7 @@ def test_the_paths_that_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1), st.integers(1, 50))
+@example([b"anna" * 5000, b"bob" * 5000], 50)  # of which a piece becomes many
 def test_gzip_by_content(parts: list[bytes], chunk: int) -> None:
     """In members, as other programs join them, whatever the pieces it is read in; and no matter what it is called."""
     data = b"".join(parts)
@@ -269,6 +270,7 @@ def test_json_lines_as_they_are_written(cells: list[str | float | None]) -> None
         ("t.csv", "id,name\n1,anna,,\n", "--column 2", ["anna"]),
         ("t.csv", "2,1\nanna,bob\n", "--column 2", ["anna"]),
         ("t.csv", "name;age\nanna;5,5\n", "--column name", ["anna"]),
+        ("t.csv", "a;b,c\n1;2,3\n", "--column c", ["3"]),
         ("t.csv", 'name,age\n"Smith, ""J""",5\n', "--column name", ['Smith, "J"']),
         ("t.csv", 'name\n"a\r\nb"\n', "", ["a\nb"]),
         ("t.csv", "name\nx\0y\n", "", ["x\0y"]),

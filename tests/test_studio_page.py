@@ -350,6 +350,11 @@ def test_a_file_that_is_refused_changes_nothing(studio: Any, tmp_path: Path, nam
     assert studio.get_attribute("main", "data-state") == ""
 
 
+def test_a_file_that_is_too_large_is_refused_in_a_line(studio: Any, tmp_path: Path) -> None:
+    opened_file(studio, tmp_path, "large.txt", b"anna\n" * 8_000_000)
+    until(studio, "document.getElementById('load-error').textContent.includes('8,000,000 bytes')")
+
+
 def test_a_large_file_stands_among_the_data(studio: Any, tmp_path: Path) -> None:
     many = "".join(f"{number * 7919 % 100_003:05d}\n" for number in range(25_000))
     trained(studio, lambda: opened_file(studio, tmp_path, "numbers.txt", many.encode()))

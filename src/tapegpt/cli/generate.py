@@ -55,6 +55,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     constraints.add_argument("--exact", action=BooleanOptionalAction, help=about)
     about = "say first how probable it is that the model meets them by itself, at --temperature"
     constraints.add_argument("--probability", action="store_true", help=about)
+    parser.epilog = (
+        "A line holds one string. Those of a model that knows ends of lines or other control characters have escapes "
+        "for them, such as \\n, and \\\\ for a backslash, so that they can be read back; so has --json."
+    )
     bulk_arguments(parser.add_argument_group("many, on many machines"), "text")
 
 
