@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 
-from tapegpt.config import Config
 from tapegpt.errors import TapeGPTError
 from tapegpt.recording import Recording, still
 from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from tapegpt.corpus import Corpus
+    from tapegpt.model import Shape
     from tapegpt.studio.store import KeptCorpus
 
     T = TypeVar("T")
@@ -97,18 +96,26 @@ class Studio:
 
         if is_json(data) and len(data) > JSON_BYTES:
             raise too_large(f"a model as JSON may have {JSON_BYTES:,} bytes: convert it with tapegpt convert")
-        config, vocab_size = _shape(data)
-        self.limits.check_shape(config, vocab_size)
         with tempfile.TemporaryDirectory(prefix="tapegpt-") as directory:
             path = os.path.join(directory, "model")
             with open(path, "wb") as file:
                 file.write(data)
             try:
-                recording = still(load(path))
+                recording = still(load(path, self._admit))
+                recording.model.vocabulary.encode()
             except TapeGPTError as error:
                 raise TapeGPTError(str(error).replace(path, "the file")) from None
+            except UnicodeEncodeError as error:
+                raise TapeGPTError(f"the file has a character that is no text, {error.object[error.start]!r}") from None
         deadline.check()
         return recording
+
+    def _admit(self, shapes: list[Shape]) -> None:
+        """Refuse the models of a file that are several or too large, before code is made for any."""
+        if len(shapes) > 1:
+            raise TapeGPTError(single("the file", len(shapes)))
+        ((_, config, vocab_size),) = shapes
+        self.limits.check_shape(config, vocab_size)
 
 
 def single(place: str, models: int) -> str:
@@ -117,30 +124,6 @@ def single(place: str, models: int) -> str:
         f"{place} is an ensemble of {models} models, and the studio looks into one: save one of them in Python with "
         'tapegpt.save(tapegpt.load("FILE").models[0], "MODEL.safetensors"), and open that'
     )
-
-
-def _shape(data: bytes) -> tuple[Config, int]:
-    """The configuration that a model file names, and its tokens, before anything of that size is made."""
-    from tapegpt.checkpoint import is_json
-
-    try:
-        if is_json(data):
-            fields = json.loads(data)
-        else:
-            metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-            fields = {
-                name: json.loads(metadata[name]) for name in ("config", "vocabulary", "models") if name in metadata
-            }
-        if "models" in fields:
-            raise TapeGPTError(single("the file", len(fields["models"])))
-        config, vocabulary = fields["config"], fields["vocabulary"]
-        vocabulary.encode()  # what is no text cannot be sent
-        return Config(**config), len(vocabulary) + 1
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise TapeGPTError(
-            "the file is not a model of tapegpt: give a file written by tapegpt, or by tapegpt convert, which takes a "
-            "state_dict of microgpt.py"
-        ) from None
 
 
 def _baselines(corpus: Corpus) -> dict[str, float]:
