@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, Trainer, clock
-from tapegpt.clock import EVALUATIONS, MOST_EVALUATIONS, counted, judged, seconds_a_position, weights, within
+from tapegpt.clock import EVALUATIONS, MOST_EVALUATIONS, Clock, counted, judged, seconds_a_position, weights, within
 from tapegpt.engine import Adam
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2
 from tapegpt.settings import Settings
@@ -58,6 +58,7 @@ class Spent:
 
             run.model.engine.train, run.model.engine.evaluate = train, evaluate  # type: ignore[method-assign,assignment]
             self.losses = [loss for losses in run.chunks() for loss in losses]
+            self.is_over = run.is_over
 
 
 costs = st.floats(1e-5, 0.02)
@@ -133,7 +134,7 @@ def test_a_budget_ends_where_more_would_be_learned_by_heart(validation: float) -
     assert 50 <= run.passes < 50.5
     assert spent.now < 1
     assert run.is_complete
-    assert run.is_over
+    assert spent.is_over
     assert run.run(9) == []
     assert spent.rates == sorted(spent.rates, reverse=True)
     assert spent.rates[-1] < 0.3  # of the last chunk's first step
@@ -144,13 +145,32 @@ def test_a_budget_that_affords_fewer_passes_is_used_up() -> None:
     spent = Spent(0.5, [1e-3], 1e-3, passes=2000.0)
     assert BUDGET - 0.1 <= spent.now <= BUDGET
     assert not spent.run.is_complete
-    assert spent.run.is_over
+    assert spent.is_over
 
 
 def test_the_more_documents_the_more_passes_help() -> None:
     assert [clock.passes_that_help(count) for count in (1, 800, 5000, 20_000, 2_000_000)] == [4, 4, 10, 20, 200]
     assert Trainer(CORPUS, SHAPE, **FAST, budget=1e9)._steps == -(-4 * len(hold_out(CORPUS, 0.3, 42)[0]) // 4)
     assert Trainer(CORPUS, SHAPE, **FAST, steps=99)._steps == 99  # as they are given
+
+
+def test_the_schedule_ends_with_the_time_or_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The learning rate falls by whatever is nearer its end."""
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    time = Clock(BUDGET, 0.0)
+    time.begin()
+    time.took(100, 1.0)
+    now = BUDGET / 4
+    assert _place(time, step=0, most=1_000_000) == (400, 0.25)  # 100 steps a second, a quarter of the time
+    assert _place(time, step=50, most=100) == (100, 0.5)
+    assert _place(time, step=10, most=100) == (100, 0.25)
+
+
+def _place(time: Clock, step: int, most: int) -> tuple[int, float]:
+    """Steps of a schedule, and the share of them where a training stands."""
+    adam, progress = time.schedule(Adam(), step, most)
+    return adam.steps, progress / adam.steps
 
 
 def test_what_is_excluded_does_not_count() -> None:
