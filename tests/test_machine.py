@@ -321,6 +321,13 @@ def test_where_mapping_is_refused_llvm_s_loader_is_asked(fresh: Path, monkeypatc
     assert run(make()) == EXPECTED
 
 
+@MAPPED
+def test_pages_that_may_not_be_executed_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "_READ_EXECUTE", 0x03000000)  # to grow both upwards and downwards, which nothing can
+    with pytest.raises(OSError, match="machine code may not be mapped"):
+        image.Mapped(image.Image(bytes(64), {"outside": 0}))
+
+
 @pytest.mark.parametrize("error", [ImportError("No module named 'llvmlite'"), OSError(13, "not permitted")])
 def test_where_no_code_can_be_made_kernels_are_interpreted(
     error: Exception, fresh: Path, monkeypatch: pytest.MonkeyPatch
