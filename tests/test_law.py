@@ -182,10 +182,11 @@ def test_the_cost_of_a_residual_goes_on_where_it_is_no_longer_squared() -> None:
     place, (found,) = search.measured[0]
     residual = abs(search._loss(search.solution, place)[0] - found)
     costs = []
-    for size in (ROBUST - 1e-9, ROBUST + 1e-9):
+    for size in (ROBUST - 1e-9, ROBUST + 1e-9, 1, 4):
         search.noise = residual / size
         costs.append(search._cost(search.solution))
     assert costs[0] == pytest.approx(costs[1], abs=1e-6)
+    assert costs[3] - costs[2] == pytest.approx(2 * (4 - 2 / 2) - 1 / 2)
 
 
 def test_as_many_points_are_drawn_as_there_are_degrees_of_freedom(monkeypatch: pytest.MonkeyPatch) -> None:
