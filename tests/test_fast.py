@@ -563,6 +563,16 @@ def test_what_can_be_learned_is_learned(language: Language, config: Config, step
     assert sum(map(makes, trainer.model.generate(200, temperature=0.7))) > 190
 
 
+def test_a_run_that_recurs_in_a_batch_takes_one_step() -> None:
+    """Adam's first step moves a number by the learning rate; where a row is listed again its gradient is gone."""
+    config = Config(1, 8, 2, 8, n_gram=2, gram_rows=64)
+    trainer = Trainer(Corpus.of(["aaaaaa", "b"]), config, engine="fast", batch_size=2, learning_rate=0.01)
+    before = trainer.model.parameters["wte_gram"]
+    trainer.run(1)
+    moved = [abs(new - old) for new, old in zip(trainer.model.parameters["wte_gram"], before, strict=True)]
+    assert 0.0099 < max(moved) < 0.0101
+
+
 def test_embeddings_of_runs_decay_at_every_eighth_step() -> None:
     """Also those of runs that no document has."""
     config = Config(1, 4, 2, 3, n_gram=2, gram_rows=64)
