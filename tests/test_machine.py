@@ -321,6 +321,17 @@ def test_where_mapping_is_refused_llvm_s_loader_is_asked(fresh: Path, monkeypatc
     assert run(make()) == EXPECTED
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among its files")
+@pytest.mark.parametrize("make_other", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_not_read(make_other: Any, fresh: Path) -> None:
+    made = make()
+    entry = fresh / f"{made.key()}{cache.SUFFIX}"
+    entry.unlink()
+    make_other(entry)
+    program._shared.clear()
+    assert cache.read(made.key()) is None
+
+
 @MAPPED
 def test_pages_that_may_not_be_executed_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "_READ_EXECUTE", 0x03000000)  # to grow both upwards and downwards, which nothing can

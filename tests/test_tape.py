@@ -511,3 +511,14 @@ def test_finite_differences_need_a_step() -> None:
             check_gradients(tape, loss, step=bad)  # type: ignore[arg-type]
         with pytest.raises(TapeGPTError, match="step and tolerance must be above 0"):
             check_gradients(tape, loss, tolerance=bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rows", [(3, 5), (5, 3)])
+def test_token_ids_are_below_the_smallest_table_that_they_look_up(rows: tuple[int, int]) -> None:
+    tape = Tape(2)
+    ids = tape.indices("ids")
+    for name, count in zip("ab", rows, strict=True):
+        tape.embedding(tape.parameter(name, count, 4), ids)
+    tape.write(ids, [2, 0])
+    with pytest.raises(TapeGPTError, match="token ids must be from 0 to 2"):
+        tape.write(ids, [0, 3])

@@ -50,6 +50,24 @@ def wait_until(holds: Callable[[], bool]) -> None:
 # Parts
 
 
+def test_a_thread_that_begins_too_late_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the others have given up, nobody waits for it any more."""
+    late: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+    ran = []
+
+    def part(number: int, _: array[int]) -> None:
+        ran.append(number)
+        if number == 0:
+            raise ValueError("of the first part")
+
+    monkeypatch.setattr(module, "start_new_thread", lambda *started: late.append(started))
+    with pytest.raises(ValueError, match="of the first part"):
+        run_parts(part, 3)
+    for function, arguments in late:
+        function(*arguments)
+    assert (len(late), ran) == (2, [0])
+
+
 def test_all_parts_run_and_the_first_on_this_thread() -> None:
     from threading import get_ident
 

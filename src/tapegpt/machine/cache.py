@@ -50,18 +50,15 @@ def read(key: str) -> bytes | None:
     if not place:
         return None
     path = os.path.join(place, key + SUFFIX)
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _binary()
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | _binary())
-    except (OSError, ValueError):
-        return None
-    with open(descriptor, "rb") as file:
-        try:
-            status = os.fstat(descriptor)
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:  # a pipe too, without waiting
+            status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or not _trusted(status):
                 return None
             data = file.read()
-        except OSError:
-            return None
+    except (OSError, ValueError):
+        return None
     content = data[len(_MAGIC) + _CHECKSUM :]
     if not data.startswith(_MAGIC) or data[len(_MAGIC) : len(_MAGIC) + _CHECKSUM] != _checksum(key, content):
         return None
