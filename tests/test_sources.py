@@ -25,7 +25,7 @@ from tapegpt import Corpus, TapeGPTError, TapeGPTWarning, sources
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.lines import batches
 from tapegpt.cli.options import Parser
-from tapegpt.sources import Source, format_of
+from tapegpt.sources import Source, excerpt, format_of
 from tapegpt.tables import column_of, columns
 
 NAMES = ["anna", "bob", "eve"]
@@ -584,3 +584,11 @@ def test_a_sample_is_shared_by_files_and_can_be_read_again(tmp_path: Path) -> No
     for wrong in (0, -1, 1.5, True):
         with pytest.raises(TapeGPTError, match="sample must be a whole number"):
             Source(("a",), sample=wrong)  # type: ignore[arg-type]  # what is refused
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=9), min_size=1, max_size=60), st.integers(1, 300), st.integers(1, 8))
+def test_an_excerpt_is_of_whole_lines(lines: list[str], size: int, parts: int) -> None:
+    numbered = [f"{number} {line}\n".encode() for number, line in enumerate(lines)]
+    taken = excerpt(io.BytesIO(b"".join(numbered)), size, parts).splitlines(keepends=True)
+    assert set(taken) <= set(numbered)
+    assert taken[0] == numbered[0]
