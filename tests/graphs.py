@@ -24,7 +24,7 @@ from tapegpt.machine import llvm
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.llvm import compile_object
 from tapegpt.machine.target import INTERPRETED, Target
-from tapegpt.reference import linear, rmsnorm, softmax, total
+from tapegpt.value import linear, rmsnorm, softmax, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable

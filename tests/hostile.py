@@ -25,7 +25,7 @@ import tapegpt
 from tapegpt import Corpus, Ensemble, TapeGPTError, Trainer, checkpoint
 from tapegpt.checkpoint import Contents
 from tapegpt.comparison import compare, losses_of
-from tapegpt.config import Config
+from tapegpt.models.gpt import Config
 from tapegpt.journal import JOURNAL
 from tapegpt.model import GPT
 from tapegpt.population import Candidate, Field, Outcome, Population

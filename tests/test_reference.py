@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt.config import Config
+from tapegpt.models.gpt import Config
 from tapegpt.corpus import Corpus
 from tapegpt.engine import Adam, Parameters, Tokens
 from tapegpt.errors import DivergedError
 from tapegpt.machine.host import c_library, has_known_pow
-from tapegpt.reference import ReferenceEngine, Value, total
+from tapegpt.reference import ReferenceEngine
+from tapegpt.value import Value, total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

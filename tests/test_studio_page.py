@@ -214,7 +214,7 @@ def test_a_long_training_shows_how_far_it_is_and_gives_way_to_the_next(studio: A
 )
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_settings_from_anywhere_can_be_trained_with(module: Any, wishes: dict[str, Any]) -> None:
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings
 
     sound = module("/web/studio-settings.js", "sound", wishes)

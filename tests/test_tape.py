@@ -19,7 +19,7 @@ from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F32
 from tapegpt.machine.target import INTERPRETED, Target
 from tapegpt.operations.elementwise import Elementwise, Sum
-from tapegpt.reference import linear, rmsnorm, softmax, total
+from tapegpt.value import linear, rmsnorm, softmax, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable

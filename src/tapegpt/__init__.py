@@ -16,7 +16,7 @@ from tapegpt.version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.checkpoint import load, save
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.constraints import Constraints, Drawing
     from tapegpt.corpus import Corpus
     from tapegpt.ensemble import Ensemble
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tapegpt.gradients import check_gradients
     from tapegpt.model import GPT
     from tapegpt.notebook import widget
-    from tapegpt.reference import Value
+    from tapegpt.value import Value
     from tapegpt.rng import Random
     from tapegpt.scaling_laws import scaling
     from tapegpt.sweeping import sweep
@@ -57,7 +57,7 @@ __all__ = [
 
 _MODULES = {
     "GPT": "model",
-    "Config": "config",
+    "Config": "models.gpt",
     "Constraints": "constraints",
     "Corpus": "corpus",
     "DivergedError": "errors",
@@ -68,7 +68,7 @@ _MODULES = {
     "TapeGPTError": "errors",
     "TapeGPTWarning": "errors",
     "Trainer": "trainer",
-    "Value": "reference",
+    "Value": "value",
     "check_gradients": "gradients",
     "load": "checkpoint",
     "save": "checkpoint",

@@ -16,8 +16,7 @@ from tapegpt.costs import REPEATS, SAMPLE, SAMPLES, Bench, Cost, Part, Walk, abo
 from tapegpt.engine import Adam
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.fast.adam import STATE, adamw, adamw_rows, gather_gradients, settings_of
-from tapegpt.fast.graph import ROWS, FastGraph
-from tapegpt.graph import Graph
+from tapegpt.graph import ROWS, exact_graph, fast_graph
 from tapegpt.machine.assembly import marked
 from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import host_target
@@ -31,16 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from tapegpt.config import Config
     from tapegpt.engine import Parameters, Tokens
     from tapegpt.machine.target import Target
     from tapegpt.model import GPT
+    from tapegpt.models.base import Model
     from tapegpt.tape import Node
 
 STAGES = ("python", "tape", "llvm", "asm")
 MEANINGS = {
     "embedding": "rows of tables, by number",
-    "positions": "the row of each position",
+    "runs": "the row of each position's last tokens",
+    "columns": "chosen columns",
     "add": "number by number",
     "rmsnorm": "each row divided by its root mean square",
     "linear": "each row times each row of the matrix",
@@ -57,18 +57,14 @@ class Anatomy:
     for one that the engine does not do.
     """
 
-    def __init__(self, config: Config, vocab_size: int, engine: str = "exact", target: Target | None = None) -> None:
+    def __init__(self, config: Model, vocab_size: int, engine: str = "exact", target: Target | None = None) -> None:
         config.num_parameters(vocab_size)
-        if engine != "fast" and not config.is_plain:
+        if engine != "fast" and config.has_sparse:
             raise TapeGPTError(f"n_gram needs the engine fast, not {engine}, which does what microgpt.py does")
         self.config, self.vocab_size = config, vocab_size
         self.engine = "fast" if engine == "fast" else "exact"
         self.target = target or host_target()
-        self.graph: Graph | FastGraph
-        if self.engine == "fast":
-            self.graph = FastGraph(config, vocab_size, max(config.block_size, ROWS), self.target)
-        else:
-            self.graph = Graph(config, vocab_size, self.target)
+        self.graph = (fast_graph if self.engine == "fast" else exact_graph)(config, vocab_size, target=self.target)
         self.tape = self.graph.tape
         self.tape.plan()
         self.parts = self._parts()
@@ -116,17 +112,16 @@ class Anatomy:
             adam_update(k, *places, extent, k.integer(0), defaults.steps, *numbers)
 
         def fast(k: Builder, shared: Reals, gradients: Reals, work: Reals, moments: Reals, stop: Int) -> None:
-            assert isinstance(self.graph, FastGraph)
-            table = self.graph.run_table
+            table = self.graph.sparse
             dense = self.tape.extent(table) if table else 0
             settings = (moments + 2 * extent).cast(F64)
             state, squares = settings + len(settings_of(defaults)), settings + len(settings_of(defaults)) + len(STATE)
             gather_gradients(k, gradients, dense, extent, 1, extent, squares)
             tables, rest = (shared, gradients, moments, moments + extent), (settings, state, settings[0], k.real(1.0))
             adamw(k, *tables, dense, extent, *rest)
-            for node in self.graph.runs:
+            for node in self.graph.looked_up if table else []:
                 rows = ((work + node.value).cast(U32), stop, k.integer(0), k.integer(1), k.integer(extent))
-                adamw_rows(k, *tables, *rows, *rest, columns=self.config.n_embd)
+                adamw_rows(k, *tables, *rows, *rest, columns=table.shape.columns)
 
         return Kernel(fast if self.engine == "fast" else exact, "update.adam", self.tape.real)
 
@@ -166,11 +161,11 @@ class Anatomy:
         if not node.operation:
             return node.name
         kind, _, rest = str(node.operation).partition(" ")
-        return f"{kind}({', '.join(i.name or f'%{i.index}' for i in node.inputs)}) {rest}".rstrip()
+        return f"{kind}({', '.join(f'%{i.index}' if i.operation else i.name for i in node.inputs)}) {rest}".rstrip()
 
     def _meaning(self, node: Node) -> str:
         if node.operation:
-            return MEANINGS[_kind(node)]
+            return MEANINGS.get(_kind(node), "")
         if node.is_parameter:
             return f"parameter, {self.tape.rows(node) * node.shape.columns:,} numbers"
         return "input"
@@ -313,7 +308,7 @@ def _helpers(body: Any) -> list[Any]:
 # --- for a page -------------------------------------------------------------------------------------------------
 
 
-def occasion(documents: Sequence[str], vocabulary: str, config: Config, engine: str) -> Tokens:
+def occasion(documents: Sequence[str], vocabulary: str, config: Model, engine: str) -> Tokens:
     """What is measured on: of engine exact a document of median length, of engine fast a batch, as much as fits."""
     by_length = sorted(range(min(len(documents), 1000)), key=lambda place: len(documents[place]))
     corpus = Corpus(list(documents), vocabulary)
@@ -325,7 +320,7 @@ def occasion(documents: Sequence[str], vocabulary: str, config: Config, engine: 
 
 
 @lru_cache(maxsize=8)
-def anatomy_of(config: Config, vocab_size: int, engine: str, target: Target) -> Anatomy:
+def anatomy_of(config: Model, vocab_size: int, engine: str, target: Target) -> Anatomy:
     """The anatomy of a shape, its listings kept."""
     return Anatomy(config, vocab_size, engine, target)
 

@@ -20,8 +20,7 @@ from tapegpt.clock import threads_that_pay
 from tapegpt.corpus import Corpus
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.exact import put
-from tapegpt.fast.context import rows_of_runs, token_before
-from tapegpt.graph import Graph
+from tapegpt.graph import Graph, exact_graph
 from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
@@ -36,13 +35,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from tapegpt.config import Config
     from tapegpt.engine import Parameters, Tokens
     from tapegpt.machine.language import Number, Operand, Pointer, Value
     from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
     from tapegpt.model import GPT
+    from tapegpt.models.base import Model
     from tapegpt.recording import Recording
 
     Use = Callable[[Operand, Value], None]
@@ -304,9 +303,9 @@ class Retraining(Trainer):
 class Rater:
     """Gradients of single windows, in f64 whatever engine the model is of."""
 
-    def __init__(self, config: Config, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
+    def __init__(self, config: Model, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
         self.config, self.vocab_size = config, vocab_size
-        graph = Graph(config, vocab_size, target)
+        graph = exact_graph(config, vocab_size, target)
         self._extents = graph.tape.plan()
         entries: Entries = {
             "prepare": (graph.tape.prepare_kernel(graph.loss), {}),
@@ -325,7 +324,8 @@ class Rater:
     def seconds(self, tokens: Tokens, windows: array[int]) -> float:
         """About how long `rate` takes."""
         positions = tokens.starts[-1] / len(tokens) * len(windows)
-        dense = self.config.replaced(n_gram=1).num_parameters(self.vocab_size)
+        shapes = [node.shape for node in self.config.parameters(self.vocab_size) if not node.sparse]
+        dense = sum((shape.rows or 0) * shape.columns for shape in shapes)
         return 2 * SECONDS * dense * positions / self._threads(windows)
 
     def rate(self, query: Tokens, tokens: Tokens, windows: array[int]) -> tuple[float, array[float]]:
@@ -384,8 +384,6 @@ class _Gradients:
         """Let `use` see each vector of a window's gradient that may be other than zero, and its offset."""
         shared, gradients, work = memory
         n = put(k, self._graph, work, ids, starts, window)
-        if self._graph.runs:
-            self._put_runs(k, work, ids + starts[window], n)
         self._forward(k, shared, work, 0, n)
         self._backward(k, shared, gradients, work, n)
 
@@ -394,29 +392,17 @@ class _Gradients:
                 use(at, gradients.vector(at, k.width()))
                 gradients.store(at, k.constant(0, F64, k.width()))
 
-        if not self._graph.runs:
+        table = self._graph.sparse
+        if not table:
             take(0, self.extent)
             return
-        table, _ = self._graph.rows("wte_gram")
         take(0, table.gradient)
         take(table.gradient + self._graph.tape.extent(table), self.extent)
         apart = padded(table.shape.columns)
-        for node in self._graph.runs:  # a window touches few rows of their table
+        for node in self._graph.looked_up:  # a window touches few rows of their table
             rows = (work + node.value).cast(U32)
             for t in k.range(n):
                 take(table.gradient + rows[t] * apart, table.gradient + (rows[t] + 1) * apart)
-
-    def _put_runs(self, k: Builder, work: Pointer, tokens: Pointer, n: Value) -> None:
-        """Write the rows of a window's runs."""
-        graph, config = self._graph, self._graph.config
-        for t in k.range(n):
-
-            def before(back: int) -> Value:
-                return token_before(k, tokens, t, back, 0, graph.vocab_size - 1)
-
-            rows = rows_of_runs(k, before, config.n_gram, config.gram_rows)
-            for node, row in zip(graph.runs, rows, strict=True):
-                (work + node.value).cast(U32)[t] = row
 
 
 def square_kernel(graph: Graph) -> Kernel:

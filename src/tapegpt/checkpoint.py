@@ -19,7 +19,7 @@ import sys
 from array import array
 from hashlib import sha256
 
-from tapegpt.config import Config
+from tapegpt.models.gpt import Config
 from tapegpt.engine import STEPS, Moments
 from tapegpt.errors import TapeGPTError, is_number
 from tapegpt.files import write_file

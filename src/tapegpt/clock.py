@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.corpus import Corpus
     from tapegpt.engine import Adam
     from tapegpt.settings import Settings

@@ -15,8 +15,6 @@ from tapegpt.adam import SCRATCH
 from tapegpt.engine import Adam
 from tapegpt.exact import put
 from tapegpt.fast.adam import BETA1, BETA2, settings_of
-from tapegpt.fast.graph import FastGraph
-from tapegpt.fast.places import load
 from tapegpt.fast.training import Packer
 from tapegpt.machine.language import F32, F64, Builder, I64s, Int, Kernel, Reals, U32s
 from tapegpt.machine.memory import Memory, address_of
@@ -86,7 +84,7 @@ class Bench:
 
     def __init__(
         self,
-        graph: Graph | FastGraph,
+        graph: Graph,
         target: Target,
         parts: Sequence[Part],
         tokens: Tokens,
@@ -116,14 +114,12 @@ class Bench:
     def _write(self, parameters: Parameters) -> None:
         """Parameters into their places, and what the fast Adam reads behind the moments."""
         graph = self._graph
-        if isinstance(graph, FastGraph):
-            load(graph, self._shared, parameters)
+        graph.write(self._shared, parameters)
+        if self._tape.real is F32:
             settings = settings_of(Adam())
             numbers = [*settings, settings[BETA1], settings[BETA2]]
             start = 2 * 4 * self._tape.plan().gradients
             self._moments.at(start).view.cast("B")[: 8 * len(numbers)] = array("d", numbers).tobytes()
-            return
-        graph.write(self._shared, parameters)
 
     def _fill(self) -> None:
         """Random numbers for what the parts read, and the gradients that they pass on."""
@@ -230,14 +226,14 @@ def _repeated(kernel: Kernel, real: Type) -> Kernel:
     return Kernel(repeated, f"{kernel.name}.repeated", real)
 
 
-def _put_kernel(graph: Graph | FastGraph) -> Kernel:
+def _put_kernel(graph: Graph) -> Kernel:
     """`(work, ids, starts, documents, rows, counts)`: write documents as the engine does, and how many rows it took."""
 
     def fill(k: Builder, work: Reals, ids: U32s, starts: I64s, documents: Int, rows: I64s, counts: I64s) -> None:
-        if isinstance(graph, FastGraph):
+        if graph.tape.real is F32:
             first = k.variable(k.integer(0))
             filled = Packer(k, graph, work, ids, starts).fill(first, documents, k.value)
-            (work + graph.share.value)[0] = 1.0 / k.convert(filled, F32)
+            (work + graph.about("share").value)[0] = 1.0 / k.convert(filled, F32)
         else:
             filled = put(k, graph, work, ids, starts, k.integer(0))
         rows[0] = filled

@@ -10,7 +10,7 @@ import os
 import time
 from collections import Counter
 
-from tapegpt.config import Config
+from tapegpt.models.gpt import Config
 from tapegpt.corpus import Corpus
 from tapegpt.record import Record
 from tapegpt.settings import resolved

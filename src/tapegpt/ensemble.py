@@ -26,7 +26,7 @@ from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.model import GPT, MODELS
 from tapegpt.operations.base import PAD
-from tapegpt.operations.fast.functions import exp, log
+from tapegpt.operations.functions import exp, log
 from tapegpt.rng import Random
 from tapegpt.sampling import truncated
 from tapegpt.split import hold_out

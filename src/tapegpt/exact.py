@@ -11,7 +11,7 @@ from array import array
 from tapegpt.adam import SCRATCH, adam_update, all_finite
 from tapegpt.engine import Engine, Moments, Strings
 from tapegpt.errors import DivergedError
-from tapegpt.graph import Graph
+from tapegpt.graph import Graph, exact_graph
 from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
@@ -21,11 +21,11 @@ from tapegpt.operations.cross_entropy import exponentiate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.config import Config
     from tapegpt.engine import Adam, Parameters, Snapshot, Tokens
     from tapegpt.machine.language import Operand, Pointer, Value
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
+    from tapegpt.models.base import Model
     from tapegpt.rng import Random
 
 
@@ -34,10 +34,10 @@ class ExactEngine(Engine):
 
     name = "exact"
 
-    def __init__(self, config: Config, vocab_size: int, target: Target | None = None) -> None:
+    def __init__(self, config: Model, vocab_size: int, target: Target | None = None) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
-        self._graph = graph = Graph(config, vocab_size, target)
+        self._graph = graph = exact_graph(config, vocab_size, target)
         self._extent = graph.tape.parameter_extent()
         self._moments = Memory(8 * 2 * self._extent)
         self._scratch = Memory(8 * SCRATCH)
@@ -180,13 +180,16 @@ def training_kernel(graph: Graph) -> Kernel:
 
 
 def put(k: Builder, graph: Graph, work: Pointer, ids: Pointer, starts: Pointer, document: Operand) -> Value:
-    """Write a document's tokens and targets, cut to the block; the number of its positions."""
-    tokens, targets = ((work + node.value).cast(U32) for node in (graph.tokens, graph.targets))
+    """Write a document's tokens, targets and positions, cut to the block; the number of its positions."""
+    tokens, targets, positions = (
+        (work + graph.about(name).value).cast(U32) for name in ("tokens", "targets", "positions")
+    )
     start = starts[document]
     n = k.minimum(starts[document + 1] - start, graph.tape.positions)
     for t in k.range(n):
         tokens[t] = ids[start + t]
         targets[t] = ids[start + t + 1]
+        positions[t] = t
     return n
 
 
@@ -224,14 +227,14 @@ def generation_kernel(graph: Graph) -> Kernel:
         count: Int,
         temperature: Real,
     ) -> None:
-        tokens = (work + graph.tokens.value).cast(U32)
+        tokens, positions = ((work + graph.about(name).value).cast(U32) for name in ("tokens", "positions"))
         inverse_temperature = k.pow(temperature, -1.0)
         prepare(k, shared)
         for string in k.range(count):
             token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
             going = k.variable(k.integer(1))
             for _ in k.repeat_while(lambda: going.equals(1) & (t < tape.positions)):
-                tokens[t] = token
+                tokens[t], positions[t] = token, t
                 forward(k, shared, work, t, t + 1)
                 logits = work + graph.logits.value + t * padded(vocab_size)
                 for i in k.range(vocab_size):

@@ -61,7 +61,7 @@ def explain(model: GPT, text: str) -> Explanation:
             probe.revision = revision
         loss = probe.run(document)
         n, probabilities = probe.positions, probe.probabilities()
-        attention = [probe.attention(layer) for layer in range(model.config.n_layer)]
+        attention = [probe.attention(layer) for layer in range(probe.layers)]
         path = [stage for stage in reversed(probe.stages) if not stage.endswith(OFF_PATH)]
         gradients = [(stage, [math.hypot(*row) for row in probe.gradients(stage)]) for stage in path]
     if not math.isfinite(loss) or not all(math.isfinite(norm) for _, norms in gradients for norm in norms):

@@ -1,104 +1,123 @@
-"""A GPT recorded on a tape: the forward pass in a few lines, its stages by name, and where each parameter lies.
+"""A model on an engine's tape: what goes in and comes out, and where each parameter and stage lies.
 
-Letters: T positions, D n_embd, H heads, V vocabulary. Not here: arithmetic, training.
+`exact_graph` is for the exact engine, `fast_graph` for the rows of the fast one. Not here: the forward pass
+(`models/`), how it becomes a tape (`rewrites.py`), training.
 """
 
 from __future__ import annotations
 
 from array import array
 
-from tapegpt.operations.base import padded
+from tapegpt.machine.language import F32, F64
+from tapegpt.operations.base import Batch, padded
+from tapegpt.operations.embedding import Embedding
+from tapegpt.rewrites import EXACT, FAST, Rewriting
 from tapegpt.tape import Node, Tape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.config import Config
+    from collections.abc import Iterator, Sequence
+
     from tapegpt.engine import Parameters
     from tapegpt.machine.memory import Memory
     from tapegpt.machine.target import Target
+    from tapegpt.models.base import Model
+    from tapegpt.rewrites import Rule
+
+ROWS = 256  # positions that go through the model together: enough for the tiles, few enough for the cache
+SLOTS = 64  # strings that are generated side by side
+
+
+def exact_graph(model: Model, vocab_size: int, target: Target | None = None) -> Graph:
+    """The tape of a model in f64, for one document."""
+    return Graph(model, vocab_size, Tape(model.block_size, target), EXACT, None)
+
+
+def fast_graph(
+    model: Model, vocab_size: int, rows: int = 0, target: Target | None = None, *, cached: bool = False
+) -> Graph:
+    """The tape of a model in f32, for documents one after the other, or (`cached`) the next place of strings."""
+    rows = rows or (SLOTS if cached else max(model.block_size, ROWS))
+    return Graph(model, vocab_size, Tape(rows, target, F32), FAST, Batch(rows, model.block_size, cached))
 
 
 class Graph:
-    """The tape of a GPT; `logits` (T, V) and `loss` (1, 1) are its outputs."""
+    """The tape of a model; `logits` (T, V) and, but for strings, `loss` (1, 1) are its outputs."""
 
-    def __init__(self, config: Config, vocab_size: int, target: Target | None = None) -> None:
-        self.config, self.vocab_size = config, vocab_size
-        self.tape = tape = Tape(config.block_size, target)
-        self.tokens, self.targets = tape.indices("tokens"), tape.indices("targets")
-        self._parameters: dict[str, Node] = {}
-        self.stages: dict[str, Node] = {}  # what the forward pass goes through, in its order
-        self.runs = [tape.indices(f"runs of {n}") for n in range(2, config.n_gram + 1)]  # rows of wte_gram
-        d, stage = config.n_embd, self._stage
+    def __init__(
+        self, model: Model, vocab_size: int, tape: Tape, rules: Sequence[Rule], batch: Batch | None
+    ) -> None:
+        self.model, self.vocab_size, self.tape = model, vocab_size, tape
+        recorded = model.recorded(vocab_size)
+        cached = batch is not None and batch.cached
+        names = ["tokens", "positions", *(["lines"] if cached else ["targets", *(["ends"] if batch else [])])]
+        about = {name: tape.indices(name) for name in names}
+        if batch and not cached:
+            about["share"] = tape.input("share", 1, 1)
+        outputs = [recorded.logits] if cached else [recorded.logits, recorded.loss]
+        self._about = about
+        rewriting = Rewriting(recorded.tape, outputs, tape, rules, about, batch)
+        self.logits = rewriting.input(recorded.logits)
+        if not cached:
+            self.loss = rewriting.input(recorded.loss)
+        self.names = [node.name for node in recorded.tape.parameters()]  # in the order of the recording
+        self.parameters, self.stages, self.units = rewriting.parameters, rewriting.stages, rewriting.units
+        self.sparse = next((node for node in tape.parameters() if node.sparse), None)
+        self.looked_up = _ids(tape, self.sparse)  # by which the rows of the sparse parameter are chosen
 
-        x = tape.embedding(self._matrix("wte", vocab_size, d), self.tokens)  # (T, D)
-        x = x + tape.position_embedding(self._matrix("wpe", config.block_size, d))
-        if self.runs:
-            table = self._matrix("wte_gram", config.gram_rows, d)
-            for rows in self.runs:
-                x = x + tape.embedding(table, rows)
-        x = stage("embedding_norm", tape.rmsnorm(stage("embedding", x)))
-        for layer in range(config.n_layer):
-            name = f"layer{layer}"
-            normed = stage(f"{name}.attn_norm", tape.rmsnorm(x))
-            # One matrix for q, k and v, head by head: the input's gradient is then a single ordered sum.
-            qkv = self._linear(normed, f"{name}.attn_wqkv", 3 * d)  # (T, 3 D)
-            heads = stage(f"{name}.attention", tape.attention(qkv, config.n_head))
-            x = stage(f"{name}.attn_residual", self._linear(heads, f"{name}.attn_wo", d) + x)
-            normed = stage(f"{name}.mlp_norm", tape.rmsnorm(x))
-            hidden = stage(f"{name}.mlp_relu", self._linear(normed, f"{name}.mlp_fc1", 4 * d).relu())  # (T, 4 D)
-            x = stage(f"{name}.mlp_residual", self._linear(hidden, f"{name}.mlp_fc2", d) + x)
-        lm_head = self._matrix("lm_head", vocab_size, d)
-        self.logits = stage("logits", tape.linear(x, lm_head, last=self.targets))  # (T, V)
-        self.loss = tape.cross_entropy(self.logits, self.targets)
+    def about(self, name: str) -> Node:
+        """A node about the rows: tokens, positions, targets, ends, share or lines."""
+        return self._about[name]
 
-    def _stage(self, name: str, node: Node) -> Node:
-        self.stages[name] = node
-        return node
-
-    def _linear(self, x: Node, name: str, outs: int) -> Node:
-        """What a matrix makes of x: the stage has the matrix's name."""
-        return self._stage(name, self.tape.linear(x, self._matrix(name, outs, x.shape.columns)))
-
-    def _matrix(self, name: str, rows: int, columns: int) -> Node:
-        self._parameters[name] = self.tape.parameter(name, rows, columns)
-        return self._parameters[name]
+    # --- parameters in memory -----------------------------------------------------------------------------------
 
     def read(self, memory: Memory, start: int = 0) -> Parameters:
-        """Numbers by name from a memory laid out as the parameters are, `start` numbers after its begin."""
+        """A copy of numbers by name from a memory laid out as the parameters are, `start` numbers after its begin."""
         result = {}
-        for name, (rows, columns) in self.config.shapes(self.vocab_size).items():
-            values = array("d", bytes(8 * rows * columns))
-            taken = 0
-            for place in self._lines(memory, start, name):
-                values[taken : taken + len(place)] = array("d", place)
-                taken += len(place)
+        for name in self.names:
+            values = array("d")
+            for line, places in self._lines(memory, start, name):
+                values.extend(line if places is None else [line[place] for place in places])
             result[name] = values
         return result
 
     def write(self, memory: Memory, numbers: Parameters, start: int = 0) -> None:
-        """Write numbers by name to a memory laid out as the parameters are, `start` numbers after its begin."""
-        for name in self.config.shapes(self.vocab_size):
-            values, taken = memoryview(numbers[name]), 0
-            for place in self._lines(memory, start, name):
-                place[:] = values[taken : taken + len(place)]
-                taken += len(place)
+        """Write numbers by name, rounded to the tape's type, to a memory laid out as the parameters are.
 
-    def _lines(self, memory: Memory, start: int, name: str) -> list[memoryview[float]]:
-        """A parameter's numbers in order, as views: of its rows, or of all at once where nothing is between them."""
-        node, rows = self.rows(name)
-        columns = node.shape.columns
-        apart, first = padded(columns), start + node.value
-        if isinstance(rows, range) and columns == apart:
-            return [memory.floats(8 * first, len(rows) * columns)]
-        return [memory.floats(8 * (first + row * apart), columns) for row in rows]
+        Those of sparse parameters may be left out: zeros.
+        """
+        code = "d" if self.tape.real is F64 else "f"
+        for name in self.names:
+            place = self.parameters[name]
+            left_out = place.node.sparse and name not in numbers
+            size = len(place.rows) * len(place.columns)
+            values, taken = array(code, bytes(self.tape.real.size * size) if left_out else numbers[name]), 0
+            for line, places in self._lines(memory, start, name):
+                stop = taken + len(line if places is None else places)
+                if places is None:
+                    line[:] = memoryview(values)[taken:stop]
+                else:
+                    for column, number in zip(places, values[taken:stop], strict=True):
+                        line[column] = number
+                taken = stop
 
-    def rows(self, name: str) -> tuple[Node, range | list[int]]:
-        """The node that holds a parameter of `Config.shapes`, and the node's rows that are the parameter's."""
-        if name in self._parameters:
-            node = self._parameters[name]
-            return node, range(self.tape.rows(node))
-        layer, _, matrix = name.partition(".")
-        which = ("attn_wq", "attn_wk", "attn_wv").index(matrix)
-        width = self.config.head_dim
-        rows = [(3 * h + which) * width + j for h in range(self.config.n_head) for j in range(width)]
-        return self._parameters[f"{layer}.attn_wqkv"], rows
+    def _lines(
+        self, memory: Memory, start: int, name: str
+    ) -> Iterator[tuple[memoryview[float], Sequence[int] | None]]:
+        """A parameter's numbers in order: lines of memory, and the places in each, None for all of it."""
+        node, rows, columns = (getattr(self.parameters[name], field) for field in ("node", "rows", "columns"))
+        size, width, first = self.tape.real.size, node.shape.columns, start + node.value
+        apart = padded(width)
+        solid = columns == range(width)
+        if solid and apart == width and isinstance(rows, range):
+            yield memory.floats(size * (first + rows[0] * width), len(rows) * width, size), None
+            return
+        for row in rows:
+            yield memory.floats(size * (first + row * apart), width, size), None if solid else columns
+
+
+def _ids(tape: Tape, table: Node | None) -> list[Node]:
+    """The nodes of ids by which embeddings look up rows of a table."""
+    embeddings = [node.inputs for node in tape.nodes if isinstance(node.operation, Embedding)]
+    pairs = [pair for inputs in embeddings for pair in zip(inputs[0::2], inputs[1::2], strict=True)]
+    return [ids for looked_in, ids in pairs if looked_in is table]

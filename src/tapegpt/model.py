@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from _thread import allocate_lock
+from array import array
 
 from tapegpt.decoding import texts
 from tapegpt.errors import TapeGPTError, shown
@@ -19,11 +20,10 @@ from tapegpt.settings import ENGINES, SEED, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from typing import Unpack
 
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.constraints import Constraints, Drawing, Wishes
     from tapegpt.engine import Engine, Parameters
     from tapegpt.explanation import Explanation
@@ -47,7 +47,7 @@ def make_engine(name: str, config: Config, vocab_size: int, batch_size: int = 1,
     Batches and threads are the fast engine's.
     """
     config.num_parameters(vocab_size)
-    if name != "fast" and not config.is_plain:
+    if name != "fast" and config.has_sparse:
         raise TapeGPTError(f"n_gram needs the engine fast, not {name}, which does what microgpt.py does")
     if name == "exact":
         from tapegpt.exact import ExactEngine
@@ -66,14 +66,12 @@ def make_engine(name: str, config: Config, vocab_size: int, batch_size: int = 1,
 
 def check_memory(shapes: Iterable[Shape]) -> None:
     """Raise `TapeGPTError` where engines of these shapes would need too much memory, alone or together."""
-    from tapegpt.fast.graph import ROWS, FastGraph
-    from tapegpt.graph import Graph
+    from tapegpt.graph import exact_graph, fast_graph
     from tapegpt.tape import check_size
 
     size = 0
     for name, config, vocab_size in shapes:
-        rows = max(config.block_size, ROWS)
-        tape = (FastGraph(config, vocab_size, rows) if name == "fast" else Graph(config, vocab_size)).tape
+        tape = (fast_graph if name == "fast" else exact_graph)(config, vocab_size).tape
         size += tape.real.size * sum(tape.plan().as_dict().values())
     check_size(size)
 
@@ -81,17 +79,22 @@ def check_memory(shapes: Iterable[Shape]) -> None:
 def initialise(
     engine: Engine, config: Config, vocab_size: int, rng: Random, deviation: float = Settings.init_std
 ) -> None:
-    """Draw all parameters from a normal distribution around 0, row by row, in the order of `Config.shapes`.
+    """Draw all parameters from a normal distribution around 0, row by row, in the order of the recording.
 
-    Embeddings of runs are left out, so zero: a run counts for something once it has been seen.
+    But for those that say where they start; embeddings of runs start at zero: a run counts once it has been seen.
     """
-    sizes = {name: rows * columns for name, (rows, columns) in config.shapes(vocab_size).items()}
-    sizes.pop("wte_gram", 0)
-    numbers = rng.gauss_array(sum(sizes.values()), 0.0, deviation)
-    parameters, start = {}, 0
-    for name, size in sizes.items():
-        parameters[name] = numbers[start : start + size]
-        start += size
+    nodes = config.parameters(vocab_size)
+    sizes = {node.name: (node.shape.rows or 0) * node.shape.columns for node in nodes}
+    drawn = [node.name for node in nodes if node.start is None]
+    numbers, taken = rng.gauss_array(sum(sizes[name] for name in drawn), 0.0, deviation), 0
+    parameters = {}
+    for node in nodes:
+        size = sizes[node.name]
+        if node.start is None:
+            parameters[node.name] = numbers[taken : taken + size]
+            taken += size
+        else:
+            parameters[node.name] = array("d", [node.start]) * size
     engine.load_parameters(parameters)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any, TypeVar
 
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.corpus import Corpus
     from tapegpt.model import GPT
 

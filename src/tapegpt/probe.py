@@ -1,4 +1,4 @@
-"""A GPT laid open: one document forward and backward in f64, and every number on the way to look at.
+"""A model laid open: one document forward and backward in f64, and every number on the way to look at.
 
 Takes the parameters of all engines, those with embeddings of runs too. Not here: what is made of the numbers
 (`explanation.py`).
@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
-from tapegpt.fast.context import rows_of_runs
-from tapegpt.graph import Graph
-from tapegpt.machine.interpreter import Interpreter
-from tapegpt.machine.target import INTERPRETED
-from tapegpt.operations.attention import Attention
+from tapegpt.graph import exact_graph
+from tapegpt.operations.attention.exact import Attention
 from tapegpt.operations.base import padded
 from tapegpt.processes import renewed
 
@@ -20,10 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tapegpt.config import Config
     from tapegpt.engine import Parameters
-    from tapegpt.machine.language import Value
     from tapegpt.machine.target import Target
+    from tapegpt.models.base import Model
     from tapegpt.tape import Node
 
 Rows = list[list[float]]
@@ -35,20 +31,14 @@ class Probe:
     Threads that share it hold its `lock` from `load` to the last number that they read.
     """
 
-    def __init__(self, config: Config, vocab_size: int, target: Target | None = None) -> None:
+    def __init__(self, config: Model, vocab_size: int, target: Target | None = None) -> None:
         self.config, self.vocab_size = config, vocab_size
         self.lock = renewed(allocate_lock())
         self.revision = -1  # of the engine whose parameters are loaded
         self.positions = 0  # T
-        self._graph = graph = Graph(config, vocab_size, target)
-        self._stages: dict[str, tuple[Node, Sequence[int]]] = {}
-        for name, node in graph.stages.items():
-            layer, dot, matrix = name.rpartition(".")
-            if matrix == "attn_wqkv":
-                parts = [f"{layer}{dot}{part}" for part in ("attn_wq", "attn_wk", "attn_wv")]
-                self._stages.update({part: (node, graph.rows(part)[1]) for part in parts})
-            else:
-                self._stages[name] = (node, range(node.shape.columns))
+        self._graph = graph = exact_graph(config, vocab_size, target)
+        self._stages = graph.stages
+        self._attention = [node for node in graph.tape.nodes if isinstance(node.operation, Attention)]
 
     @property
     def stages(self) -> list[str]:
@@ -63,32 +53,22 @@ class Probe:
         """Read tokens, BOS first, up to the last but one or the block, then go back; the mean loss, in nats."""
         graph, tape = self._graph, self._graph.tape
         self.positions = n = min(self.config.block_size, len(document) - 1)
-        tape.write(graph.tokens, document[:n])
-        tape.write(graph.targets, document[1 : n + 1])
-        runs = [self._rows_of_runs(document, t) for t in range(n)] if graph.runs else []
-        for node, rows in zip(graph.runs, zip(*runs, strict=True), strict=True):
-            tape.write(node, rows)
+        tape.write(graph.about("tokens"), document[:n])
+        tape.write(graph.about("targets"), document[1 : n + 1])
+        tape.write(graph.about("positions"), range(n))
         ((loss,),) = tape.forward(graph.loss, n)
         tape.backward(graph.loss, n)
         return loss
 
-    def _rows_of_runs(self, document: Sequence[int], t: int) -> list[int]:
-        k, config, bos = Interpreter(INTERPRETED), self.config, self.vocab_size - 1
-
-        def token_before(back: int) -> Value:
-            return k.integer(document[t - back] if back <= t else bos)
-
-        return [row.data for row in rows_of_runs(k, token_before, config.n_gram, config.gram_rows)]
-
     def values(self, stage: str) -> Rows:
         """A stage's numbers: (T, columns)."""
-        node, columns = self._stages[stage]
-        return self._read(node.value, node, columns)
+        place = self._stages[stage]
+        return self._read(place.node.value, place.node, place.columns)
 
     def gradients(self, stage: str) -> Rows:
         """d loss / d stage: (T, columns)."""
-        node, columns = self._stages[stage]
-        return self._read(node.gradient, node, columns)
+        place = self._stages[stage]
+        return self._read(place.node.gradient, place.node, place.columns)
 
     def _read(self, offset: int, node: Node, columns: Sequence[int]) -> Rows:
         apart = padded(node.shape.columns)
@@ -112,13 +92,21 @@ class Probe:
             for start, inverse in zip(starts, inverses, strict=False)
         ]
 
+    @property
+    def layers(self) -> int:
+        """How often the model attends."""
+        return len(self._attention)
+
     def attention(self, layer: int) -> list[Rows]:
         """How much a head looks at each position up to its own, with a sum of 1: [head][t][s], s <= t."""
-        node, heads = self._graph.stages[f"layer{layer}.attention"], range(self.config.n_head)
-        return [[self._weights(node, head, t) for t in range(self.positions)] for head in heads]
-
-    def _weights(self, node: Node, head: int, t: int) -> list[float]:
+        node = self._attention[layer]
         assert isinstance(node.operation, Attention)
-        exponentials, inverse = node.operation.weights_at(self._graph.tape.positions, node.inputs[0].shape, head, t)
+        return [
+            [self._weights(node, node.operation, head, t) for t in range(self.positions)]
+            for head in range(node.operation.n_head)
+        ]
+
+    def _weights(self, node: Node, attention: Attention, head: int, t: int) -> list[float]:
+        exponentials, inverse = attention.weights_at(self._graph.tape.positions, node.shape.columns, head, t)
         scale = self._work(node.kept + inverse, 1)[0]
         return [exponential * scale for exponential in self._work(node.kept + exponentials, t + 1)]

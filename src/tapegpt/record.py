@@ -16,9 +16,12 @@ else:
     dataclass_transform = lambda **_: lambda cls: cls  # noqa: E731  # a name for type checkers only
 
 
+_FIELDS: dict[type, dict[str, object]] = {}  # of each kind of record
+
+
 @dataclass_transform(frozen_default=True)
 class Record:
-    """A base class: the annotated names of a subclass are its fields, in order; class attributes are defaults.
+    """A base class: the annotated names of a subclass are its fields, its own before those of its bases; class attributes are defaults.
 
     Fields that are numbers from outside have their `ranges`; None is in them where the annotation has it.
     """
@@ -44,12 +47,19 @@ class Record:
         """Raise `TapeGPTError` where a field is out of its range; in subclasses too where they do not fit together."""
         for name, numbers in self.ranges.items():
             value = self.__dict__[name]
-            if value is not None or not self.__annotations__[name].endswith("None"):
+            if value is not None or not str(self._fields()[name]).endswith("None"):
                 numbers.check(name, value)
 
     @classmethod
-    def _fields(cls) -> list[str]:
-        return list(cls.__annotations__)
+    def _fields(cls) -> dict[str, object]:
+        """Names and annotations."""
+        fields = _FIELDS.get(cls)
+        if fields is None:
+            fields = {}
+            for kind in cls.__mro__[:-2]:  # up to `Record`
+                fields |= {name: each for name, each in kind.__annotations__.items() if name not in fields}
+            _FIELDS[cls] = fields
+        return fields
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.corpus import Corpus
     from tapegpt.model import GPT
     from tapegpt.settings import Settings

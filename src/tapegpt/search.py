@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from itertools import count, product
 
-from tapegpt.config import Config
+from tapegpt.models.gpt import Config
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.population import Candidate
 from tapegpt.ranges import Whole

@@ -30,13 +30,14 @@ from tapegpt.machine.language import F32, F64, U32, Builder, Int, Kernel, Pointe
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
-from tapegpt.operations.attention import Attention
+from tapegpt.operations.attention.exact import Attention
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
 from tapegpt.operations.cross_entropy import CrossEntropy
 from tapegpt.operations.elementwise import Elementwise, Sum
-from tapegpt.operations.embedding import Embedding, Positions
+from tapegpt.operations.embedding import Embedding
 from tapegpt.operations.linear import Linear
 from tapegpt.operations.rmsnorm import RMSNorm
+from tapegpt.operations.runs import Runs
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -66,6 +67,8 @@ class Node:
         "operation",
         "prepared",
         "shape",
+        "sparse",
+        "start",
         "taken",
         "tape",
         "uses",
@@ -76,7 +79,8 @@ class Node:
         self, tape: Tape, name: str, shape: Shape, operation: Operation | None, inputs: tuple[Node, ...]
     ) -> None:
         self.tape, self.name, self.shape, self.operation, self.inputs = tape, name, shape, operation, inputs
-        self.is_parameter = False
+        self.is_parameter = self.sparse = False
+        self.start: float | None = None  # of a parameter, where it begins; None is drawn
         self.bound = 1 << 32  # token ids must be below it
         self.index = -1
         self.uses, self.taken = 0, False  # taken: one of them leaves no place for others after it
@@ -140,8 +144,23 @@ class Node:
         """Sum of all numbers, (1, 1)."""
         return self.tape.record(Sum(), self)
 
+    def rmsnorm(self) -> Node:
+        """Each row divided by its root mean square."""
+        return self.tape.rmsnorm(self)
+
+    def linear(self, name: str, columns: int) -> Node:
+        """The product with a new parameter of this name: (T, columns). The result has the name too."""
+        return self.tape.linear(self, self.tape.parameter(name, columns, self.shape.columns)).named(name)
+
+    def named(self, name: str) -> Node:
+        """This node, which shows under this name in all that looks inside a model."""
+        if not isinstance(name, str) or not name:
+            raise TapeGPTError(f"{self!r}: a name must be a str, not {shown(name)}")
+        self.name = name
+        return self
+
     def __repr__(self) -> str:
-        return f"%{self.index} {self.shape} {self.operation or self.name}"
+        return f"%{self.index} {self.shape} {' '.join(filter(None, [str(self.operation or ''), self.name]))}"
 
 
 class Extents(Record):
@@ -175,12 +194,19 @@ class Tape:
 
     # --- recording ----------------------------------------------------------------------------------------------
 
-    def parameter(self, name: str, rows: int, columns: int) -> Node:
-        """A matrix that gathers gradients."""
+    def parameter(
+        self, name: str, rows: int, columns: int, *, start: float | None = None, sparse: bool = False
+    ) -> Node:
+        """A matrix that gathers gradients.
+
+        A model's begins at `start` in every place, by default at numbers drawn from a normal distribution. Of a
+        `sparse` one only the rows that a batch looks up are trained in its step.
+        """
         if any(name == node.name for node in self.parameters()):
             raise TapeGPTError(f"parameter {shown(name)}: there is one of this name")
         node = self._named(name, Shape(_size(name, "rows", rows), _size(name, "columns", columns)))
-        node.is_parameter = True
+        node.start = None if start is None else _number(start, node, "where it starts")
+        node.is_parameter, node.sparse = True, sparse
         return node
 
     def input(self, name: str, columns: int, rows: int | None = None) -> Node:
@@ -196,9 +222,9 @@ class Tape:
         """Row `ids[t]` of the table for position t: (T, columns of the table)."""
         return self.record(Embedding(), table, ids)
 
-    def position_embedding(self, table: Node) -> Node:
-        """Row t of the table for position t: (T, columns of the table)."""
-        return self.record(Positions(self.positions), table)
+    def runs(self, tokens: Node, n: int, rows: int, bos: int) -> Node:
+        """For each position a row, below `rows`, for the run of n tokens that ends there; before the first is BOS."""
+        return self.record(Runs(n, rows, bos), tokens)
 
     def linear(self, x: Node, w: Node, last: Node | None = None) -> Node:
         """x W^T: (T, rows of W). `last` names the column whose share of x's gradient is added last."""
@@ -208,9 +234,9 @@ class Tape:
         """Each row divided by its root mean square."""
         return self.record(RMSNorm(), x)
 
-    def attention(self, qkv: Node, n_head: int) -> Node:
-        """Causal self-attention on (T, 3 D), the columns q, k, v of head 0, then of head 1 and so on: (T, D)."""
-        return self.record(Attention(n_head), qkv)
+    def attention(self, q: Node, k: Node, v: Node, n_head: int) -> Node:
+        """Causal self-attention, (T, D) each: row t of the result mixes the rows of v up to t."""
+        return self.record(Attention(n_head), q, k, v)
 
     def cross_entropy(self, logits: Node, targets: Node) -> Node:
         """Mean of -log(softmax(logits)[target]): (1, 1)."""
@@ -233,7 +259,7 @@ class Tape:
         what = operation.name
         for node in inputs:
             self._own(node, what)
-        if operation.real is not self.real:
+        if operation.real not in (None, self.real):
             raise TapeGPTError(f"{what}: works on {operation.real}, and this tape's numbers are {self.real}")
         if operation.takes and len(inputs) not in operation.takes:
             raise TapeGPTError(f"{what}: takes {' or '.join(map(str, operation.takes))} nodes, not {len(inputs)}")
@@ -258,7 +284,7 @@ class Tape:
 
     def _check_passing(self, operation: Operation, node: Node, inputs: tuple[Node, ...]) -> None:
         """The result's gradient becomes the node's where all else that uses the node comes before the result."""
-        before = self._order(*inputs)
+        before = self.order(*inputs)
         if node.is_parameter or inputs.count(node) > 1 or node.uses > sum(each.inputs.count(node) for each in before):
             raise TapeGPTError(f"{operation.name}: {node!r} is used beside it, and its gradient is passed on as it is")
 
@@ -379,7 +405,7 @@ class Tape:
 
     # --- code ---------------------------------------------------------------------------------------------------
 
-    def _order(self, *outputs: Node) -> list[Node]:
+    def order(self, *outputs: Node) -> list[Node]:
         """The nodes that outputs depend on, in depth-first post-order, as `Value.backward` sorts its numbers."""
         order: list[Node] = []
         visited: set[int] = set()
@@ -400,7 +426,7 @@ class Tape:
 
         def tape_prepare(k: Builder, shared: Reals) -> None:
             run = _Run(self, shared, None, shared)
-            for node in self._order(output):
+            for node in self.order(output):
                 if node.operation and _is_early(node):
                     node.operation.prepare(k, run.scratch(node), *[run.slot(i) for i in node.inputs])
 
@@ -412,7 +438,7 @@ class Tape:
 
         def tape_forward(k: Builder, shared: Reals, work: Reals, start: Int, stop: Int) -> None:
             run = _Run(self, shared, None, work, start, stop)
-            for node in self._order(output):
+            for node in self.order(output):
                 if node.operation:
                     self._forward(k, run, node, node.operation)
 
@@ -437,7 +463,7 @@ class Tape:
             run.written.add(output.index)
             if accumulate:
                 run.written.update(node.index for node in self.parameters())
-            for node in reversed(self._order(output)):
+            for node in reversed(self.order(output)):
                 if node.operation and node.gradient >= 0:
                     self._backward(k, run, node, node.operation)
             for node in self.nodes:  # what the output does not depend on has no slope
@@ -465,7 +491,7 @@ class Tape:
         operation = node.operation
         assert operation
         self.plan()
-        order = self._order(output)
+        order = self.order(output)
         after = {i.index for later in order[order.index(node) + 1 :] for i in later.inputs}
         written = {output.index, *after, *(each.index for each in self.parameters() if accumulate)}
 
@@ -512,7 +538,7 @@ class Tape:
         self._count = count
         program.run("prepare", shared)
         program.run("forward", shared, work, 0, count)
-        self._computed.update(node.index for node in self._order(output))
+        self._computed.update(node.index for node in self.order(output))
         return self.read(output)[: output.shape.count(count)]
 
     def backward(self, output: Node, positions: int | None = None) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, Unpack
 
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.engine import Snapshot, Tokens
     from tapegpt.settings import Options as Shape
     from tapegpt.sources import Reading

@@ -7,7 +7,7 @@ from itertools import accumulate
 from tapegpt.cli.console import print_report
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.options import option
-from tapegpt.config import Config
+from tapegpt.models.gpt import Config
 from tapegpt.doctor import RARE, examine
 from tapegpt.text import columns, visible
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.model import GPT
     from tapegpt.trainer import Callback, Trainer
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.anatomy import Anatomy
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.corpus import Corpus
     from tapegpt.costs import Cost, Part, Walk
     from tapegpt.engine import Parameters, Tokens
@@ -42,7 +42,7 @@ KINDS = (  # columns of the survey
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
 
     about = f"{', '.join(STAGES)} [a survey of all, with the time and arithmetic of each operation]"
     parser.add_argument("--stage", choices=STAGES, metavar="NAME", help=about)
@@ -156,7 +156,7 @@ class Subject:
 
 
 def _subject(options: argparse.Namespace) -> Subject:
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings, resolved
 
     shape = (*Config().as_dict(), "engine")

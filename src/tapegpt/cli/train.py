@@ -20,7 +20,7 @@ SAVING = 350e-9  # for each parameter, where the model, what Adam remembers and 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.settings import ENGINES, LONG, MADE_FOR, PRESETS
 
     data = parser.add_argument_group("data")
@@ -60,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, show how far it is, and print some strings."""
     from tapegpt.clock import ONE_EVALUATION
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings, resolved
     from tapegpt.trainer import Trainer
 

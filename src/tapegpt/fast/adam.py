@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Operand, Pointer, Real, U32s, Value, kernel
 from tapegpt.operations.base import padded
-from tapegpt.operations.fast.rows import vectors
+from tapegpt.operations.rows import vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from tapegpt.automata import FORBIDDEN
 from tapegpt.fast.generation import running_sums, side_by_side
 from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.operations.base import padded
-from tapegpt.operations.fast.cross_entropy import exponentiate
-from tapegpt.operations.fast.rows import vectors
+from tapegpt.operations.cross_entropy import fast_exponentiate
+from tapegpt.operations.rows import vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.fast.graph import FastGraph
+    from tapegpt.graph import Graph
     from tapegpt.machine.language import Number, Operand, Pointer, Value, Variable
 
 _GREEDY = 1e7  # the inverse of a temperature at which a logit's last bit decides
@@ -27,7 +27,7 @@ _ONE = 0x3F800000  # the bits of 1.0, the greatest of the exponentials
 _FIRST_BYTE = 0 if sys.byteorder == "little" else 24  # of a word: its lowest bit
 
 
-def drawing_kernel(graph: FastGraph, scratch: int) -> Kernel:
+def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
     """`count` strings as `generation_kernel` makes them; `rows` (3 x slots) holds their states too.
 
     The automaton: classes (V - 1), table (states, kinds), accepting (states) as bytes, ahead (most + 1, states): see
@@ -74,12 +74,12 @@ def drawing_kernel(graph: FastGraph, scratch: int) -> Kernel:
             is_free = automaton.look(state, place, most, k.select(greedy, inverse, 1.0))
             for c in vectors(k, vocab_size):
                 logits.store(c, logits.vector(c, k.width(F32)) * inverse)
-            total, largest = exponentiate(k, logits, e, vocab_size)
+            total, largest = fast_exponentiate(k, logits, e, vocab_size)
             mass = k.variable(total)
             for _ in k.when(k.negated(ends & is_free)):
                 automaton.weigh(logits, bos)
                 logits[bos] = k.select(ends, logits[bos], FORBIDDEN)
-                remaining, peak = exponentiate(k, logits, e, vocab_size)
+                remaining, peak = fast_exponentiate(k, logits, e, vocab_size)
                 _keep(k, e, vocab_size, lambda c: logits.vector(c, k.width(F32)) > FORBIDDEN)
                 mass.set(remaining)
                 left = k.log(k.convert(remaining, F64) / k.convert(total, F64)) + k.convert(peak - largest, F64)

@@ -13,9 +13,8 @@ from tapegpt.engine import Engine, Moments, Strings
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.fast.adam import STATE, settings_of
 from tapegpt.fast.generation import generation_kernel
-from tapegpt.fast.graph import ROWS, SLOTS, FastGraph
-from tapegpt.fast.places import load, read
 from tapegpt.fast.training import SYNC, evaluation_kernel, training_kernel
+from tapegpt.graph import SLOTS, fast_graph
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.threads import run_parts
@@ -23,10 +22,10 @@ from tapegpt.tape import check_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.config import Config
     from tapegpt.engine import Adam, Parameters, Snapshot, Tokens
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
+    from tapegpt.models.base import Model
     from tapegpt.rng import Random
 
 
@@ -39,13 +38,12 @@ class FastEngine(Engine):
     name = "fast"
 
     def __init__(
-        self, config: Config, vocab_size: int, batch_size: int = 16, threads: int = 1, target: Target | None = None
+        self, config: Model, vocab_size: int, batch_size: int = 16, threads: int = 1, target: Target | None = None
     ) -> None:
         super().__init__()
         self.config, self.vocab_size, self.batch_size = config, vocab_size, batch_size
-        positions = max(config.block_size, ROWS)
-        self._graph = graph = FastGraph(config, vocab_size, positions, target)
-        speech = FastGraph(config, vocab_size, SLOTS, target, cached=True)
+        self._graph = graph = fast_graph(config, vocab_size, target=target)
+        speech = fast_graph(config, vocab_size, target=target, cached=True)
         self._extents, spoken = graph.tape.plan(), speech.tape.plan()
         assert (self._extents.shared, self._extents.gradients) == (spoken.shared, spoken.gradients)
         entries: Entries = {
@@ -54,7 +52,7 @@ class FastEngine(Engine):
             "evaluate": (evaluation_kernel(graph), {}),
             "generate": (generation_kernel(speech), {}),
         }
-        touched = batch_size * config.block_size * len(graph.runs)
+        touched = batch_size * config.block_size * len(graph.looked_up)
         own = self._extents.work + self._extents.gradients + touched  # numbers of a thread
         check_size(4 * (self._extents.shared + 2 * self._extents.gradients + threads * own))
         self._program = Program(entries, target)
@@ -73,12 +71,12 @@ class FastEngine(Engine):
     # --- parameters ---------------------------------------------------------------------------------------------
 
     def _parameters(self) -> Parameters:
-        return read(self._graph, self._shared)
+        return self._graph.read(self._shared)
 
     def _load_parameters(self, parameters: Parameters) -> None:
         fresh, moments, state = Memory(4 * self._extents.gradients), *self._no_moments()
         gradients = Memory(4 * self.threads * self._extents.gradients)
-        load(self._graph, fresh, parameters)
+        self._graph.write(fresh, parameters)
         content, place = fresh.at(0).view, self._own_parameters()
         place[:] = content  # from here on no call, between whose returns Ctrl-C comes
         self._moments, self._state, self._gradients = moments, state, gradients
@@ -98,16 +96,16 @@ class FastEngine(Engine):
         assert isinstance(snapshot, bytes)
         memory = Memory(len(snapshot))
         memory.at(0).view[:] = snapshot
-        return read(self._graph, memory)
+        return self._graph.read(memory)
 
     def _copied_moments(self) -> Moments:
-        mean, square = (read(self._graph, self._moments, start) for start in (0, self._extents.gradients))
+        mean, square = (self._graph.read(self._moments, start) for start in (0, self._extents.gradients))
         return Moments(mean, square, tuple(self._state))
 
     def _load_moments(self, moments: Moments) -> None:
         fresh, state = self._no_moments()
-        load(self._graph, fresh, moments.mean)
-        load(self._graph, fresh, moments.square, self._extents.gradients)
+        self._graph.write(fresh, moments.mean)
+        self._graph.write(fresh, moments.square, self._extents.gradients)
         if len(moments.powers) != len(STATE):
             raise TapeGPTError(f"Adam must have {len(STATE)} powers, not {len(moments.powers)}")
         state[:] = array("d", moments.powers)
@@ -124,7 +122,7 @@ class FastEngine(Engine):
         places += [self._moments.at(0), self._moments.at(4 * self._extents.gradients), address_of(self._taken)]
         places += [address_of(tokens.ids), address_of(tokens.starts), address_of(order)]
         numbers = (len(order), self.batch_size, first, count, float(first) if progress is None else progress)
-        capacity = self.batch_size * self.config.block_size * len(self._graph.runs)
+        capacity = self.batch_size * self.config.block_size * len(self._graph.looked_up)
         touched = Memory(4 * self.threads * capacity)
         common = [address_of(numbers) for numbers in (settings, self._state, losses, sums, sync)]
         common.append(touched.at(0))

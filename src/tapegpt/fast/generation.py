@@ -5,22 +5,21 @@ Each string has a stream of random numbers of its own, so that it does not depen
 
 from __future__ import annotations
 
-from tapegpt.fast.context import rows_of_runs, token_before
 from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, U32s
 from tapegpt.mersenne import word
 from tapegpt.operations.base import padded
-from tapegpt.operations.fast.cross_entropy import exponentiate
-from tapegpt.operations.fast.rows import vectors
+from tapegpt.operations.cross_entropy import fast_exponentiate
+from tapegpt.operations.rows import vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tapegpt.fast.graph import FastGraph
+    from tapegpt.graph import Graph
     from tapegpt.machine.language import Operand, Pointer, Value
 
 
-def generation_kernel(graph: FastGraph) -> Kernel:
+def generation_kernel(graph: Graph) -> Kernel:
     """`count` strings into ids (block_size each) and lengths; `rows` (2 x slots) says who is where, and their seeds."""
 
     def generate(
@@ -46,7 +45,7 @@ def generation_kernel(graph: FastGraph) -> Kernel:
 
 def side_by_side(
     k: Builder,
-    graph: FastGraph,
+    graph: Graph,
     memory: tuple[Pointer, ...],
     count: Int,
     choose: Callable[[Value, Value, Value, Pointer, Value], Value],
@@ -57,10 +56,10 @@ def side_by_side(
     `memory` is the first six of the kernel's arguments; what is `kept` for a row moves with its string.
     """
     shared, work, random, rows, ids, lengths = memory
-    vocab_size, block, bos = graph.vocab_size, graph.config.block_size, graph.vocab_size - 1
+    vocab_size, block, bos = graph.vocab_size, graph.model.block_size, graph.vocab_size - 1
     forward = graph.tape.forward_kernel(graph.logits)
-    nodes = (graph.tokens, graph.places, graph.lines)
-    tokens, places, lines = ((work + node.value).cast(U32) for node in nodes)
+    names = ("tokens", "positions", "lines")
+    tokens, places, lines = ((work + graph.about(name).value).cast(U32) for name in names)
     strings, seeds = rows, rows + graph.tape.positions
     begun = k.variable(k.integer(0))
     active = k.variable(k.integer(0))
@@ -75,15 +74,6 @@ def side_by_side(
         begin(row)
         active += 1
     for _ in k.repeat_while(lambda: active > 0):
-        for row in k.range(active if graph.runs else 0):
-            so_far = ids + (strings[row] * block - 1)  # the token at place p, from 1 on: at 0 is BOS
-
-            def before(back: int) -> Value:
-                return token_before(k, so_far, places[row], back, 1, bos)
-
-            numbers = rows_of_runs(k, before, graph.config.n_gram, graph.config.gram_rows)
-            for node, number in zip(graph.runs, numbers, strict=True):
-                (work + node.value).cast(U32)[row] = number
         forward(k, shared, work, 0, active)
         for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
             string, place = strings[row], places[row]
@@ -119,7 +109,7 @@ def sample(k: Builder, logits: Pointer, count: int, inverse_temperature: Value, 
     width = k.width(F32)
     for c in vectors(k, count):
         logits.store(c, logits.vector(c, width) * inverse_temperature)
-    total, _ = exponentiate(k, logits, logits, count)
+    total, _ = fast_exponentiate(k, logits, logits, count)
     point = k.spread(total * unit, width)
     before, below = k.zeros(width, F32), k.zeros(width, I32)
     for c in vectors(k, count):

@@ -12,26 +12,25 @@ from array import array
 from tapegpt.engine import Strings
 from tapegpt.errors import TapeGPTError
 from tapegpt.fast.drawing import drawing_kernel
-from tapegpt.fast.graph import ROWS, SLOTS, FastGraph
-from tapegpt.fast.places import load, read
 from tapegpt.fast.training import Packer
+from tapegpt.graph import SLOTS, Graph, fast_graph
 from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, I64s, Int, Kernel, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.operations.base import PAD, padded
-from tapegpt.operations.fast.cross_entropy import exponentiate
-from tapegpt.operations.fast.functions import log
-from tapegpt.operations.fast.rows import vectors
+from tapegpt.operations.cross_entropy import fast_exponentiate
+from tapegpt.operations.functions import log
+from tapegpt.operations.rows import vectors
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.config import Config
     from tapegpt.constraints import Drawing
     from tapegpt.engine import Parameters, Tokens
     from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
+    from tapegpt.models.base import Model
     from tapegpt.rng import Random
 
 
@@ -66,10 +65,10 @@ class Drawn(Record):
 class Inference:
     """The forward pass of a model with these parameters, as they are now."""
 
-    def __init__(self, config: Config, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
+    def __init__(self, config: Model, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
         self.config, self.vocab_size = config, vocab_size
-        graph = FastGraph(config, vocab_size, max(config.block_size, ROWS), target)
-        speech = FastGraph(config, vocab_size, SLOTS, target, cached=True)
+        graph = fast_graph(config, vocab_size, target=target)
+        speech = fast_graph(config, vocab_size, target=target, cached=True)
         extents, spoken = graph.tape.plan(), speech.tape.plan()
         assert (extents.shared, extents.gradients) == (spoken.shared, spoken.gradients)
         self._work = max(extents.work + graph.tape.positions, spoken.work + 2 * padded(vocab_size))
@@ -83,15 +82,15 @@ class Inference:
         self._program = Program(entries, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         shared = Memory(4 * extents.shared)
-        load(graph, shared, parameters)
+        graph.write(shared, parameters)
         self._memory, self._parameters = shared, shared.at(0)
         self._program.run("prepare", self._parameters)
         self._free: list[Address] = []  # work memories that no call has in use
 
-    def __reduce__(self) -> tuple[type, tuple[Config, int, Parameters]]:
-        graph = FastGraph(self.config, self.vocab_size, ROWS)
+    def __reduce__(self) -> tuple[type, tuple[Model, int, Parameters]]:
+        graph = fast_graph(self.config, self.vocab_size)
         graph.tape.plan()
-        return Inference, (self.config, self.vocab_size, read(graph, self._memory))
+        return Inference, (self.config, self.vocab_size, graph.read(self._memory))
 
     def _run(self, name: str, arrays: tuple[array[int] | array[float], ...], *numbers: float) -> None:
         """Call an entry with a work memory of its own."""
@@ -105,8 +104,8 @@ class Inference:
     @property
     def work(self) -> int:
         """Of a string: its places times the parameters that each of them meets, which of runs are few."""
-        shapes = self.config.shapes(self.vocab_size)
-        return self.config.block_size * sum(m * n for name, (m, n) in shapes.items() if name != "wte_gram")
+        met = [node.shape for node in self.config.parameters(self.vocab_size) if not node.sparse]
+        return self.config.block_size * sum((shape.rows or 0) * shape.columns for shape in met)
 
     def surprises(self, tokens: Tokens) -> array[float]:
         """-log p of every token after the first, in nats, in the order of ids: number i belongs to ids[i + 1].
@@ -176,7 +175,7 @@ def _words(numbers: bytes | bytearray) -> array[int]:
     return array("I", bytes(numbers) + bytes(-len(numbers) % 4))
 
 
-def scoring_kernel(graph: FastGraph, forward: Kernel, scratch: int) -> Kernel:
+def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
     """-log p of each token of `count` documents, their sums and means; there is room for `PAD` numbers behind.
 
     The work memory has room for a number of each position from `scratch` on.
@@ -195,7 +194,7 @@ def scoring_kernel(graph: FastGraph, forward: Kernel, scratch: int) -> Kernel:
         count: Int,
     ) -> None:
         packer = Packer(k, graph, work, ids, starts)
-        logits, targets, gaps = work + graph.logits.value, (work + graph.targets.value).cast(U32), work + scratch
+        logits, targets, gaps = work + graph.logits.value, (work + graph.about("targets").value).cast(U32), work + scratch
         at, width = k.variable(k.integer(0)), k.width(F32)
         for _ in k.repeat_while(lambda: at < count):
             found = surprises + starts[at]
@@ -204,7 +203,7 @@ def scoring_kernel(graph: FastGraph, forward: Kernel, scratch: int) -> Kernel:
             for t in k.range(rows):
                 row = logits + t * padded(columns)
                 logit = row[targets[t]]
-                total, largest = exponentiate(k, row, row, columns)
+                total, largest = fast_exponentiate(k, row, row, columns)
                 found[t] = total
                 gaps[t] = largest - logit
             for t in k.range(0, rows, width):
@@ -219,7 +218,7 @@ def scoring_kernel(graph: FastGraph, forward: Kernel, scratch: int) -> Kernel:
     return Kernel(score)
 
 
-def next_kernel(graph: FastGraph, forward: Kernel) -> Kernel:
+def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
     """log p of the token that follows each of `count` documents, a padded row each."""
     columns = padded(graph.vocab_size)
 
@@ -233,7 +232,7 @@ def next_kernel(graph: FastGraph, forward: Kernel) -> Kernel:
             for document in k.range(first, at):
                 row = work + graph.logits.value + (starts[document + 1] - starts[first] - 1) * columns
                 result = logs + document * columns
-                total, largest = exponentiate(k, row, result, graph.vocab_size)
+                total, largest = fast_exponentiate(k, row, result, graph.vocab_size)
                 log_sum = largest + log(k, k.spread(total, width))
                 for c in vectors(k, graph.vocab_size):
                     result.store(c, row.vector(c, width) - log_sum)

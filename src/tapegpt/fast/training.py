@@ -18,7 +18,6 @@ from tapegpt.fast.adam import (
     gather_gradients,
     rate_at,
 )
-from tapegpt.fast.context import rows_of_runs, token_before
 from tapegpt.machine.language import F32, F64, I64, U32, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s, kernel
 from tapegpt.operations.base import clear
 from tapegpt.tape import GROUP
@@ -27,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.fast.graph import FastGraph
+    from tapegpt.graph import Graph
     from tapegpt.machine.language import Number, Operand, Pointer, Value
 
 PATIENCE = 1024  # turns of a waiting loop, some tens of microseconds
@@ -38,13 +37,12 @@ SYNC = 16  # f64 or i64 for each thread: no two share a cache line
 class Packer:
     """Documents into the rows of a run, one after the other."""
 
-    def __init__(self, k: Builder, graph: FastGraph, work: Pointer, ids: Pointer, starts: Pointer) -> None:
+    def __init__(self, k: Builder, graph: Graph, work: Pointer, ids: Pointer, starts: Pointer) -> None:
         self._k, self._ids, self._starts = k, ids, starts
-        self._block, self._positions, self._bos = graph.config.block_size, graph.tape.positions, graph.vocab_size - 1
-        self._config = graph.config
-        self._runs = [(work + node.value).cast(U32) for node in graph.runs]
-        nodes = (graph.tokens, graph.places, graph.ends, graph.targets)
-        self._tokens, self._places, self._ends, self._targets = ((work + node.value).cast(U32) for node in nodes)
+        self._block, self._positions = graph.model.block_size, graph.tape.positions
+        self._tokens, self._targets, self._places, self._ends = (
+            (work + graph.about(name).value).cast(U32) for name in ("tokens", "targets", "positions", "ends")
+        )
 
     def length(self, document: Number) -> Value:
         """Positions of a document."""
@@ -72,13 +70,6 @@ class Packer:
             self._targets[row] = self._ids[start + row + 1]
             self._places[row] = row - first
             self._ends[row] = end
-
-            def before(back: int) -> Value:
-                return token_before(self._k, self._ids + (start + first), row - first, back, 0, self._bos)
-
-            rows = rows_of_runs(self._k, before, self._config.n_gram, self._config.gram_rows)
-            for ids, number in zip(self._runs, rows, strict=True):
-                ids[row] = number
 
 
 class Team:
@@ -142,7 +133,7 @@ class _Worker:
     """One thread's part of a training, while its code is made: some documents of each step, and some parameters."""
 
     def __init__(
-        self, k: Builder, graph: FastGraph, team: Team, thread: Int, threads: Int, memory: tuple[Pointer, ...]
+        self, k: Builder, graph: Graph, team: Team, thread: Int, threads: Int, memory: tuple[Pointer, ...]
     ) -> None:
         self._k, self._graph, self.team, self._thread, self._threads = k, graph, team, thread, threads
         self._shared, self._gradients, all_work, *self._moments = memory
@@ -150,7 +141,7 @@ class _Worker:
         self._extent = extents.gradients
         self._own_gradients = self._gradients + thread * extents.gradients
         self.work = all_work + thread * extents.work
-        dense = graph.tape.extent(graph.run_table) if graph.run_table else 0  # where the other parameters begin
+        dense = graph.tape.extent(graph.sparse) if graph.sparse else 0  # where the other parameters begin
         self._sparse_part = self._share_of(dense)
         self._part = [end + dense for end in self._share_of(extents.gradients - dense)]
         self._forward = graph.tape.forward_kernel(graph.loss)
@@ -161,12 +152,12 @@ class _Worker:
         return [(self._thread + end) * (size // GROUP) // self._threads * GROUP for end in (0, 1)]
 
     def learn(self, packer: Packer, batch_size: Int, number_of: Callable[[Operand], Value], touched: Pointer) -> None:
-        """Loss and gradients of this thread's documents, and the rows of the table of runs that they touch."""
+        """Loss and gradients of this thread's documents, and the rows of the sparse parameter that they touch."""
         k, graph, work = self._k, self._graph, self.work
         positions = k.variable(k.integer(0))
         for place in k.range(batch_size):
             positions += packer.length(number_of(place))
-        (work + graph.share.value)[0] = 1.0 / k.convert(positions, F32)
+        (work + graph.about("share").value)[0] = 1.0 / k.convert(positions, F32)
         at = k.variable(batch_size * self._thread // self._threads)
         last = batch_size * (self._thread + 1) // self._threads
         loss, touches = k.zeros(), k.variable(k.integer(0))
@@ -175,7 +166,7 @@ class _Worker:
             self._forward(k, self._shared, work, 0, rows)
             loss += k.convert((work + graph.loss.value)[0], F64)
             self._backward(k, self._shared, self._own_gradients, work, rows)
-            for node in graph.runs:
+            for node in graph.looked_up:
                 copy(k, (work + node.value).cast(U32), touched + touches, rows)
                 touches += rows
         self.team.own[LOSS], self.team.own[TOUCHES] = loss, k.convert(touches, F64)
@@ -190,35 +181,36 @@ class _Worker:
         gather_gradients(self._k, self._gradients, *self._part, self._threads, self._extent, squares)
 
     def update(self, settings: Pointer, state: Pointer, rate: Value, squares: Value) -> Value:
-        """Take Adam's step for this thread's parameters but the table of runs; what scales the gradient."""
+        """Take Adam's step for this thread's parameters but the sparse parameter; what scales the gradient."""
         k = self._k
         clip, norm = settings[CLIP], k.sqrt(squares)
         scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
         adamw(k, self._shared, self._gradients, *self._moments, *self._part, settings, state, rate, scale)
         return scale
 
-    def update_runs(
+    def update_sparse(
         self, rows_of: Callable[[Int], Pointer], settings: Pointer, state: Pointer, rate: Value, scale: Value
     ) -> None:
-        """Adam's step for this thread's rows of the table of runs, of those that any thread has touched."""
+        """Adam's step for this thread's rows of the sparse parameter, of those that any thread has touched."""
         k, tables = self._k, (self._shared, self._gradients, *self._moments)
         sizes = (self._thread, self._threads, self._extent)
+        assert self._graph.sparse
+        columns = self._graph.sparse.shape.columns
         for other in k.range(self._threads):
             rows = (rows_of(other), k.convert(self.team.of(other)[TOUCHES], I64))
-            columns = self._graph.config.n_embd
             adamw_rows(k, *tables, *rows, *sizes, settings, state, rate, scale, columns=columns)
 
-    def decay_runs(self, lost: Value) -> None:
-        """Take this share from the table of runs, when all threads have moved its rows."""
+    def decay_sparse(self, lost: Value) -> None:
+        """Take this share from the sparse parameter, when all threads have moved its rows."""
         self.team.wait()
         decay_rows(self._k, self._shared, *self._sparse_part, self._k.maximum(1.0 - lost, 0.0))
 
 
-def training_kernel(graph: FastGraph) -> Kernel:
+def training_kernel(graph: Graph) -> Kernel:
     """One thread's part of the steps first to first + count - 1; stops before an update that would not be finite.
 
     Step s trains `batch_size` documents from number s * batch_size of the order on, which begins again after its last.
-    Gradients are zero before and after. Those of the table of runs are looked at by nobody: they are sums of what the
+    Gradients are zero before and after. Those of the sparse parameter are looked at by nobody: they are sums of what the
     table of tokens gets too, and stay out of the norm that `clip` limits.
     """
     prepare = graph.tape.prepare_kernel(graph.loss)
@@ -256,7 +248,7 @@ def training_kernel(graph: FastGraph) -> Kernel:
         packer = Packer(k, graph, worker.work, ids, starts)
 
         def rows_of(whose: Int) -> Pointer:
-            """The rows of the table of runs that a thread's documents touch."""
+            """The rows of the sparse parameter that a thread's documents touch."""
             return touched + whose * capacity
 
         going = k.variable(k.select(team.gather(stop), k.integer(1), 0))
@@ -288,16 +280,16 @@ def training_kernel(graph: FastGraph) -> Kernel:
                 for _ in k.when(finite):
                     rate = rate_at(k, settings, progress + k.convert(i, F64))
                     scale = worker.update(settings, state, rate, squares)
-                    if graph.run_table:
-                        worker.update_runs(rows_of, settings, state, rate, scale)
+                    if graph.sparse:
+                        worker.update_sparse(rows_of, settings, state, rate, scale)
                         for _ in k.when(((step + 1) % DECAY_EVERY).equals(0) & (settings[GRAM_DECAY] > 0.0)):
-                            worker.decay_runs(rate * settings[GRAM_DECAY] * DECAY_EVERY)
+                            worker.decay_sparse(rate * settings[GRAM_DECAY] * DECAY_EVERY)
                 team.wait()  # the parameters are new
 
     return Kernel(train)
 
 
-def evaluation_kernel(graph: FastGraph) -> Kernel:
+def evaluation_kernel(graph: Graph) -> Kernel:
     """Of the documents first to last - 1: the sum of -log(probability), and the number of positions."""
     forward = graph.tape.forward_kernel(graph.loss)
 
@@ -305,7 +297,7 @@ def evaluation_kernel(graph: FastGraph) -> Kernel:
         k: Builder, shared: F32s, work: F32s, ids: U32s, starts: I64s, first: Int, last: Int, result: F64s
     ) -> None:
         packer = Packer(k, graph, work, ids, starts)
-        (work + graph.share.value)[0] = 1.0
+        (work + graph.about("share").value)[0] = 1.0
         at = k.variable(first)
         for _ in k.repeat_while(lambda: at < last):
             rows = packer.fill(at, last, k.value)

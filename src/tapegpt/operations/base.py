@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tapegpt.machine.language import Builder, Number, Pointer, Type
+    from tapegpt.value import Matrix
 
 PAD = 16  # f32 in a cache line and in the widest vector; of f64 two of each
 UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
@@ -72,8 +73,16 @@ class Scratch(Record):
     kept: Pointer
 
 
+class Batch(Record):
+    """What the rows of the fast engine are: documents one after the other, or (`cached`) the next place of strings."""
+
+    rows: int  # at most
+    block_size: int  # the most positions of a document
+    cached: bool
+
+
 class Operation(ABC):
-    """One operation: its shape rule, its forward kernel and beside it its backward kernel.
+    """One operation: its shape rule, what it is in scalars, its forward kernel and beside it its backward kernel.
 
     In f64, gradients are added in the order of microgpt.py: products one at a time, the last position first. An
     operation writes the gradient of an input only where `gradient` is not None. Whether a gradient of zero is 0.0 or
@@ -81,7 +90,7 @@ class Operation(ABC):
     """
 
     name: str
-    real: Type = F64  # the numbers that it works on
+    real: Type | None = F64  # the numbers that it works on; None: f64 and f32
     takes: tuple[int, ...] = ()  # how many inputs; () is any number
     prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all
     activation = ""  # applied to the result, see `Slot.activation`
@@ -96,6 +105,21 @@ class Operation(ABC):
     @abstractmethod
     def shape(self, *inputs: Shape) -> Shape:
         """Shape of the result; raises `TapeGPTError` where the inputs do not fit."""
+
+    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
+        """The result in scalars, never optimised; `inner` takes rows of numbers on the way that have a name.
+
+        Token ids are `Value`s whose data is a whole number.
+        """
+        raise TapeGPTError(f"{self.name}: is not written in scalars")
+
+    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
+        """The operation in f32, and which nodes about the rows it takes behind its inputs.
+
+        These are `positions`, where a row stands in its document; `ends`, the row behind that document; and if the
+        batch is cached, instead of ends, `lines`: where what the string has kept lies.
+        """
+        return self, ()
 
     def prepared(self, *inputs: Shape) -> int:
         """How many numbers `prepare` makes."""

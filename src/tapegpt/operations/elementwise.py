@@ -9,16 +9,21 @@ from __future__ import annotations
 from tapegpt.machine.language import Builder, F64s, Int, Operand, Value, kernel
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, padded
 from tapegpt.record import Record
+from tapegpt.value import total
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tapegpt.value import Matrix
+    from tapegpt.value import Value as Scalar
 
 
 class Rule(Record):
     """A formula f(a, b) and its local gradients; `constant` is a plain number that some formulas take."""
 
     name: str
+    scalar: Callable[[Scalar, Scalar, float], Scalar]
     formula: Callable[[Builder, Value, Value, float], Value]
     locals: tuple[Callable[[Builder, Value, Value, float], Operand | float], ...]
 
@@ -26,15 +31,21 @@ class Rule(Record):
 RULES = {
     rule.name: rule
     for rule in (
-        Rule("add", lambda k, a, b, c: a + b, (lambda k, a, b, c: 1.0, lambda k, a, b, c: 1.0)),
-        Rule("mul", lambda k, a, b, c: a * b, (lambda k, a, b, c: b, lambda k, a, b, c: a)),
-        Rule("shift", lambda k, a, b, c: a + c, (lambda k, a, b, c: 1.0,)),
-        Rule("scale", lambda k, a, b, c: a * c, (lambda k, a, b, c: c,)),
-        Rule("pow", lambda k, a, b, c: k.pow(a, c), (lambda k, a, b, c: k.pow(a, c - 1) * c,)),
-        Rule("exp", lambda k, a, b, c: k.exp(a), (lambda k, a, b, c: k.exp(a),)),
-        Rule("log", lambda k, a, b, c: k.log(a), (lambda k, a, b, c: 1.0 / a,)),
+        Rule(
+            "add",
+            lambda a, b, c: a + b,
+            lambda k, a, b, c: a + b,
+            (lambda k, a, b, c: 1.0, lambda k, a, b, c: 1.0),
+        ),
+        Rule("mul", lambda a, b, c: a * b, lambda k, a, b, c: a * b, (lambda k, a, b, c: b, lambda k, a, b, c: a)),
+        Rule("shift", lambda a, b, c: a + c, lambda k, a, b, c: a + c, (lambda k, a, b, c: 1.0,)),
+        Rule("scale", lambda a, b, c: a * c, lambda k, a, b, c: a * c, (lambda k, a, b, c: c,)),
+        Rule("pow", lambda a, b, c: a**c, lambda k, a, b, c: k.pow(a, c), (lambda k, a, b, c: k.pow(a, c - 1) * c,)),
+        Rule("exp", lambda a, b, c: a.exp(), lambda k, a, b, c: k.exp(a), (lambda k, a, b, c: k.exp(a),)),
+        Rule("log", lambda a, b, c: a.log(), lambda k, a, b, c: k.log(a), (lambda k, a, b, c: 1.0 / a,)),
         Rule(
             "relu",
+            lambda a, b, c: a.relu(),
             lambda k, a, b, c: k.select(a > 0.0, a, 0.0),
             (lambda k, a, b, c: k.select(a > 0.0, k.constant(1, a.type, a.lanes), 0.0),),
         ),
@@ -55,6 +66,11 @@ class Elementwise(Operation):
     def shape(self, *inputs: Shape) -> Shape:
         self.expect(all(shape == inputs[0] for shape in inputs), "needs inputs of one shape", *inputs)
         return inputs[0]
+
+    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
+        rule, c = RULES[self.name].scalar, 0.0 if self.constant is None else self.constant
+        rows = zip(inputs[0], inputs[-1], strict=True)
+        return [[rule(a, b, c) for a, b in zip(first, last, strict=True)] for first, last in rows]
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         a, b = inputs[0].value, inputs[-1].value
@@ -116,6 +132,9 @@ class Sum(Operation):
 
     def shape(self, *inputs: Shape) -> Shape:
         return Shape(1, 1)
+
+    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
+        return [[total(x for row in inputs[0] for x in row)]]
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         (x,) = inputs

@@ -1,10 +1,15 @@
-"""Rows of a table: by token id, or one for each position. Shapes: table (V, D), ids (T, 1), result (T, D)."""
+"""Rows of a table by their numbers. Shapes: table (V, D), ids (T, 1), result (T, D)."""
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import Builder, F64s, Int, Pointer, U32s, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, padded
+from tapegpt.machine.language import F32, Builder, F32s, F64s, Int, Pointer, U32s, kernel
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, across, padded
+from tapegpt.operations.rows import vectors
+from tapegpt.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.value import Matrix
 
 
 class Embedding(Operation):
@@ -22,6 +27,13 @@ class Embedding(Operation):
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return 0 if place == 0 else inputs[0].rows or 0
 
+    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
+        table, ids = inputs
+        return [[Value(x.data, (x,), (1,)) for x in table[int(number.data)]] for (number,) in ids]
+
+    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
+        return FastEmbedding(), ()
+
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         table, ids = inputs
         gather(k, table.value, ids.value, out.value, out.start, out.stop, columns=out.columns)
@@ -30,32 +42,6 @@ class Embedding(Operation):
         table, ids = inputs
         if table.gradient is not None:
             scatter(k, table.gradient, ids.value, out.grad, out.start, out.stop, columns=out.columns)
-
-
-class Positions(Operation):
-    """`positions(table)`: row t for position t."""
-
-    name = "positions"
-    takes = (1,)
-    clears = (0,)
-
-    def __init__(self, positions: int) -> None:
-        self.positions = positions
-
-    def shape(self, *inputs: Shape) -> Shape:
-        (table,) = inputs
-        self.expect(table.rows is not None, "needs a table of fixed size", table)
-        if (table.rows or 0) < self.positions:
-            raise TapeGPTError(f"positions: {self.positions} positions need as many rows, not {table.rows}")
-        return Shape(None, table.columns)
-
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        assert out.rows <= self.positions
-        copy_rows(k, inputs[0].value, out.value, out.start, out.stop, columns=out.columns)
-
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        if inputs[0].gradient is not None:
-            add_rows(k, out.grad, inputs[0].gradient, out.start, out.stop, columns=out.columns)
 
 
 @kernel
@@ -74,23 +60,86 @@ def scatter(k: Builder, dtable: F64s, ids: U32s, dy: F64s, start: Int, stop: Int
         add(k, dtable + ids[t] * padded(columns), dy + t * padded(columns), columns)
 
 
-@kernel
-def copy_rows(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns: int) -> None:
-    """y[t] = x[t]."""
-    for t in k.range(start, stop):
-        row, source = y + t * padded(columns), x + t * padded(columns)
-        for c, lanes in across(k, columns):
-            row.store(c, source.vector(c, lanes))
-
-
-@kernel
-def add_rows(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns: int) -> None:
-    """y[t] += x[t]."""
-    for t in k.range(start, stop):
-        add(k, y + t * padded(columns), x + t * padded(columns), columns)
-
-
 def add(k: Builder, y: Pointer, x: Pointer, columns: int) -> None:
     """One row: y += x."""
     for c, lanes in across(k, columns):
         y.store(c, y.vector(c, lanes) + x.vector(c, lanes))
+
+
+# --- f32 ------------------------------------------------------------------------------------------------------------
+
+
+class FastEmbedding(Embedding):
+    """`FastEmbedding(n)(table, ids, table, ids, ...)` in f32: the sum of a row of each of n tables, all as wide."""
+
+    real = F32
+
+    def __init__(self, tables: int = 1) -> None:
+        self.takes = (2 * tables,)
+        self.clears = tuple(range(0, 2 * tables, 2))
+
+    def shape(self, *inputs: Shape) -> Shape:
+        tables, ids = inputs[0::2], inputs[1::2]
+        fits = all(table.rows is not None and table.columns == tables[0].columns for table in tables)
+        self.expect(fits, "needs tables and index nodes in turn, the tables equally wide", *inputs)
+        return Shape(ids[0].rows, tables[0].columns)
+
+    def index_bound(self, place: int, *inputs: Shape) -> int:
+        return inputs[place - 1].rows or 0 if place % 2 else 0
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        values = [slot.value for slot in inputs]
+        at = {"columns": out.columns}
+        if len(values) == 2:
+            fast_gather(k, *values, out.value, out.start, out.stop, **at)
+            return
+        gather_two(k, *values[:4], out.value, out.start, out.stop, **at)
+        for table, ids in zip(values[4::2], values[5::2], strict=True):
+            add_rows(k, table, ids, out.value, out.start, out.stop, **at)
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        for table, ids in zip(inputs[0::2], inputs[1::2], strict=True):
+            if table.gradient is not None:
+                fast_scatter(k, table.gradient, ids.value, out.grad, out.start, out.stop, columns=out.columns)
+
+
+@kernel
+def fast_gather(k: Builder, table: F32s, ids: U32s, y: F32s, start: Int, stop: Int, *, columns: int) -> None:
+    """y[t] = table[ids[t]]."""
+    width = k.width(F32)
+    for t in k.range(start, stop):
+        row = table + ids[t] * padded(columns)
+        for c in vectors(k, columns):
+            (y + t * padded(columns)).store(c, row.vector(c, width))
+
+
+@kernel
+def gather_two(
+    k: Builder, table: F32s, ids: U32s, other: F32s, places: U32s, y: F32s, start: Int, stop: Int, *, columns: int
+) -> None:
+    """y[t] = table[ids[t]] + other[places[t]]."""
+    width = k.width(F32)
+    for t in k.range(start, stop):
+        first, second = table + ids[t] * padded(columns), other + places[t] * padded(columns)
+        for c in vectors(k, columns):
+            (y + t * padded(columns)).store(c, first.vector(c, width) + second.vector(c, width))
+
+
+@kernel
+def add_rows(k: Builder, table: F32s, ids: U32s, y: F32s, start: Int, stop: Int, *, columns: int) -> None:
+    """y[t] += table[ids[t]]."""
+    width = k.width(F32)
+    for t in k.range(start, stop):
+        row, result = table + ids[t] * padded(columns), y + t * padded(columns)
+        for c in vectors(k, columns):
+            result.store(c, result.vector(c, width) + row.vector(c, width))
+
+
+@kernel
+def fast_scatter(k: Builder, dtable: F32s, ids: U32s, dy: F32s, start: Int, stop: Int, *, columns: int) -> None:
+    """dtable[ids[t]] += dy[t]."""
+    width = k.width(F32)
+    for t in k.range(start, stop):
+        row, passed = dtable + ids[t] * padded(columns), dy + t * padded(columns)
+        for c in vectors(k, columns):
+            row.store(c, row.vector(c, width) + passed.vector(c, width))

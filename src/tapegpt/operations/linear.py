@@ -5,12 +5,17 @@ Sums run side by side in the lanes, never inside one. Shapes: x (T, I), W (O, I)
 
 from __future__ import annotations
 
-from tapegpt.machine.language import Builder, F64s, Int, Number, Pointer, U32s, Value, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, blocks, padded
+from tapegpt.machine.language import F32, Builder, F64s, Int, Number, Pointer, U32s, Value, kernel
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, blocks, padded
+from tapegpt.operations.products import make_panels
+from tapegpt.operations.products import products as fast_products
+from tapegpt.value import linear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from tapegpt.value import Matrix
 
 
 class Linear(Operation):
@@ -31,6 +36,13 @@ class Linear(Operation):
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return inputs[1].rows or 0 if place == 2 else 0
+
+    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
+        x, w = inputs[:2]
+        return [linear(row, w) for row in x]
+
+    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
+        return FastLinear(), ()
 
     def prepared(self, *inputs: Shape) -> int:
         w = inputs[1]
@@ -199,3 +211,69 @@ def _gradient_tile(
             total += loaded[c] * spread[r]
     for total, (_, at, _) in zip(sums, places, strict=True):
         dw.store(at, total)
+
+
+# --- f32 ------------------------------------------------------------------------------------------------------------
+
+
+class FastLinear(Linear):
+    """The same in f32, for many rows, with what comes next: an activation, or a residual (T, O) that is added."""
+
+    real = F32
+    clears = (1,)
+    unwinds = (0,)
+
+    def __init__(self, activation: str = "", *, residual: bool = False) -> None:
+        assert not (activation and residual), "a product ends in one way"
+        self.activation = activation
+        self.takes = (3,) if residual else (2,)
+        self.passes = (2,) if residual else ()
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [self.name, self.activation, "+ residual" if self.passes else ""]))
+
+    def shape(self, *inputs: Shape) -> Shape:
+        x, w = inputs[:2]
+        self.expect(x.columns == w.columns and w.rows is not None, "x and W must have as many columns", x, w)
+        result = Shape(x.rows, w.rows or 0)
+        self.expect(all(other == result for other in inputs[2:]), "the residual must have the result's shape", *inputs)
+        return result
+
+    def index_bound(self, place: int, *inputs: Shape) -> int:
+        return 0
+
+    def prepared(self, *inputs: Shape) -> int:
+        return padded(inputs[1].rows or 0) * inputs[1].columns
+
+    def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
+        w = inputs[1]
+        outs = w.shape.rows
+        make_panels(k, w.value, scratch.prepared, outs or 0, outs=outs, ins=w.columns, stride=padded(w.columns))
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        x = inputs[0]
+        row, column = padded(x.columns), padded(out.columns)
+        beside = inputs[2].value if self.passes else x.value
+        places = (
+            x.value + out.start * row,
+            scratch.prepared,
+            out.value + out.start * column,
+            beside + out.start * column,
+        )
+        strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": column, "columns": out.columns}
+        finish = "+ other" if self.passes else self.activation
+        fast_products(k, *places, out.stop - out.start, x.columns, **strides, finish=finish)
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        x, w = inputs[:2]
+        row, column, rows = padded(x.columns), padded(out.columns), out.stop - out.start
+        values, passed = x.value + out.start * row, out.grad + out.start * column
+        if w.gradient is not None:
+            strides = {"x_row": 1, "x_step": column, "w_step": row, "y_row": row, "columns": x.columns}
+            places = (passed, values, w.gradient, values)
+            fast_products(k, *places, out.columns, rows, **strides, finish="+ y", fixed_rows=out.columns)
+        if x.gradient is not None:
+            strides = {"x_row": column, "x_step": 1, "w_step": row, "y_row": row, "columns": x.columns}
+            places = (passed, w.value, x.gradient + out.start * row, values)
+            finish = f"* {x.activation}'" if x.activation else "" if x.fresh and x is not w else "+ y"
+            fast_products(k, *places, rows, out.columns, **strides, finish=finish)

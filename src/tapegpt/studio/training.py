@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tapegpt.config import Config
+    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings
     from tapegpt.studio.limits import Limits
     from tapegpt.studio.requests import NewRun

@@ -1,7 +1,7 @@
 """Where the heads of attention lie in a row, and which documents the rows are. Not here: what is done with them.
 
-A row qkv has 3 E columns: the queries of all heads, then all keys, then all values. In each, a head has `lanes`
-columns, the first `head_dim` of them in use and the others zero.
+The queries, the keys and the values of all heads have E columns each, of which a head has `lanes`, the first `head_dim`
+of them in use and the others zero. They are three matrices, or packed in one of 3 E columns.
 """
 
 from __future__ import annotations
@@ -52,24 +52,34 @@ class Heads(Record):
 
 
 class OverHeads(Operation):
-    """What attention has in common: qkv (T, 3 E) and one or two index nodes come in, (T, E) goes out."""
+    """What attention has in common: q, k, v (T, E), or packed (T, 3 E), and one or two index nodes; out goes (T, E)."""
 
     real = F32
-    takes = (2,)
-    sets = (0,)
+    ids = 1  # index nodes
 
-    def __init__(self, heads: Heads) -> None:
-        self.heads = heads
+    def __init__(self, heads: Heads, *, packed: bool = True) -> None:
+        self.heads, self.packed = heads, packed
+        matrices = 1 if packed else 3
+        self.takes = (matrices + self.ids,)
+        self.sets = tuple(range(matrices))
 
     def __str__(self) -> str:
         return f"{self.name} {self.heads}"
 
+    @property
+    def stride(self) -> int:
+        """Columns from a row to the next."""
+        return self.heads.columns * (3 if self.packed else 1)
+
     def shape(self, *inputs: Shape) -> Shape:
-        qkv, *ids = inputs
-        columns = self.heads.columns
-        fits = qkv.columns == 3 * columns and qkv.rows is None and all(node.index for node in ids)
-        self.expect(fits, f"needs 3 x {columns} columns and index nodes", *inputs)
-        return Shape(None, columns)
+        matrices = inputs[: len(self.sets)]
+        fits = all(x.columns == self.stride and x.rows is None for x in matrices)
+        self.expect(fits, f"needs {self.stride} columns for each position", *inputs)
+        return Shape(None, self.heads.columns)
+
+    def places(self, pointers: list[Pointer]) -> list[Pointer]:
+        """Where q, k and v begin."""
+        return [pointers[0] + part * self.heads.columns for part in range(3)] if self.packed else pointers
 
 
 def documents(k: Builder, ends: Pointer, start: Number, stop: Number, block_size: int) -> Iterator[tuple[Value, Value]]:

@@ -1,7 +1,7 @@
-"""Causal multi-head self-attention for long documents, in tiles of queries. Shapes: qkv (T, 3 E), result (T, E).
+"""Causal multi-head self-attention for long documents, in tiles of queries. Shapes: q, k, v and the result (T, E).
 
 Logits are kept transposed, a row for each key and a lane for each query: the softmax of sixteen queries is then one
-pass down the rows, without a sum across lanes, and all six products are `products.py`'s. Columns of qkv are as
+pass down the rows, without a sum across lanes, and all six products are `products.py`'s. Columns are as
 `heads.py` says. What a position does not look at costs nothing but in the tile on the diagonal.
 
 Letters: t looks at s <= t, both of one document; L lanes of a head; a tile is `QUERIES` positions t.
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from tapegpt.machine.language import F32, I32, Builder, F32s, Int, Pointer, U32s, Value, kernel
 from tapegpt.operations.base import Scratch, Shape, Slot, clear
-from tapegpt.operations.fast.functions import exp
-from tapegpt.operations.fast.heads import Heads, OverHeads, documents
-from tapegpt.operations.fast.products import make_panels, products
+from tapegpt.operations.functions import exp
+from tapegpt.operations.attention.heads import Heads, OverHeads, documents
+from tapegpt.operations.products import make_panels, products
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class TiledAttention(OverHeads):
     name = "attention in tiles"
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return 1 << 32 if place == 1 else 0
+        return 1 << 32 if place == len(self.sets) else 0
 
     def kept(self, positions: int, *inputs: Shape) -> int:
         heads = self.heads
@@ -39,21 +39,24 @@ class TiledAttention(OverHeads):
         return heads.lanes * QUERIES + heads.block_size * QUERIES + weights
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        qkv, ends = inputs
-        places = (qkv.value, ends.value, out.value, scratch.kept)
-        tiles_forward(k, *places, out.start, out.stop, **_sizes(self.heads))
+        *matrices, ends = [slot.value for slot in inputs]
+        places = (*self.places(matrices), ends, out.value, scratch.kept)
+        tiles_forward(k, *places, out.start, out.stop, **self._sizes())
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        qkv, ends = inputs
-        if qkv.gradient is not None:
-            places = (qkv.value, ends.value, out.grad, scratch.kept, qkv.gradient)
-            tiles_backward(k, *places, out.start, out.stop, **_sizes(self.heads))
+        *matrices, ends = inputs
+        for slot in matrices:
+            clear(k, slot.grad + out.start * self.stride, (out.stop - out.start) * self.stride)
+        values = self.places([slot.value for slot in matrices])
+        gradients = self.places([slot.grad for slot in matrices])
+        places = (*values, ends.value, out.grad, scratch.kept, *gradients)
+        tiles_backward(k, *places, out.start, out.stop, **self._sizes())
 
-
-def _sizes(heads: Heads) -> dict[str, int]:
-    """What is fixed in the kernels."""
-    sizes = {"n_head": heads.n_head, "head_dim": heads.head_dim, "lanes": heads.lanes}
-    return {**sizes, "columns": heads.columns, "block_size": heads.block_size}
+    def _sizes(self) -> dict[str, int]:
+        """What is fixed in the kernels."""
+        heads = self.heads
+        sizes = {"n_head": heads.n_head, "head_dim": heads.head_dim, "lanes": heads.lanes, "row": self.stride}
+        return {**sizes, "columns": heads.columns, "block_size": heads.block_size}
 
 
 class _Tile:
@@ -85,7 +88,9 @@ def _tiles(
 @kernel
 def tiles_forward(
     k: Builder,
-    qkv: F32s,
+    q: F32s,
+    keys: F32s,
+    values: F32s,
     ends: U32s,
     y: F32s,
     block: F32s,
@@ -95,22 +100,22 @@ def tiles_forward(
     n_head: int,
     head_dim: int,
     lanes: int,
+    row: int,
     columns: int,
     block_size: int,
 ) -> None:
     """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
-    row = 3 * columns
     panel, kept = block, block + (lanes + block_size) * QUERIES  # (L, 32), and behind one for backward the weights
     for tile in _tiles(k, ends, start, stop, n_head, lanes, block_size):
-        queries, keys = qkv + tile.t * row + tile.column, qkv + tile.first * row + columns + tile.column
+        at, document = tile.t * row + tile.column, tile.first * row + tile.column
         weights = kept + tile.weights  # (keys, 32)
-        make_panels(k, queries, panel, tile.queries, outs=QUERIES, ins=lanes, stride=row)
+        make_panels(k, q + at, panel, tile.queries, outs=QUERIES, ins=lanes, stride=row)
         strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": QUERIES, "columns": QUERIES}
-        products(k, keys, panel, weights, keys, tile.keys, lanes, **strides)
+        products(k, keys + document, panel, weights, keys, tile.keys, lanes, **strides)
         softmax(k, weights, tile.before, tile.queries, head_dim=head_dim)
         strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": columns, "columns": lanes}
         result = y + tile.t * columns + tile.column
-        products(k, weights, keys + columns, result, keys, tile.queries, tile.keys, **strides)
+        products(k, weights, values + document, result, keys, tile.queries, tile.keys, **strides)
 
 
 @kernel
@@ -149,38 +154,40 @@ def softmax(k: Builder, weights: F32s, before: Int, queries: Int, *, head_dim: i
 @kernel
 def tiles_backward(
     k: Builder,
-    qkv: F32s,
+    q: F32s,
+    keys: F32s,
+    values: F32s,
     ends: U32s,
     dy: F32s,
     block: F32s,
-    dqkv: F32s,
+    dq: F32s,
+    dkeys: F32s,
+    dvalues: F32s,
     start: Int,
     stop: Int,
     *,
     n_head: int,
     head_dim: int,
     lanes: int,
+    row: int,
     columns: int,
     block_size: int,
 ) -> None:
     """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - its mean by w), passed to q_t times k_s, to k_s times q_t."""
-    row = 3 * columns
     panel, slopes, kept = block, block + lanes * QUERIES, block + (lanes + block_size) * QUERIES
-    clear(k, dqkv + start * row, (stop - start) * row)
     for tile in _tiles(k, ends, start, stop, n_head, lanes, block_size):
-        queries, keys = qkv + tile.t * row + tile.column, qkv + tile.first * row + columns + tile.column
-        dqueries, dkeys = dqkv + tile.t * row + tile.column, dqkv + tile.first * row + columns + tile.column
+        at, document = tile.t * row + tile.column, tile.first * row + tile.column
         passed, weights = dy + tile.t * columns + tile.column, kept + tile.weights
         make_panels(k, passed, panel, tile.queries, outs=QUERIES, ins=lanes, stride=columns)
         strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": QUERIES, "columns": QUERIES}
-        products(k, keys + columns, panel, slopes, keys, tile.keys, lanes, **strides)
+        products(k, values + document, panel, slopes, keys, tile.keys, lanes, **strides)
         through_softmax(k, weights, slopes, tile.keys, head_dim=head_dim)
         strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": row, "columns": lanes}
-        products(k, slopes, keys, dqueries, keys, tile.queries, tile.keys, **strides)
+        products(k, slopes, keys + document, dq + at, keys, tile.queries, tile.keys, **strides)
         strides = {"x_row": QUERIES, "x_step": 1, "y_row": row, "columns": lanes}
         sizes = (tile.keys, tile.queries)
-        products(k, slopes, queries, dkeys, keys, *sizes, **strides, w_step=row, finish="+ y")
-        products(k, weights, passed, dkeys + columns, keys, *sizes, **strides, w_step=columns, finish="+ y")
+        products(k, slopes, q + at, dkeys + document, keys, *sizes, **strides, w_step=row, finish="+ y")
+        products(k, weights, passed, dvalues + document, keys, *sizes, **strides, w_step=columns, finish="+ y")
 
 
 @kernel

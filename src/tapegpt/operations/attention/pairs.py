@@ -1,6 +1,6 @@
-"""Causal multi-head self-attention over the documents of a batch, pair by pair. Shapes: qkv (T, 3 E), result (T, E).
+"""Causal multi-head self-attention over the documents of a batch, pair by pair. Shapes: q, k, v and the result (T, E).
 
-The columns of qkv are as `heads.py` says: heads lie side by side in the lanes of a vector, a head's sum is a few lane
+Columns are as `heads.py` says: heads lie side by side in the lanes of a vector, a head's sum is a few lane
 permutations, and exponentials come out on every lane where they are needed. Made for short documents: the work for a
 pair of positions is done once for each lane of the head; `tiled_attention.py` is for long ones.
 
@@ -11,8 +11,8 @@ head of several vectors.
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F32s, Int, Number, Pointer, U32s, Value, kernel
-from tapegpt.operations.fast.functions import exp
-from tapegpt.operations.fast.heads import Heads, OverHeads, documents
+from tapegpt.operations.functions import exp
+from tapegpt.operations.attention.heads import Heads, OverHeads, documents
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tapegpt.operations.base import Scratch, Shape, Slot
 
 
-class Attention(OverHeads):
-    """`Attention(heads)(qkv, ends)`: `ends` (T, 1) is where the document of a position ends.
+class PairedAttention(OverHeads):
+    """`PairedAttention(heads)(qkv, ends)`: `ends` (T, 1) is where the document of a position ends.
 
     Keeps the exponentials of each pair and the inverse of their sums.
     """
@@ -30,30 +30,32 @@ class Attention(OverHeads):
     name = "attention"
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return 1 << 32 if place == 1 else 0
+        return 1 << 32 if place == len(self.sets) else 0
 
     def kept(self, positions: int, *inputs: Shape) -> int:
         block_size = self.heads.block_size
         pairs = positions * (block_size + 1) // 2
         return (pairs + 3 * positions + block_size) * self.heads.columns
 
-    def _sizes(self, qkv: Slot) -> dict[str, int]:
-        return {**_sizes(self.heads), "positions": qkv.rows}
+    def _sizes(self, out: Slot) -> dict[str, int]:
+        return {**_sizes(self.heads, self.stride), "positions": out.rows}
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        qkv, ends = inputs
-        attention_forward(k, qkv.value, ends.value, out.value, scratch.kept, out.start, out.stop, **self._sizes(qkv))
+        *matrices, ends = [slot.value for slot in inputs]
+        places = (*self.places(matrices), ends, out.value, scratch.kept)
+        attention_forward(k, *places, out.start, out.stop, **self._sizes(out))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        qkv, ends = inputs
-        if qkv.gradient is not None:
-            places = (qkv.value, ends.value, out.value, out.grad, scratch.kept, qkv.gradient)
-            attention_backward(k, *places, out.start, out.stop, **self._sizes(qkv))
+        *matrices, ends = inputs
+        values = self.places([slot.value for slot in matrices])
+        gradients = self.places([slot.grad for slot in matrices])
+        places = (*values, ends.value, out.value, out.grad, scratch.kept, *gradients)
+        attention_backward(k, *places, out.start, out.stop, **self._sizes(out))
 
 
-def _sizes(heads: Heads) -> dict[str, int]:
+def _sizes(heads: Heads, stride: int) -> dict[str, int]:
     """What is fixed in the kernels."""
-    sizes = {"head_dim": heads.head_dim, "lanes": heads.lanes, "columns": heads.columns}
+    sizes = {"head_dim": heads.head_dim, "lanes": heads.lanes, "columns": heads.columns, "stride": stride}
     return {**sizes, "block_size": heads.block_size}
 
 
@@ -99,7 +101,9 @@ class _Groups:
 @kernel
 def attention_forward(
     k: Builder,
-    qkv: F32s,
+    q: F32s,
+    keys: F32s,
+    values: F32s,
     ends: U32s,
     y: F32s,
     block: F32s,
@@ -109,6 +113,7 @@ def attention_forward(
     head_dim: int,
     lanes: int,
     columns: int,
+    stride: int,
     positions: int,
     block_size: int,
 ) -> None:
@@ -122,10 +127,10 @@ def attention_forward(
 
     for first, end in documents(k, ends, start, stop, block_size):
         for column in groups:
-            keys = qkv + first * (3 * columns) + columns + column
+            document = first * stride + column
             for t in k.range(first, end):
-                query = groups.load(qkv + t * (3 * columns), column)
-                places = (keys, keys + columns, 3 * columns, kept.logits)
+                query = groups.load(q + t * stride, column)
+                places = (keys + document, values + document, stride, kept.logits)
                 result, inverse = _attend(k, groups, query, *places, t - first + 1, head_dim, keep)
                 kept.inverses.store(t * columns + column, inverse)
                 for v, part in enumerate(result):
@@ -165,18 +170,23 @@ def _attend(
 @kernel
 def attention_backward(
     k: Builder,
-    qkv: F32s,
+    q: F32s,
+    keys: F32s,
+    values: F32s,
     ends: U32s,
     y: F32s,
     dy: F32s,
     block: F32s,
-    dqkv: F32s,
+    dq: F32s,
+    dkeys: F32s,
+    dvalues: F32s,
     start: Int,
     stop: Int,
     *,
     head_dim: int,
     lanes: int,
     columns: int,
+    stride: int,
     positions: int,
     block_size: int,
 ) -> None:
@@ -192,11 +202,11 @@ def attention_backward(
                 kept.offsets.store(t * columns + column, offset)
                 for v, part in enumerate(passed):
                     kept.passed.store(t * columns + column + v * width, part)
-                    dqkv.store(t * (3 * columns) + column + v * width, k.constant(0, F32, width))
+                    dq.store(t * stride + column + v * width, k.constant(0, F32, width))
             for s in k.range(first, end):
-                at = s * (3 * columns) + column
-                key = [part * head_dim**-0.5 for part in groups.load(qkv + columns, at)]
-                value = groups.load(qkv + 2 * columns, at)
+                at = s * stride + column
+                key = [part * head_dim**-0.5 for part in groups.load(keys, at)]
+                value = groups.load(values, at)
                 dkey, dvalue = ([k.zeros(width, F32) for _ in key] for _ in range(2))
                 weight = k.variable(weights + _triangle(s - first) * width + (s - first) * width)
                 for t in k.range(s, end):
@@ -205,15 +215,15 @@ def attention_backward(
                     passed = groups.load(kept.passed + t * columns, column)
                     dweight = groups.product(passed, value) - kept.offsets.vector(t * columns + column, width)
                     dlogit = exponential * dweight
-                    query, dquery = qkv + t * (3 * columns), dqkv + t * (3 * columns)
+                    query, dquery = q + t * stride, dq + t * stride
                     for v, part in enumerate(groups.load(query, column)):
                         dkey[v].accumulate(dlogit, part)
                         dvalue[v].accumulate(exponential, passed[v])
                         place = column + v * width
                         dquery.store(place, k.mul_add(dlogit, key[v], dquery.vector(place, width)))
                 for v in range(groups.vectors):
-                    dqkv.store(at + columns + v * width, dkey[v] * head_dim**-0.5)
-                    dqkv.store(at + 2 * columns + v * width, k.value(dvalue[v]))
+                    dkeys.store(at + v * width, dkey[v] * head_dim**-0.5)
+                    dvalues.store(at + v * width, k.value(dvalue[v]))
             weights += _triangle(end - first) * width
 
 
@@ -229,21 +239,22 @@ class CachedAttention(OverHeads):
     """
 
     name = "cached attention"
-    takes = (3,)
+    ids = 2
 
-    def __init__(self, heads: Heads, lines: int) -> None:
-        super().__init__(heads)
+    def __init__(self, heads: Heads, lines: int, *, packed: bool = True) -> None:
+        super().__init__(heads, packed=packed)
         self._lines = lines
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
-        return (0, self.heads.block_size, self._lines)[place]
+        return (*[0] * len(self.sets), self.heads.block_size, self._lines)[place]
 
     def kept(self, positions: int, *inputs: Shape) -> int:
         return (1 + 2 * self._lines) * self.heads.block_size * self.heads.columns
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        qkv, places, lines = (slot.value for slot in inputs)
-        attention_step(k, qkv, places, lines, out.value, scratch.kept, out.start, out.stop, **_sizes(self.heads))
+        *matrices, places, lines = [slot.value for slot in inputs]
+        pointers = (*self.places(matrices), places, lines, out.value, scratch.kept)
+        attention_step(k, *pointers, out.start, out.stop, **_sizes(self.heads, self.stride))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         raise AssertionError("strings are not generated backwards")
@@ -252,7 +263,9 @@ class CachedAttention(OverHeads):
 @kernel
 def attention_step(
     k: Builder,
-    qkv: F32s,
+    q: F32s,
+    keys: F32s,
+    values: F32s,
     places: U32s,
     lines: U32s,
     y: F32s,
@@ -263,21 +276,22 @@ def attention_step(
     head_dim: int,
     lanes: int,
     columns: int,
+    stride: int,
     block_size: int,
 ) -> None:
     """As `attention_forward`, for one position of each row's string."""
     groups, width = _Groups(k, lanes, columns), k.width(F32)
     logits, cache = block, block + block_size * columns  # (S), (lines, S, 2 E)
     for t in k.range(start, stop):
-        row, place = qkv + t * (3 * columns), places[t]
+        row, place = t * stride, places[t]
         lines_of = cache + lines[t] * (block_size * 2 * columns)
         for column in groups:
-            keys, values = lines_of + column, lines_of + columns + column
-            for source, kept in ((columns, keys), (2 * columns, values)):
-                for v, part in enumerate(groups.load(row + source, column)):
-                    kept.store(place * (2 * columns) + v * width, part)
-            query = groups.load(row, column)
+            kept = (lines_of + column, lines_of + columns + column)
+            for source, line in zip((keys, values), kept, strict=True):
+                for v, part in enumerate(groups.load(source + row, column)):
+                    line.store(place * (2 * columns) + v * width, part)
+            query = groups.load(q + row, column)
             sizes = (2 * columns, logits, place + 1, head_dim)
-            result, _ = _attend(k, groups, query, keys, values, *sizes, lambda _: None)
+            result, _ = _attend(k, groups, query, *kept, *sizes, lambda _: None)
             for v, part in enumerate(result):
                 y.store(t * columns + column + v * width, part)

@@ -1,0 +1,1 @@
+"""Models: each a record of its settings with its forward pass."""

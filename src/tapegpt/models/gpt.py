@@ -1,0 +1,82 @@
+"""microgpt.py's GPT (Radford et al., 2019, without biases, its norms without gains). Not here: how it is trained.
+
+Letters: T positions, D n_embd, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from tapegpt.errors import TapeGPTError
+from tapegpt.models.base import Model
+from tapegpt.ranges import Whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.tape import Node, Tape
+
+
+class GPT(Model):
+    """A transformer that predicts the next token; the defaults are microgpt.py's.
+
+    Raises `TapeGPTError` when a value is not a whole number in its range, or `n_head` does not divide `n_embd`.
+    """
+
+    n_layer: int = 1  # transformer blocks
+    n_embd: int = 16  # width of the residual stream
+    n_head: int = 4  # attention heads, each n_embd / n_head wide
+    block_size: int = 16  # longest document that is seen whole, in tokens
+    n_gram: int = 1  # runs of 2 to so many tokens have embeddings too, added to that of the last token
+    gram_rows: int = 16384  # embeddings of runs, shared by what hashes alike
+
+    ranges = {  # noqa: RUF012  # never changed
+        **Model.ranges,
+        "n_layer": Whole(1, 256),
+        "n_embd": Whole(1, 8192),
+        "n_head": Whole(1, 8192),
+        "n_gram": Whole(1, 16),
+        "gram_rows": Whole(1, 1 << 24),
+    }
+
+    def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
+        """Logits (T, V)."""
+        d = self.n_embd
+        wte, wpe = tape.parameter("wte", vocab_size, d), tape.parameter("wpe", self.block_size, d)
+        lm_head = tape.parameter("lm_head", vocab_size, d)
+        x = tape.embedding(wte, tokens) + tape.embedding(wpe, positions)  # (T, D)
+        if self.n_gram > 1:
+            table = tape.parameter("wte_gram", self.gram_rows, d, start=0.0, sparse=True)
+            for n in range(2, self.n_gram + 1):
+                x = x + tape.embedding(table, tape.runs(tokens, n, self.gram_rows, vocab_size - 1))
+        x = x.named("embedding").rmsnorm().named("embedding_norm")
+        for layer in range(self.n_layer):
+            name = f"layer{layer}"
+            normed = x.rmsnorm().named(f"{name}.attn_norm")
+            q, k, v = (normed.linear(f"{name}.attn_{w}", d) for w in ("wq", "wk", "wv"))
+            heads = tape.attention(q, k, v, self.n_head).named(f"{name}.attention")
+            x = (heads.linear(f"{name}.attn_wo", d) + x).named(f"{name}.attn_residual")
+            normed = x.rmsnorm().named(f"{name}.mlp_norm")
+            hidden = normed.linear(f"{name}.mlp_fc1", 4 * d).relu().named(f"{name}.mlp_relu")  # (T, 4 D)
+            x = (hidden.linear(f"{name}.mlp_fc2", d) + x).named(f"{name}.mlp_residual")
+        return tape.linear(x, lm_head).named("logits")
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range, or `n_head` does not divide `n_embd`."""
+        super().check()
+        if self.n_embd % self.n_head:
+            divisors = [d for d in range(1, self.n_embd + 1) if self.n_embd % d == 0]
+            raise TapeGPTError(
+                f"n_embd must be a multiple of n_head, but {self.n_embd} is no multiple of {self.n_head}: "
+                f"choose n_head from {', '.join(map(str, divisors[:12]))}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model is microgpt.py's, whose input is the embeddings of the token and the position alone."""
+        return self.n_gram == 1
+
+
+Config = GPT  # what it is called where its settings are meant

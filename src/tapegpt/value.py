@@ -1,0 +1,135 @@
+"""Scalar autograd in plain Python, as microgpt.py does it: a number, where it came from, and how to go back.
+
+    a = Value(2.0)
+    loss = (a * a + 3.0).log()
+    loss.backward()
+    a.grad                                   # d loss / d a
+
+Rows of `Value`s are what every operation of the tape is explained in (`Operation.reference`), never optimised: what
+they compute is right by definition. Source: Andrej Karpathy's microgpt.py.
+"""
+
+from __future__ import annotations
+
+import math
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Vector = list["Value"]
+Matrix = list[Vector]  # rows
+
+
+class Value:
+    """A number of the graph: its data, its gradient, and the local gradients with respect to its children."""
+
+    __slots__ = ("children", "data", "grad", "local_grads")
+
+    def __init__(self, data: float, children: tuple[Value, ...] = (), local_grads: tuple[float, ...] = ()) -> None:
+        self.data = data
+        self.grad = 0.0
+        self.children = children
+        self.local_grads = local_grads
+
+    def __add__(self, other: Value | float) -> Value:
+        other = other if isinstance(other, Value) else Value(other)
+        return Value(self.data + other.data, (self, other), (1, 1))
+
+    def __mul__(self, other: Value | float) -> Value:
+        other = other if isinstance(other, Value) else Value(other)
+        return Value(self.data * other.data, (self, other), (other.data, self.data))
+
+    def __pow__(self, exponent: float) -> Value:
+        return Value(self.data**exponent, (self,), (exponent * self.data ** (exponent - 1),))
+
+    def log(self) -> Value:
+        """Natural logarithm."""
+        return Value(math.log(self.data), (self,), (1 / self.data,))
+
+    def exp(self) -> Value:
+        """e to this power."""
+        return Value(math.exp(self.data), (self,), (math.exp(self.data),))
+
+    def relu(self) -> Value:
+        """This number where it is positive, else zero."""
+        return Value(max(0.0, self.data), (self,), (float(self.data > 0),))
+
+    def __neg__(self) -> Value:
+        return self * -1
+
+    def __radd__(self, other: float) -> Value:
+        return self + other
+
+    def __sub__(self, other: Value | float) -> Value:
+        return self + (-other)
+
+    def __rsub__(self, other: float) -> Value:
+        return -self + other
+
+    def __rmul__(self, other: float) -> Value:
+        return self * other
+
+    def __truediv__(self, other: Value | float) -> Value:
+        return self * other**-1
+
+    def __rtruediv__(self, other: float) -> Value:
+        return self**-1 * other
+
+    def __repr__(self) -> str:
+        return f"Value(data={self.data}, grad={self.grad})"
+
+    def backward(self) -> None:
+        """Add to the gradient of every number that this one depends on."""
+        self.grad = 1.0
+        walk_back([self])
+
+
+def walk_back(results: Iterable[Value], ends: Iterable[Value] = ()) -> None:
+    """Pass the gradients of results on to all that they depend on, but not beyond the `ends`.
+
+    The order is the reverse of a depth-first post-order, as microgpt.py has it.
+    """
+    order: list[Value] = []
+    visited = set(ends)
+    stack = [(result, False) for result in reversed(list(results))]  # explicit, so that no graph is too deep
+    while stack:
+        value, expanded = stack.pop()
+        if expanded:
+            order.append(value)
+        elif value not in visited:
+            visited.add(value)
+            stack.append((value, True))
+            stack.extend((child, False) for child in reversed(value.children))
+    for value in reversed(order):
+        for child, local_grad in zip(value.children, value.local_grads, strict=True):
+            child.grad += local_grad * value.grad
+
+
+def linear(x: Vector, w: Matrix) -> Vector:
+    """w x."""
+    return [total(wi * xi for wi, xi in zip(row, x, strict=True)) for row in w]
+
+
+def softmax(logits: Vector) -> Vector:
+    """Probabilities."""
+    largest = max(value.data for value in logits)
+    exps = [(value - largest).exp() for value in logits]
+    denominator = total(exps)
+    return [e / denominator for e in exps]
+
+
+def rmsnorm(x: Vector) -> Vector:
+    """x over its root mean square."""
+    mean_square = total(xi * xi for xi in x) / len(x)
+    scale = (mean_square + 1e-5) ** -0.5
+    return [xi * scale for xi in x]
+
+
+def total(values: Iterable[Value]) -> Value:
+    """Python's `sum`: from 0 on and in order."""
+    numbers = iter(values)
+    result = 0 + next(numbers)
+    for value in numbers:
+        result = result + value
+    return result
