@@ -1,1 +1,27 @@
-"""Models: each a record of its settings with its forward pass."""
+"""Models: each a record of its settings with its forward pass. From simple to full: a ladder.
+
+The package's own have a name, and are imported when they are asked for.
+"""
+
+from __future__ import annotations
+
+from tapegpt.errors import TapeGPTError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.models.base import Model
+
+NAMES = {
+    "bigram": "Bigram",
+    "gpt": "GPT",
+}  # of modules -> of the model there
+
+
+def named(name: str) -> type[Model]:
+    """The package's model of this name, one of `NAMES`; raises `TapeGPTError` where there is none."""
+    from importlib import import_module
+
+    if name not in NAMES:
+        raise TapeGPTError(f"model {shown(name)}: there is none of this name: choose one of {', '.join(NAMES)}")
+    model: type[Model] = getattr(import_module(f"tapegpt.models.{name}"), NAMES[name])
+    return model
