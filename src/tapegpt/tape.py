@@ -38,6 +38,7 @@ from tapegpt.operations.embedding import Embedding
 from tapegpt.operations.linear import Linear
 from tapegpt.operations.rmsnorm import RMSNorm
 from tapegpt.operations.runs import Runs
+from tapegpt.operations.shift import Shift
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -147,6 +148,10 @@ class Node:
     def rmsnorm(self) -> Node:
         """Each row divided by its root mean square."""
         return self.tape.rmsnorm(self)
+
+    def shift(self, n: int) -> Node:
+        """The rows of n positions before in the document, zeros before its first."""
+        return self.tape.record(Shift(n), self)
 
     def linear(self, name: str, columns: int) -> Node:
         """The product with a new parameter of this name: (T, columns). The result has the name too."""

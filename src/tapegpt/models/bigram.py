@@ -1,4 +1,4 @@
-"""The smallest language model: logits of the next token, looked up by the last. Not here: longer contexts (`mlp.py`)."""
+"""The smallest language model: logits of the next token, looked up by the last. Not here: more context (`mlp.py`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Walking over a row of f32 by whole vectors. Rows are padded with zeros, see `operations/base.py`."""
+"""Walking over a row by whole vectors. Rows are padded with zeros, see `operations/base.py`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.machine.language import Builder, Number, Pointer, Value
+    from tapegpt.machine.language import Builder, Number, Pointer, Type, Value
 
 
-def vectors(k: Builder, columns: int) -> Iterator[Number]:
+def vectors(k: Builder, columns: int, kind: Type = F32) -> Iterator[Number]:
     """Offset of each vector of a row, one by one, or in a loop where they are many."""
-    width = k.width(F32)
+    width = k.width(kind)
     if padded(columns) // width > UNROLLED:
         yield from k.range(0, padded(columns), width)
     else:
@@ -22,7 +22,7 @@ def vectors(k: Builder, columns: int) -> Iterator[Number]:
 
 
 def dot(k: Builder, a: Pointer, b: Pointer, columns: int) -> Value:
-    """Sum of the products of two rows."""
+    """Sum of the products of two rows of f32."""
     width = k.width(F32)
     total = k.zeros(width, F32)
     for c in vectors(k, columns):
