@@ -37,6 +37,7 @@ from tapegpt.operations.elementwise import Elementwise, Sum
 from tapegpt.operations.embedding import Embedding
 from tapegpt.operations.linear import Linear
 from tapegpt.operations.rmsnorm import RMSNorm
+from tapegpt.operations.rotary import Rotary
 from tapegpt.operations.runs import Runs
 from tapegpt.operations.shift import Shift
 from tapegpt.record import Record
@@ -242,6 +243,10 @@ class Tape:
     def attention(self, q: Node, k: Node, v: Node, n_head: int) -> Node:
         """Causal self-attention, (T, D) each: row t of the result mixes the rows of v up to t."""
         return self.record(Attention(n_head), q, k, v)
+
+    def rotary(self, x: Node, positions: Node, n_head: int) -> Node:
+        """Each head's pairs of columns turned by an angle that grows with the position: (T, D)."""
+        return self.record(Rotary(n_head, self.positions), x, positions)
 
     def cross_entropy(self, logits: Node, targets: Node) -> Node:
         """Mean of -log(softmax(logits)[target]): (1, 1)."""

@@ -85,7 +85,7 @@ class Inference:
         graph.write(shared, parameters)
         self._memory, self._parameters = shared, shared.at(0)
         self._program.run("prepare", self._parameters)
-        self._free: list[Address] = []  # work memories that no call has in use
+        self._free: dict[bool, list[Address]] = {False: [], True: []}  # work memories that no call has in use
 
     def __reduce__(self) -> tuple[type, tuple[Model, int, Parameters]]:
         graph = fast_graph(self.config, self.vocab_size)
@@ -93,13 +93,14 @@ class Inference:
         return Inference, (self.config, self.vocab_size, graph.read(self._memory))
 
     def _run(self, name: str, arrays: tuple[array[int] | array[float], ...], *numbers: float) -> None:
-        """Call an entry with a work memory of its own."""
+        """Call an entry with a work memory of its own, in which nothing is but what the same tape has left."""
+        free = self._free[name == "draw"]
         try:
-            work = self._free.pop()
+            work = free.pop()
         except IndexError:
             work = Memory(4 * self._work).at(0)
         self._program.run(name, self._parameters, work, *map(address_of, arrays), *numbers)
-        self._free.append(work)
+        free.append(work)
 
     @property
     def work(self) -> int:
