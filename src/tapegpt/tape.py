@@ -32,14 +32,18 @@ from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tapegpt.operations.attention.exact import Attention
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
+from tapegpt.operations.columns import Columns
 from tapegpt.operations.cross_entropy import CrossEntropy
 from tapegpt.operations.elementwise import Elementwise, Sum
 from tapegpt.operations.embedding import Embedding
 from tapegpt.operations.linear import Linear
+from tapegpt.operations.log_softmax import LogSoftmax
 from tapegpt.operations.rmsnorm import RMSNorm
 from tapegpt.operations.rotary import Rotary
 from tapegpt.operations.runs import Runs
 from tapegpt.operations.shift import Shift
+from tapegpt.operations.softmax import Softmax
+from tapegpt.operations.transpose import Transpose
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -158,6 +162,37 @@ class Node:
         """The product with a new parameter of this name: (T, columns). The result has the name too."""
         return self.tape.linear(self, self.tape.parameter(name, columns, self.shape.columns)).named(name)
 
+    def __getitem__(self, key: tuple[slice, slice]) -> Node:
+        """Columns, as `x[:, start:stop]` or with a step."""
+        if isinstance(key, tuple) and len(key) == 2 and key[0] == slice(None) and isinstance(key[1], slice):
+            try:
+                sources = range(self.shape.columns)[key[1]]
+            except (TypeError, ValueError):  # no whole numbers, or a step of 0
+                sources = range(0)
+            if sources:
+                return self.tape.record(Columns(sources), self)
+        raise TapeGPTError(f"{self!r}: takes at least one column of all rows, as x[:, 0:3], not x[{shown(key)}]")
+
+    @property
+    def T(self) -> Node:  # noqa: N802  # as NumPy and PyTorch call it
+        """Rows as columns, of a matrix whose rows are of fixed number."""
+        return self.tape.record(Transpose(), self)
+
+    def __matmul__(self, other: Node) -> Node:
+        """The matrix product: (R, I) @ (I, C), where the rows on the left may be those of the positions."""
+        self.tape.own(other, "@")
+        if other.shape.rows != self.shape.columns:
+            raise TapeGPTError(f"@: needs as many rows on the right as columns on the left, not {self!r} and {other!r}")
+        return self.tape.linear(self, other.T)
+
+    def softmax(self) -> Node:
+        """Each row as probabilities: e to the power of each number, over their sum."""
+        return self.tape.record(Softmax(), self)
+
+    def log_softmax(self) -> Node:
+        """The logarithms of these, also where they would be zero."""
+        return self.tape.record(LogSoftmax(), self)
+
     def named(self, name: str) -> Node:
         """This node, which shows under this name in all that looks inside a model."""
         if not isinstance(name, str) or not name:
@@ -236,6 +271,14 @@ class Tape:
         """x W^T: (T, rows of W). `last` names the column whose share of x's gradient is added last."""
         return self.record(Linear(), x, w, *([] if last is None else [last]))
 
+    def concatenate(self, nodes: Sequence[Node]) -> Node:
+        """The columns of all nodes, side by side: (R, sum of their columns)."""
+        if not nodes:
+            raise TapeGPTError("concatenate: needs at least one node")
+        for node in nodes:
+            self.own(node, "concatenate")
+        return self.record(Columns(range(sum(node.shape.columns for node in nodes)), len(nodes)), *nodes)
+
     def rmsnorm(self, x: Node) -> Node:
         """Each row divided by its root mean square."""
         return self.record(RMSNorm(), x)
@@ -268,7 +311,7 @@ class Tape:
             raise TapeGPTError(f"a tape records an Operation, not {shown(operation)}")
         what = operation.name
         for node in inputs:
-            self._own(node, what)
+            self.own(node, what)
         if operation.real not in (None, self.real):
             raise TapeGPTError(f"{what}: works on {operation.real}, and this tape's numbers are {self.real}")
         if operation.takes and len(inputs) not in operation.takes:
@@ -298,7 +341,8 @@ class Tape:
         if node.is_parameter or inputs.count(node) > 1 or node.uses > sum(each.inputs.count(node) for each in before):
             raise TapeGPTError(f"{operation.name}: {node!r} is used beside it, and its gradient is passed on as it is")
 
-    def _own(self, node: Node, what: str) -> None:
+    def own(self, node: Node, what: str) -> None:
+        """Raise `TapeGPTError` unless this is a node of this tape."""
         if not isinstance(node, Node) or node.tape is not self:
             whose = f"{node!r} of another tape" if isinstance(node, Node) else shown(node)
             raise TapeGPTError(f"{what}: needs nodes recorded on this tape, not {whose}")
@@ -321,7 +365,7 @@ class Tape:
 
     def rows(self, node: Node) -> int:
         """Rows in memory."""
-        self._own(node, "rows")
+        self.own(node, "rows")
         return node.shape.count(self.positions)
 
     def extent(self, node: Node) -> int:
@@ -388,12 +432,12 @@ class Tape:
 
     def _value_at(self, node: Node) -> int:
         """Offset of a node's numbers in the arena."""
-        self._own(node, "numbers")
+        self.own(node, "numbers")
         extents = self.plan()
         return node.value if node.is_parameter else extents.shared + extents.gradients + node.value
 
     def _gradient_at(self, node: Node) -> int:
-        self._own(node, "gradient")
+        self.own(node, "gradient")
         extents = self.plan()
         return extents.shared + node.gradient + (0 if node.is_parameter else extents.gradients)
 
@@ -537,7 +581,7 @@ class Tape:
 
     def forward(self, output: Node, positions: int | None = None) -> list[list[float]]:
         """Run forward; the output's rows. `positions` defaults to the tape's."""
-        self._own(output, "forward")
+        self.own(output, "forward")
         count = self.positions if positions is None else positions
         if not is_whole(count) or not 1 <= count <= self.positions:
             raise TapeGPTError(f"positions must be from 1 to {self.positions}, not {shown(count)}")
@@ -553,7 +597,7 @@ class Tape:
 
     def backward(self, output: Node, positions: int | None = None) -> None:
         """Gradients of a (1, 1) output with respect to everything before it, for the positions of its `forward`."""
-        self._own(output, "backward")
+        self.own(output, "backward")
         if output.shape != Shape(1, 1):
             raise TapeGPTError(f"backward needs an output of shape (1, 1), not {output!r}: use .sum()")
         self.plan()
@@ -570,7 +614,7 @@ class Tape:
         """Set a node's numbers, row by row; token ids for an index node. Of a row for each position, the first are
         enough.
         """
-        self._own(node, "write")
+        self.own(node, "write")
         if node.operation:
             raise TapeGPTError(f"write: {node!r} is computed: write to parameters and inputs")
         given = _listed(numbers, node)

@@ -119,6 +119,14 @@ def softmax(logits: Vector) -> Vector:
     return [e / denominator for e in exps]
 
 
+def log_softmax(logits: Vector) -> Vector:
+    """The logarithms of probabilities, which may be too small for a number of their own."""
+    largest = max(value.data for value in logits)
+    shifted = [value - largest for value in logits]
+    log_total = total(value.exp() for value in shifted).log()
+    return [value - log_total for value in shifted]
+
+
 def rmsnorm(x: Vector) -> Vector:
     """x over its root mean square."""
     mean_square = total(xi * xi for xi in x) / len(x)

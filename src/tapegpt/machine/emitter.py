@@ -112,7 +112,9 @@ class Module:
     def __init__(self, target: Target, counted: Sequence[str] = ()) -> None:
         self.target, self.counted = target, counted
         self._functions: dict[str, list[str]] = {}
-        self._owners: dict[str, object] = {}  # name -> its kernel and constants, or for an exported one this module
+        self._owners: dict[
+            str, object
+        ] = {}  # name -> its kernel's body, type and constants, or for an exported one this module
         self._declarations: set[str] = set()
 
     def add(self, kernel: Kernel, constants: dict[str, Any], name: str) -> None:
@@ -123,7 +125,7 @@ class Module:
     def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
         """The name of a kernel's function, emitted at the first call."""
         name = mangled(kernel, constants)
-        owner = kernel, constants
+        owner = kernel.body, kernel.real, constants
         while self._owners.setdefault(name, owner) != owner:  # the name is another's
             name += "'"
         if name not in self._functions:

@@ -50,6 +50,7 @@ I32 = Type("i32", "i32", 4, False)
 I64 = Type("i64", "i64", 8, False)
 U32 = Type("u32", "i32", 4, False)  # in memory only: loaded as a non-negative i64, stored as its low 32 bits
 BOOL = Type("bool", "i1", 1, False)  # what comparisons give
+REAL = Type("real", "", 0, True)  # in a kernel's arguments only: f64 or f32, as each call has it
 
 LIBM = ("exp", "log", "pow", "sin", "cos")  # scalar f64 functions of the C library
 OUTSIDE = (*LIBM, "give_way")  # all that code calls outside itself, in the order of its table of addresses
@@ -273,11 +274,11 @@ ARGUMENTS: dict[str, tuple[bool, Type]] = {  # annotation -> (is a pointer, type
 class Kernel:
     """A function of the kernel language; calling it inside another kernel makes a call, not a copy.
 
-    `Reals` are pointers to numbers of the type `real`, fixed when the kernel is made.
+    `Reals` are pointers to numbers of the type `real`; by default that of the first one that a call is given.
     """
 
-    def __init__(self, body: Callable[..., None], name: str = "", real: Type = F64) -> None:
-        self.body = body
+    def __init__(self, body: Callable[..., None], name: str = "", real: Type = REAL) -> None:
+        self.body, self.real = body, real
         self.name = name or body.__name__
         code = body.__code__
         names = code.co_varnames[1 : code.co_argcount]
@@ -293,7 +294,14 @@ class Kernel:
     def __call__(self, k: Builder, *arguments: Pointer | Number, **constants: Any) -> None:
         if len(arguments) != len(self.arguments):
             raise KernelError(f"{self.name} takes {len(self.arguments)} arguments, not {len(arguments)}")
-        k.call(self, [self._argument(k, a, n) for a, n in zip(arguments, self.arguments, strict=True)], constants)
+        kernel = self._for(arguments)
+        k.call(kernel, [kernel._argument(k, a, n) for a, n in zip(arguments, self.arguments, strict=True)], constants)
+
+    def _for(self, arguments: tuple[Pointer | Number, ...]) -> Kernel:
+        """This kernel with `Reals` of one type, that of the first one among its arguments."""
+        pairs = zip(arguments, self.arguments.values(), strict=True)
+        kind = next((a.type for a, (_, kind) in pairs if kind is REAL and isinstance(a, Pointer)), REAL)
+        return self if kind is REAL else Kernel(self.body, f"{self.name}.{kind}", kind)
 
     def _argument(self, k: Builder, argument: Pointer | Number, name: str) -> Pointer | Value:
         is_pointer, kind = self.arguments[name]

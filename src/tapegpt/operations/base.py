@@ -157,20 +157,20 @@ def clear(k: Builder, block: Pointer, count: Number) -> None:
         block.store(i, k.constant(0, block.type, width))
 
 
-def across(k: Builder, columns: int) -> Iterator[tuple[Number, int]]:
+def across(k: Builder, columns: int, kind: Type = F64) -> Iterator[tuple[Number, int]]:
     """Cover `columns` elements: (offset, lanes), whole vectors, in a loop where they are many, and then the rest."""
-    width = k.width()
-    for offset, vectors in blocks(k, columns // width, 1):
+    width = k.width(kind)
+    for offset, vectors in blocks(k, columns // width, 1, kind):
         assert vectors == 1
         yield offset, width
     whole = columns // width * width
-    for offset, lanes in k.vectors(columns - whole):
+    for offset, lanes in k.vectors(columns - whole, kind):
         yield whole + offset, lanes
 
 
-def blocks(k: Builder, vectors: int, size: int) -> Iterator[tuple[Number, int]]:
+def blocks(k: Builder, vectors: int, size: int, kind: Type = F64) -> Iterator[tuple[Number, int]]:
     """Cover so many vectors in blocks: (offset of the first element, vectors), in a loop where blocks are many."""
-    step, whole = size * k.width(), vectors // size
+    step, whole = size * k.width(kind), vectors // size
     if whole > UNROLLED:
         for offset in k.range(0, whole * step, step):
             yield offset, size

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-from tapegpt.machine.language import Builder, Int, Kernel, Reals
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.machine.language import Builder, Int, Reals, kernel
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, padded
 from tapegpt.value import Value as Scalar
 
 TYPE_CHECKING = False
@@ -22,8 +22,10 @@ class Columns(Operation):
     name = "columns"
     real = None
 
-    def __init__(self, sources: Sequence[int]) -> None:
+    def __init__(self, sources: Sequence[int], inputs: int = 1) -> None:
         self._sources = tuple(sources)
+        self.takes = (inputs,)
+        self.clears = tuple(range(inputs))
 
     def shape(self, *inputs: Shape) -> Shape:
         fits = all(x.rows == inputs[0].rows for x in inputs) and not any(x.index for x in inputs)
@@ -50,27 +52,26 @@ class Columns(Operation):
             here += count
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        copies = Kernel(_copy, f"copy.{out.value.type}", out.value.type)
         for place, there, here, count in self._pieces(inputs):
             x = inputs[place]
             sizes = {"x_row": padded(x.columns), "y_row": padded(out.columns), "count": count, "adds": False}
-            copies(k, x.value + there, out.value + here, out.start, out.stop, **sizes)
+            copy_columns(k, x.value + there, out.value + here, out.start, out.stop, **sizes)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        copies = Kernel(_copy, f"copy.{out.value.type}", out.value.type)
         for place, there, here, count in reversed(list(self._pieces(inputs))):
             x = inputs[place]
             if x.gradient is not None:
                 sizes = {"x_row": padded(out.columns), "y_row": padded(x.columns), "count": count, "adds": True}
-                copies(k, out.grad + here, x.gradient + there, out.start, out.stop, **sizes)
+                copy_columns(k, out.grad + here, x.gradient + there, out.start, out.stop, **sizes)
 
 
-def _copy(
+@kernel
+def copy_columns(
     k: Builder, x: Reals, y: Reals, start: Int, stop: Int, *, x_row: int, y_row: int, count: int, adds: bool
 ) -> None:
     """y = or += x, `count` columns of each row."""
     for t in k.range(start, stop):
-        for offset, lanes in k.vectors(count, x.type):
+        for offset, lanes in across(k, count, x.type):
             at: Number = t * y_row + offset
             numbers = x.vector(t * x_row + offset, lanes)
             y.store(at, y.vector(at, lanes) + numbers if adds else numbers)

@@ -201,17 +201,17 @@ def fast_exponentiate(k: Builder, row: Pointer, e: Pointer, columns: int) -> tup
     width = k.width(F32)
     peaks = k.variable(k.constant(-3e38, F32, width))
     for c in vectors(k, columns):
-        peaks.set(k.maximum(_present(k, row.vector(c, width), c, columns, -3e38), peaks))
+        peaks.set(k.maximum(present(k, row.vector(c, width), c, columns, -3e38), peaks))
     largest = k.group_max(peaks, width)
     total = k.zeros(width, F32)
     for c in vectors(k, columns):
-        exponentials = _present(k, exp(k, row.vector(c, width) - largest), c, columns, 0.0)
+        exponentials = present(k, exp(k, row.vector(c, width) - largest), c, columns, 0.0)
         e.store(c, exponentials)
         total += exponentials
     return k.group_sum(total, width).lane(0), largest.lane(0)
 
 
-def _present(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
+def present(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
     """The lanes that are columns; another number on those behind the last."""
     if isinstance(start, int) and start + vector.lanes <= columns:
         return vector

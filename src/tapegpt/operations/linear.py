@@ -9,6 +9,7 @@ from tapegpt.machine.language import F32, Builder, F64s, Int, Number, Pointer, U
 from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, blocks, padded
 from tapegpt.operations.products import make_panels
 from tapegpt.operations.products import products as fast_products
+from tapegpt.operations.transpose import transpose
 from tapegpt.value import linear
 
 TYPE_CHECKING = False
@@ -69,21 +70,6 @@ class Linear(Operation):
                 products(k, out.grad, w.value, x.gradient, out.start, out.stop, **sizes, reverse=True)
             else:
                 products_but(k, out.grad, w.value, inputs[2].value, x.gradient, out.start, out.stop, **sizes)
-
-
-@kernel
-def transpose(k: Builder, w: F64s, wt: F64s, *, rows: int, columns: int) -> None:
-    """wt (columns, rows) from w (rows, columns), in squares; the last rows, fewer than a square has, one by one."""
-    width = k.width()
-    whole = rows // width * width
-    for i in k.range(0, whole, width):
-        for j in k.range(0, padded(columns), width):
-            square = [w.vector((i + r) * padded(columns) + j, width) for r in range(width)]
-            for c, column in enumerate(k.transposed(square)):
-                wt.store((j + c) * padded(rows) + i, column)
-    for i in k.range(whole, rows):
-        for j in k.range(columns):
-            wt[j * padded(rows) + i] = w[i * padded(columns) + j]
 
 
 @kernel

@@ -28,3 +28,12 @@ def dot(k: Builder, a: Pointer, b: Pointer, columns: int) -> Value:
     for c in vectors(k, columns):
         total.accumulate(a.vector(c, width), b.vector(c, width))
     return k.group_sum(total, width).lane(0)
+
+
+def total(k: Builder, row: Pointer, columns: int) -> Value:
+    """Sum of a row."""
+    width = k.width(F32)
+    sums = k.zeros(width, F32)
+    for c in vectors(k, columns):
+        sums += row.vector(c, width)
+    return k.group_sum(sums, width).lane(0)

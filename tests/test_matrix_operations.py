@@ -1,0 +1,93 @@
+"""Products, columns, softmax, norms, dropout and losses: the reference to the bit, f32 near it, finite differences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tapegpt import TapeGPTError, check_gradients
+from tapegpt.tape import Tape
+from tests import scalars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tapegpt.machine.target import Target
+    from tapegpt.tape import Node
+
+    Build = Callable[[Tape], Node]
+
+
+def weighted(tape: Tape, *results: Node) -> Node:
+    """A sum of all numbers, each with a weight of its own."""
+    sums = [(y * tape.input(f"weights{i}", y.shape.columns, y.shape.rows)).sum() for i, y in enumerate(results)]
+    total = sums[0]
+    for each in sums[1:]:
+        total = total + each
+    return total
+
+
+def rows(tape: Tape, columns: int) -> Node:
+    """A row for each position, with a gradient."""
+    table = tape.parameter("table", 9, columns)
+    return tape.embedding(table, tape.indices("tokens"))
+
+
+def products(tape: Tape) -> Node:
+    a, b = tape.parameter("a", 3, 21), tape.parameter("b", 21, 18)
+    return weighted(tape, a @ b, rows(tape, 21) @ b, (a @ b).T)
+
+
+def columns(tape: Tape) -> Node:
+    a, b = tape.parameter("a", 2, 5), tape.parameter("b", 2, 40)
+    x = rows(tape, 7)
+    both = tape.concatenate([b[:, 1::3], a, a[:, ::-1], b[:, 2:38]])
+    return weighted(tape, both, tape.concatenate([both, both])[:, 30:50], tape.concatenate([x[:, 4:], x]), x[:, -1:])
+
+
+def probabilities(tape: Tape) -> Node:
+    a, x = tape.parameter("a", 2, 21), rows(tape, 3)
+    return weighted(tape, a.softmax(), (a * a).softmax(), x.softmax(), x)
+
+
+def logs(tape: Tape) -> Node:
+    a, x = tape.parameter("a", 2, 21), rows(tape, 3)
+    return weighted(tape, a.log_softmax(), (a * 900.0).log_softmax(), x.log_softmax(), x)
+
+
+CASES: list[Build] = [products, columns, probabilities, logs]
+each_case = pytest.mark.parametrize("build", CASES, ids=lambda build: build.__name__)
+
+
+@each_case
+@pytest.mark.parametrize("target", scalars.TARGETS, ids=str)
+def test_numbers_and_gradients_are_the_reference_s(build: Build, target: Target) -> None:
+    scalars.same(build, 4, target)
+
+
+@each_case
+def test_gradients_against_finite_differences(build: Build) -> None:
+    tape = scalars.recorded(build, 3)
+    check_gradients(tape, tape.nodes[-1], step=1e-5, tolerance=1e-5)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    tape = Tape(3)
+    a, x = tape.parameter("a", 2, 5), tape.input("x", 5)
+    one: Any = 2.0
+    wrong: dict[Callable[[], Node], str] = {
+        lambda: a @ a: "@: needs as many rows on the right as columns on the left, not %0",
+        lambda: x.T: r"transpose: needs rows of fixed number, not \(T, 5\)",
+        lambda: a @ one: "@: needs nodes recorded on this tape, not 2.0",
+        lambda: a[one]: r"takes at least one column of all rows, as x\[:, 0:3\], not x\[2.0\]",
+        lambda: a[:, 5:]: "takes at least one column",
+        lambda: a[:, ::0]: "takes at least one column",
+        lambda: a[:, :"b"]: "takes at least one column",
+        lambda: tape.concatenate([a, x]): "columns: needs matrices with as many rows",
+        lambda: tape.concatenate([a, one]): "concatenate: needs nodes",
+        lambda: tape.concatenate([]): "concatenate: needs at least one node",
+    }
+    for record, message in wrong.items():
+        with pytest.raises(TapeGPTError, match=message):
+            record()
