@@ -14,11 +14,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "tapegpt"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "processes", "ranges", "record", "text", "version"), 0),
+    **dict.fromkeys(("errors", "processes", "ranges", "record", "text", "value", "version"), 0),
     "machine": 1,
     "operations": 2,
-    "tape": 3,
-    **dict.fromkeys(("config", "engine", "corpus", "rng", "mersenne", "gradients"), 4),
+    **dict.fromkeys(("tape", "rewrites"), 3),
+    **dict.fromkeys(("models", "engine", "corpus", "rng", "mersenne", "gradients"), 4),
     **dict.fromkeys(("graph", "adam", "exact", "reference", "model", "trainer"), 4),
     **dict.fromkeys(("fast", "settings", "clock", "split", "ngrams", "state", "callbacks"), 4),
     **dict.fromkeys(
@@ -46,7 +46,7 @@ FLOORS = {
 }
 SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}
 NEVER_IMPORTED = {"random", "numpy"}
-ORACLE_STAYS_FREE_OF = ("machine", "operations", "tape", "rng", "mersenne", "graph", "adam", "exact", "fast")
+ORACLE_STAYS_FREE_OF = ("rng", "mersenne", "adam", "exact", "fast")  # what an operation is in scalars stands beside its kernels
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def imports(source: str, module: str) -> list[Import]:
             "import_module",
             "importlib.import_module",
         ):
-            assert module in ("tapegpt", "tapegpt.cli"), f"{module} imports what this test cannot see"
+            assert module in ("tapegpt", "tapegpt.cli", "tapegpt.models"), f"{module} imports what this test cannot see"
     return found
 
 

@@ -47,7 +47,7 @@ class Graph:
     def __init__(
         self, model: Model, vocab_size: int, tape: Tape, rules: Sequence[Rule], batch: Batch | None
     ) -> None:
-        self.model, self.vocab_size, self.tape = model, vocab_size, tape
+        self.block_size, self.vocab_size, self.tape = model.block_size, vocab_size, tape
         recorded = model.recorded(vocab_size)
         cached = batch is not None and batch.cached
         names = ["tokens", "positions", *(["lines"] if cached else ["targets", *(["ends"] if batch else [])])]

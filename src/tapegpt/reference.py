@@ -122,10 +122,10 @@ class ReferenceEngine(Engine):
 
     def backward(self) -> None:
         """Add to the gradient of every number that the loss that was taken last depends on."""
-        rows, graph = self.rows, self._graph
+        rows, graph, nodes = self.rows, self._graph, self._recorded.tape.nodes
         rows[self._recorded.loss][0][0].grad = 1.0
         for made in reversed(graph.tape.order(graph.loss)):
-            unit = graph.units.get(made.index, [])  # recorded operations that are one on the tape
+            unit = [nodes[index] for index in graph.units.get(made.index, [])]
             ends = [x for node in unit for each in node.inputs if each not in unit for row in rows[each] for x in row]
             walk_back([x for node in unit[:1] for row in rows[node] for x in row], ends)
 

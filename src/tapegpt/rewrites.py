@@ -64,7 +64,7 @@ class Rewriting:
         self.tape, self.about, self.batch = tape, about, batch
         self.parameters: dict[str, Place] = {}  # by name
         self.stages: dict[str, Place] = {}  # results that have a name
-        self.units: dict[int, list[Node]] = {}  # by index in the tape: recorded nodes that are one operation there
+        self.units: dict[int, list[int]] = {}  # recorded operations that are one on the tape; all by index
         self._new: dict[Node, Node] = {}
         self._spread: dict[Node, list[int]] = {}  # columns that are in use, of the tape's nodes that have others too
         needed = {node.index for node in recorded.order(*outputs)}
@@ -83,7 +83,8 @@ class Rewriting:
                 match = matches.get(node)
                 made = match.make() if match else self._as_it_is(node, node.operation)
                 self.stand(node, made)
-                self.units[made.index] = [node, *[each for each in match.covered if each.operation]] if match else [node]
+                unit = [node, *match.covered] if match else [node]
+                self.units[made.index] = [each.index for each in unit if each.operation]
 
     def _matches(self, nodes: list[Node], rules: Sequence[Rule]) -> tuple[dict[Node, Match], set[Node]]:
         """What rules apply to, the last operations first."""

@@ -56,7 +56,7 @@ def side_by_side(
     `memory` is the first six of the kernel's arguments; what is `kept` for a row moves with its string.
     """
     shared, work, random, rows, ids, lengths = memory
-    vocab_size, block, bos = graph.vocab_size, graph.model.block_size, graph.vocab_size - 1
+    vocab_size, block, bos = graph.vocab_size, graph.block_size, graph.vocab_size - 1
     forward = graph.tape.forward_kernel(graph.logits)
     names = ("tokens", "positions", "lines")
     tokens, places, lines = ((work + graph.about(name).value).cast(U32) for name in names)

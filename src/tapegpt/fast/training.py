@@ -39,7 +39,7 @@ class Packer:
 
     def __init__(self, k: Builder, graph: Graph, work: Pointer, ids: Pointer, starts: Pointer) -> None:
         self._k, self._ids, self._starts = k, ids, starts
-        self._block, self._positions = graph.model.block_size, graph.tape.positions
+        self._block, self._positions = graph.block_size, graph.tape.positions
         self._tokens, self._targets, self._places, self._ends = (
             (work + graph.about(name).value).cast(U32) for name in ("tokens", "targets", "positions", "ends")
         )
