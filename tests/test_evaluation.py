@@ -196,7 +196,7 @@ def test_json_is_the_report(trainer: Trainer, capsys: pytest.CaptureFixture[str]
     found = json.loads(shown(capsys, "m.safetensors", "names.txt", "--json", *options))
     report = evaluate(tapegpt.load("m.safetensors"), Corpus.read("names.txt"), samples=40, temperature=0.8, seed=7)
     assert found == report.as_dict()
-    assert set(found) == set(Report._fields())
+    assert set(found) == set(Report.fields)
 
 
 def test_the_page_says_what_the_report_does(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -143,8 +143,16 @@ def loaded(source: str, folder: Path, helpers: str = HELPERS) -> ModuleType:
     return module
 
 
+def runs(operation: Operation, *given: Any) -> None:
+    """What the tape does with an operation: of a class counts what code has names for."""
+    operation.prepare(*given)
+    operation.forward(*given)
+    operation.backward(*given)
+    assert operation.activation
+
+
 def key(module: ModuleType) -> str:
-    return fingerprint(module.Mine(), given="tapegpt.machine")
+    return fingerprint(runs, module.Mine(), given="tapegpt.machine")
 
 
 def edited(change: tuple[str, str]) -> str:
@@ -280,6 +288,28 @@ def test_objects_of_all_kinds() -> None:
     told = [fingerprint(each) for each in kinds]
     assert len(set(told)) == len(told)
     assert told == [fingerprint(each) for each in kinds]
+
+
+def test_of_classes_counts_what_code_has_names_for() -> None:
+    def area(circle: Circle) -> float:
+        return circle.area()
+
+    def by_string(circle: Circle) -> float:
+        area: float = getattr(circle, "area")()  # noqa: B009  # as code may find it
+        return area
+
+    def other(circle: Circle) -> float:
+        return circle.radius
+
+    def keys() -> list[str]:
+        return [fingerprint(reader, Circle(1.0)) for reader in (area, by_string, other)]
+
+    before, method = keys(), Circle.area
+    Circle.area = lambda self: 0.0  # type: ignore[method-assign]
+    after = keys()
+    Circle.area = method  # type: ignore[method-assign]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, False, True]
+    assert keys() == before
 
 
 def test_a_long_chain_is_no_deep_recursion() -> None:

@@ -373,17 +373,18 @@ class _Gradients:
     """The gradients of single windows, while code is made; the memory for them is zero before and after."""
 
     def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+        self._places = graph.places()
         self._forward = graph.tape.forward_kernel(graph.loss)
         self._backward = graph.tape.backward_kernel(graph.loss, accumulate=True)
         self.extent = graph.tape.parameter_extent()
+        self._sparse = graph.tape.extent(graph.sparse) if graph.sparse else 0
 
     def of(
         self, k: Builder, memory: tuple[Pointer, ...], ids: Pointer, starts: Pointer, window: Operand, use: Use
     ) -> None:
         """Let `use` see each vector of a window's gradient that may be other than zero, and its offset."""
         shared, gradients, work = memory
-        n = put(k, self._graph, work, ids, starts, window)
+        n = put(k, self._places, work, ids, starts, window)
         self._forward(k, shared, work, 0, n)
         self._backward(k, shared, gradients, work, n)
 
@@ -392,17 +393,12 @@ class _Gradients:
                 use(at, gradients.vector(at, k.width()))
                 gradients.store(at, k.constant(0, F64, k.width()))
 
-        table = self._graph.sparse
-        if not table:
-            take(0, self.extent)
-            return
-        take(0, table.gradient)
-        take(table.gradient + self._graph.tape.extent(table), self.extent)
-        apart = padded(table.shape.columns)
-        for node in self._graph.looked_up:  # a window touches few rows of their table
-            rows = (work + node.value).cast(U32)
+        take(self._sparse, self.extent)  # which comes first
+        apart = padded(self._places.sparse_columns)
+        for place in self._places.looked_up:  # a window touches few rows of their table
+            rows = (work + place).cast(U32)
             for t in k.range(n):
-                take(table.gradient + rows[t] * apart, table.gradient + (rows[t] + 1) * apart)
+                take(rows[t] * apart, (rows[t] + 1) * apart)
 
 
 def square_kernel(graph: Graph) -> Kernel:
@@ -435,7 +431,7 @@ def direction_kernel(graph: Graph) -> Kernel:
 
     `squares` are sums, of each thread, over `count` windows in all.
     """
-    gradients_of = _Gradients(graph)
+    gradients_of, loss_at = _Gradients(graph), graph.places().loss
 
     def direct(
         k: Builder,
@@ -458,7 +454,7 @@ def direction_kernel(graph: Graph) -> Kernel:
             direction.store(at, direction.vector(at, g.lanes) + g / size)
 
         gradients_of.of(k, (shared, gradients, work), ids, starts, k.integer(0), divide)
-        loss[0] = (work + graph.loss.value)[0]
+        loss[0] = (work + loss_at)[0]
 
     return Kernel(direct)
 

@@ -229,16 +229,18 @@ def _repeated(kernel: Kernel, real: Type) -> Kernel:
 def _put_kernel(graph: Graph) -> Kernel:
     """`(work, ids, starts, documents, rows, counts)`: write documents as the engine does, and how many rows it took."""
 
+    places, real = graph.places(), graph.tape.real
+
     def fill(k: Builder, work: Reals, ids: U32s, starts: I64s, documents: Int, rows: I64s, counts: I64s) -> None:
-        if graph.tape.real is F32:
+        if real is F32:
             first = k.variable(k.integer(0))
-            filled = Packer(k, graph, work, ids, starts).fill(first, documents, k.value)
-            (work + graph.about("share").value)[0] = 1.0 / k.convert(filled, F32)
+            filled = Packer(k, places, work, ids, starts).fill(first, documents, k.value)
+            (work + places.about["share"])[0] = 1.0 / k.convert(filled, F32)
         else:
-            filled = put(k, graph, work, ids, starts, k.integer(0))
+            filled = put(k, places, work, ids, starts, k.integer(0))
         rows[0] = filled
 
-    return Kernel(fill, "put", graph.tape.real)
+    return Kernel(fill, "put", real)
 
 
 NAMES = {

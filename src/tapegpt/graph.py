@@ -11,6 +11,7 @@ from array import array
 from tapegpt.machine.language import F32, F64
 from tapegpt.operations.base import Batch, padded
 from tapegpt.operations.embedding import Embedding
+from tapegpt.record import Record
 from tapegpt.rewrites import EXACT, FAST, Rewriting
 from tapegpt.tape import Node, Tape
 
@@ -41,6 +42,19 @@ def fast_graph(
     return Graph(model, vocab_size, Tape(rows, target, F32), FAST, Batch(rows, model.block_size, cached))
 
 
+class Places(Record):
+    """What kernels know of a graph: its sizes, and where its nodes lie in the work of a run."""
+
+    positions: int  # rows of a run, at most
+    block_size: int
+    vocab_size: int
+    about: dict[str, int]  # nodes about the rows, by name
+    logits: int
+    loss: int  # -1 where there is none
+    looked_up: tuple[int, ...]  # ids by which the rows of the sparse parameter are chosen
+    sparse_columns: int
+
+
 class Graph:
     """The tape of a model; `logits` (T, V) and, but for strings, `loss` (1, 1) are its outputs."""
 
@@ -55,7 +69,7 @@ class Graph:
         if batch and not cached:
             about["share"] = tape.input("share", 1, 1)
         outputs = [recorded.logits] if cached else [recorded.logits, recorded.loss]
-        self._about = about
+        self._about, self._has_loss = about, not cached
         rewriting = Rewriting(recorded.tape, outputs, tape, rules, about, batch)
         self.logits = rewriting.input(recorded.logits)
         if not cached:
@@ -63,11 +77,25 @@ class Graph:
         self.names = [node.name for node in recorded.tape.parameters()]  # in the order of the recording
         self.parameters, self.stages, self.units = rewriting.parameters, rewriting.stages, rewriting.units
         self.sparse = next((node for node in tape.parameters() if node.sparse), None)
-        self.looked_up = _ids(tape, self.sparse)  # by which the rows of the sparse parameter are chosen
+        self.looked_up = _ids(tape, self.sparse)
 
     def about(self, name: str) -> Node:
         """A node about the rows: tokens, positions, targets, ends, share or lines."""
         return self._about[name]
+
+    def places(self) -> Places:
+        """Where the nodes lie."""
+        self.tape.plan()
+        return Places(
+            self.tape.positions,
+            self.block_size,
+            self.vocab_size,
+            {name: node.value for name, node in self._about.items()},
+            self.logits.value,
+            self.loss.value if self._has_loss else -1,
+            tuple(node.value for node in self.looked_up),
+            self.sparse.shape.columns if self.sparse else 0,
+        )
 
     # --- parameters in memory -----------------------------------------------------------------------------------
 

@@ -16,9 +16,6 @@ else:
     dataclass_transform = lambda **_: lambda cls: cls  # noqa: E731  # a name for type checkers only
 
 
-_FIELDS: dict[type, dict[str, object]] = {}  # of each kind of record
-
-
 @dataclass_transform(frozen_default=True)
 class Record:
     """A base class: the annotated names of a subclass are its fields, its own before those of its bases; class attributes are defaults.
@@ -27,9 +24,15 @@ class Record:
     """
 
     ranges: ClassVar[Mapping[str, Number]] = {}
+    fields: ClassVar[dict[str, object]]  # names and annotations
+
+    def __init_subclass__(cls) -> None:
+        own = cls.__annotations__
+        inherited = cls.__mro__[1].__dict__.get("fields", {})
+        cls.fields = {**own, **{name: kind for name, kind in inherited.items() if name not in own}}
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        fields = self._fields()
+        fields = self.fields
         if len(values) > len(fields):
             raise TypeError(f"{type(self).__name__} takes {len(fields)} values, not {len(values)}")
         given = dict(zip(fields, values, strict=False))
@@ -47,19 +50,8 @@ class Record:
         """Raise `TapeGPTError` where a field is out of its range; in subclasses too where they do not fit together."""
         for name, numbers in self.ranges.items():
             value = self.__dict__[name]
-            if value is not None or not str(self._fields()[name]).endswith("None"):
+            if value is not None or not str(self.fields[name]).endswith("None"):
                 numbers.check(name, value)
-
-    @classmethod
-    def _fields(cls) -> dict[str, object]:
-        """Names and annotations."""
-        fields = _FIELDS.get(cls)
-        if fields is None:
-            fields = {}
-            for kind in cls.__mro__[:-2]:  # up to `Record`
-                fields |= {name: each for name, each in kind.__annotations__.items() if name not in fields}
-            _FIELDS[cls] = fields
-        return fields
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name."""

@@ -34,7 +34,8 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
     `Rules`. log_weights (count) are added to. The work memory has room for V and for `kinds` numbers from `scratch` on.
     top_k 0, top_p 1 and min_p 0 leave out no token.
     """
-    vocab_size, bos = graph.vocab_size, graph.vocab_size - 1
+    forward, at = graph.tape.forward_kernel(graph.logits), graph.places()
+    vocab_size, bos = at.vocab_size, at.vocab_size - 1
 
     def draw(
         k: Builder,
@@ -62,7 +63,7 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
     ) -> None:
         e, prospects = work + scratch, work + (scratch + padded(vocab_size))
         automaton = _Automaton(k, classes, table, accepting, ahead, prospects, kinds, states)
-        state_of = rows + 2 * graph.tape.positions
+        state_of = rows + 2 * at.positions
         greedy = temperature.equals(0.0)
         inverse = k.convert(k.select(greedy, _GREEDY, 1.0 / temperature), F32)
         share = k.convert(k.select(greedy, 1.0, min_p), F32)
@@ -93,7 +94,7 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
                 log_weights[string] = log_weights[string] - k.convert(prospects[kind], F64)
             return token
 
-        side_by_side(k, graph, (shared, work, random, rows, ids, lengths), count, choose, [state_of])
+        side_by_side(k, forward, at, (shared, work, random, rows, ids, lengths), count, choose, [state_of])
 
     return Kernel(draw)
 

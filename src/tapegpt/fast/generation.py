@@ -15,12 +15,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tapegpt.graph import Graph
+    from tapegpt.graph import Graph, Places
     from tapegpt.machine.language import Operand, Pointer, Value
 
 
 def generation_kernel(graph: Graph) -> Kernel:
     """`count` strings into ids (block_size each) and lengths; `rows` (2 x slots) says who is where, and their seeds."""
+
+    forward, places = graph.tape.forward_kernel(graph.logits), graph.places()
 
     def generate(
         k: Builder,
@@ -36,16 +38,17 @@ def generation_kernel(graph: Graph) -> Kernel:
         inverse = k.convert(1.0 / temperature, F32)
 
         def choose(row: Value, string: Value, place: Value, logits: Pointer, unit: Value) -> Value:
-            return sample(k, logits, graph.vocab_size, inverse, unit)
+            return sample(k, logits, places.vocab_size, inverse, unit)
 
-        side_by_side(k, graph, (shared, work, random, rows, ids, lengths), count, choose)
+        side_by_side(k, forward, places, (shared, work, random, rows, ids, lengths), count, choose)
 
     return Kernel(generate)
 
 
 def side_by_side(
     k: Builder,
-    graph: Graph,
+    forward: Kernel,
+    at: Places,
     memory: tuple[Pointer, ...],
     count: Int,
     choose: Callable[[Value, Value, Value, Pointer, Value], Value],
@@ -56,11 +59,10 @@ def side_by_side(
     `memory` is the first six of the kernel's arguments; what is `kept` for a row moves with its string.
     """
     shared, work, random, rows, ids, lengths = memory
-    vocab_size, block, bos = graph.vocab_size, graph.block_size, graph.vocab_size - 1
-    forward = graph.tape.forward_kernel(graph.logits)
+    vocab_size, block, bos = at.vocab_size, at.block_size, at.vocab_size - 1
     names = ("tokens", "positions", "lines")
-    tokens, places, lines = ((work + graph.about(name).value).cast(U32) for name in names)
-    strings, seeds = rows, rows + graph.tape.positions
+    tokens, places, lines = ((work + at.about[name]).cast(U32) for name in names)
+    strings, seeds = rows, rows + at.positions
     begun = k.variable(k.integer(0))
     active = k.variable(k.integer(0))
 
@@ -69,7 +71,7 @@ def side_by_side(
         seeds[row] = (word(k, random) << 32) | word(k, random)
         begun.set(begun + 1)
 
-    for row in k.range(k.minimum(count, graph.tape.positions)):
+    for row in k.range(k.minimum(count, at.positions)):
         lines[row] = row
         begin(row)
         active += 1
@@ -77,7 +79,7 @@ def side_by_side(
         forward(k, shared, work, 0, active)
         for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
             string, place = strings[row], places[row]
-            logits = work + graph.logits.value + row * padded(vocab_size)
+            logits = work + at.logits + row * padded(vocab_size)
             token = choose(row, string, place, logits, random_unit(k, seeds[row], place))
             ends = token.equals(bos)
             length = k.select(ends, place, place + 1)

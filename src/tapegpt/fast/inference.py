@@ -181,7 +181,7 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
 
     The work memory has room for a number of each position from `scratch` on.
     """
-    columns = graph.vocab_size
+    places, columns = graph.places(), graph.vocab_size
 
     def score(
         k: Builder,
@@ -194,10 +194,10 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
         means: F64s,
         count: Int,
     ) -> None:
-        packer = Packer(k, graph, work, ids, starts)
-        logits, targets, gaps = work + graph.logits.value, (work + graph.about("targets").value).cast(U32), work + scratch
+        packer = Packer(k, places, work, ids, starts)
+        logits, targets, gaps = work + places.logits, (work + places.about["targets"]).cast(U32), work + scratch
         at, width = k.variable(k.integer(0)), k.width(F32)
-        for _ in k.repeat_while(lambda: at < count):
+        for _ in k.repeplaceswhile(lambda: at < count):
             found = surprises + starts[at]
             rows = packer.fill(at, count, k.value)
             forward(k, shared, work, 0, rows)
@@ -221,21 +221,22 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
 
 def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
     """log p of the token that follows each of `count` documents, a padded row each."""
-    columns = padded(graph.vocab_size)
+    places, vocab_size = graph.places(), graph.vocab_size
+    columns = padded(vocab_size)
 
     def following(k: Builder, shared: F32s, work: F32s, ids: U32s, starts: I64s, logs: F32s, count: Int) -> None:
-        packer = Packer(k, graph, work, ids, starts)
+        packer = Packer(k, places, work, ids, starts)
         at, width = k.variable(k.integer(0)), k.width(F32)
-        for _ in k.repeat_while(lambda: at < count):
+        for _ in k.repeplaceswhile(lambda: at < count):
             first = k.value(at)
             rows = packer.fill(at, count, k.value)
             forward(k, shared, work, 0, rows)
             for document in k.range(first, at):
-                row = work + graph.logits.value + (starts[document + 1] - starts[first] - 1) * columns
+                row = work + places.logits + (starts[document + 1] - starts[first] - 1) * columns
                 result = logs + document * columns
-                total, largest = fast_exponentiate(k, row, result, graph.vocab_size)
+                total, largest = fast_exponentiate(k, row, result, vocab_size)
                 log_sum = largest + log(k, k.spread(total, width))
-                for c in vectors(k, graph.vocab_size):
+                for c in vectors(k, vocab_size):
                     result.store(c, row.vector(c, width) - log_sum)
 
     return Kernel(following)

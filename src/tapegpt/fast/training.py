@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.graph import Graph
+    from tapegpt.graph import Graph, Places
     from tapegpt.machine.language import Number, Operand, Pointer, Value
 
 PATIENCE = 1024  # turns of a waiting loop, some tens of microseconds
@@ -37,11 +37,11 @@ SYNC = 16  # f64 or i64 for each thread: no two share a cache line
 class Packer:
     """Documents into the rows of a run, one after the other."""
 
-    def __init__(self, k: Builder, graph: Graph, work: Pointer, ids: Pointer, starts: Pointer) -> None:
+    def __init__(self, k: Builder, at: Places, work: Pointer, ids: Pointer, starts: Pointer) -> None:
         self._k, self._ids, self._starts = k, ids, starts
-        self._block, self._positions = graph.block_size, graph.tape.positions
+        self._block, self._positions = at.block_size, at.positions
         self._tokens, self._targets, self._places, self._ends = (
-            (work + graph.about(name).value).cast(U32) for name in ("tokens", "targets", "positions", "ends")
+            (work + at.about[name]).cast(U32) for name in ("tokens", "targets", "positions", "ends")
         )
 
     def length(self, document: Number) -> Value:
@@ -129,23 +129,30 @@ def copy(k: Builder, source: U32s, target: U32s, count: Int) -> None:
         target[i] = source[i]
 
 
+class _Model:
+    """What the code of a training knows of a model."""
+
+    def __init__(self, graph: Graph) -> None:
+        tape = graph.tape
+        self.places, extents = graph.places(), tape.plan()
+        self.gradients, self.work = extents.gradients, extents.work  # numbers of a thread
+        self.sparse = tape.extent(graph.sparse) if graph.sparse else 0  # where the other parameters begin
+        self.prepare, self.forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
+        self.backward = tape.backward_kernel(graph.loss, accumulate=True)
+
+
 class _Worker:
     """One thread's part of a training, while its code is made: some documents of each step, and some parameters."""
 
     def __init__(
-        self, k: Builder, graph: Graph, team: Team, thread: Int, threads: Int, memory: tuple[Pointer, ...]
+        self, k: Builder, model: _Model, team: Team, thread: Int, threads: Int, memory: tuple[Pointer, ...]
     ) -> None:
-        self._k, self._graph, self.team, self._thread, self._threads = k, graph, team, thread, threads
+        self._k, self._model, self.team, self._thread, self._threads = k, model, team, thread, threads
         self._shared, self._gradients, all_work, *self._moments = memory
-        extents = graph.tape.plan()
-        self._extent = extents.gradients
-        self._own_gradients = self._gradients + thread * extents.gradients
-        self.work = all_work + thread * extents.work
-        dense = graph.tape.extent(graph.sparse) if graph.sparse else 0  # where the other parameters begin
-        self._sparse_part = self._share_of(dense)
-        self._part = [end + dense for end in self._share_of(extents.gradients - dense)]
-        self._forward = graph.tape.forward_kernel(graph.loss)
-        self._backward = graph.tape.backward_kernel(graph.loss, accumulate=True)
+        self._own_gradients = self._gradients + thread * model.gradients
+        self.work = all_work + thread * model.work
+        self._sparse_part = self._share_of(model.sparse)
+        self._part = [end + model.sparse for end in self._share_of(model.gradients - model.sparse)]
 
     def _share_of(self, size: int) -> list[Operand]:
         """Where this thread's part of so many numbers begins and ends."""
@@ -153,32 +160,32 @@ class _Worker:
 
     def learn(self, packer: Packer, batch_size: Int, number_of: Callable[[Operand], Value], touched: Pointer) -> None:
         """Loss and gradients of this thread's documents, and the rows of the sparse parameter that they touch."""
-        k, graph, work = self._k, self._graph, self.work
+        k, at, work = self._k, self._model.places, self.work
         positions = k.variable(k.integer(0))
         for place in k.range(batch_size):
             positions += packer.length(number_of(place))
-        (work + graph.about("share").value)[0] = 1.0 / k.convert(positions, F32)
+        (work + at.about["share"])[0] = 1.0 / k.convert(positions, F32)
         at = k.variable(batch_size * self._thread // self._threads)
         last = batch_size * (self._thread + 1) // self._threads
         loss, touches = k.zeros(), k.variable(k.integer(0))
         for _ in k.repeat_while(lambda: at < last):
             rows = packer.fill(at, last, number_of)
-            self._forward(k, self._shared, work, 0, rows)
-            loss += k.convert((work + graph.loss.value)[0], F64)
-            self._backward(k, self._shared, self._own_gradients, work, rows)
-            for node in graph.looked_up:
-                copy(k, (work + node.value).cast(U32), touched + touches, rows)
+            self._model.forward(k, self._shared, work, 0, rows)
+            loss += k.convert((work + at.loss)[0], F64)
+            self._model.backward(k, self._shared, self._own_gradients, work, rows)
+            for place in at.looked_up:
+                copy(k, (work + place).cast(U32), touched + touches, rows)
                 touches += rows
         self.team.own[LOSS], self.team.own[TOUCHES] = loss, k.convert(touches, F64)
 
     def forget(self) -> None:
         """Zero this thread's gradients."""
-        clear(self._k, self._own_gradients, self._extent)
+        clear(self._k, self._own_gradients, self._model.gradients)
 
     def sum_up(self) -> None:
         """The gradients of all threads, for this thread's parameters, and the sum of their squares."""
         squares = self.team.own + SQUARES
-        gather_gradients(self._k, self._gradients, *self._part, self._threads, self._extent, squares)
+        gather_gradients(self._k, self._gradients, *self._part, self._threads, self._model.gradients, squares)
 
     def update(self, settings: Pointer, state: Pointer, rate: Value, squares: Value) -> Value:
         """Take Adam's step for this thread's parameters but the sparse parameter; what scales the gradient."""
@@ -193,9 +200,8 @@ class _Worker:
     ) -> None:
         """Adam's step for this thread's rows of the sparse parameter, of those that any thread has touched."""
         k, tables = self._k, (self._shared, self._gradients, *self._moments)
-        sizes = (self._thread, self._threads, self._extent)
-        assert self._graph.sparse
-        columns = self._graph.sparse.shape.columns
+        sizes = (self._thread, self._threads, self._model.gradients)
+        columns = self._model.places.sparse_columns
         for other in k.range(self._threads):
             rows = (rows_of(other), k.convert(self.team.of(other)[TOUCHES], I64))
             adamw_rows(k, *tables, *rows, *sizes, settings, state, rate, scale, columns=columns)
@@ -213,7 +219,7 @@ def training_kernel(graph: Graph) -> Kernel:
     Gradients are zero before and after. Those of the sparse parameter are looked at by nobody: they are sums of what the
     table of tokens gets too, and stay out of the norm that `clip` limits.
     """
-    prepare = graph.tape.prepare_kernel(graph.loss)
+    model = _Model(graph)
 
     def train(
         k: Builder,
@@ -244,8 +250,8 @@ def training_kernel(graph: Graph) -> Kernel:
     ) -> None:
         memory = (shared, all_gradients, all_work, first_moments, second_moments)
         team = Team(k, sums, sync, thread, threads)
-        worker = _Worker(k, graph, team, thread, threads, memory)
-        packer = Packer(k, graph, worker.work, ids, starts)
+        worker = _Worker(k, model, team, thread, threads, memory)
+        packer = Packer(k, model.places, worker.work, ids, starts)
 
         def rows_of(whose: Int) -> Pointer:
             """The rows of the sparse parameter that a thread's documents touch."""
@@ -256,7 +262,7 @@ def training_kernel(graph: Graph) -> Kernel:
             for _ in k.when(going.equals(1)):
                 step = first + i
                 for _ in k.when(thread.equals(0)):
-                    prepare(k, shared)
+                    model.prepare(k, shared)
                 team.wait()  # what follows from the parameters is there
 
                 def number_of(place: Operand) -> Value:
@@ -280,7 +286,7 @@ def training_kernel(graph: Graph) -> Kernel:
                 for _ in k.when(finite):
                     rate = rate_at(k, settings, progress + k.convert(i, F64))
                     scale = worker.update(settings, state, rate, squares)
-                    if graph.sparse:
+                    if model.sparse:
                         worker.update_sparse(rows_of, settings, state, rate, scale)
                         for _ in k.when(((step + 1) % DECAY_EVERY).equals(0) & (settings[GRAM_DECAY] > 0.0)):
                             worker.decay_sparse(rate * settings[GRAM_DECAY] * DECAY_EVERY)
@@ -291,18 +297,18 @@ def training_kernel(graph: Graph) -> Kernel:
 
 def evaluation_kernel(graph: Graph) -> Kernel:
     """Of the documents first to last - 1: the sum of -log(probability), and the number of positions."""
-    forward = graph.tape.forward_kernel(graph.loss)
+    forward, places = graph.tape.forward_kernel(graph.loss), graph.places()
 
     def evaluate(
         k: Builder, shared: F32s, work: F32s, ids: U32s, starts: I64s, first: Int, last: Int, result: F64s
     ) -> None:
-        packer = Packer(k, graph, work, ids, starts)
-        (work + graph.about("share").value)[0] = 1.0
+        packer = Packer(k, places, work, ids, starts)
+        (work + places.about["share"])[0] = 1.0
         at = k.variable(first)
         for _ in k.repeat_while(lambda: at < last):
             rows = packer.fill(at, last, k.value)
             forward(k, shared, work, 0, rows)
-            result[0] = result[0] + k.convert((work + graph.loss.value)[0], F64)
+            result[0] = result[0] + k.convert((work + places.loss)[0], F64)
             result[1] = result[1] + k.convert(rows, F64)
 
     return Kernel(evaluate)

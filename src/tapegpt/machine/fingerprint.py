@@ -2,8 +2,8 @@
 
     fingerprint(function, arguments)
 
-covers a function's own code and all that it reaches: defaults, closures, globals, what it uses of modules, classes with
-all their methods, the state of objects, and so on from there. Equal code has an equal fingerprint in every process and
+covers a function's own code and all that it reaches: defaults, closures, globals, what it uses of modules and classes,
+the state of objects, and so on from there. Equal code has an equal fingerprint in every process and
 from every file. Python's version stands for its own modules. Where in doubt more is covered: at worst code is made
 again. Not here: what the fingerprint is of (`program.py`), and names that are put together while code runs.
 """
@@ -66,8 +66,7 @@ def fingerprint(*values: object, without: tuple[type, ...] = (), given: str = ""
     """
     walk = _Walk(without, given)
     walk.tell(values)
-    for value in walk.objects:  # which grow meanwhile
-        walk.describe(value)
+    walk.describe_all()
     return blake2b(dumps(walk.told, _WITHOUT_REFERENCES), digest_size=16).hexdigest()
 
 
@@ -82,6 +81,8 @@ class _Walk:
         self._numbers: dict[int, tuple[int]] = {}  # by id
         self._given: dict[str | None, bool] = {}  # by name of a module
         self._stateful: set[type] = set()  # whose objects are what their state is
+        self._names: set[str] = set()  # in code that has been told: of attributes, also where they are strings
+        self._unnamed: list[tuple[tuple[int], dict[str, Any]]] = []  # what is not told of classes, by their numbers
         self.objects: list[object] = []
         self.told: list[object] = [sys.version]
 
@@ -114,6 +115,22 @@ class _Walk:
         if given is None:
             given = self._given[module] = _is_own(module) or f"{module}.".startswith(f"{self._package}.")
         return given
+
+    def describe_all(self) -> None:
+        """Describe all objects, which grow meanwhile, and of classes what code that has been told has names for."""
+        done = 0
+        while done < len(self.objects):
+            self.describe(self.objects[done])
+            done += 1
+            if done == len(self.objects):
+                self._tell_named()
+
+    def _tell_named(self) -> None:
+        for number, unnamed in self._unnamed:
+            for name in list(unnamed):
+                if name in self._names:
+                    self.told.append(number)
+                    self.tell((name, unnamed.pop(name)))
 
     # --- kinds of objects ---------------------------------------------------------------------------------------
 
@@ -151,22 +168,23 @@ class _Walk:
         held: list[object] = [function.__defaults__, function.__kwdefaults__, function.__dict__ or None]
         if function.__closure__:
             held += map(_content, function.__closure__)
-        self.tell(held)
         if self._is_given(function.__module__):
             self.told += (function.__module__, function.__qualname__)
+            self.tell(held)
             return
-        code, names, _ = _code(function.__code__)
-        self.told.append(code)
+        code, names, strings, _ = _code(function.__code__)
+        self._names.update(names, strings)
         known, loaded = function.__globals__, sys.modules
         modules = [value for value in held if type(value) is ModuleType]
-        used: list[object] = []
+        used: list[str] = []
         for name in names:
             if name in known:
                 value = known[name]
                 if type(value) is ModuleType:
                     modules.append(value)
                 else:
-                    used += (name, value)
+                    used.append(name)
+                    held.append(value)
             elif name in loaded:  # imported within the function
                 modules.append(loaded[name])
         for module in modules:  # which grow meanwhile
@@ -174,10 +192,12 @@ class _Walk:
                 for name in names:
                     value = vars(module).get(name, module)
                     if type(value) is not ModuleType:
-                        used += (name, value)
+                        used.append(name)
+                        held.append(value)
                     elif value not in modules:
                         modules.append(value)
-        self.tell(used)
+        self.told += (code, tuple(used))
+        self.tell(held)
 
     def _class(self, kind: type) -> None:
         self.told += (kind.__module__ if _is_own(kind.__module__) else "", kind.__qualname__)
@@ -187,6 +207,8 @@ class _Walk:
         if self._is_given(kind.__module__):  # but for what others have put there
             inside = {name: value for name, value in inside.items() if not self._is_given_function(name, value)}
         self.tell((type(kind), *kind.__bases__))
+        unnamed = {name: inside.pop(name) for name in list(inside) if not (name[:2] == name[-2:] == "__")}
+        self._unnamed.append((self._numbers[id(kind)], unnamed))
         self._tell_pairs(inside)
 
     def _is_given_function(self, name: str, value: object) -> bool:
@@ -246,36 +268,42 @@ def _content(cell: CellType) -> object:
         return None
 
 
-_codes: dict[int, tuple[tuple[object, ...], tuple[str, ...], CodeType]] = {}  # by id; code never changes
+_Code = tuple[tuple[object, ...], tuple[str, ...], tuple[str, ...], CodeType]
+_codes: dict[int, _Code] = {}  # by id; code never changes
 
 
-def _code(code: CodeType) -> tuple[tuple[object, ...], tuple[str, ...], CodeType]:
-    """What code does, wherever it stands, and the names in it of globals and attributes, also in functions within."""
+def _code(code: CodeType) -> _Code:
+    """What code does, wherever it stands; the names in it of globals and attributes, and its strings, with code within."""
     known = _codes.get(id(code))
     if known is None:
         constants, names = code.co_consts, code.co_names
+        strings = tuple(filter(str.isidentifier, (value for value in constants if type(value) is str)))
         if not _PLAIN.issuperset(map(type, constants)):
             inner = dict.fromkeys(names)
-            constants = _constants(constants, inner)
-            names = tuple(inner)
+            found = dict.fromkeys(strings)
+            constants = _constants(constants, inner, found)
+            names, strings = tuple(inner), tuple(found)
         counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
         arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]  # other names of variables do nothing
         what = (code.co_code, code.co_exceptiontable, constants, code.co_names, arguments, counts)
-        known = _codes[id(code)] = (what, names, code)
+        known = _codes[id(code)] = (what, names, strings, code)
     return known
 
 
-def _constants(constants: tuple[Any, ...], names: dict[str, None]) -> tuple[object, ...]:
+def _constants(constants: tuple[Any, ...], names: dict[str, None], strings: dict[str, None]) -> tuple[object, ...]:
     plain: list[object] = []
     for value in constants:
         if type(value) is CodeType:
-            text, inner, _ = _code(value)
+            text, inner, found, _ = _code(value)
             names.update(dict.fromkeys(inner))
+            strings.update(dict.fromkeys(found))
             plain.append((text,))
         elif type(value) is tuple:
-            plain.append(_constants(value, names))
+            plain.append(_constants(value, names, strings))
         elif type(value) in _PLAIN:
             plain.append(value)
+            if type(value) is str and value.isidentifier():
+                strings[value] = None
         else:  # a set, a slice
             plain.append(sorted(map(repr, value)) if type(value) is frozenset else [repr(value)])
     return tuple(plain)
