@@ -56,7 +56,19 @@ def logs(tape: Tape) -> Node:
     return weighted(tape, a.log_softmax(), (a * 900.0).log_softmax(), x.log_softmax(), x)
 
 
-CASES: list[Build] = [products, columns, probabilities, logs]
+def norms(tape: Tape) -> Node:
+    a, x = tape.parameter("a", 2, 21), rows(tape, 3)
+    return weighted(tape, tape.layer_norm(a), tape.layer_norm(a * a), tape.layer_norm(x), x)
+
+
+def losses(tape: Tape) -> Node:
+    a, x = tape.parameter("a", 2, 21), rows(tape, 3)
+    b = tape.parameter("b", 1, 1)
+    fixed = tape.mse(a, tape.input("goal", 21, 2)) + tape.mse(b, b) + tape.mse(a * a, a)
+    return tape.mse(x, tape.input("goals", 3)) + fixed * 0.7
+
+
+CASES: list[Build] = [products, columns, probabilities, logs, norms, losses]
 each_case = pytest.mark.parametrize("build", CASES, ids=lambda build: build.__name__)
 
 

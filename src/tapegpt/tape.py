@@ -36,8 +36,10 @@ from tapegpt.operations.columns import Columns
 from tapegpt.operations.cross_entropy import CrossEntropy
 from tapegpt.operations.elementwise import Elementwise, Sum
 from tapegpt.operations.embedding import Embedding
+from tapegpt.operations.layer_norm import LayerNorm
 from tapegpt.operations.linear import Linear
 from tapegpt.operations.log_softmax import LogSoftmax
+from tapegpt.operations.mean_squared_error import MeanSquaredError
 from tapegpt.operations.rmsnorm import RMSNorm
 from tapegpt.operations.rotary import Rotary
 from tapegpt.operations.runs import Runs
@@ -291,6 +293,14 @@ class Tape:
     def rotary(self, x: Node, positions: Node, n_head: int) -> Node:
         """Each head's pairs of columns turned by an angle that grows with the position: (T, D)."""
         return self.record(Rotary(n_head, self.positions), x, positions)
+
+    def layer_norm(self, x: Node) -> Node:
+        """Each row less its mean, divided by its standard deviation."""
+        return self.record(LayerNorm(), x)
+
+    def mse(self, x: Node, y: Node) -> Node:
+        """Mean of (x - y)^2 over all numbers: (1, 1)."""
+        return self.record(MeanSquaredError(), x, y)
 
     def cross_entropy(self, logits: Node, targets: Node) -> Node:
         """Mean of -log(softmax(logits)[target]): (1, 1)."""

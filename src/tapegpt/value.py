@@ -134,6 +134,15 @@ def rmsnorm(x: Vector) -> Vector:
     return [xi * scale for xi in x]
 
 
+def layer_norm(x: Vector) -> Vector:
+    """x less its mean, over its standard deviation."""
+    mean = total(x) / len(x)
+    centred = [xi - mean for xi in x]
+    variance = total(c * c for c in centred) / len(x)
+    scale = (variance + 1e-5) ** -0.5
+    return [c * scale for c in centred]
+
+
 def total(values: Iterable[Value]) -> Value:
     """Python's `sum`: from 0 on and in order."""
     numbers = iter(values)
