@@ -60,7 +60,8 @@ class MeanSquaredError(Operation):
                         at = t * padded(x.columns) + c
                         half = (x.value.vector(at, lanes) - y.value.vector(at, lanes)) * g
                         gradient = (half + half) * sign
-                                slot.gradient.store(at, gradient if fresh else slot.gradient.vector(at, lanes) + gradient)
+                        before = None if fresh else slot.gradient.vector(at, lanes)
+                        slot.gradient.store(at, gradient if before is None else before + gradient)
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------
