@@ -495,7 +495,7 @@ class Tape:
         return order
 
     def _laid_order(self, output: Node) -> list[_Laid]:
-        self._own(output, "a kernel")
+        self.own(output, "a kernel")
         self.plan()
         return [self._laid[node.index] for node in self.order(output)]
 

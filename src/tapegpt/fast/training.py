@@ -160,20 +160,20 @@ class _Worker:
 
     def learn(self, packer: Packer, batch_size: Int, number_of: Callable[[Operand], Value], touched: Pointer) -> None:
         """Loss and gradients of this thread's documents, and the rows of the sparse parameter that they touch."""
-        k, at, work = self._k, self._model.places, self.work
+        k, places, work = self._k, self._model.places, self.work
         positions = k.variable(k.integer(0))
         for place in k.range(batch_size):
             positions += packer.length(number_of(place))
-        (work + at.about["share"])[0] = 1.0 / k.convert(positions, F32)
+        (work + places.about["share"])[0] = 1.0 / k.convert(positions, F32)
         at = k.variable(batch_size * self._thread // self._threads)
         last = batch_size * (self._thread + 1) // self._threads
         loss, touches = k.zeros(), k.variable(k.integer(0))
         for _ in k.repeat_while(lambda: at < last):
             rows = packer.fill(at, last, number_of)
             self._model.forward(k, self._shared, work, 0, rows)
-            loss += k.convert((work + at.loss)[0], F64)
+            loss += k.convert((work + places.loss)[0], F64)
             self._model.backward(k, self._shared, self._own_gradients, work, rows)
-            for place in at.looked_up:
+            for place in places.looked_up:
                 copy(k, (work + place).cast(U32), touched + touches, rows)
                 touches += rows
         self.team.own[LOSS], self.team.own[TOUCHES] = loss, k.convert(touches, F64)
