@@ -148,7 +148,7 @@ def runs(operation: Operation, *given: Any) -> None:
     operation.prepare(*given)
     operation.forward(*given)
     operation.backward(*given)
-    str(operation.activation)
+    str(operation.activation) + str(operation.shape)
 
 
 def key(module: ModuleType) -> str:

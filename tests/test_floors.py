@@ -46,7 +46,13 @@ FLOORS = {
 }
 SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}
 NEVER_IMPORTED = {"random", "numpy"}
-ORACLE_STAYS_FREE_OF = ("rng", "mersenne", "adam", "exact", "fast")  # what an operation is in scalars stands beside its kernels
+ORACLE_STAYS_FREE_OF = (
+    "rng",
+    "mersenne",
+    "adam",
+    "exact",
+    "fast",
+)  # what an operation is in scalars stands beside its kernels
 
 
 @dataclass(frozen=True)

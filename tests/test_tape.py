@@ -75,13 +75,23 @@ def test_operations_work_on_whole_matrices(target: Target, columns: int) -> None
     assert [x for row in tape.read(a) for x in row] == numbers[a]
 
 
+def by_position(tape: Tape, table: Node) -> Node:
+    """Row t of a table for position t."""
+    return tape.embedding(table, tape.indices("positions"))
+
+
+def number_positions(tape: Tape) -> None:
+    """Write what `by_position` looks up by."""
+    tape.write(next(node for node in tape.nodes if node.name == "positions"), range(tape.positions))
+
+
 def layers(tape: Tape, vocabulary: int, width: int, heads: int) -> tuple[Node, Node, Node]:
     """Every operation of the GPT, in another order."""
     tokens, targets = tape.indices("tokens"), tape.indices("targets")
     table = tape.parameter("table", vocabulary, width)
-    x = tape.embedding(table, tokens) + tape.position_embedding(tape.parameter("places", tape.positions, width))
-    qkv = tape.linear(tape.rmsnorm(x), tape.parameter("qkv", 3 * width, width))
-    x = tape.attention(qkv, heads) + x
+    x = tape.embedding(table, tokens) + by_position(tape, tape.parameter("places", tape.positions, width))
+    q, k, v = (x.rmsnorm().linear(name, width) for name in "qkv")
+    x = tape.attention(q, k, v, heads) + x
     x = tape.linear(x, tape.parameter("w", 2 * width + 1, width)).exp()
     logits = tape.linear(x, tape.parameter("head", vocabulary, 2 * width + 1), last=targets)
     return tokens, targets, tape.cross_entropy(logits, targets)
@@ -98,6 +108,7 @@ def test_gradients_against_finite_differences(positions: int, width: int, heads:
     rng = random.Random(positions)
     for node in tape.parameters():
         tape.write(node, [rng.gauss(0, 0.4) for _ in range(tape.rows(node) * node.shape.columns)])
+    number_positions(tape)
     for used in sorted({1, positions}):
         tape.write(tokens, [rng.randrange(5) for _ in range(used)])
         tape.write(targets, [rng.randrange(5) for _ in range(used)])
@@ -110,7 +121,7 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     from tapegpt.operations import elementwise
 
     right = elementwise.RULES["exp"]
-    wrong = elementwise.Rule("exp", right.formula, (lambda k, a, b, c: k.exp(a) * 1.001,))
+    wrong = elementwise.Rule("exp", right.scalar, right.formula, (lambda k, a, b, c: k.exp(a) * 1.001,))
     monkeypatch.setitem(elementwise.RULES, "exp", wrong)
     monkeypatch.setenv("TAPEGPT_CACHE_DIR", "")  # the key does not see the change
     tape = Tape()
@@ -130,7 +141,7 @@ def test_linear_rmsnorm_softmax_equal_the_reference(ins: int, outs: int, rows: i
     x, w = tape.parameter("x", rows, ins), tape.parameter("w", outs, ins)
     targets = tape.indices("targets")
     y = tape.rmsnorm(x + 0.0)
-    logits = tape.linear(tape.position_embedding(y), w, last=targets)
+    logits = tape.linear(by_position(tape, y), w, last=targets)
     loss = tape.cross_entropy(logits, targets)
     numbers = [[rng.gauss(0, 1) for _ in range(ins)] for _ in range(rows)]
     weights = [[rng.gauss(0, 1) for _ in range(ins)] for _ in range(outs)]
@@ -138,6 +149,7 @@ def test_linear_rmsnorm_softmax_equal_the_reference(ins: int, outs: int, rows: i
     tape.write(x, [number for row in numbers for number in row])
     tape.write(w, [number for row in weights for number in row])
     tape.write(targets, chosen)
+    number_positions(tape)
     x_values = [[Value(number) for number in row] for row in numbers]
     w_values = [[Value(number) for number in row] for row in weights]
     losses = [
@@ -153,13 +165,15 @@ def test_linear_rmsnorm_softmax_equal_the_reference(ins: int, outs: int, rows: i
 
 def test_attention_is_causal_and_its_rows_are_the_cache() -> None:
     tape = Tape(6)
-    qkv = tape.input("qkv", 12)
-    y = tape.attention(qkv, 2)
+    q, k, v = (tape.input(name, 4) for name in "qkv")
+    y = tape.attention(q, k, v, 2)
     rng = random.Random(0)
-    numbers = [rng.gauss(0, 1) for _ in range(72)]
-    tape.write(qkv, numbers)
+    numbers = [rng.gauss(0, 1) for _ in range(24)]
+    for node in (q, k, v):
+        tape.write(node, numbers)
     whole = tape.forward(y)
-    tape.write(qkv, numbers[:36] + [9.0] * 36)  # later positions change nothing before them
+    for node in (q, k, v):
+        tape.write(node, numbers[:12] + [9.0] * 12)  # later positions change nothing before them
     assert tape.forward(y)[:3] == whole[:3]
     assert tape.forward(y, 2) == whole[:2]
 
@@ -204,11 +218,10 @@ def test_bad_graphs_are_refused_in_one_line() -> None:
         (lambda: a + b, "add: needs inputs of one shape"),
         (lambda: tape.linear(a, b), "linear: x and W must have as many columns"),
         (lambda: tape.embedding(ids, a), "embedding: needs a table"),
-        (lambda: tape.attention(tape.input("x", 7), 2), "attention: needs q, k and v of 2 heads"),
+        (lambda: tape.attention(*[tape.input(name, 7) for name in "xyz"], 2), "attention: needs q, k and v of 2 heads"),
         (lambda: tape.cross_entropy(a, ids), "cross_entropy: needs as many"),
         (lambda: tape.linear(a, a, last=ids), "linear: last must have a token id for each row of x"),
-        (lambda: tape.attention(tape.input("rows", 6, 2), 2), "for each position"),
-        (lambda: tape.position_embedding(a), "positions: 4 positions need as many rows, not 2"),
+        (lambda: tape.attention(*[tape.input(name, 6, 2) for name in "xyz"], 2), "for each position"),
         (lambda: Tape(0), "at least 1 position"),
         (lambda: Tape().rmsnorm(a), "recorded on this tape"),
         (lambda: tape.forward(a.sum(), 9), "from 1 to 4, not 9"),
@@ -299,8 +312,10 @@ def test_a_row_of_weights_that_is_not_finite_spoils_no_other_share() -> None:
     """Its share of the gradient comes last, and nothing of it before."""
     tape = Tape(2)
     ids, table = tape.indices("ids"), tape.parameter("table", 2, 1)
-    loss = tape.linear(tape.position_embedding(table), tape.input("w", 1, rows=3), last=ids).sum()
-    tape.write(tape.nodes[3], [2.0, math.inf, 3.0])
+    w = tape.input("w", 1, rows=3)
+    loss = tape.linear(by_position(tape, table), w, last=ids).sum()
+    tape.write(w, [2.0, math.inf, 3.0])
+    number_positions(tape)
     tape.write(ids, [1, 0])
     tape.forward(loss)
     tape.backward(loss)
@@ -339,7 +354,7 @@ def test_sizes_are_whole_numbers_of_at_least_one(bad: Any) -> None:
         "'p': rows": lambda: tape.parameter("p", bad, 3),
         "'p': columns": lambda: tape.parameter("p", 3, bad),
         "'i': columns": lambda: tape.input("i", bad),
-        "attention": lambda: tape.attention(x, bad),
+        "attention": lambda: tape.attention(x, x, x, bad),
         "positions must be": lambda: tape.forward(x, bad),
     }
     if bad is not None:
@@ -373,7 +388,7 @@ def test_what_is_no_number_is_refused_where_it_is_recorded() -> None:
     with pytest.raises(TapeGPTError, match="has a name, not 3"):
         tape.parameter(3, 1, 1)  # type: ignore[arg-type]
     unary: list[Callable[[Any], object]] = [tape.rmsnorm, lambda n: tape.linear(x, n), lambda n: tape.linear(n, x)]
-    unary += [lambda n: tape.attention(n, 1), tape.position_embedding, lambda n: tape.embedding(n, ids)]
+    unary += [lambda n: tape.attention(n, x, x, 1), lambda n: tape.embedding(n, ids)]
     unary += [lambda n: tape.cross_entropy(n, ids), lambda n: tape.record(Sum(), n), lambda n: tape.linear(x, x, n)]
     for record in unary:
         for wrong in (3.0, "x", Tape().parameter("x", 1, 1)):
@@ -462,12 +477,13 @@ def test_recording_ends_with_the_first_number_and_may_go_on_after_a_look() -> No
 def test_backward_follows_a_forward_of_the_same_numbers_and_positions() -> None:
     tape = Tape(3)
     table, rows = tape.parameter("table", 3, 1), tape.input("rows", 1)
-    looked_up = tape.position_embedding(table)
+    looked_up = by_position(tape, table)
     part = (looked_up * rows).sum()
     whole = part * part
     tape.write(table, [1.0, 2.0, 3.0])
     tape.write(rows, [1.0, 1.0, 1.0])
-    with pytest.raises(TapeGPTError, match=r"run forward of %4 \(1, 1\) sum first"):
+    number_positions(tape)
+    with pytest.raises(TapeGPTError, match=r"run forward of %5 \(1, 1\) sum first"):
         tape.backward(part)
     tape.forward(whole, 2)
     with pytest.raises(TapeGPTError, match="run backward first"):

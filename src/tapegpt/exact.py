@@ -181,9 +181,7 @@ def training_kernel(graph: Graph) -> Kernel:
 
 def put(k: Builder, places: Places, work: Pointer, ids: Pointer, starts: Pointer, document: Operand) -> Value:
     """Write a document's tokens, targets and positions, cut to the block; the number of its positions."""
-    tokens, targets, positions = (
-        (work + places.about[name]).cast(U32) for name in ("tokens", "targets", "positions")
-    )
+    tokens, targets, positions = ((work + places.about[name]).cast(U32) for name in ("tokens", "targets", "positions"))
     start = starts[document]
     n = k.minimum(starts[document + 1] - start, places.positions)
     for t in k.range(n):

@@ -58,9 +58,7 @@ class Places(Record):
 class Graph:
     """The tape of a model; `logits` (T, V) and, but for strings, `loss` (1, 1) are its outputs."""
 
-    def __init__(
-        self, model: Model, vocab_size: int, tape: Tape, rules: Sequence[Rule], batch: Batch | None
-    ) -> None:
+    def __init__(self, model: Model, vocab_size: int, tape: Tape, rules: Sequence[Rule], batch: Batch | None) -> None:
         self.block_size, self.vocab_size, self.tape = model.block_size, vocab_size, tape
         recorded = model.recorded(vocab_size)
         cached = batch is not None and batch.cached
@@ -129,9 +127,7 @@ class Graph:
                         line[column] = number
                 taken = stop
 
-    def _lines(
-        self, memory: Memory, start: int, name: str
-    ) -> Iterator[tuple[memoryview[float], Sequence[int] | None]]:
+    def _lines(self, memory: Memory, start: int, name: str) -> Iterator[tuple[memoryview[float], Sequence[int] | None]]:
         """A parameter's numbers in order: lines of memory, and the places in each, None for all of it."""
         node, rows, columns = (getattr(self.parameters[name], field) for field in ("node", "rows", "columns"))
         size, width, first = self.tape.real.size, node.shape.columns, start + node.value

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tapegpt.rng import Random
     from tapegpt.tape import Node
 
+
 class ReferenceEngine(Engine):
     """Trains and samples one model number by number (see `engine.Engine`)."""
 

@@ -181,9 +181,7 @@ def _of_one_input(rewriting: Rewriting, node: Node) -> list[Node]:
     products = list(node.inputs)
     if not all(map(is_product, products)) or len({product.inputs[0] for product in products}) > 1:
         return []
-    alone = all(
-        rewriting.alone(product, node) and rewriting.alone(product.inputs[1], product) for product in products
-    )
+    alone = all(rewriting.alone(product, node) and rewriting.alone(product.inputs[1], product) for product in products)
     return [*products, *[product.inputs[1] for product in products]] if alone else []
 
 
@@ -321,7 +319,12 @@ def activated(rewriting: Rewriting, node: Node) -> Match | None:
     if not _is(node, "relu") or len(rewriting.users(node)) != 1:
         return None
     product, user = node.inputs[0], users(rewriting, node)
-    if not is_product(product) or not rewriting.alone(product, node) or not is_product(user) or user.inputs[0] is not node:
+    if (
+        not is_product(product)
+        or not rewriting.alone(product, node)
+        or not is_product(user)
+        or user.inputs[0] is not node
+    ):
         return None
 
     def make() -> Node:

@@ -37,7 +37,9 @@ class Attention(Operation):
         parts = 3 if self.packed else 1
         fits = all(x == inputs[0] for x in inputs) and inputs[0].columns % (parts * self.n_head) == 0
         self.expect(
-            fits and inputs[0].rows is None, f"needs q, k and v of {shown(self.n_head)} heads for each position", *inputs
+            fits and inputs[0].rows is None,
+            f"needs q, k and v of {shown(self.n_head)} heads for each position",
+            *inputs,
         )
         return Shape(None, inputs[0].columns // parts)
 
@@ -234,7 +236,18 @@ def attention_backward(
                 dlogits.store(s, dlogit * (float(head_dim) ** 0.5) ** -1)
             at = head * head_step
             first = _Rows(q + at, dq + at, stride), _Rows(keys + at, dkeys + at, stride)
-            _inputs(k, *first, _Rows(values + at, dvalues + at, stride), wanted, passed, exponentials, dlogits, inverse, t, head_dim)
+            _inputs(
+                k,
+                *first,
+                _Rows(values + at, dvalues + at, stride),
+                wanted,
+                passed,
+                exponentials,
+                dlogits,
+                inverse,
+                t,
+                head_dim,
+            )
 
 
 class _Rows:
