@@ -25,9 +25,9 @@ import tapegpt
 from tapegpt import Corpus, Ensemble, TapeGPTError, Trainer, checkpoint
 from tapegpt.checkpoint import Contents
 from tapegpt.comparison import compare, losses_of
-from tapegpt.models.gpt import Config
 from tapegpt.journal import JOURNAL
 from tapegpt.model import GPT
+from tapegpt.models.gpt import Config
 from tapegpt.population import Candidate, Field, Outcome, Population
 from tapegpt.settings import Settings
 from tapegpt.state_dict import from_state_dict

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tapegpt.fast.graph import FastGraph
+from tapegpt.fast.places import load
 
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
 from tapegpt.anatomy import STAGES, Anatomy, code, occasion
 from tapegpt.costs import COUNTED, Bench, Cost, Part, about, arithmetic
 from tapegpt.engine import Adam, Tokens
-from tapegpt.fast.graph import FastGraph
-from tapegpt.fast.places import load
 from tapegpt.graph import Graph
 from tapegpt.machine.assembly import instruction_kinds, marked
 from tapegpt.machine.host import host_target

@@ -6,9 +6,9 @@ import struct
 from typing import Any
 
 import pytest
+from tapegpt.fast.graph import FastGraph
 
 from tapegpt import Config
-from tapegpt.fast.graph import FastGraph
 from tapegpt.fast.training import training_kernel
 from tapegpt.machine.elf import PAGE, LinkError, link
 from tapegpt.machine.image import Image

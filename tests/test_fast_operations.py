@@ -16,14 +16,6 @@ import numpy.typing as npt
 import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
-
-from tapegpt import Tape, TapeGPTError, check_gradients
-from tapegpt.machine.host import available, host_target
-from tapegpt.machine.language import F32
-from tapegpt.machine.memory import address_of
-from tapegpt.machine.program import Program
-from tapegpt.machine.target import Target
-from tapegpt.operations.base import padded
 from tapegpt.operations.fast.attention import Attention, CachedAttention
 from tapegpt.operations.fast.cross_entropy import CrossEntropy
 from tapegpt.operations.fast.embedding import Embedding
@@ -32,6 +24,14 @@ from tapegpt.operations.fast.linear import Linear
 from tapegpt.operations.fast.products import make_panels, products
 from tapegpt.operations.fast.rmsnorm import RMSNorm
 from tapegpt.operations.fast.tiled_attention import TiledAttention
+
+from tapegpt import Tape, TapeGPTError, check_gradients
+from tapegpt.machine.host import available, host_target
+from tapegpt.machine.language import F32
+from tapegpt.machine.memory import address_of
+from tapegpt.machine.program import Program
+from tapegpt.machine.target import Target
+from tapegpt.operations.base import padded
 from tapegpt.tape import Node
 
 Array = npt.NDArray[Any]

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from tapegpt.machine.fingerprint import fingerprint
 from tapegpt.machine.language import Kernel
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
+from tapegpt.operations.base import Operation
 
 SOURCE = """
 from __future__ import annotations

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import random
 from array import array
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tapegpt import Random, TapeGPTError, check_gradients
+from tapegpt import Random
 from tapegpt.engine import Adam, Engine, Parameters, Tokens
 from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.inference import Inference
 from tapegpt.machine.host import available, host_target
-from tapegpt.machine.target import INTERPRETED, Target
-from tapegpt.models import NAMES, named
+from tapegpt.machine.target import INTERPRETED
+from tapegpt.models import named
 from tapegpt.models.base import Model
 from tapegpt.reference import ReferenceEngine
 

@@ -17,8 +17,8 @@ from tapegpt import GPT, Config, Corpus, TapeGPTError, cli, report
 from tapegpt.cli.data import source_of
 from tapegpt.cli.options import Parser
 from tapegpt.cli.train import arguments
-from tapegpt.models.gpt import Config as Shape
 from tapegpt.evaluation import evaluate
+from tapegpt.models.gpt import Config as Shape
 from tapegpt.recording import replayed
 from tapegpt.settings import ENGINES, PRESETS, Settings, resolved
 from tapegpt.sources import Source

@@ -10,13 +10,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tapegpt.fast.context import rows_of_runs
+from tapegpt.fast.graph import FastGraph
 
 from tapegpt import Config, Corpus, DivergedError, Random, TapeGPTError
 from tapegpt.engine import Adam, Parameters, Tokens
 from tapegpt.fast.adam import DECAY_EVERY
-from tapegpt.fast.context import rows_of_runs
 from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.graph import FastGraph
 from tapegpt.machine.interpreter import Interpreter
 from tapegpt.machine.target import INTERPRETED
 from tapegpt.model import initialise

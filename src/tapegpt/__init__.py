@@ -16,20 +16,20 @@ from tapegpt.version import __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.checkpoint import load, save
-    from tapegpt.models.gpt import Config
     from tapegpt.constraints import Constraints, Drawing
     from tapegpt.corpus import Corpus
     from tapegpt.ensemble import Ensemble
     from tapegpt.errors import DivergedError, TapeGPTError, TapeGPTWarning
     from tapegpt.gradients import check_gradients
     from tapegpt.model import GPT
+    from tapegpt.models.gpt import Config
     from tapegpt.notebook import widget
-    from tapegpt.value import Value
     from tapegpt.rng import Random
     from tapegpt.scaling_laws import scaling
     from tapegpt.sweeping import sweep
     from tapegpt.tape import Tape
     from tapegpt.trainer import Trainer, train
+    from tapegpt.value import Value
 
 __all__ = [
     "GPT",

@@ -19,11 +19,11 @@ import sys
 from array import array
 from hashlib import sha256
 
-from tapegpt.models.gpt import Config
 from tapegpt.engine import STEPS, Moments
 from tapegpt.errors import TapeGPTError, is_number
 from tapegpt.files import write_file
 from tapegpt.model import GPT, MODELS, check_memory, make_engine
+from tapegpt.models.gpt import Config
 from tapegpt.ranges import Number
 from tapegpt.record import Record
 from tapegpt.rng import Random

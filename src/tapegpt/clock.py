@@ -17,9 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.models.gpt import Config
     from tapegpt.corpus import Corpus
     from tapegpt.engine import Adam
+    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings
     from tapegpt.sources import Source
 

@@ -228,7 +228,6 @@ def _repeated(kernel: Kernel, real: Type) -> Kernel:
 
 def _put_kernel(graph: Graph) -> Kernel:
     """`(work, ids, starts, documents, rows, counts)`: write documents as the engine does, and how many rows it took."""
-
     places, real = graph.places(), graph.tape.real
 
     def fill(k: Builder, work: Reals, ids: U32s, starts: I64s, documents: Int, rows: I64s, counts: I64s) -> None:

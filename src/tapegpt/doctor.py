@@ -10,8 +10,8 @@ import os
 import time
 from collections import Counter
 
-from tapegpt.models.gpt import Config
 from tapegpt.corpus import Corpus
+from tapegpt.models.gpt import Config
 from tapegpt.record import Record
 from tapegpt.settings import resolved
 from tapegpt.sources import (

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from typing import Unpack
 
-    from tapegpt.models.gpt import Config
     from tapegpt.constraints import Constraints, Drawing, Wishes
     from tapegpt.engine import Engine, Parameters
     from tapegpt.explanation import Explanation
     from tapegpt.fast.inference import Inference
+    from tapegpt.models.gpt import Config
     from tapegpt.neighbours import Neighbours
     from tapegpt.rng import State
     from tapegpt.sampling import Estimate, Sampler

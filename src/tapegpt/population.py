@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Any, TypeVar
 
-    from tapegpt.models.gpt import Config
     from tapegpt.corpus import Corpus
     from tapegpt.model import GPT
+    from tapegpt.models.gpt import Config
 
     T = TypeVar("T")
 

@@ -18,7 +18,9 @@ else:
 
 @dataclass_transform(frozen_default=True)
 class Record:
-    """A base class: the annotated names of a subclass are its fields, its own before those of its bases; class attributes are defaults.
+    """A base class: the annotated names of a subclass are its fields, in order; class attributes are defaults.
+
+    Its own come before those of its bases.
 
     Fields that are numbers from outside have their `ranges`; None is in them where the annotation has it.
     """

@@ -7,28 +7,25 @@ Not here: the operations (`operations/`), how a tape runs (`tape.py`).
 
 from __future__ import annotations
 
-from os.path import commonprefix
-
 from tapegpt.operations.attention.exact import Attention
 from tapegpt.operations.attention.heads import Heads
 from tapegpt.operations.attention.pairs import CachedAttention, PairedAttention
 from tapegpt.operations.attention.tiles import TiledAttention
-from tapegpt.operations.base import Batch
 from tapegpt.operations.columns import Columns
 from tapegpt.operations.cross_entropy import CrossEntropy
 from tapegpt.operations.elementwise import Elementwise
 from tapegpt.operations.embedding import Embedding, FastEmbedding
 from tapegpt.operations.linear import FastLinear, Linear
 from tapegpt.record import Record
-from tapegpt.tape import Node, Tape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tapegpt.operations.base import Operation
+    from tapegpt.operations.base import Batch, Operation
+    from tapegpt.tape import Node, Tape
 
-    Rule = Callable[["Rewriting", Node], Match | None]
+    Rule = Callable[["Rewriting", Node], "Match | None"]
 
 
 class Match(Record):
@@ -157,9 +154,9 @@ class Rewriting:
     def stacked(self, products: Sequence[Node], count: int, rows: Sequence[Sequence[int]]) -> Node:
         """The products of one x with several matrices as that with one of `count` rows, where each has some."""
         names = [product.inputs[1].name for product in products]
-        start = commonprefix(names)
+        alike = next(place for place, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1)
         x, w = products[0].inputs
-        name = start + "".join(each[len(start) :] for each in names)
+        name = names[0][:alike] + "".join(each[alike:] for each in names)
         stack = self.tape.parameter(name, count, w.shape.columns)
         operation = FastLinear() if self.batch else Linear()
         made = self.tape.record(operation, self.input(x), stack)
@@ -319,16 +316,12 @@ def activated(rewriting: Rewriting, node: Node) -> Match | None:
     if not _is(node, "relu") or len(rewriting.users(node)) != 1:
         return None
     product, user = node.inputs[0], users(rewriting, node)
-    if (
-        not is_product(product)
-        or not rewriting.alone(product, node)
-        or not is_product(user)
-        or user.inputs[0] is not node
-    ):
+    if not (is_product(product) and rewriting.alone(product, node) and is_product(user) and user.inputs[0] is node):
         return None
+    name = str(node.operation)
 
     def make() -> Node:
-        return rewriting.product(product, lambda x, w: rewriting.tape.record(FastLinear(node.operation.name), x, w))
+        return rewriting.product(product, lambda x, w: rewriting.tape.record(FastLinear(name), x, w))
 
     return Match([product], make)
 

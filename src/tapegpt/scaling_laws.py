@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
-    from tapegpt.models.gpt import Config
     from tapegpt.corpus import Corpus
     from tapegpt.model import GPT
+    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings
 
     Amounts = tuple[float, float, float]  # parameters, strings, steps

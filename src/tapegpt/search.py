@@ -11,8 +11,8 @@ import math
 from collections import Counter
 from itertools import count, product
 
-from tapegpt.models.gpt import Config
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
+from tapegpt.models.gpt import Config
 from tapegpt.population import Candidate
 from tapegpt.ranges import Whole
 from tapegpt.record import Record

@@ -5,8 +5,8 @@ The figures behind the presets come from `python -m benchmarks quality`; docs/fa
 
 from __future__ import annotations
 
-from tapegpt.models.gpt import Config
 from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.models.gpt import Config
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
 

@@ -7,9 +7,9 @@ import os
 from array import array
 
 from tapegpt.checkpoint import file_bytes, is_json, little_endian, matrix
-from tapegpt.models.gpt import Config
 from tapegpt.errors import TapeGPTError
 from tapegpt.model import GPT, make_engine
+from tapegpt.models.gpt import Config
 from tapegpt.rng import Random
 from tapegpt.settings import Settings
 

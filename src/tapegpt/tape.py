@@ -288,11 +288,11 @@ class Tape:
 
     def attention(self, q: Node, k: Node, v: Node, n_head: int) -> Node:
         """Causal self-attention, (T, D) each: row t of the result mixes the rows of v up to t."""
-        parts = [q]
+        operation, parts = Attention(n_head), [q]
         for node in (k, v):  # one node in two places has two copies, whose gradients are added
             self.own(node, Attention.name)
             parts.append(self.record(Columns(range(node.shape.columns)), node) if node in parts else node)
-        return self.record(Attention(n_head), *parts)
+        return self.record(operation, *parts)
 
     def rotary(self, x: Node, positions: Node, n_head: int) -> Node:
         """Each head's pairs of columns turned by an angle that grows with the position: (T, D)."""

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, Unpack
 
-    from tapegpt.models.gpt import Config
     from tapegpt.engine import Snapshot, Tokens
+    from tapegpt.models.gpt import Config
     from tapegpt.settings import Options as Shape
     from tapegpt.sources import Reading
 

@@ -7,8 +7,8 @@ from itertools import accumulate
 from tapegpt.cli.console import print_report
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.options import option
-from tapegpt.models.gpt import Config
 from tapegpt.doctor import RARE, examine
+from tapegpt.models.gpt import Config
 from tapegpt.text import columns, visible
 
 TYPE_CHECKING = False

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from tapegpt.models.gpt import Config
     from tapegpt.model import GPT
+    from tapegpt.models.gpt import Config
     from tapegpt.trainer import Callback, Trainer
 
 CONFIG, METRICS, SAMPLES, MODEL = "config.json", "metrics.jsonl", "samples.txt", "model.safetensors"  # of a directory

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.anatomy import Anatomy
-    from tapegpt.models.gpt import Config
     from tapegpt.corpus import Corpus
     from tapegpt.costs import Cost, Part, Walk
     from tapegpt.engine import Parameters, Tokens
     from tapegpt.model import GPT
+    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings
 
 STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm")

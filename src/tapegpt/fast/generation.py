@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 def generation_kernel(graph: Graph) -> Kernel:
     """`count` strings into ids (block_size each) and lengths; `rows` (2 x slots) says who is where, and their seeds."""
-
     forward, places = graph.tape.forward_kernel(graph.logits), graph.places()
 
     def generate(

@@ -197,7 +197,7 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
         packer = Packer(k, places, work, ids, starts)
         logits, targets, gaps = work + places.logits, (work + places.about["targets"]).cast(U32), work + scratch
         at, width = k.variable(k.integer(0)), k.width(F32)
-        for _ in k.repeplaceswhile(lambda: at < count):
+        for _ in k.repeat_while(lambda: at < count):
             found = surprises + starts[at]
             rows = packer.fill(at, count, k.value)
             forward(k, shared, work, 0, rows)
@@ -227,7 +227,7 @@ def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
     def following(k: Builder, shared: F32s, work: F32s, ids: U32s, starts: I64s, logs: F32s, count: Int) -> None:
         packer = Packer(k, places, work, ids, starts)
         at, width = k.variable(k.integer(0)), k.width(F32)
-        for _ in k.repeplaceswhile(lambda: at < count):
+        for _ in k.repeat_while(lambda: at < count):
             first = k.value(at)
             rows = packer.fill(at, count, k.value)
             forward(k, shared, work, 0, rows)

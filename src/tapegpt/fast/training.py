@@ -173,8 +173,8 @@ class _Worker:
             self._model.forward(k, self._shared, work, 0, rows)
             loss += k.convert((work + places.loss)[0], F64)
             self._model.backward(k, self._shared, self._own_gradients, work, rows)
-            for place in places.looked_up:
-                copy(k, (work + place).cast(U32), touched + touches, rows)
+            for ids in places.looked_up:
+                copy(k, (work + ids).cast(U32), touched + touches, rows)
                 touches += rows
         self.team.own[LOSS], self.team.own[TOUCHES] = loss, k.convert(touches, F64)
 
@@ -215,9 +215,9 @@ class _Worker:
 def training_kernel(graph: Graph) -> Kernel:
     """One thread's part of the steps first to first + count - 1; stops before an update that would not be finite.
 
-    Step s trains `batch_size` documents from number s * batch_size of the order on, which begins again after its last.
-    Gradients are zero before and after. Those of the sparse parameter are looked at by nobody: they are sums of what the
-    table of tokens gets too, and stay out of the norm that `clip` limits.
+    Step s trains `batch_size` documents from number s * batch_size of the order on, which begins again after its end.
+    Gradients are zero before and after. Those of the sparse parameter are looked at by nobody: they are sums of what
+    the table of tokens gets too, and stay out of the norm that `clip` limits.
     """
     model = _Model(graph)
 

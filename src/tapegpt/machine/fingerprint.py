@@ -273,7 +273,7 @@ _codes: dict[int, _Code] = {}  # by id; code never changes
 
 
 def _code(code: CodeType) -> _Code:
-    """What code does, wherever it stands; the names in it of globals and attributes, and its strings, with code within."""
+    """What code does, wherever it stands; with code within, its names of globals and attributes, and its strings."""
     known = _codes.get(id(code))
     if known is None:
         constants, names = code.co_consts, code.co_names

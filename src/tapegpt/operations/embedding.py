@@ -16,8 +16,8 @@ class Embedding(Operation):
     """`embedding(table, ids)`: row `ids[t]` for position t."""
 
     name = "embedding"
-    takes = (2,)
-    clears = (0,)
+    takes: tuple[int, ...] = (2,)
+    clears: tuple[int, ...] = (0,)
 
     def shape(self, *inputs: Shape) -> Shape:
         table, ids = inputs

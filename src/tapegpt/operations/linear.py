@@ -25,7 +25,7 @@ class Linear(Operation):
     """
 
     name = "linear"
-    takes = (2, 3)
+    takes: tuple[int, ...] = (2, 3)
     prepares = (1,)
 
     def shape(self, *inputs: Shape) -> Shape:

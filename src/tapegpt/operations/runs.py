@@ -42,13 +42,13 @@ class Runs(Operation):
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
         tokens = [int(token.data) for (token,) in inputs[0]]
-        rows = (self._row(lambda back, t=t: tokens[t - back] if back <= t else self.bos) for t in range(len(tokens)))
-        return [[Scalar(row)] for row in rows]
+        before = [self.bos] * (self.n - 1) + tokens
+        return [[Scalar(self._row(before[t : t + self.n]))] for t in range(len(tokens))]
 
-    def _row(self, token_before: Callable[[int], int]) -> int:
+    def _row(self, tokens: list[int]) -> int:
         run = 0
-        for back in range(self.n):
-            run = ((run ^ token_before(back)) * _MULTIPLIER) & _WORD
+        for token in reversed(tokens):
+            run = ((run ^ token) * _MULTIPLIER) & _WORD
         return ((run ^ run >> 15) * _MULTIPLIER & _WORD) * self.rows >> 32
 
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:

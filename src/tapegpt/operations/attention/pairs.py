@@ -11,8 +11,8 @@ head of several vectors.
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F32s, Int, Number, Pointer, U32s, Value, kernel
-from tapegpt.operations.functions import exp
 from tapegpt.operations.attention.heads import Heads, OverHeads, documents
+from tapegpt.operations.functions import exp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -286,12 +286,12 @@ def attention_step(
         row, place = t * stride, places[t]
         lines_of = cache + lines[t] * (block_size * 2 * columns)
         for column in groups:
-            kept = (lines_of + column, lines_of + columns + column)
-            for source, line in zip((keys, values), kept, strict=True):
+            own_keys, own_values = lines_of + column, lines_of + columns + column
+            for source, line in ((keys, own_keys), (values, own_values)):
                 for v, part in enumerate(groups.load(source + row, column)):
                     line.store(place * (2 * columns) + v * width, part)
             query = groups.load(q + row, column)
             sizes = (2 * columns, logits, place + 1, head_dim)
-            result, _ = _attend(k, groups, query, *kept, *sizes, lambda _: None)
+            result, _ = _attend(k, groups, query, own_keys, own_values, *sizes, lambda _: None)
             for v, part in enumerate(result):
                 y.store(t * columns + column + v * width, part)

@@ -10,9 +10,9 @@ Letters: t looks at s <= t, both of one document; L lanes of a head; a tile is `
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, I32, Builder, F32s, Int, Pointer, U32s, Value, kernel
+from tapegpt.operations.attention.heads import OverHeads, documents
 from tapegpt.operations.base import Scratch, Shape, Slot, clear
 from tapegpt.operations.functions import exp
-from tapegpt.operations.attention.heads import Heads, OverHeads, documents
 from tapegpt.operations.products import make_panels, products
 
 TYPE_CHECKING = False
