@@ -255,6 +255,8 @@ def heads_side_by_side(rewriting: Rewriting, node: Node) -> Match | None:
 
 def summed_embeddings(rewriting: Rewriting, node: Node) -> Match | None:
     """A sum of embeddings is one operation."""
+    if not _is(node, "add"):
+        return None
     inner, leaves, ahead = [], [], [node]
     while ahead:
         each = ahead.pop()
