@@ -68,7 +68,12 @@ def losses(tape: Tape) -> Node:
     return tape.mse(x, tape.input("goals", 3)) + fixed * 0.7
 
 
-CASES: list[Build] = [products, columns, probabilities, logs, norms, losses]
+def noise(tape: Tape) -> Node:
+    x = rows(tape, 21)
+    return weighted(tape, x.dropout(0.3), x.dropout(0.5, seed=9), tape.dropout(x, 0), x)
+
+
+CASES: list[Build] = [products, columns, probabilities, logs, norms, losses, noise]
 each_case = pytest.mark.parametrize("build", CASES, ids=lambda build: build.__name__)
 
 

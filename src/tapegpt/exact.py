@@ -22,7 +22,7 @@ from tapegpt.operations.cross_entropy import exponentiate
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.engine import Adam, Parameters, Snapshot, Tokens
-    from tapegpt.machine.language import Operand, Pointer, Value
+    from tapegpt.machine.language import Number, Operand, Pointer, Value
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
@@ -161,7 +161,7 @@ def training_kernel(graph: Graph) -> Kernel:
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
                 step = first + i
-                n = put(k, places, work, ids, starts, step % documents)
+                n = put(k, places, work, ids, starts, step % documents, noise=step + 1)
                 prepare(k, shared)
                 forward(k, shared, work, 0, n)
                 loss = (work + places.loss)[0]
@@ -179,7 +179,9 @@ def training_kernel(graph: Graph) -> Kernel:
     return Kernel(train)
 
 
-def put(k: Builder, places: Places, work: Pointer, ids: Pointer, starts: Pointer, document: Operand) -> Value:
+def put(
+    k: Builder, places: Places, work: Pointer, ids: Pointer, starts: Pointer, document: Operand, noise: Number = 0
+) -> Value:
     """Write a document's tokens, targets and positions, cut to the block; the number of its positions."""
     tokens, targets, positions = ((work + places.about[name]).cast(U32) for name in ("tokens", "targets", "positions"))
     start = starts[document]
@@ -188,7 +190,14 @@ def put(k: Builder, places: Places, work: Pointer, ids: Pointer, starts: Pointer
         tokens[t] = ids[start + t]
         targets[t] = ids[start + t + 1]
         positions[t] = t
+        disturb(places, work, t, noise)
     return n
+
+
+def disturb(places: Places, work: Pointer, row: Number, noise: Number) -> None:
+    """Write which example of the training a row is in, 0 for none, if the model has dropout."""
+    if "noise" in places.about:
+        (work + places.about["noise"]).cast(U32)[row] = noise
 
 
 def evaluation_kernel(graph: Graph) -> Kernel:
@@ -233,6 +242,7 @@ def generation_kernel(graph: Graph) -> Kernel:
             going = k.variable(k.integer(1))
             for _ in k.repeat_while(lambda: going.equals(1) & (t < places.positions)):
                 tokens[t], positions[t] = token, t
+                disturb(places, work, t, 0)
                 forward(k, shared, work, t, t + 1)
                 logits = work + places.logits + t * padded(vocab_size)
                 for i in k.range(vocab_size):

@@ -63,6 +63,8 @@ class Graph:
         recorded = model.recorded(vocab_size)
         cached = batch is not None and batch.cached
         names = ["tokens", "positions", *(["lines"] if cached else ["targets", *(["ends"] if batch else [])])]
+        if recorded.tape.noise:
+            names.append("noise")
         about = {name: tape.indices(name) for name in names}
         if batch and not cached:
             about["share"] = tape.input("share", 1, 1)
@@ -78,7 +80,7 @@ class Graph:
         self.looked_up = _ids(tape, self.sparse)
 
     def about(self, name: str) -> Node:
-        """A node about the rows: tokens, positions, targets, ends, share or lines."""
+        """A node about the rows: tokens, positions, targets, ends, share, lines or noise."""
         return self._about[name]
 
     def places(self) -> Places:

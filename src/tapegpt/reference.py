@@ -92,14 +92,17 @@ class ReferenceEngine(Engine):
         self._run(self._recorded.logits, document)
         return self.rows[self._recorded.logits]
 
-    def loss(self, document: Sequence[int]) -> Value:
-        """Mean cross entropy of a document with the BOS before and after it, cut to the block; as `logits`."""
-        self._run(self._recorded.loss, document[: self.config.block_size + 1])
+    def loss(self, document: Sequence[int], noise: int = 0) -> Value:
+        """Mean cross entropy of a document with the BOS before and after it, cut to the block; as `logits`.
+
+        `noise` is its number among the examples of a training, from 1 on.
+        """
+        self._run(self._recorded.loss, document[: self.config.block_size + 1], noise)
         return self.rows[self._recorded.loss][0][0]
 
-    def _run(self, output: Node, document: Sequence[int]) -> None:
+    def _run(self, output: Node, document: Sequence[int], noise: int = 0) -> None:
         n = len(document) - 1
-        ids = {"tokens": document[:n], "targets": document[1:], "positions": range(n)}
+        ids = {"tokens": document[:n], "targets": document[1:], "positions": range(n), "noise": [noise] * n}
         self.rows: dict[Node, Matrix] = {}  # by recorded node
         self.inner: dict[Node, dict[str, Matrix]] = {}  # numbers within an operation, by name
         for node in self._recorded.tape.order(output):
@@ -136,7 +139,7 @@ class ReferenceEngine(Engine):
         for step in range(first, first + count):
             document = self._document(tokens, step % len(tokens))
             try:
-                loss = self.loss(document)
+                loss = self.loss(document, step + 1)
                 if not math.isfinite(loss.data):
                     raise ValueError("not finite")
                 self.backward()

@@ -34,6 +34,7 @@ from tapegpt.operations.attention.exact import Attention
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
 from tapegpt.operations.columns import Columns
 from tapegpt.operations.cross_entropy import CrossEntropy
+from tapegpt.operations.dropout import Dropout
 from tapegpt.operations.elementwise import Elementwise, Sum
 from tapegpt.operations.embedding import Embedding
 from tapegpt.operations.layer_norm import LayerNorm
@@ -195,6 +196,10 @@ class Node:
         """The logarithms of these, also where they would be zero."""
         return self.tape.record(LogSoftmax(), self)
 
+    def dropout(self, p: float, seed: int = 0) -> Node:
+        """While training, a share `p` of the numbers zero and the others times 1 / (1 - p); see `Tape.dropout`."""
+        return self.tape.dropout(self, p, seed)
+
     def named(self, name: str) -> Node:
         """This node, which shows under this name in all that looks inside a model."""
         if not isinstance(name, str) or not name:
@@ -233,6 +238,7 @@ class Tape:
         self._laid: list[_Laid] = []  # the nodes as they are laid out; kernels hold them, so they stay the same objects
         self._programs: dict[int, Program] = {}
         self._computed: set[int] = set()  # nodes that are what the numbers written last make of them,
+        self.noise: Node | None = None  # (T, 1), where there is dropout: in which example of the training a row is
         self._count = 0  # for so many positions
         self._differentiated = 0  # positions of the last backward
 
@@ -301,6 +307,17 @@ class Tape:
     def layer_norm(self, x: Node) -> Node:
         """Each row less its mean, divided by its standard deviation."""
         return self.record(LayerNorm(), x)
+
+    def dropout(self, x: Node, p: float, seed: int = 0) -> Node:
+        """While training, a share `p` of the numbers zero and the others times 1 / (1 - p): (T, C).
+
+        Which ones depends on the seed, on how many dropouts the tape has so far, and on where a number stands: in which
+        example of the training, at which position and in which column.
+        """
+        if self.noise is None:
+            self.noise = self.indices("noise")
+        number = sum(isinstance(node.operation, Dropout) for node in self.nodes)
+        return self.record(Dropout(p, seed + (number << 16)), x, self.noise)
 
     def mse(self, x: Node, y: Node) -> Node:
         """Mean of (x - y)^2 over all numbers: (1, 1)."""

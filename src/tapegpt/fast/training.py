@@ -43,13 +43,16 @@ class Packer:
         self._tokens, self._targets, self._places, self._ends = (
             (work + at.about[name]).cast(U32) for name in ("tokens", "targets", "positions", "ends")
         )
+        self._noise = (work + at.about["noise"]).cast(U32) if "noise" in at.about else None
 
     def length(self, document: Number) -> Value:
         """Positions of a document."""
         start = self._k.integer(document)
         return self._k.minimum(self._starts[start + 1] - self._starts[start], self._block)
 
-    def fill(self, at: Operand, last: Operand, number_of: Callable[[Operand], Value]) -> Value:
+    def fill(
+        self, at: Operand, last: Operand, number_of: Callable[[Operand], Value], *, training: bool = False
+    ) -> Value:
         """Pack documents from `at` on, a variable that moves on, as many as fit; the rows that they take."""
         k = self._k
         rows, fits = k.variable(k.integer(0)), k.variable(k.integer(1))
@@ -58,18 +61,20 @@ class Packer:
             end = rows + self.length(document)
             fits.set(k.select(end <= self._positions, k.integer(1), 0))
             for _ in k.when(fits.equals(1)):
-                self._put(document, k.value(rows), end)
+                self._put(document, k.value(rows), end, at + 1 if training else 0)
                 rows.set(end)
                 at += 1
         return k.value(rows)
 
-    def _put(self, document: Value, first: Value, end: Value) -> None:
+    def _put(self, document: Value, first: Value, end: Value, noise: Number) -> None:
         start = self._starts[document] - first
         for row in self._k.range(first, end):
             self._tokens[row] = self._ids[start + row]
             self._targets[row] = self._ids[start + row + 1]
             self._places[row] = row - first
             self._ends[row] = end
+            if self._noise is not None:
+                self._noise[row] = noise
 
 
 class Team:
@@ -158,18 +163,23 @@ class _Worker:
         """Where this thread's part of so many numbers begins and ends."""
         return [(self._thread + end) * (size // GROUP) // self._threads * GROUP for end in (0, 1)]
 
-    def learn(self, packer: Packer, batch_size: Int, number_of: Callable[[Operand], Value], touched: Pointer) -> None:
-        """Loss and gradients of this thread's documents, and the rows of the sparse parameter that they touch."""
+    def learn(
+        self, packer: Packer, first: Value, batch_size: Int, number_of: Callable[[Operand], Value], touched: Pointer
+    ) -> None:
+        """Loss and gradients of this thread's documents, and the rows of the sparse parameter that they touch.
+
+        The batch begins at the example `first` of the training.
+        """
         k, places, work = self._k, self._model.places, self.work
         positions = k.variable(k.integer(0))
         for place in k.range(batch_size):
-            positions += packer.length(number_of(place))
+            positions += packer.length(number_of(first + place))
         (work + places.about["share"])[0] = 1.0 / k.convert(positions, F32)
-        at = k.variable(batch_size * self._thread // self._threads)
-        last = batch_size * (self._thread + 1) // self._threads
+        at = k.variable(first + batch_size * self._thread // self._threads)
+        last = first + batch_size * (self._thread + 1) // self._threads
         loss, touches = k.zeros(), k.variable(k.integer(0))
         for _ in k.repeat_while(lambda: at < last):
-            rows = packer.fill(at, last, number_of)
+            rows = packer.fill(at, last, number_of, training=True)
             self._model.forward(k, self._shared, work, 0, rows)
             loss += k.convert((work + places.loss)[0], F64)
             self._model.backward(k, self._shared, self._own_gradients, work, rows)
@@ -265,10 +275,10 @@ def training_kernel(graph: Graph) -> Kernel:
                     model.prepare(k, shared)
                 team.wait()  # what follows from the parameters is there
 
-                def number_of(place: Operand) -> Value:
-                    return order[(step * batch_size + place) % documents]
+                def number_of(example: Operand) -> Value:
+                    return order[example % documents]
 
-                worker.learn(packer, batch_size, number_of, rows_of(thread))
+                worker.learn(packer, step * batch_size, batch_size, number_of, rows_of(thread))
                 team.wait()  # all gradients are there
                 worker.sum_up()
                 team.wait()  # and added up
