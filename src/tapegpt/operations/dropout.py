@@ -13,7 +13,9 @@ from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.machine.language import Number, Type, Value
+    from typing import Any
+
+    from tapegpt.machine.language import Value
     from tapegpt.value import Matrix
 
 _WORD = 0xFFFFFFFF
@@ -90,7 +92,8 @@ class PackedDropout(Dropout):
     takes = (3,)
 
 
-def _row_key(key: Number, example: Number, position: Number) -> Number:
+def _row_key(key: Any, example: Any, position: Any) -> Any:
+    """A word for a row, of whole numbers or of those of a kernel."""
     for number in (example, position):
         key = ((key ^ number) * _COLUMN) & _WORD
         key = key ^ (key >> 15)
