@@ -315,7 +315,7 @@ def _is_before(rewriting: Rewriting, node: Node, product: Node, total: Node) -> 
 
 def activated(rewriting: Rewriting, node: Node) -> Match | None:
     """An activation is the end of the product before it, and its slope that of the product after it."""
-    if not _is(node, "relu") or len(rewriting.users(node)) != 1:
+    if not _is_activation(node) or len(rewriting.users(node)) != 1:
         return None
     product, user = node.inputs[0], users(rewriting, node)
     if not (is_product(product) and rewriting.alone(product, node) and is_product(user) and user.inputs[0] is node):
@@ -336,7 +336,11 @@ def spread_product(rewriting: Rewriting, node: Node) -> Match | None:
 
 
 def _is(node: Node, rule: str) -> bool:
-    return isinstance(node.operation, Elementwise) and node.operation.name == rule
+    return isinstance(node.operation, Elementwise) and str(node.operation) == rule
+
+
+def _is_activation(node: Node) -> bool:
+    return isinstance(node.operation, Elementwise) and node.operation.takes == (1,) and node.operation.constant is None
 
 
 FAST: tuple[Rule, ...] = (heads_side_by_side, summed_embeddings, residual, activated, spread_product)

@@ -35,12 +35,13 @@ from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padd
 from tapegpt.operations.columns import Columns
 from tapegpt.operations.cross_entropy import CrossEntropy
 from tapegpt.operations.dropout import Dropout
-from tapegpt.operations.elementwise import Elementwise, Sum
+from tapegpt.operations.elementwise import Elementwise
 from tapegpt.operations.embedding import Embedding
 from tapegpt.operations.layer_norm import LayerNorm
 from tapegpt.operations.linear import Linear
 from tapegpt.operations.log_softmax import LogSoftmax
 from tapegpt.operations.mean_squared_error import MeanSquaredError
+from tapegpt.operations.reductions import Max, Mean, Reduction, Sum
 from tapegpt.operations.rmsnorm import RMSNorm
 from tapegpt.operations.rotary import Rotary
 from tapegpt.operations.runs import Runs
@@ -99,12 +100,12 @@ class Node:
     def __add__(self, other: Node | float) -> Node:
         if isinstance(other, Node):
             return self.tape.record(Elementwise("add"), self, other)
-        return self.tape.record(Elementwise("shift", _number(other, self, "what is added")), self)
+        return self.tape.record(Elementwise("add", _number(other, self, "what is added")), self)
 
     def __mul__(self, other: Node | float) -> Node:
         if isinstance(other, Node):
             return self.tape.record(Elementwise("mul"), self, other)
-        return self.tape.record(Elementwise("scale", _number(other, self, "a factor")), self)
+        return self.tape.record(Elementwise("mul", _number(other, self, "a factor")), self)
 
     def __pow__(self, exponent: float) -> Node:
         return self.tape.record(Elementwise("pow", _number(exponent, self, "an exponent")), self)
@@ -145,13 +146,58 @@ class Node:
         """Natural logarithm of each number."""
         return self.tape.record(Elementwise("log"), self)
 
+    def sqrt(self) -> Node:
+        """Square root of each number."""
+        return self.tape.record(Elementwise("sqrt"), self)
+
+    def __abs__(self) -> Node:
+        return self.tape.record(Elementwise("abs"), self)
+
+    def tanh(self) -> Node:
+        """Hyperbolic tangent of each number."""
+        return self.tape.record(Elementwise("tanh"), self)
+
+    def sigmoid(self) -> Node:
+        """1 / (1 + e^-x) of each number."""
+        return self.tape.record(Elementwise("sigmoid"), self)
+
     def relu(self) -> Node:
         """Each number where it is positive, else zero."""
         return self.tape.record(Elementwise("relu"), self)
 
-    def sum(self) -> Node:
-        """Sum of all numbers, (1, 1)."""
-        return self.tape.record(Sum(), self)
+    def silu(self) -> Node:
+        """x sigmoid(x) of each number."""
+        return self.tape.record(Elementwise("silu"), self)
+
+    def gelu(self) -> Node:
+        """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 of each number."""
+        return self.tape.record(Elementwise("gelu"), self)
+
+    def maximum(self, other: Node | float) -> Node:
+        """The larger one of each two numbers, or of each and a constant; this node's where they are equal."""
+        if isinstance(other, Node):
+            return self.tape.record(Elementwise("maximum"), self, other)
+        return self.tape.record(Elementwise("maximum", _number(other, self, "the other number")), self)
+
+    def sum(self, axis: int | None = None) -> Node:
+        """Sum over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1)."""
+        return self._reduced(Sum, axis)
+
+    def mean(self, axis: int | None = None) -> Node:
+        """Mean over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1)."""
+        return self._reduced(Mean, axis)
+
+    def max(self, axis: int | None = None) -> Node:
+        """The largest over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1).
+
+        Where several are largest, the gradient is the first one's.
+        """
+        return self._reduced(Max, 1)._reduced(Max, 0) if axis is None else self._reduced(Max, axis)
+
+    def _reduced(self, operation: type[Reduction], axis: int | None) -> Node:
+        if axis not in (None, 0, 1) or isinstance(axis, bool):
+            raise TapeGPTError(f"{operation.name} of {self!r}: axis must be 0, 1 or None, not {shown(axis)}")
+        return self.tape.record(operation(axis), self)
 
     def rmsnorm(self) -> Node:
         """Each row divided by its root mean square."""
@@ -771,6 +817,7 @@ class _Run:
             self._start if fixed is None else 0,
             self._stop if fixed is None else fixed,
             node.operation.activation if node.operation else "",
+            self._work + node.kept if node.operation and node.operation.activation not in ("", "relu") else None,
         )
 
     def _scratch(self, node: _Laid) -> Scratch:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Vector = list["Value"]
 Matrix = list[Vector]  # rows
 
+GELU, CUBE = 1.5957691216057308, 0.044715  # sqrt(8 / pi), and what x^3 counts (Hendrycks and Gimpel, 2016)
+
 
 class Value:
     """A number of the graph: its data, its gradient, and the local gradients with respect to its children."""
@@ -51,9 +53,57 @@ class Value:
         """e to this power."""
         return Value(math.exp(self.data), (self,), (math.exp(self.data),))
 
+    def sqrt(self) -> Value:
+        """Square root."""
+        root = math.sqrt(self.data)
+        return Value(root, (self,), (0.5 / root,))
+
+    def tanh(self) -> Value:
+        """Hyperbolic tangent."""
+        y = math.tanh(self.data)
+        return Value(y, (self,), (1.0 - y * y,))
+
+    def sigmoid(self) -> Value:
+        """1 / (1 + e^-x)."""
+        y = _sigmoid(self.data)
+        return Value(y, (self,), (y * (1.0 - y),))
+
+    def silu(self) -> Value:
+        """x sigmoid(x)."""
+        x, s = self.data, _sigmoid(self.data)
+        return Value(x * s, (self,), (s + x * (s * (1.0 - s)),))
+
+    def gelu(self) -> Value:
+        """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, which is x sigmoid(of twice that)."""
+        x = self.data
+        s = _sigmoid((x + x * x * x * CUBE) * GELU)
+        slope = (1.0 + x * x * (3 * CUBE)) * GELU
+        return Value(x * s, (self,), (s + x * (s * (1.0 - s)) * slope,))
+
     def relu(self) -> Value:
         """This number where it is positive, else zero."""
         return Value(max(0.0, self.data), (self,), (float(self.data > 0),))
+
+    def maximum(self, other: Value | float) -> Value:
+        """The larger one, this one where they are equal."""
+        other = other if isinstance(other, Value) else Value(other)
+        larger = other.data > self.data
+        return Value(other.data if larger else self.data, (self, other), (float(not larger), float(larger)))
+
+    def __abs__(self) -> Value:
+        return Value(abs(self.data), (self,), (float(self.data > 0) - float(self.data < 0),))
+
+    def __lt__(self, other: Value | float) -> bool:
+        return self.data < _data(other)
+
+    def __le__(self, other: Value | float) -> bool:
+        return self.data <= _data(other)
+
+    def __gt__(self, other: Value | float) -> bool:
+        return self.data > _data(other)
+
+    def __ge__(self, other: Value | float) -> bool:
+        return self.data >= _data(other)
 
     def __neg__(self) -> Value:
         return self * -1
@@ -83,6 +133,15 @@ class Value:
         """Add to the gradient of every number that this one depends on."""
         self.grad = 1.0
         walk_back([self])
+
+
+def _data(number: Value | float) -> float:
+    return number.data if isinstance(number, Value) else number
+
+
+def _sigmoid(x: float) -> float:
+    e = math.exp(-abs(x))  # never beyond the largest number
+    return (1.0 if x >= 0.0 else e) / (1.0 + e)
 
 
 def walk_back(results: Iterable[Value], ends: Iterable[Value] = ()) -> None:

@@ -142,6 +142,7 @@ _LIBM: dict[str, Callable[..., float]] = {
     "pow": _pow,
     "sin": _circular(math.sin),
     "cos": _circular(math.cos),
+    "tanh": math.tanh,
 }
 
 

@@ -52,7 +52,7 @@ U32 = Type("u32", "i32", 4, False)  # in memory only: loaded as a non-negative i
 BOOL = Type("bool", "i1", 1, False)  # what comparisons give
 REAL = Type("real", "", 0, True)  # in a kernel's arguments only: f64 or f32, as each call has it
 
-LIBM = ("exp", "log", "pow", "sin", "cos")  # scalar f64 functions of the C library
+LIBM = ("exp", "log", "pow", "sin", "cos", "tanh")  # scalar f64 functions of the C library
 OUTSIDE = (*LIBM, "give_way")  # all that code calls outside itself, in the order of its table of addresses
 _FOLDER = os.path.dirname(__file__)
 

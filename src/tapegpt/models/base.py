@@ -85,5 +85,8 @@ def _recorded(model: Model, vocab_size: int) -> Recorded:
         raise TapeGPTError(f"{who}: must return logits, a node of its tape, not {shown(logits)}")
     if (logits.shape.rows, logits.shape.columns) != (None, vocab_size):
         raise TapeGPTError(f"{who}: must return logits (T, {vocab_size}), one for each token, not {logits!r}")
+    for node in tape.order(logits):
+        if node.operation and not node.operation.is_causal(*[each.shape for each in node.inputs]):
+            raise TapeGPTError(f"{who}: {node!r} mixes positions, and none may see later ones: use axis=1")
     targets = tape.indices("targets")
     return Recorded(tape, tokens, positions, targets, logits, tape.cross_entropy(logits, targets))

@@ -53,7 +53,8 @@ class Slot(Record):
     fresh: bool  # the gradient has not been written yet: set it instead of adding to it
     start: Number
     stop: Number
-    activation: str = ""  # what the node's operation did last; its gradient is wanted before that
+    activation: str = ""  # what the node's operation did last; its gradient is wanted before that,
+    slopes: Pointer | None = None  # and so times the slopes of it
 
     @property
     def columns(self) -> int:
@@ -132,6 +133,10 @@ class Operation(ABC):
     def index_bound(self, place: int, *inputs: Shape) -> int:
         """The number that token ids in the input of this place must be below; 0 where it takes numbers."""
         return 0
+
+    def is_causal(self, *inputs: Shape) -> bool:
+        """Whether a row of the result depends on no later row."""
+        return True
 
     def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
         """What depends on the inputs of `prepares`: once after they change, so before each run but for parameters."""

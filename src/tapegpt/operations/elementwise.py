@@ -1,166 +1,252 @@
-"""Operations number by number, and their sum: what `reference.Value` does, for nodes of any shape.
+"""Operations number by number: what `Value` does, for nodes of one shape or with one row, column or number for all.
 
-Each rule is a formula and the local gradients of its inputs, side by side. `a - b`, `a / b` and `-a` are built from
-these as microgpt.py builds them: a + b * -1, a * b ** -1, a * -1.
+Each rule is a formula and the local gradients of its inputs, side by side, for f64 and f32. `a - b`, `a / b` and `-a`
+are built from these as microgpt.py builds them: a + b * -1, a * b ** -1, a * -1.
 """
 
 from __future__ import annotations
 
-from tapegpt.machine.language import Builder, F64s, Int, Operand, Value, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, padded
+from tapegpt.machine.language import F64, Builder, Int, Number, Operand, Pointer, Reals, Value, kernel
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, clear, padded
+from tapegpt.operations.functions import exp_of_any, log_of_any, power, sigmoid, tanh
 from tapegpt.record import Record
-from tapegpt.value import total
+from tapegpt.value import CUBE, GELU
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from tapegpt.machine.language import Type
     from tapegpt.value import Matrix
     from tapegpt.value import Value as Scalar
 
 
 class Rule(Record):
-    """A formula f(a, b) and its local gradients; `constant` is a plain number that some formulas take."""
+    """A formula f(a, b), and its local gradients g(a, b, y) with y = f(a, b).
+
+    b is a number of the second input, or a plain number that is the same everywhere; some rules have no b.
+    """
 
     name: str
-    scalar: Callable[[Scalar, Scalar, float], Scalar]
-    formula: Callable[[Builder, Value, Value, float], Value]
-    locals: tuple[Callable[[Builder, Value, Value, float], Operand | float], ...]
+    scalar: Callable[[Scalar, Scalar | float], Scalar]
+    formula: Callable[[Builder, Value, Number], Value]
+    locals: tuple[Callable[[Builder, Value, Number, Value], Number], ...]
+
+
+def one_where(k: Builder, condition: Operand, like: Value) -> Value:
+    """1 where the condition holds, else 0."""
+    return k.select(condition, k.constant(1, like.type, like.lanes), 0.0)
+
+
+def gelu_gate(k: Builder, x: Value) -> Value:
+    """What GELU multiplies x by."""
+    return sigmoid(k, (x + x * x * x * CUBE) * GELU)
+
+
+def swish_slope(x: Value, gate: Value, slope: Number) -> Value:
+    """Of x * sigmoid(u): `gate` is the sigmoid, `slope` that of u."""
+    return gate + x * (gate * (1.0 - gate)) * slope
 
 
 RULES = {
     rule.name: rule
     for rule in (
+        Rule("add", lambda a, b: a + b, lambda k, a, b: a + b, (lambda k, a, b, y: 1.0, lambda k, a, b, y: 1.0)),
+        Rule("mul", lambda a, b: a * b, lambda k, a, b: a * b, (lambda k, a, b, y: b, lambda k, a, b, y: a)),
         Rule(
-            "add",
-            lambda a, b, c: a + b,
-            lambda k, a, b, c: a + b,
-            (lambda k, a, b, c: 1.0, lambda k, a, b, c: 1.0),
+            "maximum",
+            lambda a, b: a.maximum(b),
+            lambda k, a, b: k.maximum(b, a),
+            (lambda k, a, b, y: 1.0 - one_where(k, a < b, a), lambda k, a, b, y: one_where(k, a < b, a)),
         ),
-        Rule("mul", lambda a, b, c: a * b, lambda k, a, b, c: a * b, (lambda k, a, b, c: b, lambda k, a, b, c: a)),
-        Rule("shift", lambda a, b, c: a + c, lambda k, a, b, c: a + c, (lambda k, a, b, c: 1.0,)),
-        Rule("scale", lambda a, b, c: a * c, lambda k, a, b, c: a * c, (lambda k, a, b, c: c,)),
-        Rule("pow", lambda a, b, c: a**c, lambda k, a, b, c: k.pow(a, c), (lambda k, a, b, c: k.pow(a, c - 1) * c,)),
-        Rule("exp", lambda a, b, c: a.exp(), lambda k, a, b, c: k.exp(a), (lambda k, a, b, c: k.exp(a),)),
-        Rule("log", lambda a, b, c: a.log(), lambda k, a, b, c: k.log(a), (lambda k, a, b, c: 1.0 / a,)),
+        Rule(
+            "pow",
+            lambda a, b: a**b,
+            lambda k, a, b: power(k, a, b),
+            (lambda k, a, b, y: power(k, a, b - 1) * b,),
+        ),
+        Rule("exp", lambda a, b: a.exp(), lambda k, a, b: exp_of_any(k, a), (lambda k, a, b, y: y,)),
+        Rule("log", lambda a, b: a.log(), lambda k, a, b: log_of_any(k, a), (lambda k, a, b, y: 1.0 / a,)),
+        Rule("sqrt", lambda a, b: a.sqrt(), lambda k, a, b: k.sqrt(a), (lambda k, a, b, y: 0.5 / y,)),
+        Rule(
+            "abs",
+            lambda a, b: abs(a),
+            lambda k, a, b: k.abs(a),
+            (lambda k, a, b, y: one_where(k, a > 0.0, a) - one_where(k, a < 0.0, a),),
+        ),
+        Rule("tanh", lambda a, b: a.tanh(), lambda k, a, b: tanh(k, a), (lambda k, a, b, y: 1.0 - y * y,)),
+        Rule("sigmoid", lambda a, b: a.sigmoid(), lambda k, a, b: sigmoid(k, a), (lambda k, a, b, y: y * (1.0 - y),)),
         Rule(
             "relu",
-            lambda a, b, c: a.relu(),
-            lambda k, a, b, c: k.select(a > 0.0, a, 0.0),
-            (lambda k, a, b, c: k.select(a > 0.0, k.constant(1, a.type, a.lanes), 0.0),),
+            lambda a, b: a.relu(),
+            lambda k, a, b: k.select(a > 0.0, a, 0.0),
+            (lambda k, a, b, y: one_where(k, a > 0.0, a),),
+        ),
+        Rule(
+            "silu",
+            lambda a, b: a.silu(),
+            lambda k, a, b: a * sigmoid(k, a),
+            (lambda k, a, b, y: swish_slope(a, sigmoid(k, a), 1.0),),
+        ),
+        Rule(
+            "gelu",
+            lambda a, b: a.gelu(),
+            lambda k, a, b: a * gelu_gate(k, a),
+            (lambda k, a, b, y: swish_slope(a, gelu_gate(k, a), (1.0 + a * a * (3 * CUBE)) * GELU),),
         ),
     )
 }
 
 
 class Elementwise(Operation):
-    """One rule on nodes of one shape."""
+    """One rule on one or two nodes, or on one and a constant."""
+
+    real = None
 
     def __init__(self, name: str, constant: float | None = None) -> None:
         self.name, self.constant = name, constant
-        self.takes = (len(RULES[name].locals),)
+        self.takes = (len(RULES[name].locals) if constant is None else 1,)
 
     def __str__(self) -> str:
         return self.name if self.constant is None else f"{self.name} {self.constant!r}"
 
     def shape(self, *inputs: Shape) -> Shape:
-        self.expect(all(shape == inputs[0] for shape in inputs), "needs inputs of one shape", *inputs)
-        return inputs[0]
+        rows = {shape.rows for shape in inputs}
+        columns = {shape.columns for shape in inputs}
+        fits = max(len(rows - {1}), len(columns - {1})) <= 1
+        self.expect(fits, "needs inputs of one shape, or with one row, column or number for all", *inputs)
+        return Shape(next(iter(rows - {1}), 1), max(columns))
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        rule, c = RULES[self.name].scalar, 0.0 if self.constant is None else self.constant
-        rows = zip(inputs[0], inputs[-1], strict=True)
-        return [[rule(a, b, c) for a, b in zip(first, last, strict=True)] for first, last in rows]
+        scalar, constant = RULES[self.name].scalar, self.constant
+        a, b = inputs[0], inputs[-1]
+        rows, columns = max(len(a), len(b)), max(len(a[0]), len(b[0]))
+
+        def at(matrix: Matrix, t: int, c: int) -> Scalar:
+            row = matrix[t % len(matrix)]
+            return row[c % len(row)]
+
+        return [
+            [scalar(at(a, t, c), at(b, t, c) if constant is None else constant) for c in range(columns)]
+            for t in range(rows)
+        ]
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        a, b = inputs[0].value, inputs[-1].value
-        apply(k, a, b, out.value, out.start, out.stop, **self._constants(out))
+        a, b = inputs[0], inputs[-1]
+        apply(k, a.value, b.value, out.value, out.start, out.stop, **self._constants(out, a, b))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        a, b = inputs[0].value, inputs[-1].value
-        for index, slot in enumerate(inputs):
-            if slot.gradient is not None:
-                constants = self._constants(out)
-                fresh = slot.fresh and all(earlier is not slot for earlier in inputs[:index])
-                pass_back(k, a, b, out.grad, slot.gradient, out.start, out.stop, index=index, fresh=fresh, **constants)
+        a, b = inputs[0], inputs[-1]
+        for index, x in enumerate(inputs):
+            if x.gradient is not None:
+                fresh = x.fresh and all(earlier is not x for earlier in inputs[:index])
+                walk = _walk(x, out)
+                if fresh and walk != _walk(out, out):
+                    place = x.gradient + x.start * padded(x.columns)
+                    clear(k, place, (x.stop - x.start) * padded(x.columns))
+                    fresh = False
+                places = (a.value, b.value, out.value, out.grad, x.gradient)
+                sizes = {"index": index, "walk": walk, "fresh": fresh}
+                pass_back(k, *places, out.start, out.stop, **sizes, **self._constants(out, a, b))
 
-    def _constants(self, out: Slot) -> dict[str, object]:
-        return {"rule": self.name, "constant": 0.0 if self.constant is None else self.constant, "columns": out.columns}
+    def _constants(self, out: Slot, *inputs: Slot) -> dict[str, object]:
+        walks = [_walk(x, out) for x in inputs]
+        return {"rule": self.name, "constant": self.constant, "columns": out.columns, "walks": walks}
+
+
+def _walk(x: Slot, out: Slot) -> tuple[int, bool]:
+    """How an input is walked beside the result: from row to row, 0 if it has one for all; whether it has all columns."""
+    return padded(x.columns) if x.shape.rows == out.shape.rows else 0, x.columns == out.columns
+
+
+def _load(place: Pointer, k: Builder, walk: tuple[int, bool], t: Number, c: Number, lanes: int) -> Value:
+    row, is_whole = walk
+    if is_whole:
+        return place.vector(t * row + c, lanes)
+    return k.spread(place[t * row], 0 if lanes == 1 else lanes)
 
 
 @kernel
 def apply(
-    k: Builder, a: F64s, b: F64s, y: F64s, start: Int, stop: Int, *, rule: str, constant: float, columns: int
+    k: Builder,
+    a: Reals,
+    b: Reals,
+    y: Reals,
+    start: Int,
+    stop: Int,
+    *,
+    rule: str,
+    constant: float | None,
+    columns: int,
+    walks: list[tuple[int, bool]],
 ) -> None:
     """y = f(a, b)."""
     for t in k.range(start, stop):
-        for offset, lanes in across(k, columns):
-            at = t * padded(columns) + offset
-            y.store(at, RULES[rule].formula(k, a.vector(at, lanes), b.vector(at, lanes), constant))
+        for c, lanes in across(k, columns, y.type):
+            first = _load(a, k, walks[0], t, c, lanes)
+            second = _load(b, k, walks[1], t, c, lanes) if constant is None else constant
+            y.store(t * padded(columns) + c, RULES[rule].formula(k, first, second))
 
 
 @kernel
 def pass_back(
     k: Builder,
-    a: F64s,
-    b: F64s,
-    dy: F64s,
-    dx: F64s,
+    a: Reals,
+    b: Reals,
+    y: Reals,
+    dy: Reals,
+    dx: Reals,
     start: Int,
     stop: Int,
     *,
     rule: str,
-    constant: float,
+    constant: float | None,
     columns: int,
+    walks: list[tuple[int, bool]],
     index: int,
+    walk: tuple[int, bool],
     fresh: bool,
 ) -> None:
-    """dx = or += the local gradient of one input, times dy."""
-    for t in k.range(start, stop):
-        for offset, lanes in across(k, columns):
-            at = t * padded(columns) + offset
-            local = RULES[rule].locals[index](k, a.vector(at, lanes), b.vector(at, lanes), constant)
-            gradient = dy.vector(at, lanes) * local
-            dx.store(at, gradient if fresh else dx.vector(at, lanes) + gradient)
+    """dx = or += the local gradient of one input, times dy; the last row first."""
+    row, is_whole = walk
+    for t in k.range(stop - 1, start - 1, -1):
+        total = None if is_whole else k.variable(dx[t * row])
+        for c, lanes in across(k, columns, dx.type) if is_whole else one_by_one(k, columns, dx.type, reverse=True):
+            first = _load(a, k, walks[0], t, c, lanes)
+            second = _load(b, k, walks[1], t, c, lanes) if constant is None else constant
+            at = t * padded(columns) + c
+            gradient = dy.vector(at, lanes) * RULES[rule].locals[index](k, first, second, y.vector(at, lanes))
+            if total is not None:
+                total += sum_of_lanes(k, gradient)
+            else:
+                place = t * row + c
+                dx.store(place, gradient if fresh else dx.vector(place, lanes) + gradient)
+        if total is not None:
+            dx[t * row] = total
 
 
-class Sum(Operation):
-    """`sum(x)`: of all elements, row by row, in index order. Shapes: x (R, C), result (1, 1)."""
-
-    name = "sum"
-    takes = (1,)
-
-    def shape(self, *inputs: Shape) -> Shape:
-        return Shape(1, 1)
-
-    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        return [[total(x for row in inputs[0] for x in row)]]
-
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        (x,) = inputs
-        sum_forward(k, x.value, out.value, x.start, x.stop, columns=x.columns)
-
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        (x,) = inputs
-        if x.gradient is not None:
-            sum_backward(k, out.grad, x.gradient, x.start, x.stop, columns=x.columns, fresh=x.fresh)
+def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -> Iterator[tuple[Number, int]]:
+    """Cover a row whose numbers are added up: (offset, lanes), in f64 of one number each, in order."""
+    if kind is F64:
+        for c in k.range(columns - 1, -1, -1) if reverse else k.range(columns):
+            yield c, 1
+    else:
+        yield from across(k, columns, kind)
 
 
-@kernel
-def sum_forward(k: Builder, x: F64s, y: F64s, start: Int, stop: Int, *, columns: int) -> None:
-    """y = the sum of x."""
-    total = k.zeros()
-    for t in k.range(start, stop):
-        for i in k.range(columns):
-            total += x[t * padded(columns) + i]
-    y[0] = total
+def sum_of_lanes(k: Builder, x: Value) -> Value:
+    """A number from some lanes, added pairwise."""
+    return k.group_sum(x, x.lanes).lane(0) if x.lanes else x
 
 
 @kernel
-def sum_backward(k: Builder, dy: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool) -> None:
-    """dx = or += dy everywhere."""
+def activate(k: Builder, y: Reals, slopes: Reals, start: Int, stop: Int, *, rule: str, columns: int) -> None:
+    """y = f(y), and its slopes beside it."""
+    formula, (local,) = RULES[rule].formula, RULES[rule].locals
     for t in k.range(start, stop):
-        for offset, lanes in across(k, columns):
-            at = t * padded(columns) + offset
-            gradient = k.spread(dy[0], 0 if lanes == 1 else lanes)
-            dx.store(at, gradient if fresh else dx.vector(at, lanes) + gradient)
+        for c, lanes in across(k, columns, y.type):
+            at = t * padded(columns) + c
+            x = y.vector(at, lanes)
+            result = formula(k, x, 0.0)
+            y.store(at, result)
+            slopes.store(at, k.shaped(local(k, x, 0.0, result), y.type, x.lanes))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F64s, Int, Number, Pointer, U32s, Value, kernel
 from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, blocks, padded
+from tapegpt.operations.elementwise import activate
 from tapegpt.operations.products import make_panels
 from tapegpt.operations.products import products as fast_products
 from tapegpt.operations.transpose import transpose
@@ -203,7 +204,10 @@ def _gradient_tile(
 
 
 class FastLinear(Linear):
-    """The same in f32, for many rows, with what comes next: an activation, or a residual (T, O) that is added."""
+    """The same in f32, for many rows, with what comes next: an activation, or a residual (T, O) that is added.
+
+    Keeps the slopes of an activation for the product after it; those of ReLU are seen from its result.
+    """
 
     real = F32
     clears = (1,)
@@ -211,7 +215,7 @@ class FastLinear(Linear):
 
     def __init__(self, activation: str = "", *, residual: bool = False) -> None:
         assert not (activation and residual), "a product ends in one way"
-        self.activation = activation
+        self.activation, self._keeps_slopes = activation, activation not in ("", "relu")
         self.takes = (3,) if residual else (2,)
         self.passes = (2,) if residual else ()
 
@@ -231,6 +235,10 @@ class FastLinear(Linear):
     def prepared(self, *inputs: Shape) -> int:
         return padded(inputs[1].rows or 0) * inputs[1].columns
 
+    def kept(self, positions: int, *inputs: Shape) -> int:
+        x, w = inputs[:2]
+        return x.count(positions) * padded(w.rows or 0) if self._keeps_slopes else 0
+
     def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
         w = inputs[1]
         outs = w.shape.rows
@@ -247,8 +255,10 @@ class FastLinear(Linear):
             beside + out.start * column,
         )
         strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": column, "columns": out.columns}
-        finish = "+ other" if self.passes else self.activation
+        finish = "+ other" if self.passes else "" if self._keeps_slopes else self.activation
         fast_products(k, *places, out.stop - out.start, x.columns, **strides, finish=finish)
+        if self._keeps_slopes:
+            activate(k, out.value, scratch.kept, out.start, out.stop, rule=self.activation, columns=out.columns)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         x, w = inputs[:2]
@@ -260,6 +270,9 @@ class FastLinear(Linear):
             fast_products(k, *places, out.columns, rows, **strides, finish="+ y", fixed_rows=out.columns)
         if x.gradient is not None:
             strides = {"x_row": column, "x_step": 1, "w_step": row, "y_row": row, "columns": x.columns}
-            places = (passed, w.value, x.gradient + out.start * row, values)
-            finish = f"* {x.activation}'" if x.activation else "" if x.fresh and x is not w else "+ y"
+            beside = x.value if x.slopes is None else x.slopes
+            finish = "" if x.fresh and x is not w else "+ y"
+            if x.activation:
+                finish = "* relu'" if x.activation == "relu" else "* other"
+            places = (passed, w.value, x.gradient + out.start * row, beside + out.start * row)
             fast_products(k, *places, rows, out.columns, **strides, finish=finish)

@@ -25,6 +25,7 @@ FINISH: dict[str, Callable[[Builder, Value, Callable[[], Value]], Value]] = {
     "+ other": lambda k, total, other: total + other(),
     "relu": lambda k, total, other: k.maximum(total, 0.0),
     "* relu'": lambda k, total, other: k.select(other() > 0.0, total, 0.0),
+    "* other": lambda k, total, other: total * other(),
 }
 
 
