@@ -255,12 +255,12 @@ def heads_side_by_side(rewriting: Rewriting, node: Node) -> Match | None:
 
 def summed_embeddings(rewriting: Rewriting, node: Node) -> Match | None:
     """A sum of embeddings is one operation."""
-    if not _is(node, "add"):
+    if not _is_sum(node):
         return None
     inner, leaves, ahead = [], [], [node]
     while ahead:
         each = ahead.pop()
-        if _is(each, "add") and (each is node or rewriting.alone(each, users(rewriting, each))):
+        if _is_sum(each) and (each is node or rewriting.alone(each, users(rewriting, each))):
             inner.append(each)
             ahead += reversed(each.inputs)
         elif isinstance(each.operation, Embedding) and rewriting.alone(each, users(rewriting, each)):
@@ -284,7 +284,7 @@ def users(rewriting: Rewriting, node: Node) -> Node:
 
 def residual(rewriting: Rewriting, node: Node) -> Match | None:
     """A sum of a product and what was there before is the end of the product."""
-    if not _is(node, "add"):
+    if not _is_sum(node):
         return None
     for product, other in (node.inputs, node.inputs[::-1]):
         if is_product(product) and rewriting.alone(product, node) and _is_before(rewriting, other, product, node):
@@ -315,12 +315,13 @@ def _is_before(rewriting: Rewriting, node: Node, product: Node, total: Node) -> 
 
 def activated(rewriting: Rewriting, node: Node) -> Match | None:
     """An activation is the end of the product before it, and its slope that of the product after it."""
-    if not _is_activation(node) or len(rewriting.users(node)) != 1:
+    rule = node.operation
+    if not isinstance(rule, Elementwise) or not rule.is_activation or len(rewriting.users(node)) != 1:
         return None
     product, user = node.inputs[0], users(rewriting, node)
     if not (is_product(product) and rewriting.alone(product, node) and is_product(user) and user.inputs[0] is node):
         return None
-    name = str(node.operation)
+    name = rule.name
 
     def make() -> Node:
         return rewriting.product(product, lambda x, w: rewriting.tape.record(FastLinear(name), x, w))
@@ -335,12 +336,10 @@ def spread_product(rewriting: Rewriting, node: Node) -> Match | None:
     return Match([], lambda: rewriting.product(node, lambda x, w: rewriting.tape.record(FastLinear(), x, w)))
 
 
-def _is(node: Node, rule: str) -> bool:
-    return isinstance(node.operation, Elementwise) and str(node.operation) == rule
-
-
-def _is_activation(node: Node) -> bool:
-    return isinstance(node.operation, Elementwise) and node.operation.takes == (1,) and node.operation.constant is None
+def _is_sum(node: Node) -> bool:
+    """Whether a node is a + b, both of its shape."""
+    is_add = isinstance(node.operation, Elementwise) and node.operation.name == "add"
+    return is_add and [each.shape for each in node.inputs] == [node.shape] * 2
 
 
 FAST: tuple[Rule, ...] = (heads_side_by_side, summed_embeddings, residual, activated, spread_product)

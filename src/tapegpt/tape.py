@@ -192,7 +192,7 @@ class Node:
 
         Where several are largest, the gradient is the first one's.
         """
-        return self._reduced(Max, 1)._reduced(Max, 0) if axis is None else self._reduced(Max, axis)
+        return self.max(1).max(0) if axis is None else self._reduced(Max, axis)
 
     def _reduced(self, operation: type[Reduction], axis: int | None) -> Node:
         if axis not in (None, 0, 1) or isinstance(axis, bool):

@@ -15,6 +15,7 @@ from tapegpt.value import CUBE, GELU
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from tapegpt.machine.language import Type
     from tapegpt.value import Matrix
@@ -28,9 +29,9 @@ class Rule(Record):
     """
 
     name: str
-    scalar: Callable[[Scalar, Scalar | float], Scalar]
-    formula: Callable[[Builder, Value, Number], Value]
-    locals: tuple[Callable[[Builder, Value, Number, Value], Number], ...]
+    scalar: Callable[[Scalar, Any], Scalar]
+    formula: Callable[[Builder, Value, Any], Value]
+    locals: tuple[Callable[[Builder, Value, Any, Value], Number], ...]
 
 
 def one_where(k: Builder, condition: Operand, like: Value) -> Value:
@@ -62,7 +63,7 @@ RULES = {
         Rule(
             "pow",
             lambda a, b: a**b,
-            lambda k, a, b: power(k, a, b),
+            power,
             (lambda k, a, b, y: power(k, a, b - 1) * b,),
         ),
         Rule("exp", lambda a, b: a.exp(), lambda k, a, b: exp_of_any(k, a), (lambda k, a, b, y: y,)),
@@ -106,6 +107,7 @@ class Elementwise(Operation):
     def __init__(self, name: str, constant: float | None = None) -> None:
         self.name, self.constant = name, constant
         self.takes = (len(RULES[name].locals) if constant is None else 1,)
+        self.is_activation = constant is None and self.takes == (1,)
 
     def __str__(self) -> str:
         return self.name if self.constant is None else f"{self.name} {self.constant!r}"
@@ -155,7 +157,7 @@ class Elementwise(Operation):
 
 
 def _walk(x: Slot, out: Slot) -> tuple[int, bool]:
-    """How an input is walked beside the result: from row to row, 0 if it has one for all; whether it has all columns."""
+    """How an input lies beside the result: from row to row, 0 if it has one for all; whether it has all columns."""
     return padded(x.columns) if x.shape.rows == out.shape.rows else 0, x.columns == out.columns
 
 

@@ -149,9 +149,7 @@ class Max(Reduction):
 
 
 @kernel
-def max_forward(
-    k: Builder, x: Reals, y: Reals, kept: Reals, start: Int, stop: Int, *, columns: int, axis: int
-) -> None:
+def max_forward(k: Builder, x: Reals, y: Reals, kept: Reals, start: Int, stop: Int, *, columns: int, axis: int) -> None:
     """y = the largest of x, `kept` its row or column."""
     kind, row = x.type, padded(columns)
 
