@@ -18,7 +18,8 @@ from tapegpt.gradients import GradientError
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F32
 from tapegpt.machine.target import INTERPRETED, Target
-from tapegpt.operations.elementwise import Elementwise, Sum
+from tapegpt.operations.elementwise import Elementwise
+from tapegpt.operations.reductions import Sum
 from tapegpt.value import linear, rmsnorm, softmax, total
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def test_show_names_nodes_shapes_offsets_and_inputs() -> None:
     assert lines[2].split() == ["%1", "(3,", "5)", "0", "64", "parameter", "table"]
     assert lines[3].split()[1:3] == ["(T,", "5)"]
     assert lines[3].split()[-3:] == ["embedding", "%1", "%0"]
-    assert "scale 2.0" in lines[4]
+    assert "mul 2.0" in lines[4]
     assert y.shape.rows == 1
     places = sorted((tape._value_at(n), tape.rows(n) * 16) for n in tape.nodes if not n.shape.index)
     assert all(start + extent <= following for (start, extent), (following, _) in itertools.pairwise(places))
@@ -403,7 +404,7 @@ def test_what_is_no_number_is_refused_where_it_is_recorded() -> None:
     with pytest.raises(TapeGPTError, match="a tape records an Operation, not 'sum'"):
         tape.record("sum", x)  # type: ignore[arg-type]
     with pytest.raises(TapeGPTError, match="f32"):
-        Tape(real=F32).parameter("x", 1, 1).sum()
+        Tape(real=F32).parameter("x", 1, 1).rmsnorm()
 
 
 def test_another_tapes_nodes_are_refused_everywhere() -> None:
