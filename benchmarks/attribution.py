@@ -16,7 +16,7 @@ from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import GPT, Corpus, Random, train
 from tapegpt.attribution import EPSILON, Lessons, Rater, Retraining, attribute, encoded
 from tapegpt.engine import Parameters, Tokens
-from tapegpt.graph import Graph
+from tapegpt.graph import exact_graph
 from tapegpt.recording import replayed
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Gradients:
     def __init__(self, model: GPT) -> None:
         import numpy as np
 
-        self._graph = graph = Graph(model.config, model.vocab_size)
+        self._graph = graph = exact_graph(model.config, model.vocab_size)
         extent = graph.tape.parameter_extent()
         self._own = np.frombuffer(graph.tape.regions()[1].view, dtype=np.float64, count=extent)
 
@@ -175,9 +175,10 @@ class Gradients:
     def of(self, tokens: Tokens, window: int) -> Vector:
         """The gradient of a window's loss."""
         graph = self._graph
-        ids = tokens.ids[tokens.starts[window] : tokens.starts[window + 1] + 1][: graph.config.block_size + 1]
-        graph.tape.write(graph.tokens, ids[:-1])
-        graph.tape.write(graph.targets, ids[1:])
+        ids = tokens.ids[tokens.starts[window] : tokens.starts[window + 1] + 1][: graph.model.block_size + 1]
+        about = {"tokens": ids[:-1], "positions": range(len(ids) - 1), "targets": ids[1:]}
+        for name, each in about.items():
+            graph.tape.write(graph.about(name), each)
         graph.tape.forward(graph.loss, len(ids) - 1)
         graph.tape.backward(graph.loss, len(ids) - 1)
         return self._own.copy()

@@ -16,7 +16,7 @@ from tapegpt import Config, Corpus, Random
 from tapegpt.decoding import texts
 from tapegpt.engine import Snapshot, Strings
 from tapegpt.fast.generation import generation_kernel
-from tapegpt.fast.graph import FastGraph
+from tapegpt.graph import fast_graph
 from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
@@ -223,7 +223,7 @@ class Voice:
 
     def __init__(self, config: Config, vocab_size: int, snapshot: Snapshot, slots: int) -> None:
         assert isinstance(snapshot, bytes)
-        graph = FastGraph(config, vocab_size, slots, cached=True)
+        graph = fast_graph(config, vocab_size, slots, cached=True)
         extents = graph.tape.plan()
         entries: Entries = {
             "prepare": (graph.tape.prepare_kernel(graph.logits), {}),

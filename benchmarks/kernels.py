@@ -18,14 +18,14 @@ from tapegpt import Config, Corpus, Random
 from tapegpt.engine import Adam
 from tapegpt.fast.adam import STATE, adamw, gather_gradients, settings_of
 from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.graph import ROWS, FastGraph
 from tapegpt.fast.training import Packer
+from tapegpt.graph import fast_graph
 from tapegpt.machine.language import Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Address, Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.model import initialise
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot
-from tapegpt.operations.fast.linear import Linear
+from tapegpt.operations.linear import FastLinear
 from tapegpt.settings import MAX_STEPS
 from tapegpt.tape import Node, Tape
 
@@ -91,7 +91,7 @@ class Step:
     """
 
     def __init__(self, corpus: Corpus, config: Config, batch_size: int) -> None:
-        self.graph = graph = FastGraph(config, corpus.vocab_size, max(config.block_size, ROWS))
+        self.graph = graph = fast_graph(config, corpus.vocab_size)
         self.tape = tape = graph.tape
         self._extents = extents = tape.plan()
         rng = Random(SEED)
@@ -113,7 +113,9 @@ class Step:
         self._squares = array("d", [0.0])
         self._program = Program(self._entries())
         self.positions = sum(tokens.starts[document + 1] - tokens.starts[document] for document in order)
-        self._work.floats(4 * graph.share.value, 1, 4)[0] = 1 / self.positions  # a position's share of the loss
+        self._work.floats(4 * graph.about("share").value, 1, 4)[0] = (
+            1 / self.positions
+        )  # a position's share of the loss
         self.parts = self._parts()
 
     # --- code ---------------------------------------------------------------------------------------------------
@@ -274,7 +276,7 @@ def _title(direction: str, node: Node) -> str:
 
 def _operations(direction: str, node: Node) -> int:
     """Of a matrix product, for each row: two for a multiply-add; backward there are two products."""
-    if direction == "prepare" or not isinstance(node.operation, Linear):
+    if direction == "prepare" or not isinstance(node.operation, FastLinear):
         return 0
     outs, ins = node.inputs[1].shape.rows, node.inputs[1].shape.columns
     return 2 * (outs or 0) * ins * (2 if direction == "backward" else 1)

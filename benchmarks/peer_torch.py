@@ -17,7 +17,7 @@ from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus, Random
 from tapegpt.engine import Adam, Parameters, Tokens
 from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.graph import FastGraph
+from tapegpt.graph import fast_graph
 from tapegpt.model import initialise
 from tapegpt.operations.rmsnorm import EPSILON
 from tapegpt.settings import MAX_STEPS
@@ -133,28 +133,25 @@ def tape_gradients(
 ) -> tuple[float, dict[str, list[list[float]]]]:
     """Loss and gradients of all documents, at most block_size long, as one batch on the fast engine's tape."""
     lengths = [end - start for start, end in pairwise(tokens.starts)]
-    graph = FastGraph(config, vocab_size, sum(lengths))
+    graph = fast_graph(config, vocab_size, sum(lengths))
     tape = graph.tape
-    for name, (_, columns) in config.shapes(vocab_size).items():
-        node, rows, places = graph.cells(name)
-        lines = tape.views(node)
-        for number, row in enumerate(rows):
-            values = parameters[name][number * columns : (number + 1) * columns]
-            for place, value in zip(places, values, strict=True):
-                lines[row][place] = value
-    tape.write(graph.tokens, tokens.ids[:-1])
-    tape.write(graph.targets, tokens.ids[1:])
-    tape.write(graph.places, [place for length in lengths for place in range(length)])
-    tape.write(graph.ends, [end for length, end in zip(lengths, tokens.starts[1:], strict=True) for _ in range(length)])
-    tape.write(graph.share, [1 / sum(lengths)])
+    graph.write(tape.arena, parameters)
+    about: dict[str, Sequence[float]] = {
+        "tokens": tokens.ids[:-1],
+        "targets": tokens.ids[1:],
+        "positions": [place for length in lengths for place in range(length)],
+        "ends": [end for length, end in zip(lengths, tokens.starts[1:], strict=True) for _ in range(length)],
+        "share": [1 / sum(lengths)],
+    }
+    for name, numbers in about.items():
+        tape.write(graph.about(name), numbers)
     loss = tape.forward(graph.loss)[0][0]
     tape.backward(graph.loss)
-    gradients = {}
-    for name in config.shapes(vocab_size):
-        node, rows, places = graph.cells(name)
-        lines_of = tape.gradient(node)
-        gradients[name] = [[lines_of[row][place] for place in places] for row in rows]
-    return loss, gradients
+    found = graph.read(tape.arena, tape.plan().shared)
+    shapes = config.shapes(vocab_size)
+    return loss, {
+        name: [found[name][at : at + n].tolist() for at in range(0, m * n, n)] for name, (m, n) in shapes.items()
+    }
 
 
 def check_gradients(torch: Any, config: Config, vocab_size: int, parameters: Parameters, tokens: Tokens) -> None:

@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tapegpt.fast.graph import FastGraph
-from tapegpt.fast.places import load
 
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
 from tapegpt.anatomy import STAGES, Anatomy, code, occasion
 from tapegpt.costs import COUNTED, Bench, Cost, Part, about, arithmetic
 from tapegpt.engine import Adam, Tokens
-from tapegpt.graph import Graph
+from tapegpt.graph import Graph, exact_graph, fast_graph
 from tapegpt.machine.assembly import instruction_kinds, marked
 from tapegpt.machine.host import host_target
 from tapegpt.machine.target import INTERPRETED
@@ -143,30 +141,23 @@ def test_counts_add_up_over_runs() -> None:
 # --- parts and the whole ----------------------------------------------------------------------------------------
 
 
-def whole_tape(engine: str) -> Graph | FastGraph:
+def whole_tape(engine: str) -> Graph:
     """A model's tape after it has run on the documents by itself, forwards and backwards."""
     anatomy, tokens, model = made(engine)
     ids, starts = tokens.ids, tokens.starts
     lengths = [end - start for start, end in pairwise(starts)]
     rows = sum(lengths)
-    graph: Graph | FastGraph
-    if isinstance(anatomy.graph, FastGraph):
-        graph = FastGraph(anatomy.config, anatomy.vocab_size, anatomy.tape.positions)
-        load(graph, graph.tape.arena, model.parameters)
-        graph.tape.write(graph.places, [place for length in lengths for place in range(length)])
-        graph.tape.write(graph.ends, [end for end, n in zip(starts[1:], lengths, strict=True) for _ in range(n)])
-        graph.tape.write(graph.share, [1 / rows])
-        made_by_bench = bench(engine)._work.words(4 * anatomy.graph.runs[0].value, rows)
-        graph.tape.write(graph.runs[0], made_by_bench.tolist())
+    if engine == "fast":
+        graph = fast_graph(anatomy.config, anatomy.vocab_size, anatomy.tape.positions)
+        ends = [end for end, n in zip(starts[1:], lengths, strict=True) for _ in range(n)]
+        graph.tape.write(graph.about("ends"), ends)
+        graph.tape.write(graph.about("share"), [1 / rows])
     else:
-        graph = Graph(anatomy.config, anatomy.vocab_size)
-        for name, (_, columns) in anatomy.config.shapes(anatomy.vocab_size).items():
-            node, places = graph.rows(name)
-            for number, place in enumerate(places):
-                row = model.parameters[name][number * columns : (number + 1) * columns]
-                graph.tape.views(node)[place][:] = memoryview(row)
-    graph.tape.write(graph.tokens, ids[:rows])
-    graph.tape.write(graph.targets, ids[1 : rows + 1])
+        graph = exact_graph(anatomy.config, anatomy.vocab_size)
+    graph.write(graph.tape.arena, model.parameters)
+    graph.tape.write(graph.about("positions"), [place for length in lengths for place in range(length)])
+    graph.tape.write(graph.about("tokens"), ids[:rows])
+    graph.tape.write(graph.about("targets"), ids[1 : rows + 1])
     graph.tape.forward(graph.loss, rows)
     graph.tape.backward(graph.loss, rows)
     return graph
@@ -279,8 +270,8 @@ def test_llvm_shows_that_part_and_nothing_else() -> None:
 
 def test_operations_are_found_by_name_number_activation_and_line() -> None:
     for engine, kinds in (
-        ("exact", ["embedding", "positions", "add", "rmsnorm", "linear", "attention", "relu", "cross_entropy", "adam"]),
-        ("fast", ["embedding", "rmsnorm", "linear", "attention", "relu", "cross_entropy", "adam"]),
+        ("exact", ["embedding", "add", "rmsnorm", "linear", "attention", "relu", "cross_entropy", "adam"]),
+        ("fast", ["runs", "embedding", "rmsnorm", "linear", "attention", "relu", "cross_entropy", "adam"]),
     ):
         anatomy, _, _ = made(engine)
         assert anatomy.operations() == kinds
@@ -316,7 +307,7 @@ def test_without_llvm_there_is_no_assembly(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "tapegpt.machine.llvm", None)
     with pytest.raises(TapeGPTError, match=r"stage asm needs LLVM, which cannot be loaded .*: install llvmlite"):
         anatomy.listing(anatomy.parts[0], "asm")
-    assert "positions" in anatomy.listing(anatomy.find("positions"), "llvm")
+    assert "positions" in anatomy.listing(anatomy.find("embedding"), "llvm")
 
 
 # --- assembly ---------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def gradient(config: Config, parameters: Parameters, document: list[int]) -> tup
     engine = ReferenceEngine(plain, CORPUS.vocab_size)
     engine.load_parameters(own)
     loss = engine.loss(document)
-    loss.backward()
+    engine.backward()
     result = {name: [value.grad for line in matrix for value in line] for name, matrix in engine._state.items()}
     if rows:
         result["wte_gram"] = [0.0] * len(parameters["wte_gram"])

@@ -10,6 +10,7 @@ from tapegpt.fast.graph import FastGraph
 
 from tapegpt import Config
 from tapegpt.fast.training import training_kernel
+from tapegpt.graph import fast_graph
 from tapegpt.machine.elf import PAGE, LinkError, link
 from tapegpt.machine.image import Image
 from tapegpt.machine.language import Builder, F64s, Int, Kernel, kernel
@@ -202,7 +203,7 @@ def cumulate(k: Builder, x: F64s, n: Int, *, factor: float) -> None:
 
 
 def train(block_size: int) -> Kernel:
-    return training_kernel(FastGraph(Config(1, 8, 2, block_size, n_gram=2), 5, 64, NEON))
+    return training_kernel(fast_graph(Config(1, 8, 2, block_size, n_gram=2), 5, 64, NEON))
 
 
 def compiled(triple: str, target: Target, body: Kernel, constants: dict[str, Any]) -> bytes:

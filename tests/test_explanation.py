@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from tapegpt import GPT, Config, Random, TapeGPTError, explanation
 from tapegpt.explanation import FORMULAS, MAX_PRODUCTS, Trace, explain, stages, trace
 from tapegpt.model import initialise, make_engine
-from tapegpt.reference import ReferenceEngine, Stages
+from tapegpt.reference import ReferenceEngine
+from tapegpt.value import Matrix
 
 LETTERS = "abdeo"
 CONFIG = Config(2, 4, 2, 5)
@@ -42,13 +43,13 @@ def runs() -> GPT:
     return made("fast", Config(1, 4, 2, 5, n_gram=3, gram_rows=16))
 
 
-def read_by_the_reference(model: GPT, text: str) -> tuple[float, list[Stages]]:
-    engine, trail = ReferenceEngine(model.config, model.vocab_size), list[Stages]()
+def read_by_the_reference(model: GPT, text: str) -> tuple[float, dict[str, Matrix]]:
+    engine = ReferenceEngine(model.config, model.vocab_size)
     engine.load_parameters(model.parameters)
     bos = len(LETTERS)
-    loss = engine.loss([bos, *map(LETTERS.index, text), bos], trail)
-    loss.backward()
-    return loss.data, trail
+    loss = engine.loss([bos, *map(LETTERS.index, text), bos])
+    engine.backward()
+    return loss.data, engine.stages()
 
 
 # --- place by place ---------------------------------------------------------------------------------------------
@@ -58,17 +59,16 @@ def read_by_the_reference(model: GPT, text: str) -> tuple[float, list[Stages]]:
 @given(text=TEXTS, engine=st.sampled_from(["exact", "fast", "reference"]))
 def test_an_explanation_has_the_reference_engines_numbers(text: str, engine: str) -> None:
     found = explain(made(engine), text)
-    loss, trail = read_by_the_reference(made(engine), text)
+    loss, rows = read_by_the_reference(made(engine), text)
     assert found.loss == loss
-    assert found.surprises == [place["surprise"][0].data for place in trail]
-    assert found.probabilities == [[value.data for value in place["probability"]] for place in trail]
+    assert found.surprises == [surprise.data for (surprise,) in rows["surprise"]]
+    assert found.probabilities == [[value.data for value in row] for row in rows["probability"]]
     for layer, head in itertools.product(range(2), range(2)):
-        expected = [
-            place[f"layer{layer}.attn_weights"][head * (t + 1) : (head + 1) * (t + 1)] for t, place in enumerate(trail)
-        ]
+        weights = enumerate(rows[f"layer{layer}.attn_weights"])
+        expected = [row[head * (t + 1) : (head + 1) * (t + 1)] for t, row in weights]
         assert found.attention[layer][head] == [[weight.data for weight in row] for row in expected]
     for stage, norms in found.gradients:
-        assert norms == [math.hypot(*[value.grad for value in place[stage]]) for place in trail]
+        assert norms == [math.hypot(*[value.grad for value in row]) for row in rows[stage]]
 
 
 def test_the_gradients_path_leads_from_the_loss_to_the_embeddings() -> None:

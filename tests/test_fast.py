@@ -341,7 +341,8 @@ def reference_gradients(engine: ReferenceEngine, data: Tokens, numbers: list[int
     for number in numbers:
         document = engine._document(data, number)
         count = min(len(document) - 1, engine.config.block_size)
-        engine.loss(document).backward()
+        engine.loss(document)
+        engine.backward()
         for place, value in enumerate(engine._values):
             total[place] += value.grad * count
             value.grad = 0.0
@@ -437,9 +438,7 @@ def probabilities(engine: ReferenceEngine, temperature: float) -> dict[tuple[int
         if len(string) == block:
             result[string] = probability
             continue
-        keys, values = engine._cache()
-        runs = [engine.gpt(token, place, keys, values) for place, token in enumerate([bos, *string])]
-        logits = [logit.data / temperature for logit in runs[-1]]
+        logits = [logit.data / temperature for logit in engine.logits([bos, *string, bos])[-1]]
         weights = [math.exp(logit - max(logits)) for logit in logits]
         result[string] = probability * weights[bos] / sum(weights)
         beginnings |= {(*string, token): probability * weights[token] / sum(weights) for token in range(bos)}

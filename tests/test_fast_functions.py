@@ -10,13 +10,13 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tapegpt.operations.fast.functions import HIGHEST, LOWEST, exp, log
 
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I64s, Int, Value, kernel
 from tapegpt.machine.memory import Address, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
+from tapegpt.operations.functions import HIGHEST, LOWEST, exp, log
 
 TARGETS = available(host_target())
 each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")

@@ -16,14 +16,6 @@ import numpy.typing as npt
 import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
-from tapegpt.operations.fast.attention import Attention, CachedAttention
-from tapegpt.operations.fast.cross_entropy import CrossEntropy
-from tapegpt.operations.fast.embedding import Embedding
-from tapegpt.operations.fast.heads import LONG, Heads
-from tapegpt.operations.fast.linear import Linear
-from tapegpt.operations.fast.products import make_panels, products
-from tapegpt.operations.fast.rmsnorm import RMSNorm
-from tapegpt.operations.fast.tiled_attention import TiledAttention
 
 from tapegpt import Tape, TapeGPTError, check_gradients
 from tapegpt.machine.host import available, host_target
@@ -31,7 +23,15 @@ from tapegpt.machine.language import F32
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
+from tapegpt.operations.attention.heads import LONG, Heads
+from tapegpt.operations.attention.pairs import CachedAttention, PairedAttention
+from tapegpt.operations.attention.tiles import TiledAttention
 from tapegpt.operations.base import padded
+from tapegpt.operations.cross_entropy import FastCrossEntropy
+from tapegpt.operations.embedding import FastEmbedding
+from tapegpt.operations.linear import FastLinear
+from tapegpt.operations.products import make_panels, products
+from tapegpt.operations.rmsnorm import FastRMSNorm
 from tapegpt.tape import Node
 
 Array = npt.NDArray[Any]
@@ -79,16 +79,16 @@ class Model:
             "head": (sizes.vocab_size, sizes.width),
         }
         w = {name: tape.parameter(name, *shape) for name, shape in shapes.items()}
-        x0 = tape.record(Embedding(), self.tokens, w["token"], self.places, w["place"])
-        x = tape.record(RMSNorm(), x0)
-        qkv = tape.record(Linear(), tape.record(RMSNorm(), x), w["qkv"])
-        kind = TiledAttention if heads.tiled else Attention
+        x0 = tape.record(FastEmbedding(2), w["token"], self.tokens, w["place"], self.places)
+        x = tape.record(FastRMSNorm(), x0)
+        qkv = tape.record(FastLinear(), tape.record(FastRMSNorm(), x), w["qkv"])
+        kind = TiledAttention if heads.tiled else PairedAttention
         attended = tape.record(kind(heads), qkv, self.ends)
-        x1 = tape.record(Linear(residual=sizes.residual), attended, w["out"], *[x][: sizes.residual])
-        h = tape.record(Linear(sizes.activation), tape.record(RMSNorm(), x1), w["up"])
-        x2 = tape.record(Linear(residual=sizes.residual), h, w["down"], *[x1][: sizes.residual])
-        logits = tape.record(Linear(), x2, w["head"])
-        self.loss = tape.record(CrossEntropy(), logits, self.targets, self.share)
+        x1 = tape.record(FastLinear(residual=sizes.residual), attended, w["out"], *[x][: sizes.residual])
+        h = tape.record(FastLinear(sizes.activation), tape.record(FastRMSNorm(), x1), w["up"])
+        x2 = tape.record(FastLinear(residual=sizes.residual), h, w["down"], *[x1][: sizes.residual])
+        logits = tape.record(FastLinear(), x2, w["head"])
+        self.loss = tape.record(FastCrossEntropy(), logits, self.targets, self.share)
         self.parameters = w
         self.nodes = {"x0": x0, "x": x, "qkv": qkv, "attended": attended, "x1": x1, "h": h, "x2": x2, "logits": logits}
         self._initialise(random.Random(seed))
@@ -300,14 +300,14 @@ def chain(kind: str, tape: Tape, x: Node, ends: Node, width: int) -> Node:
     if kind == "embedding":
         return x
     if kind == "rmsnorm":
-        return tape.record(RMSNorm(), x)
+        return tape.record(FastRMSNorm(), x)
     if kind.startswith("attention"):
         heads = Heads(2, 3, LONG if kind == "attention" else LONG + 1)
-        qkv = tape.record(Linear(), x, tape.parameter("qkv", 3 * heads.columns, width))
-        y = tape.record((TiledAttention if heads.tiled else Attention)(heads), qkv, ends)
-        return tape.record(Linear(), y, tape.parameter("out", width, heads.columns))
-    h = tape.record(Linear(kind.removeprefix("linear").strip()), x, tape.parameter("up", 2 * width + 1, width))
-    return tape.record(Linear(), h, tape.parameter("down", width, 2 * width + 1))
+        qkv = tape.record(FastLinear(), x, tape.parameter("qkv", 3 * heads.columns, width))
+        y = tape.record((TiledAttention if heads.tiled else PairedAttention)(heads), qkv, ends)
+        return tape.record(FastLinear(), y, tape.parameter("out", width, heads.columns))
+    h = tape.record(FastLinear(kind.removeprefix("linear").strip()), x, tape.parameter("up", 2 * width + 1, width))
+    return tape.record(FastLinear(), h, tape.parameter("down", width, 2 * width + 1))
 
 
 KINDS = ["embedding", "rmsnorm", "linear", "linear relu", "attention", "attention in tiles"]
@@ -321,8 +321,8 @@ def test_each_operation_against_finite_differences(kind: str) -> None:
     tokens, places, ends, targets = map(tape.indices, ("tokens", "places", "ends", "targets"))
     share = tape.input("share", 1, 1)
     table, place_table = tape.parameter("table", 6, width), tape.parameter("places", 7, width)
-    x = tape.record(Embedding(), tokens, table, places, place_table)
-    loss = tape.record(CrossEntropy(), chain(kind, tape, x, ends, width), targets, share)
+    x = tape.record(FastEmbedding(2), table, tokens, place_table, places)
+    loss = tape.record(FastCrossEntropy(), chain(kind, tape, x, ends, width), targets, share)
     for node in tape.parameters():
         tape.write(node, [rng.gauss(0, 0.5) for _ in range(tape.rows(node) * node.shape.columns)])
     tape.write(tokens, [rng.randrange(6) for _ in range(positions)])
@@ -412,13 +412,13 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line() -> None:
     ids, x, w = tape.indices("ids"), tape.input("x", 48), tape.parameter("w", 3, 5)
     heads = Heads(2, 3, 8)
     cases: list[tuple[Callable[[], object], str]] = [
-        (lambda: tape.record(Linear(), x, w), "linear: x and W must have as many columns"),
-        (lambda: tape.record(Linear(residual=True), x, tape.parameter("v", 3, 48), x), "linear: the residual must"),
-        (lambda: tape.record(Attention(heads), w, ids), "attention: needs 3 x 16 columns and index nodes"),
-        (lambda: tape.record(Attention(heads), x, x), "attention: needs 3 x 16 columns and index nodes"),
-        (lambda: tape.record(TiledAttention(Heads(2, 3, 40)), x, ids), "attention in tiles: needs 3 x 32 columns"),
-        (lambda: tape.record(CrossEntropy(), x, ids, x), "cross_entropy: needs"),
-        (lambda: tape.record(Embedding(), ids, w, ids, x), "embedding: needs"),
+        (lambda: tape.record(FastLinear(), x, w), "linear: x and W must have as many columns"),
+        (lambda: tape.record(FastLinear(residual=True), x, tape.parameter("v", 3, 48), x), "linear: the residual must"),
+        (lambda: tape.record(PairedAttention(heads), w, ids), "attention: needs 48 columns"),
+        (lambda: tape.record(PairedAttention(heads), x, x), "attention: needs 48 columns"),
+        (lambda: tape.record(TiledAttention(Heads(2, 3, 40)), x, ids), "attention in tiles: needs 96 columns"),
+        (lambda: tape.record(FastCrossEntropy(), x, ids, x), "cross_entropy: needs"),
+        (lambda: tape.record(FastEmbedding(2), w, ids, x, ids), "embedding: needs"),
     ]
     for make, message in cases:
         with pytest.raises(TapeGPTError, match=message) as caught:
@@ -429,26 +429,26 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line() -> None:
 def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
     """What would be a wrong gradient is refused where it is recorded."""
     tape = Tape(4, None, F32)
-    inputs = [tape.record(RMSNorm(), tape.input(f"x{n}", 16)) for n in range(4)]
+    inputs = [tape.record(FastRMSNorm(), tape.input(f"x{n}", 16)) for n in range(4)]
     weights = [tape.parameter(f"w{n}", 16, 16) for n in range(2)]
 
     def linear(x: Node, *residual: Node, activation: str = "") -> Node:
-        return tape.record(Linear(activation, residual=bool(residual)), x, weights[0], *residual)
+        return tape.record(FastLinear(activation, residual=bool(residual)), x, weights[0], *residual)
 
     once, before, after, alone = inputs
     activated = linear(once, activation="relu")
-    with_residual = linear(tape.record(RMSNorm(), before), before)
+    with_residual = linear(tape.record(FastRMSNorm(), before), before)
     cases: list[tuple[Node, Callable[[Node], object], str]] = [
         (once, linear, "has another use"),  # its gradient is set
-        (once, lambda node: tape.record(RMSNorm(), node), "has another use"),
-        (before, lambda node: tape.record(RMSNorm(), node), "has another use"),  # the residual's is passed on
+        (once, lambda node: tape.record(FastRMSNorm(), node), "has another use"),
+        (before, lambda node: tape.record(FastRMSNorm(), node), "has another use"),  # the residual's is passed on
         (weights[1], linear, "has another use"),  # gradients of parameters are added to
-        (activated, lambda node: tape.record(RMSNorm(), node), "does not differentiate the activation"),
+        (activated, lambda node: tape.record(FastRMSNorm(), node), "does not differentiate the activation"),
         (after, lambda node: linear(node, node), "has another use"),
         (alone, lambda node: linear(with_residual, node), "is used beside it"),
         (weights[1], lambda node: linear(with_residual, node), "is used beside it|the residual must"),
     ]
-    tape.record(RMSNorm(), alone)  # on no way to the result
+    tape.record(FastRMSNorm(), alone)  # on no way to the result
     for node, record, message in cases:
         with pytest.raises(TapeGPTError, match=message) as caught:
             record(node)
@@ -490,7 +490,7 @@ def test_the_softmax_of_logits_far_from_zero(target: Target) -> None:
     tape = Tape(2, target, F32)
     w, targets, share = tape.parameter("w", width, 1), tape.indices("targets"), tape.input("share", 1, 1)
     x = tape.input("x", 1)
-    loss = tape.record(CrossEntropy(), tape.record(Linear(), x, w), targets, share)
+    loss = tape.record(FastCrossEntropy(), tape.record(FastLinear(), x, w), targets, share)
     tape.write(x, [1.0, 1.0])
     tape.write(targets, [3, 20])
     tape.write(share, [0.5])
@@ -510,7 +510,7 @@ def test_attention_to_logits_far_from_zero(target: Target, block_size: int) -> N
     positions, heads, rng = 6, Heads(1, 4, block_size), random.Random(3)
     tape = Tape(positions, target, F32)
     qkv, ends = tape.input("qkv", 3 * heads.columns), tape.indices("ends")
-    y = tape.record((TiledAttention if heads.tiled else Attention)(heads), qkv, ends)
+    y = tape.record((TiledAttention if heads.tiled else PairedAttention)(heads), qkv, ends)
     tape.write(ends, [positions] * positions)
     for far in FAR:
         numbers = np.array([[rng.gauss(0, 1) for _ in range(3 * heads.columns)] for _ in range(positions)])

@@ -66,10 +66,9 @@ class Oracle:
 
     def logs(self, string: list[int]) -> list[list[float]]:
         """log p of each token, at each place of a string."""
-        keys, values = self._engine._cache()
         result = []
-        for place, token in enumerate([self._bos, *string]):
-            logits = [logit.data for logit in self._engine.gpt(token, place, keys, values)]
+        for row in self._engine.logits([self._bos, *string, self._bos]):
+            logits = [logit.data for logit in row]
             log_sum = max(logits) + math.log(math.fsum(math.exp(logit - max(logits)) for logit in logits))
             result.append([logit - log_sum for logit in logits])
         return result

@@ -15,7 +15,7 @@ from tapegpt.engine import Adam
 from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
 from tapegpt.fast.inference import Inference
-from tapegpt.graph import Graph
+from tapegpt.graph import exact_graph
 from tapegpt.machine.language import Builder, F64s, I64s, Int, Kernel, KernelError, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
@@ -111,8 +111,8 @@ def test_entries_promise_nothing_and_threads_meet_there_alone() -> None:
 
 def test_the_graph_of_a_model_overlaps_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     watch(monkeypatch)
-    graph = Graph(PLAIN, VOCAB, INTERPRETED)
-    graph.tape.write(graph.tokens, [1, 2, 3])
-    graph.tape.write(graph.targets, [2, 3, 4])
+    graph = exact_graph(PLAIN, VOCAB, INTERPRETED)
+    for name, ids in {"tokens": [1, 2, 3], "positions": [0, 1, 2], "targets": [2, 3, 4]}.items():
+        graph.tape.write(graph.about(name), ids)
     graph.tape.forward(graph.loss)
     graph.tape.backward(graph.loss)

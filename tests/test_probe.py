@@ -15,7 +15,8 @@ from tapegpt.fast.inference import Inference
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.target import Target
 from tapegpt.probe import Probe
-from tapegpt.reference import ReferenceEngine, Stages, Value, softmax, total
+from tapegpt.reference import ReferenceEngine
+from tapegpt.value import Matrix, Value, softmax, total
 from tests.test_runs import hashed
 
 SHAPES = [(Config(1, 4, 2, 3), 3), (Config(2, 6, 3, 5), 17), (Config(3, 3, 1, 4), 2), (Config(1, 8, 4, 9), 6)]
@@ -39,29 +40,30 @@ def documents(vocab_size: int) -> st.SearchStrategy[list[int]]:
     return st.lists(st.integers(0, vocab_size - 1), min_size=2, max_size=20)
 
 
-def reference(config: Config, vocab_size: int, numbers: Parameters, document: list[int]) -> tuple[Value, list[Stages]]:
+def reference(
+    config: Config, vocab_size: int, numbers: Parameters, document: list[int]
+) -> tuple[Value, dict[str, Matrix]]:
     engine = ReferenceEngine(config, vocab_size)
     engine.load_parameters(numbers)
-    trail: list[Stages] = []
-    loss = engine.loss(document, trail)
-    loss.backward()
-    return loss, trail
+    loss = engine.loss(document)
+    engine.backward()
+    return loss, engine.stages()
 
 
 def assert_equals_the_reference(seen: Probe, numbers: Parameters, document: list[int]) -> None:
     config = seen.config
-    loss, trail = reference(config, seen.vocab_size, numbers, document)
+    loss, stages = reference(config, seen.vocab_size, numbers, document)
     seen.load(numbers)
     assert seen.run(document) == loss.data
-    assert seen.positions == len(trail)
     for stage in seen.stages:
-        assert seen.values(stage) == [[value.data for value in stages[stage]] for stages in trail], stage
-        assert seen.gradients(stage) == [[value.grad for value in stages[stage]] for stages in trail], stage
-    assert seen.probabilities() == [[value.data for value in stages["probability"]] for stages in trail]
+        assert seen.values(stage) == [[value.data for value in row] for row in stages[stage]], stage
+        assert seen.gradients(stage) == [[value.grad for value in row] for row in stages[stage]], stage
+    assert seen.probabilities() == [[value.data for value in row] for row in stages["probability"]]
+    assert seen.positions == len(stages["probability"])
     for layer in range(config.n_layer):
         heads = range(config.n_head)
-        for t, stages in enumerate(trail):
-            expected = [value.data for value in stages[f"layer{layer}.attn_weights"]]
+        for t, row in enumerate(stages[f"layer{layer}.attn_weights"]):
+            expected = [value.data for value in row]
             assert [weight for head in heads for weight in seen.attention(layer)[head][t]] == expected
 
 

@@ -10,16 +10,16 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tapegpt.fast.context import rows_of_runs
-from tapegpt.fast.graph import FastGraph
 
 from tapegpt import Config, Corpus, DivergedError, Random, TapeGPTError
 from tapegpt.engine import Adam, Parameters, Tokens
 from tapegpt.fast.adam import DECAY_EVERY
 from tapegpt.fast.engine import FastEngine
+from tapegpt.graph import fast_graph
 from tapegpt.machine.interpreter import Interpreter
 from tapegpt.machine.target import INTERPRETED
 from tapegpt.model import initialise
+from tapegpt.operations.runs import Runs
 from tapegpt.settings import Settings
 from tapegpt.trainer import Trainer
 
@@ -54,9 +54,10 @@ def filled(made: FastEngine, seed: int = 2) -> Parameters:
 @given(st.lists(st.integers(0, 1 << 20), min_size=4, max_size=4), st.integers(1, 1 << 24), st.integers(1, 4))
 def test_rows_are_the_hash_of_the_last_tokens(tokens: list[int], gram_rows: int, n_gram: int) -> None:
     k = Interpreter(INTERPRETED)
-    rows = rows_of_runs(k, lambda back: k.integer(tokens[-1 - back]), n_gram, gram_rows)
-    assert [row.data for row in rows] == hashed(tokens, n_gram, gram_rows)
-    assert all(0 <= row.data < gram_rows for row in rows)
+    runs = [Runs(n, gram_rows, 0) for n in range(2, n_gram + 1)]
+    rows = [each._hashed(k, lambda back: k.integer(tokens[-1 - back])).data for each in runs]
+    assert rows == [each._row(lambda back: tokens[-1 - back]) for each in runs] == hashed(tokens, n_gram, gram_rows)
+    assert all(0 <= row < gram_rows for row in rows)
 
 
 def test_names_share_few_rows() -> None:
@@ -96,31 +97,17 @@ def test_a_model_with_runs_is_a_plain_one_on_their_sums() -> None:
     for start, stop in pairwise(tokens.starts):
         document = tokens.ids[start : stop + 1].tolist()
         lines = inputs(CONFIG, numbers, document, bos)
-        graph = FastGraph(Config(1, 12, 3, 8), NAMES.vocab_size, len(lines))
-        for name in Config(1, 12, 3, 8).shapes(NAMES.vocab_size):
-            write(graph, name, numbers[name])
+        graph, n = fast_graph(Config(1, 12, 3, 8), NAMES.vocab_size, len(lines)), len(lines)
         table = array("d", [number for line in lines for number in line])
+        wte = array("d", table.tolist() + [0.0] * (12 * NAMES.vocab_size - len(table)))
         tape = graph.tape
-        write(graph, "wte", array("d", table.tolist() + [0.0] * (12 * NAMES.vocab_size - len(table))))
-        write(graph, "wpe", array("d", bytes(8 * 8 * 12)))
-        n = len(lines)
-        tape.write(graph.tokens, range(n))
-        tape.write(graph.places, range(n))
-        tape.write(graph.ends, [n] * n)
-        tape.write(graph.targets, document[1 : n + 1])
-        tape.write(graph.share, [1.0])
+        graph.write(tape.arena, {**numbers, "wte": wte, "wpe": array("d", bytes(8 * 8 * 12))})
+        about = {"tokens": range(n), "positions": range(n), "ends": [n] * n, "targets": document[1 : n + 1]}
+        for name, each in {**about, "share": [1.0]}.items():
+            tape.write(graph.about(name), each)
         expected += tape.forward(graph.loss)[0][0]
     assert total == pytest.approx(expected, rel=1e-5)
     assert count == tokens.starts[-1]
-
-
-def write(graph: FastGraph, name: str, numbers: array[float]) -> None:
-    node, rows, places = graph.cells(name)
-    views = graph.tape.views(node)
-    columns = len(places)
-    for number, line in enumerate(rows):
-        for place, value in zip(places, numbers[number * columns : (number + 1) * columns], strict=True):
-            views[line][place] = value
 
 
 def test_rows_that_no_document_touches_stay() -> None:
