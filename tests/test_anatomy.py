@@ -307,7 +307,7 @@ def test_without_llvm_there_is_no_assembly(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "tapegpt.machine.llvm", None)
     with pytest.raises(TapeGPTError, match=r"stage asm needs LLVM, which cannot be loaded .*: install llvmlite"):
         anatomy.listing(anatomy.parts[0], "asm")
-    assert "positions" in anatomy.listing(anatomy.find("embedding"), "llvm")
+    assert "embedding" in anatomy.listing(anatomy.find("embedding"), "llvm")
 
 
 # --- assembly ---------------------------------------------------------------------------------------------------

@@ -415,7 +415,7 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line() -> None:
         (lambda: tape.record(FastLinear(), x, w), "linear: x and W must have as many columns"),
         (lambda: tape.record(FastLinear(residual=True), x, tape.parameter("v", 3, 48), x), "linear: the residual must"),
         (lambda: tape.record(PairedAttention(heads), w, ids), "attention: needs 48 columns"),
-        (lambda: tape.record(PairedAttention(heads), x, x), "attention: needs 48 columns"),
+        (lambda: tape.record(PairedAttention(heads), x, x), "attention: takes token ids, not"),
         (lambda: tape.record(TiledAttention(Heads(2, 3, 40)), x, ids), "attention in tiles: needs 96 columns"),
         (lambda: tape.record(FastCrossEntropy(), x, ids, x), "cross_entropy: needs"),
         (lambda: tape.record(FastEmbedding(2), w, ids, x, ids), "embedding: needs"),
@@ -429,22 +429,27 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line() -> None:
 def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
     """What would be a wrong gradient is refused where it is recorded."""
     tape = Tape(4, None, F32)
-    inputs = [tape.record(FastRMSNorm(), tape.input(f"x{n}", 16)) for n in range(4)]
+    inputs = [tape.record(FastRMSNorm(), tape.input(f"x{n}", 16)) for n in range(7)]
+    ends = tape.indices("ends")
     weights = [tape.parameter(f"w{n}", 16, 16) for n in range(2)]
 
     def linear(x: Node, *residual: Node, activation: str = "") -> Node:
         return tape.record(FastLinear(activation, residual=bool(residual)), x, weights[0], *residual)
 
-    once, before, after, alone = inputs
-    activated = linear(once, activation="relu")
+    def attention(node: Node) -> Node:
+        return tape.record(PairedAttention(Heads(1, 5, 4), packed=False), node, *kept, ends)
+
+    once, before, after, alone, hidden, *kept = inputs
+    attention(once)
+    activated = linear(hidden, activation="relu")
     with_residual = linear(tape.record(FastRMSNorm(), before), before)
     cases: list[tuple[Node, Callable[[Node], object], str]] = [
         (once, linear, "has another use"),  # its gradient is set
         (once, lambda node: tape.record(FastRMSNorm(), node), "has another use"),
         (before, lambda node: tape.record(FastRMSNorm(), node), "has another use"),  # the residual's is passed on
-        (weights[1], linear, "has another use"),  # gradients of parameters are added to
+        (weights[1], attention, "has another use"),  # gradients of parameters are added to
         (activated, lambda node: tape.record(FastRMSNorm(), node), "does not differentiate the activation"),
-        (after, lambda node: linear(node, node), "has another use"),
+        (after, lambda node: linear(node, node), "is used beside it"),
         (alone, lambda node: linear(with_residual, node), "is used beside it"),
         (weights[1], lambda node: linear(with_residual, node), "is used beside it|the residual must"),
     ]

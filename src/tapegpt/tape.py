@@ -635,7 +635,7 @@ class Tape:
             run.written.update(written)
             run.backward(k, laid, operation)
 
-        bodies: list[Callable[..., None]] = [forward, backward]
+        bodies: list[Callable[..., None]] = [forward, backward] if node.gradient >= 0 else [forward]
         if operation.prepared(*[i.shape for i in node.inputs]) and laid.is_early:
             bodies.insert(0, prepare)
         return {body.__name__: Kernel(body, f"{body.__name__}.{operation.name}", self.real) for body in bodies}
