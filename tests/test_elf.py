@@ -6,7 +6,6 @@ import struct
 from typing import Any
 
 import pytest
-from tapegpt.fast.graph import FastGraph
 
 from tapegpt import Config
 from tapegpt.fast.training import training_kernel
