@@ -37,6 +37,7 @@ from tapegpt.operations.cross_entropy import CrossEntropy
 from tapegpt.operations.dropout import Dropout
 from tapegpt.operations.elementwise import Elementwise
 from tapegpt.operations.embedding import Embedding
+from tapegpt.operations.gru import GRU
 from tapegpt.operations.layer_norm import LayerNorm
 from tapegpt.operations.linear import Linear
 from tapegpt.operations.log_softmax import LogSoftmax
@@ -368,6 +369,10 @@ class Tape:
     def mse(self, x: Node, y: Node) -> Node:
         """Mean of (x - y)^2 over all numbers: (1, 1)."""
         return self.record(MeanSquaredError(), x, y)
+
+    def gru(self, x: Node, u: Node) -> Node:
+        """A gated recurrent unit over the rows of gates x (T, 3 D), with U (3 D, D): (T, D)."""
+        return self.record(GRU(), x, u)
 
     def cross_entropy(self, logits: Node, targets: Node) -> Node:
         """Mean of -log(softmax(logits)[target]): (1, 1)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
-from tapegpt.machine.language import F64, Builder, Int, Kernel, Reals, U32s
+from tapegpt.machine.language import F64, Builder, Int, Reals, U32s, kernel
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
 from tapegpt.operations.rows import vectors
 
@@ -69,22 +69,22 @@ class Rotary(Operation):
         sizes = {"columns": x.columns, "head_dim": x.columns // self.n_head, "block_size": self._block_size}
         turns = scratch.prepared
         for _ in k.when(turns[0].equals(0.0)):  # the cosine of no angle, once it is there
-            Kernel(_turns, f"turns.{turns.type}", turns.type)(k, turns, **sizes)
+            make_turns(k, turns, **sizes)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         x, positions = inputs
         places = (x.value, positions.value, scratch.prepared, out.value, out.start, out.stop)
-        Kernel(_forward, f"rotary.{out.value.type}", out.value.type)(k, *places, columns=out.columns)
+        rotary_forward(k, *places, columns=out.columns)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         x, positions = inputs
         if x.gradient is not None:
             places = (out.grad, positions.value, scratch.prepared, x.gradient, out.start, out.stop)
-            kernel = Kernel(_backward, f"rotary.backward.{out.value.type}", out.value.type)
-            kernel(k, *places, columns=out.columns, fresh=x.fresh)
+            rotary_backward(k, *places, columns=out.columns, fresh=x.fresh)
 
 
-def _turns(k: Builder, turns: Reals, *, columns: int, head_dim: int, block_size: int) -> None:
+@kernel
+def make_turns(k: Builder, turns: Reals, *, columns: int, head_dim: int, block_size: int) -> None:
     """For each position a row of cosines, then one of sines, negative in even columns."""
     for position in k.range(block_size):
         cosines = turns + 2 * position * padded(columns)
@@ -97,7 +97,8 @@ def _turns(k: Builder, turns: Reals, *, columns: int, head_dim: int, block_size:
             sines[c], sines[c + 1] = -sin, sin
 
 
-def _forward(
+@kernel
+def rotary_forward(
     k: Builder, x: Reals, positions: U32s, turns: Reals, y: Reals, start: Int, stop: Int, *, columns: int
 ) -> None:
     """y = x * cosines + x of the pair's other column * sines."""
@@ -111,7 +112,8 @@ def _forward(
             result.store(c, numbers * cosines.vector(c, lanes) + _swapped(k, numbers) * sines.vector(c, lanes))
 
 
-def _backward(
+@kernel
+def rotary_backward(
     k: Builder,
     dy: Reals,
     positions: U32s,

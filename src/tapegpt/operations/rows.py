@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.machine.language import Builder, Number, Pointer, Type, Value
+    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Type, Value
 
 
 def vectors(k: Builder, columns: int, kind: Type = F32) -> Iterator[Number]:
@@ -37,3 +37,11 @@ def total(k: Builder, row: Pointer, columns: int) -> Value:
     for c in vectors(k, columns):
         sums += row.vector(c, width)
     return k.group_sum(sums, width).lane(0)
+
+
+def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *, adds: bool = False) -> None:
+    """y = or += x, zeros where there is none."""
+    width = k.width(x.type)
+    for c in vectors(k, columns, x.type):
+        numbers = k.select(exists, x.vector(c, width), 0.0)
+        y.store(c, y.vector(c, width) + numbers if adds else numbers)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
-from tapegpt.operations.rows import vectors
+from tapegpt.operations.rows import put_row
 from tapegpt.value import Value as Scalar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tapegpt.machine.language import Builder, Operand, Pointer, Value
+    from tapegpt.machine.language import Builder, Operand
     from tapegpt.value import Matrix
 
 
@@ -54,7 +54,7 @@ class Shift(Operation):
         for t in k.range(out.start, out.stop):
             exists = self.position(inputs, t) >= self.n
             earlier = k.select(exists, t - self.n, t)
-            _put(k, inputs[0].value + earlier * row, out.value + t * row, exists, out.columns)
+            put_row(k, inputs[0].value + earlier * row, out.value + t * row, exists, out.columns)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """dx[t] = or += dy[t + n]."""
@@ -63,15 +63,7 @@ class Shift(Operation):
             for t in k.range(out.start, out.stop):
                 later = k.minimum(t + self.n, k.integer(out.stop) - 1)
                 exists = (later - t).equals(self.n) & (self.position(inputs, later) >= self.n)
-                _put(k, out.grad + later * row, x.gradient + t * row, exists, out.columns, adds=not x.fresh)
-
-
-def _put(k: Builder, x: Pointer, y: Pointer, exists: Value, columns: int, *, adds: bool = False) -> None:
-    """One row: y = or += x, zeros where there is none."""
-    width = k.width(x.type)
-    for c in vectors(k, columns, x.type):
-        numbers = k.select(exists, x.vector(c, width), 0.0)
-        y.store(c, y.vector(c, width) + numbers if adds else numbers)
+                put_row(k, out.grad + later * row, x.gradient + t * row, exists, out.columns, adds=not x.fresh)
 
 
 class PackedShift(Shift):
@@ -106,8 +98,8 @@ class CachedShift(Shift):
         row = padded(out.columns)
         for t in k.range(out.start, out.stop):
             kept = scratch.kept + (lines[t] * self._ring + positions[t] % self._ring) * row
-            _put(k, kept, out.value + t * row, positions[t] >= self.n, out.columns)
-            _put(k, x + t * row, kept, positions[t] >= 0, out.columns)
+            put_row(k, kept, out.value + t * row, positions[t] >= self.n, out.columns)
+            put_row(k, x + t * row, kept, positions[t] >= 0, out.columns)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         raise AssertionError("strings are not generated backwards")
