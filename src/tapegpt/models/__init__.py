@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 NAMES = {
     "bigram": "Bigram",
+    "mlp": "MLP",
+    "wavenet": "WaveNet",
+    "gru": "GRU",
     "gpt": "GPT",
+    "modern": "ModernGPT",
 }  # of modules -> of the model there
 
 

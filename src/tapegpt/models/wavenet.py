@@ -1,0 +1,34 @@
+"""Convolutions that reach twice as far back in each layer. Not here: weights that depend on the tokens (`gpt.py`).
+
+Letters: T positions, D n_embd, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from tapegpt.models.base import Model
+from tapegpt.ranges import Whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.tape import Node, Tape
+
+
+class WaveNet(Model):
+    """Dilated causal convolutions of two positions, gated (van den Oord et al., 2016), without skip connections."""
+
+    n_layer: int = 4  # each sees twice as many positions as the one before: 2 ** n_layer in all
+    n_embd: int = 16  # width of the residual stream
+
+    ranges = {**Model.ranges, "n_layer": Whole(1, 13), "n_embd": Whole(1, 8192)}  # noqa: RUF012  # never changed
+
+    def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
+        """Logits (T, V)."""
+        d = self.n_embd
+        x = tape.embedding(tape.parameter("wte", vocab_size, d), tokens).named("embedding")  # (T, D)
+        for layer in range(self.n_layer):
+            name = f"layer{layer}"
+            pair = tape.concatenate([x.shift(2**layer), x]).named(f"{name}.pair")  # (T, 2 D)
+            gate = pair.linear(f"{name}.gate", d).sigmoid().named(f"{name}.sigmoid")
+            gated = pair.linear(f"{name}.filter", d).tanh() * gate
+            x = (gated.linear(f"{name}.out", d) + x).named(f"{name}.residual")
+        return x.linear("lm_head", vocab_size).named("logits")
