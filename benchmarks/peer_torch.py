@@ -14,12 +14,13 @@ from typing import Any
 
 from benchmarks.fast import DEEP, steps_a_sample
 from benchmarks.timing import Contender, figure, seconds, table, take_turns
+from benchmarks.torch_models import IGNORED, TorchModel
 from tapegpt import Config, Corpus, Random
 from tapegpt.engine import Adam, Parameters, Tokens
 from tapegpt.fast.engine import FastEngine
 from tapegpt.graph import fast_graph
 from tapegpt.model import initialise
-from tapegpt.operations.rmsnorm import EPSILON
+from tapegpt.models.base import Model
 from tapegpt.settings import MAX_STEPS
 
 SHAPES = (Config(), Config(n_embd=64), DEEP)
@@ -27,7 +28,6 @@ BATCH_SIZE, SEED = 16, 42
 RELATIVE = 1e-4  # of a matrix's largest gradient, or of a loss
 IN_TRAINING = 1e-5  # of the largest loss; one of Adam's constants in another place comes to more
 CHECKED_STEPS = 5  # later roundings have grown: wide models in f32 are then as far from PyTorch's own f64
-IGNORED = -100  # the target of padding
 ABSENT = "PyTorch is not installed here, so that there is no peer to time: pip install -e '.[peers]'\n"
 
 
@@ -36,56 +36,10 @@ def torch_module() -> Any | None:
     return importlib.import_module("torch") if importlib.util.find_spec("torch") else None
 
 
-class TorchGPT:
-    """The model in PyTorch, from parameters by name; `real` is its type of numbers, by default f32."""
-
-    def __init__(self, torch: Any, config: Config, vocab_size: int, parameters: Parameters, real: Any = None) -> None:
-        self._torch, self._functional, self.config = torch, torch.nn.functional, config
-        self.weights = {
-            name: torch.tensor(parameters[name], dtype=real or torch.float32).reshape(shape)
-            for name, shape in config.shapes(vocab_size).items()
-        }
-        for layer in range(config.n_layer):  # one product for q, k and v
-            parts = [self.weights.pop(f"layer{layer}.attn_w{part}") for part in "qkv"]
-            self.weights[f"layer{layer}.attn_wqkv"] = torch.cat(parts)
-        for weight in self.weights.values():
-            weight.requires_grad_()
-
-    def loss(self, ids: Any, targets: Any) -> Any:
-        """Mean over all positions of -log(probability of the target); ids and targets (B, T), padded behind."""
-        f, w, places = self._functional, self.weights, self._torch.arange(ids.shape[1])
-        x = self._norm(f.embedding(ids, w["wte"]) + f.embedding(places, w["wpe"]))
-        for layer in range(self.config.n_layer):
-            qkv = f.linear(self._norm(x), w[f"layer{layer}.attn_wqkv"])
-            x = x + f.linear(self._attention(qkv), w[f"layer{layer}.attn_wo"])
-            hidden = f.relu(f.linear(self._norm(x), w[f"layer{layer}.mlp_fc1"]))
-            x = x + f.linear(hidden, w[f"layer{layer}.mlp_fc2"])
-        logits = f.linear(x, w["lm_head"])
-        return f.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
-
-    def _norm(self, x: Any) -> Any:
-        return self._functional.rms_norm(x, (self.config.n_embd,), eps=EPSILON)
-
-    def _attention(self, qkv: Any) -> Any:
-        """No position sees padding: it comes after the document."""
-        shape = (*qkv.shape[:2], 3, self.config.n_head, self.config.head_dim)
-        q, k, v = qkv.view(shape).permute(2, 0, 3, 1, 4)  # (B, H, T, head_dim) each
-        heads = self._functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return heads.transpose(1, 2).flatten(2)
-
-    def gradients(self) -> dict[str, list[list[float]]]:
-        """By the names of `Config.shapes`, after `loss(...).backward()`."""
-        found = {name: weight.grad for name, weight in self.weights.items()}
-        for layer in range(self.config.n_layer):
-            parts = found.pop(f"layer{layer}.attn_wqkv").chunk(3)
-            found.update({f"layer{layer}.attn_w{part}": grad for part, grad in zip("qkv", parts, strict=True)})
-        return {name: grad.tolist() for name, grad in found.items()}
-
-
 class TorchTrainer:
-    """Trains a `TorchGPT` as `FastEngine` does, its batches padded to their longest document."""
+    """Trains a `TorchModel` as `FastEngine` does, its batches padded to their longest document."""
 
-    def __init__(self, torch: Any, model: TorchGPT, tokens: Tokens, adam: Adam, batch_size: int) -> None:
+    def __init__(self, torch: Any, model: TorchModel, tokens: Tokens, adam: Adam, batch_size: int) -> None:
         assert tokens.order
         self._torch, self._model, self._adam, self._batch_size = torch, model, adam, batch_size
         self._documents = len(tokens.order)
@@ -129,7 +83,7 @@ def padded_batch(tokens: Tokens, documents: Sequence[int], block_size: int) -> t
 
 
 def tape_gradients(
-    config: Config, vocab_size: int, parameters: Parameters, tokens: Tokens
+    config: Model, vocab_size: int, parameters: Parameters, tokens: Tokens
 ) -> tuple[float, dict[str, list[list[float]]]]:
     """Loss and gradients of all documents, at most block_size long, as one batch on the fast engine's tape."""
     lengths = [end - start for start, end in pairwise(tokens.starts)]
@@ -154,10 +108,10 @@ def tape_gradients(
     }
 
 
-def check_gradients(torch: Any, config: Config, vocab_size: int, parameters: Parameters, tokens: Tokens) -> None:
+def check_gradients(torch: Any, config: Model, vocab_size: int, parameters: Parameters, tokens: Tokens) -> None:
     """Loss and gradients of a batch on our tape are PyTorch's in f64, within `RELATIVE`."""
     loss, ours = tape_gradients(config, vocab_size, parameters, tokens)
-    model = TorchGPT(torch, config, vocab_size, parameters, torch.float64)
+    model = TorchModel(torch, config, vocab_size, parameters, torch.float64)
     batch = padded_batch(tokens, range(len(tokens)), config.block_size)
     theirs_loss = model.loss(*map(torch.tensor, batch))
     theirs_loss.backward()
@@ -172,7 +126,7 @@ def _check_close(what: str, ours: Sequence[float], theirs: Sequence[float], rela
     assert all(gap <= relative * largest for gap in apart), f"{what} are {max(apart)} apart, the largest is {largest}"
 
 
-def check_all(torch: Any, corpus: Corpus, config: Config) -> None:
+def check_all(torch: Any, corpus: Corpus, config: Model) -> None:
     """Gradients of the first batch, and the first losses of training, are PyTorch's."""
     engine = FastEngine(config, corpus.vocab_size, BATCH_SIZE)
     initialise(engine, config, corpus.vocab_size, Random(SEED))
@@ -187,7 +141,7 @@ def batch_of(tokens: Tokens, count: int) -> Tokens:
     return Tokens(tokens.ids[: ends[-1] + 1], ends)
 
 
-def check_training(torch: Any, corpus: Corpus, config: Config) -> None:
+def check_training(torch: Any, corpus: Corpus, config: Model) -> None:
     """The losses of the first steps of training are PyTorch's, within `IN_TRAINING`."""
     adam = Adam(steps=1000, learning_rate=0.16 / config.n_embd)  # microgpt.py's, for its width
     ours, theirs = _trainers(torch, corpus, config, BATCH_SIZE, adam)
@@ -195,7 +149,7 @@ def check_training(torch: Any, corpus: Corpus, config: Config) -> None:
 
 
 def _trainers(
-    torch: Any, corpus: Corpus, config: Config, batch_size: int, adam: Adam
+    torch: Any, corpus: Corpus, config: Model, batch_size: int, adam: Adam
 ) -> tuple[Callable[[int], list[float]], Callable[[int], list[float]]]:
     """Ours and PyTorch's training from the same parameters, on the same documents in the same order."""
     rng = Random(SEED)
@@ -203,7 +157,7 @@ def _trainers(
     tokens = tokens.replaced(order=rng.permutation(len(tokens)))
     engine = FastEngine(config, corpus.vocab_size, batch_size)
     initialise(engine, config, corpus.vocab_size, rng)
-    model = TorchGPT(torch, config, corpus.vocab_size, engine.parameters())
+    model = TorchModel(torch, config, corpus.vocab_size, engine.parameters())
     trainer = TorchTrainer(torch, model, tokens, adam, batch_size)
     taken = 0
 
@@ -230,7 +184,7 @@ def against_torch(corpus: Corpus, rounds: int) -> str:
     return table(title, heads, rows)
 
 
-def _timed(torch: Any, corpus: Corpus, config: Config, rounds: int) -> list[str]:
+def _timed(torch: Any, corpus: Corpus, config: Model, rounds: int) -> list[str]:
     check_all(torch, corpus, config)
     runs = _trainers(torch, corpus, config, BATCH_SIZE, Adam(steps=MAX_STEPS, learning_rate=0.001))
     ours, theirs = take_turns([_per_document(run) for run in runs], rounds)
