@@ -19,7 +19,7 @@ FLOORS = {
     "operations": 2,
     **dict.fromkeys(("tape", "rewrites"), 3),
     **dict.fromkeys(("models", "engine", "corpus", "rng", "mersenne", "gradients"), 4),
-    **dict.fromkeys(("graph", "adam", "exact", "reference", "model", "trainer"), 4),
+    **dict.fromkeys(("graph", "adam", "compiled", "exact", "reference", "model", "trainer"), 4),
     **dict.fromkeys(("fast", "settings", "clock", "split", "ngrams", "state", "callbacks"), 4),
     **dict.fromkeys(
         (

@@ -349,13 +349,13 @@ BAD = [True, 2.5, "3", None, math.nan, 0, -1, 10**400, [1]]
 @pytest.mark.parametrize("bad", BAD, ids=repr)
 def test_sizes_are_whole_numbers_of_at_least_one(bad: Any) -> None:
     tape = Tape(2)
-    x = tape.input("x", 6)
+    x, y, z = (tape.input(name, 6) for name in "xyz")
     makers: dict[str, Callable[[], object]] = {
         "a tape needs": lambda: Tape(bad),
         "'p': rows": lambda: tape.parameter("p", bad, 3),
         "'p': columns": lambda: tape.parameter("p", 3, bad),
         "'i': columns": lambda: tape.input("i", bad),
-        "attention": lambda: tape.attention(x, x, x, bad),
+        "attention": lambda: tape.attention(x, y, z, bad),
         "positions must be": lambda: tape.forward(x, bad),
     }
     if bad is not None:
@@ -366,7 +366,7 @@ def test_sizes_are_whole_numbers_of_at_least_one(bad: Any) -> None:
         with pytest.raises(TapeGPTError, match=message) as caught:
             make()
         assert "\n" not in str(caught.value)
-    assert tape.nodes == [x]
+    assert tape.nodes == [x, y, z]
 
 
 def test_what_is_no_number_is_refused_where_it_is_recorded() -> None:

@@ -5,128 +5,65 @@ Not here: the operations (`operations/`), the graph (`graph.py`), text, files.
 
 from __future__ import annotations
 
-import math
 from array import array
 
 from tapegpt.adam import SCRATCH, adam_update, all_finite
-from tapegpt.engine import Engine, Moments, Strings
-from tapegpt.errors import DivergedError
+from tapegpt.compiled import CompiledEngine, checked
 from tapegpt.graph import Graph, Places, exact_graph
 from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
-from tapegpt.machine.program import Program
 from tapegpt.mersenne import uniform
 from tapegpt.operations.base import padded
 from tapegpt.operations.cross_entropy import exponentiate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.engine import Adam, Parameters, Snapshot, Tokens
+    from tapegpt.engine import Adam, Tokens
     from tapegpt.machine.language import Number, Operand, Pointer, Value
+    from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
-    from tapegpt.rng import Random
 
 
-class ExactEngine(Engine):
+class ExactEngine(CompiledEngine):
     """Trains and samples one model in machine code (see `engine.Engine`)."""
 
     name = "exact"
 
     def __init__(self, config: Model, vocab_size: int, target: Target | None = None) -> None:
-        super().__init__()
-        self.config, self.vocab_size = config, vocab_size
-        self._graph = graph = exact_graph(config, vocab_size, target)
-        self._extent = graph.tape.parameter_extent()
-        self._moments = Memory(8 * 2 * self._extent)
-        self._scratch = Memory(8 * SCRATCH)
+        graph = exact_graph(config, vocab_size, target)
         entries: Entries = {
             "train": (training_kernel(graph), {}),
             "evaluate": (evaluation_kernel(graph), {}),
             "generate": (generation_kernel(graph), {}),
         }
-        self._program = Program(entries, target)
-        self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
+        super().__init__(config, graph, entries, target)
+        self._work, self._scratch = Memory(8 * self._extents.work), Memory(8 * SCRATCH)
 
-    def _parameters(self) -> Parameters:
-        return self._graph.read(self._graph.tape.arena)
-
-    def _load_parameters(self, parameters: Parameters) -> None:
-        fresh, moments = Memory(8 * self._extent), Memory(8 * 2 * self._extent)
-        self._graph.write(fresh, parameters)
-        content, place = fresh.at(0).view, self._own_parameters()
-        place[:] = content  # from here on no call, between whose returns Ctrl-C comes
-        self._moments = moments
-
-    def _own_parameters(self) -> memoryview:
-        """All parameters as bytes."""
-        return self._graph.tape.arena.at(0).view[: 8 * self._extent]
-
-    def _snapshot(self) -> Snapshot:
-        return bytes(self._own_parameters())
-
-    def _restore(self, snapshot: Snapshot) -> None:
-        assert isinstance(snapshot, bytes)
-        self._own_parameters()[:] = snapshot
-
-    def parameters_in(self, snapshot: Snapshot) -> Parameters:
-        assert isinstance(snapshot, bytes)
-        memory = Memory(len(snapshot))
-        memory.at(0).view[:] = snapshot
-        return self._graph.read(memory)
-
-    def _copied_moments(self) -> Moments:
-        return Moments(self._graph.read(self._moments), self._graph.read(self._moments, self._extent))
-
-    def _load_moments(self, moments: Moments) -> None:
-        fresh = Memory(8 * 2 * self._extent)
-        self._graph.write(fresh, moments.mean)
-        self._graph.write(fresh, moments.square, self._extent)
-        self._moments = fresh
+    def _clear_gradients(self) -> None:
+        self._gradients = Memory(8 * self._extents.gradients)
 
     def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
         losses = array("d", bytes(8 * count))
-        self._program.run(
-            "train",
-            *self._graph.tape.regions(),
-            self._moments.at(0),
-            self._moments.at(8 * self._extent),
-            self._scratch.at(0),
-            address_of(self._taken),
-            address_of(tokens.ids),
-            address_of(tokens.starts),
-            len(tokens),
-            first,
-            count,
-            adam.steps,
-            adam.learning_rate,
-            adam.beta1,
-            adam.beta2,
-            adam.epsilon,
-            address_of(losses),
-        )
-        for taken, loss in enumerate(losses):
-            if not math.isfinite(loss):
-                raise DivergedError(first + taken, losses[:taken].tolist())
-        return losses.tolist()
+        memory = [block.at(0) for block in (self._shared, self._gradients, self._work)]
+        memory += [*self._moments_at(), self._scratch.at(0), address_of(self._taken)]
+        documents = (address_of(tokens.ids), address_of(tokens.starts), len(tokens))
+        rates = (adam.steps, adam.learning_rate, adam.beta1, adam.beta2, adam.epsilon)
+        self._program.run("train", *memory, *documents, first, count, *rates, address_of(losses))
+        return checked(losses, first)
 
     def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
         result = array("d", [0.0, 0.0])
-        shared, _, work = self._graph.tape.regions()
         places = (address_of(tokens.ids), address_of(tokens.starts))
-        self._program.run("evaluate", shared, work, *places, len(tokens), address_of(result))
+        self._program.run("evaluate", self._shared.at(0), self._work.at(0), *places, len(tokens), address_of(result))
         return result[0], int(result[1])
 
-    def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        block = self.config.block_size
-        ids, lengths = array("I", bytes(4 * count * block)), array("q", bytes(8 * count))
+    def _speak(self, words: Address, ids: Address, lengths: Address, count: int, temperature: float) -> None:
         weights = array("d", bytes(8 * padded(self.vocab_size)))
-        places = [address_of(numbers) for numbers in (rng.words, weights, ids, lengths)]
-        shared, _, work = self._graph.tape.regions()
-        self._program.run("generate", shared, work, *places, count, temperature)
-        return Strings(ids, lengths)
+        places = (self._shared.at(0), self._work.at(0), words, address_of(weights), ids, lengths)
+        self._program.run("generate", *places, count, temperature)
 
 
 def training_kernel(graph: Graph) -> Kernel:
