@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tapegpt.model import GPT
     from tapegpt.models.gpt import Config
     from tapegpt.notebook import widget
+    from tapegpt.optimizers import SGD, Adam
     from tapegpt.rng import Random
     from tapegpt.scaling_laws import scaling
     from tapegpt.sweeping import sweep
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GPT",
+    "SGD",
+    "Adam",
     "Config",
     "Constraints",
     "Corpus",
@@ -57,6 +60,8 @@ __all__ = [
 
 _MODULES = {
     "GPT": "model",
+    "SGD": "optimizers",
+    "Adam": "optimizers",
     "Config": "models.gpt",
     "Constraints": "constraints",
     "Corpus": "corpus",

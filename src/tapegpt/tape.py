@@ -22,7 +22,7 @@ and the work of one run (everything else). Threads have one of the second and th
 from __future__ import annotations
 
 from array import array
-from math import isfinite
+from math import isfinite, sqrt
 from operator import index as whole
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from tapegpt.machine.language import Number
     from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
+    from tapegpt.optimizers import Optimizer
+    from tapegpt.step import Step
 
 MAX_ARENA = 8 << 30  # bytes
 _LARGEST = (2.0 - 2.0**-23) * 2.0**127  # f32
@@ -279,11 +281,12 @@ class Tape:
             raise TapeGPTError(f"a tape is for a Target and f64 or f32, not {shown(target)} and {shown(real)}")
         self.positions, self.real = positions, real
         self.nodes: list[Node] = []
-        self._target = target
+        self.target = target
         self._arena: Memory | None = None
         self._extents: Extents | None = None
         self._laid: list[_Laid] = []  # the nodes as they are laid out; kernels hold them, so they stay the same objects
         self._programs: dict[int, Program] = {}
+        self._written: set[Node] = set()
         self._computed: set[int] = set()  # nodes that are what the numbers written last make of them,
         self.noise: Node | None = None  # (T, 1), where there is dropout: in which example of the training a row is
         self._count = 0  # for so many positions
@@ -655,7 +658,7 @@ class Tape:
             }
             if output.gradient >= 0 and output.shape == Shape(1, 1):
                 entries["backward"] = (self.backward_kernel(output), {})
-            self._programs[output.index] = Program(entries, self._target)
+            self._programs[output.index] = Program(entries, self.target)
         return self._programs[output.index]
 
     def forward(self, output: Node, positions: int | None = None) -> list[list[float]]:
@@ -689,6 +692,44 @@ class Tape:
         self._program(output).run("backward", *self.regions(), self._count)
         self._differentiated = self._count
 
+    def compile(
+        self, loss: Node, optimizer: Optimizer, *, batches: int = 1, seed: int = 0, deviation: float | None = None
+    ) -> Step:
+        """A step of training in machine code, which takes the mean gradient of so many batches.
+
+        Parameters that have not been written yet begin where they `start`, or are drawn with the seed from a normal
+        distribution around 0, by default as wide as one over the root of their columns.
+        """
+        from tapegpt.optimizers import Optimizer
+        from tapegpt.step import Step
+
+        self.own(loss, "compile")
+        if loss.shape != Shape(1, 1):
+            raise TapeGPTError(f"compile: the loss must be one number, (1, 1), not {loss!r}: use .sum() or .mean()")
+        if not isinstance(optimizer, Optimizer):
+            raise TapeGPTError(f"compile: the optimizer must be SGD(...) or Adam(...), not {shown(optimizer)}")
+        self.plan()
+        if loss.gradient < 0:
+            raise TapeGPTError(f"compile: the loss {loss!r} depends on no parameter")
+        step = Step(self, loss, optimizer, batches)
+        self.initialise(seed, deviation)
+        return step
+
+    def initialise(self, seed: int = 0, deviation: float | None = None) -> None:
+        """Write all parameters that have not been written: see `compile`."""
+        from tapegpt.rng import Random
+
+        rng = Random(seed)
+        for node in self.parameters():
+            if node not in self._written:
+                count = self.rows(node) * node.shape.columns
+                width = 1.0 / sqrt(node.shape.columns) if deviation is None else deviation
+                self.write(node, rng.gauss_array(count, 0.0, width) if node.start is None else [node.start] * count)
+
+    def changed(self) -> None:
+        """Note that parameters or inputs have changed: what was computed is of former ones."""
+        self._computed.clear()
+
     def write(self, node: Node, numbers: Sequence[float]) -> None:
         """Set a node's numbers, row by row; token ids for an index node. Of a row for each position, the first are
         enough.
@@ -712,14 +753,19 @@ class Tape:
             for row, view in enumerate(self.views(node)[: len(given) // columns]):
                 for column in range(columns):
                     view[column] = checked[row * columns + column]
-        self._computed.clear()
+        self._written.add(node)
+        self.changed()
 
     def _write_ids(self, node: Node, ids: list[float]) -> None:
+        self.check_ids(node, ids)
+        self._words(node)[: len(ids)] = array("I", [int(number) for number in ids])
+
+    def check_ids(self, node: Node, ids: Sequence[float]) -> None:
+        """Raise `TapeGPTError` where token ids for a node are none, or out of its range."""
         for row, number in enumerate(ids):
             if not _is_id(number, node.bound):
                 at = f"{node!r}: row {row} is {shown(number)}"
                 raise TapeGPTError(f"{at}: token ids must be from 0 to {node.bound - 1}")
-        self._words(node)[: len(ids)] = array("I", [int(number) for number in ids])
 
     def read(self, node: Node) -> list[list[float]]:
         """A node's numbers, a list for each row."""

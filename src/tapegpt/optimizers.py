@@ -1,0 +1,106 @@
+"""Optimizers of a compiled step: each says what it keeps of a parameter, and how a vector of numbers moves.
+
+The language models have an Adam of their own (`adam.py`, `fast/adam.py`), whose roundings or threads matter.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from tapegpt.machine.language import F64
+from tapegpt.ranges import Number, Whole
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tapegpt.machine.language import Builder, Operand, Value
+
+
+class Optimizer(Record):
+    """How parameters move against their gradients.
+
+    The learning rate stays as it is, or falls in a line to zero over `decay_steps`. Raises `TapeGPTError` for numbers
+    out of range.
+    """
+
+    learning_rate: float = 0.01
+    weight_decay: float = 0.0  # share of each parameter that a step of learning rate 1 takes away
+    decay_steps: int | None = None
+
+    ranges = {  # noqa: RUF012  # never changed
+        "learning_rate": Number(0),
+        "weight_decay": Number(0),
+        "decay_steps": Whole(1, 1 << 45),
+    }
+    kept = 0  # numbers that are kept of each parameter
+    own: tuple[str, ...] = ()  # fields that its machine code reads
+
+    def settings(self) -> list[float]:
+        """What machine code reads: learning rate, weight decay, steps of the learning rate's fall or 0, its own."""
+        numbers = (self.learning_rate, self.weight_decay, self.decay_steps or 0)
+        return [*map(float, numbers), *[float(getattr(self, name)) for name in self.own]]
+
+    @staticmethod
+    def constants(k: Builder, own: Sequence[Value], step: Value) -> Sequence[Value]:
+        """What is the same for all parameters in a step, counted from 1: f64."""
+        return own
+
+    @staticmethod
+    @abstractmethod
+    def move(k: Builder, constants: Sequence[Value], g: Value, kept: list[Value]) -> Value:
+        """Where a vector of parameters goes with learning rate 1 by its gradient g; `kept` becomes what is kept."""
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum: v = momentum v + g; p -= learning rate v (Polyak, 1964)."""
+
+    momentum: float = 0.0
+
+    ranges = {**Optimizer.ranges, "momentum": Number(0, 1, "[)")}  # noqa: RUF012  # never changed
+    kept = 1
+    own = ("momentum",)
+
+    @staticmethod
+    def move(k: Builder, constants: Sequence[Value], g: Value, kept: list[Value]) -> Value:
+        """See `Optimizer.move`."""
+        kept[0] = kept[0] * constants[0] + g
+        return kept[0]
+
+
+class Adam(Optimizer):
+    """Adam, its weight decay decoupled: AdamW (Kingma and Ba, 2015; Loshchilov and Hutter, 2019)."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    ranges = {  # noqa: RUF012  # never changed
+        **Optimizer.ranges,
+        "beta1": Number(0, 1, "[)"),
+        "beta2": Number(0, 1, "[)"),
+        "epsilon": Number(0, ends="(]"),
+    }
+    kept = 2
+    own = ("beta1", "beta2", "epsilon")
+
+    @staticmethod
+    def constants(k: Builder, own: Sequence[Value], step: Value) -> Sequence[Value]:
+        """The betas, epsilon, and 1 less the powers of the betas."""
+        return [*own, *[1.0 - k.pow(beta, step) for beta in own[:2]]]
+
+    @staticmethod
+    def move(k: Builder, constants: Sequence[Value], g: Value, kept: list[Value]) -> Value:
+        """See `Optimizer.move`."""
+        beta1, beta2, epsilon, correction1, correction2 = constants
+        kept[0] = kept[0] * beta1 + g * (1.0 - beta1)
+        kept[1] = kept[1] * beta2 + g * g * (1.0 - beta2)
+        return (kept[0] / correction1) / (k.sqrt(kept[1] / correction2) + epsilon)
+
+
+def rate_at(k: Builder, settings: Sequence[Value], step: Operand) -> Value:
+    """The learning rate of a step, counted from 0: f64."""
+    rate, _, steps = settings
+    left = k.maximum(1.0 - k.convert(step, F64) / k.maximum(steps, 1.0), 0.0)
+    return k.select(steps > 0.0, rate * left, rate)
