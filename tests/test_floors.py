@@ -46,13 +46,7 @@ FLOORS = {
 }
 SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}
 NEVER_IMPORTED = {"random", "numpy"}
-ORACLE_STAYS_FREE_OF = ("adam", "compiled", "exact", "fast")  # what an operation is in scalars stands beside its kernels
-    "rng",
-    "mersenne",
-    "adam",
-    "exact",
-    "fast",
-)  # what an operation is in scalars stands beside its kernels
+ORACLE_STAYS_FREE_OF = ("adam", "compiled", "exact", "fast")  # an operation in scalars stands beside its kernels
 
 
 @dataclass(frozen=True)
