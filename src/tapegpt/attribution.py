@@ -383,7 +383,7 @@ class _Gradients:
     ) -> None:
         """Let `use` see each vector of a window's gradient that may be other than zero, and its offset."""
         shared, gradients, work = memory
-        n = put(k, self._graph, work, ids, starts, window)
+        n = put(k, self._graph.places(), work, ids, starts, window)
         if self._graph.runs:
             self._put_runs(k, work, ids + starts[window], n)
         self._forward(k, shared, work, 0, n)

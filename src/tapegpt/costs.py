@@ -239,7 +239,7 @@ def _put_kernel(graph: Graph | FastGraph) -> Kernel:
             filled = Packer(k, graph, work, ids, starts).fill(first, documents, k.value)
             (work + graph.share.value)[0] = 1.0 / k.convert(filled, F32)
         else:
-            filled = put(k, graph, work, ids, starts, k.integer(0))
+            filled = put(k, graph.places(), work, ids, starts, k.integer(0))
         rows[0] = filled
 
     return Kernel(fill, "put", graph.tape.real)

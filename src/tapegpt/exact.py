@@ -11,7 +11,7 @@ from array import array
 from tapegpt.adam import SCRATCH, adam_update, all_finite
 from tapegpt.engine import Engine, Moments, Strings
 from tapegpt.errors import DivergedError
-from tapegpt.graph import Graph
+from tapegpt.graph import Graph, Places
 from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
@@ -134,7 +134,7 @@ def training_kernel(graph: Graph) -> Kernel:
     tape = graph.tape
     prepare, forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
     backward = tape.backward_kernel(graph.loss)
-    extent = tape.parameter_extent()
+    extent, places = tape.parameter_extent(), graph.places()
 
     def train(
         k: Builder,
@@ -161,10 +161,10 @@ def training_kernel(graph: Graph) -> Kernel:
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
                 step = first + i
-                n = put(k, graph, work, ids, starts, step % documents)
+                n = put(k, places, work, ids, starts, step % documents)
                 prepare(k, shared)
                 forward(k, shared, work, 0, n)
-                loss = (work + graph.loss.value)[0]
+                loss = (work + places.loss)[0]
                 losses[i] = loss
                 going.set(k.select((loss - loss).equals(0.0), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
@@ -172,18 +172,18 @@ def training_kernel(graph: Graph) -> Kernel:
                     going.set(k.select(all_finite(k, gradients, extent), k.integer(1), 0))
                     losses[i] = k.select(going.equals(1), loss, float("nan"))
                 for _ in k.when(going.equals(1)):
-                    places = (shared, gradients, first_moments, second_moments, scratch)
-                    adam_update(k, *places, extent, step, steps, learning_rate, beta1, beta2, epsilon)
+                    memory = (shared, gradients, first_moments, second_moments, scratch)
+                    adam_update(k, *memory, extent, step, steps, learning_rate, beta1, beta2, epsilon)
                     taken[0] = step + 1
 
     return Kernel(train)
 
 
-def put(k: Builder, graph: Graph, work: Pointer, ids: Pointer, starts: Pointer, document: Operand) -> Value:
+def put(k: Builder, places: Places, work: Pointer, ids: Pointer, starts: Pointer, document: Operand) -> Value:
     """Write a document's tokens and targets, cut to the block; the number of its positions."""
-    tokens, targets = ((work + node.value).cast(U32) for node in (graph.tokens, graph.targets))
+    tokens, targets = (work + places.tokens).cast(U32), (work + places.targets).cast(U32)
     start = starts[document]
-    n = k.minimum(starts[document + 1] - start, graph.tape.positions)
+    n = k.minimum(starts[document + 1] - start, places.positions)
     for t in k.range(n):
         tokens[t] = ids[start + t]
         targets[t] = ids[start + t + 1]
@@ -193,14 +193,15 @@ def put(k: Builder, graph: Graph, work: Pointer, ids: Pointer, starts: Pointer, 
 def evaluation_kernel(graph: Graph) -> Kernel:
     """Over all documents: the sum of -log(probability), and the number of positions."""
     prepare, forward = graph.tape.prepare_kernel(graph.loss), graph.tape.forward_kernel(graph.loss)
+    places = graph.places()
 
     def evaluate(k: Builder, shared: F64s, work: F64s, ids: U32s, starts: I64s, documents: Int, result: F64s) -> None:
         prepare(k, shared)
         for document in k.range(documents):
-            n = put(k, graph, work, ids, starts, document)
+            n = put(k, places, work, ids, starts, document)
             forward(k, shared, work, 0, n)
             count = k.convert(n, F64)
-            result[0] = result[0] + (work + graph.loss.value)[0] * count
+            result[0] = result[0] + (work + places.loss)[0] * count
             result[1] = result[1] + count
 
     return Kernel(evaluate)
@@ -210,7 +211,7 @@ def generation_kernel(graph: Graph) -> Kernel:
     """Strings drawn as `random.choices` draws; each takes ids (block_size) and lengths (1)."""
     tape = graph.tape
     prepare, forward = tape.prepare_kernel(graph.logits), tape.forward_kernel(graph.logits)
-    vocab_size = graph.vocab_size
+    places, vocab_size = graph.places(), graph.vocab_size
     bos = vocab_size - 1
 
     def generate(
@@ -224,23 +225,23 @@ def generation_kernel(graph: Graph) -> Kernel:
         count: Int,
         temperature: Real,
     ) -> None:
-        tokens = (work + graph.tokens.value).cast(U32)
+        tokens = (work + places.tokens).cast(U32)
         inverse_temperature = k.pow(temperature, -1.0)
         prepare(k, shared)
         for string in k.range(count):
             token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
             going = k.variable(k.integer(1))
-            for _ in k.repeat_while(lambda: going.equals(1) & (t < tape.positions)):
+            for _ in k.repeat_while(lambda: going.equals(1) & (t < places.positions)):
                 tokens[t] = token
                 forward(k, shared, work, t, t + 1)
-                logits = work + graph.logits.value + t * padded(vocab_size)
+                logits = work + places.logits + t * padded(vocab_size)
                 for i in k.range(vocab_size):
                     weights[i] = logits[i] * inverse_temperature
                 total = exponentiate(k, weights, weights, vocab_size)
                 token.set(choose(k, state, weights, k.pow(total, -1.0), vocab_size))
                 going.set(k.select(token.differs(bos), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
-                    ids[string * tape.positions + t] = token
+                    ids[string * places.positions + t] = token
                     t += 1
             lengths[string] = t
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 
 from tapegpt.operations.base import padded
+from tapegpt.record import Record
 from tapegpt.tape import Node, Tape
 
 TYPE_CHECKING = False
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from tapegpt.engine import Parameters
     from tapegpt.machine.memory import Memory
     from tapegpt.machine.target import Target
+
+
+class Places(Record):
+    """Where code finds a GPT's inputs and outputs: numbers from the begin of a run's work on."""
+
+    tokens: int
+    targets: int
+    logits: int
+    loss: int
+    positions: int  # the most of a run
 
 
 class Graph:
@@ -62,6 +73,12 @@ class Graph:
     def _matrix(self, name: str, rows: int, columns: int) -> Node:
         self._parameters[name] = self.tape.parameter(name, rows, columns)
         return self._parameters[name]
+
+    def places(self) -> Places:
+        """For kernels, which hold no more of the graph than they need: all that they hold is in their code's key."""
+        self.tape.plan()
+        tokens, targets, logits, loss = (node.value for node in (self.tokens, self.targets, self.logits, self.loss))
+        return Places(tokens, targets, logits, loss, self.tape.positions)
 
     def read(self, memory: Memory, start: int = 0) -> Parameters:
         """Numbers by name from a memory laid out as the parameters are, `start` numbers after its begin."""

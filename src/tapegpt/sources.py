@@ -226,9 +226,8 @@ def selected(
 
     With `keep_blank` blank ones are the empty string.
     """
-    documents = list(map(str.strip, values))
-    if not keep_blank:
-        documents = list(filter(None, documents))
+    stripped = map(str.strip, values)
+    documents = list(stripped if keep_blank else filter(None, stripped))
     if lowercase:
         documents = list(map(str.lower, documents))
     if max_length is not None:

@@ -168,6 +168,7 @@ class Tape:
         self._target = target
         self._arena: Memory | None = None
         self._extents: Extents | None = None
+        self._laid: list[_Laid] = []  # the nodes as they are laid out; kernels hold them, so they stay the same objects
         self._programs: dict[int, Program] = {}
         self._computed: set[int] = set()  # nodes that are what the numbers written last make of them,
         self._count = 0  # for so many positions
@@ -305,6 +306,15 @@ class Tape:
         """Give every node its offsets, at the first call; the size of each region."""
         if self._extents is None:
             self._extents = self._planned()
+            self._laid += [_Laid() for _ in self.nodes[len(self._laid) :]]
+            for node, laid in zip(self.nodes, self._laid, strict=True):
+                laid.index, laid.shape, laid.is_parameter = node.index, node.shape, node.is_parameter
+                laid.operation, laid.inputs = node.operation, [self._laid[i.index] for i in node.inputs]
+                laid.rows, laid.extent = self.rows(node), self._extent(node)
+                laid.value, laid.gradient = node.value, node.gradient
+                laid.prepared, laid.kept = node.prepared, node.kept
+                laid.is_early = node.operation is not None and _is_early(node)
+                laid.has_heir = _heir(node) is not None
             check_size(self.real.size * sum(self._extents.as_dict().values()))
         return self._extents
 
@@ -394,68 +404,56 @@ class Tape:
                 stack.extend((i, False) for i in reversed(node.inputs))
         return order
 
+    def _laid_order(self, output: Node) -> list[_Laid]:
+        self._own(output, "a kernel")
+        self.plan()
+        return [self._laid[node.index] for node in self._order(output)]
+
     def prepare_kernel(self, output: Node) -> Kernel:
         """`(shared)`: what depends on parameters alone, once after they change."""
-        self.plan()
+        order = self._laid_order(output)
 
         def tape_prepare(k: Builder, shared: Reals) -> None:
-            run = _Run(self, shared, None, shared)
-            for node in self._order(output):
-                if node.operation and _is_early(node):
-                    node.operation.prepare(k, run.scratch(node), *[run.slot(i) for i in node.inputs])
+            run = _Run(shared, None, shared)
+            for node in order:
+                if node.operation and node.is_early:
+                    run.prepare(k, node, node.operation)
 
         return Kernel(tape_prepare, f"prepare.{output.index}", self.real)
 
     def forward_kernel(self, output: Node) -> Kernel:
         """`(shared, work, start, stop)`: the output and all before it, for the positions start to stop."""
-        self.plan()
+        order = self._laid_order(output)
 
         def tape_forward(k: Builder, shared: Reals, work: Reals, start: Int, stop: Int) -> None:
-            run = _Run(self, shared, None, work, start, stop)
-            for node in self._order(output):
+            run = _Run(shared, None, work, start, stop)
+            for node in order:
                 if node.operation:
-                    self._forward(k, run, node, node.operation)
+                    run.forward(k, node, node.operation)
 
         return Kernel(tape_forward, f"forward.{output.index}", self.real)
-
-    def _forward(self, k: Builder, run: _Run, node: Node, operation: Operation) -> None:
-        out, *slots = [run.slot(i) for i in (node, *node.inputs)]
-        if not _is_early(node):
-            operation.prepare(k, run.scratch(node), *slots)
-        operation.forward(k, run.scratch(node), out, *slots)
 
     def backward_kernel(self, output: Node, accumulate: bool = False) -> Kernel:
         """`(shared, gradients, work, stop)`: gradients of a (1, 1) output for the positions 0 to stop, in reverse.
 
         The gradients of the parameters are set, or added to where they `accumulate`.
         """
-        self.plan()
+        order, nodes = self._laid_order(output), self._laid
 
         def tape_backward(k: Builder, shared: Reals, gradients: Reals, work: Reals, stop: Int) -> None:
-            run = _Run(self, shared, gradients, work, 0, stop)
-            run.gradient(output)[0] = 1.0
-            run.written.add(output.index)
+            run = _Run(shared, gradients, work, 0, stop)
+            run.gradient(order[-1])[0] = 1.0
+            run.written.add(order[-1].index)
             if accumulate:
-                run.written.update(node.index for node in self.parameters())
-            for node in reversed(self._order(output)):
+                run.written.update(node.index for node in nodes if node.is_parameter)
+            for node in reversed(order):
                 if node.operation and node.gradient >= 0:
-                    self._backward(k, run, node, node.operation)
-            for node in self.nodes:  # what the output does not depend on has no slope
-                if node.gradient >= 0 and node.index not in run.written and not _heir(node):
-                    clear(k, run.gradient(node), self._extent(node))
+                    run.backward(k, node, node.operation)
+            for node in nodes:  # what the output does not depend on has no slope
+                if node.gradient >= 0 and node.index not in run.written and not node.has_heir:
+                    clear(k, run.gradient(node), node.extent)
 
         return Kernel(tape_backward, f"backward.{output.index}", self.real)
-
-    def _backward(self, k: Builder, run: _Run, node: Node, operation: Operation) -> None:
-        for place in operation.clears:
-            table = node.inputs[place]
-            if table.gradient >= 0 and table.index not in run.written:
-                clear(k, run.gradient(table), self._extent(table))
-                run.written.add(table.index)
-        views = {i: run.slot(i) for i in (node, *node.inputs)}
-        out, *slots = [views[i] for i in (node, *node.inputs)]  # one view for an input used twice
-        operation.backward(k, run.scratch(node), out, *slots)
-        run.written.update(i.index for i in node.inputs)
 
     def kernels(self, node: Node, output: Node, *, accumulate: bool = False) -> dict[str, Kernel]:
         """Those of a node's operation alone, as they are on the way to an output and back.
@@ -465,24 +463,23 @@ class Tape:
         operation = node.operation
         assert operation
         self.plan()
-        order = self._order(output)
+        laid, order = self._laid[node.index], self._order(output)
         after = {i.index for later in order[order.index(node) + 1 :] for i in later.inputs}
         written = {output.index, *after, *(each.index for each in self.parameters() if accumulate)}
 
         def prepare(k: Builder, shared: Reals) -> None:
-            run = _Run(self, shared, None, shared)
-            operation.prepare(k, run.scratch(node), *[run.slot(i) for i in node.inputs])
+            _Run(shared, None, shared).prepare(k, laid, operation)
 
         def forward(k: Builder, shared: Reals, work: Reals, stop: Int) -> None:
-            self._forward(k, _Run(self, shared, None, work, 0, stop), node, operation)
+            _Run(shared, None, work, 0, stop).forward(k, laid, operation)
 
         def backward(k: Builder, shared: Reals, gradients: Reals, work: Reals, stop: Int) -> None:
-            run = _Run(self, shared, gradients, work, 0, stop)
+            run = _Run(shared, gradients, work, 0, stop)
             run.written.update(written)
-            self._backward(k, run, node, operation)
+            run.backward(k, laid, operation)
 
         bodies: list[Callable[..., None]] = [forward, backward]
-        if operation.prepared(*[i.shape for i in node.inputs]) and _is_early(node):
+        if operation.prepared(*[i.shape for i in node.inputs]) and laid.is_early:
             bodies.insert(0, prepare)
         return {body.__name__: Kernel(body, f"{body.__name__}.{operation.name}", self.real) for body in bodies}
 
@@ -594,28 +591,69 @@ class Tape:
         return [self.arena.floats(start, columns, size) for start in starts]
 
 
+class _Laid:
+    """A node as it was laid out: what code is made of. Not its tape: all of it would be in the key of the code."""
+
+    index: int
+    shape: Shape
+    is_parameter: bool
+    operation: Operation | None
+    inputs: list[_Laid]
+    rows: int
+    extent: int
+    value: int
+    gradient: int
+    prepared: int
+    kept: int
+    is_early: bool
+    has_heir: bool
+
+
 class _Run:
     """The regions of one run while its code is made, and which gradients have been written."""
 
     def __init__(
         self,
-        tape: Tape,
         shared: Pointer,
         gradients: Pointer | None,
         work: Pointer,
         start: Number = 0,
         stop: Number = 0,
     ) -> None:
-        self._tape, self._shared, self._gradients, self._work = tape, shared, gradients, work
+        self._shared, self._gradients, self._work = shared, gradients, work
         self._start, self._stop = start, stop
         self.written: set[int] = set()
 
-    def slot(self, node: Node) -> Slot:
+    def prepare(self, k: Builder, node: _Laid, operation: Operation) -> None:
+        operation.prepare(k, self._scratch(node), *[self._slot(i) for i in node.inputs])
+
+    def forward(self, k: Builder, node: _Laid, operation: Operation) -> None:
+        out, *slots = [self._slot(i) for i in (node, *node.inputs)]
+        if not node.is_early:
+            operation.prepare(k, self._scratch(node), *slots)
+        operation.forward(k, self._scratch(node), out, *slots)
+
+    def backward(self, k: Builder, node: _Laid, operation: Operation) -> None:
+        for place in operation.clears:
+            table = node.inputs[place]
+            if table.gradient >= 0 and table.index not in self.written:
+                clear(k, self.gradient(table), table.extent)
+                self.written.add(table.index)
+        views = {i.index: self._slot(i) for i in (node, *node.inputs)}
+        out, *slots = [views[i.index] for i in (node, *node.inputs)]  # one view for an input used twice
+        operation.backward(k, self._scratch(node), out, *slots)
+        self.written.update(i.index for i in node.inputs)
+
+    def gradient(self, node: _Laid) -> Pointer:
+        assert self._gradients is not None
+        return (self._gradients if node.is_parameter else self._work) + node.gradient
+
+    def _slot(self, node: _Laid) -> Slot:
         value = (self._shared if node.is_parameter else self._work) + node.value
         fixed = node.shape.rows
         return Slot(
             node.shape,
-            self._tape.rows(node),
+            node.rows,
             value.cast(U32) if node.shape.index else value,
             self.gradient(node) if self._gradients is not None and node.gradient >= 0 else None,
             node.index not in self.written,
@@ -624,12 +662,8 @@ class _Run:
             node.operation.activation if node.operation else "",
         )
 
-    def gradient(self, node: Node) -> Pointer:
-        assert self._gradients is not None
-        return (self._gradients if node.is_parameter else self._work) + node.gradient
-
-    def scratch(self, node: Node) -> Scratch:
-        prepared = self._shared if _is_early(node) else self._work
+    def _scratch(self, node: _Laid) -> Scratch:
+        prepared = self._shared if node.is_early else self._work
         return Scratch(prepared + node.prepared, self._work + node.kept)
 
 

@@ -151,22 +151,22 @@ class _Walk:
         held: list[object] = [function.__defaults__, function.__kwdefaults__, function.__dict__ or None]
         if function.__closure__:
             held += map(_content, function.__closure__)
-        self.tell(held)
         if self._is_given(function.__module__):
             self.told += (function.__module__, function.__qualname__)
+            self.tell(held)
             return
         code, names, _ = _code(function.__code__)
-        self.told.append(code)
         known, loaded = function.__globals__, sys.modules
         modules = [value for value in held if type(value) is ModuleType]
-        used: list[object] = []
+        used: list[str] = []
         for name in names:
             if name in known:
                 value = known[name]
                 if type(value) is ModuleType:
                     modules.append(value)
                 else:
-                    used += (name, value)
+                    used.append(name)
+                    held.append(value)
             elif name in loaded:  # imported within the function
                 modules.append(loaded[name])
         for module in modules:  # which grow meanwhile
@@ -174,10 +174,12 @@ class _Walk:
                 for name in names:
                     value = vars(module).get(name, module)
                     if type(value) is not ModuleType:
-                        used += (name, value)
+                        used.append(name)
+                        held.append(value)
                     elif value not in modules:
                         modules.append(value)
-        self.tell(used)
+        self.told += (code, tuple(used))
+        self.tell(held)
 
     def _class(self, kind: type) -> None:
         self.told += (kind.__module__ if _is_own(kind.__module__) else "", kind.__qualname__)
