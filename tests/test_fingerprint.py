@@ -21,6 +21,8 @@ from tapegpt.machine.language import Kernel
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
 from tapegpt.operations.base import Operation
+from tapegpt.operations.reductions import Sum
+from tapegpt.tape import Node, Tape
 
 SOURCE = """
 from __future__ import annotations
@@ -358,3 +360,17 @@ def test_a_program_s_key_is_made_of_its_kernels(tmp_path: Path) -> None:
         program._entries, program._counted, program.target = {"body": (body, {"columns": 1})}, (), None  # type: ignore[assignment]
         keys.add(program.key())
     assert len(keys) == 3
+
+
+def test_recording_is_no_part_of_a_tape_s_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels hold what was laid out and not the tape, all of whose methods would take time at each start."""
+    tape = Tape(2)
+    w = tape.parameter("w", 2, 2)
+    y = tape.linear(w, w).sum()
+    kernels = [tape.prepare_kernel(y), tape.forward_kernel(y), tape.backward_kernel(y)]
+    before = [fingerprint(each, given="tapegpt.machine") for each in kernels]
+    for kind in (Tape, Node):
+        monkeypatch.setattr(kind, "__init__", lambda self: None)
+    assert [fingerprint(each, given="tapegpt.machine") for each in kernels] == before
+    monkeypatch.setattr(Sum, "forward", lambda self, *_: None)
+    assert all(fingerprint(each, given="tapegpt.machine") != key for each, key in zip(kernels, before, strict=True))

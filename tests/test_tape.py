@@ -17,6 +17,7 @@ from tapegpt import Tape, TapeGPTError, Value, check_gradients
 from tapegpt.gradients import GradientError
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F32
+from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
 from tapegpt.operations.elementwise import Elementwise
 from tapegpt.operations.reductions import Sum
@@ -539,3 +540,24 @@ def test_token_ids_are_below_the_smallest_table_that_they_look_up(rows: tuple[in
     tape.write(ids, [2, 0])
     with pytest.raises(TapeGPTError, match="token ids must be from 0 to 2"):
         tape.write(ids, [0, 3])
+
+
+def test_a_kernel_finds_its_numbers_where_more_was_recorded_after_it() -> None:
+    tape = Tape()
+    x = tape.parameter("x", 1, 1)
+    y = x * x
+    kernel = tape.forward_kernel(y)
+    tape.parameter("w", 1, 1)
+    z = x + 1.0
+    tape.write(x, [3.0])
+    assert tape.forward(z) == [[4.0]]
+    shared, _, work = tape.regions()
+    Program({"forward": (kernel, {})}).run("forward", shared, work, 0, 1)
+    assert tape.read(y) == [[9.0]]
+
+
+def test_a_kernel_is_for_a_node_of_its_tape() -> None:
+    other = Tape().parameter("x", 1, 1) * 2.0
+    for make in (Tape.prepare_kernel, Tape.forward_kernel, Tape.backward_kernel):
+        with pytest.raises(TapeGPTError, match="a kernel: needs nodes recorded on this tape"):
+            make(Tape(), other)
