@@ -14,7 +14,6 @@ from tapegpt import Config, TapeGPTError
 from tapegpt.population import Candidate, Outcome
 from tapegpt.rng import Random
 from tapegpt.search import (
-    FIELDS,
     FINALISTS,
     LEAST_STEPS,
     Costs,
@@ -25,6 +24,7 @@ from tapegpt.search import (
     affordable,
     check_counts,
     draw,
+    fields_of,
     halved,
     is_logarithmic,
     makespan,
@@ -95,16 +95,16 @@ def test_presets_are_searched_like_fields_and_are_what_is_not_searched() -> None
 
 @given(st.integers(0, 1000), st.integers(1, 10**6), st.integers(1, 10**6))
 def test_whole_fields_get_whole_numbers_with_both_ends(seed: int, low: int, more: int) -> None:
-    number = draw(Random(seed), "steps", low, low + more)
+    number = draw(Random(seed), low, low + more, whole=True)
     assert isinstance(number, int)
     assert low <= number <= low + more
 
 
 def test_a_range_of_a_decade_is_drawn_by_its_logarithm() -> None:
     rng = Random(1)
-    below = sum(draw(rng, "learning_rate", 0.001, 0.1) < 0.01 for _ in range(2000))
+    below = sum(draw(rng, 0.001, 0.1, whole=False) < 0.01 for _ in range(2000))
     assert 900 < below < 1100
-    flat = sum(draw(rng, "learning_rate", 0.02, 0.1) < 0.06 for _ in range(2000))
+    flat = sum(draw(rng, 0.02, 0.1, whole=False) < 0.06 for _ in range(2000))
     assert 900 < flat < 1100
 
 
@@ -134,9 +134,10 @@ def test_what_is_no_space_is_told_in_one_line(grid: Any, random: Any, options: A
 
 
 def test_every_field_but_the_sweep_s_own_can_be_searched() -> None:
-    everything = {**Config().as_dict(), **Settings().as_dict()}
-    assert set(everything) - set(FIELDS) == {"budget", "validation", "patience"}
-    for name in FIELDS:
+    everything = {**Config().as_dict(), **Settings().as_dict(), "preset": "quick"}
+    fields = fields_of(Config)
+    assert set(everything) - set(fields) == {"budget", "validation", "patience"}
+    for name in fields:
         assert Space({name: [everything[name]]}).candidates(2, 5)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tapegpt.errors import DivergedError, TapeGPTError, TapeGPTWarning
     from tapegpt.gradients import check_gradients
     from tapegpt.model import GPT
+    from tapegpt.models.base import Model
     from tapegpt.models.gpt import Config
     from tapegpt.notebook import widget
     from tapegpt.optimizers import SGD, Adam
@@ -42,6 +43,7 @@ __all__ = [
     "DivergedError",
     "Drawing",
     "Ensemble",
+    "Model",
     "Random",
     "Tape",
     "TapeGPTError",
@@ -62,6 +64,7 @@ _MODULES = {
     "GPT": "model",
     "SGD": "optimizers",
     "Adam": "optimizers",
+    "Model": "models.base",
     "Config": "models.gpt",
     "Constraints": "constraints",
     "Corpus": "corpus",

@@ -6,6 +6,9 @@ on with it. Under their own names they are what the model speaks with; a trainin
 
 An `Ensemble` is its models, whose numbers stand before the names of their tensors, and the metadata of each.
 
+The metadata name the model, where it is not `Config`: one of the package, or a user's file and class in it, which is
+given to `load`, since a file holds no code.
+
 A checksum over all of a file finds damage when it is read. Not here: going on (`trainer.py`), writing (`files.py`).
 Source: the safetensors format, https://github.com/huggingface/safetensors
 """
@@ -20,7 +23,7 @@ from array import array
 from hashlib import sha256
 
 from tapegpt.engine import STEPS, Moments
-from tapegpt.errors import TapeGPTError, is_number
+from tapegpt.errors import TapeGPTError, is_number, shown
 from tapegpt.files import write_file
 from tapegpt.model import GPT, MODELS, check_memory, make_engine
 from tapegpt.models.gpt import Config
@@ -39,6 +42,10 @@ if TYPE_CHECKING:
     from tapegpt.engine import Parameters
     from tapegpt.ensemble import Ensemble
     from tapegpt.model import Shape
+    from tapegpt.models.base import Model
+    from tapegpt.models.loading import Choice
+
+    Shapes = dict[str, tuple[int, int]]
 
 FORMAT = 2  # of the metadata: 1 had no training to go on with; a reader refuses newer ones
 SEVERAL = 3  # that of an ensemble
@@ -46,7 +53,7 @@ SEVERAL = 3  # that of an ensemble
 Path = str | os.PathLike[str]
 _TYPES = {"F64": "d", "F32": "f"}  # of tensors, as codes of arrays
 _OWN = ("format", "tapegpt", "random_state", "ranks")  # metadata of an ensemble itself
-_PLAIN = ("format", "tapegpt", "steps", "engine")  # metadata that is no JSON
+_PLAIN = ("format", "tapegpt", "steps", "engine", "model")  # metadata that is no JSON
 _LAST, _MEAN, _SQUARE = "last.", "adam.mean.", "adam.square."  # before the names of tensors that go on
 
 
@@ -72,28 +79,41 @@ def write(contents: Contents, path: Path) -> None:
     write_file(path, _as_json(contents) if is_json else _as_safetensors(contents))
 
 
-def load(path: Path, admit: Callable[[list[Shape]], object] = id) -> GPT:
+def load(path: Path, model: Choice | None = None, *, admit: Callable[[list[Shape]], object] = id) -> GPT:
     """Read a model written by `save`. Raises `TapeGPTError` for any other or damaged file.
 
-    All of a file is checked before code for any of its models is made; then `admit` hears the engine, the shape and the
-    number of tokens of each, and may raise.
+    `model` is the class of the model where that is one of your own, or "mymodel.py:MyGPT": its parameters must be those
+    of the file. All of a file is checked before code for any of its models is made; then `admit` hears the engine, the
+    shape and the number of tokens of each, and may raise.
     """
     name = os.fspath(path)
     try:
-        return _model(_read(name), admit)
+        return _model(_read(name), model, admit)
+    except _ClassError as error:
+        raise TapeGPTError(f"{name}: {error}") from None
     except _ForeignError as error:
         raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
 
 
-def read(path: Path) -> Contents:
+def read(path: Path, model: Choice | None = None) -> Contents:
     """What a model file holds; raises `TapeGPTError` as `load` does."""
     name = os.fspath(path)
     try:
         held = _read(name)
-        _model(held)  # nothing that would not load is passed on
+        _model(held, model)  # nothing that would not load is passed on
+    except _ClassError as error:
+        raise TapeGPTError(f"{name}: {error}") from None
     except _ForeignError as error:
         raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
     return held
+
+
+def is_own(path: Path) -> bool:
+    """Whether the model of a file is of a class of one's own, which is to be given to `load`."""
+    try:
+        return ":" in _read(os.fspath(path)).metadata.get("model", "")
+    except _ForeignError:  # which `load` says
+        return False
 
 
 def file_bytes(path: Path) -> bytes:
@@ -120,6 +140,10 @@ class _ForeignError(Exception):
     """Why a file is not a whole model of ours."""
 
 
+class _ClassError(Exception):
+    """Why a model of ours cannot be made: its class is not at hand, or not what it was."""
+
+
 # What comes of values that are of another kind than they should be.
 _DAMAGE = (TapeGPTError, LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 
@@ -136,12 +160,16 @@ def contents(model: GPT, *, weights_only: bool = False) -> Contents:
     metadata = {
         "format": str(FORMAT),
         "tapegpt": __version__,
-        "config": json.dumps(_fields(model.config)),
+        "config": json.dumps(model.config.in_use()),
         "vocabulary": json.dumps(model.vocabulary),
         "random_state": json.dumps(model.random_state),
         "steps": str(model.steps),
         "engine": model.engine.name,
     }
+    if type(model.config) is not Config:
+        from tapegpt.models.loading import reference
+
+        metadata["model"] = reference(type(model.config))
     sets = {"": model.parameters}
     if len(model.ranks):
         metadata["ranks"] = json.dumps(list(model.ranks))
@@ -219,16 +247,10 @@ def _as_type(data: bytes, kind: str, wanted: str) -> bytes:
     return little_endian(array(_TYPES[wanted], native))
 
 
-def _fields(config: Config) -> dict[str, int]:
-    """What a plain model does not use is left out, so that older readers know all that they find."""
-    fields = config.as_dict()
-    return {name: n for name, n in fields.items() if not config.is_plain or name not in ("n_gram", "gram_rows")}
-
-
 class _Checked(Record):
     """What makes a model, all of it checked: the checksum finds damage, not malice."""
 
-    config: Config
+    config: Model
     vocabulary: str
     rng: Random
     steps: int
@@ -252,11 +274,17 @@ class _Checked(Record):
         return model
 
 
-def _model(contents: Contents, admit: Callable[[list[Shape]], object] = id) -> GPT:
+def _model(contents: Contents, given: Choice | None = None, admit: Callable[[list[Shape]], object] = id) -> GPT:
     """The model, or the ensemble of models, once all of it has been checked."""
-    several = contents.metadata.get("format") == str(SEVERAL)
+    several, own = contents.metadata.get("format") == str(SEVERAL), None
+    if given is not None:
+        from tapegpt.models.loading import class_of
+
+        own = class_of(given)
     try:
-        parts = [_checked(part) for part in (_parts(contents) if several else [contents])]
+        held = _parts(contents) if several else [contents]
+        kinds = _kinds([part.metadata.get("model", "gpt") for part in held], own)
+        parts = [_checked(part, kind) for part, kind in zip(held, kinds, strict=True)]
         if several:
             _check_together(parts)
     except _DAMAGE as error:
@@ -284,12 +312,28 @@ def _ensemble(parts: list[_Checked], metadata: dict[str, str]) -> Ensemble:
     return ensemble
 
 
-def _checked(contents: Contents) -> _Checked:
+def _kinds(names: list[str], own: type[Model] | None) -> list[type[Model]]:
+    """The classes of models by what their files call them: those of the package, else the one that is given."""
+    from tapegpt.models import named
+
+    kinds = [own if ":" in name else named(name) for name in names]
+    if own is not None and own not in kinds:
+        raise _ClassError(f"its model is {shown(names[0])}, not {own.__name__}: leave that out")
+    for name, kind in zip(names, kinds, strict=True):
+        if kind is None:
+            place, _, attribute = name.rpartition(":")
+            raise _ClassError(
+                f"its model is {attribute} of {place}, a class of one's own, and a file holds no code: give it, with "
+                f"--model {name}, in Python by load(..., model={attribute})"
+            )
+    return [kind for kind in kinds if kind]
+
+
+def _checked(contents: Contents, kind: type[Model]) -> _Checked:
     metadata = contents.metadata
     version = metadata.get("format", "")
     if version not in [str(number) for number in range(1, FORMAT + 1)]:
         raise _ForeignError(f"its format is {version!r:.20}, this tapegpt reads up to {SEVERAL}")
-    config = Config(**json.loads(metadata["config"]))
     vocabulary = json.loads(metadata["vocabulary"])
     rng = _rng(json.loads(metadata["random_state"]))
     steps = int(metadata["steps"])
@@ -298,7 +342,7 @@ def _checked(contents: Contents) -> _Checked:
         raise _ForeignError("its vocabulary is not a sorted set of characters")
     ranks = _rising(json.loads(metadata.get("ranks", "[]")))
     data = DataRecord(**json.loads(metadata["data"])) if "data" in metadata else None
-    shapes = config.shapes(len(vocabulary) + 1)
+    config, shapes = _made(kind, json.loads(metadata["config"]), len(vocabulary) + 1, contents)
     sets = [""] if "settings" not in metadata else ["", _MEAN, _SQUARE]
     if _LAST + next(iter(shapes)) in contents.tensors:
         sets.append(_LAST)
@@ -310,6 +354,33 @@ def _checked(contents: Contents) -> _Checked:
     numbers = {part: _parameters(contents, part, shapes) for part in sets}
     training = _training(metadata, numbers, contents.type) if len(sets) > 1 else None
     return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, training)
+
+
+def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: Contents) -> tuple[Model, Shapes]:
+    """The model with its settings, and the shapes of its parameters; a user's class may not be what it was."""
+    if kind.__module__.startswith("tapegpt.models."):
+        model = kind(**fields)
+        return model, model.shapes(vocab_size)
+    try:
+        model = kind(**fields)
+        shapes = model.shapes(vocab_size)
+    except (TapeGPTError, TypeError) as error:
+        raise _ClassError(f"{kind.__name__} is not the class that it was trained with: {error}") from None
+    held = {
+        name: shape for name, (shape, _) in contents.tensors.items() if not name.startswith((_LAST, _MEAN, _SQUARE))
+    }
+    for name in {**held, **shapes}:
+        if held.get(name) != shapes.get(name):
+            there, here = (_shaped(each.get(name)) for each in (held, shapes))
+            raise _ClassError(
+                f"{kind.__name__} is not the class that it was trained with: {name} is {there} in the file, {here} in "
+                "the class: give the class as it was"
+            )
+    return model, shapes
+
+
+def _shaped(shape: tuple[int, int] | None) -> str:
+    return "not there" if shape is None else f"({shape[0]}, {shape[1]})"
 
 
 def _rng(state: Any) -> Random:

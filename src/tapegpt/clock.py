@@ -12,14 +12,16 @@ import os
 import time
 
 from tapegpt.machine.host import host_target
+from tapegpt.operations.attention.exact import Attention
+from tapegpt.operations.embedding import Embedding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tapegpt.corpus import Corpus
     from tapegpt.engine import Adam
-    from tapegpt.models.gpt import Config
+    from tapegpt.models.base import Model
     from tapegpt.settings import Settings
     from tapegpt.sources import Source
 
@@ -40,28 +42,62 @@ def passes_that_help(documents: int) -> float:
     return max(FEW, math.sqrt(documents / HELPED_ONCE))
 
 
-def seconds_a_position(config: Config, vocab_size: int, length: float, threads: int = 1) -> float:
+def seconds_a_position(model: Model, vocab_size: int, length: float, threads: int = 1) -> float:
     """What training on one position will take here, in documents of so many, within a factor of two."""
     target = host_target()
     lanes = target.vector_bytes / 4 if target.fma else target.vector_bytes / 8
     flops = INTERPRETED_FLOPS if target.name == "interpreted" else FLOPS_A_LANE * lanes * threads
-    attention = 32 * config.n_layer * config.n_head * min(length, config.block_size)  # as measured, for small heads
-    return 6 * (weights(config, vocab_size) + attention) / flops
+    heads = sum(n_head for n_head, _ in _attentions(model, vocab_size))
+    attention = 32 * heads * min(length, model.block_size)  # as measured, for small heads
+    return 6 * (weights(model, vocab_size) + attention) / flops
 
 
-def weights(config: Config, vocab_size: int) -> int:
-    """Of the linear layers: a position's multiply-adds."""
-    return 12 * config.n_layer * config.n_embd**2 + vocab_size * config.n_embd
+def weights(model: Model, vocab_size: int) -> int:
+    """A position's multiply-adds with parameters."""
+    return sum(size for _, size in _products(model, vocab_size))
+
+
+def layers(model: Model) -> int:
+    """Those that do not grow with the vocabulary."""
+    growth = model.growth(2)
+    return sum(size for name, size in _products(model, 2) if growth[name] == (0, 0))
+
+
+def _products(model: Model, vocab_size: int) -> Iterator[tuple[str, int]]:
+    """Parameters that each position is multiplied with, and their sizes: all but those in which rows are looked up."""
+    for node in model.recorded(vocab_size).tape.nodes:
+        if not isinstance(node.operation, Embedding):
+            for each in node.inputs:
+                if each.is_parameter:
+                    yield each.name, (each.shape.rows or 0) * each.shape.columns
+
+
+def work(model: Model, vocab_size: int) -> int:
+    """A position's multiply-adds, with parameters and between positions, and what grows with the vocabulary."""
+    growth, shapes = model.growth(vocab_size), model.shapes(vocab_size)
+    by_token = sum(rows * columns for name, (rows, columns) in shapes.items() if growth[name] != (0, 0))
+    between = sum(columns for _, columns in _attentions(model, vocab_size)) * model.block_size
+    return layers(model) + by_token + between
+
+
+def _attentions(model: Model, vocab_size: int) -> Iterator[tuple[int, int]]:
+    """Heads and columns of each."""
+    for node in model.recorded(vocab_size).tape.nodes:
+        if isinstance(node.operation, Attention):
+            yield node.operation.n_head, node.shape.columns
 
 
 WORTH_A_THREAD = 3_000_000  # multiply-adds of a step: 100 us of one core, where a barrier costs about one
 
 
-def threads_that_pay(config: Config, batch_size: int) -> int:
+def threads_that_pay(model: Model, batch_size: int) -> int:
     """As many as there are cores for this process, documents, and enough work for each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    work = 3 * 12 * config.n_layer * config.n_embd**2 * 8 * batch_size  # strings of 8 characters
-    return max(1, min(cores, batch_size // 4, work // WORTH_A_THREAD))
+    most = min(cores, batch_size // 4)
+    if most < 2:
+        return 1
+    each_step = 3 * layers(model) * 8 * batch_size  # strings of 8 characters
+    return max(1, min(most, each_step // WORTH_A_THREAD))
 
 
 def within(source: Source, budget: float | None) -> Source:
@@ -70,11 +106,11 @@ def within(source: Source, budget: float | None) -> Source:
     return source if most is None or source.size <= most else source.replaced(sample=most)
 
 
-def judged(held_out: Corpus, config: Config, settings: Settings) -> Corpus:
+def judged(held_out: Corpus, model: Model, settings: Settings) -> Corpus:
     """Of the held-out documents those that one evaluation of a budget has the time for."""
     assert settings.budget is not None
     length = held_out.predictions / len(held_out)
-    cost = EVALUATION_COST * seconds_a_position(config, held_out.vocab_size, length, settings.threads or 1)
+    cost = EVALUATION_COST * seconds_a_position(model, held_out.vocab_size, length, settings.threads or 1)
     return held_out.sampled(int(ONE_EVALUATION * settings.budget / cost))
 
 

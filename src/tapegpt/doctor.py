@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
+    from tapegpt.models.base import Model
     from tapegpt.settings import Options
     from tapegpt.trainer import Trainer
 
@@ -168,10 +169,10 @@ class Report(Record):
         return result
 
 
-def examine(data: Source | Corpus, config: Config | None = None, *, measured: bool = True) -> Report:
+def examine(data: Source | Corpus, config: Model | None = None, *, measured: bool = True) -> Report:
     """What there is to know of the data, for models of this shape, by default microgpt.py's.
 
-    Files that are not of the source's encoding are read in one that fits. Of the shape only block_size matters. Two
+    Files that are not of the source's encoding are read in one that fits. Of the settings only block_size matters. Two
     trainings are begun to see how long they take, which compiles what is not in the cache yet: about two seconds. With
     `measured` False no model is made: the report has no split and no costs.
     Raises `TapeGPTError` for what cannot be read in any case, and where no document is left.
@@ -194,7 +195,7 @@ def examine(data: Source | Corpus, config: Config | None = None, *, measured: bo
 
 def _report(
     corpus: Corpus,
-    config: Config,
+    config: Model,
     files: list[File],
     encodings: list[Encoding],
     values: list[str],
@@ -225,11 +226,11 @@ def _report(
         lengths=lengths,
         block=block,
         split=_split(corpus) if measured and len(counts) > 1 else None,
-        costs=_costs(corpus, _block_size(block), _max_length(lengths)) if measured else [],
+        costs=_costs(corpus, type(config), _block_size(block), _max_length(lengths)) if measured else [],
         flags=[],
         command="",
     )
-    flags = _flags(source, report)
+    flags = [*_named(type(config)), *_flags(source, report)]
     return report.replaced(flags=flags, command=_command(source, flags))
 
 
@@ -378,7 +379,7 @@ def _split(corpus: Corpus) -> Split:
     return Split(SHARE, SEED, len(validation), len(looked), near, losses)
 
 
-def _costs(corpus: Corpus, block_size: int, max_length: int | None) -> list[Cost]:
+def _costs(corpus: Corpus, kind: type[Model], block_size: int, max_length: int | None) -> list[Cost]:
     """Of trainings with what the command says of block and length."""
     from tapegpt.trainer import Trainer
 
@@ -386,7 +387,7 @@ def _costs(corpus: Corpus, block_size: int, max_length: int | None) -> list[Cost
     costs, some = [], corpus.replaced(documents=documents[:: -(-len(documents) // SAMPLE)])
     for name, preset in (("default", None), ("quick", "quick")):
         options: Options = {"block_size": block_size}
-        config, settings = resolved(options, preset)
+        config, settings = resolved(options, preset, model=kind)
         trainer = Trainer(some, config, settings)
         engine = trainer.model.engine
         if engine.notice:
@@ -405,6 +406,13 @@ def _seconds(trainer: Trainer, steps: int) -> float:
 
 
 # --- advice -----------------------------------------------------------------------------------------------------
+
+
+def _named(kind: type[Model]) -> Iterator[Flag]:
+    if kind is not Config:
+        from tapegpt.models.loading import address
+
+        yield Flag(["--model", address(kind)], "as you gave it")
 
 
 def _flags(source: Source | None, report: Report) -> list[Flag]:

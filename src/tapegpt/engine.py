@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tapegpt.rng import Random
 
-Parameters = dict[str, "array[float]"]  # name -> row-major float64 values, shapes from Config.shapes
+Parameters = dict[str, "array[float]"]  # name -> row-major float64 values, shapes from Model.shapes
 Snapshot = Parameters | bytes  # an engine's own copy of its parameters
 STEPS = Whole(0, 1 << 45)  # taken, or to take: their sum times the largest batch, 2 ** 16, is below 2 ** 63
 
@@ -88,7 +88,7 @@ class Strings(Record):
 
 
 class Engine(Local, ABC):
-    """Trains and samples one model. Parameters are ordered and shaped by `Config.shapes`.
+    """Trains and samples one model. Parameters are ordered and shaped by `Model.shapes`.
 
     Any number of threads may use one engine at once: calls take turns, so that each finds the parameters, moments and
     `steps` of a whole number of steps. A call that Ctrl-C ends has done all of its work or nothing: `steps` tells.

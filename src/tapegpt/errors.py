@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from tapegpt.text import visible
@@ -48,6 +49,16 @@ def shown(value: object) -> str:
     except ValueError:  # an int of more digits than Python writes out
         text = f"an int of {value.bit_length() if isinstance(value, int) else 'many'} bits"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def line_of(error: BaseException, path: str) -> str:
+    """The last line of a file on the way to an error, as NAME:LINE; of code that came from no file its name alone."""
+    line, trace = "", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == path:
+            line = f":{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{os.path.basename(path)}{line}"
 
 
 def missing(name: str, extra: str) -> TapeGPTError:

@@ -27,28 +27,29 @@ if TYPE_CHECKING:
     from tapegpt.engine import Engine, Parameters
     from tapegpt.explanation import Explanation
     from tapegpt.fast.inference import Inference
-    from tapegpt.models.gpt import Config
+    from tapegpt.models.base import Model
     from tapegpt.neighbours import Neighbours
     from tapegpt.rng import State
     from tapegpt.sampling import Estimate, Sampler
     from tapegpt.scores import Calibration, Scores
     from tapegpt.state import DataRecord, TrainingState
 
-    Shape = tuple[str, Config, int]  # of an engine: its name, the model's shape, the number of tokens
+    Shape = tuple[str, Model, int]  # of an engine: its name, the model's shape, the number of tokens
 
 BATCH_SECONDS, MAX_BATCH = 0.02, 4096  # strings generated at a time, so that Ctrl-C is prompt
 NAMES = 10_000  # tried for one key
 MODELS = Whole(1, 1000)  # of an ensemble
 
 
-def make_engine(name: str, config: Config, vocab_size: int, batch_size: int = 1, threads: int = 1) -> Engine:
+def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, threads: int = 1) -> Engine:
     """The engine of this name, its parameters zero; raises `TapeGPTError` for another name or too large a model.
 
     Batches and threads are the fast engine's.
     """
     config.num_parameters(vocab_size)
     if name != "fast" and config.has_sparse:
-        raise TapeGPTError(f"n_gram needs the engine fast, not {name}, which does what microgpt.py does")
+        what = "n_gram" if "n_gram" in config.as_dict() else f"a sparse parameter of {type(config).__name__}"
+        raise TapeGPTError(f"{what} needs the engine fast, not {name}, which does what microgpt.py does")
     if name == "exact":
         from tapegpt.exact import ExactEngine
 
@@ -77,7 +78,7 @@ def check_memory(shapes: Iterable[Shape]) -> None:
 
 
 def initialise(
-    engine: Engine, config: Config, vocab_size: int, rng: Random, deviation: float = Settings.init_std
+    engine: Engine, config: Model, vocab_size: int, rng: Random, deviation: float = Settings.init_std
 ) -> None:
     """Draw all parameters from a normal distribution around 0, row by row, in the order of the recording.
 
@@ -99,7 +100,7 @@ def initialise(
 
 
 def _made(
-    config: Config, vocabulary: str, rng: Random, name: str, sizes: tuple[int, int], parameters: Parameters, steps: int
+    config: Model, vocabulary: str, rng: Random, name: str, sizes: tuple[int, int], parameters: Parameters, steps: int
 ) -> GPT:
     """A model that comes from another process."""
     engine = make_engine(name, config, len(vocabulary) + 1, *sizes)
@@ -118,7 +119,7 @@ class GPT:
     from the same state as Python's own does, so give each process a seed. A pickle holds what a file does.
     """
 
-    def __init__(self, config: Config, vocabulary: str, rng: Random, engine: Engine, steps: int | None = None) -> None:
+    def __init__(self, config: Model, vocabulary: str, rng: Random, engine: Engine, steps: int | None = None) -> None:
         self.config = config
         self.vocabulary = vocabulary  # token t is vocabulary[t]; BOS comes after the last
         self.rng = rng
@@ -370,17 +371,17 @@ class GPT:
         return self.documents
 
     def __repr__(self) -> str:
-        config = self.config
+        settings = " ".join(f"{name}={value}" for name, value in self.config.in_use().items())
         return (
-            f"<GPT of {self.num_parameters:,} parameters: n_layer={config.n_layer} n_embd={config.n_embd} "
-            f"n_head={config.n_head} block_size={config.block_size}, {self.vocab_size} tokens, {self.steps} steps>"
+            f"<{type(self.config).__name__} of {self.num_parameters:,} parameters: {settings}, "
+            f"{self.vocab_size} tokens, {self.steps} steps>"
         )
 
     def _repr_html_(self) -> str:
         """A table of its shape, and what it says."""
         from html import escape
 
-        shape = {**self.config.as_dict(), "parameters": f"{self.num_parameters:,}", "steps": f"{self.steps:,}"}
+        shape = {**self.config.in_use(), "parameters": f"{self.num_parameters:,}", "steps": f"{self.steps:,}"}
         cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in shape.items())
         says = ", ".join(escape(text) for text in self.generate(8, seed=0))
         return f"<table>{cells}</table><p>{says}</p>"

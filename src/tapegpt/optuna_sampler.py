@@ -6,7 +6,7 @@ They are asked for in batches of a fixed size, and told in order: the same seed 
 from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError, missing, shown
-from tapegpt.search import TRIES, is_logarithmic, is_whole_field, rounded
+from tapegpt.search import TRIES, is_logarithmic, rounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class OptunaSampler:
         self._distributions: dict[str, Any] = {name: CategoricalDistribution(v) for name, v in space.grid.items()}
         for name, (low, high) in space.random.items():
             log = is_logarithmic(low, high)
-            if is_whole_field(name):
+            if space.is_whole(name):
                 self._distributions[name] = IntDistribution(int(low), int(high), log=log)
             else:
                 self._distributions[name] = FloatDistribution(low, high, log=log)
@@ -83,7 +83,7 @@ class OptunaSampler:
         """What is drawn from a range, as a leaderboard shows it."""
         point = dict(parameters)
         for name, (low, high) in self._space.random.items():
-            if not is_whole_field(name):
+            if not self._space.is_whole(name):
                 point[name] = min(max(rounded(point[name]), low), high)
         return point
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tapegpt.corpus import Corpus
     from tapegpt.model import GPT
-    from tapegpt.models.gpt import Config
+    from tapegpt.models.base import Model
 
     T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Candidate(Record):
     """One training to be done: `settings.steps` is how long it runs, `settings.seed` its seed."""
 
     number: int
-    config: Config
+    config: Model
     settings: Settings
     strings: int | None = None  # of the held-out ones, by how many it is judged; None: all
 
@@ -134,7 +134,7 @@ class Field:
         settings = _settled(settings).replaced(validation=self.validation if own else 0.0)
         model.training = TrainingState(settings, model.engine.moments())
 
-    def _windows(self, config: Config, settings: Settings) -> Tokens | None:
+    def _windows(self, config: Model, settings: Settings) -> Tokens | None:
         """The training strings for the engine fast, as they lie."""
         if settings.engine != "fast":
             return None

@@ -29,8 +29,8 @@ class Record:
     fields: ClassVar[dict[str, object]]  # names and annotations
 
     def __init_subclass__(cls) -> None:
-        own = cls.__annotations__
-        inherited = cls.__mro__[1].__dict__.get("fields", {})
+        own = {name: kind for name, kind in cls.__annotations__.items() if "ClassVar" not in str(kind)}
+        inherited = getattr(super(cls, cls), "fields", {})
         cls.fields = {**own, **{name: kind for name, kind in inherited.items() if name not in own}}
 
     def __init__(self, *values: Any, **named: Any) -> None:
@@ -52,8 +52,14 @@ class Record:
         """Raise `TapeGPTError` where a field is out of its range; in subclasses too where they do not fit together."""
         for name, numbers in self.ranges.items():
             value = self.__dict__[name]
-            if value is not None or not str(self.fields[name]).endswith("None"):
+            if value is not None or not self.annotation(name).endswith("None"):
                 numbers.check(name, value)
+
+    @classmethod
+    def annotation(cls, name: str) -> str:
+        """The annotation of a field as text: `int`, `float | None`."""
+        annotation = cls.fields[name]
+        return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name."""

@@ -15,6 +15,7 @@ import time
 
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.law import Law, bootstrap, deviation, fit, interval
+from tapegpt.models.gpt import Config
 from tapegpt.population import Candidate, Field, Outcome, cores, populate
 from tapegpt.record import Record
 from tapegpt.rng import Random
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 
     from tapegpt.corpus import Corpus
     from tapegpt.model import GPT
-    from tapegpt.models.gpt import Config
+    from tapegpt.models.base import Model
+    from tapegpt.models.loading import Choice
     from tapegpt.settings import Settings
 
     Amounts = tuple[float, float, float]  # parameters, strings, steps
     Band = tuple[float, float, float, float]
 
+SHAPE = ("n_layer", "n_embd", "n_head")  # settings that are varied
 BUDGET = 60.0  # seconds of the trainings
 SHARES = (1, 2, 4, 8)  # of the strings: all, a half, a quarter, an eighth
 LENGTHS = (1, 4, 16)  # of the steps, likewise
@@ -121,7 +124,7 @@ class Pace(Record):
 class Scaling(Record):
     """What was found: the trainings, the law, and what it says of one's own setting."""
 
-    config: Config
+    config: Model
     settings: Settings
     own: Amounts
     trainings: tuple[Training, ...]
@@ -242,12 +245,13 @@ def scaling(
     budget: float | str | None = BUDGET,
     validation: float = 0.1,
     seed: int = 42,
+    model: Choice = Config,
     preset: str | None = "quick",
     threads: int | None = None,
     watch: Callable[[int, float], object] | None = None,
     **options: Any,
 ) -> Scaling:
-    """Find what more of each resource would buy at a setting: data as `train` takes it, options and preset too.
+    """Find what more of each resource would buy at a setting: data, model, options and preset as `train` takes them.
 
     Trainings of the engine fast, smaller, of fewer strings and shorter ones, are repeated with other seeds as long as
     the `budget` lasts, in seconds or as "60s"; with None they are done once, in the full length of the setting.
@@ -256,7 +260,7 @@ def scaling(
     """
     reading = {name: options.pop(name) for name in READING if name in options}
     given: Any = {**options, "engine": "fast", "seed": seed}
-    config, settings = resolved(given, preset)
+    config, settings = resolved(given, preset, model=model)
     laboratory = Laboratory(corpus_from(data, reading), config, settings, validation)
     trainings = laboratory.measure(_seconds(budget), cores() if threads is None else threads, watch)
     return laboratory.concluded(trainings)
@@ -272,24 +276,32 @@ def _seconds(budget: float | str | None) -> float | None:
 class Laboratory:
     """The strings and the shapes that are tried: half and a quarter of the width, and twice the layers."""
 
-    def __init__(self, corpus: Corpus, config: Config, settings: Settings, validation: float) -> None:
+    def __init__(self, corpus: Corpus, config: Model, settings: Settings, validation: float) -> None:
         self._field = _Parts(corpus, validation, settings.seed)
         distinct = len(set(self._field.training.documents))
         if distinct < LEAST_STRINGS:
             raise TapeGPTError(
                 f"a scaling law needs {LEAST_STRINGS} distinct strings to train on, not {distinct}: give more data"
             )
+        for name in SHAPE:
+            if name not in config.fields:
+                raise TapeGPTError(
+                    f"a scaling law is found by other {', '.join(SHAPE)}, and {type(config).__name__} has no {name}: "
+                    "choose another model"
+                )
         self._config = config
         if settings.steps < LEAST_STEPS:
             raise TapeGPTError(f"a scaling law needs trainings of {LEAST_STEPS} steps or more, not {settings.steps}")
         self._settings, self._distinct = settings.replaced(threads=1, validation=0.0, patience=None), distinct
         self._shapes = sorted({_narrowed(config, 4), _narrowed(config, 2), config, _deepened(config)}, key=self._size)
         if len(self._shapes) < 4:
-            raise TapeGPTError(f"n_embd must be 4 or more, so that narrower models can be tried, not {config.n_embd}")
+            width = config.as_dict()["n_embd"]
+            raise TapeGPTError(f"n_embd must be 4 or more, so that narrower models can be tried, not {width}")
 
-    def _size(self, config: Config) -> int:
-        """Parameters without the embeddings of runs."""
-        return config.replaced(n_gram=1).num_parameters(self._field.corpus.vocab_size)
+    def _size(self, config: Model) -> int:
+        """Parameters without sparse ones, such as the embeddings of runs."""
+        nodes = config.parameters(self._field.corpus.vocab_size)
+        return sum((node.shape.rows or 0) * node.shape.columns for node in nodes if not node.sparse)
 
     # --- the trainings ------------------------------------------------------------------------------------------
 
@@ -355,7 +367,7 @@ class Laboratory:
             raise TapeGPTError(f"a budget of {budget:g} s is too short to tell anything: give {needed} s or more")
         return min(steps, self._settings.steps)
 
-    def _cost(self, shape: Config) -> tuple[float, float]:
+    def _cost(self, shape: Model) -> tuple[float, float]:
         """Seconds that a step and an evaluation of a shape take."""
         trainer = self._field.trainer(Candidate(0, shape, self._settings))
         trainer.run(1)
@@ -473,15 +485,16 @@ class _Parts(Field):
         ), trainer.model
 
 
-def _narrowed(config: Config, times: int) -> Config:
+def _narrowed(config: Model, times: int) -> Model:
     """So many times narrower, with heads as wide as they are, as far as that divides."""
-    width = max(config.n_embd // times, 1)
-    most = max(config.n_head * width // config.n_embd, 1)
+    _, n_embd, n_head = (config.as_dict()[name] for name in SHAPE)
+    width = max(n_embd // times, 1)
+    most = max(n_head * width // n_embd, 1)
     return config.replaced(n_embd=width, n_head=next(heads for heads in range(most, 0, -1) if width % heads == 0))
 
 
-def _deepened(config: Config) -> Config:
-    return config.replaced(n_layer=2 * config.n_layer)
+def _deepened(config: Model) -> Model:
+    return config.replaced(n_layer=2 * config.as_dict()["n_layer"])
 
 
 def _measured(trainings: Sequence[Training]) -> tuple[list[Amounts], list[float]]:

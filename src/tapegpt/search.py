@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from itertools import count, product
 
+from tapegpt.clock import work
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.models.gpt import Config
 from tapegpt.population import Candidate
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from tapegpt.models.base import Model
+    from tapegpt.models.loading import Choice
     from tapegpt.population import Outcome
 
-    Shape = tuple[str, Config, int, int | None]  # what decides about the cost
+    Shape = tuple[str, Model, int, int | None]  # what decides about the cost
 
 ETA = 3  # so many times fewer go on, so many times as long
 FINALISTS = 5  # at most, but for a plan that says otherwise
@@ -39,19 +42,11 @@ DECADE = 10.0  # a range that spans one is drawn from on a logarithmic scale
 DIGITS = 4  # significant, of a number that is drawn, so that a leaderboard shows it whole
 TRIES = 1000  # draws in a row that give nothing possible and new, after which there is taken to be no more
 
-FIELDS = {
-    name: kind
-    for record in (Config, Settings)
-    for name, kind in record.__annotations__.items()
-    if name not in ("budget", "validation", "patience")  # which are the sweep's
-}
-
-
 # --- the space --------------------------------------------------------------------------------------------------
 
 
 class Space:
-    """Fields of `Config` and `Settings` (and "preset") with the values or the range that each is searched in.
+    """Settings of a model and its training (and "preset") with the values or the range that each is searched in.
 
     `grid` lists values, all combinations of them; `random` gives ranges (lowest, highest) to draw from, on a
     logarithmic scale where they span a decade. With both, the combinations take turns in the draws. Whatever is not
@@ -64,17 +59,20 @@ class Space:
         random: Mapping[str, tuple[float, float]] | None = None,
         preset: str | None = None,
         options: Mapping[str, Any] | None = None,
+        model: Choice = Config,
     ) -> None:
         self.grid = {name: list(values) for name, values in (grid or {}).items()}
         self.random = dict(random or {})
         self.preset, self.options = preset, dict(options or {})
         self.left_out: Counter[str] = Counter()  # how many candidates could not be, by reason
-        _check_names(self.grid, self.random, self.options)
+        self._choice, self.model = model, resolved({}, model=model)[0]
+        self.fields = fields_of(type(self.model))
+        self._check_names()
         for name, values in self.grid.items():
             if not values:
                 raise TapeGPTError(f"grid {name}: there is no value: give at least one")
         for name, ends in self.random.items():
-            _check_range(name, ends)
+            self._check_range(name, ends)
         combinations = math.prod(map(len, self.grid.values()))
         if combinations > MAX_TRIALS:
             raise TapeGPTError(
@@ -87,7 +85,7 @@ class Space:
         What is impossible, such as an n_embd that n_head does not divide, is left out, and counted in `left_out`.
         Raises `TapeGPTError` where nothing is possible.
         """
-        found: dict[tuple[Config, Settings], Candidate] = {}
+        found: dict[tuple[Model, Settings], Candidate] = {}
         in_vain = 0
         for point in self._points(seed):
             candidate = self.candidate(len(found), point, seed)
@@ -106,7 +104,7 @@ class Space:
         options: Any = {"seed": seed, **self.options, **point}
         preset = options.pop("preset", self.preset)
         try:
-            return Candidate(number, *resolved(options, preset))
+            return Candidate(number, *resolved(options, preset, model=self._choice))
         except TapeGPTError as error:
             self.left_out[str(error)] += 1
             return None
@@ -118,8 +116,49 @@ class Space:
             return
         rng = Random(seed)
         for number in count():
-            drawn = {name: draw(rng, name, *ends) for name, ends in self.random.items()}
+            drawn = {name: draw(rng, *ends, whole=self.is_whole(name)) for name, ends in self.random.items()}
             yield {**combinations[number % len(combinations)], **drawn}
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a field takes whole numbers."""
+        return self.fields[name].startswith("int")
+
+    def _check_names(self) -> None:
+        for name in (*self.grid, *self.random, *self.options):
+            if name not in self.fields:
+                raise TapeGPTError(f"a sweep searches in {', '.join(self.fields)}; not in {shown(name)}")
+        for name in self.grid:
+            if name in self.random:
+                raise TapeGPTError(f"{name} has values and a range: give one")
+        for name in self.options:
+            if name in self.grid or name in self.random:
+                raise TapeGPTError(f"{name} is searched and given: leave one out")
+
+    def _check_range(self, name: str, ends: object) -> None:
+        if not self.fields[name].startswith(("int", "float")):
+            raise TapeGPTError(f"random {name}: {name} is no number: give its values as a grid")
+        rule = "two whole numbers" if self.is_whole(name) else "two numbers"
+        known = is_whole if self.is_whole(name) else is_number
+        if (
+            not isinstance(ends, tuple | list)
+            or len(ends) != 2
+            or not all(known(end) and math.isfinite(end) for end in ends)
+        ):
+            raise TapeGPTError(f"random {name}: a range is {rule}, not {shown(ends)}")
+        if not ends[0] < ends[1]:
+            raise TapeGPTError(f"random {name}: a range rises, {shown(ends[0])} to {shown(ends[1])} does not")
+
+
+def fields_of(model: type[Model]) -> dict[str, str]:
+    """What a sweep can search in, by name, and the annotation of each."""
+    own = ("budget", "validation", "patience")  # which are the sweep's
+    names = {
+        name: record.annotation(name)
+        for record in (model, Settings)
+        for name in record.fields
+        if record is model or name not in own
+    }
+    return {**names, "preset": "str"}
 
 
 def is_logarithmic(low: float, high: float) -> bool:
@@ -127,9 +166,8 @@ def is_logarithmic(low: float, high: float) -> bool:
     return low > 0 and high / low >= DECADE
 
 
-def draw(rng: Random, name: str, low: float, high: float) -> float:
-    """A number for a field, from a range, both ends included; a whole one where the field is."""
-    whole = is_whole_field(name)
+def draw(rng: Random, low: float, high: float, *, whole: bool) -> float:
+    """A number from a range, both ends included."""
     if whole and not is_logarithmic(low, high):
         return rng.randint(int(low), int(high))
     number = (
@@ -141,38 +179,6 @@ def draw(rng: Random, name: str, low: float, high: float) -> float:
 def rounded(number: float) -> float:
     """To so many digits as a leaderboard shows."""
     return float(f"{number:.{DIGITS}g}")
-
-
-def is_whole_field(name: str) -> bool:
-    """Whether a field of `Config` or `Settings` takes whole numbers."""
-    return str(FIELDS[name]).startswith("int")
-
-
-def _check_names(grid: Iterable[str], random: Iterable[str], options: Iterable[str]) -> None:
-    for name in (*grid, *random, *options):
-        if name != "preset" and name not in FIELDS:
-            raise TapeGPTError(f"a sweep searches in {', '.join(FIELDS)}, preset; not in {shown(name)}")
-    for name in grid:
-        if name in random:
-            raise TapeGPTError(f"{name} has values and a range: give one")
-    for name in options:
-        if name in grid or name in random:
-            raise TapeGPTError(f"{name} is searched and given: leave one out")
-
-
-def _check_range(name: str, ends: object) -> None:
-    if name == "preset" or FIELDS[name].startswith("str"):
-        raise TapeGPTError(f"random {name}: {name} is no number: give its values as a grid")
-    rule = "two whole numbers" if is_whole_field(name) else "two numbers"
-    known = is_whole if is_whole_field(name) else is_number
-    if (
-        not isinstance(ends, tuple | list)
-        or len(ends) != 2
-        or not all(known(end) and math.isfinite(end) for end in ends)
-    ):
-        raise TapeGPTError(f"random {name}: a range is {rule}, not {shown(ends)}")
-    if not ends[0] < ends[1]:
-        raise TapeGPTError(f"random {name}: a range rises, {shown(ends[0])} to {shown(ends[1])} does not")
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------
@@ -316,10 +322,8 @@ class Costs:
         return self._work(_shape(candidate))
 
     def _work(self, shape: Shape) -> int:
-        _, config, batch_size, _ = shape
-        width = config.n_embd
-        layers = config.n_layer * (12 * width + config.block_size) * width
-        return batch_size * (layers + 2 * self._vocab_size * width)
+        _, model, batch_size, _ = shape
+        return batch_size * work(model, self._vocab_size)
 
 
 def _shape(candidate: Candidate) -> Shape:

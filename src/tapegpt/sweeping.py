@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from tapegpt.errors import DivergedError, TapeGPTError, shown
 from tapegpt.journal import Journal
+from tapegpt.models.gpt import Config
 from tapegpt.population import Candidate, Field, Outcome, cores, populate
 from tapegpt.record import Record
 from tapegpt.search import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from tapegpt.ensemble import Ensemble
     from tapegpt.journal import Key, Noted
     from tapegpt.model import GPT
+    from tapegpt.models.loading import Choice
     from tapegpt.population import Population
 
     Executor = Callable[[Field, Iterable[Candidate], int | None, int], Population]
@@ -125,7 +127,7 @@ class Sweep(Record):
         return model
 
     def differences(self) -> list[str]:
-        """The fields of `Config` and `Settings` that the candidates differ in, but for the steps."""
+        """The settings of the model and the training that the candidates differ in, but for the steps."""
         tables = [_fields(row.outcome.candidate) for row in self.rows]
         return [name for name in tables[0] if name != "steps" and len({repr(table[name]) for table in tables}) > 1]
 
@@ -174,6 +176,7 @@ def sweep(
     validation: float = 0.1,
     seed: int = 42,
     preset: str | None = None,
+    model: Choice = Config,
     threads: int | None = None,
     sampler: Any = None,
     run_dir: str | os.PathLike[str] | None = None,
@@ -186,12 +189,13 @@ def sweep(
     long they train is said by `steps`, of the last ones, by a `budget` in seconds, of the whole sweep, or by a plan
     such as "100x250 33x750 11x2250 3x6750x3"; threads are trainings at once, by default the cores. A `sampler` of
     Optuna, "tpe" or "cmaes" chooses the candidates instead of drawing them. With `run_dir` a journal is kept there, and
-    a sweep goes on where its journal ends. Options are fields of `Config` and `Settings`, and how data is read.
+    a sweep goes on where its journal ends. Options are settings of the
+    `model`, as `train` takes it, and of a training, and how data is read.
     Raises `TapeGPTError` for input that cannot be used.
     """
     started = time.perf_counter()
     reading = {name: options.pop(name) for name in READING if name in options}
-    space = Space(grid, random, preset, options)
+    space = Space(grid, random, preset, options, model)
     wishes = Wishes(trials, seeds, budget, plan, validation, seed, threads)
     if sampler is not None:
         from tapegpt.optuna_sampler import adapted
@@ -475,6 +479,7 @@ class Sweeping:
 
     def _spec(self) -> dict[str, Any]:
         """What has to be the same for a sweep to go on."""
+        from tapegpt.models.loading import reference
         from tapegpt.version import __version__
 
         space, wishes = self._space, self._wishes
@@ -484,6 +489,7 @@ class Sweeping:
             "grid": space.grid,
             "random": {name: list(ends) for name, ends in space.random.items()},
             "preset": space.preset,
+            "model": [reference(type(space.model)), space.model.as_dict()],
             "options": space.options,
             "sampler": self._sampler.name if self._sampler else None,
             **{name: value for name, value in wishes.as_dict().items() if name != "threads"},

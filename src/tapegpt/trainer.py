@@ -25,6 +25,8 @@ from tapegpt.corpus import Corpus
 from tapegpt.engine import STEPS, Adam
 from tapegpt.errors import DivergedError, TapeGPTError, shown, warn
 from tapegpt.model import GPT, initialise, make_engine
+from tapegpt.models.gpt import Config
+from tapegpt.operations.embedding import Embedding
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
 from tapegpt.rng import Random
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from tapegpt.engine import Snapshot, Tokens
-    from tapegpt.models.gpt import Config
+    from tapegpt.models.base import Model
+    from tapegpt.models.loading import Choice
     from tapegpt.settings import Options as Shape
     from tapegpt.sources import Reading
 
@@ -71,7 +74,7 @@ class Trainer(Local):
     def __init__(
         self,
         corpus: Corpus,
-        config: Config,
+        config: Model,
         settings: Settings | None = None,
         *,
         started: float | None = None,
@@ -148,21 +151,34 @@ class Trainer(Local):
     def finetuned(cls, model: GPT, corpus: Corpus, settings: Settings) -> Trainer:
         """A new run that starts with the weights of a model, on any documents.
 
-        The vocabulary is the model's and the documents', new characters start as all do in a new model. Where there
-        are any, embeddings of runs start at zero: they are found by tokens, which the new characters move.
+        The vocabulary is the model's and the documents'. Parameters with a row or a column for each token have those of
+        new characters as in a new model. Where there are new characters, sparse parameters start anew: their rows are
+        found by tokens, which move. Raises `TapeGPTError` where a parameter grows with the vocabulary in another way.
         """
         vocabulary = "".join(sorted({*model.vocabulary, *corpus.vocabulary}))
         trainer = cls(corpus.replaced(vocabulary=vocabulary), model.config, settings)
         engine, former = trainer.model.engine, model.parameters
-        parameters = engine.parameters()
+        if vocabulary == model.vocabulary:
+            engine.load_parameters(former)
+            return trainer
+        parameters, growth = engine.parameters(), model.config.growth(model.vocab_size)
+        shapes = model.config.shapes(len(vocabulary) + 1)
         kept = [vocabulary.index(character) for character in model.vocabulary] + [len(vocabulary)]
-        for name, numbers in parameters.items():
-            if name in ("wte", "lm_head"):
-                columns = model.config.n_embd
-                for row, place in enumerate(kept):
-                    numbers[place * columns : (place + 1) * columns] = former[name][row * columns : (row + 1) * columns]
-            elif name != "wte_gram" or vocabulary == model.vocabulary:
-                parameters[name] = former[name]
+        for node in model.config.parameters(model.vocab_size):
+            if node.sparse:
+                continue
+            sizes = (node.shape.rows or 0, node.shape.columns)
+            for size, more in zip(sizes, growth[node.name], strict=True):
+                if more and (size, more) != (model.vocab_size, 1):
+                    raise TapeGPTError(
+                        f"parameter {node.name}: {size} rows or columns for {model.vocab_size} tokens, so that none is a "
+                        "character's own: finetune on documents without new characters"
+                    )
+            rows, columns = (kept if more else range(size) for size, more in zip(sizes, growth[node.name], strict=True))
+            width, numbers = shapes[node.name][1], iter(former[node.name])
+            for row in rows:
+                for column in columns:
+                    parameters[node.name][row * width + column] = next(numbers)
         engine.load_parameters(parameters)
         return trainer
 
@@ -246,7 +262,7 @@ class Trainer(Local):
     def _decaying(self, adam: Adam) -> Adam:
         """With the decays that are left open: what is gone through often is learned by heart unless it fades."""
         passes = adam.steps * self.settings.batch_size / len(self._tokens)
-        breadth, density = (self.model.config.n_embd / WIDTH) ** 2, DOCUMENTS / len(self._tokens)
+        breadth, density = (_width(self.model) / WIDTH) ** 2, DOCUMENTS / len(self._tokens)
         times = min(passes * density * max(breadth, 1.0), MOST_PASSES)
         return adam.replaced(
             **{name: a_pass * times for name, a_pass in DECAYS.items() if getattr(self.settings, name) is None}
@@ -357,6 +373,12 @@ class Trainer(Local):
             yield losses
 
 
+def _width(model: GPT) -> int:
+    """Columns of the first embedding."""
+    nodes = model.config.recorded(model.vocab_size).tape.nodes
+    return next((node.shape.columns for node in nodes if isinstance(node.operation, Embedding)), 1)
+
+
 def _adam(settings: Settings) -> Adam:
     return Adam(
         settings.steps,
@@ -370,7 +392,7 @@ def _adam(settings: Settings) -> Adam:
     )
 
 
-def _tokens(corpus: Corpus, config: Config, settings: Settings, rng: Random, windows: Tokens | None) -> Tokens:
+def _tokens(corpus: Corpus, config: Model, settings: Settings, rng: Random, windows: Tokens | None) -> Tokens:
     """The documents, or their windows, in random order: the first that is drawn with the seed."""
     if settings.engine != "fast":
         return corpus.tokens(rng.permutation(len(corpus))[: settings.steps])  # no step comes to any later document
@@ -381,14 +403,16 @@ def _tokens(corpus: Corpus, config: Config, settings: Settings, rng: Random, win
 def train(
     data: str | os.PathLike[str] | Corpus | Iterable[str],
     *,
+    model: Choice = Config,
     preset: str | None = None,
     callbacks: Iterable[Callback] = (),
     **options: Unpack[Options],
 ) -> GPT:
     """Train a model on a file or directory (a str is a path), a corpus, strings, or a column of a data frame.
 
-    Options are the fields of `Config` and `Settings`, of which a preset gives some, and how data is read, as
-    `Corpus.read` and `Corpus.of` take it: `tapegpt.train("people.csv", column="name")`. Each callback is called about
+    The model is a subclass of `Model`, an instance of one, or a name, such as "mlp" or "mymodel.py:MyGPT". Options are
+    its settings and those of `Settings`, of which a preset gives some, and how data is read, as `Corpus.read` and
+    `Corpus.of` take it: `tapegpt.train("people.csv", column="name")`. Each callback is called about
     every 50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. At
     its end each is called once more, with no losses, and closed if it has a method `close`.
     Raises `TapeGPTError` for input that cannot be used.
@@ -396,9 +420,9 @@ def train(
     started = time.perf_counter()
     given: Any = dict(options)
     reading = {name: given.pop(name) for name in READING if name in given}
-    config, settings = resolved(given, preset)  # refuses before it reads
+    config, settings = resolved(given, preset, model=model)  # refuses before it reads
     corpus = corpus_from(data, reading, settings.budget)
-    config, settings = resolved(given, preset, corpus)
+    config, settings = resolved(given, preset, corpus, model)
     trainer = Trainer(corpus, config, settings, started=started)
     watched(trainer, trainer.chunks(), list(callbacks))
     trainer.keep(lambda _: None)  # whoever saves the model saves the training too

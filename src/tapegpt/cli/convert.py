@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tapegpt.cli.models import file_argument
 from tapegpt.cli.options import whole
 from tapegpt.errors import TapeGPTError
 
@@ -17,6 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", help="model file, or JSON with a state_dict of microgpt.py")
     parser.add_argument("target", metavar="OUT", help="file to write, its name ending in .json or .safetensors")
     about = "leave out the training it could go on with, and where its data came from"
+    file_argument(parser)
     parser.add_argument("--weights-only", action="store_true", help=about)
     foreign = parser.add_argument_group("what a state_dict of microgpt.py does not say")
     foreign.add_argument("--n-head", type=whole, default=4, metavar="N", help="attention heads [4]")
@@ -32,9 +34,11 @@ def run(options: argparse.Namespace) -> int:
     if not options.target.lower().endswith(SUFFIXES):
         raise TapeGPTError(f"{options.target}: a model file's name must end in {' or '.join(SUFFIXES)}: choose another")
     if is_state_dict(options.source):
+        if options.kind is not None:
+            raise TapeGPTError("--model is not about a state_dict of microgpt.py, which is of gpt: leave it out")
         held = contents(from_state_dict(options.source, options.n_head, _vocabulary(options)))
     else:
-        held = read(options.source)
+        held = read(options.source, options.kind)
     write(without_training(held) if options.weights_only else held, options.target)
     return 0
 

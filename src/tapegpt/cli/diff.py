@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tapegpt.cli.models import file_argument
 from tapegpt.cli.options import number
 from tapegpt.errors import shown
 
@@ -27,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     about = "file written by tapegpt train -o, or losses: what --metrics wrote or was printed, or a number a line"
     parser.add_argument("a", metavar="A", help=about)
     parser.add_argument("b", metavar="B", help="another one")
+    file_argument(parser)
     parser.add_argument("--tolerance", type=number, default=0.0, metavar="X", help="by which losses may differ [0]")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Print where they part; 1 where they do."""
     from tapegpt.comparison import compare
 
-    found = compare(_read(options.a), _read(options.b), options.tolerance)
+    found = compare(_read(options, options.a), _read(options, options.b), options.tolerance)
     if options.json:
         import json
 
@@ -46,15 +48,15 @@ def run(options: argparse.Namespace) -> int:
     return 0 if found.equal else 1
 
 
-def _read(path: str) -> GPT | Losses:
+def _read(options: argparse.Namespace, path: str) -> GPT | Losses:
     """A model, of whose file safetensors begins with a length and JSON names us, or losses."""
-    from tapegpt.checkpoint import load
+    from tapegpt.checkpoint import is_own, load
     from tapegpt.comparison import losses_of
     from tapegpt.sources import content, decoded, named
 
     data = content(path)
     if b"\0" in data[:8] or b'"tapegpt"' in data:
-        return load(path)
+        return load(path, options.kind if is_own(path) else None)  # the other model may be one of the package
     return losses_of(decoded(path, data, "utf-8"), named(path))
 
 

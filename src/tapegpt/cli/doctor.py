@@ -6,6 +6,7 @@ from itertools import accumulate
 
 from tapegpt.cli.console import print_report
 from tapegpt.cli.data import data_arguments, source_of
+from tapegpt.cli.models import chosen, class_argument
 from tapegpt.cli.options import option
 from tapegpt.doctor import RARE, examine
 from tapegpt.models.gpt import Config
@@ -27,13 +28,14 @@ LISTED = 8  # files and rare characters that are shown
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     data_arguments(parser.add_argument_group("data"))
+    class_argument(parser)
     option(parser, "--block-size", Config.block_size, "of the model that it is for")
     parser.add_argument("--json", action="store_true", help="print JSON, with more than the page says")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
-    report = examine(source_of(options), Config(block_size=options.block_size))
+    report = examine(source_of(options), chosen(options)(block_size=options.block_size))
     print_report(report, page(report), options.json)
     return 0
 

@@ -6,6 +6,7 @@ import math
 
 from tapegpt.cli.console import notice, print_report
 from tapegpt.cli.data import corpus_of, data_arguments, training_documents
+from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import option, whole
 from tapegpt.errors import TapeGPTError
 from tapegpt.text import columns, visible
@@ -28,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from tapegpt.evaluation import SAMPLES
 
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
+    file_argument(parser)
     data_arguments(parser.add_argument_group("data to compare with"), "required")
     about = "training data, to be told apart from new strings [where it was read for training]"
     parser.add_argument("--training", nargs="+", metavar="FILE", help=about)
@@ -39,12 +41,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
-    from tapegpt.checkpoint import load
     from tapegpt.evaluation import evaluate
 
     if not options.data and options.dataset is None:
         raise TapeGPTError("there is nothing to compare the model with: give DATA, or --dataset NAME")
-    model = load(options.model)
+    model = loaded(options, options.model)
     notice(model.inference.notice)
     corpus = corpus_of(options)
     if options.training:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from tapegpt.cli.console import colours, notice
+from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import option
 from tapegpt.cli.score import STRONG
 from tapegpt.errors import TapeGPTError
@@ -41,6 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from tapegpt.explanation import FORMULAS
 
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
+    file_argument(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
     option(parser, "--top", TOP, "most probable characters to list at each place")
     parser.add_argument("--trace", metavar="NAME", help="show what a number is made of instead, see below")
@@ -56,13 +58,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what the model thinks of the strings."""
-    from tapegpt.checkpoint import load
-
     if options.top < 1:
         raise TapeGPTError(f"--top must be a whole number from 1 on, not {options.top}")
     if options.depth != 1 and options.trace is None:
         raise TapeGPTError("--depth needs --trace: give the name of a number")
-    model = load(options.model)
+    model = loaded(options, options.model)
     notice(model.engine.notice)
     paint = _painted if colours() else _plain
     for number, text in enumerate(options.texts):

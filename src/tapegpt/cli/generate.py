@@ -7,6 +7,7 @@ import sys
 from tapegpt.cli.cluster import bulk_arguments, check_bulk
 from tapegpt.cli.console import notice
 from tapegpt.cli.data import training_documents
+from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import number, option, whole
 from tapegpt.errors import TapeGPTError
 from tapegpt.text import json_line, line_writer
@@ -27,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from argparse import BooleanOptionalAction
 
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
+    file_argument(parser)
     option(parser, "-n", 20, "strings to invent")
     about = "of the random numbers; within constraints strings depend on the kind of CPU too [go on where MODEL is]"
     parser.add_argument("--seed", type=whole, metavar="N", help=about)
@@ -64,7 +66,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the strings, a line each; whatever else is to be said goes to stderr."""
-    from tapegpt.checkpoint import load
     from tapegpt.constraints import wished
 
     if options.n < 0:
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     check_bulk(options, ("json", "probability"))
     wishes = _wishes(options)
     wished(wishes)  # refused before the model is read
-    model = load(options.model)
+    model = loaded(options, options.model)
     notice(model.engine.notice)
     if options.training:
         model.documents = training_documents(model, options.training)

@@ -52,6 +52,41 @@ def setting(group: argparse._ActionsContainer, name: str, kind: Callable[[str], 
     group.add_argument(name, type=kind, metavar="N" if kind is whole else "X", help=about)
 
 
+def pairs(flag: str, texts: list[str]) -> list[tuple[str, str]]:
+    """Names and what stands after their =."""
+    found = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise TapeGPTError(f"{flag} {text}: must be NAME=VALUES, such as n_embd=16,32")
+        found.append((name.strip().replace("-", "_"), value))
+    names = [name for name, _ in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise TapeGPTError(f"{flag} {name}: is given twice: put all its values into one")
+    return found
+
+
+def parsed(flag: str, name: str, annotation: str, text: str) -> Any:
+    """A value for a field, of the kind that its annotation says."""
+    text = text.strip()
+    if text == "none" and annotation.endswith("None"):
+        return None
+    rule, kind = next((rule, kind) for start, rule, kind in KINDS if annotation.startswith(start))
+    try:
+        return kind(text)
+    except (ValueError, KeyError):
+        raise TapeGPTError(f"{flag} {name}: must be {rule}, not {shown(text)}") from None
+
+
+KINDS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
+    ("int", "a whole number", int),
+    ("float", "a number", float),
+    ("bool", "true or false", {"true": True, "false": False}.__getitem__),
+    ("", "text", str),
+)
+
+
 def whole(text: str) -> int:
     """A whole number."""
     try:

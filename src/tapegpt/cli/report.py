@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tapegpt.cli.console import notice
 from tapegpt.cli.data import training_documents
+from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import option
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from tapegpt.report import SAMPLES
 
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
+    file_argument(parser)
     about = "write the page to this file, - for standard output [report.html]"
     parser.add_argument("-o", "--output", default="report.html", metavar="FILE", help=about)
     about = "training data [where it was read for training]"
@@ -31,13 +33,12 @@ def run(options: argparse.Namespace) -> int:
     """Write the page."""
     import sys
 
-    from tapegpt.checkpoint import load
     from tapegpt.files import writable, write_file
     from tapegpt.report import encoded, page
 
     if options.output != STDOUT:
         writable(options.output)
-    model = load(options.model)
+    model = loaded(options, options.model)
     notice(model.inference.notice)
     if options.training:
         model.documents = training_documents(model, options.training)

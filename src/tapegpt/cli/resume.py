@@ -6,6 +6,7 @@ import os
 
 from tapegpt.cli import running
 from tapegpt.cli.data import corpus_of, data_arguments
+from tapegpt.cli.models import file_argument, given, loaded, shape_arguments
 from tapegpt.cli.options import number, setting, whole
 from tapegpt.errors import TapeGPTError
 
@@ -37,13 +38,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     running.output_arguments(output, " [MODEL; with --finetune it must be given]")
     shape = parser.add_argument_group("model", "It cannot be changed; what is given must be what it is.")
-    running.shape_arguments(shape)
+    file_argument(shape)
+    shape_arguments(shape)
     shape.add_argument("--engine", choices=ENGINES, metavar="NAME", help=f"{' or '.join(ENGINES)}")
 
 
 def run(options: argparse.Namespace) -> int:
     """Go on, show how far it is, and print some strings."""
-    from tapegpt.checkpoint import load
     from tapegpt.trainer import Trainer
 
     path, directory = options.model, None
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         raise TapeGPTError("--finetune makes another model: say where to with -o")
     if options.learning_rate is not None and not options.finetune:
         raise TapeGPTError("--learning-rate is for --finetune: leave it out, a training goes on with its own")
-    model = load(path)
+    model = loaded(options, path)
     _check_shape(model, options)
     corpus = _corpus(model, options)
     if options.output is not None:
@@ -73,11 +74,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_shape(model: GPT, options: argparse.Namespace) -> None:
     engine = model.training.settings.engine if model.training else model.engine.name
-    differences = [
-        f"{name} is {value}, not {getattr(options, name)}"
-        for name, value in {**model.config.as_dict(), "engine": engine}.items()
-        if getattr(options, name) not in (None, value)
-    ]
+    wanted = given(options, type(model.config))
+    if options.engine is not None:
+        wanted["engine"] = options.engine
+    known = {**model.config.as_dict(), "engine": engine}
+    differences = [f"{name} is {known[name]}, not {value}" for name, value in wanted.items() if known[name] != value]
     if differences:
         raise TapeGPTError(f"the model is another one: {'; '.join(differences)}: leave that out, or train anew")
 

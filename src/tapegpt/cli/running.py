@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tapegpt.model import GPT
-    from tapegpt.models.gpt import Config
     from tapegpt.trainer import Callback, Trainer
 
 CONFIG, METRICS, SAMPLES, MODEL = "config.json", "metrics.jsonl", "samples.txt", "model.safetensors"  # of a directory
@@ -35,20 +34,6 @@ def output_arguments(group: argparse._ActionsContainer, default: str) -> None:
     group.add_argument("--wandb", metavar="PROJECT", help="log losses to this project of Weights & Biases")
     option(group, "--samples", 20, "strings to invent after training")
     option(group, "--temperature", 0.5, "of the samples: low is careful, high is daring")
-
-
-def shape_arguments(group: argparse._ActionsContainer, defaults: Config | None = None) -> None:
-    """Declare the shape, with the defaults in the help if there are any."""
-    for name, about in (
-        ("n_layer", "transformer blocks"),
-        ("n_embd", "width, a multiple of --n-head"),
-        ("n_head", "attention heads"),
-        ("block_size", "longest string seen whole; longer ones are cut, by engine fast read in windows"),
-        ("n_gram", "engine fast: runs of up to so many characters have embeddings too"),
-        ("gram_rows", "engine fast: embeddings of runs, shared by what hashes alike"),
-    ):
-        default = f" [{getattr(defaults, name)}]" if defaults else ""
-        group.add_argument(f"--{name.replace('_', '-')}", type=whole, metavar="N", help=about + default)
 
 
 def check_outputs(options: argparse.Namespace, data: Iterable[str]) -> None:

@@ -7,8 +7,8 @@ import sys
 
 from tapegpt.cli.console import moves, notice, print_report
 from tapegpt.cli.data import corpus_of, data_arguments
+from tapegpt.cli.models import chosen, class_argument, given, shape_arguments
 from tapegpt.cli.options import number, option, setting, whole
-from tapegpt.cli.running import shape_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 COLUMNS, LINES = 72, 14  # of the plot
 MEASURED, FORETOLD = "o", "."
 SETTINGS = ("steps", "learning_rate", "batch_size")
-SHAPE = ("n_layer", "n_embd", "n_head", "block_size", "n_gram", "gram_rows")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     data_arguments(parser.add_argument_group("data"))
     own = parser.add_argument_group("your setting, of which is told what more of each would buy")
     own.add_argument("--preset", choices=PRESETS, default="quick", metavar="NAME", help="what is not given [quick]")
+    class_argument(own)
     shape_arguments(own)
     setting(own, "--steps", whole, "training steps")
     setting(own, "--learning-rate", number, "at its peak")
@@ -53,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.html is not None:
         writable(options.html)
-    given = {name: value for name in (*SHAPE, *SETTINGS) if (value := getattr(options, name)) is not None}
+    kind = chosen(options)
+    named = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
     in_place = moves(sys.stdout) and not options.json
 
     def watch(done: int, loss: float) -> None:
@@ -66,10 +67,12 @@ def run(options: argparse.Namespace) -> int:
             budget=options.budget,
             validation=options.validation,
             seed=options.seed,
+            model=kind,
             preset=options.preset,
             threads=options.threads,
             watch=watch,
-            **given,
+            **named,
+            **given(options, kind),
         )
     finally:
         print("\r\x1b[K" if in_place else "", end="", flush=True)

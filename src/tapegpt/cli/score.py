@@ -13,6 +13,7 @@ from tapegpt.cli.cluster import bulk_arguments, check_bulk
 from tapegpt.cli.console import colours, notice
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.lines import batches
+from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import number, whole
 from tapegpt.errors import TapeGPTError
 from tapegpt.scores import END, FEW, ODD, Calibration
@@ -39,6 +40,7 @@ STRONG = 2.5  # nats from which a character is coloured
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
+    file_argument(parser)
     about = "A blank line is the empty string: there are as many scores as lines."
     data_arguments(parser.add_argument_group("strings", about), "standard input")
     chosen = parser.add_argument_group("which of them")
@@ -61,12 +63,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the strings with their scores, or what is asked for instead."""
-    from tapegpt.checkpoint import load
-
     _check(options)
     check_bulk(options, ("sort", "top", "alarm_rate", "calibrate", "characters", "summary", "json"))
     unit = math.log(2) if options.bits else 1.0
-    model = load(options.model)
+    model = loaded(options, options.model)
     notice(model.inference.notice)
     if options.min_percentile is not None and not model.ranks:
         raise TapeGPTError(f"{options.model}: keeps no percentiles of its training strings: give --threshold instead")

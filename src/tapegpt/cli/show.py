@@ -6,9 +6,9 @@ import os
 from functools import cached_property
 from itertools import pairwise
 
-from tapegpt.cli import running
 from tapegpt.cli.console import colours, notice
 from tapegpt.cli.data import corpus_of, data_arguments
+from tapegpt.cli.models import SHAPE, chosen, class_argument, given, loaded, shape_arguments
 from tapegpt.errors import TapeGPTError
 from tapegpt.text import visible
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tapegpt.costs import Cost, Part, Walk
     from tapegpt.engine import Parameters, Tokens
     from tapegpt.model import GPT
-    from tapegpt.models.gpt import Config
+    from tapegpt.models.base import Model
     from tapegpt.settings import Settings
 
 STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm")
@@ -51,7 +51,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data, or a MODEL that tapegpt train -o wrote")
     data_arguments(data)
     shape = parser.add_argument_group("model, where it is a new one")
-    running.shape_arguments(shape, Config())
+    class_argument(shape)
+    shape_arguments(shape, Config())
     shape.add_argument("--engine", choices=("exact", "fast"), metavar="NAME", help="exact or fast [exact]")
 
 
@@ -99,7 +100,7 @@ class Subject:
     def __init__(
         self,
         vocabulary: str,
-        config: Config,
+        config: Model,
         settings: Settings,
         *,
         corpus: Corpus | None = None,
@@ -156,22 +157,30 @@ class Subject:
 
 
 def _subject(options: argparse.Namespace) -> Subject:
-    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings, resolved
 
-    shape = (*Config().as_dict(), "engine")
-    given: Any = {name: getattr(options, name) for name in shape if getattr(options, name) is not None}
     if len(options.data) != 1 or not _is_model(options.data[0]):
-        config, settings = resolved(given)
+        kind = chosen(options)
+        named: Any = {} if options.engine is None else {"engine": options.engine}
+        config, settings = resolved(named | given(options, kind), model=kind)
         corpus = corpus_of(options)
         return Subject(corpus.vocabulary, config, settings, corpus=corpus)
-    for name in (*shape, "dataset", "format", "column", "no_header", "lowercase", "max_length", "unique"):
-        if getattr(options, name) not in (None, False):
+    for name in (
+        *SHAPE,
+        "set",
+        "engine",
+        "dataset",
+        "format",
+        "column",
+        "no_header",
+        "lowercase",
+        "max_length",
+        "unique",
+    ):
+        if getattr(options, name) not in (None, False, []):
             option = f"--{name.replace('_', '-')}"
             raise TapeGPTError(f"{option} is not about a model as it is, which {options.data[0]} has: leave it out")
-    from tapegpt.checkpoint import load
-
-    model = load(options.data[0])
+    model = loaded(options, options.data[0])
     notice(model.engine.notice)
     return Subject(model.vocabulary, model.config, Settings(engine=model.engine.name), model=model)
 

@@ -32,7 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     about = f"address to listen at; any but this machine's own needs a token, which is printed [{HOST}]"
     server.add_argument("--host", default=HOST, metavar="NAME", help=about)
     option(server, "--port", PORT, "port to listen at, 0 for a free one")
-    server.add_argument("--model", metavar="FILE", help="a model to begin with, written by tapegpt train -o")
+    about = "a model to begin with, written by tapegpt train -o; of one of your own give FILE.py:CLASS too"
+    server.add_argument("--model", action="append", default=[], metavar="FILE", help=about)
     server.add_argument("--no-browser", action="store_true", help="do not open the page")
     limits = parser.add_argument_group("limits, for whoever uses the page")
     for name, kind, about in (
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         raise missing(str(error.name), "studio") from None
     corpus, name = _data(options)
     studio = Studio(KeptCorpus(corpus, name), _limits(options), _log)
-    shown = "" if options.model is None else f"#run={_load(studio, options.model)}"
+    shown = f"#run={_load(studio, *options.model)}" if options.model else ""
     server = Server(studio, options.host, options.port)
     address = server.address + shown
     print(f"tapegpt studio: {address} (Ctrl-C ends it)", flush=True)
@@ -89,14 +90,16 @@ def _limits(options: argparse.Namespace) -> Limits:
     return Limits(**{name: value for name, value in given.items() if value is not None})
 
 
-def _load(studio: Studio, path: str) -> str:
+def _load(studio: Studio, path: str, kind: str | None = None, *more: str) -> str:
     """A model to begin with: with its training, where that can be repeated; the id of the run."""
     from tapegpt.checkpoint import load
     from tapegpt.ensemble import Ensemble
     from tapegpt.recording import replayed, still
     from tapegpt.studio.studio import single
 
-    model = load(path)
+    if more:
+        raise TapeGPTError(f"--model {more[0]}: the studio begins with one model: leave it out")
+    model = load(path, kind)
     if isinstance(model, Ensemble):
         raise TapeGPTError(single(path, len(model.models)))
     try:

@@ -9,8 +9,9 @@ import sys
 from tapegpt.cli.cluster import executor, ray_argument
 from tapegpt.cli.console import fail, moves, notice
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
-from tapegpt.cli.options import option, setting, whole
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.cli.models import chosen, class_argument
+from tapegpt.cli.options import option, pairs, parsed, setting, whole
+from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from tapegpt.sweeping import SEEDS, TRIALS
 
     data_arguments(parser.add_argument_group("data"))
-    space = parser.add_argument_group("what is searched: fields of the shape and the training, and preset")
+    space = parser.add_argument_group("what is searched: settings of the model and the training, and preset")
+    class_argument(space)
     about = "values of a field, all combinations are tried: n_embd=16,32,64; one value settles it"
     space.add_argument("--grid", action="append", default=[], metavar="NAME=X,Y", help=about)
     about = "range to draw a field from: learning_rate=0.001..0.1, on a logarithmic scale if it spans a decade"
@@ -65,11 +67,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, show the leaderboard, write what is wanted."""
-    from tapegpt.search import Space
+    from tapegpt.search import Space, fields_of
     from tapegpt.sweeping import Sweeping, Wishes
 
-    grid, random = _grid(options.grid), _random(options.random)
-    space = Space(grid, random, options.preset, {} if options.steps is None else {"steps": options.steps})
+    kind = chosen(options)
+    fields = fields_of(kind)
+    grid, random = _grid(options.grid, fields), _random(options.random, fields)
+    space = Space(grid, random, options.preset, {} if options.steps is None else {"steps": options.steps}, kind)
     sampler: Any = None
     if options.sampler is not None:
         from tapegpt.optuna_sampler import adapted
@@ -118,53 +122,22 @@ def _check_ensemble(wanted: int | None, last: Rung) -> None:
 # --- what is searched -------------------------------------------------------------------------------------------
 
 
-def _grid(texts: list[str]) -> dict[str, list[Any]]:
+def _grid(texts: list[str], fields: dict[str, str]) -> dict[str, list[Any]]:
     return {
-        name: [_value("--grid", name, value) for value in values.split(",")] for name, values in _split("--grid", texts)
+        name: [parsed("--grid", name, fields.get(name, "str"), value) for value in values.split(",")]
+        for name, values in pairs("--grid", texts)
     }
 
 
-def _random(texts: list[str]) -> dict[str, tuple[Any, Any]]:
+def _random(texts: list[str], fields: dict[str, str]) -> dict[str, tuple[Any, Any]]:
     ranges = {}
-    for name, value in _split("--random", texts):
+    for name, value in pairs("--random", texts):
         low, dots, high = value.partition("..")
         if not dots:
             raise TapeGPTError(f"--random {name}={value}: must be a range such as {name}=1..10")
-        ranges[name] = (_value("--random", name, low), _value("--random", name, high))
+        low, high = (parsed("--random", name, fields.get(name, "str"), end) for end in (low, high))
+        ranges[name] = (low, high)
     return ranges
-
-
-def _split(flag: str, texts: list[str]) -> list[tuple[str, str]]:
-    """Names and what stands after their =."""
-    pairs = []
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not value:
-            raise TapeGPTError(f"{flag} {text}: must be NAME=VALUES, such as n_embd=16,32")
-        pairs.append((name.strip().replace("-", "_"), value))
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise TapeGPTError(f"{flag} {name}: is given twice: put all its values into one")
-    return pairs
-
-
-def _value(flag: str, name: str, text: str) -> Any:
-    """A value of a field, of the kind that the field has."""
-    from tapegpt.search import FIELDS
-
-    kind = str(FIELDS.get(name, "str"))
-    text = text.strip()
-    if kind.startswith("str"):
-        return text
-    if text == "none" and kind.endswith("None"):
-        return None
-    whole_numbers = kind.startswith("int")
-    try:
-        return int(text) if whole_numbers else float(text)
-    except ValueError:
-        rule = "a whole number" if whole_numbers else "a number"
-        raise TapeGPTError(f"{flag} {name}: must be {rule}, not {shown(text)}") from None
 
 
 # --- while it runs ----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 
 from tapegpt.cli import running
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
+from tapegpt.cli.models import chosen, class_argument, given, shape_arguments
 from tapegpt.cli.options import number, setting, whole
 from tapegpt.errors import TapeGPTError
 
@@ -27,7 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     data_arguments(data)
     data.add_argument("--validation", type=number, metavar="X", help="share of the distinct strings to hold out [0]")
     shape = parser.add_argument_group("model")
-    running.shape_arguments(shape, Config())
+    class_argument(shape)
+    shape_arguments(shape, Config())
     training = parser.add_argument_group("training")
     training.add_argument("--engine", choices=ENGINES, metavar="NAME", help=f"{' or '.join(ENGINES)} [exact]")
     setting(training, "--steps", whole, "training steps, a batch of strings each [1000]")
@@ -37,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     setting(training, "--patience", whole, "evaluations without a better held-out loss that end the training [none]")
     fast = parser.add_argument_group("training, engine fast")
     times = ", ".join(MADE_FOR.values())
-    about = f"{', '.join(PRESETS)}: shape and training that measured best for about {times}"
+    about = f"{', '.join(PRESETS)}: shape of gpt and training that measured best for about {times}"
     fast.add_argument("--preset", choices=PRESETS, metavar="NAME", help=about)
     about = "train so long instead of --steps, unless less is enough: 1s, 2m; all is included but compiling"
     fast.add_argument("--budget", metavar="TIME", help=about)
@@ -60,18 +62,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, show how far it is, and print some strings."""
     from tapegpt.clock import ONE_EVALUATION
-    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings, resolved
     from tapegpt.trainer import Trainer
 
-    names = (*Config().as_dict(), *Settings().as_dict())
-    given: Any = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    config, settings = resolved(given, options.preset)  # refuses before it reads
+    kind = chosen(options)
+    named: Any = {name: getattr(options, name) for name in Settings.fields if getattr(options, name) is not None}
+    named |= given(options, kind)
+    config, settings = resolved(named, options.preset, model=kind)  # refuses before it reads
     directory = options.run_dir
     if directory is not None and (options.output is not None or options.metrics is not None):
         raise TapeGPTError(f"--run-dir {directory} has a model and metrics of its own: leave -o and --metrics out")
     corpus = corpus_of(options, budget=settings.budget)
-    config, settings = resolved(given, options.preset, corpus)
+    config, settings = resolved(named, options.preset, corpus, kind)
     if directory is not None:
         running.new_directory(directory)
         running.settle(options, directory)

@@ -6,6 +6,7 @@ import math
 
 from tapegpt.cli.console import notice
 from tapegpt.cli.data import training_documents
+from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
 from tapegpt.text import columns, visible
@@ -27,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from tapegpt.attribution import DRAWS, TOP
 
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
+    file_argument(parser)
     parser.add_argument("text", metavar="TEXT", help="the string")
     option(parser, "--top", TOP, "training strings to list that taught it, and that hindered it")
     about = "rank all training strings, also those that no step came to, by what they would teach the model now"
@@ -41,11 +43,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what taught the string."""
     from tapegpt.attribution import attribute, verify
-    from tapegpt.checkpoint import load
 
     if options.all and options.verify:
         raise TapeGPTError("--all and --verify exclude each other: what was not trained on cannot be left out")
-    model = load(options.model)
+    model = loaded(options, options.model)
     notice(model.engine.notice)
     if options.training:
         model.documents = training_documents(model, options.training)

@@ -26,6 +26,8 @@ def named(name: str) -> type[Model]:
     from importlib import import_module
 
     if name not in NAMES:
-        raise TapeGPTError(f"model {shown(name)}: there is none of this name: choose one of {', '.join(NAMES)}")
+        raise TapeGPTError(
+            f"model {shown(name)}: there is none of this name: choose one of {', '.join(NAMES)}, or give FILE.py:CLASS"
+        )
     model: type[Model] = getattr(import_module(f"tapegpt.models.{name}"), NAMES[name])
     return model

@@ -6,34 +6,73 @@
 
 The forward pass is written once. It is recorded on a tape, and all that tapegpt does with a model follows from the
 recording: names and shapes of the parameters, training, generation, scores, explanations. Not here: what the engines
-make of it (`graph.py`).
+make of it (`graph.py`), how classes are found (`loading.py`).
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from tapegpt.errors import TapeGPTError, shown
-from tapegpt.ranges import Whole
+from tapegpt.errors import TapeGPTError, line_of, shown
+from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
 from tapegpt.tape import Node, Tape
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MAX_PARAMETERS = 100_000_000  # beyond this the scalar order of the exact engine takes hours a step
+RESERVED = ("adam.", "last.", "__metadata__")  # beginnings of names in files, see `checkpoint.py`
+KINDS = {"bool": bool, "int": int, "float": float, "str": str}  # of settings, which may be None too
 
 
 class Model(Record):
     """The settings of a model and its forward pass; subclasses add settings with their defaults.
 
-    Raises `TapeGPTError` for settings out of range.
+    A setting is a whole number, a number, a bool or a str; `ranges` may say which numbers. Raises `TapeGPTError` for
+    settings out of range, and where a class is defined with one that cannot be.
     """
 
     block_size: int = 16  # longest document that is seen whole, in tokens
 
     ranges = {"block_size": Whole(1, 8192)}  # noqa: RUF012  # never changed
 
+    def __init_subclass__(cls) -> None:
+        """Raise `TapeGPTError` for a setting without a default or of another kind, or with the name of a method."""
+        super().__init_subclass__()
+        for name in cls.fields.keys() & cls.__annotations__.keys():
+            if name not in Model.fields and hasattr(Model, name):
+                raise TapeGPTError(f"{cls.__name__}: every model has a {name} already: give the setting another name")
+            if not hasattr(cls, name):
+                raise TapeGPTError(f"{cls.__name__}: the setting {name} needs a default, such as {name}: int = 1")
+            if cls.annotation(name).removesuffix(" | None") not in KINDS:
+                raise TapeGPTError(
+                    f"{cls.__name__}: the setting {name} must be annotated {', '.join(KINDS)}, or one of these | None, "
+                    f"not {cls.annotation(name)}"
+                )
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of its range, or has none and is not of its kind."""
+        super().check()
+        for name, value in self.__dict__.items():
+            kind = self.annotation(name)
+            if name in self.ranges or (value is None and kind.endswith("None")):
+                continue
+            if kind.startswith("int"):
+                Whole().check(name, value)
+            elif kind.startswith("float"):
+                Number().check(name, value)
+            elif not isinstance(value, KINDS[kind.removesuffix(" | None")]):
+                raise TapeGPTError(f"{name} must be a {kind}, not {shown(value)}")
+
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits of the next token, (T, vocab_size), from token ids and their places in the document, (T, 1) each."""
-        raise NotImplementedError
+        raise TapeGPTError(f"{type(self).__name__} has no method forward: write it, see tapegpt.Model")
+
+    def in_use(self) -> dict[str, Any]:
+        """The settings that make a difference beside the others, which a model's file may leave out."""
+        return self.as_dict()
 
     def recorded(self, vocab_size: int) -> Recorded:
         """The forward pass and the loss on a tape; raises `TapeGPTError` for a forward pass that cannot be used."""
@@ -46,6 +85,14 @@ class Model(Record):
     def shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
         """Rows and columns of the parameters by name."""
         return {node.name: (node.shape.rows or 0, node.shape.columns) for node in self.parameters(vocab_size)}
+
+    def growth(self, vocab_size: int) -> dict[str, tuple[int, int]]:
+        """How many more rows and columns the parameters have, by name, for one token more."""
+        more = self.shapes(vocab_size + 1)
+        return {
+            name: (more[name][0] - rows, more[name][1] - columns)
+            for name, (rows, columns) in self.shapes(vocab_size).items()
+        }
 
     def num_parameters(self, vocab_size: int) -> int:
         """Number of parameters; raises `TapeGPTError` above `MAX_PARAMETERS`."""
@@ -77,6 +124,24 @@ class Recorded(Record):
 
 @lru_cache(maxsize=64)
 def _recorded(model: Model, vocab_size: int) -> Recorded:
+    if type(model).__module__.startswith("tapegpt.models."):  # whose forward passes are tested
+        return _record(model, vocab_size)
+    recorded, again = (_checked(model, vocab_size) for _ in range(2))
+    for node, other in zip(recorded.tape.nodes, again.tape.nodes, strict=False):
+        if _known(node) != _known(other):
+            raise TapeGPTError(
+                f"{type(model).__name__}.forward: records something else each time, first {node!r} and then {other!r}: "
+                "let it depend on nothing but the settings and vocab_size"
+            )
+    if len(recorded.tape.nodes) != len(again.tape.nodes):
+        raise TapeGPTError(
+            f"{type(model).__name__}.forward: records {len(recorded.tape.nodes)} nodes and then "
+            f"{len(again.tape.nodes)}: let it depend on nothing but the settings and vocab_size"
+        )
+    return recorded
+
+
+def _record(model: Model, vocab_size: int) -> Recorded:
     tape = Tape(model.block_size)
     tokens, positions = tape.indices("tokens"), tape.indices("positions")
     logits = model.forward(tape, tokens, positions, vocab_size)
@@ -90,3 +155,34 @@ def _recorded(model: Model, vocab_size: int) -> Recorded:
             raise TapeGPTError(f"{who}: {node!r} mixes positions, and none may see later ones: use axis=1")
     targets = tape.indices("targets")
     return Recorded(tape, tokens, positions, targets, logits, tape.cross_entropy(logits, targets))
+
+
+def _checked(model: Model, vocab_size: int) -> Recorded:
+    """A recording of a model that nobody has tested."""
+    who, code = f"{type(model).__name__}.forward", getattr(type(model).forward, "__code__", None)
+    path = code.co_filename if code else ""
+    try:
+        recorded = _record(model, vocab_size)
+    except TapeGPTError as error:
+        place = line_of(error, path)
+        raise TapeGPTError(f"{place}: {error}" if ":" in place else str(error)) from None
+    except Exception as error:
+        raise TapeGPTError(f"{line_of(error, path)}: {type(error).__name__}: {error}") from error
+    tape, given = recorded.tape, (recorded.tokens, recorded.positions, recorded.targets)
+    used = set(tape.order(recorded.loss))
+    for node in tape.nodes:
+        if node.is_parameter and node.name.startswith(RESERVED):
+            raise TapeGPTError(f"{who}: files have other things named {node.name}: give the parameter another name")
+        if node.is_parameter and node not in used:
+            raise TapeGPTError(f"{who}: the logits do not depend on the parameter {node.name}: use it, or leave it out")
+        if not node.is_parameter and node.operation is None and node not in given:
+            raise TapeGPTError(f"{who}: knows tokens and positions alone, there is nothing to write to {node!r}")
+    if not tape.parameters():
+        raise TapeGPTError(f"{who}: there is no parameter to train: record one with tape.parameter")
+    return recorded
+
+
+def _known(node: Node) -> tuple[object, ...]:
+    """What tells nodes of two tapes apart."""
+    constants = [each for each in vars(node.operation or node.shape).items() if isinstance(each[1], int | float | str)]
+    return repr(node), [each.index for each in node.inputs], node.start, node.sparse, constants

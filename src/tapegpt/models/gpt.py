@@ -11,6 +11,8 @@ from tapegpt.ranges import Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tapegpt.tape import Node, Tape
 
 
@@ -67,6 +69,11 @@ class GPT(Model):
                 f"n_embd must be a multiple of n_head, but {self.n_embd} is no multiple of {self.n_head}: "
                 f"choose n_head from {', '.join(map(str, divisors[:12]))}"
             )
+
+    def in_use(self) -> dict[str, Any]:
+        """Without those of runs where there are no embeddings of runs, so that older readers know what they find."""
+        unused = ("n_gram", "gram_rows") if self.is_plain else ()
+        return {name: value for name, value in self.as_dict().items() if name not in unused}
 
     @property
     def head_dim(self) -> int:

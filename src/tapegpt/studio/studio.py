@@ -101,7 +101,7 @@ class Studio:
             with open(path, "wb") as file:
                 file.write(data)
             try:
-                recording = still(load(path, self._admit))
+                recording = still(load(path, admit=self._admit))
                 recording.model.vocabulary.encode()
             except TapeGPTError as error:
                 raise TapeGPTError(str(error).replace(path, "the file")) from None
