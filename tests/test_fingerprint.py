@@ -373,4 +373,5 @@ def test_recording_is_no_part_of_a_tape_s_code(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(kind, "__init__", lambda self: None)
     assert [fingerprint(each, given="tapegpt.machine") for each in kernels] == before
     monkeypatch.setattr(Sum, "forward", lambda self, *_: None)
-    assert all(fingerprint(each, given="tapegpt.machine") != key for each, key in zip(kernels, before, strict=True))
+    after = [fingerprint(each, given="tapegpt.machine") for each in kernels]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, True]
