@@ -11,11 +11,14 @@ from tapegpt.operations.attention.exact import Attention
 from tapegpt.operations.attention.heads import Heads
 from tapegpt.operations.attention.pairs import CachedAttention, PairedAttention
 from tapegpt.operations.attention.tiles import TiledAttention
+from tapegpt.operations.base import Shape
 from tapegpt.operations.columns import Columns
 from tapegpt.operations.cross_entropy import CrossEntropy
 from tapegpt.operations.elementwise import Elementwise
 from tapegpt.operations.embedding import Embedding, FastEmbedding
+from tapegpt.operations.layer_norm import FastLayerNorm, LayerNorm
 from tapegpt.operations.linear import FastLinear, Linear
+from tapegpt.operations.rmsnorm import FastRMSNorm, RMSNorm
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -282,20 +285,73 @@ def users(rewriting: Rewriting, node: Node) -> Node:
     return rewriting.users(node)[0]
 
 
+def normalised(rewriting: Rewriting, node: Node) -> Match | None:
+    """A gain is the end of a norm, and after it a bias that of a layer norm."""
+    inner, rows, covered = node, dict[str, Node](), list[Node]()
+    for name, rule in (("bias", "add"), ("gain", "mul")):
+        pair = _with_row(inner, rule)
+        if pair and rewriting.alone(pair[0], inner):
+            inner, rows[name] = pair
+            covered.append(inner)
+    operation: Operation
+    if isinstance(inner.operation, LayerNorm) and rows:
+        operation = FastLayerNorm(gain="gain" in rows, bias="bias" in rows)
+    elif isinstance(inner.operation, RMSNorm) and [*rows] == ["gain"]:
+        operation = FastRMSNorm(gain=True)
+    else:
+        return None
+
+    def make() -> Node:
+        inputs = [*inner.inputs, *(rows[name] for name in ("gain", "bias") if name in rows)]
+        return rewriting.tape.record(operation, *map(rewriting.input, inputs))
+
+    return Match(covered, make)
+
+
+def _with_row(node: Node, rule: str) -> tuple[Node, Node] | None:
+    """A matrix and the row that is added to all of its rows, or multiplied by each."""
+    if isinstance(node.operation, Elementwise) and node.operation.name == rule and len(node.inputs) == 2:
+        for x, row in (node.inputs, node.inputs[::-1]):
+            if x.shape == node.shape and row.shape == Shape(1, node.shape.columns) and x is not row:
+                return x, row
+    return None
+
+
+class Product(Record):
+    """A product x W^T, and the bias that is added to it, if one is."""
+
+    linear: Node
+    bias: list[Node]
+    covered: list[Node]  # the operations that they are, the last first
+
+    def ending(
+        self, rewriting: Rewriting, covered: list[Node], activation: str = "", residual: Sequence[Node] = ()
+    ) -> Match:
+        """One operation for this and what comes next."""
+        operation = FastLinear(activation, residual=bool(residual), bias=bool(self.bias))
+
+        def record(x: Node, w: Node) -> Node:
+            return rewriting.tape.record(operation, x, w, *map(rewriting.input, (*residual, *self.bias)))
+
+        return Match(covered, lambda: rewriting.product(self.linear, record))
+
+
+def product_of(rewriting: Rewriting, node: Node) -> Product | None:
+    """The product that a node is, with its bias."""
+    pair = _with_row(node, "add")
+    if pair and is_product(pair[0]) and rewriting.alone(pair[0], node):
+        return Product(pair[0], [pair[1]], [node, pair[0]])
+    return Product(node, [], [node]) if is_product(node) else None
+
+
 def residual(rewriting: Rewriting, node: Node) -> Match | None:
     """A sum of a product and what was there before is the end of the product."""
     if not _is_sum(node):
         return None
-    for product, other in (node.inputs, node.inputs[::-1]):
-        if is_product(product) and rewriting.alone(product, node) and _is_before(rewriting, other, product, node):
-
-            def make(product: Node = product, other: Node = other) -> Node:
-                def record(x: Node, w: Node) -> Node:
-                    return rewriting.tape.record(FastLinear(residual=True), x, w, rewriting.input(other))
-
-                return rewriting.product(product, record)
-
-            return Match([product], make)
+    for end, other in (node.inputs, node.inputs[::-1]):
+        product = product_of(rewriting, end)
+        if product and rewriting.alone(end, node) and _is_before(rewriting, other, product.linear, node):
+            return product.ending(rewriting, product.covered, residual=[other])
     return None
 
 
@@ -318,22 +374,17 @@ def activated(rewriting: Rewriting, node: Node) -> Match | None:
     rule = node.operation
     if not isinstance(rule, Elementwise) or not rule.is_activation or len(rewriting.users(node)) != 1:
         return None
-    product, user = node.inputs[0], users(rewriting, node)
-    if not (is_product(product) and rewriting.alone(product, node) and is_product(user) and user.inputs[0] is node):
+    end, user = node.inputs[0], users(rewriting, node)
+    product = product_of(rewriting, end)
+    if not (product and rewriting.alone(end, node) and is_product(user) and user.inputs[0] is node):
         return None
-    name = rule.name
-
-    def make() -> Node:
-        return rewriting.product(product, lambda x, w: rewriting.tape.record(FastLinear(name), x, w))
-
-    return Match([product], make)
+    return product.ending(rewriting, product.covered, rule.name)
 
 
-def spread_product(rewriting: Rewriting, node: Node) -> Match | None:
-    """A product takes the result of attention with the columns that it has in lanes."""
-    if not is_product(node):
-        return None
-    return Match([], lambda: rewriting.product(node, lambda x, w: rewriting.tape.record(FastLinear(), x, w)))
+def lone_product(rewriting: Rewriting, node: Node) -> Match | None:
+    """A bias is the end of a product, which takes the result of attention with the columns that it has in lanes."""
+    product = product_of(rewriting, node)
+    return product.ending(rewriting, product.covered[1:]) if product else None
 
 
 def _is_sum(node: Node) -> bool:
@@ -342,4 +393,4 @@ def _is_sum(node: Node) -> bool:
     return is_add and [each.shape for each in node.inputs] == [node.shape] * 2
 
 
-FAST: tuple[Rule, ...] = (heads_side_by_side, summed_embeddings, residual, activated, spread_product)
+FAST: tuple[Rule, ...] = (heads_side_by_side, summed_embeddings, normalised, residual, activated, lone_product)

@@ -202,17 +202,27 @@ class Node:
             raise TapeGPTError(f"{operation.name} of {self!r}: axis must be 0, 1 or None, not {shown(axis)}")
         return self.tape.record(operation(axis), self)
 
-    def rmsnorm(self) -> Node:
-        """Each row divided by its root mean square."""
-        return self.tape.rmsnorm(self)
+    def rmsnorm(self, gain: Node | None = None) -> Node:
+        """Each row divided by its root mean square, times a gain (1, C)."""
+        return self.tape.rmsnorm(self, gain)
+
+    def layer_norm(self, gain: Node | None = None, bias: Node | None = None) -> Node:
+        """Each row less its mean and divided by its standard deviation, times a gain and plus a bias, (1, C) each."""
+        return self.tape.layer_norm(self, gain, bias)
 
     def shift(self, n: int) -> Node:
         """The rows of n positions before in the document, zeros before its first."""
         return self.tape.record(Shift(n), self)
 
-    def linear(self, name: str, columns: int) -> Node:
-        """The product with a new parameter of this name: (T, columns). The result has the name too."""
-        return self.tape.linear(self, self.tape.parameter(name, columns, self.shape.columns)).named(name)
+    def linear(self, name: str, columns: int, *, bias: bool = False) -> Node:
+        """The product with a new parameter of this name: (T, columns). The result has the name too.
+
+        A bias is one more parameter, `name.bias` (1, columns), which begins at zero.
+        """
+        product = self.tape.linear(self, self.tape.parameter(name, columns, self.shape.columns))
+        if bias:
+            product = product + self.tape.parameter(f"{name}.bias", 1, columns, start=0.0)
+        return product.named(name)
 
     def __getitem__(self, key: tuple[slice, slice]) -> Node:
         """Columns, as `x[:, start:stop]` or with a step."""
@@ -338,9 +348,10 @@ class Tape:
             self.own(node, "concatenate")
         return self.record(Columns(range(sum(node.shape.columns for node in nodes)), len(nodes)), *nodes)
 
-    def rmsnorm(self, x: Node) -> Node:
-        """Each row divided by its root mean square."""
-        return self.record(RMSNorm(), x)
+    def rmsnorm(self, x: Node, gain: Node | None = None) -> Node:
+        """Each row divided by its root mean square, times a gain (1, C)."""
+        normed = self.record(RMSNorm(), x)
+        return normed if gain is None else normed * self._row_for(x, gain, "rmsnorm: the gain")
 
     def attention(self, q: Node, k: Node, v: Node, n_head: int) -> Node:
         """Causal self-attention, (T, D) each: row t of the result mixes the rows of v up to t."""
@@ -354,9 +365,18 @@ class Tape:
         """Each head's pairs of columns turned by an angle that grows with the position: (T, D)."""
         return self.record(Rotary(n_head, self.positions), x, positions)
 
-    def layer_norm(self, x: Node) -> Node:
-        """Each row less its mean, divided by its standard deviation."""
-        return self.record(LayerNorm(), x)
+    def layer_norm(self, x: Node, gain: Node | None = None, bias: Node | None = None) -> Node:
+        """Each row less its mean and divided by its standard deviation, times a gain and plus a bias, (1, C) each."""
+        normed = self.record(LayerNorm(), x)
+        if gain is not None:
+            normed = normed * self._row_for(x, gain, "layer_norm: the gain")
+        return normed if bias is None else normed + self._row_for(x, bias, "layer_norm: the bias")
+
+    def _row_for(self, x: Node, row: Node, what: str) -> Node:
+        self.own(row, what)
+        if row.shape != Shape(1, x.shape.columns):
+            raise TapeGPTError(f"{what} must be (1, {x.shape.columns}), not {row!r}")
+        return row
 
     def dropout(self, x: Node, p: float, seed: int = 0) -> Node:
         """While training, a share `p` of the numbers zero and the others times 1 / (1 - p): (T, C).

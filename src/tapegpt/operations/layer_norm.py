@@ -9,7 +9,7 @@ from tapegpt.machine.language import F32, Builder, F32s, F64s, Int, kernel
 from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, across, padded
 from tapegpt.operations.cross_entropy import present
 from tapegpt.operations.rmsnorm import EPSILON
-from tapegpt.operations.rows import total, vectors
+from tapegpt.operations.rows import sum_rows, total, vectors
 from tapegpt.value import layer_norm
 
 TYPE_CHECKING = False
@@ -210,12 +210,3 @@ def fast_gain(k: Builder, x: F32s, kept: F32s, dy: F32s, dgain: F32s, start: Int
         for c in vectors(k, columns):
             normal = (row.vector(c, width) - mean) * scale
             dgain.store(c, k.mul_add(normal, passed.vector(c, width), dgain.vector(c, width)))
-
-
-@kernel
-def sum_rows(k: Builder, dy: F32s, dbias: F32s, start: Int, stop: Int, *, columns: int) -> None:
-    """dbias += sum over rows of dy."""
-    width = k.width(F32)
-    for t in k.range(start, stop):
-        for c in vectors(k, columns):
-            dbias.store(c, dbias.vector(c, width) + (dy + t * padded(columns)).vector(c, width))

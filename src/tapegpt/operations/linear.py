@@ -10,6 +10,7 @@ from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, bloc
 from tapegpt.operations.elementwise import activate
 from tapegpt.operations.products import make_panels
 from tapegpt.operations.products import products as fast_products
+from tapegpt.operations.rows import sum_rows
 from tapegpt.operations.transpose import transpose
 from tapegpt.value import linear
 
@@ -204,29 +205,34 @@ def _gradient_tile(
 
 
 class FastLinear(Linear):
-    """The same in f32, for many rows, with what comes next: an activation, or a residual (T, O) that is added.
+    """`FastLinear(...)(x, W, residual, bias)` in f32, for many rows, with what comes next where it is asked for.
 
+    A bias (1, O) is added, and then a residual (T, O), or an activation is applied.
     Keeps the slopes of an activation for the product after it; those of ReLU are seen from its result.
     """
 
     real = F32
-    clears = (1,)
     unwinds = (0,)
 
-    def __init__(self, activation: str = "", *, residual: bool = False) -> None:
+    def __init__(self, activation: str = "", *, residual: bool = False, bias: bool = False) -> None:
         assert not (activation and residual), "a product ends in one way"
         self.activation, self._keeps_slopes = activation, activation not in ("", "relu")
-        self.takes = (3,) if residual else (2,)
+        self.takes, self._has_bias = (2 + residual + bias,), bias
         self.passes = (2,) if residual else ()
+        self.clears = (1, 2 + residual) if bias else (1,)
 
     def __str__(self) -> str:
-        return " ".join(filter(None, [self.name, self.activation, "+ residual" if self.passes else ""]))
+        return (
+            self.name + " + bias" * self._has_bias + " + residual" * bool(self.passes) + f" {self.activation}".rstrip()
+        )
 
     def shape(self, *inputs: Shape) -> Shape:
         x, w = inputs[:2]
         self.expect(x.columns == w.columns and w.rows is not None, "x and W must have as many columns", x, w)
-        result = Shape(x.rows, w.rows or 0)
-        self.expect(all(other == result for other in inputs[2:]), "the residual must have the result's shape", *inputs)
+        result, others = Shape(x.rows, w.rows or 0), list(inputs[2:])
+        if self._has_bias:
+            self.expect(others.pop() == Shape(1, result.columns), "the bias must be a row as the result's", *inputs)
+        self.expect(all(other == result for other in others), "the residual must have the result's shape", *inputs)
         return result
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
@@ -253,10 +259,12 @@ class FastLinear(Linear):
             scratch.prepared,
             out.value + out.start * column,
             beside + out.start * column,
+            inputs[-1].value,
         )
         strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": column, "columns": out.columns}
         finish = "+ other" if self.passes else "" if self._keeps_slopes else self.activation
-        fast_products(k, *places, out.stop - out.start, x.columns, **strides, finish=finish)
+        sizes = (out.stop - out.start, x.columns)
+        fast_products(k, *places, *sizes, **strides, finish=finish, has_bias=self._has_bias)
         if self._keeps_slopes:
             activate(k, out.value, scratch.kept, out.start, out.stop, rule=self.activation, columns=out.columns)
 
@@ -264,9 +272,12 @@ class FastLinear(Linear):
         x, w = inputs[:2]
         row, column, rows = padded(x.columns), padded(out.columns), out.stop - out.start
         values, passed = x.value + out.start * row, out.grad + out.start * column
+        bias = inputs[-1].gradient
+        if self._has_bias and bias is not None:
+            sum_rows(k, out.grad, bias, out.start, out.stop, columns=out.columns)
         if w.gradient is not None:
             strides = {"x_row": 1, "x_step": column, "w_step": row, "y_row": row, "columns": x.columns}
-            places = (passed, values, w.gradient, values)
+            places = (passed, values, w.gradient, values, values)
             fast_products(k, *places, out.columns, rows, **strides, finish="+ y", fixed_rows=out.columns)
         if x.gradient is not None:
             strides = {"x_row": column, "x_step": 1, "w_step": row, "y_row": row, "columns": x.columns}
@@ -274,5 +285,5 @@ class FastLinear(Linear):
             finish = "" if x.fresh and x is not w else "+ y"
             if x.activation:
                 finish = "* relu'" if x.activation == "relu" else "* other"
-            places = (passed, w.value, x.gradient + out.start * row, beside + out.start * row)
+            places = (passed, w.value, x.gradient + out.start * row, beside + out.start * row, values)
             fast_products(k, *places, rows, out.columns, **strides, finish=finish)

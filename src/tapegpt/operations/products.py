@@ -1,6 +1,6 @@
 """The one matrix product of the fast engine: rows of sums, tile by tile, every sum in a register of its own.
 
-    y[r, c] = finish(sum over i < count of x[r, i] * w[i, c])
+    y[r, c] = finish(bias[c] + sum over i < count of x[r, i] * w[i, c])
 
 Any of x's two strides may be the long one, so that y = x W^T, dx = dy W, dW = dy^T x and the products of attention are
 all this kernel. A number of y is one chain of multiply-adds in the order of i whatever tile it is in: a row's bits do
@@ -36,6 +36,7 @@ def products(
     w: F32s,
     y: F32s,
     other: F32s,
+    bias: F32s,
     rows: Int,
     count: Int,
     *,
@@ -45,6 +46,7 @@ def products(
     y_row: int,
     columns: int,
     finish: str = "",
+    has_bias: bool = False,
     fixed_rows: int | None = None,
 ) -> None:
     """`rows` rows of y, a number that may be fixed; `other` has y's shape.
@@ -59,8 +61,9 @@ def products(
 
         def tile(first: Number, size: int) -> None:
             start = x + first * x_row
+            sums = bias + column if has_bias else None
             result, beside = y + first * y_row + column, other + first * y_row + column
-            for r, v, total in _tile(k, start, block, size, vectors, count, x_row, x_step, step):
+            for r, v, total in _tile(k, sums, start, block, size, vectors, count, x_row, x_step, step):
                 at = r * y_row + v * k.width(F32)
                 place = result if finish == "+ y" else beside
                 result.store(at, FINISH[finish](k, k.value(total), lambda: place.vector(at, k.width(F32))))
@@ -74,6 +77,7 @@ def products(
 
 def _tile(
     k: Builder,
+    bias: Pointer | None,
     x: Pointer,
     w: Pointer,
     rows: int,
@@ -85,7 +89,11 @@ def _tile(
 ) -> list[tuple[int, int, Variable]]:
     """The sums of some rows and vectors: (row, vector, sum)."""
     width = k.width(F32)
-    sums = [(r, v, k.zeros(width, F32)) for r in range(rows) for v in range(vectors)]
+
+    def begin(v: int) -> Variable:
+        return k.zeros(width, F32) if bias is None else k.variable(bias.vector(v * width, width))
+
+    sums = [(r, v, begin(v)) for r in range(rows) for v in range(vectors)]
     for i in k.range(count):
         loaded = [w.vector(i * w_step + v * width, width) for v in range(vectors)]
         column = x + i * x_step

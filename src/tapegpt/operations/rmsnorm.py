@@ -1,4 +1,7 @@
-"""y = x / sqrt(mean(x^2) + 1e-5), row by row, without gain (Zhang and Sennrich, 2019). Shapes: x, y (T, D)."""
+"""y = x / sqrt(mean(x^2) + 1e-5), row by row (Zhang and Sennrich, 2019). Shapes: x, y (T, D).
+
+A gain is a product of its own in f64; in f32 it is the end of the norm.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from tapegpt.value import rmsnorm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from tapegpt.machine.language import Number, Value
     from tapegpt.value import Matrix
 
 EPSILON = 1e-5
@@ -83,26 +87,40 @@ def rmsnorm_backward(
 
 
 class FastRMSNorm(RMSNorm):
-    """The same in f32. Keeps the scale of each row."""
+    """`FastRMSNorm(...)(x, gain)` in f32: times a gain (1, D), where it has one. Keeps the scale of each row."""
 
     real = F32
+
+    def __init__(self, *, gain: bool = False) -> None:
+        self.gain = gain
+        self.takes = (1 + gain,)
+        self.clears = (1,) if gain else ()
+
+    def __str__(self) -> str:
+        return self.name + " * gain" * self.gain
 
     def kept(self, positions: int, *inputs: Shape) -> int:
         return padded(inputs[0].count(positions))
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        fast_forward(k, inputs[0].value, out.value, scratch.kept, out.start, out.stop, columns=out.columns)
+        places = (inputs[0].value, inputs[-1].value, out.value, scratch.kept)
+        fast_forward(k, *places, out.start, out.stop, columns=out.columns, has_gain=self.gain)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        x = inputs[0]
+        x, gain = inputs[0], inputs[-1]
+        ends = (out.start, out.stop)
+        if self.gain and gain.gradient is not None:
+            fast_gain(k, x.value, scratch.kept, out.grad, gain.gradient, *ends, columns=out.columns)
         if x.gradient is not None:
-            sizes = {"columns": x.columns, "fresh": x.fresh}
-            fast_backward(k, x.value, scratch.kept, out.grad, x.gradient, out.start, out.stop, **sizes)
+            places = (x.value, gain.value, scratch.kept, out.grad, x.gradient)
+            fast_backward(k, *places, *ends, columns=x.columns, has_gain=self.gain, fresh=x.fresh)
 
 
 @kernel
-def fast_forward(k: Builder, x: F32s, y: F32s, scales: F32s, start: Int, stop: Int, *, columns: int) -> None:
-    """y = x * scale with scale = (sum(x * x) / D + 1e-5) ** -0.5."""
+def fast_forward(
+    k: Builder, x: F32s, gain: F32s, y: F32s, scales: F32s, start: Int, stop: Int, *, columns: int, has_gain: bool
+) -> None:
+    """y = x * scale * gain with scale = (sum(x * x) / D + 1e-5) ** -0.5."""
     width = k.width(F32)
     for t in k.range(start, stop):
         row, result = x + t * padded(columns), y + t * padded(columns)
@@ -110,21 +128,51 @@ def fast_forward(k: Builder, x: F32s, y: F32s, scales: F32s, start: Int, stop: I
         scale = k.real32(1.0) / k.sqrt(mean_square)
         scales[t] = scale
         for c in vectors(k, columns):
-            result.store(c, row.vector(c, width) * scale)
+            number = row.vector(c, width) * scale
+            result.store(c, number * gain.vector(c, width) if has_gain else number)
 
 
 @kernel
 def fast_backward(
-    k: Builder, x: F32s, scales: F32s, dy: F32s, dx: F32s, start: Int, stop: Int, *, columns: int, fresh: bool
+    k: Builder,
+    x: F32s,
+    gain: F32s,
+    scales: F32s,
+    dy: F32s,
+    dx: F32s,
+    start: Int,
+    stop: Int,
+    *,
+    columns: int,
+    has_gain: bool,
+    fresh: bool,
 ) -> None:
-    """dx = or += scale * (dy - x * scale^2 * (x dy) / D)."""
+    """dx = or += scale * (dz - x * scale^2 * (x dz) / D) with dz = dy * gain."""
     width = k.width(F32)
     for t in k.range(start, stop):
         row, passed, result = x + t * padded(columns), dy + t * padded(columns), dx + t * padded(columns)
-        scale = scales[t]
-        along = k.spread(dot(k, row, passed, columns) * (scale * scale * scale) * (-1 / columns), width)
+
+        def dz(c: Number) -> Value:
+            return passed.vector(c, width) * gain.vector(c, width) if has_gain else passed.vector(c, width)
+
+        scale, products = scales[t], k.zeros(width, F32)
         for c in vectors(k, columns):
-            gradient = passed.vector(c, width) * scale
+            products.accumulate(row.vector(c, width), dz(c))
+        total = k.group_sum(products, width).lane(0)
+        along = k.spread(total * (scale * scale * scale) * (-1 / columns), width)
+        for c in vectors(k, columns):
+            gradient = dz(c) * scale
             if not fresh:
                 gradient = gradient + result.vector(c, width)
             result.store(c, k.mul_add(row.vector(c, width), along, gradient))
+
+
+@kernel
+def fast_gain(k: Builder, x: F32s, scales: F32s, dy: F32s, dgain: F32s, start: Int, stop: Int, *, columns: int) -> None:
+    """dgain += sum over rows of dy * x * scale."""
+    width = k.width(F32)
+    for t in k.range(start, stop):
+        row, passed, scale = x + t * padded(columns), dy + t * padded(columns), scales[t]
+        for c in vectors(k, columns):
+            normal = row.vector(c, width) * scale
+            dgain.store(c, k.mul_add(normal, passed.vector(c, width), dgain.vector(c, width)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32
+from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
 from tapegpt.operations.base import UNROLLED, padded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Type, Value
+    from tapegpt.machine.language import Number, Operand, Pointer, Type, Value
 
 
 def vectors(k: Builder, columns: int, kind: Type = F32) -> Iterator[Number]:
@@ -45,3 +45,12 @@ def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *
     for c in vectors(k, columns, x.type):
         numbers = k.select(exists, x.vector(c, width), 0.0)
         y.store(c, y.vector(c, width) + numbers if adds else numbers)
+
+
+@kernel
+def sum_rows(k: Builder, dy: F32s, dbias: F32s, start: Int, stop: Int, *, columns: int) -> None:
+    """dbias += sum over rows of dy."""
+    width = k.width(F32)
+    for t in k.range(start, stop):
+        for c in vectors(k, columns):
+            dbias.store(c, dbias.vector(c, width) + (dy + t * padded(columns)).vector(c, width))

@@ -111,11 +111,11 @@ def tiles_forward(
         weights = kept + tile.weights  # (keys, 32)
         make_panels(k, q + at, panel, tile.queries, outs=QUERIES, ins=lanes, stride=row)
         strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": QUERIES, "columns": QUERIES}
-        products(k, keys + document, panel, weights, keys, tile.keys, lanes, **strides)
+        products(k, keys + document, panel, weights, keys, keys, tile.keys, lanes, **strides)
         softmax(k, weights, tile.before, tile.queries, head_dim=head_dim)
         strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": columns, "columns": lanes}
         result = y + tile.t * columns + tile.column
-        products(k, weights, values + document, result, keys, tile.queries, tile.keys, **strides)
+        products(k, weights, values + document, result, keys, keys, tile.queries, tile.keys, **strides)
 
 
 @kernel
@@ -180,14 +180,14 @@ def tiles_backward(
         passed, weights = dy + tile.t * columns + tile.column, kept + tile.weights
         make_panels(k, passed, panel, tile.queries, outs=QUERIES, ins=lanes, stride=columns)
         strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": QUERIES, "columns": QUERIES}
-        products(k, values + document, panel, slopes, keys, tile.keys, lanes, **strides)
+        products(k, values + document, panel, slopes, keys, keys, tile.keys, lanes, **strides)
         through_softmax(k, weights, slopes, tile.keys, head_dim=head_dim)
         strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": row, "columns": lanes}
-        products(k, slopes, keys + document, dq + at, keys, tile.queries, tile.keys, **strides)
+        products(k, slopes, keys + document, dq + at, keys, keys, tile.queries, tile.keys, **strides)
         strides = {"x_row": QUERIES, "x_step": 1, "y_row": row, "columns": lanes}
         sizes = (tile.keys, tile.queries)
-        products(k, slopes, q + at, dkeys + document, keys, *sizes, **strides, w_step=row, finish="+ y")
-        products(k, weights, passed, dvalues + document, keys, *sizes, **strides, w_step=columns, finish="+ y")
+        products(k, slopes, q + at, dkeys + document, keys, keys, *sizes, **strides, w_step=row, finish="+ y")
+        products(k, weights, passed, dvalues + document, keys, keys, *sizes, **strides, w_step=columns, finish="+ y")
 
 
 @kernel
