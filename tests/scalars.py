@@ -1,7 +1,7 @@
 """What any recorded operations are in scalars: `Operation.reference`, walked forwards and backwards.
 
 An oracle for whatever is on a tape, in the order that the tape promises: gradients go back operation by operation, and
-within each as its own scalars have it. `same` holds a tape to it, to the bit.
+within each as its own scalars have it. `same` holds a tape to it, to the bit; `near` what the fast engine makes of it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tapegpt import Tape
 from tapegpt.machine.host import available, host_target
+from tapegpt.machine.language import F32
 from tapegpt.machine.target import INTERPRETED
+from tapegpt.operations.base import Batch
+from tapegpt.rewrites import FAST, Rewriting
 from tapegpt.value import Value, walk_back
 
 if TYPE_CHECKING:
@@ -69,3 +74,40 @@ def same(build: Callable[[Tape], Node], positions: int, target: Target) -> None:
                 assert tape.read(node)[: len(rows)] == [[x.data for x in row] for row in rows], node
             if node.gradient >= 0:
                 assert tape.gradient(node) == [[x.grad for x in row] for row in rows], node
+
+
+def near(build: Callable[[Tape], Node], positions: int, target: Target, error: float = 1e-5) -> Tape:
+    """What the fast engine's rules make of a tape has its result and its gradients; the new tape."""
+    tape = recorded(build, positions)
+    output, fast = tape.nodes[-1], Tape(positions, target, F32)
+    given = [node for node in tape.nodes if not node.operation and not node.is_parameter]
+    about = {name: fast.indices(name) for name in ("positions", "ends")} | {"share": fast.input("share", 1, 1)}
+    for node in given:
+        own = (
+            fast.indices(node.name) if node.shape.index else fast.input(node.name, node.shape.columns, node.shape.rows)
+        )
+        about[node.name] = own
+    rewriting = Rewriting(tape, [output], fast, FAST, about, Batch(positions, positions, cached=False))
+    result = rewriting.input(output)
+    fast.write(about["positions"], range(positions))
+    fast.write(about["ends"], [positions] * positions)
+    fast.write(about["share"], [1 / positions])
+    for node in given:
+        fast.write(about[node.name], [number for row in tape.read(node) for number in row])
+    for name, place in rewriting.parameters.items():
+        (parameter,) = (node for node in tape.parameters() if node.name == name)
+        for row, numbers in zip(place.rows, tape.read(parameter), strict=True):
+            for column, number in zip(place.columns, numbers, strict=True):
+                fast.views(place.node)[row][column] = number
+    for _ in range(2):  # the second time its memory is not fresh
+        assert fast.forward(result)[0] == pytest.approx(tape.forward(output)[0], rel=error, abs=error)
+        fast.backward(result)
+    tape.backward(output)
+    for parameter in tape.parameters():
+        place = rewriting.parameters[parameter.name]
+        gradient, wanted = fast.gradient(place.node), tape.gradient(parameter)
+        scale = max(abs(number) for row in wanted for number in row)
+        for row, numbers in zip(place.rows, wanted, strict=True):
+            found = [gradient[row][column] for column in place.columns]
+            assert found == pytest.approx(numbers, rel=error, abs=error * max(scale, 1e-3)), (parameter, row)
+    return fast

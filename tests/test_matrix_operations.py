@@ -58,7 +58,23 @@ def logs(tape: Tape) -> Node:
 
 def norms(tape: Tape) -> Node:
     a, x = tape.parameter("a", 2, 21), rows(tape, 3)
-    return weighted(tape, tape.layer_norm(a), tape.layer_norm(a * a), tape.layer_norm(x), x)
+    normed = [a.layer_norm(), (a * a).layer_norm(), x.layer_norm(), a.rmsnorm(), x.rmsnorm()]
+    return weighted(tape, *normed, x)
+
+
+def gains(tape: Tape) -> Node:
+    a, x = tape.parameter("a", 2, 21), rows(tape, 5)
+    g, h = tape.parameter("g", 1, 21), tape.parameter("h", 1, 5)
+    b, c = tape.parameter("b", 1, 21), tape.parameter("c", 1, 5)
+    normed = [a.layer_norm(g, b), x.layer_norm(h, c), x.layer_norm(h), x.layer_norm(bias=c)]
+    return weighted(tape, *normed, x.rmsnorm(h), tape.rmsnorm(a, g), x.rmsnorm() + c)
+
+
+def biases(tape: Tape) -> Node:
+    x = rows(tape, 21)
+    y = x.linear("w", 18, bias=True).relu().linear("v", 21, bias=True) + x
+    z = y.linear("u", 50, bias=True).gelu().linear("t", 3)
+    return weighted(tape, z, z.linear("s", 5, bias=True))
 
 
 def losses(tape: Tape) -> Node:
@@ -73,7 +89,7 @@ def noise(tape: Tape) -> Node:
     return weighted(tape, x.dropout(0.3), x.dropout(0.5, seed=9), tape.dropout(x, 0), x)
 
 
-CASES: list[Build] = [products, columns, probabilities, logs, norms, losses, noise]
+CASES: list[Build] = [products, columns, probabilities, logs, norms, gains, biases, losses, noise]
 each_case = pytest.mark.parametrize("build", CASES, ids=lambda build: build.__name__)
 
 
@@ -87,6 +103,24 @@ def test_numbers_and_gradients_are_the_reference_s(build: Build, target: Target)
 def test_gradients_against_finite_differences(build: Build) -> None:
     tape = scalars.recorded(build, 3)
     check_gradients(tape, tape.nodes[-1], step=1e-5, tolerance=1e-5)
+
+
+@each_case
+@pytest.mark.parametrize("target", scalars.TARGETS, ids=str)
+def test_the_fast_engine_s_are_near(build: Build, target: Target) -> None:
+    scalars.near(build, 4, target)
+
+
+@pytest.mark.parametrize(
+    ("build", "operations"),
+    {
+        gains: {"layer_norm * gain + bias": 2, "layer_norm * gain": 1, "layer_norm + bias": 1, "rmsnorm * gain": 2},
+        biases: {"linear + bias relu": 1, "linear + bias + residual": 1, "linear + bias gelu": 1, "linear + bias": 1},
+    }.items(),
+)
+def test_rows_are_the_end_of_products_and_norms(build: Build, operations: dict[str, int]) -> None:
+    names = [str(node.operation) for node in scalars.near(build, 4, scalars.TARGETS[0]).nodes]
+    assert {name: names.count(name) for name in operations} == operations
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -287,7 +287,9 @@ def users(rewriting: Rewriting, node: Node) -> Node:
 
 def normalised(rewriting: Rewriting, node: Node) -> Match | None:
     """A gain is the end of a norm, and after it a bias that of a layer norm."""
-    inner, rows, covered = node, dict[str, Node](), list[Node]()
+    inner = node
+    rows: dict[str, Node] = {}
+    covered: list[Node] = []
     for name, rule in (("bias", "add"), ("gain", "mul")):
         pair = _with_row(inner, rule)
         if pair and rewriting.alone(pair[0], inner):
