@@ -35,52 +35,52 @@ def rows(tape: Tape, columns: int) -> Node:
 
 
 def products(tape: Tape) -> Node:
-    a, b = tape.parameter("a", 3, 21), tape.parameter("b", 21, 18)
-    return weighted(tape, a @ b, rows(tape, 21) @ b, (a @ b).T)
+    a, b = tape.parameter("a", 3, 5), tape.parameter("b", 5, 18)
+    return weighted(tape, a @ b, rows(tape, 5) @ b, b.T)
 
 
 def columns(tape: Tape) -> Node:
-    a, b = tape.parameter("a", 2, 5), tape.parameter("b", 2, 40)
+    a, b = tape.parameter("a", 2, 3), tape.parameter("b", 2, 20)
     x = rows(tape, 7)
-    both = tape.concatenate([b[:, 1::3], a, a[:, ::-1], b[:, 2:38]])
-    return weighted(tape, both, tape.concatenate([both, both])[:, 30:50], tape.concatenate([x[:, 4:], x]), x[:, -1:])
+    both = tape.concatenate([b[:, 1::7], a, a[:, ::-1], b[:, 2:19]])
+    return weighted(tape, both, tape.concatenate([both, both])[:, 20:30], tape.concatenate([x[:, 4:], x]), x[:, -1:])
 
 
 def probabilities(tape: Tape) -> Node:
-    a, x = tape.parameter("a", 2, 21), rows(tape, 3)
+    a, x = tape.parameter("a", 2, 18), rows(tape, 3)
     return weighted(tape, a.softmax(), (a * a).softmax(), x.softmax(), x)
 
 
 def logs(tape: Tape) -> Node:
-    a, x = tape.parameter("a", 2, 21), rows(tape, 3)
+    a, x = tape.parameter("a", 2, 18), rows(tape, 3)
     return weighted(tape, a.log_softmax(), (a * 900.0).log_softmax(), x.log_softmax(), x)
 
 
 def norms(tape: Tape) -> Node:
-    a, x = tape.parameter("a", 2, 21), rows(tape, 3)
+    a, x = tape.parameter("a", 2, 18), rows(tape, 3)
     normed = [a.layer_norm(), (a * a).layer_norm(), x.layer_norm(), a.rmsnorm(), x.rmsnorm()]
     return weighted(tape, *normed, x)
 
 
 def gains(tape: Tape) -> Node:
-    a, x = tape.parameter("a", 2, 21), rows(tape, 5)
-    g, h = tape.parameter("g", 1, 21), tape.parameter("h", 1, 5)
-    b, c = tape.parameter("b", 1, 21), tape.parameter("c", 1, 5)
+    a, x = tape.parameter("a", 2, 18), rows(tape, 5)
+    g, h = tape.parameter("g", 1, 18), tape.parameter("h", 1, 5)
+    b, c = tape.parameter("b", 1, 18), tape.parameter("c", 1, 5)
     normed = [a.layer_norm(g, b), x.layer_norm(h, c), x.layer_norm(h), x.layer_norm(bias=c)]
     return weighted(tape, *normed, x.rmsnorm(h), tape.rmsnorm(a, g), x.rmsnorm() + c)
 
 
 def biases(tape: Tape) -> Node:
-    x = rows(tape, 21)
-    y = x.linear("w", 18, bias=True).relu().linear("v", 21, bias=True) + x
-    z = y.linear("u", 50, bias=True).gelu().linear("t", 3)
-    return weighted(tape, z, z.linear("s", 5, bias=True))
+    x = rows(tape, 3)
+    y = x.linear("w", 5, bias=True).relu().linear("v", 3, bias=True) + x
+    z = y.linear("u", 18, bias=True).gelu().linear("t", 3)
+    return weighted(tape, z, z.linear("s", 2, bias=True))
 
 
 def losses(tape: Tape) -> Node:
-    a, x = tape.parameter("a", 2, 21), rows(tape, 3)
+    a, x = tape.parameter("a", 2, 18), rows(tape, 3)
     b = tape.parameter("b", 1, 1)
-    fixed = tape.mse(a, tape.input("goal", 21, 2)) + tape.mse(b, b) + tape.mse(a * a, a)
+    fixed = tape.mse(a, tape.input("goal", 18, 2)) + tape.mse(b, b) + tape.mse(a * a, a)
     return tape.mse(x, tape.input("goals", 3)) + fixed * 0.7
 
 
@@ -106,7 +106,7 @@ def test_gradients_against_finite_differences(build: Build) -> None:
 
 
 @each_case
-@pytest.mark.parametrize("target", scalars.TARGETS, ids=str)
+@pytest.mark.parametrize("target", [scalars.TARGETS[0], scalars.TARGETS[-1]], ids=str)
 def test_the_fast_engine_s_are_near(build: Build, target: Target) -> None:
     scalars.near(build, 4, target)
 

@@ -206,18 +206,18 @@ class PackedGRU(GRU):
 
     def multiply(self, k: Builder, row: _Row, prepared: Pointer) -> None:
         sizes = {"x_row": row.apart, "x_step": 1, "w_step": 0, "y_row": row.wide, "columns": 3 * row.columns}
-        fast_products(k, row.before, prepared, row.product, row.product, 1, row.columns, **sizes, fixed_rows=1)
+        fast_products(k, row.before, prepared, row.product, prepared, prepared, 1, row.columns, **sizes, fixed_rows=1)
 
     def pass_back(self, k: Builder, row: _Row, u: Pointer, dh: Pointer, dbefore: Pointer) -> None:
         keep(k, row.gates, dh, dbefore, columns=row.columns)
         sizes = {"x_row": row.wide, "x_step": 1, "w_step": row.apart, "y_row": row.apart, "columns": row.columns}
-        places = (row.dproduct, u, dbefore, dbefore)
+        places = (row.dproduct, u, dbefore, u, u)
         fast_products(k, *places, 1, 3 * row.columns, **sizes, finish="+ y", fixed_rows=1)
 
     def differentiate(self, k: Builder, first: _Row, u: Slot, out: Slot) -> None:
         row, wide = first.apart, first.wide
         sizes = {"x_row": 1, "x_step": wide, "w_step": row, "y_row": row, "columns": out.columns}
-        places = (first.dproduct, first.before, u.grad, u.grad)
+        places = (first.dproduct, first.before, u.grad, u.value, u.value)
         fast_products(k, *places, 3 * out.columns, out.stop, **sizes, finish="+ y", fixed_rows=3 * out.columns)
 
 
