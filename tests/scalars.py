@@ -13,7 +13,7 @@ import pytest
 
 from tapegpt import Tape
 from tapegpt.machine.host import available, host_target
-from tapegpt.machine.language import F32
+from tapegpt.machine.language import F32, F64
 from tapegpt.machine.target import INTERPRETED
 from tapegpt.operations.base import Batch
 from tapegpt.rewrites import FAST, Rewriting
@@ -22,6 +22,7 @@ from tapegpt.value import Value, walk_back
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tapegpt.machine.language import Type
     from tapegpt.machine.target import Target
     from tapegpt.tape import Node
     from tapegpt.value import Matrix
@@ -32,9 +33,9 @@ TARGETS = [
 ]
 
 
-def recorded(build: Callable[[Tape], Node], positions: int, target: Target | None = None) -> Tape:
+def recorded(build: Callable[[Tape], Node], positions: int, target: Target | None = None, real: Type = F64) -> Tape:
     """A tape with what `build` records, its last node (1, 1); every source that has no numbers has random ones."""
-    tape = Tape(positions, target)
+    tape = Tape(positions, target, real)
     build(tape)
     rng = random.Random(len(tape.nodes))
     for node in tape.nodes:

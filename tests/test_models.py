@@ -53,9 +53,26 @@ class Everything(Model):
         return tape.concatenate([h, x]).linear("lm_head", vocab_size)
 
 
+class Activated(Model):
+    """Every activation at the end of a product, and elsewhere; one row, column or number for all."""
+
+    block_size = 5
+
+    def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
+        """Logits (T, V)."""
+        x = tape.embedding(tape.parameter("table", vocab_size, 6), tokens)
+        for name in ("relu", "gelu", "silu", "tanh", "sigmoid"):
+            hidden = getattr(x.linear(f"{name}_up", 19), name)()
+            x = x + hidden.linear(f"{name}_down", 6)
+            x = getattr(x, name)() * tape.parameter(f"{name}_gain", 1, 6, start=1.0)
+        x = (x - x.mean(1)).maximum(-0.7) / (abs(x).max(1) + 1.0) + tape.parameter("bias", 1, 6, start=0.0)
+        return x.linear("lm_head", vocab_size) * tape.parameter("inverse_temperature", 1, 1, start=1.0)
+
+
 OPERATIONS = Everything()
 MODELS = [
     OPERATIONS,
+    Activated(),
     Bigram(block_size=5),
     MLP(context=3, n_embd=3, n_hidden=9, block_size=5),
     WaveNet(n_layer=2, n_embd=5, block_size=5),

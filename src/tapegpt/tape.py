@@ -101,14 +101,10 @@ class Node:
         self.gradient = -1  # -1: needs none
 
     def __add__(self, other: Node | float) -> Node:
-        if isinstance(other, Node):
-            return self.tape.record(Elementwise("add"), self, other)
-        return self.tape.record(Elementwise("add", _number(other, self, "what is added")), self)
+        return self._with("add", other, "what is added")
 
     def __mul__(self, other: Node | float) -> Node:
-        if isinstance(other, Node):
-            return self.tape.record(Elementwise("mul"), self, other)
-        return self.tape.record(Elementwise("mul", _number(other, self, "a factor")), self)
+        return self._with("mul", other, "a factor")
 
     def __pow__(self, exponent: float) -> Node:
         return self.tape.record(Elementwise("pow", _number(exponent, self, "an exponent")), self)
@@ -178,9 +174,12 @@ class Node:
 
     def maximum(self, other: Node | float) -> Node:
         """The larger one of each two numbers, or of each and a constant; this node's where they are equal."""
+        return self._with("maximum", other, "the other number")
+
+    def _with(self, rule: str, other: Node | float, what: str) -> Node:
         if isinstance(other, Node):
-            return self.tape.record(Elementwise("maximum"), self, other)
-        return self.tape.record(Elementwise("maximum", _number(other, self, "the other number")), self)
+            return self.tape.record(Elementwise(rule), self, other)
+        return self.tape.record(Elementwise(rule, _number(other, self, what)), self)
 
     def sum(self, axis: int | None = None) -> Node:
         """Sum over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1)."""

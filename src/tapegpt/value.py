@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Vector = list["Value"]
 Matrix = list[Vector]  # rows
 
-GELU, CUBE = 1.5957691216057308, 0.044715  # sqrt(8 / pi), and what x^3 counts (Hendrycks and Gimpel, 2016)
+GELU = 1.5957691216057308  # sqrt(8 / pi) (Hendrycks and Gimpel, 2016)
+CUBE = 0.044715 * GELU
 
 
 class Value:
@@ -70,15 +71,16 @@ class Value:
 
     def silu(self) -> Value:
         """x sigmoid(x)."""
-        x, s = self.data, _sigmoid(self.data)
-        return Value(x * s, (self,), (s + x * (s * (1.0 - s)),))
+        s = _sigmoid(self.data)
+        y = self.data * s
+        return Value(y, (self,), (s + y * (1.0 - s),))
 
     def gelu(self) -> Value:
         """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, which is x sigmoid(of twice that)."""
         x = self.data
-        s = _sigmoid((x + x * x * x * CUBE) * GELU)
-        slope = (1.0 + x * x * (3 * CUBE)) * GELU
-        return Value(x * s, (self,), (s + x * (s * (1.0 - s)) * slope,))
+        s = _sigmoid(x * (x * x * CUBE + GELU))
+        y = x * s
+        return Value(y, (self,), (s + y * ((1.0 - s) * (x * x * (3 * CUBE) + GELU)),))
 
     def relu(self) -> Value:
         """This number where it is positive, else zero."""

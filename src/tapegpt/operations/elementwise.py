@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tapegpt.machine.language import F64, Builder, Int, Number, Operand, Pointer, Reals, Value, kernel
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, clear, padded
-from tapegpt.operations.functions import exp_of_any, log_of_any, power, sigmoid, tanh
+from tapegpt.operations.functions import exp_of_any, log_of_any, mul_add, power, sigmoid, tanh
 from tapegpt.record import Record
 from tapegpt.value import CUBE, GELU
 
@@ -41,12 +41,12 @@ def one_where(k: Builder, condition: Operand, like: Value) -> Value:
 
 def gelu_gate(k: Builder, x: Value) -> Value:
     """What GELU multiplies x by."""
-    return sigmoid(k, (x + x * x * x * CUBE) * GELU)
+    return sigmoid(k, x * mul_add(k, x * x, CUBE, GELU))
 
 
-def swish_slope(x: Value, gate: Value, slope: Number) -> Value:
-    """Of x * sigmoid(u): `gate` is the sigmoid, `slope` that of u."""
-    return gate + x * (gate * (1.0 - gate)) * slope
+def gated_slope(k: Builder, y: Value, gate: Value, slope: Number) -> Value:
+    """Of y = x * sigmoid(u) by x: `gate` is the sigmoid, `slope` that of u."""
+    return mul_add(k, y, (1.0 - gate) * slope, gate)
 
 
 RULES = {
@@ -87,13 +87,13 @@ RULES = {
             "silu",
             lambda a, b: a.silu(),
             lambda k, a, b: a * sigmoid(k, a),
-            (lambda k, a, b, y: swish_slope(a, sigmoid(k, a), 1.0),),
+            (lambda k, a, b, y: gated_slope(k, y, sigmoid(k, a), 1.0),),
         ),
         Rule(
             "gelu",
             lambda a, b: a.gelu(),
             lambda k, a, b: a * gelu_gate(k, a),
-            (lambda k, a, b, y: swish_slope(a, gelu_gate(k, a), (1.0 + a * a * (3 * CUBE)) * GELU),),
+            (lambda k, a, b, y: gated_slope(k, y, gelu_gate(k, a), mul_add(k, a * a, 3 * CUBE, GELU)),),
         ),
     )
 }

@@ -12,7 +12,7 @@ from tapegpt.machine.language import F32, F64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.machine.language import Builder, Operand, Value
+    from tapegpt.machine.language import Builder, Number, Operand, Value
 
 LOWEST, HIGHEST = -87.0, 88.72  # exponents that exp knows in f32
 WHOLE = 1 << 24  # up to here an f32 tells odd numbers from even ones
@@ -111,8 +111,17 @@ def tanh(k: Builder, x: Operand) -> Value:
 
 def sigmoid(k: Builder, x: Operand) -> Value:
     """1 / (1 + e ** -x); in f32 relative error below 4e-7 from `LOWEST` on, below it as there."""
-    e = exp(k, -k.abs(x))
-    return k.select(x >= 0.0, 1.0, e) / (e + 1.0)
+    if x.type is F64:
+        e = k.exp(-k.abs(x))
+        return k.select(x >= 0.0, 1.0, e) / (e + 1.0)
+    return 1.0 / (exp(k, k.minimum(k.constant(-LOWEST, F32, x.lanes), -x)) + 1.0)
+
+
+def mul_add(k: Builder, a: Operand, b: Number, c: Number) -> Value:
+    """a * b + c; in f32 with one rounding where the target fuses it."""
+    if a.type is F64:
+        return a * b + c
+    return k.mul_add(a, *(k.shaped(number, F32, a.lanes) for number in (b, c)))
 
 
 def _polynomial(k: Builder, x: Value, coefficients: tuple[float, ...]) -> Value:
