@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,8 +12,6 @@ from tapegpt.tape import Tape
 from tests import scalars
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tapegpt.machine.target import Target
     from tapegpt.tape import Node
 
@@ -121,6 +120,47 @@ def test_the_fast_engine_s_are_near(build: Build, target: Target) -> None:
 def test_rows_are_the_end_of_products_and_norms(build: Build, operations: dict[str, int]) -> None:
     names = [str(node.operation) for node in scalars.near(build, 4, scalars.TARGETS[0]).nodes]
     assert {name: names.count(name) for name in operations} == operations
+
+
+TORCH: dict[str, tuple[Callable[..., Node], Callable[..., Any]]] = {  # of x (4, 6), w (6, 6), gain and bias (1, 6)
+    "@": (lambda tape, x, w, g, b: x @ w, lambda torch, f, x, w, g, b: x @ w),
+    "T": (lambda tape, x, w, g, b: x @ w.T, lambda torch, f, x, w, g, b: x @ w.T),
+    "columns": (
+        lambda tape, x, w, g, b: tape.concatenate([x[:, 1:5:2], x, x[:, -2:]]),
+        lambda torch, f, x, w, g, b: torch.cat([x[:, 1:5:2], x, x[:, -2:]], 1),
+    ),
+    "softmax": (lambda tape, x, w, g, b: x.softmax(), lambda torch, f, x, w, g, b: f.softmax(x, 1)),
+    "log_softmax": (lambda tape, x, w, g, b: x.log_softmax(), lambda torch, f, x, w, g, b: f.log_softmax(x, 1)),
+    "layer_norm": (
+        lambda tape, x, w, g, b: x.layer_norm(g, b),
+        lambda torch, f, x, w, g, b: f.layer_norm(x, (6,), g[0], b[0], 1e-5),
+    ),
+    "rmsnorm": (lambda tape, x, w, g, b: x.rmsnorm(g), lambda torch, f, x, w, g, b: f.rms_norm(x, (6,), g[0], 1e-5)),
+    "linear": (lambda tape, x, w, g, b: tape.linear(x, w) + b, lambda torch, f, x, w, g, b: f.linear(x, w, b[0])),
+    "mse": (lambda tape, x, w, g, b: tape.mse(x, x @ w), lambda torch, f, x, w, g, b: f.mse_loss(x, x @ w)),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), TORCH.values(), ids=TORCH)
+def test_numbers_and_gradients_are_pytorch_s(ours: Callable[..., Node], theirs: Callable[..., Any]) -> None:
+    torch: Any = pytest.importorskip("torch")
+    shapes = {"x": (4, 6), "w": (6, 6), "g": (1, 6), "b": (1, 6)}
+
+    def build(tape: Tape) -> Node:
+        y = ours(tape, *[tape.parameter(name, *shape) for name, shape in shapes.items()])
+        return (y * y).sum()
+
+    tape = scalars.recorded(build, 1)
+    output = tape.nodes[-1]
+    inputs = [torch.tensor(tape.read(node), dtype=torch.float64, requires_grad=True) for node in tape.parameters()]
+    wanted = (theirs(torch, torch.nn.functional, *inputs) ** 2).sum()
+    wanted.backward()
+    assert tape.forward(output)[0][0] == pytest.approx(wanted.item(), rel=1e-12)
+    tape.backward(output)
+    for node, tensor in zip(tape.parameters(), inputs, strict=True):
+        gradient = tensor.grad.tolist() if tensor.grad is not None else [[0.0] * 6 for _ in range(tape.rows(node))]
+        for row, expected in zip(tape.gradient(node), gradient, strict=True):
+            assert row == pytest.approx(expected, rel=1e-10, abs=1e-12)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -50,7 +50,9 @@ class Everything(Model):
         u = tape.parameter("u", 9, 3)
         h = tape.gru(tape.concatenate([x, x[:, 1:4]]), u)
         h = tape.gru(h.linear("v", 9), u) * h + h.shift(1)
-        return tape.concatenate([h, x]).linear("lm_head", vocab_size)
+        h = h @ tape.parameter("m", 3, 3) + h.softmax() * h.log_softmax()
+        x = x.layer_norm(tape.parameter("gain", 1, 6), tape.parameter("bias", 1, 6)).linear("f", 4, bias=True).relu()
+        return tape.concatenate([h, x.linear("g", 3, bias=True)]).linear("lm_head", vocab_size, bias=True)
 
 
 class Activated(Model):

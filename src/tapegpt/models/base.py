@@ -168,7 +168,7 @@ def _checked(model: Model, vocab_size: int) -> Recorded:
         raise TapeGPTError(f"{place}: {error}" if ":" in place else str(error)) from None
     except Exception as error:
         raise TapeGPTError(f"{line_of(error, path)}: {type(error).__name__}: {error}") from error
-    tape, given = recorded.tape, (recorded.tokens, recorded.positions, recorded.targets)
+    tape, given = recorded.tape, (recorded.tokens, recorded.positions, recorded.targets, recorded.tape.noise)
     used = set(tape.order(recorded.loss))
     for node in tape.nodes:
         if node.is_parameter and node.name.startswith(RESERVED):

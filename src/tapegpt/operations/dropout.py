@@ -51,15 +51,18 @@ class Dropout(Operation):
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
         rows = enumerate(zip(*inputs, strict=True))
-        return [
-            [x * self._factor(int(noise.data), t, column) for column, x in enumerate(row)]
-            for t, (row, (noise,)) in rows
-        ]
+        masks = ((row, self.factors(int(noise.data), t, len(row))) for t, (row, (noise,)) in rows)
+        return [[x * factor for x, factor in zip(row, factors, strict=True)] for row, factors in masks]
 
-    def _factor(self, example: int, position: int, column: int) -> float:
+    def factors(self, example: int, position: int, columns: int) -> list[float]:
+        """What the numbers of a row are multiplied by."""
         if not example:
-            return 1.0
-        h = (_row_key(self.key, example, position) + column * _COLUMN) & _WORD
+            return [1.0] * columns
+        row_key = _row_key(self.key, example, position)
+        return [self._factor(row_key, column) for column in range(columns)]
+
+    def _factor(self, row_key: int, column: int) -> float:
+        h = (row_key + column * _COLUMN) & _WORD
         for shift, factor in _MIX:
             h = (h ^ h >> shift) * factor & _WORD
         return 1 / (1 - self.p) if h >> 8 >= self._zeros else 0.0
