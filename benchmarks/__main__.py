@@ -16,6 +16,7 @@ from benchmarks import (
     fast,
     inference,
     kernels,
+    ladder,
     peer_torch,
     quality,
     randomness,
@@ -40,6 +41,7 @@ PARTS = (
     "command",
     "random",
     "torch",
+    "ladder",
     "attribution",
     "studio",
     "sweep",
@@ -82,6 +84,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return budgets.by_corpus(options.budget or budgets.BUDGETS)
         case "torch":
             return peer_torch.against_torch(corpus, options.rounds)
+        case "ladder":
+            return ladder.by_model(corpus, options.rounds)
         case "attribution":
             parts = (attribution.by_question, attribution.by_ranking)
             return "\n".join(part(corpus, options.rounds) for part in parts)

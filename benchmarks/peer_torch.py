@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from array import array
 from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from benchmarks.torch_models import IGNORED, TorchModel
 from tapegpt import Config, Corpus, Random
 from tapegpt.engine import Adam, Parameters, Tokens
+from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
 from tapegpt.graph import fast_graph
 from tapegpt.model import initialise
@@ -26,6 +28,7 @@ from tapegpt.settings import MAX_STEPS
 SHAPES = (Config(), Config(n_embd=64), DEEP)
 BATCH_SIZE, SEED = 16, 42
 RELATIVE = 1e-4  # of a matrix's largest gradient, or of a loss
+IN_F64 = 1e-9  # of the largest number
 IN_TRAINING = 1e-5  # of the largest loss; one of Adam's constants in another place comes to more
 CHECKED_STEPS = 5  # later roundings have grown: wide models in f32 are then as far from PyTorch's own f64
 ABSENT = "PyTorch is not installed here, so that there is no peer to time: pip install -e '.[peers]'\n"
@@ -115,12 +118,13 @@ def check_gradients(torch: Any, config: Model, vocab_size: int, parameters: Para
     batch = padded_batch(tokens, range(len(tokens)), config.block_size)
     theirs_loss = model.loss(*map(torch.tensor, batch))
     theirs_loss.backward()
-    _check_close(f"{config}: the losses", [loss], [theirs_loss.item()])
-    for name, theirs in model.gradients().items():
-        _check_close(f"{config}: gradients of {name}", list(chain(*ours[name])), list(chain(*theirs)))
+    check_close(f"{config}: the losses", [loss], [theirs_loss.item()])
+    for name, theirs in model.by_name(lambda weight: weight.grad).items():
+        check_close(f"{config}: gradients of {name}", list(chain(*ours[name])), list(chain(*theirs)))
 
 
-def _check_close(what: str, ours: Sequence[float], theirs: Sequence[float], relative: float = RELATIVE) -> None:
+def check_close(what: str, ours: Sequence[float], theirs: Sequence[float], relative: float = RELATIVE) -> None:
+    """All gaps are within a share of the largest number."""
     apart = [abs(a - b) for a, b in zip(ours, theirs, strict=True)]
     largest = max(map(abs, theirs))
     assert all(gap <= relative * largest for gap in apart), f"{what} are {max(apart)} apart, the largest is {largest}"
@@ -141,24 +145,34 @@ def batch_of(tokens: Tokens, count: int) -> Tokens:
     return Tokens(tokens.ids[: ends[-1] + 1], ends)
 
 
-def check_training(torch: Any, corpus: Corpus, config: Model) -> None:
+def check_training(torch: Any, corpus: Corpus, config: Model, steps: int = CHECKED_STEPS) -> None:
     """The losses of the first steps of training are PyTorch's, within `IN_TRAINING`."""
-    adam = Adam(steps=1000, learning_rate=0.16 / config.n_embd)  # microgpt.py's, for its width
-    ours, theirs = _trainers(torch, corpus, config, BATCH_SIZE, adam)
-    _check_close(f"{config}: losses of training", ours(CHECKED_STEPS), theirs(CHECKED_STEPS), IN_TRAINING)
+    adam = Adam(steps=1000, learning_rate=0.16 / getattr(config, "n_embd", 16))  # microgpt.py's, for its width
+    ours, theirs = trainers(torch, corpus, config, BATCH_SIZE, adam)
+    check_close(f"{config}: losses of training", ours(steps), theirs(steps), IN_TRAINING)
 
 
-def _trainers(
-    torch: Any, corpus: Corpus, config: Model, batch_size: int, adam: Adam
-) -> tuple[Callable[[int], list[float]], Callable[[int], list[float]]]:
-    """Ours and PyTorch's training from the same parameters, on the same documents in the same order."""
+def check_exact(torch: Any, config: Model, vocab_size: int, parameters: Parameters, tokens: Tokens, steps: int) -> None:
+    """The losses of so many steps of the exact engine, and what they make of the parameters, are PyTorch's in f64."""
+    adam = Adam(steps=steps)
+    engine = ExactEngine(config, vocab_size)
+    engine.load_parameters(parameters)
+    model = TorchModel(torch, config, vocab_size, parameters, torch.float64)
+    trainer = TorchTrainer(torch, model, tokens.replaced(order=array("I", range(len(tokens)))), adam, 1)
+    check_close(f"{config}: losses in f64", engine.train(tokens, adam, 0, steps), trainer.run(steps), IN_F64)
+    for name, theirs in model.by_name(lambda weight: weight).items():
+        check_close(f"{config}: {name} in f64", engine.parameters()[name], list(chain(*theirs)), IN_F64)
+
+
+def trainers(
+    torch: Any | None, corpus: Corpus, config: Model, batch_size: int, adam: Adam
+) -> list[Callable[[int], list[float]]]:
+    """Ours and, where there is one, PyTorch's training from the same parameters, on the same documents in one order."""
     rng = Random(SEED)
     tokens = corpus.windows(config.block_size)
     tokens = tokens.replaced(order=rng.permutation(len(tokens)))
     engine = FastEngine(config, corpus.vocab_size, batch_size)
     initialise(engine, config, corpus.vocab_size, rng)
-    model = TorchModel(torch, config, corpus.vocab_size, engine.parameters())
-    trainer = TorchTrainer(torch, model, tokens, adam, batch_size)
     taken = 0
 
     def ours(count: int) -> list[float]:
@@ -166,7 +180,10 @@ def _trainers(
         taken += count
         return engine.train(tokens, adam, taken - count, count)
 
-    return ours, trainer.run
+    if torch is None:
+        return [ours]
+    model = TorchModel(torch, config, corpus.vocab_size, engine.parameters())
+    return [ours, TorchTrainer(torch, model, tokens, adam, batch_size).run]
 
 
 # --- then timed -------------------------------------------------------------------------------------------------
@@ -184,15 +201,15 @@ def against_torch(corpus: Corpus, rounds: int) -> str:
     return table(title, heads, rows)
 
 
-def _timed(torch: Any, corpus: Corpus, config: Model, rounds: int) -> list[str]:
+def _timed(torch: Any, corpus: Corpus, config: Config, rounds: int) -> list[str]:
     check_all(torch, corpus, config)
-    runs = _trainers(torch, corpus, config, BATCH_SIZE, Adam(steps=MAX_STEPS, learning_rate=0.001))
-    ours, theirs = take_turns([_per_document(run) for run in runs], rounds)
+    runs = trainers(torch, corpus, config, BATCH_SIZE, Adam(steps=MAX_STEPS, learning_rate=0.001))
+    ours, theirs = take_turns([per_document(run) for run in runs], rounds)
     cells = [cell for summary in (ours, theirs) for cell in (figure(summary.median), summary.spread)]
     return [str(config.n_embd), str(config.n_layer), *cells, figure(theirs.median / ours.median)]
 
 
-def _per_document(run: Callable[[int], object]) -> Contender:
-    """Microseconds a document."""
+def per_document(run: Callable[[int], object]) -> Contender:
+    """Microseconds a document of a step."""
     count = steps_a_sample(run)
     return Contender("", lambda: 1e6 * seconds(lambda: run(count)) / count / BATCH_SIZE)

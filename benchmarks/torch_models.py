@@ -8,6 +8,7 @@ Letters: B documents, T positions, D n_embd, V vocabulary. No position sees padd
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tapegpt.engine import Parameters
@@ -39,13 +40,13 @@ class TorchModel:
         loss = self._torch.nn.functional.cross_entropy
         return loss(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
 
-    def gradients(self) -> dict[str, list[list[float]]]:
-        """By the names of `Model.shapes`, after `loss(...).backward()`."""
-        found = {name: weight.grad for name, weight in self.weights.items()}
+    def by_name(self, of: Callable[[Any], Any]) -> dict[str, list[list[float]]]:
+        """What there is of each weight, such as its gradient, by the names of `Model.shapes`."""
+        found = {name: of(weight) for name, weight in self.weights.items()}
         for name in self._joined:
             parts = found.pop(f"{name}qkv").chunk(3)
-            found.update({f"{name}{part}": grad for part, grad in zip("qkv", parts, strict=True)})
-        return {name: grad.tolist() for name, grad in found.items()}
+            found.update({f"{name}{part}": each for part, each in zip("qkv", parts, strict=True)})
+        return {name: each.tolist() for name, each in found.items()}
 
 
 def bigram(torch: Any, config: Any, w: dict[str, Any], ids: Any) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import peer_torch
+from benchmarks import peer_torch, torch_models
 from tapegpt import Config, Corpus
 from tapegpt.engine import Adam, Parameters, Tokens
+from tapegpt.models.base import Model
 
 torch: Any = pytest.importorskip("torch")
 torch.set_num_threads(1)  # other tests may want the other cores
@@ -26,7 +27,7 @@ SHAPES = [  # and vocabularies
 ]
 
 
-def parameters(config: Config, vocab_size: int, rng: random.Random) -> Parameters:
+def parameters(config: Model, vocab_size: int, rng: random.Random) -> Parameters:
     return {
         name: array("d", array("f", [rng.gauss(0, 0.3) for _ in range(rows * columns)]))  # numbers that f32 has too
         for name, (rows, columns) in config.shapes(vocab_size).items()
@@ -57,7 +58,7 @@ def test_training_is_pytorch_s() -> None:
 
 def test_the_comparison_sees_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
     config, rng = Config(), random.Random(1)
-    monkeypatch.setattr(peer_torch, "EPSILON", 1e-3)
+    monkeypatch.setattr(torch_models, "EPSILON", 1e-3)
     with pytest.raises(AssertionError, match=r"are .* apart"):
         peer_torch.check_gradients(torch, config, 27, parameters(config, 27, rng), documents(27, rng, [3, 16, 9]))
 
@@ -77,7 +78,7 @@ def test_batches_are_padded_behind_their_documents() -> None:
     tokens = Corpus.of(["ada", "b", "d"]).tokens()
     ids, targets = peer_torch.padded_batch(tokens, [1, 0], block_size=3)
     assert ids == [[3, 1, 0], [3, 0, 2]]
-    assert targets == [[1, 3, peer_torch.IGNORED], [0, 2, 0]]
+    assert targets == [[1, 3, torch_models.IGNORED], [0, 2, 0]]
 
 
 def test_pytorch_is_timed_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,73 @@
+"""The ladder of the package's models: how well each predicts held-out documents, and how fast, beside PyTorch.
+
+Correct first: the first losses of the fast engine are the exact engine's, and where PyTorch is installed, PyTorch's.
+All are trained alike: as many steps, the same documents in the same order, the same seed and learning rate.
+"""
+
+from __future__ import annotations
+
+from benchmarks import peer_torch
+from benchmarks.peer_torch import BATCH_SIZE, SEED, check_close, per_document, trainers
+from benchmarks.timing import figure, table, take_turns
+from tapegpt import Corpus, Random
+from tapegpt.engine import Adam, Engine, Tokens
+from tapegpt.exact import ExactEngine
+from tapegpt.fast.engine import FastEngine
+from tapegpt.model import initialise
+from tapegpt.models import NAMES, named
+from tapegpt.models.base import Model
+from tapegpt.settings import MAX_STEPS
+from tapegpt.split import hold_out
+
+STEPS, HELD_OUT, LEARNING_RATE = 10_000, 0.1, 0.01
+CHECKED_STEPS, CLOSE = 20, 1e-4  # of the largest loss
+HEADS = ("model", "parameters", "held-out loss, nats", "us a document", "lowest..highest, us", "PyTorch, us", "ratio")
+
+
+def by_model(corpus: Corpus, rounds: int) -> str:
+    """Parameters, held-out loss and microseconds a document of a training step, a line for each model."""
+    torch = peer_torch.torch_module()
+    if torch:
+        torch.set_num_threads(1)
+    rows = []
+    for name in NAMES:
+        model = named(name)()
+        check_against_exact(corpus, model)
+        cells = [name, f"{model.num_parameters(corpus.vocab_size):,}", f"{held_out_loss(corpus, model):.3f}"]
+        if torch:
+            peer_torch.check_all(torch, corpus, model)
+        runs = trainers(torch, corpus, model, BATCH_SIZE, Adam(steps=MAX_STEPS, learning_rate=0.001))
+        ours, *theirs = take_turns([per_document(run) for run in runs], rounds)
+        cells += [figure(ours.median), ours.spread]
+        cells += [cell for each in theirs for cell in (figure(each.median), figure(each.median / ours.median))]
+        rows.append(cells)
+    title = f"The ladder, {STEPS:,} steps of {BATCH_SIZE} documents, {100 * HELD_OUT:.0f} % held out, one thread"
+    return table(title, HEADS[: len(rows[0])], rows)
+
+
+def held_out_loss(corpus: Corpus, model: Model) -> float:
+    """Nats a token, after training on the others."""
+    training, validation = hold_out(corpus, HELD_OUT, SEED)
+    rng = Random(SEED)
+    tokens = training.windows(model.block_size)
+    tokens = tokens.replaced(order=rng.permutation(len(tokens)))
+    engine = FastEngine(model, corpus.vocab_size, BATCH_SIZE)
+    initialise(engine, model, corpus.vocab_size, rng)
+    engine.train(tokens, Adam(steps=STEPS, learning_rate=LEARNING_RATE), 0, STEPS)
+    nats, positions = engine.evaluate(validation.windows(model.block_size))
+    return nats / positions
+
+
+def check_against_exact(corpus: Corpus, model: Model) -> None:
+    """The first losses of the fast engine, a document a step, are those of the exact one."""
+    tokens = corpus.windows(model.block_size)
+    fast, exact = (
+        _first_losses(engine, model, corpus.vocab_size, tokens)
+        for engine in (FastEngine(model, corpus.vocab_size, 1), ExactEngine(model, corpus.vocab_size))
+    )
+    check_close(f"{model}: losses of fast and exact", fast, exact, CLOSE)
+
+
+def _first_losses(engine: Engine, model: Model, vocab_size: int, tokens: Tokens) -> list[float]:
+    initialise(engine, model, vocab_size, Random(SEED))
+    return engine.train(tokens, Adam(), 0, CHECKED_STEPS)
