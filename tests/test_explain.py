@@ -78,7 +78,7 @@ def test_a_page_is_aligned_and_fits(text: str) -> None:
     assert max(width[1:]) <= 100
     at = next(number for number, line in enumerate(lines) if line.endswith("most probable"))
     assert len(set(width[at + 1 : at + 2 + min(len(text), 3)])) == 1
-    assert len({sum(map(columns, line)) for line in lines[-18:]}) == 1
+    assert len({sum(map(columns, line)) for line in lines[-17:]}) == 1
 
 
 def test_long_texts_leave_out_what_does_not_fit() -> None:
@@ -127,7 +127,7 @@ def test_a_trace_shows_products_and_below_them_what_they_are_of(capsys: pytest.C
     lines, _ = printed(capsys, "bob", "--trace", "layer0.attn_wo[2,1]", "--depth", "2")
     found = trace(tapegpt.load("m.safetensors"), "bob", "layer0.attn_wo[2,1]", 2)
     assert lines[0] == f"layer0.attn_wo[2,1] = {found.value:.6g}, gradient {found.gradient:.6g}"
-    assert lines[1] == "sum of 4 products, w = layer0.attn_wo.weight, x = layer0.attention"
+    assert lines[1] == "sum of 4 products w * x, w = layer0.attn_wo.weight, x = layer0.attention"
     assert lines[2].split() == ["value", "value", "w", "*", "x", "gradient", "of", "w", "of", "x"]
     for column, (line, (w, x)) in enumerate(zip(lines[3:7], found.terms, strict=True)):
         numbers = [f"{number:.4g}" for number in (w.value, x.value, w.value * x.value, w.gradient, x.gradient)]
@@ -135,7 +135,7 @@ def test_a_trace_shows_products_and_below_them_what_they_are_of(capsys: pytest.C
         expected = [f"w[1,{column}]", first, "*", f"x[2,{column}]", second, "=", product, *gradients]
         assert line.replace("=", " = ").split() == expected
     assert lines[8].startswith("    layer0.attention[2,0] = ")
-    assert lines[9] == "    sum of 3 products, w = layer0.attn_weights, v = layer0.attn_wv"
+    assert lines[9] == "    sum of 3 products w * v, w = layer0.attn_weights, v = layer0.attn_wv"
 
 
 def test_a_trace_shows_local_gradients_and_characters(capsys: pytest.CaptureFixture[str]) -> None:

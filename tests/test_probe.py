@@ -128,8 +128,9 @@ def test_embeddings_of_runs_are_added_to_the_tokens(document: list[int], seed: i
     seen.run(document)
     plain.load(summed(numbers, document))
     plain.run(list(range(len(document[: RUNS.block_size + 1]))))
-    assert seen.stages == plain.stages
-    for stage in seen.stages:
+    same = plain.stages[plain.stages.index("embedding") :]
+    assert seen.stages[-len(same) :] == same
+    for stage in same[:-1]:  # of the loss the targets differ
         assert seen.values(stage) == plain.values(stage), stage
     assert [seen.attention(layer) for layer in range(2)] == [plain.attention(layer) for layer in range(2)]
 

@@ -56,7 +56,7 @@ def test_rows_are_the_hash_of_the_last_tokens(tokens: list[int], gram_rows: int,
     k = Interpreter(INTERPRETED)
     runs = [Runs(n, gram_rows, 0) for n in range(2, n_gram + 1)]
     rows = [each._hashed(k, lambda back: k.integer(tokens[-1 - back])).data for each in runs]
-    assert rows == [each._row(lambda back: tokens[-1 - back]) for each in runs] == hashed(tokens, n_gram, gram_rows)
+    assert rows == [each._row(tokens[-each.n :]) for each in runs] == hashed(tokens, n_gram, gram_rows)
     assert all(0 <= row < gram_rows for row in rows)
 
 

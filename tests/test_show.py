@@ -89,7 +89,7 @@ def test_tape_marks_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> Non
     assert printed(capsys, "--stage", "tape", *NEW) == (anatomy.lines() + "\n", "")
     out, err = printed(capsys, "--stage", "tape", "--op", "linear 3", *NEW)
     assert out == anatomy.lines(anatomy.find("linear 3")) + "\n"
-    assert err == "tapegpt: note: linear 3 of 5: for another, --op 'linear 1', or its line, --op %10\n"
+    assert err == "tapegpt: note: linear 3 of 5: for another, --op 'linear 1', or its line, --op %11\n"
 
 
 def test_gradient_goes_from_the_loss_to_the_embeddings(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +107,7 @@ def test_gradient_goes_from_the_loss_to_the_embeddings(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(("stage", "listing"), [("kernels", "python"), ("llvm", "llvm"), ("asm", "asm")])
 def test_a_listing_is_of_the_operation_asked_for(capsys: pytest.CaptureFixture[str], stage: str, listing: str) -> None:
     anatomy = Anatomy(tapegpt.Config(**SHAPE), len(VOCABULARY) + 1)
-    for name in ("attention", "relu", "%3", "adam"):
+    for name in ("attention", "relu", "%12", "adam"):
         out, err = printed(capsys, "--stage", stage, "--op", name, *NEW)
         assert out == anatomy.listing(anatomy.find(name), listing) + "\n"
         assert err == ""
@@ -124,7 +124,7 @@ def test_every_stage_of_a_model_is_shown(capsys: pytest.CaptureFixture[str], sou
 def test_an_operation_without_a_stage_is_what_it_costs(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = printed(capsys, "--op", "linear", *NEW)
     lines = out.splitlines()
-    assert lines[0] == "linear 1: linear(%8, layer0.attn_wqkv), line %10 of the tape"
+    assert lines[0] == "linear 1: linear(%9, layer0.attn_wqkv), line %11 of the tape"
     stages = [re.findall(r"^5 positions: (\w+) [\d,]+ ns; ", line) for line in lines[1:-1]]
     assert stages == [["prepare"], ["forward"], ["backward"]]
 
@@ -181,7 +181,7 @@ def test_any_file_is_shown_or_refused(content: bytes) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--op", "softmax"], "operation must be one of embedding, positions, add"),
+        (["--op", "softmax"], "operation must be one of embedding, add"),
         (["--op", "linear 6"], "operation must be one of linear 1 to linear 5, or a line of the tape"),
         (["--op", "relu", "--stage", "tokens"], "--op is about the stages tape, kernels, llvm, asm, not tokens"),
         (["--stage", "wasm"], "argument --stage: invalid choice"),

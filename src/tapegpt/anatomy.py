@@ -37,17 +37,6 @@ if TYPE_CHECKING:
     from tapegpt.tape import Node
 
 STAGES = ("python", "tape", "llvm", "asm")
-MEANINGS = {
-    "embedding": "rows of tables, by number",
-    "runs": "the row of each position's last tokens",
-    "columns": "chosen columns",
-    "add": "number by number",
-    "rmsnorm": "each row divided by its root mean square",
-    "linear": "each row times each row of the matrix",
-    "attention": "each position gathers from those up to it",
-    "relu": "what is below zero becomes zero",
-    "cross_entropy": "mean of -log(probability of the target)",
-}
 
 
 class Anatomy:
@@ -165,7 +154,9 @@ class Anatomy:
 
     def _meaning(self, node: Node) -> str:
         if node.operation:
-            return MEANINGS.get(_kind(node), "")
+            stages = ", ".join(name for name, place in self.graph.stages.items() if place.node is node)
+            formula = node.operation.formula.format(name=node.operation.name, n="n")
+            return f"{stages}: {formula}" if stages else formula
         if node.is_parameter:
             return f"parameter, {self.tape.rows(node) * node.shape.columns:,} numbers"
         return "input"

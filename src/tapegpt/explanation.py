@@ -10,22 +10,26 @@ import math
 from weakref import WeakKeyDictionary
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.operations.attention.exact import Attention
+from tapegpt.operations.base import Shape
+from tapegpt.operations.embedding import Embedding
+from tapegpt.operations.linear import Linear
 from tapegpt.probe import Probe
 from tapegpt.record import Record
 from tapegpt.reference import ReferenceEngine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container
 
     from tapegpt.engine import Engine
     from tapegpt.model import GPT
-    from tapegpt.reference import Stages, Value
+    from tapegpt.value import Matrix, Value
 
-OFF_PATH = ("attn_norm", "attn_wo", "mlp_norm", "mlp_relu", "mlp_fc2")  # their gradients say little or nothing new
 OVERFLOW = "the model's numbers overflow on this text: train it again at a smaller learning rate"
 MAX_PRODUCTS = 1_000_000  # of a text that is traced: more take minutes, and gigabytes
 MAX_TRACED = 20_000  # numbers of a tree
+PRODUCTS = " products "  # in a formula: of two inputs each, which come in pairs
 
 
 # --- place by place ---------------------------------------------------------------------------------------------
@@ -62,7 +66,7 @@ def explain(model: GPT, text: str) -> Explanation:
         loss = probe.run(document)
         n, probabilities = probe.positions, probe.probabilities()
         attention = [probe.attention(layer) for layer in range(probe.layers)]
-        path = [stage for stage in reversed(probe.stages) if not stage.endswith(OFF_PATH)]
+        path = reversed(probe.path)
         gradients = [(stage, [math.hypot(*row) for row in probe.gradients(stage)]) for stage in path]
     if not math.isfinite(loss) or not all(math.isfinite(norm) for _, norms in gradients for norm in norms):
         raise TapeGPTError(OVERFLOW)
@@ -91,27 +95,6 @@ def _encoded(model: GPT, text: str) -> list[int]:
 
 # --- number by number -------------------------------------------------------------------------------------------
 
-FORMULAS = {  # of the stages, by the last part of their names; n is how many inputs, or products, there are
-    "embedding": "the token's embedding + the position's",
-    "embedding_norm": "over the root mean square of {n}",
-    "attn_norm": "over the root mean square of {n}",
-    **dict.fromkeys(("attn_wq", "attn_wk", "attn_wv"), "sum of {n} products"),
-    "attn_logits": "sum of {n} products, over sqrt({n})",
-    "attn_weights": "softmax of {n}",
-    "attention": "sum of {n} products",
-    "attn_wo": "sum of {n} products",
-    "attn_residual": "what attention adds + what was there",
-    "mlp_norm": "over the root mean square of {n}",
-    "mlp_fc1": "sum of {n} products",
-    "mlp_relu": "the number where it is above 0, else 0",
-    "mlp_fc2": "sum of {n} products",
-    "mlp_residual": "what the MLP adds + what was there",
-    "logits": "sum of {n} products",
-    "probability": "softmax of {n}",
-    "surprise": "minus the log",
-    "loss": "mean of {n}",
-}
-
 
 class Trace(Record):
     """A number of the forward pass and what it is made of, down to the depth that was asked for."""
@@ -126,7 +109,7 @@ class Trace(Record):
     @property
     def terms(self) -> list[tuple[Trace, ...]]:
         """The inputs, factors of a product together."""
-        size = 2 if "products" in self.formula else 1
+        size = 2 if PRODUCTS in self.formula else 1
         return [self.inputs[start : start + size] for start in range(0, len(self.inputs), size)]
 
 
@@ -136,7 +119,7 @@ def trace(model: GPT, text: str, name: str, depth: int = 1) -> Trace:
     The name is that of a stage, with its place t and its column, both from 0 on, or of a parameter, with its row and
     column: `stages` lists both. All numbers are the reference engine's own, which takes them one by one: a text of
     ten characters takes the default model 0.3 s. Raises `TapeGPTError` as `explain` does, for a name that there is not,
-    a depth below 1 or with too many numbers, a model that is too large for this or has embeddings of runs.
+    a depth below 1 or with too many numbers, and a model that is too large for this.
     """
     if not is_whole(depth) or depth < 1:
         raise TapeGPTError(f"depth must be a whole number from 1 on, not {shown(depth)}")
@@ -156,12 +139,8 @@ class _Scalars(ReferenceEngine):
 
     def __init__(self, model: GPT, text: str) -> None:
         document = _encoded(model, text)
-        if not model.config.is_plain:
-            raise TapeGPTError(
-                f"a model with n_gram {model.config.n_gram} cannot be traced: the reference engine has no embeddings "
-                "of runs; choose a model with n_gram 1"
-            )
-        products = (len(document) - 1) * model.num_parameters
+        dense = [node.shape for node in model.config.parameters(model.vocab_size) if not node.sparse]
+        products = (len(document) - 1) * sum((shape.rows or 0) * shape.columns for shape in dense)
         if products > MAX_PRODUCTS:
             raise TapeGPTError(
                 f"{products:,} products are too many to be traced one by one, the limit is {MAX_PRODUCTS:,}: "
@@ -169,48 +148,51 @@ class _Scalars(ReferenceEngine):
             )
         super().__init__(model.config, model.vocab_size)
         self.load_parameters(model.parameters)
-        trail: list[Stages] = []
         try:
-            loss = self.loss(document, trail)
-            if not math.isfinite(loss.data):
+            if not math.isfinite(self.loss(document).data):
                 raise ValueError("not finite")
-            loss.backward()
+            self.backward()
         except (ArithmeticError, ValueError) as error:
             raise TapeGPTError(OVERFLOW) from error
-        self.shapes = self._shapes(trail)
-        self._found = dict(self._numbers(trail, loss))
-        self._names = {value: name for name, value in self._found.items()}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._found: dict[str, Value] = {}  # by name without spaces
+        self._known: dict[Value, tuple[str, str]] = {}  # name and formula
+        self._find()
 
-    def _shapes(self, trail: list[Stages]) -> dict[str, tuple[int, ...]]:
-        """Of all stages, and of the parameters."""
-        n = len(trail)
-        shapes: dict[str, tuple[int, ...]] = {}
-        for stage, vector in trail[0].items():
-            by_head = stage.endswith(("attn_logits", "attn_weights"))
-            shapes[stage] = (n, self.config.n_head, n) if by_head else (n, len(vector))
-        parameters = {_weight(name): shape for name, shape in self.config.shapes(self.vocab_size).items()}
-        return {**shapes, "surprise": (n,), "loss": (), **parameters}
-
-    def _numbers(self, trail: list[Stages], loss: Value) -> Iterator[tuple[str, Value]]:
+    def _find(self) -> None:
         """All names with their numbers."""
-        for t, each in enumerate(trail):
-            for stage, vector in each.items():
-                dimensions = len(self.shapes[stage])
-                for column, value in enumerate(vector):
-                    indices = (t, *divmod(column, t + 1)) if dimensions == 3 else (t, column)
-                    yield _indexed(stage, indices[:dimensions]), value
-        yield "loss", loss
+        stages = self.stages()
+        for stage, (node, within) in self.named().items():
+            operation, rows = node.operation, stages[stage]
+            assert operation
+            formula = operation.within[within] if within else operation.formula.replace("{name}", operation.name)
+            shape: tuple[int, ...] = (len(rows), len(rows[0]))
+            if within and isinstance(operation, Attention):  # each head looks at places up to the row's own
+                shape = (len(rows), operation.n_head, len(rows))
+            elif within and len(rows[0]) == 1:
+                shape = (len(rows),)
+            elif not within and node.shape == Shape(1, 1):
+                shape = ()
+            self._add(stage, formula, shape, rows)
         for name, matrix in self._state.items():
-            for row, line in enumerate(matrix):
-                for column, value in enumerate(line):
-                    yield _indexed(_weight(name), (row, column)), value
+            self._add(_weight(name, stages), "parameter", (len(matrix), len(matrix[0])), matrix)
+
+    def _add(self, name: str, formula: str, shape: tuple[int, ...], rows: Matrix) -> None:
+        self.shapes[name] = shape
+        for t, row in enumerate(rows):
+            for column, value in enumerate(row):
+                indices = (t, *divmod(column, t + 1)) if len(shape) == 3 else (t, column)
+                indexed = f"{name}[{','.join(map(str, indices[: len(shape)]))}]" if shape else name
+                self._found[_squeezed(indexed)] = value
+                self._known[value] = (indexed, formula)
 
     def trace(self, name: str, depth: int) -> Trace:
         """As the function `trace`."""
-        asked = str(name).replace(" ", "")
+        asked = _squeezed(str(name))
         if asked not in self._found:
-            stage = asked.partition("[")[0]
-            if stage not in self.shapes:
+            stages = {_squeezed(stage): stage for stage in self.shapes}
+            stage = stages.get(asked.partition("[")[0])
+            if stage is None:
                 raise TapeGPTError(f"there is no number {shown(name)}: --trace list names all there are")
             shape = self.shapes[stage]
             limits = f"has shape {shape}, counted from 0" + (", and looks at no later place" if len(shape) > 2 else "")
@@ -222,16 +204,17 @@ class _Scalars(ReferenceEngine):
         self._left -= 1
         if self._left < 0:
             raise TapeGPTError(f"more than {MAX_TRACED:,} numbers lie that deep: choose a smaller depth")
-        name = self._names[value]
-        stage = name.partition("[")[0].rpartition(".")[2]
-        slopes = self._slopes(value)
-        formula = FORMULAS.get(stage, "parameter")
-        count = len(slopes) // 2 if "products" in formula else len(slopes)
-        inputs = [self._traced(each, local, depth - 1) for each, local in slopes.items()] if depth else []
-        return Trace(name, formula.format(n=count), value.data, value.grad, slope, tuple(inputs))
+        name, formula = self._known[value]
+        inputs = self._inputs(value, in_pairs=PRODUCTS in formula)
+        count = len(inputs) // 2 if PRODUCTS in formula else len(inputs)
+        traced = [self._traced(each, local, depth - 1) for each, local in inputs] if depth else []
+        return Trace(name, formula.format(n=count), value.data, value.grad, slope, tuple(traced))
 
-    def _slopes(self, value: Value) -> dict[Value, float]:
-        """The named numbers that one is made of, from left to right, and its slopes with respect to them."""
+    def _inputs(self, value: Value, *, in_pairs: bool) -> list[tuple[Value, float]]:
+        """The named numbers that one is made of, from left to right, and its slopes with respect to them.
+
+        Each comes once, or `in_pairs` as often as it is a factor of a product.
+        """
         order: list[Value] = []
         visited = set()
         stack = [(value, False)]
@@ -242,21 +225,42 @@ class _Scalars(ReferenceEngine):
             elif each not in visited:
                 visited.add(each)
                 stack.append((each, True))
-                if each is value or each not in self._names:
+                if each is value or each not in self._known:
                     stack.extend((child, False) for child in reversed(each.children))
         slopes = dict.fromkeys(order, 0.0)
         slopes[value] = 1.0
-        for each in reversed(order):
-            if each is value or each not in self._names:
-                for child, local in zip(each.children, each.local_grads, strict=True):
-                    slopes[child] += local * slopes[each]
-        return {each: slopes[each] for each in order if each in self._names and each is not value}
+        inner = [each for each in order if each is value or each not in self._known]
+        for each in reversed(inner):
+            for child, local in zip(each.children, each.local_grads, strict=True):
+                slopes[child] += local * slopes[each]
+        if not in_pairs:
+            return [(each, slopes[each]) for each in order if each in self._known and each is not value]
+        products = [each for each in inner if len(each.children) == 2 and all(map(self._known.get, each.children))]
+        return [
+            (factor, local * slopes[each])
+            for each in products
+            for factor, local in zip(each.children, each.local_grads, strict=True)
+        ]
 
 
-def _weight(name: str) -> str:
-    """A parameter's name: that of a layer's matrix alone is what it makes."""
-    return f"{name}.weight" if "." in name else name
+def token_indices(model: GPT) -> dict[str, tuple[int, bool]]:
+    """Which index of a number is a token's, and whether that is read and not predicted; by stage or parameter."""
+    recorded = model.config.recorded(model.vocab_size)
+    order = recorded.tape.order(recorded.logits)
+    stages = {node.name for node in order if node.operation}
+    found = {recorded.logits.name: (1, False), "probability": (1, False)}
+    for node in order:
+        if isinstance(node.operation, Embedding) and node.inputs[1] is recorded.tokens:
+            found[_weight(node.inputs[0].name, stages)] = (0, True)
+        if isinstance(node.operation, Linear) and node is recorded.logits:
+            found[_weight(node.inputs[1].name, stages)] = (0, False)
+    return found
 
 
-def _indexed(name: str, indices: Sequence[int]) -> str:
-    return f"{name}[{','.join(map(str, indices))}]"
+def _weight(name: str, stages: Container[str]) -> str:
+    """A parameter's name, which its product may have too."""
+    return f"{name}.weight" if name in stages else name
+
+
+def _squeezed(name: str) -> str:
+    return name.replace(" ", "")

@@ -1,7 +1,6 @@
 """A model laid open: one document forward and backward in f64, and every number on the way to look at.
 
-Takes the parameters of all engines, those with embeddings of runs too. Not here: what is made of the numbers
-(`explanation.py`).
+Takes any model, and the parameters of all engines. Not here: what is made of the numbers (`explanation.py`).
 """
 
 from __future__ import annotations
@@ -45,8 +44,32 @@ class Probe:
         """What `values` and `gradients` can be asked for, in the order of the forward pass."""
         return list(self._stages)
 
+    @property
+    def path(self) -> list[str]:
+        """The stages whose gradients tell something new, in the order of the forward pass.
+
+        Those of one input say little beside its own gradient, and what only an addition uses has the sum's.
+        """
+        recorded = self.config.recorded(self.vocab_size)
+        users: dict[Node, list[Node]] = {node: [] for node in recorded.tape.nodes}
+        for node in recorded.tape.nodes:
+            for each in node.inputs:
+                users[each].append(node)
+
+        def is_new(node: Node) -> bool:
+            added = all(user.operation and user.operation.name == "add" for user in users[node])
+            return node is recorded.logits or (len(node.inputs) > 1 and not added)
+
+        on_path = {node.name for node in recorded.tape.order(recorded.logits) if node.operation and is_new(node)}
+        return [stage for stage, place in self._stages.items() if stage in on_path and self._is_on_way(place.node)]
+
+    @staticmethod
+    def _is_on_way(node: Node) -> bool:
+        """Whether it has a row, and a gradient, for each position."""
+        return node.shape.rows is None and node.gradient >= 0
+
     def load(self, parameters: Parameters) -> None:
-        """Take these parameters, shaped by `Config.shapes`."""
+        """Take these parameters, shaped by `Model.shapes`."""
         self._graph.write(self._graph.tape.arena, parameters)
 
     def run(self, document: Sequence[int]) -> float:
@@ -61,18 +84,20 @@ class Probe:
         return loss
 
     def values(self, stage: str) -> Rows:
-        """A stage's numbers: (T, columns)."""
+        """A stage's numbers: (T, columns), or as many rows as it has whatever the document is."""
         place = self._stages[stage]
         return self._read(place.node.value, place.node, place.columns)
 
     def gradients(self, stage: str) -> Rows:
-        """d loss / d stage: (T, columns)."""
+        """d loss / d stage, as `values`; raises `KeyError` for a stage that depends on no parameter."""
         place = self._stages[stage]
+        if place.node.gradient < 0:
+            raise KeyError(stage)
         return self._read(place.node.gradient, place.node, place.columns)
 
     def _read(self, offset: int, node: Node, columns: Sequence[int]) -> Rows:
         apart = padded(node.shape.columns)
-        block = self._work(offset, self.positions * apart).tolist()
+        block = self._work(offset, node.shape.count(self.positions) * apart).tolist()
         return [[block[start + column] for column in columns] for start in range(0, len(block), apart)]
 
     def _work(self, offset: int, count: int) -> memoryview[float]:

@@ -114,15 +114,23 @@ class ReferenceEngine(Engine):
             else:
                 self.rows[node] = [[Value(number)] for number in ids[node.name]]
 
-    def stages(self) -> dict[str, Matrix]:
-        """The rows of all that has a name, and of what is named within an operation, in the order of the last run."""
-        found: dict[str, Matrix] = {}
+    def named(self) -> dict[str, tuple[Node, str]]:
+        """What has a name, in the order of the last run: a node's result (node, ""), or rows within its operation."""
+        found: dict[str, tuple[Node, str]] = {}
         for node, inner in self.inner.items():
             layer, dot, _ = node.name.rpartition(".")
-            found |= {f"{layer}{dot}{name}": rows for name, rows in inner.items()}
+            for name in inner:
+                stage = f"{layer}{dot}{name}"
+                found[f"{node.name}.{name}" if stage in found else stage] = (node, name)
             if node.name:
-                found[node.name] = self.rows[node]
+                found[node.name] = (node, "")
         return found
+
+    def stages(self) -> dict[str, Matrix]:
+        """The rows of all that `named` names."""
+        return {
+            stage: self.inner[node][name] if name else self.rows[node] for stage, (node, name) in self.named().items()
+        }
 
     def backward(self) -> None:
         """Add to the gradient of every number that the loss that was taken last depends on."""

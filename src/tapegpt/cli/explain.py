@@ -32,15 +32,11 @@ STAGE, NORM = 24, 10  # columns of the names and norms of the gradient
 BAR, BAR_NATS = 24, 8  # columns of a bar, and the nats that fill it
 START = "•"  # how the beginning of a string is shown
 HEIGHTS, LENGTHS = " ▁▂▃▄▅▆▇█", " ▏▎▍▌▋▊▉█"  # eighths
-LETTERS = {"attn_wq": "q", "attn_wk": "k", "attn_wv": "v"}  # of factors
-OF_TOKENS = {"logits": 1, "probability": 1, "wte": 0, "lm_head": 0}  # which of their indices is a token
 BOLD, BLUE, YELLOW, RED = "1", "34", "33", "1;31"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.explanation import FORMULAS
-
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
     file_argument(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
@@ -51,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "--trace takes the name of a stage with its place and column, from 0 on: layer0.mlp_fc1[3,17], logits[0,4]; "
         "layer0.attn_weights[4,1,2] is how much head 1 looks from place 4 at place 2; surprise[2] and loss have fewer. "
-        f"Stages are {', '.join(FORMULAS)}. A parameter has a row and a column: wte[5,3], lm_head[0,1], "
+        "A parameter has a row and a column: wte[5,3], lm_head[0,1], "
         "layer0.mlp_fc1.weight[17,3]. NAME list prints all names and shapes."
     )
 
@@ -86,14 +82,14 @@ def _plain(text: str, style: str) -> str:
 
 def _lines(model: GPT, text: str, options: argparse.Namespace, paint: Paint) -> Iterable[str]:
     """What is printed about a string."""
-    from tapegpt.explanation import explain, stages, trace
+    from tapegpt.explanation import explain, stages, token_indices, trace
 
     if options.trace == "list":
         shapes = stages(model, text)
         return [_json(shapes)] if options.json else [f"{name:28}{_shape(shape)}" for name, shape in shapes.items()]
     if options.trace is not None:
         found = trace(model, text, options.trace, options.depth)
-        return [_json(found)] if options.json else tree(found, model.vocabulary, paint)
+        return [_json(found)] if options.json else tree(found, model.vocabulary, token_indices(model), paint)
     explanation = explain(model, text)
     if options.json:
         return [_json({"vocabulary": model.vocabulary, **explanation.as_dict()})]
@@ -119,8 +115,9 @@ def page(explanation: Explanation, vocabulary: str, top: int, paint: Paint) -> I
     yield ""
     yield from _expectations(explanation, vocabulary, top, paint)
     yield ""
-    yield from _attention(explanation, paint)
-    yield ""
+    if explanation.attention:
+        yield from _attention(explanation, paint)
+        yield ""
     yield from _path(explanation, paint)
 
 
@@ -217,9 +214,14 @@ def _padded(text: str, width: int) -> str:
 # --- number by number -------------------------------------------------------------------------------------------
 
 
-def tree(found: Trace, vocabulary: str, paint: Paint, indent: str = "") -> Iterator[str]:
-    """A number with its inputs, and below them the same of each that has inputs too."""
-    name = paint(_described(found.name, vocabulary), BOLD)
+def tree(
+    found: Trace, vocabulary: str, of_tokens: dict[str, tuple[int, bool]], paint: Paint, indent: str = ""
+) -> Iterator[str]:
+    """A number with its inputs, and below them the same of each that has inputs too.
+
+    `of_tokens` says which index of a number is a token's, by stage.
+    """
+    name = paint(_described(found.name, vocabulary, of_tokens), BOLD)
     yield f"{indent}{name} = {found.value:.6g}, gradient {found.gradient:.6g}"
     if found.inputs and len(found.terms[0]) == 2:
         yield from _products(found, indent)
@@ -229,26 +231,30 @@ def tree(found: Trace, vocabulary: str, paint: Paint, indent: str = "") -> Itera
             yield f"{indent}  {'':30}{'value':>12}{'local gradient':>18}{'gradient':>12}"
         for each in found.inputs:
             numbers = f"{each.value:>12.5g}{each.local_gradient:>18.5g}{each.gradient:>12.5g}"
-            yield f"{indent}  {_padded(_described(each.name, vocabulary), 30)}{numbers}"
+            yield f"{indent}  {_padded(_described(each.name, vocabulary, of_tokens), 30)}{numbers}"
     for each in found.inputs:
         if each.inputs:
             yield ""
-            yield from tree(each, vocabulary, paint, f"{indent}    ")
+            yield from tree(each, vocabulary, of_tokens, paint, f"{indent}    ")
 
 
-def _described(name: str, vocabulary: str) -> str:
+def _described(name: str, vocabulary: str, of_tokens: dict[str, tuple[int, bool]]) -> str:
     """The name of a number, with the character that it is of."""
     stage, _, indices = name.rstrip("]").partition("[")
-    if stage not in OF_TOKENS:
+    if stage not in of_tokens:
         return name
-    token = int(indices.split(",")[OF_TOKENS[stage]])
-    return f"{name} {_name((*vocabulary, '')[token], START if stage == 'wte' else END)}"
+    place, is_read = of_tokens[stage]
+    token = (*vocabulary, "")[int(indices.split(",")[place])]
+    return f"{name} {_name(token, START if is_read else END)}"
 
 
 def _products(found: Trace, indent: str) -> Iterator[str]:
-    """A sum of products, with a letter for each of the two that are multiplied."""
+    """A sum of products, with the formula's letter for each of the two that are multiplied."""
+    from tapegpt.explanation import PRODUCTS
+
     stages = [factor.name.partition("[")[0] for factor in found.terms[0]]
-    a, b = letters = [LETTERS.get(stage.rpartition(".")[2], letter) for stage, letter in zip(stages, "wx", strict=True)]
+    a, _, b = found.formula.partition(PRODUCTS)[2].replace(",", "").split()[:3]
+    letters = (a, b)
     meanings = ", ".join(f"{letter} = {stage}" for letter, stage in zip(letters, stages, strict=True))
     yield f"{indent}{found.formula}, {meanings}"
     gradients = f"{f'gradient of {a}':>16}{f'of {b}':>12}"

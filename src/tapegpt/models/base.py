@@ -11,6 +11,7 @@ make of it (`graph.py`), how classes are found (`loading.py`).
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 
 from tapegpt.errors import TapeGPTError, line_of, shown
@@ -154,7 +155,25 @@ def _record(model: Model, vocab_size: int) -> Recorded:
         if node.operation and not node.operation.is_causal(*[each.shape for each in node.inputs]):
             raise TapeGPTError(f"{who}: {node!r} mixes positions, and none may see later ones: use axis=1")
     targets = tape.indices("targets")
-    return Recorded(tape, tokens, positions, targets, logits, tape.cross_entropy(logits, targets))
+    loss = tape.cross_entropy(logits, targets).named("loss")
+    logits.name = logits.name or "logits"
+    _name(tape, who)
+    return Recorded(tape, tokens, positions, targets, logits, loss)
+
+
+def _name(tape: Tape, who: str) -> None:
+    """Name the results that have no name by operation and number: tanh 1, tanh 2; but not ids."""
+    counts: Counter[str] = Counter()
+    names: set[str] = set()
+    for node in tape.nodes:
+        if node.operation:
+            what = node.operation.name
+            counts[what] += 1
+            if not node.name and not node.shape.index:
+                node.name = f"{what} {counts[what]}"
+            if node.name in names:
+                raise TapeGPTError(f"{who}: two results are named {shown(node.name)}: give each a name of its own")
+            names |= {node.name} - {""}
 
 
 def _checked(model: Model, vocab_size: int) -> Recorded:

@@ -43,7 +43,7 @@ class GPT(Model):
         d = self.n_embd
         wte, wpe = tape.parameter("wte", vocab_size, d), tape.parameter("wpe", self.block_size, d)
         lm_head = tape.parameter("lm_head", vocab_size, d)
-        x = tape.embedding(wte, tokens) + tape.embedding(wpe, positions)  # (T, D)
+        x = tape.embedding(wte, tokens).named("tok_emb") + tape.embedding(wpe, positions).named("pos_emb")  # (T, D)
         if self.n_gram > 1:
             table = tape.parameter("wte_gram", self.gram_rows, d, start=0.0, sparse=True)
             for n in range(2, self.n_gram + 1):

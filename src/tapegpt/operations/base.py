@@ -14,7 +14,7 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tapegpt.machine.language import Builder, Number, Pointer, Type
     from tapegpt.value import Matrix
@@ -91,6 +91,8 @@ class Operation(ABC):
     """
 
     name: str
+    formula = "{name} of {n}"  # of a number of the result in words; n is how many inputs it has, or products of two
+    within: Mapping[str, str] = {}  # the same of what `reference` names on the way
     real: Type | None = F64  # the numbers that it works on; None: f64 and f32
     takes: tuple[int, ...] = ()  # how many inputs; () is any number
     prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all

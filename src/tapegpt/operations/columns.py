@@ -20,6 +20,7 @@ class Columns(Operation):
     """`Columns(sources)(x, ...)`: column c is number `sources[c]` of all inputs' columns, zeros where that is -1."""
 
     name = "columns"
+    formula = "chosen columns"
     real = None
 
     def __init__(self, sources: Sequence[int], inputs: int = 1) -> None:

@@ -17,6 +17,8 @@ class CrossEntropy(Operation):
     """`cross_entropy(logits, targets)`. Keeps the exponentials, their sums and the inverses of these."""
 
     name = "cross_entropy"
+    formula = "mean of {n} surprises"
+    within = {"probability": "softmax of {n}", "surprise": "minus the log"}  # noqa: RUF012  # never changed
     takes = (2,)
 
     def shape(self, *inputs: Shape) -> Shape:

@@ -28,6 +28,7 @@ class Dropout(Operation):
     """`Dropout(p, key)(x, noise)`: a share p becomes zero, the others are multiplied by 1 / (1 - p)."""
 
     name = "dropout"
+    formula = "zero, or larger, while training"
     real = None
     takes = (2,)
 

@@ -32,6 +32,7 @@ class Rule(Record):
     scalar: Callable[[Scalar, Any], Scalar]
     formula: Callable[[Builder, Value, Any], Value]
     locals: tuple[Callable[[Builder, Value, Any, Value], Number], ...]
+    words: str = ""  # the formula; left out it is the name of a function
 
 
 def one_where(k: Builder, condition: Operand, like: Value) -> Value:
@@ -52,19 +53,27 @@ def gated_slope(k: Builder, y: Value, gate: Value, slope: Number) -> Value:
 RULES = {
     rule.name: rule
     for rule in (
-        Rule("add", lambda a, b: a + b, lambda k, a, b: a + b, (lambda k, a, b, y: 1.0, lambda k, a, b, y: 1.0)),
-        Rule("mul", lambda a, b: a * b, lambda k, a, b: a * b, (lambda k, a, b, y: b, lambda k, a, b, y: a)),
+        Rule(
+            "add",
+            lambda a, b: a + b,
+            lambda k, a, b: a + b,
+            (lambda k, a, b, y: 1.0, lambda k, a, b, y: 1.0),
+            "a + {b}",
+        ),
+        Rule("mul", lambda a, b: a * b, lambda k, a, b: a * b, (lambda k, a, b, y: b, lambda k, a, b, y: a), "a * {b}"),
         Rule(
             "maximum",
             lambda a, b: a.maximum(b),
             lambda k, a, b: k.maximum(b, a),
             (lambda k, a, b, y: 1.0 - one_where(k, a < b, a), lambda k, a, b, y: one_where(k, a < b, a)),
+            "the larger of a and {b}",
         ),
         Rule(
             "pow",
             lambda a, b: a**b,
             power,
             (lambda k, a, b, y: power(k, a, b - 1) * b,),
+            "a ** {b}",
         ),
         Rule("exp", lambda a, b: a.exp(), lambda k, a, b: exp_of_any(k, a), (lambda k, a, b, y: y,)),
         Rule("log", lambda a, b: a.log(), lambda k, a, b: log_of_any(k, a), (lambda k, a, b, y: 1.0 / a,)),
@@ -82,6 +91,7 @@ RULES = {
             lambda a, b: a.relu(),
             lambda k, a, b: k.select(a > 0.0, a, 0.0),
             (lambda k, a, b, y: one_where(k, a > 0.0, a),),
+            "a where it is above 0, else 0",
         ),
         Rule(
             "silu",
@@ -107,6 +117,8 @@ class Elementwise(Operation):
     def __init__(self, name: str, constant: float | None = None) -> None:
         self.name, self.constant = name, constant
         self.takes = (len(RULES[name].locals) if constant is None else 1,)
+        words = RULES[name].words or f"{name}(a)"
+        self.formula = words.format(b="b" if constant is None else repr(constant))
         self.is_activation = constant is None and self.takes == (1,)
 
     def __str__(self) -> str:

@@ -16,6 +16,7 @@ class Embedding(Operation):
     """`embedding(table, ids)`: row `ids[t]` for position t."""
 
     name = "embedding"
+    formula = "row of a table"
     takes: tuple[int, ...] = (2,)
     clears: tuple[int, ...] = (0,)
 
@@ -75,6 +76,7 @@ class FastEmbedding(Embedding):
     real = F32
 
     def __init__(self, tables: int = 1) -> None:
+        self.formula = self.formula if tables == 1 else f"sum of rows of {tables} tables"
         self.takes = (2 * tables,)
         self.clears = tuple(range(0, 2 * tables, 2))
 

@@ -22,6 +22,7 @@ class LayerNorm(Operation):
     """`layer_norm(x)`. Keeps the mean of each row, its variance + 1e-5, and its scale."""
 
     name = "layer_norm"
+    formula = "less the mean of {n}, over their standard deviation"
     takes = (1,)
 
     def shape(self, *inputs: Shape) -> Shape:

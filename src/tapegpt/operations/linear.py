@@ -27,6 +27,7 @@ class Linear(Operation):
     """
 
     name = "linear"
+    formula = "sum of {n} products w * x"
     takes: tuple[int, ...] = (2, 3)
     prepares = (1,)
 

@@ -21,6 +21,7 @@ class LogSoftmax(Operation):
     """`log_softmax(x)`. Keeps the exponentials, less the largest of their row before, and behind them their sums."""
 
     name = "log_softmax"
+    formula = "log of the softmax of {n}"
     takes = (1,)
 
     def shape(self, *inputs: Shape) -> Shape:

@@ -22,6 +22,7 @@ class RMSNorm(Operation):
     """`rmsnorm(x)`. Keeps the mean square and the scale of each row."""
 
     name = "rmsnorm"
+    formula = "over the root mean square of {n}"
     takes = (1,)
 
     def shape(self, *inputs: Shape) -> Shape:

@@ -27,6 +27,7 @@ class Rotary(Operation):
     """
 
     name = "rotary"
+    formula = "turned by the position"
     real = None
     takes = (2,)
     prepares = ()

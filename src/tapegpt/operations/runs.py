@@ -25,6 +25,7 @@ class Runs(Operation):
     """`Runs(n, rows, bos)(tokens)`: from 0 to rows - 1."""
 
     name = "runs"
+    formula = "row for the last tokens"
     real = None
     takes = (1,)
 

@@ -19,6 +19,7 @@ class Shift(Operation):
     """`Shift(n)(x)`: row t is row t - n of x, zeros before the first."""
 
     name = "shift"
+    formula = "row of an earlier position"
     real = None
     takes: tuple[int, ...] = (1,)
 

@@ -16,6 +16,7 @@ class Transpose(Operation):
     """`transpose(x)`."""
 
     name = "transpose"
+    formula = "rows as columns"
     real = None
     takes = (1,)
 

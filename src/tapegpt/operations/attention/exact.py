@@ -23,6 +23,11 @@ class Attention(Operation):
     """`Attention(heads)(q, k, v)`, or packed `(qkv)`. Keeps k and v transposed, the exponentials and their sums."""
 
     name = "attention"
+    formula = "sum of {n} products w * v"
+    within = {  # noqa: RUF012  # never changed
+        "attn_logits": "sum of {n} products q * k, over sqrt({n})",
+        "attn_weights": "softmax of {n}",
+    }
 
     def __init__(self, n_head: int, *, packed: bool = False) -> None:
         if not is_whole(n_head) or n_head < 1:

@@ -7,6 +7,7 @@ of them in use and the others zero. They are three matrices, or packed in one of
 from __future__ import annotations
 
 from tapegpt.machine.language import F32
+from tapegpt.operations.attention.exact import Attention
 from tapegpt.operations.base import PAD, Operation, Shape, padded
 from tapegpt.record import Record
 
@@ -55,6 +56,7 @@ class OverHeads(Operation):
     """What attention has in common: q, k, v (T, E), or packed (T, 3 E), and one or two index nodes; out goes (T, E)."""
 
     real = F32
+    formula = Attention.formula
     ids = 1  # index nodes
 
     def __init__(self, heads: Heads, *, packed: bool = True) -> None:
