@@ -430,6 +430,6 @@ def test_whoever_loads_may_refuse_before_code_is_made(tmp_path: Path, monkeypatc
         raise TapeGPTError("not here")
 
     with pytest.raises(TapeGPTError, match=r"\Anot here\Z"):
-        checkpoint.load(path, admit)
+        checkpoint.load(path, admit=admit)
     engines = [(model.engine.name, model.config, model.vocab_size) for model in MODELS]
     assert heard == engines

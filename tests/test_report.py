@@ -18,7 +18,7 @@ from tapegpt.cli.data import source_of
 from tapegpt.cli.options import Parser
 from tapegpt.cli.train import arguments
 from tapegpt.evaluation import evaluate
-from tapegpt.models.gpt import Config as Shape
+from tapegpt.models.base import Model
 from tapegpt.recording import replayed
 from tapegpt.settings import ENGINES, PRESETS, Settings, resolved
 from tapegpt.sources import Source
@@ -220,7 +220,7 @@ numbers = st.floats(0.001, 0.5)
 
 
 @st.composite
-def fields(draw: Any) -> tuple[Shape, Settings]:
+def fields(draw: Any) -> tuple[Model, Settings]:
     """A shape and settings as a training has them."""
     engine = draw(st.sampled_from(ENGINES))
     given: Any = {"engine": engine}
@@ -262,7 +262,7 @@ sources = st.one_of(
 
 
 @given(fields(), sources)
-def test_the_command_means_the_same_training(chosen: tuple[Shape, Settings], source: Source) -> None:
+def test_the_command_means_the_same_training(chosen: tuple[Model, Settings], source: Source) -> None:
     shape, settings = chosen
     command, _ = report.repeat(pretended(shape, settings, source))
     words = shlex.split(command)
@@ -277,14 +277,14 @@ def test_the_command_means_the_same_training(chosen: tuple[Shape, Settings], sou
     assert source_of(options) == source
 
 
-def without_steps(chosen: tuple[Shape, Settings]) -> tuple[Shape, Settings]:
+def without_steps(chosen: tuple[Model, Settings]) -> tuple[Model, Settings]:
     """Of a training by the clock the steps do not matter."""
     shape, settings = chosen
     return shape, settings.replaced(steps=1) if settings.budget else settings
 
 
 @given(fields(), sources)
-def test_the_program_means_the_same_training(chosen: tuple[Shape, Settings], source: Source) -> None:
+def test_the_program_means_the_same_training(chosen: tuple[Model, Settings], source: Source) -> None:
     shape, settings = chosen
     _, program = report.repeat(pretended(shape, settings, source))
     seen: list[Any] = []
@@ -315,7 +315,7 @@ def test_the_program_means_the_same_training(chosen: tuple[Shape, Settings], sou
     assert without_steps(again) == without_steps(chosen)
 
 
-def pretended(shape: Shape, settings: Settings, source: Source) -> GPT:
+def pretended(shape: Config, settings: Settings, source: Source) -> GPT:
     """A model that says it was trained so."""
     model = GPT(shape, "ab", tapegpt.Random(1), engine=None)  # type: ignore[arg-type]  # it is not run
     model.training = TrainingState(settings, moments=None)  # type: ignore[arg-type]  # nor trained
@@ -332,7 +332,7 @@ def test_the_program_makes_the_same_model(tmp_path: Path) -> None:
 
 
 def test_a_delimiter_that_no_option_can_name_has_no_command() -> None:
-    command, program = report.repeat(pretended(Shape(), Settings(), Source(("/data",), delimiter="line")))
+    command, program = report.repeat(pretended(Config(), Settings(), Source(("/data",), delimiter="line")))
     assert (command, program) == ("", "model = tapegpt.train(tapegpt.Corpus.read('/data', delimiter='line'))")
 
 

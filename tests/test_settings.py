@@ -270,7 +270,8 @@ def test_a_budget_chooses_the_preset_that_the_data_leave_time_for(
 def test_what_is_given_counts_when_a_budget_chooses() -> None:
     def width(budget: float, preset: str | None = None, **options: Any) -> int:
         given: Any = {"budget": budget, **options}
-        return resolved(given, preset, NAMES)[0].n_embd
+        n_embd: int = resolved(given, preset, NAMES)[0].as_dict()["n_embd"]
+        return n_embd
 
     assert [width(34), width(34, threads=2), width(100, "quick"), width(1e5, n_layer=8)] == [48, 96, 32, 96]
     assert width(4, n_layer=2) == width(4, block_size=64) - 16 == 32

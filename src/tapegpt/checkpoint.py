@@ -369,7 +369,7 @@ def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: 
     held = {
         name: shape for name, (shape, _) in contents.tensors.items() if not name.startswith((_LAST, _MEAN, _SQUARE))
     }
-    for name in {**held, **shapes}:
+    for name in {**shapes, **held}:
         if held.get(name) != shapes.get(name):
             there, here = (_shaped(each.get(name)) for each in (held, shapes))
             raise _ClassError(

@@ -230,7 +230,7 @@ def _report(
         flags=[],
         command="",
     )
-    flags = [*_named(type(config)), *_flags(source, report)]
+    flags = [*_named(type(config)), *_flags(source, report, type(config).block_size)]
     return report.replaced(flags=flags, command=_command(source, flags))
 
 
@@ -415,11 +415,11 @@ def _named(kind: type[Model]) -> Iterator[Flag]:
         yield Flag(["--model", address(kind)], "as you gave it")
 
 
-def _flags(source: Source | None, report: Report) -> list[Flag]:
+def _flags(source: Source | None, report: Report, block_size: int) -> list[Flag]:
     """How to train on it: what was asked for, and what the report suggests."""
     given = _given(source, report) if source else []
     options = {flag.words[0] for flag in given}
-    return [*given, *[flag for flag in _suggested(report) if flag.words[0] not in options]]
+    return [*given, *[flag for flag in _suggested(report, block_size) if flag.words[0] not in options]]
 
 
 def _given(source: Source, report: Report) -> list[Flag]:
@@ -445,10 +445,10 @@ def _typed(delimiter: str) -> str:
     return {BLANK: "blank", WHOLE: "none"}.get(delimiter, escaped(delimiter).replace("\t", "\\t"))
 
 
-def _suggested(report: Report) -> Iterator[Flag]:
+def _suggested(report: Report, block_size: int) -> Iterator[Flag]:
     block, lengths = report.block, report.lengths
     size = _block_size(block)
-    if size != Config.block_size:
+    if size != block_size:
         cut = f"{block.cut:,} of {report.documents:,} strings do not fit into {block.size} with their end"
         yield Flag(["--block-size", str(size)], cut if size != block.size else "as you gave it")
     if longest := _max_length(lengths):

@@ -69,7 +69,7 @@ class Model(Record):
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits of the next token, (T, vocab_size), from token ids and their places in the document, (T, 1) each."""
-        raise TapeGPTError(f"{type(self).__name__} has no method forward: write it, see tapegpt.Model")
+        raise NotImplementedError
 
     def in_use(self) -> dict[str, Any]:
         """The settings that make a difference beside the others, which a model's file may leave out."""
@@ -180,6 +180,8 @@ def _checked(model: Model, vocab_size: int) -> Recorded:
     """A recording of a model that nobody has tested."""
     who, code = f"{type(model).__name__}.forward", getattr(type(model).forward, "__code__", None)
     path = code.co_filename if code else ""
+    if type(model).forward is Model.forward:
+        raise TapeGPTError(f"{who}: is missing: write it, it returns logits (T, vocab_size)")
     try:
         recorded = _record(model, vocab_size)
     except TapeGPTError as error:
