@@ -32,7 +32,7 @@ def test_random_graphs_compiled(unit: Target) -> None:
         judge(random.Random(seed), unit, optimised=seed < 5)
 
 
-@settings(max_examples=15, suppress_health_check=ODD)
+@settings(max_examples=5, suppress_health_check=ODD)
 @given(st.randoms(use_true_random=False), st.sampled_from(INTERPRETERS))
 @pytest.mark.parametrize("kind", [kind for kind in MATRIX if kind != "linear last"])
 def test_an_operation_whose_inputs_have_no_other_use_equals_one_graph_of_scalars(
@@ -44,6 +44,6 @@ def test_an_operation_whose_inputs_have_no_other_use_equals_one_graph_of_scalars
 
 @pytest.mark.parametrize("kind", MATRIX)
 def test_an_operation_adds_to_what_others_have_left(kind: str) -> None:
-    for seed in range(15):
+    for seed in range(5):
         graph = Graph(random.Random(seed), INTERPRETERS[seed % len(INTERPRETERS)]).shared(kind)
         graph.run(graph.positions)
