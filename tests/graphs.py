@@ -16,7 +16,7 @@ import math
 import random
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 from tapegpt import Tape, TapeGPTError, Value, check_gradients
@@ -92,7 +92,7 @@ def root(a: Value) -> Value:
         return Value(math.nan, (a,), (math.nan,))
 
 
-IN_SPITE = {"__pow__": power, "exp": exponential, "log": logarithm, "sqrt": root}
+IN_SPITE: dict[str, Any] = {"__pow__": power, "exp": exponential, "log": logarithm, "sqrt": root}
 
 
 # --- operations: how they are recorded -----------------------------------------------------------------------------
