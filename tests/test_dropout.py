@@ -23,7 +23,7 @@ from tests.test_models import VOCAB, documents, parameters, started
 class Noisy(Model):
     """Dropout of what is looked up and of a hidden layer."""
 
-    block_size = 5
+    block_size: int = 5
     p: float = 0.3
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
