@@ -71,12 +71,12 @@ def test_masks_are_those_of_chance() -> None:
     """Their share of zeros, and how often two masks agree that differ in one of what they depend on."""
     count = 1 << 14
 
-    def mask(key: int = 0, example: int = 1, position: int = 0) -> array[int]:
-        numbers = Dropout(0.3, key).factors(example, position, count)
+    def mask(seed: int = 0, number: int = 0, example: int = 1, position: int = 0) -> array[int]:
+        numbers = Dropout(0.3, seed, number).factors(example, position, count)
         assert set(numbers) == {0.0, 1 / 0.7}
         return array("b", [number == 0 for number in numbers])
 
     first = mask()
-    for other in (mask(key=1), mask(example=2), mask(position=1), mask(key=1 << 16)):
+    for other in (mask(seed=1), mask(number=1), mask(example=2), mask(position=1)):
         assert sum(other) / count == pytest.approx(0.3, abs=0.02)
         assert sum(map(mul, first, other)) / count == pytest.approx(0.09, abs=0.02)

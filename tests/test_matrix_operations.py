@@ -178,6 +178,12 @@ def test_what_does_not_fit_is_refused() -> None:
         lambda: a[:, :"b"]: "takes at least one column",
         lambda: tape.concatenate([a, x]): "columns: needs matrices with as many rows",
         lambda: tape.concatenate([a, one]): "concatenate: needs nodes",
+        lambda: x.dropout(1): "dropout: the share that becomes zero must be from 0 to below 1, not 1",
+        lambda: x.dropout(0.5, seed=one): "dropout: the seed must be a whole number, not 2.0",
+        lambda: a.dropout(0.5): "dropout: needs numbers for each position",
+        lambda: x.rmsnorm(a): r"rmsnorm: the gain must be \(1, 5\), not %0 \(2, 5\) a",
+        lambda: x.layer_norm(bias=a): r"layer_norm: the bias must be \(1, 5\), not %0",
+        lambda: tape.mse(a, x): "mse: needs two matrices of one shape",
         lambda: tape.concatenate([]): "concatenate: needs at least one node",
     }
     for record, message in wrong.items():

@@ -386,7 +386,7 @@ class Tape:
         if self.noise is None:
             self.noise = self.indices("noise")
         number = sum(isinstance(node.operation, Dropout) for node in self.nodes)
-        return self.record(Dropout(p, seed + (number << 16)), x, self.noise)
+        return self.record(Dropout(p, seed, number), x, self.noise)
 
     def mse(self, x: Node, y: Node) -> Node:
         """Mean of (x - y)^2 over all numbers: (1, 1)."""

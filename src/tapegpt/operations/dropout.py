@@ -25,19 +25,22 @@ _CHOICES = 1 << 24
 
 
 class Dropout(Operation):
-    """`Dropout(p, key)(x, noise)`: a share p becomes zero, the others are multiplied by 1 / (1 - p)."""
+    """`Dropout(p, seed, number)(x, noise)`: a share p becomes zero, the others are multiplied by 1 / (1 - p).
+
+    Each dropout of a tape has a number, and with it masks of its own.
+    """
 
     name = "dropout"
     formula = "zero, or larger, while training"
     real = None
     takes = (2,)
 
-    def __init__(self, p: float, key: int) -> None:
+    def __init__(self, p: float, seed: int, number: int) -> None:
         if not is_number(p) or not 0 <= p < 1:
             raise TapeGPTError(f"dropout: the share that becomes zero must be from 0 to below 1, not {shown(p)}")
-        if not is_whole(key):
-            raise TapeGPTError(f"dropout: the seed must be a whole number, not {shown(key)}")
-        self.p, self.key = p, key & _WORD
+        if not is_whole(seed):
+            raise TapeGPTError(f"dropout: the seed must be a whole number, not {shown(seed)}")
+        self.p, self.seed, self.number = p, seed, number
 
     def __str__(self) -> str:
         return f"{self.name} p={self.p!r}"
@@ -59,7 +62,7 @@ class Dropout(Operation):
         """What the numbers of a row are multiplied by."""
         if not example:
             return [1.0] * columns
-        row_key = _row_key(self.key, example, position)
+        row_key = _hashed(self._key, example, position)
         return [self._factor(row_key, column) for column in range(columns)]
 
     def _factor(self, row_key: int, column: int) -> float:
@@ -69,12 +72,16 @@ class Dropout(Operation):
         return 1 / (1 - self.p) if h >> 8 >= self._zeros else 0.0
 
     @property
+    def _key(self) -> int:
+        return int(_hashed(self.seed & _WORD, self.number))
+
+    @property
     def _zeros(self) -> int:
         """How many of all choices make a zero."""
         return round(self.p * _CHOICES)
 
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
-        return PackedDropout(self.p, self.key), ("positions",)
+        return PackedDropout(self.p, self.seed, self.number), ("positions",)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         self._apply(k, inputs[0].value, out.value, out, *inputs, adds=False)
@@ -85,7 +92,7 @@ class Dropout(Operation):
             self._apply(k, out.grad, x.gradient, out, *inputs, adds=not x.fresh)
 
     def _apply(self, k: Builder, x: Reals, y: Reals, out: Slot, *inputs: Slot, adds: bool) -> None:
-        sizes = {"key": self.key, "zeros": self._zeros, "scale": 1 / (1 - self.p), "columns": out.columns}
+        sizes = {"key": self._key, "zeros": self._zeros, "scale": 1 / (1 - self.p), "columns": out.columns}
         ends = (out.start, out.stop)
         dropout(k, x, inputs[1].value, inputs[-1].value, y, *ends, **sizes, packed=len(inputs) == 3, adds=adds)
 
@@ -96,9 +103,9 @@ class PackedDropout(Dropout):
     takes = (3,)
 
 
-def _row_key(key: Any, example: Any, position: Any) -> Any:
-    """A word for a row, of whole numbers or of those of a kernel."""
-    for number in (example, position):
+def _hashed(key: Any, *numbers: Any) -> Any:
+    """A word for some numbers, whole ones or those of a kernel."""
+    for number in numbers:
         key = ((key ^ number) * _COLUMN) & _WORD
         key = key ^ (key >> 15)
     return key
@@ -125,7 +132,7 @@ def dropout(
     lanes = k.width(x.type)
     for t in k.range(start, stop):
         example = noise[t]
-        row_key = k.convert(_row_key(k.integer(key), example, positions[t] if packed else t), I32)
+        row_key = k.convert(_hashed(k.integer(key), example, positions[t] if packed else t), I32)
         still = example.equals(0)
         least = k.select(still, k.constant(0, I32, 0), zeros)
         factor = k.select(still, k.constant(1, x.type, 0), scale)
