@@ -8,7 +8,7 @@ from operator import mul
 
 import pytest
 
-from tapegpt import Random
+from tapegpt import SGD, Random
 from tapegpt.engine import Adam
 from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
@@ -65,6 +65,18 @@ def test_there_is_none_but_while_training() -> None:
     whole = documents(MODEL, 8, longest=0)
     total, _ = started(ExactEngine(plain, VOCAB), plain).evaluate(whole)
     assert sum(Inference(MODEL, VOCAB, parameters(MODEL)).totals(whole)) == pytest.approx(total, rel=1e-5)
+
+
+def test_a_step_has_masks_of_its_own_and_leaves_none() -> None:
+    tape = Tape(4)
+    x = tape.input("x", 8)
+    loss = tape.mse(x.dropout(0.5).linear("w", 3), tape.input("y", 3))
+    step = tape.compile(loss, SGD(learning_rate=0.0))
+    tape.write(tape.parameters()[0], [1.0] * 24)
+    losses = step(steps=5, x=[[1.0] * 8] * 4, y=[[0.0] * 3] * 4)
+    assert len(set(losses)) == 5
+    tape.write(x, [1.0] * 32)
+    assert tape.forward(loss) == [[64.0]]
 
 
 def test_masks_are_those_of_chance() -> None:

@@ -48,7 +48,8 @@ class Step(Local):
         Whole(1, 1 << 20).check("batches", batches)
         self.tape, self.loss, self.optimizer, self.batches = tape, loss, optimizer, batches
         self.steps_taken = 0
-        self._inputs = [node for node in tape.order(loss) if not node.operation and not node.is_parameter]
+        sources = [node for node in tape.order(loss) if not node.operation and not node.is_parameter]
+        self._inputs = [node for node in sources if node is not tape.noise]
         self._streams = [node for node in self._inputs if node.shape.rows is None]
         extent, size = tape.parameter_extent(), tape.real.size
         self._kept = Memory(size * extent * max(1, optimizer.kept))
@@ -74,6 +75,8 @@ class Step(Local):
         numbers = (rows, batch, self.steps_taken, count)
         self._program.run("train", *places, *numbers, address_of(settings), address_of(losses))
         self.tape.changed()
+        if self.tape.noise:  # no other run has dropout
+            self.tape.write(self.tape.noise, [0] * self.tape.positions)
         for taken, loss in enumerate(losses):
             if not math.isfinite(loss):
                 self.steps_taken += taken
@@ -139,7 +142,7 @@ def _training_kernel(tape: Tape, loss: Node, optimizer: type[Optimizer], batches
     extent, kept_each, own = tape.parameter_extent(), optimizer.kept, len(optimizer.own)
     real = tape.real
     places = [(node.value, node.shape.columns, node.shape.index) for node in streams]
-    loss_at = loss.value
+    loss_at, noise_at = loss.value, tape.noise.value if tape.noise else -1
 
     def fill(k: Builder, work: Reals, data: Reals, order: U32s, rows: Operand, at: Value, batch: Operand) -> None:
         """Copy the next rows of the data to the inputs."""
@@ -154,6 +157,9 @@ def _training_kernel(tape: Tape, loss: Node, optimizer: type[Optimizer], batches
                     for offset, lanes in k.vectors(columns, real):
                         target.store(t * padded(columns) + offset, source.vector(offset, lanes))
             start = start + rows * columns
+        if noise_at >= 0:
+            for t in k.range(batch):
+                (work + noise_at).cast(U32)[t] = at + t + 1
 
     def update(k: Builder, shared: Reals, gradients: Reals, kept: Reals, step: Value, settings: F64s) -> None:
         numbers = [k.value(settings[place]) for place in range(3 + own)]
