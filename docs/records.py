@@ -10,12 +10,15 @@ from typing import Any
 import griffe
 
 
+_KINDS = {"Record", "Model", "Optimizer"}
+
+
 class Records(griffe.Extension):
     """Gives a subclass of `Record` its constructor, and a list of its fields with the comments beside them."""
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Called with each class, when all its members are known."""
-        if "Record" in map(str, cls.bases):
+        if not _KINDS.isdisjoint(map(str, cls.bases)):
             fields = [f for f in cls.attributes.values() if f.annotation is not None and "property" not in f.labels]
             kind = griffe.ParameterKind.positional_or_keyword
             parameters = [griffe.Parameter(f.name, annotation=f.annotation, kind=kind, default=f.value) for f in fields]
