@@ -53,7 +53,7 @@ def test_attention_weights_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits, "WEIGHTS", limit)
         Limits().check_shape(config, TOKENS)
     monkeypatch.setattr(limits, "WEIGHTS", 511)
-    with pytest.raises(RefusedError, match="n_head"):
+    with pytest.raises(RefusedError, match="the number of heads times block_size squared"):
         Limits().check_shape(config, TOKENS)
 
 

@@ -182,7 +182,7 @@ def test_any_file_is_shown_or_refused(content: bytes) -> None:
     ("arguments", "error"),
     [
         (["--op", "softmax"], "operation must be one of embedding, add"),
-        (["--op", "linear 6"], "operation must be one of linear 1 to linear 5, or a line of the tape"),
+        (["--op", "linear 6"], "operation must be one of linear 1 to linear 5, a line of the tape"),
         (["--op", "relu", "--stage", "tokens"], "--op is about the stages tape, kernels, llvm, asm, not tokens"),
         (["--stage", "wasm"], "argument --stage: invalid choice"),
         (["--n-gram", "2"], "n_gram needs the engine fast, not exact"),

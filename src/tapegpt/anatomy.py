@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tapegpt.tape import Node
 
 STAGES = ("python", "tape", "llvm", "asm")
+DEFAULTS = ("attention", "linear")  # kinds to look at where none is said
 
 
 class Anatomy:
@@ -77,18 +78,33 @@ class Anatomy:
         """The names that one may ask for."""
         return list(dict.fromkeys(kind for part in self.parts for kind in part.kinds))
 
-    def find(self, name: str) -> Part:
-        """The part of a name, of a kind its first one, or of a line of the tape; raises `TapeGPTError` for no such."""
-        kind, _, number = name.strip().partition(" ")
+    def find(self, name: str | None = None) -> Part:
+        """The part of a name, of a kind its first one, of a line of the tape, of a stage, or that takes a parameter.
+
+        Without a name it is attention, or where there is none the first product, or the first of all. Raises
+        `TapeGPTError` for a name that there is not.
+        """
+        if name is None:
+            return next((part for kind in DEFAULTS for part in self.parts if kind in part.kinds), self.parts[0])
+        asked = name.strip()
+        kind, _, number = asked.partition(" ")
         of_kind = [part for part in self.parts if kind in part.kinds]
         for place, part in enumerate(of_kind, 1):
             if number in ("", str(place)):
                 return part
+        stage, parameter = (places.get(asked) for places in (self.graph.stages, self.graph.parameters))
         for part in self.parts:
-            if part.node and name.strip() == f"%{part.node.index}":
+            node = part.node
+            if node and (asked == f"%{node.index}" or (stage is not None and node is stage.node)):
+                return part
+        for part in self.parts:
+            if parameter and part.node and parameter.node in part.node.inputs:
                 return part
         counted = f"{kind} 1 to {kind} {len(of_kind)}" if of_kind else ", ".join(self.operations())
-        raise TapeGPTError(f"operation must be one of {counted}, or a line of the tape such as %3; not {shown(name)}")
+        raise TapeGPTError(
+            f"operation must be one of {counted}, a line of the tape such as %3, or a stage or parameter such as "
+            f"{next(iter(self.graph.parameters))}; not {shown(name)}"
+        )
 
     # --- kernels ------------------------------------------------------------------------------------------------
 
@@ -108,7 +124,8 @@ class Anatomy:
             gather_gradients(k, gradients, dense, extent, 1, extent, squares)
             tables, rest = (shared, gradients, moments, moments + extent), (settings, state, settings[0], k.real(1.0))
             adamw(k, *tables, dense, extent, *rest)
-            for node in self.graph.looked_up if table else []:
+            for node in self.graph.looked_up:
+                assert table
                 rows = ((work + node.value).cast(U32), stop, k.integer(0), k.integer(1), k.integer(extent))
                 adamw_rows(k, *tables, *rows, *rest, columns=table.shape.columns)
 
@@ -322,9 +339,9 @@ def code(model: GPT, operation: str, stage: str) -> dict[str, object]:
     Raises `TapeGPTError` for an unknown operation or stage.
     """
     anatomy = anatomy_of(model.config, model.vocab_size, model.engine.name, host_target())
-    part = anatomy.find(operation)
+    part = anatomy.find(operation or None)
     return {
-        "operation": operation.strip(),
+        "operation": operation.strip() or part.kinds[0],
         "stage": stage,
         "text": anatomy.listing(part, stage),
         "operations": anatomy.operations(),

@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.operations.attention.exact import Attention
 from tapegpt.operations.base import Shape
-from tapegpt.operations.embedding import Embedding
 from tapegpt.operations.linear import Linear
 from tapegpt.probe import Probe
 from tapegpt.record import Record
@@ -246,14 +245,12 @@ class _Scalars(ReferenceEngine):
 def token_indices(model: GPT) -> dict[str, tuple[int, bool]]:
     """Which index of a number is a token's, and whether that is read and not predicted; by stage or parameter."""
     recorded = model.config.recorded(model.vocab_size)
-    order = recorded.tape.order(recorded.logits)
-    stages = {node.name for node in order if node.operation}
+    stages = {node.name for node in recorded.tape.nodes if node.operation}
     found = {recorded.logits.name: (1, False), "probability": (1, False)}
-    for node in order:
-        if isinstance(node.operation, Embedding) and node.inputs[1] is recorded.tokens:
-            found[_weight(node.inputs[0].name, stages)] = (0, True)
-        if isinstance(node.operation, Linear) and node is recorded.logits:
-            found[_weight(node.inputs[1].name, stages)] = (0, False)
+    if recorded.table:
+        found[_weight(recorded.table.name, stages)] = (0, True)
+    if isinstance(recorded.logits.operation, Linear):
+        found[_weight(recorded.logits.inputs[1].name, stages)] = (0, False)
     return found
 
 

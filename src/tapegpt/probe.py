@@ -58,7 +58,10 @@ class Probe:
 
         def is_new(node: Node) -> bool:
             added = all(user.operation and user.operation.name == "add" for user in users[node])
-            return node is recorded.logits or (len(node.inputs) > 1 and not added)
+            mixes = sum(not each.shape.index for each in node.inputs) > 1 or any(
+                each.is_parameter for each in node.inputs
+            )
+            return node is recorded.logits or (mixes and not added)
 
         on_path = {node.name for node in recorded.tape.order(recorded.logits) if node.operation and is_new(node)}
         return [stage for stage, place in self._stages.items() if stage in on_path and self._is_on_way(place.node)]

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm")
 OF_OPERATION = ("tape", "kernels", "llvm", "asm")
-DEFAULT = "attention"  # the operation, where none is said
 LABEL, LISTED, WIDTH = 10, 10, 40  # columns of a label, documents that are listed, characters of one
 KINDS = (  # columns of the survey
     ("add", ("add", "sub")),
@@ -46,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     about = f"{', '.join(STAGES)} [a survey of all, with the time and arithmetic of each operation]"
     parser.add_argument("--stage", choices=STAGES, metavar="NAME", help=about)
-    about = "such as attention, linear, 'linear 3', adam, or a line of the tape, %%13 [attention]"
+    about = "such as attention, linear, 'linear 3', adam, a stage, or a line of the tape, %%13 [attention]"
     parser.add_argument("--op", metavar="NAME", help=about)
     data = parser.add_argument_group("data, or a MODEL that tapegpt train -o wrote")
     data_arguments(data)
@@ -69,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
 def _page(subject: Subject, stage: str | None, name: str | None) -> Iterator[str]:
     """The lines of a stage, of an operation where there is a name."""
     anatomy = subject.anatomy
-    part = anatomy.find(DEFAULT if name is None else name)
+    part = anatomy.find(name)
     if name is not None or stage in OF_OPERATION[1:]:
         _say_which(anatomy, part)
     if stage == "tape":
@@ -277,7 +276,7 @@ def _loss(walk: Walk) -> Iterator[tuple[str, str]]:
 
 def _after(anatomy: Anatomy) -> Iterator[tuple[str, str]]:
     """One operation from kernels to machine code, with a line that says something."""
-    part = anatomy.find(DEFAULT)
+    part = anatomy.find()
     for stage, listing, what, beginning, mark in (
         ("kernels", "python", "Python", "", '"""y_t'),
         ("llvm", "llvm", "LLVM's intermediate code", "", " fmul "),

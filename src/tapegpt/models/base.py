@@ -15,6 +15,8 @@ from collections import Counter
 from functools import lru_cache
 
 from tapegpt.errors import TapeGPTError, line_of, shown
+from tapegpt.operations.attention.exact import Attention
+from tapegpt.operations.embedding import Embedding
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
 from tapegpt.tape import Node, Tape
@@ -107,6 +109,12 @@ class Model(Record):
         return count
 
     @property
+    def heads(self) -> list[int]:
+        """How many heads each attention has, in the order of the forward pass."""
+        operations = [node.operation for node in self.recorded(2).tape.nodes]
+        return [each.n_head for each in operations if isinstance(each, Attention)]
+
+    @property
     def has_sparse(self) -> bool:
         """Whether some parameters are trained by the rows that are looked up, which the fast engine alone does."""
         return any(node.sparse for node in self.parameters(2))
@@ -121,6 +129,13 @@ class Recorded(Record):
     targets: Node
     logits: Node  # (T, V)
     loss: Node  # (1, 1)
+
+    @property
+    def table(self) -> Node | None:
+        """The parameter with a row for each token that is read, where there is one."""
+        lookups = [node for node in self.tape.nodes if isinstance(node.operation, Embedding)]
+        tables = [node.inputs[0] for node in lookups if node.inputs[1] is self.tokens]
+        return next((table for table in tables if table.is_parameter), None)
 
 
 @lru_cache(maxsize=64)

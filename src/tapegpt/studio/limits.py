@@ -9,7 +9,7 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.models.gpt import Config
+    from tapegpt.models.base import Model
     from tapegpt.settings import Settings
 
 CHARACTER_BYTES = 4  # of data
@@ -48,14 +48,14 @@ class Limits(Record):
             if not value > 0:
                 raise TapeGPTError(f"the limit of {name} must be above 0, not {shown(value)}")
 
-    def check_shape(self, config: Config, vocab_size: int) -> None:
+    def check_shape(self, config: Model, vocab_size: int) -> None:
         """Raise `RefusedError` for a model that is too large; `TapeGPTError` where it is for tapegpt itself."""
-        self._check("n_layer", config.n_layer, self.layers)
+        self._check("n_layer", config.as_dict().get("n_layer", 1), self.layers)
         self._check("block_size", config.block_size, self.block_size)
         self._check("the number of parameters", config.num_parameters(vocab_size), self.parameters)
-        self._check("n_layer times n_head times block_size squared", weights(config, config.block_size), WEIGHTS)
+        self._check("the number of heads times block_size squared", weights(config, config.block_size), WEIGHTS)
 
-    def check_training(self, config: Config, settings: Settings, vocab_size: int, tokens: float) -> None:
+    def check_training(self, config: Model, settings: Settings, vocab_size: int, tokens: float) -> None:
         """Raise `RefusedError` for a model that is too large, or a training that takes too long.
 
         Tokens are those of a document, as a mean.
@@ -78,13 +78,13 @@ class Limits(Record):
                 "ask for less, or of a smaller model"
             )
 
-    def check_text(self, config: Config, text: str) -> None:
+    def check_text(self, config: Model, text: str) -> None:
         """Raise `RefusedError` for a text whose attention weights are too many to be sent."""
         positions = min(len(text) + 1, config.block_size)
         if weights(config, positions) > SHOWN_WEIGHTS:
             raise too_large(f"a text of {positions} positions has too many attention weights: give a shorter one")
 
-    def moments(self, config: Config, vocab_size: int, wanted: int) -> int:
+    def moments(self, config: Model, vocab_size: int, wanted: int) -> int:
         """How many moments a run may keep, at least its first and its last."""
         return max(1, min(wanted, MOMENT_BYTES // (8 * config.num_parameters(vocab_size))))
 
@@ -98,6 +98,6 @@ def too_large(message: str) -> RefusedError:
     return RefusedError(413, "too_large", message)
 
 
-def weights(config: Config, positions: int) -> int:
+def weights(config: Model, positions: int) -> int:
     """Attention weights of so many positions."""
-    return config.n_layer * config.n_head * positions**2
+    return sum(config.heads) * positions**2

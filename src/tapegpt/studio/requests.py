@@ -128,5 +128,5 @@ class Why(Request):
 class CodeQuery(Request):
     """A stage of an operation on its way to machine code."""
 
-    operation: Name = "attention"
+    operation: Name = ""
     stage: Literal["python", "tape", "llvm", "asm"] = "python"

@@ -161,6 +161,7 @@ class Run(Response):
     id: str
     corpus: str | None
     name: str
+    model: str
     settings: dict[str, int | float | str | None]
     parameters: int
     vocabulary: str

@@ -9,6 +9,7 @@ from time import perf_counter
 
 from tapegpt.constraints import check_temperature
 from tapegpt.errors import TapeGPTError, shown
+from tapegpt.models.loading import reference
 from tapegpt.recording import recorded, spread
 from tapegpt.settings import resolved
 from tapegpt.studio.work import Deadline
@@ -19,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tapegpt.models.gpt import Config
+    from tapegpt.models.base import Model
     from tapegpt.settings import Settings
     from tapegpt.studio.limits import Limits
     from tapegpt.studio.requests import NewRun
@@ -89,12 +90,8 @@ class Training:
         return {"step": step, "steps": steps, "losses": losses, "strings": strings, "compiling": is_compiling}
 
 
-def named(config: Config, settings: Settings) -> str:
-    """A name for a run, such as "n_embd 16 · 1 layer · 4 heads · block 16 · 1,000 steps · exact"."""
+def named(config: Model, settings: Settings) -> str:
+    """A name for a run, such as "gpt · n_layer 1 · n_embd 16 · n_head 4 · block_size 16 · 1,000 steps · exact"."""
     length = f"{settings.steps:,} steps" if settings.budget is None else f"{settings.budget:g} s"
-    layers, heads = _counted(config.n_layer, "layer"), _counted(config.n_head, "head")
-    return " · ".join([f"n_embd {config.n_embd}", layers, heads, f"block {config.block_size}", length, settings.engine])
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    fields = [f"{name} {value}" for name, value in config.in_use().items()]
+    return " · ".join([reference(type(config)), *fields, length, settings.engine])

@@ -13,6 +13,7 @@ from operator import mul
 from tapegpt.corpus import distinct
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.explanation import explain
+from tapegpt.models.loading import reference
 from tapegpt.processes import renewed
 
 TYPE_CHECKING = False
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from tapegpt.explanation import Explanation
     from tapegpt.model import GPT
-    from tapegpt.recording import Recording
+    from tapegpt.recording import Moment, Recording
     from tapegpt.scores import Score
 
     Data = dict[str, Any]
@@ -64,6 +65,7 @@ class Portrait:
         """The whole training, and the moment of the model that came out."""
         recording, model = self.recording, self.recording.model
         return {
+            "model": reference(type(model.config)),
             "settings": {**model.config.as_dict(), **recording.settings.as_dict()},
             "parameters": model.num_parameters,
             "vocabulary": model.vocabulary,
@@ -95,7 +97,7 @@ class Portrait:
             "step": moment.step,
             "loss": self._loss(moment.step),
             "strings": strings,
-            "embeddings": self._embeddings(moment.parameters["wte"]),
+            "embeddings": self._embeddings(moment),
             "explanation": explanation_data(explanation, viewer.vocabulary),
             "matrices": matrices,
         }
@@ -117,11 +119,16 @@ class Portrait:
         near = losses[max(0, at - reach) : at + reach]
         return rounded(math.fsum(near) / len(near)) if near else None
 
-    def _embeddings(self, table: Sequence[float]) -> list[Data]:
+    def _embeddings(self, moment: Moment) -> list[Data]:
+        """The characters in a plane, by the rows of the table in which they are looked up, where there is one."""
+        model = self.recording.model
+        table = model.config.recorded(model.vocab_size).table
+        if table is None:
+            return []
         if self._map is None:
-            last = self.recording.moments[-1].parameters["wte"]
-            self._map = _Map(last, self._rows, self.recording.model.config.n_embd)
-        places = zip(self._rows, self._map.places(table), strict=True)
+            last = self.recording.moments[-1].parameters[table.name]
+            self._map = _Map(last, self._rows, table.shape.columns)
+        places = zip(self._rows, self._map.places(moment.parameters[table.name]), strict=True)
         vocabulary, shares = self.recording.model.vocabulary, self._shares
         return [{"character": vocabulary[row], "share": shares[row], "x": x, "y": y} for row, (x, y) in places]
 

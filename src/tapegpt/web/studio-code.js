@@ -3,12 +3,12 @@
 
 import { get, newest } from "./studio-api.js";
 import { complain, find, make, outdate, show, whenSeen } from "./studio-dom.js";
-import { modelPicture } from "./studio-model.js";
+import { modelPicture, parts } from "./studio-model.js";
 import { codeBlock } from "./views.js";
 
 export function codeSection() {
   let run = null;
-  let operation = "attention";
+  let operation = "";
   const asking = newest();
   const refresh = whenSeen(find("code"), ask);
   const stage = () => find("stages").querySelector("input:checked");
@@ -53,6 +53,10 @@ export function codeSection() {
 
   return {
     take(made) {
+      if (run?.model !== made.model) {
+        const names = parts(made).map((part) => part.operation);
+        operation = names.includes("attention") ? "attention" : names[0];
+      }
       run = made;
       outdate("code-view");
       draw();

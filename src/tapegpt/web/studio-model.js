@@ -8,7 +8,15 @@ const GAP = 4; // between matrices, in pixels
 const HEIGHT = 54;
 
 // Each part's operation, name, note, and the shapes of its matrices (rows, columns).
-function parts({ settings: { n_embd: wide, n_head: heads, block_size: places }, vocabulary }) {
+export function parts(run) {
+  return run.model === "gpt" ? gptParts(run) : run.moment.matrices.map(matrixPart);
+}
+
+function matrixPart({ name, rows, columns }) {
+  return { operation: name, name, note: `${rows} × ${columns}`, shapes: [[rows, columns]] };
+}
+
+function gptParts({ settings: { n_embd: wide, n_head: heads, block_size: places }, vocabulary }) {
   const tokens = [...vocabulary].length + 1;
   const squares = Array(4).fill([wide, wide]);
   const both = [[4 * wide, wide], [wide, 4 * wide]];
@@ -33,9 +41,11 @@ export function modelPicture(run, chosen, onChoose) {
     button.addEventListener("click", () => onChoose(operation));
     return make("li", {}, button);
   };
-  const repeated = make("ol", {}, ...all.filter(({ layer }) => layer).map(item));
-  const layer = make("li", { className: "layer" }, make("span", {}, `layer × ${run.settings.n_layer}`), repeated);
-  const list = make("ol", { className: "model" }, ...all.slice(0, 2).map(item), layer, ...all.slice(4).map(item));
+  const repeated = all.filter(({ layer }) => layer).map(item);
+  const layers = make("span", {}, `layer × ${run.settings.n_layer}`);
+  const items = all.filter(({ layer }) => !layer).map(item);
+  if (repeated.length) items.splice(2, 0, make("li", { className: "layer" }, layers, make("ol", {}, ...repeated)));
+  const list = make("ol", { className: "model" }, ...items);
   list.setAttribute("aria-label", "The model, part by part");
   return list;
 }

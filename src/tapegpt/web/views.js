@@ -215,6 +215,7 @@ export function stringList(strings) {
 /** Where each place of a text looks, one grid for each layer and head. */
 export function attentionView(explanation) {
   const { inputs, attention } = explanation;
+  if (!attention.length) return element("p", {}, "The model has no attention.");
   const size = inputs.length + 1;
   const isFew = attention.flat().length <= 8;
   const wide = Math.min(260, isFew ? Math.max(120, 13 * size) : Math.max(64, 6 * size)); // pixels of a grid, at least
@@ -367,6 +368,7 @@ function breakable(name) {
 
 /** Characters where the main two directions of their embeddings put them: [{character, x, y, share}]. */
 export function embeddingMap(points) {
+  if (!points.length) return element("p", {}, "The model looks tokens up in no table.");
   const most = Math.max(...points.map(({ share }) => share), Number.MIN_VALUE);
   const isVowel = (character) => VOWELS.has(character.normalize("NFD")[0].toLowerCase());
   const dots = points.map(({ character, x, y, share }) => {
