@@ -436,6 +436,7 @@ def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
         return tape.record(Linear(activation, residual=bool(residual)), x, weights[0], *residual)
 
     once, before, after, alone = inputs
+    square, fixed = (tape.record(RMSNorm(), tape.input(name, 16, 16)) for name in ("square", "fixed"))
     activated = linear(once, activation="relu")
     with_residual = linear(tape.record(RMSNorm(), before), before)
     cases: list[tuple[Node, Callable[[Node], object], str]] = [
@@ -447,6 +448,7 @@ def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
         (after, lambda node: linear(node, node), "has another use"),
         (alone, lambda node: linear(with_residual, node), "is used beside it"),
         (weights[1], lambda node: linear(with_residual, node), "is used beside it|the residual must"),
+        (square, lambda node: tape.record(Linear(residual=True), fixed, node, node), "is used beside it"),
     ]
     tape.record(RMSNorm(), alone)  # on no way to the result
     for node, record, message in cases:
