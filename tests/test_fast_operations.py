@@ -457,6 +457,24 @@ def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
         assert f"%{node.index} " in str(caught.value)
 
 
+def test_a_sum_with_a_residual_beside_the_way_leaves_its_gradient() -> None:
+    tape = Tape(2, None, F32)
+    w, ids, share = tape.parameter("w", 16, 16), tape.indices("ids"), tape.input("share", 1, 1)
+    x = tape.record(Linear(), tape.input("x", 16), w)
+    normed = tape.record(RMSNorm(), x)
+    loss = tape.record(CrossEntropy(), tape.record(RMSNorm(), normed), ids, share)
+    tape.record(Linear(residual=True), tape.record(RMSNorm(), normed), w, x)
+    for node in tape.nodes:
+        if not node.operation:
+            tape.write(
+                node, [1] if node.shape.index else [0.01 * n for n in range(tape.rows(node) * node.shape.columns)]
+            )
+    tape.write(share, [1.0])
+    tape.forward(loss)
+    tape.backward(loss)
+    assert all(map(any, tape.gradient(x)))
+
+
 @pytest.mark.parametrize("block_size", [5, LONG + 1])
 def test_whatever_is_said_of_ends_documents_stay_in_their_place(block_size: int) -> None:
     """An end before its beginning is one position, one far away is the block's."""

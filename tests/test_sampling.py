@@ -107,6 +107,12 @@ def test_exact_draws_from_the_models_distribution_given_the_pattern(model: GPT, 
     assert_drawn_from(conditioned(everything, fitting), strings)
 
 
+def test_exact_strings_are_shorter_than_the_block_as_often_as_the_model_writes_such(model: GPT) -> None:
+    everything = probabilities(model)
+    strings = model.generate(4_000, max_length=BLOCK - 2, temperature=1.0, seed=3, exact=True)
+    assert_drawn_from(conditioned(everything, [text for text in everything if len(text) <= BLOCK - 2]), strings)
+
+
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_the_probability_of_a_constraint_is_estimated_within_its_error(model: GPT, pattern: str) -> None:
     true = math.fsum(p for text, p in probabilities(model).items() if re.fullmatch(pattern, text))
