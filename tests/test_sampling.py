@@ -156,6 +156,21 @@ def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.Monkey
         assert_drawn_from(expected, drawn)
 
 
+def test_a_tree_knows_how_much_may_still_come(small: GPT) -> None:
+    left = {text: probabilities(small)[text] for text in ("ab", "cab", "bb", "a")}
+    constraints, drawing = tapegpt.constraints.wished({"pattern": "|".join(left), "temperature": 1.0})
+    tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, exact=True)
+    rng = Random(1)
+    for _ in range(200):  # until all prefixes have been looked at
+        tree.draw(rng)
+    while left:
+        assert math.isclose(sum(tree._root.left), math.fsum(left.values()), rel_tol=1e-5)
+        del left["".join([small.vocabulary[token] for token in tree.draw(rng) or []])]
+        tree.exhaust()
+    assert tree.draw(rng) is None
+    assert tree._cells == len(tree._root.tokens)
+
+
 def test_a_string_is_the_same_however_many_are_asked_for(small: GPT) -> None:
     for wishes in ({"unique": True}, {"novel": True}, {"pattern": ".*b"}, {"exact": True, "suffix": "c"}):
         long = small.generate(70, seed=5, temperature=1.0, **wishes)
