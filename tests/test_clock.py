@@ -173,6 +173,23 @@ def _place(time: Clock, step: int, most: int) -> tuple[int, float]:
     return adam.steps, progress / adam.steps
 
 
+def test_a_resumed_schedule_goes_on_where_it_stood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.perf_counter", lambda: 100.0)
+    resumed = Clock(4.0, 100.0)
+    resumed.spent = 1.0
+    resumed.begin()
+    resumed.took(1, 0.01)
+    adam, progress = resumed.schedule(Adam(), 0, 10**9)
+    assert (adam.steps, progress) == (400, 100.0)
+
+
+def test_threads_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64), raising=False)
+    wide = Config(4, 256, 4, 16)
+    assert [clock.threads_that_pay(wide, batch_size) for batch_size in (1, 7, 8, 16, 1024)] == [1, 1, 2, 4, 64]
+    assert [clock.threads_that_pay(SHAPE, batch_size) for batch_size in (16, 1024)] == [1, 6]
+
+
 def test_what_is_excluded_does_not_count() -> None:
     late, early = clock.Clock(4.0, 1e6), clock.Clock(4.0, 1e6)
     early.exclude(1.5)

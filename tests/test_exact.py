@@ -499,9 +499,9 @@ def test_hard_quotients_are_the_dividers(target: Target) -> None:
 
 
 def test_strings_are_a_sequence() -> None:
-    strings = Strings(array("I", [1, 2, 0, 3, 0, 0, 0, 0, 0]), array("q", [2, 1, 0]))
-    assert [*strings] == [strings[0], strings[1], strings[2]] == [[1, 2], [3], []]
-    assert [strings[-1], strings[-3]] == [[], [1, 2]]
+    strings = Strings(array("I", [1, 2, 0, 0, 0, 0, 3, 4, 5]), array("q", [2, 0, 3]))
+    assert [*strings] == [strings[0], strings[1], strings[2]] == [[1, 2], [], [3, 4, 5]]
+    assert [strings[-1], strings[-3]] == [[3, 4, 5], [1, 2]]
     for outside in (3, -4):
         with pytest.raises(IndexError):
             strings[outside]

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from tapegpt import Tape, TapeGPTError, check_gradients
 from tapegpt.machine.host import available, host_target
-from tapegpt.machine.language import F32
+from tapegpt.machine.interpreter import Interpreter
+from tapegpt.machine.language import F32, Pointer
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
-from tapegpt.machine.target import Target
-from tapegpt.operations.base import padded
+from tapegpt.machine.target import INTERPRETED, Target
+from tapegpt.operations.base import Scratch, padded
 from tapegpt.operations.fast.attention import Attention, CachedAttention
 from tapegpt.operations.fast.cross_entropy import CrossEntropy
 from tapegpt.operations.fast.embedding import Embedding
@@ -32,7 +33,7 @@ from tapegpt.operations.fast.linear import Linear
 from tapegpt.operations.fast.products import make_panels, products
 from tapegpt.operations.fast.rmsnorm import RMSNorm
 from tapegpt.operations.fast.tiled_attention import TiledAttention
-from tapegpt.tape import Node
+from tapegpt.tape import Node, _Run
 
 Array = npt.NDArray[Any]
 Documents = list[list[int]]  # token ids; each but the last predicts the next
@@ -455,6 +456,28 @@ def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
         with pytest.raises(TapeGPTError, match=message) as caught:
             record(node)
         assert f"%{node.index} " in str(caught.value)
+
+
+@pytest.mark.parametrize("block_size", [5, LONG + 1])
+def test_what_an_operation_keeps_is_as_much_as_it_says(block_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(Sizes(1, 3, block_size, 3, 3, 5, block_size), INTERPRETED)
+    kept: dict[int, memoryview] = {}
+    scratch = _Run.scratch
+
+    def apart(run: _Run, node: Node) -> Scratch:
+        given = scratch(run, node)
+        if not isinstance(given.kept.k, Interpreter):
+            return given
+        assert node.operation
+        count = node.operation.kept(block_size, *[each.shape for each in node.inputs])
+        memory = kept.setdefault(node.index, memoryview(array("f", bytes(4 * padded(count)))))
+        return Scratch(given.prepared, Pointer(given.kept.k, F32, (memory, 0)))
+
+    document = [place % 5 for place in range(block_size + 1)]
+    expected = model.run([document])
+    monkeypatch.setattr(_Run, "scratch", apart)
+    assert model.run([document]) == expected
+    assert kept
 
 
 def test_a_sum_with_a_residual_beside_the_way_leaves_its_gradient() -> None:

@@ -12,7 +12,6 @@ import time
 from array import array
 from pathlib import Path
 from typing import Any
-from weakref import ref
 
 import pytest
 from hypothesis import given
@@ -90,8 +89,8 @@ def test_compiled_once_then_taken_from_the_cache(fresh: Path, monkeypatch: pytes
 
 
 def test_code_that_ends_late_takes_nothing_newer_along(fresh: Path) -> None:
-    made = make()
-    program._forget(made.key(), ref(run))
+    made, other = make(), make(factor=3.0)
+    program._forget(made.key(), program._shared[other.key()])
     assert make()._code is made._code
 
 
