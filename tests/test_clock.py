@@ -17,6 +17,7 @@ from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2
 from tapegpt.settings import Settings
 from tapegpt.sources import Source
 from tapegpt.split import hold_out
+from tapegpt.trainer import DECAYS
 
 SHAPE = Config(1, 8, 2, 6)
 CORPUS = Corpus.of([f"{number:04b}" for number in range(16)])
@@ -36,6 +37,7 @@ class Spent:
         Trainer(CORPUS, SHAPE, **FAST)  # so that its code is there, which is compiled by another clock
         self.now, self.training, self.evaluated = 0.0, 0.0, list[float]()
         self.rates = list[float]()  # learning rates, as shares of their peak
+        self.decays = list[tuple[float, float]]()  # as shares of those for a pass
         costs = cycle(steps)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("time.perf_counter", lambda: self.now)
@@ -46,6 +48,7 @@ class Spent:
             def train(tokens: object, adam: Adam, first: int, count: int, progress: float) -> list[float]:
                 took = count * next(costs)
                 self.rates.append(1 - progress / adam.steps)
+                self.decays.append((adam.weight_decay / DECAYS["weight_decay"], adam.gram_decay / DECAYS["gram_decay"]))
                 self.training += took
                 self.now += took
                 run.model.engine.steps = first + count
@@ -146,6 +149,20 @@ def test_a_budget_that_affords_fewer_passes_is_used_up() -> None:
     assert BUDGET - 0.1 <= spent.now <= BUDGET
     assert not spent.run.is_complete
     assert spent.is_over
+
+
+@pytest.mark.parametrize("larger", [1, 3])
+def test_a_longer_budget_decays_faster_and_a_larger_output_layer_too(
+    larger: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the passes it affords and the weights: else a model of many characters learns by heart which go together."""
+    documents, size = len(hold_out(CORPUS, 0.3, 42)[0]), weights(SHAPE, CORPUS.vocab_size)
+    monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", documents)
+    monkeypatch.setattr("tapegpt.trainer.WEIGHTS", size / larger)
+    rows = larger * weights(SHAPE, 0) / size
+    for passes in (10.0, 40.0):
+        spent = Spent(0.5, [1e-3], 1e-3, passes, weight_decay=None)
+        assert spent.decays[-1] == pytest.approx((passes * larger, passes * max(rows, 1)), rel=0.05)
 
 
 def test_the_more_documents_the_more_passes_help() -> None:
