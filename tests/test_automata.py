@@ -142,6 +142,8 @@ def test_what_is_hardly_ever_accepted_is_not_forbidden() -> None:
     automaton = matching("a*", "a")
     ahead = automaton.ahead(0, 1024, array("d", [1e-30] * (automaton.count + 1) * 1025))
     assert min(log for place, log in enumerate(ahead) if place % automaton.states) > -1000
+    long = matching("a{40}", "a")
+    assert long.ahead(0, 40, array("d", [1e-9] * (long.count + 1) * 41))[long.start] > -1000
 
 
 def test_characters_of_a_large_vocabulary_share_classes() -> None:

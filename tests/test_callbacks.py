@@ -32,13 +32,16 @@ def test_callbacks_see_every_loss_and_change_nothing() -> None:
 @pytest.mark.parametrize("validation", [0.0, 0.3])
 def test_one_that_returns_true_ends_the_training(validation: float) -> None:
     stopped: list[Trainer] = []
+    seen: list[float] = []
 
     def stop(trainer: Trainer, losses: list[float]) -> bool:
         stopped.append(trainer)
         return trainer.step >= 20
 
-    model = tapegpt.train(NAMES, steps=10_000, validation=validation, callbacks=[stop], **SHAPE)
+    callbacks: list[Any] = [stop, lambda _, losses: seen.extend(losses)]
+    model = tapegpt.train(NAMES, steps=10_000, validation=validation, callbacks=callbacks, **SHAPE)
     assert 20 <= model.steps < 10_000
+    assert len(seen) == model.steps  # the others are told of the last steps too
     if validation:
         best = stopped[-1].best
         assert best is not None

@@ -11,12 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, Trainer, clock
-from tapegpt.clock import EVALUATIONS, MOST_EVALUATIONS, Clock, counted, judged, seconds_a_position, weights, within
+from tapegpt.clock import (
+    EVALUATIONS,
+    MOST_EVALUATIONS,
+    Clock,
+    counted,
+    judged,
+    layers,
+    seconds_a_position,
+    weights,
+    within,
+)
 from tapegpt.engine import Adam
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2
 from tapegpt.settings import Settings
 from tapegpt.sources import Source
 from tapegpt.split import hold_out
+from tapegpt.trainer import DECAYS
 
 SHAPE = Config(1, 8, 2, 6)
 CORPUS = Corpus.of([f"{number:04b}" for number in range(16)])
@@ -36,6 +47,7 @@ class Spent:
         Trainer(CORPUS, SHAPE, **FAST)  # so that its code is there, which is compiled by another clock
         self.now, self.training, self.evaluated = 0.0, 0.0, list[float]()
         self.rates = list[float]()  # learning rates, as shares of their peak
+        self.decays = list[tuple[float, float]]()  # as shares of those for a pass
         costs = cycle(steps)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("time.perf_counter", lambda: self.now)
@@ -46,6 +58,7 @@ class Spent:
             def train(tokens: object, adam: Adam, first: int, count: int, progress: float) -> list[float]:
                 took = count * next(costs)
                 self.rates.append(1 - progress / adam.steps)
+                self.decays.append((adam.weight_decay / DECAYS["weight_decay"], adam.gram_decay / DECAYS["gram_decay"]))
                 self.training += took
                 self.now += took
                 run.model.engine.steps = first + count
@@ -148,6 +161,20 @@ def test_a_budget_that_affords_fewer_passes_is_used_up() -> None:
     assert spent.is_over
 
 
+@pytest.mark.parametrize("larger", [1, 3])
+def test_a_longer_budget_decays_faster_and_a_larger_output_layer_too(
+    larger: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the passes it affords and the weights: else a model of many characters learns by heart which go together."""
+    documents, size = len(hold_out(CORPUS, 0.3, 42)[0]), weights(SHAPE, CORPUS.vocab_size)
+    monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", documents)
+    monkeypatch.setattr("tapegpt.trainer.WEIGHTS", size / larger)
+    rows = larger * layers(SHAPE) / size
+    for passes in (10.0, 40.0):
+        spent = Spent(0.5, [1e-3], 1e-3, passes, weight_decay=None)
+        assert spent.decays[-1] == pytest.approx((passes * larger, passes * max(rows, 1)), rel=0.05)
+
+
 def test_the_more_documents_the_more_passes_help() -> None:
     assert [clock.passes_that_help(count) for count in (1, 800, 5000, 20_000, 2_000_000)] == [4, 4, 10, 20, 200]
     assert Trainer(CORPUS, SHAPE, **FAST, budget=1e9)._steps == -(-4 * len(hold_out(CORPUS, 0.3, 42)[0]) // 4)
@@ -171,6 +198,23 @@ def _place(time: Clock, step: int, most: int) -> tuple[int, float]:
     """Steps of a schedule, and the share of them where a training stands."""
     adam, progress = time.schedule(Adam(), step, most)
     return adam.steps, progress / adam.steps
+
+
+def test_a_resumed_schedule_goes_on_where_it_stood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.perf_counter", lambda: 100.0)
+    resumed = Clock(4.0, 100.0)
+    resumed.spent = 1.0
+    resumed.begin()
+    resumed.took(1, 0.01)
+    adam, progress = resumed.schedule(Adam(), 0, 10**9)
+    assert (adam.steps, progress) == (400, 100.0)
+
+
+def test_threads_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64), raising=False)
+    wide = Config(4, 256, 4, 16)
+    assert [clock.threads_that_pay(wide, batch_size) for batch_size in (1, 7, 8, 16, 1024)] == [1, 1, 2, 4, 64]
+    assert [clock.threads_that_pay(SHAPE, batch_size) for batch_size in (16, 1024)] == [1, 6]
 
 
 def test_what_is_excluded_does_not_count() -> None:

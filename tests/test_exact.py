@@ -191,6 +191,17 @@ def test_divergence_keeps_the_last_good_parameters() -> None:
     assert good.step == bad.step == again.value.step == caught.value.step
 
 
+def test_loaded_parameters_start_the_moments_again() -> None:
+    config, rng = Config(1, 4, 1, 4), random.Random(0)
+    start, tokens = parameters(config, 3, rng), documents(3, rng, 3)
+    engine = ExactEngine(config, 3)
+    losses = []
+    for _ in range(2):
+        engine.load_parameters(start)
+        losses.append(engine.train(tokens, Adam(), 0, 5))
+    assert losses[0] == losses[1]
+
+
 def test_a_gradient_that_is_not_finite_stops_before_the_update() -> None:
     config, rng = Config(1, 4, 1, 4), random.Random(0)
     start, tokens = parameters(config, 3, rng), documents(3, rng, 3)
@@ -488,9 +499,9 @@ def test_hard_quotients_are_the_dividers(target: Target) -> None:
 
 
 def test_strings_are_a_sequence() -> None:
-    strings = Strings(array("I", [1, 2, 0, 3, 0, 0, 0, 0, 0]), array("q", [2, 1, 0]))
-    assert [*strings] == [strings[0], strings[1], strings[2]] == [[1, 2], [3], []]
-    assert [strings[-1], strings[-3]] == [[], [1, 2]]
+    strings = Strings(array("I", [1, 2, 0, 0, 0, 0, 3, 4, 5]), array("q", [2, 0, 3]))
+    assert [*strings] == [strings[0], strings[1], strings[2]] == [[1, 2], [], [3, 4, 5]]
+    assert [strings[-1], strings[-3]] == [[3, 4, 5], [1, 2]]
     for outside in (3, -4):
         with pytest.raises(IndexError):
             strings[outside]

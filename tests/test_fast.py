@@ -19,8 +19,13 @@ from tapegpt import Config, Corpus, DivergedError, Random, Trainer
 from tapegpt.engine import Adam, Engine, Parameters, Tokens
 from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
+from tapegpt.fast.generation import sample
 from tapegpt.machine.host import available, host_target
+from tapegpt.machine.language import F32, Builder, F32s, I64s, Int, Real, kernel
+from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
+from tapegpt.operations.base import padded
 from tapegpt.reference import ReferenceEngine
 from tests.languages import Brackets, Language, RomanNumerals
 
@@ -274,6 +279,8 @@ def test_a_snapshot_is_what_was() -> None:
 def test_loaded_parameters_start_the_moments_again() -> None:
     engine = fast(3)
     first = outcome(engine, [6])
+    gradients = engine._gradients.at(0).view
+    gradients[:] = b"\x3f" * len(gradients)  # as in a child that was forked in the middle of a step
     engine.load_parameters(parameters(SHAPE, VOCAB))
     assert outcome(engine, [6]) == first
 
@@ -474,6 +481,25 @@ def test_strings_are_drawn_by_their_probabilities(temperature: float) -> None:
     assert abs(chi_square(seen, expected)) < 5
     other = probabilities(reference, 1.15 * temperature)  # so near a distribution would be told from it
     assert chi_square(seen, other) > 20
+
+
+@kernel
+def drawn(k: Builder, logits: F32s, tokens: I64s, rows: Int, unit: Real, *, count: int) -> None:
+    for row in k.range(rows):
+        tokens[row] = sample(k, logits + row * padded(count), count, k.real32(1.0), k.convert(unit, F32))
+
+
+@pytest.mark.parametrize("count", [5, 27, 100])
+def test_the_greatest_random_number_draws_the_last_token(count: int) -> None:
+    """However the running sums are rounded, which are of another order than the whole one."""
+    rows, rng = 200, random.Random(1)
+    logits, result = Memory(4 * rows * padded(count)), array("q", bytes(8 * rows))
+    for row in range(rows):
+        numbers = logits.floats(4 * row * padded(count), count, 4)
+        numbers[:] = array("f", [rng.gauss(0, 1) for _ in range(count)])
+    program = Program({"drawn": (drawn, {"count": count})})
+    program.run("drawn", logits.at(0), address_of(result), rows, 1 - 2.0**-24)
+    assert max(result) == count - 1
 
 
 def test_the_ends_of_temperature() -> None:

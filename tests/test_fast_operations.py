@@ -19,20 +19,21 @@ from hypothesis import strategies as st
 
 from tapegpt import Tape, TapeGPTError, check_gradients
 from tapegpt.machine.host import available, host_target
-from tapegpt.machine.language import F32
+from tapegpt.machine.interpreter import Interpreter
+from tapegpt.machine.language import F32, Pointer
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
-from tapegpt.machine.target import Target
+from tapegpt.machine.target import INTERPRETED, Target
 from tapegpt.operations.attention.heads import LONG, Heads
 from tapegpt.operations.attention.pairs import CachedAttention, PairedAttention
 from tapegpt.operations.attention.tiles import TiledAttention
-from tapegpt.operations.base import padded
+from tapegpt.operations.base import Scratch, padded
 from tapegpt.operations.cross_entropy import FastCrossEntropy
 from tapegpt.operations.embedding import FastEmbedding
 from tapegpt.operations.linear import FastLinear
 from tapegpt.operations.products import make_panels, products
 from tapegpt.operations.rmsnorm import FastRMSNorm
-from tapegpt.tape import Node
+from tapegpt.tape import Node, _Laid, _Run
 
 Array = npt.NDArray[Any]
 Documents = list[list[int]]  # token ids; each but the last predicts the next
@@ -443,6 +444,7 @@ def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
     attention(once)
     activated = linear(hidden, activation="relu")
     with_residual = linear(tape.record(FastRMSNorm(), before), before)
+    square, fixed = (tape.record(FastRMSNorm(), tape.input(name, 16, 16)) for name in ("square", "fixed"))
     cases: list[tuple[Node, Callable[[Node], object], str]] = [
         (once, linear, "has another use"),  # its gradient is set
         (once, lambda node: tape.record(FastRMSNorm(), node), "has another use"),
@@ -451,12 +453,53 @@ def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
         (after, lambda node: linear(node, node), "is used beside it"),
         (alone, lambda node: linear(with_residual, node), "is used beside it"),
         (weights[1], lambda node: linear(with_residual, node), "is used beside it|the residual must"),
+        (square, lambda node: tape.record(FastLinear(residual=True), fixed, node, node), "is used beside it"),
     ]
     tape.record(FastRMSNorm(), alone)  # on no way to the result
     for node, record, message in cases:
         with pytest.raises(TapeGPTError, match=message) as caught:
             record(node)
         assert f"%{node.index} " in str(caught.value)
+
+
+@pytest.mark.parametrize("block_size", [5, LONG + 1])
+def test_what_an_operation_keeps_is_as_much_as_it_says(block_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(Sizes(1, 3, block_size, 3, 3, 5, block_size), INTERPRETED)
+    kept: dict[int, memoryview] = {}
+    scratch = _Run._scratch
+
+    def apart(run: _Run, node: _Laid) -> Scratch:
+        given = scratch(run, node)
+        if not isinstance(given.kept.k, Interpreter):
+            return given
+        assert node.operation
+        count = node.operation.kept(block_size, *[each.shape for each in node.inputs])
+        memory = kept.setdefault(node.index, memoryview(array("f", bytes(4 * padded(count)))))
+        return Scratch(given.prepared, Pointer(given.kept.k, F32, (memory, 0)))
+
+    document = [place % 5 for place in range(block_size + 1)]
+    expected = model.run([document])
+    monkeypatch.setattr(_Run, "_scratch", apart)
+    assert model.run([document]) == expected
+    assert kept
+
+
+def test_a_sum_with_a_residual_beside_the_way_leaves_its_gradient() -> None:
+    tape = Tape(2, None, F32)
+    w, ids, share = tape.parameter("w", 16, 16), tape.indices("ids"), tape.input("share", 1, 1)
+    x = tape.record(FastLinear(), tape.input("x", 16), w)
+    normed = tape.record(FastRMSNorm(), x)
+    loss = tape.record(FastCrossEntropy(), tape.record(FastRMSNorm(), normed), ids, share)
+    tape.record(FastLinear(residual=True), tape.record(FastRMSNorm(), normed), w, x)
+    for node in tape.nodes:
+        if not node.operation:
+            tape.write(
+                node, [1] if node.shape.index else [0.01 * n for n in range(tape.rows(node) * node.shape.columns)]
+            )
+    tape.write(share, [1.0])
+    tape.forward(loss)
+    tape.backward(loss)
+    assert all(map(any, tape.gradient(x)))
 
 
 @pytest.mark.parametrize("block_size", [5, LONG + 1])

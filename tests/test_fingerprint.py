@@ -222,6 +222,12 @@ def test_changes_in_memory_count(tmp_path: Path) -> None:
     module = loaded(SOURCE, tmp_path)
     keys = [key(module)]
 
+    def guarded(x: str, times: int) -> int:
+        try:
+            return int(x)
+        except ValueError:
+            return times
+
     def changed(owner: object, name: str, value: object) -> None:
         before = getattr(owner, name)
         setattr(owner, name, value)
@@ -233,6 +239,10 @@ def test_changes_in_memory_count(tmp_path: Path) -> None:
     changed(module, "tripled", lambda x: x)
     changed(module.tripled, "__defaults__", (9,))
     changed(module.tripled, "__code__", (lambda x, times: x).__code__)
+    changed(module.tripled, "__code__", (lambda x, *, times: x).__code__)
+    changed(module.tripled, "__code__", (lambda x, *, often: x).__code__)
+    changed(module.tripled, "__code__", guarded.__code__)
+    changed(module.tripled, "__code__", guarded.__code__.replace(co_exceptiontable=b""))  # what `try` covers
     changed(module.rule, "weight", 9.0)
     changed(module.Base, "first", lambda self, x: x)
     changed(module.helpers, "HALF", 9.0)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Random
@@ -278,6 +278,7 @@ MANY = Config(1, 8, 2, 1), 40  # one choice of forty
 
 
 @given(drawings(MANY[1]), st.sets(st.integers(0, 39), min_size=1))
+@example(Drawing(100.0, top_k=2, top_p=0.4), set(range(40)))  # 0.4 of the two that are left
 @settings(max_examples=150)
 def test_choices_are_narrowed_as_plain_python_does(drawing: Drawing, tokens_allowed: set[int]) -> None:
     model, bos = inference(*MANY), MANY[1] - 1

@@ -80,6 +80,12 @@ def truth_of_a_pointer(k: Builder, x: F64s) -> None:
         x[0] = 1.0
 
 
+@refused("select by bool x 2 among f64 x 4")
+def half_a_mask(k: Builder, x: F64s) -> None:
+    a = x.vector(0, 2)
+    x.store(0, k.select(a > 0.0, x.vector(0, 4), 1.0))  # here
+
+
 @refused("has no truth")
 def negation(k: Builder, x: F64s) -> None:
     x[0] = float(not x[0] > 1.0)  # here
@@ -582,7 +588,7 @@ SMALLEST = -(2**63)
         (whole, (0, 0), -math.inf, "-inf converted to i64"),
         (whole, (0, 0), 2.0**63, "converted to i64"),
         (whole_narrow, (0, 0), 2.0**31, "2147483648.0 converted to i32"),
-        (count, (0, 2**63 - 5), 0.0, "counts beyond i64"),
+        (count, (2**63 - 27, 2**63 - 5), 0.0, "counts beyond i64"),
     ],
 )
 def test_the_interpreter_refuses_what_machine_code_leaves_open(

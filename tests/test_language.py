@@ -36,6 +36,7 @@ from tests import kernels
 HOST = host_target()
 TARGETS = available(HOST)
 DOUBLES = st.floats(allow_nan=False, width=64)
+SPECIAL = [sign * x for x in (0.0, 5e-324, 0.5, 1.0, 2.0, 3.0, 1e300, math.inf) for sign in (1.0, -1.0)] + [math.nan]
 
 
 def same(a: float, b: float) -> bool:
@@ -226,6 +227,16 @@ def test_libm_is_the_one_behind_math(x: float, y: float) -> None:
     assert out.tolist() == expected
 
 
+@pytest.mark.parametrize("y", SPECIAL)
+def test_libm_of_special_numbers_is_interpreted_alike(y: float) -> None:
+    programs = [Program({"functions": (functions, {})}, target) for target in (HOST, INTERPRETED)]
+    for x in SPECIAL:
+        results = [array("d", bytes(56)) for _ in programs]
+        for program, out in zip(programs, results, strict=True):
+            program.run("functions", address_of(array("d", [x])), address_of(array("d", [y])), address_of(out))
+        assert all(map(same, *results)), x
+
+
 def _power(x: float, y: float) -> float:
     try:
         return float(x**y)
@@ -283,6 +294,10 @@ def test_fused_multiply_add_of_singles_rounds_once(a: float, b: float, c: float)
 
 def test_fused_multiply_add_of_singles_where_doubles_round_twice() -> None:
     out, x, y, z = (array("f", [v] * 4) for v in (0.0, 97 / 4096, 172961 / 4096, 2.0**-60))
+    Program({"fused": (fused32, {})}, FUSING).run("fused", *map(address_of, (x, y, z, out)))
+    assert out[0] == 1 + 2.0**-23
+    # Nearest in f64 is the odd neighbour of what lies halfway between two singles, and stays.
+    out, x, y, z = (array("f", [v] * 4) for v in (0.0, 1 - 800 / 2**24, 2.0**-24 * (1 + 400 / 2**23), 1 + 2.0**-23))
     Program({"fused": (fused32, {})}, FUSING).run("fused", *map(address_of, (x, y, z, out)))
     assert out[0] == 1 + 2.0**-23
 
@@ -368,6 +383,13 @@ def test_kernels_call_kernels(target: Target) -> None:
     program.run("outer", address_of(x))
     assert x.tolist() == [9.0, 5.0]
     assert program.ir().count("define internal") == 2  # one function for each set of constants
+
+
+@pytest.mark.parametrize("target", [HOST, INTERPRETED], ids=["compiled", "interpreted"])
+def test_an_address_may_lie_within_an_array(target: Target) -> None:
+    x = array("d", [1.0, 1.0, 1.0])
+    Program({"outer": (outer, {})}, target).run("outer", address_of(x, 1))
+    assert x.tolist() == [1.0, 9.0, 5.0]
 
 
 def test_kernels_of_one_name_stay_apart() -> None:

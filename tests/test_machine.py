@@ -88,6 +88,12 @@ def test_compiled_once_then_taken_from_the_cache(fresh: Path, monkeypatch: pytes
         make(factor=3.0)
 
 
+def test_code_that_ends_late_takes_nothing_newer_along(fresh: Path) -> None:
+    made, other = make(), make(factor=3.0)
+    program._forget(made.key(), program._shared[other.key()])
+    assert make()._code is made._code
+
+
 def damages(data: bytes) -> list[bytes]:
     flipped = [bytes([*data[:i], data[i] ^ 1, *data[i + 1 :]]) for i in (0, 20, 60, len(data) // 2, len(data) - 1)]
     return [b"", b"garbage", data[:10], data[:-1], data + b"\0", *flipped]
@@ -200,7 +206,8 @@ def test_what_is_not_used_for_long_is_removed(fresh: Path) -> None:
         path.write_text("")
     for path in (*files[:2], left, *others):
         aged(path, cache.AGE - 60)
-    assert cache.read(KEYS[0]) == b"code"  # it is in use
+    assert cache.read(KEYS[0]) == b"code"  # it is in use, which is noted
+    assert files[0].stat().st_mtime >= files[2].stat().st_mtime
     for path in (files[1], left, *others):
         aged(path, cache.AGE + 60)
     cache.write(KEYS[3], b"code")
@@ -244,6 +251,8 @@ def test_the_key_covers_what_decides_the_code(monkeypatch: pytest.MonkeyPatch) -
             patch.setattr(owner, name, changed)
             keys.append(made.key())
     made.target = made.target.replaced(vector_bytes=16)
+    keys.append(made.key())
+    made._counted = ("add",)
     keys.append(made.key())
     assert len(set(keys)) == len(keys)
 

@@ -128,6 +128,19 @@ def test_a_model_of_the_library_can_go_on(place: Path) -> None:
     assert (trainer.step, trainer.settings.steps) == (20, 25)
 
 
+def test_more_steps_are_taken_where_patience_had_ended_it() -> None:
+    config, choice = TRAININGS["exact, patience"]
+    trainer = Trainer(CORPUS, config, choice.replaced(patience=1))
+    for _ in trainer.chunks():
+        pass
+    assert trainer.step < choice.steps
+    kept(trainer)
+    more = Trainer.resumed(tapegpt.load("m"), CORPUS, 5)
+    for _ in more.chunks():
+        pass
+    assert more.step == trainer.step + 5
+
+
 @pytest.mark.parametrize("name", ["exact", "fast", "fast, all"])
 def test_more_steps_follow_a_schedule_that_ends_with_them(name: str) -> None:
     config, choice = TRAININGS[name]

@@ -107,6 +107,12 @@ def test_exact_draws_from_the_models_distribution_given_the_pattern(model: GPT, 
     assert_drawn_from(conditioned(everything, fitting), strings)
 
 
+def test_exact_strings_are_shorter_than_the_block_as_often_as_the_model_writes_such(model: GPT) -> None:
+    everything = probabilities(model)
+    strings = model.generate(4_000, max_length=BLOCK - 2, temperature=1.0, seed=3, exact=True)
+    assert_drawn_from(conditioned(everything, [text for text in everything if len(text) <= BLOCK - 2]), strings)
+
+
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_the_probability_of_a_constraint_is_estimated_within_its_error(model: GPT, pattern: str) -> None:
     true = math.fsum(p for text, p in probabilities(model).items() if re.fullmatch(pattern, text))
@@ -148,6 +154,21 @@ def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.Monkey
             for seed in range(600)
         ]
         assert_drawn_from(expected, drawn)
+
+
+def test_a_tree_knows_how_much_may_still_come(small: GPT) -> None:
+    left = {text: probabilities(small)[text] for text in ("ab", "cab", "bb", "a")}
+    constraints, drawing = tapegpt.constraints.wished({"pattern": "|".join(left), "temperature": 1.0})
+    tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, exact=True)
+    rng = Random(1)
+    for _ in range(200):  # until all prefixes have been looked at
+        tree.draw(rng)
+    while left:
+        assert math.isclose(sum(tree._root.left), math.fsum(left.values()), rel_tol=1e-5)
+        del left["".join([small.vocabulary[token] for token in tree.draw(rng) or []])]
+        tree.exhaust()
+    assert tree.draw(rng) is None
+    assert tree._cells == len(tree._root.tokens)
 
 
 def test_a_string_is_the_same_however_many_are_asked_for(small: GPT) -> None:

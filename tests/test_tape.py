@@ -289,7 +289,7 @@ def test_backward_leaves_no_gradient_of_another_output() -> None:
     for output, of_a, of_b in ((first, [3.0, 5.0], [3.0, 5.0]), (second, [0.0, 0.0], [6.0, 10.0])):
         tape.forward(output)
         tape.backward(output)
-        assert (tape.gradient(a), tape.gradient(b)) == ([of_a], [of_b])
+        assert (tape.gradient(a), tape.gradient(b), tape.gradient(output)) == ([of_a], [of_b], [[1.0]])
         check_gradients(tape, output)
 
 
@@ -433,6 +433,7 @@ def test_write_takes_whole_rows_of_numbers_and_checks_them_first() -> None:
         (x, [1.0] * 6, "6 numbers do not fill"),
         (rows, [1.0] * 8, "8 numbers do not fill"),
         (rows, [], "0 numbers do not fill"),
+        (rows, [1.0] * 3, "3 numbers do not fill rows of 2"),
         (x, None, "one after the other"),
         (x, "1234", "one after the other"),
         (x, [9.0, 9.0, 9.0, "9"], "number 3 must be a number"),
@@ -498,6 +499,7 @@ def test_backward_follows_a_forward_of_the_same_numbers_and_positions() -> None:
     tape.backward(whole, 2)
     assert tape.gradient(table) == [[6.0], [6.0], [0.0]]
     tape.forward(part, 3)
+    assert len(tape.gradient(looked_up)) == 2  # of the last backward
     with pytest.raises(TapeGPTError, match="run forward of"):
         tape.backward(whole)
     tape.write(rows, [2.0])

@@ -102,6 +102,28 @@ def test_a_part_that_raises_ends_all(bad: int) -> None:
     assert sorted(over) == [number for number in range(4) if number != bad]
 
 
+def test_interrupted_again_while_the_parts_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, over, waits = [], [], []
+    wait_for = module._wait_for
+
+    def interrupted(locks: Any) -> None:
+        waits.append(locks)
+        if len(waits) < 4:
+            raise KeyboardInterrupt
+        wait_for(locks)
+
+    def part(number: int, stop: array[int]) -> None:
+        begun.append(number)
+        wait_until(lambda: len(begun) == 3 and (number == 0 or stop[0] == 1))
+        time.sleep(0.01)
+        over.append(number)
+
+    monkeypatch.setattr(module, "_wait_for", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_parts(part, 3)
+    assert (sorted(over), len(waits)) == ([0, 1, 2], 4)
+
+
 def test_parts_that_take_long_look_whether_to_end() -> None:
     done: list[int] = []
 

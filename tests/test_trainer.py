@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, DivergedError, TapeGPTError, TapeGPTWarning, Trainer
+from tapegpt.clock import layers
 from tapegpt.engine import Adam
 from tapegpt.reference import ReferenceEngine
-from tapegpt.trainer import watched
+from tapegpt.trainer import WEIGHTS, watched
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
@@ -219,19 +221,23 @@ def test_control_characters_in_documents_are_named() -> None:
 
 
 def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents that are seen often are learned by heart unless the weights fade; few and wide ones sooner."""
-    corpus = Corpus.of([a + b for a in "abcdefgh" for b in "iouxy"])
+    """Documents that are seen often are learned by heart unless the weights fade; few, or by more weights, sooner."""
+    pairs = [a + b for a in "abcdefgh" for b in "iouxy"]
 
-    def decays(n_embd: int, steps: int = 20) -> tuple[float, float]:
-        config = Config(1, n_embd, 2, 4)
-        trainer = Trainer(corpus, config, engine="fast", batch_size=8, steps=steps, weight_decay=None)
+    def decays(n_embd: int, steps: int = 20, n_layer: int = 1, documents: Sequence[str] = pairs) -> tuple[float, float]:
+        config = Config(n_layer, n_embd, 2, 4)
+        trainer = Trainer(Corpus.of(documents), config, engine="fast", batch_size=8, steps=steps, weight_decay=None)
         adam = trainer._decaying(trainer.adam)
-        return adam.weight_decay, adam.gram_decay
+        return adam.weight_decay / 0.0075, adam.gram_decay / 0.15
 
+    many = [chr(0x4E00 + 2 * place) + chr(0x4E01 + 2 * place) for place in range(40)]
+    assert layers(Config(1, 48, 2, 4)) == WEIGHTS
     monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", 40)
-    assert decays(48) == decays(36) == (0.0075 * 4, 0.15 * 4)  # 160 of 40 documents
-    assert decays(96) == (0.0075 * 4 * 4, 0.15 * 4 * 4)
-    assert decays(24, 800) == (1.2, 24.0)
+    assert decays(24) == decays(36) == (4, 4)  # 160 of 40 documents
+    assert decays(96) == pytest.approx((4 * (4 + 14 / 288), 16))
+    assert decays(48, n_layer=3) == pytest.approx((4 * (3 + 14 / 576), 12))
+    assert decays(48, documents=many) == pytest.approx((4 * (1 + 81 / 576), 4))  # the output layer
+    assert decays(24, 800) == (160, 160)
     monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", 80)
-    assert decays(48) == (2 * 0.0075 * 4, 2 * 0.15 * 4)
-    assert decays(480) == (1.2, 24.0)
+    assert decays(36) == (8, 8)
+    assert decays(480) == (160, 160)
