@@ -315,7 +315,7 @@ def test_the_program_means_the_same_training(chosen: tuple[Model, Settings], sou
     assert without_steps(again) == without_steps(chosen)
 
 
-def pretended(shape: Config, settings: Settings, source: Source) -> GPT:
+def pretended(shape: Model, settings: Settings, source: Source) -> GPT:
     """A model that says it was trained so."""
     model = GPT(shape, "ab", tapegpt.Random(1), engine=None)  # type: ignore[arg-type]  # it is not run
     model.training = TrainingState(settings, moments=None)  # type: ignore[arg-type]  # nor trained
