@@ -69,13 +69,14 @@ def missing(name: str, extra: str) -> TapeGPTError:
 class DivergedError(TapeGPTError):
     """A loss or gradient that is not finite. The parameters of the last good step are kept."""
 
-    def __init__(self, step: int, losses: list[float]) -> None:
+    def __init__(self, step: int, losses: list[float], setting: str = "--learning-rate") -> None:
         super().__init__(
             f"the loss or a gradient is not finite at step {step + 1}, training stopped before it: "
-            "choose a smaller --learning-rate"
+            f"choose a smaller {setting}"
         )
+        self._setting = setting
         self.step = step  # counted from 0
         self.losses = losses  # of the steps that were taken in the call that failed
 
-    def __reduce__(self) -> tuple[type, tuple[int, list[float]]]:
-        return DivergedError, (self.step, self.losses)
+    def __reduce__(self) -> tuple[type, tuple[int, list[float], str]]:
+        return DivergedError, (self.step, self.losses, self._setting)

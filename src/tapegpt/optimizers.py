@@ -14,6 +14,7 @@ from tapegpt.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import ClassVar
 
     from tapegpt.machine.language import Builder, Operand, Value
 
@@ -26,7 +27,7 @@ class Optimizer(Record):
     """
 
     learning_rate: float = 0.01
-    weight_decay: float = 0.0  # share of each parameter that a step of learning rate 1 takes away
+    weight_decay: float = 0.0  # decoupled: the share of each parameter that a step of learning rate 1 takes away
     decay_steps: int | None = None
 
     ranges = {  # noqa: RUF012  # never changed
@@ -35,7 +36,7 @@ class Optimizer(Record):
         "decay_steps": Whole(1, 1 << 45),
     }
     kept = 0  # numbers that are kept of each parameter
-    own: tuple[str, ...] = ()  # fields that its machine code reads
+    own: ClassVar[tuple[str, ...]] = ()  # fields that its machine code reads
 
     def settings(self) -> list[float]:
         """What machine code reads: learning rate, weight decay, steps of the learning rate's fall or 0, its own."""
@@ -87,15 +88,15 @@ class Adam(Optimizer):
 
     @staticmethod
     def constants(k: Builder, own: Sequence[Value], step: Value) -> Sequence[Value]:
-        """The betas, epsilon, and 1 less the powers of the betas."""
-        return [*own, *[1.0 - k.pow(beta, step) for beta in own[:2]]]
+        """The betas, epsilon, 1 less the betas, and 1 less their powers."""
+        return [*own, *[1.0 - beta for beta in own[:2]], *[1.0 - k.pow(beta, step) for beta in own[:2]]]
 
     @staticmethod
     def move(k: Builder, constants: Sequence[Value], g: Value, kept: list[Value]) -> Value:
         """See `Optimizer.move`."""
-        beta1, beta2, epsilon, correction1, correction2 = constants
-        kept[0] = kept[0] * beta1 + g * (1.0 - beta1)
-        kept[1] = kept[1] * beta2 + g * g * (1.0 - beta2)
+        beta1, beta2, epsilon, rest1, rest2, correction1, correction2 = constants
+        kept[0] = kept[0] * beta1 + g * rest1
+        kept[1] = kept[1] * beta2 + g * g * rest2
         return (kept[0] / correction1) / (k.sqrt(kept[1] / correction2) + epsilon)
 
 

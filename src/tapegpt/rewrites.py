@@ -49,7 +49,8 @@ class Place(Record):
 class Rewriting:
     """A recording recorded again, on another tape and by rules, as far as its `outputs` need it.
 
-    `about` are the tape's nodes about its rows, by name (see `Operation.fast`).
+    `about` are the tape's nodes about its rows, by name (see `Operation.fast`); they stand for recorded inputs of the
+    same name, but for `inputs` that have others to stand for them.
     """
 
     def __init__(
@@ -60,12 +61,13 @@ class Rewriting:
         rules: Sequence[Rule],
         about: dict[str, Node],
         batch: Batch | None = None,
+        inputs: dict[Node, Node] | None = None,
     ) -> None:
         self.tape, self.about, self.batch = tape, about, batch
         self.parameters: dict[str, Place] = {}  # by name
         self.stages: dict[str, Place] = {}  # results that have a name
         self.units: dict[int, list[int]] = {}  # recorded operations that are one on the tape; all by index
-        self._new: dict[Node, Node] = {}
+        self._new: dict[Node, Node] = dict(inputs or {})
         self._spread: dict[Node, list[int]] = {}  # columns that are in use, of the tape's nodes that have others too
         needed = {node.index for node in recorded.order(*outputs)}
         nodes = [node for node in recorded.nodes if node.index in needed]

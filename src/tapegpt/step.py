@@ -6,160 +6,370 @@
     step = tape.compile(loss, Adam(learning_rate=0.01))
     losses = step(x=points, y=values, steps=1000)
 
-Not here: the graph (`tape.py`), how parameters move (`optimizers.py`).
+Not here: the graph (`tape.py`), what the fast engine makes of it (`rewrites.py`), how parameters move
+(`optimizers.py`).
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from itertools import chain
+from itertools import accumulate, chain
+from time import perf_counter
 
-from tapegpt.errors import DivergedError, TapeGPTError, shown
-from tapegpt.machine.language import F64, U32, Builder, F64s, Int, Kernel, Reals, U32s
+from tapegpt.errors import DivergedError, TapeGPTError, is_whole, shown
+from tapegpt.machine.language import F32, F64, U32, Builder, F64s, I64s, Int, Kernel, Reals, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
-from tapegpt.operations.base import clear, padded
+from tapegpt.operations.base import Batch, across, clear, padded
+from tapegpt.operations.cross_entropy import CrossEntropy
+from tapegpt.operations.mean_squared_error import MeanSquaredError
+from tapegpt.operations.reductions import Mean
 from tapegpt.optimizers import rate_at
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
+from tapegpt.record import Record
+from tapegpt.rewrites import FAST, Rewriting
 from tapegpt.rng import Random
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
+    from typing import Any
 
-    from tapegpt.machine.language import Operand, Type, Value
+    from tapegpt.machine.language import Operand, Pointer, Type, Value, Variable
     from tapegpt.machine.program import Entries
     from tapegpt.optimizers import Optimizer
     from tapegpt.tape import Node, Tape
 
-STEPS = Whole(1, 1 << 40)
+STEPS = Whole(1, 1 << 24)  # of a call
+BATCHES = Whole(1, 1 << 16)
+PIECE = 0.05  # seconds of machine code that Ctrl-C may have to wait for, about twice
+_OWN = ("steps", "seed", "lengths")  # what a call takes beside the inputs
 
 
 class Step(Local):
     """Calling it trains: `losses = step(x=..., y=...)`. Made by `Tape.compile`.
 
-    Data are given by the names of the tape's inputs, a row for each example; inputs with a row for each position take
-    all of them, `positions` at a time, others take theirs as they are. `steps_taken` counts from the first call on.
+    Data are given by the names of the tape's inputs: of those with a row for each position any number of rows, of
+    others theirs. `steps_taken` counts over all calls; of a call that Ctrl-C ends it counts the steps that were done.
     """
 
-    def __init__(self, tape: Tape, loss: Node, optimizer: Optimizer, batches: int = 1) -> None:
-        Whole(1, 1 << 20).check("batches", batches)
+    def __init__(self, tape: Tape, loss: Node, optimizer: Optimizer, batches: int = 1, *, fast: bool = False) -> None:
+        BATCHES.check("batches", batches)
         self.tape, self.loss, self.optimizer, self.batches = tape, loss, optimizer, batches
-        self.steps_taken = 0
-        sources = [node for node in tape.order(loss) if not node.operation and not node.is_parameter]
-        self._inputs = [node for node in sources if node is not tape.noise]
-        self._streams = [node for node in self._inputs if node.shape.rows is None]
-        extent, size = tape.parameter_extent(), tape.real.size
-        self._kept = Memory(size * extent * max(1, optimizer.kept))
-        entries: Entries = {"train": (_training_kernel(tape, loss, type(optimizer), batches, self._streams), {})}
+        self._graph = (_fast_graph if fast else _exact_graph)(tape, loss)
+        self._given = [*self._graph.inputs]
+        self._check_names()
+        self._streams = [node for node in self._given if node.shape.rows is None]
+        self._packs = fast and all(map(_mixes_no_rows, tape.order(loss)))
+        self._taken = array("q", [0])  # where machine code notes each step
+        graph, kind = self._graph, type(optimizer)
+        self._kept = Memory(graph.tape.real.size * graph.tape.parameter_extent() * kind.kept)
+        entries: Entries = {"train": (_training_kernel(graph, kind, self._streams), {})}
         self._program = Program(entries, tape.target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
 
-    def __call__(self, *, steps: int | None = None, seed: int | None = None, **data: object) -> list[float]:
+    @property
+    def steps_taken(self) -> int:
+        """Steps that the parameters and what the optimizer keeps of them have gone through."""
+        return self._taken[0]
+
+    def __call__(
+        self, *, steps: int | None = None, seed: int | None = None, lengths: Sequence[int] | None = None, **data: object
+    ) -> list[float]:
         """Take so many steps, by default one pass through the data; the loss of each, before it.
 
-        A step takes the next rows in turn, in an order drawn with the seed, without one as they lie; after the last it
-        begins again. Raises `DivergedError` at a loss or gradient that is not finite: that step changes nothing; and
-        `TapeGPTError` for data that do not fit.
+        A step takes the next `positions` rows in turn for each batch. With `lengths`, the rows of each sequence, it
+        takes as many whole sequences as it has batches, one at a time or packed; its loss is the mean over its rows.
+        The order is drawn with the seed, or without one as the data lie; after the last it begins again.
+
+        Raises `DivergedError` at a loss or gradient that is not finite: that step changes nothing; and `TapeGPTError`
+        for data that do not fit, before the first step.
         """
-        rows = self._given(data)
-        batch = min(self.tape.positions, rows)
-        count = max(1, -(-rows // (batch * self.batches))) if steps is None else steps
-        STEPS.check("steps", count)
-        order = array("I", range(rows)) if seed is None else Random(seed).permutation(rows)
-        settings, losses = array("d", self.optimizer.settings()), array("d", bytes(8 * count))
-        memory = self._memory(rows, data)
-        places = [*self.tape.regions(), self._kept.at(0), memory.at(0), address_of(order)]
-        numbers = (rows, batch, self.steps_taken, count)
-        self._program.run("train", *places, *numbers, address_of(settings), address_of(losses))
-        self.tape.changed()
-        if self.tape.noise:  # no other run has dropout
-            self.tape.write(self.tape.noise, [0] * self.tape.positions)
-        for taken, loss in enumerate(losses):
-            if not math.isfinite(loss):
-                self.steps_taken += taken
-                raise DivergedError(self.steps_taken, losses[:taken].tolist())
-        self.steps_taken += count
+        numbers, rows = self._checked(data)
+        joined = lengths is None
+        if lengths is None:
+            starts, most = array("q", range(rows + 1)), min(self.tape.positions, rows)
+        else:
+            starts, most = self._starts(lengths, rows), self.batches if self._packs else 1
+        count = len(starts) - 1  # of examples, which are rows or sequences
+        each = self.batches * (most if joined else 1)  # of a step
+        steps = -(-count // each) if steps is None else steps
+        STEPS.check("steps", steps)
+        order = array("I", range(count)) if seed is None else Random(seed).permutation(count)
+        memory, moves = self._memory(numbers, rows), self._graph.moves
+        settings, losses = array("d", self.optimizer.settings()), array("d", [0.0]) * steps
+        places = [self.tape.regions()[0], *self._graph.tape.regions(), self._kept.at(0), memory.at(0)]
+        places += [address_of(numbers) for numbers in (moves or array("I", [0]), order, starts, settings, self._taken)]
+        sizes = (len(moves) // 2, count, rows, each, most, int(joined))
+        first, done, piece = self._taken[0], 0, 1
+        try:
+            while done < steps:
+                begun, here = perf_counter(), self._taken[0]
+                place, number = here * each % count, (here * each + 1) % (1 << 32)
+                piece = min(piece, steps - done)
+                self._program.run("train", *places, *sizes, place, number, piece, address_of(losses, done))
+                if self._taken[0] < here + piece:
+                    raise DivergedError(self._taken[0], losses[: self._taken[0] - first].tolist(), "learning_rate")
+                done += piece
+                piece *= 2 if perf_counter() - begun < PIECE else 1
+        finally:
+            self.tape.trained()
         return losses.tolist()
 
-    def _given(self, data: dict[str, object]) -> int:
-        """Check the names, write inputs of fixed size; how many rows the others have."""
-        names = [node.name for node in self._inputs]
-        for name in data:
-            if name not in names:
-                raise TapeGPTError(f"{shown(name)} is no input of the loss: give {', '.join(names)}")
+    # --- what is given ------------------------------------------------------------------------------------------
+
+    def _check_names(self) -> None:
+        names = [node.name for node in self._given]
         for name in names:
-            if name not in data:
-                raise TapeGPTError(f"input {shown(name)} of the loss is not given: give {', '.join(names)}")
-        lengths = {}
-        for node in self._inputs:
-            numbers = data[node.name] = _flat(data[node.name], node)
-            if node.shape.rows is not None:
-                self.tape.write(node, numbers)
-            elif not numbers or len(numbers) % node.shape.columns:
-                raise TapeGPTError(f"{node!r}: {len(numbers)} numbers do not fill rows of {node.shape.columns}")
-            else:
-                lengths[node.name] = len(numbers) // node.shape.columns
+            if names.count(name) > 1 or name in _OWN:
+                why = "two inputs have this name" if names.count(name) > 1 else "a step takes this name itself"
+                raise TapeGPTError(f"compile: input {shown(name)}: {why}: choose another one")
+
+    def _checked(self, data: dict[str, object]) -> tuple[dict[str, array[float]], int]:
+        """The numbers of each input, those of fixed rows written where they belong; how many rows the others have."""
+        names = [node.name for node in self._given]
+        for name in [*data, *names]:
+            if name not in data or name not in names:
+                what = "is not given" if name in names else "is no input of the loss"
+                raise TapeGPTError(f"step: {shown(name)} {what}: give {', '.join(names) or 'none'}")
+        numbers = {node.name: _numbers(data[node.name], node, self._graph.tape.real) for node in self._given}
+        lengths = {node.name: len(numbers[node.name]) // node.shape.columns for node in self._streams}
         if len(set(lengths.values())) > 1:
             told = ", ".join(f"{name} has {rows:,}" for name, rows in lengths.items())
-            raise TapeGPTError(f"inputs must have as many rows: {told}")
-        return next(iter(lengths.values()), 1)
+            raise TapeGPTError(f"step: inputs must have as many rows: {told}")
+        for node in self._given:
+            if node.shape.rows is not None:
+                self._graph.tape.write(self._graph.inputs[node], numbers[node.name])
+        return numbers, next(iter(lengths.values()), 1)
 
-    def _memory(self, rows: int, data: dict[str, object]) -> Memory:
+    def _starts(self, lengths: Sequence[int], rows: int) -> array[int]:
+        """Where each sequence begins, and where the last ends."""
+        listed = _listed(lengths, "lengths")
+        for place, length in enumerate(listed):
+            if not is_whole(length) or not 1 <= length <= self.tape.positions:
+                whole = f"must be a whole number from 1 to the tape's {self.tape.positions} positions"
+                raise TapeGPTError(f"step: length {place} {whole}, not {shown(length)}")
+        if sum(listed) != rows:
+            raise TapeGPTError(f"step: the lengths add up to {sum(listed):,} rows, the data have {rows:,}")
+        return array("q", accumulate(listed, initial=0))
+
+    def _memory(self, numbers: dict[str, array[float]], rows: int) -> Memory:
         """The data, input after input, row after row; a token id takes the place of a number."""
-        size = self.tape.real.size
-        memory = Memory(size * rows * max(1, sum(node.shape.columns for node in self._streams)))
-        start = 0
+        size = self._graph.tape.real.size
+        memory, start = Memory(size * rows * sum(node.shape.columns for node in self._streams)), 0
         for node in self._streams:
-            numbers, count = data[node.name], rows * node.shape.columns
-            assert isinstance(numbers, list)
+            given, count = numbers[node.name], rows * node.shape.columns
             if node.shape.index:
-                self.tape.check_ids(node, numbers)
-                memory.words(start, count * size // 4)[:: size // 4] = array("I", map(int, numbers))
+                memory.words(start, count * size // 4)[:: size // 4] = memoryview(given)
             else:
-                memory.floats(start, count, size)[:] = array("d" if size == 8 else "f", numbers)
+                memory.floats(start, count, size)[:] = memoryview(given)
             start += size * count
         return memory
 
 
-def _flat(numbers: object, node: Node) -> list[float]:
-    """Rows of numbers, or numbers, of NumPy and others too, one after the other."""
-    listed: object = numbers.tolist() if hasattr(numbers, "tolist") else numbers
+def _numbers(given: object, node: Node, real: Type) -> array[float]:
+    """The numbers of an input row after row, checked: rows of numbers or of rows of them, or all one after another."""
+    rows, columns = _listed(given, repr(node)), node.shape.columns
     try:
-        rows = list(listed)  # type: ignore[call-overload]  # it is asked
-        nested: Iterable[float] = chain.from_iterable(rows) if rows and hasattr(rows[0], "__iter__") else rows
-        return list(nested)
+        while rows and _is_row(rows[0]):
+            if not _is_row(next(iter(rows[0]), 0.0)):
+                wrong = next((place for place, row in enumerate(rows) if len(row) != columns), None)
+                if wrong is not None:
+                    raise TapeGPTError(f"{node!r}: row {wrong} has {len(rows[wrong])} numbers, not {columns}")
+                rows = list(chain.from_iterable(rows))
+            else:
+                rows = [list(chain.from_iterable(row)) for row in rows]
     except TypeError:
-        raise TapeGPTError(f"{node!r}: needs rows of numbers, not {shown(numbers)}") from None
+        raise TapeGPTError(f"{node!r}: needs rows of numbers, all of one depth, not {shown(given)}") from None
+    if not rows or len(rows) % columns:
+        raise TapeGPTError(f"{node!r}: {len(rows)} numbers do not fill rows of {columns}")
+    code = "I" if node.shape.index else "d" if real is F64 else "f"
+    try:
+        numbers = array(code, rows)
+        if max(numbers) < node.bound if node.shape.index else all(map(math.isfinite, numbers)):
+            return numbers
+    except (TypeError, ValueError, OverflowError):
+        pass
+    if node.shape.index:
+        node.tape.check_ids(node, rows)
+    wrong = next(place for place, number in enumerate(rows) if not _is_finite(number, code))
+    raise TapeGPTError(f"{node!r}: row {wrong // columns} has {shown(rows[wrong])}: needs finite numbers of {real}")
 
 
-def _training_kernel(tape: Tape, loss: Node, optimizer: type[Optimizer], batches: int, streams: list[Node]) -> Kernel:
-    """Steps first to first + count - 1 of the mean gradient of so many batches."""
-    prepare, forward = tape.prepare_kernel(loss), tape.forward_kernel(loss)
-    backward = tape.backward_kernel(loss, accumulate=True)
-    extent, kept_each, own = tape.parameter_extent(), optimizer.kept, len(optimizer.own)
-    real = tape.real
-    places = [(node.value, node.shape.columns, node.shape.index) for node in streams]
-    loss_at, noise_at = loss.value, tape.noise.value if tape.noise else -1
+def _listed(given: Any, whose: str) -> list[Any]:
+    """The elements of a sequence, or of an array of NumPy or PyTorch."""
+    try:
+        if not isinstance(given, str | bytes | dict):
+            return list(given.tolist() if hasattr(given, "tolist") else given)
+    except TypeError:
+        pass
+    raise TapeGPTError(f"{whose}: needs a sequence of numbers, not {shown(given)}")
 
-    def fill(k: Builder, work: Reals, data: Reals, order: U32s, rows: Operand, at: Value, batch: Operand) -> None:
-        """Copy the next rows of the data to the inputs."""
-        start = k.integer(0)
-        for value, columns, is_index in places:
-            for t in k.range(batch):
-                row = order[(at + t) % rows]
-                source, target = data + (start + row * columns), work + value
+
+def _is_row(value: object) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
+
+
+def _is_finite(number: Any, code: str) -> bool:
+    try:
+        return math.isfinite(array(code, [number])[0])
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+# --- what runs --------------------------------------------------------------------------------------------------
+
+
+class _Graph(Record):
+    """The tape that a step runs, in f64 the very one that was recorded: what a kernel and its data must know of it."""
+
+    tape: Tape
+    loss: Node
+    inputs: dict[Node, Node]  # of the recorded tape -> of this one
+    about: dict[str, Node]  # what it has to know of its rows, see `Operation.fast`
+    moves: array[int]  # see `_moves`, empty where it is the recorded tape
+
+
+def _inputs(tape: Tape, loss: Node) -> list[Node]:
+    """What the data are for."""
+    sources = [node for node in tape.order(loss) if not node.operation and not node.is_parameter]
+    return [node for node in sources if node is not tape.noise]
+
+
+def _exact_graph(tape: Tape, loss: Node) -> _Graph:
+    about = {"noise": tape.noise} if tape.noise else {}
+    return _Graph(tape, loss, {node: node for node in _inputs(tape, loss)}, about, array("I"))
+
+
+def _fast_graph(tape: Tape, loss: Node) -> _Graph:
+    """The same in f32, by the fast engine's rules."""
+    if tape.real is not F64:
+        raise TapeGPTError(f"compile: fast=True takes a tape of f64, not one of {tape.real}")
+    fast = type(tape)(tape.positions, tape.target, F32)
+    inputs = {
+        node: fast.indices(node.name)
+        if node.shape.index
+        else fast.input(node.name, node.shape.columns, node.shape.rows)
+        for node in _inputs(tape, loss)
+    }
+    about = {name: fast.indices(name) for name in ("positions", "ends", "noise")}
+    about["share"] = fast.input("share", 1, 1)
+    batch = Batch(tape.positions, tape.positions, cached=False)
+    rewriting = Rewriting(tape, [loss], fast, FAST, about, batch, inputs)
+    fast_loss = rewriting.input(loss)
+    tape.plan()
+    fast.plan()
+    return _Graph(
+        fast, fast_loss, inputs, {name: node for name, node in about.items() if node.uses}, _moves(tape, rewriting)
+    )
+
+
+def _moves(recorded: Tape, rewriting: Rewriting) -> array[int]:
+    """For each number of a parameter where it lies in the recorded tape, and where in the new one."""
+    moves = array("I")
+    for node in recorded.parameters():
+        if place := rewriting.parameters.get(node.name):
+            for row, other in enumerate(place.rows):
+                start = node.value + row * padded(node.shape.columns)
+                other_start = place.node.value + other * padded(place.node.shape.columns)
+                for column, other_column in enumerate(place.columns):
+                    moves.extend((start + column, other_start + other_column))
+    return moves
+
+
+def _mixes_no_rows(node: Node) -> bool:
+    """Whether the rows of several sequences in one batch are to an operation what they are one sequence at a time.
+
+    Where rows become one, that must be the mean that is the loss, or a part of it.
+    """
+    pools = node.shape.rows is not None and any(each.shape.rows is None for each in node.inputs)
+    means = isinstance(node.operation, CrossEntropy | MeanSquaredError | Mean) and node.shape.columns == 1
+    return means or not pools
+
+
+class _Places(Record):
+    """Where the next examples go in the work of a run: what a kernel may know of a tape, which has more."""
+
+    streams: tuple[tuple[int, int, bool], ...]  # where an input begins, its columns, whether they are token ids
+    positions: int  # rows of a run, at most
+    about: dict[str, int]
+
+
+class _Filler:
+    """The next examples of the data, rows or sequences, into the rows of a run, while its code is made.
+
+    Rows that are `joined` are one sequence.
+    """
+
+    def __init__(self, k: Builder, at: _Places, work: Pointer, data: Pointer, order: Pointer, starts: Pointer) -> None:
+        self._k, self._at, self._work, self._data, self._order, self._starts = k, at, work, data, order, starts
+        self._words = {name: (work + place).cast(U32) for name, place in at.about.items() if name != "share"}
+
+    def length(self, place: Operand) -> Value:
+        """Rows of an example."""
+        example = self._order[place]
+        return self._starts[example + 1] - self._starts[example]
+
+    def fill(self, place: Variable, left: Variable, number: Variable, sizes: tuple[Int, Int, Int, Int]) -> Value:
+        """Take examples from a place of the order on, as many as there are `left` and fit; the rows that they take."""
+        k, (examples, rows, most, joined) = self._k, sizes
+        filled, taken, fits = k.variable(k.integer(0)), k.variable(k.integer(0)), k.variable(k.integer(1))
+        for _ in k.repeat_while(lambda: (left > 0) & (taken < most) & fits.equals(1)):
+            end = filled + self.length(place)
+            fits.set(k.select(end <= self._at.positions, k.integer(1), 0))
+            for _ in k.when(fits.equals(1)):
+                self._put(place, filled, end, rows)
+                self._say(filled, end, number, most, joined)
+                filled.set(end)
+                taken += 1
+                left -= 1
+                place.set(k.select((place + 1).equals(examples), k.integer(0), place + 1))
+                number += 1
+        if "share" in self._at.about:
+            (self._work + self._at.about["share"])[0] = 1.0 / k.convert(filled, F32)
+        return k.value(filled)
+
+    def _put(self, place: Operand, filled: Operand, end: Value, rows: Int) -> None:
+        """An example's own numbers."""
+        k, first = self._k, self._starts[self._order[place]] - filled
+        source = self._data
+        for value, columns, is_index in self._at.streams:
+            target = self._work + value
+            for t in k.range(k.value(filled), end):
+                row = source + (first + t) * columns
                 if is_index:
-                    target.cast(U32)[t] = source.cast(U32)[0]
+                    target.cast(U32)[t] = row.cast(U32)[0]
                 else:
-                    for offset, lanes in k.vectors(columns, real):
-                        target.store(t * padded(columns) + offset, source.vector(offset, lanes))
-            start = start + rows * columns
-        if noise_at >= 0:
-            for t in k.range(batch):
-                (work + noise_at).cast(U32)[t] = at + t + 1
+                    for offset, lanes in across(k, columns, source.type):
+                        target.store(t * padded(columns) + offset, row.vector(offset, lanes))
+            source = source + rows * columns
+
+    def _say(self, filled: Operand, end: Value, number: Operand, most: Int, joined: Int) -> None:
+        """What the tape has to know about an example's rows."""
+        k = self._k
+        whole = joined.equals(1)
+        first, stop = k.select(whole, k.integer(0), filled), k.select(whole, most, end)
+        for t in k.range(k.value(filled), end):
+            for name, told in (("positions", t - first), ("ends", stop), ("noise", number)):
+                if name in self._words:
+                    self._words[name][t] = told
+
+
+def _training_kernel(graph: _Graph, optimizer: type[Optimizer], streams: list[Node]) -> Kernel:
+    """So many steps, each on the mean gradient of all rows of its examples; stops before one that is not finite."""
+    tape, loss = graph.tape, graph.loss
+    prepare, forward = tape.prepare_kernel(loss), tape.forward_kernel(loss)
+    backward = tape.backward_kernel(loss, accumulate=True, seeded=True)
+    at = _Places(
+        tuple((graph.inputs[node].value, node.shape.columns, node.shape.index) for node in streams),
+        tape.positions,
+        {name: node.value for name, node in graph.about.items()},
+    )
+    extent, kept_each, own, real = tape.parameter_extent(), optimizer.kept, len(optimizer.own), tape.real
+    loss_at, loss_gradient = loss.value, loss.gradient
+    parameters = [(node.value, tape.extent(node)) for node in tape.order(loss) if node.is_parameter]
 
     def update(k: Builder, shared: Reals, gradients: Reals, kept: Reals, step: Value, settings: F64s) -> None:
         numbers = [k.value(settings[place]) for place in range(3 + own)]
@@ -167,51 +377,69 @@ def _training_kernel(tape: Tape, loss: Node, optimizer: type[Optimizer], batches
         constants = optimizer.constants(k, numbers[3:], k.convert(step, F64) + 1.0)
         width = k.width(real)
         spread = [k.spread(k.convert(number, real), width) for number in constants]
-        share, falls, keeps = (
-            k.spread(k.convert(number, real), width)
-            for number in (k.real(1.0 / batches), rate, 1.0 - rate * numbers[1])
-        )
-        for i in k.range(0, extent, width):
-            memory = [kept + place * extent for place in range(kept_each)]
-            state = [each.vector(i, width) for each in memory]
-            direction = optimizer.move(k, spread, gradients.vector(i, width) * share, state)
-            for each, value in zip(memory, state, strict=True):
-                each.store(i, value)
-            shared.store(i, shared.vector(i, width) * keeps - direction * falls)
+        falls, keeps = (k.spread(k.convert(number, real), width) for number in (rate, 1.0 - rate * numbers[1]))
+        for start, size in parameters:
+            for i in k.range(start, start + size, width):
+                memory = [kept + place * extent for place in range(kept_each)]
+                state = [each.vector(i, width) for each in memory]
+                direction = optimizer.move(k, spread, gradients.vector(i, width), state)
+                for each, value in zip(memory, state, strict=True):
+                    each.store(i, value)
+                shared.store(i, shared.vector(i, width) * keeps - direction * falls)
 
     def train(
         k: Builder,
+        recorded: F64s,
         shared: Reals,
         gradients: Reals,
         work: Reals,
         kept: Reals,
         data: Reals,
+        moves: U32s,
         order: U32s,
-        rows: Int,
-        batch: Int,
-        first: Int,
-        count: Int,
+        starts: I64s,
         settings: F64s,
+        taken: I64s,
+        moved: Int,
+        examples: Int,
+        rows: Int,
+        each: Int,
+        most: Int,
+        joined: Int,
+        place_now: Int,
+        number_now: Int,
+        count: Int,
         losses: F64s,
     ) -> None:
-        going = k.variable(k.integer(1))
+        taken_now = k.value(taken[0])
+        filler = _Filler(k, at, work, data, order, starts)
+        place, number, going = k.variable(place_now), k.variable(number_now), k.variable(k.integer(1))
+        for i in k.range(moved):
+            shared[moves[2 * i + 1]] = k.convert(recorded[moves[2 * i]], real)
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
-                step = first + i
                 clear(k, gradients, extent)
                 prepare(k, shared)
-                total = k.zeros()
-                for part in k.range(batches):
-                    fill(k, work, data, order, rows, (step * batches + part) * batch, batch)
-                    forward(k, shared, work, 0, batch)
-                    total += k.convert((work + loss_at)[0], F64)
-                    backward(k, shared, gradients, work, batch)
-                mean = total * (1.0 / batches)
+                left, ahead, total = k.variable(each), k.variable(k.value(place)), k.variable(k.integer(0))
+                for _ in k.range(each):
+                    total += filler.length(ahead)
+                    ahead.set(k.select((ahead + 1).equals(examples), k.integer(0), ahead + 1))
+                mean = k.zeros()
+                for _ in k.repeat_while(lambda: left > 0):
+                    filled = filler.fill(place, left, number, (examples, rows, most, joined))
+                    forward(k, shared, work, 0, filled)
+                    share = k.convert(filled, F64) / k.convert(total, F64)
+                    mean += k.convert((work + loss_at)[0], F64) * share
+                    (work + loss_gradient)[0] = k.convert(share, real)
+                    backward(k, shared, gradients, work, filled)
                 finite = (mean - mean).equals(0.0) & _all_finite(k, gradients, extent, real)
-                losses[i] = k.select(finite, mean, float("nan"))
                 going.set(k.select(finite, k.integer(1), 0))
                 for _ in k.when(finite):
-                    update(k, shared, gradients, kept, step, settings)
+                    losses[i] = mean
+                    update(k, shared, gradients, kept, k.value(taken[0]), settings)
+                    taken[0] = taken[0] + 1
+        for i in k.range(k.select(taken[0] > taken_now, moved, 0)):  # numbers that no step has moved keep their bits
+            recorded[moves[2 * i]] = k.convert(shared[moves[2 * i + 1]], F64)
 
     return Kernel(train, "train", real)
 

@@ -617,16 +617,18 @@ class Tape:
 
         return Kernel(tape_forward, f"forward.{output.index}", self.real)
 
-    def backward_kernel(self, output: Node, accumulate: bool = False) -> Kernel:
+    def backward_kernel(self, output: Node, accumulate: bool = False, seeded: bool = False) -> Kernel:
         """`(shared, gradients, work, stop)`: gradients of a (1, 1) output for the positions 0 to stop, in reverse.
 
-        The gradients of the parameters are set, or added to where they `accumulate`.
+        The gradients of the parameters are set, or added to where they `accumulate`. The output's own is 1, or what has
+        been written there where it is `seeded`.
         """
         order, nodes = self._laid_order(output), self._laid
 
         def tape_backward(k: Builder, shared: Reals, gradients: Reals, work: Reals, stop: Int) -> None:
             run = _Run(shared, gradients, work, 0, stop)
-            run.gradient(order[-1])[0] = 1.0
+            if not seeded:
+                run.gradient(order[-1])[0] = 1.0
             run.written.add(order[-1].index)
             if accumulate:
                 run.written.update(node.index for node in nodes if node.is_parameter)
@@ -712,11 +714,19 @@ class Tape:
         self._differentiated = self._count
 
     def compile(
-        self, loss: Node, optimizer: Optimizer, *, batches: int = 1, seed: int = 0, deviation: float | None = None
+        self,
+        loss: Node,
+        optimizer: Optimizer,
+        *,
+        batches: int = 1,
+        fast: bool = False,
+        seed: int = 0,
+        deviation: float | None = None,
     ) -> Step:
         """A step of training in machine code, which takes the mean gradient of so many batches.
 
-        Parameters that have not been written yet begin where they `start`, or are drawn with the seed from a normal
+        It is computed in f64, or `fast` in f32, as the fast engine does; parameters that it moves are then of f32.
+        Those that have not been written yet begin where they `start`, or are drawn with the seed from a normal
         distribution around 0, by default as wide as one over the root of their columns.
         """
         from tapegpt.optimizers import Optimizer
@@ -728,17 +738,20 @@ class Tape:
         if not isinstance(optimizer, Optimizer):
             raise TapeGPTError(f"compile: the optimizer must be SGD(...) or Adam(...), not {shown(optimizer)}")
         self.plan()
-        if loss.gradient < 0:
-            raise TapeGPTError(f"compile: the loss {loss!r} depends on no parameter")
-        step = Step(self, loss, optimizer, batches)
+        if loss.gradient < 0 or not loss.operation:
+            raise TapeGPTError(f"compile: the loss {loss!r} is not computed from a parameter")
+        step = Step(self, loss, optimizer, batches, fast=fast)
         self.initialise(seed, deviation)
         return step
 
     def initialise(self, seed: int = 0, deviation: float | None = None) -> None:
         """Write all parameters that have not been written: see `compile`."""
+        from tapegpt.ranges import Number
         from tapegpt.rng import Random
 
         rng = Random(seed)
+        if deviation is not None:
+            Number(0).check("deviation", deviation)
         for node in self.parameters():
             if node not in self._written:
                 count = self.rows(node) * node.shape.columns
@@ -748,6 +761,13 @@ class Tape:
     def changed(self) -> None:
         """Note that parameters or inputs have changed: what was computed is of former ones."""
         self._computed.clear()
+
+    def trained(self) -> None:
+        """Note that a training has used all of the memory: gradients are of no `backward` either."""
+        self.changed()
+        self._differentiated = 0
+        if self.noise:  # no other run has dropout
+            self._write_ids(self.noise, [0] * self.positions)
 
     def write(self, node: Node, numbers: Sequence[float]) -> None:
         """Set a node's numbers, row by row; token ids for an index node. Of a row for each position, the first are
