@@ -1,10 +1,13 @@
 """The ladder of the package's models: how well each predicts held-out documents, and how fast, beside PyTorch.
 
 Correct first: the first losses of the fast engine are the exact engine's, and where PyTorch is installed, PyTorch's.
-All are trained alike: as many steps, the same documents in the same order, the same seed and learning rate.
+All are trained alike: as many steps, the same documents in the same order, the same seed, microgpt.py's learning rate
+for their width.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from benchmarks import peer_torch
 from benchmarks.peer_torch import BATCH_SIZE, SEED, check_close, per_document, trainers
@@ -19,9 +22,17 @@ from tapegpt.models.base import Model
 from tapegpt.settings import MAX_STEPS
 from tapegpt.split import hold_out
 
-STEPS, HELD_OUT, LEARNING_RATE = 10_000, 0.1, 0.01
+RUNGS: list[tuple[str, dict[str, int]]] = [
+    *((name, {}) for name in NAMES),
+    ("mlp", {"n_embd": 64, "n_hidden": 256}),
+    ("wavenet", {"n_embd": 64}),
+    ("gru", {"n_embd": 64, "n_hidden": 128}),
+    ("gpt", {"n_embd": 64}),
+    ("modern", {"n_embd": 64}),
+]
+STEPS, HELD_OUT, RATE = 10_000, 0.1, 0.16  # learning rate times n_embd
 CHECKED_STEPS, CLOSE = 20, 1e-4  # of the largest loss
-HEADS = ("model", "parameters", "held-out loss, nats", "us a document", "lowest..highest, us", "PyTorch, us", "ratio")
+HEADS = ("model", "n_embd", "parameters", "held-out, nats", "us a document", "lowest..highest", "PyTorch, us", "ratio")
 
 
 def by_model(corpus: Corpus, rounds: int) -> str:
@@ -29,20 +40,21 @@ def by_model(corpus: Corpus, rounds: int) -> str:
     torch = peer_torch.torch_module()
     if torch:
         torch.set_num_threads(1)
-    rows = []
-    for name in NAMES:
-        model = named(name)()
-        check_against_exact(corpus, model)
-        cells = [name, f"{model.num_parameters(corpus.vocab_size):,}", f"{held_out_loss(corpus, model):.3f}"]
-        if torch:
-            peer_torch.check_all(torch, corpus, model)
-        runs = trainers(torch, corpus, model, BATCH_SIZE, Adam(steps=MAX_STEPS, learning_rate=0.001))
-        ours, *theirs = take_turns([per_document(run) for run in runs], rounds)
-        cells += [figure(ours.median), ours.spread]
-        cells += [cell for each in theirs for cell in (figure(each.median), figure(each.median / ours.median))]
-        rows.append(cells)
+    rows = [[name, *_cells(torch, corpus, named(name)(**settings), rounds)] for name, settings in RUNGS]
     title = f"The ladder, {STEPS:,} steps of {BATCH_SIZE} documents, {100 * HELD_OUT:.0f} % held out, one thread"
     return table(title, HEADS[: len(rows[0])], rows)
+
+
+def _cells(torch: Any | None, corpus: Corpus, model: Model, rounds: int) -> list[str]:
+    check_against_exact(corpus, model)
+    if torch:
+        peer_torch.check_all(torch, corpus, model)
+    loss = held_out_loss(corpus, model)
+    runs = trainers(torch, corpus, model, BATCH_SIZE, Adam(steps=MAX_STEPS, learning_rate=0.001))
+    ours, *others = take_turns([per_document(run) for run in runs], rounds)
+    theirs = [cell for each in others for cell in (figure(each.median), figure(each.median / ours.median))]
+    size = [str(getattr(model, "n_embd", "")), f"{model.num_parameters(corpus.vocab_size):,}"]
+    return [*size, f"{loss:.3f}", figure(ours.median), ours.spread, *theirs]
 
 
 def held_out_loss(corpus: Corpus, model: Model) -> float:
@@ -53,7 +65,7 @@ def held_out_loss(corpus: Corpus, model: Model) -> float:
     tokens = tokens.replaced(order=rng.permutation(len(tokens)))
     engine = FastEngine(model, corpus.vocab_size, BATCH_SIZE)
     initialise(engine, model, corpus.vocab_size, rng)
-    engine.train(tokens, Adam(steps=STEPS, learning_rate=LEARNING_RATE), 0, STEPS)
+    engine.train(tokens, Adam(steps=STEPS, learning_rate=RATE / getattr(model, "n_embd", 16)), 0, STEPS)
     nats, positions = engine.evaluate(validation.windows(model.block_size))
     return nats / positions
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import tapegpt
-from benchmarks import command, constraints, fast, inference, kernels, peer_torch, quality, randomness, training
+from benchmarks import command, constraints, fast, inference, kernels, ladder, peer_torch, quality, randomness, training
 from benchmarks.__main__ import PARTS, arguments
 from benchmarks.timing import Contender, Summary, comparison, figure, take_turns
 from tapegpt import Config, Corpus, Random
@@ -226,6 +226,22 @@ def test_held_out_losses_are_parsed() -> None:
 def test_a_peer_that_is_not_installed_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_torch, "torch_module", lambda: None)
     assert peer_torch.against_torch(CORPUS, rounds=1) == peer_torch.ABSENT
+
+
+def test_each_model_of_the_ladder_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_torch, "torch_module", lambda: None)
+    monkeypatch.setattr(ladder, "RUNGS", [("bigram", {}), ("gru", {"n_embd": 3, "n_hidden": 5})])
+    monkeypatch.setattr(ladder, "STEPS", 3)
+    monkeypatch.setattr(fast, "SAMPLE_SECONDS", 1e-6)
+    printed = ladder.by_model(CORPUS, rounds=1)
+    assert first_cells(printed) == ["bigram", "gru"]
+    assert "| gru | 3 | " in printed
+
+
+def test_a_model_of_the_ladder_that_is_another_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "CLOSE", 1e-12)
+    with pytest.raises(AssertionError, match="losses of fast and exact are"):
+        ladder.check_against_exact(CORPUS, SMALL)
 
 
 # --- random numbers, the command --------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_fast_is_close_to_exact(model: Model) -> None:
     tokens, adam, steps = documents(model, 10), Adam(steps=10, epsilon=1e-4), 10  # so large that f32 decides no sign
     exact = started(ExactEngine(model, VOCAB), model)
     losses = exact.train(tokens, adam, 0, steps)
-    for target in [WIDEST, *OTHERS] if model in OPERATIONS else [WIDEST]:
+    for target in [WIDEST, *OTHERS[-1:]] if model in OPERATIONS else [WIDEST]:
         fast = started(FastEngine(model, VOCAB, 1, target=target), model)
         assert fast.train(tokens, adam, 0, steps) == pytest.approx(losses, rel=1e-4)
 

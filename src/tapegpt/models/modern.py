@@ -38,16 +38,16 @@ class ModernGPT(Model):
         x = tape.embedding(wte, tokens).named("embedding")  # (T, D)
         for layer in range(self.n_layer):
             name = f"layer{layer}"
-            normed = (x.rmsnorm() * tape.parameter(f"{name}.attn_gain", 1, d, start=1.0)).named(f"{name}.attn_norm")
+            normed = x.rmsnorm(tape.parameter(f"{name}.attn_gain", 1, d, start=1.0)).named(f"{name}.attn_norm")
             q, k, v = (normed.linear(f"{name}.attn_{w}", d) for w in ("wq", "wk", "wv"))
             q, k = (tape.rotary(each, positions, self.n_head) for each in (q, k))
             heads = tape.attention(q, k, v, self.n_head).named(f"{name}.attention")
             x = (heads.linear(f"{name}.attn_wo", d) + x).named(f"{name}.attn_residual")
-            normed = (x.rmsnorm() * tape.parameter(f"{name}.mlp_gain", 1, d, start=1.0)).named(f"{name}.mlp_norm")
+            normed = x.rmsnorm(tape.parameter(f"{name}.mlp_gain", 1, d, start=1.0)).named(f"{name}.mlp_norm")
             gate = normed.linear(f"{name}.mlp_gate", hidden).silu().named(f"{name}.mlp_silu")
             gated = gate * normed.linear(f"{name}.mlp_up", hidden)
             x = (gated.linear(f"{name}.mlp_down", d) + x).named(f"{name}.mlp_residual")
-        return tape.linear((x.rmsnorm() * tape.parameter("gain", 1, d, start=1.0)).named("norm"), wte).named("logits")
+        return tape.linear(x.rmsnorm(tape.parameter("gain", 1, d, start=1.0)).named("norm"), wte).named("logits")
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range, or a head would have an odd number of columns."""
