@@ -7,11 +7,13 @@ for their width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks import peer_torch
-from benchmarks.peer_torch import BATCH_SIZE, SEED, check_close, per_document, trainers
-from benchmarks.timing import figure, table, take_turns
+from benchmarks.fast import steps_a_sample
+from benchmarks.peer_torch import BATCH_SIZE, SEED, check_close, trainers
+from benchmarks.timing import Contender, cpu_seconds, figure, table, take_turns
 from tapegpt import Corpus, Random
 from tapegpt.engine import Adam, Engine, Tokens
 from tapegpt.exact import ExactEngine
@@ -36,12 +38,14 @@ HEADS = ("model", "n_embd", "parameters", "held-out, nats", "us a document", "lo
 
 
 def by_model(corpus: Corpus, rounds: int) -> str:
-    """Parameters, held-out loss and microseconds a document of a training step, a line for each model."""
+    """Parameters, held-out loss and CPU time a document of a training step, a line for each model."""
     torch = peer_torch.torch_module()
     if torch:
         torch.set_num_threads(1)
     rows = [[name, *_cells(torch, corpus, named(name)(**settings), rounds)] for name, settings in RUNGS]
-    title = f"The ladder, {STEPS:,} steps of {BATCH_SIZE} documents, {100 * HELD_OUT:.0f} % held out, one thread"
+    title = (
+        f"The ladder, {STEPS:,} steps of {BATCH_SIZE} documents, {100 * HELD_OUT:.0f} % held out; CPU time of a step"
+    )
     return table(title, HEADS[: len(rows[0])], rows)
 
 
@@ -51,10 +55,16 @@ def _cells(torch: Any | None, corpus: Corpus, model: Model, rounds: int) -> list
         peer_torch.check_all(torch, corpus, model)
     loss = held_out_loss(corpus, model)
     runs = trainers(torch, corpus, model, BATCH_SIZE, Adam(steps=MAX_STEPS, learning_rate=0.001))
-    ours, *others = take_turns([per_document(run) for run in runs], rounds)
+    ours, *others = take_turns([_per_document(run) for run in runs], rounds)
     theirs = [cell for each in others for cell in (figure(each.median), figure(each.median / ours.median))]
     size = [str(getattr(model, "n_embd", "")), f"{model.num_parameters(corpus.vocab_size):,}"]
     return [*size, f"{loss:.3f}", figure(ours.median), ours.spread, *theirs]
+
+
+def _per_document(run: Callable[[int], object]) -> Contender:
+    """Microseconds of CPU time a document of a step."""
+    count = steps_a_sample(run)
+    return Contender("", lambda: 1e6 * cpu_seconds(lambda: run(count)) / count / BATCH_SIZE)
 
 
 def held_out_loss(corpus: Corpus, model: Model) -> float:

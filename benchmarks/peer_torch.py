@@ -204,12 +204,12 @@ def against_torch(corpus: Corpus, rounds: int) -> str:
 def _timed(torch: Any, corpus: Corpus, config: Config, rounds: int) -> list[str]:
     check_all(torch, corpus, config)
     runs = trainers(torch, corpus, config, BATCH_SIZE, Adam(steps=MAX_STEPS, learning_rate=0.001))
-    ours, theirs = take_turns([per_document(run) for run in runs], rounds)
+    ours, theirs = take_turns([_per_document(run) for run in runs], rounds)
     cells = [cell for summary in (ours, theirs) for cell in (figure(summary.median), summary.spread)]
     return [str(config.n_embd), str(config.n_layer), *cells, figure(theirs.median / ours.median)]
 
 
-def per_document(run: Callable[[int], object]) -> Contender:
+def _per_document(run: Callable[[int], object]) -> Contender:
     """Microseconds a document of a step."""
     count = steps_a_sample(run)
     return Contender("", lambda: 1e6 * seconds(lambda: run(count)) / count / BATCH_SIZE)
