@@ -589,16 +589,17 @@ class Product:
     finish: str = ""
     panels: bool = False
     fixed: bool = False
+    bias: bool = False
 
 
 def product(shape: Product, target: Target, x: list[list[float]], w: list[list[float]], y: list[list[float]]) -> Array:
-    """y by the kernel: x (rows, count), w (count, columns), y and what is beside it (rows, columns)."""
+    """y by the kernel: x (rows, count), w (count, columns), y (rows, columns), also beside it, its first row the bias."""
     row, width = padded(shape.count), padded(shape.columns)
     turned = padded(shape.rows)
     strides = {"x_row": 1, "x_step": turned} if shape.turned else {"x_row": row, "x_step": 1}
     sizes = {**strides, "w_step": 0 if shape.panels else width, "y_row": width, "columns": shape.columns}
     fixed = {"fixed_rows": shape.rows} if shape.fixed else {}
-    entries: Any = {"products": (products, {**sizes, "finish": shape.finish, **fixed})}
+    entries: Any = {"products": (products, {**sizes, "finish": shape.finish, "has_bias": shape.bias, **fixed})}
     if shape.panels:
         entries["panels"] = (make_panels, {"outs": shape.columns, "ins": shape.count, "stride": row})
     program = Program(entries, target)
@@ -610,7 +611,7 @@ def product(shape: Product, target: Target, x: list[list[float]], w: list[list[f
         program.run("panels", address_of(transposed), address_of(right), shape.columns)
     if shape.finish != "+ y":
         result = array("f", bytes(4 * len(result)))
-    places = map(address_of, (left, right, result, beside))
+    places = map(address_of, (left, right, result, beside, beside))
     program.run("products", *places, shape.rows, shape.count)
     return np.array(result).reshape(shape.rows, width)[:, : shape.columns]
 
@@ -641,6 +642,7 @@ FINISHED: dict[str, Callable[[Array, Array], Array]] = {
         finish=st.sampled_from(sorted(FINISHED)),
         panels=st.booleans(),
         fixed=st.booleans(),
+        bias=st.booleans(),
     ),
     st.integers(0, 999),
 )
@@ -651,7 +653,7 @@ def test_products_of_whole_numbers_are_exact(target: Target, shape: Product, see
     x, w = rng.integers(-9, 10, (shape.rows, shape.count)), rng.integers(-9, 10, (shape.count, shape.columns))
     y = rng.integers(-9, 10, (shape.rows, shape.columns))
     result = product(shape, target, *(matrix.astype(float).tolist() for matrix in (x, w, y)))
-    assert (result == FINISHED[shape.finish](x @ w, y)).all()
+    assert (result == FINISHED[shape.finish](x @ w + y[0] * shape.bias, y)).all()
 
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if not t.fma], ids=lambda t: t.name)
