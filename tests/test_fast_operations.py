@@ -593,7 +593,7 @@ class Product:
 
 
 def product(shape: Product, target: Target, x: list[list[float]], w: list[list[float]], y: list[list[float]]) -> Array:
-    """y by the kernel: x (rows, count), w (count, columns), y (rows, columns), also beside it, its first row the bias."""
+    """y by the kernel: x (rows, count), w (count, columns), y (rows, columns), also beside it, row 0 the bias."""
     row, width = padded(shape.count), padded(shape.columns)
     turned = padded(shape.rows)
     strides = {"x_row": 1, "x_step": turned} if shape.turned else {"x_row": row, "x_step": 1}
