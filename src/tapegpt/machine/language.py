@@ -295,7 +295,10 @@ class Kernel:
         if len(arguments) != len(self.arguments):
             raise KernelError(f"{self.name} takes {len(self.arguments)} arguments, not {len(arguments)}")
         kernel = self._for(arguments)
-        k.call(kernel, [kernel._argument(k, a, n) for a, n in zip(arguments, self.arguments, strict=True)], constants)
+        if kernel is not self:
+            kernel(k, *arguments, **constants)
+            return
+        k.call(self, [self._argument(k, a, n) for a, n in zip(arguments, self.arguments, strict=True)], constants)
 
     def _for(self, arguments: tuple[Pointer | Number, ...]) -> Kernel:
         """This kernel with `Reals` of one type, that of the first one among its arguments."""
