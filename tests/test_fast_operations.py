@@ -33,7 +33,7 @@ from tapegpt.operations.fast.linear import Linear
 from tapegpt.operations.fast.products import make_panels, products
 from tapegpt.operations.fast.rmsnorm import RMSNorm
 from tapegpt.operations.fast.tiled_attention import TiledAttention
-from tapegpt.tape import Node, _Run
+from tapegpt.tape import Node, _Laid, _Run
 
 Array = npt.NDArray[Any]
 Documents = list[list[int]]  # token ids; each but the last predicts the next
@@ -462,9 +462,9 @@ def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
 def test_what_an_operation_keeps_is_as_much_as_it_says(block_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(Sizes(1, 3, block_size, 3, 3, 5, block_size), INTERPRETED)
     kept: dict[int, memoryview] = {}
-    scratch = _Run.scratch
+    scratch = _Run._scratch
 
-    def apart(run: _Run, node: Node) -> Scratch:
+    def apart(run: _Run, node: _Laid) -> Scratch:
         given = scratch(run, node)
         if not isinstance(given.kept.k, Interpreter):
             return given
@@ -475,7 +475,7 @@ def test_what_an_operation_keeps_is_as_much_as_it_says(block_size: int, monkeypa
 
     document = [place % 5 for place in range(block_size + 1)]
     expected = model.run([document])
-    monkeypatch.setattr(_Run, "scratch", apart)
+    monkeypatch.setattr(_Run, "_scratch", apart)
     assert model.run([document]) == expected
     assert kept
 
