@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import tapegpt
-from tapegpt import Corpus, Ensemble, TapeGPTError, Trainer, checkpoint
-from tapegpt.checkpoint import Contents
+from tapegpt import Corpus, Ensemble, TapeGPTError, Trainer, checkpoint, tensors
 from tapegpt.comparison import compare, losses_of
 from tapegpt.journal import JOURNAL
 from tapegpt.model import GPT
@@ -32,6 +31,7 @@ from tapegpt.population import Candidate, Field, Outcome, Population
 from tapegpt.settings import Settings
 from tapegpt.state_dict import from_state_dict
 from tapegpt.sweeping import sweep
+from tapegpt.tensors import Contents
 from tests.fuzz import fault, limited
 
 BATCH = 200  # files a process
@@ -277,7 +277,7 @@ class Hostile:
     def _model_file(self, mutations: Mutations, name: str) -> str:
         changed = mutations.contents(self._models[mutations.random.choice(list(self._models))])
         try:
-            content = checkpoint._as_json(changed) if name.endswith("json") else checkpoint._as_safetensors(changed)
+            content = tensors._as_json(changed) if name.endswith("json") else tensors._as_safetensors(changed)
         except (ValueError, UnicodeError, struct.error):
             return "no file"  # such as bytes that are no whole numbers, or digits that JSON does not write
         path = self._place / name
@@ -285,7 +285,7 @@ class Hostile:
 
     def _bytes(self, mutations: Mutations) -> str:
         whole = self._models[mutations.random.choice(list(self._models))]
-        as_bytes = mutations.random.choice([checkpoint._as_json, checkpoint._as_safetensors])
+        as_bytes = mutations.random.choice([tensors._as_json, tensors._as_safetensors])
         path = self._place / "m"
         return self._kept(path, mutations.raw(as_bytes(whole)), lambda: use(tapegpt.load(path), self._place))
 

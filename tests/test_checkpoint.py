@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError, Trainer, checkpoint
 from tapegpt.model import GPT
+from tapegpt.tensors import Contents, _checksum, little_endian, write_contents
 
 
 def trained(strings: list[str]) -> GPT:
@@ -81,7 +82,7 @@ def test_another_reader_reads_the_same(path: Path) -> None:
 def test_numbers_in_a_file_begin_at_multiples_of_their_size(path: Path) -> None:
     held = checkpoint.contents(MODEL)
     for length in range(8):
-        checkpoint.write(held.replaced(metadata={**held.metadata, "tapegpt": "0" * length}), path)
+        write_contents(held.replaced(metadata={**held.metadata, "tapegpt": "0" * length}), path)
         assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
 
 
@@ -144,7 +145,7 @@ def signed(header: Header, body: bytes) -> bytes:
         for name, entry in header.items()
         if name != "__metadata__"
     }
-    metadata["checksum"] = checkpoint._checksum(checkpoint.Contents(metadata, tensors, "F64"))
+    metadata["checksum"] = _checksum(Contents(metadata, tensors, "F64"))
     return put_together({**header, "__metadata__": metadata}, body)
 
 
@@ -526,4 +527,4 @@ def test_the_umask_holds(path: Path) -> None:
 
 
 def test_bytes_on_disk_are_little_endian() -> None:
-    assert checkpoint.little_endian(array("d", [1.0])) == bytes(6) + b"\xf0\x3f"
+    assert little_endian(array("d", [1.0])) == bytes(6) + b"\xf0\x3f"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import GPT, Config, Corpus, TapeGPTError, checkpoint
+from tapegpt import GPT, Config, Corpus, TapeGPTError, checkpoint, tensors
 from tapegpt.cli import main
 from tapegpt.ensemble import Ensemble, mix
 from tapegpt.evaluation import evaluate
@@ -366,7 +366,7 @@ def test_the_commands_take_an_ensemble(path: Path, tmp_path: Path, capsys: pytes
 )
 def test_metadata_that_does_not_hold_is_refused(change: dict[str, str], tmp_path: Path) -> None:
     held = checkpoint.contents(TOGETHER)
-    checkpoint.write(held.replaced(metadata={**held.metadata, **change}), tmp_path / "m.safetensors")
+    tensors.write_contents(held.replaced(metadata={**held.metadata, **change}), tmp_path / "m.safetensors")
     with pytest.raises(TapeGPTError, match="not a model of tapegpt"):
         tapegpt.load(tmp_path / "m.safetensors")
 
@@ -374,7 +374,7 @@ def test_metadata_that_does_not_hold_is_refused(change: dict[str, str], tmp_path
 def test_an_ensemble_in_an_ensemble_is_refused(tmp_path: Path) -> None:
     held = checkpoint.contents(Ensemble(MODELS[:1]))
     nested = json.dumps([held.metadata])
-    checkpoint.write(held.replaced(metadata={**held.metadata, "models": nested}), tmp_path / "m.safetensors")
+    tensors.write_contents(held.replaced(metadata={**held.metadata, "models": nested}), tmp_path / "m.safetensors")
     with pytest.raises(TapeGPTError, match="not a model of tapegpt"):
         tapegpt.load(tmp_path / "m.safetensors")
 
@@ -395,11 +395,11 @@ def test_all_models_of_a_file_are_checked_before_code_is_made_for_any(
         ([*parts, parts[-1]], "its tensors are not those of its configuration"),
         ([], "its tensors are not those of its models"),
     ):
-        checkpoint.write(contents.replaced(metadata={**contents.metadata, "models": json.dumps(models)}), path)
+        tensors.write_contents(contents.replaced(metadata={**contents.metadata, "models": json.dumps(models)}), path)
         with pytest.raises(TapeGPTError, match=rule):
             tapegpt.load(path)
     none = contents.replaced(metadata={**contents.metadata, "models": "[]"}, tensors={})
-    with pytest.raises(checkpoint._ForeignError, match="the number of models must be a whole number from 1 to 1,000"):
+    with pytest.raises(tensors.ForeignError, match="the number of models must be a whole number from 1 to 1,000"):
         checkpoint._model(none)
 
 

@@ -14,10 +14,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "tapegpt"
 
 FLOORS = {
-    **dict.fromkeys(("errors", "processes", "ranges", "record", "text", "value", "version"), 0),
+    **dict.fromkeys(("errors", "files", "processes", "ranges", "record", "text", "value", "version"), 0),
     "machine": 1,
     "operations": 2,
-    **dict.fromkeys(("tape", "rewrites", "step", "optimizers", "rng", "mersenne"), 3),
+    **dict.fromkeys(("tape", "rewrites", "step", "optimizers", "tensors", "saving", "rng", "mersenne"), 3),
     **dict.fromkeys(("models", "engine", "corpus", "gradients"), 4),
     **dict.fromkeys(("graph", "adam", "compiled", "exact", "reference", "model", "trainer"), 4),
     **dict.fromkeys(("fast", "settings", "clock", "split", "ngrams", "state", "callbacks"), 4),
@@ -39,12 +39,12 @@ FLOORS = {
     ),
     **dict.fromkeys(("evaluation", "ensemble", "law"), 4),
     **dict.fromkeys(("recording", "probe", "explanation", "attribution", "comparison", "anatomy", "costs"), 4),
-    **dict.fromkeys(("files", "checkpoint", "state_dict", "cli", "__main__", "__init__"), 5),
+    **dict.fromkeys(("checkpoint", "state_dict", "cli", "__main__", "__init__"), 5),
     **dict.fromkeys(("web", "report", "notebook", "studio", "leaderboard"), 5),
     **dict.fromkeys(("population", "search", "journal", "sweeping", "optuna_sampler", "cluster"), 5),
     **dict.fromkeys(("scaling_laws", "scaling_page"), 5),
 }
-SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.checkpoint", "argparse": "tapegpt.cli"}
+SOLE_IMPORTERS = {"llvmlite": "tapegpt.machine.llvm", "safetensors": "tapegpt.tensors", "argparse": "tapegpt.cli"}
 NEVER_IMPORTED = {"random", "numpy"}
 ORACLE_STAYS_FREE_OF = ("adam", "compiled", "exact", "fast")  # an operation in scalars stands beside its kernels
 

@@ -15,12 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tapegpt
 from tapegpt import SGD, Adam, DivergedError, Tape, TapeGPTError
 from tapegpt.machine.target import INTERPRETED
 from tests.scalars import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from tapegpt.machine.target import Target
     from tapegpt.optimizers import Optimizer
@@ -458,6 +460,77 @@ def test_any_shape_of_data_takes_the_steps_of_plain_python(data: st.DataObject) 
         else:
             taken = [(i * batch + t) % rows for t in range(batch)]
         assert loss_found == reference.step(part(given, taken))
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "json"])
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("optimizer", [OPTIMIZERS[1], OPTIMIZERS[3]], ids=str)
+def test_a_step_goes_on_from_its_file_to_the_same_bits(
+    tmp_path: Path, optimizer: Optimizer, fast: bool, suffix: str
+) -> None:
+    path, lengths = tmp_path / f"step.{suffix}", [5, 3, 9, 1]
+    data: dict[str, Any] = {**documents(lengths), "lengths": lengths, "seed": 1}
+    tape, loss = language_model(9)
+    step = tape.compile(loss, optimizer, fast=fast)
+    step(**data, steps=3)
+    step.save(path)
+    wanted = step(**data, steps=3), numbers_of(tape)
+    other, other_loss = language_model(9)
+    again = other.compile(other_loss, optimizer, fast=fast, seed=9)
+    again.load(path)
+    assert (again.steps_taken, again(**data, steps=3), numbers_of(other)) == (3, *wanted)
+    step.load(path)
+    assert (step(**data, steps=3), numbers_of(tape)) == wanted
+
+
+def test_a_tape_has_the_numbers_of_its_file(tmp_path: Path, compiled: tuple[Tape, Step]) -> None:
+    tape, step = compiled
+    tape.save(tmp_path / "tape.safetensors")
+    step.save(tmp_path / "step.json")
+    for name in ("tape.safetensors", "step.json"):
+        other, _ = network(4)
+        other.load(tmp_path / name)
+        assert numbers_of(other) == numbers_of(tape)
+
+
+def test_files_that_do_not_fit_get_one_line_and_change_nothing(tmp_path: Path, compiled: tuple[Tape, Step]) -> None:
+    tape, step = compiled
+    before, taken = numbers_of(tape), step.steps_taken
+    other = Tape()
+    other.parameter("hidden", 5, 4)
+    other.save(tmp_path / "other")
+    small, loss = network(1)
+    small.compile(loss, OPTIMIZERS[2]).save(tmp_path / "adam")
+    small.save(tmp_path / "tape")
+    (tmp_path / "damaged").write_bytes((tmp_path / "tape").read_bytes()[:-1] + b"!")
+    (tmp_path / "text").write_text("hidden = 1")
+    for load, name, message in (
+        (tape.load, "other", r"other: not of this tape: idle is not there in the file, \(2, 2\) here$"),
+        (other.load, "tape", r"hidden is \(5, 3\) in the file, \(5, 4\) here$"),
+        (step.load, "adam", 'not of this step: its optimizer is "Adam", not "SGD"'),
+        (step.load, "tape", 'its optimizer is none, not "SGD"'),
+        (tape.load, "damaged", "its checksum does not hold, it is damaged"),
+        (tape.load, "text", "not of this tape: it is damaged or no safetensors file"),
+        (tape.load, "missing", "missing: no such file"),
+        (tape.load, "", "is not a regular file|No such file|no such file|directory"),
+    ):
+        with pytest.raises(TapeGPTError, match=message) as caught:
+            load(tmp_path / name if name else tmp_path)
+        assert "\n" not in str(caught.value)
+    assert (numbers_of(tape), step.steps_taken) == (before, taken)
+    with pytest.raises(TapeGPTError, match="there is no directory"):
+        tape.save(tmp_path / "no" / "where")
+    with pytest.raises(TapeGPTError, match="has no parameters to save"):
+        Tape().save(tmp_path / "none")
+    with pytest.raises(TapeGPTError, match="not a model of tapegpt"):
+        tapegpt.load(tmp_path / "tape")
+    named = Tape()
+    named.parameter("__metadata__", 1, 1)
+    with pytest.raises(TapeGPTError, match="cannot be saved as '__metadata__'"):
+        named.save(tmp_path / "named")
 
 
 # --- another house ----------------------------------------------------------------------------------------------

@@ -26,12 +26,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 import tapegpt
-from tapegpt.checkpoint import Contents, read, save, write
+from tapegpt.checkpoint import read, save
 from tapegpt.cli import main
 from tapegpt.sources import Source
 from tapegpt.studio import app, completions, guard, questions, server
 from tapegpt.studio.limits import JSON_BYTES, RATE, Limits, RefusedError
 from tapegpt.studio.replies import refusal_of
+from tapegpt.tensors import Contents, write_contents
 from tests.studio import NAMES, SMALL, Client, running
 
 quick = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -435,7 +436,7 @@ def test_a_model_file_that_claims_too_much_makes_nothing(
     client: Client, changes: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / f"model.{kind}"
-    write(kept(tmp_path / "plain.safetensors", **changes), path)
+    write_contents(kept(tmp_path / "plain.safetensors", **changes), path)
     monkeypatch.setattr("tapegpt.checkpoint.make_engine", lambda *_: pytest.fail("an engine was made"))
     response = client.post("/api/models", content=path.read_bytes())
     assert response.status_code in (400, 413)
@@ -467,7 +468,7 @@ def test_an_ensemble_is_refused_before_it_is_made(
 
 
 def test_a_model_file_that_takes_too_long_is_not_kept(tmp_path: Path) -> None:
-    write(kept(tmp_path / "plain.safetensors"), tmp_path / "model.safetensors")
+    write_contents(kept(tmp_path / "plain.safetensors"), tmp_path / "model.safetensors")
     with running(Limits(seconds=1e-9)) as client:
         content = (tmp_path / "model.safetensors").read_bytes()
         assert "within the 1e-09 seconds" in client.ask("POST", "/api/models", content, 400)["error"]["message"]
@@ -478,7 +479,7 @@ def test_a_vocabulary_that_is_no_text_is_refused(client: Client, tmp_path: Path)
     contents = kept(tmp_path / "plain.safetensors")
     vocabulary = json.loads(contents.metadata["vocabulary"])[:-1] + "\ud800"
     metadata = {**contents.metadata, "vocabulary": json.dumps(vocabulary)}
-    write(contents.replaced(metadata=metadata), tmp_path / "model.safetensors")
+    write_contents(contents.replaced(metadata=metadata), tmp_path / "model.safetensors")
     client.ask("POST", "/api/models", (tmp_path / "model.safetensors").read_bytes(), 400)
 
 

@@ -9,8 +9,7 @@ An `Ensemble` is its models, whose numbers stand before the names of their tenso
 The metadata name the model, where it is not `Config`: one of the package, or a user's file and class in it, which is
 given to `load`, since a file holds no code.
 
-A checksum over all of a file finds damage when it is read. Not here: going on (`trainer.py`), writing (`files.py`).
-Source: the safetensors format, https://github.com/huggingface/safetensors
+Not here: going on (`trainer.py`), the file's bytes (`tensors.py`).
 """
 
 from __future__ import annotations
@@ -18,13 +17,10 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from array import array
-from hashlib import sha256
 
 from tapegpt.engine import STEPS, Moments
-from tapegpt.errors import TapeGPTError, is_number, shown
-from tapegpt.files import write_file
+from tapegpt.errors import TapeGPTError, shown
 from tapegpt.model import GPT, MODELS, check_memory, make_engine
 from tapegpt.models.gpt import Config
 from tapegpt.ranges import Number
@@ -32,6 +28,7 @@ from tapegpt.record import Record
 from tapegpt.rng import Random
 from tapegpt.settings import Settings
 from tapegpt.state import DataRecord, Evaluation, TrainingState
+from tapegpt.tensors import TYPES, Contents, ForeignError, as_type, little_endian, read_contents, write_contents
 from tapegpt.version import __version__
 
 TYPE_CHECKING = False
@@ -41,6 +38,7 @@ if TYPE_CHECKING:
 
     from tapegpt.engine import Parameters
     from tapegpt.ensemble import Ensemble
+    from tapegpt.files import Path
     from tapegpt.model import Shape
     from tapegpt.models.base import Model
     from tapegpt.models.loading import Choice
@@ -50,19 +48,8 @@ if TYPE_CHECKING:
 FORMAT = 2  # of the metadata: 1 had no training to go on with; a reader refuses newer ones
 SEVERAL = 3  # that of an ensemble
 
-Path = str | os.PathLike[str]
-_TYPES = {"F64": "d", "F32": "f"}  # of tensors, as codes of arrays
 _OWN = ("format", "tapegpt", "random_state", "ranks")  # metadata of an ensemble itself
-_PLAIN = ("format", "tapegpt", "steps", "engine", "model")  # metadata that is no JSON
 _LAST, _MEAN, _SQUARE = "last.", "adam.mean.", "adam.square."  # before the names of tensors that go on
-
-
-class Contents(Record):
-    """What a file holds: metadata, and matrices of numbers as (rows, columns) and little-endian bytes."""
-
-    metadata: dict[str, str]
-    tensors: dict[str, tuple[tuple[int, int], bytes]]
-    type: str  # of the numbers: F64 or F32
 
 
 def save(model: GPT, path: Path, *, weights_only: bool = False) -> None:
@@ -70,13 +57,7 @@ def save(model: GPT, path: Path, *, weights_only: bool = False) -> None:
 
     On any failure what stood at the path stays, and `TapeGPTError` says why.
     """
-    write(contents(model, weights_only=weights_only), path)
-
-
-def write(contents: Contents, path: Path) -> None:
-    """Write what a file is to hold; as `save`."""
-    is_json = os.fspath(path).lower().endswith(".json")
-    write_file(path, _as_json(contents) if is_json else _as_safetensors(contents))
+    write_contents(contents(model, weights_only=weights_only), path)
 
 
 def load(path: Path, model: Choice | None = None, *, admit: Callable[[list[Shape]], object] = id) -> GPT:
@@ -88,10 +69,10 @@ def load(path: Path, model: Choice | None = None, *, admit: Callable[[list[Shape
     """
     name = os.fspath(path)
     try:
-        return _model(_read(name), model, admit)
+        return _model(read_contents(name), model, admit)
     except _ClassError as error:
         raise TapeGPTError(f"{name}: {error}") from None
-    except _ForeignError as error:
+    except ForeignError as error:
         raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
 
 
@@ -99,11 +80,11 @@ def read(path: Path, model: Choice | None = None) -> Contents:
     """What a model file holds; raises `TapeGPTError` as `load` does."""
     name = os.fspath(path)
     try:
-        held = _read(name)
+        held = read_contents(name)
         _model(held, model)  # nothing that would not load is passed on
     except _ClassError as error:
         raise TapeGPTError(f"{name}: {error}") from None
-    except _ForeignError as error:
+    except ForeignError as error:
         raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
     return held
 
@@ -111,33 +92,9 @@ def read(path: Path, model: Choice | None = None) -> Contents:
 def is_own(path: Path) -> bool:
     """Whether the model of a file is of a class of one's own, which is to be given to `load`."""
     try:
-        return ":" in _read(os.fspath(path)).metadata.get("model", "")
-    except _ForeignError:  # which `load` says
+        return ":" in read_contents(path).metadata.get("model", "")
+    except ForeignError:  # which `load` says
         return False
-
-
-def file_bytes(path: Path) -> bytes:
-    """A model file's bytes; raises `TapeGPTError` where there are none to be had."""
-    name = os.fspath(path)
-    try:
-        if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
-            raise TapeGPTError(f"{name}: is not a regular file: give a model file")  # a pipe or device may never end
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise TapeGPTError(f"{name}: no such file: train one with tapegpt train DATA -o {name}") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise TapeGPTError(f"{name!r}: cannot be read: {reason}: give a model file") from None
-
-
-def is_json(data: bytes) -> bool:
-    """Whether these are the bytes of JSON: safetensors begins with a length, whose upper bytes are zero."""
-    return data[:64].lstrip()[:1] in (b"{", b"[") and b"\0" not in data[:8]
-
-
-class _ForeignError(Exception):
-    """Why a file is not a whole model of ours."""
 
 
 class _ClassError(Exception):
@@ -184,7 +141,7 @@ def contents(model: GPT, *, weights_only: bool = False) -> Contents:
         sets |= {_MEAN: state.moments.mean, _SQUARE: state.moments.square}
         if state.last is not None:
             sets[_LAST] = state.last
-    code = _TYPES[kind]
+    code = TYPES[kind]
     tensors = {
         prefix + name: (shapes[name], little_endian(array(code, numbers)))
         for prefix, parameters in sets.items()
@@ -216,7 +173,7 @@ def _joined(parts: list[Contents], metadata: dict[str, str]) -> Contents:
     """An ensemble, with metadata of its own; in F64 if one of its models is."""
     kind = "F32" if all(part.type == "F32" for part in parts) else "F64"
     tensors = {
-        f"{number}.{name}": (shape, _as_type(data, part.type, kind))
+        f"{number}.{name}": (shape, as_type(data, part.type, kind))
         for number, part in enumerate(parts)
         for name, (shape, data) in part.tensors.items()
     }
@@ -233,18 +190,10 @@ def _parts(contents: Contents) -> list[Contents]:
     for name, (shape, data) in contents.tensors.items():
         number, _, own_name = name.partition(".")
         if number not in parts:
-            raise _ForeignError("its tensors are not those of its models")
+            raise ForeignError("its tensors are not those of its models")
         part = parts[number]
-        part.tensors[own_name] = shape, _as_type(data, contents.type, part.type)
+        part.tensors[own_name] = shape, as_type(data, contents.type, part.type)
     return list(parts.values())
-
-
-def _as_type(data: bytes, kind: str, wanted: str) -> bytes:
-    """The bytes of numbers as those of another type."""
-    if kind == wanted:
-        return data
-    native = array(_TYPES[kind], little_endian(array(_TYPES[kind], data)))
-    return little_endian(array(_TYPES[wanted], native))
 
 
 class _Checked(Record):
@@ -288,18 +237,18 @@ def _model(contents: Contents, given: Choice | None = None, admit: Callable[[lis
         if several:
             _check_together(parts)
     except _DAMAGE as error:
-        raise _ForeignError(f"its metadata does not hold ({error})") from None
+        raise ForeignError(f"its metadata does not hold ({error})") from None
     admit([part.shape for part in parts])
     try:
         return _ensemble(parts, contents.metadata) if several else parts[0].model()
     except _DAMAGE as error:
-        raise _ForeignError(f"its metadata does not hold ({error})") from None
+        raise ForeignError(f"its metadata does not hold ({error})") from None
 
 
 def _check_together(parts: list[_Checked]) -> None:
     MODELS.check("the number of models", len(parts))
     if len({part.vocabulary for part in parts}) > 1:
-        raise _ForeignError("its models are not of the same characters")
+        raise ForeignError("its models are not of the same characters")
     check_memory(part.shape for part in parts)
 
 
@@ -333,13 +282,13 @@ def _checked(contents: Contents, kind: type[Model]) -> _Checked:
     metadata = contents.metadata
     version = metadata.get("format", "")
     if version not in [str(number) for number in range(1, FORMAT + 1)]:
-        raise _ForeignError(f"its format is {version!r:.20}, this tapegpt reads up to {SEVERAL}")
+        raise ForeignError(f"its format is {version!r:.20}, this tapegpt reads up to {SEVERAL}")
     vocabulary = json.loads(metadata["vocabulary"])
     rng = _rng(json.loads(metadata["random_state"]))
     steps = int(metadata["steps"])
     STEPS.check("steps", steps)
     if not isinstance(vocabulary, str) or not vocabulary or list(vocabulary) != sorted(set(vocabulary)):
-        raise _ForeignError("its vocabulary is not a sorted set of characters")
+        raise ForeignError("its vocabulary is not a sorted set of characters")
     ranks = _rising(json.loads(metadata.get("ranks", "[]")))
     data = DataRecord(**json.loads(metadata["data"])) if "data" in metadata else None
     config, shapes = _made(kind, json.loads(metadata["config"]), len(vocabulary) + 1, contents)
@@ -349,7 +298,7 @@ def _checked(contents: Contents, kind: type[Model]) -> _Checked:
     if {name: shape for name, (shape, _) in contents.tensors.items()} != {
         part + name: shape for part in sets for name, shape in shapes.items()
     }:
-        raise _ForeignError("its tensors are not those of its configuration")
+        raise ForeignError("its tensors are not those of its configuration")
     config.num_parameters(len(vocabulary) + 1)
     numbers = {part: _parameters(contents, part, shapes) for part in sets}
     training = _training(metadata, numbers, contents.type) if len(sets) > 1 else None
@@ -413,114 +362,9 @@ def _rising(numbers: Any) -> list[float]:
 
 
 def _parameters(contents: Contents, part: str, shapes: dict[str, tuple[int, int]]) -> Parameters:
-    code = _TYPES[contents.type]
+    code = TYPES[contents.type]
     native = {name: array(code, little_endian(array(code, contents.tensors[part + name][1]))) for name in shapes}
     parameters: Parameters = {name: array("d", numbers) for name, numbers in native.items()}
     if not all(math.isfinite(number) for values in parameters.values() for number in values):
-        raise _ForeignError("it has parameters that are not finite")
+        raise ForeignError("it has parameters that are not finite")
     return parameters
-
-
-def little_endian(values: array[float]) -> bytes:
-    """The bytes of numbers as files have them; of such bytes, read as numbers, those of this machine."""
-    if sys.byteorder == "big":
-        values = array(values.typecode, values)
-        values.byteswap()
-    return values.tobytes()
-
-
-# --- bytes ------------------------------------------------------------------------------------------------------
-
-
-def _as_safetensors(contents: Contents) -> bytes:
-    """The same bytes for the same contents, unlike the library's own writer, whose metadata change places."""
-    header: dict[str, Any] = {"__metadata__": {**contents.metadata, "checksum": _checksum(contents)}}
-    start = 0
-    for name, (shape, data) in contents.tensors.items():
-        header[name] = {"dtype": contents.type, "shape": shape, "data_offsets": [start, start + len(data)]}
-        start += len(data)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # numbers begin at multiples of their size
-    return b"".join([len(text).to_bytes(8, "little"), text, *[data for _, data in contents.tensors.values()]])
-
-
-def _checksum(contents: Contents) -> str:
-    """Over everything in the file."""
-    sums = sha256(json.dumps(sorted(contents.metadata.items())).encode())
-    for name, (shape, data) in sorted(contents.tensors.items()):
-        sums.update(json.dumps([name, shape]).encode() + data)
-    return sums.hexdigest()
-
-
-def _read(path: str) -> Contents:
-    data = file_bytes(path)
-    return _from_json(data) if is_json(data) else _from_safetensors(data)
-
-
-def _from_safetensors(data: bytes) -> Contents:
-    import safetensors
-
-    try:
-        listed = safetensors.deserialize(data)  # type: ignore[no-untyped-call]  # it has no type hints
-        size = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__")
-    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RecursionError, MemoryError) as error:
-        raise _ForeignError(f"it is damaged or no safetensors file ({type(error).__name__})") from None
-    if not isinstance(metadata, dict) or "tapegpt" not in metadata:
-        raise _ForeignError("its metadata names no tapegpt")
-    types = {tensor["dtype"] for _, tensor in listed}
-    if len(types) != 1 or not types <= _TYPES.keys() or any(len(tensor["shape"]) != 2 for _, tensor in listed):
-        raise _ForeignError("its tensors are not matrices, all of F64 or all of F32")
-    checksum = metadata.pop("checksum", None)
-    tensors = {name: ((t["shape"][0], t["shape"][1]), bytes(t["data"])) for name, t in listed}
-    contents = Contents(metadata, tensors, types.pop())
-    if checksum != _checksum(contents):
-        raise _ForeignError("its checksum does not hold, it is damaged")
-    return contents
-
-
-def _as_json(contents: Contents) -> bytes:
-    """One object: the metadata, the type of the numbers, and each tensor as a list of rows, a row a line."""
-    fields = {name: text if name in _PLAIN else json.loads(text) for name, text in contents.metadata.items()}
-    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in {**fields, "type": contents.type}.items()]
-    matrices = []
-    for name, ((_, columns), data) in contents.tensors.items():
-        code = _TYPES[contents.type]
-        numbers = array(code, little_endian(array(code, data))).tolist()
-        rows = [json.dumps(numbers[start : start + columns]) for start in range(0, len(numbers), columns)]
-        matrices.append(json.dumps(name) + ": [\n" + ",\n".join(rows) + "\n]")
-    lines.append('"state_dict": {\n' + ",\n".join(matrices) + "\n}")
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
-
-
-def _from_json(data: bytes) -> Contents:
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _ForeignError(f"it is no JSON ({error})") from None
-    if not isinstance(fields, dict) or "tapegpt" not in fields:
-        raise _ForeignError("it names no tapegpt; a state_dict of microgpt.py is converted first, by tapegpt convert")
-    state, kind = fields.pop("state_dict", None), fields.pop("type", None)
-    if kind not in list(_TYPES) or not isinstance(state, dict):
-        raise _ForeignError("it has no state_dict, or a type other than F64 and F32")
-    metadata = {name: value if name in _PLAIN else json.dumps(value) for name, value in fields.items()}
-    if not all(isinstance(value, str) for value in metadata.values()):
-        raise _ForeignError("its format, tapegpt, steps and engine must be strings")
-    try:
-        tensors = {name: matrix(rows, _TYPES[kind]) for name, rows in state.items()}
-    except TapeGPTError as error:
-        raise _ForeignError(f"a tensor does not hold ({error})") from None
-    return Contents(metadata, tensors, kind)
-
-
-def matrix(rows: Any, code: str) -> tuple[tuple[int, int], bytes]:
-    """Shape and little-endian numbers of a list of rows; raises `TapeGPTError` for anything else."""
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
-        raise TapeGPTError("a matrix must be a list of rows, each a list of numbers")
-    columns = len(rows[0])
-    for place, row in enumerate(rows):
-        if not columns or len(row) != columns:
-            raise TapeGPTError(f"row {place} of a matrix has {len(row)} numbers, the first has {columns}")
-        if not all(is_number(number) and abs(number) < 1e38 for number in row):
-            raise TapeGPTError(f"row {place} of a matrix has something that is no finite number")
-    return (len(rows), columns), little_endian(array(code, [float(number) for row in rows for number in row]))

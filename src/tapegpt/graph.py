@@ -12,7 +12,7 @@ from tapegpt.machine.language import F32, F64
 from tapegpt.operations.base import Batch, padded
 from tapegpt.operations.embedding import Embedding
 from tapegpt.record import Record
-from tapegpt.rewrites import EXACT, FAST, Rewriting
+from tapegpt.rewrites import EXACT, FAST, ROWS, Rewriting
 from tapegpt.tape import Node, Tape
 
 TYPE_CHECKING = False
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from tapegpt.models.base import Model
     from tapegpt.rewrites import Rule
 
-ROWS = 256  # positions that go through the model together: enough for the tiles, few enough for the cache
 SLOTS = 64  # strings that are generated side by side
 
 

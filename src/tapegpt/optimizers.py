@@ -35,7 +35,7 @@ class Optimizer(Record):
         "weight_decay": Number(0),
         "decay_steps": Whole(1, 1 << 45),
     }
-    kept = 0  # numbers that are kept of each parameter
+    kept: ClassVar[tuple[str, ...]] = ()  # what is remembered of each parameter
     own: ClassVar[tuple[str, ...]] = ()  # fields that its machine code reads
 
     def settings(self) -> list[float]:
@@ -60,7 +60,7 @@ class SGD(Optimizer):
     momentum: float = 0.0
 
     ranges = {**Optimizer.ranges, "momentum": Number(0, 1, "[)")}  # noqa: RUF012  # never changed
-    kept = 1
+    kept = ("velocity",)
     own = ("momentum",)
 
     @staticmethod
@@ -83,7 +83,7 @@ class Adam(Optimizer):
         "beta2": Number(0, 1, "[)"),
         "epsilon": Number(0, ends="(]"),
     }
-    kept = 2
+    kept = ("mean", "square")
     own = ("beta1", "beta2", "epsilon")
 
     @staticmethod

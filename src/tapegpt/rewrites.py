@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     Rule = Callable[["Rewriting", Node], "Match | None"]
 
+ROWS = 256  # positions that go through a model together: enough for the tiles, few enough for the cache
+
 
 class Match(Record):
     """What a rule replaces, beside the operation that it was asked about, and how."""

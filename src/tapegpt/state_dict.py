@@ -6,16 +6,16 @@ import json
 import os
 from array import array
 
-from tapegpt.checkpoint import file_bytes, is_json, little_endian, matrix
 from tapegpt.errors import TapeGPTError
 from tapegpt.model import GPT, make_engine
 from tapegpt.models.gpt import Config
 from tapegpt.rng import Random
 from tapegpt.settings import Settings
+from tapegpt.tensors import file_bytes, is_json, little_endian, matrix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.checkpoint import Path
+    from tapegpt.files import Path
 
 
 def is_state_dict(path: Path) -> bool:

@@ -29,14 +29,16 @@ from tapegpt.optimizers import rate_at
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
-from tapegpt.rewrites import FAST, Rewriting
+from tapegpt.rewrites import FAST, ROWS, Place, Rewriting
 from tapegpt.rng import Random
+from tapegpt.saving import load, save
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
+    from tapegpt.files import Path
     from tapegpt.machine.language import Operand, Pointer, Type, Value, Variable
     from tapegpt.machine.program import Entries
     from tapegpt.optimizers import Optimizer
@@ -65,7 +67,9 @@ class Step(Local):
         self._packs = fast and all(map(_mixes_no_rows, tape.order(loss)))
         self._taken = array("q", [0])  # where machine code notes each step
         graph, kind = self._graph, type(optimizer)
-        self._kept = Memory(graph.tape.real.size * graph.tape.parameter_extent() * kind.kept)
+        size, count = graph.tape.real.size, graph.tape.parameter_extent() * len(kind.kept)
+        self._kept = Memory(size * count)
+        self.numbers = self._kept.floats(0, count, size)
         entries: Entries = {"train": (_training_kernel(graph, kind, self._streams), {})}
         self._program = Program(entries, tape.target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
@@ -74,6 +78,27 @@ class Step(Local):
     def steps_taken(self) -> int:
         """Steps that the parameters and what the optimizer keeps of them have gone through."""
         return self._taken[0]
+
+    @steps_taken.setter
+    def steps_taken(self, steps: int) -> None:
+        self._taken[0] = steps
+
+    def save(self, path: Path) -> None:
+        """Write the parameters of the tape, `steps_taken` and what the optimizer keeps: see `Tape.save`."""
+        save(self.tape, path, self)
+
+    def load(self, path: Path) -> None:
+        """Read what the same step saved, maybe of another process, and go on from there to the same bits."""
+        load(self.tape, path, self)
+
+    def kept(self) -> dict[str, tuple[Node, array[int]]]:
+        """What the optimizer keeps, by name: of which parameter, and where in `numbers` it is, row by row."""
+        extent, kind, found = self._graph.tape.parameter_extent(), type(self.optimizer), {}
+        for start, what in enumerate(kind.kept):
+            for node, place in self._graph.parameters.items():
+                name = f"{kind.__name__.lower()}.{what}.{node.name}"
+                found[name] = node, array("I", [start * extent + number for number in _numbers_of(place)])
+        return found
 
     def __call__(
         self, *, steps: int | None = None, seed: int | None = None, lengths: Sequence[int] | None = None, **data: object
@@ -188,7 +213,7 @@ def _numbers(given: object, node: Node, real: Type) -> array[float]:
     code = "I" if node.shape.index else "d" if real is F64 else "f"
     try:
         numbers = array(code, rows)
-        if max(numbers) < node.bound if node.shape.index else all(map(math.isfinite, numbers)):
+        if max(numbers) < node.bound if node.shape.index else _are_finite(numbers):
             return numbers
     except (TypeError, ValueError, OverflowError):
         pass
@@ -206,6 +231,10 @@ def _listed(given: Any, whose: str) -> list[Any]:
     except TypeError:
         pass
     raise TapeGPTError(f"{whose}: needs a sequence of numbers, not {shown(given)}")
+
+
+def _are_finite(numbers: array[float]) -> bool:
+    return math.isfinite(sum(numbers)) or all(map(math.isfinite, numbers))  # one addition each is enough, as a rule
 
 
 def _is_row(value: object) -> bool:
@@ -229,7 +258,8 @@ class _Graph(Record):
     loss: Node
     inputs: dict[Node, Node]  # of the recorded tape -> of this one
     about: dict[str, Node]  # what it has to know of its rows, see `Operation.fast`
-    moves: array[int]  # see `_moves`, empty where it is the recorded tape
+    parameters: dict[Node, Place]  # of the recorded tape -> where they lie here
+    moves: array[int]  # for each of these numbers where it lies there, and where here: none where it is the same tape
 
 
 def _inputs(tape: Tape, loss: Node) -> list[Node]:
@@ -240,14 +270,15 @@ def _inputs(tape: Tape, loss: Node) -> list[Node]:
 
 def _exact_graph(tape: Tape, loss: Node) -> _Graph:
     about = {"noise": tape.noise} if tape.noise else {}
-    return _Graph(tape, loss, {node: node for node in _inputs(tape, loss)}, about, array("I"))
+    parameters = {node: _whole(node) for node in tape.order(loss) if node.is_parameter}
+    return _Graph(tape, loss, {node: node for node in _inputs(tape, loss)}, about, parameters, array("I"))
 
 
 def _fast_graph(tape: Tape, loss: Node) -> _Graph:
     """The same in f32, by the fast engine's rules."""
     if tape.real is not F64:
         raise TapeGPTError(f"compile: fast=True takes a tape of f64, not one of {tape.real}")
-    fast = type(tape)(tape.positions, tape.target, F32)
+    fast = type(tape)(max(tape.positions, ROWS), tape.target, F32)
     inputs = {
         node: fast.indices(node.name)
         if node.shape.index
@@ -256,27 +287,28 @@ def _fast_graph(tape: Tape, loss: Node) -> _Graph:
     }
     about = {name: fast.indices(name) for name in ("positions", "ends", "noise")}
     about["share"] = fast.input("share", 1, 1)
-    batch = Batch(tape.positions, tape.positions, cached=False)
+    batch = Batch(fast.positions, tape.positions, cached=False)
     rewriting = Rewriting(tape, [loss], fast, FAST, about, batch, inputs)
     fast_loss = rewriting.input(loss)
     tape.plan()
     fast.plan()
-    return _Graph(
-        fast, fast_loss, inputs, {name: node for name, node in about.items() if node.uses}, _moves(tape, rewriting)
-    )
-
-
-def _moves(recorded: Tape, rewriting: Rewriting) -> array[int]:
-    """For each number of a parameter where it lies in the recorded tape, and where in the new one."""
+    used = {name: node for name, node in about.items() if node.uses}
+    parameters = {node: rewriting.parameters[node.name] for node in tape.order(loss) if node.is_parameter}
     moves = array("I")
-    for node in recorded.parameters():
-        if place := rewriting.parameters.get(node.name):
-            for row, other in enumerate(place.rows):
-                start = node.value + row * padded(node.shape.columns)
-                other_start = place.node.value + other * padded(place.node.shape.columns)
-                for column, other_column in enumerate(place.columns):
-                    moves.extend((start + column, other_start + other_column))
-    return moves
+    for node, place in parameters.items():
+        moves.extend(chain.from_iterable(zip(_numbers_of(_whole(node)), _numbers_of(place), strict=True)))
+    return _Graph(fast, fast_loss, inputs, used, parameters, moves)
+
+
+def _whole(node: Node) -> Place:
+    return Place(node, range(node.shape.rows or 0), range(node.shape.columns))
+
+
+def _numbers_of(place: Place) -> Iterator[int]:
+    """Where the numbers of a parameter lie, row by row."""
+    for row in place.rows:
+        start = place.node.value + row * padded(place.node.shape.columns)
+        yield from [start + column for column in place.columns]
 
 
 def _mixes_no_rows(node: Node) -> bool:
@@ -367,7 +399,7 @@ def _training_kernel(graph: _Graph, optimizer: type[Optimizer], streams: list[No
         tape.positions,
         {name: node.value for name, node in graph.about.items()},
     )
-    extent, kept_each, own, real = tape.parameter_extent(), optimizer.kept, len(optimizer.own), tape.real
+    extent, kept_each, own, real = tape.parameter_extent(), len(optimizer.kept), len(optimizer.own), tape.real
     loss_at, loss_gradient = loss.value, loss.gradient
     parameters = [(node.value, tape.extent(node)) for node in tape.order(loss) if node.is_parameter]
 

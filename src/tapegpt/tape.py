@@ -55,6 +55,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from tapegpt.files import Path
     from tapegpt.machine.language import Number
     from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
@@ -757,6 +758,18 @@ class Tape:
                 count = self.rows(node) * node.shape.columns
                 width = 1.0 / sqrt(node.shape.columns) if deviation is None else deviation
                 self.write(node, rng.gauss_array(count, 0.0, width) if node.start is None else [node.start] * count)
+
+    def save(self, path: Path) -> None:
+        """Write the parameters by name, as safetensors, or as JSON if the path ends so; whole or not at all."""
+        from tapegpt.saving import save
+
+        save(self, path)
+
+    def load(self, path: Path) -> None:
+        """Read parameters that a tape of the same ones saved, or a step; `TapeGPTError` for any other file."""
+        from tapegpt.saving import load
+
+        load(self, path)
 
     def changed(self) -> None:
         """Note that parameters or inputs have changed: what was computed is of former ones."""

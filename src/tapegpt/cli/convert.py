@@ -28,8 +28,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the one as the other."""
-    from tapegpt.checkpoint import contents, read, without_training, write
+    from tapegpt.checkpoint import contents, read, without_training
     from tapegpt.state_dict import from_state_dict, is_state_dict
+    from tapegpt.tensors import write_contents
 
     if not options.target.lower().endswith(SUFFIXES):
         raise TapeGPTError(f"{options.target}: a model file's name must end in {' or '.join(SUFFIXES)}: choose another")
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         held = contents(from_state_dict(options.source, options.n_head, _vocabulary(options)))
     else:
         held = read(options.source, options.kind)
-    write(without_training(held) if options.weights_only else held, options.target)
+    write_contents(without_training(held) if options.weights_only else held, options.target)
     return 0
 
 

@@ -186,7 +186,7 @@ def _subject(options: argparse.Namespace) -> Subject:
 
 def _is_model(path: str) -> bool:
     """Whether a file is a model's: safetensors begins with a length, JSON of ours names us."""
-    from tapegpt.checkpoint import is_json
+    from tapegpt.tensors import is_json
 
     try:
         if not os.path.isfile(path):

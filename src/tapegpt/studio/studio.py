@@ -92,7 +92,8 @@ class Studio:
 
         Raises `TapeGPTError` for what is no model file or takes too long, `RefusedError` for too large a model.
         """
-        from tapegpt.checkpoint import is_json, load
+        from tapegpt.checkpoint import load
+        from tapegpt.tensors import is_json
 
         if is_json(data) and len(data) > JSON_BYTES:
             raise too_large(f"a model as JSON may have {JSON_BYTES:,} bytes: convert it with tapegpt convert")

@@ -1,0 +1,177 @@
+"""Matrices of numbers and what is to be known about them in one file: safetensors, or the same as plain JSON.
+
+A checksum over all of a file finds damage when it is read. Not here: what the matrices are (`checkpoint.py`,
+`saving.py`), writing (`files.py`).
+Source: the safetensors format, https://github.com/huggingface/safetensors
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from array import array
+from hashlib import sha256
+
+from tapegpt.errors import TapeGPTError, is_number
+from tapegpt.files import Path, write_file
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+TYPES = {"F64": "d", "F32": "f"}  # of tensors, as codes of arrays
+_PLAIN = ("format", "tapegpt", "steps", "engine", "model")  # metadata that is no JSON
+
+
+class Contents(Record):
+    """What a file holds: metadata, and matrices of numbers as (rows, columns) and little-endian bytes."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, tuple[tuple[int, int], bytes]]
+    type: str  # of the numbers: F64 or F32
+
+
+class ForeignError(Exception):
+    """Why a file is not a whole one of ours."""
+
+
+def write_contents(contents: Contents, path: Path) -> None:
+    """Write what a file is to hold; as `save`."""
+    is_json = os.fspath(path).lower().endswith(".json")
+    write_file(path, _as_json(contents) if is_json else _as_safetensors(contents))
+
+
+def read_contents(path: Path) -> Contents:
+    """What a file holds; raises `ForeignError` for one that is not ours, or damaged."""
+    data = file_bytes(path)
+    return _from_json(data) if is_json(data) else _from_safetensors(data)
+
+
+def file_bytes(path: Path) -> bytes:
+    """A model file's bytes; raises `TapeGPTError` where there are none to be had."""
+    name = os.fspath(path)
+    try:
+        if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):
+            raise TapeGPTError(f"{name}: is not a regular file: give a model file")  # a pipe or device may never end
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise TapeGPTError(f"{name}: no such file: train one with tapegpt train DATA -o {name}") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TapeGPTError(f"{name!r}: cannot be read: {reason}: give a model file") from None
+
+
+def is_json(data: bytes) -> bool:
+    """Whether these are the bytes of JSON: safetensors begins with a length, whose upper bytes are zero."""
+    return data[:64].lstrip()[:1] in (b"{", b"[") and b"\0" not in data[:8]
+
+
+def little_endian(values: array[float]) -> bytes:
+    """The bytes of numbers as files have them; of such bytes, read as numbers, those of this machine."""
+    if sys.byteorder == "big":
+        values = array(values.typecode, values)
+        values.byteswap()
+    return values.tobytes()
+
+
+def as_type(data: bytes, kind: str, wanted: str) -> bytes:
+    """The bytes of numbers as those of another type."""
+    if kind == wanted:
+        return data
+    native = array(TYPES[kind], little_endian(array(TYPES[kind], data)))
+    return little_endian(array(TYPES[wanted], native))
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------
+
+
+def _as_safetensors(contents: Contents) -> bytes:
+    """The same bytes for the same contents, unlike the library's own writer, whose metadata change places."""
+    header: dict[str, Any] = {"__metadata__": {**contents.metadata, "checksum": _checksum(contents)}}
+    start = 0
+    for name, (shape, data) in contents.tensors.items():
+        header[name] = {"dtype": contents.type, "shape": shape, "data_offsets": [start, start + len(data)]}
+        start += len(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # numbers begin at multiples of their size
+    return b"".join([len(text).to_bytes(8, "little"), text, *[data for _, data in contents.tensors.values()]])
+
+
+def _checksum(contents: Contents) -> str:
+    """Over everything in the file."""
+    sums = sha256(json.dumps(sorted(contents.metadata.items())).encode())
+    for name, (shape, data) in sorted(contents.tensors.items()):
+        sums.update(json.dumps([name, shape]).encode() + data)
+    return sums.hexdigest()
+
+
+def _from_safetensors(data: bytes) -> Contents:
+    import safetensors
+
+    try:
+        listed = safetensors.deserialize(data)  # type: ignore[no-untyped-call]  # it has no type hints
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__")
+    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        raise ForeignError(f"it is damaged or no safetensors file ({type(error).__name__})") from None
+    if not isinstance(metadata, dict) or "tapegpt" not in metadata:
+        raise ForeignError("its metadata names no tapegpt")
+    types = {tensor["dtype"] for _, tensor in listed}
+    if len(types) != 1 or not types <= TYPES.keys() or any(len(tensor["shape"]) != 2 for _, tensor in listed):
+        raise ForeignError("its tensors are not matrices, all of F64 or all of F32")
+    checksum = metadata.pop("checksum", None)
+    tensors = {name: ((t["shape"][0], t["shape"][1]), bytes(t["data"])) for name, t in listed}
+    contents = Contents(metadata, tensors, types.pop())
+    if checksum != _checksum(contents):
+        raise ForeignError("its checksum does not hold, it is damaged")
+    return contents
+
+
+def _as_json(contents: Contents) -> bytes:
+    """One object: the metadata, the type of the numbers, and each tensor as a list of rows, a row a line."""
+    fields = {name: text if name in _PLAIN else json.loads(text) for name, text in contents.metadata.items()}
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in {**fields, "type": contents.type}.items()]
+    matrices = []
+    for name, ((_, columns), data) in contents.tensors.items():
+        code = TYPES[contents.type]
+        numbers = array(code, little_endian(array(code, data))).tolist()
+        rows = [json.dumps(numbers[start : start + columns]) for start in range(0, len(numbers), columns)]
+        matrices.append(json.dumps(name) + ": [\n" + ",\n".join(rows) + "\n]")
+    lines.append('"state_dict": {\n' + ",\n".join(matrices) + "\n}")
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def _from_json(data: bytes) -> Contents:
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ForeignError(f"it is no JSON ({error})") from None
+    if not isinstance(fields, dict) or "tapegpt" not in fields:
+        raise ForeignError("it names no tapegpt; a state_dict of microgpt.py is converted first, by tapegpt convert")
+    state, kind = fields.pop("state_dict", None), fields.pop("type", None)
+    if kind not in list(TYPES) or not isinstance(state, dict):
+        raise ForeignError("it has no state_dict, or a type other than F64 and F32")
+    metadata = {name: value if name in _PLAIN else json.dumps(value) for name, value in fields.items()}
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ForeignError("its format, tapegpt, steps and engine must be strings")
+    try:
+        tensors = {name: matrix(rows, TYPES[kind]) for name, rows in state.items()}
+    except TapeGPTError as error:
+        raise ForeignError(f"a tensor does not hold ({error})") from None
+    return Contents(metadata, tensors, kind)
+
+
+def matrix(rows: Any, code: str) -> tuple[tuple[int, int], bytes]:
+    """Shape and little-endian numbers of a list of rows; raises `TapeGPTError` for anything else."""
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
+        raise TapeGPTError("a matrix must be a list of rows, each a list of numbers")
+    columns = len(rows[0])
+    for place, row in enumerate(rows):
+        if not columns or len(row) != columns:
+            raise TapeGPTError(f"row {place} of a matrix has {len(row)} numbers, the first has {columns}")
+        if not all(is_number(number) and abs(number) < 1e38 for number in row):
+            raise TapeGPTError(f"row {place} of a matrix has something that is no finite number")
+    return (len(rows), columns), little_endian(array(code, [float(number) for row in rows for number in row]))
