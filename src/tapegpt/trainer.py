@@ -262,6 +262,8 @@ class Trainer(Local):
 
     def _decaying(self, adam: Adam) -> Adam:
         """With the decays that are left open: what is gone through often is learned by heart unless it fades."""
+        if self.settings.engine != "fast":
+            return adam
         passes = adam.steps * self.settings.batch_size / len(self._tokens) * DOCUMENTS / len(self._tokens)
         config, vocab_size = self.model.config, self.corpus.vocab_size
         # Nine passes, 1,686 characters: both decays three times as fast 3.250, the first alone 3.221, neither 3.241.
