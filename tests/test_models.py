@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tapegpt import Random, TapeGPTError
+from tapegpt import Random, Tape, TapeGPTError
 from tapegpt.constraints import Constraints, Drawing
 from tapegpt.engine import Adam, Engine, Parameters, Tokens
 from tapegpt.exact import ExactEngine
@@ -31,7 +31,9 @@ from tapegpt.reference import ReferenceEngine
 from tapegpt.sampling import Sampler
 
 if TYPE_CHECKING:
-    from tapegpt.tape import Node, Tape
+    from collections.abc import Callable
+
+    from tapegpt.tape import Node
 
 VOCAB, BOS = 6, 5
 WIDEST, *OTHERS, _ = available(host_target())
@@ -202,6 +204,33 @@ def test_gradients_are_those_of_finite_differences(model: Model) -> None:
     graph.tape.backward(graph.loss)
     found = graph.read(memory, gradients)
     assert slope == pytest.approx(sum(sum(map(mul, found[name], way[name])) for name in way), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (lambda tape, x, w, positions: x.shift(0), "shift: rows move by a whole number of at least 1, not 0"),
+        (lambda tape, x, w, positions: w.shift(1), "shift: needs a row for each position, not (2, 6): "),
+        (lambda tape, x, w, positions: tape.rotary(x, positions, 2), "rotary: needs 2 heads of an even number of col"),
+        (
+            lambda tape, x, w, positions: tape.rotary(x, positions, 0),
+            "rotary: n_head must be a whole number of at leas",
+        ),
+        (lambda tape, x, w, positions: tape.rotary(x, x, 3), "rotary: takes token ids, not %2 (T, 6) embedding"),
+        (lambda tape, x, w, positions: tape.gru(x, w), "gru: needs x (T, 3 D) and U (3 D, D), not (T, 6) and (2, 6): "),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(record: Callable[..., Node], message: str) -> None:
+    tape = Tape(4)
+    positions = tape.indices("positions")
+    x = tape.embedding(tape.parameter("table", 4, 6), positions)
+    with pytest.raises(TapeGPTError, match=f"^{re.escape(message)}[^\n]*$"):
+        record(tape, x, tape.parameter("w", 2, 6), positions)
+
+
+def test_heads_of_an_odd_number_of_columns_have_no_rotary_positions() -> None:
+    with pytest.raises(TapeGPTError, match=r"n_embd 12 over n_head 4 must be an even number.*a multiple of 8"):
+        ModernGPT(n_embd=12)
 
 
 def test_every_model_has_a_name() -> None:
