@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tapegpt.config import MAX_PARAMETERS
+from tapegpt.models.base import MAX_PARAMETERS
 
 from tapegpt import Config, TapeGPTError
 
@@ -87,8 +87,8 @@ def test_the_limit_of_parameters() -> None:
     with pytest.raises(TapeGPTError) as caught:
         config.num_parameters((MAX_PARAMETERS - 14) // 2 + 1)
     assert str(caught.value) == (
-        "n_layer 1, n_embd 1, block_size 2 and 49,999,994 tokens make 100,000,002 parameters; "
-        "the limit is 100,000,000: choose a smaller n_embd or n_layer"
+        "n_layer 1, n_embd 1, n_head 1, block_size 2, n_gram 1, gram_rows 16384 and 49,999,994 tokens make 100,000,002 "
+        "parameters; the limit is 100,000,000: choose a smaller model"
     )
 
 
@@ -97,7 +97,7 @@ def test_configs_are_values() -> None:
     assert config == Config(n_layer=2, n_embd=8, n_head=2, block_size=4)
     assert hash(config) == hash(Config(2, 8, 2, 4))
     assert config != Config(2, 8, 4, 4)
-    assert repr(config).startswith("Config(n_layer=2, n_embd=8, n_head=2, block_size=4, n_gram=1, ")
+    assert repr(config).startswith("GPT(n_layer=2, n_embd=8, n_head=2, block_size=4, n_gram=1, ")
     plain = {"n_gram": 1, "gram_rows": 16384}
     assert config.as_dict() == {"n_layer": 2, "n_embd": 8, "n_head": 2, "block_size": 4, **plain}
     assert Config(**config.as_dict()) == config
@@ -119,5 +119,5 @@ def test_configs_cannot_be_changed_into_wrong_ones() -> None:
     ids=["too-many", "unknown", "twice"],
 )
 def test_fields_that_are_not_there(values: tuple[Any, ...], named: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="Config"):
+    with pytest.raises(TypeError, match="GPT"):
         Config(*values, **named)
