@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.fast import Peak
 from benchmarks.timing import Summary, figure, seconds, table
@@ -24,10 +23,9 @@ from tapegpt.machine.language import Builder, F32s, F64s, I64s, Int, Kernel, Rea
 from tapegpt.machine.memory import Address, Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.model import initialise
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.operations.linear import FastLinear
 from tapegpt.settings import MAX_STEPS
-from tapegpt.tape import Node, Tape
+from tapegpt.tape import Node
 
 if TYPE_CHECKING:
     from tapegpt.machine.program import Entries
@@ -35,38 +33,6 @@ if TYPE_CHECKING:
 KERNEL_SECONDS, STEP_SECONDS = 0.0005, 0.005  # of a sample, at least half of it: short ones are seldom interrupted
 SEED = 42
 DIRECTIONS = ("prepare", "forward", "backward")
-
-
-class Silent(Operation):
-    """Stands in for an operation on a recorded tape, and makes no code."""
-
-    def __init__(self, operation: Operation) -> None:
-        self.name, self.activation = operation.name, operation.activation
-        self.clears, self.passes = operation.clears, operation.passes
-
-    def shape(self, *inputs: Shape) -> Shape:
-        """Not asked for: the tape is recorded."""
-        raise AssertionError(f"{self.name} has been recorded")
-
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        """No code."""
-
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        """No code."""
-
-
-@contextmanager
-def alone(tape: Tape, chosen: Node) -> Iterator[None]:
-    """Kernels of the tape whose code is made meanwhile do one node's operation and no other."""
-    operations = {node: node.operation for node in tape.nodes if node.operation}
-    for node, operation in operations.items():
-        if node is not chosen:
-            node.operation = Silent(operation)
-    try:
-        yield
-    finally:
-        for node, operation in operations.items():
-            node.operation = operation
 
 
 class Part:
@@ -128,40 +94,36 @@ class Step:
 
     def _nodes(self, direction: str) -> list[Node]:
         """The nodes whose operation has such a kernel, in the order of a step."""
-        nodes = [node for node in self.tape.nodes if node.operation]
-        if direction == "prepare":
-            return [n for n in nodes if n.operation and n.operation.prepared(*[i.shape for i in n.inputs])]
-        return nodes if direction == "forward" else nodes[::-1]
+        nodes = [node for node in self.tape.nodes if node.operation and direction in self._alone(node)]
+        return nodes[::-1] if direction == "backward" else nodes
+
+    def _alone(self, node: Node) -> dict[str, Kernel]:
+        return self.tape.kernels(node, self.graph.loss, accumulate=True)
 
     def _kernel(self, direction: str, node: Node | None = None) -> Kernel:
         """One node's operation, or all, so many times."""
         tape, loss = self.tape, self.graph.loss
-        prepare, forward = tape.prepare_kernel(loss), tape.forward_kernel(loss)
-        backward = tape.backward_kernel(loss, accumulate=True)
+        if node:
+            kernel = self._alone(node)[direction]
+        elif direction == "backward":
+            kernel = tape.backward_kernel(loss, accumulate=True)
+        else:
+            kernel = tape.prepare_kernel(loss) if direction == "prepare" else tape.forward_kernel(loss)
 
         def run(k: Builder, shared: F32s, gradients: F32s, work: F32s, rows: Int, repeats: Int) -> None:
+            places: dict[str, Any] = {"shared": shared, "gradients": gradients, "work": work, "start": 0, "stop": rows}
             for _ in k.range(repeats):
-                if direction == "prepare":
-                    prepare(k, shared)
-                elif direction == "forward":
-                    forward(k, shared, work, 0, rows)
-                else:
-                    backward(k, shared, gradients, work, rows)
+                kernel(k, *[places[name] for name in kernel.arguments])
 
-        def run_alone(k: Builder, shared: F32s, gradients: F32s, work: F32s, rows: Int, repeats: Int) -> None:
-            assert node
-            with alone(tape, node):
-                run(k, shared, gradients, work, rows, repeats)
-
-        return Kernel(run_alone if node else run, f"{direction}{node.index}" if node else direction)
+        return Kernel(run, f"{direction}{node.index}" if node else direction)
 
     def _pack_kernel(self) -> Kernel:
-        graph = self.graph
+        places = self.graph.places()
 
         def pack(
             k: Builder, work: F32s, ids: U32s, starts: I64s, order: U32s, last: Int, packed: I64s, repeats: Int
         ) -> None:
-            packer, first = Packer(k, graph, work, ids, starts), packed[0]
+            packer, first = Packer(k, places, work, ids, starts), packed[0]
             for _ in k.range(repeats):
                 at = k.variable(first)
                 packed[1] = packer.fill(at, last, lambda place: order[place])
@@ -220,7 +182,10 @@ class Step:
 
     def one_by_one(self) -> None:
         """The present run, one operation after the other."""
+        loss = self.graph.loss
         for entry, part in self.parts.items():
+            if entry == f"backward{loss.index}":
+                self._work.floats(4 * loss.gradient, 1, 4)[0] = 1.0
             if entry.startswith(DIRECTIONS):
                 part.run(1)
 

@@ -193,7 +193,6 @@ def test_kernels_are_timed_on_their_own(batch_size: int) -> None:
 def test_kernels_alone_must_come_to_the_whole() -> None:
     step = kernels.Step(CORPUS, SMALL, 100)
     assert sum(step.rows for _ in step.runs()) == step.positions > step.tape.positions
-    assert all(not isinstance(node.operation, kernels.Silent) for node in step.tape.nodes)
     kernels.check_parts(step)
     del step.parts[next(entry for entry, part in step.parts.items() if part.name == "backward rmsnorm")]
     with pytest.raises(AssertionError, match="another step than the whole"):
