@@ -56,6 +56,16 @@ def test_each_place_says_what_came_and_what_was_expected(capsys: pytest.CaptureF
         ]
 
 
+def test_a_model_without_attention_has_no_grids(capsys: pytest.CaptureFixture[str]) -> None:
+    tapegpt.save(tapegpt.train(NAMES, model="bigram", steps=2, block_size=4), "bigram.safetensors")
+    assert main(["explain", "bigram.safetensors", "bob"]) == 0
+    out = capsys.readouterr().out
+    assert "look" not in out
+    assert out.splitlines()[-1].startswith("logits ")
+    assert main(["explain", "bigram.safetensors", "bob", "--trace", "logits[1, 0]"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "row of a table"
+
+
 def test_each_head_has_a_grid_and_each_stage_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     lines, _ = printed(capsys, "bob")
     found = explain(tapegpt.load("m.safetensors"), "bob")

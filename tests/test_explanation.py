@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 from tapegpt import GPT, Config, Random, TapeGPTError, explanation
 from tapegpt.explanation import MAX_PRODUCTS, Trace, explain, stages, trace
 from tapegpt.model import initialise, make_engine
+from tapegpt.models.base import Model
+from tapegpt.models.bigram import Bigram
+from tapegpt.models.gru import GRU
+from tapegpt.models.mlp import MLP
+from tapegpt.models.modern import ModernGPT
+from tapegpt.models.wavenet import WaveNet
 from tapegpt.reference import ReferenceEngine
+from tapegpt.tape import Node, Tape
 from tapegpt.value import Matrix
 
 LETTERS = "abdeo"
@@ -281,3 +288,88 @@ def test_what_is_too_much_is_refused() -> None:
         TapeGPTError, match="products are too many to be traced one by one, the limit is 1,000,000: choose"
     ):
         trace(wide, TEXT * 4, "loss")
+
+
+# --- any model --------------------------------------------------------------------------------------------------
+
+
+class Odd(Model):
+    """Numbers that are both factors of a product, or several of a sum; a name for few results."""
+
+    block_size = 5
+
+    def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
+        """Logits (T, V)."""
+        table = tape.parameter("table", vocab_size, 4)
+        x = tape.embedding(table, tokens)
+        h = tape.attention(x, x, x, 2) * x + tape.attention(x, x, x, 1).tanh()
+        h = tape.concatenate([h, h, x]).linear("h", 4)
+        return tape.linear((h + h) * h.mean(1), table)
+
+
+MODELS = [
+    Odd(),
+    Bigram(block_size=5),
+    MLP(context=3, n_embd=2, n_hidden=3, block_size=5),
+    WaveNet(n_layer=2, n_embd=3, block_size=5),
+    GRU(n_embd=2, n_hidden=3, block_size=5),
+    ModernGPT(n_layer=1, n_embd=4, n_head=2, block_size=5),
+    Config(1, 4, 2, 5, n_gram=3, gram_rows=7),
+]
+each_model = pytest.mark.parametrize("config", MODELS, ids=lambda config: type(config).__name__)
+
+
+@cache
+def of(config: Model) -> GPT:
+    engine = make_engine("fast" if config.has_sparse else "exact", config, 6)
+    rng = Random(3)
+    engine.load_parameters({name: rng.gauss_array(m * n, 0.0, 0.4) for name, (m, n) in config.shapes(6).items()})
+    return GPT(config, LETTERS, rng, engine)
+
+
+@each_model
+def test_any_model_is_explained(config: Model) -> None:
+    found = explain(of(config), TEXT)
+    loss, rows = read_by_the_reference(of(config), TEXT)
+    assert found.loss == loss
+    assert [len(layer) for layer in found.attention] == config.heads
+    assert found.gradients[0][0] == config.recorded(6).logits.name
+    for stage, norms in found.gradients:
+        assert norms == pytest.approx([math.hypot(*[value.grad for value in row]) for row in rows[stage]], rel=1e-12)
+
+
+@each_model
+def test_the_chain_rule_holds_over_all_numbers_of_any_model(config: Model) -> None:
+    scalars = explanation._Scalars(of(config), TEXT)
+    every = {name: scalars.trace(name, 1) for stage, shape in scalars.shapes.items() for name in names(stage, shape)}
+    passed: defaultdict[str, float] = defaultdict(float, loss=1.0)
+    for found in every.values():
+        assert "{" not in found.formula
+        for term in found.terms:
+            for each in term:
+                passed[each.name] += found.gradient * each.local_gradient
+        if found.terms and len(found.terms[0]) == 2 and "sqrt" not in found.formula:
+            assert sum(a.value * b.value for a, b in found.terms) == found.value
+    for name, found in every.items():
+        assert passed[name] == pytest.approx(found.gradient, rel=1e-9, abs=1e-15), name
+
+
+def test_what_has_no_name_is_called_by_its_operation() -> None:
+    unnamed = ["embedding 1", "attention 1", "mul 1", "attention 2", "tanh 1", "add 1", "h", "add 2", "mean 1", "mul 2"]
+    within = ["attn_logits", "attn_weights", "attention 2.attn_logits", "attention 2.attn_weights"]
+    found = stages(of(Odd()), TEXT)
+    copies = [stage for stage in found if stage.startswith("columns ")]  # of what attention takes in several places
+    assert [stage for stage in found if stage not in (*within, *copies)][: len(unnamed)] == unnamed
+    assert [found[stage] for stage in within] == [(5, 2, 5)] * 2 + [(5, 1, 5)] * 2
+    assert trace(of(Odd()), TEXT, "tanh 1[2,1]").formula == "tanh(a)"
+    assert found["h.weight"] == (4, 12)
+
+
+def test_two_results_of_one_name_are_refused() -> None:
+    class Twice(Model):
+        def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
+            x = tape.embedding(tape.parameter("table", vocab_size, vocab_size), tokens)
+            return x.tanh().named("x").exp().named("x")
+
+    with pytest.raises(TapeGPTError, match="Twice.forward: two results are named 'x': give each a name of its own"):
+        Twice().recorded(5)
