@@ -172,8 +172,8 @@ class Trainer(Local):
             for size, more in zip(sizes, growth[node.name], strict=True):
                 if more and (size, more) != (model.vocab_size, 1):
                     raise TapeGPTError(
-                        f"parameter {node.name}: {size} rows or columns are for {model.vocab_size} tokens, so that none "
-                        "is a character's own: finetune on documents without new characters"
+                        f"parameter {node.name}: {size} rows or columns are for {model.vocab_size} tokens, so that "
+                        "none is a character's own: finetune on documents without new characters"
                     )
             rows, columns = (kept if more else range(size) for size, more in zip(sizes, growth[node.name], strict=True))
             width, numbers = shapes[node.name][1], iter(former[node.name])
