@@ -1,83 +1,52 @@
 """A multilayer perceptron on the tape: three characters in, the next one out (Bengio et al., 2003). On first names.
 
-Each of the three places has a table of its own; the sum of their rows is the first layer. Run: python examples/mlp.py
+Run: python examples/mlp.py
 """
 
 from __future__ import annotations
 
 import math
 
-from tapegpt import Corpus, Random, Tape, check_gradients
+from tapegpt import Adam, Corpus, Random, Tape
 
-CONTEXT, WIDTH, BATCH, STEPS, LEARNING_RATE = 3, 24, 128, 400, 0.5
+CONTEXT, WIDTH, HIDDEN, BATCH, STEPS = 3, 16, 128, 128, 4000
 
 corpus = Corpus.dataset("names")
-rng = Random(2)
 size, bos = corpus.vocab_size, corpus.bos
-code = {character: token for token, character in enumerate(corpus.vocabulary)}
-examples = []  # (the last three tokens, the next one)
+rows = []  # three tokens and the next one
 for document in corpus.documents:
-    tokens = [bos] * CONTEXT + [code[character] for character in document] + [bos]
-    examples += [(tokens[i - CONTEXT : i], tokens[i]) for i in range(CONTEXT, len(tokens))]
+    tokens = [bos] * CONTEXT + [*map(corpus.vocabulary.index, document)] + [bos]
+    rows += [tokens[i - CONTEXT : i + 1] for i in range(CONTEXT, len(tokens))]
+Random(1).shuffle(rows)
+held_out, training = rows[: len(rows) // 10], rows[len(rows) // 10 :]
 
+tape = Tape(positions=BATCH)
+*context, target = [tape.indices(name) for name in ("third_last", "second_last", "last", "target")]
+table = tape.parameter("characters", size, WIDTH)
+characters = tape.concatenate([tape.embedding(table, token) for token in context])
+logits = characters.linear("hidden", HIDDEN, bias=True).tanh().linear("output", size, bias=True)
+loss = tape.cross_entropy(logits, target)
 
-class MLP:
-    """The graph, for batches of up to `positions` examples."""
+step = tape.compile(loss, Adam(learning_rate=0.01, decay_steps=STEPS), fast=True)
+third, second, last, following = zip(*training, strict=True)
+losses = step(third_last=third, second_last=second, last=last, target=following, steps=STEPS)
+for end in range(1000, STEPS + 1, 1000):
+    print(f"step {end:4d}  mean loss {sum(losses[end - 1000 : end]) / 1000:.3f}")
 
-    def __init__(self, positions: int, width: int) -> None:
-        self.tape = tape = Tape(positions)
-        self.places = [tape.indices(f"place {i}") for i in range(CONTEXT)]
-        self.target = tape.indices("target")
-        tables = [tape.parameter(f"table {i}", size, width) for i in range(CONTEXT)]
-        rows = [tape.embedding(table, place) for table, place in zip(tables, self.places, strict=True)]
-        hidden = tape.linear(
-            tape.rmsnorm(rows[0] + rows[1] + rows[2]), tape.parameter("hidden", 2 * width, width)
-        ).relu()
-        self.logits = tape.linear(hidden, tape.parameter("output", size, 2 * width))
-        self.loss = tape.cross_entropy(self.logits, self.target)
-        for node in tape.parameters():
-            deviation = 1 / math.sqrt(node.shape.columns)
-            tape.write(node, [rng.gauss(0, deviation) for _ in range(tape.rows(node) * node.shape.columns)])
-
-    def show(self, batch: list[tuple[list[int], int]]) -> None:
-        """Put examples on the tape."""
-        for i, place in enumerate(self.places):
-            self.tape.write(place, [context[i] for context, _ in batch])
-        self.tape.write(self.target, [token for _, token in batch])
-
-    def descend(self, rate: float) -> float:
-        """One step of gradient descent; the loss before it."""
-        value = self.tape.forward(self.loss)[0][0]
-        self.tape.backward(self.loss)
-        for node in self.tape.parameters():
-            moved = [
-                [number - rate * slope for number, slope in zip(*pair, strict=True)]
-                for pair in zip(self.tape.read(node), self.tape.gradient(node), strict=True)
-            ]
-            self.tape.write(node, [number for row in moved for number in row])
-        return value
-
-
-small = MLP(positions=2, width=4)
-small.show(examples[:2])
-print(f"finite differences agree to {check_gradients(small.tape, small.loss).error:.0e}")
-
-model = MLP(BATCH, WIDTH)
 total = 0.0
-for step in range(STEPS):
-    model.show([examples[rng.randbelow(len(examples))] for _ in range(BATCH)])
-    total += model.descend(LEARNING_RATE * (1 - step / STEPS))
-    if (step + 1) % 100 == 0:
-        print(f"step {step + 1:3d}  mean loss {total / 100:.3f}")
-        total = 0.0
+for start in range(0, len(held_out), BATCH):
+    batch = held_out[start : start + BATCH]
+    for node, column in zip((*context, target), zip(*batch, strict=True), strict=True):
+        tape.write(node, column)
+    total += tape.forward(loss, positions=len(batch))[0][0] * len(batch)
+print(f"held out   mean loss {total / len(held_out):.3f}")
 
+rng = Random(2)
 for _ in range(5):
-    context, name = [bos] * CONTEXT, ""
-    while len(name) < 20:
-        model.show([(context, 0)])
-        (logits,) = model.tape.forward(model.logits, positions=1)
-        token = rng.choices(range(size), [math.exp(logit) for logit in logits])[0]
-        if token == bos:
-            break
-        name, context = name + corpus.vocabulary[token], [*context[1:], token]
-    print(name)
+    tokens = [bos] * CONTEXT
+    while len(tokens) == CONTEXT or tokens[-1] != bos:
+        for node, token in zip(context, tokens[-CONTEXT:], strict=True):
+            tape.write(node, [token])
+        (numbers,) = tape.forward(logits, positions=1)
+        tokens.append(rng.choices(range(size), [math.exp(number) for number in numbers])[0])
+    print("".join(corpus.vocabulary[token] for token in tokens[CONTEXT:-1]))
