@@ -462,6 +462,16 @@ def test_a_forward_without_parameters_or_without_anything() -> None:
         type("Nothing", (Model,), {})().recorded(3)
 
 
+def test_a_check_that_fails_is_told_with_its_line() -> None:
+    class Even(Here):
+        def check(self) -> None:
+            super().check()
+            assert self.block_size % 2 == 0
+
+    with pytest.raises(TapeGPTError, match=r"^test_own_models\.py:\d+: AssertionError"):
+        tapegpt.train(STRINGS, model=Even, block_size=5)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

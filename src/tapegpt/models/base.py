@@ -55,6 +55,14 @@ class Model(Record):
                     f"not {cls.annotation(name)}"
                 )
 
+    def __init__(self, *values: Any, **named: Any) -> None:
+        try:
+            super().__init__(*values, **named)
+        except (TapeGPTError, TypeError):
+            raise
+        except Exception as error:
+            raise _failure(type(self).check, error) from error
+
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of its range, or has none and is not of its kind."""
         super().check()
@@ -193,17 +201,16 @@ def _name(tape: Tape, who: str) -> None:
 
 def _checked(model: Model, vocab_size: int) -> Recorded:
     """A recording of a model that nobody has tested."""
-    who, code = f"{type(model).__name__}.forward", getattr(type(model).forward, "__code__", None)
-    path = code.co_filename if code else ""
+    who = f"{type(model).__name__}.forward"
     if type(model).forward is Model.forward:
         raise TapeGPTError(f"{who}: is missing: write it, it returns logits (T, vocab_size)")
     try:
         recorded = _record(model, vocab_size)
     except TapeGPTError as error:
-        place = line_of(error, path)
+        place = line_of(error, _path(type(model).forward))
         raise TapeGPTError(f"{place}: {error}" if ":" in place else str(error)) from None
     except Exception as error:
-        raise TapeGPTError(f"{line_of(error, path)}: {type(error).__name__}: {error}") from error
+        raise _failure(type(model).forward, error) from error
     tape, given = recorded.tape, (recorded.tokens, recorded.positions, recorded.targets, recorded.tape.noise)
     used = set(tape.order(recorded.loss))
     for node in tape.nodes:
@@ -216,6 +223,17 @@ def _checked(model: Model, vocab_size: int) -> Recorded:
     if not tape.parameters():
         raise TapeGPTError(f"{who}: there is no parameter to train: record one with tape.parameter")
     return recorded
+
+
+def _failure(method: Any, error: Exception) -> TapeGPTError:
+    """What a user's method raised, and where."""
+    what = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return TapeGPTError(f"{line_of(error, _path(method))}: {what}")
+
+
+def _path(method: Any) -> str:
+    """The file that a method stands in."""
+    return method.__code__.co_filename if hasattr(method, "__code__") else ""
 
 
 def _known(node: Node) -> tuple[object, ...]:
