@@ -19,6 +19,7 @@ from tapegpt.cli.options import Parser
 from tapegpt.cli.train import arguments
 from tapegpt.evaluation import evaluate
 from tapegpt.models.base import Model
+from tapegpt.models.mlp import MLP
 from tapegpt.recording import replayed
 from tapegpt.settings import ENGINES, PRESETS, Settings, resolved
 from tapegpt.sources import Source
@@ -275,6 +276,12 @@ def test_the_command_means_the_same_training(chosen: tuple[Model, Settings], sou
     again = resolved(said, options.preset)
     assert without_steps(again) == without_steps(chosen)
     assert source_of(options) == source
+
+
+def test_the_command_and_program_of_another_model_name_it_and_its_settings() -> None:
+    command, program = report.repeat(pretended(MLP(n_embd=8, n_hidden=9), Settings(), Source(("names.txt",))))
+    assert command == "tapegpt train names.txt --model=mlp --n-embd=8 --set=n_hidden=9 -o model.safetensors"
+    assert program == "model = tapegpt.train(tapegpt.Corpus.read('names.txt'), model='mlp', n_embd=8, n_hidden=9)"
 
 
 def without_steps(chosen: tuple[Model, Settings]) -> tuple[Model, Settings]:

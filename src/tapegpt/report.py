@@ -10,6 +10,8 @@ from html import escape
 
 from tapegpt.corpus import Corpus
 from tapegpt.errors import TapeGPTError
+from tapegpt.models.gpt import Config
+from tapegpt.models.loading import reference
 from tapegpt.record import Record
 from tapegpt.scores import END
 from tapegpt.settings import PRESETS, resolved
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from tapegpt.evaluation import Report
     from tapegpt.model import GPT
+    from tapegpt.models.base import Model
     from tapegpt.recording import Recording
     from tapegpt.scores import Score
 
@@ -324,20 +327,21 @@ def repeat(model: GPT) -> tuple[str, str]:
     """
     if model.training is None:
         return "", ""
-    fields = {**model.config.as_dict(), **model.training.settings.as_dict()}
+    kind = type(model.config)
+    fields = {"model": reference(kind), **model.config.as_dict(), **model.training.settings.as_dict()}
     if fields["budget"] is not None:
         fields.pop("steps")
     source = Source(**model.data.source) if model.data and model.data.source else None
-    return _command(fields, source), _program(fields, source)
+    return _command(kind, fields, source), _program(kind, fields, source)
 
 
-def _command(fields: Data, source: Source | None) -> str:
+def _command(kind: type[Model], fields: Data, source: Source | None) -> str:
     from shlex import quote
 
     if source is None:
         return ""
     presets = (None, *PRESETS) if fields["engine"] == "fast" else (None,)
-    choices = [_beside(fields, preset) for preset in presets if preset or fields["budget"] is None]
+    choices = [_beside(kind, fields, preset) for preset in presets if preset or fields["budget"] is None]
     chosen = min((choice for choice in choices if None not in choice.values()), key=len)
     if "budget" in chosen:
         chosen["budget"] = f"{chosen['budget']!r}s"
@@ -347,7 +351,9 @@ def _command(fields: Data, source: Source | None) -> str:
         reading["delimiter"] = "".join(_ESCAPED.get(c, c) for c in source.delimiter) or "none"
         if parse_delimiter(reading["delimiter"]) != source.delimiter:  # such as the text "line", which means another
             return ""
+    own = {name: chosen.pop(name) for name in kind.fields if name in chosen and name not in Config.fields}
     options = [_option(name, value) for name, value in {**reading, **chosen}.items()]
+    options += [_option("set", f"{name}={value}") for name, value in own.items()]
     return " ".join(["tapegpt train", *map(quote, source.paths), *options, "-o model.safetensors"])
 
 
@@ -362,9 +368,9 @@ def _option(name: str, value: Any) -> str:
     return f"--{name.replace('_', '-')}={quote(str(value))}"
 
 
-def _program(fields: Data, source: Source | None) -> str:
+def _program(kind: type[Model], fields: Data, source: Source | None) -> str:
     preset = None if fields["budget"] is None else next(iter(PRESETS))  # which a budget would choose otherwise
-    options = "".join(f", {name}={value!r}" for name, value in _beside(fields, preset).items())
+    options = "".join(f", {name}={value!r}" for name, value in _beside(kind, fields, preset).items())
     return f"model = tapegpt.train({_data(source)}{options})"
 
 
@@ -381,12 +387,12 @@ def _data(source: Source | None) -> str:
     return f"tapegpt.Corpus.of({data}.documents{options})" if options else data
 
 
-def _beside(fields: Data, preset: str | None) -> Data:
+def _beside(kind: type[Model], fields: Data, preset: str | None) -> Data:
     """What has to be said of settings beside a preset; a budget is one too."""
     engine, budget = fields["engine"], fields["budget"]
-    config, settings = resolved({"engine": engine, "budget": budget}, preset)
+    config, settings = resolved({"engine": engine, "budget": budget}, preset, model=kind)
     implied = "exact" if preset is None and budget is None else "fast"
-    usual = {**config.as_dict(), **settings.as_dict(), "engine": implied, "budget": None}
+    usual = {"model": reference(Config), **config.as_dict(), **settings.as_dict(), "engine": implied, "budget": None}
     said = {} if preset is None else {"preset": preset}
     return {**said, **{name: value for name, value in fields.items() if value != usual[name]}}
 

@@ -254,7 +254,8 @@ def _survey(subject: Subject) -> Iterator[str]:
     costs = anatomy.measure(subject.tokens, subject.parameters)
     yield from _table(costs, anatomy.step_nanoseconds(subject.tokens, subject.parameters))
     yield ""
-    yield "look closer: tapegpt show --stage asm --op linear"
+    kind = "linear" if "linear" in anatomy.operations() else anatomy.operations()[0]
+    yield f"look closer: tapegpt show --stage asm --op {kind}"
 
 
 def _before(subject: Subject) -> Iterator[tuple[str, str]]:
