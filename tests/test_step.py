@@ -19,6 +19,7 @@ import tapegpt
 from tapegpt import SGD, Adam, DivergedError, Tape, TapeGPTError
 from tapegpt.machine.target import INTERPRETED
 from tests.scalars import TARGETS
+from tests.test_forks import FORKS, child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -330,6 +331,28 @@ def test_a_call_that_ctrl_c_ends_has_taken_whole_steps() -> None:
     assert numbers_of(other) == reached
 
 
+def test_a_step_stays_in_its_process() -> None:
+    tape, loss = network(4)
+    step = tape.compile(loss, OPTIMIZERS[2])
+    with pytest.raises(TapeGPTError, match="Step stays in its process"):
+        pickle.dumps(step)
+
+
+@FORKS
+def test_a_forked_child_trains_numbers_of_its_own() -> None:
+    tape, loss = network(4)
+    step, data = tape.compile(loss, OPTIMIZERS[2]), examples(8)
+    step(**data)
+    before = numbers_of(tape)
+
+    def train() -> tuple[list[float], dict[str, list[float]], int]:
+        return step(**data), numbers_of(tape), step.steps_taken
+
+    there = child("fork", train)
+    assert (numbers_of(tape), step.steps_taken) == (before, 2)
+    assert train() == there
+
+
 BAD_DATA = [
     ({"x": []}, "x: 0 numbers do not fill rows of 3"),
     ({"x": [1.0, 2.0]}, "x: 2 numbers do not fill rows of 3"),
@@ -354,6 +377,7 @@ BAD_DATA = [
     ({"z": [1]}, "step: 'z' is no input of the loss: give x, y, label"),
     ({"steps": 0}, "steps must be a whole number from 1"),
     ({"steps": 2.0}, "steps must be a whole number"),
+    ({"seed": "one"}, "seed must be a whole number, not 'one'"),
     ({"lengths": [1]}, "the lengths add up to 1 rows, the data have 2"),
     ({"lengths": [2, 0]}, "length 1 must be a whole number from 1 to the tape's 4 positions, not 0"),
     ({"lengths": [5]}, "length 0 must .*, not 5"),
@@ -406,6 +430,7 @@ def test_what_does_not_compile_gets_one_line() -> None:
     refused("a step takes this name itself", lambda tape: tape.input("steps", 2).linear("w", 1).mean())
     refused("batches must be a whole number from 1", usual, batches=0)
     refused("deviation must be a number from 0 on", usual, deviation=-1.0)
+    refused("seed must be a whole number, not None", usual, seed=None)
     refused("the optimizer must be SGD", usual, "adam")
     refused("the optimizer must be SGD", usual, Adam)
     for wrong in ({"learning_rate": -1}, {"momentum": 1.0}, {"weight_decay": math.nan}, {"decay_steps": 0}):

@@ -122,6 +122,8 @@ class Step(Local):
         each = self.batches * (most if joined else 1)  # of a step
         steps = -(-count // each) if steps is None else steps
         STEPS.check("steps", steps)
+        if seed is not None:
+            Whole().check("seed", seed)
         order = array("I", range(count)) if seed is None else Random(seed).permutation(count)
         memory, moves = self._memory(numbers, rows), self._graph.moves
         settings, losses = array("d", self.optimizer.settings()), array("d", [0.0]) * steps

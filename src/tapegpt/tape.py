@@ -747,9 +747,10 @@ class Tape:
 
     def initialise(self, seed: int = 0, deviation: float | None = None) -> None:
         """Write all parameters that have not been written: see `compile`."""
-        from tapegpt.ranges import Number
+        from tapegpt.ranges import Number, Whole
         from tapegpt.rng import Random
 
+        Whole().check("seed", seed)
         rng = Random(seed)
         if deviation is not None:
             Number(0).check("deviation", deviation)
