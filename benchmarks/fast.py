@@ -21,6 +21,7 @@ from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.model import GPT
+from tapegpt.models.base import Model
 from tapegpt.settings import MAX_STEPS, Settings
 from tapegpt.trainer import Trainer
 
@@ -221,7 +222,7 @@ def _in_turns(
 class Voice:
     """Generation with any number of strings side by side; the engine's own number is fixed."""
 
-    def __init__(self, config: Config, vocab_size: int, snapshot: Snapshot, slots: int) -> None:
+    def __init__(self, config: Model, vocab_size: int, snapshot: Snapshot, slots: int) -> None:
         assert isinstance(snapshot, bytes)
         graph = fast_graph(config, vocab_size, slots, cached=True)
         extents = graph.tape.plan()
