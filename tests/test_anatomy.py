@@ -23,6 +23,8 @@ from tapegpt.machine.assembly import instruction_kinds, marked
 from tapegpt.machine.host import host_target
 from tapegpt.machine.target import INTERPRETED
 from tapegpt.model import GPT, make_engine
+from tapegpt.models import NAMES as NAMES_OF_MODELS
+from tapegpt.models import named
 from tapegpt.operations.base import padded
 
 NAMES = ["anna", "otto", "bob", "natan", "aviva", "b", "banana"]
@@ -290,6 +292,26 @@ def test_operations_are_found_by_name_number_activation_and_line() -> None:
 def test_an_unknown_operation_is_a_line(name: str) -> None:
     with pytest.raises(TapeGPTError, match=r"^operation must be one of .*; not .*$"):
         made("exact")[0].find(name)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", NAMES_OF_MODELS)
+def test_any_model_is_laid_open(name: str, engine: str) -> None:
+    config, corpus = named(name)(block_size=7), Corpus.of(NAMES)
+    model = Trainer(corpus, config, engine=engine, steps=1, batch_size=1).model
+    anatomy = Anatomy(config, corpus.vocab_size, engine)
+    tokens = occasion(corpus.documents, corpus.vocabulary, config, engine)
+    total, count = model.engine.evaluate(tokens)
+    assert anatomy.gradients(tokens, model.parameters).loss == pytest.approx(total / count, rel=1e-5)
+    for part in anatomy.parts:
+        assert part.kinds[0] in anatomy.listing(part, "python")
+    assert anatomy.find("logits").node is anatomy.graph.logits
+    for parameter in config.shapes(corpus.vocab_size):
+        if parameter not in anatomy.graph.stages:
+            node = anatomy.find(parameter).node
+            assert node
+            assert anatomy.graph.parameters[parameter].node in node.inputs
+    assert anatomy.find() in anatomy.parts
 
 
 def test_what_cannot_be_listed_is_a_line() -> None:

@@ -786,3 +786,13 @@ def served(folder: Path) -> Iterator[str]:
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
+
+
+def test_a_model_of_another_class_is_shown_with_its_matrices(studio: Any, tmp_path: Path) -> None:
+    tapegpt.save(tapegpt.train(FRUITS, model="mlp", steps=5, engine="fast"), tmp_path / "mlp.safetensors")
+    studio.set_input_files("#load", tmp_path / "mlp.safetensors")
+    until(studio, "document.querySelectorAll('#model-view button').length === 3")
+    assert studio.locator("#model-view b").all_text_contents() == ["wte", "hidden", "lm_head"]
+    studio.locator("#model-view button").nth(1).click()
+    until(studio, "document.querySelector('#code-view').innerText.startsWith('hidden, ')")
+    assert studio.text_content("#attention-view") == "The model has no attention."

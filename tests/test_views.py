@@ -288,6 +288,12 @@ def test_many_heads_fit(views: Any) -> None:
     assert views.evaluate("document.documentElement.scrollWidth") <= NARROW
 
 
+def test_what_a_model_has_not_is_said(views: Any) -> None:
+    read = explanation("em", layers=0)
+    assert draw(views, "attentionView", read).inner_text() == "The model has no attention."
+    assert draw(views, "embeddingMap", []).inner_text() == "The model looks tokens up in no table."
+
+
 def test_characters_are_chosen_by_keyboard(views: Any) -> None:
     script = """async read => {
       const views = await import("/views.js");
