@@ -23,9 +23,9 @@ from tapegpt.machine.language import Builder, F32s, F64s, I64s, Int, Kernel, Rea
 from tapegpt.machine.memory import Address, Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.model import initialise
+from tapegpt.node import Node
 from tapegpt.operations.linear import FastLinear
 from tapegpt.settings import MAX_STEPS
-from tapegpt.tape import Node
 
 if TYPE_CHECKING:
     from tapegpt.machine.program import Entries

@@ -9,7 +9,6 @@ from typing import Any
 
 import griffe
 
-
 _KINDS = {"Record", "Model", "Optimizer"}
 
 

@@ -28,7 +28,7 @@ from tapegpt.machine.target import INTERPRETED, Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.tape import Node
+    from tapegpt.node import Node
 
 Matrix = list[list[Value]]
 Numbers = list[list[float]]

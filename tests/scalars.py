@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tapegpt.machine.language import Type
     from tapegpt.machine.target import Target
-    from tapegpt.tape import Node
+    from tapegpt.node import Node
     from tapegpt.value import Matrix
 
 TARGETS = [

@@ -14,9 +14,10 @@ from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
 from tapegpt.fast.inference import Inference
 from tapegpt.models.base import Model
+from tapegpt.node import Node
 from tapegpt.operations.dropout import Dropout
 from tapegpt.reference import ReferenceEngine
-from tapegpt.tape import Node, Tape
+from tapegpt.tape import Tape
 from tests.test_models import VOCAB, documents, parameters, started
 
 

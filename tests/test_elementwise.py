@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tapegpt.machine.target import Target
-    from tapegpt.tape import Node
+    from tapegpt.node import Node
 
 UNARY = ["exp", "tanh", "sigmoid", "relu", "silu", "gelu", "log", "sqrt", "__abs__"]
 AXES = [None, 0, 1]

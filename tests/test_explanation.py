@@ -25,8 +25,9 @@ from tapegpt.models.gru import GRU
 from tapegpt.models.mlp import MLP
 from tapegpt.models.modern import ModernGPT
 from tapegpt.models.wavenet import WaveNet
+from tapegpt.node import Node
 from tapegpt.reference import ReferenceEngine
-from tapegpt.tape import Node, Tape
+from tapegpt.tape import Tape
 from tapegpt.value import Matrix
 
 LETTERS = "abdeo"
@@ -371,5 +372,5 @@ def test_two_results_of_one_name_are_refused() -> None:
             x = tape.embedding(tape.parameter("table", vocab_size, vocab_size), tokens)
             return x.tanh().named("x").exp().named("x")
 
-    with pytest.raises(TapeGPTError, match="Twice.forward: two results are named 'x': give each a name of its own"):
+    with pytest.raises(TapeGPTError, match=r"Twice\.forward: two results are named 'x': give each a name of its own"):
         Twice().recorded(5)

@@ -24,6 +24,7 @@ from tapegpt.machine.language import F32, Pointer
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
+from tapegpt.node import Node
 from tapegpt.operations.attention.heads import LONG, Heads
 from tapegpt.operations.attention.pairs import CachedAttention, PairedAttention
 from tapegpt.operations.attention.tiles import TiledAttention
@@ -33,7 +34,7 @@ from tapegpt.operations.embedding import FastEmbedding
 from tapegpt.operations.linear import FastLinear
 from tapegpt.operations.products import make_panels, products
 from tapegpt.operations.rmsnorm import FastRMSNorm
-from tapegpt.tape import Node, _Laid, _Run
+from tapegpt.walk import Laid, Run
 
 Array = npt.NDArray[Any]
 Documents = list[list[int]]  # token ids; each but the last predicts the next
@@ -466,9 +467,9 @@ def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
 def test_what_an_operation_keeps_is_as_much_as_it_says(block_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(Sizes(1, 3, block_size, 3, 3, 5, block_size), INTERPRETED)
     kept: dict[int, memoryview] = {}
-    scratch = _Run._scratch
+    scratch = Run._scratch
 
-    def apart(run: _Run, node: _Laid) -> Scratch:
+    def apart(run: Run, node: Laid) -> Scratch:
         given = scratch(run, node)
         if not isinstance(given.kept.k, Interpreter):
             return given
@@ -479,7 +480,7 @@ def test_what_an_operation_keeps_is_as_much_as_it_says(block_size: int, monkeypa
 
     document = [place % 5 for place in range(block_size + 1)]
     expected = model.run([document])
-    monkeypatch.setattr(_Run, "_scratch", apart)
+    monkeypatch.setattr(Run, "_scratch", apart)
     assert model.run([document]) == expected
     assert kept
 

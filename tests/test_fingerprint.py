@@ -20,9 +20,10 @@ from tapegpt.machine.fingerprint import fingerprint
 from tapegpt.machine.language import Kernel
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
+from tapegpt.node import Node
 from tapegpt.operations.base import Operation
 from tapegpt.operations.reductions import Sum
-from tapegpt.tape import Node, Tape
+from tapegpt.tape import Tape
 
 SOURCE = """
 from __future__ import annotations

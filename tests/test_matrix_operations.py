@@ -13,7 +13,7 @@ from tests import scalars
 
 if TYPE_CHECKING:
     from tapegpt.machine.target import Target
-    from tapegpt.tape import Node
+    from tapegpt.node import Node
 
     Build = Callable[[Tape], Node]
 

@@ -34,7 +34,7 @@ from tapegpt.sampling import Sampler
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.tape import Node
+    from tapegpt.node import Node
 
 VOCAB, BOS = 6, 5
 WIDEST, *OTHERS, _ = available(host_target())

@@ -26,7 +26,8 @@ from tapegpt.value import softmax
 from tests.studio import running
 
 if TYPE_CHECKING:
-    from tapegpt.tape import Node, Tape
+    from tapegpt.node import Node
+    from tapegpt.tape import Tape
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva", "nathan", "eva", "bonnie", "tobias"]
 TEXT = "anna"

@@ -25,7 +25,8 @@ from tapegpt.settings import PRESETS, Settings, resolved
 from tapegpt.sweeping import sweep
 
 if TYPE_CHECKING:
-    from tapegpt.tape import Node, Tape
+    from tapegpt.node import Node
+    from tapegpt.tape import Tape
 
 STRINGS = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva", "nathan", "eva", "bonnie", "tobias"]
 SOURCE = '''

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tapegpt.machine.target import Target
+    from tapegpt.node import Node
     from tapegpt.optimizers import Optimizer
     from tapegpt.step import Step
-    from tapegpt.tape import Node
 
 OPTIMIZERS: list[Optimizer] = [
     SGD(learning_rate=0.1),

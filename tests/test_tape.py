@@ -26,7 +26,7 @@ from tapegpt.value import linear, rmsnorm, softmax, total
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.tape import Node
+    from tapegpt.node import Node
 
 HOST = host_target()
 BOTH = pytest.mark.parametrize("target", [HOST, INTERPRETED], ids=["compiled", "interpreted"])

@@ -16,13 +16,14 @@ from tapegpt.costs import REPEATS, SAMPLE, SAMPLES, Bench, Cost, Part, Walk, abo
 from tapegpt.engine import Adam
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.fast.adam import STATE, adamw, adamw_rows, gather_gradients, settings_of
-from tapegpt.graph import ROWS, exact_graph, fast_graph
+from tapegpt.graph import exact_graph, fast_graph
 from tapegpt.machine.assembly import marked
 from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Reals
 from tapegpt.model import make_engine
 from tapegpt.operations.elementwise import RULES
+from tapegpt.rewrites import ROWS
 from tapegpt.settings import BATCH_SIZE
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from tapegpt.machine.target import Target
     from tapegpt.model import GPT
     from tapegpt.models.base import Model
-    from tapegpt.tape import Node
+    from tapegpt.node import Node
 
 STAGES = ("python", "tape", "llvm", "asm")
 DEFAULTS = ("attention", "linear")  # kinds to look at where none is said

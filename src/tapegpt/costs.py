@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tapegpt.machine.language import Operand, Pointer, Type
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
-    from tapegpt.tape import Node
+    from tapegpt.node import Node
 
 COUNTED = ("add", "sub", "mul", "div", "fma", "sqrt", "exp", "log", "pow", "compare", "loaded", "stored")
 SAMPLE, SAMPLES, REPEATS = 50_000, 9, 20  # nanoseconds of a measurement, how many there are, runs to try

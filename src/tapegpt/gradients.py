@@ -12,7 +12,8 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.tape import Node, Tape
+    from tapegpt.node import Node
+    from tapegpt.tape import Tape
 
 
 class GradientCheck(Record):

@@ -12,8 +12,8 @@ from tapegpt.machine.language import F32, F64
 from tapegpt.operations.base import Batch, padded
 from tapegpt.operations.embedding import Embedding
 from tapegpt.record import Record
-from tapegpt.rewrites import EXACT, FAST, ROWS, Rewriting
-from tapegpt.tape import Node, Tape
+from tapegpt.rewrites import EXACT, ROWS, Rewriting
+from tapegpt.tape import Tape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tapegpt.machine.memory import Memory
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
+    from tapegpt.node import Node
     from tapegpt.rewrites import Rule
 
 SLOTS = 64  # strings that are generated side by side
@@ -37,6 +38,8 @@ def fast_graph(
     model: Model, vocab_size: int, rows: int = 0, target: Target | None = None, *, cached: bool = False
 ) -> Graph:
     """The tape of a model in f32, for documents one after the other, or (`cached`) the next place of strings."""
+    from tapegpt.fast_rewrites import FAST
+
     rows = rows or (SLOTS if cached else max(model.block_size, ROWS))
     return Graph(model, vocab_size, Tape(rows, target, F32), FAST, Batch(rows, model.block_size, cached))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tapegpt.engine import Parameters
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
-    from tapegpt.tape import Node
+    from tapegpt.node import Node
 
 Rows = list[list[float]]
 

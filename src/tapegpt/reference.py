@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from tapegpt.engine import Adam, Parameters, Snapshot, Tokens
     from tapegpt.models.base import Model
+    from tapegpt.node import Node
     from tapegpt.rng import Random
-    from tapegpt.tape import Node
 
 
 class ReferenceEngine(Engine):

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tapegpt.files import Path
+    from tapegpt.node import Node
     from tapegpt.step import Step
-    from tapegpt.tape import Node, Tape
+    from tapegpt.tape import Tape
 
 _FORMAT = "tape"
 TAKEN = Whole(0, 1 << 45)  # steps

@@ -29,7 +29,7 @@ from tapegpt.optimizers import rate_at
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
-from tapegpt.rewrites import FAST, ROWS, Place, Rewriting
+from tapegpt.rewrites import ROWS, Place, Rewriting
 from tapegpt.rng import Random
 from tapegpt.saving import load, save
 
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from tapegpt.files import Path
     from tapegpt.machine.language import Operand, Pointer, Type, Value, Variable
     from tapegpt.machine.program import Entries
+    from tapegpt.node import Node
     from tapegpt.optimizers import Optimizer
-    from tapegpt.tape import Node, Tape
+    from tapegpt.tape import Tape
 
 STEPS = Whole(1, 1 << 24)  # of a call
 BATCHES = Whole(1, 1 << 16)
@@ -290,6 +291,8 @@ def _fast_graph(tape: Tape, loss: Node) -> _Graph:
     about = {name: fast.indices(name) for name in ("positions", "ends", "noise")}
     about["share"] = fast.input("share", 1, 1)
     batch = Batch(fast.positions, tape.positions, cached=False)
+    from tapegpt.fast_rewrites import FAST
+
     rewriting = Rewriting(tape, [loss], fast, FAST, about, batch, inputs)
     fast_loss = rewriting.input(loss)
     tape.plan()

@@ -26,37 +26,25 @@ from math import isfinite, sqrt
 from operator import index as whole
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
-from tapegpt.machine.language import F32, F64, U32, Builder, Int, Kernel, Pointer, Reals, Type
+from tapegpt.machine.language import F32, F64, Builder, Int, Kernel, Reals, Type
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
+from tapegpt.node import Node, number_of
 from tapegpt.operations.attention.exact import Attention
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
-from tapegpt.operations.columns import Columns
+from tapegpt.operations.base import Operation, Shape, clear, padded
 from tapegpt.operations.cross_entropy import CrossEntropy
-from tapegpt.operations.dropout import Dropout
-from tapegpt.operations.elementwise import Elementwise
 from tapegpt.operations.embedding import Embedding
-from tapegpt.operations.gru import GRU
-from tapegpt.operations.layer_norm import LayerNorm
 from tapegpt.operations.linear import Linear
-from tapegpt.operations.log_softmax import LogSoftmax
-from tapegpt.operations.mean_squared_error import MeanSquaredError
-from tapegpt.operations.reductions import Max, Mean, Reduction, Sum
 from tapegpt.operations.rmsnorm import RMSNorm
-from tapegpt.operations.rotary import Rotary
-from tapegpt.operations.runs import Runs
-from tapegpt.operations.shift import Shift
-from tapegpt.operations.softmax import Softmax
-from tapegpt.operations.transpose import Transpose
 from tapegpt.record import Record
+from tapegpt.walk import Laid, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from tapegpt.files import Path
-    from tapegpt.machine.language import Number
     from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
     from tapegpt.optimizers import Optimizer
@@ -65,209 +53,6 @@ if TYPE_CHECKING:
 MAX_ARENA = 8 << 30  # bytes
 _LARGEST = (2.0 - 2.0**-23) * 2.0**127  # f32
 GROUP = 64  # optimisers take so many parameters at a time
-
-
-class Node:
-    """A matrix on the tape: a parameter, an input, or what an operation gives. Offsets count numbers of its region."""
-
-    __slots__ = (
-        "bound",
-        "gradient",
-        "index",
-        "inputs",
-        "is_parameter",
-        "kept",
-        "name",
-        "operation",
-        "prepared",
-        "shape",
-        "sparse",
-        "start",
-        "taken",
-        "tape",
-        "uses",
-        "value",
-    )
-
-    def __init__(
-        self, tape: Tape, name: str, shape: Shape, operation: Operation | None, inputs: tuple[Node, ...]
-    ) -> None:
-        self.tape, self.name, self.shape, self.operation, self.inputs = tape, name, shape, operation, inputs
-        self.is_parameter = self.sparse = False
-        self.start: float | None = None  # of a parameter, where it begins; None is drawn
-        self.bound = 1 << 32  # token ids must be below it
-        self.index = -1
-        self.uses, self.taken = 0, False  # taken: one of them leaves no place for others after it
-        self.value = self.prepared = self.kept = -1
-        self.gradient = -1  # -1: needs none
-
-    def __add__(self, other: Node | float) -> Node:
-        return self._with("add", other, "what is added")
-
-    def __mul__(self, other: Node | float) -> Node:
-        return self._with("mul", other, "a factor")
-
-    def __pow__(self, exponent: float) -> Node:
-        return self.tape.record(Elementwise("pow", _number(exponent, self, "an exponent")), self)
-
-    def __neg__(self) -> Node:
-        return self * -1.0
-
-    def __sub__(self, other: Node | float) -> Node:
-        if not isinstance(other, Node):
-            _number(other, self, "what is subtracted")
-        return self + (-other)
-
-    def __truediv__(self, other: Node | float) -> Node:
-        if not isinstance(other, Node):
-            _number(other, self, "a divisor")
-        try:
-            return self * other**-1.0
-        except ArithmeticError:
-            raise TapeGPTError(f"{self!r}: the inverse of {other!r} is beyond the largest number") from None
-
-    def __radd__(self, other: float) -> Node:
-        return self + other
-
-    def __rsub__(self, other: float) -> Node:
-        return -self + other
-
-    def __rmul__(self, other: float) -> Node:
-        return self * other
-
-    def __rtruediv__(self, other: float) -> Node:
-        return self**-1.0 * other
-
-    def exp(self) -> Node:
-        """e to the power of each number."""
-        return self.tape.record(Elementwise("exp"), self)
-
-    def log(self) -> Node:
-        """Natural logarithm of each number."""
-        return self.tape.record(Elementwise("log"), self)
-
-    def sqrt(self) -> Node:
-        """Square root of each number."""
-        return self.tape.record(Elementwise("sqrt"), self)
-
-    def __abs__(self) -> Node:
-        return self.tape.record(Elementwise("abs"), self)
-
-    def tanh(self) -> Node:
-        """Hyperbolic tangent of each number."""
-        return self.tape.record(Elementwise("tanh"), self)
-
-    def sigmoid(self) -> Node:
-        """1 / (1 + e^-x) of each number."""
-        return self.tape.record(Elementwise("sigmoid"), self)
-
-    def relu(self) -> Node:
-        """Each number where it is positive, else zero."""
-        return self.tape.record(Elementwise("relu"), self)
-
-    def silu(self) -> Node:
-        """x sigmoid(x) of each number."""
-        return self.tape.record(Elementwise("silu"), self)
-
-    def gelu(self) -> Node:
-        """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 of each number."""
-        return self.tape.record(Elementwise("gelu"), self)
-
-    def maximum(self, other: Node | float) -> Node:
-        """The larger one of each two numbers, or of each and a constant; this node's where they are equal."""
-        return self._with("maximum", other, "the other number")
-
-    def _with(self, rule: str, other: Node | float, what: str) -> Node:
-        if isinstance(other, Node):
-            return self.tape.record(Elementwise(rule), self, other)
-        return self.tape.record(Elementwise(rule, _number(other, self, what)), self)
-
-    def sum(self, axis: int | None = None) -> Node:
-        """Sum over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1)."""
-        return self._reduced(Sum, axis)
-
-    def mean(self, axis: int | None = None) -> Node:
-        """Mean over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1)."""
-        return self._reduced(Mean, axis)
-
-    def max(self, axis: int | None = None) -> Node:
-        """The largest over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1).
-
-        Where several are largest, the gradient is the first one's.
-        """
-        return self.max(1).max(0) if axis is None else self._reduced(Max, axis)
-
-    def _reduced(self, operation: type[Reduction], axis: int | None) -> Node:
-        if axis not in (None, 0, 1) or isinstance(axis, bool):
-            raise TapeGPTError(f"{operation.name} of {self!r}: axis must be 0, 1 or None, not {shown(axis)}")
-        return self.tape.record(operation(axis), self)
-
-    def rmsnorm(self, gain: Node | None = None) -> Node:
-        """Each row divided by its root mean square, times a gain (1, C)."""
-        return self.tape.rmsnorm(self, gain)
-
-    def layer_norm(self, gain: Node | None = None, bias: Node | None = None) -> Node:
-        """Each row less its mean and divided by its standard deviation, times a gain and plus a bias, (1, C) each."""
-        return self.tape.layer_norm(self, gain, bias)
-
-    def shift(self, n: int) -> Node:
-        """The rows of n positions before in the document, zeros before its first."""
-        return self.tape.record(Shift(n), self)
-
-    def linear(self, name: str, columns: int, *, bias: bool = False) -> Node:
-        """The product with a new parameter of this name: (T, columns). The result has the name too.
-
-        A bias is one more parameter, `name.bias` (1, columns), which begins at zero.
-        """
-        product = self.tape.linear(self, self.tape.parameter(name, columns, self.shape.columns))
-        if bias:
-            product = product + self.tape.parameter(f"{name}.bias", 1, columns, start=0.0)
-        return product.named(name)
-
-    def __getitem__(self, key: tuple[slice, slice]) -> Node:
-        """Columns, as `x[:, start:stop]` or with a step."""
-        if isinstance(key, tuple) and len(key) == 2 and key[0] == slice(None) and isinstance(key[1], slice):
-            try:
-                sources = range(self.shape.columns)[key[1]]
-            except (TypeError, ValueError):  # no whole numbers, or a step of 0
-                sources = range(0)
-            if sources:
-                return self.tape.record(Columns(sources), self)
-        raise TapeGPTError(f"{self!r}: takes at least one column of all rows, as x[:, 0:3], not x[{shown(key)}]")
-
-    @property
-    def T(self) -> Node:  # noqa: N802  # as NumPy and PyTorch call it
-        """Rows as columns, of a matrix whose rows are of fixed number."""
-        return self.tape.record(Transpose(), self)
-
-    def __matmul__(self, other: Node) -> Node:
-        """The matrix product: (R, I) @ (I, C), where the rows on the left may be those of the positions."""
-        self.tape.own(other, "@")
-        if other.shape.rows != self.shape.columns:
-            raise TapeGPTError(f"@: needs as many rows on the right as columns on the left, not {self!r} and {other!r}")
-        return self.tape.linear(self, other.T)
-
-    def softmax(self) -> Node:
-        """Each row as probabilities: e to the power of each number, over their sum."""
-        return self.tape.record(Softmax(), self)
-
-    def log_softmax(self) -> Node:
-        """The logarithms of these, also where they would be zero."""
-        return self.tape.record(LogSoftmax(), self)
-
-    def dropout(self, p: float, seed: int = 0) -> Node:
-        """While training, a share `p` of the numbers zero and the others times 1 / (1 - p); see `Tape.dropout`."""
-        return self.tape.dropout(self, p, seed)
-
-    def named(self, name: str) -> Node:
-        """This node, which shows under this name in all that looks inside a model."""
-        if not isinstance(name, str) or not name:
-            raise TapeGPTError(f"{self!r}: a name must be a str, not {shown(name)}")
-        self.name = name
-        return self
-
-    def __repr__(self) -> str:
-        return f"%{self.index} {self.shape} {' '.join(filter(None, [str(self.operation or ''), self.name]))}"
 
 
 class Extents(Record):
@@ -294,7 +79,7 @@ class Tape:
         self.target = target
         self._arena: Memory | None = None
         self._extents: Extents | None = None
-        self._laid: list[_Laid] = []  # the nodes as they are laid out; kernels hold them, so they stay the same objects
+        self._laid: list[Laid] = []  # the nodes as they are laid out; kernels hold them, so they stay the same objects
         self._programs: dict[int, Program] = {}
         self._written: set[Node] = set()
         self._computed: set[int] = set()  # nodes that are what the numbers written last make of them,
@@ -315,7 +100,7 @@ class Tape:
         if any(name == node.name for node in self.parameters()):
             raise TapeGPTError(f"parameter {shown(name)}: there is one of this name")
         node = self._named(name, Shape(_size(name, "rows", rows), _size(name, "columns", columns)))
-        node.start = None if start is None else _number(start, node, "where it starts")
+        node.start = None if start is None else number_of(start, node, "where it starts")
         node.is_parameter, node.sparse = True, sparse
         return node
 
@@ -334,6 +119,8 @@ class Tape:
 
     def runs(self, tokens: Node, n: int, rows: int, bos: int) -> Node:
         """For each position a row, below `rows`, for the run of n tokens that ends there; before the first is BOS."""
+        from tapegpt.operations.runs import Runs
+
         return self.record(Runs(n, rows, bos), tokens)
 
     def linear(self, x: Node, w: Node, last: Node | None = None) -> Node:
@@ -342,6 +129,8 @@ class Tape:
 
     def concatenate(self, nodes: Sequence[Node]) -> Node:
         """The columns of all nodes, side by side: (R, sum of their columns)."""
+        from tapegpt.operations.columns import Columns
+
         if not nodes:
             raise TapeGPTError("concatenate: needs at least one node")
         for node in nodes:
@@ -358,15 +147,19 @@ class Tape:
         operation, parts = Attention(n_head), [q]
         for node in (k, v):  # one node in two places has two copies, whose gradients are added
             self.own(node, Attention.name)
-            parts.append(self.record(Columns(range(node.shape.columns)), node) if node in parts else node)
+            parts.append(node[:, :] if node in parts else node)
         return self.record(operation, *parts)
 
     def rotary(self, x: Node, positions: Node, n_head: int) -> Node:
         """Each head's pairs of columns turned by an angle that grows with the position: (T, D)."""
+        from tapegpt.operations.rotary import Rotary
+
         return self.record(Rotary(n_head, self.positions), x, positions)
 
     def layer_norm(self, x: Node, gain: Node | None = None, bias: Node | None = None) -> Node:
         """Each row less its mean and divided by its standard deviation, times a gain and plus a bias, (1, C) each."""
+        from tapegpt.operations.layer_norm import LayerNorm
+
         normed = self.record(LayerNorm(), x)
         if gain is not None:
             normed = normed * self._row_for(x, gain, "layer_norm: the gain")
@@ -384,6 +177,8 @@ class Tape:
         Which ones depends on the seed, on how many dropouts the tape has so far, and on where a number stands: in which
         example of the training, at which position and in which column.
         """
+        from tapegpt.operations.dropout import Dropout
+
         if self.noise is None:
             self.noise = self.indices("noise")
         number = sum(isinstance(node.operation, Dropout) for node in self.nodes)
@@ -391,10 +186,14 @@ class Tape:
 
     def mse(self, x: Node, y: Node) -> Node:
         """Mean of (x - y)^2 over all numbers: (1, 1)."""
+        from tapegpt.operations.mean_squared_error import MeanSquaredError
+
         return self.record(MeanSquaredError(), x, y)
 
     def gru(self, x: Node, u: Node) -> Node:
         """A gated recurrent unit over the rows of gates x (T, 3 D), with U (3 D, D): (T, D)."""
+        from tapegpt.operations.gru import GRU
+
         return self.record(GRU(), x, u)
 
     def cross_entropy(self, logits: Node, targets: Node) -> Node:
@@ -491,7 +290,7 @@ class Tape:
         """Give every node its offsets, at the first call; the size of each region."""
         if self._extents is None:
             self._extents = self._planned()
-            self._laid += [_Laid() for _ in self.nodes[len(self._laid) :]]
+            self._laid += [Laid() for _ in self.nodes[len(self._laid) :]]
             for node, laid in zip(self.nodes, self._laid, strict=True):
                 laid.index, laid.shape, laid.is_parameter = node.index, node.shape, node.is_parameter
                 laid.operation, laid.inputs = node.operation, [self._laid[i.index] for i in node.inputs]
@@ -589,7 +388,7 @@ class Tape:
                 stack.extend((i, False) for i in reversed(node.inputs))
         return order
 
-    def _laid_order(self, output: Node) -> list[_Laid]:
+    def _laid_order(self, output: Node) -> list[Laid]:
         self.own(output, "a kernel")
         self.plan()
         return [self._laid[node.index] for node in self.order(output)]
@@ -599,7 +398,7 @@ class Tape:
         order = self._laid_order(output)
 
         def tape_prepare(k: Builder, shared: Reals) -> None:
-            run = _Run(shared, None, shared)
+            run = Run(shared, None, shared)
             for node in order:
                 if node.operation and node.is_early:
                     run.prepare(k, node, node.operation)
@@ -611,7 +410,7 @@ class Tape:
         order = self._laid_order(output)
 
         def tape_forward(k: Builder, shared: Reals, work: Reals, start: Int, stop: Int) -> None:
-            run = _Run(shared, None, work, start, stop)
+            run = Run(shared, None, work, start, stop)
             for node in order:
                 if node.operation:
                     run.forward(k, node, node.operation)
@@ -627,7 +426,7 @@ class Tape:
         order, nodes = self._laid_order(output), self._laid
 
         def tape_backward(k: Builder, shared: Reals, gradients: Reals, work: Reals, stop: Int) -> None:
-            run = _Run(shared, gradients, work, 0, stop)
+            run = Run(shared, gradients, work, 0, stop)
             if not seeded:
                 run.gradient(order[-1])[0] = 1.0
             run.written.add(order[-1].index)
@@ -655,13 +454,13 @@ class Tape:
         written = {output.index, *after, *(each.index for each in self.parameters() if accumulate)}
 
         def prepare(k: Builder, shared: Reals) -> None:
-            _Run(shared, None, shared).prepare(k, laid, operation)
+            Run(shared, None, shared).prepare(k, laid, operation)
 
         def forward(k: Builder, shared: Reals, work: Reals, stop: Int) -> None:
-            _Run(shared, None, work, 0, stop).forward(k, laid, operation)
+            Run(shared, None, work, 0, stop).forward(k, laid, operation)
 
         def backward(k: Builder, shared: Reals, gradients: Reals, work: Reals, stop: Int) -> None:
-            run = _Run(shared, gradients, work, 0, stop)
+            run = Run(shared, gradients, work, 0, stop)
             run.written.update(written)
             run.backward(k, laid, operation)
 
@@ -800,7 +599,7 @@ class Tape:
             self._write_ids(node, given)
         else:
             who = repr(node)
-            checked = [_number(number, who, "number", place) for place, number in enumerate(given)]
+            checked = [number_of(number, who, "number", place) for place, number in enumerate(given)]
             if self.real is F32 and any(abs(number) > _LARGEST and isfinite(number) for number in checked):
                 raise TapeGPTError(f"{node!r}: {max(checked, key=abs)} is too large for f32")
             for row, view in enumerate(self.views(node)[: len(given) // columns]):
@@ -852,83 +651,6 @@ class Tape:
         return [self.arena.floats(start, columns, size) for start in starts]
 
 
-class _Laid:
-    """A node as it was laid out: what code is made of. Not its tape: all of it would be in the key of the code."""
-
-    index: int
-    shape: Shape
-    is_parameter: bool
-    operation: Operation | None
-    inputs: list[_Laid]
-    rows: int
-    extent: int
-    value: int
-    gradient: int
-    prepared: int
-    kept: int
-    is_early: bool
-    has_heir: bool
-
-
-class _Run:
-    """The regions of one run while its code is made, and which gradients have been written."""
-
-    def __init__(
-        self,
-        shared: Pointer,
-        gradients: Pointer | None,
-        work: Pointer,
-        start: Number = 0,
-        stop: Number = 0,
-    ) -> None:
-        self._shared, self._gradients, self._work = shared, gradients, work
-        self._start, self._stop = start, stop
-        self.written: set[int] = set()
-
-    def prepare(self, k: Builder, node: _Laid, operation: Operation) -> None:
-        operation.prepare(k, self._scratch(node), *[self._slot(i) for i in node.inputs])
-
-    def forward(self, k: Builder, node: _Laid, operation: Operation) -> None:
-        out, *slots = [self._slot(i) for i in (node, *node.inputs)]
-        if not node.is_early:
-            operation.prepare(k, self._scratch(node), *slots)
-        operation.forward(k, self._scratch(node), out, *slots)
-
-    def backward(self, k: Builder, node: _Laid, operation: Operation) -> None:
-        for place in operation.clears:
-            table = node.inputs[place]
-            if table.gradient >= 0 and table.index not in self.written:
-                clear(k, self.gradient(table), table.extent)
-                self.written.add(table.index)
-        views = {i.index: self._slot(i) for i in (node, *node.inputs)}
-        out, *slots = [views[i.index] for i in (node, *node.inputs)]  # one view for an input used twice
-        operation.backward(k, self._scratch(node), out, *slots)
-        self.written.update(i.index for i in node.inputs)
-
-    def gradient(self, node: _Laid) -> Pointer:
-        assert self._gradients is not None
-        return (self._gradients if node.is_parameter else self._work) + node.gradient
-
-    def _slot(self, node: _Laid) -> Slot:
-        value = (self._shared if node.is_parameter else self._work) + node.value
-        fixed = node.shape.rows
-        return Slot(
-            node.shape,
-            node.rows,
-            value.cast(U32) if node.shape.index else value,
-            self.gradient(node) if self._gradients is not None and node.gradient >= 0 else None,
-            node.index not in self.written,
-            self._start if fixed is None else 0,
-            self._stop if fixed is None else fixed,
-            node.operation.activation if node.operation else "",
-            self._work + node.kept if node.operation and node.operation.activation not in ("", "relu") else None,
-        )
-
-    def _scratch(self, node: _Laid) -> Scratch:
-        prepared = self._shared if node.is_early else self._work
-        return Scratch(prepared + node.prepared, self._work + node.kept)
-
-
 def _is_early(node: Node) -> bool:
     """Whether what its operation prepares follows from parameters alone, and is not made in each run."""
     assert node.operation
@@ -946,18 +668,6 @@ def _size(name: str, what: str, count: int) -> int:
     if not is_whole(count) or not 1 <= count <= MAX_ARENA:
         raise TapeGPTError(f"{shown(name)}: {what} must be a whole number of at least 1, not {shown(count)}")
     return count
-
-
-def _number(value: object, whose: object, *what: object) -> float:
-    """A number as a float, of NumPy as well; an error says what it is."""
-    if not isinstance(value, bool) and hasattr(value, "__float__"):
-        try:
-            number = float(value)
-            if number == value or number != number:  # a float, or what is one exactly
-                return number
-        except (TypeError, ValueError, OverflowError):
-            pass
-    raise TapeGPTError(f"{whose}: {' '.join(map(str, what))} must be a number that a float holds, not {shown(value)}")
 
 
 def _is_id(value: object, bound: int) -> bool:

@@ -15,11 +15,12 @@ from collections import Counter
 from functools import lru_cache
 
 from tapegpt.errors import TapeGPTError, line_of, shown
+from tapegpt.node import Node
 from tapegpt.operations.attention.exact import Attention
 from tapegpt.operations.embedding import Embedding
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
-from tapegpt.tape import Node, Tape
+from tapegpt.tape import Tape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

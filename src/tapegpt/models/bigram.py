@@ -6,7 +6,8 @@ from tapegpt.models.base import Model
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.tape import Node, Tape
+    from tapegpt.node import Node
+    from tapegpt.tape import Tape
 
 
 class Bigram(Model):

@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tapegpt.tape import Node, Tape
+    from tapegpt.node import Node
+    from tapegpt.tape import Tape
 
 
 class GPT(Model):

@@ -11,7 +11,8 @@ from tapegpt.ranges import Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.tape import Node, Tape
+    from tapegpt.node import Node
+    from tapegpt.tape import Tape
 
 
 class ModernGPT(Model):
