@@ -14,6 +14,7 @@ from tapegpt.engine import Parameters, Tokens
 from tapegpt.fast.inference import Inference
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.target import Target
+from tapegpt.models.base import Model
 from tapegpt.probe import Probe
 from tapegpt.reference import ReferenceEngine
 from tapegpt.value import Matrix, Value, softmax, total
@@ -41,7 +42,7 @@ def documents(vocab_size: int) -> st.SearchStrategy[list[int]]:
 
 
 def reference(
-    config: Config, vocab_size: int, numbers: Parameters, document: list[int]
+    config: Model, vocab_size: int, numbers: Parameters, document: list[int]
 ) -> tuple[Value, dict[str, Matrix]]:
     engine = ReferenceEngine(config, vocab_size)
     engine.load_parameters(numbers)
@@ -60,8 +61,7 @@ def assert_equals_the_reference(seen: Probe, numbers: Parameters, document: list
         assert seen.gradients(stage) == [[value.grad for value in row] for row in stages[stage]], stage
     assert seen.probabilities() == [[value.data for value in row] for row in stages["probability"]]
     assert seen.positions == len(stages["probability"])
-    for layer in range(config.n_layer):
-        heads = range(config.n_head)
+    for layer, heads in enumerate(map(range, config.heads)):
         for t, row in enumerate(stages[f"layer{layer}.attn_weights"]):
             expected = [value.data for value in row]
             assert [weight for head in heads for weight in seen.attention(layer)[head][t]] == expected
