@@ -279,6 +279,23 @@ def test_dropout_is_that_of_the_example() -> None:
     assert numbers_of(tape) == numbers_of(other)
 
 
+@pytest.mark.parametrize("positions", [5, 40])  # attention by pairs and in tiles
+def test_attention_may_ask_with_an_input(positions: int) -> None:
+    rows, found = [row[:2] for row in examples(positions)["x"]], []
+    for fast in (False, True):
+        tape = Tape(positions)
+        x = tape.input("x", 2)
+        keys, values = x.linear("keys", 2), x.linear("values", 2)
+        last = tape.indices("last")
+        mixed = tape.attention(x, keys, values, 1) + tape.attention(x, x, values, 1)
+        loss = tape.linear(mixed, tape.parameter("out", 3, 2), last).exp().mean()
+        step = tape.compile(loss, OPTIMIZERS[0], fast=fast)
+        found.append((step(x=rows, last=[0] * positions, steps=4), numbers_of(tape)))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    for name, numbers in found[0][1].items():
+        assert found[1][1][name] == pytest.approx(numbers, rel=1e-3, abs=1e-4)
+
+
 def test_pooled_rows_of_sequences_are_not_mixed() -> None:
     lengths, found = [2, 3, 1], []
     for fast in (False, True):
@@ -310,6 +327,17 @@ def test_a_step_that_diverges_changes_nothing(fast: bool) -> None:
     assert all(math.isfinite(number) for numbers in numbers_of(tape).values() for number in numbers)
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.losses) == (str(caught.value), caught.value.losses)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_gradient_that_is_not_finite_is_not_followed(fast: bool) -> None:
+    tape = Tape()
+    w = tape.parameter("w", 1, 1, start=0.0)
+    step = tape.compile((w**2.0).sqrt().sum(), OPTIMIZERS[0], fast=fast)
+    assert tape.forward(step.loss) == [[0.0]]
+    with pytest.raises(DivergedError, match="a gradient is not finite at step 1"):
+        step(steps=2)
+    assert tape.read(w) == [[0.0]]
 
 
 def test_a_call_that_ctrl_c_ends_has_taken_whole_steps() -> None:
@@ -530,6 +558,8 @@ def test_files_that_do_not_fit_get_one_line_and_change_nothing(tmp_path: Path, c
     small, loss = network(1)
     small.compile(loss, OPTIMIZERS[2]).save(tmp_path / "adam")
     small.save(tmp_path / "tape")
+    with pytest.raises(TapeGPTError, match="steps_taken must be a whole number from 0"):
+        step.steps_taken = -1
     (tmp_path / "damaged").write_bytes((tmp_path / "tape").read_bytes()[:-1] + b"!")
     (tmp_path / "text").write_text("hidden = 1")
     for load, name, message in (
@@ -539,7 +569,7 @@ def test_files_that_do_not_fit_get_one_line_and_change_nothing(tmp_path: Path, c
         (step.load, "tape", 'its optimizer is none, not "SGD"'),
         (tape.load, "damaged", "its checksum does not hold, it is damaged"),
         (tape.load, "text", "not of this tape: it is damaged or no safetensors file"),
-        (tape.load, "missing", "missing: no such file"),
+        (tape.load, "missing", "missing: no such file: give one that a tape or step saved"),
         (tape.load, "", "is not a regular file|No such file|no such file|directory"),
     ):
         with pytest.raises(TapeGPTError, match=message) as caught:

@@ -54,6 +54,8 @@ def load(tape: Tape, path: Path, step: Step | None = None) -> None:
     """Read what `save` wrote, a tape also what a step of it did; nothing changes where it does not fit."""
     kept = step.kept() if step else {}
     wanted = {node.name: node for node in tape.parameters()} | {name: node for name, (node, _) in kept.items()}
+    if not os.path.exists(path):
+        raise TapeGPTError(f"{os.fspath(path)}: no such file: give one that a tape or step saved")
     try:
         held = read_contents(path)
         steps = _check(held, wanted, step)

@@ -31,7 +31,7 @@ from tapegpt.ranges import Whole
 from tapegpt.record import Record
 from tapegpt.rewrites import ROWS, Place, Rewriting
 from tapegpt.rng import Random
-from tapegpt.saving import load, save
+from tapegpt.saving import TAKEN, load, save
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Step(Local):
 
     @steps_taken.setter
     def steps_taken(self, steps: int) -> None:
+        TAKEN.check("steps_taken", steps)
         self._taken[0] = steps
 
     def save(self, path: Path) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tapegpt.machine.language import Builder, Number, Pointer, Value
+    from tapegpt.operations.base import Slot
 
 LONG = 32  # positions: documents up to here go pair by pair, longer ones in tiles, whose heads are whole vectors
 
@@ -78,6 +79,14 @@ class OverHeads(Operation):
         fits = all(x.columns == self.stride and x.rows is None for x in matrices)
         self.expect(fits, f"needs {self.stride} columns for each position", *inputs)
         return Shape(None, self.heads.columns)
+
+    def spare(self, rows: int) -> int:
+        """Numbers where gradients go that nothing needs: of q, k and v apart, one may be of inputs alone."""
+        return 0 if self.packed else rows * self.heads.columns
+
+    def gradients(self, spare: Pointer, matrices: list[Slot]) -> list[Pointer]:
+        """Where the gradients of q, k and v begin."""
+        return self.places([spare if slot.gradient is None else slot.gradient for slot in matrices])
 
     def places(self, pointers: list[Pointer]) -> list[Pointer]:
         """Where q, k and v begin."""

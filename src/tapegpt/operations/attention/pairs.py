@@ -35,21 +35,21 @@ class PairedAttention(OverHeads):
     def kept(self, positions: int, *inputs: Shape) -> int:
         block_size = self.heads.block_size
         pairs = positions * (block_size + 1) // 2
-        return (pairs + 3 * positions + block_size) * self.heads.columns
+        return self.spare(positions) + (pairs + 3 * positions + block_size) * self.heads.columns
 
     def _sizes(self, out: Slot) -> dict[str, int]:
         return {**_sizes(self.heads, self.stride), "positions": out.rows}
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         *matrices, ends = [slot.value for slot in inputs]
-        places = (*self.places(matrices), ends, out.value, scratch.kept)
+        places = (*self.places(matrices), ends, out.value, scratch.kept + self.spare(out.rows))
         attention_forward(k, *places, out.start, out.stop, **self._sizes(out))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         *matrices, ends = inputs
         values = self.places([slot.value for slot in matrices])
-        gradients = self.places([slot.grad for slot in matrices])
-        places = (*values, ends.value, out.value, out.grad, scratch.kept, *gradients)
+        gradients, kept = self.gradients(scratch.kept, matrices), scratch.kept + self.spare(out.rows)
+        places = (*values, ends.value, out.value, out.grad, kept, *gradients)
         attention_backward(k, *places, out.start, out.stop, **self._sizes(out))
 
 

@@ -36,20 +36,20 @@ class TiledAttention(OverHeads):
         heads = self.heads
         tiles = -(-heads.block_size // QUERIES)  # of a document
         weights = heads.n_head * positions * tiles * QUERIES
-        return heads.lanes * QUERIES + heads.block_size * QUERIES + weights
+        return self.spare(positions) + heads.lanes * QUERIES + heads.block_size * QUERIES + weights
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         *matrices, ends = [slot.value for slot in inputs]
-        places = (*self.places(matrices), ends, out.value, scratch.kept)
+        places = (*self.places(matrices), ends, out.value, scratch.kept + self.spare(out.rows))
         tiles_forward(k, *places, out.start, out.stop, **self._sizes())
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         *matrices, ends = inputs
-        for slot in matrices:
-            clear(k, slot.grad + out.start * self.stride, (out.stop - out.start) * self.stride)
         values = self.places([slot.value for slot in matrices])
-        gradients = self.places([slot.grad for slot in matrices])
-        places = (*values, ends.value, out.grad, scratch.kept, *gradients)
+        gradients, kept = self.gradients(scratch.kept, matrices), scratch.kept + self.spare(out.rows)
+        for each in gradients[: len(matrices)]:
+            clear(k, each + out.start * self.stride, (out.stop - out.start) * self.stride)
+        places = (*values, ends.value, out.grad, kept, *gradients)
         tiles_backward(k, *places, out.start, out.stop, **self._sizes())
 
     def _sizes(self) -> dict[str, int]:
