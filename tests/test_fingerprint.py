@@ -327,6 +327,23 @@ def test_of_classes_counts_what_code_has_names_for() -> None:
     assert keys() == before
 
 
+def test_how_objects_are_made_counts_where_code_makes_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    def makes() -> float:
+        return Circle(2.0).radius
+
+    kinds = {"circle": Circle}
+
+    def makes_by_name() -> float:
+        return kinds["circle"](2.0).radius
+
+    def keys() -> list[str]:
+        return [fingerprint(makes), fingerprint(makes_by_name), fingerprint(lambda: Circle), fingerprint(Circle(1.0))]
+
+    before = keys()
+    monkeypatch.setattr(Circle, "__init__", lambda self, radius: None)
+    assert [one == other for one, other in zip(before, keys(), strict=True)] == [False, False, False, True]
+
+
 def test_a_long_chain_is_no_deep_recursion() -> None:
     chain: list[object] = []
     for _ in range(100_000):

@@ -22,7 +22,6 @@ from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Reals
 from tapegpt.model import make_engine
-from tapegpt.operations.elementwise import RULES
 from tapegpt.rewrites import ROWS
 from tapegpt.settings import BATCH_SIZE
 
@@ -191,7 +190,7 @@ class Anatomy:
             given = [", ".join(f"{name}={value!r}" for name, value in constants.items()) for constants in calls]
             notes = [f"# {kernel.name}: here with {constants}\n" for constants in given if constants]
             texts += ["".join(notes) + _source(kernel.body), *map(_source, _helpers(kernel.body))]
-            rules = [RULES[constants["rule"]] for constants in calls if "rule" in constants]
+            rules = [constants["rule"] for constants in calls if "rule" in constants]
             texts += [_source(formula) for rule in rules for formula in (rule.formula, *rule.locals)]
         return "\n\n".join(dict.fromkeys(texts))
 

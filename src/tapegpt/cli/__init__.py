@@ -7,6 +7,7 @@ reader that has left ends it without a word, 141. Not here: anything a Python us
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -42,6 +43,7 @@ COMMANDS = {
 
 def run() -> NoReturn:
     """The command as a process: it ends at once, since giving the memory back piece by piece takes 5 ms."""
+    gc.set_threshold(100_000)  # of objects: to look for garbage among what is imported takes 2 ms
     os._exit(main(sys.argv[1:]))
 
 

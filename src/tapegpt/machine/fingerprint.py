@@ -55,6 +55,7 @@ _INCIDENTAL = {  # where a class stands, and what is noted in it when it is used
     "__weakref__",
     "_abc_impl",
 }
+_MAKING = {"__init__", "__init_subclass__", "__new__", "__set_name__"}  # what is done when objects or classes are made
 _WITHOUT_REFERENCES = 2  # the last version of marshal's format that does not depend on who else holds an object
 
 
@@ -81,8 +82,9 @@ class _Walk:
         self._numbers: dict[int, tuple[int]] = {}  # by id
         self._given: dict[str | None, bool] = {}  # by name of a module
         self._stateful: set[type] = set()  # whose objects are what their state is
-        self._names: set[str] = set()  # in code that has been told: of attributes, also where they are strings
-        self._unnamed: list[tuple[tuple[int], dict[str, Any]]] = []  # what is not told of classes, by their numbers
+        self._names: set[object] = set()  # in code that has been told: of attributes, also where they are strings
+        self._asked: list[object] = []  # those that are new, and the ids of classes, which code may call
+        self._unnamed: dict[object, list[tuple[tuple[int], str, Any]]] = {}  # of classes: number, name and value
         self.objects: list[object] = []
         self.told: list[object] = [sys.version]
 
@@ -98,12 +100,21 @@ class _Walk:
                 self.tell(value)
             elif (number := numbers.get(id(value))) is not None:
                 told.append(number)
+                if isinstance(value, type):
+                    self._ask(id(value))
             elif isinstance(value, self._without) or (isinstance(value, type) and issubclass(value, self._without)):
                 told.append(None)
             else:
                 numbers[id(value)] = number = (len(self.objects),)
                 self.objects.append(value)
                 told.append(number)
+                if isinstance(value, type):
+                    self._ask(id(value))
+
+    def _ask(self, name: object) -> None:
+        if name not in self._names:
+            self._names.add(name)
+            self._asked.append(name)
 
     def _tell_pairs(self, pairs: dict[Any, Any]) -> None:
         without = self._without
@@ -123,14 +134,11 @@ class _Walk:
             self.describe(self.objects[done])
             done += 1
             if done == len(self.objects):
-                self._tell_named()
-
-    def _tell_named(self) -> None:
-        for number, unnamed in self._unnamed:
-            for name in list(unnamed):
-                if name in self._names:
-                    self.told.append(number)
-                    self.tell((name, unnamed.pop(name)))
+                asked, self._asked = self._asked, []
+                for name in asked:
+                    for number, attribute, value in self._unnamed.pop(name, ()):
+                        self.told.append(number)
+                        self.tell((attribute, value))
 
     # --- kinds of objects ---------------------------------------------------------------------------------------
 
@@ -160,7 +168,7 @@ class _Walk:
             owner = getattr(value, "__self__", None)
             self.tell((value.__qualname__, owner.__name__ if type(owner) is ModuleType else owner))
         elif kind is set or kind is frozenset:
-            self.tell(sorted(fingerprint(each, without=self._without, given=self._package) for each in value))
+            self.tell(sorted(fingerprint(each, without=self._without, given=self._package) for each in tuple(value)))
         else:
             self._object(value, kind)
 
@@ -173,7 +181,8 @@ class _Walk:
             self.tell(held)
             return
         code, names, strings, _ = _code(function.__code__)
-        self._names.update(names, strings)
+        for name in (*names, *strings):
+            self._ask(name)
         known, loaded = function.__globals__, sys.modules
         modules = [value for value in held if type(value) is ModuleType]
         used: list[str] = []
@@ -207,12 +216,25 @@ class _Walk:
         if self._is_given(kind.__module__):  # but for what others have put there
             inside = {name: value for name, value in inside.items() if not self._is_given_function(name, value)}
         self.tell((type(kind), *kind.__bases__))
-        unnamed = {name: inside.pop(name) for name in list(inside) if not (name[:2] == name[-2:] == "__")}
-        self._unnamed.append((self._numbers[id(kind)], unnamed))
-        self._tell_pairs(inside)
+        number, told = self._numbers[id(kind)], {}
+        for name, value in inside.items():
+            asked: object = id(kind) if name in _MAKING else name  # objects that are there have been made
+            if asked in self._names or (asked is name and name[:2] == name[-2:] == "__"):
+                told[name] = value
+            else:
+                self._unnamed.setdefault(asked, []).append((number, name, value))
+        self._tell_pairs(told)
 
     def _is_given_function(self, name: str, value: object) -> bool:
         return type(value) is FunctionType and value.__name__ == name and self._is_given(value.__module__)
+
+    def _tell_kind(self, kind: type) -> None:
+        """Tell of which class an object is, which is not to call it."""
+        number = self._numbers.get(id(kind))
+        if number is None:
+            self._numbers[id(kind)] = number = (len(self.objects),)
+            self.objects.append(kind)
+        self.told.append(number)
 
     def _object(self, value: Any, kind: type) -> None:
         """Tell what pickle would keep."""
@@ -231,7 +253,11 @@ class _Walk:
             make, arguments, state, items, pairs = (*kept, None, None, None)[:5]
             if (make, arguments, items, pairs) == (__newobj__, (kind,), None, None) and _reduces_as_all(kind):
                 self._stateful.add(kind)
-        self.tell((kind, make, arguments, *(items or ()), *(pairs or ())))
+        if (make, arguments) == (__newobj__, (kind,)):
+            self._tell_kind(kind)
+            self.tell((*(items or ()), *(pairs or ())))
+        else:
+            self.tell((kind, make, arguments, *(items or ()), *(pairs or ())))
         if type(state) is dict:
             self._tell_pairs(state)
         else:

@@ -34,6 +34,9 @@ class Rule(Record):
     locals: tuple[Callable[[Builder, Value, Any, Value], Number], ...]
     words: str = ""  # the formula; left out it is the name of a function
 
+    def __repr__(self) -> str:
+        return self.name
+
 
 def one_where(k: Builder, condition: Operand, like: Value) -> Value:
     """1 where the condition holds, else 0."""
@@ -116,8 +119,9 @@ class Elementwise(Operation):
 
     def __init__(self, name: str, constant: float | None = None) -> None:
         self.name, self.constant = name, constant
-        self.takes = (len(RULES[name].locals) if constant is None else 1,)
-        words = RULES[name].words or f"{name}(a)"
+        self._rule = rule = RULES[name]
+        self.takes = (len(rule.locals) if constant is None else 1,)
+        words = rule.words or f"{name}(a)"
         self.formula = words.format(b="b" if constant is None else repr(constant))
         self.is_activation = constant is None and self.takes == (1,)
 
@@ -132,7 +136,7 @@ class Elementwise(Operation):
         return Shape(next(iter(rows - {1}), 1), max(columns))
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        scalar, constant = RULES[self.name].scalar, self.constant
+        scalar, constant = self._rule.scalar, self.constant
         a, b = inputs[0], inputs[-1]
         rows, columns = max(len(a), len(b)), max(len(a[0]), len(b[0]))
 
@@ -165,7 +169,7 @@ class Elementwise(Operation):
 
     def _constants(self, out: Slot, *inputs: Slot) -> dict[str, object]:
         walks = [_walk(x, out) for x in inputs]
-        return {"rule": self.name, "constant": self.constant, "columns": out.columns, "walks": walks}
+        return {"rule": self._rule, "constant": self.constant, "columns": out.columns, "walks": walks}
 
 
 def _walk(x: Slot, out: Slot) -> tuple[int, bool]:
@@ -189,7 +193,7 @@ def apply(
     start: Int,
     stop: Int,
     *,
-    rule: str,
+    rule: Rule,
     constant: float | None,
     columns: int,
     walks: list[tuple[int, bool]],
@@ -199,7 +203,7 @@ def apply(
         for c, lanes in across(k, columns, y.type):
             first = _load(a, k, walks[0], t, c, lanes)
             second = _load(b, k, walks[1], t, c, lanes) if constant is None else constant
-            y.store(t * padded(columns) + c, RULES[rule].formula(k, first, second))
+            y.store(t * padded(columns) + c, rule.formula(k, first, second))
 
 
 @kernel
@@ -213,7 +217,7 @@ def pass_back(
     start: Int,
     stop: Int,
     *,
-    rule: str,
+    rule: Rule,
     constant: float | None,
     columns: int,
     walks: list[tuple[int, bool]],
@@ -229,7 +233,7 @@ def pass_back(
             first = _load(a, k, walks[0], t, c, lanes)
             second = _load(b, k, walks[1], t, c, lanes) if constant is None else constant
             at = t * padded(columns) + c
-            gradient = dy.vector(at, lanes) * RULES[rule].locals[index](k, first, second, y.vector(at, lanes))
+            gradient = dy.vector(at, lanes) * rule.locals[index](k, first, second, y.vector(at, lanes))
             if total is not None:
                 total += sum_of_lanes(k, gradient)
             else:
@@ -254,9 +258,9 @@ def sum_of_lanes(k: Builder, x: Value) -> Value:
 
 
 @kernel
-def activate(k: Builder, y: Reals, slopes: Reals, start: Int, stop: Int, *, rule: str, columns: int) -> None:
+def activate(k: Builder, y: Reals, slopes: Reals, start: Int, stop: Int, *, rule: Rule, columns: int) -> None:
     """y = f(y), and its slopes beside it."""
-    formula, (local,) = RULES[rule].formula, RULES[rule].locals
+    formula, (local,) = rule.formula, rule.locals
     for t in k.range(start, stop):
         for c, lanes in across(k, columns, y.type):
             at = t * padded(columns) + c

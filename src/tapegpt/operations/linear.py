@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F64s, Int, Number, Pointer, U32s, Value, kernel
 from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, blocks, padded
-from tapegpt.operations.elementwise import activate
+from tapegpt.operations.elementwise import RULES, activate
 from tapegpt.operations.products import make_panels
 from tapegpt.operations.products import products as fast_products
 from tapegpt.operations.rows import sum_rows
@@ -217,7 +217,8 @@ class FastLinear(Linear):
 
     def __init__(self, activation: str = "", *, residual: bool = False, bias: bool = False) -> None:
         assert not (activation and residual), "a product ends in one way"
-        self.activation, self._keeps_slopes = activation, activation not in ("", "relu")
+        self.activation = activation
+        self._kept_rule = None if activation in ("", "relu") else RULES[activation]
         self.takes, self._has_bias = (2 + residual + bias,), bias
         self.passes = (2,) if residual else ()
         self.clears = (1, 2 + residual) if bias else (1,)
@@ -244,7 +245,7 @@ class FastLinear(Linear):
 
     def kept(self, positions: int, *inputs: Shape) -> int:
         x, w = inputs[:2]
-        return x.count(positions) * padded(w.rows or 0) if self._keeps_slopes else 0
+        return x.count(positions) * padded(w.rows or 0) if self._kept_rule else 0
 
     def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
         w = inputs[1]
@@ -263,11 +264,11 @@ class FastLinear(Linear):
             inputs[-1].value,
         )
         strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": column, "columns": out.columns}
-        finish = "+ other" if self.passes else "" if self._keeps_slopes else self.activation
+        finish = "+ other" if self.passes else "" if self._kept_rule else self.activation
         sizes = (out.stop - out.start, x.columns)
         fast_products(k, *places, *sizes, **strides, finish=finish, has_bias=self._has_bias)
-        if self._keeps_slopes:
-            activate(k, out.value, scratch.kept, out.start, out.stop, rule=self.activation, columns=out.columns)
+        if self._kept_rule:
+            activate(k, out.value, scratch.kept, out.start, out.stop, rule=self._kept_rule, columns=out.columns)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         x, w = inputs[:2]
