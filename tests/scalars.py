@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tapegpt import Tape
+from tapegpt.fast_rewrites import FAST
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.language import F32, F64
 from tapegpt.machine.target import INTERPRETED
 from tapegpt.operations.base import Batch
-from tapegpt.fast_rewrites import FAST
 from tapegpt.rewrites import Rewriting
 from tapegpt.value import Value, walk_back
 

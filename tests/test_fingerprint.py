@@ -331,13 +331,13 @@ def test_how_objects_are_made_counts_where_code_makes_some(monkeypatch: pytest.M
     def makes() -> float:
         return Circle(2.0).radius
 
-    kinds = {"circle": Circle}
+    kinds, one = {"circle": Circle}, Circle(1.0)
 
     def makes_by_name() -> float:
         return kinds["circle"](2.0).radius
 
     def keys() -> list[str]:
-        return [fingerprint(makes), fingerprint(makes_by_name), fingerprint(lambda: Circle), fingerprint(Circle(1.0))]
+        return [fingerprint(makes), fingerprint(makes_by_name), fingerprint(lambda: Circle), fingerprint(one)]
 
     before = keys()
     monkeypatch.setattr(Circle, "__init__", lambda self, radius: None)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import GPT, Config, Random, TapeGPTError, exact, tape
+from tapegpt import GPT, Config, Random, TapeGPTError, compiled, exact, tape
 from tapegpt.errors import TapeGPTWarning
 from tapegpt.fast import inference
 from tapegpt.machine import cache, elf, image, program
@@ -267,7 +267,7 @@ def test_the_key_holds_before_and_after_use() -> None:
             seen.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (exact, inference, tape):
+        for module in (compiled, inference, tape):
             patch.setattr(module, "Program", Seen)
         keys = []
         for _ in range(2):

@@ -213,9 +213,11 @@ class _Walk:
         if _is_own(kind.__module__):
             return
         inside = {name: value for name, value in vars(kind).items() if name not in _INCIDENTAL}
-        if self._is_given(kind.__module__):  # but for what others have put there
-            inside = {name: value for name, value in inside.items() if not self._is_given_function(name, value)}
         self.tell((type(kind), *kind.__bases__))
+        if self._is_given(kind.__module__):  # but for what others have put there, for code that is not looked into
+            pairs = {name: value for name, value in inside.items() if not self._is_given_function(name, value)}
+            self._tell_pairs(pairs)
+            return
         number, told = self._numbers[id(kind)], {}
         for name, value in inside.items():
             asked: object = id(kind) if name in _MAKING else name  # objects that are there have been made
