@@ -17,9 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import GPT, Config, Random, TapeGPTError, compiled, exact, tape
+from tapegpt import GPT, Config, Random, TapeGPTError, exact, tape
 from tapegpt.errors import TapeGPTWarning
-from tapegpt.fast import inference
 from tapegpt.machine import cache, elf, image, program
 from tapegpt.machine.elf import LinkError, link
 from tapegpt.machine.host import has_known_pow, host_target
@@ -267,8 +266,8 @@ def test_the_key_holds_before_and_after_use() -> None:
             seen.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (compiled, inference, tape):
-            patch.setattr(module, "Program", Seen)
+        for module in ("compiled", "fast.inference", "tape"):
+            patch.setattr(f"tapegpt.{module}.Program", Seen)
         keys = []
         for _ in range(2):
             model = GPT(Config(1, 8, 2, 4), "ab", Random(1), exact.ExactEngine(Config(1, 8, 2, 4), 3))
