@@ -1,4 +1,7 @@
-"""Steps of training on tapes: held to plain Python, to PyTorch, and to people who give them anything."""
+"""Steps of training on tapes: held to plain Python, to PyTorch, and to people who give them anything.
+
+`python -m tests.test_step 1000` holds the fast steps of so many random graphs to the exact ones.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 import pickle
 import random
 import signal
+import sys
 import threading
 import time
 from array import array
@@ -18,6 +22,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import SGD, Adam, DivergedError, Tape, TapeGPTError
 from tapegpt.machine.target import INTERPRETED
+from tests import graphs
 from tests.scalars import TARGETS
 from tests.test_forks import FORKS, child
 
@@ -294,6 +299,34 @@ def test_attention_may_ask_with_an_input(positions: int) -> None:
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
     for name, numbers in found[0][1].items():
         assert found[1][1][name] == pytest.approx(numbers, rel=1e-3, abs=1e-4)
+
+
+def agree_in_f32(seed: int) -> bool:
+    """Hold the loss and gradients of a random graph's fast step to those of the exact one; whether there was a step."""
+    kinds, found = [kind for kind in (*graphs.KINDS, *graphs.MATRIX) if kind not in graphs.UNEVEN], []
+    for fast in (False, True):
+        graph = graphs.Graph(random.Random(seed), TARGETS[0], smooth=True).grow(kinds)
+        tape, loss, rng, data = graph.tape, graph.output, random.Random(seed), dict[str, Any]()
+        tape.plan()
+        if loss.gradient < 0:
+            return False
+        for node in tape.order(loss):
+            if not node.operation and not node.is_parameter:
+                count, node.name = node.shape.rows or 7, f"input {node.index}"
+                ids = [rng.randrange(min(node.bound, 9)) for _ in range(count)]
+                numbers = [[rng.gauss(0, 0.5) for _ in range(node.shape.columns)] for _ in range(count)]
+                data[node.name] = ids if node.shape.index else numbers
+        step = tape.compile(loss, SGD(), fast=fast, seed=3, deviation=0.5)
+        losses = step(**data, steps=1)
+        kept = {name: [step.numbers[place] for place in places] for name, (_, places) in step.kept().items()}
+        found.append({"loss": losses, **kept})  # the first velocity is the gradient
+    for name, wanted in found[0].items():
+        assert found[1][name] == pytest.approx(wanted, abs=5e-3 * max(1e-3, *map(abs, wanted))), (seed, name)
+    return True
+
+
+def test_random_graphs_have_their_gradients_in_f32() -> None:
+    assert sum(map(agree_in_f32, range(20))) > 8
 
 
 def test_pooled_rows_of_sequences_are_not_mixed() -> None:
@@ -625,3 +658,7 @@ def test_steps_are_pytorch_s(optimizer: Optimizer) -> None:
     for name, numbers in numbers_of(tape).items():
         if name != "idle":
             assert numbers == pytest.approx(weights[name].flatten().tolist(), rel=1e-7)
+
+
+if __name__ == "__main__":
+    print(f"{sum(map(agree_in_f32, range(int(sys.argv[1]))))} steps agree")
