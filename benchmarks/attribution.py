@@ -175,7 +175,7 @@ class Gradients:
     def of(self, tokens: Tokens, window: int) -> Vector:
         """The gradient of a window's loss."""
         graph = self._graph
-        ids = tokens.ids[tokens.starts[window] : tokens.starts[window + 1] + 1][: graph.model.block_size + 1]
+        ids = tokens.ids[tokens.starts[window] : tokens.starts[window + 1] + 1][: graph.block_size + 1]
         about = {"tokens": ids[:-1], "positions": range(len(ids) - 1), "targets": ids[1:]}
         for name, each in about.items():
             graph.tape.write(graph.about(name), each)

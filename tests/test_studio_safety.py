@@ -209,7 +209,7 @@ def test_who_takes_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"n_embd": 2048}, "parameters"),
         ({"n_layer": 13}, "n_layer"),
         ({"block_size": 257}, "block_size"),
-        ({"n_head": 32, "n_embd": 32, "block_size": 256, "n_layer": 4}, "n_head"),
+        ({"n_head": 32, "n_embd": 32, "block_size": 256, "n_layer": 4}, "heads"),
         ({"steps": 100_001}, "steps"),
         ({"steps": 100_000, "n_embd": 256, "n_layer": 2}, "seconds"),
         ({"engine": "fast", "steps": 10_000, "batch_size": 65_536}, "seconds"),
