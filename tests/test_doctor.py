@@ -335,7 +335,7 @@ def test_costs_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_a_page_is_as_wide_as_a_page(strings: list[str]) -> None:
     if "".join(strings).strip():
-        report = seen("\0\0".join([*strings, *strings]).encode(), delimiter="\0\0")
+        report = seen("\0\0".join([*strings, *strings]).encode(), delimiter="\0\0", encoding="utf-8")
         lines = list(page(report))
         assert all(columns(line) <= WIDTH for line in lines if report.command not in line)
         assert all(visible(line) == line for line in lines if report.command not in line)

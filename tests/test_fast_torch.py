@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from array import array
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from benchmarks import peer_torch, torch_models
 from tapegpt import Config, Corpus
-from tapegpt.engine import Adam, Parameters, Tokens
-from tapegpt.models.base import Model
+from tapegpt.engine import Adam, Tokens
+from tests.batches import documents, parameters
 
 torch: Any = pytest.importorskip("torch")
 torch.set_num_threads(1)  # other tests may want the other cores
@@ -25,23 +23,6 @@ SHAPES = [  # and vocabularies
     (Config(n_embd=20, n_head=4, block_size=70), 300),  # attention in tiles
     (Config(n_layer=2, n_embd=32, n_head=1, block_size=33), 16),
 ]
-
-
-def parameters(config: Model, vocab_size: int, rng: random.Random) -> Parameters:
-    return {
-        name: array("d", array("f", [rng.gauss(0, 0.3) for _ in range(rows * columns)]))  # numbers that f32 has too
-        for name, (rows, columns) in config.shapes(vocab_size).items()
-    }
-
-
-def documents(vocab_size: int, rng: random.Random, predictions: Sequence[int]) -> Tokens:
-    """Random documents of so many predictions each."""
-    bos = vocab_size - 1
-    ids, starts = array("I", [bos]), array("q", [0])
-    for count in predictions:
-        ids.extend([rng.randrange(bos) for _ in range(count - 1)] + [bos])
-        starts.append(len(ids) - 1)
-    return Tokens(ids, starts)
 
 
 @pytest.mark.parametrize(("config", "vocab_size"), SHAPES, ids=str)

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import peer_torch
 from tapegpt import Corpus
 from tapegpt.models.base import Model
-from tests.test_fast_torch import documents, parameters
+from tests.batches import documents, parameters
 from tests.test_models import MODELS, OPERATIONS
 
 torch: Any = pytest.importorskip("torch")
