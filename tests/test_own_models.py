@@ -407,6 +407,8 @@ def called(logits: Node) -> int:
 BROKEN: dict[str, Any] = {
     "shapes": lambda tape, logits, tokens: logits + tape.embedding(tape.parameter("w", 9, 2), tokens),
     "twice": lambda tape, logits, tokens: logits.linear("table", logits.shape.columns),
+    "tokens": lambda tape, logits, tokens: logits + tape.embedding(tape.parameter("w", 5, 6), tokens),
+    "positions": lambda tape, logits, tokens: logits + tape.embedding(tape.parameter("w", 3, 6), tape.nodes[1]),
     "unused": lambda tape, logits, tokens: (tape.parameter("w", 2, 2), logits)[1],
     "input": lambda tape, logits, tokens: logits * tape.input("x", 1),
     "parameters": lambda tape, logits, tokens: tape.embedding(tape.input("x", 6, 6), tokens),
@@ -428,6 +430,11 @@ BROKEN: dict[str, Any] = {
             r"test_own_models\.py:\d+: add: .*\(T, 6\) and \(T, 2\): %3 \(T, 6\) embedding.*, %5 \(T, 2\) embed",
         ),
         ("twice", r"test_own_models\.py:\d+: parameter 'table': there is one of this name$"),
+        (
+            "tokens",
+            r"test_own_models\.py:\d+: embedding: has rows for ids below 5, and those of %0 .*tokens are below 6: ",
+        ),
+        ("positions", r"test_own_models\.py:\d+: embedding: .* below 3, and those of %1 .*positions are below 4: give"),
         ("unused", r"Here\.forward: the logits do not depend on the parameter w: use it, or leave it out$"),
         ("input", r"Here\.forward: knows tokens and positions alone, there is nothing to write to %4 \(T, 1\) x$"),
         ("raises", r"test_own_models\.py:\d+: AttributeError: 'Node' object has no attribute 'nothing'$"),

@@ -1,4 +1,4 @@
-"""The probe: == the reference engine, number by number; with embeddings of runs, == a plain model on their sums."""
+"""The probe: == the reference engine, number by number; with n-gram embeddings, == a plain model on their sums."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tapegpt.models.base import Model
 from tapegpt.probe import Probe
 from tapegpt.reference import ReferenceEngine
 from tapegpt.value import Matrix, Value, softmax, total
-from tests.test_runs import hashed
+from tests.test_ngram_embeddings import hashed
 
 SHAPES = [(Config(1, 4, 2, 3), 3), (Config(2, 6, 3, 5), 17), (Config(3, 3, 1, 4), 2), (Config(1, 8, 4, 9), 6)]
 RUNS, VOCABULARY = Config(2, 6, 2, 6, n_gram=3, gram_rows=11), 9

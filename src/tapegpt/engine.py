@@ -1,4 +1,4 @@
-"""What an engine is: the arithmetic behind a GPT, whatever does it.
+"""What an engine is: the arithmetic behind a model, whatever does it.
 
 An engine owns the parameters, Adam's moments and nothing else: no text, no files, no random state.
 Three exist: `exact.py` (f64, compiled) and `reference.py` (scalar Python, the oracle), whose numbers are equal, and
@@ -40,7 +40,7 @@ class Adam(Record):
     beta2: float = 0.99
     epsilon: float = 1e-8
     weight_decay: float = 0.0  # share of each parameter that a step of learning rate 1 takes away
-    gram_decay: float = 0.0  # the same for the embeddings of runs
+    gram_decay: float = 0.0  # the same for the n-gram embeddings
     warmup: float = 0.0  # share of the steps in which the learning rate rises
     clip: float = 0.0  # largest norm of the gradient, 0 for any
 
@@ -139,7 +139,7 @@ class Engine(Local, ABC):
             return self._parameters()
 
     def load_parameters(self, parameters: Parameters) -> None:
-        """Replace the parameters (copied), by zeros the embeddings of runs if left out; Adam's moments become zero."""
+        """Replace the parameters (copied), by zeros the n-gram embeddings if left out; Adam's moments become zero."""
         with self._lock:
             try:
                 self._is_changing = True

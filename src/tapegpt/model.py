@@ -82,7 +82,7 @@ def initialise(
 ) -> None:
     """Draw all parameters from a normal distribution around 0, row by row, in the order of the recording.
 
-    But for those that say where they start; embeddings of runs start at zero: a run counts once it has been seen.
+    But for those that say where they start; n-gram embeddings start at zero: an n-gram counts once it has been seen.
     """
     nodes = config.parameters(vocab_size)
     sizes = {node.name: (node.shape.rows or 0) * node.shape.columns for node in nodes}

@@ -19,6 +19,7 @@ class Node:
     """A matrix on the tape: a parameter, an input, or what an operation gives. Offsets count numbers of its region."""
 
     __slots__ = (
+        "below",
         "bound",
         "gradient",
         "index",
@@ -43,7 +44,8 @@ class Node:
         self.tape, self.name, self.shape, self.operation, self.inputs = tape, name, shape, operation, inputs
         self.is_parameter = self.sparse = False
         self.start: float | None = None  # of a parameter, where it begins; None is drawn
-        self.bound = 1 << 32  # token ids must be below it
+        self.bound = 1 << 32  # token ids that are written must be below it
+        self.below = operation.below if operation else 0  # those that come unasked are; 0: none do
         self.index = -1
         self.uses, self.taken = 0, False  # taken: one of them leaves no place for others after it
         self.value = self.prepared = self.kept = -1

@@ -62,7 +62,7 @@ DRAWS, DRAWS_CHECK = 200, 100  # laws that say how uncertain the law is, and wha
 class Training(Record):
     """One training: how much it had of each resource, and what came of it."""
 
-    parameters: int  # without the embeddings of runs, which are looked up
+    parameters: int  # without n-gram embeddings, which are looked up
     strings: int  # distinct ones
     steps: int
     seed: int
@@ -299,7 +299,7 @@ class Laboratory:
             raise TapeGPTError(f"n_embd must be 4 or more, so that narrower models can be tried, not {width}")
 
     def _size(self, config: Model) -> int:
-        """Parameters without sparse ones, such as the embeddings of runs."""
+        """Parameters without sparse ones, such as n-gram embeddings."""
         nodes = config.parameters(self._field.corpus.vocab_size)
         return sum((node.shape.rows or 0) * node.shape.columns for node in nodes if not node.sparse)
 

@@ -111,7 +111,7 @@ def _body(found: Scaling) -> Iterator[str]:
     yield _constants(found)
     yield (
         f"<p>Fitted to {len(found.trainings)} trainings, whose losses on {found.held_out:,} held-out strings differ "
-        f"from it by {found.noise:.1%}. Parameters are counted without the embeddings of runs.</p>"
+        f"from it by {found.noise:.1%}. Parameters are counted without n-gram embeddings.</p>"
     )
 
 

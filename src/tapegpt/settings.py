@@ -98,9 +98,9 @@ class Settings(Record):
     beta1: float = 0.85
     beta2: float = 0.99
     weight_decay: float | None = 0.0  # None: the more, the more often the documents are gone through
-    gram_decay: float | None = None  # the same for the embeddings of runs
+    gram_decay: float | None = None  # the same for the n-gram embeddings
     warmup: float = 0.0  # share of the run in which the learning rate rises
-    clip: float = 0.0  # largest norm of the gradient, that of the embeddings of runs not counted; 0 for any
+    clip: float = 0.0  # largest norm of the gradient, that of the n-gram embeddings not counted; 0 for any
     validation: float = 0.0  # share of the distinct documents that is held out
     patience: int | None = None  # evaluations without a better held-out loss that end the run
     threads: int | None = None  # None: as many as pay

@@ -9,11 +9,11 @@
     tape.gradient(x)                         # [[25.79...]]: dy/dx = 2 x y
 
 Every value and gradient has its offset before the first run; nothing is allocated and no bound is checked while it
-runs: what could go wrong is refused where it is recorded or written. A node is a matrix of f64, its rows fixed or one
-for each position of the run. Gradients accumulate operation by operation in the reverse of the depth-first post-order
-that `Value.backward` takes, and within an operation as microgpt.py's scalars do (docs/exactness.md says where that is
-the same to the bit). The fast engine records operations of its own (`operations/fast/`), with f32 for numbers. Not
-here: the operations' mathematics, training.
+runs: what could go wrong is refused where it is recorded or written. A node is a matrix of f64, on the
+fast engine's tapes of f32, its rows fixed or one for each position of the run. Gradients accumulate operation by
+operation in the reverse of the depth-first post-order that `Value.backward` takes, and within an operation as its
+scalars do (docs/exactness.md says where that is one graph's order, to the bit). Not here: the operations' mathematics,
+what an engine makes of a recording (`rewrites.py`), training (`step.py`).
 
 Three regions of memory: what all runs share (parameters, and what follows from them), the gradients of the parameters,
 and the work of one run (everything else). Threads have one of the second and third each.
@@ -82,8 +82,8 @@ class Tape:
         self._laid: list[Laid] = []  # the nodes as they are laid out; kernels hold them, so they stay the same objects
         self._programs: dict[int, Program] = {}
         self._written: set[Node] = set()
-        self._computed: set[int] = set()  # nodes that are what the numbers written last make of them,
         self.noise: Node | None = None  # (T, 1), where there is dropout: in which example of the training a row is
+        self._computed: set[int] = set()  # nodes that are what the numbers written last make of them,
         self._count = 0  # for so many positions
         self._differentiated = 0  # positions of the last backward
 
@@ -117,11 +117,11 @@ class Tape:
         """Row `ids[t]` of the table for position t: (T, columns of the table)."""
         return self.record(Embedding(), table, ids)
 
-    def runs(self, tokens: Node, n: int, rows: int, bos: int) -> Node:
-        """For each position a row, below `rows`, for the run of n tokens that ends there; before the first is BOS."""
-        from tapegpt.operations.runs import Runs
+    def ngrams(self, tokens: Node, n: int, rows: int, bos: int) -> Node:
+        """For each position a row, below `rows`, for the n-gram that ends there; before the first token is BOS."""
+        from tapegpt.operations.ngrams import NGrams
 
-        return self.record(Runs(n, rows, bos), tokens)
+        return self.record(NGrams(n, rows, bos), tokens)
 
     def linear(self, x: Node, w: Node, last: Node | None = None) -> Node:
         """x W^T: (T, rows of W). `last` names the column whose share of x's gradient is added last."""
@@ -230,6 +230,9 @@ class Tape:
         for node, bound in zip(inputs, bounds, strict=True):
             if node.shape.index != bool(bound):
                 raise TapeGPTError(f"{what}: takes {'token ids' if bound else 'numbers'}, not {node!r}")
+            if bound and node.below > bound:
+                known = f"and those of {node!r} are below {node.below:,}"
+                raise TapeGPTError(f"{what}: has rows for ids below {bound:,}, {known}: give it more rows")
         for place, node in enumerate(inputs):
             alone = not node.is_parameter and inputs.count(node) + node.uses == 1
             if node.taken or (place in operation.sets and not alone):

@@ -18,8 +18,8 @@ SHAPE = {  # settings of gpt, and of other models that have them
     "n_embd": "width, a multiple of --n-head",
     "n_head": "attention heads",
     "block_size": "longest string seen whole; longer ones are cut, by engine fast read in windows",
-    "n_gram": "engine fast: runs of up to so many characters have embeddings too",
-    "gram_rows": "engine fast: embeddings of runs, shared by what hashes alike",
+    "n_gram": "engine fast: n-grams of up to so many characters have embeddings",
+    "gram_rows": "engine fast: rows of the hashed n-gram table",
 }
 
 

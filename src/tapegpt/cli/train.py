@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     setting(fast, "--beta1", number, "of Adam's mean [0.85]")
     setting(fast, "--beta2", number, "of Adam's mean of squares [0.99]")
     setting(fast, "--weight-decay", number, "of all parameters, times the learning rate [0; in presets by passes]")
-    setting(fast, "--gram-decay", number, "of the embeddings of runs, times the learning rate [by passes]")
+    setting(fast, "--gram-decay", number, "of the n-gram embeddings, times the learning rate [by passes]")
     setting(fast, "--warmup", number, "share of the training in which the learning rate rises [0]")
     setting(fast, "--clip", number, "largest norm of the gradient [any]")
     setting(fast, "--threads", whole, "threads of a step [as many as pay]")

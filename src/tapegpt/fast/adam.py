@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tapegpt.machine.language import Number
 
 SMALLEST = 1e-36  # keeps the root of zero a number
-DECAY_EVERY = 8  # steps: embeddings of runs decay all at once, which takes longer than a step's own rows
+DECAY_EVERY = 8  # steps: n-gram embeddings decay all at once, which takes longer than a step's own rows
 STATE = ("beta1 ** step", "beta2 ** step")  # as f64
 RATE, BETA1, BETA2, EPSILON, DECAY, GRAM_DECAY, WARMUP, STEPS, CLIP = range(9)  # places in the settings, f64
 

@@ -1,7 +1,7 @@
 """The fast engine: f32, batches of documents packed without padding, threads. Same model, same tape, own roundings.
 
 The same seed and settings give the same bits, for the same vector width and number of threads, however the steps are
-cut into calls and the strings into batches. Not here: the operations (`operations/fast/`), text, files.
+cut into calls and the strings into batches. Not here: the operations (`operations/`), text, files.
 """
 
 from __future__ import annotations

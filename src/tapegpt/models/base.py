@@ -79,7 +79,7 @@ class Model(Record):
                 raise TapeGPTError(f"{name} must be a {kind}, not {shown(value)}")
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
-        """Logits of the next token, (T, vocab_size), from token ids and their places in the document, (T, 1) each."""
+        """Logits of the next token, (T, vocab_size), from token ids and positions in the document, (T, 1) each."""
         raise NotImplementedError
 
     def in_use(self) -> dict[str, Any]:
@@ -169,6 +169,7 @@ def _recorded(model: Model, vocab_size: int) -> Recorded:
 def _record(model: Model, vocab_size: int) -> Recorded:
     tape = Tape(model.block_size)
     tokens, positions = tape.indices("tokens"), tape.indices("positions")
+    tokens.below, positions.below = vocab_size, model.block_size
     logits = model.forward(tape, tokens, positions, vocab_size)
     who = f"{type(model).__name__}.forward"
     if not isinstance(logits, Node) or logits.tape is not tape:

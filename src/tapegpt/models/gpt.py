@@ -27,8 +27,8 @@ class GPT(Model):
     n_embd: int = 16  # width of the residual stream
     n_head: int = 4  # attention heads, each n_embd / n_head wide
     block_size: int = 16  # longest document that is seen whole, in tokens
-    n_gram: int = 1  # runs of 2 to so many tokens have embeddings too, added to that of the last token
-    gram_rows: int = 16384  # embeddings of runs, shared by what hashes alike
+    n_gram: int = 1  # n-grams of 2 to so many tokens have embeddings too, added to that of the last token
+    gram_rows: int = 16384  # of the hashed n-gram table
 
     ranges = {  # noqa: RUF012  # never changed
         **Model.ranges,
@@ -48,7 +48,7 @@ class GPT(Model):
         if self.n_gram > 1:
             table = tape.parameter("wte_gram", self.gram_rows, d, start=0.0, sparse=True)
             for n in range(2, self.n_gram + 1):
-                x = x + tape.embedding(table, tape.runs(tokens, n, self.gram_rows, vocab_size - 1))
+                x = x + tape.embedding(table, tape.ngrams(tokens, n, self.gram_rows, vocab_size - 1))
         x = x.named("embedding").rmsnorm().named("embedding_norm")
         for layer in range(self.n_layer):
             name = f"layer{layer}"
@@ -72,7 +72,7 @@ class GPT(Model):
             )
 
     def in_use(self) -> dict[str, Any]:
-        """Without those of runs where there are no embeddings of runs, so that older readers know what they find."""
+        """Without those of n-grams where there are no n-gram embeddings, so that older readers know what they find."""
         unused = ("n_gram", "gram_rows") if self.is_plain else ()
         return {name: value for name, value in self.as_dict().items() if name not in unused}
 

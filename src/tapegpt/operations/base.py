@@ -101,6 +101,7 @@ class Operation(ABC):
     sets: tuple[int, ...] = ()  # inputs whose gradient it sets, so they have no other use
     clears: tuple[int, ...] = ()  # inputs whose gradient must be cleared before this operation adds to it
     passes: tuple[int, ...] = ()  # inputs whose gradient is the result's own, in the same place
+    below = 1 << 32  # what token ids are below, if it gives some
 
     def __str__(self) -> str:
         return self.name

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tapegpt.value import Matrix
 
 _WORD = 0xFFFFFFFF
-_COLUMN = 0x9E3779B1  # 2^32 over the golden ratio, as `runs.py` has it
+_COLUMN = 0x9E3779B1  # 2^32 over the golden ratio, as `ngrams.py` has it
 _MIX = ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1))  # shifts and factors: Wellons, Hash Prospector, 2018
 _CHOICES = 1 << 24
 

@@ -4,7 +4,7 @@
 
 Any of x's two strides may be the long one, so that y = x W^T, dx = dy W, dW = dy^T x and the products of attention are
 all this kernel. A number of y is one chain of multiply-adds in the order of i whatever tile it is in: a row's bits do
-not depend on its neighbours. Not here: what is multiplied (`linear.py`, `tiled_attention.py`).
+not depend on its neighbours. Not here: what is multiplied (`linear.py`, `attention/tiles.py`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Columns are as `heads.py` says: heads lie side by side in the lanes of a vector, a head's sum is a few lane
 permutations, and exponentials come out on every lane where they are needed. Made for short documents: the work for a
-pair of positions is done once for each lane of the head; `tiled_attention.py` is for long ones.
+pair of positions is done once for each lane of the head; `tiles.py` is for long ones.
 
 Letters: t looks at s <= t, both of one document; E columns of all heads; a group is the heads of one vector, or one
 head of several vectors.

@@ -1,39 +1,45 @@
-"""Which row of a table a run of tokens takes: the last `n` up to each position. Shapes: tokens (T, 1), result (T, 1).
+"""The row of a table for the n-gram that ends at each position. Shapes: tokens (T, 1), result (T, 1).
 
-A run's row is a hash of its tokens: runs of all lengths may share one table of fixed size, and some share a row. Before
-a document, or a window of one, every token is BOS. Not here: the rows themselves (`embedding.py`).
+It is a hash of the n tokens: n-grams of all lengths may share one table of fixed size, and some share a row. Before a
+document, or a window of one, every token is BOS. Not here: the rows themselves (`embedding.py`).
 """
 
 from __future__ import annotations
 
 from tapegpt.machine.language import U32
 from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot
+from tapegpt.ranges import Whole
 from tapegpt.value import Value as Scalar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
+    from typing import Any
 
-    from tapegpt.machine.language import Builder, Operand, Value
+    from tapegpt.machine.language import Builder, Value
     from tapegpt.value import Matrix
 
 _MULTIPLIER = 0x9E3779B1  # 2^32 over the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
 _WORD = 0xFFFFFFFF
+LENGTHS, ROWS, IDS = Whole(1, 16), Whole(1, 1 << 24), Whole(0, _WORD)
 
 
-class Runs(Operation):
-    """`Runs(n, rows, bos)(tokens)`: from 0 to rows - 1."""
+class NGrams(Operation):
+    """`NGrams(n, rows, bos)(tokens)`: from 0 to rows - 1."""
 
-    name = "runs"
+    name = "ngrams"
     formula = "row for the last tokens"
     real = None
     takes = (1,)
 
     def __init__(self, n: int, rows: int, bos: int) -> None:
+        for name, value, numbers in (("n", n, LENGTHS), ("rows", rows, ROWS), ("bos", bos, IDS)):
+            numbers.check(f"ngrams: {name}", value)
         self.n, self.rows, self.bos = n, rows, bos
+        self.below = rows
 
     def __str__(self) -> str:
-        return f"runs n={self.n}"
+        return f"ngrams n={self.n}"
 
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
@@ -44,18 +50,19 @@ class Runs(Operation):
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
         tokens = [int(token.data) for (token,) in inputs[0]]
         before = [self.bos] * (self.n - 1) + tokens
-        return [[Scalar(self._row(before[t : t + self.n]))] for t in range(len(tokens))]
+        return [[Scalar(self._row(reversed(before[t : t + self.n])))] for t in range(len(tokens))]
 
-    def _row(self, tokens: list[int]) -> int:
-        run = 0
-        for token in reversed(tokens):
-            run = ((run ^ token) * _MULTIPLIER) & _WORD
-        return ((run ^ run >> 15) * _MULTIPLIER & _WORD) * self.rows >> 32
+    def _row(self, tokens: Iterable[Any]) -> Any:
+        """The row for n tokens, the last first: whole numbers, or those of a kernel."""
+        ngram: Any = 0
+        for token in tokens:
+            ngram = (token ^ ngram) * _MULTIPLIER & _WORD
+        return ((ngram ^ (ngram >> 15)) * _MULTIPLIER & _WORD) * self.rows >> 32
 
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         if batch.cached:
-            return CachedRuns(self, batch), ("positions", "lines")
-        return PackedRuns(self.n, self.rows, self.bos), ("positions",)
+            return CachedNGrams(self, batch), ("positions", "lines")
+        return PackedNGrams(self.n, self.rows, self.bos), ("positions",)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         tokens = inputs[0].value
@@ -64,20 +71,14 @@ class Runs(Operation):
             def before(back: int) -> Value:
                 return k.select(t >= back, tokens[k.maximum(t - back, 0)], self.bos)
 
-            out.value[t] = self._hashed(k, before)
-
-    def _hashed(self, k: Builder, token_before: Callable[[int], Operand]) -> Value:
-        run = k.integer(0)
-        for back in range(self.n):
-            run = ((run ^ token_before(back)) * _MULTIPLIER) & _WORD
-        return (((run ^ (run >> 15)) * _MULTIPLIER & _WORD) * self.rows) >> 32
+            out.value[t] = self._row(map(before, range(self.n)))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         raise AssertionError("token ids have no gradient")
 
 
-class PackedRuns(Runs):
-    """`PackedRuns(...)(tokens, positions)`: a document begins where the position is 0."""
+class PackedNGrams(NGrams):
+    """`PackedNGrams(...)(tokens, positions)`: a document begins where the position is 0."""
 
     takes = (2,)
 
@@ -89,16 +90,16 @@ class PackedRuns(Runs):
                 exists = positions[t] >= back
                 return k.select(exists, tokens[k.select(exists, t - back, t)], self.bos)
 
-            out.value[t] = self._hashed(k, before)
+            out.value[t] = self._row(map(before, range(self.n)))
 
 
-class CachedRuns(Runs):
-    """`CachedRuns(runs, batch)(tokens, positions, lines)`: keeps the tokens of each string."""
+class CachedNGrams(NGrams):
+    """`CachedNGrams(ngrams, batch)(tokens, positions, lines)`: keeps the tokens of each string."""
 
     takes = (3,)
 
-    def __init__(self, runs: Runs, batch: Batch) -> None:
-        super().__init__(runs.n, runs.rows, runs.bos)
+    def __init__(self, ngrams: NGrams, batch: Batch) -> None:
+        super().__init__(ngrams.n, ngrams.rows, ngrams.bos)
         self._batch = batch
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
@@ -117,4 +118,4 @@ class CachedRuns(Runs):
             def before(back: int) -> Value:
                 return k.select(place >= back, line[k.maximum(place - back, 0)], self.bos)
 
-            out.value[t] = self._hashed(k, before)
+            out.value[t] = self._row(map(before, range(self.n)))

@@ -1,4 +1,4 @@
-"""Embeddings of runs of characters: which rows they are, and that training and generation agree about them."""
+"""N-gram embeddings: which rows they are, and that training and generation agree about them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import Config, Corpus, DivergedError, Random, TapeGPTError
+from tapegpt import Config, Corpus, DivergedError, Random, Tape, TapeGPTError
 from tapegpt.engine import Adam, Parameters, Tokens
 from tapegpt.fast.adam import DECAY_EVERY
 from tapegpt.fast.engine import FastEngine
@@ -19,7 +19,7 @@ from tapegpt.graph import fast_graph
 from tapegpt.machine.interpreter import Interpreter
 from tapegpt.machine.target import INTERPRETED
 from tapegpt.model import initialise
-from tapegpt.operations.runs import Runs
+from tapegpt.operations.ngrams import NGrams
 from tapegpt.settings import Settings
 from tapegpt.trainer import Trainer
 
@@ -44,7 +44,7 @@ def engine(config: Config = CONFIG, batch_size: int = 4, threads: int = 1, seed:
 
 
 def filled(made: FastEngine, seed: int = 2) -> Parameters:
-    """Parameters whose embeddings of runs are not zero."""
+    """Parameters whose n-gram embeddings are not zero."""
     rng = random.Random(seed)
     numbers = made.parameters()
     numbers["wte_gram"] = array("d", array("f", [rng.gauss(0, 0.3) for _ in numbers["wte_gram"]]))
@@ -54,18 +54,34 @@ def filled(made: FastEngine, seed: int = 2) -> Parameters:
 @given(st.lists(st.integers(0, 1 << 20), min_size=4, max_size=4), st.integers(1, 1 << 24), st.integers(1, 4))
 def test_rows_are_the_hash_of_the_last_tokens(tokens: list[int], gram_rows: int, n_gram: int) -> None:
     k = Interpreter(INTERPRETED)
-    runs = [Runs(n, gram_rows, 0) for n in range(2, n_gram + 1)]
-    rows = [each._hashed(k, lambda back: k.integer(tokens[-1 - back])).data for each in runs]
-    assert rows == [each._row(tokens[-each.n :]) for each in runs] == hashed(tokens, n_gram, gram_rows)
+    operations = [NGrams(n, gram_rows, 0) for n in range(2, n_gram + 1)]
+    rows = [each._row(k.integer(token) for token in tokens[: -each.n - 1 : -1]).data for each in operations]
+    assert rows == [each._row(tokens[: -each.n - 1 : -1]) for each in operations]
+    assert rows == hashed(tokens, n_gram, gram_rows)
     assert all(0 <= row < gram_rows for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("n", "rows", "message"),
+    [
+        (2, 11, "embedding: has rows for ids below 10, and those of %2 .* are below 11: give it more rows"),
+        (0, 10, "ngrams: n must be a whole number from 1 to 16, not 0"),
+        (2, 0, "ngrams: rows must be a whole number from 1 to 16,777,216, not 0"),
+    ],
+)
+def test_a_row_that_a_table_has_not_is_refused(n: int, rows: int, message: str) -> None:
+    tape = Tape(4)
+    table, tokens = tape.parameter("table", 10, 4), tape.indices("tokens")
+    with pytest.raises(TapeGPTError, match=message):
+        tape.embedding(table, tape.ngrams(tokens, n, rows, 0))
+
+
 def test_names_share_few_rows() -> None:
-    """The hash spreads: 4,000 runs in 16,384 rows leave about 3,540 different ones, as chance would."""
+    """The hash spreads: 4,000 n-grams in 16,384 rows leave about 3,540 different ones, as chance would."""
     rng = random.Random(3)
-    runs = {tuple(rng.randrange(27) for _ in range(4)) for _ in range(4000)}
-    rows = {hashed(list(run), 4, 16384)[-1] for run in runs}
-    assert abs(len(rows) - 16384 * (1 - math.exp(-len(runs) / 16384))) < 60
+    ngrams = {tuple(rng.randrange(27) for _ in range(4)) for _ in range(4000)}
+    rows = {hashed(list(ngram), 4, 16384)[-1] for ngram in ngrams}
+    assert abs(len(rows) - 16384 * (1 - math.exp(-len(ngrams) / 16384))) < 60
 
 
 def inputs(config: Config, made: Parameters, document: list[int], bos: int) -> list[list[float]]:
@@ -85,7 +101,7 @@ def row(numbers: array[float], number: int, width: int) -> array[float]:
     return numbers[number * width : (number + 1) * width]
 
 
-def test_a_model_with_runs_is_a_plain_one_on_their_sums() -> None:
+def test_a_model_with_n_grams_is_a_plain_one_on_their_sums() -> None:
     """Every position gets a token of its own, whose embedding is the whole sum: the loss must be the same."""
     bos = NAMES.vocab_size - 1
     made = engine()
@@ -160,8 +176,8 @@ def test_two_threads_come_to_what_one_does() -> None:
     assert one == pytest.approx(two, rel=1e-4)
 
 
-def test_generation_sees_the_runs_that_training_sees() -> None:
-    """Of a model that has learned one string by heart through its runs, the strings are that string."""
+def test_generation_sees_the_n_grams_that_training_sees() -> None:
+    """Of a model that has learned one string by heart through its n-grams, the strings are that string."""
     config = CONFIG.replaced(n_gram=4)
     made = engine(config)
     corpus = Corpus(["abadaboa"], NAMES.vocabulary)  # as long as the block: no end is drawn
@@ -198,7 +214,7 @@ def test_divergence_leaves_the_rows_as_they_were() -> None:
     assert made.train(NAMES.tokens(), Adam(), 0, 5) == fresh.train(NAMES.tokens(), Adam(), 0, 5)
 
 
-def test_runs_pay() -> None:
+def test_n_grams_pay() -> None:
     """On what only a longer memory than one character tells, at a width and length that attention is weak at."""
     corpus = Corpus.dataset("names")
 
@@ -219,10 +235,10 @@ def test_other_engines_refuse(name: str) -> None:
         Trainer(NAMES, CONFIG, engine=name)
 
 
-def test_embeddings_of_runs_start_at_zero_and_change_no_other_draw() -> None:
-    with_runs, plain = engine().parameters(), engine(CONFIG.replaced(n_gram=1)).parameters()
-    assert not any(with_runs.pop("wte_gram"))
-    assert with_runs == plain
+def test_n_gram_embeddings_start_at_zero_and_change_no_other_draw() -> None:
+    with_ngrams, plain = engine().parameters(), engine(CONFIG.replaced(n_gram=1)).parameters()
+    assert not any(with_ngrams.pop("wte_gram"))
+    assert with_ngrams == plain
 
 
 def test_windows_of_a_document_begin_with_nothing_before_them() -> None:
