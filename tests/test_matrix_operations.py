@@ -139,6 +139,31 @@ TORCH: dict[str, tuple[Callable[..., Node], Callable[..., Any]]] = {  # of x (4,
     "rmsnorm": (lambda tape, x, w, g, b: x.rmsnorm(g), lambda torch, f, x, w, g, b: f.rms_norm(x, (6,), g[0], 1e-5)),
     "linear": (lambda tape, x, w, g, b: tape.linear(x, w) + b, lambda torch, f, x, w, g, b: f.linear(x, w, b[0])),
     "mse": (lambda tape, x, w, g, b: tape.mse(x, x @ w), lambda torch, f, x, w, g, b: f.mse_loss(x, x @ w)),
+    "broadcasting": (
+        lambda tape, x, w, g, b: (x + g) * b / (x[:, :1] * x[:, :1] + 1.5) - x * g[:, 2:3] + 2.0 / (b * b + 1.0),
+        lambda torch, f, x, w, g, b: (x + g) * b / (x[:, :1] ** 2 + 1.5) - x * g[:, 2:3] + 2.0 / (b * b + 1.0),
+    ),
+    "activations": (
+        lambda tape, x, w, g, b: x.tanh() + x.sigmoid() * x.relu() + x.gelu() - x.silu() * abs(x),
+        lambda torch, f, x, w, g, b: (
+            x.tanh() + x.sigmoid() * x.relu() + f.gelu(x, approximate="tanh") - f.silu(x) * x.abs()
+        ),
+    ),
+    "functions": (
+        lambda tape, x, w, g, b: (x * x + 0.1).log() + (x * x + 0.2).sqrt() ** 1.5 + x.exp() + x.maximum(g + x * 0.0),
+        lambda torch, f, x, w, g, b: (
+            (x * x + 0.1).log() + (x * x + 0.2).sqrt() ** 1.5 + x.exp() + torch.maximum(x, g + x * 0.0)
+        ),
+    ),
+    "reductions": (
+        lambda tape, x, w, g, b: x.sum(0) * x.mean(1) + x.max(0) * x.max(1) - x.mean() * x.sum(1) + x.max(),
+        lambda torch, f, x, w, g, b: (
+            x.sum(0, keepdim=True) * x.mean(1, keepdim=True)
+            + x.max(0, keepdim=True).values * x.max(1, keepdim=True).values
+            - x.mean() * x.sum(1, keepdim=True)
+            + x.max()
+        ),
+    ),
 }
 
 
