@@ -216,14 +216,18 @@ def test_bad_graphs_are_refused_in_one_line() -> None:
     tape = Tape(4)
     a, b = tape.parameter("a", 2, 3), tape.parameter("b", 2, 4)
     ids = tape.indices("ids")
+
+    def three(columns: int, rows: int | None = None) -> tuple[Node, Node, Node]:
+        return tape.input("x", columns, rows), tape.input("y", columns, rows), tape.input("z", columns, rows)
+
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: a + b, "add: needs inputs of one shape"),
         (lambda: tape.linear(a, b), "linear: x and W must have as many columns"),
         (lambda: tape.embedding(ids, a), "embedding: needs a table"),
-        (lambda: tape.attention(*[tape.input(name, 7) for name in "xyz"], 2), "attention: needs q, k and v of 2 heads"),
+        (lambda: tape.attention(*three(7), 2), "attention: needs q, k and v of 2 heads"),
         (lambda: tape.cross_entropy(a, ids), "cross_entropy: needs as many"),
         (lambda: tape.linear(a, a, last=ids), "linear: last must have a token id for each row of x"),
-        (lambda: tape.attention(*[tape.input(name, 6, 2) for name in "xyz"], 2), "for each position"),
+        (lambda: tape.attention(*three(6, 2), 2), "for each position"),
         (lambda: Tape(0), "at least 1 position"),
         (lambda: Tape().rmsnorm(a), "recorded on this tape"),
         (lambda: tape.forward(a.sum(), 9), "from 1 to 4, not 9"),
