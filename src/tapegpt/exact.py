@@ -14,7 +14,7 @@ from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel,
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.mersenne import uniform
 from tapegpt.operations.base import padded
-from tapegpt.operations.cross_entropy import exponentiate
+from tapegpt.operations.rows import exponentiate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,10 +21,11 @@ from tapegpt.errors import DivergedError, TapeGPTError, is_whole, shown
 from tapegpt.machine.language import F32, F64, U32, Builder, F64s, I64s, Int, Kernel, Reals, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
-from tapegpt.operations.base import Batch, across, clear, padded
+from tapegpt.operations.base import Batch, clear, padded
 from tapegpt.operations.cross_entropy import CrossEntropy
 from tapegpt.operations.mean_squared_error import MeanSquaredError
 from tapegpt.operations.reductions import Mean
+from tapegpt.operations.rows import across
 from tapegpt.optimizers import rate_at
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole

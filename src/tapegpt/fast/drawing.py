@@ -12,8 +12,7 @@ from tapegpt.automata import FORBIDDEN
 from tapegpt.fast.generation import running_sums, side_by_side
 from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.operations.base import padded
-from tapegpt.operations.cross_entropy import fast_exponentiate
-from tapegpt.operations.rows import vectors
+from tapegpt.operations.rows import fast_exponentiate, vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, U32s
 from tapegpt.mersenne import word
 from tapegpt.operations.base import padded
-from tapegpt.operations.cross_entropy import fast_exponentiate
-from tapegpt.operations.rows import vectors
+from tapegpt.operations.rows import fast_exponentiate, vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,9 +18,8 @@ from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, I64s, I
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.operations.base import PAD, padded
-from tapegpt.operations.cross_entropy import fast_exponentiate
 from tapegpt.operations.functions import log
-from tapegpt.operations.rows import vectors
+from tapegpt.operations.rows import fast_exponentiate, vectors
 from tapegpt.record import Record
 
 TYPE_CHECKING = False

@@ -14,13 +14,12 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from tapegpt.machine.language import Builder, Number, Pointer, Type
     from tapegpt.value import Matrix
 
 PAD = 16  # f32 in a cache line and in the widest vector; of f64 two of each
-UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
 
 
 def padded(count: int) -> int:
@@ -163,27 +162,3 @@ def clear(k: Builder, block: Pointer, count: Number) -> None:
     width = k.width(block.type)
     for i in k.range(0, count, width):
         block.store(i, k.constant(0, block.type, width))
-
-
-def across(k: Builder, columns: int, kind: Type = F64) -> Iterator[tuple[Number, int]]:
-    """Cover `columns` elements: (offset, lanes), whole vectors, in a loop where they are many, and then the rest."""
-    width = k.width(kind)
-    for offset, vectors in blocks(k, columns // width, 1, kind):
-        assert vectors == 1
-        yield offset, width
-    whole = columns // width * width
-    for offset, lanes in k.vectors(columns - whole, kind):
-        yield whole + offset, lanes
-
-
-def blocks(k: Builder, vectors: int, size: int, kind: Type = F64) -> Iterator[tuple[Number, int]]:
-    """Cover so many vectors in blocks: (offset of the first element, vectors), in a loop where blocks are many."""
-    step, whole = size * k.width(kind), vectors // size
-    if whole > UNROLLED:
-        for offset in k.range(0, whole * step, step):
-            yield offset, size
-    else:
-        for block in range(whole):
-            yield block * step, size
-    if vectors % size:
-        yield whole * step, vectors % size

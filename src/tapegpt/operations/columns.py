@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import accumulate
 
 from tapegpt.machine.language import Builder, Int, Reals, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.operations.rows import across
 from tapegpt.value import Value as Scalar
 
 TYPE_CHECKING = False

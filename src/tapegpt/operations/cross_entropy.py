@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, F64, I32, Builder, F32s, F64s, Int, Number, Pointer, U32s, Value, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, across, padded
-from tapegpt.operations.functions import exp, log
-from tapegpt.operations.rows import vectors
+from tapegpt.machine.language import F32, F64, I32, Builder, F32s, F64s, Int, Pointer, U32s, kernel
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.operations.functions import log
+from tapegpt.operations.rows import across, each_row, exponentiate, fast_exponentiate, vectors
 from tapegpt.value import softmax, total
 
 TYPE_CHECKING = False
@@ -68,36 +68,13 @@ def cross_entropy_forward(
 ) -> None:
     """loss = (1 / n) * the sum over positions, in order, of -log(e_target / sum(e)), e = exp(x - max(x))."""
     losses = k.zeros()
-    for t in k.range(start, stop):
-        row, exponentials = x + t * padded(columns), e + t * padded(columns)
+    for t, (row, exponentials) in each_row(k, start, stop, columns, x, e):
         total = exponentiate(k, row, exponentials, columns)
         inverse = k.pow(total, -1.0)
         sums[2 * t] = total
         sums[2 * t + 1] = inverse
         losses += k.log(exponentials[targets[t]] * inverse) * -1.0
     loss[0] = losses * (k.real(1.0) / k.convert(stop - start, F64))
-
-
-def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: int) -> Value:
-    """exponentials = exp(row - max(row)); their sum in index order."""
-    largest = largest_of(k, row, columns)
-    total = k.zeros()
-    for i in k.range(columns):
-        exponential = k.exp(row[i] - largest)
-        exponentials[i] = exponential
-        total += exponential
-    return k.value(total)
-
-
-def largest_of(k: Builder, row: Pointer, columns: int) -> Value:
-    """The largest element of a row: whole vectors side by side, then their lanes."""
-    whole, rest = k.variable(row.vector(0, k.vectors(columns)[0][1])), k.variable(row[0])
-    for c, lanes in across(k, columns):
-        if lanes == whole.lanes:
-            whole.set(k.maximum(row.vector(c, lanes), whole))
-        else:
-            rest.set(k.maximum(k.reduce_max(row.vector(c, lanes)), rest))
-    return k.maximum(k.reduce_max(whole), rest)
 
 
 @kernel
@@ -116,8 +93,7 @@ def cross_entropy_backward(
 ) -> None:
     """dx_i = or += e_i * de_i; de_i is the sum's share, and for the target its own as well."""
     share = (k.real(1.0) / k.convert(stop - start, F64)) * dloss[0]
-    for t in k.range(stop - 1, start - 1, -1):
-        exponentials, result = e + t * padded(columns), dx + t * padded(columns)
+    for t, (exponentials, result) in each_row(k, start, stop, columns, e, dx, reverse=True):
         total, inverse, target = sums[2 * t], sums[2 * t + 1], targets[t]
         probability = exponentials[target] * inverse
         dprobability = (k.real(1.0) / probability) * (share * -1.0)
@@ -186,9 +162,8 @@ def fast_forward(
 ) -> None:
     """loss = share * the sum of log(sum(e)) + max(x) - x_target, e = exp(x - max(x))."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row = x + t * padded(columns)
-        total, largest = fast_exponentiate(k, row, e + t * padded(columns), columns)
+    for t, (row, exponentials) in each_row(k, start, stop, columns, x, e):
+        total, largest = fast_exponentiate(k, row, exponentials, columns)
         sums[t] = total
         gaps[t] = largest - row[targets[t]]
     losses = k.zeros(width, F32)
@@ -196,29 +171,6 @@ def fast_forward(
         present = k.lane_numbers(width) < k.convert(stop - t, I32)
         losses += k.select(present, log(k, sums.vector(t, width)) + gaps.vector(t, width), 0.0)
     loss[0] = k.group_sum(losses, width).lane(0) * share[0]
-
-
-def fast_exponentiate(k: Builder, row: Pointer, e: Pointer, columns: int) -> tuple[Value, Value]:
-    """e = exp(row - max(row)), zeros behind; their sum and the largest of the row."""
-    width = k.width(F32)
-    peaks = k.variable(k.constant(-3e38, F32, width))
-    for c in vectors(k, columns):
-        peaks.set(k.maximum(present(k, row.vector(c, width), c, columns, -3e38), peaks))
-    largest = k.group_max(peaks, width)
-    total = k.zeros(width, F32)
-    for c in vectors(k, columns):
-        exponentials = present(k, exp(k, row.vector(c, width) - largest), c, columns, 0.0)
-        e.store(c, exponentials)
-        total += exponentials
-    return k.group_sum(total, width).lane(0), largest.lane(0)
-
-
-def present(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
-    """The lanes that are columns; another number on those behind the last."""
-    if isinstance(start, int) and start + vector.lanes <= columns:
-        return vector
-    rest = k.convert(k.integer(columns - start), I32)
-    return k.select(k.lane_numbers(vector.lanes) < rest, vector, other)
 
 
 @kernel
@@ -238,9 +190,8 @@ def fast_backward(
     """dx = share * (e / sum(e)), less the share itself at the target."""
     width = k.width(F32)
     weight = share[0] * dloss[0]
-    for t in k.range(start, stop):
-        result = dx + t * padded(columns)
+    for t, (exponentials, result) in each_row(k, start, stop, columns, e, dx):
         factor = weight / sums[t]
         for c in vectors(k, columns):
-            result.store(c, (e + t * padded(columns)).vector(c, width) * factor)
+            result.store(c, exponentials.vector(c, width) * factor)
         result[targets[t]] = result[targets[t]] - weight

@@ -6,18 +6,18 @@ are built from these as microgpt.py builds them: a + b * -1, a * b ** -1, a * -1
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F64, Builder, Int, Number, Operand, Pointer, Reals, Value, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, clear, padded
+from tapegpt.machine.language import Builder, Int, Number, Operand, Pointer, Reals, Value, kernel
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
 from tapegpt.operations.functions import exp_of_any, log_of_any, mul_add, power, sigmoid, tanh
+from tapegpt.operations.rows import across, one_by_one, sum_of_lanes
 from tapegpt.record import Record
 from tapegpt.value import CUBE, GELU
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
-    from tapegpt.machine.language import Type
     from tapegpt.value import Matrix
     from tapegpt.value import Value as Scalar
 
@@ -241,20 +241,6 @@ def pass_back(
                 dx.store(place, gradient if fresh else dx.vector(place, lanes) + gradient)
         if total is not None:
             dx[t * row] = total
-
-
-def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -> Iterator[tuple[Number, int]]:
-    """Cover a row whose numbers are added up: (offset, lanes), in f64 of one number each, in order."""
-    if kind is F64:
-        for c in k.range(columns - 1, -1, -1) if reverse else k.range(columns):
-            yield c, 1
-    else:
-        yield from across(k, columns, kind)
-
-
-def sum_of_lanes(k: Builder, x: Value) -> Value:
-    """A number from some lanes, added pairwise."""
-    return k.group_sum(x, x.lanes).lane(0) if x.lanes else x
 
 
 @kernel

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F32s, F64s, Int, Pointer, U32s, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, across, padded
-from tapegpt.operations.rows import vectors
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.operations.rows import across, each_row, vectors
 from tapegpt.value import Value
 
 TYPE_CHECKING = False
@@ -48,8 +48,8 @@ class Embedding(Operation):
 @kernel
 def gather(k: Builder, table: F64s, ids: U32s, y: F64s, start: Int, stop: Int, *, columns: int) -> None:
     """y[t] = table[ids[t]]."""
-    for t in k.range(start, stop):
-        row, source = y + t * padded(columns), table + ids[t] * padded(columns)
+    for t, (row,) in each_row(k, start, stop, columns, y):
+        source = table + ids[t] * padded(columns)
         for c, lanes in across(k, columns):
             row.store(c, source.vector(c, lanes))
 
@@ -57,8 +57,8 @@ def gather(k: Builder, table: F64s, ids: U32s, y: F64s, start: Int, stop: Int, *
 @kernel
 def scatter(k: Builder, dtable: F64s, ids: U32s, dy: F64s, start: Int, stop: Int, *, columns: int) -> None:
     """dtable[ids[t]] += dy[t], the last position first: a row that recurs gathers in that order."""
-    for t in k.range(stop - 1, start - 1, -1):
-        add(k, dtable + ids[t] * padded(columns), dy + t * padded(columns), columns)
+    for t, (passed,) in each_row(k, start, stop, columns, dy, reverse=True):
+        add(k, dtable + ids[t] * padded(columns), passed, columns)
 
 
 def add(k: Builder, y: Pointer, x: Pointer, columns: int) -> None:
@@ -109,10 +109,10 @@ class FastEmbedding(Embedding):
 def fast_gather(k: Builder, table: F32s, ids: U32s, y: F32s, start: Int, stop: Int, *, columns: int) -> None:
     """y[t] = table[ids[t]]."""
     width = k.width(F32)
-    for t in k.range(start, stop):
+    for t, (result,) in each_row(k, start, stop, columns, y):
         row = table + ids[t] * padded(columns)
         for c in vectors(k, columns):
-            (y + t * padded(columns)).store(c, row.vector(c, width))
+            result.store(c, row.vector(c, width))
 
 
 @kernel
@@ -121,18 +121,18 @@ def gather_two(
 ) -> None:
     """y[t] = table[ids[t]] + other[places[t]]."""
     width = k.width(F32)
-    for t in k.range(start, stop):
+    for t, (result,) in each_row(k, start, stop, columns, y):
         first, second = table + ids[t] * padded(columns), other + places[t] * padded(columns)
         for c in vectors(k, columns):
-            (y + t * padded(columns)).store(c, first.vector(c, width) + second.vector(c, width))
+            result.store(c, first.vector(c, width) + second.vector(c, width))
 
 
 @kernel
 def add_rows(k: Builder, table: F32s, ids: U32s, y: F32s, start: Int, stop: Int, *, columns: int) -> None:
     """y[t] += table[ids[t]]."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, result = table + ids[t] * padded(columns), y + t * padded(columns)
+    for t, (result,) in each_row(k, start, stop, columns, y):
+        row = table + ids[t] * padded(columns)
         for c in vectors(k, columns):
             result.store(c, result.vector(c, width) + row.vector(c, width))
 
@@ -141,7 +141,7 @@ def add_rows(k: Builder, table: F32s, ids: U32s, y: F32s, start: Int, stop: Int,
 def fast_scatter(k: Builder, dtable: F32s, ids: U32s, dy: F32s, start: Int, stop: Int, *, columns: int) -> None:
     """dtable[ids[t]] += dy[t]."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, passed = dtable + ids[t] * padded(columns), dy + t * padded(columns)
+    for t, (passed,) in each_row(k, start, stop, columns, dy):
+        row = dtable + ids[t] * padded(columns)
         for c in vectors(k, columns):
             row.store(c, row.vector(c, width) + passed.vector(c, width))

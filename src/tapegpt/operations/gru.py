@@ -9,12 +9,12 @@ of a document. Shapes: x (T, 3 D), U (3 D, D), h (T, D).
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, I32, Builder, F64s, Reals, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, across, padded
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
 from tapegpt.operations.functions import sigmoid, tanh
 from tapegpt.operations.linear import products, weight_gradient
 from tapegpt.operations.products import make_panels
 from tapegpt.operations.products import products as fast_products
-from tapegpt.operations.rows import put_row
+from tapegpt.operations.rows import across, put_row
 from tapegpt.operations.transpose import transpose
 from tapegpt.value import Value as Scalar
 from tapegpt.value import linear

@@ -6,10 +6,9 @@ Gain and bias are products and sums of their own in f64; in f32 they are the end
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F32s, F64s, Int, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, across, padded
-from tapegpt.operations.cross_entropy import present
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot
 from tapegpt.operations.rmsnorm import EPSILON
-from tapegpt.operations.rows import sum_rows, total, vectors
+from tapegpt.operations.rows import across, each_row, present, sum_rows, total, vectors
 from tapegpt.value import layer_norm
 
 TYPE_CHECKING = False
@@ -51,8 +50,7 @@ class LayerNorm(Operation):
 def layer_norm_forward(k: Builder, x: F64s, y: F64s, kept: F64s, start: Int, stop: Int, *, columns: int) -> None:
     """y = c * scale with c = x - sum(x) / D and scale = (sum(c * c) / D + 1e-5) ** -0.5."""
     share = float(columns) ** -1
-    for t in k.range(start, stop):
-        row, result = x + t * padded(columns), y + t * padded(columns)
+    for t, (row, result) in each_row(k, start, stop, columns, x, y):
         sum_of_row, squares = k.zeros(), k.zeros()
         for i in k.range(columns):
             sum_of_row += row[i]
@@ -74,8 +72,7 @@ def layer_norm_backward(
 ) -> None:
     """dx = or += dc, then the mean's share; dc = scale * dy, then c * g twice, g being the gradient of sum(c * c)."""
     share = float(columns) ** -1
-    for t in k.range(stop - 1, start - 1, -1):
-        row, passed, result = x + t * padded(columns), dy + t * padded(columns), dx + t * padded(columns)
+    for t, (row, passed, result) in each_row(k, start, stop, columns, x, dy, dx, reverse=True):
         mean, variance, scale = (kept[3 * t + place] for place in range(3))
         dscale, dmean = k.zeros(), k.zeros()
         for i in k.range(columns - 1, -1, -1):
@@ -148,8 +145,7 @@ def fast_forward(
 ) -> None:
     """y = c * scale * gain + bias with c = x - mean(x) and scale = (mean(c * c) + 1e-5) ** -0.5."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, result = x + t * padded(columns), y + t * padded(columns)
+    for t, (row, result) in each_row(k, start, stop, columns, x, y):
         mean = total(k, row, columns) * (1 / columns)
         squares = k.zeros(width, F32)
         for c in vectors(k, columns):
@@ -182,8 +178,7 @@ def fast_backward(
 ) -> None:
     """dx = or += scale * (dz - mean(dz) - z * mean(z * dz)) with z = c * scale and dz = dy * gain."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, passed, result = x + t * padded(columns), dy + t * padded(columns), dx + t * padded(columns)
+    for t, (row, passed, result) in each_row(k, start, stop, columns, x, dy, dx):
         mean, scale = kept[2 * t], kept[2 * t + 1]
 
         def dz(c: Number) -> Value:
@@ -205,8 +200,7 @@ def fast_backward(
 def fast_gain(k: Builder, x: F32s, kept: F32s, dy: F32s, dgain: F32s, start: Int, stop: Int, *, columns: int) -> None:
     """dgain += sum over rows of dy * c * scale."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, passed = x + t * padded(columns), dy + t * padded(columns)
+    for t, (row, passed) in each_row(k, start, stop, columns, x, dy):
         mean, scale = kept[2 * t], kept[2 * t + 1]
         for c in vectors(k, columns):
             normal = (row.vector(c, width) - mean) * scale

@@ -6,11 +6,11 @@ Sums run side by side in the lanes, never inside one. Shapes: x (T, I), W (O, I)
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F64s, Int, Number, Pointer, U32s, Value, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, blocks, padded
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
 from tapegpt.operations.elementwise import RULES, activate
 from tapegpt.operations.products import make_panels
 from tapegpt.operations.products import products as fast_products
-from tapegpt.operations.rows import sum_rows
+from tapegpt.operations.rows import blocks, sum_rows
 from tapegpt.operations.transpose import transpose
 from tapegpt.value import linear
 

@@ -6,10 +6,18 @@ In scalars the largest of the row is taken from all first, so that no exponentia
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F32s, F64s, Int, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, across, padded
-from tapegpt.operations.cross_entropy import exponentiate, fast_exponentiate, largest_of, present
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
 from tapegpt.operations.functions import exp, log
-from tapegpt.operations.rows import total, vectors
+from tapegpt.operations.rows import (
+    across,
+    each_row,
+    exponentiate,
+    fast_exponentiate,
+    largest_of,
+    present,
+    total,
+    vectors,
+)
 from tapegpt.value import log_softmax
 
 TYPE_CHECKING = False
@@ -52,9 +60,8 @@ def log_softmax_forward(
     k: Builder, x: F64s, e: F64s, sums: F64s, y: F64s, start: Int, stop: Int, *, columns: int
 ) -> None:
     """y = (x - max(x)) - log(sum(e)) with e = exp(x - max(x))."""
-    for t in k.range(start, stop):
-        row, result = x + t * padded(columns), y + t * padded(columns)
-        total = exponentiate(k, row, e + t * padded(columns), columns)
+    for t, (row, exponentials, result) in each_row(k, start, stop, columns, x, e, y):
+        total = exponentiate(k, row, exponentials, columns)
         sums[t] = total
         largest, log_total = largest_of(k, row, columns), k.log(total)
         for c, lanes in across(k, columns):
@@ -66,8 +73,7 @@ def log_softmax_backward(
     k: Builder, e: F64s, sums: F64s, dy: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool
 ) -> None:
     """dx = or += dy + e * dtotal; dtotal is the gradient of sum(e)."""
-    for t in k.range(stop - 1, start - 1, -1):
-        exponentials, passed, result = e + t * padded(columns), dy + t * padded(columns), dx + t * padded(columns)
+    for t, (exponentials, passed, result) in each_row(k, start, stop, columns, e, dy, dx, reverse=True):
         dlog = k.zeros()
         for i in k.range(columns - 1, -1, -1):
             dlog -= passed[i]
@@ -102,8 +108,7 @@ class FastLogSoftmax(LogSoftmax):
 def fast_forward(k: Builder, x: F32s, y: F32s, start: Int, stop: Int, *, columns: int) -> None:
     """y = (x - max(x)) - log(sum(exp(x - max(x))))."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, result = x + t * padded(columns), y + t * padded(columns)
+    for _, (row, result) in each_row(k, start, stop, columns, x, y):
         sum_of_row, largest = fast_exponentiate(k, row, result, columns)
         log_sum = log(k, k.spread(sum_of_row, width))
         for c in vectors(k, columns):
@@ -114,8 +119,7 @@ def fast_forward(k: Builder, x: F32s, y: F32s, start: Int, stop: Int, *, columns
 def fast_backward(k: Builder, y: F32s, dy: F32s, dx: F32s, start: Int, stop: Int, *, columns: int, fresh: bool) -> None:
     """dx = or += dy - exp(y) * sum(dy)."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, passed, result = y + t * padded(columns), dy + t * padded(columns), dx + t * padded(columns)
+    for _, (row, passed, result) in each_row(k, start, stop, columns, y, dy, dx):
         sum_of_row = k.spread(total(k, passed, columns) * -1.0, width)
         for c in vectors(k, columns):
             probabilities = present(k, exp(k, row.vector(c, width)), c, columns, 0.0)

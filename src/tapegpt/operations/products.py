@@ -10,7 +10,8 @@ not depend on its neighbours. Not here: what is multiplied (`linear.py`, `attent
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F32s, Int, Pointer, Value, Variable, kernel
-from tapegpt.operations.base import UNROLLED, padded
+from tapegpt.operations.base import padded
+from tapegpt.operations.rows import UNROLLED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ Shapes: x (R, C); result (1, C), (R, 1) or (1, 1). In f64 a sum runs in index or
 from __future__ import annotations
 
 from tapegpt.machine.language import I64, Builder, Int, Number, Pointer, Reals, Value, Variable, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, clear, padded
-from tapegpt.operations.elementwise import one_by_one, sum_of_lanes
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
+from tapegpt.operations.rows import across, one_by_one, sum_of_lanes
 from tapegpt.value import Value as Scalar
 from tapegpt.value import total
 

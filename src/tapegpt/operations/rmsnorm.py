@@ -6,8 +6,8 @@ A gain is a product of its own in f64; in f32 it is the end of the norm.
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F32s, F64s, Int, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, across, padded
-from tapegpt.operations.rows import dot, vectors
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.operations.rows import across, dot, each_row, vectors
 from tapegpt.value import rmsnorm
 
 TYPE_CHECKING = False
@@ -50,8 +50,7 @@ class RMSNorm(Operation):
 @kernel
 def rmsnorm_forward(k: Builder, x: F64s, y: F64s, kept: F64s, start: Int, stop: Int, *, columns: int) -> None:
     """y = x * scale with scale = (sum(x * x) / D + 1e-5) ** -0.5; kept (T, 2): the bracket and the scale."""
-    for t in k.range(start, stop):
-        row, result = x + t * padded(columns), y + t * padded(columns)
+    for t, (row, result) in each_row(k, start, stop, columns, x, y):
         total = k.zeros()
         for i in k.range(columns):
             total += row[i] * row[i]
@@ -68,8 +67,7 @@ def rmsnorm_backward(
     k: Builder, x: F64s, kept: F64s, dy: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool
 ) -> None:
     """dx = or += scale * dy, then x * g twice, for both factors of x * x; g is the gradient of sum(x * x)."""
-    for t in k.range(stop - 1, start - 1, -1):
-        row, passed, result = x + t * padded(columns), dy + t * padded(columns), dx + t * padded(columns)
+    for t, (row, passed, result) in each_row(k, start, stop, columns, x, dy, dx, reverse=True):
         dscale = k.zeros()
         for i in k.range(columns - 1, -1, -1):
             dscale += row[i] * passed[i]
@@ -123,8 +121,7 @@ def fast_forward(
 ) -> None:
     """y = x * scale * gain with scale = (sum(x * x) / D + 1e-5) ** -0.5."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, result = x + t * padded(columns), y + t * padded(columns)
+    for t, (row, result) in each_row(k, start, stop, columns, x, y):
         mean_square = dot(k, row, row, columns) * (1 / columns) + EPSILON
         scale = k.real32(1.0) / k.sqrt(mean_square)
         scales[t] = scale
@@ -150,8 +147,7 @@ def fast_backward(
 ) -> None:
     """dx = or += scale * (dz - x * scale^2 * (x dz) / D) with dz = dy * gain."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, passed, result = x + t * padded(columns), dy + t * padded(columns), dx + t * padded(columns)
+    for t, (row, passed, result) in each_row(k, start, stop, columns, x, dy, dx):
 
         def dz(c: Number) -> Value:
             return passed.vector(c, width) * gain.vector(c, width) if has_gain else passed.vector(c, width)
@@ -172,8 +168,8 @@ def fast_backward(
 def fast_gain(k: Builder, x: F32s, scales: F32s, dy: F32s, dgain: F32s, start: Int, stop: Int, *, columns: int) -> None:
     """dgain += sum over rows of dy * x * scale."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, passed, scale = x + t * padded(columns), dy + t * padded(columns), scales[t]
+    for t, (row, passed) in each_row(k, start, stop, columns, x, dy):
+        scale = scales[t]
         for c in vectors(k, columns):
             normal = row.vector(c, width) * scale
             dgain.store(c, k.mul_add(normal, passed.vector(c, width), dgain.vector(c, width)))

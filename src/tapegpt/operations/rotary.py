@@ -10,7 +10,7 @@ import math
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.machine.language import F64, Builder, Int, Reals, U32s, kernel
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
-from tapegpt.operations.rows import vectors
+from tapegpt.operations.rows import each_row, vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ def rotary_forward(
     k: Builder, x: Reals, positions: U32s, turns: Reals, y: Reals, start: Int, stop: Int, *, columns: int
 ) -> None:
     """y = x * cosines + x of the pair's other column * sines."""
-    for t in k.range(start, stop):
-        row, result = x + t * padded(columns), y + t * padded(columns)
+    for t, (row, result) in each_row(k, start, stop, columns, x, y):
         cosines = turns + 2 * positions[t] * padded(columns)
         for c in vectors(k, columns, x.type):
             lanes = k.width(x.type)
@@ -127,8 +126,7 @@ def rotary_backward(
     fresh: bool,
 ) -> None:
     """dx = or += what the pair's second column passes on, then what its first does."""
-    for t in k.range(start, stop):
-        row, result = dy + t * padded(columns), dx + t * padded(columns)
+    for t, (row, result) in each_row(k, start, stop, columns, dy, dx):
         cosines = turns + 2 * positions[t] * padded(columns)
         for c in vectors(k, columns, dy.type):
             lanes = k.width(dy.type)

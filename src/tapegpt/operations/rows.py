@@ -1,9 +1,14 @@
-"""Walking over a row by whole vectors. Rows are padded with zeros, see `operations/base.py`."""
+"""Rows of matrices, as kernels go through them: row after row, along a row, and what is computed of one.
+
+Rows are padded with zeros, see `operations/base.py`: `vectors` takes them along and `across` does not. Not here: what
+operations do with rows.
+"""
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
-from tapegpt.operations.base import UNROLLED, padded
+from tapegpt.machine.language import F32, F64, I32, Builder, F32s, Int, kernel
+from tapegpt.operations.base import padded
+from tapegpt.operations.functions import exp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,14 +16,72 @@ if TYPE_CHECKING:
 
     from tapegpt.machine.language import Number, Operand, Pointer, Type, Value
 
+UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
+
+
+def each_row(
+    k: Builder, start: Number, stop: Number, columns: int, *matrices: Pointer, reverse: bool = False
+) -> Iterator[tuple[Int, list[Pointer]]]:
+    """Row after row of matrices of one width, in `reverse` the last first: (t, where row t of each begins)."""
+    for t in k.range(stop - 1, start - 1, -1) if reverse else k.range(start, stop):
+        yield t, [matrix + t * padded(columns) for matrix in matrices]
+
+
+# --- along a row ------------------------------------------------------------------------------------------------
+
 
 def vectors(k: Builder, columns: int, kind: Type = F32) -> Iterator[Number]:
     """Offset of each vector of a row, one by one, or in a loop where they are many."""
+    for offset, _ in blocks(k, padded(columns) // k.width(kind), 1, kind):
+        yield offset
+
+
+def across(k: Builder, columns: int, kind: Type = F64) -> Iterator[tuple[Number, int]]:
+    """Cover `columns` elements: (offset, lanes), whole vectors, in a loop where they are many, and then the rest."""
     width = k.width(kind)
-    if padded(columns) // width > UNROLLED:
-        yield from k.range(0, padded(columns), width)
+    whole = columns // width * width
+    for offset, _ in blocks(k, whole // width, 1, kind):
+        yield offset, width
+    for offset, lanes in k.vectors(columns - whole, kind):
+        yield whole + offset, lanes
+
+
+def blocks(k: Builder, count: int, size: int, kind: Type = F64) -> Iterator[tuple[Number, int]]:
+    """Cover so many vectors in blocks: (offset of the first element, vectors), in a loop where blocks are many."""
+    step, whole = size * k.width(kind), count // size
+    if whole > UNROLLED:
+        for offset in k.range(0, whole * step, step):
+            yield offset, size
     else:
-        yield from range(0, padded(columns), width)
+        for block in range(whole):
+            yield block * step, size
+    if count % size:
+        yield whole * step, count % size
+
+
+def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -> Iterator[tuple[Number, int]]:
+    """Cover a row whose numbers are added up: (offset, lanes), in f64 of one number each, in order."""
+    if kind is F64:
+        for c in k.range(columns - 1, -1, -1) if reverse else k.range(columns):
+            yield c, 1
+    else:
+        yield from across(k, columns, kind)
+
+
+def present(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
+    """The lanes that are columns; another number on those behind the last."""
+    if isinstance(start, int) and start + vector.lanes <= columns:
+        return vector
+    rest = k.convert(k.integer(columns - start), I32)
+    return k.select(k.lane_numbers(vector.lanes) < rest, vector, other)
+
+
+# --- of a row ---------------------------------------------------------------------------------------------------
+
+
+def sum_of_lanes(k: Builder, x: Value) -> Value:
+    """A number from some lanes, added pairwise."""
+    return k.group_sum(x, x.lanes).lane(0) if x.lanes else x
 
 
 def dot(k: Builder, a: Pointer, b: Pointer, columns: int) -> Value:
@@ -31,12 +94,49 @@ def dot(k: Builder, a: Pointer, b: Pointer, columns: int) -> Value:
 
 
 def total(k: Builder, row: Pointer, columns: int) -> Value:
-    """Sum of a row."""
+    """Sum of a row of f32."""
     width = k.width(F32)
     sums = k.zeros(width, F32)
     for c in vectors(k, columns):
         sums += row.vector(c, width)
     return k.group_sum(sums, width).lane(0)
+
+
+def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: int) -> Value:
+    """exponentials = exp(row - max(row)), in f64; their sum in index order."""
+    largest = largest_of(k, row, columns)
+    total = k.zeros()
+    for i in k.range(columns):
+        exponential = k.exp(row[i] - largest)
+        exponentials[i] = exponential
+        total += exponential
+    return k.value(total)
+
+
+def largest_of(k: Builder, row: Pointer, columns: int) -> Value:
+    """The largest element of a row: whole vectors side by side, then their lanes."""
+    whole, rest = k.variable(row.vector(0, k.vectors(columns)[0][1])), k.variable(row[0])
+    for c, lanes in across(k, columns):
+        if lanes == whole.lanes:
+            whole.set(k.maximum(row.vector(c, lanes), whole))
+        else:
+            rest.set(k.maximum(k.reduce_max(row.vector(c, lanes)), rest))
+    return k.maximum(k.reduce_max(whole), rest)
+
+
+def fast_exponentiate(k: Builder, row: Pointer, e: Pointer, columns: int) -> tuple[Value, Value]:
+    """e = exp(row - max(row)), in f32, zeros behind; their sum and the largest of the row."""
+    width = k.width(F32)
+    peaks = k.variable(k.constant(-3e38, F32, width))
+    for c in vectors(k, columns):
+        peaks.set(k.maximum(present(k, row.vector(c, width), c, columns, -3e38), peaks))
+    largest = k.group_max(peaks, width)
+    total = k.zeros(width, F32)
+    for c in vectors(k, columns):
+        exponentials = present(k, exp(k, row.vector(c, width) - largest), c, columns, 0.0)
+        e.store(c, exponentials)
+        total += exponentials
+    return k.group_sum(total, width).lane(0), largest.lane(0)
 
 
 def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *, adds: bool = False) -> None:
@@ -51,6 +151,6 @@ def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *
 def sum_rows(k: Builder, dy: F32s, dbias: F32s, start: Int, stop: Int, *, columns: int) -> None:
     """dbias += sum over rows of dy."""
     width = k.width(F32)
-    for t in k.range(start, stop):
+    for _, (passed,) in each_row(k, start, stop, columns, dy):
         for c in vectors(k, columns):
-            dbias.store(c, dbias.vector(c, width) + (dy + t * padded(columns)).vector(c, width))
+            dbias.store(c, dbias.vector(c, width) + passed.vector(c, width))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, Builder, F32s, F64s, Int, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, across, padded
-from tapegpt.operations.cross_entropy import exponentiate, fast_exponentiate
-from tapegpt.operations.rows import dot, vectors
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.operations.rows import across, dot, each_row, exponentiate, fast_exponentiate, vectors
 from tapegpt.value import softmax
 
 TYPE_CHECKING = False
@@ -45,9 +44,8 @@ class Softmax(Operation):
 @kernel
 def softmax_forward(k: Builder, x: F64s, e: F64s, sums: F64s, p: F64s, start: Int, stop: Int, *, columns: int) -> None:
     """p = e * sum(e) ** -1 with e = exp(x - max(x))."""
-    for t in k.range(start, stop):
-        exponentials, result = e + t * padded(columns), p + t * padded(columns)
-        total = exponentiate(k, x + t * padded(columns), exponentials, columns)
+    for t, (row, exponentials, result) in each_row(k, start, stop, columns, x, e, p):
+        total = exponentiate(k, row, exponentials, columns)
         sums[t] = total
         inverse = k.pow(total, -1.0)
         for c, lanes in across(k, columns):
@@ -59,8 +57,7 @@ def softmax_backward(
     k: Builder, e: F64s, sums: F64s, dp: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool
 ) -> None:
     """dx = or += e * (dp * sum(e) ** -1 + dtotal); dtotal is the gradient of sum(e)."""
-    for t in k.range(stop - 1, start - 1, -1):
-        exponentials, passed, result = e + t * padded(columns), dp + t * padded(columns), dx + t * padded(columns)
+    for t, (exponentials, passed, result) in each_row(k, start, stop, columns, e, dp, dx, reverse=True):
         total = sums[t]
         inverse, slope, dtotal = k.pow(total, -1.0), k.pow(total, -2.0) * -1.0, k.zeros()
         for i in k.range(columns - 1, -1, -1):
@@ -95,9 +92,8 @@ class FastSoftmax(Softmax):
 def fast_forward(k: Builder, x: F32s, p: F32s, start: Int, stop: Int, *, columns: int) -> None:
     """p = e / sum(e) with e = exp(x - max(x))."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        result = p + t * padded(columns)
-        total, _ = fast_exponentiate(k, x + t * padded(columns), result, columns)
+    for _, (row, result) in each_row(k, start, stop, columns, x, p):
+        total, _ = fast_exponentiate(k, row, result, columns)
         inverse = k.real32(1.0) / total
         for c in vectors(k, columns):
             result.store(c, result.vector(c, width) * inverse)
@@ -107,8 +103,7 @@ def fast_forward(k: Builder, x: F32s, p: F32s, start: Int, stop: Int, *, columns
 def fast_backward(k: Builder, p: F32s, dp: F32s, dx: F32s, start: Int, stop: Int, *, columns: int, fresh: bool) -> None:
     """dx = or += p * (dp - sum(p * dp))."""
     width = k.width(F32)
-    for t in k.range(start, stop):
-        row, passed, result = p + t * padded(columns), dp + t * padded(columns), dx + t * padded(columns)
+    for _, (row, passed, result) in each_row(k, start, stop, columns, p, dp, dx):
         mean = k.spread(dot(k, row, passed, columns), width)
         for c in vectors(k, columns):
             gradient = row.vector(c, width) * (passed.vector(c, width) - mean)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.machine.language import Builder, F64s, Int, Number, Operand, Pointer, Value, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, across, clear, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
+from tapegpt.operations.rows import across
 from tapegpt.value import Vector, softmax, total
 
 TYPE_CHECKING = False
