@@ -240,20 +240,9 @@ def attention_backward(
                 dexponential = dweights.vector(s, width) * inverse + dtotal
                 dlogit = exponentials.vector(s, width) * dexponential
                 dlogits.store(s, dlogit * (float(head_dim) ** 0.5) ** -1)
-            at = head * head_step
-            first = _Rows(q + at, dq + at, stride), _Rows(keys + at, dkeys + at, stride)
-            _inputs(
-                k,
-                *first,
-                _Rows(values + at, dvalues + at, stride),
-                wanted,
-                passed,
-                exponentials,
-                dlogits,
-                inverse,
-                t,
-                head_dim,
-            )
+            at, pairs = head * head_step, ((q, dq), (keys, dkeys), (values, dvalues))
+            query, key, value = (_Rows(numbers + at, gradient + at, stride) for numbers, gradient in pairs)
+            _inputs(k, query, key, value, wanted, passed, exponentials, dlogits, inverse, t, head_dim)
 
 
 class _Rows:

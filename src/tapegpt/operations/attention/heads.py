@@ -80,6 +80,9 @@ class OverHeads(Operation):
         self.expect(fits, f"needs {self.stride} columns for each position", *inputs)
         return Shape(None, self.heads.columns)
 
+    def index_bound(self, place: int, *inputs: Shape) -> int:
+        return 1 << 32 if place >= len(self.sets) else 0
+
     def spare(self, rows: int) -> int:
         """Numbers where gradients go that nothing needs: of q, k and v apart, one may be of inputs alone."""
         return 0 if self.packed else rows * self.heads.columns

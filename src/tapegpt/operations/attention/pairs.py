@@ -29,9 +29,6 @@ class PairedAttention(OverHeads):
 
     name = "attention"
 
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return 1 << 32 if place == len(self.sets) else 0
-
     def kept(self, positions: int, *inputs: Shape) -> int:
         block_size = self.heads.block_size
         pairs = positions * (block_size + 1) // 2

@@ -29,9 +29,6 @@ class TiledAttention(OverHeads):
 
     name = "attention in tiles"
 
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return 1 << 32 if place == len(self.sets) else 0
-
     def kept(self, positions: int, *inputs: Shape) -> int:
         heads = self.heads
         tiles = -(-heads.block_size // QUERIES)  # of a document
