@@ -6,7 +6,7 @@
     step = tape.compile(loss, Adam(learning_rate=0.01))
     losses = step(x=points, y=values, steps=1000)
 
-Not here: the graph (`tape.py`), what the fast engine makes of it (`rewrites.py`), how parameters move
+Not here: the graph (`tape.py`), what the fast engine makes of it (`fast_rewrites.py`), how parameters move
 (`optimizers.py`).
 """
 

@@ -17,6 +17,8 @@ from tapegpt.value import Vector, softmax, total
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tapegpt.value import Matrix
 
 
@@ -79,18 +81,14 @@ class Attention(Operation):
         ]
 
     def kept(self, positions: int, *inputs: Shape) -> int:
-        places = padded(positions)
-        width = self.shape(*inputs).columns
-        transposed = 2 * width * places  # k and v: (H J, S) each
-        exponentials = self.n_head * positions * places  # (H, T, S)
-        return transposed + exponentials + 2 * self.n_head * positions + 2 * places
+        head_dim = self.shape(*inputs).columns // self.n_head
+        size: int = _Kept(0, self.n_head, head_dim, positions).end
+        return size
 
     def weights_at(self, positions: int, columns: int, head: int, t: int) -> tuple[int, int]:
         """Where, in what is kept, a head's exponentials at a place begin, and where the inverse of their sum lies."""
-        places, row = padded(positions), head * positions + t
-        exponentials = 2 * columns * places
-        sums = exponentials + self.n_head * positions * places
-        return exponentials + row * places, sums + 2 * row + 1
+        kept = _Kept(0, self.n_head, columns // self.n_head, positions)
+        return kept.exponentials(head, t), kept.sums(head, t) + 1
 
     def _sizes(self, out: Slot) -> dict[str, int]:
         head_dim = out.columns // self.n_head
@@ -122,9 +120,9 @@ class Attention(Operation):
 
 
 class _Kept:
-    """The views of what attention keeps, in one block."""
+    """The views of what attention keeps, in one block: pointers, or offsets where that is 0."""
 
-    def __init__(self, block: Pointer, heads: int, head_dim: int, positions: int) -> None:
+    def __init__(self, block: Any, heads: int, head_dim: int, positions: int) -> None:
         self.places = padded(positions)
         self.positions = positions
         self.keys = block  # (H J, S)
@@ -132,12 +130,13 @@ class _Kept:
         self._exponentials = self.values + heads * head_dim * self.places  # (H, T, S)
         self._sums = self._exponentials + heads * positions * self.places  # (H, T, 2): sum and its inverse
         self.row = self._sums + 2 * heads * positions  # (2, S)
+        self.end = self.row + 2 * self.places
 
-    def exponentials(self, head: Int, t: Int) -> Pointer:
+    def exponentials(self, head: Number, t: Number) -> Any:
         """(S): e^(logit - largest logit)."""
         return self._exponentials + (head * self.positions + t) * self.places
 
-    def sums(self, head: Int, t: Int) -> Pointer:
+    def sums(self, head: Number, t: Number) -> Any:
         """(2): the sum of the exponentials and its inverse."""
         return self._sums + (head * self.positions + t) * 2
 
