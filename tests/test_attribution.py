@@ -115,7 +115,7 @@ def test_threads_share_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, _ = tokens_of(NAMES)
     rater = Rater(PLAIN, CORPUS.vocab_size, drawn(PLAIN, 3))
     loss, alone = rater.rate(query, tokens, array("I", range(len(NAMES))))
-    monkeypatch.setattr("tapegpt.attribution.threads_that_pay", lambda config, windows: 3)
+    monkeypatch.setattr("tapegpt.attribution.threads_that_pay", lambda config, vocab_size, windows: 3)
     monkeypatch.setattr("tapegpt.attribution.CHUNK", 2)
     same, together = rater.rate(query, tokens, array("I", range(len(NAMES))))
     assert same == loss

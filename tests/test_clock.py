@@ -169,7 +169,7 @@ def test_a_longer_budget_decays_faster_and_a_larger_output_layer_too(
     documents, size = len(hold_out(CORPUS, 0.3, 42)[0]), weights(SHAPE, CORPUS.vocab_size)
     monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", documents)
     monkeypatch.setattr("tapegpt.trainer.WEIGHTS", size / larger)
-    rows = larger * layers(SHAPE) / size
+    rows = larger * layers(SHAPE, CORPUS.vocab_size) / size
     for passes in (10.0, 40.0):
         spent = Spent(0.5, [1e-3], 1e-3, passes, weight_decay=None)
         assert spent.decays[-1] == pytest.approx((passes * larger, passes * max(rows, 1)), rel=0.05)
@@ -213,8 +213,8 @@ def test_a_resumed_schedule_goes_on_where_it_stood(monkeypatch: pytest.MonkeyPat
 def test_threads_are_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64), raising=False)
     wide = Config(4, 256, 4, 16)
-    assert [clock.threads_that_pay(wide, batch_size) for batch_size in (1, 7, 8, 16, 1024)] == [1, 1, 2, 4, 64]
-    assert [clock.threads_that_pay(SHAPE, batch_size) for batch_size in (16, 1024)] == [1, 6]
+    assert [clock.threads_that_pay(wide, 27, batch_size) for batch_size in (1, 7, 8, 16, 1024)] == [1, 1, 2, 4, 64]
+    assert [clock.threads_that_pay(SHAPE, 27, batch_size) for batch_size in (16, 1024)] == [1, 6]
 
 
 def test_what_is_excluded_does_not_count() -> None:

@@ -322,7 +322,7 @@ each_model = pytest.mark.parametrize("config", MODELS, ids=lambda config: type(c
 
 @cache
 def of(config: Model) -> GPT:
-    engine = make_engine("fast" if config.has_sparse else "exact", config, 6)
+    engine = make_engine("fast" if config.has_sparse(6) else "exact", config, 6)
     rng = Random(3)
     engine.load_parameters({name: rng.gauss_array(m * n, 0.0, 0.4) for name, (m, n) in config.shapes(6).items()})
     return GPT(config, LETTERS, rng, engine)
@@ -333,7 +333,7 @@ def test_any_model_is_explained(config: Model) -> None:
     found = explain(of(config), TEXT)
     loss, rows = read_by_the_reference(of(config), TEXT)
     assert found.loss == loss
-    assert [len(layer) for layer in found.attention] == config.heads
+    assert [len(layer) for layer in found.attention] == config.heads(6)
     assert found.gradients[0][0] == config.recorded(6).logits.name
     for stage, norms in found.gradients:
         assert norms == pytest.approx([math.hypot(*[value.grad for value in row]) for row in rows[stage]], rel=1e-12)

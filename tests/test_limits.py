@@ -48,7 +48,7 @@ def test_parameters() -> None:
 
 def test_attention_weights_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config(n_layer=2, n_head=4, block_size=8)
-    assert limits.weights(config, 8) == 2 * 4 * 8 * 8
+    assert limits.weights(config, 27, 8) == 2 * 4 * 8 * 8
     for limit in (513, 512):
         monkeypatch.setattr(limits, "WEIGHTS", limit)
         Limits().check_shape(config, TOKENS)
@@ -96,11 +96,11 @@ def test_the_attention_weights_of_a_text(monkeypatch: pytest.MonkeyPatch) -> Non
     config = Config(n_layer=2, n_head=4, block_size=8)
     monkeypatch.setattr(limits, "SHOWN_WEIGHTS", 2 * 4 * 5**2)
     for text in ("abc", "abcd"):
-        Limits().check_text(config, text)
+        Limits().check_text(config, 27, text)
     with pytest.raises(RefusedError, match="6 positions"):
-        Limits().check_text(config, "abcde")
+        Limits().check_text(config, 27, "abcde")
     monkeypatch.setattr(limits, "SHOWN_WEIGHTS", 2 * 4 * 8**2)
-    Limits().check_text(config, "a" * 100)  # which reads no more than a block
+    Limits().check_text(config, 27, "a" * 100)  # which reads no more than a block
 
 
 def test_moments_fill_the_memory_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -315,7 +315,7 @@ def test_files_of_the_default_model_name_none() -> None:
 @pytest.mark.parametrize("config", [Config(), Config(2, 32, 8, 24), Config(4, 128, 4, n_gram=4), Config(3, 27, 3)])
 def test_costs_of_a_gpt_are_those_of_its_shape(config: Config) -> None:
     d, deep, vocab_size = config.n_embd, config.n_layer, 27
-    assert layers(config) == 12 * deep * d**2
+    assert layers(config, vocab_size) == 12 * deep * d**2
     assert weights(config, vocab_size) == 12 * deep * d**2 + vocab_size * d
     assert work(config, vocab_size) == deep * (12 * d + config.block_size) * d + 2 * vocab_size * d
     alone = seconds_a_position(config, vocab_size, 7) / (weights(config, vocab_size) + 32 * deep * config.n_head * 7)
@@ -324,9 +324,9 @@ def test_costs_of_a_gpt_are_those_of_its_shape(config: Config) -> None:
 
 def test_more_threads_pay_for_wider_layers_whatever_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
-    assert threads_that_pay(mine()(), 64) == 1
-    assert threads_that_pay(mine()(n_embd=64), 64) > 4
-    assert [threads_that_pay(named(name)(), 64) for name in ("bigram", "gpt")] == [1, 1]
+    assert threads_that_pay(mine()(), 27, 64) == 1
+    assert threads_that_pay(mine()(n_embd=64), 27, 64) > 4
+    assert [threads_that_pay(named(name)(), 27, 64) for name in ("bigram", "gpt")] == [1, 1]
 
 
 def test_new_characters_move_rows_and_columns_of_any_model() -> None:
@@ -418,6 +418,10 @@ BROKEN: dict[str, Any] = {
     "rows": lambda tape, logits, tokens: tape.parameter("w", 6, 6),
     "changing": lambda tape, logits, tokens: logits * float(called(logits)),
     "growing": lambda tape, logits, tokens: sum([logits] * called(logits), logits),
+    "sparse": lambda tape, logits, tokens: tape.linear(logits, tape.parameter("w", 6, 6, sparse=True)),
+    "sparser": lambda tape, logits, tokens: sum(
+        [tape.embedding(tape.parameter(name, 6, 6, sparse=True), tokens) for name in ("v", "w")], logits
+    ),
     "reserved": lambda tape, logits, tokens: logits.linear("last.w", logits.shape.columns),
 }
 
@@ -449,6 +453,8 @@ BROKEN: dict[str, Any] = {
             "growing",
             r"Here\.forward: records something else each time, first .* and then .*: let it depend on nothing but",
         ),
+        ("sparse", r"Here\.forward: the parameter w is sparse, which embedding alone may use, not %5 .* linear logits$"),
+        ("sparser", r"Here\.forward: one parameter may be sparse, not v and w$"),
         ("reserved", r"Here\.forward: files have other things named last\.w: give the parameter another name$"),
     ],
 )
@@ -503,6 +509,18 @@ def test_a_setting_may_not_have_the_name_of_another_option(name: str) -> None:
     kind = type("A", (Here,), {"__annotations__": {name: int}, name: 1})
     with pytest.raises(TapeGPTError, match=f"^A: a training has a {name} too: give the setting another name$"):
         tapegpt.train(STRINGS, model=kind)
+
+
+@pytest.mark.parametrize("engine", ["exact", "fast"])
+def test_a_forward_may_need_some_tokens_or_a_multiple_of_some(engine: str) -> None:
+    class Third(Here):
+        def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
+            x = tape.embedding(tape.parameter("table", vocab_size, vocab_size), tokens)
+            return tape.attention(x, x, x, 3) + x[:, 5:6]
+
+    strings = ["abcdefghijk", "ba"]  # and BOS
+    model = tapegpt.train(strings, model=Third, engine=engine, steps=5)
+    assert model.explain("ab").loss == pytest.approx(model.score(["ab"]).nats[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("model", [1, GPT, object(), None])

@@ -61,7 +61,7 @@ def assert_equals_the_reference(seen: Probe, numbers: Parameters, document: list
         assert seen.gradients(stage) == [[value.grad for value in row] for row in stages[stage]], stage
     assert seen.probabilities() == [[value.data for value in row] for row in stages["probability"]]
     assert seen.positions == len(stages["probability"])
-    for layer, heads in enumerate(map(range, config.heads)):
+    for layer, heads in enumerate(map(range, config.heads(seen.vocab_size))):
         for t, row in enumerate(stages[f"layer{layer}.attn_weights"]):
             expected = [value.data for value in row]
             assert [weight for head in heads for weight in seen.attention(layer)[head][t]] == expected

@@ -250,7 +250,7 @@ MOLECULES = Corpus(["C1CC(C(=O)NOC1CCCCC1)C1CCNCC1"] * 50, "()=1CNO")
 def core(monkeypatch: pytest.MonkeyPatch) -> None:
     """One core with AVX-512, whatever this machine has."""
     monkeypatch.setattr("tapegpt.clock.host_target", lambda: AVX512)
-    monkeypatch.setattr("tapegpt.clock.threads_that_pay", lambda config, batch_size: 1)
+    monkeypatch.setattr("tapegpt.clock.threads_that_pay", lambda config, vocab_size, batch_size: 1)
 
 
 @pytest.mark.usefixtures("core")

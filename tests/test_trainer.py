@@ -231,7 +231,7 @@ def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.Monkey
         return adam.weight_decay / 0.0075, adam.gram_decay / 0.15
 
     many = [chr(0x4E00 + 2 * place) + chr(0x4E01 + 2 * place) for place in range(40)]
-    assert layers(Config(1, 48, 2, 4)) == WEIGHTS
+    assert layers(Config(1, 48, 2, 4), 81) == WEIGHTS
     monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", 40)
     assert decays(24) == decays(36) == (4, 4)  # 160 of 40 documents
     assert decays(96) == pytest.approx((4 * (4 + 14 / 288), 16))

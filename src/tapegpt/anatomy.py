@@ -49,7 +49,7 @@ class Anatomy:
 
     def __init__(self, config: Model, vocab_size: int, engine: str = "exact", target: Target | None = None) -> None:
         config.num_parameters(vocab_size)
-        if engine != "fast" and config.has_sparse:
+        if engine != "fast" and config.has_sparse(vocab_size):
             raise TapeGPTError(f"n_gram needs the engine fast, not {engine}, which does what microgpt.py does")
         self.config, self.vocab_size = config, vocab_size
         self.engine = "fast" if engine == "fast" else "exact"

@@ -319,7 +319,9 @@ class Rater:
         self._program.run("prepare", self._shared.at(0))
 
     def _threads(self, windows: array[int]) -> int:
-        return threads_that_pay(self.config, len(windows)) if self._program.compiled else 1
+        if not self._program.compiled:
+            return 1
+        return threads_that_pay(self.config, self.vocab_size, len(windows))
 
     def seconds(self, tokens: Tokens, windows: array[int]) -> float:
         """About how long `rate` takes."""

@@ -57,10 +57,10 @@ def weights(model: Model, vocab_size: int) -> int:
     return sum(size for _, size in _products(model, vocab_size))
 
 
-def layers(model: Model) -> int:
+def layers(model: Model, vocab_size: int) -> int:
     """Those that do not grow with the vocabulary."""
-    growth = model.growth(2)
-    return sum(size for name, size in _products(model, 2) if growth[name] == (0, 0))
+    growth = model.growth(vocab_size)
+    return sum(size for name, size in _products(model, vocab_size) if growth[name] == (0, 0))
 
 
 def _products(model: Model, vocab_size: int) -> Iterator[tuple[str, int]]:
@@ -77,7 +77,7 @@ def work(model: Model, vocab_size: int) -> int:
     growth, shapes = model.growth(vocab_size), model.shapes(vocab_size)
     by_token = sum(rows * columns for name, (rows, columns) in shapes.items() if growth[name] != (0, 0))
     between = sum(columns for _, columns in _attentions(model, vocab_size)) * model.block_size
-    return layers(model) + by_token + between
+    return layers(model, vocab_size) + by_token + between
 
 
 def _attentions(model: Model, vocab_size: int) -> Iterator[tuple[int, int]]:
@@ -90,13 +90,13 @@ def _attentions(model: Model, vocab_size: int) -> Iterator[tuple[int, int]]:
 WORTH_A_THREAD = 3_000_000  # multiply-adds of a step: 100 us of one core, where a barrier costs about one
 
 
-def threads_that_pay(model: Model, batch_size: int) -> int:
+def threads_that_pay(model: Model, vocab_size: int, batch_size: int) -> int:
     """As many as there are cores for this process, documents, and enough work for each."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     most = min(cores, batch_size // 4)
     if most < 2:
         return 1
-    each_step = 3 * layers(model) * 8 * batch_size  # strings of 8 characters
+    each_step = 3 * layers(model, vocab_size) * 8 * batch_size  # strings of 8 characters
     return max(1, min(most, each_step // WORTH_A_THREAD))
 
 

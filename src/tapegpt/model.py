@@ -47,7 +47,7 @@ def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, 
     Batches and threads are the fast engine's.
     """
     config.num_parameters(vocab_size)
-    if name != "fast" and config.has_sparse:
+    if name != "fast" and config.has_sparse(vocab_size):
         what = "n_gram" if "n_gram" in config.as_dict() else f"a sparse parameter of {type(config).__name__}"
         raise TapeGPTError(f"{what} needs the engine fast, not {name}, which does what microgpt.py does")
     if name == "exact":

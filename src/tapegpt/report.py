@@ -107,7 +107,7 @@ def _corpus(model: GPT) -> Corpus | None:
 
 def _moments(model: GPT, text: str) -> int:
     places = len(text) + 1
-    return max(LEAST, min(MOMENTS, NUMBERS // max(1, sum(model.config.heads) * places * places)))
+    return max(LEAST, min(MOMENTS, NUMBERS // max(1, sum(model.config.heads(model.vocab_size)) * places * places)))
 
 
 def _recorded(model: GPT, corpus: Corpus | None, moments: int) -> tuple[Recording, str]:

@@ -229,8 +229,8 @@ def _preset_for(given: dict[str, Any], budget: float, corpus: Corpus, model: Cho
     for preset, enough in ENOUGH.items():
         options: Any = {**given, "budget": None}
         config, settings = resolved(options, preset, model=model)
-        threads = settings.threads or threads_that_pay(config, settings.batch_size)
+        threads = settings.threads or threads_that_pay(config, corpus.vocab_size, settings.batch_size)
         positions = budget / seconds_a_position(config, corpus.vocab_size, length, threads)
-        if not chosen or positions >= enough * layers(config):  # of characters most are rare
+        if not chosen or positions >= enough * layers(config, corpus.vocab_size):  # of characters most are rare
             chosen = preset
     return chosen

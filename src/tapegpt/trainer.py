@@ -85,7 +85,7 @@ class Trainer(Local):
         started = time.perf_counter() if started is None else started
         settings = (settings or Settings()).replaced(**named)
         if settings.threads is None and settings.engine == "fast":
-            settings = settings.replaced(threads=threads_that_pay(config, settings.batch_size))
+            settings = settings.replaced(threads=threads_that_pay(config, corpus.vocab_size, settings.batch_size))
         self.settings = settings
         self.documents = corpus
         self.corpus, self.held_out = corpus, None
@@ -267,7 +267,7 @@ class Trainer(Local):
         passes = adam.steps * self.settings.batch_size / len(self._tokens) * DOCUMENTS / len(self._tokens)
         config, vocab_size = self.model.config, self.corpus.vocab_size
         # Nine passes, 1,686 characters: both decays three times as fast 3.250, the first alone 3.221, neither 3.241.
-        sizes = {"weight_decay": weights(config, vocab_size), "gram_decay": layers(config)}
+        sizes = {"weight_decay": weights(config, vocab_size), "gram_decay": layers(config, vocab_size)}
         return adam.replaced(
             **{
                 name: a_pass * min(passes * max(sizes[name] / WEIGHTS, 1.0), MOST_PASSES)

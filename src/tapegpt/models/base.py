@@ -98,11 +98,11 @@ class Model(Record):
         """Rows and columns of the parameters by name."""
         return {node.name: (node.shape.rows or 0, node.shape.columns) for node in self.parameters(vocab_size)}
 
-    def growth(self, vocab_size: int) -> dict[str, tuple[int, int]]:
-        """How many more rows and columns the parameters have, by name, for one token more."""
-        more = self.shapes(vocab_size + 1)
+    def growth(self, vocab_size: int) -> dict[str, tuple[float, float]]:
+        """How many more rows and columns the parameters have, by name, for each token more."""
+        more = self.shapes(2 * vocab_size)  # which a forward pass takes that needs some tokens, or a multiple of some
         return {
-            name: (more[name][0] - rows, more[name][1] - columns)
+            name: ((more[name][0] - rows) / vocab_size, (more[name][1] - columns) / vocab_size)
             for name, (rows, columns) in self.shapes(vocab_size).items()
         }
 
@@ -117,16 +117,14 @@ class Model(Record):
             )
         return count
 
-    @property
-    def heads(self) -> list[int]:
+    def heads(self, vocab_size: int) -> list[int]:
         """How many heads each attention has, in the order of the forward pass."""
-        operations = [node.operation for node in self.recorded(2).tape.nodes]
+        operations = [node.operation for node in self.recorded(vocab_size).tape.nodes]
         return [each.n_head for each in operations if isinstance(each, Attention)]
 
-    @property
-    def has_sparse(self) -> bool:
-        """Whether some parameters are trained by the rows that are looked up, which the fast engine alone does."""
-        return any(node.sparse for node in self.parameters(2))
+    def has_sparse(self, vocab_size: int) -> bool:
+        """Whether a parameter is trained by the rows that are looked up, which the fast engine alone does."""
+        return any(node.sparse for node in self.parameters(vocab_size))
 
 
 class Recorded(Record):
@@ -222,9 +220,21 @@ def _checked(model: Model, vocab_size: int) -> Recorded:
             raise TapeGPTError(f"{who}: the logits do not depend on the parameter {node.name}: use it, or leave it out")
         if not node.is_parameter and node.operation is None and node not in given:
             raise TapeGPTError(f"{who}: knows tokens and positions alone, there is nothing to write to {node!r}")
+    _check_sparse(tape, who)
     if not tape.parameters():
         raise TapeGPTError(f"{who}: there is no parameter to train: record one with tape.parameter")
     return recorded
+
+
+def _check_sparse(tape: Tape, who: str) -> None:
+    """Raise `TapeGPTError` where rows of a sparse parameter would have gradients without being looked up."""
+    sparse = [node for node in tape.parameters() if node.sparse]
+    if len(sparse) > 1:
+        raise TapeGPTError(f"{who}: one parameter may be sparse, not {' and '.join(node.name for node in sparse)}")
+    for node in tape.nodes:
+        if set(sparse) & set(node.inputs) and not isinstance(node.operation, Embedding):
+            name = sparse[0].name
+            raise TapeGPTError(f"{who}: the parameter {name} is sparse, which embedding alone may use, not {node!r}")
 
 
 def _failure(method: Any, error: Exception) -> TapeGPTError:

@@ -53,7 +53,9 @@ class Limits(Record):
         self._check("n_layer", config.as_dict().get("n_layer", 1), self.layers)
         self._check("block_size", config.block_size, self.block_size)
         self._check("the number of parameters", config.num_parameters(vocab_size), self.parameters)
-        self._check("the number of heads times block_size squared", weights(config, config.block_size), WEIGHTS)
+        self._check(
+            "the number of heads times block_size squared", weights(config, vocab_size, config.block_size), WEIGHTS
+        )
 
     def check_training(self, config: Model, settings: Settings, vocab_size: int, tokens: float) -> None:
         """Raise `RefusedError` for a model that is too large, or a training that takes too long.
@@ -78,10 +80,10 @@ class Limits(Record):
                 "ask for less, or of a smaller model"
             )
 
-    def check_text(self, config: Model, text: str) -> None:
+    def check_text(self, config: Model, vocab_size: int, text: str) -> None:
         """Raise `RefusedError` for a text whose attention weights are too many to be sent."""
         positions = min(len(text) + 1, config.block_size)
-        if weights(config, positions) > SHOWN_WEIGHTS:
+        if weights(config, vocab_size, positions) > SHOWN_WEIGHTS:
             raise too_large(f"a text of {positions} positions has too many attention weights: give a shorter one")
 
     def moments(self, config: Model, vocab_size: int, wanted: int) -> int:
@@ -98,6 +100,6 @@ def too_large(message: str) -> RefusedError:
     return RefusedError(413, "too_large", message)
 
 
-def weights(config: Model, positions: int) -> int:
+def weights(config: Model, vocab_size: int, positions: int) -> int:
     """Attention weights of so many positions."""
-    return sum(config.heads) * positions**2
+    return sum(config.heads(vocab_size)) * positions**2

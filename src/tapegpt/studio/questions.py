@@ -54,7 +54,7 @@ class Questions:
     async def moment(self, request: Request, wanted: requests.MomentQuery) -> dict[str, Any]:
         """The model after so many steps: what it says, how it reads a text."""
         kept, step = self._studio.run(request), request.path_params["step"]
-        self._studio.limits.check_text(kept.model.config, wanted.text)
+        self._studio.limits.check_text(kept.model.config, kept.model.vocab_size, wanted.text)
         return await self._studio.short(request, lambda _: kept.portrait.moment(step, wanted.text, wanted.temperature))
 
     async def matrix(self, request: Request) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Questions:
         """How a text is read, after so many steps or by the model as it came out."""
         kept, text, step = self._studio.run(request), wanted.text, wanted.step
         model = kept.model
-        self._studio.limits.check_text(model.config, text)
+        self._studio.limits.check_text(model.config, model.vocab_size, text)
         if isinstance(step, int):
             moment = await self._studio.short(request, lambda _: kept.portrait.moment(step, text, TEMPERATURE))
             read: dict[str, Any] = moment["explanation"]

@@ -147,7 +147,7 @@ class Runs:
         return await self._shown(request, self._studio.add_recording(recording), wanted)
 
     async def _shown(self, request: Request, kept: KeptRun, wanted: requests.MomentQuery) -> dict[str, Any]:
-        self._studio.limits.check_text(kept.model.config, wanted.text)
+        self._studio.limits.check_text(kept.model.config, kept.model.vocab_size, wanted.text)
         data = await self._studio.short(request, lambda _: kept.portrait.run(wanted.text, wanted.temperature))
         return {**kept.as_dict(), **data}
 

@@ -83,7 +83,7 @@ class KeptRun:
         self._seconds = seconds or dict.fromkeys(("train", "compile", "all"), 0.0)
         config = self.model.config
         numbers = self.model.num_parameters * (len(self.recording.moments) + ENGINES)
-        numbers += ENGINES * weights(config, config.block_size)
+        numbers += ENGINES * weights(config, self.model.vocab_size, config.block_size)
         self.bytes = 8 * numbers + 32 * len(self.recording.losses)
 
     def as_dict(self) -> dict[str, Any]:

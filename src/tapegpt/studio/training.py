@@ -43,7 +43,7 @@ class Training:
         self.config, self.settings = resolved(options, corpus=corpus.corpus)
         vocab_size = corpus.corpus.vocab_size
         limits.check_training(self.config, self.settings, vocab_size, corpus.tokens / len(corpus.corpus))
-        limits.check_text(self.config, wanted.text)
+        limits.check_text(self.config, vocab_size, wanted.text)
         check_temperature(wanted.temperature)
         unknown = sorted(set(wanted.text[: self.config.block_size]).difference(corpus.corpus.vocabulary))
         if unknown:  # what would be found out after the training
