@@ -36,7 +36,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def interrupts_arrive() -> Iterator[None]:
-    """Ctrl-C may come in the midst of a callback of the garbage collector, such as Hypothesis's, where Python ignores it."""
+    """Ctrl-C that comes in a callback of the garbage collector, such as Hypothesis's, would be ignored by Python."""
     callbacks, gc.callbacks[:] = gc.callbacks[:], []
     yield
     gc.callbacks[:] = callbacks
