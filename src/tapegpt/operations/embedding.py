@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, Builder, F32s, F64s, Int, Pointer, U32s, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, Int, Reals, U32s, kernel
 from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
-from tapegpt.operations.rows import across, each_row, vectors
+from tapegpt.operations.rows import each_row, vectors
 from tapegpt.value import Value
 
 TYPE_CHECKING = False
@@ -46,25 +46,23 @@ class Embedding(Operation):
 
 
 @kernel
-def gather(k: Builder, table: F64s, ids: U32s, y: F64s, start: Int, stop: Int, *, columns: int) -> None:
+def gather(k: Builder, table: Reals, ids: U32s, y: Reals, start: Int, stop: Int, *, columns: int) -> None:
     """y[t] = table[ids[t]]."""
-    for t, (row,) in each_row(k, start, stop, columns, y):
-        source = table + ids[t] * padded(columns)
-        for c, lanes in across(k, columns):
-            row.store(c, source.vector(c, lanes))
+    width = k.width(y.type)
+    for t, (result,) in each_row(k, start, stop, columns, y):
+        row = table + ids[t] * padded(columns)
+        for c in vectors(k, columns, y.type):
+            result.store(c, row.vector(c, width))
 
 
 @kernel
-def scatter(k: Builder, dtable: F64s, ids: U32s, dy: F64s, start: Int, stop: Int, *, columns: int) -> None:
-    """dtable[ids[t]] += dy[t], the last position first: a row that recurs gathers in that order."""
-    for t, (passed,) in each_row(k, start, stop, columns, dy, reverse=True):
-        add(k, dtable + ids[t] * padded(columns), passed, columns)
-
-
-def add(k: Builder, y: Pointer, x: Pointer, columns: int) -> None:
-    """One row: y += x."""
-    for c, lanes in across(k, columns):
-        y.store(c, y.vector(c, lanes) + x.vector(c, lanes))
+def scatter(k: Builder, dtable: Reals, ids: U32s, dy: Reals, start: Int, stop: Int, *, columns: int) -> None:
+    """dtable[ids[t]] += dy[t]; in f64 the last position first: a row that recurs gathers in that order."""
+    width = k.width(dy.type)
+    for t, (passed,) in each_row(k, start, stop, columns, dy, reverse=dy.type is F64):
+        row = dtable + ids[t] * padded(columns)
+        for c in vectors(k, columns, dy.type):
+            row.store(c, row.vector(c, width) + passed.vector(c, width))
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------
@@ -93,7 +91,7 @@ class FastEmbedding(Embedding):
         values = [slot.value for slot in inputs]
         at = {"columns": out.columns}
         if len(values) == 2:
-            fast_gather(k, *values, out.value, out.start, out.stop, **at)
+            gather(k, *values, out.value, out.start, out.stop, **at)
             return
         gather_two(k, *values[:4], out.value, out.start, out.stop, **at)
         for table, ids in zip(values[4::2], values[5::2], strict=True):
@@ -102,17 +100,7 @@ class FastEmbedding(Embedding):
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         for table, ids in zip(inputs[0::2], inputs[1::2], strict=True):
             if table.gradient is not None:
-                fast_scatter(k, table.gradient, ids.value, out.grad, out.start, out.stop, columns=out.columns)
-
-
-@kernel
-def fast_gather(k: Builder, table: F32s, ids: U32s, y: F32s, start: Int, stop: Int, *, columns: int) -> None:
-    """y[t] = table[ids[t]]."""
-    width = k.width(F32)
-    for t, (result,) in each_row(k, start, stop, columns, y):
-        row = table + ids[t] * padded(columns)
-        for c in vectors(k, columns):
-            result.store(c, row.vector(c, width))
+                scatter(k, table.gradient, ids.value, out.grad, out.start, out.stop, columns=out.columns)
 
 
 @kernel
@@ -135,13 +123,3 @@ def add_rows(k: Builder, table: F32s, ids: U32s, y: F32s, start: Int, stop: Int,
         row = table + ids[t] * padded(columns)
         for c in vectors(k, columns):
             result.store(c, result.vector(c, width) + row.vector(c, width))
-
-
-@kernel
-def fast_scatter(k: Builder, dtable: F32s, ids: U32s, dy: F32s, start: Int, stop: Int, *, columns: int) -> None:
-    """dtable[ids[t]] += dy[t]."""
-    width = k.width(F32)
-    for t, (passed,) in each_row(k, start, stop, columns, dy):
-        row = dtable + ids[t] * padded(columns)
-        for c in vectors(k, columns):
-            row.store(c, row.vector(c, width) + passed.vector(c, width))
