@@ -278,8 +278,9 @@ def test_a_file_says_which_class_it_is_of_and_has_to_be_given_it() -> None:
         "m: its model is MyGPT of mymodel.py, a class of one's own, and a file holds no code: give it, with --model "
         "mymodel.py:MyGPT, in Python by load(..., model=MyGPT)"
     )
-    with pytest.raises(TapeGPTError, match=f"^{re.escape(message)}$"):
-        tapegpt.load("m")
+    for given in (None, "gpt"):
+        with pytest.raises(TapeGPTError, match=f"^{re.escape(message)}$"):
+            tapegpt.load("m", given)
     with pytest.raises(TapeGPTError, match=r"^none\.py: cannot be read"):
         tapegpt.load("m", "none.py:MyGPT")
     fit = "is not the class that it was trained with:"
@@ -418,6 +419,7 @@ BROKEN: dict[str, Any] = {
     "rows": lambda tape, logits, tokens: tape.parameter("w", 6, 6),
     "changing": lambda tape, logits, tokens: logits * float(called(logits)),
     "growing": lambda tape, logits, tokens: sum([logits] * called(logits), logits),
+    "losing": lambda tape, logits, tokens: logits * tape.cross_entropy(logits, tokens),
     "sparse": lambda tape, logits, tokens: tape.linear(logits, tape.parameter("w", 6, 6, sparse=True)),
     "sparser": lambda tape, logits, tokens: sum(
         [tape.embedding(tape.parameter(name, 6, 6, sparse=True), tokens) for name in ("v", "w")], logits
@@ -452,6 +454,10 @@ BROKEN: dict[str, Any] = {
         (
             "growing",
             r"Here\.forward: records something else each time, first .* and then .*: let it depend on nothing but",
+        ),
+        (
+            "losing",
+            r"Here\.forward: %4 \(1, 1\) cross_entropy mixes positions, and none may see later ones: use axis=1$",
         ),
         ("sparse", r"Here\.forward: the parameter w is sparse, which embedding alone may use, not %5 .* logits$"),
         ("sparser", r"Here\.forward: one parameter may be sparse, not v and w$"),

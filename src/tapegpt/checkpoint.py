@@ -265,9 +265,8 @@ def _kinds(names: list[str], own: type[Model] | None) -> list[type[Model]]:
     """The classes of models by what their files call them: those of the package, else the one that is given."""
     from tapegpt.models import named
 
-    kinds = [own if ":" in name else named(name) for name in names]
-    if own is not None and own not in kinds:
-        raise _ClassError(f"its model is {shown(names[0])}, not {own.__name__}: leave that out")
+    another = None if own is None or _is_packaged(own) else own
+    kinds = [another if ":" in name else named(name) for name in names]
     for name, kind in zip(names, kinds, strict=True):
         if kind is None:
             place, _, attribute = name.rpartition(":")
@@ -275,7 +274,13 @@ def _kinds(names: list[str], own: type[Model] | None) -> list[type[Model]]:
                 f"its model is {attribute} of {place}, a class of one's own, and a file holds no code: give it, with "
                 f"--model {name}, in Python by load(..., model={attribute})"
             )
+    if own is not None and own not in kinds:
+        raise _ClassError(f"its model is {shown(names[0])}, not {own.__name__}: leave that out")
     return [kind for kind in kinds if kind]
+
+
+def _is_packaged(kind: type[Model]) -> bool:
+    return kind.__module__.startswith("tapegpt.models.")
 
 
 def _checked(contents: Contents, kind: type[Model]) -> _Checked:
@@ -307,7 +312,7 @@ def _checked(contents: Contents, kind: type[Model]) -> _Checked:
 
 def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: Contents) -> tuple[Model, Shapes]:
     """The model with its settings, and the shapes of its parameters; a user's class may not be what it was."""
-    if kind.__module__.startswith("tapegpt.models."):
+    if _is_packaged(kind):
         model = kind(**fields)
         return model, model.shapes(vocab_size)
     try:

@@ -26,6 +26,9 @@ class CrossEntropy(Operation):
         self.expect(logits.rows == targets.rows, "needs as many index targets as rows of logits", logits, targets)
         return Shape(1, 1)
 
+    def is_causal(self, *inputs: Shape) -> bool:
+        return False
+
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return inputs[0].columns if place == 1 else 0
 
