@@ -273,7 +273,7 @@ def test_llvm_shows_that_part_and_nothing_else() -> None:
 def test_operations_are_found_by_name_number_activation_and_line() -> None:
     for engine, kinds in (
         ("exact", ["embedding", "add", "rmsnorm", "linear", "attention", "relu", "cross_entropy", "adam"]),
-        ("fast", ["runs", "embedding", "rmsnorm", "linear", "attention", "relu", "cross_entropy", "adam"]),
+        ("fast", ["ngrams", "embedding", "rmsnorm", "linear", "attention", "relu", "cross_entropy", "adam"]),
     ):
         anatomy, _, _ = made(engine)
         assert anatomy.operations() == kinds
