@@ -480,6 +480,8 @@ def test_a_forward_without_parameters_or_without_anything() -> None:
         Constant().recorded(3)
     with pytest.raises(TapeGPTError, match=r"^Nothing\.forward: is missing"):
         type("Nothing", (Model,), {})().recorded(3)
+    with pytest.raises(TapeGPTError, match=r"^Model\.forward: is missing"):
+        tapegpt.train(STRINGS, model=Model)
 
 
 def test_a_check_that_fails_is_told_with_its_line() -> None:

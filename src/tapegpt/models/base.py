@@ -147,6 +147,8 @@ class Recorded(Record):
 
 @lru_cache(maxsize=64)
 def _recorded(model: Model, vocab_size: int) -> Recorded:
+    if type(model).forward is Model.forward:
+        raise TapeGPTError(f"{type(model).__name__}.forward: is missing: write it, it returns logits (T, vocab_size)")
     if type(model).__module__.startswith("tapegpt.models."):  # whose forward passes are tested
         return _record(model, vocab_size)
     recorded, again = (_checked(model, vocab_size) for _ in range(2))
@@ -202,8 +204,6 @@ def _name(tape: Tape, who: str) -> None:
 def _checked(model: Model, vocab_size: int) -> Recorded:
     """A recording of a model that nobody has tested."""
     who = f"{type(model).__name__}.forward"
-    if type(model).forward is Model.forward:
-        raise TapeGPTError(f"{who}: is missing: write it, it returns logits (T, vocab_size)")
     try:
         recorded = _record(model, vocab_size)
     except TapeGPTError as error:
