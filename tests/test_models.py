@@ -70,6 +70,7 @@ class Activated(Model):
             hidden = getattr(x.linear(f"{name}_up", 19), name)()
             x = x + hidden.linear(f"{name}_down", 6)
             x = getattr(x, name)() * tape.parameter(f"{name}_gain", 1, 6, start=1.0)
+        x = x + x.linear("itself", 6)
         x = (x - x.mean(1)).maximum(-0.7) / (abs(x).max(1) + 1.0) + tape.parameter("bias", 1, 6, start=0.0)
         return x.linear("lm_head", vocab_size) * tape.parameter("inverse_temperature", 1, 1, start=1.0)
 

@@ -174,7 +174,7 @@ def _is_before(rewriting: Rewriting, node: Node, product: Node, total: Node) -> 
             if each.index > node.index and each not in found:
                 found.add(each)
                 ahead.append(each)
-    return all(user is total or user is product or user in found for user in rewriting.users(node))
+    return all(user is total or user in found for user in rewriting.users(node))
 
 
 def activated(rewriting: Rewriting, node: Node) -> Match | None:
