@@ -72,7 +72,16 @@ class Drawing:
             self.product,
             self.product,
         ]
-        kinds += [self.chain, self.block, self.matmul, self.shift, self.columns, self.concatenate, self.attention]
+        kinds += [
+            self.residual,
+            self.chain,
+            self.block,
+            self.matmul,
+            self.shift,
+            self.columns,
+            self.concatenate,
+            self.attention,
+        ]
         kinds += [self.attend, self.rotary, self.gru, self.dropout, self.look_up, self.reduced, self.matrix]
         for _ in range(rng.choice([0, 1, 2, 3, 5, 8, 12, 20])):
             rng.choice(kinds)()
@@ -181,6 +190,11 @@ class Drawing:
             self.add(x.linear(self.name(), columns, bias=self.rng.random() < 0.4))
         else:
             self.add(self.tape.linear(x, self.parameter(columns, x.shape.columns)))
+
+    def residual(self) -> None:
+        """A product of what it is added to."""
+        x = self.some()
+        self.add(x + x.linear(self.name(), x.shape.columns, bias=self.rng.random() < 0.3))
 
     def chain(self) -> None:
         """Product, perhaps bias, activation, product, perhaps residual: what rules look for, and nearly that."""
