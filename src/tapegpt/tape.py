@@ -37,6 +37,7 @@ from tapegpt.operations.cross_entropy import CrossEntropy
 from tapegpt.operations.embedding import Embedding
 from tapegpt.operations.linear import Linear
 from tapegpt.operations.rmsnorm import RMSNorm
+from tapegpt.processes import Local
 from tapegpt.record import Record
 from tapegpt.walk import Laid, Run
 
@@ -63,7 +64,7 @@ class Extents(Record):
     work: int
 
 
-class Tape:
+class Tape(Local):
     """Records operations on numbers of the type `real`; `positions` is the most rows that a run can have.
 
     One thread at a time may use a tape: what one writes, another's run would read. Threads with a tape each are free.
