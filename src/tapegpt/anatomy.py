@@ -101,8 +101,9 @@ class Anatomy:
             if parameter and part.node and parameter.node in part.node.inputs:
                 return part
         counted = f"{kind} 1 to {kind} {len(of_kind)}" if of_kind else ", ".join(self.operations())
+        line = next(part.node.index for part in self.parts if part.node)
         raise TapeGPTError(
-            f"operation must be one of {counted}, a line of the tape such as %3, or a stage or parameter such as "
+            f"operation must be one of {counted}, a line of the tape such as %{line}, or a stage or parameter such as "
             f"{next(iter(self.graph.parameters))}; not {shown(name)}"
         )
 
