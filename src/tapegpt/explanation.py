@@ -16,6 +16,7 @@ from tapegpt.operations.linear import Linear
 from tapegpt.probe import Probe
 from tapegpt.record import Record
 from tapegpt.reference import ReferenceEngine
+from tapegpt.value import post_order
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,18 +215,7 @@ class _Scalars(ReferenceEngine):
 
         Each comes once, or `in_pairs` as often as it is a factor of a product.
         """
-        order: list[Value] = []
-        visited = set()
-        stack = [(value, False)]
-        while stack:
-            each, expanded = stack.pop()
-            if expanded:
-                order.append(each)
-            elif each not in visited:
-                visited.add(each)
-                stack.append((each, True))
-                if each is value or each not in self._known:
-                    stack.extend((child, False) for child in reversed(each.children))
+        order = post_order([value], lambda each: each.children if each is value or each not in self._known else ())
         slopes = dict.fromkeys(order, 0.0)
         slopes[value] = 1.0
         inner = [each for each in order if each is value or each not in self._known]

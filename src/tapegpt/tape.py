@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from array import array
 from math import isfinite, sqrt
+from operator import attrgetter
 from operator import index as whole
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
@@ -39,6 +40,7 @@ from tapegpt.operations.linear import Linear
 from tapegpt.operations.rmsnorm import RMSNorm
 from tapegpt.processes import Local
 from tapegpt.record import Record
+from tapegpt.value import post_order
 from tapegpt.walk import Laid, Run
 
 TYPE_CHECKING = False
@@ -379,18 +381,7 @@ class Tape(Local):
 
     def order(self, *outputs: Node) -> list[Node]:
         """The nodes that outputs depend on, in depth-first post-order, as `Value.backward` sorts its numbers."""
-        order: list[Node] = []
-        visited: set[int] = set()
-        stack = [(output, False) for output in reversed(outputs)]
-        while stack:
-            node, expanded = stack.pop()
-            if expanded:
-                order.append(node)
-            elif node.index not in visited:
-                visited.add(node.index)
-                stack.append((node, True))
-                stack.extend((i, False) for i in reversed(node.inputs))
-        return order
+        return post_order(outputs, attrgetter("inputs"))
 
     def _laid_order(self, output: Node) -> list[Laid]:
         self.own(output, "a kernel")

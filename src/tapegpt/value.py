@@ -12,10 +12,14 @@ they compute is right by definition. Source: Andrej Karpathy's microgpt.py.
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 Vector = list["Value"]
 Matrix = list[Vector]  # rows
@@ -151,20 +155,28 @@ def walk_back(results: Iterable[Value], ends: Iterable[Value] = ()) -> None:
 
     The order is the reverse of a depth-first post-order, as microgpt.py has it.
     """
-    order: list[Value] = []
-    visited = set(ends)
-    stack = [(result, False) for result in reversed(list(results))]  # explicit, so that no graph is too deep
-    while stack:
-        value, expanded = stack.pop()
-        if expanded:
-            order.append(value)
-        elif value not in visited:
-            visited.add(value)
-            stack.append((value, True))
-            stack.extend((child, False) for child in reversed(value.children))
-    for value in reversed(order):
+    for value in reversed(post_order(results, attrgetter("children"), ends)):
         for child, local_grad in zip(value.children, value.local_grads, strict=True):
             child.grad += local_grad * value.grad
+
+
+def post_order(roots: Iterable[T], inputs: Callable[[T], Sequence[T]], ends: Iterable[T] = ()) -> list[T]:
+    """All that the roots are made of, each after its inputs and once: depth first, from left to right.
+
+    The `ends`, and what only they are made of, are left out.
+    """
+    order: list[T] = []
+    visited = set(ends)
+    stack = [(root, False) for root in reversed(list(roots))]  # explicit, so that no graph is too deep
+    while stack:
+        each, expanded = stack.pop()
+        if expanded:
+            order.append(each)
+        elif each not in visited:
+            visited.add(each)
+            stack.append((each, True))
+            stack.extend((one, False) for one in reversed(inputs(each)))
+    return order
 
 
 def linear(x: Vector, w: Matrix) -> Vector:
