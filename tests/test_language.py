@@ -476,7 +476,7 @@ def test_errors_name_what_is_wrong() -> None:
         x[0] = 0.0
 
     with pytest.raises(KernelError, match="annotate"):
-        Kernel(untyped)
+        Program({"untyped": (Kernel(untyped), {})})
 
 
 def test_fused_multiply_add_must_be_there() -> None:

@@ -5,11 +5,13 @@ Kernels hold these and not the tape: all of it would be in the key of their code
 
 from __future__ import annotations
 
-from tapegpt.machine.language import U32
+from tapegpt.machine.language import U32, Kernel
 from tapegpt.operations.base import Scratch, Slot, clear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tapegpt.machine.language import Builder, Number, Pointer
     from tapegpt.operations.base import Operation, Shape
 
@@ -49,14 +51,14 @@ class Run:
 
     def prepare(self, k: Builder, node: Laid, operation: Operation) -> None:
         """Make what follows from a node's inputs."""
-        operation.prepare(k, self._scratch(node), *[self._slot(i) for i in node.inputs])
+        self._call(k, operation.prepare, node, *[self._slot(i) for i in node.inputs])
 
     def forward(self, k: Builder, node: Laid, operation: Operation) -> None:
         """Compute a node."""
         out, *slots = [self._slot(i) for i in (node, *node.inputs)]
         if not node.is_early:
-            operation.prepare(k, self._scratch(node), *slots)
-        operation.forward(k, self._scratch(node), out, *slots)
+            self._call(k, operation.prepare, node, *slots)
+        self._call(k, operation.forward, node, out, *slots)
 
     def backward(self, k: Builder, node: Laid, operation: Operation) -> None:
         """Pass a node's gradient on."""
@@ -67,8 +69,12 @@ class Run:
                 self.written.add(table.index)
         views = {i.index: self._slot(i) for i in (node, *node.inputs)}
         out, *slots = [views[i.index] for i in (node, *node.inputs)]  # one view for an input used twice
-        operation.backward(k, self._scratch(node), out, *slots)
+        self._call(k, operation.backward, node, out, *slots)
         self.written.update(i.index for i in node.inputs)
+
+    def _call(self, k: Builder, method: Callable[..., None], node: Laid, *slots: Slot) -> None:
+        """A method of a node's operation is a kernel."""
+        Kernel(method, f"{node.operation}.{method.__name__}")(k, self._scratch(node), *slots)
 
     def gradient(self, node: Laid) -> Pointer:
         """Where a node's gradient lies."""

@@ -112,9 +112,7 @@ class Module:
     def __init__(self, target: Target, counted: Sequence[str] = ()) -> None:
         self.target, self.counted = target, counted
         self._functions: dict[str, list[str]] = {}
-        self._owners: dict[
-            str, object
-        ] = {}  # name -> its kernel's body, type and constants, or for an exported one this module
+        self._owners: dict[str, object] = {}  # name -> its kernel's identity and constants; if exported, this module
         self._declarations: set[str] = set()
 
     def add(self, kernel: Kernel, constants: dict[str, Any], name: str) -> None:
@@ -125,7 +123,7 @@ class Module:
     def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
         """The name of a kernel's function, emitted at the first call."""
         name = mangled(kernel, constants)
-        owner = kernel.body, kernel.real, constants
+        owner = *kernel.identity, constants
         while self._owners.setdefault(name, owner) != owner:  # the name is another's
             name += "'"
         if name not in self._functions:
@@ -170,11 +168,11 @@ class _Function(Builder):
         arguments: list[Pointer | Value] = []
         self._is_entry = "internal" not in define
         pointer = "ptr nocapture" if self._is_entry else "ptr noalias nocapture"  # see `language.kernel`
-        for argument, (is_pointer, kind) in kernel.arguments.items():
-            data = f"%{argument}."  # no other name has a dot
-            parameters.append(f"{pointer if is_pointer else kind.llvm} {data}")
+        for name_of, argument in kernel.arguments.items():
+            data, kind = f"%{name_of}.", argument.type  # no other name has a dot
+            parameters.append(f"{pointer if argument.is_pointer else kind.llvm} {data}")
             self._live[data] = None
-            arguments.append(Pointer(self, kind, data) if is_pointer else Value(self, kind, 0, data))
+            arguments.append(Pointer(self, kind, data) if argument.is_pointer else Value(self, kind, 0, data))
         kernel.trace(self, arguments, constants)
         if self._open:
             rule = "a k.range, k.when or k.repeat_while is left early by break or return"

@@ -374,9 +374,10 @@ def runnable(
     def run(*arguments: Address | float) -> None:
         k = Interpreter(target)
         values: list[Pointer | Value] = []
-        for argument, (is_pointer, kind) in zip(arguments, kernel.arguments.values(), strict=True):
+        for argument, expected in zip(arguments, kernel.arguments.values(), strict=True):
+            kind = expected.type
             if isinstance(argument, Address):
-                assert is_pointer
+                assert expected.is_pointer
                 view = argument.view[: len(argument.view) // kind.size * kind.size]
                 values.append(Pointer(k, kind, (view.cast(VIEWS[kind.name]), 0)))
             else:

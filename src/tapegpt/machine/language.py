@@ -24,9 +24,11 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 
+from tapegpt.record import Record
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, Self
 
     from tapegpt.machine.target import Target
@@ -261,67 +263,162 @@ I64s = Pointer
 U32s = Pointer
 Int = Operand
 Real = Operand
-ARGUMENTS: dict[str, tuple[bool, Type]] = {  # annotation -> (is a pointer, type)
-    "F64s": (True, F64),
-    "F32s": (True, F32),
-    "I64s": (True, I64),
-    "U32s": (True, U32),
-    "Int": (False, I64),
-    "Real": (False, F64),
+
+
+class Argument(Record):
+    """What a kernel gets at run time: a pointer to elements of a type, or a number of it."""
+
+    is_pointer: bool
+    type: Type
+
+    def __repr__(self) -> str:
+        return f"{self.type} pointer" if self.is_pointer else f"{self.type}"
+
+
+class Structure(Record):
+    """Arguments of a kernel under one name: the fields of a subclass, annotated as arguments are."""
+
+
+class _Twin(Record):
+    """The same record as an earlier argument."""
+
+    name: str
+
+
+REALS = Argument(True, REAL)
+ARGUMENTS = {  # by annotation
+    "Reals": REALS,
+    "F64s": Argument(True, F64),
+    "F32s": Argument(True, F32),
+    "I64s": Argument(True, I64),
+    "U32s": Argument(True, U32),
+    "Int": Argument(False, I64),
+    "Real": Argument(False, F64),
 }
+_VARIADIC = 4  # a code object's flag for *arguments
 
 
 class Kernel:
-    """A function of the kernel language; calling it inside another kernel makes a call, not a copy.
+    """A function or method of the kernel language; calling it inside another kernel makes a call, not a copy.
 
-    `Reals` are pointers to numbers of the type `real`; by default that of the first one that a call is given.
+    An argument may be a record: the pointers and run-time numbers that it holds are passed one by one, and all else in
+    it is fixed as constants are, like the object of a method. A program's entry takes `Structure`s, whose fields are
+    known without a call. `Reals` point to numbers of the type `real`; by default that of the first that is given.
     """
 
     def __init__(self, body: Callable[..., None], name: str = "", real: Type = REAL) -> None:
-        self.body, self.real = body, real
+        self.body, self.real, code = body, real, body.__code__
         self.name = name or body.__name__
-        code = body.__code__
-        names = code.co_varnames[1 : code.co_argcount]
-        known = {"Reals": (True, real), **ARGUMENTS}
-        try:
-            self.arguments = {name: known[body.__annotations__[name]] for name in names}
-        except KeyError as error:
-            raise KernelError(
-                f"{self.name}: annotate each run-time argument with one of {', '.join(known)}, as a string "
-                "(`from __future__ import annotations` makes it one)"
-            ) from error
+        names = code.co_varnames[2 if self._object else 1 : code.co_argcount]  # behind the builder
+        self.forms: dict[str, object] = {name: self._form(body.__annotations__.get(name, "")) for name in names}
+        self._is_variadic = bool(code.co_flags & _VARIADIC)
 
-    def __call__(self, k: Builder, *arguments: Pointer | Number, **constants: Any) -> None:
-        if len(arguments) != len(self.arguments):
-            raise KernelError(f"{self.name} takes {len(self.arguments)} arguments, not {len(arguments)}")
-        kernel = self._for(arguments)
-        if kernel is not self:
-            kernel(k, *arguments, **constants)
-            return
-        k.call(self, [self._argument(k, a, n) for a, n in zip(arguments, self.arguments, strict=True)], constants)
+    @property
+    def _object(self) -> object:
+        """Whose method it is."""
+        return getattr(self.body, "__self__", None)
 
-    def _for(self, arguments: tuple[Pointer | Number, ...]) -> Kernel:
-        """This kernel with `Reals` of one type, that of the first one among its arguments."""
-        pairs = zip(arguments, self.arguments.values(), strict=True)
-        kind = next((a.type for a, (_, kind) in pairs if kind is REAL and isinstance(a, Pointer)), REAL)
-        return self if kind is REAL else Kernel(self.body, f"{self.name}.{kind}", kind)
+    def _form(self, annotation: str = "") -> object:
+        """What stands for an argument: `Argument`, a structure of them, or None for what a call decides."""
+        argument = ARGUMENTS.get(annotation)
+        if argument:
+            return Argument(True, self.real) if argument is REALS else argument
+        structure = self.body.__globals__.get(annotation)
+        if isinstance(structure, type) and issubclass(structure, Structure):
+            return structure(**{name: self._form(structure.annotation(name)) for name in structure.fields})
+        return None
 
-    def _argument(self, k: Builder, argument: Pointer | Number, name: str) -> Pointer | Value:
-        is_pointer, kind = self.arguments[name]
-        if not is_pointer and not isinstance(argument, Pointer):
-            return k.shaped(argument, kind, 0)
-        if is_pointer and isinstance(argument, Pointer) and argument.type is kind:
+    @property
+    def arguments(self) -> dict[str, Argument]:
+        """What it gets at run time, by name; of a structure `name.field`."""
+        found: dict[str, Argument] = {}
+        for name, form in self.forms.items():
+            if form is None:
+                raise KernelError(
+                    f"{self.name}: annotate each run-time argument with one of {', '.join(ARGUMENTS)} or a Structure, "
+                    "as a string (`from __future__ import annotations` makes it one)"
+                )
+            _without(form, name, found)
+        return found
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What tells its code from that of another, but for constants."""
+        return getattr(self.body, "__func__", self.body), self._object, self.real, self.forms
+
+    def __call__(self, k: Builder, *arguments: object, **constants: Any) -> None:
+        extra = range(len(arguments) - len(self.forms))
+        if len(arguments) < len(self.forms) or (extra and not self._is_variadic):
+            raise KernelError(f"{self.name} takes {len(self.forms)} arguments, not {len(arguments)}")
+        called = self._for(arguments)
+        given: dict[str, object] = {}
+        passed: dict[str, Any] = {}
+        for name, argument in zip([*self.forms, *(f"more{place}" for place in extra)], arguments, strict=True):
+            expected, twin = called.forms.get(name), next((n for n, one in given.items() if one is argument), "")
+            given[name] = argument
+            if isinstance(expected, Argument):
+                passed[name] = self._argument(k, argument, name, expected)
+            else:
+                is_twin = twin and isinstance(argument, Record)
+                called.forms[name] = _Twin(twin) if is_twin else _without(argument, name, passed)
+        k.call(called, [k.value(each) if isinstance(each, Operand) else each for each in passed.values()], constants)
+
+    def _for(self, arguments: tuple[object, ...]) -> Kernel:
+        """One of its own for a call, with `Reals` of one type, that of the first one among its arguments."""
+        pairs = zip(arguments, self.forms.values(), strict=False)
+        kind = next((a.type for a, form in pairs if form == REALS and isinstance(a, Pointer)), self.real)
+        return Kernel(self.body, self.name if kind is self.real else f"{self.name}.{kind}", kind)
+
+    def _argument(self, k: Builder, argument: Any, name: str, expected: Argument) -> Pointer | Value:
+        if not expected.is_pointer and not isinstance(argument, Pointer):
+            return k.shaped(argument, expected.type, 0)
+        if expected.is_pointer and isinstance(argument, Pointer) and argument.type is expected.type:
             return argument
-        raise KernelError(f"{self.name}: {name} must be a {kind}{' pointer' if is_pointer else ''}, not {argument!r}")
+        raise KernelError(f"{self.name}: {name} must be a {expected}, not {argument!r}")
 
-    def trace(self, k: Builder, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
+    def in_order(self, arguments: Sequence[Any]) -> Iterator[Any]:
+        """What an entry is given, one by one; a structure comes as a dictionary."""
+        for (name, form), given in zip(self.forms.items(), arguments, strict=True):
+            if not isinstance(form, Structure):
+                yield given
+            elif given.keys() != form.fields.keys():
+                raise KernelError(
+                    f"{self.name}: {name} has the fields {', '.join(form.fields)}, not {', '.join(given)}"
+                )
+            else:
+                yield from map(given.get, form.fields)
+
+    def trace(self, k: Builder, arguments: Sequence[Pointer | Value], constants: dict[str, Any]) -> None:
         """Run the body with a builder. What it does wrong is a `KernelError` that names this kernel and the line."""
+        rest = iter(arguments)
+        given: dict[str, object] = {}
+        for name, form in self.forms.items():
+            given[name] = given[form.name] if isinstance(form, _Twin) else _with(form, rest)
         try:
-            self.body(k, *arguments, **constants)
+            self.body(k, *given.values(), **constants)
         except TypeError as error:
             if getattr(error, "place", ""):  # in a kernel that this one calls
                 raise
             raise KernelError(str(error), f"{self.name}, {_line(error)}") from error
+
+
+def _without(given: object, name: str, taken: dict[str, Any]) -> object:
+    """A record without what is only known at run time, `Argument`s in its place; that is taken, by its name."""
+    if isinstance(given, Argument | Traced):
+        taken[name] = given
+        return given if isinstance(given, Argument) else Argument(isinstance(given, Pointer), given.type)
+    if not isinstance(given, Record):
+        return given
+    return given.replaced(**{field: _without(x, f"{name}.{field}", taken) for field, x in given.as_dict().items()})
+
+
+def _with(form: object, values: Iterator[Pointer | Value]) -> object:
+    """A record with values in the place of its `Argument`s."""
+    if isinstance(form, Argument):
+        return next(values)
+    if not isinstance(form, Record):
+        return form
+    return form.replaced(**{field: _with(x, values) for field, x in form.as_dict().items()})
 
 
 def _line(error: Exception) -> str:

@@ -67,9 +67,9 @@ class Program(Local):
                 self.notice = f"no machine code here ({reason}): the kernels are interpreted, which is slow"
         self._interpret()
 
-    def run(self, name: str, *arguments: Argument) -> None:
-        """Call an entry; machine code runs without the interpreter lock."""
-        self._functions[name](*arguments)
+    def run(self, name: str, *arguments: Argument | dict[str, Argument]) -> None:
+        """Call an entry, with a dictionary for each structure; machine code runs without the interpreter lock."""
+        self._functions[name](*self._entries[name][0].in_order(arguments))
 
     # --- compiled -----------------------------------------------------------------------------------------------
 
@@ -170,8 +170,8 @@ def _loaded(content: bytes, target: Target) -> Code:
 def _function(kernel: Kernel, address: int) -> Callable[..., None]:
     """A kernel's machine code as a Python function."""
     types = [
-        ctypes.c_void_p if is_pointer else ctypes.c_double if kind.is_float else ctypes.c_int64
-        for is_pointer, kind in kernel.arguments.values()
+        ctypes.c_void_p if given.is_pointer else ctypes.c_double if given.type.is_float else ctypes.c_int64
+        for given in kernel.arguments.values()
     ]
     function = ctypes.CFUNCTYPE(None, *types)(address)
 

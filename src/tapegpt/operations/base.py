@@ -105,6 +105,12 @@ class Operation(ABC):
     def __str__(self) -> str:
         return self.name
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)  # the same code does for both
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
     @abstractmethod
     def shape(self, *inputs: Shape) -> Shape:
         """Shape of the result; raises `TapeGPTError` where the inputs do not fit."""
