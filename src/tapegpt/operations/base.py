@@ -15,6 +15,7 @@ from tapegpt.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from tapegpt.machine.language import Builder, Number, Pointer, Type
     from tapegpt.value import Matrix
@@ -112,10 +113,10 @@ class Operation(ABC):
         return hash(type(self))
 
     @abstractmethod
-    def shape(self, *inputs: Shape) -> Shape:
+    def shape(self, *inputs: Any, **_: Any) -> Shape:
         """Shape of the result; raises `TapeGPTError` where the inputs do not fit."""
 
-    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
+    def reference(self, inner: dict[str, Matrix], *inputs: Any, **_: Any) -> Matrix:
         """The result in scalars, never optimised; `inner` takes rows of numbers on the way that have a name.
 
         Token ids are `Value`s whose data is a whole number.
@@ -130,31 +131,31 @@ class Operation(ABC):
         """
         return self, ()
 
-    def prepared(self, *inputs: Shape) -> int:
+    def prepared(self, *inputs: Any, **_: Any) -> int:
         """How many numbers `prepare` makes."""
         return 0
 
-    def kept(self, positions: int, *inputs: Shape) -> int:
+    def kept(self, positions: int, *inputs: Any, **_: Any) -> int:
         """How many numbers the kernels keep from forward to backward."""
         return 0
 
-    def index_bound(self, place: int, *inputs: Shape) -> int:
+    def index_bound(self, place: int, *inputs: Any, **_: Any) -> int:
         """The number that token ids in the input of this place must be below; 0 where it takes numbers."""
         return 0
 
-    def is_causal(self, *inputs: Shape) -> bool:
+    def is_causal(self, *inputs: Any, **_: Any) -> bool:
         """Whether a row of the result depends on no later row."""
         return True
 
-    def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
+    def prepare(self, k: Builder, scratch: Scratch, *inputs: Any, **_: Any) -> None:
         """What depends on the inputs of `prepares`: once after they change, so before each run but for parameters."""
 
     @abstractmethod
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Any, **_: Any) -> None:
         """Compute rows `out.start` to `out.stop`."""
 
     @abstractmethod
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Any, **_: Any) -> None:
         """Add to the inputs' gradients what `out.gradient` passes on."""
 
     def expect(self, holds: bool, rule: str, *shapes: Shape) -> None:

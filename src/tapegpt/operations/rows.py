@@ -15,8 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tapegpt.machine.language import Number, Operand, Pointer, Type, Value
+    from tapegpt.operations.base import Slot
 
 UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
+
+
+def row_by_row(
+    k: Builder, node: Slot, *matrices: Pointer, reverse: bool = False
+) -> Iterator[tuple[Int, list[Pointer]]]:
+    """Row after row of matrices as wide as a node, in `reverse` the last first: (t, where row t of each begins)."""
+    for t in k.range(node.stop - 1, node.start - 1, -1) if reverse else k.range(node.start, node.stop):
+        yield t, [matrix + t * padded(node.columns) for matrix in matrices]
 
 
 def each_row(
@@ -137,6 +146,12 @@ def fast_exponentiate(k: Builder, row: Pointer, e: Pointer, columns: int) -> tup
         e.store(c, exponentials)
         total += exponentials
     return k.group_sum(total, width).lane(0), largest.lane(0)
+
+
+def give(row: Pointer, column: Number, gradient: Value, *, fresh: bool) -> None:
+    """Set numbers of a row, or add to them."""
+    lanes = gradient.lanes or 1
+    row.store(column, gradient if fresh else row.vector(column, lanes) + gradient)
 
 
 def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *, adds: bool = False) -> None:
