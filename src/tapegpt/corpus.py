@@ -126,8 +126,7 @@ class Corpus(Record):
         documents = self.documents if order is None else [self.documents[number] for number in order]
         separator = next(c for c in map(chr, range(sys.maxunicode + 1)) if c not in self.vocabulary)  # becomes BOS
         text = _translated(separator.join(["", *documents, ""]), self.vocabulary + separator)
-        codec = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
-        ids = array("I", text.encode(codec, "surrogatepass"))
+        ids = array("I", text.encode("utf-32", "surrogatepass")[4:])  # in this machine's order of bytes, after a mark
         starts = array("q", accumulate(map(add, map(len, documents), repeat(1)), initial=0))
         return Tokens(ids, starts)
 

@@ -33,9 +33,10 @@ class ExactEngine(CompiledEngine):
 
     def __init__(self, config: Model, vocab_size: int, target: Target | None = None) -> None:
         graph = exact_graph(config, vocab_size, target)
+        prepare, forward = graph.tape.prepare_kernel(graph.loss), graph.tape.forward_kernel(graph.loss)
         entries: Entries = {
-            "train": (training_kernel(graph), {}),
-            "evaluate": (evaluation_kernel(graph), {}),
+            "train": (training_kernel(graph, prepare, forward), {}),
+            "evaluate": (evaluation_kernel(graph, prepare, forward), {}),
             "generate": (generation_kernel(graph), {}),
         }
         super().__init__(config, graph, entries, target)
@@ -66,12 +67,10 @@ class ExactEngine(CompiledEngine):
         self._program.run("generate", *places, count, temperature)
 
 
-def training_kernel(graph: Graph) -> Kernel:
+def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
     """Steps first to first + count - 1; stops before an update that would not be finite, and logs no number for it."""
-    tape = graph.tape
-    prepare, forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
-    backward = tape.backward_kernel(graph.loss)
-    extent, places = tape.parameter_extent(), graph.places()
+    backward = graph.tape.backward_kernel(graph.loss)
+    extent, places = graph.tape.parameter_extent(), graph.places()
 
     def train(
         k: Builder,
@@ -137,9 +136,8 @@ def disturb(places: Places, work: Pointer, row: Number, noise: Number) -> None:
         (work + places.about["noise"]).cast(U32)[row] = noise
 
 
-def evaluation_kernel(graph: Graph) -> Kernel:
+def evaluation_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
     """Over all documents: the sum of -log(probability), and the number of positions."""
-    prepare, forward = graph.tape.prepare_kernel(graph.loss), graph.tape.forward_kernel(graph.loss)
     places = graph.places()
 
     def evaluate(k: Builder, shared: F64s, work: F64s, ids: U32s, starts: I64s, documents: Int, result: F64s) -> None:

@@ -18,7 +18,6 @@ import math
 import os
 import sys
 from array import array
-from bisect import bisect
 from itertools import accumulate, repeat
 from operator import index
 
@@ -267,6 +266,8 @@ class Random:
             raise TypeError("Population must be a sequence.  For dicts or sets, use sorted(d).")
         n = len(population)
         if counts is not None:
+            from bisect import bisect
+
             cum_counts = list(accumulate(counts))
             if len(cum_counts) != n:
                 raise ValueError("The number of counts does not match the population")
@@ -310,6 +311,8 @@ class Random:
 
         Raises `ValueError` where these do not match the population, or their total is not positive and finite.
         """
+        from bisect import bisect
+
         n = len(population)
         if cum_weights is None:
             if weights is None:

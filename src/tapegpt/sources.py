@@ -448,7 +448,7 @@ def _pieces(text: str, delimiter: str) -> list[str]:
 
 def with_line_feeds(text: str) -> str:
     """With LF for CR LF and CR, as Python's text mode reads it."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text  # 100 times faster without
 
 
 def _line(before: bytes, encoding: str) -> int:

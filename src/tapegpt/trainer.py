@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from bisect import bisect_right
 
 from tapegpt.clock import (
     CHUNK_SECONDS,
@@ -343,6 +342,7 @@ class Trainer(Local):
 
     def _paced_by_steps(self, stops: Sequence[int]) -> Iterator[list[float]]:
         every = max(1, self.settings.steps // EVALUATIONS)
+        waiting, stop = iter(stops), 0
         count = 1
         while True:
             if self._validation is not None and self._is_due(every):  # left over where the evaluation was interrupted
@@ -351,10 +351,9 @@ class Trainer(Local):
                 return
             start = time.perf_counter()
             left = every - self.step % every if self._validation is not None else count
-            passed = bisect_right(stops, self.step)
-            if passed < len(stops):
-                left = min(left, stops[passed] - self.step)
-            losses = self.run(min(count, left))
+            while stop <= self.step:
+                stop = next(waiting, self._steps)
+            losses = self.run(min(count, left, stop - self.step))
             elapsed = max(time.perf_counter() - start, 1e-6)
             count = max(1, min(4 * len(losses), int(len(losses) * CHUNK_SECONDS / elapsed)))
             if self._validation is not None and self._is_due(every):
@@ -474,12 +473,11 @@ def _close(callbacks: Sequence[Callback]) -> None:
 def _warn(trainer: Trainer) -> None:
     """Say what is lost of the documents, and what is hardly meant to be in them."""
     corpus, block = trainer.corpus, trainer.model.config.block_size
-    longest = max(map(len, corpus.documents))
-    if trainer.settings.engine != "fast" and longest >= block:
-        cut = sum(len(document) >= block for document in corpus.documents)
+    documents = () if trainer.settings.engine == "fast" else corpus.documents
+    if cut := [document for document in documents if len(document) >= block]:
         warn(
-            f"{cut:,} of {len(corpus):,} documents are cut, block_size {block} does not hold them with their end: "
-            f"choose one of up to {longest + 1:,}, or the engine fast, which learns from all of them"
+            f"{len(cut):,} of {len(corpus):,} documents are cut, block_size {block} does not hold them with their end: "
+            f"choose one of up to {max(map(len, cut)) + 1:,}, or the engine fast, which learns from all of them"
         )
     controls = [character for character in corpus.vocabulary if breaks(character) and character != "\n"]
     if controls:

@@ -104,7 +104,7 @@ def _parser(chosen: str) -> Parser:
         "Without a command: train, on ./input.txt if there is one, else on embedded first names.",
     )
     parser.add_argument("--version", action="version", version=f"tapegpt {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(prog="tapegpt", metavar="COMMAND", required=True)
     for name in [chosen] if chosen in COMMANDS else COMMANDS:
         about = COMMANDS[name]
         command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+from _signal import SIGINT, SIGTERM, signal  # type: ignore[import-not-found]  # `signal` makes enums of all: 1 ms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,16 +16,16 @@ class Interruption:
     def __init__(self) -> None:
         self.asked = False
         self.forced = False  # by the second one, in the middle of whatever was running
-        self._former: dict[signal.Signals, Any] = {}
+        self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._former[number] = signal.signal(number, self._ask)
+        for number in (SIGINT, SIGTERM):
+            self._former[number] = signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

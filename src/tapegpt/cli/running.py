@@ -8,7 +8,6 @@ import sys
 
 from tapegpt.cli.console import fail, moves, notice
 from tapegpt.cli.interruption import Interruption
-from tapegpt.cli.metrics import Metrics
 from tapegpt.cli.options import option, whole
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.text import line_writer
@@ -168,6 +167,8 @@ def _watchers(trainer: Trainer, options: argparse.Namespace, keeper: _Keeper) ->
     """Whatever sees the losses; the file of metrics is ahead of the model's, so that resuming finds all it needs."""
     watchers: list[Callback] = []
     if options.metrics is not None:
+        from tapegpt.cli.metrics import Metrics
+
         watchers.append(Metrics(options.metrics, trainer, durable=options.save_every is not None))
     if options.tensorboard is not None:
         from tapegpt.callbacks import TensorBoard

@@ -30,7 +30,7 @@ from types import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
     from types import CellType
     from typing import Any
 
@@ -78,7 +78,7 @@ class _Walk:
     """
 
     def __init__(self, without: tuple[type, ...], given: str) -> None:
-        self._without, self._package = without, given
+        self._without, self._left_out, self._package = without, frozenset(without), given
         self._numbers: dict[int, tuple[int]] = {}  # by id
         self._given: dict[str | None, bool] = {}  # by name of a module
         self._stateful: set[type] = set()  # whose objects are what their state is
@@ -88,7 +88,7 @@ class _Walk:
         self.objects: list[object] = []
         self.told: list[object] = [sys.version]
 
-    def tell(self, values: Sequence[Any]) -> None:
+    def tell(self, values: Collection[Any]) -> None:
         """Plain values themselves, and the numbers of objects."""
         told, numbers = self.told, self._numbers
         told.append([len(values)])
@@ -117,8 +117,13 @@ class _Walk:
             self._asked.append(name)
 
     def _tell_pairs(self, pairs: dict[Any, Any]) -> None:
-        without = self._without
-        self.tell([each for pair in pairs.items() if type(pair[1]) not in without for each in pair])
+        if not self._left_out.isdisjoint(map(type, pairs.values())):
+            pairs = {key: value for key, value in pairs.items() if type(value) not in self._left_out}
+        if _PLAIN.issuperset(map(type, pairs)):  # all keys as one tuple, where otherwise a list begins
+            self.told.append(tuple(pairs))
+            self.tell(pairs.values())
+        else:
+            self.tell((*pairs, *pairs.values()))
 
     def _is_given(self, module: str | None) -> bool:
         """Whether what a module defines is known without looking: it is Python's own, or of the given package."""
@@ -182,7 +187,9 @@ class _Walk:
             return
         code, names, strings, _ = _code(function.__code__)
         for name in (*names, *strings):
-            self._ask(name)
+            if name not in self._names:
+                self._names.add(name)
+                self._asked.append(name)
         known, loaded = function.__globals__, sys.modules
         modules = [value for value in held if type(value) is ModuleType]
         used: list[str] = []
@@ -305,7 +312,7 @@ def _code(code: CodeType) -> _Code:
     known = _codes.get(id(code))
     if known is None:
         constants, names = code.co_consts, code.co_names
-        strings = tuple(filter(str.isidentifier, (value for value in constants if type(value) is str)))
+        strings = tuple([value for value in constants if type(value) is str and value.isidentifier()])
         if not _PLAIN.issuperset(map(type, constants)):
             inner = dict.fromkeys(names)
             found = dict.fromkeys(strings)
