@@ -61,6 +61,11 @@ class Slot(Record):
         return self.shape.columns
 
     @property
+    def stride(self) -> int:
+        """Elements from row to row."""
+        return padded(self.columns)
+
+    @property
     def grad(self) -> Pointer:
         """The gradient, where there must be one."""
         assert self.gradient is not None

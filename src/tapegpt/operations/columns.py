@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
-
-from tapegpt.machine.language import Builder, Int, Reals, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
-from tapegpt.operations.rows import across
-from tapegpt.value import Value as Scalar
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot
+from tapegpt.operations.rows import across, give, row_by_row
+from tapegpt.value import Value, copied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from tapegpt.machine.language import Number
+    from tapegpt.machine.language import Builder
     from tapegpt.value import Matrix
 
 
@@ -36,44 +33,37 @@ class Columns(Operation):
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
         rows = [[number for row in rows for number in row] for rows in zip(*inputs, strict=True)]
-        taken = [[row[source] if source >= 0 else Scalar(0.0) for source in self._sources] for row in rows]
-        return [[Scalar(x.data, (x,), (1,)) for x in row] for row in taken]
+        return copied([row[source] if source >= 0 else Value(0.0) for source in self._sources] for row in rows)
 
-    def _pieces(self, inputs: Sequence[Slot]) -> Iterator[tuple[int, int, int, int]]:
+    def _pieces(self, inputs: Sequence[Slot]) -> list[tuple[Slot, int, int, int]]:
         """Columns that lie together: (input, first column there, first column here, how many)."""
-        ends = list(accumulate(slot.columns for slot in inputs))
-        here = 0
-        while here < len(self._sources):
-            source, count = self._sources[here], 1
+        columns = [(x, column) for x in inputs for column in range(x.columns)]
+        pieces: list[tuple[Slot, int, int, int]] = []
+        for here, source in enumerate(self._sources):
             if source >= 0:
-                place = next(place for place, end in enumerate(ends) if source < end)
-                last = min(len(self._sources) - here, ends[place] - source)
-                while count < last and self._sources[here + count] == source + count:
-                    count += 1
-                yield place, source - ends[place] + inputs[place].columns, here, count
-            here += count
+                x, there = columns[source]
+                last, first, start, count = pieces[-1] if pieces else (None, 0, 0, 0)
+                if x is last and there - first == here - start == count:
+                    pieces[-1] = (x, first, start, count + 1)
+                else:
+                    pieces.append((x, there, here, 1))
+        return pieces
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        for place, there, here, count in self._pieces(inputs):
-            x = inputs[place]
-            sizes = {"x_row": padded(x.columns), "y_row": padded(out.columns), "count": count, "adds": False}
-            copy_columns(k, x.value + there, out.value + here, out.start, out.stop, **sizes)
+        """y[here] = x[there], piece by piece."""
+        pieces = self._pieces(inputs)
+        for t, (result,) in row_by_row(k, out, out.value):
+            for x, there, here, count in pieces:
+                row = x.value + t * x.stride
+                for c, lanes in across(k, count, row.type):
+                    result.store(here + c, row.vector(there + c, lanes))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        for place, there, here, count in reversed(list(self._pieces(inputs))):
-            x = inputs[place]
-            if x.gradient is not None:
-                sizes = {"x_row": padded(out.columns), "y_row": padded(x.columns), "count": count, "adds": True}
-                copy_columns(k, out.grad + here, x.gradient + there, out.start, out.stop, **sizes)
-
-
-@kernel
-def copy_columns(
-    k: Builder, x: Reals, y: Reals, start: Int, stop: Int, *, x_row: int, y_row: int, count: int, adds: bool
-) -> None:
-    """y = or += x, `count` columns of each row."""
-    for t in k.range(start, stop):
-        for offset, lanes in across(k, count, x.type):
-            at: Number = t * y_row + offset
-            numbers = x.vector(t * x_row + offset, lanes)
-            y.store(at, y.vector(at, lanes) + numbers if adds else numbers)
+        """dx[there] += dy[here], the last piece first."""
+        pieces = self._pieces(inputs)[::-1]
+        for t, (passed,) in row_by_row(k, out, out.grad):
+            for x, there, here, count in pieces:
+                if x.gradient is not None:
+                    row = x.gradient + t * x.stride
+                    for c, lanes in across(k, count, row.type):
+                        give(row, there + c, passed.vector(here + c, lanes), fresh=False)

@@ -8,19 +8,20 @@ all but training, where every number stays as it is.
 from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
-from tapegpt.machine.language import I32, Builder, Int, Reals, U32s, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.machine.language import I32
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot
+from tapegpt.operations.rows import give, position, row_by_row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tapegpt.machine.language import Value
+    from tapegpt.machine.language import Builder, Pointer, Value
     from tapegpt.value import Matrix
 
 _WORD = 0xFFFFFFFF
-_COLUMN = 0x9E3779B1  # 2^32 over the golden ratio, as `ngrams.py` has it
-_MIX = ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1))  # shifts and factors: Wellons, Hash Prospector, 2018
+_COLUMN = 0x9E3779B1 - 2**32  # 2^32 over the golden ratio, as `ngrams.py` has it, in 32 bits with a sign
+_MIX = ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32), (16, 1))  # shifts and factors: Wellons, Hash Prospector, 2018
 _CHOICES = 1 << 24
 
 
@@ -45,16 +46,15 @@ class Dropout(Operation):
     def __str__(self) -> str:
         return f"{self.name} p={self.p!r}"
 
-    def shape(self, *inputs: Shape) -> Shape:
-        x, noise = inputs[:2]
+    def shape(self, x: Shape, noise: Shape, *_: Shape) -> Shape:
         self.expect(x.rows is None and noise.rows is None, "needs numbers for each position", x)
         return x
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return 1 << 32 if place else 0
 
-    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        rows = enumerate(zip(*inputs, strict=True))
+    def reference(self, inner: dict[str, Matrix], x: Matrix, noise: Matrix) -> Matrix:
+        rows = enumerate(zip(x, noise, strict=True))
         masks = ((row, self.factors(int(noise.data), t, len(row))) for t, (row, (noise,)) in rows)
         return [[x * factor for x, factor in zip(row, factors, strict=True)] for row, factors in masks]
 
@@ -83,18 +83,28 @@ class Dropout(Operation):
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         return PackedDropout(self.p, self.seed, self.number), ("positions",)
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        self._apply(k, inputs[0].value, out.value, out, *inputs, adds=False)
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
+        """y = x times the factors."""
+        self._apply(k, out, x.value, out.value, *about, fresh=True)
 
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        x = inputs[0]
-        if x.gradient is not None:
-            self._apply(k, out.grad, x.gradient, out, *inputs, adds=not x.fresh)
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
+        """dx = or += dy times the factors."""
+        self._apply(k, out, out.grad, x.grad, *about, fresh=x.fresh)
 
-    def _apply(self, k: Builder, x: Reals, y: Reals, out: Slot, *inputs: Slot, adds: bool) -> None:
-        sizes = {"key": self._key, "zeros": self._zeros, "scale": 1 / (1 - self.p), "columns": out.columns}
-        ends = (out.start, out.stop)
-        dropout(k, x, inputs[1].value, inputs[-1].value, y, *ends, **sizes, packed=len(inputs) == 3, adds=adds)
+    def _apply(self, k: Builder, out: Slot, x: Pointer, y: Pointer, noise: Slot, *places: Slot, fresh: bool) -> None:
+        """y = or += x times 0 or 1 / (1 - p); times 1 where the noise is 0."""
+        lanes = k.width(x.type)
+        for t, (row, result) in row_by_row(k, out, x, y):
+            example = noise.value[t]
+            row_key = k.convert(_hashed(k.integer(self._key), example, position(t, *places)), I32)
+            still = example.equals(0)
+            least = k.select(still, k.constant(0, I32, 0), self._zeros)
+            factor = k.select(still, k.constant(1, x.type, 0), 1 / (1 - self.p))
+            for c in k.range(0, out.stride, lanes):
+                h = row_key + _columns(k, c, lanes) * _COLUMN
+                for shift, multiplier in _MIX:
+                    h = (h ^ (h >> shift)) * multiplier
+                give(result, c, row.vector(c, lanes) * k.select((h >> 8) >= least, factor, 0.0), fresh=fresh)
 
 
 class PackedDropout(Dropout):
@@ -111,45 +121,7 @@ def _hashed(key: Any, *numbers: Any) -> Any:
     return key
 
 
-@kernel
-def dropout(
-    k: Builder,
-    x: Reals,
-    noise: U32s,
-    positions: U32s,
-    y: Reals,
-    start: Int,
-    stop: Int,
-    *,
-    key: int,
-    zeros: int,
-    scale: float,
-    columns: int,
-    packed: bool,
-    adds: bool,
-) -> None:
-    """y = or += x times 0 or the scale; times 1 where the noise is 0."""
-    lanes = k.width(x.type)
-    for t in k.range(start, stop):
-        example = noise[t]
-        row_key = k.convert(_hashed(k.integer(key), example, positions[t] if packed else t), I32)
-        still = example.equals(0)
-        least = k.select(still, k.constant(0, I32, 0), zeros)
-        factor = k.select(still, k.constant(1, x.type, 0), scale)
-        for c in k.range(0, padded(columns), lanes):
-            at = t * padded(columns) + c
-            h = row_key + _columns(k, c, lanes) * _signed(_COLUMN)
-            for shift, multiplier in _MIX:
-                h = (h ^ (h >> shift)) * _signed(multiplier)
-            number = x.vector(at, lanes) * k.select((h >> 8) >= least, factor, 0.0)
-            y.store(at, y.vector(at, lanes) + number if adds else number)
-
-
 def _columns(k: Builder, first: Value, lanes: int) -> Value:
     """The numbers of some columns."""
     start = k.convert(first, I32)
     return k.lane_numbers(lanes) + start if lanes > 1 else start
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 32) if word >> 31 else word

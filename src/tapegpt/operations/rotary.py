@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
-from tapegpt.machine.language import F64, Builder, Int, Reals, U32s, kernel
+from tapegpt.machine.language import F64
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
-from tapegpt.operations.rows import each_row, vectors
+from tapegpt.operations.rows import row_by_row, vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.machine.language import Value
+    from tapegpt.machine.language import Builder, Value
     from tapegpt.value import Matrix
 
 BASE = 10000.0  # the slowest pair turns about so many times slower than the first
@@ -40,17 +40,15 @@ class Rotary(Operation):
     def __str__(self) -> str:
         return f"rotary n_head={self.n_head}"
 
-    def shape(self, *inputs: Shape) -> Shape:
-        x, positions = inputs
+    def shape(self, x: Shape, positions: Shape) -> Shape:
         fits = x.columns % (2 * self.n_head) == 0 and x.rows == positions.rows
-        self.expect(fits, f"needs {self.n_head} heads of an even number of columns, and their positions", *inputs)
+        self.expect(fits, f"needs {self.n_head} heads of an even number of columns, and their positions", x, positions)
         return x
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return (0, self._block_size)[place]
 
-    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        x, positions = inputs
+    def reference(self, inner: dict[str, Matrix], x: Matrix, positions: Matrix) -> Matrix:
         head_dim = len(x[0]) // self.n_head
         result: Matrix = []
         for row, (position,) in zip(x, positions, strict=True):
@@ -62,80 +60,45 @@ class Rotary(Operation):
             result.append(turned)
         return result
 
-    def prepared(self, *inputs: Shape) -> int:
-        return 2 * self._block_size * padded(inputs[0].columns)
+    def prepared(self, x: Shape, positions: Shape) -> int:
+        return 2 * self._block_size * padded(x.columns)
 
-    def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
-        x = inputs[0]
-        sizes = {"columns": x.columns, "head_dim": x.columns // self.n_head, "block_size": self._block_size}
-        turns = scratch.prepared
+    def prepare(self, k: Builder, scratch: Scratch, x: Slot, positions: Slot) -> None:
+        """For each position a row of cosines, then one of sines, negative in even columns."""
+        turns, head_dim = scratch.prepared, x.columns // self.n_head
         for _ in k.when(turns[0].equals(0.0)):  # the cosine of no angle, once it is there
-            make_turns(k, turns, **sizes)
+            for position in k.range(self._block_size):
+                cosines = turns + 2 * position * x.stride
+                sines = cosines + x.stride
+                for c in k.range(0, x.columns, 2):
+                    exponent = k.convert(c % head_dim, F64) * -1.0 / head_dim
+                    angle = k.convert(position, F64) * k.pow(BASE, exponent)
+                    cos, sin = (k.convert(k.libm(name, angle), turns.type) for name in ("cos", "sin"))
+                    cosines[c], cosines[c + 1] = cos, cos
+                    sines[c], sines[c + 1] = -sin, sin
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        x, positions = inputs
-        places = (x.value, positions.value, scratch.prepared, out.value, out.start, out.stop)
-        rotary_forward(k, *places, columns=out.columns)
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, positions: Slot) -> None:
+        """y = x * cosines + x of the pair's other column * sines."""
+        lanes = k.width(x.value.type)
+        for t, (row, result) in row_by_row(k, out, x.value, out.value):
+            cosines = scratch.prepared + 2 * positions.value[t] * x.stride
+            sines = cosines + x.stride
+            for c in vectors(k, x.columns, row.type):
+                numbers = row.vector(c, lanes)
+                result.store(c, numbers * cosines.vector(c, lanes) + _swapped(k, numbers) * sines.vector(c, lanes))
 
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        x, positions = inputs
-        if x.gradient is not None:
-            places = (out.grad, positions.value, scratch.prepared, x.gradient, out.start, out.stop)
-            rotary_backward(k, *places, columns=out.columns, fresh=x.fresh)
-
-
-@kernel
-def make_turns(k: Builder, turns: Reals, *, columns: int, head_dim: int, block_size: int) -> None:
-    """For each position a row of cosines, then one of sines, negative in even columns."""
-    for position in k.range(block_size):
-        cosines = turns + 2 * position * padded(columns)
-        sines = cosines + padded(columns)
-        for c in k.range(0, columns, 2):
-            exponent = k.convert(c % head_dim, F64) * -1.0 / head_dim
-            angle = k.convert(position, F64) * k.pow(BASE, exponent)
-            cos, sin = (k.convert(k.libm(name, angle), turns.type) for name in ("cos", "sin"))
-            cosines[c], cosines[c + 1] = cos, cos
-            sines[c], sines[c + 1] = -sin, sin
-
-
-@kernel
-def rotary_forward(
-    k: Builder, x: Reals, positions: U32s, turns: Reals, y: Reals, start: Int, stop: Int, *, columns: int
-) -> None:
-    """y = x * cosines + x of the pair's other column * sines."""
-    for t, (row, result) in each_row(k, start, stop, columns, x, y):
-        cosines = turns + 2 * positions[t] * padded(columns)
-        for c in vectors(k, columns, x.type):
-            lanes = k.width(x.type)
-            numbers = row.vector(c, lanes)
-            sines = cosines + padded(columns)
-            result.store(c, numbers * cosines.vector(c, lanes) + _swapped(k, numbers) * sines.vector(c, lanes))
-
-
-@kernel
-def rotary_backward(
-    k: Builder,
-    dy: Reals,
-    positions: U32s,
-    turns: Reals,
-    dx: Reals,
-    start: Int,
-    stop: Int,
-    *,
-    columns: int,
-    fresh: bool,
-) -> None:
-    """dx = or += what the pair's second column passes on, then what its first does."""
-    for t, (row, result) in each_row(k, start, stop, columns, dy, dx):
-        cosines = turns + 2 * positions[t] * padded(columns)
-        for c in vectors(k, columns, dy.type):
-            lanes = k.width(dy.type)
-            passed = row.vector(c, lanes)
-            own = passed * cosines.vector(c, lanes)
-            other = _swapped(k, passed * (cosines + padded(columns)).vector(c, lanes))
-            second = k.shuffle(own, other, [lane if lane % 2 else lanes + lane for lane in range(lanes)])
-            first = k.shuffle(own, other, [lanes + lane if lane % 2 else lane for lane in range(lanes)])
-            result.store(c, (second if fresh else result.vector(c, lanes) + second) + first)
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, positions: Slot) -> None:
+        """dx = or += what the pair's second column passes on, then what its first does."""
+        lanes = k.width(out.grad.type)
+        odd, even = ([lane if lane % 2 == side else lanes + lane for lane in range(lanes)] for side in (1, 0))
+        for t, (row, result) in row_by_row(k, out, out.grad, x.grad):
+            cosines = scratch.prepared + 2 * positions.value[t] * x.stride
+            sines = cosines + x.stride
+            for c in vectors(k, x.columns, row.type):
+                passed = row.vector(c, lanes)
+                own, other = passed * cosines.vector(c, lanes), _swapped(k, passed * sines.vector(c, lanes))
+                second, first = k.shuffle(own, other, odd), k.shuffle(own, other, even)
+                result.store(c, (second if x.fresh else result.vector(c, lanes) + second) + first)
 
 
 def _swapped(k: Builder, numbers: Value) -> Value:

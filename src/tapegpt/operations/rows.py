@@ -25,7 +25,7 @@ def row_by_row(
 ) -> Iterator[tuple[Int, list[Pointer]]]:
     """Row after row of matrices as wide as a node, in `reverse` the last first: (t, where row t of each begins)."""
     for t in k.range(node.stop - 1, node.start - 1, -1) if reverse else k.range(node.start, node.stop):
-        yield t, [matrix + t * padded(node.columns) for matrix in matrices]
+        yield t, [matrix + t * node.stride for matrix in matrices]
 
 
 def each_row(
@@ -34,6 +34,11 @@ def each_row(
     """Row after row of matrices of one width, in `reverse` the last first: (t, where row t of each begins)."""
     for t in k.range(stop - 1, start - 1, -1) if reverse else k.range(start, stop):
         yield t, [matrix + t * padded(columns) for matrix in matrices]
+
+
+def position(t: Int, *positions: Slot) -> Operand:
+    """Where a row stands in its document, as the node in `positions` has it; without one all rows are one document."""
+    return positions[0].value[t] if positions else t
 
 
 # --- along a row ------------------------------------------------------------------------------------------------
@@ -154,12 +159,10 @@ def give(row: Pointer, column: Number, gradient: Value, *, fresh: bool) -> None:
     row.store(column, gradient if fresh else row.vector(column, lanes) + gradient)
 
 
-def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *, adds: bool = False) -> None:
+def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *, fresh: bool = True) -> None:
     """y = or += x, zeros where there is none."""
-    width = k.width(x.type)
     for c in vectors(k, columns, x.type):
-        numbers = k.select(exists, x.vector(c, width), 0.0)
-        y.store(c, y.vector(c, width) + numbers if adds else numbers)
+        give(y, c, k.select(exists, x.vector(c, k.width(x.type)), 0.0), fresh=fresh)
 
 
 @kernel

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
-from tapegpt.operations.rows import put_row
-from tapegpt.value import Value as Scalar
+from tapegpt.operations.rows import position, put_row, row_by_row
+from tapegpt.value import Value, copied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tapegpt.machine.language import Builder, Operand
+    from tapegpt.machine.language import Builder
     from tapegpt.value import Matrix
 
 
@@ -21,7 +19,7 @@ class Shift(Operation):
     name = "shift"
     formula = "row of an earlier position"
     real = None
-    takes: tuple[int, ...] = (1,)
+    takes = (1,)
 
     def __init__(self, n: int) -> None:
         if not is_whole(n) or n < 1:
@@ -31,40 +29,32 @@ class Shift(Operation):
     def __str__(self) -> str:
         return f"shift n={self.n}"
 
-    def shape(self, *inputs: Shape) -> Shape:
-        self.expect(inputs[0].rows is None, "needs a row for each position", inputs[0])
-        return inputs[0]
+    def shape(self, x: Shape, *_: Shape) -> Shape:
+        self.expect(x.rows is None, "needs a row for each position", x)
+        return x
 
-    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        (x,) = inputs
-        rows = (x[t - self.n] if t >= self.n else [Scalar(0.0) for _ in row] for t, row in enumerate(x))
-        return [[Scalar(number.data, (number,), (1,)) for number in row] for row in rows]
+    def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
+        before = [[Value(0.0)] * len(x[0])] * min(self.n, len(x))
+        return copied((before + x)[: len(x)])
 
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         if batch.cached:
             return CachedShift(self.n, batch), ("positions", "lines")
         return PackedShift(self.n), ("positions",)
 
-    def position(self, inputs: Sequence[Slot], t: Operand) -> Operand:
-        """Where a row stands in its document."""
-        return t
-
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *positions: Slot) -> None:
         """y[t] = x[t - n]."""
-        row = padded(out.columns)
-        for t in k.range(out.start, out.stop):
-            exists = self.position(inputs, t) >= self.n
+        for t, (result,) in row_by_row(k, out, out.value):
+            exists = position(t, *positions) >= self.n
             earlier = k.select(exists, t - self.n, t)
-            put_row(k, inputs[0].value + earlier * row, out.value + t * row, exists, out.columns)
+            put_row(k, x.value + earlier * x.stride, result, exists, x.columns)
 
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *positions: Slot) -> None:
         """dx[t] = or += dy[t + n]."""
-        x, row = inputs[0], padded(out.columns)
-        if x.gradient is not None:
-            for t in k.range(out.start, out.stop):
-                later = k.minimum(t + self.n, k.integer(out.stop) - 1)
-                exists = (later - t).equals(self.n) & (self.position(inputs, later) >= self.n)
-                put_row(k, out.grad + later * row, x.gradient + t * row, exists, out.columns, adds=not x.fresh)
+        for t, (result,) in row_by_row(k, x, x.grad):
+            later = k.minimum(t + self.n, k.integer(out.stop) - 1)
+            exists = (later - t).equals(self.n) & (position(later, *positions) >= self.n)
+            put_row(k, out.grad + later * out.stride, result, exists, out.columns, fresh=x.fresh)
 
 
 class PackedShift(Shift):
@@ -74,9 +64,6 @@ class PackedShift(Shift):
 
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return (0, 1 << 32)[place]
-
-    def position(self, inputs: Sequence[Slot], t: Operand) -> Operand:
-        return inputs[1].value[t]
 
 
 class CachedShift(Shift):
@@ -91,16 +78,16 @@ class CachedShift(Shift):
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return (0, self._batch.block_size, self._batch.rows)[place]
 
-    def kept(self, positions: int, *inputs: Shape) -> int:
-        return self._batch.rows * self._ring * padded(inputs[0].columns)
+    def kept(self, positions: int, x: Shape, *_: Shape) -> int:
+        return self._batch.rows * self._ring * padded(x.columns)
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        x, positions, lines = (slot.value for slot in inputs)
-        row = padded(out.columns)
-        for t in k.range(out.start, out.stop):
-            kept = scratch.kept + (lines[t] * self._ring + positions[t] % self._ring) * row
-            put_row(k, kept, out.value + t * row, positions[t] >= self.n, out.columns)
-            put_row(k, x + t * row, kept, positions[t] >= 0, out.columns)
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
+        """y is what the row's line has kept at t - n; x is kept in its place."""
+        positions, lines = (each.value for each in about)
+        for t, (row, result) in row_by_row(k, out, x.value, out.value):
+            kept = scratch.kept + (lines[t] * self._ring + positions[t] % self._ring) * x.stride
+            put_row(k, kept, result, positions[t] >= self.n, x.columns)
+            put_row(k, row, kept, positions[t] >= 0, x.columns)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         raise AssertionError("strings are not generated backwards")

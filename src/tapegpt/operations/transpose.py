@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tapegpt.machine.language import Builder, Reals, kernel
 from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
-from tapegpt.value import Value as Scalar
+from tapegpt.operations.rows import give
+from tapegpt.value import copied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,42 +21,37 @@ class Transpose(Operation):
     real = None
     takes = (1,)
 
-    def shape(self, *inputs: Shape) -> Shape:
-        (x,) = inputs
+    def shape(self, x: Shape) -> Shape:
         if x.rows is None:
             self.expect(False, "needs rows of fixed number", x)
         return Shape(x.columns, x.rows or 0)
 
-    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        return [[Scalar(x.data, (x,), (1,)) for x in column] for column in zip(*inputs[0], strict=True)]
+    def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
+        return copied(zip(*x, strict=True))
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        (x,) = inputs
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
+        """y[j, i] = x[i, j]."""
         transpose(k, x.value, out.value, rows=out.columns, columns=x.columns)
 
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        (x,) = inputs
-        if x.gradient is not None:
-            transpose(k, out.grad, x.gradient, rows=x.columns, columns=out.columns, adds=not x.fresh)
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
+        """dx[i, j] = or += dy[j, i]."""
+        transpose(k, out.grad, x.grad, rows=x.columns, columns=out.columns, fresh=x.fresh)
 
 
 @kernel
-def transpose(k: Builder, x: Reals, y: Reals, *, rows: int, columns: int, adds: bool = False) -> None:
+def transpose(k: Builder, x: Reals, y: Reals, *, rows: int, columns: int, fresh: bool = True) -> None:
     """y (columns, rows) = or += x (rows, columns), in squares; what fills none of them one by one."""
     width = k.width(x.type)
     whole, broad = rows // width * width, columns // width * width
 
     def put(i: Number, j: Number) -> None:
-        at = j * padded(rows) + i
-        number = x[i * padded(columns) + j]
-        y[at] = y[at] + number if adds else number
+        give(y, j * padded(rows) + i, x[i * padded(columns) + j], fresh=fresh)
 
     for i in k.range(0, whole, width):
         for j in k.range(0, broad, width):
             square = [x.vector((i + r) * padded(columns) + j, width) for r in range(width)]
             for c, column in enumerate(k.transposed(square)):
-                at = (j + c) * padded(rows) + i
-                y.store(at, y.vector(at, width) + column if adds else column)
+                give(y, (j + c) * padded(rows) + i, column, fresh=fresh)
         for j in k.range(broad, columns):
             for r in range(width):
                 put(i + r, j)
