@@ -16,6 +16,7 @@ from tapegpt.machine.image import can_map
 
 THIRD_PARTY = {"llvmlite", "numpy", "platformdirs", "safetensors"}
 HEAVY = {"asyncio", "dataclasses", "inspect", "json", "logging", "pathlib", "random", "tempfile", "typing"}
+HEAVY |= {"bisect", "ctypes", "locale", "signal"}
 JOB = ["train", "--steps", "2", "--samples", "1"]
 
 

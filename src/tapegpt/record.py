@@ -42,10 +42,14 @@ class Record:
             if name not in fields or name in given:
                 raise TypeError(f"{type(self).__name__}: unexpected {name!r}")
             given[name] = value
+        own = self.__dict__
         for name in fields:
-            if name not in given and not hasattr(type(self), name):
+            if name in given:
+                own[name] = given[name]
+            elif hasattr(type(self), name):
+                own[name] = getattr(type(self), name)
+            else:
                 raise TypeError(f"{type(self).__name__} needs {name!r}")
-        self.__dict__.update({name: given[name] if name in given else getattr(type(self), name) for name in fields})
         self.check()
 
     def check(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import chain
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.record import Record
@@ -136,12 +137,10 @@ class Source(Record):
 
         Raises `TapeGPTError` for what cannot be read, and where no document is left.
         """
-        values: list[str] = []
-        size, files = self.size, self.files()
+        size = self.size
         whole = self.sample is None or size <= self.sample
-        for path in files:
-            values += self.values(path, content(path) if whole else self._excerpt(path, size))
-        documents = self.selected(values)
+        values = [self.values(path, content(path) if whole else self._excerpt(path, size)) for path in self.files()]
+        documents = self.selected(chain.from_iterable(values))
         if not documents:
             raise self.emptiness()
         return documents

@@ -32,7 +32,6 @@ from tapegpt.ranges import Whole
 from tapegpt.rng import Random
 from tapegpt.settings import MAX_STEPS, Settings, resolved
 from tapegpt.sources import READING, SELECTION, Source
-from tapegpt.state import DataRecord, Evaluation, TrainingState
 from tapegpt.text import breaks
 
 TYPE_CHECKING = False
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from tapegpt.models.loading import Choice
     from tapegpt.settings import Options as Shape
     from tapegpt.sources import Reading
+    from tapegpt.state import DataRecord, Evaluation
 
     class Options(Shape, Reading, total=False):
         """Whatever `train` takes."""
@@ -184,6 +184,8 @@ class Trainer(Local):
 
     def keep(self, write: Callable[[GPT], None]) -> None:
         """Call `write` with the model as it is to be kept: the best weights that were evaluated, and the training."""
+        from tapegpt.state import TrainingState
+
         engine, ended = self.model.engine, self._last is not None
         moments = engine.moments()
         self._take_best()
@@ -233,6 +235,8 @@ class Trainer(Local):
     def data(self) -> DataRecord:
         """What the documents are, also those that are held out."""
         if self._data is None:
+            from tapegpt.state import DataRecord
+
             self._data = DataRecord.of(self.documents)
         return self._data
 
@@ -277,6 +281,8 @@ class Trainer(Local):
 
     def evaluate(self) -> Evaluation:
         """The held-out loss now, noted in `evaluations`; raises `TapeGPTError` where nothing is held out."""
+        from tapegpt.state import Evaluation
+
         if self._validation is None:
             raise TapeGPTError("no documents are held out: give validation, for instance 0.1")
         total, count = self.model.engine.evaluate(self._validation)
@@ -473,11 +479,12 @@ def _close(callbacks: Sequence[Callback]) -> None:
 def _warn(trainer: Trainer) -> None:
     """Say what is lost of the documents, and what is hardly meant to be in them."""
     corpus, block = trainer.corpus, trainer.model.config.block_size
-    documents = () if trainer.settings.engine == "fast" else corpus.documents
-    if cut := [document for document in documents if len(document) >= block]:
+    longest = max(map(len, corpus.documents))
+    if trainer.settings.engine != "fast" and longest >= block:
+        cut = sum(len(document) >= block for document in corpus.documents)
         warn(
-            f"{len(cut):,} of {len(corpus):,} documents are cut, block_size {block} does not hold them with their end: "
-            f"choose one of up to {max(map(len, cut)) + 1:,}, or the engine fast, which learns from all of them"
+            f"{cut:,} of {len(corpus):,} documents are cut, block_size {block} does not hold them with their end: "
+            f"choose one of up to {longest + 1:,}, or the engine fast, which learns from all of them"
         )
     controls = [character for character in corpus.vocabulary if breaks(character) and character != "\n"]
     if controls:

@@ -5,14 +5,15 @@ The pages are written first and made executable after, never both at once. Not h
 
 from __future__ import annotations
 
-import ctypes
+import _ctypes  # which `ctypes` is made of: 1 ms less
 import mmap
 import os
-import struct
 import sys
+from _ctypes import CFuncPtr, _SimpleCData
+from array import array
 
-from tapegpt.machine.language import LIBM, OUTSIDE
-from tapegpt.machine.memory import private_pages
+from tapegpt.machine.language import LIBM
+from tapegpt.machine.memory import private_pages, start_of
 from tapegpt.record import Record
 
 _READ_EXECUTE = 0x1 | 0x4
@@ -26,14 +27,44 @@ def can_map() -> bool:
 def outside_addresses() -> list[int]:
     """Addresses of `OUTSIDE`: of libm's functions, the very ones behind `math` and float `**`, and of the scheduler."""
     if sys.platform == "win32":
-        libm, way = ctypes.CDLL("ucrtbase"), ctypes.CDLL("kernel32").SwitchToThread
-    else:
-        libm = ctypes.CDLL(None)
-        way = libm.sched_yield
-        if not hasattr(libm, LIBM[0]):
-            libm = ctypes.CDLL("libm.so.6")
-    functions = [*(getattr(libm, name) for name in LIBM), way]
-    return [ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions]
+        import ctypes
+
+        libm = ctypes.CDLL("ucrtbase")
+        functions = [*(getattr(libm, name) for name in LIBM), ctypes.CDLL("kernel32").SwitchToThread]
+        return [ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions]
+    return [_address(name) for name in (*LIBM, "sched_yield")]
+
+
+def _address(name: str) -> int:
+    """The address of a C function, in this process or else in libm."""
+    try:
+        return _ctypes.dlsym(_ctypes.dlopen(None), name)  # type: ignore[arg-type]  # None is the process
+    except OSError:
+        return _ctypes.dlsym(_ctypes.dlopen("libm.so.6"), name)
+
+
+class Pointer(_SimpleCData):  # type: ignore[type-arg]
+    """A `void *`."""
+
+    _type_ = "P"
+
+
+class Whole(_SimpleCData):  # type: ignore[type-arg]
+    """An `int64_t`."""
+
+    _type_ = "q"
+
+
+class Real(_SimpleCData):  # type: ignore[type-arg]
+    """A `double`."""
+
+    _type_ = "d"
+
+
+class Function(CFuncPtr):
+    """A C function, by its address."""
+
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
 
 
 class Image(Record):
@@ -51,12 +82,13 @@ class Mapped:
         size = -len(image.code) % mmap.PAGESIZE + len(image.code)
         self._block = private_pages(size)
         self._block[: len(image.code)] = image.code
-        self._start = ctypes.addressof(ctypes.c_char.from_buffer(self._block))
-        struct.pack_into(f"={len(OUTSIDE)}Q", self._block, image.symbols["outside"], *outside_addresses())
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        if libc.mprotect(self._start, size, _READ_EXECUTE):
-            raise OSError(ctypes.get_errno(), "machine code may not be mapped")
+        self._start, outside = start_of(self._block), array("Q", outside_addresses()).tobytes()
+        table = image.symbols["outside"]
+        self._block[table : table + len(outside)] = outside
+        protect = Function(_address("mprotect"))
+        protect.argtypes = [Whole, Whole, Whole]
+        if protect(self._start, size, _READ_EXECUTE):
+            raise OSError(_ctypes.get_errno(), "machine code may not be mapped")
 
     def address(self, symbol: str) -> int:
         """Address of a function."""

@@ -9,7 +9,6 @@ no code can be made, the kernels are interpreted and `Program.notice` says why.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from _blake2 import blake2b
@@ -20,7 +19,7 @@ from time import perf_counter
 from tapegpt.machine import cache
 from tapegpt.machine.fingerprint import fingerprint
 from tapegpt.machine.host import c_library, cpu_identity, host_target
-from tapegpt.machine.image import Image, Mapped, can_map
+from tapegpt.machine.image import Function, Image, Mapped, Pointer, Real, Whole, can_map
 from tapegpt.machine.language import Builder
 from tapegpt.machine.memory import Address, Memory
 from tapegpt.processes import Local, renewed
@@ -169,11 +168,10 @@ def _loaded(content: bytes, target: Target) -> Code:
 
 def _function(kernel: Kernel, address: int) -> Callable[..., None]:
     """A kernel's machine code as a Python function."""
-    types = [
-        ctypes.c_void_p if given.is_pointer else ctypes.c_double if given.type.is_float else ctypes.c_int64
-        for given in kernel.arguments.values()
+    function = Function(address)
+    function.argtypes = [
+        Pointer if given.is_pointer else Real if given.type.is_float else Whole for given in kernel.arguments.values()
     ]
-    function = ctypes.CFUNCTYPE(None, *types)(address)
 
     def run(*arguments: Argument) -> None:
         function(*[a.number if isinstance(a, Address) else a for a in arguments])
