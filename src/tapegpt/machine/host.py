@@ -6,6 +6,7 @@ Read from the operating system where it says, so that a warm start need not ask 
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
@@ -57,6 +58,7 @@ def machine() -> str:
     return os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "").lower()
 
 
+@cache
 def cpu_identity() -> str:
     """What tells this CPU from others with other instructions."""
     try:

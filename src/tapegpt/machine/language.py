@@ -322,7 +322,7 @@ class Kernel:
         """What stands for an argument: `Argument`, a structure of them, or None for what a call decides."""
         argument = ARGUMENTS.get(annotation)
         if argument:
-            return Argument(True, self.real) if argument is REALS else argument
+            return Argument(True, self.real) if argument is REALS and self.real is not REAL else argument
         structure = self.body.__globals__.get(annotation)
         if isinstance(structure, type) and issubclass(structure, Structure):
             return structure(**{name: self._form(structure.annotation(name)) for name in structure.fields})
