@@ -276,7 +276,7 @@ class FastLinear(Linear):
         values, passed = x.value + out.start * row, out.grad + out.start * column
         bias = inputs[-1].gradient
         if self._has_bias and bias is not None:
-            sum_rows(k, out.grad, bias, out.start, out.stop, columns=out.columns)
+            sum_rows(k, out, bias)
         if w.gradient is not None:
             strides = {"x_row": 1, "x_step": column, "w_step": row, "y_row": row, "columns": x.columns}
             places = (passed, values, w.gradient, values, values)

@@ -1,175 +1,121 @@
-"""y = x / sqrt(mean(x^2) + 1e-5), row by row (Zhang and Sennrich, 2019). Shapes: x, y (T, D).
+"""y = x / sqrt(mean(x^2) + 1e-5), row by row (Zhang and Sennrich, 2019). Shapes: x, y (R, D).
 
-A gain is a product of its own in f64; in f32 it is the end of the norm.
+A gain is a product of its own in f64; in f32 it is the end of the norm. So is a bias, a sum of its own.
 """
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, Builder, F32s, F64s, Int, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
-from tapegpt.operations.rows import across, dot, each_row, vectors
+from tapegpt.machine.language import F32, F64
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot
+from tapegpt.operations.functions import power
+from tapegpt.operations.rows import dot, give, product, row_by_row, sum_rows, vectors
 from tapegpt.value import rmsnorm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.machine.language import Number, Value
+    from tapegpt.machine.language import Builder, Pointer, Value
+    from tapegpt.operations.rows import Row
     from tapegpt.value import Matrix
 
 EPSILON = 1e-5
 
 
 class RMSNorm(Operation):
-    """`rmsnorm(x)`. Keeps the mean square and the scale of each row."""
+    """`rmsnorm(x)`. Keeps of each row the mean square + 1e-5, and the scale."""
 
     name = "rmsnorm"
     formula = "over the root mean square of {n}"
     takes = (1,)
+    keeps = 2  # numbers of each row
+    gain = bias = False
 
-    def shape(self, *inputs: Shape) -> Shape:
-        return inputs[0]
+    def shape(self, x: Shape, *_: Shape) -> Shape:
+        return x
 
-    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        return [rmsnorm(row) for row in inputs[0]]
+    def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
+        return [rmsnorm(row) for row in x]
 
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         return FastRMSNorm(), ()
 
-    def kept(self, positions: int, *inputs: Shape) -> int:
-        return 2 * padded(inputs[0].count(positions))
+    def kept(self, positions: int, x: Shape, *_: Shape) -> int:
+        return self.keeps * x.count(positions)
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        rmsnorm_forward(k, inputs[0].value, out.value, scratch.kept, out.start, out.stop, columns=out.columns)
+    def centred(self, k: Builder, row: Pointer, kept: Pointer, columns: int) -> Row:
+        """What is scaled, c: here the row itself."""
+        return row
 
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        x = inputs[0]
-        if x.gradient is not None:
-            sizes = {"columns": x.columns, "fresh": x.fresh}
-            rmsnorm_backward(k, x.value, scratch.kept, out.grad, x.gradient, out.start, out.stop, **sizes)
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *more: Slot) -> None:
+        """y = c * scale * gain + bias with scale = (sum(c * c) / D + 1e-5) ** -0.5."""
+        width = k.width(out.value.type)
+        for t, (row, result) in row_by_row(k, out, x.value, out.value):
+            kept = scratch.kept + t * self.keeps
+            c = self.centred(k, row, kept, out.columns)
+            mean_square = dot(k, c, c, out.columns) * float(out.columns) ** -1 + EPSILON
+            scale = power(k, mean_square, -0.5)
+            kept[0], kept[1] = mean_square, scale
+            for at in vectors(k, out.columns, row.type):
+                number = c.vector(at, width) * scale
+                if self.gain:
+                    number = number * more[0].value.vector(at, width)
+                result.store(at, number + more[-1].value.vector(at, width) if self.bias else number)
 
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
+        """dx = or += scale * dy, then x * g twice, for both factors of x * x; g is the gradient of sum(x * x)."""
+        width = k.width()
+        for t, (row, passed, result) in row_by_row(k, out, x.value, out.grad, x.grad, reverse=True):
+            kept = scratch.kept + t * self.keeps
+            scale, g = kept[1], self.dsquares(k, row, passed, kept, out.columns)
+            for at in vectors(k, out.columns, F64):
+                through_scale = row.vector(at, width) * g
+                give(result, at, passed.vector(at, width) * scale, fresh=x.fresh)
+                result.store(at, result.vector(at, width) + through_scale + through_scale)
 
-@kernel
-def rmsnorm_forward(k: Builder, x: F64s, y: F64s, kept: F64s, start: Int, stop: Int, *, columns: int) -> None:
-    """y = x * scale with scale = (sum(x * x) / D + 1e-5) ** -0.5; kept (T, 2): the bracket and the scale."""
-    for t, (row, result) in each_row(k, start, stop, columns, x, y):
-        total = k.zeros()
-        for i in k.range(columns):
-            total += row[i] * row[i]
-        mean_square = total * float(columns) ** -1 + EPSILON
-        scale = k.pow(mean_square, -0.5)
-        kept[2 * t] = mean_square
-        kept[2 * t + 1] = scale
-        for c, lanes in across(k, columns):
-            result.store(c, row.vector(c, lanes) * scale)
-
-
-@kernel
-def rmsnorm_backward(
-    k: Builder, x: F64s, kept: F64s, dy: F64s, dx: F64s, start: Int, stop: Int, *, columns: int, fresh: bool
-) -> None:
-    """dx = or += scale * dy, then x * g twice, for both factors of x * x; g is the gradient of sum(x * x)."""
-    for t, (row, passed, result) in each_row(k, start, stop, columns, x, dy, dx, reverse=True):
-        dscale = k.zeros()
-        for i in k.range(columns - 1, -1, -1):
-            dscale += row[i] * passed[i]
-        mean_square, scale = kept[2 * t], kept[2 * t + 1]
-        dmean = k.pow(mean_square, -1.5) * -0.5 * dscale
-        g = dmean * float(columns) ** -1
-        for c, lanes in across(k, columns):
-            through_scale = row.vector(c, lanes) * g
-            start = passed.vector(c, lanes) * scale
-            if not fresh:
-                start = result.vector(c, lanes) + start
-            result.store(c, start + through_scale + through_scale)
+    def dsquares(self, k: Builder, c: Row, dy: Row, kept: Pointer, columns: int) -> Value:
+        """The gradient of sum(c * c), by way of the scale."""
+        dscale = dot(k, c, dy, columns, reverse=True)
+        return k.pow(kept[0], -1.5) * -0.5 * dscale * float(columns) ** -1
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
 class FastRMSNorm(RMSNorm):
-    """`FastRMSNorm(...)(x, gain)` in f32: times a gain (1, D), where it has one. Keeps the scale of each row."""
+    """`FastRMSNorm(...)(x, gain, bias)` in f32: times a gain (1, D), plus a bias (1, D), where it has them."""
 
     real = F32
 
-    def __init__(self, *, gain: bool = False) -> None:
-        self.gain = gain
-        self.takes = (1 + gain,)
-        self.clears = (1,) if gain else ()
+    def __init__(self, *, gain: bool = False, bias: bool = False) -> None:
+        self.gain, self.bias = gain, bias
+        self.takes = (1 + gain + bias,)
+        self.clears = tuple(range(1, 1 + gain + bias))
 
     def __str__(self) -> str:
-        return self.name + " * gain" * self.gain
+        return self.name + " * gain" * self.gain + " + bias" * self.bias
 
-    def kept(self, positions: int, *inputs: Shape) -> int:
-        return padded(inputs[0].count(positions))
-
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        places = (inputs[0].value, inputs[-1].value, out.value, scratch.kept)
-        fast_forward(k, *places, out.start, out.stop, columns=out.columns, has_gain=self.gain)
-
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        x, gain = inputs[0], inputs[-1]
-        ends = (out.start, out.stop)
-        if self.gain and gain.gradient is not None:
-            fast_gain(k, x.value, scratch.kept, out.grad, gain.gradient, *ends, columns=out.columns)
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *more: Slot) -> None:
+        """dbias += dy and dgain += dy * c * scale, summed over rows; dx = or += what follows from dz = dy * gain."""
+        width = k.width(F32)
+        if self.bias and more[-1].gradient is not None:
+            sum_rows(k, out, more[-1].gradient)
+        if self.gain and more[0].gradient is not None:
+            dgain = more[0].gradient
+            for t, (row, dy) in row_by_row(k, out, x.value, out.grad):
+                kept = scratch.kept + t * self.keeps
+                c, scale = self.centred(k, row, kept, out.columns), kept[1]
+                for at in vectors(k, out.columns):
+                    z = c.vector(at, width) * scale
+                    dgain.store(at, k.mul_add(z, dy.vector(at, width), dgain.vector(at, width)))
         if x.gradient is not None:
-            places = (x.value, gain.value, scratch.kept, out.grad, x.gradient)
-            fast_backward(k, *places, *ends, columns=x.columns, has_gain=self.gain, fresh=x.fresh)
+            for t, (row, dy, dx) in row_by_row(k, out, x.value, out.grad, x.gradient):
+                kept = scratch.kept + t * self.keeps
+                dz = product(dy, more[0].value) if self.gain else dy
+                self.give_row(k, self.centred(k, row, kept, out.columns), kept[1], dz, dx, out.columns, fresh=x.fresh)
 
-
-@kernel
-def fast_forward(
-    k: Builder, x: F32s, gain: F32s, y: F32s, scales: F32s, start: Int, stop: Int, *, columns: int, has_gain: bool
-) -> None:
-    """y = x * scale * gain with scale = (sum(x * x) / D + 1e-5) ** -0.5."""
-    width = k.width(F32)
-    for t, (row, result) in each_row(k, start, stop, columns, x, y):
-        mean_square = dot(k, row, row, columns) * (1 / columns) + EPSILON
-        scale = k.real32(1.0) / k.sqrt(mean_square)
-        scales[t] = scale
-        for c in vectors(k, columns):
-            number = row.vector(c, width) * scale
-            result.store(c, number * gain.vector(c, width) if has_gain else number)
-
-
-@kernel
-def fast_backward(
-    k: Builder,
-    x: F32s,
-    gain: F32s,
-    scales: F32s,
-    dy: F32s,
-    dx: F32s,
-    start: Int,
-    stop: Int,
-    *,
-    columns: int,
-    has_gain: bool,
-    fresh: bool,
-) -> None:
-    """dx = or += scale * (dz - x * scale^2 * (x dz) / D) with dz = dy * gain."""
-    width = k.width(F32)
-    for t, (row, passed, result) in each_row(k, start, stop, columns, x, dy, dx):
-
-        def dz(c: Number) -> Value:
-            return passed.vector(c, width) * gain.vector(c, width) if has_gain else passed.vector(c, width)
-
-        scale, products = scales[t], k.zeros(width, F32)
-        for c in vectors(k, columns):
-            products.accumulate(row.vector(c, width), dz(c))
-        total = k.group_sum(products, width).lane(0)
-        along = k.spread(total * (scale * scale * scale) * (-1 / columns), width)
-        for c in vectors(k, columns):
-            gradient = dz(c) * scale
-            if not fresh:
-                gradient = gradient + result.vector(c, width)
-            result.store(c, k.mul_add(row.vector(c, width), along, gradient))
-
-
-@kernel
-def fast_gain(k: Builder, x: F32s, scales: F32s, dy: F32s, dgain: F32s, start: Int, stop: Int, *, columns: int) -> None:
-    """dgain += sum over rows of dy * x * scale."""
-    width = k.width(F32)
-    for t, (row, passed) in each_row(k, start, stop, columns, x, dy):
-        scale = scales[t]
-        for c in vectors(k, columns):
-            normal = row.vector(c, width) * scale
-            dgain.store(c, k.mul_add(normal, passed.vector(c, width), dgain.vector(c, width)))
+    def give_row(self, k: Builder, c: Row, scale: Value, dz: Row, dx: Pointer, columns: int, *, fresh: bool) -> None:
+        """dx = or += scale * (dz - x * scale^2 * (x dz) / D)."""
+        width = k.width(F32)
+        along = k.spread(dot(k, c, dz, columns) * (scale * scale * scale) * (-1 / columns), width)
+        for at in vectors(k, columns):
+            give(dx, at, dz.vector(at, width) * scale, fresh=fresh)
+            dx.store(at, k.mul_add(c.vector(at, width), along, dx.vector(at, width)))

@@ -6,15 +6,15 @@ operations do with rows.
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, F64, I32, Builder, F32s, Int, kernel
+from tapegpt.machine.language import F32, F64, I32, Pointer
 from tapegpt.operations.base import padded
 from tapegpt.operations.functions import exp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from tapegpt.machine.language import Number, Operand, Pointer, Type, Value
+    from tapegpt.machine.language import Builder, Int, Number, Operand, Type, Value
     from tapegpt.operations.base import Slot
 
 UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
@@ -83,8 +83,8 @@ def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -
 
 
 def present(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
-    """The lanes that are columns; another number on those behind the last."""
-    if isinstance(start, int) and start + vector.lanes <= columns:
+    """The lanes that are columns, from a multiple of their number on; another number on those behind the last."""
+    if not vector.lanes or columns % vector.lanes == 0 or (isinstance(start, int) and start + vector.lanes <= columns):
         return vector
     rest = k.convert(k.integer(columns - start), I32)
     return k.select(k.lane_numbers(vector.lanes) < rest, vector, other)
@@ -98,21 +98,43 @@ def sum_of_lanes(k: Builder, x: Value) -> Value:
     return k.group_sum(x, x.lanes).lane(0) if x.lanes else x
 
 
-def dot(k: Builder, a: Pointer, b: Pointer, columns: int) -> Value:
-    """Sum of the products of two rows of f32."""
-    width = k.width(F32)
-    total = k.zeros(width, F32)
-    for c in vectors(k, columns):
-        total.accumulate(a.vector(c, width), b.vector(c, width))
-    return k.group_sum(total, width).lane(0)
+class Computed:
+    """A row that is computed wherever it is read."""
+
+    def __init__(self, kind: Type, vector: Callable[[Number, int], Value]) -> None:
+        self.type, self.vector = kind, vector
 
 
-def total(k: Builder, row: Pointer, columns: int) -> Value:
-    """Sum of a row of f32."""
+Row = Pointer | Computed
+
+
+def product(a: Row, b: Row) -> Row:
+    """a * b, number by number."""
+    return Computed(a.type, lambda c, lanes: a.vector(c, lanes) * b.vector(c, lanes))
+
+
+def total(k: Builder, row: Row, columns: int, *, reverse: bool = False) -> Value:
+    """Sum of a row: of f64 in index order, in `reverse` the last first; of f32 lane by lane."""
+    if row.type is F64:
+        in_order = k.zeros()
+        for c, lanes in one_by_one(k, columns, F64, reverse=reverse):
+            in_order += row.vector(c, lanes)
+        return k.value(in_order)
     width = k.width(F32)
     sums = k.zeros(width, F32)
     for c in vectors(k, columns):
         sums += row.vector(c, width)
+    return k.group_sum(sums, width).lane(0)
+
+
+def dot(k: Builder, a: Row, b: Row, columns: int, *, reverse: bool = False) -> Value:
+    """Sum of the products of two rows, as `total`; of f32 with one rounding where the target fuses it."""
+    if a.type is F64:
+        return total(k, product(a, b), columns, reverse=reverse)
+    width = k.width(F32)
+    sums = k.zeros(width, F32)
+    for c in vectors(k, columns):
+        sums.accumulate(a.vector(c, width), b.vector(c, width))
     return k.group_sum(sums, width).lane(0)
 
 
@@ -165,10 +187,9 @@ def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *
         give(y, c, k.select(exists, x.vector(c, k.width(x.type)), 0.0), fresh=fresh)
 
 
-@kernel
-def sum_rows(k: Builder, dy: F32s, dbias: F32s, start: Int, stop: Int, *, columns: int) -> None:
-    """dbias += sum over rows of dy."""
+def sum_rows(k: Builder, node: Slot, dbias: Pointer) -> None:
+    """dbias += sum over rows of the node's gradient, in f32."""
     width = k.width(F32)
-    for _, (passed,) in each_row(k, start, stop, columns, dy):
-        for c in vectors(k, columns):
+    for _, (passed,) in row_by_row(k, node, node.grad):
+        for c in vectors(k, node.columns):
             dbias.store(c, dbias.vector(c, width) + passed.vector(c, width))
