@@ -83,8 +83,9 @@ def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -
 
 
 def present(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
-    """The lanes that are columns, from a multiple of their number on; another number on those behind the last."""
-    if not vector.lanes or columns % vector.lanes == 0 or (isinstance(start, int) and start + vector.lanes <= columns):
+    """The lanes that are columns; another number on those behind the last."""
+    is_whole = columns == padded(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
+    if is_whole or not vector.lanes:
         return vector
     rest = k.convert(k.integer(columns - start), I32)
     return k.select(k.lane_numbers(vector.lanes) < rest, vector, other)
