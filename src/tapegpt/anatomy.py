@@ -193,10 +193,10 @@ class Anatomy:
         texts = [f"# {part.name}" + (f": %{part.node.index} = {self.expression(part.node)}" if part.node else "")]
         if part.node:
             texts += [_source(getattr(type(part.node.operation), stage)) for stage in part.kernels]
-        for kernel, calls in module.heard.items():
+        for body, calls in module.heard.items():
             given = [", ".join(f"{name}={value!r}" for name, value in constants.items()) for constants in calls]
-            notes = [f"# {kernel.name}: here with {constants}\n" for constants in given if constants]
-            texts += ["".join(notes) + _source(kernel.body), *map(_source, _helpers(kernel.body))]
+            notes = [f"# {body.__name__}: here with {constants}\n" for constants in given if constants]
+            texts += ["".join(notes) + _source(body), *map(_source, _helpers(body))]
             rules = [constants["rule"] for constants in calls if "rule" in constants]
             texts += [_source(formula) for rule in rules for formula in (rule.formula, *rule.locals)]
         return "\n\n".join(dict.fromkeys(texts))
@@ -277,10 +277,10 @@ class _Heard(Module):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        self.heard: dict[Kernel, list[dict[str, Any]]] = {}
+        self.heard: dict[Callable[..., None], list[dict[str, Any]]] = {}  # by the kernel's body
 
     def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
-        calls = self.heard.setdefault(kernel, [])
+        calls = self.heard.setdefault(kernel.body, [])
         if constants not in calls:
             calls.append(constants)
         return super().internal(kernel, constants)
