@@ -12,7 +12,7 @@ from array import array
 from tapegpt.engine import Engine, Moments, Strings
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.machine.language import Reals, Structure
-from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
 
 TYPE_CHECKING = False
@@ -111,14 +111,13 @@ class CompiledEngine(Engine):
     # --- runs ---------------------------------------------------------------------------------------------------
 
     def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        block = self.config.block_size
-        strings = Strings(array("I", bytes(4 * count * block)), array("q", bytes(8 * count)))
-        self._speak(address_of(rng.words), address_of(strings.ids), address_of(strings.lengths), count, temperature)
+        strings = Strings.empty(count, self.config.block_size)
+        self._decode(rng, strings, temperature)
         return strings
 
     @abstractmethod
-    def _speak(self, words: Address, ids: Address, lengths: Address, count: int, temperature: float) -> None:
-        """Write so many strings, drawn with the state of a generator."""
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
+        """Write as many strings as there is room for."""
 
 
 def checked(losses: array[float], first: int) -> list[float]:

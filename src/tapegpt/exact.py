@@ -19,13 +19,13 @@ from tapegpt.packing import Rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.engine import Adam, Tokens
+    from tapegpt.engine import Adam, Strings, Tokens
     from tapegpt.machine.language import Number, Operand, Value
-    from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
     from tapegpt.packing import Packer
+    from tapegpt.rng import Random
 
 
 class ExactEngine(CompiledEngine):
@@ -59,10 +59,11 @@ class ExactEngine(CompiledEngine):
         self._program.run("evaluate", *places, address_of(result))
         return result[0], int(result[1])
 
-    def _speak(self, words: Address, ids: Address, lengths: Address, count: int, temperature: float) -> None:
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
         weights = array("d", bytes(8 * padded(self.vocab_size)))
-        places = (self._shared.at(0), self._work.at(0), words, address_of(weights), ids, lengths)
-        self._program.run("generate", *places, count, temperature)
+        places = (self._shared.at(0), self._work.at(0), address_of(rng.words), address_of(weights))
+        results = (address_of(strings.ids), address_of(strings.lengths), len(strings))
+        self._program.run("generate", *places, *results, temperature)
 
 
 def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from tapegpt.automata import FORBIDDEN
-from tapegpt.fast.generation import Voices, running_sums, side_by_side
+from tapegpt.fast.generation import Generation, running_sums, side_by_side
 from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, Int, Kernel, Real, Structure, U32s
 from tapegpt.operations.rows import fast_exponentiate, vectors
 
@@ -74,7 +74,7 @@ class Narrowing(Structure):
 
 
 def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
-    """Strings as `generation_kernel` makes them; the rows of their voices (3, slots) hold their states too.
+    """Strings as `generation_kernel` makes them; the rows of their generation (3, slots) hold their states too.
 
     To log_weights (count) is added. The work memory has room for V numbers from `scratch` on.
     """
@@ -85,12 +85,12 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
         k: Builder,
         shared: F32s,
         work: F32s,
-        voices: Voices,
+        generation: Generation,
         log_weights: F64s,
         automaton: Automaton,
         narrowing: Narrowing,
     ) -> None:
-        e, state_of, prospects = work + scratch, voices.rows + 2 * at.positions, automaton.prospects
+        e, state_of, prospects = work + scratch, generation.rows + 2 * at.positions, automaton.prospects
         greedy = narrowing.temperature.equals(0.0)
         inverse = k.convert(k.select(greedy, _GREEDY, 1.0 / narrowing.temperature), F32)
         share = k.convert(k.select(greedy, 1.0, narrowing.min_p), F32)
@@ -122,7 +122,7 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
                 log_weights[string] = log_weights[string] - k.convert(prospects[kind], F64)
             return token
 
-        side_by_side(k, forward, at, (shared, work), voices, choose, [state_of])
+        side_by_side(k, forward, at, (shared, work), generation, choose, [state_of])
 
     return Kernel(draw)
 

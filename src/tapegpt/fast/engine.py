@@ -10,7 +10,7 @@ from array import array
 
 from tapegpt.compiled import CompiledEngine, checked
 from tapegpt.fast.adam import POWERS
-from tapegpt.fast.generation import generation_kernel
+from tapegpt.fast.generation import Generation, generation_kernel
 from tapegpt.fast.training import SYNC, evaluation_kernel, training_kernel
 from tapegpt.graph import SLOTS, Documents, fast_graph
 from tapegpt.machine.memory import Memory, address_of
@@ -19,11 +19,11 @@ from tapegpt.tape import check_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.engine import Adam, Tokens
-    from tapegpt.machine.memory import Address
+    from tapegpt.engine import Adam, Strings, Tokens
     from tapegpt.machine.program import Argument, Entries
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
+    from tapegpt.rng import Random
 
 
 class FastEngine(CompiledEngine):
@@ -54,7 +54,7 @@ class FastEngine(CompiledEngine):
         self.batch_size, self.threads = batch_size, threads
         super().__init__(config, graph, entries, target)
         self.threads = threads if self._program.compiled else 1
-        self._voice = Memory(4 * spoken.work)
+        self._decode_work = Memory(4 * spoken.work)
 
     def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         losses = array("d", bytes(8 * count))
@@ -105,14 +105,8 @@ class FastEngine(CompiledEngine):
         run_parts(part, self.threads)
         return sum(results[0::2]), int(sum(results[1::2]))
 
-    def _speak(self, words: Address, ids: Address, lengths: Address, count: int, temperature: float) -> None:
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
         rows = array("q", bytes(16 * SLOTS))
         self._program.run("prepare", self._shared.at(0))
-        voices: dict[str, Argument] = {
-            "random": words,
-            "rows": address_of(rows),
-            "ids": ids,
-            "lengths": lengths,
-            "count": count,
-        }
-        self._program.run("generate", self._shared.at(0), self._voice.at(0), voices, temperature)
+        generation = Generation.given(rng, rows, strings)
+        self._program.run("generate", self._shared.at(0), self._decode_work.at(0), generation, temperature)

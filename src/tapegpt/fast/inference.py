@@ -12,6 +12,7 @@ from array import array
 from tapegpt.engine import Strings, Tokens
 from tapegpt.errors import TapeGPTError
 from tapegpt.fast.drawing import Narrowing, drawing_kernel
+from tapegpt.fast.generation import Generation
 from tapegpt.graph import SLOTS, DocumentPacker, Documents, Graph, fast_graph
 from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, Int, Kernel
 from tapegpt.machine.memory import Memory, address_of
@@ -156,17 +157,9 @@ class Inference:
         """
         assert rules.most <= self.config.block_size
         assert rules.count <= self.vocab_size
-        block = self.config.block_size
-        strings = Strings(array("I", bytes(4 * count * block)), array("q", bytes(8 * count)))
+        strings = Strings.empty(count, self.config.block_size)
         log_weights, rows = array("d", bytes(8 * count)), array("q", bytes(24 * SLOTS))
         accepting, prospects = _words(rules.accepting), array("f", bytes(4 * rules.count))
-        voices: dict[str, Argument] = {
-            "random": address_of(rng.words),
-            "rows": address_of(rows),
-            "ids": address_of(strings.ids),
-            "lengths": address_of(strings.lengths),
-            "count": count,
-        }
         automaton: dict[str, Argument] = {
             "classes": address_of(rules.classes),
             "table": address_of(rules.table),
@@ -180,7 +173,7 @@ class Inference:
             "most": rules.most,
         }
         narrowing = {name: getattr(drawing, name) for name in Narrowing.fields}
-        self._run("draw", voices, address_of(log_weights), automaton, narrowing)
+        self._run("draw", Generation.given(rng, rows, strings), address_of(log_weights), automaton, narrowing)
         _check(not math.isnan(sum(log_weights)))
         return Drawn(strings, log_weights)
 
