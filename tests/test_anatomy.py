@@ -214,7 +214,7 @@ def test_adam_alone_does_what_a_training_step_does(engine: str) -> None:
     trained.train(tokens, Adam(), 0, 1)
     after = trained.parameters()
     again = bench(engine)
-    again._graph.write(again._shared, after)
+    again._write(after)
     extent = anatomy.tape.real.size * anatomy.tape.plan().gradients
     assert bytes(place._shared.at(0).view[:extent]) == bytes(again._shared.at(0).view[:extent])
 
@@ -257,8 +257,8 @@ def test_the_tape_marks_the_line_asked_for(engine: str) -> None:
 def test_python_shows_kernels_helpers_constants_and_rules() -> None:
     anatomy, _, _ = made("exact")
     linear = anatomy.listing(anatomy.find("linear 3"), "python")
-    assert linear.count("def products(") == linear.count("def _tile(") == 1
-    assert "# products: here with ins=6, outs=24, fresh=True" in linear
+    assert linear.count("def products(") == linear.count("def _add_products(") == 1
+    assert "# products: here with x=(i64, 6), w=(6, 24), y=(i64, 24), fresh=True" in linear
     assert "k.select(a > 0.0, a, 0.0)" in anatomy.listing(anatomy.find("relu"), "python")
 
 

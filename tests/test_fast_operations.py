@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tapegpt import Tape, TapeGPTError, check_gradients
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.interpreter import Interpreter
-from tapegpt.machine.language import F32, Pointer
+from tapegpt.machine.language import F32, Builder, F32s, Int, Pointer, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
@@ -28,11 +28,11 @@ from tapegpt.node import Node
 from tapegpt.operations.attention.heads import LONG, Heads
 from tapegpt.operations.attention.pairs import CachedAttention, PairedAttention
 from tapegpt.operations.attention.tiles import TiledAttention
-from tapegpt.operations.base import Scratch, padded
+from tapegpt.operations.base import Scratch, View, padded
 from tapegpt.operations.cross_entropy import FastCrossEntropy
 from tapegpt.operations.embedding import FastEmbedding
 from tapegpt.operations.linear import FastLinear
-from tapegpt.operations.products import make_panels, products
+from tapegpt.operations.products import Finish, Panels, fast_products, make_panels
 from tapegpt.operations.rmsnorm import FastRMSNorm
 from tapegpt.walk import Laid, Run
 
@@ -588,32 +588,40 @@ class Product:
     columns: int
     turned: bool  # x is (count, rows)
     finish: str = ""
+    beside: bool = False  # or what stands in y
     panels: bool = False
     fixed: bool = False
     bias: bool = False
 
 
+@kernel
+def product_of(
+    k: Builder, x: F32s, w: F32s, panels: F32s, y: F32s, beside: F32s, rows: Int, count: Int, *, shape: Product
+) -> None:
+    """y by the kernels, w turned where it is to be in panels; `beside` has y's shape, its row 0 is the bias."""
+    height = shape.rows if shape.fixed else rows
+    turned, row, width = padded(shape.rows), padded(shape.count), padded(shape.columns)
+    left = View(x, count, shape.rows, turned).T if shape.turned else View(x, height, shape.count, row)
+    right: View | Panels = View(w, count, shape.columns, width)
+    if shape.panels:
+        make_panels(k, View(w, shape.columns, shape.count, row), panels, outs=shape.columns)
+        right = Panels(panels, shape.count)
+    other = View(beside, height, shape.columns, width)
+    finish = Finish(shape.finish, other if shape.beside else None, beside if shape.bias else None)
+    fast_products(k, left, right, View(y, height, shape.columns, width), finish)
+
+
 def product(shape: Product, target: Target, x: list[list[float]], w: list[list[float]], y: list[list[float]]) -> Array:
-    """y by the kernel: x (rows, count), w (count, columns), y (rows, columns), also beside it, row 0 the bias."""
+    """The product of x (rows, count) and w (count, columns), finished with y (rows, columns)."""
     row, width = padded(shape.count), padded(shape.columns)
-    turned = padded(shape.rows)
-    strides = {"x_row": 1, "x_step": turned} if shape.turned else {"x_row": row, "x_step": 1}
-    sizes = {**strides, "w_step": 0 if shape.panels else width, "y_row": width, "columns": shape.columns}
-    fixed = {"fixed_rows": shape.rows} if shape.fixed else {}
-    entries: Any = {"products": (products, {**sizes, "finish": shape.finish, "has_bias": shape.bias, **fixed})}
-    if shape.panels:
-        entries["panels"] = (make_panels, {"outs": shape.columns, "ins": shape.count, "stride": row})
-    program = Program(entries, target)
-    left = flat(list(map(list, zip(*x, strict=True))), turned) if shape.turned else flat(x, row)
-    right, result, beside = flat(w, width), flat(y, width), flat(y, width)
-    if shape.panels:
-        right = array("f", bytes(4 * shape.count * width))
-        transposed = flat(list(map(list, zip(*w, strict=True))), row)
-        program.run("panels", address_of(transposed), address_of(right), shape.columns)
-    if shape.finish != "+ y":
+    program = Program({"product": (product_of, {"shape": shape})}, target)
+    left = flat(list(map(list, zip(*x, strict=True))), padded(shape.rows)) if shape.turned else flat(x, row)
+    right = flat(list(map(list, zip(*w, strict=True))), row) if shape.panels else flat(w, width)
+    panels, result, beside = array("f", bytes(4 * shape.count * width)), flat(y, width), flat(y, width)
+    if shape.beside:
         result = array("f", bytes(4 * len(result)))
-    places = map(address_of, (left, right, result, beside, beside))
-    program.run("products", *places, shape.rows, shape.count)
+    places = map(address_of, (left, right, panels, result, beside))
+    program.run("product", *places, shape.rows, shape.count)
     return np.array(result).reshape(shape.rows, width)[:, : shape.columns]
 
 
@@ -624,8 +632,8 @@ def flat(rows: list[list[float]], width: int) -> array[float]:
 
 FINISHED: dict[str, Callable[[Array, Array], Array]] = {
     "": lambda total, other: total,
-    "+ y": lambda total, other: total + other,
-    "+ other": lambda total, other: total + other,
+    "+": lambda total, other: total + other,
+    "*": lambda total, other: total * other,
     "relu": lambda total, other: np.maximum(total, 0),
     "* relu'": lambda total, other: total * (other > 0),
 }
@@ -641,6 +649,7 @@ FINISHED: dict[str, Callable[[Array, Array], Array]] = {
         columns=st.one_of(st.integers(1, 40), st.integers(41, 500)),
         turned=st.booleans(),
         finish=st.sampled_from(sorted(FINISHED)),
+        beside=st.booleans(),
         panels=st.booleans(),
         fixed=st.booleans(),
         bias=st.booleans(),

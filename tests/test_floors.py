@@ -28,7 +28,6 @@ FLOORS = {
             "optimizers",
             "tensors",
             "saving",
-            "packing",
             "rng",
             "mersenne",
         ),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from tapegpt.machine.language import Builder, Number, Pointer, Type
+    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Type, Value
     from tapegpt.value import Matrix
 
 PAD = 16  # f32 in a cache line and in the widest vector; of f64 two of each
@@ -41,6 +41,36 @@ class Shape(Record):
 
     def __str__(self) -> str:
         return f"({'T' if self.rows is None else self.rows}, {self.columns})" + (" u32" if self.index else "")
+
+
+class View(Record):
+    """A matrix in memory: what stands in row r and column c lies at `start[r * stride + c * step]`."""
+
+    start: Pointer
+    rows: Number
+    columns: int
+    stride: int
+    step: int = 1
+
+    def __str__(self) -> str:
+        return f"({self.rows}, {self.columns})"
+
+    @property
+    def T(self) -> View:  # noqa: N802  # as everywhere
+        """Rows as columns."""
+        return View(self.start, self.columns, self.rows, self.step, self.stride)  # type: ignore[arg-type]  # T columns
+
+    def at(self, row: Number, column: Number = 0) -> View:
+        """The matrix seen from there on; it is not asked how large it is."""
+        return self.replaced(start=self.start + (row * self.stride + column * self.step))
+
+    def vector(self, row: Number, column: Number, lanes: int) -> Value:
+        """Numbers of a row."""
+        return self.start.vector(row * self.stride + column, lanes)
+
+    def store(self, row: Number, column: Number, numbers: Operand) -> None:
+        """Set numbers of a row."""
+        self.start.store(row * self.stride + column, numbers)
 
 
 class Slot(Record):
@@ -70,6 +100,14 @@ class Slot(Record):
         """The gradient, where there must be one."""
         assert self.gradient is not None
         return self.gradient
+
+    def whole(self, matrix: Pointer) -> View:
+        """A matrix like the node's."""
+        return View(matrix, self.rows, self.columns, self.stride)
+
+    def view(self, matrix: Pointer) -> View:
+        """Those of its rows that take part."""
+        return self.whole(matrix).at(self.start).replaced(rows=self.stop - self.start)
 
 
 class Scratch(Record):

@@ -8,23 +8,35 @@ of a document. Shapes: x (T, 3 D), U (3 D, D), h (T, D).
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, I32, Builder, F64s, Reals, kernel
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.machine.language import F32, I32, Builder, Pointer, Reals, kernel
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, View, padded
 from tapegpt.operations.functions import sigmoid, tanh
-from tapegpt.operations.linear import products, weight_gradient
-from tapegpt.operations.products import make_panels
-from tapegpt.operations.products import products as fast_products
-from tapegpt.operations.rows import across, put_row
+from tapegpt.operations.products import Finish, Panels, fast_products, make_panels, products
+from tapegpt.operations.rows import across, give, position, put_row
 from tapegpt.operations.transpose import transpose
+from tapegpt.record import Record
 from tapegpt.value import Value as Scalar
 from tapegpt.value import linear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tapegpt.machine.language import Operand, Pointer
+    from tapegpt.machine.language import Number, Operand
     from tapegpt.value import Matrix
+
+
+class Rows(Record):
+    """What belongs to the rows, or to one of them: x, h, the row before, U h, the gates and the gradient of U h."""
+
+    x: View
+    h: View
+    before: View
+    product: View
+    gates: View
+    dproduct: View
+
+    def row(self, t: Number) -> Rows:
+        """What belongs to row t."""
+        return Rows(*[each.at(t).replaced(rows=1) for each in self.as_dict().values()])
 
 
 class GRU(Operation):
@@ -34,14 +46,12 @@ class GRU(Operation):
     takes: tuple[int, ...] = (2,)
     prepares = (1,)
 
-    def shape(self, *inputs: Shape) -> Shape:
-        x, u = inputs[:2]
+    def shape(self, x: Shape, u: Shape, *places: Shape) -> Shape:
         fits = x.rows is None and u.rows == x.columns == 3 * u.columns
         self.expect(fits, "needs x (T, 3 D) and U (3 D, D)", x, u)
         return Shape(None, u.columns)
 
-    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        x, u = inputs
+    def reference(self, inner: dict[str, Matrix], x: Matrix, u: Matrix) -> Matrix:
         d = len(u[0])
         h = [Scalar(0.0) for _ in range(d)]
         result: Matrix = []
@@ -58,129 +68,107 @@ class GRU(Operation):
             return CachedGRU(batch), ("positions", "lines")
         return PackedGRU(), ("positions",)
 
-    def kept(self, positions: int, *inputs: Shape) -> int:
-        x, u = inputs[:2]
+    def kept(self, positions: int, x: Shape, u: Shape, *places: Shape) -> int:
         return positions * (padded(u.columns) + 3 * padded(x.columns))
 
-    def prepared(self, *inputs: Shape) -> int:
-        x, u = inputs[:2]
+    def prepared(self, x: Shape, u: Shape, *places: Shape) -> int:
         return padded(u.columns) * padded(x.columns)
 
-    def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
-        u = inputs[1]
+    def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *places: Slot) -> None:
+        """U^T."""
         transpose(k, u.value, scratch.prepared, rows=u.rows, columns=u.columns)
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+    def rows(self, scratch: Scratch, out: Slot, x: Slot) -> Rows:
+        """Where all that lies."""
+        wide = scratch.kept + out.rows * padded(out.columns)
+        products = [x.whole(wide + i * out.rows * padded(x.columns)) for i in range(3)]
+        return Rows(x.whole(x.value), out.whole(out.value), out.whole(scratch.kept), *products)
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
+        """Row by row, the row before taken from the result."""
+        rows = self.rows(scratch, out, x)
         for t in k.range(out.start, out.stop):
-            row = _Row(scratch.kept, out, inputs[0], t)
-            self.recall(k, row, scratch, out, inputs)
-            self.multiply(k, row, scratch.prepared)
-            cell_forward(k, row.x, row.product, row.before, row.gates, row.h, columns=out.columns)
+            before = rows.h.at(k.maximum(t - 1, 0)).start
+            self.step(k, scratch, rows.row(t), before, position(t, *places[:1]) > 0)
 
-    def recall(self, k: Builder, row: _Row, scratch: Scratch, out: Slot, inputs: Sequence[Slot]) -> None:
-        """Put down what the row before is."""
-        exists = self.position(inputs, row.t) > 0
-        put_row(k, out.value + k.maximum(row.t - 1, 0) * row.apart, row.before, exists, out.columns)
+    def step(self, k: Builder, scratch: Scratch, row: Rows, before: Pointer, exists: Operand) -> None:
+        """One row, from the one before where it exists."""
+        put_row(k, before, row.before.start, exists, row.h.columns)
+        self.multiply(k, row, scratch.prepared)
+        cell_forward(k, row)
 
-    def position(self, inputs: Sequence[Slot], t: Operand) -> Operand:
-        """Where a row stands in its document."""
-        return t
-
-    def multiply(self, k: Builder, row: _Row, prepared: Pointer) -> None:
+    def multiply(self, k: Builder, row: Rows, prepared: Pointer) -> None:
         """product = U h."""
-        products(k, row.before, prepared, row.product, 0, 1, ins=row.columns, outs=3 * row.columns, fresh=True)
+        wide = row.product
+        products(k, row.before, View(prepared, row.h.columns, wide.columns, wide.stride), wide, fresh=True)
 
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
         """Through time, the last row first: what a row's product is given passes on to the row before."""
-        x, u = inputs[:2]
-        for t in k.range(k.integer(out.stop) - 1, k.integer(out.start) - 1, -1):
-            row = _Row(scratch.kept, out, x, t)
-            dh, dx = out.grad + t * row.apart, row.dproduct if x.gradient is None else x.gradient + t * row.wide
-            places = (row.product, row.before, row.gates, dh, dx, row.dproduct)
-            cell_backward(k, *places, columns=out.columns, wanted=x.gradient is not None, fresh=x.fresh)
-            for _ in k.when(self.position(inputs, t) > 0):
-                self.pass_back(k, row, u.value, dh, out.grad + (t - 1) * row.apart)
+        rows, dh = self.rows(scratch, out, x), out.whole(out.grad)
+        for t in k.range(out.stop - 1, out.start - 1, -1):
+            row, passed = rows.row(t), dh.at(t).start
+            dx = None if x.gradient is None else x.whole(x.gradient).at(t).start
+            cell_backward(k, row, passed, dx, fresh=x.fresh)
+            for _ in k.when(position(t, *places[:1]) > 0):
+                self.pass_back(k, row, u.view(u.value), passed, dh.at(t - 1))
         if u.gradient is not None:
-            self.differentiate(k, _Row(scratch.kept, out, x, k.integer(0)), u, out)
+            self.differentiate(k, x.view(rows.dproduct.start).T, out.view(rows.before.start), u)
 
-    def pass_back(self, k: Builder, row: _Row, u: Pointer, dh: Pointer, dbefore: Pointer) -> None:
+    def pass_back(self, k: Builder, row: Rows, u: View, dh: Pointer, dbefore: View) -> None:
         """The gradient of the row before, from that of this one and that of the product."""
-        pass_back(k, u, row.gates, dh, row.dproduct, dbefore, columns=row.columns)
+        pass_back(k, row, u.start, dh, dbefore.start)
 
-    def differentiate(self, k: Builder, first: _Row, u: Slot, out: Slot) -> None:
+    def differentiate(self, k: Builder, dproduct: View, before: View, u: Slot) -> None:
         """dU from all rows."""
-        sizes = {"ins": out.columns, "outs": 3 * out.columns, "fresh": u.fresh}
-        weight_gradient(k, first.before, first.dproduct, u.grad, out.start, out.stop, **sizes)
-
-
-class _Row:
-    """Where the numbers of row t lie."""
-
-    def __init__(self, kept: Pointer, out: Slot, x: Slot, t: Operand) -> None:
-        self.t, self.columns = t, out.columns
-        self.apart, self.wide = padded(out.columns), padded(x.columns)
-        self.x, self.h = x.value + t * self.wide, out.value + t * self.apart
-        self.before = kept + t * self.apart
-        wide = kept + out.rows * self.apart
-        self.product, self.gates, self.dproduct = (wide + (i * out.rows + t) * self.wide for i in range(3))
+        products(k, dproduct, before, u.view(u.grad), fresh=u.fresh, reverse=True)
 
 
 @kernel
-def cell_forward(k: Builder, x: Reals, product: Reals, before: Reals, gates: Reals, h: Reals, *, columns: int) -> None:
+def cell_forward(k: Builder, row: Rows) -> None:
     """One row: the gates, and h' = (1 - z) * n + z * h."""
-    for c, lanes in across(k, columns, x.type):
+    columns = row.h.columns
+    for c, lanes in across(k, columns, row.h.start.type):
         places = [gate * columns + c for gate in range(3)]
-        x_r, x_z, x_n = (x.vector(place, lanes) for place in places)
-        u_r, u_z, u_n = (product.vector(place, lanes) for place in places)
+        x_r, x_z, x_n = (row.x.vector(0, place, lanes) for place in places)
+        u_r, u_z, u_n = (row.product.vector(0, place, lanes) for place in places)
         r, z = sigmoid(k, x_r + u_r), sigmoid(k, x_z + u_z)
         n = tanh(k, x_n + r * u_n)
         for place, gate in zip(places, (r, z, n), strict=True):
-            gates.store(place, gate)
-        h.store(c, (1.0 - z) * n + z * before.vector(c, lanes))
+            row.gates.store(0, place, gate)
+        row.h.store(0, c, (1.0 - z) * n + z * row.before.vector(0, c, lanes))
 
 
 @kernel
-def cell_backward(
-    k: Builder,
-    product: Reals,
-    before: Reals,
-    gates: Reals,
-    dh: Reals,
-    dx: Reals,
-    dproduct: Reals,
-    *,
-    columns: int,
-    wanted: bool,
-    fresh: bool,
-) -> None:
+def cell_backward(k: Builder, row: Rows, dh: Pointer, dx: Pointer | None, *, fresh: bool) -> None:
     """One row: dx = or += that of what is in the sigmoids and tanh; dproduct is the same, but for n times r."""
+    columns = row.h.columns
     for c, lanes in across(k, columns, dh.type):
         places = [gate * columns + c for gate in range(3)]
-        r, z, n = (gates.vector(place, lanes) for place in places)
+        r, z, n = (row.gates.vector(0, place, lanes) for place in places)
         passed = dh.vector(c, lanes)
-        dz = before.vector(c, lanes) * passed - n * passed
+        dz = row.before.vector(0, c, lanes) * passed - n * passed
         dn = (1.0 - n * n) * ((1.0 - z) * passed)
-        dr = product.vector(places[2], lanes) * dn
+        dr = row.product.vector(0, places[2], lanes) * dn
         sums = (r * (1.0 - r) * dr, z * (1.0 - z) * dz, dn)
         for place, given in zip(places, sums, strict=True):
-            if wanted:
-                dx.store(place, given if fresh else dx.vector(place, lanes) + given)
-            dproduct.store(place, given if given is not dn else r * dn)
+            if dx is not None:
+                give(dx, place, given, fresh=fresh)
+            row.dproduct.store(0, place, given if given is not dn else r * dn)
 
 
 @kernel
-def pass_back(k: Builder, u: F64s, gates: F64s, dh: F64s, dproduct: F64s, dbefore: F64s, *, columns: int) -> None:
+def pass_back(k: Builder, row: Rows, u: Pointer, dh: Pointer, dbefore: Pointer) -> None:
     """dbefore += z * dh and dproduct U; column by column of this row, the last first: z * dh, then n, r and z of U."""
-    width, row = k.width(), padded(columns)
-    for c in k.range(0, row, width):
+    width, columns = k.width(), row.h.columns
+    for c in k.range(0, padded(columns), width):
         total = k.variable(dbefore.vector(c, width))
         lane = k.lane_numbers(width)
         for j in k.range(columns - 1, -1, -1):
-            own = k.spread(gates[columns + j] * dh[j], width)
+            own = k.spread(row.gates.start[columns + j] * dh[j], width)
             total += k.select(lane.equals(k.convert(j - c, I32)), own, 0.0)
             for gate in (2, 0, 1):
                 at = gate * columns + j
-                total += u.vector(at * row + c, width) * dproduct[at]
+                total += u.vector(at * padded(columns) + c, width) * row.dproduct.start[at]
         dbefore.store(c, total)
 
 
@@ -197,28 +185,19 @@ class PackedGRU(GRU):
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return (0, 0, 1 << 32)[place]
 
-    def prepare(self, k: Builder, scratch: Scratch, *inputs: Slot) -> None:
-        u = inputs[1]
-        make_panels(k, u.value, scratch.prepared, u.rows, outs=u.rows, ins=u.columns, stride=padded(u.columns))
+    def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *places: Slot) -> None:
+        """U^T in panels."""
+        make_panels(k, u.view(u.value), scratch.prepared, outs=u.rows)
 
-    def position(self, inputs: Sequence[Slot], t: Operand) -> Operand:
-        return inputs[2].value[t]
+    def multiply(self, k: Builder, row: Rows, prepared: Pointer) -> None:
+        fast_products(k, row.before, Panels(prepared, row.h.columns), row.product, Finish())
 
-    def multiply(self, k: Builder, row: _Row, prepared: Pointer) -> None:
-        sizes = {"x_row": row.apart, "x_step": 1, "w_step": 0, "y_row": row.wide, "columns": 3 * row.columns}
-        fast_products(k, row.before, prepared, row.product, prepared, prepared, 1, row.columns, **sizes, fixed_rows=1)
+    def pass_back(self, k: Builder, row: Rows, u: View, dh: Pointer, dbefore: View) -> None:
+        keep(k, row.gates.start, dh, dbefore.start, columns=row.h.columns)
+        fast_products(k, row.dproduct, u, dbefore.replaced(rows=1), Finish("+"))
 
-    def pass_back(self, k: Builder, row: _Row, u: Pointer, dh: Pointer, dbefore: Pointer) -> None:
-        keep(k, row.gates, dh, dbefore, columns=row.columns)
-        sizes = {"x_row": row.wide, "x_step": 1, "w_step": row.apart, "y_row": row.apart, "columns": row.columns}
-        places = (row.dproduct, u, dbefore, u, u)
-        fast_products(k, *places, 1, 3 * row.columns, **sizes, finish="+ y", fixed_rows=1)
-
-    def differentiate(self, k: Builder, first: _Row, u: Slot, out: Slot) -> None:
-        row, wide = first.apart, first.wide
-        sizes = {"x_row": 1, "x_step": wide, "w_step": row, "y_row": row, "columns": out.columns}
-        places = (first.dproduct, first.before, u.grad, u.value, u.value)
-        fast_products(k, *places, 3 * out.columns, out.stop, **sizes, finish="+ y", fixed_rows=3 * out.columns)
+    def differentiate(self, k: Builder, dproduct: View, before: View, u: Slot) -> None:
+        fast_products(k, dproduct, before, u.view(u.grad), Finish("+"))
 
 
 @kernel
@@ -240,22 +219,16 @@ class CachedGRU(PackedGRU):
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return (0, 0, self._batch.block_size, self._batch.rows)[place]
 
-    def kept(self, positions: int, *inputs: Shape) -> int:
-        return super().kept(positions, *inputs) + self._batch.rows * padded(inputs[1].columns)
+    def kept(self, positions: int, x: Shape, u: Shape, *places: Shape) -> int:
+        return super().kept(positions, x, u) + self._batch.rows * padded(u.columns)
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        super().forward(k, scratch, out, *inputs)
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
+        """Row by row, each the next one of its string."""
+        rows, cache = self.rows(scratch, out, x), scratch.kept + super().kept(out.rows, x.shape, u.shape)
         for t in k.range(out.start, out.stop):
-            row = out.value + t * padded(out.columns)
-            put_row(k, row, self._line(scratch, out, inputs, t), t >= 0, out.columns)
+            row, line = rows.row(t), cache + places[1].value[t] * padded(out.columns)
+            self.step(k, scratch, row, line, position(t, *places[:1]) > 0)
+            put_row(k, row.h.start, line, t >= 0, out.columns)
 
-    def recall(self, k: Builder, row: _Row, scratch: Scratch, out: Slot, inputs: Sequence[Slot]) -> None:
-        exists = self.position(inputs, row.t) > 0
-        put_row(k, self._line(scratch, out, inputs, row.t), row.before, exists, out.columns)
-
-    def _line(self, scratch: Scratch, out: Slot, inputs: Sequence[Slot], t: Operand) -> Pointer:
-        lines = scratch.kept + super().kept(out.rows, *[slot.shape for slot in inputs])
-        return lines + inputs[3].value[t] * padded(out.columns)
-
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
         raise AssertionError("strings are not generated backwards")

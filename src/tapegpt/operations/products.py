@@ -1,107 +1,153 @@
-"""The one matrix product of the fast engine: rows of sums, tile by tile, every sum in a register of its own.
+"""Matrix products, tile by tile, every sum in a register of its own.
 
-    y[r, c] = finish(bias[c] + sum over i < count of x[r, i] * w[i, c])
+    y[r, c] = sum over i of x[r, i] * w[i, c]
 
-Any of x's two strides may be the long one, so that y = x W^T, dx = dy W, dW = dy^T x and the products of attention are
-all this kernel. A number of y is one chain of multiply-adds in the order of i whatever tile it is in: a row's bits do
-not depend on its neighbours. Not here: what is multiplied (`linear.py`, `attention/tiles.py`).
+x may be seen with its rows as columns, so that y = x W^T, dx = dy W, dW = dy^T x and the products of attention are all
+one kernel: `products` in f64, `fast_products` in f32. Sums run side by side in the lanes, never inside one, and each is
+added up in the order of i whatever tile it is in: a row's bits do not depend on its neighbours. Not here: what is
+multiplied (`linear.py`, `attention/tiles.py`).
 """
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, Builder, F32s, Int, Pointer, Value, Variable, kernel
-from tapegpt.operations.base import padded
-from tapegpt.operations.rows import UNROLLED
+from tapegpt.machine.language import F32, F64, Builder, F32s, Pointer, Value, Variable, kernel
+from tapegpt.operations.base import View, padded
+from tapegpt.operations.rows import UNROLLED, blocks
+from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tapegpt.machine.language import Number
 
-# How a sum ends, given what stands in y or beside it.
-FINISH: dict[str, Callable[[Builder, Value, Callable[[], Value]], Value]] = {
+    Sum = tuple[int, int, Variable]  # row, column, register
+
+
+def _add_products(k: Builder, x: View, w: View, sums: list[Sum], order: Iterable[Number]) -> None:
+    """Add to the sums of a tile the products of rows of x and columns of w."""
+    width = k.width(w.start.type)
+    rows, columns = sorted({r for r, _, _ in sums}), sorted({c for _, c, _ in sums})
+    for i in order:
+        loaded = {c: w.vector(i, c, width) for c in columns}
+        column = x.start + i * x.step
+        spread = {r: k.spread(column[r * x.stride], width) for r in rows}
+        for r, c, total in sums:
+            if total.type is F64:
+                total += loaded[c] * spread[r]
+            else:
+                total.accumulate(loaded[c], spread[r])
+
+
+# --- f64 ------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def products(k: Builder, x: View, w: View, y: View, *last: Pointer, fresh: bool, reverse: bool = False) -> None:
+    """y = or += x w in f64, one product at a time, in the order of i or in `reverse`.
+
+    With `last`, which names an i for each row, the product of this one comes last.
+    """
+    width = k.width()
+    height, size = (1, _tile_size(k, y)[1]) if last else _tile_size(k, y)
+    whole = y.rows // height * height
+    for column, vectors in blocks(k, padded(y.columns) // width, size):
+        for rows, begin, end in ((height, 0, whole), (1, whole, y.rows)):
+            for t in k.range(begin, end, rows):
+                block = y.at(t, column)
+                places = [(r, v * width) for r in range(rows) for v in range(vectors)]
+                sums = [(r, c, k.zeros(width) if fresh else k.variable(block.vector(r, c, width))) for r, c in places]
+                order = _order(k, w.rows, reverse, *[ids[t] for ids in last])
+                _add_products(k, x.at(t), w.at(0, column), sums, order)
+                for r, c, total in sums:
+                    block.store(r, c, total)
+
+
+def _tile_size(k: Builder, y: View) -> tuple[int, int]:
+    """Rows and vectors of a tile, whose sums take half of the registers; a document may have few rows."""
+    half = k.target.registers // 2
+    if not isinstance(y.rows, int):
+        return 2, half // 2
+    vectors = min(padded(y.columns) // k.width(), 4)
+    return max(1, min(8, y.rows, half // vectors)), vectors
+
+
+def _order(k: Builder, count: Number, reverse: bool, *last: Value) -> Iterator[Number]:
+    """From 0 up to count - 1, or in `reverse` down to 0 without `last`, and then this."""
+    if not reverse:
+        yield from k.range(count)
+        return
+    above, ends = count, [*last, k.integer(-1)]
+    for below in ends:
+        yield from k.range(above - 1, below, -1)
+        above = below
+    yield from last
+
+
+# --- f32 ------------------------------------------------------------------------------------------------------------
+
+
+class Panels(Record):
+    """A matrix by blocks of columns, each (rows, columns of the block): what a tile reads lies together."""
+
+    start: Pointer
+    rows: int
+
+
+class Finish(Record):
+    """How a sum begins, with a number of a row, and ends: by a rule of `FINISHES`, given what stands beside it."""
+
+    rule: str = ""
+    other: View | None = None  # as y; None is y itself
+    bias: Pointer | None = None
+
+
+FINISHES: dict[str, Callable[[Builder, Value, Callable[[], Value]], Value]] = {
     "": lambda k, total, other: total,
-    "+ y": lambda k, total, other: total + other(),
-    "+ other": lambda k, total, other: total + other(),
+    "+": lambda k, total, other: total + other(),
+    "*": lambda k, total, other: total * other(),
     "relu": lambda k, total, other: k.maximum(total, 0.0),
     "* relu'": lambda k, total, other: k.select(other() > 0.0, total, 0.0),
-    "* other": lambda k, total, other: total * other(),
 }
 
 
 @kernel
-def products(
-    k: Builder,
-    x: F32s,
-    w: F32s,
-    y: F32s,
-    other: F32s,
-    bias: F32s,
-    rows: Int,
-    count: Int,
-    *,
-    x_row: int,
-    x_step: int,
-    w_step: int,
-    y_row: int,
-    columns: int,
-    finish: str = "",
-    has_bias: bool = False,
-    fixed_rows: int | None = None,
-) -> None:
-    """`rows` rows of y, a number that may be fixed; `other` has y's shape.
-
-    x_row and x_step lie between x[r, i] and the next r and i, w_step between w[i] and w[i + 1]; 0 is for panels as
-    `make_panels` makes them.
-    """
+def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish) -> None:
+    """y = finish(bias + x w) in f32; code is shorter where y has rows of fixed number."""
+    width, rows = k.width(F32), y.rows
     height = 8 if k.target.registers > 16 else 4  # times three vectors of sums: three quarters of the registers
     whole = rows // height * height
-    for column, vectors in column_blocks(k, columns):
-        block, step = (w + column, w_step) if w_step else (w + column * count, vectors * k.width(F32))
+    for column, vectors in column_blocks(k, y.columns):
+        block = _block(k, w, column, vectors)
 
         def tile(first: Number, size: int) -> None:
-            start = x + first * x_row
-            sums = bias + column if has_bias else None
-            result, beside = y + first * y_row + column, other + first * y_row + column
-            for r, v, total in _tile(k, sums, start, block, size, vectors, count, x_row, x_step, step):
-                at = r * y_row + v * k.width(F32)
-                place = result if finish == "+ y" else beside
-                result.store(at, FINISH[finish](k, k.value(total), lambda: place.vector(at, k.width(F32))))
+            result, beside = y.at(first, column), (finish.other or y).at(first, column)
+            places = [(r, v * width) for r in range(size) for v in range(vectors)]
+            sums = [(r, c, _begin(k, finish, column + c)) for r, c in places]
+            _add_products(k, x.at(first), block, sums, k.range(w.rows))
+            for r, c, total in sums:
+                number = FINISHES[finish.rule](k, k.value(total), lambda: beside.vector(r, c, width))
+                result.store(r, c, number)
 
         for first in k.range(0, whole, height):
             tile(first, height)
-        for size in range(1, height) if fixed_rows is None else {fixed_rows % height} - {0}:
-            for _ in k.when((rows - whole).equals(size)):
+        for size in {rows % height} - {0} if isinstance(rows, int) else range(1, height):
+            for _ in k.when(k.integer(rows - whole).equals(size)):
                 tile(whole, size)
 
 
-def _tile(
-    k: Builder,
-    bias: Pointer | None,
-    x: Pointer,
-    w: Pointer,
-    rows: int,
-    vectors: int,
-    count: Number,
-    x_row: int,
-    x_step: int,
-    w_step: int,
-) -> list[tuple[int, int, Variable]]:
-    """The sums of some rows and vectors: (row, vector, sum)."""
+def _block(k: Builder, w: View | Panels, column: Number, vectors: int) -> View:
+    """The columns of w that a tile takes."""
+    if isinstance(w, View):
+        return w.at(0, column)
+    width = vectors * k.width(F32)
+    return View(w.start + column * w.rows, w.rows, width, width)
+
+
+def _begin(k: Builder, finish: Finish, column: Number) -> Variable:
+    """What a sum begins with."""
     width = k.width(F32)
-
-    def begin(v: int) -> Variable:
-        return k.zeros(width, F32) if bias is None else k.variable(bias.vector(v * width, width))
-
-    sums = [(r, v, begin(v)) for r in range(rows) for v in range(vectors)]
-    for i in k.range(count):
-        loaded = [w.vector(i * w_step + v * width, width) for v in range(vectors)]
-        column = x + i * x_step
-        spread = [k.spread(column[r * x_row], width) for r in range(rows)]
-        for r, v, total in sums:
-            total.accumulate(loaded[v], spread[r])
-    return sums
+    return k.zeros(width, F32) if finish.bias is None else k.variable(finish.bias.vector(column, width))
 
 
 def column_blocks(k: Builder, columns: int) -> Iterator[tuple[Number, int]]:
@@ -111,37 +157,34 @@ def column_blocks(k: Builder, columns: int) -> Iterator[tuple[Number, int]]:
     pairs = min(-count % 3, count // 2)
     threes = (count - 2 * pairs) // 3
     first = 0  # column
-    for vectors, blocks in ((3, threes), (2, pairs), (1, count - 2 * pairs - 3 * threes)):
+    for vectors, number in ((3, threes), (2, pairs), (1, count - 2 * pairs - 3 * threes)):
         step = vectors * width
-        if blocks * vectors > UNROLLED:
-            for column in k.range(first, first + blocks * step, step):
+        if number * vectors > UNROLLED:
+            for column in k.range(first, first + number * step, step):
                 yield column, vectors
         else:
-            yield from ((column, vectors) for column in range(first, first + blocks * step, step))
-        first += blocks * step
+            yield from ((column, vectors) for column in range(first, first + number * step, step))
+        first += number * step
 
 
 @kernel
-def make_panels(k: Builder, w: F32s, panels: F32s, rows: Int, *, outs: int, ins: int, stride: int) -> None:
-    """w^T (I, O) by blocks of columns, each (I, vectors of the block): what a tile reads lies together.
-
-    Rows of w from `rows` on count as zeros; `stride` lies between one and the next.
-    """
-    width = k.width(F32)
+def make_panels(k: Builder, w: View, panels: F32s, *, outs: int) -> None:
+    """w^T (I, O) by blocks of columns; rows of w up to `outs` that it does not have count as zeros."""
+    width, ins = k.width(F32), w.columns
     for column, vectors in column_blocks(k, outs):
         for v in range(vectors):
             panel = panels + (column * ins + v * width)
             for i in k.range(0, padded(ins), width):
                 at = column + v * width
-                square = [_row_of(k, w + (at + r) * stride + i, k.integer(at + r) < rows) for r in range(width)]
+                square = [_row_of(k, w, at + r, i) for r in range(width)]
                 for c, line in enumerate(k.transposed(square)):
                     for _ in k.when(k.integer(i + c) < ins):
                         panel.store((i + c) * (vectors * width), line)
 
 
-def _row_of(k: Builder, place: Pointer, present: Value) -> Value:
-    """A vector, zeros where it is not present."""
-    row = k.zeros(k.width(F32), F32)
-    for _ in k.when(present):
-        row.set(place.vector(0, row.lanes))
-    return k.value(row)
+def _row_of(k: Builder, w: View, row: Number, column: Number) -> Value:
+    """A vector, zeros where there is no such row."""
+    numbers = k.zeros(k.width(F32), F32)
+    for _ in k.when(k.integer(row) < w.rows):
+        numbers.set(w.vector(row, column, numbers.lanes))
+    return k.value(numbers)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from tapegpt.machine.language import F32
 from tapegpt.operations.attention.exact import Attention
-from tapegpt.operations.base import PAD, Operation, Shape, padded
+from tapegpt.operations.base import PAD, Operation, Shape, View, padded
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.machine.language import Builder, Number, Pointer, Value
-    from tapegpt.operations.base import Slot
+    from tapegpt.machine.language import Builder, Pointer, Value
+    from tapegpt.operations.base import Scratch, Slot
 
 LONG = 32  # positions: documents up to here go pair by pair, longer ones in tiles, whose heads are whole vectors
 
@@ -87,23 +87,25 @@ class OverHeads(Operation):
         """Numbers where gradients go that nothing needs: of q, k and v apart, one may be of inputs alone."""
         return 0 if self.packed else rows * self.heads.columns
 
-    def gradients(self, spare: Pointer, matrices: list[Slot]) -> list[Pointer]:
-        """Where the gradients of q, k and v begin."""
-        return self.places([spare if slot.gradient is None else slot.gradient for slot in matrices])
+    def gradients(self, scratch: Scratch, matrices: list[Slot]) -> list[Pointer]:
+        """Where the gradients of the inputs lie."""
+        return [scratch.kept if slot.gradient is None else slot.gradient for slot in matrices]
 
-    def places(self, pointers: list[Pointer]) -> list[Pointer]:
-        """Where q, k and v begin."""
-        return [pointers[0] + part * self.heads.columns for part in range(3)] if self.packed else pointers
+    def parts(self, out: Slot, matrices: list[Pointer]) -> list[View]:
+        """q, k and v in the inputs, or in matrices like these."""
+        columns = self.heads.columns
+        starts = [matrices[0] + part * columns for part in range(3)] if self.packed else matrices
+        return [View(start, out.rows, columns, self.stride) for start in starts]
 
 
-def documents(k: Builder, ends: Pointer, start: Number, stop: Number, block_size: int) -> Iterator[tuple[Value, Value]]:
-    """First position and end of each document in the rows start to stop; `ends` says where a position's one ends.
+def documents(k: Builder, out: Slot, ends: Slot, block_size: int) -> Iterator[tuple[Value, Value]]:
+    """First position and end of each document in the rows of out; `ends` says where a position's one ends.
 
     Each has from 1 to `block_size` positions, whatever `ends` says.
     """
-    at = k.variable(k.integer(start))
-    for _ in k.repeat_while(lambda: at < stop):
+    at = k.variable(k.integer(out.start))
+    for _ in k.repeat_while(lambda: at < out.stop):
         first = k.value(at)
-        end = k.minimum(k.minimum(k.maximum(ends[first], first + 1), first + block_size), stop)
+        end = k.minimum(k.minimum(k.maximum(ends.value[first], first + 1), first + block_size), out.stop)
         yield first, end
         at.set(end)

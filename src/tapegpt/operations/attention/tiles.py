@@ -9,17 +9,16 @@ Letters: t looks at s <= t, both of one document; L lanes of a head; a tile is `
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, I32, Builder, F32s, Int, Pointer, U32s, Value, kernel
+from tapegpt.machine.language import F32, I32, Builder, Int, Value, kernel
 from tapegpt.operations.attention.heads import OverHeads, documents
-from tapegpt.operations.base import Scratch, Shape, Slot, clear
+from tapegpt.operations.base import Scratch, Shape, Slot, View, clear
 from tapegpt.operations.functions import exp
-from tapegpt.operations.products import make_panels, products
+from tapegpt.operations.products import Finish, Panels, fast_products, make_panels
+from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tapegpt.machine.language import Number
 
 QUERIES = 32  # of a tile: two vectors, so that a tile of sums is eight keys times these
 
@@ -33,98 +32,95 @@ class TiledAttention(OverHeads):
         heads = self.heads
         tiles = -(-heads.block_size // QUERIES)  # of a document
         weights = heads.n_head * positions * tiles * QUERIES
-        return self.spare(positions) + heads.lanes * QUERIES + heads.block_size * QUERIES + weights
+        return self.spare(positions) + (heads.lanes + heads.block_size) * QUERIES + weights
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        *matrices, ends = [slot.value for slot in inputs]
-        places = (*self.places(matrices), ends, out.value, scratch.kept + self.spare(out.rows))
-        tiles_forward(k, *places, out.start, out.stop, **self._sizes())
+        """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
+        *matrices, ends = inputs
+        q, keys, values = self.parts(out, [slot.value for slot in matrices])
+        y = out.whole(out.value)
+        for tile in self._tiles(k, scratch, out, ends):
+            make_panels(k, tile.queries_of(q), tile.panel.start, outs=QUERIES)
+            fast_products(k, tile.keys_of(keys), tile.panel, tile.weights, Finish())
+            softmax(k, tile.weights, tile.queries, head_dim=self.heads.head_dim)
+            fast_products(k, tile.weights.T, tile.keys_of(values), tile.queries_of(y), Finish())
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - mean by w); dq_t += dlogit k_s, dk_s += dlogit q_t."""
         *matrices, ends = inputs
-        values = self.places([slot.value for slot in matrices])
-        gradients, kept = self.gradients(scratch.kept, matrices), scratch.kept + self.spare(out.rows)
-        for each in gradients[: len(matrices)]:
+        q, keys, values = self.parts(out, [slot.value for slot in matrices])
+        gradients = self.gradients(scratch, matrices)
+        for each in gradients:
             clear(k, each + out.start * self.stride, (out.stop - out.start) * self.stride)
-        places = (*values, ends.value, out.grad, kept, *gradients)
-        tiles_backward(k, *places, out.start, out.stop, **self._sizes())
+        dq, dkeys, dvalues = self.parts(out, gradients)
+        dy = out.whole(out.grad)
+        for tile in self._tiles(k, scratch, out, ends):
+            passed, queries, slopes = tile.queries_of(dy), tile.queries_of(q), tile.slopes
+            make_panels(k, passed, tile.panel.start, outs=QUERIES)
+            fast_products(k, tile.keys_of(values), tile.panel, slopes, Finish())
+            through_softmax(k, tile.weights, slopes, head_dim=self.heads.head_dim)
+            fast_products(k, slopes.T, tile.keys_of(keys), tile.queries_of(dq), Finish())
+            fast_products(k, slopes, queries, tile.keys_of(dkeys), Finish("+"))
+            fast_products(k, tile.weights, passed, tile.keys_of(dvalues), Finish("+"))
 
-    def _sizes(self) -> dict[str, int]:
-        """What is fixed in the kernels."""
-        heads = self.heads
-        sizes = {"n_head": heads.n_head, "head_dim": heads.head_dim, "lanes": heads.lanes, "row": self.stride}
-        return {**sizes, "columns": heads.columns, "block_size": heads.block_size}
+    def _tiles(self, k: Builder, scratch: Scratch, out: Slot, ends: Slot) -> Iterator[_Tile]:
+        """All tiles, document by document, head by head."""
+        heads, kept = self.heads, k.variable(k.integer(0))
+        panel = scratch.kept + self.spare(out.rows)
+        slopes = panel + heads.lanes * QUERIES
+        weights = slopes + heads.block_size * QUERIES
+        for first, end in documents(k, out, ends, heads.block_size):
+            for head in k.range(heads.n_head):
+                t = k.variable(first)
+                for _ in k.repeat_while(lambda: t < end):
+                    queries = k.minimum(end - t, QUERIES)
+                    keys = t - first + queries
+                    yield _Tile(
+                        first,
+                        k.value(t),
+                        head * heads.lanes,
+                        Panels(panel, heads.lanes),
+                        View(slopes, keys, QUERIES, QUERIES),
+                        View(weights + kept, keys, QUERIES, QUERIES),
+                        queries,
+                    )
+                    kept += keys * QUERIES
+                    t += QUERIES
 
 
-class _Tile:
-    """The queries from t on of one head: their number and what they look at."""
+class _Tile(Record):
+    """The queries from t on of one head, and the keys that they look at: those of the document up to the last query."""
 
-    def __init__(self, k: Builder, first: Value, end: Value, t: Value, column: Value, weights: Value) -> None:
-        self.first, self.t, self.column = first, t, column
-        self.queries = k.minimum(end - t, QUERIES)
-        self.before = t - first  # keys that every query looks at
-        self.keys = self.before + self.queries
-        self.weights = weights  # where they are kept
+    first: Value  # position of the document
+    t: Value
+    column: Value  # of the head
+    panel: Panels  # (L, 32): of one row for each query
+    slopes: View  # (keys, 32)
+    weights: View  # (keys, 32)
+    queries: Value  # how many
 
+    def queries_of(self, matrix: View) -> View:
+        """Their part of a matrix (T, E)."""
+        lanes = self.panel.rows
+        return View(matrix.at(self.t, self.column).start, self.queries, lanes, matrix.stride)
 
-def _tiles(
-    k: Builder, ends: Pointer, start: Number, stop: Number, n_head: int, lanes: int, block_size: int
-) -> Iterator[_Tile]:
-    """All tiles, document by document, head by head."""
-    weights = k.variable(k.integer(0))
-    for first, end in documents(k, ends, start, stop, block_size):
-        for head in k.range(n_head):
-            t = k.variable(first)
-            for _ in k.repeat_while(lambda: t < end):
-                tile = _Tile(k, first, end, k.value(t), head * lanes, k.value(weights))
-                yield tile
-                weights += tile.keys * QUERIES
-                t += QUERIES
-
-
-@kernel
-def tiles_forward(
-    k: Builder,
-    q: F32s,
-    keys: F32s,
-    values: F32s,
-    ends: U32s,
-    y: F32s,
-    block: F32s,
-    start: Int,
-    stop: Int,
-    *,
-    n_head: int,
-    head_dim: int,
-    lanes: int,
-    row: int,
-    columns: int,
-    block_size: int,
-) -> None:
-    """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
-    panel, kept = block, block + (lanes + block_size) * QUERIES  # (L, 32), and behind one for backward the weights
-    for tile in _tiles(k, ends, start, stop, n_head, lanes, block_size):
-        at, document = tile.t * row + tile.column, tile.first * row + tile.column
-        weights = kept + tile.weights  # (keys, 32)
-        make_panels(k, q + at, panel, tile.queries, outs=QUERIES, ins=lanes, stride=row)
-        strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": QUERIES, "columns": QUERIES}
-        products(k, keys + document, panel, weights, keys, keys, tile.keys, lanes, **strides)
-        softmax(k, weights, tile.before, tile.queries, head_dim=head_dim)
-        strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": columns, "columns": lanes}
-        result = y + tile.t * columns + tile.column
-        products(k, weights, values + document, result, keys, keys, tile.queries, tile.keys, **strides)
+    def keys_of(self, matrix: View) -> View:
+        """The keys' part of a matrix (T, E)."""
+        lanes = self.panel.rows
+        return View(matrix.at(self.first, self.column).start, self.weights.rows, lanes, matrix.stride)
 
 
 @kernel
-def softmax(k: Builder, weights: F32s, before: Int, queries: Int, *, head_dim: int) -> None:
+def softmax(k: Builder, weights: View, queries: Int, *, head_dim: int) -> None:
     """Logits (keys, 32), a row for each key, become weights; zeros where a query does not look, or is none."""
-    width = k.width(F32)
+    width, keys = k.width(F32), weights.rows
+    before = keys - queries  # what every query looks at
     scale: float = head_dim**-0.5
     for lane in range(0, QUERIES, width):
-        lines, number = weights + lane, k.lane_numbers(width) + lane
+        number = k.lane_numbers(width) + lane
 
         def logit(s: Value) -> Value:
-            return lines.vector(s * QUERIES, width) * scale
+            return weights.vector(s, lane, width) * scale
 
         def looks(s: Value) -> Value:
             return number >= k.convert(s - before, I32)
@@ -132,71 +128,30 @@ def softmax(k: Builder, weights: F32s, before: Int, queries: Int, *, head_dim: i
         largest = k.variable(k.constant(-3e38, F32, width))
         for s in k.range(before):
             largest.set(k.maximum(logit(s), largest))
-        for s in k.range(before, before + queries):
+        for s in k.range(before, keys):
             largest.set(k.select(looks(s), k.maximum(logit(s), largest), largest))
         total = k.zeros(width, F32)
         for s in k.range(before):
             exponential = exp(k, logit(s) - largest)
-            lines.store(s * QUERIES, exponential)
+            weights.store(s, lane, exponential)
             total += exponential
-        for s in k.range(before, before + queries):
+        for s in k.range(before, keys):
             exponential = k.select(looks(s), exp(k, logit(s) - largest), 0.0)
-            lines.store(s * QUERIES, exponential)
+            weights.store(s, lane, exponential)
             total += exponential
         inverse = k.select(number < k.convert(queries, I32), 1.0 / total, 0.0)
-        for s in k.range(before + queries):
-            lines.store(s * QUERIES, lines.vector(s * QUERIES, width) * inverse)
+        for s in k.range(keys):
+            weights.store(s, lane, weights.vector(s, lane, width) * inverse)
 
 
 @kernel
-def tiles_backward(
-    k: Builder,
-    q: F32s,
-    keys: F32s,
-    values: F32s,
-    ends: U32s,
-    dy: F32s,
-    block: F32s,
-    dq: F32s,
-    dkeys: F32s,
-    dvalues: F32s,
-    start: Int,
-    stop: Int,
-    *,
-    n_head: int,
-    head_dim: int,
-    lanes: int,
-    row: int,
-    columns: int,
-    block_size: int,
-) -> None:
-    """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - its mean by w), passed to q_t times k_s, to k_s times q_t."""
-    panel, slopes, kept = block, block + lanes * QUERIES, block + (lanes + block_size) * QUERIES
-    for tile in _tiles(k, ends, start, stop, n_head, lanes, block_size):
-        at, document = tile.t * row + tile.column, tile.first * row + tile.column
-        passed, weights = dy + tile.t * columns + tile.column, kept + tile.weights
-        make_panels(k, passed, panel, tile.queries, outs=QUERIES, ins=lanes, stride=columns)
-        strides = {"x_row": row, "x_step": 1, "w_step": 0, "y_row": QUERIES, "columns": QUERIES}
-        products(k, values + document, panel, slopes, keys, keys, tile.keys, lanes, **strides)
-        through_softmax(k, weights, slopes, tile.keys, head_dim=head_dim)
-        strides = {"x_row": 1, "x_step": QUERIES, "w_step": row, "y_row": row, "columns": lanes}
-        products(k, slopes, keys + document, dq + at, keys, keys, tile.queries, tile.keys, **strides)
-        strides = {"x_row": QUERIES, "x_step": 1, "y_row": row, "columns": lanes}
-        sizes = (tile.keys, tile.queries)
-        products(k, slopes, q + at, dkeys + document, keys, keys, *sizes, **strides, w_step=row, finish="+ y")
-        products(k, weights, passed, dvalues + document, keys, keys, *sizes, **strides, w_step=columns, finish="+ y")
-
-
-@kernel
-def through_softmax(k: Builder, weights: F32s, slopes: F32s, keys: Int, *, head_dim: int) -> None:
+def through_softmax(k: Builder, weights: View, slopes: View, *, head_dim: int) -> None:
     """Slopes (keys, 32) of the weights become those of the products of q and k."""
     width = k.width(F32)
     for lane in range(0, QUERIES, width):
         mean = k.zeros(width, F32)
-        for s in k.range(keys):
-            at = s * QUERIES + lane
-            mean.accumulate(weights.vector(at, width), slopes.vector(at, width))
-        for s in k.range(keys):
-            at = s * QUERIES + lane
-            slope = (slopes.vector(at, width) - mean) * weights.vector(at, width)
-            slopes.store(at, slope * head_dim**-0.5)
+        for s in k.range(weights.rows):
+            mean.accumulate(weights.vector(s, lane, width), slopes.vector(s, lane, width))
+        for s in k.range(weights.rows):
+            slope = (slopes.vector(s, lane, width) - mean) * weights.vector(s, lane, width)
+            slopes.store(s, lane, slope * head_dim**-0.5)
