@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.fast import Peak
 from benchmarks.timing import Summary, figure, seconds, table
 from tapegpt import Config, Corpus, Random
+from tapegpt.adam import Schedule
+from tapegpt.compiled import Numbers
 from tapegpt.engine import Adam
-from tapegpt.fast.adam import STATE, adamw, gather_gradients, settings_of
+from tapegpt.fast.adam import POWERS, Move, adamw, gather_gradients
 from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.training import Packer
-from tapegpt.graph import fast_graph
-from tapegpt.machine.language import Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.graph import DocumentPacker, Documents, fast_graph
+from tapegpt.machine.language import F32, Builder, F32s, F64s, I64s, Int, Kernel, U32s
 from tapegpt.machine.memory import Address, Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.model import initialise
@@ -28,7 +29,7 @@ from tapegpt.operations.linear import FastLinear
 from tapegpt.settings import MAX_STEPS
 
 if TYPE_CHECKING:
-    from tapegpt.machine.program import Entries
+    from tapegpt.machine.program import Argument, Entries
 
 KERNEL_SECONDS, STEP_SECONDS = 0.0005, 0.005  # of a sample, at least half of it: short ones are seldom interrupted
 SEED = 42
@@ -74,8 +75,8 @@ class Step:
         self._shared.at(0).view[: len(snapshot)] = snapshot
         self._first = 0  # document of the present run
         self._packed = array("q", [0, 0])  # the first document that did not fit, rows
-        self._settings = array("d", settings_of(Adam(beta1=1 - 1e-6, beta2=1 - 1e-6)))  # moments must not fade to zero
-        self._state = array("d", [0.5] * len(STATE))
+        self._schedule = Adam(beta1=1 - 1e-6, beta2=1 - 1e-6).as_dict()  # moments must not fade to zero
+        self._powers = array("d", [0.5] * POWERS)
         self._squares = array("d", [0.0])
         self._program = Program(self._entries())
         self.positions = sum(tokens.starts[document + 1] - tokens.starts[document] for document in order)
@@ -121,12 +122,12 @@ class Step:
         places = self.graph.places()
 
         def pack(
-            k: Builder, work: F32s, ids: U32s, starts: I64s, order: U32s, last: Int, packed: I64s, repeats: Int
+            k: Builder, work: F32s, documents: Documents, order: U32s, last: Int, packed: I64s, repeats: Int
         ) -> None:
-            packer, first = Packer(k, places, work, ids, starts), packed[0]
+            packer, first = DocumentPacker(k, places, work, documents, lambda place: order[place]), packed[0]
             for _ in k.range(repeats):
                 at = k.variable(first)
-                packed[1] = packer.fill(at, last, lambda place: order[place])
+                packed[1] = packer.fill(at, last)
                 packed[0] = k.value(at)
 
         return Kernel(pack)
@@ -169,16 +170,22 @@ class Step:
         tokens = self.tokens
         assert tokens.order
         self._packed[0] = self._first
-        places = [self._work.at(0), *map(address_of, (tokens.ids, tokens.starts, tokens.order))]
+        places = (self._work.at(0), Documents.given(tokens), address_of(tokens.order))
         self._program.run("pack", *places, self.batch_size, address_of(self._packed), repeats)
 
     def _gather(self, repeats: int) -> None:
         self._program.run("gather", self._gradients.at(0), address_of(self._squares), repeats)
 
     def _adam(self, repeats: int) -> None:
-        places = [self._shared.at(0), self._gradients.at(0), self._moments.at(0)]
-        places += [self._moments.at(4 * self._extents.gradients), address_of(self._settings), address_of(self._state)]
-        self._program.run("adam", *places, 0.0, 1.0, repeats)  # at a learning rate of 0 the parameters stay
+        first, second = (self._moments.at(start * 4 * self._extents.gradients) for start in (0, 1))
+        shared, gradients = self._shared.at(0), self._gradients.at(0)
+        numbers: dict[str, Argument] = {"shared": shared, "gradients": gradients, "first": first, "second": second}
+        move: dict[str, Argument] = {
+            "rate": 0.0,
+            "scale": 1.0,
+            "powers": address_of(self._powers),
+        }  # so the parameters stay
+        self._program.run("adam", numbers, self._schedule, move, repeats)
 
     def one_by_one(self) -> None:
         """The present run, one operation after the other."""
@@ -213,24 +220,13 @@ def _optimiser_kernels(extent: int) -> list[Kernel]:
 
     def gather(k: Builder, gradients: F32s, squares: F64s, repeats: Int) -> None:
         for _ in k.range(repeats):
-            gather_gradients(k, gradients, 0, extent, 1, extent, squares)
+            gather_gradients(k, gradients, 0, extent, 1, squares, extent=extent)
 
-    def adam(
-        k: Builder,
-        parameters: F32s,
-        gradients: F32s,
-        first: F32s,
-        second: F32s,
-        settings: F64s,
-        state: F64s,
-        rate: Real,
-        scale: Real,
-        repeats: Int,
-    ) -> None:
+    def adam(k: Builder, numbers: Numbers, schedule: Schedule, move: Move, repeats: Int) -> None:
         for _ in k.range(repeats):
-            adamw(k, parameters, gradients, first, second, 0, extent, settings, state, rate, scale)
+            adamw(k, numbers, 0, extent, schedule, move)
 
-    return [Kernel(gather), Kernel(adam)]
+    return [Kernel(gather), Kernel(adam, real=F32)]
 
 
 def _title(direction: str, node: Node) -> str:

@@ -28,6 +28,7 @@ FLOORS = {
             "optimizers",
             "tensors",
             "saving",
+            "packing",
             "rng",
             "mersenne",
         ),

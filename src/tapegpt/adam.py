@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F64, I64, Builder, F64s, Int, Operand, Real, kernel
+from tapegpt.machine.language import F64, I64, Builder, F64s, Int, Operand, Real, Structure, kernel
 from tapegpt.operations.certified import GROUP, Divisor, settle, square, square_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.compiled import Numbers
 
 BLOCK = 8 * GROUP  # elements that stay in the first-level cache between the passes
 SCRATCH = 3 * BLOCK + BLOCK // GROUP  # f64 of scratch
 
 
+class Schedule(Structure):
+    """What `engine.Adam` says, whose fields these are."""
+
+    steps: Real
+    learning_rate: Real
+    beta1: Real
+    beta2: Real
+    epsilon: Real
+    weight_decay: Real
+    gram_decay: Real
+    warmup: Real
+    clip: Real
+
+
 @kernel
 def adam_update(
     k: Builder,
-    parameters: F64s,
-    gradients: F64s,
-    first: F64s,
-    second: F64s,
+    numbers: Numbers,
     scratch: F64s,
     count: Int,
     step: Int,
-    steps: Int,
-    learning_rate: Real,
-    beta1: Real,
-    beta2: Real,
-    epsilon: Real,
+    schedule: Schedule,
 ) -> None:
-    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g ** 2; p -= lr (m / c1) / ((v / c2) ** 0.5 + epsilon).
+    """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g ** 2; p -= lr (m / c1) / ((v / c2) ** 0.5 + schedule.epsilon).
 
-    The learning rate falls to zero over `steps`; c = 1 - b ** (step + 1). `count` is a multiple of `GROUP`.
+    The learning rate falls to zero over all steps; c = 1 - b ** (step + 1). `count` is a multiple of `GROUP`.
     """
+    beta1, beta2 = schedule.beta1, schedule.beta2
     one, taken = k.real(1.0), k.convert(step, F64) + 1.0
-    rate = learning_rate * (one - k.convert(step, F64) / k.convert(steps, F64))
+    rate = schedule.learning_rate * (one - k.convert(step, F64) / schedule.steps)
     divisor1, divisor2 = Divisor(k, one - k.pow(beta1, taken)), Divisor(k, one - k.pow(beta2, taken))
     squares, unbiased, roots = scratch, scratch + BLOCK, scratch + 2 * BLOCK
     doubts = (scratch + 3 * BLOCK).cast(I64)
     for start in k.range(0, count, BLOCK):
         rest = count - start
         groups = k.select(rest < BLOCK, rest, BLOCK) // GROUP
-        g, m, v, p = gradients + start, first + start, second + start, parameters + start
+        pointers = (numbers.gradients, numbers.first, numbers.second, numbers.shared)
+        g, m, v, p = (pointer + start for pointer in pointers)
         for group in k.range(groups):
             word = k.integer(0)
             for place, at in _vectors(k, group):
@@ -62,7 +75,7 @@ def adam_update(
             for _, at in _vectors(k, group):
                 moment = m.vector(at, k.width()) * beta1 + g.vector(at, k.width()) * (one - beta1)
                 m.store(at, moment)
-                step = divisor1.into(moment) * rate / (roots.vector(at, k.width()) + epsilon)
+                step = divisor1.into(moment) * rate / (roots.vector(at, k.width()) + schedule.epsilon)
                 p.store(at, p.vector(at, k.width()) - step)
 
 

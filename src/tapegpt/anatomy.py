@@ -10,12 +10,13 @@ from __future__ import annotations
 from functools import lru_cache
 from statistics import median
 
-from tapegpt.adam import adam_update
+from tapegpt.adam import Schedule, adam_update
+from tapegpt.compiled import Numbers
 from tapegpt.corpus import Corpus
 from tapegpt.costs import REPEATS, SAMPLE, SAMPLES, Bench, Cost, Part, Walk, about, clock
 from tapegpt.engine import Adam
 from tapegpt.errors import TapeGPTError, shown
-from tapegpt.fast.adam import STATE, adamw, adamw_rows, gather_gradients, settings_of
+from tapegpt.fast.adam import POWERS, Move, adamw, adamw_rows, gather_gradients
 from tapegpt.graph import exact_graph, fast_graph
 from tapegpt.machine.assembly import marked
 from tapegpt.machine.emitter import Module
@@ -111,25 +112,30 @@ class Anatomy:
     # --- kernels ------------------------------------------------------------------------------------------------
 
     def _adam(self) -> Kernel:
-        extent, defaults = self.tape.parameter_extent(), Adam()
+        extent, defaults = self.tape.parameter_extent(), Adam().as_dict()
+
+        def parts(k: Builder, shared: Reals, gradients: Reals, moments: Reals) -> tuple[Numbers, Schedule]:
+            schedule = Schedule(**{name: k.real(number) for name, number in defaults.items()})
+            return Numbers(shared, gradients, moments, moments + extent), schedule
 
         def exact(k: Builder, shared: Reals, gradients: Reals, moments: Reals) -> None:
-            places = (shared, gradients, moments, moments + extent, moments + 2 * extent)
-            numbers = (defaults.learning_rate, defaults.beta1, defaults.beta2, defaults.epsilon)
-            adam_update(k, *places, extent, k.integer(0), defaults.steps, *numbers)
+            numbers, schedule = parts(k, shared, gradients, moments)
+            adam_update(k, numbers, moments + 2 * extent, extent, k.integer(0), schedule)
 
         def fast(k: Builder, shared: Reals, gradients: Reals, work: Reals, moments: Reals, stop: Int) -> None:
             table = self.graph.sparse
             dense = self.tape.extent(table) if table else 0
-            settings = (moments + 2 * extent).cast(F64)
-            state, squares = settings + len(settings_of(defaults)), settings + len(settings_of(defaults)) + len(STATE)
-            gather_gradients(k, gradients, dense, extent, 1, extent, squares)
-            tables, rest = (shared, gradients, moments, moments + extent), (settings, state, settings[0], k.real(1.0))
-            adamw(k, *tables, dense, extent, *rest)
+            numbers, schedule = parts(k, shared, gradients, moments)
+            powers, squares = (moments + 2 * extent).cast(F64), (moments + 2 * extent).cast(F64) + POWERS
+            gather_gradients(k, gradients, dense, extent, 1, squares, extent=extent)
+            powers[0], powers[1] = schedule.beta1, schedule.beta2
+            move = Move(schedule.learning_rate, k.real(1.0), powers)
+            adamw(k, numbers, dense, extent, schedule, move)
             for node in self.graph.looked_up:
                 assert table
-                rows = ((work + node.value).cast(U32), stop, k.integer(0), k.integer(1), k.integer(extent))
-                adamw_rows(k, *tables, *rows, *rest, columns=table.shape.columns)
+                rows = ((work + node.value).cast(U32), stop, k.integer(0), k.integer(1))
+                sizes = {"columns": table.shape.columns, "extent": extent}
+                adamw_rows(k, numbers, *rows, schedule, move, **sizes)
 
         return Kernel(fast if self.engine == "fast" else exact, "update.adam", self.tape.real)
 
@@ -272,7 +278,7 @@ class _Heard(Module):
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
-        self.heard: dict[Callable[..., None], list[dict[str, Any]]] = {}
+        self.heard: dict[Callable[..., None], list[dict[str, Any]]] = {}  # by the kernel's body
 
     def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
         views = {name: form for name, form in kernel.forms.items() if isinstance(form, View)}

@@ -20,8 +20,8 @@ from tapegpt.clock import threads_that_pay
 from tapegpt.corpus import Corpus
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.exact import put
-from tapegpt.graph import Graph, exact_graph
-from tapegpt.machine.language import F64, U32, Builder, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.graph import DocumentPacker, Documents, Graph, exact_graph
+from tapegpt.machine.language import F64, U32, Builder, F64s, Int, Kernel, Real, Structure, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.threads import run_parts
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from tapegpt.engine import Parameters, Tokens
-    from tapegpt.machine.language import Number, Operand, Pointer, Value
+    from tapegpt.machine.language import Number, Operand, Value
     from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
@@ -339,22 +339,23 @@ class Rater:
         own = [Memory(8 * (extent + self._extents.work)) for _ in range(threads)]
         squares, direction = Memory(8 * extent * threads), Memory(8 * extent)
         loss, products = array("d", [0.0]), array("d", bytes(8 * len(windows)))
-        places = [address_of(tokens.ids), address_of(tokens.starts), address_of(windows)]
+        places = (Documents.given(tokens), address_of(windows))
 
-        def regions(thread: int) -> list[Address]:
-            return [self._shared.at(0), own[thread].at(0), own[thread].at(8 * extent)]
+        def regions(thread: int) -> dict[str, Address]:
+            gradients, work = own[thread].at(0), own[thread].at(8 * extent)
+            return {"shared": self._shared.at(0), "gradients": gradients, "work": work}
 
         def square(thread: int, first: int, last: int) -> None:
             sums = squares.at(8 * extent * thread)
-            self._program.run("square", *regions(thread), *places, first, last, sums)
+            self._program.run("square", regions(thread), *places, first, last, sums)
 
         def multiply(thread: int, first: int, last: int) -> None:
             results = (direction.at(0), address_of(products))
-            self._program.run("multiply", *regions(thread), *places, first, last, *results)
+            self._program.run("multiply", regions(thread), *places, first, last, *results)
 
         _in_chunks(square, len(windows), threads)
-        asked = (address_of(query.ids), address_of(query.starts), squares.at(0), threads, float(len(windows)))
-        self._program.run("direct", *regions(0), *asked, direction.at(0), address_of(loss))
+        asked = (Documents.given(query), squares.at(0), threads, float(len(windows)))
+        self._program.run("direct", regions(0), *asked, direction.at(0), address_of(loss))
         _in_chunks(multiply, len(windows), threads)
         return loss[0], products
 
@@ -371,6 +372,14 @@ def _in_chunks(part: Callable[[int, int, int], None], count: int, threads: int) 
     run_parts(work, threads)
 
 
+class Regions(Structure):
+    """The memory of a thread."""
+
+    shared: F64s
+    gradients: F64s
+    work: F64s
+
+
 class _Gradients:
     """The gradients of single windows, while code is made; the memory for them is zero before and after."""
 
@@ -381,12 +390,10 @@ class _Gradients:
         self.extent = graph.tape.parameter_extent()
         self._sparse = graph.tape.extent(graph.sparse) if graph.sparse else 0
 
-    def of(
-        self, k: Builder, memory: tuple[Pointer, ...], ids: Pointer, starts: Pointer, window: Operand, use: Use
-    ) -> None:
+    def of(self, k: Builder, memory: Regions, documents: Documents, window: Operand, use: Use) -> None:
         """Let `use` see each vector of a window's gradient that may be other than zero, and its offset."""
-        shared, gradients, work = memory
-        n = put(k, self._places, work, ids, starts, window)
+        shared, gradients, work = memory.shared, memory.gradients, memory.work
+        n = put(k, DocumentPacker(k, self._places, work, documents), window)
         self._forward(k, shared, work, 0, n)
         self._backward(k, shared, gradients, work, n)
 
@@ -409,11 +416,8 @@ def square_kernel(graph: Graph) -> Kernel:
 
     def square(
         k: Builder,
-        shared: F64s,
-        gradients: F64s,
-        work: F64s,
-        ids: U32s,
-        starts: I64s,
+        memory: Regions,
+        documents: Documents,
         windows: U32s,
         first: Int,
         last: Int,
@@ -423,7 +427,7 @@ def square_kernel(graph: Graph) -> Kernel:
             squares.store(at, squares.vector(at, g.lanes) + g * g)
 
         for place in k.range(first, last):
-            gradients_of.of(k, (shared, gradients, work), ids, starts, windows[place], add)
+            gradients_of.of(k, memory, documents, windows[place], add)
 
     return Kernel(square)
 
@@ -437,11 +441,8 @@ def direction_kernel(graph: Graph) -> Kernel:
 
     def direct(
         k: Builder,
-        shared: F64s,
-        gradients: F64s,
-        work: F64s,
-        ids: U32s,
-        starts: I64s,
+        memory: Regions,
+        documents: Documents,
         squares: F64s,
         threads: Int,
         count: Real,
@@ -455,8 +456,8 @@ def direction_kernel(graph: Graph) -> Kernel:
             size = k.sqrt(total / count) + EPSILON
             direction.store(at, direction.vector(at, g.lanes) + g / size)
 
-        gradients_of.of(k, (shared, gradients, work), ids, starts, k.integer(0), divide)
-        loss[0] = (work + loss_at)[0]
+        gradients_of.of(k, memory, documents, k.integer(0), divide)
+        loss[0] = (memory.work + loss_at)[0]
 
     return Kernel(direct)
 
@@ -467,11 +468,8 @@ def product_kernel(graph: Graph) -> Kernel:
 
     def multiply(
         k: Builder,
-        shared: F64s,
-        gradients: F64s,
-        work: F64s,
-        ids: U32s,
-        starts: I64s,
+        memory: Regions,
+        documents: Documents,
         windows: U32s,
         first: Int,
         last: Int,
@@ -484,7 +482,7 @@ def product_kernel(graph: Graph) -> Kernel:
             def add(at: Operand, g: Value) -> None:
                 total.accumulate(g, direction.vector(at, g.lanes))
 
-            gradients_of.of(k, (shared, gradients, work), ids, starts, windows[place], add)
+            gradients_of.of(k, memory, documents, windows[place], add)
             products[place] = k.reduce_add(total)
 
     return Kernel(multiply)

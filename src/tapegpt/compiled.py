@@ -11,7 +11,8 @@ from array import array
 
 from tapegpt.engine import Engine, Moments, Strings
 from tapegpt.errors import DivergedError, TapeGPTError
-from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.language import Reals, Structure
+from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
 
 TYPE_CHECKING = False
@@ -25,10 +26,20 @@ if TYPE_CHECKING:
     from tapegpt.rng import Random
 
 
+class Numbers(Structure):
+    """What a training moves: the parameters."""
+
+    shared: Reals  # they themselves, and what follows from them
+    gradients: Reals  # of each thread
+    first: Reals  # means of gradients
+    second: Reals  # and of their squares
+
+
 class CompiledEngine(Engine):
     """An engine whose numbers lie in memory as the tape of its graph says (see `engine.Engine`)."""
 
     powers = 0  # of Adam's betas that are multiplied step by step
+    threads = 1
 
     def __init__(self, model: Model, graph: Graph, entries: Entries, target: Target | None) -> None:
         super().__init__()
@@ -38,15 +49,15 @@ class CompiledEngine(Engine):
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         self._shared = Memory(self._size * self._extents.shared)
         self._moments, self._powers = self._no_moments()
+        self._work = Memory(self._size * self.threads * self._extents.work)
         self._clear_gradients()
 
     def _no_moments(self) -> tuple[Memory, array[float]]:
         """Adam's means at zero, and the powers of its betas."""
         return Memory(2 * self._size * self._extents.gradients), array("d", [1.0] * self.powers)
 
-    @abstractmethod
     def _clear_gradients(self) -> None:
-        """Take memory for gradients, zeroed."""
+        self._gradients = Memory(self._size * self.threads * self._extents.gradients)
 
     # --- parameters ---------------------------------------------------------------------------------------------
 
@@ -92,21 +103,21 @@ class CompiledEngine(Engine):
         powers[:] = array("d", moments.powers)
         self._moments, self._powers = fresh, powers
 
-    def _moments_at(self) -> list[Address]:
-        """Where the means of gradients, and of their squares, begin."""
-        return [self._moments.at(start * self._size * self._extents.gradients) for start in (0, 1)]
+    def _numbers(self) -> dict[str, Address]:
+        """What the kernel of a training takes as `Numbers`."""
+        first, second = (self._moments.at(start * self._size * self._extents.gradients) for start in (0, 1))
+        return {"shared": self._shared.at(0), "gradients": self._gradients.at(0), "first": first, "second": second}
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
     def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        block = self.config.block_size
-        strings = Strings(array("I", bytes(4 * count * block)), array("q", bytes(8 * count)))
-        self._speak(address_of(rng.words), address_of(strings.ids), address_of(strings.lengths), count, temperature)
+        strings = Strings.empty(count, self.config.block_size)
+        self._decode(rng, strings, temperature)
         return strings
 
     @abstractmethod
-    def _speak(self, words: Address, ids: Address, lengths: Address, count: int, temperature: float) -> None:
-        """Write so many strings, drawn with the state of a generator."""
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
+        """Write as many strings as there is room for."""
 
 
 def checked(losses: array[float], first: int) -> list[float]:

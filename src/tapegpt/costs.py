@@ -12,11 +12,8 @@ from statistics import median
 from time import perf_counter_ns, thread_time_ns
 
 from tapegpt.adam import SCRATCH
-from tapegpt.engine import Adam
-from tapegpt.exact import put
-from tapegpt.fast.adam import BETA1, BETA2, settings_of
-from tapegpt.fast.training import Packer
-from tapegpt.machine.language import F32, F64, Builder, I64s, Int, Kernel, Reals, U32s
+from tapegpt.graph import DocumentPacker, Documents
+from tapegpt.machine.language import F32, F64, Builder, I64s, Int, Kernel, Reals
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.operations.base import padded
@@ -102,24 +99,13 @@ class Bench:
         self._shared, self._gradients = Memory(size * extents.shared), Memory(size * extents.gradients)
         self._work, self._moments = Memory(size * extents.work), Memory(size * (2 * extents.gradients + SCRATCH))
         self._counts = array("q", bytes(8 * len(COUNTED)))
-        self._write(parameters)
+        graph.write(self._shared, parameters)
         rows = array("q", [0])
-        places = [address_of(numbers) for numbers in (tokens.ids, tokens.starts)]
-        counts = address_of(self._counts)
-        self._program.run("put", self._work.at(0), *places, len(tokens), address_of(rows), counts)
+        places = (self._work.at(0), Documents.given(tokens), len(tokens))
+        self._program.run("put", *places, address_of(rows), address_of(self._counts))
         self.rows = rows[0]
         if [part.node for part in parts if part.node] != [node for node in self._tape.nodes if node.operation]:
             self._fill()
-
-    def _write(self, parameters: Parameters) -> None:
-        """Parameters into their places, and what the fast Adam reads behind the moments."""
-        graph = self._graph
-        graph.write(self._shared, parameters)
-        if self._tape.real is F32:
-            settings = settings_of(Adam())
-            numbers = [*settings, settings[BETA1], settings[BETA2]]
-            start = 2 * 4 * self._tape.plan().gradients
-            self._moments.at(start).view.cast("B")[: 8 * len(numbers)] = array("d", numbers).tobytes()
 
     def _fill(self) -> None:
         """Random numbers for what the parts read, and the gradients that they pass on."""
@@ -227,16 +213,13 @@ def _repeated(kernel: Kernel, real: Type) -> Kernel:
 
 
 def _put_kernel(graph: Graph) -> Kernel:
-    """`(work, ids, starts, documents, rows, counts)`: write documents as the engine does, and how many rows it took."""
+    """`(work, documents, count, rows, counts)`: write documents as the engines do, and how many rows they take."""
     places, real = graph.places(), graph.tape.real
 
-    def fill(k: Builder, work: Reals, ids: U32s, starts: I64s, documents: Int, rows: I64s, counts: I64s) -> None:
+    def fill(k: Builder, work: Reals, documents: Documents, count: Int, rows: I64s, counts: I64s) -> None:
+        filled = DocumentPacker(k, places, work, documents).fill(k.variable(k.integer(0)), count)
         if real is F32:
-            first = k.variable(k.integer(0))
-            filled = Packer(k, places, work, ids, starts).fill(first, documents, k.value)
             (work + places.about["share"])[0] = 1.0 / k.convert(filled, F32)
-        else:
-            filled = put(k, places, work, ids, starts, k.integer(0))
         rows[0] = filled
 
     return Kernel(fill, "put", real)

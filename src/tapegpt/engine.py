@@ -74,6 +74,11 @@ class Strings(Record):
     ids: array[int]  # typecode "I"
     lengths: array[int]  # typecode "q"
 
+    @staticmethod
+    def empty(count: int, block_size: int) -> Strings:
+        """So many strings of no token, with room for a block each."""
+        return Strings(array("I", bytes(4 * count * block_size)), array("q", bytes(8 * count)))
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -198,7 +198,7 @@ class Mixture(Inference):
         assert rules.most <= self.config.block_size
         seeds = [rng.getrandbits(32) << 32 | rng.getrandbits(32) for _ in range(count)]
         block, bos = self.config.block_size, self.vocab_size - 1
-        strings = Strings(array("I", bytes(4 * count * block)), array("q", bytes(8 * count)))
+        strings = Strings.empty(count, block)
         log_weights = array("d", bytes(8 * count))
         ahead: dict[tuple[int, ...], tuple[int, list[int]]] = {}  # the state and the strings of each prefix
         if count:

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from array import array
 
-from tapegpt.machine.language import F32, F64
+from tapegpt.machine.language import F32, F64, I64s, Structure, U32s
+from tapegpt.machine.memory import address_of
 from tapegpt.operations.base import Batch, padded
 from tapegpt.operations.embedding import Embedding
+from tapegpt.packing import Packer
 from tapegpt.record import Record
 from tapegpt.rewrites import EXACT, ROWS, Rewriting
 from tapegpt.tape import Tape
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tapegpt.engine import Parameters
-    from tapegpt.machine.memory import Memory
+    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Value
+    from tapegpt.machine.memory import Address, Memory
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
     from tapegpt.node import Node
@@ -149,3 +152,45 @@ def _ids(tape: Tape, table: Node | None) -> list[Node]:
     embeddings = [node.inputs for node in tape.nodes if isinstance(node.operation, Embedding)]
     pairs = [pair for inputs in embeddings for pair in zip(inputs[0::2], inputs[1::2], strict=True)]
     return [ids for looked_in, ids in pairs if looked_in is table]
+
+
+# --- what goes in -----------------------------------------------------------------------------------------------------
+
+
+class Documents(Structure):
+    """Documents as one run of token ids, see `engine.Tokens`."""
+
+    ids: U32s
+    starts: I64s
+
+    @staticmethod
+    def given(tokens: Tokens) -> dict[str, Address]:
+        """What an entry takes for them."""
+        return {"ids": address_of(tokens.ids), "starts": address_of(tokens.starts)}
+
+
+class DocumentPacker(Packer):
+    """Documents, cut to the block; number i is document `number_of(i)`."""
+
+    def __init__(
+        self,
+        k: Builder,
+        places: Places,
+        work: Pointer,
+        documents: Documents,
+        number_of: Callable[[Operand], Operand] = lambda example: example,
+    ) -> None:
+        super().__init__(k, work, places.positions, places.about)
+        self._documents, self._block, self._number_of = documents, places.block_size, number_of
+
+    def length(self, example: Operand) -> Value:
+        """Positions of a document."""
+        number = self._k.value(self._number_of(example))
+        starts = self._documents.starts
+        return self._k.minimum(starts[number + 1] - starts[number], self._block)
+
+    def begin(self, example: Operand, first: Operand, end: Value) -> Callable[[Value], Mapping[str, Number]]:
+        """Its tokens, and those that follow."""
+        ids = self._documents.ids
+        start = self._documents.starts[self._number_of(example)] - first
+        return lambda row: {"tokens": ids[start + row], "targets": ids[start + row + 1]}

@@ -18,7 +18,7 @@ from itertools import accumulate, chain
 from time import perf_counter
 
 from tapegpt.errors import DivergedError, TapeGPTError, is_whole, shown
-from tapegpt.machine.language import F32, F64, U32, Builder, F64s, I64s, Int, Kernel, Reals, U32s
+from tapegpt.machine.language import F32, F64, U32, Builder, F64s, I64s, Int, Kernel, Reals, Structure, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.operations.base import Batch, clear, padded
@@ -27,6 +27,7 @@ from tapegpt.operations.mean_squared_error import MeanSquaredError
 from tapegpt.operations.reductions import Mean
 from tapegpt.operations.rows import across
 from tapegpt.optimizers import rate_at
+from tapegpt.packing import Packer
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
@@ -36,12 +37,12 @@ from tapegpt.saving import TAKEN, load, save
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from tapegpt.files import Path
-    from tapegpt.machine.language import Operand, Pointer, Type, Value, Variable
-    from tapegpt.machine.program import Entries
+    from tapegpt.machine.language import Number, Operand, Pointer, Type, Value
+    from tapegpt.machine.program import Argument, Entries
     from tapegpt.node import Node
     from tapegpt.optimizers import Optimizer
     from tapegpt.tape import Tape
@@ -130,16 +131,26 @@ class Step(Local):
         order = array("I", range(count)) if seed is None else Random(seed).permutation(count)
         memory, moves = self._memory(numbers, rows), self._graph.moves
         settings, losses = array("d", self.optimizer.settings()), array("d", [0.0]) * steps
-        places = [self.tape.regions()[0], *self._graph.tape.regions(), self._kept.at(0), memory.at(0)]
-        places += [address_of(numbers) for numbers in (moves or array("I", [0]), order, starts, settings, self._taken)]
-        sizes = (len(moves) // 2, count, rows, each, most, int(joined))
+        places = [*self._graph.tape.regions(), self._kept.at(0)]
+        examples: dict[str, Argument] = {
+            "numbers": memory.at(0),
+            "order": address_of(order),
+            "starts": address_of(starts),
+            "examples": count,
+            "rows": rows,
+            "joined": int(joined),
+            "most": most,
+        }
+        copies = {"recorded": self.tape.regions()[0], "moves": address_of(moves or array("I", [0]))}
+        noted: dict[str, Argument] = {"settings": address_of(settings), "taken": address_of(self._taken), "each": each}
         first, done, piece = self._taken[0], 0, 1
         try:
             while done < steps:
                 begun, here = perf_counter(), self._taken[0]
-                place, number = here * each % count, (here * each + 1) % (1 << 32)
+                at = here * each % (count << 32)  # which is in the order where it is, and numbered by 32 bits
                 piece = min(piece, steps - done)
-                self._program.run("train", *places, *sizes, place, number, piece, address_of(losses, done))
+                now: dict[str, Argument] = {**noted, "at": at, "count": piece, "losses": address_of(losses, done)}
+                self._program.run("train", *places, examples, {**copies, "count": len(moves) // 2}, now)
                 if self._taken[0] < here + piece:
                     raise DivergedError(self._taken[0], losses[: self._taken[0] - first].tolist(), "learning_rate")
                 done += piece
@@ -328,72 +339,77 @@ def _mixes_no_rows(node: Node) -> bool:
     return means or not pools
 
 
-class _Places(Record):
-    """Where the next examples go in the work of a run: what a kernel may know of a tape, which has more."""
+class _Data(Structure):
+    """The examples, rows or sequences, and their order."""
 
-    streams: tuple[tuple[int, int, bool], ...]  # where an input begins, its columns, whether they are token ids
-    positions: int  # rows of a run, at most
-    about: dict[str, int]
+    numbers: Reals  # input after input, row after row
+    order: U32s
+    starts: I64s  # of each example, and the end
+    examples: Int
+    rows: Int
+    joined: Int  # 1: the examples of a run are rows of one sequence
+    most: Int  # examples of a run
 
 
-class _Filler:
-    """The next examples of the data, rows or sequences, into the rows of a run, while its code is made.
+class _Copies(Structure):
+    """Parameters that a step has elsewhere than its tape: where they are there and here, in turn."""
 
-    Rows that are `joined` are one sequence.
-    """
+    recorded: F64s
+    moves: U32s
+    count: Int
 
-    def __init__(self, k: Builder, at: _Places, work: Pointer, data: Pointer, order: Pointer, starts: Pointer) -> None:
-        self._k, self._at, self._work, self._data, self._order, self._starts = k, at, work, data, order, starts
-        self._words = {name: (work + place).cast(U32) for name, place in at.about.items() if name != "share"}
 
-    def length(self, place: Operand) -> Value:
+class _Steps(Structure):
+    """Which steps are to be taken, and what is noted of them."""
+
+    at: Int  # the example that comes first
+    each: Int  # examples of a step
+    count: Int
+    settings: F64s
+    losses: F64s
+    taken: I64s
+
+
+class _Examples(Packer):
+    """The next examples of the data; a stream is where an input begins, its columns, and whether it has token ids."""
+
+    def __init__(
+        self,
+        k: Builder,
+        work: Pointer,
+        positions: int,
+        about: Mapping[str, int],
+        streams: Sequence[tuple[int, int, bool]],
+        data: _Data,
+    ) -> None:
+        super().__init__(k, work, positions, about)
+        self._work, self._streams, self._data = work, streams, data
+
+    def _number(self, example: Operand) -> Value:
+        return self._data.order[example % self._data.examples]
+
+    def length(self, example: Operand) -> Value:
         """Rows of an example."""
-        example = self._order[place]
-        return self._starts[example + 1] - self._starts[example]
+        number, starts = self._number(example), self._data.starts
+        return starts[number + 1] - starts[number]
 
-    def fill(self, place: Variable, left: Variable, number: Variable, sizes: tuple[Int, Int, Int, Int]) -> Value:
-        """Take examples from a place of the order on, as many as there are `left` and fit; the rows that they take."""
-        k, (examples, rows, most, joined) = self._k, sizes
-        filled, taken, fits = k.variable(k.integer(0)), k.variable(k.integer(0)), k.variable(k.integer(1))
-        for _ in k.repeat_while(lambda: (left > 0) & (taken < most) & fits.equals(1)):
-            end = filled + self.length(place)
-            fits.set(k.select(end <= self._at.positions, k.integer(1), 0))
-            for _ in k.when(fits.equals(1)):
-                self._put(place, filled, end, rows)
-                self._say(filled, end, number, most, joined)
-                filled.set(end)
-                taken += 1
-                left -= 1
-                place.set(k.select((place + 1).equals(examples), k.integer(0), place + 1))
-                number += 1
-        if "share" in self._at.about:
-            (self._work + self._at.about["share"])[0] = 1.0 / k.convert(filled, F32)
-        return k.value(filled)
-
-    def _put(self, place: Operand, filled: Operand, end: Value, rows: Int) -> None:
-        """An example's own numbers."""
-        k, first = self._k, self._starts[self._order[place]] - filled
-        source = self._data
-        for value, columns, is_index in self._at.streams:
+    def begin(self, example: Operand, first: Operand, end: Value) -> Callable[[Value], Mapping[str, Number]]:
+        """Its numbers; where its rows stand, if they are joined, in the run."""
+        k, data = self._k, self._data
+        offset, source = data.starts[self._number(example)] - first, data.numbers
+        for value, columns, is_index in self._streams:
             target = self._work + value
-            for t in k.range(k.value(filled), end):
-                row = source + (first + t) * columns
+            for t in k.range(first, end):
+                row = source + (offset + t) * columns
                 if is_index:
                     target.cast(U32)[t] = row.cast(U32)[0]
                 else:
-                    for offset, lanes in across(k, columns, source.type):
-                        target.store(t * padded(columns) + offset, row.vector(offset, lanes))
-            source = source + rows * columns
-
-    def _say(self, filled: Operand, end: Value, number: Operand, most: Int, joined: Int) -> None:
-        """What the tape has to know about an example's rows."""
-        k = self._k
-        whole = joined.equals(1)
-        first, stop = k.select(whole, k.integer(0), filled), k.select(whole, most, end)
-        for t in k.range(k.value(filled), end):
-            for name, told in (("positions", t - first), ("ends", stop), ("noise", number)):
-                if name in self._words:
-                    self._words[name][t] = told
+                    for c, lanes in across(k, columns, source.type):
+                        target.store(t * padded(columns) + c, row.vector(c, lanes))
+            source = source + data.rows * columns
+        is_joined = data.joined.equals(1)
+        begin, stop = k.select(is_joined, k.integer(0), first), k.select(is_joined, data.most, end)
+        return lambda row: {"positions": row - begin, "ends": stop}
 
 
 def _training_kernel(graph: _Graph, optimizer: type[Optimizer], streams: list[Node]) -> Kernel:
@@ -401,11 +417,8 @@ def _training_kernel(graph: _Graph, optimizer: type[Optimizer], streams: list[No
     tape, loss = graph.tape, graph.loss
     prepare, forward = tape.prepare_kernel(loss), tape.forward_kernel(loss)
     backward = tape.backward_kernel(loss, accumulate=True, seeded=True)
-    at = _Places(
-        tuple((graph.inputs[node].value, node.shape.columns, node.shape.index) for node in streams),
-        tape.positions,
-        {name: node.value for name, node in graph.about.items()},
-    )
+    places = [(graph.inputs[node].value, node.shape.columns, node.shape.index) for node in streams]
+    positions, about = tape.positions, {name: node.value for name, node in graph.about.items()}
     extent, kept_each, own, real = tape.parameter_extent(), len(optimizer.kept), len(optimizer.own), tape.real
     loss_at, loss_gradient = loss.value, loss.gradient
     parameters = [(node.value, tape.extent(node)) for node in tape.order(loss) if node.is_parameter]
@@ -428,44 +441,30 @@ def _training_kernel(graph: _Graph, optimizer: type[Optimizer], streams: list[No
 
     def train(
         k: Builder,
-        recorded: F64s,
         shared: Reals,
         gradients: Reals,
         work: Reals,
         kept: Reals,
-        data: Reals,
-        moves: U32s,
-        order: U32s,
-        starts: I64s,
-        settings: F64s,
-        taken: I64s,
-        moved: Int,
-        examples: Int,
-        rows: Int,
-        each: Int,
-        most: Int,
-        joined: Int,
-        place_now: Int,
-        number_now: Int,
-        count: Int,
-        losses: F64s,
+        data: _Data,
+        copies: _Copies,
+        steps: _Steps,
     ) -> None:
-        taken_now = k.value(taken[0])
-        filler = _Filler(k, at, work, data, order, starts)
-        place, number, going = k.variable(place_now), k.variable(number_now), k.variable(k.integer(1))
-        for i in k.range(moved):
+        recorded, moves, taken = copies.recorded, copies.moves, steps.taken
+        taken_before, packer = k.value(taken[0]), _Examples(k, work, positions, about, places, data)
+        for i in k.range(copies.count):
             shared[moves[2 * i + 1]] = k.convert(recorded[moves[2 * i]], real)
-        for i in k.range(count):
+        at, going = k.variable(steps.at), k.variable(k.integer(1))
+        for i in k.range(steps.count):
             for _ in k.when(going.equals(1)):
                 clear(k, gradients, extent)
                 prepare(k, shared)
-                left, ahead, total = k.variable(each), k.variable(k.value(place)), k.variable(k.integer(0))
-                for _ in k.range(each):
-                    total += filler.length(ahead)
-                    ahead.set(k.select((ahead + 1).equals(examples), k.integer(0), ahead + 1))
-                mean = k.zeros()
-                for _ in k.repeat_while(lambda: left > 0):
-                    filled = filler.fill(place, left, number, (examples, rows, most, joined))
+                last, total, mean = at + steps.each, k.variable(k.integer(0)), k.zeros()
+                for example in k.range(at, last):
+                    total += packer.length(example)
+                for _ in k.repeat_while(lambda: at < last):
+                    filled = packer.fill(at, k.minimum(last, at + data.most), training=True)
+                    if "share" in about:
+                        (work + about["share"])[0] = 1.0 / k.convert(filled, F32)
                     forward(k, shared, work, 0, filled)
                     share = k.convert(filled, F64) / k.convert(total, F64)
                     mean += k.convert((work + loss_at)[0], F64) * share
@@ -474,10 +473,11 @@ def _training_kernel(graph: _Graph, optimizer: type[Optimizer], streams: list[No
                 finite = (mean - mean).equals(0.0) & _all_finite(k, gradients, extent, real)
                 going.set(k.select(finite, k.integer(1), 0))
                 for _ in k.when(finite):
-                    losses[i] = mean
-                    update(k, shared, gradients, kept, k.value(taken[0]), settings)
+                    steps.losses[i] = mean
+                    update(k, shared, gradients, kept, k.value(taken[0]), steps.settings)
                     taken[0] = taken[0] + 1
-        for i in k.range(k.select(taken[0] > taken_now, moved, 0)):  # numbers that no step has moved keep their bits
+        is_new = taken[0] > taken_before
+        for i in k.range(k.select(is_new, copies.count, 0)):  # numbers that no step has moved keep their bits
             recorded[moves[2 * i]] = k.convert(shared[moves[2 * i + 1]], F64)
 
     return Kernel(train, "train", real)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from operator import sub
 
 from tapegpt.clock import (
     CHUNK_SECONDS,
@@ -479,12 +480,12 @@ def _close(callbacks: Sequence[Callback]) -> None:
 def _warn(trainer: Trainer) -> None:
     """Say what is lost of the documents, and what is hardly meant to be in them."""
     corpus, block = trainer.corpus, trainer.model.config.block_size
-    longest = max(map(len, corpus.documents))
-    if trainer.settings.engine != "fast" and longest >= block:
-        cut = sum(len(document) >= block for document in corpus.documents)
+    starts = trainer._tokens.starts  # noqa: SLF001  # of the documents that a step comes to
+    if trainer.settings.engine != "fast" and max(map(sub, starts[1:], starts)) > block:
+        cut = [length for length in map(len, corpus.documents) if length >= block]
         warn(
-            f"{cut:,} of {len(corpus):,} documents are cut, block_size {block} does not hold them with their end: "
-            f"choose one of up to {longest + 1:,}, or the engine fast, which learns from all of them"
+            f"{len(cut):,} of {len(corpus):,} documents are cut, block_size {block} does not hold them with their end: "
+            f"choose one of up to {max(cut) + 1:,}, or the engine fast, which learns from all of them"
         )
     controls = [character for character in corpus.vocabulary if breaks(character) and character != "\n"]
     if controls:

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Operand, Pointer, Real, U32s, Value, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Operand, Real, Structure, U32s, Value, kernel
 from tapegpt.operations.base import padded
 from tapegpt.operations.rows import vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.engine import Adam
+    from tapegpt.adam import Schedule
+    from tapegpt.compiled import Numbers
     from tapegpt.machine.language import Number
 
 SMALLEST = 1e-36  # keeps the root of zero a number
 DECAY_EVERY = 8  # steps: n-gram embeddings decay all at once, which takes longer than a step's own rows
-STATE = ("beta1 ** step", "beta2 ** step")  # as f64
-RATE, BETA1, BETA2, EPSILON, DECAY, GRAM_DECAY, WARMUP, STEPS, CLIP = range(9)  # places in the settings, f64
+POWERS = 2  # of the betas by the steps taken, as f64
 
 
-def settings_of(adam: Adam) -> list[float]:
-    """What the kernels read."""
-    moments = (adam.learning_rate, adam.beta1, adam.beta2, adam.epsilon)
-    return [*moments, adam.weight_decay, adam.gram_decay, adam.warmup, float(adam.steps), adam.clip]
-
-
-def rate_at(k: Builder, settings: Pointer, step: Operand) -> Value:
+def rate_at(k: Builder, schedule: Schedule, step: Operand) -> Value:
     """The learning rate: up to its peak over the share `warmup` of all steps, then down to zero, both in a line."""
-    progress, warmup = step / settings[STEPS], settings[WARMUP]
+    progress, warmup = step / schedule.steps, schedule.warmup
     rising = k.select(warmup > 0.0, progress / k.maximum(warmup, 1e-30), 1.0)
     falling = (1.0 - progress) / (1.0 - warmup)
-    return settings[RATE] * k.maximum(k.minimum(rising, falling), 0.0)
+    return schedule.learning_rate * k.maximum(k.minimum(rising, falling), 0.0)
 
 
 @kernel
 def gather_gradients(
-    k: Builder, gradients: F32s, start: Int, stop: Int, threads: Int, extent: Int, squares: F64s
+    k: Builder, gradients: F32s, start: Int, stop: Int, threads: Int, squares: F64s, *, extent: int
 ) -> None:
     """Add up the threads' gradients in the first one's place, zero the others; squares[0] is the sum of squares."""
     width = k.width(F32)
@@ -50,25 +44,24 @@ def gather_gradients(
     squares[0] = k.convert(k.group_sum(sums[0] + sums[1] + (sums[2] + sums[3]), width).lane(0), F64)
 
 
+class Move(Structure):
+    """A step: where the learning rate stands, what the gradients are multiplied by, and the powers of the betas."""
+
+    rate: Real
+    scale: Real
+    powers: F64s
+
+
 class _Step:
     """One step of Adam: its constants, and the update of a vector."""
 
-    def __init__(
-        self,
-        k: Builder,
-        places: tuple[Pointer, Pointer, Pointer],
-        settings: Pointer,
-        state: Pointer,
-        rate: Operand,
-        scale: Operand,
-        decay: Operand,
-    ) -> None:
+    def __init__(self, k: Builder, numbers: Numbers, schedule: Schedule, move: Move, decay: Number) -> None:
         self._k = k
-        self._parameters, self._first, self._second = places
-        beta1, beta2 = settings[BETA1], settings[BETA2]
-        correction1, correction2 = 1.0 - state[0], 1.0 - state[1]
+        self._parameters, self._first, self._second = numbers.shared, numbers.first, numbers.second
+        beta1, beta2, rate, scale = schedule.beta1, schedule.beta2, move.rate, move.scale
+        correction1, correction2 = 1.0 - move.powers[0], 1.0 - move.powers[1]
         self._step = k.convert(rate / correction1 * k.sqrt(correction2) * -1.0, F32)
-        self._beside = k.convert(settings[EPSILON] * k.sqrt(correction2), F32)
+        self._beside = k.convert(schedule.epsilon * k.sqrt(correction2), F32)
         self._keep = k.convert(1.0 - rate * decay, F32)
         self._old1, self._new1 = k.convert(beta1, F32), k.convert((1.0 - beta1) * scale, F32)
         self._old2, self._new2 = k.convert(beta2, F32), k.convert((1.0 - beta2) * scale * scale, F32)
@@ -87,25 +80,13 @@ class _Step:
 
 
 @kernel
-def adamw(
-    k: Builder,
-    parameters: F32s,
-    gradients: F32s,
-    first: F32s,
-    second: F32s,
-    start: Int,
-    stop: Int,
-    settings: F64s,
-    state: F64s,
-    rate: Real,
-    scale: Real,
-) -> None:
+def adamw(k: Builder, numbers: Numbers, start: Int, stop: Int, schedule: Schedule, move: Move) -> None:
     """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p -= rate (m / c1 / (sqrt(v / c2) + epsilon) + decay p).
 
-    g is the gradient times `scale`, and zero afterwards; c1 and c2 are 1 less the powers in `state`.
+    g is the gradient times a scale, and zero afterwards; c1 and c2 are 1 less the powers of b1 and b2.
     """
-    width = k.width(F32)
-    step = _Step(k, (parameters, first, second), settings, state, rate, scale, settings[DECAY])
+    width, gradients = k.width(F32), numbers.gradients
+    step = _Step(k, numbers, schedule, move, schedule.weight_decay)
     for i in k.range(start, stop, width):
         step.update(i, gradients.vector(i, width))
         gradients.store(i, k.constant(0, F32, width))
@@ -114,29 +95,24 @@ def adamw(
 @kernel
 def adamw_rows(
     k: Builder,
-    table: F32s,
-    gradients: F32s,
-    first: F32s,
-    second: F32s,
+    numbers: Numbers,
     rows: U32s,
     count: Int,
     thread: Int,
     threads: Int,
-    extent: Int,
-    settings: F64s,
-    state: F64s,
-    rate: Real,
-    scale: Real,
+    schedule: Schedule,
+    move: Move,
     *,
     columns: int,
+    extent: int,
 ) -> None:
     """`adamw` without decay for some rows of a table, those of this thread; a row may be listed more than once.
 
     Where the gradient is zero nothing moves, so that rows without a position in the batch need not be looked at.
-    `gradients` are the first thread's, those of the others `extent` apart.
+    Gradients are the first thread's, those of the others `extent` apart.
     """
     width = k.width(F32)
-    step = _Step(k, (table, first, second), settings, state, rate, scale, k.real(0.0))
+    step = _Step(k, numbers, schedule, move, 0.0)
     for i in k.range(count):
         row, is_mine = rows[i], k.variable(k.integer(1))
         for _ in k.when(threads > 1):
@@ -146,7 +122,7 @@ def adamw_rows(
                 at = row * padded(columns) + c
                 total = k.zeros(width, F32)
                 for other in k.range(threads):
-                    place = gradients + other * extent
+                    place = numbers.gradients + other * extent
                     total += place.vector(at, width)
                     place.store(at, k.constant(0, F32, width))
                 for _ in k.when(k.any(total.differs(0.0))):

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 
 from tapegpt.automata import FORBIDDEN
-from tapegpt.fast.generation import running_sums, side_by_side
-from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s
-from tapegpt.operations.base import padded
+from tapegpt.fast.generation import Generation, running_sums, side_by_side
+from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, Int, Kernel, Real, Structure, U32s
 from tapegpt.operations.rows import fast_exponentiate, vectors
 
 TYPE_CHECKING = False
@@ -26,12 +25,58 @@ _ONE = 0x3F800000  # the bits of 1.0, the greatest of the exponentials
 _FIRST_BYTE = 0 if sys.byteorder == "little" else 24  # of a word: its lowest bit
 
 
-def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
-    """`count` strings as `generation_kernel` makes them; `rows` (3 x slots) holds their states too.
+class Automaton(Structure):
+    """What strings may be, see `inference.Rules`; `prospects` is what a class of characters adds to its logits."""
 
-    The automaton: classes (V - 1), table (states, kinds), accepting (states) as bytes, ahead (most + 1, states): see
-    `Rules`. log_weights (count) are added to. The work memory has room for V and for `kinds` numbers from `scratch` on.
-    top_k 0, top_p 1 and min_p 0 leave out no token.
+    classes: U32s  # (V - 1)
+    table: U32s  # (states, kinds)
+    accepting: U32s  # (states), as bytes
+    ahead: F32s  # (most + 1, states)
+    prospects: F32s  # (kinds)
+    kinds: Int
+    states: Int
+    start: Int
+    least: Int
+    most: Int
+
+    def ends(self, state: Value, place: Value) -> Value:
+        """Whether a string may end in a state at a place."""
+        return _byte(self.accepting, state).equals(1) & (place >= self.least)
+
+    def after(self, state: Value, kind: Value) -> Value:
+        """The state that a character of this class leads to."""
+        return self.table[state * self.kinds + kind]
+
+    def look(self, k: Builder, state: Value, place: Value, scale: Value) -> Value:
+        """Note what lies ahead of each class at a place; whether that makes no difference."""
+        free = k.variable(k.integer(1))
+        for kind in k.range(self.kinds):
+            # Of a dead end, state 0, for strings that may not go on.
+            target = k.select(place < self.most, (place + 1) * self.states + self.after(state, kind), 0)
+            prospect = self.ahead[target]
+            self.prospects[kind] = k.select(prospect > FORBIDDEN, prospect * scale, FORBIDDEN)
+            free.set(k.select(prospect.equals(0.0), free, 0))
+        return free.equals(1)
+
+    def weigh(self, k: Builder, logits: Pointer, characters: int) -> None:
+        """Add to the logits of characters what has been noted."""
+        for token in k.range(characters):
+            logits[token] = k.maximum(logits[token] + self.prospects[self.classes[token]], FORBIDDEN)
+
+
+class Narrowing(Structure):
+    """How probable tokens must be, see `Inference.draw`; top_k 0, top_p 1 and min_p 0 leave out none."""
+
+    temperature: Real
+    top_k: Int
+    top_p: Real
+    min_p: Real
+
+
+def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
+    """Strings as `generation_kernel` makes them; the rows of their generation (3, slots) hold their states too.
+
+    To log_weights (count) is added. The work memory has room for V numbers from `scratch` on.
     """
     forward, at = graph.tape.forward_kernel(graph.logits), graph.places()
     vocab_size, bos = at.vocab_size, at.vocab_size - 1
@@ -40,44 +85,28 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
         k: Builder,
         shared: F32s,
         work: F32s,
-        random: U32s,
-        rows: I64s,
-        ids: U32s,
-        lengths: I64s,
+        generation: Generation,
         log_weights: F64s,
-        classes: U32s,
-        table: U32s,
-        accepting: U32s,
-        ahead: F32s,
-        kinds: Int,
-        states: Int,
-        start: Int,
-        least: Int,
-        most: Int,
-        count: Int,
-        temperature: Real,
-        top_k: Int,
-        top_p: Real,
-        min_p: Real,
+        automaton: Automaton,
+        narrowing: Narrowing,
     ) -> None:
-        e, prospects = work + scratch, work + (scratch + padded(vocab_size))
-        automaton = _Automaton(k, classes, table, accepting, ahead, prospects, kinds, states)
-        state_of = rows + 2 * at.positions
-        greedy = temperature.equals(0.0)
-        inverse = k.convert(k.select(greedy, _GREEDY, 1.0 / temperature), F32)
-        share = k.convert(k.select(greedy, 1.0, min_p), F32)
-        narrows = (top_k > 0) | (top_p < 1.0) | (share > 0.0)
+        e, state_of, prospects = work + scratch, generation.rows + 2 * at.positions, automaton.prospects
+        greedy = narrowing.temperature.equals(0.0)
+        inverse = k.convert(k.select(greedy, _GREEDY, 1.0 / narrowing.temperature), F32)
+        share = k.convert(k.select(greedy, 1.0, narrowing.min_p), F32)
+        top_k, top_p = narrowing.top_k, k.convert(narrowing.top_p, F32)
+        narrows = (top_k > 0) | (narrowing.top_p < 1.0) | (share > 0.0)
 
         def choose(row: Value, string: Value, place: Value, logits: Pointer, unit: Value) -> Value:
-            state = k.select(place.equals(0), start, state_of[row])
-            ends = automaton.accepts(state) & (place >= least)
-            is_free = automaton.look(state, place, most, k.select(greedy, inverse, 1.0))
+            state = k.select(place.equals(0), automaton.start, state_of[row])
+            ends = automaton.ends(state, place)
+            is_free = automaton.look(k, state, place, k.select(greedy, inverse, 1.0))
             for c in vectors(k, vocab_size):
                 logits.store(c, logits.vector(c, k.width(F32)) * inverse)
             total, largest = fast_exponentiate(k, logits, e, vocab_size)
             mass = k.variable(total)
             for _ in k.when(k.negated(ends & is_free)):
-                automaton.weigh(logits, bos)
+                automaton.weigh(k, logits, bos)
                 logits[bos] = k.select(ends, logits[bos], FORBIDDEN)
                 remaining, peak = fast_exponentiate(k, logits, e, vocab_size)
                 _keep(k, e, vocab_size, lambda c: logits.vector(c, k.width(F32)) > FORBIDDEN)
@@ -85,60 +114,17 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
                 left = k.log(k.convert(remaining, F64) / k.convert(total, F64)) + k.convert(peak - largest, F64)
                 log_weights[string] = log_weights[string] + left
             for _ in k.when(narrows):
-                mass.set(_narrow(k, e, vocab_size, top_k, k.convert(top_p, F32), share))
+                mass.set(_narrow(k, e, vocab_size, top_k, top_p, share))
             token = _pick(k, e, vocab_size, k.select(greedy, 0.0, mass * unit))
             for _ in k.when(token < bos):
-                kind = classes[token]
+                kind = automaton.classes[token]
                 state_of[row] = automaton.after(state, kind)
                 log_weights[string] = log_weights[string] - k.convert(prospects[kind], F64)
             return token
 
-        side_by_side(k, forward, at, (shared, work, random, rows, ids, lengths), count, choose, [state_of])
+        side_by_side(k, forward, at, (shared, work), generation, choose, [state_of])
 
     return Kernel(draw)
-
-
-class _Automaton:
-    """What `Rules` hold, while code is made; `prospects` is what a class of characters adds to its logits."""
-
-    def __init__(
-        self,
-        k: Builder,
-        classes: Pointer,
-        table: Pointer,
-        accepting: Pointer,
-        ahead: Pointer,
-        prospects: Pointer,
-        kinds: Int,
-        states: Int,
-    ) -> None:
-        self._k, self._classes, self._table, self._accepting, self._ahead = k, classes, table, accepting, ahead
-        self._prospects, self._kinds, self._states = prospects, kinds, states
-
-    def accepts(self, state: Value) -> Value:
-        """Whether a string may end in a state."""
-        return _byte(self._accepting, state).equals(1)
-
-    def after(self, state: Value, kind: Value) -> Value:
-        """The state that a character of this class leads to."""
-        return self._table[state * self._kinds + kind]
-
-    def look(self, state: Value, place: Value, most: Int, scale: Value) -> Value:
-        """Note what lies ahead of each class at a place; whether that makes no difference."""
-        k = self._k
-        free = k.variable(k.integer(1))
-        for kind in k.range(self._kinds):
-            # Of a dead end, state 0, for strings that may not go on.
-            target = k.select(place < most, (place + 1) * self._states + self.after(state, kind), 0)
-            prospect = self._ahead[target]
-            self._prospects[kind] = k.select(prospect > FORBIDDEN, prospect * scale, FORBIDDEN)
-            free.set(k.select(prospect.equals(0.0), free, 0))
-        return free.equals(1)
-
-    def weigh(self, logits: Pointer, characters: int) -> None:
-        """Add to the logits of characters what has been noted."""
-        for token in self._k.range(characters):
-            logits[token] = self._k.maximum(logits[token] + self._prospects[self._classes[token]], FORBIDDEN)
 
 
 def _byte(words: Pointer, index: Value) -> Value:

@@ -9,21 +9,21 @@ from __future__ import annotations
 from array import array
 
 from tapegpt.compiled import CompiledEngine, checked
-from tapegpt.fast.adam import STATE, settings_of
-from tapegpt.fast.generation import generation_kernel
+from tapegpt.fast.adam import POWERS
+from tapegpt.fast.generation import Generation, generation_kernel
 from tapegpt.fast.training import SYNC, evaluation_kernel, training_kernel
-from tapegpt.graph import SLOTS, fast_graph
+from tapegpt.graph import SLOTS, Documents, fast_graph
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.threads import run_parts
 from tapegpt.tape import check_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.engine import Adam, Tokens
-    from tapegpt.machine.memory import Address
-    from tapegpt.machine.program import Entries
+    from tapegpt.engine import Adam, Strings, Tokens
+    from tapegpt.machine.program import Argument, Entries
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
+    from tapegpt.rng import Random
 
 
 class FastEngine(CompiledEngine):
@@ -33,7 +33,7 @@ class FastEngine(CompiledEngine):
     """
 
     name = "fast"
-    powers = len(STATE)
+    powers = POWERS
 
     def __init__(
         self, config: Model, vocab_size: int, batch_size: int = 16, threads: int = 1, target: Target | None = None
@@ -54,29 +54,41 @@ class FastEngine(CompiledEngine):
         self.batch_size, self.threads = batch_size, threads
         super().__init__(config, graph, entries, target)
         self.threads = threads if self._program.compiled else 1
-        self._work = Memory(4 * self.threads * extents.work)
-        self._voice = Memory(4 * spoken.work)
-
-    def _clear_gradients(self) -> None:
-        self._gradients = Memory(4 * self.threads * self._extents.gradients)
+        self._decode_work = Memory(4 * spoken.work)
 
     def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         losses = array("d", bytes(8 * count))
         order = array("I", range(len(tokens))) if tokens.order is None else tokens.order
-        settings, sync = array("d", settings_of(adam)), array("q", bytes(8 * SYNC))
-        sums = array("d", bytes(8 * SYNC * self.threads))
-        places = [block.at(0) for block in (self._shared, self._gradients, self._work)]
-        places += [*self._moments_at(), address_of(self._taken)]
-        places += [address_of(tokens.ids), address_of(tokens.starts), address_of(order)]
-        numbers = (len(order), self.batch_size, first, count, float(first) if progress is None else progress)
+        sync, sums = array("q", bytes(8 * SYNC)), array("d", bytes(8 * SYNC * self.threads))
+        steps: dict[str, Argument] = {
+            "order": address_of(order),
+            "documents": len(order),
+            "batch_size": self.batch_size,
+            "first": first,
+            "count": count,
+            "progress": float(first) if progress is None else progress,
+            "powers": address_of(self._powers),
+            "losses": address_of(losses),
+            "taken": address_of(self._taken),
+        }
         capacity = self.batch_size * self.config.block_size * len(self._graph.looked_up)
         touched = Memory(4 * self.threads * capacity)
-        common = [address_of(numbers) for numbers in (settings, self._powers, losses, sums, sync)]
-        common.append(touched.at(0))
+        shared: dict[str, Argument] = {
+            "sums": address_of(sums),
+            "sync": address_of(sync),
+            "touched": touched.at(0),
+            "capacity": capacity,
+        }
 
         def part(thread: int, stop: array[int]) -> None:
-            stop_at = address_of(stop)
-            self._program.run("train", *places, *numbers, *common, capacity, stop_at, thread, self.threads)
+            threads: dict[str, Argument] = {
+                **shared,
+                "stop": address_of(stop),
+                "thread": thread,
+                "threads": self.threads,
+            }
+            places = (self._numbers(), self._work.at(0), Documents.given(tokens), adam.as_dict())
+            self._program.run("train", *places, steps, threads)
 
         run_parts(part, self.threads)
         return checked(losses, first)
@@ -86,22 +98,15 @@ class FastEngine(CompiledEngine):
 
         def part(thread: int, _: array[int]) -> None:
             ends = [len(tokens) * end // self.threads for end in (thread, thread + 1)]
-            self._program.run(
-                "evaluate",
-                self._shared.at(0),
-                self._work.at(4 * thread * self._extents.work),
-                address_of(tokens.ids),
-                address_of(tokens.starts),
-                *ends,
-                address_of(results, 2 * thread),
-            )
+            places = (self._shared.at(0), self._work.at(4 * thread * self._extents.work), Documents.given(tokens))
+            self._program.run("evaluate", *places, *ends, address_of(results, 2 * thread))
 
         self._program.run("prepare", self._shared.at(0))
         run_parts(part, self.threads)
         return sum(results[0::2]), int(sum(results[1::2]))
 
-    def _speak(self, words: Address, ids: Address, lengths: Address, count: int, temperature: float) -> None:
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
         rows = array("q", bytes(16 * SLOTS))
         self._program.run("prepare", self._shared.at(0))
-        places = (self._shared.at(0), self._voice.at(0), words, address_of(rows), ids, lengths)
-        self._program.run("generate", *places, count, temperature)
+        generation = Generation.given(rng, rows, strings)
+        self._program.run("generate", self._shared.at(0), self._decode_work.at(0), generation, temperature)

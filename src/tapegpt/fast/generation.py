@@ -5,40 +5,51 @@ Each string has a stream of random numbers of its own, so that it does not depen
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, U32s
+from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, Structure, U32s
+from tapegpt.machine.memory import address_of
 from tapegpt.mersenne import word
 from tapegpt.operations.base import padded
 from tapegpt.operations.rows import fast_exponentiate, vectors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Callable, Sequence
 
+    from tapegpt.engine import Strings
     from tapegpt.graph import Graph, Places
     from tapegpt.machine.language import Operand, Pointer, Value
+    from tapegpt.machine.program import Argument
+    from tapegpt.rng import Random
+
+
+class Generation(Structure):
+    """Strings that are generated in a batch."""
+
+    random: U32s  # the state of a generator
+    rows: I64s  # (2, slots): the string of each row and its seed
+    ids: U32s  # (count, block_size)
+    lengths: I64s  # (count)
+    count: Int
+
+    @staticmethod
+    def given(rng: Random, rows: array[int], strings: Strings) -> dict[str, Argument]:
+        """What an entry takes for it."""
+        arrays = {"random": rng.words, "rows": rows, "ids": strings.ids, "lengths": strings.lengths}
+        return {**{name: address_of(numbers) for name, numbers in arrays.items()}, "count": len(strings)}
 
 
 def generation_kernel(graph: Graph) -> Kernel:
-    """`count` strings into ids (block_size each) and lengths; `rows` (2 x slots) says who is where, and their seeds."""
+    """Strings as they are drawn without constraints."""
     forward, places = graph.tape.forward_kernel(graph.logits), graph.places()
 
-    def generate(
-        k: Builder,
-        shared: F32s,
-        work: F32s,
-        random: U32s,
-        rows: I64s,
-        ids: U32s,
-        lengths: I64s,
-        count: Int,
-        temperature: Real,
-    ) -> None:
+    def generate(k: Builder, shared: F32s, work: F32s, generation: Generation, temperature: Real) -> None:
         inverse = k.convert(1.0 / temperature, F32)
 
         def choose(row: Value, string: Value, place: Value, logits: Pointer, unit: Value) -> Value:
             return sample(k, logits, places.vocab_size, inverse, unit)
 
-        side_by_side(k, forward, places, (shared, work, random, rows, ids, lengths), count, choose)
+        side_by_side(k, forward, places, (shared, work), generation, choose)
 
     return Kernel(generate)
 
@@ -47,26 +58,26 @@ def side_by_side(
     k: Builder,
     forward: Kernel,
     at: Places,
-    memory: tuple[Pointer, ...],
-    count: Int,
+    memory: tuple[Pointer, Pointer],
+    generation: Generation,
     choose: Callable[[Value, Value, Value, Pointer, Value], Value],
     kept: Sequence[Pointer] = (),
 ) -> None:
-    """Make `count` strings, each token by `choose(row, string, place, logits, random unit)`.
+    """Make strings, each token by `choose(row, string, place, logits, random unit)`.
 
-    `memory` is the first six of the kernel's arguments; what is `kept` for a row moves with its string.
+    `memory` is what the forward pass works on; what is `kept` for a row moves with its string.
     """
-    shared, work, random, rows, ids, lengths = memory
+    (shared, work), count = memory, generation.count
     vocab_size, block, bos = at.vocab_size, at.block_size, at.vocab_size - 1
     names = ("tokens", "positions", "lines")
     tokens, places, lines = ((work + at.about[name]).cast(U32) for name in names)
-    strings, seeds = rows, rows + at.positions
+    strings, seeds = generation.rows, generation.rows + at.positions
     begun = k.variable(k.integer(0))
     active = k.variable(k.integer(0))
 
     def begin(row: Operand) -> None:
         strings[row], tokens[row], places[row] = begun, bos, 0
-        seeds[row] = (word(k, random) << 32) | word(k, random)
+        seeds[row] = (word(k, generation.random) << 32) | word(k, generation.random)
         begun.set(begun + 1)
 
     for row in k.range(k.minimum(count, at.positions)):
@@ -82,11 +93,11 @@ def side_by_side(
             ends = token.equals(bos)
             length = k.select(ends, place, place + 1)
             for _ in k.when(k.negated(ends)):
-                ids[string * block + place] = token
+                generation.ids[string * block + place] = token
                 tokens[row] = token
                 places[row] = length
             for _ in k.when(ends | length.equals(block)):
-                lengths[string] = length
+                generation.lengths[string] = length
                 more = begun < count
                 for _ in k.when(more):
                     begin(row)

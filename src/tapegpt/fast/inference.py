@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from array import array
 
-from tapegpt.engine import Strings
+from tapegpt.engine import Strings, Tokens
 from tapegpt.errors import TapeGPTError
-from tapegpt.fast.drawing import drawing_kernel
-from tapegpt.fast.training import Packer
-from tapegpt.graph import SLOTS, Graph, fast_graph
-from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, I64s, Int, Kernel, U32s
+from tapegpt.fast.drawing import Narrowing, drawing_kernel
+from tapegpt.fast.generation import Generation
+from tapegpt.graph import SLOTS, DocumentPacker, Documents, Graph, fast_graph
+from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, Int, Kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.operations.base import PAD, padded
@@ -24,10 +24,12 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tapegpt.constraints import Drawing
-    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.engine import Parameters
     from tapegpt.machine.memory import Address
-    from tapegpt.machine.program import Entries
+    from tapegpt.machine.program import Argument, Entries
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
     from tapegpt.rng import Random
@@ -70,7 +72,7 @@ class Inference:
         speech = fast_graph(config, vocab_size, target=target, cached=True)
         extents, spoken = graph.tape.plan(), speech.tape.plan()
         assert (extents.shared, extents.gradients) == (spoken.shared, spoken.gradients)
-        self._work = max(extents.work + graph.tape.positions, spoken.work + 2 * padded(vocab_size))
+        self._work = max(extents.work + graph.tape.positions, spoken.work + padded(vocab_size))
         forward = graph.tape.forward_kernel(graph.logits)
         entries: Entries = {
             "prepare": (graph.tape.prepare_kernel(graph.logits), {}),
@@ -91,14 +93,14 @@ class Inference:
         graph.tape.plan()
         return Inference, (self.config, self.vocab_size, graph.read(self._memory))
 
-    def _run(self, name: str, arrays: tuple[array[int] | array[float], ...], *numbers: float) -> None:
+    def _run(self, name: str, *arguments: Argument | Mapping[str, Argument]) -> None:
         """Call an entry with a work memory of its own, in which nothing is but what the same tape has left."""
         free = self._free[name == "draw"]
         try:
             work = free.pop()
         except IndexError:
             work = Memory(4 * self._work).at(0)
-        self._program.run(name, self._parameters, work, *map(address_of, arrays), *numbers)
+        self._program.run(name, self._parameters, work, *arguments)
         free.append(work)
 
     @property
@@ -126,22 +128,23 @@ class Inference:
         count = len(tokens.ids) - 1
         surprises = array("f", bytes(4 * (count + PAD)))
         totals, means = (array("d", bytes(8 * len(tokens))) for _ in range(2))
-        self._run("score", (tokens.ids, tokens.starts, surprises, totals, means), len(tokens))
+        results = map(address_of, (surprises, totals, means))
+        self._run("score", Documents.given(tokens), *results, len(tokens))
         _check(math.isfinite(sum(totals)))
         del surprises[count:]
         return surprises, totals, means
 
     def next_logs(self, prefixes: list[list[int]]) -> list[array[float]]:
         """log p of each token after each prefix, which follows BOS and is shorter than the block."""
-        ids, starts = array("I"), array("q", [0])
+        tokens = Tokens(array("I"), array("q", [0]))
         for prefix in prefixes:
-            ids.append(self.vocab_size - 1)
-            ids.fromlist(prefix)
-            starts.append(len(ids))
-        ids.append(self.vocab_size - 1)
+            tokens.ids.append(self.vocab_size - 1)
+            tokens.ids.fromlist(prefix)
+            tokens.starts.append(len(tokens.ids))
+        tokens.ids.append(self.vocab_size - 1)
         apart = padded(self.vocab_size)
         logs = array("f", bytes(4 * apart * len(prefixes)))
-        self._run("next", (ids, starts, logs), len(prefixes))
+        self._run("next", Documents.given(tokens), address_of(logs), len(prefixes))
         _check(math.isfinite(sum(logs)))
         return [logs[start : start + self.vocab_size] for start in range(0, len(logs), apart)]
 
@@ -154,14 +157,23 @@ class Inference:
         """
         assert rules.most <= self.config.block_size
         assert rules.count <= self.vocab_size
-        block = self.config.block_size
-        strings = Strings(array("I", bytes(4 * count * block)), array("q", bytes(8 * count)))
+        strings = Strings.empty(count, self.config.block_size)
         log_weights, rows = array("d", bytes(8 * count)), array("q", bytes(24 * SLOTS))
-        results = (rng.words, rows, strings.ids, strings.lengths, log_weights)
-        automaton = (rules.classes, rules.table, _words(rules.accepting), rules.ahead)
-        sizes = (rules.count, len(rules.accepting), rules.start, rules.least, rules.most)
-        narrowing = (drawing.temperature, drawing.top_k, drawing.top_p, drawing.min_p)
-        self._run("draw", (*results, *automaton), *sizes, count, *narrowing)
+        accepting, prospects = _words(rules.accepting), array("f", bytes(4 * rules.count))
+        automaton: dict[str, Argument] = {
+            "classes": address_of(rules.classes),
+            "table": address_of(rules.table),
+            "accepting": address_of(accepting),
+            "ahead": address_of(rules.ahead),
+            "prospects": address_of(prospects),
+            "kinds": rules.count,
+            "states": len(rules.accepting),
+            "start": rules.start,
+            "least": rules.least,
+            "most": rules.most,
+        }
+        narrowing = {name: getattr(drawing, name) for name in Narrowing.fields}
+        self._run("draw", Generation.given(rng, rows, strings), address_of(log_weights), automaton, narrowing)
         _check(not math.isnan(sum(log_weights)))
         return Drawn(strings, log_weights)
 
@@ -186,19 +198,18 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
         k: Builder,
         shared: F32s,
         work: F32s,
-        ids: U32s,
-        starts: I64s,
+        documents: Documents,
         surprises: F32s,
         totals: F64s,
         means: F64s,
         count: Int,
     ) -> None:
-        packer = Packer(k, places, work, ids, starts)
+        packer, starts = DocumentPacker(k, places, work, documents), documents.starts
         logits, targets, gaps = work + places.logits, (work + places.about["targets"]).cast(U32), work + scratch
         at, width = k.variable(k.integer(0)), k.width(F32)
         for _ in k.repeat_while(lambda: at < count):
             found = surprises + starts[at]
-            rows = packer.fill(at, count, k.value)
+            rows = packer.fill(at, count)
             forward(k, shared, work, 0, rows)
             for t in k.range(rows):
                 row = logits + t * padded(columns)
@@ -223,12 +234,12 @@ def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
     places, vocab_size = graph.places(), graph.vocab_size
     columns = padded(vocab_size)
 
-    def following(k: Builder, shared: F32s, work: F32s, ids: U32s, starts: I64s, logs: F32s, count: Int) -> None:
-        packer = Packer(k, places, work, ids, starts)
+    def following(k: Builder, shared: F32s, work: F32s, documents: Documents, logs: F32s, count: Int) -> None:
+        packer, starts = DocumentPacker(k, places, work, documents), documents.starts
         at, width = k.variable(k.integer(0)), k.width(F32)
         for _ in k.repeat_while(lambda: at < count):
             first = k.value(at)
-            rows = packer.fill(at, count, k.value)
+            rows = packer.fill(at, count)
             forward(k, shared, work, 0, rows)
             for document in k.range(first, at):
                 row = work + places.logits + (starts[document + 1] - starts[first] - 1) * columns

@@ -6,19 +6,26 @@ operations, the graph.
 
 from __future__ import annotations
 
-from tapegpt.fast.adam import (
-    BETA1,
-    BETA2,
-    CLIP,
-    DECAY_EVERY,
-    GRAM_DECAY,
-    adamw,
-    adamw_rows,
-    decay_rows,
-    gather_gradients,
-    rate_at,
+from tapegpt.adam import Schedule  # noqa: TC001  # an entry's structure
+from tapegpt.compiled import Numbers  # noqa: TC001  # an entry's structure
+from tapegpt.fast.adam import DECAY_EVERY, Move, adamw, adamw_rows, decay_rows, gather_gradients, rate_at
+from tapegpt.graph import DocumentPacker, Documents
+from tapegpt.machine.language import (
+    F32,
+    F64,
+    I64,
+    U32,
+    Builder,
+    F32s,
+    F64s,
+    I64s,
+    Int,
+    Kernel,
+    Real,
+    Structure,
+    U32s,
+    kernel,
 )
-from tapegpt.machine.language import F32, F64, I64, U32, Builder, F32s, F64s, I64s, Int, Kernel, Real, U32s, kernel
 from tapegpt.operations.base import clear
 from tapegpt.tape import GROUP
 
@@ -26,76 +33,65 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.graph import Graph, Places
-    from tapegpt.machine.language import Number, Operand, Pointer, Value
+    from tapegpt.graph import Graph
+    from tapegpt.machine.language import Operand, Pointer, Value
 
 PATIENCE = 1024  # turns of a waiting loop, some tens of microseconds
 LOSS, SQUARES, TOUCHES = range(3)  # what a thread shares
 SYNC = 16  # f64 or i64 for each thread: no two share a cache line
 
 
-class Packer:
-    """Documents into the rows of a run, one after the other."""
+class Threads(Structure):
+    """Who works on a training, and what they share."""
 
-    def __init__(self, k: Builder, at: Places, work: Pointer, ids: Pointer, starts: Pointer) -> None:
-        self._k, self._ids, self._starts = k, ids, starts
-        self._block, self._positions = at.block_size, at.positions
-        self._tokens, self._targets, self._places, self._ends = (
-            (work + at.about[name]).cast(U32) for name in ("tokens", "targets", "positions", "ends")
-        )
-        self._noise = (work + at.about["noise"]).cast(U32) if "noise" in at.about else None
+    sums: F64s  # `SYNC` for each
+    sync: I64s  # how many have come to the barriers
+    stop: I64s  # whether one will not come
+    touched: U32s  # rows of the sparse parameter, `capacity` for each
+    capacity: Int
+    thread: Int  # who this is
+    threads: Int
 
-    def length(self, document: Number) -> Value:
-        """Positions of a document."""
-        start = self._k.integer(document)
-        return self._k.minimum(self._starts[start + 1] - self._starts[start], self._block)
 
-    def fill(
-        self, at: Operand, last: Operand, number_of: Callable[[Operand], Value], *, training: bool = False
-    ) -> Value:
-        """Pack documents from `at` on, a variable that moves on, as many as fit; the rows that they take."""
-        k = self._k
-        rows, fits = k.variable(k.integer(0)), k.variable(k.integer(1))
-        for _ in k.repeat_while(lambda: (at < last) & fits.equals(1)):
-            document = number_of(at)
-            end = rows + self.length(document)
-            fits.set(k.select(end <= self._positions, k.integer(1), 0))
-            for _ in k.when(fits.equals(1)):
-                self._put(document, k.value(rows), end, at + 1 if training else 0)
-                rows.set(end)
-                at += 1
-        return k.value(rows)
+class Steps(Structure):
+    """Which steps are to be taken, on which documents, and what is noted of them."""
 
-    def _put(self, document: Value, first: Value, end: Value, noise: Number) -> None:
-        start = self._starts[document] - first
-        for row in self._k.range(first, end):
-            self._tokens[row] = self._ids[start + row]
-            self._targets[row] = self._ids[start + row + 1]
-            self._places[row] = row - first
-            self._ends[row] = end
-            if self._noise is not None:
-                self._noise[row] = noise
+    order: U32s  # of the documents
+    documents: Int
+    batch_size: Int
+    first: Int
+    count: Int
+    progress: Real  # where the first stands in the schedule
+    powers: F64s  # of Adam's betas
+    losses: F64s
+    taken: I64s
 
 
 class Team:
     """What the threads of a run share: sums, and a barrier."""
 
-    def __init__(self, k: Builder, sums: Pointer, sync: Pointer, thread: Int, threads: Int) -> None:
-        self._k, self._sums, self._sync, self._threads = k, sums, sync, threads
+    def __init__(self, k: Builder, shared: Threads) -> None:
+        self._k, self._shared = k, shared
         self._arrived = k.variable(k.integer(0))
-        self.own = self.of(thread)
+        self.own, self.touched = self.of(shared.thread), self.touched_by(shared.thread)
 
     def of(self, thread: Operand) -> Pointer:
         """The numbers that a thread shares."""
-        return self._sums + thread * SYNC
+        return self._shared.sums + thread * SYNC
 
-    def gather(self, stop: Pointer) -> Value:
-        """Whether all threads have come here; those that have leave when `stop` says that one will not come.
+    def touched_by(self, thread: Operand) -> Pointer:
+        """The rows of the sparse parameter that a thread's documents touch."""
+        return self._shared.touched + thread * self._shared.capacity
+
+    def gather(self) -> Value:
+        """Whether all threads have come here; those that have leave when one will not come.
 
         Machine code does not fail: a team that is complete stays so, and no later wait needs a way out.
         """
         k, stopped = self._k, self._k.variable(self._k.integer(0))
-        self._meet(lambda: self._is_missing() & stopped.equals(0), lambda: stopped.set(k.load_shared(stop)))
+        self._meet(
+            lambda: self._is_missing() & stopped.equals(0), lambda: stopped.set(k.load_shared(self._shared.stop))
+        )
         return k.negated(self._is_missing())
 
     def wait(self) -> None:
@@ -103,14 +99,14 @@ class Team:
         self._meet(self._is_missing)
 
     def _is_missing(self) -> Value:
-        return self._k.load_shared(self._sync) < self._arrived
+        return self._k.load_shared(self._shared.sync) < self._arrived
 
     def _meet(self, is_early: Callable[[], Value], look: Callable[[], None] = lambda: None) -> None:
         """Say that this thread has come, and turn in a loop that looks around now and then."""
         k = self._k
-        for _ in k.when(self._threads > 1):
-            self._arrived += self._threads
-            k.fetch_add(self._sync, 1)
+        for _ in k.when(self._shared.threads > 1):
+            self._arrived += self._shared.threads
+            k.fetch_add(self._shared.sync, 1)
             spins = k.variable(k.integer(0))
             for _ in k.repeat_while(is_early):
                 k.pause()
@@ -122,7 +118,7 @@ class Team:
     def total(self, place: int) -> Value:
         """Sum of one number over all threads."""
         result = self._k.zeros()
-        for thread in self._k.range(self._threads):
+        for thread in self._k.range(self._shared.threads):
             result += self.of(thread)[place]
         return self._k.value(result)
 
@@ -149,77 +145,67 @@ class _Model:
 class _Worker:
     """One thread's part of a training, while its code is made: some documents of each step, and some parameters."""
 
-    def __init__(
-        self, k: Builder, model: _Model, team: Team, thread: Int, threads: Int, memory: tuple[Pointer, ...]
-    ) -> None:
-        self._k, self._model, self.team, self._thread, self._threads = k, model, team, thread, threads
-        self._shared, self._gradients, all_work, *self._moments = memory
-        self._own_gradients = self._gradients + thread * model.gradients
-        self.work = all_work + thread * model.work
+    def __init__(self, k: Builder, model: _Model, numbers: Numbers, all_work: Pointer, shared: Threads) -> None:
+        self._k, self._model, self._numbers, self._shared = k, model, numbers, shared
+        self.team = Team(k, shared)
+        self._gradients = numbers.gradients + shared.thread * model.gradients
+        self.work = all_work + shared.thread * model.work
         self._sparse_part = self._share_of(model.sparse)
         self._part = [end + model.sparse for end in self._share_of(model.gradients - model.sparse)]
 
     def _share_of(self, size: int) -> list[Operand]:
         """Where this thread's part of so many numbers begins and ends."""
-        return [(self._thread + end) * (size // GROUP) // self._threads * GROUP for end in (0, 1)]
+        thread, threads = self._shared.thread, self._shared.threads
+        return [(thread + end) * (size // GROUP) // threads * GROUP for end in (0, 1)]
 
-    def learn(
-        self, packer: Packer, first: Value, batch_size: Int, number_of: Callable[[Operand], Value], touched: Pointer
-    ) -> None:
+    def learn(self, packer: DocumentPacker, first: Value, batch_size: Int) -> None:
         """Loss and gradients of this thread's documents, and the rows of the sparse parameter that they touch.
 
         The batch begins at the example `first` of the training.
         """
-        k, places, work = self._k, self._model.places, self.work
+        k, places, work, shared = self._k, self._model.places, self.work, self._numbers.shared
         positions = k.variable(k.integer(0))
         for place in k.range(batch_size):
-            positions += packer.length(number_of(first + place))
+            positions += packer.length(first + place)
         (work + places.about["share"])[0] = 1.0 / k.convert(positions, F32)
-        at = k.variable(first + batch_size * self._thread // self._threads)
-        last = first + batch_size * (self._thread + 1) // self._threads
+        at = k.variable(first + batch_size * self._shared.thread // self._shared.threads)
+        last = first + batch_size * (self._shared.thread + 1) // self._shared.threads
         loss, touches = k.zeros(), k.variable(k.integer(0))
         for _ in k.repeat_while(lambda: at < last):
-            rows = packer.fill(at, last, number_of, training=True)
-            self._model.forward(k, self._shared, work, 0, rows)
+            rows = packer.fill(at, last, training=True)
+            self._model.forward(k, shared, work, 0, rows)
             loss += k.convert((work + places.loss)[0], F64)
-            self._model.backward(k, self._shared, self._own_gradients, work, rows)
+            self._model.backward(k, shared, self._gradients, work, rows)
             for ids in places.looked_up:
-                copy(k, (work + ids).cast(U32), touched + touches, rows)
+                copy(k, (work + ids).cast(U32), self.team.touched + touches, rows)
                 touches += rows
         self.team.own[LOSS], self.team.own[TOUCHES] = loss, k.convert(touches, F64)
 
     def forget(self) -> None:
         """Zero this thread's gradients."""
-        clear(self._k, self._own_gradients, self._model.gradients)
+        clear(self._k, self._gradients, self._model.gradients)
 
     def sum_up(self) -> None:
         """The gradients of all threads, for this thread's parameters, and the sum of their squares."""
-        squares = self.team.own + SQUARES
-        gather_gradients(self._k, self._gradients, *self._part, self._threads, self._model.gradients, squares)
+        places = (*self._part, self._shared.threads, self.team.own + SQUARES)
+        gather_gradients(self._k, self._numbers.gradients, *places, extent=self._model.gradients)
 
-    def update(self, settings: Pointer, state: Pointer, rate: Value, squares: Value) -> Value:
-        """Take Adam's step for this thread's parameters but the sparse parameter; what scales the gradient."""
-        k = self._k
-        clip, norm = settings[CLIP], k.sqrt(squares)
-        scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
-        adamw(k, self._shared, self._gradients, *self._moments, *self._part, settings, state, rate, scale)
-        return scale
+    def update(self, schedule: Schedule, move: Move) -> None:
+        """Take Adam's step for this thread's parameters but the sparse parameter."""
+        adamw(self._k, self._numbers, *self._part, schedule, move)
 
-    def update_sparse(
-        self, rows_of: Callable[[Int], Pointer], settings: Pointer, state: Pointer, rate: Value, scale: Value
-    ) -> None:
+    def update_sparse(self, schedule: Schedule, move: Move) -> None:
         """Adam's step for this thread's rows of the sparse parameter, of those that any thread has touched."""
-        k, tables = self._k, (self._shared, self._gradients, *self._moments)
-        sizes = (self._thread, self._threads, self._model.gradients)
-        columns = self._model.places.sparse_columns
-        for other in k.range(self._threads):
-            rows = (rows_of(other), k.convert(self.team.of(other)[TOUCHES], I64))
-            adamw_rows(k, *tables, *rows, *sizes, settings, state, rate, scale, columns=columns)
+        k, thread, threads = self._k, self._shared.thread, self._shared.threads
+        sizes = {"columns": self._model.places.sparse_columns, "extent": self._model.gradients}
+        for other in k.range(threads):
+            rows = (self.team.touched_by(other), k.convert(self.team.of(other)[TOUCHES], I64))
+            adamw_rows(k, self._numbers, *rows, thread, threads, schedule, move, **sizes)
 
     def decay_sparse(self, lost: Value) -> None:
         """Take this share from the sparse parameter, when all threads have moved its rows."""
         self.team.wait()
-        decay_rows(self._k, self._shared, *self._sparse_part, self._k.maximum(1.0 - lost, 0.0))
+        decay_rows(self._k, self._numbers.shared, *self._sparse_part, self._k.maximum(1.0 - lost, 0.0))
 
 
 def training_kernel(graph: Graph) -> Kernel:
@@ -233,76 +219,55 @@ def training_kernel(graph: Graph) -> Kernel:
 
     def train(
         k: Builder,
-        shared: F32s,
-        all_gradients: F32s,
-        all_work: F32s,
-        first_moments: F32s,
-        second_moments: F32s,
-        taken: I64s,
-        ids: U32s,
-        starts: I64s,
-        order: U32s,
-        documents: Int,
-        batch_size: Int,
-        first: Int,
-        count: Int,
-        progress: Real,
-        settings: F64s,
-        state: F64s,
-        losses: F64s,
-        sums: F64s,
-        sync: I64s,
-        touched: U32s,
-        capacity: Int,
-        stop: I64s,
-        thread: Int,
-        threads: Int,
+        numbers: Numbers,
+        work: F32s,
+        documents: Documents,
+        schedule: Schedule,
+        steps: Steps,
+        shared: Threads,
     ) -> None:
-        memory = (shared, all_gradients, all_work, first_moments, second_moments)
-        team = Team(k, sums, sync, thread, threads)
-        worker = _Worker(k, model, team, thread, threads, memory)
-        packer = Packer(k, model.places, worker.work, ids, starts)
+        worker = _Worker(k, model, numbers, work, shared)
+        team, powers = worker.team, steps.powers
 
-        def rows_of(whose: Int) -> Pointer:
-            """The rows of the sparse parameter that a thread's documents touch."""
-            return touched + whose * capacity
+        def number_of(example: Operand) -> Value:
+            return steps.order[example % steps.documents]
 
-        going = k.variable(k.select(team.gather(stop), k.integer(1), 0))
-        for i in k.range(count):
+        packer = DocumentPacker(k, model.places, worker.work, documents, number_of)
+        going = k.variable(k.select(team.gather(), k.integer(1), 0))
+        for i in k.range(steps.count):
             for _ in k.when(going.equals(1)):
-                step = first + i
-                for _ in k.when(thread.equals(0)):
-                    model.prepare(k, shared)
+                step = steps.first + i
+                for _ in k.when(shared.thread.equals(0)):
+                    model.prepare(k, numbers.shared)
                 team.wait()  # what follows from the parameters is there
-
-                def number_of(example: Operand) -> Value:
-                    return order[example % documents]
-
-                worker.learn(packer, step * batch_size, batch_size, number_of, rows_of(thread))
+                worker.learn(packer, step * steps.batch_size, steps.batch_size)
                 team.wait()  # all gradients are there
                 worker.sum_up()
                 team.wait()  # and added up
                 loss, squares = team.total(LOSS), team.total(SQUARES)
                 finite = (loss - loss).equals(0.0) & (squares - squares).equals(0.0)
                 going.set(k.select(finite, k.integer(1), 0))
-                for _ in k.when(thread.equals(0)):
-                    losses[i] = k.select(finite, loss, float("nan"))
-                    state[0] = k.select(finite, state[0] * settings[BETA1], state[0])
-                    state[1] = k.select(finite, state[1] * settings[BETA2], state[1])
-                    taken[0] = k.select(finite, step + 1, step)
-                team.wait()  # the state is new, and the sums have been read
+                for _ in k.when(shared.thread.equals(0)):
+                    steps.losses[i] = k.select(finite, loss, float("nan"))
+                    for place, beta in enumerate((schedule.beta1, schedule.beta2)):
+                        powers[place] = k.select(finite, powers[place] * beta, powers[place])
+                    steps.taken[0] = k.select(finite, step + 1, step)
+                team.wait()  # the powers are new, and the sums have been read
                 for _ in k.when(k.negated(finite)):
                     worker.forget()
                 for _ in k.when(finite):
-                    rate = rate_at(k, settings, progress + k.convert(i, F64))
-                    scale = worker.update(settings, state, rate, squares)
+                    clip, norm = schedule.clip, k.sqrt(squares)
+                    scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
+                    rate = rate_at(k, schedule, steps.progress + k.convert(i, F64))
+                    move = Move(rate, scale, powers)
+                    worker.update(schedule, move)
                     if model.sparse:
-                        worker.update_sparse(rows_of, settings, state, rate, scale)
-                        for _ in k.when(((step + 1) % DECAY_EVERY).equals(0) & (settings[GRAM_DECAY] > 0.0)):
-                            worker.decay_sparse(rate * settings[GRAM_DECAY] * DECAY_EVERY)
+                        worker.update_sparse(schedule, move)
+                        for _ in k.when(((step + 1) % DECAY_EVERY).equals(0) & (schedule.gram_decay > 0.0)):
+                            worker.decay_sparse(rate * schedule.gram_decay * DECAY_EVERY)
                 team.wait()  # the parameters are new
 
-    return Kernel(train)
+    return Kernel(train, real=F32)
 
 
 def evaluation_kernel(graph: Graph) -> Kernel:
@@ -310,13 +275,13 @@ def evaluation_kernel(graph: Graph) -> Kernel:
     forward, places = graph.tape.forward_kernel(graph.loss), graph.places()
 
     def evaluate(
-        k: Builder, shared: F32s, work: F32s, ids: U32s, starts: I64s, first: Int, last: Int, result: F64s
+        k: Builder, shared: F32s, work: F32s, documents: Documents, first: Int, last: Int, result: F64s
     ) -> None:
-        packer = Packer(k, places, work, ids, starts)
+        packer = DocumentPacker(k, places, work, documents)
         (work + places.about["share"])[0] = 1.0
         at = k.variable(first)
         for _ in k.repeat_while(lambda: at < last):
-            rows = packer.fill(at, last, k.value)
+            rows = packer.fill(at, last)
             forward(k, shared, work, 0, rows)
             result[0] = result[0] + k.convert((work + places.loss)[0], F64)
             result[1] = result[1] + k.convert(rows, F64)

@@ -26,7 +26,7 @@ from tapegpt.processes import Local, renewed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from tapegpt.machine.language import Kernel
@@ -66,7 +66,7 @@ class Program(Local):
                 self.notice = f"no machine code here ({reason}): the kernels are interpreted, which is slow"
         self._interpret()
 
-    def run(self, name: str, *arguments: Argument | dict[str, Argument]) -> None:
+    def run(self, name: str, *arguments: Argument | Mapping[str, Argument]) -> None:
         """Call an entry, with a dictionary for each structure; machine code runs without the interpreter lock."""
         self._functions[name](*self._entries[name][0].in_order(arguments))
 
