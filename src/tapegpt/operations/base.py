@@ -64,6 +64,14 @@ class View(Record):
         """The matrix seen from there on; it is not asked how large it is."""
         return self.replaced(start=self.start + (row * self.stride + column * self.step))
 
+    def __getitem__(self, place: tuple[Number, Number]) -> Value:
+        row, column = place
+        return self.start[row * self.stride + column * self.step]
+
+    def __setitem__(self, place: tuple[Number, Number], number: Number) -> None:
+        row, column = place
+        self.start[row * self.stride + column * self.step] = number
+
     def vector(self, row: Number, column: Number, lanes: int) -> Value:
         """Numbers of a row."""
         return self.start.vector(row * self.stride + column, lanes)

@@ -10,15 +10,16 @@ Letters: T positions, S positions looked at, H heads, J columns of a head.
 from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError, is_whole, shown
-from tapegpt.machine.language import Builder, F64s, Int, Number, Operand, Pointer, Value, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, View, clear, padded
 from tapegpt.operations.rows import across
 from tapegpt.value import Vector, softmax, total
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
+    from tapegpt.machine.language import Builder, Number, Pointer
     from tapegpt.value import Matrix
 
 
@@ -81,207 +82,117 @@ class Attention(Operation):
         ]
 
     def kept(self, positions: int, *inputs: Shape) -> int:
-        head_dim = self.shape(*inputs).columns // self.n_head
-        size: int = _Kept(0, self.n_head, head_dim, positions).end
+        size: int = self._kept(0, positions, self.shape(*inputs).columns).end
         return size
 
     def weights_at(self, positions: int, columns: int, head: int, t: int) -> tuple[int, int]:
         """Where, in what is kept, a head's exponentials at a place begin, and where the inverse of their sum lies."""
-        kept = _Kept(0, self.n_head, columns // self.n_head, positions)
-        return kept.exponentials(head, t), kept.sums(head, t) + 1
+        kept, row = self._kept(0, positions, columns), head * positions + t
+        exponentials: Any = kept.exponentials.at(row).start
+        sums: Any = kept.sums.at(row).start
+        return exponentials, sums + 1
 
-    def _sizes(self, out: Slot) -> dict[str, int]:
-        head_dim = out.columns // self.n_head
-        parts = 3 if self.packed else 1
-        steps = {"stride": padded(parts * out.columns), "head_step": parts * head_dim}
-        return {"heads": self.n_head, "head_dim": head_dim, "positions": out.rows, **steps}
+    def _kept(self, block: Any, positions: int, columns: int) -> _Kept:
+        return _Kept(block, self.n_head, columns // self.n_head, positions)
 
-    def _places(self, out: Slot, pointers: list[Pointer]) -> list[Pointer]:
-        """Where q, k and v begin."""
-        head_dim = out.columns // self.n_head
-        return [pointers[0] + part * head_dim for part in range(3)] if self.packed else pointers
+    def _parts(self, out: Slot, matrices: Sequence[Pointer | None], head: Number) -> list[Any]:
+        """A head's q, k and v in the inputs, or in matrices like these; None where there is none."""
+        head_dim, parts = out.columns // self.n_head, 3 if self.packed else 1
+        stride, first = padded(parts * out.columns), head * (parts * head_dim)
+        views: list[Any] = [
+            None if start is None else View(start + first, out.rows, head_dim, stride) for start in matrices
+        ]
+        return [views[0].at(0, part * head_dim) for part in range(3)] if self.packed else views
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        places = self._places(out, [slot.value for slot in inputs])
-        attention_forward(k, *places, out.value, scratch.kept, out.start, out.stop, **self._sizes(out))
+        """y_t = sum over s <= t of softmax(q_t k_s / sqrt(head_dim)) v_s."""
+        kept = self._kept(scratch.kept, out.rows, out.columns)
+        head_dim, width = out.columns // self.n_head, k.width()
+        matrices = [slot.value for slot in inputs]
+        for s in k.range(out.start, out.stop):
+            for head in k.range(self.n_head):
+                _, keys, values = self._parts(out, matrices, head)
+                for j in k.range(head_dim):
+                    kept.keys[head * head_dim + j, s] = keys[s, j]
+                    kept.values[head * head_dim + j, s] = values[s, j]
+        for t in k.range(out.start, out.stop):
+            for head in k.range(self.n_head):
+                q, _, values = self._parts(out, matrices, head)
+                row = head * out.rows + t
+                query, columns, logits = q.at(t).start, kept.keys.at(head * head_dim), kept.exponentials.at(row).start
+                for s in k.range(0, t + 1, width):  # lanes beyond t hold earlier documents: never read
+                    total = k.zeros(width)
+                    for j in k.range(head_dim):
+                        total += columns.vector(j, s, width) * query[j]
+                    logits.store(s, total * (float(head_dim) ** 0.5) ** -1)
+                largest = k.variable(logits[0])
+                for s in k.range(1, t + 1):
+                    largest.set(k.maximum(logits[s], largest))
+                total = k.zeros()
+                for s in k.range(t + 1):
+                    exponential = k.exp(logits[s] - largest)
+                    logits[s] = exponential
+                    total += exponential
+                inverse = k.pow(total, -1.0)
+                kept.sums[row, 0] = total
+                kept.sums[row, 1] = inverse
+                for c, lanes in across(k, head_dim):
+                    mixed = k.zeros(lanes)
+                    for s in k.range(t + 1):
+                        mixed += values.vector(s, c, lanes) * (logits[s] * inverse)
+                    out.whole(out.value).store(t, head * head_dim + c, mixed)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        sizes = self._sizes(out)
+        """Positions from last to first: k_s and v_s gather one product from each position that looked at them."""
+        kept = self._kept(scratch.kept, out.rows, out.columns)
+        head_dim, width = out.columns // self.n_head, k.width()
+        scale = (float(head_dim) ** 0.5) ** -1
         for slot in inputs:
             if slot.fresh and slot.gradient is not None:
-                clear(k, slot.gradient, out.stop * sizes["stride"])
-        wanted = [slot.gradient is not None for slot in inputs]
-        if any(wanted):
-            values = self._places(out, [slot.value for slot in inputs])
-            gradients = self._places(out, [slot.value if slot.gradient is None else slot.gradient for slot in inputs])
-            wanted = wanted * 3 if self.packed else wanted
-            places = (*values, scratch.kept, out.grad, *gradients)
-            attention_backward(k, *places, out.stop, wanted=tuple(wanted), **sizes)
+                clear(k, slot.gradient, out.stop * slot.stride)
+        for t in k.range(out.stop - 1, -1, -1):
+            for head in k.range(self.n_head):
+                q, keys, _ = self._parts(out, [slot.value for slot in inputs], head)
+                dq, dkeys, dvalues = self._parts(out, [slot.gradient for slot in inputs], head)
+                row, passed = head * out.rows + t, out.whole(out.grad).at(t, head * head_dim).start
+                exponentials, total, inverse = kept.exponentials.at(row).start, kept.sums[row, 0], kept.sums[row, 1]
+                columns = kept.values.at(head * head_dim)
+                for s in k.range(0, t + 1, width):
+                    dweight = k.zeros(width)
+                    for j in k.range(head_dim - 1, -1, -1):
+                        dweight += columns.vector(j, s, width) * passed[j]
+                    kept.dweights.store(s, dweight)
+                slope = k.pow(total, -2.0) * -1.0  # of total ** -1
+                dtotal = k.zeros()
+                for s in k.range(t, -1, -1):
+                    dtotal += slope * (exponentials[s] * kept.dweights[s])
+                for s in k.range(0, t + 1, width):
+                    dexponential = kept.dweights.vector(s, width) * inverse + dtotal
+                    kept.dlogits.store(s, exponentials.vector(s, width) * dexponential * scale)
+                for c, lanes in across(k, head_dim):
+                    query, dout = q.vector(t, c, lanes), passed.vector(c, lanes)
+                    dquery = k.variable((dq or q).vector(t, c, lanes))
+                    for s in k.range(t, -1, -1):
+                        dlogit = kept.dlogits[s]
+                        dquery += keys.vector(s, c, lanes) * dlogit
+                        if dkeys:
+                            dkeys.store(s, c, dkeys.vector(s, c, lanes) + query * dlogit)
+                        if dvalues:
+                            weight = exponentials[s] * inverse
+                            dvalues.store(s, c, dvalues.vector(s, c, lanes) + dout * weight)
+                    if dq:
+                        dq.store(t, c, dquery)
 
 
 class _Kept:
     """The views of what attention keeps, in one block: pointers, or offsets where that is 0."""
 
-    def __init__(self, block: Any, heads: int, head_dim: int, positions: int) -> None:
-        self.places = padded(positions)
-        self.positions = positions
-        self.keys = block  # (H J, S)
-        self.values = self.keys + heads * head_dim * self.places  # (H J, S)
-        self._exponentials = self.values + heads * head_dim * self.places  # (H, T, S)
-        self._sums = self._exponentials + heads * positions * self.places  # (H, T, 2): sum and its inverse
-        self.row = self._sums + 2 * heads * positions  # (2, S)
-        self.end = self.row + 2 * self.places
-
-    def exponentials(self, head: Number, t: Number) -> Any:
-        """(S): e^(logit - largest logit)."""
-        return self._exponentials + (head * self.positions + t) * self.places
-
-    def sums(self, head: Number, t: Number) -> Any:
-        """(2): the sum of the exponentials and its inverse."""
-        return self._sums + (head * self.positions + t) * 2
-
-
-@kernel
-def attention_forward(
-    k: Builder,
-    q: F64s,
-    keys: F64s,
-    values: F64s,
-    y: F64s,
-    block: F64s,
-    start: Int,
-    stop: Int,
-    *,
-    heads: int,
-    head_dim: int,
-    positions: int,
-    stride: int,
-    head_step: int,
-) -> None:
-    """y_t = sum over s <= t of softmax(q_t k_s / sqrt(head_dim)) v_s."""
-    kept = _Kept(block, heads, head_dim, positions)
-    width = k.width()
-    for s in k.range(start, stop):
-        for head in k.range(heads):
-            at = s * stride + head * head_step
-            for j in k.range(head_dim):
-                kept.keys[(head * head_dim + j) * kept.places + s] = keys[at + j]
-                kept.values[(head * head_dim + j) * kept.places + s] = values[at + j]
-    for t in k.range(start, stop):
-        for head in k.range(heads):
-            query = q + t * stride + head * head_step
-            columns, logits = kept.keys + head * head_dim * kept.places, kept.exponentials(head, t)
-            for s in k.range(0, t + 1, width):  # lanes beyond t hold earlier documents: never read
-                total = k.zeros(width)
-                for j in k.range(head_dim):
-                    total += columns.vector(j * kept.places + s, width) * query[j]
-                logits.store(s, total * (float(head_dim) ** 0.5) ** -1)
-            largest = k.variable(logits[0])
-            for s in k.range(1, t + 1):
-                largest.set(k.maximum(logits[s], largest))
-            total = k.zeros()
-            for s in k.range(t + 1):
-                exponential = k.exp(logits[s] - largest)
-                logits[s] = exponential
-                total += exponential
-            inverse = k.pow(total, -1.0)
-            kept.sums(head, t)[0] = total
-            kept.sums(head, t)[1] = inverse
-            result = y + t * padded(heads * head_dim) + head * head_dim
-            value = values + head * head_step
-            for c, lanes in across(k, head_dim):
-                mixed = k.zeros(lanes)
-                for s in k.range(t + 1):
-                    mixed += value.vector(s * stride + c, lanes) * (logits[s] * inverse)
-                result.store(c, mixed)
-
-
-@kernel
-def attention_backward(
-    k: Builder,
-    q: F64s,
-    keys: F64s,
-    values: F64s,
-    block: F64s,
-    dy: F64s,
-    dq: F64s,
-    dkeys: F64s,
-    dvalues: F64s,
-    stop: Int,
-    *,
-    heads: int,
-    head_dim: int,
-    positions: int,
-    stride: int,
-    head_step: int,
-    wanted: tuple[bool, ...],
-) -> None:
-    """Positions from last to first: k_s and v_s gather one product from each position that looked at them."""
-    kept = _Kept(block, heads, head_dim, positions)
-    width = k.width()
-    for t in k.range(stop - 1, -1, -1):
-        for head in k.range(heads):
-            passed = dy + t * padded(heads * head_dim) + head * head_dim
-            exponentials, sums = kept.exponentials(head, t), kept.sums(head, t)
-            total, inverse = sums[0], sums[1]
-            dweights, dlogits = kept.row, kept.row + kept.places
-            columns = kept.values + head * head_dim * kept.places
-            for s in k.range(0, t + 1, width):
-                dweight = k.zeros(width)
-                for j in k.range(head_dim - 1, -1, -1):
-                    dweight += columns.vector(j * kept.places + s, width) * passed[j]
-                dweights.store(s, dweight)
-            slope = k.pow(total, -2.0) * -1.0  # of total ** -1
-            dtotal = k.zeros()
-            for s in k.range(t, -1, -1):
-                dtotal += slope * (exponentials[s] * dweights[s])
-            for s in k.range(0, t + 1, width):
-                dexponential = dweights.vector(s, width) * inverse + dtotal
-                dlogit = exponentials.vector(s, width) * dexponential
-                dlogits.store(s, dlogit * (float(head_dim) ** 0.5) ** -1)
-            at, pairs = head * head_step, ((q, dq), (keys, dkeys), (values, dvalues))
-            query, key, value = (_Rows(numbers + at, gradient + at, stride) for numbers, gradient in pairs)
-            _inputs(k, query, key, value, wanted, passed, exponentials, dlogits, inverse, t, head_dim)
-
-
-class _Rows:
-    """One head's columns of q, k or v, and of their gradients."""
-
-    def __init__(self, value: Pointer, gradient: Pointer, stride: int) -> None:
-        self._value, self._gradient, self._stride = value, gradient, stride
-
-    def vector(self, row: Int, column: Number, lanes: int) -> Value:
-        return self._value.vector(row * self._stride + column, lanes)
-
-    def gradient(self, row: Int, column: Number, lanes: int) -> Value:
-        return self._gradient.vector(row * self._stride + column, lanes)
-
-    def store(self, row: Int, column: Number, gradient: Operand) -> None:
-        self._gradient.store(row * self._stride + column, gradient)
-
-
-def _inputs(
-    k: Builder,
-    q: _Rows,
-    keys: _Rows,
-    values: _Rows,
-    wanted: tuple[bool, ...],
-    passed: Pointer,
-    exponentials: Pointer,
-    dlogits: Pointer,
-    inverse: Value,
-    t: Int,
-    head_dim: int,
-) -> None:
-    """Gradients of one head's q at t, and of its k and v at every s <= t."""
-    for c, lanes in across(k, head_dim):
-        query, out = q.vector(t, c, lanes), passed.vector(c, lanes)
-        dquery = k.variable(q.gradient(t, c, lanes))
-        for s in k.range(t, -1, -1):
-            dquery += keys.vector(s, c, lanes) * dlogits[s]
-            if wanted[1]:
-                keys.store(s, c, keys.gradient(s, c, lanes) + query * dlogits[s])
-            if wanted[2]:
-                values.store(s, c, values.gradient(s, c, lanes) + out * (exponentials[s] * inverse))
-        if wanted[0]:
-            q.store(t, c, dquery)
+    def __init__(self, block: Any, n_head: int, head_dim: int, positions: int) -> None:
+        columns, rows, stride = n_head * head_dim, n_head * positions, padded(positions)
+        self.keys = View(block, columns, positions, stride)  # (H J, S)
+        self.values = self.keys.at(columns)  # (H J, S)
+        self.exponentials = self.values.at(columns).replaced(rows=rows)  # (H T, S): e^(logit - largest logit)
+        self.sums = View(self.exponentials.at(rows).start, rows, 2, 2)  # (H T, 2): of these, and its inverse
+        self.dweights = self.sums.at(rows).start  # (S)
+        self.dlogits = self.dweights + stride  # (S)
+        self.end: Any = self.dlogits + stride
