@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from tapegpt import Tape, TapeGPTError, Value, check_gradients
 from tapegpt.graph import exact_graph, fast_graph
-from tapegpt.machine.language import F32, F64
+from tapegpt.machine.language import F32
 from tapegpt.machine.target import INTERPRETED
 from tapegpt.models.base import Model
 from tapegpt.operations.base import padded
-from tapegpt.operations.embedding import Embedding, FastEmbedding
 from tests import scalars
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ def unary(tape: Tape) -> Node:
 
 def looked_up(tape: Tape, name: str, columns: int) -> Node:
     """A row for each position, with a gradient."""
-    operation = Embedding() if tape.real is F64 else FastEmbedding()
-    return tape.record(operation, tape.parameter(name, 9, columns), tape.indices(f"rows of {name}"))
+    return tape.embedding(tape.parameter(name, 9, columns), tape.indices(f"rows of {name}"))
 
 
 def mixed(tape: Tape, rows: int = 3, columns: int = 21) -> Node:

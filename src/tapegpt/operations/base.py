@@ -99,6 +99,11 @@ class Slot(Record):
         return self.shape.columns
 
     @property
+    def extent(self) -> int:
+        """How many numbers of memory a matrix like it has."""
+        return self.rows * padded(self.columns)
+
+    @property
     def stride(self) -> int:
         """Elements from row to row."""
         return padded(self.columns)

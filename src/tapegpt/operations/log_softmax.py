@@ -42,7 +42,7 @@ class LogSoftmax(Softmax):
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """y = (x - max(x)) - log(sum(e)) with e = exp(x - max(x))."""
-        sums = self.sums(scratch, out)
+        sums = scratch.kept + out.extent
         for t, (row, e, result) in row_by_row(k, out, x.value, scratch.kept, out.value):
             total = exponentiate(k, row, e, out.columns)
             sums[t] = total
@@ -52,7 +52,7 @@ class LogSoftmax(Softmax):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """dx = or += dy + e * dtotal; dtotal is the gradient of sum(e)."""
-        sums = self.sums(scratch, out)
+        sums = scratch.kept + out.extent
         for t, (e, passed, result) in row_by_row(k, out, scratch.kept, out.grad, x.grad, reverse=True):
             dlog = k.zeros()
             for i in k.range(out.columns - 1, -1, -1):

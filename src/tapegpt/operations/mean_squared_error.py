@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, F64
-from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.machine.language import F32
+from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot
+from tapegpt.operations.rows import give, row_by_row, share_of, vectors
 from tapegpt.value import total
 
 TYPE_CHECKING = False
@@ -18,13 +19,12 @@ class MeanSquaredError(Operation):
     name = "mse"
     takes = (2,)
 
-    def shape(self, *inputs: Shape) -> Shape:
-        x, y = inputs[:2]
+    def shape(self, x: Shape, y: Shape, *_: Shape) -> Shape:
         self.expect(x == y, "needs two matrices of one shape", x, y)
         return Shape(1, 1)
 
-    def is_causal(self, *inputs: Shape) -> bool:
-        return inputs[0].rows is not None
+    def is_causal(self, x: Shape, *_: Shape) -> bool:
+        return x.rows is not None
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
         pairs = zip(*inputs, strict=True)
@@ -34,37 +34,30 @@ class MeanSquaredError(Operation):
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         return FastMeanSquaredError(), ("share",)
 
-    def _share(self, k: Builder, *inputs: Slot) -> Value:
+    def share(self, k: Builder, x: Slot, *_: Slot) -> Value:
         """What each square is multiplied by."""
-        x = inputs[0]
-        return k.real(1.0) / k.convert(k.integer((x.stop - x.start) * x.columns), F64)
+        return share_of(k, (x.stop - x.start) * x.columns)
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        """In f64 one number after the other, in f32 vectors of them."""
-        x, y = inputs[:2]
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, y: Slot, *more: Slot) -> None:
+        """loss = (1 / n) * the sum of (x - y)^2: in f64 one number after the other, in f32 vectors of them."""
         kind = out.value.type
         lanes = k.width(kind) if kind is F32 else 1
         squares = k.zeros(lanes, kind)
-        for t in k.range(x.start, x.stop):
+        for _, (a, b) in row_by_row(k, x, x.value, y.value):
             for c in k.range(0, x.columns, lanes):
-                at = t * padded(x.columns) + c
-                difference = x.value.vector(at, lanes) - y.value.vector(at, lanes)
+                difference = a.vector(c, lanes) - b.vector(c, lanes)
                 squares += difference * difference
-        out.value[0] = k.reduce_add(squares) * self._share(k, *inputs)
+        out.value[0] = k.reduce_add(squares) * self.share(k, x, *more)
 
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, y: Slot, *more: Slot) -> None:
         """dx = or += g (x - y) twice, g being the gradient of a square; dy the same times -1."""
-        x, y = inputs[:2]
-        lanes, g = k.width(out.value.type), self._share(k, *inputs) * out.grad[0]
-        for slot, sign, fresh in ((x, 1.0, x.fresh), (y, -1.0, y.fresh and x is not y)):
-            if slot.gradient is not None:
-                for t in k.range(x.stop - 1, x.start - 1, -1):
-                    for c in k.range(0, padded(x.columns), lanes):
-                        at = t * padded(x.columns) + c
-                        half = (x.value.vector(at, lanes) - y.value.vector(at, lanes)) * g
-                        gradient = (half + half) * sign
-                        before = None if fresh else slot.gradient.vector(at, lanes)
-                        slot.gradient.store(at, gradient if before is None else before + gradient)
+        kind, g = out.value.type, self.share(k, x, *more) * out.grad[0]
+        for node, sign, fresh in ((x, 1.0, x.fresh), (y, -1.0, y.fresh and x is not y)):
+            if node.gradient is not None:
+                for _, (a, b, result) in row_by_row(k, x, x.value, y.value, node.gradient, reverse=True):
+                    for c in vectors(k, x.columns, kind):
+                        half = (a.vector(c, k.width(kind)) - b.vector(c, k.width(kind))) * g
+                        give(result, c, (half + half) * sign, fresh=fresh)
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------
@@ -76,8 +69,7 @@ class FastMeanSquaredError(MeanSquaredError):
     real = F32
     takes = (3,)
 
-    def _share(self, k: Builder, *inputs: Slot) -> Value:
-        x, _, share = inputs
+    def share(self, k: Builder, x: Slot, *more: Slot) -> Value:
         if x.shape.rows is None:
-            return share.value[0] * (1 / x.columns)
+            return more[0].value[0] * (1 / x.columns)
         return k.real32(1 / (x.shape.rows * x.columns))

@@ -94,6 +94,11 @@ def present(k: Builder, vector: Value, start: Number, columns: int, other: float
 # --- of a row ---------------------------------------------------------------------------------------------------
 
 
+def share_of(k: Builder, count: Number) -> Value:
+    """1 / count, in f64: what each of so many has in their mean."""
+    return k.real(1.0) / k.convert(k.integer(count), F64)
+
+
 def sum_of_lanes(k: Builder, x: Value) -> Value:
     """A number from some lanes, added pairwise."""
     return k.group_sum(x, x.lanes).lane(0) if x.lanes else x

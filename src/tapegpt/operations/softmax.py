@@ -9,7 +9,7 @@ from tapegpt.value import softmax
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.machine.language import Builder, Pointer
+    from tapegpt.machine.language import Builder
     from tapegpt.value import Matrix
 
 
@@ -31,13 +31,9 @@ class Softmax(Operation):
     def kept(self, positions: int, x: Shape) -> int:
         return x.count(positions) * (padded(x.columns) + 1)
 
-    def sums(self, scratch: Scratch, out: Slot) -> Pointer:
-        """Where the sums of the exponentials lie."""
-        return scratch.kept + out.rows * padded(out.columns)
-
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """p = e * sum(e) ** -1 with e = exp(x - max(x))."""
-        sums = self.sums(scratch, out)
+        sums = scratch.kept + out.extent
         for t, (row, e, result) in row_by_row(k, out, x.value, scratch.kept, out.value):
             total = exponentiate(k, row, e, out.columns)
             sums[t] = total
@@ -47,7 +43,7 @@ class Softmax(Operation):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """dx = or += e * (dp * sum(e) ** -1 + dtotal); dtotal is the gradient of sum(e)."""
-        sums = self.sums(scratch, out)
+        sums = scratch.kept + out.extent
         for t, (e, passed, result) in row_by_row(k, out, scratch.kept, out.grad, x.grad, reverse=True):
             total = sums[t]
             inverse, slope, dtotal = k.pow(total, -1.0), k.pow(total, -2.0) * -1.0, k.zeros()
