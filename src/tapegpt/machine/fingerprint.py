@@ -153,12 +153,15 @@ class _Walk:
         self.told.append(kind.__name__)
         if kind is FunctionType:
             self._function(value)
-        elif isinstance(value, type):
-            self._class(value)
         elif kind is list:
             self.tell(value)
         elif kind is dict:
             self._tell_pairs(value)
+        elif kind in self._stateful:
+            self._tell_kind(kind)
+            self._tell_state(value.__getstate__())
+        elif isinstance(value, type):
+            self._class(value)
         elif kind is property:
             self.tell((value.fget, value.fset, value.fdel))
         elif kind is staticmethod or kind is classmethod:
@@ -247,26 +250,26 @@ class _Walk:
 
     def _object(self, value: Any, kind: type) -> None:
         """Tell what pickle would keep."""
-        if kind in self._stateful:
-            make, arguments, state, items, pairs = __newobj__, (kind,), value.__getstate__(), None, None
-        else:
-            try:
-                reduce: Any = dispatch_table.get(kind, _reduced)
-                kept = reduce(value)
-            except Exception:  # noqa: BLE001  # whatever an object says that will not be pickled
-                self.told.append(urandom(16))
-                return
-            if isinstance(kept, str):  # it is known by a name
-                self.tell((kept, kind, getattr(value, "__dict__", None)))
-                return
-            make, arguments, state, items, pairs = (*kept, None, None, None)[:5]
-            if (make, arguments, items, pairs) == (__newobj__, (kind,), None, None) and _reduces_as_all(kind):
-                self._stateful.add(kind)
+        try:
+            reduce: Any = dispatch_table.get(kind, _reduced)
+            kept = reduce(value)
+        except Exception:  # noqa: BLE001  # whatever an object says that will not be pickled
+            self.told.append(urandom(16))
+            return
+        if isinstance(kept, str):  # it is known by a name
+            self.tell((kept, kind, getattr(value, "__dict__", None)))
+            return
+        make, arguments, state, items, pairs = (*kept, None, None, None)[:5]
+        if (make, arguments, items, pairs) == (__newobj__, (kind,), None, None) and _reduces_as_all(kind):
+            self._stateful.add(kind)
         if (make, arguments) == (__newobj__, (kind,)):
             self._tell_kind(kind)
             self.tell((*(items or ()), *(pairs or ())))
         else:
             self.tell((kind, make, arguments, *(items or ()), *(pairs or ())))
+        self._tell_state(state)
+
+    def _tell_state(self, state: object) -> None:
         if type(state) is dict:
             self._tell_pairs(state)
         else:
