@@ -299,7 +299,7 @@ class Tape(Local):
             self._laid += [Laid() for _ in self.nodes[len(self._laid) :]]
             for node, laid in zip(self.nodes, self._laid, strict=True):
                 laid.index, laid.shape, laid.is_parameter = node.index, node.shape, node.is_parameter
-                laid.operation, laid.inputs = node.operation, [self._laid[i.index] for i in node.inputs]
+                laid.operation, laid.inputs = node.operation, tuple([self._laid[i.index] for i in node.inputs])
                 laid.rows, laid.extent = self.rows(node), self._extent(node)
                 laid.value, laid.gradient = node.value, node.gradient
                 laid.prepared, laid.kept = node.prepared, node.kept

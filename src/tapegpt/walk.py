@@ -23,7 +23,7 @@ class Laid:
     shape: Shape
     is_parameter: bool
     operation: Operation | None
-    inputs: list[Laid]
+    inputs: tuple[Laid, ...]
     rows: int
     extent: int
     value: int
