@@ -15,10 +15,10 @@ from benchmarks.timing import Contender, Summary, comparison, figure, seconds, t
 from tapegpt import Config, Corpus, Random
 from tapegpt.decoding import texts
 from tapegpt.engine import Snapshot, Strings
-from tapegpt.fast.generation import generation_kernel
+from tapegpt.fast.generation import Generation, generation_kernel
 from tapegpt.graph import fast_graph
 from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
-from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
 from tapegpt.model import GPT
 from tapegpt.models.base import Model
@@ -237,11 +237,10 @@ class Voice:
 
     def generate(self, rng: Random, count: int, temperature: float) -> Strings:
         """As `FastEngine.generate`."""
-        strings = Strings(array("I", bytes(4 * count * self._block)), array("q", bytes(8 * count)))
-        rows = array("q", bytes(16 * self._slots))
-        places = [address_of(numbers) for numbers in (rng.words, rows, strings.ids, strings.lengths)]
+        strings, rows = Strings.empty(count, self._block), array("q", bytes(16 * self._slots))
         self._program.run("prepare", self._shared.at(0))
-        self._program.run("generate", self._shared.at(0), self._work.at(0), *places, count, temperature)
+        generation = Generation.given(rng, rows, strings)
+        self._program.run("generate", self._shared.at(0), self._work.at(0), generation, temperature)
         return strings
 
 

@@ -381,12 +381,11 @@ class Kernel:
         for (name, form), given in zip(self.forms.items(), arguments, strict=True):
             if not isinstance(form, Structure):
                 yield given
-            elif given.keys() != form.fields.keys():
-                raise KernelError(
-                    f"{self.name}: {name} has the fields {', '.join(form.fields)}, not {', '.join(given)}"
-                )
-            else:
+            elif isinstance(given, dict) and given.keys() == form.fields.keys():
                 yield from map(given.get, form.fields)
+            else:
+                told = ", ".join(given) if isinstance(given, dict) else repr(given)
+                raise KernelError(f"{self.name}: {name} has the fields {', '.join(form.fields)}, not {told}")
 
     def trace(self, k: Builder, arguments: Sequence[Pointer | Value], constants: dict[str, Any]) -> None:
         """Run the body with a builder. What it does wrong is a `KernelError` that names this kernel and the line."""
