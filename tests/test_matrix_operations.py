@@ -113,7 +113,13 @@ def test_the_fast_engine_s_are_near(build: Build, target: Target) -> None:
 @pytest.mark.parametrize(
     ("build", "operations"),
     {
-        gains: {"layer_norm * gain + bias": 2, "layer_norm * gain": 1, "layer_norm + bias": 1, "rmsnorm * gain": 2},
+        gains: {
+            "layer_norm * gain + bias": 2,
+            "layer_norm * gain": 1,
+            "layer_norm + bias": 1,
+            "rmsnorm * gain": 2,
+            "rmsnorm + bias": 1,
+        },
         biases: {"linear + bias relu": 1, "linear + bias + residual": 1, "linear + bias gelu": 1, "linear + bias": 1},
     }.items(),
 )

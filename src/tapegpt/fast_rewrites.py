@@ -89,7 +89,7 @@ def users(rewriting: Rewriting, node: Node) -> Node:
 
 
 def normalised(rewriting: Rewriting, node: Node) -> Match | None:
-    """A gain is the end of a norm, and after it a bias that of a layer norm.
+    """A gain is the end of a norm, and after it a bias.
 
     With gains the GPT's step takes 2.56 us a document by this rule, 2.85 without (n_embd 16, batches of 16).
     """
@@ -101,16 +101,13 @@ def normalised(rewriting: Rewriting, node: Node) -> Match | None:
         if pair and rewriting.alone(pair[0], inner):
             inner, rows[name] = pair
             covered.append(inner)
-    operation: Operation
-    if isinstance(inner.operation, LayerNorm) and rows:
-        operation = FastLayerNorm(gain="gain" in rows, bias="bias" in rows)
-    elif isinstance(inner.operation, RMSNorm) and [*rows] == ["gain"]:
-        operation = FastRMSNorm(gain=True)
-    else:
+    if not isinstance(inner.operation, RMSNorm) or not rows:
         return None
+    norm = FastLayerNorm if isinstance(inner.operation, LayerNorm) else FastRMSNorm
 
     def make() -> Node:
         inputs = [*inner.inputs, *(rows[name] for name in ("gain", "bias") if name in rows)]
+        operation = norm(gain="gain" in rows, bias="bias" in rows)
         return rewriting.tape.record(operation, *map(rewriting.input, inputs))
 
     return Match(covered, make)

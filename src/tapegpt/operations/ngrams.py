@@ -25,12 +25,15 @@ LENGTHS, ROWS, IDS = Whole(1, 16), Whole(1, 1 << 24), Whole(0, _WORD)
 
 
 class NGrams(Operation):
-    """`NGrams(n, rows, bos)(tokens)`: from 0 to rows - 1."""
+    """`NGrams(n, rows, bos)(tokens, positions)`: from 0 to rows - 1.
+
+    A document begins where the position is 0; without positions all rows are one.
+    """
 
     name = "ngrams"
     formula = "row for the last tokens"
     real = None
-    takes = (1,)
+    takes: tuple[int, ...] = (1, 2)
 
     def __init__(self, n: int, rows: int, bos: int) -> None:
         for name, value, numbers in (("n", n, LENGTHS), ("rows", rows, ROWS), ("bos", bos, IDS)):
@@ -41,16 +44,15 @@ class NGrams(Operation):
     def __str__(self) -> str:
         return f"ngrams n={self.n}"
 
-    def shape(self, *inputs: Shape) -> Shape:
-        return inputs[0]
+    def shape(self, tokens: Shape, *_: Shape) -> Shape:
+        return tokens
 
-    def index_bound(self, place: int, *inputs: Shape) -> int:
+    def index_bound(self, place: int, *_: Shape) -> int:
         return 1 << 32
 
-    def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        tokens = [int(token.data) for (token,) in inputs[0]]
-        before = [self.bos] * (self.n - 1) + tokens
-        return [[Scalar(self._row(reversed(before[t : t + self.n])))] for t in range(len(tokens))]
+    def reference(self, inner: dict[str, Matrix], tokens: Matrix) -> Matrix:
+        ids = [self.bos] * (self.n - 1) + [int(token.data) for (token,) in tokens]
+        return [[Scalar(self._row(reversed(ids[t : t + self.n])))] for t in range(len(tokens))]
 
     def _row(self, tokens: Iterable[Any]) -> Any:
         """The row for n tokens, the last first: whole numbers, or those of a kernel."""
@@ -60,37 +62,21 @@ class NGrams(Operation):
         return ((ngram ^ (ngram >> 15)) * _MULTIPLIER & _WORD) * self.rows >> 32
 
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
-        if batch.cached:
-            return CachedNGrams(self, batch), ("positions", "lines")
-        return PackedNGrams(self.n, self.rows, self.bos), ("positions",)
+        return (CachedNGrams(self, batch), ("positions", "lines")) if batch.cached else (self, ("positions",))
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        tokens = inputs[0].value
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *positions: Slot) -> None:
+        """y[t] = the row for tokens[t], tokens[t - 1], ..."""
         for t in k.range(out.start, out.stop):
+            position = positions[0].value[t] if positions else t
 
             def before(back: int) -> Value:
-                return k.select(t >= back, tokens[k.maximum(t - back, 0)], self.bos)
+                exists = position >= back
+                return k.select(exists, tokens.value[k.select(exists, t - back, t)], self.bos)
 
             out.value[t] = self._row(map(before, range(self.n)))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         raise AssertionError("token ids have no gradient")
-
-
-class PackedNGrams(NGrams):
-    """`PackedNGrams(...)(tokens, positions)`: a document begins where the position is 0."""
-
-    takes = (2,)
-
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        tokens, positions = (slot.value for slot in inputs)
-        for t in k.range(out.start, out.stop):
-
-            def before(back: int) -> Value:
-                exists = positions[t] >= back
-                return k.select(exists, tokens[k.select(exists, t - back, t)], self.bos)
-
-            out.value[t] = self._row(map(before, range(self.n)))
 
 
 class CachedNGrams(NGrams):
@@ -102,20 +88,20 @@ class CachedNGrams(NGrams):
         super().__init__(ngrams.n, ngrams.rows, ngrams.bos)
         self._batch = batch
 
-    def index_bound(self, place: int, *inputs: Shape) -> int:
+    def index_bound(self, place: int, *_: Shape) -> int:
         return (1 << 32, self._batch.block_size, self._batch.rows)[place]
 
-    def kept(self, positions: int, *inputs: Shape) -> int:
+    def kept(self, positions: int, *_: Shape) -> int:
         return self._batch.rows * self._batch.block_size
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        tokens, positions, lines = (slot.value for slot in inputs)
-        kept = scratch.kept.cast(U32)
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *about: Slot) -> None:
+        """y[t] = the row for tokens[t] and what was kept before, where the string is not longer than that."""
+        positions, lines = about
         for t in k.range(out.start, out.stop):
-            line, place = kept + lines[t] * self._batch.block_size, positions[t]
-            line[place] = tokens[t]
+            line, position = scratch.kept.cast(U32) + lines.value[t] * self._batch.block_size, positions.value[t]
+            line[position] = tokens.value[t]
 
             def before(back: int) -> Value:
-                return k.select(place >= back, line[k.maximum(place - back, 0)], self.bos)
+                return k.select(position >= back, line[k.maximum(position - back, 0)], self.bos)
 
             out.value[t] = self._row(map(before, range(self.n)))
