@@ -101,7 +101,7 @@ class Slot(Record):
     @property
     def extent(self) -> int:
         """How many numbers of memory a matrix like it has."""
-        return self.rows * padded(self.columns)
+        return self.rows * self.stride
 
     @property
     def stride(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.machine.language import F32, F64
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.operations.rows import give, row_by_row, vectors
 from tapegpt.value import Value
 
@@ -39,7 +39,7 @@ class Embedding(Operation):
         width = k.width(out.value.type)
         for t, (result,) in row_by_row(k, out, out.value):
             pairs = zip(inputs[0::2], inputs[1::2], strict=True)
-            first, *others = [table.value + ids.value[t] * padded(out.columns) for table, ids in pairs]
+            first, *others = [table.value + ids.value[t] * out.stride for table, ids in pairs]
             for c in vectors(k, out.columns, out.value.type):
                 numbers = first.vector(c, width)
                 for row in others:
@@ -52,7 +52,7 @@ class Embedding(Operation):
         for table, ids in zip(inputs[0::2], inputs[1::2], strict=True):
             if table.gradient is not None:
                 for t, (passed,) in row_by_row(k, out, out.grad, reverse=kind is F64):
-                    row = table.gradient + ids.value[t] * padded(out.columns)
+                    row = table.gradient + ids.value[t] * out.stride
                     for c in vectors(k, out.columns, kind):
                         give(row, c, passed.vector(c, k.width(kind)), fresh=False)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tapegpt.machine.language import U32
 from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot
+from tapegpt.operations.rows import position
 from tapegpt.ranges import Whole
 from tapegpt.value import Value as Scalar
 
@@ -67,10 +68,10 @@ class NGrams(Operation):
     def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *positions: Slot) -> None:
         """y[t] = the row for tokens[t], tokens[t - 1], ..."""
         for t in k.range(out.start, out.stop):
-            position = positions[0].value[t] if positions else t
+            place = position(t, *positions)
 
             def before(back: int) -> Value:
-                exists = position >= back
+                exists = place >= back
                 return k.select(exists, tokens.value[k.select(exists, t - back, t)], self.bos)
 
             out.value[t] = self._row(map(before, range(self.n)))
@@ -98,10 +99,10 @@ class CachedNGrams(NGrams):
         """y[t] = the row for tokens[t] and what was kept before, where the string is not longer than that."""
         positions, lines = about
         for t in k.range(out.start, out.stop):
-            line, position = scratch.kept.cast(U32) + lines.value[t] * self._batch.block_size, positions.value[t]
-            line[position] = tokens.value[t]
+            line, place = scratch.kept.cast(U32) + lines.value[t] * self._batch.block_size, positions.value[t]
+            line[place] = tokens.value[t]
 
             def before(back: int) -> Value:
-                return k.select(position >= back, line[k.maximum(position - back, 0)], self.bos)
+                return k.select(place >= back, line[k.maximum(place - back, 0)], self.bos)
 
             out.value[t] = self._row(map(before, range(self.n)))

@@ -28,14 +28,6 @@ def row_by_row(
         yield t, [matrix + t * node.stride for matrix in matrices]
 
 
-def each_row(
-    k: Builder, start: Number, stop: Number, columns: int, *matrices: Pointer, reverse: bool = False
-) -> Iterator[tuple[Int, list[Pointer]]]:
-    """Row after row of matrices of one width, in `reverse` the last first: (t, where row t of each begins)."""
-    for t in k.range(stop - 1, start - 1, -1) if reverse else k.range(start, stop):
-        yield t, [matrix + t * padded(columns) for matrix in matrices]
-
-
 def position(t: Int, *positions: Slot) -> Operand:
     """Where a row stands in its document, as the node in `positions` has it; without one all rows are one document."""
     return positions[0].value[t] if positions else t
