@@ -27,6 +27,7 @@ from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tapegpt.operations.base import padded
 from tapegpt.reference import ReferenceEngine
+from tapegpt.rewrites import ROWS
 from tests.languages import Brackets, Language, RomanNumerals
 
 SHAPE, VOCAB = Config(1, 12, 3, 8), 9
@@ -112,6 +113,18 @@ def test_any_shape_trains_as_the_exact_engine(
     (loss, count), (of_exact, of_exact_count) = (engine.evaluate(data) for engine in engines)
     assert loss == pytest.approx(of_exact, rel=1e-4, abs=1e-5)
     assert count == of_exact_count == sum(min(length + 1, block) for length in (1, block, 2, block + 3))
+
+
+def test_a_document_longer_than_any_other_run_goes_through_at_once() -> None:
+    block_size = ROWS + 44
+    config = Config(1, 2, 1, block_size)
+    data = documents(4, block_size, 2, block_size - 1)
+    engines = FastEngine(config, 4, 2), ExactEngine(config, 4)
+    for engine in engines:
+        engine.load_parameters(parameters(config, 4))
+    (loss, count), (expected, expected_count) = (engine.evaluate(data) for engine in engines)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert count == expected_count == 2 * block_size + 3
 
 
 def test_three_engines_evaluate_alike() -> None:

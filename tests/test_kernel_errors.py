@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import (
     BOOL,
@@ -437,6 +438,101 @@ def test_refused_with_kernel_and_line(body: Callable[..., None], rule: str, targ
     assert message.startswith(f"{body.__name__}, {__file__}:{line}: ")
     assert rule in message
     assert "\n" not in message
+
+
+@kernel
+def fetches(k: Builder, n: I64s) -> None:
+    k.fetch_add(n, 1)
+
+
+@kernel
+def looks(k: Builder, n: I64s) -> None:
+    k.load_shared(n)
+
+
+# Each side of each condition: what is refused, by the words that it is told, and what lies next to it.
+SIDES: dict[str, tuple[list[Callable[..., object]], list[Callable[..., object]]]] = {
+    "select by i64 among f64": (
+        [lambda k, x, n: k.select(n, x[0], 1.0)],
+        [lambda k, x, n: k.select(n > 1, x[0], 1.0), lambda k, x, n: k.select(n > 1, x.vector(0, 2), 1.0)],
+    ),
+    "select by bool x 2 among f64 x 4": (
+        [lambda k, x, n: k.select(x.vector(0, 2) > 0.0, x.vector(0, 4), 1.0)],
+        [lambda k, x, n: k.select(x.vector(0, 2) > 0.0, x[0], 1.0)],
+    ),
+    "lanes ": (
+        [
+            lambda k, x, n: k.shuffle(x.vector(0, 2), x.cast(I64).vector(0, 2), [0, 2]),
+            lambda k, x, n: k.shuffle(x.vector(0, 2), x.vector(0, 4), [0, 2]),
+            lambda k, x, n: k.shuffle(x[0], x[0], [0]),
+            lambda k, x, n: k.shuffle(x.vector(0, 2), x.vector(0, 2), [-1, 0]),
+        ],
+        [lambda k, x, n: k.shuffle(x.vector(0, 2), x.vector(2, 2), [3, 0, 0, 2])],
+    ),
+    "lane ": (
+        [
+            lambda k, x, n: x.vector(0, 2).lane(-1),
+            lambda k, x, n: x.vector(0, 2).lane(2),
+            lambda k, x, n: x[0].lane(0),
+        ],
+        [lambda k, x, n: x.vector(0, 2).lane(0) + x.vector(0, 2).lane(1)],
+    ),
+    "i64 divided by 0": (
+        [lambda k, x, n: n // 0, lambda k, x, n: n % 0],
+        [lambda k, x, n: n // 1 + n % -1 + n * 0, lambda k, x, n: 0 * n, lambda k, x, n: x[0] / 0.0],
+    ),
+    "i64 shifted by ": (
+        [lambda k, x, n: n << 64, lambda k, x, n: n >> 64, lambda k, x, n: n << -1, lambda k, x, n: n >> -1],
+        [lambda k, x, n: (n << 63) + (n >> 63) + (n << 0) + (n >> 0)],
+    ),
+    "i32 shifted by ": (
+        [lambda k, x, n: k.convert(n, I32) << 32, lambda k, x, n: k.convert(n, I32) >> 32],
+        [lambda k, x, n: (k.convert(n, I32) << 31) + (k.convert(n, I32) >> 31)],
+    ),
+    "div of i64": ([lambda k, x, n: n / 2], [lambda k, x, n: n // 2, lambda k, x, n: x[0] / 2.0]),
+    "quotient of f64": ([lambda k, x, n: x[0] // 2.0], [lambda k, x, n: n // 2]),
+    "remainder of f64": ([lambda k, x, n: x[0] % 2.0], [lambda k, x, n: n % 2]),
+    "shl of f64": ([lambda k, x, n: x[0] << 2.0], [lambda k, x, n: n << 2]),
+    "xor of f64": ([lambda k, x, n: x[0] ^ 2.0], [lambda k, x, n: (n > 1) ^ (n > 2), lambda k, x, n: n ^ 2]),
+    "mul of bool": ([lambda k, x, n: (n > 1) * (n > 2)], [lambda k, x, n: (n > 1) & (n > 2) | (n > 3)]),
+    ">= of bool": (
+        [lambda k, x, n: (n > 1) >= (n > 2)],
+        [lambda k, x, n: (n > 1).equals(n > 2), lambda k, x, n: (n > 1).differs(n > 2), lambda k, x, n: n >= 2],
+    ),
+    "libm takes f64": (
+        [lambda k, x, n: k.exp(n), lambda k, x, n: k.pow(x[0], k.convert(x[0], F32))],
+        [lambda k, x, n: k.pow(x[0], 2.0) + k.exp(x[0]), lambda k, x, n: k.pow(x.vector(0, 2), x[0])],
+    ),
+    "0 lanes are meant": ([lambda k, x, n: k.real(x.vector(0, 2))], [lambda k, x, n: k.real(x[0])]),
+    "the step of k.range": (
+        [lambda k, x, n: next(k.range(0, 4, 0)), lambda k, x, n: next(k.range(0, 4, n))],
+        [lambda k, x, n: [None for _ in k.range(0, 4, -1)], lambda k, x, n: [None for _ in k.range(0, n, 3)]],
+    ),
+    "threads meet in the entries": (
+        [lambda k, x, n: fetches(k, x.cast(I64)), lambda k, x, n: looks(k, x.cast(I64))],
+        [lambda k, x, n: k.fetch_add(x.cast(I64), 1) + k.load_shared(x.cast(I64))],
+    ),
+    "f64 pointer where threads": (
+        [lambda k, x, n: k.load_shared(x), lambda k, x, n: k.fetch_add(x, 1)],
+        [lambda k, x, n: k.load_shared(x.cast(I64))],
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", SIDES)
+def test_a_condition_is_met_from_both_of_its_sides(rule: str) -> None:
+    def kernel_of(act: Callable[..., object]) -> Callable[..., None]:
+        def body(k: Builder, x: F64s, n: Int) -> None:
+            act(k, x, n)
+
+        return body
+
+    beyond, within = SIDES[rule]
+    for act in beyond:
+        with pytest.raises(KernelError, match=rule):
+            Module(host_target()).add(Kernel(kernel_of(act)), {}, "beyond")
+    for act in within:
+        Module(host_target()).add(Kernel(kernel_of(act)), {}, "within")
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=["compiled", "interpreted"])

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import available, cpu_identity, detect, host_target
 from tapegpt.machine.interpreter import fused_multiply_add
 from tapegpt.machine.language import (
     F32,
     F64,
+    I32,
     I64,
     Builder,
     F32s,
@@ -392,6 +394,28 @@ def test_an_address_may_lie_within_an_array(target: Target) -> None:
     assert x.tolist() == [1.0, 9.0, 5.0]
 
 
+@pytest.mark.parametrize("target", [HOST, INTERPRETED], ids=["compiled", "interpreted"])
+def test_what_is_done_is_counted_lane_by_lane_and_byte_by_byte(target: Target) -> None:
+    """With what each element has in memory, and over all calls."""
+
+    def moves(k: Builder, d: F64s, f: F32s, q: I64s, u: U32s, counts: I64s) -> None:
+        for pointer in (d, f, q, q.cast(I32), u):
+            pointer[0] = pointer[1]
+            pointer.store(0, pointer.vector(0, 4))
+        q[0] = q[0] + 1  # of integers memory alone
+        d[0] = k.sqrt(d[0]) + k.exp(d[1])
+        f.store(0, k.select(f.vector(0, 4) < 1.0, f.vector(0, 4), 1.0 / f.vector(0, 4)))
+
+    counted = ("loaded", "stored", "add", "div", "sqrt", "exp", "compare", "mul")
+    program = Program({"moves": (Kernel(moves), {})}, target, counted)
+    numbers = [array(code, [1] * 4) for code in "dfqI"]
+    counts = array("q", bytes(8 * len(counted)))
+    for runs in (1, 2):
+        program.run("moves", *map(address_of, numbers), address_of(counts))
+        moved = 5 * (8 + 4 + 8 + 4 + 4) + 8
+        assert counts.tolist() == [runs * n for n in (moved + 2 * 8 + 3 * 16, moved + 8 + 16, 1, 4, 1, 1, 4, 0)]
+
+
 def test_kernels_of_one_name_stay_apart() -> None:
     def twice(k: Builder, x: F64s) -> None:
         x[0] = x[0] * 2.0
@@ -412,8 +436,6 @@ def test_kernels_of_one_name_stay_apart() -> None:
 
 
 def wrong(body: object) -> None:
-    from tapegpt.machine.emitter import Module
-
     Module(HOST).add(Kernel(body), {}, "wrong")  # type: ignore[arg-type]
 
 
@@ -503,6 +525,24 @@ def test_memory_is_zeroed_and_aligned() -> None:
     assert list(memory.floats(0, 512)) == [0.0] * 512
     memory.words(8, 2)[1] = 7
     assert bytes(memory.at(8).view[:8]) == b"\0\0\0\0\7\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("target", "error"),  # of its estimate, as its maker promises
+    [(AVX512, 2.0**-14), (AVX2, 1.5 * 2.0**-12), (SSE2, 1.5 * 2.0**-12), (NEON, 2.0**-8)],
+    ids=str,
+)
+def test_an_estimate_is_made_better_as_often_as_it_must_be(target: Target, error: float) -> None:
+    def estimates(k: Builder, x: F32s) -> None:
+        x.store(0, k.reciprocal_sqrt(x.vector(0, k.width(F32))))
+
+    module = Module(target)
+    module.add(Kernel(estimates), {}, "estimates")
+    halves = str(module).count("float 0xBFE0000000000000")  # -0.5 on every lane
+    for _ in range(halves * F32.size // target.vector_bytes):
+        assert error > 3e-7
+        error = 1.5 * error**2
+    assert error < 3e-7
 
 
 def test_targets_are_detected() -> None:

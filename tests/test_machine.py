@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import stat
@@ -17,8 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import GPT, Config, Random, TapeGPTError, exact, tape
+from tapegpt import GPT, SGD, Config, Random, TapeGPTError, exact, tape
+from tapegpt.automata import anything
+from tapegpt.engine import Tokens
 from tapegpt.errors import TapeGPTWarning
+from tapegpt.exact import ExactEngine
+from tapegpt.fast.engine import FastEngine
+from tapegpt.fast.inference import Inference
 from tapegpt.machine import cache, elf, image, program
 from tapegpt.machine.elf import LinkError, link
 from tapegpt.machine.host import has_known_pow, host_target
@@ -27,6 +33,8 @@ from tapegpt.machine.llvm import Loaded, compile_object
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, NEON, Target
+from tapegpt.ngrams import kernels
+from tapegpt.probe import Probe
 
 MAPPED = pytest.mark.skipif(not image.can_map(), reason="machine code is not mapped directly here")
 
@@ -85,6 +93,16 @@ def test_compiled_once_then_taken_from_the_cache(fresh: Path, monkeypatch: pytes
     assert run(make()) == EXPECTED
     with pytest.raises(AssertionError):
         make(factor=3.0)
+
+
+def test_code_is_forgotten_with_the_last_program_that_has_it(fresh: Path) -> None:
+    made, again = make(), make()
+    key = made.key()
+    del made
+    assert program._shared[key]() is again._code
+    del again
+    gc.collect()
+    assert key not in program._shared
 
 
 def test_code_that_ends_late_takes_nothing_newer_along(fresh: Path) -> None:
@@ -347,6 +365,19 @@ def test_pages_that_may_not_be_executed_are_an_error(monkeypatch: pytest.MonkeyP
         image.Mapped(image.Image(bytes(64), {"outside": 0}))
 
 
+@MAPPED
+def test_no_page_of_code_can_be_written() -> None:
+    made = make()
+    assert isinstance(made._code, image.Mapped)
+    start = made._code.address("cumulate")
+    rights = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        place, right, *_ = line.split()
+        first, last = (int(end, 16) for end in place.split("-"))
+        rights += [right] if first <= start < last else []
+    assert rights == ["r-xp"]
+
+
 @pytest.mark.parametrize("error", [ImportError("No module named 'llvmlite'"), OSError(13, "not permitted")])
 def test_where_no_code_can_be_made_kernels_are_interpreted(
     error: Exception, fresh: Path, monkeypatch: pytest.MonkeyPatch
@@ -433,6 +464,29 @@ def test_targets_and_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TapeGPTError, match=r"TAPEGPT_TARGET must be one of .*, interpreted on this machine, not 'mmx'"):
         host_target()
     assert NEON.vector_bytes == 16
+
+
+def test_a_target_that_is_given_is_that_of_all_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Target:
+        raise AssertionError("this machine was asked")
+
+    monkeypatch.setattr(program, "host_target", refuse)
+    shape = (Config(1, 2, 1, 3), 4)
+    numbers = {name: array("d", bytes(8 * rows * columns)) for name, (rows, columns) in shape[0].shapes(4).items()}
+    document = Tokens(array("I", [3, 0, 3]), array("q", [0, 2]))
+    recorded = tape.Tape(1, INTERPRETED)
+    x = recorded.parameter("x", 1, 1, start=2.0)
+    loss = x * x
+    for fast in (False, True):
+        recorded.compile(loss, SGD(), fast=fast)(steps=1)
+    recorded.forward(loss)
+    for engine in (ExactEngine(*shape, INTERPRETED), FastEngine(*shape, target=INTERPRETED)):
+        engine.load_parameters(numbers)
+        engine.evaluate(document)
+    assert len(Inference(*shape, numbers, INTERPRETED).totals(document)) == 1
+    assert len(anything("ab").ahead(0, 1, target=INTERPRETED)) == 4
+    Probe(*shape, INTERPRETED)
+    kernels(INTERPRETED)
 
 
 def test_the_bound_of_pow_is_claimed_for_glibc_only() -> None:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from statistics import mean, stdev
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import Random, sampling
 from tapegpt.decoding import texts
+from tapegpt.fast.inference import Drawn
 from tapegpt.model import GPT
+from tapegpt.sampling import Sampler
 
 CHARACTERS = "abc"
 BLOCK = 4
@@ -119,6 +122,23 @@ def test_the_probability_of_a_constraint_is_estimated_within_its_error(model: GP
     estimate = model.probability(pattern=pattern)
     assert abs(estimate.probability - true) <= SIGMAS * estimate.error + 1e-5
     assert estimate.error < 0.01
+
+
+@pytest.mark.parametrize("draws", [2, 3, 200])
+def test_the_error_of_an_estimate_is_that_of_a_mean(small: GPT, draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "MAX_BATCH", 64)
+    drawn: list[float] = []
+
+    def noting(self: Sampler, count: int) -> Drawn:
+        found = self._inference.draw(self._rng, count, self._drawing, self._rules)
+        drawn.extend(map(math.exp, found.log_weights))
+        return found
+
+    monkeypatch.setattr(Sampler, "_draw", noting)
+    estimate = small.probability(pattern="a.*", draws=draws)
+    assert len(drawn) == estimate.draws == draws
+    assert estimate.probability == pytest.approx(mean(drawn))
+    assert estimate.error == pytest.approx(stdev(drawn) / math.sqrt(draws))
 
 
 def test_the_probability_counts_novelty_too(small: GPT) -> None:

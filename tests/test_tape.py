@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt import Tape, TapeGPTError, Value, check_gradients
+from tapegpt import SGD, Adam, Tape, TapeGPTError, Value, check_gradients
 from tapegpt.gradients import GradientError
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F32
@@ -270,6 +270,40 @@ def test_special_numbers_pass_through() -> None:
     assert row[1] == math.inf
     assert math.isnan(row[2])
     assert row[3] == math.log(4.0) + 0.25
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_true_and_false_are_no_numbers(bad: Any) -> None:
+    tape = Tape(2)
+    x, ids, p = tape.input("x", 6), tape.indices("ids"), tape.parameter("p", 2, 1)
+    loss, trained = p.sum(), Tape(2)
+    step = trained.compile(trained.parameter("p", 1, 1) ** 2, SGD())
+    makers: list[Callable[[], object]] = [
+        *[lambda axis=axis: getattr(x, axis)(bad) for axis in ("sum", "mean", "max")],
+        *[lambda name=name: SGD(**{name: bad}) for name in SGD.fields],
+        *[lambda name=name: Adam(**{name: bad}) for name in Adam.fields],
+        lambda: tape.parameter("q", 1, 1, start=bad),
+        lambda: tape.rotary(x, ids, bad),
+        lambda: tape.ngrams(ids, bad, 9, 1),
+        lambda: tape.ngrams(ids, 2, bad, 1),
+        lambda: tape.ngrams(ids, 2, 9, bad),
+        lambda: tape.dropout(x, bad),
+        lambda: tape.dropout(x, 0.5, bad),
+        lambda: x.shift(bad),
+        lambda: x.maximum(bad),
+        lambda: tape.write(p, [1.0, bad]),
+        lambda: tape.write(ids, [bad, 1]),
+        lambda: tape.compile(loss, SGD(), batches=bad),
+        lambda: tape.compile(loss, SGD(), seed=bad),
+        lambda: tape.compile(loss, SGD(), deviation=bad),
+        lambda: step(steps=bad),
+        lambda: step(seed=bad),
+        lambda: step(lengths=[bad]),
+    ]
+    for make in makers:
+        with pytest.raises(TapeGPTError, match=f"(not|is) {bad}") as caught:
+            make()
+        assert "\n" not in str(caught.value)
 
 
 def test_token_ids_are_checked_where_they_come_in() -> None:

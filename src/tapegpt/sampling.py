@@ -235,7 +235,7 @@ class Sampler:
             pairs = zip(self._texts(drawn), drawn.log_weights, strict=True)
             weights += [math.exp(weight) if self._admits(text) else 0.0 for text, weight in pairs]
         mean = math.fsum(weights) / draws
-        variance = math.fsum((weight - mean) ** 2 for weight in weights) / max(draws - 1, 1)
+        variance = math.fsum((weight - mean) ** 2 for weight in weights) / (draws - 1)
         return Estimate(mean, math.sqrt(variance / draws), draws)
 
 

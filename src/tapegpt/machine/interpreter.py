@@ -79,7 +79,7 @@ def _truncate(kind: Type) -> Callable[[float], int]:
 def _divide(a: float, b: float) -> float:
     if b:
         return a / b
-    return _NAN if a != a or not a or b != b else math.copysign(_INF, a) * math.copysign(1.0, b)
+    return _NAN if a != a or not a else math.copysign(_INF, a) * math.copysign(1.0, b)
 
 
 def _pow(x: float, y: float) -> float:
