@@ -173,7 +173,7 @@ def test_what_does_not_fit_a_structure_is_refused() -> None:
     fields: dict[str, Argument] = {"x": address_of(x), "y": address_of(x), "factor": 1.0, "offset": 0.0, "count": 1}
     for wrong in ({**fields, "more": 1}, {name: fields[name] for name in fields if name != "count"}, 3.0):
         with pytest.raises(KernelError, match="entry: line has the fields x, y, factor, offset, count, not"):
-            program.run("entry", wrong)  # type: ignore[arg-type]
+            program.run("entry", wrong)
     with pytest.raises(ValueError, match="argument"):
         program.run("entry", fields, 1)
 
