@@ -571,6 +571,16 @@ def test_finite_differences_need_a_step() -> None:
             check_gradients(tape, loss, tolerance=bad)  # type: ignore[arg-type]
 
 
+def test_a_layer_has_a_bias_that_begins_at_zero() -> None:
+    tape = Tape()
+    y = tape.input("x", 3).linear("w", 2, bias=True)
+    tape.initialise(seed=1)
+    w, bias = tape.parameters()
+    assert (w.name, bias.name, y.name) == ("w", "w.bias", "w")
+    assert tape.read(bias) == [[0.0, 0.0]]
+    assert all(number for row in tape.read(w) for number in row)
+
+
 @pytest.mark.parametrize("rows", [(3, 5), (5, 3)])
 def test_token_ids_are_below_the_smallest_table_that_they_look_up(rows: tuple[int, int]) -> None:
     tape = Tape(2)

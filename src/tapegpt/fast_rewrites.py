@@ -181,7 +181,7 @@ def activated(rewriting: Rewriting, node: Node) -> Match | None:
         return None
     end, user = node.inputs[0], users(rewriting, node)
     product = product_of(rewriting, end)
-    if not (product and rewriting.alone(end, node) and is_product(user) and user.inputs[0] is node):
+    if not (product and rewriting.alone(end, node) and is_product(user)):
         return None
     return product.ending(rewriting, product.covered, rule.name)
 
