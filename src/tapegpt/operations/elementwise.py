@@ -6,32 +6,34 @@ are built from these as microgpt.py builds them: a + b * -1, a * b ** -1, a * -1
 
 from __future__ import annotations
 
-from tapegpt.machine.language import Builder, Int, Number, Operand, Pointer, Reals, Value, kernel
-from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear, padded
+import operator
+
+from tapegpt.operations.base import Operation, Scratch, Shape, Slot, clear
 from tapegpt.operations.functions import exp_of_any, log_of_any, mul_add, power, sigmoid, tanh
-from tapegpt.operations.rows import across, one_by_one, sum_of_lanes
+from tapegpt.operations.rows import across, beside, give, one_by_one, row_beside, row_by_row, sum_of_lanes
 from tapegpt.record import Record
 from tapegpt.value import CUBE, GELU
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
+    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Value
     from tapegpt.value import Matrix
     from tapegpt.value import Value as Scalar
 
 
 class Rule(Record):
-    """A formula f(a, b), and its local gradients g(a, b, y) with y = f(a, b).
+    """A formula y = f(a, b) in scalars and in kernels, and the local gradient of each input, g(y, a, b).
 
-    b is a number of the second input, or a plain number that is the same everywhere; some rules have no b.
+    b is a number of the second input, or a plain number that is the same everywhere; functions have no b.
     """
 
     name: str
-    scalar: Callable[[Scalar, Any], Scalar]
-    formula: Callable[[Builder, Value, Any], Value]
-    locals: tuple[Callable[[Builder, Value, Any, Value], Number], ...]
+    scalar: Callable[..., Scalar]
+    formula: Callable[..., Value]
+    locals: tuple[Callable[..., Number], ...]
     words: str = ""  # the formula; left out it is the name of a function
 
     def __repr__(self) -> str:
@@ -58,55 +60,55 @@ RULES = {
     for rule in (
         Rule(
             "add",
-            lambda a, b: a + b,
+            operator.add,
             lambda k, a, b: a + b,
-            (lambda k, a, b, y: 1.0, lambda k, a, b, y: 1.0),
+            (lambda k, y, a, b: 1.0, lambda k, y, a, b: 1.0),
             "a + {b}",
         ),
-        Rule("mul", lambda a, b: a * b, lambda k, a, b: a * b, (lambda k, a, b, y: b, lambda k, a, b, y: a), "a * {b}"),
+        Rule(
+            "mul",
+            operator.mul,
+            lambda k, a, b: a * b,
+            (lambda k, y, a, b: b, lambda k, y, a, b: a),
+            "a * {b}",
+        ),
         Rule(
             "maximum",
             lambda a, b: a.maximum(b),
             lambda k, a, b: k.maximum(b, a),
-            (lambda k, a, b, y: 1.0 - one_where(k, a < b, a), lambda k, a, b, y: one_where(k, a < b, a)),
+            (lambda k, y, a, b: 1.0 - one_where(k, a < b, a), lambda k, y, a, b: one_where(k, a < b, a)),
             "the larger of a and {b}",
         ),
-        Rule(
-            "pow",
-            lambda a, b: a**b,
-            power,
-            (lambda k, a, b, y: power(k, a, b - 1) * b,),
-            "a ** {b}",
-        ),
-        Rule("exp", lambda a, b: a.exp(), lambda k, a, b: exp_of_any(k, a), (lambda k, a, b, y: y,)),
-        Rule("log", lambda a, b: a.log(), lambda k, a, b: log_of_any(k, a), (lambda k, a, b, y: 1.0 / a,)),
-        Rule("sqrt", lambda a, b: a.sqrt(), lambda k, a, b: k.sqrt(a), (lambda k, a, b, y: 0.5 / y,)),
+        Rule("pow", operator.pow, power, (lambda k, y, a, b: power(k, a, b - 1) * b,), "a ** {b}"),
+        Rule("exp", lambda a: a.exp(), exp_of_any, (lambda k, y, a: y,)),
+        Rule("log", lambda a: a.log(), log_of_any, (lambda k, y, a: 1.0 / a,)),
+        Rule("sqrt", lambda a: a.sqrt(), lambda k, a: k.sqrt(a), (lambda k, y, a: 0.5 / y,)),
         Rule(
             "abs",
-            lambda a, b: abs(a),
-            lambda k, a, b: k.abs(a),
-            (lambda k, a, b, y: one_where(k, a > 0.0, a) - one_where(k, a < 0.0, a),),
+            operator.abs,
+            lambda k, a: k.abs(a),
+            (lambda k, y, a: one_where(k, a > 0.0, a) - one_where(k, a < 0.0, a),),
         ),
-        Rule("tanh", lambda a, b: a.tanh(), lambda k, a, b: tanh(k, a), (lambda k, a, b, y: 1.0 - y * y,)),
-        Rule("sigmoid", lambda a, b: a.sigmoid(), lambda k, a, b: sigmoid(k, a), (lambda k, a, b, y: y * (1.0 - y),)),
+        Rule("tanh", lambda a: a.tanh(), tanh, (lambda k, y, a: 1.0 - y * y,)),
+        Rule("sigmoid", lambda a: a.sigmoid(), sigmoid, (lambda k, y, a: y * (1.0 - y),)),
         Rule(
             "relu",
-            lambda a, b: a.relu(),
-            lambda k, a, b: k.select(a > 0.0, a, 0.0),
-            (lambda k, a, b, y: one_where(k, a > 0.0, a),),
+            lambda a: a.relu(),
+            lambda k, a: k.select(a > 0.0, a, 0.0),
+            (lambda k, y, a: one_where(k, a > 0.0, a),),
             "a where it is above 0, else 0",
         ),
         Rule(
             "silu",
-            lambda a, b: a.silu(),
-            lambda k, a, b: a * sigmoid(k, a),
-            (lambda k, a, b, y: gated_slope(k, y, sigmoid(k, a), 1.0),),
+            lambda a: a.silu(),
+            lambda k, a: a * sigmoid(k, a),
+            (lambda k, y, a: gated_slope(k, y, sigmoid(k, a), 1.0),),
         ),
         Rule(
             "gelu",
-            lambda a, b: a.gelu(),
-            lambda k, a, b: a * gelu_gate(k, a),
-            (lambda k, a, b, y: gated_slope(k, y, gelu_gate(k, a), mul_add(k, a * a, 3 * CUBE, GELU)),),
+            lambda a: a.gelu(),
+            lambda k, a: a * gelu_gate(k, a),
+            (lambda k, y, a: gated_slope(k, y, gelu_gate(k, a), mul_add(k, a * a, 3 * CUBE, GELU)),),
         ),
     )
 }
@@ -118,15 +120,15 @@ class Elementwise(Operation):
     real = None
 
     def __init__(self, name: str, constant: float | None = None) -> None:
-        self.name, self.constant = name, constant
-        self._rule = rule = RULES[name]
-        self.takes = (len(rule.locals) if constant is None else 1,)
-        words = rule.words or f"{name}(a)"
+        self.name, self.rule = name, RULES[name]
+        self._constants = () if constant is None else (constant,)
+        self.takes = (len(self.rule.locals) if constant is None else 1,)
+        words = self.rule.words or f"{name}(a)"
         self.formula = words.format(b="b" if constant is None else repr(constant))
         self.is_activation = constant is None and self.takes == (1,)
 
     def __str__(self) -> str:
-        return self.name if self.constant is None else f"{self.name} {self.constant!r}"
+        return " ".join([self.name, *map(repr, self._constants)])
 
     def shape(self, *inputs: Shape) -> Shape:
         rows = {shape.rows for shape in inputs}
@@ -136,121 +138,57 @@ class Elementwise(Operation):
         return Shape(next(iter(rows - {1}), 1), max(columns))
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        scalar, constant = self._rule.scalar, self.constant
-        a, b = inputs[0], inputs[-1]
-        rows, columns = max(len(a), len(b)), max(len(a[0]), len(b[0]))
+        rows, columns = max(map(len, inputs)), max(len(x[0]) for x in inputs)
 
-        def at(matrix: Matrix, t: int, c: int) -> Scalar:
-            row = matrix[t % len(matrix)]
-            return row[c % len(row)]
+        def number(t: int, c: int) -> Scalar:
+            each = (x[t % len(x)][c % len(x[0])] for x in inputs)
+            return self.rule.scalar(*each, *self._constants)
 
-        return [
-            [scalar(at(a, t, c), at(b, t, c) if constant is None else constant) for c in range(columns)]
-            for t in range(rows)
-        ]
+        return [[number(t, c) for c in range(columns)] for t in range(rows)]
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        a, b = inputs[0], inputs[-1]
-        apply(k, a.value, b.value, out.value, out.start, out.stop, **self._constants(out, a, b))
+        """y = f(a, b)."""
+        for t, (y,) in row_by_row(k, out, out.value):
+            for c, lanes in across(k, out.columns, y.type):
+                y.store(c, self.rule.formula(k, *self._numbers(k, out, inputs, t, c, lanes)))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        a, b = inputs[0], inputs[-1]
-        for index, x in enumerate(inputs):
+        for place, x in enumerate(inputs):
             if x.gradient is not None:
-                fresh = x.fresh and all(earlier is not x for earlier in inputs[:index])
-                walk = _walk(x, out)
-                if fresh and walk != _walk(out, out):
-                    place = x.gradient + x.start * padded(x.columns)
-                    clear(k, place, (x.stop - x.start) * padded(x.columns))
-                    fresh = False
-                places = (a.value, b.value, out.value, out.grad, x.gradient)
-                sizes = {"index": index, "walk": walk, "fresh": fresh}
-                pass_back(k, *places, out.start, out.stop, **sizes, **self._constants(out, a, b))
+                self._pass(k, out, inputs, place)
 
-    def _constants(self, out: Slot, *inputs: Slot) -> dict[str, object]:
-        walks = [_walk(x, out) for x in inputs]
-        return {"rule": self._rule, "constant": self.constant, "columns": out.columns, "walks": walks}
-
-
-def _walk(x: Slot, out: Slot) -> tuple[int, bool]:
-    """How an input lies beside the result: from row to row, 0 if it has one for all; whether it has all columns."""
-    return padded(x.columns) if x.shape.rows == out.shape.rows else 0, x.columns == out.columns
-
-
-def _load(place: Pointer, k: Builder, walk: tuple[int, bool], t: Number, c: Number, lanes: int) -> Value:
-    row, is_whole = walk
-    if is_whole:
-        return place.vector(t * row + c, lanes)
-    return k.spread(place[t * row], 0 if lanes == 1 else lanes)
-
-
-@kernel
-def apply(
-    k: Builder,
-    a: Reals,
-    b: Reals,
-    y: Reals,
-    start: Int,
-    stop: Int,
-    *,
-    rule: Rule,
-    constant: float | None,
-    columns: int,
-    walks: list[tuple[int, bool]],
-) -> None:
-    """y = f(a, b)."""
-    for t in k.range(start, stop):
-        for c, lanes in across(k, columns, y.type):
-            first = _load(a, k, walks[0], t, c, lanes)
-            second = _load(b, k, walks[1], t, c, lanes) if constant is None else constant
-            y.store(t * padded(columns) + c, rule.formula(k, first, second))
-
-
-@kernel
-def pass_back(
-    k: Builder,
-    a: Reals,
-    b: Reals,
-    y: Reals,
-    dy: Reals,
-    dx: Reals,
-    start: Int,
-    stop: Int,
-    *,
-    rule: Rule,
-    constant: float | None,
-    columns: int,
-    walks: list[tuple[int, bool]],
-    index: int,
-    walk: tuple[int, bool],
-    fresh: bool,
-) -> None:
-    """dx = or += the local gradient of one input, times dy; the last row first."""
-    row, is_whole = walk
-    for t in k.range(stop - 1, start - 1, -1):
-        total = None if is_whole else k.variable(dx[t * row])
-        for c, lanes in across(k, columns, dx.type) if is_whole else one_by_one(k, columns, dx.type, reverse=True):
-            first = _load(a, k, walks[0], t, c, lanes)
-            second = _load(b, k, walks[1], t, c, lanes) if constant is None else constant
-            at = t * padded(columns) + c
-            gradient = dy.vector(at, lanes) * rule.locals[index](k, first, second, y.vector(at, lanes))
+    def _pass(self, k: Builder, out: Slot, inputs: Sequence[Slot], place: int) -> None:
+        """dx = or += dy times the local gradient of one input; the last row first."""
+        x, local = inputs[place], self.rule.locals[place]
+        fresh = x.fresh and all(earlier is not x for earlier in inputs[:place])
+        if fresh and x.shape != out.shape:
+            clear(k, x.grad + x.start * x.stride, (x.stop - x.start) * x.stride)
+            fresh = False
+        for t, (y, dy) in row_by_row(k, out, out.value, out.grad, reverse=True):
+            dx = x.grad + row_beside(x, out, t)
+            total = None if x.columns == out.columns else k.variable(dx[0])
+            whole = across(k, out.columns, dx.type)
+            for c, lanes in whole if total is None else one_by_one(k, out.columns, dx.type, reverse=True):
+                numbers = self._numbers(k, out, inputs, t, c, lanes)
+                gradient = dy.vector(c, lanes) * local(k, y.vector(c, lanes), *numbers)
+                if total is None:
+                    give(dx, c, gradient, fresh=fresh)
+                else:
+                    total += sum_of_lanes(k, gradient)
             if total is not None:
-                total += sum_of_lanes(k, gradient)
-            else:
-                place = t * row + c
-                dx.store(place, gradient if fresh else dx.vector(place, lanes) + gradient)
-        if total is not None:
-            dx[t * row] = total
+                dx[0] = total
+
+    def _numbers(self, k: Builder, out: Slot, inputs: Sequence[Slot], t: Number, c: Number, lanes: int) -> list[Any]:
+        """a and b, or a and the constant, beside some columns of a row of the result."""
+        return [*(beside(k, x.value, x, out, t, c, lanes) for x in inputs), *self._constants]
 
 
-@kernel
-def activate(k: Builder, y: Reals, slopes: Reals, start: Int, stop: Int, *, rule: Rule, columns: int) -> None:
+def activate(k: Builder, out: Slot, slopes: Pointer, rule: Rule) -> None:
     """y = f(y), and its slopes beside it."""
-    formula, (local,) = rule.formula, rule.locals
-    for t in k.range(start, stop):
-        for c, lanes in across(k, columns, y.type):
-            at = t * padded(columns) + c
-            x = y.vector(at, lanes)
-            result = formula(k, x, 0.0)
-            y.store(at, result)
-            slopes.store(at, k.shaped(local(k, x, 0.0, result), y.type, x.lanes))
+    (local,) = rule.locals
+    for _, (y, slope) in row_by_row(k, out, out.value, slopes):
+        for c, lanes in across(k, out.columns, y.type):
+            x = y.vector(c, lanes)
+            result = rule.formula(k, x)
+            y.store(c, result)
+            slope.store(c, k.shaped(local(k, result, x), y.type, x.lanes))

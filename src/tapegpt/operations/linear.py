@@ -130,7 +130,7 @@ class FastLinear(Linear):
         )
         fast_products(k, x.view(x.value), Panels(scratch.prepared, w.columns), out.view(out.value), finish)
         if self._kept_rule:
-            activate(k, out.value, scratch.kept, out.start, out.stop, rule=self._kept_rule, columns=out.columns)
+            activate(k, out, scratch.kept, self._kept_rule)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, w: Slot, *added: Slot) -> None:
         """dW += dy^T x and dx = or += dy W, or times the slopes of x's activation."""

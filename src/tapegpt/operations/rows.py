@@ -28,6 +28,17 @@ def row_by_row(
         yield t, [matrix + t * node.stride for matrix in matrices]
 
 
+def row_beside(x: Slot, out: Slot, t: Number) -> Number:
+    """Where the row of x beside row t of `out` begins; x may have one row for all."""
+    return t * x.stride if x.shape.rows == out.shape.rows else 0
+
+
+def beside(k: Builder, matrix: Pointer, x: Slot, out: Slot, t: Number, c: Number, lanes: int) -> Value:
+    """Numbers of a matrix shaped as x beside row t of `out`, columns c and on; x may have one row or column for all."""
+    row = matrix + row_beside(x, out, t)
+    return row.vector(c, lanes) if x.columns == out.columns else k.spread(row[0], 0 if lanes == 1 else lanes)
+
+
 def position(t: Int, *positions: Slot) -> Operand:
     """Where a row stands in its document, as the node in `positions` has it; without one all rows are one document."""
     return positions[0].value[t] if positions else t
