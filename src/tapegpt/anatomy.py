@@ -23,7 +23,8 @@ from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Reals
 from tapegpt.model import make_engine
-from tapegpt.operations.base import View
+from tapegpt.operations.base import Operation, View
+from tapegpt.operations.elementwise import Rule
 from tapegpt.rewrites import ROWS
 from tapegpt.settings import BATCH_SIZE
 
@@ -193,13 +194,14 @@ class Anatomy:
             module.add(kernel, {}, stage)
         texts = [f"# {part.name}" + (f": %{part.node.index} = {self.expression(part.node)}" if part.node else "")]
         if part.node:
-            texts += [_source(getattr(type(part.node.operation), stage)) for stage in part.kernels]
+            operation = part.node.operation
+            texts += [_source(getattr(type(operation), stage)) for stage in part.kernels]
+            rules = [each for each in vars(operation).values() if isinstance(each, Rule)]
+            texts += [_source(formula) for rule in rules for formula in (rule.formula, *rule.locals)]
         for body, calls in module.heard.items():
             given = [", ".join(f"{name}={value}" for name, value in constants.items()) for constants in calls]
             notes = [f"# {body.__name__}: here with {constants}\n" for constants in given if constants]
             texts += ["".join(notes) + _source(body), *map(_source, _helpers(body))]
-            rules = [constants["rule"] for constants in calls if "rule" in constants]
-            texts += [_source(formula) for rule in rules for formula in (rule.formula, *rule.locals)]
         return "\n\n".join(dict.fromkeys(texts))
 
     def _module(self, part: Part) -> Module:
@@ -308,13 +310,14 @@ def _source(thing: Any) -> str:
 
 
 def _helpers(body: Any) -> list[Any]:
-    """The functions and classes of a kernel's module that it uses, directly or not; other kernels are none."""
+    """The functions, methods and classes of a kernel's module that it uses, directly or not; kernels are none."""
     found: list[Any] = []
+    owner = type(getattr(body, "__self__", None))
     ahead = [body]
     while ahead:
         code = ahead.pop().__code__
         for name in code.co_names:
-            thing = body.__globals__.get(name)
+            thing = body.__globals__.get(name, None if hasattr(Operation, name) else getattr(owner, name, None))
             is_ours = getattr(thing, "__module__", "") == body.__module__ and not isinstance(thing, Kernel)
             if is_ours and thing not in found:
                 found.append(thing)
