@@ -51,14 +51,14 @@ class Run:
 
     def prepare(self, k: Builder, node: Laid, operation: Operation) -> None:
         """Make what follows from a node's inputs."""
-        self._call(k, operation.prepare, node, *[self._slot(i) for i in node.inputs])
+        if operation.prepared(*[i.shape for i in node.inputs]):
+            self._call(k, operation.prepare, node, *[self._slot(i) for i in node.inputs])
 
     def forward(self, k: Builder, node: Laid, operation: Operation) -> None:
         """Compute a node."""
-        out, *slots = [self._slot(i) for i in (node, *node.inputs)]
         if not node.is_early:
-            self._call(k, operation.prepare, node, *slots)
-        self._call(k, operation.forward, node, out, *slots)
+            self.prepare(k, node, operation)
+        self._call(k, operation.forward, node, *[self._slot(i) for i in (node, *node.inputs)])
 
     def backward(self, k: Builder, node: Laid, operation: Operation) -> None:
         """Pass a node's gradient on."""

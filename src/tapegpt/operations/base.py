@@ -141,6 +141,9 @@ class Batch(Record):
 class Operation(ABC):
     """One operation: its shape rule, what it is in scalars, its forward kernel and beside it its backward kernel.
 
+    `forward`, `backward` and `prepare` are kernels over nodes: the pointers and run-time numbers of a `Slot` are
+    arguments of the machine code, and all else, as its shape and the operation itself, is fixed in it.
+
     In f64, gradients are added in the order of microgpt.py: products one at a time, the last position first. An
     operation writes the gradient of an input only where `gradient` is not None. Whether a gradient of zero is 0.0 or
     -0.0 is all the same: nothing else depends on it, and `Tape.gradient` gives 0.0.

@@ -153,6 +153,7 @@ class Elementwise(Operation):
                 y.store(c, self.rule.formula(k, *self._numbers(k, out, inputs, t, c, lanes)))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        """Input by input, as `_pass` does."""
         for place, x in enumerate(inputs):
             if x.gradient is not None:
                 self._pass(k, out, inputs, place)
