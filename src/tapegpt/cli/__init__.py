@@ -62,8 +62,10 @@ def _done(arguments: list[str]) -> int:
     """Run a command; what goes wrong is said."""
     try:
         try:
-            arguments = _with_command(arguments)
-            options = _parser(arguments[0]).parse_args(arguments)
+            name, *rest = _with_command(arguments)
+            if name not in COMMANDS:
+                _overview().parse_args([name])  # ends: by help, the version, or what is wrong with the name
+            options = _parser(name).parse_args(rest)
             code: int = options.command(options)
         except SystemExit:  # after --help and --version, whose text may still meet a full disk
             code = 0
@@ -93,8 +95,19 @@ def _with_command(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _parser(chosen: str) -> Parser:
-    """The chosen command with its options, else all by name: declaring more would cost milliseconds."""
+def _parser(name: str) -> Parser:
+    """The options of a command."""
+    from tapegpt.cli.options import Parser
+
+    about, module = COMMANDS[name], import_module(f"tapegpt.cli.{name}")
+    parser = Parser(prog=f"tapegpt {name}", description=f"{about[0].upper()}{about[1:]}.")
+    module.arguments(parser)
+    parser.set_defaults(command=module.run)
+    return parser
+
+
+def _overview() -> Parser:
+    """All commands by name."""
     from tapegpt.cli.options import Parser
     from tapegpt.version import __version__
 
@@ -104,12 +117,7 @@ def _parser(chosen: str) -> Parser:
         "Without a command: train, on ./input.txt if there is one, else on embedded first names.",
     )
     parser.add_argument("--version", action="version", version=f"tapegpt {__version__}")
-    commands = parser.add_subparsers(prog="tapegpt", metavar="COMMAND", required=True)
-    for name in [chosen] if chosen in COMMANDS else COMMANDS:
-        about = COMMANDS[name]
-        command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-        if name == chosen:
-            module = import_module(f"tapegpt.cli.{name}")
-            module.arguments(command)
-            command.set_defaults(command=module.run)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, about in COMMANDS.items():
+        commands.add_parser(name, help=about)
     return parser

@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Options may stand between the arguments of a command: `score MODEL --top 5 FILE`."""
         parsed, rest = super().parse_known_args(args, namespace)
-        if not rest or self._mixing or self._subparsers is not None:
+        if not rest or self._mixing:
             return parsed, rest
         self._mixing = True  # which takes twice as long
         try:

@@ -78,10 +78,12 @@ def run(options: argparse.Namespace) -> int:
         running.new_directory(directory)
         running.settle(options, directory)
     running.check_outputs(options, data_paths(options))
-    spare = SPARE
-    if settings.budget is not None and options.output is not None:
-        spare += SAVING * config.num_parameters(corpus.vocab_size) + ONE_EVALUATION * settings.budget  # to rank strings
-    trainer = Trainer(corpus, config, settings, started=_process_start() - spare)
+    started = None
+    if settings.budget is not None:
+        started = _process_start() - SPARE
+        if options.output is not None:  # and strings to rank
+            started -= SAVING * config.num_parameters(corpus.vocab_size) + ONE_EVALUATION * settings.budget
+    trainer = Trainer(corpus, config, settings, started=started)
     return running.run(trainer, options, directory)
 
 
