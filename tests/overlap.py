@@ -41,7 +41,7 @@ class Watching(Interpreter):
 
     def _origin(self, view: memoryview) -> tuple[int, tuple[Use, ...]]:
         if id(view) not in self._known:  # given to an entry
-            self._know(view, ctypes.addressof(ctypes.c_char.from_buffer(view.cast("B"))), ())
+            self._know(view, ctypes.addressof((ctypes.c_char * 0).from_buffer(view.cast("B"))), ())
         _, address, uses = self._known[id(view)]
         return address, uses
 

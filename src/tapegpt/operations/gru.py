@@ -8,7 +8,7 @@ of a document. Shapes: x (T, 3 D), U (3 D, D), h (T, D).
 
 from __future__ import annotations
 
-from tapegpt.machine.language import F32, I32, Builder, Pointer, Reals, kernel
+from tapegpt.machine.language import F32, I32, Builder, Pointer, kernel
 from tapegpt.operations.base import Batch, Operation, Scratch, Shape, Slot, View, padded
 from tapegpt.operations.functions import sigmoid, tanh
 from tapegpt.operations.products import Finish, Panels, fast_products, make_panels, products
@@ -193,7 +193,7 @@ class PackedGRU(GRU):
         fast_products(k, row.before, Panels(prepared, row.h.columns), row.product, Finish())
 
     def pass_back(self, k: Builder, row: Rows, u: View, dh: Pointer, dbefore: View) -> None:
-        keep(k, row.gates.start, dh, dbefore.start, columns=row.h.columns)
+        keep(k, row, dh, dbefore.start)
         fast_products(k, row.dproduct, u, dbefore.replaced(rows=1), Finish("+"))
 
     def differentiate(self, k: Builder, dproduct: View, before: View, u: Slot) -> None:
@@ -201,11 +201,12 @@ class PackedGRU(GRU):
 
 
 @kernel
-def keep(k: Builder, gates: Reals, dh: Reals, dbefore: Reals, *, columns: int) -> None:
+def keep(k: Builder, row: Rows, dh: Pointer, dbefore: Pointer) -> None:
     """dbefore += z * dh."""
-    for c, lanes in across(k, columns, dh.type):
-        kept = gates.vector(columns + c, lanes) * dh.vector(c, lanes)
-        dbefore.store(c, dbefore.vector(c, lanes) + kept)
+    columns = row.h.columns
+    for c, lanes in across(k, columns, F32):
+        z = row.gates.vector(0, columns + c, lanes)
+        give(dbefore, c, z * dh.vector(c, lanes), fresh=False)
 
 
 class CachedGRU(PackedGRU):

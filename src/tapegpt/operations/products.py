@@ -77,10 +77,9 @@ def _order(k: Builder, count: Number, reverse: bool, *last: Value) -> Iterator[N
     if not reverse:
         yield from k.range(count)
         return
-    above, ends = count, [*last, k.integer(-1)]
-    for below in ends:
-        yield from k.range(above - 1, below, -1)
-        above = below
+    for below in (*last, k.integer(-1)):
+        yield from k.range(count - 1, below, -1)
+        count = below
     yield from last
 
 

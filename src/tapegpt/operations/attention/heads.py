@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.machine.language import Builder, Pointer, Value
+    from tapegpt.machine.language import Builder, Value
     from tapegpt.operations.base import Scratch, Slot
 
 LONG = 32  # positions: documents up to here go pair by pair, longer ones in tiles, whose heads are whole vectors
@@ -87,15 +87,17 @@ class OverHeads(Operation):
         """Numbers where gradients go that nothing needs: of q, k and v apart, one may be of inputs alone."""
         return 0 if self.packed else rows * self.heads.columns
 
-    def gradients(self, scratch: Scratch, matrices: list[Slot]) -> list[Pointer]:
-        """Where the gradients of the inputs lie."""
-        return [scratch.kept if slot.gradient is None else slot.gradient for slot in matrices]
+    def values(self, *inputs: Slot) -> list[View]:
+        """q, k and v."""
+        return self._parts([x.whole(x.value) for x in inputs[: len(self.sets)]])
 
-    def parts(self, out: Slot, matrices: list[Pointer]) -> list[View]:
-        """q, k and v in the inputs, or in matrices like these."""
-        columns = self.heads.columns
-        starts = [matrices[0] + part * columns for part in range(3)] if self.packed else matrices
-        return [View(start, out.rows, columns, self.stride) for start in starts]
+    def gradients(self, scratch: Scratch, *inputs: Slot) -> list[View]:
+        """The gradients of q, k and v."""
+        matrices = inputs[: len(self.sets)]
+        return self._parts([x.whole(scratch.kept if x.gradient is None else x.gradient) for x in matrices])
+
+    def _parts(self, matrices: list[View]) -> list[View]:
+        return [matrices[0].at(0, part * self.heads.columns) for part in range(3)] if self.packed else matrices
 
 
 def documents(k: Builder, out: Slot, ends: Slot, block_size: int) -> Iterator[tuple[Value, Value]]:

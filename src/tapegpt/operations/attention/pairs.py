@@ -40,8 +40,7 @@ class PairedAttention(OverHeads):
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
-        *matrices, ends = inputs
-        q, keys, values = self.parts(out, [slot.value for slot in matrices])
+        q, keys, values = self.values(*inputs)
         y, kept, groups = out.whole(out.value), self._kept(scratch, out), _Groups(k, self.heads)
         weight = k.variable(k.integer(0))
 
@@ -49,7 +48,7 @@ class PairedAttention(OverHeads):
             kept.weights.store(weight, exponential)
             weight.set(weight + groups.width)
 
-        for first, end in documents(k, out, ends, self.heads.block_size):
+        for first, end in documents(k, out, inputs[-1], self.heads.block_size):
             for column in groups:
                 own_keys, own_values = keys.at(first, column), values.at(first, column)
                 for t in k.range(first, end):
@@ -61,14 +60,13 @@ class PairedAttention(OverHeads):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - dy_t y_t), passed to q_t times k_s, to k_s times q_t."""
-        *matrices, ends = inputs
-        q, keys, values = self.parts(out, [slot.value for slot in matrices])
-        dq, dkeys, dvalues = self.parts(out, self.gradients(scratch, matrices))
+        q, keys, values = self.values(*inputs)
+        dq, dkeys, dvalues = self.gradients(scratch, *inputs)
         y, dy = out.whole(out.value), out.whole(out.grad)
         kept, groups, scale = self._kept(scratch, out), _Groups(k, self.heads), self.heads.head_dim**-0.5
         width = groups.width
         weights = k.variable(k.integer(0))
-        for first, end in documents(k, out, ends, self.heads.block_size):
+        for first, end in documents(k, out, inputs[-1], self.heads.block_size):
             for column in groups:
                 for t in k.range(first, end):
                     inverse = kept.inverses.vector(t, column, width)
@@ -193,8 +191,8 @@ class CachedAttention(OverHeads):
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """As `PairedAttention`, for one position of each row's string."""
-        *matrices, places, lines = [slot.value for slot in inputs]
-        q, keys, values = self.parts(out, matrices)
+        q, keys, values = self.values(*inputs)
+        places, lines = [slot.value for slot in inputs[-2:]]
         y, groups = out.whole(out.value), _Groups(k, self.heads)
         columns, block_size, logits = out.columns, self.heads.block_size, scratch.kept
         cache = View(logits + block_size * columns, self._lines * block_size, 2 * columns, 2 * columns)

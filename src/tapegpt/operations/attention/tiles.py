@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tapegpt.machine.language import Number
+
 QUERIES = 32  # of a tile: two vectors, so that a tile of sums is eight keys times these
 
 
@@ -36,10 +38,9 @@ class TiledAttention(OverHeads):
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
-        *matrices, ends = inputs
-        q, keys, values = self.parts(out, [slot.value for slot in matrices])
+        q, keys, values = self.values(*inputs)
         y = out.whole(out.value)
-        for tile in self._tiles(k, scratch, out, ends):
+        for tile in self._tiles(k, scratch, out, inputs[-1]):
             make_panels(k, tile.queries_of(q), tile.panel.start, outs=QUERIES)
             fast_products(k, tile.keys_of(keys), tile.panel, tile.weights, Finish())
             softmax(k, tile.weights, tile.queries, head_dim=self.heads.head_dim)
@@ -47,14 +48,12 @@ class TiledAttention(OverHeads):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - mean by w); dq_t += dlogit k_s, dk_s += dlogit q_t."""
-        *matrices, ends = inputs
-        q, keys, values = self.parts(out, [slot.value for slot in matrices])
-        gradients = self.gradients(scratch, matrices)
-        for each in gradients:
-            clear(k, each + out.start * self.stride, (out.stop - out.start) * self.stride)
-        dq, dkeys, dvalues = self.parts(out, gradients)
+        q, keys, values = self.values(*inputs)
+        dq, dkeys, dvalues = self.gradients(scratch, *inputs)
+        for each in (dq,) if self.packed else (dq, dkeys, dvalues):
+            clear(k, each.at(out.start).start, (out.stop - out.start) * self.stride)
         dy = out.whole(out.grad)
-        for tile in self._tiles(k, scratch, out, ends):
+        for tile in self._tiles(k, scratch, out, inputs[-1]):
             passed, queries, slopes = tile.queries_of(dy), tile.queries_of(q), tile.slopes
             make_panels(k, passed, tile.panel.start, outs=QUERIES)
             fast_products(k, tile.keys_of(values), tile.panel, slopes, Finish())
@@ -122,23 +121,19 @@ def softmax(k: Builder, weights: View, queries: Int, *, head_dim: int) -> None:
         def logit(s: Value) -> Value:
             return weights.vector(s, lane, width) * scale
 
-        def looks(s: Value) -> Value:
-            return number >= k.convert(s - before, I32)
+        def where_it_looks(s: Value, x: Value, other: Number) -> Value:
+            return k.select(number >= k.convert(s - before, I32), x, other)
 
-        largest = k.variable(k.constant(-3e38, F32, width))
-        for s in k.range(before):
-            largest.set(k.maximum(logit(s), largest))
-        for s in k.range(before, keys):
-            largest.set(k.select(looks(s), k.maximum(logit(s), largest), largest))
-        total = k.zeros(width, F32)
-        for s in k.range(before):
-            exponential = exp(k, logit(s) - largest)
-            weights.store(s, lane, exponential)
-            total += exponential
-        for s in k.range(before, keys):
-            exponential = k.select(looks(s), exp(k, logit(s) - largest), 0.0)
-            weights.store(s, lane, exponential)
-            total += exponential
+        largest, total = k.variable(k.constant(-3e38, F32, width)), k.zeros(width, F32)
+        parts = ((0, before, lambda s, x, other: x), (before, keys, where_it_looks))
+        for start, stop, masked in parts:
+            for s in k.range(start, stop):
+                largest.set(masked(s, k.maximum(logit(s), largest), largest))
+        for start, stop, masked in parts:
+            for s in k.range(start, stop):
+                exponential = masked(s, exp(k, logit(s) - largest), 0.0)
+                weights.store(s, lane, exponential)
+                total += exponential
         inverse = k.select(number < k.convert(queries, I32), 1.0 / total, 0.0)
         for s in k.range(keys):
             weights.store(s, lane, weights.vector(s, lane, width) * inverse)
