@@ -117,7 +117,7 @@ def _with_row(node: Node, rule: str) -> tuple[Node, Node] | None:
     """A matrix and the row that is added to all of its rows, or multiplied by each."""
     if isinstance(node.operation, Elementwise) and node.operation.name == rule and len(node.inputs) == 2:
         for x, row in (node.inputs, node.inputs[::-1]):
-            if x.shape == node.shape and row.shape == Shape(1, node.shape.columns) and x is not row:
+            if x.shape == node.shape and row.shape == Shape(1, node.shape.columns):
                 return x, row
     return None
 

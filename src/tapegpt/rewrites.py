@@ -130,7 +130,7 @@ class Rewriting:
     def parameter(self, node: Node, columns: Sequence[int] | None = None, width: int = 0) -> Node:
         """Record a parameter, in these columns of a wider one."""
         rows = node.shape.rows or 0
-        made = self.tape.parameter(node.name, rows, width or node.shape.columns, start=node.start, sparse=node.sparse)
+        made = self.tape.parameter(node.name, rows, width or node.shape.columns, sparse=node.sparse)
         self.parameters[node.name] = Place(made, range(rows), columns or range(node.shape.columns))
         return made
 
@@ -171,9 +171,9 @@ class Rewriting:
 
 
 def is_product(node: Node) -> bool:
-    """Whether a node is x W^T with a parameter W of numbers that are drawn."""
+    """Whether a node is x W^T with a parameter W."""
     w = node.inputs[1] if isinstance(node.operation, Linear) and len(node.inputs) == 2 else None
-    return w is not None and w.is_parameter and w.start is None
+    return w is not None and w.is_parameter
 
 
 def of_one_input(rewriting: Rewriting, node: Node) -> list[Node]:
