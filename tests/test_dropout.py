@@ -61,7 +61,9 @@ def test_there_is_none_but_while_training() -> None:
     plain = Noisy(p=0.0)
     wanted = started(ExactEngine(plain, VOCAB), plain).evaluate(TOKENS)
     for engine in (started(ExactEngine(MODEL, VOCAB), MODEL), started(FastEngine(MODEL, VOCAB, 4), MODEL)):
+        strings = list(engine.generate(Random(3), 30, 1.0))
         engine.train(TOKENS, Adam(steps=8, learning_rate=0.0), 0, 2)  # leaves noise in its memory
+        assert list(engine.generate(Random(3), 30, 1.0)) == strings
         assert engine.evaluate(TOKENS) == pytest.approx(wanted, rel=1e-5)
     whole = documents(MODEL, 8, longest=0)
     total, _ = started(ExactEngine(plain, VOCAB), plain).evaluate(whole)

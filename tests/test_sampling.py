@@ -191,6 +191,20 @@ def test_a_tree_knows_how_much_may_still_come(small: GPT) -> None:
     assert tree._cells == len(tree._root.tokens)
 
 
+@pytest.mark.parametrize("number", [0.0, 1.0 - 2.0**-53])
+def test_the_least_and_the_greatest_random_number_draw_nothing_again(
+    small: GPT, number: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Random, "random", lambda _: number)
+    constraints, drawing = tapegpt.constraints.wished({"pattern": "ab|cab|bb|a"})
+    tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, exact=False)
+    drawn = []
+    while (tokens := tree.draw(Random(1))) is not None:
+        drawn.append("".join([small.vocabulary[token] for token in tokens]))
+        tree.exhaust()
+    assert sorted(drawn) == ["a", "ab", "bb", "cab"]
+
+
 def test_a_string_is_the_same_however_many_are_asked_for(small: GPT) -> None:
     for wishes in ({"unique": True}, {"novel": True}, {"pattern": ".*b"}, {"exact": True, "suffix": "c"}):
         long = small.generate(70, seed=5, temperature=1.0, **wishes)
