@@ -179,7 +179,8 @@ class _Function(Builder):
             raise KernelError(rule, f"{kernel.name}, {self._open[-1]}")
         self._line("ret void")
         self._add_tally()
-        attributes = "#0" if self._is_entry else "#1"
+        is_one_block = not any(line.endswith(":") for line in self._lines)  # LLVM may copy it where it is called
+        attributes = "#0" if self._is_entry or is_one_block else "#1"
         if self._module.counted and not self._is_entry:
             parameters.append("ptr noalias nocapture %counts.")
         return [
