@@ -163,6 +163,15 @@ def test_vocabularies(vocab_size: int) -> None:
     assert len({token for string in strings for token in string}) > min(vocab_size - 2, 90)
 
 
+@pytest.mark.parametrize("name", parameters(SHAPE, VOCAB))
+def test_too_few_numbers_of_a_parameter_are_an_error(name: str) -> None:
+    for engine in (fast(), ExactEngine(SHAPE, VOCAB)):
+        numbers = parameters(SHAPE, VOCAB)
+        numbers[name].pop()
+        with pytest.raises(ValueError, match="assign|zip"):
+            engine.load_parameters(numbers)
+
+
 # The same bits again
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from statistics import mean, stdev
@@ -110,6 +111,25 @@ def test_exact_draws_from_the_models_distribution_given_the_pattern(model: GPT, 
     assert_drawn_from(conditioned(everything, fitting), strings)
 
 
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_some_string_weighs_as_much_as_the_bound_and_none_more(model: GPT, pattern: str) -> None:
+    sampler = model.sampler(*tapegpt.constraints.wished({"pattern": pattern, "temperature": 1.0}), seed=0)
+    space = sampler._space
+
+    def weights(prefix: list[int], state: int, weight: float) -> Iterator[float]:
+        if len(prefix) == BLOCK or prefix[-1:] == [space.bos]:
+            yield weight
+            return
+        choices = space.choices(state, len(prefix))
+        logs = model.inference.next_logs([prefix])[0]
+        weight *= math.fsum(math.exp(logs[token]) for token in choices)
+        for token in choices:
+            yield from weights([*prefix, token], 0 if token == space.bos else space.after(state, token), weight)
+
+    heaviest = max(weights([], space.automaton.start, 1.0))
+    assert min(heaviest, 1.0) <= sampler._bound() <= heaviest * (1.0 + 2.0 * sampling.SLACK) ** BLOCK
+
+
 def test_exact_strings_are_shorter_than_the_block_as_often_as_the_model_writes_such(model: GPT) -> None:
     everything = probabilities(model)
     strings = model.generate(4_000, max_length=BLOCK - 2, temperature=1.0, seed=3, exact=True)
@@ -198,11 +218,12 @@ def test_the_least_and_the_greatest_random_number_draw_nothing_again(
     monkeypatch.setattr(Random, "random", lambda _: number)
     constraints, drawing = tapegpt.constraints.wished({"pattern": "ab|cab|bb|a"})
     tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, exact=False)
-    drawn = []
-    while (tokens := tree.draw(Random(1))) is not None:
-        drawn.append("".join([small.vocabulary[token] for token in tokens]))
+    drawn = set()
+    for _ in range(4):
+        drawn.add("".join([small.vocabulary[token] for token in tree.draw(Random(1)) or []]))
         tree.exhaust()
-    assert sorted(drawn) == ["a", "ab", "bb", "cab"]
+    assert drawn == {"a", "ab", "bb", "cab"}
+    assert tree.draw(Random(1)) is None
 
 
 def test_a_string_is_the_same_however_many_are_asked_for(small: GPT) -> None:

@@ -423,6 +423,13 @@ def test_the_encoding_that_is_advised_fits(data: bytes, encoding: str, remedy: s
     data.decode(remedy)
 
 
+def test_windows_encoding_is_advised_where_it_alone_has_characters() -> None:
+    """Of bytes that are controls in latin-1, all but five."""
+    for byte in range(0x20, 0x100):
+        advised = sources._likely(b"a" + bytes([byte]), "utf-8")
+        assert advised == ("cp1252" if 0x80 <= byte < 0xA0 and byte not in b"\x81\x8d\x8f\x90\x9d" else "latin-1")
+
+
 @given(
     st.sampled_from(["t.csv", "t.tsv", "t.jsonl", "t.json", "t.txt", "t.gz"]),
     st.sampled_from(["", "--column 1", "--no-header"]),
