@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt import Config, TapeGPTError
+from tapegpt.models import named
 from tapegpt.models.base import MAX_PARAMETERS
 
 LARGEST = {"n_layer": 256, "n_embd": 8192, "n_head": 8192, "block_size": 8192}
@@ -40,6 +41,24 @@ def test_the_borders_of_a_field(name: str) -> None:
     assert getattr(Config(**{**fields, "n_head": 1, name: 1}), name) == 1
     for wrong in (0, -1, LARGEST[name] + 1, 10**30):
         assert refusal(**{name: wrong}) == f"{name} must be a whole number from 1 to {LARGEST[name]:,}, not {wrong}"
+
+
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [
+        ("bigram", {}),
+        ("mlp", {"context": 256, "n_embd": 8192, "n_hidden": 65_536}),
+        ("wavenet", {"n_layer": 13, "n_embd": 8192}),
+        ("gru", {"n_embd": 8192, "n_hidden": 8192}),
+        ("gpt", {"n_layer": 256, "n_embd": 8192, "n_head": 8192, "n_gram": 16, "gram_rows": 1 << 24}),
+        ("modern", {"n_layer": 256, "n_embd": 8192, "n_head": 8192}),
+    ],
+)
+def test_the_borders_of_every_model(model: str, most: dict[str, int]) -> None:
+    ranges = named(model).ranges
+    assert ranges.keys() == {"block_size", *most}
+    for name, largest in {"block_size": 8192, **most}.items():
+        assert [number in ranges[name] for number in (0, 1, largest, largest + 1)] == [False, True, True, False], name
 
 
 @pytest.mark.parametrize("name", LARGEST)

@@ -168,7 +168,7 @@ def test_too_few_numbers_of_a_parameter_are_an_error(name: str) -> None:
     for engine in (fast(), ExactEngine(SHAPE, VOCAB)):
         numbers = parameters(SHAPE, VOCAB)
         numbers[name].pop()
-        with pytest.raises(ValueError, match="assign|zip"):
+        with pytest.raises(ValueError, match=r"assign|zip"):
             engine.load_parameters(numbers)
 
 
@@ -332,6 +332,18 @@ def test_divergence_keeps_the_last_good_parameters(wild: str, threads: int) -> N
             engine.train(DOCUMENTS, WILD[wild], step, 3)
         assert (again.value.step, again.value.losses) == (step, [])
     assert flat(bad) == flat(good)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_gradient_that_is_not_finite_ends_it_though_the_loss_is(threads: int) -> None:
+    engine, start = fast(5, threads), parameters(SHAPE, VOCAB)
+    engine.load_parameters({**start, "lm_head": array("d", [1e25 * number for number in start["lm_head"]])})
+    before, (loss, _) = flat(engine), engine.evaluate(DOCUMENTS)
+    assert math.isfinite(loss)
+    with pytest.raises(DivergedError) as caught:
+        engine.train(DOCUMENTS, Adam(), 0, 3)
+    assert (caught.value.step, caught.value.losses, engine.steps) == (0, [], 0)
+    assert flat(engine) == before
 
 
 @pytest.mark.parametrize("threads", [1, 2])
