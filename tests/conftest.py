@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     place = tempfile.TemporaryDirectory(prefix="tapegpt-code-")
     config.add_cleanup(place.cleanup)
     os.environ["TAPEGPT_CACHE_DIR"] = place.name
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts behind it ignore Ctrl-C
     from tests.guard import guard
 
     guard()
