@@ -75,7 +75,8 @@ def _guarded_function(kernel: Kernel, address: int) -> Callable[..., None]:
             with _lock:
                 for name, argument in given.items():
                     numbers = argument.view.obj if isinstance(argument, Address) else None
-                    if isinstance(argument, Address) and isinstance(numbers, array) and numbers and name not in SHARED:
+                    stays = name.rpartition(".")[2] in SHARED
+                    if isinstance(argument, Address) and isinstance(numbers, array) and numbers and not stays:
                         given[name] = _lend(numbers, argument.number)
                         lent.append(numbers)
             run(*given.values())

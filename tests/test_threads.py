@@ -190,7 +190,7 @@ def test_a_part_that_cannot_enter_machine_code() -> None:
     run = engine._program.run
 
     def failing(name: str, *arguments: Any) -> None:
-        if arguments[-2] == 1:  # the thread
+        if arguments[-1]["thread"] == 1:
             raise MemoryError
         run(name, *arguments)
 
