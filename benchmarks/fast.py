@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.timing import Contender, Summary, comparison, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus, Random
-from tapegpt.decoding import texts
-from tapegpt.engine import Snapshot, Strings
+from tapegpt.engine import Snapshot
 from tapegpt.fast.generation import Generation, generation_kernel
 from tapegpt.graph import fast_graph
 from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
@@ -23,6 +22,7 @@ from tapegpt.machine.program import Program
 from tapegpt.model import GPT
 from tapegpt.models.base import Model
 from tapegpt.settings import MAX_STEPS, Settings
+from tapegpt.tokens import Strings, texts
 from tapegpt.trainer import Trainer
 
 if TYPE_CHECKING:

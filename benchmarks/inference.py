@@ -13,10 +13,9 @@ from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus, Random
 from tapegpt.automata import Automaton, matching
 from tapegpt.constraints import Drawing
-from tapegpt.decoding import texts
-from tapegpt.engine import Tokens
 from tapegpt.exact import ExactEngine
 from tapegpt.fast.inference import Drawn, Inference, Rules
+from tapegpt.tokens import Tokens, texts
 from tapegpt.trainer import Trainer
 
 STEPS = 2000

@@ -15,7 +15,7 @@ from benchmarks.fast import steps_a_sample
 from benchmarks.peer_torch import BATCH_SIZE, SEED, check_close, trainers
 from benchmarks.timing import Contender, cpu_seconds, figure, table, take_turns
 from tapegpt import Corpus, Random
-from tapegpt.engine import Adam, Engine, Tokens
+from tapegpt.engine import Adam, Engine
 from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
 from tapegpt.model import initialise
@@ -23,6 +23,7 @@ from tapegpt.models import NAMES, named
 from tapegpt.models.base import Model
 from tapegpt.settings import MAX_STEPS
 from tapegpt.split import hold_out
+from tapegpt.tokens import Tokens
 
 RUNGS: list[tuple[str, dict[str, int]]] = [
     *((name, {}) for name in NAMES),

@@ -15,7 +15,7 @@ from benchmarks.command import Program, workplace
 from benchmarks.timing import Contender, Summary, figure, table, take_turns
 from tapegpt import Corpus
 from tapegpt.model import make_engine
-from tapegpt.settings import PRESETS, resolved
+from tapegpt.presets import PRESETS, resolved
 from tapegpt.trainer import Trainer
 
 BUDGETS = ("1s", "10s")

@@ -6,8 +6,9 @@ import random
 from array import array
 from collections.abc import Sequence
 
-from tapegpt.engine import Parameters, Tokens
+from tapegpt.engine import Parameters
 from tapegpt.models.base import Model
+from tapegpt.tokens import Tokens
 
 
 def parameters(config: Model, vocab_size: int, rng: random.Random) -> Parameters:

@@ -16,13 +16,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from tapegpt import Random
-from tapegpt.engine import Adam, Engine, Parameters, Tokens
+from tapegpt.engine import Adam, Engine, Parameters
 from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
 from tapegpt.fast.inference import Inference
 from tapegpt.graph import fast_graph
 from tapegpt.models.base import Model
 from tapegpt.reference import ReferenceEngine
+from tapegpt.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

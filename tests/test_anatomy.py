@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
 from tapegpt.anatomy import STAGES, Anatomy, code, occasion
 from tapegpt.costs import COUNTED, Bench, Cost, Part, about, arithmetic
-from tapegpt.engine import Adam, Tokens
+from tapegpt.engine import Adam
 from tapegpt.graph import Graph, exact_graph, fast_graph
 from tapegpt.machine.assembly import instruction_kinds, marked
 from tapegpt.machine.host import host_target
@@ -26,6 +26,7 @@ from tapegpt.model import GPT, make_engine
 from tapegpt.models import NAMES as NAMES_OF_MODELS
 from tapegpt.models import named
 from tapegpt.operations.base import padded
+from tapegpt.tokens import Tokens
 
 NAMES = ["anna", "otto", "bob", "natan", "aviva", "b", "banana"]
 SHAPES = {

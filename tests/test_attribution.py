@@ -14,13 +14,14 @@ import tapegpt
 from benchmarks import attribution as benchmark
 from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
 from tapegpt.attribution import EPSILON, Lessons, Rater, Retraining, attribute, encoded, verify
-from tapegpt.engine import Parameters, Tokens
+from tapegpt.engine import Parameters
 from tapegpt.machine.host import host_target
 from tapegpt.machine.target import INTERPRETED, Target
 from tapegpt.model import initialise, make_engine
 from tapegpt.recording import recorded
 from tapegpt.reference import ReferenceEngine
 from tapegpt.settings import Settings
+from tapegpt.tokens import Tokens
 from tapegpt.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana", "annabo", "noon", "anna", "b", "toto"]

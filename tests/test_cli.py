@@ -22,7 +22,7 @@ import pytest
 import tapegpt
 from tapegpt import Corpus
 from tapegpt.cli import main
-from tapegpt.settings import resolved
+from tapegpt.presets import resolved
 from tapegpt.text import unescaped
 from tapegpt.trainer import Trainer
 

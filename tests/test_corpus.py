@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tapegpt.engine import Tokens
+    from tapegpt.tokens import Tokens
 
 TEXT = st.text(
     st.one_of(

@@ -24,7 +24,7 @@ import tapegpt.cli
 from benchmarks.__main__ import PARTS, arguments
 from tapegpt import TapeGPTError, clock, sampling, scaling_laws, trainer
 from tapegpt.cluster import bulk, parts, population
-from tapegpt.settings import MADE_FOR, PRESETS
+from tapegpt.presets import MADE_FOR, PRESETS
 from tapegpt.studio import store, training
 from tests.test_readme import README, agrees, dialogue
 

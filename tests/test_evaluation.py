@@ -20,7 +20,7 @@ from tapegpt.cli import main
 from tapegpt.cli.eval import WIDTH, page
 from tapegpt.evaluation import Report, evaluate
 from tapegpt.ngrams import baselines
-from tapegpt.settings import resolved
+from tapegpt.presets import resolved
 from tapegpt.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana", "annabo", "noon", "anna"]

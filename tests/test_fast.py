@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, DivergedError, Random, Trainer
-from tapegpt.engine import Adam, Engine, Parameters, Tokens
+from tapegpt.engine import Adam, Engine, Parameters
 from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
 from tapegpt.fast.generation import sample
@@ -28,6 +28,7 @@ from tapegpt.machine.target import Target
 from tapegpt.operations.base import padded
 from tapegpt.reference import ReferenceEngine
 from tapegpt.rewrites import ROWS
+from tapegpt.tokens import Tokens
 from tests.languages import Brackets, Language, RomanNumerals
 
 SHAPE, VOCAB = Config(1, 12, 3, 8), 9

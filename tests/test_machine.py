@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from tapegpt import GPT, SGD, Config, Random, TapeGPTError, exact, tape
 from tapegpt.automata import anything
-from tapegpt.engine import Tokens
 from tapegpt.errors import TapeGPTWarning
 from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
@@ -35,6 +34,7 @@ from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, NEON, Target
 from tapegpt.ngrams import kernels
 from tapegpt.probe import Probe
+from tapegpt.tokens import Tokens
 
 MAPPED = pytest.mark.skipif(not image.can_map(), reason="machine code is not mapped directly here")
 

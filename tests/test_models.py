@@ -13,7 +13,7 @@ import pytest
 
 from tapegpt import Random, Tape, TapeGPTError
 from tapegpt.constraints import Constraints, Drawing
-from tapegpt.engine import Adam, Engine, Parameters, Tokens
+from tapegpt.engine import Adam, Engine, Parameters
 from tapegpt.exact import ExactEngine
 from tapegpt.fast.engine import FastEngine
 from tapegpt.fast.inference import Inference
@@ -30,6 +30,7 @@ from tapegpt.models.modern import ModernGPT
 from tapegpt.models.wavenet import WaveNet
 from tapegpt.reference import ReferenceEngine
 from tapegpt.sampling import Sampler
+from tapegpt.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable

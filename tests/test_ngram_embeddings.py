@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, DivergedError, Random, Tape, TapeGPTError
-from tapegpt.engine import Adam, Parameters, Tokens
+from tapegpt.engine import Adam, Parameters
 from tapegpt.fast.adam import DECAY_EVERY
 from tapegpt.fast.engine import FastEngine
 from tapegpt.graph import fast_graph
@@ -21,6 +21,7 @@ from tapegpt.machine.target import INTERPRETED
 from tapegpt.model import initialise
 from tapegpt.operations.ngrams import NGrams
 from tapegpt.settings import Settings
+from tapegpt.tokens import Tokens
 from tapegpt.trainer import Trainer
 
 CONFIG = Config(1, 12, 3, 8, n_gram=3, gram_rows=50)

@@ -20,8 +20,9 @@ from tapegpt.doctor import examine
 from tapegpt.model import GPT
 from tapegpt.models import NAMES, named
 from tapegpt.models.loading import address, class_of, reference
+from tapegpt.presets import PRESETS, resolved
 from tapegpt.search import fields_of
-from tapegpt.settings import PRESETS, Settings, resolved
+from tapegpt.settings import Settings
 from tapegpt.sweeping import sweep
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Random
-from tapegpt.engine import Parameters, Tokens
+from tapegpt.engine import Parameters
 from tapegpt.fast.inference import Inference
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.target import Target
 from tapegpt.models.base import Model
 from tapegpt.probe import Probe
 from tapegpt.reference import ReferenceEngine
+from tapegpt.tokens import Tokens
 from tapegpt.value import Matrix, Value, softmax, total
 from tests.test_ngram_embeddings import hashed
 

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt.corpus import Corpus
-from tapegpt.engine import Adam, Parameters, Tokens
+from tapegpt.engine import Adam, Parameters
 from tapegpt.errors import DivergedError
 from tapegpt.machine.host import c_library, has_known_pow
 from tapegpt.models.gpt import Config
 from tapegpt.reference import ReferenceEngine
+from tapegpt.tokens import Tokens
 from tapegpt.value import Value, total
 
 if TYPE_CHECKING:

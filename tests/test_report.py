@@ -20,8 +20,9 @@ from tapegpt.cli.train import arguments
 from tapegpt.evaluation import evaluate
 from tapegpt.models.base import Model
 from tapegpt.models.mlp import MLP
+from tapegpt.presets import PRESETS, resolved
 from tapegpt.recording import replayed
-from tapegpt.settings import ENGINES, PRESETS, Settings, resolved
+from tapegpt.settings import ENGINES, Settings
 from tapegpt.sources import Source
 from tapegpt.state import DataRecord, TrainingState
 from tapegpt.web.data import Portrait

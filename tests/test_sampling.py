@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Random, sampling
-from tapegpt.decoding import texts
 from tapegpt.fast.inference import Drawn
 from tapegpt.model import GPT
 from tapegpt.sampling import Sampler
+from tapegpt.tokens import texts
 
 CHARACTERS = "abc"
 BLOCK = 4

@@ -25,10 +25,10 @@ from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
 from tapegpt.cli import lines, main
 from tapegpt.cli.lines import batches
 from tapegpt.cli.score import LAST_BIN, _chosen, _marked, _Summary
-from tapegpt.engine import Tokens
 from tapegpt.model import make_engine
 from tapegpt.scores import ODD, RANKS, UNKNOWN, Calibration, Score, percentile, quantiles
 from tapegpt.sources import CHUNK, Source
+from tapegpt.tokens import Tokens
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana"]
 SHAPE = Config(n_embd=8, n_head=2, block_size=6)

@@ -14,17 +14,8 @@ import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError
 from tapegpt.errors import shown
 from tapegpt.machine.target import AVX512
-from tapegpt.settings import (
-    FAST_ONLY,
-    MAX_BATCH_SIZE,
-    MAX_STEPS,
-    MAX_THREADS,
-    PRESETS,
-    UNITS,
-    Settings,
-    resolved,
-    seconds,
-)
+from tapegpt.presets import PRESETS, resolved
+from tapegpt.settings import FAST_ONLY, MAX_BATCH_SIZE, MAX_STEPS, MAX_THREADS, UNITS, Settings, seconds
 
 
 def refused(**fields: Any) -> str:

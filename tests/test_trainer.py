@@ -17,6 +17,7 @@ from tapegpt import Config, Corpus, DivergedError, TapeGPTError, TapeGPTWarning,
 from tapegpt.clock import layers
 from tapegpt.engine import Adam
 from tapegpt.reference import ReferenceEngine
+from tapegpt.tokens import Tokens
 from tapegpt.trainer import WEIGHTS, watched
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def test_random_numbers_are_drawn_in_the_order_of_microgpt() -> None:
     for document in documents:
         ids.extend([*map(vocabulary.index, document), bos])
         starts.append(len(ids) - 1)
-    losses = engine.train(tapegpt.engine.Tokens(ids, starts), Adam(steps=12), 0, 12)
+    losses = engine.train(Tokens(ids, starts), Adam(steps=12), 0, 12)
     strings = engine.generate(rng, 4, 0.5)
 
     trainer = Trainer(Corpus.of(NAMES), SHAPE, steps=12, seed=7)

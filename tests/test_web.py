@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError, Trainer, web
+from tapegpt.curves import POINTS, curve
 from tapegpt.explanation import explain
 from tapegpt.recording import Recording, recorded, still
-from tapegpt.web.data import LIKELY, MAPPED, POINTS, Portrait, curve, explanation_data, rounded
+from tapegpt.text import rounded
+from tapegpt.web.data import LIKELY, MAPPED, Portrait, explanation_data
 
 CORPUS = Corpus.of(["anna", "bob", "cara", "abba", "barbara", "ada", "rob", "carob", "bar", "cab"])
 CONFIG = Config(n_embd=8, n_head=2, block_size=8)

@@ -25,19 +25,20 @@ from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Reals
 from tapegpt.model import make_engine
 from tapegpt.operations.base import Operation, View
 from tapegpt.operations.elementwise import Rule
+from tapegpt.presets import BATCH_SIZE
 from tapegpt.rewrites import ROWS
-from tapegpt.settings import BATCH_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.engine import Parameters
     from tapegpt.machine.target import Target
     from tapegpt.model import GPT
     from tapegpt.models.base import Model
     from tapegpt.node import Node
+    from tapegpt.tokens import Tokens
 
 STAGES = ("python", "tape", "llvm", "asm")
 DEFAULTS = ("attention", "linear")  # kinds to look at where none is said

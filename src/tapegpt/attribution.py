@@ -35,7 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.engine import Parameters
     from tapegpt.machine.language import Number, Operand, Value
     from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tapegpt.model import GPT
     from tapegpt.models.base import Model
     from tapegpt.recording import Recording
+    from tapegpt.tokens import Tokens
 
     Use = Callable[[Operand, Value], None]
 

@@ -9,11 +9,12 @@ import math
 from abc import abstractmethod
 from array import array
 
-from tapegpt.engine import Engine, Moments, Strings
+from tapegpt.engine import Engine, Moments
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.machine.language import Reals, Structure
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
+from tapegpt.tokens import Strings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

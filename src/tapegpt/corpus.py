@@ -12,10 +12,10 @@ from array import array
 from itertools import accumulate, chain, repeat
 from operator import add
 
-from tapegpt.engine import Tokens
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.record import Record
 from tapegpt.sources import Source, check_selection, selected
+from tapegpt.tokens import Tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

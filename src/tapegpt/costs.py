@@ -24,12 +24,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.engine import Parameters
     from tapegpt.graph import Graph
     from tapegpt.machine.language import Operand, Pointer, Type
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
     from tapegpt.node import Node
+    from tapegpt.tokens import Tokens
 
 COUNTED = ("add", "sub", "mul", "div", "fma", "sqrt", "exp", "log", "pow", "compare", "loaded", "stored")
 SAMPLE, SAMPLES, REPEATS = 50_000, 9, 20  # nanoseconds of a measurement, how many there are, runs to try

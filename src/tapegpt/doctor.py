@@ -12,8 +12,8 @@ from collections import Counter
 
 from tapegpt.corpus import Corpus
 from tapegpt.models.gpt import Config
+from tapegpt.presets import resolved
 from tapegpt.record import Record
-from tapegpt.settings import resolved
 from tapegpt.sources import (
     BLANK,
     LINE,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.models.base import Model
-    from tapegpt.settings import Options
+    from tapegpt.presets import Options
     from tapegpt.trainer import Trainer
 
 RARE = 5  # documents: a character in fewer is rare

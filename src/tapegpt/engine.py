@@ -19,9 +19,9 @@ from tapegpt.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
-    from collections.abc import Iterator
 
     from tapegpt.rng import Random
+    from tapegpt.tokens import Strings, Tokens
 
 Parameters = dict[str, "array[float]"]  # name -> row-major float64 values, shapes from Model.shapes
 Snapshot = Parameters | bytes  # an engine's own copy of its parameters
@@ -51,45 +51,6 @@ class Moments(Record):
     mean: Parameters
     square: Parameters
     powers: tuple[float, ...] = ()  # of beta1 and beta2, where the engine multiplies them step by step
-
-
-class Tokens(Record):
-    """Documents as one run of token ids, `BOS doc BOS doc BOS ...`.
-
-    Document d is `ids[starts[d]]` up to and including `ids[starts[d + 1]]`, both a BOS, or where a long document is cut
-    into windows any token.
-    """
-
-    ids: array[int]  # typecode "I"
-    starts: array[int]  # typecode "q", number of documents + 1
-    order: array[int] | None = None  # typecode "I": the documents in the order of training; None is as they lie
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-
-class Strings(Record):
-    """Generated strings: number i is the first `lengths[i]` of its token ids, which begin at i times block_size."""
-
-    ids: array[int]  # typecode "I"
-    lengths: array[int]  # typecode "q"
-
-    @staticmethod
-    def empty(count: int, block_size: int) -> Strings:
-        """So many strings of no token, with room for a block each."""
-        return Strings(array("I", bytes(4 * count * block_size)), array("q", bytes(8 * count)))
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return map(self.__getitem__, range(len(self)))
-
-    def __getitem__(self, number: int) -> list[int]:
-        """The token ids of one string; negative: from the last. Raises `IndexError` where there is none."""
-        length = self.lengths[number]
-        start = range(len(self))[number] * (len(self.ids) // len(self))
-        return self.ids[start : start + length].tolist()
 
 
 class Engine(Local, ABC):

@@ -18,7 +18,7 @@ from itertools import accumulate, chain, pairwise
 from tapegpt.automata import FORBIDDEN
 from tapegpt.constraints import Drawing
 from tapegpt.corpus import Corpus
-from tapegpt.engine import Engine, Strings
+from tapegpt.engine import Engine
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.fast.inference import Drawn, Inference, Rules
 from tapegpt.machine.language import F32, Builder, F32s, Int, Real, kernel
@@ -30,13 +30,14 @@ from tapegpt.operations.functions import exp, log
 from tapegpt.rng import Random
 from tapegpt.sampling import truncated
 from tapegpt.split import hold_out
+from tapegpt.tokens import Strings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
 
-    from tapegpt.engine import Tokens
+    from tapegpt.tokens import Tokens
 
 _SURPRISES, _LOGS = 1.0, -1.0  # what they are multiplied by to be -log p
 PYTHON = 5_000_000  # multiply-adds for which there is time while a string is drawn: 50 us

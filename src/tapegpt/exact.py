@@ -19,13 +19,14 @@ from tapegpt.packing import Rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.engine import Adam, Strings, Tokens
+    from tapegpt.engine import Adam
     from tapegpt.machine.language import Number, Operand, Value
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
     from tapegpt.packing import Packer
     from tapegpt.rng import Random
+    from tapegpt.tokens import Strings, Tokens
 
 
 class ExactEngine(CompiledEngine):

@@ -21,13 +21,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.engine import Parameters
     from tapegpt.machine.language import Builder, Number, Operand, Pointer, Value
     from tapegpt.machine.memory import Address, Memory
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
     from tapegpt.node import Node
     from tapegpt.rewrites import Rule
+    from tapegpt.tokens import Tokens
 
 SLOTS = 64  # strings that are generated side by side
 
@@ -158,7 +159,7 @@ def _ids(tape: Tape, table: Node | None) -> list[Node]:
 
 
 class Documents(Structure):
-    """Documents as one run of token ids, see `engine.Tokens`."""
+    """Documents as one run of token ids, see `tokens.Tokens`."""
 
     ids: U32s
     starts: I64s

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from html import escape
-from itertools import pairwise
 
+from tapegpt.curves import thinned
 from tapegpt.errors import TapeGPTError
+from tapegpt.text import rounded
 from tapegpt.web import document
-from tapegpt.web.data import rounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,13 +93,9 @@ def _finite(number: float) -> float | None:
 
 
 def _thinned(losses: Data) -> Data:
-    """A curve of fewer points, each the mean of some; what is no number stays out."""
-    pairs = [pair for pair in zip(losses["steps"], losses["mean"], strict=True) if math.isfinite(pair[1])]
-    count = min(len(pairs), POINTS)
-    ends = [round(place * len(pairs) / count) for place in range(count + 1)] if count else []
-    groups = [pairs[start:end] for start, end in pairwise(ends)]
-    means = [rounded(math.fsum(loss for _, loss in group) / len(group)) for group in groups]
-    return {"steps": [group[-1][0] for group in groups], "mean": means}
+    """A curve of fewer points; what is no number stays out."""
+    points = [point for point in zip(losses["steps"], losses["mean"], strict=True) if math.isfinite(point[1])]
+    return thinned(points, POINTS)
 
 
 def _summary(outcomes: Sequence[Outcome], searched: Sequence[str], baselines: Mapping[str, float]) -> str:

@@ -11,12 +11,12 @@ import time
 from _thread import allocate_lock
 from array import array
 
-from tapegpt.decoding import texts
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.processes import renewed
 from tapegpt.ranges import Whole
 from tapegpt.rng import Random
 from tapegpt.settings import ENGINES, SEED, Settings
+from tapegpt.tokens import texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from __future__ import annotations
 from array import array
 from math import log
 
-from tapegpt.engine import Tokens
 from tapegpt.errors import TapeGPTError
 from tapegpt.machine.language import F64, I64, Builder, F64s, I64s, Int, Pointer, U32s, Value, Variable, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
+from tapegpt.tokens import Tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ They are asked for in batches of a fixed size, and told in order: the same seed 
 from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError, missing, shown
-from tapegpt.search import TRIES, is_logarithmic, rounded
+from tapegpt.search import TRIES, is_logarithmic
+from tapegpt.text import rounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from itertools import islice
 
-from tapegpt.engine import Tokens
+from tapegpt.curves import curve
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.model import make_engine
 from tapegpt.processes import renewed
@@ -21,8 +21,8 @@ from tapegpt.rng import Random
 from tapegpt.settings import Settings
 from tapegpt.split import hold_out
 from tapegpt.state import DataRecord, TrainingState
+from tapegpt.tokens import Tokens
 from tapegpt.trainer import Trainer
-from tapegpt.web.data import curve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Outcome(Record):
     error: float | None  # standard error of the loss over seeds; None of one training
     training_loss: float  # mean of the last tenth of the steps
     seconds: float  # of its own thread's clock, without compiling
-    losses: dict[str, Any]  # of the steps, as a curve: see `web.data.curve`
+    losses: dict[str, Any]  # of the steps, as a curve: see `curves.curve`
     parameters: int
     diverged: str = ""  # why, if it did
 

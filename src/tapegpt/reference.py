@@ -13,19 +13,21 @@ from array import array
 from collections import deque
 from itertools import repeat
 
-from tapegpt.engine import Engine, Moments, Strings
+from tapegpt.engine import Engine, Moments
 from tapegpt.errors import DivergedError
 from tapegpt.graph import exact_graph
+from tapegpt.tokens import Strings
 from tapegpt.value import Matrix, Value, softmax, walk_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tapegpt.engine import Adam, Parameters, Snapshot, Tokens
+    from tapegpt.engine import Adam, Parameters, Snapshot
     from tapegpt.models.base import Model
     from tapegpt.node import Node
     from tapegpt.rng import Random
+    from tapegpt.tokens import Tokens
 
 
 class ReferenceEngine(Engine):

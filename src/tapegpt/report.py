@@ -12,9 +12,9 @@ from tapegpt.corpus import Corpus
 from tapegpt.errors import TapeGPTError
 from tapegpt.models.gpt import Config
 from tapegpt.models.loading import reference
+from tapegpt.presets import PRESETS, resolved
 from tapegpt.record import Record
 from tapegpt.scores import END
-from tapegpt.settings import PRESETS, resolved
 from tapegpt.sources import Source, parse_delimiter
 from tapegpt.web import document
 

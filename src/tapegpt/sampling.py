@@ -28,19 +28,19 @@ from itertools import accumulate, islice
 
 from tapegpt.automata import FORBIDDEN
 from tapegpt.constraints import Constraints, Drawing
-from tapegpt.decoding import texts
 from tapegpt.errors import TapeGPTError, warn
 from tapegpt.record import Record
 from tapegpt.rng import Random
+from tapegpt.tokens import texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tapegpt.automata import Automaton
-    from tapegpt.engine import Strings
     from tapegpt.fast.inference import Drawn, Inference, Rules
     from tapegpt.neighbours import Neighbours
+    from tapegpt.tokens import Strings
 
 WORTH = 100  # a string of the tree takes about as long as so many drawn side by side
 PERSISTENCE = 20  # times as many, where strings are left out that the tree would find one by one too

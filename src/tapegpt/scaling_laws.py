@@ -17,9 +17,10 @@ from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.law import Law, bootstrap, deviation, fit, interval
 from tapegpt.models.gpt import Config
 from tapegpt.population import Candidate, Field, Outcome, cores, populate
+from tapegpt.presets import resolved
 from tapegpt.record import Record
 from tapegpt.rng import Random
-from tapegpt.settings import SECONDS, resolved
+from tapegpt.settings import SECONDS
 from tapegpt.settings import seconds as parsed_seconds
 from tapegpt.sources import READING
 from tapegpt.trainer import corpus_from

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.scaling_laws import NAMES, PARAMETERS, STEPS, STRINGS
+from tapegpt.text import rounded
 from tapegpt.web import document
 
 TYPE_CHECKING = False
@@ -46,14 +47,10 @@ def _picture(
     return {
         "title": title,
         "unit": unit,
-        "law": [[_rounded(number) for number in row] for row in law],
-        "points": [[_rounded(number) for number in point] for point in points],
-        "own": [_rounded(number) for number in own],
+        "law": [[rounded(number, DIGITS) for number in row] for row in law],
+        "points": [[rounded(number, DIGITS) for number in point] for point in points],
+        "own": [rounded(number, DIGITS) for number in own],
     }
-
-
-def _rounded(number: float) -> float:
-    return float(f"{number:.{DIGITS}g}")
 
 
 # --- the page ---------------------------------------------------------------------------------------------------

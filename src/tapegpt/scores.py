@@ -21,8 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tapegpt.engine import Tokens
     from tapegpt.fast.inference import Inference
+    from tapegpt.tokens import Tokens
 
 UNKNOWN = 16.0  # nats for a character that the model does not know: one in 9 million
 ODD = math.log(100)  # nats from which a character is odd: less probable than one in 100

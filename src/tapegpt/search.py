@@ -15,10 +15,12 @@ from tapegpt.clock import work
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.models.gpt import Config
 from tapegpt.population import Candidate
+from tapegpt.presets import resolved
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
 from tapegpt.rng import Random
-from tapegpt.settings import MAX_STEPS, Settings, resolved
+from tapegpt.settings import MAX_STEPS, Settings
+from tapegpt.text import rounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ MAX_TRIALS = 100_000
 COUNTS = {"trials": Whole(1, MAX_TRIALS), "seeds": Whole(1, 1000), "threads": Whole(1, 100_000)}  # a cluster has many
 RUNG = {"count": COUNTS["trials"], "steps": Whole(1, MAX_STEPS), "seeds": COUNTS["seeds"]}
 DECADE = 10.0  # a range that spans one is drawn from on a logarithmic scale
-DIGITS = 4  # significant, of a number that is drawn, so that a leaderboard shows it whole
 TRIES = 1000  # draws in a row that give nothing possible and new, after which there is taken to be no more
 
 # --- the space --------------------------------------------------------------------------------------------------
@@ -174,11 +175,6 @@ def draw(rng: Random, low: float, high: float, *, whole: bool) -> float:
         math.exp(rng.uniform(math.log(low), math.log(high))) if is_logarithmic(low, high) else rng.uniform(low, high)
     )
     return min(max(round(number) if whole else rounded(number), low), high)
-
-
-def rounded(number: float) -> float:
-    """To so many digits as a leaderboard shows."""
-    return float(f"{number:.{DIGITS}g}")
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------

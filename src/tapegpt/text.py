@@ -82,3 +82,8 @@ def json_line(value: object, default: Callable[[Any], object] | None = None) -> 
 
     line = json.dumps(value, ensure_ascii=False, default=default)
     return line if line.isprintable() else "".join([f"\\u{ord(c):04x}" if breaks(c) else c for c in line])
+
+
+def rounded(number: float, digits: int = 4) -> float:
+    """To so many significant digits: a picture shows no more, and its data get a third as long."""
+    return float(f"{number:.{digits}g}")

@@ -28,10 +28,11 @@ from tapegpt.engine import STEPS, Adam
 from tapegpt.errors import DivergedError, TapeGPTError, shown, warn
 from tapegpt.model import GPT, initialise, make_engine
 from tapegpt.models.gpt import Config
+from tapegpt.presets import resolved
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
 from tapegpt.rng import Random
-from tapegpt.settings import MAX_STEPS, Settings, resolved
+from tapegpt.settings import MAX_STEPS, Settings
 from tapegpt.sources import READING, SELECTION, Source
 from tapegpt.text import breaks
 
@@ -40,12 +41,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, Unpack
 
-    from tapegpt.engine import Snapshot, Tokens
+    from tapegpt.engine import Snapshot
     from tapegpt.models.base import Model
     from tapegpt.models.loading import Choice
-    from tapegpt.settings import Options as Shape
+    from tapegpt.presets import Options as Shape
     from tapegpt.sources import Reading
     from tapegpt.state import DataRecord, Evaluation
+    from tapegpt.tokens import Tokens
 
     class Options(Shape, Reading, total=False):
         """Whatever `train` takes."""

@@ -98,7 +98,7 @@ def _corpus(model: GPT, options: argparse.Namespace) -> Corpus:
 
 def _settings(model: GPT, options: argparse.Namespace) -> Settings:
     """Those that the model was trained with, where it knows, but for what is given."""
-    from tapegpt.settings import resolved
+    from tapegpt.presets import resolved
 
     if model.training:
         settings = model.training.settings

@@ -25,7 +25,7 @@ SETTINGS = ("steps", "learning_rate", "batch_size")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.settings import PRESETS
+    from tapegpt.presets import PRESETS
 
     data_arguments(parser.add_argument_group("data"))
     own = parser.add_argument_group("your setting, of which is told what more of each would buy")

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from tapegpt.anatomy import Anatomy
     from tapegpt.corpus import Corpus
     from tapegpt.costs import Cost, Part, Walk
-    from tapegpt.engine import Parameters, Tokens
+    from tapegpt.engine import Parameters
     from tapegpt.model import GPT
     from tapegpt.models.base import Model
     from tapegpt.settings import Settings
+    from tapegpt.tokens import Tokens
 
 STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm")
 OF_OPERATION = ("tape", "kernels", "llvm", "asm")
@@ -156,7 +157,8 @@ class Subject:
 
 
 def _subject(options: argparse.Namespace) -> Subject:
-    from tapegpt.settings import Settings, resolved
+    from tapegpt.presets import resolved
+    from tapegpt.settings import Settings
 
     if len(options.data) != 1 or not _is_model(options.data[0]):
         kind = chosen(options)

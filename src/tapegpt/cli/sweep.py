@@ -29,7 +29,7 @@ BASELINE = "5-gram"
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from tapegpt.optuna_sampler import NAMES
-    from tapegpt.settings import PRESETS
+    from tapegpt.presets import PRESETS
     from tapegpt.sweeping import SEEDS, TRIALS
 
     data_arguments(parser.add_argument_group("data"))

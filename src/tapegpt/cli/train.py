@@ -22,7 +22,8 @@ SAVING = 350e-9  # for each parameter, where the model, what Adam remembers and 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from tapegpt.models.gpt import Config
-    from tapegpt.settings import ENGINES, LONG, MADE_FOR, PRESETS
+    from tapegpt.presets import MADE_FOR, PRESETS
+    from tapegpt.settings import ENGINES, LONG
 
     data = parser.add_argument_group("data")
     data_arguments(data)
@@ -62,7 +63,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, show how far it is, and print some strings."""
     from tapegpt.clock import ONE_EVALUATION
-    from tapegpt.settings import Settings, resolved
+    from tapegpt.presets import resolved
+    from tapegpt.settings import Settings
     from tapegpt.trainer import Trainer
 
     kind = chosen(options)

@@ -19,11 +19,12 @@ from tapegpt.tape import check_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.engine import Adam, Strings, Tokens
+    from tapegpt.engine import Adam
     from tapegpt.machine.program import Argument, Entries
     from tapegpt.machine.target import Target
     from tapegpt.models.base import Model
     from tapegpt.rng import Random
+    from tapegpt.tokens import Strings, Tokens
 
 
 class FastEngine(CompiledEngine):

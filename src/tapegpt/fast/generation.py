@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Sequence
 
-    from tapegpt.engine import Strings
     from tapegpt.graph import Graph, Places
     from tapegpt.machine.language import Operand, Pointer, Value
     from tapegpt.machine.program import Argument
     from tapegpt.rng import Random
+    from tapegpt.tokens import Strings
 
 
 class Generation(Structure):

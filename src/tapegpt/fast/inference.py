@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from array import array
 
-from tapegpt.engine import Strings, Tokens
 from tapegpt.errors import TapeGPTError
 from tapegpt.fast.drawing import Narrowing, drawing_kernel
 from tapegpt.fast.generation import Generation
@@ -21,6 +20,7 @@ from tapegpt.operations.base import PAD, padded
 from tapegpt.operations.functions import log
 from tapegpt.operations.rows import fast_exponentiate, vectors
 from tapegpt.record import Record
+from tapegpt.tokens import Strings, Tokens
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

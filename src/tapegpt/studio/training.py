@@ -8,13 +8,14 @@ from __future__ import annotations
 from time import perf_counter
 
 from tapegpt.constraints import check_temperature
+from tapegpt.curves import curve
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.models.loading import reference
+from tapegpt.presets import resolved
 from tapegpt.recording import recorded, spread
-from tapegpt.settings import resolved
 from tapegpt.studio.work import Deadline
 from tapegpt.trainer import Trainer
-from tapegpt.web.data import Portrait, curve
+from tapegpt.web.data import Portrait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from _thread import allocate_lock
-from itertools import pairwise
 from operator import mul
 
 from tapegpt.corpus import distinct
+from tapegpt.curves import curve
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.explanation import explain
 from tapegpt.models.loading import reference
 from tapegpt.processes import renewed
+from tapegpt.text import rounded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
     Data = dict[str, Any]
 
 STRINGS = 20
-POINTS = 200  # of a curve
 LIKELY = 8  # next tokens
-DIGITS = 4  # significant, of the numbers of a picture
 MAPPED = 100  # characters, the most frequent ones
 AXES, ROUNDS = 2, 30  # of their map, and of the iteration that finds each
 
@@ -137,20 +136,12 @@ def nats(model: GPT, text: str) -> float:
     """The mean surprise of a token of a text, by the model's own engine."""
     from array import array
 
-    from tapegpt.engine import Tokens
+    from tapegpt.tokens import Tokens
 
     bos = model.vocab_size - 1
     ids = array("I", [bos, *map(model.vocabulary.index, text), bos])
     total, count = model.engine.evaluate(Tokens(ids, array("q", [0, len(ids) - 1])))
     return rounded(total / count)
-
-
-def curve(losses: Sequence[float], first: int = 0) -> Data:
-    """Losses of the steps after `first` as at most `POINTS` means, each of the steps up to and including one."""
-    count = min(len(losses), POINTS)
-    ends = [round(place * len(losses) / count) for place in range(count + 1)] if count else []
-    means = [rounded(math.fsum(losses[start:end]) / (end - start)) for start, end in pairwise(ends)]
-    return {"steps": [first + end for end in ends[1:]], "mean": means}
 
 
 def score_data(score: Score) -> Data:
@@ -184,11 +175,6 @@ def explanation_data(explanation: Explanation, vocabulary: str) -> Data:
         "attention": heads,
         "gradients": [{"name": name, "norms": list(map(rounded, norms))} for name, norms in explanation.gradients],
     }
-
-
-def rounded(number: float) -> float:
-    """To `DIGITS` significant digits: a picture shows no more, and the text gets a third as long."""
-    return float(f"{number:.{DIGITS}g}")
 
 
 class _Map:
