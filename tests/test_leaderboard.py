@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt import Config, TapeGPTError, leaderboard
+from tapegpt.curves import curve
 from tapegpt.leaderboard import MOST, POINTS
 from tapegpt.population import Candidate, Outcome
 from tapegpt.settings import Settings
-from tapegpt.web.data import curve
 from tests.browser import until
 
 pytest_plugins = ["tests.browser"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import Config, Corpus, TapeGPTError
+from tapegpt import Config, Corpus, TapeGPTError, presets
 from tapegpt.errors import shown
 from tapegpt.machine.target import AVX512
 from tapegpt.presets import PRESETS, resolved
@@ -291,7 +291,7 @@ def test_combinations_that_are_refused() -> None:
 
 def test_every_option_is_a_field_and_every_field_an_option() -> None:
     """What type checkers see of `tapegpt.train` is what it takes."""
-    source = inspect.getsource(tapegpt.settings)
+    source = inspect.getsource(presets)
     listed = source.partition("class Options")[2].partition('"""\n')[2].partition("\n\n")[0].split("\n")
     names = [line.strip().partition(":")[0] for line in listed if line.strip()]
     assert sorted(names) == sorted([*Config().as_dict(), *Settings().as_dict()])
