@@ -50,6 +50,7 @@ FLOORS = {
             "neighbours",
             "scores",
             "tokens",
+            "language_model",
             "presets",
             "curves",
         ),

@@ -29,6 +29,7 @@ from tapegpt.operations.base import padded
 from tapegpt.record import Record
 from tapegpt.rng import Random
 from tapegpt.settings import Settings
+from tapegpt.tokens import encode
 from tapegpt.trainer import Trainer
 
 TYPE_CHECKING = False
@@ -188,9 +189,7 @@ def encoded(model: GPT, text: str) -> Tokens:
     """A string's tokens, cut to the block; raises `TapeGPTError` where it is empty or has unknown characters."""
     if not isinstance(text, str) or not text:
         raise TapeGPTError(f"text must be a str of at least one character, not {shown(text)}")
-    unknown = sorted(set(text) - set(model.vocabulary))
-    if unknown:
-        raise TapeGPTError(f"text {shown(text)}: the model does not know {''.join(unknown)!r}: leave that out")
+    encode(text, model.vocabulary)  # which knows all characters, or says so
     tokens = Corpus([text], model.vocabulary).windows(model.config.block_size)
     return tokens.replaced(starts=tokens.starts[:2])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tapegpt.errors import TapeGPTError, is_number, shown
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
+from tapegpt.tokens import encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,12 +126,7 @@ class Constraints(Record):
         from tapegpt.automata import anything, avoiding, beginning, ending, matching
 
         for name in ("prefix", "suffix"):
-            unknown = sorted(set(getattr(self, name)) - set(vocabulary))
-            if unknown:
-                raise TapeGPTError(
-                    f"{name} {shown(getattr(self, name))}: the model does not know {''.join(unknown)!r}: "
-                    "use characters that it was trained on"
-                )
+            encode(getattr(self, name), vocabulary, name)  # which knows all characters, or says so
         automata = [
             *([beginning(self.prefix, vocabulary)] if self.prefix else []),
             *([ending(self.suffix, vocabulary)] if self.suffix else []),

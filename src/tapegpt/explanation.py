@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from tapegpt.engine import Engine
-    from tapegpt.model import GPT
+    from tapegpt.language_model import LanguageModel
     from tapegpt.value import Matrix, Value
 
 OVERFLOW = "the model's numbers overflow on this text: train it again at a smaller learning rate"
@@ -51,7 +51,7 @@ class Explanation(Record):
 _probes: WeakKeyDictionary[Engine, Probe] = WeakKeyDictionary()
 
 
-def explain(model: GPT, text: str) -> Explanation:
+def explain(model: LanguageModel, text: str) -> Explanation:
     """Look into a model while it reads a text, in f64 whatever its engine is; any number of threads may.
 
     Raises `TapeGPTError` for anything but a str, and for characters that the model does not know.
@@ -75,14 +75,14 @@ def explain(model: GPT, text: str) -> Explanation:
     return Explanation(text[:n], inputs, targets, probabilities, surprises, attention, gradients, loss)
 
 
-def _probe(model: GPT) -> Probe:
+def _probe(model: LanguageModel) -> Probe:
     """The one that is kept for a model's engine."""
     if model.engine not in _probes:
         _probes[model.engine] = Probe(model.config, model.vocab_size)
     return _probes[model.engine]
 
 
-def _encoded(model: GPT, text: str) -> list[int]:
+def _encoded(model: LanguageModel, text: str) -> list[int]:
     """A text's tokens between two BOS, cut to what a block predicts; raises as `explain` does."""
     if not isinstance(text, str):
         raise TapeGPTError(f"text must be a str, not {shown(text)}")
@@ -113,7 +113,7 @@ class Trace(Record):
         return [self.inputs[start : start + size] for start in range(0, len(self.inputs), size)]
 
 
-def trace(model: GPT, text: str, name: str, depth: int = 1) -> Trace:
+def trace(model: LanguageModel, text: str, name: str, depth: int = 1) -> Trace:
     """Where a number comes from while a model reads a text: its inputs, theirs, and so on, `depth` levels.
 
     The name is that of a stage, with its place t and its column, both from 0 on, or of a parameter, with its row and
@@ -126,7 +126,7 @@ def trace(model: GPT, text: str, name: str, depth: int = 1) -> Trace:
     return _Scalars(model, text).trace(name, depth)
 
 
-def stages(model: GPT, text: str) -> dict[str, tuple[int, ...]]:
+def stages(model: LanguageModel, text: str) -> dict[str, tuple[int, ...]]:
     """What `trace` can be asked for, each with its shape: the stages in the order of the forward pass, parameters.
 
     Of `attn_logits` and `attn_weights` [t,h,s] is how head h looks from place t at s <= t. Raises as `trace` does.
@@ -137,7 +137,7 @@ def stages(model: GPT, text: str) -> dict[str, tuple[int, ...]]:
 class _Scalars(ReferenceEngine):
     """The scalars of a model and a text, all by name."""
 
-    def __init__(self, model: GPT, text: str) -> None:
+    def __init__(self, model: LanguageModel, text: str) -> None:
         document = _encoded(model, text)
         dense = [node.shape for node in model.config.parameters(model.vocab_size) if not node.sparse]
         products = (len(document) - 1) * sum((shape.rows or 0) * shape.columns for shape in dense)
@@ -232,7 +232,7 @@ class _Scalars(ReferenceEngine):
         ]
 
 
-def token_indices(model: GPT) -> dict[str, tuple[int, bool]]:
+def token_indices(model: LanguageModel) -> dict[str, tuple[int, bool]]:
     """Which index of a number is a token's, and whether that is read and not predicted; by stage or parameter."""
     recorded = model.config.recorded(model.vocab_size)
     stages = {node.name for node in recorded.tape.nodes if node.operation}

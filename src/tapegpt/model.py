@@ -12,11 +12,12 @@ from _thread import allocate_lock
 from array import array
 
 from tapegpt.errors import TapeGPTError, shown
+from tapegpt.language_model import LanguageModel
 from tapegpt.processes import renewed
 from tapegpt.ranges import Whole
 from tapegpt.rng import Random
 from tapegpt.settings import ENGINES, SEED, Settings
-from tapegpt.tokens import texts
+from tapegpt.tokens import encode, texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _made(
     return GPT(config, vocabulary, rng, engine, steps)
 
 
-class GPT:
+class GPT(LanguageModel):
     """A model: `generate` invents strings, `score` judges them.
 
     Any number of threads may generate, score, explain and read `parameters` at once, also while a `Trainer` trains it
@@ -121,7 +122,7 @@ class GPT:
 
     def __init__(self, config: Model, vocabulary: str, rng: Random, engine: Engine, steps: int | None = None) -> None:
         self.config = config
-        self.vocabulary = vocabulary  # token t is vocabulary[t]; BOS comes after the last
+        self.vocabulary = vocabulary
         self.rng = rng
         self.engine = engine
         if steps is not None:
@@ -143,11 +144,6 @@ class GPT:
         return _made, (self.config, self.vocabulary, self.rng, engine.name, sizes, self.parameters, self.steps), state
 
     @property
-    def vocab_size(self) -> int:
-        """Number of tokens: the characters and BOS."""
-        return len(self.vocabulary) + 1
-
-    @property
     def steps(self) -> int:
         """Steps taken in training."""
         return self.engine.steps
@@ -155,16 +151,6 @@ class GPT:
     @steps.setter
     def steps(self, steps: int) -> None:
         self.engine.steps = steps
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of parameters."""
-        return self.config.num_parameters(self.vocab_size)
-
-    @property
-    def parameters(self) -> dict[str, array[float]]:
-        """A copy of the parameters by name, each row by row; their shapes are `config.shapes(vocab_size)`."""
-        return self.engine.parameters()
 
     @property
     def inference(self) -> Inference:
@@ -279,10 +265,7 @@ class GPT:
             raise TapeGPTError(
                 f"prefix must be a str of less than block_size {self.config.block_size} characters, not {shown(prefix)}"
             )
-        unknown = sorted(set(prefix) - set(self.vocabulary))
-        if unknown:
-            raise TapeGPTError(f"prefix {shown(prefix)}: the model does not know {''.join(unknown)!r}: leave that out")
-        return [self.vocabulary.index(character) for character in prefix]
+        return encode(prefix, self.vocabulary, "prefix")
 
     def name_for(self, key: str, *, taken: Collection[str] = (), temperature: float = 0.5) -> str:
         """A pseudonym: the same string, never an empty one, for the same key and model.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 
+from tapegpt.errors import TapeGPTError, shown
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -61,3 +62,13 @@ def texts(strings: Strings, vocabulary: str) -> list[str]:
         text = "".join([vocabulary[token] for token in strings.ids])
     block = len(text) // max(len(strings), 1)
     return [text[i * block : i * block + length] for i, length in enumerate(strings.lengths)]
+
+
+def encode(text: str, vocabulary: str, what: str = "text") -> list[int]:
+    """The token ids of a text; raises `TapeGPTError` for anything but a str, and for characters that have none."""
+    if not isinstance(text, str):
+        raise TapeGPTError(f"{what} must be a str, not {shown(text)}")
+    unknown = "".join(sorted(set(text) - set(vocabulary)))
+    if unknown:
+        raise TapeGPTError(f"{what} {shown(text)}: the model does not know {shown(unknown)}: leave that out")
+    return [*map(vocabulary.index, text)]
