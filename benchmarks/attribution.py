@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import GPT, Corpus, Random, train
-from tapegpt.attribution import EPSILON, Lessons, Rater, Retraining, attribute, encoded
-from tapegpt.engine import Parameters
-from tapegpt.graph import exact_graph
-from tapegpt.recording import replayed
-from tapegpt.tokens import Tokens
+from tapegpt.analysis.attribution import EPSILON, Lessons, Rater, Retraining, attribute, encoded
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Parameters
+from tapegpt.engines.graph import exact_graph
+from tapegpt.training.recording import replayed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

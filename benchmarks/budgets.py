@@ -15,8 +15,8 @@ from benchmarks.command import Program
 from benchmarks.corpora import CORPORA
 from benchmarks.timing import table
 from tapegpt import Corpus
-from tapegpt.presets import PRESETS, resolved
 from tapegpt.settings import seconds
+from tapegpt.training.presets import PRESETS, resolved
 
 BUDGETS = ("1s", "2s", "5s", "10s", "20s", "30s", "60s")
 BLOCKS = {"molecules": 64, "code": 64, "paragraphs": 128}  # 16 for the others

@@ -19,7 +19,7 @@ from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus, Random
 from tapegpt.cluster import Cluster, Executor
 from tapegpt.cluster.population import AHEAD, chunk_size
-from tapegpt.population import Candidate, Field, Outcome, populate
+from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.settings import Settings
 
 ABSENT = "Ray is not installed here: pip install -e '.[ray]'\n"

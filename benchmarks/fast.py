@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 from benchmarks.timing import Contender, Summary, comparison, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus, Random
-from tapegpt.engine import Snapshot
-from tapegpt.fast.generation import Generation, generation_kernel
-from tapegpt.graph import fast_graph
+from tapegpt.autograd.model import Model
+from tapegpt.data.tokens import Strings, texts
+from tapegpt.engines.base import Snapshot
+from tapegpt.engines.fast.generation import Generation, generation_kernel
+from tapegpt.engines.graph import fast_graph
 from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
-from tapegpt.model import GPT
-from tapegpt.models.base import Model
+from tapegpt.models.trained import GPT
 from tapegpt.settings import MAX_STEPS, Settings
-from tapegpt.tokens import Strings, texts
-from tapegpt.trainer import Trainer
+from tapegpt.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from tapegpt.machine.program import Entries

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from benchmarks.fast import CLOSE
 from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus, Random
-from tapegpt.automata import Automaton, matching
-from tapegpt.constraints import Drawing
-from tapegpt.exact import ExactEngine
-from tapegpt.fast.inference import Drawn, Inference, Rules
-from tapegpt.tokens import Tokens, texts
-from tapegpt.trainer import Trainer
+from tapegpt.data.tokens import Tokens, texts
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.inference.automata import Automaton, matching
+from tapegpt.inference.constraints import Drawing
+from tapegpt.inference.forward import Drawn, Inference, Rules
+from tapegpt.training.trainer import Trainer
 
 STEPS = 2000
 STRINGS, SEED = 4096, 1

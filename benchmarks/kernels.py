@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.fast import Peak
 from benchmarks.timing import Summary, figure, seconds, table
 from tapegpt import Config, Corpus, Random
-from tapegpt.adam import Schedule
-from tapegpt.compiled import Numbers
-from tapegpt.engine import Adam
-from tapegpt.fast.adam import POWERS, Move, adamw, gather_gradients
-from tapegpt.fast.engine import FastEngine
-from tapegpt.graph import DocumentPacker, Documents, fast_graph
+from tapegpt.autograd.node import Node
+from tapegpt.autograd.operations.linear import FastLinear
+from tapegpt.engines.adam import Schedule
+from tapegpt.engines.base import Adam
+from tapegpt.engines.compiled import Numbers
+from tapegpt.engines.fast.adam import POWERS, Move, adamw, gather_gradients
+from tapegpt.engines.fast.engine import FastEngine
+from tapegpt.engines.graph import DocumentPacker, Documents, fast_graph
 from tapegpt.machine.language import F32, Builder, F32s, F64s, I64s, Int, Kernel, U32s
 from tapegpt.machine.memory import Address, Memory, address_of
 from tapegpt.machine.program import Program
-from tapegpt.model import initialise
-from tapegpt.node import Node
-from tapegpt.operations.linear import FastLinear
+from tapegpt.models.trained import initialise
 from tapegpt.settings import MAX_STEPS
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ from benchmarks.fast import steps_a_sample
 from benchmarks.peer_torch import BATCH_SIZE, SEED, check_close, trainers
 from benchmarks.timing import Contender, cpu_seconds, figure, table, take_turns
 from tapegpt import Corpus, Random
-from tapegpt.engine import Adam, Engine
-from tapegpt.exact import ExactEngine
-from tapegpt.fast.engine import FastEngine
-from tapegpt.model import initialise
+from tapegpt.autograd.model import Model
+from tapegpt.data.holdout import hold_out
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Adam, Engine
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.engines.fast.engine import FastEngine
 from tapegpt.models import NAMES, named
-from tapegpt.models.base import Model
+from tapegpt.models.trained import initialise
 from tapegpt.settings import MAX_STEPS
-from tapegpt.split import hold_out
-from tapegpt.tokens import Tokens
 
 RUNGS: list[tuple[str, dict[str, int]]] = [
     *((name, {}) for name in NAMES),

@@ -17,14 +17,14 @@ from benchmarks.fast import DEEP, steps_a_sample
 from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from benchmarks.torch_models import IGNORED, TorchModel
 from tapegpt import Config, Corpus, Random
-from tapegpt.engine import Adam, Parameters
-from tapegpt.exact import ExactEngine
-from tapegpt.fast.engine import FastEngine
-from tapegpt.graph import fast_graph
-from tapegpt.model import initialise
-from tapegpt.models.base import Model
+from tapegpt.autograd.model import Model
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Adam, Parameters
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.engines.fast.engine import FastEngine
+from tapegpt.engines.graph import fast_graph
+from tapegpt.models.trained import initialise
 from tapegpt.settings import MAX_STEPS
-from tapegpt.tokens import Tokens
 
 SHAPES = (Config(), Config(n_embd=64), DEEP)
 BATCH_SIZE, SEED = 16, 42

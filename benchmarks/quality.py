@@ -14,9 +14,9 @@ from statistics import median
 from benchmarks.command import Program, workplace
 from benchmarks.timing import Contender, Summary, figure, table, take_turns
 from tapegpt import Corpus
-from tapegpt.model import make_engine
-from tapegpt.presets import PRESETS, resolved
-from tapegpt.trainer import Trainer
+from tapegpt.models.trained import make_engine
+from tapegpt.training.presets import PRESETS, resolved
+from tapegpt.training.trainer import Trainer
 
 BUDGETS = ("1s", "10s")
 HELD_OUT = 0.1

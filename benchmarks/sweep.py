@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus
-from tapegpt.population import Candidate, Field, Outcome, cores, populate
+from tapegpt.experiments.population import Candidate, Field, Outcome, cores, populate
+from tapegpt.experiments.sweep import Sweep, sweep
 from tapegpt.settings import Settings
-from tapegpt.sweeping import Sweep, sweep
 
 TRAININGS = 100
 MODELS = 50  # that are held to see what one takes

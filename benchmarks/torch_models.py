@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tapegpt.engine import Parameters
-from tapegpt.models.base import Model
-from tapegpt.operations.rmsnorm import EPSILON
-from tapegpt.operations.rotary import BASE
+from tapegpt.autograd.model import Model
+from tapegpt.autograd.operations.rmsnorm import EPSILON
+from tapegpt.autograd.operations.rotary import BASE
+from tapegpt.engines.base import Parameters
 
 IGNORED = -100  # the target of padding
 

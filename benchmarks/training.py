@@ -10,7 +10,7 @@ from itertools import chain
 
 from benchmarks.timing import Contender, comparison, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus
-from tapegpt.trainer import Trainer
+from tapegpt.training.trainer import Trainer
 
 WARM_UP = 64  # steps before the first sample
 WIDTHS = (16, 32, 64)

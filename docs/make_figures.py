@@ -11,9 +11,9 @@ import re
 from pathlib import Path
 
 from tapegpt import Config, Corpus, Trainer
-from tapegpt.ngrams import baselines
-from tapegpt.recording import recorded
+from tapegpt.data.ngrams import baselines
 from tapegpt.settings import Settings
+from tapegpt.training.recording import recorded
 from tapegpt.web import bundle, source
 from tapegpt.web.data import Portrait
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import tapegpt
 from tapegpt import Corpus, Random
-from tapegpt.scores import Calibration
-from tapegpt.split import hold_out
+from tapegpt.data.holdout import hold_out
+from tapegpt.inference.scores import Calibration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,9 +6,9 @@ import random
 from array import array
 from collections.abc import Sequence
 
-from tapegpt.engine import Parameters
-from tapegpt.models.base import Model
-from tapegpt.tokens import Tokens
+from tapegpt.autograd.model import Model
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Parameters
 
 
 def parameters(config: Model, vocab_size: int, rng: random.Random) -> Parameters:

@@ -28,7 +28,7 @@ from tapegpt.machine.target import INTERPRETED, Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.node import Node
+    from tapegpt.autograd.node import Node
 
 Matrix = list[list[Value]]
 Numbers = list[list[float]]

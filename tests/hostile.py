@@ -22,15 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import tapegpt
-from tapegpt import Corpus, Ensemble, TapeGPTError, Trainer, checkpoint, tensors
-from tapegpt.comparison import compare, losses_of
-from tapegpt.journal import JOURNAL
-from tapegpt.model import GPT
+from tapegpt import Corpus, Ensemble, TapeGPTError, Trainer, tensors
+from tapegpt.analysis.diff import compare, losses_of
+from tapegpt.experiments.journal import JOURNAL
+from tapegpt.experiments.population import Candidate, Field, Outcome, Population
+from tapegpt.experiments.sweep import sweep
+from tapegpt.models import checkpoint
 from tapegpt.models.gpt import Config
-from tapegpt.population import Candidate, Field, Outcome, Population
+from tapegpt.models.microgpt_json import from_state_dict
+from tapegpt.models.trained import GPT
 from tapegpt.settings import Settings
-from tapegpt.state_dict import from_state_dict
-from tapegpt.sweeping import sweep
 from tapegpt.tensors import Contents
 from tests.fuzz import fault, limited
 

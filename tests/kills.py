@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tapegpt
-from tapegpt.journal import JOURNAL
+from tapegpt.experiments.journal import JOURNAL
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 # No samples: to interrupt them would be to interrupt the random numbers.

@@ -16,20 +16,20 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from tapegpt import Random
-from tapegpt.engine import Adam, Engine, Parameters
-from tapegpt.exact import ExactEngine
-from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.inference import Inference
-from tapegpt.graph import fast_graph
-from tapegpt.models.base import Model
-from tapegpt.reference import ReferenceEngine
-from tapegpt.tokens import Tokens
+from tapegpt.autograd.model import Model
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Adam, Engine, Parameters
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.engines.fast.engine import FastEngine
+from tapegpt.engines.graph import fast_graph
+from tapegpt.engines.reference import ReferenceEngine
+from tapegpt.inference.forward import Inference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tapegpt.node import Node
-    from tapegpt.tape import Tape
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.tape import Tape
 
 WIDTHS = [1, 2, 3, 4, 5, 6, 8, 8, 12, 12, 15, 16, 17, 24, 33]
 FUNCTIONS = ["relu", "gelu", "silu", "tanh", "sigmoid"]

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tapegpt import Tape
-from tapegpt.fast_rewrites import FAST
+from tapegpt.autograd.fast_rewrites import FAST
+from tapegpt.autograd.operations.base import Batch
+from tapegpt.autograd.rewrites import Rewriting
+from tapegpt.autograd.value import Value, walk_back
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.language import F32, F64
 from tapegpt.machine.target import INTERPRETED
-from tapegpt.operations.base import Batch
-from tapegpt.rewrites import Rewriting
-from tapegpt.value import Value, walk_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.value import Matrix
     from tapegpt.machine.language import Type
     from tapegpt.machine.target import Target
-    from tapegpt.node import Node
-    from tapegpt.value import Matrix
 
 TARGETS = [
     *[target for target in available(host_target()) if target.name != "interpreted"],

@@ -14,7 +14,7 @@ import httpx
 import jsonschema  # type: ignore[import-untyped]  # it has no type hints
 import msgspec
 
-from tapegpt.corpus import Corpus
+from tapegpt.data.corpus import Corpus
 from tapegpt.studio.limits import Limits
 from tapegpt.studio.server import Server
 from tapegpt.studio.store import KeptCorpus

@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
-from tapegpt.anatomy import STAGES, Anatomy, code, occasion
-from tapegpt.costs import COUNTED, Bench, Cost, Part, about, arithmetic
-from tapegpt.engine import Adam
-from tapegpt.graph import Graph, exact_graph, fast_graph
+from tapegpt.analysis.anatomy import STAGES, Anatomy, code, occasion
+from tapegpt.analysis.costs import COUNTED, Bench, Cost, Part, about, arithmetic
+from tapegpt.autograd.operations.base import padded
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Adam
+from tapegpt.engines.graph import Graph, exact_graph, fast_graph
 from tapegpt.machine.assembly import instruction_kinds, marked
 from tapegpt.machine.host import host_target
 from tapegpt.machine.target import INTERPRETED
-from tapegpt.model import GPT, make_engine
 from tapegpt.models import NAMES as NAMES_OF_MODELS
 from tapegpt.models import named
-from tapegpt.operations.base import padded
-from tapegpt.tokens import Tokens
+from tapegpt.models.trained import GPT, make_engine
 
 NAMES = ["anna", "otto", "bob", "natan", "aviva", "b", "banana"]
 SHAPES = {

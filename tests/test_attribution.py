@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 import tapegpt
 from benchmarks import attribution as benchmark
 from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
-from tapegpt.attribution import EPSILON, Lessons, Rater, Retraining, attribute, encoded, verify
-from tapegpt.engine import Parameters
+from tapegpt.analysis.attribution import EPSILON, Lessons, Rater, Retraining, attribute, encoded, verify
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Parameters
+from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.machine.host import host_target
 from tapegpt.machine.target import INTERPRETED, Target
-from tapegpt.model import initialise, make_engine
-from tapegpt.recording import recorded
-from tapegpt.reference import ReferenceEngine
+from tapegpt.models.trained import initialise, make_engine
 from tapegpt.settings import Settings
-from tapegpt.tokens import Tokens
-from tapegpt.trainer import Trainer
+from tapegpt.training.recording import recorded
+from tapegpt.training.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana", "annabo", "noon", "anna", "b", "toto"]
 CORPUS = Corpus.of(NAMES)
@@ -116,8 +116,8 @@ def test_threads_share_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, _ = tokens_of(NAMES)
     rater = Rater(PLAIN, CORPUS.vocab_size, drawn(PLAIN, 3))
     loss, alone = rater.rate(query, tokens, array("I", range(len(NAMES))))
-    monkeypatch.setattr("tapegpt.attribution.threads_that_pay", lambda config, vocab_size, windows: 3)
-    monkeypatch.setattr("tapegpt.attribution.CHUNK", 2)
+    monkeypatch.setattr("tapegpt.analysis.attribution.threads_that_pay", lambda config, vocab_size, windows: 3)
+    monkeypatch.setattr("tapegpt.analysis.attribution.CHUNK", 2)
     same, together = rater.rate(query, tokens, array("I", range(len(NAMES))))
     assert same == loss
     assert together == pytest.approx(alone, rel=1e-9)
@@ -353,7 +353,7 @@ def test_who_asks_is_told_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> No
     model, told = trained(NAMES), list[float]()
     verify(model, attribute(model, "ann", top=1, watch=told.append), draws=2, watch=told.append)
     assert told == []
-    monkeypatch.setattr("tapegpt.attribution.MANY", 0.0)
+    monkeypatch.setattr("tapegpt.analysis.attribution.MANY", 0.0)
     verify(model, attribute(model, "ann", top=1, watch=told.append), draws=2, watch=told.append)
     assert len(told) == 2
 

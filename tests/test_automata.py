@@ -12,8 +12,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tapegpt import TapeGPTError, automata
-from tapegpt.automata import FORBIDDEN, Automaton, anything, avoiding, beginning, ending, matching
+from tapegpt import TapeGPTError
+from tapegpt.inference import automata
+from tapegpt.inference.automata import FORBIDDEN, Automaton, anything, avoiding, beginning, ending, matching
 from tapegpt.machine.host import host_target
 from tapegpt.machine.target import INTERPRETED, Target
 

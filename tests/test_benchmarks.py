@@ -13,9 +13,9 @@ from benchmarks import command, constraints, fast, inference, kernels, ladder, p
 from benchmarks.__main__ import PARTS, arguments
 from benchmarks.timing import Contender, Summary, comparison, figure, take_turns
 from tapegpt import Config, Corpus, Random
-from tapegpt.fast.inference import Inference
-from tapegpt.model import GPT
-from tapegpt.trainer import Trainer
+from tapegpt.inference.forward import Inference
+from tapegpt.models.trained import GPT
+from tapegpt.training.trainer import Trainer
 
 CORPUS = Corpus.of(["ada", "grace", "emmy", "sofja"])
 SMALL = Config(n_embd=4, n_head=2, block_size=4)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import tapegpt
-from tapegpt.callbacks import TensorBoard, WandB
-from tapegpt.trainer import Trainer
+from tapegpt.training.callbacks import TensorBoard, WandB
+from tapegpt.training.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 SHAPE: Any = {"n_embd": 4, "n_head": 2, "block_size": 5}

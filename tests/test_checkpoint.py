@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 import tapegpt
-from tapegpt import Config, Corpus, TapeGPTError, Trainer, checkpoint
-from tapegpt.model import GPT
+from tapegpt import Config, Corpus, TapeGPTError, Trainer
+from tapegpt.models import checkpoint
+from tapegpt.models.trained import GPT
 from tapegpt.tensors import Contents, _checksum, little_endian, write_contents
 
 

@@ -22,9 +22,9 @@ import pytest
 import tapegpt
 from tapegpt import Corpus
 from tapegpt.cli import main
-from tapegpt.presets import resolved
 from tapegpt.text import unescaped
-from tapegpt.trainer import Trainer
+from tapegpt.training.presets import resolved
+from tapegpt.training.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 COMMAND = [sys.executable, "-m", "tapegpt"]

@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt import Config, Corpus, Trainer, clock
-from tapegpt.clock import (
+from tapegpt import Config, Corpus, Trainer
+from tapegpt.data.holdout import hold_out
+from tapegpt.data.sources import Source
+from tapegpt.engines.base import Adam
+from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2
+from tapegpt.settings import Settings
+from tapegpt.training import clock
+from tapegpt.training.clock import (
     EVALUATIONS,
     MOST_EVALUATIONS,
     Clock,
@@ -22,12 +28,7 @@ from tapegpt.clock import (
     weights,
     within,
 )
-from tapegpt.engine import Adam
-from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2
-from tapegpt.settings import Settings
-from tapegpt.sources import Source
-from tapegpt.split import hold_out
-from tapegpt.trainer import DECAYS
+from tapegpt.training.trainer import DECAYS
 
 SHAPE = Config(1, 8, 2, 6)
 CORPUS = Corpus.of([f"{number:04b}" for number in range(16)])
@@ -51,7 +52,7 @@ class Spent:
         costs = cycle(steps)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("time.perf_counter", lambda: self.now)
-            patch.setattr("tapegpt.trainer.passes_that_help", lambda documents: passes)
+            patch.setattr("tapegpt.training.trainer.passes_that_help", lambda documents: passes)
             self.run = run = Trainer(CORPUS, SHAPE, **{"budget": BUDGET, **FAST, **options})
             self.now += started
 
@@ -167,8 +168,8 @@ def test_a_longer_budget_decays_faster_and_a_larger_output_layer_too(
 ) -> None:
     """By the passes it affords and the weights: else a model of many characters learns by heart which go together."""
     documents, size = len(hold_out(CORPUS, 0.3, 42)[0]), weights(SHAPE, CORPUS.vocab_size)
-    monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", documents)
-    monkeypatch.setattr("tapegpt.trainer.WEIGHTS", size / larger)
+    monkeypatch.setattr("tapegpt.training.trainer.DOCUMENTS", documents)
+    monkeypatch.setattr("tapegpt.training.trainer.WEIGHTS", size / larger)
     rows = larger * layers(SHAPE, CORPUS.vocab_size) / size
     for passes in (10.0, 40.0):
         spent = Spent(0.5, [1e-3], 1e-3, passes, weight_decay=None)
@@ -229,7 +230,7 @@ def test_what_is_excluded_does_not_count() -> None:
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch) -> None:
     """A core with AVX-512, whatever this machine has."""
-    monkeypatch.setattr("tapegpt.clock.host_target", lambda: AVX512)
+    monkeypatch.setattr("tapegpt.training.clock.host_target", lambda: AVX512)
 
 
 MANY = Corpus([f"{number:06d}" for number in range(50_000)], "0123456789")
@@ -282,7 +283,7 @@ def test_a_position_takes_as_long_as_its_arithmetic(monkeypatch: pytest.MonkeyPa
     def takes(
         target: Any = AVX512, config: Config = SHAPE, vocab_size: int = 30, length: float = 7, **more: int
     ) -> float:
-        monkeypatch.setattr("tapegpt.clock.host_target", lambda: target)
+        monkeypatch.setattr("tapegpt.training.clock.host_target", lambda: target)
         return seconds_a_position(config, vocab_size, length, **more)
 
     assert takes() == 2 * takes(threads=2) == takes(AVX2) / 2 == takes(NEON) / 4 == takes(SSE2) / 8

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import GPT, Corpus, Random, TapeGPTError
-from tapegpt.comparison import Losses, Pair, compare, losses_of
-from tapegpt.trainer import Trainer
+from tapegpt.analysis.diff import Losses, Pair, compare, losses_of
+from tapegpt.training.trainer import Trainer
 
 PAIRS = [first + second for first in "abcd" for second in "abcd"]
 NAMES = PAIRS * 6

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt import Config, TapeGPTError
+from tapegpt.autograd.model import MAX_PARAMETERS
 from tapegpt.models import named
-from tapegpt.models.base import MAX_PARAMETERS
 
 LARGEST = {"n_layer": 256, "n_embd": 8192, "n_head": 8192, "block_size": 8192}
 SMALLEST = {"n_layer": 1, "n_embd": 1, "n_head": 1, "block_size": 1}

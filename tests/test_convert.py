@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import Config, Random, TapeGPTError, checkpoint, tensors
+from tapegpt import Config, Random, TapeGPTError, tensors
 from tapegpt.cli import main
-from tapegpt.corpus import Corpus
-from tapegpt.model import GPT, initialise, make_engine
-from tapegpt.trainer import Trainer
+from tapegpt.data.corpus import Corpus
+from tapegpt.models import checkpoint
+from tapegpt.models.trained import GPT, initialise, make_engine
+from tapegpt.training.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "hannah"]
 

@@ -17,17 +17,17 @@ from faker import Faker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt.corpus import Corpus
+from tapegpt.data.corpus import Corpus
+from tapegpt.data.holdout import hold_out
+from tapegpt.data.sources import DATASETS, Source, parse_delimiter, wide
 from tapegpt.errors import TapeGPTError
-from tapegpt.sources import DATASETS, Source, parse_delimiter, wide
-from tapegpt.split import hold_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tapegpt.tokens import Tokens
+    from tapegpt.data.tokens import Tokens
 
 TEXT = st.text(
     st.one_of(

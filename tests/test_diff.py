@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import tapegpt
+from tapegpt.analysis.diff import compare
 from tapegpt.cli import main
-from tapegpt.comparison import compare
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "noon", "b", "toto"]
 STEPS = 30

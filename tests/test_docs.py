@@ -22,10 +22,13 @@ import pytest
 
 import tapegpt.cli
 from benchmarks.__main__ import PARTS, arguments
-from tapegpt import TapeGPTError, clock, sampling, scaling_laws, trainer
+from tapegpt import TapeGPTError
 from tapegpt.cluster import bulk, parts, population
-from tapegpt.presets import MADE_FOR, PRESETS
+from tapegpt.experiments import scaling
+from tapegpt.inference import sampling
 from tapegpt.studio import store, training
+from tapegpt.training import clock, trainer
+from tapegpt.training.presets import MADE_FOR, PRESETS
 from tests.test_readme import README, agrees, dialogue
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,8 +154,8 @@ def test_figures_that_the_code_decides_are_those_of_the_code() -> None:
         ],
         "scaling": [
             f"{quick['steps']:,} steps: ",
-            f"{scaling_laws.JUDGES:,} at most",
-            f"{scaling_laws.DRAWS} fits",
+            f"{scaling.JUDGES:,} at most",
+            f"{scaling.DRAWS} fits",
         ],
         "ray": [
             f"{bulk.BLOCK:,} strings a part",

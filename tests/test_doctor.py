@@ -16,17 +16,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import Config, Corpus, TapeGPTError, doctor, ngrams
+from tapegpt import Config, Corpus, TapeGPTError
+from tapegpt.analysis import doctor
+from tapegpt.analysis.doctor import Report, examine
 from tapegpt.cli import main
 from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.doctor import WIDTH, _wrapped, page
 from tapegpt.cli.options import Parser
-from tapegpt.doctor import Report, examine
+from tapegpt.data import ngrams
+from tapegpt.data.holdout import hold_out
+from tapegpt.data.sources import Source
 from tapegpt.settings import Settings
-from tapegpt.sources import Source
-from tapegpt.split import hold_out
 from tapegpt.text import columns, visible
-from tapegpt.trainer import Trainer
+from tapegpt.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -320,7 +322,7 @@ def test_costs_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None
             super().__init__(corpus, config, settings)
             timed.append((config.block_size, max(map(len, corpus.documents))))
 
-    monkeypatch.setattr("tapegpt.trainer.Trainer", Untimed)
+    monkeypatch.setattr("tapegpt.training.trainer.Trainer", Untimed)
     report = examine(Corpus.of(["ab" * (10 + number % 9) for number in range(99)] + ["a" * 1000]))
     assert timed == [(37, 36)] * 2
     assert "--block-size 37 --max-length 72 --" in report.command

@@ -9,15 +9,15 @@ from operator import mul
 import pytest
 
 from tapegpt import SGD, Random
-from tapegpt.engine import Adam
-from tapegpt.exact import ExactEngine
-from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.inference import Inference
-from tapegpt.models.base import Model
-from tapegpt.node import Node
-from tapegpt.operations.dropout import Dropout
-from tapegpt.reference import ReferenceEngine
-from tapegpt.tape import Tape
+from tapegpt.autograd.model import Model
+from tapegpt.autograd.node import Node
+from tapegpt.autograd.operations.dropout import Dropout
+from tapegpt.autograd.tape import Tape
+from tapegpt.engines.base import Adam
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.engines.fast.engine import FastEngine
+from tapegpt.engines.reference import ReferenceEngine
+from tapegpt.inference.forward import Inference
 from tests.test_models import VOCAB, documents, parameters, started
 
 

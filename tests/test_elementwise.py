@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Tape, TapeGPTError, Value, check_gradients
-from tapegpt.graph import exact_graph, fast_graph
+from tapegpt.autograd.model import Model
+from tapegpt.autograd.operations.base import padded
+from tapegpt.engines.graph import exact_graph, fast_graph
 from tapegpt.machine.language import F32
 from tapegpt.machine.target import INTERPRETED
-from tapegpt.models.base import Model
-from tapegpt.operations.base import padded
 from tests import scalars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tapegpt.autograd.node import Node
     from tapegpt.machine.target import Target
-    from tapegpt.node import Node
 
 UNARY = ["exp", "tanh", "sigmoid", "relu", "silu", "gelu", "log", "sqrt", "__abs__"]
 AXES = [None, 0, 1]

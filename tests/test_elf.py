@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tapegpt import Config
-from tapegpt.fast.training import training_kernel
-from tapegpt.graph import fast_graph
+from tapegpt.engines.fast.training import training_kernel
+from tapegpt.engines.graph import fast_graph
 from tapegpt.machine.elf import PAGE, LinkError, link
 from tapegpt.machine.image import Image
 from tapegpt.machine.language import Builder, F64s, Int, Kernel, kernel

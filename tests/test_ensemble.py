@@ -15,17 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import GPT, Config, Corpus, TapeGPTError, checkpoint, tensors
+from tapegpt import GPT, Config, Corpus, TapeGPTError, tensors
+from tapegpt.analysis.evaluation import evaluate
+from tapegpt.autograd.operations.base import PAD
 from tapegpt.cli import main
-from tapegpt.ensemble import Ensemble, mix
-from tapegpt.evaluation import evaluate
-from tapegpt.explanation import explain
+from tapegpt.experiments.population import Candidate, Field
+from tapegpt.inference.explanation import explain
 from tapegpt.machine.host import host_target
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
-from tapegpt.operations.base import PAD
-from tapegpt.population import Candidate, Field
+from tapegpt.models import checkpoint
+from tapegpt.models.ensemble import Ensemble, mix
 from tapegpt.settings import Settings
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana"]
@@ -412,9 +413,9 @@ def test_strings_may_have_exactly_the_length_that_they_must_have(length: int) ->
 def test_models_that_need_too_much_memory_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.safetensors"
     tapegpt.save(Ensemble(MODELS[::2]), path)
-    monkeypatch.setattr("tapegpt.tape.MAX_ARENA", 180_000)
+    monkeypatch.setattr("tapegpt.autograd.tape.MAX_ARENA", 180_000)
     tapegpt.load(path)
-    monkeypatch.setattr("tapegpt.tape.MAX_ARENA", 150_000)  # each of them needs less
+    monkeypatch.setattr("tapegpt.autograd.tape.MAX_ARENA", 150_000)  # each of them needs less
     with pytest.raises(TapeGPTError, match="GiB of memory"):
         tapegpt.load(path)
 

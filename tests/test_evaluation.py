@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import GPT, Corpus, Random, TapeGPTError, evaluation
+from tapegpt import GPT, Corpus, Random, TapeGPTError
+from tapegpt.analysis import evaluation
+from tapegpt.analysis.evaluation import Report, evaluate
 from tapegpt.cli import main
 from tapegpt.cli.eval import WIDTH, page
-from tapegpt.evaluation import Report, evaluate
-from tapegpt.ngrams import baselines
-from tapegpt.presets import resolved
-from tapegpt.trainer import Trainer
+from tapegpt.data.ngrams import baselines
+from tapegpt.training.presets import resolved
+from tapegpt.training.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana", "annabo", "noon", "anna"]
 CONFIG, SETTINGS = resolved({"steps": 60, "n_embd": 8, "n_head": 2, "block_size": 6, "validation": 0.3})

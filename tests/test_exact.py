@@ -19,16 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, DivergedError, Random, Trainer
-from tapegpt.engine import Adam, Engine, Parameters
-from tapegpt.exact import ExactEngine
+from tapegpt.autograd.operations.certified import GROUP, SLACK, Divisor, settle, square, square_root
+from tapegpt.data.tokens import Strings, Tokens
+from tapegpt.engines.base import Adam, Engine, Parameters
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.machine.host import available, c_library, has_known_pow, host_target
 from tapegpt.machine.language import Builder, F64s, I64s, Int, Real, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
-from tapegpt.operations.certified import GROUP, SLACK, Divisor, settle, square, square_root
-from tapegpt.reference import ReferenceEngine
-from tapegpt.tokens import Strings, Tokens
 
 HOST = host_target()
 CERTAIN = INTERPRETED.replaced(vector_bytes=16, fma=True, certified=available(HOST)[0].certified)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt.cli import main
 from tapegpt.cli.explain import HEIGHTS, page
-from tapegpt.explanation import Explanation, explain, stages, trace
+from tapegpt.inference.explanation import Explanation, explain, stages, trace
 from tapegpt.text import columns
 
 NAMES = ["anna", "otto", "bob", "nana", "a b", "🐢b\n界", "éa\u0301"]

@@ -16,19 +16,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt import GPT, Config, Random, TapeGPTError, explanation
-from tapegpt.explanation import MAX_PRODUCTS, Trace, explain, stages, trace
-from tapegpt.model import initialise, make_engine
-from tapegpt.models.base import Model
+from tapegpt import GPT, Config, Random, TapeGPTError
+from tapegpt.autograd.model import Model
+from tapegpt.autograd.node import Node
+from tapegpt.autograd.tape import Tape
+from tapegpt.autograd.value import Matrix
+from tapegpt.engines.reference import ReferenceEngine
+from tapegpt.inference import explanation
+from tapegpt.inference.explanation import MAX_PRODUCTS, Trace, explain, stages, trace
 from tapegpt.models.bigram import Bigram
 from tapegpt.models.gru import GRU
 from tapegpt.models.mlp import MLP
 from tapegpt.models.modern import ModernGPT
+from tapegpt.models.trained import initialise, make_engine
 from tapegpt.models.wavenet import WaveNet
-from tapegpt.node import Node
-from tapegpt.reference import ReferenceEngine
-from tapegpt.tape import Tape
-from tapegpt.value import Matrix
 
 LETTERS = "abdeo"
 CONFIG = Config(2, 4, 2, 5)

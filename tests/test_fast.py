@@ -16,19 +16,19 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, DivergedError, Random, Trainer
-from tapegpt.engine import Adam, Engine, Parameters
-from tapegpt.exact import ExactEngine
-from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.generation import sample
+from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.rewrites import ROWS
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Adam, Engine, Parameters
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.engines.fast.engine import FastEngine
+from tapegpt.engines.fast.generation import sample
+from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.language import F32, Builder, F32s, I64s, Int, Real, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
-from tapegpt.operations.base import padded
-from tapegpt.reference import ReferenceEngine
-from tapegpt.rewrites import ROWS
-from tapegpt.tokens import Tokens
 from tests.languages import Brackets, Language, RomanNumerals
 
 SHAPE, VOCAB = Config(1, 12, 3, 8), 9
@@ -267,7 +267,7 @@ def test_long_documents_of_a_corpus(long: str) -> None:
     engine = FastEngine(SHAPE, VOCAB, 2)
     rng = Random(42)
     order = rng.permutation(len(data))
-    tapegpt.model.initialise(engine, SHAPE, VOCAB, rng)
+    tapegpt.models.trained.initialise(engine, SHAPE, VOCAB, rng)
     assert trainer.run(9) == engine.train(data.replaced(order=order), Adam(steps=9), 0, 9)
 
 

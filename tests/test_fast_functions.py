@@ -11,12 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tapegpt.autograd.operations.functions import (
+    HIGHEST,
+    LOWEST,
+    exp,
+    exp_of_any,
+    log,
+    log_of_any,
+    power,
+    sigmoid,
+    tanh,
+)
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I64s, Int, Value, kernel
 from tapegpt.machine.memory import Address, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
-from tapegpt.operations.functions import HIGHEST, LOWEST, exp, exp_of_any, log, log_of_any, power, sigmoid, tanh
 
 TARGETS = available(host_target())
 each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")

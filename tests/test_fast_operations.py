@@ -18,23 +18,23 @@ from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Tape, TapeGPTError, check_gradients
+from tapegpt.autograd.node import Node
+from tapegpt.autograd.operations.attention.heads import LONG, Heads
+from tapegpt.autograd.operations.attention.pairs import CachedAttention, PairedAttention
+from tapegpt.autograd.operations.attention.tiles import TiledAttention
+from tapegpt.autograd.operations.base import Scratch, View, padded
+from tapegpt.autograd.operations.cross_entropy import FastCrossEntropy
+from tapegpt.autograd.operations.embedding import FastEmbedding
+from tapegpt.autograd.operations.linear import FastLinear
+from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels
+from tapegpt.autograd.operations.rmsnorm import FastRMSNorm
+from tapegpt.autograd.walk import Laid, Run
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.interpreter import Interpreter
 from tapegpt.machine.language import F32, Builder, F32s, Int, Pointer, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
-from tapegpt.node import Node
-from tapegpt.operations.attention.heads import LONG, Heads
-from tapegpt.operations.attention.pairs import CachedAttention, PairedAttention
-from tapegpt.operations.attention.tiles import TiledAttention
-from tapegpt.operations.base import Scratch, View, padded
-from tapegpt.operations.cross_entropy import FastCrossEntropy
-from tapegpt.operations.embedding import FastEmbedding
-from tapegpt.operations.linear import FastLinear
-from tapegpt.operations.products import Finish, Panels, fast_products, make_panels
-from tapegpt.operations.rmsnorm import FastRMSNorm
-from tapegpt.walk import Laid, Run
 
 Array = npt.NDArray[Any]
 Documents = list[list[int]]  # token ids; each but the last predicts the next

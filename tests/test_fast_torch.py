@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import peer_torch, torch_models
 from tapegpt import Config, Corpus
-from tapegpt.engine import Adam
-from tapegpt.tokens import Tokens
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Adam
 from tests.batches import documents, parameters
 
 torch: Any = pytest.importorskip("torch")

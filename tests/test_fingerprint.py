@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
+from tapegpt.autograd.node import Node
+from tapegpt.autograd.operations.base import Operation
+from tapegpt.autograd.operations.reductions import Sum
+from tapegpt.autograd.tape import Tape
 from tapegpt.machine.fingerprint import fingerprint
 from tapegpt.machine.language import Kernel
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
-from tapegpt.node import Node
-from tapegpt.operations.base import Operation
-from tapegpt.operations.reductions import Sum
-from tapegpt.tape import Tape
 
 SOURCE = """
 from __future__ import annotations
@@ -32,7 +32,7 @@ import math
 import helpers
 from helpers import halved
 from tapegpt.machine.language import Builder, F64s, Int, kernel
-from tapegpt.operations.base import Operation
+from tapegpt.autograd.operations.base import Operation
 
 FACTOR = 2.0
 NAMES = {"a", "b", "c"}

@@ -22,10 +22,10 @@ import pytest
 import tapegpt
 from tapegpt import GPT, Config, Corpus, Ensemble, TapeGPTError, Trainer, errors
 from tapegpt.errors import DivergedError
+from tapegpt.experiments.population import Candidate, Field, populate
 from tapegpt.machine.language import Builder, F64s, Int, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
-from tapegpt.population import Candidate, Field, populate
 from tapegpt.processes import renewed
 from tapegpt.settings import Settings
 

@@ -14,6 +14,7 @@ import pytest
 
 import tapegpt
 from tapegpt.cli import main
+from tapegpt.inference.constraints import wished
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva", "nathan", "eva", "bonnie", "tobias"]
 
@@ -191,7 +192,7 @@ def test_a_model_of_strings_that_end_nowhere_keeps_to_its_block() -> None:
 
 
 def test_lengths_may_be_one_and_as_long_as_the_block() -> None:
-    constraints, _ = tapegpt.constraints.wished({"min_length": 3, "max_length": 3})
+    constraints, _ = wished({"min_length": 3, "max_length": 3})
     assert constraints.lengths(3) == (3, 3)
     with pytest.raises(tapegpt.TapeGPTError, match="min_length 3: strings have at most 2 characters"):
         constraints.lengths(2)

@@ -14,16 +14,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Random
-from tapegpt.automata import FORBIDDEN
-from tapegpt.constraints import Drawing
-from tapegpt.engine import Parameters
-from tapegpt.exact import ExactEngine
-from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.inference import Drawn, Inference, Rules
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Parameters
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.engines.fast.engine import FastEngine
+from tapegpt.engines.reference import ReferenceEngine
+from tapegpt.inference.automata import FORBIDDEN
+from tapegpt.inference.constraints import Drawing
+from tapegpt.inference.forward import Drawn, Inference, Rules
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.target import Target
-from tapegpt.reference import ReferenceEngine
-from tapegpt.tokens import Tokens
 
 SHAPE, VOCAB = Config(1, 8, 2, 3), 4  # three characters: 40 strings
 TARGETS = available(host_target())

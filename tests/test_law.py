@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt.law import EXPONENT, ROBUST, Law, _Fit, _nearness, bootstrap, deviation, fit, interval
-from tapegpt.rng import Random
+from tapegpt.data.rng import Random
+from tapegpt.experiments.power_law import EXPONENT, ROBUST, Law, _Fit, _nearness, bootstrap, deviation, fit, interval
 
 POINTS = list(product((1e3, 4e3, 15e3, 30e3), (500.0, 1000.0, 2000.0, 4000.0), (400.0, 1500.0, 6000.0)))
 FEW = list(product((1e3, 4e3, 15e3), (500.0, 1000.0, 2000.0, 4000.0), (400.0, 1500.0, 6000.0)))

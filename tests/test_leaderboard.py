@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import Config, TapeGPTError, leaderboard
-from tapegpt.curves import curve
-from tapegpt.leaderboard import MOST, POINTS
-from tapegpt.population import Candidate, Outcome
+from tapegpt import Config, TapeGPTError
+from tapegpt.experiments.population import Candidate, Outcome
 from tapegpt.settings import Settings
+from tapegpt.training.curves import curve
+from tapegpt.web import leaderboard
+from tapegpt.web.leaderboard import MOST, POINTS
 from tests.browser import until
 
 pytest_plugins = ["tests.browser"]

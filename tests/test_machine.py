@@ -18,12 +18,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import GPT, SGD, Config, Random, TapeGPTError, exact, tape
-from tapegpt.automata import anything
+from tapegpt import GPT, SGD, Config, Random, TapeGPTError
+from tapegpt.autograd import tape
+from tapegpt.data.ngrams import kernels
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines import exact
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.engines.fast.engine import FastEngine
 from tapegpt.errors import TapeGPTWarning
-from tapegpt.exact import ExactEngine
-from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.inference import Inference
+from tapegpt.inference.automata import anything
+from tapegpt.inference.forward import Inference
+from tapegpt.inference.probe import Probe
 from tapegpt.machine import cache, elf, image, program
 from tapegpt.machine.elf import LinkError, link
 from tapegpt.machine.host import has_known_pow, host_target
@@ -32,9 +37,6 @@ from tapegpt.machine.llvm import Loaded, compile_object
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, NEON, Target
-from tapegpt.ngrams import kernels
-from tapegpt.probe import Probe
-from tapegpt.tokens import Tokens
 
 MAPPED = pytest.mark.skipif(not image.can_map(), reason="machine code is not mapped directly here")
 
@@ -284,7 +286,7 @@ def test_the_key_holds_before_and_after_use() -> None:
             seen.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("compiled", "fast.inference", "tape"):
+        for module in ("engines.compiled", "inference.forward", "autograd.tape"):
             patch.setattr(f"tapegpt.{module}.Program", Seen)
         keys = []
         for _ in range(2):
@@ -394,7 +396,9 @@ def test_where_no_code_can_be_made_kernels_are_interpreted(
 
 @MAPPED
 def test_a_warm_start_leaves_llvm_alone(fresh: Path) -> None:
-    code = "import sys; from tapegpt.rng import Random; Random(1).gauss_array(5000);print('llvmlite' in sys.modules)"
+    code = (
+        "import sys; from tapegpt.data.rng import Random; Random(1).gauss_array(5000);print('llvmlite' in sys.modules)"
+    )
     answers = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         for _ in range(2)
@@ -403,7 +407,7 @@ def test_a_warm_start_leaves_llvm_alone(fresh: Path) -> None:
 
 
 def test_racing_processes_all_win(fresh: Path) -> None:
-    code = "from tapegpt.rng import Random; print(Random(1).gauss_array(5000)[4999])"
+    code = "from tapegpt.data.rng import Random; print(Random(1).gauss_array(5000)[4999])"
     racers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(4)]
     answers = {racer.communicate()[0] for racer in racers}
     assert len(answers) == 1

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tapegpt import TapeGPTError, check_gradients
-from tapegpt.tape import Tape
+from tapegpt.autograd.tape import Tape
 from tests import scalars
 
 if TYPE_CHECKING:
+    from tapegpt.autograd.node import Node
     from tapegpt.machine.target import Target
-    from tapegpt.node import Node
 
     Build = Callable[[Tape], Node]
 

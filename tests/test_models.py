@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tapegpt import Random, Tape, TapeGPTError
-from tapegpt.constraints import Constraints, Drawing
-from tapegpt.engine import Adam, Engine, Parameters
-from tapegpt.exact import ExactEngine
-from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.inference import Inference
-from tapegpt.graph import exact_graph, fast_graph
+from tapegpt.autograd.model import Model
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Adam, Engine, Parameters
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.engines.fast.engine import FastEngine
+from tapegpt.engines.graph import exact_graph, fast_graph
+from tapegpt.engines.reference import ReferenceEngine
+from tapegpt.inference.constraints import Constraints, Drawing
+from tapegpt.inference.forward import Inference
+from tapegpt.inference.sampling import Sampler
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.target import INTERPRETED
 from tapegpt.models import NAMES, named
-from tapegpt.models.base import Model
 from tapegpt.models.bigram import Bigram
 from tapegpt.models.gpt import GPT
 from tapegpt.models.gru import GRU
 from tapegpt.models.mlp import MLP
 from tapegpt.models.modern import ModernGPT
 from tapegpt.models.wavenet import WaveNet
-from tapegpt.reference import ReferenceEngine
-from tapegpt.sampling import Sampler
-from tapegpt.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.node import Node
+    from tapegpt.autograd.node import Node
 
 VOCAB, BOS = 6, 5
 WIDEST, *OTHERS, _ = available(host_target())

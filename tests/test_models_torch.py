@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import peer_torch
 from tapegpt import Corpus
-from tapegpt.models.base import Model
+from tapegpt.autograd.model import Model
 from tests.batches import documents, parameters
 from tests.test_models import MODELS, OPERATIONS
 

@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, DivergedError, Random, Tape, TapeGPTError
-from tapegpt.engine import Adam, Parameters
-from tapegpt.fast.adam import DECAY_EVERY
-from tapegpt.fast.engine import FastEngine
-from tapegpt.graph import fast_graph
+from tapegpt.autograd.operations.ngrams import NGrams
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Adam, Parameters
+from tapegpt.engines.fast.adam import DECAY_EVERY
+from tapegpt.engines.fast.engine import FastEngine
+from tapegpt.engines.graph import fast_graph
 from tapegpt.machine.interpreter import Interpreter
 from tapegpt.machine.target import INTERPRETED
-from tapegpt.model import initialise
-from tapegpt.operations.ngrams import NGrams
+from tapegpt.models.trained import initialise
 from tapegpt.settings import Settings
-from tapegpt.tokens import Tokens
-from tapegpt.trainer import Trainer
+from tapegpt.training.trainer import Trainer
 
 CONFIG = Config(1, 12, 3, 8, n_gram=3, gram_rows=50)
 NAMES = Corpus.of(["ada", "adele", "bob", "barbara", "bea", "dora", "ed", "edda", "ora"])

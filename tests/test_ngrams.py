@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt import Corpus, TapeGPTError, ngrams
+from tapegpt import Corpus, TapeGPTError
+from tapegpt.data import ngrams
+from tapegpt.data.holdout import hold_out
+from tapegpt.data.ngrams import ORDERS, NGrams, baselines, discounts, kernels
+from tapegpt.data.tokens import Tokens
 from tapegpt.machine.host import available, cpu_identity, detect, machine
 from tapegpt.machine.target import Target
-from tapegpt.ngrams import ORDERS, NGrams, baselines, discounts, kernels
-from tapegpt.split import hold_out
-from tapegpt.tokens import Tokens
 from tests.languages import Arithmetic, Automaton, Brackets, Language, RomanNumerals
 
 START, END = "<", ">"  # in the oracle two characters; both are BOS

@@ -16,9 +16,9 @@ import pytest
 
 import tapegpt
 from tapegpt import GPT, TapeGPTError
-from tapegpt.explanation import explain
-from tapegpt.notebook import Answers, widget
+from tapegpt.inference.explanation import explain
 from tapegpt.web.data import STRINGS, explanation_data, nats
+from tapegpt.web.notebook import Answers, widget
 
 pytest_plugins = ["tests.browser"]
 
@@ -31,7 +31,7 @@ app = marimo.App()
 @app.cell
 def _():
     import tapegpt
-    from tapegpt.notebook import widget
+    from tapegpt.web.notebook import widget
 
     model = tapegpt.train({NAMES!r}, steps=60, n_embd=8, n_head=2, block_size=8)
     widget(model, text="cab")

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tapegpt
-from tapegpt.anatomy import STAGES, code
-from tapegpt.attribution import attribute, verify
+from tapegpt.analysis.anatomy import STAGES, code
+from tapegpt.analysis.attribution import attribute, verify
+from tapegpt.autograd.model import Model
+from tapegpt.autograd.value import softmax
 from tapegpt.cli import main
 from tapegpt.cli.show import STAGES as SHOWN
-from tapegpt.explanation import explain, trace
-from tapegpt.model import make_engine
-from tapegpt.models.base import Model
+from tapegpt.engines.reference import ReferenceEngine
+from tapegpt.inference.explanation import explain, trace
 from tapegpt.models.gpt import GPT
-from tapegpt.recording import still
-from tapegpt.reference import ReferenceEngine
-from tapegpt.value import softmax
+from tapegpt.models.trained import make_engine
+from tapegpt.training.recording import still
 from tests.studio import running
 
 if TYPE_CHECKING:
-    from tapegpt.node import Node
-    from tapegpt.tape import Tape
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.tape import Tape
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva", "nathan", "eva", "bonnie", "tobias"]
 TEXT = "anna"

@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from tapegpt import Config, Random
-from tapegpt.attribution import Rater
-from tapegpt.constraints import Drawing
-from tapegpt.engine import Adam
-from tapegpt.exact import ExactEngine
-from tapegpt.fast.engine import FastEngine
-from tapegpt.fast.inference import Inference
-from tapegpt.graph import exact_graph
+from tapegpt.analysis.attribution import Rater
+from tapegpt.engines.base import Adam
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.engines.fast.engine import FastEngine
+from tapegpt.engines.graph import exact_graph
+from tapegpt.inference.constraints import Drawing
+from tapegpt.inference.forward import Inference
 from tapegpt.machine.language import Builder, F64s, I64s, Int, Kernel, KernelError, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program

@@ -14,20 +14,20 @@ import pytest
 
 import tapegpt
 from tapegpt import Config, Corpus, Model, TapeGPTError, Trainer
+from tapegpt.analysis.doctor import examine
 from tapegpt.cli import main
-from tapegpt.clock import layers, seconds_a_position, threads_that_pay, weights, work
-from tapegpt.doctor import examine
-from tapegpt.model import GPT
+from tapegpt.experiments.search import fields_of
+from tapegpt.experiments.sweep import sweep
 from tapegpt.models import NAMES, named
 from tapegpt.models.loading import address, class_of, reference
-from tapegpt.presets import PRESETS, resolved
-from tapegpt.search import fields_of
+from tapegpt.models.trained import GPT
 from tapegpt.settings import Settings
-from tapegpt.sweeping import sweep
+from tapegpt.training.clock import layers, seconds_a_position, threads_that_pay, weights, work
+from tapegpt.training.presets import PRESETS, resolved
 
 if TYPE_CHECKING:
-    from tapegpt.node import Node
-    from tapegpt.tape import Tape
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.tape import Tape
 
 STRINGS = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva", "nathan", "eva", "bonnie", "tobias"]
 SOURCE = '''

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from benchmarks import sweep
 from tapegpt import Config, Corpus, TapeGPTError, Trainer, load, save
-from tapegpt.exact import ExactEngine
+from tapegpt.engines.exact import ExactEngine
+from tapegpt.experiments.population import Candidate, Field, Outcome, cores, populate
 from tapegpt.machine import cache, program
 from tapegpt.machine.program import Program
-from tapegpt.population import Candidate, Field, Outcome, cores, populate
 from tapegpt.settings import Settings
 
 SHAPE = Config(n_embd=8, n_head=2, block_size=8)

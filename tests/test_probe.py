@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Random
-from tapegpt.engine import Parameters
-from tapegpt.fast.inference import Inference
+from tapegpt.autograd.model import Model
+from tapegpt.autograd.value import Matrix, Value, softmax, total
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Parameters
+from tapegpt.engines.reference import ReferenceEngine
+from tapegpt.inference.forward import Inference
+from tapegpt.inference.probe import Probe
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.target import Target
-from tapegpt.models.base import Model
-from tapegpt.probe import Probe
-from tapegpt.reference import ReferenceEngine
-from tapegpt.tokens import Tokens
-from tapegpt.value import Matrix, Value, softmax, total
 from tests.test_ngram_embeddings import hashed
 
 SHAPES = [(Config(1, 4, 2, 3), 3), (Config(2, 6, 3, 5), 17), (Config(3, 3, 1, 4), 2), (Config(1, 8, 4, 9), 6)]

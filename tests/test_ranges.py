@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
-from tapegpt.constraints import Constraints, Drawing
-from tapegpt.engine import STEPS, Moments
+from tapegpt.autograd.tape import MAX_ARENA
+from tapegpt.engines.base import STEPS, Moments
+from tapegpt.inference.constraints import Constraints, Drawing
+from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
 from tapegpt.ranges import LARGEST, Number, Whole
 from tapegpt.record import Record
 from tapegpt.settings import MAX_BATCH_SIZE, MAX_THREADS, Settings
-from tapegpt.state import DataRecord, Evaluation, TrainingState
-from tapegpt.tape import MAX_ARENA
 
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, 2, 0.0, -0.0, 1.0])
 

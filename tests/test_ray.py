@@ -24,14 +24,14 @@ from hypothesis import strategies as st
 
 from benchmarks.cluster import Driver, efficiency, simulated
 from tapegpt import Config, Corpus, TapeGPTError, Trainer, __version__
-from tapegpt.checkpoint import contents
 from tapegpt.cli import main
 from tapegpt.cluster import Cluster, Executor, bulk, generate, parts, population, score
-from tapegpt.model import GPT
-from tapegpt.population import Candidate, Field, Outcome, populate
+from tapegpt.data.sources import Source
+from tapegpt.experiments.population import Candidate, Field, Outcome, populate
+from tapegpt.experiments.sweep import Sweep, sweep
+from tapegpt.models.checkpoint import contents
+from tapegpt.models.trained import GPT
 from tapegpt.settings import Settings
-from tapegpt.sources import Source
-from tapegpt.sweeping import Sweep, sweep
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")

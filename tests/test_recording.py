@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, DivergedError, TapeGPTError, Trainer
-from tapegpt.model import GPT
-from tapegpt.recording import recorded, replayed, spread, still
+from tapegpt.models.trained import GPT
+from tapegpt.training.recording import recorded, replayed, spread, still
 
 CORPUS = Corpus.of(["anna", "bob", "cara", "abba", "barbara", "ada", "rob", "carob", "bar", "cab"])
 CONFIG = Config(n_embd=8, n_head=2, block_size=8)

@@ -13,20 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt.corpus import Corpus
-from tapegpt.engine import Adam, Parameters
+from tapegpt.autograd.value import Value, total
+from tapegpt.data.corpus import Corpus
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Adam, Parameters
+from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.errors import DivergedError
 from tapegpt.machine.host import c_library, has_known_pow
 from tapegpt.models.gpt import Config
-from tapegpt.reference import ReferenceEngine
-from tapegpt.tokens import Tokens
-from tapegpt.value import Value, total
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tapegpt.rng import Random
+    from tapegpt.data.rng import Random
 
 Unary = Callable[[Value], Value]
 Binary = Callable[[Value, Value], Value]

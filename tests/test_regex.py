@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import TapeGPTError
-from tapegpt.automata import matching
+from tapegpt.inference.automata import matching
 
 CHARACTERS = "\nAab"
 SHORT = ["".join(letters) for length in range(5) for letters in product(CHARACTERS, repeat=length)]

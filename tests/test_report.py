@@ -13,18 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import GPT, Config, Corpus, TapeGPTError, cli, report
+from tapegpt import GPT, Config, Corpus, TapeGPTError, cli
+from tapegpt.analysis.evaluation import evaluate
+from tapegpt.autograd.model import Model
 from tapegpt.cli.data import source_of
 from tapegpt.cli.options import Parser
 from tapegpt.cli.train import arguments
-from tapegpt.evaluation import evaluate
-from tapegpt.models.base import Model
+from tapegpt.data.sources import Source
 from tapegpt.models.mlp import MLP
-from tapegpt.presets import PRESETS, resolved
-from tapegpt.recording import replayed
+from tapegpt.models.provenance import DataRecord, TrainingState
 from tapegpt.settings import ENGINES, Settings
-from tapegpt.sources import Source
-from tapegpt.state import DataRecord, TrainingState
+from tapegpt.training.presets import PRESETS, resolved
+from tapegpt.training.recording import replayed
+from tapegpt.web import report
 from tapegpt.web.data import Portrait
 
 pytest_plugins = ["tests.browser"]

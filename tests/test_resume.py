@@ -23,7 +23,7 @@ import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
 from tapegpt.cli import main
 from tapegpt.cli.interruption import Interruption
-from tapegpt.model import GPT
+from tapegpt.models.trained import GPT
 from tapegpt.settings import Settings
 from tests.kills import KINDS, Victim
 
@@ -160,7 +160,7 @@ def test_more_steps_follow_a_schedule_that_ends_with_them(name: str) -> None:
 
 def test_of_a_budget_the_rest_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that goes on by 1 ms a step."""
-    monkeypatch.setattr("tapegpt.trainer.passes_that_help", lambda documents: 1e9)
+    monkeypatch.setattr("tapegpt.training.trainer.passes_that_help", lambda documents: 1e9)
     config, choice = TRAININGS["fast"]
     Trainer(CORPUS, config, choice)  # so that its code is there, which is compiled by another clock
     trainer = Trainer(CORPUS, config, choice.replaced(budget=2.0), started=100.0)

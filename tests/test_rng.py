@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt import Random, mersenne, rng
+from tapegpt import Random
+from tapegpt.data import mersenne, rng
+from tapegpt.data.mersenne import gauss, permutation
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED
-from tapegpt.mersenne import gauss, permutation
 
 SEEDS = st.one_of(
     st.integers(-(2**70), 2**70),

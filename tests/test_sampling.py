@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import Random, sampling
-from tapegpt.fast.inference import Drawn
-from tapegpt.model import GPT
-from tapegpt.sampling import Sampler
-from tapegpt.tokens import texts
+from tapegpt import Random
+from tapegpt.data.tokens import texts
+from tapegpt.inference import sampling
+from tapegpt.inference.constraints import wished
+from tapegpt.inference.forward import Drawn
+from tapegpt.inference.sampling import Sampler
+from tapegpt.models.trained import GPT
 
 CHARACTERS = "abc"
 BLOCK = 4
@@ -89,7 +91,7 @@ PATTERNS = ["a.*", ".*b", "(ab|ca)+c?", "[^a]*", ".*cc.*", "a?b?c?"]
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_place_by_place_a_string_is_drawn_as_often_as_its_weight_says(model: GPT, pattern: str) -> None:
     everything = probabilities(model)
-    constraints, drawing = tapegpt.constraints.wished({"pattern": pattern, "temperature": 1.0, "exact": False})
+    constraints, drawing = wished({"pattern": pattern, "temperature": 1.0, "exact": False})
     sampler = model.sampler(constraints, drawing, seed=2)
     drawn = sampler._draw(30_000)
     strings = texts(drawn.strings, model.vocabulary)
@@ -198,7 +200,7 @@ def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.Monkey
 
 def test_a_tree_knows_how_much_may_still_come(small: GPT) -> None:
     left = {text: probabilities(small)[text] for text in ("ab", "cab", "bb", "a")}
-    constraints, drawing = tapegpt.constraints.wished({"pattern": "|".join(left), "temperature": 1.0})
+    constraints, drawing = wished({"pattern": "|".join(left), "temperature": 1.0})
     tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, exact=True)
     rng = Random(1)
     for _ in range(200):  # until all prefixes have been looked at
@@ -216,7 +218,7 @@ def test_the_least_and_the_greatest_random_number_draw_nothing_again(
     small: GPT, number: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Random, "random", lambda _: number)
-    constraints, drawing = tapegpt.constraints.wished({"pattern": "ab|cab|bb|a"})
+    constraints, drawing = wished({"pattern": "ab|cab|bb|a"})
     tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, exact=False)
     drawn = set()
     for _ in range(4):

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-import tapegpt.scaling_laws as laws
+import tapegpt.experiments.scaling as laws
 from tapegpt import Config, Corpus, TapeGPTError, cli
 from tapegpt.cli.scaling import page as lines
 from tapegpt.errors import DivergedError
-from tapegpt.law import Law
-from tapegpt.population import Candidate, Field
-from tapegpt.scaling_laws import PARAMETERS, STEPS, STRINGS, Laboratory, Scaling, Training, scaling
-from tapegpt.scaling_page import data, page
-from tapegpt.trainer import Trainer
+from tapegpt.experiments.population import Candidate, Field
+from tapegpt.experiments.power_law import Law
+from tapegpt.experiments.scaling import PARAMETERS, STEPS, STRINGS, Laboratory, Scaling, Training, scaling
+from tapegpt.training.trainer import Trainer
+from tapegpt.web.scaling import data, page
 from tests.test_report import Reader
 
 pytest_plugins = ["tests.browser"]
@@ -270,7 +270,7 @@ def test_the_page_says_what_was_found_and_is_whole_in_itself(found: Scaling) -> 
 
 
 def test_a_browser_draws_the_law_and_what_was_measured(found: Scaling, page: Any, tmp_path: Path) -> None:
-    from tapegpt.scaling_page import page as html
+    from tapegpt.web.scaling import page as html
 
     (tmp_path / "page.html").write_text(html(found), encoding="utf-8")
     page.goto((tmp_path / "page.html").as_uri())

@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
 from tapegpt.cli import lines, main
-from tapegpt.cli.lines import batches
 from tapegpt.cli.score import LAST_BIN, _chosen, _marked, _Summary
-from tapegpt.model import make_engine
-from tapegpt.scores import ODD, RANKS, UNKNOWN, Calibration, Score, percentile, quantiles
-from tapegpt.sources import CHUNK, Source
-from tapegpt.tokens import Tokens
+from tapegpt.data.sources import CHUNK, Source
+from tapegpt.data.streaming import batches
+from tapegpt.data.tokens import Tokens
+from tapegpt.inference.scores import ODD, RANKS, UNKNOWN, Calibration, Score, percentile, quantiles
+from tapegpt.models.trained import make_engine
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana"]
 SHAPE = Config(n_embd=8, n_head=2, block_size=6)
@@ -259,7 +259,7 @@ def test_a_chunk_at_a_time_gives_what_the_whole_gives() -> None:
         Path("others").write_bytes((text[::-1] + "b").encode(encoding, "ignore"))
         source = Source(("chunks", "others"), encoding=encoding, unique=unique)
         patch.setattr(lines, "CHUNK", size)
-        patch.setattr("tapegpt.sources.CHUNK", size)
+        patch.setattr("tapegpt.data.sources.CHUNK", size)
         found = list(batches(source))
         assert all(found)
         assert [string for some in found for string in some] == source.documents()
@@ -580,7 +580,7 @@ def test_a_model_without_percentiles(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_ranks_reach_from_the_least_to_the_most_surprising(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tapegpt.scores.RANKS", 4)
+    monkeypatch.setattr("tapegpt.inference.scores.RANKS", 4)
     documents = [*NAMES, "x"]
     means = sorted(MODEL.score(documents).nats)
     ranks = quantiles(MODEL.inference, MODEL.vocabulary, documents)

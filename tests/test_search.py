@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt import Config, TapeGPTError
-from tapegpt.population import Candidate, Outcome
-from tapegpt.rng import Random
-from tapegpt.search import (
+from tapegpt.data.rng import Random
+from tapegpt.experiments.population import Candidate, Outcome
+from tapegpt.experiments.search import (
     FINALISTS,
     LEAST_STEPS,
     Costs,

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import Config, Corpus, TapeGPTError, presets
+from tapegpt import Config, Corpus, TapeGPTError
 from tapegpt.errors import shown
 from tapegpt.machine.target import AVX512
-from tapegpt.presets import PRESETS, resolved
 from tapegpt.settings import FAST_ONLY, MAX_BATCH_SIZE, MAX_STEPS, MAX_THREADS, UNITS, Settings, seconds
+from tapegpt.training import presets
+from tapegpt.training.presets import PRESETS, resolved
 
 
 def refused(**fields: Any) -> str:
@@ -240,8 +241,8 @@ MOLECULES = Corpus(["C1CC(C(=O)NOC1CCCCC1)C1CCNCC1"] * 50, "()=1CNO")
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch) -> None:
     """One core with AVX-512, whatever this machine has."""
-    monkeypatch.setattr("tapegpt.clock.host_target", lambda: AVX512)
-    monkeypatch.setattr("tapegpt.clock.threads_that_pay", lambda config, vocab_size, batch_size: 1)
+    monkeypatch.setattr("tapegpt.training.clock.host_target", lambda: AVX512)
+    monkeypatch.setattr("tapegpt.training.clock.threads_that_pay", lambda config, vocab_size, batch_size: 1)
 
 
 @pytest.mark.usefixtures("core")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt.anatomy import Anatomy
+from tapegpt.analysis.anatomy import Anatomy
 from tapegpt.cli import main
 from tapegpt.cli.show import STAGES, highlighted
 

@@ -21,12 +21,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tapegpt import Corpus, TapeGPTError, TapeGPTWarning, sources
+from tapegpt import Corpus, TapeGPTError, TapeGPTWarning
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
-from tapegpt.cli.lines import batches
 from tapegpt.cli.options import Parser
-from tapegpt.sources import Source, excerpt, format_of
-from tapegpt.tables import column_of, columns
+from tapegpt.data import sources
+from tapegpt.data.columns import column_of, columns
+from tapegpt.data.sources import Source, excerpt, format_of
+from tapegpt.data.streaming import batches
 
 NAMES = ["anna", "bob", "eve"]
 

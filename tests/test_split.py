@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt import Corpus, Random, TapeGPTError
-from tapegpt.split import hold_out
+from tapegpt.data.holdout import hold_out
 
 STRINGS = st.lists(st.text("abc", min_size=1, max_size=3), min_size=2).filter(lambda strings: len(set(strings)) > 1)
 SHARES = st.floats(0, 1, exclude_min=True, exclude_max=True)

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.optimizers import Optimizer
+    from tapegpt.autograd.step import Step
     from tapegpt.machine.target import Target
-    from tapegpt.node import Node
-    from tapegpt.optimizers import Optimizer
-    from tapegpt.step import Step
 
 OPTIMIZERS: list[Optimizer] = [
     SGD(learning_rate=0.1),

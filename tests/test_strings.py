@@ -9,7 +9,7 @@ import pytest
 
 import tapegpt
 from tapegpt import TapeGPTError
-from tapegpt.strings import strings_of
+from tapegpt.data.strings import strings_of
 
 MODEL = tapegpt.train(["anna", "bob", "eve"], n_embd=4, n_head=1, block_size=8, steps=2)
 TAKERS: dict[str, Callable[[Any], object]] = {

@@ -21,18 +21,18 @@ from hypothesis import strategies as st
 
 import tapegpt
 from benchmarks.studio import under_load
-from tapegpt.anatomy import code
-from tapegpt.attribution import attribute
-from tapegpt.checkpoint import load, save
-from tapegpt.corpus import Corpus
-from tapegpt.ngrams import baselines
-from tapegpt.recording import recorded
-from tapegpt.split import hold_out
+from tapegpt.analysis.anatomy import code
+from tapegpt.analysis.attribution import attribute
+from tapegpt.data.corpus import Corpus
+from tapegpt.data.holdout import hold_out
+from tapegpt.data.ngrams import baselines
+from tapegpt.models.checkpoint import load, save
 from tapegpt.studio import runs, store
 from tapegpt.studio.limits import Limits
 from tapegpt.studio.store import KeptCorpus, KeptRun, Store
 from tapegpt.studio.studio import _baselines
-from tapegpt.trainer import Trainer
+from tapegpt.training.recording import recorded
+from tapegpt.training.trainer import Trainer
 from tapegpt.web.data import Portrait
 from tests.studio import NAMES, SMALL, Client, running
 

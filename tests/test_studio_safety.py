@@ -26,9 +26,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 import tapegpt
-from tapegpt.checkpoint import read, save
 from tapegpt.cli import main
-from tapegpt.sources import Source
+from tapegpt.data.sources import Source
+from tapegpt.models.checkpoint import read, save
 from tapegpt.studio import app, completions, guard, questions, server
 from tapegpt.studio.limits import JSON_BYTES, RATE, Limits, RefusedError
 from tapegpt.studio.replies import refusal_of
@@ -437,7 +437,7 @@ def test_a_model_file_that_claims_too_much_makes_nothing(
 ) -> None:
     path = tmp_path / f"model.{kind}"
     write_contents(kept(tmp_path / "plain.safetensors", **changes), path)
-    monkeypatch.setattr("tapegpt.checkpoint.make_engine", lambda *_: pytest.fail("an engine was made"))
+    monkeypatch.setattr("tapegpt.models.checkpoint.make_engine", lambda *_: pytest.fail("an engine was made"))
     response = client.post("/api/models", content=path.read_bytes())
     assert response.status_code in (400, 413)
 
@@ -456,7 +456,7 @@ def test_an_ensemble_is_refused_before_it_is_made(
     save(tapegpt.Ensemble(models), path)
     assert main(["studio", "--dataset", "names", "--no-browser", "--port", "0", "--model", str(path)]) == 2
     shown = capsys.readouterr().err
-    monkeypatch.setattr("tapegpt.checkpoint.make_engine", lambda *_: pytest.fail("an engine was made"))
+    monkeypatch.setattr("tapegpt.models.checkpoint.make_engine", lambda *_: pytest.fail("an engine was made"))
     message = client.ask("POST", "/api/models", path.read_bytes(), 400)["error"]["message"]
     assert message.startswith("the file is an ensemble of 2 models")
     assert message.removeprefix("the file") in shown

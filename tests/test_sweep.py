@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import Corpus, TapeGPTError
 from tapegpt.cli import COMMANDS, main
-from tapegpt.journal import HEAD, JOURNAL, Journal
-from tapegpt.model import GPT
-from tapegpt.population import Candidate, Field, Outcome, Population, populate
-from tapegpt.rng import Random
-from tapegpt.search import Space
-from tapegpt.sweeping import Sweep, Sweeping, Wishes, mean_outcome, sweep
+from tapegpt.data.rng import Random
+from tapegpt.experiments.journal import HEAD, JOURNAL, Journal
+from tapegpt.experiments.population import Candidate, Field, Outcome, Population, populate
+from tapegpt.experiments.search import Space
+from tapegpt.experiments.sweep import Sweep, Sweeping, Wishes, mean_outcome, sweep
+from tapegpt.models.trained import GPT
 
 STRINGS = [a + b + c for a in "abcde" for b in "iou" for c in ("", "na", "l", "llo", "rren")]
 CORPUS = Corpus.of(STRINGS)

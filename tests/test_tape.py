@@ -14,19 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import SGD, Adam, Tape, TapeGPTError, Value, check_gradients
-from tapegpt.gradients import GradientError
+from tapegpt.autograd.gradient_check import GradientError
+from tapegpt.autograd.operations.elementwise import Elementwise
+from tapegpt.autograd.operations.reductions import Sum
+from tapegpt.autograd.value import linear, rmsnorm, softmax, total
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F32
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
-from tapegpt.operations.elementwise import Elementwise
-from tapegpt.operations.reductions import Sum
-from tapegpt.value import linear, rmsnorm, softmax, total
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.node import Node
+    from tapegpt.autograd.node import Node
 
 HOST = host_target()
 BOTH = pytest.mark.parametrize("target", [HOST, INTERPRETED], ids=["compiled", "interpreted"])
@@ -120,7 +120,7 @@ def test_gradients_against_finite_differences(positions: int, width: int, heads:
 
 
 def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tapegpt.operations import elementwise
+    from tapegpt.autograd.operations import elementwise
 
     right = elementwise.RULES["exp"]
     wrong = elementwise.Rule("exp", right.scalar, right.formula, (lambda k, y, a: y * 1.001,))

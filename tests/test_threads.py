@@ -19,15 +19,16 @@ from typing import Any, Self
 import pytest
 
 import tapegpt
-from tapegpt import Config, Corpus, Random, Tape, Trainer, attribution
-from tapegpt.attribution import Rater
-from tapegpt.engine import Adam, Engine, Parameters
-from tapegpt.exact import ExactEngine
+from tapegpt import Config, Corpus, Random, Tape, Trainer
+from tapegpt.analysis import attribution
+from tapegpt.analysis.attribution import Rater
+from tapegpt.data.holdout import hold_out
+from tapegpt.engines.base import Adam, Engine, Parameters
+from tapegpt.engines.exact import ExactEngine
 from tapegpt.machine import threads as module
 from tapegpt.machine.threads import run_parts
-from tapegpt.model import make_engine
-from tapegpt.split import hold_out
-from tapegpt.trainer import watched
+from tapegpt.models.trained import make_engine
+from tapegpt.training.trainer import watched
 from tests.test_fast import DOCUMENTS, SHAPE, VOCAB, fast, flat, parameters
 
 CORPUS = Corpus.of([a + b + c for a in "abcde" for b in "iou" for c in ("", "na", "l", "llo", "rren")])
@@ -165,8 +166,8 @@ def test_a_start_that_fails(monkeypatch: pytest.MonkeyPatch, place: int, after: 
     before, moments = flat(engine), engine.moments()
     rater = Rater(Config(), VOCAB, parameters(Config(), VOCAB))
     windows = array("I", range(len(DOCUMENTS)))
-    monkeypatch.setattr("tapegpt.attribution.threads_that_pay", lambda *_: 4)
-    monkeypatch.setattr("tapegpt.attribution.CHUNK", 1)
+    monkeypatch.setattr("tapegpt.analysis.attribution.threads_that_pay", lambda *_: 4)
+    monkeypatch.setattr("tapegpt.analysis.attribution.CHUNK", 1)
     ratings = rater.rate(DOCUMENTS, DOCUMENTS, windows)
     calls: list[Callable[[], object]] = [
         lambda: engine.train(DOCUMENTS, Adam(), 0, 5),

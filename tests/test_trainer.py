@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, DivergedError, TapeGPTError, TapeGPTWarning, Trainer
-from tapegpt.clock import layers
-from tapegpt.engine import Adam
-from tapegpt.reference import ReferenceEngine
-from tapegpt.tokens import Tokens
-from tapegpt.trainer import WEIGHTS, watched
+from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Adam
+from tapegpt.engines.reference import ReferenceEngine
+from tapegpt.training.clock import layers
+from tapegpt.training.trainer import WEIGHTS, watched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,12 +233,12 @@ def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.Monkey
 
     many = [chr(0x4E00 + 2 * place) + chr(0x4E01 + 2 * place) for place in range(40)]
     assert layers(Config(1, 48, 2, 4), 81) == WEIGHTS
-    monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", 40)
+    monkeypatch.setattr("tapegpt.training.trainer.DOCUMENTS", 40)
     assert decays(24) == decays(36) == (4, 4)  # 160 of 40 documents
     assert decays(96) == pytest.approx((4 * (4 + 14 / 288), 16))
     assert decays(48, n_layer=3) == pytest.approx((4 * (3 + 14 / 576), 12))
     assert decays(48, documents=many) == pytest.approx((4 * (1 + 81 / 576), 4))  # the output layer
     assert decays(24, 800) == (160, 160)
-    monkeypatch.setattr("tapegpt.trainer.DOCUMENTS", 80)
+    monkeypatch.setattr("tapegpt.training.trainer.DOCUMENTS", 80)
     assert decays(36) == (8, 8)
     assert decays(480) == (160, 160)

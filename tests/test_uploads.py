@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tapegpt import Corpus, TapeGPTError
-from tapegpt.sources import parse_delimiter
+from tapegpt.data.sources import parse_delimiter
 from tapegpt.studio import uploads
 from tapegpt.studio.app import BODY_BYTES
 from tapegpt.studio.limits import Limits

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, DivergedError, TapeGPTError, Trainer
-from tapegpt.clock import EVALUATIONS
-from tapegpt.engine import Adam
-from tapegpt.state import Evaluation
+from tapegpt.engines.base import Adam
+from tapegpt.models.provenance import Evaluation
+from tapegpt.training.clock import EVALUATIONS
 from tests.languages import RomanNumerals
 
 SHAPE = Config(1, 8, 2, 6)
@@ -192,7 +192,7 @@ def test_a_divergence_before_any_evaluation_keeps_the_last(engine: str) -> None:
 
 
 def test_baselines() -> None:
-    from tapegpt.ngrams import baselines
+    from tapegpt.data.ngrams import baselines
 
     run = trainer("fast")
     assert run.held_out
@@ -227,7 +227,7 @@ class Clock:
         self.now, self.step, self.evaluation = 0.0, step, evaluation
         self.schedule: list[tuple[int, int, float, float]] = []  # of each call: first, count, steps, progress
         trainer("fast")  # so that its code is there, which is compiled by another clock
-        monkeypatch.setattr("tapegpt.trainer.passes_that_help", lambda documents: 1e9)
+        monkeypatch.setattr("tapegpt.training.trainer.passes_that_help", lambda documents: 1e9)
         monkeypatch.setattr("time.perf_counter", lambda: self.now)
 
     def governs(self, run: Trainer) -> Trainer:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError, Trainer, web
-from tapegpt.curves import POINTS, curve
-from tapegpt.explanation import explain
-from tapegpt.recording import Recording, recorded, still
+from tapegpt.inference.explanation import explain
 from tapegpt.text import rounded
+from tapegpt.training.curves import POINTS, curve
+from tapegpt.training.recording import Recording, recorded, still
 from tapegpt.web.data import LIKELY, MAPPED, Portrait, explanation_data
 
 CORPUS = Corpus.of(["anna", "bob", "cara", "abba", "barbara", "ada", "rob", "carob", "bar", "cab"])

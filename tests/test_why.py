@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tapegpt
-from tapegpt.attribution import attribute, verify
+from tapegpt.analysis.attribution import attribute, verify
 from tapegpt.cli import main
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana", "annabo", "noon", "b", "toto", "🐢b\n界"]

@@ -15,23 +15,23 @@ from tapegpt.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.checkpoint import load, save
-    from tapegpt.constraints import Constraints, Drawing
-    from tapegpt.corpus import Corpus
-    from tapegpt.ensemble import Ensemble
+    from tapegpt.autograd.gradient_check import check_gradients
+    from tapegpt.autograd.model import Model
+    from tapegpt.autograd.optimizers import SGD, Adam
+    from tapegpt.autograd.tape import Tape
+    from tapegpt.autograd.value import Value
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.data.rng import Random
     from tapegpt.errors import DivergedError, TapeGPTError, TapeGPTWarning
-    from tapegpt.gradients import check_gradients
-    from tapegpt.model import GPT
-    from tapegpt.models.base import Model
+    from tapegpt.experiments.scaling import scaling
+    from tapegpt.experiments.sweep import sweep
+    from tapegpt.inference.constraints import Constraints, Drawing
+    from tapegpt.models.checkpoint import load, save
+    from tapegpt.models.ensemble import Ensemble
     from tapegpt.models.gpt import Config
-    from tapegpt.notebook import widget
-    from tapegpt.optimizers import SGD, Adam
-    from tapegpt.rng import Random
-    from tapegpt.scaling_laws import scaling
-    from tapegpt.sweeping import sweep
-    from tapegpt.tape import Tape
-    from tapegpt.trainer import Trainer, train
-    from tapegpt.value import Value
+    from tapegpt.models.trained import GPT
+    from tapegpt.training.trainer import Trainer, train
+    from tapegpt.web.notebook import widget
 
 __all__ = [
     "GPT",
@@ -61,29 +61,29 @@ __all__ = [
 ]
 
 _MODULES = {
-    "GPT": "model",
-    "SGD": "optimizers",
-    "Adam": "optimizers",
-    "Model": "models.base",
+    "GPT": "models.trained",
+    "SGD": "autograd.optimizers",
+    "Adam": "autograd.optimizers",
+    "Model": "autograd.model",
     "Config": "models.gpt",
-    "Constraints": "constraints",
-    "Corpus": "corpus",
+    "Constraints": "inference.constraints",
+    "Corpus": "data.corpus",
     "DivergedError": "errors",
-    "Drawing": "constraints",
-    "Ensemble": "ensemble",
-    "Random": "rng",
-    "Tape": "tape",
+    "Drawing": "inference.constraints",
+    "Ensemble": "models.ensemble",
+    "Random": "data.rng",
+    "Tape": "autograd.tape",
     "TapeGPTError": "errors",
     "TapeGPTWarning": "errors",
-    "Trainer": "trainer",
-    "Value": "value",
-    "check_gradients": "gradients",
-    "load": "checkpoint",
-    "save": "checkpoint",
-    "scaling": "scaling_laws",
-    "sweep": "sweeping",
-    "train": "trainer",
-    "widget": "notebook",
+    "Trainer": "training.trainer",
+    "Value": "autograd.value",
+    "check_gradients": "autograd.gradient_check",
+    "load": "models.checkpoint",
+    "save": "models.checkpoint",
+    "scaling": "experiments.scaling",
+    "sweep": "experiments.sweep",
+    "train": "training.trainer",
+    "widget": "web.notebook",
 }
 
 

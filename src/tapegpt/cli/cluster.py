@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tapegpt.cluster.bulk import Part
-    from tapegpt.constraints import Wishes
-    from tapegpt.model import GPT
-    from tapegpt.sweeping import Executor
+    from tapegpt.experiments.sweep import Executor
+    from tapegpt.inference.constraints import Wishes
+    from tapegpt.models.trained import GPT
 
 FORMATS = ("text", "jsonl", "parquet")
 
@@ -58,7 +58,7 @@ def check_bulk(options: argparse.Namespace, refused: tuple[str, ...]) -> None:
 def executor(ray: str | None, threads: int | None) -> Iterator[tuple[Executor, int | None]]:
     """What a sweep is done by, and how many trainings at once it may reckon with."""
     if ray is None:
-        from tapegpt.population import populate
+        from tapegpt.experiments.population import populate
 
         yield populate, threads
         return

@@ -28,8 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the one as the other."""
-    from tapegpt.checkpoint import contents, read, without_training
-    from tapegpt.state_dict import from_state_dict, is_state_dict
+    from tapegpt.models.checkpoint import contents, read, without_training
+    from tapegpt.models.microgpt_json import from_state_dict, is_state_dict
     from tapegpt.tensors import write_contents
 
     if not options.target.lower().endswith(SUFFIXES):
@@ -50,6 +50,6 @@ def _vocabulary(options: argparse.Namespace) -> str | None:
     if not options.data:
         text: str | None = options.vocabulary
         return text
-    from tapegpt.corpus import Corpus
+    from tapegpt.data.corpus import Corpus
 
     return Corpus.read(*options.data).vocabulary

@@ -10,16 +10,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from tapegpt.corpus import Corpus
-    from tapegpt.model import GPT
-    from tapegpt.sources import Source
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.data.sources import Source
+    from tapegpt.models.trained import GPT
 
 DEFAULT_DATA = "input.txt"
 
 
 def data_arguments(group: argparse._ActionsContainer, default: str = "./input.txt, or names") -> None:
     """Declare them; the default is what help says of no DATA."""
-    from tapegpt.sources import DATASETS, FORMATS
+    from tapegpt.data.sources import DATASETS, FORMATS
 
     about = (
         "files or directories, gzip or not, - for standard input: text, a string a line, or tables, .csv .tsv .jsonl "
@@ -43,7 +43,7 @@ def data_arguments(group: argparse._ActionsContainer, default: str = "./input.tx
 
 def source_of(options: argparse.Namespace) -> Source:
     """What they choose; raises `TapeGPTError` where they do not fit together."""
-    from tapegpt.sources import Source, parse_delimiter
+    from tapegpt.data.sources import Source, parse_delimiter
 
     paths, dataset = options.data, options.dataset
     if not paths and dataset is None:
@@ -68,8 +68,8 @@ def corpus_of(options: argparse.Namespace, *, sample: int | None = None, budget:
 
     Raises `TapeGPTError` where they cannot be read.
     """
-    from tapegpt.clock import within
-    from tapegpt.corpus import Corpus
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.training.clock import within
 
     return Corpus.from_source(within(source_of(options).replaced(sample=sample), budget))
 
@@ -82,8 +82,8 @@ def data_paths(options: argparse.Namespace) -> list[str]:
 
 def training_documents(model: GPT, paths: list[str]) -> list[str]:
     """The strings of files that a model was trained on, read as they were then."""
-    from tapegpt.corpus import Corpus
-    from tapegpt.sources import Source
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.data.sources import Source
 
     how = model.data.source if model.data and model.data.source else {}
     return Corpus.from_source(Source(**{**how, "paths": tuple(paths), "dataset": None})).documents

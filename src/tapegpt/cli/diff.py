@@ -1,4 +1,4 @@
-"""`tapegpt diff`: where two runs part, as a page of text or as JSON. Not here: how that is found (`comparison.py`)."""
+"""`tapegpt diff`: where two runs part, as a page of text or as JSON. Not here: how that is found (`diff.py`)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from tapegpt.comparison import Comparison, LossComparison, Losses, Pair
-    from tapegpt.model import GPT
+    from tapegpt.analysis.diff import Comparison, LossComparison, Losses, Pair
+    from tapegpt.models.trained import GPT
 
 LABEL, BAR = 14, 32  # columns
 TEXT = 30  # columns of a setting that is shown as it is
@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print where they part; 1 where they do."""
-    from tapegpt.comparison import compare
+    from tapegpt.analysis.diff import compare
 
     found = compare(_read(options, options.a), _read(options, options.b), options.tolerance)
     if options.json:
@@ -50,9 +50,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _read(options: argparse.Namespace, path: str) -> GPT | Losses:
     """A model, of whose file safetensors begins with a length and JSON names us, or losses."""
-    from tapegpt.checkpoint import is_own, load
-    from tapegpt.comparison import losses_of
-    from tapegpt.sources import content, decoded, named
+    from tapegpt.analysis.diff import losses_of
+    from tapegpt.data.sources import content, decoded, named
+    from tapegpt.models.checkpoint import is_own, load
 
     data = content(path)
     if b"\0" in data[:8] or b'"tapegpt"' in data:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import accumulate
 
+from tapegpt.analysis.doctor import RARE, examine
 from tapegpt.cli.console import print_report
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.models import chosen, class_argument
 from tapegpt.cli.options import option
-from tapegpt.doctor import RARE, examine
 from tapegpt.models.gpt import Config
 from tapegpt.text import columns, visible
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from tapegpt.doctor import Report
+    from tapegpt.analysis.doctor import Report
 
 WIDTH = 100  # columns
 LABEL = 18

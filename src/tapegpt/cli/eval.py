@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from tapegpt.evaluation import Distribution, Report
+    from tapegpt.analysis.evaluation import Distribution, Report
 
 LABEL, BAR = 18, 26  # columns
 WIDTH = 100
@@ -26,7 +26,7 @@ TEXT = 24  # characters of a string that are shown
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.evaluation import SAMPLES
+    from tapegpt.analysis.evaluation import SAMPLES
 
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
     file_argument(parser)
@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
-    from tapegpt.evaluation import evaluate
+    from tapegpt.analysis.evaluation import evaluate
 
     if not options.data and options.dataset is None:
         raise TapeGPTError("there is nothing to compare the model with: give DATA, or --dataset NAME")

@@ -12,7 +12,7 @@ from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import option
 from tapegpt.cli.score import STRONG
 from tapegpt.errors import TapeGPTError
-from tapegpt.scores import END, ODD
+from tapegpt.inference.scores import END, ODD
 from tapegpt.text import columns, json_line, visible
 
 TYPE_CHECKING = False
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from tapegpt.explanation import Explanation, Trace
-    from tapegpt.model import GPT
+    from tapegpt.inference.explanation import Explanation, Trace
+    from tapegpt.models.trained import GPT
 
     Paint = Callable[[str, str], str]  # text and style -> text
 
@@ -82,7 +82,7 @@ def _plain(text: str, style: str) -> str:
 
 def _lines(model: GPT, text: str, options: argparse.Namespace, paint: Paint) -> Iterable[str]:
     """What is printed about a string."""
-    from tapegpt.explanation import explain, stages, token_indices, trace
+    from tapegpt.inference.explanation import explain, stages, token_indices, trace
 
     if options.trace == "list":
         shapes = stages(model, text)
@@ -250,7 +250,7 @@ def _described(name: str, vocabulary: str, of_tokens: dict[str, tuple[int, bool]
 
 def _products(found: Trace, indent: str) -> Iterator[str]:
     """A sum of products, with the formula's letter for each of the two that are multiplied."""
-    from tapegpt.explanation import PRODUCTS
+    from tapegpt.inference.explanation import PRODUCTS
 
     stages = [factor.name.partition("[")[0] for factor in found.terms[0]]
     a, _, b = found.formula.partition(PRODUCTS)[2].replace(",", "").split()[:3]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from tapegpt.constraints import Wishes
-    from tapegpt.model import GPT
+    from tapegpt.inference.constraints import Wishes
+    from tapegpt.models.trained import GPT
 
 BATCH = 256  # strings that are scored at a time for --json
 
@@ -66,7 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the strings, a line each; whatever else is to be said goes to stderr."""
-    from tapegpt.constraints import wished
+    from tapegpt.inference.constraints import wished
 
     if options.n < 0:
         raise TapeGPTError(f"-n must be a whole number from 0 on, not {options.n}")
@@ -104,7 +104,7 @@ def _wishes(options: argparse.Namespace) -> Wishes:
 
 def _words(path: str) -> list[str]:
     """The lines of a file, of which there may be none."""
-    from tapegpt.sources import Source, content
+    from tapegpt.data.sources import Source, content
 
     source = Source(paths=(path,))
     return [word for file in source.files() for word in source.selected(source.values(file, content(file)))]

@@ -8,7 +8,7 @@ from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.trainer import Trainer
+    from tapegpt.training.trainer import Trainer
 
 
 class Metrics:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from tapegpt.model import GPT
-    from tapegpt.models.base import Model
+    from tapegpt.autograd.model import Model
+    from tapegpt.models.trained import GPT
 
 SHAPE = {  # settings of gpt, and of other models that have them
     "n_layer": "transformer blocks",
@@ -72,6 +72,6 @@ def given(options: argparse.Namespace, kind: type[Model]) -> dict[str, Any]:
 
 def loaded(options: argparse.Namespace, path: str) -> GPT:
     """The model of a file, of the class that is given."""
-    from tapegpt.checkpoint import load
+    from tapegpt.models.checkpoint import load
 
     return load(path, options.kind)

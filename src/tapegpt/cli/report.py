@@ -16,7 +16,7 @@ STDOUT = "-"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.report import SAMPLES
+    from tapegpt.web.report import SAMPLES
 
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
     file_argument(parser)
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from tapegpt.files import writable, write_file
-    from tapegpt.report import encoded, page
+    from tapegpt.web.report import encoded, page
 
     if options.output != STDOUT:
         writable(options.output)

@@ -14,8 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from tapegpt.corpus import Corpus
-    from tapegpt.model import GPT
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.models.trained import GPT
     from tapegpt.settings import Settings
 
 READING = {"format": None, "column": None, "delimiter": "line", "encoding": "utf-8", "lowercase": False}
@@ -45,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Go on, show how far it is, and print some strings."""
-    from tapegpt.trainer import Trainer
+    from tapegpt.training.trainer import Trainer
 
     path, directory = options.model, None
     if os.path.isdir(path):
@@ -98,7 +98,7 @@ def _corpus(model: GPT, options: argparse.Namespace) -> Corpus:
 
 def _settings(model: GPT, options: argparse.Namespace) -> Settings:
     """Those that the model was trained with, where it knows, but for what is given."""
-    from tapegpt.presets import resolved
+    from tapegpt.training.presets import resolved
 
     if model.training:
         settings = model.training.settings

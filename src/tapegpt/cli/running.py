@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from tapegpt.model import GPT
-    from tapegpt.trainer import Callback, Trainer
+    from tapegpt.models.trained import GPT
+    from tapegpt.training.trainer import Callback, Trainer
 
 CONFIG, METRICS, SAMPLES, MODEL = "config.json", "metrics.jsonl", "samples.txt", "model.safetensors"  # of a directory
 
@@ -37,7 +37,7 @@ def output_arguments(group: argparse._ActionsContainer, default: str) -> None:
 
 def check_outputs(options: argparse.Namespace, data: Iterable[str]) -> None:
     """Find out before training what could not be written after it, or would destroy what it is made from."""
-    from tapegpt.constraints import check_temperature
+    from tapegpt.inference.constraints import check_temperature
 
     check_temperature(options.temperature)
     if options.samples < 0:
@@ -132,7 +132,7 @@ def _sampled(trainer: Trainer) -> Iterator[str]:
 
 def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, interruption: Interruption) -> bool:
     """Train, showing the step; whether it came to the end. Ctrl-C stops it between two chunks."""
-    from tapegpt.trainer import watched
+    from tapegpt.training.trainer import watched
 
     in_place = moves(sys.stdout)
     line, of = "", "" if trainer.settings.budget else f" / {trainer.settings.steps:4d}"
@@ -171,11 +171,11 @@ def _watchers(trainer: Trainer, options: argparse.Namespace, keeper: _Keeper) ->
 
         watchers.append(Metrics(options.metrics, trainer, durable=options.save_every is not None))
     if options.tensorboard is not None:
-        from tapegpt.callbacks import TensorBoard
+        from tapegpt.training.callbacks import TensorBoard
 
         watchers.append(TensorBoard(options.tensorboard))
     if options.wandb is not None:
-        from tapegpt.callbacks import WandB
+        from tapegpt.training.callbacks import WandB
 
         watchers.append(WandB(options.wandb))
     return [*watchers, keeper]
@@ -203,7 +203,7 @@ class _Keeper:
 
     def save(self, trainer: Trainer, ranked: bool = False) -> None:
         """Write it, with how surprising the training strings are if asked."""
-        from tapegpt.checkpoint import save
+        from tapegpt.models.checkpoint import save
 
         def write(model: GPT) -> None:
             try:

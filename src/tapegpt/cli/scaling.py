@@ -1,4 +1,4 @@
-"""`tapegpt scaling`: what twice the data, parameters or time would buy. Not here: finding it (`scaling_laws.py`)."""
+"""`tapegpt scaling`: what twice the data, parameters or time would buy. Not here: finding it (`scaling.py`)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from tapegpt.law import Law
-    from tapegpt.scaling_laws import Scaling
+    from tapegpt.experiments.power_law import Law
+    from tapegpt.experiments.scaling import Scaling
 
 COLUMNS, LINES = 72, 14  # of the plot
 MEASURED, FORETOLD = "o", "."
@@ -25,7 +25,7 @@ SETTINGS = ("steps", "learning_rate", "batch_size")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.presets import PRESETS
+    from tapegpt.training.presets import PRESETS
 
     data_arguments(parser.add_argument_group("data"))
     own = parser.add_argument_group("your setting, of which is told what more of each would buy")
@@ -48,8 +48,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, fit, tell."""
+    from tapegpt.experiments.scaling import scaling
     from tapegpt.files import writable, write_file
-    from tapegpt.scaling_laws import scaling
 
     if options.html is not None:
         writable(options.html)
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     for warning in found.warnings:
         notice(warning)
     if options.html is not None:
-        from tapegpt.scaling_page import page as html
+        from tapegpt.web.scaling import page as html
 
         write_file(options.html, html(found).encode("utf-8"))
     return 0

@@ -12,12 +12,12 @@ from operator import add, itemgetter, mul
 from tapegpt.cli.cluster import bulk_arguments, check_bulk
 from tapegpt.cli.console import colours, notice
 from tapegpt.cli.data import data_arguments, source_of
-from tapegpt.cli.lines import batches
 from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import number, whole
+from tapegpt.data.sources import STDIN
+from tapegpt.data.streaming import batches
 from tapegpt.errors import TapeGPTError
-from tapegpt.scores import END, FEW, ODD, Calibration
-from tapegpt.sources import STDIN
+from tapegpt.inference.scores import END, FEW, ODD, Calibration
 from tapegpt.text import columns, json_line, line_writer, visible
 
 TYPE_CHECKING = False
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
-    from tapegpt.model import GPT
-    from tapegpt.scores import Score, Scores
+    from tapegpt.inference.scores import Score, Scores
+    from tapegpt.models.trained import GPT
 
 RATES = (0.1, 0.05, 0.01, 0.001)  # of false alarms, for which thresholds are shown
 PERCENTILES = (50, 90, 99)  # of the training strings, that a summary counts what is above

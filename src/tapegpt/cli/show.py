@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from tapegpt.anatomy import Anatomy
-    from tapegpt.corpus import Corpus
-    from tapegpt.costs import Cost, Part, Walk
-    from tapegpt.engine import Parameters
-    from tapegpt.model import GPT
-    from tapegpt.models.base import Model
+    from tapegpt.analysis.anatomy import Anatomy
+    from tapegpt.analysis.costs import Cost, Part, Walk
+    from tapegpt.autograd.model import Model
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.data.tokens import Tokens
+    from tapegpt.engines.base import Parameters
+    from tapegpt.models.trained import GPT
     from tapegpt.settings import Settings
-    from tapegpt.tokens import Tokens
 
 STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm")
 OF_OPERATION = ("tape", "kernels", "llvm", "asm")
@@ -106,7 +106,7 @@ class Subject:
         corpus: Corpus | None = None,
         model: GPT | None = None,
     ) -> None:
-        from tapegpt.anatomy import Anatomy
+        from tapegpt.analysis.anatomy import Anatomy
 
         self.vocabulary, self._settings, self._corpus, self._model = vocabulary, settings, corpus, model
         self.anatomy = Anatomy(config, len(vocabulary) + 1, settings.engine)
@@ -126,7 +126,7 @@ class Subject:
     @cached_property
     def tokens(self) -> Tokens:
         """The documents that are measured on."""
-        from tapegpt.anatomy import occasion
+        from tapegpt.analysis.anatomy import occasion
 
         return occasion(self.documents, self.vocabulary, self.anatomy.config, self.anatomy.engine)
 
@@ -135,7 +135,7 @@ class Subject:
         """Of the model, or of a new one as its training begins."""
         if self._model:
             return self._model.parameters
-        from tapegpt.trainer import Trainer
+        from tapegpt.training.trainer import Trainer
 
         assert self._corpus
         return Trainer(self._corpus, self.anatomy.config, self._settings).model.parameters
@@ -157,8 +157,8 @@ class Subject:
 
 
 def _subject(options: argparse.Namespace) -> Subject:
-    from tapegpt.presets import resolved
     from tapegpt.settings import Settings
+    from tapegpt.training.presets import resolved
 
     if len(options.data) != 1 or not _is_model(options.data[0]):
         kind = chosen(options)
@@ -331,7 +331,7 @@ def _label(operands: str, row: Sequence[Cost]) -> str:
 
 def _operation(subject: Subject, part: Part) -> Iterator[str]:
     """One operation in a few lines."""
-    from tapegpt.costs import about
+    from tapegpt.analysis.costs import about
 
     anatomy = subject.anatomy
     yield part.name + (f": {anatomy.expression(part.node)}, line %{part.node.index} of the tape" if part.node else "")

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
-    from tapegpt.corpus import Corpus
+    from tapegpt.data.corpus import Corpus
     from tapegpt.studio.limits import Limits
     from tapegpt.studio.studio import Studio
 
@@ -73,8 +73,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _data(options: argparse.Namespace) -> tuple[Corpus, str]:
     """The corpus to begin with and its name; where it came from stays unknown, unless it is an embedded data set."""
-    from tapegpt.corpus import Corpus
-    from tapegpt.sources import named
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.data.sources import named
 
     source = source_of(options)
     corpus = Corpus.from_source(source)
@@ -92,10 +92,10 @@ def _limits(options: argparse.Namespace) -> Limits:
 
 def _load(studio: Studio, path: str, kind: str | None = None, *more: str) -> str:
     """A model to begin with: with its training, where that can be repeated; the id of the run."""
-    from tapegpt.checkpoint import load
-    from tapegpt.ensemble import Ensemble
-    from tapegpt.recording import replayed, still
+    from tapegpt.models.checkpoint import load
+    from tapegpt.models.ensemble import Ensemble
     from tapegpt.studio.studio import single
+    from tapegpt.training.recording import replayed, still
 
     if more:
         raise TapeGPTError(f"--model {more[0]}: the studio begins with one model: leave it out")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from tapegpt.search import Plan, Rung
-    from tapegpt.sweeping import Row, Sweep, Sweeping
+    from tapegpt.experiments.search import Plan, Rung
+    from tapegpt.experiments.sweep import Row, Sweep, Sweeping
 
 TOP = 20  # rows of the leaderboard
 WIDTH = 100  # columns
@@ -28,9 +28,9 @@ BASELINE = "5-gram"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.optuna_sampler import NAMES
-    from tapegpt.presets import PRESETS
-    from tapegpt.sweeping import SEEDS, TRIALS
+    from tapegpt.experiments.optuna_sampler import NAMES
+    from tapegpt.experiments.sweep import SEEDS, TRIALS
+    from tapegpt.training.presets import PRESETS
 
     data_arguments(parser.add_argument_group("data"))
     space = parser.add_argument_group("what is searched: settings of the model and the training, and preset")
@@ -67,8 +67,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, show the leaderboard, write what is wanted."""
-    from tapegpt.search import Space, fields_of
-    from tapegpt.sweeping import Sweeping, Wishes
+    from tapegpt.experiments.search import Space, fields_of
+    from tapegpt.experiments.sweep import Sweeping, Wishes
 
     kind = chosen(options)
     fields = fields_of(kind)
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     space = Space(grid, random, options.preset, {} if options.steps is None else {"steps": options.steps}, kind)
     sampler: Any = None
     if options.sampler is not None:
-        from tapegpt.optuna_sampler import adapted
+        from tapegpt.experiments.optuna_sampler import adapted
 
         sampler = adapted(options.sampler, space, options.seed)
     _check_outputs(options)
@@ -244,13 +244,13 @@ def _cost(row: Row) -> list[str]:
 
 def _write(swept: Sweep, options: argparse.Namespace) -> None:
     """The best model, or the best ones as one; the page."""
-    from tapegpt.checkpoint import save
     from tapegpt.files import write_file
+    from tapegpt.models.checkpoint import save
 
     if options.output is not None:
         save(swept.best if options.ensemble is None else swept.ensemble(options.ensemble), options.output)
     if options.html is not None:
-        from tapegpt.leaderboard import page
+        from tapegpt.web.leaderboard import page
 
         content = page([row.outcome for row in swept.rows], swept.baselines)
         write_file(options.html, content.encode("utf-8", "xmlcharrefreplace"))

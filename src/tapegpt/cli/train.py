@@ -22,8 +22,8 @@ SAVING = 350e-9  # for each parameter, where the model, what Adam remembers and 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from tapegpt.models.gpt import Config
-    from tapegpt.presets import MADE_FOR, PRESETS
     from tapegpt.settings import ENGINES, LONG
+    from tapegpt.training.presets import MADE_FOR, PRESETS
 
     data = parser.add_argument_group("data")
     data_arguments(data)
@@ -62,10 +62,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, show how far it is, and print some strings."""
-    from tapegpt.clock import ONE_EVALUATION
-    from tapegpt.presets import resolved
     from tapegpt.settings import Settings
-    from tapegpt.trainer import Trainer
+    from tapegpt.training.clock import ONE_EVALUATION
+    from tapegpt.training.presets import resolved
+    from tapegpt.training.trainer import Trainer
 
     kind = chosen(options)
     named: Any = {name: getattr(options, name) for name in Settings.fields if getattr(options, name) is not None}

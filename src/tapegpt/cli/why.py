@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from tapegpt.attribution import Attribution, Influence, Verification
+    from tapegpt.analysis.attribution import Attribution, Influence, Verification
 
 BAR = 30  # columns, of the strongest influence
 STEPS = 3  # that are listed of a document
@@ -25,7 +25,7 @@ TEXT = 48  # columns of a document
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.attribution import DRAWS, TOP
+    from tapegpt.analysis.attribution import DRAWS, TOP
 
     parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
     file_argument(parser)
@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what taught the string."""
-    from tapegpt.attribution import attribute, verify
+    from tapegpt.analysis.attribution import attribute, verify
 
     if options.all and options.verify:
         raise TapeGPTError("--all and --verify exclude each other: what was not trained on cannot be left out")

@@ -10,8 +10,8 @@ import os
 from functools import lru_cache
 
 from tapegpt.cluster.parts import FORMATS, new_directory, pieces, strings, write
-from tapegpt.constraints import wished
 from tapegpt.errors import TapeGPTError, shown
+from tapegpt.inference.constraints import wished
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
 from tapegpt.settings import SEED
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from tapegpt.cluster.connection import Cluster
     from tapegpt.cluster.parts import Piece
-    from tapegpt.constraints import Wishes
-    from tapegpt.model import GPT
-    from tapegpt.sources import Source
+    from tapegpt.data.sources import Source
+    from tapegpt.inference.constraints import Wishes
+    from tapegpt.models.trained import GPT
 
 BLOCK = 100_000  # strings of a part that are generated: half a second of work
 ROUNDS = 8  # tasks for each core: Ray Data's driver needs 15 ms for one, so that a part alone is too little

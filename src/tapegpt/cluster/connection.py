@@ -7,7 +7,7 @@ import os
 import time
 
 from tapegpt.errors import TapeGPTError, is_whole, missing, shown
-from tapegpt.population import cores
+from tapegpt.experiments.population import cores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from codecs import lookup
 
+from tapegpt.data.sources import CHUNK, GZIP, LINE, MAX_CONTENT, STDIN, decoded, format_of, inflated
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.record import Record
-from tapegpt.sources import CHUNK, GZIP, LINE, MAX_CONTENT, STDIN, decoded, format_of, inflated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
-    from tapegpt.sources import Source
+    from tapegpt.data.sources import Source
 
 PIECE = 4 << 20  # bytes of a text that are read together: half a million names
 FORMATS = ("text", "jsonl", "parquet")  # that are read and written

@@ -14,7 +14,7 @@ from pickle import dumps, loads
 
 from tapegpt.cluster.connection import SEEN
 from tapegpt.errors import TapeGPTError, is_whole, shown
-from tapegpt.population import Field, Population, populate
+from tapegpt.experiments.population import Field, Population, populate
 from tapegpt.version import __version__
 
 TYPE_CHECKING = False
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.cluster.connection import Cluster
-    from tapegpt.model import GPT
-    from tapegpt.population import Candidate, Outcome
+    from tapegpt.experiments.population import Candidate, Outcome
+    from tapegpt.models.trained import GPT
 
     Chunk = tuple[list[Outcome], list[tuple[Outcome, bytes]]]  # models are pickled: only the best are made again
 

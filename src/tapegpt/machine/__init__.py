@@ -1,1 +1,1 @@
-"""Floor 1, the machine: the kernel language and its compiler, the only place that knows LLVM and the CPU."""
+"""The machine: the kernel language and its compiler, the only place that knows LLVM and the CPU."""

@@ -1,7 +1,7 @@
-"""A program: kernels made runnable for a target, from the cache where possible. The front of this floor.
+"""A program: kernels made runnable for a target, from the cache where possible. This folder's public interface.
 
 What decides the code is known without making it: the Python code of the kernels, as it is in memory, and all that it
-reaches; this floor's own sources, as they were when it was loaded; target, CPU, C library and llvmlite. A fingerprint
+reaches; this folder's own sources, as they were when it was loaded; target, CPU, C library and llvmlite. A fingerprint
 of that is the cache's key, so a warm start neither writes IR nor loads LLVM, and what is edited is compiled again.
 Programs of one key that live at the same time share their code, and it is made once if several threads need it. Where
 no code can be made, the kernels are interpreted and `Program.notice` says why.

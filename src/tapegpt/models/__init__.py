@@ -9,7 +9,7 @@ from tapegpt.errors import TapeGPTError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.models.base import Model
+    from tapegpt.autograd.model import Model
 
 NAMES = {
     "bigram": "Bigram",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tapegpt.models.base import Model
+from tapegpt.autograd.model import Model
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.node import Node
-    from tapegpt.tape import Tape
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.tape import Tape
 
 
 class Bigram(Model):

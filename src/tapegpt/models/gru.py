@@ -5,13 +5,13 @@ Letters: T positions, D n_embd, H n_hidden, V vocabulary.
 
 from __future__ import annotations
 
-from tapegpt.models.base import Model
+from tapegpt.autograd.model import Model
 from tapegpt.ranges import Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.node import Node
-    from tapegpt.tape import Tape
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.tape import Tape
 
 
 class GRU(Model):

@@ -10,9 +10,9 @@ import copyreg
 import os
 import sys
 
+from tapegpt.autograd.model import Model
 from tapegpt.errors import TapeGPTError, line_of, shown
 from tapegpt.models import NAMES, named
-from tapegpt.models.base import Model
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

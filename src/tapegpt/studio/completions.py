@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from tapegpt.model import GPT
+    from tapegpt.models.trained import GPT
     from tapegpt.studio.store import KeptRun
     from tapegpt.studio.studio import Studio
     from tapegpt.studio.work import Deadline

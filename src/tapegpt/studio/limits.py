@@ -9,7 +9,7 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.models.base import Model
+    from tapegpt.autograd.model import Model
     from tapegpt.settings import Settings
 
 CHARACTER_BYTES = 4  # of data

@@ -5,10 +5,10 @@ from __future__ import annotations
 from secrets import randbits
 from time import perf_counter
 
-from tapegpt.constraints import wished
-from tapegpt.explanation import explain
-from tapegpt.rng import Random
-from tapegpt.sampling import Sampler
+from tapegpt.data.rng import Random
+from tapegpt.inference.constraints import wished
+from tapegpt.inference.explanation import explain
+from tapegpt.inference.sampling import Sampler
 from tapegpt.studio import requests, responses
 from tapegpt.studio.limits import too_large
 from tapegpt.studio.openapi import Operation
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from tapegpt.constraints import Wishes
-    from tapegpt.model import GPT
+    from tapegpt.inference.constraints import Wishes
+    from tapegpt.models.trained import GPT
     from tapegpt.studio.studio import Studio
     from tapegpt.studio.work import Deadline
 
@@ -75,7 +75,7 @@ class Questions:
 
     async def why(self, request: Request, wanted: requests.Why) -> dict[str, Any]:
         """The data that taught the model a string, and those that pushed against it."""
-        from tapegpt.attribution import attribute
+        from tapegpt.analysis.attribution import attribute
 
         kept, started = self._studio.run(request), perf_counter()
         limits = self._studio.limits
@@ -91,7 +91,7 @@ class Questions:
 
     async def code(self, request: Request, wanted: requests.CodeQuery) -> dict[str, Any]:
         """An operation on its way to machine code."""
-        from tapegpt.anatomy import code
+        from tapegpt.analysis.anatomy import code
 
         model = self._studio.run(request).model
         return await self._studio.long(request, lambda _: code(model, wanted.operation, wanted.stage))

@@ -6,9 +6,9 @@ import asyncio
 
 from starlette.responses import Response, StreamingResponse
 
-from tapegpt.corpus import Corpus
+from tapegpt.data.corpus import Corpus
+from tapegpt.data.sources import with_line_feeds
 from tapegpt.errors import TapeGPTError
-from tapegpt.sources import with_line_feeds
 from tapegpt.studio import requests, responses
 from tapegpt.studio.limits import too_large
 from tapegpt.studio.openapi import EVENTS, Operation

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from tapegpt.corpus import Corpus
-    from tapegpt.scores import Score
-    from tapegpt.trainer import Trainer
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.inference.scores import Score
+    from tapegpt.training.trainer import Trainer
     from tapegpt.web.data import Portrait
 
 MAX_CORPORA, MAX_CORPUS_BYTES = 32, 256 << 20
@@ -109,7 +109,7 @@ class KeptRun:
 
     def scores(self, strings: list[str]) -> Iterable[Score]:
         """How surprising strings are; compared with the training strings where judging these is quick."""
-        from tapegpt.scores import Scores
+        from tapegpt.inference.scores import Scores
 
         model = self.model
         if self.tokens * model.num_parameters <= RANK_WORK:
@@ -118,7 +118,7 @@ class KeptRun:
 
     def file(self) -> bytes:
         """The bytes of its model file, which holds the training where it was made here."""
-        from tapegpt.checkpoint import save
+        from tapegpt.models.checkpoint import save
 
         if self._trainer is not None and self.model.training is None:
             self._trainer.keep(lambda _: None)

@@ -6,11 +6,11 @@ import os
 import tempfile
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.recording import Recording, still
 from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
 from tapegpt.studio.store import KeptRun, Store
 from tapegpt.studio.training import named
 from tapegpt.studio.work import Deadline, Workers, answer
+from tapegpt.training.recording import Recording, still
 from tapegpt.web.data import Portrait
 
 TYPE_CHECKING = False
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from tapegpt.corpus import Corpus
-    from tapegpt.model import Shape
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.models.trained import Shape
     from tapegpt.studio.store import KeptCorpus
 
     T = TypeVar("T")
@@ -92,7 +92,7 @@ class Studio:
 
         Raises `TapeGPTError` for what is no model file or takes too long, `RefusedError` for too large a model.
         """
-        from tapegpt.checkpoint import load
+        from tapegpt.models.checkpoint import load
         from tapegpt.tensors import is_json
 
         if is_json(data) and len(data) > JSON_BYTES:
@@ -129,8 +129,8 @@ def single(place: str, models: int) -> str:
 
 def _baselines(corpus: Corpus) -> dict[str, float]:
     """Losses of n-gram models on documents that they have not counted, where there are such."""
-    from tapegpt.ngrams import baselines
-    from tapegpt.split import hold_out
+    from tapegpt.data.holdout import hold_out
+    from tapegpt.data.ngrams import baselines
 
     if len(set(corpus.documents)) < 2:
         return baselines(corpus, corpus, corpus.vocab_size)

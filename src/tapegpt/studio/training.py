@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from tapegpt.constraints import check_temperature
-from tapegpt.curves import curve
 from tapegpt.errors import TapeGPTError, shown
+from tapegpt.inference.constraints import check_temperature
 from tapegpt.models.loading import reference
-from tapegpt.presets import resolved
-from tapegpt.recording import recorded, spread
 from tapegpt.studio.work import Deadline
-from tapegpt.trainer import Trainer
+from tapegpt.training.curves import curve
+from tapegpt.training.presets import resolved
+from tapegpt.training.recording import recorded, spread
+from tapegpt.training.trainer import Trainer
 from tapegpt.web.data import Portrait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from tapegpt.models.base import Model
+    from tapegpt.autograd.model import Model
     from tapegpt.settings import Settings
     from tapegpt.studio.limits import Limits
     from tapegpt.studio.requests import NewRun

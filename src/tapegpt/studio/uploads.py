@@ -11,14 +11,14 @@ from _thread import allocate_lock
 from contextlib import contextmanager
 from warnings import catch_warnings, simplefilter
 
-from tapegpt.corpus import Corpus
-from tapegpt.doctor import examine, fitting_encodings
+from tapegpt.analysis.doctor import examine, fitting_encodings
+from tapegpt.data.columns import columns
+from tapegpt.data.corpus import Corpus
+from tapegpt.data.sources import CHUNK, GZIP, Source, decoded, format_of, inflated, parse_delimiter, with_line_feeds
 from tapegpt.errors import TapeGPTError, TapeGPTWarning
 from tapegpt.processes import renewed
-from tapegpt.sources import CHUNK, GZIP, Source, decoded, format_of, inflated, parse_delimiter, with_line_feeds
 from tapegpt.studio.limits import CHARACTER_BYTES, too_large
 from tapegpt.studio.store import KeptCorpus
-from tapegpt.tables import columns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
     from warnings import WarningMessage
 
-    from tapegpt.doctor import Encoding, Report
+    from tapegpt.analysis.doctor import Encoding, Report
     from tapegpt.studio.requests import FileQuery
 
 EDITED = 100_000  # characters of a file that become a text to edit

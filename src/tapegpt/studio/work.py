@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.fast.inference import Inference
+from tapegpt.inference.forward import Inference
 from tapegpt.processes import renewed
 from tapegpt.studio.limits import RefusedError
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from tapegpt.constraints import Drawing
-    from tapegpt.fast.inference import Drawn, Rules
-    from tapegpt.rng import Random
+    from tapegpt.data.rng import Random
+    from tapegpt.inference.constraints import Drawing
+    from tapegpt.inference.forward import Drawn, Rules
 
     T = TypeVar("T")
 

@@ -9,23 +9,23 @@ import math
 from _thread import allocate_lock
 from operator import mul
 
-from tapegpt.corpus import distinct
-from tapegpt.curves import curve
+from tapegpt.data.corpus import distinct
 from tapegpt.errors import TapeGPTError, shown
-from tapegpt.explanation import explain
+from tapegpt.inference.explanation import explain
 from tapegpt.models.loading import reference
 from tapegpt.processes import renewed
 from tapegpt.text import rounded
+from tapegpt.training.curves import curve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from tapegpt.explanation import Explanation
-    from tapegpt.model import GPT
-    from tapegpt.recording import Moment, Recording
-    from tapegpt.scores import Score
+    from tapegpt.inference.explanation import Explanation
+    from tapegpt.inference.scores import Score
+    from tapegpt.models.trained import GPT
+    from tapegpt.training.recording import Moment, Recording
 
     Data = dict[str, Any]
 
@@ -136,7 +136,7 @@ def nats(model: GPT, text: str) -> float:
     """The mean surprise of a token of a text, by the model's own engine."""
     from array import array
 
-    from tapegpt.tokens import Tokens
+    from tapegpt.data.tokens import Tokens
 
     bos = model.vocab_size - 1
     ids = array("I", [bos, *map(model.vocabulary.index, text), bos])

@@ -1,0 +1,488 @@
+"""Which training documents taught a model a string: the influence of each on the string's loss.
+
+A step of training on a document moves each parameter against the document's gradient, in Adam's manner divided by about
+the root mean square of that parameter's gradients. To first order this takes from the loss of a string the product of
+the step and the string's gradient. What came early in training is mostly overwritten, so that a document counts by the
+share of the training that had gone by. docs/why.md shows how well this predicts what `verify` finds: how the loss
+changes where documents are left out and the model is trained again. Not here: what a training went through
+(`recording.py`).
+Source: Pruthi et al., Estimating Training Data Influence by Tracing Gradient Descent, 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from itertools import chain, pairwise, repeat
+from time import perf_counter
+
+from tapegpt.autograd.operations.base import padded
+from tapegpt.data.corpus import Corpus
+from tapegpt.data.rng import Random
+from tapegpt.data.tokens import encode
+from tapegpt.engines.exact import put
+from tapegpt.engines.graph import DocumentPacker, Documents, Graph, exact_graph
+from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.machine.language import F64, U32, Builder, F64s, Int, Kernel, Real, Structure, U32s
+from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.program import Program
+from tapegpt.machine.threads import run_parts
+from tapegpt.record import Record
+from tapegpt.settings import Settings
+from tapegpt.training.clock import threads_that_pay
+from tapegpt.training.trainer import Trainer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from tapegpt.autograd.model import Model
+    from tapegpt.data.tokens import Tokens
+    from tapegpt.engines.base import Parameters
+    from tapegpt.machine.language import Number, Operand, Value
+    from tapegpt.machine.memory import Address
+    from tapegpt.machine.program import Entries
+    from tapegpt.machine.target import Target
+    from tapegpt.models.trained import GPT
+    from tapegpt.training.recording import Recording
+
+    Use = Callable[[Operand, Value], None]
+
+TOP = 10
+DRAWS = 20  # of documents at random, to compare with
+CHUNK = 64  # windows that a thread looks at before it listens to Ctrl-C
+EPSILON = 1e-8  # beside the root mean square, as in Adam
+SECONDS = 6e-10  # that a parameter and a position take, forward and backward, on one core
+MANY = 10.0  # seconds
+
+
+class Influence(Record):
+    """What a document did to a string; equal documents count as one."""
+
+    document: str
+    number: int  # of the first of them in the corpus
+    influence: float  # on the string's loss, in root mean squares of all that were compared; above 0 it lowered it
+    steps: tuple[int, ...]  # in which it was trained on, from 1 on
+
+
+class Attribution(Record):
+    """Which documents taught a model a string."""
+
+    text: str  # what was looked at, cut to the block
+    loss: float  # its own, in nats a token
+    documents: int  # distinct ones that were compared
+    seen: bool  # whether these are the ones that the model was trained on, rather than all
+    taught: list[Influence]  # those that took most from the loss, falling
+    hindered: list[Influence]  # those that added most to it
+
+
+class Verification(Record):
+    """How a string's loss changes, in nats a token, where documents are left out and the model is trained again."""
+
+    count: int  # documents left out
+    taught: float  # without those that taught it
+    random: list[float]  # without as many at random, of each draw
+
+    @property
+    def mean(self) -> float:
+        """Of the random draws."""
+        return math.fsum(self.random) / len(self.random)
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the random draws."""
+        mean = self.mean
+        return math.sqrt(math.fsum((change - mean) ** 2 for change in self.random) / (len(self.random) - 1))
+
+
+def attribute(
+    model: GPT,
+    text: str,
+    recording: Recording | None = None,
+    top: int = TOP,
+    *,
+    unseen: bool = False,
+    watch: Callable[[float], object] | None = None,
+) -> Attribution:
+    """The documents that taught a model a string most, and those that hindered it, at most `top` each.
+
+    They are chosen from those that the model was trained on, by what is left of it. With `unseen`, or where nothing is
+    known of the training, all documents are compared, by what a step on them would do now. A recording of the model
+    tells of its training where the model itself does not. `watch` is told the seconds that it takes, if many.
+    Raises `TapeGPTError` for a text that is empty or has unknown characters, and where the documents are not at hand or
+    have changed.
+    """
+    if not is_whole(top) or top < 1:
+        raise TapeGPTError(f"top must be a whole number from 1 on, not {shown(top)}")
+    query, lessons = encoded(model, text), Lessons(model, recording)
+    seen = lessons.known and not unseen
+    windows = lessons.order[: lessons.visits] if seen else lessons.order
+    rater = Rater(model.config, model.vocab_size, model.parameters)
+    _announce(watch, rater.seconds(lessons.tokens, windows))
+    loss, products = rater.rate(query, lessons.tokens, windows)
+    strengths = lessons.strengths(windows, products, seen)
+    scale = math.hypot(*strengths.values()) / math.sqrt(len(strengths))
+    if not 0.0 < scale < math.inf:
+        raise TapeGPTError("the model's numbers overflow on its documents: train it again at a smaller learning rate")
+    ranked = sorted(strengths, key=strengths.__getitem__, reverse=True)
+    taught = [document for document in ranked[:top] if strengths[document] > 0]
+    hindered = [document for document in ranked[: -top - 1 : -1] if strengths[document] < 0]
+    steps = lessons.steps({*taught, *hindered})
+
+    def influences(documents: list[str]) -> list[Influence]:
+        numbers = map(lessons.documents.index, documents)
+        return [
+            Influence(text, number, strengths[text] / scale, steps[text])
+            for text, number in zip(documents, numbers, strict=True)
+        ]
+
+    shortened = text[: model.config.block_size]
+    return Attribution(shortened, loss, len(strengths), seen, influences(taught), influences(hindered))
+
+
+def verify(
+    model: GPT,
+    attribution: Attribution,
+    recording: Recording | None = None,
+    draws: int = DRAWS,
+    *,
+    watch: Callable[[float], object] | None = None,
+) -> Verification:
+    """Train again without the documents that taught a string, and without as many that are drawn at random.
+
+    The others keep their order, and the parameters start as they did. `watch` is told the seconds that it takes, if
+    many. Raises `TapeGPTError` where the training cannot be repeated.
+    """
+    lessons = Lessons(model, recording)
+    if not attribution.seen:
+        raise TapeGPTError("leaving out documents that were not trained on changes nothing: attribute without unseen")
+    count = len(attribution.taught)
+    if not 0 < 2 * count <= attribution.documents:
+        raise TapeGPTError(
+            f"{count} of {attribution.documents} documents cannot be left out and compared with others: choose a "
+            "smaller top, or another text"
+        )
+    query, retraining = encoded(model, attribution.text), Retraining(model, lessons)
+
+    def loss_without(documents: Collection[str]) -> float:
+        retraining.run_without(documents)
+        return retraining.loss(query)
+
+    started = perf_counter()
+    known = loss_without(())
+    _announce(watch, (draws + 1) * (perf_counter() - started))
+    if retraining.model.parameters != model.parameters:
+        raise TapeGPTError("the training cannot be repeated: other weights come out")
+    taught = loss_without({influence.document for influence in attribution.taught}) - known
+    seen = list(dict.fromkeys(map(lessons.document, lessons.order[: lessons.visits])))
+    rng = Random(0)
+    others = [loss_without(set(rng.sample(seen, count))) - known for _ in range(draws)]
+    return Verification(count, taught, others)
+
+
+def _announce(watch: Callable[[float], object] | None, seconds: float) -> None:
+    if watch is not None and seconds > MANY:
+        watch(seconds)
+
+
+def encoded(model: GPT, text: str) -> Tokens:
+    """A string's tokens, cut to the block; raises `TapeGPTError` where it is empty or has unknown characters."""
+    if not isinstance(text, str) or not text:
+        raise TapeGPTError(f"text must be a str of at least one character, not {shown(text)}")
+    encode(text, model.vocabulary)  # which knows all characters, or says so
+    tokens = Corpus([text], model.vocabulary).windows(model.config.block_size)
+    return tokens.replaced(starts=tokens.starts[:2])
+
+
+class Lessons:
+    """A model's documents as windows of at most a block, and when each was trained on, where that is known."""
+
+    def __init__(self, model: GPT, recording: Recording | None) -> None:
+        settings, steps = _training(model, recording)
+        self.known = settings is not None
+        self.settings = settings or Settings(engine=model.engine.name)
+        corpus = _corpus(model)
+        if self.settings.validation:
+            from tapegpt.data.holdout import hold_out
+
+            corpus, _ = hold_out(corpus, self.settings.validation, self.settings.seed)
+        block, cut = model.config.block_size, self.settings.long == "cut"
+        self.corpus, self.documents = corpus, corpus.documents
+        self.tokens = corpus.windows(block, cut=cut)
+        counts = [1 if cut else -(-(len(text) + 1) // block) for text in self.documents]
+        self._lengths = [1] * len(self.tokens)
+        if self.settings.engine == "fast":  # whose steps are means over positions
+            self._lengths = [min(end - start, block) for start, end in pairwise(self.tokens.starts)]
+        self._owners = array("I", chain.from_iterable(map(repeat, range(len(counts)), counts)))
+        self.order = Random(self.settings.seed).permutation(len(self.tokens))
+        self.visits = steps * self.settings.batch_size  # of windows, in this order, again and again
+
+    def document(self, window: int) -> str:
+        """The document of a window."""
+        return self.documents[self._owners[window]]
+
+    def strengths(self, windows: array[int], products: array[float], seen: bool) -> dict[str, float]:
+        """The sum of each document's products, by what is left of them where they are what was trained on, in order."""
+        found: dict[str, float] = {}
+        for place, (window, product) in enumerate(zip(windows, products, strict=True)):
+            document = self.document(window)
+            strength = product * self._lengths[window] * (self._left(place) if seen else 1.0)
+            found[document] = found.get(document, 0.0) + strength
+        return found
+
+    def _left(self, place: int) -> float:
+        """How much is left of a window at this place of the order: the shares of the training gone by at each visit."""
+        visits = range(place, self.visits, len(self.order))
+        return len(visits) * (visits[0] + visits[-1] + 2) / (2 * self.visits)
+
+    def steps(self, documents: Collection[str]) -> dict[str, tuple[int, ...]]:
+        """The steps, from 1 on, in which each of some documents was trained on."""
+        found: dict[str, set[int]] = {document: set() for document in documents}
+        for place, window in enumerate(self.order[: self.visits]):
+            steps = found.get(self.document(window))
+            if steps is not None:
+                visits = range(place, self.visits, len(self.order))
+                steps.update(visit // self.settings.batch_size + 1 for visit in visits)
+        return {document: tuple(sorted(steps)) for document, steps in found.items()}
+
+
+def _training(model: GPT, recording: Recording | None) -> tuple[Settings | None, int]:
+    """How a model was trained, None where that is not known, and the steps up to its weights: the best ones."""
+    if recording is not None and recording.losses:
+        settings, evaluations, steps = recording.settings, recording.evaluations, recording.moments[-1].step
+    elif model.training is not None:
+        settings, evaluations, steps = model.training.settings, model.training.evaluations, model.steps
+    else:
+        return None, 0
+    best = min(evaluations, key=lambda evaluation: evaluation.loss, default=None)
+    return settings, steps if best is None else best.step
+
+
+def _corpus(model: GPT) -> Corpus:
+    """A model's documents, in its vocabulary; raises `TapeGPTError` where they are not at hand, or have changed."""
+    corpus = Corpus(list(model.training_documents()), model.vocabulary)
+    if model.data is not None:
+        model.data.check_equals(corpus, "the data")
+    unknown = sorted(set("".join(corpus.documents)) - set(model.vocabulary))
+    if unknown:
+        raise TapeGPTError(
+            f"the model does not know the data's characters {shown(''.join(unknown))}: give what it was trained on"
+        )
+    return corpus
+
+
+class Retraining(Trainer):
+    """A training done again, each time without some of its documents."""
+
+    def __init__(self, model: GPT, lessons: Lessons) -> None:
+        if lessons.settings.budget is not None:
+            raise TapeGPTError("the training cannot be repeated: it followed the clock; give steps instead of a budget")
+        engine = "fast" if lessons.settings.engine == "fast" else "exact"  # which has the reference's bits
+        settings = lessons.settings.replaced(engine=engine, validation=0.0, patience=None)
+        super().__init__(lessons.corpus, model.config, settings)
+        self._lessons, self._start = lessons, self.model.parameters
+
+    def run_without(self, left_out: Collection[str]) -> None:
+        """Train from the start without these documents; the others keep their order."""
+        lessons = self._lessons
+        order = [window for window in lessons.order if lessons.document(window) not in left_out]
+        if self.settings.engine == "fast":
+            self._tokens = lessons.tokens.replaced(order=array("I", order))
+        else:
+            self._tokens = lessons.corpus.tokens(order[: lessons.settings.steps])
+        self.model.engine.load_parameters(self._start)
+        self.model.steps = 0
+        self.run(lessons.visits // lessons.settings.batch_size)
+
+    def loss(self, query: Tokens) -> float:
+        """A string's loss after the last training, in nats a token."""
+        total, count = self.model.engine.evaluate(query)
+        return total / count
+
+
+class Rater:
+    """Gradients of single windows, in f64 whatever engine the model is of."""
+
+    def __init__(self, config: Model, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
+        self.config, self.vocab_size = config, vocab_size
+        graph = exact_graph(config, vocab_size, target)
+        self._extents = graph.tape.plan()
+        entries: Entries = {
+            "prepare": (graph.tape.prepare_kernel(graph.loss), {}),
+            "square": (square_kernel(graph), {}),
+            "direct": (direction_kernel(graph), {}),
+            "multiply": (product_kernel(graph), {}),
+        }
+        self._program = Program(entries, target)
+        self._shared = Memory(8 * self._extents.shared)
+        graph.write(self._shared, parameters)
+        self._program.run("prepare", self._shared.at(0))
+
+    def _threads(self, windows: array[int]) -> int:
+        if not self._program.compiled:
+            return 1
+        return threads_that_pay(self.config, self.vocab_size, len(windows))
+
+    def seconds(self, tokens: Tokens, windows: array[int]) -> float:
+        """About how long `rate` takes."""
+        positions = tokens.starts[-1] / len(tokens) * len(windows)
+        shapes = [node.shape for node in self.config.parameters(self.vocab_size) if not node.sparse]
+        dense = sum((shape.rows or 0) * shape.columns for shape in shapes)
+        return 2 * SECONDS * dense * positions / self._threads(windows)
+
+    def rate(self, query: Tokens, tokens: Tokens, windows: array[int]) -> tuple[float, array[float]]:
+        """The query's loss, and the product of its gradient with that of each of these windows, in nats.
+
+        The products are sums over parameters, each divided by the root mean square of the windows' gradients.
+        """
+        threads, extent = self._threads(windows), self._extents.gradients
+        own = [Memory(8 * (extent + self._extents.work)) for _ in range(threads)]
+        squares, direction = Memory(8 * extent * threads), Memory(8 * extent)
+        loss, products = array("d", [0.0]), array("d", bytes(8 * len(windows)))
+        places = (Documents.given(tokens), address_of(windows))
+
+        def regions(thread: int) -> dict[str, Address]:
+            gradients, work = own[thread].at(0), own[thread].at(8 * extent)
+            return {"shared": self._shared.at(0), "gradients": gradients, "work": work}
+
+        def square(thread: int, first: int, last: int) -> None:
+            sums = squares.at(8 * extent * thread)
+            self._program.run("square", regions(thread), *places, first, last, sums)
+
+        def multiply(thread: int, first: int, last: int) -> None:
+            results = (direction.at(0), address_of(products))
+            self._program.run("multiply", regions(thread), *places, first, last, *results)
+
+        _in_chunks(square, len(windows), threads)
+        asked = (Documents.given(query), squares.at(0), threads, float(len(windows)))
+        self._program.run("direct", regions(0), *asked, direction.at(0), address_of(loss))
+        _in_chunks(multiply, len(windows), threads)
+        return loss[0], products
+
+
+def _in_chunks(part: Callable[[int, int, int], None], count: int, threads: int) -> None:
+    """Run `part(thread, first, last)` for all of `count`, the threads in turn; this one is among them."""
+
+    def work(thread: int, stop: array[int]) -> None:
+        for first in range(thread * CHUNK, count, threads * CHUNK):
+            if stop[0]:
+                return
+            part(thread, first, min(first + CHUNK, count))
+
+    run_parts(work, threads)
+
+
+class Regions(Structure):
+    """The memory of a thread."""
+
+    shared: F64s
+    gradients: F64s
+    work: F64s
+
+
+class _Gradients:
+    """The gradients of single windows, while code is made; the memory for them is zero before and after."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._places = graph.places()
+        self._forward = graph.tape.forward_kernel(graph.loss)
+        self._backward = graph.tape.backward_kernel(graph.loss, accumulate=True)
+        self.extent = graph.tape.parameter_extent()
+        self._sparse = graph.tape.extent(graph.sparse) if graph.sparse else 0
+
+    def of(self, k: Builder, memory: Regions, documents: Documents, window: Operand, use: Use) -> None:
+        """Let `use` see each vector of a window's gradient that may be other than zero, and its offset."""
+        shared, gradients, work = memory.shared, memory.gradients, memory.work
+        n = put(k, DocumentPacker(k, self._places, work, documents), window)
+        self._forward(k, shared, work, 0, n)
+        self._backward(k, shared, gradients, work, n)
+
+        def take(first: Number, last: Number) -> None:
+            for at in k.range(first, last, k.width()):
+                use(at, gradients.vector(at, k.width()))
+                gradients.store(at, k.constant(0, F64, k.width()))
+
+        take(self._sparse, self.extent)  # which comes first
+        apart = padded(self._places.sparse_columns)
+        for place in self._places.looked_up:  # a window touches few rows of their table
+            rows = (work + place).cast(U32)
+            for t in k.range(n):
+                take(rows[t] * apart, (rows[t] + 1) * apart)
+
+
+def square_kernel(graph: Graph) -> Kernel:
+    """Add the squares of the gradients of the windows first to last - 1 to `squares`."""
+    gradients_of = _Gradients(graph)
+
+    def square(
+        k: Builder,
+        memory: Regions,
+        documents: Documents,
+        windows: U32s,
+        first: Int,
+        last: Int,
+        squares: F64s,
+    ) -> None:
+        def add(at: Operand, g: Value) -> None:
+            squares.store(at, squares.vector(at, g.lanes) + g * g)
+
+        for place in k.range(first, last):
+            gradients_of.of(k, memory, documents, windows[place], add)
+
+    return Kernel(square)
+
+
+def direction_kernel(graph: Graph) -> Kernel:
+    """The loss of the first window, and its gradient over the roots of the mean squares, added to `direction`.
+
+    `squares` are sums, of each thread, over `count` windows in all.
+    """
+    gradients_of, loss_at = _Gradients(graph), graph.places().loss
+
+    def direct(
+        k: Builder,
+        memory: Regions,
+        documents: Documents,
+        squares: F64s,
+        threads: Int,
+        count: Real,
+        direction: F64s,
+        loss: F64s,
+    ) -> None:
+        def divide(at: Operand, g: Value) -> None:
+            total = k.zeros(g.lanes)
+            for thread in k.range(threads):
+                total += (squares + thread * gradients_of.extent).vector(at, g.lanes)
+            size = k.sqrt(total / count) + EPSILON
+            direction.store(at, direction.vector(at, g.lanes) + g / size)
+
+        gradients_of.of(k, memory, documents, k.integer(0), divide)
+        loss[0] = (memory.work + loss_at)[0]
+
+    return Kernel(direct)
+
+
+def product_kernel(graph: Graph) -> Kernel:
+    """The product of `direction` with the gradient of each of the windows first to last - 1."""
+    gradients_of = _Gradients(graph)
+
+    def multiply(
+        k: Builder,
+        memory: Regions,
+        documents: Documents,
+        windows: U32s,
+        first: Int,
+        last: Int,
+        direction: F64s,
+        products: F64s,
+    ) -> None:
+        for place in k.range(first, last):
+            total = k.zeros(k.width())
+
+            def add(at: Operand, g: Value) -> None:
+                total.accumulate(g, direction.vector(at, g.lanes))
+
+            gradients_of.of(k, memory, documents, windows[place], add)
+            products[place] = k.reduce_add(total)
+
+    return Kernel(multiply)

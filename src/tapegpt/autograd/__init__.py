@@ -1,0 +1,1 @@
+"""The tape: operations recorded once, differentiated, rewritten and compiled."""

@@ -1,0 +1,204 @@
+"""What the fast engine has better than operation by operation: a table of rules, each with what it gains.
+
+Not here: how a recording is rewritten (`rewrites.py`).
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.attention.exact import Attention
+from tapegpt.autograd.operations.attention.heads import Heads
+from tapegpt.autograd.operations.attention.pairs import CachedAttention, PairedAttention
+from tapegpt.autograd.operations.attention.tiles import TiledAttention
+from tapegpt.autograd.operations.base import Shape
+from tapegpt.autograd.operations.columns import Columns
+from tapegpt.autograd.operations.elementwise import Elementwise
+from tapegpt.autograd.operations.embedding import Embedding, FastEmbedding
+from tapegpt.autograd.operations.layer_norm import FastLayerNorm, LayerNorm
+from tapegpt.autograd.operations.linear import FastLinear
+from tapegpt.autograd.operations.rmsnorm import FastRMSNorm, RMSNorm
+from tapegpt.autograd.rewrites import Match, is_product, of_one_input
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.operations.base import Operation
+    from tapegpt.autograd.rewrites import Rewriting, Rule
+
+
+def heads_side_by_side(rewriting: Rewriting, node: Node) -> Match | None:
+    """Attention in lanes, on q, k and v from one product where they have one x."""
+    if not isinstance(node.operation, Attention):
+        return None
+    assert rewriting.batch
+    covered = of_one_input(rewriting, node)
+    batch, n_head, columns = rewriting.batch, node.operation.n_head, node.shape.columns
+    heads = Heads(n_head, columns // n_head, batch.block_size)
+    used = heads.places()
+
+    def make() -> Node:
+        if covered:
+            rows = [[part * heads.columns + place for place in used] for part in range(3)]
+            matrices = [rewriting.stacked(node.inputs, 3 * heads.columns, rows)]
+        else:
+            sources = [-1] * heads.columns
+            for column, place in enumerate(used):
+                sources[place] = column
+            matrices = [rewriting.tape.record(Columns(sources), rewriting.input(each)) for each in node.inputs]
+        packed, about = bool(covered), rewriting.about
+        if batch.cached:
+            operation: Operation = CachedAttention(heads, batch.rows, packed=packed)
+            made = rewriting.tape.record(operation, *matrices, about["positions"], about["lines"])
+        else:
+            operation = (TiledAttention if heads.tiled else PairedAttention)(heads, packed=packed)
+            made = rewriting.tape.record(operation, *matrices, about["ends"])
+        return rewriting.spread(made, used)
+
+    return Match(covered, make)
+
+
+def summed_embeddings(rewriting: Rewriting, node: Node) -> Match | None:
+    """A sum of embeddings is one operation."""
+    if not _is_sum(node):
+        return None
+    inner, leaves, ahead = [], [], [node]
+    while ahead:
+        each = ahead.pop()
+        if _is_sum(each) and (each is node or rewriting.alone(each, users(rewriting, each))):
+            inner.append(each)
+            ahead += reversed(each.inputs)
+        elif isinstance(each.operation, Embedding) and rewriting.alone(each, users(rewriting, each)):
+            leaves.append(each)
+        else:
+            return None
+    if len(leaves) < 2:
+        return None
+
+    def make() -> Node:
+        inputs = [rewriting.input(each) for leaf in leaves for each in leaf.inputs]
+        return rewriting.tape.record(FastEmbedding(len(leaves)), *inputs)
+
+    return Match([*inner[1:], *leaves], make)
+
+
+def users(rewriting: Rewriting, node: Node) -> Node:
+    """The first operation that uses a node."""
+    return rewriting.users(node)[0]
+
+
+def normalised(rewriting: Rewriting, node: Node) -> Match | None:
+    """A gain is the end of a norm, and after it a bias.
+
+    With gains the GPT's step takes 2.56 us a document by this rule, 2.85 without (n_embd 16, batches of 16).
+    """
+    inner = node
+    rows: dict[str, Node] = {}
+    covered: list[Node] = []
+    for name, rule in (("bias", "add"), ("gain", "mul")):
+        pair = _with_row(inner, rule)
+        if pair and rewriting.alone(pair[0], inner):
+            inner, rows[name] = pair
+            covered.append(inner)
+    if not isinstance(inner.operation, RMSNorm) or not rows:
+        return None
+    norm = FastLayerNorm if isinstance(inner.operation, LayerNorm) else FastRMSNorm
+
+    def make() -> Node:
+        inputs = [*inner.inputs, *(rows[name] for name in ("gain", "bias") if name in rows)]
+        operation = norm(gain="gain" in rows, bias="bias" in rows)
+        return rewriting.tape.record(operation, *map(rewriting.input, inputs))
+
+    return Match(covered, make)
+
+
+def _with_row(node: Node, rule: str) -> tuple[Node, Node] | None:
+    """A matrix and the row that is added to all of its rows, or multiplied by each."""
+    if isinstance(node.operation, Elementwise) and node.operation.name == rule and len(node.inputs) == 2:
+        for x, row in (node.inputs, node.inputs[::-1]):
+            if x.shape == node.shape and row.shape == Shape(1, node.shape.columns):
+                return x, row
+    return None
+
+
+class Product(Record):
+    """A product x W^T, and the bias that is added to it, if one is."""
+
+    linear: Node
+    bias: list[Node]
+    covered: list[Node]  # the operations that they are, the last first
+
+    def ending(
+        self, rewriting: Rewriting, covered: list[Node], activation: str = "", residual: Sequence[Node] = ()
+    ) -> Match:
+        """One operation for this and what comes next."""
+        operation = FastLinear(activation, residual=bool(residual), bias=bool(self.bias))
+
+        def record(x: Node, w: Node) -> Node:
+            return rewriting.tape.record(operation, x, w, *map(rewriting.input, (*residual, *self.bias)))
+
+        return Match(covered, lambda: rewriting.product(self.linear, record))
+
+
+def product_of(rewriting: Rewriting, node: Node) -> Product | None:
+    """The product that a node is, with its bias."""
+    pair = _with_row(node, "add")
+    if pair and is_product(pair[0]) and rewriting.alone(pair[0], node):
+        return Product(pair[0], [pair[1]], [node, pair[0]])
+    return Product(node, [], [node]) if is_product(node) else None
+
+
+def residual(rewriting: Rewriting, node: Node) -> Match | None:
+    """A sum of a product and what was there before is the end of the product."""
+    if not _is_sum(node):
+        return None
+    for end, other in (node.inputs, node.inputs[::-1]):
+        product = product_of(rewriting, end)
+        if product and rewriting.alone(end, node) and _is_before(rewriting, other, product.linear, node):
+            return product.ending(rewriting, product.covered, residual=[other])
+    return None
+
+
+def _is_before(rewriting: Rewriting, node: Node, product: Node, total: Node) -> bool:
+    """Whether all that uses a node, but for the total, comes before the product: then it may share its gradient."""
+    if not node.operation:
+        return False
+    found: set[Node] = set()
+    ahead = [product]
+    while ahead:
+        for each in ahead.pop().inputs:
+            if each.index > node.index and each not in found:
+                found.add(each)
+                ahead.append(each)
+    return all(user is total or user in found for user in rewriting.users(node))
+
+
+def activated(rewriting: Rewriting, node: Node) -> Match | None:
+    """An activation is the end of the product before it, and its slope that of the product after it."""
+    rule = node.operation
+    if not isinstance(rule, Elementwise) or not rule.is_activation or len(rewriting.users(node)) != 1:
+        return None
+    end, user = node.inputs[0], users(rewriting, node)
+    product = product_of(rewriting, end)
+    if not (product and rewriting.alone(end, node) and is_product(user)):
+        return None
+    return product.ending(rewriting, product.covered, rule.name)
+
+
+def lone_product(rewriting: Rewriting, node: Node) -> Match | None:
+    """A bias is the end of a product, which takes the result of attention with the columns that it has in lanes.
+
+    With biases the GPT's step takes 2.59 us a document where they are ends, 2.86 where not (n_embd 16, batches of 16).
+    """
+    product = product_of(rewriting, node)
+    return product.ending(rewriting, product.covered[1:]) if product else None
+
+
+def _is_sum(node: Node) -> bool:
+    """Whether a node is a + b, both of its shape."""
+    is_add = isinstance(node.operation, Elementwise) and node.operation.name == "add"
+    return is_add and [each.shape for each in node.inputs] == [node.shape] * 2
+
+
+FAST: tuple[Rule, ...] = (heads_side_by_side, summed_embeddings, normalised, residual, activated, lone_product)

@@ -1,0 +1,254 @@
+"""What a model is before it has numbers: a record of its settings, with a forward pass.
+
+    class Bigram(Model):
+        def forward(self, tape, tokens, positions, vocab_size):
+            return tape.embedding(tape.parameter("table", vocab_size, vocab_size), tokens)
+
+The forward pass is written once. It is recorded on a tape, and all that tapegpt does with a model follows from the
+recording: names and shapes of the parameters, training, generation, scores, explanations. Not here: what the engines
+make of it (`graph.py`), how classes are found (`loading.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+
+from tapegpt.autograd.node import Node
+from tapegpt.autograd.operations.attention.exact import Attention
+from tapegpt.autograd.operations.embedding import Embedding
+from tapegpt.autograd.tape import Tape
+from tapegpt.errors import TapeGPTError, line_of, shown
+from tapegpt.ranges import Number, Whole
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_PARAMETERS = 100_000_000  # beyond this the scalar order of the exact engine takes hours a step
+RESERVED = ("adam.", "last.", "__metadata__")  # beginnings of names in files, see `checkpoint.py`
+KINDS = {"bool": bool, "int": int, "float": float, "str": str}  # of settings, which may be None too
+
+
+class Model(Record):
+    """The settings of a model and its forward pass; subclasses add settings with their defaults.
+
+    A setting is a whole number, a number, a bool or a str; `ranges` may say which numbers. Raises `TapeGPTError` for
+    settings out of range, and where a class is defined with one that cannot be.
+    """
+
+    block_size: int = 16  # longest document that is seen whole, in tokens
+
+    ranges = {"block_size": Whole(1, 8192)}  # noqa: RUF012  # never changed
+
+    def __init_subclass__(cls) -> None:
+        """Raise `TapeGPTError` for a setting without a default or of another kind, or with the name of a method."""
+        super().__init_subclass__()
+        for name in cls.fields.keys() & cls.__annotations__.keys():
+            if name not in Model.fields and hasattr(Model, name):
+                raise TapeGPTError(f"{cls.__name__}: every model has a {name} already: give the setting another name")
+            if not hasattr(cls, name):
+                raise TapeGPTError(f"{cls.__name__}: the setting {name} needs a default, such as {name}: int = 1")
+            if cls.annotation(name).removesuffix(" | None") not in KINDS:
+                raise TapeGPTError(
+                    f"{cls.__name__}: the setting {name} must be annotated {', '.join(KINDS)}, or one of these | None, "
+                    f"not {cls.annotation(name)}"
+                )
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        try:
+            super().__init__(*values, **named)
+        except (TapeGPTError, TypeError):
+            raise
+        except Exception as error:
+            raise _failure(type(self).check, error) from error
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of its range, or has none and is not of its kind."""
+        super().check()
+        for name, value in self.__dict__.items():
+            kind = self.annotation(name)
+            if name in self.ranges or (value is None and kind.endswith("None")):
+                continue
+            if kind.startswith("int"):
+                Whole().check(name, value)
+            elif kind.startswith("float"):
+                Number().check(name, value)
+            elif not isinstance(value, KINDS[kind.removesuffix(" | None")]):
+                raise TapeGPTError(f"{name} must be a {kind}, not {shown(value)}")
+
+    def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
+        """Logits of the next token, (T, vocab_size), from token ids and positions in the document, (T, 1) each."""
+        raise NotImplementedError
+
+    def in_use(self) -> dict[str, Any]:
+        """The settings that make a difference beside the others, which a model's file may leave out."""
+        return self.as_dict()
+
+    def recorded(self, vocab_size: int) -> Recorded:
+        """The forward pass and the loss on a tape; raises `TapeGPTError` for a forward pass that cannot be used."""
+        return _recorded(self, vocab_size)
+
+    def parameters(self, vocab_size: int) -> list[Node]:
+        """The parameters, in the order of the recording, which is that of their initialisation."""
+        return self.recorded(vocab_size).tape.parameters()
+
+    def shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
+        """Rows and columns of the parameters by name."""
+        return {node.name: (node.shape.rows or 0, node.shape.columns) for node in self.parameters(vocab_size)}
+
+    def growth(self, vocab_size: int) -> dict[str, tuple[float, float]]:
+        """How many more rows and columns the parameters have, by name, for each token more."""
+        more = self.shapes(2 * vocab_size)  # which a forward pass takes that needs some tokens, or a multiple of some
+        return {
+            name: ((more[name][0] - rows) / vocab_size, (more[name][1] - columns) / vocab_size)
+            for name, (rows, columns) in self.shapes(vocab_size).items()
+        }
+
+    def num_parameters(self, vocab_size: int) -> int:
+        """Number of parameters; raises `TapeGPTError` above `MAX_PARAMETERS`."""
+        count = sum(rows * columns for rows, columns in self.shapes(vocab_size).values())
+        if count > MAX_PARAMETERS:
+            settings = ", ".join(f"{name} {value}" for name, value in self.as_dict().items())
+            raise TapeGPTError(
+                f"{settings} and {vocab_size:,} tokens make {count:,} parameters; the limit is {MAX_PARAMETERS:,}: "
+                "choose a smaller model"
+            )
+        return count
+
+    def heads(self, vocab_size: int) -> list[int]:
+        """How many heads each attention has, in the order of the forward pass."""
+        operations = [node.operation for node in self.recorded(vocab_size).tape.nodes]
+        return [each.n_head for each in operations if isinstance(each, Attention)]
+
+    def has_sparse(self, vocab_size: int) -> bool:
+        """Whether a parameter is trained by the rows that are looked up, which the fast engine alone does."""
+        return any(node.sparse for node in self.parameters(vocab_size))
+
+
+class Recorded(Record):
+    """A model's forward pass and loss, operation by operation, as every engine begins with it."""
+
+    tape: Tape
+    tokens: Node
+    positions: Node
+    targets: Node
+    logits: Node  # (T, V)
+    loss: Node  # (1, 1)
+
+    @property
+    def table(self) -> Node | None:
+        """The parameter with a row for each token that is read, where there is one."""
+        lookups = [node for node in self.tape.nodes if isinstance(node.operation, Embedding)]
+        tables = [node.inputs[0] for node in lookups if node.inputs[1] is self.tokens]
+        return next((table for table in tables if table.is_parameter), None)
+
+
+@lru_cache(maxsize=64)
+def _recorded(model: Model, vocab_size: int) -> Recorded:
+    if type(model).forward is Model.forward:
+        raise TapeGPTError(f"{type(model).__name__}.forward: is missing: write it, it returns logits (T, vocab_size)")
+    if type(model).__module__.startswith("tapegpt.models."):  # whose forward passes are tested
+        return _record(model, vocab_size)
+    recorded, again = (_checked(model, vocab_size) for _ in range(2))
+    for node, other in zip(recorded.tape.nodes, again.tape.nodes, strict=False):
+        if _known(node) != _known(other):
+            raise TapeGPTError(
+                f"{type(model).__name__}.forward: records something else each time, first {node!r} and then {other!r}: "
+                "let it depend on nothing but the settings and vocab_size"
+            )
+    if len(recorded.tape.nodes) != len(again.tape.nodes):
+        raise TapeGPTError(
+            f"{type(model).__name__}.forward: records {len(recorded.tape.nodes)} nodes and then "
+            f"{len(again.tape.nodes)}: let it depend on nothing but the settings and vocab_size"
+        )
+    return recorded
+
+
+def _record(model: Model, vocab_size: int) -> Recorded:
+    tape = Tape(model.block_size)
+    tokens, positions = tape.indices("tokens"), tape.indices("positions")
+    tokens.below, positions.below = vocab_size, model.block_size
+    logits = model.forward(tape, tokens, positions, vocab_size)
+    who = f"{type(model).__name__}.forward"
+    if not isinstance(logits, Node) or logits.tape is not tape:
+        raise TapeGPTError(f"{who}: must return logits, a node of its tape, not {shown(logits)}")
+    if (logits.shape.rows, logits.shape.columns) != (None, vocab_size):
+        raise TapeGPTError(f"{who}: must return logits (T, {vocab_size}), one for each token, not {logits!r}")
+    for node in tape.order(logits):
+        if node.operation and not node.operation.is_causal(*[each.shape for each in node.inputs]):
+            raise TapeGPTError(f"{who}: {node!r} mixes positions, and none may see later ones: use axis=1")
+    targets = tape.indices("targets")
+    loss = tape.cross_entropy(logits, targets).named("loss")
+    logits.name = logits.name or "logits"
+    _name(tape, who)
+    return Recorded(tape, tokens, positions, targets, logits, loss)
+
+
+def _name(tape: Tape, who: str) -> None:
+    """Name the results that have no name by operation and number: tanh 1, tanh 2; but not ids."""
+    counts: Counter[str] = Counter()
+    names: set[str] = set()
+    for node in tape.nodes:
+        if node.operation:
+            what = node.operation.name
+            counts[what] += 1
+            if not node.name and not node.shape.index:
+                node.name = f"{what} {counts[what]}"
+            if node.name in names:
+                raise TapeGPTError(f"{who}: two results are named {shown(node.name)}: give each a name of its own")
+            names |= {node.name} - {""}
+
+
+def _checked(model: Model, vocab_size: int) -> Recorded:
+    """A recording of a model that nobody has tested."""
+    who = f"{type(model).__name__}.forward"
+    try:
+        recorded = _record(model, vocab_size)
+    except TapeGPTError as error:
+        place = line_of(error, _path(type(model).forward))
+        raise TapeGPTError(f"{place}: {error}" if ":" in place else str(error)) from None
+    except Exception as error:
+        raise _failure(type(model).forward, error) from error
+    tape, given = recorded.tape, (recorded.tokens, recorded.positions, recorded.targets, recorded.tape.noise)
+    used = set(tape.order(recorded.loss))
+    for node in tape.nodes:
+        if node.is_parameter and node.name.startswith(RESERVED):
+            raise TapeGPTError(f"{who}: files have other things named {node.name}: give the parameter another name")
+        if node.is_parameter and node not in used:
+            raise TapeGPTError(f"{who}: the logits do not depend on the parameter {node.name}: use it, or leave it out")
+        if not node.is_parameter and node.operation is None and node not in given:
+            raise TapeGPTError(f"{who}: knows tokens and positions alone, there is nothing to write to {node!r}")
+    _check_sparse(tape, who)
+    if not tape.parameters():
+        raise TapeGPTError(f"{who}: there is no parameter to train: record one with tape.parameter")
+    return recorded
+
+
+def _check_sparse(tape: Tape, who: str) -> None:
+    """Raise `TapeGPTError` where rows of a sparse parameter would have gradients without being looked up."""
+    sparse = [node for node in tape.parameters() if node.sparse]
+    if len(sparse) > 1:
+        raise TapeGPTError(f"{who}: one parameter may be sparse, not {' and '.join(node.name for node in sparse)}")
+    for node in tape.nodes:
+        if set(sparse) & set(node.inputs) and not isinstance(node.operation, Embedding):
+            name = sparse[0].name
+            raise TapeGPTError(f"{who}: the parameter {name} is sparse, which embedding alone may use, not {node!r}")
+
+
+def _failure(method: Any, error: Exception) -> TapeGPTError:
+    """What a user's method raised, and where."""
+    what = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return TapeGPTError(f"{line_of(error, _path(method))}: {what}")
+
+
+def _path(method: Any) -> str:
+    """The file that a method stands in."""
+    return method.__code__.co_filename if hasattr(method, "__code__") else ""
+
+
+def _known(node: Node) -> tuple[object, ...]:
+    """What tells nodes of two tapes apart."""
+    constants = [each for each in vars(node.operation or node.shape).items() if isinstance(each[1], int | float | str)]
+    return repr(node), [each.index for each in node.inputs], node.start, node.sparse, constants

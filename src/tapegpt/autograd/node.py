@@ -1,0 +1,245 @@
+"""A node of the tape, and what can be written with nodes: each operator and method records one operation.
+
+Operations that few models have are imported when they are recorded. Not here: their memory (`tape.py`).
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.elementwise import Elementwise
+from tapegpt.errors import TapeGPTError, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.autograd.operations.base import Operation, Shape
+    from tapegpt.autograd.operations.reductions import Reduction
+    from tapegpt.autograd.tape import Tape
+
+
+class Node:
+    """A matrix on the tape: a parameter, an input, or what an operation gives. Offsets count numbers of its region."""
+
+    __slots__ = (
+        "below",
+        "bound",
+        "gradient",
+        "index",
+        "inputs",
+        "is_parameter",
+        "kept",
+        "name",
+        "operation",
+        "prepared",
+        "shape",
+        "sparse",
+        "start",
+        "taken",
+        "tape",
+        "uses",
+        "value",
+    )
+
+    def __init__(
+        self, tape: Tape, name: str, shape: Shape, operation: Operation | None, inputs: tuple[Node, ...]
+    ) -> None:
+        self.tape, self.name, self.shape, self.operation, self.inputs = tape, name, shape, operation, inputs
+        self.is_parameter = self.sparse = False
+        self.start: float | None = None  # of a parameter, where it begins; None is drawn
+        self.bound = 1 << 32  # token ids that are written must be below it
+        self.below = operation.below if operation else 0  # those that come unasked are; 0: none do
+        self.index = -1
+        self.uses, self.taken = 0, False  # taken: one of them leaves no place for others after it
+        self.value = self.prepared = self.kept = -1
+        self.gradient = -1  # -1: needs none
+
+    def __add__(self, other: Node | float) -> Node:
+        return self._with("add", other, "what is added")
+
+    def __mul__(self, other: Node | float) -> Node:
+        return self._with("mul", other, "a factor")
+
+    def __pow__(self, exponent: float) -> Node:
+        return self.tape.record(Elementwise("pow", number_of(exponent, self, "an exponent")), self)
+
+    def __neg__(self) -> Node:
+        return self * -1.0
+
+    def __sub__(self, other: Node | float) -> Node:
+        if not isinstance(other, Node):
+            number_of(other, self, "what is subtracted")
+        return self + (-other)
+
+    def __truediv__(self, other: Node | float) -> Node:
+        if not isinstance(other, Node):
+            number_of(other, self, "a divisor")
+        try:
+            return self * other**-1.0
+        except ArithmeticError:
+            raise TapeGPTError(f"{self!r}: the inverse of {other!r} is beyond the largest number") from None
+
+    def __radd__(self, other: float) -> Node:
+        return self + other
+
+    def __rsub__(self, other: float) -> Node:
+        return -self + other
+
+    def __rmul__(self, other: float) -> Node:
+        return self * other
+
+    def __rtruediv__(self, other: float) -> Node:
+        return self**-1.0 * other
+
+    def exp(self) -> Node:
+        """e to the power of each number."""
+        return self.tape.record(Elementwise("exp"), self)
+
+    def log(self) -> Node:
+        """Natural logarithm of each number."""
+        return self.tape.record(Elementwise("log"), self)
+
+    def sqrt(self) -> Node:
+        """Square root of each number."""
+        return self.tape.record(Elementwise("sqrt"), self)
+
+    def __abs__(self) -> Node:
+        return self.tape.record(Elementwise("abs"), self)
+
+    def tanh(self) -> Node:
+        """Hyperbolic tangent of each number."""
+        return self.tape.record(Elementwise("tanh"), self)
+
+    def sigmoid(self) -> Node:
+        """1 / (1 + e^-x) of each number."""
+        return self.tape.record(Elementwise("sigmoid"), self)
+
+    def relu(self) -> Node:
+        """Each number where it is positive, else zero."""
+        return self.tape.record(Elementwise("relu"), self)
+
+    def silu(self) -> Node:
+        """x sigmoid(x) of each number."""
+        return self.tape.record(Elementwise("silu"), self)
+
+    def gelu(self) -> Node:
+        """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 of each number."""
+        return self.tape.record(Elementwise("gelu"), self)
+
+    def maximum(self, other: Node | float) -> Node:
+        """The larger one of each two numbers, or of each and a constant; this node's where they are equal."""
+        return self._with("maximum", other, "the other number")
+
+    def _with(self, rule: str, other: Node | float, what: str) -> Node:
+        if isinstance(other, Node):
+            return self.tape.record(Elementwise(rule), self, other)
+        return self.tape.record(Elementwise(rule, number_of(other, self, what)), self)
+
+    def sum(self, axis: int | None = None) -> Node:
+        """Sum over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1)."""
+        return self._reduced("Sum", axis)
+
+    def mean(self, axis: int | None = None) -> Node:
+        """Mean over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1)."""
+        return self._reduced("Mean", axis)
+
+    def max(self, axis: int | None = None) -> Node:
+        """The largest over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1).
+
+        Where several are largest, the gradient is the first one's.
+        """
+        return self.max(1).max(0) if axis is None else self._reduced("Max", axis)
+
+    def _reduced(self, name: str, axis: int | None) -> Node:
+        from tapegpt.autograd.operations import reductions
+
+        operation: type[Reduction] = getattr(reductions, name)
+        if axis not in (None, 0, 1) or isinstance(axis, bool):
+            raise TapeGPTError(f"{operation.name} of {self!r}: axis must be 0, 1 or None, not {shown(axis)}")
+        return self.tape.record(operation(axis), self)
+
+    def rmsnorm(self, gain: Node | None = None) -> Node:
+        """Each row divided by its root mean square, times a gain (1, C)."""
+        return self.tape.rmsnorm(self, gain)
+
+    def layer_norm(self, gain: Node | None = None, bias: Node | None = None) -> Node:
+        """Each row less its mean and divided by its standard deviation, times a gain and plus a bias, (1, C) each."""
+        return self.tape.layer_norm(self, gain, bias)
+
+    def shift(self, n: int) -> Node:
+        """The rows of n positions before in the document, zeros before its first."""
+        from tapegpt.autograd.operations.shift import Shift
+
+        return self.tape.record(Shift(n), self)
+
+    def linear(self, name: str, columns: int, *, bias: bool = False) -> Node:
+        """The product with a new parameter of this name: (T, columns). The result has the name too.
+
+        A bias is one more parameter, `name.bias` (1, columns), which begins at zero.
+        """
+        product = self.tape.linear(self, self.tape.parameter(name, columns, self.shape.columns))
+        if bias:
+            product = product + self.tape.parameter(f"{name}.bias", 1, columns, start=0.0)
+        return product.named(name)
+
+    def __getitem__(self, key: tuple[slice, slice]) -> Node:
+        """Columns, as `x[:, start:stop]` or with a step."""
+        from tapegpt.autograd.operations.columns import Columns
+
+        if isinstance(key, tuple) and len(key) == 2 and key[0] == slice(None) and isinstance(key[1], slice):
+            try:
+                sources = range(self.shape.columns)[key[1]]
+            except (TypeError, ValueError):  # no whole numbers, or a step of 0
+                sources = range(0)
+            if sources:
+                return self.tape.record(Columns(sources), self)
+        raise TapeGPTError(f"{self!r}: takes at least one column of all rows, as x[:, 0:3], not x[{shown(key)}]")
+
+    @property
+    def T(self) -> Node:  # noqa: N802  # as NumPy and PyTorch call it
+        """Rows as columns, of a matrix whose rows are of fixed number."""
+        from tapegpt.autograd.operations.transpose import Transpose
+
+        return self.tape.record(Transpose(), self)
+
+    def __matmul__(self, other: Node) -> Node:
+        """The matrix product: (R, I) @ (I, C), where the rows on the left may be those of the positions."""
+        self.tape.own(other, "@")
+        if other.shape.rows != self.shape.columns:
+            raise TapeGPTError(f"@: needs as many rows on the right as columns on the left, not {self!r} and {other!r}")
+        return self.tape.linear(self, other.T)
+
+    def softmax(self) -> Node:
+        """Each row as probabilities: e to the power of each number, over their sum."""
+        from tapegpt.autograd.operations.softmax import Softmax
+
+        return self.tape.record(Softmax(), self)
+
+    def log_softmax(self) -> Node:
+        """The logarithms of these, also where they would be zero."""
+        from tapegpt.autograd.operations.log_softmax import LogSoftmax
+
+        return self.tape.record(LogSoftmax(), self)
+
+    def dropout(self, p: float, seed: int = 0) -> Node:
+        """While training, a share `p` of the numbers zero and the others times 1 / (1 - p); see `Tape.dropout`."""
+        return self.tape.dropout(self, p, seed)
+
+    def named(self, name: str) -> Node:
+        """This node, which shows under this name in all that looks inside a model."""
+        if not isinstance(name, str) or not name:
+            raise TapeGPTError(f"{self!r}: a name must be a str, not {shown(name)}")
+        self.name = name
+        return self
+
+    def __repr__(self) -> str:
+        return f"%{self.index} {self.shape} {' '.join(filter(None, [str(self.operation or ''), self.name]))}"
+
+
+def number_of(value: object, whose: object, *what: object) -> float:
+    """A number as a float, of NumPy as well; an error says what it is."""
+    if not isinstance(value, bool) and hasattr(value, "__float__"):
+        try:
+            number = float(value)
+            if number == value or number != number:  # a float, or what is one exactly
+                return number
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise TapeGPTError(f"{whose}: {' '.join(map(str, what))} must be a number that a float holds, not {shown(value)}")

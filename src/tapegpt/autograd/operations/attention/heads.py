@@ -1,0 +1,113 @@
+"""Where the heads of attention lie in a row, and which documents the rows are. Not here: what is done with them.
+
+The queries, the keys and the values of all heads have E columns each, of which a head has `lanes`, the first `head_dim`
+of them in use and the others zero. They are three matrices, or packed in one of 3 E columns.
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.attention.exact import Attention
+from tapegpt.autograd.operations.base import PAD, Operation, Shape, View, padded
+from tapegpt.machine.language import F32
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tapegpt.autograd.operations.base import Scratch, Slot
+    from tapegpt.machine.language import Builder, Value
+
+LONG = 32  # positions: documents up to here go pair by pair, longer ones in tiles, whose heads are whole vectors
+
+
+class Heads(Record):
+    """The heads of a model, for documents of at most `block_size` positions."""
+
+    n_head: int
+    head_dim: int
+    block_size: int
+
+    def __str__(self) -> str:
+        return f"n_head={self.n_head} head_dim={self.head_dim} block_size={self.block_size}"
+
+    @property
+    def tiled(self) -> bool:
+        """Whether attention goes in tiles."""
+        return self.block_size > LONG
+
+    @property
+    def lanes(self) -> int:
+        """Columns of a head: whole vectors, or a power of two that divides one."""
+        if self.tiled or self.head_dim > PAD:
+            return padded(self.head_dim)
+        return 1 << (self.head_dim - 1).bit_length()
+
+    @property
+    def columns(self) -> int:
+        """E: columns of all heads."""
+        return padded(self.n_head * self.lanes)
+
+    def places(self) -> list[int]:
+        """The columns in use."""
+        return [h * self.lanes + j for h in range(self.n_head) for j in range(self.head_dim)]
+
+
+class OverHeads(Operation):
+    """What attention has in common: q, k, v (T, E), or packed (T, 3 E), and one or two index nodes; out goes (T, E)."""
+
+    real = F32
+    formula = Attention.formula
+    ids = 1  # index nodes
+
+    def __init__(self, heads: Heads, *, packed: bool = True) -> None:
+        self.heads, self.packed = heads, packed
+        matrices = 1 if packed else 3
+        self.takes = (matrices + self.ids,)
+        self.sets = tuple(range(matrices))
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.heads}"
+
+    @property
+    def stride(self) -> int:
+        """Columns from a row to the next."""
+        return self.heads.columns * (3 if self.packed else 1)
+
+    def shape(self, *inputs: Shape) -> Shape:
+        matrices = inputs[: len(self.sets)]
+        fits = all(x.columns == self.stride and x.rows is None for x in matrices)
+        self.expect(fits, f"needs {self.stride} columns for each position", *inputs)
+        return Shape(None, self.heads.columns)
+
+    def index_bound(self, place: int, *inputs: Shape) -> int:
+        return 1 << 32 if place >= len(self.sets) else 0
+
+    def spare(self, rows: int) -> int:
+        """Numbers where gradients go that nothing needs: of q, k and v apart, one may be of inputs alone."""
+        return 0 if self.packed else rows * self.heads.columns
+
+    def values(self, *inputs: Slot) -> list[View]:
+        """q, k and v."""
+        return self._parts([x.whole(x.value) for x in inputs[: len(self.sets)]])
+
+    def gradients(self, scratch: Scratch, *inputs: Slot) -> list[View]:
+        """The gradients of q, k and v."""
+        matrices = inputs[: len(self.sets)]
+        return self._parts([x.whole(scratch.kept if x.gradient is None else x.gradient) for x in matrices])
+
+    def _parts(self, matrices: list[View]) -> list[View]:
+        return [matrices[0].at(0, part * self.heads.columns) for part in range(3)] if self.packed else matrices
+
+
+def documents(k: Builder, out: Slot, ends: Slot, block_size: int) -> Iterator[tuple[Value, Value]]:
+    """First position and end of each document in the rows of out; `ends` says where a position's one ends.
+
+    Each has from 1 to `block_size` positions, whatever `ends` says.
+    """
+    at = k.variable(k.integer(out.start))
+    for _ in k.repeat_while(lambda: at < out.stop):
+        first = k.value(at)
+        end = k.minimum(k.minimum(k.maximum(ends.value[first], first + 1), first + block_size), out.stop)
+        yield first, end
+        at.set(end)

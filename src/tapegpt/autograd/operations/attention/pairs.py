@@ -1,0 +1,210 @@
+"""Causal multi-head self-attention over the documents of a batch, pair by pair. Shapes: q, k, v and the result (T, E).
+
+Columns are as `heads.py` says: heads lie side by side in the lanes of a vector, a head's sum is a few lane
+permutations, and exponentials come out on every lane where they are needed. Made for short documents: the work for a
+pair of positions is done once for each lane of the head; `tiles.py` is for long ones.
+
+Letters: t looks at s <= t, both of one document; E columns of all heads; a group is the heads of one vector, or one
+head of several vectors.
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.attention.heads import Heads, OverHeads, documents
+from tapegpt.autograd.operations.base import Scratch, Shape, Slot, View
+from tapegpt.autograd.operations.functions import exp
+from tapegpt.machine.language import F32
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Value
+
+
+class PairedAttention(OverHeads):
+    """`PairedAttention(heads)(qkv, ends)`: `ends` (T, 1) is where the document of a position ends.
+
+    Keeps the exponentials of each pair and the inverse of their sums.
+    """
+
+    name = "attention"
+
+    def kept(self, positions: int, *inputs: Shape) -> int:
+        block_size = self.heads.block_size
+        pairs = positions * (block_size + 1) // 2
+        return self.spare(positions) + (pairs + 3 * positions + block_size) * self.heads.columns
+
+    def _kept(self, scratch: Scratch, out: Slot) -> _Kept:
+        return _Kept(scratch.kept + self.spare(out.rows), out, self.heads.block_size)
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
+        q, keys, values = self.values(*inputs)
+        y, kept, groups = out.whole(out.value), self._kept(scratch, out), _Groups(k, self.heads)
+        weight = k.variable(k.integer(0))
+
+        def keep(exponential: Value) -> None:
+            kept.weights.store(weight, exponential)
+            weight.set(weight + groups.width)
+
+        for first, end in documents(k, out, inputs[-1], self.heads.block_size):
+            for column in groups:
+                own_keys, own_values = keys.at(first, column), values.at(first, column)
+                for t in k.range(first, end):
+                    query = groups.load(q, t, column)
+                    count = t - first + 1
+                    result, inverse = groups.attend(query, own_keys, own_values, count, kept.logits, keep)
+                    kept.inverses.store(t, column, inverse)
+                    groups.store(y, t, column, result)
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - dy_t y_t), passed to q_t times k_s, to k_s times q_t."""
+        q, keys, values = self.values(*inputs)
+        dq, dkeys, dvalues = self.gradients(scratch, *inputs)
+        y, dy = out.whole(out.value), out.whole(out.grad)
+        kept, groups, scale = self._kept(scratch, out), _Groups(k, self.heads), self.heads.head_dim**-0.5
+        width = groups.width
+        weights = k.variable(k.integer(0))
+        for first, end in documents(k, out, inputs[-1], self.heads.block_size):
+            for column in groups:
+                for t in k.range(first, end):
+                    inverse = kept.inverses.vector(t, column, width)
+                    passed = [part * inverse for part in groups.load(dy, t, column)]
+                    kept.offsets.store(t, column, groups.product(passed, groups.load(y, t, column)))
+                    groups.store(kept.passed, t, column, passed)
+                    groups.store(dq, t, column, [k.constant(0, F32, width)] * groups.vectors)
+                for s in k.range(first, end):
+                    key = [part * scale for part in groups.load(keys, s, column)]
+                    value = groups.load(values, s, column)
+                    dkey, dvalue = ([k.zeros(width, F32) for _ in key] for _ in range(2))
+                    weight = k.variable(weights + _triangle(s - first) * width + (s - first) * width)
+                    for t in k.range(s, end):
+                        exponential = kept.weights.vector(weight, width)
+                        weight += (t - first + 1) * width
+                        passed = groups.load(kept.passed, t, column)
+                        dweight = groups.product(passed, value) - kept.offsets.vector(t, column, width)
+                        dlogit = exponential * dweight
+                        for v, query in enumerate(groups.load(q, t, column)):
+                            dkey[v].accumulate(dlogit, query)
+                            dvalue[v].accumulate(exponential, passed[v])
+                            place = column + v * width
+                            dq.store(t, place, k.mul_add(dlogit, key[v], dq.vector(t, place, width)))
+                    groups.store(dkeys, s, column, [part * scale for part in dkey])
+                    groups.store(dvalues, s, column, dvalue)
+                weights += _triangle(end - first) * width
+
+
+class _Kept:
+    """The views of what attention keeps, in one block; E columns each."""
+
+    def __init__(self, block: Pointer, out: Slot, block_size: int) -> None:
+        size = out.rows * out.columns
+        self.logits = block  # (S): of one position
+        self.inverses = out.whole(block + block_size * out.columns)  # (T): of the sum of the exponentials
+        self.passed = out.whole(self.inverses.start + size)  # (T): gradient of the result, times the inverse
+        self.offsets = out.whole(self.passed.start + size)  # (T): a head's sum of passed times result
+        self.weights = self.offsets.start + size  # exponentials by document, group, t, s
+
+
+class _Groups:
+    """How a row's columns are cut into groups of whole heads."""
+
+    def __init__(self, k: Builder, heads: Heads) -> None:
+        self._k, self._heads = k, heads
+        self.width = k.width(F32)
+        self.vectors = max(1, heads.lanes // self.width)  # of a group
+        self._lanes = min(heads.lanes, self.width)
+
+    def __iter__(self) -> Iterator[Number]:
+        """First column of each group."""
+        columns, step = self._heads.columns, self.vectors * self.width
+        yield from self._k.range(0, columns, step) if columns // step > 2 else range(0, columns, step)
+
+    def load(self, matrix: View, row: Number, column: Number) -> list[Value]:
+        """A group's numbers of a row."""
+        return [matrix.vector(row, column + v * self.width, self.width) for v in range(self.vectors)]
+
+    def store(self, matrix: View, row: Number, column: Number, parts: Sequence[Operand]) -> None:
+        """Set them."""
+        for v, part in enumerate(parts):
+            matrix.store(row, column + v * self.width, part)
+
+    def product(self, a: list[Value], b: list[Value]) -> Value:
+        """Of each head, on all of its lanes."""
+        total = a[0] * b[0]
+        for x, y in zip(a[1:], b[1:], strict=True):
+            total = self._k.mul_add(x, y, total)
+        return self._k.group_sum(total, self._lanes)
+
+    def attend(
+        self,
+        query: list[Value],
+        keys: View,
+        values: View,
+        count: Number,
+        logits: Pointer,
+        keep: Callable[[Value], None],
+    ) -> tuple[list[Value], Value]:
+        """What one position takes from the first `count`, and the inverse of the sum of the exponentials."""
+        k, width = self._k, self.width
+        scaled = [part * self._heads.head_dim**-0.5 for part in query]
+        largest = k.variable(k.constant(-3e38, F32, width))
+        for s in k.range(count):
+            logit = self.product(scaled, self.load(keys, s, 0))
+            logits.store(s * width, logit)
+            largest.set(k.maximum(logit, largest))
+        total, sums = k.zeros(width, F32), [k.zeros(width, F32) for _ in query]
+        for s in k.range(count):
+            exponential = exp(k, logits.vector(s * width, width) - largest)
+            keep(exponential)
+            total += exponential
+            for part, value in zip(sums, self.load(values, s, 0), strict=True):
+                part.accumulate(exponential, value)
+        inverse = 1.0 / total
+        return [part * inverse for part in sums], inverse
+
+
+def _triangle(n: Value) -> Value:
+    """1 + 2 + ... + n."""
+    return (n * (n + 1)) >> 1
+
+
+class CachedAttention(OverHeads):
+    """`CachedAttention(heads, lines)(qkv, places, lines)`: row t is the next position of a string of its own.
+
+    `places` (T, 1) is that position, `lines` (T, 1) where the string's earlier keys and values are kept.
+    """
+
+    name = "cached attention"
+    ids = 2
+
+    def __init__(self, heads: Heads, lines: int, *, packed: bool = True) -> None:
+        super().__init__(heads, packed=packed)
+        self._lines = lines
+
+    def index_bound(self, place: int, *inputs: Shape) -> int:
+        return (*[0] * len(self.sets), self.heads.block_size, self._lines)[place]
+
+    def kept(self, positions: int, *inputs: Shape) -> int:
+        return (1 + 2 * self._lines) * self.heads.block_size * self.heads.columns
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        """As `PairedAttention`, for one position of each row's string."""
+        q, keys, values = self.values(*inputs)
+        places, lines = [slot.value for slot in inputs[-2:]]
+        y, groups = out.whole(out.value), _Groups(k, self.heads)
+        columns, block_size, logits = out.columns, self.heads.block_size, scratch.kept
+        cache = View(logits + block_size * columns, self._lines * block_size, 2 * columns, 2 * columns)
+        for t in k.range(out.start, out.stop):
+            place, line = places[t], cache.at(lines[t] * block_size)
+            for column in groups:
+                own_keys, own_values = line.at(0, column), line.at(0, columns + column)
+                groups.store(own_keys, place, 0, groups.load(keys, t, column))
+                groups.store(own_values, place, 0, groups.load(values, t, column))
+                query = groups.load(q, t, column)
+                result, _ = groups.attend(query, own_keys, own_values, place + 1, logits, lambda _: None)
+                groups.store(y, t, column, result)
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        raise AssertionError("strings are not generated backwards")

@@ -1,0 +1,230 @@
+"""What an operation of the tape is, and how its kernels see the tape's nodes. Not here: any mathematics.
+
+A node is a matrix (rows, columns) of the tape's real type, f64 or f32. Each row starts on a multiple of `PAD` elements;
+the elements between the last column and the next row are zero and stay zero, so that kernels may work on whole vectors.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from tapegpt.errors import TapeGPTError
+from tapegpt.machine.language import F64
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from tapegpt.autograd.value import Matrix
+    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Type, Value
+
+PAD = 16  # f32 in a cache line and in the widest vector; of f64 two of each
+
+
+def padded(count: int) -> int:
+    """The next multiple of `PAD`."""
+    return -(-count // PAD) * PAD
+
+
+class Shape(Record):
+    """Rows and columns; `rows` None is one row for each position of the run."""
+
+    rows: int | None
+    columns: int
+    index: bool = False  # u32 token ids instead of real numbers
+
+    def count(self, positions: int) -> int:
+        """How many rows it is for so many positions."""
+        return positions if self.rows is None else self.rows
+
+    def __str__(self) -> str:
+        return f"({'T' if self.rows is None else self.rows}, {self.columns})" + (" u32" if self.index else "")
+
+
+class View(Record):
+    """A matrix in memory: what stands in row r and column c lies at `start[r * stride + c * step]`."""
+
+    start: Pointer
+    rows: Number
+    columns: int
+    stride: int
+    step: int = 1
+
+    def __str__(self) -> str:
+        return f"({self.rows}, {self.columns})"
+
+    @property
+    def T(self) -> View:  # noqa: N802  # as everywhere
+        """Rows as columns."""
+        return View(self.start, self.columns, self.rows, self.step, self.stride)  # type: ignore[arg-type]  # T columns
+
+    def at(self, row: Number, column: Number = 0) -> View:
+        """The matrix seen from there on; it is not asked how large it is."""
+        return self.replaced(start=self.start + (row * self.stride + column * self.step))
+
+    def __getitem__(self, place: tuple[Number, Number]) -> Value:
+        row, column = place
+        return self.start[row * self.stride + column * self.step]
+
+    def __setitem__(self, place: tuple[Number, Number], number: Number) -> None:
+        row, column = place
+        self.start[row * self.stride + column * self.step] = number
+
+    def vector(self, row: Number, column: Number, lanes: int) -> Value:
+        """Numbers of a row."""
+        return self.start.vector(row * self.stride + column, lanes)
+
+    def store(self, row: Number, column: Number, numbers: Operand) -> None:
+        """Set numbers of a row."""
+        self.start.store(row * self.stride + column, numbers)
+
+
+class Slot(Record):
+    """A node while code is made: where its numbers lie and which of its rows take part."""
+
+    shape: Shape
+    rows: int  # rows in memory: the most positions of a run where shape.rows is None
+    value: Pointer
+    gradient: Pointer | None  # None where nothing needs it
+    fresh: bool  # the gradient has not been written yet: set it instead of adding to it
+    start: Number
+    stop: Number
+    activation: str = ""  # what the node's operation did last; its gradient is wanted before that,
+    slopes: Pointer | None = None  # and so times the slopes of it
+
+    @property
+    def columns(self) -> int:
+        return self.shape.columns
+
+    @property
+    def extent(self) -> int:
+        """How many numbers of memory a matrix like it has."""
+        return self.rows * self.stride
+
+    @property
+    def stride(self) -> int:
+        """Elements from row to row."""
+        return padded(self.columns)
+
+    @property
+    def grad(self) -> Pointer:
+        """The gradient, where there must be one."""
+        assert self.gradient is not None
+        return self.gradient
+
+    def whole(self, matrix: Pointer) -> View:
+        """A matrix like the node's."""
+        return View(matrix, self.rows, self.columns, self.stride)
+
+    def view(self, matrix: Pointer) -> View:
+        """Those of its rows that take part."""
+        return self.whole(matrix).at(self.start).replaced(rows=self.stop - self.start)
+
+
+class Scratch(Record):
+    """Memory of an operation: `prepared` lasts as long as what it follows from, `kept` from forward to backward."""
+
+    prepared: Pointer
+    kept: Pointer
+
+
+class Batch(Record):
+    """What the rows of the fast engine are: documents one after the other, or (`cached`) the next place of strings."""
+
+    rows: int  # at most
+    block_size: int  # the most positions of a document
+    cached: bool
+
+
+class Operation(ABC):
+    """One operation: its shape rule, what it is in scalars, its forward kernel and beside it its backward kernel.
+
+    `forward`, `backward` and `prepare` are kernels over nodes: the pointers and run-time numbers of a `Slot` are
+    arguments of the machine code, and all else, as its shape and the operation itself, is fixed in it.
+
+    In f64, gradients are added in the order of microgpt.py: products one at a time, the last position first. An
+    operation writes the gradient of an input only where `gradient` is not None. Whether a gradient of zero is 0.0 or
+    -0.0 is all the same: nothing else depends on it, and `Tape.gradient` gives 0.0.
+    """
+
+    name: str
+    formula = "{name} of {n}"  # of a number of the result in words; n is how many inputs it has, or products of two
+    within: Mapping[str, str] = {}  # the same of what `reference` names on the way
+    real: Type | None = F64  # the numbers that it works on; None: f64 and f32
+    takes: tuple[int, ...] = ()  # how many inputs; () is any number
+    prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all
+    activation = ""  # applied to the result, see `Slot.activation`
+    unwinds: tuple[int, ...] = ()  # inputs whose activation it differentiates
+    sets: tuple[int, ...] = ()  # inputs whose gradient it sets, so they have no other use
+    clears: tuple[int, ...] = ()  # inputs whose gradient must be cleared before this operation adds to it
+    passes: tuple[int, ...] = ()  # inputs whose gradient is the result's own, in the same place
+    below = 1 << 32  # what token ids are below, if it gives some
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and vars(other) == vars(self)  # the same code does for both
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    @abstractmethod
+    def shape(self, *inputs: Any, **_: Any) -> Shape:
+        """Shape of the result; raises `TapeGPTError` where the inputs do not fit."""
+
+    def reference(self, inner: dict[str, Matrix], *inputs: Any, **_: Any) -> Matrix:
+        """The result in scalars, never optimised; `inner` takes rows of numbers on the way that have a name.
+
+        Token ids are `Value`s whose data is a whole number.
+        """
+        raise TapeGPTError(f"{self.name}: is not written in scalars")
+
+    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
+        """The operation in f32, and which nodes about the rows it takes behind its inputs.
+
+        These are `positions`, where a row stands in its document; `ends`, the row behind that document; and if the
+        batch is cached, instead of ends, `lines`: where what the string has kept lies.
+        """
+        return self, ()
+
+    def prepared(self, *inputs: Any, **_: Any) -> int:
+        """How many numbers `prepare` makes."""
+        return 0
+
+    def kept(self, positions: int, *inputs: Any, **_: Any) -> int:
+        """How many numbers the kernels keep from forward to backward."""
+        return 0
+
+    def index_bound(self, place: int, *inputs: Any, **_: Any) -> int:
+        """The number that token ids in the input of this place must be below; 0 where it takes numbers."""
+        return 0
+
+    def is_causal(self, *inputs: Any, **_: Any) -> bool:
+        """Whether a row of the result depends on no later row."""
+        return True
+
+    def prepare(self, k: Builder, scratch: Scratch, *inputs: Any, **_: Any) -> None:
+        """What depends on the inputs of `prepares`: once after they change, so before each run but for parameters."""
+
+    @abstractmethod
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Any, **_: Any) -> None:
+        """Compute rows `out.start` to `out.stop`."""
+
+    @abstractmethod
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Any, **_: Any) -> None:
+        """Add to the inputs' gradients what `out.gradient` passes on."""
+
+    def expect(self, holds: bool, rule: str, *shapes: Shape) -> None:
+        """Raise `TapeGPTError` unless the rule on the inputs' shapes holds."""
+        if not holds:
+            raise TapeGPTError(f"{self.name}: {rule}, not {' and '.join(map(str, shapes))}")
+
+
+def clear(k: Builder, block: Pointer, count: Number) -> None:
+    """Zero the elements of whole rows."""
+    width = k.width(block.type)
+    for i in k.range(0, count, width):
+        block.store(i, k.constant(0, block.type, width))

@@ -1,0 +1,71 @@
+"""Rows of a table by their numbers. Shapes: table (V, D), ids (T, 1), result (T, D)."""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
+from tapegpt.autograd.operations.rows import give, row_by_row, vectors
+from tapegpt.autograd.value import Value
+from tapegpt.machine.language import F32, F64
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.autograd.value import Matrix
+    from tapegpt.machine.language import Builder, Type
+
+
+class Embedding(Operation):
+    """`embedding(table, ids)`: row `ids[t]` for position t."""
+
+    name = "embedding"
+    formula = "row of a table"
+    real: Type | None = None
+    takes: tuple[int, ...] = (2,)
+    clears: tuple[int, ...] = (0,)
+
+    def shape(self, *inputs: Shape) -> Shape:
+        tables, ids = inputs[0::2], inputs[1::2]
+        fits = all(table.rows is not None and table.columns == tables[0].columns for table in tables)
+        self.expect(fits, "needs a table of fixed size and an index node, or some in turn, equally wide", *inputs)
+        return Shape(ids[0].rows, tables[0].columns)
+
+    def index_bound(self, place: int, *inputs: Shape) -> int:
+        return inputs[place - 1].rows or 0 if place % 2 else 0
+
+    def reference(self, inner: dict[str, Matrix], table: Matrix, ids: Matrix) -> Matrix:
+        return [[Value(x.data, (x,), (1,)) for x in table[int(number.data)]] for (number,) in ids]
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        """y[t] = table[ids[t]], or the sum of those of all tables."""
+        width = k.width(out.value.type)
+        for t, (result,) in row_by_row(k, out, out.value):
+            pairs = zip(inputs[0::2], inputs[1::2], strict=True)
+            first, *others = [table.value + ids.value[t] * out.stride for table, ids in pairs]
+            for c in vectors(k, out.columns, out.value.type):
+                numbers = first.vector(c, width)
+                for row in others:
+                    numbers = numbers + row.vector(c, width)
+                result.store(c, numbers)
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        """dtable[ids[t]] += dy[t]; in f64 the last position first: a row that recurs gathers in that order."""
+        kind = out.value.type
+        for table, ids in zip(inputs[0::2], inputs[1::2], strict=True):
+            if table.gradient is not None:
+                for t, (passed,) in row_by_row(k, out, out.grad, reverse=kind is F64):
+                    row = table.gradient + ids.value[t] * out.stride
+                    for c in vectors(k, out.columns, kind):
+                        give(row, c, passed.vector(c, k.width(kind)), fresh=False)
+
+
+# --- f32 ------------------------------------------------------------------------------------------------------------
+
+
+class FastEmbedding(Embedding):
+    """`FastEmbedding(n)(table, ids, table, ids, ...)` in f32: the sum of a row of each of n tables, all as wide."""
+
+    real = F32
+
+    def __init__(self, tables: int) -> None:
+        self.formula = f"sum of rows of {tables} tables"
+        self.takes = (2 * tables,)
+        self.clears = tuple(range(0, 2 * tables, 2))

@@ -1,0 +1,108 @@
+"""The row of a table for the n-gram that ends at each position. Shapes: tokens (T, 1), result (T, 1).
+
+It is a hash of the n tokens: n-grams of all lengths may share one table of fixed size, and some share a row. Before a
+document, or a window of one, every token is BOS. Not here: the rows themselves (`embedding.py`).
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
+from tapegpt.autograd.operations.rows import position
+from tapegpt.autograd.value import Value as Scalar
+from tapegpt.machine.language import U32
+from tapegpt.ranges import Whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from tapegpt.autograd.value import Matrix
+    from tapegpt.machine.language import Builder, Value
+
+_MULTIPLIER = 0x9E3779B1  # 2^32 over the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
+_WORD = 0xFFFFFFFF
+LENGTHS, ROWS, IDS = Whole(1, 16), Whole(1, 1 << 24), Whole(0, _WORD)
+
+
+class NGrams(Operation):
+    """`NGrams(n, rows, bos)(tokens, positions)`: from 0 to rows - 1.
+
+    A document begins where the position is 0; without positions all rows are one.
+    """
+
+    name = "ngrams"
+    formula = "row for the last tokens"
+    real = None
+    takes: tuple[int, ...] = (1, 2)
+
+    def __init__(self, n: int, rows: int, bos: int) -> None:
+        for name, value, numbers in (("n", n, LENGTHS), ("rows", rows, ROWS), ("bos", bos, IDS)):
+            numbers.check(f"ngrams: {name}", value)
+        self.n, self.rows, self.bos = n, rows, bos
+        self.below = rows
+
+    def __str__(self) -> str:
+        return f"ngrams n={self.n}"
+
+    def shape(self, tokens: Shape, *_: Shape) -> Shape:
+        return tokens
+
+    def index_bound(self, place: int, *_: Shape) -> int:
+        return 1 << 32
+
+    def reference(self, inner: dict[str, Matrix], tokens: Matrix) -> Matrix:
+        ids = [self.bos] * (self.n - 1) + [int(token.data) for (token,) in tokens]
+        return [[Scalar(self._row(reversed(ids[t : t + self.n])))] for t in range(len(tokens))]
+
+    def _row(self, tokens: Iterable[Any]) -> Any:
+        """The row for n tokens, the last first: whole numbers, or those of a kernel."""
+        ngram: Any = 0
+        for token in tokens:
+            ngram = (token ^ ngram) * _MULTIPLIER & _WORD
+        return ((ngram ^ (ngram >> 15)) * _MULTIPLIER & _WORD) * self.rows >> 32
+
+    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
+        return (CachedNGrams(self, batch), ("positions", "lines")) if batch.cached else (self, ("positions",))
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *positions: Slot) -> None:
+        """y[t] = the row for tokens[t], tokens[t - 1], ..."""
+        for t in k.range(out.start, out.stop):
+            place = position(t, *positions)
+
+            def before(back: int) -> Value:
+                exists = place >= back
+                return k.select(exists, tokens.value[k.select(exists, t - back, t)], self.bos)
+
+            out.value[t] = self._row(map(before, range(self.n)))
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        raise AssertionError("token ids have no gradient")
+
+
+class CachedNGrams(NGrams):
+    """`CachedNGrams(ngrams, batch)(tokens, positions, lines)`: keeps the tokens of each string."""
+
+    takes = (3,)
+
+    def __init__(self, ngrams: NGrams, batch: Batch) -> None:
+        super().__init__(ngrams.n, ngrams.rows, ngrams.bos)
+        self._batch = batch
+
+    def index_bound(self, place: int, *_: Shape) -> int:
+        return (1 << 32, self._batch.block_size, self._batch.rows)[place]
+
+    def kept(self, positions: int, *_: Shape) -> int:
+        return self._batch.rows * self._batch.block_size
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *about: Slot) -> None:
+        """y[t] = the row for tokens[t] and what was kept before, where the string is not longer than that."""
+        positions, lines = about
+        for t in k.range(out.start, out.stop):
+            line, place = scratch.kept.cast(U32) + lines.value[t] * self._batch.block_size, positions.value[t]
+            line[place] = tokens.value[t]
+
+            def before(back: int) -> Value:
+                return k.select(place >= back, line[k.maximum(place - back, 0)], self.bos)
+
+            out.value[t] = self._row(map(before, range(self.n)))

@@ -1,0 +1,189 @@
+"""Matrix products, tile by tile, every sum in a register of its own.
+
+    y[r, c] = sum over i of x[r, i] * w[i, c]
+
+x may be seen with its rows as columns, so that y = x W^T, dx = dy W, dW = dy^T x and the products of attention are all
+one kernel: `products` in f64, `fast_products` in f32. Sums run side by side in the lanes, never inside one, and each is
+added up in the order of i whatever tile it is in: a row's bits do not depend on its neighbours. Not here: what is
+multiplied (`linear.py`, `attention/tiles.py`).
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.base import View, padded
+from tapegpt.autograd.operations.rows import UNROLLED, blocks
+from tapegpt.machine.language import F32, F64, Builder, F32s, Pointer, Value, Variable, kernel
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tapegpt.machine.language import Number
+
+    Sum = tuple[int, int, Variable]  # row, column, register
+
+
+def _add_products(k: Builder, x: View, w: View, sums: list[Sum], order: Iterable[Number]) -> None:
+    """Add to the sums of a tile the products of rows of x and columns of w."""
+    width = k.width(w.start.type)
+    rows, columns = sorted({r for r, _, _ in sums}), sorted({c for _, c, _ in sums})
+    for i in order:
+        loaded = {c: w.vector(i, c, width) for c in columns}
+        column = x.start + i * x.step
+        spread = {r: k.spread(column[r * x.stride], width) for r in rows}
+        for r, c, total in sums:
+            if total.type is F64:
+                total += loaded[c] * spread[r]
+            else:
+                total.accumulate(loaded[c], spread[r])
+
+
+# --- f64 ------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def products(k: Builder, x: View, w: View, y: View, *last: Pointer, fresh: bool, reverse: bool = False) -> None:
+    """y = or += x w in f64, one product at a time, in the order of i or in `reverse`.
+
+    With `last`, which names an i for each row, the product of this one comes last.
+    """
+    width = k.width()
+    height, size = (1, _tile_size(k, y)[1]) if last else _tile_size(k, y)
+    whole = y.rows // height * height
+    for column, vectors in blocks(k, padded(y.columns) // width, size):
+        for rows, begin, end in ((height, 0, whole), (1, whole, y.rows)):
+            for t in k.range(begin, end, rows):
+                block = y.at(t, column)
+                places = [(r, v * width) for r in range(rows) for v in range(vectors)]
+                sums = [(r, c, k.zeros(width) if fresh else k.variable(block.vector(r, c, width))) for r, c in places]
+                order = _order(k, w.rows, reverse, *[ids[t] for ids in last])
+                _add_products(k, x.at(t), w.at(0, column), sums, order)
+                for r, c, total in sums:
+                    block.store(r, c, total)
+
+
+def _tile_size(k: Builder, y: View) -> tuple[int, int]:
+    """Rows and vectors of a tile, whose sums take half of the registers; a document may have few rows."""
+    half = k.target.registers // 2
+    if not isinstance(y.rows, int):
+        return 2, half // 2
+    vectors = min(padded(y.columns) // k.width(), 4)
+    return max(1, min(8, y.rows, half // vectors)), vectors
+
+
+def _order(k: Builder, count: Number, reverse: bool, *last: Value) -> Iterator[Number]:
+    """From 0 up to count - 1, or in `reverse` down to 0 without `last`, and then this."""
+    if not reverse:
+        yield from k.range(count)
+        return
+    for below in (*last, k.integer(-1)):
+        yield from k.range(count - 1, below, -1)
+        count = below
+    yield from last
+
+
+# --- f32 ------------------------------------------------------------------------------------------------------------
+
+
+class Panels(Record):
+    """A matrix by blocks of columns, each (rows, columns of the block): what a tile reads lies together."""
+
+    start: Pointer
+    rows: int
+
+
+class Finish(Record):
+    """How a sum begins, with a number of a row, and ends: by a rule of `FINISHES`, given what stands beside it."""
+
+    rule: str = ""
+    other: View | None = None  # as y; None is y itself
+    bias: Pointer | None = None
+
+
+FINISHES: dict[str, Callable[[Builder, Value, Callable[[], Value]], Value]] = {
+    "": lambda k, total, other: total,
+    "+": lambda k, total, other: total + other(),
+    "*": lambda k, total, other: total * other(),
+    "relu": lambda k, total, other: k.maximum(total, 0.0),
+    "* relu'": lambda k, total, other: k.select(other() > 0.0, total, 0.0),
+}
+
+
+@kernel
+def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish) -> None:
+    """y = finish(bias + x w) in f32; code is shorter where y has rows of fixed number."""
+    width, rows = k.width(F32), y.rows
+    height = 8 if k.target.registers > 16 else 4  # times three vectors of sums: three quarters of the registers
+    whole = rows // height * height
+    for column, vectors in column_blocks(k, y.columns):
+        block = _block(k, w, column, vectors)
+
+        def tile(first: Number, size: int) -> None:
+            result, beside = y.at(first, column), (finish.other or y).at(first, column)
+            places = [(r, v * width) for r in range(size) for v in range(vectors)]
+            sums = [(r, c, _begin(k, finish, column + c)) for r, c in places]
+            _add_products(k, x.at(first), block, sums, k.range(w.rows))
+            for r, c, total in sums:
+                number = FINISHES[finish.rule](k, k.value(total), lambda: beside.vector(r, c, width))
+                result.store(r, c, number)
+
+        for first in k.range(0, whole, height):
+            tile(first, height)
+        for size in {rows % height} - {0} if isinstance(rows, int) else range(1, height):
+            for _ in k.when(k.integer(rows - whole).equals(size)):
+                tile(whole, size)
+
+
+def _block(k: Builder, w: View | Panels, column: Number, vectors: int) -> View:
+    """The columns of w that a tile takes."""
+    if isinstance(w, View):
+        return w.at(0, column)
+    width = vectors * k.width(F32)
+    return View(w.start + column * w.rows, w.rows, width, width)
+
+
+def _begin(k: Builder, finish: Finish, column: Number) -> Variable:
+    """What a sum begins with."""
+    width = k.width(F32)
+    return k.zeros(width, F32) if finish.bias is None else k.variable(finish.bias.vector(column, width))
+
+
+def column_blocks(k: Builder, columns: int) -> Iterator[tuple[Number, int]]:
+    """Cover the vectors of a row in blocks of three and two: (first column, vectors). Alike ones are a loop."""
+    width = k.width(F32)
+    count = padded(columns) // width
+    pairs = min(-count % 3, count // 2)
+    threes = (count - 2 * pairs) // 3
+    first = 0  # column
+    for vectors, number in ((3, threes), (2, pairs), (1, count - 2 * pairs - 3 * threes)):
+        step = vectors * width
+        if number * vectors > UNROLLED:
+            for column in k.range(first, first + number * step, step):
+                yield column, vectors
+        else:
+            yield from ((column, vectors) for column in range(first, first + number * step, step))
+        first += number * step
+
+
+@kernel
+def make_panels(k: Builder, w: View, panels: F32s, *, outs: int) -> None:
+    """w^T (I, O) by blocks of columns; rows of w up to `outs` that it does not have count as zeros."""
+    width, ins = k.width(F32), w.columns
+    for column, vectors in column_blocks(k, outs):
+        for v in range(vectors):
+            panel = panels + (column * ins + v * width)
+            for i in k.range(0, padded(ins), width):
+                at = column + v * width
+                square = [_row_of(k, w, at + r, i) for r in range(width)]
+                for c, line in enumerate(k.transposed(square)):
+                    for _ in k.when(k.integer(i + c) < ins):
+                        panel.store((i + c) * (vectors * width), line)
+
+
+def _row_of(k: Builder, w: View, row: Number, column: Number) -> Value:
+    """A vector, zeros where there is no such row."""
+    numbers = k.zeros(k.width(F32), F32)
+    for _ in k.when(k.integer(row) < w.rows):
+        numbers.set(w.vector(row, column, numbers.lanes))
+    return k.value(numbers)

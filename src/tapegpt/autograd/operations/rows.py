@@ -1,0 +1,204 @@
+"""Rows of matrices, as kernels go through them: row after row, along a row, and what is computed of one.
+
+Rows are padded with zeros, see `operations/base.py`: `vectors` takes them along and `across` does not. Not here: what
+operations do with rows.
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.functions import exp
+from tapegpt.machine.language import F32, F64, I32, Pointer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tapegpt.autograd.operations.base import Slot
+    from tapegpt.machine.language import Builder, Int, Number, Operand, Type, Value
+
+UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
+
+
+def row_by_row(
+    k: Builder, node: Slot, *matrices: Pointer, reverse: bool = False
+) -> Iterator[tuple[Int, list[Pointer]]]:
+    """Row after row of matrices as wide as a node, in `reverse` the last first: (t, where row t of each begins)."""
+    for t in k.range(node.stop - 1, node.start - 1, -1) if reverse else k.range(node.start, node.stop):
+        yield t, [matrix + t * node.stride for matrix in matrices]
+
+
+def row_beside(x: Slot, out: Slot, t: Number) -> Number:
+    """Where the row of x beside row t of `out` begins; x may have one row for all."""
+    return t * x.stride if x.shape.rows == out.shape.rows else 0
+
+
+def beside(k: Builder, matrix: Pointer, x: Slot, out: Slot, t: Number, c: Number, lanes: int) -> Value:
+    """Numbers of a matrix shaped as x beside row t of `out`, columns c and on; x may have one row or column for all."""
+    row = matrix + row_beside(x, out, t)
+    return row.vector(c, lanes) if x.columns == out.columns else k.spread(row[0], 0 if lanes == 1 else lanes)
+
+
+def position(t: Int, *positions: Slot) -> Operand:
+    """Where a row stands in its document, as the node in `positions` has it; without one all rows are one document."""
+    return positions[0].value[t] if positions else t
+
+
+# --- along a row ------------------------------------------------------------------------------------------------
+
+
+def vectors(k: Builder, columns: int, kind: Type = F32) -> Iterator[Number]:
+    """Offset of each vector of a row, one by one, or in a loop where they are many."""
+    for offset, _ in blocks(k, padded(columns) // k.width(kind), 1, kind):
+        yield offset
+
+
+def across(k: Builder, columns: int, kind: Type = F64) -> Iterator[tuple[Number, int]]:
+    """Cover `columns` elements: (offset, lanes), whole vectors, in a loop where they are many, and then the rest."""
+    width = k.width(kind)
+    whole = columns // width * width
+    for offset, _ in blocks(k, whole // width, 1, kind):
+        yield offset, width
+    for offset, lanes in k.vectors(columns - whole, kind):
+        yield whole + offset, lanes
+
+
+def blocks(k: Builder, count: int, size: int, kind: Type = F64) -> Iterator[tuple[Number, int]]:
+    """Cover so many vectors in blocks: (offset of the first element, vectors), in a loop where blocks are many."""
+    step, whole = size * k.width(kind), count // size
+    if whole > UNROLLED:
+        for offset in k.range(0, whole * step, step):
+            yield offset, size
+    else:
+        for block in range(whole):
+            yield block * step, size
+    if count % size:
+        yield whole * step, count % size
+
+
+def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -> Iterator[tuple[Number, int]]:
+    """Cover a row whose numbers are added up: (offset, lanes), in f64 of one number each, in order."""
+    if kind is F64:
+        for c in k.range(columns - 1, -1, -1) if reverse else k.range(columns):
+            yield c, 1
+    else:
+        yield from across(k, columns, kind)
+
+
+def present(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
+    """The lanes that are columns; another number on those behind the last."""
+    is_whole = columns == padded(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
+    if is_whole or not vector.lanes:
+        return vector
+    rest = k.convert(k.integer(columns - start), I32)
+    return k.select(k.lane_numbers(vector.lanes) < rest, vector, other)
+
+
+# --- of a row ---------------------------------------------------------------------------------------------------
+
+
+def share_of(k: Builder, count: Number) -> Value:
+    """1 / count, in f64: what each of so many has in their mean."""
+    return k.real(1.0) / k.convert(k.integer(count), F64)
+
+
+def sum_of_lanes(k: Builder, x: Value) -> Value:
+    """A number from some lanes, added pairwise."""
+    return k.group_sum(x, x.lanes).lane(0) if x.lanes else x
+
+
+class Computed:
+    """A row that is computed wherever it is read."""
+
+    def __init__(self, kind: Type, vector: Callable[[Number, int], Value]) -> None:
+        self.type, self.vector = kind, vector
+
+
+Row = Pointer | Computed
+
+
+def product(a: Row, b: Row) -> Row:
+    """a * b, number by number."""
+    return Computed(a.type, lambda c, lanes: a.vector(c, lanes) * b.vector(c, lanes))
+
+
+def total(k: Builder, row: Row, columns: int, *, reverse: bool = False) -> Value:
+    """Sum of a row: of f64 in index order, in `reverse` the last first; of f32 lane by lane."""
+    if row.type is F64:
+        in_order = k.zeros()
+        for c, lanes in one_by_one(k, columns, F64, reverse=reverse):
+            in_order += row.vector(c, lanes)
+        return k.value(in_order)
+    width = k.width(F32)
+    sums = k.zeros(width, F32)
+    for c in vectors(k, columns):
+        sums += row.vector(c, width)
+    return k.group_sum(sums, width).lane(0)
+
+
+def dot(k: Builder, a: Row, b: Row, columns: int, *, reverse: bool = False) -> Value:
+    """Sum of the products of two rows, as `total`; of f32 with one rounding where the target fuses it."""
+    if a.type is F64:
+        return total(k, product(a, b), columns, reverse=reverse)
+    width = k.width(F32)
+    sums = k.zeros(width, F32)
+    for c in vectors(k, columns):
+        sums.accumulate(a.vector(c, width), b.vector(c, width))
+    return k.group_sum(sums, width).lane(0)
+
+
+def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: int) -> Value:
+    """exponentials = exp(row - max(row)), in f64; their sum in index order."""
+    largest = largest_of(k, row, columns)
+    total = k.zeros()
+    for i in k.range(columns):
+        exponential = k.exp(row[i] - largest)
+        exponentials[i] = exponential
+        total += exponential
+    return k.value(total)
+
+
+def largest_of(k: Builder, row: Pointer, columns: int) -> Value:
+    """The largest element of a row: whole vectors side by side, then their lanes."""
+    whole, rest = k.variable(row.vector(0, k.vectors(columns)[0][1])), k.variable(row[0])
+    for c, lanes in across(k, columns):
+        if lanes == whole.lanes:
+            whole.set(k.maximum(row.vector(c, lanes), whole))
+        else:
+            rest.set(k.maximum(k.reduce_max(row.vector(c, lanes)), rest))
+    return k.maximum(k.reduce_max(whole), rest)
+
+
+def fast_exponentiate(k: Builder, row: Pointer, e: Pointer, columns: int) -> tuple[Value, Value]:
+    """e = exp(row - max(row)), in f32, zeros behind; their sum and the largest of the row."""
+    width = k.width(F32)
+    peaks = k.variable(k.constant(-3e38, F32, width))
+    for c in vectors(k, columns):
+        peaks.set(k.maximum(present(k, row.vector(c, width), c, columns, -3e38), peaks))
+    largest = k.group_max(peaks, width)
+    total = k.zeros(width, F32)
+    for c in vectors(k, columns):
+        exponentials = present(k, exp(k, row.vector(c, width) - largest), c, columns, 0.0)
+        e.store(c, exponentials)
+        total += exponentials
+    return k.group_sum(total, width).lane(0), largest.lane(0)
+
+
+def give(row: Pointer, column: Number, gradient: Value, *, fresh: bool) -> None:
+    """Set numbers of a row, or add to them."""
+    lanes = gradient.lanes or 1
+    row.store(column, gradient if fresh else row.vector(column, lanes) + gradient)
+
+
+def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *, fresh: bool = True) -> None:
+    """y = or += x, zeros where there is none."""
+    for c in vectors(k, columns, x.type):
+        give(y, c, k.select(exists, x.vector(c, k.width(x.type)), 0.0), fresh=fresh)
+
+
+def sum_rows(k: Builder, node: Slot, dbias: Pointer) -> None:
+    """dbias += sum over rows of the node's gradient, in f32."""
+    width = k.width(F32)
+    for _, (passed,) in row_by_row(k, node, node.grad):
+        for c in vectors(k, node.columns):
+            dbias.store(c, dbias.vector(c, width) + passed.vector(c, width))

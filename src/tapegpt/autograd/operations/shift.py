@@ -1,0 +1,93 @@
+"""Rows moved down within their document: what stood n positions before. Shapes: x and the result (T, C)."""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.rows import position, put_row, row_by_row
+from tapegpt.autograd.value import Value, copied
+from tapegpt.errors import TapeGPTError, is_whole, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.autograd.value import Matrix
+    from tapegpt.machine.language import Builder
+
+
+class Shift(Operation):
+    """`Shift(n)(x)`: row t is row t - n of x, zeros before the first."""
+
+    name = "shift"
+    formula = "row of an earlier position"
+    real = None
+    takes = (1,)
+
+    def __init__(self, n: int) -> None:
+        if not is_whole(n) or n < 1:
+            raise TapeGPTError(f"shift: rows move by a whole number of at least 1, not {shown(n)}")
+        self.n = n
+
+    def __str__(self) -> str:
+        return f"shift n={self.n}"
+
+    def shape(self, x: Shape, *_: Shape) -> Shape:
+        self.expect(x.rows is None, "needs a row for each position", x)
+        return x
+
+    def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
+        before = [[Value(0.0)] * len(x[0])] * min(self.n, len(x))
+        return copied((before + x)[: len(x)])
+
+    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
+        if batch.cached:
+            return CachedShift(self.n, batch), ("positions", "lines")
+        return PackedShift(self.n), ("positions",)
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *positions: Slot) -> None:
+        """y[t] = x[t - n]."""
+        for t, (result,) in row_by_row(k, out, out.value):
+            exists = position(t, *positions) >= self.n
+            earlier = k.select(exists, t - self.n, t)
+            put_row(k, x.value + earlier * x.stride, result, exists, x.columns)
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *positions: Slot) -> None:
+        """dx[t] = or += dy[t + n]."""
+        for t, (result,) in row_by_row(k, x, x.grad):
+            later = k.minimum(t + self.n, k.integer(out.stop) - 1)
+            exists = (later - t).equals(self.n) & (position(later, *positions) >= self.n)
+            put_row(k, out.grad + later * out.stride, result, exists, out.columns, fresh=x.fresh)
+
+
+class PackedShift(Shift):
+    """`PackedShift(n)(x, positions)`."""
+
+    takes = (2,)
+
+    def index_bound(self, place: int, *inputs: Shape) -> int:
+        return (0, 1 << 32)[place]
+
+
+class CachedShift(Shift):
+    """`CachedShift(n, batch)(x, positions, lines)`: keeps the last n rows of each string, in a ring."""
+
+    takes = (3,)
+
+    def __init__(self, n: int, batch: Batch) -> None:
+        super().__init__(n)
+        self._batch, self._ring = batch, min(n, batch.block_size)
+
+    def index_bound(self, place: int, *inputs: Shape) -> int:
+        return (0, self._batch.block_size, self._batch.rows)[place]
+
+    def kept(self, positions: int, x: Shape, *_: Shape) -> int:
+        return self._batch.rows * self._ring * padded(x.columns)
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
+        """y is what the row's line has kept at t - n; x is kept in its place."""
+        positions, lines = (each.value for each in about)
+        for t, (row, result) in row_by_row(k, out, x.value, out.value):
+            kept = scratch.kept + (lines[t] * self._ring + positions[t] % self._ring) * x.stride
+            put_row(k, kept, result, positions[t] >= self.n, x.columns)
+            put_row(k, row, kept, positions[t] >= 0, x.columns)
+
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
+        raise AssertionError("strings are not generated backwards")

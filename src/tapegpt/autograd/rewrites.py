@@ -1,0 +1,222 @@
+"""From a model's recording to an engine's tape: operation by operation, but where an engine has something better.
+
+What is better is a rule: a pattern of recorded operations, and what replaces them. What no rule fits is recorded as it
+is. The `EXACT` rules bring gradients into microgpt.py's order. Not here: rules that save time (`fast_rewrites.py`), the
+operations (`operations/`), how a tape runs (`tape.py`).
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.attention.exact import Attention
+from tapegpt.autograd.operations.cross_entropy import CrossEntropy
+from tapegpt.autograd.operations.linear import FastLinear, Linear
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.operations.base import Batch, Operation
+    from tapegpt.autograd.tape import Tape
+
+    Rule = Callable[["Rewriting", Node], "Match | None"]
+
+ROWS = 256  # positions that go through a model together: enough for the tiles, few enough for the cache
+
+
+class Match(Record):
+    """What a rule replaces, beside the operation that it was asked about, and how."""
+
+    covered: list[Node]
+    make: Callable[[], Node]  # records what stands for that operation
+
+
+class Place(Record):
+    """Where a parameter or a stage lies in an engine's tape: in these rows and columns of a node."""
+
+    node: Node
+    rows: Sequence[int]
+    columns: Sequence[int]
+
+
+class Rewriting:
+    """A recording recorded again, on another tape and by rules, as far as its `outputs` need it.
+
+    `about` are the tape's nodes about its rows, by name (see `Operation.fast`); they stand for recorded inputs of the
+    same name, but for `inputs` that have others to stand for them.
+    """
+
+    def __init__(
+        self,
+        recorded: Tape,
+        outputs: Sequence[Node],
+        tape: Tape,
+        rules: Sequence[Rule],
+        about: dict[str, Node],
+        batch: Batch | None = None,
+        inputs: dict[Node, Node] | None = None,
+    ) -> None:
+        self.tape, self.about, self.batch = tape, about, batch
+        self.parameters: dict[str, Place] = {}  # by name
+        self.stages: dict[str, Place] = {}  # results that have a name
+        self.units: dict[int, list[int]] = {}  # recorded operations that are one on the tape; all by index
+        self._new: dict[Node, Node] = dict(inputs or {})
+        self._spread: dict[Node, list[int]] = {}  # columns that are in use, of the tape's nodes that have others too
+        needed = {node.index for node in recorded.order(*outputs)}
+        nodes = [node for node in recorded.nodes if node.index in needed]
+        self._users: dict[Node, list[Node]] = {node: [] for node in nodes}
+        for node in nodes:
+            for each in node.inputs:
+                self._users[each].append(node)
+        self._outputs = set(outputs)
+        matches, covered = self._matches(nodes, rules)
+        for node in nodes:
+            if node.sparse:  # first in memory: they have an Adam of their own
+                self.input(node)
+        for node in nodes:
+            if node.operation and node not in covered:
+                match = matches.get(node)
+                made = match.make() if match else self._as_it_is(node, node.operation)
+                self.stand(node, made)
+                unit = [node, *match.covered] if match else [node]
+                self.units[made.index] = [each.index for each in unit if each.operation]
+
+    def _matches(self, nodes: list[Node], rules: Sequence[Rule]) -> tuple[dict[Node, Match], set[Node]]:
+        """What rules apply to, the last operations first."""
+        matches: dict[Node, Match] = {}
+        covered: set[Node] = set()
+        for node in reversed(nodes):
+            if node.operation and node not in covered:
+                match = next(filter(None, (rule(self, node) for rule in rules)), None)
+                if match and not covered.intersection(match.covered):
+                    matches[node] = match
+                    covered.update(match.covered)
+        return matches, covered
+
+    def _as_it_is(self, node: Node, recorded: Operation) -> Node:
+        operation, about = recorded.fast(self.batch) if self.batch else (recorded, ())
+        inputs = [self.input(each) for each in node.inputs]
+        if operation.takes:  # a third of a product says what comes last, which in f32 is nothing to anybody
+            inputs = inputs[: max(operation.takes) - len(about)]
+        for place in operation.sets:
+            if self._users[node.inputs[place]] != [node]:
+                inputs[place] = inputs[place][:, :]
+        return self.tape.record(operation, *inputs, *[self.about[name] for name in about])
+
+    # --- what rules ask -----------------------------------------------------------------------------------------
+
+    def alone(self, node: Node, user: Node) -> bool:
+        """Whether only this one uses a node, and uses it once."""
+        return self._users[node] == [user] and node not in self._outputs
+
+    def users(self, node: Node) -> list[Node]:
+        """The operations that use a node."""
+        return self._users[node]
+
+    # --- what rules make ----------------------------------------------------------------------------------------
+
+    def input(self, node: Node) -> Node:
+        """What stands for a recorded node, with its columns; parameters and inputs are recorded when they are used."""
+        if node not in self._new:
+            self._new[node] = self.parameter(node) if node.is_parameter else self.about[node.name]
+        made = self._new[node]
+        if made in self._spread:
+            from tapegpt.autograd.operations.columns import Columns
+
+            self._new[node] = made = self.tape.record(Columns(self._spread[made]), made)
+        return made
+
+    def parameter(self, node: Node, columns: Sequence[int] | None = None, width: int = 0) -> Node:
+        """Record a parameter, in these columns of a wider one."""
+        rows = node.shape.rows or 0
+        made = self.tape.parameter(node.name, rows, width or node.shape.columns, sparse=node.sparse)
+        self.parameters[node.name] = Place(made, range(rows), columns or range(node.shape.columns))
+        return made
+
+    def stand(self, node: Node, made: Node) -> None:
+        """Let a node of the tape stand for a recorded one."""
+        self._new[node] = made
+        if node.name:
+            self.stages[node.name] = Place(made, (), self._spread.get(made, range(made.shape.columns)))
+
+    def spread(self, node: Node, columns: list[int]) -> Node:
+        """Note that only these columns of a node are in use."""
+        if columns != list(range(node.shape.columns)):
+            self._spread[node] = columns
+        return node
+
+    def product(self, node: Node, record: Callable[[Node, Node], Node]) -> Node:
+        """Record the product that a node is, on x as it stands, if need be with W spread as x is."""
+        x, w = node.inputs
+        made = self._new.get(x)
+        if made not in self._spread or not self.alone(w, node):
+            return record(self.input(x), self.input(w))
+        return record(made, self.parameter(w, self._spread[made], made.shape.columns))
+
+    def stacked(self, products: Sequence[Node], count: int, rows: Sequence[Sequence[int]]) -> Node:
+        """The products of one x with several matrices as that with one of `count` rows, where each has some."""
+        names = [product.inputs[1].name for product in products]
+        alike = next(place for place, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1)
+        x, w = products[0].inputs
+        name = names[0][:alike] + "".join(each[alike:] for each in names)
+        stack = self.tape.parameter(name, count, w.shape.columns)
+        operation = FastLinear() if self.batch else Linear()
+        made = self.tape.record(operation, self.input(x), stack)
+        for product, part in zip(products, rows, strict=True):
+            self.parameters[product.inputs[1].name] = Place(stack, part, range(w.shape.columns))
+            if product.name:
+                self.stages[product.name] = Place(made, (), part)
+        return made
+
+
+def is_product(node: Node) -> bool:
+    """Whether a node is x W^T with a parameter W."""
+    w = node.inputs[1] if isinstance(node.operation, Linear) and len(node.inputs) == 2 else None
+    return w is not None and w.is_parameter
+
+
+def of_one_input(rewriting: Rewriting, node: Node) -> list[Node]:
+    """The products that attention takes, and their matrices, where all are of one x and used for nothing else."""
+    products = list(node.inputs)
+    if not all(map(is_product, products)) or len({product.inputs[0] for product in products}) > 1:
+        return []
+    alone = all(rewriting.alone(product, node) and rewriting.alone(product.inputs[1], product) for product in products)
+    return [*products, *[product.inputs[1] for product in products]] if alone else []
+
+
+# --- exact ------------------------------------------------------------------------------------------------------
+
+
+def interleaved(rewriting: Rewriting, node: Node) -> Match | None:
+    """One matrix for q, k and v, head by head: the gradient of their x is then a single ordered sum, as in scalars."""
+    if not isinstance(node.operation, Attention) or not (covered := of_one_input(rewriting, node)):
+        return None
+    n_head, columns = node.operation.n_head, node.shape.columns
+    width = columns // n_head
+    rows = [[(3 * h + part) * width + j for h in range(n_head) for j in range(width)] for part in range(3)]
+
+    def make() -> Node:
+        qkv = rewriting.stacked(node.inputs, 3 * columns, rows)
+        return rewriting.tape.record(Attention(n_head, packed=True), qkv)
+
+    return Match(covered, make)
+
+
+def target_last(rewriting: Rewriting, node: Node) -> Match | None:
+    """At the output layer the target's logit comes first on the graph of scalars, so its share of x's gradient last."""
+    if not isinstance(node.operation, CrossEntropy):
+        return None
+    logits, targets = node.inputs
+    if not is_product(logits) or rewriting.users(logits) != [node]:
+        return None
+
+    def make() -> Node:
+        x, w, last = (rewriting.input(each) for each in (*logits.inputs, targets))
+        rewriting.stand(logits, rewriting.tape.record(Linear(), x, w, last))
+        return rewriting.tape.record(CrossEntropy(), rewriting.input(logits), last)
+
+    return Match([logits], make)
+
+
+EXACT: tuple[Rule, ...] = (interleaved, target_last)

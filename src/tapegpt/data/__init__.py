@@ -1,0 +1,1 @@
+"""Strings from wherever they come, as tokens; and random numbers."""

@@ -1,0 +1,459 @@
+"""Where documents come from, and how they are read: files, directories, standard input, embedded data sets.
+
+Gzip is known by its first bytes, a table by the name of its file or a format that is given. Not here: the columns of
+tables (`columns.py`), vocabulary and tokens (`corpus.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import chain
+
+from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.record import Record
+from tapegpt.text import unescaped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any, BinaryIO, Literal, TypedDict
+
+    class Reading(TypedDict, total=False):
+        """How files are read: the fields of `Source` but for what is read."""
+
+        format: Literal["text", "csv", "tsv", "jsonl", "json"] | None
+        encoding: str
+        delimiter: str
+        column: str | None
+        header: bool
+        lowercase: bool
+        max_length: int | None
+        unique: bool
+        sample: int | None
+
+
+DATASETS = {
+    "names": "first names of the 1990 US Census",
+    "surnames": "surnames of the 1990 US Census",
+}
+FORMATS = ("text", "csv", "tsv", "jsonl", "json")
+STDIN = "-"
+LINE, BLANK, WHOLE = "\n", "\n\n", ""  # the delimiters with a meaning of their own
+PARTS = 16  # of a file of which a sample is read
+ASCII_LIKE = ("utf-8", "utf8", "ascii", "latin-1", "cp1252", "utf-8-sig")  # encodings in which b"\n" ends a line
+CHUNK = 1 << 20  # bytes that are read or inflated at a time
+MAX_CONTENT = 4 << 30  # bytes that a gzip file may become: a few MB can say terabytes
+
+_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
+_WORDS = {"line": LINE, "blank": BLANK, "none": WHOLE}
+GZIP = b"\x1f\x8b\x08"
+C1 = bytes(range(0x80, 0xA0))  # control characters of latin-1
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+class Source(Record):
+    """What is read, and how. Raises `TapeGPTError` for fields that do not fit together."""
+
+    paths: tuple[str, ...] = ()  # of files and directories, "-" for standard input
+    dataset: str | None = None  # or an embedded data set, one of `DATASETS`
+    format: str | None = None  # one of `FORMATS`; None: each file's name says it, and what says nothing is text
+    encoding: str = "utf-8"
+    delimiter: str = LINE  # text: what lies between documents
+    column: str | None = None  # tables: its name, or its number from 1; JSON: a key, or a dotted path of keys
+    header: bool = True  # tables: whether the first row names the columns
+    lowercase: bool = False
+    max_length: int | None = None  # longer documents, in characters, are left out
+    unique: bool = False  # each document once, where it comes first
+    sample: int | None = None  # bytes that are read, about, of larger data: evenly spaced lines, or the beginning
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range."""
+        if not isinstance(self.paths, tuple | list):  # of lists, which JSON has, tuples are made
+            raise TapeGPTError(
+                f"paths must be a tuple of str, not {shown(self.paths)}: give several, or one in a tuple"
+            )
+        self.__dict__["paths"] = tuple(self.paths)
+        for path in self.paths:
+            if not isinstance(path, str):
+                raise TapeGPTError(f"a path to read must be a str, not {shown(path)}: give the path of a file")
+        if self.paths.count(STDIN) > 1:
+            raise TapeGPTError("- is given more than once: standard input can be read once")
+        if not self.paths and self.dataset is None:
+            raise TapeGPTError(f"there is nothing to read: give a path, or a dataset: {' or '.join(DATASETS)}")
+        if self.dataset is not None:
+            self._check_dataset()
+        if self.format is not None and self.format not in FORMATS:
+            raise TapeGPTError(f"format must be one of {', '.join(FORMATS)}, not {shown(self.format)}")
+        for name, about in (("encoding", "the name of one"), ("delimiter", "the text between documents")):
+            if not isinstance(getattr(self, name), str):
+                raise TapeGPTError(f"{name} must be a str, not {shown(getattr(self, name))}: give {about}")
+        if self.column is not None and not isinstance(self.column, str):
+            raise TapeGPTError(f"column must be a str, not {shown(self.column)}: give its name, or its number as text")
+        if not isinstance(self.header, bool):
+            raise TapeGPTError(f"header must be True or False, not {shown(self.header)}")
+        check_selection(self.lowercase, self.max_length, self.unique)
+        if self.sample is not None and (not is_whole(self.sample) or self.sample < 1):
+            raise TapeGPTError(f"sample must be a whole number of bytes from 1 on, not {shown(self.sample)}")
+
+    def _check_dataset(self) -> None:
+        if self.paths:
+            raise TapeGPTError(
+                f"DATA {self.paths[0]} and --dataset {shown(self.dataset)} exclude each other: give one of them"
+            )
+        if self.dataset not in list(DATASETS):
+            raise TapeGPTError(f"dataset must be one of {', '.join(DATASETS)}, not {shown(self.dataset)}")
+        for name in ("format", "encoding", "delimiter", "column", "header"):
+            if getattr(self, name) != getattr(Source, name):
+                raise TapeGPTError(
+                    f"{name} {shown(getattr(self, name))} is for files, not for the embedded {self.dataset}: leave it "
+                    "out, or give the path of a file"
+                )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, as JSON has them."""
+        return {**self.__dict__, "paths": list(self.paths)}
+
+    def absolute(self) -> Source:
+        """The same whatever the current directory is."""
+        return self.replaced(paths=tuple(path if path == STDIN else os.path.abspath(path) for path in self.paths))
+
+    @property
+    def again(self) -> bool:
+        """Whether it can be read more than once, as standard input and pipes cannot."""
+        return not any(path == STDIN or _is_stream(path) for path in self.paths)
+
+    def files(self) -> list[str]:
+        """The files, in order: those of directories by path, of all levels, without hidden ones and linked directories.
+
+        Raises `TapeGPTError` for a directory that cannot be read or has no file in it.
+        """
+        if self.dataset is not None:
+            return [os.path.join(os.path.dirname(os.path.abspath(__file__)), "datasets", f"{self.dataset}.txt.gz")]
+        return [file for path in self.paths for file in _files(path)]
+
+    def documents(self) -> list[str]:
+        """The documents of all files, as `values` and then `selected` give them.
+
+        Raises `TapeGPTError` for what cannot be read, and where no document is left.
+        """
+        size = self.size
+        whole = self.sample is None or size <= self.sample
+        values = [self.values(path, content(path) if whole else self._excerpt(path, size)) for path in self.files()]
+        documents = self.selected(chain.from_iterable(values))
+        if not documents:
+            raise self.emptiness()
+        return documents
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files on the disk; streams have none."""
+        return sum(os.path.getsize(path) for path in self.files() if os.path.isfile(path))
+
+    def _excerpt(self, path: str, size: int) -> bytes:
+        """A file's share of the sample, in whole documents; all of it where these cannot be told apart unread."""
+        from io import BytesIO
+
+        kind = self.format or format_of(path)
+        whole = kind == "text" and self.delimiter == WHOLE
+        if whole or not os.path.isfile(path) or self.encoding.lower() not in ASCII_LIKE:
+            return content(path)
+        share = (self.sample or 0) * os.path.getsize(path) // size
+        with BytesIO(content(path)) if _is_packed(path) else open(path, "rb") as file:
+            if kind == "jsonl" or (kind == "text" and self.delimiter == LINE):
+                return excerpt(file, share, PARTS)
+            if kind == "text":
+                beginning, found, _ = file.read(share).rpartition(self.delimiter.encode(self.encoding))
+                return beginning if found else content(path)
+            rows = excerpt(file, share, 1)
+            while rows.count(b'"') % 2 and (line := file.readline()):  # a quoted cell goes on
+                rows += line
+            return rows
+
+    def values(self, path: str, data: bytes) -> list[str]:
+        """What a file's content holds, not yet stripped, blank ones among it.
+
+        CR LF and CR have become LF, and a BOM is dropped. Raises `TapeGPTError` for what is not text in the encoding,
+        or not of the format, or has no such column.
+        """
+        text = with_line_feeds(decoded(path, data, self.encoding))
+        kind = self.format or format_of(path)
+        if kind == "text":
+            if self.column is not None:
+                raise TapeGPTError(
+                    f"{named(path)}: is read as text, which has no column {shown(self.column)}: leave --column out, "
+                    f"or give --format {', '.join(FORMATS[1:])}"
+                )
+            return _pieces(text, with_line_feeds(self.delimiter))
+        if self.delimiter != LINE:
+            raise TapeGPTError(f"{named(path)}: is read as {kind}, --delimiter is for --format text: give one of them")
+        from tapegpt.data.columns import column_of
+
+        return column_of(named(path), kind, text, self.column, self.header)
+
+    def selected(self, values: Iterable[str], *, keep_blank: bool = False) -> list[str]:
+        """The documents among values: see `selected` below."""
+        return selected(values, self.lowercase, self.max_length, self.unique, keep_blank=keep_blank)
+
+    def emptiness(self) -> TapeGPTError:
+        """What is to be said where no document is left."""
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        place = self.dataset or f"{named(self.paths[0])}{more}"
+        if self.max_length is not None:
+            return TapeGPTError(f"{place}: no document of 1 to {self.max_length} characters: choose another max_length")
+        remedy = "write one string a line" if self.delimiter == LINE else "write some text between the delimiters"
+        return TapeGPTError(f"{place}: no document in it: {remedy}")
+
+
+READING = tuple([name for name in Source.__annotations__ if name not in ("paths", "dataset")])  # how, not what
+SELECTION = ("lowercase", "max_length", "unique")  # of these what means something for strings too
+
+
+def check_selection(lowercase: bool, max_length: int | None, unique: bool) -> None:
+    """Raise `TapeGPTError` where one of what `selected` takes is out of range."""
+    if max_length is not None and (not is_whole(max_length) or max_length < 1):
+        raise TapeGPTError(f"max_length must be a whole number from 1 on, not {shown(max_length)}")
+    for name, value in (("lowercase", lowercase), ("unique", unique)):
+        if not isinstance(value, bool):
+            raise TapeGPTError(f"{name} must be True or False, not {shown(value)}")
+
+
+def selected(
+    values: Iterable[str], lowercase: bool, max_length: int | None, unique: bool, *, keep_blank: bool = False
+) -> list[str]:
+    """The values stripped, without blank ones; as asked in lower case, without those of more characters, each once.
+
+    With `keep_blank` blank ones are the empty string.
+    """
+    stripped = map(str.strip, values)
+    documents = list(stripped if keep_blank else filter(None, stripped))
+    if lowercase:
+        documents = list(map(str.lower, documents))
+    if max_length is not None:
+        documents = [document for document in documents if len(document) <= max_length]
+    return list(dict.fromkeys(documents)) if unique else documents
+
+
+def parse_delimiter(text: str) -> str:
+    r"""The delimiter that a command line means: `line`, `blank`, `none`, or a text with escapes as in `text.py`.
+
+    Raises `TapeGPTError` for any other escape, and for a backslash at the end.
+    """
+    if text in _WORDS:
+        return _WORDS[text]
+    try:
+        return unescaped(text)
+    except ValueError as error:
+        raise TapeGPTError(
+            f"--delimiter {text}: {error} is no escape: choose from \\n \\t \\r \\x00 \\u0000, and \\\\ for a backslash"
+        ) from None
+
+
+def format_of(path: str) -> str:
+    """The format that a file's name says."""
+    name = path.lower().removesuffix(".gz")
+    return next((kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix)), "text")
+
+
+def named(path: str) -> str:
+    """A path as messages name it."""
+    return "standard input" if path == STDIN else path or shown(path)
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def _files(path: str) -> list[str]:
+    if path == STDIN or not os.path.isdir(path):
+        return [path]
+
+    def failed(error: OSError) -> None:
+        raise TapeGPTError(f"{error.filename!r}: cannot be read: {error.strerror}: leave it out") from None
+
+    found = []
+    for directory, names, files in os.walk(path, onerror=failed):  # it follows no link to a directory
+        names[:] = [name for name in names if not name.startswith(".")]
+        found += [os.path.join(directory, name) for name in files if not name.startswith(".")]
+    found = sorted(filter(os.path.isfile, found))
+    if not found:
+        raise TapeGPTError(f"{path}: no file in this directory: give one with text files in it")
+    return found
+
+
+def _is_stream(path: str) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def content(path: str) -> bytes:
+    """The bytes of a file or of standard input, decompressed where they are gzip.
+
+    Raises `TapeGPTError` for what is missing, unreadable, damaged gzip, or gzip of more than `MAX_CONTENT` bytes.
+    """
+    try:
+        data = _stdin() if path == STDIN else _read(path)
+    except FileNotFoundError:
+        raise TapeGPTError(f"{named(path)}: no such file: give the path of a text file, one string a line") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise TapeGPTError(f"{named(path)!r}: cannot be read: {reason}") from None
+    return _decompressed(path, data) if data.startswith(GZIP) else data
+
+
+def excerpt(file: BinaryIO, size: int, parts: int) -> bytes:
+    """Evenly spaced parts of a file, about `size` bytes together, each of whole lines; all where it has no more."""
+    whole, pieces = file.seek(0, os.SEEK_END), []
+    if whole <= size:
+        parts = 1
+    for part in range(parts):
+        file.seek(whole * part // parts)
+        if part:
+            file.readline()  # the rest of one that may have been read
+        pieces.append(file.read(size // parts) + file.readline())
+    return b"".join(pieces)
+
+
+def _is_packed(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(GZIP)) == GZIP
+    except OSError:
+        return True  # whoever reads all of it says what is wrong
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _stdin() -> bytes:
+    if sys.stdin is None:  # closed by whoever started this
+        raise ValueError("it is closed: give the path of a file")
+    return sys.stdin.buffer.read()
+
+
+def _decompressed(path: str, data: bytes) -> bytes:
+    """What gzip data hold, piece by piece, so that what would fill the memory is seen before it does."""
+    pieces, size = [], 0
+    for piece in inflated(path, (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))):
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_CONTENT:
+            raise TapeGPTError(f"{named(path)}: this gzip file holds more than {MAX_CONTENT:,} bytes: give it in parts")
+    return b"".join(pieces)
+
+
+def inflated(path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What all members of gzip data hold, at most `CHUNK` bytes at a time: a few MB can say terabytes.
+
+    Raises `TapeGPTError` for data that are damaged or not whole.
+    """
+    import zlib
+
+    member, begun, place = zlib.decompressobj(wbits=31), False, 0  # 31: the gzip format
+    try:
+        for chunk in chunks:
+            rest = chunk
+            while rest:
+                piece = member.decompress(rest, CHUNK)
+                if piece:
+                    yield piece
+                left, begun = member.unconsumed_tail or member.unused_data, not member.eof
+                place += len(rest) - len(left)
+                rest = left
+                if member.eof:
+                    member = zlib.decompressobj(wbits=31)
+    except zlib.error as error:
+        raise TapeGPTError(f"{named(path)}: this gzip file is damaged at byte {place}: {error}") from None
+    if begun:
+        raise TapeGPTError(f"{named(path)}: this gzip file ends too early, part of it is missing")
+
+
+# --- text -------------------------------------------------------------------------------------------------------
+
+
+def decoded(path: str, data: bytes, encoding: str) -> str:
+    """The text of a file's bytes without its BOM; raises `EncodingError` where they are not of this encoding."""
+    try:
+        text = data.decode(encoding)
+    except LookupError:
+        raise TapeGPTError(
+            f"--encoding {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
+        ) from None
+    except UnicodeDecodeError as error:
+        start = error.start + len(data) - len(error.object)  # utf-8-sig counts from behind the BOM
+        raise EncodingError.at(path, encoding, data, start, start, _line(data[:start], encoding)) from None
+    except ValueError as error:
+        raise EncodingError(f"{named(path)}: is not {encoding!r}: {error}: choose --encoding") from None
+    check_width(path, data, text)
+    return text.removeprefix("\ufeff")
+
+
+class EncodingError(TapeGPTError):
+    """Bytes that are not of the encoding that was asked for."""
+
+    @classmethod
+    def at(cls, path: str, encoding: str, data: bytes, start: int, byte: int, line: int) -> EncodingError:
+        """The error of `data[start]`, which is this byte of the file, in this line."""
+        remedy = f"choose --encoding, for instance --encoding {_likely(data, encoding)}"
+        if b"\0" in data and len("\n".encode(encoding)) == 1 and not data.startswith(UTF_16_MARKS):
+            remedy = "it looks like no text, leave it out, or choose --encoding"
+        return cls(f"{named(path)}: line {line}, byte {byte}: 0x{data[start]:02x} is not {encoding}: {remedy}")
+
+
+def _likely(data: bytes, encoding: str) -> str:
+    """Another encoding that bytes may be of."""
+    if data.startswith(UTF_16_MARKS) and encoding != "utf-16":
+        return "utf-16"
+    for name in ("utf-8", "cp1252"):  # of the Windows encoding only what latin-1 has controls for makes a difference
+        if name != encoding and (name == "utf-8" or data.translate(None, C1) != data):
+            try:
+                data.decode(name)
+            except UnicodeDecodeError:
+                continue
+            return name
+    return "latin-1"
+
+
+def check_width(path: str, data: bytes, text: str) -> None:
+    """Raise `EncodingError` where what was read with a byte a character looks like UTF-16 without a BOM."""
+    name = wide(data) if "\0" in text else None
+    if name:
+        raise EncodingError(f"{named(path)}: looks like {name}, with NUL as every other byte: choose --encoding {name}")
+
+
+def wide(data: bytes) -> str | None:
+    """Which UTF-16 without a BOM bytes with NULs look like, if any.
+
+    NULs are halves of characters: a quarter of the bytes and all on one side, but for few, as with Latin letters, or
+    every line feed has one beside it. One NUL says nothing.
+    """
+    for name, place in (("utf-16-le", 1), ("utf-16-be", 0)):
+        nuls, others = data[place::2].count(0), data[1 - place :: 2].count(0)
+        ends = data[: len(data) // 2 * 2].decode(name, "replace").count("\n")
+        is_latin = 4 * nuls >= len(data) and 50 * others <= nuls
+        if nuls > 1 and (is_latin or ends == data.count(b"\n") > 0):
+            return name
+    return None
+
+
+def _pieces(text: str, delimiter: str) -> list[str]:
+    """What lies between delimiters, not yet stripped."""
+    if delimiter == WHOLE:
+        return [text]
+    if delimiter == BLANK:  # a longer run of line ends leaves some to be stripped
+        text = "\n".join([line.strip(" \t") and line for line in text.split("\n")])
+    return text.split(delimiter)
+
+
+def with_line_feeds(text: str) -> str:
+    """With LF for CR LF and CR, as Python's text mode reads it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text  # 100 times faster without
+
+
+def _line(before: bytes, encoding: str) -> int:
+    """Number, from 1, of the line that these bytes lead up to."""
+    try:
+        text = before.decode(encoding)
+    except UnicodeError:  # cut inside what the encoding shifts
+        text = before.decode("latin-1")
+    return with_line_feeds(text).count("\n") + 1

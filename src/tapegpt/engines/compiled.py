@@ -1,0 +1,129 @@
+"""What the compiled engines have in common: memory for a graph's numbers, and how these get in and out.
+
+Not here: what is done with them (`exact.py`, `fast/`).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from array import array
+
+from tapegpt.data.tokens import Strings
+from tapegpt.engines.base import Engine, Moments
+from tapegpt.errors import DivergedError, TapeGPTError
+from tapegpt.machine.language import Reals, Structure
+from tapegpt.machine.memory import Memory
+from tapegpt.machine.program import Program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.autograd.model import Model
+    from tapegpt.data.rng import Random
+    from tapegpt.engines.base import Parameters, Snapshot
+    from tapegpt.engines.graph import Graph
+    from tapegpt.machine.memory import Address
+    from tapegpt.machine.program import Entries
+    from tapegpt.machine.target import Target
+
+
+class Numbers(Structure):
+    """What a training moves: the parameters."""
+
+    shared: Reals  # they themselves, and what follows from them
+    gradients: Reals  # of each thread
+    first: Reals  # means of gradients
+    second: Reals  # and of their squares
+
+
+class CompiledEngine(Engine):
+    """An engine whose numbers lie in memory as the tape of its graph says (see `base.Engine`)."""
+
+    powers = 0  # of Adam's betas that are multiplied step by step
+    threads = 1
+
+    def __init__(self, model: Model, graph: Graph, entries: Entries, target: Target | None) -> None:
+        super().__init__()
+        self.config, self.vocab_size, self._graph = model, graph.vocab_size, graph
+        self._extents, self._size = graph.tape.plan(), graph.tape.real.size
+        self._program = Program(entries, target)
+        self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
+        self._shared = Memory(self._size * self._extents.shared)
+        self._moments, self._powers = self._no_moments()
+        self._work = Memory(self._size * self.threads * self._extents.work)
+        self._clear_gradients()
+
+    def _no_moments(self) -> tuple[Memory, array[float]]:
+        """Adam's means at zero, and the powers of its betas."""
+        return Memory(2 * self._size * self._extents.gradients), array("d", [1.0] * self.powers)
+
+    def _clear_gradients(self) -> None:
+        self._gradients = Memory(self._size * self.threads * self._extents.gradients)
+
+    # --- parameters ---------------------------------------------------------------------------------------------
+
+    def _parameters(self) -> Parameters:
+        return self._graph.read(self._shared)
+
+    def _load_parameters(self, parameters: Parameters) -> None:
+        fresh, (moments, powers) = Memory(self._size * self._extents.gradients), self._no_moments()
+        self._graph.write(fresh, parameters)
+        self._clear_gradients()
+        content, place = fresh.at(0).view, self._own_parameters()
+        place[:] = content  # from here on no call, between whose returns Ctrl-C comes
+        self._moments, self._powers = moments, powers
+
+    def _own_parameters(self) -> memoryview:
+        """All parameters as bytes."""
+        return self._shared.at(0).view[: self._size * self._extents.gradients]
+
+    def _snapshot(self) -> Snapshot:
+        return bytes(self._own_parameters())
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        assert isinstance(snapshot, bytes)
+        self._own_parameters()[:] = snapshot
+
+    def parameters_in(self, snapshot: Snapshot) -> Parameters:
+        """The parameters of a snapshot."""
+        assert isinstance(snapshot, bytes)
+        memory = Memory(len(snapshot))
+        memory.at(0).view[:] = snapshot
+        return self._graph.read(memory)
+
+    def _copied_moments(self) -> Moments:
+        mean, square = (self._graph.read(self._moments, start) for start in (0, self._extents.gradients))
+        return Moments(mean, square, tuple(self._powers))
+
+    def _load_moments(self, moments: Moments) -> None:
+        fresh, powers = self._no_moments()
+        self._graph.write(fresh, moments.mean)
+        self._graph.write(fresh, moments.square, self._extents.gradients)
+        if len(moments.powers) != self.powers:
+            raise TapeGPTError(f"Adam must have {self.powers} powers, not {len(moments.powers)}")
+        powers[:] = array("d", moments.powers)
+        self._moments, self._powers = fresh, powers
+
+    def _numbers(self) -> dict[str, Address]:
+        """What the kernel of a training takes as `Numbers`."""
+        first, second = (self._moments.at(start * self._size * self._extents.gradients) for start in (0, 1))
+        return {"shared": self._shared.at(0), "gradients": self._gradients.at(0), "first": first, "second": second}
+
+    # --- runs ---------------------------------------------------------------------------------------------------
+
+    def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
+        strings = Strings.empty(count, self.config.block_size)
+        self._decode(rng, strings, temperature)
+        return strings
+
+    @abstractmethod
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
+        """Write as many strings as there is room for."""
+
+
+def checked(losses: array[float], first: int) -> list[float]:
+    """The losses of steps from the first on; raises `DivergedError` at one that is not finite."""
+    for taken, loss in enumerate(losses):
+        if not math.isfinite(loss):
+            raise DivergedError(first + taken, losses[:taken].tolist())
+    return losses.tolist()

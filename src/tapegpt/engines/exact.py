@@ -1,0 +1,185 @@
+"""The exact engine: microgpt.py's doubles from machine code, one document a step, every sum in the reference's order.
+
+Not here: the operations (`operations/`), the graph (`graph.py`), text, files.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.rows import exponentiate
+from tapegpt.autograd.packing import Rows
+from tapegpt.data.mersenne import uniform
+from tapegpt.engines.adam import SCRATCH, Schedule, adam_update, all_finite
+from tapegpt.engines.compiled import CompiledEngine, Numbers, checked
+from tapegpt.engines.graph import DocumentPacker, Documents, Graph, exact_graph
+from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.machine.memory import Memory, address_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.autograd.model import Model
+    from tapegpt.autograd.packing import Packer
+    from tapegpt.data.rng import Random
+    from tapegpt.data.tokens import Strings, Tokens
+    from tapegpt.engines.base import Adam
+    from tapegpt.machine.language import Number, Operand, Value
+    from tapegpt.machine.program import Entries
+    from tapegpt.machine.target import Target
+
+
+class ExactEngine(CompiledEngine):
+    """Trains and samples one model in machine code (see `base.Engine`)."""
+
+    name = "exact"
+
+    def __init__(self, config: Model, vocab_size: int, target: Target | None = None) -> None:
+        graph = exact_graph(config, vocab_size, target)
+        prepare, forward = graph.tape.prepare_kernel(graph.loss), graph.tape.forward_kernel(graph.loss)
+        entries: Entries = {
+            "train": (training_kernel(graph, prepare, forward), {}),
+            "evaluate": (evaluation_kernel(graph, prepare, forward), {}),
+            "generate": (generation_kernel(graph), {}),
+        }
+        super().__init__(config, graph, entries, target)
+        self._scratch = Memory(8 * SCRATCH)
+
+    def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
+        assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
+        losses = array("d", bytes(8 * count))
+        results = (address_of(losses), address_of(self._taken))
+        work = (self._work.at(0), self._scratch.at(0))
+        places = (self._numbers(), *work, Documents.given(tokens), adam.as_dict())
+        self._program.run("train", *places, len(tokens), first, count, *results)
+        return checked(losses, first)
+
+    def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
+        result = array("d", [0.0, 0.0])
+        places = (self._shared.at(0), self._work.at(0), Documents.given(tokens), len(tokens))
+        self._program.run("evaluate", *places, address_of(result))
+        return result[0], int(result[1])
+
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
+        weights = array("d", bytes(8 * padded(self.vocab_size)))
+        places = (self._shared.at(0), self._work.at(0), address_of(rng.words), address_of(weights))
+        results = (address_of(strings.ids), address_of(strings.lengths), len(strings))
+        self._program.run("generate", *places, *results, temperature)
+
+
+def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
+    """Steps first to first + count - 1; stops before an update that would not be finite, and logs no number for it."""
+    backward = graph.tape.backward_kernel(graph.loss)
+    extent, places = graph.tape.parameter_extent(), graph.places()
+
+    def train(
+        k: Builder,
+        numbers: Numbers,
+        work: F64s,
+        scratch: F64s,
+        documents: Documents,
+        schedule: Schedule,
+        size: Int,
+        first: Int,
+        count: Int,
+        losses: F64s,
+        taken: I64s,
+    ) -> None:
+        shared, gradients = numbers.shared, numbers.gradients
+        packer = DocumentPacker(k, places, work, documents)
+        going = k.variable(k.integer(1))
+        for i in k.range(count):
+            for _ in k.when(going.equals(1)):
+                step = first + i
+                n = put(k, packer, step % size, noise=step + 1)
+                prepare(k, shared)
+                forward(k, shared, work, 0, n)
+                loss = (work + places.loss)[0]
+                losses[i] = loss
+                going.set(k.select((loss - loss).equals(0.0), k.integer(1), 0))
+                for _ in k.when(going.equals(1)):
+                    backward(k, shared, gradients, work, n)
+                    going.set(k.select(all_finite(k, gradients, extent), k.integer(1), 0))
+                    losses[i] = k.select(going.equals(1), loss, float("nan"))
+                for _ in k.when(going.equals(1)):
+                    adam_update(k, numbers, scratch, extent, step, schedule)
+                    taken[0] = step + 1
+
+    return Kernel(train, real=F64)
+
+
+def put(k: Builder, packer: Packer, document: Operand, noise: Number = 0) -> Value:
+    """Write one document; the number of its positions."""
+    n = packer.length(document)
+    packer.put(document, k.integer(0), n, noise)
+    return n
+
+
+def evaluation_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
+    """Over all documents: the sum of -log(probability), and the number of positions."""
+    places = graph.places()
+
+    def evaluate(k: Builder, shared: F64s, work: F64s, documents: Documents, size: Int, result: F64s) -> None:
+        packer = DocumentPacker(k, places, work, documents)
+        prepare(k, shared)
+        for document in k.range(size):
+            n = put(k, packer, document)
+            forward(k, shared, work, 0, n)
+            count = k.convert(n, F64)
+            result[0] = result[0] + (work + places.loss)[0] * count
+            result[1] = result[1] + count
+
+    return Kernel(evaluate)
+
+
+def generation_kernel(graph: Graph) -> Kernel:
+    """Strings drawn as `random.choices` draws; each takes ids (block_size) and lengths (1)."""
+    prepare, forward = graph.tape.prepare_kernel(graph.logits), graph.tape.forward_kernel(graph.logits)
+    places, vocab_size = graph.places(), graph.vocab_size
+    bos = vocab_size - 1
+
+    def generate(
+        k: Builder,
+        shared: F64s,
+        work: F64s,
+        state: U32s,
+        weights: F64s,
+        ids: U32s,
+        lengths: I64s,
+        count: Int,
+        temperature: Real,
+    ) -> None:
+        rows = Rows(work, places.about)
+        inverse_temperature = k.pow(temperature, -1.0)
+        prepare(k, shared)
+        for string in k.range(count):
+            token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
+            going = k.variable(k.integer(1))
+            for _ in k.repeat_while(lambda: going.equals(1) & (t < places.positions)):
+                rows.tell(t, {"tokens": token, "positions": t, "noise": 0})
+                forward(k, shared, work, t, t + 1)
+                logits = work + places.logits + t * padded(vocab_size)
+                for i in k.range(vocab_size):
+                    weights[i] = logits[i] * inverse_temperature
+                total = exponentiate(k, weights, weights, vocab_size)
+                token.set(choose(k, state, weights, k.pow(total, -1.0), vocab_size))
+                going.set(k.select(token.differs(bos), k.integer(1), 0))
+                for _ in k.when(going.equals(1)):
+                    ids[string * places.positions + t] = token
+                    t += 1
+            lengths[string] = t
+
+    return Kernel(generate)
+
+
+def choose(k: Builder, state: U32s, weights: F64s, scale: Real, count: int) -> Int:
+    """`random.choices` with these weights, each times scale: the first whose running sum is above a random number."""
+    total = k.zeros()
+    for i in k.range(count):
+        total += weights[i] * scale
+        weights[i] = total
+    point = uniform(k, state) * total
+    chosen = k.variable(k.integer(0))
+    for i in k.range(count - 1):
+        chosen += k.select(weights[i] <= point, k.integer(1), 0)
+    return k.value(chosen)

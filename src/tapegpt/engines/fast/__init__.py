@@ -1,0 +1,1 @@
+"""The fast engine: its kernels for a whole training, and the engine itself."""

@@ -1,0 +1,113 @@
+"""The fast engine: f32, batches of documents packed without padding, threads. Same model, same tape, own roundings.
+
+The same seed and settings give the same bits, for the same vector width and number of threads, however the steps are
+cut into calls and the strings into batches. Not here: the operations (`operations/`), text, files.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from tapegpt.autograd.tape import check_size
+from tapegpt.engines.compiled import CompiledEngine, checked
+from tapegpt.engines.fast.adam import POWERS
+from tapegpt.engines.fast.generation import Generation, generation_kernel
+from tapegpt.engines.fast.training import SYNC, evaluation_kernel, training_kernel
+from tapegpt.engines.graph import SLOTS, Documents, fast_graph
+from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.threads import run_parts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.autograd.model import Model
+    from tapegpt.data.rng import Random
+    from tapegpt.data.tokens import Strings, Tokens
+    from tapegpt.engines.base import Adam
+    from tapegpt.machine.program import Argument, Entries
+    from tapegpt.machine.target import Target
+
+
+class FastEngine(CompiledEngine):
+    """Trains and samples one model in f32, `batch_size` documents a step (see `base.Engine`).
+
+    A loss is the mean over all positions of the batch. `threads` share the documents of a step.
+    """
+
+    name = "fast"
+    powers = POWERS
+
+    def __init__(
+        self, config: Model, vocab_size: int, batch_size: int = 16, threads: int = 1, target: Target | None = None
+    ) -> None:
+        graph = fast_graph(config, vocab_size, target=target)
+        speech = fast_graph(config, vocab_size, target=target, cached=True)
+        extents, spoken = graph.tape.plan(), speech.tape.plan()
+        assert (extents.shared, extents.gradients) == (spoken.shared, spoken.gradients)
+        entries: Entries = {
+            "train": (training_kernel(graph), {}),
+            "prepare": (graph.tape.prepare_kernel(graph.loss), {}),
+            "evaluate": (evaluation_kernel(graph), {}),
+            "generate": (generation_kernel(speech), {}),
+        }
+        touched = batch_size * config.block_size * len(graph.looked_up)
+        own = extents.work + extents.gradients + touched  # numbers of a thread
+        check_size(4 * (extents.shared + 2 * extents.gradients + threads * own))
+        self.batch_size, self.threads = batch_size, threads
+        super().__init__(config, graph, entries, target)
+        self.threads = threads if self._program.compiled else 1
+        self._decode_work = Memory(4 * spoken.work)
+
+    def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
+        losses = array("d", bytes(8 * count))
+        order = array("I", range(len(tokens))) if tokens.order is None else tokens.order
+        sync, sums = array("q", bytes(8 * SYNC)), array("d", bytes(8 * SYNC * self.threads))
+        steps: dict[str, Argument] = {
+            "order": address_of(order),
+            "documents": len(order),
+            "batch_size": self.batch_size,
+            "first": first,
+            "count": count,
+            "progress": float(first) if progress is None else progress,
+            "powers": address_of(self._powers),
+            "losses": address_of(losses),
+            "taken": address_of(self._taken),
+        }
+        capacity = self.batch_size * self.config.block_size * len(self._graph.looked_up)
+        touched = Memory(4 * self.threads * capacity)
+        shared: dict[str, Argument] = {
+            "sums": address_of(sums),
+            "sync": address_of(sync),
+            "touched": touched.at(0),
+            "capacity": capacity,
+        }
+
+        def part(thread: int, stop: array[int]) -> None:
+            threads: dict[str, Argument] = {
+                **shared,
+                "stop": address_of(stop),
+                "thread": thread,
+                "threads": self.threads,
+            }
+            places = (self._numbers(), self._work.at(0), Documents.given(tokens), adam.as_dict())
+            self._program.run("train", *places, steps, threads)
+
+        run_parts(part, self.threads)
+        return checked(losses, first)
+
+    def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
+        results = array("d", bytes(16 * self.threads))
+
+        def part(thread: int, _: array[int]) -> None:
+            ends = [len(tokens) * end // self.threads for end in (thread, thread + 1)]
+            places = (self._shared.at(0), self._work.at(4 * thread * self._extents.work), Documents.given(tokens))
+            self._program.run("evaluate", *places, *ends, address_of(results, 2 * thread))
+
+        self._program.run("prepare", self._shared.at(0))
+        run_parts(part, self.threads)
+        return sum(results[0::2]), int(sum(results[1::2]))
+
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
+        rows = array("q", bytes(16 * SLOTS))
+        self._program.run("prepare", self._shared.at(0))
+        generation = Generation.given(rng, rows, strings)
+        self._program.run("generate", self._shared.at(0), self._decode_work.at(0), generation, temperature)

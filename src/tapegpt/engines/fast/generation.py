@@ -1,0 +1,141 @@
+"""Strings from the fast engine, many side by side: where one ends, the next begins in its row.
+
+Each string has a stream of random numbers of its own, so that it does not depend on what is generated beside it.
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
+from tapegpt.data.mersenne import word
+from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, Structure, U32s
+from tapegpt.machine.memory import address_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Callable, Sequence
+
+    from tapegpt.data.rng import Random
+    from tapegpt.data.tokens import Strings
+    from tapegpt.engines.graph import Graph, Places
+    from tapegpt.machine.language import Operand, Pointer, Value
+    from tapegpt.machine.program import Argument
+
+
+class Generation(Structure):
+    """Strings that are generated in a batch."""
+
+    random: U32s  # the state of a generator
+    rows: I64s  # (2, slots): the string of each row and its seed
+    ids: U32s  # (count, block_size)
+    lengths: I64s  # (count)
+    count: Int
+
+    @staticmethod
+    def given(rng: Random, rows: array[int], strings: Strings) -> dict[str, Argument]:
+        """What an entry takes for it."""
+        arrays = {"random": rng.words, "rows": rows, "ids": strings.ids, "lengths": strings.lengths}
+        return {**{name: address_of(numbers) for name, numbers in arrays.items()}, "count": len(strings)}
+
+
+def generation_kernel(graph: Graph) -> Kernel:
+    """Strings as they are drawn without constraints."""
+    forward, places = graph.tape.forward_kernel(graph.logits), graph.places()
+
+    def generate(k: Builder, shared: F32s, work: F32s, generation: Generation, temperature: Real) -> None:
+        inverse = k.convert(1.0 / temperature, F32)
+
+        def choose(row: Value, string: Value, place: Value, logits: Pointer, unit: Value) -> Value:
+            return sample(k, logits, places.vocab_size, inverse, unit)
+
+        side_by_side(k, forward, places, (shared, work), generation, choose)
+
+    return Kernel(generate)
+
+
+def side_by_side(
+    k: Builder,
+    forward: Kernel,
+    at: Places,
+    memory: tuple[Pointer, Pointer],
+    generation: Generation,
+    choose: Callable[[Value, Value, Value, Pointer, Value], Value],
+    kept: Sequence[Pointer] = (),
+) -> None:
+    """Make strings, each token by `choose(row, string, place, logits, random unit)`.
+
+    `memory` is what the forward pass works on; what is `kept` for a row moves with its string.
+    """
+    (shared, work), count = memory, generation.count
+    vocab_size, block, bos = at.vocab_size, at.block_size, at.vocab_size - 1
+    names = ("tokens", "positions", "lines")
+    tokens, places, lines = ((work + at.about[name]).cast(U32) for name in names)
+    strings, seeds = generation.rows, generation.rows + at.positions
+    begun = k.variable(k.integer(0))
+    active = k.variable(k.integer(0))
+
+    def begin(row: Operand) -> None:
+        strings[row], tokens[row], places[row] = begun, bos, 0
+        seeds[row] = (word(k, generation.random) << 32) | word(k, generation.random)
+        begun.set(begun + 1)
+
+    for row in k.range(k.minimum(count, at.positions)):
+        lines[row] = row
+        begin(row)
+        active += 1
+    for _ in k.repeat_while(lambda: active > 0):
+        forward(k, shared, work, 0, active)
+        for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
+            string, place = strings[row], places[row]
+            logits = work + at.logits + row * padded(vocab_size)
+            token = choose(row, string, place, logits, random_unit(k, seeds[row], place))
+            ends = token.equals(bos)
+            length = k.select(ends, place, place + 1)
+            for _ in k.when(k.negated(ends)):
+                generation.ids[string * block + place] = token
+                tokens[row] = token
+                places[row] = length
+            for _ in k.when(ends | length.equals(block)):
+                generation.lengths[string] = length
+                more = begun < count
+                for _ in k.when(more):
+                    begin(row)
+                for _ in k.when(k.negated(more)):
+                    active -= 1
+                    for column in (strings, seeds, tokens, places, lines, *kept):
+                        column[row] = column[active]
+
+
+def random_unit(k: Builder, seed: Operand, number: Operand) -> Value:
+    """f32 in [0, 1), from 24 bits: random number `number` of a stream (SplitMix64: Steele, Lea and Flood, 2014)."""
+    z = seed + (number + 1) * -0x61C8864680B583EB
+    z = (z ^ (z >> 30)) * -0x40A7B892E31B1A47
+    z = (z ^ (z >> 27)) * -0x6B2FB644ECCEEE15
+    return k.convert((z ^ (z >> 31)) >> 40, F32) * 2.0**-24
+
+
+def sample(k: Builder, logits: Pointer, count: int, inverse_temperature: Value, unit: Value) -> Value:
+    """The first token whose running sum of probabilities is above `unit`. Overwrites the logits."""
+    width = k.width(F32)
+    for c in vectors(k, count):
+        logits.store(c, logits.vector(c, width) * inverse_temperature)
+    total, _ = fast_exponentiate(k, logits, logits, count)
+    point = k.spread(total * unit, width)
+    before, below = k.zeros(width, F32), k.zeros(width, I32)
+    for c in vectors(k, count):
+        sums = running_sums(k, logits.vector(c, width)) + before
+        below += k.select(sums <= point, k.constant(1, I32, width), 0)
+        before.set(k.spread(sums.lane(width - 1), width))
+    return k.minimum(k.convert(k.group_sum(below, width).lane(0), I64), count - 1)
+
+
+def running_sums(k: Builder, vector: Value) -> Value:
+    """Of each lane and all before it, pairwise (Hillis and Steele, 1986)."""
+    lanes, distance = range(vector.lanes), 1
+    zeros = k.constant(0, F32, vector.lanes)
+    while distance < vector.lanes:
+        moved = [lane if lane < distance else vector.lanes + lane - distance for lane in lanes]
+        vector = vector + k.shuffle(zeros, vector, moved)
+        distance *= 2
+    return vector

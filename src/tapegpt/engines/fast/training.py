@@ -1,0 +1,289 @@
+"""A whole training as one kernel: pack, forward, backward, Adam, step after step, on as many threads as there are.
+
+Threads divide the documents of a step, then the parameters, and wait for each other in between. Not here: the
+operations, the graph.
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.operations.base import clear
+from tapegpt.autograd.tape import GROUP
+from tapegpt.engines.adam import Schedule  # noqa: TC001  # an entry's structure
+from tapegpt.engines.compiled import Numbers  # noqa: TC001  # an entry's structure
+from tapegpt.engines.fast.adam import DECAY_EVERY, Move, adamw, adamw_rows, decay_rows, gather_gradients, rate_at
+from tapegpt.engines.graph import DocumentPacker, Documents
+from tapegpt.machine.language import (
+    F32,
+    F64,
+    I64,
+    U32,
+    Builder,
+    F32s,
+    F64s,
+    I64s,
+    Int,
+    Kernel,
+    Real,
+    Structure,
+    U32s,
+    kernel,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tapegpt.engines.graph import Graph
+    from tapegpt.machine.language import Operand, Pointer, Value
+
+PATIENCE = 1024  # turns of a waiting loop, some tens of microseconds
+LOSS, SQUARES, TOUCHES = range(3)  # what a thread shares
+SYNC = 16  # f64 or i64 for each thread: no two share a cache line
+
+
+class Threads(Structure):
+    """Who works on a training, and what they share."""
+
+    sums: F64s  # `SYNC` for each
+    sync: I64s  # how many have come to the barriers
+    stop: I64s  # whether one will not come
+    touched: U32s  # rows of the sparse parameter, `capacity` for each
+    capacity: Int
+    thread: Int  # who this is
+    threads: Int
+
+
+class Steps(Structure):
+    """Which steps are to be taken, on which documents, and what is noted of them."""
+
+    order: U32s  # of the documents
+    documents: Int
+    batch_size: Int
+    first: Int
+    count: Int
+    progress: Real  # where the first stands in the schedule
+    powers: F64s  # of Adam's betas
+    losses: F64s
+    taken: I64s
+
+
+class Team:
+    """What the threads of a run share: sums, and a barrier."""
+
+    def __init__(self, k: Builder, shared: Threads) -> None:
+        self._k, self._shared = k, shared
+        self._arrived = k.variable(k.integer(0))
+        self.own, self.touched = self.of(shared.thread), self.touched_by(shared.thread)
+
+    def of(self, thread: Operand) -> Pointer:
+        """The numbers that a thread shares."""
+        return self._shared.sums + thread * SYNC
+
+    def touched_by(self, thread: Operand) -> Pointer:
+        """The rows of the sparse parameter that a thread's documents touch."""
+        return self._shared.touched + thread * self._shared.capacity
+
+    def gather(self) -> Value:
+        """Whether all threads have come here; those that have leave when one will not come.
+
+        Machine code does not fail: a team that is complete stays so, and no later wait needs a way out.
+        """
+        k, stopped = self._k, self._k.variable(self._k.integer(0))
+        self._meet(
+            lambda: self._is_missing() & stopped.equals(0), lambda: stopped.set(k.load_shared(self._shared.stop))
+        )
+        return k.negated(self._is_missing())
+
+    def wait(self) -> None:
+        """Go on when all threads have come here, and see what they wrote."""
+        self._meet(self._is_missing)
+
+    def _is_missing(self) -> Value:
+        return self._k.load_shared(self._shared.sync) < self._arrived
+
+    def _meet(self, is_early: Callable[[], Value], look: Callable[[], None] = lambda: None) -> None:
+        """Say that this thread has come, and turn in a loop that looks around now and then."""
+        k = self._k
+        for _ in k.when(self._shared.threads > 1):
+            self._arrived += self._shared.threads
+            k.fetch_add(self._shared.sync, 1)
+            spins = k.variable(k.integer(0))
+            for _ in k.repeat_while(is_early):
+                k.pause()
+                spins += 1
+                for _ in k.when((spins & (PATIENCE - 1)).equals(0)):
+                    k.give_way()  # perhaps the thread that is waited for has no core
+                    look()
+
+    def total(self, place: int) -> Value:
+        """Sum of one number over all threads."""
+        result = self._k.zeros()
+        for thread in self._k.range(self._shared.threads):
+            result += self.of(thread)[place]
+        return self._k.value(result)
+
+
+@kernel
+def copy(k: Builder, source: U32s, target: U32s, count: Int) -> None:
+    """target = source."""
+    for i in k.range(count):
+        target[i] = source[i]
+
+
+class _Model:
+    """What the code of a training knows of a model."""
+
+    def __init__(self, graph: Graph) -> None:
+        tape = graph.tape
+        self.places, extents = graph.places(), tape.plan()
+        self.gradients, self.work = extents.gradients, extents.work  # numbers of a thread
+        self.sparse = tape.extent(graph.sparse) if graph.sparse else 0  # where the other parameters begin
+        self.prepare, self.forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
+        self.backward = tape.backward_kernel(graph.loss, accumulate=True)
+
+
+class _Worker:
+    """One thread's part of a training, while its code is made: some documents of each step, and some parameters."""
+
+    def __init__(self, k: Builder, model: _Model, numbers: Numbers, all_work: Pointer, shared: Threads) -> None:
+        self._k, self._model, self._numbers, self._shared = k, model, numbers, shared
+        self.team = Team(k, shared)
+        self._gradients = numbers.gradients + shared.thread * model.gradients
+        self.work = all_work + shared.thread * model.work
+        self._sparse_part = self._share_of(model.sparse)
+        self._part = [end + model.sparse for end in self._share_of(model.gradients - model.sparse)]
+
+    def _share_of(self, size: int) -> list[Operand]:
+        """Where this thread's part of so many numbers begins and ends."""
+        thread, threads = self._shared.thread, self._shared.threads
+        return [(thread + end) * (size // GROUP) // threads * GROUP for end in (0, 1)]
+
+    def learn(self, packer: DocumentPacker, first: Value, batch_size: Int) -> None:
+        """Loss and gradients of this thread's documents, and the rows of the sparse parameter that they touch.
+
+        The batch begins at the example `first` of the training.
+        """
+        k, places, work, shared = self._k, self._model.places, self.work, self._numbers.shared
+        positions = k.variable(k.integer(0))
+        for place in k.range(batch_size):
+            positions += packer.length(first + place)
+        (work + places.about["share"])[0] = 1.0 / k.convert(positions, F32)
+        at = k.variable(first + batch_size * self._shared.thread // self._shared.threads)
+        last = first + batch_size * (self._shared.thread + 1) // self._shared.threads
+        loss, touches = k.zeros(), k.variable(k.integer(0))
+        for _ in k.repeat_while(lambda: at < last):
+            rows = packer.fill(at, last, training=True)
+            self._model.forward(k, shared, work, 0, rows)
+            loss += k.convert((work + places.loss)[0], F64)
+            self._model.backward(k, shared, self._gradients, work, rows)
+            for ids in places.looked_up:
+                copy(k, (work + ids).cast(U32), self.team.touched + touches, rows)
+                touches += rows
+        self.team.own[LOSS], self.team.own[TOUCHES] = loss, k.convert(touches, F64)
+
+    def forget(self) -> None:
+        """Zero this thread's gradients."""
+        clear(self._k, self._gradients, self._model.gradients)
+
+    def sum_up(self) -> None:
+        """The gradients of all threads, for this thread's parameters, and the sum of their squares."""
+        places = (*self._part, self._shared.threads, self.team.own + SQUARES)
+        gather_gradients(self._k, self._numbers.gradients, *places, extent=self._model.gradients)
+
+    def update(self, schedule: Schedule, move: Move) -> None:
+        """Take Adam's step for this thread's parameters but the sparse parameter."""
+        adamw(self._k, self._numbers, *self._part, schedule, move)
+
+    def update_sparse(self, schedule: Schedule, move: Move) -> None:
+        """Adam's step for this thread's rows of the sparse parameter, of those that any thread has touched."""
+        k, thread, threads = self._k, self._shared.thread, self._shared.threads
+        sizes = {"columns": self._model.places.sparse_columns, "extent": self._model.gradients}
+        for other in k.range(threads):
+            rows = (self.team.touched_by(other), k.convert(self.team.of(other)[TOUCHES], I64))
+            adamw_rows(k, self._numbers, *rows, thread, threads, schedule, move, **sizes)
+
+    def decay_sparse(self, lost: Value) -> None:
+        """Take this share from the sparse parameter, when all threads have moved its rows."""
+        self.team.wait()
+        decay_rows(self._k, self._numbers.shared, *self._sparse_part, self._k.maximum(1.0 - lost, 0.0))
+
+
+def training_kernel(graph: Graph) -> Kernel:
+    """One thread's part of the steps first to first + count - 1; stops before an update that would not be finite.
+
+    Step s trains `batch_size` documents from number s * batch_size of the order on, which begins again after its end.
+    Gradients are zero before and after. Those of the sparse parameter are looked at by nobody: they are sums of what
+    the table of tokens gets too, and stay out of the norm that `clip` limits.
+    """
+    model = _Model(graph)
+
+    def train(
+        k: Builder,
+        numbers: Numbers,
+        work: F32s,
+        documents: Documents,
+        schedule: Schedule,
+        steps: Steps,
+        shared: Threads,
+    ) -> None:
+        worker = _Worker(k, model, numbers, work, shared)
+        team, powers = worker.team, steps.powers
+
+        def number_of(example: Operand) -> Value:
+            return steps.order[example % steps.documents]
+
+        packer = DocumentPacker(k, model.places, worker.work, documents, number_of)
+        going = k.variable(k.select(team.gather(), k.integer(1), 0))
+        for i in k.range(steps.count):
+            for _ in k.when(going.equals(1)):
+                step = steps.first + i
+                for _ in k.when(shared.thread.equals(0)):
+                    model.prepare(k, numbers.shared)
+                team.wait()  # what follows from the parameters is there
+                worker.learn(packer, step * steps.batch_size, steps.batch_size)
+                team.wait()  # all gradients are there
+                worker.sum_up()
+                team.wait()  # and added up
+                loss, squares = team.total(LOSS), team.total(SQUARES)
+                finite = (loss - loss).equals(0.0) & (squares - squares).equals(0.0)
+                going.set(k.select(finite, k.integer(1), 0))
+                for _ in k.when(shared.thread.equals(0)):
+                    steps.losses[i] = k.select(finite, loss, float("nan"))
+                    for place, beta in enumerate((schedule.beta1, schedule.beta2)):
+                        powers[place] = k.select(finite, powers[place] * beta, powers[place])
+                    steps.taken[0] = k.select(finite, step + 1, step)
+                team.wait()  # the powers are new, and the sums have been read
+                for _ in k.when(k.negated(finite)):
+                    worker.forget()
+                for _ in k.when(finite):
+                    clip, norm = schedule.clip, k.sqrt(squares)
+                    scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
+                    rate = rate_at(k, schedule, steps.progress + k.convert(i, F64))
+                    move = Move(rate, scale, powers)
+                    worker.update(schedule, move)
+                    if model.sparse:
+                        worker.update_sparse(schedule, move)
+                        for _ in k.when(((step + 1) % DECAY_EVERY).equals(0) & (schedule.gram_decay > 0.0)):
+                            worker.decay_sparse(rate * schedule.gram_decay * DECAY_EVERY)
+                team.wait()  # the parameters are new
+
+    return Kernel(train, real=F32)
+
+
+def evaluation_kernel(graph: Graph) -> Kernel:
+    """Of the documents first to last - 1: the sum of -log(probability), and the number of positions."""
+    forward, places = graph.tape.forward_kernel(graph.loss), graph.places()
+
+    def evaluate(
+        k: Builder, shared: F32s, work: F32s, documents: Documents, first: Int, last: Int, result: F64s
+    ) -> None:
+        packer = DocumentPacker(k, places, work, documents)
+        (work + places.about["share"])[0] = 1.0
+        at = k.variable(first)
+        for _ in k.repeat_while(lambda: at < last):
+            rows = packer.fill(at, last)
+            forward(k, shared, work, 0, rows)
+            result[0] = result[0] + k.convert((work + places.loss)[0], F64)
+            result[1] = result[1] + k.convert(rows, F64)
+
+    return Kernel(evaluate)

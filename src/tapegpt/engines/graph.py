@@ -1,0 +1,197 @@
+"""A model on an engine's tape: what goes in and comes out, and where each parameter and stage lies.
+
+`exact_graph` is for the exact engine, `fast_graph` for the rows of the fast one. Not here: the forward pass
+(`models/`), how it becomes a tape (`rewrites.py`), training.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from tapegpt.autograd.operations.base import Batch, padded
+from tapegpt.autograd.operations.embedding import Embedding
+from tapegpt.autograd.packing import Packer
+from tapegpt.autograd.rewrites import EXACT, ROWS, Rewriting
+from tapegpt.autograd.tape import Tape
+from tapegpt.machine.language import F32, F64, I64s, Structure, U32s
+from tapegpt.machine.memory import address_of
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from tapegpt.autograd.model import Model
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.rewrites import Rule
+    from tapegpt.data.tokens import Tokens
+    from tapegpt.engines.base import Parameters
+    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Value
+    from tapegpt.machine.memory import Address, Memory
+    from tapegpt.machine.target import Target
+
+SLOTS = 64  # strings that are generated side by side
+
+
+def exact_graph(model: Model, vocab_size: int, target: Target | None = None) -> Graph:
+    """The tape of a model in f64, for one document."""
+    return Graph(model, vocab_size, Tape(model.block_size, target), EXACT, None)
+
+
+def fast_graph(
+    model: Model, vocab_size: int, rows: int = 0, target: Target | None = None, *, cached: bool = False
+) -> Graph:
+    """The tape of a model in f32, for documents one after the other, or (`cached`) the next place of strings."""
+    from tapegpt.autograd.fast_rewrites import FAST
+
+    rows = rows or (SLOTS if cached else max(model.block_size, ROWS))
+    return Graph(model, vocab_size, Tape(rows, target, F32), FAST, Batch(rows, model.block_size, cached))
+
+
+class Places(Record):
+    """What kernels know of a graph: its sizes, and where its nodes lie in the work of a run."""
+
+    positions: int  # rows of a run, at most
+    block_size: int
+    vocab_size: int
+    about: dict[str, int]  # nodes about the rows, by name
+    logits: int
+    loss: int  # -1 where there is none
+    looked_up: tuple[int, ...]  # ids by which the rows of the sparse parameter are chosen
+    sparse_columns: int
+
+
+class Graph:
+    """The tape of a model; `logits` (T, V) and, but for strings, `loss` (1, 1) are its outputs."""
+
+    def __init__(self, model: Model, vocab_size: int, tape: Tape, rules: Sequence[Rule], batch: Batch | None) -> None:
+        self.block_size, self.vocab_size, self.tape = model.block_size, vocab_size, tape
+        recorded = model.recorded(vocab_size)
+        cached = batch is not None and batch.cached
+        names = ["tokens", "positions", *(["lines"] if cached else ["targets", *(["ends"] if batch else [])])]
+        if recorded.tape.noise:
+            names.append("noise")
+        about = {name: tape.indices(name) for name in names}
+        if batch and not cached:
+            about["share"] = tape.input("share", 1, 1)
+        outputs = [recorded.logits] if cached else [recorded.logits, recorded.loss]
+        self._about, self._has_loss = about, not cached
+        rewriting = Rewriting(recorded.tape, outputs, tape, rules, about, batch)
+        self.logits = rewriting.input(recorded.logits)
+        if not cached:
+            self.loss = rewriting.input(recorded.loss)
+        self.names = [node.name for node in recorded.tape.parameters()]  # in the order of the recording
+        self.parameters, self.stages, self.units = rewriting.parameters, rewriting.stages, rewriting.units
+        self.sparse = next((node for node in tape.parameters() if node.sparse), None)
+        self.looked_up = _ids(tape, self.sparse)
+
+    def about(self, name: str) -> Node:
+        """A node about the rows: tokens, positions, targets, ends, share, lines or noise."""
+        return self._about[name]
+
+    def places(self) -> Places:
+        """Where the nodes lie."""
+        self.tape.plan()
+        return Places(
+            self.tape.positions,
+            self.block_size,
+            self.vocab_size,
+            {name: node.value for name, node in self._about.items()},
+            self.logits.value,
+            self.loss.value if self._has_loss else -1,
+            tuple(node.value for node in self.looked_up),
+            self.sparse.shape.columns if self.sparse else 0,
+        )
+
+    # --- parameters in memory -----------------------------------------------------------------------------------
+
+    def read(self, memory: Memory, start: int = 0) -> Parameters:
+        """A copy of numbers by name from a memory laid out as the parameters are, `start` numbers after its begin."""
+        result = {}
+        for name in self.names:
+            values = array("d")
+            for line, places in self._lines(memory, start, name):
+                values.extend(line if places is None else [line[place] for place in places])
+            result[name] = values
+        return result
+
+    def write(self, memory: Memory, numbers: Parameters, start: int = 0) -> None:
+        """Write numbers by name, rounded to the tape's type, to a memory laid out as the parameters are.
+
+        Those of sparse parameters may be left out: zeros.
+        """
+        code = "d" if self.tape.real is F64 else "f"
+        for name in self.names:
+            place = self.parameters[name]
+            left_out = place.node.sparse and name not in numbers
+            size = len(place.rows) * len(place.columns)
+            values, taken = array(code, bytes(self.tape.real.size * size) if left_out else numbers[name]), 0
+            for line, places in self._lines(memory, start, name):
+                stop = taken + len(line if places is None else places)
+                if places is None:
+                    line[:] = memoryview(values)[taken:stop]
+                else:
+                    for column, number in zip(places, values[taken:stop], strict=True):
+                        line[column] = number
+                taken = stop
+
+    def _lines(self, memory: Memory, start: int, name: str) -> Iterator[tuple[memoryview[float], Sequence[int] | None]]:
+        """A parameter's numbers in order: lines of memory, and the places in each, None for all of it."""
+        node, rows, columns = (getattr(self.parameters[name], field) for field in ("node", "rows", "columns"))
+        size, width, first = self.tape.real.size, node.shape.columns, start + node.value
+        apart = padded(width)
+        solid = columns == range(width)
+        if solid and apart == width and isinstance(rows, range):
+            yield memory.floats(size * (first + rows[0] * width), len(rows) * width, size), None
+            return
+        for row in rows:
+            yield memory.floats(size * (first + row * apart), width, size), None if solid else columns
+
+
+def _ids(tape: Tape, table: Node | None) -> list[Node]:
+    """The nodes of ids by which embeddings look up rows of a table."""
+    embeddings = [node.inputs for node in tape.nodes if isinstance(node.operation, Embedding)]
+    pairs = [pair for inputs in embeddings for pair in zip(inputs[0::2], inputs[1::2], strict=True)]
+    return [ids for looked_in, ids in pairs if looked_in is table]
+
+
+# --- what goes in -----------------------------------------------------------------------------------------------------
+
+
+class Documents(Structure):
+    """Documents as one run of token ids, see `tokens.Tokens`."""
+
+    ids: U32s
+    starts: I64s
+
+    @staticmethod
+    def given(tokens: Tokens) -> dict[str, Address]:
+        """What an entry takes for them."""
+        return {"ids": address_of(tokens.ids), "starts": address_of(tokens.starts)}
+
+
+class DocumentPacker(Packer):
+    """Documents, cut to the block; number i is document `number_of(i)`."""
+
+    def __init__(
+        self,
+        k: Builder,
+        places: Places,
+        work: Pointer,
+        documents: Documents,
+        number_of: Callable[[Operand], Operand] = lambda example: example,
+    ) -> None:
+        super().__init__(k, work, places.positions, places.about)
+        self._documents, self._block, self._number_of = documents, places.block_size, number_of
+
+    def length(self, example: Operand) -> Value:
+        """Positions of a document."""
+        number = self._k.value(self._number_of(example))
+        starts = self._documents.starts
+        return self._k.minimum(starts[number + 1] - starts[number], self._block)
+
+    def begin(self, example: Operand, first: Operand, end: Value) -> Callable[[Value], Mapping[str, Number]]:
+        """Its tokens, and those that follow."""
+        ids = self._documents.ids
+        start = self._documents.starts[self._number_of(example)] - first
+        return lambda row: {"tokens": ids[start + row], "targets": ids[start + row + 1]}

@@ -1,0 +1,253 @@
+"""Many trainings on the same strings, several at once: one corpus, one split, one set of held-out strings to judge by.
+
+Threads are enough: a training is machine code that runs without the interpreter's lock, and programs of a shape are
+shared. Not here: which trainings (`search.py`), what is made of their losses (`sweep.py`), files.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from itertools import islice
+
+from tapegpt.data.holdout import hold_out
+from tapegpt.data.rng import Random
+from tapegpt.data.tokens import Tokens
+from tapegpt.errors import DivergedError, TapeGPTError
+from tapegpt.models.provenance import DataRecord, TrainingState
+from tapegpt.models.trained import make_engine
+from tapegpt.processes import renewed
+from tapegpt.record import Record
+from tapegpt.settings import Settings
+from tapegpt.training.curves import curve
+from tapegpt.training.trainer import Trainer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from concurrent.futures import Future
+    from typing import Any, TypeVar
+
+    from tapegpt.autograd.model import Model
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.models.trained import GPT
+
+    T = TypeVar("T")
+
+AHEAD = 16  # candidates that are taken before the first one's outcome is asked for, a thread
+LAST = 0.1  # share of the steps whose mean is the training loss
+
+
+class Candidate(Record):
+    """One training to be done: `settings.steps` is how long it runs, `settings.seed` its seed."""
+
+    number: int
+    config: Model
+    settings: Settings
+    strings: int | None = None  # of the held-out ones, by how many it is judged; None: all
+
+
+class Outcome(Record):
+    """What became of a candidate. Losses are in nats a token; those of a training that diverged are infinite."""
+
+    candidate: Candidate
+    loss: float  # on the held-out strings
+    error: float | None  # standard error of the loss over seeds; None of one training
+    training_loss: float  # mean of the last tenth of the steps
+    seconds: float  # of its own thread's clock, without compiling
+    losses: dict[str, Any]  # of the steps, as a curve: see `curves.curve`
+    parameters: int
+    diverged: str = ""  # why, if it did
+
+
+class Field:
+    """What all trainings of a population share; any number of threads may use it at once.
+
+    The share `validation` of the distinct strings is held out, chosen by the seed as `Trainer` does. Raises
+    `TapeGPTError` where that cannot be.
+    """
+
+    def __init__(self, corpus: Corpus, validation: float = 0.1, seed: int = 42) -> None:
+        self.corpus, self.validation, self.seed = corpus, validation, seed
+        self.training, self.held_out = hold_out(corpus, validation, seed)
+        self._order = Random(seed).permutation(len(self.held_out))  # so that some strings stand for all
+        self._made: dict[object, Any] = {}
+
+    def prepare(self, candidate: Candidate) -> float:
+        """Make the machine code of a candidate's shape, for this and all later trainings; the seconds it took."""
+        config, settings = candidate.config, _settled(candidate.settings)
+        sizes = (config, self.corpus.vocab_size, settings.batch_size, settings.threads or 1)
+        engine = self._once((settings.engine, *sizes), lambda: make_engine(settings.engine, *sizes))
+        seconds, engine.compile_seconds = engine.compile_seconds, 0.0
+        return seconds
+
+    def train(self, candidate: Candidate, stopped: Callable[[], bool] = bool) -> tuple[Outcome, GPT]:
+        """Train one candidate, with the bits of a `Trainer` on `training`; the outcome and the model.
+
+        A training that diverges has an outcome too. One ends early once `stopped` says so: it counts for nothing then.
+        """
+        self.prepare(candidate)
+        started = time.thread_time()
+        trainer = self.trainer(candidate)
+        losses, diverged = _trained(trainer, stopped)
+        last = losses[-max(1, round(LAST * len(losses))) :]
+        outcome = Outcome(
+            candidate,
+            loss=math.inf if diverged else self.loss(trainer.model, candidate.strings),
+            error=None,
+            training_loss=math.inf if diverged else math.fsum(last) / len(last),
+            seconds=time.thread_time() - started,
+            losses=curve(losses),
+            parameters=trainer.model.num_parameters,
+            diverged=diverged,
+        )
+        return outcome, trainer.model
+
+    def trainer(self, candidate: Candidate) -> Trainer:
+        """What trains a candidate."""
+        config, settings = candidate.config, _settled(candidate.settings)
+        return Trainer(self.training, config, settings, windows=self._windows(config, settings))
+
+    def loss(self, model: GPT, strings: int | None = None) -> float:
+        """In nats a token of so many held-out strings, always the same ones; infinite where it is no number."""
+        block_size = model.config.block_size
+        tokens = self._once(("held out", block_size), lambda: self.held_out.windows(block_size, self._order))
+        if strings is not None:
+            tokens = Tokens(tokens.ids, tokens.starts[: strings + 1])
+        total, count = model.engine.evaluate(tokens)
+        return total / count if math.isfinite(total) else math.inf
+
+    def baselines(self) -> dict[str, float]:
+        """Losses of simple models on the held-out strings: uniform, unigram, bigram and 5-gram."""
+        from tapegpt.data.ngrams import baselines
+
+        return self._once("baselines", lambda: baselines(self.training, self.held_out, self.corpus.vocab_size))
+
+    def remember(self, model: GPT, settings: Settings) -> None:
+        """Let a model know how it was trained: where its seed is the split's, as if it had held out the strings."""
+        own = settings.seed == self.seed
+        corpus = self.corpus if own else self.training
+        model.documents = corpus.documents
+        model.data = self._once(("data", own), lambda: DataRecord.of(corpus))
+        settings = _settled(settings).replaced(validation=self.validation if own else 0.0)
+        model.training = TrainingState(settings, model.engine.moments())
+
+    def _windows(self, config: Model, settings: Settings) -> Tokens | None:
+        """The training strings for the engine fast, as they lie."""
+        if settings.engine != "fast":
+            return None
+        cut = settings.long == "cut"
+        key = ("training", None if cut else config.block_size)
+        return self._once(key, lambda: self.training.windows(config.block_size, cut=cut))
+
+    def _once(self, key: object, make: Callable[[], T]) -> T:
+        """What is made at the first use, and then shared; two threads that need it at once may both make it."""
+        if key not in self._made:
+            self._made.setdefault(key, make())
+        made: T = self._made[key]
+        return made
+
+
+def _settled(settings: Settings) -> Settings:
+    """Without what is the population's: what is held out, and the cores."""
+    settings = settings.replaced(validation=0.0, patience=None)
+    return settings.replaced(threads=1) if settings.engine == "fast" and settings.threads is None else settings
+
+
+def _trained(trainer: Trainer, stopped: Callable[[], bool]) -> tuple[list[float], str]:
+    """Train; the losses, and why it diverged."""
+    losses: list[float] = []
+    try:
+        for chunk in trainer.chunks():
+            losses += chunk
+            if stopped():
+                break
+    except DivergedError as error:
+        return losses + error.losses, str(error)
+    return losses, ""
+
+
+class Population:
+    """The outcomes of candidates, in their order, as they come; `kept` are the best so far with their models.
+
+    A training that fails raises its error in its turn; the next call goes on with the others.
+    """
+
+    def __init__(self, outcomes: Generator[Outcome | BaseException], kept: list[tuple[Outcome, GPT]]) -> None:
+        self._outcomes, self.kept = outcomes, kept
+        self._is_torn = False
+        renewed(self)
+
+    def _at_fork_reinit(self) -> None:
+        self._is_torn = True
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return self
+
+    def __next__(self) -> Outcome:
+        if self._is_torn:
+            raise TapeGPTError("this process was forked while trainings ran, which go on in its parent: start others")
+        outcome = next(self._outcomes)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def close(self) -> None:
+        """Stop what is still running."""
+        self._outcomes.close()
+
+
+def populate(field: Field, candidates: Iterable[Candidate], threads: int | None = None, keep: int = 0) -> Population:
+    """Train candidates, so many at once (by default as there are cores): an iterator over their outcomes, in order.
+
+    The `keep` best models, of equal ones the first, are in its `kept`, best first. Raises `TapeGPTError` for settings
+    out of range, and for what a candidate's training raises.
+    """
+    if threads is None:
+        threads = cores()
+    Settings.ranges["threads"].check("threads", threads)
+    kept: list[tuple[Outcome, GPT]] = []
+    return Population(_outcomes(field, iter(candidates), threads, keep, kept), kept)
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _outcomes(
+    field: Field, candidates: Iterator[Candidate], threads: int, keep: int, kept: list[tuple[Outcome, GPT]]
+) -> Generator[Outcome | BaseException]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    stopped = False
+    waiting: deque[Future[tuple[Outcome, GPT | None]]] = deque()
+
+    def train(candidate: Candidate) -> tuple[Outcome, GPT | None]:
+        outcome, model = field.train(candidate, lambda: stopped)
+        return outcome, model if keep else None  # what is not kept is to be gone before its turn comes
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            while True:
+                ahead = islice(candidates, AHEAD * threads - len(waiting))
+                waiting.extend(pool.submit(train, candidate) for candidate in ahead)
+                if not waiting:
+                    return
+                future = waiting.popleft()
+                if error := future.exception():
+                    yield error
+                    continue
+                outcome, model = future.result()
+                if model is not None:
+                    kept.append((outcome, model))
+                    kept.sort(key=lambda pair: pair[0].loss)
+                    del kept[keep:]
+                    if any(each is model for _, each in kept):
+                        field.remember(model, outcome.candidate.settings)
+                yield outcome
+        finally:
+            stopped = True
+            pool.shutdown(wait=False, cancel_futures=True)

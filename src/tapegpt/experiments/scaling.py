@@ -1,0 +1,520 @@
+"""What twice the data, twice the parameters or twice the time would buy: small trainings, and a law fitted to them.
+
+    found = tapegpt.scaling("input.txt", budget="60s")
+    found.gains[0]                           # what twice the strings would buy, with its interval
+    found.checks                             # what the law foretold of trainings that it had not seen
+
+A loss is the lowest on the held-out strings, during a training or a shorter one alike: whoever holds strings out keeps
+the best weights, and too long a training costs time only. Not here: the law (`power_law.py`), what is printed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+from tapegpt.data.rng import Random
+from tapegpt.data.sources import READING
+from tapegpt.errors import DivergedError, TapeGPTError
+from tapegpt.experiments.population import Candidate, Field, Outcome, cores, populate
+from tapegpt.experiments.power_law import Law, bootstrap, deviation, fit, interval
+from tapegpt.models.gpt import Config
+from tapegpt.record import Record
+from tapegpt.settings import SECONDS
+from tapegpt.settings import seconds as parsed_seconds
+from tapegpt.training.presets import resolved
+from tapegpt.training.trainer import corpus_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from tapegpt.autograd.model import Model
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.models.loading import Choice
+    from tapegpt.models.trained import GPT
+    from tapegpt.settings import Settings
+
+    Amounts = tuple[float, float, float]  # parameters, strings, steps
+    Band = tuple[float, float, float, float]
+
+SHAPE = ("n_layer", "n_embd", "n_head")  # settings that are varied
+BUDGET = 60.0  # seconds of the trainings
+SHARES = (1, 2, 4, 8)  # of the strings: all, a half, a quarter, an eighth
+LENGTHS = (1, 4, 16)  # of the steps, likewise
+PARAMETERS, STRINGS, STEPS = range(3)  # the resources
+NAMES = ("parameters", "strings", "steps")
+REPEATS = 5  # of all trainings, at most, each time with other seeds
+EVALUATIONS = 10  # of a training
+JUDGES = 1000  # held-out strings, at most, that a loss is measured on
+LEAST_STRINGS = 100  # distinct ones to train on: an eighth of fewer says nothing
+LEAST_STEPS = 160  # of the longest trainings
+USED = 0.85  # share of a budget that is planned: threads wait for the last one, and machines are busy
+TIMED = 0.02  # seconds that a shape is run for to learn what it costs
+POOR = 0.02  # relative deviation of losses from the law, from which on it is said to fit poorly
+EARLY = 0.9  # share of the steps: where the loss is lowest before it, later steps do harm
+MIXES = [2 ** (power / 4) for power in range(-16, 13)]  # times the parameters, to spend more time on
+POINTS = 40  # of a curve
+DRAWS, DRAWS_CHECK = 200, 100  # laws that say how uncertain the law is, and what it foretells in a check
+
+
+class Training(Record):
+    """One training: how much it had of each resource, and what came of it."""
+
+    parameters: int  # without n-gram embeddings, which are looked up
+    strings: int  # distinct ones
+    steps: int
+    seed: int
+    loss: float  # lowest so far on the held-out strings, that of shorter trainings alike included; nats a token
+    best_step: int  # of this one
+    seconds: float  # of its thread, without evaluations
+
+    @property
+    def amounts(self) -> Amounts:
+        """Of the resources, in the order of the law."""
+        return self.parameters, self.strings, self.steps
+
+
+class Gain(Record):
+    """What more of something buys at one's own setting; losses in nats a token, intervals of 90 %."""
+
+    name: str
+    amounts: Amounts
+    loss: float
+    gain: float  # the loss falls by so much
+    interval: tuple[float, float]
+    limit: float | None  # the loss with no end of it; None where it has an end
+
+    @property
+    def perplexity(self) -> float:
+        """The relative change of the perplexity: -0.05 is 5 % less."""
+        return math.expm1(-self.gain)
+
+
+class Check(Record):
+    """A training that had more of something than all that the law was fitted to for this: foretold, and measured."""
+
+    name: str
+    amounts: Amounts
+    foretold: float
+    interval: tuple[float, float]  # that 90 % of such measurements lie in
+    measured: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measurement lies in the interval."""
+        return self.interval[0] <= self.measured <= self.interval[1]
+
+
+class Pace(Record):
+    """Seconds of a core that a step takes, by the parameters: straight lines between logarithms."""
+
+    measured: tuple[tuple[float, float], ...]  # (parameters, seconds a step), rising
+
+    def a_step(self, parameters: float) -> float:
+        """Seconds; beyond what was measured as it goes on from there."""
+        pairs = [(math.log(size), math.log(seconds)) for size, seconds in self.measured]
+        x = math.log(parameters)
+        place = max(0, min(sum(size < x for size, _ in pairs) - 1, len(pairs) - 2))
+        (x0, y0), (x1, y1) = pairs[place : place + 2]
+        return math.exp(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
+
+
+class Scaling(Record):
+    """What was found: the trainings, the law, and what it says of one's own setting."""
+
+    config: Model
+    settings: Settings
+    own: Amounts
+    trainings: tuple[Training, ...]
+    law: Law
+    laws: tuple[Law, ...]  # of kinds of training drawn with replacement: how uncertain the law is
+    noise: float  # relative deviation of a loss from the law
+    checks: tuple[Check, ...]
+    pace: Pace
+    held_out: int  # strings that losses were measured on
+
+    @property
+    def loss(self) -> float:
+        """That the law gives for one's own setting."""
+        return self.law.loss(self.own)
+
+    @property
+    def floor(self) -> tuple[float, tuple[float, float]]:
+        """E, the loss that no amount of anything takes away, and its interval."""
+        return self.law.floor, interval(law.floor for law in self.laws)
+
+    @property
+    def gains(self) -> tuple[Gain, ...]:
+        """Twice the strings, the parameters, the steps; twice the time, spent as the law says is best."""
+        doubled = {f"twice the {NAMES[axis]}": axis for axis in (STRINGS, PARAMETERS, STEPS)}
+        found = [self._gain(name, _with(self.own, axis, 2 * self.own[axis]), axis) for name, axis in doubled.items()]
+        return (*found, self._gain("twice the time, best spent", self.best_mix(2.0), None))
+
+    def best_mix(self, times: float) -> Amounts:
+        """Parameters and steps with the lowest loss that so many times one's own time suffices for.
+
+        Of sizes up to twice the largest that was measured.
+        """
+        parameters, strings, _ = self.own
+        seconds = times * self.seconds
+        smallest, largest = self.pace.measured[0][0], 2 * self.pace.measured[-1][0]
+        sizes = [size for mix in MIXES if smallest <= (size := parameters * mix) <= largest]
+        return min(((size, strings, seconds / self.pace.a_step(size)) for size in sizes), key=self.law.loss)
+
+    @property
+    def seconds(self) -> float:
+        """Of a core, that a training with one's own setting takes."""
+        return self.own[STEPS] * self.pace.a_step(self.own[PARAMETERS])
+
+    def frontier(self) -> list[Band]:
+        """(seconds, loss, lowest, highest): the best that a time of one core buys with all strings, by the law."""
+        shortest = min(training.seconds for training in self.trainings) / self.seconds
+        return [(times * self.seconds, *self.band(self.best_mix(times))) for times in _geometric(shortest, 2.0)]
+
+    def along(self, axis: int) -> list[tuple[float, float, float, float]]:
+        """(amount, loss, lowest, highest): the law with one amount varied, the others as one's own."""
+        amounts = [training.amounts[axis] for training in self.trainings]
+        varied = _geometric(min(amounts), 2 * max(*amounts, self.own[axis]))
+        return [(x, *self.band(_with(self.own, axis, x))) for x in varied]
+
+    def band(self, amounts: Amounts) -> tuple[float, float, float]:
+        """(loss, lowest, highest) that the law gives for these amounts."""
+        return self.law.loss(amounts), *interval(law.loss(amounts) for law in self.laws)
+
+    def _gain(self, name: str, amounts: Amounts, axis: int | None) -> Gain:
+        gains = [law.loss(self.own) - law.loss(amounts) for law in self.laws]
+        limit = None if axis is None else self.law.loss(_with(self.own, axis, math.inf))
+        loss = self.law.loss(amounts)
+        return Gain(name, amounts, loss, self.loss - loss, interval(gains), limit)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why not to trust it, a line each."""
+        found = []
+        if self.noise > POOR:
+            found.append(f"the law fits poorly: losses differ from it by {self.noise:.1%}")
+        for check in self.checks:
+            if not check.holds:
+                apart = check.measured - check.foretold
+                side = "higher" if apart > 0 else "lower"
+                found.append(
+                    f"{check.name}: the loss was {abs(apart):.3f} {side} than foretold, the law is rough there"
+                )
+        longest = max(training.steps for training in self.trainings)
+        steps = self.own[STEPS]
+        if steps > longest:
+            found.append(f"{steps:,.0f} steps are {steps / longest:.1f} times the longest training: a budget adds more")
+        own = [training for training in self.trainings if training.amounts == self.own]
+        early = [training.best_step for training in own if training.best_step < EARLY * training.steps]
+        if 2 * len(early) > len(own):
+            found.append(
+                f"the held-out loss is lowest after {sorted(early)[len(early) // 2]:,} of {steps:,} steps: "
+                "train with --validation, which keeps the best weights"
+            )
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        intervals: dict[str, Any] = {
+            "floor": self.floor[1],
+            "exponents": [interval(exponents) for exponents in zip(*(law.exponents for law in self.laws), strict=True)],
+            "sharpness": interval(law.sharpness for law in self.laws),
+        }
+        return {
+            "config": self.config.as_dict(),
+            "settings": self.settings.as_dict(),
+            "own": dict(zip(NAMES, self.own, strict=True)),
+            "loss": self.loss,
+            "law": self.law.as_dict(),
+            "intervals": intervals,
+            "noise": self.noise,
+            "gains": [{**gain.as_dict(), "perplexity": gain.perplexity} for gain in self.gains],
+            "checks": [{**check.as_dict(), "holds": check.holds} for check in self.checks],
+            "warnings": self.warnings,
+            "held_out": self.held_out,
+            "pace": self.pace.measured,
+            "trainings": [training.as_dict() for training in self.trainings],
+        }
+
+
+def scaling(
+    data: str | os.PathLike[str] | Corpus | Iterable[str],
+    *,
+    budget: float | str | None = BUDGET,
+    validation: float = 0.1,
+    seed: int = 42,
+    model: Choice = Config,
+    preset: str | None = "quick",
+    threads: int | None = None,
+    watch: Callable[[int, float], object] | None = None,
+    **options: Any,
+) -> Scaling:
+    """Find what more of each resource would buy at a setting: data, model, options and preset as `train` takes them.
+
+    Trainings of the engine fast, smaller, of fewer strings and shorter ones, are repeated with other seeds as long as
+    the `budget` lasts, in seconds or as "60s"; with None they are done once, in the full length of the setting.
+    Compiling is not counted. `watch` hears how many are done, and of the last one the loss. Raises `TapeGPTError` for
+    input that cannot be used, fewer than 100 distinct strings to train on, and a budget that is too short.
+    """
+    reading = {name: options.pop(name) for name in READING if name in options}
+    given: Any = {**options, "engine": "fast", "seed": seed}
+    config, settings = resolved(given, preset, model=model)
+    laboratory = Laboratory(corpus_from(data, reading), config, settings, validation)
+    trainings = laboratory.measure(_seconds(budget), cores() if threads is None else threads, watch)
+    return laboratory.concluded(trainings)
+
+
+def _seconds(budget: float | str | None) -> float | None:
+    seconds = parsed_seconds(budget) if isinstance(budget, str) else budget
+    if seconds is not None:
+        SECONDS.check("budget", seconds)
+    return seconds
+
+
+class Laboratory:
+    """The strings and the shapes that are tried: half and a quarter of the width, and twice the layers."""
+
+    def __init__(self, corpus: Corpus, config: Model, settings: Settings, validation: float) -> None:
+        self._field = _Parts(corpus, validation, settings.seed)
+        distinct = len(set(self._field.training.documents))
+        if distinct < LEAST_STRINGS:
+            raise TapeGPTError(
+                f"a scaling law needs {LEAST_STRINGS} distinct strings to train on, not {distinct}: give more data"
+            )
+        for name in SHAPE:
+            if name not in config.fields:
+                raise TapeGPTError(
+                    f"a scaling law is found by other {', '.join(SHAPE)}, and {type(config).__name__} has no {name}: "
+                    "choose another model"
+                )
+        self._config = config
+        if settings.steps < LEAST_STEPS:
+            raise TapeGPTError(f"a scaling law needs trainings of {LEAST_STEPS} steps or more, not {settings.steps}")
+        self._settings, self._distinct = settings.replaced(threads=1, validation=0.0, patience=None), distinct
+        self._shapes = sorted({_narrowed(config, 4), _narrowed(config, 2), config, _deepened(config)}, key=self._size)
+        if len(self._shapes) < 4:
+            width = config.as_dict()["n_embd"]
+            raise TapeGPTError(f"n_embd must be 4 or more, so that narrower models can be tried, not {width}")
+
+    def _size(self, config: Model) -> int:
+        """Parameters without sparse ones, such as n-gram embeddings."""
+        nodes = config.parameters(self._field.corpus.vocab_size)
+        return sum((node.shape.rows or 0) * node.shape.columns for node in nodes if not node.sparse)
+
+    # --- the trainings ------------------------------------------------------------------------------------------
+
+    def measure(
+        self, budget: float | None, threads: int, watch: Callable[[int, float], object] | None
+    ) -> list[Training]:
+        """Do them, within a budget in seconds; again with other seeds where there is time for all of them."""
+        for shape in self._shapes:
+            self._field.prepare(Candidate(0, shape, self._settings))
+        started = time.perf_counter()
+        steps = self._settings.steps if budget is None else self._affordable(budget, threads)
+        trainings: list[Training] = []
+        for repeat in range(1 if budget is None else REPEATS):
+            spent = time.perf_counter() - started
+            if repeat and spent + spent / repeat > (budget or 0.0):
+                break
+            trainings += self._done(self._wanted(repeat, steps, len(trainings)), threads, watch)
+        return trainings
+
+    def _wanted(self, repeat: int, steps: int, first: int) -> list[Candidate]:
+        """One of each kind, and one's own with twice the steps; the longest first, so that threads end together."""
+        kinds = [
+            (shape, share, max(steps // length, 1)) for shape in self._shapes for share in SHARES for length in LENGTHS
+        ]
+        kinds.append((self._config, 1, 2 * steps))
+        kinds.sort(key=lambda kind: -self._size(kind[0]) * kind[2])
+        candidates = []
+        for number, (shape, share, length) in enumerate(kinds, first):
+            settings = self._settings.replaced(steps=length, seed=self._settings.seed + 1 + number)
+            candidates.append(Candidate(number, shape, settings, JUDGES))
+            self._field.give(number, share, repeat)
+        return candidates
+
+    def _done(
+        self, candidates: list[Candidate], threads: int, watch: Callable[[int, float], object] | None
+    ) -> Iterator[Training]:
+        """The trainings of one repeat; a loss is that of a shorter one where that was lower."""
+        outcomes = []
+        for outcome in populate(self._field, candidates, threads):
+            outcomes.append(outcome)
+            if watch is not None:
+                watch(outcome.candidate.number + 1, outcome.loss)
+        lowest: dict[object, float] = {}
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.candidate.settings.steps):
+            candidate, held_out = outcome.candidate, outcome.losses
+            strings = self._field.strings(candidate.number)
+            alike = (candidate.config, strings)
+            loss = lowest[alike] = min(outcome.loss, lowest.get(alike, math.inf))
+            if math.isfinite(loss):
+                settings, size = candidate.settings, self._size(candidate.config)
+                best = held_out["steps"][held_out["mean"].index(outcome.loss)] if held_out["mean"] else settings.steps
+                yield Training(size, strings, settings.steps, settings.seed, loss, best, outcome.seconds)
+
+    def _affordable(self, budget: float, threads: int) -> int:
+        """Steps of the longest trainings, so that all are done in time, once; not more than one's own."""
+        costs = {shape: self._cost(shape) for shape in self._shapes}
+        evaluating = sum(seconds for _, seconds in costs.values()) * len(SHARES) * len(LENGTHS) * EVALUATIONS
+        weight = len(SHARES) * sum(1 / length for length in LENGTHS)
+        a_step = weight * sum(seconds for seconds, _ in costs.values()) + 2 * costs[self._config][0]
+        steps = int((budget * threads * USED - evaluating) / a_step)
+        if steps < LEAST_STEPS:
+            needed = math.ceil((LEAST_STEPS * a_step + evaluating) / (threads * USED))
+            raise TapeGPTError(f"a budget of {budget:g} s is too short to tell anything: give {needed} s or more")
+        return min(steps, self._settings.steps)
+
+    def _cost(self, shape: Model) -> tuple[float, float]:
+        """Seconds that a step and an evaluation of a shape take."""
+        trainer = self._field.trainer(Candidate(0, shape, self._settings))
+        trainer.run(1)
+        count, took = 1, 0.0
+        while took < TIMED and not trainer.is_over:
+            count, started = 2 * count, time.thread_time()
+            trainer.run(count)
+            took = time.thread_time() - started
+        started = time.thread_time()
+        self._field.loss(trainer.model, JUDGES)
+        return took / count, time.thread_time() - started
+
+    # --- what they say ------------------------------------------------------------------------------------------
+
+    def concluded(self, trainings: Sequence[Training]) -> Scaling:
+        """The law of trainings, and what follows; raises `TapeGPTError` where the longest have learned nothing."""
+        longest = max((training.steps for training in trainings), default=0) // 2
+        own = (self._size(self._config), self._distinct, longest)
+        deep = (self._size(_deepened(self._config)), self._distinct, longest)
+        more = (self._size(self._config), self._distinct, 2 * longest)
+        guessing = math.log(self._field.corpus.vocab_size)
+        learned = {training.amounts for training in trainings if training.loss < guessing}
+        if not {own, deep, more} <= learned:
+            raise TapeGPTError(
+                "the longest trainings came to no better than guessing, so that no law is seen: "
+                "choose a smaller --learning-rate, or more steps"
+            )
+        checks = tuple(
+            self._check(name, axis, amounts, trainings)
+            for name, axis, amounts in (
+                ("twice the strings", STRINGS, own),
+                ("twice the layers", PARAMETERS, deep),
+                ("twice the steps", STEPS, more),
+            )
+        )
+        points, losses = _measured(trainings)
+        law = fit(points, losses, own)
+        return Scaling(
+            config=self._config,
+            settings=self._settings,
+            own=(own[PARAMETERS], own[STRINGS], self._settings.steps),
+            trainings=tuple(trainings),
+            law=law,
+            laws=tuple(bootstrap(points, losses, DRAWS, self._settings.seed, own)),
+            noise=deviation(law, points, losses, own),
+            checks=checks,
+            pace=_pace(trainings),
+            held_out=min(len(self._field.held_out), JUDGES),
+        )
+
+    def _check(self, name: str, axis: int, amounts: Amounts, trainings: Sequence[Training]) -> Check:
+        """The last doubling that was measured, foretold from what had less of that resource."""
+        points, losses = _measured([each for each in trainings if each.amounts[axis] < amounts[axis]])
+        found = [each.loss for each in trainings if each.amounts == amounts]
+        law, rng = fit(points, losses, amounts), Random(self._settings.seed)
+        noise = deviation(law, points, losses, amounts)  # which seeds do not average away: the law is off by as much
+        laws = bootstrap(points, losses, DRAWS_CHECK, self._settings.seed, amounts)
+        spread = interval(each.loss(amounts) * math.exp(rng.gauss(0.0, noise)) for each in laws)
+        return Check(name, amounts, law.loss(amounts), spread, math.fsum(found) / len(found))
+
+
+class _Parts(Field):
+    """A field whose trainings see shares of the strings, the greater ones all of the smaller ones'."""
+
+    def __init__(self, corpus: Corpus, validation: float, seed: int) -> None:
+        super().__init__(corpus, validation, seed)
+        self._parts: dict[tuple[int, int], tuple[Field, int]] = {}
+        self._given: dict[int, tuple[Field, int]] = {}
+
+    def give(self, number: int, share: int, repeat: int) -> None:
+        """Let a candidate see one of so many equal shares; which one is another in each repeat."""
+        key = (share, 0 if share == 1 else repeat)
+        if key not in self._parts:
+            self._parts[key] = self._part(share, repeat)
+        self._given[number] = self._parts[key]
+
+    def strings(self, number: int) -> int:
+        """How many distinct ones a candidate sees."""
+        return self._given[number][1]
+
+    def _part(self, share: int, repeat: int) -> tuple[Field, int]:
+        distinct = list(dict.fromkeys(self.training.documents))
+        order = Random((self.seed << 64) + repeat).permutation(len(distinct))
+        chosen = {distinct[place] for place in order[: len(distinct) // share]}
+        part = Field(self.corpus, self.validation, self.seed)
+        documents = [document for document in self.training.documents if document in chosen]
+        part.training = self.training.replaced(documents=documents)
+        return part, len(chosen)
+
+    def train(self, candidate: Candidate, stopped: Callable[[], bool] = bool) -> tuple[Outcome, GPT]:
+        """Train one candidate; its loss is the lowest of several evaluations, which are the outcome's curve."""
+        field, _ = self._given[candidate.number]
+        trainer = field.trainer(candidate)
+        held_out: dict[str, list[Any]] = {"steps": [], "mean": []}
+        seconds, losses, diverged = 0.0, [math.inf], ""
+        every = math.ceil(candidate.settings.steps / EVALUATIONS)
+        try:
+            while not trainer.is_over and not stopped():
+                started = time.thread_time()
+                losses = trainer.run(every)
+                seconds += time.thread_time() - started
+                held_out["steps"].append(trainer.step)
+                held_out["mean"].append(field.loss(trainer.model, candidate.strings))
+        except DivergedError as error:
+            diverged = str(error)
+        return Outcome(
+            candidate,
+            loss=min(held_out["mean"], default=math.inf),
+            error=None,
+            training_loss=math.fsum(losses) / len(losses),
+            seconds=seconds,
+            losses=held_out,
+            parameters=trainer.model.num_parameters,
+            diverged=diverged,
+        ), trainer.model
+
+
+def _narrowed(config: Model, times: int) -> Model:
+    """So many times narrower, with heads as wide as they are, as far as that divides."""
+    _, n_embd, n_head = (config.as_dict()[name] for name in SHAPE)
+    width = max(n_embd // times, 1)
+    most = max(n_head * width // n_embd, 1)
+    return config.replaced(n_embd=width, n_head=next(heads for heads in range(most, 0, -1) if width % heads == 0))
+
+
+def _deepened(config: Model) -> Model:
+    return config.replaced(n_layer=2 * config.as_dict()["n_layer"])
+
+
+def _measured(trainings: Sequence[Training]) -> tuple[list[Amounts], list[float]]:
+    return [training.amounts for training in trainings], [training.loss for training in trainings]
+
+
+def _pace(trainings: Sequence[Training]) -> Pace:
+    """By the longest trainings of each size."""
+    longest: dict[int, tuple[int, float]] = {}
+    for training in trainings:
+        steps, seconds = training.steps, training.seconds
+        longest[training.parameters] = max(longest.get(training.parameters, (0, 0.0)), (steps, -seconds / steps))
+    return Pace(tuple((size, -seconds) for size, (_, seconds) in sorted(longest.items())))
+
+
+def _geometric(low: float, high: float) -> list[float]:
+    return [low * (high / low) ** (place / (POINTS - 1)) for place in range(POINTS)]
+
+
+def _with(amounts: Amounts, axis: int, amount: float) -> Amounts:
+    parameters, strings, steps = [amount if place == axis else each for place, each in enumerate(amounts)]
+    return parameters, strings, steps

@@ -1,0 +1,363 @@
+"""What a sweep looks through, and how: the space of candidates, the plan of successive halving, what trainings cost.
+
+Successive halving trains all for a while, the best third three times as long, and so on; the last ones with several
+seeds. Each time they start anew: the learning rate falls to zero over a training, so that a short one is no beginning
+of a long one (Jamieson and Talwalkar, 2016; Li et al., "Hyperband", 2018). Not here: training (`population.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import count, product
+
+from tapegpt.data.rng import Random
+from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
+from tapegpt.experiments.population import Candidate
+from tapegpt.models.gpt import Config
+from tapegpt.ranges import Whole
+from tapegpt.record import Record
+from tapegpt.settings import MAX_STEPS, Settings
+from tapegpt.text import rounded
+from tapegpt.training.clock import work
+from tapegpt.training.presets import resolved
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from tapegpt.autograd.model import Model
+    from tapegpt.experiments.population import Outcome
+    from tapegpt.models.loading import Choice
+
+    Shape = tuple[str, Model, int, int | None]  # what decides about the cost
+
+ETA = 3  # so many times fewer go on, so many times as long
+FINALISTS = 5  # at most, but for a plan that says otherwise
+LEAST_STEPS = 100  # after fewer a loss says little about the end
+LEAST_STRINGS = 500  # held-out ones that the first rungs are judged by
+MAX_TRIALS = 100_000
+COUNTS = {"trials": Whole(1, MAX_TRIALS), "seeds": Whole(1, 1000), "threads": Whole(1, 100_000)}  # a cluster has many
+RUNG = {"count": COUNTS["trials"], "steps": Whole(1, MAX_STEPS), "seeds": COUNTS["seeds"]}
+DECADE = 10.0  # a range that spans one is drawn from on a logarithmic scale
+TRIES = 1000  # draws in a row that give nothing possible and new, after which there is taken to be no more
+
+# --- the space --------------------------------------------------------------------------------------------------
+
+
+class Space:
+    """Settings of a model and its training (and "preset") with the values or the range that each is searched in.
+
+    `grid` lists values, all combinations of them; `random` gives ranges (lowest, highest) to draw from, on a
+    logarithmic scale where they span a decade. With both, the combinations take turns in the draws. Whatever is not
+    searched is what `options` and a preset say. Raises `TapeGPTError` for anything that is no such field or range.
+    """
+
+    def __init__(
+        self,
+        grid: Mapping[str, Sequence[Any]] | None = None,
+        random: Mapping[str, tuple[float, float]] | None = None,
+        preset: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        model: Choice = Config,
+    ) -> None:
+        self.grid = {name: list(values) for name, values in (grid or {}).items()}
+        self.random = dict(random or {})
+        self.preset, self.options = preset, dict(options or {})
+        self.left_out: Counter[str] = Counter()  # how many candidates could not be, by reason
+        self._choice, self.model = model, resolved({}, model=model)[0]
+        self.fields = fields_of(type(self.model))
+        self._check_names()
+        for name, values in self.grid.items():
+            if not values:
+                raise TapeGPTError(f"grid {name}: there is no value: give at least one")
+        for name, ends in self.random.items():
+            self._check_range(name, ends)
+        combinations = math.prod(map(len, self.grid.values()))
+        if combinations > MAX_TRIALS:
+            raise TapeGPTError(
+                f"the grid has {combinations:,} combinations; the limit is {MAX_TRIALS:,}: give random ranges"
+            )
+
+    def candidates(self, trials: int, seed: int) -> list[Candidate]:
+        """As many of the grid, or drawn with the seed where there are ranges: no two alike, fewer where there are none.
+
+        What is impossible, such as an n_embd that n_head does not divide, is left out, and counted in `left_out`.
+        Raises `TapeGPTError` where nothing is possible.
+        """
+        found: dict[tuple[Model, Settings], Candidate] = {}
+        in_vain = 0
+        for point in self._points(seed):
+            candidate = self.candidate(len(found), point, seed)
+            size = len(found)
+            if candidate is not None:
+                found.setdefault((candidate.config, candidate.settings), candidate)
+            in_vain = 0 if len(found) > size else in_vain + 1
+            if len(found) == trials or (self.random and in_vain == TRIES):
+                break
+        if not found:
+            raise TapeGPTError(f"no combination is possible: {next(iter(self.left_out))}")
+        return list(found.values())
+
+    def candidate(self, number: int, point: Mapping[str, Any], seed: int) -> Candidate | None:
+        """The candidate at a point of the space; None, counted in `left_out`, where there can be none."""
+        options: Any = {"seed": seed, **self.options, **point}
+        preset = options.pop("preset", self.preset)
+        try:
+            return Candidate(number, *resolved(options, preset, model=self._choice))
+        except TapeGPTError as error:
+            self.left_out[str(error)] += 1
+            return None
+
+    def _points(self, seed: int) -> Iterator[dict[str, Any]]:
+        combinations = [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+        if not self.random:
+            yield from combinations
+            return
+        rng = Random(seed)
+        for number in count():
+            drawn = {name: draw(rng, *ends, whole=self.is_whole(name)) for name, ends in self.random.items()}
+            yield {**combinations[number % len(combinations)], **drawn}
+
+    def is_whole(self, name: str) -> bool:
+        """Whether a field takes whole numbers."""
+        return self.fields[name].startswith("int")
+
+    def _check_names(self) -> None:
+        for name in (*self.grid, *self.random, *self.options):
+            if name not in self.fields:
+                raise TapeGPTError(f"a sweep searches in {', '.join(self.fields)}; not in {shown(name)}")
+        for name in self.grid:
+            if name in self.random:
+                raise TapeGPTError(f"{name} has values and a range: give one")
+        for name in self.options:
+            if name in self.grid or name in self.random:
+                raise TapeGPTError(f"{name} is searched and given: leave one out")
+
+    def _check_range(self, name: str, ends: object) -> None:
+        if not self.fields[name].startswith(("int", "float")):
+            raise TapeGPTError(f"random {name}: {name} is no number: give its values as a grid")
+        rule = "two whole numbers" if self.is_whole(name) else "two numbers"
+        known = is_whole if self.is_whole(name) else is_number
+        if (
+            not isinstance(ends, tuple | list)
+            or len(ends) != 2
+            or not all(known(end) and math.isfinite(end) for end in ends)
+        ):
+            raise TapeGPTError(f"random {name}: a range is {rule}, not {shown(ends)}")
+        if not ends[0] < ends[1]:
+            raise TapeGPTError(f"random {name}: a range rises, {shown(ends[0])} to {shown(ends[1])} does not")
+
+
+def fields_of(model: type[Model]) -> dict[str, str]:
+    """What a sweep can search in, by name, and the annotation of each."""
+    own = ("budget", "validation", "patience")  # which are the sweep's
+    names = {
+        name: record.annotation(name)
+        for record in (model, Settings)
+        for name in record.fields
+        if record is model or name not in own
+    }
+    return {**names, "preset": "str"}
+
+
+def is_logarithmic(low: float, high: float) -> bool:
+    """Whether a range is drawn from on a logarithmic scale."""
+    return low > 0 and high / low >= DECADE
+
+
+def draw(rng: Random, low: float, high: float, *, whole: bool) -> float:
+    """A number from a range, both ends included."""
+    if whole and not is_logarithmic(low, high):
+        return rng.randint(int(low), int(high))
+    number = (
+        math.exp(rng.uniform(math.log(low), math.log(high))) if is_logarithmic(low, high) else rng.uniform(low, high)
+    )
+    return min(max(round(number) if whole else rounded(number), low), high)
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------
+
+
+class Rung(Record):
+    """So many candidates are trained for so many steps, with so many seeds each."""
+
+    count: int
+    steps: int  # where steps are searched, of the candidate with the most: others keep their share of it
+    seeds: int = 1
+
+    ranges = RUNG
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range, or there are too many trainings."""
+        super().check()
+        Whole(1, MAX_TRIALS).check("the number of a rung's trainings", self.count * self.seeds)
+
+    def __str__(self) -> str:
+        return f"{self.count}x{self.steps}" + (f"x{self.seeds}" if self.seeds > 1 else "")
+
+
+class Plan(Record):
+    """Rung after rung, the best of each go on; as text `100x250 33x750 11x2250 3x6750x3`."""
+
+    rungs: tuple[Rung, ...]
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` unless there are rungs, with no more candidates than the one before."""
+        counts = [rung.count for rung in self.rungs]
+        if not counts or counts != sorted(counts, reverse=True):
+            raise TapeGPTError(f"a plan has rungs with fewer and fewer candidates, not {shown(str(self))}")
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.rungs))
+
+    @classmethod
+    def parse(cls, text: str) -> Plan:
+        """The plan of a text; raises `TapeGPTError` for what is none."""
+        rungs = []
+        for part in text.split():
+            numbers = part.split("x")
+            if not 2 <= len(numbers) <= 3 or not all(n.isascii() and n.isdigit() and len(n) < 20 for n in numbers):
+                raise TapeGPTError(
+                    f"plan: a rung is CANDIDATESxSTEPS or CANDIDATESxSTEPSxSEEDS, such as 33x750, not {shown(part)}"
+                )
+            rungs.append(Rung(*map(int, numbers)))
+        return cls(tuple(rungs))
+
+    def strings(self, rung: int, held_out: int) -> int | None:
+        """By how many held-out strings a rung is judged: all in the last; as the steps get fewer, so do they."""
+        left = len(self.rungs) - 1 - rung
+        return max(held_out // ETA**left, min(LEAST_STRINGS, held_out)) if left else None
+
+
+def halved(candidates: int) -> list[int]:
+    """How many there are in each rung, until there are few: 100, 33, 11, 3."""
+    counts = [candidates]
+    while counts[-1] > FINALISTS:
+        counts.append(counts[-1] // ETA)
+    return counts
+
+
+def planned(candidates: int, steps: int, seeds: int) -> Plan:
+    """The plan whose last rung takes so many steps, each before it a third of the next one's, but never too few."""
+    counts = halved(candidates)
+    lengths = [steps]
+    while len(lengths) < len(counts) and lengths[0] // ETA >= LEAST_STEPS:
+        lengths.insert(0, lengths[0] // ETA)
+    if len(lengths) == 1 < len(counts):
+        lengths = [steps, steps]  # too short to halve: all run to the end, the best with more seeds
+    numbers = counts[: len(lengths)]
+    numbers[-1] = min(numbers[-1], FINALISTS) if len(counts) > 1 else candidates
+    last = len(lengths) - 1
+    pairs = enumerate(zip(numbers, lengths, strict=True))
+    return Plan(tuple(Rung(number, length, seeds if place == last else 1) for place, (number, length) in pairs))
+
+
+def survivors(outcomes: Iterable[Outcome], number: int) -> list[Candidate]:
+    """The candidates with the lowest losses, best first; of equal ones the first. One outcome each."""
+    ranked = sorted(outcomes, key=lambda outcome: (outcome.loss, outcome.candidate.number))
+    return [outcome.candidate for outcome in ranked[:number]]
+
+
+# --- what trainings cost ----------------------------------------------------------------------------------------
+
+
+class Pace(Record):
+    """Seconds of a core, for trainings of a shape."""
+
+    making: float  # before the first step
+    evaluating: float  # on all held-out strings
+    a_step: float
+
+
+class Costs:
+    """Seconds of a core that trainings take: learned from some, foretold for others."""
+
+    def __init__(self, vocab_size: int, held_out: int) -> None:
+        self._vocab_size, self._held_out = vocab_size, held_out
+        self._paces: dict[Shape, Pace] = {}
+
+    def learn(self, candidate: Candidate, pace: Pace) -> None:
+        """What was measured of a shape."""
+        self._paces[_shape(candidate)] = pace
+
+    def learn_from(self, outcome: Outcome) -> None:
+        """What a whole training took."""
+        candidate = outcome.candidate
+        if not outcome.diverged:
+            seconds = max(
+                outcome.seconds - self.fixed(candidate), 0.5 * outcome.seconds
+            )  # the fixed ones were foretold
+            pace = self._pace(candidate)
+            self.learn(candidate, pace.replaced(a_step=seconds / candidate.settings.steps))
+
+    def fixed(self, candidate: Candidate) -> float:
+        """Seconds that do not depend on the steps."""
+        pace = self._pace(candidate)
+        share = 1.0 if candidate.strings is None else candidate.strings / self._held_out
+        return pace.making + pace.evaluating * share
+
+    def a_step(self, candidate: Candidate) -> float:
+        """Seconds a step."""
+        return self._pace(candidate).a_step
+
+    def _pace(self, candidate: Candidate) -> Pace:
+        """As measured, else as the measured shape that is most like it, by the work."""
+        shape = _shape(candidate)
+        if shape in self._paces:
+            return self._paces[shape]
+        alike = [other for other in self._paces if other[0] == shape[0]] or list(self._paces)
+        work = self._work(shape)
+        nearest = min(alike, key=lambda other: abs(math.log(self._work(other) / work)))
+        pace = self._paces[nearest]
+        return pace.replaced(a_step=pace.a_step * work / self._work(nearest))
+
+    def work(self, candidate: Candidate) -> int:
+        """Multiply-adds of a step for each character of a string, about."""
+        return self._work(_shape(candidate))
+
+    def _work(self, shape: Shape) -> int:
+        _, model, batch_size, _ = shape
+        return batch_size * work(model, self._vocab_size)
+
+
+def _shape(candidate: Candidate) -> Shape:
+    settings = candidate.settings
+    return settings.engine, candidate.config, settings.batch_size, settings.threads
+
+
+def makespan(seconds: Iterable[float], threads: int) -> float:
+    """How long threads take that do these in their order, each the next when it is free."""
+    from heapq import heapify, heapreplace
+
+    free = [0.0] * threads
+    heapify(free)
+    for each in seconds:
+        heapreplace(free, free[0] + each)
+    return max(free)
+
+
+def affordable(
+    costs: Costs, rung: Sequence[Candidate], later: Sequence[tuple[int, int]], seconds: float, threads: int
+) -> int:
+    """Steps of a rung, so that it and the later ones (candidates, seeds), each three times as long, take these seconds.
+
+    What the later ones will be is not known: they count as these do on average. At least one step.
+    """
+    fixed = makespan(map(costs.fixed, rung), threads)
+    a_step = makespan(map(costs.a_step, rung), threads)
+    mean_fixed = math.fsum(map(costs.fixed, rung)) / len(rung)
+    mean_step = math.fsum(map(costs.a_step, rung)) / len(rung)
+    for place, (number, seeds) in enumerate(later, 1):
+        turns = -(-number * seeds // threads)
+        fixed += turns * mean_fixed
+        a_step += turns * mean_step * ETA**place
+    return min(max(int((seconds - fixed) / a_step), 1), MAX_STEPS)
+
+
+def check_counts(**counts: int | None) -> None:
+    """Raise `TapeGPTError` for a trials, seeds or threads that is out of range."""
+    for name, value in counts.items():
+        if value is not None:
+            COUNTS[name].check(name, value)

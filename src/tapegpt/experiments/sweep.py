@@ -1,0 +1,570 @@
+"""A sweep: many candidates trained, the best ones longer, and what came of it; kept in a journal, so that it can go on.
+
+    swept = tapegpt.sweep("input.txt", random={"n_embd": (16, 64), "learning_rate": (0.001, 0.1)}, trials=100)
+    swept.rows[0]                            # the best candidate, with its held-out loss
+    swept.best.generate(20)
+
+Whatever the number of threads, a sweep by steps gives the same. One of a time budget measures what trainings cost,
+makes its plan by that, and gives the same again if it is given that plan. Not here: the space and the rules
+(`search.py`), training (`population.py`), the file of the journal (`journal.py`), what is printed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from contextlib import suppress
+
+from tapegpt.data.sources import READING
+from tapegpt.errors import DivergedError, TapeGPTError, shown
+from tapegpt.experiments.journal import Journal
+from tapegpt.experiments.population import Candidate, Field, Outcome, cores, populate
+from tapegpt.experiments.search import (
+    ETA,
+    MAX_TRIALS,
+    Costs,
+    Pace,
+    Plan,
+    Rung,
+    Space,
+    affordable,
+    check_counts,
+    halved,
+    makespan,
+    planned,
+    survivors,
+)
+from tapegpt.models.gpt import Config
+from tapegpt.record import Record
+from tapegpt.settings import MAX_STEPS, SECONDS, SEED
+from tapegpt.settings import seconds as parsed_seconds
+from tapegpt.training.trainer import corpus_from
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from typing import Any, Protocol
+
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.experiments.journal import Key, Noted
+    from tapegpt.experiments.population import Population
+    from tapegpt.models.ensemble import Ensemble
+    from tapegpt.models.loading import Choice
+    from tapegpt.models.trained import GPT
+
+    Executor = Callable[[Field, Iterable[Candidate], int | None, int], Population]
+
+    class Sampler(Protocol):
+        """Chooses candidates by what became of those before."""
+
+        name: str
+
+        def ask(self, number: int) -> list[Candidate]:
+            """So many more, fewer where there are no more."""
+
+        def tell(self, outcomes: Sequence[Outcome]) -> None:
+            """What became of those asked for last, in their order."""
+
+
+TRIALS, SEEDS = 50, 3
+KEPT = 32  # models of the last rung that stay in memory
+ASKED = 10  # candidates that a sampler chooses at a time, however many threads there are
+PROBES = 8  # shapes whose cost is measured before a plan is made
+PROBE_SECONDS = 0.02
+SPARE = 0.01  # share of a budget for what comes after the last rung
+LEAST_STEPS = 10  # that a budget has to suffice for
+
+
+class Row(Record):
+    """A candidate's place: the outcome of the last rung that it came to, the mean over that rung's seeds."""
+
+    outcome: Outcome
+    rung: int  # from 0
+    by_seed: tuple[Outcome, ...]
+
+    @property
+    def steps(self) -> int:
+        """Of each training in that rung."""
+        return self.outcome.candidate.settings.steps
+
+
+class Sweep(Record):
+    """What came of a sweep, or of its part that is done: the best candidates first, by rung, then by loss."""
+
+    rows: list[Row]
+    plan: Plan
+    left_out: dict[str, int]  # candidates that could not be, by reason
+    baselines: dict[str, float]  # losses of simple models on the held-out strings
+    field: Field
+    kept: list[tuple[Outcome, GPT]]  # models of the last rung, as far as they are at hand
+
+    @property
+    def best(self) -> GPT:
+        """The model of the first row, trained with its first seed; raises `TapeGPTError` where all diverged."""
+        if self.rows[0].outcome.diverged:
+            raise TapeGPTError(f"no training came to its end: {self.rows[0].outcome.diverged}")
+        return self._model(self.rows[0].by_seed[0])
+
+    def ensemble(self, k: int) -> Ensemble:
+        """The k best models of the last rung as one; raises `TapeGPTError` where it has not as many."""
+        from tapegpt.models.ensemble import Ensemble
+
+        finals = [each for row in self.rows if row.rung == self.rows[0].rung for each in row.by_seed]
+        if not 1 <= k <= len(finals):
+            raise TapeGPTError(f"an ensemble has 1 to {len(finals)} models, which the last rung has, not {shown(k)}")
+        return Ensemble([self._model(outcome) for outcome in sorted(finals, key=lambda outcome: outcome.loss)[:k]])
+
+    def _model(self, outcome: Outcome) -> GPT:
+        """As it was trained; again, where that was before an interruption, or elsewhere."""
+        for kept, model in self.kept:
+            if kept.candidate == outcome.candidate:
+                return model
+        model = self.field.train(outcome.candidate)[1]
+        self.field.remember(model, outcome.candidate.settings)
+        self.kept.append((outcome, model))
+        return model
+
+    def differences(self) -> list[str]:
+        """The settings of the model and the training that the candidates differ in, but for the steps."""
+        tables = [_fields(row.outcome.candidate) for row in self.rows]
+        return [name for name in tables[0] if name != "steps" and len({repr(table[name]) for table in tables}) > 1]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it but the models, as JSON has it; a loss that is infinite is None."""
+        rows = []
+        for rank, row in enumerate(self.rows, 1):
+            outcome = row.outcome
+            plain = {
+                **outcome.as_dict(),
+                "loss": _finite(outcome.loss),
+                "training_loss": _finite(outcome.training_loss),
+            }
+            del plain["candidate"]
+            rows.append(
+                {
+                    "rank": rank,
+                    "number": outcome.candidate.number,
+                    "rung": row.rung,
+                    "steps": row.steps,
+                    **plain,
+                    "config": outcome.candidate.config.as_dict(),
+                    "settings": outcome.candidate.settings.as_dict(),
+                    "by_seed": {each.candidate.settings.seed: _finite(each.loss) for each in row.by_seed},
+                }
+            )
+        return {
+            "plan": str(self.plan),
+            "seed": self.field.seed,
+            "held_out": len(self.field.held_out),
+            "left_out": self.left_out,
+            "baselines": self.baselines,
+            "rows": rows,
+        }
+
+
+def sweep(
+    data: str | os.PathLike[str] | Corpus | Iterable[str],
+    *,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    random: Mapping[str, tuple[float, float]] | None = None,
+    trials: int | None = None,
+    seeds: int = SEEDS,
+    budget: float | str | None = None,
+    plan: str | None = None,
+    validation: float = 0.1,
+    seed: int = 42,
+    preset: str | None = None,
+    model: Choice = Config,
+    threads: int | None = None,
+    sampler: Any = None,
+    run_dir: str | os.PathLike[str] | None = None,
+    executor: Executor = populate,
+    **options: Any,
+) -> Sweep:
+    """Look for the settings with the lowest held-out loss: data as `train` takes it, the space as `search.Space`.
+
+    `trials` candidates are drawn (by default 50), or the whole grid is taken; the last ones get so many `seeds`. How
+    long they train is said by `steps`, of the last ones, by a `budget` in seconds, of the whole sweep, or by a plan
+    such as "100x250 33x750 11x2250 3x6750x3"; threads are trainings at once, by default the cores. A `sampler` of
+    Optuna, "tpe" or "cmaes" chooses the candidates instead of drawing them. With `run_dir` a journal is kept there, and
+    a sweep goes on where its journal ends. Options are settings of the
+    `model`, as `train` takes it, and of a training, and how data is read.
+    Raises `TapeGPTError` for input that cannot be used.
+    """
+    started = time.perf_counter()
+    reading = {name: options.pop(name) for name in READING if name in options}
+    space = Space(grid, random, preset, options, model)
+    wishes = Wishes(trials, seeds, budget, plan, validation, seed, threads)
+    if sampler is not None:
+        from tapegpt.experiments.optuna_sampler import adapted
+
+        sampler = adapted(sampler, space, seed)
+    sweeping = Sweeping(corpus_from(data, reading), space, wishes, sampler, run_dir, executor, started)
+    for _ in sweeping:
+        pass
+    return sweeping.so_far()
+
+
+class Wishes(Record):
+    """What a sweep is told besides its space: see `sweep`."""
+
+    trials: int | None = None
+    seeds: int = SEEDS
+    budget: float | str | None = None
+    plan: str | None = None
+    validation: float = 0.1
+    seed: int = 42
+    threads: int | None = None
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where they are out of range, or do not fit together."""
+        check_counts(trials=self.trials, seeds=self.seeds, threads=self.threads)
+        SEED.check("seed", self.seed)
+        if self.budget is not None and self.plan is not None:
+            raise TapeGPTError("a budget makes a plan of its own: give one of the two")
+        budget = self.seconds
+        if budget is not None:
+            SECONDS.check("budget", budget)
+
+    @property
+    def seconds(self) -> float | None:
+        """The budget as a number."""
+        return parsed_seconds(self.budget) if isinstance(self.budget, str) else self.budget
+
+
+class Sweeping:
+    """A sweep under way: an iterator over the outcomes as they come, in an order that threads do not change.
+
+    `plan` is what it does, `rung` where it is, `done` how much of that. Raises `TapeGPTError` as `sweep` does.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        space: Space,
+        wishes: Wishes,
+        sampler: Sampler | None = None,
+        run_dir: str | os.PathLike[str] | None = None,
+        executor: Executor = populate,
+        started: float | None = None,
+    ) -> None:
+        self._space, self._wishes, self._sampler, self._executor = space, wishes, sampler, executor
+        self._threads = wishes.threads or cores()
+        self._clock = _Clock(wishes.seconds, time.perf_counter() if started is None else started)
+        if wishes.seconds is not None and "steps" in {**space.options, **space.grid, **space.random}:
+            raise TapeGPTError("steps and a budget exclude each other: give one")
+        self.field = Field(corpus, wishes.validation, wishes.seed)
+        self.compile_seconds = 0.0
+        trials = _trials(space, wishes, sampler)
+        self._candidates = space.candidates(trials, wishes.seed)  # of a sampler's space just examples
+        if sampler is None:
+            self._candidates = self._some(self._prepared(self._candidates))
+        self._trials = trials if sampler is not None else len(self._candidates)
+        self._longest = max(candidate.settings.steps for candidate in self._candidates)
+        self.plan = self._planned()
+        self.rung = self.done = 0
+        self._costs = Costs(corpus.vocab_size, len(self.field.held_out))
+        self._outcomes: list[dict[int, list[Outcome]]] = []  # by rung, then by candidate
+        self._kept: list[tuple[Outcome, GPT]] = []
+        self._baselines: dict[str, float] = {}
+        self._journal = Journal(run_dir, self._spec()) if run_dir is not None else None
+        if self._journal is not None:
+            self._clock.spent = self._journal.spent
+
+    def __iter__(self) -> Iterator[Outcome]:
+        try:
+            yield from self._run()
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+
+    def so_far(self) -> Sweep:
+        """What has come of it; raises `TapeGPTError` before the first outcome."""
+        rows: dict[int, Row] = {}
+        for rung, outcomes in enumerate(self._outcomes):
+            for number, each in outcomes.items():
+                rows[number] = Row(mean_outcome(each), rung, tuple(each))
+        if not rows:
+            raise TapeGPTError("the sweep has no outcome yet: let it run longer")
+        ranked = sorted(rows.values(), key=lambda row: (-row.rung, row.outcome.loss, row.outcome.candidate.number))
+        return Sweep(ranked, self.plan, dict(self._space.left_out), self._baselines, self.field, self._kept)
+
+    # --- the course of it ---------------------------------------------------------------------------------------
+
+    def _planned(self) -> Plan:
+        """By steps, as wished; of a budget the counts, whose steps are not known yet."""
+        wishes = self._wishes
+        if wishes.plan is not None:
+            plan = Plan.parse(wishes.plan)
+            if plan.rungs[0].count != self._trials:
+                raise TapeGPTError(
+                    f"the plan begins with {plan.rungs[0].count} candidates, but there are {self._trials}: "
+                    "give another plan, or other trials"
+                )
+            return plan
+        if wishes.seconds is not None:
+            counts = halved(self._trials)
+            return Plan(tuple(Rung(count, 1, wishes.seeds if count == counts[-1] else 1) for count in counts))
+        return planned(self._trials, self._longest, wishes.seeds)
+
+    def _run(self) -> Iterator[Outcome]:
+        self._baselines = self.field.baselines()
+        candidates = self._candidates
+        self._measure(candidates)
+        for place, rung in enumerate(self.plan.rungs):
+            if place:
+                outcomes = list(map(mean_outcome, self._outcomes[-1].values()))
+                numbers = {candidate.number: candidate for candidate in candidates}
+                candidates = [numbers[each.number] for each in survivors(outcomes, rung.count)]
+            self.rung, self.done = place, 0
+            self._settle_steps(candidates)
+            self._outcomes.append({})
+            if place or self._sampler is None:
+                yield from self._train(candidates)
+            else:
+                candidates = yield from self._chosen_by(self._sampler)
+
+    def _chosen_by(self, sampler: Sampler) -> Generator[Outcome, None, list[Candidate]]:
+        """The first rung where a sampler chooses; the candidates."""
+        candidates: list[Candidate] = []
+        asked = 0
+        while asked < self._trials and (batch := sampler.ask(min(ASKED, self._trials - asked))):
+            asked += len(batch)
+            possible = self._prepared(batch)
+            yield from self._train(possible)
+            sampler.tell([self._outcomes[0][candidate.number][0] for candidate in possible])
+            candidates += possible
+        return self._some(candidates)
+
+    def _some(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The candidates, if there are any; raises `TapeGPTError` where there are none."""
+        if not candidates:
+            raise TapeGPTError(f"no combination is possible: {next(iter(self._space.left_out))}")
+        return candidates
+
+    def _train(self, candidates: list[Candidate]) -> Iterator[Outcome]:
+        """One rung, or a part of its first one: each seed for all candidates, then the next one."""
+        todo = self._trainings(candidates)
+        known = self._journal.outcomes if self._journal is not None else {}
+        last = self.rung == len(self.plan.rungs) - 1
+        missing = [candidate for candidate in todo if _key(candidate) not in known]
+        population = self._executor(self.field, missing, self._threads, KEPT if last else 0)
+        start, took = time.perf_counter(), []
+        try:
+            for candidate in todo:
+                record = known.get(_key(candidate))
+                if record is not None:
+                    outcome = _outcome(candidate, record)
+                else:
+                    outcome = next(population)
+                    took.append(outcome.seconds)
+                if self._wishes.seconds is not None:
+                    self._costs.learn_from(outcome)
+                self._outcomes[-1].setdefault(candidate.number, []).append(outcome)
+                self.done += 1
+                if record is None:
+                    self._note(outcome)  # last: an interruption shows all that the journal has
+                yield outcome
+        finally:
+            population.close()
+            self._kept += population.kept
+        self._clock.foretold(makespan(took, self._threads), time.perf_counter() - start)
+
+    def _trainings(self, candidates: list[Candidate]) -> list[Candidate]:
+        """A rung's trainings of these candidates."""
+        rung = self.plan.rungs[self.rung]
+        strings = self.plan.strings(self.rung, len(self.field.held_out))
+        proportional = "steps" in {**self._space.grid, **self._space.random}
+        trainings = []
+        for place in range(rung.seeds):
+            for candidate in candidates:
+                settings = candidate.settings
+                share = settings.steps / self._longest if proportional else 1.0
+                steps = max(1, round(rung.steps * share))
+                settings = settings.replaced(steps=steps, seed=settings.seed + place)
+                trainings.append(candidate.replaced(settings=settings, strings=strings))
+        return trainings
+
+    def _prepared(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Those that there can be, their code made, which no budget counts."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        def prepare(candidate: Candidate) -> float | str:
+            try:
+                return self.field.prepare(candidate)
+            except TapeGPTError as error:
+                return str(error)
+
+        start = time.perf_counter()
+        with ThreadPoolExecutor(min(self._threads, cores())) as pool:
+            results = list(pool.map(prepare, candidates))
+        seconds = math.fsum(result for result in results if isinstance(result, float))
+        self._space.left_out.update(Counter(result for result in results if isinstance(result, str)))
+        if seconds:
+            self._clock.exclude(time.perf_counter() - start)
+            self.compile_seconds += seconds
+        return [each for each, result in zip(candidates, results, strict=True) if isinstance(result, float)]
+
+    # --- the budget ---------------------------------------------------------------------------------------------
+
+    def _measure(self, candidates: list[Candidate]) -> None:
+        """See what some shapes cost, several at once as they will be trained."""
+        if self._wishes.seconds is None:
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        ordered = sorted(candidates, key=self._costs.work)
+        places = {round(place * (len(ordered) - 1) / (PROBES - 1)) for place in range(PROBES)}
+        probes = self._some(self._prepared([ordered[place] for place in sorted(places)]))
+        start = time.perf_counter()
+        with ThreadPoolExecutor(min(self._threads, cores())) as pool:
+            measured = list(pool.map(self._pace, probes))
+        took = time.perf_counter() - start
+        for candidate, (pace, _) in zip(probes, measured, strict=True):
+            self._costs.learn(candidate, pace)
+        self._clock.foretold(makespan([seconds for _, seconds in measured], min(self._threads, cores())), took)
+
+    def _pace(self, candidate: Candidate) -> tuple[Pace, float]:
+        """What a shape costs, and the seconds of this thread that it took to see it."""
+        start = time.thread_time()
+        trainer = self.field.trainer(candidate.replaced(settings=candidate.settings.replaced(steps=1000)))
+        made = time.thread_time()
+        self.field.loss(trainer.model)
+        evaluated = before = time.thread_time()
+        a_step = math.inf
+        with suppress(DivergedError):
+            for losses in trainer.chunks():
+                now = time.thread_time()
+                a_step, before = min(a_step, (now - before) / len(losses)), now
+                if now - evaluated > PROBE_SECONDS:
+                    break
+        pace = Pace(made - start, evaluated - made, a_step if a_step < math.inf else PROBE_SECONDS)
+        return pace, time.thread_time() - start
+
+    def _settle_steps(self, candidates: list[Candidate]) -> None:
+        """Of a budget: how many steps this rung can have, and what that makes of the plan."""
+        if self._wishes.seconds is None:
+            return
+        rungs = list(self.plan.rungs)
+        kept = self._journal.rungs.get(self.rung) if self._journal is not None else None
+        if kept is None:
+            ahead = [(rung.count, rung.seeds) for rung in rungs[self.rung + 1 :]]
+            steps = affordable(self._costs, self._trainings(candidates), ahead, self._clock.left(), self._threads)
+            if not self.rung and steps < LEAST_STEPS:
+                raise TapeGPTError(
+                    f"a budget of {self._wishes.seconds:g} s is too short for {len(candidates)} candidates: "
+                    "give a longer one, or fewer trials"
+                )
+            if self.rung:
+                steps = max(steps, rungs[self.rung - 1].steps)
+        else:
+            steps = kept
+        for place in range(self.rung, len(rungs)):
+            rungs[place] = rungs[place].replaced(steps=min(steps * ETA ** (place - self.rung), MAX_STEPS))
+        self.plan = Plan(tuple(rungs))
+        if self._journal is not None and kept is None:
+            self._journal.write({"rung": self.rung, "steps": steps, "at": self._clock.spent})
+
+    # --- the journal --------------------------------------------------------------------------------------------
+
+    def _note(self, outcome: Outcome) -> None:
+        if self._journal is not None:
+            candidate = outcome.candidate
+            record = outcome.as_dict()
+            del record["candidate"]
+            record.update(loss=_finite(outcome.loss), training_loss=_finite(outcome.training_loss))
+            self._journal.write({"key": _key(candidate), **record, "at": self._clock.spent})
+
+    def _spec(self) -> dict[str, Any]:
+        """What has to be the same for a sweep to go on."""
+        from tapegpt.models.loading import reference
+        from tapegpt.version import __version__
+
+        space, wishes = self._space, self._wishes
+        return {
+            "tapegpt": __version__,
+            "data": self.field.corpus.digest(),
+            "grid": space.grid,
+            "random": {name: list(ends) for name, ends in space.random.items()},
+            "preset": space.preset,
+            "model": [reference(type(space.model)), space.model.as_dict()],
+            "options": space.options,
+            "sampler": self._sampler.name if self._sampler else None,
+            **{name: value for name, value in wishes.as_dict().items() if name != "threads"},
+            "budget": wishes.seconds,
+        }
+
+
+def _trials(space: Space, wishes: Wishes, sampler: Sampler | None) -> int:
+    """Candidates to draw; all of a grid."""
+    if space.random or sampler is not None:
+        return TRIALS if wishes.trials is None else wishes.trials
+    if wishes.trials is not None:
+        raise TapeGPTError("trials are drawn at random, and a grid is not: give a range with random, or no trials")
+    return MAX_TRIALS
+
+
+def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
+    """Of trainings that differ in their seed: means, and the standard error of the loss; the first one's curve."""
+    first, number = outcomes[0], len(outcomes)
+    losses = [outcome.loss for outcome in outcomes]
+    mean = math.fsum(losses) / number
+    spread = math.fsum((loss - mean) ** 2 for loss in losses) if math.isfinite(mean) else math.inf
+    return first.replaced(
+        loss=mean,
+        error=math.sqrt(spread / (number - 1) / number) if number > 1 and math.isfinite(mean) else None,
+        training_loss=math.fsum(outcome.training_loss for outcome in outcomes) / number,
+        seconds=math.fsum(outcome.seconds for outcome in outcomes) / number,
+        diverged=next((outcome.diverged for outcome in outcomes if outcome.diverged), ""),
+    )
+
+
+def _fields(candidate: Candidate) -> dict[str, Any]:
+    return {**candidate.config.as_dict(), **candidate.settings.as_dict()}
+
+
+def _key(candidate: Candidate) -> Key:
+    """What tells a sweep's trainings apart."""
+    return candidate.number, candidate.settings.steps, candidate.settings.seed, candidate.strings
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _outcome(candidate: Candidate, noted: Noted) -> Outcome:
+    """The outcome that a journal's line is of."""
+    fields = noted.as_dict()
+    losses = {name: math.inf if fields[name] is None else fields[name] for name in ("loss", "training_loss")}
+    return Outcome(candidate, **{**fields, **losses})
+
+
+class _Clock:
+    """How a budget is spent; without one it only measures."""
+
+    def __init__(self, budget: float | None, started: float) -> None:
+        self._budget, self._started, self._factor = budget or math.inf, started, 1.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds of this sweep, also before an interruption."""
+        return time.perf_counter() - self._started
+
+    @spent.setter
+    def spent(self, seconds: float) -> None:
+        self._started -= seconds
+
+    def exclude(self, seconds: float) -> None:
+        """Do not count these."""
+        self._started += seconds
+
+    def left(self) -> float:
+        """Seconds that trainings may be foretold to take."""
+        return (self._budget * (1 - SPARE) - self.spent) / self._factor
+
+    def foretold(self, seconds: float, took: float) -> None:
+        """Learn how long it takes that should take so many seconds."""
+        if seconds:
+            self._factor = took / seconds

@@ -1,0 +1,1 @@
+"""Using parameters without changing them: generation under constraints, scores, explanations."""

@@ -1,0 +1,302 @@
+"""Which strings over a model's characters meet a constraint, as deterministic finite automata.
+
+Dead ends are left out: from every state but 0 some string is accepted. Characters that no state tells apart share a
+class, so that a table is small even where the vocabulary is not.
+Source: Aho and Corasick, "Efficient string matching", 1975; Knuth, Morris and Pratt, 1977.
+Not here: reading regular expressions (`regex.py`), drawing strings (`sampling.py`).
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from tapegpt.errors import TapeGPTError
+from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, U32s, kernel
+from tapegpt.machine.memory import address_of
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tapegpt.machine.target import Target
+
+MAX_STATES = 200_000
+MAX_CELLS = 4_000_000  # of a table, 4 bytes each; some seconds
+MAX_AHEAD = 1 << 24  # numbers of what `ahead` gives
+FORBIDDEN = -3e38  # the log of what cannot be
+TINY = 1e-300  # what may be accepted is never quite improbable, or numbers would end
+
+_DEAD, _START = 0, 1
+
+Trie = dict[int, "Trie"]  # by class; an entry 0 marks the end of a word
+
+
+class Automaton(Record):
+    """A deterministic automaton over the characters of a vocabulary. State 0 is dead: nothing leads out of it."""
+
+    vocabulary: str  # distinct characters
+    classes: array[int]  # "I": the class of each character
+    count: int  # classes
+    table: array[int]  # "I" (states, count): the next state
+    start: int  # 0 where no string is accepted
+    accepting: bytearray  # (states): 1 where a string may end
+
+    @property
+    def states(self) -> int:
+        """How many there are, with the dead one."""
+        return len(self.accepting)
+
+    def accepts(self, text: str) -> bool:
+        """Whether the whole text is accepted; none with a character outside the vocabulary is."""
+        classes = dict(zip(self.vocabulary, self.classes, strict=True))
+        state = self.start
+        for character in text:
+            if character not in classes:
+                return False
+            state = self.table[state * self.count + classes[character]]
+        return bool(self.accepting[state])
+
+    def __and__(self, other: Automaton) -> Automaton:
+        """What accepts the strings that both accept; raises `TapeGPTError` where it is too large."""
+        assert self.vocabulary == other.vocabulary
+        if not (self.start and other.start):
+            return _nothing(self.vocabulary)
+        pairs: dict[tuple[int, int], int] = {}
+        both = zip(self.classes, other.classes, strict=True)
+        classes = array("I", [pairs.setdefault(pair, len(pairs)) for pair in both])
+        first = self.start * other.states + other.start  # a pair of states as one number
+        numbers = {_DEAD: _DEAD, first: _START}
+        table, ahead = array("I", bytes(4 * len(pairs))), [first]
+        for key in ahead:
+            left, right = divmod(key, other.states)
+            lefts = self.table[left * self.count : (left + 1) * self.count]
+            rights = other.table[right * other.count : (right + 1) * other.count]
+            for a, b in pairs:
+                target = lefts[a] * other.states + rights[b] if lefts[a] and rights[b] else _DEAD
+                if target not in numbers:
+                    numbers[target] = len(numbers)
+                    ahead.append(target)
+                table.append(numbers[target])
+            _check_size(len(numbers), len(pairs), "the constraints together need", "simplify one of them")
+        accepts = [self.accepting[key // other.states] & other.accepting[key % other.states] for key in ahead]
+        return _made(self.vocabulary, classes, len(pairs), table, bytearray([0, *accepts]))
+
+    def ahead(
+        self, min_length: int, max_length: int, chances: array[float] | None = None, target: Target | None = None
+    ) -> array[float]:
+        """How likely a string that has come to a state is to be accepted: logs, "f", (max_length + 1, states).
+
+        Accepted it is with min_length to max_length characters; where it cannot be any more, the log is `FORBIDDEN`.
+        Number length * (count + 1) + c of the chances is that of a character of class c after so many, the last of each
+        length that of the end; without chances all logs are 0. Raises `TapeGPTError` where there are too many.
+        """
+        from tapegpt.machine.program import Program
+
+        size = (max_length + 1) * self.states
+        if size > MAX_AHEAD:
+            raise TapeGPTError(
+                f"the constraints need {self.states:,} states, too many for strings of up to {max_length:,} "
+                "characters: simplify them or give a smaller max_length"
+            )
+        result, sums = array("f", bytes(4 * size)), array("d", bytes(16 * self.states))
+        is_flat = chances is None
+        if chances is None:
+            chances = array("d", [1.0]) * ((max_length + 1) * (self.count + 1))
+        accepting = array("I", list(self.accepting))
+        places = [address_of(numbers) for numbers in (self.table, accepting, chances, sums, result)]
+        program = Program({look_ahead.name: (look_ahead, {})}, target)
+        program.run("look_ahead", *places, self.states, self.count, min_length, max_length, is_flat)
+        return result
+
+
+@kernel
+def look_ahead(
+    k: Builder,
+    table: U32s,
+    accepting: U32s,
+    chances: F64s,
+    sums: F64s,
+    ahead: F32s,
+    states: Int,
+    count: Int,
+    min_length: Int,
+    max_length: Int,
+    is_flat: Int,
+) -> None:
+    """`Automaton.ahead`, from the longest strings back; sums (2, states) must be zero."""
+    for remaining in k.range(max_length + 1):
+        length = max_length - remaining
+        chance = chances + length * (count + 1)
+        now, following = sums + (length & 1) * states, sums + ((length + 1) & 1) * states
+        ahead[length * states] = FORBIDDEN
+        for state in k.range(1, states):
+            total = k.variable(k.select(length >= min_length, k.convert(accepting[state], F64) * chance[count], 0.0))
+            for choice in k.range(k.select(remaining > 0, count, 0)):
+                total += chance[choice] * following[table[state * count + choice]]
+            total.set(k.select(total > 0.0, k.maximum(total, TINY), 0.0))
+            now[state] = total
+            log = k.select(is_flat.equals(1), 0.0, k.log(k.maximum(total, TINY)))
+            ahead[length * states + state] = k.convert(k.select(total > 0.0, log, FORBIDDEN), F32)
+
+
+def anything(vocabulary: str) -> Automaton:
+    """What accepts every string."""
+    classes = array("I", [0] * len(vocabulary))
+    return _made(vocabulary, classes, 1, array("I", [_DEAD, _START]), bytearray([0, 1]))
+
+
+def _nothing(vocabulary: str) -> Automaton:
+    classes = array("I", [0] * len(vocabulary))
+    return _made(vocabulary, classes, 1, array("I", [_DEAD, _DEAD]), bytearray([0, 0]))
+
+
+def matching(pattern: str, vocabulary: str) -> Automaton:
+    """What accepts the strings that a regular expression of Python's syntax matches, as `re.fullmatch` does.
+
+    Raises `TapeGPTError` for a pattern that is not valid, has what automata lack, or is too complex.
+    """
+    from tapegpt.inference.regex import determined
+
+    return _made(vocabulary, *determined(pattern, vocabulary))
+
+
+def beginning(prefix: str, vocabulary: str) -> Automaton:
+    """What accepts the strings that begin with a prefix; raises `TapeGPTError` where it is too long."""
+    if not set(prefix) <= set(vocabulary):
+        return _nothing(vocabulary)
+    classes, count, places = _letters(prefix, vocabulary)
+    table = array("I", [_DEAD] * count * (len(prefix) + 1) + [len(prefix) + 1] * count)
+    for state, place in enumerate(places, start=_START):
+        table[state * count + place] = state + 1
+    return _made(vocabulary, classes, count, table, _last(len(prefix)))
+
+
+def ending(suffix: str, vocabulary: str) -> Automaton:
+    """What accepts the strings that end with a suffix; raises `TapeGPTError` where it is too long."""
+    if not set(suffix) <= set(vocabulary):
+        return _nothing(vocabulary)
+    classes, count, places = _letters(suffix, vocabulary)
+    table = array("I", [_DEAD] * count + [_START] * count)
+    shorter = _START  # the state of the longest proper end of what has matched that is a beginning too
+    for state, place in enumerate(places, start=_START):
+        following = table[shorter * count + place] if state > _START else _START
+        table[state * count + place] = state + 1
+        shorter = following
+        table += table[shorter * count : (shorter + 1) * count]
+    return _made(vocabulary, classes, count, table, _last(len(suffix)))
+
+
+def _letters(text: str, vocabulary: str) -> tuple[array[int], int, list[int]]:
+    """Classes of the vocabulary, 0 for what is not in the text; their count; the class of each place of the text."""
+    numbers: dict[str, int] = {}
+    places = [numbers.setdefault(character, len(numbers) + 1) for character in text]
+    count = len(numbers) + 1
+    _check_size(len(text), count, "the prefix or suffix needs", "give a shorter one")
+    return array("I", [numbers.get(character, 0) for character in vocabulary]), count, places
+
+
+def _last(length: int) -> bytearray:
+    """Only the state after so many characters accepts."""
+    return bytearray(length + 1) + b"\1"
+
+
+def avoiding(words: Iterable[str], vocabulary: str) -> Automaton:
+    """What accepts the strings in which no word occurs, letters in either case counting as the same.
+
+    Words with characters that cannot occur are passed over. Raises `TapeGPTError` for an empty word, or for too many.
+    """
+    symbols = [character.casefold() for character in vocabulary]
+    possible = set(symbols)
+    numbers: dict[str, int] = {}  # the class of each symbol; 0 for those in no word
+    lines: list[list[int]] = []
+    for word in words:
+        if not word:
+            raise TapeGPTError("the words to avoid have an empty one, which occurs in every string: leave it out")
+        folded = [character.casefold() for character in word]
+        if possible.issuperset(folded):
+            lines.append([numbers.setdefault(symbol, len(numbers) + 1) for symbol in folded])
+    classes, count = array("I", [numbers.get(symbol, 0) for symbol in symbols]), len(numbers) + 1
+    table = _without(_trie(lines, count), count)
+    return _made(vocabulary, classes, count, table, bytearray(1) + b"\1" * (len(table) // count - 1))
+
+
+def _trie(words: list[list[int]], count: int) -> Trie:
+    trie: Trie = {}
+    size = 0
+    for word in words:
+        node = trie
+        for each in word:
+            if each not in node:
+                node[each] = {}
+                size += 1
+            node = node[each]
+        node[0] = {}
+        _check_size(size, count, "the words to avoid need", "give fewer")
+    return trie
+
+
+def _without(trie: Trie, count: int) -> array[int]:
+    """The table (states, count) of an automaton that dies where a word of the trie has occurred."""
+    table = array("I", [_DEAD] * count + [_START] * count)
+    ahead = [(trie, _START)]  # a node, and the state of the longest proper end of its text that is in the trie
+    for state, (node, shorter) in enumerate(ahead, start=_START):
+        if state > _START:
+            table += table[shorter * count : (shorter + 1) * count]
+        for each, child in node.items():
+            place = state * count + each
+            if 0 in child or table[place] == _DEAD:
+                table[place] = _DEAD
+            else:
+                ahead.append((child, table[place]))
+                table[place] = len(ahead)
+    return table
+
+
+def _check_size(states: int, count: int, what: str, advice: str) -> None:
+    """Raise `TapeGPTError` where so many states and classes are too many."""
+    if states > MAX_STATES or states * count > MAX_CELLS:
+        raise TapeGPTError(f"{what} more than {MAX_STATES:,} states or {MAX_CELLS:,} transitions: {advice}")
+
+
+def _made(vocabulary: str, classes: array[int], count: int, table: array[int], accepting: bytearray) -> Automaton:
+    """The automaton that starts in state 1, without dead ends, and with as few classes as can be."""
+    alive = _alive(count, table, accepting)
+    if not all(alive[_START:]):
+        kept = [state for state, is_alive in enumerate(alive) if is_alive]
+        numbers = [_DEAD] * len(accepting)
+        for number, state in enumerate(kept, start=_START):
+            numbers[state] = number
+        rows = [table[state * count : (state + 1) * count] for state in (_DEAD, *kept)]
+        table = array("I", [numbers[target] for row in rows for target in row])
+        accepting = bytearray([accepting[state] for state in (_DEAD, *kept)])
+    classes, count, table = _merged(classes, count, table)
+    return Automaton(vocabulary, classes, count, table, alive[_START], accepting)
+
+
+def _alive(count: int, table: array[int], accepting: bytearray) -> bytearray:
+    """1 for the states from which a string can be accepted."""
+    before: list[list[int]] = [[] for _ in accepting]
+    for state, accepts in enumerate(accepting):
+        if not accepts:
+            for target in set(table[state * count : (state + 1) * count]):
+                before[target].append(state)
+    alive = accepting[:]
+    ahead = [state for state, accepts in enumerate(accepting) if accepts]
+    while ahead:
+        for state in before[ahead.pop()]:
+            if not alive[state]:
+                alive[state] = 1
+                ahead.append(state)
+    return alive
+
+
+def _merged(classes: array[int], count: int, table: array[int]) -> tuple[array[int], int, array[int]]:
+    """Classes, their count and the table, without classes that no character has or no state tells apart."""
+    columns = [table[each::count].tobytes() for each in range(count)]
+    numbers: dict[bytes, int] = {}
+    merged = array("I", [numbers.setdefault(columns[each], len(numbers)) for each in classes])
+    result = array("I", b"".join(numbers))
+    for column, number in numbers.items():
+        result[number :: len(numbers)] = array("I", column)
+    return merged, len(numbers), result

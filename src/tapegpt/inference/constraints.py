@@ -1,0 +1,164 @@
+"""What a string must be like that is to be generated, and how it is drawn. Not here: drawing it (`sampling.py`).
+
+Prefix, suffix, pattern, lengths and the words to avoid are one automaton over characters. That a string is new, or
+comes once, is looked up when it is whole.
+"""
+
+from __future__ import annotations
+
+from tapegpt.data.tokens import encode
+from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.ranges import Number, Whole
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, TypedDict
+
+    from tapegpt.inference.automata import Automaton
+
+    class Wishes(TypedDict, total=False):
+        """What `GPT.generate` and its like take: the fields of `Constraints` and `Drawing`."""
+
+        prefix: str
+        suffix: str
+        pattern: str | None
+        min_length: int
+        max_length: int | None
+        avoid: Iterable[str]
+        novel: bool | int
+        unique: bool
+        exact: bool | None
+        temperature: float
+        top_k: int
+        top_p: float
+        min_p: float
+
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
+CHARACTERS = 0x110000  # that there are
+NARROWING = {"top_k": Whole(0, CHARACTERS), "top_p": Number(0, 1, "(]"), "min_p": Number(0, 1)}
+
+
+class Drawing(Record):
+    """How the next character is drawn from the model's probabilities, or from those that constraints leave.
+
+    Raises `TapeGPTError` for a value out of range.
+    """
+
+    temperature: float = 0.5  # probabilities to the power of its inverse; 0 for the most probable character
+    top_k: int = 0  # only from the k most probable characters, ties included; 0 for all
+    top_p: float = 1.0  # only from the most probable characters that together have this probability
+    min_p: float = 0.0  # only from characters at least so probable, as a share of the most probable one's
+
+    ranges = NARROWING
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range."""
+        check_temperature(self.temperature)
+        super().check()
+
+    @property
+    def truncates(self) -> bool:
+        """Whether any character may be left out for its probability."""
+        return self.temperature == 0 or (self.top_k, self.top_p, self.min_p) != (0, 1, 0)
+
+
+class Constraints(Record):
+    """What strings must be like; raises `TapeGPTError` where a field is out of range or they exclude each other."""
+
+    prefix: str = ""
+    suffix: str = ""
+    pattern: str | None = None  # a regular expression of Python's syntax that the whole string matches
+    min_length: int = 0  # characters
+    max_length: int | None = None  # None: the block
+    avoid: tuple[str, ...] = ()  # words that occur nowhere, in letters of either case
+    novel: bool | int = False  # True or k: further than 0 or k edits from all training documents
+    unique: bool = False  # no string twice
+    exact: bool | None = None  # see `sampling`: True, False (place by place), or None for exact where that can be had
+
+    ranges = dict.fromkeys(("min_length", "max_length"), Whole(0))
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range."""
+        for name in ("prefix", "suffix", "pattern"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not (name == "pattern" and value is None):
+                raise TapeGPTError(f"{name} must be a str, not {shown(value)}")
+        super().check()
+        if self.max_length is not None and self.min_length > self.max_length:
+            raise TapeGPTError(f"min_length {self.min_length} is above max_length {self.max_length}: no string is both")
+        if not isinstance(self.avoid, tuple) or not all(isinstance(word, str) and word for word in self.avoid):
+            raise TapeGPTError(f"avoid must be words, none of them empty, not {shown(self.avoid)}")
+        if not isinstance(self.novel, bool) and self.novel not in Whole(0):
+            raise TapeGPTError(f"novel must be True, False or a number of edits, not {shown(self.novel)}")
+        if not isinstance(self.unique, bool):
+            raise TapeGPTError(f"unique must be True or False, not {shown(self.unique)}")
+        if self.exact is not None and not isinstance(self.exact, bool):
+            raise TapeGPTError(f"exact must be True, False or None, not {shown(self.exact)}")
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return self != Constraints()
+
+    @property
+    def distance(self) -> int | None:
+        """Edits that a string must be further than from all training documents; None for none."""
+        return None if self.novel is False else int(self.novel) if self.novel is not True else 0
+
+    def lengths(self, block_size: int) -> tuple[int, int]:
+        """The least and the most characters; raises `TapeGPTError` where a block does not hold them."""
+        longest = block_size if self.max_length is None else self.max_length
+        for name, value in (
+            ("prefix", len(self.prefix)),
+            ("suffix", len(self.suffix)),
+            ("min_length", self.min_length),
+            ("max_length", longest),
+        ):
+            if value > block_size:
+                raise TapeGPTError(f"{name} {shown(getattr(self, name))}: strings have at most {block_size} characters")
+        return self.min_length, longest
+
+    def automaton(self, vocabulary: str) -> Automaton:
+        """Of all the constraints but the lengths; raises `TapeGPTError` for characters that the model does not know."""
+        from tapegpt.inference.automata import anything, avoiding, beginning, ending, matching
+
+        for name in ("prefix", "suffix"):
+            encode(getattr(self, name), vocabulary, name)  # which knows all characters, or says so
+        automata = [
+            *([beginning(self.prefix, vocabulary)] if self.prefix else []),
+            *([ending(self.suffix, vocabulary)] if self.suffix else []),
+            *([matching(self.pattern, vocabulary)] if self.pattern is not None else []),
+            *([avoiding(self.avoid, vocabulary)] if self.avoid else []),
+        ]
+        if not automata:
+            return anything(vocabulary)
+        result = automata[0]
+        for each in automata[1:]:
+            result &= each
+        return result
+
+
+def wished(wishes: Wishes) -> tuple[Constraints, Drawing]:
+    """Constraints and drawing from what is given by name; raises `TapeGPTError` for values out of range."""
+    given: dict[str, Any] = dict(wishes)
+    for name in given:
+        if name not in (*Constraints.__annotations__, *Drawing.__annotations__):
+            raise TapeGPTError(f"there is no constraint {name!r}: see help(tapegpt.Constraints)")
+    drawing = Drawing(**{name: given.pop(name) for name in Drawing.__annotations__ if name in given})
+    if "avoid" in given:
+        from tapegpt.data.strings import strings_of
+
+        given["avoid"] = tuple(strings_of(given["avoid"], "avoid"))
+    return Constraints(**given), drawing
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise `TapeGPTError` unless the temperature is 0 or in its range."""
+    fits = is_number(temperature) and (temperature == 0 or MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE)
+    if not fits:
+        raise TapeGPTError(
+            f"temperature must be 0 or a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}, not {shown(temperature)}"
+        )

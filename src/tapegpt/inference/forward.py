@@ -1,0 +1,252 @@
+"""A model that is only read: how surprising strings are, what comes next, strings within constraints.
+
+In f32 whatever engine the model is of: logs are within 2e-6 of the exact engine's, as a share of the largest. Any
+number of threads may use one `Inference` at once. Not here: training, text, what makes the rules (`automata.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+
+from tapegpt.autograd.operations.base import PAD, padded
+from tapegpt.autograd.operations.functions import log
+from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
+from tapegpt.data.tokens import Strings, Tokens
+from tapegpt.engines.fast.generation import Generation
+from tapegpt.engines.graph import SLOTS, DocumentPacker, Documents, Graph, fast_graph
+from tapegpt.errors import TapeGPTError
+from tapegpt.inference.drawing import Narrowing, drawing_kernel
+from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, Int, Kernel
+from tapegpt.machine.memory import Memory, address_of
+from tapegpt.machine.program import Program
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tapegpt.autograd.model import Model
+    from tapegpt.data.rng import Random
+    from tapegpt.engines.base import Parameters
+    from tapegpt.inference.constraints import Drawing
+    from tapegpt.machine.memory import Address
+    from tapegpt.machine.program import Argument, Entries
+    from tapegpt.machine.target import Target
+
+
+class Rules(Record):
+    """Which tokens may follow: an automaton over classes of characters, and the characters of a string.
+
+    After t characters, in state s, the string may end where accepting[s] and t >= least, and may go on with a character
+    where t < most and viable[(t + 1) * states + its next state]. At the start, and after what is allowed, something is.
+    """
+
+    classes: array[int]  # "I" (V - 1): of each character
+    count: int  # classes
+    table: array[int]  # "I" (states, count): the next state; 0 is a dead end
+    start: int
+    accepting: bytes | bytearray  # (states)
+    ahead: array[float]  # "f" (most + 1, states), that of state 0 is `FORBIDDEN`
+    least: int
+    most: int  # at most block_size
+
+
+class Drawn(Record):
+    """Strings, and for each the log of the probability of the choices that the rules left, place by place.
+
+    Where nothing else narrows the choice, the mean of exp(log_weight) is the probability that a string drawn without
+    the rules keeps to them. At temperature 0 the logs mean nothing.
+    """
+
+    strings: Strings
+    log_weights: array[float]  # "d"
+
+
+class Inference:
+    """The forward pass of a model with these parameters, as they are now."""
+
+    def __init__(self, config: Model, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
+        self.config, self.vocab_size = config, vocab_size
+        graph = fast_graph(config, vocab_size, target=target)
+        speech = fast_graph(config, vocab_size, target=target, cached=True)
+        extents, spoken = graph.tape.plan(), speech.tape.plan()
+        assert (extents.shared, extents.gradients) == (spoken.shared, spoken.gradients)
+        self._work = max(extents.work + graph.tape.positions, spoken.work + padded(vocab_size))
+        forward = graph.tape.forward_kernel(graph.logits)
+        entries: Entries = {
+            "prepare": (graph.tape.prepare_kernel(graph.logits), {}),
+            "score": (scoring_kernel(graph, forward, extents.work), {}),
+            "next": (next_kernel(graph, forward), {}),
+            "draw": (drawing_kernel(speech, spoken.work), {}),
+        }
+        self._program = Program(entries, target)
+        self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
+        shared = Memory(4 * extents.shared)
+        graph.write(shared, parameters)
+        self._memory, self._parameters = shared, shared.at(0)
+        self._program.run("prepare", self._parameters)
+        self._free: dict[bool, list[Address]] = {False: [], True: []}  # work memories that no call has in use
+
+    def __reduce__(self) -> tuple[type, tuple[Model, int, Parameters]]:
+        graph = fast_graph(self.config, self.vocab_size)
+        graph.tape.plan()
+        return Inference, (self.config, self.vocab_size, graph.read(self._memory))
+
+    def _run(self, name: str, *arguments: Argument | Mapping[str, Argument]) -> None:
+        """Call an entry with a work memory of its own, in which nothing is but what the same tape has left."""
+        free = self._free[name == "draw"]
+        try:
+            work = free.pop()
+        except IndexError:
+            work = Memory(4 * self._work).at(0)
+        self._program.run(name, self._parameters, work, *arguments)
+        free.append(work)
+
+    @property
+    def work(self) -> int:
+        """Of a string: its places times the parameters that each of them meets, of sparse ones only a few rows."""
+        met = [node.shape for node in self.config.parameters(self.vocab_size) if not node.sparse]
+        return self.config.block_size * sum((shape.rows or 0) * shape.columns for shape in met)
+
+    def surprises(self, tokens: Tokens) -> array[float]:
+        """-log p of every token after the first, in nats, in the order of ids: number i belongs to ids[i + 1].
+
+        No document may be longer than the block, which `Corpus.windows` sees to.
+        """
+        return self._scored(tokens)[0]
+
+    def totals(self, tokens: Tokens) -> array[float]:
+        """The sum of these of each document."""
+        return self._scored(tokens)[1]
+
+    def means(self, tokens: Tokens) -> array[float]:
+        """The mean of these of each document."""
+        return self._scored(tokens)[2]
+
+    def _scored(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
+        count = len(tokens.ids) - 1
+        surprises = array("f", bytes(4 * (count + PAD)))
+        totals, means = (array("d", bytes(8 * len(tokens))) for _ in range(2))
+        results = map(address_of, (surprises, totals, means))
+        self._run("score", Documents.given(tokens), *results, len(tokens))
+        _check(math.isfinite(sum(totals)))
+        del surprises[count:]
+        return surprises, totals, means
+
+    def next_logs(self, prefixes: list[list[int]]) -> list[array[float]]:
+        """log p of each token after each prefix, which follows BOS and is shorter than the block."""
+        tokens = Tokens(array("I"), array("q", [0]))
+        for prefix in prefixes:
+            tokens.ids.append(self.vocab_size - 1)
+            tokens.ids.fromlist(prefix)
+            tokens.starts.append(len(tokens.ids))
+        tokens.ids.append(self.vocab_size - 1)
+        apart = padded(self.vocab_size)
+        logs = array("f", bytes(4 * apart * len(prefixes)))
+        self._run("next", Documents.given(tokens), address_of(logs), len(prefixes))
+        _check(math.isfinite(sum(logs)))
+        return [logs[start : start + self.vocab_size] for start in range(0, len(logs), apart)]
+
+    def draw(self, rng: Random, count: int, drawing: Drawing, rules: Rules) -> Drawn:
+        """`count` strings of tokens that keep to the rules; a string depends on its number alone, and on `rng`.
+
+        Logits are divided by the temperature, 0 is for the most probable token, of equals the lowest. What the rules
+        allow is narrowed to the `top_k` most probable tokens, these to the most probable ones that together have the
+        share `top_p`, these to what has at least `min_p` of the most probable one's probability; equals stay together.
+        """
+        assert rules.most <= self.config.block_size
+        assert rules.count <= self.vocab_size
+        strings = Strings.empty(count, self.config.block_size)
+        log_weights, rows = array("d", bytes(8 * count)), array("q", bytes(24 * SLOTS))
+        accepting, prospects = _words(rules.accepting), array("f", bytes(4 * rules.count))
+        automaton: dict[str, Argument] = {
+            "classes": address_of(rules.classes),
+            "table": address_of(rules.table),
+            "accepting": address_of(accepting),
+            "ahead": address_of(rules.ahead),
+            "prospects": address_of(prospects),
+            "kinds": rules.count,
+            "states": len(rules.accepting),
+            "start": rules.start,
+            "least": rules.least,
+            "most": rules.most,
+        }
+        narrowing = {name: getattr(drawing, name) for name in Narrowing.fields}
+        self._run("draw", Generation.given(rng, rows, strings), address_of(log_weights), automaton, narrowing)
+        _check(not math.isnan(sum(log_weights)))
+        return Drawn(strings, log_weights)
+
+
+def _check(are_numbers: bool) -> None:
+    if not are_numbers:
+        raise TapeGPTError("the model's numbers overflow on these strings: train it again at a smaller learning rate")
+
+
+def _words(numbers: bytes | bytearray) -> array[int]:
+    return array("I", bytes(numbers) + bytes(-len(numbers) % 4))
+
+
+def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
+    """-log p of each token of `count` documents, their sums and means; there is room for `PAD` numbers behind.
+
+    The work memory has room for a number of each position from `scratch` on.
+    """
+    places, columns = graph.places(), graph.vocab_size
+
+    def score(
+        k: Builder,
+        shared: F32s,
+        work: F32s,
+        documents: Documents,
+        surprises: F32s,
+        totals: F64s,
+        means: F64s,
+        count: Int,
+    ) -> None:
+        packer, starts = DocumentPacker(k, places, work, documents), documents.starts
+        logits, targets, gaps = work + places.logits, (work + places.about["targets"]).cast(U32), work + scratch
+        at, width = k.variable(k.integer(0)), k.width(F32)
+        for _ in k.repeat_while(lambda: at < count):
+            found = surprises + starts[at]
+            rows = packer.fill(at, count)
+            forward(k, shared, work, 0, rows)
+            for t in k.range(rows):
+                row = logits + t * padded(columns)
+                logit = row[targets[t]]
+                total, largest = fast_exponentiate(k, row, row, columns)
+                found[t] = total
+                gaps[t] = largest - logit
+            for t in k.range(0, rows, width):
+                found.store(t, log(k, found.vector(t, width)) + gaps.vector(t, width))
+        for document in k.range(count):
+            nats = k.zeros()
+            for place in k.range(starts[document], starts[document + 1]):
+                nats += k.convert(surprises[place], F64)
+            totals[document] = nats
+            means[document] = nats / k.convert(starts[document + 1] - starts[document], F64)
+
+    return Kernel(score)
+
+
+def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
+    """log p of the token that follows each of `count` documents, a padded row each."""
+    places, vocab_size = graph.places(), graph.vocab_size
+    columns = padded(vocab_size)
+
+    def following(k: Builder, shared: F32s, work: F32s, documents: Documents, logs: F32s, count: Int) -> None:
+        packer, starts = DocumentPacker(k, places, work, documents), documents.starts
+        at, width = k.variable(k.integer(0)), k.width(F32)
+        for _ in k.repeat_while(lambda: at < count):
+            first = k.value(at)
+            rows = packer.fill(at, count)
+            forward(k, shared, work, 0, rows)
+            for document in k.range(first, at):
+                row = work + places.logits + (starts[document + 1] - starts[first] - 1) * columns
+                result = logs + document * columns
+                total, largest = fast_exponentiate(k, row, result, vocab_size)
+                log_sum = largest + log(k, k.spread(total, width))
+                for c in vectors(k, vocab_size):
+                    result.store(c, row.vector(c, width) - log_sum)
+
+    return Kernel(following)

@@ -1,0 +1,36 @@
+"""What a model is to those that read it: its settings, its vocabulary and the engine that holds its numbers.
+
+Not here: generation, scores, files (`trained.py`), arithmetic (the engines).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from array import array
+
+    from tapegpt.autograd.model import Model
+    from tapegpt.engines.base import Engine
+
+
+class LanguageModel:
+    """A model over characters. Token t is `vocabulary[t]`; BOS comes after the last."""
+
+    config: Model
+    vocabulary: str
+    engine: Engine
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens: the characters and BOS."""
+        return len(self.vocabulary) + 1
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters."""
+        return self.config.num_parameters(self.vocab_size)
+
+    @property
+    def parameters(self) -> dict[str, array[float]]:
+        """A copy of the parameters by name, each row by row; their shapes are `config.shapes(vocab_size)`."""
+        return self.engine.parameters()

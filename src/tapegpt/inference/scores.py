@@ -1,0 +1,243 @@
+"""How surprising strings are to a model. Not here: the model's arithmetic (`forward.py`), files.
+
+A string's surprise is the sum, over its characters and the end that follows, of -log p of each given those before it.
+Strings longer than the block are read window after window, each without a memory of the one before. A character that
+the model does not know costs `UNKNOWN`; the others are judged as if it were not there.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_right
+from itertools import accumulate, islice, pairwise, repeat
+from operator import truediv
+
+from tapegpt.data.corpus import Corpus
+from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from tapegpt.data.tokens import Tokens
+    from tapegpt.inference.forward import Inference
+
+UNKNOWN = 16.0  # nats for a character that the model does not know: one in 9 million
+ODD = math.log(100)  # nats from which a character is odd: less probable than one in 100
+END = "⏎"  # how the end of a string is shown
+RANKS = 1000  # quantiles of the training strings that a model keeps
+SAMPLE = 10_000  # training strings that they come from, at most
+FEW = 10  # alarms
+SHOWN = 20  # in a notebook
+BATCH = 1024  # strings whose characters are looked at together
+
+
+class Score(Record):
+    """How surprising one string is: to each character, and last to the end, its nats."""
+
+    text: str
+    surprises: tuple[float, ...]
+    percentile: float | None  # share of the training strings that are at most as surprising, in percent
+    unknown: tuple[int, ...] = ()  # places of the characters that the model does not know
+
+    @property
+    def total(self) -> float:
+        """-log of the string's probability."""
+        return math.fsum(self.surprises)
+
+    @property
+    def nats(self) -> float:
+        """Mean surprise of a character, the end counted as one."""
+        return self.total / len(self.surprises)
+
+    @property
+    def bits(self) -> float:
+        """The same in bits."""
+        return self.nats / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """Among how many equally probable characters one would be as unsure."""
+        return math.exp(min(self.nats, 700.0))
+
+    @property
+    def odd(self) -> list[int]:
+        """Places of the characters less probable than one in 100, `len(text)` for the end; the oddest first."""
+        places = [place for place, nats in enumerate(self.surprises) if nats > ODD]
+        return sorted(places, key=lambda place: -self.surprises[place])
+
+    def _repr_html_(self) -> str:
+        """The string with its surprising characters in red."""
+        from html import escape
+
+        spans = []
+        for character, nats in zip((*self.text, END), self.surprises, strict=True):
+            style = f"background: rgba(220, 38, 38, {min(nats / 8.0, 1.0):.2f})"
+            spans.append(f'<span style="{style}" title="{nats:.2f} nats">{escape(character)}</span>')
+        return f'<code style="font-size: 1.2em">{"".join(spans)}</code> {self.nats:.2f} nats a character'
+
+
+class Scores:
+    """The scores of several strings, in their order: all means in `nats`, one string's `Score` by its number."""
+
+    def __init__(self, inference: Inference, vocabulary: str, strings: Sequence[str], ranks: Sequence[float]) -> None:
+        self._inference, self._vocabulary, self._ranks = inference, vocabulary, list(ranks)
+        self.texts = strings
+        self.nats, self.unknown = _means(inference, vocabulary, strings)  # of a character, the end counted as one
+
+    @property
+    def percentiles(self) -> list[float | None]:
+        """Share of the training strings that are at most as surprising, in percent; None where none are known."""
+        if not self._ranks:
+            return [None] * len(self)
+        shares = [100.0 * place / len(self._ranks) for place in range(len(self._ranks) + 1)]
+        return list(map(shares.__getitem__, map(bisect_right, repeat(self._ranks), self.nats)))
+
+    def take(self, numbers: Iterable[int]) -> Scores:
+        """The scores of some of the strings, by their numbers."""
+        numbers = list(numbers)
+        taken = Scores.__new__(Scores)
+        taken.__dict__.update(self.__dict__)
+        taken.texts = [self.texts[number] for number in numbers]
+        taken.nats = array("d", [self.nats[number] for number in numbers])
+        return taken
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, number: int) -> Score:
+        return next(self._scored([self.texts[number]], [self.nats[number]]))
+
+    def __iter__(self) -> Iterator[Score]:
+        for start in range(0, len(self), BATCH):
+            yield from self._scored(self.texts[start : start + BATCH], self.nats[start : start + BATCH])
+
+    def _scored(self, texts: Sequence[str], means: Iterable[float]) -> Iterator[Score]:
+        known = _without(self.unknown, texts)
+        found = iter(self._inference.surprises(_tokens(known, self._vocabulary, self._inference.config.block_size)))
+        for text, rest, nats in zip(texts, known, means, strict=True):
+            surprises = tuple(islice(found, len(rest) + 1))
+            places: tuple[int, ...] = ()
+            if len(rest) < len(text):
+                places = tuple([place for place, character in enumerate(text) if character in self.unknown])
+                own = iter(surprises)
+                surprises = (*[UNKNOWN if character in self.unknown else next(own) for character in text], next(own))
+            yield Score(text, surprises, percentile(nats, self._ranks), places)
+
+    def _repr_html_(self) -> str:
+        """The first of them, a line each."""
+        rows = [score._repr_html_() for score in self._scored(self.texts[:SHOWN], self.nats[:SHOWN])]
+        more = [f"and {len(self) - SHOWN:,} more"] if len(self) > SHOWN else []
+        return "<br>".join([*rows, *more])
+
+    def __repr__(self) -> str:
+        return f"<Scores of {len(self):,} strings>"
+
+
+class Calibration(Record):
+    """How surprising strings are that are known to be good, and were not trained on: what alarms are to be measured by.
+
+    Raises `TapeGPTError` where there is none.
+    """
+
+    nats: Sequence[float]  # of each string, rising
+
+    def check(self) -> None:
+        """Sort them."""
+        if not self.nats:
+            raise TapeGPTError("there is no string to calibrate with: give some that are known to be good")
+        self.__dict__["nats"] = tuple(sorted(self.nats))
+
+    def threshold(self, rate: float) -> float:
+        """Nats that a good string exceeds with at most this probability, over the choice of these strings too.
+
+        Strings above it are alarms. Raises `TapeGPTError` for a rate that is not between 0 and 1, and one that so few
+        strings cannot tell.
+        """
+        return self.nats[len(self) - 1 - self.alarms(rate)]
+
+    def alarms(self, rate: float) -> int:
+        """How many of these strings at most lie above the threshold; raises as `threshold` does."""
+        if not is_number(rate) or not 0 < rate < 1:
+            raise TapeGPTError(f"the rate of alarms must be a number above 0 and below 1, not {shown(rate)}")
+        # A new string is equally likely to have any of the len + 1 ranks (Vovk et al., 2005); 0.29 * 100 is 28.99...
+        alarms = int(rate * (len(self) + 1) + 1e-9) - 1
+        if alarms < 0:
+            least = math.ceil(1 / rate - 1e-9) - 1
+            raise TapeGPTError(
+                f"a rate of {rate:g} takes {least:,} strings known to be good, not {len(self):,}: give more, or a "
+                "higher rate"
+            )
+        return alarms
+
+    def is_rough(self, rate: float) -> bool:
+        """Whether fewer than `FEW` alarms are to be expected among so many strings, so that chance decides."""
+        return rate * len(self) < FEW
+
+    def __len__(self) -> int:
+        return len(self.nats)
+
+    def __repr__(self) -> str:
+        return f"<Calibration on {len(self):,} strings>"
+
+
+def _means(inference: Inference, vocabulary: str, strings: Sequence[str]) -> tuple[array[float], set[str]]:
+    """Mean nats of each string, and the characters that the model does not know."""
+    if not strings:
+        return array("d"), set()
+    block_size = inference.config.block_size
+    unknown = _unknown("".join(strings), vocabulary)
+    known = _without(unknown, strings)
+    tokens = _tokens(known, vocabulary, block_size)
+    if len(tokens) == len(strings) and not unknown:
+        means = inference.means(tokens)
+    else:
+        means = array("d", map(truediv, _sums(inference, tokens, strings, known), [len(text) + 1 for text in strings]))
+    return means, unknown
+
+
+def _sums(inference: Inference, tokens: Tokens, strings: Sequence[str], known: Sequence[str]) -> list[float]:
+    """Nats of each string, where some take several windows or have lost unknown characters."""
+    windows = inference.totals(tokens)
+    ends = accumulate([len(text) // inference.config.block_size + 1 for text in known], initial=0)
+    totals = [math.fsum(windows[first:last]) for first, last in pairwise(ends)]
+    return [total + UNKNOWN * (len(text) - len(rest)) for total, text, rest in zip(totals, strings, known, strict=True)]
+
+
+def _unknown(text: str, vocabulary: str) -> set[str]:
+    """The characters of a text that are not in the vocabulary."""
+    try:
+        rest = text.encode("latin-1").translate(None, delete=vocabulary.encode("latin-1", "ignore"))
+    except UnicodeEncodeError:
+        return set(text).difference(vocabulary)
+    return set(rest.decode("latin-1"))  # 20 times faster than a set of all
+
+
+def _without(unknown: set[str], strings: Sequence[str]) -> Sequence[str]:
+    """The strings without these characters."""
+    if not unknown:
+        return strings
+    dropped = dict.fromkeys(map(ord, unknown))
+    return [text if unknown.isdisjoint(text) else text.translate(dropped) for text in strings]
+
+
+def _tokens(known: Sequence[str], vocabulary: str, block_size: int) -> Tokens:
+    corpus = Corpus(list(known), vocabulary)
+    longest = max(map(len, known))
+    return corpus.windows(block_size) if longest >= block_size else corpus.tokens()  # for short ones twice as fast
+
+
+def quantiles(inference: Inference, vocabulary: str, documents: Sequence[str], most: int = SAMPLE) -> array[float]:
+    """The means of so many training strings, sorted: `RANKS` of them, or all if there are fewer."""
+    stride = -(-len(documents) // most)
+    means = sorted(_means(inference, vocabulary, documents[::stride])[0])
+    if len(means) <= RANKS:
+        return array("d", means)
+    return array("d", [means[place * (len(means) - 1) // (RANKS - 1)] for place in range(RANKS)])
+
+
+def percentile(nats: float, ranks: Sequence[float]) -> float | None:
+    """Share of the ranks that are no higher, in percent; None where there are none."""
+    return 100.0 * bisect_right(ranks, nats) / len(ranks) if len(ranks) else None

@@ -1,0 +1,375 @@
+"""A model in one file: safetensors with everything else in the metadata, or the same as plain JSON.
+
+Tensors have the shape (out, in) and are F64, of the fast engine F32: a file keeps every bit, and says which engine goes
+on with it. Under their own names they are what the model speaks with; a training that can go on adds Adam's moments
+(`adam.mean.`, `adam.square.`) and, where they are others, the weights to go on with (`last.`).
+
+An `Ensemble` is its models, whose numbers stand before the names of their tensors, and the metadata of each.
+
+The metadata name the model, where it is not `Config`: one of the package, or a user's file and class in it, which is
+given to `load`, since a file holds no code.
+
+Not here: going on (`trainer.py`), the file's bytes (`tensors.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from array import array
+
+from tapegpt.data.rng import Random
+from tapegpt.engines.base import STEPS, Moments
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.models.gpt import Config
+from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
+from tapegpt.models.trained import GPT, MODELS, check_memory, make_engine
+from tapegpt.ranges import Number
+from tapegpt.record import Record
+from tapegpt.settings import Settings
+from tapegpt.tensors import TYPES, Contents, ForeignError, as_type, little_endian, read_contents, write_contents
+from tapegpt.version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from tapegpt.autograd.model import Model
+    from tapegpt.engines.base import Parameters
+    from tapegpt.files import Path
+    from tapegpt.models.ensemble import Ensemble
+    from tapegpt.models.loading import Choice
+    from tapegpt.models.trained import Shape
+
+    Shapes = dict[str, tuple[int, int]]
+
+FORMAT = 2  # of the metadata: 1 had no training to go on with; a reader refuses newer ones
+SEVERAL = 3  # that of an ensemble
+
+_OWN = ("format", "tapegpt", "random_state", "ranks")  # metadata of an ensemble itself
+_LAST, _MEAN, _SQUARE = "last.", "adam.mean.", "adam.square."  # before the names of tensors that go on
+
+
+def save(model: GPT, path: Path, *, weights_only: bool = False) -> None:
+    """Write a model, as JSON if the name ends so; the training it can go on with is left out on request.
+
+    On any failure what stood at the path stays, and `TapeGPTError` says why.
+    """
+    write_contents(contents(model, weights_only=weights_only), path)
+
+
+def load(path: Path, model: Choice | None = None, *, admit: Callable[[list[Shape]], object] = id) -> GPT:
+    """Read a model written by `save`. Raises `TapeGPTError` for any other or damaged file.
+
+    `model` is the class of the model where that is one of your own, or "mymodel.py:MyGPT": its parameters must be those
+    of the file. All of a file is checked before code for any of its models is made; then `admit` hears the engine, the
+    shape and the number of tokens of each, and may raise.
+    """
+    name = os.fspath(path)
+    try:
+        return _model(read_contents(name), model, admit)
+    except _ClassError as error:
+        raise TapeGPTError(f"{name}: {error}") from None
+    except ForeignError as error:
+        raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
+
+
+def read(path: Path, model: Choice | None = None) -> Contents:
+    """What a model file holds; raises `TapeGPTError` as `load` does."""
+    name = os.fspath(path)
+    try:
+        held = read_contents(name)
+        _model(held, model)  # nothing that would not load is passed on
+    except _ClassError as error:
+        raise TapeGPTError(f"{name}: {error}") from None
+    except ForeignError as error:
+        raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
+    return held
+
+
+def is_own(path: Path) -> bool:
+    """Whether the model of a file is of a class of one's own, which is to be given to `load`."""
+    try:
+        return ":" in read_contents(path).metadata.get("model", "")
+    except ForeignError:  # which `load` says
+        return False
+
+
+class _ClassError(Exception):
+    """Why a model of ours cannot be made: its class is not at hand, or not what it was."""
+
+
+# What comes of values that are of another kind than they should be.
+_DAMAGE = (TapeGPTError, LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
+
+
+# --- model and contents -----------------------------------------------------------------------------------------
+
+
+def contents(model: GPT, *, weights_only: bool = False) -> Contents:
+    """What a model's file holds."""
+    if model.engine.name == "ensemble":
+        return _several(model, weights_only)
+    kind = "F32" if model.engine.name == "fast" else "F64"
+    shapes = model.config.shapes(model.vocab_size)
+    metadata = {
+        "format": str(FORMAT),
+        "tapegpt": __version__,
+        "config": json.dumps(model.config.in_use()),
+        "vocabulary": json.dumps(model.vocabulary),
+        "random_state": json.dumps(model.random_state),
+        "steps": str(model.steps),
+        "engine": model.engine.name,
+    }
+    if type(model.config) is not Config:
+        from tapegpt.models.loading import reference
+
+        metadata["model"] = reference(type(model.config))
+    sets = {"": model.parameters}
+    if len(model.ranks):
+        metadata["ranks"] = json.dumps(list(model.ranks))
+    if model.data and not weights_only:
+        metadata["data"] = json.dumps(model.data.as_dict())
+    if model.training and not weights_only:
+        state = model.training
+        metadata["settings"] = json.dumps(state.settings.as_dict())
+        metadata["evaluations"] = json.dumps([[each.step, each.loss] for each in state.evaluations])
+        metadata["powers"] = json.dumps(state.moments.powers)
+        metadata["spent"] = json.dumps(state.spent)
+        sets |= {_MEAN: state.moments.mean, _SQUARE: state.moments.square}
+        if state.last is not None:
+            sets[_LAST] = state.last
+    code = TYPES[kind]
+    tensors = {
+        prefix + name: (shapes[name], little_endian(array(code, numbers)))
+        for prefix, parameters in sets.items()
+        for name, numbers in parameters.items()
+    }
+    return Contents(metadata, tensors, kind)
+
+
+def without_training(contents: Contents) -> Contents:
+    """The weights alone, to be published: neither training nor where the data came from."""
+    if contents.metadata["format"] == str(SEVERAL):
+        return _joined([without_training(part) for part in _parts(contents)], contents.metadata)
+    private = ("settings", "evaluations", "powers", "spent", "data")
+    metadata = {name: text for name, text in contents.metadata.items() if name not in private}
+    tensors = {name: t for name, t in contents.tensors.items() if not name.startswith((_LAST, _MEAN, _SQUARE))}
+    return contents.replaced(metadata=metadata, tensors=tensors)
+
+
+def _several(model: GPT, weights_only: bool) -> Contents:
+    from tapegpt.models.ensemble import Ensemble
+
+    assert isinstance(model, Ensemble)
+    parts = [contents(each, weights_only=weights_only) for each in model.models]
+    own = {"random_state": json.dumps(model.random_state), "ranks": json.dumps(list(model.ranks))}
+    return _joined(parts, {"format": str(SEVERAL), "tapegpt": __version__, **own})
+
+
+def _joined(parts: list[Contents], metadata: dict[str, str]) -> Contents:
+    """An ensemble, with metadata of its own; in F64 if one of its models is."""
+    kind = "F32" if all(part.type == "F32" for part in parts) else "F64"
+    tensors = {
+        f"{number}.{name}": (shape, as_type(data, part.type, kind))
+        for number, part in enumerate(parts)
+        for name, (shape, data) in part.tensors.items()
+    }
+    own = {name: metadata[name] for name in _OWN}
+    return Contents({**own, "models": json.dumps([part.metadata for part in parts])}, tensors, kind)
+
+
+def _parts(contents: Contents) -> list[Contents]:
+    """The models of an ensemble, each with the numbers that its engine has."""
+    parts = {
+        str(number): Contents(metadata, {}, "F32" if metadata["engine"] == "fast" else "F64")
+        for number, metadata in enumerate(json.loads(contents.metadata["models"]))
+    }
+    for name, (shape, data) in contents.tensors.items():
+        number, _, own_name = name.partition(".")
+        if number not in parts:
+            raise ForeignError("its tensors are not those of its models")
+        part = parts[number]
+        part.tensors[own_name] = shape, as_type(data, contents.type, part.type)
+    return list(parts.values())
+
+
+class _Checked(Record):
+    """What makes a model, all of it checked: the checksum finds damage, not malice."""
+
+    config: Model
+    vocabulary: str
+    rng: Random
+    steps: int
+    kind: str  # F64 or F32
+    parameters: Parameters
+    data: DataRecord | None
+    ranks: list[float]
+    training: TrainingState | None
+
+    @property
+    def shape(self) -> Shape:
+        """What its code is made for."""
+        return "fast" if self.kind == "F32" else "exact", self.config, len(self.vocabulary) + 1
+
+    def model(self) -> GPT:
+        """The model, whose code is made now."""
+        engine = make_engine(*self.shape)
+        engine.load_parameters(self.parameters)
+        model = GPT(self.config, self.vocabulary, self.rng, engine, self.steps)
+        model.data, model.ranks, model.training = self.data, self.ranks, self.training
+        return model
+
+
+def _model(contents: Contents, given: Choice | None = None, admit: Callable[[list[Shape]], object] = id) -> GPT:
+    """The model, or the ensemble of models, once all of it has been checked."""
+    several, own = contents.metadata.get("format") == str(SEVERAL), None
+    if given is not None:
+        from tapegpt.models.loading import class_of
+
+        own = class_of(given)
+    try:
+        held = _parts(contents) if several else [contents]
+        kinds = _kinds([part.metadata.get("model", "gpt") for part in held], own)
+        parts = [_checked(part, kind) for part, kind in zip(held, kinds, strict=True)]
+        if several:
+            _check_together(parts)
+    except _DAMAGE as error:
+        raise ForeignError(f"its metadata does not hold ({error})") from None
+    admit([part.shape for part in parts])
+    try:
+        return _ensemble(parts, contents.metadata) if several else parts[0].model()
+    except _DAMAGE as error:
+        raise ForeignError(f"its metadata does not hold ({error})") from None
+
+
+def _check_together(parts: list[_Checked]) -> None:
+    MODELS.check("the number of models", len(parts))
+    if len({part.vocabulary for part in parts}) > 1:
+        raise ForeignError("its models are not of the same characters")
+    check_memory(part.shape for part in parts)
+
+
+def _ensemble(parts: list[_Checked], metadata: dict[str, str]) -> Ensemble:
+    from tapegpt.models.ensemble import Ensemble
+
+    rng, ranks = _rng(json.loads(metadata["random_state"])), _rising(json.loads(metadata["ranks"]))
+    ensemble = Ensemble([part.model() for part in parts])
+    ensemble.rng, ensemble.ranks = rng, ranks
+    return ensemble
+
+
+def _kinds(names: list[str], own: type[Model] | None) -> list[type[Model]]:
+    """The classes of models by what their files call them: those of the package, else the one that is given."""
+    from tapegpt.models import named
+
+    another = None if own is None or _is_packaged(own) else own
+    kinds = [another if ":" in name else named(name) for name in names]
+    for name, kind in zip(names, kinds, strict=True):
+        if kind is None:
+            place, _, attribute = name.rpartition(":")
+            raise _ClassError(
+                f"its model is {attribute} of {place}, a class of one's own, and a file holds no code: give it, with "
+                f"--model {name}, in Python by load(..., model={attribute})"
+            )
+    if own is not None and own not in kinds:
+        raise _ClassError(f"its model is {shown(names[0])}, not {own.__name__}: leave that out")
+    return [kind for kind in kinds if kind]
+
+
+def _is_packaged(kind: type[Model]) -> bool:
+    return kind.__module__.startswith("tapegpt.models.")
+
+
+def _checked(contents: Contents, kind: type[Model]) -> _Checked:
+    metadata = contents.metadata
+    version = metadata.get("format", "")
+    if version not in [str(number) for number in range(1, FORMAT + 1)]:
+        raise ForeignError(f"its format is {version!r:.20}, this tapegpt reads up to {SEVERAL}")
+    vocabulary = json.loads(metadata["vocabulary"])
+    rng = _rng(json.loads(metadata["random_state"]))
+    steps = int(metadata["steps"])
+    STEPS.check("steps", steps)
+    if not isinstance(vocabulary, str) or not vocabulary or list(vocabulary) != sorted(set(vocabulary)):
+        raise ForeignError("its vocabulary is not a sorted set of characters")
+    ranks = _rising(json.loads(metadata.get("ranks", "[]")))
+    data = DataRecord(**json.loads(metadata["data"])) if "data" in metadata else None
+    config, shapes = _made(kind, json.loads(metadata["config"]), len(vocabulary) + 1, contents)
+    sets = [""] if "settings" not in metadata else ["", _MEAN, _SQUARE]
+    if _LAST + next(iter(shapes)) in contents.tensors:
+        sets.append(_LAST)
+    if {name: shape for name, (shape, _) in contents.tensors.items()} != {
+        part + name: shape for part in sets for name, shape in shapes.items()
+    }:
+        raise ForeignError("its tensors are not those of its configuration")
+    config.num_parameters(len(vocabulary) + 1)
+    numbers = {part: _parameters(contents, part, shapes) for part in sets}
+    training = _training(metadata, numbers, contents.type) if len(sets) > 1 else None
+    return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, training)
+
+
+def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: Contents) -> tuple[Model, Shapes]:
+    """The model with its settings, and the shapes of its parameters; a user's class may not be what it was."""
+    if _is_packaged(kind):
+        model = kind(**fields)
+        return model, model.shapes(vocab_size)
+    try:
+        model = kind(**fields)
+        shapes = model.shapes(vocab_size)
+    except (TapeGPTError, TypeError) as error:
+        raise _ClassError(f"{kind.__name__} is not the class that it was trained with: {error}") from None
+    held = {
+        name: shape for name, (shape, _) in contents.tensors.items() if not name.startswith((_LAST, _MEAN, _SQUARE))
+    }
+    for name in {**shapes, **held}:
+        if held.get(name) != shapes.get(name):
+            there, here = (_shaped(each.get(name)) for each in (held, shapes))
+            raise _ClassError(
+                f"{kind.__name__} is not the class that it was trained with: {name} is {there} in the file, {here} in "
+                "the class: give the class as it was"
+            )
+    return model, shapes
+
+
+def _shaped(shape: tuple[int, int] | None) -> str:
+    return "not there" if shape is None else f"({shape[0]}, {shape[1]})"
+
+
+def _rng(state: Any) -> Random:
+    version, words, gauss_next = state
+    rng = Random(0)
+    rng.setstate((version, tuple(words), None if gauss_next is None else float(gauss_next)))
+    if gauss_next is not None and not math.isfinite(gauss_next):
+        raise ValueError(f"gauss_next is {gauss_next}")
+    return rng
+
+
+def _training(metadata: dict[str, str], numbers: dict[str, Parameters], kind: str) -> TrainingState:
+    settings = Settings(**json.loads(metadata["settings"]))
+    evaluations = [Evaluation(step, loss) for step, loss in json.loads(metadata["evaluations"])]
+    powers = json.loads(metadata["powers"])
+    for power in powers:
+        Number(0, 1).check("a power of Adam", power)
+    if (settings.engine, len(powers)) not in ((("fast", 2),) if kind == "F32" else (("exact", 0), ("reference", 0))):
+        raise ValueError(f"Adam has {len(powers)} powers for the engine {settings.engine} in {kind}")
+    if any(min(squares) < 0 for squares in numbers[_SQUARE].values()):
+        raise ValueError("Adam has a negative mean of squares")
+    moments = Moments(numbers[_MEAN], numbers[_SQUARE], tuple(powers))
+    return TrainingState(settings, moments, tuple(evaluations), numbers.get(_LAST), json.loads(metadata["spent"]))
+
+
+def _rising(numbers: Any) -> list[float]:
+    if not isinstance(numbers, list) or not all(number in Number() for number in numbers) or numbers != sorted(numbers):
+        raise ValueError("the ranks are no rising numbers")
+    return numbers
+
+
+def _parameters(contents: Contents, part: str, shapes: dict[str, tuple[int, int]]) -> Parameters:
+    code = TYPES[contents.type]
+    native = {name: array(code, little_endian(array(code, contents.tensors[part + name][1]))) for name in shapes}
+    parameters: Parameters = {name: array("d", numbers) for name, numbers in native.items()}
+    if not all(math.isfinite(number) for values in parameters.values() for number in values):
+        raise ForeignError("it has parameters that are not finite")
+    return parameters

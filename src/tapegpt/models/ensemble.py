@@ -1,0 +1,312 @@
+"""Several models as one: at each place the mean of their probabilities (a mixture), for all that speaks and judges.
+
+    ensemble = Ensemble([model, other, third])
+    ensemble.generate(20)
+    ensemble.score(["anna"]).nats
+
+The models share a vocabulary and may differ in shape; strings longer than the smallest block are read window after
+window. A temperature acts on the mean. Not here: files (`checkpoint.py`), which models are worth it (`sweep.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_right
+from itertools import accumulate, chain, pairwise
+
+from tapegpt.autograd.operations.base import PAD
+from tapegpt.autograd.operations.functions import exp, log
+from tapegpt.data.corpus import Corpus
+from tapegpt.data.holdout import hold_out
+from tapegpt.data.rng import Random
+from tapegpt.data.tokens import Strings
+from tapegpt.engines.base import Engine
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.inference.automata import FORBIDDEN
+from tapegpt.inference.constraints import Drawing
+from tapegpt.inference.forward import Drawn, Inference, Rules
+from tapegpt.inference.sampling import truncated
+from tapegpt.machine.language import F32, Builder, F32s, Int, Real, kernel
+from tapegpt.machine.memory import address_of
+from tapegpt.machine.program import Program
+from tapegpt.models.trained import GPT, MODELS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+    from tapegpt.data.tokens import Tokens
+
+_SURPRISES, _LOGS = 1.0, -1.0  # what they are multiplied by to be -log p
+PYTHON = 5_000_000  # multiply-adds for which there is time while a string is drawn: 50 us
+_WORD = (1 << 64) - 1
+
+
+class Ensemble(GPT):
+    """Models as one `GPT`, which generates, scores and is evaluated as each of them.
+
+    `config` is that of the model with the smallest block; the random state to go on with is the first model's. Raises
+    `TapeGPTError` for no model, anything but models, and models of different characters; later for whatever needs
+    parameters, which only each of its `models` has.
+    """
+
+    def __init__(self, models: Sequence[GPT]) -> None:
+        self.models = _checked(models)
+        first = self.models[0]
+        config = min((model.config for model in self.models), key=lambda config: config.block_size)
+        rng = Random(0)
+        rng.setstate(first.random_state)
+        engine = _Engine(Mixture(self.models))
+        super().__init__(config, first.vocabulary, rng, engine, sum(model.steps for model in self.models))
+        self._mixture = engine.mixture
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Ensemble, (self.models,), {"rng": self.rng, "ranks": self.ranks}
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters of all models."""
+        return sum(model.num_parameters for model in self.models)
+
+    @property
+    def inference(self) -> Mixture:
+        """The mean of the models as they are now."""
+        return self._mixture
+
+    def rank(self, most: int | None = None) -> None:
+        """Note how surprising the training strings are, where those of all models are at hand."""
+        if all(model.documents for model in self.models):
+            self.training_documents()
+        super().rank(most)
+
+    def training_documents(self) -> Sequence[str]:
+        """What any of the models has taken gradients of; raises `TapeGPTError` where that of one is not known."""
+        if self.documents is None:
+            self.documents = _learned(self.models)
+        return self.documents
+
+    def __repr__(self) -> str:
+        return (
+            f"<Ensemble of {len(self.models)} models, {self.num_parameters:,} parameters: "
+            f"block_size={self.config.block_size}, {self.vocab_size} tokens>"
+        )
+
+    def _repr_html_(self) -> str:
+        """A line for each model, and what they say together."""
+        from html import escape
+
+        lines = "".join(f"<li>{escape(repr(model))}</li>" for model in self.models)
+        says = ", ".join(escape(text) for text in self.generate(8, seed=0))
+        return f"<ol>{lines}</ol><p>{says}</p>"
+
+
+def _checked(models: Sequence[GPT]) -> tuple[GPT, ...]:
+    if not hasattr(models, "__iter__"):
+        raise TapeGPTError(f"an ensemble takes several models, not {shown(models)}: give a list")
+    checked = tuple(models)
+    MODELS.check("the number of models of an ensemble", len(checked))
+    for place, model in enumerate(checked):
+        if not isinstance(model, GPT) or isinstance(model, Ensemble):
+            raise TapeGPTError(f"model {place} of an ensemble must be a GPT, not {shown(model)}")
+        if model.vocabulary != checked[0].vocabulary:
+            others = "".join(sorted(set(model.vocabulary) ^ set(checked[0].vocabulary)))
+            raise TapeGPTError(
+                f"model {place} of an ensemble differs from model 0 in the characters {shown(others)}: "
+                "train them on the same data"
+            )
+    return checked
+
+
+def _learned(models: Sequence[GPT]) -> list[str]:
+    """The training strings: of models trained on the same ones as they are, else each once."""
+    found: dict[tuple[int, float, int], list[str]] = {}
+    for model in models:
+        documents, settings = model.training_documents(), model.training.settings if model.training else None
+        share, seed = (settings.validation, settings.seed) if settings else (0.0, 0)
+        key = (id(documents), share, seed if share else 0)
+        if key not in found:
+            corpus = Corpus(list(documents), model.vocabulary)
+            found[key] = hold_out(corpus, share, seed)[0].documents if share else corpus.documents
+    if len(found) == 1:
+        return next(iter(found.values()))
+    return list(dict.fromkeys(chain.from_iterable(found.values())))
+
+
+# --- the mean ---------------------------------------------------------------------------------------------------
+
+
+@kernel
+def mix(k: Builder, mean: F32s, more: F32s, sign: Real, share: Real, count: Int) -> None:
+    """Make of `mean` the mean of its probabilities and of `more`, which count by their share.
+
+    Both hold numbers that times the sign are -log p, and have room for `PAD` more.
+    """
+    width = k.width(F32)
+    flip, weight, rest = (k.spread(k.convert(number, F32), width) for number in (sign, share, 1.0 - share))
+    for place in k.range(0, count, width):
+        one, other = mean.vector(place, width) * flip, more.vector(place, width) * flip
+        least = k.minimum(one, other)  # so that one of the exponentials is 1
+        total = rest * exp(k, least - one) + weight * exp(k, least - other)
+        mean.store(place, (least - log(k, total)) * flip)
+
+
+class Mixture(Inference):
+    """The mean of what models say, as they are now; strings are drawn in Python, by what the kernel draws them by."""
+
+    def __init__(self, models: Sequence[GPT]) -> None:
+        self.models = models
+        self.config = min((model.config for model in models), key=lambda config: config.block_size)
+        self.vocab_size = models[0].vocab_size
+        self._program = Program({mix.name: (mix, {})})
+        self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
+
+    def __reduce__(self) -> tuple[type, tuple[Sequence[GPT]]]:  # type: ignore[override]  # it is made of models
+        return Mixture, (self.models,)
+
+    def _scored(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
+        found = self._mean([model.inference.surprises(tokens) for model in self.models], _SURPRISES)
+        bounds = list(pairwise(tokens.starts))
+        totals = array("d", [math.fsum(found[first:last]) for first, last in bounds])
+        lengths = [last - first for first, last in bounds]
+        return found, totals, array("d", [total / length for total, length in zip(totals, lengths, strict=True)])
+
+    @property
+    def work(self) -> int:
+        """Of a string: that of all models, and what its drawing in Python takes."""
+        return sum(model.inference.work for model in self.models) + PYTHON
+
+    def next_logs(self, prefixes: list[list[int]]) -> list[array[float]]:
+        """log p of each token after each prefix, which follows BOS and is shorter than the block."""
+        rows = [model.inference.next_logs(prefixes) for model in self.models]
+        logs = self._mean([array("f", b"".join(map(array.tobytes, each))) for each in rows], _LOGS)
+        return [logs[start : start + self.vocab_size] for start in range(0, len(logs), self.vocab_size)]
+
+    def _mean(self, parts: list[array[float]], sign: float) -> array[float]:
+        """Of what each model says."""
+        mean, *others = parts
+        count, room = len(mean), bytes(4 * PAD)
+        mean.frombytes(room)
+        for number, other in enumerate(others, 2):
+            other.frombytes(room)
+            self._program.run(mix.name, address_of(mean), address_of(other), sign, 1.0 / number, count)
+        del mean[count:]
+        return mean
+
+    def draw(self, rng: Random, count: int, drawing: Drawing, rules: Rules) -> Drawn:
+        """As that of one model, from the same random numbers; each prefix is looked at once for all its strings."""
+        assert rules.most <= self.config.block_size
+        seeds = [rng.getrandbits(32) << 32 | rng.getrandbits(32) for _ in range(count)]
+        block, bos = self.config.block_size, self.vocab_size - 1
+        strings = Strings.empty(count, block)
+        log_weights = array("d", bytes(8 * count))
+        ahead: dict[tuple[int, ...], tuple[int, list[int]]] = {}  # the state and the strings of each prefix
+        if count:
+            ahead[()] = (rules.start, list(range(count)))
+        for place in range(block):
+            beyond: dict[tuple[int, ...], tuple[int, list[int]]] = {}
+            rows = self.next_logs([list(prefix) for prefix in ahead]) if ahead else []
+            for (prefix, (state, numbers)), logs in zip(ahead.items(), rows, strict=True):
+                choice = _Choice(logs, state, place, drawing, rules)
+                for number in numbers:
+                    token = choice.token(_unit(seeds[number], place))
+                    log_weights[number] += choice.log_weight(token)
+                    if token == bos:
+                        continue  # its length is that of the prefix
+                    strings.ids[number * block + place] = token
+                    strings.lengths[number] = place + 1
+                    beyond.setdefault((*prefix, token), (choice.after(token), []))[1].append(number)
+            ahead = beyond
+        return Drawn(strings, log_weights)
+
+
+class _Choice:
+    """The next token after a prefix, at a state and place of rules."""
+
+    def __init__(self, logs: Sequence[float], state: int, place: int, drawing: Drawing, rules: Rules) -> None:
+        self._rules = rules
+        self._greedy = drawing.temperature == 0
+        scale = 1.0 / (drawing.temperature or 1.0)
+        self._row = rules.table[state * rules.count : (state + 1) * rules.count]
+        states, goes_on = len(rules.accepting), place < rules.most
+        # State 0, a dead end, for strings that may not go on.
+        self._prospects = [rules.ahead[(place + 1) * states + target if goes_on else 0] for target in self._row]
+        allowed = [
+            (token, logs[token] * scale + self._prospects[kind])
+            for token, kind in enumerate(rules.classes)
+            if self._prospects[kind] > FORBIDDEN
+        ]
+        if rules.accepting[state] and place >= rules.least:
+            allowed.append((len(rules.classes), logs[-1] * scale))
+        logits = [logit for _, logit in allowed]
+        largest = max(logits)
+        self._log_left = _log_sum(logits) - _log_sum([each * scale for each in logs])
+        pairs = [(token, math.exp(logit - largest)) for token, logit in allowed]
+        if drawing.truncates and not self._greedy:
+            pairs = truncated(pairs, drawing)
+        self._tokens = [token for token, _ in pairs]
+        self._weights = [weight for _, weight in pairs]
+        self._sums = list(accumulate(self._weights))
+
+    def token(self, unit: float) -> int:
+        """The token at a random number from 0 to below 1; the most probable one at temperature 0."""
+        if self._greedy:
+            return self._tokens[self._weights.index(1.0)]
+        return self._tokens[bisect_right(self._sums, unit * self._sums[-1])]
+
+    def log_weight(self, token: int) -> float:
+        """What a string's gets for a token."""
+        kinds = self._rules.classes
+        return self._log_left - (self._prospects[kinds[token]] if token < len(kinds) else 0.0)
+
+    def after(self, token: int) -> int:
+        """The state that a character leads to."""
+        return self._row[self._rules.classes[token]]
+
+
+def _log_sum(logs: Sequence[float]) -> float:
+    """The log of the sum of numbers whose logs these are."""
+    largest = max(logs)
+    return largest + math.log(math.fsum(math.exp(each - largest) for each in logs))
+
+
+def _unit(seed: int, number: int) -> float:
+    """That of `fast.generation.random_unit`."""
+    z = seed + (number + 1) * 0x9E3779B97F4A7C15 & _WORD
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & _WORD
+    return ((z ^ z >> 31) >> 40) * 2.0**-24
+
+
+class _Engine(Engine):
+    """What a `GPT` asks its engine for, by the mean of models; it has no parameters."""
+
+    name = "ensemble"
+
+    def __init__(self, mixture: Mixture) -> None:
+        super().__init__()
+        self.mixture, self.notice, self.compile_seconds = mixture, mixture.notice, mixture.compile_seconds
+
+    @property
+    def revision(self) -> int:
+        """Another number whenever a model's parameters may have changed."""
+        return sum(model.engine.revision for model in self.mixture.models)
+
+    def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
+        return math.fsum(self.mixture.totals(tokens)), tokens.starts[-1] - tokens.starts[0]
+
+    def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
+        return self.mixture.draw(rng, count, Drawing(temperature), self._anything()).strings
+
+    def _anything(self) -> Rules:
+        """Those that every string keeps to."""
+        block, characters = self.mixture.config.block_size, self.mixture.vocab_size - 1
+        ahead = array("f", [FORBIDDEN, 0.0]) * (block + 1)
+        return Rules(array("I", [0]) * characters, 1, array("I", [0, 1]), 1, b"\0\1", ahead, 0, block)
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TapeGPTError("an ensemble has no parameters of its own: take one of its models")
+
+    parameters_in = _parameters = _load_parameters = _snapshot = _restore = _refuse
+    _copied_moments = _load_moments = _train = _refuse

@@ -1,0 +1,112 @@
+"""What a model remembers of its training, so that it can go on: settings, moments, evaluations, data.
+
+Not here: going on (`trainer.py`), files (`checkpoint.py`).
+"""
+
+from __future__ import annotations
+
+from tapegpt.data.corpus import Corpus, distinct
+from tapegpt.data.sources import Source
+from tapegpt.engines.base import STEPS
+from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.ranges import Number, Whole
+from tapegpt.record import Record
+from tapegpt.settings import SECONDS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tapegpt.engines.base import Moments, Parameters
+    from tapegpt.settings import Settings
+
+
+EVALUATION = {"step": STEPS}
+STATE = {"spent": Number(0, SECONDS.most)}
+DATA = dict.fromkeys(("documents", "characters"), Whole(0, 1 << 53))
+
+
+class Evaluation(Record):
+    """The held-out loss after so many steps, in nats a token; infinite where it is no number."""
+
+    step: int
+    loss: float
+
+    ranges = EVALUATION
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range."""
+        super().check()
+        if not is_number(self.loss) or not self.loss >= 0:
+            raise TapeGPTError(f"a held-out loss must be a number from 0 on, not {shown(self.loss)}")
+
+
+class TrainingState(Record):
+    """Where a training stands; its steps and random generator are the model's."""
+
+    settings: Settings  # with the threads that were used, which decide about bits
+    moments: Moments
+    evaluations: tuple[Evaluation, ...] = ()
+    last: Parameters | None = None  # weights to go on with, where the model speaks with better ones
+    spent: float = 0.0  # seconds of a budget
+
+    ranges = STATE
+
+
+class DataRecord(Record):
+    """Which documents a model was trained on, without the documents."""
+
+    source: dict[str, Any] | None  # fields of `Source`, paths absolute; None for strings from a program
+    documents: int
+    characters: int
+    vocabulary: str
+    digest: str
+
+    ranges = DATA
+
+    def check(self) -> None:
+        """Raise `TapeGPTError` where a field is out of range, or names no source."""
+        super().check()
+        if not isinstance(self.vocabulary, str) or not isinstance(self.digest, str):
+            raise TapeGPTError(f"vocabulary and digest of the data must be a str, not {shown(self.vocabulary)}")
+        if self.source is not None:
+            Source(**self.source)
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> DataRecord:
+        """What there is to say of a corpus."""
+        source = corpus.source.absolute().as_dict() if corpus.source and corpus.source.again else None
+        text = "".join(corpus.documents)
+        return cls(source, len(corpus), len(text), distinct(text), corpus.digest())
+
+    def check_equals(self, corpus: Corpus, name: str) -> None:
+        """Raise `TapeGPTError`, saying all that differs, unless these are the documents."""
+        other = DataRecord.of(corpus)
+        differences = []
+        for field, one in (("documents", "document"), ("characters", "character")):
+            then, now = getattr(self, field), getattr(other, field)
+            if then != now:
+                differences.append(f"{now:,} {one if now == 1 else field}, not {then:,}")
+        more, less = set(other.vocabulary) - set(self.vocabulary), set(self.vocabulary) - set(other.vocabulary)
+        if more:
+            differences.append(f"new in the vocabulary {shown(''.join(sorted(more)))}")
+        if less:
+            differences.append(f"missing in the vocabulary {shown(''.join(sorted(less)))}")
+        if not differences and self.digest != other.digest:
+            differences.append("as many documents and characters, but others, or in another order")
+        if differences:
+            raise TapeGPTError(
+                f"{name} is not what the model was trained on: {'; '.join(differences)}: give that data, or finetune"
+            )
+
+    def read(self) -> Corpus:
+        """The documents, from where they came; raises `TapeGPTError` where they are not there, or have changed."""
+        if self.source is None:
+            raise TapeGPTError(
+                "the training data came from a program or standard input: give it again, to resume as DATA, else with "
+                "--training"
+            )
+        source = Source(**self.source)
+        corpus = Corpus.from_source(source)
+        self.check_equals(corpus, source.dataset or ", ".join(source.paths))
+        return corpus

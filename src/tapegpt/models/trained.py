@@ -1,0 +1,381 @@
+"""A GPT that can speak and judge: its shape, vocabulary, random state and the engine that holds its numbers.
+
+Any number of threads may use one model at once. Not here: training (`trainer.py`), files (`checkpoint.py`), arithmetic
+(the engines), constraints (`sampling.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from _thread import allocate_lock
+from array import array
+
+from tapegpt.data.rng import Random
+from tapegpt.data.tokens import encode, texts
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.inference.language_model import LanguageModel
+from tapegpt.processes import renewed
+from tapegpt.ranges import Whole
+from tapegpt.settings import ENGINES, SEED, Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from typing import Unpack
+
+    from tapegpt.autograd.model import Model
+    from tapegpt.data.neighbours import Neighbours
+    from tapegpt.data.rng import State
+    from tapegpt.engines.base import Engine, Parameters
+    from tapegpt.inference.constraints import Constraints, Drawing, Wishes
+    from tapegpt.inference.explanation import Explanation
+    from tapegpt.inference.forward import Inference
+    from tapegpt.inference.sampling import Estimate, Sampler
+    from tapegpt.inference.scores import Calibration, Scores
+    from tapegpt.models.provenance import DataRecord, TrainingState
+
+    Shape = tuple[str, Model, int]  # of an engine: its name, the model's shape, the number of tokens
+
+BATCH_SECONDS, MAX_BATCH = 0.02, 4096  # strings generated at a time, so that Ctrl-C is prompt
+NAMES = 10_000  # tried for one key
+MODELS = Whole(1, 1000)  # of an ensemble
+
+
+def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, threads: int = 1) -> Engine:
+    """The engine of this name, its parameters zero; raises `TapeGPTError` for another name or too large a model.
+
+    Batches and threads are the fast engine's.
+    """
+    config.num_parameters(vocab_size)
+    if name != "fast" and config.has_sparse(vocab_size):
+        what = "n_gram" if "n_gram" in config.as_dict() else f"a sparse parameter of {type(config).__name__}"
+        raise TapeGPTError(f"{what} needs the engine fast, not {name}, which does what microgpt.py does")
+    if name == "exact":
+        from tapegpt.engines.exact import ExactEngine
+
+        return ExactEngine(config, vocab_size)
+    if name == "fast":
+        from tapegpt.engines.fast.engine import FastEngine
+
+        return FastEngine(config, vocab_size, batch_size, threads)
+    if name == "reference":
+        from tapegpt.engines.reference import ReferenceEngine
+
+        return ReferenceEngine(config, vocab_size)
+    raise TapeGPTError(f"engine must be one of {', '.join(ENGINES)}, not {shown(name)}")
+
+
+def check_memory(shapes: Iterable[Shape]) -> None:
+    """Raise `TapeGPTError` where engines of these shapes would need too much memory, alone or together."""
+    from tapegpt.autograd.tape import check_size
+    from tapegpt.engines.graph import exact_graph, fast_graph
+
+    size = 0
+    for name, config, vocab_size in shapes:
+        tape = (fast_graph if name == "fast" else exact_graph)(config, vocab_size).tape
+        size += tape.real.size * sum(tape.plan().as_dict().values())
+    check_size(size)
+
+
+def initialise(
+    engine: Engine, config: Model, vocab_size: int, rng: Random, deviation: float = Settings.init_std
+) -> None:
+    """Draw all parameters from a normal distribution around 0, row by row, in the order of the recording.
+
+    But for those that say where they start; n-gram embeddings start at zero: an n-gram counts once it has been seen.
+    """
+    nodes = config.parameters(vocab_size)
+    sizes = {node.name: (node.shape.rows or 0) * node.shape.columns for node in nodes}
+    drawn = [node.name for node in nodes if node.start is None]
+    numbers, taken = rng.gauss_array(sum(sizes[name] for name in drawn), 0.0, deviation), 0
+    parameters = {}
+    for node in nodes:
+        size = sizes[node.name]
+        if node.start is None:
+            parameters[node.name] = numbers[taken : taken + size]
+            taken += size
+        else:
+            parameters[node.name] = array("d", [node.start]) * size
+    engine.load_parameters(parameters)
+
+
+def _made(
+    config: Model, vocabulary: str, rng: Random, name: str, sizes: tuple[int, int], parameters: Parameters, steps: int
+) -> GPT:
+    """A model that comes from another process."""
+    engine = make_engine(name, config, len(vocabulary) + 1, *sizes)
+    engine.load_parameters(parameters)
+    return GPT(config, vocabulary, rng, engine, steps)
+
+
+class GPT(LanguageModel):
+    """A model: `generate` invents strings, `score` judges them.
+
+    Any number of threads may generate, score, explain and read `parameters` at once, also while a `Trainer` trains it
+    in one of them: each call finds the parameters of a whole number of steps. Strings without a seed depend on whose
+    turn it is then. Only the thread that trains may save a model or set its attributes meanwhile.
+
+    Other processes may have it too, forked or sent a pickle: each has its own parameters, and a generator that goes on
+    from the same state as Python's own does, so give each process a seed. A pickle holds what a file does.
+    """
+
+    def __init__(self, config: Model, vocabulary: str, rng: Random, engine: Engine, steps: int | None = None) -> None:
+        self.config = config
+        self.vocabulary = vocabulary
+        self.rng = rng
+        self.engine = engine
+        if steps is not None:
+            self.steps = steps
+        self.data: DataRecord | None = None  # what it was trained on
+        self.documents: Sequence[str] | None = None  # the training strings, where they are at hand
+        self.training: TrainingState | None = None  # for a training to go on with
+        self.ranks: Sequence[float] = ()  # how surprising training strings are, see `rank`
+        self._lock = renewed(allocate_lock())
+        self._ranked = -1  # revision of the parameters that the ranks are of
+        self._inference: tuple[int, Inference] | None = None
+        self._neighbours: tuple[Sequence[str], Neighbours] | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """For another process: what a file of the model holds, so no training strings; its code is made there."""
+        engine = self.engine
+        sizes = (getattr(engine, "batch_size", 1), getattr(engine, "threads", 1))
+        state = {"data": self.data, "training": self.training, "ranks": self.ranks}
+        return _made, (self.config, self.vocabulary, self.rng, engine.name, sizes, self.parameters, self.steps), state
+
+    @property
+    def steps(self) -> int:
+        """Steps taken in training."""
+        return self.engine.steps
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        self.engine.steps = steps
+
+    @property
+    def inference(self) -> Inference:
+        """The forward pass in f32 with the parameters as they are now."""
+        from tapegpt.inference.forward import Inference
+
+        made = self._inference
+        revision = self.engine.revision  # before the parameters: they may be newer than it says, never older
+        if made is None or made[0] != revision:
+            made = self._inference = (revision, Inference(self.config, self.vocab_size, self.engine.parameters()))
+        return made[1]
+
+    # --- generation ---------------------------------------------------------------------------------------------
+
+    def generate(self, n: int = 20, *, seed: int | None = None, **wishes: Unpack[Wishes]) -> list[str]:
+        """n invented strings of at most block_size characters; fewer where there are no more.
+
+        Wishes are the fields of `Constraints` (prefix, suffix, pattern, min_length, max_length, avoid, novel, unique,
+        exact) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own generator goes on;
+        with one the strings are the same each time, and the model's generator stays as it is. Where constraints or a
+        narrowed choice are given, and with the engine fast, numbers are f32, whose sums are grouped by the CPU's vector
+        width: on another kind of CPU about one string in some thousands differs.
+
+        Warns (`TapeGPTWarning`) where fewer than n strings meet the constraints, or exactness was given up.
+
+        Raises `TapeGPTError` for a negative n, wishes that cannot be met, or a seed that is no whole number.
+        """
+        return list(self.stream(n=n, seed=seed, **wishes))
+
+    def stream(
+        self, beginning: str = "", *, n: int | None = None, seed: int | None = None, **wishes: Unpack[Wishes]
+    ) -> Iterator[str]:
+        """Invent strings with this beginning, a few at a time, n or without end; otherwise as `generate`.
+
+        The beginning is the wish `prefix`, for which it stands where that is not given.
+        """
+        if "prefix" not in wishes:
+            wishes["prefix"] = beginning
+        if n is not None:
+            Whole(0).check("n", n)
+        constraints, drawing = _wished(wishes)
+        if not constraints.any and not drawing.truncates:
+            rng = self.rng if seed is None else Random(_checked(seed))
+            return self._strings(math.inf if n is None else n, float(drawing.temperature), rng)
+        return self.sampler(constraints, drawing, seed).strings(n)
+
+    def sampler(self, constraints: Constraints, drawing: Drawing, seed: int | None = None) -> Sampler:
+        """What draws strings within constraints."""
+        from tapegpt.inference.sampling import Sampler
+
+        known = None if constraints.distance is None else self.neighbours
+        return Sampler(self.inference, self.vocabulary, constraints, drawing, known, self._random(seed))
+
+    def _random(self, seed: int | None) -> Random:
+        """A generator of one's own, so that threads do not share one: of a seed, or of the model's next number."""
+        if seed is not None:
+            return Random(_checked(seed))
+        with self._lock:
+            return Random(self.rng.getrandbits(64))
+
+    @property
+    def random_state(self) -> State:
+        """The state of its generator, between two strings."""
+        with self._lock:
+            return self.rng.getstate()
+
+    def _strings(self, n: float, temperature: float, rng: Random) -> Iterator[str]:
+        count = 1
+        while n > 0:
+            start = time.perf_counter()
+            with self._lock:  # the generator may be the model's
+                batch = self.engine.generate(rng, int(min(n, count)), temperature)
+            n -= len(batch)
+            if time.perf_counter() - start < BATCH_SECONDS:
+                count = min(2 * count, MAX_BATCH)
+            yield from texts(batch, self.vocabulary)
+
+    def probability(self, *, draws: int | None = None, seed: int = 0, **wishes: Unpack[Wishes]) -> Estimate:
+        """That a string meets constraints if the model is left to itself, by default at temperature 1.
+
+        An estimate with its standard error, good for probabilities far below 1 / draws too; 20,000 are drawn, or 1,000
+        if each has to be compared with all training strings. Takes the wishes of
+        `generate` but those that narrow the choice by probability, for which it raises `TapeGPTError`.
+        """
+        constraints, drawing = _wished({"temperature": 1.0, **wishes})
+        if draws is None:
+            draws = 1000 if constraints.distance else 20_000
+        Whole(2).check("draws", draws)
+        return self.sampler(constraints.replaced(unique=False), drawing, seed).probability(draws)
+
+    def probabilities(self, prefix: str = "", *, temperature: float = 1.0) -> dict[str, float]:
+        """The probability of each next character after a prefix, and under "" that the string ends; falling.
+
+        Raises `TapeGPTError` for a prefix with characters that the model does not know, or one that fills the block.
+        """
+        from tapegpt.inference.constraints import Drawing
+
+        Drawing(temperature=temperature)
+        logs = self.inference.next_logs([self._encoded(prefix)])[0]
+        if temperature == 0:
+            largest = max(logs)
+            weights = [float(log == largest) for log in logs]
+        else:
+            largest = max(logs)
+            weights = [math.exp((log - largest) / temperature) for log in logs]
+        total = math.fsum(weights)
+        pairs = zip((*self.vocabulary, ""), weights, strict=True)
+        return {character: weight / total for character, weight in sorted(pairs, key=lambda pair: -pair[1])}
+
+    def _encoded(self, prefix: str) -> list[int]:
+        if not isinstance(prefix, str) or len(prefix) >= self.config.block_size:
+            raise TapeGPTError(
+                f"prefix must be a str of less than block_size {self.config.block_size} characters, not {shown(prefix)}"
+            )
+        return encode(prefix, self.vocabulary, "prefix")
+
+    def name_for(self, key: str, *, taken: Collection[str] = (), temperature: float = 0.5) -> str:
+        """A pseudonym: the same string, never an empty one, for the same key and model.
+
+        Keys may share a name; where that must not be, give those that are `taken`: the first other one is chosen, so
+        that the name also depends on what was taken before, and so on the order of the keys.
+        Raises `TapeGPTError` for a key that is no str, and where every string that the model invents is taken.
+        """
+        if not isinstance(key, str):
+            raise TapeGPTError(f"key must be a str, not {shown(key)}")
+        from hashlib import sha256
+
+        from tapegpt.data.strings import strings_of
+
+        names = taken if isinstance(taken, set | frozenset) else set(strings_of(taken, "taken"))
+        seed = int.from_bytes(sha256(key.encode("utf-8", "surrogatepass")).digest(), "big")
+        tried = 0
+        for name in self.stream(n=NAMES, seed=seed, temperature=temperature):
+            if name and name not in names:
+                return name
+            tried += 1
+        raise TapeGPTError(
+            f"all {tried:,} names that were tried for key {shown(key)} are taken: choose a higher temperature"
+        )
+
+    # --- judgement ----------------------------------------------------------------------------------------------
+
+    def score(self, strings: Iterable[str]) -> Scores:
+        """How surprising strings are to the model; raises `TapeGPTError` for anything but several strings.
+
+        Percentiles compare with the training strings, where these are known (`rank`).
+        """
+        from tapegpt.data.strings import strings_of
+        from tapegpt.inference.scores import Scores
+
+        self.rank()
+        return Scores(self.inference, self.vocabulary, strings_of(strings, "strings"), self.ranks)
+
+    def explain(self, text: str) -> Explanation:
+        """How the model reads a text: what it expects at each place, where it looks, how the loss goes back.
+
+        Raises `TapeGPTError` for anything but a str, and for characters that the model does not know.
+        """
+        from tapegpt.inference.explanation import explain
+
+        return explain(self, text)
+
+    def calibrate(self, strings: Iterable[str]) -> Calibration:
+        """What alarms are to be measured by: the scores of strings that are known to be good, not trained on."""
+        from tapegpt.inference.scores import Calibration
+
+        return Calibration(self.score(strings).nats)
+
+    def rank(self, most: int | None = None) -> None:
+        """Note how surprising the training strings are, where they are at hand and it has not been done.
+
+        As many as there is `most` time for, evenly spaced, stand for all.
+        """
+        revision = self.engine.revision
+        if self.documents and (not self.ranks or self._ranked != revision):
+            from tapegpt.inference.scores import SAMPLE, quantiles
+
+            ranks = quantiles(self.inference, self.vocabulary, self.documents, max(min(most or SAMPLE, SAMPLE), 1))
+            with self._lock:
+                self.ranks, self._ranked = ranks, revision
+
+    @property
+    def neighbours(self) -> Neighbours:
+        """The training strings, to look up what is like them.
+
+        Raises `TapeGPTError` where they are not at hand, and not where they were read from.
+        """
+        from tapegpt.data.neighbours import Neighbours
+
+        documents = self.training_documents()
+        if self._neighbours is None or self._neighbours[0] is not documents:
+            self._neighbours = (documents, Neighbours(documents))
+        return self._neighbours[1]
+
+    def training_documents(self) -> Sequence[str]:
+        """The training strings: at hand, or read again from where they came; raises `TapeGPTError` where neither is."""
+        if self.documents is None:
+            if self.data is None:
+                raise TapeGPTError("the model does not know what it was trained on: give its training data")
+            self.documents = self.data.read().documents
+        return self.documents
+
+    def __repr__(self) -> str:
+        settings = " ".join(f"{name}={value}" for name, value in self.config.in_use().items())
+        return (
+            f"<{type(self.config).__name__} of {self.num_parameters:,} parameters: {settings}, "
+            f"{self.vocab_size} tokens, {self.steps} steps>"
+        )
+
+    def _repr_html_(self) -> str:
+        """A table of its shape, and what it says."""
+        from html import escape
+
+        shape = {**self.config.in_use(), "parameters": f"{self.num_parameters:,}", "steps": f"{self.steps:,}"}
+        cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in shape.items())
+        says = ", ".join(escape(text) for text in self.generate(8, seed=0))
+        return f"<table>{cells}</table><p>{says}</p>"
+
+
+def _wished(wishes: Wishes) -> tuple[Constraints, Drawing]:
+    from tapegpt.inference.constraints import wished
+
+    return wished(wishes)
+
+
+def _checked(seed: int) -> int:
+    SEED.check("seed", seed)
+    return seed

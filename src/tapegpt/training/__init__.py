@@ -1,0 +1,1 @@
+"""Training a model: schedule, budget, callbacks, recordings."""

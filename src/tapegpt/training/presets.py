@@ -1,0 +1,145 @@
+"""What chooses settings: the presets, for a training and for GPT's shape, and budgets. Not here: the training.
+
+The figures behind the presets come from `python -m benchmarks quality`; docs/fast.md says what was tried.
+"""
+
+from __future__ import annotations
+
+from tapegpt.autograd.model import Model
+from tapegpt.data.sources import READING
+from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.models.gpt import Config
+from tapegpt.settings import Settings, seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypedDict
+
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.models.loading import Choice
+
+    class Options(TypedDict, total=False):
+        """Whatever `tapegpt.train` takes: fields of `Config` (of another model, its own) and `Settings`."""
+
+        n_layer: int
+        n_embd: int
+        n_head: int
+        block_size: int
+        n_gram: int
+        gram_rows: int
+        engine: Literal["exact", "fast", "reference"]
+        steps: int
+        budget: float | str | None
+        learning_rate: float
+        seed: int
+        init_std: float
+        batch_size: int
+        beta1: float
+        beta2: float
+        weight_decay: float | None
+        gram_decay: float | None
+        warmup: float
+        clip: float
+        validation: float
+        patience: int | None
+        threads: int | None
+        long: Literal["cut", "window"]
+
+
+TAKEN = {"model", "preset", "callbacks", "data", *READING}  # other names of options than those of settings
+_RUNS = {"n_gram": 4, "weight_decay": None}
+MADE_FOR = {"quick": "1 s", "good": "10 s", "best": "1 minute"}  # about so long on one core
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {
+        **_RUNS,
+        "n_embd": 32,
+        "n_head": 8,
+        "batch_size": 16,
+        "learning_rate": 0.005,
+        "steps": 6000,
+    },
+    "good": {
+        **_RUNS,
+        "n_embd": 48,
+        "n_head": 6,
+        "batch_size": 24,
+        "learning_rate": 0.005,
+        "steps": 25_000,
+    },
+    "best": {
+        **_RUNS,
+        "n_embd": 96,
+        "n_head": 12,
+        "batch_size": 48,
+        "learning_rate": 0.004,
+        "steps": 25_000,
+    },
+}
+# Positions that a training should get through for each weight of the transformer blocks; docs/fast.md says why.
+ENOUGH = {"quick": 0, "good": 40, "best": 30}
+BATCH_SIZE = 16  # of the fast engine
+
+
+def resolved(
+    options: Options, preset: str | None = None, corpus: Corpus | None = None, model: Choice = Config
+) -> tuple[Model, Settings]:
+    """Model and settings: what is given, else what the preset says, else the defaults, or an instance's own settings.
+
+    A preset or a budget means the engine fast; a budget without a preset chooses one for the corpus. A preset's shape
+    is for `Config`; other models have their own. Raises `TapeGPTError` for an unknown preset, for settings that neither
+    the model nor a training has, and for values out of range.
+    """
+    given: dict[str, Any] = dict(options)
+    if isinstance(model, str):
+        from tapegpt.models.loading import class_of
+
+        model = class_of(model)
+    if isinstance(given.get("budget"), str):
+        given["budget"] = seconds(given["budget"])
+    budget = given.get("budget")
+    if budget is not None and "steps" in given:
+        raise TapeGPTError("steps and a budget exclude each other: give one")
+    if budget is not None and preset is None and is_number(budget):
+        preset = _preset_for(given, budget, corpus, model) if corpus else next(iter(PRESETS))
+    if preset is not None:
+        if preset not in list(PRESETS):
+            raise TapeGPTError(f"preset must be one of {', '.join(PRESETS)}, not {shown(preset)}")
+        chosen = PRESETS[preset]
+        if model is not Config:
+            chosen = {name: value for name, value in chosen.items() if name in Settings.fields}
+        given = {"engine": "fast", **chosen, **given}
+    if given.get("engine") == "fast":
+        given = {"batch_size": BATCH_SIZE, "long": "window", **given}
+    start = Config() if model is Config else _instance(model)
+    shape = {name: given.pop(name) for name in start.fields if name in given}
+    for name in given:
+        if name not in Settings.fields:
+            own = ", ".join(start.fields)
+            raise TapeGPTError(f"{name} is no setting of {type(start).__name__}, which has {own}; nor of a training")
+    return start.replaced(**shape), Settings(**given)
+
+
+def _instance(model: Choice) -> Model:
+    """A model with the settings to begin with; raises `TapeGPTError` where one has the name of another option."""
+    from tapegpt.models.loading import class_of
+
+    instance = model if isinstance(model, Model) else class_of(model)()
+    for name in instance.fields:
+        if name in Settings.fields or name in TAKEN:
+            raise TapeGPTError(f"{type(instance).__name__}: a training has a {name} too: give the setting another name")
+    return instance
+
+
+def _preset_for(given: dict[str, Any], budget: float, corpus: Corpus, model: Choice) -> str:
+    """The largest whose training gets through enough positions for its weights; the first where none does."""
+    from tapegpt.training.clock import layers, seconds_a_position, threads_that_pay
+
+    length, chosen = corpus.predictions / len(corpus), ""
+    for preset, enough in ENOUGH.items():
+        options: Any = {**given, "budget": None}
+        config, settings = resolved(options, preset, model=model)
+        threads = settings.threads or threads_that_pay(config, corpus.vocab_size, settings.batch_size)
+        positions = budget / seconds_a_position(config, corpus.vocab_size, length, threads)
+        if not chosen or positions >= enough * layers(config, corpus.vocab_size):  # of characters most are rare
+            chosen = preset
+    return chosen

@@ -1,0 +1,497 @@
+"""Training: a corpus in, a model out, in chunks of steps so that progress and interruption are prompt.
+
+Random numbers are drawn in microgpt.py's order: the documents are shuffled, the parameters initialised, and generation
+goes on with the same generator. Not here: arithmetic, files, what is printed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from operator import sub
+
+from tapegpt.data.corpus import Corpus
+from tapegpt.data.rng import Random
+from tapegpt.data.sources import READING, SELECTION, Source
+from tapegpt.engines.base import STEPS, Adam
+from tapegpt.errors import DivergedError, TapeGPTError, shown, warn
+from tapegpt.models.gpt import Config
+from tapegpt.models.trained import GPT, initialise, make_engine
+from tapegpt.processes import Local
+from tapegpt.ranges import Whole
+from tapegpt.settings import MAX_STEPS, Settings
+from tapegpt.text import breaks
+from tapegpt.training.clock import (
+    CHUNK_SECONDS,
+    EVALUATIONS,
+    Clock,
+    counted,
+    judged,
+    layers,
+    passes_that_help,
+    threads_that_pay,
+    weights,
+    within,
+)
+from tapegpt.training.presets import resolved
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any, Unpack
+
+    from tapegpt.autograd.model import Model
+    from tapegpt.data.sources import Reading
+    from tapegpt.data.tokens import Tokens
+    from tapegpt.engines.base import Snapshot
+    from tapegpt.models.loading import Choice
+    from tapegpt.models.provenance import DataRecord, Evaluation
+    from tapegpt.training.presets import Options as Shape
+
+    class Options(Shape, Reading, total=False):
+        """Whatever `train` takes."""
+
+    Callback = Callable[["Trainer", list[float]], object]
+
+# For each pass through so many documents with a model of so many weights, of at most so many. A pass through fewer
+# documents has fewer steps to forget in; what has more weights learns by heart sooner.
+DECAYS = {"weight_decay": 0.0075, "gram_decay": 0.15}
+DOCUMENTS, WEIGHTS, MOST_PASSES = 28_800, 12 * 48**2, 160
+
+
+class Trainer(Local):
+    """One training run; `model` is as far as it has come, and at the end of `chunks` the best that was evaluated.
+
+    One thread at a time may use it; meanwhile others may use its `model`. Where Ctrl-C or a callback's error ends a
+    call, the steps that were taken count, and the next call goes on after them.
+
+    Settings are given as a record or by name: `Trainer(corpus, config, steps=500)`. A budget counts from `started`, a
+    time of `time.perf_counter`, by default now; compiling, once for a shape, does not count. Of what is `held_out`
+    it is judged by the documents `judged`, and beside n-gram models of the training documents `counted`: all, or in a
+    budget as many as its shares of the time suffice for. `windows`, if they are at
+    hand, are what the engine fast takes of the corpus: `corpus.windows(block_size, cut=long == "cut")`. Raises
+    `TapeGPTError` for settings out of range.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: Model,
+        settings: Settings | None = None,
+        *,
+        started: float | None = None,
+        windows: Tokens | None = None,
+        **named: Any,
+    ) -> None:
+        started = time.perf_counter() if started is None else started
+        settings = (settings or Settings()).replaced(**named)
+        if settings.threads is None and settings.engine == "fast":
+            settings = settings.replaced(threads=threads_that_pay(config, corpus.vocab_size, settings.batch_size))
+        self.settings = settings
+        self.documents = corpus
+        self.corpus, self.held_out = corpus, None
+        if settings.validation:
+            from tapegpt.data.holdout import hold_out
+
+            self.corpus, self.held_out = hold_out(corpus, settings.validation, settings.seed)
+        self.judged, self.counted = self.held_out, self.corpus
+        if self.held_out and settings.budget is not None:
+            self.judged = judged(self.held_out, config, settings)
+            self.counted = counted(self.corpus, settings.budget)
+        self.adam = _adam(settings)
+        self.evaluations: list[Evaluation] = []
+        self._validation = self.judged.windows(config.block_size) if self.judged else None
+        self._best: Snapshot | None = None
+        self._data: DataRecord | None = None
+        self._last: Snapshot | None = None  # weights to go on with, while the model has the best ones
+        rng = Random(settings.seed)
+        self._tokens = _tokens(self.corpus, config, settings, rng, windows)
+        enough = math.ceil(passes_that_help(len(self._tokens)) * len(self._tokens) / settings.batch_size)
+        self._steps = settings.steps if settings.budget is None else min(enough, MAX_STEPS)  # at most
+        engine = make_engine(settings.engine, config, corpus.vocab_size, settings.batch_size, settings.threads or 1)
+        self.model = GPT(config, corpus.vocabulary, rng, engine)
+        self.model.documents = corpus.documents
+        initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std))
+        self._clock = Clock(settings.budget, started + engine.compile_seconds)
+
+    # --- going on -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def resumed(cls, model: GPT, corpus: Corpus, more: int | None = None) -> Trainer:
+        """The run that left this model, where it stood: it ends with the bits of one that was never interrupted.
+
+        With `more`, that many steps are added to those taken, and the learning rate falls to zero after them. A run of
+        a time budget goes on for the time that was left. Raises `TapeGPTError` for a model that holds weights only, for
+        other documents than it was trained on, saying what differs, and where no step is left.
+        """
+        state = model.training
+        if state is None or model.data is None:
+            raise TapeGPTError("the model has weights only, no training to go on with: finetune it, or train anew")
+        STEPS.check("steps", model.steps)
+        model.data.check_equals(corpus, "the data")
+        settings = state.settings
+        if more is not None:
+            Whole(1).check("the steps to add", more)
+            settings = settings.replaced(steps=model.steps + more, budget=None, patience=None)
+        trainer = cls(corpus.replaced(vocabulary=model.vocabulary), model.config, settings)
+        engine = trainer.model.engine
+        engine.load_parameters(model.parameters)
+        if state.evaluations:
+            trainer._best = engine.snapshot()
+        if state.last is not None:
+            engine.load_parameters(state.last)
+        engine.load_moments(state.moments)
+        trainer.evaluations = list(state.evaluations)
+        trainer.model.steps = model.steps
+        trainer.model.rng.setstate(model.rng.getstate())
+        trainer._clock.spent = state.spent
+        if trainer.is_over:
+            raise TapeGPTError(f"the training is over, after {model.steps} steps: say how many to add, with --steps")
+        return trainer
+
+    @classmethod
+    def finetuned(cls, model: GPT, corpus: Corpus, settings: Settings) -> Trainer:
+        """A new run that starts with the weights of a model, on any documents.
+
+        The vocabulary is the model's and the documents'. Parameters with a row or a column for each token have those of
+        new characters as in a new model. Where there are new characters, sparse parameters start anew: their rows are
+        found by tokens, which move. Raises `TapeGPTError` where a parameter grows with the vocabulary in another way.
+        """
+        vocabulary = "".join(sorted({*model.vocabulary, *corpus.vocabulary}))
+        trainer = cls(corpus.replaced(vocabulary=vocabulary), model.config, settings)
+        engine, former = trainer.model.engine, model.parameters
+        if vocabulary == model.vocabulary:
+            engine.load_parameters(former)
+            return trainer
+        parameters, growth = engine.parameters(), model.config.growth(model.vocab_size)
+        shapes = model.config.shapes(len(vocabulary) + 1)
+        kept = [vocabulary.index(character) for character in model.vocabulary] + [len(vocabulary)]
+        for node in model.config.parameters(model.vocab_size):
+            if node.sparse:
+                continue
+            sizes = (node.shape.rows or 0, node.shape.columns)
+            for size, more in zip(sizes, growth[node.name], strict=True):
+                if more and (size, more) != (model.vocab_size, 1):
+                    raise TapeGPTError(
+                        f"parameter {node.name}: {size} rows or columns are for {model.vocab_size} tokens, so that "
+                        "none is a character's own: finetune on documents without new characters"
+                    )
+            rows, columns = (kept if more else range(size) for size, more in zip(sizes, growth[node.name], strict=True))
+            width, numbers = shapes[node.name][1], iter(former[node.name])
+            for row in rows:
+                for column in columns:
+                    parameters[node.name][row * width + column] = next(numbers)
+        engine.load_parameters(parameters)
+        return trainer
+
+    def keep(self, write: Callable[[GPT], None]) -> None:
+        """Call `write` with the model as it is to be kept: the best weights that were evaluated, and the training."""
+        from tapegpt.models.provenance import TrainingState
+
+        engine, ended = self.model.engine, self._last is not None
+        moments = engine.moments()
+        self._take_best()
+        try:
+            self.model.training = TrainingState(
+                self.settings,
+                moments,
+                tuple(self.evaluations),
+                None if self._last is None else engine.parameters_in(self._last),
+                max(self._clock.spent, 0.0),
+            )
+            self.model.data = self.data
+            write(self.model)
+        finally:
+            if not ended:
+                self._take_last()
+
+    def _is_best(self) -> bool:
+        """Whether the weights that were evaluated as best are those of the last step."""
+        return self.best is not None and self.best.step == self.step
+
+    # --- training -----------------------------------------------------------------------------------------------
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.model.steps
+
+    @property
+    def passes(self) -> float:
+        """How often the training documents have been gone through."""
+        return self.step * self.settings.batch_size / len(self._tokens)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all steps are taken; in a budget, as many as help."""
+        return self.step >= self._steps
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left: of their number, of the time, or because the held-out loss gets no better."""
+        budget = self.settings.budget
+        late = budget is not None and self._clock.spent > budget - CHUNK_SECONDS
+        return late or self.is_complete or self._exhausted()
+
+    @property
+    def data(self) -> DataRecord:
+        """What the documents are, also those that are held out."""
+        if self._data is None:
+            from tapegpt.models.provenance import DataRecord
+
+            self._data = DataRecord.of(self.documents)
+        return self._data
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The evaluation with the lowest held-out loss so far."""
+        return min(self.evaluations, key=lambda evaluation: evaluation.loss, default=None)
+
+    def run(self, count: int) -> list[float]:
+        """Take up to `count` more steps; their losses.
+
+        Raises `DivergedError` before a step that cannot be taken, `TapeGPTError` for a negative count.
+        """
+        Whole(0).check("count", count)
+        adam, progress = self.adam, None
+        count = min(count, self._steps - self.step)
+        if self.settings.budget is not None:
+            adam, progress = self._clock.schedule(adam, self.step, self._steps)
+        if count:
+            self._take_last()
+        try:
+            return self.model.engine.train(self._tokens, self._decaying(adam), self.step, count, progress)
+        except DivergedError:
+            self._take_best()
+            raise
+
+    def _decaying(self, adam: Adam) -> Adam:
+        """With the decays that are left open: what is gone through often is learned by heart unless it fades."""
+        if self.settings.engine != "fast":
+            return adam
+        passes = adam.steps * self.settings.batch_size / len(self._tokens) * DOCUMENTS / len(self._tokens)
+        config, vocab_size = self.model.config, self.corpus.vocab_size
+        # Nine passes, 1,686 characters: both decays three times as fast 3.250, the first alone 3.221, neither 3.241.
+        sizes = {"weight_decay": weights(config, vocab_size), "gram_decay": layers(config, vocab_size)}
+        return adam.replaced(
+            **{
+                name: a_pass * min(passes * max(sizes[name] / WEIGHTS, 1.0), MOST_PASSES)
+                for name, a_pass in DECAYS.items()
+                if getattr(self.settings, name) is None
+            }
+        )
+
+    def evaluate(self) -> Evaluation:
+        """The held-out loss now, noted in `evaluations`; raises `TapeGPTError` where nothing is held out."""
+        from tapegpt.models.provenance import Evaluation
+
+        if self._validation is None:
+            raise TapeGPTError("no documents are held out: give validation, for instance 0.1")
+        total, count = self.model.engine.evaluate(self._validation)
+        evaluation = Evaluation(self.step, total / count if math.isfinite(total) else math.inf)
+        former, best = self.best, self._best
+        if former is None or evaluation.loss < former.loss:
+            best = self.model.engine.snapshot()
+        self.evaluations, self._best = [*self.evaluations, evaluation], best
+        return evaluation
+
+    def chunks(self, stops: Sequence[int] = ()) -> Iterator[list[float]]:
+        """Run to the end, giving the losses about every 50 ms, and after each of these steps, which rise.
+
+        In a run of steps the cuts change no number; one of a time budget makes no extra stop.
+        """
+        pace = self._paced_by_time() if self.settings.budget is not None else self._paced_by_steps(stops)
+        yield from pace
+        self.finish()
+
+    def finish(self) -> None:
+        """End the run here: where documents are held out, take the best weights."""
+        if self._validation is not None:
+            if not self.evaluations or self.evaluations[-1].step != self.step:
+                self.evaluate()
+            self._take_best()
+
+    def baselines(self) -> dict[str, float]:
+        """Losses of simple models on the held-out documents: uniform, unigram, bigram and 5-gram."""
+        from tapegpt.data.ngrams import baselines, kernels
+
+        if self.judged is None:
+            raise TapeGPTError("no documents are held out: give validation, for instance 0.1")
+        self._clock.exclude(kernels().compile_seconds)
+        return baselines(self.counted, self.judged, self.corpus.vocab_size)
+
+    def rank(self) -> None:
+        """Note how surprising the training strings are, in a budget some of them: see `GPT.rank`."""
+        budget = self.settings.budget
+        most = None if budget is None else len(judged(self.documents, self.model.config, self.settings)) // 2
+        self.model.rank(most)
+
+    def _take_best(self) -> None:
+        """Go back to the weights with the best held-out loss, if they are not the last."""
+        if self._best is not None and not self._is_best():
+            if self._last is None:
+                self._last = self.model.engine.snapshot()
+            self.model.engine.restore(self._best)
+
+    def _take_last(self) -> None:
+        """Go on with the weights of the last step, if the best were taken."""
+        if self._last is not None:
+            self.model.engine.restore(self._last)
+            self._last = None
+
+    def _exhausted(self) -> bool:
+        """Whether the last `patience` evaluations have all been no better than one before them."""
+        patience, best = self.settings.patience, self.best
+        return (
+            patience is not None
+            and best is not None
+            and self.evaluations.index(best) + patience < len(self.evaluations)
+        )
+
+    def _paced_by_steps(self, stops: Sequence[int]) -> Iterator[list[float]]:
+        every = max(1, self.settings.steps // EVALUATIONS)
+        waiting, stop = iter(stops), 0
+        count = 1
+        while True:
+            if self._validation is not None and self._is_due(every):  # left over where the evaluation was interrupted
+                self.evaluate()
+            if self.is_over:
+                return
+            start = time.perf_counter()
+            left = every - self.step % every if self._validation is not None else count
+            while stop <= self.step:
+                stop = next(waiting, self._steps)
+            losses = self.run(min(count, left, stop - self.step))
+            elapsed = max(time.perf_counter() - start, 1e-6)
+            count = max(1, min(4 * len(losses), int(len(losses) * CHUNK_SECONDS / elapsed)))
+            if self._validation is not None and self._is_due(every):
+                self.evaluate()
+            yield losses
+
+    def _is_due(self, every: int) -> bool:
+        """Whether an evaluation every so many steps is still to be made here."""
+        last = self.evaluations[-1].step if self.evaluations else 0
+        return self.step % every == 0 and last != self.step
+
+    def _paced_by_time(self) -> Iterator[list[float]]:
+        """The schedule follows the clock, or the steps that help; the last evaluation is within the budget too."""
+        clock = self._clock
+        clock.begin()
+        if self._validation is not None:
+            clock.measure_evaluation(lambda: self.model.engine.evaluate(self._validation) if self._validation else None)
+        while not self.is_complete and not self._exhausted() and (count := clock.affordable()) > 0:
+            start = time.perf_counter()
+            losses = self.run(count)
+            clock.took(len(losses), time.perf_counter() - start)
+            if self._validation is not None and clock.evaluation_is_due():
+                self.evaluate()
+            yield losses
+
+
+def _adam(settings: Settings) -> Adam:
+    return Adam(
+        settings.steps,
+        float(settings.learning_rate),
+        float(settings.beta1),
+        float(settings.beta2),
+        weight_decay=float(settings.weight_decay or 0.0),
+        gram_decay=float(settings.gram_decay or 0.0),
+        warmup=float(settings.warmup),
+        clip=float(settings.clip),
+    )
+
+
+def _tokens(corpus: Corpus, config: Model, settings: Settings, rng: Random, windows: Tokens | None) -> Tokens:
+    """The documents, or their windows, in random order: the first that is drawn with the seed."""
+    if settings.engine != "fast":
+        return corpus.tokens(rng.permutation(len(corpus))[: settings.steps])  # no step comes to any later document
+    tokens = windows or corpus.windows(config.block_size, cut=settings.long == "cut")
+    return tokens.replaced(order=rng.permutation(len(tokens)))
+
+
+def train(
+    data: str | os.PathLike[str] | Corpus | Iterable[str],
+    *,
+    model: Choice = Config,
+    preset: str | None = None,
+    callbacks: Iterable[Callback] = (),
+    **options: Unpack[Options],
+) -> GPT:
+    """Train a model on a file or directory (a str is a path), a corpus, strings, or a column of a data frame.
+
+    The model is a subclass of `Model`, an instance of one, or a name, such as "mlp" or "mymodel.py:MyGPT". Options are
+    its settings and those of `Settings`, of which a preset gives some, and how data is read, as `Corpus.read` and
+    `Corpus.of` take it: `tapegpt.train("people.csv", column="name")`. Each callback is called about
+    every 50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. At
+    its end each is called once more, with no losses, and closed if it has a method `close`.
+    Raises `TapeGPTError` for input that cannot be used.
+    """
+    started = time.perf_counter()
+    given: Any = dict(options)
+    reading = {name: given.pop(name) for name in READING if name in given}
+    config, settings = resolved(given, preset, model=model)  # refuses before it reads
+    corpus = corpus_from(data, reading, settings.budget)
+    config, settings = resolved(given, preset, corpus, model)
+    trainer = Trainer(corpus, config, settings, started=started)
+    watched(trainer, trainer.chunks(), list(callbacks))
+    trainer.keep(lambda _: None)  # whoever saves the model saves the training too
+    return trainer.model
+
+
+def corpus_from(
+    data: str | os.PathLike[str] | Corpus | Iterable[str], reading: dict[str, Any], budget: float | None = None
+) -> Corpus:
+    """What `train` takes for data, as a corpus; raises `TapeGPTError` for what cannot be used, or read so.
+
+    Of files that are large for a budget a sample is read.
+    """
+    if isinstance(data, str | os.PathLike):
+        return Corpus.from_source(within(Source((os.fspath(data),), **reading), budget))
+    for name in reading:
+        if isinstance(data, Corpus) or name not in SELECTION:
+            raise TapeGPTError(f"{name} says how data is read: give a path, or leave it out")
+    return data if isinstance(data, Corpus) else Corpus.of(data, **reading)
+
+
+def watched(trainer: Trainer, chunks: Iterable[list[float]], callbacks: Sequence[Callback]) -> None:
+    """Run to the end, or until a callback returns True; at last each is called once more, and closed if it can be."""
+    _warn(trainer)
+    try:
+        for losses in chunks:
+            stops = [callback(trainer, losses) is True for callback in callbacks]
+            if any(stops):
+                trainer.finish()
+                break
+        for callback in callbacks:
+            callback(trainer, [])  # the last evaluation is new
+    finally:
+        _close(callbacks)
+
+
+def _close(callbacks: Sequence[Callback]) -> None:
+    """Close each that can be closed, though another one's close raises."""
+    if callbacks:
+        try:
+            if close := getattr(callbacks[0], "close", None):
+                close()
+        finally:
+            _close(callbacks[1:])
+
+
+def _warn(trainer: Trainer) -> None:
+    """Say what is lost of the documents, and what is hardly meant to be in them."""
+    corpus, block = trainer.corpus, trainer.model.config.block_size
+    starts = trainer._tokens.starts  # noqa: SLF001  # of the documents that a step comes to
+    if trainer.settings.engine != "fast" and max(map(sub, starts[1:], starts)) > block:
+        cut = [length for length in map(len, corpus.documents) if length >= block]
+        warn(
+            f"{len(cut):,} of {len(corpus):,} documents are cut, block_size {block} does not hold them with their end: "
+            f"choose one of up to {max(cut) + 1:,}, or the engine fast, which learns from all of them"
+        )
+    controls = [character for character in corpus.vocabulary if breaks(character) and character != "\n"]
+    if controls:
+        warn(
+            f"the documents have control characters, {shown(''.join(controls))}: look where with tapegpt doctor, and "
+            "choose another encoding, or leave them out"
+        )

@@ -1,0 +1,152 @@
+"""A page about many trainings, as one HTML file that needs nothing else: what was searched, how they learned, a table.
+
+All that there is to read stands in the HTML; `web/leaderboard.js` draws pictures from the data beside it. For the same
+outcomes the page is the same. Not here: the trainings (`population.py`), which of them go on (`sweep.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from html import escape
+
+from tapegpt.errors import TapeGPTError
+from tapegpt.text import rounded
+from tapegpt.training.curves import thinned
+from tapegpt.web import document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from tapegpt.experiments.population import Outcome
+
+    Data = dict[str, Any]
+
+MOST = 500  # candidates that are shown
+POINTS = 40  # of each curve, so that noise is averaged out
+LOSS, STEPS = "held-out", "steps"
+
+
+def page(outcomes: Sequence[Outcome], baselines: Mapping[str, float] | None = None) -> str:
+    """The page as HTML: outcomes from the best to the worst, and losses of simple models on the same strings.
+
+    Of many outcomes the first 500 are shown. Raises `TapeGPTError` where there is none.
+    """
+    if not outcomes:
+        raise TapeGPTError("a leaderboard shows trainings, and there is none: let the sweep run longer")
+    shown = outcomes[:MOST]
+    searched = _searched(shown)
+    columns = _columns(shown, searched)
+    steps = [STEPS] if len(set(columns[STEPS])) > 1 else []
+    names = list(columns)
+    data = {
+        "columns": [{"name": name, "values": values} for name, values in columns.items()],
+        "axes": [names.index(name) for name in (*searched, *steps, LOSS)],
+        "curves": [_thinned(outcome.losses) for outcome in shown],
+        "baselines": {name: rounded(loss) for name, loss in (baselines or {}).items()},
+    }
+    title = f"{len(outcomes):,} training{'' if len(outcomes) == 1 else 's'}"
+    lines = [
+        f"<h1>{title}</h1>",
+        f"<p>{escape(_summary(outcomes, searched, baselines or {}))}</p>",
+        '<section><h2>What was searched</h2><div data-view="parallel"></div></section>',
+        '<section><h2>How they learned</h2><div data-view="curves"></div></section>',
+        "<section><h2>All of them</h2>",
+        _table(columns, len(outcomes)),
+        "</section>",
+    ]
+    return document(title, "\n".join(lines), data, "leaderboard")
+
+
+# --- what there is to tell --------------------------------------------------------------------------------------
+
+
+def _fields(outcome: Outcome) -> Data:
+    return {**outcome.candidate.config.as_dict(), **outcome.candidate.settings.as_dict()}
+
+
+def _searched(outcomes: Sequence[Outcome]) -> list[str]:
+    """What the candidates differ in, but for the steps, which say how far each has come."""
+    tables = [_fields(outcome) for outcome in outcomes]
+    return [name for name in tables[0] if name != STEPS and len({repr(table[name]) for table in tables}) > 1]
+
+
+def _columns(outcomes: Sequence[Outcome], searched: Sequence[str]) -> dict[str, list[Any]]:
+    """The table, column by column; None where a loss is no number."""
+    tables = [_fields(outcome) for outcome in outcomes]
+    errors = [outcome.error for outcome in outcomes]
+    return {
+        "rank": list(range(1, len(outcomes) + 1)),
+        LOSS: [_finite(outcome.loss) for outcome in outcomes],
+        **({"\N{PLUS-MINUS SIGN}": errors} if any(error is not None for error in errors) else {}),
+        "training": [_finite(outcome.training_loss) for outcome in outcomes],
+        **{name: [table[name] for table in tables] for name in searched},
+        "parameters": [outcome.parameters for outcome in outcomes],
+        STEPS: [table[STEPS] for table in tables],
+        "seconds": [rounded(outcome.seconds) for outcome in outcomes],
+    }
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _thinned(losses: Data) -> Data:
+    """A curve of fewer points; what is no number stays out."""
+    points = [point for point in zip(losses["steps"], losses["mean"], strict=True) if math.isfinite(point[1])]
+    return thinned(points, POINTS)
+
+
+def _summary(outcomes: Sequence[Outcome], searched: Sequence[str], baselines: Mapping[str, float]) -> str:
+    """The page in words."""
+    best = outcomes[0]
+    if best.diverged:
+        return f"None of them came to its end: {best.diverged}."
+    error = "" if best.error is None else f" \N{PLUS-MINUS SIGN} {best.error:.4f}"
+    said = [f"The best one costs {best.loss:.4f}{error} nats a token of strings that none of them has seen"]
+    if searched:
+        said.append(": " + ", ".join(f"{name} {_said(_fields(best)[name])}" for name in searched))
+    said.append(".")
+    if baselines:
+        said.append(" To compare, " + ", ".join(f"{name} {loss:.2f}" for name, loss in baselines.items()) + ".")
+    diverged = sum(bool(outcome.diverged) for outcome in outcomes)
+    if diverged:
+        said.append(f" Of all, {diverged:,} diverged.")
+    return "".join(said)
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# --- the page ---------------------------------------------------------------------------------------------------
+
+
+def _table(columns: Mapping[str, Sequence[Any]], total: int) -> str:
+    """All columns, a row a candidate."""
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    lines = [
+        '<div class="scroll" tabindex="0" role="region" aria-label="Table of all trainings"><table>',
+        "<caption>Losses in nats a token, seconds of one core</caption>",
+        f"<thead><tr>{heads}</tr></thead>",
+        "<tbody>",
+    ]
+    for row in zip(*columns.values(), strict=True):
+        first, *rest = (_cell(name, value) for name, value in zip(columns, row, strict=True))
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+        lines.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
+    lines.append("</tbody></table></div>")
+    if total > MOST:
+        lines.append(f"<p>And {total - MOST:,} more, which are worse.</p>")
+    return "\n".join(lines)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in (LOSS, "training"):
+        return "diverged" if value is None else f"{value:.4f}"
+    if name == "\N{PLUS-MINUS SIGN}":
+        return "" if value is None else f"{value:.4f}"
+    if name == "seconds":
+        return f"{value:.3g}"
+    return f"{value:,}" if name in ("parameters", STEPS) else _said(value)

@@ -1,0 +1,93 @@
+"""A model in a notebook's cell: what it says at a temperature and after a prefix, how it reads a string.
+
+    tapegpt.widget(model)
+
+Drawn by `web/widget.js`, which asks by messages and is answered here. Not here: files of the page (`web/`).
+"""
+
+from __future__ import annotations
+
+from tapegpt.data.corpus import Corpus
+from tapegpt.errors import TapeGPTError, missing
+from tapegpt.inference.explanation import explain
+from tapegpt.training.recording import still
+from tapegpt.web import bundle, source
+from tapegpt.web.data import STRINGS, Portrait, explanation_data, nats
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from tapegpt.models.trained import GPT
+
+    Data = dict[str, Any]
+
+TEMPERATURE = 0.5
+
+
+def widget(model: GPT, *, text: str | None = None) -> Any:
+    """The widget, for the last line of a cell; the text is the first that is read, by default one that it invents.
+
+    Takes the extra `notebook`. Raises `TapeGPTError` where anywidget is not installed, and for a text that the model
+    cannot read.
+    """
+    try:
+        from anywidget import AnyWidget
+        from traitlets import Dict
+    except ImportError:
+        raise missing("anywidget", "notebook") from None
+
+    class ModelWidget(AnyWidget):
+        """Asked by messages {id, ask, ...}, answers {id, answer} or {id, error}."""
+
+        _esm = bundle("widget.js")
+        _css = source("views.css") + source("widget.css")
+        start = Dict().tag(sync=True)  # what is shown at first
+
+    answers = Answers(model)
+    shown = ModelWidget(start=answers.start(text))
+    shown.on_msg(lambda asked, message, _: asked.send(answers.reply(message)))
+    return shown
+
+
+class Answers:
+    """What the widget is told about a model."""
+
+    def __init__(self, model: GPT) -> None:
+        self._model = model
+        self._known = frozenset(model.documents or ())
+
+    def start(self, text: str | None) -> Data:
+        """What is shown at first."""
+        model = self._model
+        if text is None:
+            text = next((each for each in model.generate(STRINGS, seed=0) if each), "")
+        corpus = Corpus(list(model.documents), model.vocabulary) if model.documents else None
+        moment = Portrait(still(model, corpus)).moment(model.steps, text, TEMPERATURE)
+        return {
+            "about": f"{model.num_parameters:,} parameters, {model.steps:,} steps",
+            "temperature": TEMPERATURE,
+            "strings": self.strings(TEMPERATURE, ""),
+            "embeddings": moment["embeddings"],
+            "explanation": moment["explanation"],
+        }
+
+    def reply(self, message: Data) -> Data:
+        """The answer to a message, or what is wrong with it."""
+        asked: dict[str, Callable[..., Any]] = {"strings": self.strings, "explanation": self.explanation}
+        wish = dict(message)
+        name = wish.pop("id", None)
+        try:
+            return {"id": name, "answer": asked[wish.pop("ask")](**wish)}
+        except TapeGPTError as error:
+            return {"id": name, "error": str(error)}
+
+    def strings(self, temperature: float, prefix: str) -> list[Data]:
+        """Strings, from the same random numbers whatever is asked."""
+        texts = self._model.generate(STRINGS, seed=0, temperature=temperature, prefix=prefix)
+        return [{"text": text, "known": text in self._known, "nats": nats(self._model, text)} for text in texts]
+
+    def explanation(self, text: str) -> Data:
+        """How a text is read."""
+        return explanation_data(explain(self._model, text), self._model.vocabulary)

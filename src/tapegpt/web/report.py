@@ -1,0 +1,404 @@
+"""A page about a model, as one HTML file that needs nothing else: what it says, how it learned, what it knows by heart.
+
+All that there is to read stands in the HTML; `web/report.js` draws pictures from the data beside it. For the same model
+and data the page is the same. Not here: the figures (`evaluation.py`, `web/data.py`), the drawing (`web/views.js`).
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+from tapegpt.data.corpus import Corpus
+from tapegpt.data.sources import Source, parse_delimiter
+from tapegpt.errors import TapeGPTError
+from tapegpt.inference.scores import END
+from tapegpt.models.gpt import Config
+from tapegpt.models.loading import reference
+from tapegpt.record import Record
+from tapegpt.training.presets import PRESETS, resolved
+from tapegpt.web import document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+    from tapegpt.analysis.evaluation import Report
+    from tapegpt.autograd.model import Model
+    from tapegpt.inference.scores import Score
+    from tapegpt.models.trained import GPT
+    from tapegpt.training.recording import Recording
+
+    Data = dict[str, Any]
+
+SAMPLES = 1000
+TEMPERATURE = 0.5  # of the strings that are shown
+MOMENTS, LEAST = 24, 6  # of the training that are shown: so many, or fewer where each is large
+NUMBERS = 200_000  # of attention, in all moments
+ROWS, STRINGS = 6, 6  # of the table of moments
+EXTREMES = 6  # strings that surprise least, and most
+LOOKED_AT = 10_000  # training strings that these are chosen from
+QUANTILES = (1, 10, 50, 90, 99)  # percent
+
+
+class _Findings(Record):
+    """What the page tells."""
+
+    model: GPT
+    reason: str  # why the training could not be done again; "" where it was
+    run: Data
+    moments: list[Data]
+    chosen: int  # place of the moment that the model is: the last, or the best
+    evaluation: Report | None
+    least: list[Score]  # surprising of the training strings
+    most: list[Score]
+
+
+def page(model: GPT, *, text: str | None = None, samples: int = SAMPLES) -> str:
+    """The page as HTML.
+
+    The training is done again to see the model at its steps; where that cannot be, the page says so and shows the rest.
+    Training strings are `model.documents`, or are read again from where they came. The text that the model is watched
+    at while it reads is by default the first of them; so many samples are compared with them. Raises `TapeGPTError`
+    for a text that the model cannot read, and for a number of samples out of range.
+    """
+    findings = _found(model, text, samples)
+    title = f"A GPT of {_count(model.num_parameters, 'parameter')}"
+    lines = [f"<h1>{title}</h1>", f"<p>{escape(_summary(findings))}</p>"]
+    for heading, section in _sections(findings):
+        lines += ["<section>", f"<h2>{heading}</h2>", *section, "</section>"]
+    return document(title, "\n".join(lines), _drawn(findings))
+
+
+def encoded(text: str) -> bytes:
+    """A page as a file has it; halves of surrogate pairs, which data may have, become U+FFFD in the browser."""
+    return text.encode("utf-8", "xmlcharrefreplace")
+
+
+# --- what there is to tell --------------------------------------------------------------------------------------
+
+
+def _found(model: GPT, text: str | None, samples: int) -> _Findings:
+    from tapegpt.analysis.evaluation import evaluate
+    from tapegpt.web.data import Portrait
+
+    corpus = _corpus(model)
+    if text is None:
+        text = corpus.documents[0] if corpus else model.generate(1, seed=0, temperature=TEMPERATURE)[0]
+        text = text[: model.config.block_size]
+    recording, reason = _recorded(model, corpus, _moments(model, text))
+    portrait = Portrait(recording)
+    run = portrait.run(text, TEMPERATURE)
+    moments = [portrait.moment(step, text, TEMPERATURE) for step in run["moments"]]
+    place = run["moments"].index(recording.step)
+    evaluation = evaluate(model, corpus, samples=samples) if corpus else None
+    least, most = _extremes(model, corpus.documents if corpus else ())
+    return _Findings(model, reason, run, moments, place, evaluation, least, most)
+
+
+def _corpus(model: GPT) -> Corpus | None:
+    """All strings of the training, where they can be had."""
+    try:
+        documents = list(model.training_documents())
+    except TapeGPTError:
+        return None
+    return Corpus(documents, model.vocabulary)
+
+
+def _moments(model: GPT, text: str) -> int:
+    places = len(text) + 1
+    return max(LEAST, min(MOMENTS, NUMBERS // max(1, sum(model.config.heads(model.vocab_size)) * places * places)))
+
+
+def _recorded(model: GPT, corpus: Corpus | None, moments: int) -> tuple[Recording, str]:
+    """The training done again; or the model as it is, and why."""
+    from tapegpt.training.recording import replayed, still
+
+    try:
+        return replayed(model, moments, corpus), ""
+    except TapeGPTError as error:
+        return still(model, corpus), str(error)
+
+
+def _extremes(model: GPT, documents: Sequence[str]) -> tuple[list[Score], list[Score]]:
+    """The strings that surprise the model least, and most."""
+    texts = list(dict.fromkeys(documents[:: -(-len(documents) // LOOKED_AT) or 1]))
+    scores = model.score(texts)
+    order = sorted(range(len(texts)), key=scores.nats.__getitem__)
+    most = order[EXTREMES:][-EXTREMES:][::-1]
+    return [scores[number] for number in order[:EXTREMES]], [scores[number] for number in most]
+
+
+def _drawn(findings: _Findings) -> Data:
+    """What the pictures are drawn from."""
+    from tapegpt.web.data import score_data
+
+    comparison = findings.evaluation.comparison if findings.evaluation else None
+    losses = comparison.losses if comparison else {}
+    return {
+        "run": {key: findings.run[key] for key in ("losses", "held_out")},
+        "baselines": {name: loss for name, loss in losses.items() if name != "model"},
+        "moments": findings.moments,
+        "chosen": findings.chosen,
+        "scores": [score_data(score) for score in (*findings.least, *findings.most)],
+    }
+
+
+# --- the page ---------------------------------------------------------------------------------------------------
+
+
+def _sections(findings: _Findings) -> Iterator[tuple[str, list[str]]]:
+    """Headings, and the lines below each."""
+    several = len(findings.moments) > 1
+    yield ("How it learned" if several else "What it says"), list(_learning(findings))
+    yield "How it reads", list(_read(findings))
+    if findings.evaluation is not None:
+        yield "What it knows by heart", list(_memory(findings.evaluation))
+    if findings.least:
+        yield "What surprises it", list(_surprises(findings))
+    yield ("How to make it again" if findings.model.training else "What it is"), list(_settings(findings))
+
+
+def _summary(findings: _Findings) -> str:
+    """The page in words."""
+    model, evaluation = findings.model, findings.evaluation
+    said = [f"It reads and writes strings of {_count(len(model.vocabulary), 'different character')}."]
+    if evaluation is not None and evaluation.training is not None:
+        said.append(f"It has learned from {_count(evaluation.training, 'string')} in {_count(model.steps, 'step')}.")
+    first, last = findings.moments[0]["loss"], findings.moments[-1]["loss"]
+    if first is not None:
+        said.append(f"Its loss went from {first:.2f} to {last:.2f} nats a token.")
+    if findings.chosen < len(findings.moments) - 1:
+        said.append(f"Its weights are those of step {findings.moments[findings.chosen]['step']:,}, the best.")
+    comparison = evaluation.comparison if evaluation else None
+    if comparison is not None:
+        beside = ", ".join(f"{comparison.losses[name]:.2f} for {how}" for name, how in _SIMPLER.items())
+        new = f"On {_count(comparison.strings, 'string')} that it had never seen, it is "
+        said.append(f"{new}{comparison.losses['model']:.2f}; to compare, {beside}.")
+    if evaluation is not None:
+        memory = evaluation.memory
+        said.append(
+            f"Of {_count(memory.samples, 'string')} that it invents, {memory.copies:,} are in its data word for word."
+        )
+    return " ".join(said)
+
+
+_SIMPLER = {
+    "uniform": "guessing",
+    "unigram": "counting characters",
+    "bigram": "counting pairs of them",
+    "5-gram": "counting runs of five",
+}
+
+
+def _learning(findings: _Findings) -> Iterator[str]:
+    moments = findings.moments
+    if findings.reason:
+        yield f"<p>This is the model as it is; {escape(findings.reason)}.</p>"
+    if findings.run["losses"]["steps"]:
+        yield '<div data-view="loss"></div>'
+    yield '<div data-view="film"></div>'
+    yield '<div class="pair"><div data-view="strings"></div><div data-view="embeddings"></div></div>'
+    count = min(ROWS, len(moments))
+    numbers = {round(place * (len(moments) - 1) / max(count - 1, 1)) for place in range(count)}
+    rows = [
+        (
+            f"{moment['step']:,}",
+            "" if moment["loss"] is None else f"{moment['loss']:.2f}",
+            " ".join(_string(string["text"]) for string in moment["strings"][:STRINGS]),
+        )
+        for moment in (moments[number] for number in sorted(numbers))
+    ]
+    caption = f"The first of its strings at temperature {TEMPERATURE}, from the same random numbers at each step"
+    yield _table(caption, ("step", "loss", "strings"), rows, "wide")
+
+
+def _read(findings: _Findings) -> Iterator[str]:
+    explanation = findings.moments[findings.chosen]["explanation"]
+    rows = []
+    for place, target in enumerate(explanation["targets"]):
+        expected = ", ".join(f"{_token(token)} {share:.0%}" for token, share in explanation["next"][place][:3])
+        share, nats = explanation["target_p"][place], explanation["surprises"][place]
+        before = _string(explanation["text"][:place]) if place else "the start"
+        rows.append((before, expected, _token(target), f"{share:.1%}", f"{nats:.2f}"))
+    heads = ("after", "it expects", "there comes", "probability", "nats")
+    yield f"<p>{_string(explanation['text'])} costs {explanation['loss']:.2f} nats a token.</p>"
+    yield f'<div data-view="reading">{_table("What it expects at each place", heads, rows)}</div>'
+
+
+def _memory(evaluation: Report) -> Iterator[str]:
+    memory = evaluation.memory
+    copies, lengths, characters = memory.copies, evaluation.lengths, evaluation.characters
+    yield (
+        f"<p>Of {_count(memory.samples, 'string')} at temperature {memory.temperature:g}, {copies:,} are training "
+        f"strings ({copies / memory.samples:.1%}), and {memory.repeated:,} have come before. Lengths differ from those "
+        f"of the data by {lengths.distance:.3f}, by chance it would be {lengths.chance:.3f}; characters by "
+        f"{characters.distance:.3f}, by chance {characters.chance:.3f}.</p>"
+    )
+    columns = [memory.distances, *([memory.real] if memory.real else [])]
+    heads = ("edits", "generated", *(["real and new"] if memory.real else []))
+    rows = [
+        (str(distance), *[f"{counts.get(distance, 0) / sum(counts.values()):.1%}" for counts in columns])
+        for distance in sorted({distance for counts in columns for distance in counts})
+    ]
+    examples = [(_string(each.text), _string(each.nearest), str(each.distance)) for each in memory.examples]
+    yield '<div class="pair">'
+    yield _table("Edits to the nearest training string", heads, rows)
+    if examples:
+        yield _table("Invented, and most alike", ("invented", "nearest", "edits"), examples)
+    yield "</div>"
+
+
+def _surprises(findings: _Findings) -> Iterator[str]:
+    ranks = findings.model.ranks
+    if ranks:
+        shares = [f"{ranks[round(percent / 100 * (len(ranks) - 1))]:.2f}" for percent in QUANTILES]
+        yield _table("Nats a token of its training strings", [f"{percent}%" for percent in QUANTILES], [shares])
+    rows = [
+        (_string(score.text), f"{score.nats:.2f}", f"{score.perplexity:.1f}")
+        for score in (*findings.least, *findings.most)
+    ]
+    table = _table("Least and most surprising", ("string", "nats a token", "perplexity"), rows)
+    yield f'<div data-view="scores">{table}</div>'
+
+
+def _settings(findings: _Findings) -> Iterator[str]:
+    model = findings.model
+    settings = model.training.settings.as_dict() if model.training else {}
+    command, program = repeat(model)
+    if command:
+        yield f'<pre tabindex="0">{escape(command)}</pre>'
+    if program:
+        yield f'<pre tabindex="0">{escape(program)}</pre>'
+    if settings and findings.reason:
+        yield "<p>Whether that gives the same model could not be tried.</p>"
+    elif settings and model.steps != settings["steps"]:
+        yield f"<p>The training ended after {_count(model.steps, 'step')}.</p>"
+    shown = {"parameters": model.num_parameters, "tokens": model.vocab_size, **model.config.as_dict(), **settings}
+    pairs = [
+        f"<div><dt>{name}</dt><dd>{'none' if value is None else escape(str(value))}</dd></div>"
+        for name, value in shown.items()
+    ]
+    yield f"<dl>{''.join(pairs)}</dl>"
+    yield f"<p>{escape(_versions())}</p>"
+
+
+def _versions() -> str:
+    import platform
+    from importlib.metadata import version
+
+    from tapegpt.version import __version__
+
+    python, llvmlite = platform.python_version(), version("llvmlite")
+    return f"tapegpt {__version__}, Python {python}, llvmlite {llvmlite}, on {platform.machine()}."
+
+
+def _table(caption: str, heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
+    """A table of cells that are HTML; the first of a row is its head."""
+    head = "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
+    lines = [f'<table class="{kind}">', f"<caption>{escape(caption)}</caption>", f"<tr>{head}</tr>"]
+    for first, *rest in rows:
+        cells = "".join(f"<td>{cell}</td>" for cell in rest)
+        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    return "\n".join([*lines, "</table>"])
+
+
+def _string(text: str) -> str:
+    """A string as HTML: what has no look of its own as its number."""
+    shown = "".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in text) if text else "(empty)"
+    return f'<bdi class="tg-string">{escape(shown)}</bdi>'
+
+
+def _token(token: str) -> str:
+    return _string(token or END)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+# --- how to make it again ---------------------------------------------------------------------------------------
+
+
+def repeat(model: GPT) -> tuple[str, str]:
+    """The command and the Python that train a model like this one; "" where there is no such command, or neither.
+
+    Strings that came from a program are called `strings` in the Python.
+    """
+    if model.training is None:
+        return "", ""
+    kind = type(model.config)
+    fields = {"model": reference(kind), **model.config.as_dict(), **model.training.settings.as_dict()}
+    if fields["budget"] is not None:
+        fields.pop("steps")
+    source = Source(**model.data.source) if model.data and model.data.source else None
+    return _command(kind, fields, source), _program(kind, fields, source)
+
+
+def _command(kind: type[Model], fields: Data, source: Source | None) -> str:
+    from shlex import quote
+
+    if source is None:
+        return ""
+    presets = (None, *PRESETS) if fields["engine"] == "fast" else (None,)
+    choices = [_beside(kind, fields, preset) for preset in presets if preset or fields["budget"] is None]
+    chosen = min((choice for choice in choices if None not in choice.values()), key=len)
+    if "budget" in chosen:
+        chosen["budget"] = f"{chosen['budget']!r}s"
+    reading = _reading(source)
+    reading.pop("sample", None)  # which the budget decides
+    if "delimiter" in reading:
+        reading["delimiter"] = "".join(_ESCAPED.get(c, c) for c in source.delimiter) or "none"
+        if parse_delimiter(reading["delimiter"]) != source.delimiter:  # such as the text "line", which means another
+            return ""
+    own = {name: chosen.pop(name) for name in kind.fields if name in chosen and name not in Config.fields}
+    options = [_option(name, value) for name, value in {**reading, **chosen}.items()]
+    options += [_option("set", f"{name}={value}") for name, value in own.items()]
+    return " ".join(["tapegpt train", *map(quote, source.paths), *options, "-o model.safetensors"])
+
+
+_ESCAPED = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
+
+
+def _option(name: str, value: Any) -> str:
+    from shlex import quote
+
+    if value is True:
+        return f"--{name.replace('_', '-')}"
+    return f"--{name.replace('_', '-')}={quote(str(value))}"
+
+
+def _program(kind: type[Model], fields: Data, source: Source | None) -> str:
+    preset = None if fields["budget"] is None else next(iter(PRESETS))  # which a budget would choose otherwise
+    options = "".join(f", {name}={value!r}" for name, value in _beside(kind, fields, preset).items())
+    return f"model = tapegpt.train({_data(source)}{options})"
+
+
+def _data(source: Source | None) -> str:
+    """Training data in Python."""
+    if source is None:
+        return "strings"
+    reading = _reading(source)
+    dataset = reading.pop("dataset", None)
+    options = "".join(f", {name}={value!r}" for name, value in reading.items())
+    if dataset is None:
+        return f"tapegpt.Corpus.read({', '.join(map(repr, source.paths))}{options})"
+    data = f"tapegpt.Corpus.dataset({dataset!r})"
+    return f"tapegpt.Corpus.of({data}.documents{options})" if options else data
+
+
+def _beside(kind: type[Model], fields: Data, preset: str | None) -> Data:
+    """What has to be said of settings beside a preset; a budget is one too."""
+    engine, budget = fields["engine"], fields["budget"]
+    config, settings = resolved({"engine": engine, "budget": budget}, preset, model=kind)
+    implied = "exact" if preset is None and budget is None else "fast"
+    usual = {"model": reference(Config), **config.as_dict(), **settings.as_dict(), "engine": implied, "budget": None}
+    said = {} if preset is None else {"preset": preset}
+    return {**said, **{name: value for name, value in fields.items() if value != usual[name]}}
+
+
+def _reading(source: Source) -> Data:
+    """How a source is read, where that has to be said."""
+    fields = source.as_dict()
+    fields.pop("paths")
+    return {name: value for name, value in fields.items() if value != getattr(Source, name)}

@@ -1,0 +1,137 @@
+"""A scaling law as a page: one HTML file that needs nothing else. Not here: the law, and how it is drawn (`web/`)."""
+
+from __future__ import annotations
+
+from tapegpt.experiments.scaling import NAMES, PARAMETERS, STEPS, STRINGS
+from tapegpt.text import rounded
+from tapegpt.web import document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from tapegpt.experiments.scaling import Scaling
+
+    Data = dict[str, Any]
+
+DIGITS = 6  # significant, of the numbers of a picture
+TITLE = "What more would buy"
+
+
+def page(found: Scaling) -> str:
+    """The page as HTML; for the same findings it is the same."""
+    return document(TITLE, "\n".join(_body(found)), data(found), "scaling")
+
+
+def data(found: Scaling) -> Data:
+    """What the pictures are drawn from: of each the law as [x, loss, lowest, highest], and what was measured."""
+    own = found.own
+    axes = []
+    for axis in (STRINGS, PARAMETERS, STEPS):
+        others = [place for place in (PARAMETERS, STRINGS, STEPS) if place != axis]
+        alike = [each for each in found.trainings if all(each.amounts[place] == own[place] for place in others)]
+        points = [(each.amounts[axis], each.loss) for each in alike]
+        name = NAMES[axis]
+        axes.append(_picture(f"Loss by {name}", name, found.along(axis), points, (own[axis], *found.band(own))))
+    everything = [(each.seconds, each.loss) for each in found.trainings if each.strings == own[STRINGS]]
+    time = _picture(
+        "Loss by time, best spent", "seconds", found.frontier(), everything, (found.seconds, *found.band(own))
+    )
+    return {"pictures": [time, *axes]}
+
+
+def _picture(
+    title: str, unit: str, law: Iterable[Iterable[float]], points: Iterable[Any], own: Iterable[float]
+) -> Data:
+    return {
+        "title": title,
+        "unit": unit,
+        "law": [[rounded(number, DIGITS) for number in row] for row in law],
+        "points": [[rounded(number, DIGITS) for number in point] for point in points],
+        "own": [rounded(number, DIGITS) for number in own],
+    }
+
+
+# --- the page ---------------------------------------------------------------------------------------------------
+
+
+def _body(found: Scaling) -> Iterator[str]:
+    parameters, strings, steps = found.own
+    floor, (low, high) = found.floor
+    best = max(found.gains[:-1], key=lambda gain: gain.gain)
+    yield f"<h1>{TITLE}</h1>"
+    yield (
+        f"<p>A GPT of {parameters:,} parameters that learns from {strings:,} strings in {steps:,} steps comes to "
+        f"{found.loss:.3f} nats a token. {best.name.capitalize()} would buy most, {best.gain:.3f}: "
+        f"{_percent(best.perplexity)} perplexity. However much there is of all, {floor:.2f} is left "
+        f"({low:.2f} to {high:.2f}).</p>"
+    )
+    for warning in found.warnings:
+        yield f"<p><strong>Note:</strong> {warning}.</p>"
+    yield '<div data-view="time"></div>'
+    yield '<div class="laws" data-view="axes"></div>'
+    yield "<h2>Twice as much</h2>"
+    rows = [
+        (
+            gain.name,
+            f"{gain.loss:.3f}",
+            f"{gain.gain:.3f}",
+            _span(gain.interval),
+            _percent(gain.perplexity),
+            "" if gain.limit is None else f"{gain.limit:.3f}",
+        )
+        for gain in found.gains
+    ]
+    heads = ("", "loss", "gain", "90 % interval", "perplexity", "no end")
+    yield _table("Losses in nats a token, by the law", heads, rows)
+    more = [after / before for after, before in zip(found.best_mix(2.0), found.own, strict=True)]
+    yield f"<p>Best spent is {more[PARAMETERS]:.2g} times the parameters and {more[STEPS]:.2g} times the steps.</p>"
+    yield "<h2>Put to the test</h2>"
+    checks = [
+        (
+            check.name,
+            f"{check.foretold:.3f}",
+            _span(check.interval),
+            f"{check.measured:.3f}",
+            "" if check.holds else "outside",
+        )
+        for check in found.checks
+    ]
+    tested = ("", "foretold", "90 % interval", "measured", "")
+    yield _table("Each foretold from trainings that all had less of it", tested, checks)
+    yield "<h2>The law</h2>"
+    yield (
+        "<p>loss = E + ((A / parameters<sup>a</sup>)<sup>q</sup> + (B / strings<sup>b</sup>)<sup>q</sup> + "
+        "(C / steps<sup>c</sup>)<sup>q</sup>)<sup>1/q</sup></p>"
+    )
+    yield _constants(found)
+    yield (
+        f"<p>Fitted to {len(found.trainings)} trainings, whose losses on {found.held_out:,} held-out strings differ "
+        f"from it by {found.noise:.1%}. Parameters are counted without n-gram embeddings.</p>"
+    )
+
+
+def _constants(found: Scaling) -> str:
+    law = found.law
+    names = ["E", "A", "B", "C", "a", "b", "c", "q"]
+    values = [law.floor, *law.coefficients, *law.exponents, law.sharpness]
+    pairs = [f"<div><dt>{name}</dt><dd>{value:.3g}</dd></div>" for name, value in zip(names, values, strict=True)]
+    return f"<dl>{''.join(pairs)}</dl>"
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f}\N{EN DASH}{interval[1]:.3f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.1f}%".replace("-", "\N{MINUS SIGN}")
+
+
+def _table(caption: str, heads: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
+    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
+    lines = ['<div class="wide" tabindex="0">', "<table>", f"<caption>{caption}</caption>", f"<tr>{head}</tr>"]
+    for first, *rest in rows:
+        cells = "".join(f"<td>{cell}</td>" for cell in rest)
+        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    return "\n".join([*lines, "</table>", "</div>"])
