@@ -213,6 +213,5 @@ if __name__ == "__main__":
     crossing = sum(folder(module) != folder(target) for module, target in arrows)
     print(f"{len(SOURCES)} modules in {len(FOLDERS)} folders, {levels(running)} levels of imports")
     print(f"{len(arrows)} imports, {crossing} of them from one folder to another, over {len(between)} arrows")
-    print(
-        f"{len(faults(SOURCES))} that climb, {sum(module in reachable(running, module) for module in running)} in circles"
-    )
+    circles = sum(module in reachable(running, module) for module in running)
+    print(f"{len(faults(SOURCES))} imports that climb, {circles} modules in circles")
