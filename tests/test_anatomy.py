@@ -266,7 +266,7 @@ def test_python_shows_kernels_helpers_constants_and_rules() -> None:
 def test_llvm_shows_that_part_and_nothing_else() -> None:
     anatomy, _, _ = made("exact")
     text = anatomy.listing(anatomy.find("relu"), "llvm")
-    assert "rule_relu" in text
+    assert "relu.forward" in text
     assert "products" not in text
     assert "counts" not in text
 
