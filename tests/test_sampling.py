@@ -115,7 +115,7 @@ def test_exact_draws_from_the_models_distribution_given_the_pattern(model: GPT, 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_some_string_weighs_as_much_as_the_bound_and_none_more(model: GPT, pattern: str) -> None:
-    sampler = model.sampler(*tapegpt.constraints.wished({"pattern": pattern, "temperature": 1.0}), seed=0)
+    sampler = model.sampler(*wished({"pattern": pattern, "temperature": 1.0}), seed=0)
     space = sampler._space
 
     def weights(prefix: list[int], state: int, weight: float) -> Iterator[float]:
