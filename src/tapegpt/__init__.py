@@ -15,6 +15,10 @@ from tapegpt.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from tapegpt.analysis.attribution import attribute
+    from tapegpt.analysis.diff import compare
+    from tapegpt.analysis.doctor import examine
+    from tapegpt.analysis.evaluation import evaluate
     from tapegpt.autograd.gradient_check import check_gradients
     from tapegpt.autograd.model import Model
     from tapegpt.autograd.optimizers import SGD, Adam
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from tapegpt.models.ensemble import Ensemble
     from tapegpt.models.gpt import Config
     from tapegpt.models.trained import GPT
+    from tapegpt.settings import Settings
     from tapegpt.training.trainer import Trainer, train
     from tapegpt.web.notebook import widget
 
@@ -45,13 +50,18 @@ __all__ = [
     "Ensemble",
     "Model",
     "Random",
+    "Settings",
     "Tape",
     "TapeGPTError",
     "TapeGPTWarning",
     "Trainer",
     "Value",
     "__version__",
+    "attribute",
     "check_gradients",
+    "compare",
+    "evaluate",
+    "examine",
     "load",
     "save",
     "scaling",
@@ -61,23 +71,28 @@ __all__ = [
 ]
 
 _MODULES = {
-    "GPT": "models.trained",
-    "SGD": "autograd.optimizers",
     "Adam": "autograd.optimizers",
-    "Model": "autograd.model",
     "Config": "models.gpt",
     "Constraints": "inference.constraints",
     "Corpus": "data.corpus",
     "DivergedError": "errors",
     "Drawing": "inference.constraints",
     "Ensemble": "models.ensemble",
+    "GPT": "models.trained",
+    "Model": "autograd.model",
     "Random": "data.rng",
+    "SGD": "autograd.optimizers",
+    "Settings": "settings",
     "Tape": "autograd.tape",
     "TapeGPTError": "errors",
     "TapeGPTWarning": "errors",
     "Trainer": "training.trainer",
     "Value": "autograd.value",
+    "attribute": "analysis.attribution",
     "check_gradients": "autograd.gradient_check",
+    "compare": "analysis.diff",
+    "evaluate": "analysis.evaluation",
+    "examine": "analysis.doctor",
     "load": "models.checkpoint",
     "save": "models.checkpoint",
     "scaling": "experiments.scaling",
