@@ -34,7 +34,7 @@ def by_corpus(budgets: Sequence[str], corpora: Sequence[str] = tuple(CORPORA)) -
         }
         with tempfile.TemporaryDirectory() as folder:
             rows += _rows(name, corpus, ["--block-size", str(block_size)], presets, budgets, Path(folder))
-    heads = ["", "budget", "preset", "steps", "held-out loss, nats a token", "wall / budget"]
+    heads = ["", "budget", "preset", "steps", "held-out loss, nats per token", "wall / budget"]
     return table("What a budget becomes, a tenth of the strings held out, one thread, seed 1", heads, rows)
 
 

@@ -175,7 +175,7 @@ def by_shape(corpus: Corpus, peak: Peak, rounds: int) -> str:
         config = job.config
         shape = [str(n) for n in (config.n_embd, config.n_layer, config.block_size, job.batch_size)]
         rows.append([*shape, figure(summary.median), summary.spread, job.fraction])
-    heads = ["n_embd", "n_layer", "block_size", "batch", "us a document", "lowest..highest, us", "of peak"]
+    heads = ["n_embd", "n_layer", "block_size", "batch", "us per document", "lowest..highest, us", "of peak"]
     return table("The training step, fast engine, one thread", heads, rows)
 
 

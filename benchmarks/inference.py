@@ -58,7 +58,7 @@ def check_totals(model: Inference, exact: ExactEngine, documents: Tokens) -> Non
     """The scores come to the loss that the exact engine finds."""
     loss, count = exact.evaluate(documents)
     apart = abs(sum(model.totals(documents)) - loss) / count
-    assert apart <= CLOSE, f"scores are {apart} nats a token from what the exact engine finds"
+    assert apart <= CLOSE, f"scores are {apart} nats per token from what the exact engine finds"
 
 
 def check_strings(strings: list[str], pattern: str) -> None:

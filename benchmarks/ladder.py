@@ -35,7 +35,16 @@ RUNGS: list[tuple[str, dict[str, int]]] = [
 ]
 STEPS, HELD_OUT, RATE = 10_000, 0.1, 0.16  # learning rate times n_embd
 CHECKED_STEPS, CLOSE = 20, 1e-4  # of the largest loss
-HEADS = ("model", "n_embd", "parameters", "held-out, nats", "us a document", "lowest..highest", "PyTorch, us", "ratio")
+HEADS = (
+    "model",
+    "n_embd",
+    "parameters",
+    "held-out, nats",
+    "us per document",
+    "lowest..highest",
+    "PyTorch, us",
+    "ratio",
+)
 
 
 def by_model(corpus: Corpus, rounds: int) -> str:
@@ -69,7 +78,7 @@ def _per_document(run: Callable[[int], object]) -> Contender:
 
 
 def held_out_loss(corpus: Corpus, model: Model) -> float:
-    """Nats a token, after training on the others."""
+    """Nats per token, after training on the others."""
     training, validation = hold_out(corpus, HELD_OUT, SEED)
     rng = Random(SEED)
     tokens = training.windows(model.block_size)

@@ -51,7 +51,7 @@ class Candidate:
 
 
 def results(printed: str) -> tuple[float, dict[str, float]]:
-    """The held-out loss that a command printed, and those of the baselines, in nats a token."""
+    """The held-out loss that a command printed, and those of the baselines, in nats per token."""
     found = {
         head: line.removeprefix(head)
         for head in (LOSS, COMPARED)
@@ -83,7 +83,7 @@ def by_preset(data: str | None, budgets: Sequence[str], rounds: int, presets: Se
         [name, "", "", f"{median(run[name] for run in candidates[0].baselines):.4f}", ""]
         for name in candidates[0].baselines[0]
     ]
-    heads = ["", "wall, s", "lowest..highest, s", "held-out loss, nats a token", "lowest..highest"]
+    heads = ["", "wall, s", "lowest..highest, s", "held-out loss, nats per token", "lowest..highest"]
     share = f"{100 * HELD_OUT:.0f} % of the distinct strings held out"
     return table(f"What a time buys, {len(corpus):,} documents, {share}, {len(walls[0].samples)} seeds", heads, rows)
 

@@ -30,7 +30,7 @@ def film() -> dict[str, object]:
     run = portrait.run(TEXT, TEMPERATURE)
     moments = [portrait.moment(step, TEXT, TEMPERATURE) for step in run["moments"]]
     levels = baselines(corpus, corpus, corpus.vocab_size)
-    del levels["5-gram"]  # it knows names by heart that it has counted, which the other ones cannot
+    del levels["5-gram"]  # it has memorised the names that it has counted, which the other ones cannot
     return {"losses": run["losses"], "baselines": levels, "moments": moments}
 
 

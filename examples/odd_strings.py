@@ -99,7 +99,7 @@ for kind, strings in kinds.items():
     print(f"{kind:22}{''.join([f'{each:8.3f}' for each in areas])}  {', '.join(strings[:4])}")
 
 threshold = Calibration(model.score(others).nats).threshold(0.01)
-print(f"\nalarms above {threshold:.2f} nats a character, which other new surnames exceed with a probability of 1 %")
+print(f"\nalarms above {threshold:.2f} nats per character, which other new surnames exceed with a probability of 1 %")
 for kind, strings in {"surnames": surnames, **kinds}.items():
     alarms = sum(nats > threshold for nats in model.score(strings).nats)
     print(f"{kind:22}{alarms / COUNT:8.1%}")

@@ -216,7 +216,9 @@ def test_quality_is_read_from_the_command(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_held_out_losses_are_parsed() -> None:
-    printed = "num docs: 3\nheld-out loss: 2.0500 nats a token, perplexity 7.77\nto compare: uniform 3.2, 5-gram 2.1\n"
+    printed = (
+        "num docs: 3\nheld-out loss: 2.0500 nats per token, perplexity 7.77\nto compare: uniform 3.2, 5-gram 2.1\n"
+    )
     assert quality.results(printed) == (2.05, {"uniform": 3.2, "5-gram": 2.1})
     with pytest.raises(AssertionError, match="no held-out loss"):
         quality.results("num docs: 3\n")

@@ -166,7 +166,7 @@ def test_a_budget_that_affords_fewer_passes_is_used_up() -> None:
 def test_a_longer_budget_decays_faster_and_a_larger_output_layer_too(
     larger: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the passes it affords and the weights: else a model of many characters learns by heart which go together."""
+    """By the passes it affords and the weights: else a model of many characters memorises which go together."""
     documents, size = len(hold_out(CORPUS, 0.3, 42)[0]), weights(SHAPE, CORPUS.vocab_size)
     monkeypatch.setattr("tapegpt.training.trainer.DOCUMENTS", documents)
     monkeypatch.setattr("tapegpt.training.trainer.WEIGHTS", size / larger)

@@ -399,7 +399,7 @@ def test_a_page_says_all_that_matters(capsys: pytest.CaptureFixture[str]) -> Non
         "block             of 3: cuts 4 strings, 100.0%, with their ends\n",
         "of 4: cuts at most 5 %; of 4: cuts none\n",
         "held out          1 string with --validation 0.1 --seed 42\n",
-        "to compare        nats a token: uniform ",
+        "to compare        nats per token: uniform ",
         "--block-size 4: 4 of 4 strings do not fit into 3 with their end\n",
     ):
         assert part in shown

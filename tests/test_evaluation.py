@@ -207,7 +207,7 @@ def test_the_page_says_what_the_report_does(trainer: Trainer, capsys: pytest.Cap
     assert text.splitlines() == list(page(report))
     loss = report.losses["new"].loss
     assert loss is not None
-    assert f"loss              {loss:.4f} nats a token, perplexity {math.exp(loss):.2f}, on" in text
+    assert f"loss              {loss:.4f} nats per token, perplexity {math.exp(loss):.2f}, on" in text
     assert f"copies            {report.memory.copies:,}, " in text
     assert f"they differ by {report.lengths.distance:.3f}, by chance {report.lengths.chance:.3f}" in text
 

@@ -43,7 +43,7 @@ def test_each_place_says_what_came_and_what_was_expected(capsys: pytest.CaptureF
     lines, err = printed(capsys, "bob", "--top", "3")
     found = explain(tapegpt.load("m.safetensors"), "bob")
     assert err == ""
-    assert lines[0].startswith(f"bob: {found.loss:.3f} nats a token, perplexity ")
+    assert lines[0].startswith(f"bob: {found.loss:.3f} nats per token, perplexity ")
     for line, target, row, nats in zip(lines[3:7], "bob⏎", found.probabilities, found.surprises, strict=True):
         came, share, surprise, bar, *likely = line.split()
         tokens = [*VOCABULARY.replace(" ", "␣"), "⏎"]

@@ -612,7 +612,7 @@ def test_the_loss_of_generated_strings_is_their_surprise() -> None:
     ids=["numerals", "brackets"],
 )
 def test_what_can_be_learned_is_learned(language: Language, config: Config, steps: int, distance: float) -> None:
-    """The held-out loss comes this near to the entropy, in nats a token; below it is but chance."""
+    """The held-out loss comes this near to the entropy, in nats per token; below it is but chance."""
     corpus = Corpus.of(language.sample(20_000, seed=1))
     trainer = Trainer(corpus, config, engine="fast", batch_size=16, steps=steps, long="window", threads=1)
     trainer.run(steps)

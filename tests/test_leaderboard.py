@@ -65,7 +65,7 @@ def column(text: str, name: str) -> list[Any]:
 def test_the_page_tells_the_best_and_what_to_compare_it_with() -> None:
     assert "<h1>4 trainings</h1>" in TEXT
     assert (
-        "The best one costs 2.1000 ± 0.0100 nats a token of strings that none of them has seen: n_embd 16, "
+        "The best one costs 2.1000 ± 0.0100 nats per token of strings that none of them has seen: n_embd 16, "
         "learning_rate 0.001. To compare, uniform 3.30, bigram 2.40. Of all, 1 diverged." in TEXT
     )
 

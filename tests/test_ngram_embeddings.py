@@ -178,7 +178,7 @@ def test_two_threads_come_to_what_one_does() -> None:
 
 
 def test_generation_sees_the_n_grams_that_training_sees() -> None:
-    """Of a model that has learned one string by heart through its n-grams, the strings are that string."""
+    """Of a model that has memorised one string through its n-grams, the strings are that string."""
     config = CONFIG.replaced(n_gram=4)
     made = engine(config)
     corpus = Corpus(["abadaboa"], NAMES.vocabulary)  # as long as the block: no end is drawn

@@ -93,7 +93,7 @@ def test_the_page_says_what_the_evaluation_found(model: GPT, text: str) -> None:
     for example in found.memory.examples:
         assert f"{example.text} {example.nearest} {example.distance}" in said
     for nats in model.score(["cab"]).nats:
-        assert f"cab costs {nats:.2f} nats a token" in said
+        assert f"cab costs {nats:.2f} nats per token" in said
 
 
 def test_moments_are_those_of_the_training(model: GPT, text: str) -> None:
@@ -137,7 +137,7 @@ def test_a_model_without_its_training_is_shown_as_it_is(model: GPT, tmp_path: Pa
     said = Reader(report.page(tapegpt.load(tmp_path / "weights.safetensors"), samples=20)).text
     assert "This is the model as it is; the training cannot be repeated" in said
     assert "What it says" in said
-    assert "by heart" not in said
+    assert "memorised" not in said
     assert "tapegpt train" not in said
     assert "learning_rate" not in said  # nobody knows
 

@@ -262,7 +262,7 @@ def test_the_json_is_whole_and_finite(found: Scaling) -> None:
 
 def test_the_page_says_what_was_found_and_is_whole_in_itself(found: Scaling) -> None:
     reader = Reader(page(found))
-    assert f"{found.loss:.3f} nats a token" in reader.text
+    assert f"{found.loss:.3f} nats per token" in reader.text
     for check in found.checks:
         assert f"{check.name} {check.foretold:.3f}" in reader.text
     assert reader.links == []

@@ -96,7 +96,7 @@ def test_gradient_goes_from_the_loss_to_the_embeddings(capsys: pytest.CaptureFix
     out, _ = printed(capsys, "--stage", "gradient", "m.safetensors")
     lines = out.splitlines()
     total, count = tapegpt.load("m.safetensors").engine.evaluate(tapegpt.Corpus(["otto"], VOCABULARY).tokens())
-    assert lines[0] == f"otto, 5 positions: loss {total / count:.4f} nats a token"
+    assert lines[0] == f"otto, 5 positions: loss {total / count:.4f} nats per token"
     numbers = [int(line.split()[0][1:]) for line in lines[2:]]
     assert numbers == sorted(numbers, reverse=True)
     assert lines[2].split()[1] == "1"

@@ -222,7 +222,7 @@ def test_control_characters_in_documents_are_named() -> None:
 
 
 def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents that are seen often are learned by heart unless the weights fade; few, or by more weights, sooner."""
+    """Documents that are seen often are memorised unless the weights fade; few, or by more weights, sooner."""
     pairs = [a + b for a in "abcdefgh" for b in "iouxy"]
 
     def decays(n_embd: int, steps: int = 20, n_layer: int = 1, documents: Sequence[str] = pairs) -> tuple[float, float]:

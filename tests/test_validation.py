@@ -22,7 +22,7 @@ from tapegpt.training.clock import EVALUATIONS
 from tests.languages import RomanNumerals
 
 SHAPE = Config(1, 8, 2, 6)
-FEW = RomanNumerals().sample(40, seed=1)  # so few that a model soon knows them by heart; XXIII twice
+FEW = RomanNumerals().sample(40, seed=1)  # so few that a model soon memorises them; XXIII twice
 CORPUS = Corpus.of(FEW)
 ENGINES: dict[str, dict[str, Any]] = {
     "exact": {"engine": "exact", "learning_rate": 0.05},
@@ -348,7 +348,7 @@ def test_a_validated_run_as_typed() -> None:
     ]
     assert lines[4] == f"step  400 /  400 | loss {losses[-1]:.4f} | held-out {expected.evaluations[-1].loss:.4f}"
     perplexity = f"perplexity {math.exp(best.loss):.2f}, after step {best.step}, whose weights are kept"
-    assert lines[5] == f"held-out loss: {best.loss:.4f} nats a token, {perplexity}"
+    assert lines[5] == f"held-out loss: {best.loss:.4f} nats per token, {perplexity}"
     compared = ", ".join(f"{name} {loss:.4f}" for name, loss in expected.baselines().items())
     assert lines[6] == f"to compare: {compared}"
     assert lines[7:] == sampled(expected.model.generate(2))
@@ -386,7 +386,7 @@ def test_a_budget_as_typed() -> None:
 def test_a_budget_longer_than_helps_says_so() -> None:
     done = run(*FAST, "--budget", "60s", "--samples", "0")
     assert done.stderr.splitlines()[-1] == (
-        f"tapegpt: note: 4 passes through {len(CORPUS)} training strings are enough, more would learn them by heart: "
+        f"tapegpt: note: 4 passes through {len(CORPUS)} training strings are enough, more would memorise them: "
         "the rest of the budget is not used"
     )
 

@@ -45,7 +45,7 @@ def test_it_lists_what_taught_and_what_hindered(capsys: pytest.CaptureFixture[st
     found = attribute(tapegpt.load("m.safetensors"), "ann", top=2)
     lines = out.splitlines()
     assert err == ""
-    assert lines[0] == f"ann: {found.loss:.3f} nats a token"
+    assert lines[0] == f"ann: {found.loss:.3f} nats per token"
     assert lines[2] == "what taught it most, of 8 strings that it was trained on"
     for line, each in zip((*lines[4:6], *lines[9:11]), (*found.taught, *found.hindered), strict=True):
         influence, bar, step, document = line.split()
@@ -74,7 +74,7 @@ def test_verify_shows_both_changes(capsys: pytest.CaptureFixture[str]) -> None:
     verification = verify(model, attribute(model, "ann", top=1))
     deviation = f"{verification.deviation:.4f}"
     assert out.splitlines()[-2:] == [
-        f"trained again without the 1 string that taught it most: {verification.taught:+.4f} nats a token",
+        f"trained again without the 1 string that taught it most: {verification.taught:+.4f} nats per token",
         f"without 1 string at random, 20 draws: {verification.mean:+.4f}, standard deviation {deviation}",
     ]
 

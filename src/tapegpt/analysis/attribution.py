@@ -69,7 +69,7 @@ class Attribution(Record):
     """Which documents taught a model a string."""
 
     text: str  # what was looked at, cut to the block
-    loss: float  # its own, in nats a token
+    loss: float  # its own, in nats per token
     documents: int  # distinct ones that were compared
     seen: bool  # whether these are the ones that the model was trained on, rather than all
     taught: list[Influence]  # those that took most from the loss, falling
@@ -77,7 +77,7 @@ class Attribution(Record):
 
 
 class Verification(Record):
-    """How a string's loss changes, in nats a token, where documents are left out and the model is trained again."""
+    """How a string's loss changes, in nats per token, where documents are left out and the model is trained again."""
 
     count: int  # documents left out
     taught: float  # without those that taught it
@@ -295,7 +295,7 @@ class Retraining(Trainer):
         self.run(lessons.visits // lessons.settings.batch_size)
 
     def loss(self, query: Tokens) -> float:
-        """A string's loss after the last training, in nats a token."""
+        """A string's loss after the last training, in nats per token."""
         total, count = self.model.engine.evaluate(query)
         return total / count
 

@@ -119,7 +119,7 @@ class Split(Record):
     held_out: int
     compared: int  # of the held-out documents, with all that is left for training
     near: int  # of those compared, how many are one edit away from a training document
-    baselines: dict[str, float] | None  # nats a token by n-gram model; None where there is no machine code
+    baselines: dict[str, float] | None  # nats per token by n-gram model; None where there is no machine code
 
 
 class Cost(Record):
@@ -461,7 +461,7 @@ def _suggested(report: Report, block_size: int) -> Iterator[Flag]:
         )
     yield Flag(["--preset", "quick"], "a first look; good and best take longer and learn more")
     if report.distinct >= ENOUGH:
-        yield Flag(["--validation", str(SHARE)], "tells learning from learning by heart")
+        yield Flag(["--validation", str(SHARE)], "tells learning from memorising")
 
 
 def _block_size(block: Block) -> int:

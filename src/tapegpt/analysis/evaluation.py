@@ -1,4 +1,4 @@
-"""How good a model is, with data beside it: its loss, what it has learned by heart, how its strings are distributed.
+"""How good a model is, with data beside it: its loss, what it has memorised, how its strings are distributed.
 
 Each figure stands beside what it is to be compared with: n-gram models, real strings that are new, chance. Not here:
 how it is printed (`cli/eval.py`).
@@ -35,11 +35,11 @@ class Loss(Record):
 
     strings: int
     unknown: int  # strings with characters that the model does not know, which are left out
-    loss: float | None  # nats a token; None where no string is left
+    loss: float | None  # nats per token; None where no string is left
 
 
 class Comparison(Record):
-    """Losses on the same strings, in nats a token: of the "model", and of models that count."""
+    """Losses on the same strings, in nats per token: of the "model", and of models that count."""
 
     learned_from: str  # by the models that count: "training data", or "half of the data"
     strings: int

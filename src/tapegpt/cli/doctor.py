@@ -132,7 +132,7 @@ def _split(report: Report) -> Iterator[tuple[str, str]]:
         yield "to compare", "nothing: n-gram models need machine code, and there is none here"
         return
     losses = ", ".join(f"{name} {loss:.3f}" for name, loss in split.baselines.items())
-    yield "to compare", f"nats a token: {losses}"
+    yield "to compare", f"nats per token: {losses}"
 
 
 def _costs(report: Report) -> Iterator[tuple[str, str]]:

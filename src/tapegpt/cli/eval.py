@@ -85,7 +85,7 @@ def _losses(report: Report) -> Iterator[tuple[str, str]]:
             yield label, f"none on the strings {names[name]}: there are none"
         else:
             perplexity = math.exp(min(loss.loss, 700.0))
-            figures = f"{loss.loss:.4f} nats a token, perplexity {perplexity:.2f}"
+            figures = f"{loss.loss:.4f} nats per token, perplexity {perplexity:.2f}"
             yield label, f"{figures}, on {loss.strings:,} strings {names[name]}"
         if loss.unknown:
             yield "", f"{loss.unknown:,} more have characters that the model does not know, and are left out"

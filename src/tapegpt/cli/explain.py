@@ -111,7 +111,7 @@ def page(explanation: Explanation, vocabulary: str, top: int, paint: Paint) -> I
     """An explanation for people."""
     text = visible(explanation.text) or "the empty string"
     perplexity = math.exp(min(explanation.loss, 700.0))
-    yield f"{paint(text, BOLD)}: {explanation.loss:.3f} nats a token, perplexity {perplexity:.1f}"
+    yield f"{paint(text, BOLD)}: {explanation.loss:.3f} nats per token, perplexity {perplexity:.1f}"
     yield ""
     yield from _expectations(explanation, vocabulary, top, paint)
     yield ""

@@ -114,7 +114,7 @@ def _note_passes(trainer: Trainer) -> None:
         notice(f"{seen}: a longer budget sees more of them")
     elif trainer.is_complete:
         passes = f"{trainer.passes:.0f} passes through {len(trainer.corpus):,} training strings are enough"
-        notice(f"{passes}, more would learn them by heart: the rest of the budget is not used")
+        notice(f"{passes}, more would memorise them: the rest of the budget is not used")
 
 
 def _sampled(trainer: Trainer) -> Iterator[str]:
@@ -221,7 +221,7 @@ def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
     if best is None:
         return
     when = "" if best.step == trainer.step else f", after step {best.step}, whose weights are kept"
-    print(f"held-out loss: {best.loss:.4f} nats a token, perplexity {math.exp(min(best.loss, 700)):.2f}{when}")
+    print(f"held-out loss: {best.loss:.4f} nats per token, perplexity {math.exp(min(best.loss, 700)):.2f}{when}")
     if baselines:
         print(f"to compare: {', '.join(f'{name} {loss:.4f}' for name, loss in baselines.items())}")
 

@@ -92,7 +92,7 @@ def page(found: Scaling) -> Iterator[str]:
     for name, amounts in zip(("parameters", "strings", "steps"), zip(*_amounts(found), strict=True), strict=True):
         ranges.append(f"{min(amounts):,} to {max(amounts):,} {name}")
     yield f"{len(found.trainings)} trainings: {', '.join(ranges)}; {found.held_out:,} strings held out"
-    yield f"in nats a token, off by {found.noise:.1%}, loss ="
+    yield f"in nats per token, off by {found.noise:.1%}, loss ="
     yield f"  {formula(found.law)}"
     yield ""
     parameters, strings, steps = found.own

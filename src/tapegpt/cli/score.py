@@ -48,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("--top", type=whole, metavar="N", help="the N most surprising, sorted")
     about = "those at least as surprising as so many percent of the training strings"
     chosen.add_argument("--min-percentile", type=number, metavar="X", help=about)
-    chosen.add_argument("--threshold", type=number, metavar="X", help="those above X nats a character")
+    chosen.add_argument("--threshold", type=number, metavar="X", help="those above X nats per character")
     about = "those above the threshold that this share of good strings exceeds, see --calibrate"
     chosen.add_argument("--alarm-rate", type=number, metavar="X", help=about)
     about = "file of strings known to be good, not trained on: alone it shows thresholds for rates of false alarms"

@@ -230,7 +230,7 @@ def _gradient(subject: Subject) -> Iterator[str]:
     anatomy = subject.anatomy
     walk = anatomy.gradients(subject.tokens, subject.parameters)
     norms = dict(walk.norms)
-    yield f"{_what(subject, walk.positions)}: loss {walk.loss:.4f} nats a token"
+    yield f"{_what(subject, walk.positions)}: loss {walk.loss:.4f} nats per token"
     rows = [("line", "norm", "gradient of the loss with respect to", "gathered by")]
     for node, norm in walk.norms:
         if node.operation:
@@ -274,7 +274,7 @@ def _before(subject: Subject) -> Iterator[tuple[str, str]]:
 
 def _loss(walk: Walk) -> Iterator[tuple[str, str]]:
     node, norm = max((pair for pair in walk.norms if pair[0].is_parameter), key=lambda pair: pair[1])
-    yield "gradient", f"loss {walk.loss:.4f} nats a token; the largest gradient is {node.name}'s, of norm {norm:.3g}"
+    yield "gradient", f"loss {walk.loss:.4f} nats per token; the largest gradient is {node.name}'s, of norm {norm:.3g}"
 
 
 def _after(anatomy: Anatomy) -> Iterator[tuple[str, str]]:

@@ -73,7 +73,7 @@ def _announce(seconds: float) -> None:
 
 def page(found: Attribution, verification: Verification | None, never: str) -> Iterator[str]:
     """The lines that are printed; `never` is what they say of strings that no step came to."""
-    yield f"{_clipped(found.text)}: {found.loss:.3f} nats a token"
+    yield f"{_clipped(found.text)}: {found.loss:.3f} nats per token"
     strongest = max((abs(each.influence) for each in (*found.taught, *found.hindered)), default=1.0)
     compared = "strings that it was trained on" if found.seen else "strings, trained on or not"
     taught, hindered = ("taught", "hindered") if found.seen else ("would teach", "would hinder")
@@ -97,7 +97,7 @@ def _line(influence: Influence, strongest: float, never: str) -> str:
 
 def _verified(verification: Verification) -> Iterator[str]:
     strings = f"{verification.count} string{'' if verification.count == 1 else 's'}"
-    yield f"trained again without the {strings} that taught it most: {verification.taught:+.4f} nats a token"
+    yield f"trained again without the {strings} that taught it most: {verification.taught:+.4f} nats per token"
     spread = f"standard deviation {verification.deviation:.4f}"
     yield f"without {strings} at random, {len(verification.random)} draws: {verification.mean:+.4f}, {spread}"
 

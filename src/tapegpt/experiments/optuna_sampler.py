@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tapegpt.experiments.search import Space
 
 NAMES = {"tpe": "TPESampler", "cmaes": "CmaEsSampler"}
-WORST = 100.0  # nats a token: what a training counts as that diverged, or cannot be; else it would be tried again
+WORST = 100.0  # nats per token: what a training counts as that diverged, or cannot be; else it would be tried again
 
 
 def adapted(sampler: Any, space: Space, seed: int) -> OptunaSampler:

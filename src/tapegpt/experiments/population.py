@@ -50,7 +50,7 @@ class Candidate(Record):
 
 
 class Outcome(Record):
-    """What became of a candidate. Losses are in nats a token; those of a training that diverged are infinite."""
+    """What became of a candidate. Losses are in nats per token; those of a training that diverged are infinite."""
 
     candidate: Candidate
     loss: float  # on the held-out strings
@@ -111,7 +111,7 @@ class Field:
         return Trainer(self.training, config, settings, windows=self._windows(config, settings))
 
     def loss(self, model: GPT, strings: int | None = None) -> float:
-        """In nats a token of so many held-out strings, always the same ones; infinite where it is no number."""
+        """In nats per token of so many held-out strings, always the same ones; infinite where it is no number."""
         block_size = model.config.block_size
         tokens = self._once(("held out", block_size), lambda: self.held_out.windows(block_size, self._order))
         if strings is not None:

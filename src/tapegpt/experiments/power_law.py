@@ -41,7 +41,7 @@ SHARPNESS = (math.log(2.0), 0.7)
 
 
 class Law(Record):
-    """The loss by the amounts of some resources: see above. Losses are in nats a token."""
+    """The loss by the amounts of some resources: see above. Losses are in nats per token."""
 
     floor: float  # E: what is left, however much there is of all
     coefficients: tuple[float, ...]  # A, B, C

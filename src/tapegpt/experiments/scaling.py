@@ -67,7 +67,7 @@ class Training(Record):
     strings: int  # distinct ones
     steps: int
     seed: int
-    loss: float  # lowest so far on the held-out strings, that of shorter trainings alike included; nats a token
+    loss: float  # lowest so far on the held-out strings, that of shorter trainings alike included; nats per token
     best_step: int  # of this one
     seconds: float  # of its thread, without evaluations
 
@@ -78,7 +78,7 @@ class Training(Record):
 
 
 class Gain(Record):
-    """What more of something buys at one's own setting; losses in nats a token, intervals of 90 %."""
+    """What more of something buys at one's own setting; losses in nats per token, intervals of 90 %."""
 
     name: str
     amounts: Amounts

@@ -76,7 +76,7 @@ class Score(Record):
         for character, nats in zip((*self.text, END), self.surprises, strict=True):
             style = f"background: rgba(220, 38, 38, {min(nats / 8.0, 1.0):.2f})"
             spans.append(f'<span style="{style}" title="{nats:.2f} nats">{escape(character)}</span>')
-        return f'<code style="font-size: 1.2em">{"".join(spans)}</code> {self.nats:.2f} nats a character'
+        return f'<code style="font-size: 1.2em">{"".join(spans)}</code> {self.nats:.2f} nats per character'
 
 
 class Scores:

@@ -27,7 +27,7 @@ DATA = dict.fromkeys(("documents", "characters"), Whole(0, 1 << 53))
 
 
 class Evaluation(Record):
-    """The held-out loss after so many steps, in nats a token; infinite where it is no number."""
+    """The held-out loss after so many steps, in nats per token; infinite where it is no number."""
 
     step: int
     loss: float

@@ -78,7 +78,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
             "title": "tapegpt studio",
             "version": __version__,
             "description": "Trains small character-level language models and shows what is inside them. Losses and "
-            "surprises are in nats a token. Bound to anything but this machine, it wants a Bearer token.",
+            "surprises are in nats per token. Bound to anything but this machine, it wants a Bearer token.",
         },
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},

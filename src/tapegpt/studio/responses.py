@@ -1,4 +1,4 @@
-"""What responses hold, as structs that describe them in OpenAPI; losses and surprises are in nats a token.
+"""What responses hold, as structs that describe them in OpenAPI; losses and surprises are in nats per token.
 
 Not here: OpenAI's responses (`completions_schema.py`), how responses come about.
 """
@@ -93,7 +93,7 @@ class Evaluation(Response):
 
 
 class String(Response):
-    """An invented string, whether it is one of the data, and its nats a token."""
+    """An invented string, whether it is one of the data, and its nats per token."""
 
     text: str
     known: bool

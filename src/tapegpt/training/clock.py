@@ -38,7 +38,7 @@ FEW, HELPED_ONCE = 4, 50  # passes that help in any case; documents that one pas
 
 
 def passes_that_help(documents: int) -> float:
-    """How often to go through so many: what comes after that is learned by heart. docs/fast.md has the figures."""
+    """How often to go through so many: what comes after that is memorised. docs/fast.md has the figures."""
     return max(FEW, math.sqrt(documents / HELPED_ONCE))
 
 

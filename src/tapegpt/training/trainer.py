@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     Callback = Callable[["Trainer", list[float]], object]
 
 # For each pass through so many documents with a model of so many weights, of at most so many. A pass through fewer
-# documents has fewer steps to forget in; what has more weights learns by heart sooner.
+# documents has fewer steps to forget in; what has more weights memorises sooner.
 DECAYS = {"weight_decay": 0.0075, "gram_decay": 0.15}
 DOCUMENTS, WEIGHTS, MOST_PASSES = 28_800, 12 * 48**2, 160
 
@@ -267,7 +267,7 @@ class Trainer(Local):
             raise
 
     def _decaying(self, adam: Adam) -> Adam:
-        """With the decays that are left open: what is gone through often is learned by heart unless it fades."""
+        """With the decays that are left open: what is gone through often is memorised unless it fades."""
         if self.settings.engine != "fast":
             return adam
         passes = adam.steps * self.settings.batch_size / len(self._tokens) * DOCUMENTS / len(self._tokens)

@@ -1,6 +1,6 @@
 """A recorded training as data for pictures: plain dicts, lists, numbers and strings, as JSON has them.
 
-Losses are in nats a token. Not here: drawing (`views.js`), what is drawn (`explanation.py`, `recording.py`).
+Losses are in nats per token. Not here: drawing (`views.js`), what is drawn (`explanation.py`, `recording.py`).
 """
 
 from __future__ import annotations

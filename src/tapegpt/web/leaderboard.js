@@ -264,7 +264,7 @@ function learning() {
     free = top + NEAR + 2;
     label("tg-label", `${decimal(loss)} ${name}`, { top: `${top}px`, title: name });
   }
-  return framed("lb-learning", "Loss of the training strings, in nats a token, by step", plot);
+  return framed("lb-learning", "Loss of the training strings, in nats per token, by step", plot);
 }
 
 // --- the table ---------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def _summary(outcomes: Sequence[Outcome], searched: Sequence[str], baselines: Ma
     if best.diverged:
         return f"None of them came to its end: {best.diverged}."
     error = "" if best.error is None else f" \N{PLUS-MINUS SIGN} {best.error:.4f}"
-    said = [f"The best one costs {best.loss:.4f}{error} nats a token of strings that none of them has seen"]
+    said = [f"The best one costs {best.loss:.4f}{error} nats per token of strings that none of them has seen"]
     if searched:
         said.append(": " + ", ".join(f"{name} {_said(_fields(best)[name])}" for name in searched))
     said.append(".")
@@ -128,7 +128,7 @@ def _table(columns: Mapping[str, Sequence[Any]], total: int) -> str:
     heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     lines = [
         '<div class="scroll" tabindex="0" role="region" aria-label="Table of all trainings"><table>',
-        "<caption>Losses in nats a token, seconds of one core</caption>",
+        "<caption>Losses in nats per token, seconds of one core</caption>",
         f"<thead><tr>{heads}</tr></thead>",
         "<tbody>",
     ]

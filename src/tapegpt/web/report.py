@@ -1,4 +1,4 @@
-"""A page about a model, as one HTML file that needs nothing else: what it says, how it learned, what it knows by heart.
+"""A page about a model, as one HTML file that needs nothing else: what it says, how it learned, what it has memorised.
 
 All that there is to read stands in the HTML; `web/report.js` draws pictures from the data beside it. For the same model
 and data the page is the same. Not here: the figures (`evaluation.py`, `web/data.py`), the drawing (`web/views.js`).
@@ -153,7 +153,7 @@ def _sections(findings: _Findings) -> Iterator[tuple[str, list[str]]]:
     yield ("How it learned" if several else "What it says"), list(_learning(findings))
     yield "How it reads", list(_read(findings))
     if findings.evaluation is not None:
-        yield "What it knows by heart", list(_memory(findings.evaluation))
+        yield "What it has memorised", list(_memory(findings.evaluation))
     if findings.least:
         yield "What surprises it", list(_surprises(findings))
     yield ("How to make it again" if findings.model.training else "What it is"), list(_settings(findings))
@@ -167,7 +167,7 @@ def _summary(findings: _Findings) -> str:
         said.append(f"It has learned from {_count(evaluation.training, 'string')} in {_count(model.steps, 'step')}.")
     first, last = findings.moments[0]["loss"], findings.moments[-1]["loss"]
     if first is not None:
-        said.append(f"Its loss went from {first:.2f} to {last:.2f} nats a token.")
+        said.append(f"Its loss went from {first:.2f} to {last:.2f} nats per token.")
     if findings.chosen < len(findings.moments) - 1:
         said.append(f"Its weights are those of step {findings.moments[findings.chosen]['step']:,}, the best.")
     comparison = evaluation.comparison if evaluation else None
@@ -222,7 +222,7 @@ def _read(findings: _Findings) -> Iterator[str]:
         before = _string(explanation["text"][:place]) if place else "the start"
         rows.append((before, expected, _token(target), f"{share:.1%}", f"{nats:.2f}"))
     heads = ("after", "it expects", "there comes", "probability", "nats")
-    yield f"<p>{_string(explanation['text'])} costs {explanation['loss']:.2f} nats a token.</p>"
+    yield f"<p>{_string(explanation['text'])} costs {explanation['loss']:.2f} nats per token.</p>"
     yield f'<div data-view="reading">{_table("What it expects at each place", heads, rows)}</div>'
 
 
@@ -253,12 +253,12 @@ def _surprises(findings: _Findings) -> Iterator[str]:
     ranks = findings.model.ranks
     if ranks:
         shares = [f"{ranks[round(percent / 100 * (len(ranks) - 1))]:.2f}" for percent in QUANTILES]
-        yield _table("Nats a token of its training strings", [f"{percent}%" for percent in QUANTILES], [shares])
+        yield _table("Nats per token of its training strings", [f"{percent}%" for percent in QUANTILES], [shares])
     rows = [
         (_string(score.text), f"{score.nats:.2f}", f"{score.perplexity:.1f}")
         for score in (*findings.least, *findings.most)
     ]
-    table = _table("Least and most surprising", ("string", "nats a token", "perplexity"), rows)
+    table = _table("Least and most surprising", ("string", "nats per token", "perplexity"), rows)
     yield f'<div data-view="scores">{table}</div>'
 
 

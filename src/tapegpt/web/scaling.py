@@ -63,7 +63,7 @@ def _body(found: Scaling) -> Iterator[str]:
     yield f"<h1>{TITLE}</h1>"
     yield (
         f"<p>A GPT of {parameters:,} parameters that learns from {strings:,} strings in {steps:,} steps comes to "
-        f"{found.loss:.3f} nats a token. {best.name.capitalize()} would buy most, {best.gain:.3f}: "
+        f"{found.loss:.3f} nats per token. {best.name.capitalize()} would buy most, {best.gain:.3f}: "
         f"{_percent(best.perplexity)} perplexity. However much there is of all, {floor:.2f} is left "
         f"({low:.2f} to {high:.2f}).</p>"
     )
@@ -84,7 +84,7 @@ def _body(found: Scaling) -> Iterator[str]:
         for gain in found.gains
     ]
     heads = ("", "loss", "gain", "90 % interval", "perplexity", "no end")
-    yield _table("Losses in nats a token, by the law", heads, rows)
+    yield _table("Losses in nats per token, by the law", heads, rows)
     more = [after / before for after, before in zip(found.best_mix(2.0), found.own, strict=True)]
     yield f"<p>Best spent is {more[PARAMETERS]:.2g} times the parameters and {more[STEPS]:.2g} times the steps.</p>"
     yield "<h2>Put to the test</h2>"

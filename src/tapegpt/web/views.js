@@ -64,7 +64,7 @@ export function lossCurve({ runs, baselines = null, moment = null, onMoment = nu
     plot.append(place(label, { top: `${at}px` }));
   }
   if (moment !== null) plot.append(place(element("span", { class: "tg-moment" }), { left: `${scale.x(moment)}%` }));
-  const { node, point } = figure("loss", "Loss, in nats a token, by step", lossesAt(shown, moment ?? scale.last), plot);
+  const { node, point } = figure("loss", "Loss, in nats per token, by step", lossesAt(shown, moment ?? scale.last), plot);
   pointAtLosses(plot, shown, scale, point, onMoment);
   node.append(hiddenTable("Loss by step", ["step", ...shown.map((run) => run.name)], lossRows(shown, scale)));
   return node;
@@ -185,7 +185,7 @@ function lossesAt(runs, step) {
 function lossSummary(runs, levels) {
   const said = runs.map((run) => {
     const [from, to] = [run.losses.mean[0], lossAt(run, Infinity)].map((loss) => decimal(loss));
-    return `${run.name}: loss from ${from} to ${to} nats a token in ${decimal(run.losses.steps.at(-1), 0)} steps`;
+    return `${run.name}: loss from ${from} to ${to} nats per token in ${decimal(run.losses.steps.at(-1), 0)} steps`;
   });
   const beside = levels.map(([name, loss]) => `${name} ${decimal(loss)}`).join(", ");
   return said.join("; ") + (beside ? `. To compare: ${beside}` : "");
@@ -203,7 +203,7 @@ export function stringList(strings) {
   const item = ({ text, known, nats }) => {
     const said = element("bdi", { class: "tg-string" }, text === "" ? "(empty)" : text);
     if (text === "") said.classList.add("tg-soft");
-    const title = Number.isFinite(nats) ? `${decimal(nats)} nats a token${known ? ", in the data" : ""}` : null;
+    const title = Number.isFinite(nats) ? `${decimal(nats)} nats per token${known ? ", in the data" : ""}` : null;
     const mark = known ? element("span", { class: "tg-known" }, "in the data") : null;
     return element("li", { title }, said, mark);
   };
@@ -442,7 +442,7 @@ function pooled(matrix) {
 
 /** How surprising strings are: [{text, nats, perplexity, percentile, surprises, unknown}]. */
 export function scoreTable(scores) {
-  const heads = ["string", "nats a token", "perplexity", "percentile"].map((head, index) =>
+  const heads = ["string", "nats per token", "perplexity", "percentile"].map((head, index) =>
     element("th", { scope: "col", class: index ? "tg-number" : null }, head),
   );
   const row = ({ text, nats, perplexity, percentile, surprises }) => {
