@@ -1,4 +1,4 @@
-"""What more would buy: the trainings that are done, that checks foretell, what is told and drawn of the law."""
+"""What more would buy: the trainings that are done, that checks predict, what is told and drawn of the law."""
 
 from __future__ import annotations
 
@@ -132,19 +132,19 @@ def test_a_budget_that_is_left_repeats_with_other_seeds(
 # --- what they say ----------------------------------------------------------------------------------------------
 
 
-def test_trainings_that_follow_a_law_are_foretold(found: Scaling, laboratory: Laboratory) -> None:
+def test_trainings_that_follow_a_law_are_predicted(found: Scaling, laboratory: Laboratory) -> None:
     law = Law(1.5, (4.0, 4.0, 3.0), (0.4, 0.4, 0.4), 1.5)
     told = laboratory.concluded([each.replaced(loss=law.loss(each.amounts)) for each in found.trainings])
     assert told.noise < 1e-3
     for check in told.checks:
-        assert check.foretold == pytest.approx(law.loss(check.amounts), rel=2e-3)
+        assert check.predicted == pytest.approx(law.loss(check.amounts), rel=2e-3)
         assert check.measured == law.loss(check.amounts)
     for gain in told.gains:
         assert gain.gain == pytest.approx(law.loss(told.own) - law.loss(gain.amounts), abs=2e-3)
     assert not [warning for warning in told.warnings if "poor" in warning]
 
 
-def test_what_a_check_foretells_does_not_know_what_was_measured(found: Scaling, laboratory: Laboratory) -> None:
+def test_what_a_check_predicts_does_not_know_what_was_measured(found: Scaling, laboratory: Laboratory) -> None:
     for place, axis in enumerate((STRINGS, PARAMETERS, STEPS)):
         amounts = found.checks[place].amounts
         changed = [
@@ -152,12 +152,12 @@ def test_what_a_check_foretells_does_not_know_what_was_measured(found: Scaling, 
             for each in found.trainings
         ]
         check = laboratory.concluded(changed).checks[place]
-        assert (check.foretold, check.interval) == (found.checks[place].foretold, found.checks[place].interval)
+        assert (check.predicted, check.interval) == (found.checks[place].predicted, found.checks[place].interval)
         assert check.measured == pytest.approx(1.5 * found.checks[place].measured)
         assert not check.holds
 
 
-def test_a_training_that_was_not_foretold_is_warned_of(found: Scaling, laboratory: Laboratory) -> None:
+def test_a_training_that_was_not_predicted_is_warned_of(found: Scaling, laboratory: Laboratory) -> None:
     spoilt = [each.replaced(loss=each.loss + 0.5 * (each.steps == 320)) for each in found.trainings]
     warnings = laboratory.concluded(spoilt).warnings
     assert any(warning.startswith("twice the steps: the loss was 0.") and "higher" in warning for warning in warnings)
@@ -264,7 +264,7 @@ def test_the_page_says_what_was_found_and_is_whole_in_itself(found: Scaling) -> 
     reader = Reader(page(found))
     assert f"{found.loss:.3f} nats per token" in reader.text
     for check in found.checks:
-        assert f"{check.name} {check.foretold:.3f}" in reader.text
+        assert f"{check.name} {check.predicted:.3f}" in reader.text
     assert reader.links == []
     assert reader.data == json.loads(json.dumps(data(found)))
 

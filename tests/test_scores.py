@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
-from tapegpt.cli import lines, main
+from tapegpt.cli import main
 from tapegpt.cli.score import LAST_BIN, _chosen, _marked, _Summary
+from tapegpt.data import streaming
 from tapegpt.data.sources import CHUNK, Source
 from tapegpt.data.streaming import batches
 from tapegpt.data.tokens import Tokens
@@ -258,7 +259,7 @@ def test_a_chunk_at_a_time_gives_what_the_whole_gives() -> None:
         Path("chunks").write_bytes(gzip.compress(data[:cut]) + gzip.compress(data[cut:]) if zipped else data)
         Path("others").write_bytes((text[::-1] + "b").encode(encoding, "ignore"))
         source = Source(("chunks", "others"), encoding=encoding, unique=unique)
-        patch.setattr(lines, "CHUNK", size)
+        patch.setattr(streaming, "CHUNK", size)
         patch.setattr("tapegpt.data.sources.CHUNK", size)
         found = list(batches(source))
         assert all(found)
@@ -275,7 +276,7 @@ def test_there_are_as_many_scores_as_lines(strings: list[str], ends: bool, size:
     Path("lines").write_text("\n".join(strings) + "\n" * ends, encoding="utf-8")
     stripped = [string.strip() for string in strings]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "CHUNK", size)
+        patch.setattr(streaming, "CHUNK", size)
         for keep_blank in (True, False):
             found = [string for some in batches(Source(("lines",)), keep_blank=keep_blank) for string in some]
             assert found == (stripped if keep_blank else [string for string in stripped if string])
@@ -324,7 +325,7 @@ def test_of_equals_the_first_comes_first(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 1 << 20])
 def test_what_is_not_text_is_found_where_it_is(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "CHUNK", size)
+    monkeypatch.setattr(streaming, "CHUNK", size)
     for data in (b"a\r\nb\r\r\xffc", b"\xff", b"ab\n\xe2\x82", b"\xc3\xa9\n\xc3\n", b"a\r\xff"):
         Path("bad").write_bytes(data)
         with pytest.raises(TapeGPTError) as whole:

@@ -106,11 +106,11 @@ def page(found: Scaling) -> Iterator[str]:
     floor, (low, high) = found.floor
     yield f"however much there is of all, {floor:.3f} is left, 90 % interval {low:.3f}..{high:.3f}"
     yield ""
-    yield f"{'put to the test, from less':32}{'foretold':>11}{'90 % interval':>18}{'measured':>12}"
+    yield f"{'put to the test, from less':32}{'predicted':>11}{'90 % interval':>18}{'measured':>12}"
     for check in found.checks:
         span = f"{check.interval[0]:.3f}..{check.interval[1]:.3f}"
         verdict = "" if check.holds else "  outside"
-        yield f"{check.name:32}{check.foretold:>11.3f}{span:>18}{check.measured:>12.3f}{verdict}"
+        yield f"{check.name:32}{check.predicted:>11.3f}{span:>18}{check.measured:>12.3f}{verdict}"
     yield ""
     yield f"loss by seconds of one core, all strings: {MEASURED} measured, {FORETOLD} best by the law"
     yield from _plot(found)

@@ -2,7 +2,7 @@
 
     found = tapegpt.scaling("input.txt", budget="60s")
     found.gains[0]                           # what twice the strings would buy, with its interval
-    found.checks                             # what the law foretold of trainings that it had not seen
+    found.checks                             # what the law predicted of trainings that it had not seen
 
 A loss is the lowest on the held-out strings, during a training or a shorter one alike: whoever holds strings out keeps
 the best weights, and too long a training costs time only. Not here: the law (`power_law.py`), what is printed.
@@ -57,7 +57,7 @@ POOR = 0.02  # relative deviation of losses from the law, from which on it is sa
 EARLY = 0.9  # share of the steps: where the loss is lowest before it, later steps do harm
 MIXES = [2 ** (power / 4) for power in range(-16, 13)]  # times the parameters, to spend more time on
 POINTS = 40  # of a curve
-DRAWS, DRAWS_CHECK = 200, 100  # laws that say how uncertain the law is, and what it foretells in a check
+DRAWS, DRAWS_CHECK = 200, 100  # laws that say how uncertain the law is, and what it predicts in a check
 
 
 class Training(Record):
@@ -94,11 +94,11 @@ class Gain(Record):
 
 
 class Check(Record):
-    """A training that had more of something than all that the law was fitted to for this: foretold, and measured."""
+    """A training that had more of something than all that the law was fitted to for this: predicted, and measured."""
 
     name: str
     amounts: Amounts
-    foretold: float
+    predicted: float
     interval: tuple[float, float]  # that 90 % of such measurements lie in
     measured: float
 
@@ -198,10 +198,10 @@ class Scaling(Record):
             found.append(f"the law fits poorly: losses differ from it by {self.noise:.1%}")
         for check in self.checks:
             if not check.holds:
-                apart = check.measured - check.foretold
+                apart = check.measured - check.predicted
                 side = "higher" if apart > 0 else "lower"
                 found.append(
-                    f"{check.name}: the loss was {abs(apart):.3f} {side} than foretold, the law is rough there"
+                    f"{check.name}: the loss was {abs(apart):.3f} {side} than predicted, the law is rough there"
                 )
         longest = max(training.steps for training in self.trainings)
         steps = self.own[STEPS]
@@ -420,7 +420,7 @@ class Laboratory:
         )
 
     def _check(self, name: str, axis: int, amounts: Amounts, trainings: Sequence[Training]) -> Check:
-        """The last doubling that was measured, foretold from what had less of that resource."""
+        """The last doubling that was measured, predicted from what had less of that resource."""
         points, losses = _measured([each for each in trainings if each.amounts[axis] < amounts[axis]])
         found = [each.loss for each in trainings if each.amounts == amounts]
         law, rng = fit(points, losses, amounts), Random(self._settings.seed)

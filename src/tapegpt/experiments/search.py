@@ -272,7 +272,7 @@ class Pace(Record):
 
 
 class Costs:
-    """Seconds of a core that trainings take: learned from some, foretold for others."""
+    """Seconds of a core that trainings take: learned from some, predicted for others."""
 
     def __init__(self, vocab_size: int, held_out: int) -> None:
         self._vocab_size, self._held_out = vocab_size, held_out
@@ -288,7 +288,7 @@ class Costs:
         if not outcome.diverged:
             seconds = max(
                 outcome.seconds - self.fixed(candidate), 0.5 * outcome.seconds
-            )  # the fixed ones were foretold
+            )  # the fixed ones were predicted
             pace = self._pace(candidate)
             self.learn(candidate, pace.replaced(a_step=seconds / candidate.settings.steps))
 

@@ -370,7 +370,7 @@ class Sweeping:
         finally:
             population.close()
             self._kept += population.kept
-        self._clock.foretold(makespan(took, self._threads), time.perf_counter() - start)
+        self._clock.predicted(makespan(took, self._threads), time.perf_counter() - start)
 
     def _trainings(self, candidates: list[Candidate]) -> list[Candidate]:
         """A rung's trainings of these candidates."""
@@ -424,7 +424,7 @@ class Sweeping:
         took = time.perf_counter() - start
         for candidate, (pace, _) in zip(probes, measured, strict=True):
             self._costs.learn(candidate, pace)
-        self._clock.foretold(makespan([seconds for _, seconds in measured], min(self._threads, cores())), took)
+        self._clock.predicted(makespan([seconds for _, seconds in measured], min(self._threads, cores())), took)
 
     def _pace(self, candidate: Candidate) -> tuple[Pace, float]:
         """What a shape costs, and the seconds of this thread that it took to see it."""
@@ -561,10 +561,10 @@ class _Clock:
         self._started += seconds
 
     def left(self) -> float:
-        """Seconds that trainings may be foretold to take."""
+        """Seconds that trainings may be predicted to take."""
         return (self._budget * (1 - SPARE) - self.spent) / self._factor
 
-    def foretold(self, seconds: float, took: float) -> None:
+    def predicted(self, seconds: float, took: float) -> None:
         """Learn how long it takes that should take so many seconds."""
         if seconds:
             self._factor = took / seconds

@@ -91,15 +91,15 @@ def _body(found: Scaling) -> Iterator[str]:
     checks = [
         (
             check.name,
-            f"{check.foretold:.3f}",
+            f"{check.predicted:.3f}",
             _span(check.interval),
             f"{check.measured:.3f}",
             "" if check.holds else "outside",
         )
         for check in found.checks
     ]
-    tested = ("", "foretold", "90 % interval", "measured", "")
-    yield _table("Each foretold from trainings that all had less of it", tested, checks)
+    tested = ("", "predicted", "90 % interval", "measured", "")
+    yield _table("Each predicted from trainings that all had less of it", tested, checks)
     yield "<h2>The law</h2>"
     yield (
         "<p>loss = E + ((A / parameters<sup>a</sup>)<sup>q</sup> + (B / strings<sup>b</sup>)<sup>q</sup> + "
