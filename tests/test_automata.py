@@ -162,6 +162,10 @@ def test_what_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     automaton = matching("a{100}", VOCABULARY)
     with pytest.raises(TapeGPTError, match=r"^the constraints need 102 states, too many for strings"):
         automaton.ahead(0, 1_000_000)
+    monkeypatch.setattr(automata, "MAX_AHEAD", 3 * 102)
+    assert len(automaton.ahead(0, 2)) == 3 * 102
+    with pytest.raises(TapeGPTError, match="too many for strings"):
+        automaton.ahead(0, 3)
     monkeypatch.setattr(automata, "MAX_CELLS", 100)
     with pytest.raises(TapeGPTError, match=r"^the constraints together need more than .*: simplify one of them$"):
         automaton & avoiding(["b"], VOCABULARY)

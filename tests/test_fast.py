@@ -348,6 +348,22 @@ def test_a_gradient_that_is_not_finite_ends_it_though_the_loss_is(threads: int) 
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+def test_after_a_divergence_other_documents_train_as_ever(threads: int) -> None:
+    start, width, odd = parameters(SHAPE, VOCAB), SHAPE.n_embd, VOCAB - 2
+    start["wte"][odd * width : (odd + 1) * width] = array("d", [math.nan] * width)
+    bad, good = tokens([[0, 1], [odd], [2, 3, 4], [5]], VOCAB - 1), tokens([[0, 1], [2, 3, 4], [5]], VOCAB - 1)
+    results = []
+    for diverges in (True, False):
+        engine = fast(4, threads)
+        engine.load_parameters(start)
+        if diverges:
+            with pytest.raises(DivergedError):
+                engine.train(bad, Adam(), 0, 2)
+        results.append((engine.train(good, Adam(), 0, 5), repr(flat(engine)), engine.steps))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
 def test_after_a_divergence_other_parameters_train_as_ever(threads: int) -> None:
     engine = fast(5, threads)
     with pytest.raises(DivergedError):

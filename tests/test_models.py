@@ -53,7 +53,8 @@ class Everything(Model):
         x = tape.rotary(x, positions, 3) + tape.rotary(x.shift(1), positions, 1) * x
         u = tape.parameter("u", 9, 3)
         h = tape.gru(tape.concatenate([x, x[:, 1:4]]), u)
-        h = tape.gru(h.linear("v", 9), u) * h + h.shift(1)
+        gates = h.linear("v", 9)
+        h = tape.gru(gates, u) * h + h.shift(1) + gates[:, 3:6]
         h = h @ tape.parameter("m", 3, 3) + h.softmax() * h.log_softmax()
         x = x.layer_norm(tape.parameter("gain", 1, 6), tape.parameter("bias", 1, 6)).linear("f", 4, bias=True).relu()
         return tape.concatenate([h, x.linear("g", 3, bias=True)]).linear("lm_head", vocab_size, bias=True)

@@ -208,6 +208,9 @@ def test_an_instance_has_settings_of_its_own_and_presets_have_a_shape_for_gpt_al
         ({"heat": "x"}, "heat must be a number, not 'x'"),
         ({"n_embd": 2.5}, "n_embd must be a whole number, not 2.5"),
         ({"norm": 1}, "norm must be a bool, not 1"),
+        ({"n_embd": None}, "n_embd must be a whole number, not None"),
+        ({"heat": None}, "heat must be a number, not None"),
+        ({"norm": None}, "norm must be a bool, not None"),
         ({"block_size": 0}, "block_size must be a whole number from 1 to 8,192, not 0"),
     ],
 )

@@ -320,3 +320,16 @@ def test_the_global_generator_is_left_alone() -> None:
 def test_the_header_is_true() -> None:
     assert doctest.testmod(rng).failed == 0
     assert doctest.testmod(rng).attempted == 3
+
+
+@pytest.mark.parametrize("seed", [0.5, -0.5, -2.5, -1e300, 1e-320, float("inf"), float("-inf")])
+def test_floats_of_either_sign_are_seeds(seed: float) -> None:
+    assert Random(seed).getstate() == random.Random(seed).getstate()
+
+
+@given(st.integers(-50, 50), st.integers(-50, 50), st.integers(-9, 9))
+def test_steps_of_either_sign_end_where_ranges_end(start: int, stop: int, step: int) -> None:
+    if step and range(start, stop, step):
+        ours, theirs = Random(7), random.Random(7)
+        for _ in range(9):
+            assert ours.randrange(start, stop, step) == theirs.randrange(start, stop, step)
