@@ -169,6 +169,12 @@ def test_a_percentile_is_the_share_of_training_strings_that_are_no_more_surprisi
     assert percentile(nats, ranks) == 100.0 * sum(rank <= nats for rank in ranks) / len(documents)
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6, 9])
+def test_no_more_training_strings_are_looked_at_than_asked_for(most: int) -> None:
+    found = quantiles(MODEL.inference, MODEL.vocabulary, MODEL.generate(6, seed=1), most)
+    assert min(most, 6) / 2 <= len(found) <= most
+
+
 def test_many_training_strings_are_kept_as_quantiles() -> None:
     documents = MODEL.generate(3 * RANKS, temperature=1.0, seed=1)
     ranks, every = quantiles(MODEL.inference, MODEL.vocabulary, documents), sorted(MODEL.score(documents).nats)

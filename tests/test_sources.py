@@ -577,6 +577,8 @@ def test_a_sample_of_other_texts_and_of_tables_is_their_beginning(tmp_path: Path
         poems = Source((str(tmp_path / "poems.txt"),), delimiter="\n\n", sample=20 + sample).documents()
         assert poems == [f"poem\n{number}" for number in range(len(poems))]
         assert len(poems) * 8 <= 20 + sample
+    undivided = Source((str(tmp_path / "poems.txt"),), delimiter="\n\n\n", sample=9)
+    assert undivided.documents() == [(tmp_path / "poems.txt").read_text()]
     whole = Source((str(tmp_path / "poems.txt"),), delimiter="", sample=9)
     assert len(whole.documents()[0]) > 9000  # one document cannot be taken apart
 
