@@ -1,10 +1,10 @@
 """The kernel language: Python functions over registers and pointers, the same source compiled or interpreted.
 
 A kernel is a function decorated with `@kernel`. Its first parameter `k` is a `Builder`; the positional parameters are
-run-time arguments, typed by their annotations (`F64s`, `U32s`, `I64s` are pointers, `Int` and `Real` numbers); the
-keyword-only parameters are plain Python values, fixed when the code is made. Python's own `for`, `if` and arithmetic on
-plain numbers happen while the code is made; what shall happen while it runs is written with `k.range`, `k.when`,
-`k.repeat_while` and operators on `Value`s:
+run-time arguments, typed by their annotations (`F64s`, `U32s`, `I64s` are pointers, `Int` and `Real` numbers), or
+records that hold some; the keyword-only parameters are plain Python values, fixed when the code is made. Python's own
+`for`, `if` and arithmetic on plain numbers happen while the code is made; what shall happen while it runs is written
+with `k.range`, `k.when`, `k.repeat_while` and operators on `Value`s:
 
     @kernel
     def scale(k: Builder, x: F64s, n: Int, *, factor: float) -> None:
@@ -301,9 +301,10 @@ _VARIADIC = 4  # a code object's flag for *arguments
 class Kernel:
     """A function or method of the kernel language; calling it inside another kernel makes a call, not a copy.
 
-    An argument may be a record: the pointers and run-time numbers that it holds are passed one by one, and all else in
-    it is fixed as constants are, like the object of a method. A program's entry takes `Structure`s, whose fields are
-    known without a call. `Reals` point to numbers of the type `real`; by default that of the first that is given.
+    An argument may be a record: the pointers and run-time numbers that it holds are passed one by one, so that LLVM
+    knows them to be apart, and all else in it is fixed as constants are, like the object of a method. A program's entry
+    takes `Structure`s, whose fields are known without a call. `Reals` point to numbers of the type `real`; by default
+    that of the first that is given.
     """
 
     def __init__(self, body: Callable[..., None], name: str = "", real: Type = REAL) -> None:
