@@ -38,13 +38,18 @@ def recorded(build: Callable[[Tape], Node], positions: int, target: Target | Non
     """A tape with what `build` records, its last node (1, 1); every source that has no numbers has random ones."""
     tape = Tape(positions, target, real)
     build(tape)
+    fill(tape)
+    return tape
+
+
+def fill(tape: Tape) -> None:
+    """Random numbers for every source."""
     rng = random.Random(len(tape.nodes))
     for node in tape.nodes:
         if not node.operation:
             count = tape.rows(node) * node.shape.columns
             ids = [rng.randrange(min(node.bound, 9)) for _ in range(count)]
             tape.write(node, ids if node.shape.index else [rng.gauss(0, 1) for _ in range(count)])
-    return tape
 
 
 def reference(tape: Tape, output: Node, positions: int) -> dict[Node, Matrix]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tapegpt import TapeGPTError, check_gradients
+from tapegpt.autograd.operations.columns import Columns
 from tapegpt.autograd.tape import Tape
+from tapegpt.machine.program import Program
 from tests import scalars
 
 if TYPE_CHECKING:
@@ -42,7 +45,10 @@ def columns(tape: Tape) -> Node:
     a, b = tape.parameter("a", 2, 3), tape.parameter("b", 2, 20)
     x = rows(tape, 7)
     both = tape.concatenate([b[:, 1::7], a, a[:, ::-1], b[:, 2:19]])
-    return weighted(tape, both, tape.concatenate([both, both])[:, 20:30], tape.concatenate([x[:, 4:], x]), x[:, -1:])
+    again = tape.record(Columns((0, 2, 0, 1, 0)), a)  # three gradients for a number, in an order
+    return weighted(
+        tape, again, both, tape.concatenate([both, both])[:, 20:30], tape.concatenate([x[:, 4:], x]), x[:, -1:]
+    )
 
 
 def probabilities(tape: Tape) -> Node:
@@ -220,3 +226,26 @@ def test_what_does_not_fit_is_refused() -> None:
     for record, message in wrong.items():
         with pytest.raises(TapeGPTError, match=message):
             record()
+
+
+@pytest.mark.parametrize("target", scalars.TARGETS, ids=str)
+def test_a_run_from_a_position_on_computes_its_rows_and_no_others(target: Target) -> None:
+    tape = Tape(7, target)
+    x = rows(tape, 6)
+    hidden = (x.rmsnorm().linear("w", 18, bias=True).gelu() * 2.0).layer_norm() + tape.parameter("row", 1, 18)
+    mixed = tape.attention(hidden, hidden.softmax(), hidden.log_softmax(), 2).linear("v", 3)
+    tape.rotary(tape.concatenate([mixed, x])[:, 1:5], tape.indices("positions"), 2)
+    scalars.fill(tape)
+    output = tape.nodes[-1]
+    whole = tape.forward(output)
+    computed = [node for node in tape.order(output) if node.operation and node.shape.rows is None]
+    known = {node: tape.read(node) for node in computed}
+    for node in computed:
+        for t, row in enumerate(tape.views(node)):
+            row[:] = array("d", [7.0 if t >= 3 else number for number in row])
+    shared, _, work = tape.regions()
+    program = Program({"forward": (tape.forward_kernel(output), {})}, target)
+    program.run("forward", shared, work, 3, 5)
+    for node in computed:
+        assert tape.read(node) == [row if t < 5 else [7.0] * len(row) for t, row in enumerate(known[node])]
+    assert tape.read(output)[3:5] == whole[3:5]
