@@ -20,7 +20,6 @@ from tapegpt.autograd.operations.base import padded
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import encode
-from tapegpt.engines.exact import put
 from tapegpt.engines.graph import DocumentPacker, Documents, Graph, exact_graph
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.machine.language import F64, U32, Builder, F64s, Int, Kernel, Real, Structure, U32s
@@ -393,7 +392,7 @@ class _Gradients:
     def of(self, k: Builder, memory: Regions, documents: Documents, window: Operand, use: Use) -> None:
         """Let `use` see each vector of a window's gradient that may be other than zero, and its offset."""
         shared, gradients, work = memory.shared, memory.gradients, memory.work
-        n = put(k, DocumentPacker(k, self._places, work, documents), window)
+        n = DocumentPacker(k, self._places, work, documents).put_alone(window)
         self._forward(k, shared, work, 0, n)
         self._backward(k, shared, gradients, work, n)
 

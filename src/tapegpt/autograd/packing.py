@@ -57,6 +57,12 @@ class Packer(Rows, ABC):
                 at += 1
         return k.value(rows)
 
+    def put_alone(self, example: Operand, noise: Number = 0) -> Value:
+        """Write one example to the first rows; how many it takes."""
+        rows = self.length(example)
+        self.put(example, self._k.integer(0), rows, noise)
+        return rows
+
     def put(self, example: Operand, first: Operand, end: Value, noise: Number = 0) -> None:
         """Write one example to the rows from the first to before the end."""
         first = self._k.value(first)

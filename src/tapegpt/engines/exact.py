@@ -20,11 +20,9 @@ from tapegpt.machine.memory import Memory, address_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
-    from tapegpt.autograd.packing import Packer
     from tapegpt.data.rng import Random
     from tapegpt.data.tokens import Strings, Tokens
     from tapegpt.engines.base import Adam
-    from tapegpt.machine.language import Number, Operand, Value
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
 
@@ -91,7 +89,7 @@ def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
                 step = first + i
-                n = put(k, packer, step % size, noise=step + 1)
+                n = packer.put_alone(step % size, noise=step + 1)
                 prepare(k, shared)
                 forward(k, shared, work, 0, n)
                 loss = (work + places.loss)[0]
@@ -108,13 +106,6 @@ def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
     return Kernel(train, real=F64)
 
 
-def put(k: Builder, packer: Packer, document: Operand, noise: Number = 0) -> Value:
-    """Write one document; the number of its positions."""
-    n = packer.length(document)
-    packer.put(document, k.integer(0), n, noise)
-    return n
-
-
 def evaluation_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
     """Over all documents: the sum of -log(probability), and the number of positions."""
     places = graph.places()
@@ -123,7 +114,7 @@ def evaluation_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
         packer = DocumentPacker(k, places, work, documents)
         prepare(k, shared)
         for document in k.range(size):
-            n = put(k, packer, document)
+            n = packer.put_alone(document)
             forward(k, shared, work, 0, n)
             count = k.convert(n, F64)
             result[0] = result[0] + (work + places.loss)[0] * count
