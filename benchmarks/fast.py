@@ -220,7 +220,7 @@ def _in_turns(
 
 
 class Voice:
-    """Generation with any number of strings side by side; the engine's own number is fixed."""
+    """Generation with batches of any size; the engine's own number is fixed."""
 
     def __init__(self, config: Model, vocab_size: int, snapshot: Snapshot, slots: int) -> None:
         assert isinstance(snapshot, bytes)
@@ -245,7 +245,7 @@ class Voice:
 
 
 def generation(corpus: Corpus, rounds: int) -> str:
-    """Tokens a second of each of `SPEAKERS`: one string at a time, side by side, and as text; they take turns."""
+    """Tokens a second of each of `SPEAKERS`: one string at a time, batched, and as text; they take turns."""
     rows = []
     for config in SPEAKERS:
         trainer = Trainer(corpus, config, engine="fast", batch_size=16, threads=1, steps=2000)
@@ -266,8 +266,8 @@ def _ways(model: GPT) -> dict[str, Callable[[], Strings | list[str]]]:
     alone = Voice(model.config, model.vocab_size, snapshot, slots=1)
     return {
         "one string at a time": lambda: alone.generate(Random(SEED), STRINGS, TEMPERATURE),
-        "side by side": lambda: model.engine.generate(Random(SEED), STRINGS, TEMPERATURE),
-        "side by side, as text": lambda: model.generate(STRINGS, temperature=TEMPERATURE, seed=SEED),
+        "batched": lambda: model.engine.generate(Random(SEED), STRINGS, TEMPERATURE),
+        "batched, as text": lambda: model.generate(STRINGS, temperature=TEMPERATURE, seed=SEED),
     }
 
 

@@ -160,8 +160,8 @@ def test_the_fast_engine_s_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_generation_is_timed_where_all_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast, "SPEAKERS", (SMALL,))
-    monkeypatch.setattr(fast, "STRINGS", 70)  # more than go side by side
-    ways = ["one string at a time", "side by side", "side by side, as text"]
+    monkeypatch.setattr(fast, "STRINGS", 70)  # more than a batch
+    ways = ["one string at a time", "batched", "batched, as text"]
     assert first_cells(fast.generation(CORPUS, rounds=1)) == [f"n_embd 4, {way}" for way in ways]
     generate = GPT.generate
 
