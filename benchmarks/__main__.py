@@ -14,6 +14,7 @@ from benchmarks import (
     command,
     constraints,
     fast,
+    generators,
     inference,
     kernels,
     ladder,
@@ -42,6 +43,7 @@ PARTS = (
     "random",
     "torch",
     "ladder",
+    "generators",
     "attribution",
     "studio",
     "sweep",
@@ -86,6 +88,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return peer_torch.against_torch(corpus, options.rounds)
         case "ladder":
             return ladder.by_model(corpus, options.rounds)
+        case "generators":
+            return generators.by_tool(corpus, options.rounds)
         case "attribution":
             parts = (attribution.by_question, attribution.by_ranking)
             return "\n".join(part(corpus, options.rounds) for part in parts)

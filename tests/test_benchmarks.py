@@ -5,11 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import tapegpt
-from benchmarks import command, constraints, fast, inference, kernels, ladder, peer_torch, quality, randomness, training
+from benchmarks import (
+    command,
+    constraints,
+    fast,
+    generators,
+    inference,
+    kernels,
+    ladder,
+    peer_torch,
+    quality,
+    randomness,
+    training,
+)
 from benchmarks.__main__ import PARTS, arguments
 from benchmarks.timing import Contender, Summary, comparison, figure, take_turns
 from tapegpt import Config, Corpus, Random
@@ -227,6 +240,23 @@ def test_held_out_losses_are_parsed() -> None:
 def test_a_peer_that_is_not_installed_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_torch, "torch_module", lambda: None)
     assert peer_torch.against_torch(CORPUS, rounds=1) == peer_torch.ABSENT
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_generators_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    monkeypatch.setattr(generators, "find_spec", lambda name: (installed and name == "faker") or None)
+    monkeypatch.setattr(generators, "WAYS", {"engine exact": {"steps": 3}})
+    monkeypatch.setattr(generators, "STRINGS", 20)
+    printed = generators.by_tool(CORPUS, rounds=1)
+    assert first_cells(printed) == ["tapegpt, engine exact", *["Faker, first_name"] * installed]
+    assert generators.ABSENT.format("markovify") in printed
+
+
+def test_a_chain_finds_impossible_what_it_has_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "markovify.chain", SimpleNamespace(BEGIN="<", END=">"))
+    chain = SimpleNamespace(state_size=1, model={("<",): {"a": 1}, ("a",): {"b": 1, ">": 1}, ("b",): {">": 1}})
+    assert generators.possible(chain, ["a", "ab"]) == ("", 1.0)
+    assert generators.possible(chain, ["a", "b", "aa", "ab"]) == ("infinite", 0.5)
 
 
 def test_each_model_of_the_ladder_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
