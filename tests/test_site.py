@@ -1,6 +1,6 @@
 """The documentation site is built as `zensical.toml` says, in a copy: no link is broken, nothing comes from elsewhere.
 
-Not here: whether the pages are right (`test_docs.py`), and what the views draw from data (`test_web_views.py`).
+Not here: whether the pages are right (`test_docs.py`), and what the views draw from data (`web/test_views.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import tapegpt
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "docs").glob("*.md"))
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.web.browser"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,443 @@
+"""The studio's API: it does what the library does, says what its description says, and refuses what it cannot do."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openapi_spec_validator
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tapegpt
+from benchmarks.studio import under_load
+from tapegpt.analysis.anatomy import code
+from tapegpt.analysis.attribution import attribute
+from tapegpt.data.corpus import Corpus
+from tapegpt.data.holdout import hold_out
+from tapegpt.data.ngrams import baselines
+from tapegpt.models.checkpoint import load, save
+from tapegpt.studio import runs, store
+from tapegpt.studio.limits import Limits
+from tapegpt.studio.store import KeptCorpus, KeptRun, Store
+from tapegpt.studio.studio import _baselines
+from tapegpt.training.recording import recorded
+from tapegpt.training.trainer import Trainer
+from tapegpt.web.data import Portrait
+from tests.studio.server import NAMES, SMALL, Client, running
+
+CONFIG = tapegpt.Config(n_embd=8, n_head=2, block_size=8)
+EVENTS = {"Accept": "text/event-stream"}
+ENDLESS = 40_000_000  # steps, minutes
+quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with running(Limits(steps=ENDLESS, seconds=600.0)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def run(client: Client) -> Any:
+    return client.run()
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Whether something comes true within some seconds."""
+    end = time.monotonic() + 20
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
+def trained(steps: int = 60) -> Trainer:
+    """The training of the run, by the library."""
+    return Trainer(Corpus.of(NAMES), CONFIG, steps=steps)
+
+
+def model() -> tapegpt.GPT:
+    return tapegpt.train(NAMES, n_embd=8, n_head=2, block_size=8, steps=60)
+
+
+def events(client: Client, body: Any) -> list[tuple[str, Any]]:
+    """The events of a training, each of which is as it is described."""
+    kinds = {"progress": "Progress", "done": "Run", "error": "Error"}
+    found = []
+    with client.stream("POST", "/api/runs", json=body, headers=EVENTS) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        for event in "".join(response.iter_text()).strip().split("\n\n"):
+            name, data = event.split("\n")
+            kind = name.removeprefix("event: ")
+            found.append((kind, json.loads(data.removeprefix("data: "))))
+            client.check(found[-1][1], {"$ref": f"#/components/schemas/{kinds[kind]}"})
+    return found
+
+
+# --- the description --------------------------------------------------------------------------------------------
+
+
+def test_the_description_is_openapi(client: Client) -> None:
+    openapi_spec_validator.validate(client.document)
+    assert client.document["openapi"] == "3.1.0"
+
+
+def test_examples_are_what_they_are_examples_of(client: Client) -> None:
+    seen = 0
+    for methods in client.document["paths"].values():
+        for described in methods.values():
+            for media in described.get("requestBody", {}).get("content", {}).values():
+                if "example" in media:
+                    client.check(media["example"], media["schema"])
+                    seen += 1
+    assert seen > 5
+
+
+def test_what_an_address_takes_is_said_where_it_takes_something_else(client: Client) -> None:
+    response = client.put("/api/runs")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
+    assert response.json()["error"]["type"] == "invalid_request"
+    assert client.get("/api/none").json()["error"]["type"] == "not_found"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_documented_commands_do_what_they_say(client: Client, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "studio.md").read_text(encoding="utf-8")
+    own = {"127.0.0.1:8347": f"127.0.0.1:{client.port}", "CORPUS": client.corpus(), "RUN": client.run()["id"]}
+    own |= {"emma": "anna", "/100?": "/60?", '"m"': '"a"'}  # which these names have
+    for name, value in own.items():
+        page = page.replace(name, value)
+    (tmp_path / "names.csv").write_text("id,name\n1,anna\n2,otto\n")
+    commands = re.findall("^curl .*$", page, re.MULTILINE)
+    assert len(commands) > 8
+    for command in commands:
+        done = subprocess.run([*shlex.split(command), "--fail"], capture_output=True, cwd=tmp_path, timeout=60)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+
+
+# --- corpora ----------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_a_text_is_read_as_a_file_is(client: Client, text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("corpus") / "data.txt"
+    path.write_bytes(text.encode())
+    try:
+        corpus = Corpus.read(path)
+    except tapegpt.TapeGPTError:
+        client.ask("POST", "/api/corpora", {"text": text}, 400)
+        return
+    made = client.ask("POST", "/api/corpora", {"text": text}, 201)
+    assert (made["documents"], made["vocabulary"]) == (len(corpus), corpus.vocabulary)
+    assert made["characters"] == sum(map(len, corpus.documents))
+    assert made["sample"][0] == corpus.documents[0]
+    assert client.ask("GET", f"/api/corpora/{made['id']}")["longest"] == max(map(len, corpus.documents))
+
+
+def test_the_first_corpus_is_what_the_studio_was_opened_with(client: Client) -> None:
+    first = client.ask("GET", "/api/corpora")[0]
+    assert (first["name"], first["documents"], first["median"], first["dataset"]) == ("some names", 12, 5, None)
+
+
+def test_a_data_set_is_read_once(client: Client) -> None:
+    made = client.ask("POST", "/api/corpora", {"dataset": "names"}, 201)
+    assert made["dataset"] == "names"
+    assert client.ask("POST", "/api/corpora", {"dataset": "names"}, 201)["id"] == made["id"]
+
+
+@pytest.mark.parametrize("body", [{}, {"text": "a", "dataset": "names"}, {"dataset": "/etc/passwd"}, {"text": " \n"}])
+def test_what_is_no_corpus_is_refused(client: Client, body: Any) -> None:
+    client.ask("POST", "/api/corpora", body, 400)
+
+
+def test_n_grams_are_counted_in_the_background(client: Client) -> None:
+    key, corpus = client.corpus(), Corpus.of(NAMES)
+    assert eventually(lambda: client.ask("GET", f"/api/corpora/{key}")["baselines"] is not None)
+    learned, judged = hold_out(corpus, 0.1, 42)
+    assert client.ask("GET", f"/api/corpora/{key}")["baselines"] == baselines(learned, judged, corpus.vocab_size)
+
+
+@pytest.mark.parametrize("names", [["anna", "otto", "anna"], ["anna", "anna"]])
+def test_n_grams_are_judged_by_others_where_there_are_others(names: list[str]) -> None:
+    corpus = Corpus.of(names)
+    learned, judged = hold_out(corpus, 0.1, 42) if len(set(names)) > 1 else (corpus, corpus)
+    assert _baselines(corpus) == baselines(learned, judged, corpus.vocab_size)
+
+
+def test_the_least_recently_used_is_dropped_but_not_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MAX_CORPORA", 3)
+    kept = Store()
+    first, second, third, fourth, fifth = (KeptCorpus(Corpus.of([name]), name) for name in "abcde")
+    for each in (first, second, third):
+        kept.add_corpus(each)
+    kept.corpus(second.id)
+    kept.add_corpus(fourth)
+    assert kept.corpora == [first, second, fourth]
+    monkeypatch.setattr(store, "MAX_CORPUS_BYTES", 1)
+    kept.add_corpus(fifth)
+    assert kept.corpora == [first, fifth]
+    monkeypatch.setattr(store, "MAX_RUNS", 2)
+    runs = [KeptRun(Portrait(recorded(trained(1))), name) for name in "abc"]
+    for run in runs:
+        kept.add_run(run)
+    assert kept.runs == runs[1:]
+    kept.run(runs[1].id)
+    kept.add_run(runs[0])
+    assert kept.runs == [runs[1], runs[0]]
+
+
+def test_a_run_is_counted_with_all_its_moments() -> None:
+    few, many = (KeptRun(Portrait(recorded(trained(), moments)), "a") for moments in ([0, 60], [0, 7, 30, 60]))
+    assert many.bytes - few.bytes == 2 * 8 * model().num_parameters
+
+
+# --- trainings --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_what_the_library_trains(client: Client, run: Any) -> None:
+    shown = Portrait(recorded(trained())).run("anna", 0.5)
+    assert {name: run[name] for name in shown} == json.loads(json.dumps(shown))
+    again = client.ask("GET", f"/api/runs/{run['id']}?text=anna")
+    assert {**again, "baselines": None} == {**run, "baselines": None}
+    assert run["id"] in [each["id"] for each in client.ask("GET", "/api/runs")]
+
+
+def test_moments_and_matrices_are_those_of_the_recording(client: Client, run: Any) -> None:
+    portrait = Portrait(recorded(trained()))
+    for step in (0, 7, 60):
+        found = client.ask("GET", f"/api/runs/{run['id']}/moments/{step}?text=ada&temperature=1.5")
+        assert found == json.loads(json.dumps(portrait.moment(step, "ada", 1.5)))
+        matrix = client.ask("GET", f"/api/runs/{run['id']}/moments/{step}/matrices/layer0.attn_wq")
+        assert matrix == portrait.matrix(step, "layer0.attn_wq")
+    client.ask("GET", f"/api/runs/{run['id']}/moments/61", status=400)
+    client.ask("GET", f"/api/runs/{run['id']}/moments/7/matrices/wxe", status=400)
+
+
+def test_a_training_tells_how_far_it_is(client: Client) -> None:
+    steps = 40_000
+    body = {"corpus": client.corpus(), "settings": {**SMALL, "steps": steps}, "text": "anna"}
+    *told, (kind, done) = events(client, body)
+    assert kind == "done"
+    assert {name for name, _ in told} == {"progress"}
+    reached = [data["step"] for _, data in told]
+    assert reached == sorted(reached)
+    assert any(0 < step < steps for step in reached)
+    assert all(former != later for former, later in pairwise(told))
+    assert (done["steps"], done["moments"][-1]) == (steps, steps)
+
+
+def test_a_short_training_tells_only_its_end(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "FIRST_SECONDS", 60.0)  # however slow this machine is
+    assert [name for name, _ in events(client, {"corpus": client.corpus(), "settings": SMALL})] == ["done"]
+
+
+def test_a_training_that_fails_says_so_in_an_event(client: Client) -> None:
+    body = {"corpus": client.corpus(), "settings": {**SMALL, "learning_rate": 900}}
+    (kind, data) = events(client, body)[-1]
+    assert (kind, data["error"]["type"]) == ("error", "invalid_request")
+    assert "choose a smaller" in data["error"]["message"]
+
+
+def hang_up_on_events(client: Client, body: Any) -> None:
+    with client.stream("POST", "/api/runs", json=body, headers=EVENTS) as response:
+        next(response.iter_text())
+
+
+def hang_up_on_an_answer(client: Client, body: Any) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        client.post("/api/runs", json=body, timeout=0.2)
+
+
+@pytest.mark.parametrize("hang_up", [hang_up_on_events, hang_up_on_an_answer])
+def test_who_hangs_up_ends_the_training(client: Client, hang_up: Callable[[Client, Any], None]) -> None:
+    client.run()
+    runs = len(client.studio.store.runs)
+    hang_up(client, {"corpus": client.corpus(), "settings": {**SMALL, "steps": ENDLESS}})
+    assert eventually(lambda: client.studio.training.is_idle)
+    assert len(client.studio.store.runs) == runs
+
+
+def test_the_fast_engine_with_held_out_documents_and_runs_of_characters(client: Client) -> None:
+    run = client.run(validation=0.3, engine="fast", n_gram=2, gram_rows=64)
+    assert run["held_out"][-1]["step"] == 60
+    assert run["settings"]["batch_size"] == 16
+
+
+def test_a_run_is_forgotten(client: Client) -> None:
+    key = client.run()["id"]
+    client.ask("DELETE", f"/api/runs/{key}", status=204)
+    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/file"), ("GET", "/moments/0")):
+        client.ask(method, f"/api/runs/{key}{path}", status=404)
+
+
+numbers = st.one_of(st.integers(-2, 40), st.floats(allow_nan=False, allow_infinity=False), st.none(), st.text())
+wanted_settings = st.dictionaries(
+    st.sampled_from([*tapegpt.Config().as_dict(), *tapegpt.settings.Settings().as_dict(), "depth"]), numbers, max_size=4
+)
+
+
+@quick
+@given(chosen=wanted_settings, text=st.text(alphabet="anotx", max_size=9), temperature=numbers, moments=numbers)
+def test_whatever_settings_are_sent_they_are_used_or_refused(
+    client: Client, chosen: Any, text: str, temperature: Any, moments: Any
+) -> None:
+    body = {"corpus": client.corpus(), "settings": chosen, "text": text, "temperature": temperature, "moments": moments}
+    given_settings = {"steps": 3, "n_embd": 8, "n_head": 2, "block_size": 8, **chosen}
+    response = client.post("/api/runs", json={**body, "settings": given_settings})
+    found = client.checked("POST", "/api/runs", response)
+    if response.status_code == 201:
+        assert {name: found["settings"][name] for name in given_settings} == given_settings
+    else:
+        assert response.status_code in (400, 413)
+        assert "\n" not in found["error"]["message"]
+
+
+# --- what a model is asked --------------------------------------------------------------------------------------
+
+
+def test_a_seed_gives_the_strings_of_the_library(client: Client, run: Any) -> None:
+    path = f"/api/runs/{run['id']}/generate"
+    for wishes in ({}, {"prefix": "a", "unique": True}, {"novel": True, "temperature": 1.0}, {"top_k": 2}):
+        for seed in (3, 0):
+            found = client.ask("POST", path, {"n": 9, "seed": seed, **wishes})["strings"]
+            assert [each["text"] for each in found] == model().generate(9, seed=seed, **wishes)
+            assert all(each["known"] == (each["text"] in NAMES) for each in found)
+
+
+def test_without_a_seed_strings_are_others_each_time(client: Client, run: Any) -> None:
+    path = f"/api/runs/{run['id']}/generate"
+    assert client.ask("POST", path, {"n": 30})["strings"] != client.ask("POST", path, {"n": 30})["strings"]
+
+
+letters = st.text(alphabet="anotbé", max_size=4)
+wishes = st.fixed_dictionaries(
+    {"n": st.integers(-1, 12)},
+    optional={
+        "temperature": st.sampled_from([0, 0.5, 2, -1, 1e-9]),
+        "seed": st.integers(-1, 2**53),
+        "prefix": letters,
+        "suffix": letters,
+        "pattern": st.none() | st.text(alphabet="an.*+?[]()|{}2,\\b^$", max_size=8),
+        "min_length": st.integers(-1, 9),
+        "max_length": st.none() | st.integers(-1, 9),
+        "top_k": st.integers(-1, 5),
+        "top_p": st.sampled_from([0, 0.5, 1, 2]),
+        "min_p": st.sampled_from([0, 0.5, 2]),
+        "novel": st.booleans() | st.integers(0, 4),
+        "unique": st.booleans(),
+        "exact": st.booleans(),
+    },
+)
+
+
+@quick
+@given(wish=wishes)
+def test_whatever_is_wished_is_met_or_refused(client: Client, run: Any, wish: dict[str, Any]) -> None:
+    path = f"/api/runs/{run['id']}/generate"
+    response = client.post(path, json=wish)
+    found = client.checked("POST", path, response)
+    if response.status_code != 200:
+        assert response.status_code == 400
+        return
+    texts = [each["text"] for each in found["strings"]]
+    assert len(texts) == wish["n"] or found["notes"]
+    for text in texts:
+        assert text.startswith(wish.get("prefix", ""))
+        assert text.endswith(wish.get("suffix", ""))
+        assert wish.get("min_length", 0) <= len(text) <= (8 if wish.get("max_length") is None else wish["max_length"])
+        assert not wish.get("novel") or text not in NAMES
+
+
+def test_scores_are_those_of_the_library(client: Client, run: Any) -> None:
+    strings = ["anna", "nab", "aé", ""]
+    found = client.ask("POST", f"/api/runs/{run['id']}/score", {"strings": strings})["scores"]
+    for each, score in zip(found, model().score(strings), strict=True):
+        assert (each["text"], each["nats"], each["percentile"]) == (score.text, score.nats, score.percentile)
+        assert each["surprises"] == list(score.surprises)
+    assert [each["unknown"] for each in found] == [[], [], ["é"], []]
+    assert client.ask("POST", f"/api/runs/{run['id']}/score", {"strings": []})["scores"] == []
+
+
+def test_an_explanation_is_that_of_the_moment(client: Client, run: Any) -> None:
+    path = f"/api/runs/{run['id']}"
+    then = client.ask("POST", f"{path}/explain", {"text": "ada", "step": 7})
+    assert then == client.ask("GET", f"{path}/moments/7?text=ada")["explanation"]
+    now = client.ask("POST", f"{path}/explain", {"text": "ada"})
+    assert now == client.ask("GET", f"{path}/moments/60?text=ada")["explanation"]
+    client.ask("POST", f"{path}/explain", {"text": "é"}, 400)
+
+
+def test_the_data_behind_a_string_are_those_of_the_library(client: Client, run: Any) -> None:
+    recording = recorded(trained())
+    expected = attribute(recording.model, "anna", recording, 3)
+    found = client.ask("POST", f"/api/runs/{run['id']}/why", {"text": "anna", "top": 3})
+    for name, influences in (("taught", expected.taught), ("hindered", expected.hindered)):
+        told = [(each["document"], each["influence"], each["steps"]) for each in found[name]]
+        assert told == [(each.document, each.influence, list(each.steps)) for each in influences]
+    assert found["taught"]
+
+
+@pytest.mark.parametrize("stage", ["python", "tape", "llvm", "asm"])
+def test_code_is_that_of_the_models_shape(client: Client, run: Any, stage: str) -> None:
+    found = client.ask("GET", f"/api/runs/{run['id']}/code?operation=attention&stage={stage}")
+    expected = code(model(), "attention", stage)
+    assert {**found, "about": ""} == {**expected, "about": ""}  # which has measured times in it
+    assert "attention" in found["operations"]
+
+
+def test_code_that_there_is_not_is_refused(client: Client, run: Any) -> None:
+    for query in ("operation=magic", "stage=magic"):
+        client.ask("GET", f"/api/runs/{run['id']}/code?{query}", status=400)
+
+
+@quick
+@given(body=st.binary(max_size=40) | st.from_type(type(None)).map(lambda _: b"{}"))
+def test_bodies_that_are_nothing_are_refused(client: Client, run: Any, body: bytes) -> None:
+    for path in ("/api/runs", "/api/corpora", f"/api/runs/{run['id']}/score", "/api/models", "/v1/completions"):
+        client.ask("POST", path, body, 400)
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_comes_back_from_its_file(client: Client, run: Any, tmp_path: Path) -> None:
+    content = client.ask("GET", f"/api/runs/{run['id']}/file")
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    kept = load(path)
+    assert kept.parameters == model().parameters
+    assert kept.training is not None
+    loaded = client.ask("POST", "/api/models?text=anna", content, 201)
+    assert (loaded["corpus"], loaded["moments"], loaded["steps"]) == (None, [60], 60)
+    body = {"n": 5, "seed": 1}
+    again = client.ask("POST", f"/api/runs/{loaded['id']}/generate", body)["strings"]
+    assert [each["text"] for each in again] == kept.generate(5, seed=1)
+    assert client.ask("GET", f"/api/runs/{loaded['id']}/file")
+
+
+def test_a_model_as_json_does_as_well(client: Client, tmp_path: Path) -> None:
+    save(model(), tmp_path / "model.json")
+    loaded = client.ask("POST", "/api/models", (tmp_path / "model.json").read_bytes(), 201)
+    assert loaded["vocabulary"] == "".join(sorted(set("".join(NAMES))))
+
+
+def test_the_page_and_its_files_are_served(client: Client) -> None:
+    assert client.get("/").headers["content-type"].startswith("text/html")
+    assert client.get("/web/views.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_the_load_test_runs_and_sums_up() -> None:
+    rows = [line.split("|")[1:-1] for line in under_load(0.2, clients=8, moves=3).splitlines() if line.startswith("| ")]
+    assert [row[0].split(",")[0].strip() for row in rows[2:]] == ["a slider's move: 1", "20 strings"]
+    assert all(row[2].strip() == "0" for row in rows[2:])

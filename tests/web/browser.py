@@ -1,0 +1,80 @@
+"""A real Chromium: a test module with `pytest_plugins = ["tests.web.browser"]` has the fixtures `chromium` and `page`.
+
+Tests that ask for it are skipped where no Chromium is installed. Not here: what a page is to show.
+
+PYTEST_DONT_REWRITE: tests import `until` before this becomes a plugin.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from time import monotonic
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+)
+LOCAL = ("", "127.0.0.1", "localhost")  # hosts; files, data: and blob: have none
+TIMEOUT = 60_000  # milliseconds: a new shape is compiled meanwhile, maybe on a very busy machine
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A `playwright.sync_api.Browser`; of a module, since its event loop keeps asyncio from others."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip("no Chromium is installed")
+    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
+    browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS), headless=True)
+    yield browser
+    browser.close()
+    playwright.stop()
+
+
+@pytest.fixture
+def problems() -> list[str]:
+    """What went wrong in the page: console errors, requests to elsewhere. A test takes out what it expects."""
+    return []
+
+
+@pytest.fixture
+def page(chromium: Any, problems: list[str]) -> Iterator[Any]:
+    """A `playwright.sync_api.Page`; requests to elsewhere fail, and so does the test of a page with problems."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(TIMEOUT)
+    context.on("request", lambda request: problems.append(f"request: {request.url}") if _leaves(request.url) else None)
+    page = context.new_page()
+    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    page.on("console", lambda message: problems.append(f"console: {message.text}") if _is_bad(message) else None)
+    yield page
+    context.close()
+    assert problems == []
+
+
+def until(page: Any, expression: str, argument: Any = None) -> None:
+    """Wait until an expression is true in the page; `wait_for_function` would need the page to allow eval."""
+    end = monotonic() + TIMEOUT / 1000
+    while not page.evaluate(expression, argument):
+        assert monotonic() < end, f"in vain: {expression}"
+        page.wait_for_timeout(10)
+
+
+def _is_bad(message: Any) -> bool:
+    return message.type in ("error", "warning")
+
+
+def _leaves(url: str) -> bool:
+    return (urlsplit(url).hostname or "") not in LOCAL
