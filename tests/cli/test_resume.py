@@ -367,12 +367,6 @@ def test_a_directory_of_a_run_goes_on_in_it(
     assert len(Path("cut/samples.txt").read_text().splitlines()) == 1
 
 
-def test_other_programs_may_watch(place: Path) -> None:
-    pytest.importorskip("tensorboardX")
-    assert main([*TRAIN, "--steps", "3", "--tensorboard", "log"]) == 0
-    assert [path.name[:19] for path in (place / "log").iterdir()] == ["events.out.tfevents"]
-
-
 def test_weights_only_holds_no_training(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TRAIN, "--steps", "3", "-o", "m", "--weights-only"]) == 0
     model = tapegpt.load("m")

@@ -359,9 +359,9 @@ def test_threads_share_a_model(small: GPT) -> None:
 
 
 def test_a_stream_goes_on_for_as_long_as_it_is_read(small: GPT) -> None:
-    stream = small.stream("ca", temperature=1.0)
+    stream = small.stream(prefix="ca", temperature=1.0)
     assert all(next(stream).startswith("ca") for _ in range(300))
-    assert set(small.stream("ab", unique=True)) == {"ab", *[f"ab{x}{y}" for x in "abc" for y in ["", *"abc"]]}
+    assert set(small.stream(prefix="ab", unique=True)) == {"ab", *[f"ab{x}{y}" for x in "abc" for y in ["", *"abc"]]}
 
 
 def test_a_pseudonym_stays_and_can_be_the_keys_alone(model: GPT) -> None:

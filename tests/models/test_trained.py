@@ -63,7 +63,7 @@ def test_settings_out_of_range() -> None:
             MODEL.stream(**settings)
     assert MODEL.generate(0) == []
     with pytest.raises(TapeGPTError, match="prefix must be a str, not 5"):
-        MODEL.stream(5)  # type: ignore[arg-type]
+        MODEL.stream(prefix=5)  # type: ignore[arg-type]
 
 
 def test_parameters_are_a_copy() -> None:

@@ -29,8 +29,6 @@ def output_arguments(group: argparse._ActionsContainer, default: str) -> None:
     group.add_argument("--save-every", type=whole, metavar="N", help="write it after each N steps too, to resume from")
     group.add_argument("--weights-only", action="store_true", help="write it without what resuming needs")
     group.add_argument("--metrics", metavar="FILE", help="write each loss, held out too, to this file as JSON lines")
-    group.add_argument("--tensorboard", metavar="DIR", help="log losses for TensorBoard, to this directory")
-    group.add_argument("--wandb", metavar="PROJECT", help="log losses to this project of Weights & Biases")
     option(group, "--samples", 20, "strings to invent after training")
     option(group, "--temperature", 0.5, "of the samples: low is careful, high is daring")
 
@@ -170,14 +168,6 @@ def _watchers(trainer: Trainer, options: argparse.Namespace, keeper: _Keeper) ->
         from tapegpt.cli.metrics import Metrics
 
         watchers.append(Metrics(options.metrics, trainer, durable=options.save_every is not None))
-    if options.tensorboard is not None:
-        from tapegpt.training.callbacks import TensorBoard
-
-        watchers.append(TensorBoard(options.tensorboard))
-    if options.wandb is not None:
-        from tapegpt.training.callbacks import WandB
-
-        watchers.append(WandB(options.wandb))
     return [*watchers, keeper]
 
 

@@ -14,6 +14,7 @@ from array import array
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import encode, texts
 from tapegpt.errors import TapeGPTError, shown
+from tapegpt.inference.constraints import wished
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renewed
 from tapegpt.ranges import Whole
@@ -180,20 +181,13 @@ class GPT(LanguageModel):
         """
         return list(self.stream(n=n, seed=seed, **wishes))
 
-    def stream(
-        self, beginning: str = "", *, n: int | None = None, seed: int | None = None, **wishes: Unpack[Wishes]
-    ) -> Iterator[str]:
-        """Invent strings with this beginning, a few at a time, n or without end; otherwise as `generate`.
-
-        The beginning is the wish `prefix`, for which it stands where that is not given.
-        """
-        if "prefix" not in wishes:
-            wishes["prefix"] = beginning
+    def stream(self, *, n: int | None = None, seed: int | None = None, **wishes: Unpack[Wishes]) -> Iterator[str]:
+        """Generate strings a few at a time, n or without end; otherwise as `generate`."""
         if n is not None:
             Whole(0).check("n", n)
-        constraints, drawing = _wished(wishes)
+        constraints, drawing = wished(wishes)
         if not constraints.any and not drawing.truncates:
-            rng = self.rng if seed is None else Random(_checked(seed))
+            rng = self.rng if seed is None else _seeded(seed)
             return self._strings(math.inf if n is None else n, float(drawing.temperature), rng)
         return self.sampler(constraints, drawing, seed).strings(n)
 
@@ -202,14 +196,10 @@ class GPT(LanguageModel):
         from tapegpt.inference.sampling import Sampler
 
         known = None if constraints.distance is None else self.neighbours
-        return Sampler(self.inference, self.vocabulary, constraints, drawing, known, self._random(seed))
-
-    def _random(self, seed: int | None) -> Random:
-        """A generator of one's own, so that threads do not share one: of a seed, or of the model's next number."""
-        if seed is not None:
-            return Random(_checked(seed))
-        with self._lock:
-            return Random(self.rng.getrandbits(64))
+        if seed is None:
+            with self._lock:
+                seed = self.rng.getrandbits(64)  # a generator of its own, so that threads do not share one
+        return Sampler(self.inference, self.vocabulary, constraints, drawing, known, _seeded(seed))
 
     @property
     def random_state(self) -> State:
@@ -235,7 +225,7 @@ class GPT(LanguageModel):
         if each has to be compared with all training strings. Takes the wishes of
         `generate` but those that narrow the choice by probability, for which it raises `TapeGPTError`.
         """
-        constraints, drawing = _wished({"temperature": 1.0, **wishes})
+        constraints, drawing = wished({"temperature": 1.0, **wishes})
         if draws is None:
             draws = 1000 if constraints.distance else 20_000
         Whole(2).check("draws", draws)
@@ -370,12 +360,7 @@ class GPT(LanguageModel):
         return f"<table>{cells}</table><p>{says}</p>"
 
 
-def _wished(wishes: Wishes) -> tuple[Constraints, Drawing]:
-    from tapegpt.inference.constraints import wished
-
-    return wished(wishes)
-
-
-def _checked(seed: int) -> int:
+def _seeded(seed: int) -> Random:
+    """A generator of a seed; raises `TapeGPTError` for one that is no whole number."""
     SEED.check("seed", seed)
-    return seed
+    return Random(seed)
