@@ -666,6 +666,11 @@ def count(k: Builder, n: I64s, x: F64s) -> None:
         pass
 
 
+def count_down(k: Builder, n: I64s, x: F64s) -> None:
+    for _ in k.range(n[0], n[1], -10):
+        pass
+
+
 SMALLEST = -(2**63)
 
 
@@ -685,6 +690,7 @@ SMALLEST = -(2**63)
         (whole, (0, 0), 2.0**63, "converted to i64"),
         (whole_narrow, (0, 0), 2.0**31, "2147483648.0 converted to i32"),
         (count, (2**63 - 27, 2**63 - 5), 0.0, "counts beyond i64"),
+        (count_down, (SMALLEST + 26, SMALLEST + 5), 0.0, "counts beyond i64"),
     ],
 )
 def test_the_interpreter_refuses_what_machine_code_leaves_open(

@@ -6,6 +6,7 @@ import math
 import random
 import struct
 from array import array
+from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given, settings
@@ -28,6 +29,7 @@ from tapegpt.machine.language import (
     KernelError,
     Real,
     U32s,
+    Value,
     kernel,
 )
 from tapegpt.machine.memory import Memory, address_of
@@ -189,6 +191,33 @@ def test_a_multiply_add_is_fused_where_the_target_can() -> None:
         module = Module(target)
         module.add(Kernel(body), {}, "body")
         assert ("@llvm.fma" in str(module)) is fuses
+
+
+SPREADING: tuple[Callable[[Builder, Value, Value, Value], Value], ...] = (
+    lambda k, a, b, c: k.mul_add(a, b, c),
+    lambda k, a, b, c: k.select(a < b, b, c),
+    lambda k, a, b, c: k.maximum(a, c) - k.minimum(c, b) / a,
+    lambda k, a, b, c: k.pow(a, b) + k.pow(c, a),
+)
+
+
+@pytest.mark.parametrize("target", [HOST, INTERPRETED], ids=["compiled", "interpreted"])
+def test_a_scalar_stands_for_all_lanes_in_every_operand(target: Target) -> None:
+    def body(k: Builder, x: F64s, out: F64s) -> None:
+        row = 0
+        for word in SPREADING:
+            for scalars in range(8):
+                mixed = [x[4 * i] if scalars >> i & 1 else x.vector(4 * i, 4) for i in range(3)]
+                for operands in (mixed, [k.spread(each, 4) for each in mixed]):
+                    out.store(row, k.spread(word(k, *operands), 4))
+                    row += 4
+
+    x = array("d", [0.5, 2.25, 3.0, 1.5, 1.75, 0.25, 4.0, 1.25, 2.5, 0.75, 3.5, 1.125])
+    out = array("d", bytes(8 * 4 * 2 * 8 * len(SPREADING)))
+    Program({"body": (Kernel(body), {})}, target).run("body", address_of(x), address_of(out))
+    for row in range(0, len(out), 8):
+        assert out[row : row + 4] == out[row + 4 : row + 8]
+        assert any(out[row : row + 4])
 
 
 STEPS = st.tuples(st.sampled_from(sorted(kernels.OPERATIONS)), st.integers(0, 63), st.integers(0, 63))

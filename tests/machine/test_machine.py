@@ -29,14 +29,14 @@ from tapegpt.errors import TapeGPTWarning
 from tapegpt.inference.automata import anything
 from tapegpt.inference.forward import Inference
 from tapegpt.inference.probe import Probe
-from tapegpt.machine import cache, elf, image, program
+from tapegpt.machine import cache, elf, host, image, program
 from tapegpt.machine.elf import LinkError, link
 from tapegpt.machine.host import has_known_pow, host_target
 from tapegpt.machine.language import Builder, F64s, Int, Kernel, kernel
 from tapegpt.machine.llvm import Loaded, compile_object
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
-from tapegpt.machine.target import INTERPRETED, NEON, Target
+from tapegpt.machine.target import AVX2, INTERPRETED, NEON, Target
 
 MAPPED = pytest.mark.skipif(not image.can_map(), reason="machine code is not mapped directly here")
 
@@ -140,9 +140,11 @@ def test_an_entry_under_another_name_is_not_taken(fresh: Path) -> None:
 def test_an_entry_that_others_may_have_written_is_not_executed(fresh: Path) -> None:
     key = make().key()
     (entry,) = entries(fresh)
-    entry.chmod(0o620)
-    assert cache.read(key) is None
-    entry.chmod(0o600)
+    for mode in (0o620, 0o602):
+        entry.chmod(mode)
+        assert cache.read(key) is None
+    entry.chmod(0o644)
+    assert cache.read(key) is not None
     assert cache.read(key) is not None
     target = fresh / "elsewhere"
     entry.rename(target)
@@ -233,6 +235,16 @@ def test_what_is_not_used_for_long_is_removed(fresh: Path) -> None:
     assert entries(fresh) == sorted([files[0], files[2], fresh / (KEYS[3] + cache.SUFFIX), *others])
 
 
+def test_the_last_use_of_an_entry_is_noted_once_a_day(fresh: Path) -> None:
+    cache.write(KEYS[0], b"code")
+    (entry,) = entries(fresh)
+    for seconds, is_noted in ((cache.NOTED - 60, False), (cache.NOTED + 60, True)):
+        aged(entry, seconds)
+        before = entry.stat().st_mtime
+        assert cache.read(KEYS[0]) == b"code"
+        assert (entry.stat().st_mtime > before) is is_noted
+
+
 def test_beyond_the_limit_what_was_not_used_for_longest_is_removed(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,9 +264,10 @@ def test_the_cache_lies_where_the_system_keeps_caches(monkeypatch: pytest.Monkey
     assert cache.directory() == platformdirs.user_cache_dir("tapegpt", appauthor=False)
     if sys.platform == "linux":
         assert cache.directory() == "/somewhere/tapegpt"
-        monkeypatch.setenv("XDG_CACHE_HOME", "")
         monkeypatch.setenv("HOME", "/home/somebody")
-        assert cache.directory() == "/home/somebody/.cache/tapegpt"
+        for nowhere in ("", "relative"):  # which the standard has ignored
+            monkeypatch.setenv("XDG_CACHE_HOME", nowhere)
+            assert cache.directory() == "/home/somebody/.cache/tapegpt"
 
 
 def test_the_key_covers_what_decides_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,6 +504,61 @@ def test_a_target_that_is_given_is_that_of_all_code(monkeypatch: pytest.MonkeyPa
     assert len(anything("ab").ahead(0, 1, target=INTERPRETED)) == 4
     Probe(*shape, INTERPRETED)
     kernels(INTERPRETED)
+
+
+def test_making_code_takes_the_time_that_is_told(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make().compile_seconds > 0
+    assert make().compile_seconds == 0
+    times = iter([1.0, 3.0, 10.0, 15.0])
+    monkeypatch.setattr(program, "perf_counter", lambda: next(times))
+    made = make(factor=3.0)
+    made._compile()
+    assert made.compile_seconds == 7.0
+
+
+PROCESSOR = """processor\t: {number}
+vendor_id\t: GenuineIntel
+model\t\t: 85
+model name\t: Some CPU
+cpu MHz\t\t: {number}700.000
+flags\t\t: fpu sse2 avx2 fma
+
+"""
+
+
+def test_a_cpu_is_known_by_what_decides_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by its clock, which changes, nor by how many there are."""
+    told, opens = tmp_path / "cpuinfo", os.open
+    told.write_text(PROCESSOR.format(number=1) + PROCESSOR.format(number=2))
+    monkeypatch.setattr(os, "open", lambda path, *rest: opens(told if path == "/proc/cpuinfo" else path, *rest))
+    identity = host.cpu_identity.__wrapped__()
+    lines = PROCESSOR.splitlines()
+    assert identity.splitlines() == [*lines[1:4], lines[5]]
+    assert host.detect(identity, "x86_64") is AVX2
+    told.unlink()
+    from tapegpt.machine.llvm import host_cpu
+
+    name, *features = host.cpu_identity.__wrapped__().split()
+    assert [name, *features] == host_cpu().split()
+    assert name not in features
+    assert len(set(features)) > 3 or host.machine() not in ("x86_64", "aarch64")
+    monkeypatch.setitem(sys.modules, "tapegpt.machine.llvm", None)
+    assert host.cpu_identity.__wrapped__() == ""
+
+
+def test_the_version_of_llvmlite_is_read_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import llvmlite
+
+    assert program._llvmlite() == llvmlite.__version__
+    monkeypatch.delitem(sys.modules, "llvmlite")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert program._llvmlite() == llvmlite.__version__
+    (tmp_path / "llvmlite").mkdir()
+    (tmp_path / "llvmlite" / "_version.py").write_text("version_json = 1\nversion_version = '9.8'\n")
+    assert program._llvmlite() == "9.8"
+    assert "llvmlite" not in sys.modules
+    monkeypatch.setattr(sys, "path", [])
+    assert program._llvmlite() == ""
 
 
 def test_the_bound_of_pow_is_claimed_for_glibc_only() -> None:
