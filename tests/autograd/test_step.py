@@ -170,6 +170,15 @@ def test_a_call_is_as_good_as_many_calls() -> None:
     assert both[0] == both[1]
 
 
+def test_the_order_goes_on_after_very_many_steps() -> None:
+    tape = Tape()
+    x = tape.input("x", 1)
+    step = tape.compile((x * tape.parameter("w", 1, 1, start=1.0)).sum(), SGD(learning_rate=0.0))
+    for taken in (0, 2**33 + 1, 2**34 + 3):
+        step.steps_taken = taken
+        assert step(x=[1.0, 2.0, 3.0], steps=4) == [1.0 + (taken + i) % 3 for i in range(4)]
+
+
 def test_the_tape_goes_on_with_the_new_numbers() -> None:
     tape, loss = network(4)
     step, data = tape.compile(loss, OPTIMIZERS[0]), examples(4)
@@ -465,6 +474,13 @@ def test_data_that_do_not_fit_get_one_line(compiled: tuple[Tape, Step], change: 
 def test_an_input_that_is_not_given(compiled: tuple[Tape, Step]) -> None:
     with pytest.raises(TapeGPTError, match="step: 'label' is not given: give x, y, label"):
         compiled[1](x=[1, 2, 3], y=[1])
+
+
+def test_numbers_whose_sum_is_too_large_are_finite() -> None:
+    tape = Tape(2)
+    step = tape.compile((tape.input("x", 1) * tape.parameter("w", 1, 1, start=0.0)).sum(), OPTIMIZERS[0])
+    with pytest.raises(DivergedError):
+        step(x=[1.7e308, 1.7e308])
 
 
 def test_numbers_too_large_for_f32() -> None:

@@ -119,20 +119,29 @@ def test_gradients_against_finite_differences(positions: int, width: int, heads:
             break
 
 
-def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("factor", "number", "error"),  # relative to the larger one, but for small ones
+    [(1.001, 0.5, 0.001 / 1.001), (0.25, 0.5, 0.75), (3.0, 0.01, 0.04), (math.nan, 0.5, math.nan)],
+)
+def test_a_wrong_gradient_is_found(
+    factor: float, number: float, error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tapegpt.autograd.operations import elementwise
 
     right = elementwise.RULES["exp"]
-    wrong = elementwise.Rule("exp", right.scalar, right.formula, (lambda k, y, a: y * 1.001,))
+    wrong = elementwise.Rule("exp", right.scalar, right.formula, (lambda k, y, a: y * factor,))
     monkeypatch.setitem(elementwise.RULES, "exp", wrong)
     monkeypatch.setenv("TAPEGPT_CACHE_DIR", "")  # the key does not see the change
     tape = Tape()
     x = tape.parameter("x", 1, 2)
     loss = (x * x).exp().sum()
-    tape.write(x, [0.5, -0.25])
-    with pytest.raises(GradientError, match=r"gradient of x at row 0, column 0: 1\.28"):
+    tape.write(x, [-0.001, number])
+    slope = 2 * number * math.exp(number**2) * factor
+    with pytest.raises(GradientError, match=f"gradient of x at row 0, column 1: {str(slope)[:5]}"):
         check_gradients(tape, loss)
-    assert tape.read(x) == [[0.5, -0.25]]
+    assert tape.read(x) == [[-0.001, number]]
+    if error == error:
+        assert check_gradients(tape, loss, tolerance=1.0).error == pytest.approx(error, rel=1e-3)
 
 
 @settings(max_examples=15, deadline=None)
