@@ -393,7 +393,7 @@ def test_no_page_of_code_can_be_written() -> None:
     assert rights == ["r-xp"]
 
 
-@pytest.mark.parametrize("error", [ImportError("No module named 'llvmlite'"), OSError(13, "not permitted")])
+@pytest.mark.parametrize("error", [ImportError("No module\nnamed 'llvmlite'"), OSError(13, "not permitted")])
 def test_where_no_code_can_be_made_kernels_are_interpreted(
     error: Exception, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

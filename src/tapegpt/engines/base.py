@@ -19,9 +19,13 @@ from tapegpt.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
+    from collections.abc import Callable
+    from typing import TypeVar
 
     from tapegpt.data.rng import Random
     from tapegpt.data.tokens import Strings, Tokens
+
+    T = TypeVar("T")
 
 Parameters = dict[str, "array[float]"]  # name -> row-major float64 values, shapes from Model.shapes
 Snapshot = Parameters | bytes  # an engine's own copy of its parameters
@@ -85,6 +89,16 @@ class Engine(Local, ABC):
             )
         return self._lock
 
+    def _change(self, lock: LockType, change: Callable[..., T], *given: object) -> T:
+        """Call what changes the numbers, when no other call does."""
+        with lock:
+            try:
+                self._is_changing = True
+                return change(*given)
+            finally:
+                self._revision += 1
+                self._is_changing = False
+
     @property
     def revision(self) -> int:
         """Another number whenever the parameters may have changed; who reads it and then them misses no change."""
@@ -106,14 +120,8 @@ class Engine(Local, ABC):
 
     def load_parameters(self, parameters: Parameters) -> None:
         """Replace the parameters (copied), by zeros the n-gram embeddings if left out; Adam's moments become zero."""
-        with self._lock:
-            try:
-                self._is_changing = True
-                self._load_parameters(parameters)
-                self._is_torn = False
-            finally:
-                self._revision += 1
-                self._is_changing = False
+        self._change(self._lock, self._load_parameters, parameters)
+        self._is_torn = False
 
     def snapshot(self) -> Snapshot:
         """A copy of the parameters for `restore`."""
@@ -122,13 +130,7 @@ class Engine(Local, ABC):
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take back the parameters of a snapshot; Adam's moments stay as they are."""
-        with self._turn:
-            try:
-                self._is_changing = True
-                self._restore(snapshot)
-            finally:
-                self._revision += 1
-                self._is_changing = False
+        self._change(self._turn, self._restore, snapshot)
 
     def moments(self) -> Moments:
         """A copy of Adam's moments."""
@@ -137,12 +139,7 @@ class Engine(Local, ABC):
 
     def load_moments(self, moments: Moments) -> None:
         """Replace Adam's moments (copied)."""
-        with self._turn:
-            try:
-                self._is_changing = True
-                self._load_moments(moments)
-            finally:
-                self._is_changing = False
+        self._change(self._turn, self._load_moments, moments)
 
     def train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None = None) -> list[float]:
         """Steps `first` to `first + count - 1`, each on the next documents in turn; their losses.
@@ -156,13 +153,7 @@ class Engine(Local, ABC):
             raise TapeGPTError("there is no document to train on: give at least one")
         STEPS.check("first", first)
         STEPS.check("count", count)
-        with self._turn:
-            try:
-                self._is_changing = True
-                return self._train(tokens, adam, first, count, progress)
-            finally:
-                self._revision += 1
-                self._is_changing = False
+        return self._change(self._turn, self._train, tokens, adam, first, count, progress)
 
     def evaluate(self, tokens: Tokens) -> tuple[float, int]:
         """Sum of -log(probability) over all documents, in nats, and the number of tokens predicted."""
