@@ -239,7 +239,7 @@ class Voice:
         """As `FastEngine.generate`."""
         strings, rows = Strings.empty(count, self._block), array("q", bytes(16 * self._slots))
         self._program.run("prepare", self._shared.at(0))
-        generation = Generation.given(rng, rows, strings)
+        generation = Generation.arguments(rng, rows, strings)
         self._program.run("generate", self._shared.at(0), self._work.at(0), generation, temperature)
         return strings
 

@@ -119,7 +119,7 @@ class Step:
         return Kernel(run, f"{direction}{node.index}" if node else direction)
 
     def _pack_kernel(self) -> Kernel:
-        places = self.graph.places()
+        places = self.graph.layout()
 
         def pack(
             k: Builder, work: F32s, documents: Documents, order: U32s, last: Int, packed: I64s, repeats: Int
@@ -170,7 +170,7 @@ class Step:
         tokens = self.tokens
         assert tokens.order
         self._packed[0] = self._first
-        places = (self._work.at(0), Documents.given(tokens), address_of(tokens.order))
+        places = (self._work.at(0), Documents.arguments(tokens), address_of(tokens.order))
         self._program.run("pack", *places, self.batch_size, address_of(self._packed), repeats)
 
     def _gather(self, repeats: int) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tapegpt import Tape, TapeGPTError, Value, check_gradients
 from tapegpt.autograd.model import Model
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import pad
 from tapegpt.engines.graph import exact_graph, fast_graph
 from tapegpt.machine.language import F32
 from tapegpt.machine.target import INTERPRETED
@@ -108,8 +108,8 @@ def test_f32_is_near_and_leaves_the_padding_zero(build: Callable[[Tape], Node], 
         starts = [narrow._value_at(of_f32)] * (not of_f32.shape.index)
         starts += [narrow._gradient_at(of_f32)] * (of_f32.gradient >= 0)
         for start in starts:
-            memory = narrow.arena.floats(4 * start, narrow.rows(of_f32) * padded(columns), 4).tolist()
-            assert not any(x for place, x in enumerate(memory) if place % padded(columns) >= columns), of_f32
+            memory = narrow.arena.floats(4 * start, narrow.rows(of_f32) * pad(columns), 4).tolist()
+            assert not any(x for place, x in enumerate(memory) if place % pad(columns) >= columns), of_f32
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -140,7 +140,7 @@ class Pooled(Model):
 
 def test_a_language_model_does_not_mix_its_positions() -> None:
     with pytest.raises(TapeGPTError, match=r"Pooled.forward: %4 \(1, 5\) mean axis=0 mixes positions.*: use axis=1"):
-        Pooled().recorded(5)
+        Pooled().record(5)
 
 
 class Hidden(Model):

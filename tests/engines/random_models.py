@@ -333,7 +333,7 @@ def judge(seed: int) -> Drawn:
             assert abs(came - want) <= 3 * abs(other - want) + size, f"f32: {came}, not {want}"
         decodes(Inference(model, vocab_size, numbers), numbers, tokens)
     except AssertionError as error:
-        raise AssertionError(f"seed {seed}: {error}\n{model.recorded(vocab_size).tape.show()}") from error
+        raise AssertionError(f"seed {seed}: {error}\n{model.record(vocab_size).tape.show()}") from error
     return model
 
 
@@ -360,7 +360,7 @@ def decodes(inference: Inference, numbers: Parameters, tokens: Tokens) -> None:
     graph = fast_graph(model, vocab_size, len(tokens), cached=True)
     graph.write(graph.tape.arena, numbers)
     surprises = inference.surprises(tokens)
-    about = {"noise": 0} if model.recorded(vocab_size).tape.noise else {}
+    about = {"noise": 0} if model.record(vocab_size).tape.noise else {}
     for line, (start, end) in enumerate(pairwise(tokens.starts)):
         ids = tokens.ids[start : end + 1].tolist()
         for at, logs in enumerate(inference.next_logs([ids[1:stop] for stop in range(1, len(ids))])):
@@ -378,7 +378,7 @@ def main(count: int, seed: int) -> None:
     """Judge so many models."""
     operations: Counter[str] = Counter()
     for number in range(count):
-        nodes = judge(seed + number).recorded(3).tape.nodes
+        nodes = judge(seed + number).record(3).tape.nodes
         operations.update(node.operation.name for node in nodes if node.operation)
         print(f"\r{number + 1}", end="", flush=True)
     print(f" models agree, of {', '.join(f'{n} {name}' for name, n in operations.most_common())}")

@@ -310,10 +310,10 @@ def powers(k: Builder, x: F64s, squares: F64s, roots: F64s, doubts: I64s, groups
             at = group * GROUP + place
             result, doubt = square(k, x.vector(at, k.width()))
             squares.store(at, result)
-            word = word | (k.packed(doubt) << place)
+            word = word | (k.pack_bits(doubt) << place)
             result, doubt = square_root(k, x.vector(at, k.width()))
             roots.store(at, result)
-            word_of_roots = word_of_roots | (k.packed(doubt) << place)
+            word_of_roots = word_of_roots | (k.pack_bits(doubt) << place)
         doubts[group] = word
         doubts_of_roots[group] = word_of_roots
     settle(k, doubts, groups, x, squares, 2.0)

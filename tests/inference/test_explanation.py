@@ -335,7 +335,7 @@ def test_any_model_is_explained(config: Model) -> None:
     loss, rows = read_by_the_reference(of(config), TEXT)
     assert found.loss == loss
     assert [len(layer) for layer in found.attention] == config.heads(6)
-    assert found.gradients[0][0] == config.recorded(6).logits.name
+    assert found.gradients[0][0] == config.record(6).logits.name
     for stage, norms in found.gradients:
         assert norms == pytest.approx([math.hypot(*[value.grad for value in row]) for row in rows[stage]], rel=1e-12)
 
@@ -374,4 +374,4 @@ def test_two_results_of_one_name_are_refused() -> None:
             return x.tanh().named("x").exp().named("x")
 
     with pytest.raises(TapeGPTError, match=r"Twice\.forward: two results are named 'x': give each a name of its own"):
-        Twice().recorded(5)
+        Twice().record(5)

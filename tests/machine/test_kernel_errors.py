@@ -355,7 +355,7 @@ def mask_as_condition(k: Builder, x: F64s) -> None:
 
 @refused("f64 where bool is meant")
 def packed_numbers(k: Builder, x: F64s, n: I64s) -> None:
-    n[0] = k.packed(x[0])  # here
+    n[0] = k.pack_bits(x[0])  # here
 
 
 @refused("i64 where f64 or f32 is meant")

@@ -60,7 +60,7 @@ def words(k: Builder, x: F64s, y: F64s, n: I64s, out: F64s) -> None:
         k.from_bits(bits), k.from_bits(bits ^ (1 << 51)), k.from_bits((bits >> 1) + 7), k.from_bits(bits << 3),
         k.convert(i, F64), k.convert((i * j) + (i - j), F64), k.convert(i & j, F64), k.convert(i | 5, F64),
         k.convert((i & 0xFFFF) // 7, F64), k.convert((i & 0xFFFF) % 7, F64), k.convert(k.lowest_bit(i | 4096), F64),
-        k.convert(k.packed(a < b), F64), k.select(k.negated(a < b), 1.0, k.real(2.0)),
+        k.convert(k.pack_bits(a < b), F64), k.select(k.logical_not(a < b), 1.0, k.real(2.0)),
     ]  # fmt: skip
     for place, result in enumerate(results):
         out[place] = result
@@ -83,14 +83,14 @@ def vector_words(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
         for i in k.range(5, -1, -2):
             total += a * k.convert(i, F64)
         out.store(80 + at, total)
-    square = k.transposed([x.vector(4 * i, 4) for i in range(4)])
+    square = k.transpose([x.vector(4 * i, 4) for i in range(4)])
     for place, column in enumerate(square):
         out.store(101 + 4 * place, column)
     eight = x.vector(0, 2)
     out[96] = k.reduce_add(eight)
     out[97] = k.reduce_max(eight)
     out[98] = k.select(k.any(eight > y.vector(0, 2)), 1.0, k.real(0.0))
-    out[99] = k.convert(k.packed(eight > y.vector(0, 2)), F64)
+    out[99] = k.convert(k.pack_bits(eight > y.vector(0, 2)), F64)
     out[100] = eight.lane(1)
 
 
@@ -131,11 +131,11 @@ def meanings(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
     a, b, z = x.vector(0, 8), y.vector(0, 8), y.vector(8, 8)
     one = k.real(1.0)
     held = [
-        k.maximum(a, b), k.minimum(a, b), k.select(k.negated(a < b), one, 2.0), k.select(a.equals(b), one, 2.0),
+        k.maximum(a, b), k.minimum(a, b), k.select(k.logical_not(a < b), one, 2.0), k.select(a.equals(b), one, 2.0),
         k.select(a.differs(b), one, 2.0), k.group_sum(a, 4), k.group_max(z, 4), k.mul_add(a, b, z),
         k.spread(k.reduce_add(z), 8), k.spread(k.reduce_max(z), 8), k.shuffle(a, b, [0, 8, 1, 9, 7, 15, 3, 3]),
         k.convert(k.lane_numbers(8), F64), k.spread(k.select(k.any(z > 9.0), 1.0, k.real(0.0)), 8),
-        k.spread(k.convert(k.packed(z > 2.0), F64), 8), -a, k.exp(z), k.pow(z, 2.0), k.group_sum(z, 8),
+        k.spread(k.convert(k.pack_bits(z > 2.0), F64), 8), -a, k.exp(z), k.pow(z, 2.0), k.group_sum(z, 8),
     ]  # fmt: skip
     for place, value in enumerate(held):
         out.store(8 * place, value)

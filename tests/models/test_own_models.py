@@ -471,7 +471,7 @@ BROKEN: dict[str, Any] = {
 def test_a_forward_that_cannot_be_is_told_in_one_line(broken: str, message: str) -> None:
     CALLS.clear()
     with pytest.raises(TapeGPTError, match=f"^{message}") as caught:
-        Here(broken=broken).recorded(6)
+        Here(broken=broken).record(6)
     assert "\n" not in str(caught.value)
 
 
@@ -481,9 +481,9 @@ def test_a_forward_without_parameters_or_without_anything() -> None:
             return tape.input("x", vocab_size)
 
     with pytest.raises(TapeGPTError, match=r"^Constant\.forward: knows tokens and positions alone"):
-        Constant().recorded(3)
+        Constant().record(3)
     with pytest.raises(TapeGPTError, match=r"^Nothing\.forward: is missing"):
-        type("Nothing", (Model,), {})().recorded(3)
+        type("Nothing", (Model,), {})().record(3)
     with pytest.raises(TapeGPTError, match=r"^Model\.forward: is missing"):
         tapegpt.train(STRINGS, model=Model)
 

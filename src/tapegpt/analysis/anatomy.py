@@ -21,7 +21,7 @@ from tapegpt.engines.compiled import Numbers
 from tapegpt.engines.fast.adam import POWERS, Move, adamw, adamw_rows, gather_gradients
 from tapegpt.engines.graph import exact_graph, fast_graph
 from tapegpt.errors import TapeGPTError, shown
-from tapegpt.machine.assembly import marked
+from tapegpt.machine.assembly import annotate
 from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Reals
@@ -217,7 +217,7 @@ class Anatomy:
             from tapegpt.machine.llvm import compile_assembly
         except ImportError as error:
             raise TapeGPTError(f"stage asm needs LLVM, which cannot be loaded ({error}): install llvmlite") from None
-        return marked(compile_assembly(str(self._module(part)), self.target))
+        return annotate(compile_assembly(str(self._module(part)), self.target))
 
     # --- numbers ------------------------------------------------------------------------------------------------
 

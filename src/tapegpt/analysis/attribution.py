@@ -16,7 +16,7 @@ from array import array
 from itertools import chain, pairwise, repeat
 from time import perf_counter
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import pad
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import encode
@@ -338,7 +338,7 @@ class Rater:
         own = [Memory(8 * (extent + self._extents.work)) for _ in range(threads)]
         squares, direction = Memory(8 * extent * threads), Memory(8 * extent)
         loss, products = array("d", [0.0]), array("d", bytes(8 * len(windows)))
-        places = (Documents.given(tokens), address_of(windows))
+        places = (Documents.arguments(tokens), address_of(windows))
 
         def regions(thread: int) -> dict[str, Address]:
             gradients, work = own[thread].at(0), own[thread].at(8 * extent)
@@ -353,7 +353,7 @@ class Rater:
             self._program.run("multiply", regions(thread), *places, first, last, *results)
 
         _in_chunks(square, len(windows), threads)
-        asked = (Documents.given(query), squares.at(0), threads, float(len(windows)))
+        asked = (Documents.arguments(query), squares.at(0), threads, float(len(windows)))
         self._program.run("direct", regions(0), *asked, direction.at(0), address_of(loss))
         _in_chunks(multiply, len(windows), threads)
         return loss[0], products
@@ -383,7 +383,7 @@ class _Gradients:
     """The gradients of single windows, while code is made; the memory for them is zero before and after."""
 
     def __init__(self, graph: Graph) -> None:
-        self._places = graph.places()
+        self._places = graph.layout()
         self._forward = graph.tape.forward_kernel(graph.loss)
         self._backward = graph.tape.backward_kernel(graph.loss, accumulate=True)
         self.extent = graph.tape.parameter_extent()
@@ -402,7 +402,7 @@ class _Gradients:
                 gradients.store(at, k.constant(0, F64, k.width()))
 
         take(self._sparse, self.extent)  # which comes first
-        apart = padded(self._places.sparse_columns)
+        apart = pad(self._places.sparse_columns)
         for place in self._places.looked_up:  # a window touches few rows of their table
             rows = (work + place).cast(U32)
             for t in k.range(n):
@@ -436,7 +436,7 @@ def direction_kernel(graph: Graph) -> Kernel:
 
     `squares` are sums, of each thread, over `count` windows in all.
     """
-    gradients_of, loss_at = _Gradients(graph), graph.places().loss
+    gradients_of, loss_at = _Gradients(graph), graph.layout().loss
 
     def direct(
         k: Builder,

@@ -11,7 +11,7 @@ from array import array
 from statistics import median
 from time import perf_counter_ns, thread_time_ns
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import pad
 from tapegpt.data.rng import Random
 from tapegpt.engines.adam import SCRATCH
 from tapegpt.engines.graph import DocumentPacker, Documents
@@ -102,7 +102,7 @@ class Bench:
         self._counts = array("q", bytes(8 * len(COUNTED)))
         graph.write(self._shared, parameters)
         rows = array("q", [0])
-        places = (self._work.at(0), Documents.given(tokens), len(tokens))
+        places = (self._work.at(0), Documents.arguments(tokens), len(tokens))
         self._program.run("put", *places, address_of(rows), address_of(self._counts))
         self.rows = rows[0]
         if [part.node for part in parts if part.node] != [node for node in self._tape.nodes if node.operation]:
@@ -129,7 +129,7 @@ class Bench:
     def _views(self, memory: Memory, node: Node, offset: int) -> list[memoryview[float]]:
         columns, size = node.shape.columns, self._tape.real.size
         rows = self.rows if node.shape.rows is None else node.shape.rows
-        return [memory.floats(size * (offset + row * padded(columns)), columns, size) for row in range(rows)]
+        return [memory.floats(size * (offset + row * pad(columns)), columns, size) for row in range(rows)]
 
     def step(self, look: Callable[[Part], None] = lambda _: None) -> None:
         """Once forwards, and backwards; `look` is called for each part when the gradient of its result is complete."""
@@ -215,7 +215,7 @@ def _repeated(kernel: Kernel, real: Type) -> Kernel:
 
 def _put_kernel(graph: Graph) -> Kernel:
     """`(work, documents, count, rows, counts)`: write documents as the engines do, and how many rows they take."""
-    places, real = graph.places(), graph.tape.real
+    places, real = graph.layout(), graph.tape.real
 
     def fill(k: Builder, work: Reals, documents: Documents, count: Int, rows: I64s, counts: I64s) -> None:
         filled = DocumentPacker(k, places, work, documents).fill(k.variable(k.integer(0)), count)

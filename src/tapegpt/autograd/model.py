@@ -86,13 +86,13 @@ class Model(Record):
         """The settings that make a difference beside the others, which a model's file may leave out."""
         return self.as_dict()
 
-    def recorded(self, vocab_size: int) -> Recorded:
+    def record(self, vocab_size: int) -> ForwardPass:
         """The forward pass and the loss on a tape; raises `TapeGPTError` for a forward pass that cannot be used."""
         return _recorded(self, vocab_size)
 
     def parameters(self, vocab_size: int) -> list[Node]:
         """The parameters, in the order of the recording, which is that of their initialisation."""
-        return self.recorded(vocab_size).tape.parameters()
+        return self.record(vocab_size).tape.parameters()
 
     def shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
         """Rows and columns of the parameters by name."""
@@ -119,7 +119,7 @@ class Model(Record):
 
     def heads(self, vocab_size: int) -> list[int]:
         """How many heads each attention has, in the order of the forward pass."""
-        operations = [node.operation for node in self.recorded(vocab_size).tape.nodes]
+        operations = [node.operation for node in self.record(vocab_size).tape.nodes]
         return [each.n_head for each in operations if isinstance(each, Attention)]
 
     def has_sparse(self, vocab_size: int) -> bool:
@@ -127,7 +127,7 @@ class Model(Record):
         return any(node.sparse for node in self.parameters(vocab_size))
 
 
-class Recorded(Record):
+class ForwardPass(Record):
     """A model's forward pass and loss, operation by operation, as every engine begins with it."""
 
     tape: Tape
@@ -146,7 +146,7 @@ class Recorded(Record):
 
 
 @lru_cache(maxsize=64)
-def _recorded(model: Model, vocab_size: int) -> Recorded:
+def _recorded(model: Model, vocab_size: int) -> ForwardPass:
     if type(model).forward is Model.forward:
         raise TapeGPTError(f"{type(model).__name__}.forward: is missing: write it, it returns logits (T, vocab_size)")
     if type(model).__module__.startswith("tapegpt.models."):  # whose forward passes are tested
@@ -166,7 +166,7 @@ def _recorded(model: Model, vocab_size: int) -> Recorded:
     return recorded
 
 
-def _record(model: Model, vocab_size: int) -> Recorded:
+def _record(model: Model, vocab_size: int) -> ForwardPass:
     tape = Tape(model.block_size)
     tokens, positions = tape.indices("tokens"), tape.indices("positions")
     tokens.below, positions.below = vocab_size, model.block_size
@@ -183,7 +183,7 @@ def _record(model: Model, vocab_size: int) -> Recorded:
     loss = tape.cross_entropy(logits, targets).named("loss")
     logits.name = logits.name or "logits"
     _name(tape, who)
-    return Recorded(tape, tokens, positions, targets, logits, loss)
+    return ForwardPass(tape, tokens, positions, targets, logits, loss)
 
 
 def _name(tape: Tape, who: str) -> None:
@@ -201,7 +201,7 @@ def _name(tape: Tape, who: str) -> None:
             names |= {node.name} - {""}
 
 
-def _checked(model: Model, vocab_size: int) -> Recorded:
+def _checked(model: Model, vocab_size: int) -> ForwardPass:
     """A recording of a model that nobody has tested."""
     who = f"{type(model).__name__}.forward"
     try:

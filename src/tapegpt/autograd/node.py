@@ -134,20 +134,20 @@ class Node:
 
     def sum(self, axis: int | None = None) -> Node:
         """Sum over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1)."""
-        return self._reduced("Sum", axis)
+        return self._reduce("Sum", axis)
 
     def mean(self, axis: int | None = None) -> Node:
         """Mean over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1)."""
-        return self._reduced("Mean", axis)
+        return self._reduce("Mean", axis)
 
     def max(self, axis: int | None = None) -> Node:
         """The largest over rows (axis 0), (1, C); over columns (1), (R, 1); of all numbers (None), (1, 1).
 
         Where several are largest, the gradient is the first one's.
         """
-        return self.max(1).max(0) if axis is None else self._reduced("Max", axis)
+        return self.max(1).max(0) if axis is None else self._reduce("Max", axis)
 
-    def _reduced(self, name: str, axis: int | None) -> Node:
+    def _reduce(self, name: str, axis: int | None) -> Node:
         from tapegpt.autograd.operations import reductions
 
         operation: type[Reduction] = getattr(reductions, name)
@@ -201,7 +201,7 @@ class Node:
 
     def __matmul__(self, other: Node) -> Node:
         """The matrix product: (R, I) @ (I, C), where the rows on the left may be those of the positions."""
-        self.tape.own(other, "@")
+        self.tape.check_own(other, "@")
         if other.shape.rows != self.shape.columns:
             raise TapeGPTError(f"@: needs as many rows on the right as columns on the left, not {self!r} and {other!r}")
         return self.tape.linear(self, other.T)

@@ -78,7 +78,7 @@ class Rewriting:
             if node.operation and node not in covered:
                 match = matches.get(node)
                 made = match.make() if match else self._as_it_is(node, node.operation)
-                self.stand(node, made)
+                self.assign(node, made)
                 unit = [node, *match.covered] if match else [node]
                 self.units[made.index] = [each.index for each in unit if each.operation]
 
@@ -134,7 +134,7 @@ class Rewriting:
         self.parameters[node.name] = Place(made, range(rows), columns or range(node.shape.columns))
         return made
 
-    def stand(self, node: Node, made: Node) -> None:
+    def assign(self, node: Node, made: Node) -> None:
         """Let a node of the tape stand for a recorded one."""
         self._new[node] = made
         if node.name:
@@ -188,7 +188,7 @@ def of_one_input(rewriting: Rewriting, node: Node) -> list[Node]:
 # --- exact ------------------------------------------------------------------------------------------------------
 
 
-def interleaved(rewriting: Rewriting, node: Node) -> Match | None:
+def interleave_heads(rewriting: Rewriting, node: Node) -> Match | None:
     """One matrix for q, k and v, head by head: the gradient of their x is then a single ordered sum, as in scalars."""
     if not isinstance(node.operation, Attention) or not (covered := of_one_input(rewriting, node)):
         return None
@@ -203,7 +203,7 @@ def interleaved(rewriting: Rewriting, node: Node) -> Match | None:
     return Match(covered, make)
 
 
-def target_last(rewriting: Rewriting, node: Node) -> Match | None:
+def add_target_last(rewriting: Rewriting, node: Node) -> Match | None:
     """At the output layer the target's logit comes first on the graph of scalars, so its share of x's gradient last."""
     if not isinstance(node.operation, CrossEntropy):
         return None
@@ -213,10 +213,10 @@ def target_last(rewriting: Rewriting, node: Node) -> Match | None:
 
     def make() -> Node:
         x, w, last = (rewriting.input(each) for each in (*logits.inputs, targets))
-        rewriting.stand(logits, rewriting.tape.record(Linear(), x, w, last))
+        rewriting.assign(logits, rewriting.tape.record(Linear(), x, w, last))
         return rewriting.tape.record(CrossEntropy(), rewriting.input(logits), last)
 
     return Match([logits], make)
 
 
-EXACT: tuple[Rule, ...] = (interleaved, target_last)
+EXACT: tuple[Rule, ...] = (interleave_heads, add_target_last)

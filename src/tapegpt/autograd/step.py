@@ -17,7 +17,7 @@ from array import array
 from itertools import accumulate, chain
 from time import perf_counter
 
-from tapegpt.autograd.operations.base import Batch, clear, padded
+from tapegpt.autograd.operations.base import Batch, clear, pad
 from tapegpt.autograd.operations.cross_entropy import CrossEntropy
 from tapegpt.autograd.operations.mean_squared_error import MeanSquaredError
 from tapegpt.autograd.operations.reductions import Mean
@@ -156,7 +156,7 @@ class Step(Local):
                 done += piece
                 piece *= 2 if perf_counter() - begun < PIECE else 1
         finally:
-            self.tape.trained()
+            self.tape.end_training()
         return losses.tolist()
 
     # --- what is given ------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ def _whole(node: Node) -> Place:
 def _numbers_of(place: Place) -> Iterator[int]:
     """Where the numbers of a parameter lie, row by row."""
     for row in place.rows:
-        start = place.node.value + row * padded(place.node.shape.columns)
+        start = place.node.value + row * pad(place.node.shape.columns)
         yield from [start + column for column in place.columns]
 
 
@@ -405,7 +405,7 @@ class _Examples(Packer):
                     target.cast(U32)[t] = row.cast(U32)[0]
                 else:
                     for c, lanes in across(k, columns, source.type):
-                        target.store(t * padded(columns) + c, row.vector(c, lanes))
+                        target.store(t * pad(columns) + c, row.vector(c, lanes))
             source = source + data.rows * columns
         is_joined = data.joined.equals(1)
         begin, stop = k.select(is_joined, k.integer(0), first), k.select(is_joined, data.most, end)
@@ -489,4 +489,4 @@ def _all_finite(k: Builder, gradients: Reals, count: int, real: Type) -> Operand
     total = k.zeros(width, real)
     for i in k.range(0, count, width):
         total += gradients.vector(i, width) * 0.0  # 0, or NaN
-    return k.negated(k.any(total.differs(0.0)))
+    return k.logical_not(k.any(total.differs(0.0)))

@@ -28,7 +28,7 @@ from operator import index as whole
 
 from tapegpt.autograd.node import Node, number_of
 from tapegpt.autograd.operations.attention.exact import Attention
-from tapegpt.autograd.operations.base import Operation, Shape, clear, padded
+from tapegpt.autograd.operations.base import Operation, Shape, clear, pad
 from tapegpt.autograd.operations.cross_entropy import CrossEntropy
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.operations.linear import Linear
@@ -137,7 +137,7 @@ class Tape(Local):
         if not nodes:
             raise TapeGPTError("concatenate: needs at least one node")
         for node in nodes:
-            self.own(node, "concatenate")
+            self.check_own(node, "concatenate")
         return self.record(Columns(range(sum(node.shape.columns for node in nodes)), len(nodes)), *nodes)
 
     def rmsnorm(self, x: Node, gain: Node | None = None) -> Node:
@@ -149,7 +149,7 @@ class Tape(Local):
         """Causal self-attention, (T, D) each: row t of the result mixes the rows of v up to t."""
         operation, parts = Attention(n_head), [q]
         for node in (k, v):  # one node in two places has two copies, whose gradients are added
-            self.own(node, Attention.name)
+            self.check_own(node, Attention.name)
             parts.append(node[:, :] if node in parts else node)
         return self.record(operation, *parts)
 
@@ -169,7 +169,7 @@ class Tape(Local):
         return normed if bias is None else normed + self._row_for(x, bias, "layer_norm: the bias")
 
     def _row_for(self, x: Node, row: Node, what: str) -> Node:
-        self.own(row, what)
+        self.check_own(row, what)
         if row.shape != Shape(1, x.shape.columns):
             raise TapeGPTError(f"{what} must be (1, {x.shape.columns}), not {row!r}")
         return row
@@ -219,7 +219,7 @@ class Tape(Local):
             raise TapeGPTError(f"a tape records an Operation, not {shown(operation)}")
         what = operation.name
         for node in inputs:
-            self.own(node, what)
+            self.check_own(node, what)
         if operation.real not in (None, self.real):
             raise TapeGPTError(f"{what}: works on {operation.real}, and this tape's numbers are {self.real}")
         if operation.takes and len(inputs) not in operation.takes:
@@ -252,7 +252,7 @@ class Tape(Local):
         if node.is_parameter or inputs.count(node) > 1 or node.uses > sum(each.inputs.count(node) for each in before):
             raise TapeGPTError(f"{operation.name}: {node!r} is used beside it, and its gradient is passed on as it is")
 
-    def own(self, node: Node, what: str) -> None:
+    def check_own(self, node: Node, what: str) -> None:
         """Raise `TapeGPTError` unless this is a node of this tape."""
         if not isinstance(node, Node) or node.tape is not self:
             whose = f"{node!r} of another tape" if isinstance(node, Node) else shown(node)
@@ -276,17 +276,17 @@ class Tape(Local):
 
     def rows(self, node: Node) -> int:
         """Rows in memory."""
-        self.own(node, "rows")
+        self.check_own(node, "rows")
         return node.shape.count(self.positions)
 
     def extent(self, node: Node) -> int:
         """Numbers of a parameter in memory, padding included."""
-        return _grouped(self._extent(node))
+        return _round_up(self._extent(node))
 
     def _extent(self, node: Node) -> int:
         if node.shape.index:
-            return padded(-(-4 * self.rows(node) // self.real.size))
-        return self.rows(node) * padded(node.shape.columns)
+            return pad(-(-4 * self.rows(node) // self.real.size))
+        return self.rows(node) * pad(node.shape.columns)
 
     def parameters(self) -> list[Node]:
         """The parameters, in the order of recording."""
@@ -295,7 +295,7 @@ class Tape(Local):
     def plan(self) -> Extents:
         """Give every node its offsets, at the first call; the size of each region."""
         if self._extents is None:
-            self._extents = self._planned()
+            self._extents = self._assign_offsets()
             self._laid += [Laid() for _ in self.nodes[len(self._laid) :]]
             for node, laid in zip(self.nodes, self._laid, strict=True):
                 laid.index, laid.shape, laid.is_parameter = node.index, node.shape, node.is_parameter
@@ -308,7 +308,7 @@ class Tape(Local):
             check_size(self.real.size * sum(self._extents.as_dict().values()))
         return self._extents
 
-    def _planned(self) -> Extents:
+    def _assign_offsets(self) -> Extents:
         shared = work = 0
         for node in self.parameters():
             node.value = node.gradient = shared
@@ -320,18 +320,18 @@ class Tape(Local):
             if not node.operation:
                 continue
             shapes = [i.shape for i in node.inputs]
-            prepared = padded(node.operation.prepared(*shapes))
+            prepared = pad(node.operation.prepared_size(*shapes))
             if _is_early(node):
                 node.prepared, shared = shared, shared + prepared
             else:
                 node.prepared, work = work, work + prepared
-            node.kept, work = work, work + padded(node.operation.kept(self.positions, *shapes))
+            node.kept, work = work, work + pad(node.operation.kept_size(self.positions, *shapes))
             heir = _heir(node)
             if heir:
                 node.gradient = heir.gradient
             elif any(i.gradient >= 0 for i in node.inputs):
                 node.gradient, work = work, work + self._extent(node)
-        return Extents(_grouped(shared), gradients, _grouped(work))
+        return Extents(_round_up(shared), gradients, _round_up(work))
 
     def parameter_extent(self) -> int:
         """Numbers of all parameters, each padded to a multiple of `GROUP`: they are the first in their region."""
@@ -352,12 +352,12 @@ class Tape(Local):
 
     def _value_at(self, node: Node) -> int:
         """Offset of a node's numbers in the arena."""
-        self.own(node, "numbers")
+        self.check_own(node, "numbers")
         extents = self.plan()
         return node.value if node.is_parameter else extents.shared + extents.gradients + node.value
 
     def _gradient_at(self, node: Node) -> int:
-        self.own(node, "gradient")
+        self.check_own(node, "gradient")
         extents = self.plan()
         return extents.shared + node.gradient + (0 if node.is_parameter else extents.gradients)
 
@@ -384,7 +384,7 @@ class Tape(Local):
         return post_order(outputs, attrgetter("inputs"))
 
     def _laid_order(self, output: Node) -> list[Laid]:
-        self.own(output, "a kernel")
+        self.check_own(output, "a kernel")
         self.plan()
         return [self._laid[node.index] for node in self.order(output)]
 
@@ -460,7 +460,7 @@ class Tape(Local):
             run.backward(k, laid, operation)
 
         bodies: list[Callable[..., None]] = [forward, backward] if node.gradient >= 0 else [forward]
-        if operation.prepared(*[i.shape for i in node.inputs]) and laid.is_early:
+        if operation.prepared_size(*[i.shape for i in node.inputs]) and laid.is_early:
             bodies.insert(0, prepare)
         return {body.__name__: Kernel(body, f"{body.__name__}.{operation.name}", self.real) for body in bodies}
 
@@ -479,7 +479,7 @@ class Tape(Local):
 
     def forward(self, output: Node, positions: int | None = None) -> list[list[float]]:
         """Run forward; the output's rows. `positions` defaults to the tape's."""
-        self.own(output, "forward")
+        self.check_own(output, "forward")
         count = self.positions if positions is None else positions
         if not is_whole(count) or not 1 <= count <= self.positions:
             raise TapeGPTError(f"positions must be from 1 to {self.positions}, not {shown(count)}")
@@ -495,7 +495,7 @@ class Tape(Local):
 
     def backward(self, output: Node, positions: int | None = None) -> None:
         """Gradients of a (1, 1) output with respect to everything before it, for the positions of its `forward`."""
-        self.own(output, "backward")
+        self.check_own(output, "backward")
         if output.shape != Shape(1, 1):
             raise TapeGPTError(f"backward needs an output of shape (1, 1), not {output!r}: use .sum()")
         self.plan()
@@ -527,7 +527,7 @@ class Tape(Local):
         from tapegpt.autograd.optimizers import Optimizer
         from tapegpt.autograd.step import Step
 
-        self.own(loss, "compile")
+        self.check_own(loss, "compile")
         if loss.shape != Shape(1, 1):
             raise TapeGPTError(f"compile: the loss must be one number, (1, 1), not {loss!r}: use .sum() or .mean()")
         if not isinstance(optimizer, Optimizer):
@@ -566,13 +566,13 @@ class Tape(Local):
 
         load(self, path)
 
-    def changed(self) -> None:
+    def invalidate(self) -> None:
         """Note that parameters or inputs have changed: what was computed is of former ones."""
         self._computed.clear()
 
-    def trained(self) -> None:
+    def end_training(self) -> None:
         """Note that a training has used all of the memory: gradients are of no `backward` either."""
-        self.changed()
+        self.invalidate()
         self._differentiated = 0
         if self.noise:  # no other run has dropout
             self._write_ids(self.noise, [0] * self.positions)
@@ -581,7 +581,7 @@ class Tape(Local):
         """Set a node's numbers, row by row; token ids for an index node. Of a row for each position, the first are
         enough.
         """
-        self.own(node, "write")
+        self.check_own(node, "write")
         if node.operation:
             raise TapeGPTError(f"write: {node!r} is computed: write to parameters and inputs")
         given = _listed(numbers, node)
@@ -601,7 +601,7 @@ class Tape(Local):
                 for column in range(columns):
                     view[column] = checked[row * columns + column]
         self._written.add(node)
-        self.changed()
+        self.invalidate()
 
     def _write_ids(self, node: Node, ids: list[float]) -> None:
         self.check_ids(node, ids)
@@ -642,7 +642,7 @@ class Tape(Local):
 
     def _views(self, node: Node, offset: int) -> list[memoryview[float]]:
         columns, size = node.shape.columns, self.real.size
-        starts = [size * (offset + row * padded(columns)) for row in range(self.rows(node))]
+        starts = [size * (offset + row * pad(columns)) for row in range(self.rows(node))]
         return [self.arena.floats(start, columns, size) for start in starts]
 
 
@@ -690,5 +690,5 @@ def check_size(size: int) -> None:
         )
 
 
-def _grouped(count: int) -> int:
+def _round_up(count: int) -> int:
     return -(-count // GROUP) * GROUP

@@ -216,7 +216,7 @@ def layer_norm(x: Vector) -> Vector:
     return [c * scale for c in centred]
 
 
-def copied(rows: Iterable[Iterable[Value]]) -> Matrix:
+def copy_rows(rows: Iterable[Iterable[Value]]) -> Matrix:
     """The same numbers as results, of what only moves them."""
     return [[Value(x.data, (x,), (1,)) for x in row] for row in rows]
 

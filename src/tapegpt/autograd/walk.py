@@ -51,7 +51,7 @@ class Run:
 
     def prepare(self, k: Builder, node: Laid, operation: Operation) -> None:
         """Make what follows from a node's inputs."""
-        if operation.prepared(*[i.shape for i in node.inputs]):
+        if operation.prepared_size(*[i.shape for i in node.inputs]):
             self._call(k, operation.prepare, node, *[self._slot(i) for i in node.inputs])
 
     def forward(self, k: Builder, node: Laid, operation: Operation) -> None:

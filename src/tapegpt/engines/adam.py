@@ -56,7 +56,7 @@ def adam_update(
             for place, at in _vectors(k, group):
                 result, doubt = square(k, g.vector(at, k.width()))
                 squares.store(at, result)
-                word = word | (k.packed(doubt) << place)
+                word = word | (k.pack_bits(doubt) << place)
             doubts[group] = word
         settle(k, doubts, groups, g, squares, 2.0)
         for group in k.range(groups):
@@ -68,7 +68,7 @@ def adam_update(
                 unbiased.store(at, quotient)
                 result, doubt = square_root(k, quotient)
                 roots.store(at, result)
-                word = word | (k.packed(doubt) << place)
+                word = word | (k.pack_bits(doubt) << place)
             doubts[group] = word
         settle(k, doubts, groups, unbiased, roots, 0.5)
         for group in k.range(groups):
@@ -86,7 +86,7 @@ def all_finite(k: Builder, gradients: F64s, count: int) -> Operand:
         for place in range(4):
             g = gradients.vector(i + place * k.width(), k.width())
             sums[place] += g * g * 0.0  # 0, or NaN
-    return k.negated(k.any((sums[0] + sums[1] + (sums[2] + sums[3])).differs(0.0)))
+    return k.logical_not(k.any((sums[0] + sums[1] + (sums[2] + sums[3])).differs(0.0)))
 
 
 def _vectors(k: Builder, group: Operand) -> list[tuple[int, Operand]]:

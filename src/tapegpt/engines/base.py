@@ -135,7 +135,7 @@ class Engine(Local, ABC):
     def moments(self) -> Moments:
         """A copy of Adam's moments."""
         with self._turn:
-            return self._copied_moments()
+            return self._copy_moments()
 
     def load_moments(self, moments: Moments) -> None:
         """Replace Adam's moments (copied)."""
@@ -184,7 +184,7 @@ class Engine(Local, ABC):
     def _restore(self, snapshot: Snapshot) -> None: ...
 
     @abstractmethod
-    def _copied_moments(self) -> Moments: ...
+    def _copy_moments(self) -> Moments: ...
 
     @abstractmethod
     def _load_moments(self, moments: Moments) -> None: ...

@@ -91,7 +91,7 @@ class CompiledEngine(Engine):
         memory.at(0).view[:] = snapshot
         return self._graph.read(memory)
 
-    def _copied_moments(self) -> Moments:
+    def _copy_moments(self) -> Moments:
         mean, square = (self._graph.read(self._moments, start) for start in (0, self._extents.gradients))
         return Moments(mean, square, tuple(self._powers))
 
@@ -121,7 +121,7 @@ class CompiledEngine(Engine):
         """Write as many strings as there is room for."""
 
 
-def checked(losses: array[float], first: int) -> list[float]:
+def check_losses(losses: array[float], first: int) -> list[float]:
     """The losses of steps from the first on; raises `DivergedError` at one that is not finite."""
     for taken, loss in enumerate(losses):
         if not math.isfinite(loss):

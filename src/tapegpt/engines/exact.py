@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from array import array
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import pad
 from tapegpt.autograd.operations.rows import exponentiate
 from tapegpt.autograd.packing import Rows
 from tapegpt.data.mersenne import uniform
 from tapegpt.engines.adam import SCRATCH, Schedule, adam_update, all_finite
-from tapegpt.engines.compiled import CompiledEngine, Numbers, checked
+from tapegpt.engines.compiled import CompiledEngine, Numbers, check_losses
 from tapegpt.engines.graph import DocumentPacker, Documents, Graph, exact_graph
 from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
@@ -48,18 +48,18 @@ class ExactEngine(CompiledEngine):
         losses = array("d", bytes(8 * count))
         results = (address_of(losses), address_of(self._taken))
         work = (self._work.at(0), self._scratch.at(0))
-        places = (self._numbers(), *work, Documents.given(tokens), adam.as_dict())
+        places = (self._numbers(), *work, Documents.arguments(tokens), adam.as_dict())
         self._program.run("train", *places, len(tokens), first, count, *results)
-        return checked(losses, first)
+        return check_losses(losses, first)
 
     def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
         result = array("d", [0.0, 0.0])
-        places = (self._shared.at(0), self._work.at(0), Documents.given(tokens), len(tokens))
+        places = (self._shared.at(0), self._work.at(0), Documents.arguments(tokens), len(tokens))
         self._program.run("evaluate", *places, address_of(result))
         return result[0], int(result[1])
 
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        weights = array("d", bytes(8 * padded(self.vocab_size)))
+        weights = array("d", bytes(8 * pad(self.vocab_size)))
         places = (self._shared.at(0), self._work.at(0), address_of(rng.words), address_of(weights))
         results = (address_of(strings.ids), address_of(strings.lengths), len(strings))
         self._program.run("generate", *places, *results, temperature)
@@ -68,7 +68,7 @@ class ExactEngine(CompiledEngine):
 def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
     """Steps first to first + count - 1; stops before an update that would not be finite, and logs no number for it."""
     backward = graph.tape.backward_kernel(graph.loss)
-    extent, places = graph.tape.parameter_extent(), graph.places()
+    extent, places = graph.tape.parameter_extent(), graph.layout()
 
     def train(
         k: Builder,
@@ -108,7 +108,7 @@ def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
 
 def evaluation_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
     """Over all documents: the sum of -log(probability), and the number of positions."""
-    places = graph.places()
+    places = graph.layout()
 
     def evaluate(k: Builder, shared: F64s, work: F64s, documents: Documents, size: Int, result: F64s) -> None:
         packer = DocumentPacker(k, places, work, documents)
@@ -126,7 +126,7 @@ def evaluation_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
 def generation_kernel(graph: Graph) -> Kernel:
     """Strings drawn as `random.choices` draws; each takes ids (block_size) and lengths (1)."""
     prepare, forward = graph.tape.prepare_kernel(graph.logits), graph.tape.forward_kernel(graph.logits)
-    places, vocab_size = graph.places(), graph.vocab_size
+    places, vocab_size = graph.layout(), graph.vocab_size
     bos = vocab_size - 1
 
     def generate(
@@ -149,7 +149,7 @@ def generation_kernel(graph: Graph) -> Kernel:
             for _ in k.repeat_while(lambda: going.equals(1) & (t < places.positions)):
                 rows.tell(t, {"tokens": token, "positions": t, "noise": 0})
                 forward(k, shared, work, t, t + 1)
-                logits = work + places.logits + t * padded(vocab_size)
+                logits = work + places.logits + t * pad(vocab_size)
                 for i in k.range(vocab_size):
                     weights[i] = logits[i] * inverse_temperature
                 total = exponentiate(k, weights, weights, vocab_size)

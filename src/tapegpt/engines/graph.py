@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 
-from tapegpt.autograd.operations.base import Batch, padded
+from tapegpt.autograd.operations.base import Batch, pad
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.packing import Packer
 from tapegpt.autograd.rewrites import EXACT, ROWS, Rewriting
@@ -48,7 +48,7 @@ def fast_graph(
     return Graph(model, vocab_size, Tape(rows, target, F32), FAST, Batch(rows, model.block_size, cached))
 
 
-class Places(Record):
+class Layout(Record):
     """What kernels know of a graph: its sizes, and where its nodes lie in the work of a run."""
 
     positions: int  # rows of a run, at most
@@ -66,7 +66,7 @@ class Graph:
 
     def __init__(self, model: Model, vocab_size: int, tape: Tape, rules: Sequence[Rule], batch: Batch | None) -> None:
         self.block_size, self.vocab_size, self.tape = model.block_size, vocab_size, tape
-        recorded = model.recorded(vocab_size)
+        recorded = model.record(vocab_size)
         cached = batch is not None and batch.cached
         names = ["tokens", "positions", *(["lines"] if cached else ["targets", *(["ends"] if batch else [])])]
         if recorded.tape.noise:
@@ -89,10 +89,10 @@ class Graph:
         """A node about the rows: tokens, positions, targets, ends, share, lines or noise."""
         return self._about[name]
 
-    def places(self) -> Places:
+    def layout(self) -> Layout:
         """Where the nodes lie."""
         self.tape.plan()
-        return Places(
+        return Layout(
             self.tape.positions,
             self.block_size,
             self.vocab_size,
@@ -139,7 +139,7 @@ class Graph:
         """A parameter's numbers in order: lines of memory, and the places in each, None for all of it."""
         node, rows, columns = (getattr(self.parameters[name], field) for field in ("node", "rows", "columns"))
         size, width, first = self.tape.real.size, node.shape.columns, start + node.value
-        apart = padded(width)
+        apart = pad(width)
         solid = columns == range(width)
         if solid and apart == width and isinstance(rows, range):
             yield memory.floats(size * (first + rows[0] * width), len(rows) * width, size), None
@@ -165,7 +165,7 @@ class Documents(Structure):
     starts: I64s
 
     @staticmethod
-    def given(tokens: Tokens) -> dict[str, Address]:
+    def arguments(tokens: Tokens) -> dict[str, Address]:
         """What an entry takes for them."""
         return {"ids": address_of(tokens.ids), "starts": address_of(tokens.starts)}
 
@@ -176,7 +176,7 @@ class DocumentPacker(Packer):
     def __init__(
         self,
         k: Builder,
-        places: Places,
+        places: Layout,
         work: Pointer,
         documents: Documents,
         number_of: Callable[[Operand], Operand] = lambda example: example,

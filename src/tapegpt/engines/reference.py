@@ -39,7 +39,7 @@ class ReferenceEngine(Engine):
     def __init__(self, config: Model, vocab_size: int) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
-        self._recorded = config.recorded(vocab_size)
+        self._recorded = config.record(vocab_size)
         self._graph = exact_graph(config, vocab_size)
         self._state: dict[str, Matrix] = {
             name: [[Value(0.0) for _ in range(columns)] for _ in range(rows)]
@@ -55,12 +55,12 @@ class ReferenceEngine(Engine):
 
     def _load_parameters(self, parameters: Parameters) -> None:
         moments = [0.0] * len(self._values), [0.0] * len(self._values)
-        self._become(self._ordered(parameters), *moments, self.steps)
+        self._set_state(self._flatten(parameters), *moments, self.steps)
 
-    def _ordered(self, numbers: Parameters) -> list[float]:
+    def _flatten(self, numbers: Parameters) -> list[float]:
         return [number for name in self._state for number in numbers[name]]
 
-    def _become(self, numbers: list[float], m: list[float], v: list[float], steps: int) -> None:
+    def _set_state(self, numbers: list[float], m: list[float], v: list[float], steps: int) -> None:
         """Take these parameters and moments all together: in the last line, which Ctrl-C does not cut."""
         moves = map(setattr, self._values, repeat("data"), numbers)
         (self._m, self._v), self._taken[0] = (m, v), steps
@@ -68,16 +68,16 @@ class ReferenceEngine(Engine):
 
     def _restore(self, snapshot: Snapshot) -> None:
         assert isinstance(snapshot, dict)
-        self._become(self._ordered(snapshot), self._m, self._v, self.steps)
+        self._set_state(self._flatten(snapshot), self._m, self._v, self.steps)
 
     def parameters_in(self, snapshot: Snapshot) -> Parameters:
         assert isinstance(snapshot, dict)
         return snapshot
 
-    def _copied_moments(self) -> Moments:
-        return Moments(self._named(self._m), self._named(self._v))
+    def _copy_moments(self) -> Moments:
+        return Moments(self._unflatten(self._m), self._unflatten(self._v))
 
-    def _named(self, numbers: list[float]) -> Parameters:
+    def _unflatten(self, numbers: list[float]) -> Parameters:
         """Numbers in the order of the parameters, by name."""
         result, start = {}, 0
         for name, matrix in self._state.items():
@@ -87,7 +87,7 @@ class ReferenceEngine(Engine):
         return result
 
     def _load_moments(self, moments: Moments) -> None:
-        self._m, self._v = self._ordered(moments.mean), self._ordered(moments.square)
+        self._m, self._v = self._flatten(moments.mean), self._flatten(moments.square)
 
     def logits(self, document: Sequence[int]) -> Matrix:
         """Of the next token at each place of a document but the last; all rows on the way are kept, see `rows`."""
@@ -155,13 +155,13 @@ class ReferenceEngine(Engine):
                 self.backward()
                 if not all(math.isfinite(value.grad**2) for value in self._values):
                     raise ValueError("not finite")
-                updated = self._updated(adam, step)
+                updated = self._take_step(adam, step)
             except (ArithmeticError, ValueError) as error:
                 raise DivergedError(step, losses) from error
             finally:
                 for value in self._values:
                     value.grad = 0.0
-            self._become(*updated, step + 1)
+            self._set_state(*updated, step + 1)
             losses.append(loss.data)
         return losses
 
@@ -177,7 +177,7 @@ class ReferenceEngine(Engine):
             positions += n
         return total, positions
 
-    def _updated(self, adam: Adam, step: int) -> tuple[list[float], list[float], list[float]]:
+    def _take_step(self, adam: Adam, step: int) -> tuple[list[float], list[float], list[float]]:
         """The parameters after Adam's step, and its moments."""
         learning_rate = adam.learning_rate * (1 - step / adam.steps)
         updated, m, v = [], self._m[:], self._v[:]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
-from tapegpt.engines.fast.generation import Generation, running_sums, side_by_side
+from tapegpt.engines.fast.generation import Generation, generate_batch, running_sums
 from tapegpt.inference.automata import FORBIDDEN
 from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, Int, Kernel, Real, Structure, U32s
 
@@ -78,7 +78,7 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
 
     To log_weights (count) is added. The work memory has room for V numbers from `scratch` on.
     """
-    forward, at = graph.tape.forward_kernel(graph.logits), graph.places()
+    forward, at = graph.tape.forward_kernel(graph.logits), graph.layout()
     vocab_size, bos = at.vocab_size, at.vocab_size - 1
 
     def draw(
@@ -105,7 +105,7 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
                 logits.store(c, logits.vector(c, k.width(F32)) * inverse)
             total, largest = fast_exponentiate(k, logits, e, vocab_size)
             mass = k.variable(total)
-            for _ in k.when(k.negated(ends & is_free)):
+            for _ in k.when(k.logical_not(ends & is_free)):
                 automaton.weigh(k, logits, bos)
                 logits[bos] = k.select(ends, logits[bos], FORBIDDEN)
                 remaining, peak = fast_exponentiate(k, logits, e, vocab_size)
@@ -122,7 +122,7 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
                 log_weights[string] = log_weights[string] - k.convert(prospects[kind], F64)
             return token
 
-        side_by_side(k, forward, at, (shared, work), generation, choose, [state_of])
+        generate_batch(k, forward, at, (shared, work), generation, choose, [state_of])
 
     return Kernel(draw)
 

@@ -234,7 +234,7 @@ class _Scalars(ReferenceEngine):
 
 def token_indices(model: LanguageModel) -> dict[str, tuple[int, bool]]:
     """Which index of a number is a token's, and whether that is read and not predicted; by stage or parameter."""
-    recorded = model.config.recorded(model.vocab_size)
+    recorded = model.config.record(model.vocab_size)
     stages = {node.name for node in recorded.tape.nodes if node.operation}
     found = {recorded.logits.name: (1, False), "probability": (1, False)}
     if recorded.table:

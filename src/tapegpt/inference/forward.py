@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 
-from tapegpt.autograd.operations.base import PAD, padded
+from tapegpt.autograd.operations.base import PAD, pad
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.data.tokens import Strings, Tokens
@@ -72,7 +72,7 @@ class Inference:
         speech = fast_graph(config, vocab_size, target=target, cached=True)
         extents, spoken = graph.tape.plan(), speech.tape.plan()
         assert (extents.shared, extents.gradients) == (spoken.shared, spoken.gradients)
-        self._work = max(extents.work + graph.tape.positions, spoken.work + padded(vocab_size))
+        self._work = max(extents.work + graph.tape.positions, spoken.work + pad(vocab_size))
         forward = graph.tape.forward_kernel(graph.logits)
         entries: Entries = {
             "prepare": (graph.tape.prepare_kernel(graph.logits), {}),
@@ -129,7 +129,7 @@ class Inference:
         surprises = array("f", bytes(4 * (count + PAD)))
         totals, means = (array("d", bytes(8 * len(tokens))) for _ in range(2))
         results = map(address_of, (surprises, totals, means))
-        self._run("score", Documents.given(tokens), *results, len(tokens))
+        self._run("score", Documents.arguments(tokens), *results, len(tokens))
         _check(math.isfinite(sum(totals)))
         del surprises[count:]
         return surprises, totals, means
@@ -142,9 +142,9 @@ class Inference:
             tokens.ids.fromlist(prefix)
             tokens.starts.append(len(tokens.ids))
         tokens.ids.append(self.vocab_size - 1)
-        apart = padded(self.vocab_size)
+        apart = pad(self.vocab_size)
         logs = array("f", bytes(4 * apart * len(prefixes)))
-        self._run("next", Documents.given(tokens), address_of(logs), len(prefixes))
+        self._run("next", Documents.arguments(tokens), address_of(logs), len(prefixes))
         _check(math.isfinite(sum(logs)))
         return [logs[start : start + self.vocab_size] for start in range(0, len(logs), apart)]
 
@@ -173,7 +173,7 @@ class Inference:
             "most": rules.most,
         }
         narrowing = {name: getattr(drawing, name) for name in Narrowing.fields}
-        self._run("draw", Generation.given(rng, rows, strings), address_of(log_weights), automaton, narrowing)
+        self._run("draw", Generation.arguments(rng, rows, strings), address_of(log_weights), automaton, narrowing)
         _check(not math.isnan(sum(log_weights)))
         return Drawn(strings, log_weights)
 
@@ -192,7 +192,7 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
 
     The work memory has room for a number of each position from `scratch` on.
     """
-    places, columns = graph.places(), graph.vocab_size
+    places, columns = graph.layout(), graph.vocab_size
 
     def score(
         k: Builder,
@@ -212,7 +212,7 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
             rows = packer.fill(at, count)
             forward(k, shared, work, 0, rows)
             for t in k.range(rows):
-                row = logits + t * padded(columns)
+                row = logits + t * pad(columns)
                 logit = row[targets[t]]
                 total, largest = fast_exponentiate(k, row, row, columns)
                 found[t] = total
@@ -231,8 +231,8 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
 
 def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
     """log p of the token that follows each of `count` documents, a padded row each."""
-    places, vocab_size = graph.places(), graph.vocab_size
-    columns = padded(vocab_size)
+    places, vocab_size = graph.layout(), graph.vocab_size
+    columns = pad(vocab_size)
 
     def following(k: Builder, shared: F32s, work: F32s, documents: Documents, logs: F32s, count: Int) -> None:
         packer, starts = DocumentPacker(k, places, work, documents), documents.starts

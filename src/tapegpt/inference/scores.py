@@ -64,7 +64,7 @@ class Score(Record):
 
     @property
     def odd(self) -> list[int]:
-        """Places of the characters less probable than one in 100, `len(text)` for the end; the oddest first."""
+        """Positions of the characters less probable than one in 100, `len(text)` for the end; the oddest first."""
         places = [place for place, nats in enumerate(self.surprises) if nats > ODD]
         return sorted(places, key=lambda place: -self.surprises[place])
 

@@ -6,7 +6,7 @@ Knows instructions of x86-64 and AArch64. Not here: making it (`llvm.py`).
 from __future__ import annotations
 
 
-def marked(assembly: str) -> str:
+def annotate(assembly: str) -> str:
     """Assembly without directives; each function begins with what it consists of, `|` marks its innermost loops."""
     functions: dict[str, list[str]] = {}
     lines: list[str] = []

@@ -69,7 +69,7 @@ _FLOATS, _INTEGERS = (F64, F32), (I64, I32)
 _RANGES = {"i64": range(-(1 << 63), 1 << 63), "i32": range(-(1 << 31), 1 << 31), "bool": range(2)}
 
 
-def mangled(kernel: Kernel, constants: dict[str, Any]) -> str:
+def mangle(kernel: Kernel, constants: dict[str, Any]) -> str:
     """The name of a kernel's function for one set of constants."""
     return ".".join([kernel.name, *(f"{name}_{value}" for name, value in sorted(constants.items()))])
 
@@ -81,7 +81,7 @@ def _llvm(kind: Type, lanes: int) -> str:
 def _literal(number: float, kind: Type) -> str:
     try:
         if kind.is_float and isinstance(number, int | float):
-            bits = struct.unpack("<Q", struct.pack("<d", _rounded(float(number), kind)))[0]
+            bits = struct.unpack("<Q", struct.pack("<d", _round(float(number), kind)))[0]
             return f"0x{bits:016X}"
         if int(number) == number and number in _RANGES[kind.name]:
             return str(int(number))
@@ -98,7 +98,7 @@ def _caller() -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def _rounded(number: float, kind: Type) -> float:
+def _round(number: float, kind: Type) -> float:
     return float(struct.unpack("<f", struct.pack("<f", number))[0]) if kind is F32 else number
 
 
@@ -122,7 +122,7 @@ class Module:
 
     def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
         """The name of a kernel's function, emitted at the first call."""
-        name = mangled(kernel, constants)
+        name = mangle(kernel, constants)
         owner = *kernel.identity, constants
         while self._owners.setdefault(name, owner) != owner:  # the name is another's
             name += "'"
@@ -447,7 +447,7 @@ class _Function(Builder):
         whole = self._result(BOOL, 0, f"bitcast {self._typed(value)} to i{value.lanes}")
         return self._result(BOOL, 0, f"icmp ne i{value.lanes} {self._data(whole)}, 0")
 
-    def packed(self, mask: Operand) -> Value:
+    def pack_bits(self, mask: Operand) -> Value:
         value = self._of(mask, BOOL)
         if not value.lanes:
             return self._result(I64, 0, f"zext {self._typed(value)} to i64")
@@ -515,7 +515,7 @@ class _Function(Builder):
     # --- threads ------------------------------------------------------------------------------------------------
 
     def fetch_add(self, pointer: Pointer, value: Number) -> Value:
-        added = self.shaped(value, I64, 0)
+        added = self.coerce(value, I64, 0)
         return self._result(I64, 0, f"atomicrmw add ptr {self._shared(pointer)}, {self._typed(added)} acq_rel, align 8")
 
     def load_shared(self, pointer: Pointer) -> Value:
@@ -533,6 +533,6 @@ class _Function(Builder):
             self._module.declare("declare void @llvm.x86.sse2.pause()")
             self._line("call void @llvm.x86.sse2.pause()")
 
-    def give_way(self) -> None:
-        function = self._outside("give_way")
+    def yield_core(self) -> None:
+        function = self._outside("yield_core")
         self._line(f"call i32 {function}()")

@@ -251,7 +251,7 @@ class _Walk:
     def _object(self, value: Any, kind: type) -> None:
         """Tell what pickle would keep."""
         try:
-            reduce: Any = dispatch_table.get(kind, _reduced)
+            reduce: Any = dispatch_table.get(kind, _reduce)
             kept = reduce(value)
         except Exception:  # noqa: BLE001  # whatever an object says that will not be pickled
             self.told.append(urandom(16))
@@ -289,7 +289,7 @@ def _is_own(module: str | None) -> bool:
     return own
 
 
-def _reduced(value: object) -> Any:
+def _reduce(value: object) -> Any:
     return value.__reduce_ex__(4)
 
 

@@ -309,7 +309,7 @@ class Interpreter(Builder):
         value = self.value(mask)
         return Value(self, BOOL, 0, any(value.data) if value.lanes else value.data)
 
-    def packed(self, mask: Operand) -> Value:
+    def pack_bits(self, mask: Operand) -> Value:
         value = self.value(mask)
         lanes = value.data if value.lanes else [value.data]
         return Value(self, I64, 0, sum(1 << lane for lane, holds in enumerate(lanes) if holds))
@@ -361,11 +361,11 @@ class Interpreter(Builder):
     def pause(self) -> None:
         return
 
-    def give_way(self) -> None:
+    def yield_core(self) -> None:
         return
 
 
-def runnable(
+def make_callable(
     kernel: Kernel, constants: dict[str, Any], target: Target, counted: Sequence[str] = ()
 ) -> Callable[..., None]:
     """A kernel as a Python function of addresses and numbers; what is `counted` is added to its argument `counts`."""

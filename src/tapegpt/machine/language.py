@@ -55,7 +55,7 @@ BOOL = Type("bool", "i1", 1, False)  # what comparisons give
 REAL = Type("real", "", 0, True)  # in a kernel's arguments only: f64 or f32, as each call has it
 
 LIBM = ("exp", "log", "pow", "sin", "cos", "tanh")  # scalar f64 functions of the C library
-OUTSIDE = (*LIBM, "give_way")  # all that code calls outside itself, in the order of its table of addresses
+OUTSIDE = (*LIBM, "yield_core")  # all that code calls outside itself, in the order of its table of addresses
 _FOLDER = os.path.dirname(__file__)
 
 
@@ -201,7 +201,7 @@ class Variable(Operand):
 
     def set(self, value: Number) -> None:
         """Assign; a scalar is spread over the lanes."""
-        self.k.assign(self, self.k.shaped(value, self.type, self.lanes))
+        self.k.assign(self, self.k.coerce(value, self.type, self.lanes))
 
     def __iadd__(self, other: Number) -> Self:  # type: ignore[override]  # the register itself, not a value
         self.set(self + other)
@@ -235,13 +235,13 @@ class Pointer(Traced):
         return I64 if self.type is U32 else self.type
 
     def __add__(self, offset: Number) -> Pointer:
-        return self.k.offset(self, self.k.shaped(offset, I64, 0))
+        return self.k.offset(self, self.k.coerce(offset, I64, 0))
 
     def __getitem__(self, index: Number) -> Value:
         return self.k.load(self + index, 0)
 
     def __setitem__(self, index: Number, value: Number) -> None:
-        self.k.store(self + index, self.k.shaped(value, self.number, 0))
+        self.k.store(self + index, self.k.coerce(value, self.number, 0))
 
     def cast(self, kind: Type) -> Pointer:
         """The same place as elements of another type."""
@@ -253,7 +253,7 @@ class Pointer(Traced):
 
     def store(self, index: Number, value: Operand) -> None:
         """Store all lanes of `value` from `index` on."""
-        self.k.store(self + index, self.k.shaped(value, self.number, value.lanes))
+        self.k.store(self + index, self.k.coerce(value, self.number, value.lanes))
 
 
 Reals = Pointer
@@ -372,7 +372,7 @@ class Kernel:
 
     def _argument(self, k: Builder, argument: Any, name: str, expected: Argument) -> Pointer | Value:
         if not expected.is_pointer and not isinstance(argument, Pointer):
-            return k.shaped(argument, expected.type, 0)
+            return k.coerce(argument, expected.type, 0)
         if expected.is_pointer and isinstance(argument, Pointer) and argument.type is expected.type:
             return argument
         raise KernelError(f"{self.name}: {name} must be a {expected}, not {argument!r}")
@@ -475,19 +475,19 @@ class Builder(ABC):
 
     def real(self, number: Number) -> Value:
         """A number as an f64 scalar."""
-        return self.shaped(number, F64, 0)
+        return self.coerce(number, F64, 0)
 
     def real32(self, number: Number) -> Value:
         """A number as an f32 scalar."""
-        return self.shaped(number, F32, 0)
+        return self.coerce(number, F32, 0)
 
     def integer(self, number: Number) -> Value:
         """A number as an i64 scalar."""
-        return self.shaped(number, I64, 0)
+        return self.coerce(number, I64, 0)
 
     def select(self, condition: Operand, yes: Number, no: Number) -> Value:
         """Lane by lane `yes` where the condition holds, else `no`."""
-        a, b = self.matched(yes, no)
+        a, b = self.unify(yes, no)
         mask = self.value(condition)
         lanes = max(a.lanes, mask.lanes)
         if mask.lanes not in (0, lanes) or mask.type is not BOOL:
@@ -496,12 +496,12 @@ class Builder(ABC):
 
     def maximum(self, a: Number, b: Number) -> Value:
         """The larger one, lane by lane."""
-        a, b = self.matched(a, b)
+        a, b = self.unify(a, b)
         return self.select(a > b, a, b)
 
     def minimum(self, a: Number, b: Number) -> Value:
         """The smaller one, lane by lane."""
-        a, b = self.matched(a, b)
+        a, b = self.unify(a, b)
         return self.select(a < b, a, b)
 
     def mul_add(self, a: Operand, b: Operand, c: Operand) -> Value:
@@ -512,13 +512,13 @@ class Builder(ABC):
 
     def group_sum(self, vector: Operand, group: int) -> Value:
         """On every lane the sum over its group of neighbours, a power of two; pairwise, not in index order."""
-        return self._folded(vector, group, lambda a, b: a + b)
+        return self._fold(vector, group, lambda a, b: a + b)
 
     def group_max(self, vector: Operand, group: int) -> Value:
         """On every lane the largest of its group of neighbours, a power of two."""
-        return self._folded(vector, group, self.maximum)
+        return self._fold(vector, group, self.maximum)
 
-    def _folded(self, vector: Operand, group: int, combine: Callable[[Value, Value], Value]) -> Value:
+    def _fold(self, vector: Operand, group: int, combine: Callable[[Value, Value], Value]) -> Value:
         value, distance = self.value(vector), 1
         while distance < group:
             partners = [lane ^ distance for lane in range(value.lanes)]
@@ -542,7 +542,7 @@ class Builder(ABC):
             result = result + value.lane(index)
         return result
 
-    def transposed(self, rows: list[Value]) -> list[Value]:
+    def transpose(self, rows: list[Value]) -> list[Value]:
         """A square of n vectors of n lanes, n a power of two: row i, lane j goes to row j, lane i."""
         size, rows = len(rows), list(rows)
         half = 1
@@ -568,7 +568,7 @@ class Builder(ABC):
         """libm's pow, lane by lane; never rewritten into products or roots."""
         return self.libm("pow", x, exponent)
 
-    def negated(self, condition: Operand) -> Value:
+    def logical_not(self, condition: Operand) -> Value:
         """Where the condition does not hold, lane by lane."""
         mask = self.value(condition)
         return self.choose(mask, self.constant(0, BOOL, mask.lanes), self.constant(1, BOOL, mask.lanes))
@@ -601,7 +601,7 @@ class Builder(ABC):
             raise KernelError(f"{value} where {lanes} lanes are meant")
         return self.splat(value, lanes)
 
-    def shaped(self, number: Number, kind: Type, lanes: int) -> Value:
+    def coerce(self, number: Number, kind: Type, lanes: int) -> Value:
         """A number as a value of this type and number of lanes."""
         if not isinstance(number, Operand):
             return self.constant(number, kind, lanes)
@@ -610,18 +610,18 @@ class Builder(ABC):
             raise KernelError(f"{value} where {kind} is meant: convert it")
         return self.spread(value, lanes)
 
-    def matched(self, a: Number, b: Number) -> tuple[Value, Value]:
+    def unify(self, a: Number, b: Number) -> tuple[Value, Value]:
         """Both as values of one type and number of lanes."""
         like = a if isinstance(a, Operand) else b
         if not isinstance(like, Operand):
             raise KernelError(f"{a!r} and {b!r} are plain numbers: at least one must be a value")
         other = b if like is a else a
         lanes = max(like.lanes, other.lanes if isinstance(other, Operand) else 0)
-        return self.shaped(a, like.type, lanes), self.shaped(b, like.type, lanes)
+        return self.coerce(a, like.type, lanes), self.coerce(b, like.type, lanes)
 
     def arithmetic(self, operation: str, a: Number, b: Number) -> Value:
         """One of add, sub, mul; div of floats; quotient, remainder, shl, shr of integers; and, or, xor."""
-        left, right = self.matched(a, b)
+        left, right = self.unify(a, b)
         floats = operation in ("add", "sub", "mul", "div")
         integers = operation != "div"
         logic = operation in ("and", "or", "xor")
@@ -636,7 +636,7 @@ class Builder(ABC):
 
     def comparison(self, relation: str, a: Number, b: Number) -> Value:
         """One of < <= > >= == !=; ordered, so false where a NaN is compared, but for !=."""
-        left, right = self.matched(a, b)
+        left, right = self.unify(a, b)
         if left.type is BOOL and relation not in ("==", "!="):
             raise KernelError(f"{relation} of {left}")
         return self.compare(relation, left, right)
@@ -717,7 +717,7 @@ class Builder(ABC):
         """Whether any lane holds."""
 
     @abstractmethod
-    def packed(self, mask: Operand) -> Value:
+    def pack_bits(self, mask: Operand) -> Value:
         """The lanes of a mask as the low bits of an i64, the first lane lowest."""
 
     @abstractmethod
@@ -767,5 +767,5 @@ class Builder(ABC):
         """Tell the CPU that this is a loop that waits for another thread."""
 
     @abstractmethod
-    def give_way(self) -> None:
+    def yield_core(self) -> None:
         """Let the system run another thread on this core, if one is waiting for it."""

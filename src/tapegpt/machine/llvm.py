@@ -42,7 +42,7 @@ def _machine(target: Target, level: int = 3) -> llvm.TargetMachine:
     return triple.create_target_machine(cpu=cpu, features=features, opt=level, reloc="pic", codemodel=model)
 
 
-def _optimised(ir: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
+def _optimise(ir: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     """A module of IR text after LLVM's passes. Kernels carry no fast-math flag, so no pass changes a bit."""
     module = llvm.parse_assembly(ir)
     module.verify()
@@ -57,13 +57,13 @@ def _optimised(ir: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
 def compile_object(ir: str, target: Target, optimised: bool = True) -> bytes:
     """Object code of a module of IR text; as it stands where it is not optimised, in an eighth of the time."""
     machine = _machine(target, 3 if optimised else 0)
-    return bytes(machine.emit_object(_optimised(ir, machine) if optimised else llvm.parse_assembly(ir)))
+    return bytes(machine.emit_object(_optimise(ir, machine) if optimised else llvm.parse_assembly(ir)))
 
 
 def compile_assembly(ir: str, target: Target) -> str:
     """The same as text, for readers."""
     machine = _machine(target)
-    return str(machine.emit_assembly(_optimised(ir, machine)))
+    return str(machine.emit_assembly(_optimise(ir, machine)))
 
 
 class Loaded:

@@ -1,4 +1,4 @@
-"""A program: kernels made runnable for a target, from the cache where possible. This folder's public interface.
+"""A program: kernels made callable for a target, from the cache where possible. This folder's public interface.
 
 What decides the code is known without making it: the Python code of the kernels, as it is in memory, and all that it
 reaches; this folder's own sources, as they were when it was loaded; target, CPU, C library and llvmlite. A fingerprint
@@ -78,21 +78,21 @@ class Program(Local):
             known = _shared.get(key)
             code = known() if known else None
             if code is None:
-                code = self._made(key)
+                code = self._make(key)
                 _shared[key] = ref(code, lambda gone: _forget(key, gone))
         for name, (kernel, _) in self._entries.items():
             self._functions[name] = _function(kernel, code.address(name))
         self._code = code
 
-    def _made(self, key: str) -> Code:
+    def _make(self, key: str) -> Code:
         """The code, from the cache or compiled."""
         kept = cache.read(key)
         content = kept or self._compile()
         try:
-            code = _loaded(content, self.target)
+            code = _load_code(content, self.target)
         except OSError:  # mapping is refused: LLVM's own loader is asked before the kernels are interpreted
             kept, content = None, self._compile(may_link=False)
-            code = _loaded(content, self.target)
+            code = _load_code(content, self.target)
         if not kept and self._is_still(key):
             cache.write(key, content)
         return code
@@ -149,13 +149,13 @@ class Program(Local):
     # --- interpreted --------------------------------------------------------------------------------------------
 
     def _interpret(self) -> None:
-        from tapegpt.machine.interpreter import runnable
+        from tapegpt.machine.interpreter import make_callable
 
         for name, (kernel, constants) in self._entries.items():
-            self._functions[name] = runnable(kernel, constants, self.target, self._counted)
+            self._functions[name] = make_callable(kernel, constants, self.target, self._counted)
 
 
-def _loaded(content: bytes, target: Target) -> Code:
+def _load_code(content: bytes, target: Target) -> Code:
     """Code in memory."""
     if content.startswith(_IMAGE):
         head, _, code = content[len(_IMAGE) :].partition(b"\n\n")

@@ -309,4 +309,4 @@ class _Engine(Engine):
         raise TapeGPTError("an ensemble has no parameters of its own: take one of its models")
 
     parameters_in = _parameters = _load_parameters = _snapshot = _restore = _refuse
-    _copied_moments = _load_moments = _train = _refuse
+    _copy_moments = _load_moments = _train = _refuse

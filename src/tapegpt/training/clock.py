@@ -65,7 +65,7 @@ def layers(model: Model, vocab_size: int) -> int:
 
 def _products(model: Model, vocab_size: int) -> Iterator[tuple[str, int]]:
     """Parameters that each position is multiplied with, and their sizes: all but those in which rows are looked up."""
-    for node in model.recorded(vocab_size).tape.nodes:
+    for node in model.record(vocab_size).tape.nodes:
         if not isinstance(node.operation, Embedding):
             for each in node.inputs:
                 if each.is_parameter:
@@ -82,7 +82,7 @@ def work(model: Model, vocab_size: int) -> int:
 
 def _attentions(model: Model, vocab_size: int) -> Iterator[tuple[int, int]]:
     """Heads and columns of each."""
-    for node in model.recorded(vocab_size).tape.nodes:
+    for node in model.record(vocab_size).tape.nodes:
         if isinstance(node.operation, Attention):
             yield node.operation.n_head, node.shape.columns
 

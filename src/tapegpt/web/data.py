@@ -121,7 +121,7 @@ class Portrait:
     def _embeddings(self, moment: Moment) -> list[Data]:
         """The characters in a plane, by the rows of the table in which they are looked up, where there is one."""
         model = self.recording.model
-        table = model.config.recorded(model.vocab_size).table
+        table = model.config.record(model.vocab_size).table
         if table is None:
             return []
         if self._map is None:

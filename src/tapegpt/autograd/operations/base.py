@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PAD = 16  # f32 in a cache line and in the widest vector; of f64 two of each
 
 
-def padded(count: int) -> int:
+def pad(count: int) -> int:
     """The next multiple of `PAD`."""
     return -(-count // PAD) * PAD
 
@@ -106,7 +106,7 @@ class Slot(Record):
     @property
     def stride(self) -> int:
         """Elements from row to row."""
-        return padded(self.columns)
+        return pad(self.columns)
 
     @property
     def grad(self) -> Pointer:
@@ -190,11 +190,11 @@ class Operation(ABC):
         """
         return self, ()
 
-    def prepared(self, *inputs: Any, **_: Any) -> int:
+    def prepared_size(self, *inputs: Any, **_: Any) -> int:
         """How many numbers `prepare` makes."""
         return 0
 
-    def kept(self, positions: int, *inputs: Any, **_: Any) -> int:
+    def kept_size(self, positions: int, *inputs: Any, **_: Any) -> int:
         """How many numbers the kernels keep from forward to backward."""
         return 0
 

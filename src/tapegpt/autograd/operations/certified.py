@@ -86,6 +86,6 @@ class Divisor:
         faithful = k.fma(x, reciprocal, x * rest)
         quotient = k.variable(k.fma(k.fma(-faithful, number, x), reciprocal, faithful))
         ordinary = (k.abs(x) >= _TINY) & (k.abs(x) <= 1 / _TINY) | x.equals(0.0)
-        for _ in k.when(k.any(k.negated(ordinary))):
+        for _ in k.when(k.any(k.logical_not(ordinary))):
             quotient.set(x / number)
         return k.value(quotient)

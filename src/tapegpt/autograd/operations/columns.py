@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
-from tapegpt.autograd.operations.rows import across, give, row_by_row
-from tapegpt.autograd.value import Value, copied
+from tapegpt.autograd.operations.rows import accumulate, across, row_by_row
+from tapegpt.autograd.value import Value, copy_rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Columns(Operation):
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
         rows = [[number for row in rows for number in row] for rows in zip(*inputs, strict=True)]
-        return copied([row[source] if source >= 0 else Value(0.0) for source in self._sources] for row in rows)
+        return copy_rows([row[source] if source >= 0 else Value(0.0) for source in self._sources] for row in rows)
 
     def _pieces(self, inputs: Sequence[Slot]) -> list[tuple[Slot, int, int, int]]:
         """Columns that lie together: (input, first column there, first column here, how many)."""
@@ -66,4 +66,4 @@ class Columns(Operation):
                 if x.gradient is not None:
                     row = x.gradient + t * x.stride
                     for c, lanes in across(k, count, row.type):
-                        give(row, there + c, passed.vector(here + c, lanes), fresh=False)
+                        accumulate(row, there + c, passed.vector(here + c, lanes), fresh=False)

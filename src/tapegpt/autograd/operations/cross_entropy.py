@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, pad
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import (
+    accumulate,
     across,
     exponentiate,
     fast_exponentiate,
-    give,
     row_by_row,
     share_of,
     vectors,
@@ -50,8 +50,8 @@ class CrossEntropy(Operation):
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         return FastCrossEntropy(), ("share",)
 
-    def kept(self, positions: int, logits: Shape, *_: Shape) -> int:
-        return logits.count(positions) * (padded(logits.columns) + 2)
+    def kept_size(self, positions: int, logits: Shape, *_: Shape) -> int:
+        return logits.count(positions) * (pad(logits.columns) + 2)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, logits: Slot, targets: Slot, *_: Slot) -> None:
         """loss = (1 / n) * the sum over positions, in order, of -log(e_target / sum(e)), e = exp(x - max(x))."""
@@ -75,7 +75,7 @@ class CrossEntropy(Operation):
             if not logits.fresh:
                 own = result[target] + own
             for c, lanes in across(k, logits.columns):
-                give(result, c, e.vector(c, lanes) * dtotal, fresh=logits.fresh)
+                accumulate(result, c, e.vector(c, lanes) * dtotal, fresh=logits.fresh)
             result[target] = own
 
 
@@ -97,14 +97,14 @@ class FastCrossEntropy(CrossEntropy):
         self.expect(fits, "needs as many index targets as rows of logits, and one number", logits, targets, *share)
         return Shape(1, 1)
 
-    def kept(self, positions: int, logits: Shape, *_: Shape) -> int:
+    def kept_size(self, positions: int, logits: Shape, *_: Shape) -> int:
         rows = logits.count(positions)
-        return rows * padded(logits.columns) + 2 * padded(rows)
+        return rows * pad(logits.columns) + 2 * pad(rows)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, logits: Slot, targets: Slot, *share: Slot) -> None:
         """loss = share * the sum of log(sum(e)) + max(x) - x_target, e = exp(x - max(x))."""
         sums, width = scratch.kept + logits.extent, k.width(F32)
-        gaps, losses = sums + padded(logits.rows), k.zeros(width, F32)
+        gaps, losses = sums + pad(logits.rows), k.zeros(width, F32)
         for t, (row, e) in row_by_row(k, logits, logits.value, scratch.kept):
             sums[t], largest = fast_exponentiate(k, row, e, logits.columns)
             gaps[t] = largest - row[targets.value[t]]

@@ -8,7 +8,7 @@ all but training, where every number stays as it is.
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
-from tapegpt.autograd.operations.rows import give, position, row_by_row
+from tapegpt.autograd.operations.rows import accumulate, position, row_by_row
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.machine.language import I32
 
@@ -62,7 +62,7 @@ class Dropout(Operation):
         """What the numbers of a row are multiplied by."""
         if not example:
             return [1.0] * columns
-        row_key = _hashed(self._key, example, position)
+        row_key = _hash(self._key, example, position)
         return [self._factor(row_key, column) for column in range(columns)]
 
     def _factor(self, row_key: int, column: int) -> float:
@@ -73,7 +73,7 @@ class Dropout(Operation):
 
     @property
     def _key(self) -> int:
-        return int(_hashed(self.seed & _WORD, self.number))
+        return int(_hash(self.seed & _WORD, self.number))
 
     @property
     def _zeros(self) -> int:
@@ -96,7 +96,7 @@ class Dropout(Operation):
         lanes = k.width(x.type)
         for t, (row, result) in row_by_row(k, out, x, y):
             example = noise.value[t]
-            row_key = k.convert(_hashed(k.integer(self._key), example, position(t, *places)), I32)
+            row_key = k.convert(_hash(k.integer(self._key), example, position(t, *places)), I32)
             still = example.equals(0)
             least = k.select(still, k.constant(0, I32, 0), self._zeros)
             factor = k.select(still, k.constant(1, x.type, 0), 1 / (1 - self.p))
@@ -104,7 +104,7 @@ class Dropout(Operation):
                 h = row_key + _columns(k, c, lanes) * _COLUMN
                 for shift, multiplier in _MIX:
                     h = (h ^ (h >> shift)) * multiplier
-                give(result, c, row.vector(c, lanes) * k.select((h >> 8) >= least, factor, 0.0), fresh=fresh)
+                accumulate(result, c, row.vector(c, lanes) * k.select((h >> 8) >= least, factor, 0.0), fresh=fresh)
 
 
 class PackedDropout(Dropout):
@@ -113,7 +113,7 @@ class PackedDropout(Dropout):
     takes = (3,)
 
 
-def _hashed(key: Any, *numbers: Any) -> Any:
+def _hash(key: Any, *numbers: Any) -> Any:
     """A word for some numbers, whole ones or those of a kernel."""
     for number in numbers:
         key = ((key ^ number) * _COLUMN) & _WORD

@@ -10,7 +10,15 @@ import operator
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, clear
 from tapegpt.autograd.operations.functions import exp_of_any, log_of_any, mul_add, power, sigmoid, tanh
-from tapegpt.autograd.operations.rows import across, beside, give, one_by_one, row_beside, row_by_row, sum_of_lanes
+from tapegpt.autograd.operations.rows import (
+    accumulate,
+    across,
+    broadcast,
+    broadcast_row,
+    one_by_one,
+    row_by_row,
+    sum_of_lanes,
+)
 from tapegpt.autograd.value import CUBE, GELU
 from tapegpt.record import Record
 
@@ -40,7 +48,7 @@ class Rule(Record):
         return self.name
 
 
-def one_where(k: Builder, condition: Operand, like: Value) -> Value:
+def indicator(k: Builder, condition: Operand, like: Value) -> Value:
     """1 where the condition holds, else 0."""
     return k.select(condition, k.constant(1, like.type, like.lanes), 0.0)
 
@@ -76,7 +84,7 @@ RULES = {
             "maximum",
             lambda a, b: a.maximum(b),
             lambda k, a, b: k.maximum(b, a),
-            (lambda k, y, a, b: 1.0 - one_where(k, a < b, a), lambda k, y, a, b: one_where(k, a < b, a)),
+            (lambda k, y, a, b: 1.0 - indicator(k, a < b, a), lambda k, y, a, b: indicator(k, a < b, a)),
             "the larger of a and {b}",
         ),
         Rule("pow", operator.pow, power, (lambda k, y, a, b: power(k, a, b - 1) * b,), "a ** {b}"),
@@ -87,7 +95,7 @@ RULES = {
             "abs",
             operator.abs,
             lambda k, a: k.abs(a),
-            (lambda k, y, a: one_where(k, a > 0.0, a) - one_where(k, a < 0.0, a),),
+            (lambda k, y, a: indicator(k, a > 0.0, a) - indicator(k, a < 0.0, a),),
         ),
         Rule("tanh", lambda a: a.tanh(), tanh, (lambda k, y, a: 1.0 - y * y,)),
         Rule("sigmoid", lambda a: a.sigmoid(), sigmoid, (lambda k, y, a: y * (1.0 - y),)),
@@ -95,7 +103,7 @@ RULES = {
             "relu",
             lambda a: a.relu(),
             lambda k, a: k.select(a > 0.0, a, 0.0),
-            (lambda k, y, a: one_where(k, a > 0.0, a),),
+            (lambda k, y, a: indicator(k, a > 0.0, a),),
             "a where it is above 0, else 0",
         ),
         Rule(
@@ -166,14 +174,14 @@ class Elementwise(Operation):
             clear(k, x.grad + x.start * x.stride, (x.stop - x.start) * x.stride)
             fresh = False
         for t, (y, dy) in row_by_row(k, out, out.value, out.grad, reverse=True):
-            dx = x.grad + row_beside(x, out, t)
+            dx = x.grad + broadcast_row(x, out, t)
             total = None if x.columns == out.columns else k.variable(dx[0])
             whole = across(k, out.columns, dx.type)
             for c, lanes in whole if total is None else one_by_one(k, out.columns, dx.type, reverse=True):
                 numbers = self._numbers(k, out, inputs, t, c, lanes)
                 gradient = dy.vector(c, lanes) * local(k, y.vector(c, lanes), *numbers)
                 if total is None:
-                    give(dx, c, gradient, fresh=fresh)
+                    accumulate(dx, c, gradient, fresh=fresh)
                 else:
                     total += sum_of_lanes(k, gradient)
             if total is not None:
@@ -181,7 +189,7 @@ class Elementwise(Operation):
 
     def _numbers(self, k: Builder, out: Slot, inputs: Sequence[Slot], t: Number, c: Number, lanes: int) -> list[Any]:
         """a and b, or a and the constant, beside some columns of a row of the result."""
-        return [*(beside(k, x.value, x, out, t, c, lanes) for x in inputs), *self._constants]
+        return [*(broadcast(k, x.value, x, out, t, c, lanes) for x in inputs), *self._constants]
 
 
 def activate(k: Builder, out: Slot, slopes: Pointer, rule: Rule) -> None:
@@ -192,4 +200,4 @@ def activate(k: Builder, out: Slot, slopes: Pointer, rule: Rule) -> None:
             x = y.vector(c, lanes)
             result = rule.formula(k, x)
             y.store(c, result)
-            slope.store(c, k.shaped(local(k, result, x), y.type, x.lanes))
+            slope.store(c, k.coerce(local(k, result, x), y.type, x.lanes))

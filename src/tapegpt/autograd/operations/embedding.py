@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
-from tapegpt.autograd.operations.rows import give, row_by_row, vectors
+from tapegpt.autograd.operations.rows import accumulate, row_by_row, vectors
 from tapegpt.autograd.value import Value
 from tapegpt.machine.language import F32, F64
 
@@ -54,7 +54,7 @@ class Embedding(Operation):
                 for t, (passed,) in row_by_row(k, out, out.grad, reverse=kind is F64):
                     row = table.gradient + ids.value[t] * out.stride
                     for c in vectors(k, out.columns, kind):
-                        give(row, c, passed.vector(c, k.width(kind)), fresh=False)
+                        accumulate(row, c, passed.vector(c, k.width(kind)), fresh=False)
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------

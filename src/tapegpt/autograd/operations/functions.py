@@ -121,7 +121,7 @@ def mul_add(k: Builder, a: Operand, b: Number, c: Number) -> Value:
     """a * b + c; in f32 with one rounding where the target fuses it."""
     if a.type is F64:
         return a * b + c
-    return k.mul_add(a, *(k.shaped(number, F32, a.lanes) for number in (b, c)))
+    return k.mul_add(a, *(k.coerce(number, F32, a.lanes) for number in (b, c)))
 
 
 def _polynomial(k: Builder, x: Value, coefficients: tuple[float, ...]) -> Value:

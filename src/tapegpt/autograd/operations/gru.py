@@ -8,10 +8,10 @@ of a document. Shapes: x (T, 3 D), U (3 D, D), h (T, D).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, padded
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, pad
 from tapegpt.autograd.operations.functions import sigmoid, tanh
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
-from tapegpt.autograd.operations.rows import across, give, position, put_row
+from tapegpt.autograd.operations.rows import accumulate, across, position, put_row
 from tapegpt.autograd.operations.transpose import transpose
 from tapegpt.autograd.value import Value as Scalar
 from tapegpt.autograd.value import linear
@@ -68,11 +68,11 @@ class GRU(Operation):
             return CachedGRU(batch), ("positions", "lines")
         return PackedGRU(), ("positions",)
 
-    def kept(self, positions: int, x: Shape, u: Shape, *places: Shape) -> int:
-        return positions * (padded(u.columns) + 3 * padded(x.columns))
+    def kept_size(self, positions: int, x: Shape, u: Shape, *places: Shape) -> int:
+        return positions * (pad(u.columns) + 3 * pad(x.columns))
 
-    def prepared(self, x: Shape, u: Shape, *places: Shape) -> int:
-        return padded(u.columns) * padded(x.columns)
+    def prepared_size(self, x: Shape, u: Shape, *places: Shape) -> int:
+        return pad(u.columns) * pad(x.columns)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *places: Slot) -> None:
         """U^T."""
@@ -80,8 +80,8 @@ class GRU(Operation):
 
     def rows(self, scratch: Scratch, out: Slot, x: Slot) -> Rows:
         """Where all that lies."""
-        wide = scratch.kept + out.rows * padded(out.columns)
-        products = [x.whole(wide + i * out.rows * padded(x.columns)) for i in range(3)]
+        wide = scratch.kept + out.rows * pad(out.columns)
+        products = [x.whole(wide + i * out.rows * pad(x.columns)) for i in range(3)]
         return Rows(x.whole(x.value), out.whole(out.value), out.whole(scratch.kept), *products)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
@@ -152,7 +152,7 @@ def cell_backward(k: Builder, row: Rows, dh: Pointer, dx: Pointer | None, *, fre
         sums = (r * (1.0 - r) * dr, z * (1.0 - z) * dz, dn)
         for place, given in zip(places, sums, strict=True):
             if dx is not None:
-                give(dx, place, given, fresh=fresh)
+                accumulate(dx, place, given, fresh=fresh)
             row.dproduct.store(0, place, given if given is not dn else r * dn)
 
 
@@ -160,7 +160,7 @@ def cell_backward(k: Builder, row: Rows, dh: Pointer, dx: Pointer | None, *, fre
 def pass_back(k: Builder, row: Rows, u: Pointer, dh: Pointer, dbefore: Pointer) -> None:
     """dbefore += z * dh and dproduct U; column by column of this row, the last first: z * dh, then n, r and z of U."""
     width, columns = k.width(), row.h.columns
-    for c in k.range(0, padded(columns), width):
+    for c in k.range(0, pad(columns), width):
         total = k.variable(dbefore.vector(c, width))
         lane = k.lane_numbers(width)
         for j in k.range(columns - 1, -1, -1):
@@ -168,7 +168,7 @@ def pass_back(k: Builder, row: Rows, u: Pointer, dh: Pointer, dbefore: Pointer) 
             total += k.select(lane.equals(k.convert(j - c, I32)), own, 0.0)
             for gate in (2, 0, 1):
                 at = gate * columns + j
-                total += u.vector(at * padded(columns) + c, width) * row.dproduct.start[at]
+                total += u.vector(at * pad(columns) + c, width) * row.dproduct.start[at]
         dbefore.store(c, total)
 
 
@@ -206,7 +206,7 @@ def keep(k: Builder, row: Rows, dh: Pointer, dbefore: Pointer) -> None:
     columns = row.h.columns
     for c, lanes in across(k, columns, F32):
         z = row.gates.vector(0, columns + c, lanes)
-        give(dbefore, c, z * dh.vector(c, lanes), fresh=False)
+        accumulate(dbefore, c, z * dh.vector(c, lanes), fresh=False)
 
 
 class CachedGRU(PackedGRU):
@@ -220,14 +220,14 @@ class CachedGRU(PackedGRU):
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return (0, 0, self._batch.block_size, self._batch.rows)[place]
 
-    def kept(self, positions: int, x: Shape, u: Shape, *places: Shape) -> int:
-        return super().kept(positions, x, u) + self._batch.rows * padded(u.columns)
+    def kept_size(self, positions: int, x: Shape, u: Shape, *places: Shape) -> int:
+        return super().kept_size(positions, x, u) + self._batch.rows * pad(u.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
         """Row by row, each the next one of its string."""
-        rows, cache = self.rows(scratch, out, x), scratch.kept + super().kept(out.rows, x.shape, u.shape)
+        rows, cache = self.rows(scratch, out, x), scratch.kept + super().kept_size(out.rows, x.shape, u.shape)
         for t in k.range(out.start, out.stop):
-            row, line = rows.row(t), cache + places[1].value[t] * padded(out.columns)
+            row, line = rows.row(t), cache + places[1].value[t] * pad(out.columns)
             self.step(k, scratch, row, line, position(t, *places[:1]) > 0)
             put_row(k, row.h.start, line, t >= 0, out.columns)
 

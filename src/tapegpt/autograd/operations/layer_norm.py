@@ -6,7 +6,7 @@ It is the root mean square norm of c = x - mean(x), gain and bias included.
 from __future__ import annotations
 
 from tapegpt.autograd.operations.rmsnorm import FastRMSNorm, RMSNorm
-from tapegpt.autograd.operations.rows import Computed, dot, give, present, row_by_row, total, vectors
+from tapegpt.autograd.operations.rows import LazyRow, accumulate, dot, mask_columns, row_by_row, total, vectors
 from tapegpt.autograd.value import layer_norm
 from tapegpt.machine.language import F32, F64
 
@@ -31,10 +31,10 @@ class LayerNorm(RMSNorm):
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         return FastLayerNorm(), ()
 
-    def centred(self, k: Builder, row: Pointer, kept: Pointer, columns: int) -> Row:
+    def center(self, k: Builder, row: Pointer, kept: Pointer, columns: int) -> Row:
         """c = x - mean(x), and zeros behind."""
         mean = kept[2]
-        return Computed(row.type, lambda at, lanes: present(k, row.vector(at, lanes) - mean, at, columns, 0.0))
+        return LazyRow(row.type, lambda at, lanes: mask_columns(k, row.vector(at, lanes) - mean, at, columns, 0.0))
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *more: Slot) -> None:
         """The mean of each row, sum(x) / D; then y, see `RMSNorm.forward`."""
@@ -47,18 +47,18 @@ class LayerNorm(RMSNorm):
         width = k.width()
         for t, (row, passed, result) in row_by_row(k, out, x.value, out.grad, x.grad, reverse=True):
             kept = scratch.kept + t * self.keeps
-            c = self.centred(k, row, kept, out.columns)
+            c = self.center(k, row, kept, out.columns)
             scale, g = kept[1], self.dsquares(k, c, passed, kept, out.columns)
 
             def dc(at: Number, lanes: int) -> Value:
                 through_scale = c.vector(at, lanes) * g
                 return passed.vector(at, lanes) * scale + through_scale + through_scale
 
-            dmean = total(k, Computed(F64, dc), out.columns, reverse=True) * -1.0
+            dmean = total(k, LazyRow(F64, dc), out.columns, reverse=True) * -1.0
             dsum = dmean * float(out.columns) ** -1
             for at in vectors(k, out.columns, F64):
-                give(result, at, dc(at, width), fresh=x.fresh)
-                result.store(at, present(k, result.vector(at, width) + dsum, at, out.columns, 0.0))
+                accumulate(result, at, dc(at, width), fresh=x.fresh)
+                result.store(at, mask_columns(k, result.vector(at, width) + dsum, at, out.columns, 0.0))
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------
@@ -67,11 +67,11 @@ class LayerNorm(RMSNorm):
 class FastLayerNorm(FastRMSNorm, LayerNorm):
     """`FastLayerNorm(...)(x, gain, bias)` in f32: times a gain (1, D), plus a bias (1, D), where it has them."""
 
-    def give_row(self, k: Builder, c: Row, scale: Value, dz: Row, dx: Pointer, columns: int, *, fresh: bool) -> None:
+    def row_grad(self, k: Builder, c: Row, scale: Value, dz: Row, dx: Pointer, columns: int, *, fresh: bool) -> None:
         """dx = or += scale * (dz - mean(dz) - z * mean(z * dz)) with z = c * scale."""
         width = k.width(F32)
         dmean = k.spread(total(k, dz, columns) * (-1 / columns), width)
         slope = k.spread(dot(k, c, dz, columns) * (scale * scale * (-1 / columns)), width)
         for at in vectors(k, columns):
             gradient = k.mul_add(c.vector(at, width), slope, dz.vector(at, width) + dmean) * scale
-            give(dx, at, present(k, gradient, at, columns, 0.0), fresh=fresh)
+            accumulate(dx, at, mask_columns(k, gradient, at, columns, 0.0), fresh=fresh)

@@ -5,7 +5,7 @@ Shapes: x (T, I), W (O, I), y (T, O).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, padded
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, pad
 from tapegpt.autograd.operations.elementwise import RULES, activate
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import sum_rows
@@ -47,8 +47,8 @@ class Linear(Operation):
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         return FastLinear(), ()
 
-    def prepared(self, x: Shape, w: Shape, *last: Shape) -> int:
-        return padded(w.columns) * padded(w.rows or 0)
+    def prepared_size(self, x: Shape, w: Shape, *last: Shape) -> int:
+        return pad(w.columns) * pad(w.rows or 0)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, w: Slot, *last: Slot) -> None:
         """W^T."""
@@ -56,7 +56,7 @@ class Linear(Operation):
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, w: Slot, *last: Slot) -> None:
         """y = x W^T."""
-        turned = View(scratch.prepared, w.columns, w.rows, padded(w.rows))
+        turned = View(scratch.prepared, w.columns, w.rows, pad(w.rows))
         products(k, x.view(x.value), turned, out.view(out.value), fresh=True)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, w: Slot, *last: Slot) -> None:
@@ -110,11 +110,11 @@ class FastLinear(Linear):
     def index_bound(self, place: int, x: Shape, w: Shape, *added: Shape) -> int:
         return 0
 
-    def prepared(self, x: Shape, w: Shape, *added: Shape) -> int:
-        return padded(w.rows or 0) * w.columns
+    def prepared_size(self, x: Shape, w: Shape, *added: Shape) -> int:
+        return pad(w.rows or 0) * w.columns
 
-    def kept(self, positions: int, x: Shape, w: Shape, *added: Shape) -> int:
-        return x.count(positions) * padded(w.rows or 0) if self._kept_rule else 0
+    def kept_size(self, positions: int, x: Shape, w: Shape, *added: Shape) -> int:
+        return x.count(positions) * pad(w.rows or 0) if self._kept_rule else 0
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, w: Slot, *added: Slot) -> None:
         """W^T in panels."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.functions import exp, log
 from tapegpt.autograd.operations.rows import (
+    accumulate,
     across,
     exponentiate,
     fast_exponentiate,
-    give,
     largest_of,
-    present,
+    mask_columns,
     row_by_row,
     total,
     vectors,
@@ -59,7 +59,7 @@ class LogSoftmax(Softmax):
                 dlog -= passed[i]
             dtotal = (k.real(1.0) / sums[t]) * dlog
             for c, lanes in across(k, out.columns):
-                give(result, c, passed.vector(c, lanes) + e.vector(c, lanes) * dtotal, fresh=x.fresh)
+                accumulate(result, c, passed.vector(c, lanes) + e.vector(c, lanes) * dtotal, fresh=x.fresh)
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ class FastLogSoftmax(LogSoftmax):
 
     real = F32
 
-    def kept(self, positions: int, x: Shape) -> int:
+    def kept_size(self, positions: int, x: Shape) -> int:
         return 0
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
@@ -80,7 +80,7 @@ class FastLogSoftmax(LogSoftmax):
             sum_of_row, largest = fast_exponentiate(k, row, result, out.columns)
             log_sum = log(k, k.spread(sum_of_row, width))
             for c in vectors(k, out.columns):
-                result.store(c, present(k, row.vector(c, width) - largest - log_sum, c, out.columns, 0.0))
+                result.store(c, mask_columns(k, row.vector(c, width) - largest - log_sum, c, out.columns, 0.0))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """dx = or += dy - exp(y) * sum(dy)."""
@@ -88,5 +88,5 @@ class FastLogSoftmax(LogSoftmax):
         for _, (row, passed, result) in row_by_row(k, out, out.value, out.grad, x.grad):
             sum_of_row = k.spread(total(k, passed, out.columns) * -1.0, width)
             for c in vectors(k, out.columns):
-                probabilities = present(k, exp(k, row.vector(c, width)), c, out.columns, 0.0)
-                give(result, c, k.mul_add(probabilities, sum_of_row, passed.vector(c, width)), fresh=x.fresh)
+                probabilities = mask_columns(k, exp(k, row.vector(c, width)), c, out.columns, 0.0)
+                accumulate(result, c, k.mul_add(probabilities, sum_of_row, passed.vector(c, width)), fresh=x.fresh)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
-from tapegpt.autograd.operations.rows import give, row_by_row, share_of, vectors
+from tapegpt.autograd.operations.rows import accumulate, row_by_row, share_of, vectors
 from tapegpt.autograd.value import total
 from tapegpt.machine.language import F32
 
@@ -57,7 +57,7 @@ class MeanSquaredError(Operation):
                 for _, (a, b, result) in row_by_row(k, x, x.value, y.value, node.gradient, reverse=True):
                     for c in vectors(k, x.columns, kind):
                         half = (a.vector(c, k.width(kind)) - b.vector(c, k.width(kind))) * g
-                        give(result, c, (half + half) * sign, fresh=fresh)
+                        accumulate(result, c, (half + half) * sign, fresh=fresh)
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------

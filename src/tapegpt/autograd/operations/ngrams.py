@@ -92,7 +92,7 @@ class CachedNGrams(NGrams):
     def index_bound(self, place: int, *_: Shape) -> int:
         return (1 << 32, self._batch.block_size, self._batch.rows)[place]
 
-    def kept(self, positions: int, *_: Shape) -> int:
+    def kept_size(self, positions: int, *_: Shape) -> int:
         return self._batch.rows * self._batch.block_size
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *about: Slot) -> None:

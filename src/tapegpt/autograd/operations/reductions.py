@@ -6,8 +6,8 @@ Shapes: x (R, C); result (1, C), (R, 1) or (1, 1). In f64 a sum runs in index or
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
-from tapegpt.autograd.operations.rows import across, beside, give, one_by_one, row_by_row, sum_of_lanes
-from tapegpt.autograd.value import copied, total
+from tapegpt.autograd.operations.rows import accumulate, across, broadcast, one_by_one, row_by_row, sum_of_lanes
+from tapegpt.autograd.value import copy_rows, total
 from tapegpt.machine.language import I64
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ class Reduction(Operation):
     def is_causal(self, x: Shape) -> bool:
         return self.axis == 1 or x.rows is not None
 
-    def _reduced(self, x: Matrix, function: Callable[[list[Scalar]], Scalar]) -> Matrix:
+    def _reduce(self, x: Matrix, function: Callable[[list[Scalar]], Scalar]) -> Matrix:
         if self.axis == 0:
             return [[function(list(column)) for column in zip(*x, strict=True)]]
         return [[function(numbers)] for numbers in (x if self.axis == 1 else [[each for row in x for each in row]])]
@@ -49,7 +49,7 @@ class Sum(Reduction):
     name = "sum"
 
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
-        return self._reduced(x, total)
+        return self._reduce(x, total)
 
     def share(self, k: Builder, x: Slot) -> Number:
         """What a number counts."""
@@ -80,7 +80,7 @@ class Sum(Reduction):
         share = self.share(k, x)
         for t, (dx,) in row_by_row(k, x, x.grad):
             for c, lanes in across(k, x.columns, dx.type):
-                give(dx, c, beside(k, out.grad, out, x, t, c, lanes) * share, fresh=x.fresh)
+                accumulate(dx, c, broadcast(k, out.grad, out, x, t, c, lanes) * share, fresh=x.fresh)
 
 
 class Mean(Sum):
@@ -89,7 +89,7 @@ class Mean(Sum):
     name = "mean"
 
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
-        return self._reduced(x, lambda numbers: total(numbers) * (1 / len(numbers)))
+        return self._reduce(x, lambda numbers: total(numbers) * (1 / len(numbers)))
 
     def share(self, k: Builder, x: Slot) -> Number:
         rows = x.stop - x.start
@@ -103,11 +103,11 @@ class Max(Reduction):
     name = "max"
     clears = (0,)
 
-    def kept(self, positions: int, x: Shape) -> int:
+    def kept_size(self, positions: int, x: Shape) -> int:
         return x.count(positions) if self.axis else x.columns
 
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
-        return copied(self._reduced(x, max))
+        return copy_rows(self._reduce(x, max))
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """y = the largest of x, and its row or column is kept."""
@@ -125,7 +125,7 @@ class Max(Reduction):
         for i in k.range(x.start, x.stop) if self.axis else k.range(x.columns):
             where = k.convert(scratch.kept[i], I64)
             at, passed = (i * x.stride + where, i * out.stride) if self.axis else (where * x.stride + i, i)
-            give(x.grad, at, out.grad[passed], fresh=False)
+            accumulate(x.grad, at, out.grad[passed], fresh=False)
 
 
 def _largest(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.functions import power
-from tapegpt.autograd.operations.rows import dot, give, product, row_by_row, sum_rows, vectors
+from tapegpt.autograd.operations.rows import accumulate, dot, product, row_by_row, sum_rows, vectors
 from tapegpt.autograd.value import rmsnorm
 from tapegpt.machine.language import F32, F64
 
@@ -38,10 +38,10 @@ class RMSNorm(Operation):
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         return FastRMSNorm(), ()
 
-    def kept(self, positions: int, x: Shape, *_: Shape) -> int:
+    def kept_size(self, positions: int, x: Shape, *_: Shape) -> int:
         return self.keeps * x.count(positions)
 
-    def centred(self, k: Builder, row: Pointer, kept: Pointer, columns: int) -> Row:
+    def center(self, k: Builder, row: Pointer, kept: Pointer, columns: int) -> Row:
         """What is scaled, c: here the row itself."""
         return row
 
@@ -50,7 +50,7 @@ class RMSNorm(Operation):
         width = k.width(out.value.type)
         for t, (row, result) in row_by_row(k, out, x.value, out.value):
             kept = scratch.kept + t * self.keeps
-            c = self.centred(k, row, kept, out.columns)
+            c = self.center(k, row, kept, out.columns)
             mean_square = dot(k, c, c, out.columns) * float(out.columns) ** -1 + EPSILON
             scale = power(k, mean_square, -0.5)
             kept[0], kept[1] = mean_square, scale
@@ -68,7 +68,7 @@ class RMSNorm(Operation):
             scale, g = kept[1], self.dsquares(k, row, passed, kept, out.columns)
             for at in vectors(k, out.columns, F64):
                 through_scale = row.vector(at, width) * g
-                give(result, at, passed.vector(at, width) * scale, fresh=x.fresh)
+                accumulate(result, at, passed.vector(at, width) * scale, fresh=x.fresh)
                 result.store(at, result.vector(at, width) + through_scale + through_scale)
 
     def dsquares(self, k: Builder, c: Row, dy: Row, kept: Pointer, columns: int) -> Value:
@@ -102,7 +102,7 @@ class FastRMSNorm(RMSNorm):
             dgain = more[0].gradient
             for t, (row, dy) in row_by_row(k, out, x.value, out.grad):
                 kept = scratch.kept + t * self.keeps
-                c, scale = self.centred(k, row, kept, out.columns), kept[1]
+                c, scale = self.center(k, row, kept, out.columns), kept[1]
                 for at in vectors(k, out.columns):
                     z = c.vector(at, width) * scale
                     dgain.store(at, k.mul_add(z, dy.vector(at, width), dgain.vector(at, width)))
@@ -110,12 +110,12 @@ class FastRMSNorm(RMSNorm):
             for t, (row, dy, dx) in row_by_row(k, out, x.value, out.grad, x.gradient):
                 kept = scratch.kept + t * self.keeps
                 dz = product(dy, more[0].value) if self.gain else dy
-                self.give_row(k, self.centred(k, row, kept, out.columns), kept[1], dz, dx, out.columns, fresh=x.fresh)
+                self.row_grad(k, self.center(k, row, kept, out.columns), kept[1], dz, dx, out.columns, fresh=x.fresh)
 
-    def give_row(self, k: Builder, c: Row, scale: Value, dz: Row, dx: Pointer, columns: int, *, fresh: bool) -> None:
+    def row_grad(self, k: Builder, c: Row, scale: Value, dz: Row, dx: Pointer, columns: int, *, fresh: bool) -> None:
         """dx = or += scale * (dz - x * scale^2 * (x dz) / D)."""
         width = k.width(F32)
         along = k.spread(dot(k, c, dz, columns) * (scale * scale * scale) * (-1 / columns), width)
         for at in vectors(k, columns):
-            give(dx, at, dz.vector(at, width) * scale, fresh=fresh)
+            accumulate(dx, at, dz.vector(at, width) * scale, fresh=fresh)
             dx.store(at, k.mul_add(c.vector(at, width), along, dx.vector(at, width)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, pad
 from tapegpt.autograd.operations.rows import row_by_row, vectors
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.machine.language import F64
@@ -60,8 +60,8 @@ class Rotary(Operation):
             result.append(turned)
         return result
 
-    def prepared(self, x: Shape, positions: Shape) -> int:
-        return 2 * self._block_size * padded(x.columns)
+    def prepared_size(self, x: Shape, positions: Shape) -> int:
+        return 2 * self._block_size * pad(x.columns)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, positions: Slot) -> None:
         """For each position a row of cosines, then one of sines, negative in even columns."""
@@ -85,7 +85,7 @@ class Rotary(Operation):
             sines = cosines + x.stride
             for c in vectors(k, x.columns, row.type):
                 numbers = row.vector(c, lanes)
-                result.store(c, numbers * cosines.vector(c, lanes) + _swapped(k, numbers) * sines.vector(c, lanes))
+                result.store(c, numbers * cosines.vector(c, lanes) + _swap_pairs(k, numbers) * sines.vector(c, lanes))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, positions: Slot) -> None:
         """dx = or += what the pair's second column passes on, then what its first does."""
@@ -96,11 +96,11 @@ class Rotary(Operation):
             sines = cosines + x.stride
             for c in vectors(k, x.columns, row.type):
                 passed = row.vector(c, lanes)
-                own, other = passed * cosines.vector(c, lanes), _swapped(k, passed * sines.vector(c, lanes))
+                own, other = passed * cosines.vector(c, lanes), _swap_pairs(k, passed * sines.vector(c, lanes))
                 second, first = k.shuffle(own, other, odd), k.shuffle(own, other, even)
                 result.store(c, (second if x.fresh else result.vector(c, lanes) + second) + first)
 
 
-def _swapped(k: Builder, numbers: Value) -> Value:
+def _swap_pairs(k: Builder, numbers: Value) -> Value:
     """The two columns of each pair, the other way round."""
     return k.shuffle(numbers, numbers, [lane ^ 1 for lane in range(numbers.lanes)])

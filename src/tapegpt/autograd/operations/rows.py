@@ -6,7 +6,7 @@ operations do with rows.
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import pad
 from tapegpt.autograd.operations.functions import exp
 from tapegpt.machine.language import F32, F64, I32, Pointer
 
@@ -28,14 +28,14 @@ def row_by_row(
         yield t, [matrix + t * node.stride for matrix in matrices]
 
 
-def row_beside(x: Slot, out: Slot, t: Number) -> Number:
+def broadcast_row(x: Slot, out: Slot, t: Number) -> Number:
     """Where the row of x beside row t of `out` begins; x may have one row for all."""
     return t * x.stride if x.shape.rows == out.shape.rows else 0
 
 
-def beside(k: Builder, matrix: Pointer, x: Slot, out: Slot, t: Number, c: Number, lanes: int) -> Value:
+def broadcast(k: Builder, matrix: Pointer, x: Slot, out: Slot, t: Number, c: Number, lanes: int) -> Value:
     """Numbers of a matrix shaped as x beside row t of `out`, columns c and on; x may have one row or column for all."""
-    row = matrix + row_beside(x, out, t)
+    row = matrix + broadcast_row(x, out, t)
     return row.vector(c, lanes) if x.columns == out.columns else k.spread(row[0], 0 if lanes == 1 else lanes)
 
 
@@ -49,7 +49,7 @@ def position(t: Int, *positions: Slot) -> Operand:
 
 def vectors(k: Builder, columns: int, kind: Type = F32) -> Iterator[Number]:
     """Offset of each vector of a row, one by one, or in a loop where they are many."""
-    for offset, _ in blocks(k, padded(columns) // k.width(kind), 1, kind):
+    for offset, _ in blocks(k, pad(columns) // k.width(kind), 1, kind):
         yield offset
 
 
@@ -85,9 +85,9 @@ def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -
         yield from across(k, columns, kind)
 
 
-def present(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
+def mask_columns(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
     """The lanes that are columns; another number on those behind the last."""
-    is_whole = columns == padded(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
+    is_whole = columns == pad(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
     if is_whole or not vector.lanes:
         return vector
     rest = k.convert(k.integer(columns - start), I32)
@@ -107,19 +107,19 @@ def sum_of_lanes(k: Builder, x: Value) -> Value:
     return k.group_sum(x, x.lanes).lane(0) if x.lanes else x
 
 
-class Computed:
+class LazyRow:
     """A row that is computed wherever it is read."""
 
     def __init__(self, kind: Type, vector: Callable[[Number, int], Value]) -> None:
         self.type, self.vector = kind, vector
 
 
-Row = Pointer | Computed
+Row = Pointer | LazyRow
 
 
 def product(a: Row, b: Row) -> Row:
     """a * b, number by number."""
-    return Computed(a.type, lambda c, lanes: a.vector(c, lanes) * b.vector(c, lanes))
+    return LazyRow(a.type, lambda c, lanes: a.vector(c, lanes) * b.vector(c, lanes))
 
 
 def total(k: Builder, row: Row, columns: int, *, reverse: bool = False) -> Value:
@@ -174,17 +174,17 @@ def fast_exponentiate(k: Builder, row: Pointer, e: Pointer, columns: int) -> tup
     width = k.width(F32)
     peaks = k.variable(k.constant(-3e38, F32, width))
     for c in vectors(k, columns):
-        peaks.set(k.maximum(present(k, row.vector(c, width), c, columns, -3e38), peaks))
+        peaks.set(k.maximum(mask_columns(k, row.vector(c, width), c, columns, -3e38), peaks))
     largest = k.group_max(peaks, width)
     total = k.zeros(width, F32)
     for c in vectors(k, columns):
-        exponentials = present(k, exp(k, row.vector(c, width) - largest), c, columns, 0.0)
+        exponentials = mask_columns(k, exp(k, row.vector(c, width) - largest), c, columns, 0.0)
         e.store(c, exponentials)
         total += exponentials
     return k.group_sum(total, width).lane(0), largest.lane(0)
 
 
-def give(row: Pointer, column: Number, gradient: Value, *, fresh: bool) -> None:
+def accumulate(row: Pointer, column: Number, gradient: Value, *, fresh: bool) -> None:
     """Set numbers of a row, or add to them."""
     lanes = gradient.lanes or 1
     row.store(column, gradient if fresh else row.vector(column, lanes) + gradient)
@@ -193,7 +193,7 @@ def give(row: Pointer, column: Number, gradient: Value, *, fresh: bool) -> None:
 def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *, fresh: bool = True) -> None:
     """y = or += x, zeros where there is none."""
     for c in vectors(k, columns, x.type):
-        give(y, c, k.select(exists, x.vector(c, k.width(x.type)), 0.0), fresh=fresh)
+        accumulate(y, c, k.select(exists, x.vector(c, k.width(x.type)), 0.0), fresh=fresh)
 
 
 def sum_rows(k: Builder, node: Slot, dbias: Pointer) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, pad
 from tapegpt.autograd.operations.rows import position, put_row, row_by_row
-from tapegpt.autograd.value import Value, copied
+from tapegpt.autograd.value import Value, copy_rows
 from tapegpt.errors import TapeGPTError, is_whole, shown
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ class Shift(Operation):
 
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
         before = [[Value(0.0)] * len(x[0])] * min(self.n, len(x))
-        return copied((before + x)[: len(x)])
+        return copy_rows((before + x)[: len(x)])
 
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         if batch.cached:
@@ -78,8 +78,8 @@ class CachedShift(Shift):
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return (0, self._batch.block_size, self._batch.rows)[place]
 
-    def kept(self, positions: int, x: Shape, *_: Shape) -> int:
-        return self._batch.rows * self._ring * padded(x.columns)
+    def kept_size(self, positions: int, x: Shape, *_: Shape) -> int:
+        return self._batch.rows * self._ring * pad(x.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
         """y is what the row's line has kept at t - n; x is kept in its place."""

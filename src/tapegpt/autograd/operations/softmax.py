@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
-from tapegpt.autograd.operations.rows import across, dot, exponentiate, fast_exponentiate, give, row_by_row, vectors
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, pad
+from tapegpt.autograd.operations.rows import (
+    accumulate,
+    across,
+    dot,
+    exponentiate,
+    fast_exponentiate,
+    row_by_row,
+    vectors,
+)
 from tapegpt.autograd.value import softmax
 from tapegpt.machine.language import F32
 
@@ -28,8 +36,8 @@ class Softmax(Operation):
     def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
         return FastSoftmax(), ()
 
-    def kept(self, positions: int, x: Shape) -> int:
-        return x.count(positions) * (padded(x.columns) + 1)
+    def kept_size(self, positions: int, x: Shape) -> int:
+        return x.count(positions) * (pad(x.columns) + 1)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """p = e * sum(e) ** -1 with e = exp(x - max(x))."""
@@ -50,7 +58,7 @@ class Softmax(Operation):
             for i in k.range(out.columns - 1, -1, -1):
                 dtotal += slope * (e[i] * passed[i])
             for c, lanes in across(k, out.columns):
-                give(result, c, e.vector(c, lanes) * (passed.vector(c, lanes) * inverse + dtotal), fresh=x.fresh)
+                accumulate(result, c, e.vector(c, lanes) * (passed.vector(c, lanes) * inverse + dtotal), fresh=x.fresh)
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------
@@ -61,7 +69,7 @@ class FastSoftmax(Softmax):
 
     real = F32
 
-    def kept(self, positions: int, x: Shape) -> int:
+    def kept_size(self, positions: int, x: Shape) -> int:
         return 0
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
@@ -79,4 +87,4 @@ class FastSoftmax(Softmax):
         for _, (p, passed, result) in row_by_row(k, out, out.value, out.grad, x.grad):
             mean = k.spread(dot(k, p, passed, out.columns), width)
             for c in vectors(k, out.columns):
-                give(result, c, p.vector(c, width) * (passed.vector(c, width) - mean), fresh=x.fresh)
+                accumulate(result, c, p.vector(c, width) * (passed.vector(c, width) - mean), fresh=x.fresh)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
-from tapegpt.autograd.operations.rows import give
-from tapegpt.autograd.value import copied
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, pad
+from tapegpt.autograd.operations.rows import accumulate
+from tapegpt.autograd.value import copy_rows
 from tapegpt.machine.language import Builder, Reals, kernel
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ class Transpose(Operation):
         return Shape(x.columns, x.rows or 0)
 
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
-        return copied(zip(*x, strict=True))
+        return copy_rows(zip(*x, strict=True))
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """y[j, i] = x[i, j]."""
@@ -45,13 +45,13 @@ def transpose(k: Builder, x: Reals, y: Reals, *, rows: int, columns: int, fresh:
     whole, broad = rows // width * width, columns // width * width
 
     def put(i: Number, j: Number) -> None:
-        give(y, j * padded(rows) + i, x[i * padded(columns) + j], fresh=fresh)
+        accumulate(y, j * pad(rows) + i, x[i * pad(columns) + j], fresh=fresh)
 
     for i in k.range(0, whole, width):
         for j in k.range(0, broad, width):
-            square = [x.vector((i + r) * padded(columns) + j, width) for r in range(width)]
-            for c, column in enumerate(k.transposed(square)):
-                give(y, (j + c) * padded(rows) + i, column, fresh=fresh)
+            square = [x.vector((i + r) * pad(columns) + j, width) for r in range(width)]
+            for c, column in enumerate(k.transpose(square)):
+                accumulate(y, (j + c) * pad(rows) + i, column, fresh=fresh)
         for j in k.range(broad, columns):
             for r in range(width):
                 put(i + r, j)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 
 from tapegpt.autograd.tape import check_size
-from tapegpt.engines.compiled import CompiledEngine, checked
+from tapegpt.engines.compiled import CompiledEngine, check_losses
 from tapegpt.engines.fast.adam import POWERS
 from tapegpt.engines.fast.generation import Generation, generation_kernel
 from tapegpt.engines.fast.training import SYNC, evaluation_kernel, training_kernel
@@ -40,14 +40,14 @@ class FastEngine(CompiledEngine):
         self, config: Model, vocab_size: int, batch_size: int = 16, threads: int = 1, target: Target | None = None
     ) -> None:
         graph = fast_graph(config, vocab_size, target=target)
-        speech = fast_graph(config, vocab_size, target=target, cached=True)
-        extents, spoken = graph.tape.plan(), speech.tape.plan()
-        assert (extents.shared, extents.gradients) == (spoken.shared, spoken.gradients)
+        decode = fast_graph(config, vocab_size, target=target, cached=True)
+        extents, decode_extents = graph.tape.plan(), decode.tape.plan()
+        assert (extents.shared, extents.gradients) == (decode_extents.shared, decode_extents.gradients)
         entries: Entries = {
             "train": (training_kernel(graph), {}),
             "prepare": (graph.tape.prepare_kernel(graph.loss), {}),
             "evaluate": (evaluation_kernel(graph), {}),
-            "generate": (generation_kernel(speech), {}),
+            "generate": (generation_kernel(decode), {}),
         }
         touched = batch_size * config.block_size * len(graph.looked_up)
         own = extents.work + extents.gradients + touched  # numbers of a thread
@@ -55,7 +55,7 @@ class FastEngine(CompiledEngine):
         self.batch_size, self.threads = batch_size, threads
         super().__init__(config, graph, entries, target)
         self.threads = threads if self._program.compiled else 1
-        self._decode_work = Memory(4 * spoken.work)
+        self._decode_work = Memory(4 * decode_extents.work)
 
     def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         losses = array("d", bytes(8 * count))
@@ -88,18 +88,18 @@ class FastEngine(CompiledEngine):
                 "thread": thread,
                 "threads": self.threads,
             }
-            places = (self._numbers(), self._work.at(0), Documents.given(tokens), adam.as_dict())
+            places = (self._numbers(), self._work.at(0), Documents.arguments(tokens), adam.as_dict())
             self._program.run("train", *places, steps, threads)
 
         run_parts(part, self.threads)
-        return checked(losses, first)
+        return check_losses(losses, first)
 
     def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
         results = array("d", bytes(16 * self.threads))
 
         def part(thread: int, _: array[int]) -> None:
             ends = [len(tokens) * end // self.threads for end in (thread, thread + 1)]
-            places = (self._shared.at(0), self._work.at(4 * thread * self._extents.work), Documents.given(tokens))
+            places = (self._shared.at(0), self._work.at(4 * thread * self._extents.work), Documents.arguments(tokens))
             self._program.run("evaluate", *places, *ends, address_of(results, 2 * thread))
 
         self._program.run("prepare", self._shared.at(0))
@@ -109,5 +109,5 @@ class FastEngine(CompiledEngine):
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
         rows = array("q", bytes(16 * SLOTS))
         self._program.run("prepare", self._shared.at(0))
-        generation = Generation.given(rng, rows, strings)
+        generation = Generation.arguments(rng, rows, strings)
         self._program.run("generate", self._shared.at(0), self._decode_work.at(0), generation, temperature)

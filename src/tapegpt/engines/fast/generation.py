@@ -5,7 +5,7 @@ Each string has a stream of random numbers of its own, so that it does not depen
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import pad
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.data.mersenne import word
 from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, Structure, U32s
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tapegpt.data.rng import Random
     from tapegpt.data.tokens import Strings
-    from tapegpt.engines.graph import Graph, Places
+    from tapegpt.engines.graph import Graph, Layout
     from tapegpt.machine.language import Operand, Pointer, Value
     from tapegpt.machine.program import Argument
 
@@ -33,7 +33,7 @@ class Generation(Structure):
     count: Int
 
     @staticmethod
-    def given(rng: Random, rows: array[int], strings: Strings) -> dict[str, Argument]:
+    def arguments(rng: Random, rows: array[int], strings: Strings) -> dict[str, Argument]:
         """What an entry takes for it."""
         arrays = {"random": rng.words, "rows": rows, "ids": strings.ids, "lengths": strings.lengths}
         return {**{name: address_of(numbers) for name, numbers in arrays.items()}, "count": len(strings)}
@@ -41,7 +41,7 @@ class Generation(Structure):
 
 def generation_kernel(graph: Graph) -> Kernel:
     """Strings as they are drawn without constraints."""
-    forward, places = graph.tape.forward_kernel(graph.logits), graph.places()
+    forward, places = graph.tape.forward_kernel(graph.logits), graph.layout()
 
     def generate(k: Builder, shared: F32s, work: F32s, generation: Generation, temperature: Real) -> None:
         inverse = k.convert(1.0 / temperature, F32)
@@ -49,15 +49,15 @@ def generation_kernel(graph: Graph) -> Kernel:
         def choose(row: Value, string: Value, place: Value, logits: Pointer, unit: Value) -> Value:
             return sample(k, logits, places.vocab_size, inverse, unit)
 
-        side_by_side(k, forward, places, (shared, work), generation, choose)
+        generate_batch(k, forward, places, (shared, work), generation, choose)
 
     return Kernel(generate)
 
 
-def side_by_side(
+def generate_batch(
     k: Builder,
     forward: Kernel,
-    at: Places,
+    at: Layout,
     memory: tuple[Pointer, Pointer],
     generation: Generation,
     choose: Callable[[Value, Value, Value, Pointer, Value], Value],
@@ -88,11 +88,11 @@ def side_by_side(
         forward(k, shared, work, 0, active)
         for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
             string, place = strings[row], places[row]
-            logits = work + at.logits + row * padded(vocab_size)
+            logits = work + at.logits + row * pad(vocab_size)
             token = choose(row, string, place, logits, random_unit(k, seeds[row], place))
             ends = token.equals(bos)
             length = k.select(ends, place, place + 1)
-            for _ in k.when(k.negated(ends)):
+            for _ in k.when(k.logical_not(ends)):
                 generation.ids[string * block + place] = token
                 tokens[row] = token
                 places[row] = length
@@ -101,7 +101,7 @@ def side_by_side(
                 more = begun < count
                 for _ in k.when(more):
                     begin(row)
-                for _ in k.when(k.negated(more)):
+                for _ in k.when(k.logical_not(more)):
                     active -= 1
                     for column in (strings, seeds, tokens, places, lines, *kept):
                         column[row] = column[active]

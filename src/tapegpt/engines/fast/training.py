@@ -92,7 +92,7 @@ class Team:
         self._meet(
             lambda: self._is_missing() & stopped.equals(0), lambda: stopped.set(k.load_shared(self._shared.stop))
         )
-        return k.negated(self._is_missing())
+        return k.logical_not(self._is_missing())
 
     def wait(self) -> None:
         """Go on when all threads have come here, and see what they wrote."""
@@ -112,7 +112,7 @@ class Team:
                 k.pause()
                 spins += 1
                 for _ in k.when((spins & (PATIENCE - 1)).equals(0)):
-                    k.give_way()  # perhaps the thread that is waited for has no core
+                    k.yield_core()  # perhaps the thread that is waited for has no core
                     look()
 
     def total(self, place: int) -> Value:
@@ -135,7 +135,7 @@ class _Model:
 
     def __init__(self, graph: Graph) -> None:
         tape = graph.tape
-        self.places, extents = graph.places(), tape.plan()
+        self.places, extents = graph.layout(), tape.plan()
         self.gradients, self.work = extents.gradients, extents.work  # numbers of a thread
         self.sparse = tape.extent(graph.sparse) if graph.sparse else 0  # where the other parameters begin
         self.prepare, self.forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
@@ -253,7 +253,7 @@ def training_kernel(graph: Graph) -> Kernel:
                         powers[place] = k.select(finite, powers[place] * beta, powers[place])
                     steps.taken[0] = k.select(finite, step + 1, step)
                 team.wait()  # the powers are new, and the sums have been read
-                for _ in k.when(k.negated(finite)):
+                for _ in k.when(k.logical_not(finite)):
                     worker.forget()
                 for _ in k.when(finite):
                     clip, norm = schedule.clip, k.sqrt(squares)
@@ -272,7 +272,7 @@ def training_kernel(graph: Graph) -> Kernel:
 
 def evaluation_kernel(graph: Graph) -> Kernel:
     """Of the documents first to last - 1: the sum of -log(probability), and the number of positions."""
-    forward, places = graph.tape.forward_kernel(graph.loss), graph.places()
+    forward, places = graph.tape.forward_kernel(graph.loss), graph.layout()
 
     def evaluate(
         k: Builder, shared: F32s, work: F32s, documents: Documents, first: Int, last: Int, result: F64s

@@ -30,7 +30,7 @@ class PairedAttention(OverHeads):
 
     name = "attention"
 
-    def kept(self, positions: int, *inputs: Shape) -> int:
+    def kept_size(self, positions: int, *inputs: Shape) -> int:
         block_size = self.heads.block_size
         pairs = positions * (block_size + 1) // 2
         return self.spare(positions) + (pairs + 3 * positions + block_size) * self.heads.columns
@@ -186,7 +186,7 @@ class CachedAttention(OverHeads):
     def index_bound(self, place: int, *inputs: Shape) -> int:
         return (*[0] * len(self.sets), self.heads.block_size, self._lines)[place]
 
-    def kept(self, positions: int, *inputs: Shape) -> int:
+    def kept_size(self, positions: int, *inputs: Shape) -> int:
         return (1 + 2 * self._lines) * self.heads.block_size * self.heads.columns
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:

@@ -30,7 +30,7 @@ class TiledAttention(OverHeads):
 
     name = "attention in tiles"
 
-    def kept(self, positions: int, *inputs: Shape) -> int:
+    def kept_size(self, positions: int, *inputs: Shape) -> int:
         heads = self.heads
         tiles = -(-heads.block_size // QUERIES)  # of a document
         weights = heads.n_head * positions * tiles * QUERIES
