@@ -86,7 +86,9 @@ def test_records_of_other_kinds_are_not_equal() -> None:
 
 def test_no_product_of_numbers_in_range_leaves_64_bits() -> None:
     """Those that machine code makes: document of a step, place of a thread, of a row, of an n-gram's row."""
-    most = {name: numbers.most or 0 for name, numbers in {**Config.ranges, "taken": STEPS}.items()}
+    most: dict[str, Any] = {
+        name: getattr(numbers, "most", None) or 0 for name, numbers in {**Config.ranges, "taken": STEPS}.items()
+    }
     assert 2 * most["taken"] * MAX_BATCH_SIZE < 2**63
     assert MAX_THREADS * MAX_ARENA < 2**63
     assert MAX_THREADS * MAX_BATCH_SIZE * most["block_size"] * most["n_gram"] < 2**63

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from typing import Any
 
@@ -14,7 +15,11 @@ import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError
 from tapegpt.errors import shown
 from tapegpt.machine.target import AVX512
-from tapegpt.settings import FAST_ONLY, MAX_BATCH_SIZE, MAX_STEPS, MAX_THREADS, UNITS, Settings, seconds
+from tapegpt.models import NAMES as MODELS
+from tapegpt.models import named
+from tapegpt.ranges import OneOf
+from tapegpt.record import NOTHING, Record
+from tapegpt.settings import MAX_BATCH_SIZE, MAX_STEPS, MAX_THREADS, UNITS, Settings, seconds
 from tapegpt.training import presets
 from tapegpt.training.presets import PRESETS, resolved
 
@@ -133,7 +138,7 @@ OTHER: dict[str, Any] = {
 
 @pytest.mark.parametrize("engine", ["exact", "reference"])
 def test_what_microgpt_does_not_do_needs_the_fast_engine(engine: str) -> None:
-    assert OTHER.keys() <= set(FAST_ONLY)
+    assert OTHER.keys() == {name for name, each in Settings.fields.items() if each.needs_fast}
     for name, value in OTHER.items():
         assert refused(engine=engine, **{name: value}) == (
             f"{name} needs the engine fast, not {engine}, which does what microgpt.py does"
@@ -294,5 +299,21 @@ def test_every_option_is_a_field_and_every_field_an_option() -> None:
     """What type checkers see of `tapegpt.train` is what it takes."""
     source = inspect.getsource(presets)
     listed = source.partition("class Options")[2].partition('"""\n')[2].partition("\n\n")[0].split("\n")
-    names = [line.strip().partition(":")[0] for line in listed if line.strip()]
-    assert sorted(names) == sorted([*Config().as_dict(), *Settings().as_dict()])
+    options = dict(line.strip().split(": ") for line in listed if line.strip())
+    fields = {**Config.fields, **Settings.fields}
+    expected = {name: each.kind for name, each in fields.items()}
+    for name, each in fields.items():
+        if isinstance(each.within, OneOf):
+            expected[name] = f"Literal[{', '.join(map(json.dumps, each.within.values))}]"
+    assert options == {**expected, "budget": "float | str | None"}  # a duration such as 1m too
+
+
+@pytest.mark.parametrize("record", [Config, Settings, *map(named, MODELS)])
+def test_the_table_says_what_each_setting_is(record: type[Record]) -> None:
+    for name, each in record.fields.items():
+        default = getattr(record, name)
+        assert each.about, name
+        assert default == each.default
+        assert default is None or default in record.ranges[name]
+        assert each.usual or default is not None
+        assert each.fast in (NOTHING, None) or each.fast in record.ranges[name]

@@ -1,6 +1,6 @@
-"""The ranges of numbers that come from outside: an argument, a file, the network. Checked once, before they are used.
+"""Which values are taken from outside: an argument, a file, the network. Checked once, before they are used.
 
-A record has those of its fields in `ranges`. Not here: which field has which.
+A record has the ranges of its fields in `ranges`. Not here: which field has which.
 """
 
 from __future__ import annotations
@@ -9,12 +9,51 @@ from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 LARGEST = 1.7976931348623157e308  # finite float
 
 
-class Number:
+class Range:
+    """Values that are taken; as a text, what an error says that a value must be."""
+
+    def __contains__(self, value: Any) -> bool:
+        raise NotImplementedError
+
+    def check(self, name: str, value: object) -> None:
+        """Raise `TapeGPTError` for a value that is not in the range."""
+        if value not in self:
+            raise TapeGPTError(f"{name} must be {self}, not {shown(value)}")
+
+
+class OneOf(Range):
+    """A few values."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        self.values = tuple(values)
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.values
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.values)}"
+
+
+class Instance(Range):
+    """All values of a type."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, self._kind)
+
+    def __str__(self) -> str:
+        return f"a {self._kind.__name__}"
+
+
+class Number(Range):
     """Finite numbers from `least` to `most`, which are included where `ends` is [ or ], as mathematicians write it."""
 
     kind = "number"
@@ -36,15 +75,10 @@ class Number:
     def _fits(self, value: Any) -> bool:
         return is_number(value) and abs(value) <= LARGEST
 
-    def check(self, name: str, value: object) -> None:
-        """Raise `TapeGPTError` for a value that is not in the range."""
-        if value not in self:
-            raise TapeGPTError(f"{name} must be a {self}, not {shown(value)}")
-
     def __str__(self) -> str:
         if self.least is None:
-            return self.kind
-        least = f"{self.kind} {'from' if self._ends[0] == '[' else 'above'} {self.least:,}"
+            return f"a {self.kind}"
+        least = f"a {self.kind} {'from' if self._ends[0] == '[' else 'above'} {self.least:,}"
         if self.most is None:
             return f"{least} on"
         joined = {"[]": " to", "[)": " up to but not", "(]": ", at most", "()": " and below"}[self._ends]

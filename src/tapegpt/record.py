@@ -8,30 +8,69 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any, ClassVar, Self, dataclass_transform
 
-    from tapegpt.ranges import Number
+    from tapegpt.ranges import Range
 else:
     dataclass_transform = lambda **_: lambda cls: cls  # noqa: E731  # a name for type checkers only
 
+NOTHING = object()
 
-@dataclass_transform(frozen_default=True)
+
+class Field:
+    """What is known of a field of a record: `kind` is its annotation as text, such as `int` or `float | None`."""
+
+    kind = ""
+
+    def __init__(self, about: str, within: Range | None, default: Any, fast: Any, usual: str) -> None:
+        self.about, self.within, self.default, self.fast, self.usual = about, within, default, fast, usual
+
+    @property
+    def needs_fast(self) -> bool:
+        """Whether only the engine fast can have another value than the default."""
+        return self.fast is not NOTHING
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether it may be None."""
+        return self.kind.endswith("None")
+
+
+def field(
+    about: str = "", within: Range | None = None, *, default: Any = NOTHING, fast: Any = NOTHING, usual: str = ""
+) -> Any:
+    """A field as a line of a table: what it is, the values that it takes, its default; without one it is required.
+
+    `fast` is the default of a setting that only the engine fast can change; `usual` says what None or 0 stands for.
+    """
+    return Field(about, within, default, fast, usual)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 class Record:
     """A base class: the annotated names of a subclass are its fields, in order; class attributes are defaults.
 
-    Its own come before those of its bases.
-
-    Fields that are numbers from outside have their `ranges`; None is in them where the annotation has it.
+    Its own come before those of its bases. Values outside the range of a `field` are refused.
     """
 
-    ranges: ClassVar[Mapping[str, Number]] = {}
-    fields: ClassVar[dict[str, object]]  # names and annotations
+    fields: ClassVar[dict[str, Field]]
+    ranges: ClassVar[dict[str, Range]]  # of the fields that have one
 
     def __init_subclass__(cls) -> None:
-        own = {name: kind for name, kind in cls.__annotations__.items() if "ClassVar" not in str(kind)}
-        inherited = getattr(super(cls, cls), "fields", {})
-        cls.fields = {**own, **{name: kind for name, kind in inherited.items() if name not in own}}
+        own, inherited = dict[str, Field](), getattr(super(cls, cls), "fields", {})
+        for name, kind in cls.__annotations__.items():
+            if "ClassVar" in str(kind):
+                continue
+            given = cls.__dict__.get(name)
+            if isinstance(given, Field):
+                own[name] = given
+                delattr(cls, name) if given.default is NOTHING else setattr(cls, name, given.default)
+            else:
+                own[name] = field()
+                own[name].__dict__.update(vars(inherited.get(name, own[name])))
+            own[name].kind = kind.__name__ if isinstance(kind, type) else str(kind)
+        cls.fields = {**own, **{name: each for name, each in inherited.items() if name not in own}}
+        cls.ranges = {name: each.within for name, each in cls.fields.items() if each.within}
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = self.fields
@@ -54,16 +93,10 @@ class Record:
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of its range; in subclasses too where they do not fit together."""
-        for name, numbers in self.ranges.items():
+        for name, values in self.ranges.items():
             value = self.__dict__[name]
-            if value is not None or not self.annotation(name).endswith("None"):
-                numbers.check(name, value)
-
-    @classmethod
-    def annotation(cls, name: str) -> str:
-        """The annotation of a field as text: `int`, `float | None`."""
-        annotation = cls.fields[name]
-        return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+            if value is not None or not self.fields[name].is_optional:
+                values.check(name, value)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name."""

@@ -123,9 +123,7 @@ def test_gradients_against_finite_differences(positions: int, width: int, heads:
     ("factor", "number", "error"),  # relative to the larger one, but for small ones
     [(1.001, 0.5, 0.001 / 1.001), (0.25, 0.5, 0.75), (3.0, 0.01, 0.04), (math.nan, 0.5, math.nan)],
 )
-def test_a_wrong_gradient_is_found(
-    factor: float, number: float, error: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_gradient_is_found(factor: float, number: float, error: float, monkeypatch: pytest.MonkeyPatch) -> None:
     from tapegpt.autograd.operations import elementwise
 
     right = elementwise.RULES["exp"]

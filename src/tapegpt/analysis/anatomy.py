@@ -26,7 +26,7 @@ from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Reals
 from tapegpt.models.trained import make_engine
-from tapegpt.training.presets import BATCH_SIZE
+from tapegpt.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -335,8 +335,9 @@ def occasion(documents: Sequence[str], vocabulary: str, config: Model, engine: s
     corpus = Corpus(list(documents), vocabulary)
     if engine != "fast":
         return corpus.tokens([by_length[len(by_length) // 2]])
-    tokens = corpus.windows(config.block_size, range(min(len(documents), BATCH_SIZE)))
-    fitting = sum(end <= max(config.block_size, ROWS) for end in tokens.starts[1 : BATCH_SIZE + 1])
+    batch = Settings.fields["batch_size"].fast
+    tokens = corpus.windows(config.block_size, range(min(len(documents), batch)))
+    fitting = sum(end <= max(config.block_size, ROWS) for end in tokens.starts[1 : batch + 1])
     return tokens.replaced(starts=tokens.starts[: fitting + 1])
 
 

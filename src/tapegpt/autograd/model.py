@@ -19,8 +19,8 @@ from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.tape import Tape
 from tapegpt.errors import TapeGPTError, line_of, shown
-from tapegpt.ranges import Number, Whole
-from tapegpt.record import Record
+from tapegpt.ranges import Instance, Number, Whole
+from tapegpt.record import Record, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,33 +28,37 @@ if TYPE_CHECKING:
 
 MAX_PARAMETERS = 100_000_000  # beyond this the scalar order of the exact engine takes hours a step
 RESERVED = ("adam.", "last.", "__metadata__")  # beginnings of names in files, see `checkpoint.py`
-KINDS = {"bool": bool, "int": int, "float": float, "str": str}  # of settings, which may be None too
+KINDS = {"bool": Instance(bool), "int": Whole(), "float": Number(), "str": Instance(str)}  # of settings, or None
 
 
 class Model(Record):
     """The settings of a model and its forward pass; subclasses add settings with their defaults.
 
-    A setting is a whole number, a number, a bool or a str; `ranges` may say which numbers. Raises `TapeGPTError` for
+    A setting is a whole number, a number, a bool or a str; `field` may say which numbers. Raises `TapeGPTError` for
     settings out of range, and where a class is defined with one that cannot be.
     """
 
-    block_size: int = 16  # longest document that is seen whole, in tokens
-
-    ranges = {"block_size": Whole(1, 8192)}  # noqa: RUF012  # never changed
+    block_size: int = field(
+        "longest string seen whole, in characters; longer ones are cut, or read in windows by the engine fast",
+        Whole(1, 8192),
+        default=16,
+    )
 
     def __init_subclass__(cls) -> None:
         """Raise `TapeGPTError` for a setting without a default or of another kind, or with the name of a method."""
         super().__init_subclass__()
-        for name in cls.fields.keys() & cls.__annotations__.keys():
+        for name, each in cls.fields.items():
+            kind = each.kind.removesuffix(" | None")
             if name not in Model.fields and hasattr(Model, name):
                 raise TapeGPTError(f"{cls.__name__}: every model has a {name} already: give the setting another name")
             if not hasattr(cls, name):
                 raise TapeGPTError(f"{cls.__name__}: the setting {name} needs a default, such as {name}: int = 1")
-            if cls.annotation(name).removesuffix(" | None") not in KINDS:
+            if kind not in KINDS:
                 raise TapeGPTError(
                     f"{cls.__name__}: the setting {name} must be annotated {', '.join(KINDS)}, or one of these | None, "
-                    f"not {cls.annotation(name)}"
+                    f"not {each.kind}"
                 )
+            cls.ranges[name] = each.within = each.within or KINDS[kind]
 
     def __init__(self, *values: Any, **named: Any) -> None:
         try:
@@ -63,20 +67,6 @@ class Model(Record):
             raise
         except Exception as error:
             raise _failure(type(self).check, error) from error
-
-    def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of its range, or has none and is not of its kind."""
-        super().check()
-        for name, value in self.__dict__.items():
-            kind = self.annotation(name)
-            if name in self.ranges or (value is None and kind.endswith("None")):
-                continue
-            if kind.startswith("int"):
-                Whole().check(name, value)
-            elif kind.startswith("float"):
-                Number().check(name, value)
-            elif not isinstance(value, KINDS[kind.removesuffix(" | None")]):
-                raise TapeGPTError(f"{name} must be a {kind}, not {shown(value)}")
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits of the next token, (T, vocab_size), from token ids and positions in the document, (T, 1) each."""

@@ -9,7 +9,7 @@ from abc import abstractmethod
 
 from tapegpt.machine.language import F64
 from tapegpt.ranges import Number, Whole
-from tapegpt.record import Record
+from tapegpt.record import Record, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
     from tapegpt.machine.language import Builder, Operand, Value
+
+SHARE = Number(0, 1, "[)")
 
 
 class Optimizer(Record):
@@ -26,15 +28,11 @@ class Optimizer(Record):
     out of range.
     """
 
-    learning_rate: float = 0.01
-    weight_decay: float = 0.0  # decoupled: the share of each parameter that a step of learning rate 1 takes away
-    decay_steps: int | None = None
-
-    ranges = {  # noqa: RUF012  # never changed
-        "learning_rate": Number(0),
-        "weight_decay": Number(0),
-        "decay_steps": Whole(1, 1 << 45),
-    }
+    learning_rate: float = field("", Number(0), default=0.01)
+    weight_decay: float = field(
+        "share of each parameter that a step of learning rate 1 subtracts", Number(0), default=0.0
+    )
+    decay_steps: int | None = field("", Whole(1, 1 << 45), default=None)
     kept: ClassVar[tuple[str, ...]] = ()  # what is remembered of each parameter
     own: ClassVar[tuple[str, ...]] = ()  # fields that its machine code reads
 
@@ -57,9 +55,8 @@ class Optimizer(Record):
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum: v = momentum v + g; p -= learning rate v (Polyak, 1964)."""
 
-    momentum: float = 0.0
+    momentum: float = field("", SHARE, default=0.0)
 
-    ranges = {**Optimizer.ranges, "momentum": Number(0, 1, "[)")}  # noqa: RUF012  # never changed
     kept = ("velocity",)
     own = ("momentum",)
 
@@ -73,16 +70,10 @@ class SGD(Optimizer):
 class Adam(Optimizer):
     """Adam, its weight decay decoupled: AdamW (Kingma and Ba, 2015; Loshchilov and Hutter, 2019)."""
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    beta1: float = field("", SHARE, default=0.9)
+    beta2: float = field("", SHARE, default=0.999)
+    epsilon: float = field("", Number(0, ends="(]"), default=1e-8)
 
-    ranges = {  # noqa: RUF012  # never changed
-        **Optimizer.ranges,
-        "beta1": Number(0, 1, "[)"),
-        "beta2": Number(0, 1, "[)"),
-        "epsilon": Number(0, ends="(]"),
-    }
     kept = ("mean", "square")
     own = ("beta1", "beta2", "epsilon")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.cli.options import pairs, parsed, whole
+from tapegpt.cli.options import pairs, parsed, settings
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -12,15 +12,6 @@ if TYPE_CHECKING:
 
     from tapegpt.autograd.model import Model
     from tapegpt.models.trained import GPT
-
-SHAPE = {  # settings of gpt, and of other models that have them
-    "n_layer": "transformer blocks",
-    "n_embd": "width, a multiple of --n-head",
-    "n_head": "attention heads",
-    "block_size": "longest string seen whole; longer ones are cut, by engine fast read in windows",
-    "n_gram": "engine fast: n-grams of up to so many characters have embeddings",
-    "gram_rows": "engine fast: rows of the hashed n-gram table",
-}
 
 
 def class_argument(group: argparse._ActionsContainer) -> None:
@@ -37,11 +28,11 @@ def file_argument(group: argparse._ActionsContainer) -> None:
     group.add_argument("--model", dest="kind", metavar="CLASS", help=about)
 
 
-def shape_arguments(group: argparse._ActionsContainer, defaults: Model | None = None) -> None:
-    """Declare settings, with the defaults in the help if there are any."""
-    for name, about in SHAPE.items():
-        default = f" [{getattr(defaults, name)}]" if defaults else ""
-        group.add_argument(f"--{name.replace('_', '-')}", type=whole, metavar="N", help=about + default)
+def shape_arguments(group: argparse._ActionsContainer) -> None:
+    """Declare the settings of gpt, which other models may have too, and `--set` for any other."""
+    from tapegpt.models.gpt import Config
+
+    settings(group, Config, *Config.fields, marked=True)
     about = "any setting of the model; more than one where it is given again"
     group.add_argument("--set", action="append", default=[], metavar="NAME=X", help=about)
 
@@ -59,15 +50,17 @@ def chosen(options: argparse.Namespace) -> type[Model]:
 
 def given(options: argparse.Namespace, kind: type[Model]) -> dict[str, Any]:
     """The settings that are given; raises `TapeGPTError` for one that a model of this class has not."""
+    from tapegpt.models.gpt import Config
+
     texts = dict(pairs("--set", options.set))
-    short = {name: getattr(options, name) for name in SHAPE if getattr(options, name) is not None}
+    short = {name: getattr(options, name) for name in Config.fields if getattr(options, name) is not None}
     for name in (*short, *texts):
         flag = f"--{name.replace('_', '-')}" if name in short else f"--set {name}"
         if name not in kind.fields:
             raise TapeGPTError(f"{flag}: {kind.__name__} has no such setting, it has {', '.join(kind.fields)}")
         if name in short and name in texts:
             raise TapeGPTError(f"{flag} and --set {name} exclude each other: give one")
-    return short | {name: parsed("--set", name, kind.annotation(name), text) for name, text in texts.items()}
+    return short | {name: parsed("--set", name, kind.fields[name].kind, text) for name, text in texts.items()}
 
 
 def loaded(options: argparse.Namespace, path: str) -> GPT:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 
 from tapegpt.errors import TapeGPTError, shown
+from tapegpt.ranges import OneOf
+from tapegpt.settings import SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
+
+    from tapegpt.record import Record
 
 argparse._ = str  # type: ignore[attr-defined]  # its words stay English, as ours: looking for others takes 1.5 ms
 
@@ -52,6 +56,25 @@ def option(group: argparse._ActionsContainer, name: str, default: float, about: 
 def setting(group: argparse._ActionsContainer, name: str, kind: Callable[[str], float], about: str) -> None:
     """An option without a value of its own: what is not given is left to a preset or a default."""
     group.add_argument(name, type=kind, metavar="N" if kind is whole else "X", help=about)
+
+
+def settings(group: argparse._ActionsContainer, record: type[Record], *names: str, marked: bool = False) -> None:
+    """Options for settings of a record, as its table has them; what is not given is left to a preset or a default.
+
+    Those of the engine fast are marked as such, where the group has others too.
+    """
+    for name in names:
+        each, default = record.fields[name], getattr(record, name)
+        usual = each.usual or (each.fast if each.needs_fast else default)
+        about = f"{'engine fast: ' if marked and each.needs_fast else ''}{each.about}"
+        about = f"{about} [{usual:g}]" if isinstance(usual, float) else f"{about} [{usual}]"
+        if isinstance(each.within, OneOf):
+            kind: dict[str, Any] = {"choices": each.within.values, "metavar": "NAME"}
+        elif each.within is SECONDS:
+            kind = {"metavar": "TIME"}
+        else:
+            kind = {"type": whole, "metavar": "N"} if each.kind.startswith("int") else {"type": number, "metavar": "X"}
+        group.add_argument(f"--{name.replace('_', '-')}", help=about, **kind)
 
 
 def pairs(flag: str, texts: list[str]) -> list[tuple[str, str]]:

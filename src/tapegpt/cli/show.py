@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from tapegpt.cli.console import colours, notice
 from tapegpt.cli.data import corpus_of, data_arguments
-from tapegpt.cli.models import SHAPE, chosen, class_argument, given, loaded, shape_arguments
+from tapegpt.cli.models import chosen, class_argument, given, loaded, shape_arguments
 from tapegpt.errors import TapeGPTError
 from tapegpt.text import visible
 
@@ -42,8 +42,6 @@ KINDS = (  # columns of the survey
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.models.gpt import Config
-
     about = f"{', '.join(STAGES)} [a survey of all, with the time and arithmetic of each operation]"
     parser.add_argument("--stage", choices=STAGES, metavar="NAME", help=about)
     about = "such as attention, linear, 'linear 3', adam, a stage, or a line of the tape, %%13 [attention]"
@@ -52,7 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     data_arguments(data)
     shape = parser.add_argument_group("model, where it is a new one")
     class_argument(shape)
-    shape_arguments(shape, Config())
+    shape_arguments(shape)
     shape.add_argument("--engine", choices=("exact", "fast"), metavar="NAME", help="exact or fast [exact]")
 
 
@@ -157,6 +155,7 @@ class Subject:
 
 
 def _subject(options: argparse.Namespace) -> Subject:
+    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings
     from tapegpt.training.presets import resolved
 
@@ -167,7 +166,7 @@ def _subject(options: argparse.Namespace) -> Subject:
         corpus = corpus_of(options)
         return Subject(corpus.vocabulary, config, settings, corpus=corpus)
     for name in (
-        *SHAPE,
+        *Config.fields,
         "set",
         "engine",
         "dataset",

@@ -7,7 +7,7 @@ import os
 from tapegpt.cli import running
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.models import chosen, class_argument, given, shape_arguments
-from tapegpt.cli.options import number, setting, whole
+from tapegpt.cli.options import settings
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -21,39 +21,23 @@ SAVING = 350e-9  # for each parameter, where the model, what Adam remembers and 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.models.gpt import Config
-    from tapegpt.settings import ENGINES, LONG
+    from tapegpt.settings import Settings
     from tapegpt.training.presets import MADE_FOR, PRESETS
 
+    fast = [name for name, each in Settings.fields.items() if each.needs_fast]
     data = parser.add_argument_group("data")
     data_arguments(data)
-    data.add_argument("--validation", type=number, metavar="X", help="share of the distinct strings to hold out [0]")
+    settings(data, Settings, "validation")
     shape = parser.add_argument_group("model")
     class_argument(shape)
-    shape_arguments(shape, Config())
-    training = parser.add_argument_group("training")
-    training.add_argument("--engine", choices=ENGINES, metavar="NAME", help=f"{' or '.join(ENGINES)} [exact]")
-    setting(training, "--steps", whole, "training steps, a batch of strings each [1000]")
-    setting(training, "--learning-rate", number, "at the first step, falling to 0 after the last [0.01]")
-    setting(training, "--seed", whole, "of all random numbers [42]")
-    setting(training, "--init-std", number, "deviation of the first parameters; wide models want less [0.08]")
-    setting(training, "--patience", whole, "evaluations without a better held-out loss that end the training [none]")
-    fast = parser.add_argument_group("training, engine fast")
+    shape_arguments(shape)
+    others = [name for name in Settings.fields if name not in (*fast, "validation")]
+    settings(parser.add_argument_group("training"), Settings, *others)
+    group = parser.add_argument_group("training, engine fast")
     times = ", ".join(MADE_FOR.values())
     about = f"{', '.join(PRESETS)}: shape of gpt and training that measured best for about {times}"
-    fast.add_argument("--preset", choices=PRESETS, metavar="NAME", help=about)
-    about = "train so long instead of --steps, unless less is enough: 1s, 2m; all is included but compiling"
-    fast.add_argument("--budget", metavar="TIME", help=about)
-    setting(fast, "--batch-size", whole, "strings a step [16]")
-    setting(fast, "--beta1", number, "of Adam's mean [0.85]")
-    setting(fast, "--beta2", number, "of Adam's mean of squares [0.99]")
-    setting(fast, "--weight-decay", number, "of all parameters, times the learning rate [0; in presets by passes]")
-    setting(fast, "--gram-decay", number, "of the n-gram embeddings, times the learning rate [by passes]")
-    setting(fast, "--warmup", number, "share of the training in which the learning rate rises [0]")
-    setting(fast, "--clip", number, "largest norm of the gradient [any]")
-    setting(fast, "--threads", whole, "threads of a step [as many as pay]")
-    about = "strings longer than the block: cut, or trained on window after window [window]"
-    fast.add_argument("--long", choices=LONG, metavar="HOW", help=about)
+    group.add_argument("--preset", choices=PRESETS, metavar="NAME", help=about)
+    settings(group, Settings, *fast)
     output = parser.add_argument_group("output")
     running.output_arguments(output, "")
     about = f"write to this new directory {running.MODEL}, {running.METRICS}, {running.SAMPLES}, {running.CONFIG}"
@@ -70,22 +54,22 @@ def run(options: argparse.Namespace) -> int:
     kind = chosen(options)
     named: Any = {name: getattr(options, name) for name in Settings.fields if getattr(options, name) is not None}
     named |= given(options, kind)
-    config, settings = resolved(named, options.preset, model=kind)  # refuses before it reads
+    config, how = resolved(named, options.preset, model=kind)  # refuses before it reads
     directory = options.run_dir
     if directory is not None and (options.output is not None or options.metrics is not None):
         raise TapeGPTError(f"--run-dir {directory} has a model and metrics of its own: leave -o and --metrics out")
-    corpus = corpus_of(options, budget=settings.budget)
-    config, settings = resolved(named, options.preset, corpus, kind)
+    corpus = corpus_of(options, budget=how.budget)
+    config, how = resolved(named, options.preset, corpus, kind)
     if directory is not None:
         running.new_directory(directory)
         running.settle(options, directory)
     running.check_outputs(options, data_paths(options))
     started = None
-    if settings.budget is not None:
+    if how.budget is not None:
         started = _process_start() - SPARE
         if options.output is not None:  # and strings to rank
-            started -= SAVING * config.num_parameters(corpus.vocab_size) + ONE_EVALUATION * settings.budget
-    trainer = Trainer(corpus, config, settings, started=started)
+            started -= SAVING * config.num_parameters(corpus.vocab_size) + ONE_EVALUATION * how.budget
+    trainer = Trainer(corpus, config, how, started=started)
     return running.run(trainer, options, directory)
 
 

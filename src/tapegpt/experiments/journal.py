@@ -6,7 +6,7 @@ import os
 
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.ranges import Number, Whole
-from tapegpt.record import Record
+from tapegpt.record import Record, field
 from tapegpt.settings import MAX_STEPS, SECONDS
 
 TYPE_CHECKING = False
@@ -19,21 +19,18 @@ JOURNAL = "sweep.jsonl"  # in the directory of a sweep
 HEAD = b'{"tapegpt": '  # that each begins with
 SPENT = Number(0, SECONDS.most)
 LOSS = Number(0, 10**100)  # whose square is finite
-NOTED = {"loss": LOSS, "error": LOSS, "training_loss": LOSS, "seconds": SPENT, "parameters": Whole(0)}
 
 
 class Noted(Record):
     """What a line says of an outcome: see `population.Outcome`. A loss that is infinite is None."""
 
-    loss: float | None
-    error: float | None
-    training_loss: float | None
-    seconds: float
+    loss: float | None = field("", LOSS)
+    error: float | None = field("", LOSS)
+    training_loss: float | None = field("", LOSS)
+    seconds: float = field("", SPENT)
     losses: dict[str, list[float]]
-    parameters: int
+    parameters: int = field("", Whole(0))
     diverged: str = ""
-
-    ranges = NOTED
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""

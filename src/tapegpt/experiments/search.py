@@ -16,7 +16,7 @@ from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.experiments.population import Candidate
 from tapegpt.models.gpt import Config
 from tapegpt.ranges import Whole
-from tapegpt.record import Record
+from tapegpt.record import Record, field
 from tapegpt.settings import MAX_STEPS, Settings
 from tapegpt.text import rounded
 from tapegpt.training.clock import work
@@ -39,7 +39,6 @@ LEAST_STEPS = 100  # after fewer a loss says little about the end
 LEAST_STRINGS = 500  # held-out ones that the first rungs are judged by
 MAX_TRIALS = 100_000
 COUNTS = {"trials": Whole(1, MAX_TRIALS), "seeds": Whole(1, 1000), "threads": Whole(1, 100_000)}  # a cluster has many
-RUNG = {"count": COUNTS["trials"], "steps": Whole(1, MAX_STEPS), "seeds": COUNTS["seeds"]}
 DECADE = 10.0  # a range that spans one is drawn from on a logarithmic scale
 TRIES = 1000  # draws in a row that give nothing possible and new, after which there is taken to be no more
 
@@ -154,9 +153,9 @@ def fields_of(model: type[Model]) -> dict[str, str]:
     """What a sweep can search in, by name, and the annotation of each."""
     own = ("budget", "validation", "patience")  # which are the sweep's
     names = {
-        name: record.annotation(name)
+        name: each.kind
         for record in (model, Settings)
-        for name in record.fields
+        for name, each in record.fields.items()
         if record is model or name not in own
     }
     return {**names, "preset": "str"}
@@ -183,11 +182,11 @@ def draw(rng: Random, low: float, high: float, *, whole: bool) -> float:
 class Rung(Record):
     """So many candidates are trained for so many steps, with so many seeds each."""
 
-    count: int
-    steps: int  # where steps are searched, of the candidate with the most: others keep their share of it
-    seeds: int = 1
-
-    ranges = RUNG
+    count: int = field("", COUNTS["trials"])
+    steps: int = field(
+        "where steps are searched, of the candidate with the most: others keep their share of it", Whole(1, MAX_STEPS)
+    )
+    seeds: int = field("", COUNTS["seeds"], default=1)
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range, or there are too many trainings."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tapegpt.data.tokens import encode
 from tapegpt.errors import TapeGPTError, is_number, shown
 from tapegpt.ranges import Number, Whole
-from tapegpt.record import Record
+from tapegpt.record import Record, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
 CHARACTERS = 0x110000  # that there are
-NARROWING = {"top_k": Whole(0, CHARACTERS), "top_p": Number(0, 1, "(]"), "min_p": Number(0, 1)}
 
 
 class Drawing(Record):
@@ -48,11 +47,15 @@ class Drawing(Record):
     """
 
     temperature: float = 0.5  # probabilities to the power of its inverse; 0 for the most probable character
-    top_k: int = 0  # only from the k most probable characters, ties included; 0 for all
-    top_p: float = 1.0  # only from the most probable characters that together have this probability
-    min_p: float = 0.0  # only from characters at least so probable, as a share of the most probable one's
-
-    ranges = NARROWING
+    top_k: int = field(
+        "only from the k most probable characters, ties included; 0 for all", Whole(0, CHARACTERS), default=0
+    )
+    top_p: float = field(
+        "only from the most probable characters that together have this probability", Number(0, 1, "(]"), default=1.0
+    )
+    min_p: float = field(
+        "only from characters so probable, as a share of the most probable one's", Number(0, 1), default=0.0
+    )
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
@@ -71,14 +74,12 @@ class Constraints(Record):
     prefix: str = ""
     suffix: str = ""
     pattern: str | None = None  # a regular expression of Python's syntax that the whole string matches
-    min_length: int = 0  # characters
-    max_length: int | None = None  # None: the block
+    min_length: int = field("characters", Whole(0), default=0)
+    max_length: int | None = field("characters; None: the block", Whole(0), default=None)
     avoid: tuple[str, ...] = ()  # words that occur nowhere, in letters of either case
     novel: bool | int = False  # True or k: further than 0 or k edits from all training documents
     unique: bool = False  # no string twice
     exact: bool | None = None  # see `sampling`: True, False (place by place), or None for exact where that can be had
-
-    ranges = dict.fromkeys(("min_length", "max_length"), Whole(0))
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""

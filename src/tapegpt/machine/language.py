@@ -326,7 +326,7 @@ class Kernel:
             return Argument(True, self.real) if argument is REALS and self.real is not REAL else argument
         structure = self.body.__globals__.get(annotation)
         if isinstance(structure, type) and issubclass(structure, Structure):
-            return structure(**{name: self._form(structure.annotation(name)) for name in structure.fields})
+            return structure(**{name: self._form(each.kind) for name, each in structure.fields.items()})
         return None
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 from tapegpt.autograd.model import Model
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import Whole
+from tapegpt.record import field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,21 +24,17 @@ class GPT(Model):
     Raises `TapeGPTError` when a value is not a whole number in its range, or `n_head` does not divide `n_embd`.
     """
 
-    n_layer: int = 1  # transformer blocks
-    n_embd: int = 16  # width of the residual stream
-    n_head: int = 4  # attention heads, each n_embd / n_head wide
-    block_size: int = 16  # longest document that is seen whole, in tokens
-    n_gram: int = 1  # n-grams of 2 to so many tokens have embeddings too, added to that of the last token
-    gram_rows: int = 16384  # of the hashed n-gram table
-
-    ranges = {  # noqa: RUF012  # never changed
-        **Model.ranges,
-        "n_layer": Whole(1, 256),
-        "n_embd": Whole(1, 8192),
-        "n_head": Whole(1, 8192),
-        "n_gram": Whole(1, 16),
-        "gram_rows": Whole(1, 1 << 24),
-    }
+    n_layer: int = field("transformer blocks", Whole(1, 256), default=1)
+    n_embd: int = field("width of the residual stream", Whole(1, 8192), default=16)
+    n_head: int = field("attention heads, which share the width evenly", Whole(1, 8192), default=4)
+    block_size: int = 16
+    n_gram: int = field(
+        "n-grams of 2 to so many tokens have embeddings, added to that of the last token",
+        Whole(1, 16),
+        default=1,
+        fast=1,
+    )
+    gram_rows: int = field("rows of the hashed n-gram table", Whole(1, 1 << 24), default=16384, fast=16384)
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits (T, V)."""

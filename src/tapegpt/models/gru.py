@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.model import Model
 from tapegpt.ranges import Whole
+from tapegpt.record import field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
 class GRU(Model):
     """A gated recurrent unit (Cho et al., 2014) over embeddings, without biases."""
 
-    n_embd: int = 16  # width of an embedding
-    n_hidden: int = 32  # width of what is remembered
-
-    ranges = {**Model.ranges, "n_embd": Whole(1, 8192), "n_hidden": Whole(1, 8192)}  # noqa: RUF012  # never changed
+    n_embd: int = field("width of an embedding", Whole(1, 8192), default=16)
+    n_hidden: int = field("width of the hidden state", Whole(1, 8192), default=32)
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits (T, V)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.model import Model
 from tapegpt.ranges import Whole
+from tapegpt.record import field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,16 +18,9 @@ if TYPE_CHECKING:
 class MLP(Model):
     """The neural probabilistic language model (Bengio et al., 2003), without biases and direct connections."""
 
-    context: int = 3  # tokens that the next one is predicted from
-    n_embd: int = 16  # width of an embedding
-    n_hidden: int = 64  # width of the hidden layer
-
-    ranges = {  # noqa: RUF012  # never changed
-        **Model.ranges,
-        "context": Whole(1, 256),
-        "n_embd": Whole(1, 8192),
-        "n_hidden": Whole(1, 65536),
-    }
+    context: int = field("tokens that the next one is predicted from", Whole(1, 256), default=3)
+    n_embd: int = field("width of an embedding", Whole(1, 8192), default=16)
+    n_hidden: int = field("width of the hidden layer", Whole(1, 65536), default=64)
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits (T, V)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from tapegpt.autograd.model import Model
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import Whole
+from tapegpt.record import field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,16 +22,9 @@ class ModernGPT(Model):
     Raises `TapeGPTError` when `n_head` does not divide `n_embd` into heads of an even number of columns.
     """
 
-    n_layer: int = 1  # transformer blocks
-    n_embd: int = 16  # width of the residual stream
-    n_head: int = 4  # attention heads, each n_embd / n_head wide
-
-    ranges = {  # noqa: RUF012  # never changed
-        **Model.ranges,
-        "n_layer": Whole(1, 256),
-        "n_embd": Whole(1, 8192),
-        "n_head": Whole(1, 8192),
-    }
+    n_layer: int = field("transformer blocks", Whole(1, 256), default=1)
+    n_embd: int = field("width of the residual stream", Whole(1, 8192), default=16)
+    n_head: int = field("attention heads, which share the width evenly", Whole(1, 8192), default=4)
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits (T, V)."""

@@ -10,7 +10,7 @@ from tapegpt.data.sources import Source
 from tapegpt.engines.base import STEPS
 from tapegpt.errors import TapeGPTError, is_number, shown
 from tapegpt.ranges import Number, Whole
-from tapegpt.record import Record
+from tapegpt.record import Record, field
 from tapegpt.settings import SECONDS
 
 TYPE_CHECKING = False
@@ -20,19 +20,14 @@ if TYPE_CHECKING:
     from tapegpt.engines.base import Moments, Parameters
     from tapegpt.settings import Settings
 
-
-EVALUATION = {"step": STEPS}
-STATE = {"spent": Number(0, SECONDS.most)}
-DATA = dict.fromkeys(("documents", "characters"), Whole(0, 1 << 53))
+COUNT = Whole(0, 1 << 53)
 
 
 class Evaluation(Record):
     """The held-out loss after so many steps, in nats per token; infinite where it is no number."""
 
-    step: int
+    step: int = field("", STEPS)
     loss: float
-
-    ranges = EVALUATION
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
@@ -48,21 +43,17 @@ class TrainingState(Record):
     moments: Moments
     evaluations: tuple[Evaluation, ...] = ()
     last: Parameters | None = None  # weights to go on with, where the model speaks with better ones
-    spent: float = 0.0  # seconds of a budget
-
-    ranges = STATE
+    spent: float = field("seconds of a budget", Number(0, SECONDS.most), default=0.0)
 
 
 class DataRecord(Record):
     """Which documents a model was trained on, without the documents."""
 
     source: dict[str, Any] | None  # fields of `Source`, paths absolute; None for strings from a program
-    documents: int
-    characters: int
+    documents: int = field("", COUNT)
+    characters: int = field("", COUNT)
     vocabulary: str
     digest: str
-
-    ranges = DATA
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range, or names no source."""
@@ -83,10 +74,10 @@ class DataRecord(Record):
         """Raise `TapeGPTError`, saying all that differs, unless these are the documents."""
         other = DataRecord.of(corpus)
         differences = []
-        for field, one in (("documents", "document"), ("characters", "character")):
-            then, now = getattr(self, field), getattr(other, field)
+        for many, one in (("documents", "document"), ("characters", "character")):
+            then, now = getattr(self, many), getattr(other, many)
             if then != now:
-                differences.append(f"{now:,} {one if now == 1 else field}, not {then:,}")
+                differences.append(f"{now:,} {one if now == 1 else many}, not {then:,}")
         more, less = set(other.vocabulary) - set(self.vocabulary), set(self.vocabulary) - set(other.vocabulary)
         if more:
             differences.append(f"new in the vocabulary {shown(''.join(sorted(more)))}")

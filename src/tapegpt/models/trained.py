@@ -17,7 +17,7 @@ from tapegpt.errors import TapeGPTError, shown
 from tapegpt.inference.constraints import wished
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renewed
-from tapegpt.ranges import Whole
+from tapegpt.ranges import OneOf, Whole
 from tapegpt.settings import ENGINES, SEED, Settings
 
 TYPE_CHECKING = False
@@ -64,7 +64,7 @@ def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, 
         from tapegpt.engines.reference import ReferenceEngine
 
         return ReferenceEngine(config, vocab_size)
-    raise TapeGPTError(f"engine must be one of {', '.join(ENGINES)}, not {shown(name)}")
+    raise TapeGPTError(f"engine must be {OneOf(ENGINES)}, not {shown(name)}")
 
 
 def check_memory(shapes: Iterable[Shape]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.model import Model
 from tapegpt.ranges import Whole
+from tapegpt.record import field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
 class WaveNet(Model):
     """Dilated causal convolutions of two positions, gated (van den Oord et al., 2016), without skip connections."""
 
-    n_layer: int = 4  # each sees twice as many positions as the one before: 2 ** n_layer in all
-    n_embd: int = 16  # width of the residual stream
-
-    ranges = {**Model.ranges, "n_layer": Whole(1, 13), "n_embd": Whole(1, 8192)}  # noqa: RUF012  # never changed
+    n_layer: int = field("layers; each sees twice as many positions as the one before", Whole(1, 13), default=4)
+    n_embd: int = field("width of the residual stream", Whole(1, 8192), default=16)
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits (T, V)."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from tapegpt.autograd.model import Model
 from tapegpt.data.sources import READING
-from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.errors import TapeGPTError, is_number
 from tapegpt.models.gpt import Config
+from tapegpt.ranges import OneOf
 from tapegpt.settings import Settings, seconds
 
 TYPE_CHECKING = False
@@ -77,7 +78,6 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 # Positions that a training should get through for each weight of the transformer blocks; docs/fast.md says why.
 ENOUGH = {"quick": 0, "good": 40, "best": 30}
-BATCH_SIZE = 16  # of the fast engine
 
 
 def resolved(
@@ -102,20 +102,20 @@ def resolved(
     if budget is not None and preset is None and is_number(budget):
         preset = _preset_for(given, budget, corpus, model) if corpus else next(iter(PRESETS))
     if preset is not None:
-        if preset not in list(PRESETS):
-            raise TapeGPTError(f"preset must be one of {', '.join(PRESETS)}, not {shown(preset)}")
+        OneOf(PRESETS).check("preset", preset)
         chosen = PRESETS[preset]
         if model is not Config:
             chosen = {name: value for name, value in chosen.items() if name in Settings.fields}
         given = {"engine": "fast", **chosen, **given}
     if given.get("engine") == "fast":
-        given = {"batch_size": BATCH_SIZE, "long": "window", **given}
+        own = {name: each.fast for name, each in Settings.fields.items() if each.needs_fast}
+        given = {**own, **given}
     start = Config() if model is Config else _instance(model)
     shape = {name: given.pop(name) for name in start.fields if name in given}
     for name in given:
         if name not in Settings.fields:
-            own = ", ".join(start.fields)
-            raise TapeGPTError(f"{name} is no setting of {type(start).__name__}, which has {own}; nor of a training")
+            known = ", ".join(start.fields)
+            raise TapeGPTError(f"{name} is no setting of {type(start).__name__}, which has {known}; nor of a training")
     return start.replaced(**shape), Settings(**given)
 
 
