@@ -113,7 +113,7 @@ def prose() -> dict[str, str]:
 
 
 def test_environment_variables_are_told() -> None:
-    told = (DOCS / "cli.md").read_text(encoding="utf-8") + (DOCS / "ray.md").read_text(encoding="utf-8")
+    told = (DOCS / "production.md").read_text(encoding="utf-8")
     read = {
         name for text in prose().values() for name in re.findall(r'(?:environ(?:\.\w+)?[\[(]|VARIABLE = )"(\w+)"', text)
     }

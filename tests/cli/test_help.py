@@ -1,60 +1,109 @@
-"""docs/cli.md is made from the commands' `--help`: `python tests/cli/test_help.py > docs/cli.md` writes it again."""
+"""docs/cli.md is made from the commands' options: `python tests/cli/test_help.py > docs/cli.md` writes it again.
+
+The page has the words of `--help` as tables, which fit a phone.
+"""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
+import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import tapegpt.cli
+from tapegpt.cli.options import Parser, option
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
-COMMANDS = ("tapegpt", *[f"tapegpt {name}" for name in tapegpt.cli.COMMANDS])
-WIDTH = 100
+ABOUT = """# Command line
 
-
-def help_text(command: str) -> str:
-    """What `command --help` prints, without colors, for a terminal of `WIDTH` columns."""
-    arguments = [sys.executable, "-m", *command.split(), "--help"]
-    environment = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1"}
-    environment.pop("FORCE_COLOR", None)
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
-
-
-ENVIRONMENT = """## Environment
-
-| variable | what it does |
-| --- | --- |
-| `TAPEGPT_CACHE_DIR` | the directory of compiled code; empty: none is kept [`tapegpt` in the user's cache directory] |
-| `TAPEGPT_TARGET` | `avx512`, `avx2`, `sse2`, `neon`: narrower vectors than the CPU's; `interpreted`: no machine code |
-| `XDG_CACHE_HOME` | the user's cache directory on Linux [`~/.cache`] |
-| `NO_COLOR`, `TERM` | output without colours where the first is set or the second is `dumb` |
-| `PYTHONIOENCODING` | the encoding of output [utf-8] |
+`tapegpt COMMAND --help` prints the same on a terminal. `tapegpt` without a command is `tapegpt train`. Brackets show
+defaults. [In production](production.md) lists exit codes and environment variables. `python tests/cli/test_help.py`
+makes this page.
 """
 
 
 def page() -> str:
     """The whole page."""
-    sections = [f"## {command}\n\n```text\n{help_text(command)}```\n" for command in COMMANDS]
-    about = "# Command line\n\nWhat `--help` prints, and the environment: made by `python tests/cli/test_help.py`.\n\n"
-    return about + "\n".join([*sections, ENVIRONMENT])
+    rows = [(f"[tapegpt {name}](#tapegpt-{name})", about) for name, about in tapegpt.cli.COMMANDS.items()]
+    sections = ["\n".join(section(tapegpt.cli._parser(name))) for name in tapegpt.cli.COMMANDS]
+    return "\n\n".join([ABOUT + "\n" + "\n".join(table("command", rows)), *sections]) + "\n"
 
 
-def without_layout(text: str) -> str:
-    """The words, without what Python versions lay out differently: line breaks, and `-o X, --output X` of old."""
-    return re.sub(r"(-\w) (\S+), (--[\w-]+) \2", r"\1, \3 \2", " ".join(text.split()))
+def section(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """A command: how it is called, what it does, and its options by group."""
+    arguments = [call for call, _, action in options(parser._positionals) if not action.option_strings]
+    others = [call for group in parser._action_groups[2:] for call, _, a in options(group) if not a.option_strings]
+    yield f"## {parser.prog}\n\n`{' '.join([parser.prog, '[OPTIONS]', *arguments, *others])}`\n\n{parser.description}"
+    for group in parser._action_groups:
+        rows = [(f"`{call}`", cell(about)) for call, about, _ in options(group)]
+        if rows:
+            about = f"\n{group.description}" if group.description else ""
+            yield f"\n**{group.title}**{about}\n"
+            yield from table("option", rows)
+    if parser.epilog:
+        yield f"\n{parser.epilog}"
 
 
-def test_the_page_is_what_help_prints() -> None:
-    assert without_layout(PAGE.read_text(encoding="utf-8")) == without_layout(page())
+def options(group: argparse._ArgumentGroup) -> Iterator[tuple[str, str, argparse.Action]]:
+    """Each option of a group, but for help: how it is given, what it does."""
+    formatter = argparse.HelpFormatter("")
+    for action in group._group_actions:
+        if action.help not in (None, argparse.SUPPRESS) and not isinstance(action, argparse._HelpAction):
+            value = "" if action.nargs == 0 else formatter._format_args(action, str(action.metavar))
+            names = ", ".join(action.option_strings)
+            yield " ".join(filter(None, [names, value])), formatter._expand_help(action), action
 
 
-def test_the_comparison_sees_words_and_not_layout() -> None:
-    assert without_layout("-o FILE, --output FILE\n   write") == without_layout("-o, --output FILE write")
-    assert without_layout("-o FILE, --output NAME") != without_layout("-o, --output FILE")
-    assert without_layout("steps [1000]") != without_layout("steps [100]")
+def table(head: str, rows: list[tuple[str, str]]) -> Iterator[str]:
+    """The lines of a table of two columns."""
+    return iter([f"| {head} | |", "| --- | --- |", *[f"| {name} | {about} |" for name, about in rows]])
+
+
+def cell(text: str) -> str:
+    """Text that means itself in a cell of a table."""
+    return "".join(f"\\{character}" if character in "\\|*_<`" else character for character in text)
+
+
+def test_the_page_is_that_of_the_options() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "write docs/cli.md again: python tests/cli/test_help.py"
+
+
+def test_every_option_has_a_line() -> None:
+    parser = Parser(prog="tapegpt test", description="Test.", epilog="The end.")
+    parser.add_argument("data", nargs="*", metavar="DATA", help="what to read")
+    option(parser.add_argument_group("numbers", "All are whole."), "--size", 16, "rows | columns")
+    assert "\n".join(section(parser)).splitlines() == [
+        "## tapegpt test",
+        "",
+        "`tapegpt test [OPTIONS] [DATA ...]`",
+        "",
+        "Test.",
+        "",
+        "**positional arguments**",
+        "",
+        "| option | |",
+        "| --- | --- |",
+        "| `[DATA ...]` | what to read |",
+        "",
+        "**numbers**",
+        "All are whole.",
+        "",
+        "| option | |",
+        "| --- | --- |",
+        "| `--size N` | rows \\| columns [16] |",
+        "",
+        "The end.",
+    ]
+
+
+@pytest.mark.parametrize("name", tapegpt.cli.COMMANDS)
+def test_help_is_printed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tapegpt.cli.main([name, "--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith(f"usage: tapegpt {name} [-h]")
+    assert tapegpt.cli.COMMANDS[name][1:] in printed
 
 
 if __name__ == "__main__":

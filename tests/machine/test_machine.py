@@ -12,6 +12,7 @@ import sys
 import time
 from array import array
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -549,6 +550,8 @@ def test_a_cpu_is_known_by_what_decides_its_code(tmp_path: Path, monkeypatch: py
 def test_the_version_of_llvmlite_is_read_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import llvmlite
 
+    assert program._llvmlite() == llvmlite.__version__
+    monkeypatch.setitem(sys.modules, "llvmlite", ModuleType("llvmlite"))  # as another thread begins to import it
     assert program._llvmlite() == llvmlite.__version__
     monkeypatch.delitem(sys.modules, "llvmlite")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])

@@ -186,9 +186,9 @@ def _forget(key: str, gone: ref[Code]) -> None:
 
 def _llvmlite() -> str:
     """The version of llvmlite that is loaded, or would be: without importing it; "" where there is none."""
-    loaded = sys.modules.get("llvmlite")
-    if loaded:
-        return str(loaded.__version__)
+    version = getattr(sys.modules.get("llvmlite"), "__version__", None)  # none yet, while another thread imports it
+    if version:
+        return str(version)
     for place in sys.path:
         try:
             with open(os.path.join(place, "llvmlite", "_version.py"), encoding="utf-8") as file:
