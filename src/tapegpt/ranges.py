@@ -21,6 +21,10 @@ class Range:
     def __contains__(self, value: Any) -> bool:
         raise NotImplementedError
 
+    def schema(self) -> dict[str, Any]:
+        """The values as JSON Schema has them."""
+        raise NotImplementedError
+
     def check(self, name: str, value: object) -> None:
         """Raise `TapeGPTError` for a value that is not in the range."""
         if value not in self:
@@ -35,6 +39,10 @@ class OneOf(Range):
 
     def __contains__(self, value: Any) -> bool:
         return value in self.values
+
+    def schema(self) -> dict[str, Any]:
+        """See `Range.schema`."""
+        return {"enum": list(self.values)}
 
     def __str__(self) -> str:
         return f"one of {', '.join(self.values)}"
@@ -56,7 +64,7 @@ class Instance(Range):
 class Number(Range):
     """Finite numbers from `least` to `most`, which are included where `ends` is [ or ], as mathematicians write it."""
 
-    kind = "number"
+    kind = json = "number"
 
     def __init__(
         self, least: int | None = None, most: int | None = None, ends: str = "[]", kind: str | None = None
@@ -68,6 +76,13 @@ class Number(Range):
         if not self._fits(value) or value in self._excluded():
             return False
         return (self.least is None or self.least <= value) and (self.most is None or value <= self.most)
+
+    def schema(self) -> dict[str, Any]:
+        """See `Range.schema`."""
+        names = ("exclusiveMinimum", "exclusiveMaximum"), ("minimum", "maximum")
+        least, most = [names[mark in "[]"][side] for side, mark in enumerate(self._ends)]
+        ends = {least: self.least, most: self.most}
+        return {"type": self.json, **{name: end for name, end in ends.items() if end is not None}}
 
     def _excluded(self) -> list[int | None]:
         return [end for end, mark in zip((self.least, self.most), self._ends, strict=True) if mark in "()"]
@@ -88,7 +103,7 @@ class Number(Range):
 class Whole(Number):
     """The whole ones of them."""
 
-    kind = "whole number"
+    kind, json = "whole number", "integer"
 
     def _fits(self, value: Any) -> bool:
         return is_whole(value)

@@ -26,7 +26,9 @@ from tapegpt.analysis.attribution import attribute
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.ngrams import baselines
+from tapegpt.inference.constraints import Drawing
 from tapegpt.models.checkpoint import load, save
+from tapegpt.settings import Settings
 from tapegpt.studio import runs, store
 from tapegpt.studio.limits import Limits
 from tapegpt.studio.store import KeptCorpus, KeptRun, Store
@@ -283,7 +285,7 @@ def test_a_run_is_forgotten(client: Client) -> None:
 
 numbers = st.one_of(st.integers(-2, 40), st.floats(allow_nan=False, allow_infinity=False), st.none(), st.text())
 wanted_settings = st.dictionaries(
-    st.sampled_from([*tapegpt.Config().as_dict(), *tapegpt.settings.Settings().as_dict(), "depth"]), numbers, max_size=4
+    st.sampled_from([*tapegpt.Config().as_dict(), *Settings().as_dict(), "depth"]), numbers, max_size=4
 )
 
 
@@ -441,3 +443,33 @@ def test_the_load_test_runs_and_sums_up() -> None:
     rows = [line.split("|")[1:-1] for line in under_load(0.2, clients=8, moves=3).splitlines() if line.startswith("| ")]
     assert [row[0].split(",")[0].strip() for row in rows[2:]] == ["a slider's move: 1", "20 strings"]
     assert all(row[2].strip() == "0" for row in rows[2:])
+
+
+# --- settings
+
+
+def test_the_page_offers_settings_as_their_tables_have_them(client: Client) -> None:
+    fields = {**tapegpt.Config.fields, **Settings.fields, **Drawing.fields}
+    ranges = {**tapegpt.Config.ranges, **Settings.ranges}
+    for offered in client.ask("GET", "/api/settings"):
+        name, values = offered["name"], offered["values"]
+        assert (offered["about"], offered["kind"]) == (fields[name].about, fields[name].kind)
+        assert offered["default"] == fields[name].default
+        assert offered["default"] in values or not values
+        assert all(value in ranges[name] for value in values if name in ranges)
+    body = {"corpus": client.corpus(), "settings": {"depth": 1}}
+    assert "depth is no setting of GPT" in client.ask("POST", "/api/runs", body, 400)["error"]["message"]
+
+
+def test_the_description_of_settings_is_their_table(client: Client) -> None:
+    described = client.document["components"]["schemas"]["NewRun"]["properties"]["settings"]["properties"]
+    assert list(described) == [*tapegpt.Config.fields, *Settings.fields]
+    assert described["learning_rate"] | {"description": ""} == {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1000,
+        "default": 0.01,
+        "description": "",
+    }
+    assert described["patience"]["anyOf"] == [{"type": "integer", "minimum": 1}, {"type": "null"}]
+    assert described["engine"]["enum"] == ["exact", "fast"]

@@ -173,6 +173,7 @@ def test_a_move_of_any_slider_trains_anew_and_draws_anew(studio: Any) -> None:
         assert moved != former, slider
         assert run["settings"][slider] == (moved / 100 if slider == "validation" else moved)
         assert (strings(studio), studio.inner_html("#loss-view")) != drawn, slider
+        assert studio.text_content("#parameters") == f"{run['parameters']:,} parameters"
 
 
 def test_the_temperature_asks_the_same_model_anew(studio: Any) -> None:
@@ -414,8 +415,9 @@ def answering(body: str) -> Any:
 
 DIMMED = "id => getComputedStyle(document.getElementById(id)).opacity < 0.5"
 FAILED = (
-    'event: progress\ndata: {"step": 3, "steps": 9, "losses": {"steps": [3], "mean": [9.9]}, "strings": ["zzz"], '
-    '"compiling": false}\n\nevent: error\ndata: {"error": {"message": "the loss is not finite", "type": "failed"}}\n\n'
+    'event: progress\ndata: {"step": 3, "steps": 9, "parameters": 5, "losses": {"steps": [3], "mean": [9.9]}, '
+    '"strings": ["zzz"], "compiling": false}\n\n'
+    'event: error\ndata: {"error": {"message": "the loss is not finite", "type": "failed"}}\n\n'
 )
 
 

@@ -46,7 +46,9 @@ class Drawing(Record):
     Raises `TapeGPTError` for a value out of range.
     """
 
-    temperature: float = 0.5  # probabilities to the power of its inverse; 0 for the most probable character
+    temperature: float = field(
+        "higher means more surprising strings; 0: always the most probable character", default=0.5
+    )
     top_k: int = field(
         "only from the k most probable characters, ties included; 0 for all", Whole(0, CHARACTERS), default=0
     )

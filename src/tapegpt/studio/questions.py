@@ -6,7 +6,7 @@ from secrets import randbits
 from time import perf_counter
 
 from tapegpt.data.rng import Random
-from tapegpt.inference.constraints import wished
+from tapegpt.inference.constraints import Drawing, wished
 from tapegpt.inference.explanation import explain
 from tapegpt.inference.sampling import Sampler
 from tapegpt.studio import requests, responses
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tapegpt.studio.studio import Studio
     from tapegpt.studio.work import Deadline
 
-TEMPERATURE = 0.5
 MAX_SCORED = 200_000  # characters in a call
 RUN = "/api/runs/{id}"
 MOMENT = RUN + "/moments/{step:int}"
@@ -68,7 +67,7 @@ class Questions:
         model = kept.model
         self._studio.limits.check_text(model.config, model.vocab_size, text)
         if isinstance(step, int):
-            moment = await self._studio.short(request, lambda _: kept.portrait.moment(step, text, TEMPERATURE))
+            moment = await self._studio.short(request, lambda _: kept.portrait.moment(step, text, Drawing.temperature))
             read: dict[str, Any] = moment["explanation"]
             return read
         return await self._studio.short(request, lambda _: explanation_data(explain(model, text), model.vocabulary))

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from tapegpt.inference.constraints import Drawing
+from tapegpt.studio.controls import schema
 from tapegpt.studio.limits import STRINGS
 
 Whole = Annotated[int, Meta(ge=0, le=2**53)]  # what JavaScript has too
+Value = Annotated[int, Meta(ge=-(2**53), le=2**53)] | float | str | None
+Chosen = Annotated[dict[str, Value], Meta(extra_json_schema=schema())]
 Text = Annotated[str, Meta(max_length=10_000)]
 Name = Annotated[str, Meta(max_length=100)]
 
@@ -42,41 +46,13 @@ class FileQuery(Request):
     header: bool = True
 
 
-class Choices(Request):
-    """Fields of the model's shape and of its training; what is left out has tapegpt's defaults."""
-
-    n_layer: int | UnsetType = UNSET
-    n_embd: int | UnsetType = UNSET
-    n_head: int | UnsetType = UNSET
-    block_size: int | UnsetType = UNSET
-    n_gram: int | UnsetType = UNSET
-    gram_rows: int | UnsetType = UNSET
-    engine: Literal["exact", "fast"] | UnsetType = UNSET
-    steps: int | UnsetType = UNSET
-    budget: float | UnsetType | None = UNSET
-    learning_rate: float | UnsetType = UNSET
-    seed: Whole | UnsetType = UNSET
-    init_std: float | UnsetType = UNSET
-    batch_size: int | UnsetType = UNSET
-    beta1: float | UnsetType = UNSET
-    beta2: float | UnsetType = UNSET
-    weight_decay: float | UnsetType | None = UNSET
-    gram_decay: float | UnsetType | None = UNSET
-    warmup: float | UnsetType = UNSET
-    clip: float | UnsetType = UNSET
-    validation: float | UnsetType = UNSET
-    patience: int | UnsetType | None = UNSET
-    threads: int | UnsetType | None = UNSET
-    long: Literal["cut", "window"] | UnsetType = UNSET
-
-
 class NewRun(Request):
     """A training that is asked for, and what is to be shown of its model."""
 
     corpus: Name
-    settings: Choices = field(default_factory=Choices)
+    settings: Chosen = {}  # msgspec copies it
     text: Text = ""
-    temperature: float = 0.5
+    temperature: float = Drawing.temperature
     moments: Annotated[int, Meta(ge=2, le=200)] = 40
 
 
@@ -84,23 +60,23 @@ class MomentQuery(Request):
     """What is to be shown of a moment."""
 
     text: Text = ""
-    temperature: float = 0.5
+    temperature: float = Drawing.temperature
 
 
 class Generate(Request):
     """Strings that are asked for, and what they are to be like."""
 
     n: Annotated[int, Meta(ge=0, le=STRINGS)] = 20
-    temperature: float = 0.5
+    temperature: float = Drawing.temperature
     seed: Whole | None = None
     prefix: Text = ""
     suffix: Text = ""
     pattern: Annotated[str, Meta(max_length=MAX_PATTERN)] | None = None
     min_length: int = 0
     max_length: int | None = None
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
+    top_k: int = Drawing.top_k
+    top_p: float = Drawing.top_p
+    min_p: float = Drawing.min_p
     novel: bool | Annotated[int, Meta(ge=0, le=3)] = False
     unique: bool = False
 

@@ -188,6 +188,7 @@ class Progress(Response):
 
     step: int
     steps: int
+    parameters: int
     losses: Curve
     strings: list[str]
     compiling: bool
@@ -243,6 +244,17 @@ class Code(Response):
     text: str
     operations: list[str]
     about: str
+
+
+class Setting(Response):
+    """A setting that the page offers: its annotation in Python, its default, and values, none where any is offered."""
+
+    name: str
+    label: str
+    about: str
+    kind: str
+    default: int | float | str
+    values: list[int | float | str]
 
 
 class LimitsReply(Response):

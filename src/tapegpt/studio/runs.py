@@ -10,6 +10,7 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.data.sources import with_line_feeds
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio import requests, responses
+from tapegpt.studio.controls import offered
 from tapegpt.studio.limits import too_large
 from tapegpt.studio.openapi import EVENTS, Operation
 from tapegpt.studio.replies import body_of, event, refusal_of
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 PASTED = "pasted text"
 FIRST_SECONDS = 0.08  # what is done sooner needs no progress
-SETTINGS = {"n_embd": 16, "n_layer": 1, "n_head": 4, "block_size": 16, "steps": 1000, "learning_rate": 0.01}
 
 
 class Runs:
@@ -43,10 +43,11 @@ class Runs:
         """The table of them."""
         corpora, runs, run = "/api/corpora", "/api/runs", "/api/runs/{id}"
         names, look = {"text": "emma\nolivia\nava"}, requests.MomentQuery
-        wanted = {"corpus": "ID", "settings": SETTINGS, "text": "emma", "temperature": 0.5}
+        wanted = {"corpus": "ID", "settings": {"n_embd": 16, "steps": 1000}, "text": "emma", "temperature": 0.5}
         events = (responses.Progress,)
         return [
             Operation("GET", "/api/limits", self.limits, responses.LimitsReply),
+            Operation("GET", "/api/settings", self.settings, list[responses.Setting]),
             Operation("GET", corpora, self.corpora, list[responses.Corpus]),
             Operation("POST", corpora, self.new_corpus, responses.Corpus, requests.NewCorpus, names, status=201),
             Operation("GET", f"{corpora}/{{id}}", self.corpus, responses.Corpus),
@@ -62,6 +63,10 @@ class Runs:
     async def limits(self, _: Request) -> dict[str, Any]:
         """How much may be asked for."""
         return self._studio.limits.as_dict()
+
+    async def settings(self, _: Request) -> list[dict[str, Any]]:
+        """What the page lets choose of a training, and the temperature."""
+        return offered(self._studio.limits)
 
     async def corpora(self, _: Request) -> list[dict[str, Any]]:
         """All corpora."""

@@ -10,6 +10,7 @@ from time import perf_counter
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.inference.constraints import check_temperature
 from tapegpt.models.loading import reference
+from tapegpt.studio.controls import ENGINES
 from tapegpt.studio.work import Deadline
 from tapegpt.training.curves import curve
 from tapegpt.training.presets import resolved
@@ -36,12 +37,10 @@ class Training:
 
     def __init__(self, wanted: NewRun, corpus: KeptCorpus, limits: Limits) -> None:
         """Raises `TapeGPTError` or `RefusedError` for a training that cannot be or is too much."""
-        from msgspec import UNSET
-
         self.started = perf_counter()
-        given = {name: getattr(wanted.settings, name) for name in wanted.settings.__struct_fields__}
-        options: Any = {name: value for name, value in given.items() if value is not UNSET}
+        options: Any = wanted.settings
         self.config, self.settings = resolved(options, corpus=corpus.corpus)
+        ENGINES.check("engine", self.settings.engine)
         vocab_size = corpus.corpus.vocab_size
         limits.check_training(self.config, self.settings, vocab_size, corpus.tokens / len(corpus.corpus))
         limits.check_text(self.config, vocab_size, wanted.text)
@@ -51,6 +50,7 @@ class Training:
             raise TapeGPTError(f"text {shown(wanted.text)}: {''.join(unknown)!r} is not in the data: leave that out")
         self.corpus, self._wanted = corpus, wanted
         self._moments = limits.moments(self.config, vocab_size, wanted.moments)
+        self._parameters = self.config.num_parameters(vocab_size)
         self.deadline = Deadline(limits.seconds)
         self.trainer: Trainer | None = None
         self._losses: list[float] = []
@@ -85,10 +85,14 @@ class Training:
         return self.deadline.is_over
 
     def _progress(self, strings: list[str], is_compiling: bool) -> dict[str, Any]:
-        step = self.trainer.step if self.trainer else 0
-        losses = curve(self._losses)
-        steps = self.settings.steps
-        return {"step": step, "steps": steps, "losses": losses, "strings": strings, "compiling": is_compiling}
+        return {
+            "step": self.trainer.step if self.trainer else 0,
+            "steps": self.settings.steps,
+            "parameters": self._parameters,
+            "losses": curve(self._losses),
+            "strings": strings,
+            "compiling": is_compiling,
+        }
 
 
 def named(config: Model, settings: Settings) -> str:

@@ -9,7 +9,7 @@ import { complain, count, duration, find, grouped, make, show } from "./studio-d
 import { filmSection } from "./studio-film.js";
 import { playgroundSection } from "./studio-playground.js";
 import { readingSection } from "./studio-reading.js";
-import { controls, parameters, sound } from "./studio-settings.js";
+import { controls, sound } from "./studio-settings.js";
 import { link, remember, remembered } from "./studio-state.js";
 import { uploadSection } from "./studio-upload.js";
 import { embeddingMap, lossCurve, stringList } from "./views.js";
@@ -22,7 +22,7 @@ const WAIT = 400; // milliseconds without a key until a pasted or typed text is 
 const READING = ["surprise-view", "score-view", "attention-view", "bars-view", "gradient-view"];
 const MOMENT = ["strings-view", "map-view", ...READING];
 
-const state = { data: {}, settings: sound(), text: null };
+const state = { data: {}, settings: {}, text: null };
 let corpus = null;
 let run = null;
 let corpora = []; // to choose from: what the server was started with, and files
@@ -83,7 +83,6 @@ function takeSettings(settings) {
   if (!corpus) return;
   const cut = cutStrings();
   find("cut").textContent = cut && `${cut}: what follows is not read. Widen the context, or choose the engine fast.`;
-  find("parameters").textContent = count(parameters(settings, [...corpus.vocabulary].length + 1), "parameter");
 }
 
 // What the model does not read of the strings: the exact engine trains on the beginning of those that, with their end, are
@@ -219,6 +218,7 @@ function enter(state) {
 // No run came out: what is shown is the one before, dimmed, or none.
 async function fail(error) {
   enter("failed");
+  find("parameters").textContent = "";
   find("timing").textContent = "";
   find("summary").textContent = "";
   find("strings-view").style.minHeight = "";
@@ -241,6 +241,7 @@ function followed({ message }, sentence) {
 function takeRun(made, asked) {
   run = made;
   enter("");
+  find("parameters").textContent = count(run.parameters, "parameter");
   find("save").href = `/api/runs/${run.id}/file`;
   find("save").removeAttribute("aria-disabled");
   find("pin").disabled = false;
@@ -254,7 +255,8 @@ function takeRun(made, asked) {
   find("summary").textContent = `${lost}${count(strings.length, "string")}: ${first.join(", ")} …`;
 }
 
-function drawProgress({ step, steps, losses, strings, compiling }) {
+function drawProgress({ step, steps, parameters, losses, strings, compiling }) {
+  find("parameters").textContent = count(parameters, "parameter");
   const position = `step ${grouped(step)} of ${grouped(steps)} …`;
   find("timing").textContent = compiling ? "compiling a model of this shape …" : position;
   if (!strings.length || !losses.steps.length) return;
@@ -321,7 +323,8 @@ find("share").addEventListener("click", async () => {
 });
 
 find("reset").addEventListener("click", () => {
-  sliders.set(sound());
+  if (!corpus) return;
+  sliders.set();
   takeSettings(sound());
   retrain();
 });
@@ -336,9 +339,8 @@ unfold();
 async function begin() {
   const given = location.hash.match(/^#run=([\w-]+)$/)?.[1]; // the model that the studio was started with
   const former = (await remembered()) ?? {};
-  state.settings = sound(former.settings);
-  sliders.set(state.settings);
   try {
+    state.settings = await sliders.load(former.settings);
     const [first, ...others] = await get("/api/corpora");
     corpora = [first, ...others.filter(({ id }) => id === former.data?.corpus)];
   } catch (error) {
