@@ -54,7 +54,7 @@ def _mprotect(start: int, size: int, rights: int) -> int:
 
 _lent: dict[int, tuple[Memory, list[None]]] = {}  # guarded copies by the array's identity, and who uses them
 _lock = threading.Lock()
-_function = program._function
+_function, PLAIN = program._function, Memory.__init__
 
 
 def _forget() -> None:

@@ -310,6 +310,20 @@ def test_attention_may_ask_with_an_input(positions: int) -> None:
         assert found[1][1][name] == pytest.approx(numbers, rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_what_an_operation_sets_the_gradient_of_may_have_another_use(first: bool) -> None:
+    found = []
+    for fast in (False, True):
+        tape = Tape(4)
+        logits, label = tape.input("x", 3).linear("w", 4), tape.indices("label")
+        square = (logits * logits).mean() if first else None
+        loss = tape.cross_entropy(logits, label) + ((logits * logits).mean() if square is None else square)
+        step, data = tape.compile(loss, OPTIMIZERS[0], fast=fast), examples(4)
+        found.append((step(x=data["x"], label=data["label"], steps=4), numbers_of(tape)["w"]))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-3, abs=1e-4)
+
+
 def agree_in_f32(seed: int) -> bool:
     """Hold the loss and gradients of a random graph's fast step to those of the exact one; whether there was a step."""
     kinds, found = [kind for kind in (*graphs.KINDS, *graphs.MATRIX) if kind not in graphs.UNEVEN], []

@@ -586,6 +586,10 @@ def test_a_layer_has_a_bias_that_begins_at_zero() -> None:
     assert (w.name, bias.name, y.name) == ("w", "w.bias", "w")
     assert tape.read(bias) == [[0.0, 0.0]]
     assert all(number for row in tape.read(w) for number in row)
+    same = Tape()
+    same.parameter("w", 2, 3)
+    same.initialise(seed=1, deviation=0.0)
+    assert same.read(same.parameters()[0]) == [[0.0] * 3] * 2
 
 
 @pytest.mark.parametrize("rows", [(3, 5), (5, 3)])

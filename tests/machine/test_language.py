@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import random
+import re
 import struct
 from array import array
 from collections.abc import Callable
@@ -35,6 +37,7 @@ from tapegpt.machine.language import (
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
+from tests.guard import PLAIN
 from tests.machine import kernels
 
 HOST = host_target()
@@ -548,12 +551,38 @@ def test_vectors_cover_exactly() -> None:
         assert [lanes for _, lanes in k.vectors(count)] == widest
 
 
-def test_memory_is_zeroed_and_aligned() -> None:
-    memory = Memory(4096)
+@pytest.mark.parametrize("size", [0, 1, 4096, 4104])
+def test_memory_is_zeroed_and_aligned(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Memory, "__init__", PLAIN)  # which tests have replaced
+    memory = Memory(size)
     assert memory.at(0).number % 4096 == 0
-    assert list(memory.floats(0, 512)) == [0.0] * 512
-    memory.words(8, 2)[1] = 7
-    assert bytes(memory.at(8).view[:8]) == b"\0\0\0\0\7\0\0\0"
+    assert bytes(memory.at(0).view) == bytes(max(size, 1))
+    if size >= 4096:
+        memory.words(8, 2)[1] = 7
+        memory.floats(size - 4, 1, 4)[0] = 1.0
+        assert bytes(memory.at(8).view[:8]) == b"\0\0\0\0\7\0\0\0"
+        assert ctypes.string_at(memory.at(8).number, size - 8) == bytes(memory.at(8).view)
+        assert memory.floats(size - 8, 1)[0] == struct.unpack("<d", b"\0\0\0\0\0\0\x80\x3f")[0]
+
+
+def test_memory_that_is_not_there_is_told_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Memory, "__init__", PLAIN)
+    with pytest.raises(MemoryError, match=r"^4,611,686,018,427,387,904 bytes$"):
+        Memory(1 << 62)
+
+
+def test_memory_is_aligned_as_its_elements_are() -> None:
+    def moves(k: Builder, d: F64s, f: F32s, u: U32s, q: I64s) -> None:
+        for pointer in (d, f, u, q):
+            pointer[0] = pointer[1]
+            pointer.store(0, pointer.vector(0, 4))
+
+    module = Module(HOST)
+    module.add(Kernel(moves), {}, "moves")
+    sizes = {"double": "8", "float": "4", "i32": "4", "i64": "8"}
+    moved = re.findall(r"(?:load|store) (?:<4 x )?(\w+).*, align (\d+)", str(module))
+    assert len(moved) == 16
+    assert all(sizes[kind] == align for kind, align in moved)
 
 
 @pytest.mark.parametrize(
