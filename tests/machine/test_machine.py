@@ -408,6 +408,16 @@ def test_where_no_code_can_be_made_kernels_are_interpreted(
     assert "\n" not in made.notice
 
 
+def test_an_llvmlite_that_is_too_old_is_as_good_as_none(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import llvmlite.binding  # type: ignore[import-untyped]  # it has no type hints
+
+    monkeypatch.delattr(llvmlite.binding, "create_pass_builder")
+    monkeypatch.delitem(sys.modules, "tapegpt.machine.llvm")
+    made = make()
+    assert run(made) == EXPECTED
+    assert made.notice.startswith("no machine code here (llvmlite is too old: ")
+
+
 @MAPPED
 def test_a_warm_start_leaves_llvm_alone(fresh: Path) -> None:
     code = (
