@@ -26,7 +26,7 @@ ROWS = 256  # positions that go through a model together: enough for the tiles, 
 
 
 class Match(Record):
-    """What a rule replaces, beside the operation that it was asked about, and how."""
+    """What a rule replaces, beside the operation that it was asked about, and how: all of it is used for that alone."""
 
     covered: list[Node]
     make: Callable[[], Node]  # records what stands for that operation
@@ -69,7 +69,6 @@ class Rewriting:
         for node in nodes:
             for each in node.inputs:
                 self._users[each].append(node)
-        self._outputs = set(outputs)
         matches, covered = self._matches(nodes, rules)
         for node in nodes:
             if node.sparse:  # first in memory: they have an Adam of their own
@@ -89,7 +88,7 @@ class Rewriting:
         for node in reversed(nodes):
             if node.operation and node not in covered:
                 match = next(filter(None, (rule(self, node) for rule in rules)), None)
-                if match and not covered.intersection(match.covered):
+                if match:
                     matches[node] = match
                     covered.update(match.covered)
         return matches, covered
@@ -108,7 +107,7 @@ class Rewriting:
 
     def alone(self, node: Node, user: Node) -> bool:
         """Whether only this one uses a node, and uses it once."""
-        return self._users[node] == [user] and node not in self._outputs
+        return self._users[node] == [user]
 
     def users(self, node: Node) -> list[Node]:
         """The operations that use a node."""
