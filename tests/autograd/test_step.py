@@ -321,16 +321,16 @@ def shared_parts(tape: Tape) -> Node:
     def product(x: Node) -> Node:
         return tape.linear(x, matrix())
 
-    results: list[Node] = []
-    wo = matrix()
-    for _ in range(2):  # attention whose columns are spread, before one matrix
-        results.append(tape.linear(tape.attention(product(x), product(x), product(x), 2), wo))
+    wo = matrix()  # of both attentions, whose columns are spread
+    results = [tape.linear(tape.attention(product(x), product(x), product(x), 2), wo) for _ in range(2)]
     queries, keys, values, w = product(x), product(x), product(x), matrix()
     results += [tape.attention(queries, keys, values, 2), keys]
     results.append(tape.attention(tape.linear(x, w), tape.linear(x, w), product(x), 2))
     results.append(tape.attention(product(x), product(x), product(results[0]), 3))
     active = product(x).tanh()
     results += [product(active), active, product(product(x).relu() + x)]
+    inner = product(x)
+    results += [product(inner.silu()), inner]
     normed, lone = product(x).rmsnorm(), product(x)
     results += [normed * matrix(1) + normed, lone + matrix(1) + lone, product(x).layer_norm() + matrix(1)]
     before, after = product(x), product(x)
@@ -339,7 +339,9 @@ def shared_parts(tape: Tape) -> Node:
     results += [tape.embedding(table, ids) + tape.embedding(table, ids), looked_up + tape.embedding(matrix(), ids)]
     logits = product(looked_up)
     fixed = tape.input("fixed", 6, rows=3)
-    results += [logits.exp(), tape.linear(product(x), tape.input("w", 6, rows=4))]
+    given = tape.input("w", 6, rows=6)
+    results += [logits.exp(), tape.attention(tape.linear(x, given), product(x), product(x), 2)]
+    results += [product(x) + matrix(1) * 2.0, product(x) + product(x).mean(1)]
     losses = [(each * each).mean() for each in (*results, tape.linear(fixed, matrix()) + matrix(3))]
     return sum(losses[1:], tape.cross_entropy(logits, label) + losses[0])
 
@@ -347,7 +349,7 @@ def shared_parts(tape: Tape) -> Node:
 def test_rules_leave_what_has_another_use() -> None:
     rng, found = random.Random(1), []
     data: dict[str, Any] = {
-        name: [rng.gauss(0, 0.5) for _ in range(6 * n)] for name, n in (("x", 5), ("fixed", 3), ("w", 4))
+        name: [rng.gauss(0, 0.5) for _ in range(6 * n)] for name, n in (("x", 5), ("fixed", 3), ("w", 6))
     }
     for fast in (False, True):
         tape = Tape(5)

@@ -74,6 +74,7 @@ def body(k: Builder, x: F64s, y: F64s, n: Int, *, columns: int) -> None:
     for i in k.range(n):
         value = TABLE["double"](k, x[i]) * FACTOR + tripled(x[i]) + closure(x[i]) + rule(x[i]) + rule.third
         value = value + halved(x[i]) + helpers.quartered(x[i]) + shifted(3) + math.pi + ("b" in NAMES) + rule.order[0]
+        value = value + ("b" in {"b", "letter", "another"}) + x[2:3]
         y[i * columns] = Rule.second(value)
 
 class Mine(Operation):
@@ -99,6 +100,8 @@ EDITS = [
     ("FACTOR = 2.0", "FACTOR = 0.0"),
     ("FACTOR = 2.0", "FACTOR = float('nan')"),
     ('{"a", "b", "c"}', '{"a", "b"}'),
+    ('{"b", "letter", "another"}', '{"b", "letter", "other"}'),
+    ("x[2:3]", "x[2:4]"),
     ("x + x,", "x + x + x,"),
     ("x * x}", "x * x * x}"),
     ("partial(pow, 2)", "partial(pow, 3)"),
@@ -276,6 +279,26 @@ class Circle:
         return math.pi * self.radius**2
 
 
+class Named:
+    """What pickle knows by a name, and which has more to it."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.name, self.number = name, number
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+def noted(number: int) -> object:
+    """A function with an attribute."""
+
+    def function() -> None:
+        return
+
+    function.number = number  # type: ignore[attr-defined]
+    return function
+
+
 def test_objects_of_all_kinds() -> None:
     kinds: list[object] = [
         *(None, True, 1, 1.0, 1j, "1", b"1", ..., 10**5000, -0.0, 0.0, float("nan"), NotImplemented),
@@ -296,9 +319,12 @@ def test_objects_of_all_kinds() -> None:
             lambda: 2,
             lambda x=1: 1,
             lambda *, x=1: 1,
-            property(len),
-            staticmethod(len),
+            lambda x: 1,
+            lambda x, /: 1,
+            lambda *x: 1,
         ),
+        *(property(len), property(None, len), property(None, None, len), staticmethod(len), classmethod(len)),
+        *(Named("a", 1), Named("a", 2), Named("b", 1), noted(1), noted(2)),
     ]
     told = [fingerprint(each) for each in kinds]
     assert len(set(told)) == len(told)

@@ -101,7 +101,7 @@ def fuse_norm(rewriting: Rewriting, node: Node) -> Match | None:
         if pair and rewriting.alone(pair[0], inner):
             inner, rows[name] = pair
             covered.append(inner)
-    if not isinstance(inner.operation, RMSNorm) or not rows:
+    if not isinstance(inner.operation, RMSNorm):
         return None
     norm = FastLayerNorm if isinstance(inner.operation, LayerNorm) else FastRMSNorm
 
