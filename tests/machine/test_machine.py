@@ -558,7 +558,7 @@ def test_a_cpu_is_known_by_what_decides_its_code(tmp_path: Path, monkeypatch: py
 
 
 def test_the_version_of_llvmlite_is_read_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import llvmlite  # type: ignore[import-untyped]
+    import llvmlite
 
     assert program._llvmlite() == llvmlite.__version__
     monkeypatch.setitem(sys.modules, "llvmlite", ModuleType("llvmlite"))  # as another thread begins to import it

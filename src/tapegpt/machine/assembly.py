@@ -39,8 +39,8 @@ def _loops(lines: list[str]) -> list[tuple[int, int]]:
     labels = {line[:-1]: place for place, line in enumerate(lines) if line.endswith(":")}
     ends: dict[int, int] = {}
     for place, line in enumerate(lines):
-        target = labels.get(line.replace(",", " ").split()[-1], place + 1)
-        if target <= place and not line.endswith(":"):
+        target = labels.get(line.replace(",", " ").split()[-1], place)
+        if target < place:
             ends[target] = place
     loops = list(ends.items())
     return [
