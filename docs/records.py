@@ -1,10 +1,11 @@
-"""What mkdocstrings is told of our records: fields make their constructor, and a comment says what each is.
+"""What mkdocstrings is told of our records: fields make their constructor, and what each is stands in a list.
 
 Not here: anything else of the site (`zensical.toml`).
 """
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import griffe
@@ -13,21 +14,26 @@ _KINDS = {"Record", "Model", "Optimizer"}
 
 
 class Records(griffe.Extension):
-    """Gives a subclass of `Record` its constructor, and a list of its fields with the comments beside them."""
+    """Gives a subclass of `Record` its constructor, and a list of its fields with what each is."""
 
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Called with each class, when all its members are known."""
         if not _KINDS.isdisjoint(map(str, cls.bases)):
-            fields = [f for f in cls.attributes.values() if f.annotation is not None and "property" not in f.labels]
+            fields = [f for f in cls.attributes.values() if f.annotation is not None and f.labels - {"class-attribute", "property"}]
+            abouts = {field.name: _settle(field) for field in fields}
             kind = griffe.ParameterKind.positional_or_keyword
             parameters = [griffe.Parameter(f.name, annotation=f.annotation, kind=kind, default=f.value) for f in fields]
             cls.set_member("__init__", griffe.Function("__init__", parameters=griffe.Parameters(*parameters)))
-            about = "" if cls.docstring is None else cls.docstring.value
-            lines = [f"- `{field.name}`{_comment(field)}" for field in fields]
-            cls.docstring = griffe.Docstring("\n".join([about, "", *lines]), parent=cls)
+            docstring = "" if cls.docstring is None else cls.docstring.value
+            lines = [f"- `{name}`{about and f': {about}'}" for name, about in abouts.items()]
+            cls.docstring = griffe.Docstring("\n".join([docstring, "", *lines]), parent=cls)
 
 
-def _comment(field: griffe.Attribute) -> str:
-    _, mark, comment = field.source.partition("  # ")
-    comment = comment.strip().replace("][", r"]\[")  # indices, no link
-    return f": {comment}" if mark else ""
+def _settle(field: griffe.Attribute) -> str:
+    """What a field is, by `field(...)` or by its comment; of `field(...)` only the default stays its value."""
+    given = ast.parse(str(field.value), mode="eval").body
+    if isinstance(given, ast.Call) and ast.unparse(given.func) == "field":
+        named = {each.arg: ast.unparse(each.value) for each in given.keywords}
+        field.value = named.get("default")
+        return str(ast.literal_eval(given.args[0])) if given.args else ""
+    return field.source.partition("  # ")[2].strip().replace("][", r"]\[")  # indices, no link
