@@ -102,6 +102,10 @@ class Record:
         """The fields by name."""
         return dict(self.__dict__)
 
+    def as_json(self) -> dict[str, Any]:
+        """The fields by name, and all that is in them, as JSON has it."""
+        return {name: plain(value) for name, value in self.__dict__.items()}
+
     def replaced(self, **changes: Any) -> Self:
         """A record of the same kind with some fields changed."""
         return type(self)(**{**self.__dict__, **changes})
@@ -118,3 +122,12 @@ class Record:
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
         return f"{type(self).__name__}({fields})"
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: records and dicts with strings as keys, tuples as lists."""
+    if isinstance(value, Record):
+        return value.as_json()
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -12,7 +12,6 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 _BREAKING = ("Cc", "Cs", "Zl", "Zp")  # categories: controls, surrogates (which no file can hold), ends of lines
@@ -76,11 +75,11 @@ def line_writer(alphabet: str) -> Callable[[str], str]:
     return lambda text: text if text.isprintable() or not any(map(breaks, text)) else escaped(text)
 
 
-def json_line(value: object, default: Callable[[Any], object] | None = None) -> str:
+def json_line(value: object) -> str:
     """A value as JSON on one line, in which escapes stand for what would reach a terminal, and other text as it is."""
     import json
 
-    line = json.dumps(value, ensure_ascii=False, default=default)
+    line = json.dumps(value, ensure_ascii=False)
     return line if line.isprintable() else "".join([f"\\u{ord(c):04x}" if breaks(c) else c for c in line])
 
 

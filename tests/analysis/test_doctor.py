@@ -410,7 +410,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     Path("data.txt").write_text("anna\nbob\nbob\n")
     assert main(["doctor", "data.txt", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == json.loads(json.dumps(seen("anna\nbob\nbob\n").as_dict()))
+    assert found == json.loads(json.dumps(seen("anna\nbob\nbob\n").as_json()))
     assert list(found) == list(Report.__annotations__)
     assert (found["documents"], found["frequent"], found["files"][0]["path"]) == (3, [["bob", 2]], "data.txt")
     assert found["lengths"]["histogram"] == [

@@ -175,7 +175,7 @@ def test_any_data_have_a_page_that_fits(strings: list[str]) -> None:
     for line in page(report):
         assert line.replace("\N{NO-BREAK SPACE}", " ").isprintable()
         assert sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in line) <= WIDTH
-    json.dumps(report.as_dict(), allow_nan=False)
+    json.dumps(report.as_json(), allow_nan=False)
 
 
 with pytest.warns(tapegpt.TapeGPTWarning, match="control characters"):
@@ -196,7 +196,7 @@ def test_json_is_the_report(trainer: Trainer, capsys: pytest.CaptureFixture[str]
     options = ("--samples", "40", "--temperature", "0.8", "--seed", "7")
     found = json.loads(shown(capsys, "m.safetensors", "names.txt", "--json", *options))
     report = evaluate(tapegpt.load("m.safetensors"), Corpus.read("names.txt"), samples=40, temperature=0.8, seed=7)
-    assert found == report.as_dict()
+    assert found == report.as_json()
     assert set(found) == set(Report.fields)
 
 

@@ -304,7 +304,7 @@ class Hostile:
         content = mutations.text(self._journal.decode()).encode("utf-8", "surrogatepass")
         path.write_bytes(content)
         try:
-            sweep(CORPUS, **SEARCH, steps=300, run_dir=path.parent, executor=toy).as_dict()
+            sweep(CORPUS, **SEARCH, steps=300, run_dir=path.parent, executor=toy).as_json()
         except TapeGPTError:
             assert path.read_bytes() == content, "the journal has changed"
             raise
@@ -316,7 +316,7 @@ class Hostile:
         rungs = mutations.tree([[8, 100], [2, 300, 2]])
         is_nested = isinstance(rungs, list) and all(isinstance(rung, list) for rung in rungs)
         plan = " ".join("x".join(map(_text, rung)) for rung in rungs) if is_nested else _text(rungs)
-        sweep(CORPUS, **SEARCH, plan=plan, executor=toy).as_dict()
+        sweep(CORPUS, **SEARCH, plan=plan, executor=toy).as_json()
         return "taken"
 
     def _as_metrics(self, mutations: Mutations) -> str:

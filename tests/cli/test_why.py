@@ -61,7 +61,7 @@ def test_json_holds_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     model = tapegpt.load("m.safetensors")
     found = attribute(model, "ann", top=3)
     fields = json.loads(out)
-    assert fields.pop("verification") == verify(model, found).as_dict()
+    assert fields.pop("verification") == verify(model, found).as_json()
     for name in ("taught", "hindered"):
         listed = [{**each.as_dict(), "steps": list(each.steps)} for each in getattr(found, name)]
         assert fields.pop(name) == listed

@@ -468,8 +468,8 @@ FIELDS = {
 @given(st.fixed_dictionaries(FIELDS))
 def test_a_source_survives_json(fields: dict[str, object]) -> None:
     source = Source(**fields)  # type: ignore[arg-type]  # each is of its own type
-    assert Source(**json.loads(json.dumps(source.as_dict()))) == source
-    assert source.as_dict() == {**fields, "dataset": None, "sample": None, "paths": list(source.paths)}
+    assert Source(**json.loads(json.dumps(source.as_json()))) == source
+    assert source.as_json() == {**fields, "dataset": None, "sample": None, "paths": list(source.paths)}
 
 
 def test_a_source_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,7 @@ def test_the_lines_fit_and_say_what_was_found(found: Scaling) -> None:
 
 
 def test_the_json_is_whole_and_finite(found: Scaling) -> None:
-    fields = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    fields = json.loads(json.dumps(found.as_json(), allow_nan=False))
     assert [gain["gain"] for gain in fields["gains"]] == [gain.gain for gain in found.gains]
     assert len(fields["trainings"]) == len(found.trainings)
     assert math.isclose(fields["gains"][0]["perplexity"], math.exp(-found.gains[0].gain) - 1)

@@ -33,7 +33,7 @@ SEARCH: dict[str, Any] = {**BASE, "random": {"learning_rate": (0.001, 0.5)}, "tr
 
 def gist(swept: Sweep) -> Any:
     """All that is found but the seconds."""
-    found = swept.as_dict()
+    found = swept.as_json()
     for row in found["rows"]:
         del row["seconds"]
     return found
@@ -121,7 +121,7 @@ def test_an_ensemble_is_of_the_best_trainings_of_the_last_rung() -> None:
 def test_where_every_training_diverges_there_is_no_best_model() -> None:
     swept = sweep(CORPUS, **BASE, grid={"learning_rate": [900.0, 1000.0]}, init_std=1000.0, steps=20, seeds=1)
     assert [row.outcome.loss for row in swept.rows] == [math.inf, math.inf]
-    assert json.loads(json.dumps(swept.as_dict()))["rows"][0]["loss"] is None
+    assert json.loads(json.dumps(swept.as_json()))["rows"][0]["loss"] is None
     with pytest.raises(TapeGPTError, match="no training came to its end: "):
         _ = swept.best
 

@@ -328,7 +328,7 @@ def pretended(shape: Model, settings: Settings, source: Source) -> GPT:
     """A model that says it was trained so."""
     model = GPT(shape, "ab", tapegpt.Random(1), engine=None)  # type: ignore[arg-type]  # it is not run
     model.training = TrainingState(settings, moments=None)  # type: ignore[arg-type]  # nor trained
-    model.data = DataRecord(source.as_dict(), 1, 1, "ab", "")
+    model.data = DataRecord(source.as_json(), 1, 1, "ab", "")
     return model
 
 

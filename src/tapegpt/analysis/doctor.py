@@ -33,7 +33,6 @@ from tapegpt.training.presets import resolved
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Any
 
     from tapegpt.autograd.model import Model
     from tapegpt.training.presets import Options
@@ -163,11 +162,6 @@ class Report(Record):
     flags: list[Flag]
     command: str  # to be pasted into a shell
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name, as JSON has them."""
-        result: dict[str, Any] = _plain(self)
-        return result
-
 
 def examine(data: Source | Corpus, config: Model | None = None, *, measured: bool = True) -> Report:
     """What there is to know of the data, for models of this shape, by default microgpt.py's.
@@ -232,12 +226,6 @@ def _report(
     )
     flags = [*_named(type(config)), *_flags(source, report, type(config).block_size)]
     return report.replaced(flags=flags, command=_command(source, flags))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Record):
-        return {name: _plain(each) for name, each in value.__dict__.items()}
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 # --- files ------------------------------------------------------------------------------------------------------

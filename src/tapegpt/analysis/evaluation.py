@@ -20,7 +20,6 @@ from tapegpt.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any
 
     from tapegpt.models.trained import GPT
 
@@ -88,11 +87,6 @@ class Report(Record):
     lengths: Distribution
     characters: Distribution
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name, as JSON has them."""
-        result: dict[str, Any] = _plain(self)
-        return result
-
 
 def evaluate(model: GPT, corpus: Corpus, *, samples: int = SAMPLES, temperature: float = 1.0, seed: int = 0) -> Report:
     """Compare a model with data, strings that it was not trained on or that it was: they are told apart.
@@ -123,14 +117,6 @@ def evaluate(model: GPT, corpus: Corpus, *, samples: int = SAMPLES, temperature:
         lengths=_distribution(*[[str(len(text)) for text in texts] for texts in (corpus.documents, generated, drawn)]),
         characters=_distribution(*map("".join, (corpus.documents, generated, drawn))),
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Record):
-        return {name: _plain(each) for name, each in value.__dict__.items()}
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
 def _trained_on(model: GPT) -> tuple[Sequence[str] | None, str]:

@@ -72,7 +72,7 @@ def print_report(report: Record, page: Iterable[str], as_json: bool) -> None:
     if as_json:
         import json
 
-        print(json.dumps(report.as_dict(), indent=2))
+        print(json.dumps(report.as_json(), indent=2))
         return
     for line in page:
         print(line)

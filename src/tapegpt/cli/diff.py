@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        print(json.dumps({"equal": found.equal, **found.as_dict()}, indent=2, default=lambda record: record.as_dict()))
+        print(json.dumps({"equal": found.equal, **found.as_json()}, indent=2))
     else:
         for line in page(found):
             print(line)

@@ -86,18 +86,18 @@ def _lines(model: GPT, text: str, options: argparse.Namespace, paint: Paint) -> 
 
     if options.trace == "list":
         shapes = stages(model, text)
-        return [_json(shapes)] if options.json else [f"{name:28}{_shape(shape)}" for name, shape in shapes.items()]
+        if options.json:
+            return [json_line(shapes)]
+        return [f"{name:28}{_shape(shape)}" for name, shape in shapes.items()]
     if options.trace is not None:
         found = trace(model, text, options.trace, options.depth)
-        return [_json(found)] if options.json else tree(found, model.vocabulary, token_indices(model), paint)
+        return (
+            [json_line(found.as_json())] if options.json else tree(found, model.vocabulary, token_indices(model), paint)
+        )
     explanation = explain(model, text)
     if options.json:
-        return [_json({"vocabulary": model.vocabulary, **explanation.as_dict()})]
+        return [json_line({"vocabulary": model.vocabulary, **explanation.as_json()})]
     return page(explanation, model.vocabulary, options.top, paint)
-
-
-def _json(found: object) -> str:
-    return json_line(found, lambda record: record.as_dict())
 
 
 def _shape(shape: tuple[int, ...]) -> str:

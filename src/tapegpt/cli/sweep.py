@@ -189,7 +189,7 @@ def _show(swept: Sweep, options: argparse.Namespace) -> None:
     if options.json:
         import json
 
-        print(json.dumps(swept.as_dict(), indent=2))
+        print(json.dumps(swept.as_json(), indent=2))
         return
     print(f"plan: {swept.plan}")
     if swept.left_out:

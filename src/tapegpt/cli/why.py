@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        fields = {**found.as_dict(), "verification": verification and verification.as_dict()}
-        print(json.dumps(fields, indent=2, default=lambda record: record.as_dict()))
+        fields = {**found.as_json(), "verification": verification and verification.as_json()}
+        print(json.dumps(fields, indent=2))
         return 0
     if found.text != options.text:
         notice(f"the model sees {len(found.text)} characters of {len(options.text)}, the rest is left out")

@@ -17,7 +17,7 @@ from tapegpt.text import unescaped
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any, BinaryIO, Literal, TypedDict
+    from typing import BinaryIO, Literal, TypedDict
 
     class Reading(TypedDict, total=False):
         """How files are read: the fields of `Source` but for what is read."""
@@ -109,10 +109,6 @@ class Source(Record):
                     f"{name} {shown(getattr(self, name))} is for files, not for the embedded {self.dataset}: leave it "
                     "out, or give the path of a file"
                 )
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name, as JSON has them."""
-        return {**self.__dict__, "paths": list(self.paths)}
 
     def absolute(self) -> Source:
         """The same whatever the current directory is."""

@@ -216,7 +216,7 @@ class Scaling(Record):
             )
         return found
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """All of it, as JSON has it."""
         intervals: dict[str, Any] = {
             "floor": self.floor[1],

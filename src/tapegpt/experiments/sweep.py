@@ -131,7 +131,7 @@ class Sweep(Record):
         tables = [_fields(row.outcome.candidate) for row in self.rows]
         return [name for name in tables[0] if name != "steps" and len({repr(table[name]) for table in tables}) > 1]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """All of it but the models, as JSON has it; a loss that is infinite is None."""
         rows = []
         for rank, row in enumerate(self.rows, 1):

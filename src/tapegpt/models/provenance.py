@@ -66,7 +66,7 @@ class DataRecord(Record):
     @classmethod
     def of(cls, corpus: Corpus) -> DataRecord:
         """What there is to say of a corpus."""
-        source = corpus.source.absolute().as_dict() if corpus.source and corpus.source.again else None
+        source = corpus.source.absolute().as_json() if corpus.source and corpus.source.again else None
         text = "".join(corpus.documents)
         return cls(source, len(corpus), len(text), distinct(text), corpus.digest())
 
