@@ -12,19 +12,28 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("tapegpt", deadline=None)  # an example may have to compile
-settings.load_profile("tapegpt")
+from tests.properties import QUICK
+
+settings.load_profile(QUICK)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep compiled code for the session and leave the user's cache alone, also in modules that compile on import."""
-    place = tempfile.TemporaryDirectory(prefix="tapegpt-code-")
-    config.add_cleanup(place.cleanup)
-    os.environ["TAPEGPT_CACHE_DIR"] = place.name
+    """Keep compiled code between sessions, apart from the user's; `--cache-clear` has all compiled again."""
+    if not hasattr(config, "workerinput"):  # workers have the same directory in their environment
+        os.environ["TAPEGPT_CACHE_DIR"] = _code_directory(config)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts behind it ignore Ctrl-C
     from tests.guard import guard
 
     guard()
+
+
+def _code_directory(config: pytest.Config) -> str:
+    """A directory beside what pytest keeps itself; without such a one (`-p no:cacheprovider`), a temporary one."""
+    if cache := getattr(config, "cache", None):
+        return str(cache.mkdir("tapegpt-code"))
+    place = tempfile.TemporaryDirectory(prefix="tapegpt-code-")
+    config.add_cleanup(place.cleanup)
+    return place.name
 
 
 @pytest.fixture(scope="session")

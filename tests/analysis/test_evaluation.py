@@ -23,6 +23,7 @@ from tapegpt.cli.eval import WIDTH, page
 from tapegpt.data.ngrams import baselines
 from tapegpt.training.presets import resolved
 from tapegpt.training.trainer import Trainer
+from tests.properties import examples
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana", "annabo", "noon", "anna"]
 CONFIG, SETTINGS = resolved({"steps": 60, "n_embd": 8, "n_head": 2, "block_size": 6, "validation": 0.3})
@@ -169,7 +170,7 @@ def test_the_same_seed_gives_the_same_report(trainer: Trainer) -> None:
         lambda s: "".join(s).strip()
     )
 )
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_any_data_have_a_page_that_fits(strings: list[str]) -> None:
     report = evaluate(PAGES, Corpus.of(strings), samples=5)
     for line in page(report):

@@ -35,6 +35,7 @@ from tapegpt.machine.language import F32, Builder, F32s, Int, Pointer, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
+from tests.properties import examples
 
 Array = npt.NDArray[Any]
 Documents = list[list[int]]  # token ids; each but the last predicts the next
@@ -359,7 +360,7 @@ def test_rows_do_not_depend_on_their_neighbours(target: Target, block_size: int)
 
 @pytest.mark.parametrize("block_size", [LONG, LONG + 1])
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 99))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_a_batchs_gradient_is_the_mean_by_position(block_size: int, lengths: list[int], seed: int) -> None:
     model, rng = shared_model(block_size), random.Random(seed)
     documents = [[rng.randrange(17) for _ in range(length + 1)] for length in lengths]

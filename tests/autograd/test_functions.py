@@ -27,6 +27,7 @@ from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I6
 from tapegpt.machine.memory import Address, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
+from tests.properties import examples
 
 TARGETS = available(host_target())
 each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
@@ -296,7 +297,7 @@ def results_of_words(program_: Program, numbers: list[float], longs: list[int]) 
 
 
 @each_unit
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.one_of(
         st.lists(SINGLES, min_size=48, max_size=48),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tapegpt.machine.target import Target
 from tests.autograd.graphs import INTERPRETERS, MATRIX, UNITS, Graph, judge
+from tests.properties import examples
 
 ODD = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -20,7 +21,7 @@ def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAPEGPT_CACHE_DIR", "")
 
 
-@settings(max_examples=150, suppress_health_check=ODD)
+@settings(max_examples=examples(150), suppress_health_check=ODD)
 @given(st.randoms(use_true_random=False), st.sampled_from(INTERPRETERS))
 def test_random_graphs_interpreted(rng: random.Random, target: Target) -> None:
     judge(rng, target)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import SGD, Adam, DivergedError, Tape, TapeGPTError
 from tapegpt.machine.target import INTERPRETED
+from tests import properties
 from tests.autograd import graphs
 from tests.autograd.scalars import TARGETS
 from tests.test_forks import FORKS, child
@@ -594,7 +595,7 @@ def test_arrays_of_all_kinds_are_read(compiled: tuple[Tape, Step]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=25)
+@settings(max_examples=properties.examples(25))
 def test_any_shape_of_data_takes_the_steps_of_plain_python(data: st.DataObject) -> None:
     rows, steps = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 5))
     tape, loss = network(5, TARGETS[0])

@@ -22,6 +22,7 @@ from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F32
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
+from tests.properties import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +143,7 @@ def test_a_wrong_gradient_is_found(factor: float, number: float, error: float, m
         assert check_gradients(tape, loss, tolerance=1.0).error == pytest.approx(error, rel=1e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15))
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
 def test_linear_rmsnorm_softmax_equal_the_reference(ins: int, outs: int, rows: int, seed: int) -> None:
     rng = random.Random(seed)

@@ -27,6 +27,7 @@ from tapegpt.machine import cache
 from tapegpt.models.trained import GPT
 from tapegpt.settings import Settings
 from tests.cli.kills import KINDS, Victim
+from tests.properties import examples
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 CORPUS = Corpus.of(NAMES)
@@ -74,7 +75,7 @@ def trained_to(trainer: Trainer, step: int, stops: Sequence[int] = ()) -> list[f
 # --- the same bits ----------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     name=st.sampled_from(list(TRAININGS)),
     cuts=st.lists(st.integers(1, STEPS), max_size=4),

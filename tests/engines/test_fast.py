@@ -30,6 +30,7 @@ from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tests.languages import Brackets, Language, RomanNumerals
+from tests.properties import examples
 
 SHAPE, VOCAB = Config(1, 12, 3, 8), 9
 OTHERS = [Config(1, 15, 3, 5), Config(2, 14, 2, 33)]  # heads of 5, and of 7 in tiles
@@ -193,7 +194,7 @@ def test_the_same_seed_gives_the_same_bits(threads: int) -> None:
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=8))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_cuts_change_nothing(cuts: list[int]) -> None:
     assert outcome(fast(3), cuts) == outcome(fast(3), [sum(cuts)])
 
@@ -231,7 +232,7 @@ def test_one_document_alone() -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(0, 99))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_a_batchs_loss_is_the_mean_over_all_positions(lengths: list[int], seed: int) -> None:
     """Of any number of positions: more than go through the model together, too."""
     data = documents(VOCAB, *lengths, seed=seed)
@@ -562,7 +563,7 @@ def test_the_ends_of_temperature() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.floats(0.3, 3))
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 def test_strings_do_not_depend_on_what_is_generated_beside_them(counts: list[int], temperature: float) -> None:
     engine, _ = speaking()
     rng, again = Random(3), Random(3)

@@ -8,6 +8,7 @@ import os
 import signal
 import statistics
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tapegpt.experiments.population import Candidate, Field, Outcome, Population
 from tapegpt.experiments.search import Space
 from tapegpt.experiments.sweep import Sweep, Sweeping, Wishes, mean_outcome, sweep
 from tapegpt.models.trained import GPT
+from tests.properties import examples
 
 STRINGS = [a + b + c for a in "abcde" for b in "iou" for c in ("", "na", "l", "llo", "rren")]
 CORPUS = Corpus.of(STRINGS)
@@ -39,7 +41,9 @@ def gist(swept: Sweep) -> Any:
     return found
 
 
-WHOLE = sweep(CORPUS, **SEARCH)
+@cache
+def searched() -> Sweep:
+    return sweep(CORPUS, **SEARCH)
 
 
 # --- halving ----------------------------------------------------------------------------------------------------
@@ -58,7 +62,7 @@ def toy(field: Field, candidates: Iterable[Candidate], threads: int | None = Non
 
 
 @given(st.integers(1, 150), st.integers(1, 3), st.integers(1, 5000) | st.just("x50x2 7x60 2x90x3"), st.integers(0, 9))
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_halving_is_what_sorting_by_hand_gives(trials: int, seeds: int, length: int | str, seed: int) -> None:
     trials = trials if isinstance(length, int) else max(trials, 7)
     how: dict[str, Any] = {"steps": length} if isinstance(length, int) else {"plan": f"{trials}{length}"}
@@ -84,38 +88,39 @@ def test_halving_is_what_sorting_by_hand_gives(trials: int, seeds: int, length: 
 
 
 def test_the_last_rung_has_every_seed_its_mean_and_standard_error() -> None:
-    best = WHOLE.rows[0]
+    best = searched().rows[0]
     losses = [each.loss for each in best.by_seed]
     assert [each.candidate.settings.seed for each in best.by_seed] == [42, 43]
     assert best.outcome.loss == pytest.approx(statistics.fmean(losses))
     assert best.outcome.error == pytest.approx(statistics.stdev(losses) / math.sqrt(2))
-    assert WHOLE.rows[-1].outcome.error is None
-    assert str(WHOLE.plan) == "20x100 5x300x2"
+    assert searched().rows[-1].outcome.error is None
+    assert str(searched().plan) == "20x100 5x300x2"
 
 
 def test_a_seed_that_diverged_makes_the_mean_infinite() -> None:
-    good = WHOLE.rows[0].by_seed[0]
+    good = searched().rows[0].by_seed[0]
     mean = mean_outcome([good, good.replaced(loss=math.inf, training_loss=math.inf, diverged="at step 3")])
     assert (mean.loss, mean.error, mean.diverged) == (math.inf, None, "at step 3")
 
 
 def test_the_best_model_is_that_of_the_best_candidate() -> None:
-    candidate = WHOLE.rows[0].by_seed[0].candidate
-    outcome, model = WHOLE.field.train(candidate)
-    assert WHOLE.best.parameters == model.parameters
-    assert WHOLE.field.loss(WHOLE.best) == outcome.loss == WHOLE.rows[0].by_seed[0].loss
-    elsewhere = Sweep(WHOLE.rows, WHOLE.plan, {}, {}, WHOLE.field, [])  # as after an interruption: no model is at hand
+    candidate = searched().rows[0].by_seed[0].candidate
+    outcome, model = searched().field.train(candidate)
+    assert searched().best.parameters == model.parameters
+    assert searched().field.loss(searched().best) == outcome.loss == searched().rows[0].by_seed[0].loss
+    # as after an interruption: no model is at hand
+    elsewhere = Sweep(searched().rows, searched().plan, {}, {}, searched().field, [])
     assert elsewhere.best.parameters == model.parameters
-    assert elsewhere.best.data == WHOLE.best.data
+    assert elsewhere.best.data == searched().best.data
 
 
 def test_an_ensemble_is_of_the_best_trainings_of_the_last_rung() -> None:
-    finals = sorted((each for row in WHOLE.rows[:5] for each in row.by_seed), key=lambda outcome: outcome.loss)
-    chosen = WHOLE.ensemble(3).models
-    assert [WHOLE.field.loss(model) for model in chosen] == [outcome.loss for outcome in finals[:3]]
+    finals = sorted((each for row in searched().rows[:5] for each in row.by_seed), key=lambda outcome: outcome.loss)
+    chosen = searched().ensemble(3).models
+    assert [searched().field.loss(model) for model in chosen] == [outcome.loss for outcome in finals[:3]]
     for k in (0, 11):
         with pytest.raises(TapeGPTError, match=f"an ensemble has 1 to 10 models, which the last rung has, not {k}"):
-            WHOLE.ensemble(k)
+            searched().ensemble(k)
 
 
 def test_where_every_training_diverges_there_is_no_best_model() -> None:
@@ -151,14 +156,14 @@ def test_what_is_impossible_for_an_engine_is_left_out_and_counted() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
 def test_threads_change_nothing(threads: int) -> None:
-    assert gist(sweep(CORPUS, **SEARCH, threads=threads)) == gist(WHOLE)
+    assert gist(sweep(CORPUS, **SEARCH, threads=threads)) == gist(searched())
 
 
 @given(st.floats(0.0, 1.0))
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 def test_a_sweep_that_was_killed_anywhere_goes_on_to_the_same(tmp_path_factory: Any, share: float) -> None:
     place = tmp_path_factory.mktemp("sweep")
-    assert gist(sweep(CORPUS, **SEARCH, run_dir=place)) == gist(WHOLE)
+    assert gist(sweep(CORPUS, **SEARCH, run_dir=place)) == gist(searched())
     journal = place / JOURNAL
     whole = journal.read_bytes()
     journal.write_bytes(whole[: round(share * len(whole))])
@@ -171,9 +176,9 @@ def test_a_sweep_that_was_killed_anywhere_goes_on_to_the_same(tmp_path_factory: 
         return populate(field, candidates, threads, keep)
 
     resumed = sweep(CORPUS, **SEARCH, run_dir=place, executor=counted)
-    assert gist(resumed) == gist(WHOLE)
+    assert gist(resumed) == gist(searched())
     assert len(trained) == whole.count(b"\n") - max(kept, 1)  # the first line says what is swept
-    assert resumed.best.parameters == WHOLE.best.parameters
+    assert resumed.best.parameters == searched().best.parameters
     assert sorted(line.partition(b'"loss"')[0] for line in journal.read_bytes().splitlines()) == sorted(
         line.partition(b'"loss"')[0] for line in whole.splitlines()
     )
@@ -195,7 +200,7 @@ def test_a_torn_journal_is_gone_on_with_twice(tmp_path: Path) -> None:
     assert journal.read_bytes().startswith(b"".join(lines[:8]))
     assert journal.read_bytes().count(b"\n") == 8 + 5
     journal.write_bytes(journal.read_bytes() + b'{"key": [19')
-    assert gist(sweep(CORPUS, **SEARCH, run_dir=tmp_path)) == gist(WHOLE)
+    assert gist(sweep(CORPUS, **SEARCH, run_dir=tmp_path)) == gist(searched())
     keys = [json.loads(line)["key"] for line in journal.read_bytes().splitlines()[1:]]
     assert sorted(keys, key=str) == sorted((json.loads(line)["key"] for line in lines[1:]), key=str)
 

@@ -30,6 +30,7 @@ from tapegpt.models.mlp import MLP
 from tapegpt.models.modern import ModernGPT
 from tapegpt.models.trained import initialise, make_engine
 from tapegpt.models.wavenet import WaveNet
+from tests.properties import examples
 
 LETTERS = "abdeo"
 CONFIG = Config(2, 4, 2, 5)
@@ -64,7 +65,7 @@ def read_by_the_reference(model: GPT, text: str) -> tuple[float, dict[str, Matri
 # --- place by place ---------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(text=TEXTS, engine=st.sampled_from(["exact", "fast", "reference"]))
 def test_an_explanation_has_the_reference_engines_numbers(text: str, engine: str) -> None:
     found = explain(made(engine), text)
@@ -95,7 +96,7 @@ def test_a_text_is_cut_to_the_block_and_ends_where_there_is_room(text: str) -> N
     assert found.targets == ((*text, "") if len(text) < 5 else tuple(text[:5]))
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(text=TEXTS, has_runs=st.booleans())
 def test_a_fast_model_expects_what_it_says_it_does(text: str, has_runs: bool) -> None:
     model = runs() if has_runs else made("fast")
@@ -218,7 +219,7 @@ def test_gradients_are_what_those_who_use_a_number_pass_back() -> None:
         assert passed[name] == pytest.approx(found.gradient, rel=1e-9, abs=1e-15), name
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data())
 def test_gradients_of_parameters_are_slopes(data: st.DataObject) -> None:
     numbers = made().parameters
@@ -238,7 +239,7 @@ def test_gradients_of_parameters_are_slopes(data: st.DataObject) -> None:
     assert found.gradient == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-4, abs=1e-7)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(data=st.data(), depth=st.integers(2, 3))
 def test_a_tree_is_made_of_smaller_trees(data: st.DataObject, depth: int) -> None:
     name = data.draw(st.sampled_from(["probability[3,2]", "layer1.attn_logits[2,1,0]", "layer0.mlp_relu[1,3]"]))

@@ -22,6 +22,7 @@ from tapegpt.inference.constraints import wished
 from tapegpt.inference.forward import Drawn
 from tapegpt.inference.sampling import Sampler
 from tapegpt.models.trained import GPT
+from tests.properties import examples
 
 CHARACTERS = "abc"
 BLOCK = 4
@@ -261,7 +262,7 @@ def test_what_is_left_of_a_constraint_comes_and_the_rest_is_said(small: GPT) -> 
     assert caught[0].filename == __file__
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     prefix=st.text(CHARACTERS, max_size=2),
     suffix=st.text(CHARACTERS, max_size=2),
@@ -315,7 +316,7 @@ def test_all_constraints_hold_together_and_all_that_fits_comes(
     assert set(strings) == fitting
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     top_k=st.integers(0, 4),
     top_p=st.floats(0.01, 1.0),

@@ -39,6 +39,7 @@ from tapegpt.machine.program import Program
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
 from tests.guard import PLAIN
 from tests.machine import kernels
+from tests.properties import examples
 
 HOST = host_target()
 TARGETS = available(HOST)
@@ -226,7 +227,7 @@ def test_a_scalar_stands_for_all_lanes_in_every_operand(target: Target) -> None:
 STEPS = st.tuples(st.sampled_from(sorted(kernels.OPERATIONS)), st.integers(0, 63), st.integers(0, 63))
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(st.lists(STEPS, min_size=1, max_size=24), st.sampled_from(kernels.LANES), st.randoms(use_true_random=False))
 def test_random_kernels_give_the_same_bits_everywhere(
     steps: list[kernels.Step], lanes: int, draw: random.Random

@@ -23,6 +23,7 @@ from tapegpt import Config, Corpus, TapeGPTError, Trainer
 from tapegpt.models import checkpoint
 from tapegpt.models.trained import GPT
 from tapegpt.tensors import Contents, _checksum, little_endian, write_contents
+from tests.properties import examples
 
 
 def trained(strings: list[str]) -> GPT:
@@ -95,7 +96,7 @@ def refused(path: Path, data: bytes) -> str:
     return str(caught.value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_every_flip_and_cut_is_found(
     whole: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -6,6 +6,7 @@ import json
 import math
 from array import array
 from collections import Counter
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,8 @@ from tapegpt.settings import Settings
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana"]
 SHAPE: dict[str, Any] = {"n_embd": 8, "n_head": 2, "block_size": 6}
-MODELS = [
-    tapegpt.train(NAMES, steps=60, seed=1, **SHAPE),
-    tapegpt.train(NAMES, steps=200, seed=2, engine="fast", **SHAPE),
-    tapegpt.train(NAMES, steps=30, seed=3, n_embd=8, n_head=1, block_size=9),
-]
-TOGETHER = Ensemble(MODELS)
 BLOCK = 6  # the smallest
-VOCABULARY = MODELS[0].vocabulary
+VOCABULARY = Corpus.of(NAMES).vocabulary
 CLOSE = 1e-6
 TARGETS = [INTERPRETED, host_target()]
 
@@ -46,16 +41,31 @@ KNOWN = st.text(st.sampled_from(VOCABULARY), max_size=BLOCK - 1)
 ANY = st.text(st.characters(exclude_categories=()), max_size=15)
 
 
+@cache
+def models() -> list[GPT]:
+    """Of both engines and two shapes."""
+    return [
+        tapegpt.train(NAMES, steps=60, seed=1, **SHAPE),
+        tapegpt.train(NAMES, steps=200, seed=2, engine="fast", **SHAPE),
+        tapegpt.train(NAMES, steps=30, seed=3, n_embd=8, n_head=1, block_size=9),
+    ]
+
+
+@cache
+def together() -> Ensemble:
+    return Ensemble(models())
+
+
 def mean(prefix: str) -> dict[str, float]:
     """Probabilities of what follows, the members' averaged one by one."""
-    each = [model.probabilities(prefix) for model in MODELS]
+    each = [model.probabilities(prefix) for model in models()]
     return {token: math.fsum(one[token] for one in each) / len(each) for token in each[0]}
 
 
 def surprises(text: str) -> list[float]:
     """-log of the mean probabilities of the characters and the end, in windows of the smallest block."""
     tokens = Corpus([text], VOCABULARY).windows(BLOCK)
-    each = [model.inference.surprises(tokens) for model in MODELS]
+    each = [model.inference.surprises(tokens) for model in models()]
     return [-math.log(math.fsum(math.exp(-nats) for nats in column) / len(each)) for column in zip(*each, strict=True)]
 
 
@@ -64,7 +74,7 @@ def surprises(text: str) -> list[float]:
 
 @given(KNOWN)
 def test_probabilities_are_the_mean_of_the_models(prefix: str) -> None:
-    found = TOGETHER.probabilities(prefix)
+    found = together().probabilities(prefix)
     assert found == pytest.approx(mean(prefix), abs=CLOSE)
     assert math.fsum(found.values()) == pytest.approx(1.0, abs=CLOSE)
 
@@ -73,33 +83,34 @@ def test_probabilities_are_the_mean_of_the_models(prefix: str) -> None:
 def test_a_temperature_acts_on_the_mean(prefix: str, temperature: float) -> None:
     weights = {token: share ** (1 / temperature) for token, share in mean(prefix).items()}
     total = math.fsum(weights.values())
-    found = TOGETHER.probabilities(prefix, temperature=temperature)
+    found = together().probabilities(prefix, temperature=temperature)
     assert found == pytest.approx({token: weight / total for token, weight in weights.items()}, abs=10 * CLOSE)
 
 
 @pytest.mark.parametrize("text", ["", "a", "anna", "banana", "bananabananab"])
 def test_scores_are_those_of_the_mean_also_in_windows_of_the_smallest_block(text: str) -> None:
-    score = TOGETHER.score([text])[0]
+    score = together().score([text])[0]
     assert score.surprises == pytest.approx(surprises(text), rel=1e-5, abs=CLOSE)
 
 
 @given(st.lists(ANY | KNOWN))
 def test_any_strings_have_scores_that_fit_together(strings: list[str]) -> None:
-    scores = TOGETHER.score(strings)
+    scores = together().score(strings)
     for score, nats in zip(scores, scores.nats, strict=True):
         assert score.nats == pytest.approx(nats, rel=1e-5, abs=CLOSE)
-        assert score.unknown == MODELS[0].score([score.text])[0].unknown
+        assert score.unknown == models()[0].score([score.text])[0].unknown
 
 
 @given(st.lists(KNOWN, min_size=1))
 def test_the_mean_is_never_as_bad_as_the_mean_loss(strings: list[str]) -> None:
-    each = [model.score(strings).nats for model in MODELS]
-    for nats, of_models in zip(TOGETHER.score(strings).nats, zip(*each, strict=True), strict=True):
+    each = [model.score(strings).nats for model in models()]
+    for nats, of_models in zip(together().score(strings).nats, zip(*each, strict=True), strict=True):
         assert nats <= math.fsum(of_models) / len(of_models) + CLOSE
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_one_model_alone_is_itself(model: GPT) -> None:
+@pytest.mark.parametrize("number", range(3))
+def test_one_model_alone_is_itself(number: int) -> None:
+    model = models()[number]
     alone = Ensemble([model])
     assert list(alone.score(NAMES).nats) == list(model.score(NAMES).nats)
     assert alone.score(NAMES).percentiles == model.score(NAMES).percentiles
@@ -108,18 +119,18 @@ def test_one_model_alone_is_itself(model: GPT) -> None:
 
 
 def test_equal_models_are_as_one() -> None:
-    twins = Ensemble([MODELS[0]] * 4)
-    assert list(twins.score(NAMES).nats) == pytest.approx(list(MODELS[0].score(NAMES).nats), abs=CLOSE)
+    twins = Ensemble([models()[0]] * 4)
+    assert list(twins.score(NAMES).nats) == pytest.approx(list(models()[0].score(NAMES).nats), abs=CLOSE)
 
 
 def test_the_ensemble_follows_its_models() -> None:
     model = tapegpt.train(NAMES, steps=10, **SHAPE)
-    pair = Ensemble([model, MODELS[0]])
+    pair = Ensemble([model, models()[0]])
     before = (list(pair.score(["anna"]).nats), list(pair.ranks))
-    model.engine.load_parameters(MODELS[0].parameters)
+    model.engine.load_parameters(models()[0].parameters)
     after = (list(pair.score(["anna"]).nats), list(pair.ranks))
     assert after != before
-    assert after[0] == pytest.approx(list(MODELS[0].score(["anna"]).nats), abs=CLOSE)
+    assert after[0] == pytest.approx(list(models()[0].score(["anna"]).nats), abs=CLOSE)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=["interpreted", "compiled"])
@@ -193,31 +204,31 @@ def test_strings_within_constraints_have_the_conditional_distribution() -> None:
     ],
 )
 def test_one_fast_model_alone_says_what_it_says(wishes: dict[str, Any]) -> None:
-    assert Ensemble([MODELS[1]]).generate(50, seed=5, **wishes) == MODELS[1].generate(50, seed=5, **wishes)
+    assert Ensemble([models()[1]]).generate(50, seed=5, **wishes) == models()[1].generate(50, seed=5, **wishes)
 
 
 @given(st.integers(0, 2**70), st.integers(0, 40))
 def test_the_seed_alone_decides(seed: int, n: int) -> None:
-    assert TOGETHER.generate(n, seed=seed) == TOGETHER.generate(40, seed=seed)[:n]
+    assert together().generate(n, seed=seed) == together().generate(40, seed=seed)[:n]
 
 
 def test_without_a_seed_the_strings_go_on_and_the_models_do_not() -> None:
-    states = [model.rng.getstate() for model in MODELS]
-    ensemble = Ensemble(MODELS)
+    states = [model.rng.getstate() for model in models()]
+    ensemble = Ensemble(models())
     assert ensemble.generate(20) != ensemble.generate(20)
-    assert [model.rng.getstate() for model in MODELS] == states
+    assert [model.rng.getstate() for model in models()] == states
 
 
 @pytest.mark.filterwarnings("ignore:only .* were asked for")
 @given(prefix=KNOWN, temperature=st.sampled_from([0, 0.5, 1000]), unique=st.booleans())
 def test_any_wishes_are_met(prefix: str, temperature: float, unique: bool) -> None:
-    texts = TOGETHER.generate(5, seed=1, prefix=prefix, temperature=temperature, unique=unique, max_length=BLOCK - 1)
+    texts = together().generate(5, seed=1, prefix=prefix, temperature=temperature, unique=unique, max_length=BLOCK - 1)
     assert all(text.startswith(prefix) and len(text) < BLOCK for text in texts)
     assert not unique or len(set(texts)) == len(texts)
 
 
 def test_new_strings_are_new() -> None:
-    texts = TOGETHER.generate(30, seed=1, novel=True, unique=True)
+    texts = together().generate(30, seed=1, novel=True, unique=True)
     assert len(texts) == 30
     assert not set(texts) & set(NAMES)
 
@@ -226,8 +237,8 @@ def test_new_strings_are_new() -> None:
 
 
 def test_percentiles_are_those_of_the_ensemble() -> None:
-    nats = sorted(TOGETHER.score(NAMES).nats)
-    found = TOGETHER.score(NAMES)
+    nats = sorted(together().score(NAMES).nats)
+    found = together().score(NAMES)
     for percentile, each in zip(found.percentiles, found.nats, strict=True):
         assert percentile == pytest.approx(100 * sum(one <= each for one in nats) / len(nats))
 
@@ -242,9 +253,9 @@ def test_what_any_model_has_learned_is_known() -> None:
 
 
 def test_an_ensemble_is_evaluated_as_a_model() -> None:
-    report = evaluate(TOGETHER, Corpus([*NAMES, "tab"], VOCABULARY), samples=50)
+    report = evaluate(together(), Corpus([*NAMES, "tab"], VOCABULARY), samples=50)
     loss = report.losses["trained on"]
-    nats = [each * (len(name) + 1) for name, each in zip(NAMES, TOGETHER.score(NAMES).nats, strict=True)]
+    nats = [each * (len(name) + 1) for name, each in zip(NAMES, together().score(NAMES).nats, strict=True)]
     assert loss.loss == pytest.approx(math.fsum(nats) / (sum(map(len, NAMES)) + len(NAMES)))
     assert report.losses["new"].strings == 1
 
@@ -264,10 +275,10 @@ def test_the_models_of_a_population_make_one() -> None:
     ("models", "rule"),
     [
         ([], "the number of models of an ensemble must be a whole number from 1 to 1,000, not 0"),
-        (MODELS[0], "an ensemble takes several models"),
-        ([MODELS[0], "anna"], "model 1 of an ensemble must be a GPT, not 'anna'"),
-        ([TOGETHER], "model 0 of an ensemble must be a GPT, not <Ensemble of 3 models"),
-        ([MODELS[0], tiny(1)], "model 1 of an ensemble differs from model 0 in the characters 'not'"),
+        (models()[0], "an ensemble takes several models"),
+        ([models()[0], "anna"], "model 1 of an ensemble must be a GPT, not 'anna'"),
+        ([together()], "model 0 of an ensemble must be a GPT, not <Ensemble of 3 models"),
+        ([models()[0], tiny(1)], "model 1 of an ensemble differs from model 0 in the characters 'not'"),
     ],
 )
 def test_what_is_no_ensemble_is_refused(models: Any, rule: str) -> None:
@@ -279,13 +290,13 @@ def test_what_is_no_ensemble_is_refused(models: Any, rule: str) -> None:
 @pytest.mark.parametrize(
     "act",
     [
-        lambda: TOGETHER.parameters,
-        lambda: TOGETHER.explain("anna"),
-        lambda: explain(TOGETHER, "bob"),
-        lambda: TOGETHER.engine.load_parameters({}),
-        lambda: TOGETHER.engine.restore({}),
-        TOGETHER.engine.moments,
-        lambda: TOGETHER.engine.load_moments(MODELS[0].engine.moments()),
+        lambda: together().parameters,
+        lambda: together().explain("anna"),
+        lambda: explain(together(), "bob"),
+        lambda: together().engine.load_parameters({}),
+        lambda: together().engine.restore({}),
+        together().engine.moments,
+        lambda: together().engine.load_moments(models()[0].engine.moments()),
     ],
 )
 def test_what_needs_parameters_says_that_there_are_none(act: Any) -> None:
@@ -294,12 +305,12 @@ def test_what_needs_parameters_says_that_there_are_none(act: Any) -> None:
 
 
 def test_it_says_what_it_is() -> None:
-    total = sum(model.num_parameters for model in MODELS)
-    assert TOGETHER.num_parameters == total
-    assert repr(TOGETHER) == f"<Ensemble of 3 models, {total:,} parameters: block_size=6, 6 tokens>"
-    html = TOGETHER._repr_html_()
+    total = sum(model.num_parameters for model in models())
+    assert together().num_parameters == total
+    assert repr(together()) == f"<Ensemble of 3 models, {total:,} parameters: block_size=6, 6 tokens>"
+    html = together()._repr_html_()
     assert html.count("<li>&lt;GPT of") == 3
-    assert TOGETHER.generate(8, seed=0)[0] in html
+    assert together().generate(8, seed=0)[0] in html
 
 
 # --- files ------------------------------------------------------------------------------------------------------
@@ -307,7 +318,7 @@ def test_it_says_what_it_is() -> None:
 
 @pytest.fixture(scope="module", params=["together.safetensors", "together.json"])
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    ensemble = Ensemble(MODELS)
+    ensemble = Ensemble(models())
     ensemble.rank()
     place = tmp_path_factory.mktemp("file") / str(request.param)
     tapegpt.save(ensemble, place)
@@ -317,15 +328,15 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_what_is_saved_is_loaded_bit_for_bit(path: Path) -> None:
     loaded = tapegpt.load(path)
     assert isinstance(loaded, Ensemble)
-    for mine, model in zip(loaded.models, MODELS, strict=True):
+    for mine, model in zip(loaded.models, models(), strict=True):
         assert (mine.config, mine.engine.name) == (model.config, model.engine.name)
         assert mine.parameters == model.parameters
         assert mine.training is not None
         assert model.training is not None
         assert mine.training.settings == model.training.settings
         assert mine.training.moments.square == model.training.moments.square
-    assert loaded.score(NAMES).percentiles == TOGETHER.score(NAMES).percentiles
-    assert loaded.generate(20) == Ensemble(MODELS).generate(20)  # its random numbers go on
+    assert loaded.score(NAMES).percentiles == together().score(NAMES).percentiles
+    assert loaded.generate(20) == Ensemble(models()).generate(20)  # its random numbers go on
 
 
 def test_weights_alone_are_several_models_too(path: Path, tmp_path: Path) -> None:
@@ -334,7 +345,7 @@ def test_weights_alone_are_several_models_too(path: Path, tmp_path: Path) -> Non
     loaded = tapegpt.load(place)
     assert isinstance(loaded, Ensemble)
     assert all(model.training is None and model.data is None for model in loaded.models)
-    assert list(loaded.score(NAMES).nats) == list(TOGETHER.score(NAMES).nats)
+    assert list(loaded.score(NAMES).nats) == list(together().score(NAMES).nats)
     assert checkpoint.read(place) == checkpoint.contents(tapegpt.load(path), weights_only=True)
 
 
@@ -342,10 +353,10 @@ def test_the_commands_take_an_ensemble(path: Path, tmp_path: Path, capsys: pytes
     names = tmp_path / "names.txt"
     names.write_text("\n".join(NAMES))
     assert main(["generate", str(path), "-n", "3", "--seed", "1", "--suffix", "a"]) == 0
-    assert capsys.readouterr().out.splitlines() == TOGETHER.generate(3, seed=1, suffix="a")
+    assert capsys.readouterr().out.splitlines() == together().generate(3, seed=1, suffix="a")
     assert main(["score", str(path), str(names), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["nats"] for line in lines] == pytest.approx(list(TOGETHER.score(NAMES).nats), abs=1e-5)
+    assert [line["nats"] for line in lines] == pytest.approx(list(together().score(NAMES).nats), abs=1e-5)
     assert main(["eval", str(path), str(names), "--training", str(names), "--samples", "20"]) == 0
     capsys.readouterr()
     assert main(["explain", str(path), "anna"]) == 2
@@ -366,14 +377,14 @@ def test_the_commands_take_an_ensemble(path: Path, tmp_path: Path, capsys: pytes
     ],
 )
 def test_metadata_that_does_not_hold_is_refused(change: dict[str, str], tmp_path: Path) -> None:
-    held = checkpoint.contents(TOGETHER)
+    held = checkpoint.contents(together())
     tensors.write_contents(held.replaced(metadata={**held.metadata, **change}), tmp_path / "m.safetensors")
     with pytest.raises(TapeGPTError, match="not a model of tapegpt"):
         tapegpt.load(tmp_path / "m.safetensors")
 
 
 def test_an_ensemble_in_an_ensemble_is_refused(tmp_path: Path) -> None:
-    held = checkpoint.contents(Ensemble(MODELS[:1]))
+    held = checkpoint.contents(Ensemble(models()[:1]))
     nested = json.dumps([held.metadata])
     tensors.write_contents(held.replaced(metadata={**held.metadata, "models": nested}), tmp_path / "m.safetensors")
     with pytest.raises(TapeGPTError, match="not a model of tapegpt"):
@@ -384,7 +395,7 @@ def test_all_models_of_a_file_are_checked_before_code_is_made_for_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A crafted file of many shapes was compiled, shape by shape, until one was refused."""
-    contents = checkpoint.contents(TOGETHER)
+    contents = checkpoint.contents(together())
     parts, path = json.loads(contents.metadata["models"]), tmp_path / "m.safetensors"
     monkeypatch.setattr(checkpoint, "make_engine", lambda *_: pytest.fail("code was made"))
     last = {**parts[-1], "steps": str(2**63)}
@@ -406,13 +417,13 @@ def test_all_models_of_a_file_are_checked_before_code_is_made_for_any(
 
 @pytest.mark.parametrize("length", [0, 1, 3])
 def test_strings_may_have_exactly_the_length_that_they_must_have(length: int) -> None:
-    found = TOGETHER.generate(9, seed=1, min_length=length, max_length=length, exact=False)
+    found = together().generate(9, seed=1, min_length=length, max_length=length, exact=False)
     assert [len(text) for text in found] == [length] * 9
 
 
 def test_models_that_need_too_much_memory_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.safetensors"
-    tapegpt.save(Ensemble(MODELS[::2]), path)
+    tapegpt.save(Ensemble(models()[::2]), path)
     monkeypatch.setattr("tapegpt.autograd.tape.MAX_ARENA", 180_000)
     tapegpt.load(path)
     monkeypatch.setattr("tapegpt.autograd.tape.MAX_ARENA", 150_000)  # each of them needs less
@@ -422,7 +433,7 @@ def test_models_that_need_too_much_memory_together_are_refused(tmp_path: Path, m
 
 def test_whoever_loads_may_refuse_before_code_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.safetensors"
-    tapegpt.save(TOGETHER, path)
+    tapegpt.save(together(), path)
     monkeypatch.setattr(checkpoint, "make_engine", lambda *_: pytest.fail("code was made"))
     heard = []
 
@@ -432,5 +443,5 @@ def test_whoever_loads_may_refuse_before_code_is_made(tmp_path: Path, monkeypatc
 
     with pytest.raises(TapeGPTError, match=r"\Anot here\Z"):
         checkpoint.load(path, admit=admit)
-    engines = [(model.engine.name, model.config, model.vocab_size) for model in MODELS]
+    engines = [(model.engine.name, model.config, model.vocab_size) for model in models()]
     assert heard == engines

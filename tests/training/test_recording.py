@@ -14,6 +14,7 @@ import tapegpt
 from tapegpt import Config, Corpus, DivergedError, TapeGPTError, Trainer
 from tapegpt.models.trained import GPT
 from tapegpt.training.recording import recorded, replayed, spread, still
+from tests.properties import examples
 
 CORPUS = Corpus.of(["anna", "bob", "cara", "abba", "barbara", "ada", "rob", "carob", "bar", "cab"])
 CONFIG = Config(n_embd=8, n_head=2, block_size=8)
@@ -43,7 +44,7 @@ def test_moments_lie_between_both_ends_and_are_not_many_more_than_asked_for(step
     assert max(later - step for step, later in pairwise(moments)) <= steps / count + 1
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(name=st.sampled_from(list(TRAININGS)), moments=st.lists(st.integers(0, 60)) | st.integers(1, 20))
 def test_recording_changes_no_number_and_each_moment_is_the_model_of_its_step(
     name: str, moments: list[int] | int

@@ -1,0 +1,15 @@
+"""How many examples a property is held to: few, or as many as it names with `--hypothesis-profile thorough`."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+FEW = 10
+QUICK, THOROUGH = "quick", "thorough"
+settings.register_profile(QUICK, deadline=None, max_examples=FEW)  # no deadline: an example may have to compile
+settings.register_profile(THOROUGH, deadline=None, max_examples=100)
+
+
+def examples(count: int) -> int:
+    """So many, where there is time for them."""
+    return count if settings.get_current_profile_name() == THOROUGH else min(count, FEW)
