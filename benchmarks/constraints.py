@@ -16,9 +16,9 @@ KINDS: dict[str, tuple[int, dict[str, Any]]] = {  # strings that are drawn, and 
     "top_k 10": (20_000, {"top_k": 10}),
     "prefix mar": (20_000, {"prefix": "mar"}),
     "pattern ([aeiou].)+[aeiou]": (20_000, {"pattern": "([aeiou].)+[aeiou]"}),
-    "the same, token by token": (20_000, {"pattern": "([aeiou].)+[aeiou]", "exact": False}),
+    "the same, token by token": (20_000, {"pattern": "([aeiou].)+[aeiou]", "unbiased": False}),
     "suffix ella": (100, {"suffix": "ella"}),
-    "the same, token by token ": (20_000, {"suffix": "ella", "exact": False}),
+    "the same, token by token ": (20_000, {"suffix": "ella", "unbiased": False}),
     "unique, temperature 1": (50_000, {"unique": True, "temperature": 1.0}),
     "unique and novel": (20_000, {"unique": True, "novel": True}),
     "two edits from all training data": (100, {"novel": 2}),
@@ -41,7 +41,7 @@ def by_kind(corpus: Corpus, rounds: int, config: Config | None = None) -> str:
 
 
 def check(model: GPT, strings: list[str], wishes: dict[str, Any]) -> None:
-    """The strings are as they were wished for."""
+    """The strings are as they were split_options for."""
     for text in strings:
         assert re.fullmatch(wishes.get("pattern", "(?s:.*)"), text), f"{text!r} does not match"
         assert text.startswith(wishes.get("prefix", "")), f"{text!r} does not begin so"

@@ -5,7 +5,7 @@ Draws autoencoder.png where matplotlib is installed. Run: python examples/autoen
 
 from __future__ import annotations
 
-from tapegpt import Adam, Tape
+from tapegpt.autograd import Adam, Tape
 
 SIZE, CODE, STEPS = 8, 3, 2000
 

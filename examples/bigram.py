@@ -10,7 +10,8 @@ import math
 from collections import Counter
 from itertools import pairwise
 
-from tapegpt import SGD, Corpus, Random, Tape, check_gradients
+from tapegpt import Corpus, Random
+from tapegpt.autograd import SGD, Tape, check_gradients
 
 BATCH = 512  # pairs that one step looks at
 STEPS = 150

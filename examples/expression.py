@@ -5,7 +5,7 @@ The expression is the one that micrograd's README makes famous. Run: python exam
 
 from __future__ import annotations
 
-from tapegpt import Tape, check_gradients
+from tapegpt.autograd import Tape, check_gradients
 
 tape = Tape()
 a = tape.parameter("a", 1, 1)

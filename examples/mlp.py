@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from tapegpt import Adam, Corpus, Random, Tape
+from tapegpt import Corpus, Random
+from tapegpt.autograd import Adam, Tape
 
 CONTEXT, WIDTH, HIDDEN, BATCH, STEPS = 3, 16, 128, 128, 4000
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from tapegpt import SGD, Random, Tape
+from tapegpt import Random
+from tapegpt.autograd import SGD, Tape
 
 COUNT, STEPS = 200, 500
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from tapegpt import Adam, Random, Tape
+from tapegpt import Random
+from tapegpt.autograd import Adam, Tape
 
 NOISE, BATCH, STEPS = 0.1, 64, 3000
 

@@ -47,7 +47,7 @@ def trained(engine: str, **options: Any) -> GPT:
 def work(model: GPT) -> list[object]:
     """All that a child can do with a model, the same for the same parameters."""
     results: list[object] = [model.generate(300, seed=1), model.generate(5, seed=2, pattern="a.*")]
-    results += [list(model.score(NAMES).nats), model.explain("anna").loss, model.probabilities("an")]
+    results += [list(model.score(NAMES).nats), model.explain("anna").loss, model.next_probabilities("an")]
     trainer = Trainer.finetuned(model, Corpus.of(NAMES), model.training.settings)  # type: ignore[union-attr]
     results += [trainer.run(10), trainer.model.generate(20, seed=3)]
     zeros = {name: array("d", bytes(8 * len(numbers))) for name, numbers in model.parameters.items()}
@@ -268,7 +268,7 @@ def test_a_pool_scores_and_generates() -> None:
 
 
 def test_what_stays_in_its_process_says_so() -> None:
-    tape = tapegpt.Tape()
+    tape = tapegpt.autograd.Tape()
     x = tape.parameter("x", 1, 2)
     tape.forward((x * x).sum())
     for thing in (tape, trained("exact").engine, Trainer(Corpus.of(NAMES), Config()), Memory(8)):

@@ -4,13 +4,14 @@
     model = tapegpt.train("input.txt", steps=1000)
     model.generate(20)
 
+What a command does is a name here; the tape and what belongs to it are in `tapegpt.autograd`. Where an argument has a
+name that there is not, `TypeError` is raised, as Python does; for any value that cannot be used it is `TapeGPTError`.
 Names are imported at their first use, so that `import tapegpt` stays cheap.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-
+from tapegpt.lazy import importer
 from tapegpt.version import __version__
 
 TYPE_CHECKING = False
@@ -19,29 +20,25 @@ if TYPE_CHECKING:
     from tapegpt.analysis.diff import compare
     from tapegpt.analysis.doctor import examine
     from tapegpt.analysis.evaluation import evaluate
-    from tapegpt.autograd.gradient_check import check_gradients
     from tapegpt.autograd.model import Model
-    from tapegpt.autograd.optimizers import SGD, Adam
-    from tapegpt.autograd.tape import Tape
-    from tapegpt.autograd.value import Value
     from tapegpt.data.corpus import Corpus
     from tapegpt.data.rng import Random
     from tapegpt.errors import DivergedError, TapeGPTError, TapeGPTWarning
     from tapegpt.experiments.scaling import scaling
     from tapegpt.experiments.sweep import sweep
     from tapegpt.inference.constraints import Constraints, Drawing
-    from tapegpt.models.checkpoint import load, save
+    from tapegpt.models.checkpoint import load, loads
     from tapegpt.models.ensemble import Ensemble
     from tapegpt.models.gpt import Config
     from tapegpt.models.trained import GPT
+    from tapegpt.models.writing import dumps, save
     from tapegpt.settings import Settings
     from tapegpt.training.trainer import Trainer, train
     from tapegpt.web.notebook import widget
+    from tapegpt.web.report import report
 
 __all__ = [
     "GPT",
-    "SGD",
-    "Adam",
     "Config",
     "Constraints",
     "Corpus",
@@ -51,18 +48,18 @@ __all__ = [
     "Model",
     "Random",
     "Settings",
-    "Tape",
     "TapeGPTError",
     "TapeGPTWarning",
     "Trainer",
-    "Value",
     "__version__",
     "attribute",
-    "check_gradients",
     "compare",
+    "dumps",
     "evaluate",
     "examine",
     "load",
+    "loads",
+    "report",
     "save",
     "scaling",
     "sweep",
@@ -71,7 +68,6 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Adam": "autograd.optimizers",
     "Config": "models.gpt",
     "Constraints": "inference.constraints",
     "Corpus": "data.corpus",
@@ -81,33 +77,26 @@ _MODULES = {
     "GPT": "models.trained",
     "Model": "autograd.model",
     "Random": "data.rng",
-    "SGD": "autograd.optimizers",
     "Settings": "settings",
-    "Tape": "autograd.tape",
     "TapeGPTError": "errors",
     "TapeGPTWarning": "errors",
     "Trainer": "training.trainer",
-    "Value": "autograd.value",
     "attribute": "analysis.attribution",
-    "check_gradients": "autograd.gradient_check",
     "compare": "analysis.diff",
+    "dumps": "models.writing",
     "evaluate": "analysis.evaluation",
     "examine": "analysis.doctor",
     "load": "models.checkpoint",
-    "save": "models.checkpoint",
+    "loads": "models.checkpoint",
+    "report": "web.report",
+    "save": "models.writing",
     "scaling": "experiments.scaling",
     "sweep": "experiments.sweep",
     "train": "training.trainer",
     "widget": "web.notebook",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'tapegpt' has no attribute {name!r}")
-    value = getattr(import_module(f"tapegpt.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = importer(__name__, _MODULES, globals())
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,10 @@ import sys
 
 from tapegpt.text import visible
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
 
 class TapeGPTError(Exception):
     """Input that cannot be used: one line naming the place, the rule, the value and what to do."""
@@ -49,6 +53,17 @@ def shown(value: object) -> str:
     except ValueError:  # an int of more digits than Python writes out
         text = f"an int of {value.bit_length() if isinstance(value, int) else 'many'} bits"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def check_names(where: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise `TypeError`, as Python does for any call, for the name of an argument that there is not."""
+    for name in given:
+        if name not in known:
+            from difflib import get_close_matches
+
+            alike = get_close_matches(name, known, 1)
+            hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(known)}"
+            raise TypeError(f"{where} got an unexpected argument {name!r}: {hint}")
 
 
 def line_of(error: BaseException, path: str) -> str:

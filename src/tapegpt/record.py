@@ -6,6 +6,8 @@ fields, defaults, equality and repr. Type checkers see a dataclass.
 
 from __future__ import annotations
 
+from tapegpt.errors import check_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, ClassVar, Self, dataclass_transform
@@ -79,7 +81,8 @@ class Record:
         given = dict(zip(fields, values, strict=False))
         for name, value in named.items():
             if name not in fields or name in given:
-                raise TypeError(f"{type(self).__name__}: unexpected {name!r}")
+                check_names(type(self).__name__, [name], fields)
+                raise TypeError(f"{type(self).__name__} got {name!r} twice")
             given[name] = value
         own = self.__dict__
         for name in fields:

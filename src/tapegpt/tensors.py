@@ -38,14 +38,22 @@ class ForeignError(Exception):
 
 
 def write_contents(contents: Contents, path: Path) -> None:
-    """Write what a file is to hold; as `save`."""
-    is_json = os.fspath(path).lower().endswith(".json")
-    write_file(path, _as_json(contents) if is_json else _as_safetensors(contents))
+    """Write what a file is to hold, as JSON if its name ends so; on any failure what stood at the path stays."""
+    write_file(path, pack(contents, as_json=os.fspath(path).lower().endswith(".json")))
 
 
 def read_contents(path: Path) -> Contents:
-    """What a file holds; raises `ForeignError` for one that is not ours, or damaged."""
-    data = file_bytes(path)
+    """What a file holds; raises as `unpack` does."""
+    return unpack(file_bytes(path))
+
+
+def pack(contents: Contents, *, as_json: bool = False) -> bytes:
+    """The bytes of a file: safetensors, or JSON."""
+    return _as_json(contents) if as_json else _as_safetensors(contents)
+
+
+def unpack(data: bytes) -> Contents:
+    """What such bytes hold; raises `ForeignError` for those that are not ours, or damaged."""
     return _from_json(data) if is_json(data) else _from_safetensors(data)
 
 

@@ -19,7 +19,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
-from tapegpt import Tape, TapeGPTError, Value, check_gradients
+from tapegpt import TapeGPTError
+from tapegpt.autograd import Tape, Value, check_gradients
 from tapegpt.machine import llvm
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.llvm import compile_object

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tapegpt import Tape
+from tapegpt.autograd import Tape
 from tapegpt.autograd.fast_rewrites import FAST
 from tapegpt.autograd.operations.base import Batch
 from tapegpt.autograd.rewrites import Rewriting

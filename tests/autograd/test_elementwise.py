@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt import Tape, TapeGPTError, Value, check_gradients
+from tapegpt import TapeGPTError
+from tapegpt.autograd import Tape, Value, check_gradients
 from tapegpt.autograd.model import Model
 from tapegpt.autograd.operations.base import pad
 from tapegpt.engines.graph import exact_graph, fast_graph

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from tapegpt import Tape, TapeGPTError, check_gradients
+from tapegpt import TapeGPTError
+from tapegpt.autograd import Tape, check_gradients
 from tapegpt.autograd.node import Node
 from tapegpt.autograd.operations.attention.heads import LONG, Heads
 from tapegpt.autograd.operations.attention.pairs import CachedAttention, PairedAttention

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tapegpt import TapeGPTError, check_gradients
+from tapegpt import TapeGPTError
+from tapegpt.autograd import check_gradients
 from tapegpt.autograd.operations.columns import Columns
 from tapegpt.autograd.tape import Tape
 from tapegpt.machine.program import Program

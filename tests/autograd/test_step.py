@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import SGD, Adam, DivergedError, Tape, TapeGPTError
+from tapegpt import DivergedError, TapeGPTError
+from tapegpt.autograd import SGD, Adam, Tape
 from tapegpt.machine.target import INTERPRETED
 from tests import properties
 from tests.autograd import graphs

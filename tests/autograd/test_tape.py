@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt import SGD, Adam, Tape, TapeGPTError, Value, check_gradients
+from tapegpt import TapeGPTError
+from tapegpt.autograd import SGD, Adam, Tape, Value, check_gradients
 from tapegpt.autograd.gradient_check import GradientError
 from tapegpt.autograd.operations.elementwise import Elementwise
 from tapegpt.autograd.operations.reductions import Sum

@@ -151,7 +151,7 @@ class Fuzzer:
             "--avoid": self._data,
             "--novel": lambda: self._one("0", "1", "2", "-1", "x"),
             "--training": self._data,
-            **dict.fromkeys(["--unique", "--exact", "--probability", "--json"], lambda: None),
+            **dict.fromkeys(["--unique", "--unbiased", "--probability", "--json"], lambda: None),
         }
         return [self._model(), "-n", self._likely("40", 0, 1, 300, -1, "x"), *self._some(options, 6)]
 

@@ -27,7 +27,7 @@ from tapegpt.analysis.diff import compare, losses_of
 from tapegpt.experiments.journal import JOURNAL
 from tapegpt.experiments.population import Candidate, Field, Outcome, Population
 from tapegpt.experiments.sweep import sweep
-from tapegpt.models import checkpoint
+from tapegpt.models import writing
 from tapegpt.models.gpt import Config
 from tapegpt.models.microgpt_json import from_state_dict
 from tapegpt.models.trained import GPT
@@ -162,7 +162,7 @@ def use(model: GPT, place: Path) -> None:
         lambda: model.generate(2, seed=1, prefix=model.vocabulary[0], unique=True, top_k=2),
         lambda: model.generate(2, seed=1, pattern=".*", min_length=1, temperature=0.01),
         lambda: model.score(["anna", "", "zoë"]).percentiles,
-        lambda: model.probabilities("", temperature=0),
+        lambda: model.next_probabilities("", temperature=0),
         lambda: resume(model, place),
         lambda: finetune(model),
         lambda: convert(model, place),
@@ -220,9 +220,9 @@ class Hostile:
             "budget": (shape, Settings("fast", 9, budget=1000.0, batch_size=2, threads=1)),
         }
         trained = {name: self._trained(corpus, *how) for name, how in trainings.items()}
-        self._models = {name: checkpoint.contents(model) for name, model in trained.items()}
-        self._models["ensemble"] = checkpoint.contents(Ensemble(list(trained.values())))
-        former = checkpoint.without_training(self._models["exact"])
+        self._models = {name: writing.contents(model) for name, model in trained.items()}
+        self._models["ensemble"] = writing.contents(Ensemble(list(trained.values())))
+        former = writing.contents(trained["exact"], weights_only=True)
         self._models["format 1"] = former.replaced(metadata={**former.metadata, "format": "1"})
         parameters = trained["exact"].parameters
         matrices = {

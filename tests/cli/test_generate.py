@@ -14,7 +14,7 @@ import pytest
 
 import tapegpt
 from tapegpt.cli import main
-from tapegpt.inference.constraints import wished
+from tapegpt.inference.constraints import split_options
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva", "nathan", "eva", "bonnie", "tobias"]
 
@@ -133,7 +133,7 @@ def test_the_probability_of_the_constraints_is_said_on_request(generate: Command
 
 
 def test_exact_strings_meet_the_constraints_too(generate: Command) -> None:
-    strings, _ = generate("--exact --suffix a --prefix a -n 50")
+    strings, _ = generate("--unbiased --suffix a --prefix a -n 50")
     assert len(strings) == 50
     assert all(text[0] + text[-1] == "aa" for text in strings)
 
@@ -166,7 +166,7 @@ def test_the_training_data_can_be_elsewhere(generate: Command, trained: Path) ->
         ("--temperature 1e-9", "temperature must be 0 or a number from 0.001"),
         ("--novel -1", "novel must be True, False or a number of edits, not -1"),
         ("--novel x", "--novel: must be a whole number, not 'x'"),
-        ("--exact --top-k 3", "leave out top_k"),
+        ("--unbiased --top-k 3", "leave out top_k"),
         ("--probability --top-k 3", "leave out top_k"),
         ("--novel --training missing", "missing: no such file"),
         ("-n -5", "-n must be a whole number from 0 on, not -5"),
@@ -192,7 +192,7 @@ def test_a_model_of_strings_that_end_nowhere_keeps_to_its_block() -> None:
 
 
 def test_lengths_may_be_one_and_as_long_as_the_block() -> None:
-    constraints, _ = wished({"min_length": 3, "max_length": 3})
+    constraints, _ = split_options({"min_length": 3, "max_length": 3})
     assert constraints.lengths(3) == (3, 3)
     with pytest.raises(tapegpt.TapeGPTError, match="min_length 3: strings have at most 2 characters"):
         constraints.lengths(2)

@@ -29,8 +29,8 @@ from tapegpt.cluster import Cluster, Executor, bulk, generate, parts, population
 from tapegpt.data.sources import Source
 from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.experiments.sweep import Sweep, sweep
-from tapegpt.models.checkpoint import contents
 from tapegpt.models.trained import GPT
+from tapegpt.models.writing import contents
 from tapegpt.settings import Settings
 
 pytest.importorskip("ray")

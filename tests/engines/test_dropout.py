@@ -8,7 +8,8 @@ from operator import mul
 
 import pytest
 
-from tapegpt import SGD, Random
+from tapegpt import Random
+from tapegpt.autograd import SGD
 from tapegpt.autograd.model import Model
 from tapegpt.autograd.node import Node
 from tapegpt.autograd.operations.dropout import Dropout

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import Config, Corpus, DivergedError, Random, Tape, TapeGPTError
+from tapegpt import Config, Corpus, DivergedError, Random, TapeGPTError
+from tapegpt.autograd import Tape
 from tapegpt.autograd.operations.ngrams import NGrams
 from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Adam, Parameters

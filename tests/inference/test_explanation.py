@@ -103,7 +103,7 @@ def test_a_fast_model_expects_what_it_says_it_does(text: str, has_runs: bool) ->
     found = explain(model, text)
     assert model.score([found.text])[0].surprises[: len(found.surprises)] == pytest.approx(found.surprises, rel=1e-4)
     for t, row in enumerate(found.probabilities):
-        expected = model.probabilities(text[:t])
+        expected = model.next_probabilities(text[:t])
         assert row == pytest.approx([expected[character] for character in (*LETTERS, "")], rel=1e-4)
 
 

@@ -18,7 +18,7 @@ import tapegpt
 from tapegpt import Random
 from tapegpt.data.tokens import texts
 from tapegpt.inference import sampling
-from tapegpt.inference.constraints import wished
+from tapegpt.inference.constraints import split_options
 from tapegpt.inference.forward import Drawn
 from tapegpt.inference.sampling import Sampler
 from tapegpt.models.trained import GPT
@@ -56,7 +56,7 @@ def probabilities(model: GPT, temperature: float = 1.0) -> dict[str, float]:
         if len(prefix) == model.config.block_size:
             found[prefix] = probability
             return
-        for character, p in model.probabilities(prefix, temperature=temperature).items():
+        for character, p in model.next_probabilities(prefix, temperature=temperature).items():
             if character:
                 extend(prefix + character, probability * p)
             else:
@@ -83,7 +83,7 @@ def conditioned(distribution: dict[str, float], strings: list[str]) -> dict[str,
 def test_all_strings_have_the_models_probabilities_when_nothing_is_asked(model: GPT) -> None:
     assert math.isclose(math.fsum(probabilities(model).values()), 1.0, rel_tol=1e-6)
     assert_drawn_from(probabilities(model), model.generate(20_000, temperature=1.0, seed=1))
-    assert_drawn_from(probabilities(model, 0.5), model.generate(20_000, seed=1, exact=True))
+    assert_drawn_from(probabilities(model, 0.5), model.generate(20_000, seed=1, unbiased=True))
 
 
 PATTERNS = ["a.*", ".*b", "(ab|ca)+c?", "[^a]*", ".*cc.*", "a?b?c?"]
@@ -92,7 +92,7 @@ PATTERNS = ["a.*", ".*b", "(ab|ca)+c?", "[^a]*", ".*cc.*", "a?b?c?"]
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_place_by_place_a_string_is_drawn_as_often_as_its_weight_says(model: GPT, pattern: str) -> None:
     everything = probabilities(model)
-    constraints, drawing = wished({"pattern": pattern, "temperature": 1.0, "exact": False})
+    constraints, drawing = split_options({"pattern": pattern, "temperature": 1.0, "unbiased": False})
     sampler = model.sampler(constraints, drawing, seed=2)
     drawn = sampler._draw(30_000)
     strings = texts(drawn.strings, model.vocabulary)
@@ -100,7 +100,7 @@ def test_place_by_place_a_string_is_drawn_as_often_as_its_weight_says(model: GPT
     weights = dict(zip(strings, map(math.exp, drawn.log_weights), strict=True))
     drawn_with = {text: everything[text] / weight for text, weight in weights.items()}
     assert_drawn_from(drawn_with, strings)
-    tree = sampling._Tree(model.inference, sampler._space, drawing, exact=False)
+    tree = sampling._Tree(model.inference, sampler._space, drawing, unbiased=False)
     drawn_again = [tree.draw(Random(seed)) or [] for seed in range(3000)]
     from_tree = ["".join([model.vocabulary[token] for token in tokens]) for tokens in drawn_again]
     assert_drawn_from(drawn_with, [text for text in from_tree if text in weights])
@@ -110,13 +110,13 @@ def test_place_by_place_a_string_is_drawn_as_often_as_its_weight_says(model: GPT
 def test_exact_draws_from_the_models_distribution_given_the_pattern(model: GPT, pattern: str) -> None:
     everything = probabilities(model)
     fitting = [text for text in everything if re.fullmatch(pattern, text)]
-    strings = model.generate(4_000, pattern=pattern, temperature=1.0, seed=3, exact=True)
+    strings = model.generate(4_000, pattern=pattern, temperature=1.0, seed=3, unbiased=True)
     assert_drawn_from(conditioned(everything, fitting), strings)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_some_string_weighs_as_much_as_the_bound_and_none_more(model: GPT, pattern: str) -> None:
-    sampler = model.sampler(*wished({"pattern": pattern, "temperature": 1.0}), seed=0)
+    sampler = model.sampler(*split_options({"pattern": pattern, "temperature": 1.0}), seed=0)
     space = sampler._space
 
     def weights(prefix: list[int], state: int, weight: float) -> Iterator[float]:
@@ -135,14 +135,14 @@ def test_some_string_weighs_as_much_as_the_bound_and_none_more(model: GPT, patte
 
 def test_exact_strings_are_shorter_than_the_block_as_often_as_the_model_writes_such(model: GPT) -> None:
     everything = probabilities(model)
-    strings = model.generate(4_000, max_length=BLOCK - 2, temperature=1.0, seed=3, exact=True)
+    strings = model.generate(4_000, max_length=BLOCK - 2, temperature=1.0, seed=3, unbiased=True)
     assert_drawn_from(conditioned(everything, [text for text in everything if len(text) <= BLOCK - 2]), strings)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_the_probability_of_a_constraint_is_estimated_within_its_error(model: GPT, pattern: str) -> None:
     true = math.fsum(p for text, p in probabilities(model).items() if re.fullmatch(pattern, text))
-    estimate = model.probability(pattern=pattern)
+    estimate = model.estimate_probability(pattern=pattern)
     assert abs(estimate.probability - true) <= SIGMAS * estimate.error + 1e-5
     assert estimate.error < 0.01
 
@@ -158,7 +158,7 @@ def test_the_error_of_an_estimate_is_that_of_a_mean(small: GPT, draws: int, monk
         return found
 
     monkeypatch.setattr(Sampler, "_draw", noting)
-    estimate = small.probability(pattern="a.*", draws=draws)
+    estimate = small.estimate_probability(pattern="a.*", draws=draws)
     assert len(drawn) == estimate.draws == draws
     assert estimate.probability == pytest.approx(mean(drawn))
     assert estimate.error == pytest.approx(stdev(drawn) / math.sqrt(draws))
@@ -166,20 +166,20 @@ def test_the_error_of_an_estimate_is_that_of_a_mean(small: GPT, draws: int, monk
 
 def test_the_probability_counts_novelty_too(small: GPT) -> None:
     true = math.fsum(p for text, p in probabilities(small).items() if text not in DOCUMENTS)
-    estimate = small.probability(novel=True)
+    estimate = small.estimate_probability(novel=True)
     assert abs(estimate.probability - true) <= SIGMAS * estimate.error
 
 
 def test_an_impossible_constraint_has_no_probability(small: GPT) -> None:
-    assert small.probability(pattern="a{9}").probability == 0.0
+    assert small.estimate_probability(pattern="a{9}").probability == 0.0
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.01, 1.0, 100.0])
-@pytest.mark.parametrize("exact", [False, True, None])
-def test_unique_gives_every_string_there_is_and_ends(small: GPT, temperature: float, exact: bool | None) -> None:
-    if exact and not temperature:
+@pytest.mark.parametrize("unbiased", [False, True, None])
+def test_unique_gives_every_string_there_is_and_ends(small: GPT, temperature: float, unbiased: bool | None) -> None:
+    if unbiased and not temperature:
         return
-    strings = small.generate(10_000, unique=True, temperature=temperature, exact=exact, seed=0)
+    strings = small.generate(10_000, unique=True, temperature=temperature, unbiased=unbiased, seed=0)
     assert len(strings) == len(set(strings)) == sum(3**length for length in range(BLOCK + 1))
 
 
@@ -193,7 +193,7 @@ def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.Monkey
     for worth in (sampling.WORTH, 0.5):  # side by side, and in the tree
         monkeypatch.setattr(sampling, "WORTH", worth)
         drawn = [
-            " ".join(small.generate(2, pattern="ab|cab|bb|a", unique=True, exact=True, temperature=1.0, seed=seed))
+            " ".join(small.generate(2, pattern="ab|cab|bb|a", unique=True, unbiased=True, temperature=1.0, seed=seed))
             for seed in range(600)
         ]
         assert_drawn_from(expected, drawn)
@@ -201,8 +201,8 @@ def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.Monkey
 
 def test_a_tree_knows_how_much_may_still_come(small: GPT) -> None:
     left = {text: probabilities(small)[text] for text in ("ab", "cab", "bb", "a")}
-    constraints, drawing = wished({"pattern": "|".join(left), "temperature": 1.0})
-    tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, exact=True)
+    constraints, drawing = split_options({"pattern": "|".join(left), "temperature": 1.0})
+    tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, unbiased=True)
     rng = Random(1)
     for _ in range(200):  # until all prefixes have been looked at
         tree.draw(rng)
@@ -219,8 +219,8 @@ def test_the_least_and_the_greatest_random_number_draw_nothing_again(
     small: GPT, number: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Random, "random", lambda _: number)
-    constraints, drawing = wished({"pattern": "ab|cab|bb|a"})
-    tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, exact=False)
+    constraints, drawing = split_options({"pattern": "ab|cab|bb|a"})
+    tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, unbiased=False)
     drawn = set()
     for _ in range(4):
         drawn.add("".join([small.vocabulary[token] for token in tree.draw(Random(1)) or []]))
@@ -230,7 +230,7 @@ def test_the_least_and_the_greatest_random_number_draw_nothing_again(
 
 
 def test_a_string_is_the_same_however_many_are_asked_for(small: GPT) -> None:
-    for wishes in ({"unique": True}, {"novel": True}, {"pattern": ".*b"}, {"exact": True, "suffix": "c"}):
+    for wishes in ({"unique": True}, {"novel": True}, {"pattern": ".*b"}, {"unbiased": True, "suffix": "c"}):
         long = small.generate(70, seed=5, temperature=1.0, **wishes)
         assert small.generate(30, seed=5, temperature=1.0, **wishes) == long[:30]
         assert small.generate(30, seed=6, temperature=1.0, **wishes) != long[:30]
@@ -270,7 +270,7 @@ def test_what_is_left_of_a_constraint_comes_and_the_rest_is_said(small: GPT) -> 
     lengths=st.tuples(st.integers(0, BLOCK), st.integers(0, BLOCK)).map(sorted),
     avoid=st.lists(st.text("aBc", min_size=1, max_size=2), max_size=2),
     novel=st.sampled_from([False, True, 1]),
-    exact=st.sampled_from([True, False, None]),
+    unbiased=st.sampled_from([True, False, None]),
     seed=st.integers(),
 )
 def test_all_constraints_hold_together_and_all_that_fits_comes(
@@ -281,7 +281,7 @@ def test_all_constraints_hold_together_and_all_that_fits_comes(
     lengths: list[int],
     avoid: list[str],
     novel: bool | int,
-    exact: bool | None,
+    unbiased: bool | None,
     seed: int,
 ) -> None:
     near = {
@@ -308,7 +308,7 @@ def test_all_constraints_hold_together_and_all_that_fits_comes(
         max_length=lengths[1],
         avoid=avoid,
         novel=novel,
-        exact=exact,
+        unbiased=unbiased,
         unique=True,
         seed=seed,
     )
@@ -338,7 +338,7 @@ def test_truncation_leaves_the_same_strings_side_by_side_and_in_the_tree(
 
 def test_temperature_0_gives_the_most_probable_next_character(small: GPT) -> None:
     text = ""
-    while len(text) < BLOCK and (best := next(iter(small.probabilities(text)))):
+    while len(text) < BLOCK and (best := next(iter(small.next_probabilities(text)))):
         text += best
     assert small.generate(3, temperature=0) == [text] * 3
 
@@ -394,13 +394,17 @@ def test_a_pseudonym_stays_and_can_be_the_keys_alone(model: GPT) -> None:
         ({"avoid": "abc"}, "avoid must be several strings"),
         ({"avoid": [""]}, "avoid must be words, none of them empty"),
         ({"novel": -1}, "novel must be True, False or a number of edits, not -1"),
-        ({"exact": True, "top_k": 2}, "leave out top_k"),
-        ({"colour": "red"}, "there is no constraint 'colour'"),
+        ({"unbiased": True, "top_k": 2}, "leave out top_k"),
     ],
 )
 def test_wishes_that_make_no_sense_are_refused(small: GPT, wishes: dict[str, object], message: str) -> None:
     with pytest.raises(tapegpt.TapeGPTError, match=re.escape(message)):
         small.generate(1, **wishes)  # type: ignore[arg-type]
+
+
+def test_an_option_that_there_is_not_is_a_type_error_that_names_the_nearest(small: GPT) -> None:
+    with pytest.raises(TypeError, match=r"generate got an unexpected argument 'patern': did you mean 'pattern'\?"):
+        small.generate(1, patern="a")  # type: ignore[call-arg]
 
 
 def test_what_the_model_hardly_ever_writes_is_drawn_place_by_place_or_refused(
@@ -412,8 +416,8 @@ def test_what_the_model_hardly_ever_writes_is_drawn_place_by_place_or_refused(
     with pytest.warns(tapegpt.TapeGPTWarning, match="^the model hardly ever meets the constraints: .*token by token"):
         assert len(small.generate(50, seed=1, **rare)) == 50  # type: ignore[arg-type]
     monkeypatch.setattr(sampling, "MAX_TRIES", 2)
-    with pytest.raises(tapegpt.TapeGPTError, match="no string was found among 2 prefixes: leave out exact"):
-        small.generate(50, exact=True, **rare)  # type: ignore[arg-type]
+    with pytest.raises(tapegpt.TapeGPTError, match="no string was found among 2 prefixes: leave out unbiased"):
+        small.generate(50, unbiased=True, **rare)  # type: ignore[arg-type]
 
 
 def test_a_tree_that_grows_too_large_says_so(small: GPT, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt import GPT, SGD, Config, Random, TapeGPTError
-from tapegpt.autograd import tape
+from tapegpt import GPT, Config, Random, TapeGPTError
+from tapegpt.autograd import SGD, tape
 from tapegpt.data.ngrams import kernels
 from tapegpt.data.tokens import Tokens
 from tapegpt.engines import exact

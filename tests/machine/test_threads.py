@@ -19,9 +19,10 @@ from typing import Any, Self
 import pytest
 
 import tapegpt
-from tapegpt import Config, Corpus, Random, Tape, Trainer
+from tapegpt import Config, Corpus, Random, Trainer
 from tapegpt.analysis import attribution
 from tapegpt.analysis.attribution import Rater
+from tapegpt.autograd import Tape
 from tapegpt.data.holdout import hold_out
 from tapegpt.engines.base import Adam, Engine, Parameters
 from tapegpt.engines.exact import ExactEngine

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
-from tapegpt.models import checkpoint
+from tapegpt.models import writing
 from tapegpt.models.trained import GPT
 from tapegpt.tensors import Contents, _checksum, little_endian, write_contents
 from tests.properties import examples
@@ -82,7 +82,7 @@ def test_another_reader_reads_the_same(path: Path) -> None:
 
 
 def test_numbers_in_a_file_begin_at_multiples_of_their_size(path: Path) -> None:
-    held = checkpoint.contents(MODEL)
+    held = writing.contents(MODEL)
     for length in range(8):
         write_contents(held.replaced(metadata={**held.metadata, "tapegpt": "0" * length}), path)
         assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tapegpt import Random, Tape, TapeGPTError
+from tapegpt import Random, TapeGPTError
+from tapegpt.autograd import Tape
 from tapegpt.autograd.model import Model
 from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Adam, Engine, Parameters

@@ -304,7 +304,7 @@ def test_an_ensemble_of_models_of_one_s_own_is_a_file_too() -> None:
     models = [tapegpt.train(STRINGS, model=mine(), steps=1, seed=seed) for seed in (1, 2)]
     both = tapegpt.Ensemble([*models, tapegpt.train(STRINGS, steps=1, block_size=8)])
     tapegpt.save(both, "m")
-    assert [type(each.config) for each in tapegpt.load("m", mine()).models] == [mine(), mine(), Config]  # type: ignore[attr-defined]
+    assert [type(each.config) for each in tapegpt.load("m", mine()).models] == [mine(), mine(), Config]
     with pytest.raises(TapeGPTError, match="a file holds no code"):
         tapegpt.load("m")
 

@@ -64,6 +64,8 @@ def test_settings_out_of_range() -> None:
     assert MODEL.generate(0) == []
     with pytest.raises(TapeGPTError, match="prefix must be a str, not 5"):
         MODEL.stream(prefix=5)  # type: ignore[arg-type]
+    with pytest.raises(TapeGPTError, match="n must be a whole number from 0 on, not 'an'"):
+        MODEL.stream("an")  # type: ignore[arg-type]
 
 
 def test_parameters_are_a_copy() -> None:
@@ -81,26 +83,26 @@ def test_threads_may_share_a_model() -> None:
 
 def test_probabilities_of_the_next_character_sum_to_1_and_fall() -> None:
     for prefix in ("", "an", "ottob"):
-        probabilities = MODEL.probabilities(prefix)
+        probabilities = MODEL.next_probabilities(prefix)
         assert probabilities.keys() == {*MODEL.vocabulary, ""}
         assert abs(sum(probabilities.values()) - 1.0) < 1e-9
         assert list(probabilities.values()) == sorted(probabilities.values(), reverse=True)
-    first = next(iter(MODEL.probabilities("an")))
-    assert MODEL.probabilities("an", temperature=0)[first] == 1.0
+    first = next(iter(MODEL.next_probabilities("an")))
+    assert MODEL.next_probabilities("an", temperature=0)[first] == 1.0
 
 
 def test_probabilities_follow_the_parameters() -> None:
     trainer = tapegpt.Trainer(tapegpt.Corpus.of(["anna", "otto"]), MODEL.config)
-    before = trainer.model.probabilities("a")
-    assert trainer.model.probabilities("a") == before
+    before = trainer.model.next_probabilities("a")
+    assert trainer.model.next_probabilities("a") == before
     trainer.run(1)
-    assert trainer.model.probabilities("a") != before
+    assert trainer.model.next_probabilities("a") != before
 
 
 def test_a_prefix_that_leaves_no_next_character_is_refused() -> None:
     for prefix, message in (("annann", "less than block_size 6"), ("x", "does not know 'x'"), (1, "must be a str")):
         with pytest.raises(TapeGPTError, match=message):
-            MODEL.probabilities(prefix)  # type: ignore[arg-type]
+            MODEL.next_probabilities(prefix)  # type: ignore[arg-type]
 
 
 def test_a_notebook_shows_shape_and_strings() -> None:

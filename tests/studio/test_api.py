@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 import tapegpt
 from benchmarks.studio import under_load
+from tapegpt import load, save
 from tapegpt.analysis.anatomy import code
 from tapegpt.analysis.attribution import attribute
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.ngrams import baselines
 from tapegpt.inference.constraints import Drawing
-from tapegpt.models.checkpoint import load, save
 from tapegpt.settings import Settings
 from tapegpt.studio import runs, store
 from tapegpt.studio.limits import Limits

@@ -109,7 +109,7 @@ def test_log_probabilities_are_the_models_own(ai: openai.OpenAI, model: tapegpt.
     assert logs.top_logprobs is not None
     assert logs.token_logprobs is not None
     for place, (character, log) in enumerate(zip(found.text, logs.token_logprobs, strict=True)):
-        expected = model.probabilities(found.text[:place])
+        expected = model.next_probabilities(found.text[:place])
         assert log == pytest.approx(math.log(expected[character]), abs=1e-5)
         assert list(logs.top_logprobs[place]) == list(dict.fromkeys([*list(expected)[:3], character]))
         assert logs.top_logprobs[place][character] == log

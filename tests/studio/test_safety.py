@@ -26,13 +26,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 import tapegpt
+from tapegpt import save
 from tapegpt.cli import main
 from tapegpt.data.sources import Source
-from tapegpt.models.checkpoint import read, save
 from tapegpt.studio import app, completions, guard, questions, server
 from tapegpt.studio.limits import JSON_BYTES, RATE, Limits, RefusedError
 from tapegpt.studio.replies import refusal_of
-from tapegpt.tensors import Contents, write_contents
+from tapegpt.tensors import Contents, read_contents, write_contents
 from tests.properties import examples
 from tests.studio.server import NAMES, SMALL, Client, running
 
@@ -428,7 +428,7 @@ def test_what_is_no_model_file_is_refused(client: Client, content: bytes) -> Non
 def kept(path: Path, **changes: Any) -> Contents:
     """A small model's contents, with some of its configuration changed."""
     save(tapegpt.train(NAMES, n_embd=8, n_head=2, block_size=8, steps=1), path)
-    contents = read(path)
+    contents = read_contents(path)
     config = {**json.loads(contents.metadata["config"]), **changes}
     return contents.replaced(metadata={**contents.metadata, "config": json.dumps(config)})
 

@@ -127,7 +127,7 @@ def test_an_explanation_lists_what_is_most_likely(recording: Recording) -> None:
     data = explanation_data(explain(model, "cab"), model.vocabulary)
     assert (data["inputs"], data["targets"]) == (["", "c", "a", "b"], ["c", "a", "b", ""])
     for place, prefix in enumerate(["", "c", "ca", "cab"]):
-        expected = list(model.probabilities(prefix).items())
+        expected = list(model.next_probabilities(prefix).items())
         shown = data["next"][place]
         assert [token for token, _ in shown] == [token for token, _ in expected[: len(shown)]]
         assert len(shown) == min(LIKELY, model.vocab_size)

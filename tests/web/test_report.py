@@ -46,7 +46,7 @@ def model() -> GPT:
 
 @pytest.fixture(scope="module")
 def text(model: GPT) -> str:
-    return report.page(model, text="cab", samples=50)
+    return report.report(model, text="cab", samples=50)
 
 
 class Reader(HTMLParser):
@@ -112,7 +112,7 @@ def test_moments_are_those_of_the_training(model: GPT, text: str) -> None:
 
 def test_the_model_is_looked_at_with_its_best_weights() -> None:
     model = trained(steps=200, learning_rate=0.3, validation=0.4)  # so that it ends worse than it was
-    data = Reader(report.page(model, text="cab", samples=20)).data
+    data = Reader(report.report(model, text="cab", samples=20)).data
     best = min(data["run"]["held_out"], key=lambda evaluation: evaluation["loss"])
     chosen = data["moments"][data["chosen"]]
     assert chosen["step"] == best["step"] < 200
@@ -120,7 +120,7 @@ def test_the_model_is_looked_at_with_its_best_weights() -> None:
 
 
 def test_the_page_is_the_same_each_time(model: GPT, text: str) -> None:
-    assert report.page(model, text="cab", samples=50) == text
+    assert report.report(model, text="cab", samples=50) == text
 
 
 def test_strings_are_told_by_their_surprise(model: GPT, text: str) -> None:
@@ -134,7 +134,7 @@ def test_strings_are_told_by_their_surprise(model: GPT, text: str) -> None:
 
 def test_a_model_without_its_training_is_shown_as_it_is(model: GPT, tmp_path: Path) -> None:
     tapegpt.save(model, tmp_path / "weights.safetensors", weights_only=True)
-    said = Reader(report.page(tapegpt.load(tmp_path / "weights.safetensors"), samples=20)).text
+    said = Reader(report.report(tapegpt.load(tmp_path / "weights.safetensors"), samples=20)).text
     assert "This is the model as it is; the training cannot be repeated" in said
     assert "What it says" in said
     assert "memorised" not in said
@@ -143,16 +143,16 @@ def test_a_model_without_its_training_is_shown_as_it_is(model: GPT, tmp_path: Pa
 
 
 def test_a_training_by_the_clock_is_not_done_again() -> None:
-    said = Reader(report.page(trained(engine="fast", steps=5), samples=20)).text
+    said = Reader(report.report(trained(engine="fast", steps=5), samples=20)).text
     assert "cannot be repeated" not in said
     with_clock = trained(engine="fast", steps=5)
     assert with_clock.training is not None
     with_clock.training = with_clock.training.replaced(settings=Settings(engine="fast", budget=1.0))
-    assert "it followed the clock" in Reader(report.page(with_clock, samples=20)).text
+    assert "it followed the clock" in Reader(report.report(with_clock, samples=20)).text
 
 
 def test_one_string_and_one_step_are_enough() -> None:
-    page = Reader(report.page(trained(["a"], steps=1), samples=1))
+    page = Reader(report.report(trained(["a"], steps=1), samples=1))
     assert len(page.data["moments"]) == 2
     assert len(page.data["scores"]) == 1
 
@@ -167,7 +167,7 @@ def test_large_pictures_have_fewer_moments() -> None:
 @pytest.mark.parametrize(("options", "rule"), [({"text": "xyz"}, "'x"), ({"samples": 0}, "samples must be")])
 def test_what_cannot_be_shown_is_told(options: Any, rule: str, model: GPT) -> None:
     with pytest.raises(TapeGPTError, match=rule):
-        report.page(model, **options)
+        report.report(model, **options)
 
 
 # --- safety -----------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_what_cannot_be_shown_is_told(options: Any, rule: str, model: GPT) -> No
 
 @pytest.mark.filterwarnings("ignore:the documents have control characters")
 def test_no_string_of_the_data_is_markup() -> None:
-    page = report.page(trained([*HOSTILE, *STRINGS], block_size=16), text=HOSTILE[0], samples=20)
+    page = report.report(trained([*HOSTILE, *STRINGS], block_size=16), text=HOSTILE[0], samples=20)
     reader = Reader(page)
     assert page.count("</script>") == 2
     assert reader.data["moments"][-1]["explanation"]["text"] == HOSTILE[0]
@@ -367,14 +367,14 @@ def test_the_command_writes_the_page(files: Path, capsys: pytest.CaptureFixture[
     model, output = str(files / "model.safetensors"), files / "page.html"
     assert cli.main(["report", model, "-o", str(output), "--text", "cab", "--samples", "20"]) == 0
     page = output.read_text(encoding="utf-8")
-    assert page == report.page(tapegpt.load(model), text="cab", samples=20)
+    assert page == report.report(tapegpt.load(model), text="cab", samples=20)
     assert f"tapegpt train {files / 'names.txt'} --n-embd=8" in Reader(page).text
     assert capsys.readouterr().out == f"open {output} in a browser\n"
 
 
 def test_the_command_prints_the_page(files: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     assert cli.main(["report", str(files / "model.safetensors"), "-o", "-", "--samples", "20"]) == 0
-    page = report.page(tapegpt.load(files / "model.safetensors"), samples=20)
+    page = report.report(tapegpt.load(files / "model.safetensors"), samples=20)
     assert capsysbinary.readouterr().out == report.encoded(page)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tapegpt.cluster.bulk import Part
     from tapegpt.experiments.sweep import Executor
-    from tapegpt.inference.constraints import Wishes
+    from tapegpt.inference.constraints import GenerateOptions
     from tapegpt.models.trained import GPT
 
 FORMATS = ("text", "jsonl", "parquet")
@@ -68,7 +68,7 @@ def executor(ray: str | None, threads: int | None) -> Iterator[tuple[Executor, i
         yield Executor(cluster), threads or cluster.cores()
 
 
-def generate(options: argparse.Namespace, model: GPT, wishes: Wishes) -> int:
+def generate(options: argparse.Namespace, model: GPT, wishes: GenerateOptions) -> int:
     """`tapegpt generate --ray`."""
     from tapegpt.cluster import Cluster
     from tapegpt.cluster import generate as generated

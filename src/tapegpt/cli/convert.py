@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.cli.models import file_argument
+from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import whole
 from tapegpt.errors import TapeGPTError
 
@@ -28,19 +28,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the one as the other."""
-    from tapegpt.models.checkpoint import contents, read, without_training
     from tapegpt.models.microgpt_json import from_state_dict, is_state_dict
-    from tapegpt.tensors import write_contents
 
     if not options.target.lower().endswith(SUFFIXES):
         raise TapeGPTError(f"{options.target}: a model file's name must end in {' or '.join(SUFFIXES)}: choose another")
     if is_state_dict(options.source):
         if options.kind is not None:
             raise TapeGPTError("--model is not about a state_dict of microgpt.py, which is of gpt: leave it out")
-        held = contents(from_state_dict(options.source, options.n_head, _vocabulary(options)))
+        model = from_state_dict(options.source, options.n_head, _vocabulary(options))
     else:
-        held = read(options.source, options.kind)
-    write_contents(without_training(held) if options.weights_only else held, options.target)
+        model = loaded(options, options.source)
+    model.save(options.target, weights_only=options.weights_only)
     return 0
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from tapegpt.inference.constraints import Wishes
+    from tapegpt.inference.constraints import GenerateOptions
     from tapegpt.models.trained import GPT
 
 BATCH = 256  # strings that are scored at a time for --json
@@ -53,8 +53,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     constraints.add_argument("--novel", nargs="?", type=whole, const=0, metavar="K", help=about)
     about = "training data for --novel [where it was read for training]"
     constraints.add_argument("--training", nargs="+", metavar="FILE", help=about)
-    about = "from the model's own distribution given the constraints, or place by place [exact where it can be had]"
-    constraints.add_argument("--exact", action=BooleanOptionalAction, help=about)
+    about = "from the model's own distribution given the constraints, or token by token [where it can be]"
+    constraints.add_argument("--unbiased", action=BooleanOptionalAction, help=about)
     about = "say first how probable it is that the model meets them by itself, at --temperature"
     constraints.add_argument("--probability", action="store_true", help=about)
     parser.epilog = (
@@ -66,13 +66,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the strings, a line each; whatever else is to be said goes to stderr."""
-    from tapegpt.inference.constraints import wished
+    from tapegpt.inference.constraints import split_options
 
     if options.n < 0:
         raise TapeGPTError(f"-n must be a whole number from 0 on, not {options.n}")
     check_bulk(options, ("json", "probability"))
     wishes = _wishes(options)
-    wished(wishes)  # refused before the model is read
+    split_options(wishes)  # refused before the model is read
     model = loaded(options, options.model)
     notice(model.engine.notice)
     if options.training:
@@ -82,16 +82,16 @@ def run(options: argparse.Namespace) -> int:
 
         return generate(options, model, wishes)
     if options.probability:
-        estimate = model.probability(**{**wishes, "temperature": options.temperature})
+        estimate = model.estimate_probability(**{**wishes, "temperature": options.temperature})
         notice(f"probability of the constraints: {estimate.probability:.4g} ± {estimate.error:.2g}")
     _print(model, model.stream(n=options.n, seed=options.seed, **wishes), options.json)
     return 0
 
 
-def _wishes(options: argparse.Namespace) -> Wishes:
+def _wishes(options: argparse.Namespace) -> GenerateOptions:
     """What is asked for; what is not is left to the defaults."""
     names = ["temperature", "top_k", "top_p", "min_p"]
-    names += ["prefix", "suffix", "pattern", "min_length", "max_length", "exact"]
+    names += ["prefix", "suffix", "pattern", "min_length", "max_length", "unbiased"]
     wishes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.unique:
         wishes["unique"] = True

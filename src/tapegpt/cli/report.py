@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from tapegpt.files import writable, write_file
-    from tapegpt.web.report import encoded, page
+    from tapegpt.web.report import encoded, report
 
     if options.output != STDOUT:
         writable(options.output)
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     notice(model.inference.notice)
     if options.training:
         model.documents = training_documents(model, options.training)
-    content = encoded(page(model, text=options.text, samples=options.samples))
+    content = encoded(report(model, text=options.text, samples=options.samples))
     if options.output == STDOUT:
         sys.stdout.buffer.write(content)
     else:

@@ -193,14 +193,13 @@ class _Keeper:
 
     def save(self, trainer: Trainer, ranked: bool = False) -> None:
         """Write it, with how surprising the training strings are if asked."""
-        from tapegpt.models.checkpoint import save
 
         def write(model: GPT) -> None:
             try:
                 if ranked and not model.engine.notice:  # interpreted it would take minutes
                     trainer.rank()
             finally:
-                save(model, self._path, weights_only=self._weights_only)
+                model.save(self._path, weights_only=self._weights_only)
 
         trainer.keep(write)
 

@@ -245,10 +245,10 @@ def _cost(row: Row) -> list[str]:
 def _write(swept: Sweep, options: argparse.Namespace) -> None:
     """The best model, or the best ones as one; the page."""
     from tapegpt.files import write_file
-    from tapegpt.models.checkpoint import save
 
     if options.output is not None:
-        save(swept.best if options.ensemble is None else swept.ensemble(options.ensemble), options.output)
+        model = swept.best if options.ensemble is None else swept.ensemble(options.ensemble)
+        model.save(options.output)
     if options.html is not None:
         from tapegpt.web.leaderboard import page
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from tapegpt.cluster.parts import FORMATS, new_directory, pieces, strings, write
 from tapegpt.errors import TapeGPTError, shown
-from tapegpt.inference.constraints import wished
+from tapegpt.inference.constraints import split_options
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
 from tapegpt.settings import SEED
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tapegpt.cluster.connection import Cluster
     from tapegpt.cluster.parts import Piece
     from tapegpt.data.sources import Source
-    from tapegpt.inference.constraints import Wishes
+    from tapegpt.inference.constraints import GenerateOptions
     from tapegpt.models.trained import GPT
 
 BLOCK = 100_000  # strings of a part that are generated: half a second of work
@@ -94,23 +94,22 @@ def generate(
     *,
     format: str = "text",  # noqa: A002  # as in `Source`
     seed: int | None = None,
-    **wishes: Unpack[Wishes],
+    **wishes: Unpack[GenerateOptions],
 ) -> Iterator[Part]:
     """Write n invented strings to a new directory, `BLOCK` to a file; an iterator over the parts as they are done.
 
-    Wishes are those of `GPT.generate`, but `unique`. Without a seed the model's next random number is one. Part p is
-    `model.generate(BLOCK, seed=(seed << 64) + p, **wishes)`, on any cluster.
+    Options are those of `GPT.generate`, but `unique`. Without a seed the model's next random number is one. Part p
+    is `model.generate(BLOCK, seed=(seed << 64) + p, **wishes)`, on any cluster.
     Raises `TapeGPTError` for what cannot be done.
     """
     Whole(0).check("n", n)
     if seed is None:
         seed = model.rng.getrandbits(64)
     SEED.check("seed", seed)
-    constraints, drawing = wished(wishes)
+    constraints, drawing = split_options(wishes)
     if constraints.unique:
         raise TapeGPTError("ray: --unique compares all strings, and a worker sees some: leave it out")
-    if constraints.any or drawing.truncates:
-        model.sampler(constraints, drawing, 0)  # refuses here what cannot be met
+    model.draw(n, constraints, drawing, seed=seed)  # refuses here what cannot be met
     documents = None if constraints.distance is None else model.training_documents()
     parts = -(-n // BLOCK)
     job = _Speaking(_directory(directory, format), format, parts, BLOCK, n, seed, dict(wishes))

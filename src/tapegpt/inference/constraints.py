@@ -7,7 +7,7 @@ comes once, is looked up when it is whole.
 from __future__ import annotations
 
 from tapegpt.data.tokens import encode
-from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.errors import TapeGPTError, check_names, is_number, shown
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record, field
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tapegpt.inference.automata import Automaton
 
-    class Wishes(TypedDict, total=False):
+    class GenerateOptions(TypedDict, total=False):
         """What `GPT.generate` and its like take: the fields of `Constraints` and `Drawing`."""
 
         prefix: str
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         avoid: Iterable[str]
         novel: bool | int
         unique: bool
-        exact: bool | None
+        unbiased: bool | None
         temperature: float
         top_k: int
         top_p: float
@@ -81,7 +81,7 @@ class Constraints(Record):
     avoid: tuple[str, ...] = ()  # words that occur nowhere, in letters of either case
     novel: bool | int = False  # True or k: further than 0 or k edits from all training documents
     unique: bool = False  # no string twice
-    exact: bool | None = None  # see `sampling`: True, False (place by place), or None for exact where that can be had
+    unbiased: bool | None = None  # see `sampling`: True, False (token by token), or None for unbiased where that can be
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
@@ -98,8 +98,8 @@ class Constraints(Record):
             raise TapeGPTError(f"novel must be True, False or a number of edits, not {shown(self.novel)}")
         if not isinstance(self.unique, bool):
             raise TapeGPTError(f"unique must be True or False, not {shown(self.unique)}")
-        if self.exact is not None and not isinstance(self.exact, bool):
-            raise TapeGPTError(f"exact must be True, False or None, not {shown(self.exact)}")
+        if self.unbiased is not None and not isinstance(self.unbiased, bool):
+            raise TapeGPTError(f"unbiased must be True, False or None, not {shown(self.unbiased)}")
 
     @property
     def any(self) -> bool:
@@ -144,13 +144,14 @@ class Constraints(Record):
         return result
 
 
-def wished(wishes: Wishes) -> tuple[Constraints, Drawing]:
-    """Constraints and drawing from what is given by name; raises `TapeGPTError` for values out of range."""
-    given: dict[str, Any] = dict(wishes)
-    for name in given:
-        if name not in (*Constraints.__annotations__, *Drawing.__annotations__):
-            raise TapeGPTError(f"there is no constraint {name!r}: see help(tapegpt.Constraints)")
-    drawing = Drawing(**{name: given.pop(name) for name in Drawing.__annotations__ if name in given})
+def split_options(options: GenerateOptions) -> tuple[Constraints, Drawing]:
+    """Constraints and drawing from the options of `GPT.generate`.
+
+    Raises `TypeError` for an option that there is not, and `TapeGPTError` for values out of range.
+    """
+    given: dict[str, Any] = dict(options)
+    check_names("generate", given, (*Constraints.fields, *Drawing.fields))
+    drawing = Drawing(**{name: given.pop(name) for name in Drawing.fields if name in given})
     if "avoid" in given:
         from tapegpt.data.strings import strings_of
 

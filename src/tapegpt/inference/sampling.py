@@ -87,19 +87,19 @@ class Sampler:
         rng: Random,
         note: Callable[[str], object] = warn,
     ) -> None:
-        if constraints.exact and drawing.truncates:
+        if constraints.unbiased and drawing.truncates:
             raise TapeGPTError(
-                "exact draws from the model's whole distribution: leave out top_k, top_p, min_p and temperature 0"
+                "unbiased draws from the model's whole distribution: leave out top_k, top_p, min_p and temperature 0"
             )
         self._note = note
         self._inference, self._vocabulary, self._rng = inference, vocabulary, rng
         self._constraints, self._drawing, self._known = constraints, drawing, known
         self._space = _Space(constraints, vocabulary, inference.config.block_size)
         self._seen: set[str] = set()
-        self._is_in_vain = False  # nothing exact was found
-        self._exact = constraints.exact is not False and not drawing.truncates and not self._space.is_free
+        self._is_in_vain = False  # nothing unbiased was found
+        self._unbiased = constraints.unbiased is not False and not drawing.truncates and not self._space.is_free
         self._rules = self._space.rules
-        if not self._exact:
+        if not self._unbiased:
             self._look_ahead()
 
     def _look_ahead(self) -> None:
@@ -128,28 +128,28 @@ class Sampler:
         if not self._space.any:
             return
         yield from self._side_by_side()
-        if self._is_in_vain and not self._constraints.exact:
-            self._give_up_exactness()
+        if self._is_in_vain and not self._constraints.unbiased:
+            self._give_up_unbiased()
             yield from self._side_by_side()
         try:
             yield from self._from_tree()
         except _HardlyEverError:
-            if self._constraints.exact or not self._exact:
+            if self._constraints.unbiased or not self._unbiased:
                 raise
-            self._give_up_exactness()
+            self._give_up_unbiased()
             yield from self._from_tree()
 
-    def _give_up_exactness(self) -> None:
-        self._exact = False
+    def _give_up_unbiased(self) -> None:
+        self._unbiased = False
         self._look_ahead()
         self._note(
-            "the model hardly ever meets the constraints: strings are drawn token by token, not from its exact "
-            "distribution: loosen the constraints, or leave exactness out from the start"
+            "the model hardly ever meets the constraints: strings are drawn token by token, not from its own "
+            "distribution: loosen the constraints, or choose unbiased=False from the start"
         )
 
     def _from_tree(self) -> Iterator[str]:
         """Strings until none is left."""
-        tree = _Tree(self._inference, self._space, self._drawing, self._exact)
+        tree = _Tree(self._inference, self._space, self._drawing, self._unbiased)
         while (tokens := tree.draw(self._rng)) is not None:
             text = "".join([self._vocabulary[token] for token in tokens])
             fits = self._admits(text)
@@ -164,14 +164,14 @@ class Sampler:
         most = max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / work)))
         if self._constraints.distance:
             most = MIN_BATCH  # each string is compared with all documents
-        bound = self._bound() if self._exact else 0.0
+        bound = self._bound() if self._unbiased else 0.0
         self._is_in_vain = False
         worth = WORTH if self._known is None else WORTH * PERSISTENCE
         size, in_vain, tried, admitted = MIN_BATCH, 0, 0, 0
         while not self._is_in_vain:
             drawn = self._draw(size)
             strings = self._texts(drawn)
-            if self._exact:
+            if self._unbiased:
                 taken = [math.exp(weight) > bound * self._rng.random() for weight in drawn.log_weights]
                 strings = [text for text, take in zip(strings, taken, strict=True) if take]
             for text in filter(self._admits, strings):
@@ -249,7 +249,7 @@ class _Space:
         self._least, self._most = least, most
         self._ahead = self.automaton.ahead(least, most)
         self.any = bool(self.automaton.start and self._ahead[self.automaton.start] > FORBIDDEN)
-        plain = constraints.replaced(novel=False, unique=False, exact=None)
+        plain = constraints.replaced(novel=False, unique=False, unbiased=None)
         self.is_free = plain == Constraints(max_length=constraints.max_length) and most == block_size
 
     @property
@@ -315,8 +315,8 @@ class _Node:
 class _Tree:
     """Prefixes of strings, from which whole ones can be drawn and taken out."""
 
-    def __init__(self, inference: Inference, space: _Space, drawing: Drawing, exact: bool) -> None:
-        self._inference, self._space, self._drawing, self._exact = inference, space, drawing, exact
+    def __init__(self, inference: Inference, space: _Space, drawing: Drawing, unbiased: bool) -> None:
+        self._inference, self._space, self._drawing, self._unbiased = inference, space, drawing, unbiased
         self._cells = 0
         self._root = self._looked_at([], space.automaton.start)
         self._path: list[tuple[_Node, int]] = []  # of the last string: nodes, and which of their tokens
@@ -334,7 +334,7 @@ class _Tree:
                 return tokens
         raise _HardlyEverError(
             f"the constraints are met with a probability of at most {sum(self._root.left):.2g}, "
-            f"and no string was found among {MAX_TRIES:,} prefixes: leave out exact, or choose a higher temperature"
+            f"and no string was found among {MAX_TRIES:,} prefixes: leave out unbiased, or choose a higher temperature"
         )
 
     def exhaust(self) -> None:
@@ -362,7 +362,7 @@ class _Tree:
                 self._path.append((child, 0))
                 self._pass_on()
                 self._path.pop()
-                if self._exact and rng.random() >= sum(child.left):
+                if self._unbiased and rng.random() >= sum(child.left):
                     return None
             node = child
 
@@ -400,7 +400,7 @@ class _Tree:
     ) -> tuple[list[int], list[float]]:
         """The tokens that remain after truncation, and their probabilities, which sum to 1 unless they are exact."""
         drawing = self._drawing
-        if self._exact:
+        if self._unbiased:
             probabilities = _tempered(logs, drawing.temperature)
             pairs = [(token, probabilities[token]) for token in tokens]
         else:

@@ -1,16 +1,4 @@
-"""A model in one file: safetensors with everything else in the metadata, or the same as plain JSON.
-
-Tensors have the shape (out, in) and are F64, of the fast engine F32: a file keeps every bit, and says which engine goes
-on with it. Under their own names they are what the model speaks with; a training that can go on adds Adam's moments
-(`adam.mean.`, `adam.square.`) and, where they are others, the weights to go on with (`last.`).
-
-An `Ensemble` is its models, whose numbers stand before the names of their tensors, and the metadata of each.
-
-The metadata name the model, where it is not `Config`: one of the package, or a user's file and class in it, which is
-given to `load`, since a file holds no code.
-
-Not here: going on (`trainer.py`), the file's bytes (`tensors.py`).
-"""
+"""Reading a model from a file. Not here: what is in it (`writing.py`), resuming its training (`trainer.py`)."""
 
 from __future__ import annotations
 
@@ -22,14 +10,22 @@ from array import array
 from tapegpt.data.rng import Random
 from tapegpt.engines.base import STEPS, Moments
 from tapegpt.errors import TapeGPTError, shown
-from tapegpt.models.gpt import Config
 from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
 from tapegpt.models.trained import GPT, MODELS, check_memory, make_engine
+from tapegpt.models.writing import FORMAT, LAST, MEAN, SEVERAL, SQUARE
 from tapegpt.ranges import Number
 from tapegpt.record import Record
 from tapegpt.settings import Settings
-from tapegpt.tensors import TYPES, Contents, ForeignError, as_type, little_endian, read_contents, write_contents
-from tapegpt.version import __version__
+from tapegpt.tensors import (
+    TYPES,
+    Contents,
+    ForeignError,
+    as_type,
+    file_bytes,
+    little_endian,
+    read_contents,
+    unpack,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,48 +41,30 @@ if TYPE_CHECKING:
 
     Shapes = dict[str, tuple[int, int]]
 
-FORMAT = 2  # of the metadata: 1 had no training to go on with; a reader refuses newer ones
-SEVERAL = 3  # that of an ensemble
 
-_OWN = ("format", "tapegpt", "random_state", "ranks")  # metadata of an ensemble itself
-_LAST, _MEAN, _SQUARE = "last.", "adam.mean.", "adam.square."  # before the names of tensors that go on
-
-
-def save(model: GPT, path: Path, *, weights_only: bool = False) -> None:
-    """Write a model, as JSON if the name ends so; the training it can go on with is left out on request.
-
-    On any failure what stood at the path stays, and `TapeGPTError` says why.
-    """
-    write_contents(contents(model, weights_only=weights_only), path)
-
-
-def load(path: Path, model: Choice | None = None, *, admit: Callable[[list[Shape]], object] = id) -> GPT:
+def load(path: Path, model: Choice | None = None) -> GPT:
     """Read a model written by `save`. Raises `TapeGPTError` for any other or damaged file.
 
     `model` is the class of the model where that is one of your own, or "mymodel.py:MyGPT": its parameters must be those
-    of the file. All of a file is checked before code for any of its models is made; then `admit` hears the engine, the
-    shape and the number of tokens of each, and may raise.
+    of the file. All of a file is checked before code for any of its models is made.
     """
-    name = os.fspath(path)
+    return loads(file_bytes(path), model, name=os.fspath(path))
+
+
+def loads(
+    data: bytes, model: Choice | None = None, *, name: str = "data", admit: Callable[[list[Shape]], object] = id
+) -> GPT:
+    """The model in a file's bytes, as `load` reads it; errors call them by the name.
+
+    Once they are checked, and before code is made, `admit` gets the engine, the shape and the number of tokens of each
+    of the models, and may raise.
+    """
     try:
-        return _model(read_contents(name), model, admit)
+        return _model(unpack(data), model, admit)
     except _ClassError as error:
         raise TapeGPTError(f"{name}: {error}") from None
     except ForeignError as error:
         raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
-
-
-def read(path: Path, model: Choice | None = None) -> Contents:
-    """What a model file holds; raises `TapeGPTError` as `load` does."""
-    name = os.fspath(path)
-    try:
-        held = read_contents(name)
-        _model(held, model)  # nothing that would not load is passed on
-    except _ClassError as error:
-        raise TapeGPTError(f"{name}: {error}") from None
-    except ForeignError as error:
-        raise TapeGPTError(f"{name}: not a model of tapegpt: {error}: give a file written by tapegpt") from None
-    return held
 
 
 def is_own(path: Path) -> bool:
@@ -106,79 +84,6 @@ _DAMAGE = (TapeGPTError, LookupError, TypeError, ValueError, AttributeError, Rec
 
 
 # --- model and contents -----------------------------------------------------------------------------------------
-
-
-def contents(model: GPT, *, weights_only: bool = False) -> Contents:
-    """What a model's file holds."""
-    if model.engine.name == "ensemble":
-        return _several(model, weights_only)
-    kind = "F32" if model.engine.name == "fast" else "F64"
-    shapes = model.config.shapes(model.vocab_size)
-    metadata = {
-        "format": str(FORMAT),
-        "tapegpt": __version__,
-        "config": json.dumps(model.config.in_use()),
-        "vocabulary": json.dumps(model.vocabulary),
-        "random_state": json.dumps(model.random_state),
-        "steps": str(model.steps),
-        "engine": model.engine.name,
-    }
-    if type(model.config) is not Config:
-        from tapegpt.models.loading import reference
-
-        metadata["model"] = reference(type(model.config))
-    sets = {"": model.parameters}
-    if len(model.ranks):
-        metadata["ranks"] = json.dumps(list(model.ranks))
-    if model.data and not weights_only:
-        metadata["data"] = json.dumps(model.data.as_dict())
-    if model.training and not weights_only:
-        state = model.training
-        metadata["settings"] = json.dumps(state.settings.as_dict())
-        metadata["evaluations"] = json.dumps([[each.step, each.loss] for each in state.evaluations])
-        metadata["powers"] = json.dumps(state.moments.powers)
-        metadata["spent"] = json.dumps(state.spent)
-        sets |= {_MEAN: state.moments.mean, _SQUARE: state.moments.square}
-        if state.last is not None:
-            sets[_LAST] = state.last
-    code = TYPES[kind]
-    tensors = {
-        prefix + name: (shapes[name], little_endian(array(code, numbers)))
-        for prefix, parameters in sets.items()
-        for name, numbers in parameters.items()
-    }
-    return Contents(metadata, tensors, kind)
-
-
-def without_training(contents: Contents) -> Contents:
-    """The weights alone, to be published: neither training nor where the data came from."""
-    if contents.metadata["format"] == str(SEVERAL):
-        return _joined([without_training(part) for part in _parts(contents)], contents.metadata)
-    private = ("settings", "evaluations", "powers", "spent", "data")
-    metadata = {name: text for name, text in contents.metadata.items() if name not in private}
-    tensors = {name: t for name, t in contents.tensors.items() if not name.startswith((_LAST, _MEAN, _SQUARE))}
-    return contents.replaced(metadata=metadata, tensors=tensors)
-
-
-def _several(model: GPT, weights_only: bool) -> Contents:
-    from tapegpt.models.ensemble import Ensemble
-
-    assert isinstance(model, Ensemble)
-    parts = [contents(each, weights_only=weights_only) for each in model.models]
-    own = {"random_state": json.dumps(model.random_state), "ranks": json.dumps(list(model.ranks))}
-    return _joined(parts, {"format": str(SEVERAL), "tapegpt": __version__, **own})
-
-
-def _joined(parts: list[Contents], metadata: dict[str, str]) -> Contents:
-    """An ensemble, with metadata of its own; in F64 if one of its models is."""
-    kind = "F32" if all(part.type == "F32" for part in parts) else "F64"
-    tensors = {
-        f"{number}.{name}": (shape, as_type(data, part.type, kind))
-        for number, part in enumerate(parts)
-        for name, (shape, data) in part.tensors.items()
-    }
-    own = {name: metadata[name] for name in _OWN}
-    return Contents({**own, "models": json.dumps([part.metadata for part in parts])}, tensors, kind)
 
 
 def _parts(contents: Contents) -> list[Contents]:
@@ -297,9 +202,9 @@ def _checked(contents: Contents, kind: type[Model]) -> _Checked:
     ranks = _rising(json.loads(metadata.get("ranks", "[]")))
     data = DataRecord(**json.loads(metadata["data"])) if "data" in metadata else None
     config, shapes = _made(kind, json.loads(metadata["config"]), len(vocabulary) + 1, contents)
-    sets = [""] if "settings" not in metadata else ["", _MEAN, _SQUARE]
-    if _LAST + next(iter(shapes)) in contents.tensors:
-        sets.append(_LAST)
+    sets = [""] if "settings" not in metadata else ["", MEAN, SQUARE]
+    if LAST + next(iter(shapes)) in contents.tensors:
+        sets.append(LAST)
     if {name: shape for name, (shape, _) in contents.tensors.items()} != {
         part + name: shape for part in sets for name, shape in shapes.items()
     }:
@@ -320,9 +225,7 @@ def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: 
         shapes = model.shapes(vocab_size)
     except (TapeGPTError, TypeError) as error:
         raise _ClassError(f"{kind.__name__} is not the class that it was trained with: {error}") from None
-    held = {
-        name: shape for name, (shape, _) in contents.tensors.items() if not name.startswith((_LAST, _MEAN, _SQUARE))
-    }
+    held = {name: shape for name, (shape, _) in contents.tensors.items() if not name.startswith((LAST, MEAN, SQUARE))}
     for name in {**shapes, **held}:
         if held.get(name) != shapes.get(name):
             there, here = (_shaped(each.get(name)) for each in (held, shapes))
@@ -354,10 +257,10 @@ def _training(metadata: dict[str, str], numbers: dict[str, Parameters], kind: st
         Number(0, 1).check("a power of Adam", power)
     if (settings.engine, len(powers)) not in ((("fast", 2),) if kind == "F32" else (("exact", 0), ("reference", 0))):
         raise ValueError(f"Adam has {len(powers)} powers for the engine {settings.engine} in {kind}")
-    if any(min(squares) < 0 for squares in numbers[_SQUARE].values()):
+    if any(min(squares) < 0 for squares in numbers[SQUARE].values()):
         raise ValueError("Adam has a negative mean of squares")
-    moments = Moments(numbers[_MEAN], numbers[_SQUARE], tuple(powers))
-    return TrainingState(settings, moments, tuple(evaluations), numbers.get(_LAST), json.loads(metadata["spent"]))
+    moments = Moments(numbers[MEAN], numbers[SQUARE], tuple(powers))
+    return TrainingState(settings, moments, tuple(evaluations), numbers.get(LAST), json.loads(metadata["spent"]))
 
 
 def _rising(numbers: Any) -> list[float]:

@@ -13,8 +13,8 @@ from array import array
 
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import encode, texts
-from tapegpt.errors import TapeGPTError, shown
-from tapegpt.inference.constraints import wished
+from tapegpt.errors import TapeGPTError, shown, warn
+from tapegpt.inference.constraints import split_options
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renewed
 from tapegpt.ranges import OneOf, Whole
@@ -22,14 +22,15 @@ from tapegpt.settings import ENGINES, SEED, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from typing import Unpack
 
     from tapegpt.autograd.model import Model
     from tapegpt.data.neighbours import Neighbours
     from tapegpt.data.rng import State
     from tapegpt.engines.base import Engine, Parameters
-    from tapegpt.inference.constraints import Constraints, Drawing, Wishes
+    from tapegpt.files import Path
+    from tapegpt.inference.constraints import Constraints, Drawing, GenerateOptions
     from tapegpt.inference.explanation import Explanation
     from tapegpt.inference.forward import Inference
     from tapegpt.inference.sampling import Estimate, Sampler
@@ -111,7 +112,7 @@ def _made(
 
 
 class GPT(LanguageModel):
-    """A model: `generate` invents strings, `score` judges them.
+    """A model: `generate` makes strings, `score` judges them.
 
     Any number of threads may generate, score, explain and read `parameters` at once, also while a `Trainer` trains it
     in one of them: each call finds the parameters of a whole number of steps. Strings without a seed depend on whose
@@ -120,6 +121,8 @@ class GPT(LanguageModel):
     Other processes may have it too, forked or sent a pickle: each has its own parameters, and a generator that goes on
     from the same state as Python's own does, so give each process a seed. A pickle holds what a file does.
     """
+
+    models: Sequence[GPT] = ()  # those of an ensemble
 
     def __init__(self, config: Model, vocabulary: str, rng: Random, engine: Engine, steps: int | None = None) -> None:
         self.config = config
@@ -166,40 +169,67 @@ class GPT(LanguageModel):
 
     # --- generation ---------------------------------------------------------------------------------------------
 
-    def generate(self, n: int = 20, *, seed: int | None = None, **wishes: Unpack[Wishes]) -> list[str]:
-        """n invented strings of at most block_size characters; fewer where there are no more.
+    def generate(self, n: int = 20, *, seed: int | None = None, **options: Unpack[GenerateOptions]) -> list[str]:
+        """n generated strings of at most block_size characters; fewer where there are no more.
 
-        Wishes are the fields of `Constraints` (prefix, suffix, pattern, min_length, max_length, avoid, novel, unique,
-        exact) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own generator goes on;
+        Options are the fields of `Constraints` (prefix, suffix, pattern, min_length, max_length, avoid, novel, unique,
+        unbiased) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own generator goes on;
         with one the strings are the same each time, and the model's generator stays as it is. Where constraints or a
         narrowed choice are given, and with the engine fast, numbers are f32, whose sums are grouped by the CPU's vector
         width: on another kind of CPU about one string in some thousands differs.
 
-        Warns (`TapeGPTWarning`) where fewer than n strings meet the constraints, or exactness was given up.
+        Warns (`TapeGPTWarning`) where fewer than n strings meet the constraints, or unbiased sampling was given up.
 
-        Raises `TapeGPTError` for a negative n, wishes that cannot be met, or a seed that is no whole number.
+        Raises `TapeGPTError` for a negative n, options that cannot be met, or a seed that is no whole number.
         """
-        return list(self.stream(n=n, seed=seed, **wishes))
+        return list(self.stream(n, seed=seed, **options))
 
-    def stream(self, *, n: int | None = None, seed: int | None = None, **wishes: Unpack[Wishes]) -> Iterator[str]:
+    def stream(
+        self, n: int | None = None, *, seed: int | None = None, **options: Unpack[GenerateOptions]
+    ) -> Iterator[str]:
         """Generate strings a few at a time, n or without end; otherwise as `generate`."""
+        return self.draw(n, *split_options(options), seed=seed)
+
+    def draw(
+        self,
+        n: int | None,
+        constraints: Constraints,
+        drawing: Drawing,
+        *,
+        seed: int | None = None,
+        note: Callable[[str], object] = warn,
+        inference: Inference | None = None,
+    ) -> Iterator[str]:
+        """The strings of `stream`, by constraints and drawing as records; `note` gets what it would warn of.
+
+        Without constraints the engine draws them by itself. With some it is a `Sampler`, which needs an `Inference`: by
+        default the model's. Raises `TapeGPTError` before the first string.
+        """
         if n is not None:
             Whole(0).check("n", n)
-        constraints, drawing = wished(wishes)
-        if not constraints.any and not drawing.truncates:
-            rng = self.rng if seed is None else _seeded(seed)
-            return self._strings(math.inf if n is None else n, float(drawing.temperature), rng)
-        return self.sampler(constraints, drawing, seed).strings(n)
+        if seed is not None:
+            SEED.check("seed", seed)
+        if constraints.any or drawing.truncates:
+            return self.sampler(constraints, drawing, seed, note, inference).strings(n)
+        rng = self.rng if seed is None else Random(seed)
+        return self._strings(math.inf if n is None else n, float(drawing.temperature), rng)
 
-    def sampler(self, constraints: Constraints, drawing: Drawing, seed: int | None = None) -> Sampler:
-        """What draws strings within constraints."""
+    def sampler(
+        self,
+        constraints: Constraints,
+        drawing: Drawing,
+        seed: int | None = None,
+        note: Callable[[str], object] = warn,
+        inference: Inference | None = None,
+    ) -> Sampler:
+        """What draws strings within constraints, with a generator of its own, so that threads do not share one."""
         from tapegpt.inference.sampling import Sampler
 
-        known = None if constraints.distance is None else self.neighbours
         if seed is None:
             with self._lock:
-                seed = self.rng.getrandbits(64)  # a generator of its own, so that threads do not share one
-        return Sampler(self.inference, self.vocabulary, constraints, drawing, known, _seeded(seed))
+                seed = self.rng.getrandbits(64)
+        known = None if constraints.distance is None else self.neighbours
+        return Sampler(inference or self.inference, self.vocabulary, constraints, drawing, known, Random(seed), note)
 
     @property
     def random_state(self) -> State:
@@ -218,20 +248,23 @@ class GPT(LanguageModel):
                 count = min(2 * count, MAX_BATCH)
             yield from texts(batch, self.vocabulary)
 
-    def probability(self, *, draws: int | None = None, seed: int = 0, **wishes: Unpack[Wishes]) -> Estimate:
+    def estimate_probability(
+        self, *, draws: int | None = None, seed: int = 0, **options: Unpack[GenerateOptions]
+    ) -> Estimate:
         """That a string meets constraints if the model is left to itself, by default at temperature 1.
 
         An estimate with its standard error, good for probabilities far below 1 / draws too; 20,000 are drawn, or 1,000
-        if each has to be compared with all training strings. Takes the wishes of
-        `generate` but those that narrow the choice by probability, for which it raises `TapeGPTError`.
+        if each has to be compared with all training strings. Takes the options of `generate` but those that narrow the
+        choice by probability, for which it raises `TapeGPTError`.
         """
-        constraints, drawing = wished({"temperature": 1.0, **wishes})
+        constraints, drawing = split_options({"temperature": 1.0, **options})
         if draws is None:
             draws = 1000 if constraints.distance else 20_000
         Whole(2).check("draws", draws)
+        SEED.check("seed", seed)
         return self.sampler(constraints.replaced(unique=False), drawing, seed).probability(draws)
 
-    def probabilities(self, prefix: str = "", *, temperature: float = 1.0) -> dict[str, float]:
+    def next_probabilities(self, prefix: str = "", *, temperature: float = 1.0) -> dict[str, float]:
         """The probability of each next character after a prefix, and under "" that the string ends; falling.
 
         Raises `TapeGPTError` for a prefix with characters that the model does not know, or one that fills the block.
@@ -239,23 +272,16 @@ class GPT(LanguageModel):
         from tapegpt.inference.constraints import Drawing
 
         Drawing(temperature=temperature)
-        logs = self.inference.next_logs([self._encoded(prefix)])[0]
-        if temperature == 0:
-            largest = max(logs)
-            weights = [float(log == largest) for log in logs]
-        else:
-            largest = max(logs)
-            weights = [math.exp((log - largest) / temperature) for log in logs]
-        total = math.fsum(weights)
-        pairs = zip((*self.vocabulary, ""), weights, strict=True)
-        return {character: weight / total for character, weight in sorted(pairs, key=lambda pair: -pair[1])}
-
-    def _encoded(self, prefix: str) -> list[int]:
         if not isinstance(prefix, str) or len(prefix) >= self.config.block_size:
             raise TapeGPTError(
                 f"prefix must be a str of less than block_size {self.config.block_size} characters, not {shown(prefix)}"
             )
-        return encode(prefix, self.vocabulary, "prefix")
+        logs = self.inference.next_logs([encode(prefix, self.vocabulary, "prefix")])[0]
+        largest = max(logs)
+        weights = [math.exp((log - largest) / temperature) if temperature else float(log == largest) for log in logs]
+        total = math.fsum(weights)
+        pairs = zip((*self.vocabulary, ""), weights, strict=True)
+        return {character: weight / total for character, weight in sorted(pairs, key=lambda pair: -pair[1])}
 
     def name_for(self, key: str, *, taken: Collection[str] = (), temperature: float = 0.5) -> str:
         """A pseudonym: the same string, never an empty one, for the same key and model.
@@ -273,7 +299,7 @@ class GPT(LanguageModel):
         names = taken if isinstance(taken, set | frozenset) else set(strings_of(taken, "taken"))
         seed = int.from_bytes(sha256(key.encode("utf-8", "surrogatepass")).digest(), "big")
         tried = 0
-        for name in self.stream(n=NAMES, seed=seed, temperature=temperature):
+        for name in self.stream(NAMES, seed=seed, temperature=temperature):
             if name and name not in names:
                 return name
             tried += 1
@@ -343,6 +369,12 @@ class GPT(LanguageModel):
             self.documents = self.data.read().documents
         return self.documents
 
+    def save(self, path: Path, *, weights_only: bool = False) -> None:
+        """Write it to a file, as `tapegpt.save` does."""
+        from tapegpt.models.writing import save
+
+        save(self, path, weights_only=weights_only)
+
     def __repr__(self) -> str:
         settings = " ".join(f"{name}={value}" for name, value in self.config.in_use().items())
         return (
@@ -358,9 +390,3 @@ class GPT(LanguageModel):
         cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in shape.items())
         says = ", ".join(escape(text) for text in self.generate(8, seed=0))
         return f"<table>{cells}</table><p>{says}</p>"
-
-
-def _seeded(seed: int) -> Random:
-    """A generator of a seed; raises `TapeGPTError` for one that is no whole number."""
-    SEED.check("seed", seed)
-    return Random(seed)

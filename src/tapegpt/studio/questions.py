@@ -5,10 +5,8 @@ from __future__ import annotations
 from secrets import randbits
 from time import perf_counter
 
-from tapegpt.data.rng import Random
-from tapegpt.inference.constraints import Drawing, wished
+from tapegpt.inference.constraints import Drawing, split_options
 from tapegpt.inference.explanation import explain
-from tapegpt.inference.sampling import Sampler
 from tapegpt.studio import requests, responses
 from tapegpt.studio.limits import too_large
 from tapegpt.studio.openapi import Operation
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from tapegpt.inference.constraints import Wishes
+    from tapegpt.inference.constraints import GenerateOptions
     from tapegpt.models.trained import GPT
     from tapegpt.studio.studio import Studio
     from tapegpt.studio.work import Deadline
@@ -124,18 +122,15 @@ class Questions:
         return {"scores": await self._studio.short(request, task)}
 
 
-def drawn(model: GPT, n: int, seed: int | None, wishes: Wishes, deadline: Deadline) -> tuple[list[str], list[str]]:
+def drawn(
+    model: GPT, n: int, seed: int | None, options: GenerateOptions, deadline: Deadline
+) -> tuple[list[str], list[str]]:
     """Strings, and what else is to be known of them; raises `TapeGPTError` where the deadline comes first."""
     seed = randbits(53) if seed is None else seed
-    constraints, drawing = wished(wishes)
+    constraints, drawing = split_options(options)
     notes: list[str] = []
-    if constraints.any or drawing.truncates:
-        inference = TimedInference(model.inference, deadline)
-        known = None if constraints.distance is None else model.neighbours
-        sampler = Sampler(inference, model.vocabulary, constraints, drawing, known, Random(seed), notes.append)
-        strings = sampler.strings(n)
-    else:
-        strings = model.stream(n=n, seed=seed, temperature=drawing.temperature)
+    inference = TimedInference(model.inference, deadline)
+    strings = model.draw(n, constraints, drawing, seed=seed, note=notes.append, inference=inference)
     texts = []
     for text in strings:
         deadline.check()

@@ -5,8 +5,6 @@ Used by the event loop's thread only. Not here: what is done with them (`runs.py
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections import Counter
 from secrets import token_urlsafe
@@ -118,15 +116,11 @@ class KeptRun:
 
     def file(self) -> bytes:
         """The bytes of its model file, which holds the training where it was made here."""
-        from tapegpt.models.checkpoint import save
+        from tapegpt.models.writing import dumps
 
         if self._trainer is not None and self.model.training is None:
             self._trainer.keep(lambda _: None)
-        with tempfile.TemporaryDirectory(prefix="tapegpt-") as directory:
-            path = os.path.join(directory, "model.safetensors")
-            save(self.model, path)
-            with open(path, "rb") as file:
-                return file.read()
+        return dumps(self.model)
 
 
 class Store:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
 from tapegpt.studio.store import KeptRun, Store
@@ -92,22 +89,16 @@ class Studio:
 
         Raises `TapeGPTError` for what is no model file or takes too long, `RefusedError` for too large a model.
         """
-        from tapegpt.models.checkpoint import load
+        from tapegpt.models.checkpoint import loads
         from tapegpt.tensors import is_json
 
         if is_json(data) and len(data) > JSON_BYTES:
             raise too_large(f"a model as JSON may have {JSON_BYTES:,} bytes: convert it with tapegpt convert")
-        with tempfile.TemporaryDirectory(prefix="tapegpt-") as directory:
-            path = os.path.join(directory, "model")
-            with open(path, "wb") as file:
-                file.write(data)
-            try:
-                recording = still(load(path, admit=self._admit))
-                recording.model.vocabulary.encode()
-            except TapeGPTError as error:
-                raise TapeGPTError(str(error).replace(path, "the file")) from None
-            except UnicodeEncodeError as error:
-                raise TapeGPTError(f"the file has a character that is no text, {error.object[error.start]!r}") from None
+        try:
+            recording = still(loads(data, name="the file", admit=self._admit))
+            recording.model.vocabulary.encode()
+        except UnicodeEncodeError as error:
+            raise TapeGPTError(f"the file has a character that is no text, {error.object[error.start]!r}") from None
         deadline.check()
         return recording
 
@@ -123,7 +114,7 @@ def single(place: str, models: int) -> str:
     """Why an ensemble of so many models is not opened, and what to do."""
     return (
         f"{place} is an ensemble of {models} models, and the studio looks into one: save one of them in Python with "
-        'tapegpt.save(tapegpt.load("FILE").models[0], "MODEL.safetensors"), and open that'
+        'tapegpt.load("FILE").models[0].save("MODEL.safetensors"), and open that'
     )
 
 

@@ -54,7 +54,7 @@ class _Findings(Record):
     most: list[Score]
 
 
-def page(model: GPT, *, text: str | None = None, samples: int = SAMPLES) -> str:
+def report(model: GPT, *, text: str | None = None, samples: int = SAMPLES) -> str:
     """The page as HTML.
 
     The training is done again to see the model at its steps; where that cannot be, the page says so and shows the rest.

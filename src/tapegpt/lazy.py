@@ -1,0 +1,22 @@
+"""Names of a package that are imported at their first use, so that importing the package stays cheap."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+
+def importer(package: str, modules: Mapping[str, str], names: dict[str, Any]) -> Callable[[str], Any]:
+    """A package's `__getattr__`: it looks a name up in its module of the package, and keeps it among the `names`."""
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        names[name] = getattr(import_module(f"{package}.{modules[name]}"), name)
+        return names[name]
+
+    return get
