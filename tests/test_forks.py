@@ -48,7 +48,7 @@ def work(model: GPT) -> list[object]:
     """All that a child can do with a model, the same for the same parameters."""
     results: list[object] = [model.generate(300, seed=1), model.generate(5, seed=2, pattern="a.*")]
     results += [list(model.score(NAMES).nats), model.explain("anna").loss, model.next_probabilities("an")]
-    trainer = Trainer.finetuned(model, Corpus.of(NAMES), model.training.settings)  # type: ignore[union-attr]
+    trainer = Trainer.finetuned(model, Corpus.of(NAMES), model.state.settings)  # type: ignore[union-attr]
     results += [trainer.run(10), trainer.model.generate(20, seed=3)]
     zeros = {name: array("d", bytes(8 * len(numbers))) for name, numbers in model.parameters.items()}
     model.engine.load_parameters(zeros)
@@ -240,7 +240,7 @@ def test_a_model_pickles_as_a_file_keeps_it(engine: str) -> None:
     model.score(["anna"])  # so that it has ranks
     there = pickle.loads(pickle.dumps(model))
     assert there.generate(5) == model.generate(5)  # also the state of its generator
-    assert vars(there.training) == vars(model.training)
+    assert vars(there.state) == vars(model.state)
     assert (there.steps, there.data, list(there.ranks)) == (model.steps, model.data, list(model.ranks))
     assert [type(there.engine), there.parameters] == [type(model.engine), model.parameters]
     assert there.documents is None

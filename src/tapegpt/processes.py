@@ -28,6 +28,11 @@ def renewed(thing: T) -> T:
     return thing
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Local:
     """Base of what stays in its process."""
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
 from tapegpt.analysis.anatomy import STAGES, Anatomy, code, occasion
-from tapegpt.analysis.costs import COUNTED, Bench, Cost, Part, about, arithmetic
+from tapegpt.analysis.costs import COUNTED, Bench, KernelCost, Part, about, arithmetic
 from tapegpt.autograd.operations.base import pad
 from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Adam
@@ -445,7 +445,7 @@ def test_arithmetic_in_words() -> None:
     counts = {**dict.fromkeys(COUNTED, 0), "add": 1200, "mul": 3000, "pow": 2, "loaded": 8}
     assert arithmetic(counts) == "3,000 multiplications, 1,200 additions, 2 pow"
     part = made("exact")[0].parts[0]
-    cost = Cost(part, "forward", 7, 100.0, counts)
+    cost = KernelCost(part, "forward", 7, 100.0, counts)
     assert (cost.flops, cost.moved) == (4200, 8)
     assert about([cost, cost.replaced(stage="backward", nanoseconds=300.0)]) == (
         "7 positions: forward 100 ns, backward 300 ns; 6,000 multiplications, 2,400 additions, 4 pow, "

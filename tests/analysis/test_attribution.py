@@ -176,8 +176,8 @@ def test_lessons_are_what_the_training_went_through(
     documents: list[str], steps: int, options: dict[str, Any], numbers: list[float]
 ) -> None:
     model = trained([*documents, "ab"], steps=steps, **options)
-    assert model.training is not None
-    trainer = Trainer(Corpus.of([*documents, "ab"]), model.config, model.training.settings)
+    assert model.state is not None
+    trainer = Trainer(Corpus.of([*documents, "ab"]), model.config, model.state.settings)
     lessons = Lessons(model, None)
     windows = lessons.order[: lessons.visits]
     tokens = [lessons.tokens.ids[lessons.tokens.starts[w] : lessons.tokens.starts[w + 1]].tolist() for w in windows]
@@ -239,7 +239,7 @@ def test_what_was_held_out_or_came_after_the_best_weights_did_not_teach() -> Non
 def test_without_knowledge_of_the_training_all_documents_are_compared() -> None:
     model = trained(NAMES, steps=2)
     everything = attribute(model, "ann", unseen=True)
-    model.training = model.data = None
+    model.state = model.data = None
     found = attribute(model, "ann")
     assert not found.seen
     assert [(e.document, e.influence) for e in found.taught] == [(e.document, e.influence) for e in everything.taught]
@@ -259,8 +259,8 @@ def test_training_again_goes_through_the_others_in_their_order(
     left_out: set[str], steps: int, options: dict[str, Any]
 ) -> None:
     model = trained(NAMES, steps=steps, **options)
-    assert model.training is not None
-    query, chosen = encoded(model, "bant"), model.training.settings
+    assert model.state is not None
+    query, chosen = encoded(model, "bant"), model.state.settings
     retraining = Retraining(model, Lessons(model, None))
     retraining.run_without(left_out)
     found = retraining.loss(query)
@@ -333,12 +333,12 @@ def test_a_training_that_cannot_be_repeated_is_not_verified() -> None:
         verify(model, attribute(model, "ann", unseen=True))
     with pytest.raises(TapeGPTError, match=r"^7 of 8 documents cannot be left out and compared with others"):
         verify(model, found.replaced(taught=found.taught * 7, documents=8))
-    assert model.training is not None
-    training = model.training
-    model.training = training.replaced(settings=training.settings.replaced(seed=1))
+    assert model.state is not None
+    training = model.state
+    model.state = training.replaced(settings=training.settings.replaced(seed=1))
     with pytest.raises(TapeGPTError, match="other weights come out"):
         verify(model, found)
-    model.training = training.replaced(settings=training.settings.replaced(engine="fast", budget=1.0))
+    model.state = training.replaced(settings=training.settings.replaced(engine="fast", budget=1.0))
     with pytest.raises(TapeGPTError, match="it followed the clock"):
         verify(model, found)
 

@@ -29,8 +29,8 @@ def trained(documents: list[str] = NAMES, **options: Any) -> GPT:
 
 
 def parameters_after(model: GPT, documents: list[str], steps: int) -> dict[str, array[float]]:
-    assert model.training is not None
-    trainer = Trainer(Corpus.of(documents), model.config, model.training.settings)
+    assert model.state is not None
+    trainer = Trainer(Corpus.of(documents), model.config, model.state.settings)
     trainer.run(steps)
     return trainer.model.parameters
 
@@ -121,7 +121,7 @@ def test_models_of_other_shapes_and_lengths_are_compared_as_far_as_they_go() -> 
 
 def test_what_cannot_be_trained_again_is_compared_as_it_is() -> None:
     a, b = trained(steps=3), trained(steps=3)
-    b.training = None
+    b.state = None
     found = compare(a, b)
     assert found.equal
     assert found.losses is None
@@ -204,7 +204,7 @@ def test_a_model_is_compared_with_losses_by_training_it_again() -> None:
     assert found is not None
     assert found.pair is not None
     assert (found.step, found.pair.ulps) == (71, 1)
-    model.training = None
+    model.state = None
     with pytest.raises(TapeGPTError, match="the file holds weights only"):
         compare(model, Losses({1: 3.0}))
 

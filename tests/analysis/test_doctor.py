@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, TapeGPTError
 from tapegpt.analysis import doctor
-from tapegpt.analysis.doctor import Report, examine
+from tapegpt.analysis.doctor import DataReport, examine
 from tapegpt.cli import main
 from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.doctor import WIDTH, _wrapped, page
@@ -46,7 +46,7 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_costs", lambda *_: [])
 
 
-def seen(data: bytes | str, name: str = "data.txt", block_size: int = 16, **reading: object) -> Report:
+def seen(data: bytes | str, name: str = "data.txt", block_size: int = 16, **reading: object) -> DataReport:
     """The report on a file."""
     Path(name).write_bytes(data if isinstance(data, bytes) else data.encode())
     source = Source((name,), **reading)  # type: ignore[arg-type]  # each is of its own type
@@ -215,7 +215,7 @@ def test_what_cannot_be_examined(data: bytes, reading: dict[str, object], messag
 # --- advice -----------------------------------------------------------------------------------------------------
 
 
-def typed_documents(report: Report) -> list[str]:
+def typed_documents(report: DataReport) -> list[str]:
     """What the suggested command learns from."""
     program, command, *arguments = shlex.split(report.command)
     assert (program, command) == ("tapegpt", "train")
@@ -410,8 +410,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     Path("data.txt").write_text("anna\nbob\nbob\n")
     assert main(["doctor", "data.txt", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == json.loads(json.dumps(seen("anna\nbob\nbob\n").as_json()))
-    assert list(found) == list(Report.__annotations__)
+    assert found == seen("anna\nbob\nbob\n").as_json()
+    assert list(found) == list(DataReport.__annotations__)
     assert (found["documents"], found["frequent"], found["files"][0]["path"]) == (3, [["bob", 2]], "data.txt")
     assert found["lengths"]["histogram"] == [
         {"first": 3, "last": 3, "documents": 2},

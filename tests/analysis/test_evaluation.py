@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import GPT, Corpus, Random, TapeGPTError
 from tapegpt.analysis import evaluation
-from tapegpt.analysis.evaluation import Report, evaluate
+from tapegpt.analysis.evaluation import EvaluationReport, evaluate
 from tapegpt.cli import main
 from tapegpt.cli.eval import WIDTH, page
 from tapegpt.data.ngrams import baselines
@@ -71,15 +71,15 @@ def test_the_training_file_is_told_apart_as_the_training_did(trainer: Trainer) -
     held_out = trainer.held_out
     assert held_out is not None
     report = evaluate(tapegpt.load("m.safetensors"), Corpus.read("names.txt"), samples=50)
-    assert (report.strings, report.distinct, report.training) == (10, 9, len(trainer.corpus))
+    assert (report.strings, report.distinct, report.training) == (10, 9, len(trainer.training))
     assert {name: loss.strings for name, loss in report.losses.items()} == {
         "new": len(held_out),
-        "trained on": len(trainer.corpus),
+        "trained on": len(trainer.training),
     }
     best = trainer.best
     assert best is not None
     assert report.losses["new"].loss == pytest.approx(best.loss, rel=1e-5)
-    total, count = trainer.model.engine.evaluate(trainer.corpus.windows(CONFIG.block_size))
+    total, count = trainer.model.engine.evaluate(trainer.training.windows(CONFIG.block_size))
     assert report.losses["trained on"].loss == pytest.approx(total / count, rel=1e-5)
     comparison = report.comparison
     assert comparison is not None
@@ -91,7 +91,7 @@ def test_what_was_learned_by_heart(trainer: Trainer) -> None:
     assert trainer.held_out is not None
     model = tapegpt.load("m.safetensors")
     memory = evaluate(model, Corpus.read("names.txt"), samples=200, temperature=0.7, seed=3).memory
-    generated, learned = model.generate(200, temperature=0.7, seed=3), trainer.corpus.documents
+    generated, learned = model.generate(200, temperature=0.7, seed=3), trainer.training.documents
     assert (memory.samples, memory.temperature) == (200, 0.7)
     assert memory.copies == sum(text in learned for text in generated)
     assert memory.repeated == 200 - len(set(generated))
@@ -153,7 +153,7 @@ def test_without_the_training_data_half_of_the_data_takes_their_place(trainer: T
 
 
 def test_few_are_compared_where_the_training_data_are_many(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "PAIRS", 10 * len(set(trainer.corpus.documents)))
+    monkeypatch.setattr(evaluation, "PAIRS", 10 * len(set(trainer.training.documents)))
     memory = evaluate(tapegpt.load("m.safetensors"), Corpus.read("names.txt"), samples=200).memory
     assert memory.samples == 200
     assert sum(memory.distances.values()) == 10
@@ -198,7 +198,7 @@ def test_json_is_the_report(trainer: Trainer, capsys: pytest.CaptureFixture[str]
     found = json.loads(shown(capsys, "m.safetensors", "names.txt", "--json", *options))
     report = evaluate(tapegpt.load("m.safetensors"), Corpus.read("names.txt"), samples=40, temperature=0.8, seed=7)
     assert found == report.as_json()
-    assert set(found) == set(Report.fields)
+    assert set(found) == set(EvaluationReport.fields)
 
 
 def test_the_page_says_what_the_report_does(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:

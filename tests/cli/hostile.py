@@ -183,7 +183,7 @@ def resume(model: GPT, place: Path) -> None:
 
 
 def finetune(model: GPT) -> None:
-    settings = model.training.settings if model.training else Settings(model.engine.name, 9)
+    settings = model.state.settings if model.state else Settings(model.engine.name, 9)
     Trainer.finetuned(model, CORPUS, settings.replaced(budget=None)).run(2)
 
 

@@ -50,7 +50,7 @@ def test_weights_only_leaves_out_training_and_data(tmp_path: Path) -> None:
     path = kept("exact", tmp_path)
     assert main(["convert", "--weights-only", str(path), str(tmp_path / "m.safetensors")]) == 0
     model = tapegpt.load(tmp_path / "m.safetensors")
-    assert (model.training, model.data) == (None, None)
+    assert (model.state, model.data) == (None, None)
     assert model.parameters == tapegpt.load(path).parameters
     assert set(tensors.read_contents(tmp_path / "m.safetensors").tensors) == set(model.parameters)
 

@@ -371,7 +371,7 @@ def test_a_directory_of_a_run_goes_on_in_it(
 def test_weights_only_holds_no_training(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TRAIN, "--steps", "3", "-o", "m", "--weights-only"]) == 0
     model = tapegpt.load("m")
-    assert (model.training, model.data, model.steps) == (None, None, 3)
+    assert (model.state, model.data, model.steps) == (None, None, 3)
     assert "the model has weights only, no training to go on with: give DATA" in refusal(capsys, "resume", "m")
     assert "the model has weights only" in refusal(capsys, "resume", "m", "names.txt")
     assert main(["resume", "m", "names.txt", "--finetune", "--steps", "4", "-o", "m"]) == 0
@@ -526,7 +526,7 @@ def test_files_of_all_formats_are_read(name: str) -> None:
     for parameter, numbers in model.parameters.items():
         assert numbers.tolist() == tensors[parameter]
     assert model.generate(5, seed=1) == STRINGS[name]
-    assert (model.training is None) == name.startswith("format1")
+    assert (model.state is None) == name.startswith("format1")
 
 
 def test_a_training_of_a_former_version_ends_the_same() -> None:

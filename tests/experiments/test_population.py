@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from benchmarks import sweep
 from tapegpt import Config, Corpus, TapeGPTError, Trainer, load, save
 from tapegpt.engines.exact import ExactEngine
-from tapegpt.experiments.population import Candidate, Field, Outcome, cores, populate
+from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.machine import cache, program
 from tapegpt.machine.program import Program
+from tapegpt.processes import cores
 from tapegpt.settings import Settings
 from tests.properties import examples
 
@@ -157,9 +158,9 @@ def test_a_model_that_is_kept_knows_what_it_was_trained_on(tmp_path: Path) -> No
         kept = load(tmp_path / "model.safetensors")
         assert kept.data is not None
         kept.data.check_equals(source, "the data")
-        assert kept.training is not None
-        whole = Trainer(source, SHAPE, kept.training.settings)  # holds out the same strings itself
-        assert whole.corpus == FIELD.training
+        assert kept.state is not None
+        whole = Trainer(source, SHAPE, kept.state.settings)  # holds out the same strings itself
+        assert whole.training == FIELD.training
         whole.run(20)
         assert whole.model.parameters == kept.parameters
 

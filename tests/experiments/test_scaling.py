@@ -16,7 +16,7 @@ from tapegpt.cli.scaling import page as lines
 from tapegpt.errors import DivergedError
 from tapegpt.experiments.population import Candidate, Field
 from tapegpt.experiments.power_law import Law
-from tapegpt.experiments.scaling import PARAMETERS, STEPS, STRINGS, Laboratory, Scaling, Training, scaling
+from tapegpt.experiments.scaling import PARAMETERS, STEPS, STRINGS, Laboratory, Measured, Scaling, scaling
 from tapegpt.training.trainer import Trainer
 from tapegpt.web.scaling import data, page
 from tests.web.test_report import Reader
@@ -48,7 +48,7 @@ def laboratory(found: Scaling) -> Laboratory:
     return Laboratory(CORPUS, found.config, found.settings, 0.1)
 
 
-def without_time(trainings: tuple[Training, ...]) -> list[Training]:
+def without_time(trainings: tuple[Measured, ...]) -> list[Measured]:
     return [training.replaced(seconds=0.0) for training in trainings]
 
 

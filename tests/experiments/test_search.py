@@ -17,9 +17,9 @@ from tapegpt.experiments.search import (
     FINALISTS,
     LEAST_STEPS,
     Costs,
-    Pace,
     Plan,
     Rung,
+    ShapeCost,
     Space,
     affordable,
     check_counts,
@@ -251,8 +251,8 @@ def priced(width: int, strings: int | None = None) -> Candidate:
 
 def test_costs_are_measured_or_those_of_the_shape_most_like_it() -> None:
     costs = Costs(27, 1000)
-    costs.learn(priced(16), Pace(0.002, 0.010, 2e-5))
-    costs.learn(priced(64), Pace(0.004, 0.030, 2e-4))
+    costs.learn(priced(16), ShapeCost(0.002, 0.010, 2e-5))
+    costs.learn(priced(64), ShapeCost(0.004, 0.030, 2e-4))
     assert costs.fixed(priced(16)) == 0.012
     assert costs.fixed(priced(16, 500)) == 0.007
     assert costs.a_step(priced(64)) == 2e-4
@@ -276,7 +276,7 @@ def test_the_steps_that_are_affordable_fill_the_time_and_no_more(
 ) -> None:
     costs = Costs(27, 1000)
     for width in (16, 32, 64):
-        costs.learn(priced(width), Pace(0.002, 0.01, 1e-6 * width))
+        costs.learn(priced(width), ShapeCost(0.002, 0.01, 1e-6 * width))
     rung = [priced(width) for width in widths]
 
     def takes(steps: int) -> float:

@@ -23,7 +23,7 @@ from tapegpt.data.rng import Random
 from tapegpt.experiments.journal import HEAD, JOURNAL, Journal
 from tapegpt.experiments.population import Candidate, Field, Outcome, Population, populate
 from tapegpt.experiments.search import Space
-from tapegpt.experiments.sweep import Sweep, Sweeping, Wishes, mean_outcome, sweep
+from tapegpt.experiments.sweep import Sweep, Sweeping, SweepSetup, mean_outcome, sweep
 from tapegpt.models.trained import GPT
 from tests.properties import examples
 
@@ -482,7 +482,7 @@ def test_an_interruption_shows_all_that_the_journal_has(
 
     monkeypatch.setattr(Journal, "write", interrupted)
     space = Space(random=SEARCH["random"], options={**BASE, "steps": 300})
-    sweeping = Sweeping(CORPUS, space, Wishes(trials=20, seeds=2), run_dir=tmp_path, executor=toy)
+    sweeping = Sweeping(CORPUS, space, SweepSetup(trials=20, seeds=2), run_dir=tmp_path, executor=toy)
     with pytest.raises(KeyboardInterrupt):
         list(sweeping)
     assert sum(len(row.by_seed) for row in sweeping.so_far().rows if row.rung == sweeping.rung) == sweeping.done

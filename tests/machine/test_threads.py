@@ -299,8 +299,8 @@ def outcome_of(trainer: Trainer) -> object:
     kept: list[object] = []
 
     def write(model: tapegpt.GPT) -> None:
-        assert model.training
-        state = model.training
+        assert model.state
+        state = model.state
         kept.append((model.parameters, model.steps, state.moments, state.evaluations, state.last))
 
     trainer.keep(write)

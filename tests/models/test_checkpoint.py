@@ -166,7 +166,7 @@ def altered(whole: bytes, **changes: str) -> bytes:
         ({"config": "{}"}, "tensors are not those"),
         ({"config": '{"n_embd": 8, "n_head": 3}'}, "multiple of n_head"),
         ({"config": '{"n_embd": 1e99}'}, "n_embd must be a whole number"),
-        ({"config": '{"width": 8}'}, "unexpected 'width'"),
+        ({"config": '{"width": 8}'}, "unexpected argument 'width'"),
         ({"config": "[" * 100_000}, "metadata does not hold"),
         ({"vocabulary": '"ba"'}, "not a sorted set"),
         ({"vocabulary": "[1]"}, "not a sorted set"),
@@ -189,7 +189,7 @@ def altered(whole: bytes, **changes: str) -> bytes:
         ({"settings": "{}", "powers": "[1.0, 1.0]"}, "Adam has 2 powers for the engine exact in F64"),
         ({"settings": '{"engine": "fast"}', "powers": "[1.0, 1.0]"}, "Adam has 2 powers for the engine fast in F64"),
         ({"settings": '{"steps": 0}'}, "steps must be a whole number"),
-        ({"settings": '{"pace": 1}'}, "unexpected 'pace'"),
+        ({"settings": '{"pace": 1}'}, "unexpected argument 'pace'"),
         ({"evaluations": "[[1.5, 2.0]]"}, "step must be a whole number"),
         ({"evaluations": f"[[{2**63 - 1}, 2.0]]"}, "step must be a whole number"),
         ({"evaluations": "[[1, -0.5]]"}, "a held-out loss must be a number from 0 on"),
@@ -343,7 +343,7 @@ def test_a_negative_mean_of_squares_is_refused(whole: bytes, path: Path) -> None
 
 def test_a_held_out_loss_may_be_none_or_endless(whole: bytes, path: Path) -> None:
     path.write_bytes(altered(whole, evaluations="[[1, 0.0], [2, Infinity]]"))
-    training = tapegpt.load(path).training
+    training = tapegpt.load(path).state
     assert training is not None
     assert [each.loss for each in training.evaluations] == [0.0, math.inf]
 

@@ -296,7 +296,7 @@ def test_a_file_says_which_class_it_is_of_and_has_to_be_given_it() -> None:
     with pytest.raises(TapeGPTError, match=rf"^m: MyGPT {fit} up is \(16, 8\) in the file, \(24, 8\) in the class: g"):
         tapegpt.load("m", mine())
     Path("mymodel.py").write_text(SOURCE.replace("heat", "cold"))
-    with pytest.raises(TapeGPTError, match=f"^m: MyGPT {fit} MyGPT: unexpected 'heat'"):
+    with pytest.raises(TapeGPTError, match=f"^m: MyGPT {fit} MyGPT got an unexpected argument 'heat'"):
         tapegpt.load("m", mine())
 
 

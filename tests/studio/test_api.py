@@ -422,7 +422,7 @@ def test_a_model_comes_back_from_its_file(client: Client, run: Any, tmp_path: Pa
     path.write_bytes(content)
     kept = load(path)
     assert kept.parameters == model().parameters
-    assert kept.training is not None
+    assert kept.state is not None
     loaded = client.ask("POST", "/api/models?text=anna", content, 201)
     assert (loaded["corpus"], loaded["moments"], loaded["steps"]) == (None, [60], 60)
     body = {"n": 5, "seed": 1}

@@ -136,8 +136,8 @@ def test_what_cannot_be_repeated_is_told_why(tmp_path: Path) -> None:
     model = saved(Trainer(CORPUS, CONFIG, steps=10), tmp_path / "m")
     with pytest.raises(TapeGPTError, match="is not what the model was trained on"):
         replayed(model, corpus=Corpus.of(["something", "else"]))
-    assert model.training
-    tuned = saved(Trainer.finetuned(model, CORPUS, model.training.settings), tmp_path / "tuned")
+    assert model.state
+    tuned = saved(Trainer.finetuned(model, CORPUS, model.state.settings), tmp_path / "tuned")
     with pytest.raises(TapeGPTError, match=r"other weights come out"):
         replayed(tuned, corpus=CORPUS)
 

@@ -146,8 +146,8 @@ def test_a_training_by_the_clock_is_not_done_again() -> None:
     said = Reader(report.report(trained(engine="fast", steps=5), samples=20)).text
     assert "cannot be repeated" not in said
     with_clock = trained(engine="fast", steps=5)
-    assert with_clock.training is not None
-    with_clock.training = with_clock.training.replaced(settings=Settings(engine="fast", budget=1.0))
+    assert with_clock.state is not None
+    with_clock.state = with_clock.state.replaced(settings=Settings(engine="fast", budget=1.0))
     assert "it followed the clock" in Reader(report.report(with_clock, samples=20)).text
 
 
@@ -327,7 +327,7 @@ def test_the_program_means_the_same_training(chosen: tuple[Model, Settings], sou
 def pretended(shape: Model, settings: Settings, source: Source) -> GPT:
     """A model that says it was trained so."""
     model = GPT(shape, "ab", tapegpt.Random(1), engine=None)  # type: ignore[arg-type]  # it is not run
-    model.training = TrainingState(settings, moments=None)  # type: ignore[arg-type]  # nor trained
+    model.state = TrainingState(settings, moments=None)  # type: ignore[arg-type]  # nor trained
     model.data = DataRecord(source.as_json(), 1, 1, "ab", "")
     return model
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from statistics import median
 
-from tapegpt.analysis.costs import REPEATS, SAMPLE, SAMPLES, Bench, Cost, Part, Walk, about, clock
+from tapegpt.analysis.costs import REPEATS, SAMPLE, SAMPLES, Bench, KernelCost, Part, Walk, about, clock
 from tapegpt.autograd.operations.base import Operation, View
 from tapegpt.autograd.operations.elementwise import Rule
 from tapegpt.autograd.rewrites import ROWS
@@ -221,7 +221,7 @@ class Anatomy:
 
     # --- numbers ------------------------------------------------------------------------------------------------
 
-    def measure(self, tokens: Tokens, parameters: Parameters, parts: Sequence[Part] | None = None) -> list[Cost]:
+    def measure(self, tokens: Tokens, parameters: Parameters, parts: Sequence[Part] | None = None) -> list[KernelCost]:
         """What the parts cost for documents, in order: all that fit in a run, of engine exact the first.
 
         Of all parts (None) on the numbers of a real step; of some alone on random ones.
@@ -233,7 +233,7 @@ class Anatomy:
         for bench in (counting, timing):
             bench.step()
         return [
-            Cost(part, stage, timing.rows, timing.nanoseconds(part, stage), counting.counts(part, stage))
+            KernelCost(part, stage, timing.rows, timing.nanoseconds(part, stage), counting.counts(part, stage))
             for part in chosen
             for stage in part.kernels
         ]

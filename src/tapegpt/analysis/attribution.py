@@ -249,8 +249,8 @@ def _training(model: GPT, recording: Recording | None) -> tuple[Settings | None,
     """How a model was trained, None where that is not known, and the steps up to its weights: the best ones."""
     if recording is not None and recording.losses:
         settings, evaluations, steps = recording.settings, recording.evaluations, recording.moments[-1].step
-    elif model.training is not None:
-        settings, evaluations, steps = model.training.settings, model.training.evaluations, model.steps
+    elif model.state is not None:
+        settings, evaluations, steps = model.state.settings, model.state.evaluations, model.steps
     else:
         return None, 0
     best = min(evaluations, key=lambda evaluation: evaluation.loss, default=None)

@@ -46,7 +46,7 @@ class Part(Record):
     kernels: dict[str, Kernel]  # prepare, forward, backward, of Adam update
 
 
-class Cost(Record):
+class KernelCost(Record):
     """What one kernel of a part takes."""
 
     part: Part
@@ -244,7 +244,7 @@ def arithmetic(counts: dict[str, int]) -> str:
     return ", ".join(f"{counts[kind]:,} {NAMES.get(kind, kind)}" for kind in kinds) or "no arithmetic"
 
 
-def about(costs: Sequence[Cost]) -> str:
+def about(costs: Sequence[KernelCost]) -> str:
     """One line about what a part costs."""
     total = sum(cost.nanoseconds for cost in costs)
     counts = {kind: sum(cost.counts[kind] for cost in costs) for kind in COUNTED}

@@ -248,8 +248,8 @@ def _settings(a: GPT, b: GPT) -> dict[str, tuple[Any, Any]]:
 
 def _described(model: GPT) -> dict[str, Any]:
     fields = {**model.config.as_dict(), "vocabulary": model.vocabulary, "steps taken": model.steps}
-    if model.training is not None:
-        fields.update(model.training.settings.as_dict())
+    if model.state is not None:
+        fields.update(model.state.settings.as_dict())
     if model.data is not None:
         fields.update(documents=model.data.documents, digest=model.data.digest)
     return fields

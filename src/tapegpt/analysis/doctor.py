@@ -121,7 +121,7 @@ class Split(Record):
     baselines: dict[str, float] | None  # nats per token by n-gram model; None where there is no machine code
 
 
-class Cost(Record):
+class TrainingTime(Record):
     """What a training will take, as some steps of it did."""
 
     training: str  # "default", or a preset
@@ -137,7 +137,7 @@ class Flag(Record):
     reason: str
 
 
-class Report(Record):
+class DataReport(Record):
     """All of it. Counts are of documents where nothing else is said."""
 
     files: list[File]
@@ -158,12 +158,12 @@ class Report(Record):
     lengths: Lengths
     block: Block
     split: Split | None  # None where all documents are the same, or nothing was measured
-    costs: list[Cost]  # empty where there is no machine code, or nothing was measured
+    costs: list[TrainingTime]  # empty where there is no machine code, or nothing was measured
     flags: list[Flag]
     command: str  # to be pasted into a shell
 
 
-def examine(data: Source | Corpus, config: Model | None = None, *, measured: bool = True) -> Report:
+def examine(data: Source | Corpus, config: Model | None = None, *, measured: bool = True) -> DataReport:
     """What there is to know of the data, for models of this shape, by default microgpt.py's.
 
     Files that are not of the source's encoding are read in one that fits. Of the settings only block_size matters. Two
@@ -195,13 +195,13 @@ def _report(
     values: list[str],
     source: Source | None,
     measured: bool,
-) -> Report:
+) -> DataReport:
     documents = corpus.documents
     counts = Counter(documents)
     lower = list(map(str.lower, documents))
     kept = [value.strip() for value in values if value.strip()]
     lengths, block = _lengths(documents), _block(documents, config.block_size)
-    report = Report(
+    report = DataReport(
         files=files,
         encoding=source.encoding if source else "utf-8",
         encodings=encodings,
@@ -367,7 +367,7 @@ def _split(corpus: Corpus) -> Split:
     return Split(SHARE, SEED, len(validation), len(looked), near, losses)
 
 
-def _costs(corpus: Corpus, kind: type[Model], block_size: int, max_length: int | None) -> list[Cost]:
+def _costs(corpus: Corpus, kind: type[Model], block_size: int, max_length: int | None) -> list[TrainingTime]:
     """Of trainings with what the command says of block and length."""
     from tapegpt.training.trainer import Trainer
 
@@ -382,7 +382,7 @@ def _costs(corpus: Corpus, kind: type[Model], block_size: int, max_length: int |
             return []
         first = _seconds(trainer, 1)
         took = _seconds(trainer, max(1, min(STEPS, int(SECONDS / first))))
-        costs.append(Cost(name, settings.steps, settings.steps * took, engine.compile_seconds))
+        costs.append(TrainingTime(name, settings.steps, settings.steps * took, engine.compile_seconds))
     return costs
 
 
@@ -403,14 +403,14 @@ def _named(kind: type[Model]) -> Iterator[Flag]:
         yield Flag(["--model", address(kind)], "as you gave it")
 
 
-def _flags(source: Source | None, report: Report, block_size: int) -> list[Flag]:
+def _flags(source: Source | None, report: DataReport, block_size: int) -> list[Flag]:
     """How to train on it: what was asked for, and what the report suggests."""
     given = _given(source, report) if source else []
     options = {flag.words[0] for flag in given}
     return [*given, *[flag for flag in _suggested(report, block_size) if flag.words[0] not in options]]
 
 
-def _given(source: Source, report: Report) -> list[Flag]:
+def _given(source: Source, report: DataReport) -> list[Flag]:
     words: list[list[str]] = []
     for name in ("dataset", "format", "column", "max_length"):
         value = getattr(source, name)
@@ -433,7 +433,7 @@ def _typed(delimiter: str) -> str:
     return {BLANK: "blank", WHOLE: "none"}.get(delimiter, escaped(delimiter).replace("\t", "\\t"))
 
 
-def _suggested(report: Report, block_size: int) -> Iterator[Flag]:
+def _suggested(report: DataReport, block_size: int) -> Iterator[Flag]:
     block, lengths = report.block, report.lengths
     size = _block_size(block)
     if size != block_size:

@@ -37,7 +37,7 @@ class Loss(Record):
     loss: float | None  # nats per token; None where no string is left
 
 
-class Comparison(Record):
+class Baselines(Record):
     """Losses on the same strings, in nats per token: of the "model", and of models that count."""
 
     learned_from: str  # by the models that count: "training data", or "half of the data"
@@ -74,7 +74,7 @@ class Distribution(Record):
     chance: float  # distance of as many strings drawn from the data
 
 
-class Report(Record):
+class EvaluationReport(Record):
     """All of it."""
 
     strings: int
@@ -82,13 +82,15 @@ class Report(Record):
     training: int | None  # strings trained on, where they are known
     reason: str  # why they are not
     losses: dict[str, Loss]  # of "new" strings, each once, and those "trained on"; of "all" where that is not known
-    comparison: Comparison | None  # None where there is nothing to compare, or no machine code for it
+    comparison: Baselines | None  # None where there is nothing to compare, or no machine code for it
     memory: Memory  # where the training data are not known, with the data in their place
     lengths: Distribution
     characters: Distribution
 
 
-def evaluate(model: GPT, corpus: Corpus, *, samples: int = SAMPLES, temperature: float = 1.0, seed: int = 0) -> Report:
+def evaluate(
+    model: GPT, corpus: Corpus, *, samples: int = SAMPLES, temperature: float = 1.0, seed: int = 0
+) -> EvaluationReport:
     """Compare a model with data, strings that it was not trained on or that it was: they are told apart.
 
     What it was trained on is `model.documents`, or is read again from where it came, without what its training held
@@ -106,7 +108,7 @@ def evaluate(model: GPT, corpus: Corpus, *, samples: int = SAMPLES, temperature:
             "trained on": [text for text in corpus.documents if text in learned],
         }
     drawn = Random(seed).choices(corpus.documents, k=samples)
-    return Report(
+    return EvaluationReport(
         strings=len(corpus),
         distinct=len(set(corpus.documents)),
         training=None if training is None else len(training),
@@ -125,7 +127,7 @@ def _trained_on(model: GPT) -> tuple[Sequence[str] | None, str]:
         documents = model.training_documents()
     except TapeGPTError as error:
         return None, str(error)
-    settings = model.training.settings if model.training else None
+    settings = model.state.settings if model.state else None
     if settings is None or not settings.validation:
         return documents, ""
     return hold_out(Corpus(list(documents), model.vocabulary), settings.validation, settings.seed)[0].documents, ""
@@ -150,7 +152,7 @@ def _nats_a_token(model: GPT, corpus: Corpus) -> float:
     return math.fsum(map(mul, model.score(corpus.documents).nats, counts)) / sum(counts)
 
 
-def _comparison(model: GPT, groups: dict[str, list[str]], training: Sequence[str] | None) -> Comparison | None:
+def _comparison(model: GPT, groups: dict[str, list[str]], training: Sequence[str] | None) -> Baselines | None:
     """With models that have counted the training data, or where these are not known half of the data."""
     from tapegpt.data.ngrams import baselines, kernels
 
@@ -163,7 +165,7 @@ def _comparison(model: GPT, groups: dict[str, list[str]], training: Sequence[str
     if not len(learned) or not len(judged) or kernels().notice:
         return None
     losses = {"model": _nats_a_token(model, judged), **baselines(learned, judged, model.vocab_size)}
-    return Comparison(name, len(judged), losses)
+    return Baselines(name, len(judged), losses)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from tapegpt.data.corpus import Corpus
     from tapegpt.data.sources import Source
-    from tapegpt.models.trained import GPT
 
 DEFAULT_DATA = "input.txt"
 
@@ -78,12 +77,3 @@ def data_paths(options: argparse.Namespace) -> list[str]:
     """The files to learn from, also those in directories; none for an embedded data set."""
     source = source_of(options)
     return source.files() if source.paths else []
-
-
-def training_documents(model: GPT, paths: list[str]) -> list[str]:
-    """The strings of files that a model was trained on, read as they were then."""
-    from tapegpt.data.corpus import Corpus
-    from tapegpt.data.sources import Source
-
-    how = model.data.source if model.data and model.data.source else {}
-    return Corpus.from_source(Source(**{**how, "paths": tuple(paths), "dataset": None})).documents

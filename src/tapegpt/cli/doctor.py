@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from tapegpt.analysis.doctor import Report
+    from tapegpt.analysis.doctor import DataReport
 
 WIDTH = 100  # columns
 LABEL = 18
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def page(report: Report) -> Iterator[str]:
+def page(report: DataReport) -> Iterator[str]:
     """The lines of the page, of at most `WIDTH` columns but for the command, which is to be pasted."""
     for section in (_faults, _files, _documents, _characters, _lengths, _split, _costs):
         rows = list(section(report))
@@ -54,7 +54,7 @@ def page(report: Report) -> Iterator[str]:
         yield from _wrapped("", f"{' '.join(flag.words)}: {flag.reason}")
 
 
-def _faults(report: Report) -> Iterator[tuple[str, str]]:
+def _faults(report: DataReport) -> Iterator[tuple[str, str]]:
     """What would spoil a training."""
     if report.encodings:
         yield "encoding", "not what was asked for; choose what reads well"
@@ -68,7 +68,7 @@ def _faults(report: Report) -> Iterator[tuple[str, str]]:
             yield "control", f"{file.path} has {found}, which would be learnt like letters: {advice}"
 
 
-def _files(report: Report) -> Iterator[tuple[str, str]]:
+def _files(report: DataReport) -> Iterator[tuple[str, str]]:
     for file in report.files[:LISTED]:
         ends = {"LF": file.line_feeds, "CR LF": file.both, "CR": file.carriage_returns}
         found = [f"{count:,} {name}" for name, count in ends.items() if count]
@@ -81,7 +81,7 @@ def _files(report: Report) -> Iterator[tuple[str, str]]:
         yield "encoding", f"{report.encoding} throughout"
 
 
-def _documents(report: Report) -> Iterator[tuple[str, str]]:
+def _documents(report: DataReport) -> Iterator[tuple[str, str]]:
     again = report.documents - report.distinct
     yield "strings", f"{report.documents:,}, {report.distinct:,} of them distinct, {again:,} repetitions"
     yield "left out", f"{report.blank:,} blank, {report.too_long:,} too long"
@@ -90,7 +90,7 @@ def _documents(report: Report) -> Iterator[tuple[str, str]]:
         yield "" if place else "most frequent", f"{count:,} times {_clipped(document)}"
 
 
-def _characters(report: Report) -> Iterator[tuple[str, str]]:
+def _characters(report: DataReport) -> Iterator[tuple[str, str]]:
     characters = len(report.vocabulary)
     yield "characters", f"{characters:,} distinct, {report.characters:,} in all: {_clipped(report.vocabulary, 70)}"
     merged = report.distinct - report.lower_distinct
@@ -104,7 +104,7 @@ def _characters(report: Report) -> Iterator[tuple[str, str]]:
         yield "", f"and {len(report.rare) - LISTED:,} more, see --json"
 
 
-def _lengths(report: Report) -> Iterator[tuple[str, str]]:
+def _lengths(report: DataReport) -> Iterator[tuple[str, str]]:
     lengths, block = report.lengths, report.block
     extremes = f"{lengths.smallest:,} to {lengths.largest:,} characters"
     yield "lengths", f"{extremes}, median {lengths.median:,}, 95 % have at most {lengths.p95:,}"
@@ -119,7 +119,7 @@ def _lengths(report: Report) -> Iterator[tuple[str, str]]:
     yield "", f"of {block.size_for_95_percent}: cuts at most 5 %; of {block.size_for_all}: cuts none"
 
 
-def _split(report: Report) -> Iterator[tuple[str, str]]:
+def _split(report: DataReport) -> Iterator[tuple[str, str]]:
     split = report.split
     if split is None:
         yield "held out", "nothing can be: there are no two distinct strings"
@@ -135,7 +135,7 @@ def _split(report: Report) -> Iterator[tuple[str, str]]:
     yield "to compare", f"nats per token: {losses}"
 
 
-def _costs(report: Report) -> Iterator[tuple[str, str]]:
+def _costs(report: DataReport) -> Iterator[tuple[str, str]]:
     if not report.costs:
         yield "time", "not measured: there is no machine code here, and without it a training is slow"
     for cost in report.costs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tapegpt.cli.console import notice, print_report
-from tapegpt.cli.data import corpus_of, data_arguments, training_documents
+from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import option, whole
 from tapegpt.errors import TapeGPTError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from tapegpt.analysis.evaluation import Distribution, Report
+    from tapegpt.analysis.evaluation import Distribution, EvaluationReport
 
 LABEL, BAR = 18, 26  # columns
 WIDTH = 100
@@ -49,13 +49,13 @@ def run(options: argparse.Namespace) -> int:
     notice(model.inference.notice)
     corpus = corpus_of(options)
     if options.training:
-        model.documents = training_documents(model, options.training)
+        model.read_training_data(*options.training)
     report = evaluate(model, corpus, samples=options.samples, temperature=options.temperature, seed=options.seed)
     print_report(report, page(report), options.json)
     return 0
 
 
-def page(report: Report) -> Iterator[str]:
+def page(report: EvaluationReport) -> Iterator[str]:
     """The lines of the page, of at most `WIDTH` columns."""
     for place, section in enumerate((_strings, _losses, _memory, _distances, _examples)):
         if place:
@@ -68,7 +68,7 @@ def page(report: Report) -> Iterator[str]:
             yield f"{label:{LABEL}}{text}".rstrip()
 
 
-def _strings(report: Report) -> Iterator[tuple[str, str]]:
+def _strings(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     yield "strings", f"{report.strings:,}, {report.distinct:,} of them distinct"
     if report.training is None:
         yield "trained on", "not known, so that all strings are taken together:"
@@ -77,7 +77,7 @@ def _strings(report: Report) -> Iterator[tuple[str, str]]:
         yield "trained on", f"{report.training:,} strings"
 
 
-def _losses(report: Report) -> Iterator[tuple[str, str]]:
+def _losses(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     names = {"new": "that are new, no two alike", "trained on": "that were trained on", "all": "in all"}
     for place, (name, loss) in enumerate(report.losses.items()):
         label = "" if place else "loss"
@@ -97,18 +97,18 @@ def _losses(report: Report) -> Iterator[tuple[str, str]]:
     yield "", f"on {comparison.strings:,} strings; n-gram models learned from {comparison.learned_from}"
 
 
-def _memory(report: Report) -> Iterator[tuple[str, str]]:
+def _memory(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     memory = report.memory
     yield "generated", f"{memory.samples:,} strings at temperature {memory.temperature:g}"
     yield "copies", f"{memory.copies:,}, {memory.copies / memory.samples:.1%}, are {_reference(report)}"
     yield "repetitions", f"{memory.repeated:,}, {memory.repeated / memory.samples:.1%}, have come before"
 
 
-def _reference(report: Report) -> str:
+def _reference(report: EvaluationReport) -> str:
     return "strings of the data" if report.training is None else "training strings"
 
 
-def _distances(report: Report) -> Iterator[tuple[str, str]]:
+def _distances(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     """How far generated strings are from the nearest training string, and how far real ones are."""
     generated, real = report.memory.distances, report.memory.real
     compared = f"of {sum(generated.values()):,} generated strings"
@@ -118,7 +118,7 @@ def _distances(report: Report) -> Iterator[tuple[str, str]]:
         yield "", f"{distance:>5}  {_bars(*[counts.get(distance, 0) / sum(counts.values()) for counts in found])}"
 
 
-def _examples(report: Report) -> Iterator[tuple[str, str]]:
+def _examples(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     if not report.memory.examples:
         yield "nearest", f"all that were compared are {_reference(report)}"
     for place, example in enumerate(report.memory.examples):

@@ -6,7 +6,6 @@ import sys
 
 from tapegpt.cli.cluster import bulk_arguments, check_bulk
 from tapegpt.cli.console import notice
-from tapegpt.cli.data import training_documents
 from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import number, option, whole
 from tapegpt.errors import TapeGPTError
@@ -76,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     model = loaded(options, options.model)
     notice(model.engine.notice)
     if options.training:
-        model.documents = training_documents(model, options.training)
+        model.read_training_data(*options.training)
     if options.ray is not None:
         from tapegpt.cli.cluster import generate
 

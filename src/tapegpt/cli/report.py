@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tapegpt.cli.console import notice
-from tapegpt.cli.data import training_documents
 from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import option
 
@@ -41,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     model = loaded(options, options.model)
     notice(model.inference.notice)
     if options.training:
-        model.documents = training_documents(model, options.training)
+        model.read_training_data(*options.training)
     content = encoded(report(model, text=options.text, samples=options.samples))
     if options.output == STDOUT:
         sys.stdout.buffer.write(content)

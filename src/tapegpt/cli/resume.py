@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_shape(model: GPT, options: argparse.Namespace) -> None:
-    engine = model.training.settings.engine if model.training else model.engine.name
+    engine = model.state.settings.engine if model.state else model.engine.name
     wanted = given(options, type(model.config))
     if options.engine is not None:
         wanted["engine"] = options.engine
@@ -100,8 +100,8 @@ def _settings(model: GPT, options: argparse.Namespace) -> Settings:
     """Those that the model was trained with, where it knows, but for what is given."""
     from tapegpt.training.presets import resolved
 
-    if model.training:
-        settings = model.training.settings
+    if model.state:
+        settings = model.state.settings
     else:
         settings = resolved({"engine": "fast"} if model.engine.name == "fast" else {})[1]
     if options.steps is not None:

@@ -68,7 +68,7 @@ def _same(path: str | None, other: str | None) -> bool:
 
 def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = None) -> int:
     """Train, show how far it is, print some strings; the exit code. In a directory, note there what it was."""
-    print(f"num docs: {len(trainer.documents)}")
+    print(f"num docs: {len(trainer.corpus)}")
     if trainer.held_out:
         print(f"held out: {len(trainer.held_out)}, no two alike")
     print(f"vocab size: {trainer.model.vocab_size}")
@@ -111,17 +111,17 @@ def _note_passes(trainer: Trainer) -> None:
         seen = f"{steps} saw {trainer.passes:.1%} of the training strings"
         notice(f"{seen}: a longer budget sees more of them")
     elif trainer.is_complete:
-        passes = f"{trainer.passes:.0f} passes through {len(trainer.corpus):,} training strings are enough"
+        passes = f"{trainer.passes:.0f} passes through {len(trainer.training):,} training strings are enough"
         notice(f"{passes}, more would memorise them: the rest of the budget is not used")
 
 
 def _sampled(trainer: Trainer) -> Iterator[str]:
     """What a budget takes only a part of."""
-    source = trainer.documents.source
+    source = trainer.corpus.source
     if source and source.sample:
         yield f"{source.sample / 1e6:.1f} of {source.size / 1e6:.1f} MB are read"
     for what, some, of in (
-        ("n-gram models count", trainer.counted, trainer.corpus),
+        ("n-gram models count", trainer.counted, trainer.training),
         ("held-out losses are of", trainer.judged, trainer.held_out),
     ):
         if some and of and len(some) < len(of):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.analysis.anatomy import Anatomy
-    from tapegpt.analysis.costs import Cost, Part, Walk
+    from tapegpt.analysis.costs import KernelCost, Part, Walk
     from tapegpt.autograd.model import Model
     from tapegpt.data.corpus import Corpus
     from tapegpt.data.tokens import Tokens
@@ -291,9 +291,9 @@ def _after(anatomy: Anatomy) -> Iterator[tuple[str, str]]:
             yield "", min(telling, key=len)
 
 
-def _table(costs: Sequence[Cost], whole: float) -> Iterator[str]:
+def _table(costs: Sequence[KernelCost], whole: float) -> Iterator[str]:
     """A line for operations that are alike, their sum, and the whole step."""
-    rows: dict[str, list[Cost]] = {}
+    rows: dict[str, list[KernelCost]] = {}
     for cost in costs:
         rows.setdefault(_operands(cost.part), []).append(cost)
     cells = [("", "forward", "backward", *(head for head, _ in KINDS), "flops/ns", "share")]
@@ -305,7 +305,7 @@ def _table(costs: Sequence[Cost], whole: float) -> Iterator[str]:
     yield f"{'whole step':{widths[0]}}  {whole:,.0f} ns, measured as one: documents put in place, all code in turn"
 
 
-def _numbers(row: Sequence[Cost]) -> list[str]:
+def _numbers(row: Sequence[KernelCost]) -> list[str]:
     """Nanoseconds forwards, with what is prepared for it, and backwards; counts; flops a nanosecond."""
     times = [
         sum(cost.nanoseconds for cost in row if (cost.stage in ("prepare", "forward")) == is_forward)
@@ -322,7 +322,7 @@ def _operands(part: Part) -> str:
     return " ".join([part.kinds[0], *(str(i.shape) for i in inputs if not i.shape.index)])
 
 
-def _label(operands: str, row: Sequence[Cost]) -> str:
+def _label(operands: str, row: Sequence[KernelCost]) -> str:
     """The name of the first, the shapes that it takes, and how many there are."""
     number = len({cost.part.name for cost in row})
     return f"{row[0].part.name} {operands.partition(' ')[2]}{f' x {number}' if number > 1 else ''}".strip()

@@ -68,7 +68,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, show the leaderboard, write what is wanted."""
     from tapegpt.experiments.search import Space, fields_of
-    from tapegpt.experiments.sweep import Sweeping, Wishes
+    from tapegpt.experiments.sweep import Sweeping, SweepSetup
 
     kind = chosen(options)
     fields = fields_of(kind)
@@ -82,8 +82,8 @@ def run(options: argparse.Namespace) -> int:
     _check_outputs(options)
     names = ("trials", "seeds", "budget", "plan", "validation", "seed")
     with executor(options.ray, options.threads) as (train, threads):
-        wishes = Wishes(**{name: getattr(options, name) for name in names}, threads=threads)
-        sweeping = Sweeping(corpus_of(options), space, wishes, sampler, options.run_dir, train)
+        setup = SweepSetup(**{name: getattr(options, name) for name in names}, threads=threads)
+        sweeping = Sweeping(corpus_of(options), space, setup, sampler, options.run_dir, train)
         _check_ensemble(options.ensemble, sweeping.plan.rungs[-1])
         finished = _watched(sweeping, quiet=options.json)
     if not finished and not sweeping.rung and not sweeping.done:

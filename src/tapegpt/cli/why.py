@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from tapegpt.cli.console import notice
-from tapegpt.cli.data import training_documents
 from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
@@ -49,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     model = loaded(options, options.model)
     notice(model.engine.notice)
     if options.training:
-        model.documents = training_documents(model, options.training)
+        model.read_training_data(*options.training)
     found = attribute(model, options.text, top=options.top, unseen=options.all, watch=_announce)
     verification = verify(model, found, watch=_announce) if options.verify else None
     if options.json:
@@ -60,9 +59,9 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if found.text != options.text:
         notice(f"the model sees {len(found.text)} characters of {len(options.text)}, the rest is left out")
-    if model.training is None:
+    if model.state is None:
         notice("the model does not say how it was trained: these are all strings, by what they would teach it now")
-    for line in page(found, verification, "never" if model.training else "unknown"):
+    for line in page(found, verification, "never" if model.state else "unknown"):
         print(line)
     return 0
 

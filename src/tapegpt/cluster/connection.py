@@ -7,7 +7,7 @@ import os
 import time
 
 from tapegpt.errors import TapeGPTError, is_whole, missing, shown
-from tapegpt.experiments.population import cores
+from tapegpt.processes import cores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

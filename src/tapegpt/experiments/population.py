@@ -7,7 +7,6 @@ shared. Not here: which trainings (`search.py`), what is made of their losses (`
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from itertools import islice
@@ -18,7 +17,7 @@ from tapegpt.data.tokens import Tokens
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.models.provenance import DataRecord, TrainingState
 from tapegpt.models.trained import make_engine
-from tapegpt.processes import renewed
+from tapegpt.processes import cores, renewed
 from tapegpt.record import Record
 from tapegpt.settings import Settings
 from tapegpt.training.curves import curve
@@ -132,7 +131,7 @@ class Field:
         model.documents = corpus.documents
         model.data = self._once(("data", own), lambda: DataRecord.of(corpus))
         settings = _settled(settings).replaced(validation=self.validation if own else 0.0)
-        model.training = TrainingState(settings, model.engine.moments())
+        model.state = TrainingState(settings, model.engine.moments())
 
     def _windows(self, config: Model, settings: Settings) -> Tokens | None:
         """The training strings for the engine fast, as they lie."""
@@ -210,11 +209,6 @@ def populate(field: Field, candidates: Iterable[Candidate], threads: int | None 
     Settings.ranges["threads"].check("threads", threads)
     kept: list[tuple[Outcome, GPT]] = []
     return Population(_outcomes(field, iter(candidates), threads, keep, kept), kept)
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _outcomes(

@@ -16,9 +16,10 @@ import time
 from tapegpt.data.rng import Random
 from tapegpt.data.sources import READING
 from tapegpt.errors import DivergedError, TapeGPTError
-from tapegpt.experiments.population import Candidate, Field, Outcome, cores, populate
+from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.experiments.power_law import Law, bootstrap, deviation, fit, interval
 from tapegpt.models.gpt import Config
+from tapegpt.processes import cores
 from tapegpt.record import Record
 from tapegpt.settings import SECONDS
 from tapegpt.settings import seconds as parsed_seconds
@@ -60,7 +61,7 @@ POINTS = 40  # of a curve
 DRAWS, DRAWS_CHECK = 200, 100  # laws that say how uncertain the law is, and what it predicts in a check
 
 
-class Training(Record):
+class Measured(Record):
     """One training: how much it had of each resource, and what came of it."""
 
     parameters: int  # without n-gram embeddings, which are looked up
@@ -128,7 +129,7 @@ class Scaling(Record):
     config: Model
     settings: Settings
     own: Amounts
-    trainings: tuple[Training, ...]
+    trainings: tuple[Measured, ...]
     law: Law
     laws: tuple[Law, ...]  # of kinds of training drawn with replacement: how uncertain the law is
     noise: float  # relative deviation of a loss from the law
@@ -308,13 +309,13 @@ class Laboratory:
 
     def measure(
         self, budget: float | None, threads: int, watch: Callable[[int, float], object] | None
-    ) -> list[Training]:
+    ) -> list[Measured]:
         """Do them, within a budget in seconds; again with other seeds where there is time for all of them."""
         for shape in self._shapes:
             self._field.prepare(Candidate(0, shape, self._settings))
         started = time.perf_counter()
         steps = self._settings.steps if budget is None else self._affordable(budget, threads)
-        trainings: list[Training] = []
+        trainings: list[Measured] = []
         for repeat in range(1 if budget is None else REPEATS):
             spent = time.perf_counter() - started
             if repeat and spent + spent / repeat > (budget or 0.0):
@@ -338,7 +339,7 @@ class Laboratory:
 
     def _done(
         self, candidates: list[Candidate], threads: int, watch: Callable[[int, float], object] | None
-    ) -> Iterator[Training]:
+    ) -> Iterator[Measured]:
         """The trainings of one repeat; a loss is that of a shorter one where that was lower."""
         outcomes = []
         for outcome in populate(self._field, candidates, threads):
@@ -354,7 +355,7 @@ class Laboratory:
             if math.isfinite(loss):
                 settings, size = candidate.settings, self._size(candidate.config)
                 best = held_out["steps"][held_out["mean"].index(outcome.loss)] if held_out["mean"] else settings.steps
-                yield Training(size, strings, settings.steps, settings.seed, loss, best, outcome.seconds)
+                yield Measured(size, strings, settings.steps, settings.seed, loss, best, outcome.seconds)
 
     def _affordable(self, budget: float, threads: int) -> int:
         """Steps of the longest trainings, so that all are done in time, once; not more than one's own."""
@@ -383,7 +384,7 @@ class Laboratory:
 
     # --- what they say ------------------------------------------------------------------------------------------
 
-    def concluded(self, trainings: Sequence[Training]) -> Scaling:
+    def concluded(self, trainings: Sequence[Measured]) -> Scaling:
         """The law of trainings, and what follows; raises `TapeGPTError` where the longest have learned nothing."""
         longest = max((training.steps for training in trainings), default=0) // 2
         own = (self._size(self._config), self._distinct, longest)
@@ -419,7 +420,7 @@ class Laboratory:
             held_out=min(len(self._field.held_out), JUDGES),
         )
 
-    def _check(self, name: str, axis: int, amounts: Amounts, trainings: Sequence[Training]) -> Check:
+    def _check(self, name: str, axis: int, amounts: Amounts, trainings: Sequence[Measured]) -> Check:
         """The last doubling that was measured, predicted from what had less of that resource."""
         points, losses = _measured([each for each in trainings if each.amounts[axis] < amounts[axis]])
         found = [each.loss for each in trainings if each.amounts == amounts]
@@ -498,11 +499,11 @@ def _deepened(config: Model) -> Model:
     return config.replaced(n_layer=2 * config.as_dict()["n_layer"])
 
 
-def _measured(trainings: Sequence[Training]) -> tuple[list[Amounts], list[float]]:
+def _measured(trainings: Sequence[Measured]) -> tuple[list[Amounts], list[float]]:
     return [training.amounts for training in trainings], [training.loss for training in trainings]
 
 
-def _pace(trainings: Sequence[Training]) -> Pace:
+def _pace(trainings: Sequence[Measured]) -> Pace:
     """By the longest trainings of each size."""
     longest: dict[int, tuple[int, float]] = {}
     for training in trainings:

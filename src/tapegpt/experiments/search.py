@@ -262,7 +262,7 @@ def survivors(outcomes: Iterable[Outcome], number: int) -> list[Candidate]:
 # --- what trainings cost ----------------------------------------------------------------------------------------
 
 
-class Pace(Record):
+class ShapeCost(Record):
     """Seconds of a core, for trainings of a shape."""
 
     making: float  # before the first step
@@ -275,9 +275,9 @@ class Costs:
 
     def __init__(self, vocab_size: int, held_out: int) -> None:
         self._vocab_size, self._held_out = vocab_size, held_out
-        self._paces: dict[Shape, Pace] = {}
+        self._paces: dict[Shape, ShapeCost] = {}
 
-    def learn(self, candidate: Candidate, pace: Pace) -> None:
+    def learn(self, candidate: Candidate, pace: ShapeCost) -> None:
         """What was measured of a shape."""
         self._paces[_shape(candidate)] = pace
 
@@ -301,7 +301,7 @@ class Costs:
         """Seconds a step."""
         return self._pace(candidate).a_step
 
-    def _pace(self, candidate: Candidate) -> Pace:
+    def _pace(self, candidate: Candidate) -> ShapeCost:
         """As measured, else as the measured shape that is most like it, by the work."""
         shape = _shape(candidate)
         if shape in self._paces:

@@ -19,14 +19,14 @@ from contextlib import suppress
 from tapegpt.data.sources import READING
 from tapegpt.errors import DivergedError, TapeGPTError, shown
 from tapegpt.experiments.journal import Journal
-from tapegpt.experiments.population import Candidate, Field, Outcome, cores, populate
+from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.experiments.search import (
     ETA,
     MAX_TRIALS,
     Costs,
-    Pace,
     Plan,
     Rung,
+    ShapeCost,
     Space,
     affordable,
     check_counts,
@@ -36,6 +36,7 @@ from tapegpt.experiments.search import (
     survivors,
 )
 from tapegpt.models.gpt import Config
+from tapegpt.processes import cores
 from tapegpt.record import Record
 from tapegpt.settings import MAX_STEPS, SECONDS, SEED
 from tapegpt.settings import seconds as parsed_seconds
@@ -196,18 +197,18 @@ def sweep(
     started = time.perf_counter()
     reading = {name: options.pop(name) for name in READING if name in options}
     space = Space(grid, random, preset, options, model)
-    wishes = Wishes(trials, seeds, budget, plan, validation, seed, threads)
+    setup = SweepSetup(trials, seeds, budget, plan, validation, seed, threads)
     if sampler is not None:
         from tapegpt.experiments.optuna_sampler import adapted
 
         sampler = adapted(sampler, space, seed)
-    sweeping = Sweeping(corpus_from(data, reading), space, wishes, sampler, run_dir, executor, started)
+    sweeping = Sweeping(corpus_from(data, reading), space, setup, sampler, run_dir, executor, started)
     for _ in sweeping:
         pass
     return sweeping.so_far()
 
 
-class Wishes(Record):
+class SweepSetup(Record):
     """What a sweep is told besides its space: see `sweep`."""
 
     trials: int | None = None
@@ -244,21 +245,21 @@ class Sweeping:
         self,
         corpus: Corpus,
         space: Space,
-        wishes: Wishes,
+        setup: SweepSetup,
         sampler: Sampler | None = None,
         run_dir: str | os.PathLike[str] | None = None,
         executor: Executor = populate,
         started: float | None = None,
     ) -> None:
-        self._space, self._wishes, self._sampler, self._executor = space, wishes, sampler, executor
-        self._threads = wishes.threads or cores()
-        self._clock = _Clock(wishes.seconds, time.perf_counter() if started is None else started)
-        if wishes.seconds is not None and "steps" in {**space.options, **space.grid, **space.random}:
+        self._space, self._setup, self._sampler, self._executor = space, setup, sampler, executor
+        self._threads = setup.threads or cores()
+        self._clock = _SweepClock(setup.seconds, time.perf_counter() if started is None else started)
+        if setup.seconds is not None and "steps" in {**space.options, **space.grid, **space.random}:
             raise TapeGPTError("steps and a budget exclude each other: give one")
-        self.field = Field(corpus, wishes.validation, wishes.seed)
+        self.field = Field(corpus, setup.validation, setup.seed)
         self.compile_seconds = 0.0
-        trials = _trials(space, wishes, sampler)
-        self._candidates = space.candidates(trials, wishes.seed)  # of a sampler's space just examples
+        trials = _trials(space, setup, sampler)
+        self._candidates = space.candidates(trials, setup.seed)  # of a sampler's space just examples
         if sampler is None:
             self._candidates = self._some(self._prepared(self._candidates))
         self._trials = trials if sampler is not None else len(self._candidates)
@@ -295,19 +296,19 @@ class Sweeping:
 
     def _planned(self) -> Plan:
         """By steps, as wished; of a budget the counts, whose steps are not known yet."""
-        wishes = self._wishes
-        if wishes.plan is not None:
-            plan = Plan.parse(wishes.plan)
+        setup = self._setup
+        if setup.plan is not None:
+            plan = Plan.parse(setup.plan)
             if plan.rungs[0].count != self._trials:
                 raise TapeGPTError(
                     f"the plan begins with {plan.rungs[0].count} candidates, but there are {self._trials}: "
                     "give another plan, or other trials"
                 )
             return plan
-        if wishes.seconds is not None:
+        if setup.seconds is not None:
             counts = halved(self._trials)
-            return Plan(tuple(Rung(count, 1, wishes.seeds if count == counts[-1] else 1) for count in counts))
-        return planned(self._trials, self._longest, wishes.seeds)
+            return Plan(tuple(Rung(count, 1, setup.seeds if count == counts[-1] else 1) for count in counts))
+        return planned(self._trials, self._longest, setup.seeds)
 
     def _run(self) -> Iterator[Outcome]:
         self._baselines = self.field.baselines()
@@ -360,7 +361,7 @@ class Sweeping:
                 else:
                     outcome = next(population)
                     took.append(outcome.seconds)
-                if self._wishes.seconds is not None:
+                if self._setup.seconds is not None:
                     self._costs.learn_from(outcome)
                 self._outcomes[-1].setdefault(candidate.number, []).append(outcome)
                 self.done += 1
@@ -411,7 +412,7 @@ class Sweeping:
 
     def _measure(self, candidates: list[Candidate]) -> None:
         """See what some shapes cost, several at once as they will be trained."""
-        if self._wishes.seconds is None:
+        if self._setup.seconds is None:
             return
         from concurrent.futures import ThreadPoolExecutor
 
@@ -426,7 +427,7 @@ class Sweeping:
             self._costs.learn(candidate, pace)
         self._clock.predicted(makespan([seconds for _, seconds in measured], min(self._threads, cores())), took)
 
-    def _pace(self, candidate: Candidate) -> tuple[Pace, float]:
+    def _pace(self, candidate: Candidate) -> tuple[ShapeCost, float]:
         """What a shape costs, and the seconds of this thread that it took to see it."""
         start = time.thread_time()
         trainer = self.field.trainer(candidate.replaced(settings=candidate.settings.replaced(steps=1000)))
@@ -440,12 +441,12 @@ class Sweeping:
                 a_step, before = min(a_step, (now - before) / len(losses)), now
                 if now - evaluated > PROBE_SECONDS:
                     break
-        pace = Pace(made - start, evaluated - made, a_step if a_step < math.inf else PROBE_SECONDS)
+        pace = ShapeCost(made - start, evaluated - made, a_step if a_step < math.inf else PROBE_SECONDS)
         return pace, time.thread_time() - start
 
     def _settle_steps(self, candidates: list[Candidate]) -> None:
         """Of a budget: how many steps this rung can have, and what that makes of the plan."""
-        if self._wishes.seconds is None:
+        if self._setup.seconds is None:
             return
         rungs = list(self.plan.rungs)
         kept = self._journal.rungs.get(self.rung) if self._journal is not None else None
@@ -454,7 +455,7 @@ class Sweeping:
             steps = affordable(self._costs, self._trainings(candidates), ahead, self._clock.left(), self._threads)
             if not self.rung and steps < LEAST_STEPS:
                 raise TapeGPTError(
-                    f"a budget of {self._wishes.seconds:g} s is too short for {len(candidates)} candidates: "
+                    f"a budget of {self._setup.seconds:g} s is too short for {len(candidates)} candidates: "
                     "give a longer one, or fewer trials"
                 )
             if self.rung:
@@ -482,7 +483,7 @@ class Sweeping:
         from tapegpt.models.loading import reference
         from tapegpt.version import __version__
 
-        space, wishes = self._space, self._wishes
+        space, setup = self._space, self._setup
         return {
             "tapegpt": __version__,
             "data": self.field.corpus.digest(),
@@ -492,16 +493,16 @@ class Sweeping:
             "model": [reference(type(space.model)), space.model.as_dict()],
             "options": space.options,
             "sampler": self._sampler.name if self._sampler else None,
-            **{name: value for name, value in wishes.as_dict().items() if name != "threads"},
-            "budget": wishes.seconds,
+            **{name: value for name, value in setup.as_dict().items() if name != "threads"},
+            "budget": setup.seconds,
         }
 
 
-def _trials(space: Space, wishes: Wishes, sampler: Sampler | None) -> int:
+def _trials(space: Space, setup: SweepSetup, sampler: Sampler | None) -> int:
     """Candidates to draw; all of a grid."""
     if space.random or sampler is not None:
-        return TRIALS if wishes.trials is None else wishes.trials
-    if wishes.trials is not None:
+        return TRIALS if setup.trials is None else setup.trials
+    if setup.trials is not None:
         raise TapeGPTError("trials are drawn at random, and a grid is not: give a range with random, or no trials")
     return MAX_TRIALS
 
@@ -541,7 +542,7 @@ def _outcome(candidate: Candidate, noted: Noted) -> Outcome:
     return Outcome(candidate, **{**fields, **losses})
 
 
-class _Clock:
+class _SweepClock:
     """How a budget is spent; without one it only measures."""
 
     def __init__(self, budget: float | None, started: float) -> None:

@@ -112,7 +112,7 @@ class _Checked(Record):
     parameters: Parameters
     data: DataRecord | None
     ranks: list[float]
-    training: TrainingState | None
+    state: TrainingState | None
 
     @property
     def shape(self) -> Shape:
@@ -124,7 +124,7 @@ class _Checked(Record):
         engine = make_engine(*self.shape)
         engine.load_parameters(self.parameters)
         model = GPT(self.config, self.vocabulary, self.rng, engine, self.steps)
-        model.data, model.ranks, model.training = self.data, self.ranks, self.training
+        model.data, model.ranks, model.state = self.data, self.ranks, self.state
         return model
 
 
@@ -211,8 +211,8 @@ def _checked(contents: Contents, kind: type[Model]) -> _Checked:
         raise ForeignError("its tensors are not those of its configuration")
     config.num_parameters(len(vocabulary) + 1)
     numbers = {part: _parameters(contents, part, shapes) for part in sets}
-    training = _training(metadata, numbers, contents.type) if len(sets) > 1 else None
-    return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, training)
+    state = _state(metadata, numbers, contents.type) if len(sets) > 1 else None
+    return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, state)
 
 
 def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: Contents) -> tuple[Model, Shapes]:
@@ -249,7 +249,7 @@ def _rng(state: Any) -> Random:
     return rng
 
 
-def _training(metadata: dict[str, str], numbers: dict[str, Parameters], kind: str) -> TrainingState:
+def _state(metadata: dict[str, str], numbers: dict[str, Parameters], kind: str) -> TrainingState:
     settings = Settings(**json.loads(metadata["settings"]))
     evaluations = [Evaluation(step, loss) for step, loss in json.loads(metadata["evaluations"])]
     powers = json.loads(metadata["powers"])

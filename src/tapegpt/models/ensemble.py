@@ -123,7 +123,7 @@ def _learned(models: Sequence[GPT]) -> list[str]:
     """The training strings: of models trained on the same ones as they are, else each once."""
     found: dict[tuple[int, float, int], list[str]] = {}
     for model in models:
-        documents, settings = model.training_documents(), model.training.settings if model.training else None
+        documents, settings = model.training_documents(), model.state.settings if model.state else None
         share, seed = (settings.validation, settings.seed) if settings else (0.0, 0)
         key = (id(documents), share, seed if share else 0)
         if key not in found:

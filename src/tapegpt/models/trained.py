@@ -7,6 +7,7 @@ Any number of threads may use one model at once. Not here: training (`trainer.py
 from __future__ import annotations
 
 import math
+import os
 import time
 from _thread import allocate_lock
 from array import array
@@ -133,7 +134,7 @@ class GPT(LanguageModel):
             self.steps = steps
         self.data: DataRecord | None = None  # what it was trained on
         self.documents: Sequence[str] | None = None  # the training strings, where they are at hand
-        self.training: TrainingState | None = None  # for a training to go on with
+        self.state: TrainingState | None = None  # of its training, to resume
         self.ranks: Sequence[float] = ()  # how surprising training strings are, see `rank`
         self._lock = renewed(allocate_lock())
         self._ranked = -1  # revision of the parameters that the ranks are of
@@ -144,7 +145,7 @@ class GPT(LanguageModel):
         """For another process: what a file of the model holds, so no training strings; its code is made there."""
         engine = self.engine
         sizes = (getattr(engine, "batch_size", 1), getattr(engine, "threads", 1))
-        state = {"data": self.data, "training": self.training, "ranks": self.ranks}
+        state = {"data": self.data, "state": self.state, "ranks": self.ranks}
         return _made, (self.config, self.vocabulary, self.rng, engine.name, sizes, self.parameters, self.steps), state
 
     @property
@@ -361,8 +362,22 @@ class GPT(LanguageModel):
             self._neighbours = (documents, Neighbours(documents))
         return self._neighbours[1]
 
+    def read_training_data(self, *paths: Path) -> None:
+        """Give a loaded model its training strings, from files that are read as they were for training.
+
+        `novel`, percentiles, `evaluate`, `attribute` and `report` need them. A model that was trained by this process
+        has them, and one whose files are where they were reads them by itself; strings from elsewhere are set as its
+        `documents`. Raises `TapeGPTError` for what cannot be read.
+        """
+        from tapegpt.data.corpus import Corpus
+        from tapegpt.data.sources import Source
+
+        how = self.data.source if self.data and self.data.source else {}
+        source = Source(**{**how, "paths": tuple([os.fspath(path) for path in paths]), "dataset": None})
+        self.documents = Corpus.from_source(source).documents
+
     def training_documents(self) -> Sequence[str]:
-        """The training strings: at hand, or read again from where they came; raises `TapeGPTError` where neither is."""
+        """The training strings, read again from where they came if need be; raises `TapeGPTError` if that cannot be."""
         if self.documents is None:
             if self.data is None:
                 raise TapeGPTError("the model does not know what it was trained on: give its training data")

@@ -66,8 +66,8 @@ def contents(model: GPT, *, weights_only: bool = False) -> Contents:
         metadata["ranks"] = json.dumps(list(model.ranks))
     if model.data and not weights_only:
         metadata["data"] = json.dumps(model.data.as_dict())
-    if model.training and not weights_only:
-        state = model.training
+    if model.state and not weights_only:
+        state = model.state
         metadata["settings"] = json.dumps(state.settings.as_dict())
         metadata["evaluations"] = json.dumps([[each.step, each.loss] for each in state.evaluations])
         metadata["powers"] = json.dumps(state.moments.powers)

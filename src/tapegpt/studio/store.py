@@ -118,7 +118,7 @@ class KeptRun:
         """The bytes of its model file, which holds the training where it was made here."""
         from tapegpt.models.writing import dumps
 
-        if self._trainer is not None and self.model.training is None:
+        if self._trainer is not None and self.model.state is None:
             self._trainer.keep(lambda _: None)
         return dumps(self.model)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
     from warnings import WarningMessage
 
-    from tapegpt.analysis.doctor import Encoding, Report
+    from tapegpt.analysis.doctor import DataReport, Encoding
     from tapegpt.studio.requests import FileQuery
 
 EDITED = 100_000  # characters of a file that become a text to edit
@@ -96,7 +96,7 @@ def _choice(encoding: Encoding) -> dict[str, str]:
     return {"name": encoding.name, "sample": encoding.sample[:100]}
 
 
-def _findings(report: Report) -> list[dict[str, str]]:
+def _findings(report: DataReport) -> list[dict[str, str]]:
     """What doctor would have done otherwise, and why."""
     counts = [file.controls for file in report.files if file.controls]
     controls = [{"option": "", "reason": f"{n:,} control character{'s' * (n > 1)} in it"} for n in counts]

@@ -8,12 +8,12 @@ the kind of CPU alone: a resumed training has the same samples. Not here: the tr
 from __future__ import annotations
 
 import math
-import os
 import time
 
 from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.machine.host import host_target
+from tapegpt.processes import cores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ WORTH_A_THREAD = 3_000_000  # multiply-adds of a step: 100 us of one core, where
 
 def threads_that_pay(model: Model, vocab_size: int, batch_size: int) -> int:
     """As many as there are cores for this process, documents, and enough work for each."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    most = min(cores, batch_size // 4)
+    most = min(cores(), batch_size // 4)
     if most < 2:
         return 1
     each_step = 3 * layers(model, vocab_size) * 8 * batch_size  # strings of 8 characters

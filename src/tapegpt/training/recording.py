@@ -99,7 +99,7 @@ def recorded(
     if step not in [moment.step for moment in kept]:
         kept.append(Moment(step, trainer.model.engine, trainer.model.engine.snapshot()))
         kept.sort(key=lambda moment: moment.step)
-    return Recording(trainer.model, step, settings, trainer.documents, losses, kept, tuple(trainer.evaluations))
+    return Recording(trainer.model, step, settings, trainer.corpus, losses, kept, tuple(trainer.evaluations))
 
 
 def _moment(trainer: Trainer) -> Moment:
@@ -109,8 +109,8 @@ def _moment(trainer: Trainer) -> Moment:
 
 def still(model: GPT, corpus: Corpus | None = None) -> Recording:
     """A model as it is, of whose training nothing is at hand: one moment."""
-    settings = model.training.settings if model.training else Settings()
-    evaluations = model.training.evaluations if model.training else ()
+    settings = model.state.settings if model.state else Settings()
+    evaluations = model.state.evaluations if model.state else ()
     moment = Moment(model.steps, model.engine, model.engine.snapshot())
     return Recording(model, model.steps, settings, corpus, [], [moment], evaluations)
 
@@ -122,7 +122,7 @@ def replayed(model: GPT, moments: int | Iterable[int] = MOMENTS, corpus: Corpus 
     repeated: the file has weights only, the data are gone or have changed, the training followed the clock, or did not
     start from random weights.
     """
-    state = model.training
+    state = model.state
     if state is None or model.data is None:
         raise TapeGPTError("the training cannot be repeated: the file holds weights only, not how they were trained")
     if state.settings.budget is not None:

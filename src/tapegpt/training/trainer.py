@@ -89,16 +89,16 @@ class Trainer(Local):
         if settings.threads is None and settings.engine == "fast":
             settings = settings.replaced(threads=threads_that_pay(config, corpus.vocab_size, settings.batch_size))
         self.settings = settings
-        self.documents = corpus
-        self.corpus, self.held_out = corpus, None
+        self.corpus = corpus
+        self.training, self.held_out = corpus, None
         if settings.validation:
             from tapegpt.data.holdout import hold_out
 
-            self.corpus, self.held_out = hold_out(corpus, settings.validation, settings.seed)
-        self.judged, self.counted = self.held_out, self.corpus
+            self.training, self.held_out = hold_out(corpus, settings.validation, settings.seed)
+        self.judged, self.counted = self.held_out, self.training
         if self.held_out and settings.budget is not None:
             self.judged = judged(self.held_out, config, settings)
-            self.counted = counted(self.corpus, settings.budget)
+            self.counted = counted(self.training, settings.budget)
         self.adam = _adam(settings)
         self.evaluations: list[Evaluation] = []
         self._validation = self.judged.windows(config.block_size) if self.judged else None
@@ -106,7 +106,7 @@ class Trainer(Local):
         self._data: DataRecord | None = None
         self._last: Snapshot | None = None  # weights to go on with, while the model has the best ones
         rng = Random(settings.seed)
-        self._tokens = _tokens(self.corpus, config, settings, rng, windows)
+        self._tokens = _tokens(self.training, config, settings, rng, windows)
         enough = math.ceil(passes_that_help(len(self._tokens)) * len(self._tokens) / settings.batch_size)
         self._steps = settings.steps if settings.budget is None else min(enough, MAX_STEPS)  # at most
         engine = make_engine(settings.engine, config, corpus.vocab_size, settings.batch_size, settings.threads or 1)
@@ -125,7 +125,7 @@ class Trainer(Local):
         a time budget goes on for the time that was left. Raises `TapeGPTError` for a model that holds weights only, for
         other documents than it was trained on, saying what differs, and where no step is left.
         """
-        state = model.training
+        state = model.state
         if state is None or model.data is None:
             raise TapeGPTError("the model has weights only, no training to go on with: finetune it, or train anew")
         STEPS.check("steps", model.steps)
@@ -193,7 +193,7 @@ class Trainer(Local):
         moments = engine.moments()
         self._take_best()
         try:
-            self.model.training = TrainingState(
+            self.model.state = TrainingState(
                 self.settings,
                 moments,
                 tuple(self.evaluations),
@@ -240,7 +240,7 @@ class Trainer(Local):
         if self._data is None:
             from tapegpt.models.provenance import DataRecord
 
-            self._data = DataRecord.of(self.documents)
+            self._data = DataRecord.of(self.corpus)
         return self._data
 
     @property
@@ -271,7 +271,7 @@ class Trainer(Local):
         if self.settings.engine != "fast":
             return adam
         passes = adam.steps * self.settings.batch_size / len(self._tokens) * DOCUMENTS / len(self._tokens)
-        config, vocab_size = self.model.config, self.corpus.vocab_size
+        config, vocab_size = self.model.config, self.training.vocab_size
         # Nine passes, 1,686 characters: both decays three times as fast 3.250, the first alone 3.221, neither 3.241.
         sizes = {"weight_decay": weights(config, vocab_size), "gram_decay": layers(config, vocab_size)}
         return adam.replaced(
@@ -319,12 +319,12 @@ class Trainer(Local):
         if self.judged is None:
             raise TapeGPTError("no documents are held out: give validation, for instance 0.1")
         self._clock.exclude(kernels().compile_seconds)
-        return baselines(self.counted, self.judged, self.corpus.vocab_size)
+        return baselines(self.counted, self.judged, self.training.vocab_size)
 
     def rank(self) -> None:
         """Note how surprising the training strings are, in a budget some of them: see `GPT.rank`."""
         budget = self.settings.budget
-        most = None if budget is None else len(judged(self.documents, self.model.config, self.settings)) // 2
+        most = None if budget is None else len(judged(self.corpus, self.model.config, self.settings)) // 2
         self.model.rank(most)
 
     def _take_best(self) -> None:
@@ -481,7 +481,7 @@ def _close(callbacks: Sequence[Callback]) -> None:
 
 def _warn(trainer: Trainer) -> None:
     """Say what is lost of the documents, and what is hardly meant to be in them."""
-    corpus, block = trainer.corpus, trainer.model.config.block_size
+    corpus, block = trainer.training, trainer.model.config.block_size
     starts = trainer._tokens.starts  # noqa: SLF001  # of the documents that a step comes to
     if trainer.settings.engine != "fast" and max(map(sub, starts[1:], starts)) > block:
         cut = [length for length in map(len, corpus.documents) if length >= block]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from tapegpt.analysis.evaluation import Report
+    from tapegpt.analysis.evaluation import EvaluationReport
     from tapegpt.autograd.model import Model
     from tapegpt.inference.scores import Score
     from tapegpt.models.trained import GPT
@@ -49,7 +49,7 @@ class _Findings(Record):
     run: Data
     moments: list[Data]
     chosen: int  # place of the moment that the model is: the last, or the best
-    evaluation: Report | None
+    evaluation: EvaluationReport | None
     least: list[Score]  # surprising of the training strings
     most: list[Score]
 
@@ -156,7 +156,7 @@ def _sections(findings: _Findings) -> Iterator[tuple[str, list[str]]]:
         yield "What it has memorised", list(_memory(findings.evaluation))
     if findings.least:
         yield "What surprises it", list(_surprises(findings))
-    yield ("How to make it again" if findings.model.training else "What it is"), list(_settings(findings))
+    yield ("How to make it again" if findings.model.state else "What it is"), list(_settings(findings))
 
 
 def _summary(findings: _Findings) -> str:
@@ -226,7 +226,7 @@ def _read(findings: _Findings) -> Iterator[str]:
     yield f'<div data-view="reading">{_table("What it expects at each place", heads, rows)}</div>'
 
 
-def _memory(evaluation: Report) -> Iterator[str]:
+def _memory(evaluation: EvaluationReport) -> Iterator[str]:
     memory = evaluation.memory
     copies, lengths, characters = memory.copies, evaluation.lengths, evaluation.characters
     yield (
@@ -264,7 +264,7 @@ def _surprises(findings: _Findings) -> Iterator[str]:
 
 def _settings(findings: _Findings) -> Iterator[str]:
     model = findings.model
-    settings = model.training.settings.as_dict() if model.training else {}
+    settings = model.state.settings.as_dict() if model.state else {}
     command, program = repeat(model)
     if command:
         yield f'<pre tabindex="0">{escape(command)}</pre>'
@@ -325,10 +325,10 @@ def repeat(model: GPT) -> tuple[str, str]:
 
     Strings that came from a program are called `strings` in the Python.
     """
-    if model.training is None:
+    if model.state is None:
         return "", ""
     kind = type(model.config)
-    fields = {"model": reference(kind), **model.config.as_dict(), **model.training.settings.as_dict()}
+    fields = {"model": reference(kind), **model.config.as_dict(), **model.state.settings.as_dict()}
     if fields["budget"] is not None:
         fields.pop("steps")
     source = Source(**model.data.source) if model.data and model.data.source else None
