@@ -86,3 +86,8 @@ def json_line(value: object) -> str:
 def rounded(number: float, digits: int = 4) -> float:
     """To so many significant digits: a picture shows no more, and its data get a third as long."""
     return float(f"{number:.{digits}g}")
+
+
+def amount(number: int, noun: str) -> str:
+    """A number of things: "1 step", "2,000 steps"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

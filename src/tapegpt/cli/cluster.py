@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from tapegpt.cli.console import moves
 from tapegpt.errors import TapeGPTError
+from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,5 +121,5 @@ def _follow(parts: Iterator[Part], directory: str) -> int:
                 f"\rpart {done:,} of {part.of:,}\x1b[K", end="" if done < part.of else "\n", file=sys.stderr, flush=True
             )
     rate = strings / (time.perf_counter() - start)
-    print(f"{strings:,} strings in {done:,} file{'' if done == 1 else 's'} of {directory}, {rate:,.0f} a second")
+    print(f"{strings:,} strings in {amount(done, 'file')} of {directory}, {rate:,.0f} a second")
     return 0

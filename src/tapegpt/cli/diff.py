@@ -7,6 +7,7 @@ import math
 from tapegpt.cli.models import file_argument
 from tapegpt.cli.options import number
 from tapegpt.errors import shown
+from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def page(found: Comparison) -> Iterator[str]:
 def _losses(losses: LossComparison) -> Iterator[str]:
     rounded = "" if losses.decimals is None else f", to {losses.decimals} decimals"
     last = f"the last are {losses.a_last:,} and {losses.b_last:,}"
-    yield f"{'losses':{LABEL}}{losses.steps:,} step{'' if losses.steps == 1 else 's'} in common{rounded}; {last}"
+    yield f"{'losses':{LABEL}}{amount(losses.steps, 'step')} in common{rounded}; {last}"
     if losses.step is None or losses.pair is None:
         yield f"{'':{LABEL}}all are equal"
         return
@@ -94,7 +95,7 @@ def _losses(losses: LossComparison) -> Iterator[str]:
 def _pair(pair: Pair) -> Iterator[str]:
     for value in (pair.a, pair.b):
         yield f"{'':{LABEL}}  {value!r:24} {value.hex()}"
-    yield f"{'':{LABEL}}  {pair.apart:.3g} apart, {pair.ulps:,} ulp{'' if pair.ulps == 1 else 's'}"
+    yield f"{'':{LABEL}}  {pair.apart:.3g} apart, {amount(pair.ulps, 'ulp')}"
 
 
 def _growth(found: Comparison) -> Iterator[str]:

@@ -10,7 +10,7 @@ from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.models import chosen, class_argument
 from tapegpt.cli.options import option
 from tapegpt.models.gpt import Config
-from tapegpt.text import columns, visible
+from tapegpt.text import amount, columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _faults(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "", f"{encoding.name} fits{chosen}: {_clipped(encoding.sample)}"
     for file in report.files:
         if file.controls:
-            found = f"{_counted(file.controls, 'control character')}, {file.nuls:,} of them NUL"
+            found = f"{amount(file.controls, 'control character')}, {file.nuls:,} of them NUL"
             advice = "choose another --encoding, or leave them out"
             yield "control", f"{file.path} has {found}, which would be learnt like letters: {advice}"
 
@@ -72,7 +72,7 @@ def _files(report: DataReport) -> Iterator[tuple[str, str]]:
     for file in report.files[:LISTED]:
         ends = {"LF": file.line_feeds, "CR LF": file.both, "CR": file.carriage_returns}
         found = [f"{count:,} {name}" for name, count in ends.items() if count]
-        facts = [file.format, _counted(file.size, "byte"), *found]
+        facts = [file.format, amount(file.size, "byte"), *found]
         facts += ["mixed line ends, all read as one"] * (len(found) > 1) + ["BOM, left out"] * file.bom
         yield "file", f"{file.path}: {', '.join(facts)}"
     if len(report.files) > LISTED:
@@ -94,7 +94,7 @@ def _characters(report: DataReport) -> Iterator[tuple[str, str]]:
     characters = len(report.vocabulary)
     yield "characters", f"{characters:,} distinct, {report.characters:,} in all: {_clipped(report.vocabulary, 70)}"
     merged = report.distinct - report.lower_distinct
-    lower = f"{report.lower_vocabulary:,} distinct, {_counted(merged, 'string')} would be like others"
+    lower = f"{report.lower_vocabulary:,} distinct, {amount(merged, 'string')} would be like others"
     yield "in lower case", lower + ("; --lowercase, where case has no meaning" if merged else "")
     yield "rare characters", f"{len(report.rare):,}, each in fewer than {RARE} strings"
     for rare in report.rare[:LISTED]:
@@ -124,7 +124,7 @@ def _split(report: DataReport) -> Iterator[tuple[str, str]]:
     if split is None:
         yield "held out", "nothing can be: there are no two distinct strings"
         return
-    yield "held out", f"{_counted(split.held_out, 'string')} with --validation {split.validation} --seed {split.seed}"
+    yield "held out", f"{amount(split.held_out, 'string')} with --validation {split.validation} --seed {split.seed}"
     looked = "" if split.compared == split.held_out else f" {split.compared:,} of"
     share = split.near / split.compared
     yield "near duplicates", f"{share:.0%} of{looked} them are one edit away from a string that is not held out"
@@ -150,10 +150,6 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.2g} {unit}" if seconds < 99 * size else f"{seconds / size:,.0f} {unit}"
     return f"{seconds:.2g} s"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _clipped(text: str, longest: int = 40) -> str:

@@ -9,7 +9,7 @@ from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import option, whole
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import columns, visible
+from tapegpt.text import amount, columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _examples(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     if not report.memory.examples:
         yield "nearest", f"all that were compared are {_reference(report)}"
     for place, example in enumerate(report.memory.examples):
-        edits = f"{example.distance} edit{'' if example.distance == 1 else 's'}"
+        edits = amount(example.distance, "edit")
         text, nearest = (_clipped(each, TEXT) for each in (example.text, example.nearest))
         yield "" if place else "nearest", f"{text or '(empty)':{TEXT}}  {edits:>8} from {nearest}"
 

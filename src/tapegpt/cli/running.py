@@ -10,7 +10,7 @@ from tapegpt.cli.console import fail, moves, notice
 from tapegpt.cli.interruption import Interruption
 from tapegpt.cli.options import option, whole
 from tapegpt.errors import DivergedError, TapeGPTError
-from tapegpt.text import line_writer
+from tapegpt.text import amount, line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
 def _note_passes(trainer: Trainer) -> None:
     """Say where a budget is too short or too long for the training strings."""
     if trainer.passes < 1:
-        steps = f"{trainer.step:,} step{'' if trainer.step == 1 else 's'}"
+        steps = amount(trainer.step, "step")
         seen = f"{steps} saw {trainer.passes:.1%} of the training strings"
         notice(f"{seen}: a longer budget sees more of them")
     elif trainer.is_complete:

@@ -18,7 +18,7 @@ from tapegpt.data.sources import STDIN
 from tapegpt.data.streaming import batches
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, FEW, ODD, Calibration
-from tapegpt.text import columns, json_line, line_writer, visible
+from tapegpt.text import amount, columns, json_line, line_writer, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ def _print_summary(summary: _Summary, as_json: bool) -> None:
         shares = [f"{count / summary.strings:.1%} above the {each}th" for each, count in summary.above.items()]
         print(f"{'percentiles':18}{', '.join(shares)} of the training strings")
     for character, count in summary.unknown.most_common(LISTED):
-        print(f"{'unknown':18}{visible(character)}  in {_counted(count)}")
+        print(f"{'unknown':18}{visible(character)}  in {amount(count, 'string')}")
     if len(summary.unknown) > LISTED:
         print(f"{'':18}and {len(summary.unknown) - LISTED:,} characters more, see --json")
     most = max(summary.bins.values())
@@ -323,7 +323,7 @@ def _print_thresholds(calibration: Calibration, unit: float, as_json: bool) -> N
         ]
         print(json.dumps({"strings": len(calibration), "thresholds": thresholds}))
         return
-    print(f"thresholds from {_counted(len(calibration))}")
+    print(f"thresholds from {amount(len(calibration), 'string')}")
     print(f"false alarms  {'bits' if unit != 1.0 else 'nats'} a character  strings above")
     for rate, threshold, above in rows:
         if threshold is None:
@@ -331,7 +331,3 @@ def _print_thresholds(calibration: Calibration, unit: float, as_json: bool) -> N
         else:
             rough = f"  rough: fewer than {FEW} to be expected" if calibration.is_rough(rate) else ""
             print(f"{f'{100 * rate:g} %':>12}  {threshold:>16.3f}  {above:>13,}{rough}")
-
-
-def _counted(strings: int) -> str:
-    return f"{strings:,} string{'' if strings == 1 else 's'}"

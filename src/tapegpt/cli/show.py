@@ -10,7 +10,7 @@ from tapegpt.cli.console import colours, notice
 from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import chosen, class_argument, given, loaded, shape_arguments
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import visible
+from tapegpt.text import amount, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -343,7 +343,7 @@ def _what(subject: Subject, positions: int) -> str:
     """The documents that are measured on."""
     documents = len(subject.tokens) if subject.anatomy.engine == "fast" else 1
     name = subject.first if documents == 1 else f"{subject.first} and {documents - 1} more"
-    return f"{name}, {positions} position{'' if positions == 1 else 's'}"
+    return f"{name}, {amount(positions, 'position')}"
 
 
 def _clipped(text: str) -> str:

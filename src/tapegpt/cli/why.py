@@ -8,7 +8,7 @@ from tapegpt.cli.console import notice
 from tapegpt.cli.models import file_argument, loaded
 from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import columns, visible
+from tapegpt.text import amount, columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _line(influence: Influence, strongest: float, never: str) -> str:
 
 
 def _verified(verification: Verification) -> Iterator[str]:
-    strings = f"{verification.count} string{'' if verification.count == 1 else 's'}"
+    strings = amount(verification.count, "string")
     yield f"trained again without the {strings} that taught it most: {verification.taught:+.4f} nats per token"
     spread = f"standard deviation {verification.deviation:.4f}"
     yield f"without {strings} at random, {len(verification.random)} draws: {verification.mean:+.4f}, {spread}"

@@ -19,6 +19,7 @@ from tapegpt.errors import TapeGPTError, TapeGPTWarning
 from tapegpt.processes import renewed
 from tapegpt.studio.limits import CHARACTER_BYTES, too_large
 from tapegpt.studio.store import KeptCorpus
+from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ def _choice(encoding: Encoding) -> dict[str, str]:
 
 def _findings(report: DataReport) -> list[dict[str, str]]:
     """What doctor would have done otherwise, and why."""
-    counts = [file.controls for file in report.files if file.controls]
-    controls = [{"option": "", "reason": f"{n:,} control character{'s' * (n > 1)} in it"} for n in counts]
+    counts = [amount(file.controls, "control character") for file in report.files if file.controls]
+    controls = [{"option": "", "reason": f"{count} in it"} for count in counts]
     flags = [flag for flag in report.flags if flag.words[0] not in ELSEWHERE]
     return controls + [{"option": " ".join(flag.words), "reason": flag.reason} for flag in flags]
 

@@ -6,8 +6,11 @@ Not here: the server (`studio/`), the report (`report.py`), the widget (`noteboo
 
 from __future__ import annotations
 
+from html import escape
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 # No request goes anywhere.
@@ -73,3 +76,24 @@ def document(title: str, body: str, data: dict[str, Any], name: str = "report") 
 </body>
 </html>
 """
+
+
+def table(
+    caption: str, heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "", scrolls: bool = False
+) -> str:
+    """A table of cells that are HTML; the first of a row is its head. One that scrolls may be wider than the page."""
+    about, head = escape(caption), "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
+    lines = [f'<table class="{kind}">', f"<caption>{about}</caption>", f"<thead><tr>{head}</tr></thead>", "<tbody>"]
+    for first, *rest in rows:
+        cells = "".join(f"<td>{cell}</td>" for cell in rest)
+        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    lines += ["</tbody>", "</table>"]
+    if scrolls:
+        lines = [f'<div class="scroll" tabindex="0" role="region" aria-label="{about}">', *lines, "</div>"]
+    return "\n".join(lines)
+
+
+def facts(values: Mapping[str, str]) -> str:
+    """Names and their values, which are HTML."""
+    pairs = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in values.items())
+    return f"<dl>{pairs}</dl>"

@@ -10,9 +10,9 @@ import math
 from html import escape
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import rounded
+from tapegpt.text import amount, rounded
 from tapegpt.training.curves import thinned
-from tapegpt.web import document
+from tapegpt.web import document, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def page(outcomes: Sequence[Outcome], baselines: Mapping[str, float] | None = No
         "curves": [_thinned(outcome.losses) for outcome in shown],
         "baselines": {name: rounded(loss) for name, loss in (baselines or {}).items()},
     }
-    title = f"{len(outcomes):,} training{'' if len(outcomes) == 1 else 's'}"
+    title = amount(len(outcomes), "training")
     lines = [
         f"<h1>{title}</h1>",
         f"<p>{escape(_summary(outcomes, searched, baselines or {}))}</p>",
@@ -125,21 +125,12 @@ def _said(value: Any) -> str:
 
 def _table(columns: Mapping[str, Sequence[Any]], total: int) -> str:
     """All columns, a row a candidate."""
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    lines = [
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table of all trainings"><table>',
-        "<caption>Losses in nats per token, seconds of one core</caption>",
-        f"<thead><tr>{heads}</tr></thead>",
-        "<tbody>",
+    rows = [
+        [escape(_cell(name, value)) for name, value in zip(columns, row, strict=True)]
+        for row in zip(*columns.values(), strict=True)
     ]
-    for row in zip(*columns.values(), strict=True):
-        first, *rest = (_cell(name, value) for name, value in zip(columns, row, strict=True))
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in rest)
-        lines.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
-    lines.append("</tbody></table></div>")
-    if total > MOST:
-        lines.append(f"<p>And {total - MOST:,} more, which are worse.</p>")
-    return "\n".join(lines)
+    shown = table("Losses in nats per token, seconds of one core", columns, rows, scrolls=True)
+    return shown if total <= MOST else f"{shown}\n<p>And {total - MOST:,} more, which are worse.</p>"
 
 
 def _cell(name: str, value: Any) -> str:

@@ -15,12 +15,13 @@ from tapegpt.inference.scores import END
 from tapegpt.models.gpt import Config
 from tapegpt.models.loading import reference
 from tapegpt.record import Record
+from tapegpt.text import amount
 from tapegpt.training.presets import PRESETS, resolved
-from tapegpt.web import document
+from tapegpt.web import document, facts, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from tapegpt.analysis.evaluation import EvaluationReport
@@ -63,7 +64,7 @@ def report(model: GPT, *, text: str | None = None, samples: int = SAMPLES) -> st
     for a text that the model cannot read, and for a number of samples out of range.
     """
     findings = _found(model, text, samples)
-    title = f"A GPT of {_count(model.num_parameters, 'parameter')}"
+    title = f"A GPT of {amount(model.num_parameters, 'parameter')}"
     lines = [f"<h1>{title}</h1>", f"<p>{escape(_summary(findings))}</p>"]
     for heading, section in _sections(findings):
         lines += ["<section>", f"<h2>{heading}</h2>", *section, "</section>"]
@@ -162,9 +163,9 @@ def _sections(findings: _Findings) -> Iterator[tuple[str, list[str]]]:
 def _summary(findings: _Findings) -> str:
     """The page in words."""
     model, evaluation = findings.model, findings.evaluation
-    said = [f"It reads and writes strings of {_count(len(model.vocabulary), 'different character')}."]
+    said = [f"It reads and writes strings of {amount(len(model.vocabulary), 'different character')}."]
     if evaluation is not None and evaluation.training is not None:
-        said.append(f"It has learned from {_count(evaluation.training, 'string')} in {_count(model.steps, 'step')}.")
+        said.append(f"It has learned from {amount(evaluation.training, 'string')} in {amount(model.steps, 'step')}.")
     first, last = findings.moments[0]["loss"], findings.moments[-1]["loss"]
     if first is not None:
         said.append(f"Its loss went from {first:.2f} to {last:.2f} nats per token.")
@@ -173,12 +174,12 @@ def _summary(findings: _Findings) -> str:
     comparison = evaluation.comparison if evaluation else None
     if comparison is not None:
         beside = ", ".join(f"{comparison.losses[name]:.2f} for {how}" for name, how in _SIMPLER.items())
-        new = f"On {_count(comparison.strings, 'string')} that it had never seen, it is "
+        new = f"On {amount(comparison.strings, 'string')} that it had never seen, it is "
         said.append(f"{new}{comparison.losses['model']:.2f}; to compare, {beside}.")
     if evaluation is not None:
         memory = evaluation.memory
         said.append(
-            f"Of {_count(memory.samples, 'string')} that it invents, {memory.copies:,} are in its data word for word."
+            f"Of {amount(memory.samples, 'string')} that it invents, {memory.copies:,} are in its data word for word."
         )
     return " ".join(said)
 
@@ -210,7 +211,7 @@ def _learning(findings: _Findings) -> Iterator[str]:
         for moment in (moments[number] for number in sorted(numbers))
     ]
     caption = f"The first of its strings at temperature {TEMPERATURE}, from the same random numbers at each step"
-    yield _table(caption, ("step", "loss", "strings"), rows, "wide")
+    yield table(caption, ("step", "loss", "strings"), rows, "wide")
 
 
 def _read(findings: _Findings) -> Iterator[str]:
@@ -223,14 +224,14 @@ def _read(findings: _Findings) -> Iterator[str]:
         rows.append((before, expected, _token(target), f"{share:.1%}", f"{nats:.2f}"))
     heads = ("after", "it expects", "there comes", "probability", "nats")
     yield f"<p>{_string(explanation['text'])} costs {explanation['loss']:.2f} nats per token.</p>"
-    yield f'<div data-view="reading">{_table("What it expects at each place", heads, rows)}</div>'
+    yield f'<div data-view="reading">{table("What it expects at each place", heads, rows)}</div>'
 
 
 def _memory(evaluation: EvaluationReport) -> Iterator[str]:
     memory = evaluation.memory
     copies, lengths, characters = memory.copies, evaluation.lengths, evaluation.characters
     yield (
-        f"<p>Of {_count(memory.samples, 'string')} at temperature {memory.temperature:g}, {copies:,} are training "
+        f"<p>Of {amount(memory.samples, 'string')} at temperature {memory.temperature:g}, {copies:,} are training "
         f"strings ({copies / memory.samples:.1%}), and {memory.repeated:,} have come before. Lengths differ from those "
         f"of the data by {lengths.distance:.3f}, by chance it would be {lengths.chance:.3f}; characters by "
         f"{characters.distance:.3f}, by chance {characters.chance:.3f}.</p>"
@@ -243,9 +244,9 @@ def _memory(evaluation: EvaluationReport) -> Iterator[str]:
     ]
     examples = [(_string(each.text), _string(each.nearest), str(each.distance)) for each in memory.examples]
     yield '<div class="pair">'
-    yield _table("Edits to the nearest training string", heads, rows)
+    yield table("Edits to the nearest training string", heads, rows)
     if examples:
-        yield _table("Invented, and most alike", ("invented", "nearest", "edits"), examples)
+        yield table("Invented, and most alike", ("invented", "nearest", "edits"), examples)
     yield "</div>"
 
 
@@ -253,13 +254,13 @@ def _surprises(findings: _Findings) -> Iterator[str]:
     ranks = findings.model.ranks
     if ranks:
         shares = [f"{ranks[round(percent / 100 * (len(ranks) - 1))]:.2f}" for percent in QUANTILES]
-        yield _table("Nats per token of its training strings", [f"{percent}%" for percent in QUANTILES], [shares])
+        yield table("Nats per token of its training strings", [f"{percent}%" for percent in QUANTILES], [shares])
     rows = [
         (_string(score.text), f"{score.nats:.2f}", f"{score.perplexity:.1f}")
         for score in (*findings.least, *findings.most)
     ]
-    table = _table("Least and most surprising", ("string", "nats per token", "perplexity"), rows)
-    yield f'<div data-view="scores">{table}</div>'
+    heads = ("string", "nats per token", "perplexity")
+    yield f'<div data-view="scores">{table("Least and most surprising", heads, rows)}</div>'
 
 
 def _settings(findings: _Findings) -> Iterator[str]:
@@ -273,13 +274,9 @@ def _settings(findings: _Findings) -> Iterator[str]:
     if settings and findings.reason:
         yield "<p>Whether that gives the same model could not be tried.</p>"
     elif settings and model.steps != settings["steps"]:
-        yield f"<p>The training ended after {_count(model.steps, 'step')}.</p>"
+        yield f"<p>The training ended after {amount(model.steps, 'step')}.</p>"
     shown = {"parameters": model.num_parameters, "tokens": model.vocab_size, **model.config.as_dict(), **settings}
-    pairs = [
-        f"<div><dt>{name}</dt><dd>{'none' if value is None else escape(str(value))}</dd></div>"
-        for name, value in shown.items()
-    ]
-    yield f"<dl>{''.join(pairs)}</dl>"
+    yield facts({name: "none" if value is None else escape(str(value)) for name, value in shown.items()})
     yield f"<p>{escape(_versions())}</p>"
 
 
@@ -293,16 +290,6 @@ def _versions() -> str:
     return f"tapegpt {__version__}, Python {python}, llvmlite {llvmlite}, on {platform.machine()}."
 
 
-def _table(caption: str, heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
-    """A table of cells that are HTML; the first of a row is its head."""
-    head = "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
-    lines = [f'<table class="{kind}">', f"<caption>{escape(caption)}</caption>", f"<tr>{head}</tr>"]
-    for first, *rest in rows:
-        cells = "".join(f"<td>{cell}</td>" for cell in rest)
-        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
-    return "\n".join([*lines, "</table>"])
-
-
 def _string(text: str) -> str:
     """A string as HTML: what has no look of its own as its number."""
     shown = "".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in text) if text else "(empty)"
@@ -311,10 +298,6 @@ def _string(text: str) -> str:
 
 def _token(token: str) -> str:
     return _string(token or END)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 # --- how to make it again ---------------------------------------------------------------------------------------

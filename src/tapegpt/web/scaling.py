@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tapegpt.experiments.scaling import NAMES, PARAMETERS, STEPS, STRINGS
 from tapegpt.text import rounded
-from tapegpt.web import document
+from tapegpt.web import document, facts, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _body(found: Scaling) -> Iterator[str]:
         for gain in found.gains
     ]
     heads = ("", "loss", "gain", "90 % interval", "perplexity", "no end")
-    yield _table("Losses in nats per token, by the law", heads, rows)
+    yield table("Losses in nats per token, by the law", heads, rows, scrolls=True)
     more = [after / before for after, before in zip(found.best_mix(2.0), found.own, strict=True)]
     yield f"<p>Best spent is {more[PARAMETERS]:.2g} times the parameters and {more[STEPS]:.2g} times the steps.</p>"
     yield "<h2>Put to the test</h2>"
@@ -99,25 +99,19 @@ def _body(found: Scaling) -> Iterator[str]:
         for check in found.checks
     ]
     tested = ("", "predicted", "90 % interval", "measured", "")
-    yield _table("Each predicted from trainings that all had less of it", tested, checks)
+    yield table("Each predicted from trainings that all had less of it", tested, checks, scrolls=True)
     yield "<h2>The law</h2>"
     yield (
         "<p>loss = E + ((A / parameters<sup>a</sup>)<sup>q</sup> + (B / strings<sup>b</sup>)<sup>q</sup> + "
         "(C / steps<sup>c</sup>)<sup>q</sup>)<sup>1/q</sup></p>"
     )
-    yield _constants(found)
+    law = found.law
+    constants = (law.floor, *law.coefficients, *law.exponents, law.sharpness)
+    yield facts({name: f"{value:.3g}" for name, value in zip("EABCabcq", constants, strict=True)})
     yield (
         f"<p>Fitted to {len(found.trainings)} trainings, whose losses on {found.held_out:,} held-out strings differ "
         f"from it by {found.noise:.1%}. Parameters are counted without n-gram embeddings.</p>"
     )
-
-
-def _constants(found: Scaling) -> str:
-    law = found.law
-    names = ["E", "A", "B", "C", "a", "b", "c", "q"]
-    values = [law.floor, *law.coefficients, *law.exponents, law.sharpness]
-    pairs = [f"<div><dt>{name}</dt><dd>{value:.3g}</dd></div>" for name, value in zip(names, values, strict=True)]
-    return f"<dl>{''.join(pairs)}</dl>"
 
 
 def _span(interval: tuple[float, float]) -> str:
@@ -126,12 +120,3 @@ def _span(interval: tuple[float, float]) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:+.1f}%".replace("-", "\N{MINUS SIGN}")
-
-
-def _table(caption: str, heads: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
-    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
-    lines = ['<div class="wide" tabindex="0">', "<table>", f"<caption>{caption}</caption>", f"<tr>{head}</tr>"]
-    for first, *rest in rows:
-        cells = "".join(f"<td>{cell}</td>" for cell in rest)
-        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
-    return "\n".join([*lines, "</table>", "</div>"])
