@@ -19,7 +19,11 @@ class Records(griffe.Extension):
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Called with each class, when all its members are known."""
         if not _KINDS.isdisjoint(map(str, cls.bases)):
-            fields = [f for f in cls.attributes.values() if f.annotation is not None and f.labels - {"class-attribute", "property"}]
+            fields = [
+                f
+                for f in cls.attributes.values()
+                if f.annotation is not None and f.labels - {"class-attribute", "property"}
+            ]
             abouts = {field.name: _settle(field) for field in fields}
             kind = griffe.ParameterKind.positional_or_keyword
             parameters = [griffe.Parameter(f.name, annotation=f.annotation, kind=kind, default=f.value) for f in fields]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import TapeGPTError
-from tapegpt.errors import shown
+from tapegpt.errors import UnknownNameError, argument, check_names, shown
 
 
 @given(st.text())
@@ -30,3 +32,22 @@ def test_numbers_beyond_what_python_writes_out() -> None:
         with pytest.raises(TapeGPTError) as caught:
             tapegpt.train(["anna"], **settings)
         assert len(str(caught.value)) < 200
+
+
+def test_arguments_are_names_in_python_and_options_on_the_command_line() -> None:
+    error = TapeGPTError(f"choose {argument('max_length')}, {argument('header', False)} or {argument('format', 'csv')}")
+    assert str(error) == "choose max_length, header=False or format='csv'"
+    assert error.for_command == "choose --max-length, --no-header or --format csv"
+    again = pickle.loads(pickle.dumps(TapeGPTError(f"m: {error.raw}")))
+    assert (str(again), again.for_command) == (f"m: {error}", f"m: {error.for_command}")
+
+
+def test_a_name_that_there_is_not_is_a_type_error_with_the_nearest_one() -> None:
+    with pytest.raises(
+        UnknownNameError, match="train got an unexpected argument 'step': did you mean 'steps'\?"
+    ) as told:
+        check_names("train", ["seed", "step"], ["steps"], ["seed"])
+    assert isinstance(told.value, TypeError)
+    assert isinstance(told.value, TapeGPTError)
+    with pytest.raises(TapeGPTError, match="unexpected argument 'x': there are steps, seed"):
+        check_names("train", ["x"], ["steps", "seed"])

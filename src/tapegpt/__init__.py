@@ -4,8 +4,8 @@
     model = tapegpt.train("input.txt", steps=1000)
     model.generate(20)
 
-What a command does is a name here; the tape and what belongs to it are in `tapegpt.autograd`. Where an argument has a
-name that there is not, `TypeError` is raised, as Python does; for any value that cannot be used it is `TapeGPTError`.
+What a command does is a name here; the tape and what belongs to it are in `tapegpt.autograd`. What cannot be used
+raises `TapeGPTError`; an argument's name that there is not raises one that is a `TypeError` too, as in all of Python.
 Names are imported at their first use, so that `import tapegpt` stays cheap.
 """
 

@@ -9,21 +9,46 @@ from tapegpt.text import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
 
-class TapeGPTError(Exception):
+_MARK = "\ufdd0"  # no character, so in no message of its own: around what Python says, and then the command line
+
+
+def argument(name: str, value: object = None) -> str:
+    """An argument in a message, by name or with a value: column=2 in Python, --column 2 on the command line."""
+    option = f"--{name.replace('_', '-')}"
+    if value is None:
+        return either(name, option)
+    return either(f"{name}={value!r}", f"--no-{name}" if value is False else f"{option} {value}")
+
+
+def either(in_python: str, for_command: str) -> str:
+    """What a message says in Python, or for the command line."""
+    return f"{_MARK}{in_python}{_MARK}{for_command}{_MARK}"
+
+
+class _Message(Exception):  # noqa: N818  # errors and warnings are made of it
+    """One line; `for_command` is the same for the command line, where arguments are options."""
+
+    def __init__(self, message: str) -> None:
+        self.raw = message  # to be part of another
+        parts = message.split(_MARK)  # text, in Python, on the command line, text, ...
+        # Control characters, of file names and the like, are escapes: it stays one line.
+        self.for_command = visible("".join([part for place, part in enumerate(parts) if place % 3 != 1]))
+        super().__init__(visible("".join([part for place, part in enumerate(parts) if place % 3 != 2])))
+
+
+class TapeGPTError(_Message):
     """Input that cannot be used: one line naming the place, the rule, the value and what to do."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(visible(message))  # control characters, of file names and the like: it stays one line
+
+class UnknownNameError(TapeGPTError, TypeError):
+    """The name of an argument that there is not: a `TypeError`, as Python raises for any call."""
 
 
-class TapeGPTWarning(UserWarning):
+class TapeGPTWarning(_Message, UserWarning):
     """Something was lost, or done otherwise than asked: one line with the value and what to do."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(visible(message))
 
 
 def warn(message: str) -> None:
@@ -55,15 +80,16 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def check_names(where: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Raise `TypeError`, as Python does for any call, for the name of an argument that there is not."""
+def check_names(where: str, given: Iterable[str], *known: Iterable[str]) -> None:
+    """Raise `UnknownNameError` for the name of an argument that is not known, with the nearest one that is."""
+    names = [name for each in known for name in each]
     for name in given:
-        if name not in known:
+        if name not in names:
             from difflib import get_close_matches
 
-            alike = get_close_matches(name, known, 1)
-            hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(known)}"
-            raise TypeError(f"{where} got an unexpected argument {name!r}: {hint}")
+            alike = get_close_matches(name, names, 1)
+            hint = f"did you mean {alike[0]!r}?" if alike else f"there are {', '.join(names)}"
+            raise UnknownNameError(f"{where} got an unexpected argument {name!r}: {hint}")
 
 
 def line_of(error: BaseException, path: str) -> str:
@@ -84,14 +110,13 @@ def missing(name: str, extra: str) -> TapeGPTError:
 class DivergedError(TapeGPTError):
     """A loss or gradient that is not finite. The parameters of the last good step are kept."""
 
-    def __init__(self, step: int, losses: list[float], setting: str = "--learning-rate") -> None:
+    def __init__(self, step: int, losses: list[float]) -> None:
         super().__init__(
             f"the loss or a gradient is not finite at step {step + 1}, training stopped before it: "
-            f"choose a smaller {setting}"
+            f"choose a smaller {argument('learning_rate')}"
         )
-        self._setting = setting
         self.step = step  # counted from 0
         self.losses = losses  # of the steps that were taken in the call that failed
 
-    def __reduce__(self) -> tuple[type, tuple[int, list[float], str]]:
-        return DivergedError, (self.step, self.losses, self._setting)
+    def __reduce__(self) -> tuple[type, tuple[int, list[float]]]:
+        return DivergedError, (self.step, self.losses)

@@ -203,7 +203,7 @@ def test_an_encoding_that_fits_is_found(text: str, encoding: str, found: str) ->
         (b"", {}, "data.txt: no document in it"),
         (b" \n", {}, "data.txt: no document in it"),
         (b"\x89PNG\0\xff", {}, "data.txt: line 1, byte 0: 0x89 is not utf-8: it looks like no text"),
-        (b"anna", {"encoding": "klingon"}, "--encoding 'klingon' is not known"),
+        (b"anna", {"encoding": "klingon"}, "encoding 'klingon' is not known"),
         (b"anna", {"column": "a"}, "which has no column 'a'"),
     ],
 )

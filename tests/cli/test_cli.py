@@ -155,7 +155,7 @@ def test_data_sets() -> None:
 def test_encodings(place: Path) -> None:
     (place / "latin").write_bytes("façade\nnoël\n".encode("latin-1"))
     error = refusal("train", "latin")
-    assert "latin: line 1, byte 2: 0xe7 is not utf-8: choose --encoding" in error
+    assert "latin: line 1, byte 2: 0xe7 is not utf-8: choose another, for instance --encoding" in error
     lines = output("train", "latin", "--encoding", "latin-1", "--steps", "1", "--samples", "0")
     assert lines[:2] == ["num docs: 2", f"vocab size: {len(set('façadenoël')) + 1}"]
 
@@ -327,7 +327,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("train ''", "no such file"),
         ("train empty", "empty: no document in it"),
         ("train blank", "blank: no document in it"),
-        ("train bad", "bad: line 2, byte 5: 0xff is not utf-8: choose --encoding"),
+        ("train bad", "bad: line 2, byte 5: 0xff is not utf-8: choose another, for instance --encoding"),
         ("train bad --encoding nonsense", "--encoding 'nonsense' is not known"),
         ("train names.txt --n-embd 10", "10 is no multiple of 4: choose n_head from 1, 2, 5, 10"),
         ("train names.txt --n-head 5", "n_embd must be a multiple of n_head"),

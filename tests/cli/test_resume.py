@@ -223,7 +223,7 @@ def test_what_cannot_go_on_is_refused(model: GPT) -> None:
     trainer = Trainer.resumed(model, CORPUS)
     trainer.run(STEPS)
     kept(trainer)
-    with pytest.raises(TapeGPTError, match="the training is over, after 50 steps: say how many to add, with --steps"):
+    with pytest.raises(TapeGPTError, match="the training is over, after 50 steps: say how many to add by more"):
         Trainer.resumed(tapegpt.load("m"), CORPUS)
 
 
@@ -385,7 +385,7 @@ REFUSED = [
     ("resume m --lowercase", "--lowercase says how DATA is read: give DATA too"),
     ("resume m --max-length 3", "--max-length says how DATA is read: give DATA too"),
     ("resume m other.txt", "the data is not what the model was trained on: 1 document, not 8"),
-    ("resume m", "the training is over, after 3 steps: say how many to add, with --steps"),
+    ("resume m", "the training is over, after 3 steps: say how many to add by --steps"),
     ("resume m --steps 0", "the steps to add must be a whole number from 1 on, not 0"),
     ("resume m --steps 5 --metrics names.txt", "--metrics names.txt is DATA too"),
     ("resume m --steps 5 -o names.txt", "--output names.txt is DATA too"),

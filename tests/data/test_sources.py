@@ -298,22 +298,22 @@ def test_what_a_table_holds(name: str, text: str, arguments: str, found: list[st
 @pytest.mark.parametrize(
     ("name", "text", "arguments", "parts"),
     [
-        ("t.csv", "a,b\n1,2\n", "", ["t.csv: has more than one column: choose with --column from a, b"]),
-        ("t.csv", "a,b\n1,2\n", "--column c", ["t.csv: there is no column 'c': choose with --column from a, b"]),
+        ("t.csv", "a,b\n1,2\n", "", ["t.csv: has more than one column: choose column from a, b"]),
+        ("t.csv", "a,b\n1,2\n", "--column c", ["t.csv: there is no column 'c': choose column from a, b"]),
         ("t.csv", "a,b\n1,2\n", "--column 3", ["there is no column '3'"]),
         ("t.csv", "a,b\n1,2\n", "--column 0", ["there is no column '0'"]),
         ("t.csv", "a,a\n1,2\n", "--column a", ["there is more than one column 'a'"]),
-        ("t.csv", ",".join(map(str, range(999))), "", ["choose with --column from 0, 1, .*\\.\\.\\.$"]),
+        ("t.csv", ",".join(map(str, range(999))), "", ["choose column from 0, 1, .*\\.\\.\\.$"]),
         ("t.csv", "", "", ["t.csv: no document in it"]),
         ("t.csv", "name\n", "", ["t.csv: no document in it"]),
         ("t.csv", "name\nSmith, J\n", "", ["t.csv: line 2 has 2 cells, its first row 1"]),
         ("t.csv", 'a\nb\n"anna\nbob\n', "", ["t.csv: line 4: .*quotation mark not closed"]),
         ("t.csv", 'a\n"b"c\n', "", ["t.csv: line 2: "]),
-        ("t.csv", "a\nb\n", "--delimiter ;", ["t.csv: is read as csv, --delimiter is for --format text"]),
+        ("t.csv", "a\nb\n", "--delimiter ;", ["t.csv: is read as csv, delimiter is for format='text'"]),
         ("t.txt", "a\nb\n", "--column a", ["t.txt: is read as text, which has no column 'a'"]),
-        ("t.csv", "1,anna\n", "--no-header", ["t.csv: has more than one column: choose with --column from 1, 2"]),
-        ("t.csv", "1,anna\n", "--no-header --column anna", ["no column 'anna': choose with --column from 1, 2"]),
-        ("t.jsonl", '"a"', "--no-header", ["t.jsonl: is read as jsonl, --no-header is for csv and tsv"]),
+        ("t.csv", "1,anna\n", "--no-header", ["t.csv: has more than one column: choose column from 1, 2"]),
+        ("t.csv", "1,anna\n", "--no-header --column anna", ["no column 'anna': choose column from 1, 2"]),
+        ("t.jsonl", '"a"', "--no-header", ["t.jsonl: is read as jsonl, header=False is for csv and tsv"]),
         ("t.json", '{"a": 1}', "", ["t.json: must be an array of strings or of objects, not an object"]),
         ("t.json", "null", "", ["t.json: must be an array of strings or of objects, not null"]),
         ("t.json", '"a"', "", ["t.json: must be an array of strings or of objects, not a string"]),
@@ -321,9 +321,9 @@ def test_what_a_table_holds(name: str, text: str, arguments: str, found: list[st
             "t.json",
             '"a"\n"b"',
             "",
-            ["t.json: is not JSON: Extra data: line 2 .*: give --format jsonl for a value a line"],
+            ["t.json: is not JSON: Extra data: line 2 .*: give format='jsonl' for a value a line"],
         ),
-        ("t.json", '[{"a": 1}]', "", ["t.json: value 1: is an object: choose with --column from a"]),
+        ("t.json", '[{"a": 1}]', "", ["t.json: value 1: is an object: choose column from a"]),
         ("t.json", '["a", {"a": 1}]', "--column a", ["t.json: value 1: is no object"]),
         ("t.json", '["a", ["b"]]', "", ["t.json: value 2: must be a string or a number, not an array"]),
         ("t.json", "[" * 100_000, "", ["t.json: is (nested too deeply|not JSON)"]),
@@ -331,7 +331,7 @@ def test_what_a_table_holds(name: str, text: str, arguments: str, found: list[st
         ("t.json", "", "", ["t.json: no document in it"]),
         ("t.jsonl", "anna\n", "", ["t.jsonl: line 1: is not JSON: .*write one value a line"]),
         ("t.jsonl", '"a"\n[1\n', "", ["t.jsonl: line 2: is not JSON"]),
-        ("t.jsonl", '\n{"a": 1, "b": 2}\n', "", ["t.jsonl: line 2: is an object: choose with --column from a, b"]),
+        ("t.jsonl", '\n{"a": 1, "b": 2}\n', "", ["t.jsonl: line 2: is an object: choose column from a, b"]),
         ("t.jsonl", '{"a": 1}\n{"a": [1]}\n', "--column a", ["line 2: must be a string or a number, not an array"]),
         ("t.jsonl", '{"a": {"b": 1}}\n', "--column a", ["line 1: must be a string or a number, not an object"]),
         ("t.jsonl", "true\n", "", ["line 1: must be a string or a number, not a bool"]),
@@ -344,7 +344,7 @@ def test_what_a_table_holds(name: str, text: str, arguments: str, found: list[st
         ("t.csv", b"a\n\xff\n", "", ["t.csv: line 2, byte 2: 0xff is not utf-8"]),
         ("t.txt", "anna\n", "--max-length 3", ["t.txt: no document of 1 to 3 characters"]),
         ("t.txt", "anna\n", "--max-length 0", ["max_length must be a whole number from 1 on, not 0"]),
-        ("t.txt", "anna\n", "--dataset names", ["DATA t.txt and --dataset 'names' exclude each other"]),
+        ("t.txt", "anna\n", "--dataset names", ["the path t.txt and dataset 'names' exclude each other"]),
     ],
 )
 def test_what_no_table_is(name: str, text: str | bytes, arguments: str, parts: list[str]) -> None:
@@ -392,7 +392,7 @@ def test_utf_16_without_a_mark_is_seen(encoding: str, lines: list[str], windows:
             data.decode(other)
         except UnicodeDecodeError:
             continue
-        with refused(f"t.txt: looks like {encoding}, with NUL as every other byte: choose --encoding {encoding}$"):
+        with refused(f"t.txt: looks like {encoding}, with NUL as every other byte: choose encoding='{encoding}'$"):
             documents(data, "t.txt", "--encoding", other)
         with refused(f"t.txt: looks like {encoding}"):
             list(batches(Source(("t.txt",), encoding=other)))
@@ -417,9 +417,9 @@ def test_a_nul_here_and_there_is_no_utf_16(parts: list[str]) -> None:
     ],
 )
 def test_the_encoding_that_is_advised_fits(data: bytes, encoding: str, remedy: str) -> None:
-    with refused(f"choose --encoding, for instance --encoding {remedy}$"):
+    with refused(f"choose another, for instance encoding='{remedy}'$"):
         documents(data, "t.txt", "--encoding", encoding)
-    with refused(f"choose --encoding, for instance --encoding {remedy}$"):
+    with refused(f"choose another, for instance encoding='{remedy}'$"):
         list(batches(Source(("t.txt",), encoding=encoding)))
     data.decode(remedy)
 

@@ -185,7 +185,7 @@ def test_divergence_keeps_the_last_good_parameters() -> None:
     assert caught.value.losses
     before = good.model.parameters
     assert all(math.isfinite(number) for values in before.values() for number in values)
-    with pytest.raises(DivergedError, match="choose a smaller --learning-rate") as again:
+    with pytest.raises(DivergedError, match="choose a smaller learning_rate") as again:
         good.run(50)
     assert again.value.losses == []
     assert good.model.parameters == bad.model.parameters == before

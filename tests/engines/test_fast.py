@@ -322,7 +322,7 @@ WILD = {
 @pytest.mark.parametrize("wild", WILD)
 def test_divergence_keeps_the_last_good_parameters(wild: str, threads: int) -> None:
     bad, good = fast(5, threads), fast(5, threads)
-    with pytest.raises(DivergedError, match="choose a smaller --learning-rate") as caught:
+    with pytest.raises(DivergedError, match="choose a smaller learning_rate") as caught:
         bad.train(DOCUMENTS, WILD[wild], 0, 40)
     step, losses = caught.value.step, caught.value.losses
     assert 0 < step == len(losses)

@@ -375,7 +375,7 @@ def test_a_step_that_diverges_changes_nothing(logit: float) -> None:
     engine, parameters = ReferenceEngine(Config(1, 4, 1, 4), 3), one_sided(logit)
     tokens = Corpus.of(["aa", "b"]).tokens()
     engine.load_parameters(parameters)
-    with pytest.raises(DivergedError, match=r"at step 2, .* choose a smaller --learning-rate") as caught:
+    with pytest.raises(DivergedError, match=r"at step 2, .* choose a smaller learning_rate") as caught:
         engine.train(tokens, Adam(), 1, 1)
     assert (caught.value.step, caught.value.losses) == (1, [])
     assert repr(engine.parameters()) == repr(parameters)  # by name, since nan != nan

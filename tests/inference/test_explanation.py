@@ -257,8 +257,8 @@ def test_names_may_have_spaces_and_empty_texts_numbers() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("logit[0,0]", r"there is no number 'logit\[0,0\]': --trace list names all there are"),
-        ("layer2.mlp_fc1[0,0]", "--trace list"),
+        ("logit[0,0]", r"there is no number 'logit\[0,0\]': stages names all there are"),
+        ("layer2.mlp_fc1[0,0]", "stages names all"),
         ("logits[5,0]", r"logits has shape \(5, 6\), counted from 0$"),
         ("logits[-1,0]", r"logits has shape \(5, 6\)"),
         ("logits", r"logits has shape \(5, 6\)"),

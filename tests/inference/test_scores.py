@@ -354,7 +354,7 @@ def test_files_that_cannot_be_read() -> None:
         with pytest.raises(TapeGPTError) as caught:
             list(batches(Source((path,))))
         assert str(caught.value).startswith(message)
-    with pytest.raises(TapeGPTError, match="--encoding 'klingon' is not known"):
+    with pytest.raises(TapeGPTError, match="encoding 'klingon' is not known"):
         list(batches(Source(("names.txt",), encoding="klingon")))
 
 

@@ -203,7 +203,7 @@ def test_an_instance_has_settings_of_its_own_and_presets_have_a_shape_for_gpt_al
     [
         (
             {"n_layer": 2},
-            "n_layer is no setting of MyGPT, which has n_embd, n_head, heat, norm, block_size; nor of a t",
+            "training a MyGPT got an unexpected argument 'n_layer': did you mean '",
         ),
         ({"heat": "x"}, "heat must be a number, not 'x'"),
         ({"n_embd": 2.5}, "n_embd must be a whole number, not 2.5"),
@@ -279,8 +279,8 @@ def test_a_file_says_which_class_it_is_of_and_has_to_be_given_it() -> None:
     model = tapegpt.train(STRINGS, model=mine(), steps=1)
     tapegpt.save(model, "m")
     message = (
-        "m: its model is MyGPT of mymodel.py, a class of one's own, and a file holds no code: give it, with --model "
-        "mymodel.py:MyGPT, in Python by load(..., model=MyGPT)"
+        "m: its model is MyGPT of mymodel.py, a class of one's own, and a file holds no code: give it as model, "
+        "the class or 'mymodel.py:MyGPT'"
     )
     for given in (None, "gpt"):
         with pytest.raises(TapeGPTError, match=f"^{re.escape(message)}$"):

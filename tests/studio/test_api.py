@@ -461,7 +461,7 @@ def test_the_page_offers_settings_as_their_tables_have_them(client: Client) -> N
         assert offered["default"] in values or not values
         assert all(value in ranges[name] for value in values if name in ranges)
     body = {"corpus": client.corpus(), "settings": {"depth": 1}}
-    assert "depth is no setting of GPT" in client.ask("POST", "/api/runs", body, 400)["error"]["message"]
+    assert "unexpected argument 'depth'" in client.ask("POST", "/api/runs", body, 400)["error"]["message"]
 
 
 def test_the_description_of_settings_is_their_table(client: Client) -> None:

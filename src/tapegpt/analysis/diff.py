@@ -175,7 +175,7 @@ def losses_of(text: str, name: str) -> Losses:
                 decimals = max(decimals, EXACT if "x" in number else _decimals(number))
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
             raise TapeGPTError(
-                f"{name}: line {at} is no loss: {shown(line)}: give a model, what --metrics writes, lines "
+                f"{name}: line {at} is no loss: {shown(line)}: give a model, a file of metrics, lines "
                 "such as 'step 1 / 1000 | loss 3.3660', or a number a line"
             ) from None
     if not values:

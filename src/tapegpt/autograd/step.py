@@ -152,7 +152,7 @@ class Step(Local):
                 now: dict[str, Argument] = {**noted, "at": at, "count": piece, "losses": address_of(losses, done)}
                 self._program.run("train", *places, examples, {**copies, "count": len(moves) // 2}, now)
                 if self._taken[0] < here + piece:
-                    raise DivergedError(self._taken[0], losses[: self._taken[0] - first].tolist(), "learning_rate")
+                    raise DivergedError(self._taken[0], losses[: self._taken[0] - first].tolist())
                 done += piece
                 piece *= 2 if perf_counter() - begun < PIECE else 1
         finally:

@@ -72,7 +72,7 @@ def _done(arguments: list[str]) -> int:
         sys.stdout.flush()
         return code
     except TapeGPTError as error:
-        return fail(str(error), 2)
+        return fail(error.for_command, 2)
     except KeyboardInterrupt:
         return fail("interrupted", 130)
     except BrokenPipeError:  # the reader has seen enough; not all may have been done

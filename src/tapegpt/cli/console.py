@@ -43,7 +43,7 @@ def note_warnings() -> None:
     import warnings
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        notice(str(message))
+        notice(message.for_command if isinstance(message, TapeGPTWarning) else str(message))
 
     warnings.simplefilter("default", TapeGPTWarning)
     warnings.showwarning = show

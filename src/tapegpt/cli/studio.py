@@ -105,7 +105,7 @@ def _load(studio: Studio, path: str, kind: str | None = None, *more: str) -> str
     try:
         recording = replayed(model)
     except TapeGPTError as error:
-        notice(str(error))
+        notice(error.for_command)
         recording = still(model)
     return studio.add_recording(recording).id
 

@@ -11,7 +11,7 @@ import os
 from codecs import lookup
 
 from tapegpt.data.sources import CHUNK, GZIP, LINE, MAX_CONTENT, STDIN, decoded, format_of, inflated
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, argument, shown
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def pieces(source: Source) -> list[Piece]:
     if STDIN in source.paths:
         raise TapeGPTError("ray: standard input is not on other machines: give the path of a file")
     if source.unique:
-        raise TapeGPTError("ray: --unique compares all strings, and a worker sees some: leave it out")
+        raise TapeGPTError(f"ray: {argument('unique')} compares all strings, and a worker sees some: leave it out")
     decoded("", bytes(4), source.encoding)  # whether there is one of this name
     return [piece for path in _files(source) for piece in _of_file(source, path)]
 
@@ -90,7 +90,9 @@ def _of_file(source: Source, path: str) -> list[Piece]:
     is_parquet = source.format is None and path.lower().endswith(".parquet")
     kind = "parquet" if is_parquet else source.format or format_of(path)
     if kind not in FORMATS:
-        raise TapeGPTError(f"{path}: is read as {kind}, ray reads {', '.join(FORMATS)}: convert it, or leave --ray out")
+        raise TapeGPTError(
+            f"{path}: is read as {kind}, ray reads {', '.join(FORMATS)}: convert it, or leave {argument('ray')} out"
+        )
     if is_parquet:
         import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no type hints
 
@@ -146,12 +148,15 @@ def _column(piece: Piece, column: str | None) -> list[str]:
             column = names[0]
         if column not in names:
             many = "more than one column" if column is None else f"no column {shown(column)}"
-            raise TapeGPTError(f"{piece.path}: there is {many}: choose with --column from {', '.join(names)[:200]}")
+            raise TapeGPTError(
+                f"{piece.path}: there is {many}: choose {argument('column')} from {', '.join(names)[:200]}"
+            )
         values = table.read_row_group(piece.start, columns=[column]).column(0).to_pylist()
     for value in values:
         if value is not None and not isinstance(value, str):
             raise TapeGPTError(
-                f"{piece.path}: column {column} must hold strings, not {shown(value)}: choose another --column"
+                f"{piece.path}: column {column} must hold strings, not {shown(value)}: choose another "
+                f"{argument('column')}"
             )
     return [value for value in values if value is not None]
 
@@ -191,7 +196,9 @@ def write(directory: str, number: int, of: int, kind: str, rows: Mapping[str, Se
 def _as_text(rows: Mapping[str, Sequence[Any]]) -> bytes:
     for text in rows["text"]:
         if "\n" in text or "\r" in text:
-            raise TapeGPTError(f"{shown(text)} has a line break in it: choose --output-format jsonl or parquet")
+            raise TapeGPTError(
+                f"{shown(text)} has a line break in it: choose {argument('output_format')} jsonl or parquet"
+            )
     columns = [texts if name == "text" else map(_shown, texts) for name, texts in rows.items()]
     lines = [*map("\t".join, zip(*columns, strict=True)), ""]
     return "\n".join(lines).encode("utf-8", "surrogatepass")

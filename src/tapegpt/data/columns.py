@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from contextlib import contextmanager
 
-from tapegpt.errors import TapeGPTError, shown, warn
+from tapegpt.errors import TapeGPTError, argument, shown, warn
 from tapegpt.processes import renewed
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ def column_of(place: str, kind: str, text: str, column: str | None, header: bool
     if kind in ("csv", "tsv"):
         return _from_rows(place, kind, text, column, header)
     if not header:
-        raise TapeGPTError(f"{place}: is read as {kind}, --no-header is for csv and tsv: leave it out")
+        raise TapeGPTError(f"{place}: is read as {kind}, {argument('header', False)} is for csv and tsv: leave it out")
     return _from_json(_lines(place, text) if kind == "jsonl" else _items(place, text), column)
 
 
@@ -96,7 +96,7 @@ def _from_rows(place: str, kind: str, text: str, column: str | None, has_header:
     if has_header and names and column != names[number]:
         warn(
             f"{place}: {shown(names[number])} in its first row is taken for the name of the column, not for a string: "
-            "choose it by --column, or give --no-header"
+            f"choose it by {argument('column')}, or give {argument('header', False)}"
         )
     return values
 
@@ -125,9 +125,9 @@ def _unknown(place: str, what: str, known: list[str], column: str | None) -> Tap
     listed = ", ".join(known)
     listed = listed if len(listed) <= 200 else f"{listed[:197]}..."
     if column is None:
-        return TapeGPTError(f"{place}: has more than one {what}: choose with --column from {listed}")
+        return TapeGPTError(f"{place}: has more than one {what}: choose {argument('column')} from {listed}")
     many = "more than one" if column in known else "no"
-    return TapeGPTError(f"{place}: there is {many} {what} {shown(column)}: choose with --column from {listed}")
+    return TapeGPTError(f"{place}: there is {many} {what} {shown(column)}: choose {argument('column')} from {listed}")
 
 
 def _from_json(rows: Iterable[tuple[str, Any]], column: str | None) -> list[str]:
@@ -141,7 +141,9 @@ def _from_json(rows: Iterable[tuple[str, Any]], column: str | None) -> list[str]
         if isinstance(value, str):
             values.append(value)
         elif value is not None:
-            raise TapeGPTError(f"{where}: must be a string or a number, not {_kind(value)}: choose another --column")
+            raise TapeGPTError(
+                f"{where}: must be a string or a number, not {_kind(value)}: choose another {argument('column')}"
+            )
     if absent and not found:
         raise _unknown(absent[0], "key", absent[1], column)
     return values
@@ -158,7 +160,7 @@ def _lines(place: str, text: str) -> Iterator[tuple[str, Any]]:
 
 def _items(place: str, text: str) -> Iterator[tuple[str, Any]]:
     """Where each value of a JSON array stands, and what it is."""
-    advice = "give --format jsonl for a value a line, or --format text"
+    advice = f"give {argument('format', 'jsonl')} for a value a line, or {argument('format', 'text')}"
     values = _parsed(place, _decoder(), text, advice) if text.strip() else []
     if not isinstance(values, list):
         raise TapeGPTError(f"{place}: must be an array of strings or of objects, not {_kind(values)}: write it as one")
@@ -193,10 +195,10 @@ def _chosen(where: str, row: Any, column: str | None) -> Any:
     """The value of a line, `_ABSENT` for an object without it."""
     if column is None:
         if isinstance(row, dict):
-            raise TapeGPTError(f"{where}: is an object: choose with --column from {', '.join(row)[:200]}")
+            raise TapeGPTError(f"{where}: is an object: choose {argument('column')} from {', '.join(row)[:200]}")
         return row
     if not isinstance(row, dict):
-        raise TapeGPTError(f"{where}: is no object, it has no key {shown(column)}: leave --column out")
+        raise TapeGPTError(f"{where}: is no object, it has no key {shown(column)}: leave {argument('column')} out")
     return _under(row, column)
 
 

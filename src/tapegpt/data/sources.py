@@ -10,7 +10,7 @@ import os
 import sys
 from itertools import chain
 
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError, argument, is_whole, shown
 from tapegpt.record import Record
 from tapegpt.text import unescaped
 
@@ -99,7 +99,7 @@ class Source(Record):
     def _check_dataset(self) -> None:
         if self.paths:
             raise TapeGPTError(
-                f"DATA {self.paths[0]} and --dataset {shown(self.dataset)} exclude each other: give one of them"
+                f"the path {self.paths[0]} and {argument('dataset')} {shown(self.dataset)} exclude each other: give one"
             )
         if self.dataset not in list(DATASETS):
             raise TapeGPTError(f"dataset must be one of {', '.join(DATASETS)}, not {shown(self.dataset)}")
@@ -177,12 +177,13 @@ class Source(Record):
         if kind == "text":
             if self.column is not None:
                 raise TapeGPTError(
-                    f"{named(path)}: is read as text, which has no column {shown(self.column)}: leave --column out, "
-                    f"or give --format {', '.join(FORMATS[1:])}"
+                    f"{named(path)}: is read as text, which has no column {shown(self.column)}: leave "
+                    f"{argument('column')} out, or choose {argument('format')} from {', '.join(FORMATS[1:])}"
                 )
             return _pieces(text, with_line_feeds(self.delimiter))
         if self.delimiter != LINE:
-            raise TapeGPTError(f"{named(path)}: is read as {kind}, --delimiter is for --format text: give one of them")
+            rule = f"{argument('delimiter')} is for {argument('format', 'text')}"
+            raise TapeGPTError(f"{named(path)}: is read as {kind}, {rule}: give one of them")
         from tapegpt.data.columns import column_of
 
         return column_of(named(path), kind, text, self.column, self.header)
@@ -241,7 +242,8 @@ def parse_delimiter(text: str) -> str:
         return unescaped(text)
     except ValueError as error:
         raise TapeGPTError(
-            f"--delimiter {text}: {error} is no escape: choose from \\n \\t \\r \\x00 \\u0000, and \\\\ for a backslash"
+            f"{argument('delimiter')} {text}: {error} is no escape: choose from \\n \\t \\r \\x00 \\u0000, and "
+            "\\\\ for a backslash"
         ) from None
 
 
@@ -373,13 +375,15 @@ def decoded(path: str, data: bytes, encoding: str) -> str:
         text = data.decode(encoding)
     except LookupError:
         raise TapeGPTError(
-            f"--encoding {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
+            f"{argument('encoding')} {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
         ) from None
     except UnicodeDecodeError as error:
         start = error.start + len(data) - len(error.object)  # utf-8-sig counts from behind the BOM
         raise EncodingError.at(path, encoding, data, start, start, _line(data[:start], encoding)) from None
     except ValueError as error:
-        raise EncodingError(f"{named(path)}: is not {encoding!r}: {error}: choose --encoding") from None
+        raise EncodingError(
+            f"{named(path)}: is not {encoding!r}: {error}: choose another {argument('encoding')}"
+        ) from None
     check_width(path, data, text)
     return text.removeprefix("\ufeff")
 
@@ -390,9 +394,9 @@ class EncodingError(TapeGPTError):
     @classmethod
     def at(cls, path: str, encoding: str, data: bytes, start: int, byte: int, line: int) -> EncodingError:
         """The error of `data[start]`, which is this byte of the file, in this line."""
-        remedy = f"choose --encoding, for instance --encoding {_likely(data, encoding)}"
+        remedy = f"choose another, for instance {argument('encoding', _likely(data, encoding))}"
         if b"\0" in data and len("\n".encode(encoding)) == 1 and not data.startswith(UTF_16_MARKS):
-            remedy = "it looks like no text, leave it out, or choose --encoding"
+            remedy = f"it looks like no text, leave it out, or choose another {argument('encoding')}"
         return cls(f"{named(path)}: line {line}, byte {byte}: 0x{data[start]:02x} is not {encoding}: {remedy}")
 
 
@@ -414,7 +418,9 @@ def check_width(path: str, data: bytes, text: str) -> None:
     """Raise `EncodingError` where what was read with a byte a character looks like UTF-16 without a BOM."""
     name = wide(data) if "\0" in text else None
     if name:
-        raise EncodingError(f"{named(path)}: looks like {name}, with NUL as every other byte: choose --encoding {name}")
+        raise EncodingError(
+            f"{named(path)}: looks like {name}, with NUL as every other byte: choose {argument('encoding', name)}"
+        )
 
 
 def wide(data: bytes) -> str | None:

@@ -22,7 +22,7 @@ from tapegpt.data.sources import (
     named,
     with_line_feeds,
 )
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, argument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ def _texts(path: str, encoding: str) -> Iterator[str]:
             at = size - len(error.object) + error.start
             raise EncodingError.at(path, encoding, error.object, error.start, at, lines) from None
         except UnicodeError as error:  # of a BOM that is missing, which says no place
-            raise EncodingError(f"{named(path)}: is not {encoding}: {error}: choose --encoding") from None
+            raise EncodingError(
+                f"{named(path)}: is not {encoding}: {error}: choose another {argument('encoding')}"
+            ) from None
         check_width(path, chunk, text)
         lines += text.count("\n")
         if text:

@@ -15,7 +15,7 @@ import time
 
 from tapegpt.data.rng import Random
 from tapegpt.data.sources import READING
-from tapegpt.errors import DivergedError, TapeGPTError
+from tapegpt.errors import DivergedError, TapeGPTError, argument
 from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.experiments.power_law import Law, bootstrap, deviation, fit, interval
 from tapegpt.models.gpt import Config
@@ -213,7 +213,7 @@ class Scaling(Record):
         if 2 * len(early) > len(own):
             found.append(
                 f"the held-out loss is lowest after {sorted(early)[len(early) // 2]:,} of {steps:,} steps: "
-                "train with --validation, which keeps the best weights"
+                "train with validation, which keeps the best parameters"
             )
         return found
 
@@ -395,7 +395,7 @@ class Laboratory:
         if not {own, deep, more} <= learned:
             raise TapeGPTError(
                 "the longest trainings came to no better than guessing, so that no law is seen: "
-                "choose a smaller --learning-rate, or more steps"
+                f"choose a smaller {argument('learning_rate')}, or more steps"
             )
         checks = tuple(
             self._check(name, axis, amounts, trainings)

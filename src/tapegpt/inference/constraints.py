@@ -150,7 +150,7 @@ def split_options(options: GenerateOptions) -> tuple[Constraints, Drawing]:
     Raises `TypeError` for an option that there is not, and `TapeGPTError` for values out of range.
     """
     given: dict[str, Any] = dict(options)
-    check_names("generate", given, (*Constraints.fields, *Drawing.fields))
+    check_names("generate", given, Constraints.fields, Drawing.fields)
     drawing = Drawing(**{name: given.pop(name) for name in Drawing.fields if name in given})
     if "avoid" in given:
         from tapegpt.data.strings import strings_of

@@ -14,7 +14,7 @@ from tapegpt.autograd.operations.base import Shape
 from tapegpt.autograd.operations.linear import Linear
 from tapegpt.autograd.value import post_order
 from tapegpt.engines.reference import ReferenceEngine
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError, either, is_whole, shown
 from tapegpt.inference.probe import Probe
 from tapegpt.record import Record
 
@@ -193,7 +193,9 @@ class _Scalars(ReferenceEngine):
             stages = {_squeezed(stage): stage for stage in self.shapes}
             stage = stages.get(asked.partition("[")[0])
             if stage is None:
-                raise TapeGPTError(f"there is no number {shown(name)}: --trace list names all there are")
+                raise TapeGPTError(
+                    f"there is no number {shown(name)}: {either('stages', '--trace list')} names all there are"
+                )
             shape = self.shapes[stage]
             limits = f"has shape {shape}, counted from 0" + (", and looks at no later place" if len(shape) > 2 else "")
             raise TapeGPTError(f"there is no number {shown(name)}: {stage} {limits}")

@@ -9,7 +9,7 @@ from array import array
 
 from tapegpt.data.rng import Random
 from tapegpt.engines.base import STEPS, Moments
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, argument, shown
 from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
 from tapegpt.models.trained import GPT, MODELS, check_memory, make_engine
 from tapegpt.models.writing import FORMAT, LAST, MEAN, SEVERAL, SQUARE
@@ -176,8 +176,8 @@ def _kinds(names: list[str], own: type[Model] | None) -> list[type[Model]]:
         if kind is None:
             place, _, attribute = name.rpartition(":")
             raise _ClassError(
-                f"its model is {attribute} of {place}, a class of one's own, and a file holds no code: give it, with "
-                f"--model {name}, in Python by load(..., model={attribute})"
+                f"its model is {attribute} of {place}, a class of one's own, and a file holds no code: give it as "
+                f"{argument('model')}, the class or {name!r}"
             )
     if own is not None and own not in kinds:
         raise _ClassError(f"its model is {shown(names[0])}, not {own.__name__}: leave that out")

@@ -7,7 +7,7 @@ import os
 from array import array
 
 from tapegpt.data.rng import Random
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, argument
 from tapegpt.models.gpt import Config
 from tapegpt.models.trained import GPT, make_engine
 from tapegpt.settings import Settings
@@ -46,7 +46,8 @@ def from_state_dict(path: Path, n_head: int, vocabulary: str | None = None) -> G
             raise TapeGPTError("its wte and wpe must be matrices")
         return _of_matrices(matrices, n_head, vocabulary)
     except (ValueError, TypeError, RecursionError, TapeGPTError) as error:
-        raise TapeGPTError(f"{name}: not a state_dict of microgpt.py: {error}") from None
+        reason = error.raw if isinstance(error, TapeGPTError) else error
+        raise TapeGPTError(f"{name}: not a state_dict of microgpt.py: {reason}") from None
 
 
 def _of_matrices(matrices: dict[str, tuple[tuple[int, int], bytes]], n_head: int, vocabulary: str | None) -> GPT:
@@ -55,7 +56,8 @@ def _of_matrices(matrices: dict[str, tuple[tuple[int, int], bytes]], n_head: int
     config = Config(n_layer=n_layer, n_embd=n_embd, n_head=n_head, block_size=block_size)
     if vocabulary is None:
         hint = " abcdefghijklmnopqrstuvwxyz, if these are names" if vocab_size == 27 else ""
-        raise TapeGPTError(f"it does not say its {vocab_size - 1} characters: give --vocabulary{hint}, or --data")
+        given = f"{argument('vocabulary')}{hint}, or {argument('data')}"
+        raise TapeGPTError(f"it does not say its {vocab_size - 1} characters: give {given}")
     vocabulary = "".join(sorted(set(vocabulary)))
     shapes = config.shapes(len(vocabulary) + 1)
     if len(vocabulary) + 1 != vocab_size:

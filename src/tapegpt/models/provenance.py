@@ -8,7 +8,7 @@ from __future__ import annotations
 from tapegpt.data.corpus import Corpus, distinct
 from tapegpt.data.sources import Source
 from tapegpt.engines.base import STEPS
-from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.errors import TapeGPTError, either, is_number, shown
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record, field
 from tapegpt.settings import SECONDS
@@ -94,8 +94,8 @@ class DataRecord(Record):
         """The documents, from where they came; raises `TapeGPTError` where they are not there, or have changed."""
         if self.source is None:
             raise TapeGPTError(
-                "the training data came from a program or standard input: give it again, to resume as DATA, else with "
-                "--training"
+                "the training data came from a program or standard input: give it again, to resume as data, else by "
+                f"{either('read_training_data', '--training')}"
             )
         source = Source(**self.source)
         corpus = Corpus.from_source(source)

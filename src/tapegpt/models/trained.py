@@ -14,7 +14,7 @@ from array import array
 
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import encode, texts
-from tapegpt.errors import TapeGPTError, shown, warn
+from tapegpt.errors import TapeGPTError, either, shown, warn
 from tapegpt.inference.constraints import split_options
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renewed
@@ -380,7 +380,10 @@ class GPT(LanguageModel):
         """The training strings, read again from where they came if need be; raises `TapeGPTError` if that cannot be."""
         if self.documents is None:
             if self.data is None:
-                raise TapeGPTError("the model does not know what it was trained on: give its training data")
+                raise TapeGPTError(
+                    "the model does not know what it was trained on: give its training data by "
+                    f"{either('read_training_data', '--training')}"
+                )
             self.documents = self.data.read().documents
         return self.documents
 

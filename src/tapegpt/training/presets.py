@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.model import Model
 from tapegpt.data.sources import READING
-from tapegpt.errors import TapeGPTError, is_number
+from tapegpt.errors import TapeGPTError, check_names, is_number
 from tapegpt.models.gpt import Config
 from tapegpt.ranges import OneOf
 from tapegpt.settings import Settings, seconds
@@ -86,8 +86,8 @@ def resolved(
     """Model and settings: what is given, else what the preset says, else the defaults, or an instance's own settings.
 
     A preset or a budget means the engine fast; a budget without a preset chooses one for the corpus. A preset's shape
-    is for `Config`; other models have their own. Raises `TapeGPTError` for an unknown preset, for settings that neither
-    the model nor a training has, and for values out of range.
+    is for `Config`; other models have their own. Raises `TapeGPTError` for an unknown preset, and for values out of
+    range; `TypeError` for a setting that neither the model nor a training has.
     """
     given: dict[str, Any] = dict(options)
     if isinstance(model, str):
@@ -112,10 +112,7 @@ def resolved(
         given = {**own, **given}
     start = Config() if model is Config else _instance(model)
     shape = {name: given.pop(name) for name in start.fields if name in given}
-    for name in given:
-        if name not in Settings.fields:
-            known = ", ".join(start.fields)
-            raise TapeGPTError(f"{name} is no setting of {type(start).__name__}, which has {known}; nor of a training")
+    check_names(f"training a {type(start).__name__}", given, Settings.fields, start.fields)
     return start.replaced(**shape), Settings(**given)
 
 

@@ -15,7 +15,7 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.data.rng import Random
 from tapegpt.data.sources import READING, SELECTION, Source
 from tapegpt.engines.base import STEPS, Adam
-from tapegpt.errors import DivergedError, TapeGPTError, shown, warn
+from tapegpt.errors import DivergedError, TapeGPTError, either, shown, warn
 from tapegpt.models.gpt import Config
 from tapegpt.models.trained import GPT, initialise, make_engine
 from tapegpt.processes import Local
@@ -147,7 +147,8 @@ class Trainer(Local):
         trainer.model.rng.setstate(model.rng.getstate())
         trainer._clock.spent = state.spent
         if trainer.is_over:
-            raise TapeGPTError(f"the training is over, after {model.steps} steps: say how many to add, with --steps")
+            add = either("more", "--steps")
+            raise TapeGPTError(f"the training is over, after {model.steps} steps: say how many to add by {add}")
         return trainer
 
     @classmethod
