@@ -44,7 +44,7 @@ def test_arguments_are_names_in_python_and_options_on_the_command_line() -> None
 
 def test_a_name_that_there_is_not_is_a_type_error_with_the_nearest_one() -> None:
     with pytest.raises(
-        UnknownNameError, match="train got an unexpected argument 'step': did you mean 'steps'\?"
+        UnknownNameError, match=r"train got an unexpected argument 'step': did you mean 'steps'\?"
     ) as told:
         check_names("train", ["seed", "step"], ["steps"], ["seed"])
     assert isinstance(told.value, TypeError)
