@@ -19,11 +19,8 @@ class Records(griffe.Extension):
     def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
         """Called with each class, when all its members are known."""
         if not _KINDS.isdisjoint(map(str, cls.bases)):
-            fields = [
-                f
-                for f in cls.attributes.values()
-                if f.annotation is not None and f.labels - {"class-attribute", "property"}
-            ]
+            annotated = [member for member in cls.attributes.values() if member.annotation is not None]
+            fields = [member for member in annotated if "instance-attribute" in member.labels]
             abouts = {field.name: _settle(field) for field in fields}
             kind = griffe.ParameterKind.positional_or_keyword
             parameters = [griffe.Parameter(f.name, annotation=f.annotation, kind=kind, default=f.value) for f in fields]

@@ -18,9 +18,9 @@ from tapegpt.cli.options import Parser, option
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 ABOUT = """# Command line
 
-The option `--help` of a command prints the same on a terminal. `tapegpt` without a command is `tapegpt train`. Brackets
-show defaults. [In production](production.md) lists exit codes and environment variables. `python tests/cli/test_help.py`
-makes this page.
+The option `--help` of a command prints the same on a terminal. `tapegpt` without a command is `tapegpt train`.
+Brackets show defaults. [In production](production.md) lists exit codes and environment variables.
+`python tests/cli/test_help.py` makes this page.
 """
 
 
