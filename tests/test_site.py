@@ -147,11 +147,11 @@ def test_figures_fit_and_are_light_or_dark_as_the_site_is(served: str, page: Any
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_line_of_code_is_cut_off(served: str, page: Any, width: int) -> None:
+    wide = "nodes => nodes.filter(node => node.scrollWidth > node.clientWidth + 1).length"
     page.set_viewport_size({"width": width, "height": 900})
     for name in ("index", "tutorial", "cli", "production", "api"):
         page.goto(f"{served}/{name}.html")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        wide = "nodes => nodes.filter(node => node.scrollWidth > node.clientWidth + 1).length"
         assert page.locator(".md-content pre > code").evaluate_all(wide) == 0, name
     page.goto(f"{served}/cli.html")
     assert page.locator(".md-typeset__scrollwrap").evaluate_all(wide) == 0
