@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import TapeGPTError
-from tapegpt.errors import UnknownNameError, argument, check_names, shown
+from tapegpt.errors import DivergedError, UnknownNameError, argument, check_names, line_of, shown
 
 
 @given(st.text())
@@ -24,6 +25,28 @@ def test_a_message_is_one_line(text: str) -> None:
 def test_what_is_shown_is_short(value: object) -> None:
     assert len(shown(value)) <= 60
     assert shown(value) == repr(value) or (shown(value).endswith("...") and repr(value).startswith(shown(value)[:-3]))
+
+
+def test_what_is_shown_is_cut_beyond_sixty_characters() -> None:
+    assert shown("x" * 58) == repr("x" * 58)
+    assert shown("x" * 59) == f"'{'x' * 56}..."
+
+
+def test_an_error_is_placed_at_the_innermost_line_of_the_file(tmp_path: Path) -> None:
+    path, source = str(tmp_path / "mine.py"), "def outer():\n    inner()\n\ndef inner():\n    int('x')\n"
+    space: dict[str, object] = {}
+    exec(compile(source, path, "exec"), space)  # the source above
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        eval("outer()", space)
+    assert line_of(caught.value, path) == "mine.py:5"
+    assert line_of(caught.value, "elsewhere/other.py") == "other.py"
+
+
+def test_a_divergence_names_its_setting_in_another_process_too() -> None:
+    error = DivergedError(4, [1.0], "learning_rate")
+    there = pickle.loads(pickle.dumps(error))
+    assert str(there) == str(error)
+    assert str(error).endswith("not finite at step 5, training stopped before it: choose a smaller learning_rate")
 
 
 def test_numbers_beyond_what_python_writes_out() -> None:

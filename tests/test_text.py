@@ -61,7 +61,8 @@ def test_what_is_no_escape(line: str) -> None:
 
 def test_what_has_no_shape_is_shown_by_its_escape() -> None:
     assert visible("a\x1b[31m\n\u200d\\") == "a\\x1b[31m\\n\\u200d\\"
-    assert (columns("a界"), columns("e\u0301"), columns("\n")) == (3, 1, 2)
+    assert visible("a\N{NO-BREAK SPACE}b\n") == "a\N{NO-BREAK SPACE}b\\n"
+    assert [columns(text) for text in ("a界", "e\u0301", "\n", "\uff21", "\uff71", "\u200d")] == [3, 1, 2, 2, 1, 6]
 
 
 @given(TEXTS)

@@ -55,6 +55,13 @@ def test_the_draws_are_not_those_of_training() -> None:
     assert abs(expected - 200) < 80  # six standard deviations
 
 
+def test_the_same_documents_are_held_out_from_version_to_version() -> None:
+    """A file says the seed and not the documents: a resumed training has to hold out those of the first day."""
+    corpus = Corpus.of(list("abcdefghij"))
+    assert ["".join(hold_out(corpus, 0.3, seed)[1].documents) for seed in (42, -1)] == ["acg", "acd"]
+    assert [side.source for side in hold_out(Corpus.dataset("names"), 0.5, 1)] == [None, None]  # which gives all
+
+
 def test_surnames() -> None:
     corpus = Corpus.dataset("surnames")
     training, validation = hold_out(corpus, 0.1, 42)
