@@ -329,6 +329,8 @@ def test_documents_that_are_others_are_refused() -> None:
 def test_a_training_that_cannot_be_repeated_is_not_verified() -> None:
     model = trained(NAMES, steps=8)
     found = attribute(model, "ann", top=1)
+    with pytest.raises(TapeGPTError, match="draws must be a whole number from 2 on, not 1"):
+        verify(model, found, draws=1)
     with pytest.raises(TapeGPTError, match="attribute without unseen"):
         verify(model, attribute(model, "ann", unseen=True))
     with pytest.raises(TapeGPTError, match=r"^7 of 8 documents cannot be left out and compared with others"):

@@ -91,6 +91,19 @@ def test_probabilities_of_the_next_character_sum_to_1_and_fall() -> None:
     assert MODEL.next_probabilities("an", temperature=0)[first] == 1.0
 
 
+def test_at_temperature_0_equals_share_the_probability() -> None:
+    model = tapegpt.Trainer(tapegpt.Corpus.of(["anna", "otto"]), MODEL.config, init_std=0.0).model
+    assert set(model.probabilities("a", temperature=0).values()) == {1 / model.vocab_size}
+
+
+def test_percentiles_follow_the_parameters() -> None:
+    trainer = tapegpt.Trainer(tapegpt.Corpus.of(["anna", "otto", "bob"]), MODEL.config, steps=30)
+    for _ in range(2):
+        trainer.run(15)
+        scores = trainer.model.score(["anna", "otto", "bob"])
+        assert list(trainer.model.ranks) == sorted(scores.nats)
+
+
 def test_probabilities_follow_the_parameters() -> None:
     trainer = tapegpt.Trainer(tapegpt.Corpus.of(["anna", "otto"]), MODEL.config)
     before = trainer.model.next_probabilities("a")

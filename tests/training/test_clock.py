@@ -225,6 +225,39 @@ def test_what_is_excluded_does_not_count() -> None:
     assert late.spent - early.spent == pytest.approx(1.5, abs=0.1)
 
 
+def test_what_is_excluded_moves_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    time = Clock(BUDGET, now)
+    time.begin()
+    time.took(100, 1.0)
+    now += 1.5
+    time.exclude(1.5)
+    assert _place(time, step=0, most=10**9) == (400, 0.0)
+
+
+def test_no_more_is_spent_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    time, endless = Clock(BUDGET, now), Clock(None, now)
+    for gone, spent in ((0.0, 0.0), (1.5, 1.5), (4.0, 4.0), (9.0, 4.0)):
+        now = 100.0 + gone
+        assert (time.spent, endless.spent) == (spent, 0.0)
+
+
+def test_a_chunk_takes_its_time_or_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    time = Clock(BUDGET, now)
+    assert time.affordable() == 1  # before anything is known
+    time.took(128, 1.0)
+    steps = []
+    for left in (128.0, 6.5, 6.0, 5.5, 1.0, 0.5, -3.0):
+        now = BUDGET - left / 128
+        steps.append(time.affordable())
+    assert steps == [6, 6, 6, 5, 1, 0, 0]
+
+
 # Samples
 
 

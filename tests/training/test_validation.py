@@ -119,6 +119,7 @@ def scripted(run: Trainer, losses: list[float]) -> None:
         ([5, 4, 4.5, 3, 3.1, 3.2, 2, 2, 2], 3, 10, 7),  # an equal one is no better
         ([5, 5, 5], 1, 2, 1),
         ([5, 4, 3, 2, 1, 0.5], 14, 20, 6),
+        ([5, 4, 4, 5], 3, 5, 2),  # of equal ones the first
         ([5, 6], 19, 20, 1),
         ([5, 6], 30, 20, 1),
     ],

@@ -26,6 +26,7 @@ from tapegpt.machine.language import F64, U32, Builder, F64s, Int, Kernel, Real,
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.threads import run_parts
+from tapegpt.ranges import Whole
 from tapegpt.record import Record
 from tapegpt.settings import Settings
 from tapegpt.training.clock import threads_that_pay
@@ -150,8 +151,9 @@ def verify(
     """Train again without the documents that taught a string, and without as many that are drawn at random.
 
     The others keep their order, and the parameters start as they did. `watch` is told the seconds that it takes, if
-    many. Raises `TapeGPTError` where the training cannot be repeated.
+    many. Raises `TapeGPTError` for fewer than two draws, and where the training cannot be repeated.
     """
+    Whole(2).check("draws", draws)
     lessons = Lessons(model, recording)
     if not attribution.seen:
         raise TapeGPTError("leaving out documents that were not trained on changes nothing: attribute without unseen")

@@ -1,0 +1,32 @@
+"""Losses as curves: each point is the mean of its steps, and no step is left out."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tapegpt.training.curves import POINTS, curve, thinned
+
+
+@given(st.lists(st.floats(-9, 9), max_size=60), st.integers(1, 20), st.integers(0, 5))
+def test_points_are_means_of_about_as_many_steps_each(losses: list[float], most: int, first: int) -> None:
+    thin = thinned(enumerate(losses, first + 1), most)
+    assert len(thin["steps"]) == len(thin["mean"]) == min(len(losses), most)
+    start = first
+    for place, (end, mean) in enumerate(zip(thin["steps"], thin["mean"], strict=True), 1):
+        assert abs(end - first - place * len(losses) / len(thin["steps"])) <= 0.5
+        group = losses[start - first : end - first]
+        assert mean == float(f"{math.fsum(group) / len(group):.4g}")
+        start = end
+    assert start == first + len(losses)
+
+
+def test_a_curve_has_at_most_its_points() -> None:
+    losses = [float(step) for step in range(1, 2 * POINTS + 1)]
+    assert curve(losses, 7) == {
+        "steps": list(range(9, 8 + 2 * POINTS, 2)),
+        "mean": [float(f"{step + 0.5:.4g}") for step in range(1, 2 * POINTS, 2)],
+    }
+    assert len(curve(losses[:POINTS])["steps"]) == POINTS
