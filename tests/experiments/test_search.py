@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tapegpt import Config, TapeGPTError
 from tapegpt.data.rng import Random
+from tapegpt.experiments import search
 from tapegpt.experiments.population import Candidate, Outcome
 from tapegpt.experiments.search import (
     FINALISTS,
@@ -89,6 +90,26 @@ def test_draws_are_possible_distinct_within_their_ranges_and_the_seed_s(seed: in
 
 def test_a_range_with_few_candidates_gives_those() -> None:
     assert sorted(shape(c).n_embd for c in Space(random={"n_embd": (4, 14)}).candidates(50, 1)) == [4, 8, 12]
+
+
+def test_draws_end_after_so_many_in_vain_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three quarters of these are impossible, which is no reason to stop."""
+    monkeypatch.setattr(search, "TRIES", 40)
+    space = Space(random={"n_embd": (4, 4000)})
+    assert len(space.candidates(60, 1)) == 60
+    assert sum(space.left_out.values()) > 2 * search.TRIES
+
+
+def test_combinations_take_turns_in_the_draws() -> None:
+    drawn = Space({"batch_size": [8, 16, 24]}, {"warmup": (0.0, 0.5)}, options={"engine": "fast"}).candidates(7, 1)
+    assert [each.settings.batch_size for each in drawn] == [8, 16, 24, 8, 16, 24, 8]
+
+
+def test_a_grid_may_have_as_many_combinations_as_there_may_be_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "MAX_TRIALS", 6)
+    assert len(Space({"n_embd": [4, 8], "steps": [1, 2, 3]}).candidates(9, 1)) == 6
+    with pytest.raises(TapeGPTError, match="the grid has 8 combinations; the limit is 6: give random ranges"):
+        Space({"n_embd": [4, 8], "steps": [1, 2, 3, 4]})
 
 
 def test_presets_are_searched_like_fields_and_are_what_is_not_searched() -> None:
@@ -176,7 +197,9 @@ def test_a_hundred_candidates_are_halved_as_hyperband_does() -> None:
     assert str(planned(100, 1000, 3)) == "100x111 33x333 5x1000x3"
     assert str(planned(100, 200, 3)) == "100x200 5x200x3"
     assert str(planned(4, 200, 1)) == "4x200"
-    assert halved(6) == [6, 2]
+    assert (halved(5), halved(6), halved(15)) == ([5], [6, 2], [15, 5])
+    assert str(planned(6, 3 * LEAST_STEPS, 1)) == "6x100 2x300"
+    assert str(planned(6, 3 * LEAST_STEPS - 1, 1)) == "6x299 2x299"
 
 
 @given(st.integers(2, 200), st.integers(1, 5000))
@@ -261,8 +284,25 @@ def test_costs_are_measured_or_those_of_the_shape_most_like_it() -> None:
     assert costs.a_step(priced(20)) == pytest.approx(2e-5 * costs.work(priced(20)) / costs.work(priced(16)))
     costs.learn_from(outcome(0, 2.0).replaced(candidate=priced(16), seconds=0.042))
     assert costs.a_step(priced(16)) == pytest.approx(0.030 / 1000)
+    costs.learn_from(outcome(0, 2.0).replaced(candidate=priced(16), seconds=0.008))  # less than was predicted
+    assert costs.a_step(priced(16)) == pytest.approx(0.004 / 1000)
+    costs.learn_from(outcome(0, 2.0).replaced(candidate=priced(16), seconds=0.042))
     costs.learn_from(outcome(0, math.inf).replaced(candidate=priced(16), seconds=9.0, diverged="yes"))
     assert costs.a_step(priced(16)) == pytest.approx(0.030 / 1000)
+
+
+def test_what_is_most_alike_is_of_the_same_engine_and_by_the_ratio_of_the_work() -> None:
+    costs = Costs(27, 1000)
+    costs.learn(priced(16), Pace(0.0, 0.0, 1.0))
+    costs.learn(priced(64), Pace(0.0, 0.0, 100.0))
+    assert costs.a_step(priced(36)) == pytest.approx(100.0 * costs.work(priced(36)) / costs.work(priced(64)))
+    fast = priced(64).replaced(settings=Settings(engine="fast"))
+    costs.learn(fast, Pace(0.0, 0.0, 5.0))
+    two = fast.replaced(settings=fast.settings.replaced(threads=2))
+    costs.learn(two, Pace(0.0, 0.0, 3.0))
+    assert (costs.a_step(fast), costs.a_step(two)) == (5.0, 3.0)
+    asked = fast.replaced(config=Config(n_embd=16))
+    assert costs.a_step(asked) == pytest.approx(5.0 * costs.work(asked) / costs.work(fast))
 
 
 @given(
