@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import GPT, Corpus, Random, TapeGPTError
-from tapegpt.analysis.diff import Losses, Pair, compare, losses_of
+from tapegpt.analysis.diff import STOPS, Losses, Pair, _stops, compare, losses_of
+from tapegpt.models.provenance import DataRecord
 from tapegpt.training.trainer import Trainer
 from tests.properties import examples
 
@@ -92,6 +95,49 @@ def test_another_number_is_found_at_its_place(data: st.DataObject) -> None:
     assert tensor.largest is not None
     assert str(tensor.largest) == f"{name}[{row}, {column}]"
     assert (tensor.largest.pair.ulps, tensor.largest.pair.a) == (1, former)
+
+
+def test_the_largest_difference_is_so_whatever_its_sign() -> None:
+    a, b = trained(steps=3), trained(steps=3)
+    for name, changes in (("wte", (1e-3, -0.5)), ("wpe", (-1e-3, 0.5))):
+        parameters = b.parameters
+        for place, change in enumerate(changes, 3):
+            parameters[name][place] += change
+        b.engine.load_parameters(parameters)
+    largest = {tensor.name: str(tensor.largest) for tensor in compare(a, b).tensors if tensor.largest is not None}
+    assert largest == {"wte": "wte[1, 0]", "wpe": "wpe[1, 0]"}
+
+
+@given(st.integers(-1, 500), st.integers(1, 5000))
+def test_stops_are_few_and_all_where_there_are_few(first: int, count: int) -> None:
+    stops = _stops(first, first + count)
+    assert (stops[0], stops[-1], len(stops)) == (first, first + count, len(set(stops)))
+    assert len(stops) == count + 1 if count <= STOPS else STOPS / 2 < len(stops) <= STOPS + 1
+    assert max(later - step for step, later in pairwise(stops)) <= -(-count // STOPS)
+
+
+def test_distances_end_with_the_last_step() -> None:
+    distances = compare(trained(steps=5), trained(steps=5, seed=1)).distances
+    assert [distance.step for distance in distances] == [1, 2, 5]
+
+
+def test_documents_are_read_once_however_often_a_training_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    model = tapegpt.train(tmp_path / "names.txt", **SHAPE, steps=STEPS)
+    tapegpt.save(model, tmp_path / "a")
+    tapegpt.save(tapegpt.train(tmp_path / "names.txt", **SHAPE, steps=STEPS, learning_rate=0.02), tmp_path / "b")
+    read, reads = DataRecord.read, list[DataRecord]()
+
+    def counted(self: DataRecord) -> Corpus:
+        reads.append(self)
+        return read(self)
+
+    monkeypatch.setattr(DataRecord, "read", counted)
+    found = compare(tapegpt.load(tmp_path / "a"), tapegpt.load(tmp_path / "b"))
+    assert found.parting is not None
+    assert (found.parting.step, len(reads)) == (1, 2)
 
 
 def test_the_same_training_is_equal_whatever_engine_did_it() -> None:
@@ -176,6 +222,13 @@ def test_rounded_losses_are_compared_as_rounded(numbers: list[float], decimals: 
     apart = compare(Losses(dict(enumerate(moved, 1))), rounded)
     assert apart.equal == all(round(p, decimals) == round(q, decimals) for p, q in zip(numbers, moved, strict=True))
     assert compare(Losses(dict(enumerate(moved, 1))), rounded, tolerance=10**-decimals).equal
+
+
+def test_digits_are_counted_in_every_way_of_writing() -> None:
+    written = {"2": 0, "2.50": 2, "1.25e-3": 5, "2.5E+1": 0, "1e3": 0}
+    assert {text: losses_of(text, "here").decimals for text in written} == written
+    assert losses_of("2.5\n1.125", "here").decimals == 3
+    assert [losses_of(f"0.{'1' * digits}", "here").decimals for digits in (14, 15, 16)] == [14, None, None]
 
 
 def test_losses_within_the_tolerance_are_equal() -> None:
