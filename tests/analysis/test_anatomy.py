@@ -451,6 +451,8 @@ def test_arithmetic_in_words() -> None:
         "7 positions: forward 100 ns, backward 300 ns; 6,000 multiplications, 2,400 additions, 4 pow, "
         "21.0 flops/ns, 0.0 bytes/ns"
     )
+    assert cost.replaced(counts={**counts, "fma": 10, "div": 1, "sqrt": 2, "stored": 4}).flops == 4223
+    assert cost.replaced(counts={**counts, "stored": 4}).moved == 12
     nothing = cost.replaced(counts={**dict.fromkeys(COUNTED, 0), "loaded": 50})
     assert about([nothing]) == "7 positions: forward 100 ns; no arithmetic, 0.5 bytes/ns"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import tapegpt
 from benchmarks import attribution as benchmark
 from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
-from tapegpt.analysis.attribution import EPSILON, Lessons, Rater, Retraining, attribute, encoded, verify
+from tapegpt.analysis.attribution import EPSILON, SECONDS, Lessons, Rater, Retraining, attribute, encoded, verify
 from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Parameters
 from tapegpt.engines.reference import ReferenceEngine
@@ -350,6 +350,23 @@ def test_numbers_that_overflow_are_refused() -> None:
     model.engine.load_parameters({name: array("d", [1e300] * len(each)) for name, each in model.parameters.items()})
     with pytest.raises(TapeGPTError, match="overflow"):
         attribute(model, "ann")
+
+
+def test_half_of_the_documents_may_be_left_out_and_patience_is_no_matter() -> None:
+    model = trained(NAMES * 3, steps=40, validation=0.3, patience=50)
+    found = attribute(model, "ann", top=2)
+    assert verify(model, found.replaced(documents=2 * len(found.taught)), draws=2).count == len(found.taught) == 2
+
+
+def test_the_time_of_an_answer_follows_from_weights_and_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens, _ = tokens_of(NAMES)
+    rater, windows = Rater(PLAIN, CORPUS.vocab_size, drawn(PLAIN, 1)), array("I", range(6))
+    positions = 6 * tokens.starts[-1] / len(NAMES)
+    for threads in (1, 2):
+        monkeypatch.setattr("tapegpt.analysis.attribution.threads_that_pay", lambda *_, n=threads: n)
+        assert rater.seconds(tokens, windows) == pytest.approx(
+            2 * SECONDS * PLAIN.num_parameters(CORPUS.vocab_size) * positions / threads
+        )
 
 
 def test_who_asks_is_told_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from tapegpt.cli.options import Parser
 from tapegpt.data import ngrams
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.sources import Source
+from tapegpt.models.mlp import MLP
 from tapegpt.settings import Settings
 from tapegpt.text import columns, visible
 from tapegpt.training.trainer import Trainer
@@ -154,6 +156,10 @@ def test_a_large_split_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert whole.held_out == whole.compared == some.held_out == 516
     assert 50 <= some.compared <= 111
     assert abs(some.near / some.compared - whole.near / whole.compared) < 0.2
+    monkeypatch.setattr(doctor, "LOOKS", 10)
+    few = examine(corpus).split
+    assert few is not None
+    assert few.compared <= 10
 
 
 @pytest.mark.usefixtures("untimed")
@@ -195,6 +201,20 @@ def test_an_encoding_that_fits_is_found(text: str, encoding: str, found: str) ->
     if not found.startswith("utf-16"):  # whose lines do not end at a byte 0x0a
         assert report.encodings[0].sample == next(line for line in text.splitlines() if not line.isascii())
     assert typed_documents(report) == text.splitlines()
+
+
+@pytest.mark.usefixtures("untimed")
+def test_a_sample_of_a_file_without_a_line_at_fault_is_its_beginning() -> None:
+    report = seen(("x" * 500).encode("utf-16-le"), encoding="ascii")
+    assert report.encodings == [doctor.Encoding("utf-16-le", "x" * (doctor.SAMPLED // 2))]
+    assert [seen("é".encode(name), encoding="utf-16").files[0].bom for name in ("utf-16", "utf-8")] == [True, False]
+
+
+@pytest.mark.usefixtures("untimed")
+def test_what_is_left_out_is_counted_before_repetitions_are() -> None:
+    report = seen("aaaa\naaaa\nb\nb\n", max_length=3, unique=True)
+    assert (report.too_long, report.documents, report.values) == (2, 1, 4)
+    assert seen('name\na\n""\n', "cells.csv", column="name").blank == 1  # behind the last cell there is none
 
 
 @pytest.mark.parametrize(
@@ -300,6 +320,67 @@ def test_a_block_holds_all_unless_a_few_are_more_than_twice_as_long() -> None:
     for longest, size in ((40, 40), (41, 20), (5000, 20)):
         assert doctor._block_size(doctor.Block(16, 9, 20, longest)) == size
     assert doctor._block_size(doctor.Block(16, 0, 7, 9)) == 16
+
+
+def test_few_long_strings_are_left_out_where_they_are_ten_times_as_long() -> None:
+    lengths = doctor.Lengths(1, 2, 3, 30, [])
+    assert [doctor._max_length(lengths.replaced(largest=largest)) for largest in (30, 31)] == [None, 6]
+
+
+def test_one_string_of_another_length_leaves_the_histogram_its_bins() -> None:
+    lengths = doctor._lengths(["x" * (number % 12 + 1) for number in range(240)] + ["x" * 1000])
+    assert [(each.first, each.last) for each in lengths.histogram] == [*((n, n) for n in range(1, 12)), (12, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        (None, "DATA -o model"),
+        (Source(("-", "more.txt")), "- more.txt -o model"),
+        (Source(("a/names.tar.gz", "b")), "a/names.tar.gz b -o names"),
+        (Source(("a/.names",)), "a/.names -o model"),
+        (Source(dataset="surnames"), "-o surnames"),
+    ],
+)
+def test_the_model_is_called_as_the_data(source: Source | None, output: str) -> None:
+    assert doctor._command(source, []) == f"tapegpt train {output}.safetensors"
+
+
+def test_reasons_say_what_was_given_and_what_follows() -> None:
+    corpus = Corpus.of(["a" * 16, "b"])
+    reasons = {
+        block_size: {
+            flag.words[0]: flag.reason for flag in examine(corpus, MLP(block_size=block_size), measured=False).flags
+        }
+        for block_size in (16, 20)
+    }
+    assert reasons[16]["--block-size"] == "1 of 2 strings do not fit into 16 with their end"
+    assert reasons[20]["--block-size"] == reasons[20]["--model"] == "as you gave it"
+    assert examine(corpus, MLP(), measured=False).flags[0].words == ["--model", "mlp"]
+
+
+@pytest.mark.parametrize(("first", "steps"), [(1e-6, doctor.STEPS), (doctor.SECONDS / 5, 5), (9.0, 1)])
+def test_a_training_is_timed_by_as_many_steps_as_there_is_time_for(
+    first: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[int] = []
+
+    def seconds(trainer: Trainer, steps: int) -> float:
+        timed.append(steps)
+        return 0.01 if len(timed) % 2 == 0 else first
+
+    monkeypatch.setattr(doctor, "_seconds", seconds)
+    monkeypatch.setattr(doctor, "SAMPLE", 50)
+    monkeypatch.setattr("tapegpt.training.trainer.Trainer", partial(sampled, 50))
+    costs = examine(Corpus.of([f"{number:03d}" for number in range(120)])).costs
+    assert timed == [1, steps] * 2
+    assert [cost.seconds for cost in costs] == pytest.approx([0.01 * 1000, 0.01 * 6000])
+
+
+def sampled(most: int, corpus: Corpus, config: Config, settings: Settings) -> Trainer:
+    """A trainer of no more documents than are timed."""
+    assert most / 2 < len(corpus) <= most
+    return Trainer(corpus, config, settings)
 
 
 def test_a_look_without_measuring() -> None:

@@ -20,6 +20,7 @@ from tapegpt.analysis import evaluation
 from tapegpt.analysis.evaluation import EvaluationReport, evaluate
 from tapegpt.cli import main
 from tapegpt.cli.eval import WIDTH, page
+from tapegpt.data.holdout import hold_out
 from tapegpt.data.ngrams import baselines
 from tapegpt.training.presets import resolved
 from tapegpt.training.trainer import Trainer
@@ -100,7 +101,10 @@ def test_what_was_learned_by_heart(trainer: Trainer) -> None:
     assert memory.real == dict(Counter(min(edits(t, d) for d in learned) for t in trainer.held_out.documents))
     assert list(memory.distances) == sorted(memory.distances)
     others = [text for text in generated if text not in learned]
-    assert [example.text for example in memory.examples] == others[: len(memory.examples)]
+    assert [example.text for example in memory.examples] == others[: evaluation.EXAMPLES]
+    some = evaluate(model, Corpus.of([*NAMES, *(f"n{'a' * number}" for number in range(20))]), samples=5).memory
+    assert some.real is not None
+    assert sum(some.real.values()) <= 5
     for example in memory.examples:
         assert example.nearest in learned
         assert edits(example.text, example.nearest) == example.distance > 0
@@ -144,7 +148,7 @@ def test_without_the_training_data_half_of_the_data_takes_their_place(trainer: T
     comparison, memory = report.comparison, report.memory
     assert comparison is not None
     assert comparison.learned_from == "half of the data"
-    assert 0 < comparison.strings < 10
+    assert comparison.strings == len(hold_out(Corpus.of(NAMES), 0.5, 0)[1]) == 4
     assert list(comparison.losses) == ["model", "uniform", "unigram", "bigram", "5-gram"]
     assert comparison.losses["uniform"] == math.log(trainer.model.vocab_size)
     assert memory.real is None

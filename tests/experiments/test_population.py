@@ -37,7 +37,7 @@ def gist(outcomes: list[Outcome]) -> list[tuple[object, ...]]:
     return [tuple(value for name, value in each.as_dict().items() if name != "seconds") for each in outcomes]
 
 
-@pytest.mark.parametrize("how", [Settings(steps=20), FAST, FAST.replaced(long="cut", seed=3)])
+@pytest.mark.parametrize("how", [Settings(steps=20), Settings(steps=15), FAST, FAST.replaced(long="cut", seed=3)])
 def test_a_candidate_gets_the_bits_of_a_trainer_alone(how: Settings) -> None:
     outcome, model = FIELD.train(Candidate(0, SHAPE, how))
     trainer = Trainer(FIELD.training, SHAPE, how)
@@ -90,6 +90,14 @@ def test_a_training_that_diverges_is_an_outcome_and_the_others_go_on() -> None:
     assert "not finite" in second.diverged
     assert not first.diverged
     assert not third.diverged
+
+
+def test_losses_up_to_a_divergence_are_kept_and_code_is_made_once() -> None:
+    wild = candidate(steps=1000, learning_rate=0.5)
+    outcome, model = FIELD.train(wild)
+    assert outcome.diverged
+    assert outcome.losses["steps"][-1] == model.steps > 1
+    assert FIELD.prepare(wild) == 0.0
 
 
 def test_a_population_that_is_left_trains_no_more() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,70 @@ def test_a_budget_that_is_left_repeats_with_other_seeds(
     assert len({training.amounts for training in trainings}) == 49
 
 
+def test_the_longest_and_largest_come_first(laboratory: Laboratory) -> None:
+    work = [laboratory._size(each.config) * each.settings.steps for each in laboratory._wanted(1, 160, 49)]
+    assert work == sorted(work, reverse=True)
+
+
+def test_as_many_repeats_are_done_as_there_is_time_for(laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, done = 0.0, list[int]()
+
+    def repeat(candidates: list[Candidate], *_: object) -> list[Measured]:
+        nonlocal now
+        now += 3.0
+        done.append(len(candidates))
+        return []
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    monkeypatch.setattr(laboratory, "_affordable", lambda budget, threads: 160)
+    monkeypatch.setattr(laboratory, "_done", repeat)
+    for budget, repeats in ((5.9, 1), (6.0, 2), (8.9, 2), (9.0, 3), (1e9, laws.REPEATS)):
+        now, done = 0.0, []
+        assert laboratory.measure(budget, 2, None) == []
+        assert done == [49] * repeats
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_the_steps_of_a_budget_fill_it(laboratory: Laboratory, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One's own settings have 160 steps, which are enough here whatever the budget."""
+    monkeypatch.setattr(laboratory, "_cost", lambda shape: (1e-5 * laboratory._size(shape), 2e-3))
+    monkeypatch.setattr(laboratory, "_settings", laboratory._settings.replaced(steps=100_000))
+
+    def takes(steps: int) -> float:
+        """Seconds of all threads, with 85 % of them at work."""
+        wanted = laboratory._wanted(0, steps, 0)
+        training = sum(1e-5 * laboratory._size(each.config) * each.settings.steps for each in wanted)
+        return (training + 48 * laws.EVALUATIONS * 2e-3) / (threads * laws.USED)
+
+    for budget in (400.0, 5000.0):
+        steps = laboratory._affordable(budget, threads)
+        assert takes(steps) == pytest.approx(budget, rel=0.01)
+    assert laboratory._affordable(1e9, threads) == 100_000
+    with pytest.raises(
+        TapeGPTError, match=r"a budget of 0.5 s is too short to tell anything: give \d+ s or more"
+    ) as told:
+        laboratory._affordable(0.5, threads)
+    needed = int(re.findall(r"give (\d+) s", str(told.value))[0])
+    assert laboratory._affordable(needed, threads) >= laws.LEAST_STEPS
+    with pytest.raises(TapeGPTError, match="too short"):
+        laboratory._affordable(needed - 1, threads)
+
+
+def test_a_training_is_evaluated_ten_times_at_most(laboratory: Laboratory) -> None:
+    (candidate, *_) = laboratory._wanted(0, 160, 0)
+    outcome, _ = laboratory._field.train(candidate.replaced(settings=candidate.settings.replaced(steps=15)))
+    assert outcome.losses["steps"] == [2, 4, 6, 8, 10, 12, 14, 15]
+
+
+@pytest.mark.parametrize(
+    ("shape", "times", "narrow"),
+    [((32, 8), 2, (16, 4)), ((12, 4), 4, (3, 1)), ((10, 5), 2, (5, 1)), ((3, 3), 4, (1, 1))],
+)
+def test_narrower_models_have_heads_as_wide(shape: tuple[int, int], times: int, narrow: tuple[int, int]) -> None:
+    config = laws._narrowed(Config(n_embd=shape[0], n_head=shape[1]), times).as_dict()
+    assert (config["n_embd"], config["n_head"]) == narrow
+
+
 # --- what they say ----------------------------------------------------------------------------------------------
 
 
@@ -176,6 +242,50 @@ def test_a_pace_is_met_where_it_was_measured_and_rises_between() -> None:
     assert [pace.a_step(size) for size in (50, 100, 200, 400, 800, 1600, 3200)] == pytest.approx(
         [2**-0.5, 1.0, 2**0.5, 2.0, 4.0, 8.0, 16.0]
     )
+
+
+def test_the_pace_is_that_of_the_longest_training_of_a_size_the_fastest_of_equals(found: Scaling) -> None:
+    one = found.trainings[0]
+    kinds = [(100, 10, 9.0), (100, 40, 8.0), (100, 40, 4.0), (50, 40, 2.0)]
+    trainings = [one.replaced(parameters=size, steps=steps, seconds=took) for size, steps, took in kinds]
+    assert laws._pace(trainings).measured == ((50, 2.0 / 40), (100, 4.0 / 40))
+
+
+def test_curves_of_the_law_reach_from_the_least_to_twice_the_most(found: Scaling) -> None:
+    for axis in (PARAMETERS, STRINGS, STEPS):
+        amounts = [training.amounts[axis] for training in found.trainings]
+        curve = found.along(axis)
+        assert [curve[0][0], curve[-1][0]] == pytest.approx([min(amounts), 2 * max(amounts)])
+        assert [loss for _, loss, *_ in curve] == sorted((loss for _, loss, *_ in curve), reverse=True)
+    frontier = found.frontier()
+    ends = [min(training.seconds for training in found.trainings), 2 * found.seconds]
+    assert [frontier[0][0], frontier[-1][0]] == pytest.approx(ends)
+    assert all(low <= high for _, _, low, high in frontier)
+
+
+def test_a_law_that_is_off_by_two_percent_fits_poorly(found: Scaling) -> None:
+    poor = [found.replaced(noise=noise, checks=()).warnings[:1] for noise in (0.02, 0.0201)]
+    assert poor[1] == ["the law fits poorly: losses differ from it by 2.0%"] != poor[0]
+
+
+def test_longest_trainings_that_only_guess_show_no_law(found: Scaling, laboratory: Laboratory) -> None:
+    guessing = math.log(CORPUS.vocab_size)
+    for loss, seen in ((guessing, False), (math.nextafter(guessing, 0.0), True)):
+        trainings = [each.replaced(loss=loss) if each.amounts == found.own else each for each in found.trainings]
+        with nullcontext() if seen else pytest.raises(TapeGPTError, match="no better than guessing"):
+            laboratory.concluded(trainings)
+
+
+def test_a_check_takes_the_mean_and_as_wide_an_interval_as_the_law_is_off(
+    found: Scaling, laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(laws, "bootstrap", lambda *_: [found.law] * 400)
+    monkeypatch.setattr(laws, "deviation", lambda *_: 0.05)
+    own = next(each for each in found.trainings if each.amounts == found.own)
+    check = laboratory.concluded([*found.trainings, own.replaced(loss=own.loss + 0.2)]).checks[0]
+    assert check.measured == pytest.approx(own.loss + 0.1)
+    low, high = (end / found.law.loss(check.amounts) for end in check.interval)
+    assert (low, high) == pytest.approx((math.exp(-1.645 * 0.05), math.exp(1.645 * 0.05)), abs=0.02)
 
 
 def test_early_ends_are_warned_of(found: Scaling, laboratory: Laboratory) -> None:

@@ -293,13 +293,13 @@ def test_costs_are_measured_or_those_of_the_shape_most_like_it() -> None:
 
 def test_what_is_most_alike_is_of_the_same_engine_and_by_the_ratio_of_the_work() -> None:
     costs = Costs(27, 1000)
-    costs.learn(priced(16), Pace(0.0, 0.0, 1.0))
-    costs.learn(priced(64), Pace(0.0, 0.0, 100.0))
+    costs.learn(priced(16), ShapeCost(0.0, 0.0, 1.0))
+    costs.learn(priced(64), ShapeCost(0.0, 0.0, 100.0))
     assert costs.a_step(priced(36)) == pytest.approx(100.0 * costs.work(priced(36)) / costs.work(priced(64)))
     fast = priced(64).replaced(settings=Settings(engine="fast"))
-    costs.learn(fast, Pace(0.0, 0.0, 5.0))
+    costs.learn(fast, ShapeCost(0.0, 0.0, 5.0))
     two = fast.replaced(settings=fast.settings.replaced(threads=2))
-    costs.learn(two, Pace(0.0, 0.0, 3.0))
+    costs.learn(two, ShapeCost(0.0, 0.0, 3.0))
     assert (costs.a_step(fast), costs.a_step(two)) == (5.0, 3.0)
     asked = fast.replaced(config=Config(n_embd=16))
     assert costs.a_step(asked) == pytest.approx(5.0 * costs.work(asked) / costs.work(fast))

@@ -7,7 +7,8 @@ import math
 import os
 import signal
 import statistics
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from tapegpt import Corpus, TapeGPTError
 from tapegpt.cli import COMMANDS, main
 from tapegpt.data.rng import Random
 from tapegpt.experiments.journal import HEAD, JOURNAL, Journal
+from tapegpt.experiments.optuna_sampler import WORST, adapted
 from tapegpt.experiments.population import Candidate, Field, Outcome, Population, populate
-from tapegpt.experiments.search import Space
-from tapegpt.experiments.sweep import Sweep, Sweeping, SweepSetup, mean_outcome, sweep
+from tapegpt.experiments.search import ShapeCost, Space
+from tapegpt.experiments.sweep import Sweep, Sweeping, SweepSetup, _SweepClock, mean_outcome, sweep
 from tapegpt.models.trained import GPT
+from tapegpt.settings import MAX_STEPS
 from tests.properties import examples
 
 STRINGS = [a + b + c for a in "abcde" for b in "iou" for c in ("", "na", "l", "llo", "rren")]
@@ -112,6 +115,7 @@ def test_the_best_model_is_that_of_the_best_candidate() -> None:
     elsewhere = Sweep(searched().rows, searched().plan, {}, {}, searched().field, [])
     assert elsewhere.best.parameters == model.parameters
     assert elsewhere.best.data == searched().best.data
+    assert elsewhere.best is elsewhere.best  # it is trained once
 
 
 def test_an_ensemble_is_of_the_best_trainings_of_the_last_rung() -> None:
@@ -126,7 +130,7 @@ def test_an_ensemble_is_of_the_best_trainings_of_the_last_rung() -> None:
 def test_where_every_training_diverges_there_is_no_best_model() -> None:
     swept = sweep(CORPUS, **BASE, grid={"learning_rate": [900.0, 1000.0]}, init_std=1000.0, steps=20, seeds=1)
     assert [row.outcome.loss for row in swept.rows] == [math.inf, math.inf]
-    assert json.loads(json.dumps(swept.as_json()))["rows"][0]["loss"] is None
+    assert json.loads(json.dumps(swept.as_json(), allow_nan=False))["rows"][0]["loss"] is None
     with pytest.raises(TapeGPTError, match="no training came to its end: "):
         _ = swept.best
 
@@ -304,6 +308,56 @@ def test_a_budget_makes_a_plan_that_gives_the_same_without_the_clock(tmp_path: P
     assert gist(resumed) == gist(timed)
 
 
+def test_a_budget_beyond_all_steps_has_as_many_as_there_may_be() -> None:
+    free = {name: value for name, value in SEARCH.items() if name != "steps"}
+    swept = sweep(CORPUS, **free, budget=1e9, executor=toy)
+    assert [(rung.count, rung.steps, rung.seeds) for rung in swept.plan.rungs] == [
+        (20, MAX_STEPS, 1),
+        (6, MAX_STEPS, 1),
+        (2, MAX_STEPS, 2),
+    ]
+
+
+def test_a_budget_learns_what_trainings_cost() -> None:
+    space = Space(random=SEARCH["random"], options=BASE)
+    sweeping = Sweeping(CORPUS, space, SweepSetup(trials=4, seeds=1, budget=1000), executor=toy)
+    (rung,) = {outcome.candidate.settings.steps for outcome in sweeping}
+    assert 0.05 - 1e-9 <= rung * sweeping._costs.a_step(sweeping._candidates[0]) <= 0.1  # toys take 0.1 s
+
+
+def test_the_cheapest_and_the_dearest_shapes_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+
+    def pace(self: Sweeping, candidate: Candidate) -> tuple[ShapeCost, float]:
+        measured.append(candidate.config.as_dict()["n_embd"])
+        return ShapeCost(0.0, 0.0, 1e-3), 0.01
+
+    monkeypatch.setattr(Sweeping, "_pace", pace)
+    monkeypatch.setattr("tapegpt.experiments.sweep.PROBES", 3)
+    sweep(CORPUS, grid={"n_embd": [4, 3, 2, 1, 5]}, n_head=1, block_size=2, seeds=1, budget=1000, executor=toy)
+    assert sorted(measured) == [1, 3, 5]
+
+
+def test_the_clock_of_a_budget_learns_how_far_predictions_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 50.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    spending = _SweepClock(100.0, now)
+    assert spending.left() == pytest.approx(99.0)  # a hundredth is for what comes after
+    now = 60.0
+    spending.predicted(5.0, 10.0)
+    assert (spending.spent, spending.left()) == (10.0, pytest.approx(89.0 / 2))
+    spending.predicted(0.0, 3.0)  # nothing was predicted
+    spending.exclude(4.0)
+    assert (spending.spent, spending.left()) == (6.0, pytest.approx(93.0 / 2))
+    spending.spent = 20.0
+    assert spending.spent == 26.0
+
+
+def test_without_a_number_fifty_candidates_are_drawn() -> None:
+    free = {name: value for name, value in SEARCH.items() if name != "trials"}
+    assert [len(sweep(CORPUS, **free, trials=trials, executor=toy).rows) for trials in (None, 60)] == [50, 60]
+
+
 # --- samplers ---------------------------------------------------------------------------------------------------
 
 
@@ -327,6 +381,49 @@ def test_a_sweep_with_a_sampler_goes_on_too(tmp_path: Path) -> None:
     lines = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
     (tmp_path / JOURNAL).write_bytes(b"".join(lines[:15]))
     assert gist(sweep(CORPUS, **SEARCH, sampler="tpe", run_dir=tmp_path)) == gist(whole)
+
+
+class InTurn:
+    """A sampler that takes candidates in turn, and remembers what it was asked for and told."""
+
+    name = "in turn"
+
+    def __init__(self, space: Space) -> None:
+        self.ahead, self.asked, self.told = space.candidates(1000, 42), list[int](), list[list[int]]()
+
+    def ask(self, number: int) -> list[Candidate]:
+        self.asked.append(number)
+        taken, self.ahead = self.ahead[:number], self.ahead[number:]
+        return taken
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        self.told.append([outcome.candidate.number for outcome in outcomes])
+
+
+def test_a_sampler_is_asked_for_ten_at_a_time_and_told_of_each_once() -> None:
+    space = Space(random=SEARCH["random"], options={**BASE, "steps": 300})
+    sampler = InTurn(space)
+    sweeping = Sweeping(CORPUS, space, SweepSetup(trials=25, seeds=1), sampler, executor=toy)
+    assert len(list(sweeping)) == 25 + 5
+    assert sampler.asked == [10, 10, 5]
+    assert sampler.told == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
+
+
+def test_a_study_hears_of_every_candidate_and_of_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    optuna = pytest.importorskip("optuna")
+    monkeypatch.setattr("tapegpt.experiments.optuna_sampler.TRIES", 40)
+    verbosity = optuna.logging.get_verbosity()
+    sampler = adapted("tpe", Space(random={"n_embd": (4, 4000)}), 1)
+    assert optuna.logging.get_verbosity() == verbosity
+    asked = [*sampler.ask(40), *sampler.ask(2)]
+    assert [candidate.number for candidate in asked] == list(range(42))
+    losses = zip(asked, (2.0, math.inf, 150.0), strict=False)  # and none of the others
+    outcomes = [Outcome(each, loss, None, loss, 0.1, {}, 9) for each, loss in losses]
+    for _ in range(2):  # what has been told is not told again
+        sampler.tell(outcomes)
+    told = Counter(trial.value for trial in sampler._study.trials)
+    assert told == {2.0: 1, WORST: len(sampler._study.trials) - 1}
+    assert len(sampler._study.trials) > 42 + 40
 
 
 @pytest.mark.parametrize("sampler", ["best", 3, None.__class__])

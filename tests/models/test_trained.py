@@ -104,6 +104,27 @@ def test_percentiles_follow_the_parameters() -> None:
         assert list(trainer.model.ranks) == sorted(scores.nats)
 
 
+def test_of_many_training_strings_some_stand_for_all() -> None:
+    model = tapegpt.train(["anna", "otto", "bob", "abba", "noon"], steps=5, n_embd=8, n_head=2, block_size=6)
+    every = sorted(model.score(model.documents or ()).nats)
+    model.ranks = ()
+    model.rank(2)
+    assert len(model.ranks) == 2
+    assert set(model.ranks) < set(every)
+
+
+def test_an_estimate_draws_fewer_where_each_is_compared_and_repetitions_are_no_matter() -> None:
+    found = [MODEL.probability(suffix="a", unique=unique) for unique in (False, True)]
+    assert found[0] == found[1]
+    assert (found[0].draws, MODEL.probability(novel=1).draws, MODEL.probability(novel=True).draws) == (
+        20_000,
+        1000,
+        20_000,
+    )
+    with pytest.raises(TapeGPTError, match="leave out top_k, top_p, min_p and temperature 0"):
+        MODEL.probability(temperature=0)
+
+
 def test_probabilities_follow_the_parameters() -> None:
     trainer = tapegpt.Trainer(tapegpt.Corpus.of(["anna", "otto"]), MODEL.config)
     before = trainer.model.next_probabilities("a")
