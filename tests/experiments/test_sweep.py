@@ -345,10 +345,10 @@ def test_the_clock_of_a_budget_learns_how_far_predictions_are_off(monkeypatch: p
     assert spending.left() == pytest.approx(99.0)  # a hundredth is for what comes after
     now = 60.0
     spending.predicted(5.0, 10.0)
-    assert (spending.spent, spending.left()) == (10.0, pytest.approx(89.0 / 2))
+    assert [spending.spent, spending.left()] == pytest.approx([10.0, 89.0 / 2])
     spending.predicted(0.0, 3.0)  # nothing was predicted
     spending.exclude(4.0)
-    assert (spending.spent, spending.left()) == (6.0, pytest.approx(93.0 / 2))
+    assert [spending.spent, spending.left()] == pytest.approx([6.0, 93.0 / 2])
     spending.spent = 20.0
     assert spending.spent == 26.0
 

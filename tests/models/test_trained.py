@@ -93,7 +93,7 @@ def test_probabilities_of_the_next_character_sum_to_1_and_fall() -> None:
 
 def test_at_temperature_0_equals_share_the_probability() -> None:
     model = tapegpt.Trainer(tapegpt.Corpus.of(["anna", "otto"]), MODEL.config, init_std=0.0).model
-    assert set(model.probabilities("a", temperature=0).values()) == {1 / model.vocab_size}
+    assert set(model.next_probabilities("a", temperature=0).values()) == {1 / model.vocab_size}
 
 
 def test_percentiles_follow_the_parameters() -> None:
@@ -114,15 +114,19 @@ def test_of_many_training_strings_some_stand_for_all() -> None:
 
 
 def test_an_estimate_draws_fewer_where_each_is_compared_and_repetitions_are_no_matter() -> None:
-    found = [MODEL.probability(suffix="a", unique=unique) for unique in (False, True)]
+    found = [MODEL.estimate_probability(suffix="a", unique=unique) for unique in (False, True)]
     assert found[0] == found[1]
-    assert (found[0].draws, MODEL.probability(novel=1).draws, MODEL.probability(novel=True).draws) == (
+    assert (
+        found[0].draws,
+        MODEL.estimate_probability(novel=1).draws,
+        MODEL.estimate_probability(novel=True).draws,
+    ) == (
         20_000,
         1000,
         20_000,
     )
     with pytest.raises(TapeGPTError, match="leave out top_k, top_p, min_p and temperature 0"):
-        MODEL.probability(temperature=0)
+        MODEL.estimate_probability(temperature=0)
 
 
 def test_probabilities_follow_the_parameters() -> None:
