@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import TapeGPTError
-from tapegpt.errors import DivergedError, UnknownNameError, argument, check_names, line_of, shown
+from tapegpt.errors import UnknownNameError, argument, check_names, line_of, shown
 
 
 @given(st.text())
@@ -40,13 +40,6 @@ def test_an_error_is_placed_at_the_innermost_line_of_the_file(tmp_path: Path) ->
         eval("outer()", space)
     assert line_of(caught.value, path) == "mine.py:5"
     assert line_of(caught.value, "elsewhere/other.py") == "other.py"
-
-
-def test_a_divergence_names_its_setting_in_another_process_too() -> None:
-    error = DivergedError(4, [1.0], "learning_rate")
-    there = pickle.loads(pickle.dumps(error))
-    assert str(there) == str(error)
-    assert str(error).endswith("not finite at step 5, training stopped before it: choose a smaller learning_rate")
 
 
 def test_numbers_beyond_what_python_writes_out() -> None:
