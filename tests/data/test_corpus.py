@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt.data.corpus import Corpus
+from tapegpt.data.decoding import _wide
 from tapegpt.data.holdout import hold_out
-from tapegpt.data.sources import DATASETS, Source, parse_delimiter, wide
+from tapegpt.data.sources import DATASETS, Source, parse_delimiter
 from tapegpt.errors import TapeGPTError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ TEXT = st.text(
         st.characters(exclude_categories=["Cs"]),
         st.sampled_from("ab \r\n\t\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028\u2029\u3000\ufeff\0"),
     )
-).filter(lambda text: not wide(text.encode()))
+).filter(lambda text: not _wide(text.encode()))
 LINES = TEXT.filter(lambda text: text.removeprefix("\ufeff").strip())
 
 
@@ -191,7 +192,7 @@ def test_delimiters_by_name() -> None:
     ("text", "escape"), [("\\", ""), ("a\\", ""), ("\\\\\\", ""), (r"\x4", "x4"), (r"\N", "N"), ("\\\n", r"\\n")]
 )
 def test_escapes_that_are_none(text: str, escape: str) -> None:
-    with error("--delimiter", rf"\\{escape} is no escape: choose from"):
+    with error("delimiter", rf"\\{escape} is no escape: choose from"):
         parse_delimiter(text)
 
 
@@ -253,7 +254,7 @@ def test_undecodable(tmp_path: Path, data: bytes, encoding: str, line: int, offs
     (tmp_path / "input.txt").write_bytes(data)
     with error(
         f"input.txt: line {line}, byte {offset}: 0x{byte:02x} is not {encoding}: ",
-        "choose --encoding, for instance --encoding latin-1",
+        "choose another, for instance encoding=.latin-1",
     ):
         Corpus.read(tmp_path / "input.txt", encoding=encoding)
 
@@ -262,14 +263,14 @@ def test_undecodable(tmp_path: Path, data: bytes, encoding: str, line: int, offs
 @pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
 def test_a_utf_16_file_is_recognised(tmp_path: Path, mark: bytes, encoding: str) -> None:
     (tmp_path / "input.txt").write_bytes(mark + b"a\0")
-    with error("line 1, byte 0", "--encoding utf-16"):
+    with error("line 1, byte 0", "encoding=.utf-16"):
         Corpus.read(tmp_path / "input.txt", encoding=encoding)
 
 
 @pytest.mark.parametrize("encoding", ["", "klingon", "utf-8\0", "hex", "rot13", "\ud800", "x" * 3000, "../utf-8"])
 def test_unknown_encodings(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "input.txt").write_bytes(b"anna")
-    with error("--encoding"):
+    with error("encoding"):
         Corpus.read(tmp_path / "input.txt", encoding=encoding)
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from tapegpt import Corpus, TapeGPTError, TapeGPTWarning
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.options import Parser
-from tapegpt.data import sources
+from tapegpt.data import decoding, sources
 from tapegpt.data.columns import column_of, columns
 from tapegpt.data.sources import Source, excerpt, format_of
 from tapegpt.data.streaming import batches
@@ -408,7 +408,7 @@ def test_utf_16_without_a_mark_is_seen(encoding: str, lines: list[str], windows:
 @given(st.lists(st.text("ab\0\n"), max_size=9))
 def test_a_nul_here_and_there_is_no_utf_16(parts: list[str]) -> None:
     data = b"anna\nbo\0bby\nabcdefghij\n" + "".join(parts).encode().replace(b"\0", b"xyz\0w")
-    assert sources.wide(data) is None
+    assert decoding._wide(data) is None
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_the_encoding_that_is_advised_fits(data: bytes, encoding: str, remedy: s
 def test_windows_encoding_is_advised_where_it_alone_has_characters() -> None:
     """Of bytes that are controls in latin-1, all but five."""
     for byte in range(0x20, 0x100):
-        advised = sources._likely(b"a" + bytes([byte]), "utf-8")
+        advised = decoding._likely(b"a" + bytes([byte]), "utf-8")
         assert advised == ("cp1252" if 0x80 <= byte < 0xA0 and byte not in b"\x81\x8d\x8f\x90\x9d" else "latin-1")
 
 

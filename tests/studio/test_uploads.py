@@ -159,7 +159,7 @@ def test_a_file_is_counted_as_it_comes(client: Client) -> None:
 
 
 def test_gzip_is_limited_before_it_fills_the_memory(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "examine", lambda *_, **__: pytest.fail("it was read"))
+    monkeypatch.setattr(uploads, "examine_contents", lambda *_, **__: pytest.fail("it was read"))
     assert "more than" in refused(client, "a.gz", gzip.compress(b"a" * (4 * CHARACTERS + 1)), 413)
 
 

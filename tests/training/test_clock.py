@@ -114,7 +114,7 @@ def test_a_time_that_is_over_before_the_training_gives_one_step_and_its_loss(sta
     spent = Spent(started, [0.1], 0.01)
     assert spent.losses == [1.0]
     assert [evaluation.step for evaluation in spent.run.evaluations] == [1]
-    assert spent.run.passes == 4 / len(spent.run.corpus)
+    assert spent.run.passes == 4 / len(spent.run.training)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5, EVALUATIONS, 50])
@@ -145,7 +145,7 @@ def test_a_budget_ends_where_more_would_be_learned_by_heart(validation: float) -
     """After as many passes as help, with the learning rate at zero."""
     spent = Spent(0.5, [1e-3], 1e-3, passes=50.0, validation=validation)
     run = spent.run
-    assert run.step == len(spent.losses) == -(-50 * len(run.corpus) // 4)
+    assert run.step == len(spent.losses) == -(-50 * len(run.training) // 4)
     assert 50 <= run.passes < 50.5
     assert spent.now < 1
     assert run.is_complete
@@ -305,10 +305,10 @@ def test_a_budget_judges_by_the_same_strings_each_time() -> None:
     assert first.judged
     assert first.judged == second.judged != first.held_out
     assert set(first.judged.documents) < set(first.held_out.documents)
-    assert len(first.counted) == 0.05 * 250_000 // 7 < len(first.corpus)
+    assert len(first.counted) == 0.05 * 250_000 // 7 < len(first.training)
     by_steps = Trainer(MANY, SHAPE, **FAST, steps=5)
     assert by_steps.judged is by_steps.held_out
-    assert by_steps.counted is by_steps.corpus
+    assert by_steps.counted is by_steps.training
     assert first.baselines().keys() == by_steps.baselines().keys()
     assert first.baselines()["bigram"] == pytest.approx(by_steps.baselines()["bigram"], abs=0.05)
 

@@ -11,20 +11,8 @@ import time
 from collections import Counter
 
 from tapegpt.data.corpus import Corpus
-from tapegpt.data.sources import (
-    BLANK,
-    LINE,
-    STDIN,
-    UTF_16_MARKS,
-    WHOLE,
-    EncodingError,
-    Source,
-    content,
-    decoded,
-    format_of,
-    named,
-    wide,
-)
+from tapegpt.data.decoding import UTF_16_MARKS, Encoding, decode, fitting_encodings
+from tapegpt.data.sources import BLANK, LINE, STDIN, WHOLE, Source, content, format_of, named
 from tapegpt.models.gpt import Config
 from tapegpt.record import Record
 from tapegpt.text import escaped
@@ -41,15 +29,11 @@ if TYPE_CHECKING:
 RARE = 5  # documents: a character in fewer is rare
 SHARE, SEED = 0.1, 42  # of the split that is looked at
 LOOKS, PAIRS = 2000, 60_000_000  # held-out documents that are compared, and comparisons: half a second
-MARKS = "‘’“”–—…"  # noqa: RUF001  # which word processors write for those of ASCII
-SAMPLED = 80  # bytes, where no line is at fault
 FREQUENT = 5  # repeated documents that are named
 BINS = 12  # of the histogram
 SAMPLE, STEPS, SECONDS = 10_000, 20, 0.2  # documents and steps of a training that is timed, and its time, at most
 ENOUGH = 20  # distinct documents for a split
 LONGEST_BLOCK = 1024  # that is suggested: the time of a step grows with it
-CERTAIN = ("utf-8", "utf-16", "utf-16-le", "utf-16-be")  # encodings in which nothing else can be read
-ENCODINGS = ("cp1252", "shift_jis", "gb18030", "latin-1")  # in which much can, and is the likelier, the more letters
 
 
 class File(Record):
@@ -64,13 +48,6 @@ class File(Record):
     carriage_returns: int
     nuls: int  # NUL characters
     controls: int  # all control characters but tabs and the ends of lines
-
-
-class Encoding(Record):
-    """An encoding in which all files can be read."""
-
-    name: str
-    sample: str  # the line that is not of the encoding that was asked for
 
 
 class Rare(Record):
@@ -171,20 +148,25 @@ def examine(data: Source | Corpus, config: Model | None = None, *, measured: boo
     `measured` False no model is made: the report has no split and no costs.
     Raises `TapeGPTError` for what cannot be read in any case, and where no document is left.
     """
-    config = config or Config()
     if isinstance(data, Corpus):
-        source, files, encodings, values, corpus = data.source, [], [], data.documents, data
-    else:
-        contents = [(path, content(path)) for path in data.files()]
-        encodings = fitting_encodings(contents, data.encoding)
-        source = data.replaced(encoding=encodings[0].name) if encodings else data
-        files = [_file(path, held, source) for path, held in contents]
-        values = [value for path, held in contents for value in _values(path, held, source)]
-        documents = source.selected(values)
-        if not documents:
-            raise source.emptiness()
-        corpus = Corpus.of(documents).replaced(source=source)
-    return _report(corpus, config, files, encodings, values, source, measured)
+        return _report(data, config or Config(), [], [], data.documents, measured)
+    return examine_contents([(path, content(path)) for path in data.files()], data, config, measured=measured)[0]
+
+
+def examine_contents(
+    contents: list[tuple[str, bytes]], source: Source, config: Model | None = None, *, measured: bool = True
+) -> tuple[DataReport, Corpus]:
+    """As `examine`, of files whose content has been read, with their paths; and their documents."""
+    encodings = fitting_encodings([(named(path), held) for path, held in contents], source.encoding)
+    if encodings:
+        source = source.replaced(encoding=encodings[0].name)
+    files = [_file(path, held, source) for path, held in contents]
+    values = [value for path, held in contents for value in _values(path, held, source)]
+    documents = source.selected(values)
+    if not documents:
+        raise source.emptiness()
+    corpus = Corpus.of(documents).replaced(source=source)
+    return _report(corpus, config or Config(), files, encodings, values, measured), corpus
 
 
 def _report(
@@ -193,9 +175,9 @@ def _report(
     files: list[File],
     encodings: list[Encoding],
     values: list[str],
-    source: Source | None,
     measured: bool,
 ) -> DataReport:
+    source = corpus.source
     documents = corpus.documents
     counts = Counter(documents)
     lower = list(map(str.lower, documents))
@@ -231,58 +213,8 @@ def _report(
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def fitting_encodings(contents: list[tuple[str, bytes]], encoding: str) -> list[Encoding]:
-    """The encodings that fit all files, where the one that was asked for does not; raises where none does."""
-    try:
-        for path, data in contents:
-            decoded(path, data, encoding)
-    except EncodingError:
-        fitting = [name for name in CERTAIN if all(_fits(data, name) for _, data in contents)]
-        likely = [name for name in ENCODINGS if all(_fits(data, name) for _, data in contents)]
-        fitting += sorted(likely, key=lambda name: -sum(_letters(data, name) for _, data in contents))
-        if not fitting:
-            raise
-        line = _first_fault(contents, encoding)
-        return [Encoding(name, line.decode(name, "replace").strip()) for name in fitting]
-    return []
-
-
-def _fits(data: bytes, encoding: str) -> bool:
-    marked = data.startswith(UTF_16_MARKS)
-    width = wide(data) if b"\0" in data and not marked else None
-    if width or encoding in CERTAIN[2:]:
-        if encoding != width:
-            return False
-    elif marked != (encoding == "utf-16") or (b"\0" in data and not marked):  # else what is no text would be text
-        return False
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _letters(data: bytes, encoding: str) -> float:
-    """The share of letters, and of the marks that are printed beside them, among what is not ASCII."""
-    counts = Counter(data.decode(encoding))
-    other = sum(count for character, count in counts.items() if not character.isascii())
-    likely = sum(count for each, count in counts.items() if not each.isascii() and (each.isalpha() or each in MARKS))
-    return likely / max(other, 1)
-
-
-def _first_fault(contents: list[tuple[str, bytes]], encoding: str) -> bytes:
-    """The first line that is not of this encoding."""
-    for _, data in contents:
-        for line in data.split(b"\n"):
-            try:
-                line.decode(encoding)
-            except ValueError:
-                return line
-    return contents[0][1][:SAMPLED]  # UTF-16 that can be read otherwise too
-
-
 def _file(path: str, data: bytes, source: Source) -> File:
-    text = decoded(path, data, source.encoding)
+    text = decode(named(path), data, source.encoding)
     both = text.count("\r\n")
     controls = {code: text.count(chr(code)) for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\r"}
     return File(

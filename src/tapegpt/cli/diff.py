@@ -52,13 +52,14 @@ def run(options: argparse.Namespace) -> int:
 def _read(options: argparse.Namespace, path: str) -> GPT | Losses:
     """A model, of whose file safetensors begins with a length and JSON names us, or losses."""
     from tapegpt.analysis.diff import losses_of
-    from tapegpt.data.sources import content, decoded, named
+    from tapegpt.data.decoding import decode
+    from tapegpt.data.sources import content, named
     from tapegpt.models.checkpoint import is_own, load
 
     data = content(path)
     if b"\0" in data[:8] or b'"tapegpt"' in data:
         return load(path, options.kind if is_own(path) else None)  # the other model may be one of the package
-    return losses_of(decoded(path, data, "utf-8"), named(path))
+    return losses_of(decode(named(path), data, "utf-8"), named(path))
 
 
 def page(found: Comparison) -> Iterator[str]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from codecs import lookup
 
-from tapegpt.data.sources import CHUNK, GZIP, LINE, MAX_CONTENT, STDIN, decoded, format_of, inflated
+from tapegpt.data.decoding import decode
+from tapegpt.data.sources import GZIP, LINE, STDIN, decompress, format_of
 from tapegpt.errors import TapeGPTError, argument, shown
 from tapegpt.record import Record
 
@@ -47,7 +48,7 @@ def pieces(source: Source) -> list[Piece]:
         raise TapeGPTError("ray: standard input is not on other machines: give the path of a file")
     if source.unique:
         raise TapeGPTError(f"ray: {argument('unique')} compares all strings, and a worker sees some: leave it out")
-    decoded("", bytes(4), source.encoding)  # whether there is one of this name
+    decode("", bytes(4), source.encoding)  # whether there is one of this name
     return [piece for path in _files(source) for piece in _of_file(source, path)]
 
 
@@ -126,15 +127,7 @@ def _whole(path: str) -> bytes:
     """All bytes of a file, inflated where they are gzip."""
     with _failing(path, "read"), _opened(path) as file:
         data: bytes = file.read()
-    if not data.startswith(GZIP):
-        return data
-    found, size = [], 0
-    for piece in inflated(path, (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))):
-        found.append(piece)
-        size += len(piece)
-        if size > MAX_CONTENT:
-            raise TapeGPTError(f"{path}: this gzip file holds more than {MAX_CONTENT:,} bytes: give it in parts")
-    return b"".join(found)
+    return decompress(path, data)
 
 
 def _column(piece: Piece, column: str | None) -> list[str]:

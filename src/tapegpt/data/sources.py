@@ -10,6 +10,7 @@ import os
 import sys
 from itertools import chain
 
+from tapegpt.data.decoding import decode, with_line_feeds
 from tapegpt.errors import TapeGPTError, argument, is_whole, shown
 from tapegpt.record import Record
 from tapegpt.text import unescaped
@@ -48,8 +49,6 @@ MAX_CONTENT = 4 << 30  # bytes that a gzip file may become: a few MB can say ter
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 _WORDS = {"line": LINE, "blank": BLANK, "none": WHOLE}
 GZIP = b"\x1f\x8b\x08"
-C1 = bytes(range(0x80, 0xA0))  # control characters of latin-1
-UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Source(Record):
@@ -172,7 +171,7 @@ class Source(Record):
         CR LF and CR have become LF, and a BOM is dropped. Raises `TapeGPTError` for what is not text in the encoding,
         or not of the format, or has no such column.
         """
-        text = with_line_feeds(decoded(path, data, self.encoding))
+        text = with_line_feeds(decode(named(path), data, self.encoding))
         kind = self.format or format_of(path)
         if kind == "text":
             if self.column is not None:
@@ -258,6 +257,15 @@ def named(path: str) -> str:
     return "standard input" if path == STDIN else path or shown(path)
 
 
+def _pieces(text: str, delimiter: str) -> list[str]:
+    """What lies between delimiters, not yet stripped."""
+    if delimiter == WHOLE:
+        return [text]
+    if delimiter == BLANK:  # a longer run of line ends leaves some to be stripped
+        text = "\n".join([line.strip(" \t") and line for line in text.split("\n")])
+    return text.split(delimiter)
+
+
 # --- files ------------------------------------------------------------------------------------------------------
 
 
@@ -294,7 +302,7 @@ def content(path: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise TapeGPTError(f"{named(path)!r}: cannot be read: {reason}") from None
-    return _decompressed(path, data) if data.startswith(GZIP) else data
+    return decompress(path, data)
 
 
 def excerpt(file: BinaryIO, size: int, parts: int) -> bytes:
@@ -329,14 +337,23 @@ def _stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _decompressed(path: str, data: bytes) -> bytes:
-    """What gzip data hold, piece by piece, so that what would fill the memory is seen before it does."""
+class TooLargeError(TapeGPTError):
+    """Gzip data that hold more than may be."""
+
+
+def decompress(path: str, data: bytes, most: int = MAX_CONTENT) -> bytes:
+    """What data hold where they are gzip, else the data themselves; raises as `inflated`, and `TooLargeError`.
+
+    It goes piece by piece, so that what would fill the memory is seen before it does.
+    """
+    if not data.startswith(GZIP):
+        return data
     pieces, size = [], 0
     for piece in inflated(path, (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))):
         pieces.append(piece)
         size += len(piece)
-        if size > MAX_CONTENT:
-            raise TapeGPTError(f"{named(path)}: this gzip file holds more than {MAX_CONTENT:,} bytes: give it in parts")
+        if size > most:
+            raise TooLargeError(f"{named(path)}: this gzip file holds more than {most:,} bytes: give it in parts")
     return b"".join(pieces)
 
 
@@ -364,98 +381,3 @@ def inflated(path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise TapeGPTError(f"{named(path)}: this gzip file is damaged at byte {place}: {error}") from None
     if begun:
         raise TapeGPTError(f"{named(path)}: this gzip file ends too early, part of it is missing")
-
-
-# --- text -------------------------------------------------------------------------------------------------------
-
-
-def decoded(path: str, data: bytes, encoding: str) -> str:
-    """The text of a file's bytes without its BOM; raises `EncodingError` where they are not of this encoding."""
-    try:
-        text = data.decode(encoding)
-    except LookupError:
-        raise TapeGPTError(
-            f"{argument('encoding')} {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
-        ) from None
-    except UnicodeDecodeError as error:
-        start = error.start + len(data) - len(error.object)  # utf-8-sig counts from behind the BOM
-        raise EncodingError.at(path, encoding, data, start, start, _line(data[:start], encoding)) from None
-    except ValueError as error:
-        raise EncodingError(
-            f"{named(path)}: is not {encoding!r}: {error}: choose another {argument('encoding')}"
-        ) from None
-    check_width(path, data, text)
-    return text.removeprefix("\ufeff")
-
-
-class EncodingError(TapeGPTError):
-    """Bytes that are not of the encoding that was asked for."""
-
-    @classmethod
-    def at(cls, path: str, encoding: str, data: bytes, start: int, byte: int, line: int) -> EncodingError:
-        """The error of `data[start]`, which is this byte of the file, in this line."""
-        remedy = f"choose another, for instance {argument('encoding', _likely(data, encoding))}"
-        if b"\0" in data and len("\n".encode(encoding)) == 1 and not data.startswith(UTF_16_MARKS):
-            remedy = f"it looks like no text, leave it out, or choose another {argument('encoding')}"
-        return cls(f"{named(path)}: line {line}, byte {byte}: 0x{data[start]:02x} is not {encoding}: {remedy}")
-
-
-def _likely(data: bytes, encoding: str) -> str:
-    """Another encoding that bytes may be of."""
-    if data.startswith(UTF_16_MARKS) and encoding != "utf-16":
-        return "utf-16"
-    for name in ("utf-8", "cp1252"):  # of the Windows encoding only what latin-1 has controls for makes a difference
-        if name != encoding and (name == "utf-8" or data.translate(None, C1) != data):
-            try:
-                data.decode(name)
-            except UnicodeDecodeError:
-                continue
-            return name
-    return "latin-1"
-
-
-def check_width(path: str, data: bytes, text: str) -> None:
-    """Raise `EncodingError` where what was read with a byte a character looks like UTF-16 without a BOM."""
-    name = wide(data) if "\0" in text else None
-    if name:
-        raise EncodingError(
-            f"{named(path)}: looks like {name}, with NUL as every other byte: choose {argument('encoding', name)}"
-        )
-
-
-def wide(data: bytes) -> str | None:
-    """Which UTF-16 without a BOM bytes with NULs look like, if any.
-
-    NULs are halves of characters: a quarter of the bytes and all on one side, but for few, as with Latin letters, or
-    every line feed has one beside it. One NUL says nothing.
-    """
-    for name, place in (("utf-16-le", 1), ("utf-16-be", 0)):
-        nuls, others = data[place::2].count(0), data[1 - place :: 2].count(0)
-        ends = data[: len(data) // 2 * 2].decode(name, "replace").count("\n")
-        is_latin = 4 * nuls >= len(data) and 50 * others <= nuls
-        if nuls > 1 and (is_latin or ends == data.count(b"\n") > 0):
-            return name
-    return None
-
-
-def _pieces(text: str, delimiter: str) -> list[str]:
-    """What lies between delimiters, not yet stripped."""
-    if delimiter == WHOLE:
-        return [text]
-    if delimiter == BLANK:  # a longer run of line ends leaves some to be stripped
-        text = "\n".join([line.strip(" \t") and line for line in text.split("\n")])
-    return text.split(delimiter)
-
-
-def with_line_feeds(text: str) -> str:
-    """With LF for CR LF and CR, as Python's text mode reads it."""
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text  # 100 times faster without
-
-
-def _line(before: bytes, encoding: str) -> int:
-    """Number, from 1, of the line that these bytes lead up to."""
-    try:
-        text = before.decode(encoding)
-    except UnicodeError:  # cut inside what the encoding shifts
-        text = before.decode("latin-1")
-    return with_line_feeds(text).count("\n") + 1

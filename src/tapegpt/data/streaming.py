@@ -8,21 +8,9 @@ from __future__ import annotations
 import sys
 from itertools import chain
 
-from tapegpt.data.sources import (
-    CHUNK,
-    GZIP,
-    LINE,
-    STDIN,
-    EncodingError,
-    check_width,
-    content,
-    decoded,
-    format_of,
-    inflated,
-    named,
-    with_line_feeds,
-)
-from tapegpt.errors import TapeGPTError, argument
+from tapegpt.data.decoding import decode_chunks
+from tapegpt.data.sources import CHUNK, GZIP, LINE, STDIN, content, format_of, inflated, named
+from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +47,7 @@ def _whole(source: Source, path: str) -> Iterator[list[str]]:
 def _lines(path: str, encoding: str) -> Iterator[list[str]]:
     """The lines of a text, those that end in a chunk at a time."""
     pieces: list[str] = []  # of a line whose end is still to come
-    for text in _texts(path, encoding):
+    for text in decode_chunks(named(path), _chunks(path), encoding):
         first, *lines = text.split("\n")
         pieces.append(first)
         if lines:
@@ -67,35 +55,6 @@ def _lines(path: str, encoding: str) -> Iterator[list[str]]:
             pieces = lines[-1:]
     if last := "".join(pieces):  # behind the last end of a line there is no line
         yield [last]
-
-
-def _texts(path: str, encoding: str) -> Iterator[str]:
-    """The text of a file, a chunk at a time, with LF for CR LF and CR, without a BOM."""
-    from codecs import getincrementaldecoder
-    from io import IncrementalNewlineDecoder
-
-    decoded(path, bytes(4), encoding)  # text in any encoding: it looks whether there is one of this name
-    decoder = IncrementalNewlineDecoder(getincrementaldecoder(encoding)(), translate=True)
-    size, lines, mark = 0, 1, "\ufeff"
-    for chunk in chain(_chunks(path), [b""]):
-        size += len(chunk)
-        try:
-            text = decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            good = error.object[: error.start]
-            held = "\r" * (decoder.getstate()[1] & 1)  # at the end of the chunk before: perhaps a LF follows
-            lines += with_line_feeds(held + good.decode(error.encoding, "replace")).count("\n")
-            at = size - len(error.object) + error.start
-            raise EncodingError.at(path, encoding, error.object, error.start, at, lines) from None
-        except UnicodeError as error:  # of a BOM that is missing, which says no place
-            raise EncodingError(
-                f"{named(path)}: is not {encoding}: {error}: choose another {argument('encoding')}"
-            ) from None
-        check_width(path, chunk, text)
-        lines += text.count("\n")
-        if text:
-            yield text.removeprefix(mark)
-            mark = ""
 
 
 def _chunks(path: str) -> Iterator[bytes]:

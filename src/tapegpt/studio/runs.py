@@ -7,7 +7,7 @@ import asyncio
 from starlette.responses import Response, StreamingResponse
 
 from tapegpt.data.corpus import Corpus
-from tapegpt.data.sources import with_line_feeds
+from tapegpt.data.decoding import with_line_feeds
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio import requests, responses
 from tapegpt.studio.controls import offered

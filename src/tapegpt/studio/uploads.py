@@ -5,17 +5,15 @@ Not here: endpoints (`runs.py`), how files are read (`sources.py`), what is foun
 
 from __future__ import annotations
 
-import os
-import tempfile
 from _thread import allocate_lock
 from contextlib import contextmanager
 from warnings import catch_warnings, simplefilter
 
-from tapegpt.analysis.doctor import examine, fitting_encodings
+from tapegpt.analysis.doctor import examine_contents
 from tapegpt.data.columns import columns
-from tapegpt.data.corpus import Corpus
-from tapegpt.data.sources import CHUNK, GZIP, Source, decoded, format_of, inflated, parse_delimiter, with_line_feeds
-from tapegpt.errors import TapeGPTError, TapeGPTWarning
+from tapegpt.data.decoding import decode, fitting_encodings, with_line_feeds
+from tapegpt.data.sources import Source, TooLargeError, decompress, format_of, parse_delimiter
+from tapegpt.errors import TapeGPTWarning
 from tapegpt.processes import renewed
 from tapegpt.studio.limits import CHARACTER_BYTES, too_large
 from tapegpt.studio.store import KeptCorpus
@@ -27,7 +25,8 @@ if TYPE_CHECKING:
     from typing import Any
     from warnings import WarningMessage
 
-    from tapegpt.analysis.doctor import DataReport, Encoding
+    from tapegpt.analysis.doctor import DataReport
+    from tapegpt.data.decoding import Encoding
     from tapegpt.studio.requests import FileQuery
 
 EDITED = 100_000  # characters of a file that become a text to edit
@@ -39,34 +38,31 @@ _lock = renewed(allocate_lock())
 def reading(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str, Any], KeptCorpus | None]:
     """The response `Reading` but for its corpus, and that; none where something has to be chosen first.
 
-    Raises `TapeGPTError` for what cannot be read, in the command line's words, and `RefusedError` for too much.
+    Raises `TapeGPTError` for what cannot be read, and `RefusedError` for too much.
     """
-    content = _plain(data, wanted.name, CHARACTER_BYTES * characters)
+    largest = CHARACTER_BYTES * characters
+    try:
+        contents = [(wanted.name, decompress(wanted.name, data, largest))]
+    except TooLargeError:
+        raise too_large(f"the file holds more than the {largest:,} bytes that are allowed: give less") from None
     kind = wanted.format or format_of(wanted.name)
-    told: dict[str, Any] = {"format": kind, "problem": None, "columns": [], "findings": [], "text": None}
-    with tempfile.TemporaryDirectory(prefix="tapegpt-") as directory:
-        path = os.path.join(directory, "data")
-        with open(path, "wb") as file:
-            file.write(content)
-        try:
-            encodings = fitting_encodings([(path, content)], wanted.encoding)
-            encoding = encodings[0].name if encodings else wanted.encoding
-            delimiter = parse_delimiter(wanted.delimiter)
-            source = Source((path,), None, kind, encoding, delimiter, wanted.column, wanted.header)
-            told |= {"encoding": encoding, "encodings": [_choice(each) for each in encodings]}
-            if kind != "text":
-                names = columns(kind, with_line_feeds(decoded(path, content, encoding)))
-                told["columns"] = names if wanted.header else [str(number + 1) for number in range(len(names))]
-            if len(told["columns"]) > 1 and wanted.column is None:
-                return {**told, "problem": "This is a table: choose the column to train on."}, None
-            with _noted() as notes:
-                report = examine(source, measured=False)
-                corpus = Corpus.from_source(source)
-        except TapeGPTError as error:
-            raise TapeGPTError(str(error).replace(path, wanted.name)) from None
+    encodings = fitting_encodings(contents, wanted.encoding)
+    encoding = encodings[0].name if encodings else wanted.encoding
+    delimiter = parse_delimiter(wanted.delimiter)
+    source = Source((wanted.name,), None, kind, encoding, delimiter, wanted.column, wanted.header)
+    names: list[str] = []
+    if kind != "text":
+        names = columns(kind, with_line_feeds(decode(wanted.name, contents[0][1], encoding)))
+        names = names if wanted.header else [str(number + 1) for number in range(len(names))]
+    told: dict[str, Any] = {"format": kind, "problem": None, "columns": names, "findings": [], "text": None}
+    told |= {"encoding": encoding, "encodings": [_choice(each) for each in encodings]}
+    if len(names) > 1 and wanted.column is None:
+        return {**told, "problem": "This is a table: choose the column to train on."}, None
+    with _noted() as notes:
+        report, corpus = examine_contents(contents, source, measured=False)
     if report.characters > characters:
         raise too_large(f"the file has {report.characters:,} characters, the limit here is {characters:,}: give less")
-    said = dict.fromkeys(str(note.message).replace(path, wanted.name) for note in notes)
+    said = dict.fromkeys(str(note.message) for note in notes)
     findings = [{"option": "", "reason": note} for note in said] + _findings(report)
     told |= {"findings": findings, "text": _editable(corpus.documents)}
     return told, KeptCorpus(corpus.replaced(source=None), wanted.name)
@@ -78,19 +74,6 @@ def _noted() -> Iterator[list[WarningMessage]]:
     with _lock, catch_warnings(record=True) as caught:
         simplefilter("always", TapeGPTWarning)
         yield caught
-
-
-def _plain(data: bytes, name: str, largest: int) -> bytes:
-    """The data, decompressed where they are gzip; raises `RefusedError` before they become too many."""
-    if not data.startswith(GZIP):
-        return data
-    pieces, size = [], 0
-    for piece in inflated(name, (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))):
-        pieces.append(piece)
-        size += len(piece)
-        if size > largest:
-            raise too_large(f"the file holds more than the {largest:,} bytes that are allowed: give less")
-    return b"".join(pieces)
 
 
 def _choice(encoding: Encoding) -> dict[str, str]:
