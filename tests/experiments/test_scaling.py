@@ -387,7 +387,7 @@ def test_a_browser_draws_the_law_and_what_was_measured(found: Scaling, page: Any
     pictures = data(found)["pictures"]
     assert page.locator(".tg-law").count() == len(pictures) == 4
     assert page.locator(".tg-measured").count() == sum(len(picture["points"]) for picture in pictures)
-    assert page.locator(".tg-own").count() == 4
+    assert page.locator(".tg-yours").count() == 4
     page.set_viewport_size({"width": 360, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator(".tg-law").first.get_by_role("img").get_attribute("aria-label")

@@ -156,8 +156,8 @@ def readouts(page: Any) -> list[str]:
 
 
 def test_each_training_is_a_line_in_both_pictures(opened: Any) -> None:
-    assert [opened.locator(f"{kind} .line").count() for kind in (".lb-parallel", ".lb-learning")] == [4, 4]
-    assert opened.locator(".lb-parallel .diverged").count() == 1
+    assert [opened.locator(f"{kind} .line").count() for kind in (".tg-parallel", ".tg-learning")] == [4, 4]
+    assert opened.locator(".tg-parallel .diverged").count() == 1
     assert opened.locator(".tg-baseline").count() == 2
     assert opened.locator(".lb-curves .tg-label").all_inner_texts() == ["3.30 uniform", "2.40 bigram"]
     assert readouts(opened) == ["rank 1 · 2.1000 nats · n_embd 16 · learning_rate 0.001 · steps 900"] * 2
@@ -165,14 +165,14 @@ def test_each_training_is_a_line_in_both_pictures(opened: Any) -> None:
 
 
 def test_lines_lie_where_the_axes_say(opened: Any) -> None:
-    d = opened.locator(".lb-parallel .shown").get_attribute("d").removeprefix("M").split("L")
+    d = opened.locator(".tg-parallel .shown").get_attribute("d").removeprefix("M").split("L")
     points = [tuple(map(float, point.split())) for point in d]
     assert [x for x, _ in points] == pytest.approx([0, 100 / 3, 200 / 3, 100])
     assert [y for _, y in points] == pytest.approx([100 * (1 - 8 / 24), 100, 100 * (1 - 1), 100])
 
 
 def test_what_is_pointed_at_shows_everywhere_and_a_click_keeps_it(opened: Any) -> None:
-    plot = opened.locator(".lb-parallel .lb-plot")
+    plot = opened.locator(".tg-parallel .lb-plot")
     box = plot.bounding_box()
     opened.mouse.move(box["x"] + 0.999 * box["width"], box["y"] + 0.06 * box["height"] + 1)  # the worst loss
     assert all(text.startswith("rank 3 ") for text in readouts(opened))
@@ -210,7 +210,7 @@ def test_the_ends_of_an_axis_are_moved_by_keys(opened: Any) -> None:
     assert end.get_attribute("aria-valuetext") == "16"
     assert ranks(opened) == ["1", "2", "4"]
     assert opened.get_by_text("3 of 4 within").count() == 1
-    assert opened.locator(".lb-parallel .out").count() == 1
+    assert opened.locator(".tg-parallel .out").count() == 1
     opened.get_by_role("slider", name="n_embd from").focus()
     opened.keyboard.press("End")  # no further than the other end
     assert ranks(opened) == ["1", "4"]
@@ -223,7 +223,7 @@ def test_the_ends_of_an_axis_are_moved_by_keys(opened: Any) -> None:
 
 def test_the_ends_of_an_axis_are_dragged(opened: Any) -> None:
     handle = opened.get_by_role("slider", name="held-out to")
-    box, plot = handle.bounding_box(), opened.locator(".lb-parallel .lb-plot").bounding_box()
+    box, plot = handle.bounding_box(), opened.locator(".tg-parallel .lb-plot").bounding_box()
     opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     opened.mouse.down()
     opened.mouse.move(plot["x"] + plot["width"], plot["y"] + 0.5 * plot["height"], steps=3)
@@ -238,21 +238,21 @@ def test_it_fits_whatever_the_width(width: int, scheme: Any, opened: Any) -> Non
     opened.emulate_media(color_scheme=scheme)
     opened.set_viewport_size({"width": width, "height": 900})
     until(opened, "width => document.documentElement.scrollWidth <= width", width)
-    colours = opened.locator(".lb-parallel .line").evaluate_all("all => all.map(each => getComputedStyle(each).stroke)")
+    colours = opened.locator(".tg-parallel .line").evaluate_all("all => all.map(each => getComputedStyle(each).stroke)")
     assert len(set(colours)) == 4
 
 
 @pytest.mark.parametrize("outcomes", [OUTCOMES[:1], OUTCOMES[3:], [OUTCOMES[0]] * 3])
 def test_odd_trainings_are_drawn_too(outcomes: list[Outcome], page: Any, tmp_path: Path) -> None:
     opened = show(page, tmp_path, leaderboard.page(outcomes))
-    assert opened.locator(".lb-parallel .line").count() == len(outcomes)
+    assert opened.locator(".tg-parallel .line").count() == len(outcomes)
     assert "NaN" not in opened.content()[opened.content().index("<body") : opened.content().index("<script")]
 
 
 def test_a_training_that_failed_at_once_has_no_curve(page: Any, tmp_path: Path) -> None:
     failed = outcome(4, 64, 1.0, 10, math.inf, losses=curve([]))
     opened = show(page, tmp_path, leaderboard.page([*OUTCOMES, failed], BASELINES))
-    assert opened.locator(".lb-learning .line[d='']").count() == 1
+    assert opened.locator(".tg-learning .line[d='']").count() == 1
     engines = [
         each.replaced(candidate=each.candidate.replaced(settings=Settings(engine=name)))
         for each, name in zip(OUTCOMES, ("exact", "fast", "exact", "reference"), strict=True)

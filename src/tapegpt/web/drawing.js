@@ -12,6 +12,11 @@ export function decimal(number, digits = 2) {
     .replace(/^-/, "−");
 }
 
+/** 1234 of something as "1,234 strings". */
+export function count(number, noun) {
+  return `${decimal(number, 0)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
 /** A number of any size in three digits or so. */
 export function short(number) {
   const size = Math.abs(number);
@@ -33,6 +38,21 @@ export function visible(character) {
   if (/^\p{M}/u.test(character)) return `◌${character}`;
   const code = character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
   return /^[\p{C}\p{Z}]/u.test(character) ? `U+${code}` : character;
+}
+
+/** The one of them with the smallest distance. */
+export function nearest(all, distance) {
+  return all.reduce((best, each) => (distance(each) < distance(best) ? each : best));
+}
+
+/** Where numbers lie in a plot, in percent: between ends across, and from losses, with some room around, down. */
+export function scaleOf([first, last], losses) {
+  const ends = [Math.min(...losses), Math.max(...losses)];
+  const room = 0.06 * (ends[1] - ends[0] || 1);
+  const [low, high] = [ends[0] - room, ends[1] + room];
+  const x = (amount) => (100 * (amount - first)) / (last - first);
+  const y = (loss) => (100 * (high - loss)) / (high - low);
+  return { first, last, low, high, x, y };
 }
 
 /** Round numbers within a range, about so many. */
@@ -72,20 +92,36 @@ export function figure(kind, title, about, ...children) {
   return { node, readout, point: (text) => (readout.textContent = text ?? about) };
 }
 
+/** A table; the first cell of a row is its head. */
+export function table(kind, caption, heads, rows) {
+  const cell = (tag, scope) => (content, index) =>
+    element(index ? tag : "th", { class: index ? "tg-number" : null, scope: index && tag === "td" ? null : scope }, content);
+  return element(
+    "table",
+    { class: kind },
+    caption && element("caption", {}, caption),
+    element("thead", {}, element("tr", {}, ...heads.map(cell("th", "col")))),
+    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map(cell("td", "row"))))),
+  );
+}
+
 /** The same as a table, for those who do not see the picture. */
 export function hiddenTable(caption, heads, rows) {
-  const cells = (row) => row.map((cell, place) => element(place ? "td" : "th", place ? {} : { scope: "row" }, cell));
-  return element(
-    "div",
-    { class: "tg-hidden" },
-    element(
-      "table",
-      {},
-      element("caption", {}, caption),
-      element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))),
-      element("tbody", {}, ...rows.map((row) => element("tr", {}, ...cells(row)))),
-    ),
-  );
+  return element("div", { class: "tg-hidden" }, table(null, caption, heads, rows));
+}
+
+/** A plot, so many pixels high, whose lines go from 0 to 100 across and down; labels lie where their style says. */
+export function plotOf(height, kind = "") {
+  const picture = drawing("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });
+  const node = place(element("div", { class: `tg-plot ${kind}`.trim() }, picture), { height: `${height}px` });
+  const line = (look, points, end = "") => {
+    const d = points.map(([x, y], index) => `${index ? "L" : "M"}${x} ${y}`).join("") + end;
+    const path = drawing("path", { class: look, d });
+    picture.append(path);
+    return path;
+  };
+  const label = (look, style, ...children) => node.append(place(element("span", { class: look }, ...children), style));
+  return { node, picture, line, label };
 }
 
 export function place(node, style) {

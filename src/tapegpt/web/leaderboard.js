@@ -1,9 +1,8 @@
 // The pictures of a leaderboard, and its table that can be sorted: a training that is pointed at in one shows in all.
 // Not here: what stands in the table (`leaderboard.py`).
-import { decimal, short } from "./drawing.js";
+import { decimal, element, figure, place, plotOf, short } from "./drawing.js";
 
 const { columns, axes, curves, baselines } = JSON.parse(document.getElementById("data").textContent);
-const PATHS = "http://www.w3.org/2000/svg";
 const DECADE = 10; // from which on an axis is logarithmic
 const DIVERGED = 0.94; // of an axis, below which all numbers are where some are missing
 const FEW = 6; // values that are all named on an axis
@@ -16,28 +15,6 @@ const isOut = rows.map(() => false); // of what is filtered
 const marks = rows.map(() => []); // the elements of each training
 const tops = []; // called with the training that is shown
 let chosenRow = 0;
-
-function make(name, attributes = {}, ...children) {
-  const node = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
-
-function path(kind, d) {
-  const node = document.createElementNS(PATHS, "path");
-  node.setAttribute("class", kind);
-  node.setAttribute("d", d);
-  return node;
-}
-
-function picture() {
-  const svg = document.createElementNS(PATHS, "svg");
-  for (const [key, value] of [["viewBox", "0 0 100 100"], ["preserveAspectRatio", "none"], ["aria-hidden", "true"]]) {
-    svg.setAttribute(key, value);
-  }
-  return svg;
-}
 
 function said(value) {
   if (value === null) return "none";
@@ -66,23 +43,22 @@ function choose(row) {
 
 /** A figure whose caption says what is shown. */
 function framed(kind, title, ...children) {
-  const readout = make("span", { class: "tg-readout" });
-  const caption = make("figcaption", { class: "tg-caption" }, make("span", { class: "tg-title" }, title), readout);
+  const { node, readout } = figure(kind, title, "", ...children);
   tops.push((row) => (readout.textContent = told(row)));
-  return make("figure", { class: `tg-figure ${kind}` }, caption, ...children);
+  return node;
 }
 
 /** The lines of all trainings, the better ones on top, each in the colour of its place by loss. */
-function drawLines(svg, kind, shape) {
+function drawLines({ picture, line }, shape) {
   const ranked = [...rows.filter((row) => losses[row] === null), ...order.toReversed()];
   for (const row of ranked) {
-    const place = order.indexOf(row);
-    const line = path(place < 0 ? `${kind} diverged` : kind, shape(row));
-    if (place >= 0) line.style.setProperty("--level", `${(100 * (1 - place / Math.max(order.length - 1, 1))).toFixed(1)}%`);
-    marks[row].push(line);
-    svg.append(line);
+    const rank = order.indexOf(row);
+    const path = line(rank < 0 ? "line diverged" : "line", shape(row));
+    const level = 1 - rank / Math.max(order.length - 1, 1);
+    if (rank >= 0) place(path, { "--level": `${(100 * level).toFixed(1)}%` });
+    marks[row].push(path);
   }
-  tops.push((row) => svg.append(marks[row].find((node) => node.parentNode === svg)));
+  tops.push((row) => picture.append(marks[row].find((node) => node.parentNode === picture)));
 }
 
 /** The training whose line is nearest to the pointer: `height(row, x)` is from 0 at the bottom to 1, or null. */
@@ -134,11 +110,9 @@ function parallel() {
   const scales = axes.map((axis) => axisOf(columns[axis]));
   const across = (index) => (scales.length > 1 ? index / (scales.length - 1) : 0.5);
   const height = (row, index) => scales[index].places[scales[index].ofRow[row]];
-  const svg = picture();
-  drawLines(svg, "line", (row) =>
-    scales.map((_, index) => `${index ? "L" : "M"}${100 * across(index)} ${100 * (1 - height(row, index))}`).join(""),
-  );
-  const count = make("output", { class: "tg-note", "aria-live": "polite" });
+  const plot = plotOf(TALL, "lb-plot");
+  drawLines(plot, (row) => scales.map((_, index) => [100 * across(index), 100 * (1 - height(row, index))]));
+  const count = element("output", { class: "tg-note", "aria-live": "polite" });
   const filter = () => {
     for (const row of rows) {
       isOut[row] = scales.some(({ ofRow, range }) => ofRow[row] < range[0] || ofRow[row] > range[1]);
@@ -147,43 +121,37 @@ function parallel() {
     const inside = isOut.filter((each) => !each).length;
     count.textContent = inside < rows.length ? `${inside} of ${rows.length} within` : "";
   };
-  const plot = make("div", { class: "lb-plot" }, svg);
-  plot.style.setProperty("height", `${TALL}px`);
-  pointAtLines(plot, (row, x) => {
+  pointAtLines(plot.node, (row, x) => {
     const at = x * (scales.length - 1);
     const index = Math.min(Math.floor(at), scales.length - 2);
     if (index < 0) return height(row, 0);
     return height(row, index) + (at - index) * (height(row, index + 1) - height(row, index));
   });
-  scales.forEach((scale, index) => plot.append(axisNode(scale, across(index), filter)));
-  const inner = make("div", { class: "lb-inner" }, plot);
-  inner.style.setProperty("min-width", `${5.5 * scales.length}rem`);
-  const scroller = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Axes of what was searched" }, inner);
-  const about = make("p", { class: "tg-note" }, "A line is a training, the bluer the lower its held-out loss, which is spaced by rank. Move the ends of an axis, also by keys, to see some. ", count);
-  return framed("lb-parallel", "Trainings by what they were given", scroller, about);
+  scales.forEach((scale, index) => plot.node.append(axisNode(scale, across(index), filter)));
+  const inner = place(element("div", {}, plot.node), { "min-width": `${5.5 * scales.length}rem` });
+  const scroller = element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Axes of what was searched" }, inner);
+  const about = element("p", { class: "tg-note" }, "A line is a training, the bluer the lower its held-out loss, which is spaced by rank. Move the ends of an axis, also by keys, to see some. ", count);
+  return framed("parallel", "Trainings by what they were given", scroller, about);
 }
 
 /** An axis: its name, some of its values, and the two ends of what is let through. */
 function axisNode(scale, left, filter) {
-  const node = make("div", { class: "lb-axis" }, make("span", { class: "lb-name" }, scale.name));
-  node.style.setProperty("left", `${100 * left}%`);
-  const kept = make("span", { class: "lb-kept" });
-  node.append(kept);
+  const kept = element("span", { class: "lb-kept" });
+  const node = element("div", { class: "lb-axis" }, element("span", { class: "lb-name" }, scale.name), kept);
+  place(node, { left: `${100 * left}%` });
   const last = scale.names.length - 1;
   const named = last < FEW ? scale.names.map((_, index) => index) : [0, 0.25, 0.5, 0.75, 1].map((share) => scale.places.findIndex((place) => place >= share));
   let free = -Infinity;
   for (const index of named) {
     if (index < 0 || scale.places[index] * TALL < free) continue;
     free = scale.places[index] * TALL + NEAR;
-    const label = make("span", { class: "lb-value" }, scale.names[index]);
-    label.style.setProperty("bottom", `${100 * scale.places[index]}%`);
-    node.append(label);
+    const label = element("span", { class: "lb-value" }, scale.names[index]);
+    node.append(place(label, { bottom: `${100 * scale.places[index]}%` }));
   }
   const handles = ["from", "to"].map((end, side) => {
-    const handle = make("span", { class: `lb-handle ${end}`, tabindex: 0, role: "slider", "aria-orientation": "vertical" });
-    handle.setAttribute("aria-label", `${scale.name} ${end}`);
-    handle.setAttribute("aria-valuemin", 0);
-    handle.setAttribute("aria-valuemax", last);
+    const range = { "aria-orientation": "vertical", "aria-valuemin": 0, "aria-valuemax": last };
+    const name = { role: "slider", "aria-label": `${scale.name} ${end}` };
+    const handle = element("span", { class: `lb-handle ${end}`, tabindex: 0, ...name, ...range });
     const move = (index) => {
       const [low, high] = side ? [scale.range[0], last] : [0, scale.range[1]];
       scale.range[side] = Math.min(high, Math.max(low, index));
@@ -213,11 +181,10 @@ function axisNode(scale, left, filter) {
       const index = scale.range[side];
       handle.setAttribute("aria-valuenow", index);
       handle.setAttribute("aria-valuetext", scale.names[index]);
-      handle.style.setProperty("bottom", `${100 * scale.places[index]}%`);
+      place(handle, { bottom: `${100 * scale.places[index]}%` });
     });
     const [low, high] = scale.range.map((index) => scale.places[index]);
-    kept.style.setProperty("bottom", `${100 * low}%`);
-    kept.style.setProperty("height", `${100 * (high - low)}%`);
+    place(kept, { bottom: `${100 * low}%`, height: `${100 * (high - low)}%` });
     filter();
   };
   node.append(...handles);
@@ -235,36 +202,29 @@ function learning() {
   const low = Math.min(...means, ...levels.map(([, loss]) => loss)) - 0.05;
   const high = Math.max(Math.min(Math.max(...means, ...levels.map(([, loss]) => loss)) + 0.05, highest), low + 0.1);
   const up = (loss) => (loss - low) / (high - low);
-  const svg = picture();
-  for (const [, loss] of levels) svg.append(path("tg-baseline", `M0 ${100 * (1 - up(loss))}H100`));
-  drawLines(svg, "line", (row) => {
+  const plot = plotOf(TALL, "lb-plot lb-curves");
+  for (const [, loss] of levels) plot.line("tg-baseline", [0, 100].map((x) => [x, 100 * (1 - up(loss))]));
+  drawLines(plot, (row) => {
     const { steps, mean } = curves[row];
-    return steps.map((step, index) => `${index ? "L" : "M"}${(100 * step) / last} ${100 * (1 - up(mean[index]))}`).join("");
+    return steps.map((step, index) => [(100 * step) / last, 100 * (1 - up(mean[index]))]);
   });
-  const plot = make("div", { class: "lb-plot lb-curves" }, svg);
-  plot.style.setProperty("height", `${TALL}px`);
-  pointAtLines(plot, (row, x) => {
+  pointAtLines(plot.node, (row, x) => {
     const { steps, mean } = curves[row];
     const index = steps.findIndex((step) => step >= x * last);
     return index < 0 ? null : up(mean[index]);
   });
-  const label = (kind, text, style) => {
-    const node = make("span", { class: kind }, text);
-    for (const [key, value] of Object.entries(style)) node.style.setProperty(key, value);
-    plot.append(node);
-  };
   for (const share of [0, 0.5, 1]) {
-    label("tg-tick-x", decimal(Math.round(share * last), 0), { left: `${100 * share}%` });
-    label("tg-tick-y", decimal(low + share * (high - low)), { top: `${100 * (1 - share)}%` });
+    plot.label("tg-tick-x", { left: `${100 * share}%` }, decimal(Math.round(share * last), 0));
+    plot.label("tg-tick-y", { top: `${100 * (1 - share)}%` }, decimal(low + share * (high - low)));
   }
   let free = Infinity;
   for (const [name, loss] of levels.toSorted(([, a], [, b]) => b - a)) {
     const at = Math.max(0, Math.min(TALL * (1 - up(loss)), TALL));
     const top = free === Infinity ? at : Math.max(at, free);
     free = top + NEAR + 2;
-    label("tg-label", `${decimal(loss)} ${name}`, { top: `${top}px`, title: name });
+    plot.label("tg-label tg-soft", { top: `${top}px` }, `${decimal(loss)} ${name}`);
   }
-  return framed("lb-learning", "Loss of the training strings, in nats per token, by step", plot);
+  return framed("learning", "Loss of the training strings, in nats per token, by step", plot.node);
 }
 
 // --- the table ---------------------------------------------------------------------------------------------------
@@ -290,7 +250,7 @@ function upgrade(table) {
     seen[seen.indexOf(document.activeElement) + step]?.focus();
   });
   heads.forEach((head, column) => {
-    const button = make("button", { type: "button" }, head.textContent);
+    const button = element("button", { type: "button" }, head.textContent);
     button.addEventListener("click", () => {
       const falls = head.getAttribute("aria-sort") === "ascending";
       for (const other of heads) other.removeAttribute("aria-sort");

@@ -1,5 +1,6 @@
 // The pictures of a report, in the places that `report.py` left for them, from the data that stand beside.
 // Not here: how they are drawn (`views.js`).
+import { decimal, element, nearest } from "./drawing.js";
 import { attentionView, embeddingMap, gradientPath, lossCurve, probabilityBars, scoreTable, stringList, surpriseText } from "./views.js";
 
 const { run, baselines, moments, chosen, scores } = JSON.parse(document.getElementById("data").textContent);
@@ -10,21 +11,15 @@ function fill(view, ...children) {
   slots.get(view)?.replaceChildren(...children);
 }
 
-/** The number of the moment that is nearest to a step. */
-function nearest(wanted) {
-  const distances = moments.map(({ step }) => Math.abs(step - wanted));
-  return distances.indexOf(Math.min(...distances));
-}
-
 /** Everything that changes from moment to moment. */
 function showMoment(number) {
   const { step, strings, embeddings, explanation } = moments[number];
   const choose = (wanted) => {
-    scrubber.value = nearest(wanted);
+    scrubber.value = nearest([...moments.keys()], (each) => Math.abs(moments[each].step - wanted));
     showMoment(Number(scrubber.value));
   };
   scrubber.setAttribute("aria-valuetext", `step ${step}`);
-  stepName.textContent = `step ${step.toLocaleString("en")}`;
+  stepName.textContent = `step ${decimal(step, 0)}`;
   const runs = [{ ...run, name: "training", pinned: false }];
   fill("loss", lossCurve({ runs, baselines, moment: step, onMoment: choose }));
   fill("strings", stringList(strings));
@@ -34,28 +29,20 @@ function showMoment(number) {
 
 function showReading(explanation) {
   shownPlace = Math.min(shownPlace, explanation.targets.length - 1);
-  const bars = document.createElement("div");
+  const bars = element("div");
   const showBars = (place) => {
     shownPlace = place;
     bars.replaceChildren(probabilityBars(explanation, place));
   };
   showBars(shownPlace);
   const text = surpriseText(explanation, { onSelect: showBars, selected: shownPlace });
-  const pair = document.createElement("div");
-  pair.className = "pair";
-  pair.append(bars, attentionView(explanation));
+  const pair = element("div", { class: "pair" }, bars, attentionView(explanation));
   fill("reading", text, pair, gradientPath(explanation));
 }
 
-const scrubber = document.createElement("input");
-const stepName = document.createElement("output");
-Object.assign(scrubber, { type: "range", min: 0, max: moments.length - 1, value: chosen, id: "step" });
+const scrubber = element("input", { type: "range", min: 0, max: moments.length - 1, value: chosen, id: "step" });
+const stepName = element("output");
 scrubber.addEventListener("input", () => showMoment(Number(scrubber.value)));
-if (moments.length > 1) {
-  const label = document.createElement("label");
-  label.htmlFor = "step";
-  label.append("After ", stepName);
-  fill("film", label, scrubber);
-}
+if (moments.length > 1) fill("film", element("label", { for: "step" }, "After ", stepName), scrubber);
 if (scores.length) fill("scores", scoreTable(scores));
 showMoment(chosen);

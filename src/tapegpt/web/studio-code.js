@@ -1,33 +1,29 @@
 // An operation on its way from Python to machine code, chosen from a list or from the picture of the model.
 // Not here: that picture (studio-model.js).
 
-import { get, newest } from "./studio-api.js";
-import { complain, find, make, outdate, show, whenSeen } from "./studio-dom.js";
+import { element } from "./drawing.js";
+import { get } from "./studio-api.js";
+import { asker, find, outdate, show, whenSeen } from "./studio-dom.js";
 import { modelPicture, parts } from "./studio-model.js";
 import { codeBlock } from "./views.js";
 
 export function codeSection() {
   let run = null;
   let operation = "";
-  const asking = newest();
+  const asking = asker("code-error", "code-about", "code-view");
   const refresh = whenSeen(find("code"), ask);
   const stage = () => find("stages").querySelector("input:checked");
 
-  async function ask() {
+  function ask() {
     const query = new URLSearchParams({ operation, stage: stage().value });
-    outdate("code-about", "code-view");
-    try {
-      const answer = await asking((signal) => get(`/api/runs/${run.id}/code?${query}`, { signal }));
-      if (!answer) return;
-      complain("code-error");
-      offer(answer.operations);
-      find("operation").value = answer.operation;
-      show("code-about", answer.about);
-      const label = `${answer.operation}, ${stage().parentElement.textContent}`;
-      show("code-view", codeBlock({ text: answer.text, highlight: null, label }));
-    } catch (error) {
-      complain("code-error", error, "code-about", "code-view");
-    }
+    asking((signal) => get(`/api/runs/${run.id}/code?${query}`, { signal }), take);
+  }
+
+  function take({ operation: name, operations, about, text }) {
+    offer(operations);
+    find("operation").value = name;
+    show("code-about", about);
+    show("code-view", codeBlock({ text, label: `${name}, ${stage().parentElement.textContent}` }));
   }
 
   function choose(name) {
@@ -39,7 +35,7 @@ export function codeSection() {
   // A list that is open stays so where nothing changes.
   function offer(names) {
     if (names.join() === Array.from(find("operation").options, ({ value }) => value).join()) return;
-    show("operation", ...names.map((name) => make("option", {}, name)));
+    show("operation", ...names.map((name) => element("option", {}, name)));
   }
 
   function draw() {

@@ -1,8 +1,9 @@
 // Runs that are pinned, beside the present one: their curves, their strings, the settings in which they differ.
 // Not here: the curves' picture (views.js).
 
-import { get, newest } from "./studio-api.js";
-import { complain, duration, find, make, outdate, show } from "./studio-dom.js";
+import { decimal, element } from "./drawing.js";
+import { get } from "./studio-api.js";
+import { asker, complain, duration, find, show } from "./studio-dom.js";
 import { stringList } from "./views.js";
 
 const MOST = 3;
@@ -12,7 +13,7 @@ const SHOWN = 8; // strings of each
 export function compareSection({ temperature, onChange }) {
   let pinned = []; // runs with their strings and the temperature of these
   let present = null;
-  const asking = newest();
+  const asking = asker("compare-error", "compare-view");
 
   function pin() {
     if (pinned.includes(present)) return;
@@ -48,50 +49,41 @@ export function compareSection({ temperature, onChange }) {
     const all = compared();
     if (!all.length) {
       const hint = "Pin a run, then move a slider: both curves and both sets of strings stay side by side.";
-      show("compare-view", make("p", { className: "quiet" }, hint));
+      show("compare-view", element("p", { class: "quiet" }, hint));
       return;
     }
-    show("compare-view", make("div", { className: "runs" }, ...all.map(([each, name]) => column(each, name, all))));
+    show("compare-view", element("div", { class: "runs" }, ...all.map(([each, name]) => column(each, name, all))));
   }
 
   // Has strings of another temperature drawn anew, from the same random numbers.
-  async function refresh() {
-    const query = new URLSearchParams({ temperature: temperature() });
-    const old = compared().map(([each]) => each).filter((each) => each.temperature !== temperature());
+  function refresh() {
+    const wanted = temperature();
+    const old = compared().map(([each]) => each).filter((each) => each.temperature !== wanted);
     if (!old.length) return;
-    outdate("compare-view");
-    try {
-      const ask = (signal) => ({ run: { id, moment } }) => get(`/api/runs/${id}/moments/${moment.step}?${query}`, { signal });
-      const moments = await asking((signal) => Promise.all(old.map(ask(signal))));
-      if (!moments) return;
-      old.forEach((each, place) => {
-        each.strings = moments[place].strings;
-        each.temperature = Number(query.get("temperature"));
-      });
-      complain("compare-error");
+    const ask = (signal) => ({ run: { id, moment } }) =>
+      get(`/api/runs/${id}/moments/${moment.step}?temperature=${wanted}`, { signal });
+    asking((signal) => Promise.all(old.map(ask(signal))), (moments) => {
+      old.forEach((each, place) => Object.assign(each, { strings: moments[place].strings, temperature: wanted }));
       draw();
-    } catch (error) {
-      complain("compare-error", error, "compare-view");
-    }
+    });
   }
 
   function column(each, name, all) {
-    const title = make("div", { className: "title" }, make("h3", {}, name));
+    const title = element("div", { class: "title" }, element("h3", {}, name));
     if (pinned.includes(each)) {
-      const button = make("button", { type: "button", className: "link" }, "Let go");
-      button.setAttribute("aria-label", `Let go of ${name}`);
+      const button = element("button", { type: "button", class: "link", "aria-label": `Let go of ${name}` }, "Let go");
       button.addEventListener("click", () => letGo(each));
       title.append(button);
     }
-    const list = facts(each, all).flatMap(([key, value]) => [make("dt", {}, key), make("dd", {}, String(value))]);
-    return make("section", {}, title, make("dl", {}, ...list), stringList(each.strings.slice(0, SHOWN)));
+    const list = facts(each, all).flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, String(value))]);
+    return element("section", {}, title, element("dl", {}, ...list), stringList(each.strings.slice(0, SHOWN)));
   }
 
   // What came out, and the settings in which not all runs are the same.
   function facts({ run }, all) {
     const differs = (name) => new Set(all.map(([other]) => other.run.settings[name])).size > 1;
     const names = Object.keys(run.settings).filter(differs);
-    const number = (loss) => loss?.toFixed(3) ?? "–";
+    const number = (loss) => (Number.isFinite(loss) ? decimal(loss, 3) : "–");
     const isHeldOut = all.some(([other]) => other.run.held_out.length);
     return [
       ["loss", number(run.moment.loss)],

@@ -1,14 +1,9 @@
-// Small helpers to build and find elements. Not here: pictures (views.js), what is asked of the server (studio-api.js).
+// What stands in the page, and whether it is up to date. Not here: building elements (drawing.js), pictures (views.js).
+
+import { newest } from "./studio-api.js";
 
 export function find(id) {
   return document.getElementById(id);
-}
-
-// An element with properties, and children that are elements or texts; texts are never read as HTML.
-export function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
 }
 
 // Puts something in the place of what an element holds; nothing empties it. It is up to date then.
@@ -28,14 +23,23 @@ export function complain(id, error, ...views) {
   if (error) outdate(...views);
 }
 
-const whole = new Intl.NumberFormat("en");
-
-export function count(number, noun) {
-  return `${whole.format(number)} ${noun}${number === 1 ? "" : "s"}`;
-}
-
-export function grouped(number) {
-  return whole.format(number);
+// Asks for the newest of what is wanted, which `take` shows; until then `views` are out of date. Where it fails, a line
+// says why, and the answer is false.
+export function asker(problem, ...views) {
+  const asking = newest();
+  return async (ask, take) => {
+    outdate(...views);
+    try {
+      const answer = await asking(ask);
+      if (answer === undefined) return true;
+      complain(problem);
+      take(answer);
+      return true;
+    } catch (error) {
+      complain(problem, error);
+      return false;
+    }
+  };
 }
 
 // A duration in seconds, with the digits that mean something.

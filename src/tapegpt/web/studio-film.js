@@ -1,8 +1,9 @@
 // The scrubber: the model after each of some steps of its training, asked for as it is looked at, and a play button.
 // Not here: drawing a moment (studio.js).
 
+import { decimal, nearest } from "./drawing.js";
 import { get, newest } from "./studio-api.js";
-import { complain, find, grouped, outdate } from "./studio-dom.js";
+import { complain, find, outdate } from "./studio-dom.js";
 
 const SECONDS = 4; // that a film lasts
 
@@ -30,7 +31,7 @@ export function filmSection({ question, onMoment, views }) {
   }
 
   function label({ step }) {
-    const text = `step ${grouped(step)} of ${grouped(run.moments.at(-1))}`;
+    const text = `step ${decimal(step, 0)} of ${decimal(run.moments.at(-1), 0)}`;
     find("moment").value = place;
     find("moment").setAttribute("aria-valuetext", text);
     find("moment-value").textContent = text;
@@ -88,8 +89,7 @@ export function filmSection({ question, onMoment, views }) {
     refresh: async () => run && show(place),
     go(step) {
       stop();
-      const distance = (at) => Math.abs(run.moments[at] - step);
-      show(run.moments.reduce((best, _, at) => (distance(at) < distance(best) ? at : best), 0));
+      show(nearest([...run.moments.keys()], (at) => Math.abs(run.moments[at] - step)));
     },
   };
 }

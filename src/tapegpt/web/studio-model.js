@@ -1,9 +1,8 @@
 // A picture of the model: its matrices in the order in which numbers go through them, each as large as its shape says.
 // Each part is a button. Not here: what a part's code is (studio-code.js).
 
-import { make } from "./studio-dom.js";
+import { drawing, element } from "./drawing.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const GAP = 4; // between matrices, in pixels
 const HEIGHT = 54;
 
@@ -35,38 +34,30 @@ export function modelPicture(run, chosen, onChoose) {
   const all = parts(run);
   const largest = Math.max(...all.flatMap(({ shapes }) => shapes.flat()));
   const item = ({ operation, name, note, shapes }) => {
-    const caption = [make("b", {}, name), make("span", {}, note)];
-    const button = make("button", { type: "button" }, drawing(shapes, largest), ...caption);
-    button.setAttribute("aria-pressed", operation === chosen);
+    const caption = [element("b", {}, name), element("span", {}, note)];
+    const state = { type: "button", "aria-pressed": String(operation === chosen) };
+    const button = element("button", state, rectangles(shapes, largest), ...caption);
     button.addEventListener("click", () => onChoose(operation));
-    return make("li", {}, button);
+    return element("li", {}, button);
   };
   const repeated = all.filter(({ layer }) => layer).map(item);
-  const layers = make("span", {}, `layer × ${run.settings.n_layer}`);
+  const layers = element("span", {}, `layer × ${run.settings.n_layer}`);
   const items = all.filter(({ layer }) => !layer).map(item);
-  if (repeated.length) items.splice(2, 0, make("li", { className: "layer" }, layers, make("ol", {}, ...repeated)));
-  const list = make("ol", { className: "model" }, ...items);
-  list.setAttribute("aria-label", "The model, part by part");
-  return list;
+  if (repeated.length) items.splice(2, 0, element("li", { class: "layer" }, layers, element("ol", {}, ...repeated)));
+  return element("ol", { class: "model", "aria-label": "The model, part by part" }, ...items);
 }
 
 // Matrices side by side, a line where there are none; a side grows as the square root of its numbers, so that small
 // ones are seen.
-function drawing(shapes, largest) {
+function rectangles(shapes, largest) {
   const side = (numbers) => Math.max(4, Math.round((HEIGHT - 2) * Math.sqrt(numbers / largest)));
-  const svg = document.createElementNS(SVG, "svg");
   let x = 0.5;
-  for (const [rows, columns] of shapes.length ? shapes : [[largest, 0]]) {
-    const rectangle = document.createElementNS(SVG, "rect");
+  const drawn = (shapes.length ? shapes : [[largest, 0]]).map(([rows, columns]) => {
     const width = columns && side(columns);
-    set(rectangle, { x, y: (HEIGHT - side(rows)) / 2, width: width || 0.01, height: side(rows) });
-    svg.append(rectangle);
+    const at = { x, y: (HEIGHT - side(rows)) / 2 };
     x += width + GAP;
-  }
-  set(svg, { viewBox: `0 0 ${x} ${HEIGHT}`, width: x, height: HEIGHT, "aria-hidden": "true" });
-  return svg;
-}
-
-function set(element, attributes) {
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    return drawing("rect", { ...at, width: width || 0.01, height: side(rows) });
+  });
+  const size = { viewBox: `0 0 ${x} ${HEIGHT}`, width: x, height: HEIGHT };
+  return drawing("svg", { ...size, "aria-hidden": "true" }, ...drawn);
 }

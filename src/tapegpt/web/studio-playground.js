@@ -1,7 +1,8 @@
 // Strings that fulfil wishes, anew at every change of one. Not here: how the model keeps to them (sampling.py).
 
-import { newest, post } from "./studio-api.js";
-import { complain, count, duration, find, outdate, show, whenSeen } from "./studio-dom.js";
+import { count } from "./drawing.js";
+import { post } from "./studio-api.js";
+import { asker, complain, duration, find, outdate, show, whenSeen } from "./studio-dom.js";
 import { stringList } from "./views.js";
 
 const TEXTS = ["prefix", "suffix", "pattern"];
@@ -10,7 +11,7 @@ const CHECKS = ["novel", "unique"];
 
 export function playgroundSection({ temperature }) {
   const form = find("wishes");
-  const asking = newest();
+  const asking = asker("playground-error", "playground-view", "playground-timing");
   let run = null;
   const refresh = whenSeen(find("playground"), ask);
 
@@ -26,29 +27,18 @@ export function playgroundSection({ temperature }) {
     ]);
   }
 
-  async function ask() {
+  function ask() {
     if (!run) return;
     const wrong = [...form.elements].find((element) => !element.checkValidity());
     if (wrong) {
-      fail(new Error(`${wrong.labels[0].textContent.trim()}: ${wrong.validationMessage}`));
+      const error = new Error(`${wrong.labels[0].textContent.trim()}: ${wrong.validationMessage}`);
+      complain("playground-error", error, "playground-view", "playground-timing");
       return;
     }
-    outdate("playground-view", "playground-timing");
-    try {
-      const answer = await asking((signal) => post(`/api/runs/${run.id}/generate`, wishes(), { signal }));
-      if (!answer) return;
-      complain("playground-error");
-      show("playground-view", stringList(answer.strings));
-      const found = `${count(answer.strings.length, "string")} in ${duration(answer.seconds)}`;
-      show("playground-timing", [found, ...answer.notes].join(" · "));
-    } catch (error) {
-      fail(error);
-    }
-  }
-
-  function fail(error) {
-    complain("playground-error", error, "playground-view");
-    show("playground-timing");
+    asking((signal) => post(`/api/runs/${run.id}/generate`, wishes(), { signal }), ({ strings, notes, seconds }) => {
+      show("playground-view", stringList(strings));
+      show("playground-timing", [`${count(strings.length, "string")} in ${duration(seconds)}`, ...notes].join(" · "));
+    });
   }
 
   form.addEventListener("input", ask);

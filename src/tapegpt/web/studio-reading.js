@@ -1,17 +1,18 @@
 // How the model reads a string: what surprised it, what it expected, where it looks, how the gradient goes back, which
 // training strings taught it, its weights. Not here: asking for a moment, of which most of this is a part.
 
-import { get, newest, post } from "./studio-api.js";
-import { complain, duration, find, make, outdate, show, whenSeen } from "./studio-dom.js";
+import { decimal, element } from "./drawing.js";
+import { get, post } from "./studio-api.js";
+import { asker, complain, duration, find, show, whenSeen } from "./studio-dom.js";
 import { attentionView, gradientPath, heatmap, influenceList, probabilityBars, surpriseText } from "./views.js";
 
 export function readingSection({ onText }) {
   let run = null;
   let moment = null;
   let place = null; // that was chosen; null for the most surprising one
-  const scoring = newest();
-  const asking = newest();
-  const weighing = newest();
+  const scoring = asker("score-error", "score-view");
+  const tracing = asker("why-error", "why-view");
+  const weighing = asker("weights-error", "weights-view");
   const rescore = whenSeen(find("reading"), score);
 
   function draw(ofRun, ofMoment) {
@@ -50,60 +51,45 @@ export function readingSection({ onText }) {
   }
 
   // Of the model as it came out, not of its earlier moments: how usual the string is beside the training strings.
-  async function score() {
-    const { text } = moment.explanation;
-    outdate("score-view");
-    try {
-      const answer = await scoring((signal) => post(`/api/runs/${run.id}/score`, { strings: [text] }, { signal }));
-      if (!answer) return;
-      const { nats, perplexity, percentile } = answer.scores[0];
-      const loss = `After the training ${nats.toFixed(2)} nats per token, as if it chose among ${perplexity.toFixed(1)}`;
-      const rank = `at least as surprising as ${Math.round(percentile)} % of the training strings`;
+  function score() {
+    const strings = [moment.explanation.text];
+    scoring((signal) => post(`/api/runs/${run.id}/score`, { strings }, { signal }), ({ scores: [score] }) => {
+      const { nats, perplexity, percentile } = score;
+      const loss = `After the training ${decimal(nats)} nats per token, as if it chose among ${decimal(perplexity, 1)}`;
+      const rank = `at least as surprising as ${decimal(percentile ?? 0, 0)} % of the training strings`;
       show("score-view", percentile === null ? loss : `${loss} · ${rank}`);
-    } catch (error) {
-      complain("probe-error", error, "score-view");
-    }
+    });
   }
 
   async function why() {
-    complain("why-error");
-    show("why-view", make("p", { className: "quiet" }, "Weighing every training string …"));
     const { id } = run;
     const { text } = moment.explanation;
-    try {
-      const answer = await asking((signal) => post(`/api/runs/${id}/why`, { text, top: 10 }, { signal }));
-      if (!answer || run.id !== id || moment.explanation.text !== text) return;
-      show("why-view", influences("Taught it", answer.taught), influences("Pushed against it", answer.hindered));
-      show("why-timing", `found in ${duration(answer.seconds)}`);
-    } catch (error) {
-      show("why-view");
-      complain("why-error", error);
-    }
+    const ask = (signal) => post(`/api/runs/${id}/why`, { text, top: 10 }, { signal });
+    const asked = tracing(ask, ({ taught, hindered, seconds }) => {
+      if (run.id !== id || moment.explanation.text !== text) return;
+      show("why-view", influences("Taught it", taught), influences("Pushed against it", hindered));
+      show("why-timing", `found in ${duration(seconds)}`);
+    });
+    show("why-view", element("p", { class: "quiet" }, "Weighing every training string …"));
+    if (!(await asked)) show("why-view");
   }
 
   function influences(title, list) {
-    const content = list.length ? influenceList(list) : make("p", { className: "quiet" }, "None.");
-    return make("div", {}, make("h4", {}, title), content);
+    const content = list.length ? influenceList(list) : element("p", { class: "quiet" }, "None.");
+    return element("div", {}, element("h4", {}, title), content);
   }
 
   function drawMatrices(matrices) {
     const chosen = find("matrix").value;
-    const option = ({ name, rows, columns }) => make("option", { value: name }, `${name}  ${rows} × ${columns}`);
+    const option = ({ name, rows, columns }) => element("option", { value: name }, `${name}  ${rows} × ${columns}`);
     show("matrix", ...matrices.map(option));
     if (matrices.some(({ name }) => name === chosen)) find("matrix").value = chosen;
   }
 
-  async function drawWeights() {
+  function drawWeights() {
     if (!find("weights").open || !run) return;
-    outdate("weights-view");
     const address = `/api/runs/${run.id}/moments/${moment.step}/matrices/${encodeURIComponent(find("matrix").value)}`;
-    try {
-      const matrix = await weighing((signal) => get(address, { signal }));
-      if (matrix) show("weights-view", heatmap(matrix));
-      complain("weights-error");
-    } catch (error) {
-      complain("weights-error", error, "weights-view");
-    }
+    weighing((signal) => get(address, { signal }), (matrix) => show("weights-view", heatmap(matrix)));
   }
 
   find("probe").addEventListener("input", ({ target }) => onText(target.value));

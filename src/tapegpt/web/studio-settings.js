@@ -1,13 +1,10 @@
 // The sliders, as the server offers them, and which of their values go together. Not here: what a move leads to (studio.js).
 
+import { decimal, element, nearest, percent } from "./drawing.js";
 import { get } from "./studio-api.js";
-import { find, grouped, make } from "./studio-dom.js";
+import { find } from "./studio-dom.js";
 
-const TEXTS = {
-  steps: grouped,
-  validation: (share) => `${Math.round(share * 100)} %`,
-  temperature: (number) => number.toFixed(2),
-};
+const TEXTS = { steps: (number) => decimal(number, 0), validation: percent, temperature: (number) => decimal(number) };
 
 let offered = []; // settings: {name, label, about, kind, default, values}
 
@@ -26,15 +23,11 @@ export function sound(given) {
     const value = given?.[name];
     const isIn = value >= values[0] && value <= values.at(-1);
     if (isIn && (kind === "int" ? Number.isInteger(value) : Number.isFinite(value))) settings[name] = value;
-    if (name === "n_head") settings[name] = nearest(choices(slider, settings), settings[name]);
+    if (name === "n_head") settings[name] = nearest(choices(slider, settings), (heads) => Math.abs(heads - settings[name]));
   }
   if (Number.isSafeInteger(given?.seed) && given.seed >= 0) settings.seed = given.seed;
   if (given?.engine === "fast") settings.engine = "fast";
   return settings;
-}
-
-function nearest(values, wanted) {
-  return values.reduce((best, value) => (Math.abs(value - wanted) < Math.abs(best - wanted) ? value : best));
 }
 
 // The controls of all settings, sliders in the element of that id: `load(settings)` fetches what is offered, and gives
@@ -70,9 +63,9 @@ export function controls(id, onMove) {
 
 function row(slider, onMove) {
   const { name, label, about } = slider;
-  const input = make("input", { type: "range", id: name, min: 0, step: 1 });
-  const output = make("output", { htmlFor: name });
-  const caption = make("label", { htmlFor: name, title: about }, label, " ", make("code", {}, name));
+  const input = element("input", { type: "range", id: name, min: 0, step: 1 });
+  const output = element("output", { for: name });
+  const caption = element("label", { for: name, title: about }, label, " ", element("code", {}, name));
   let notches = [];
   input.addEventListener("input", () => onMove(notches[input.valueAsNumber]));
   const draw = (settings) => {
@@ -84,5 +77,5 @@ function row(slider, onMove) {
     output.textContent = (TEXTS[name] ?? String)(value);
     input.setAttribute("aria-valuetext", output.textContent);
   };
-  return { element: make("div", { className: "control" }, caption, output, input), draw };
+  return { element: element("div", { class: "control" }, caption, output, input), draw };
 }

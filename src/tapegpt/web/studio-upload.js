@@ -1,8 +1,9 @@
 // Files that are opened or dropped: models as they are, data as the server reads them, with what there is to choose: the
 // column of a table, the encoding, what separates strings. Not here: what becomes of them (studio.js).
 
+import { element } from "./drawing.js";
 import { newest, post } from "./studio-api.js";
-import { complain, find, make, show } from "./studio-dom.js";
+import { complain, find, show } from "./studio-dom.js";
 
 const OTHER = "other";
 const DELIMITERS = { line: "ends of lines", blank: "blank lines", none: "nothing: it is one", [OTHER]: "another text …" };
@@ -62,7 +63,7 @@ export function uploadSection({ onModel, onCorpus }) {
     const separated = choices.delimiter ?? "line";
     options("delimiter", Object.entries(DELIMITERS), separated in DELIMITERS ? separated : OTHER);
     find("delimiter-text").hidden = separated in DELIMITERS;
-    const finding = ({ option, reason }) => make("li", {}, `${reason} `, make("code", {}, option));
+    const finding = ({ option, reason }) => element("li", {}, `${reason} `, element("code", {}, option));
     show("findings", ...found.findings.map(finding));
     if (found.problem || encodings.length) find("panel").open = true;
   }
@@ -115,7 +116,7 @@ export function uploadSection({ onModel, onCorpus }) {
 }
 
 function options(id, pairs, chosen) {
-  show(id, ...pairs.map(([value, label]) => make("option", { value }, label)));
+  show(id, ...pairs.map(([value, label]) => element("option", { value }, label)));
   find(id).value = chosen;
 }
 

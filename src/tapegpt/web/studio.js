@@ -2,10 +2,11 @@
 // what somebody chose and is remembered, `corpus` what it is trained on, `run` what came out. Not here: requests
 // (studio-api.js), sliders (studio-settings.js), pictures (views.js), and the sections that have modules of their own.
 
+import { count, decimal, element } from "./drawing.js";
 import { get, newest, post, train } from "./studio-api.js";
 import { codeSection } from "./studio-code.js";
 import { compareSection } from "./studio-compare.js";
-import { complain, count, duration, find, grouped, make, show } from "./studio-dom.js";
+import { complain, duration, find, show } from "./studio-dom.js";
 import { filmSection } from "./studio-film.js";
 import { playgroundSection } from "./studio-playground.js";
 import { readingSection } from "./studio-reading.js";
@@ -132,7 +133,7 @@ function takeCorpus(chosen) {
   const strings = count(corpus.documents, "string");
   const characters = count([...corpus.vocabulary].length, "character");
   find("facts").textContent = `${name} · ${strings}`;
-  find("corpus-facts").textContent = `${strings}, ${characters}, typically ${grouped(corpus.median)} long.`;
+  find("corpus-facts").textContent = `${strings}, ${characters}, typically ${decimal(corpus.median, 0)} long.`;
   find("sample").textContent = corpus.sample.join("  ");
   find("strings-view").style.setProperty("--length", `${Math.min(60, Math.max(8, Math.ceil(1.6 * corpus.median)))}ch`);
   find("strings-view").classList.toggle("long", corpus.median > LINE);
@@ -158,9 +159,9 @@ function drawChoice() {
   const own = corpora.filter(({ dataset }) => !dataset);
   show(
     "dataset",
-    ...own.map(({ id, name }) => make("option", { value: `corpus:${id}` }, name)),
-    ...Object.entries(SAMPLES).map(([value, label]) => make("option", { value: `dataset:${value}` }, label)),
-    make("option", { value: OWN }, "Your own strings"),
+    ...own.map(({ id, name }) => element("option", { value: `corpus:${id}` }, name)),
+    ...Object.entries(SAMPLES).map(([value, label]) => element("option", { value: `dataset:${value}` }, label)),
+    element("option", { value: OWN }, "Your own strings"),
   );
   const { dataset, text, corpus: id } = state.data;
   find("dataset").value = text !== undefined ? OWN : dataset ? `dataset:${dataset}` : `corpus:${id}`;
@@ -223,7 +224,7 @@ async function fail(error) {
   find("summary").textContent = "";
   find("strings-view").style.minHeight = "";
   if (!run) {
-    show("strings-view", make("p", { className: "quiet" }, "There is no model yet."));
+    show("strings-view", element("p", { class: "quiet" }, "There is no model yet."));
     show("loss-view");
     complain("train-error", error);
     return;
@@ -250,14 +251,14 @@ function takeRun(made, asked) {
   compare.take(run, asked);
   film.take(run, asked);
   const { strings, loss } = run.moment;
-  const lost = loss === null ? "" : `loss ${loss.toFixed(2)}, `;
+  const lost = loss === null ? "" : `loss ${decimal(loss)}, `;
   const first = strings.slice(0, 3).map(({ text }) => text);
   find("summary").textContent = `${lost}${count(strings.length, "string")}: ${first.join(", ")} …`;
 }
 
 function drawProgress({ step, steps, parameters, losses, strings, compiling }) {
   find("parameters").textContent = count(parameters, "parameter");
-  const position = `step ${grouped(step)} of ${grouped(steps)} …`;
+  const position = `step ${decimal(step, 0)} of ${decimal(steps, 0)} …`;
   find("timing").textContent = compiling ? "compiling a model of this shape …" : position;
   if (!strings.length || !losses.steps.length) return;
   find("strings-view").style.minHeight ||= `${find("strings-view").offsetHeight}px`; // nothing below is to jump

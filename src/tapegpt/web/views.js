@@ -2,7 +2,7 @@
 //
 // What users wrote becomes text, never markup; all colours are those of views.css, under the class `tapegpt`.
 // Not here: where data come from, and what is around a picture.
-import { decimal, drawing, element, figure, hiddenTable, onPointer, percent, place, short, ticks, visible } from "./drawing.js";
+import { count, decimal, drawing, element, figure, hiddenTable, nearest, onPointer, percent, place, plotOf, scaleOf, short, table, ticks, visible } from "./drawing.js";
 
 const START = "•"; // how the beginning of a string is shown
 const END = "⏎"; // and its end
@@ -49,23 +49,19 @@ export function lossCurve({ runs, baselines = null, moment = null, onMoment = nu
   }
   const levels = Object.entries(baselines ?? {}).filter(([, loss]) => Number.isFinite(loss));
   const scale = lossScale(shown, levels);
-  const picture = drawing("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });
-  const plot = place(element("div", { class: "tg-plot", role: "img" }, picture), { height: `${HEIGHT}px` });
-  plot.setAttribute("aria-label", lossSummary(shown, levels));
-  const line = (kind, points) => {
-    const path = points.map(([step, loss], index) => `${index ? "L" : "M"}${scale.x(step)} ${scale.y(loss)}`).join("");
-    picture.append(drawing("path", { class: kind, d: path }));
-  };
+  const plot = plotOf(HEIGHT);
+  const line = (kind, points) => plot.line(kind, points.map(([step, loss]) => [scale.x(step), scale.y(loss)]));
+  plot.node.setAttribute("role", "img");
+  plot.node.setAttribute("aria-label", lossSummary(shown, levels));
   drawAxes(plot, scale, line);
   const labels = [...drawLevels(levels, scale, line), ...drawRuns(shown, line)];
   for (const { at, name, loss, kind } of apart(labels, scale)) {
-    const number = element("b", {}, decimal(loss));
-    const label = element("span", { class: `tg-label ${kind}`, title: name }, number, ` ${name}`);
-    plot.append(place(label, { top: `${at}px` }));
+    const text = element("span", { title: name }, element("b", {}, decimal(loss)), ` ${name}`);
+    plot.label(`tg-label ${kind}`, { top: `${at}px` }, text);
   }
-  if (moment !== null) plot.append(place(element("span", { class: "tg-moment" }), { left: `${scale.x(moment)}%` }));
-  const { node, point } = figure("loss", "Loss, in nats per token, by step", lossesAt(shown, moment ?? scale.last), plot);
-  pointAtLosses(plot, shown, scale, point, onMoment);
+  if (moment !== null) plot.label("tg-moment", { left: `${scale.x(moment)}%` });
+  const { node, point } = figure("loss", "Loss, in nats per token, by step", lossesAt(shown, moment ?? scale.last), plot.node);
+  pointAtLosses(plot.node, shown, scale, point, onMoment);
   node.append(hiddenTable("Loss by step", ["step", ...shown.map((run) => run.name)], lossRows(shown, scale)));
   return node;
 }
@@ -73,10 +69,10 @@ export function lossCurve({ runs, baselines = null, moment = null, onMoment = nu
 function drawAxes(plot, scale, line) {
   for (const tick of ticks(scale.low, scale.high, 4)) {
     line("tg-rule", [[scale.first, tick], [scale.last, tick]]);
-    plot.append(place(element("span", { class: "tg-tick-y" }, short(tick)), { top: `${scale.y(tick)}%` }));
+    plot.label("tg-tick-y", { top: `${scale.y(tick)}%` }, short(tick));
   }
   for (const tick of ticks(scale.first, scale.last, 4)) {
-    plot.append(place(element("span", { class: "tg-tick-x" }, decimal(tick, 0)), { left: `${scale.x(tick)}%` }));
+    plot.label("tg-tick-x", { left: `${scale.x(tick)}%` }, decimal(tick, 0));
   }
 }
 
@@ -84,7 +80,7 @@ function drawAxes(plot, scale, line) {
 function drawLevels(levels, scale, line) {
   return levels.map(([name, loss]) => {
     line("tg-baseline", [[scale.first, loss], [scale.last, loss]]);
-    return { name, loss, kind: "tg-label-baseline" };
+    return { name, loss, kind: "tg-soft" };
   });
 }
 
@@ -98,13 +94,13 @@ function drawRuns(runs, line) {
     const name = runs.length > 1 ? run.name : "training";
     const held = run.held_out.map(({ step, loss }) => [step, loss]);
     if (run.pinned) pins += 1;
-    const kind = run.pinned ? `tg-pinned tg-pin-${pins}` : "tg-run";
+    const colour = run.pinned ? `tg-pin-${pins}` : "tg-own";
+    const kind = run.pinned ? `tg-pinned ${colour}` : "tg-run";
     if (!run.pinned) line("tg-raw", points);
     line(kind, smooth);
     if (held.length) line(`${kind} tg-held`, held);
-    const look = run.pinned ? `tg-label-pin-${pins}` : "tg-label-run";
-    labels.push({ name, loss: smooth.at(-1)[1], kind: look });
-    if (held.length && !run.pinned) labels.push({ name: "held out", loss: held.at(-1)[1], kind: look });
+    labels.push({ name, loss: smooth.at(-1)[1], kind: colour });
+    if (held.length && !run.pinned) labels.push({ name: "held out", loss: held.at(-1)[1], kind: colour });
   }
   return labels;
 }
@@ -134,17 +130,7 @@ function lossScale(runs, levels) {
     first = Math.min(first, steps.length > 1 ? Math.max(0, 2 * steps[0] - steps[1]) : steps[0] - 1);
     last = Math.max(last, steps.at(-1));
   }
-  const ends = [Math.min(...losses), Math.max(...losses)];
-  const room = 0.06 * (ends[1] - ends[0] || 1);
-  const [low, high] = [ends[0] - room, ends[1] + room];
-  return {
-    first,
-    last,
-    low,
-    high,
-    x: (step) => (100 * (step - first)) / (last - first),
-    y: (loss) => (100 * (high - loss)) / (high - low),
-  };
+  return scaleOf([first, last], losses);
 }
 
 /** Means over the points around each; over fewer near the beginning, where losses fall. */
@@ -170,10 +156,7 @@ function apart(labels, scale) {
 /** The loss of a run at a step, that of the point nearest to it. */
 function lossAt(run, step) {
   const { steps, mean } = run.losses;
-  let best = 0;
-  steps.forEach((each, index) => {
-    if (Math.abs(each - step) < Math.abs(steps[best] - step)) best = index;
-  });
+  const best = nearest([...steps.keys()], (index) => Math.abs(steps[index] - step));
   return smoothed(steps.map((each, index) => [each, mean[index]]))[best][1];
 }
 
@@ -442,26 +425,13 @@ function pooled(matrix) {
 
 /** How surprising strings are: [{text, nats, perplexity, percentile, surprises, unknown}]. */
 export function scoreTable(scores) {
-  const heads = ["string", "nats per token", "perplexity", "percentile"].map((head, index) =>
-    element("th", { scope: "col", class: index ? "tg-number" : null }, head),
-  );
   const row = ({ text, nats, perplexity, percentile, surprises }) => {
     const said = [...text, ""].map((token, t) => surprising(token, surprises[t] ?? 0));
-    return element(
-      "tr",
-      {},
-      element("th", { scope: "row" }, element("span", { class: "tg-surprise tg-inline", dir: "auto" }, ...said)),
-      element("td", { class: "tg-number" }, decimal(nats)),
-      element("td", { class: "tg-number" }, short(perplexity)),
-      element("td", { class: "tg-number" }, percentile === null ? "–" : decimal(percentile, percentile > 99 ? 1 : 0)),
-    );
+    const string = element("span", { class: "tg-surprise tg-inline", dir: "auto" }, ...said);
+    const rank = percentile === null ? "–" : decimal(percentile, percentile > 99 ? 1 : 0);
+    return [string, decimal(nats), short(perplexity), rank];
   };
-  return element(
-    "table",
-    { class: "tg-table tg-scores" },
-    element("thead", {}, element("tr", {}, ...heads)),
-    element("tbody", {}, ...scores.map(row)),
-  );
+  return table("tg-table tg-scores", null, ["string", "nats per token", "perplexity", "percentile"], scores.map(row));
 }
 
 /** Training strings and what they did to a string: [{document, influence, steps}]. */
@@ -483,15 +453,11 @@ export function influenceList(influences) {
   return element("ol", { class: "tg-influences" }, ...influences.map(item));
 }
 
-/** Code with numbered lines, which scrolls by itself; highlight: numbers of lines, from 1, or null. */
-export function codeBlock({ text, highlight = null, label }) {
-  const marked = new Set(highlight ?? []);
+/** Code with numbered lines, which scrolls by itself. */
+export function codeBlock({ text, label }) {
   const lines = text.replace(/\n$/, "").split("\n");
-  const code = element("code", {});
-  lines.forEach((line, index) => {
-    const kind = marked.has(index + 1) ? "tg-line tg-marked" : "tg-line";
-    code.append(element("span", { class: kind, "data-line": index + 1 }, `${line}\n`));
-  });
+  const line = (content, index) => element("span", { class: "tg-line", "data-line": index + 1 }, `${content}\n`);
+  const code = element("code", {}, ...lines.map(line));
   const scroller = element("pre", { class: "tg-scroll", tabindex: 0, role: "region", "aria-label": label }, code);
-  return figure("code", label, `${decimal(lines.length, 0)} line${lines.length === 1 ? "" : "s"}`, scroller).node;
+  return figure("code", label, count(lines.length, "line"), scroller).node;
 }

@@ -1,5 +1,5 @@
 // A model in a notebook's cell. It is asked by messages, which `notebook.py` answers. Not here: pictures (`views.js`).
-import { decimal } from "./drawing.js";
+import { decimal, element } from "./drawing.js";
 import { attentionView, embeddingMap, probabilityBars, stringList, surpriseText } from "./views.js";
 
 /** Asks the model, one question at a time: the newest is asked as soon as the one before is answered. */
@@ -29,38 +29,23 @@ function asker(model, ask, show, fail) {
   };
 }
 
-function labelled(text, ...controls) {
-  const label = document.createElement("label");
-  label.append(text, ...controls);
-  return label;
-}
-
-function box(kind, ...children) {
-  const node = document.createElement("div");
-  node.className = kind;
-  node.append(...children);
-  return node;
-}
-
 /** Whether the notebook is dark: its text is light. */
 function isDark() {
   const [red, green, blue] = getComputedStyle(document.body).color.match(/[\d.]+/g).map(Number);
   return red + green + blue > 1.5 * 255;
 }
 
-function input(type, fields) {
-  return Object.assign(document.createElement("input"), { type, ...fields });
-}
-
 function render({ model, el }) {
   const start = model.get("start");
-  const temperature = input("range", { min: 0, max: 1.5, step: 0.05, value: start.temperature });
-  const number = document.createElement("output");
-  const prefix = input("text", { size: 8, autocomplete: "off", spellcheck: false });
-  const text = input("text", { size: 16, autocomplete: "off", spellcheck: false, value: start.explanation.text });
-  const [strings, reading, bars, heads] = ["strings", "reading", "bars", "heads"].map((kind) => box(`widget-${kind}`));
-  const problems = [box("widget-problem"), box("widget-problem")];
-  for (const problem of problems) problem.setAttribute("role", "status");
+  const box = (kind, ...children) => element("div", { class: `widget-${kind}` }, ...children);
+  const typed = { type: "text", autocomplete: "off", spellcheck: "false" };
+  const notches = { type: "range", min: 0, max: 1.5, step: 0.05 };
+  const temperature = element("input", { ...notches, value: start.temperature });
+  const number = element("output");
+  const prefix = element("input", { ...typed, size: 8 });
+  const text = element("input", { ...typed, size: 16, value: start.explanation.text });
+  const [strings, reading, bars, heads] = ["strings", "reading", "bars", "heads"].map((kind) => box(kind));
+  const problems = [0, 1].map(() => element("div", { class: "widget-problem", role: "status" }));
 
   const showStrings = (shown) => strings.replaceChildren(stringList(shown));
   const showReading = (explanation) => {
@@ -82,13 +67,13 @@ function render({ model, el }) {
   number.textContent = decimal(start.temperature);
   showStrings(start.strings);
   showReading(start.explanation);
-  const wishes = box("widget-row", labelled("Temperature ", temperature, number), labelled("Begins with ", prefix));
-  const says = box("widget-part", wishes, problems[0], strings);
-  const reads = box("widget-part", box("widget-row", labelled("Reads ", text)), problems[1], reading);
+  const wishes = box("row", element("label", {}, "Temperature ", temperature, number), element("label", {}, "Begins with ", prefix));
+  const says = box("part", wishes, problems[0], strings);
+  const reads = box("part", box("row", element("label", {}, "Reads ", text)), problems[1], reading);
   el.classList.add("tapegpt", "widget");
   el.dataset.theme = isDark() ? "dark" : "light";
-  const parts = box("widget-parts", says, embeddingMap(start.embeddings), reads, heads);
-  el.replaceChildren(box("widget-about", start.about), parts);
+  const parts = box("parts", says, embeddingMap(start.embeddings), reads, heads);
+  el.replaceChildren(box("about", start.about), parts);
   return () => {
     speaker.stop();
     reader.stop();
