@@ -23,6 +23,7 @@ import tapegpt
 from tapegpt import DivergedError, TapeGPTError
 from tapegpt.autograd import SGD, Adam, Tape
 from tapegpt.machine.target import INTERPRETED
+from tapegpt.tensors import read_contents, write_contents
 from tests import properties
 from tests.autograd import graphs
 from tests.autograd.scalars import TARGETS
@@ -567,6 +568,10 @@ def test_what_does_not_compile_gets_one_line() -> None:
     for wrong in ({"learning_rate": -1}, {"momentum": 1.0}, {"weight_decay": math.nan}, {"decay_steps": 0}):
         with pytest.raises(TapeGPTError, match=f"{next(iter(wrong))} must be"):
             SGD(**wrong)
+    for wrong in ({"beta1": 1.0}, {"beta2": 1.0}, {"epsilon": 0.0}, {"beta1": -0.1}):
+        with pytest.raises(TapeGPTError, match=f"{next(iter(wrong))} must be"):
+            Adam(**wrong)
+    assert (SGD(momentum=0, decay_steps=1).momentum, Adam(beta1=0, beta2=0, epsilon=5e-324).beta1) == (0, 0)
 
 
 def test_arrays_of_all_kinds_are_read(compiled: tuple[Tape, Step]) -> None:
@@ -665,7 +670,13 @@ def test_files_that_do_not_fit_get_one_line_and_change_nothing(tmp_path: Path, c
         step.steps_taken = -1
     (tmp_path / "damaged").write_bytes((tmp_path / "tape").read_bytes()[:-1] + b"!")
     (tmp_path / "text").write_text("hidden = 1")
+    alike, loss = network(4)
+    alike.compile(loss, OPTIMIZERS[0], seed=9).save(tmp_path / "sgd")
+    kept, wrong = read_contents(tmp_path / "sgd"), ("", "-1", "1.5", str(2**45 + 1), "9" * 30)
+    for place, steps in enumerate(wrong):
+        write_contents(kept.replaced(metadata={**kept.metadata, "steps": steps}), tmp_path / f"steps {place}")
     for load, name, message in (
+        *[(step.load, f"steps {place}", "its steps are no number of steps") for place in range(len(wrong))],
         (tape.load, "other", r"other: not of this tape: idle is not there in the file, \(2, 2\) here$"),
         (other.load, "tape", r"hidden is \(5, 3\) in the file, \(5, 4\) here$"),
         (step.load, "adam", 'not of this step: its optimizer is "Adam", not "SGD"'),

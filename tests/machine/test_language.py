@@ -604,9 +604,30 @@ def test_an_estimate_is_made_better_as_often_as_it_must_be(target: Target, error
     assert error < 3e-7
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
+def test_inverse_roots_are_near_in_vectors_of_any_width(target: Target) -> None:
+    def roots(k: Builder, x: F32s, y: F32s, d: F64s) -> None:
+        for row, lanes in enumerate((1, 2, 4, 8, 16)):
+            y.store(16 * row, k.reciprocal_sqrt(x.vector(0, lanes)))
+        d[0] = k.reciprocal_sqrt(d[0])
+
+    x, y, d = array("f", [0.1 * 3.0**i for i in range(16)]), array("f", bytes(4 * 80)), array("d", [3.0])
+    Program({"roots": (Kernel(roots), {})}, target).run("roots", *map(address_of, (x, y, d)))
+    for row, lanes in enumerate((1, 2, 4, 8, 16)):
+        found = y[16 * row : 16 * row + lanes].tolist()
+        assert found == pytest.approx([number**-0.5 for number in x[:lanes]], rel=3e-7)
+    assert d[0] == 1.0 / math.sqrt(3.0)
+
+
 def test_targets_are_detected() -> None:
     assert detect("flags : sse2 avx2 fma avx512f avx512dq avx512vl avx512bw", "x86_64") is AVX512
     assert detect("flags : sse2 avx2 fma avx512f", "x86_64") is AVX2
+    for lacking in ("avx2", "fma"):
+        assert detect(f"flags : sse2 {lacking}", "x86_64") is SSE2
+    wide = ["avx512f", "avx512dq", "avx512vl", "avx512bw"]
+    for place in range(4):
+        flags = " ".join(wide[:place] + wide[place + 1 :])
+        assert detect(f"flags : sse2 avx2 fma {flags}", "x86_64") is AVX2
     assert detect("flags : sse2", "x86_64") is SSE2
     assert detect("Features : asimd", "aarch64").name == "neon"
     assert cpu_identity()
