@@ -400,6 +400,24 @@ class Pairs(Model):
         return tape.embedding(tape.parameter("pairs", 2 * vocab_size, vocab_size), tokens)
 
 
+class Tables(Model):
+    """Of several tables one has a row for each token that is read."""
+
+    block_size = 4
+    reads: bool = True
+
+    def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
+        places, halves = tape.parameter("wpe", 4, vocab_size), tape.parameter("halves", vocab_size, vocab_size)
+        x = tape.embedding(places, positions) + tape.embedding(halves + halves, tokens)
+        return x + tape.embedding(tape.parameter("wte", vocab_size, vocab_size), tokens) if self.reads else x
+
+
+@pytest.mark.parametrize(("reads", "name"), [(True, "wte"), (False, None)])
+def test_the_table_of_tokens_is_found_among_others(reads: bool, name: str | None) -> None:
+    table = Tables(reads=reads).record(4).table
+    assert (table and table.name) == name
+
+
 CALLS: list[Node] = []
 
 
