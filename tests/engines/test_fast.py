@@ -22,6 +22,7 @@ from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Adam, Engine, Parameters
 from tapegpt.engines.exact import ExactEngine
 from tapegpt.engines.fast.engine import FastEngine
+from tapegpt.engines.graph import fast_graph
 from tapegpt.engines.fast.generation import sample
 from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.machine.host import available, host_target
@@ -77,6 +78,17 @@ def flat(engine: Engine) -> list[float]:
 
 def all_finite(engine: Engine) -> bool:
     return all(map(math.isfinite, flat(engine)))
+
+
+@pytest.mark.parametrize(("block_size", "attention"), [(4, "attention"), (40, "attention in tiles")])
+def test_a_gpt_is_few_operations(block_size: int, attention: str) -> None:
+    """Its heads do not fill the lanes."""
+    for cached in (False, True):
+        graph = fast_graph(Config(1, 6, 2, block_size), VOCAB, cached=cached)
+        heads = f"{'cached attention' if cached else attention} n_head=2 head_dim=3 block_size={block_size}"
+        before = ["embedding", "rmsnorm", "rmsnorm", "linear", heads, "linear + residual", "rmsnorm"]
+        after = ["linear relu", "linear + residual", "linear", *([] if cached else ["cross_entropy"])]
+        assert [str(node.operation) for node in graph.tape.nodes if node.operation] == before + after
 
 
 # The exact engine's numbers
