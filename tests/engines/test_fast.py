@@ -22,8 +22,8 @@ from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Adam, Engine, Parameters
 from tapegpt.engines.exact import ExactEngine
 from tapegpt.engines.fast.engine import FastEngine
-from tapegpt.engines.graph import fast_graph
 from tapegpt.engines.fast.generation import sample
+from tapegpt.engines.graph import fast_graph
 from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.language import F32, Builder, F32s, I64s, Int, Real, kernel
