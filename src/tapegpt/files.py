@@ -7,19 +7,38 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 
 from tapegpt.errors import TapeGPTError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
 
 Path = str | os.PathLike[str]
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file; on any failure what stood at the path stays, and `TapeGPTError` says why."""
+    with writing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write to, which takes the path when the block ends; whatever fails, what stood there stays.
+
+    Raises `TapeGPTError` for a path that cannot be written, and for an `OSError` within the block.
+    """
     target = writable(path)
     temporary = _temporary(target)
     try:
         try:
-            _write(temporary, content)
+            with _create(temporary) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             if os.path.exists(target):  # what was private stays private
                 os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
             os.replace(temporary, target)
@@ -46,7 +65,7 @@ def writable(path: Path) -> str:
             raise TapeGPTError(f"{os.fspath(path)}: is write-protected: choose another name")
         temporary = _temporary(target)
         try:
-            _write(temporary, b"")  # some directories, such as those of /proc, only look as if they could be written
+            _create(temporary).close()  # some directories, such as those of /proc, only look as if they can be written
         finally:
             _remove(temporary)
     except (OSError, ValueError) as error:
@@ -60,13 +79,10 @@ def _temporary(target: str) -> str:
     return os.path.join(os.path.dirname(target), f".tapegpt-{os.urandom(8).hex()}.tmp")
 
 
-def _write(path: str, content: bytes) -> None:
-    """A new file, down to the disk."""
+def _create(path: str) -> BinaryIO:
+    """A new file, where none is."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags, 0o666), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    return open(os.open(path, flags, 0o666), "wb")
 
 
 def _remove(temporary: str) -> None:

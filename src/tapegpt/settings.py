@@ -65,7 +65,7 @@ class Settings(Record):
         "evaluations without a better held-out loss that end the training", Whole(1), default=None, usual="none"
     )
     threads: int | None = field(
-        "threads of a step", Whole(1, MAX_THREADS), default=None, fast=None, usual="as many as pay"
+        "number of worker threads", Whole(1, MAX_THREADS), default=None, fast=None, usual="automatic"
     )
     long: str = field(
         "strings longer than the block: cut, or trained on window after window",

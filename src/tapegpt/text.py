@@ -35,6 +35,20 @@ def columns(text: str) -> int:
     return sum(0 if combining(each) else 1 + (east_asian_width(each) in "WF") for each in visible(text))
 
 
+def clipped(text: str, width: int) -> str:
+    """A text as `visible` shows it, in at most so many columns; one that is cut ends in dots."""
+    shown = visible(text)
+    if columns(shown) <= width:
+        return shown
+    kept, room = [], width - 3
+    for character in shown:
+        room -= columns(character)
+        if room < 0:
+            break
+        kept.append(character)
+    return f"{''.join(kept)}..."
+
+
 def breaks(character: str) -> bool:
     """Whether a character would break a line, or tell a terminal what to do."""
     if character.isprintable() or character == "\t":

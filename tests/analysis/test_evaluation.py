@@ -222,7 +222,7 @@ def test_training_data_can_be_given(trainer: Trainer, capsys: pytest.CaptureFixt
     Path("some.txt").write_text("\n".join(NAMES[:4]), encoding="utf-8")
     without = json.loads(shown(capsys, "bare.safetensors", "names.txt", "--json"))
     assert (without["training"], list(without["losses"])) == (None, ["all"])
-    found = json.loads(shown(capsys, "bare.safetensors", "names.txt", "--json", "--training", "some.txt"))
+    found = json.loads(shown(capsys, "bare.safetensors", "names.txt", "--json", "--training-data", "some.txt"))
     assert (found["training"], found["reason"]) == (4, "")
     assert (found["losses"]["trained on"]["strings"], found["losses"]["new"]["strings"]) == (5, 5)
     vocabulary = trainer.model.vocabulary
@@ -241,7 +241,7 @@ def test_what_cannot_be_done(trainer: Trainer, capsys: pytest.CaptureFixture[str
         "m.safetensors names.txt --temperature -1": "temperature must be",
         "missing names.txt": "missing: no such file",
         "m.safetensors missing": "missing: no such file",
-        "m.safetensors names.txt --training missing": "missing: no such file",
+        "m.safetensors names.txt --training-data missing": "missing: no such file",
     }
     for arguments, message in cases.items():
         assert main(["eval", *arguments.split()]) == 2

@@ -138,27 +138,42 @@ class Fuzzer:
 
     def command(self) -> list[str]:
         """A command's arguments."""
-        kinds = ("score", "train", "resume", "eval", "doctor", "convert", "explain", "why", "diff", "show", "report")
+        kinds = (
+            "score",
+            "calibrate",
+            "train",
+            "resume",
+            "finetune",
+            "eval",
+            "doctor",
+            "convert",
+            "explain",
+            "why",
+            "diff",
+            "show",
+            "report",
+        )
         kind = self._one("generate", "generate", "generate", *kinds)
         return [kind, *getattr(self, f"_{kind}")()]
 
     def _generate(self) -> list[str]:
         options: dict[str, Callable[[], str | None]] = {
             **dict.fromkeys(["--temperature", "--top-k", "--top-p", "--min-p", "--seed"], self._number),
-            **dict.fromkeys(["--min-length", "--max-length"], self._number),
+            "--length": lambda: self._one("4", "..5", "2..", "3..4", "4..3", "..", "x", "-1..2", "1...2", ""),
             **dict.fromkeys(["--prefix", "--suffix"], self._text),
             "--pattern": lambda: self._one(*PATTERNS),
             "--avoid": self._data,
             "--novel": lambda: self._one("0", "1", "2", "-1", "x"),
-            "--training": self._data,
-            **dict.fromkeys(["--unique", "--unbiased", "--probability", "--json"], lambda: None),
+            "--training-data": self._data,
+            **dict.fromkeys(["--distinct", "--unbiased", "--probability", "--json"], lambda: None),
         }
         return [self._model(), "-n", self._likely("40", 0, 1, 300, -1, "x"), *self._some(options, 6)]
 
     def _score(self) -> list[str]:
         options: dict[str, Callable[[], str | None]] = {
             **self._reading(),
-            "--calibrate": self._data,
+            "--threshold": self._number,
+            "--output": lambda: self._one("scores", "-", "missing/x", "."),
             "--top": self._number,
             **dict.fromkeys(["--json", "--sort", "--summary", "--bits", "--characters"], lambda: None),
         }
@@ -190,14 +205,25 @@ class Fuzzer:
 
     def _resume(self) -> list[str]:
         options: dict[str, Callable[[], str | None]] = {
-            "--finetune": lambda: None,
-            "--learning-rate": self._number,
-            "--n-embd": self._number,
             "--save-every": self._number,
+            "--metrics": lambda: self._one("metrics", "-", "names.txt"),
         }
         data = [self._data()] if self._random.random() < 0.3 else []
-        steps = ["--steps", self._likely("5", 0, -1, "x")] if self._random.random() < 0.8 else []
+        steps = ["--more-steps", self._likely("5", 0, -1, "x")] if self._random.random() < 0.8 else []
         return [self._model(), *data, *steps, "-o", self._likely("new", "missing/x"), *self._some(options, 3)]
+
+    def _finetune(self) -> list[str]:
+        options: dict[str, Callable[[], str | None]] = {**self._reading(), "--learning-rate": self._number}
+        steps = ["--steps", self._likely("5", 0, -1, "x")]
+        return [self._model(), self._data(), *steps, "-o", self._likely("new", "missing/x"), *self._some(options, 3)]
+
+    def _calibrate(self) -> list[str]:
+        options: dict[str, Callable[[], str | None]] = {
+            **self._reading(),
+            "--alarm-rate": self._number,
+            **dict.fromkeys(["--json", "--bits"], lambda: None),
+        }
+        return [self._model(), self._data(), *self._some(options, 4)]
 
     def _eval(self) -> list[str]:
         return [
@@ -233,7 +259,7 @@ class Fuzzer:
     def _why(self) -> list[str]:
         options: dict[str, Callable[[], str | None]] = {
             "--top": self._number,
-            "--training": self._data,
+            "--training-data": self._data,
             **dict.fromkeys(["--all", "--verify", "--json"], lambda: None),
         }
         return [self._model(), self._text(), *self._some(options, 3)]
@@ -255,7 +281,7 @@ class Fuzzer:
         return [self._one(self._model(), self._data()), *self._some(options, 4)]
 
     def _report(self) -> list[str]:
-        options: dict[str, Callable[[], str | None]] = {"--text": self._text, "--training": self._data}
+        options: dict[str, Callable[[], str | None]] = {"--text": self._text, "--training-data": self._data}
         output = self._one("page.html", "missing/x", "-")
         return [self._model(), "-o", output, "--samples", self._likely("5", 0, -1, "x"), *self._some(options, 2)]
 
@@ -307,7 +333,7 @@ def fuzz(count: int, seed: int) -> list[str]:
                 codes[arguments[0], code] += 1
                 if not what:
                     what = next((f"{name} has changed" for name in kept if Path(name).read_bytes() != kept[name]), "")
-                if not what and Path("new").exists() and arguments[0] in ("train", "resume"):
+                if not what and Path("new").exists() and arguments[0] in ("train", "resume", "finetune"):
                     tapegpt.load("new")
                 if what:
                     faults.append(f"{number}: tapegpt {shlex.join(arguments)}: {what}"[:2000])

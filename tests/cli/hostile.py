@@ -323,7 +323,7 @@ class Hostile:
         path, content = self._place / "metrics", mutations.text(self._metrics).encode("utf-8", "surrogatepass")
         path.write_bytes(content)
         code, wrong = fault(
-            ["resume", "trained", "--steps", "2", "-o", "new", "--samples", "0", "--metrics", "metrics"]
+            ["resume", "trained", "--more-steps", "2", "-o", "new", "--samples", "0", "--metrics", "metrics"]
         )
         assert not wrong, wrong
         assert code == 0 or path.read_bytes() == content, "the metrics have changed"

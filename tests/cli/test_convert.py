@@ -72,7 +72,7 @@ def state_dict(n_layer: int = 1, n_embd: int = 4, block_size: int = 5, vocab_siz
         (lambda state: state, ["--vocabulary", "abcabc"]),
         (lambda state: {"state_dict": state, "uchars": ["a", "b", "c"]}, []),
         (lambda state: {"state_dict": state, "vocabulary": "abc"}, []),
-        (lambda state: state, ["--data", "data.txt"]),
+        (lambda state: state, ["--training-data", "data.txt"]),
     ],
 )
 def test_a_state_dict_of_microgpt_speaks_as_it_does_there(
@@ -92,11 +92,11 @@ def test_a_state_dict_of_microgpt_speaks_as_it_does_there(
 BAD: list[tuple[Any, list[str], str]] = [
     ([], [], "it is no object"),
     ({"wte": [[1.0]]}, [], "it has no wte, wpe and lm_head"),
-    (state_dict(), [], "it does not say its 3 characters: give --vocabulary, or --data"),
+    (state_dict(), [], "it does not say its 3 characters: give --vocabulary, or --training-data"),
     (state_dict(vocab_size=27), [], "give --vocabulary abcdefghijklmnopqrstuvwxyz, if these are names"),
     (state_dict(), ["--vocabulary", "ab"], "it has 3 characters, the vocabulary 2"),
     (state_dict(), ["--vocabulary", "abc", "--n-head", "3"], "n_embd must be a multiple of n_head"),
-    (state_dict(), ["--vocabulary", "abc", "--data", "x"], "exclude each other"),
+    (state_dict(), ["--vocabulary", "abc", "--training-data", "x"], "exclude each other"),
     ({**state_dict(), "wte": [[1.0, 2.0], [1.0]]}, ["--vocabulary", "abc"], "row 1 of a matrix has 1 numbers"),
     ({**state_dict(), "wte": [[float("nan")] * 4] * 4}, ["--vocabulary", "abc"], "no finite number"),
     ({**state_dict(), "wte": [["1"] * 4] * 4}, ["--vocabulary", "abc"], "no finite number"),

@@ -60,7 +60,7 @@ def generate(
 def test_prefix_suffix_and_lengths(generate: Command) -> None:
     assert all(text.startswith("an") for text in generate("--prefix an -n 50")[0])
     assert all(text.endswith("nn") for text in generate("--suffix nn -n 50")[0])
-    strings, said = generate("--prefix a --suffix a --min-length 4 --max-length 5 -n 50 --seed 1")
+    strings, said = generate("--prefix a --suffix a --length 4..5 -n 50 --seed 1")
     assert len(strings) == 50
     assert all(re.fullmatch("a.{2,3}a", text) for text in strings)
     assert said == ""
@@ -74,7 +74,7 @@ def test_a_pattern_is_met_by_the_whole_string(generate: Command) -> None:
 
 
 def test_no_string_twice_and_none_that_was_trained_on(generate: Command) -> None:
-    strings, _ = generate("--unique --novel -n 300")
+    strings, _ = generate("--distinct --novel -n 300")
     assert len(strings) == len(set(strings)) == 300
     assert set(strings).isdisjoint(NAMES)
 
@@ -94,7 +94,7 @@ def test_words_to_avoid_occur_nowhere(generate: Command, trained: Path) -> None:
 
 
 def test_fewer_strings_than_asked_for_all_come_and_one_line_says_so(generate: Command) -> None:
-    strings, said = generate("--pattern 'an{1,3}a' --unique -n 20")
+    strings, said = generate("--pattern 'an{1,3}a' --distinct -n 20")
     assert sorted(strings) == ["ana", "anna", "annna"]
     assert said == "tapegpt: note: only 3 strings meet the constraints, 20 were asked for\n"
     strings, said = generate("--pattern '(anna|bob)' --novel -n 2")
@@ -107,17 +107,17 @@ def test_temperature_0_repeats_the_most_probable_string(generate: Command) -> No
     assert generate("--top-k 1 -n 3")[0] == strings
     assert generate("--min-p 1 -n 3")[0] == strings
     assert generate("--top-p 0.0001 -n 3")[0] == strings
-    assert generate("--temperature 0 --unique -n 3")[0][0] == strings[0]
+    assert generate("--temperature 0 --distinct -n 3")[0][0] == strings[0]
 
 
 def test_a_seed_repeats_the_strings(generate: Command) -> None:
-    assert generate("--unique --seed 3 -n 5") == generate("--unique --seed 3 -n 5")
-    assert generate("--unique --seed 3 -n 5") != generate("--unique --seed 4 -n 5")
+    assert generate("--distinct --seed 3 -n 5") == generate("--distinct --seed 3 -n 5")
+    assert generate("--distinct --seed 3 -n 5") != generate("--distinct --seed 4 -n 5")
 
 
 def test_json_gives_the_probability_of_every_character(generate: Command) -> None:
-    lines, _ = generate("--json -n 20 --unique --seed 1")
-    assert [json.loads(line)["text"] for line in lines] == generate("-n 20 --unique --seed 1")[0]
+    lines, _ = generate("--json -n 20 --distinct --seed 1")
+    assert [json.loads(line)["text"] for line in lines] == generate("-n 20 --distinct --seed 1")[0]
     for line in map(json.loads, lines):
         assert len(line["log_probabilities"]) == len(line["text"]) + 1
         assert math.isclose(sum(line["log_probabilities"]), line["log_probability"], abs_tol=1e-4)
@@ -144,7 +144,7 @@ def test_the_training_data_can_be_elsewhere(generate: Command, trained: Path) ->
         _, said = generate("--novel -n 5", code=2)
         assert "names.txt" in said
         assert said.count("\n") == 1
-        assert set(generate("--novel -n 50 --training moved.txt")[0]).isdisjoint(NAMES)
+        assert set(generate("--novel -n 50 --training-data moved.txt")[0]).isdisjoint(NAMES)
     finally:
         (trained / "moved.txt").rename(trained / "names.txt")
 
@@ -154,8 +154,9 @@ def test_the_training_data_can_be_elsewhere(generate: Command, trained: Path) ->
     [
         ("--prefix é", "prefix 'é': the model does not know 'é'"),
         ("--prefix annannannann", "strings have at most 8 characters"),
-        ("--min-length 9", "min_length 9: strings have at most 8 characters"),
-        ("--min-length 3 --max-length 2", "min_length 3 is above max_length 2"),
+        ("--length 9..", "min_length 9: strings have at most 8 characters"),
+        ("--length 3..2", "min_length 3 is above max_length 2"),
+        ("--length x..", "--length must be a range such as 4..8, 4.., ..8 or 8, not 'x..'"),
         ("--pattern '('", "pattern"),
         (r"--pattern '(a)\1'", "pattern"),
         ("--pattern '(a|b)*a(a|b){30}'", "states"),
@@ -168,7 +169,7 @@ def test_the_training_data_can_be_elsewhere(generate: Command, trained: Path) ->
         ("--novel x", "--novel: must be a whole number, not 'x'"),
         ("--unbiased --top-k 3", "leave out top_k"),
         ("--probability --top-k 3", "leave out top_k"),
-        ("--novel --training missing", "missing: no such file"),
+        ("--novel --training-data missing", "missing: no such file"),
         ("-n -5", "-n must be a whole number from 0 on, not -5"),
     ],
 )
@@ -179,7 +180,7 @@ def test_one_line_for_what_cannot_be(generate: Command, options: str, message: s
 
 
 def test_a_reader_that_leaves_ends_a_stream_of_millions(trained: Path) -> None:
-    command = f"{sys.executable} -m tapegpt generate fast -n 1000000000 --unique --pattern '.*a.*' | head -n 3"
+    command = f"{sys.executable} -m tapegpt generate fast -n 1000000000 --distinct --pattern '.*a.*' | head -n 3"
     done = subprocess.run(["sh", "-c", command], cwd=trained, capture_output=True, text=True, timeout=60)
     assert (len(set(done.stdout.split())), done.stderr) == (3, "")
 

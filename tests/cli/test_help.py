@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 import tapegpt.cli
-from tapegpt.cli.options import Parser, option
+from tapegpt.cli.options import HelpAction, Parser, option
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 ABOUT = """# Command line
 
-The option `--help` of a command prints the same on a terminal. `tapegpt` without a command is `tapegpt train`.
-Brackets show defaults. [In production](production.md) lists exit codes and environment variables.
+A command prints the same with `--help-all`, and its common options with `-h`. `tapegpt` without a command is
+`tapegpt train`. Brackets show defaults. [In production](production.md) lists exit codes and environment variables.
 `python tests/cli/test_help.py` makes this page.
 """
 
@@ -50,7 +50,7 @@ def options(group: argparse._ArgumentGroup) -> Iterator[tuple[str, str, argparse
     """Each option of a group, but for help: how it is given, what it does."""
     formatter = argparse.HelpFormatter("")
     for action in group._group_actions:
-        if action.help not in (None, argparse.SUPPRESS) and not isinstance(action, argparse._HelpAction):
+        if action.help not in (None, argparse.SUPPRESS) and not isinstance(action, HelpAction):
             value = "" if action.nargs == 0 else formatter._format_args(action, str(action.metavar))
             names = ", ".join(action.option_strings)
             yield " ".join(filter(None, [names, value])), formatter._expand_help(action), action
@@ -102,7 +102,7 @@ def test_every_option_has_a_line() -> None:
 def test_help_is_printed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert tapegpt.cli.main([name, "--help"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert printed.startswith(f"usage: tapegpt {name} [-h]")
+    assert printed.startswith(f"usage: tapegpt {name} [options] ")
     assert tapegpt.cli.COMMANDS[name][1:] in printed
 
 

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
 from tapegpt.cli import main
-from tapegpt.cli.interruption import Interruption
+from tapegpt.cli.console import Interruption
 from tapegpt.machine import cache
 from tapegpt.models.trained import GPT
 from tapegpt.settings import Settings
@@ -261,10 +261,9 @@ def test_a_finetuning_can_be_resumed(place: Path) -> None:
     train = ["train", "names.txt", "--steps", "20", "--n-embd", "8", "--n-head", "2", "--block-size", "4", "-o", "m"]
     assert main([*train, "--samples", "0"]) == 0
     tune = [
-        "resume",
+        "finetune",
         "m",
         "other.txt",
-        "--finetune",
         "--steps",
         "30",
         "--learning-rate",
@@ -360,9 +359,9 @@ def test_a_directory_of_a_run_goes_on_in_it(
             f"--run-dir {directory}: holds a run already, its model.safetensors: go on by tapegpt resume {directory}"
         )
         assert message in refusal(capsys, *run, "--run-dir", directory)
-    assert main(["resume", "cut", "--steps", "10", "-o", "other", "--samples", "0"]) == 0
+    assert main(["resume", "cut", "--more-steps", "10", "-o", "other", "--samples", "0"]) == 0
     assert Path("cut/model.safetensors").read_bytes() == Path("a/whole/model.safetensors").read_bytes()
-    assert main(["resume", "cut", "--steps", "10", "--samples", "1"]) == 0
+    assert main(["resume", "cut", "--more-steps", "10", "--samples", "1"]) == 0
     rows = [json.loads(line) for line in Path("cut/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 71))
     assert len(Path("cut/samples.txt").read_text().splitlines()) == 1
@@ -372,32 +371,31 @@ def test_weights_only_holds_no_training(capsys: pytest.CaptureFixture[str]) -> N
     assert main([*TRAIN, "--steps", "3", "-o", "m", "--weights-only"]) == 0
     model = tapegpt.load("m")
     assert (model.state, model.data, model.steps) == (None, None, 3)
-    assert "the model has weights only, no training to go on with: give DATA" in refusal(capsys, "resume", "m")
+    assert "the model has weights only, no training to resume: tapegpt finetune" in refusal(capsys, "resume", "m")
     assert "the model has weights only" in refusal(capsys, "resume", "m", "names.txt")
-    assert main(["resume", "m", "names.txt", "--finetune", "--steps", "4", "-o", "m"]) == 0
+    assert main(["finetune", "m", "names.txt", "--steps", "4", "-o", "m"]) == 0
     assert tapegpt.load("m").steps == 4
 
 
 REFUSED = [
-    ("resume m --n-embd 16 --engine fast", "n_embd is 8, not 16; engine is exact, not fast: leave that out"),
-    ("resume m --learning-rate 0.1", "--learning-rate is for --finetune"),
-    ("resume m --finetune", "--finetune makes another model: say where to with -o"),
-    ("resume m --lowercase", "--lowercase says how DATA is read: give DATA too"),
-    ("resume m --max-length 3", "--max-length says how DATA is read: give DATA too"),
+    ("resume m --n-embd 16", "unrecognized arguments: --n-embd 16: see tapegpt resume --help"),
+    ("finetune m", "there is nothing to train on: give DATA, or --dataset NAME"),
+    ("finetune m names.txt --engine fast", "unrecognized arguments: --engine fast: see tapegpt finetune --help-all"),
+    ("finetune m names.txt -o -", "--output -: a model is no text for standard output: give the name of a file"),
     ("resume m other.txt", "the data is not what the model was trained on: 1 document, not 8"),
-    ("resume m", "the training is over, after 3 steps: say how many to add by --steps"),
-    ("resume m --steps 0", "the steps to add must be a whole number from 1 on, not 0"),
-    ("resume m --steps 5 --metrics names.txt", "--metrics names.txt is DATA too"),
-    ("resume m --steps 5 -o names.txt", "--output names.txt is DATA too"),
-    ("resume m --steps 5 --metrics m", "--metrics m is --output too"),
-    ("resume m --steps 5 --metrics other.txt", "--metrics other.txt: line 1 is none of a training"),
-    ("resume m --steps 5 --metrics .", "--metrics .: cannot be written: Is a directory"),
+    ("resume m", "the training is over, after 3 steps: say how many to add by --more-steps"),
+    ("resume m --more-steps 0", "the steps to add must be a whole number from 1 on, not 0"),
+    ("resume m --more-steps 5 --metrics names.txt", "--metrics names.txt is DATA too"),
+    ("resume m --more-steps 5 -o names.txt", "--output names.txt is DATA too"),
+    ("resume m --more-steps 5 --metrics m", "--metrics m is --output too"),
+    ("resume m --more-steps 5 --metrics other.txt", "--metrics other.txt: line 1 is none of a training"),
+    ("resume m --more-steps 5 --metrics .", "--metrics .: cannot be written: Is a directory"),
     ("resume missing", "missing: no such file"),
     ("resume .", "./model.safetensors: no such file"),
-    ("resume m --steps 5 --save-every 0", "--save-every must be a whole number from 1 on, not 0"),
-    ("resume piped", "the training data came from a program or standard input: give it again"),
-    ("train names.txt --save-every 5", "--save-every is about the model's file: give -o MODEL too"),
-    ("train names.txt --weights-only", "--weights-only is about the model's file: give -o MODEL too"),
+    ("resume m --more-steps 5 --save-every 0", "--save-every must be a whole number from 1 on, not 0"),
+    ("resume piped", "the training data came from a program or standard input: give its file again"),
+    ("train names.txt --save-every 5", "--save-every is about the model's file: give -o FILE too"),
+    ("train names.txt --weights-only", "--weights-only is about the model's file: give -o FILE too"),
     ("train names.txt --run-dir d -o m", "--run-dir d has a model and metrics of its own: leave -o and --metrics out"),
     ("train names.txt --run-dir other.txt", "other.txt: cannot be written: File exists"),
     ("train names.txt --run-dir other.txt/d", "other.txt/d: cannot be written: Not a directory"),
@@ -414,9 +412,11 @@ def test_bad_input_gets_one_line(place: Path, capsys: pytest.CaptureFixture[str]
     assert Path("m").read_bytes() == former
     assert (place / "other.txt").read_text() == "zoe\n"
     (place / "names.txt").write_text("zoe\n")
-    assert f"{place}/names.txt is not what the model was trained on" in refusal(capsys, "resume", "m", "--steps", "5")
+    assert f"{place}/names.txt is not what the model was trained on" in refusal(
+        capsys, "resume", "m", "--more-steps", "5"
+    )
     (place / "names.txt").unlink()
-    assert "names.txt: no such file" in refusal(capsys, "resume", "m", "--steps", "5")
+    assert "names.txt: no such file" in refusal(capsys, "resume", "m", "--more-steps", "5")
 
 
 # --- disks and kills --------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_strings_without_a_place_in_the_training_are_shown_on_request(capsys: py
 
 
 def test_weights_alone_need_the_data(capsys: pytest.CaptureFixture[str]) -> None:
-    out, err = printed(capsys, "weights.safetensors", "ann", "--training", "names.txt")
+    out, err = printed(capsys, "weights.safetensors", "ann", "--training-data", "names.txt")
     assert "the model does not say how it was trained: these are all strings" in err
     listed = [
         line.split()[0::3] for line in printed(capsys, "m.safetensors", "ann", "--all")[0].splitlines() if "#" in line
@@ -112,9 +112,9 @@ def test_any_string_is_shown_in_its_columns(capsys: pytest.CaptureFixture[str]) 
         (["m.safetensors", "ann", "--top", "0"], "top must be a whole number from 1 on, not 0"),
         (["one.safetensors", "ann", "--verify"], "of 1 documents cannot be left out and compared with others"),
         (["m.safetensors", "ann", "--all", "--verify"], "--all and --verify exclude each other"),
-        (["m.safetensors", "ann", "--training", "weights.safetensors"], "is not utf-8"),
-        (["m.safetensors", "ann", "--training", "none.txt"], "no such file"),
-        (["m.safetensors", "ann", "--training", "others.txt"], "the data is not what the model was trained on"),
+        (["m.safetensors", "ann", "--training-data", "weights.safetensors"], "is not utf-8"),
+        (["m.safetensors", "ann", "--training-data", "none.txt"], "no such file"),
+        (["m.safetensors", "ann", "--training-data", "others.txt"], "the data is not what the model was trained on"),
         (["strings.safetensors", "b"], "the training data came from a program or standard input"),
     ],
 )

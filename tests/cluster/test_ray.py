@@ -351,7 +351,7 @@ def test_files_are_found_by_uri(tmp_path: Path) -> None:
         ),
         (
             lambda: parts.pieces(Source(paths=("x",), unique=True)),
-            "ray: --unique compares all strings, and a worker sees some: leave it out",
+            "ray: unique compares all strings, and a worker sees some: leave it out",
         ),
         (
             lambda: parts.pieces(Source(paths=("/x.csv",))),
@@ -389,7 +389,7 @@ def test_bad_wishes_are_refused_before_anything_is_done(
             lambda: generate(cluster, model, 1, tmp_path, format="csv"),
             "format must be one of text, jsonl, parquet, not 'csv'",
         ),
-        (lambda: generate(cluster, model, 1, tmp_path, unique=True), "ray: --unique compares all strings"),
+        (lambda: generate(cluster, model, 1, tmp_path, unique=True), "ray: unique compares all strings"),
         (lambda: generate(cluster, model, 1, tmp_path, prefix="7"), "prefix"),
         (lambda: score(cluster, model, Source(paths=(missing,)), tmp_path), f"{missing}: cannot be read: "),
         (lambda: Executor(cluster)(field, [], 0), "threads must be a whole number from 1 on, not 0"),
@@ -421,8 +421,10 @@ def file(model: GPT, tmp_path: Path) -> str:
 @pytest.mark.usefixtures("cluster")
 def test_commands_take_an_address(file: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     names, scores = tmp_path / "names", tmp_path / "scores"
-    assert main(["generate", file, "--ray", "local", "-n", "30", "--seed", "3", "-o", str(names)]) == 0
-    assert main(["score", file, str(names), "--ray", "local", "-o", str(scores), "--min-percentile", "0"]) == 0
+    assert main(["generate", file, "--ray", "local", "-n", "30", "--seed", "3", "--output-dir", str(names)]) == 0
+    assert (
+        main(["score", file, str(names), "--ray", "local", "--output-dir", str(scores), "--min-percentile", "0"]) == 0
+    )
     out, err = capfd.readouterr()
     assert [line.partition(",")[0] for line in out.splitlines()] == [
         f"30 strings in 1 file of {names}",
@@ -450,15 +452,24 @@ def test_the_command_sweep_takes_an_address(tmp_path: Path, capfd: pytest.Captur
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        (["generate", "-n", "1", "-o", "x"], "--output is about what --ray writes: give --ray ADDRESS too"),
+        (
+            ["generate", "-n", "1", "--output-dir", "x"],
+            "--output-dir is about what --ray writes: give --ray ADDRESS too",
+        ),
         (
             ["generate", "--output-format", "jsonl"],
             "--output-format is about what --ray writes: give --ray ADDRESS too",
         ),
-        (["generate", "--ray", "local"], "--ray writes files: give -o DIR too"),
-        (["generate", "--ray", "local", "-o", "x", "--json"], "--json does not go with --ray: leave one of them out"),
-        (["score", "--ray", "local", "-o", "x", "--top", "3"], "--top does not go with --ray: leave one of them out"),
-        (["score", "--ray", "local", "-o", "x"], "--ray scores files: give the path of one, or several"),
+        (["generate", "--ray", "local"], "--ray writes files: give --output-dir DIR too"),
+        (
+            ["generate", "--ray", "local", "--output-dir", "x", "--json"],
+            "--json does not go with --ray: leave one of them out",
+        ),
+        (
+            ["score", "--ray", "local", "--output-dir", "x", "--top", "3"],
+            "--top does not go with --ray: leave one of them out",
+        ),
+        (["score", "--ray", "local", "--output-dir", "x"], "--ray scores files: give the path of one, or several"),
     ],
 )
 def test_a_bad_command_is_one_line(

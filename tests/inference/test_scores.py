@@ -301,7 +301,7 @@ def test_blank_lines_are_scored_as_the_empty_string(capsys: pytest.CaptureFixtur
     Path("blocks").write_text("anna\n\n\n\notto\n\n")  # between paragraphs there is nothing to count
     assert len(run(capsys, "m.safetensors", "blocks", "--delimiter", "blank").splitlines()) == 3
     capsys.readouterr()
-    assert main(["score", "m.safetensors", "--calibrate", "gaps", "--json"]) == 0
+    assert main(["calibrate", "m.safetensors", "gaps", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["strings"] == 2
 
 
@@ -375,9 +375,9 @@ def test_tables_and_blocks_are_read_too() -> None:
 # --- the command ------------------------------------------------------------------------------------------------
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def run(capsys: pytest.CaptureFixture[str], *arguments: str, command: str = "score") -> str:
     """What the command prints."""
-    code = main(["score", *arguments])
+    code = main([command, *arguments])
     shown = capsys.readouterr()
     assert (code, shown.err) == (0, "")
     return shown.out
@@ -513,22 +513,35 @@ def test_only_what_is_surprising_enough(capsys: pytest.CaptureFixture[str]) -> N
 def test_thresholds_for_rates_of_alarms(capsys: pytest.CaptureFixture[str]) -> None:
     strings = Path("good.txt").read_text(encoding="utf-8").split()
     calibration = Calibration(MODEL.score(strings).nats)
-    shown = json.loads(run(capsys, "m.safetensors", "--calibrate", "good.txt", "--json"))
+    shown = json.loads(run(capsys, "m.safetensors", "good.txt", "--json", command="calibrate"))
     assert shown["strings"] == len(strings)
     for row in shown["thresholds"]:
         rate = row["rate"]
         expected = {"threshold": calibration.threshold(rate), "above": calibration.alarms(rate)}
         assert row == {"rate": rate, **expected, "rough": calibration.is_rough(rate)}
-    table = run(capsys, "m.safetensors", "--calibrate", "good.txt").splitlines()
+    table = run(capsys, "m.safetensors", "good.txt", command="calibrate").splitlines()
     assert table[0] == f"thresholds from {len(strings):,} strings"
     assert table[2].split() == ["10", "%", f"{calibration.threshold(0.1):.3f}", str(calibration.alarms(0.1))]
     assert table[5].endswith("rough: fewer than 10 to be expected")
     Path("good.jsonl").write_text("\n".join(map(json.dumps, strings)), encoding="utf-8")
-    assert run(capsys, "m.safetensors", "--calibrate", "good.jsonl", "--format", "jsonl").splitlines() == table
-    few = run(capsys, "m.safetensors", "--calibrate", "names.txt").splitlines()
+    read = ("good.jsonl", "--format", "jsonl")
+    assert run(capsys, "m.safetensors", *read, command="calibrate").splitlines() == table
+    few = run(capsys, "m.safetensors", "names.txt", command="calibrate").splitlines()
     assert few[2].endswith("too few strings")
-    alarms = run(capsys, "m.safetensors", "names.txt", "--calibrate", "good.txt", "--alarm-rate", "0.9")
-    threshold = calibration.threshold(0.9)
+
+
+def test_the_threshold_of_a_rate_is_for_score(capsys: pytest.CaptureFixture[str]) -> None:
+    strings = Path("good.txt").read_text(encoding="utf-8").split()
+    threshold = Calibration(MODEL.score(strings).nats).threshold(0.9)
+    printed = run(capsys, "m.safetensors", "good.txt", "--alarm-rate", "0.9", command="calibrate").strip()
+    assert float(printed) == threshold
+    (row,) = json.loads(run(capsys, "m.safetensors", "good.txt", "--alarm-rate", "0.9", "--json", command="calibrate"))[
+        "thresholds"
+    ]
+    assert (row["rate"], row["threshold"]) == (0.9, threshold)
+    bits = run(capsys, "m.safetensors", "good.txt", "--alarm-rate", "0.9", "--bits", command="calibrate").strip()
+    assert float(bits) == threshold / math.log(2)
+    alarms = run(capsys, "m.safetensors", "names.txt", "--threshold", printed)
     assert [row[2] for row in rows(alarms)] == [score.text for score in MODEL.score(NAMES) if score.nats > threshold]
 
 
@@ -559,23 +572,16 @@ def test_options_that_do_not_fit_together(capsys: pytest.CaptureFixture[str]) ->
         "--characters --summary": "--characters and --summary exclude each other: give one of them",
         "--summary --sort": "--summary and --sort exclude each other: give one of them",
         "--summary --top 3": "--summary and --top exclude each other: give one of them",
-        "--threshold 1 --alarm-rate 0.1": "--threshold and --alarm-rate exclude each other: give one of them",
-        "--threshold 1 --calibrate good.txt": "--threshold and --calibrate exclude each other: give one of them",
-        "--alarm-rate 0.1": "--alarm-rate needs strings known to be good: give them with --calibrate FILE",
-        "--calibrate good.txt": "--calibrate alone shows thresholds: give --alarm-rate too, or leave out names.txt",
         "--top 0": "--top must be a whole number from 1 on, not 0",
         "--min-percentile 101": "--min-percentile must be a number from 0 to 100, not 101.0",
         "--threshold nan": "--threshold must be a finite number, not nan",
-        "--calibrate good.txt --alarm-rate 2": "the rate of alarms must be a number above 0 and below 1, not 2.0",
         "--threshold 99 --summary": "there is no string to summarise: choose more of them",
     }
     for options, message in cases.items():
         assert main(["score", "m.safetensors", "names.txt", *options.split()]) == 2
         assert capsys.readouterr().err == f"tapegpt: error: {message}\n"
-    assert main(["score", "m.safetensors", "--calibrate", "good.txt", "--top", "3"]) == 2
-    assert "leave out --top" in capsys.readouterr().err
-    assert main(["score", "m.safetensors", "--calibrate", "-", "--alarm-rate", "0.1"]) == 2
-    assert "standard input can be read once" in capsys.readouterr().err
+    assert main(["calibrate", "m.safetensors", "good.txt", "--alarm-rate", "2"]) == 2
+    assert "the rate of alarms must be a number above 0 and below 1, not 2.0" in capsys.readouterr().err
 
 
 def test_a_model_without_percentiles(capsys: pytest.CaptureFixture[str]) -> None:
@@ -583,7 +589,12 @@ def test_a_model_without_percentiles(capsys: pytest.CaptureFixture[str]) -> None
     assert {row[1] for row in rows(run(capsys, "bare.safetensors", "names.txt"))} == {"-"}
     assert json.loads(run(capsys, "bare.safetensors", "names.txt", "--summary", "--json"))["above_percentile"] is None
     assert main(["score", "bare.safetensors", "names.txt", "--min-percentile", "5"]) == 2
-    assert "keeps no percentiles of its training strings: give --threshold instead" in capsys.readouterr().err
+    said = "keeps no percentiles of its training strings: give --training-data, or --threshold"
+    assert said in capsys.readouterr().err
+    known = run(capsys, "bare.safetensors", "names.txt", "--training-data", "names.txt", "--min-percentile", "5")
+    model = tapegpt.load("bare.safetensors")
+    model.read_training_data("names.txt")
+    assert [row[1] for row in rows(known)] == [f"{score.percentile:.1f}" for score in model.score(NAMES)]
 
 
 def test_ranks_reach_from_the_least_to_the_most_surprising(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -359,7 +359,7 @@ def test_the_commands_take_an_ensemble(path: Path, tmp_path: Path, capsys: pytes
     assert main(["score", str(path), str(names), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["nats"] for line in lines] == pytest.approx(list(together().score(NAMES).nats), abs=1e-5)
-    assert main(["eval", str(path), str(names), "--training", str(names), "--samples", "20"]) == 0
+    assert main(["eval", str(path), str(names), "--training-data", str(names), "--samples", "20"]) == 0
     capsys.readouterr()
     assert main(["explain", str(path), "anna"]) == 2
     assert (

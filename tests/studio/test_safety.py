@@ -457,7 +457,7 @@ def test_an_ensemble_is_refused_before_it_is_made(
     models = [tapegpt.train(NAMES, n_embd=8, n_head=2, block_size=8, steps=1, seed=seed) for seed in (1, 2)]
     path = tmp_path / f"ensemble.{kind}"
     save(tapegpt.Ensemble(models), path)
-    assert main(["studio", "--dataset", "names", "--no-browser", "--port", "0", "--model", str(path)]) == 2
+    assert main(["studio", "--dataset", "names", "--no-browser", "--port", "0", "--load", str(path)]) == 2
     shown = capsys.readouterr().err
     monkeypatch.setattr("tapegpt.models.checkpoint.make_engine", lambda *_: pytest.fail("an engine was made"))
     message = client.ask("POST", "/api/models", path.read_bytes(), 400)["error"]["message"]
@@ -536,7 +536,7 @@ def test_it_prints_its_address_and_ends_by_ctrl_c(tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     (tmp_path / "data.txt").write_text("\n".join(NAMES))
     save(tapegpt.train(tmp_path / "data.txt", n_embd=8, n_head=2, block_size=8, steps=20), model)
-    command = [sys.executable, "-m", "tapegpt", "studio", "data.txt", "--port", "0", "--model", str(model)]
+    command = [sys.executable, "-m", "tapegpt", "studio", "data.txt", "--port", "0", "--load", str(model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stdout is not None
         address = process.stdout.readline().split()[2]

@@ -408,7 +408,7 @@ def test_a_short_budget_says_what_it_takes_and_is_resumed_with_it(place: Path) -
     assert model.data.source
     assert (model.data.source["sample"], model.data.documents) == (100_000, int(done.stdout.split()[2]))
     for again in ([], ["data"]):
-        done = run("resume", "m", *again, "--steps", "2", "--samples", "0")
+        done = run("resume", "m", *again, "--more-steps", "2", "--samples", "0")
         assert done.returncode == 0, done
     assert tapegpt.load("m").steps == model.steps + 4
 

@@ -180,7 +180,7 @@ def test_no_string_of_the_data_is_markup() -> None:
     assert page.count("</script>") == 2
     assert reader.data["moments"][-1]["explanation"]["text"] == HOSTILE[0]
     assert HOSTILE[0] in reader.text
-    assert report.encoded(page)
+    assert page.encode("utf-8", "xmlcharrefreplace")
 
 
 def test_the_page_names_no_other_file(text: str) -> None:
@@ -191,7 +191,7 @@ def test_the_page_names_no_other_file(text: str) -> None:
 
 
 def test_a_page_is_read_in_a_browser_without_a_network(tmp_path: Path, text: str, page: Any) -> None:
-    (tmp_path / "report.html").write_bytes(report.encoded(text))
+    (tmp_path / "report.html").write_text(text, "utf-8", "xmlcharrefreplace")
     page.goto((tmp_path / "report.html").as_uri())
     assert page.locator("[data-view]:not([data-view=film]) > *").count() >= 6
     strings = page.locator(".tg-strings")
@@ -375,7 +375,7 @@ def test_the_command_writes_the_page(files: Path, capsys: pytest.CaptureFixture[
 def test_the_command_prints_the_page(files: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     assert cli.main(["report", str(files / "model.safetensors"), "-o", "-", "--samples", "20"]) == 0
     page = report.report(tapegpt.load(files / "model.safetensors"), samples=20)
-    assert capsysbinary.readouterr().out == report.encoded(page)
+    assert capsysbinary.readouterr().out == page.encode("utf-8", "xmlcharrefreplace")
 
 
 def test_data_that_moved_are_given(files: Path) -> None:
@@ -384,7 +384,7 @@ def test_data_that_moved_are_given(files: Path) -> None:
     command = ["report", model, "-o", str(output), "--samples", "20"]
     assert cli.main(command) == 0
     assert "This is the model as it is" in Reader(output.read_text(encoding="utf-8")).text
-    assert cli.main([*command, "--training", str(files / "moved.txt")]) == 0
+    assert cli.main([*command, "--training-data", str(files / "moved.txt")]) == 0
     assert "This is the model as it is" not in Reader(output.read_text(encoding="utf-8")).text
 
 

@@ -23,21 +23,23 @@ if TYPE_CHECKING:
     from tapegpt.cli.options import Parser
 
 COMMANDS = {
-    "train": "train a model and let it speak",
-    "resume": "go on with a training where its file stands",
-    "generate": "let a trained model speak, a string a line",
-    "score": "say how surprising strings are to a model",
-    "eval": "compare a model with data: loss, memory, distributions",
-    "explain": "show what a model expects at each place of a string, and why",
+    "train": "train a model and generate strings",
+    "resume": "continue a training where its file stands",
+    "finetune": "start a new training from a model's weights, on other data",
+    "generate": "generate strings with a model, one a line",
+    "score": "score how surprising strings are to a model",
+    "calibrate": "find thresholds for score from strings known to be good",
+    "eval": "compare a model with data: loss, memorisation, distributions",
+    "explain": "show what a model expects at each position of a string, and why",
     "why": "find the training strings that taught a model a string",
     "show": "follow a model from its text to its machine code",
-    "diff": "find where two runs part",
-    "report": "make a page about a model",
+    "diff": "find where two trainings part",
+    "report": "write a page about a model",
     "sweep": "find the settings with the lowest held-out loss",
-    "scaling": "tell what twice the data, size or time would buy",
+    "scaling": "predict the gain from twice the data, size or time",
     "studio": "open the page where every slider retrains the model",
-    "doctor": "look at data before it is trained on",
-    "convert": "turn a model file into JSON, or JSON into a model file",
+    "doctor": "examine data before training on it",
+    "convert": "convert a model file to JSON, or JSON to a model file",
 }
 
 
@@ -100,7 +102,8 @@ def _parser(name: str) -> Parser:
     from tapegpt.cli.options import Parser
 
     about, module = COMMANDS[name], import_module(f"tapegpt.cli.{name}")
-    parser = Parser(prog=f"tapegpt {name}", description=f"{about[0].upper()}{about[1:]}.")
+    common = getattr(module, "COMMON", "")
+    parser = Parser(common, prog=f"tapegpt {name}", description=f"{about[0].upper()}{about[1:]}.")
     module.arguments(parser)
     parser.set_defaults(command=module.run)
     return parser
@@ -113,7 +116,7 @@ def _overview() -> Parser:
 
     parser = Parser(
         prog="tapegpt",
-        description="A character-level GPT that learns from a file of short strings and invents new ones. "
+        description="A character-level GPT that learns from a file of short strings and generates new ones. "
         "Without a command: train, on ./input.txt if there is one, else on embedded first names.",
     )
     parser.add_argument("--version", action="version", version=f"tapegpt {__version__}")

@@ -9,19 +9,19 @@ import sys
 import time
 from contextlib import contextmanager
 
-from tapegpt.cli.console import moves
+from tapegpt.cli.console import STDOUT, moves
+from tapegpt.cli.options import flag
 from tapegpt.errors import TapeGPTError
 from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from tapegpt.cluster import Cluster
     from tapegpt.cluster.bulk import Part
     from tapegpt.experiments.sweep import Executor
-    from tapegpt.inference.constraints import GenerateOptions
-    from tapegpt.models.trained import GPT
 
 FORMATS = ("text", "jsonl", "parquet")
 
@@ -35,8 +35,8 @@ def ray_argument(group: argparse._ActionsContainer) -> None:
 def bulk_arguments(group: argparse._ActionsContainer, default: str) -> None:
     """Declare the address, and what is written by those who work there."""
     ray_argument(group)
-    about = "with --ray: new directory for their files, that all machines have"
-    group.add_argument("-o", "--output", metavar="DIR", help=about)
+    about = "with --ray: new directory for the files, which all machines have"
+    group.add_argument("--output-dir", metavar="DIR", help=about)
     about = f"with --ray: {', '.join(FORMATS)} [{default}]"
     group.add_argument("--output-format", choices=FORMATS, metavar="NAME", help=about)
 
@@ -44,15 +44,15 @@ def bulk_arguments(group: argparse._ActionsContainer, default: str) -> None:
 def check_bulk(options: argparse.Namespace, refused: tuple[str, ...]) -> None:
     """Raise `TapeGPTError` where options do not go with --ray, or not without it."""
     if options.ray is None:
-        for name in ("output", "output_format"):
+        for name in ("output_dir", "output_format"):
             if getattr(options, name) is not None:
-                raise TapeGPTError(f"--{name.replace('_', '-')} is about what --ray writes: give --ray ADDRESS too")
+                raise TapeGPTError(f"{flag(name)} is about what --ray writes: give --ray ADDRESS too")
         return
-    if options.output is None:
-        raise TapeGPTError("--ray writes files: give -o DIR too")
+    if options.output_dir is None:
+        raise TapeGPTError("--ray writes files: give --output-dir DIR too")
     for name in refused:
-        if getattr(options, name) not in (None, False):
-            raise TapeGPTError(f"--{name.replace('_', '-')} does not go with --ray: leave one of them out")
+        if getattr(options, name) not in (None, False, STDOUT):
+            raise TapeGPTError(f"{flag(name)} does not go with --ray: leave one of them out")
 
 
 @contextmanager
@@ -69,45 +69,12 @@ def executor(ray: str | None, threads: int | None) -> Iterator[tuple[Executor, i
         yield Executor(cluster), threads or cluster.cores()
 
 
-def generate(options: argparse.Namespace, model: GPT, wishes: GenerateOptions) -> int:
-    """`tapegpt generate --ray`."""
+def write_parts(options: argparse.Namespace, kind: str, parts: Callable[[Cluster, str], Iterator[Part]]) -> int:
+    """Let the parts of a cluster be written, by default in a format of this kind; the exit code."""
     from tapegpt.cluster import Cluster
-    from tapegpt.cluster import generate as generated
 
-    kind = options.output_format or "text"
     with Cluster(options.ray) as cluster:
-        parts = generated(
-            cluster,
-            model,
-            options.n,
-            options.output,
-            format=kind,
-            seed=options.seed,
-            **wishes,
-        )
-        return _follow(parts, options.output)
-
-
-def score(options: argparse.Namespace, model: GPT, threshold: float | None) -> int:
-    """`tapegpt score --ray`."""
-    from tapegpt.cli.data import source_of
-    from tapegpt.cluster import Cluster
-    from tapegpt.cluster import score as scored
-
-    if not options.data and options.dataset is None:
-        raise TapeGPTError("--ray scores files: give the path of one, or several")
-    kind = options.output_format or "jsonl"
-    with Cluster(options.ray) as cluster:
-        parts = scored(
-            cluster,
-            model,
-            source_of(options),
-            options.output,
-            format=kind,
-            threshold=threshold,
-            min_percentile=options.min_percentile,
-        )
-        return _follow(parts, options.output)
+        return _follow(parts(cluster, options.output_format or kind), options.output_dir)
 
 
 def _follow(parts: Iterator[Part], directory: str) -> int:
@@ -121,5 +88,5 @@ def _follow(parts: Iterator[Part], directory: str) -> int:
                 f"\rpart {done:,} of {part.of:,}\x1b[K", end="" if done < part.of else "\n", file=sys.stderr, flush=True
             )
     rate = strings / (time.perf_counter() - start)
-    print(f"{strings:,} strings in {amount(done, 'file')} of {directory}, {rate:,.0f} a second")
+    print(f"{amount(strings, 'string')} in {amount(done, 'file')} of {directory}, {rate:,.0f} a second")
     return 0

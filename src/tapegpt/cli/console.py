@@ -1,26 +1,36 @@
-"""What a command tells besides its output: failures, notices, progress; what its output can show.
+"""The terminal and its streams: notices, failures, tables, where output goes, Ctrl-C.
 
-Not here: what each command does, text on one line (`text.py`).
+Not here: what each command prints, text on one line (`text.py`).
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+from _signal import SIGINT, SIGTERM, signal  # type: ignore[import-not-found]  # `signal` makes enums of all: 1 ms
 from io import TextIOWrapper
 
 from tapegpt.errors import TapeGPTWarning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import TextIO
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from types import FrameType
+    from typing import Any, Self, TextIO
 
     from tapegpt.record import Record
 
+STDOUT = "-"  # as the name of a file
+GAP = "  "  # between the columns of a table
+
+
+# --- standard error ---------------------------------------------------------------------------------------------
+
 
 def fail(message: str, code: int) -> int:
-    """One line on stderr; the exit code."""
+    """Print one line on stderr; returns the exit code."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -33,7 +43,7 @@ def fail(message: str, code: int) -> int:
 
 
 def notice(text: str) -> None:
-    """One line on stderr, where there is something to say."""
+    """Print one line on stderr, where there is something to say."""
     if text:
         print(f"tapegpt: note: {text}", file=sys.stderr, flush=True)
 
@@ -49,12 +59,20 @@ def note_warnings() -> None:
     warnings.showwarning = show
 
 
+# --- standard output --------------------------------------------------------------------------------------------
+
+
 def settle_encoding(stream: TextIO) -> None:
     """Let output be UTF-8, unless a terminal shows another encoding, or PYTHONIOENCODING asks for one."""
     if not isinstance(stream, TextIOWrapper) or os.environ.get("PYTHONIOENCODING"):
         return
     encoding = stream.encoding if stream.isatty() else "utf-8"
     stream.reconfigure(encoding=encoding, errors="backslashreplace")  # for a terminal, and for names of files
+
+
+def silence(stream: TextIO) -> None:
+    """Let what a broken stream still holds go nowhere, so that the interpreter's last flush is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def moves(stream: TextIO) -> bool:
@@ -67,17 +85,94 @@ def colours() -> bool:
     return moves(sys.stdout) and not os.environ.get("NO_COLOR")
 
 
-def print_report(report: Record, page: Iterable[str], as_json: bool) -> None:
-    """What a command has found: its page for people, or all fields as JSON."""
-    if as_json:
-        import json
+def output(path: str | None) -> AbstractContextManager[None]:
+    """Let what is printed within go to a file, which is written whole or not at all; None and - are standard output."""
+    from contextlib import contextmanager, redirect_stdout
 
-        print(json.dumps(report.as_json(), indent=2))
+    from tapegpt.files import writing
+
+    @contextmanager
+    def redirect() -> Iterator[None]:
+        if path is None or path == STDOUT:
+            yield
+            return
+        with writing(path) as file:
+            text = TextIOWrapper(file, "utf-8", newline="\n", errors="backslashreplace")
+            with redirect_stdout(text):
+                yield
+            text.flush()
+
+    return redirect()
+
+
+def write_page(path: str, page: str) -> None:
+    """Write an HTML page to a file, or to standard output where the path is -."""
+    with output(path):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(page.encode("utf-8", "xmlcharrefreplace"))
+
+
+def print_report(found: Record, page: Callable[[Any], Iterable[str]], as_json: bool) -> None:
+    """Print what a command has found: its page for people, or all fields as JSON."""
+    if as_json:
+        print_json(found.as_json())
         return
-    for line in page:
+    for line in page(found):
         print(line)
 
 
-def silence(stream: TextIO) -> None:
-    """Let what a broken stream still holds go nowhere, so that the interpreter's last flush is quiet."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def print_json(fields: dict[str, Any]) -> None:
+    """Print fields as indented JSON."""
+    import json
+
+    print(json.dumps(fields, indent=2))
+
+
+# --- pages ------------------------------------------------------------------------------------------------------
+
+
+def table(rows: Iterable[Sequence[str]], align: str = ">") -> Iterator[str]:
+    """Rows in columns as wide as their widest cell; `align` has < or > for each, the last for all that follow."""
+    cells = list(rows)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    sides = [str.ljust if side == "<" else str.rjust for side in align.ljust(len(widths), align[-1])]
+    for row in cells:
+        yield GAP.join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)).rstrip()
+
+
+def labelled(rows: Iterable[tuple[str, str]], margin: int) -> Iterator[str]:
+    """Lines behind labels; an empty label is that of the line before."""
+    for label, text in rows:
+        yield f"{label:{margin}}{text}".rstrip()
+
+
+def bar(share: float, width: int) -> str:
+    """A bar for a share of 1; any share has a beginning."""
+    return "#" * math.ceil(share * width - 1e-9)
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------
+
+
+class Interruption:
+    """While it is entered, the first Ctrl-C (or SIGTERM) only sets `asked`; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.forced = False  # by the second one, in the middle of whatever was running
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (SIGINT, SIGTERM):
+            self._former[number] = signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            self.forced = True
+            raise KeyboardInterrupt
+        self.asked = True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tapegpt.cli.models import file_argument, loaded
-from tapegpt.cli.options import whole
+from tapegpt.cli.models import load_model, model_file, own_class_argument
+from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -15,15 +15,17 @@ SUFFIXES = (".json", ".safetensors")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("source", metavar="IN", help="model file, or JSON with a state_dict of microgpt.py")
+    about = "model file, directory of a run, or JSON with a state_dict of microgpt.py"
+    parser.add_argument("model", metavar="IN", help=about)
     parser.add_argument("target", metavar="OUT", help="file to write, its name ending in .json or .safetensors")
-    about = "leave out the training it could go on with, and where its data came from"
-    file_argument(parser)
+    own_class_argument(parser)
+    about = "no training to resume, and not where its data came from"
     parser.add_argument("--weights-only", action="store_true", help=about)
     foreign = parser.add_argument_group("what a state_dict of microgpt.py does not say")
-    foreign.add_argument("--n-head", type=whole, default=4, metavar="N", help="attention heads [4]")
+    option(foreign, "--n-head", 4, "attention heads")
     foreign.add_argument("--vocabulary", metavar="TEXT", help="its characters, in any order [what IN says]")
-    foreign.add_argument("--data", nargs="+", metavar="FILE", help="text whose characters are the vocabulary")
+    about = "training data, whose characters are the vocabulary"
+    foreign.add_argument("--training-data", nargs="+", metavar="FILE", help=about)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,22 +34,23 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.target.lower().endswith(SUFFIXES):
         raise TapeGPTError(f"{options.target}: a model file's name must end in {' or '.join(SUFFIXES)}: choose another")
-    if is_state_dict(options.source):
+    source = model_file(options.model)
+    if is_state_dict(source):
         if options.kind is not None:
             raise TapeGPTError("--model is not about a state_dict of microgpt.py, which is of gpt: leave it out")
-        model = from_state_dict(options.source, options.n_head, _vocabulary(options))
+        model = from_state_dict(source, options.n_head, _vocabulary(options))
     else:
-        model = loaded(options, options.source)
+        model = load_model(options)
     model.save(options.target, weights_only=options.weights_only)
     return 0
 
 
 def _vocabulary(options: argparse.Namespace) -> str | None:
-    if options.vocabulary is not None and options.data:
-        raise TapeGPTError("--vocabulary and --data exclude each other: give one")
-    if not options.data:
+    if options.vocabulary is not None and options.training_data:
+        raise TapeGPTError("--vocabulary and --training-data exclude each other: give one")
+    if not options.training_data:
         text: str | None = options.vocabulary
         return text
     from tapegpt.data.corpus import Corpus
 
-    return Corpus.read(*options.data).vocabulary
+    return Corpus.read(*options.training_data).vocabulary

@@ -3,47 +3,44 @@
 from __future__ import annotations
 
 import os
+import sys
 
-from tapegpt.cli.options import whole
+from tapegpt.cli.console import STDOUT, notice
+from tapegpt.cli.options import option, whole
+from tapegpt.data.sources import DATASETS, FORMATS, STDIN, Source, parse_delimiter
+from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
     from tapegpt.data.corpus import Corpus
-    from tapegpt.data.sources import Source
 
 DEFAULT_DATA = "input.txt"
 
 
 def data_arguments(group: argparse._ActionsContainer, default: str = "./input.txt, or names") -> None:
     """Declare them; the default is what help says of no DATA."""
-    from tapegpt.data.sources import DATASETS, FORMATS
-
-    about = (
-        "files or directories, gzip or not, - for standard input: text, a string a line, or tables, .csv .tsv .jsonl "
-        ".json"
-    )
+    about = "files or directories of text, a string a line, or tables (.csv .tsv .jsonl .json); - for standard input"
     group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [{default}]")
     group.add_argument("--dataset", choices=DATASETS, metavar="NAME", help=f"embedded data: {' or '.join(DATASETS)}")
-    about = f"of DATA: {', '.join(FORMATS)} [by the names of files]"
+    about = f"format of DATA: {', '.join(FORMATS)} [by the names of files]"
     group.add_argument("--format", choices=FORMATS, metavar="NAME", help=about)
-    about = "of a table: its name or number, of JSON a key or a.b [the only one]"
+    about = "column of a table: its name or number, of JSON a key or a.b [the only one]"
     group.add_argument("--column", metavar="NAME", help=about)
-    about = "of .csv and .tsv: the first row is data too, and columns have numbers"
+    about = ".csv and .tsv without names of columns in the first row, columns by number"
     group.add_argument("--no-header", action="store_true", help=about)
     about = "what separates strings: text such as '\\n---\\n', or line, blank or none [line]"
     group.add_argument("--delimiter", default="line", metavar="TEXT", help=about)
     group.add_argument("--encoding", default="utf-8", metavar="NAME", help="encoding of DATA [utf-8]")
-    group.add_argument("--lowercase", action="store_true", help="make all characters lower case")
-    group.add_argument("--max-length", type=whole, metavar="N", help="leave out strings of more characters [none]")
-    group.add_argument("--unique", action="store_true", help="take each string once")
+    group.add_argument("--lowercase", action="store_true", help="all characters in lower case")
+    option(group, "--max-length", whole, "longest strings to take, in characters [all]")
+    group.add_argument("--unique", action="store_true", help="each string once")
 
 
 def source_of(options: argparse.Namespace) -> Source:
     """What they choose; raises `TapeGPTError` where they do not fit together."""
-    from tapegpt.data.sources import Source, parse_delimiter
-
     paths, dataset = options.data, options.dataset
     if not paths and dataset is None:
         paths, dataset = ([DEFAULT_DATA], None) if os.path.exists(DEFAULT_DATA) else ([], "names")
@@ -62,18 +59,48 @@ def source_of(options: argparse.Namespace) -> Source:
     )
 
 
-def corpus_of(options: argparse.Namespace, *, sample: int | None = None, budget: float | None = None) -> Corpus:
-    """The strings that they choose, or a sample of them, where that is given or all are too many for a budget.
+def stream_of(options: argparse.Namespace) -> Source:
+    """What they choose, of strings that are read as they come: by default standard input."""
+    if not options.data and options.dataset is None:
+        options.data = [STDIN]
+    if options.data == [STDIN] and sys.stdin is not None and sys.stdin.isatty():
+        notice("reading strings from the terminal, one a line: Ctrl-D ends them")
+    return source_of(options)
+
+
+def corpus_of(options: argparse.Namespace, budget: float | None = None) -> Corpus:
+    """The strings that they choose, or a sample of them where all are too many for a budget.
 
     Raises `TapeGPTError` where they cannot be read.
     """
     from tapegpt.data.corpus import Corpus
     from tapegpt.training.clock import within
 
-    return Corpus.from_source(within(source_of(options).replaced(sample=sample), budget))
+    return Corpus.from_source(within(source_of(options), budget))
 
 
 def data_paths(options: argparse.Namespace) -> list[str]:
     """The files to learn from, also those in directories; none for an embedded data set."""
     source = source_of(options)
     return source.files() if source.paths else []
+
+
+def check_file(option: str, path: str, data: Iterable[str]) -> None:
+    """Refuse a path that no file can be written to, or that means one of the data's."""
+    from tapegpt.files import writable
+
+    if path == STDOUT:
+        raise TapeGPTError(f"{option} -: a model is no text for standard output: give the name of a file")
+    if any(same_file(path, other) for other in data):
+        raise TapeGPTError(f"{option} {path} is DATA too: choose another name")
+    writable(path)
+
+
+def same_file(path: str | None, other: str | None) -> bool:
+    """Whether two paths mean one file, there or not, through links of both kinds too."""
+    if not path or not other:
+        return False
+    try:
+        return os.path.realpath(path) == os.path.realpath(other) or os.path.samefile(path, other)
+    except (OSError, ValueError):  # not there, or no path at all: whoever opens it says so
+        return False

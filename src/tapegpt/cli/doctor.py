@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import accumulate
 
 from tapegpt.analysis.doctor import RARE, examine
-from tapegpt.cli.console import print_report
+from tapegpt.cli.console import bar, print_report
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.models import chosen, class_argument
 from tapegpt.cli.options import option
 from tapegpt.models.gpt import Config
-from tapegpt.text import amount, columns, visible
+from tapegpt.text import amount, clipped, columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,22 +21,23 @@ if TYPE_CHECKING:
 
 WIDTH = 100  # columns
 LABEL = 18
-BAR = 40
+BAR, TEXT = 40, 40
 LISTED = 8  # files and rare characters that are shown
+COMMON = "--dataset --block-size --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     data_arguments(parser.add_argument_group("data"))
     class_argument(parser)
-    option(parser, "--block-size", Config.block_size, "of the model that it is for")
-    parser.add_argument("--json", action="store_true", help="print JSON, with more than the page says")
+    option(parser, "--block-size", Config.block_size, "block size of the model that it is for")
+    parser.add_argument("--json", action="store_true", help="JSON, with more than the page says")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
     report = examine(source_of(options), chosen(options)(block_size=options.block_size))
-    print_report(report, page(report), options.json)
+    print_report(report, page, options.json)
     return 0
 
 
@@ -60,7 +61,7 @@ def _faults(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "encoding", "not what was asked for; choose what reads well"
     for encoding in report.encodings:
         chosen = ", which is used below" if encoding.name == report.encoding else ""
-        yield "", f"{encoding.name} fits{chosen}: {_clipped(encoding.sample)}"
+        yield "", f"{encoding.name} fits{chosen}: {clipped(encoding.sample, TEXT)}"
     for file in report.files:
         if file.controls:
             found = f"{amount(file.controls, 'control character')}, {file.nuls:,} of them NUL"
@@ -87,18 +88,18 @@ def _documents(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "left out", f"{report.blank:,} blank, {report.too_long:,} too long"
     yield "stripped", f"{report.stripped:,} of white space around them"
     for place, (document, count) in enumerate(report.frequent):
-        yield "" if place else "most frequent", f"{count:,} times {_clipped(document)}"
+        yield "" if place else "most frequent", f"{count:,} times {clipped(document, TEXT)}"
 
 
 def _characters(report: DataReport) -> Iterator[tuple[str, str]]:
     characters = len(report.vocabulary)
-    yield "characters", f"{characters:,} distinct, {report.characters:,} in all: {_clipped(report.vocabulary, 70)}"
+    yield "characters", f"{characters:,} distinct, {report.characters:,} in all: {clipped(report.vocabulary, 70)}"
     merged = report.distinct - report.lower_distinct
     lower = f"{report.lower_vocabulary:,} distinct, {amount(merged, 'string')} would be like others"
     yield "in lower case", lower + ("; --lowercase, where case has no meaning" if merged else "")
     yield "rare characters", f"{len(report.rare):,}, each in fewer than {RARE} strings"
     for rare in report.rare[:LISTED]:
-        where = f"{rare.code_point} {rare.name.lower()}, in {rare.documents}: {_clipped(rare.example)}"
+        where = f"{rare.code_point} {rare.name.lower()}, in {rare.documents}: {clipped(rare.example, TEXT)}"
         yield "", f"{rare.character}  {where}"
     if len(report.rare) > LISTED:
         yield "", f"and {len(report.rare) - LISTED:,} more, see --json"
@@ -112,8 +113,8 @@ def _lengths(report: DataReport) -> Iterator[tuple[str, str]]:
     spans = [f"{each.first}" if each.first == each.last else f"{each.first}-{each.last}" for each in lengths.histogram]
     wide = max(map(len, spans))
     for each, span in zip(lengths.histogram, spans, strict=True):
-        bar = "#" * -(-each.documents * BAR // most)
-        yield "", f"{span:>{wide}}  {each.documents:>{len(f'{most:,}')},}  {bar}".rstrip()
+        count = f"{each.documents:>{len(f'{most:,}')},}"
+        yield "", f"{span:>{wide}}  {count}  {bar(each.documents / most, BAR)}".rstrip()
     share = block.cut / report.documents
     yield "block", f"of {block.size}: cuts {block.cut:,} strings, {share:.1%}, with their ends"
     yield "", f"of {block.size_for_95_percent}: cuts at most 5 %; of {block.size_for_all}: cuts none"
@@ -150,10 +151,6 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.2g} {unit}" if seconds < 99 * size else f"{seconds / size:,.0f} {unit}"
     return f"{seconds:.2g} s"
-
-
-def _clipped(text: str, longest: int = 40) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _wrapped(label: str, text: str) -> Iterator[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.cli.console import notice, print_report
+from tapegpt.cli.console import bar, labelled, print_report
 from tapegpt.cli.data import corpus_of, data_arguments
-from tapegpt.cli.models import file_argument, loaded
-from tapegpt.cli.options import option, whole
+from tapegpt.cli.models import load_model, model_argument
+from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import amount, columns, visible
+from tapegpt.text import amount, clipped, columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,22 +21,20 @@ if TYPE_CHECKING:
 LABEL, BAR = 18, 26  # columns
 WIDTH = 100
 LISTED = 32  # lengths and characters that are shown
-TEXT = 24  # characters of a string that are shown
+TEXT = 24  # columns of a string that is shown
+COMMON = "--training-data --dataset --samples --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from tapegpt.analysis.evaluation import SAMPLES
 
-    parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
-    file_argument(parser)
+    model_argument(parser, data=True)
     data_arguments(parser.add_argument_group("data to compare with"), "required")
-    about = "training data, to be told apart from new strings [where it was read for training]"
-    parser.add_argument("--training", nargs="+", metavar="FILE", help=about)
-    option(parser, "--samples", SAMPLES, "strings to generate")
-    option(parser, "--temperature", 1.0, "of these strings")
-    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="of their random numbers [0]")
-    parser.add_argument("--json", action="store_true", help="print JSON, with more than the page says")
+    option(parser, "--samples", SAMPLES, "number of strings to generate")
+    option(parser, "--temperature", 1.0, "temperature of these strings")
+    option(parser, "--seed", 0, "seed of their random numbers")
+    parser.add_argument("--json", action="store_true", help="JSON, with more than the page says")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,34 +43,25 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.data and options.dataset is None:
         raise TapeGPTError("there is nothing to compare the model with: give DATA, or --dataset NAME")
-    model = loaded(options, options.model)
-    notice(model.inference.notice)
-    corpus = corpus_of(options)
-    if options.training:
-        model.read_training_data(*options.training)
+    model, corpus = load_model(options), corpus_of(options)
     report = evaluate(model, corpus, samples=options.samples, temperature=options.temperature, seed=options.seed)
-    print_report(report, page(report), options.json)
+    print_report(report, page, options.json)
     return 0
 
 
 def page(report: EvaluationReport) -> Iterator[str]:
     """The lines of the page, of at most `WIDTH` columns."""
-    for place, section in enumerate((_strings, _losses, _memory, _distances, _examples)):
-        if place:
+    for section in (_strings, _losses, _memory, _distances, _examples, _lengths, _characters):
+        if section is not _strings:
             yield ""
-        for label, text in section(report):
-            yield f"{label:{LABEL}}{text}"
-    for name, distribution in (("lengths", report.lengths), ("characters", report.characters)):
-        yield ""
-        for label, text in _distribution(name, distribution):
-            yield f"{label:{LABEL}}{text}".rstrip()
+        yield from labelled(section(report), LABEL)
 
 
 def _strings(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     yield "strings", f"{report.strings:,}, {report.distinct:,} of them distinct"
     if report.training is None:
         yield "trained on", "not known, so that all strings are taken together:"
-        yield "", _clipped(report.reason, WIDTH - LABEL)
+        yield "", clipped(report.reason, WIDTH - LABEL)
     else:
         yield "trained on", f"{report.training:,} strings"
 
@@ -123,32 +112,35 @@ def _examples(report: EvaluationReport) -> Iterator[tuple[str, str]]:
         yield "nearest", f"all that were compared are {_reference(report)}"
     for place, example in enumerate(report.memory.examples):
         edits = amount(example.distance, "edit")
-        text, nearest = (_clipped(each, TEXT) for each in (example.text, example.nearest))
+        text, nearest = clipped(example.text, TEXT), clipped(example.nearest, TEXT)
         yield "" if place else "nearest", f"{text or '(empty)':{TEXT}}  {edits:>8} from {nearest}"
+
+
+def _lengths(report: EvaluationReport) -> Iterator[tuple[str, str]]:
+    return _distribution("lengths", report.lengths)
+
+
+def _characters(report: EvaluationReport) -> Iterator[tuple[str, str]]:
+    return _distribution("characters", report.characters)
 
 
 def _distribution(name: str, distribution: Distribution) -> Iterator[tuple[str, str]]:
     """The shares of the data and of generated strings, side by side."""
-    real, invented = distribution.data, distribution.generated
+    real, generated = distribution.data, distribution.generated
     difference = f"they differ by {distribution.distance:.3f}, by chance {distribution.chance:.3f}"
     yield name, f"of the data, and generated; {difference}"
-    larger = {value: max(real.get(value, 0.0), invented.get(value, 0.0)) for value in {*real, *invented}}
+    larger = {value: max(real.get(value, 0.0), generated.get(value, 0.0)) for value in {*real, *generated}}
     shown = sorted(larger, key=lambda value: (-larger[value], value))[:LISTED]
     most = larger[shown[0]]
     shown.sort(key=int if name == "lengths" else lambda value: -real.get(value, 0.0))
     for value in shown:
         padding = " " * (5 - columns(value))
-        yield "", f"{padding}{visible(value)}  {_bars(real.get(value, 0.0), invented.get(value, 0.0), most=most)}"
+        yield "", f"{padding}{visible(value)}  {_bars(real.get(value, 0.0), generated.get(value, 0.0), most=most)}"
     if len(larger) > LISTED:
         yield "", f"and {len(larger) - LISTED:,} more, see --json"
 
 
 def _bars(*shares: float, most: float = 1.0) -> str:
     """Shares with bars, of which the longest possible stands for `most`."""
-    bars = [f"{share:>6.1%} {'#' * math.ceil(share / most * BAR - 1e-9):{BAR}}" for share in shares]
+    bars = [f"{share:>6.1%} {bar(share / most, BAR):{BAR}}" for share in shares]
     return " ".join(bars).rstrip()
-
-
-def _clipped(text: str, longest: int) -> str:
-    shown = visible(text)
-    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 
 from tapegpt.cli.console import colours, notice
-from tapegpt.cli.models import file_argument, loaded
-from tapegpt.cli.options import option
+from tapegpt.cli.models import load_model, model_argument
+from tapegpt.cli.options import check, option
 from tapegpt.cli.score import STRONG
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
+from tapegpt.ranges import Whole
 from tapegpt.text import columns, json_line, visible
 
 TYPE_CHECKING = False
@@ -37,13 +38,12 @@ BOLD, BLUE, YELLOW, RED = "1", "34", "33", "1;31"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
-    file_argument(parser)
+    model_argument(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
-    option(parser, "--top", TOP, "most probable characters to list at each place")
-    parser.add_argument("--trace", metavar="NAME", help="show what a number is made of instead, see below")
-    option(parser, "--depth", 1, "of --trace: what its inputs are made of too, and theirs")
-    parser.add_argument("--json", action="store_true", help="print JSON lines, all numbers of a string in each")
+    option(parser, "--top", TOP, "most probable characters to list at each position")
+    parser.add_argument("--trace", metavar="NAME", help="what a number is made of instead, see below")
+    option(parser, "--depth", 1, "levels of --trace: 2 for what the inputs are made of too")
+    parser.add_argument("--json", action="store_true", help="JSON lines, all numbers of a string in each")
     parser.epilog = (
         "--trace takes the name of a stage with its place and column, from 0 on: layer0.mlp_fc1[3,17], logits[0,4]; "
         "layer0.attn_weights[4,1,2] is how much head 1 looks from place 4 at place 2; surprise[2] and loss have fewer. "
@@ -54,12 +54,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what the model thinks of the strings."""
-    if options.top < 1:
-        raise TapeGPTError(f"--top must be a whole number from 1 on, not {options.top}")
+    check(options, top=Whole(1))
     if options.depth != 1 and options.trace is None:
         raise TapeGPTError("--depth needs --trace: give the name of a number")
-    model = loaded(options, options.model)
-    notice(model.engine.notice)
+    model = load_model(options)
     paint = _painted if colours() else _plain
     for number, text in enumerate(options.texts):
         seen = min(len(text), model.config.block_size)

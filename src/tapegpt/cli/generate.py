@@ -1,104 +1,132 @@
-"""`tapegpt generate`: a trained model speaks, within constraints."""
+"""`tapegpt generate`: strings of a trained model, within constraints."""
 
 from __future__ import annotations
 
 import sys
 
-from tapegpt.cli.cluster import bulk_arguments, check_bulk
-from tapegpt.cli.console import notice
-from tapegpt.cli.models import file_argument, loaded
-from tapegpt.cli.options import number, option, whole
-from tapegpt.errors import TapeGPTError
+from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
+from tapegpt.cli.console import notice, output
+from tapegpt.cli.models import load_model, model_argument
+from tapegpt.cli.options import check, number, option, output_argument, whole
+from tapegpt.errors import TapeGPTError, shown
+from tapegpt.ranges import Whole
 from tapegpt.text import json_line, line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from tapegpt.cluster import Cluster
+    from tapegpt.cluster.bulk import Part
     from tapegpt.inference.constraints import GenerateOptions
     from tapegpt.models.trained import GPT
 
 BATCH = 256  # strings that are scored at a time for --json
+AS_THEY_ARE = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "prefix",
+    "suffix",
+    "pattern",
+    "unbiased",
+)  # options and wishes
+COMMON = "-n --seed --output --json --temperature --prefix --suffix --pattern --length --distinct --novel"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from argparse import BooleanOptionalAction
 
-    parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
-    file_argument(parser)
-    option(parser, "-n", 20, "strings to invent")
-    about = "of the random numbers; within constraints strings depend on the kind of CPU too [go on where MODEL is]"
-    parser.add_argument("--seed", type=whole, metavar="N", help=about)
-    parser.add_argument("--json", action="store_true", help="each string with its log-probabilities, as JSON lines")
+    model_argument(parser, data=True)
+    option(parser, "-n", 20, "number of strings")
+    about = (
+        "seed of the random numbers; within constraints strings depend on the kind of CPU too [go on where MODEL is]"
+    )
+    option(parser, "--seed", whole, about)
+    output_argument(parser, "strings")
+    parser.add_argument("--json", action="store_true", help="JSON lines, with the log-probabilities of each string")
     drawing = parser.add_argument_group("how characters are drawn")
-    option(drawing, "--temperature", 0.5, "low is careful, high is daring, 0 the most probable character")
-    drawing.add_argument("--top-k", type=whole, metavar="N", help="from the N most probable characters [all]")
-    about = "from the most probable that together have this probability [1.0]"
-    drawing.add_argument("--top-p", type=number, metavar="X", help=about)
-    about = "from those at least so probable, as a share of the most probable one's [0.0]"
-    drawing.add_argument("--min-p", type=number, metavar="X", help=about)
+    option(drawing, "--temperature", 0.5, "higher means more surprising strings, 0 the most probable character")
+    option(drawing, "--top-k", whole, "only the N most probable characters [all]")
+    about = "only the most probable characters that together have this probability [1.0]"
+    option(drawing, "--top-p", number, about)
+    about = "only characters at least so probable, as a share of the most probable one's [0.0]"
+    option(drawing, "--min-p", number, about)
     constraints = parser.add_argument_group("constraints, which every string meets")
-    constraints.add_argument("--prefix", metavar="TEXT", help="how strings begin")
-    constraints.add_argument("--suffix", metavar="TEXT", help="how they end")
-    constraints.add_argument("--pattern", metavar="REGEX", help="what the whole string matches, in Python's syntax")
-    constraints.add_argument("--min-length", type=whole, metavar="N", help="fewest characters [0]")
-    constraints.add_argument("--max-length", type=whole, metavar="N", help="most characters [the block]")
+    constraints.add_argument("--prefix", metavar="TEXT", help="beginning of strings")
+    constraints.add_argument("--suffix", metavar="TEXT", help="end of strings")
+    constraints.add_argument("--pattern", metavar="REGEX", help="pattern of the whole string, in Python's syntax")
+    about = "number of characters: 4..8, 4.. for at least 4, ..8 for at most 8, 8 [up to the block]"
+    constraints.add_argument("--length", metavar="X..Y", help=about)
     about = "file of words, one a line, that occur nowhere in a string, in letters of either case"
     constraints.add_argument("--avoid", metavar="FILE", help=about)
-    constraints.add_argument("--unique", action="store_true", help="no string twice")
-    about = "none of the training data's strings, or with K none within K edits of one"
+    constraints.add_argument("--distinct", action="store_true", help="no string twice")
+    about = "no string of the training data, or with K none within K edits of one"
     constraints.add_argument("--novel", nargs="?", type=whole, const=0, metavar="K", help=about)
-    about = "training data for --novel [where it was read for training]"
-    constraints.add_argument("--training", nargs="+", metavar="FILE", help=about)
-    about = "from the model's own distribution given the constraints, or token by token [where it can be]"
+    about = "the model's own distribution given the constraints, or token by token [where possible]"
     constraints.add_argument("--unbiased", action=BooleanOptionalAction, help=about)
-    about = "say first how probable it is that the model meets them by itself, at --temperature"
+    about = "first a note on how probable it is that the model meets them by itself, at --temperature"
     constraints.add_argument("--probability", action="store_true", help=about)
     parser.epilog = (
         "A line holds one string. Those of a model that knows ends of lines or other control characters have escapes "
         "for them, such as \\n, and \\\\ for a backslash, so that they can be read back; so has --json."
     )
-    bulk_arguments(parser.add_argument_group("many, on many machines"), "text")
+    bulk_arguments(parser.add_argument_group("many strings, on many machines"), "text")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the strings, a line each; whatever else is to be said goes to stderr."""
     from tapegpt.inference.constraints import split_options
 
-    if options.n < 0:
-        raise TapeGPTError(f"-n must be a whole number from 0 on, not {options.n}")
-    check_bulk(options, ("json", "probability"))
+    check(options, n=Whole(0))
+    check_bulk(options, ("output", "json", "probability"))
     wishes = _wishes(options)
     split_options(wishes)  # refused before the model is read
-    model = loaded(options, options.model)
-    notice(model.engine.notice)
-    if options.training:
-        model.read_training_data(*options.training)
+    model = load_model(options)
     if options.ray is not None:
-        from tapegpt.cli.cluster import generate
-
-        return generate(options, model, wishes)
+        return write_parts(options, "text", lambda cluster, kind: _parts(options, model, wishes, cluster, kind))
     if options.probability:
         estimate = model.estimate_probability(**{**wishes, "temperature": options.temperature})
         notice(f"probability of the constraints: {estimate.probability:.4g} ± {estimate.error:.2g}")
-    _print(model, model.stream(n=options.n, seed=options.seed, **wishes), options.json)
+    with output(options.output):
+        _print(model, model.stream(n=options.n, seed=options.seed, **wishes), options.json)
     return 0
+
+
+def _parts(
+    options: argparse.Namespace, model: GPT, wishes: GenerateOptions, cluster: Cluster, kind: str
+) -> Iterator[Part]:
+    """What machines write."""
+    from tapegpt.cluster import generate
+
+    return generate(cluster, model, options.n, options.output_dir, format=kind, seed=options.seed, **wishes)
 
 
 def _wishes(options: argparse.Namespace) -> GenerateOptions:
     """What is asked for; what is not is left to the defaults."""
-    names = ["temperature", "top_k", "top_p", "min_p"]
-    names += ["prefix", "suffix", "pattern", "min_length", "max_length", "unbiased"]
-    wishes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.unique:
+    wishes = {name: getattr(options, name) for name in AS_THEY_ARE if getattr(options, name) is not None}
+    if options.length is not None:
+        wishes |= _lengths(options.length)
+    if options.distinct:
         wishes["unique"] = True
     if options.novel is not None:
         wishes["novel"] = options.novel or True
     if options.avoid is not None:
         wishes["avoid"] = _words(options.avoid)
     return wishes  # type: ignore[return-value]  # argparse has checked the types
+
+
+def _lengths(text: str) -> dict[str, int]:
+    """The fewest and the most characters of a range."""
+    least, dots, most = text.partition("..")
+    ends = {"min_length": least, "max_length": most if dots else least}
+    try:
+        return {name: int(end) for name, end in ends.items() if end}
+    except ValueError:
+        raise TapeGPTError(f"--length must be a range such as 4..8, 4.., ..8 or 8, not {shown(text)}") from None
 
 
 def _words(path: str) -> list[str]:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import os
+import sys
 
+from tapegpt.cli.console import STDOUT
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from tapegpt.training.trainer import Trainer
 
 
 class Metrics:
     """Losses, and those held out, as JSON lines whose numbers round-trip.
 
-    Where a training is resumed the file goes on too: what it says of steps after those taken, by a run that was killed
-    before it had kept them, is dropped first.
+    A resumed training appends to its file, after dropping what that says of steps after those taken: a run that was
+    killed had not kept them.
     """
 
     def __init__(self, path: str, trainer: Trainer, *, durable: bool) -> None:
         self._path, self._durable = path, durable  # down to the disk each time, before a model says that it goes on
         self._evaluations = len(trainer.evaluations)  # written
         try:
+            if path == STDOUT:
+                self._file: BinaryIO = sys.stdout.buffer
+                self._durable = False
+                return
             if trainer.step and os.path.isfile(path):
                 os.truncate(path, self._kept(trainer.step))
             self._file = open(path, "ab" if trainer.step else "wb")  # noqa: SIM115  # closed by close
@@ -73,6 +81,7 @@ class Metrics:
     def close(self) -> None:
         """Close the file."""
         try:
-            self._file.close()
+            if self._path != STDOUT:
+                self._file.close()
         except OSError:  # what it says has been said before
             return

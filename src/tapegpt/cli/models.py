@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tapegpt.cli.options import pairs, parsed, settings
+import os
+
+from tapegpt.cli.console import notice
+from tapegpt.cli.options import flag, pairs, parsed, setting_arguments
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
     from tapegpt.models.trained import GPT
 
+MODEL = "model.safetensors"  # in the directory of a run
+
 
 def class_argument(group: argparse._ActionsContainer) -> None:
     """Declare the class of a new model."""
@@ -22,17 +27,27 @@ def class_argument(group: argparse._ActionsContainer) -> None:
     group.add_argument("--model", dest="kind", metavar="NAME", help=about)
 
 
-def file_argument(group: argparse._ActionsContainer) -> None:
+def model_argument(parser: argparse.ArgumentParser, *, data: bool = False) -> None:
+    """Declare MODEL, the class of one's own, and where a command needs it the training data."""
+    about = "file written by tapegpt train -o, or directory by --run-dir"
+    parser.add_argument("model", metavar="MODEL", help=about)
+    own_class_argument(parser)
+    if data:
+        about = "training data, read as it was for training [where it was then]"
+        parser.add_argument("--training-data", nargs="+", default=[], metavar="FILE", help=about)
+
+
+def own_class_argument(group: argparse._ActionsContainer) -> None:
     """Declare the class of a file's model."""
-    about = "the class of MODEL, FILE.py:CLASS, where it is one of your own"
-    group.add_argument("--model", dest="kind", metavar="CLASS", help=about)
+    about = "class of MODEL where it is one of your own, FILE.py:CLASS"
+    group.add_argument("--model", dest="kind", metavar="NAME", help=about)
 
 
-def shape_arguments(group: argparse._ActionsContainer) -> None:
+def shape_arguments(group: argparse._ActionsContainer, *, defaults: bool = True) -> None:
     """Declare the settings of gpt, which other models may have too, and `--set` for any other."""
     from tapegpt.models.gpt import Config
 
-    settings(group, Config, *Config.fields, marked=True)
+    setting_arguments(group, Config, *Config.fields, marked=True, defaults=defaults)
     about = "any setting of the model; more than one where it is given again"
     group.add_argument("--set", action="append", default=[], metavar="NAME=X", help=about)
 
@@ -55,16 +70,40 @@ def given(options: argparse.Namespace, kind: type[Model]) -> dict[str, Any]:
     texts = dict(pairs("--set", options.set))
     short = {name: getattr(options, name) for name in Config.fields if getattr(options, name) is not None}
     for name in (*short, *texts):
-        flag = f"--{name.replace('_', '-')}" if name in short else f"--set {name}"
+        said = flag(name) if name in short else f"--set {name}"
         if name not in kind.fields:
-            raise TapeGPTError(f"{flag}: {kind.__name__} has no such setting, it has {', '.join(kind.fields)}")
+            raise TapeGPTError(f"{said}: {kind.__name__} has no such setting, it has {', '.join(kind.fields)}")
         if name in short and name in texts:
-            raise TapeGPTError(f"{flag} and --set {name} exclude each other: give one")
+            raise TapeGPTError(f"{said} and --set {name} exclude each other: give one")
     return short | {name: parsed("--set", name, kind.fields[name].kind, text) for name, text in texts.items()}
 
 
-def loaded(options: argparse.Namespace, path: str) -> GPT:
-    """The model of a file, of the class that is given."""
+def load_model(options: argparse.Namespace) -> GPT:
+    """The MODEL of a command, with its training data where that is given."""
     from tapegpt.models.checkpoint import load
 
-    return load(path, options.kind)
+    model = load(model_file(options.model), options.kind)
+    notice(model.engine.notice)
+    if getattr(options, "training_data", None):
+        model.read_training_data(*options.training_data)
+    return model
+
+
+def model_file(path: str) -> str:
+    """The file of a model, which may be that of a run's directory."""
+    return os.path.join(path, MODEL) if os.path.isdir(path) else path
+
+
+def is_model(path: str) -> bool:
+    """Whether a file is a model's: safetensors begins with a length, JSON of ours names us."""
+    from tapegpt.tensors import is_json
+
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            head = file.read(64)
+            is_ours = head[4:8] == bytes(4) and head[8:9] == b"{"
+            return is_ours or (is_json(head) and b'"tapegpt"' in head + file.read())
+    except (OSError, ValueError):  # what the file is read as says it better
+        return False

@@ -1,4 +1,4 @@
-"""What `train` and `resume` have in common: a training that is shown, watched and kept. Not here: how it begins."""
+"""A training that is shown, watched and kept: `train`, `resume` and `finetune`. Not here: how each begins."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import math
 import os
 import sys
 
-from tapegpt.cli.console import fail, moves, notice
-from tapegpt.cli.interruption import Interruption
-from tapegpt.cli.options import option, whole
+from tapegpt.cli.console import STDOUT, Interruption, fail, moves, notice
+from tapegpt.cli.data import check_file, same_file
+from tapegpt.cli.models import MODEL
+from tapegpt.cli.options import check, flag, option, whole
 from tapegpt.errors import DivergedError, TapeGPTError
+from tapegpt.ranges import Whole
 from tapegpt.text import amount, line_writer
 
 TYPE_CHECKING = False
@@ -20,54 +22,88 @@ if TYPE_CHECKING:
     from tapegpt.models.trained import GPT
     from tapegpt.training.trainer import Callback, Trainer
 
-CONFIG, METRICS, SAMPLES, MODEL = "config.json", "metrics.jsonl", "samples.txt", "model.safetensors"  # of a directory
+CONFIG, METRICS, SAMPLES = "config.json", "metrics.jsonl", "samples.txt"  # of a run's directory, beside `MODEL`
 
 
-def output_arguments(group: argparse._ActionsContainer, default: str) -> None:
-    """Declare what a training leaves behind; the model goes to a default place if it is not said."""
-    group.add_argument("-o", "--output", metavar="MODEL", help=f"write the model to this safetensors file{default}")
-    group.add_argument("--save-every", type=whole, metavar="N", help="write it after each N steps too, to resume from")
-    group.add_argument("--weights-only", action="store_true", help="write it without what resuming needs")
-    group.add_argument("--metrics", metavar="FILE", help="write each loss, held out too, to this file as JSON lines")
-    option(group, "--samples", 20, "strings to invent after training")
-    option(group, "--temperature", 0.5, "of the samples: low is careful, high is daring")
+# --- what is written --------------------------------------------------------------------------------------------
 
 
-def check_outputs(options: argparse.Namespace, data: Iterable[str]) -> None:
+def output_arguments(group: argparse._ActionsContainer, *, new: bool) -> None:
+    """Declare what a training leaves behind; one that is not new writes to its own file."""
+    about = f"model file to write, in safetensors{'' if new else ' [MODEL]'}"
+    group.add_argument("-o", "--output", metavar="FILE", help=about)
+    option(group, "--save-every", whole, "steps after each of which it is written too")
+    group.add_argument("--weights-only", action="store_true", help="model file without what resuming needs")
+    about = "file for all losses as JSON lines, - for standard output"
+    group.add_argument("--metrics", metavar="FILE", help=about)
+    option(group, "--samples", 20, "number of strings to generate after training")
+    option(group, "--temperature", 0.5, "temperature of these strings, higher for more surprising ones")
+    if new:
+        about = "new directory for the run: its model, metrics, samples and settings"
+        group.add_argument("--run-dir", metavar="DIR", help=about)
+
+
+def check_directory(options: argparse.Namespace) -> None:
+    """Refuse a directory of a run beside files of one's own, and one that holds a run."""
+    directory = options.run_dir
+    if directory is None:
+        return
+    if options.output is not None or options.metrics is not None:
+        raise TapeGPTError(f"--run-dir {directory} has a model and metrics of its own: leave -o and --metrics out")
+    if os.path.lexists(os.path.join(directory, MODEL)):
+        raise TapeGPTError(
+            f"--run-dir {directory}: holds a run already, its {MODEL}: go on by tapegpt resume {directory}, or choose "
+            "another"
+        )
+
+
+def prepare_outputs(options: argparse.Namespace, data: Iterable[str]) -> None:
     """Find out before training what could not be written after it, or would destroy what it is made from."""
     from tapegpt.inference.constraints import check_temperature
 
+    if options.run_dir is not None:
+        _make_directory(options.run_dir)
+        options.output, options.metrics = (os.path.join(options.run_dir, name) for name in (MODEL, METRICS))
     check_temperature(options.temperature)
-    if options.samples < 0:
-        raise TapeGPTError(f"--samples must be a whole number from 0 on, not {options.samples}")
-    if options.save_every is not None and options.save_every < 1:
-        raise TapeGPTError(f"--save-every must be a whole number from 1 on, not {options.save_every}")
+    check(options, samples=Whole(0), save_every=Whole(1))
     for name in ("save_every", "weights_only"):
         if getattr(options, name) and options.output is None:
-            raise TapeGPTError(f"--{name.replace('_', '-')} is about the model's file: give -o MODEL too")
-    for name, path in (("--output", options.output), ("--metrics", options.metrics)):
-        if any(_same(path, other) for other in data):
-            raise TapeGPTError(f"{name} {path} is DATA too: choose another name")
-    if _same(options.metrics, options.output):
-        raise TapeGPTError(f"--metrics {options.metrics} is --output too: choose another name")
+            raise TapeGPTError(f"{flag(name)} is about the model's file: give -o FILE too")
     if options.output is not None:
-        from tapegpt.files import writable
+        check_file("--output", options.output, data)
+    if options.metrics not in (None, STDOUT):
+        if any(same_file(options.metrics, path) for path in data):
+            raise TapeGPTError(f"--metrics {options.metrics} is DATA too: choose another name")
+        if same_file(options.metrics, options.output):
+            raise TapeGPTError(f"--metrics {options.metrics} is --output too: choose another name")
 
-        writable(options.output)
 
-
-def _same(path: str | None, other: str | None) -> bool:
-    """Whether two paths mean one file, there or not, through links of both kinds too."""
-    if not path or not other:
-        return False
+def _make_directory(path: str) -> None:
     try:
-        return os.path.realpath(path) == os.path.realpath(other) or os.path.samefile(path, other)
-    except (OSError, ValueError):  # not there, or no path at all: whoever opens it says so
-        return False
+        os.makedirs(path, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TapeGPTError(f"{path}: cannot be written: {reason}: choose another place") from None
 
 
-def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = None) -> int:
-    """Train, show how far it is, print some strings; the exit code. In a directory, note there what it was."""
+# --- the training -----------------------------------------------------------------------------------------------
+
+
+def run(trainer: Trainer, options: argparse.Namespace) -> int:
+    """Train, show how far it is, print some strings; the exit code. In a run's directory, note there what it was."""
+    keeper = _Keeper(trainer, options)
+    watchers = _watchers(trainer, options, keeper)
+    if options.metrics != STDOUT:
+        return _run(trainer, options, watchers, keeper)
+    from contextlib import redirect_stdout
+
+    with redirect_stdout(sys.stderr):
+        return _run(trainer, options, watchers, keeper)
+
+
+def _run(trainer: Trainer, options: argparse.Namespace, watchers: list[Callback], keeper: _Keeper) -> int:
+    if trainer.step:
+        print(f"resumed after step: {trainer.step}")
     print(f"num docs: {len(trainer.corpus)}")
     if trainer.held_out:
         print(f"held out: {len(trainer.held_out)}, no two alike")
@@ -81,10 +117,9 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
         notice(f"sampled to save time: {parts}")
     # Before the training, whose budget they are part of; interpreted they would take minutes.
     baselines = trainer.baselines() if trainer.held_out and not engine.notice else {}
-    if directory is not None:
-        _note(trainer, os.path.join(directory, CONFIG))
-    keeper, interruption = _Keeper(trainer, options), Interruption()
-    watchers = _watchers(trainer, options, keeper)
+    if options.run_dir is not None:
+        _note(trainer, os.path.join(options.run_dir, CONFIG))
+    interruption = Interruption()
     try:
         with interruption:
             finished = _train(trainer, watchers, options.save_every, interruption)
@@ -92,7 +127,7 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
                 _report(trainer, baselines)
                 if trainer.settings.budget:
                     _note_passes(trainer)
-                finished = _speak(trainer, options, directory, interruption)
+                finished = _speak(trainer, options, interruption)
     finally:  # whatever ends the run, what is trained so far is kept, unless that was in the middle of a step
         if options.output is not None and trainer.step and not interruption.forced:
             with Interruption():  # one more Ctrl-C does not lose it
@@ -107,8 +142,7 @@ def run(trainer: Trainer, options: argparse.Namespace, directory: str | None = N
 def _note_passes(trainer: Trainer) -> None:
     """Say where a budget is too short or too long for the training strings."""
     if trainer.passes < 1:
-        steps = amount(trainer.step, "step")
-        seen = f"{steps} saw {trainer.passes:.1%} of the training strings"
+        seen = f"{amount(trainer.step, 'step')} saw {trainer.passes:.1%} of the training strings"
         notice(f"{seen}: a longer budget sees more of them")
     elif trainer.is_complete:
         passes = f"{trainer.passes:.0f} passes through {len(trainer.training):,} training strings are enough"
@@ -215,38 +249,17 @@ def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
         print(f"to compare: {', '.join(f'{name} {loss:.4f}' for name, loss in baselines.items())}")
 
 
-def _speak(trainer: Trainer, options: argparse.Namespace, directory: str | None, interruption: Interruption) -> bool:
-    """Print the samples, in a directory write them there too, a line each; whether it came to the end."""
+def _speak(trainer: Trainer, options: argparse.Namespace, interruption: Interruption) -> bool:
+    """Print the samples, in a run's directory write them there too, a line each; whether it came to the end."""
     samples, on_a_line = [], line_writer(trainer.model.vocabulary)
-    for place, text in enumerate(trainer.model.stream(n=options.samples, temperature=options.temperature), 1):
-        print(f"sample {place:2d}: {on_a_line(text)}")
-        if directory is not None:
-            samples.append(f"{on_a_line(text)}\n")
+    for number, text in enumerate(trainer.model.stream(n=options.samples, temperature=options.temperature), 1):
+        samples.append(f"{on_a_line(text)}\n")
+        print(f"sample {number:2d}: {samples[-1]}", end="")
         if interruption.asked:
             return False
-    if directory is not None:
-        _write(os.path.join(directory, SAMPLES), "".join(samples))
+    if options.run_dir is not None:
+        _write(os.path.join(options.run_dir, SAMPLES), "".join(samples))
     return True
-
-
-# --- directories of runs ----------------------------------------------------------------------------------------
-
-
-def new_directory(path: str) -> None:
-    """Make a directory for a run; raises `TapeGPTError` where that cannot be, or another run is there."""
-    if os.path.lexists(os.path.join(path, MODEL)):
-        raise TapeGPTError(
-            f"--run-dir {path}: holds a run already, its {MODEL}: go on by tapegpt resume {path}, or choose another"
-        )
-    try:
-        os.makedirs(path, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise _failure(path, error) from None
-
-
-def settle(options: argparse.Namespace, directory: str) -> None:
-    """Let a run be written to a directory."""
-    options.output, options.metrics = os.path.join(directory, MODEL), os.path.join(directory, METRICS)
 
 
 def _note(trainer: Trainer, path: str) -> None:
@@ -264,13 +277,6 @@ def _note(trainer: Trainer, path: str) -> None:
 
 
 def _write(path: str, text: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
-            file.write(text)
-    except OSError as error:
-        raise _failure(path, error) from None
+    from tapegpt.files import write_file
 
-
-def _failure(path: str, error: OSError | ValueError) -> TapeGPTError:
-    reason = error.strerror if isinstance(error, OSError) else error
-    return TapeGPTError(f"{path}: cannot be written: {reason}: choose another place")
+    write_file(path, text.encode("utf-8", "surrogatepass"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import sys
 
-from tapegpt.cli.console import moves, notice, print_report
+from tapegpt.cli.console import STDOUT, moves, notice, print_report, table, write_page
 from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import chosen, class_argument, given, shape_arguments
-from tapegpt.cli.options import number, option, setting, whole
+from tapegpt.cli.options import option, setting_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
     from tapegpt.experiments.scaling import Scaling
 
 COLUMNS, LINES = 72, 14  # of the plot
-MEASURED, FORETOLD = "o", "."
+MEASURED, PREDICTED = "o", "."
 SETTINGS = ("steps", "learning_rate", "batch_size")
+COMMON = "--dataset --preset --budget --threads --html --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    from tapegpt.settings import Settings
     from tapegpt.training.presets import PRESETS
 
     data_arguments(parser.add_argument_group("data"))
     own = parser.add_argument_group("your setting, of which is told what more of each would buy")
     own.add_argument("--preset", choices=PRESETS, default="quick", metavar="NAME", help="what is not given [quick]")
     class_argument(own)
-    shape_arguments(own)
-    setting(own, "--steps", whole, "training steps")
-    setting(own, "--learning-rate", number, "at its peak")
-    setting(own, "--batch-size", whole, "strings a step")
+    shape_arguments(own, defaults=False)
+    setting_arguments(own, Settings, *SETTINGS, defaults=False)
     how = parser.add_argument_group("how it is found")
-    about = "time for all trainings: 30s, 5m; compiling, once for a shape, is not counted [60s]"
+    about = "time for all trainings: 30s, 5m; compiling, once for a shape, is not amount [60s]"
     how.add_argument("--budget", default="60s", metavar="TIME", help=about)
     option(how, "--validation", 0.1, "share of the distinct strings to hold out")
-    option(how, "--seed", 42, "of all random numbers")
-    setting(how, "--threads", whole, "trainings at once [the cores]")
+    option(how, "--seed", 42, "seed of all random numbers")
+    setting_arguments(how, Settings, "threads")
     output = parser.add_argument_group("output")
-    output.add_argument("--html", metavar="FILE", help="write it as a page too")
-    output.add_argument("--json", action="store_true", help="print JSON, with all trainings")
+    output.add_argument("--html", metavar="FILE", help="page to write too, - for standard output")
+    output.add_argument("--json", action="store_true", help="JSON, with all trainings")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, fit, tell."""
     from tapegpt.experiments.scaling import scaling
-    from tapegpt.files import writable, write_file
+    from tapegpt.files import writable
 
-    if options.html is not None:
+    if options.html not in (None, STDOUT):
         writable(options.html)
     kind = chosen(options)
     named = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
@@ -76,13 +76,13 @@ def run(options: argparse.Namespace) -> int:
         )
     finally:
         print("\r\x1b[K" if in_place else "", end="", flush=True)
-    print_report(found, page(found), options.json)
+    print_report(found, page, options.json)
     for warning in found.warnings:
         notice(warning)
     if options.html is not None:
         from tapegpt.web.scaling import page as html
 
-        write_file(options.html, html(found).encode("utf-8"))
+        write_page(options.html, html(found))
     return 0
 
 
@@ -97,23 +97,28 @@ def page(found: Scaling) -> Iterator[str]:
     yield ""
     parameters, strings, steps = found.own
     yield f"your setting: {parameters:,} parameters, {strings:,} strings, {steps:,} steps: {found.loss:.3f}"
-    yield f"{'':32}{'loss':>7}{'gain':>8}{'90 % interval':>18}{'perplexity':>12}{'without end':>13}"
+    rows = [("", "loss", "gain", "90 % interval", "perplexity", "without end")]
     for gain in found.gains:
         limit = "" if gain.limit is None else f"{gain.limit:.3f}"
-        span = f"{gain.interval[0]:.3f}..{gain.interval[1]:.3f}"
-        yield f"{gain.name:32}{gain.loss:>7.3f}{gain.gain:>8.3f}{span:>18}{gain.perplexity:>+12.1%}{limit:>13}".rstrip()
+        numbers = (f"{gain.loss:.3f}", f"{gain.gain:.3f}", _span(gain.interval), f"{gain.perplexity:+.1%}", limit)
+        rows.append((gain.name, *numbers))
+    yield from table(rows, "<>")
     yield f"best spent: {mix(found)}"
-    floor, (low, high) = found.floor
-    yield f"however much there is of all, {floor:.3f} is left, 90 % interval {low:.3f}..{high:.3f}"
+    floor, interval = found.floor
+    yield f"however much there is of all, {floor:.3f} is left, 90 % interval {_span(interval)}"
     yield ""
-    yield f"{'put to the test, from less':32}{'predicted':>11}{'90 % interval':>18}{'measured':>12}"
+    tests = [("put to the test, from less", "predicted", "90 % interval", "measured", "")]
     for check in found.checks:
-        span = f"{check.interval[0]:.3f}..{check.interval[1]:.3f}"
-        verdict = "" if check.holds else "  outside"
-        yield f"{check.name:32}{check.predicted:>11.3f}{span:>18}{check.measured:>12.3f}{verdict}"
+        row = (check.name, f"{check.predicted:.3f}", _span(check.interval), f"{check.measured:.3f}")
+        tests.append((*row, "" if check.holds else "outside"))
+    yield from table(tests, "<>>><")
     yield ""
-    yield f"loss by seconds of one core, all strings: {MEASURED} measured, {FORETOLD} best by the law"
+    yield f"loss by seconds of one core, all strings: {MEASURED} measured, {PREDICTED} best by the law"
     yield from _plot(found)
+
+
+def _span(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f}..{interval[1]:.3f}"
 
 
 def formula(law: Law) -> str:
@@ -145,7 +150,7 @@ def _plot(found: Scaling) -> Iterator[str]:
     left, right = min(x for x, _ in points), max(x for x, _ in points)
     bottom, top = min(y for _, y in points), max(y for _, y in points)
     rows = [[" "] * COLUMNS for _ in range(LINES)]
-    for mark, marked in ((FORETOLD, law), (MEASURED, measured)):
+    for mark, marked in ((PREDICTED, law), (MEASURED, measured)):
         for x, y in marked:
             line = round((top - y) / max(top - bottom, 1e-9) * (LINES - 1))
             rows[line][round((x - left) / max(right - left, 1e-9) * (COLUMNS - 1))] = mark

@@ -1,23 +1,22 @@
-"""`tapegpt score`: how surprising strings are to a model, a line each; thresholds from strings known to be good."""
+"""`tapegpt score`: how surprising strings are to a model, a line each."""
 
 from __future__ import annotations
 
 import math
 import sys
-from array import array
 from collections import Counter
 from itertools import chain
 from operator import add, itemgetter, mul
 
-from tapegpt.cli.cluster import bulk_arguments, check_bulk
-from tapegpt.cli.console import colours, notice
-from tapegpt.cli.data import data_arguments, source_of
-from tapegpt.cli.models import file_argument, loaded
-from tapegpt.cli.options import number, whole
-from tapegpt.data.sources import STDIN
+from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
+from tapegpt.cli.console import bar, colours, labelled, output
+from tapegpt.cli.data import data_arguments, source_of, stream_of
+from tapegpt.cli.models import load_model, model_argument
+from tapegpt.cli.options import check, number, option, output_argument, whole
 from tapegpt.data.streaming import batches
 from tapegpt.errors import TapeGPTError
-from tapegpt.inference.scores import END, FEW, ODD, Calibration
+from tapegpt.inference.scores import END, ODD
+from tapegpt.ranges import Number, Whole
 from tapegpt.text import amount, columns, json_line, line_writer, visible
 
 TYPE_CHECKING = False
@@ -25,122 +24,89 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
+    from tapegpt.cluster import Cluster
+    from tapegpt.cluster.bulk import Part
     from tapegpt.inference.scores import Score, Scores
     from tapegpt.models.trained import GPT
 
-RATES = (0.1, 0.05, 0.01, 0.001)  # of false alarms, for which thresholds are shown
 PERCENTILES = (50, 90, 99)  # of the training strings, that a summary counts what is above
 BINS_A_UNIT, LAST_BIN, BAR = 4, 40, 50  # of a summary's histogram
-LISTED = 8  # unknown characters that it shows
+LISTED, LABEL = 8, 18  # unknown characters that it shows, columns of its labels
 BATCH = 10_000  # sorted strings that are scored together
 MARGIN = 22  # columns before the strings
 STRONG = 2.5  # nats from which a character is coloured
+COMMON = "--dataset --sort --top --min-percentile --threshold --output --characters --summary --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
-    file_argument(parser)
+    model_argument(parser, data=True)
     about = "A blank line is the empty string: there are as many scores as lines."
     data_arguments(parser.add_argument_group("strings", about), "standard input")
     chosen = parser.add_argument_group("which of them")
     chosen.add_argument("--sort", action="store_true", help="the most surprising first")
-    chosen.add_argument("--top", type=whole, metavar="N", help="the N most surprising, sorted")
+    option(chosen, "--top", whole, "the N most surprising, sorted")
     about = "those at least as surprising as so many percent of the training strings"
-    chosen.add_argument("--min-percentile", type=number, metavar="X", help=about)
-    chosen.add_argument("--threshold", type=number, metavar="X", help="those above X nats per character")
-    about = "those above the threshold that this share of good strings exceeds, see --calibrate"
-    chosen.add_argument("--alarm-rate", type=number, metavar="X", help=about)
-    about = "file of strings known to be good, not trained on: alone it shows thresholds for rates of false alarms"
-    chosen.add_argument("--calibrate", metavar="FILE", help=about)
-    output = parser.add_argument_group("what is said of them")
-    output.add_argument("--bits", action="store_true", help="in bits, not nats; --threshold too")
-    output.add_argument("--characters", action="store_true", help="show which characters are surprising")
-    output.add_argument("--summary", action="store_true", help="counts and a histogram instead of strings")
-    output.add_argument("--json", action="store_true", help="JSON lines, with the nats of each character")
-    bulk_arguments(parser.add_argument_group("many, on many machines"), "jsonl")
+    option(chosen, "--min-percentile", number, about)
+    about = "those above X nats per character; tapegpt calibrate finds X for a rate of false alarms"
+    option(chosen, "--threshold", number, about)
+    shown = parser.add_argument_group("output")
+    output_argument(shown, "scores")
+    shown.add_argument("--bits", action="store_true", help="bits instead of nats; --threshold too")
+    shown.add_argument("--characters", action="store_true", help="which characters are surprising")
+    shown.add_argument("--summary", action="store_true", help="counts and a histogram instead of strings")
+    shown.add_argument("--json", action="store_true", help="JSON lines, with the nats of each character")
+    bulk_arguments(parser.add_argument_group("many strings, on many machines"), "jsonl")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the strings with their scores, or what is asked for instead."""
+    """Print the strings with their scores, or a summary."""
     _check(options)
-    check_bulk(options, ("sort", "top", "alarm_rate", "calibrate", "characters", "summary", "json"))
+    check_bulk(options, ("output", "sort", "top", "characters", "summary", "json"))
     unit = math.log(2) if options.bits else 1.0
-    model = loaded(options, options.model)
-    notice(model.inference.notice)
-    if options.min_percentile is not None and not model.ranks:
-        raise TapeGPTError(f"{options.model}: keeps no percentiles of its training strings: give --threshold instead")
-    calibration = None if options.calibrate is None else _calibrated(options, model)
-    if calibration is not None and options.alarm_rate is None:
-        _print_thresholds(calibration, unit, options.json)
-        return 0
     least = None if options.threshold is None else options.threshold * unit
-    if calibration is not None:
-        least = calibration.threshold(options.alarm_rate)
+    model = load_model(options)
+    if options.min_percentile is not None and not (model.ranks or model.documents):
+        raise TapeGPTError(
+            f"{options.model}: keeps no percentiles of its training strings: give --training-data, or --threshold"
+        )
     if options.ray is not None:
-        from tapegpt.cli.cluster import score
-
-        return score(options, model, least)
-    if not options.data and options.dataset is None:
-        options.data = [STDIN]
-    if options.data == [STDIN] and sys.stdin is not None and sys.stdin.isatty():
-        notice("reading strings from the terminal, one a line: Ctrl-D ends them")
-    scored = _chosen(map(model.score, batches(source_of(options), keep_blank=True)), least, options.min_percentile)
+        return write_parts(options, "jsonl", lambda cluster, kind: _parts(options, model, least, cluster, kind))
+    strings = batches(stream_of(options), keep_blank=True)
+    scored = _chosen(map(model.score, strings), least, options.min_percentile)
     if options.sort or options.top is not None:
         scored = _sorted(scored, options.top, model)
-    if options.summary:
-        _print_summary(_Summary(scored, unit), options.json)
-    elif options.json:
-        _print_json(scored)
-    else:
-        _print_lines(scored, model.vocabulary, unit, options.characters)
+    with output(options.output):
+        if options.summary:
+            _print_summary(_Summary(scored, unit), options.json)
+        elif options.json:
+            _print_json(scored)
+        else:
+            _print_lines(scored, model.vocabulary, unit, options.characters)
     return 0
 
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what does not fit together."""
-    exclusive = (
-        ("--characters", options.characters, "--json", options.json),
-        ("--characters", options.characters, "--summary", options.summary),
-        ("--summary", options.summary, "--sort", options.sort),
-        ("--summary", options.summary, "--top", options.top is not None),
-        ("--threshold", options.threshold is not None, "--alarm-rate", options.alarm_rate is not None),
-        ("--threshold", options.threshold is not None, "--calibrate", options.calibrate is not None),
-    )
-    for name, given, other, given_too in exclusive:
-        if given and given_too:
-            raise TapeGPTError(f"{name} and {other} exclude each other: give one of them")
-    if options.alarm_rate is not None and options.calibrate is None:
-        raise TapeGPTError("--alarm-rate needs strings known to be good: give them with --calibrate FILE")
-    if options.calibrate is not None and options.alarm_rate is None:
-        names = ("dataset", "sort", "top", "min_percentile", "characters", "summary")
-        others = [*options.data, *[f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]]
-        if others:
-            raise TapeGPTError(f"--calibrate alone shows thresholds: give --alarm-rate too, or leave out {others[0]}")
-    if options.calibrate == STDIN and (STDIN in options.data or not (options.data or options.dataset)):
-        raise TapeGPTError(
-            "--calibrate - and the strings: standard input can be read once, give a file for one of them"
-        )
-    if options.top is not None and options.top < 1:
-        raise TapeGPTError(f"--top must be a whole number from 1 on, not {options.top}")
-    if options.min_percentile is not None and not 0 <= options.min_percentile <= 100:
-        raise TapeGPTError(f"--min-percentile must be a number from 0 to 100, not {options.min_percentile}")
-    if options.threshold is not None and not math.isfinite(options.threshold):
-        raise TapeGPTError(f"--threshold must be a finite number, not {options.threshold}")
+    exclusive = (("characters", "json"), ("characters", "summary"), ("summary", "sort"), ("summary", "top"))
+    for name, other in exclusive:
+        if getattr(options, name) and getattr(options, other) not in (None, False):
+            raise TapeGPTError(f"--{name} and --{other} exclude each other: give one of them")
+    check(options, top=Whole(1), min_percentile=Number(0, 100), threshold=Number(kind="finite number"))
+
+
+def _parts(options: argparse.Namespace, model: GPT, least: float | None, cluster: Cluster, kind: str) -> Iterator[Part]:
+    """What machines write."""
+    from tapegpt.cluster import score
+
+    if not options.data and options.dataset is None:
+        raise TapeGPTError("--ray scores files: give the path of one, or several")
+    directory, percentile = options.output_dir, options.min_percentile
+    chosen = {"threshold": least, "min_percentile": percentile}
+    return score(cluster, model, source_of(options), directory, format=kind, **chosen)
 
 
 # --- which strings ----------------------------------------------------------------------------------------------
-
-
-def _calibrated(options: argparse.Namespace, model: GPT) -> Calibration:
-    """What the strings known to be good, which are read as the others are, say of thresholds."""
-    from argparse import Namespace
-
-    good = Namespace(**{**vars(options), "data": [options.calibrate], "dataset": None})
-    nats = array("d")
-    for strings in batches(source_of(good)):
-        nats.extend(model.score(strings).nats)
-    return Calibration(nats)
 
 
 def _chosen(scored: Iterable[Scores], least: float | None, min_percentile: float | None) -> Iterator[Scores]:
@@ -240,7 +206,7 @@ def _plain(score: Score) -> dict[str, object]:
 
 
 class _Summary:
-    """What is counted of strings that are not kept."""
+    """What is amount of strings that are not kept."""
 
     def __init__(self, scored: Iterable[Scores], unit: float) -> None:
         self.unit = unit
@@ -286,48 +252,25 @@ def _print_summary(summary: _Summary, as_json: bool) -> None:
     if as_json:
         print(json_line(summary.as_dict()))
         return
+    for line in labelled(_summarised(summary), LABEL):
+        print(line)
+
+
+def _summarised(summary: _Summary) -> Iterator[tuple[str, str]]:
     name = "bits" if summary.unit != 1.0 else "nats"
     mean = summary.nats / summary.tokens
-    print(f"{'strings':18}{summary.strings:,} of {summary.tokens - summary.strings:,} characters")
+    yield "strings", f"{summary.strings:,} of {summary.tokens - summary.strings:,} characters"
     perplexity = math.exp(min(mean, 700.0))
-    print(f"{name + ' a character':18}{mean / summary.unit:.4f}, the ends counted; perplexity {perplexity:.2f}")
+    yield f"{name} a character", f"{mean / summary.unit:.4f}, the ends amount; perplexity {perplexity:.2f}"
     if summary.ranked:
         shares = [f"{count / summary.strings:.1%} above the {each}th" for each, count in summary.above.items()]
-        print(f"{'percentiles':18}{', '.join(shares)} of the training strings")
+        yield "percentiles", f"{', '.join(shares)} of the training strings"
     for character, count in summary.unknown.most_common(LISTED):
-        print(f"{'unknown':18}{visible(character)}  in {amount(count, 'string')}")
+        yield "unknown", f"{visible(character)}  in {amount(count, 'string')}"
     if len(summary.unknown) > LISTED:
-        print(f"{'':18}and {len(summary.unknown) - LISTED:,} characters more, see --json")
+        yield "", f"and {len(summary.unknown) - LISTED:,} characters more, see --json"
     most = max(summary.bins.values())
     for place in range(min(summary.bins), max(summary.bins) + 1):
         end = "more" if place == LAST_BIN else f"{(place + 1) / BINS_A_UNIT:.2f}"
-        span = f"{place / BINS_A_UNIT:.2f} to {end}"
         count = summary.bins[place]
-        print(f"{span:18}{count:>{len(f'{most:,}')},}  {'#' * -(-count * BAR // most)}".rstrip())
-
-
-def _print_thresholds(calibration: Calibration, unit: float, as_json: bool) -> None:
-    """Thresholds for some rates, and how many strings are behind each."""
-    rows: list[tuple[float, float | None, int]] = []
-    for rate in RATES:
-        try:
-            rows.append((rate, calibration.threshold(rate) / unit, calibration.alarms(rate)))
-        except TapeGPTError:  # too few to tell
-            rows.append((rate, None, 0))
-    if as_json:
-        import json
-
-        thresholds = [
-            {"rate": rate, "threshold": threshold, "above": above, "rough": calibration.is_rough(rate)}
-            for rate, threshold, above in rows
-        ]
-        print(json.dumps({"strings": len(calibration), "thresholds": thresholds}))
-        return
-    print(f"thresholds from {amount(len(calibration), 'string')}")
-    print(f"false alarms  {'bits' if unit != 1.0 else 'nats'} a character  strings above")
-    for rate, threshold, above in rows:
-        if threshold is None:
-            print(f"{f'{100 * rate:g} %':>12}  {'-':>16}  {'-':>13}  too few strings")
-        else:
-            rough = f"  rough: fewer than {FEW} to be expected" if calibration.is_rough(rate) else ""
-            print(f"{f'{100 * rate:g} %':>12}  {threshold:>16.3f}  {above:>13,}{rough}")
+        yield f"{place / BINS_A_UNIT:.2f} to {end}", f"{count:>{len(f'{most:,}')},}  {bar(count / most, BAR)}"

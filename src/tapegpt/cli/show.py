@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from itertools import pairwise
 
-from tapegpt.cli.console import colours, notice
+from tapegpt.cli.console import colours, labelled, notice, table
 from tapegpt.cli.data import corpus_of, data_arguments
-from tapegpt.cli.models import chosen, class_argument, given, loaded, shape_arguments
+from tapegpt.cli.models import chosen, class_argument, given, is_model, load_model, model_file, shape_arguments
+from tapegpt.cli.options import flag
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import amount, visible
+from tapegpt.text import amount, clipped, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm")
 OF_OPERATION = ("tape", "kernels", "llvm", "asm")
+OF_A_MODEL = ("command", "data", "stage", "op", "kind", "delimiter", "encoding")  # options, some with a default
 LABEL, LISTED, WIDTH = 10, 10, 40  # columns of a label, documents that are listed, characters of one
 KINDS = (  # columns of the survey
     ("add", ("add", "sub")),
@@ -38,6 +39,7 @@ KINDS = (  # columns of the survey
     ("libm", ("exp", "log", "pow")),
     ("bytes", ("loaded", "stored")),
 )
+COMMON = "--stage --op --dataset --model --engine"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,7 +149,8 @@ class Subject:
     @property
     def first(self) -> str:
         """The same as text."""
-        return _clipped("".join(self.vocabulary[token] for token in self.ids if token < len(self.vocabulary)))
+        text = "".join(self.vocabulary[token] for token in self.ids if token < len(self.vocabulary))
+        return clipped(text, WIDTH)
 
     def token(self, number: int) -> str:
         """A token as it is shown."""
@@ -155,49 +158,21 @@ class Subject:
 
 
 def _subject(options: argparse.Namespace) -> Subject:
-    from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings
     from tapegpt.training.presets import resolved
 
-    if len(options.data) != 1 or not _is_model(options.data[0]):
+    if len(options.data) != 1 or not is_model(model_file(options.data[0])):
         kind = chosen(options)
         named: Any = {} if options.engine is None else {"engine": options.engine}
         config, settings = resolved(named | given(options, kind), model=kind)
         corpus = corpus_of(options)
         return Subject(corpus.vocabulary, config, settings, corpus=corpus)
-    for name in (
-        *Config.fields,
-        "set",
-        "engine",
-        "dataset",
-        "format",
-        "column",
-        "no_header",
-        "lowercase",
-        "max_length",
-        "unique",
-    ):
-        if getattr(options, name) not in (None, False, []):
-            option = f"--{name.replace('_', '-')}"
-            raise TapeGPTError(f"{option} is not about a model as it is, which {options.data[0]} has: leave it out")
-    model = loaded(options, options.data[0])
-    notice(model.engine.notice)
+    for name, value in vars(options).items():
+        if name not in OF_A_MODEL and value not in (None, False, []):
+            raise TapeGPTError(f"{flag(name)} is not about a model as it is, which {options.data[0]} has: leave it out")
+    options.model = options.data[0]
+    model = load_model(options)
     return Subject(model.vocabulary, model.config, Settings(engine=model.engine.name), model=model)
-
-
-def _is_model(path: str) -> bool:
-    """Whether a file is a model's: safetensors begins with a length, JSON of ours names us."""
-    from tapegpt.tensors import is_json
-
-    try:
-        if not os.path.isfile(path):
-            return False
-        with open(path, "rb") as file:
-            head = file.read(64)
-            is_ours = head[4:8] == bytes(4) and head[8:9] == b"{"
-            return is_ours or (is_json(head) and b'"tapegpt"' in head + file.read())
-    except (OSError, ValueError):  # what the file is read as says it better
-        return False
 
 
 # --- pages ------------------------------------------------------------------------------------------------------
@@ -206,7 +181,7 @@ def _is_model(path: str) -> bool:
 def _text(subject: Subject) -> Iterator[str]:
     lengths = sorted(map(len, subject.documents))
     yield f"{len(lengths):,} documents; the first, as they come:"
-    yield from (f"  {_clipped(text)}" for text in subject.documents[:LISTED])
+    yield from (f"  {clipped(text, WIDTH)}" for text in subject.documents[:LISTED])
     yield f"characters of a document: {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}"
     block = subject.anatomy.config.block_size
     longer = sum(length > block for length in lengths)
@@ -235,10 +210,7 @@ def _gradient(subject: Subject) -> Iterator[str]:
         if node.operation:
             gatherers = [f"{i.name} {norms[i]:.3g}" for i in node.inputs if i.is_parameter]
             rows.append((f"%{node.index}", f"{norm:.3g}", anatomy.expression(node), ", ".join(gatherers)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for line, number, expression, gathered in rows:
-        cells = [line.rjust(widths[0]), number.rjust(widths[1]), expression.ljust(widths[2]), gathered]
-        yield "  ".join(cells).rstrip()
+    yield from table(rows, ">><<")
 
 
 def _survey(subject: Subject) -> Iterator[str]:
@@ -248,10 +220,9 @@ def _survey(subject: Subject) -> Iterator[str]:
     yield f"a model of {numbers:,} parameters, engine {anatomy.engine}, machine code for {anatomy.target.name}"
     yield ""
     walk = anatomy.gradients(subject.tokens, subject.parameters)
-    for label, text in (*_before(subject), *_loss(walk), *_after(anatomy)):
-        yield f"{label:{LABEL}}{text}"
+    yield from labelled((*_before(subject), *_loss(walk), *_after(anatomy)), LABEL)
     yield ""
-    yield f"a training step on {_what(subject, walk.positions)}; times are medians in ns, the rest is counted"
+    yield f"a training step on {_what(subject, walk.positions)}; times are medians in ns, the rest is amount"
     costs = anatomy.measure(subject.tokens, subject.parameters)
     yield from _table(costs, anatomy.step_nanoseconds(subject.tokens, subject.parameters))
     yield ""
@@ -263,7 +234,7 @@ def _before(subject: Subject) -> Iterator[tuple[str, str]]:
     """From text to tape."""
     documents, tape, ids = subject.documents, subject.anatomy.tape, list(map(str, subject.ids))
     yield "text", f"{len(documents):,} documents of {len(subject.vocabulary)} different characters:"
-    yield "", ", ".join(map(_clipped, documents[:3]))
+    yield "", ", ".join(clipped(text, WIDTH) for text in documents[:3])
     yield "tokens", f"{subject.first} becomes {' '.join(ids[:LISTED])}{' ...' if len(ids) > LISTED else ''}"
     nodes = [node for node in tape.nodes if node.operation]
     yield "tape", f"{len(nodes)} operations on {len(tape.parameters())} matrices of parameters, from first to last:"
@@ -299,10 +270,8 @@ def _table(costs: Sequence[KernelCost], whole: float) -> Iterator[str]:
     cells = [("", "forward", "backward", *(head for head, _ in KINDS), "flops/ns", "share")]
     for label, row in [*((_label(operands, row), row) for operands, row in rows.items()), ("sum", costs)]:
         cells.append((label, *_numbers(row), f"{sum(cost.nanoseconds for cost in row) / whole:.0%}"))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for label, *numbers in cells:
-        yield "  ".join([label.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])])
-    yield f"{'whole step':{widths[0]}}  {whole:,.0f} ns, measured as one: documents put in place, all code in turn"
+    yield from table(cells, "<>")
+    yield f"whole step: {whole:,.0f} ns, measured as one: documents put in place, all code in turn"
 
 
 def _numbers(row: Sequence[KernelCost]) -> list[str]:
@@ -344,11 +313,6 @@ def _what(subject: Subject, positions: int) -> str:
     documents = len(subject.tokens) if subject.anatomy.engine == "fast" else 1
     name = subject.first if documents == 1 else f"{subject.first} and {documents - 1} more"
     return f"{name}, {amount(positions, 'position')}"
-
-
-def _clipped(text: str) -> str:
-    shown = visible(text[:WIDTH])
-    return shown if len(text) <= WIDTH else f"{shown}..."
 
 
 # --- colours ----------------------------------------------------------------------------------------------------

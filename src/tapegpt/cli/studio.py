@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from tapegpt.cli.console import notice
 from tapegpt.cli.data import data_arguments, source_of
+from tapegpt.cli.models import model_file, own_class_argument
 from tapegpt.cli.options import number, option, whole
 from tapegpt.errors import TapeGPTError, missing
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 HOST, PORT = "127.0.0.1", 8347
 EXTRA = ("msgspec", "starlette", "uvicorn")  # what it needs
+COMMON = "--dataset --host --port --load --no-browser"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +34,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     about = f"address to listen at; any but this machine's own needs a token, which is printed [{HOST}]"
     server.add_argument("--host", default=HOST, metavar="NAME", help=about)
     option(server, "--port", PORT, "port to listen at, 0 for a free one")
-    about = "a model to begin with, written by tapegpt train -o; of one of your own give FILE.py:CLASS too"
-    server.add_argument("--model", action="append", default=[], metavar="FILE", help=about)
-    server.add_argument("--no-browser", action="store_true", help="do not open the page")
+    about = "model to begin with: file written by tapegpt train -o, or directory by --run-dir"
+    server.add_argument("--load", metavar="MODEL", help=about)
+    own_class_argument(server)
+    server.add_argument("--no-browser", action="store_true", help="only the server, without opening the page")
     limits = parser.add_argument_group("limits, for whoever uses the page")
     for name, kind, about in (
         ("characters", whole, "of the data"),
@@ -58,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         raise missing(str(error.name), "studio") from None
     corpus, name = _data(options)
     studio = Studio(KeptCorpus(corpus, name), _limits(options), _log)
-    shown = f"#run={_load(studio, *options.model)}" if options.model else ""
+    shown = f"#run={_load(studio, model_file(options.load), options.kind)}" if options.load else ""
     server = Server(studio, options.host, options.port)
     address = server.address + shown
     print(f"tapegpt studio: {address} (Ctrl-C ends it)", flush=True)
@@ -90,15 +93,13 @@ def _limits(options: argparse.Namespace) -> Limits:
     return Limits(**{name: value for name, value in given.items() if value is not None})
 
 
-def _load(studio: Studio, path: str, kind: str | None = None, *more: str) -> str:
+def _load(studio: Studio, path: str, kind: str | None) -> str:
     """A model to begin with: with its training, where that can be repeated; the id of the run."""
     from tapegpt.models.checkpoint import load
     from tapegpt.models.ensemble import Ensemble
     from tapegpt.studio.studio import single
     from tapegpt.training.recording import replayed, still
 
-    if more:
-        raise TapeGPTError(f"--model {more[0]}: the studio begins with one model: leave it out")
     model = load(path, kind)
     if isinstance(model, Ensemble):
         raise TapeGPTError(single(path, len(model.models)))

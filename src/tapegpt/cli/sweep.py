@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 
 from tapegpt.cli.cluster import executor, ray_argument
-from tapegpt.cli.console import fail, moves, notice
-from tapegpt.cli.data import corpus_of, data_arguments, data_paths
+from tapegpt.cli.console import STDOUT, fail, moves, notice, print_report, table, write_page
+from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths
 from tapegpt.cli.models import chosen, class_argument
-from tapegpt.cli.options import option, pairs, parsed, setting, whole
+from tapegpt.cli.options import option, pairs, parsed, setting_arguments, whole
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
     from typing import Any
 
     from tapegpt.experiments.search import Plan, Rung
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 TOP = 20  # rows of the leaderboard
 WIDTH = 100  # columns
 BASELINE = "5-gram"
+COMMON = "--dataset --grid --random --preset --budget --steps --validation --output --ensemble --run-dir --html --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from tapegpt.experiments.optuna_sampler import NAMES
     from tapegpt.experiments.sweep import SEEDS, TRIALS
+    from tapegpt.settings import Settings
     from tapegpt.training.presets import PRESETS
 
     data_arguments(parser.add_argument_group("data"))
@@ -39,30 +41,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     space.add_argument("--grid", action="append", default=[], metavar="NAME=X,Y", help=about)
     about = "range to draw a field from: learning_rate=0.001..0.1, on a logarithmic scale if it spans a decade"
     space.add_argument("--random", action="append", default=[], metavar="NAME=X..Y", help=about)
-    setting(space, "--trials", whole, f"candidates to draw [{TRIALS}]")
+    option(space, "--trials", whole, f"candidates to draw [{TRIALS}]")
     space.add_argument("--preset", choices=PRESETS, metavar="NAME", help="what is not searched is as in this preset")
     about = f"let a sampler of Optuna choose, {' or '.join(NAMES)}, instead of drawing"
     space.add_argument("--sampler", choices=NAMES, metavar="NAME", help=about)
     length = parser.add_argument_group("how long")
-    about = "time for the whole sweep: 10s, 2m; compiling, once for a shape, is not counted"
+    about = "time for the whole sweep: 10s, 2m; compiling, once for a shape, is not amount"
     length.add_argument("--budget", metavar="TIME", help=about)
-    setting(
-        length, "--steps", whole, "of the best candidates' last trainings, instead of a budget [1000, or the preset's]"
-    )
-    about = "that a sweep has shown, to do it again: '100x250 33x750x3' is candidates x steps x seeds"
+    about = "training steps of the best candidates, instead of a budget [1000, or the preset's]"
+    option(length, "--steps", whole, about)
+    about = "plan that a sweep has shown, to do it again: '100x250 33x750x3' is candidates x steps x seeds"
     length.add_argument("--plan", metavar="PLAN", help=about)
     option(length, "--seeds", SEEDS, "trainings of each of the last candidates")
     option(length, "--validation", 0.1, "share of the distinct strings to hold out")
-    option(length, "--seed", 42, "of all random numbers")
-    setting(length, "--threads", whole, "trainings at once [the cores]")
+    option(length, "--seed", 42, "seed of all random numbers")
+    setting_arguments(length, Settings, "threads")
     ray_argument(length)
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", metavar="MODEL", help="write the best model to this safetensors file")
-    setting(output, "--ensemble", whole, "write the N best models of the last rung as one instead")
-    about = "keep a journal in this directory: the same command goes on where it was interrupted"
+    output.add_argument("-o", "--output", metavar="FILE", help="model file to write, of the best model")
+    option(output, "--ensemble", whole, "number of the best models to write as one instead")
+    about = "directory of the sweep, for its journal: the same command resumes it"
     output.add_argument("--run-dir", metavar="DIR", help=about)
-    output.add_argument("--html", metavar="FILE", help="write the leaderboard as a page")
-    output.add_argument("--json", action="store_true", help="print all that was found as JSON")
+    output.add_argument("--html", metavar="FILE", help="page of the leaderboard to write, - for standard output")
+    output.add_argument("--json", action="store_true", help="JSON, with all that was found")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -103,14 +104,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Find out before training what could not be written after it, or would destroy the data."""
-    from tapegpt.files import writable
-
     if options.ensemble is not None and options.output is None:
-        raise TapeGPTError("--ensemble is about the file that is written: give -o MODEL too")
-    data = [os.path.realpath(path) for path in data_paths(options)]
-    for name, path in (("--output", options.output), ("--html", options.html)):
-        if path is not None and os.path.realpath(writable(path)) in data:
-            raise TapeGPTError(f"{name} {path} is DATA too: choose another name")
+        raise TapeGPTError("--ensemble is about the file that is written: give -o FILE too")
+    data = data_paths(options)
+    if options.output is not None:
+        check_file("--output", options.output, data)
+    if options.html not in (None, STDOUT):
+        check_file("--html", options.html, data)
 
 
 def _check_ensemble(wanted: int | None, last: Rung) -> None:
@@ -186,17 +186,15 @@ def _told(rung: Rung) -> str:
 
 
 def _show(swept: Sweep, options: argparse.Namespace) -> None:
-    if options.json:
-        import json
+    print_report(swept, _page, options.json)
 
-        print(json.dumps(swept.as_json(), indent=2))
-        return
-    print(f"plan: {swept.plan}")
+
+def _page(swept: Sweep) -> Iterator[str]:
+    yield f"plan: {swept.plan}"
     if swept.left_out:
-        print(f"left out: {sum(swept.left_out.values())}, for instance because {next(iter(swept.left_out))}")
-    print()
-    for line in leaderboard(swept):
-        print(line)
+        yield f"left out: {sum(swept.left_out.values())}, for instance because {next(iter(swept.left_out))}"
+    yield ""
+    yield from leaderboard(swept)
 
 
 def leaderboard(swept: Sweep, top: int = TOP) -> list[str]:
@@ -207,11 +205,9 @@ def leaderboard(swept: Sweep, top: int = TOP) -> list[str]:
         place = next((place for place, row in enumerate(swept.rows[:top]) if _is_below(row, swept)), len(rows))
         rows.insert(place, [BASELINE, f"{swept.baselines[BASELINE]:.4f}", *[""] * (4 + len(names))])
     rows.insert(0, ["rank", "held-out", "+-", "parameters", "steps", "seconds", *names])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    while sum(widths) + 2 * len(widths) - 2 > WIDTH:
-        widths.pop()  # no room for the last field
-    lines = ["  ".join(map(str.rjust, row, widths)).rstrip() for row in rows]
-    left = 6 + len(names) - len(widths)
+    left = 0  # fields that there is no room for
+    while max(map(len, lines := list(table([row[: len(row) - left] for row in rows])))) > WIDTH:
+        left += 1
     if left:
         lines.append(f"no room for {', '.join(names[-left:])}: --json has all")
     if len(swept.rows) > top:
@@ -244,13 +240,10 @@ def _cost(row: Row) -> list[str]:
 
 def _write(swept: Sweep, options: argparse.Namespace) -> None:
     """The best model, or the best ones as one; the page."""
-    from tapegpt.files import write_file
-
     if options.output is not None:
         model = swept.best if options.ensemble is None else swept.ensemble(options.ensemble)
         model.save(options.output)
     if options.html is not None:
         from tapegpt.web.leaderboard import page
 
-        content = page([row.outcome for row in swept.rows], swept.baselines)
-        write_file(options.html, content.encode("utf-8", "xmlcharrefreplace"))
+        write_page(options.html, page([row.outcome for row in swept.rows], swept.baselines))

@@ -7,8 +7,7 @@ import os
 from tapegpt.cli import running
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.models import chosen, class_argument, given, shape_arguments
-from tapegpt.cli.options import settings
-from tapegpt.errors import TapeGPTError
+from tapegpt.cli.options import setting_arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +16,10 @@ if TYPE_CHECKING:
 
 SPARE = 0.02  # seconds of a budget for what comes after the training: samples, and the end of the process
 SAVING = 350e-9  # for each parameter, where the model, what Adam remembers and ranks of strings are written to a file
+COMMON = (
+    "--dataset --validation --model --n-layer --n-embd --engine --steps --seed --preset "
+    "--budget --output --metrics --samples --temperature --run-dir"
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,21 +30,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     fast = [name for name, each in Settings.fields.items() if each.needs_fast]
     data = parser.add_argument_group("data")
     data_arguments(data)
-    settings(data, Settings, "validation")
+    setting_arguments(data, Settings, "validation")
     shape = parser.add_argument_group("model")
     class_argument(shape)
     shape_arguments(shape)
     others = [name for name in Settings.fields if name not in (*fast, "validation")]
-    settings(parser.add_argument_group("training"), Settings, *others)
+    setting_arguments(parser.add_argument_group("training"), Settings, *others)
     group = parser.add_argument_group("training, engine fast")
     times = ", ".join(MADE_FOR.values())
     about = f"{', '.join(PRESETS)}: shape of gpt and training that measured best for about {times}"
     group.add_argument("--preset", choices=PRESETS, metavar="NAME", help=about)
-    settings(group, Settings, *fast)
-    output = parser.add_argument_group("output")
-    running.output_arguments(output, "")
-    about = f"write to this new directory {running.MODEL}, {running.METRICS}, {running.SAMPLES}, {running.CONFIG}"
-    output.add_argument("--run-dir", metavar="DIR", help=about)
+    setting_arguments(group, Settings, *fast)
+    running.output_arguments(parser.add_argument_group("output"), new=True)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,23 +54,18 @@ def run(options: argparse.Namespace) -> int:
     kind = chosen(options)
     named: Any = {name: getattr(options, name) for name in Settings.fields if getattr(options, name) is not None}
     named |= given(options, kind)
-    config, how = resolved(named, options.preset, model=kind)  # refuses before it reads
-    directory = options.run_dir
-    if directory is not None and (options.output is not None or options.metrics is not None):
-        raise TapeGPTError(f"--run-dir {directory} has a model and metrics of its own: leave -o and --metrics out")
-    corpus = corpus_of(options, budget=how.budget)
-    config, how = resolved(named, options.preset, corpus, kind)
-    if directory is not None:
-        running.new_directory(directory)
-        running.settle(options, directory)
-    running.check_outputs(options, data_paths(options))
+    config, settings = resolved(named, options.preset, model=kind)  # refuses before it reads
+    running.check_directory(options)
+    corpus = corpus_of(options, budget=settings.budget)
+    config, settings = resolved(named, options.preset, corpus, kind)
+    running.prepare_outputs(options, data_paths(options))
     started = None
-    if how.budget is not None:
+    if settings.budget is not None:
         started = _process_start() - SPARE
         if options.output is not None:  # and strings to rank
-            started -= SAVING * config.num_parameters(corpus.vocab_size) + ONE_EVALUATION * how.budget
-    trainer = Trainer(corpus, config, how, started=started)
-    return running.run(trainer, options, directory)
+            started -= SAVING * config.num_parameters(corpus.vocab_size) + ONE_EVALUATION * settings.budget
+    trainer = Trainer(corpus, config, settings, started=started)
+    return running.run(trainer, options)
 
 
 def _process_start() -> float:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-from tapegpt.cli.console import notice
-from tapegpt.cli.models import file_argument, loaded
+from tapegpt.cli.console import bar, notice, print_json, table
+from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import amount, columns, visible
+from tapegpt.text import amount, clipped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,17 +24,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from tapegpt.analysis.attribution import DRAWS, TOP
 
-    parser.add_argument("model", metavar="MODEL", help="file written by tapegpt train -o")
-    file_argument(parser)
+    model_argument(parser, data=True)
     parser.add_argument("text", metavar="TEXT", help="the string")
     option(parser, "--top", TOP, "training strings to list that taught it, and that hindered it")
-    about = "rank all training strings, also those that no step came to, by what they would teach the model now"
+    about = "all training strings, also those that no step came to, ranked by what they would teach the model now"
     parser.add_argument("--all", action="store_true", help=about)
-    about = f"leave out those that taught it, and as many others {DRAWS} times, and train again"
+    about = f"trainings without those that taught it, and without as many others {DRAWS} times"
     parser.add_argument("--verify", action="store_true", help=about)
-    about = "training data [where it was read for training]"
-    parser.add_argument("--training", nargs="+", metavar="FILE", help=about)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="JSON")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,17 +40,11 @@ def run(options: argparse.Namespace) -> int:
 
     if options.all and options.verify:
         raise TapeGPTError("--all and --verify exclude each other: what was not trained on cannot be left out")
-    model = loaded(options, options.model)
-    notice(model.engine.notice)
-    if options.training:
-        model.read_training_data(*options.training)
+    model = load_model(options)
     found = attribute(model, options.text, top=options.top, unseen=options.all, watch=_announce)
     verification = verify(model, found, watch=_announce) if options.verify else None
     if options.json:
-        import json
-
-        fields = {**found.as_json(), "verification": verification and verification.as_json()}
-        print(json.dumps(fields, indent=2))
+        print_json({**found.as_json(), "verification": verification and verification.as_json()})
         return 0
     if found.text != options.text:
         notice(f"the model sees {len(found.text)} characters of {len(options.text)}, the rest is left out")
@@ -72,26 +61,25 @@ def _announce(seconds: float) -> None:
 
 def page(found: Attribution, verification: Verification | None, never: str) -> Iterator[str]:
     """The lines that are printed; `never` is what they say of strings that no step came to."""
-    yield f"{_clipped(found.text)}: {found.loss:.3f} nats per token"
+    yield f"{clipped(found.text, TEXT)}: {found.loss:.3f} nats per token"
     strongest = max((abs(each.influence) for each in (*found.taught, *found.hindered)), default=1.0)
     compared = "strings that it was trained on" if found.seen else "strings, trained on or not"
     taught, hindered = ("taught", "hindered") if found.seen else ("would teach", "would hinder")
     for verb, influences in ((taught, found.taught), (hindered, found.hindered)):
         yield ""
         yield f"what {verb} it most, of {found.documents:,} {compared}"
-        yield f"{'influence':>9}  {'':{BAR}}  {'step':>16}  string"
-        for influence in influences:
-            yield _line(influence, strongest, never)
+        rows = [_row(influence, strongest, never) for influence in influences]
+        yield from table([("influence", " " * BAR, "step", "string"), *rows], "><><")
     if verification is not None:
         yield ""
         yield from _verified(verification)
 
 
-def _line(influence: Influence, strongest: float, never: str) -> str:
-    bar = "#" * math.ceil(abs(influence.influence) / strongest * BAR - 1e-9)
+def _row(influence: Influence, strongest: float, never: str) -> tuple[str, str, str, str]:
     steps = influence.steps
     shown = " ".join(map(str, steps)) if len(steps) <= STEPS else f"{len(steps)} of them"
-    return f"{influence.influence:>9.2f}  {bar:{BAR}}  {shown or never:>16}  {_clipped(influence.document)}"
+    share = abs(influence.influence) / strongest
+    return f"{influence.influence:.2f}", bar(share, BAR), shown or never, clipped(influence.document, TEXT)
 
 
 def _verified(verification: Verification) -> Iterator[str]:
@@ -99,14 +87,3 @@ def _verified(verification: Verification) -> Iterator[str]:
     yield f"trained again without the {strings} that taught it most: {verification.taught:+.4f} nats per token"
     spread = f"standard deviation {verification.deviation:.4f}"
     yield f"without {strings} at random, {len(verification.random)} draws: {verification.mean:+.4f}, {spread}"
-
-
-def _clipped(text: str) -> str:
-    shown: list[str] = []
-    width = 0
-    for character in text:
-        width += columns(character)
-        if width > TEXT:
-            return f"{''.join(shown[:-3])}..."
-        shown.append(visible(character))
-    return "".join(shown)

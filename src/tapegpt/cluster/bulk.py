@@ -10,7 +10,7 @@ import os
 from functools import lru_cache
 
 from tapegpt.cluster.parts import FORMATS, new_directory, pieces, strings, write
-from tapegpt.errors import TapeGPTError, argument, shown
+from tapegpt.errors import TapeGPTError, either, shown
 from tapegpt.inference.constraints import split_options
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
@@ -108,7 +108,9 @@ def generate(
     SEED.check("seed", seed)
     constraints, drawing = split_options(wishes)
     if constraints.unique:
-        raise TapeGPTError(f"ray: {argument('unique')} compares all strings, and a worker sees some: leave it out")
+        raise TapeGPTError(
+            f"ray: {either('unique', '--distinct')} compares all strings, and a worker sees some: leave it out"
+        )
     model.draw(n, constraints, drawing, seed=seed)  # refuses here what cannot be met
     documents = None if constraints.distance is None else model.training_documents()
     parts = -(-n // BLOCK)

@@ -7,7 +7,7 @@ import os
 from array import array
 
 from tapegpt.data.rng import Random
-from tapegpt.errors import TapeGPTError, argument
+from tapegpt.errors import TapeGPTError, argument, either
 from tapegpt.models.gpt import Config
 from tapegpt.models.trained import GPT, make_engine
 from tapegpt.settings import Settings
@@ -56,7 +56,7 @@ def _of_matrices(matrices: dict[str, tuple[tuple[int, int], bytes]], n_head: int
     config = Config(n_layer=n_layer, n_embd=n_embd, n_head=n_head, block_size=block_size)
     if vocabulary is None:
         hint = " abcdefghijklmnopqrstuvwxyz, if these are names" if vocab_size == 27 else ""
-        given = f"{argument('vocabulary')}{hint}, or {argument('data')}"
+        given = f"{argument('vocabulary')}{hint}, or {either('data', '--training-data')}"
         raise TapeGPTError(f"it does not say its {vocab_size - 1} characters: give {given}")
     vocabulary = "".join(sorted(set(vocabulary)))
     shapes = config.shapes(len(vocabulary) + 1)

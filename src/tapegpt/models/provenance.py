@@ -6,7 +6,7 @@ Not here: going on (`trainer.py`), files (`checkpoint.py`).
 from __future__ import annotations
 
 from tapegpt.data.corpus import Corpus, distinct
-from tapegpt.data.sources import Source
+from tapegpt.data.sources import STDIN, Source
 from tapegpt.engines.base import STEPS
 from tapegpt.errors import TapeGPTError, either, is_number, shown
 from tapegpt.ranges import Number, Whole
@@ -49,7 +49,7 @@ class TrainingState(Record):
 class DataRecord(Record):
     """Which documents a model was trained on, without the documents."""
 
-    source: dict[str, Any] | None  # fields of `Source`, paths absolute; None for strings from a program
+    source: dict[str, Any] | None  # fields of `Source`, paths absolute, "-" for a stream; None for a program's strings
     documents: int = field("", COUNT)
     characters: int = field("", COUNT)
     vocabulary: str
@@ -66,9 +66,15 @@ class DataRecord(Record):
     @classmethod
     def of(cls, corpus: Corpus) -> DataRecord:
         """What there is to say of a corpus."""
-        source = corpus.source.absolute().as_json() if corpus.source and corpus.source.again else None
+        source = corpus.source
+        if source:
+            source = source.absolute() if source.again else source.replaced(paths=(STDIN,))
         text = "".join(corpus.documents)
-        return cls(source, len(corpus), len(text), distinct(text), corpus.digest())
+        return cls(source.as_json() if source else None, len(corpus), len(text), distinct(text), corpus.digest())
+
+    def source_of(self, *paths: str) -> Source:
+        """Other files, read as these documents were."""
+        return Source(**{**(self.source or {}), "paths": paths, "dataset": None})
 
     def check_equals(self, corpus: Corpus, name: str) -> None:
         """Raise `TapeGPTError`, saying all that differs, unless these are the documents."""
@@ -92,12 +98,12 @@ class DataRecord(Record):
 
     def read(self) -> Corpus:
         """The documents, from where they came; raises `TapeGPTError` where they are not there, or have changed."""
-        if self.source is None:
+        source = None if self.source is None else Source(**self.source)
+        if source is None or not source.again:
             raise TapeGPTError(
-                "the training data came from a program or standard input: give it again, to resume as data, else by "
-                f"{either('read_training_data', '--training')}"
+                "the training data came from a program or standard input: give its file again, to resume as data, "
+                f"else by {either('read_training_data', '--training-data')}"
             )
-        source = Source(**self.source)
         corpus = Corpus.from_source(source)
         self.check_equals(corpus, source.dataset or ", ".join(source.paths))
         return corpus

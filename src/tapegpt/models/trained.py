@@ -372,8 +372,8 @@ class GPT(LanguageModel):
         from tapegpt.data.corpus import Corpus
         from tapegpt.data.sources import Source
 
-        how = self.data.source if self.data and self.data.source else {}
-        source = Source(**{**how, "paths": tuple([os.fspath(path) for path in paths]), "dataset": None})
+        names = [os.fspath(path) for path in paths]
+        source = self.data.source_of(*names) if self.data else Source(tuple(names))
         self.documents = Corpus.from_source(source).documents
 
     def training_documents(self) -> Sequence[str]:
@@ -382,7 +382,7 @@ class GPT(LanguageModel):
             if self.data is None:
                 raise TapeGPTError(
                     "the model does not know what it was trained on: give its training data by "
-                    f"{either('read_training_data', '--training')}"
+                    f"{either('read_training_data', '--training-data')}"
                 )
             self.documents = self.data.read().documents
         return self.documents

@@ -147,7 +147,7 @@ class Trainer(Local):
         trainer.model.rng.setstate(model.rng.getstate())
         trainer._clock.spent = state.spent
         if trainer.is_over:
-            add = either("more", "--steps")
+            add = either("more", "--more-steps")
             raise TapeGPTError(f"the training is over, after {model.steps} steps: say how many to add by {add}")
         return trainer
 

@@ -71,11 +71,6 @@ def report(model: GPT, *, text: str | None = None, samples: int = SAMPLES) -> st
     return document(title, "\n".join(lines), _drawn(findings))
 
 
-def encoded(text: str) -> bytes:
-    """A page as a file has it; halves of surrogate pairs, which data may have, become U+FFFD in the browser."""
-    return text.encode("utf-8", "xmlcharrefreplace")
-
-
 # --- what there is to tell --------------------------------------------------------------------------------------
 
 
@@ -315,6 +310,8 @@ def repeat(model: GPT) -> tuple[str, str]:
     if fields["budget"] is not None:
         fields.pop("steps")
     source = Source(**model.data.source) if model.data and model.data.source else None
+    if source and not source.again:
+        source = None
     return _command(kind, fields, source), _program(kind, fields, source)
 
 

@@ -1,0 +1,58 @@
+"""`tapegpt finetune`: a new training that starts from a model's weights, on any data."""
+
+from __future__ import annotations
+
+from tapegpt.cli import running
+from tapegpt.cli.data import corpus_of, data_arguments, data_paths
+from tapegpt.cli.models import load_model, model_argument
+from tapegpt.cli.options import setting_arguments
+from tapegpt.errors import TapeGPTError
+from tapegpt.settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from tapegpt.models.trained import GPT
+
+COMMON = "--dataset --steps --learning-rate --validation --output --metrics --samples --temperature --run-dir"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    model_argument(parser)
+    data_arguments(parser.add_argument_group("data, whose new characters are added"), "required")
+    training = parser.add_argument_group("training; what is not given is as MODEL was trained")
+    setting_arguments(training, Settings, *_changed(), marked=True, defaults=False)
+    running.output_arguments(parser.add_argument_group("output"), new=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, show how far it is, and print some strings."""
+    from tapegpt.training.trainer import Trainer
+
+    if not options.data and options.dataset is None:
+        raise TapeGPTError("there is nothing to train on: give DATA, or --dataset NAME")
+    running.check_directory(options)
+    model = load_model(options)
+    settings = _settings(model, options)
+    corpus = corpus_of(options, settings.budget)
+    running.prepare_outputs(options, data_paths(options))
+    return running.run(Trainer.finetuned(model, corpus, settings), options)
+
+
+def _settings(model: GPT, options: argparse.Namespace) -> Settings:
+    """Those that the model was trained with, where it knows, but for what is given."""
+    from tapegpt.training.presets import resolved
+
+    if model.state:
+        settings = model.state.settings
+    else:
+        settings = resolved({"engine": "fast"} if model.engine.name == "fast" else {})[1]
+    given = {name: getattr(options, name) for name in _changed() if getattr(options, name) is not None}
+    return settings.replaced(**({"budget": None} if "steps" in given else {}), **given)
+
+
+def _changed() -> list[str]:
+    """The settings that may be others than MODEL's: all but its engine."""
+    return [name for name in Settings.fields if name != "engine"]
