@@ -10,6 +10,6 @@ settings.register_profile(QUICK, deadline=None, max_examples=FEW)  # no deadline
 settings.register_profile(THOROUGH, deadline=None, max_examples=100)
 
 
-def examples(count: int) -> int:
-    """So many, where there is time for them."""
-    return count if settings.get_current_profile_name() == THOROUGH else min(count, FEW)
+def examples(count: int, few: int = FEW) -> int:
+    """So many where there is time for them, else a few: less where each is a compilation or a training."""
+    return count if settings.get_current_profile_name() == THOROUGH else min(count, few)

@@ -17,6 +17,7 @@ from tapegpt.engines.graph import exact_graph, fast_graph
 from tapegpt.machine.language import F32
 from tapegpt.machine.target import INTERPRETED
 from tests.autograd import scalars
+from tests.properties import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ def test_numbers_and_gradients_are_the_reference_s(build: Callable[[Tape], Node]
     scalars.same(build, 4, target)
 
 
-@settings(max_examples=5)
+@settings(max_examples=examples(5, few=2))
 @given(st.sampled_from([mixed, reductions]), st.integers(1, 5), st.integers(1, 40), st.integers(1, 4))
 def test_of_any_shape(build: Callable[[Tape, int, int], Node], rows: int, columns: int, positions: int) -> None:
     scalars.same(lambda tape: build(tape, rows, columns), positions, INTERPRETED)

@@ -33,7 +33,7 @@ def test_random_graphs_compiled(unit: Target) -> None:
         judge(random.Random(seed), unit, optimised=seed < 5)
 
 
-@settings(max_examples=5, suppress_health_check=ODD)
+@settings(max_examples=examples(5, few=2), suppress_health_check=ODD)
 @given(st.randoms(use_true_random=False), st.sampled_from(INTERPRETERS))
 @pytest.mark.parametrize("kind", [kind for kind in MATRIX if kind != "linear last"])
 def test_an_operation_whose_inputs_have_no_other_use_equals_one_graph_of_scalars(

@@ -104,7 +104,7 @@ def layers(tape: Tape, vocabulary: int, width: int, heads: int) -> tuple[Node, N
 
 @pytest.mark.parametrize(
     ("positions", "width", "heads", "target"),
-    [(1, 4, 1, HOST), (3, 6, 2, HOST), (9, 10, 5, HOST), (2, 6, 2, INTERPRETED)],
+    [(1, 4, 1, HOST), (3, 6, 2, HOST), (9, 10, 5, HOST), (2, 4, 2, INTERPRETED)],
     ids=["one position", "three", "nine", "interpreted"],
 )
 def test_gradients_against_finite_differences(positions: int, width: int, heads: int, target: Target) -> None:
@@ -145,7 +145,7 @@ def test_a_wrong_gradient_is_found(factor: float, number: float, error: float, m
         assert check_gradients(tape, loss, tolerance=1.0).error == pytest.approx(error, rel=1e-3)
 
 
-@settings(max_examples=examples(15))
+@settings(max_examples=examples(15, few=5))
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
 def test_linear_rmsnorm_softmax_equal_the_reference(ins: int, outs: int, rows: int, seed: int) -> None:
     rng = random.Random(seed)

@@ -496,21 +496,22 @@ def test_divergence_keeps_what_was_good(place: Path) -> None:
     assert [json.loads(line)["loss"] for line in Path("losses").read_text().splitlines()] == losses
 
 
-@pytest.mark.parametrize("damage", ["garbage", "cut", "flip", "open to all"])
-def test_a_damaged_cache_changes_nothing(damage: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_changes_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["train", "names.txt", "--steps", "5"]
     monkeypatch.setenv("TAPEGPT_CACHE_DIR", str(place / "cache"))
     expected = output(*options)
     entries = {path: path.read_bytes() for path in (place / "cache").iterdir()}
     assert entries
-    for path, data in entries.items():
-        middle = len(data) // 2
-        flip = bytes([*data[:middle], data[middle] ^ 16, *data[middle + 1 :]])
-        path.write_bytes({"garbage": b"\x90" * 5000, "cut": data[:middle], "flip": flip, "open to all": data}[damage])
-        path.chmod(0o666 if damage == "open to all" else 0o600)
-    assert output(*options) == expected
-    assert {path: path.read_bytes() for path in (place / "cache").iterdir()} == entries  # made again
-    assert not any(path.stat().st_mode & 0o077 for path in entries)
+    for damage in ("garbage", "cut", "flip", "open to all"):
+        for path, data in entries.items():
+            middle = len(data) // 2
+            flip = bytes([*data[:middle], data[middle] ^ 16, *data[middle + 1 :]])
+            damaged = {"garbage": b"\x90" * 5000, "cut": data[:middle], "flip": flip, "open to all": data}
+            path.write_bytes(damaged[damage])
+            path.chmod(0o666 if damage == "open to all" else 0o600)
+        assert output(*options) == expected, damage
+        assert {path: path.read_bytes() for path in (place / "cache").iterdir()} == entries, damage  # made again
+        assert not any(path.stat().st_mode & 0o077 for path in entries), damage
 
 
 @pytest.mark.parametrize("cache", ["", "names.txt", "names.txt/below", "/dev/full", "/proc/x", "a\nb"])

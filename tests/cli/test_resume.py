@@ -75,7 +75,7 @@ def trained_to(trainer: Trainer, step: int, stops: Sequence[int] = ()) -> list[f
 # --- the same bits ----------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(60, few=5))
 @given(
     name=st.sampled_from(list(TRAININGS)),
     cuts=st.lists(st.integers(1, STEPS), max_size=4),
