@@ -77,6 +77,7 @@ def test_figures_are_short(value: float, text: str) -> None:
     assert figure(value) == text
 
 
+@pytest.mark.slow
 def test_engines_that_agree_may_be_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     training.check_against_reference(CORPUS, SMALL, 3)
     run = Trainer.run
@@ -94,6 +95,7 @@ def test_engines_that_agree_may_be_timed(monkeypatch: pytest.MonkeyPatch) -> Non
         training.check_against_reference(CORPUS, SMALL, 3)
 
 
+@pytest.mark.slow
 def test_published_results_are_read_and_compared(tmp_path: Path) -> None:
     trainer = Trainer(CORPUS, Config(), steps=1000)
     losses = trainer.run(1000)
@@ -115,6 +117,7 @@ def test_published_results_are_read_and_compared(tmp_path: Path) -> None:
 # --- the fast engine --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_fast_engine_is_timed_where_it_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
     fast.check_against_exact(CORPUS, SMALL, 5)
     run = Trainer.run
@@ -157,6 +160,7 @@ def test_multiply_adds_are_the_weights_of_the_linear_layers() -> None:
         assert fast.linear_multiply_adds(config, 27) == sum(linear)
 
 
+@pytest.mark.slow
 def test_the_fast_engine_s_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {"SAMPLE_SECONDS": 1e-6, "SHAPES": ((SMALL, 1), (SMALL, 3)), "THREADED": (SMALL, 4)}
     tiny |= {"LONG": ((SMALL.replaced(block_size=40), 2),), "PEAK_ROUNDS": 1000}
@@ -191,6 +195,7 @@ def test_generated_tokens_are_counted_with_their_ends() -> None:
     assert fast.check_strings(model, {"by hand": lambda: ["", "ad", "ada", "emmy"]}) == 1 + 3 + 4 + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [3, 100], ids=["one run", "several runs"])
 def test_kernels_are_timed_on_their_own(batch_size: int) -> None:
     rows = first_cells(kernels.by_kernel(CORPUS, SMALL, batch_size, rounds=1))
@@ -212,6 +217,7 @@ def test_kernels_alone_must_come_to_the_whole() -> None:
         kernels.check_parts(step)
 
 
+@pytest.mark.slow
 def test_quality_is_read_from_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "input.txt"
     data.write_text("\n".join(Corpus.dataset("names").documents[:200]))
@@ -242,6 +248,7 @@ def test_a_peer_that_is_not_installed_is_passed_over(monkeypatch: pytest.MonkeyP
     assert peer_torch.against_torch(CORPUS, rounds=1) == peer_torch.ABSENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("installed", [False, True])
 def test_generators_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
     monkeypatch.setattr(generators, "find_spec", lambda name: (installed and name == "faker") or None)
@@ -259,6 +266,7 @@ def test_a_chain_finds_impossible_what_it_has_not_seen(monkeypatch: pytest.Monke
     assert generators.possible(chain, ["a", "b", "aa", "ab"]) == ("infinite", 0.5)
 
 
+@pytest.mark.slow
 def test_each_model_of_the_ladder_has_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer_torch, "torch_module", lambda: None)
     monkeypatch.setattr(ladder, "RUNGS", [("bigram", {}), ("gru", {"n_embd": 3, "n_hidden": 5})])
@@ -286,6 +294,7 @@ def test_random_numbers_are_timed_only_where_equal(monkeypatch: pytest.MonkeyPat
         randomness.against_cpython(rounds=1)
 
 
+@pytest.mark.slow
 def test_the_command_is_timed_beside_its_peers(tmp_path: Path) -> None:
     data = tmp_path / "few.txt"
     data.write_text("ada\ngrace\n\nemmy\n")
@@ -335,6 +344,7 @@ def test_wrong_arguments_are_named(words: list[str], complaint: str, capsys: pyt
     assert complaint in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_model_that_is_read_is_timed_where_it_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "STEPS", 5)
     monkeypatch.setattr(inference, "STRINGS", 70)

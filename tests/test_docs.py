@@ -40,6 +40,7 @@ BLOCK = re.compile(
 NO_CODE = {"text", "json"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages_show_what_happens(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # recipes write files
@@ -130,6 +131,7 @@ def test_what_is_to_be_installed_can_be_from_a_clone() -> None:
             assert asked is None or asked[1] in {*extras, "{extra}"}, f"{name}: {command}"
 
 
+@pytest.mark.slow
 def test_a_percentile_is_one_thing() -> None:
     """The share of the training strings that are at most as surprising, wherever one is explained."""
     for name, text in prose().items():

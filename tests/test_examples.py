@@ -25,6 +25,7 @@ def printed(name: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_examples_run_and_learn(name: str) -> None:
     for error in re.findall(r"finite differences agree to (\S+)", printed(name)):
@@ -52,6 +53,7 @@ def test_the_expression_of_micrograd() -> None:
     assert "g     = 24.7041\ndg/da = 138.8338\ndg/db = 645.5773\n" in printed("expression")
 
 
+@pytest.mark.slow
 def test_odd_strings_are_found_better_than_by_counting_pairs() -> None:
     shown = printed("odd_strings")
     areas = re.findall(r"^(.+?) +(0\.\d+) +(0\.\d+) +(0\.\d+)  \w", shown, re.MULTILINE)

@@ -143,16 +143,19 @@ SOURCES = source_files(PACKAGE)
 UPWARD = "tapegpt.machine.llvm imports tapegpt.autograd.tape, which stands higher"
 
 
+@pytest.mark.slow
 def test_modules_import_only_from_their_folder_and_lower_ones() -> None:
     assert len(SOURCES) > 10
     assert faults(SOURCES) == []
 
 
+@pytest.mark.slow
 def test_no_module_imports_itself_through_others() -> None:
     graph = running_graph(SOURCES)
     assert [module for module in graph if module in reachable(graph, module)] == []
 
 
+@pytest.mark.slow
 def test_the_oracle_shares_no_arithmetic_with_what_it_judges() -> None:
     reached = reachable(running_graph(SOURCES), "tapegpt.engines.reference")
     names = {module.split(".")[2] for module in reached if module.startswith("tapegpt.engines.")}

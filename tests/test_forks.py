@@ -98,6 +98,7 @@ def training(engine: str) -> Iterator[GPT]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_child_computes_the_same_and_leaves_its_parent_alone(way: str, engine: str) -> None:
@@ -109,6 +110,7 @@ def test_a_child_computes_the_same_and_leaves_its_parent_alone(way: str, engine:
     assert there == work(model)
 
 
+@pytest.mark.slow
 @FORKS
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_trained_while_the_process_forked_is_refused_in_the_child(engine: str) -> None:
@@ -189,6 +191,7 @@ def test_a_child_compiles_while_its_parent_does(monkeypatch: pytest.MonkeyPatch)
         thread.join()
 
 
+@pytest.mark.slow
 @FORKS
 def test_a_child_does_not_wait_for_its_parent_s_threads() -> None:
     config, settings = Config(n_embd=4, n_head=1, block_size=4), Settings(steps=20)
@@ -267,6 +270,7 @@ def test_a_pool_scores_and_generates() -> None:
     assert [list(each.nats) for each in scored] == [list(model.score(part).nats) for part in (NAMES[:4], NAMES[4:8])]
 
 
+@pytest.mark.slow
 def test_what_stays_in_its_process_says_so() -> None:
     tape = tapegpt.autograd.Tape()
     x = tape.parameter("x", 1, 2)

@@ -65,6 +65,7 @@ def value(numeral: str) -> int:
     return sum(-n if n < max(numbers[i:]) else n for i, n in enumerate(numbers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: type(language).__name__)
 def test_the_entropy_of_all_strings(language: Language) -> None:
     strings = enumerated(language)

@@ -95,6 +95,7 @@ def test_no_product_of_numbers_in_range_leaves_64_bits() -> None:
     assert most["gram_rows"] * most["n_embd"] < 2**63
 
 
+@pytest.mark.slow
 def test_what_would_read_out_of_bounds_never_enters_machine_code() -> None:
     corpus = Corpus.of(["anna", "bob"])
     for name in ("exact", "fast"):
@@ -112,6 +113,7 @@ def test_what_would_read_out_of_bounds_never_enters_machine_code() -> None:
             Trainer.resumed(trainer.model, corpus)
 
 
+@pytest.mark.slow
 def test_adam_goes_on_with_as_many_powers_as_it_has() -> None:
     engine = Trainer(Corpus.of(["anna"]), Config(1, 4, 2, 4), Settings("fast", 9)).model.engine
     moments = engine.moments()

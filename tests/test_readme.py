@@ -46,6 +46,7 @@ def agrees(printed: list[str], shown: list[str]) -> bool:
     return re.fullmatch(pattern, "".join(f"{line}\n" for line in printed)) is not None
 
 
+@pytest.mark.slow
 def test_commands_print_what_is_shown(tmp_path: Path) -> None:
     search = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     steps = [step for console in blocks(README, "console") for step in dialogue(console)]
@@ -63,6 +64,7 @@ def test_commands_print_what_is_shown(tmp_path: Path) -> None:
         assert agrees(done.stdout.splitlines(), shown), f"$ {command}\n{done.stdout}"
 
 
+@pytest.mark.slow
 def test_python_prints_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     examples = doctest.DocTestParser().get_doctest("\n".join(blocks(README, "python")), {}, "README", "README.md", 0)

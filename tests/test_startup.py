@@ -52,6 +52,7 @@ def test_a_name_is_loaded_when_it_is_asked_for(tmp_path: Path) -> None:
     assert modules & (THIRD_PARTY | {"argparse", "random"}) == set()
 
 
+@pytest.mark.slow
 def test_only_a_cold_start_loads_llvm(bare: set[str], tmp_path: Path) -> None:
     cold = loaded(["-m", "tapegpt", *JOB], tmp_path)
     warm = loaded(["-m", "tapegpt", *JOB], tmp_path)

@@ -43,6 +43,7 @@ def test_an_alphabet_decides_how_all_its_strings_are_written(alphabet: str, text
     assert write(text) == (text if is_plain and not any(map(breaks, text)) else escaped(text))
 
 
+@pytest.mark.slow
 def test_what_breaks_a_line_or_a_terminal() -> None:
     every = [chr(code) for code in range(sys.maxunicode + 1)]
     broken = {c for c in every if breaks(c)}

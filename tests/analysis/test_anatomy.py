@@ -79,6 +79,7 @@ def counted(name: str) -> dict[str, dict[str, int]]:
     return {stage: {kind: n for kind, n in place.counts(part, stage).items() if n} for stage in part.kernels}
 
 
+@pytest.mark.slow
 def test_a_linear_layer_counts_as_by_hand() -> None:
     rows, ins, outs = 5, 6, 18
     found = counted("linear")
@@ -120,6 +121,7 @@ def test_a_gradient_that_is_added_to_costs_another_addition() -> None:
     assert added["loaded"] - fresh["loaded"] == EXACT_FLOATS * rows * pad(columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_machine_code_counts_what_the_interpreter_counts(engine: str) -> None:
     anatomy, _, _ = made(engine)
@@ -166,6 +168,7 @@ def whole_tape(engine: str) -> Graph:
     return graph
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_parts_alone_give_what_the_whole_tape_gives(engine: str) -> None:
     place, graph = bench(engine), whole_tape(engine)
@@ -181,6 +184,7 @@ def test_parts_alone_give_what_the_whole_tape_gives(engine: str) -> None:
         assert [*map(list, gradients)] == tape.gradient(node)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_norms_are_those_of_the_gradients_when_they_are_complete(engine: str) -> None:
     anatomy, tokens, model = made(engine)
@@ -194,6 +198,7 @@ def test_norms_are_those_of_the_gradients_when_they_are_complete(engine: str) ->
     assert norms[anatomy.graph.loss.index] == 1.0
 
 
+@pytest.mark.slow
 def test_a_gradient_passed_on_is_seen_before_others_add_to_it() -> None:
     anatomy, tokens, model = made("fast")
     norms = {node.index: norm for node, norm in anatomy.gradients(tokens, model.parameters).norms}
@@ -205,6 +210,7 @@ def test_a_gradient_passed_on_is_seen_before_others_add_to_it() -> None:
         assert norms[heir.index] != norms[node.index]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_adam_alone_does_what_a_training_step_does(engine: str) -> None:
     anatomy, tokens, model = made(engine)
@@ -220,6 +226,7 @@ def test_adam_alone_does_what_a_training_step_does(engine: str) -> None:
     assert bytes(place._shared.at(0).view[:extent]) == bytes(again._shared.at(0).view[:extent])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_costs_are_of_every_kernel(engine: str) -> None:
     anatomy, tokens, model = made(engine)
@@ -235,6 +242,7 @@ def test_costs_are_of_every_kernel(engine: str) -> None:
 # --- listings ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_operation_has_every_stage(engine: str, stage: str) -> None:
@@ -299,6 +307,7 @@ def test_an_unknown_operation_is_a_line(name: str) -> None:
         made("exact")[0].find(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", NAMES_OF_MODELS)
 def test_any_model_is_laid_open(name: str, engine: str) -> None:
@@ -425,6 +434,7 @@ def test_instructions_are_told_apart(instruction: str, kinds: list[str]) -> None
 # --- for a page -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", [*ENGINES, "reference"])
 def test_a_page_gets_text_names_and_a_line(engine: str) -> None:
     config = Config(n_embd=6, n_head=3, block_size=5)

@@ -84,6 +84,7 @@ def tokens_of(documents: list[str]) -> tuple[Tokens, list[list[int]]]:
     return tokens, pieces
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "target", "tolerance"),
     [(PLAIN, host_target(), 1e-12), (PLAIN, INTERPRETED, 1e-12), (RUNS, host_target(), 1e-12)],
@@ -124,6 +125,7 @@ def test_threads_share_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert together == pytest.approx(alone, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_product_is_what_a_step_on_the_document_takes_from_the_string_s_loss() -> None:
     parameters = drawn(PLAIN, 2)
     query, _ = tokens_of(["banto"])
@@ -165,6 +167,7 @@ def visited(trainer: Trainer, steps: int) -> list[tuple[int, list[int]]]:
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(30))
 @given(
     documents=st.lists(st.text("ab", min_size=1, max_size=7), min_size=2, max_size=9),
@@ -198,6 +201,7 @@ def test_lessons_are_what_the_training_went_through(
     assert lessons.strengths(windows, products, False).keys() == strengths.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {**FAST, "n_gram": 2, "gram_rows": 16}], ids=["exact", "fast"])
 def test_an_attribution_ranks_the_documents_by_their_strengths(options: dict[str, Any]) -> None:
     model = trained(NAMES, steps=3, **options)
@@ -249,6 +253,7 @@ def test_without_knowledge_of_the_training_all_documents_are_compared() -> None:
 # --- training again ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(15))
 @given(
     left_out=st.sets(st.sampled_from(NAMES), max_size=5),
@@ -381,6 +386,7 @@ def test_who_asks_is_told_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> No
 # --- the benchmark ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_benchmark_compares_rankings_with_random_draws() -> None:
     printed = benchmark.by_ranking(Corpus.of([first + second for first in "abcd" for second in "abcd"]), 2, 12, (1, 3))
     rows = [line.split("|")[1:-1] for line in printed.splitlines() if line.startswith("| ")]
@@ -401,6 +407,7 @@ def test_the_benchmark_times_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert names[2:] == ["small, documents trained on", "small, all documents"]
 
 
+@pytest.mark.slow
 def test_the_benchmark_refuses_products_that_are_not_numpy_s(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = benchmark.Trial(trained(NAMES, steps=8), ["ann"], (1,))
     monkeypatch.setattr("benchmarks.attribution.EPSILON", 1.0)

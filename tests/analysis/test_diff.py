@@ -41,6 +41,7 @@ def parameters_after(model: GPT, documents: list[str], steps: int) -> dict[str, 
 # --- models -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(12))
 @given(step=st.integers(1, STEPS), other=st.sampled_from(PAIRS))
 def test_another_document_is_found_at_its_step(step: int, other: str) -> None:
@@ -146,6 +147,7 @@ def test_the_same_training_is_equal_whatever_engine_did_it() -> None:
     assert found.settings == {"engine": ("exact", "reference")}
 
 
+@pytest.mark.slow
 def test_the_fast_engine_parts_by_its_roundings() -> None:
     same: dict[str, Any] = {"batch_size": 1, "long": "cut", "beta1": 0.85, "threads": 1}
     found = compare(trained(), trained(engine="fast", **same))
@@ -155,6 +157,7 @@ def test_the_fast_engine_parts_by_its_roundings() -> None:
     assert "engine" in found.settings
 
 
+@pytest.mark.slow
 def test_models_of_other_shapes_and_lengths_are_compared_as_far_as_they_go() -> None:
     found = compare(trained(), trained(n_embd=8, steps=STEPS + 5))
     assert found.parting is None

@@ -300,6 +300,7 @@ def test_a_command_gives_any_delimiter_again(delimiter: str, text: str) -> None:
         ]
 
 
+@pytest.mark.slow
 def test_the_command_as_pasted() -> None:
     """All of it with a real shell: what it says of times is said in numbers, and what it suggests works."""
     Path("my names.csv").write_text("name,age\n" + "".join(f"Name{number % 25},{number}\n" for number in range(60)))
@@ -389,12 +390,14 @@ def test_a_look_without_measuring() -> None:
     assert report.documents == 3
 
 
+@pytest.mark.slow
 def test_costs() -> None:
     costs = examine(Corpus.dataset("names")).costs
     assert [(cost.training, cost.steps) for cost in costs] == [("default", 1000), ("quick", 6000)]
     assert all(0 < cost.seconds < math.inf and cost.compiling >= 0 for cost in costs)
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[tuple[int, int]] = []
 

@@ -73,24 +73,28 @@ def reductions(tape: Tape, rows: int = 3, columns: int = 21) -> Node:
 CASES = pytest.mark.parametrize("build", [unary, mixed, reductions], ids=lambda build: build.__name__)
 
 
+@pytest.mark.slow
 @CASES
 @pytest.mark.parametrize("target", scalars.TARGETS, ids=str)
 def test_numbers_and_gradients_are_the_reference_s(build: Callable[[Tape], Node], target: Target) -> None:
     scalars.same(build, 4, target)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(5, few=2))
 @given(st.sampled_from([mixed, reductions]), st.integers(1, 5), st.integers(1, 40), st.integers(1, 4))
 def test_of_any_shape(build: Callable[[Tape, int, int], Node], rows: int, columns: int, positions: int) -> None:
     scalars.same(lambda tape: build(tape, rows, columns), positions, INTERPRETED)
 
 
+@pytest.mark.slow
 @CASES
 def test_gradients_against_finite_differences(build: Callable[[Tape], Node]) -> None:
     tape = scalars.recorded(build, 3)
     check_gradients(tape, tape.nodes[-1], step=1e-6, tolerance=1e-5)
 
 
+@pytest.mark.slow
 @CASES
 @pytest.mark.parametrize("target", [scalars.TARGETS[0], INTERPRETED], ids=str)
 def test_f32_is_near_and_leaves_the_padding_zero(build: Callable[[Tape], Node], target: Target) -> None:
@@ -158,6 +162,7 @@ class Hidden(Model):
         return hidden.linear("down", vocab_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh", "sigmoid", "exp"])
 def test_any_activation_ends_a_product(activation: str) -> None:
     model = Hidden(activation=activation)

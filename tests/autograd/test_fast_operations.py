@@ -253,6 +253,7 @@ shapes = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(4, few=2), phases=GENERATE)
 @given(shapes, st.integers(0, 999))
 def test_values_and_gradients_of_any_shape(sizes: Sizes, seed: int) -> None:
@@ -270,6 +271,7 @@ LARGER = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "sizes"),
     [
@@ -286,6 +288,7 @@ def test_values_and_gradients_on_every_vector_unit(target: Target, sizes: Sizes)
     check_against_the_oracle(model, documents, rng)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_size", [9, LONG + 1])
 def test_heads_that_look_alike_have_code_of_their_own(block_size: int) -> None:
     """As wide in memory, and in the same places: only what is used of them differs."""
@@ -317,6 +320,7 @@ def chain(kind: str, tape: Tape, x: Node, ends: Node, width: int) -> Node:
 KINDS = ["embedding", "rmsnorm", "linear", "linear relu", "attention", "attention in tiles"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_operation_against_finite_differences(kind: str) -> None:
     """A step of 2^-7 is exact in f32, and its errors of rounding and of curvature are both below 1e-4."""
@@ -340,6 +344,7 @@ def test_each_operation_against_finite_differences(kind: str) -> None:
 # Rows and their neighbours
 
 
+@pytest.mark.slow
 @each_unit
 @pytest.mark.parametrize("block_size", [LONG, 70])
 def test_rows_do_not_depend_on_their_neighbours(target: Target, block_size: int) -> None:
@@ -359,6 +364,7 @@ def test_rows_do_not_depend_on_their_neighbours(target: Target, block_size: int)
             assert model.rows(name, count) == [row for number in order for row in alone[number][name]], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_size", [LONG, LONG + 1])
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 99))
 @settings(max_examples=examples(20))
@@ -398,6 +404,7 @@ def test_later_positions_and_other_documents_change_nothing() -> None:
     assert all(after[row] != before[row] for row in range(28, 40))
 
 
+@pytest.mark.slow
 def test_what_lies_behind_a_row_stays_zero() -> None:
     """The engine works on whole vectors: padding is zero in every matrix and gradient that is read so."""
     sizes = Sizes(2, 3, 7, 5, 9, 6, 20)
@@ -471,6 +478,7 @@ def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
         assert f"%{node.index} " in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_size", [5, LONG + 1])
 def test_what_an_operation_keeps_is_as_much_as_it_says(block_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model(Sizes(1, 3, block_size, 3, 3, 5, block_size), INTERPRETED)
@@ -511,6 +519,7 @@ def test_a_sum_with_a_residual_beside_the_way_leaves_its_gradient() -> None:
     assert all(map(any, tape.gradient(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_size", [5, LONG + 1])
 def test_whatever_is_said_of_ends_documents_stay_in_their_place(block_size: int) -> None:
     """An end before its beginning is one position, one far away is the block's."""
@@ -647,6 +656,7 @@ FINISHED: dict[str, Callable[[Array, Array], Array]] = {
 }
 
 
+@pytest.mark.slow
 @each_target
 @settings(max_examples=examples(7, few=3), phases=GENERATE)
 @given(

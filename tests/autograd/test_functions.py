@@ -154,6 +154,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.slow
 @each_target
 @pytest.mark.parametrize(("name", "lowest", "highest"), RANGES)
 def test_errors_are_as_small_as_stated(target: Target, name: str, lowest: float, highest: float) -> None:

@@ -27,12 +27,14 @@ def test_random_graphs_interpreted(rng: random.Random, target: Target) -> None:
     judge(rng, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", UNITS, ids=lambda t: t.name)
 def test_random_graphs_compiled(unit: Target) -> None:
     for seed in range(25):
         judge(random.Random(seed), unit, optimised=seed < 5)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(5, few=2), suppress_health_check=ODD)
 @given(st.randoms(use_true_random=False), st.sampled_from(INTERPRETERS))
 @pytest.mark.parametrize("kind", [kind for kind in MATRIX if kind != "linear last"])
@@ -43,6 +45,7 @@ def test_an_operation_whose_inputs_have_no_other_use_equals_one_graph_of_scalars
     graph.run(graph.positions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MATRIX)
 def test_an_operation_adds_to_what_others_have_left(kind: str) -> None:
     for seed in range(5):

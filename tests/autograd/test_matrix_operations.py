@@ -99,24 +99,28 @@ OPERATIONS: list[Build] = [products, columns, probabilities, logs, norms, losses
 each_operation = pytest.mark.parametrize("build", OPERATIONS, ids=lambda build: build.__name__)
 
 
+@pytest.mark.slow
 @each_operation
 @pytest.mark.parametrize("target", scalars.TARGETS, ids=str)
 def test_numbers_and_gradients_are_the_reference_s(build: Build, target: Target) -> None:
     scalars.same(build, 4, target)
 
 
+@pytest.mark.slow
 @each_operation
 def test_gradients_against_finite_differences(build: Build) -> None:
     tape = scalars.recorded(build, 3)
     check_gradients(tape, tape.nodes[-1], step=1e-5, tolerance=1e-5)
 
 
+@pytest.mark.slow
 @each_operation
 @pytest.mark.parametrize("target", [scalars.TARGETS[0], scalars.TARGETS[-1]], ids=str)
 def test_the_fast_engine_s_are_near(build: Build, target: Target) -> None:
     scalars.near(build, 4, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "operations"),
     {
@@ -230,6 +234,7 @@ def test_what_does_not_fit_is_refused() -> None:
             record()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", scalars.TARGETS, ids=str)
 def test_a_run_from_a_position_on_computes_its_rows_and_no_others(target: Target) -> None:
     tape = Tape(7, target)

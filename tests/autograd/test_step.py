@@ -122,6 +122,7 @@ def part(data: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:
 # --- what the steps are -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [TARGETS[0], INTERPRETED], ids=str)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_steps_are_those_of_plain_python(optimizer: Optimizer, target: Target) -> None:
@@ -232,6 +233,7 @@ def test_a_loss_of_parameters_alone_needs_no_data() -> None:
 # --- in f32 -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_fast_steps_are_near_the_exact_ones(optimizer: Optimizer) -> None:
     found = []
@@ -263,6 +265,7 @@ def documents(lengths: Sequence[int]) -> dict[str, Any]:
     return {"tokens": ids, "ends": ids[1:] + ids[:1], "positions": places}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [OPTIMIZERS[1], OPTIMIZERS[3]], ids=str)
 def test_sequences_are_packed_and_give_what_one_at_a_time_gives(optimizer: Optimizer) -> None:
     lengths, found = [5, 1, 8, 3, 9, 2, 7, 7, 1, 4, 6], []
@@ -296,6 +299,7 @@ def test_dropout_is_that_of_the_example() -> None:
     assert numbers_of(tape) == numbers_of(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", [5, 40])  # attention by pairs and in tiles
 def test_attention_may_ask_with_an_input(positions: int) -> None:
     rows, found = [row[:2] for row in examples(positions)["x"]], []
@@ -389,6 +393,7 @@ def agree_in_f32(seed: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_random_graphs_have_their_gradients_in_f32() -> None:
     assert sum(map(agree_in_f32, range(20))) > 8
 
@@ -605,6 +610,7 @@ def test_arrays_of_all_kinds_are_read(compiled: tuple[Tape, Step]) -> None:
         after(x=numpy.ones((3, 2)), y=[1, 1], label=[1, 1])
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=properties.examples(25))
 def test_any_shape_of_data_takes_the_steps_of_plain_python(data: st.DataObject) -> None:

@@ -102,6 +102,7 @@ def layers(tape: Tape, vocabulary: int, width: int, heads: int) -> tuple[Node, N
     return tokens, targets, tape.cross_entropy(logits, targets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("positions", "width", "heads", "target"),
     [(1, 4, 1, HOST), (3, 6, 2, HOST), (9, 10, 5, HOST), (2, 4, 2, INTERPRETED)],
@@ -145,6 +146,7 @@ def test_a_wrong_gradient_is_found(factor: float, number: float, error: float, m
         assert check_gradients(tape, loss, tolerance=1.0).error == pytest.approx(error, rel=1e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(15, few=5))
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
 def test_linear_rmsnorm_softmax_equal_the_reference(ins: int, outs: int, rows: int, seed: int) -> None:

@@ -77,6 +77,7 @@ def refusal(*arguments: str) -> str:
 # --- the main job -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_arguments_it_trains_on_the_embedded_names() -> None:
     lines = output()
     assert lines[:4] == ["num docs: 5163", "vocab size: 27", "num params: 4192", "step 1000 / 1000 | loss 2.1466"]
@@ -85,6 +86,7 @@ def test_without_arguments_it_trains_on_the_embedded_names() -> None:
     assert lines[23].startswith("sample 20: ")
 
 
+@pytest.mark.slow
 def test_without_arguments_it_trains_on_input_txt(place: Path) -> None:
     shutil.copy("names.txt", "input.txt")
     assert output() == output("train", "names.txt")
@@ -102,6 +104,7 @@ def test_options_alone_are_those_of_train() -> None:
     assert output("--steps", "3", "--samples", "0") == output("train", "--steps", "3", "--samples", "0")
 
 
+@pytest.mark.slow
 def test_options_reach_the_model() -> None:
     shape = {"n_layer": 2, "n_embd": 12, "n_head": 3, "block_size": 5}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in shape.items()]
@@ -120,11 +123,13 @@ def test_options_reach_the_model() -> None:
     assert lines[4:] == [f"sample {number:2d}: {string}" for number, string in enumerate(strings, 1)]
 
 
+@pytest.mark.slow
 def test_both_engines_print_the_same() -> None:
     options = ["train", "names.txt", "--steps", "3", "--n-embd", "8", "--samples", "2"]
     assert output(*options, "--engine", "reference") == output(*options)
 
 
+@pytest.mark.slow
 def test_interpreted_kernels_print_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["train", "names.txt", "--steps", "2", "--n-embd", "8", "--samples", "1"]
     compiled = output(*options)
@@ -134,6 +139,7 @@ def test_interpreted_kernels_print_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     assert "TAPEGPT_TARGET must be one of" in refusal(*options)
 
 
+@pytest.mark.slow
 def test_without_llvmlite_one_line_says_so(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     options = ["train", "names.txt", "--steps", "2", "--n-embd", "8", "--samples", "1"]
     compiled = output(*options)
@@ -152,6 +158,7 @@ def test_data_sets() -> None:
     assert output("train", "--dataset", "names", "--steps", "1", "--samples", "0")[0] == "num docs: 5163"
 
 
+@pytest.mark.slow
 def test_encodings(place: Path) -> None:
     (place / "latin").write_bytes("façade\nnoël\n".encode("latin-1"))
     error = refusal("train", "latin")
@@ -163,6 +170,7 @@ def test_encodings(place: Path) -> None:
 # --- files ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_generate_goes_on_where_training_ended() -> None:
     samples = output("train", "names.txt", "--steps", "20")[4:]
     output("train", "names.txt", "--steps", "20", "--samples", "0", "-o", "m")
@@ -173,6 +181,7 @@ def test_generate_goes_on_where_training_ended() -> None:
     assert output("generate", "m", "-n", "0") == []
 
 
+@pytest.mark.slow
 def test_samples_drawn_are_not_drawn_again() -> None:
     output("train", "names.txt", "--steps", "20", "--samples", "4", "-o", "m4")
     output("train", "names.txt", "--steps", "20", "--samples", "0", "-o", "m0")
@@ -187,6 +196,7 @@ def test_metrics_round_trip() -> None:
     assert rows == [{"step": step, "loss": loss} for step, loss in enumerate(losses, 1)]
 
 
+@pytest.mark.slow
 def test_metrics_hold_every_evaluation() -> None:
     options = ("--steps", "45", "--validation", "0.1", "--engine", "fast", "--threads", "1")
     output("train", "names.txt", *options, "--samples", "0", "--metrics", "losses")
@@ -232,6 +242,7 @@ def test_on_a_terminal_the_step_line_is_updated_in_place() -> None:
     assert lines[4].startswith("sample  1: ")
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error() -> None:
     done = shell("tapegpt | head -n 1")
     assert (done.stdout, done.stderr) == ("num docs: 5163\n", "")
@@ -243,6 +254,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (done.stdout.strip(), done.stderr) == ("2", "")
 
 
+@pytest.mark.slow
 def test_a_terminal_that_can_do_little_gets_plain_lines() -> None:
     for arguments in (["train", "names.txt", "--steps", "400", "--samples", "1"], ["show", "--stage", "kernels"]):
         for variables in ({"TERM": "dumb"}, {"TERM": "dumb", "NO_COLOR": "1"}):
@@ -253,6 +265,7 @@ def test_a_terminal_that_can_do_little_gets_plain_lines() -> None:
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as far as Python can be told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [ASCII, {"LC_ALL": "C"}, {"LC_ALL": "POSIX"}, {"PYTHONIOENCODING": "utf-8"}])
 def test_what_is_written_is_utf_8_whatever_the_locale(place: Path, variables: dict[str, str]) -> None:
     (place / "żółw.txt").write_text("żółw\n", encoding="utf-8")
@@ -275,6 +288,7 @@ def test_what_an_encoding_that_is_asked_for_does_not_have(place: Path) -> None:
         assert "\\u017c" in text
 
 
+@pytest.mark.slow
 def test_strings_of_several_lines_stay_a_line_each(place: Path) -> None:
     """And nothing in them reaches a terminal."""
     (place / "poems").write_text("a\nb\n\nb\x1b[31m\n\n\\a\n")
@@ -300,6 +314,7 @@ def test_a_message_is_one_line() -> None:
     assert refusal("train", "no\nsuch\x1b[31mfile").count("\n") == 1
 
 
+@pytest.mark.slow
 def test_streams_that_are_full_or_closed() -> None:
     full = shell("tapegpt > /dev/full")
     assert (full.returncode, full.stderr) == (2, "tapegpt: error: output cannot be written: No space left on device\n")
@@ -319,6 +334,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
 # --- what is refused --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -379,6 +395,7 @@ def test_bad_input_gets_one_line(arguments: str, message: str, place: Path) -> N
     assert Path("names.txt").read_text().split() == NAMES
 
 
+@pytest.mark.slow
 def test_input_txt_is_not_overwritten(place: Path) -> None:
     shutil.copy("names.txt", "input.txt")
     for option in ("-o", "--metrics"):
@@ -387,6 +404,7 @@ def test_input_txt_is_not_overwritten(place: Path) -> None:
     output("--dataset", "names", "--steps", "1", "--metrics", "input.txt")  # then it is not what is read
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="the special files of Linux")
 def test_special_files_get_one_line() -> None:
     assert "cannot be read: Input/output error" in refusal("train", "/proc/self/mem")
@@ -474,6 +492,7 @@ def test_a_full_disk_loses_nothing(place: Path) -> None:
     assert sorted(os.listdir()) == ["m", "names.txt"]
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_refused(place: Path) -> None:
     output("train", "names.txt", "--steps", "1", "--samples", "0", "-o", "m")
     whole = (place / "m").read_bytes()
@@ -496,6 +515,7 @@ def test_divergence_keeps_what_was_good(place: Path) -> None:
     assert [json.loads(line)["loss"] for line in Path("losses").read_text().splitlines()] == losses
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_changes_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["train", "names.txt", "--steps", "5"]
     monkeypatch.setenv("TAPEGPT_CACHE_DIR", str(place / "cache"))
@@ -514,6 +534,7 @@ def test_a_damaged_cache_changes_nothing(place: Path, monkeypatch: pytest.Monkey
         assert not any(path.stat().st_mode & 0o077 for path in entries), damage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["", "names.txt", "names.txt/below", "/dev/full", "/proc/x", "a\nb"])
 def test_no_cache_changes_nothing(cache: str) -> None:
     """What cannot be kept is said once, however many programs are compiled."""

@@ -32,6 +32,7 @@ def kept(engine: str, place: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["exact", "fast"])
 def test_json_and_back_is_the_same_file(engine: str, tmp_path: Path) -> None:
     path = kept(engine, tmp_path)
@@ -65,6 +66,7 @@ def state_dict(n_layer: int = 1, n_embd: int = 4, block_size: int = 5, vocab_siz
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrap", "options"),
     [
@@ -145,6 +147,7 @@ def test_a_name_that_says_no_format_is_refused(tmp_path: Path, capsys: pytest.Ca
 VALUES = st.none() | st.integers() | st.floats() | st.text(max_size=4) | st.lists(st.lists(st.floats()), max_size=3)
 
 
+@pytest.mark.slow
 @given(field=st.sampled_from(["type", "state_dict", "format", "engine", "tapegpt", "more"]), value=VALUES)
 def test_what_json_has_beside_the_metadata_may_be_anything(
     field: str, value: Any, tmp_path_factory: pytest.TempPathFactory
@@ -163,6 +166,7 @@ def test_what_json_has_beside_the_metadata_may_be_anything(
     assert isinstance(strings[0], str)
 
 
+@pytest.mark.slow
 def test_initial_parameters_survive_json_bit_for_bit(tmp_path: Path) -> None:
     engine = make_engine("exact", Config(1, 4, 2, 5), 4)
     initialise(engine, Config(1, 4, 2, 5), 4, Random(1), 1e-300)

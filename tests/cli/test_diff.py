@@ -41,6 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(former)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["a.safetensors", "a.json", "a.hex"])
 def test_the_same_run_in_any_form_is_no_difference(other: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diff", "a.safetensors", other]) == 0

@@ -40,6 +40,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[list[s
     return captured.out.splitlines(), captured.err
 
 
+@pytest.mark.slow
 def test_each_place_says_what_came_and_what_was_expected(capsys: pytest.CaptureFixture[str]) -> None:
     lines, err = printed(capsys, "bob", "--top", "3")
     found = explain(tapegpt.load("m.safetensors"), "bob")

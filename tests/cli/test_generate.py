@@ -57,6 +57,7 @@ def generate(
     return Command(request.param, capsys)
 
 
+@pytest.mark.slow
 def test_prefix_suffix_and_lengths(generate: Command) -> None:
     assert all(text.startswith("an") for text in generate("--prefix an -n 50")[0])
     assert all(text.endswith("nn") for text in generate("--suffix nn -n 50")[0])
@@ -66,6 +67,7 @@ def test_prefix_suffix_and_lengths(generate: Command) -> None:
     assert said == ""
 
 
+@pytest.mark.slow
 def test_a_pattern_is_met_by_the_whole_string(generate: Command) -> None:
     for pattern in ("(ha|na)+", "[^aeiou]*[aeiou]", r"\w{3}", "(?i:ANN).?"):
         strings, _ = generate(f"--pattern {shlex.quote(pattern)} -n 30")
@@ -185,6 +187,7 @@ def test_a_reader_that_leaves_ends_a_stream_of_millions(trained: Path) -> None:
     assert (len(set(done.stdout.split())), done.stderr) == (3, "")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:only 40 strings meet the constraints")
 def test_a_model_of_strings_that_end_nowhere_keeps_to_its_block() -> None:
     model = tapegpt.train(["abcabc"], n_embd=4, n_head=1, block_size=3, steps=2)

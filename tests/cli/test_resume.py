@@ -75,6 +75,7 @@ def trained_to(trainer: Trainer, step: int, stops: Sequence[int] = ()) -> list[f
 # --- the same bits ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(60, few=5))
 @given(
     name=st.sampled_from(list(TRAININGS)),
@@ -230,6 +231,7 @@ def test_what_cannot_go_on_is_refused(model: GPT) -> None:
 # --- fine-tuning ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "choice"), [(SHAPE, Settings(steps=9)), (RUNS, Settings("fast", 9, batch_size=4, threads=1))]
 )
@@ -256,6 +258,7 @@ def test_a_finetuned_model_begins_with_the_weights(config: Config, choice: Setti
     assert len(trainer.run(9)) == 9
 
 
+@pytest.mark.slow
 def test_a_finetuning_can_be_resumed(place: Path) -> None:
     (place / "other.txt").write_text("zoë\nzoe\nbob\n")
     train = ["train", "names.txt", "--steps", "20", "--n-embd", "8", "--n-head", "2", "--block-size", "4", "-o", "m"]
@@ -318,6 +321,7 @@ def cut_at(step: int, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
             main(list(arguments))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--validation", "0.3"], ["--engine", "fast", "--n-gram", "2"]])
 def test_the_command_goes_on_as_if_it_had_never_stopped(
     options: list[str], place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -486,6 +490,7 @@ def test_the_second_interruption_keeps_no_half_step() -> None:
     assert not os.path.exists("m")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_moment_it_ends_the_same(kind: str) -> None:
     """`python -m tests.cli.kills 200` kills as often as there is time for."""
@@ -518,6 +523,7 @@ def of_a_file(engine: str) -> Trainer:
     return Trainer(CORPUS_OF_FILES, config, choice)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [f"format{number}-{engine}" for number in (1, 2) for engine in ("exact", "fast")])
 def test_files_of_all_formats_are_read(name: str) -> None:
     path = FILES / f"{name}.safetensors"

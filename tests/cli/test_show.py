@@ -53,6 +53,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 # --- stages -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_text_shows_documents_lengths_and_characters(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = printed(capsys, "--stage", "text", *NEW)
     assert err == ""
@@ -92,6 +93,7 @@ def test_tape_marks_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> Non
     assert err == "tapegpt: note: linear 3 of 5: for another, --op 'linear 1', or its line, --op %11\n"
 
 
+@pytest.mark.slow
 def test_gradient_goes_from_the_loss_to_the_embeddings(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = printed(capsys, "--stage", "gradient", "m.safetensors")
     lines = out.splitlines()
@@ -104,6 +106,7 @@ def test_gradient_goes_from_the_loss_to_the_embeddings(capsys: pytest.CaptureFix
         assert len(re.findall(rf"  {name} [\d.e-]+$", out, re.MULTILINE)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "listing"), [("kernels", "python"), ("llvm", "llvm"), ("asm", "asm")])
 def test_a_listing_is_of_the_operation_asked_for(capsys: pytest.CaptureFixture[str], stage: str, listing: str) -> None:
     anatomy = Anatomy(tapegpt.Config(**SHAPE), len(VOCABULARY) + 1)
@@ -114,6 +117,7 @@ def test_a_listing_is_of_the_operation_asked_for(capsys: pytest.CaptureFixture[s
     assert printed(capsys, "--stage", stage, *NEW)[0] == anatomy.listing(anatomy.find("attention"), listing) + "\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["m.safetensors", "fast.json"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_of_a_model_is_shown(capsys: pytest.CaptureFixture[str], source: str, stage: str) -> None:
@@ -132,6 +136,7 @@ def test_an_operation_without_a_stage_is_what_it_costs(capsys: pytest.CaptureFix
 # --- the survey -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [NEW, ["m.safetensors"], ["fast.json"]])
 def test_the_survey_names_all_stages_and_adds_up(capsys: pytest.CaptureFixture[str], source: list[str]) -> None:
     out, _ = printed(capsys, *source)
@@ -146,6 +151,7 @@ def test_the_survey_names_all_stages_and_adds_up(capsys: pytest.CaptureFixture[s
     assert lines[end + 1].startswith("whole step")
 
 
+@pytest.mark.slow
 def test_operations_that_are_alike_share_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     deep = [argument.replace("n-layer=1", "n-layer=2") for argument in NEW]
     tables = [

@@ -40,6 +40,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, s
     return captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_it_lists_what_taught_and_what_hindered(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = printed(capsys, "m.safetensors", "ann", "--top", "2")
     found = attribute(tapegpt.load("m.safetensors"), "ann", top=2)
@@ -97,6 +98,7 @@ def test_weights_alone_need_the_data(capsys: pytest.CaptureFixture[str]) -> None
     assert "does not know what it was trained on: give its training data" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_any_string_is_shown_in_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = printed(capsys, "long.safetensors", "🐢b\n界🐢", "--top", "12")
     assert "the model sees 4 characters of 5, the rest is left out" in err

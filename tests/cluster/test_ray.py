@@ -113,6 +113,7 @@ def untimed(outcomes: Iterator[Outcome] | list[Outcome]) -> list[Outcome]:
 # --- trainings --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(steps=st.lists(st.integers(1, 40), max_size=12), keep=st.integers(0, 4), width=st.integers(1, 3))
 @hypothesis_settings(max_examples=10)
 def test_outcomes_and_models_are_those_of_one_machine(
@@ -126,6 +127,7 @@ def test_outcomes_and_models_are_those_of_one_machine(
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(cluster: Cluster, field: Field) -> None:
     todo = candidates(*[3000] * 40)
     there = Executor(cluster, 1)(field, todo, keep=2)
@@ -137,6 +139,7 @@ def test_a_killed_worker_changes_nothing(cluster: Cluster, field: Field) -> None
     assert [contents(model) for _, model in there.kept] == [contents(model) for _, model in here.kept]
 
 
+@pytest.mark.slow
 def test_what_is_closed_stops_by_itself(cluster: Cluster, field: Field) -> None:
     there = Executor(cluster, 1)(field, candidates(*[2000] * 20_000))
     next(there)
@@ -147,6 +150,7 @@ def test_what_is_closed_stops_by_itself(cluster: Cluster, field: Field) -> None:
     assert not [name for name in descendants().values() if "_trained" in name]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_same(cluster: Cluster) -> None:
     def swept(**how: Any) -> Sweep:
         space = {"learning_rate": (0.001, 0.1), "n_embd": (8, 9)}
@@ -197,6 +201,7 @@ def test_a_worker_of_another_version_refuses() -> None:
     assert bulk._do({"id": [3]}, [], "0") == {"number": [3], "strings": [0], "fault": [line]}
 
 
+@pytest.mark.slow
 def test_a_model_travels_whole(model: GPT) -> None:
     there = pickle.loads(pickle.dumps(model))
     assert contents(there) == contents(model)
@@ -222,6 +227,7 @@ def written(directory: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", parts.FORMATS)
 def test_a_part_is_what_its_seed_generates(
     cluster: Cluster, model: GPT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -237,6 +243,7 @@ def test_a_part_is_what_its_seed_generates(
     assert [row["text"] for row in written(tmp_path)] == expected
 
 
+@pytest.mark.slow
 def test_a_part_whose_worker_is_killed_is_made_again(
     cluster: Cluster, model: GPT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +376,7 @@ def test_bad_input_is_one_line(fault: Any, line: str) -> None:
     assert str(raised.value) == line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_an_address_without_a_cluster_is_one_line(address: str) -> None:
     program = f"from tapegpt.cluster import Cluster; Cluster({address!r}).__enter__()"  # here one is connected
@@ -449,6 +457,7 @@ def test_the_command_sweep_takes_an_address(tmp_path: Path, capfd: pytest.Captur
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "line"),
     [

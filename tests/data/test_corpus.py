@@ -174,6 +174,7 @@ def test_what_is_no_delimiter(tmp_path: Path, wrong: object) -> None:
         Corpus.read(tmp_path / "missing.txt", delimiter=wrong)  # type: ignore[arg-type]  # as an untyped caller may
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_delimiters_as_the_command_line_has_them(text: str) -> None:
     """Escaping whatever has a meaning gives any text."""
@@ -327,6 +328,7 @@ CELLS = st.lists(st.one_of(st.none(), st.text(st.characters(exclude_categories=[
 )
 
 
+@pytest.mark.slow
 @given(CELLS)
 def test_columns_of_pandas(cells: list[str | None]) -> None:
     pandas = pytest.importorskip("pandas")
@@ -450,6 +452,7 @@ def test_tokens_in_another_order(strings: list[str], rng: random.Random) -> None
     assert split(corpus.tokens(order)) == split(corpus.tokens(iter(order))) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 93, 94, 160, 254, 255, 256, 257, 40_000, 55_295, 55_296, 60_000, 70_000])
 def test_vocabularies_of_every_size(size: int) -> None:
     """Around a byte's worth of tokens, and with tokens whose number is a surrogate's (55,296 to 57,343)."""

@@ -36,6 +36,7 @@ def test_ids_agree() -> None:
     assert sorted(ids) == [[4, token, 3, 4] for token in range(3)]
 
 
+@pytest.mark.slow
 def test_every_document_has_its_chance() -> None:
     """Over 2,000 seeds each of ten documents is held out in 600, within six standard deviations (20.5)."""
     corpus = Corpus.of(list("abcdefghij"))

@@ -120,6 +120,7 @@ def test_languages_of_all_kinds(language: Language) -> None:
     assert losses["uniform"] > losses["unigram"] > losses["bigram"] > losses["5-gram"] > 0.97 * language.entropy
 
 
+@pytest.mark.slow
 def test_a_bigram_is_all_that_a_language_of_one_letters_memory_needs() -> None:
     """An automaton of two states has but one to be in: every letter, and the end, is drawn alike."""
     language = Automaton(2, "abcd", 3)
@@ -206,6 +207,7 @@ def test_nothing_to_validate_on() -> None:
 # The table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", available(detect(cpu_identity(), machine())), ids=repr)
 def test_every_target_gives_the_same(monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
     training, validation = (Corpus.of(Automaton().sample(60, seed)).tokens() for seed in (1, 2))
@@ -239,6 +241,7 @@ def test_a_corpus_of_too_many_is_counted_up_to_there(monkeypatch: pytest.MonkeyP
     assert loss in [NGrams(kernels(), beginning, 5, 5).loss(tokens) for beginning in beginnings]
 
 
+@pytest.mark.slow
 def test_large_vocabularies() -> None:
     """Tokens beyond 16 bits, each seen once but for a few."""
     characters = [chr(code) for code in range(0x20000, 0x20000 + 70_000)]  # planes 2 and 3

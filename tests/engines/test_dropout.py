@@ -39,6 +39,7 @@ MODEL = Noisy()
 TOKENS = documents(MODEL, 8)
 
 
+@pytest.mark.slow
 def test_exact_equals_the_reference() -> None:
     exact, reference = started(ExactEngine(MODEL, VOCAB), MODEL), started(ReferenceEngine(MODEL, VOCAB), MODEL)
     adam = Adam(steps=9)
@@ -48,6 +49,7 @@ def test_exact_equals_the_reference() -> None:
     assert list(exact.generate(Random(3), 3, 1.0)) == list(reference.generate(Random(3), 3, 1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_batch_has_the_masks_of_its_examples_one_by_one(threads: int) -> None:
     still = Adam(steps=8, learning_rate=0.0)
@@ -58,6 +60,7 @@ def test_a_batch_has_the_masks_of_its_examples_one_by_one(threads: int) -> None:
     assert fast.train(TOKENS, still, 0, 2) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_there_is_none_but_while_training() -> None:
     plain = Noisy(p=0.0)
     wanted = started(ExactEngine(plain, VOCAB), plain).evaluate(TOKENS)

@@ -77,6 +77,7 @@ def test_the_published_run(shared: Path) -> None:
     assert trainer.model.generate(20) == (shared / "oracle" / "names_default_samples.txt").read_text().split()
 
 
+@pytest.mark.slow
 @with_glibc
 def test_the_run_on_the_embedded_names() -> None:
     """The same facts for a checkout that is alone; the reference engine computed them in its 200 seconds."""
@@ -119,6 +120,7 @@ def heads_of(width: int) -> st.SearchStrategy[tuple[int, int]]:
     return st.sampled_from([(width, heads) for heads in range(1, width + 1) if width % heads == 0])
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(10, few=3))
 @given(
     st.integers(1, 3), st.integers(4, 18).flatmap(heads_of), st.integers(2, 12), st.integers(2, 30), st.integers(0, 999)
@@ -132,6 +134,7 @@ def test_equals_the_reference(layers: int, width: tuple[int, int], block: int, v
     assert exact == outcome(ReferenceEngine(config, vocab_size), start, tokens, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "length"), [(Config(1, 12, 3, 32), 40), (Config(1, 48, 4, 3), 2), (Config(1, 33, 11, 2), 5)], ids=repr
 )
@@ -145,6 +148,7 @@ def test_equals_the_reference_where_loops_are_long(config: Config, length: int) 
     assert exact.parameters() == reference.parameters()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", OTHERS, ids=lambda t: f"{t.name}-{8 * t.vector_bytes}-{t.certified}")
 @pytest.mark.parametrize("config", [Config(1, 8, 2, 4), Config(2, 10, 2, 9)], ids=repr)
 def test_every_vector_unit_gives_the_same_bits(target: Target, config: Config) -> None:
@@ -157,6 +161,7 @@ def test_every_vector_unit_gives_the_same_bits(target: Target, config: Config) -
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [["a"], ["aaaaaaaaaaaaaaaaaaaaaaaa", "a"], ["żółw", "🐢 черепаха", "亀", "e\u0301"]])
 def test_odd_corpora(text: list[str]) -> None:
     corpus = Corpus.of(text)
@@ -166,6 +171,7 @@ def test_odd_corpora(text: list[str]) -> None:
     assert runs[0].model.generate(4) == runs[1].model.generate(4)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8))
 def test_chunks_change_nothing(cuts: list[int]) -> None:
     steps = sum(cuts)
@@ -192,6 +198,7 @@ def test_divergence_keeps_the_last_good_parameters() -> None:
     assert good.step == bad.step == again.value.step == caught.value.step
 
 
+@pytest.mark.slow
 def test_loaded_parameters_start_the_moments_again() -> None:
     config, rng = Config(1, 4, 1, 4), random.Random(0)
     start, tokens = parameters(config, 3, rng), documents(3, rng, 3)
@@ -226,6 +233,7 @@ scales = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(scales, st.sampled_from([1e-300, 0.01, 1.0, 1000.0]), st.integers(0, 99))
 def test_extreme_numbers_end_as_in_the_reference(scale: list[float], learning_rate: float, seed: int) -> None:
     """In the same numbers, or in a refusal of the same step that keeps the same parameters."""
@@ -275,6 +283,7 @@ def generator(n: int) -> Random:
     return rng
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.001, 0.1, 0.3, 0.7, 1.3, 3.0])
 def test_a_string_hangs_on_the_last_bit_of_a_weight(temperature: float) -> None:
     """Random numbers at the border between two tokens fall on the same side in both engines."""

@@ -105,6 +105,7 @@ def test_the_first_hundred_losses_on_the_names() -> None:
     assert count == expected_count
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(3, few=2), phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     st.integers(1, 2),
@@ -129,6 +130,7 @@ def test_any_shape_trains_as_the_exact_engine(
     assert count == of_exact_count == sum(min(length + 1, block) for length in (1, block, 2, block + 3))
 
 
+@pytest.mark.slow
 def test_a_document_longer_than_any_other_run_goes_through_at_once() -> None:
     block_size = ROWS + 44
     config = Config(1, 2, 1, block_size)
@@ -141,6 +143,7 @@ def test_a_document_longer_than_any_other_run_goes_through_at_once() -> None:
     assert count == expected_count == 2 * block_size + 3
 
 
+@pytest.mark.slow
 def test_three_engines_evaluate_alike() -> None:
     start = parameters(SHAPE, VOCAB)
     results = []
@@ -152,6 +155,7 @@ def test_three_engines_evaluate_alike() -> None:
     assert results[0][1] == results[1][1] == sum(min(n + 1, 8) for n in (3, 1, 7, 12, 2, 6, 5, 4, 8, 7, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
 def test_every_vector_unit_trains_alike(target: Target) -> None:
     start, data = parameters(TINY, FEW), documents(FEW, 2, 1, 3, 5)
@@ -164,6 +168,7 @@ def test_every_vector_unit_trains_alike(target: Target) -> None:
     assert list(engine.generate(Random(1), 5, 0.001)) == list(reference.generate(Random(1), 5, 0.001))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocab_size", [2, 16, 17, 300])
 def test_vocabularies(vocab_size: int) -> None:
     start, data = parameters(TINY, vocab_size), documents(vocab_size, 3, 9, 1)
@@ -287,6 +292,7 @@ def test_long_documents_of_a_corpus(long: str) -> None:
 # Parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [SHAPE, *OTHERS], ids=lambda c: f"{c.n_embd}")
 def test_parameters_come_back_as_singles(config: Config) -> None:
     start = parameters(config, VOCAB)
@@ -433,6 +439,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("progress", [None, 1.5])
 def test_adam_against_plain_python(name: str, progress: float | None) -> None:
@@ -488,6 +495,7 @@ def test_a_saved_model_goes_on(config: Config, tmp_path: Path) -> None:
     assert load_file(tmp_path / "again").keys() == tensors.keys()
 
 
+@pytest.mark.slow
 def test_files_of_the_exact_engine_are_still_its_own(tmp_path: Path) -> None:
     model = tapegpt.train(["anna", "otto", "bob"], steps=5, n_embd=12, n_head=3, block_size=8)
     tapegpt.save(model, tmp_path / "m")
@@ -535,6 +543,7 @@ def chi_square(seen: Counter[tuple[int, ...]], expected: dict[tuple[int, ...], f
     return (square - (len(cells) - 1)) / math.sqrt(2 * (len(cells) - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_strings_are_drawn_by_their_probabilities(temperature: float) -> None:
     engine, reference = speaking()
@@ -567,6 +576,7 @@ def test_the_greatest_random_number_draws_the_last_token(count: int) -> None:
     assert max(result) == count - 1
 
 
+@pytest.mark.slow
 def test_the_ends_of_temperature() -> None:
     engine, reference = speaking()
     cold, hot = (Counter(map(tuple, engine.generate(Random(5), 2000, t))) for t in (0.001, 1000.0))
@@ -625,6 +635,7 @@ def test_generation_and_evaluation_are_one_model(config: Config) -> None:
         assert losses[chosen] <= min(losses) + 1e-5 * max(losses)
 
 
+@pytest.mark.slow
 def test_the_loss_of_generated_strings_is_their_surprise() -> None:
     engine, reference = speaking()
     expected = probabilities(reference, 1.0)
@@ -636,6 +647,7 @@ def test_the_loss_of_generated_strings_is_their_surprise() -> None:
 # Languages whose entropy is known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "config", "steps", "distance"),
     [(RomanNumerals(), Config(1, 32, 4, 16), 4000, 0.008), (Brackets(5), Config(1, 16, 4, 11), 3000, 0.002)],
@@ -653,6 +665,7 @@ def test_what_can_be_learned_is_learned(language: Language, config: Config, step
     assert sum(map(makes, trainer.model.generate(200, temperature=0.7))) > 190
 
 
+@pytest.mark.slow
 def test_a_run_that_recurs_in_a_batch_takes_one_step() -> None:
     """Adam's first step moves a number by the learning rate; where a row is listed again its gradient is gone."""
     config = Config(1, 8, 2, 8, n_gram=2, gram_rows=64)
@@ -663,6 +676,7 @@ def test_a_run_that_recurs_in_a_batch_takes_one_step() -> None:
     assert 0.0099 < max(moved) < 0.0101
 
 
+@pytest.mark.slow
 def test_embeddings_of_runs_decay_at_every_eighth_step() -> None:
     """Also those of runs that no document has."""
     config = Config(1, 4, 2, 3, n_gram=2, gram_rows=64)

@@ -103,6 +103,7 @@ def row(numbers: array[float], number: int, width: int) -> array[float]:
     return numbers[number * width : (number + 1) * width]
 
 
+@pytest.mark.slow
 def test_a_model_with_n_grams_is_a_plain_one_on_their_sums() -> None:
     """Every position gets a token of its own, whose embedding is the whole sum: the loss must be the same."""
     bos = NAMES.vocab_size - 1
@@ -178,6 +179,7 @@ def test_two_threads_come_to_what_one_does() -> None:
     assert one == pytest.approx(two, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_generation_sees_the_n_grams_that_training_sees() -> None:
     """Of a model that has memorised one string through its n-grams, the strings are that string."""
     config = CONFIG.replaced(n_gram=4)
@@ -190,6 +192,7 @@ def test_generation_sees_the_n_grams_that_training_sees() -> None:
     assert strings.count("abadaboa") >= 95
 
 
+@pytest.mark.slow
 def test_a_string_scores_what_it_was_drawn_with() -> None:
     """Strings drawn at temperature 1 come as often as the loss says."""
     made = engine()
@@ -216,6 +219,7 @@ def test_divergence_leaves_the_rows_as_they_were() -> None:
     assert made.train(NAMES.tokens(), Adam(), 0, 5) == fresh.train(NAMES.tokens(), Adam(), 0, 5)
 
 
+@pytest.mark.slow
 def test_n_grams_pay() -> None:
     """On what only a longer memory than one character tells, at a width and length that attention is weak at."""
     corpus = Corpus.dataset("names")
@@ -237,6 +241,7 @@ def test_other_engines_refuse(name: str) -> None:
         Trainer(NAMES, CONFIG, engine=name)
 
 
+@pytest.mark.slow
 def test_n_gram_embeddings_start_at_zero_and_change_no_other_draw() -> None:
     with_ngrams, plain = engine().parameters(), engine(CONFIG.replaced(n_gram=1)).parameters()
     assert not any(with_ngrams.pop("wte_gram"))

@@ -11,6 +11,7 @@ from tapegpt.machine.llvm import compile_object
 from tests.engines.random_models import judge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_random_models(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAPEGPT_CACHE_DIR", "")  # what is not optimised must not be found by others

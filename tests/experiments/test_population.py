@@ -59,6 +59,7 @@ def test_some_held_out_strings_are_the_same_for_all_and_no_prefix_of_the_file() 
     assert losses[0] != total / count
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(1, 30), st.sampled_from([0.001, 0.01, 500.0])), max_size=12),
     st.booleans(),
@@ -180,6 +181,7 @@ def shared(engine: ExactEngine) -> object:
     return engine._program._code
 
 
+@pytest.mark.slow
 def test_programs_that_live_together_share_their_code() -> None:
     one, other = ExactEngine(SHAPE, 27), ExactEngine(SHAPE, 27)
     assert shared(one) is shared(other)
@@ -193,6 +195,7 @@ def test_programs_that_live_together_share_their_code() -> None:
     assert len(program._shared) == count - 1
 
 
+@pytest.mark.slow
 def test_threads_that_need_a_shape_at_once_compile_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
     compiled = []
@@ -222,6 +225,7 @@ def test_threads_that_need_a_shape_at_once_compile_it_once(tmp_path: Path, monke
 # --- benchmarks -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_benchmarks_show_each_number_of_threads_and_each_engine() -> None:
     shown = sweep.by_threads(CORPUS, 1, Settings(steps=2)) + sweep.by_memory(CORPUS)
     first = [line.split("|")[1].strip() for line in shown.splitlines() if line.startswith("| ")]

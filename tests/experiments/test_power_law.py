@@ -118,6 +118,7 @@ def test_the_deviation_is_the_noise(noise: float) -> None:
 # --- how uncertain it is ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     truth = LAW.replaced(sharpness=1.5)
     last = FEW[-1]

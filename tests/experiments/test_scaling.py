@@ -57,6 +57,7 @@ def without_time(trainings: tuple[Measured, ...]) -> list[Measured]:
 # --- the trainings ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_size_meets_every_share_and_length(found: Scaling) -> None:
     amounts = {training.amounts for training in found.trainings}
     assert len(found.trainings) == len(amounts) == 4 * 4 * 3 + 1
@@ -71,6 +72,7 @@ def test_every_size_meets_every_share_and_length(found: Scaling) -> None:
     assert len({training.seed for training in found.trainings}) == len(found.trainings)
 
 
+@pytest.mark.slow
 def test_threads_change_nothing(found: Scaling) -> None:
     other = scaling(CORPUS, budget=None, steps=STEPS_OF_ALL, threads=1, **SHAPE)
     assert without_time(other.trainings) == without_time(found.trainings)
@@ -112,6 +114,7 @@ def test_shares_hold_the_smaller_ones_and_nothing_held_out(laboratory: Laborator
     assert set(parts._given[4][0].training.documents) != seen[3]
 
 
+@pytest.mark.slow
 def test_a_budget_shortens_trainings_and_says_so() -> None:
     short = scaling(CORPUS, budget="1s", steps=1_000_000, threads=2, **SHAPE)
     longest = max(training.steps for training in short.trainings)
@@ -120,6 +123,7 @@ def test_a_budget_shortens_trainings_and_says_so() -> None:
     assert any("times the longest training" in warning for warning in short.warnings)
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_left_repeats_with_other_seeds(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +214,7 @@ def test_trainings_that_follow_a_law_are_predicted(found: Scaling, laboratory: L
     assert not [warning for warning in told.warnings if "poor" in warning]
 
 
+@pytest.mark.slow
 def test_what_a_check_predicts_does_not_know_what_was_measured(found: Scaling, laboratory: Laboratory) -> None:
     for place, axis in enumerate((STRINGS, PARAMETERS, STEPS)):
         amounts = found.checks[place].amounts
@@ -288,6 +293,7 @@ def test_a_check_takes_the_mean_and_as_wide_an_interval_as_the_law_is_off(
     assert (low, high) == pytest.approx((math.exp(-1.645 * 0.05), math.exp(1.645 * 0.05)), abs=0.02)
 
 
+@pytest.mark.slow
 def test_early_ends_are_warned_of(found: Scaling, laboratory: Laboratory) -> None:
     early = [each.replaced(best_step=each.steps // 4) for each in found.trainings]
     assert any("lowest after 40 of 160 steps" in warning for warning in laboratory.concluded(early).warnings)
@@ -318,6 +324,7 @@ def test_sizes_up_to_twice_the_largest_that_was_measured_are_tried(found: Scalin
 # --- what cannot be ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -393,6 +400,7 @@ def test_a_browser_draws_the_law_and_what_was_measured(found: Scaling, page: Any
     assert page.locator(".tg-law").first.get_by_role("img").get_attribute("aria-label")
 
 
+@pytest.mark.slow
 def test_the_command_prints_json_and_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "names.txt").write_text("\n".join(CORPUS.documents), encoding="utf-8")
     words = ["scaling", str(tmp_path / "names.txt"), "--budget", "1s", "--steps", "160", "--n-embd", "8", "--n-head"]
@@ -403,6 +411,7 @@ def test_the_command_prints_json_and_writes_the_page(tmp_path: Path, capsys: pyt
     assert Reader((tmp_path / "page.html").read_text(encoding="utf-8")).data["pictures"]
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_written_is_told_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["scaling", "none.txt", "--html", str(tmp_path / "none" / "page.html")]) == 2
     assert "there is no directory" in capsys.readouterr().err

@@ -64,6 +64,7 @@ def toy(field: Field, candidates: Iterable[Candidate], threads: int | None = Non
     return Population((Outcome(each, toy_loss(each), None, 1.0, 0.1, {}, 9) for each in candidates), [])
 
 
+@pytest.mark.slow
 @given(st.integers(1, 150), st.integers(1, 3), st.integers(1, 5000) | st.just("x50x2 7x60 2x90x3"), st.integers(0, 9))
 @settings(max_examples=examples(30))
 def test_halving_is_what_sorting_by_hand_gives(trials: int, seeds: int, length: int | str, seed: int) -> None:
@@ -158,13 +159,15 @@ def test_what_is_impossible_for_an_engine_is_left_out_and_counted() -> None:
 # --- the same again ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
 def test_threads_change_nothing(threads: int) -> None:
     assert gist(sweep(CORPUS, **SEARCH, threads=threads)) == gist(searched())
 
 
+@pytest.mark.slow
 @given(st.floats(0.0, 1.0))
-@settings(max_examples=examples(15))
+@settings(max_examples=examples(15, few=3))
 def test_a_sweep_that_was_killed_anywhere_goes_on_to_the_same(tmp_path_factory: Any, share: float) -> None:
     place = tmp_path_factory.mktemp("sweep")
     assert gist(sweep(CORPUS, **SEARCH, run_dir=place)) == gist(searched())
@@ -188,6 +191,7 @@ def test_a_sweep_that_was_killed_anywhere_goes_on_to_the_same(tmp_path_factory: 
     )
 
 
+@pytest.mark.slow
 def test_a_torn_journal_is_gone_on_with_twice(tmp_path: Path) -> None:
     """What a kill leaves of a line is gone before the next line is written, else that would be damaged too."""
     sweep(CORPUS, **SEARCH, run_dir=tmp_path)
@@ -230,6 +234,7 @@ def altered(journal: Path, place: int, **changes: Any) -> None:
     journal.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -295,6 +300,7 @@ def test_what_is_no_journal_is_told_and_left_as_it_is(tmp_path_factory: Any, noi
     assert (place / JOURNAL).read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_budget_makes_a_plan_that_gives_the_same_without_the_clock(tmp_path: Path) -> None:
     free = {name: value for name, value in SEARCH.items() if name != "steps"}
     timed = sweep(CORPUS, **free, budget=20, run_dir=tmp_path, executor=toy)
@@ -361,6 +367,7 @@ def test_without_a_number_fifty_candidates_are_drawn() -> None:
 # --- samplers ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sampler_of_optuna_chooses_whatever_the_threads() -> None:
     optuna = pytest.importorskip("optuna")
     space: dict[str, Any] = {**SEARCH, "grid": {"engine": ["exact"], "warmup": [0.0, 0.5]}, "trials": 30}
@@ -375,6 +382,7 @@ def test_a_sampler_of_optuna_chooses_whatever_the_threads() -> None:
     assert set(rates) != {row.outcome.candidate.settings.learning_rate for row in drawn.rows}
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_sampler_goes_on_too(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     whole = sweep(CORPUS, **SEARCH, sampler="tpe", run_dir=tmp_path)
@@ -478,6 +486,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("input.txt").write_text("\n".join(STRINGS), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_leaderboard_is_aligned_and_at_most_100_columns_wide(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*COMMAND, *DRAWN, "-o", "best.safetensors", "--html", "page.html"]) == 0
     text, _ = capsys.readouterr()
@@ -500,6 +509,7 @@ def test_what_has_no_room_in_the_table_is_named(capsys: pytest.CaptureFixture[st
     assert "no room for " in text
 
 
+@pytest.mark.slow
 def test_json_has_all_and_is_the_same_again(capsys: pytest.CaptureFixture[str]) -> None:
     found = []
     for threads in ("1", "2"):

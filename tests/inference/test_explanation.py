@@ -65,6 +65,7 @@ def read_by_the_reference(model: GPT, text: str) -> tuple[float, dict[str, Matri
 # --- place by place ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(50))
 @given(text=TEXTS, engine=st.sampled_from(["exact", "fast", "reference"]))
 def test_an_explanation_has_the_reference_engines_numbers(text: str, engine: str) -> None:
@@ -96,6 +97,7 @@ def test_a_text_is_cut_to_the_block_and_ends_where_there_is_room(text: str) -> N
     assert found.targets == ((*text, "") if len(text) < 5 else tuple(text[:5]))
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(50))
 @given(text=TEXTS, has_runs=st.booleans())
 def test_a_fast_model_expects_what_it_says_it_does(text: str, has_runs: bool) -> None:
@@ -219,6 +221,7 @@ def test_gradients_are_what_those_who_use_a_number_pass_back() -> None:
         assert passed[name] == pytest.approx(found.gradient, rel=1e-9, abs=1e-15), name
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(40))
 @given(data=st.data())
 def test_gradients_of_parameters_are_slopes(data: st.DataObject) -> None:
@@ -239,6 +242,7 @@ def test_gradients_of_parameters_are_slopes(data: st.DataObject) -> None:
     assert found.gradient == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(30))
 @given(data=st.data(), depth=st.integers(2, 3))
 def test_a_tree_is_made_of_smaller_trees(data: st.DataObject, depth: int) -> None:
@@ -281,6 +285,7 @@ def test_a_depth_that_is_none_is_refused(depth: Any) -> None:
         trace(made(), TEXT, "loss", depth)
 
 
+@pytest.mark.slow
 def test_what_is_too_much_is_refused() -> None:
     with pytest.raises(TapeGPTError, match="more than 20,000 numbers lie that deep: choose a smaller depth"):
         trace(made(), TEXT, "loss", 10**9)
@@ -330,6 +335,7 @@ def of(config: Model) -> GPT:
     return GPT(config, LETTERS, rng, engine)
 
 
+@pytest.mark.slow
 @each_model
 def test_any_model_is_explained(config: Model) -> None:
     found = explain(of(config), TEXT)

@@ -81,6 +81,7 @@ class Oracle:
 SHAPES = [(SHAPE, VOCAB), (Config(2, 15, 3, 5), 20), (Config(1, 6, 2, 1), 3), (Config(1, 14, 2, 34), 9)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "vocab_size"), SHAPES)
 def test_surprises_and_next_tokens_are_the_scalars(config: Config, vocab_size: int) -> None:
     oracle, model = Oracle(config, vocab_size), inference(config, vocab_size)
@@ -97,6 +98,7 @@ def test_surprises_and_next_tokens_are_the_scalars(config: Config, vocab_size: i
     assert model.next_logs(prefixes * 40) == found * 40  # more than go through the model together
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "vocab_size"), SHAPES)
 def test_totals_are_the_exact_engines_losses(config: Config, vocab_size: int) -> None:
     """Of more strings than go through the model together."""
@@ -136,6 +138,7 @@ def test_parameters_that_are_no_numbers_end_all_the_same() -> None:
 RUNS = Config(1, 8, 2, 6, n_gram=3, gram_rows=64)
 
 
+@pytest.mark.slow
 def test_embeddings_of_runs_count() -> None:
     engine, model = FastEngine(RUNS, 9), inference(RUNS, 9)
     engine.load_parameters(parameters(RUNS, 9))
@@ -250,6 +253,7 @@ def distribution(model: Inference, within: Rules, drawing: Drawing) -> dict[tupl
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "drawing",
     [FREE, Drawing(0.5), Drawing(2.0, top_k=2), Drawing(1.0, top_p=0.7), Drawing(1.0, min_p=0.4)],
@@ -279,6 +283,7 @@ def drawings(draw: st.DrawFn, vocab_size: int) -> Drawing:
 MANY = Config(1, 8, 2, 1), 40  # one choice of forty
 
 
+@pytest.mark.slow
 @given(drawings(MANY[1]), st.sets(st.integers(0, 39), min_size=1))
 @example(Drawing(100.0, top_k=2, top_p=0.4), set(range(40)))  # 0.4 of the two that are left
 @settings(max_examples=examples(150))
@@ -312,6 +317,7 @@ def test_equals_stay_together_and_the_lowest_comes_when_it_is_cold() -> None:
     assert list(cold) == [[0]] * 10
 
 
+@pytest.mark.slow
 def test_a_vocabulary_of_twenty_thousand() -> None:
     vocab_size = 20_000
     model = inference(SHAPE, vocab_size)
@@ -349,6 +355,7 @@ def test_strings_do_not_depend_on_what_is_drawn_beside_them(counts: list[int], d
     assert rng.getstate() == again.getstate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
 def test_every_vector_unit_finds_alike(target: Target) -> None:
     model, host = inference(target=target), inference()
@@ -363,6 +370,7 @@ def test_every_vector_unit_finds_alike(target: Target) -> None:
         assert drawn.log_weights.tolist() == pytest.approx(expected_draw.log_weights.tolist(), rel=2e-6, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_threads_may_use_one_model_at_once() -> None:
     model = inference()
 

@@ -69,6 +69,7 @@ def assert_equals_the_reference(seen: Probe, numbers: Parameters, document: list
             assert [weight for head in heads for weight in seen.attention(layer)[head][t]] == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(40))
 @given(data=st.data(), shape=st.sampled_from(SHAPES), seed=st.integers(0, 1 << 32))
 def test_all_numbers_are_the_reference_engines(data: st.DataObject, shape: tuple[Config, int], seed: int) -> None:
@@ -77,6 +78,7 @@ def test_all_numbers_are_the_reference_engines(data: st.DataObject, shape: tuple
     assert_equals_the_reference(probe(*shape), parameters(config, vocab_size, seed), document)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", available(host_target())[1:], ids=str)
 def test_they_are_so_on_every_vector_unit_and_interpreted(target: Target) -> None:
     config, vocab_size = SHAPES[1]
@@ -122,6 +124,7 @@ def summed(numbers: Parameters, document: list[int]) -> Parameters:
     return {**plain, "wte": table, "wpe": array("d", bytes(8 * RUNS.block_size * d))}
 
 
+@pytest.mark.slow
 @given(document=documents(VOCABULARY), seed=st.integers(0, 1 << 32))
 def test_embeddings_of_runs_are_added_to_the_tokens(document: list[int], seed: int) -> None:
     numbers = parameters(RUNS, VOCABULARY, seed)
@@ -156,6 +159,7 @@ def test_gradients_of_runs_are_slopes(document: list[int], seed: int, column: in
     assert abs(slope - (losses[0] - losses[1]) / 2e-6) < 1e-6 * max(1.0, abs(slope))
 
 
+@pytest.mark.slow
 @given(document=documents(VOCABULARY), seed=st.integers(0, 1 << 32))
 def test_probabilities_with_runs_are_those_of_inference_in_f32(document: list[int], seed: int) -> None:
     document = [VOCABULARY - 1, *document[1 : RUNS.block_size + 1]]

@@ -82,6 +82,7 @@ def test_whatever_is_typed_is_read_as_re_reads_it_or_refused_in_a_line(pattern: 
         assert reason.startswith(f"pattern {pattern!r} has ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["", "(?i)", "(?a)", "(?ai)", "(?s)"])
 @pytest.mark.parametrize(
     "characters",
@@ -140,6 +141,7 @@ def test_nothing_however_often_is_nothing(pattern: str) -> None:
     assert accepted(pattern, SHORT) == [""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pattern", "reason"),
     [

@@ -80,6 +80,7 @@ def conditioned(distribution: dict[str, float], strings: list[str]) -> dict[str,
     return {text: distribution[text] / total for text in strings}
 
 
+@pytest.mark.slow
 def test_all_strings_have_the_models_probabilities_when_nothing_is_asked(model: GPT) -> None:
     assert math.isclose(math.fsum(probabilities(model).values()), 1.0, rel_tol=1e-6)
     assert_drawn_from(probabilities(model), model.generate(20_000, temperature=1.0, seed=1))
@@ -89,19 +90,20 @@ def test_all_strings_have_the_models_probabilities_when_nothing_is_asked(model: 
 PATTERNS = ["a.*", ".*b", "(ab|ca)+c?", "[^a]*", ".*cc.*", "a?b?c?"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_place_by_place_a_string_is_drawn_as_often_as_its_weight_says(model: GPT, pattern: str) -> None:
     everything = probabilities(model)
     constraints, drawing = split_options({"pattern": pattern, "temperature": 1.0, "unbiased": False})
     sampler = model.sampler(constraints, drawing, seed=2)
-    drawn = sampler._draw(30_000)
+    drawn = sampler._draw(10_000)
     strings = texts(drawn.strings, model.vocabulary)
     assert all(re.fullmatch(pattern, text) for text in strings)
     weights = dict(zip(strings, map(math.exp, drawn.log_weights), strict=True))
     drawn_with = {text: everything[text] / weight for text, weight in weights.items()}
     assert_drawn_from(drawn_with, strings)
     tree = sampling._Tree(model.inference, sampler._space, drawing, unbiased=False)
-    drawn_again = [tree.draw(Random(seed)) or [] for seed in range(3000)]
+    drawn_again = [tree.draw(Random(seed)) or [] for seed in range(1000)]
     from_tree = ["".join([model.vocabulary[token] for token in tokens]) for tokens in drawn_again]
     assert_drawn_from(drawn_with, [text for text in from_tree if text in weights])
 
@@ -183,6 +185,7 @@ def test_unique_gives_every_string_there_is_and_ends(small: GPT, temperature: fl
     assert len(strings) == len(set(strings)) == sum(3**length for length in range(BLOCK + 1))
 
 
+@pytest.mark.slow
 def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = conditioned(probabilities(small), ["ab", "cab", "bb", "a"])
     expected = {
@@ -194,7 +197,7 @@ def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.Monkey
         monkeypatch.setattr(sampling, "WORTH", worth)
         drawn = [
             " ".join(small.generate(2, pattern="ab|cab|bb|a", unique=True, unbiased=True, temperature=1.0, seed=seed))
-            for seed in range(600)
+            for seed in range(300)
         ]
         assert_drawn_from(expected, drawn)
 
@@ -343,6 +346,7 @@ def test_temperature_0_gives_the_most_probable_next_character(small: GPT) -> Non
     assert small.generate(3, temperature=0) == [text] * 3
 
 
+@pytest.mark.slow
 def test_threads_share_a_model(small: GPT) -> None:
     def work(seed: int) -> list[str]:
         return [

@@ -56,6 +56,7 @@ def reference_surprises(text: str) -> list[float]:
 # --- surprise ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "a", "anna", "ottob", "banana", "bananabananab", "o" * 18])
 def test_surprises_are_those_of_the_reference(text: str) -> None:
     score = MODEL.score([text])[0]
@@ -103,6 +104,7 @@ def test_a_string_scores_the_same_in_any_company() -> None:
     assert list(together) == pytest.approx([nats for nats in alone for _ in range(100)], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_vocabulary_beyond_latin_1() -> None:
     model = tapegpt.train(["жук", "лук"], steps=5, n_embd=8, n_head=2, block_size=6)
     strings = ["жук", "лyк", "", "\ud800", "a", "кукукукукук"]

@@ -233,6 +233,7 @@ def references(data: bytes) -> list[tuple[int, int, int, int]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_size", [0, 4, 40], ids=["small", "pairs", "tiles"])
 def test_a_disassembler_reads_the_same_places_on_aarch64(block_size: int) -> None:
     body, constants = (train(block_size), {}) if block_size else (cumulate, {"factor": 2.1})

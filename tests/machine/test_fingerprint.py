@@ -371,6 +371,7 @@ def test_how_objects_are_made_counts_where_code_makes_some(monkeypatch: pytest.M
     assert [one == other for one, other in zip(before, keys(), strict=True)] == [False, False, False, True]
 
 
+@pytest.mark.slow
 def test_a_long_chain_is_no_deep_recursion() -> None:
     chain: list[object] = []
     for _ in range(100_000):

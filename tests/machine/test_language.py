@@ -235,6 +235,7 @@ def test_random_kernels_give_the_same_bits_everywhere(
     assert not kernels.differences(steps, lanes, draw.choice)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [0, 8])
 def test_every_operation_gives_the_same_bits_on_extreme_numbers(lanes: int) -> None:
     steps = [(name, first, second) for name in kernels.OPERATIONS for first, second in ((0, 1), (1, 2), (2, 0))]

@@ -290,6 +290,7 @@ def test_the_key_covers_what_decides_the_code(monkeypatch: pytest.MonkeyPatch) -
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.slow
 def test_the_key_holds_before_and_after_use() -> None:
     """Whatever a tape, an engine or an inference notes while it is used is not part of its code."""
     seen: list[Program] = []
@@ -430,6 +431,7 @@ def test_a_warm_start_leaves_llvm_alone(fresh: Path) -> None:
     assert answers == ["True", "False"]
 
 
+@pytest.mark.slow
 def test_racing_processes_all_win(fresh: Path) -> None:
     code = "from tapegpt.data.rng import Random; print(Random(1).gauss_array(5000)[4999])"
     racers = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(4)]

@@ -82,6 +82,7 @@ def work(config: Config) -> dict[str, Callable[[], object]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [PLAIN, GRAMS], ids=["plain", "n-grams"])
 def test_nothing_that_a_model_does_overlaps(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     watch(monkeypatch)

@@ -158,6 +158,7 @@ def failing_start(place: int, error: BaseException, *, after: bool) -> Callable[
 ERRORS = [RuntimeError("can't start new thread"), KeyboardInterrupt()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ERRORS, ids=["failing", "interrupted"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("place", [1, 2, 3])
@@ -336,10 +337,12 @@ def check_trainers(share: float) -> int:
     return cases
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_of_an_engine_has_been_done_or_not() -> None:
     assert check_engines(0.1) > 20
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_to_the_same_bits() -> None:
     assert check_trainers(0.01) > 5
 
@@ -371,6 +374,7 @@ def check_alarms(count: int) -> int:
     return cases
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no timer that interrupts")
 def test_signals_at_random_moments() -> None:
     assert check_alarms(10) > 5
@@ -446,6 +450,7 @@ def together(*works: Callable[[], object]) -> list[BaseException]:
     return errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["exact", "fast"])
 def test_what_is_read_while_it_trains_is_of_a_whole_number_of_steps(engine: str) -> None:
     config = Config(1, 32, 2, 8)
@@ -601,6 +606,7 @@ except KeyboardInterrupt:
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_process_ends(ending: str) -> None:
     head = "import tapegpt\ncorpus = tapegpt.Corpus.dataset('names')\nconfig = tapegpt.Config()\n"

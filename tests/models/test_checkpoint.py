@@ -51,6 +51,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "m.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strings", [["anna"], ["a"], ["żółw", "🐢", "\ud800x", 'q"\\\0q'], ["x\ny"]])
 def test_what_is_saved_is_loaded(strings: list[str], path: Path) -> None:
     model = trained(strings)
@@ -446,6 +447,7 @@ def test_an_interrupted_write_keeps_the_old_file(path: Path, monkeypatch: pytest
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_old_file(path: Path) -> None:
     path.write_bytes(b"old")
     code = "import sys, tapegpt; tapegpt.save(tapegpt.train(['anna'], steps=1), sys.argv[1])"

@@ -72,6 +72,7 @@ def surprises(text: str) -> list[float]:
 # --- probabilities ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(KNOWN)
 def test_probabilities_are_the_mean_of_the_models(prefix: str) -> None:
     found = together().next_probabilities(prefix)
@@ -180,12 +181,14 @@ def chi_square(texts: list[str], chances: dict[str, float]) -> float:
     return math.fsum((counts[text] - len(texts) * p) ** 2 / (len(texts) * p) for text, p in chances.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_strings_come_as_often_as_the_mean_says(temperature: float) -> None:
     texts = TINY.generate(20_000, seed=7, temperature=temperature)
     assert chi_square(texts, distribution(temperature)) < 36.1  # 14 degrees of freedom, one in a thousand
 
 
+@pytest.mark.slow
 def test_strings_within_constraints_have_the_conditional_distribution() -> None:
     chances = {text: p for text, p in distribution(1.0).items() if text.endswith("b")}
     total = math.fsum(chances.values())
@@ -209,6 +212,7 @@ def test_one_fast_model_alone_says_what_it_says(wishes: dict[str, Any]) -> None:
     assert Ensemble([models()[1]]).generate(50, seed=5, **wishes) == models()[1].generate(50, seed=5, **wishes)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**70), st.integers(0, 40))
 def test_the_seed_alone_decides(seed: int, n: int) -> None:
     assert together().generate(n, seed=seed) == together().generate(40, seed=seed)[:n]

@@ -114,6 +114,7 @@ def started(engine: Engine, model: Model) -> Engine:
     return engine
 
 
+@pytest.mark.slow
 @each_model
 def test_exact_equals_the_reference(model: Model) -> None:
     tokens, adam, steps = documents(model, 4), Adam(steps=4), 2
@@ -128,6 +129,7 @@ def test_exact_equals_the_reference(model: Model) -> None:
         assert list(exact.generate(Random(3), 3, 1.0)) == strings
 
 
+@pytest.mark.slow
 @each_model
 def test_fast_is_close_to_exact(model: Model) -> None:
     tokens, adam, steps = documents(model, 10), Adam(steps=10, epsilon=1e-4), 10  # so large that f32 decides no sign
@@ -157,6 +159,7 @@ def test_a_batch_is_the_mean_of_its_documents(model: Model) -> None:
         assert values.tolist() == pytest.approx(means[name], rel=1e-4, abs=1e-6), name
 
 
+@pytest.mark.slow
 @each_model
 def test_decoding_gives_the_logits_of_the_whole_string(model: Model) -> None:
     """Strings on lines of their own, that begin at different times, and on a line that another has left."""
@@ -181,6 +184,7 @@ def test_decoding_gives_the_logits_of_the_whole_string(model: Model) -> None:
         place = {number: at + 1 for number, at in place.items()}
 
 
+@pytest.mark.slow
 @each_model
 def test_what_is_only_read_scores_and_keeps_to_constraints(model: Model) -> None:
     inference = Inference(model, VOCAB, parameters(model))
@@ -195,6 +199,7 @@ def test_what_is_only_read_scores_and_keeps_to_constraints(model: Model) -> None
         assert all(re.fullmatch(r"[ab]c?[de]*", string) and len(string) >= 2 for string in strings)
 
 
+@pytest.mark.slow
 @each_model
 def test_gradients_are_those_of_finite_differences(model: Model) -> None:
     """Along a random direction through all parameters."""

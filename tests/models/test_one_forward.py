@@ -79,6 +79,7 @@ def evaluated(model: tapegpt.GPT, config: Model) -> float:
     return total / count
 
 
+@pytest.mark.slow
 @each_engine
 def test_scores_explanations_and_evaluations_are_the_scalars(engine: str) -> None:
     model = trained(engine)
@@ -90,6 +91,7 @@ def test_scores_explanations_and_evaluations_are_the_scalars(engine: str) -> Non
     assert abs(evaluated(model, relu) - expected) > 0.01  # which nothing above may be
 
 
+@pytest.mark.slow
 @each_engine
 def test_constrained_strings_come_as_often_as_the_scalars_say(engine: str) -> None:
     model, count = trained(engine), 4000

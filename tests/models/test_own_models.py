@@ -105,6 +105,7 @@ def mine(name: str = "MyGPT") -> Any:
 # --- every command ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["exact", "fast"])
 def test_a_file_of_one_s_own_goes_through_every_command(tapegpt_: Command, engine: str) -> None:
     more = ["--engine", engine, "--steps", "20", "--samples", "2", "-o", "m"]

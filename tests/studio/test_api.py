@@ -92,6 +92,7 @@ def events(client: Client, body: Any) -> list[tuple[str, Any]]:
 # --- the description --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_description_is_openapi(client: Client) -> None:
     openapi_spec_validator.validate(client.document)
     assert client.document["openapi"] == "3.1.0"
@@ -115,6 +116,7 @@ def test_what_an_address_takes_is_said_where_it_takes_something_else(client: Cli
     assert client.get("/api/none").json()["error"]["type"] == "not_found"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_documented_commands_do_what_they_say(client: Client, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "studio.md").read_text(encoding="utf-8")
@@ -229,6 +231,7 @@ def test_moments_and_matrices_are_those_of_the_recording(client: Client, run: An
     client.ask("GET", f"/api/runs/{run['id']}/moments/7/matrices/wxe", status=400)
 
 
+@pytest.mark.slow
 def test_a_training_tells_how_far_it_is(client: Client) -> None:
     steps = 40_000
     body = {"corpus": client.corpus(), "settings": {**SMALL, "steps": steps}, "text": "anna"}
@@ -273,6 +276,7 @@ def test_who_hangs_up_ends_the_training(client: Client, hang_up: Callable[[Clien
     assert len(client.studio.store.runs) == runs
 
 
+@pytest.mark.slow
 def test_the_fast_engine_with_held_out_documents_and_runs_of_characters(client: Client) -> None:
     run = client.run(validation=0.3, engine="fast", n_gram=2, gram_rows=64)
     assert run["held_out"][-1]["step"] == 60
@@ -383,6 +387,7 @@ def test_an_explanation_is_that_of_the_moment(client: Client, run: Any) -> None:
     client.ask("POST", f"{path}/explain", {"text": "é"}, 400)
 
 
+@pytest.mark.slow
 def test_the_data_behind_a_string_are_those_of_the_library(client: Client, run: Any) -> None:
     recording = recorded(trained())
     expected = attribute(recording.model, "anna", recording, 3)
@@ -442,6 +447,7 @@ def test_the_page_and_its_files_are_served(client: Client) -> None:
     assert client.get("/web/views.js").headers["content-type"].startswith("text/javascript")
 
 
+@pytest.mark.slow
 def test_the_load_test_runs_and_sums_up() -> None:
     rows = [line.split("|")[1:-1] for line in under_load(0.2, clients=8, moves=3).splitlines() if line.startswith("| ")]
     assert [row[0].split(",")[0].strip() for row in rows[2:]] == ["a slider's move: 1", "20 strings"]

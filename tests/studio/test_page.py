@@ -165,6 +165,7 @@ def test_a_screen_reader_finds_names_headings_landmarks_and_what_came_out(studio
 # --- data and sliders
 
 
+@pytest.mark.slow
 def test_a_move_of_any_slider_trains_anew_and_draws_anew(studio: Any) -> None:
     for slider in SLIDERS:
         drawn, former = (strings(studio), studio.inner_html("#loss-view")), value(studio, slider)
@@ -184,6 +185,7 @@ def test_the_temperature_asks_the_same_model_anew(studio: Any) -> None:
     assert shown_run(studio)["id"] == run["id"]
 
 
+@pytest.mark.slow
 def test_the_seed_and_the_engine_train_anew(studio: Any) -> None:
     studio.fill("#seed", "7")
     assert trained(studio, lambda: studio.press("#seed", "Enter"))["settings"]["seed"] == 7
@@ -320,6 +322,7 @@ def test_a_table_asks_for_its_column(studio: Any, tmp_path: Path) -> None:
     assert not studio.is_visible("#upload")
 
 
+@pytest.mark.slow
 def test_a_long_line_says_that_it_is_cut_and_can_be_separated(studio: Any, tmp_path: Path) -> None:
     trained(studio, lambda: opened_file(studio, tmp_path, "fruits.txt", ", ".join(FRUITS).encode()))
     assert studio.text_content("#cut").startswith("1 string cut at 16 characters: ")

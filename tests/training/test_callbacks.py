@@ -13,6 +13,7 @@ NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 SHAPE: Any = {"n_embd": 4, "n_head": 2, "block_size": 5}
 
 
+@pytest.mark.slow
 def test_callbacks_see_every_loss_and_change_nothing() -> None:
     seen: list[float] = []
     steps: list[int] = []

@@ -79,6 +79,7 @@ class Spent:
 costs = st.floats(1e-5, 0.02)
 
 
+@pytest.mark.slow
 @given(st.floats(0, 1.5), costs, st.lists(st.floats(0.6, 1.8), max_size=4), st.floats(1e-5, 0.06))
 @settings(max_examples=examples(60))
 def test_the_end_is_kept_and_most_of_the_time_is_training(
@@ -298,6 +299,7 @@ def test_a_sample_is_evenly_spaced(documents: list[str], predictions: int) -> No
     assert (sample.vocabulary, sample.source) == (corpus.vocabulary, None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("core")
 def test_a_budget_judges_by_the_same_strings_each_time() -> None:
     first, second = (Trainer(MANY, SHAPE, **{**FAST, "budget": 0.05}) for _ in range(2))

@@ -49,6 +49,7 @@ def test_moments_double_while_they_are_nearer_than_evenly_spaced_ones() -> None:
     assert spread(64, 4) == [0, 1, 2, 4, 8, 16, 32, 48, 64]
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(30))
 @given(name=st.sampled_from(list(TRAININGS)), moments=st.lists(st.integers(0, 60)) | st.integers(1, 20))
 def test_recording_changes_no_number_and_each_moment_is_the_model_of_its_step(

@@ -28,6 +28,7 @@ NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 SHAPE = Config(1, 8, 2, 6)
 
 
+@pytest.mark.slow
 def test_random_numbers_are_drawn_in_the_order_of_microgpt() -> None:
     """With CPython's generator, the reference engine, and the documents written out by hand."""
     rng: Any = random.Random(7)  # in place of ours
@@ -74,6 +75,7 @@ def test_cuts_change_no_number(cuts: list[int]) -> None:
     assert cut.model.generate(3) == whole.model.generate(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["exact", "reference"])
 def test_a_step_that_cannot_be_taken_changes_nothing(engine: str) -> None:
     trainer, again = (Trainer(Corpus.of(NAMES), SHAPE, learning_rate=0.5, engine=engine) for _ in range(2))

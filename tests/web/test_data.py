@@ -62,6 +62,7 @@ def test_rounded_numbers_are_near_and_short(number: float) -> None:
     assert len(repr(rounded(number)).partition("e")[0].lstrip("-").replace(".", "").strip("0")) <= 4
 
 
+@pytest.mark.slow
 def test_a_run_is_json_and_tells_the_whole_training(recording: Recording) -> None:
     run = json.loads(json.dumps(Portrait(recording).run("anna", 0.5)))
     assert run["settings"]["n_embd"] == 8
@@ -74,6 +75,7 @@ def test_a_run_is_json_and_tells_the_whole_training(recording: Recording) -> Non
     assert run["moment"]["step"] == min(recording.evaluations, key=lambda evaluation: evaluation.loss).step
 
 
+@pytest.mark.slow
 def test_a_moment_shows_the_model_of_its_step(recording: Recording) -> None:
     portrait = Portrait(recording)
     for step in (60, 0, 30):  # whatever has been looked at before
@@ -115,6 +117,7 @@ def test_the_map_shows_the_first_two_principal_components(recording: Recording) 
     assert math.isclose(sum(point["share"] for point in points), 1.0, rel_tol=1e-2)
 
 
+@pytest.mark.slow
 def test_of_many_characters_the_frequent_ones_are_mapped() -> None:
     corpus = Corpus.of([chr(0x4E00 + number) * (1 + number % 7) for number in range(3 * MAPPED)])
     points = Portrait(recorded(Trainer(corpus, CONFIG, steps=1))).moment(1, "", 0.5)["embeddings"]
@@ -144,6 +147,7 @@ def test_a_model_as_it_is_can_be_looked_at() -> None:
     assert not any(string["known"] for string in run["moment"]["strings"])
 
 
+@pytest.mark.slow
 def test_threads_may_look_at_different_moments_at_once(recording: Recording) -> None:
     portrait = Portrait(recording)
     steps = [moment.step for moment in recording.moments] * 8

@@ -110,6 +110,7 @@ def test_moments_are_those_of_the_training(model: GPT, text: str) -> None:
     assert set(data["baselines"]) == {"uniform", "unigram", "bigram", "5-gram"}
 
 
+@pytest.mark.slow
 def test_the_model_is_looked_at_with_its_best_weights() -> None:
     model = trained(steps=200, learning_rate=0.3, validation=0.4)  # so that it ends worse than it was
     data = Reader(report.report(model, text="cab", samples=20)).data
@@ -142,6 +143,7 @@ def test_a_model_without_its_training_is_shown_as_it_is(model: GPT, tmp_path: Pa
     assert "learning_rate" not in said  # nobody knows
 
 
+@pytest.mark.slow
 def test_a_training_by_the_clock_is_not_done_again() -> None:
     said = Reader(report.report(trained(engine="fast", steps=5), samples=20)).text
     assert "cannot be repeated" not in said
@@ -151,6 +153,7 @@ def test_a_training_by_the_clock_is_not_done_again() -> None:
     assert "it followed the clock" in Reader(report.report(with_clock, samples=20)).text
 
 
+@pytest.mark.slow
 def test_one_string_and_one_step_are_enough() -> None:
     page = Reader(report.report(trained(["a"], steps=1), samples=1))
     assert len(page.data["moments"]) == 2
@@ -173,6 +176,7 @@ def test_what_cannot_be_shown_is_told(options: Any, rule: str, model: GPT) -> No
 # --- safety -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the documents have control characters")
 def test_no_string_of_the_data_is_markup() -> None:
     page = report.report(trained([*HOSTILE, *STRINGS], block_size=16), text=HOSTILE[0], samples=20)
@@ -363,6 +367,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, output = str(files / "model.safetensors"), files / "page.html"
     assert cli.main(["report", model, "-o", str(output), "--text", "cab", "--samples", "20"]) == 0
@@ -372,6 +377,7 @@ def test_the_command_writes_the_page(files: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == f"open {output} in a browser\n"
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_page(files: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     assert cli.main(["report", str(files / "model.safetensors"), "-o", "-", "--samples", "20"]) == 0
     page = report.report(tapegpt.load(files / "model.safetensors"), samples=20)
@@ -388,6 +394,7 @@ def test_data_that_moved_are_given(files: Path) -> None:
     assert "This is the model as it is" not in Reader(output.read_text(encoding="utf-8")).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [["--text", "xyz"], ["--samples", "0"]])
 def test_a_page_that_fails_leaves_the_old_one(bad: list[str], files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (files / "page.html").write_text("old")
@@ -397,6 +404,7 @@ def test_a_page_that_fails_leaves_the_old_one(bad: list[str], files: Path, capsy
     assert len(list(files.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_is_told_first(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", "none.safetensors", "-o", str(files / "none" / "page.html")]) == 2
     assert "there is no directory" in capsys.readouterr().err
