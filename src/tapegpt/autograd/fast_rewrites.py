@@ -6,7 +6,7 @@ Not here: how a recording is rewritten (`rewrites.py`).
 from __future__ import annotations
 
 from tapegpt.autograd.operations.attention.exact import Attention
-from tapegpt.autograd.operations.attention.heads import Heads
+from tapegpt.autograd.operations.attention.heads import Heads, OverHeads
 from tapegpt.autograd.operations.attention.pairs import CachedAttention, PairedAttention
 from tapegpt.autograd.operations.attention.tiles import TiledAttention
 from tapegpt.autograd.operations.base import Shape
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tapegpt.autograd.node import Node
-    from tapegpt.autograd.operations.base import Operation
     from tapegpt.autograd.rewrites import Rewriting, Rule
 
 
@@ -47,14 +46,11 @@ def attention_in_lanes(rewriting: Rewriting, node: Node) -> Match | None:
             for column, place in enumerate(used):
                 sources[place] = column
             matrices = [rewriting.tape.record(Columns(sources), rewriting.input(each)) for each in node.inputs]
-        packed, about = bool(covered), rewriting.about
         if batch.cached:
-            operation: Operation = CachedAttention(heads, batch.rows, packed=packed)
-            made = rewriting.tape.record(operation, *matrices, about["positions"], about["lines"])
+            operation: OverHeads = CachedAttention(heads, batch, packed=bool(covered))
         else:
-            operation = (TiledAttention if heads.tiled else PairedAttention)(heads, packed=packed)
-            made = rewriting.tape.record(operation, *matrices, about["ends"])
-        return rewriting.spread(made, used)
+            operation = (TiledAttention if heads.tiled else PairedAttention)(heads, packed=bool(covered))
+        return rewriting.spread(rewriting.record(operation, *matrices), used)
 
     return Match(covered, make)
 

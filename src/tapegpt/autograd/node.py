@@ -214,7 +214,7 @@ class Node:
 
     def log_softmax(self) -> Node:
         """The logarithms of these, also where they would be zero."""
-        from tapegpt.autograd.operations.log_softmax import LogSoftmax
+        from tapegpt.autograd.operations.softmax import LogSoftmax
 
         return self.tape.record(LogSoftmax(), self)
 

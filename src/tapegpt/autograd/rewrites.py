@@ -94,14 +94,14 @@ class Rewriting:
         return matches, covered
 
     def _as_it_is(self, node: Node, recorded: Operation) -> Node:
-        operation, about = recorded.fast(self.batch) if self.batch else (recorded, ())
+        operation = recorded.fast(self.batch) if self.batch else recorded
         inputs = [self.input(each) for each in node.inputs]
         if operation.takes:  # a third of a product says what comes last, which in f32 is nothing to anybody
-            inputs = inputs[: max(operation.takes) - len(about)]
+            inputs = inputs[: max(operation.takes)]
         for place in operation.sets:
             if self._users[node.inputs[place]] != [node]:
                 inputs[place] = inputs[place][:, :]
-        return self.tape.record(operation, *inputs, *[self.about[name] for name in about])
+        return self.record(operation, *inputs)
 
     # --- what rules ask -----------------------------------------------------------------------------------------
 
@@ -132,6 +132,10 @@ class Rewriting:
         made = self.tape.parameter(node.name, rows, width or node.shape.columns, sparse=node.sparse)
         self.parameters[node.name] = Place(made, range(rows), columns or range(node.shape.columns))
         return made
+
+    def record(self, operation: Operation, *inputs: Node) -> Node:
+        """Record an operation, and what it takes about the rows."""
+        return self.tape.record(operation, *inputs, *[self.about[name] for name in operation.about])
 
     def assign(self, node: Node, made: Node) -> None:
         """Let a node of the tape stand for a recorded one."""

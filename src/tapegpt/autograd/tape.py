@@ -222,14 +222,15 @@ class Tape(Local):
             self.check_own(node, what)
         if operation.real not in (None, self.real):
             raise TapeGPTError(f"{what}: works on {operation.real}, and this tape's numbers are {self.real}")
-        if operation.takes and len(inputs) not in operation.takes:
-            raise TapeGPTError(f"{what}: takes {' or '.join(map(str, operation.takes))} nodes, not {len(inputs)}")
+        takes = [count + len(operation.about) for count in operation.takes]
+        if takes and len(inputs) not in takes:
+            raise TapeGPTError(f"{what}: takes {' or '.join(map(str, takes))} nodes, not {len(inputs)}")
         shapes = [node.shape for node in inputs]
         try:
             shape = operation.shape(*shapes)
         except TapeGPTError as error:
             raise TapeGPTError(f"{error}: {', '.join(map(repr, inputs))}") from None
-        bounds = [operation.index_bound(place, *shapes) for place in range(len(inputs))]
+        bounds = operation.index_bounds(*shapes)
         for node, bound in zip(inputs, bounds, strict=True):
             if node.shape.index != bool(bound):
                 raise TapeGPTError(f"{what}: takes {'token ids' if bound else 'numbers'}, not {node!r}")

@@ -153,7 +153,9 @@ class Operation(ABC):
     formula = "{name} of {n}"  # of a number of the result in words; n is how many inputs it has, or products of two
     within: Mapping[str, str] = {}  # the same of what `reference` names on the way
     real: Type | None = F64  # the numbers that it works on; None: f64 and f32
-    takes: tuple[int, ...] = ()  # how many inputs; () is any number
+    takes: tuple[int, ...] = ()  # how many inputs, but for those of `about`; () is any number
+    about: tuple[str, ...] = ()  # nodes about the rows that it takes behind its inputs, see `fast`
+    batch = Batch(1 << 32, 1 << 32, cached=False)  # whose rows these are: any
     prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all
     activation = ""  # applied to the result, see `Slot.activation`
     unwinds: tuple[int, ...] = ()  # inputs whose activation it differentiates
@@ -182,13 +184,14 @@ class Operation(ABC):
         """
         raise TapeGPTError(f"{self.name}: is not written in scalars")
 
-    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
-        """The operation in f32, and which nodes about the rows it takes behind its inputs.
+    def fast(self, batch: Batch) -> Operation:
+        """The operation in f32, which may take nodes `about` the rows.
 
-        These are `positions`, where a row stands in its document; `ends`, the row behind that document; and if the
-        batch is cached, instead of ends, `lines`: where what the string has kept lies.
+        These are `positions`, where a row stands in its document; `ends`, the row behind that document; `share`, the
+        weight of a row in the loss; and if the batch is cached, instead of these, `lines`: where what the string has
+        kept lies.
         """
-        return self, ()
+        return self
 
     def prepared_size(self, *inputs: Any, **_: Any) -> int:
         """How many numbers `prepare` makes."""
@@ -198,9 +201,10 @@ class Operation(ABC):
         """How many numbers the kernels keep from forward to backward."""
         return 0
 
-    def index_bound(self, place: int, *inputs: Any, **_: Any) -> int:
-        """The number that token ids in the input of this place must be below; 0 where it takes numbers."""
-        return 0
+    def index_bounds(self, *inputs: Any, **_: Any) -> list[int]:
+        """For each input the number that its token ids must be below, 0 where it takes numbers."""
+        bounds = {"positions": self.batch.block_size, "lines": self.batch.rows, "ends": 1 << 32, "share": 0}
+        return [*[0] * (len(inputs) - len(self.about)), *[bounds[name] for name in self.about]]
 
     def is_causal(self, *inputs: Any, **_: Any) -> bool:
         """Whether a row of the result depends on no later row."""
@@ -213,9 +217,9 @@ class Operation(ABC):
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Any, **_: Any) -> None:
         """Compute rows `out.start` to `out.stop`."""
 
-    @abstractmethod
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Any, **_: Any) -> None:
-        """Add to the inputs' gradients what `out.gradient` passes on."""
+        """Add to the inputs' gradients what follows from the upstream gradient, `out.gradient`."""
+        raise TapeGPTError(f"{self.name}: has no gradient: write its backward")
 
     def expect(self, holds: bool, rule: str, *shapes: Shape) -> None:
         """Raise `TapeGPTError` unless the rule on the inputs' shapes holds."""

@@ -37,8 +37,8 @@ class CrossEntropy(Operation):
     def is_causal(self, *inputs: Shape) -> bool:
         return False
 
-    def index_bound(self, place: int, logits: Shape, *_: Shape) -> int:
-        return logits.columns if place == 1 else 0
+    def index_bounds(self, logits: Shape, *_: Shape) -> list[int]:
+        return [0, logits.columns, *[0] * len(self.about)]
 
     def reference(self, inner: dict[str, Matrix], logits: Matrix, targets: Matrix) -> Matrix:
         inner["probability"] = [softmax(row) for row in logits]
@@ -47,8 +47,8 @@ class CrossEntropy(Operation):
         ]
         return [[(1 / len(logits)) * total(surprise for (surprise,) in inner["surprise"])]]
 
-    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
-        return FastCrossEntropy(), ("share",)
+    def fast(self, batch: Batch) -> Operation:
+        return FastCrossEntropy()
 
     def kept_size(self, positions: int, logits: Shape, *_: Shape) -> int:
         return logits.count(positions) * (pad(logits.columns) + 2)
@@ -89,7 +89,7 @@ class FastCrossEntropy(CrossEntropy):
     """
 
     real = F32
-    takes = (3,)
+    about = ("share",)
     sets = (0,)
 
     def shape(self, logits: Shape, targets: Shape, *share: Shape) -> Shape:

@@ -50,8 +50,8 @@ class Dropout(Operation):
         self.expect(x.rows is None and noise.rows is None, "needs numbers for each position", x)
         return x
 
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return 1 << 32 if place else 0
+    def index_bounds(self, *inputs: Shape) -> list[int]:
+        return [0, *[1 << 32] * (len(inputs) - 1)]
 
     def reference(self, inner: dict[str, Matrix], x: Matrix, noise: Matrix) -> Matrix:
         rows = enumerate(zip(x, noise, strict=True))
@@ -80,8 +80,8 @@ class Dropout(Operation):
         """How many of all choices make a zero."""
         return round(self.p * _CHOICES)
 
-    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
-        return PackedDropout(self.p, self.seed, self.number), ("positions",)
+    def fast(self, batch: Batch) -> Operation:
+        return PackedDropout(self.p, self.seed, self.number)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
         """y = x times the factors."""
@@ -110,7 +110,7 @@ class Dropout(Operation):
 class PackedDropout(Dropout):
     """`PackedDropout(...)(x, noise, positions)`: of rows that stand in their documents at these positions."""
 
-    takes = (3,)
+    about = ("positions",)
 
 
 def _hash(key: Any, *numbers: Any) -> Any:

@@ -28,8 +28,8 @@ class Embedding(Operation):
         self.expect(fits, "needs a table of fixed size and an index node, or some in turn, equally wide", *inputs)
         return Shape(ids[0].rows, tables[0].columns)
 
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return inputs[place - 1].rows or 0 if place % 2 else 0
+    def index_bounds(self, *inputs: Shape) -> list[int]:
+        return [bound for table in inputs[0::2] for bound in (0, table.rows or 0)]
 
     def reference(self, inner: dict[str, Matrix], table: Matrix, ids: Matrix) -> Matrix:
         return [[Value(x.data, (x,), (1,)) for x in table[int(number.data)]] for (number,) in ids]

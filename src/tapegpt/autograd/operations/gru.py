@@ -43,7 +43,7 @@ class GRU(Operation):
     """`GRU()(x, U)`. Keeps of each row h, U h, the gates, and the gradient of U h."""
 
     name = "gru"
-    takes: tuple[int, ...] = (2,)
+    takes = (2,)
     prepares = (1,)
 
     def shape(self, x: Shape, u: Shape, *places: Shape) -> Shape:
@@ -63,10 +63,8 @@ class GRU(Operation):
             result.append(h)
         return result
 
-    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
-        if batch.cached:
-            return CachedGRU(batch), ("positions", "lines")
-        return PackedGRU(), ("positions",)
+    def fast(self, batch: Batch) -> Operation:
+        return CachedGRU(batch) if batch.cached else PackedGRU()
 
     def kept_size(self, positions: int, x: Shape, u: Shape, *places: Shape) -> int:
         return positions * (pad(u.columns) + 3 * pad(x.columns))
@@ -179,11 +177,8 @@ class PackedGRU(GRU):
     """`PackedGRU()(x, U, positions)` in f32, for documents one after the other."""
 
     real = F32
-    takes = (3,)
+    about: tuple[str, ...] = ("positions",)
     clears = (1,)
-
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return (0, 0, 1 << 32)[place]
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *places: Slot) -> None:
         """U^T in panels."""
@@ -212,16 +207,13 @@ def keep(k: Builder, row: Rows, dh: Pointer, dbefore: Pointer) -> None:
 class CachedGRU(PackedGRU):
     """`CachedGRU(batch)(x, U, positions, lines)`: keeps the last row of each string."""
 
-    takes = (4,)
+    about = ("positions", "lines")
 
     def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return (0, 0, self._batch.block_size, self._batch.rows)[place]
+        self.batch = batch
 
     def kept_size(self, positions: int, x: Shape, u: Shape, *places: Shape) -> int:
-        return super().kept_size(positions, x, u) + self._batch.rows * pad(u.columns)
+        return super().kept_size(positions, x, u) + self.batch.rows * pad(u.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
         """Row by row, each the next one of its string."""
@@ -230,6 +222,3 @@ class CachedGRU(PackedGRU):
             row, line = rows.row(t), cache + places[1].value[t] * pad(out.columns)
             self.step(k, scratch, row, line, position(t, *places[:1]) > 0)
             put_row(k, row.h.start, line, t >= 0, out.columns)
-
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
-        raise AssertionError("strings are not generated backwards")

@@ -38,14 +38,14 @@ class Linear(Operation):
         self.expect(all(ids.rows == x.rows for ids in last), "last must have a token id for each row of x", x, *last)
         return Shape(x.rows, w.rows or 0)
 
-    def index_bound(self, place: int, x: Shape, w: Shape, *last: Shape) -> int:
-        return w.rows or 0 if place == 2 else 0
+    def index_bounds(self, x: Shape, w: Shape, *last: Shape) -> list[int]:
+        return [0, 0, *[w.rows or 0 for _ in last]]
 
     def reference(self, inner: dict[str, Matrix], x: Matrix, w: Matrix, *last: Matrix) -> Matrix:
         return [linear(row, w) for row in x]
 
-    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
-        return FastLinear(), ()
+    def fast(self, batch: Batch) -> Operation:
+        return FastLinear()
 
     def prepared_size(self, x: Shape, w: Shape, *last: Shape) -> int:
         return pad(w.columns) * pad(w.rows or 0)
@@ -107,8 +107,8 @@ class FastLinear(Linear):
         """Residual and bias, None where there is none."""
         return added[0] if self.passes else None, added[-1] if self._has_bias else None
 
-    def index_bound(self, place: int, x: Shape, w: Shape, *added: Shape) -> int:
-        return 0
+    def index_bounds(self, *inputs: Shape) -> list[int]:
+        return [0] * len(inputs)
 
     def prepared_size(self, x: Shape, w: Shape, *added: Shape) -> int:
         return pad(w.rows or 0) * w.columns

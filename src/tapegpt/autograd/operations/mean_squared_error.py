@@ -31,8 +31,8 @@ class MeanSquaredError(Operation):
         differences = [a - b for x, y in pairs for a, b in zip(x, y, strict=True)]
         return [[total(d * d for d in differences) * (1 / len(differences))]]
 
-    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
-        return FastMeanSquaredError(), ("share",)
+    def fast(self, batch: Batch) -> Operation:
+        return FastMeanSquaredError()
 
     def share(self, k: Builder, x: Slot, *_: Slot) -> Value:
         """What each square is multiplied by."""
@@ -67,7 +67,7 @@ class FastMeanSquaredError(MeanSquaredError):
     """`FastMeanSquaredError()(x, y, share)` in f32: each row has this share (1, 1) where they are positions."""
 
     real = F32
-    takes = (3,)
+    about = ("share",)
 
     def share(self, k: Builder, x: Slot, *more: Slot) -> Value:
         if x.shape.rows is None:

@@ -26,15 +26,12 @@ LENGTHS, ROWS, IDS = Whole(1, 16), Whole(1, 1 << 24), Whole(0, _WORD)
 
 
 class NGrams(Operation):
-    """`NGrams(n, rows, bos)(tokens, positions)`: from 0 to rows - 1.
-
-    A document begins where the position is 0; without positions all rows are one.
-    """
+    """`NGrams(n, rows, bos)(tokens)`: from 0 to rows - 1. All rows are one document."""
 
     name = "ngrams"
     formula = "row for the last tokens"
     real = None
-    takes: tuple[int, ...] = (1, 2)
+    takes = (1,)
 
     def __init__(self, n: int, rows: int, bos: int) -> None:
         for name, value, numbers in (("n", n, LENGTHS), ("rows", rows, ROWS), ("bos", bos, IDS)):
@@ -48,8 +45,8 @@ class NGrams(Operation):
     def shape(self, tokens: Shape, *_: Shape) -> Shape:
         return tokens
 
-    def index_bound(self, place: int, *_: Shape) -> int:
-        return 1 << 32
+    def index_bounds(self, *inputs: Shape) -> list[int]:
+        return [1 << 32, *super().index_bounds(*inputs)[1:]]
 
     def reference(self, inner: dict[str, Matrix], tokens: Matrix) -> Matrix:
         ids = [self.bos] * (self.n - 1) + [int(token.data) for (token,) in tokens]
@@ -62,8 +59,8 @@ class NGrams(Operation):
             ngram = (token ^ ngram) * _MULTIPLIER & _WORD
         return ((ngram ^ (ngram >> 15)) * _MULTIPLIER & _WORD) * self.rows >> 32
 
-    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
-        return (CachedNGrams(self, batch), ("positions", "lines")) if batch.cached else (self, ("positions",))
+    def fast(self, batch: Batch) -> Operation:
+        return (CachedNGrams if batch.cached else PackedNGrams)(self.n, self.rows, self.bos, batch)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *positions: Slot) -> None:
         """y[t] = the row for tokens[t], tokens[t - 1], ..."""
@@ -76,30 +73,30 @@ class NGrams(Operation):
 
             out.value[t] = self._row(map(before, range(self.n)))
 
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        raise AssertionError("token ids have no gradient")
+
+class PackedNGrams(NGrams):
+    """`PackedNGrams(n, rows, bos, batch)(tokens, positions)`: a document begins where the position is 0."""
+
+    about: tuple[str, ...] = ("positions",)
+
+    def __init__(self, n: int, rows: int, bos: int, batch: Batch) -> None:
+        super().__init__(n, rows, bos)
+        self.batch = batch
 
 
-class CachedNGrams(NGrams):
-    """`CachedNGrams(ngrams, batch)(tokens, positions, lines)`: keeps the tokens of each string."""
+class CachedNGrams(PackedNGrams):
+    """`CachedNGrams(n, rows, bos, batch)(tokens, positions, lines)`: keeps the tokens of each string."""
 
-    takes = (3,)
-
-    def __init__(self, ngrams: NGrams, batch: Batch) -> None:
-        super().__init__(ngrams.n, ngrams.rows, ngrams.bos)
-        self._batch = batch
-
-    def index_bound(self, place: int, *_: Shape) -> int:
-        return (1 << 32, self._batch.block_size, self._batch.rows)[place]
+    about = ("positions", "lines")
 
     def kept_size(self, positions: int, *_: Shape) -> int:
-        return self._batch.rows * self._batch.block_size
+        return self.batch.rows * self.batch.block_size
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *about: Slot) -> None:
         """y[t] = the row for tokens[t] and what was kept before, where the string is not longer than that."""
         positions, lines = about
         for t in k.range(out.start, out.stop):
-            line, place = scratch.kept.cast(U32) + lines.value[t] * self._batch.block_size, positions.value[t]
+            line, place = scratch.kept.cast(U32) + lines.value[t] * self.batch.block_size, positions.value[t]
             line[place] = tokens.value[t]
 
             def before(back: int) -> Value:

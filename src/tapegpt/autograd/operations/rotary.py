@@ -45,8 +45,8 @@ class Rotary(Operation):
         self.expect(fits, f"needs {self.n_head} heads of an even number of columns, and their positions", x, positions)
         return x
 
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return (0, self._block_size)[place]
+    def index_bounds(self, *inputs: Shape) -> list[int]:
+        return [0, self._block_size]
 
     def reference(self, inner: dict[str, Matrix], x: Matrix, positions: Matrix) -> Matrix:
         head_dim = len(x[0]) // self.n_head

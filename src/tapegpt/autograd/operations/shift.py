@@ -37,10 +37,8 @@ class Shift(Operation):
         before = [[Value(0.0)] * len(x[0])] * min(self.n, len(x))
         return copy_rows((before + x)[: len(x)])
 
-    def fast(self, batch: Batch) -> tuple[Operation, tuple[str, ...]]:
-        if batch.cached:
-            return CachedShift(self.n, batch), ("positions", "lines")
-        return PackedShift(self.n), ("positions",)
+    def fast(self, batch: Batch) -> Operation:
+        return CachedShift(self.n, batch) if batch.cached else PackedShift(self.n)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *positions: Slot) -> None:
         """y[t] = x[t - n]."""
@@ -60,26 +58,20 @@ class Shift(Operation):
 class PackedShift(Shift):
     """`PackedShift(n)(x, positions)`."""
 
-    takes = (2,)
-
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return (0, 1 << 32)[place]
+    about = ("positions",)
 
 
 class CachedShift(Shift):
     """`CachedShift(n, batch)(x, positions, lines)`: keeps the last n rows of each string, in a ring."""
 
-    takes = (3,)
+    about = ("positions", "lines")
 
     def __init__(self, n: int, batch: Batch) -> None:
         super().__init__(n)
-        self._batch, self._ring = batch, min(n, batch.block_size)
-
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return (0, self._batch.block_size, self._batch.rows)[place]
+        self.batch, self._rows, self._ring = batch, batch.rows, min(n, batch.block_size)
 
     def kept_size(self, positions: int, x: Shape, *_: Shape) -> int:
-        return self._batch.rows * self._ring * pad(x.columns)
+        return self._rows * self._ring * pad(x.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
         """y is what the row's line has kept at t - n; x is kept in its place."""
@@ -88,6 +80,3 @@ class CachedShift(Shift):
             kept = scratch.kept + (lines[t] * self._ring + positions[t] % self._ring) * x.stride
             put_row(k, kept, result, positions[t] >= self.n, x.columns)
             put_row(k, row, kept, positions[t] >= 0, x.columns)
-
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        raise AssertionError("strings are not generated backwards")

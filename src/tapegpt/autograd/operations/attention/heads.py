@@ -54,16 +54,16 @@ class Heads(Record):
 
 
 class OverHeads(Operation):
-    """What attention has in common: q, k, v (T, E), or packed (T, 3 E), and one or two index nodes; out goes (T, E)."""
+    """What attention has in common: q, k, v (T, E), or packed (T, 3 E), and nodes about the rows; out goes (T, E)."""
 
     real = F32
     formula = Attention.formula
-    ids = 1  # index nodes
+    about: tuple[str, ...] = ("ends",)
 
     def __init__(self, heads: Heads, *, packed: bool = True) -> None:
         self.heads, self.packed = heads, packed
         matrices = 1 if packed else 3
-        self.takes = (matrices + self.ids,)
+        self.takes = (matrices,)
         self.sets = tuple(range(matrices))
 
     def __str__(self) -> str:
@@ -79,9 +79,6 @@ class OverHeads(Operation):
         fits = all(x.columns == self.stride and x.rows is None for x in matrices)
         self.expect(fits, f"needs {self.stride} columns for each position", *inputs)
         return Shape(None, self.heads.columns)
-
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return 1 << 32 if place >= len(self.sets) else 0
 
     def spare(self, rows: int) -> int:
         """Numbers where gradients go that nothing needs: of q, k and v apart, one may be of inputs alone."""

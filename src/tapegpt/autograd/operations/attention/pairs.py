@@ -11,7 +11,7 @@ head of several vectors.
 from __future__ import annotations
 
 from tapegpt.autograd.operations.attention.heads import Heads, OverHeads, documents
-from tapegpt.autograd.operations.base import Scratch, Shape, Slot, View
+from tapegpt.autograd.operations.base import Batch, Scratch, Shape, Slot, View
 from tapegpt.autograd.operations.functions import exp
 from tapegpt.machine.language import F32
 
@@ -171,20 +171,17 @@ def _triangle(n: Value) -> Value:
 
 
 class CachedAttention(OverHeads):
-    """`CachedAttention(heads, lines)(qkv, places, lines)`: row t is the next position of a string of its own.
+    """`CachedAttention(heads, batch)(qkv, positions, lines)`: row t is the next position of a string of its own.
 
-    `places` (T, 1) is that position, `lines` (T, 1) where the string's earlier keys and values are kept.
+    `positions` (T, 1) has it, `lines` (T, 1) where the string's earlier keys and values are kept.
     """
 
     name = "cached attention"
-    ids = 2
+    about = ("positions", "lines")
 
-    def __init__(self, heads: Heads, lines: int, *, packed: bool = True) -> None:
+    def __init__(self, heads: Heads, batch: Batch, *, packed: bool = True) -> None:
         super().__init__(heads, packed=packed)
-        self._lines = lines
-
-    def index_bound(self, place: int, *inputs: Shape) -> int:
-        return (*[0] * len(self.sets), self.heads.block_size, self._lines)[place]
+        self.batch, self._lines = batch, batch.rows
 
     def kept_size(self, positions: int, *inputs: Shape) -> int:
         return (1 + 2 * self._lines) * self.heads.block_size * self.heads.columns
@@ -192,19 +189,16 @@ class CachedAttention(OverHeads):
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """As `PairedAttention`, for one position of each row's string."""
         q, keys, values = self.values(*inputs)
-        places, lines = [slot.value for slot in inputs[-2:]]
+        positions, lines = [slot.value for slot in inputs[-2:]]
         y, groups = out.whole(out.value), _Groups(k, self.heads)
         columns, block_size, logits = out.columns, self.heads.block_size, scratch.kept
         cache = View(logits + block_size * columns, self._lines * block_size, 2 * columns, 2 * columns)
         for t in k.range(out.start, out.stop):
-            place, line = places[t], cache.at(lines[t] * block_size)
+            position, line = positions[t], cache.at(lines[t] * block_size)
             for column in groups:
                 own_keys, own_values = line.at(0, column), line.at(0, columns + column)
-                groups.store(own_keys, place, 0, groups.load(keys, t, column))
-                groups.store(own_values, place, 0, groups.load(values, t, column))
+                groups.store(own_keys, position, 0, groups.load(keys, t, column))
+                groups.store(own_values, position, 0, groups.load(values, t, column))
                 query = groups.load(q, t, column)
-                result, _ = groups.attend(query, own_keys, own_values, place + 1, logits, lambda _: None)
+                result, _ = groups.attend(query, own_keys, own_values, position + 1, logits, lambda _: None)
                 groups.store(y, t, column, result)
-
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        raise AssertionError("strings are not generated backwards")
