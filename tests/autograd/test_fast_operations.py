@@ -99,7 +99,7 @@ class Model:
 
     def _initialise(self, rng: random.Random) -> None:
         columns = self.heads.columns
-        used = set(self.heads.places())
+        used = set(self.heads.used_columns())
         for name, node in self.parameters.items():
             rows, width = self.tape.rows(node), node.shape.columns
             numbers = np.array([rng.gauss(0, 0.7 / width**0.25) for _ in range(rows * width)]).reshape(rows, width)
@@ -204,7 +204,7 @@ def check_against_the_oracle(model: Model, documents: Documents, rng: random.Ran
     count = len(expected["x"])
     for name in model.nodes:
         assert near(np.array(model.rows(name, count)), expected[name]), name
-    used = model.heads.places()
+    used = model.heads.used_columns()
     gradients = model.gradients()
     least = 0.03 * max(float(np.abs(gradient).max()) for gradient in gradients.values())  # what cancels is not exact
     for name, gradient in gradients.items():

@@ -418,7 +418,7 @@ def remainder_of_zero(k: Builder, n: I64s) -> None:
     n[0] = n[0] % 0  # here
 
 
-@refused("i64 shifted by 64 places")
+@refused("i64 shifted by 64 bits")
 def shifted_out(k: Builder, n: I64s) -> None:
     n[0] = n[0] << 64  # here
 
@@ -681,10 +681,10 @@ SMALLEST = -(2**63)
         (remain, (7, 0), 0.0, "i64 7 divided by 0"),
         (divide, (SMALLEST, -1), 0.0, f"{SMALLEST} divided by -1"),
         (remain, (SMALLEST, -1), 0.0, f"{SMALLEST} divided by -1"),
-        (left, (1, 64), 0.0, "i64 shifted by 64 places"),
-        (left, (1, -1), 0.0, "i64 shifted by -1 places"),
-        (right, (1, 64), 0.0, "i64 shifted by 64 places"),
-        (narrow, (1, 32), 0.0, "i32 shifted by 32 places"),
+        (left, (1, 64), 0.0, "i64 shifted by 64 bits"),
+        (left, (1, -1), 0.0, "i64 shifted by -1 bits"),
+        (right, (1, 64), 0.0, "i64 shifted by 64 bits"),
+        (narrow, (1, 32), 0.0, "i32 shifted by 32 bits"),
         (whole, (0, 0), math.nan, "nan converted to i64"),
         (whole, (0, 0), -math.inf, "-inf converted to i64"),
         (whole, (0, 0), 2.0**63, "converted to i64"),

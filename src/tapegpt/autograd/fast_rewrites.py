@@ -35,7 +35,7 @@ def attention_in_lanes(rewriting: Rewriting, node: Node) -> Match | None:
     covered = of_one_input(rewriting, node)
     batch, n_head, columns = rewriting.batch, node.operation.n_head, node.shape.columns
     heads = Heads(n_head, columns // n_head, batch.block_size)
-    used = heads.places()
+    used = heads.used_columns()
 
     def make() -> Node:
         if covered:
@@ -43,8 +43,8 @@ def attention_in_lanes(rewriting: Rewriting, node: Node) -> Match | None:
             matrices = [rewriting.stacked(node.inputs, 3 * heads.columns, rows)]
         else:
             sources = [-1] * heads.columns
-            for column, place in enumerate(used):
-                sources[place] = column
+            for source, column in enumerate(used):
+                sources[column] = source
             matrices = [rewriting.tape.record(Columns(sources), rewriting.input(each)) for each in node.inputs]
         if batch.cached:
             operation: OverHeads = CachedAttention(heads, batch, packed=bool(covered))

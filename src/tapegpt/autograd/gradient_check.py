@@ -52,15 +52,15 @@ def check_gradients(
     for node in tape.parameters():
         gradient = tape.gradient(node)
         numbers = [number for row in tape.read(node) for number in row]
-        for place, number in enumerate(numbers):
+        for index, number in enumerate(numbers):
             ends = []
             for moved in (number + step, number - step):
-                numbers[place] = moved
+                numbers[index] = moved
                 tape.write(node, numbers)
                 ends.append(value())
-            numbers[place] = number
+            numbers[index] = number
             tape.write(node, numbers)
-            row, column = divmod(place, node.shape.columns)
+            row, column = divmod(index, node.shape.columns)
             analytic, numeric = gradient[row][column], (ends[0] - ends[1]) / (2 * step)
             error = abs(analytic - numeric) / max(1.0, abs(analytic), abs(numeric))
             if not error <= worst.error:

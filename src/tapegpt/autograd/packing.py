@@ -17,7 +17,7 @@ class Rows:
     """What a tape has to know about its rows, see `Operation.fast`; `about` says where in the work of a run it lies."""
 
     def __init__(self, work: Pointer, about: Mapping[str, int]) -> None:
-        self._words = {name: (work + place).cast(U32) for name, place in about.items() if name != "share"}
+        self._words = {name: (work + offset).cast(U32) for name, offset in about.items() if name != "share"}
 
     def tell(self, row: Operand, words: Mapping[str, Number]) -> None:
         """Write what the tape asks for."""

@@ -98,9 +98,9 @@ class Rewriting:
         inputs = [self.input(each) for each in node.inputs]
         if operation.takes:  # a third of a product says what comes last, which in f32 is nothing to anybody
             inputs = inputs[: max(operation.takes)]
-        for place in operation.sets:
-            if self._users[node.inputs[place]] != [node]:
-                inputs[place] = inputs[place][:, :]
+        for index in operation.sets:
+            if self._users[node.inputs[index]] != [node]:
+                inputs[index] = inputs[index][:, :]
         return self.record(operation, *inputs)
 
     # --- what rules ask -----------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Rewriting:
     def stacked(self, products: Sequence[Node], count: int, rows: Sequence[Sequence[int]]) -> Node:
         """The products of one x with several matrices as that with one of `count` rows, where each has some."""
         names = [product.inputs[1].name for product in products]
-        alike = next(place for place, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1)
+        alike = next(index for index, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1)
         x, w = products[0].inputs
         name = names[0][:alike] + "".join(each[alike:] for each in names)
         stack = self.tape.parameter(name, count, w.shape.columns)

@@ -97,7 +97,7 @@ class Tape(Local):
     ) -> Node:
         """A matrix that gathers gradients.
 
-        A model's begins at `start` in every place, by default at numbers drawn from a normal distribution. Of a
+        A model's begins at `start` everywhere, by default at numbers drawn from a normal distribution. Of a
         `sparse` one only the rows that a batch looks up are trained in its step.
         """
         if any(name == node.name for node in self.parameters()):
@@ -131,7 +131,7 @@ class Tape(Local):
         return self.record(Linear(), x, w, *([] if last is None else [last]))
 
     def concatenate(self, nodes: Sequence[Node]) -> Node:
-        """The columns of all nodes, side by side: (R, sum of their columns)."""
+        """The columns of all nodes, one after the other: (R, sum of their columns)."""
         from tapegpt.autograd.operations.columns import Columns
 
         if not nodes:
@@ -148,7 +148,7 @@ class Tape(Local):
     def attention(self, q: Node, k: Node, v: Node, n_head: int) -> Node:
         """Causal self-attention, (T, D) each: row t of the result mixes the rows of v up to t."""
         operation, parts = Attention(n_head), [q]
-        for node in (k, v):  # one node in two places has two copies, whose gradients are added
+        for node in (k, v):  # a node given twice has two copies, whose gradients are added
             self.check_own(node, Attention.name)
             parts.append(node[:, :] if node in parts else node)
         return self.record(operation, *parts)
@@ -207,9 +207,9 @@ class Tape(Local):
         """Append an operation; raises `TapeGPTError` where the inputs do not fit."""
         shape, bounds = self._checked(operation, inputs)
         result = self._append(Node(self, "", shape, operation, inputs))
-        for place, (node, bound) in enumerate(zip(inputs, bounds, strict=True)):
+        for index, (node, bound) in enumerate(zip(inputs, bounds, strict=True)):
             node.uses += 1
-            node.taken |= place in (*operation.sets, *operation.passes)
+            node.taken |= index in (*operation.sets, *operation.passes)
             node.bound = min(node.bound, bound or node.bound)
         return result
 
@@ -237,14 +237,14 @@ class Tape(Local):
             if bound and node.below > bound:
                 known = f"and those of {node!r} are below {node.below:,}"
                 raise TapeGPTError(f"{what}: has rows for ids below {bound:,}, {known}: give it more rows")
-        for place, node in enumerate(inputs):
+        for index, node in enumerate(inputs):
             alone = not node.is_parameter and inputs.count(node) + node.uses == 1
-            if node.taken or (place in operation.sets and not alone):
+            if node.taken or (index in operation.sets and not alone):
                 raise TapeGPTError(f"{what}: {node!r} has another use, and one of the two sets its gradient")
-            if node.operation and node.operation.activation and place not in operation.unwinds:
+            if node.operation and node.operation.activation and index not in operation.unwinds:
                 raise TapeGPTError(f"{what}: does not differentiate the activation of {node!r}")
-        for place in operation.passes:
-            self._check_passing(operation, inputs[place], inputs)
+        for index in operation.passes:
+            self._check_passing(operation, inputs[index], inputs)
         return shape, bounds
 
     def _check_passing(self, operation: Operation, node: Node, inputs: tuple[Node, ...]) -> None:
@@ -431,7 +431,7 @@ class Tape(Local):
             for node in reversed(order):
                 if node.operation and node.gradient >= 0:
                     run.backward(k, node, node.operation)
-            for node in nodes:  # what the output does not depend on has no slope
+            for node in nodes:  # what the output does not depend on has no gradient
                 if node.gradient >= 0 and node.index not in run.written and not node.has_heir:
                     clear(k, run.gradient(node), node.extent)
 
@@ -595,7 +595,7 @@ class Tape(Local):
             self._write_ids(node, given)
         else:
             who = repr(node)
-            checked = [number_of(number, who, "number", place) for place, number in enumerate(given)]
+            checked = [number_of(number, who, "number", index) for index, number in enumerate(given)]
             if self.real is F32 and any(abs(number) > _LARGEST and isfinite(number) for number in checked):
                 raise TapeGPTError(f"{node!r}: {max(checked, key=abs)} is too large for f32")
             for row, view in enumerate(self.views(node)[: len(given) // columns]):
@@ -651,12 +651,12 @@ def _is_early(node: Node) -> bool:
     """Whether what its operation prepares follows from parameters alone, and is not made in each run."""
     assert node.operation
     places = node.operation.prepares
-    return all(i.is_parameter for place, i in enumerate(node.inputs) if places is None or place in places)
+    return all(i.is_parameter for index, i in enumerate(node.inputs) if places is None or index in places)
 
 
 def _heir(node: Node) -> Node | None:
     """The input that the gradient is passed on to."""
-    passed = [node.inputs[place] for place in node.operation.passes] if node.operation else []
+    passed = [node.inputs[index] for index in node.operation.passes] if node.operation else []
     return next((i for i in passed if i.gradient >= 0), None)
 
 

@@ -62,8 +62,8 @@ class Run:
 
     def backward(self, k: Builder, node: Laid, operation: Operation) -> None:
         """Pass a node's gradient on."""
-        for place in operation.clears:
-            table = node.inputs[place]
+        for index in operation.clears:
+            table = node.inputs[index]
             if table.gradient >= 0 and table.index not in self.written:
                 clear(k, self.gradient(table), table.extent)
                 self.written.add(table.index)

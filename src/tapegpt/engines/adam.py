@@ -53,22 +53,22 @@ def adam_update(
         g, m, v, p = (pointer + start for pointer in pointers)
         for group in k.range(groups):
             word = k.integer(0)
-            for place, at in _vectors(k, group):
+            for index, at in _vectors(k, group):
                 result, doubt = square(k, g.vector(at, k.width()))
                 squares.store(at, result)
-                word = word | (k.pack_bits(doubt) << place)
+                word = word | (k.pack_bits(doubt) << index)
             doubts[group] = word
         settle(k, doubts, groups, g, squares, 2.0)
         for group in k.range(groups):
             word = k.integer(0)
-            for place, at in _vectors(k, group):
+            for index, at in _vectors(k, group):
                 moment = v.vector(at, k.width()) * beta2 + squares.vector(at, k.width()) * (one - beta2)
                 v.store(at, moment)
                 quotient = divisor2.into(moment)
                 unbiased.store(at, quotient)
                 result, doubt = square_root(k, quotient)
                 roots.store(at, result)
-                word = word | (k.pack_bits(doubt) << place)
+                word = word | (k.pack_bits(doubt) << index)
             doubts[group] = word
         settle(k, doubts, groups, unbiased, roots, 0.5)
         for group in k.range(groups):
@@ -83,12 +83,12 @@ def all_finite(k: Builder, gradients: F64s, count: int) -> Operand:
     """Whether the square of every gradient is a number below infinity."""
     sums = [k.zeros(k.width()) for _ in range(4)]
     for i in k.range(0, count, 4 * k.width()):
-        for place in range(4):
-            g = gradients.vector(i + place * k.width(), k.width())
-            sums[place] += g * g * 0.0  # 0, or NaN
+        for index in range(4):
+            g = gradients.vector(i + index * k.width(), k.width())
+            sums[index] += g * g * 0.0  # 0, or NaN
     return k.logical_not(k.any((sums[0] + sums[1] + (sums[2] + sums[3])).differs(0.0)))
 
 
 def _vectors(k: Builder, group: Operand) -> list[tuple[int, Operand]]:
-    """The vectors of a group: the place of their first element in it, and in the block."""
-    return [(place, group * GROUP + place) for place in range(0, GROUP, k.width())]
+    """The vectors of a group: the index of their first element in it, and in the block."""
+    return [(index, group * GROUP + index) for index in range(0, GROUP, k.width())]

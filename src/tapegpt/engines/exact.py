@@ -48,27 +48,27 @@ class ExactEngine(CompiledEngine):
         losses = array("d", bytes(8 * count))
         results = (address_of(losses), address_of(self._taken))
         work = (self._work.at(0), self._scratch.at(0))
-        places = (self._numbers(), *work, Documents.arguments(tokens), adam.as_dict())
-        self._program.run("train", *places, len(tokens), first, count, *results)
+        arguments = (self._numbers(), *work, Documents.arguments(tokens), adam.as_dict())
+        self._program.run("train", *arguments, len(tokens), first, count, *results)
         return check_losses(losses, first)
 
     def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
         result = array("d", [0.0, 0.0])
-        places = (self._shared.at(0), self._work.at(0), Documents.arguments(tokens), len(tokens))
-        self._program.run("evaluate", *places, address_of(result))
+        arguments = (self._shared.at(0), self._work.at(0), Documents.arguments(tokens), len(tokens))
+        self._program.run("evaluate", *arguments, address_of(result))
         return result[0], int(result[1])
 
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
         weights = array("d", bytes(8 * pad(self.vocab_size)))
-        places = (self._shared.at(0), self._work.at(0), address_of(rng.words), address_of(weights))
+        arguments = (self._shared.at(0), self._work.at(0), address_of(rng.words), address_of(weights))
         results = (address_of(strings.ids), address_of(strings.lengths), len(strings))
-        self._program.run("generate", *places, *results, temperature)
+        self._program.run("generate", *arguments, *results, temperature)
 
 
 def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
     """Steps first to first + count - 1; stops before an update that would not be finite, and logs no number for it."""
     backward = graph.tape.backward_kernel(graph.loss)
-    extent, places = graph.tape.parameter_extent(), graph.layout()
+    extent, layout = graph.tape.parameter_extent(), graph.layout()
 
     def train(
         k: Builder,
@@ -84,7 +84,7 @@ def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
         taken: I64s,
     ) -> None:
         shared, gradients = numbers.shared, numbers.gradients
-        packer = DocumentPacker(k, places, work, documents)
+        packer = DocumentPacker(k, layout, work, documents)
         going = k.variable(k.integer(1))
         for i in k.range(count):
             for _ in k.when(going.equals(1)):
@@ -92,7 +92,7 @@ def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
                 n = packer.put_alone(step % size, noise=step + 1)
                 prepare(k, shared)
                 forward(k, shared, work, 0, n)
-                loss = (work + places.loss)[0]
+                loss = (work + layout.loss)[0]
                 losses[i] = loss
                 going.set(k.select((loss - loss).equals(0.0), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
@@ -108,16 +108,16 @@ def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
 
 def evaluation_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
     """Over all documents: the sum of -log(probability), and the number of positions."""
-    places = graph.layout()
+    layout = graph.layout()
 
     def evaluate(k: Builder, shared: F64s, work: F64s, documents: Documents, size: Int, result: F64s) -> None:
-        packer = DocumentPacker(k, places, work, documents)
+        packer = DocumentPacker(k, layout, work, documents)
         prepare(k, shared)
         for document in k.range(size):
             n = packer.put_alone(document)
             forward(k, shared, work, 0, n)
             count = k.convert(n, F64)
-            result[0] = result[0] + (work + places.loss)[0] * count
+            result[0] = result[0] + (work + layout.loss)[0] * count
             result[1] = result[1] + count
 
     return Kernel(evaluate)
@@ -126,7 +126,7 @@ def evaluation_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
 def generation_kernel(graph: Graph) -> Kernel:
     """Strings drawn as `random.choices` draws; each takes ids (block_size) and lengths (1)."""
     prepare, forward = graph.tape.prepare_kernel(graph.logits), graph.tape.forward_kernel(graph.logits)
-    places, vocab_size = graph.layout(), graph.vocab_size
+    layout, vocab_size = graph.layout(), graph.vocab_size
     bos = vocab_size - 1
 
     def generate(
@@ -140,23 +140,23 @@ def generation_kernel(graph: Graph) -> Kernel:
         count: Int,
         temperature: Real,
     ) -> None:
-        rows = Rows(work, places.about)
+        rows = Rows(work, layout.about)
         inverse_temperature = k.pow(temperature, -1.0)
         prepare(k, shared)
         for string in k.range(count):
             token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
             going = k.variable(k.integer(1))
-            for _ in k.repeat_while(lambda: going.equals(1) & (t < places.positions)):
+            for _ in k.repeat_while(lambda: going.equals(1) & (t < layout.positions)):
                 rows.tell(t, {"tokens": token, "positions": t, "noise": 0})
                 forward(k, shared, work, t, t + 1)
-                logits = work + places.logits + t * pad(vocab_size)
+                logits = work + layout.logits + t * pad(vocab_size)
                 for i in k.range(vocab_size):
                     weights[i] = logits[i] * inverse_temperature
                 total = exponentiate(k, weights, weights, vocab_size)
                 token.set(choose(k, state, weights, k.pow(total, -1.0), vocab_size))
                 going.set(k.select(token.differs(bos), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
-                    ids[string * places.positions + t] = token
+                    ids[string * layout.positions + t] = token
                     t += 1
             lengths[string] = t
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tapegpt.machine.memory import Address, Memory
     from tapegpt.machine.target import Target
 
-SLOTS = 64  # strings that are generated side by side
+SLOTS = 64  # strings that are generated in a batch
 
 
 def exact_graph(model: Model, vocab_size: int, target: Target | None = None) -> Graph:
@@ -41,7 +41,7 @@ def exact_graph(model: Model, vocab_size: int, target: Target | None = None) -> 
 def fast_graph(
     model: Model, vocab_size: int, rows: int = 0, target: Target | None = None, *, cached: bool = False
 ) -> Graph:
-    """The tape of a model in f32, for documents one after the other, or (`cached`) the next place of strings."""
+    """The tape of a model in f32, for documents one after the other, or (`cached`) the next token of strings."""
     from tapegpt.autograd.fast_rewrites import FAST
 
     rows = rows or (SLOTS if cached else max(model.block_size, ROWS))
@@ -110,8 +110,8 @@ class Graph:
         result = {}
         for name in self.names:
             values = array("d")
-            for line, places in self._lines(memory, start, name):
-                values.extend(line if places is None else [line[place] for place in places])
+            for line, columns in self._lines(memory, start, name):
+                values.extend(line if columns is None else [line[place] for place in columns])
             result[name] = values
         return result
 
@@ -126,17 +126,17 @@ class Graph:
             left_out = place.node.sparse and name not in numbers
             size = len(place.rows) * len(place.columns)
             values, taken = array(code, bytes(self.tape.real.size * size) if left_out else numbers[name]), 0
-            for line, places in self._lines(memory, start, name):
-                stop = taken + len(line if places is None else places)
-                if places is None:
+            for line, columns in self._lines(memory, start, name):
+                stop = taken + len(line if columns is None else columns)
+                if columns is None:
                     line[:] = memoryview(values)[taken:stop]
                 else:
-                    for column, number in zip(places, values[taken:stop], strict=True):
+                    for column, number in zip(columns, values[taken:stop], strict=True):
                         line[column] = number
                 taken = stop
 
     def _lines(self, memory: Memory, start: int, name: str) -> Iterator[tuple[memoryview[float], Sequence[int] | None]]:
-        """A parameter's numbers in order: lines of memory, and the places in each, None for all of it."""
+        """A parameter's numbers in order: lines of memory, and the columns in each, None for all of it."""
         node, rows, columns = (getattr(self.parameters[name], field) for field in ("node", "rows", "columns"))
         size, width, first = self.tape.real.size, node.shape.columns, start + node.value
         apart = pad(width)
@@ -176,13 +176,13 @@ class DocumentPacker(Packer):
     def __init__(
         self,
         k: Builder,
-        places: Layout,
+        layout: Layout,
         work: Pointer,
         documents: Documents,
         number_of: Callable[[Operand], Operand] = lambda example: example,
     ) -> None:
-        super().__init__(k, work, places.positions, places.about)
-        self._documents, self._block, self._number_of = documents, places.block_size, number_of
+        super().__init__(k, work, layout.positions, layout.about)
+        self._documents, self._block, self._number_of = documents, layout.block_size, number_of
 
     def length(self, example: Operand) -> Value:
         """Positions of a document."""

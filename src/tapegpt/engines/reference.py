@@ -90,7 +90,7 @@ class ReferenceEngine(Engine):
         self._m, self._v = self._flatten(moments.mean), self._flatten(moments.square)
 
     def logits(self, document: Sequence[int]) -> Matrix:
-        """Of the next token at each place of a document but the last; all rows on the way are kept, see `rows`."""
+        """Of the next token at each position of a document but the last; all rows on the way are kept, see `rows`."""
         self._run(self._recorded.logits, document)
         return self.rows[self._recorded.logits]
 

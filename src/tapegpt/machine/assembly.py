@@ -25,23 +25,23 @@ def annotate(assembly: str) -> str:
 def _function(name: str, lines: list[str]) -> str:
     loops = _loops(lines)
     text = [f"{name}:  {_summary(lines)}"]
-    for place, line in enumerate(lines):
+    for index, line in enumerate(lines):
         for start, end in loops:
-            if place == start:
+            if index == start:
                 text.append(f"| loop: {_summary(lines[start : end + 1])}")
-        inside = any(start <= place <= end for start, end in loops)
+        inside = any(start <= index <= end for start, end in loops)
         text.append(("| " if inside else "  ") + line)
     return "\n".join(text)
 
 
 def _loops(lines: list[str]) -> list[tuple[int, int]]:
     """First and last line of each loop that has no other inside: from a label to the last jump back to it."""
-    labels = {line[:-1]: place for place, line in enumerate(lines) if line.endswith(":")}
+    labels = {line[:-1]: index for index, line in enumerate(lines) if line.endswith(":")}
     ends: dict[int, int] = {}
-    for place, line in enumerate(lines):
-        target = labels.get(line.replace(",", " ").split()[-1], place)
-        if target < place:
-            ends[target] = place
+    for index, line in enumerate(lines):
+        target = labels.get(line.replace(",", " ").split()[-1], index)
+        if target < index:
+            ends[target] = index
     loops = list(ends.items())
     return [
         (start, end)

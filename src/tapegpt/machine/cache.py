@@ -46,10 +46,10 @@ def directory() -> str:
 
 def read(key: str) -> bytes | None:
     """The entry under this key, hexadecimal digits, or None if there is none that can be trusted."""
-    place = directory()
-    if not place:
+    folder = directory()
+    if not folder:
         return None
-    path = os.path.join(place, key + SUFFIX)
+    path = os.path.join(folder, key + SUFFIX)
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _binary()
     try:
         with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:  # a pipe too, without waiting
@@ -69,13 +69,13 @@ def read(key: str) -> bytes | None:
 
 def write(key: str, content: bytes) -> bool:
     """Keep an entry, if that is possible; whether it is kept."""
-    place = directory()
-    if not place:
+    folder = directory()
+    if not folder:
         return False
-    path = os.path.join(place, key + SUFFIX)
+    path = os.path.join(folder, key + SUFFIX)
     temporary = f"{path}.{os.urandom(8).hex()}"
     try:
-        os.makedirs(place, mode=0o700, exist_ok=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _binary(), 0o600)
         try:
             with open(descriptor, "wb") as file:
@@ -88,26 +88,26 @@ def write(key: str, content: bytes) -> bool:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         warn(
-            f"compiled code cannot be kept in {place} ({reason}), so every start compiles again: "
+            f"compiled code cannot be kept in {folder} ({reason}), so every start compiles again: "
             f"set {VARIABLE} to a directory that can be written"
         )
         return False
-    _attempt(_remove_old, place)
+    _attempt(_remove_old, folder)
     return True
 
 
-def _remove_old(place: str) -> None:
+def _remove_old(folder: str) -> None:
     """Remove what was not used for long, and beyond the limit what was not used for longest."""
     now, total = time.time(), 0
-    for used, size, path in sorted(_files(place), reverse=True):
+    for used, size, path in sorted(_files(folder), reverse=True):
         total += size
         if total > LIMIT or now - used > AGE:
             _attempt(os.unlink, path)  # whoever reads it keeps what it has opened
 
 
-def _files(place: str) -> Iterator[tuple[float, int, str]]:
+def _files(folder: str) -> Iterator[tuple[float, int, str]]:
     """Time of last use, size and path of each file of the cache."""
-    with os.scandir(place) as entries:
+    with os.scandir(folder) as entries:
         for entry in entries:
             key, suffix, _ = entry.name.partition(SUFFIX)
             if suffix and len(key) == _KEY and not key.strip(_DIGITS):

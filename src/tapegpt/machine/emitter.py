@@ -105,7 +105,7 @@ def _round(number: float, kind: Type) -> float:
 class Module:
     """IR text of the entry kernels and of every kernel that they call.
 
-    Where kinds of operations are to be counted, entries have an argument `counts: I64s`, with a place for each kind: an
+    Where kinds of operations are to be counted, entries have an argument `counts: I64s`, one for each kind: an
     operation on floats, lane by lane, a function of libm, "compare", "loaded" and "stored" bytes.
     """
 
@@ -243,12 +243,12 @@ class _Function(Builder):
         """Before the end of a block, add what it does to the counts."""
         terminator = self._lines.pop()
         for kind, amount in self._tally.items():
-            place, before, after = self._name("p"), self._name("v"), self._name("v")
+            slot, before, after = self._name("p"), self._name("v"), self._name("v")
             index = self._module.counted.index(kind)
-            self._line(f"{place} = getelementptr inbounds i64, ptr %counts., i64 {index}")
-            self._line(f"{before} = load i64, ptr {place}")
+            self._line(f"{slot} = getelementptr inbounds i64, ptr %counts., i64 {index}")
+            self._line(f"{before} = load i64, ptr {slot}")
             self._line(f"{after} = add i64 {before}, {amount}")
-            self._line(f"store i64 {after}, ptr {place}")
+            self._line(f"store i64 {after}, ptr {slot}")
         self._tally = {}
         self._lines.append(terminator)
 

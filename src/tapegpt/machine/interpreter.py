@@ -154,7 +154,7 @@ def _quotient(a: int, b: int) -> int:
 def _check_defined(operation: str, kind: Type, a: int, b: int) -> None:
     bits = 8 * kind.size
     if operation in ("shl", "shr") and not 0 <= b < bits:
-        raise KernelError(f"{kind} shifted by {b} places")
+        raise KernelError(f"{kind} shifted by {b} bits")
     if operation in ("quotient", "remainder") and (not b or (b == -1 and a == -1 << bits - 1)):
         raise KernelError(f"{kind} {a} divided by {b}")
 
@@ -256,7 +256,7 @@ class Interpreter(Builder):
             for x, y in zip(a.data, b.data, strict=True) if a.lanes else [(a.data, b.data)]:
                 _check_defined(operation, a.type, x, y)
         if operation == "shr":  # zeros come in
-            return self._map(a.type, lambda x, places: x % (1 << 8 * a.type.size) >> places, a, b)
+            return self._map(a.type, lambda x, shift: x % (1 << 8 * a.type.size) >> shift, a, b)
         return self._map(a.type, _BINARY[operation], a, b)
 
     def compare(self, relation: str, a: Value, b: Value) -> Value:
@@ -279,10 +279,10 @@ class Interpreter(Builder):
 
     def cast(self, pointer: Pointer, kind: Type) -> Pointer:
         view, position = pointer.data
-        place = position * pointer.type.size
-        whole = view.cast("B")[place % kind.size :]
+        offset = position * pointer.type.size
+        whole = view.cast("B")[offset % kind.size :]
         whole = whole[: len(whole) // kind.size * kind.size]
-        return Pointer(self, kind, (whole.cast(VIEWS[kind.name]), place // kind.size))
+        return Pointer(self, kind, (whole.cast(VIEWS[kind.name]), offset // kind.size))
 
     def _place(self, pointer: Pointer, lanes: int) -> tuple[memoryview[Any], int]:
         """Where so many elements lie, all of which must be there."""
@@ -383,8 +383,8 @@ def make_callable(
             else:
                 values.append(k.constant(argument, kind, 0))
         kernel.trace(k, values, constants)
-        for place, what in enumerate(counted):
+        for index, what in enumerate(counted):
             view, _ = values[list(kernel.arguments).index("counts")].data
-            view[place] += k.counts.get(what, 0)
+            view[index] += k.counts.get(what, 0)
 
     return run

@@ -16,7 +16,7 @@ loop's body is made twice, the second time for nothing, so a turn that needs the
 truth and the like are refused too, and each refusal names the kernel and the line.
 
 Two builders exist: `emitter.py` writes LLVM IR, `interpreter.py` executes at once. This file is what they share:
-types, operators, the checks, and the words of the language. Not here: LLVM, files, memory.
+types, operators, the checks, and the primitives of the language. Not here: LLVM, files, memory.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class Pointer(Traced):
         self.k.store(self + index, self.k.coerce(value, self.number, 0))
 
     def cast(self, kind: Type) -> Pointer:
-        """The same place as elements of another type."""
+        """The same memory as elements of another type."""
         return self.k.cast(self, kind)
 
     def vector(self, index: Number, lanes: int) -> Value:
@@ -403,7 +403,7 @@ class Kernel:
 
 
 def _without(given: object, name: str, taken: dict[str, Any]) -> object:
-    """A record without what is only known at run time, `Argument`s in its place; that is taken, by its name."""
+    """A record without what is only known at run time, `Argument`s instead of it; that is taken, by its name."""
     if isinstance(given, Argument | Traced):
         taken[name] = given
         return given if isinstance(given, Argument) else Argument(isinstance(given, Pointer), given.type)
@@ -413,7 +413,7 @@ def _without(given: object, name: str, taken: dict[str, Any]) -> object:
 
 
 def _with(form: object, values: Iterator[Pointer | Value]) -> object:
-    """A record with values in the place of its `Argument`s."""
+    """A record with values instead of its `Argument`s."""
     if isinstance(form, Argument):
         return next(values)
     if not isinstance(form, Record):
@@ -442,7 +442,7 @@ def kernel(body: Callable[..., None]) -> Kernel:
 
 
 class Builder(ABC):
-    """The words of the kernel language. Scalars meet vectors by being spread over the lanes."""
+    """The primitives of the kernel language. Scalars meet vectors by being spread over the lanes."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -631,7 +631,7 @@ class Builder(ABC):
             if operation in ("quotient", "remainder") and not b:
                 raise KernelError(f"{left} divided by 0")
             if operation in ("shl", "shr") and not 0 <= b < 8 * left.type.size:
-                raise KernelError(f"{left} shifted by {b} places")
+                raise KernelError(f"{left} shifted by {b} bits")
         return self.binary(operation, left, right)
 
     def comparison(self, relation: str, a: Number, b: Number) -> Value:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Address:
-    """A place in memory: for machine code a number, for the interpreter a view of bytes from there on."""
+    """An address in memory: for machine code a number, for the interpreter a view of bytes from there on."""
 
     __slots__ = ("number", "view")
 
@@ -53,7 +53,7 @@ class Memory(Local):
         self._address = start_of(self._block)
 
     def at(self, offset: int) -> Address:
-        """The place `offset` bytes from the start."""
+        """The address `offset` bytes from the start."""
         return Address(self._bytes[offset:], self._address + offset)
 
     def floats(self, offset: int, count: int, size: int = 8) -> memoryview[float]:
@@ -66,6 +66,6 @@ class Memory(Local):
 
 
 def address_of(numbers: array[float] | array[int], index: int = 0) -> Address:
-    """The place of an array's element; the array must live, and keep its length, while it is used."""
+    """The address of an array's element; the array must live, and keep its length, while it is used."""
     offset = index * numbers.itemsize
     return Address(memoryview(numbers).cast("B")[offset:], numbers.buffer_info()[0] + offset)

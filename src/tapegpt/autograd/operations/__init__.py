@@ -1,1 +1,1 @@
-"""Floor 2, the operations: each in one place, forward and backward side by side."""
+"""The operations of the tape: each in one file, its backward next to its forward."""

@@ -64,12 +64,12 @@ class View(Record):
         """The matrix seen from there on; it is not asked how large it is."""
         return self.replaced(start=self.start + (row * self.stride + column * self.step))
 
-    def __getitem__(self, place: tuple[Number, Number]) -> Value:
-        row, column = place
+    def __getitem__(self, at: tuple[Number, Number]) -> Value:
+        row, column = at
         return self.start[row * self.stride + column * self.step]
 
-    def __setitem__(self, place: tuple[Number, Number], number: Number) -> None:
-        row, column = place
+    def __setitem__(self, at: tuple[Number, Number], number: Number) -> None:
+        row, column = at
         self.start[row * self.stride + column * self.step] = number
 
     def vector(self, row: Number, column: Number, lanes: int) -> Value:
@@ -92,7 +92,7 @@ class Slot(Record):
     start: Number
     stop: Number
     activation: str = ""  # what the node's operation did last; its gradient is wanted before that,
-    slopes: Pointer | None = None  # and so times the slopes of it
+    local_grads: Pointer | None = None  # and so times its local gradients
 
     @property
     def columns(self) -> int:
@@ -131,7 +131,7 @@ class Scratch(Record):
 
 
 class Batch(Record):
-    """What the rows of the fast engine are: documents one after the other, or (`cached`) the next place of strings."""
+    """What the rows of the fast engine are: documents one after the other, or (`cached`) the next token of strings."""
 
     rows: int  # at most
     block_size: int  # the most positions of a document
@@ -161,7 +161,7 @@ class Operation(ABC):
     unwinds: tuple[int, ...] = ()  # inputs whose activation it differentiates
     sets: tuple[int, ...] = ()  # inputs whose gradient it sets, so they have no other use
     clears: tuple[int, ...] = ()  # inputs whose gradient must be cleared before this operation adds to it
-    passes: tuple[int, ...] = ()  # inputs whose gradient is the result's own, in the same place
+    passes: tuple[int, ...] = ()  # inputs whose gradient is the result's own, in the same memory
     below = 1 << 32  # what token ids are below, if it gives some
 
     def __str__(self) -> str:

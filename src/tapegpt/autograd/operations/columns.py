@@ -1,4 +1,4 @@
-"""Chosen columns of one or more matrices, side by side. Shapes: inputs (R, any), result (R, C)."""
+"""Chosen columns of one or more matrices, concatenated. Shapes: inputs (R, any), result (R, C)."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class Columns(Operation):
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """dx[there] += dy[here], the last piece first."""
         pieces = self._pieces(inputs)[::-1]
-        for t, (passed,) in row_by_row(k, out, out.grad):
+        for t, (dout,) in row_by_row(k, out, out.grad):
             for x, there, here, count in pieces:
                 if x.gradient is not None:
                     row = x.gradient + t * x.stride
                     for c, lanes in across(k, count, row.type):
-                        accumulate(row, there + c, passed.vector(here + c, lanes), fresh=False)
+                        accumulate(row, there + c, dout.vector(here + c, lanes), fresh=False)

@@ -8,7 +8,7 @@ all but training, where every number stays as it is.
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
-from tapegpt.autograd.operations.rows import accumulate, position, row_by_row
+from tapegpt.autograd.operations.rows import accumulate, position_of, row_by_row
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.machine.language import I32
 
@@ -91,12 +91,12 @@ class Dropout(Operation):
         """dx = or += dy times the factors."""
         self._apply(k, out, out.grad, x.grad, *about, fresh=x.fresh)
 
-    def _apply(self, k: Builder, out: Slot, x: Pointer, y: Pointer, noise: Slot, *places: Slot, fresh: bool) -> None:
+    def _apply(self, k: Builder, out: Slot, x: Pointer, y: Pointer, noise: Slot, *positions: Slot, fresh: bool) -> None:
         """y = or += x times 0 or 1 / (1 - p); times 1 where the noise is 0."""
         lanes = k.width(x.type)
         for t, (row, result) in row_by_row(k, out, x, y):
             example = noise.value[t]
-            row_key = k.convert(_hash(k.integer(self._key), example, position(t, *places)), I32)
+            row_key = k.convert(_hash(k.integer(self._key), example, position_of(t, *positions)), I32)
             still = example.equals(0)
             least = k.select(still, k.constant(0, I32, 0), self._zeros)
             factor = k.select(still, k.constant(1, x.type, 0), 1 / (1 - self.p))

@@ -58,9 +58,9 @@ def gelu_gate(k: Builder, x: Value) -> Value:
     return sigmoid(k, x * mul_add(k, x * x, CUBE, GELU))
 
 
-def gated_slope(k: Builder, y: Value, gate: Value, slope: Number) -> Value:
-    """Of y = x * sigmoid(u) by x: `gate` is the sigmoid, `slope` that of u."""
-    return mul_add(k, y, (1.0 - gate) * slope, gate)
+def gated_gradient(k: Builder, y: Value, gate: Value, dgate: Number) -> Value:
+    """dy/dx of y = x * sigmoid(u): `gate` is the sigmoid, `dgate` is du/dx."""
+    return mul_add(k, y, (1.0 - gate) * dgate, gate)
 
 
 RULES = {
@@ -110,13 +110,13 @@ RULES = {
             "silu",
             lambda a: a.silu(),
             lambda k, a: a * sigmoid(k, a),
-            (lambda k, y, a: gated_slope(k, y, sigmoid(k, a), 1.0),),
+            (lambda k, y, a: gated_gradient(k, y, sigmoid(k, a), 1.0),),
         ),
         Rule(
             "gelu",
             lambda a: a.gelu(),
             lambda k, a: a * gelu_gate(k, a),
-            (lambda k, y, a: gated_slope(k, y, gelu_gate(k, a), mul_add(k, a * a, 3 * CUBE, GELU)),),
+            (lambda k, y, a: gated_gradient(k, y, gelu_gate(k, a), mul_add(k, a * a, 3 * CUBE, GELU)),),
         ),
     )
 }
@@ -162,14 +162,14 @@ class Elementwise(Operation):
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """Input by input, as `_pass` does."""
-        for place, x in enumerate(inputs):
+        for index, x in enumerate(inputs):
             if x.gradient is not None:
-                self._pass(k, out, inputs, place)
+                self._pass(k, out, inputs, index)
 
-    def _pass(self, k: Builder, out: Slot, inputs: Sequence[Slot], place: int) -> None:
+    def _pass(self, k: Builder, out: Slot, inputs: Sequence[Slot], index: int) -> None:
         """dx = or += dy times the local gradient of one input; the last row first."""
-        x, local = inputs[place], self.rule.locals[place]
-        fresh = x.fresh and all(earlier is not x for earlier in inputs[:place])
+        x, local = inputs[index], self.rule.locals[index]
+        fresh = x.fresh and all(earlier is not x for earlier in inputs[:index])
         if fresh and x.shape != out.shape:
             clear(k, x.grad + x.start * x.stride, (x.stop - x.start) * x.stride)
             fresh = False
@@ -192,12 +192,12 @@ class Elementwise(Operation):
         return [*(broadcast(k, x.value, x, out, t, c, lanes) for x in inputs), *self._constants]
 
 
-def activate(k: Builder, out: Slot, slopes: Pointer, rule: Rule) -> None:
-    """y = f(y), and its slopes beside it."""
+def activate(k: Builder, out: Slot, local_grads: Pointer, rule: Rule) -> None:
+    """y = f(y), and its local gradient beside it."""
     (local,) = rule.locals
-    for _, (y, slope) in row_by_row(k, out, out.value, slopes):
+    for _, (y, local_grad) in row_by_row(k, out, out.value, local_grads):
         for c, lanes in across(k, out.columns, y.type):
             x = y.vector(c, lanes)
             result = rule.formula(k, x)
             y.store(c, result)
-            slope.store(c, k.coerce(local(k, result, x), y.type, x.lanes))
+            local_grad.store(c, k.coerce(local(k, result, x), y.type, x.lanes))

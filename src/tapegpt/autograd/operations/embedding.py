@@ -51,10 +51,10 @@ class Embedding(Operation):
         kind = out.value.type
         for table, ids in zip(inputs[0::2], inputs[1::2], strict=True):
             if table.gradient is not None:
-                for t, (passed,) in row_by_row(k, out, out.grad, reverse=kind is F64):
+                for t, (dout,) in row_by_row(k, out, out.grad, reverse=kind is F64):
                     row = table.gradient + ids.value[t] * out.stride
                     for c in vectors(k, out.columns, kind):
-                        accumulate(row, c, passed.vector(c, k.width(kind)), fresh=False)
+                        accumulate(row, c, dout.vector(c, k.width(kind)), fresh=False)
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, pad
 from tapegpt.autograd.operations.functions import sigmoid, tanh
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
-from tapegpt.autograd.operations.rows import accumulate, across, position, put_row
+from tapegpt.autograd.operations.rows import accumulate, across, position_of, put_row
 from tapegpt.autograd.operations.transpose import transpose
 from tapegpt.autograd.value import Value as Scalar
 from tapegpt.autograd.value import linear
@@ -46,7 +46,7 @@ class GRU(Operation):
     takes = (2,)
     prepares = (1,)
 
-    def shape(self, x: Shape, u: Shape, *places: Shape) -> Shape:
+    def shape(self, x: Shape, u: Shape, *about: Shape) -> Shape:
         fits = x.rows is None and u.rows == x.columns == 3 * u.columns
         self.expect(fits, "needs x (T, 3 D) and U (3 D, D)", x, u)
         return Shape(None, u.columns)
@@ -66,13 +66,13 @@ class GRU(Operation):
     def fast(self, batch: Batch) -> Operation:
         return CachedGRU(batch) if batch.cached else PackedGRU()
 
-    def kept_size(self, positions: int, x: Shape, u: Shape, *places: Shape) -> int:
+    def kept_size(self, positions: int, x: Shape, u: Shape, *about: Shape) -> int:
         return positions * (pad(u.columns) + 3 * pad(x.columns))
 
-    def prepared_size(self, x: Shape, u: Shape, *places: Shape) -> int:
+    def prepared_size(self, x: Shape, u: Shape, *about: Shape) -> int:
         return pad(u.columns) * pad(x.columns)
 
-    def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *places: Slot) -> None:
+    def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *about: Slot) -> None:
         """U^T."""
         transpose(k, u.value, scratch.prepared, rows=u.rows, columns=u.columns)
 
@@ -82,12 +82,12 @@ class GRU(Operation):
         products = [x.whole(wide + i * out.rows * pad(x.columns)) for i in range(3)]
         return Rows(x.whole(x.value), out.whole(out.value), out.whole(scratch.kept), *products)
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *about: Slot) -> None:
         """Row by row, the row before taken from the result."""
         rows = self.rows(scratch, out, x)
         for t in k.range(out.start, out.stop):
             before = rows.h.at(k.maximum(t - 1, 0)).start
-            self.step(k, scratch, rows.row(t), before, position(t, *places[:1]) > 0)
+            self.step(k, scratch, rows.row(t), before, position_of(t, *about[:1]) > 0)
 
     def step(self, k: Builder, scratch: Scratch, row: Rows, before: Pointer, exists: Operand) -> None:
         """One row, from the one before where it exists."""
@@ -100,15 +100,15 @@ class GRU(Operation):
         wide = row.product
         products(k, row.before, View(prepared, row.h.columns, wide.columns, wide.stride), wide, fresh=True)
 
-    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
+    def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *about: Slot) -> None:
         """Through time, the last row first: what a row's product is given passes on to the row before."""
         rows, dh = self.rows(scratch, out, x), out.whole(out.grad)
         for t in k.range(out.stop - 1, out.start - 1, -1):
-            row, passed = rows.row(t), dh.at(t).start
+            row, dh_t = rows.row(t), dh.at(t).start
             dx = None if x.gradient is None else x.whole(x.gradient).at(t).start
-            cell_backward(k, row, passed, dx, fresh=x.fresh)
-            for _ in k.when(position(t, *places[:1]) > 0):
-                self.pass_back(k, row, u.view(u.value), passed, dh.at(t - 1))
+            cell_backward(k, row, dh_t, dx, fresh=x.fresh)
+            for _ in k.when(position_of(t, *about[:1]) > 0):
+                self.pass_back(k, row, u.view(u.value), dh_t, dh.at(t - 1))
         if u.gradient is not None:
             self.differentiate(k, x.view(rows.dproduct.start).T, out.view(rows.before.start), u)
 
@@ -126,13 +126,13 @@ def cell_forward(k: Builder, row: Rows) -> None:
     """One row: the gates, and h' = (1 - z) * n + z * h."""
     columns = row.h.columns
     for c, lanes in across(k, columns, row.h.start.type):
-        places = [gate * columns + c for gate in range(3)]
-        x_r, x_z, x_n = (row.x.vector(0, place, lanes) for place in places)
-        u_r, u_z, u_n = (row.product.vector(0, place, lanes) for place in places)
+        starts = [gate * columns + c for gate in range(3)]
+        x_r, x_z, x_n = (row.x.vector(0, start, lanes) for start in starts)
+        u_r, u_z, u_n = (row.product.vector(0, start, lanes) for start in starts)
         r, z = sigmoid(k, x_r + u_r), sigmoid(k, x_z + u_z)
         n = tanh(k, x_n + r * u_n)
-        for place, gate in zip(places, (r, z, n), strict=True):
-            row.gates.store(0, place, gate)
+        for start, gate in zip(starts, (r, z, n), strict=True):
+            row.gates.store(0, start, gate)
         row.h.store(0, c, (1.0 - z) * n + z * row.before.vector(0, c, lanes))
 
 
@@ -141,17 +141,17 @@ def cell_backward(k: Builder, row: Rows, dh: Pointer, dx: Pointer | None, *, fre
     """One row: dx = or += that of what is in the sigmoids and tanh; dproduct is the same, but for n times r."""
     columns = row.h.columns
     for c, lanes in across(k, columns, dh.type):
-        places = [gate * columns + c for gate in range(3)]
-        r, z, n = (row.gates.vector(0, place, lanes) for place in places)
-        passed = dh.vector(c, lanes)
-        dz = row.before.vector(0, c, lanes) * passed - n * passed
-        dn = (1.0 - n * n) * ((1.0 - z) * passed)
-        dr = row.product.vector(0, places[2], lanes) * dn
+        starts = [gate * columns + c for gate in range(3)]
+        r, z, n = (row.gates.vector(0, start, lanes) for start in starts)
+        dh_c = dh.vector(c, lanes)
+        dz = row.before.vector(0, c, lanes) * dh_c - n * dh_c
+        dn = (1.0 - n * n) * ((1.0 - z) * dh_c)
+        dr = row.product.vector(0, starts[2], lanes) * dn
         sums = (r * (1.0 - r) * dr, z * (1.0 - z) * dz, dn)
-        for place, given in zip(places, sums, strict=True):
+        for start, given in zip(starts, sums, strict=True):
             if dx is not None:
-                accumulate(dx, place, given, fresh=fresh)
-            row.dproduct.store(0, place, given if given is not dn else r * dn)
+                accumulate(dx, start, given, fresh=fresh)
+            row.dproduct.store(0, start, given if given is not dn else r * dn)
 
 
 @kernel
@@ -180,7 +180,7 @@ class PackedGRU(GRU):
     about: tuple[str, ...] = ("positions",)
     clears = (1,)
 
-    def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *places: Slot) -> None:
+    def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *about: Slot) -> None:
         """U^T in panels."""
         make_panels(k, u.view(u.value), scratch.prepared, outs=u.rows)
 
@@ -212,13 +212,13 @@ class CachedGRU(PackedGRU):
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
 
-    def kept_size(self, positions: int, x: Shape, u: Shape, *places: Shape) -> int:
+    def kept_size(self, positions: int, x: Shape, u: Shape, *about: Shape) -> int:
         return super().kept_size(positions, x, u) + self.batch.rows * pad(u.columns)
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *places: Slot) -> None:
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *about: Slot) -> None:
         """Row by row, each the next one of its string."""
         rows, cache = self.rows(scratch, out, x), scratch.kept + super().kept_size(out.rows, x.shape, u.shape)
         for t in k.range(out.start, out.stop):
-            row, line = rows.row(t), cache + places[1].value[t] * pad(out.columns)
-            self.step(k, scratch, row, line, position(t, *places[:1]) > 0)
+            row, line = rows.row(t), cache + about[1].value[t] * pad(out.columns)
+            self.step(k, scratch, row, line, position_of(t, *about[:1]) > 0)
             put_row(k, row.h.start, line, t >= 0, out.columns)

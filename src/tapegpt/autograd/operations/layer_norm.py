@@ -45,14 +45,14 @@ class LayerNorm(RMSNorm):
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """dx = or += dc, then the mean's share; dc = scale * dy, then c * g twice, see `RMSNorm.backward`."""
         width = k.width()
-        for t, (row, passed, result) in row_by_row(k, out, x.value, out.grad, x.grad, reverse=True):
+        for t, (row, dy, result) in row_by_row(k, out, x.value, out.grad, x.grad, reverse=True):
             kept = scratch.kept + t * self.keeps
             c = self.center(k, row, kept, out.columns)
-            scale, g = kept[1], self.dsquares(k, c, passed, kept, out.columns)
+            scale, g = kept[1], self.dsquares(k, c, dy, kept, out.columns)
 
             def dc(at: Number, lanes: int) -> Value:
                 through_scale = c.vector(at, lanes) * g
-                return passed.vector(at, lanes) * scale + through_scale + through_scale
+                return dy.vector(at, lanes) * scale + through_scale + through_scale
 
             dmean = total(k, LazyRow(F64, dc), out.columns, reverse=True) * -1.0
             dsum = dmean * float(out.columns) ** -1
@@ -71,7 +71,7 @@ class FastLayerNorm(FastRMSNorm, LayerNorm):
         """dx = or += scale * (dz - mean(dz) - z * mean(z * dz)) with z = c * scale."""
         width = k.width(F32)
         dmean = k.spread(total(k, dz, columns) * (-1 / columns), width)
-        slope = k.spread(dot(k, c, dz, columns) * (scale * scale * (-1 / columns)), width)
+        along = k.spread(dot(k, c, dz, columns) * (scale * scale * (-1 / columns)), width)
         for at in vectors(k, columns):
-            gradient = k.mul_add(c.vector(at, width), slope, dz.vector(at, width) + dmean) * scale
+            gradient = k.mul_add(c.vector(at, width), along, dz.vector(at, width) + dmean) * scale
             accumulate(dx, at, mask_columns(k, gradient, at, columns, 0.0), fresh=fresh)

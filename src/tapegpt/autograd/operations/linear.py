@@ -65,8 +65,8 @@ class Linear(Operation):
         if w.gradient is not None:
             products(k, dy.T, x.view(x.value), w.view(w.gradient), fresh=w.fresh, reverse=True)
         if x.gradient is not None:
-            places, fresh = [ids.value + out.start for ids in last], x.fresh and x is not w
-            products(k, dy, w.view(w.value), x.view(x.gradient), *places, fresh=fresh, reverse=True)
+            targets, fresh = [ids.value + out.start for ids in last], x.fresh and x is not w
+            products(k, dy, w.view(w.value), x.view(x.gradient), *targets, fresh=fresh, reverse=True)
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ class FastLinear(Linear):
     """`FastLinear(...)(x, W, residual, bias)` in f32, for many rows, with what comes next where it is asked for.
 
     A bias (1, O) is added, and then a residual (T, O), or an activation is applied.
-    Keeps the slopes of an activation for the product after it; those of ReLU are seen from its result.
+    Keeps the local gradients of an activation for the product after it; those of ReLU are seen from its result.
     """
 
     real = F32
@@ -133,7 +133,7 @@ class FastLinear(Linear):
             activate(k, out, scratch.kept, self._kept_rule)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, w: Slot, *added: Slot) -> None:
-        """dW += dy^T x and dx = or += dy W, or times the slopes of x's activation."""
+        """dW += dy^T x and dx = or += dy W, or times the local gradients of x's activation."""
         dy, (_, bias) = out.view(out.grad), self._apart(added)
         if bias and bias.gradient is not None:
             sum_rows(k, out, bias.gradient)
@@ -142,6 +142,6 @@ class FastLinear(Linear):
         if x.gradient is not None:
             finish = Finish("" if x.fresh and x is not w else "+")
             if x.activation:
-                slopes = x.value if x.slopes is None else x.slopes
-                finish = Finish("* relu'" if x.activation == "relu" else "*", x.view(slopes))
+                local_grads = x.value if x.local_grads is None else x.local_grads
+                finish = Finish("* relu'" if x.activation == "relu" else "*", x.view(local_grads))
             fast_products(k, dy, w.view(w.value), x.view(x.gradient), finish)

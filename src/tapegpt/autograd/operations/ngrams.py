@@ -7,7 +7,7 @@ document, or a window of one, every token is BOS. Not here: the rows themselves 
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
-from tapegpt.autograd.operations.rows import position
+from tapegpt.autograd.operations.rows import position_of
 from tapegpt.autograd.value import Value as Scalar
 from tapegpt.machine.language import U32
 from tapegpt.ranges import Whole
@@ -65,10 +65,10 @@ class NGrams(Operation):
     def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *positions: Slot) -> None:
         """y[t] = the row for tokens[t], tokens[t - 1], ..."""
         for t in k.range(out.start, out.stop):
-            place = position(t, *positions)
+            position = position_of(t, *positions)
 
             def before(back: int) -> Value:
-                exists = place >= back
+                exists = position >= back
                 return k.select(exists, tokens.value[k.select(exists, t - back, t)], self.bos)
 
             out.value[t] = self._row(map(before, range(self.n)))
@@ -96,10 +96,10 @@ class CachedNGrams(PackedNGrams):
         """y[t] = the row for tokens[t] and what was kept before, where the string is not longer than that."""
         positions, lines = about
         for t in k.range(out.start, out.stop):
-            line, place = scratch.kept.cast(U32) + lines.value[t] * self.batch.block_size, positions.value[t]
-            line[place] = tokens.value[t]
+            line, position = scratch.kept.cast(U32) + lines.value[t] * self.batch.block_size, positions.value[t]
+            line[position] = tokens.value[t]
 
             def before(back: int) -> Value:
-                return k.select(place >= back, line[k.maximum(place - back, 0)], self.bos)
+                return k.select(position >= back, line[k.maximum(position - back, 0)], self.bos)
 
             out.value[t] = self._row(map(before, range(self.n)))

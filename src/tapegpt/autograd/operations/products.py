@@ -3,7 +3,7 @@
     y[r, c] = sum over i of x[r, i] * w[i, c]
 
 x may be seen with its rows as columns, so that y = x W^T, dx = dy W, dW = dy^T x and the products of attention are all
-one kernel: `products` in f64, `fast_products` in f32. Sums run side by side in the lanes, never inside one, and each is
+one kernel: `products` in f64, `fast_products` in f32. Sums run in parallel in the lanes, never inside one, and each is
 added up in the order of i whatever tile it is in: a row's bits do not depend on its neighbours. Not here: what is
 multiplied (`linear.py`, `attention/tiles.py`).
 """
@@ -55,8 +55,8 @@ def products(k: Builder, x: View, w: View, y: View, *last: Pointer, fresh: bool,
         for rows, begin, end in ((height, 0, whole), (1, whole, y.rows)):
             for t in k.range(begin, end, rows):
                 block = y.at(t, column)
-                places = [(r, v * width) for r in range(rows) for v in range(vectors)]
-                sums = [(r, c, k.zeros(width) if fresh else k.variable(block.vector(r, c, width))) for r, c in places]
+                cells = [(r, v * width) for r in range(rows) for v in range(vectors)]
+                sums = [(r, c, k.zeros(width) if fresh else k.variable(block.vector(r, c, width))) for r, c in cells]
                 order = _order(k, w.rows, reverse, *[ids[t] for ids in last])
                 _add_products(k, x.at(t), w.at(0, column), sums, order)
                 for r, c, total in sums:
@@ -121,8 +121,8 @@ def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish
 
         def tile(first: Number, size: int) -> None:
             result, beside = y.at(first, column), (finish.other or y).at(first, column)
-            places = [(r, v * width) for r in range(size) for v in range(vectors)]
-            sums = [(r, c, _begin(k, finish, column + c)) for r, c in places]
+            cells = [(r, v * width) for r in range(size) for v in range(vectors)]
+            sums = [(r, c, _begin(k, finish, column + c)) for r, c in cells]
             _add_products(k, x.at(first), block, sums, k.range(w.rows))
             for r, c, total in sums:
                 number = FINISHES[finish.rule](k, k.value(total), lambda: beside.vector(r, c, width))

@@ -124,18 +124,18 @@ class Max(Reduction):
         """dx += dy where the largest are."""
         for i in k.range(x.start, x.stop) if self.axis else k.range(x.columns):
             where = k.convert(scratch.kept[i], I64)
-            at, passed = (i * x.stride + where, i * out.stride) if self.axis else (where * x.stride + i, i)
-            accumulate(x.grad, at, out.grad[passed], fresh=False)
+            at, source = (i * x.stride + where, i * out.stride) if self.axis else (where * x.stride + i, i)
+            accumulate(x.grad, at, out.grad[source], fresh=False)
 
 
 def _largest(
-    k: Builder, place: Pointer, step: int, first: Number, last: Number, lanes: int
+    k: Builder, start: Pointer, step: int, first: Number, last: Number, lanes: int
 ) -> tuple[Variable, Variable]:
     """Of the numbers, or vectors of them, that lie `step` apart, from `first` to `last`; and its number."""
-    best = k.variable(place.vector(first * step, lanes))
+    best = k.variable(start.vector(first * step, lanes))
     where = k.variable(_lanes(k, first, best))
     for i in k.range(first + 1, last):
-        number = place.vector(i * step, lanes)
+        number = start.vector(i * step, lanes)
         is_larger = number > best
         best.set(k.select(is_larger, number, best))
         where.set(k.select(is_larger, _lanes(k, i, best), where))

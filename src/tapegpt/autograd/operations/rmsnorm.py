@@ -63,12 +63,12 @@ class RMSNorm(Operation):
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """dx = or += scale * dy, then x * g twice, for both factors of x * x; g is the gradient of sum(x * x)."""
         width = k.width()
-        for t, (row, passed, result) in row_by_row(k, out, x.value, out.grad, x.grad, reverse=True):
+        for t, (row, dy, result) in row_by_row(k, out, x.value, out.grad, x.grad, reverse=True):
             kept = scratch.kept + t * self.keeps
-            scale, g = kept[1], self.dsquares(k, row, passed, kept, out.columns)
+            scale, g = kept[1], self.dsquares(k, row, dy, kept, out.columns)
             for at in vectors(k, out.columns, F64):
                 through_scale = row.vector(at, width) * g
-                accumulate(result, at, passed.vector(at, width) * scale, fresh=x.fresh)
+                accumulate(result, at, dy.vector(at, width) * scale, fresh=x.fresh)
                 result.store(at, result.vector(at, width) + through_scale + through_scale)
 
     def dsquares(self, k: Builder, c: Row, dy: Row, kept: Pointer, columns: int) -> Value:

@@ -95,8 +95,8 @@ class Rotary(Operation):
             cosines = scratch.prepared + 2 * positions.value[t] * x.stride
             sines = cosines + x.stride
             for c in vectors(k, x.columns, row.type):
-                passed = row.vector(c, lanes)
-                own, other = passed * cosines.vector(c, lanes), _swap_pairs(k, passed * sines.vector(c, lanes))
+                dout = row.vector(c, lanes)
+                own, other = dout * cosines.vector(c, lanes), _swap_pairs(k, dout * sines.vector(c, lanes))
                 second, first = k.shuffle(own, other, odd), k.shuffle(own, other, even)
                 result.store(c, (second if x.fresh else result.vector(c, lanes) + second) + first)
 

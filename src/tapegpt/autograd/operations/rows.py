@@ -39,7 +39,7 @@ def broadcast(k: Builder, matrix: Pointer, x: Slot, out: Slot, t: Number, c: Num
     return row.vector(c, lanes) if x.columns == out.columns else k.spread(row[0], 0 if lanes == 1 else lanes)
 
 
-def position(t: Int, *positions: Slot) -> Operand:
+def position_of(t: Int, *positions: Slot) -> Operand:
     """Where a row stands in its document, as the node in `positions` has it; without one all rows are one document."""
     return positions[0].value[t] if positions else t
 
@@ -159,7 +159,7 @@ def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: int) 
 
 
 def largest_of(k: Builder, row: Pointer, columns: int) -> Value:
-    """The largest element of a row: whole vectors side by side, then their lanes."""
+    """The largest element of a row: whole vectors at once, then their lanes."""
     whole, rest = k.variable(row.vector(0, k.vectors(columns)[0][1])), k.variable(row[0])
     for c, lanes in across(k, columns):
         if lanes == whole.lanes:
@@ -199,6 +199,6 @@ def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *
 def sum_rows(k: Builder, node: Slot, dbias: Pointer) -> None:
     """dbias += sum over rows of the node's gradient, in f32."""
     width = k.width(F32)
-    for _, (passed,) in row_by_row(k, node, node.grad):
+    for _, (dout,) in row_by_row(k, node, node.grad):
         for c in vectors(k, node.columns):
-            dbias.store(c, dbias.vector(c, width) + passed.vector(c, width))
+            dbias.store(c, dbias.vector(c, width) + dout.vector(c, width))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, pad
-from tapegpt.autograd.operations.rows import position, put_row, row_by_row
+from tapegpt.autograd.operations.rows import position_of, put_row, row_by_row
 from tapegpt.autograd.value import Value, copy_rows
 from tapegpt.errors import TapeGPTError, is_whole, shown
 
@@ -43,7 +43,7 @@ class Shift(Operation):
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *positions: Slot) -> None:
         """y[t] = x[t - n]."""
         for t, (result,) in row_by_row(k, out, out.value):
-            exists = position(t, *positions) >= self.n
+            exists = position_of(t, *positions) >= self.n
             earlier = k.select(exists, t - self.n, t)
             put_row(k, x.value + earlier * x.stride, result, exists, x.columns)
 
@@ -51,7 +51,7 @@ class Shift(Operation):
         """dx[t] = or += dy[t + n]."""
         for t, (result,) in row_by_row(k, x, x.grad):
             later = k.minimum(t + self.n, k.integer(out.stop) - 1)
-            exists = (later - t).equals(self.n) & (position(later, *positions) >= self.n)
+            exists = (later - t).equals(self.n) & (position_of(later, *positions) >= self.n)
             put_row(k, out.grad + later * out.stride, result, exists, out.columns, fresh=x.fresh)
 
 
@@ -74,7 +74,7 @@ class CachedShift(Shift):
         return self._rows * self._ring * pad(x.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
-        """y is what the row's line has kept at t - n; x is kept in its place."""
+        """y is what the row's line has kept at t - n; x is kept instead."""
         positions, lines = (each.value for each in about)
         for t, (row, result) in row_by_row(k, out, x.value, out.value):
             kept = scratch.kept + (lines[t] * self._ring + positions[t] % self._ring) * x.stride

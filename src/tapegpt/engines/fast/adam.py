@@ -29,7 +29,7 @@ def rate_at(k: Builder, schedule: Schedule, step: Operand) -> Value:
 def gather_gradients(
     k: Builder, gradients: F32s, start: Int, stop: Int, threads: Int, squares: F64s, *, extent: int
 ) -> None:
-    """Add up the threads' gradients in the first one's place, zero the others; squares[0] is the sum of squares."""
+    """Add up the threads' gradients into those of the first, zero the others; squares[0] is the sum of squares."""
     width = k.width(F32)
     for thread in k.range(1, threads):
         others = gradients + thread * extent
@@ -38,8 +38,8 @@ def gather_gradients(
             others.store(i, k.constant(0, F32, width))
     sums = [k.zeros(width, F32) for _ in range(4)]
     for i in k.range(start, stop, 4 * width):
-        for place, total in enumerate(sums):
-            g = gradients.vector(i + place * width, width)
+        for index, total in enumerate(sums):
+            g = gradients.vector(i + index * width, width)
             total.accumulate(g, g)
     squares[0] = k.convert(k.group_sum(sums[0] + sums[1] + (sums[2] + sums[3]), width).lane(0), F64)
 
@@ -122,9 +122,9 @@ def adamw_rows(
                 at = row * pad(columns) + c
                 total = k.zeros(width, F32)
                 for other in k.range(threads):
-                    place = numbers.gradients + other * extent
-                    total += place.vector(at, width)
-                    place.store(at, k.constant(0, F32, width))
+                    others = numbers.gradients + other * extent
+                    total += others.vector(at, width)
+                    others.store(at, k.constant(0, F32, width))
                 for _ in k.when(k.any(total.differs(0.0))):
                     step.update(at, k.value(total))
 

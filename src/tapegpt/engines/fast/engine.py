@@ -88,8 +88,8 @@ class FastEngine(CompiledEngine):
                 "thread": thread,
                 "threads": self.threads,
             }
-            places = (self._numbers(), self._work.at(0), Documents.arguments(tokens), adam.as_dict())
-            self._program.run("train", *places, steps, threads)
+            arguments = (self._numbers(), self._work.at(0), Documents.arguments(tokens), adam.as_dict())
+            self._program.run("train", *arguments, steps, threads)
 
         run_parts(part, self.threads)
         return check_losses(losses, first)
@@ -99,8 +99,9 @@ class FastEngine(CompiledEngine):
 
         def part(thread: int, _: array[int]) -> None:
             ends = [len(tokens) * end // self.threads for end in (thread, thread + 1)]
-            places = (self._shared.at(0), self._work.at(4 * thread * self._extents.work), Documents.arguments(tokens))
-            self._program.run("evaluate", *places, *ends, address_of(results, 2 * thread))
+            memory = (self._shared.at(0), self._work.at(4 * thread * self._extents.work))
+            documents, result = Documents.arguments(tokens), address_of(results, 2 * thread)
+            self._program.run("evaluate", *memory, documents, *ends, result)
 
         self._program.run("prepare", self._shared.at(0))
         run_parts(part, self.threads)

@@ -1,4 +1,4 @@
-"""Strings from the fast engine, many side by side: where one ends, the next begins in its row.
+"""Strings from the fast engine, in batches: where one ends, the next begins in its row.
 
 Each string has a stream of random numbers of its own, so that it does not depend on what is generated beside it.
 """
@@ -41,15 +41,15 @@ class Generation(Structure):
 
 def generation_kernel(graph: Graph) -> Kernel:
     """Strings as they are drawn without constraints."""
-    forward, places = graph.tape.forward_kernel(graph.logits), graph.layout()
+    forward, layout = graph.tape.forward_kernel(graph.logits), graph.layout()
 
     def generate(k: Builder, shared: F32s, work: F32s, generation: Generation, temperature: Real) -> None:
         inverse = k.convert(1.0 / temperature, F32)
 
-        def choose(row: Value, string: Value, place: Value, logits: Pointer, unit: Value) -> Value:
-            return sample(k, logits, places.vocab_size, inverse, unit)
+        def choose(row: Value, string: Value, position: Value, logits: Pointer, unit: Value) -> Value:
+            return sample(k, logits, layout.vocab_size, inverse, unit)
 
-        generate_batch(k, forward, places, (shared, work), generation, choose)
+        generate_batch(k, forward, layout, (shared, work), generation, choose)
 
     return Kernel(generate)
 
@@ -57,45 +57,45 @@ def generation_kernel(graph: Graph) -> Kernel:
 def generate_batch(
     k: Builder,
     forward: Kernel,
-    at: Layout,
+    layout: Layout,
     memory: tuple[Pointer, Pointer],
     generation: Generation,
     choose: Callable[[Value, Value, Value, Pointer, Value], Value],
     kept: Sequence[Pointer] = (),
 ) -> None:
-    """Make strings, each token by `choose(row, string, place, logits, random unit)`.
+    """Make strings, each token by `choose(row, string, position, logits, random unit)`.
 
     `memory` is what the forward pass works on; what is `kept` for a row moves with its string.
     """
     (shared, work), count = memory, generation.count
-    vocab_size, block, bos = at.vocab_size, at.block_size, at.vocab_size - 1
+    vocab_size, block, bos = layout.vocab_size, layout.block_size, layout.vocab_size - 1
     names = ("tokens", "positions", "lines")
-    tokens, places, lines = ((work + at.about[name]).cast(U32) for name in names)
-    strings, seeds = generation.rows, generation.rows + at.positions
+    tokens, positions, lines = ((work + layout.about[name]).cast(U32) for name in names)
+    strings, seeds = generation.rows, generation.rows + layout.positions
     begun = k.variable(k.integer(0))
     active = k.variable(k.integer(0))
 
     def begin(row: Operand) -> None:
-        strings[row], tokens[row], places[row] = begun, bos, 0
+        strings[row], tokens[row], positions[row] = begun, bos, 0
         seeds[row] = (word(k, generation.random) << 32) | word(k, generation.random)
         begun.set(begun + 1)
 
-    for row in k.range(k.minimum(count, at.positions)):
+    for row in k.range(k.minimum(count, layout.positions)):
         lines[row] = row
         begin(row)
         active += 1
     for _ in k.repeat_while(lambda: active > 0):
         forward(k, shared, work, 0, active)
         for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
-            string, place = strings[row], places[row]
-            logits = work + at.logits + row * pad(vocab_size)
-            token = choose(row, string, place, logits, random_unit(k, seeds[row], place))
+            string, position = strings[row], positions[row]
+            logits = work + layout.logits + row * pad(vocab_size)
+            token = choose(row, string, position, logits, random_unit(k, seeds[row], position))
             ends = token.equals(bos)
-            length = k.select(ends, place, place + 1)
+            length = k.select(ends, position, position + 1)
             for _ in k.when(k.logical_not(ends)):
-                generation.ids[string * block + place] = token
+                generation.ids[string * block + position] = token
                 tokens[row] = token
-                places[row] = length
+                positions[row] = length
             for _ in k.when(ends | length.equals(block)):
                 generation.lengths[string] = length
                 more = begun < count
@@ -103,7 +103,7 @@ def generate_batch(
                     begin(row)
                 for _ in k.when(k.logical_not(more)):
                     active -= 1
-                    for column in (strings, seeds, tokens, places, lines, *kept):
+                    for column in (strings, seeds, tokens, positions, lines, *kept):
                         column[row] = column[active]
 
 

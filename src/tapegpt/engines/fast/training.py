@@ -115,11 +115,11 @@ class Team:
                     k.yield_core()  # perhaps the thread that is waited for has no core
                     look()
 
-    def total(self, place: int) -> Value:
+    def total(self, index: int) -> Value:
         """Sum of one number over all threads."""
         result = self._k.zeros()
         for thread in self._k.range(self._shared.threads):
-            result += self.of(thread)[place]
+            result += self.of(thread)[index]
         return self._k.value(result)
 
 
@@ -135,7 +135,7 @@ class _Model:
 
     def __init__(self, graph: Graph) -> None:
         tape = graph.tape
-        self.places, extents = graph.layout(), tape.plan()
+        self.layout, extents = graph.layout(), tape.plan()
         self.gradients, self.work = extents.gradients, extents.work  # numbers of a thread
         self.sparse = tape.extent(graph.sparse) if graph.sparse else 0  # where the other parameters begin
         self.prepare, self.forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
@@ -163,20 +163,20 @@ class _Worker:
 
         The batch begins at the example `first` of the training.
         """
-        k, places, work, shared = self._k, self._model.places, self.work, self._numbers.shared
+        k, layout, work, shared = self._k, self._model.layout, self.work, self._numbers.shared
         positions = k.variable(k.integer(0))
-        for place in k.range(batch_size):
-            positions += packer.length(first + place)
-        (work + places.about["share"])[0] = 1.0 / k.convert(positions, F32)
+        for index in k.range(batch_size):
+            positions += packer.length(first + index)
+        (work + layout.about["share"])[0] = 1.0 / k.convert(positions, F32)
         at = k.variable(first + batch_size * self._shared.thread // self._shared.threads)
         last = first + batch_size * (self._shared.thread + 1) // self._shared.threads
         loss, touches = k.zeros(), k.variable(k.integer(0))
         for _ in k.repeat_while(lambda: at < last):
             rows = packer.fill(at, last, training=True)
             self._model.forward(k, shared, work, 0, rows)
-            loss += k.convert((work + places.loss)[0], F64)
+            loss += k.convert((work + layout.loss)[0], F64)
             self._model.backward(k, shared, self._gradients, work, rows)
-            for ids in places.looked_up:
+            for ids in layout.looked_up:
                 copy(k, (work + ids).cast(U32), self.team.touched + touches, rows)
                 touches += rows
         self.team.own[LOSS], self.team.own[TOUCHES] = loss, k.convert(touches, F64)
@@ -187,8 +187,8 @@ class _Worker:
 
     def sum_up(self) -> None:
         """The gradients of all threads, for this thread's parameters, and the sum of their squares."""
-        places = (*self._part, self._shared.threads, self.team.own + SQUARES)
-        gather_gradients(self._k, self._numbers.gradients, *places, extent=self._model.gradients)
+        parts = (*self._part, self._shared.threads, self.team.own + SQUARES)
+        gather_gradients(self._k, self._numbers.gradients, *parts, extent=self._model.gradients)
 
     def update(self, schedule: Schedule, move: Move) -> None:
         """Take Adam's step for this thread's parameters but the sparse parameter."""
@@ -197,7 +197,7 @@ class _Worker:
     def update_sparse(self, schedule: Schedule, move: Move) -> None:
         """Adam's step for this thread's rows of the sparse parameter, of those that any thread has touched."""
         k, thread, threads = self._k, self._shared.thread, self._shared.threads
-        sizes = {"columns": self._model.places.sparse_columns, "extent": self._model.gradients}
+        sizes = {"columns": self._model.layout.sparse_columns, "extent": self._model.gradients}
         for other in k.range(threads):
             rows = (self.team.touched_by(other), k.convert(self.team.of(other)[TOUCHES], I64))
             adamw_rows(k, self._numbers, *rows, thread, threads, schedule, move, **sizes)
@@ -232,7 +232,7 @@ def training_kernel(graph: Graph) -> Kernel:
         def number_of(example: Operand) -> Value:
             return steps.order[example % steps.documents]
 
-        packer = DocumentPacker(k, model.places, worker.work, documents, number_of)
+        packer = DocumentPacker(k, model.layout, worker.work, documents, number_of)
         going = k.variable(k.select(team.gather(), k.integer(1), 0))
         for i in k.range(steps.count):
             for _ in k.when(going.equals(1)):
@@ -249,8 +249,8 @@ def training_kernel(graph: Graph) -> Kernel:
                 going.set(k.select(finite, k.integer(1), 0))
                 for _ in k.when(shared.thread.equals(0)):
                     steps.losses[i] = k.select(finite, loss, float("nan"))
-                    for place, beta in enumerate((schedule.beta1, schedule.beta2)):
-                        powers[place] = k.select(finite, powers[place] * beta, powers[place])
+                    for index, beta in enumerate((schedule.beta1, schedule.beta2)):
+                        powers[index] = k.select(finite, powers[index] * beta, powers[index])
                     steps.taken[0] = k.select(finite, step + 1, step)
                 team.wait()  # the powers are new, and the sums have been read
                 for _ in k.when(k.logical_not(finite)):
@@ -272,18 +272,18 @@ def training_kernel(graph: Graph) -> Kernel:
 
 def evaluation_kernel(graph: Graph) -> Kernel:
     """Of the documents first to last - 1: the sum of -log(probability), and the number of positions."""
-    forward, places = graph.tape.forward_kernel(graph.loss), graph.layout()
+    forward, layout = graph.tape.forward_kernel(graph.loss), graph.layout()
 
     def evaluate(
         k: Builder, shared: F32s, work: F32s, documents: Documents, first: Int, last: Int, result: F64s
     ) -> None:
-        packer = DocumentPacker(k, places, work, documents)
-        (work + places.about["share"])[0] = 1.0
+        packer = DocumentPacker(k, layout, work, documents)
+        (work + layout.about["share"])[0] = 1.0
         at = k.variable(first)
         for _ in k.repeat_while(lambda: at < last):
             rows = packer.fill(at, last)
             forward(k, shared, work, 0, rows)
-            result[0] = result[0] + k.convert((work + places.loss)[0], F64)
+            result[0] = result[0] + k.convert((work + layout.loss)[0], F64)
             result[1] = result[1] + k.convert(rows, F64)
 
     return Kernel(evaluate)

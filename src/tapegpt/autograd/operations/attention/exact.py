@@ -86,7 +86,7 @@ class Attention(Operation):
         return size
 
     def weights_at(self, positions: int, columns: int, head: int, t: int) -> tuple[int, int]:
-        """Where, in what is kept, a head's exponentials at a place begin, and where the inverse of their sum lies."""
+        """Offsets in what is kept: where a head's exponentials at position t begin, and the inverse of their sum."""
         kept, row = self._kept(0, positions, columns), head * positions + t
         exponentials: Any = kept.exponentials.at(row).start
         sums: Any = kept.sums.at(row).start
@@ -154,23 +154,23 @@ class Attention(Operation):
             for head in k.range(self.n_head):
                 q, keys, _ = self._parts(out, [slot.value for slot in inputs], head)
                 dq, dkeys, dvalues = self._parts(out, [slot.gradient for slot in inputs], head)
-                row, passed = head * out.rows + t, out.whole(out.grad).at(t, head * head_dim).start
+                row, dout = head * out.rows + t, out.whole(out.grad).at(t, head * head_dim).start
                 exponentials, total, inverse = kept.exponentials.at(row).start, kept.sums[row, 0], kept.sums[row, 1]
                 columns = kept.values.at(head * head_dim)
                 for s in k.range(0, t + 1, width):
                     dweight = k.zeros(width)
                     for j in k.range(head_dim - 1, -1, -1):
-                        dweight += columns.vector(j, s, width) * passed[j]
+                        dweight += columns.vector(j, s, width) * dout[j]
                     kept.dweights.store(s, dweight)
-                slope = k.pow(total, -2.0) * -1.0  # of total ** -1
+                dinverse = k.pow(total, -2.0) * -1.0
                 dtotal = k.zeros()
                 for s in k.range(t, -1, -1):
-                    dtotal += slope * (exponentials[s] * kept.dweights[s])
+                    dtotal += dinverse * (exponentials[s] * kept.dweights[s])
                 for s in k.range(0, t + 1, width):
                     dexponential = kept.dweights.vector(s, width) * inverse + dtotal
                     kept.dlogits.store(s, exponentials.vector(s, width) * dexponential * scale)
                 for c, lanes in across(k, head_dim):
-                    query, dout = q.vector(t, c, lanes), passed.vector(c, lanes)
+                    query, dy = q.vector(t, c, lanes), dout.vector(c, lanes)
                     dquery = k.variable((dq or q).vector(t, c, lanes))
                     for s in k.range(t, -1, -1):
                         dlogit = kept.dlogits[s]
@@ -179,7 +179,7 @@ class Attention(Operation):
                             dkeys.store(s, c, dkeys.vector(s, c, lanes) + query * dlogit)
                         if dvalues:
                             weight = exponentials[s] * inverse
-                            dvalues.store(s, c, dvalues.vector(s, c, lanes) + dout * weight)
+                            dvalues.store(s, c, dvalues.vector(s, c, lanes) + dy * weight)
                     if dq:
                         dq.store(t, c, dquery)
 

@@ -48,7 +48,7 @@ class Heads(Record):
         """E: columns of all heads."""
         return pad(self.n_head * self.lanes)
 
-    def places(self) -> list[int]:
+    def used_columns(self) -> list[int]:
         """The columns in use."""
         return [h * self.lanes + j for h in range(self.n_head) for j in range(self.head_dim)]
 

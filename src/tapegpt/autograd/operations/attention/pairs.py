@@ -1,6 +1,6 @@
 """Causal multi-head self-attention over the documents of a batch, pair by pair. Shapes: q, k, v and the result (T, E).
 
-Columns are as `heads.py` says: heads lie side by side in the lanes of a vector, a head's sum is a few lane
+Columns are as `heads.py` says: heads lie next to each other in the lanes of a vector, a head's sum is a few lane
 permutations, and exponentials come out on every lane where they are needed. Made for short documents: the work for a
 pair of positions is done once for each lane of the head; `tiles.py` is for long ones.
 
@@ -59,7 +59,7 @@ class PairedAttention(OverHeads):
                     groups.store(y, t, column, result)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - dy_t y_t), passed to q_t times k_s, to k_s times q_t."""
+        """dv_s = sum over t of w dy_t; dlogit = w (dy_t v_s - dy_t y_t), dq_t += dlogit k_s, dk_s += dlogit q_t."""
         q, keys, values = self.values(*inputs)
         dq, dkeys, dvalues = self.gradients(scratch, *inputs)
         y, dy = out.whole(out.value), out.whole(out.grad)
@@ -70,9 +70,9 @@ class PairedAttention(OverHeads):
             for column in groups:
                 for t in k.range(first, end):
                     inverse = kept.inverses.vector(t, column, width)
-                    passed = [part * inverse for part in groups.load(dy, t, column)]
-                    kept.offsets.store(t, column, groups.product(passed, groups.load(y, t, column)))
-                    groups.store(kept.passed, t, column, passed)
+                    dsums = [part * inverse for part in groups.load(dy, t, column)]
+                    kept.offsets.store(t, column, groups.product(dsums, groups.load(y, t, column)))
+                    groups.store(kept.dsums, t, column, dsums)
                     groups.store(dq, t, column, [k.constant(0, F32, width)] * groups.vectors)
                 for s in k.range(first, end):
                     key = [part * scale for part in groups.load(keys, s, column)]
@@ -82,14 +82,14 @@ class PairedAttention(OverHeads):
                     for t in k.range(s, end):
                         exponential = kept.weights.vector(weight, width)
                         weight += (t - first + 1) * width
-                        passed = groups.load(kept.passed, t, column)
-                        dweight = groups.product(passed, value) - kept.offsets.vector(t, column, width)
+                        dsums = groups.load(kept.dsums, t, column)
+                        dweight = groups.product(dsums, value) - kept.offsets.vector(t, column, width)
                         dlogit = exponential * dweight
                         for v, query in enumerate(groups.load(q, t, column)):
                             dkey[v].accumulate(dlogit, query)
-                            dvalue[v].accumulate(exponential, passed[v])
-                            place = column + v * width
-                            dq.store(t, place, k.mul_add(dlogit, key[v], dq.vector(t, place, width)))
+                            dvalue[v].accumulate(exponential, dsums[v])
+                            c = column + v * width
+                            dq.store(t, c, k.mul_add(dlogit, key[v], dq.vector(t, c, width)))
                     groups.store(dkeys, s, column, [part * scale for part in dkey])
                     groups.store(dvalues, s, column, dvalue)
                 weights += _triangle(end - first) * width
@@ -102,8 +102,8 @@ class _Kept:
         size = out.rows * out.columns
         self.logits = block  # (S): of one position
         self.inverses = out.whole(block + block_size * out.columns)  # (T): of the sum of the exponentials
-        self.passed = out.whole(self.inverses.start + size)  # (T): gradient of the result, times the inverse
-        self.offsets = out.whole(self.passed.start + size)  # (T): a head's sum of passed times result
+        self.dsums = out.whole(self.inverses.start + size)  # (T): gradient of the weighted sums, dy times the inverse
+        self.offsets = out.whole(self.dsums.start + size)  # (T): a head's sum of dsums times y
         self.weights = self.offsets.start + size  # exponentials by document, group, t, s
 
 

@@ -54,20 +54,20 @@ class TiledAttention(OverHeads):
             clear(k, each.at(out.start).start, (out.stop - out.start) * self.stride)
         dy = out.whole(out.grad)
         for tile in self._tiles(k, scratch, out, inputs[-1]):
-            passed, queries, slopes = tile.queries_of(dy), tile.queries_of(q), tile.slopes
-            make_panels(k, passed, tile.panel.start, outs=QUERIES)
-            fast_products(k, tile.keys_of(values), tile.panel, slopes, Finish())
-            through_softmax(k, tile.weights, slopes, head_dim=self.heads.head_dim)
-            fast_products(k, slopes.T, tile.keys_of(keys), tile.queries_of(dq), Finish())
-            fast_products(k, slopes, queries, tile.keys_of(dkeys), Finish("+"))
-            fast_products(k, tile.weights, passed, tile.keys_of(dvalues), Finish("+"))
+            dout, queries, gradients = tile.queries_of(dy), tile.queries_of(q), tile.gradients
+            make_panels(k, dout, tile.panel.start, outs=QUERIES)
+            fast_products(k, tile.keys_of(values), tile.panel, gradients, Finish())
+            through_softmax(k, tile.weights, gradients, head_dim=self.heads.head_dim)
+            fast_products(k, gradients.T, tile.keys_of(keys), tile.queries_of(dq), Finish())
+            fast_products(k, gradients, queries, tile.keys_of(dkeys), Finish("+"))
+            fast_products(k, tile.weights, dout, tile.keys_of(dvalues), Finish("+"))
 
     def _tiles(self, k: Builder, scratch: Scratch, out: Slot, ends: Slot) -> Iterator[_Tile]:
         """All tiles, document by document, head by head."""
         heads, kept = self.heads, k.variable(k.integer(0))
         panel = scratch.kept + self.spare(out.rows)
-        slopes = panel + heads.lanes * QUERIES
-        weights = slopes + heads.block_size * QUERIES
+        gradients = panel + heads.lanes * QUERIES
+        weights = gradients + heads.block_size * QUERIES
         for first, end in documents(k, out, ends, heads.block_size):
             for head in k.range(heads.n_head):
                 t = k.variable(first)
@@ -79,7 +79,7 @@ class TiledAttention(OverHeads):
                         k.value(t),
                         head * heads.lanes,
                         Panels(panel, heads.lanes),
-                        View(slopes, keys, QUERIES, QUERIES),
+                        View(gradients, keys, QUERIES, QUERIES),
                         View(weights + kept, keys, QUERIES, QUERIES),
                         queries,
                     )
@@ -94,7 +94,7 @@ class _Tile(Record):
     t: Value
     column: Value  # of the head
     panel: Panels  # (L, 32): of one row for each query
-    slopes: View  # (keys, 32)
+    gradients: View  # (keys, 32)
     weights: View  # (keys, 32)
     queries: Value  # how many
 
@@ -140,13 +140,13 @@ def softmax(k: Builder, weights: View, queries: Int, *, head_dim: int) -> None:
 
 
 @kernel
-def through_softmax(k: Builder, weights: View, slopes: View, *, head_dim: int) -> None:
-    """Slopes (keys, 32) of the weights become those of the products of q and k."""
+def through_softmax(k: Builder, weights: View, gradients: View, *, head_dim: int) -> None:
+    """Gradients (keys, 32) of the weights become those of the products of q and k."""
     width = k.width(F32)
     for lane in range(0, QUERIES, width):
         mean = k.zeros(width, F32)
         for s in k.range(weights.rows):
-            mean.accumulate(weights.vector(s, lane, width), slopes.vector(s, lane, width))
+            mean.accumulate(weights.vector(s, lane, width), gradients.vector(s, lane, width))
         for s in k.range(weights.rows):
-            slope = (slopes.vector(s, lane, width) - mean) * weights.vector(s, lane, width)
-            slopes.store(s, lane, slope * head_dim**-0.5)
+            gradient = (gradients.vector(s, lane, width) - mean) * weights.vector(s, lane, width)
+            gradients.store(s, lane, gradient * head_dim**-0.5)
