@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from tapegpt.machine.language import F64
+from tapegpt.machine.language import F64, Builder, Operand, Value
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record, field
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import ClassVar
 
-    from tapegpt.machine.language import Builder, Operand, Value
 
 SHARE = Number(0, 1, "[)")
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from tapegpt.machine.language import U32
+from tapegpt.machine.language import U32, Builder, Number, Operand, Pointer, Value, Variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Value, Variable
 
 
 class Rows:

@@ -22,7 +22,7 @@ from tapegpt.autograd.operations.cross_entropy import CrossEntropy
 from tapegpt.autograd.operations.mean_squared_error import MeanSquaredError
 from tapegpt.autograd.operations.reductions import Mean
 from tapegpt.autograd.operations.rows import across
-from tapegpt.autograd.optimizers import rate_at
+from tapegpt.autograd.optimizers import Optimizer, rate_at
 from tapegpt.autograd.packing import Packer
 from tapegpt.autograd.rewrites import ROWS, Place, Rewriting
 from tapegpt.autograd.saving import TAKEN, load, save
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.autograd.node import Node
-    from tapegpt.autograd.optimizers import Optimizer
     from tapegpt.autograd.tape import Tape
     from tapegpt.files import Path
     from tapegpt.machine.language import Number, Operand, Pointer, Type, Value

@@ -37,7 +37,7 @@ from tapegpt.autograd.value import post_order
 from tapegpt.autograd.walk import Laid, Run
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.machine.language import F32, F64, Builder, Int, Kernel, Reals, Type
-from tapegpt.machine.memory import Memory
+from tapegpt.machine.memory import Address, Memory
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tapegpt.processes import Local
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from tapegpt.autograd.optimizers import Optimizer
     from tapegpt.autograd.step import Step
     from tapegpt.files import Path
-    from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
 
 MAX_ARENA = 8 << 30  # bytes

@@ -7,7 +7,7 @@ Three exist: `exact.py` (f64, compiled) and `reference.py` (scalar Python, the o
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 from abc import ABC, abstractmethod
 from array import array
 
@@ -18,7 +18,6 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _thread import LockType
     from collections.abc import Callable
     from typing import TypeVar
 

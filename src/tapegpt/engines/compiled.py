@@ -10,19 +10,17 @@ from abc import abstractmethod
 from array import array
 
 from tapegpt.data.tokens import Strings
-from tapegpt.engines.base import Engine, Moments
+from tapegpt.engines.base import Engine, Moments, Parameters, Snapshot
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.machine.language import Reals, Structure
-from tapegpt.machine.memory import Memory
+from tapegpt.machine.memory import Address, Memory
 from tapegpt.machine.program import Program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
     from tapegpt.data.rng import Random
-    from tapegpt.engines.base import Parameters, Snapshot
     from tapegpt.engines.graph import Graph
-    from tapegpt.machine.memory import Address
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
 

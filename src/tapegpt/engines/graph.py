@@ -13,8 +13,8 @@ from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.packing import Packer
 from tapegpt.autograd.rewrites import EXACT, ROWS, Rewriting
 from tapegpt.autograd.tape import Tape
-from tapegpt.machine.language import F32, F64, I64s, Structure, U32s
-from tapegpt.machine.memory import address_of
+from tapegpt.machine.language import F32, F64, Builder, I64s, Number, Operand, Pointer, Structure, U32s, Value
+from tapegpt.machine.memory import Address, Memory, address_of
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tapegpt.autograd.rewrites import Rule
     from tapegpt.data.tokens import Tokens
     from tapegpt.engines.base import Parameters
-    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Value
-    from tapegpt.machine.memory import Address, Memory
     from tapegpt.machine.target import Target
 
 SLOTS = 64  # strings that are generated in a batch

@@ -14,8 +14,8 @@ from collections import deque
 from itertools import repeat
 
 from tapegpt.autograd.value import Matrix, Value, softmax, walk_back
-from tapegpt.data.tokens import Strings
-from tapegpt.engines.base import Engine, Moments
+from tapegpt.data.tokens import Strings, Tokens
+from tapegpt.engines.base import Adam, Engine, Moments, Parameters, Snapshot
 from tapegpt.engines.graph import exact_graph
 from tapegpt.errors import DivergedError
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
     from tapegpt.autograd.node import Node
     from tapegpt.data.rng import Random
-    from tapegpt.data.tokens import Tokens
-    from tapegpt.engines.base import Adam, Parameters, Snapshot
 
 
 class ReferenceEngine(Engine):

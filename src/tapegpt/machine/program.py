@@ -20,7 +20,7 @@ from tapegpt.machine import cache
 from tapegpt.machine.fingerprint import fingerprint
 from tapegpt.machine.host import c_library, cpu_identity, host_target
 from tapegpt.machine.image import Function, Image, Mapped, Pointer, Real, Whole, can_map
-from tapegpt.machine.language import Builder
+from tapegpt.machine.language import Builder, Kernel
 from tapegpt.machine.memory import Address, Memory
 from tapegpt.processes import Local, renewed
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from tapegpt.machine.language import Kernel
     from tapegpt.machine.llvm import Loaded
     from tapegpt.machine.target import Target
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import F64
+from tapegpt.machine.language import F64, Builder, Number, Operand, Pointer, Type, Value
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Builder, Number, Operand, Pointer, Type, Value
 
 PAD = 16  # f32 in a cache line and in the widest vector; of f64 two of each
 

@@ -13,13 +13,8 @@ from tapegpt.autograd.operations.rows import (
     share_of,
     vectors,
 )
-from tapegpt.autograd.value import softmax, total
-from tapegpt.machine.language import F32, I32
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Builder
+from tapegpt.autograd.value import Matrix, softmax, total
+from tapegpt.machine.language import F32, I32, Builder
 
 
 class CrossEntropy(Operation):

@@ -10,14 +10,13 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import accumulate, position_of, row_by_row
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
-from tapegpt.machine.language import I32
+from tapegpt.machine.language import I32, Builder, Pointer, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Builder, Pointer, Value
 
 _WORD = 0xFFFFFFFF
 _COLUMN = 0x9E3779B1 - 2**32  # 2^32 over the golden ratio, as `ngrams.py` has it, in 32 bits with a sign

@@ -19,7 +19,7 @@ from tapegpt.autograd.operations.rows import (
     row_by_row,
     sum_of_lanes,
 )
-from tapegpt.autograd.value import CUBE, GELU
+from tapegpt.autograd.value import CUBE, GELU, Matrix
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from tapegpt.autograd.value import Matrix
     from tapegpt.autograd.value import Value as Scalar
     from tapegpt.machine.language import Builder, Number, Operand, Pointer, Value
 

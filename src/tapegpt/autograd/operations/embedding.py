@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import accumulate, row_by_row, vectors
-from tapegpt.autograd.value import Value
-from tapegpt.machine.language import F32, F64
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Builder, Type
+from tapegpt.autograd.value import Matrix, Value
+from tapegpt.machine.language import F32, F64, Builder, Type
 
 
 class Embedding(Operation):

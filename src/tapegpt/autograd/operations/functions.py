@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from math import inf, nan
 
-from tapegpt.machine.language import F32, F64
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.machine.language import Builder, Number, Operand, Value
+from tapegpt.machine.language import F32, F64, Builder, Number, Operand, Value
 
 LOWEST, HIGHEST = -87.0, 88.71875  # exponents that exp knows in f32
 WHOLE = 1 << 24  # up to here an f32 tells odd numbers from even ones

@@ -13,15 +13,10 @@ from tapegpt.autograd.operations.functions import sigmoid, tanh
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import accumulate, across, position_of, put_row
 from tapegpt.autograd.operations.transpose import transpose
+from tapegpt.autograd.value import Matrix, linear
 from tapegpt.autograd.value import Value as Scalar
-from tapegpt.autograd.value import linear
-from tapegpt.machine.language import F32, I32, Builder, Pointer, kernel
+from tapegpt.machine.language import F32, I32, Builder, Number, Operand, Pointer, kernel
 from tapegpt.record import Record
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Number, Operand
 
 
 class Rows(Record):

@@ -6,16 +6,13 @@ It is the root mean square norm of c = x - mean(x), gain and bias included.
 from __future__ import annotations
 
 from tapegpt.autograd.operations.rmsnorm import FastRMSNorm, RMSNorm
-from tapegpt.autograd.operations.rows import LazyRow, accumulate, dot, mask_columns, row_by_row, total, vectors
-from tapegpt.autograd.value import layer_norm
-from tapegpt.machine.language import F32, F64
+from tapegpt.autograd.operations.rows import LazyRow, Row, accumulate, dot, mask_columns, row_by_row, total, vectors
+from tapegpt.autograd.value import Matrix, layer_norm
+from tapegpt.machine.language import F32, F64, Builder, Number, Pointer, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Slot
-    from tapegpt.autograd.operations.rows import Row
-    from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Builder, Number, Pointer, Value
 
 
 class LayerNorm(RMSNorm):

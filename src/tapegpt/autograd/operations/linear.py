@@ -10,16 +10,13 @@ from tapegpt.autograd.operations.elementwise import RULES, activate
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import sum_rows
 from tapegpt.autograd.operations.transpose import transpose
-from tapegpt.autograd.value import linear
-from tapegpt.machine.language import F32
+from tapegpt.autograd.value import Matrix, linear
+from tapegpt.machine.language import F32, Builder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
-
-    from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Builder
 
 
 class Linear(Operation):

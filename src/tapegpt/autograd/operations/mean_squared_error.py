@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import accumulate, row_by_row, share_of, vectors
-from tapegpt.autograd.value import total
-from tapegpt.machine.language import F32
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Builder, Value
+from tapegpt.autograd.value import Matrix, total
+from tapegpt.machine.language import F32, Builder, Value
 
 
 class MeanSquaredError(Operation):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import position_of
 from tapegpt.autograd.value import Value as Scalar
-from tapegpt.machine.language import U32
+from tapegpt.machine.language import U32, Builder, Value
 from tapegpt.ranges import Whole
 
 TYPE_CHECKING = False
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Builder, Value
 
 _MULTIPLIER = 0x9E3779B1  # 2^32 over the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
 _WORD = 0xFFFFFFFF

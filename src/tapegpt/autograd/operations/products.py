@@ -12,14 +12,12 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import View, pad
 from tapegpt.autograd.operations.rows import UNROLLED, blocks
-from tapegpt.machine.language import F32, F64, Builder, F32s, Pointer, Value, Variable, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, Number, Pointer, Value, Variable, kernel
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from tapegpt.machine.language import Number
 
     Sum = tuple[int, int, Variable]  # row, column, register
 

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import accumulate, across, broadcast, one_by_one, row_by_row, sum_of_lanes
-from tapegpt.autograd.value import copy_rows, total
-from tapegpt.machine.language import I64
+from tapegpt.autograd.value import Matrix, copy_rows, total
+from tapegpt.machine.language import I64, Builder, Number, Pointer, Value, Variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.autograd.value import Matrix
     from tapegpt.autograd.value import Value as Scalar
-    from tapegpt.machine.language import Builder, Number, Pointer, Value, Variable
 
 
 class Reduction(Operation):

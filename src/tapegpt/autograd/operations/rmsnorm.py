@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.functions import power
-from tapegpt.autograd.operations.rows import accumulate, dot, product, row_by_row, sum_rows, vectors
-from tapegpt.autograd.value import rmsnorm
-from tapegpt.machine.language import F32, F64
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.autograd.operations.rows import Row
-    from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Builder, Pointer, Value
+from tapegpt.autograd.operations.rows import Row, accumulate, dot, product, row_by_row, sum_rows, vectors
+from tapegpt.autograd.value import Matrix, rmsnorm
+from tapegpt.machine.language import F32, F64, Builder, Pointer, Value
 
 EPSILON = 1e-5
 

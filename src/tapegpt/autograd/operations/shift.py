@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, pad
 from tapegpt.autograd.operations.rows import position_of, put_row, row_by_row
-from tapegpt.autograd.value import Value, copy_rows
+from tapegpt.autograd.value import Matrix, Value, copy_rows
 from tapegpt.errors import TapeGPTError, is_whole, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.autograd.value import Matrix
     from tapegpt.machine.language import Builder
 
 

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, pad
 from tapegpt.autograd.operations.rows import accumulate
-from tapegpt.autograd.value import copy_rows
-from tapegpt.machine.language import Builder, Reals, kernel
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.autograd.value import Matrix
-    from tapegpt.machine.language import Number
+from tapegpt.autograd.value import Matrix, copy_rows
+from tapegpt.machine.language import Builder, Number, Reals, kernel
 
 
 class Transpose(Operation):

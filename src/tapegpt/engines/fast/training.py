@@ -11,7 +11,7 @@ from tapegpt.autograd.tape import GROUP
 from tapegpt.engines.adam import Schedule  # noqa: TC001  # an entry's structure
 from tapegpt.engines.compiled import Numbers  # noqa: TC001  # an entry's structure
 from tapegpt.engines.fast.adam import DECAY_EVERY, Move, adamw, adamw_rows, decay_rows, gather_gradients, rate_at
-from tapegpt.engines.graph import DocumentPacker, Documents
+from tapegpt.engines.graph import DocumentPacker, Documents, Graph
 from tapegpt.machine.language import (
     F32,
     F64,
@@ -33,7 +33,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.engines.graph import Graph
     from tapegpt.machine.language import Operand, Pointer, Value
 
 PATIENCE = 1024  # turns of a waiting loop, some tens of microseconds

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, clear, pad
 from tapegpt.autograd.operations.rows import across
-from tapegpt.autograd.value import Vector, softmax, total
+from tapegpt.autograd.value import Matrix, Vector, softmax, total
 from tapegpt.errors import TapeGPTError, is_whole, shown
 
 TYPE_CHECKING = False
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from tapegpt.autograd.value import Matrix
     from tapegpt.machine.language import Builder, Number, Pointer
 
 

@@ -7,16 +7,14 @@ of them in use and the others zero. They are three matrices, or packed in one of
 from __future__ import annotations
 
 from tapegpt.autograd.operations.attention.exact import Attention
-from tapegpt.autograd.operations.base import PAD, Operation, Shape, View, pad
-from tapegpt.machine.language import F32
+from tapegpt.autograd.operations.base import PAD, Operation, Scratch, Shape, Slot, View, pad
+from tapegpt.machine.language import F32, Builder, Value
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.autograd.operations.base import Scratch, Slot
-    from tapegpt.machine.language import Builder, Value
 
 LONG = 32  # positions: documents up to here go pair by pair, longer ones in tiles, whose heads are whole vectors
 

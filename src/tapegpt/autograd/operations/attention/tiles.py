@@ -13,14 +13,13 @@ from tapegpt.autograd.operations.attention.heads import OverHeads, documents
 from tapegpt.autograd.operations.base import Scratch, Shape, Slot, View, clear
 from tapegpt.autograd.operations.functions import exp
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels
-from tapegpt.machine.language import F32, I32, Builder, Int, Value, kernel
+from tapegpt.machine.language import F32, I32, Builder, Int, Number, Value, kernel
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.machine.language import Number
 
 QUERIES = 32  # of a tile: two vectors, so that a tile of sums is eight keys times these
 
