@@ -287,7 +287,7 @@ def return_out(k: Builder, x: F64s) -> None:
 
 @refused("'one' where f64 is meant")
 def text(k: Builder, x: F64s) -> None:
-    x[0] = x[0] + "one"  # type: ignore[operator]  # here
+    x[0] = x[0] + "one"  # type: ignore[arg-type]  # here
 
 
 @refused("slice(0, 2, None) where i64 is meant")

@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from functools import reduce
 
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import Any, Self
+    from typing import Any
 
     from tapegpt.machine.target import Target
 
@@ -94,6 +95,26 @@ class Traced:
         raise KernelError("a run-time value is not iterated while code is made: use k.range")
 
 
+def _operator(operation: str) -> Callable[[Operand, Number], Value]:
+    return lambda self, other: self.k.arithmetic(operation, self, other)
+
+
+def _reflected(operation: str) -> Callable[[Operand, Number], Value]:
+    return lambda self, other: self.k.arithmetic(operation, other, self)
+
+
+def _in_place(operation: str) -> Callable[[Variable, Number], Variable]:
+    def assign(self: Variable, other: Number) -> Variable:
+        self.set(self.k.arithmetic(operation, self, other))
+        return self
+
+    return assign
+
+
+def _relation(relation: str) -> Callable[[Operand, Number], Value]:
+    return lambda self, other: self.k.comparison(relation, self, other)
+
+
 class Operand(Traced):
     """What operators work on: a `Value` or a `Variable`."""
 
@@ -106,68 +127,20 @@ class Operand(Traced):
     def __repr__(self) -> str:
         return f"{self.type} x {self.lanes}" if self.lanes else f"{self.type}"
 
-    def __add__(self, other: Number) -> Value:
-        return self.k.arithmetic("add", self, other)
-
-    def __radd__(self, other: Number) -> Value:
-        return self.k.arithmetic("add", other, self)
-
-    def __sub__(self, other: Number) -> Value:
-        return self.k.arithmetic("sub", self, other)
-
-    def __rsub__(self, other: Number) -> Value:
-        return self.k.arithmetic("sub", other, self)
-
-    def __mul__(self, other: Number) -> Value:
-        return self.k.arithmetic("mul", self, other)
-
-    def __rmul__(self, other: Number) -> Value:
-        return self.k.arithmetic("mul", other, self)
-
-    def __truediv__(self, other: Number) -> Value:
-        return self.k.arithmetic("div", self, other)
-
-    def __rtruediv__(self, other: Number) -> Value:
-        return self.k.arithmetic("div", other, self)
-
-    def __floordiv__(self, other: Number) -> Value:
-        """Quotient of integers, rounded towards zero, as C and the CPU do and Python does not."""
-        return self.k.arithmetic("quotient", self, other)
-
-    def __mod__(self, other: Number) -> Value:
-        """Remainder of integers with the sign of the dividend, as C and the CPU do and Python does not."""
-        return self.k.arithmetic("remainder", self, other)
-
-    def __and__(self, other: Number) -> Value:
-        return self.k.arithmetic("and", self, other)
-
-    def __or__(self, other: Number) -> Value:
-        return self.k.arithmetic("or", self, other)
-
-    def __xor__(self, other: Number) -> Value:
-        return self.k.arithmetic("xor", self, other)
-
-    def __lshift__(self, other: Number) -> Value:
-        return self.k.arithmetic("shl", self, other)
-
-    def __rshift__(self, other: Number) -> Value:
-        """Shift right, zeros coming in."""
-        return self.k.arithmetic("shr", self, other)
+    __add__, __radd__ = _operator("add"), _reflected("add")
+    __sub__, __rsub__ = _operator("sub"), _reflected("sub")
+    __mul__, __rmul__ = _operator("mul"), _reflected("mul")
+    __truediv__, __rtruediv__ = _operator("div"), _reflected("div")
+    __floordiv__ = _operator("quotient")  # of integers, rounded towards zero, as C and the CPU do and Python does not
+    __mod__ = _operator("remainder")  # of integers, with the sign of the dividend, as C and the CPU do
+    __and__, __or__, __xor__ = _operator("and"), _operator("or"), _operator("xor")
+    __lshift__ = _operator("shl")
+    __rshift__ = _operator("shr")  # zeros come in
+    __lt__, __le__ = _relation("<"), _relation("<=")
+    __gt__, __ge__ = _relation(">"), _relation(">=")
 
     def __neg__(self) -> Value:
         return self.k.arithmetic("mul", self, -1)
-
-    def __lt__(self, other: Number) -> Value:
-        return self.k.comparison("<", self, other)
-
-    def __le__(self, other: Number) -> Value:
-        return self.k.comparison("<=", self, other)
-
-    def __gt__(self, other: Number) -> Value:
-        return self.k.comparison(">", self, other)
-
-    def __ge__(self, other: Number) -> Value:
-        return self.k.comparison(">=", self, other)
 
     def equals(self, other: Number) -> Value:
         """Whether both are equal."""
@@ -203,21 +176,11 @@ class Variable(Operand):
         """Assign; a scalar is spread over the lanes."""
         self.k.assign(self, self.k.coerce(value, self.type, self.lanes))
 
-    def __iadd__(self, other: Number) -> Self:  # type: ignore[override]  # the register itself, not a value
-        self.set(self + other)
-        return self
+    __iadd__, __isub__, __imul__ = _in_place("add"), _in_place("sub"), _in_place("mul")  # the register itself
 
     def accumulate(self, a: Operand, b: Operand) -> None:
         """Add a * b, with one rounding where the target fuses it."""
         self.set(self.k.mul_add(a, b, self))
-
-    def __isub__(self, other: Number) -> Self:  # type: ignore[override]  # the register itself, not a value
-        self.set(self - other)
-        return self
-
-    def __imul__(self, other: Number) -> Self:  # type: ignore[override]  # the register itself, not a value
-        self.set(self * other)
-        return self
 
 
 class Pointer(Traced):
@@ -528,19 +491,15 @@ class Builder(ABC):
 
     def reduce_max(self, vector: Operand) -> Value:
         """Largest lane; a scalar is its own."""
-        value = self.value(vector)
-        result = value.lane(0) if value.lanes else value
-        for index in range(1, value.lanes):
-            result = self.maximum(result, value.lane(index))
-        return result
+        return reduce(self.maximum, self._lanes(vector))
 
     def reduce_add(self, vector: Operand) -> Value:
         """Sum of the lanes, first to last, one rounding each; a scalar is its own."""
+        return reduce(lambda a, b: a + b, self._lanes(vector))
+
+    def _lanes(self, vector: Operand) -> Iterator[Value]:
         value = self.value(vector)
-        result = value.lane(0) if value.lanes else value
-        for index in range(1, value.lanes):
-            result = result + value.lane(index)
-        return result
+        yield from (value.lane(index) for index in range(value.lanes)) if value.lanes else [value]
 
     def transpose(self, rows: list[Value]) -> list[Value]:
         """A square of n vectors of n lanes, n a power of two: row i, lane j goes to row j, lane i."""
