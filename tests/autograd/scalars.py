@@ -47,7 +47,7 @@ def fill(tape: Tape) -> None:
     rng = random.Random(len(tape.nodes))
     for node in tape.nodes:
         if not node.operation:
-            count = tape.rows(node) * node.shape.columns
+            count = node.rows * node.shape.columns
             ids = [rng.randrange(min(node.bound, 9)) for _ in range(count)]
             tape.write(node, ids if node.shape.index else [rng.gauss(0, 1) for _ in range(count)])
 

@@ -114,7 +114,7 @@ def test_f32_is_near_and_leaves_the_padding_zero(build: Callable[[Tape], Node], 
         starts = [narrow._value_at(of_f32)] * (not of_f32.shape.index)
         starts += [narrow._gradient_at(of_f32)] * (of_f32.gradient >= 0)
         for start in starts:
-            memory = narrow.arena.floats(4 * start, narrow.rows(of_f32) * pad(columns), 4).tolist()
+            memory = narrow.arena.floats(4 * start, of_f32.rows * pad(columns), 4).tolist()
             assert not any(x for place, x in enumerate(memory) if place % pad(columns) >= columns), of_f32
 
 

@@ -101,7 +101,7 @@ class Model:
         columns = self.heads.columns
         used = set(self.heads.used_columns())
         for name, node in self.parameters.items():
-            rows, width = self.tape.rows(node), node.shape.columns
+            rows, width = node.rows, node.shape.columns
             numbers = np.array([rng.gauss(0, 0.7 / width**0.25) for _ in range(rows * width)]).reshape(rows, width)
             if name == "qkv":
                 numbers[[row for row in range(rows) if row % columns not in used]] = 0
@@ -332,7 +332,7 @@ def test_each_operation_against_finite_differences(kind: str) -> None:
     x = tape.record(FastEmbedding(2), table, tokens, place_table, places)
     loss = tape.record(FastCrossEntropy(), chain(kind, tape, x, ends, width), targets, share)
     for node in tape.parameters():
-        tape.write(node, [rng.gauss(0, 0.5) for _ in range(tape.rows(node) * node.shape.columns)])
+        tape.write(node, [rng.gauss(0, 0.5) for _ in range(node.rows * node.shape.columns)])
     tape.write(tokens, [rng.randrange(6) for _ in range(positions)])
     tape.write(targets, [rng.randrange(width) for _ in range(positions)])
     tape.write(places, [place % 6 for place in range(positions)])
@@ -414,7 +414,7 @@ def test_what_lies_behind_a_row_stays_zero() -> None:
     for node in [*model.parameters.values(), *(node for name, node in model.nodes.items() if name != "logits")]:
         width, columns = pad(node.shape.columns), node.shape.columns
         for offset in (tape._value_at(node), tape._gradient_at(node)):
-            numbers = tape.arena.floats(4 * offset, tape.rows(node) * width, 4).tolist()
+            numbers = tape.arena.floats(4 * offset, node.rows * width, 4).tolist()
             assert not any(number for at, number in enumerate(numbers) if at % width >= columns), node
 
 
@@ -510,9 +510,7 @@ def test_a_sum_with_a_residual_beside_the_way_leaves_its_gradient() -> None:
     tape.record(FastLinear(residual=True), tape.record(FastRMSNorm(), normed), w, x)
     for node in tape.nodes:
         if not node.operation:
-            tape.write(
-                node, [1] if node.shape.index else [0.01 * n for n in range(tape.rows(node) * node.shape.columns)]
-            )
+            tape.write(node, [1] if node.shape.index else [0.01 * n for n in range(node.rows * node.shape.columns)])
     tape.write(share, [1.0])
     tape.forward(loss)
     tape.backward(loss)

@@ -19,6 +19,7 @@ from tapegpt.autograd.gradient_check import GradientError
 from tapegpt.autograd.operations.base import PAD
 from tapegpt.autograd.operations.elementwise import Elementwise
 from tapegpt.autograd.operations.reductions import Sum
+from tapegpt.autograd.operations.rmsnorm import RMSNorm
 from tapegpt.autograd.value import linear, rmsnorm, softmax, total
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F32
@@ -113,7 +114,7 @@ def test_gradients_against_finite_differences(positions: int, width: int, heads:
     tokens, targets, loss = layers(tape, 5, width, heads)
     rng = random.Random(positions)
     for node in tape.parameters():
-        tape.write(node, [rng.gauss(0, 0.4) for _ in range(tape.rows(node) * node.shape.columns)])
+        tape.write(node, [rng.gauss(0, 0.4) for _ in range(node.rows * node.shape.columns)])
     number_positions(tape)
     for used in sorted({1, positions}):
         tape.write(tokens, [rng.randrange(5) for _ in range(used)])
@@ -154,7 +155,7 @@ def test_linear_rmsnorm_softmax_equal_the_reference(ins: int, outs: int, rows: i
     tape = Tape(rows)
     x, w = tape.parameter("x", rows, ins), tape.parameter("w", outs, ins)
     targets = tape.indices("targets")
-    y = tape.rmsnorm(x + 0.0)
+    y = (x + 0.0).rmsnorm()
     logits = tape.linear(by_position(tape, y), w, last=targets)
     loss = tape.cross_entropy(logits, targets)
     numbers = [[rng.gauss(0, 1) for _ in range(ins)] for _ in range(rows)]
@@ -205,7 +206,7 @@ def test_show_names_nodes_shapes_offsets_and_inputs() -> None:
     assert lines[3].split()[-3:] == ["embedding", "%1", "%0"]
     assert "mul 2.0" in lines[4]
     assert y.shape.rows == 1
-    places = sorted((tape._value_at(n), tape.rows(n) * 16) for n in tape.nodes if not n.shape.index)
+    places = sorted((tape._value_at(n), n.rows * 16) for n in tape.nodes if not n.shape.index)
     assert all(start + extent <= following for (start, extent), (following, _) in itertools.pairwise(places))
 
 
@@ -216,7 +217,7 @@ def test_arena_has_no_overlap() -> None:
     extents = tape.plan()
     taken: set[int] = set()
     for node in tape.nodes:
-        extent = tape._extent(node)
+        extent = node.extent
         for start in (tape._value_at(node), tape._gradient_at(node) if node.gradient >= 0 else -1):
             if start >= 0:
                 cells = set(range(start, start + extent))
@@ -243,7 +244,7 @@ def test_bad_graphs_are_refused_in_one_line() -> None:
         (lambda: tape.linear(a, a, last=ids), "linear: last must have a token id for each row of x"),
         (lambda: tape.attention(*three(6, 2), 2), "for each position"),
         (lambda: Tape(0), "at least 1 position"),
-        (lambda: Tape().rmsnorm(a), "recorded on this tape"),
+        (lambda: Tape().linear(a, a), "recorded on this tape"),
         (lambda: tape.forward(a.sum(), 9), "from 1 to 4, not 9"),
     ]
     for make, message in cases:
@@ -301,8 +302,8 @@ def test_true_and_false_are_no_numbers(bad: Any) -> None:
         lambda: tape.ngrams(ids, bad, 9, 1),
         lambda: tape.ngrams(ids, 2, bad, 1),
         lambda: tape.ngrams(ids, 2, 9, bad),
-        lambda: tape.dropout(x, bad),
-        lambda: tape.dropout(x, 0.5, bad),
+        lambda: x.dropout(bad),
+        lambda: x.dropout(0.5, bad),
         lambda: x.shift(bad),
         lambda: x.maximum(bad),
         lambda: tape.write(p, [1.0, bad]),
@@ -441,7 +442,11 @@ def test_what_is_no_number_is_refused_where_it_is_recorded() -> None:
         tape.parameter("x", 1, 1)
     with pytest.raises(TapeGPTError, match="has a name, not 3"):
         tape.parameter(3, 1, 1)  # type: ignore[arg-type]
-    unary: list[Callable[[Any], object]] = [tape.rmsnorm, lambda n: tape.linear(x, n), lambda n: tape.linear(n, x)]
+    unary: list[Callable[[Any], object]] = [
+        lambda n: tape.record(RMSNorm(), n),
+        lambda n: tape.linear(x, n),
+        lambda n: tape.linear(n, x),
+    ]
     unary += [lambda n: tape.attention(n, x, x, 1), lambda n: tape.embedding(n, ids)]
     unary += [lambda n: tape.cross_entropy(n, ids), lambda n: tape.record(Sum(), n), lambda n: tape.linear(x, x, n)]
     for record in unary:
@@ -451,7 +456,7 @@ def test_what_is_no_number_is_refused_where_it_is_recorded() -> None:
     with pytest.raises(TapeGPTError, match=r"add: takes 2 nodes, not 1"):
         tape.record(Elementwise("add"), x)
     with pytest.raises(TapeGPTError, match=r"takes numbers, not %1 \(T, 1\) u32 ids"):
-        tape.rmsnorm(ids)
+        ids.rmsnorm()
     with pytest.raises(TapeGPTError, match=r"takes token ids, not %\d+ \(T, 1\) numbers"):
         tape.embedding(x, tape.input("numbers", 1))
     with pytest.raises(TapeGPTError, match="a tape records an Operation, not 'sum'"):
@@ -465,7 +470,7 @@ def test_another_tapes_nodes_are_refused_everywhere() -> None:
     x, theirs = tape.parameter("x", 1, 1), other.parameter("theirs", 1, 1)
     tape.write(x, [2.0])
     calls: list[Callable[[Node], object]] = [tape.forward, tape.backward, tape.read, tape.gradient, tape.views]
-    calls += [lambda node: tape.write(node, [9.0]), tape.rows, tape.extent, lambda node: x + node]
+    calls += [lambda node: tape.write(node, [9.0]), tape.extent, lambda node: x + node]
     calls += [lambda node: check_gradients(tape, node)]
     for call in calls:
         with pytest.raises(TapeGPTError, match=r"recorded on this tape, not %0 \(1, 1\) theirs of another tape"):

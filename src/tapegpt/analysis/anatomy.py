@@ -185,7 +185,7 @@ class Anatomy:
             formula = node.operation.formula.format(name=node.operation.name, n="n")
             return f"{stages}: {formula}" if stages else formula
         if node.is_parameter:
-            return f"parameter, {self.tape.rows(node) * node.shape.columns:,} numbers"
+            return f"parameter, {node.rows * node.shape.columns:,} numbers"
         return "input"
 
     def _python(self, part: Part) -> str:

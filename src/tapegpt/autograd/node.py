@@ -5,12 +5,13 @@ Operations that few models have are imported when they are recorded. Not here: t
 
 from __future__ import annotations
 
+from tapegpt.autograd.operations.base import Operation, Shape, pad
 from tapegpt.autograd.operations.elementwise import Elementwise
+from tapegpt.autograd.operations.rmsnorm import RMSNorm
 from tapegpt.errors import TapeGPTError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.autograd.operations.base import Operation, Shape
     from tapegpt.autograd.operations.reductions import Reduction
     from tapegpt.autograd.tape import Tape
 
@@ -50,6 +51,36 @@ class Node:
         self.uses, self.taken = 0, False  # taken: one of them leaves no place for others after it
         self.value = self.prepared = self.kept = -1
         self.gradient = -1  # -1: needs none
+
+    @property
+    def rows(self) -> int:
+        """Rows in memory."""
+        return self.shape.count(self.tape.positions)
+
+    @property
+    def extent(self) -> int:
+        """Numbers in memory, padding included."""
+        if self.shape.index:
+            return pad(-(-4 * self.rows // self.tape.real.size))
+        return self.rows * pad(self.shape.columns)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether what its operation prepares follows from parameters alone, and is not made in each run."""
+        prepares = self.operation.prepares if self.operation else ()
+        inputs = self.inputs if prepares is None else [self.inputs[index] for index in prepares]
+        return self.operation is not None and all(each.is_parameter for each in inputs)
+
+    @property
+    def gradient_owner(self) -> Node | None:
+        """The input whose gradient is this one's too, in the same memory."""
+        owners = [self.inputs[index] for index in self.operation.passes] if self.operation else []
+        return next((each for each in owners if each.gradient >= 0), None)
+
+    @property
+    def shares_gradient(self) -> bool:
+        """Whether it has one."""
+        return self.gradient_owner is not None
 
     def __add__(self, other: Node | float) -> Node:
         return self._with("add", other, "what is added")
@@ -157,11 +188,23 @@ class Node:
 
     def rmsnorm(self, gain: Node | None = None) -> Node:
         """Each row divided by its root mean square, times a gain (1, C)."""
-        return self.tape.rmsnorm(self, gain)
+        normed = self.tape.record(RMSNorm(), self)
+        return normed if gain is None else normed * self._check_row(gain, "rmsnorm: the gain")
 
     def layer_norm(self, gain: Node | None = None, bias: Node | None = None) -> Node:
         """Each row less its mean and divided by its standard deviation, times a gain and plus a bias, (1, C) each."""
-        return self.tape.layer_norm(self, gain, bias)
+        from tapegpt.autograd.operations.layer_norm import LayerNorm
+
+        normed = self.tape.record(LayerNorm(), self)
+        if gain is not None:
+            normed = normed * self._check_row(gain, "layer_norm: the gain")
+        return normed if bias is None else normed + self._check_row(bias, "layer_norm: the bias")
+
+    def _check_row(self, row: Node, what: str) -> Node:
+        self.tape.check_own(row, what)
+        if row.shape != Shape(1, self.shape.columns):
+            raise TapeGPTError(f"{what} must be (1, {self.shape.columns}), not {row!r}")
+        return row
 
     def shift(self, n: int) -> Node:
         """The rows of n positions before in the document, zeros before its first."""
@@ -219,8 +262,18 @@ class Node:
         return self.tape.record(LogSoftmax(), self)
 
     def dropout(self, p: float, seed: int = 0) -> Node:
-        """While training, a share `p` of the numbers zero and the others times 1 / (1 - p); see `Tape.dropout`."""
-        return self.tape.dropout(self, p, seed)
+        """While training, a share `p` of the numbers zero and the others times 1 / (1 - p).
+
+        Which ones depends on the seed, on how many dropouts the tape has so far, and on where a number stands: in which
+        example of the training, at which position and in which column.
+        """
+        from tapegpt.autograd.operations.dropout import Dropout
+
+        tape = self.tape
+        if tape.noise is None:
+            tape.noise = tape.indices("noise")
+        number = sum(isinstance(node.operation, Dropout) for node in tape.nodes)
+        return tape.record(Dropout(p, seed, number), self, tape.noise)
 
     def named(self, name: str) -> Node:
         """This node, which shows under this name in all that looks inside a model."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """What a tape has to know about its rows, see `Operation.fast`; `about` says where in the work of a run it lies."""
+    """What a tape has to know about its rows, see `Operation.to_f32`; `about` says where in the work it lies."""
 
     def __init__(self, work: Pointer, about: Mapping[str, int]) -> None:
         self._words = {name: (work + offset).cast(U32) for name, offset in about.items() if name != "share"}

@@ -43,7 +43,7 @@ class Place(Record):
 class Rewriting:
     """A recording recorded again, on another tape and by rules, as far as its `outputs` need it.
 
-    `about` are the tape's nodes about its rows, by name (see `Operation.fast`); they stand for recorded inputs of the
+    `about` are the tape's nodes about its rows, by name (see `Operation.to_f32`); they stand for recorded inputs of the
     same name, but for `inputs` that have others to stand for them.
     """
 
@@ -94,7 +94,7 @@ class Rewriting:
         return matches, covered
 
     def _as_it_is(self, node: Node, recorded: Operation) -> Node:
-        operation = recorded.fast(self.batch) if self.batch else recorded
+        operation = recorded.to_f32(self.batch) if self.batch else recorded
         inputs = [self.input(each) for each in node.inputs]
         if operation.takes:  # a third of a product says what comes last, which in f32 is nothing to anybody
             inputs = inputs[: max(operation.takes)]

@@ -272,7 +272,7 @@ class _Graph(Record):
     tape: Tape
     loss: Node
     inputs: dict[Node, Node]  # of the recorded tape -> of this one
-    about: dict[str, Node]  # what it has to know of its rows, see `Operation.fast`
+    about: dict[str, Node]  # what it has to know of its rows, see `Operation.to_f32`
     parameters: dict[Node, Place]  # of the recorded tape -> where they lie here
     moves: array[int]  # for each of these numbers where it lies there, and where here: none where it is the same tape
 

@@ -32,7 +32,6 @@ from tapegpt.autograd.operations.base import Operation, Shape, clear, pad
 from tapegpt.autograd.operations.cross_entropy import CrossEntropy
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.operations.linear import Linear
-from tapegpt.autograd.operations.rmsnorm import RMSNorm
 from tapegpt.autograd.value import post_order
 from tapegpt.autograd.walk import Laid, Run
 from tapegpt.errors import TapeGPTError, is_whole, shown
@@ -139,11 +138,6 @@ class Tape(Local):
             self.check_own(node, "concatenate")
         return self.record(Columns(range(sum(node.shape.columns for node in nodes)), len(nodes)), *nodes)
 
-    def rmsnorm(self, x: Node, gain: Node | None = None) -> Node:
-        """Each row divided by its root mean square, times a gain (1, C)."""
-        normed = self.record(RMSNorm(), x)
-        return normed if gain is None else normed * self._row_for(x, gain, "rmsnorm: the gain")
-
     def attention(self, q: Node, k: Node, v: Node, n_head: int) -> Node:
         """Causal self-attention, (T, D) each: row t of the result mixes the rows of v up to t."""
         operation, parts = Attention(n_head), [q]
@@ -157,34 +151,6 @@ class Tape(Local):
         from tapegpt.autograd.operations.rotary import Rotary
 
         return self.record(Rotary(n_head, self.positions), x, positions)
-
-    def layer_norm(self, x: Node, gain: Node | None = None, bias: Node | None = None) -> Node:
-        """Each row less its mean and divided by its standard deviation, times a gain and plus a bias, (1, C) each."""
-        from tapegpt.autograd.operations.layer_norm import LayerNorm
-
-        normed = self.record(LayerNorm(), x)
-        if gain is not None:
-            normed = normed * self._row_for(x, gain, "layer_norm: the gain")
-        return normed if bias is None else normed + self._row_for(x, bias, "layer_norm: the bias")
-
-    def _row_for(self, x: Node, row: Node, what: str) -> Node:
-        self.check_own(row, what)
-        if row.shape != Shape(1, x.shape.columns):
-            raise TapeGPTError(f"{what} must be (1, {x.shape.columns}), not {row!r}")
-        return row
-
-    def dropout(self, x: Node, p: float, seed: int = 0) -> Node:
-        """While training, a share `p` of the numbers zero and the others times 1 / (1 - p): (T, C).
-
-        Which ones depends on the seed, on how many dropouts the tape has so far, and on where a number stands: in which
-        example of the training, at which position and in which column.
-        """
-        from tapegpt.autograd.operations.dropout import Dropout
-
-        if self.noise is None:
-            self.noise = self.indices("noise")
-        number = sum(isinstance(node.operation, Dropout) for node in self.nodes)
-        return self.record(Dropout(p, seed, number), x, self.noise)
 
     def mse(self, x: Node, y: Node) -> Node:
         """Mean of (x - y)^2 over all numbers: (1, 1)."""
@@ -274,19 +240,10 @@ class Tape(Local):
 
     # --- layout -------------------------------------------------------------------------------------------------
 
-    def rows(self, node: Node) -> int:
-        """Rows in memory."""
-        self.check_own(node, "rows")
-        return node.shape.count(self.positions)
-
     def extent(self, node: Node) -> int:
         """Numbers of a parameter in memory, padding included."""
-        return _round_up(self._extent(node))
-
-    def _extent(self, node: Node) -> int:
-        if node.shape.index:
-            return pad(-(-4 * self.rows(node) // self.real.size))
-        return self.rows(node) * pad(node.shape.columns)
+        self.check_own(node, "extent")
+        return _round_up(node.extent)
 
     def parameters(self) -> list[Node]:
         """The parameters, in the order of recording."""
@@ -298,13 +255,8 @@ class Tape(Local):
             self._extents = self._assign_offsets()
             self._laid += [Laid() for _ in self.nodes[len(self._laid) :]]
             for node, laid in zip(self.nodes, self._laid, strict=True):
-                laid.index, laid.shape, laid.is_parameter = node.index, node.shape, node.is_parameter
-                laid.operation, laid.inputs = node.operation, tuple([self._laid[i.index] for i in node.inputs])
-                laid.rows, laid.extent = self.rows(node), self._extent(node)
-                laid.value, laid.gradient = node.value, node.gradient
-                laid.prepared, laid.kept = node.prepared, node.kept
-                laid.is_early = node.operation is not None and _is_early(node)
-                laid.has_heir = _heir(node) is not None
+                vars(laid).update({name: getattr(node, name) for name in Laid.__annotations__})
+                laid.inputs = tuple([self._laid[each.index] for each in node.inputs])
             check_size(self.real.size * sum(self._extents.as_dict().values()))
         return self._extents
 
@@ -316,21 +268,20 @@ class Tape(Local):
         gradients = shared
         for node in self.nodes:
             if not node.is_parameter:
-                node.value, work = work, work + self._extent(node)
+                node.value, work = work, work + node.extent
             if not node.operation:
                 continue
             shapes = [i.shape for i in node.inputs]
             prepared = pad(node.operation.prepared_size(*shapes))
-            if _is_early(node):
+            if node.is_early:
                 node.prepared, shared = shared, shared + prepared
             else:
                 node.prepared, work = work, work + prepared
             node.kept, work = work, work + pad(node.operation.kept_size(self.positions, *shapes))
-            heir = _heir(node)
-            if heir:
-                node.gradient = heir.gradient
+            if owner := node.gradient_owner:
+                node.gradient = owner.gradient
             elif any(i.gradient >= 0 for i in node.inputs):
-                node.gradient, work = work, work + self._extent(node)
+                node.gradient, work = work, work + node.extent
         return Extents(_round_up(shared), gradients, _round_up(work))
 
     def parameter_extent(self) -> int:
@@ -431,7 +382,7 @@ class Tape(Local):
                 if node.operation and node.gradient >= 0:
                     run.backward(k, node, node.operation)
             for node in nodes:  # what the output does not depend on has no gradient
-                if node.gradient >= 0 and node.index not in run.written and not node.has_heir:
+                if node.gradient >= 0 and node.index not in run.written and not node.shares_gradient:
                     clear(k, run.gradient(node), node.extent)
 
         return Kernel(tape_backward, f"backward.{output.index}", self.real)
@@ -460,7 +411,7 @@ class Tape(Local):
             run.backward(k, laid, operation)
 
         bodies: list[Callable[..., None]] = [forward, backward] if node.gradient >= 0 else [forward]
-        if operation.prepared_size(*[i.shape for i in node.inputs]) and laid.is_early:
+        if operation.prepared_size(*[i.shape for i in node.inputs]) and node.is_early:
             bodies.insert(0, prepare)
         return {body.__name__: Kernel(body, f"{body.__name__}.{operation.name}", self.real) for body in bodies}
 
@@ -550,7 +501,7 @@ class Tape(Local):
             Number(0).check("deviation", deviation)
         for node in self.parameters():
             if node not in self._written:
-                count = self.rows(node) * node.shape.columns
+                count = node.rows * node.shape.columns
                 width = 1.0 / sqrt(node.shape.columns) if deviation is None else deviation
                 self.write(node, rng.gauss_array(count, 0.0, width) if node.start is None else [node.start] * count)
 
@@ -585,7 +536,7 @@ class Tape(Local):
         if node.operation:
             raise TapeGPTError(f"write: {node!r} is computed: write to parameters and inputs")
         given = _listed(numbers, node)
-        columns, rows = node.shape.columns, self.rows(node)
+        columns, rows = node.shape.columns, node.rows
         if not given or len(given) % columns or len(given) > rows * columns:
             raise TapeGPTError(f"{node!r}: {len(given)} numbers do not fill rows of {columns}, {rows} at most")
         if node.shape.rows is not None and len(given) < rows * columns:
@@ -638,25 +589,12 @@ class Tape(Local):
         return self._views(node, start)
 
     def _words(self, node: Node) -> memoryview[int]:
-        return self.arena.words(self.real.size * self._value_at(node), self.rows(node))
+        return self.arena.words(self.real.size * self._value_at(node), node.rows)
 
     def _views(self, node: Node, offset: int) -> list[memoryview[float]]:
         columns, size = node.shape.columns, self.real.size
-        starts = [size * (offset + row * pad(columns)) for row in range(self.rows(node))]
+        starts = [size * (offset + row * pad(columns)) for row in range(node.rows)]
         return [self.arena.floats(start, columns, size) for start in starts]
-
-
-def _is_early(node: Node) -> bool:
-    """Whether what its operation prepares follows from parameters alone, and is not made in each run."""
-    assert node.operation
-    places = node.operation.prepares
-    return all(i.is_parameter for index, i in enumerate(node.inputs) if places is None or index in places)
-
-
-def _heir(node: Node) -> Node | None:
-    """The input that the gradient is passed on to."""
-    passed = [node.inputs[index] for index in node.operation.passes] if node.operation else []
-    return next((i for i in passed if i.gradient >= 0), None)
 
 
 def _size(name: str, what: str, count: int) -> int:

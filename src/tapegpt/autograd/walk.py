@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Laid:
-    """A node as it was laid out: what code is made of. Not its tape: all of it would be in the key of the code."""
+    """What code is made of: of a node all but its tape, which would be in the key of the code. Fields are as there."""
 
     index: int
     shape: Shape
@@ -28,7 +28,7 @@ class Laid:
     prepared: int
     kept: int
     is_early: bool
-    has_heir: bool
+    shares_gradient: bool
 
 
 class Run:

@@ -23,6 +23,7 @@ from tapegpt.machine.image import Function, Image, Mapped, Pointer, Real, Whole,
 from tapegpt.machine.language import Builder, Kernel
 from tapegpt.machine.memory import Address, Memory
 from tapegpt.processes import Local, renewed
+from tapegpt.record import Field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,4 +208,4 @@ def _sources() -> bytes:
 
 
 _SOURCES = _sources()
-_WITHOUT_CODE = (Program, Memory, LockType, RLock, ReferenceType)  # what objects may hold, and decides no code
+_WITHOUT_CODE = (Program, Memory, Field, LockType, RLock, ReferenceType)  # what objects may hold, and decides no code

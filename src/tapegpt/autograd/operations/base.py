@@ -153,7 +153,7 @@ class Operation(ABC):
     within: Mapping[str, str] = {}  # the same of what `reference` names on the way
     real: Type | None = F64  # the numbers that it works on; None: f64 and f32
     takes: tuple[int, ...] = ()  # how many inputs, but for those of `about`; () is any number
-    about: tuple[str, ...] = ()  # nodes about the rows that it takes behind its inputs, see `fast`
+    about: tuple[str, ...] = ()  # nodes about the rows that it takes behind its inputs, see `to_f32`
     batch = Batch(1 << 32, 1 << 32, cached=False)  # whose rows these are: any
     prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all
     activation = ""  # applied to the result, see `Slot.activation`
@@ -183,7 +183,7 @@ class Operation(ABC):
         """
         raise TapeGPTError(f"{self.name}: is not written in scalars")
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         """The operation in f32, which may take nodes `about` the rows.
 
         These are `positions`, where a row stands in its document; `ends`, the row behind that document; `share`, the

@@ -42,7 +42,7 @@ class CrossEntropy(Operation):
         ]
         return [[(1 / len(logits)) * total(surprise for (surprise,) in inner["surprise"])]]
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return FastCrossEntropy()
 
     def kept_size(self, positions: int, logits: Shape, *_: Shape) -> int:

@@ -79,7 +79,7 @@ class Dropout(Operation):
         """How many of all choices make a zero."""
         return round(self.p * _CHOICES)
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return PackedDropout(self.p, self.seed, self.number)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:

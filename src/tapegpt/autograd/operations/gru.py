@@ -58,7 +58,7 @@ class GRU(Operation):
             result.append(h)
         return result
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return CachedGRU(batch) if batch.cached else PackedGRU()
 
     def kept_size(self, positions: int, x: Shape, u: Shape, *about: Shape) -> int:

@@ -25,7 +25,7 @@ class LayerNorm(RMSNorm):
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
         return [layer_norm(row) for row in x]
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return FastLayerNorm()
 
     def center(self, k: Builder, row: Pointer, kept: Pointer, columns: int) -> Row:

@@ -41,7 +41,7 @@ class Linear(Operation):
     def reference(self, inner: dict[str, Matrix], x: Matrix, w: Matrix, *last: Matrix) -> Matrix:
         return [linear(row, w) for row in x]
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return FastLinear()
 
     def prepared_size(self, x: Shape, w: Shape, *last: Shape) -> int:

@@ -26,7 +26,7 @@ class MeanSquaredError(Operation):
         differences = [a - b for x, y in pairs for a, b in zip(x, y, strict=True)]
         return [[total(d * d for d in differences) * (1 / len(differences))]]
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return FastMeanSquaredError()
 
     def share(self, k: Builder, x: Slot, *_: Slot) -> Value:

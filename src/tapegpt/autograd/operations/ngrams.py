@@ -58,7 +58,7 @@ class NGrams(Operation):
             ngram = (token ^ ngram) * _MULTIPLIER & _WORD
         return ((ngram ^ (ngram >> 15)) * _MULTIPLIER & _WORD) * self.rows >> 32
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return (CachedNGrams if batch.cached else PackedNGrams)(self.n, self.rows, self.bos, batch)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *positions: Slot) -> None:

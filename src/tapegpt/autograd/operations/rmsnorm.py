@@ -29,7 +29,7 @@ class RMSNorm(Operation):
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
         return [rmsnorm(row) for row in x]
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return FastRMSNorm()
 
     def kept_size(self, positions: int, x: Shape, *_: Shape) -> int:

@@ -36,7 +36,7 @@ class Shift(Operation):
         before = [[Value(0.0)] * len(x[0])] * min(self.n, len(x))
         return copy_rows((before + x)[: len(x)])
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return CachedShift(self.n, batch) if batch.cached else PackedShift(self.n)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *positions: Slot) -> None:

@@ -25,7 +25,7 @@ class Softmax(Operation):
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
         return [softmax(row) for row in x]
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return FastSoftmax()
 
     def kept_size(self, positions: int, x: Shape) -> int:
@@ -72,7 +72,7 @@ class LogSoftmax(Softmax):
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
         return [log_softmax(row) for row in x]
 
-    def fast(self, batch: Batch) -> Operation:
+    def to_f32(self, batch: Batch) -> Operation:
         return FastLogSoftmax()
 
     def result(self, k: Builder, x: Pointer, e: Pointer, total: Value, columns: int) -> Row:
