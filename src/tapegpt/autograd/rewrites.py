@@ -32,7 +32,7 @@ class Match(Record):
     make: Callable[[], Node]  # records what stands for that operation
 
 
-class Place(Record):
+class Location(Record):
     """Where a parameter or a stage lies in an engine's tape: in these rows and columns of a node."""
 
     node: Node
@@ -58,8 +58,8 @@ class Rewriting:
         inputs: dict[Node, Node] | None = None,
     ) -> None:
         self.tape, self.about, self.batch = tape, about, batch
-        self.parameters: dict[str, Place] = {}  # by name
-        self.stages: dict[str, Place] = {}  # results that have a name
+        self.parameters: dict[str, Location] = {}  # by name
+        self.stages: dict[str, Location] = {}  # results that have a name
         self.units: dict[int, list[int]] = {}  # recorded operations that are one on the tape; all by index
         self._new: dict[Node, Node] = dict(inputs or {})
         self._spread: dict[Node, list[int]] = {}  # columns that are in use, of the tape's nodes that have others too
@@ -130,7 +130,7 @@ class Rewriting:
         """Record a parameter, in these columns of a wider one."""
         rows = node.shape.rows or 0
         made = self.tape.parameter(node.name, rows, width or node.shape.columns, sparse=node.sparse)
-        self.parameters[node.name] = Place(made, range(rows), columns or range(node.shape.columns))
+        self.parameters[node.name] = Location(made, range(rows), columns or range(node.shape.columns))
         return made
 
     def record(self, operation: Operation, *inputs: Node) -> Node:
@@ -141,7 +141,7 @@ class Rewriting:
         """Let a node of the tape stand for a recorded one."""
         self._new[node] = made
         if node.name:
-            self.stages[node.name] = Place(made, (), self._spread.get(made, range(made.shape.columns)))
+            self.stages[node.name] = Location(made, (), self._spread.get(made, range(made.shape.columns)))
 
     def spread(self, node: Node, columns: list[int]) -> Node:
         """Note that only these columns of a node are in use."""
@@ -167,9 +167,9 @@ class Rewriting:
         operation = FastLinear() if self.batch else Linear()
         made = self.tape.record(operation, self.input(x), stack)
         for product, part in zip(products, rows, strict=True):
-            self.parameters[product.inputs[1].name] = Place(stack, part, range(w.shape.columns))
+            self.parameters[product.inputs[1].name] = Location(stack, part, range(w.shape.columns))
             if product.name:
-                self.stages[product.name] = Place(made, (), part)
+                self.stages[product.name] = Location(made, (), part)
         return made
 
 

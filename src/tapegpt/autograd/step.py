@@ -17,33 +17,26 @@ from array import array
 from itertools import accumulate, chain
 from time import perf_counter
 
-from tapegpt.autograd.operations.base import Batch, clear, pad
-from tapegpt.autograd.operations.cross_entropy import CrossEntropy
-from tapegpt.autograd.operations.mean_squared_error import MeanSquaredError
-from tapegpt.autograd.operations.reductions import Mean
-from tapegpt.autograd.operations.rows import across
-from tapegpt.autograd.optimizers import Optimizer, rate_at
-from tapegpt.autograd.packing import Packer
-from tapegpt.autograd.rewrites import ROWS, Place, Rewriting
 from tapegpt.autograd.saving import TAKEN, load, save
+from tapegpt.autograd.step_kernel import Training, exact_graph, fast_graph, mixes_no_rows, offsets_of
 from tapegpt.data.rng import Random
 from tapegpt.errors import DivergedError, TapeGPTError, is_whole, shown
-from tapegpt.machine.language import F32, F64, U32, Builder, F64s, I64s, Int, Kernel, Reals, Structure, U32s
+from tapegpt.machine.language import F64
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
-from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from tapegpt.autograd.node import Node
+    from tapegpt.autograd.optimizers import Optimizer
     from tapegpt.autograd.tape import Tape
     from tapegpt.files import Path
-    from tapegpt.machine.language import Number, Operand, Pointer, Type, Value
+    from tapegpt.machine.language import Type
     from tapegpt.machine.program import Argument, Entries
 
 STEPS = Whole(1, 1 << 24)  # of a call
@@ -62,17 +55,17 @@ class Step(Local):
     def __init__(self, tape: Tape, loss: Node, optimizer: Optimizer, batches: int = 1, *, fast: bool = False) -> None:
         BATCHES.check("batches", batches)
         self.tape, self.loss, self.optimizer, self.batches = tape, loss, optimizer, batches
-        self._graph = (_fast_graph if fast else _exact_graph)(tape, loss)
+        self._graph = (fast_graph if fast else exact_graph)(tape, loss)
         self._given = [*self._graph.inputs]
         self._check_names()
         self._streams = [node for node in self._given if node.shape.rows is None]
-        self._packs = fast and all(map(_mixes_no_rows, tape.order(loss)))
+        self._packs = fast and all(map(mixes_no_rows, tape.order(loss)))
         self._taken = array("q", [0])  # where machine code notes each step
         graph, kind = self._graph, type(optimizer)
         size, count = graph.tape.real.size, graph.tape.parameter_extent() * len(kind.kept)
         self._kept = Memory(size * count)
         self.numbers = self._kept.floats(0, count, size)
-        entries: Entries = {"train": (_training_kernel(graph, kind, self._streams), {})}
+        entries: Entries = {"train": (Training(graph, kind, self._streams).kernel(), {})}
         self._program = Program(entries, tape.target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
 
@@ -100,7 +93,7 @@ class Step(Local):
         for start, what in enumerate(kind.kept):
             for node, place in self._graph.parameters.items():
                 name = f"{kind.__name__.lower()}.{what}.{node.name}"
-                found[name] = node, array("I", [start * extent + number for number in _numbers_of(place)])
+                found[name] = node, array("I", [start * extent + number for number in offsets_of(place)])
         return found
 
     def __call__(
@@ -261,231 +254,3 @@ def _is_finite(number: Any, code: str) -> bool:
         return math.isfinite(array(code, [number])[0])
     except (TypeError, ValueError, OverflowError):
         return False
-
-
-# --- what runs --------------------------------------------------------------------------------------------------
-
-
-class _Graph(Record):
-    """The tape that a step runs, in f64 the very one that was recorded: what a kernel and its data must know of it."""
-
-    tape: Tape
-    loss: Node
-    inputs: dict[Node, Node]  # of the recorded tape -> of this one
-    about: dict[str, Node]  # what it has to know of its rows, see `Operation.to_f32`
-    parameters: dict[Node, Place]  # of the recorded tape -> where they lie here
-    moves: array[int]  # for each of these numbers where it lies there, and where here: none where it is the same tape
-
-
-def _inputs(tape: Tape, loss: Node) -> list[Node]:
-    """What the data are for."""
-    sources = [node for node in tape.order(loss) if not node.operation and not node.is_parameter]
-    return [node for node in sources if node is not tape.noise]
-
-
-def _exact_graph(tape: Tape, loss: Node) -> _Graph:
-    about = {"noise": tape.noise} if tape.noise else {}
-    parameters = {node: _whole(node) for node in tape.order(loss) if node.is_parameter}
-    return _Graph(tape, loss, {node: node for node in _inputs(tape, loss)}, about, parameters, array("I"))
-
-
-def _fast_graph(tape: Tape, loss: Node) -> _Graph:
-    """The same in f32, by the fast engine's rules."""
-    if tape.real is not F64:
-        raise TapeGPTError(f"compile: fast=True takes a tape of f64, not one of {tape.real}")
-    fast = type(tape)(max(tape.positions, ROWS), tape.target, F32)
-    inputs = {
-        node: fast.indices(node.name)
-        if node.shape.index
-        else fast.input(node.name, node.shape.columns, node.shape.rows)
-        for node in _inputs(tape, loss)
-    }
-    about = {name: fast.indices(name) for name in ("positions", "ends", "noise")}
-    about["share"] = fast.input("share", 1, 1)
-    batch = Batch(fast.positions, tape.positions, cached=False)
-    from tapegpt.autograd.fast_rewrites import FAST
-
-    rewriting = Rewriting(tape, [loss], fast, FAST, about, batch, inputs)
-    fast_loss = rewriting.input(loss)
-    tape.plan()
-    fast.plan()
-    used = {name: node for name, node in about.items() if node.uses}
-    parameters = {node: rewriting.parameters[node.name] for node in tape.order(loss) if node.is_parameter}
-    moves = array("I")
-    for node, place in parameters.items():
-        moves.extend(chain.from_iterable(zip(_numbers_of(_whole(node)), _numbers_of(place), strict=True)))
-    return _Graph(fast, fast_loss, inputs, used, parameters, moves)
-
-
-def _whole(node: Node) -> Place:
-    return Place(node, range(node.shape.rows or 0), range(node.shape.columns))
-
-
-def _numbers_of(place: Place) -> Iterator[int]:
-    """Where the numbers of a parameter lie, row by row."""
-    for row in place.rows:
-        start = place.node.value + row * pad(place.node.shape.columns)
-        yield from [start + column for column in place.columns]
-
-
-def _mixes_no_rows(node: Node) -> bool:
-    """Whether the rows of several sequences in one batch are to an operation what they are one sequence at a time.
-
-    Where rows become one, that must be the mean that is the loss, or a part of it.
-    """
-    pools = node.shape.rows is not None and any(each.shape.rows is None for each in node.inputs)
-    means = isinstance(node.operation, CrossEntropy | MeanSquaredError | Mean) and node.shape.columns == 1
-    return means or not pools
-
-
-class _Data(Structure):
-    """The examples, rows or sequences, and their order."""
-
-    numbers: Reals  # input after input, row after row
-    order: U32s
-    starts: I64s  # of each example, and the end
-    examples: Int
-    rows: Int
-    joined: Int  # 1: the examples of a run are rows of one sequence
-    most: Int  # examples of a run
-
-
-class _Copies(Structure):
-    """Parameters that a step has elsewhere than its tape: where they are there and here, in turn."""
-
-    recorded: F64s
-    moves: U32s
-    count: Int
-
-
-class _Steps(Structure):
-    """Which steps are to be taken, and what is noted of them."""
-
-    at: Int  # the example that comes first
-    each: Int  # examples of a step
-    count: Int
-    settings: F64s
-    losses: F64s
-    taken: I64s
-
-
-class _Examples(Packer):
-    """The next examples of the data; a stream is where an input begins, its columns, and whether it has token ids."""
-
-    def __init__(
-        self,
-        k: Builder,
-        work: Pointer,
-        positions: int,
-        about: Mapping[str, int],
-        streams: Sequence[tuple[int, int, bool]],
-        data: _Data,
-    ) -> None:
-        super().__init__(k, work, positions, about)
-        self._work, self._streams, self._data = work, streams, data
-
-    def _number(self, example: Operand) -> Value:
-        return self._data.order[example % self._data.examples]
-
-    def length(self, example: Operand) -> Value:
-        """Rows of an example."""
-        number, starts = self._number(example), self._data.starts
-        return starts[number + 1] - starts[number]
-
-    def begin(self, example: Operand, first: Operand, end: Value) -> Callable[[Value], Mapping[str, Number]]:
-        """Its numbers; where its rows stand, if they are joined, in the run."""
-        k, data = self._k, self._data
-        offset, source = data.starts[self._number(example)] - first, data.numbers
-        for value, columns, is_index in self._streams:
-            target = self._work + value
-            for t in k.range(first, end):
-                row = source + (offset + t) * columns
-                if is_index:
-                    target.cast(U32)[t] = row.cast(U32)[0]
-                else:
-                    for c, lanes in across(k, columns, source.type):
-                        target.store(t * pad(columns) + c, row.vector(c, lanes))
-            source = source + data.rows * columns
-        is_joined = data.joined.equals(1)
-        begin, stop = k.select(is_joined, k.integer(0), first), k.select(is_joined, data.most, end)
-        return lambda row: {"positions": row - begin, "ends": stop}
-
-
-def _training_kernel(graph: _Graph, optimizer: type[Optimizer], streams: list[Node]) -> Kernel:
-    """So many steps, each on the mean gradient of all rows of its examples; stops before one that is not finite."""
-    tape, loss = graph.tape, graph.loss
-    prepare, forward = tape.prepare_kernel(loss), tape.forward_kernel(loss)
-    backward = tape.backward_kernel(loss, accumulate=True, seeded=True)
-    places = [(graph.inputs[node].value, node.shape.columns, node.shape.index) for node in streams]
-    positions, about = tape.positions, {name: node.value for name, node in graph.about.items()}
-    extent, kept_each, own, real = tape.parameter_extent(), len(optimizer.kept), len(optimizer.own), tape.real
-    loss_at, loss_gradient = loss.value, loss.gradient
-    parameters = [(node.value, tape.extent(node)) for node in tape.order(loss) if node.is_parameter]
-
-    def update(k: Builder, shared: Reals, gradients: Reals, kept: Reals, step: Value, settings: F64s) -> None:
-        numbers = [k.value(settings[place]) for place in range(3 + own)]
-        rate = rate_at(k, numbers[:3], step)
-        constants = optimizer.constants(k, numbers[3:], k.convert(step, F64) + 1.0)
-        width = k.width(real)
-        spread = [k.spread(k.convert(number, real), width) for number in constants]
-        falls, keeps = (k.spread(k.convert(number, real), width) for number in (rate, 1.0 - rate * numbers[1]))
-        for start, size in parameters:
-            for i in k.range(start, start + size, width):
-                memory = [kept + place * extent for place in range(kept_each)]
-                state = [each.vector(i, width) for each in memory]
-                direction = optimizer.move(k, spread, gradients.vector(i, width), state)
-                for each, value in zip(memory, state, strict=True):
-                    each.store(i, value)
-                shared.store(i, shared.vector(i, width) * keeps - direction * falls)
-
-    def train(
-        k: Builder,
-        shared: Reals,
-        gradients: Reals,
-        work: Reals,
-        kept: Reals,
-        data: _Data,
-        copies: _Copies,
-        steps: _Steps,
-    ) -> None:
-        recorded, moves, taken = copies.recorded, copies.moves, steps.taken
-        taken_before, packer = k.value(taken[0]), _Examples(k, work, positions, about, places, data)
-        for i in k.range(copies.count):
-            shared[moves[2 * i + 1]] = k.convert(recorded[moves[2 * i]], real)
-        at, going = k.variable(steps.at), k.variable(k.integer(1))
-        for i in k.range(steps.count):
-            for _ in k.when(going.equals(1)):
-                clear(k, gradients, extent)
-                prepare(k, shared)
-                last, total, mean = at + steps.each, k.variable(k.integer(0)), k.zeros()
-                for example in k.range(at, last):
-                    total += packer.length(example)
-                for _ in k.repeat_while(lambda: at < last):
-                    filled = packer.fill(at, k.minimum(last, at + data.most), training=True)
-                    if "share" in about:
-                        (work + about["share"])[0] = 1.0 / k.convert(filled, F32)
-                    forward(k, shared, work, 0, filled)
-                    share = k.convert(filled, F64) / k.convert(total, F64)
-                    mean += k.convert((work + loss_at)[0], F64) * share
-                    (work + loss_gradient)[0] = k.convert(share, real)
-                    backward(k, shared, gradients, work, filled)
-                finite = (mean - mean).equals(0.0) & _all_finite(k, gradients, extent, real)
-                going.set(k.select(finite, k.integer(1), 0))
-                for _ in k.when(finite):
-                    steps.losses[i] = mean
-                    update(k, shared, gradients, kept, k.value(taken[0]), steps.settings)
-                    taken[0] = taken[0] + 1
-        is_new = taken[0] > taken_before
-        for i in k.range(k.select(is_new, copies.count, 0)):  # numbers that no step has moved keep their bits
-            recorded[moves[2 * i]] = k.convert(shared[moves[2 * i + 1]], F64)
-
-    return Kernel(train, "train", real)
-
-
-def _all_finite(k: Builder, gradients: Reals, count: int, real: Type) -> Operand:
-    """Whether every gradient is a number below infinity."""
-    width = k.width(real)
-    total = k.zeros(width, real)
-    for i in k.range(0, count, width):
-        total += gradients.vector(i, width) * 0.0  # 0, or NaN
-    return k.logical_not(k.any(total.differs(0.0)))
