@@ -113,7 +113,7 @@ def _shape(options: argparse.Namespace) -> Config:
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
-    """What a command line asks for; ends the program with one line where it asks for what there is not."""
+    """The options of a command line; ends the program with one line if they are wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Times tapegpt; checks results first.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to run: {', '.join(PARTS)}; all unless named")
     parser.add_argument("--data", metavar="FILE", help="train on this file instead of the embedded names")
@@ -149,7 +149,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """What the package itself would refuse, but later."""
+    """Refuse at once what the package would refuse later."""
     try:
         _shape(options)
         Settings(engine="fast", batch_size=options.batch_size)

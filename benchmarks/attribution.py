@@ -1,7 +1,7 @@
-"""What taught a string: how long it takes to say, and whether leaving that out makes a difference.
+"""Influence: the time to rank documents, and whether leaving out the first of a ranking makes a difference.
 
-Ways to rank documents are put to the test: the model is trained again without the first k, the others in their order,
-and the change of a string's loss is set beside that without k random ones. The gradients of all documents take NumPy.
+Each way to rank documents is tested: the model is trained again without the first k, the others in their order, and
+the change of a string's loss is compared with that without k random ones. The gradients of all documents need NumPy.
 """
 
 from __future__ import annotations

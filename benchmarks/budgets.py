@@ -1,6 +1,6 @@
-"""Whether a budget keeps its time and buys more, the longer it is: five unlike corpora, the whole command.
+"""Whether a budget keeps its time, and a longer one gives a lower loss: five different corpora, the whole command.
 
-Every run is a process of its own with a warm cache and one thread. Nothing is asserted: the machine may be busy.
+Every training is a process of its own with a warm cache and one thread. Nothing is asserted: the machine may be busy.
 """
 
 from __future__ import annotations

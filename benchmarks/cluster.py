@@ -1,7 +1,7 @@
-"""What a cluster of Ray costs: measured on one of this machine, and what follows for a thousand machines.
+"""The costs of a Ray cluster, measured on this machine, and a simulation of a thousand machines.
 
-The simulation has one driver, which sends chunks and takes outcomes one after the other, and workers that differ in
-speed, are late and are lost; its figures for the driver are those measured here. Takes Ray.
+The simulation has one driver, which sends chunks and receives outcomes one after the other, and workers that differ in
+speed, are late and are lost; the costs of the driver are those measured here. Needs Ray.
 """
 
 from __future__ import annotations

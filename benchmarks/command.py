@@ -1,4 +1,4 @@
-"""The whole command, from the shell's view: wall time and peak memory of `tapegpt`, cold and warm, and of its peers.
+"""The whole command: wall time and peak memory of `tapegpt`, cold and warm, and of other programs.
 
 Every program is started by a launcher, a bare interpreter that waits for it: a child inherits the peak memory of the
 process that started it, and this one is larger than what it measures.
@@ -59,7 +59,7 @@ class Program:
         return 1e3 * wall
 
     def output(self) -> str:
-        """What the last run printed."""
+        """The output of the last start."""
         return self._output.read_text(encoding="utf-8")
 
     @property
@@ -92,7 +92,7 @@ def check_output(program: Program, data: str | None) -> None:
     program.run()
     cold = program.output()
     program.run()
-    assert program.output() == cold, "a warm run prints something else than a cold one"
+    assert program.output() == cold, "a warm start prints something else than a cold one"
     lines = cold.splitlines()
     assert len(lines) == 24, f"expected 24 lines, got {len(lines)}"
     assert lines[-1].startswith("sample 20: "), lines[-1]
@@ -116,7 +116,7 @@ def _warm(programs: Sequence[Program], rounds: int) -> str:
 
 
 def _cold(warm: Program, rounds: int) -> str:
-    """Every run finds an empty cache."""
+    """Every start finds an empty cache."""
 
     def first_run() -> float:
         with tempfile.TemporaryDirectory() as cache:

@@ -1,4 +1,4 @@
-"""Strings within constraints, from the Python API: each kind is checked, then timed."""
+"""Generation with constraints, through the Python API: the strings of each kind are checked, then timed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Five corpora that are unlike each other, without a download: short and long strings, few and many characters."""
+"""Five different corpora without a download: short and long strings, few and many characters."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The fast engine: its training step beside the peak of the core that it runs on, and the tokens that it generates.
+"""The fast engine: its training step, compared with the peak of the core, and its generation.
 
 A fraction of peak counts 6 x multiply-adds of the linear layers per position, two operations each in the forward and
-the two backward products: what the model asks for, not what the kernels do. Not here: single kernels (`kernels.py`).
+the two backward products: the work of the model, not that of the kernels. Not here: single kernels (`kernels.py`).
 """
 
 from __future__ import annotations
@@ -273,10 +273,10 @@ def _ways(model: GPT) -> dict[str, Callable[[], Strings | list[str]]]:
 
 def check_strings(model: GPT, ways: dict[str, Callable[[], Strings | list[str]]]) -> int:
     """All ways give the same strings; the number of their tokens, with the ends that were drawn."""
-    spoken = {name: way() for name, way in ways.items()}
+    generated = {name: way() for name, way in ways.items()}
     strings = {
         name: texts(result, model.vocabulary) if isinstance(result, Strings) else result
-        for name, result in spoken.items()
+        for name, result in generated.items()
     }
     first, *others = strings.values()
     assert all(other == first for other in others), f"{model.config}: {', '.join(strings)} differ"

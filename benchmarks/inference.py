@@ -1,6 +1,6 @@
-"""A trained model that is only read: strings scored, tokens drawn within constraints, next characters.
+"""Inference with a trained model: scores, tokens generated with constraints, next characters.
 
-Correct first: scores are the exact engine's losses, and strings are such as were asked for.
+Correct first: scores are the exact engine's losses, and strings meet the constraints.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The kernels of one training step, each alone, on the data of the step: where its time goes.
+"""The time of each kernel of one training step, on the data of the step.
 
 Correct first: run one after the other they give the loss of the engine and, bit for bit, the gradients of the whole.
 A kernel that is repeated finds its numbers in the nearest cache; the whole step, which is measured too, may not.

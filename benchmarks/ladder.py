@@ -1,8 +1,7 @@
-"""The ladder of the package's models: how well each predicts held-out documents, and how fast, beside PyTorch.
+"""The package's models: the held-out loss and the time of a training step of each, compared with PyTorch.
 
 Correct first: the first losses of the fast engine are the exact engine's, and where PyTorch is installed, PyTorch's.
-All are trained alike: as many steps, the same documents in the same order, the same seed, microgpt.py's learning rate
-for their width.
+All have the same training: steps, documents and their order, seed, and microgpt.py's learning rate for their width.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """PyTorch as a peer: the same model on padded batches, on one thread of the CPU, where PyTorch is installed.
 
 Correct first: loss and gradients of a batch of documents of different lengths, and the losses of the first steps of
-training, are ours. PyTorch runs eagerly, with its fused attention, normalisation, cross-entropy and Adam.
+training, are those of tapegpt. PyTorch runs eagerly, with its fused attention, normalisation, cross-entropy and Adam.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a time buys: the held-out loss of each preset after so many seconds of the whole command, and what it is like.
+"""The held-out loss of each preset for a time budget of the whole command, compared with n-gram models.
 
-Every run is a process of its own with a warm cache, one thread and another seed, which chooses the held-out strings
-too. Correct first: the printed loss is the one that the exact engine finds for the same weights.
+Every training is a process of its own with a warm cache, one thread and another seed, which also chooses the held-out
+strings. Correct first: the printed loss is the one that the exact engine finds for the same weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOSS, COMPARED = "held-out loss: ", "to compare: "
 
 
 class Candidate:
-    """A way to train: each sample is a run of the command with the next seed, and leaves its held-out loss."""
+    """A way to train: each sample is a training by the command with the next seed, and records its held-out loss."""
 
     def __init__(self, name: str, options: Sequence[str], folder: Path) -> None:
         self.name = name
@@ -39,7 +39,7 @@ class Candidate:
         return self.run(len(self.losses) + 1)
 
     def run(self, seed: int) -> float:
-        """Wall time in seconds of the run with a seed."""
+        """Wall time in seconds of the training with a seed."""
         words = ["train", *self._options, "--seed", str(seed), "--validation", str(HELD_OUT), "--samples", "0"]
         cache = {"TAPEGPT_CACHE_DIR": str(self._folder / "cache")}
         program = Program(self.name, [sys.executable, "-m", "tapegpt", *words], self._folder, cache)
@@ -85,7 +85,9 @@ def by_preset(data: str | None, budgets: Sequence[str], rounds: int, presets: Se
     ]
     heads = ["", "wall, s", "lowest..highest, s", "held-out loss, nats per token", "lowest..highest"]
     share = f"{100 * HELD_OUT:.0f} % of the distinct strings held out"
-    return table(f"What a time buys, {len(corpus):,} documents, {share}, {len(walls[0].samples)} seeds", heads, rows)
+    return table(
+        f"Held-out loss by time, {len(corpus):,} documents, {share}, {len(walls[0].samples)} seeds", heads, rows
+    )
 
 
 def _on_one_thread(preset: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The generator of random numbers beside CPython's own, on what the default job draws before it trains."""
+"""The random number generator, compared with CPython's, on the numbers that the default training needs at its start."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The studio under load: a slider's moves one after another, then many clients that let one model speak at once.
+"""The studio under load: a slider's moves one after another, then many clients that generate from one model at once.
 
-Every response is checked; one that is no success ends the benchmark. Clients are this process's, on the same machine.
+Every response is checked; a failure ends the benchmark. The clients are part of this process, on the same machine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Populations and sweeps: what threads gain, what a model takes, whether a sweep finds what an exhaustive one finds.
+"""Populations and sweeps: the gain of threads, the memory of a model, a sweep compared with an exhaustive search.
 
-Correct first: the outcomes of all threads are equal. On a machine that does other things too, look at the ratio of the
-processor's seconds to those on the wall.
+Correct first: the outcomes of all threads are equal. On a busy machine, look at the ratio of CPU time to wall time.
 """
 
 from __future__ import annotations
@@ -104,4 +103,4 @@ def by_choice(corpus: Corpus, budget: float = BUDGET) -> str:
         [f"all, {whole[0].plan}", figure(all_took), f"{min(losses.values()):.4f}", "1"],
     ]
     title = f"The best of {len(losses)} candidates, n_embd 16..64 and learning_rate 0.001..0.1"
-    return table(title, ["", "seconds", "held-out loss of the choice", "its place among all"], rows)
+    return table(title, ["", "seconds", "held-out loss of the choice", "its rank among all"], rows)

@@ -1,4 +1,4 @@
-"""Taking turns and summing up: contenders, samples, and the table that shows them."""
+"""Contenders that take turns, their samples, and tables of medians."""
 
 from __future__ import annotations
 

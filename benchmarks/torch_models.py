@@ -1,7 +1,7 @@
-"""Every model of the package in PyTorch, by the same names of parameters: an oracle of another house.
+"""Every model of the package in PyTorch, with the same names of parameters, as an independent oracle.
 
-By PyTorch's own functions wherever it has them: GRU, attention, normalisation, cross entropy. Not here: what is asked
-of the models (`peer_torch.py`).
+PyTorch's own functions are used where it has them: GRU, attention, normalisation, cross entropy. Not here: training and
+timing (`peer_torch.py`).
 
 Letters: B documents, T positions, D n_embd, V vocabulary. No position sees padding, which comes after its document.
 """

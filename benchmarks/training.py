@@ -1,6 +1,6 @@
-"""The training step, through the public API: compiling and the first steps are left out of the time.
+"""The training step, through the public API; the time excludes compiling and the first steps.
 
-Correct first: the exact engine's losses equal the reference engine's, and with an oracle at hand the published ones.
+Correct first: the exact engine's losses equal the reference engine's, and with `--oracle` the published ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-// Where the pictures of how-a-gpt-works.md stand, and what moves them. `make_figures.py` puts the
-// views, their `look` and the `film` before it.
+// The live figures of how-a-gpt-works.md. `make_figures.py` puts the views, their `look` and the `film` before this file.
 
-const places = new Map(); // each picture's element, and how it is drawn anew
+const figures = new Map(); // each figure's element, and the function that draws it
 const grounds = [];
 const scrubbers = [];
 let moment = film.moments.length - 1;
@@ -53,15 +52,15 @@ function go(index) {
     output.textContent = step ? `after ${decimal(step, 0)} step${step > 1 ? "s" : ""}` : "before the first step";
     input.setAttribute("aria-valuetext", output.textContent);
   }
-  for (const [place, draw] of places) place.replaceChildren(draw());
+  for (const [figure, draw] of figures) figure.replaceChildren(draw());
 }
 
-for (const place of document.querySelectorAll("[data-figure]")) {
+for (const host of document.querySelectorAll("[data-figure]")) {
   const picture = element("div", {});
   const ground = element("div", { class: "tapegpt" }, picture, scrubber());
-  places.set(picture, views[place.dataset.figure]);
+  figures.set(picture, views[host.dataset.figure]);
   grounds.push(ground);
-  place.attachShadow({ mode: "open" }).append(element("style", {}, look), ground); // the site's styles stay outside
+  host.attachShadow({ mode: "open" }).append(element("style", {}, look), ground); // the site's styles stay outside
 }
 new MutationObserver(light).observe(document.body, { attributeFilter: ["data-md-color-scheme"] });
 light();

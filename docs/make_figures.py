@@ -1,7 +1,7 @@
 """Makes docs/figures/, the pictures of docs/how-a-gpt-works.md and the site's icon: `python docs/make_figures.py`.
 
-The data are those of a real training, the pictures those of the package's own views. Not here: how they are arranged
-(`live.js`, `live.css`).
+The data come from a real training, and the package's own views draw them. Not here: their arrangement (`live.js`,
+`live.css`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tapegpt.web.data import Portrait
 DOCS = Path(__file__).resolve().parent
 FIGURES = DOCS / "figures"
 TEXT, TEMPERATURE = "emma", 0.5
-MOMENTS = 12  # equally far apart, beside those at the beginning
+MOMENTS = 12  # at equal distances, in addition to those at the beginning
 
 
 def film() -> dict[str, object]:
@@ -30,12 +30,12 @@ def film() -> dict[str, object]:
     run = portrait.run(TEXT, TEMPERATURE)
     moments = [portrait.moment(step, TEXT, TEMPERATURE) for step in run["moments"]]
     levels = baselines(corpus, corpus, corpus.vocab_size)
-    del levels["5-gram"]  # it has memorised the names that it has counted, which the other ones cannot
+    del levels["5-gram"]  # it has memorised the names that it counted
     return {"losses": run["losses"], "baselines": levels, "moments": moments}
 
 
 def script() -> str:
-    """The views, their look, what they draw and where, as one script: a page opened from the disk loads no modules."""
+    """The views, their styles, their data and `live.js` as one script: a page opened from the disk loads no modules."""
     views = "\n".join(line.removeprefix("export ") for line in bundle("views.js").splitlines())
     look = _in_pixels(source("views.css")) + (DOCS / "live.css").read_text(encoding="utf-8")
     live = (DOCS / "live.js").read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def script() -> str:
 
 
 def _in_pixels(css: str) -> str:
-    """Lengths in rem as a browser has them: those of the site are larger."""
+    """Lengths in rem become the pixels of a browser's default: the site has a larger rem."""
     return re.sub(r"([\d.]+)rem\b", lambda found: f"{16 * float(found[1]):g}px", css)
 
 

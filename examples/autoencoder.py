@@ -1,4 +1,4 @@
-"""Eight patterns through three units and back: the 8-3-8 encoder, which finds a binary code (Ackley et al., 1985).
+"""An autoencoder of eight patterns with three hidden units, which learns a binary code (Ackley et al., 1985).
 
 Draws autoencoder.png where matplotlib is installed. Run: python examples/autoencoder.py
 """

@@ -1,6 +1,6 @@
 """The smallest language model: a table that says which character follows which. Trained on first names.
 
-Its best possible loss is known, the entropy of the pairs counted, so one can see gradient descent arrive there.
+Its lowest possible loss is known, the entropy of the counted pairs, so you can see gradient descent reach it.
 Run: python examples/bigram.py
 """
 
@@ -13,7 +13,7 @@ from itertools import pairwise
 from tapegpt import Corpus, Random
 from tapegpt.autograd import SGD, Tape, check_gradients
 
-BATCH = 512  # pairs that one step looks at
+BATCH = 512  # pairs of one step
 STEPS = 150
 
 corpus = Corpus.dataset("names")

@@ -1,6 +1,6 @@
 """A scalar expression on the tape: its value, its gradients, and the graph that was recorded.
 
-The expression is the one that micrograd's README makes famous. Run: python examples/expression.py
+The expression is that of micrograd's README. Run: python examples/expression.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A multilayer perceptron on the tape: three characters in, the next one out (Bengio et al., 2003). On first names.
+"""A multilayer perceptron on the tape predicts a character of a name from the three before it (Bengio et al., 2003).
 
 Run: python examples/mlp.py
 """

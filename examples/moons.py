@@ -1,4 +1,4 @@
-"""Two moons that no straight line parts, and a network that does: micrograd's demo, trained by a compiled step.
+"""Two moons that no straight line separates, and a network that does: micrograd's demo, trained by a compiled step.
 
 Draws moons.png where matplotlib is installed. Run: python examples/moons.py
 """

@@ -1,7 +1,7 @@
-"""Which strings do not belong? A model of surnames judges surnames that it has not seen, and three kinds of others.
+"""Finds odd strings: a model of surnames scores surnames that it has not seen, and three kinds of odd strings.
 
-The figure is the probability that an odd string gets the higher score of the two, the area under the ROC curve: 0.5 is
-chance, 1 is perfect. Beside it what counting pairs of characters comes to, and the length alone.
+The figure is the area under the ROC curve, the probability that an odd string has a higher score than a surname: 0.5 is
+chance, 1 is perfect. A model of character pairs and the length alone are compared with it.
 Run: python examples/odd_strings.py
 """
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-NEXT = ((0, -1), (0, 1), (-1, 0), (-1, 1), (1, -1), (1, 0))  # rows and places of the keys around one
-COUNT = 4000  # surnames that are judged, and odd strings of each kind
+NEXT = ((0, -1), (0, 1), (-1, 0), (-1, 1), (1, -1), (1, 0))  # rows and columns from a key to its neighbours
+COUNT = 4000  # surnames that are scored, and odd strings of each kind
 
 corpus = Corpus.dataset("surnames")
 known = set(corpus.documents)
@@ -43,28 +43,28 @@ def shuffled(names: Sequence[str]) -> list[str]:
 def mash(name: str) -> str:
     """A walk over the keyboard of the same length, each key beside the one before."""
     row = rng.randbelow(len(KEYS))
-    place = rng.randbelow(len(KEYS[row]))
-    text = KEYS[row][place]
+    column = rng.randbelow(len(KEYS[row]))
+    text = KEYS[row][column]
     while len(text) < len(name):
-        near = [(row + down, place + right) for down, right in NEXT]
-        row, place = rng.choice([(r, p) for r, p in near if 0 <= r < len(KEYS) and 0 <= p < len(KEYS[r])])
-        text += KEYS[row][place]
+        near = [(row + down, column + right) for down, right in NEXT]
+        row, column = rng.choice([(r, p) for r, p in near if 0 <= r < len(KEYS) and 0 <= p < len(KEYS[r])])
+        text += KEYS[row][column]
     return text
 
 
 def mistyped(name: str) -> str:
-    """A name with a slip that makes no other name: a character swapped with the next, replaced, left out or put in."""
+    """A name that a typing error makes no name: a character swapped with the next, replaced, left out or added."""
     text = name
     while text in known:
-        place, letter = rng.randbelow(len(name)), rng.choice(corpus.vocabulary)
-        before, here, behind = name[:place], name[place], name[place + 1 :]
+        i, letter = rng.randbelow(len(name)), rng.choice(corpus.vocabulary)
+        before, here, behind = name[:i], name[i], name[i + 1 :]
         swapped = before + behind[:1] + here + behind[1:]
         text = rng.choice([swapped, before + letter + behind, before + behind, before + letter + here + behind])
     return text
 
 
 def area(odd: Sequence[float], usual: Sequence[float]) -> float:
-    """The share of pairs in which the odd one is higher, equals counted half: the area under the ROC curve."""
+    """The area under the ROC curve: the share of pairs in which the odd score is higher, ties counted half."""
     ordered = sorted(usual)
     below = sum(bisect_left(ordered, score) + bisect_right(ordered, score) for score in odd)
     return below / (2 * len(odd) * len(usual))
@@ -74,8 +74,8 @@ pairs = Counter(pair for name in training.documents for pair in pairwise(f"^{nam
 firsts = Counter(first for name in training.documents for first in f"^{name}")
 
 
-def by_pairs(strings: Sequence[str]) -> list[float]:
-    """Mean nats of a character given the one before, by counts to each of which one is added."""
+def surprise_by_pairs(strings: Sequence[str]) -> list[float]:
+    """Mean nats per character given the one before, from counts plus one."""
     return [
         sum(math.log((firsts[a] + 27) / (pairs[a, b] + 1)) for a, b in pairwise(f"^{text}$")) / (len(text) + 1)
         for text in strings
@@ -85,13 +85,13 @@ def by_pairs(strings: Sequence[str]) -> list[float]:
 model = tapegpt.train(training, preset="quick", seed=1, threads=1)
 judges: dict[str, Callable[[Sequence[str]], Sequence[float]]] = {
     "model": lambda strings: model.score(strings).nats,
-    "pairs": by_pairs,
+    "pairs": surprise_by_pairs,
     "length": lambda strings: list(map(len, strings)),
 }
 kinds = {
     "shuffled characters": shuffled(surnames),
     "keyboard mash": list(map(mash, surnames)),
-    "one slip": list(map(mistyped, surnames)),
+    "one typing error": list(map(mistyped, surnames)),
 }
 print(f"{'area under the curve':22}{''.join([f'{judge:>8}' for judge in judges])}  such as")
 for kind, strings in kinds.items():
@@ -99,7 +99,7 @@ for kind, strings in kinds.items():
     print(f"{kind:22}{''.join([f'{each:8.3f}' for each in areas])}  {', '.join(strings[:4])}")
 
 threshold = Calibration(model.score(others).nats).threshold(0.01)
-print(f"\nalarms above {threshold:.2f} nats per character, which other new surnames exceed with a probability of 1 %")
+print(f"\nalarms above {threshold:.2f} nats per character, which 1 % of new surnames exceed")
 for kind, strings in {"surnames": surnames, **kinds}.items():
     alarms = sum(nats > threshold for nats in model.score(strings).nats)
     print(f"{kind:22}{alarms / COUNT:8.1%}")

@@ -1,4 +1,4 @@
-"""A curve through noisy points: a line, a network, and the noise that is the least error either can have.
+"""A curve through noisy points: a line, a network, and the noise, which is the lowest possible error of both.
 
 Draws regression.png where matplotlib is installed. Run: python examples/regression.py
 """

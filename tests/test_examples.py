@@ -57,7 +57,7 @@ def test_the_expression_of_micrograd() -> None:
 def test_odd_strings_are_found_better_than_by_counting_pairs() -> None:
     shown = printed("odd_strings")
     areas = re.findall(r"^(.+?) +(0\.\d+) +(0\.\d+) +(0\.\d+)  \w", shown, re.MULTILINE)
-    assert [kind for kind, *_ in areas] == ["shuffled characters", "keyboard mash", "one slip"]
+    assert [kind for kind, *_ in areas] == ["shuffled characters", "keyboard mash", "one typing error"]
     for (_, model, pairs, length), least in zip(areas, (0.96, 0.98, 0.8), strict=True):
         assert float(model) > max(float(pairs), least)
         assert 0.48 < float(length) < 0.54
