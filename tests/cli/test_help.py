@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,12 @@ A command prints the same with `--help-all`, and its common options with `-h`. `
 def page() -> str:
     """The whole page."""
     rows = [(f"[tapegpt {name}](#tapegpt-{name})", about) for name, about in tapegpt.cli.COMMANDS.items()]
-    sections = ["\n".join(section(tapegpt.cli._parser(name))) for name in tapegpt.cli.COMMANDS]
+    told: dict[tuple[str, str], str] = {}
+    sections = ["\n".join(section(tapegpt.cli._parser(name), told)) for name in tapegpt.cli.COMMANDS]
     return "\n\n".join([ABOUT + "\n" + "\n".join(table("command", rows)), *sections]) + "\n"
 
 
-def section(parser: argparse.ArgumentParser) -> Iterator[str]:
+def section(parser: argparse.ArgumentParser, told: dict[tuple[str, str], str]) -> Iterator[str]:
     """A command: how it is called, what it does, and its options by group."""
     arguments = [call for call, _, action in options(parser._positionals) if not action.option_strings]
     others = [call for group in parser._action_groups[2:] for call, _, a in options(group) if not a.option_strings]
@@ -41,9 +43,19 @@ def section(parser: argparse.ArgumentParser) -> Iterator[str]:
         if rows:
             about = f"\n{group.description}" if group.description else ""
             yield f"\n**{group.title}**{about}\n"
-            yield from table("option", rows)
+            yield from table("option", list(merged(rows, parser.prog, told)))
     if parser.epilog:
         yield f"\n{parser.epilog}"
+
+
+def merged(rows: list[tuple[str, str]], prog: str, told: dict[tuple[str, str], str]) -> Iterator[tuple[str, str]]:
+    """The rows of a group; those that stand one after the other, and in another command's table, as one row."""
+    for other, same in groupby(rows, key=lambda row: told.setdefault(row, prog)):
+        alike = list(same)
+        if other == prog or len(alike) < 3:
+            yield from alike
+        else:
+            yield ", ".join(call for call, _ in alike), f"as for [{other}](#{other.replace(' ', '-')})"
 
 
 def options(group: argparse._ArgumentGroup) -> Iterator[tuple[str, str, argparse.Action]]:
@@ -74,7 +86,7 @@ def test_every_option_has_a_line() -> None:
     parser = Parser(prog="tapegpt test", description="Test.", epilog="The end.")
     parser.add_argument("data", nargs="*", metavar="DATA", help="what to read")
     option(parser.add_argument_group("numbers", "All are whole."), "--size", 16, "rows | columns")
-    assert "\n".join(section(parser)).splitlines() == [
+    assert "\n".join(section(parser, {})).splitlines() == [
         "## tapegpt test",
         "",
         "`tapegpt test [OPTIONS] [DATA ...]`",
@@ -96,6 +108,16 @@ def test_every_option_has_a_line() -> None:
         "",
         "The end.",
     ]
+
+
+def test_rows_that_another_command_has_are_one() -> None:
+    told = {(f"`--{letter}`", letter): "tapegpt train" for letter in "abc"}
+    rows = [*told, ("`--d`", "d")]
+    assert list(merged(rows, "tapegpt sweep", told)) == [
+        ("`--a`, `--b`, `--c`", "as for [tapegpt train](#tapegpt-train)"),
+        ("`--d`", "d"),
+    ]
+    assert list(merged(rows[1:], "tapegpt sweep", told)) == rows[1:]
 
 
 @pytest.mark.parametrize("name", tapegpt.cli.COMMANDS)
