@@ -21,11 +21,13 @@ from typing import Any
 import pytest
 
 import tapegpt.cli
+from benchmarks import generators
 from benchmarks.__main__ import PARTS, arguments
 from tapegpt import TapeGPTError
 from tapegpt.cluster import bulk, parts, population
 from tapegpt.experiments import scaling
 from tapegpt.inference import sampling
+from tapegpt.machine import cache
 from tapegpt.studio import store, training
 from tapegpt.training import clock, trainer
 from tapegpt.training.presets import MADE_FOR, PRESETS
@@ -166,6 +168,8 @@ def test_figures_that_the_code_decides_are_those_of_the_code() -> None:
             f"up to {bulk.IN_A_TASK} parts",
         ],
         "constraints": [f"{sampling.MAX_VAIN:,} strings"],
+        "production": [f"unused for {cache.AGE / 86400:.0f} days", f"exceed {cache.LIMIT >> 20} MB"],
+        "how-it-compares": [f"generate {generators.STRINGS:,} at the"],
     }
     for page, sentences in said.items():
         text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
