@@ -16,7 +16,7 @@ from benchmarks.corpora import CORPORA
 from benchmarks.timing import table
 from tapegpt import Corpus
 from tapegpt.settings import seconds
-from tapegpt.training.presets import PRESETS, resolved
+from tapegpt.training.presets import PRESETS, resolve
 
 BUDGETS = ("1s", "2s", "5s", "10s", "20s", "30s", "60s")
 BLOCKS = {"molecules": 64, "code": 64, "paragraphs": 128}  # 16 for the others
@@ -28,7 +28,7 @@ def by_corpus(budgets: Sequence[str], corpora: Sequence[str] = tuple(CORPORA)) -
     rows = []
     for name in corpora:
         corpus, block_size = CORPORA[name](), BLOCKS.get(name, 16)
-        shapes = [resolved({"block_size": block_size}, preset)[0] for preset in PRESETS]
+        shapes = [resolve({"block_size": block_size}, preset)[0] for preset in PRESETS]
         presets = {
             str(shape.num_parameters(corpus.vocab_size)): preset for preset, shape in zip(PRESETS, shapes, strict=True)
         }

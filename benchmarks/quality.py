@@ -15,7 +15,7 @@ from benchmarks.command import Program, workplace
 from benchmarks.timing import Contender, Summary, figure, table, take_turns
 from tapegpt import Corpus
 from tapegpt.models.trained import make_engine
-from tapegpt.training.presets import PRESETS, resolved
+from tapegpt.training.presets import PRESETS, resolve
 from tapegpt.training.trainer import Trainer
 
 BUDGETS = ("1s", "10s")
@@ -96,7 +96,7 @@ def _on_one_thread(preset: str) -> list[str]:
 
 def check_printed_loss(corpus: Corpus, folder: Path) -> None:
     """The command prints the loss that the exact engine finds for the weights of the same training."""
-    config, settings = resolved({"engine": "fast", "steps": STEPS, "threads": 1, "validation": HELD_OUT, "seed": 1})
+    config, settings = resolve({"engine": "fast", "steps": STEPS, "threads": 1, "validation": HELD_OUT, "seed": 1})
     trainer = Trainer(corpus, config, settings)
     for _ in trainer.chunks():
         pass

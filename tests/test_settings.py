@@ -21,7 +21,7 @@ from tapegpt.ranges import OneOf
 from tapegpt.record import NOTHING, Record
 from tapegpt.settings import MAX_BATCH_SIZE, MAX_STEPS, MAX_THREADS, UNITS, Settings, seconds
 from tapegpt.training import presets
-from tapegpt.training.presets import PRESETS, resolved
+from tapegpt.training.presets import PRESETS, resolve
 
 
 def refused(**fields: Any) -> str:
@@ -199,14 +199,14 @@ def test_any_text_is_a_duration_or_gets_one_line(text: str) -> None:
 @pytest.mark.parametrize("text", ["0s", "-1s", "nans", "infs", "1e9h"])
 def test_a_duration_that_is_no_budget(text: str) -> None:
     with pytest.raises(TapeGPTError, match="budget must be a number of seconds above 0, at most"):
-        resolved({"budget": text})
+        resolve({"budget": text})
 
 
 # Presets and defaults
 
 
 def test_without_options_all_is_microgpts() -> None:
-    assert resolved({}) == (Config(), Settings())
+    assert resolve({}) == (Config(), Settings())
     settings = Settings()
     assert (settings.engine, settings.steps, settings.learning_rate, settings.seed) == ("exact", 1000, 0.01, 42)
     assert (settings.beta1, settings.beta2, settings.batch_size, settings.long) == (0.85, 0.99, 1, "cut")
@@ -214,25 +214,25 @@ def test_without_options_all_is_microgpts() -> None:
 
 
 def test_the_fast_engine_has_defaults_of_its_own() -> None:
-    assert resolved({"engine": "fast"}) == (Config(), Settings(engine="fast", batch_size=16, long="window"))
-    config, settings = resolved({"engine": "fast", "batch_size": 3, "long": "cut", "n_embd": 8})
+    assert resolve({"engine": "fast"}) == (Config(), Settings(engine="fast", batch_size=16, long="window"))
+    config, settings = resolve({"engine": "fast", "batch_size": 3, "long": "cut", "n_embd": 8})
     assert (config, settings) == (Config(n_embd=8), Settings(engine="fast", batch_size=3))
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_gives_what_is_not_given(preset: str) -> None:
-    config, settings = resolved({}, preset)
+    config, settings = resolve({}, preset)
     said = PRESETS[preset]
     assert settings.engine == "fast"
     assert {**config.as_dict(), **settings.as_dict()}.items() >= said.items()
-    other, changed = resolved({"n_embd": 8, "n_head": 2, "steps": 3, "learning_rate": 0.5, "seed": 9}, preset)
+    other, changed = resolve({"n_embd": 8, "n_head": 2, "steps": 3, "learning_rate": 0.5, "seed": 9}, preset)
     assert other == config.replaced(n_embd=8, n_head=2)
     assert changed == settings.replaced(steps=3, learning_rate=0.5, seed=9)
 
 
 def test_presets_cost_more_and_more() -> None:
     def work(preset: str) -> int:
-        config, settings = resolved({}, preset)
+        config, settings = resolve({}, preset)
         return config.num_parameters(27) * settings.steps * settings.batch_size
 
     assert list(PRESETS) == ["quick", "good", "best"]
@@ -259,20 +259,20 @@ def test_a_budget_chooses_the_preset_that_the_data_leave_time_for(
     corpus: Corpus, block_size: int, budgets: tuple[float, ...]
 ) -> None:
     for budget, preset in zip(budgets, ("quick", "quick", "good", "good", "best", "best"), strict=True):
-        chosen = resolved({"budget": budget, "block_size": block_size}, None, corpus)
-        assert chosen == resolved({"budget": budget, "block_size": block_size}, preset)
+        chosen = resolve({"budget": budget, "block_size": block_size}, None, corpus)
+        assert chosen == resolve({"budget": budget, "block_size": block_size}, preset)
 
 
 @pytest.mark.usefixtures("core")
 def test_what_is_given_counts_when_a_budget_chooses() -> None:
     def width(budget: float, preset: str | None = None, **options: Any) -> int:
         given: Any = {"budget": budget, **options}
-        n_embd: int = resolved(given, preset, NAMES)[0].as_dict()["n_embd"]
+        n_embd: int = resolve(given, preset, NAMES)[0].as_dict()["n_embd"]
         return n_embd
 
     assert [width(34), width(34, threads=2), width(100, "quick"), width(1e5, n_layer=8)] == [48, 96, 32, 96]
     assert width(4, n_layer=2) == width(4, block_size=64) - 16 == 32
-    assert resolved({"budget": "2h"})[0] == resolved({}, "quick")[0]  # without data there is nothing to choose by
+    assert resolve({"budget": "2h"})[0] == resolve({}, "quick")[0]  # without data there is nothing to choose by
 
 
 @pytest.mark.parametrize("preset", ["", "Quick", "fast", "quick ", 3, [1], {}])
@@ -292,7 +292,7 @@ def test_combinations_that_are_refused() -> None:
     ]:
         given_: Any = options
         with pytest.raises(TapeGPTError, match=message):
-            resolved(given_, preset)
+            resolve(given_, preset)
 
 
 def test_every_option_is_a_field_and_every_field_an_option() -> None:

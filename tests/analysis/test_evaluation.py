@@ -22,12 +22,12 @@ from tapegpt.cli import main
 from tapegpt.cli.eval import WIDTH, page
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.ngrams import baselines
-from tapegpt.training.presets import resolved
+from tapegpt.training.presets import resolve
 from tapegpt.training.trainer import Trainer
 from tests.properties import examples
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana", "annabo", "noon", "anna"]
-CONFIG, SETTINGS = resolved({"steps": 60, "n_embd": 8, "n_head": 2, "block_size": 6, "validation": 0.3})
+CONFIG, SETTINGS = resolve({"steps": 60, "n_embd": 8, "n_head": 2, "block_size": 6, "validation": 0.3})
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -23,7 +23,7 @@ import tapegpt
 from tapegpt import Corpus
 from tapegpt.cli import main
 from tapegpt.text import unescaped
-from tapegpt.training.presets import resolved
+from tapegpt.training.presets import resolve
 from tapegpt.training.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
@@ -200,7 +200,7 @@ def test_metrics_round_trip() -> None:
 def test_metrics_hold_every_evaluation() -> None:
     options = ("--steps", "45", "--validation", "0.1", "--engine", "fast", "--threads", "1")
     output("train", "names.txt", *options, "--samples", "0", "--metrics", "losses")
-    config, settings = resolved({"engine": "fast", "steps": 45, "validation": 0.1, "threads": 1})
+    config, settings = resolve({"engine": "fast", "steps": 45, "validation": 0.1, "threads": 1})
     trainer = Trainer(Corpus.read("names.txt"), config, settings)
     for _ in trainer.chunks():
         pass

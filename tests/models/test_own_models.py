@@ -23,7 +23,7 @@ from tapegpt.models.loading import address, class_of, reference
 from tapegpt.models.trained import GPT
 from tapegpt.settings import Settings
 from tapegpt.training.clock import layers, seconds_a_position, threads_that_pay, weights, work
-from tapegpt.training.presets import PRESETS, resolved
+from tapegpt.training.presets import PRESETS, resolve
 
 if TYPE_CHECKING:
     from tapegpt.autograd.node import Node
@@ -186,15 +186,15 @@ def test_train_takes_a_class_an_instance_or_a_name() -> None:
 
 
 def test_an_instance_has_settings_of_its_own_and_presets_have_a_shape_for_gpt_alone() -> None:
-    assert resolved({}, "good", model="gpt") == resolved({}, "good")
-    assert resolved({}, "good", model=Config(n_embd=20))[0] == Config(n_embd=20)
+    assert resolve({}, "good", model="gpt") == resolve({}, "good")
+    assert resolve({}, "good", model=Config(n_embd=20))[0] == Config(n_embd=20)
     for preset, given in PRESETS.items():
-        config, settings = resolved({"block_size": 9}, preset, model=mine())
+        config, settings = resolve({"block_size": 9}, preset, model=mine())
         assert config == mine()(block_size=9)
         assert (settings.engine, settings.steps, settings.batch_size) == ("fast", given["steps"], given["batch_size"])
     corpus = Corpus.of(STRINGS)
     for budget in (0.1, 60.0, 7200.0):
-        config, settings = resolved({"budget": budget}, None, corpus, mine())
+        config, settings = resolve({"budget": budget}, None, corpus, mine())
         assert (config, settings.budget) == (mine()(), budget)
 
 

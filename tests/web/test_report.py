@@ -23,7 +23,7 @@ from tapegpt.data.sources import Source
 from tapegpt.models.mlp import MLP
 from tapegpt.models.provenance import DataRecord, TrainingState
 from tapegpt.settings import ENGINES, Settings
-from tapegpt.training.presets import PRESETS, resolved
+from tapegpt.training.presets import PRESETS, resolve
 from tapegpt.training.recording import replayed
 from tapegpt.web import report
 from tapegpt.web.data import Portrait
@@ -245,7 +245,7 @@ def fields(draw: Any) -> tuple[Model, Settings]:
         if draw(st.booleans()):
             given.update(budget=draw(st.floats(0.01, 1e4)))
             given.pop("steps", None)
-    return resolved(given, preset)
+    return resolve(given, preset)
 
 
 sources = st.one_of(
@@ -279,7 +279,7 @@ def test_the_command_means_the_same_training(chosen: tuple[Model, Settings], sou
     options = parser.parse_args(words[2:])
     given = {name: getattr(options, name) for name in (*shape.as_dict(), *settings.as_dict())}
     said: Any = {name: value for name, value in given.items() if value is not None}
-    again = resolved(said, options.preset)
+    again = resolve(said, options.preset)
     assert without_steps(again) == without_steps(chosen)
     assert source_of(options) == source
 
@@ -320,7 +320,7 @@ def test_the_program_means_the_same_training(chosen: tuple[Model, Settings], sou
 
         @staticmethod
         def train(corpus: Any, preset: str | None = None, **options: Any) -> None:
-            seen.append((corpus.source, resolved(options, preset)))  # type: ignore[arg-type]  # any of them
+            seen.append((corpus.source, resolve(options, preset)))  # type: ignore[arg-type]  # any of them
 
     exec(program, {"tapegpt": Recorder})
     ((read, again),) = seen

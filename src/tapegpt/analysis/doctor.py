@@ -16,7 +16,7 @@ from tapegpt.data.sources import BLANK, LINE, STDIN, WHOLE, Source, content, for
 from tapegpt.models.gpt import Config
 from tapegpt.record import Record
 from tapegpt.text import escaped
-from tapegpt.training.presets import resolved
+from tapegpt.training.presets import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ def _costs(corpus: Corpus, kind: type[Model], block_size: int, max_length: int |
     costs, some = [], corpus.replaced(documents=documents[:: -(-len(documents) // SAMPLE)])
     for name, preset in (("default", None), ("quick", "quick")):
         options: Options = {"block_size": block_size}
-        config, settings = resolved(options, preset, model=kind)
+        config, settings = resolve(options, preset, model=kind)
         trainer = Trainer(some, config, settings)
         engine = trainer.model.engine
         if engine.notice:

@@ -43,12 +43,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _settings(model: GPT, options: argparse.Namespace) -> Settings:
     """Those that the model was trained with, where it knows, but for what is given."""
-    from tapegpt.training.presets import resolved
+    from tapegpt.training.presets import resolve
 
     if model.state:
         settings = model.state.settings
     else:
-        settings = resolved({"engine": "fast"} if model.engine.name == "fast" else {})[1]
+        settings = resolve({"engine": "fast"} if model.engine.name == "fast" else {})[1]
     given = {name: getattr(options, name) for name in _changed() if getattr(options, name) is not None}
     return settings.replaced(**({"budget": None} if "steps" in given else {}), **given)
 

@@ -159,12 +159,12 @@ class Subject:
 
 def _subject(options: argparse.Namespace) -> Subject:
     from tapegpt.settings import Settings
-    from tapegpt.training.presets import resolved
+    from tapegpt.training.presets import resolve
 
     if len(options.data) != 1 or not is_model(model_file(options.data[0])):
         kind = chosen(options)
         named: Any = {} if options.engine is None else {"engine": options.engine}
-        config, settings = resolved(named | given(options, kind), model=kind)
+        config, settings = resolve(named | given(options, kind), model=kind)
         corpus = corpus_of(options)
         return Subject(corpus.vocabulary, config, settings, corpus=corpus)
     for name, value in vars(options).items():

@@ -48,16 +48,16 @@ def run(options: argparse.Namespace) -> int:
     """Train, show how far it is, and print some strings."""
     from tapegpt.settings import Settings
     from tapegpt.training.clock import ONE_EVALUATION
-    from tapegpt.training.presets import resolved
+    from tapegpt.training.presets import resolve
     from tapegpt.training.trainer import Trainer
 
     kind = chosen(options)
     named: Any = {name: getattr(options, name) for name in Settings.fields if getattr(options, name) is not None}
     named |= given(options, kind)
-    config, settings = resolved(named, options.preset, model=kind)  # refuses before it reads
+    config, settings = resolve(named, options.preset, model=kind)  # refuses before it reads
     running.check_directory(options)
     corpus = corpus_of(options, budget=settings.budget)
-    config, settings = resolved(named, options.preset, corpus, kind)
+    config, settings = resolve(named, options.preset, corpus, kind)
     running.prepare_outputs(options, data_paths(options))
     started = None
     if settings.budget is not None:

@@ -23,7 +23,7 @@ from tapegpt.processes import cores
 from tapegpt.record import Record
 from tapegpt.settings import SECONDS
 from tapegpt.settings import seconds as parsed_seconds
-from tapegpt.training.presets import resolved
+from tapegpt.training.presets import resolve
 from tapegpt.training.trainer import corpus_from
 
 TYPE_CHECKING = False
@@ -262,7 +262,7 @@ def scaling(
     """
     reading = {name: options.pop(name) for name in READING if name in options}
     given: Any = {**options, "engine": "fast", "seed": seed}
-    config, settings = resolved(given, preset, model=model)
+    config, settings = resolve(given, preset, model=model)
     laboratory = Laboratory(corpus_from(data, reading), config, settings, validation)
     trainings = laboratory.measure(_seconds(budget), cores() if threads is None else threads, watch)
     return laboratory.concluded(trainings)

@@ -20,7 +20,7 @@ from tapegpt.record import Record, field
 from tapegpt.settings import MAX_STEPS, Settings
 from tapegpt.text import rounded
 from tapegpt.training.clock import work
-from tapegpt.training.presets import resolved
+from tapegpt.training.presets import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Space:
         self.random = dict(random or {})
         self.preset, self.options = preset, dict(options or {})
         self.left_out: Counter[str] = Counter()  # how many candidates could not be, by reason
-        self._choice, self.model = model, resolved({}, model=model)[0]
+        self._choice, self.model = model, resolve({}, model=model)[0]
         self.fields = fields_of(type(self.model))
         self._check_names()
         for name, values in self.grid.items():
@@ -104,7 +104,7 @@ class Space:
         options: Any = {"seed": seed, **self.options, **point}
         preset = options.pop("preset", self.preset)
         try:
-            return Candidate(number, *resolved(options, preset, model=self._choice))
+            return Candidate(number, *resolve(options, preset, model=self._choice))
         except TapeGPTError as error:
             self.left_out[str(error)] += 1
             return None

@@ -26,7 +26,7 @@ from tapegpt.studio.completions_schema import (
 )
 from tapegpt.studio.limits import RefusedError, too_large
 from tapegpt.studio.openapi import EVENTS, Operation
-from tapegpt.studio.questions import drawn
+from tapegpt.studio.questions import draw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _strings(
     top_p = 1.0 if wanted.top_p is None else wanted.top_p
     wishes: Any = {"prefix": prompt, "suffix": suffix, "min_length": len(prompt) + len(suffix)}
     wishes |= {"temperature": temperature, "top_p": top_p}
-    texts, notes = drawn(model, n, seed, wishes, deadline)
+    texts, notes = draw(model, n, seed, wishes, deadline)
     if len(texts) < n:
         raise TapeGPTError(notes[0])
     return texts

@@ -43,7 +43,7 @@ class CompletionRequest(Request):
 
 
 class LogProbs(Response):
-    """The model's own log-probabilities, at temperature 1, place by place."""
+    """The model's own log-probabilities, at temperature 1, token by token."""
 
     tokens: list[str]
     token_logprobs: list[float]

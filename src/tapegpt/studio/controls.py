@@ -31,7 +31,7 @@ OFFERED: dict[
 }
 
 
-def offered(limits: Limits) -> list[dict[str, Any]]:
+def offer(limits: Limits) -> list[dict[str, Any]]:
     """The responses `Setting` of `responses.py`, in the order of the page, as far as the limits allow."""
     most = {"n_layer": limits.layers, "block_size": limits.block_size, "steps": limits.steps}
     return [

@@ -1,4 +1,4 @@
-"""Endpoints about one run: its moments, its parameters, its code; what its model says, expects and comes from."""
+"""Endpoints about one run: its moments, parameters and code, what its model generates and expects, what taught it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Questions:
         return await self._studio.short(request, lambda _: explanation_data(explain(model, text), model.vocabulary))
 
     async def why(self, request: Request, wanted: requests.Why) -> dict[str, Any]:
-        """The data that taught the model a string, and those that pushed against it."""
+        """The training strings that taught the model a string, and those that pushed against it."""
         from tapegpt.analysis.attribution import attribute
 
         kept, started = self._studio.run(request), perf_counter()
@@ -94,12 +94,12 @@ class Questions:
         return await self._studio.long(request, lambda _: code(model, wanted.operation, wanted.stage))
 
     async def generate(self, request: Request, wanted: requests.Generate) -> dict[str, Any]:
-        """Strings that the model invents, within constraints."""
+        """Strings that the model generates, within constraints."""
         kept, started = self._studio.run(request), perf_counter()
         wishes: Any = {name: getattr(wanted, name) for name in wanted.__struct_fields__ if name not in ("n", "seed")}
 
         def task(deadline: Deadline) -> dict[str, Any]:
-            texts, notes = drawn(kept.model, wanted.n, wanted.seed, wishes, deadline)
+            texts, notes = draw(kept.model, wanted.n, wanted.seed, wishes, deadline)
             strings = []
             for text in texts:
                 deadline.check()
@@ -122,7 +122,7 @@ class Questions:
         return {"scores": await self._studio.short(request, task)}
 
 
-def drawn(
+def draw(
     model: GPT, n: int, seed: int | None, options: GenerateOptions, deadline: Deadline
 ) -> tuple[list[str], list[str]]:
     """Strings, and what else is to be known of them; raises `TapeGPTError` where the deadline comes first."""

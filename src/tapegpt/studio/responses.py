@@ -93,7 +93,7 @@ class Evaluation(Response):
 
 
 class String(Response):
-    """An invented string, whether it is one of the data, and its nats per token."""
+    """A generated string, whether it is one of the data, and its nats per token."""
 
     text: str
     known: bool
@@ -195,7 +195,7 @@ class Progress(Response):
 
 
 class Strings(Response):
-    """Invented strings; `notes` say what else is to be known of them."""
+    """Generated strings; `notes` say what else is to be known of them."""
 
     strings: list[String]
     notes: list[str]

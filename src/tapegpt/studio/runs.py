@@ -10,13 +10,13 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.data.decoding import with_line_feeds
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio import requests, responses
-from tapegpt.studio.controls import offered
+from tapegpt.studio.controls import offer
 from tapegpt.studio.limits import too_large
 from tapegpt.studio.openapi import EVENTS, Operation
 from tapegpt.studio.replies import body_of, event, refusal_of
 from tapegpt.studio.store import KeptCorpus, KeptRun
-from tapegpt.studio.training import PROGRESS_SECONDS, Training, named
-from tapegpt.studio.uploads import reading
+from tapegpt.studio.training import PROGRESS_SECONDS, TrainingTask, name_of
+from tapegpt.studio.uploads import read_file
 from tapegpt.studio.work import answer
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tapegpt.web.data import Portrait
 
 PASTED = "pasted text"
-FIRST_SECONDS = 0.08  # what is done sooner needs no progress
+FIRST_SECONDS = 0.08  # a training that ends sooner sends no progress
 
 
 class Runs:
@@ -65,8 +65,8 @@ class Runs:
         return self._studio.limits.as_dict()
 
     async def settings(self, _: Request) -> list[dict[str, Any]]:
-        """What the page lets choose of a training, and the temperature."""
-        return offered(self._studio.limits)
+        """The settings that the page offers: of a training, and the temperature."""
+        return offer(self._studio.limits)
 
     async def corpora(self, _: Request) -> list[dict[str, Any]]:
         """All corpora."""
@@ -77,7 +77,7 @@ class Runs:
         return self._store.corpus(request.path_params["id"]).as_dict()
 
     async def new_corpus(self, request: Request, wanted: requests.NewCorpus) -> dict[str, Any]:
-        """Give a text, a string a line, or take an embedded data set."""
+        """Make a corpus of a text with one string per line, or of an embedded data set."""
         text, dataset = wanted.text, wanted.dataset
         if isinstance(text, str) == isinstance(dataset, str):
             raise TapeGPTError("a corpus is made of a text or a dataset: give one of them")
@@ -98,7 +98,7 @@ class Runs:
     async def new_file(self, request: Request, content: bytes, wanted: requests.FileQuery) -> dict[str, Any]:
         """Read a file as data, as the command line does."""
         most = self._studio.limits.characters
-        told, kept = await self._studio.short(request, lambda _: reading(content, wanted, most))
+        told, kept = await self._studio.short(request, lambda _: read_file(content, wanted, most))
         return {**told, "corpus": kept and self._studio.add_corpus(kept).as_dict()}
 
     async def runs(self, _: Request) -> list[dict[str, Any]]:
@@ -106,8 +106,8 @@ class Runs:
         return [kept.as_summary() for kept in self._store.runs]
 
     async def new_run(self, request: Request, wanted: requests.NewRun) -> Response | dict[str, Any]:
-        """Train a model; as events, with its progress, where the client accepts those."""
-        training = Training(wanted, self._store.corpus(wanted.corpus), self._studio.limits)
+        """Train a model; as events, with its progress, where the client accepts events."""
+        training = TrainingTask(wanted, self._store.corpus(wanted.corpus), self._studio.limits)
         if EVENTS in request.headers.get("accept", ""):
             future = self._studio.training.submit(training.run, training.deadline)
             return StreamingResponse(self._events(training, future), 201, media_type=EVENTS)
@@ -115,7 +115,7 @@ class Runs:
         return self._kept(training, portrait, data)
 
     async def _events(
-        self, training: Training, future: asyncio.Future[tuple[Portrait, dict[str, Any]]]
+        self, training: TrainingTask, future: asyncio.Future[tuple[Portrait, dict[str, Any]]]
     ) -> AsyncIterator[bytes]:
         """The training's progress, every now and then where it changes, and its result."""
         shown: dict[str, Any] = {}
@@ -136,8 +136,8 @@ class Runs:
             training.deadline.abandon()
             future.cancel()
 
-    def _kept(self, training: Training, portrait: Portrait, data: dict[str, Any]) -> dict[str, Any]:
-        name = named(training.config, training.settings)
+    def _kept(self, training: TrainingTask, portrait: Portrait, data: dict[str, Any]) -> dict[str, Any]:
+        name = name_of(training.config, training.settings)
         kept = KeptRun(portrait, name, training.corpus, data.pop("seconds"), training.trainer)
         self._store.add_run(kept)
         return {**kept.as_dict(), **data}

@@ -27,7 +27,7 @@ class Server:
     """A studio bound to an address; raises `TapeGPTError` where that cannot be had. Port 0 is any free one."""
 
     def __init__(self, studio: Studio, host: str, port: int) -> None:
-        self._socket = bound(host, port)
+        self._socket = bind(host, port)
         self._host, self._port = self._socket.getsockname()[:2]
         self.token = None if ip_address(self._host).is_loopback else secrets.token_urlsafe(32)
         name = host if host and not ip_address(self._host).is_unspecified else socket.gethostname()
@@ -82,7 +82,7 @@ class Protocol(H11Protocol):
         self._watch = self.loop.call_later(HEAD_SECONDS, self._look)
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """A socket that listens at this address."""
     if not 0 <= port <= 65_535:  # what the system would take modulo 65,536
         raise TapeGPTError(f"port must be a whole number from 0 to 65,535, not {port}")

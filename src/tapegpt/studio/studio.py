@@ -5,7 +5,7 @@ from __future__ import annotations
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
 from tapegpt.studio.store import KeptRun, Store
-from tapegpt.studio.training import named
+from tapegpt.studio.training import name_of
 from tapegpt.studio.work import Deadline, Workers, answer
 from tapegpt.training.recording import Recording, still
 from tapegpt.web.data import Portrait
@@ -53,7 +53,7 @@ class Studio:
         return kept
 
     def count(self, kept: KeptCorpus) -> None:
-        """Find out in the background what n-gram models make of a corpus; a busy studio goes without."""
+        """Compute in the background the losses of n-gram models on a corpus; a busy studio skips this."""
 
         def task() -> None:
             kept.baselines = _baselines(kept.corpus)
@@ -64,9 +64,9 @@ class Studio:
             return
 
     def add_recording(self, recording: Recording) -> KeptRun:
-        """Keep a training that was not made here, without a word on where its data were."""
+        """Keep a training that was not made here, without the paths of its data."""
         recording.model.data = None
-        kept = KeptRun(Portrait(recording), named(recording.model.config, recording.settings))
+        kept = KeptRun(Portrait(recording), name_of(recording.model.config, recording.settings))
         self.store.add_run(kept)
         return kept
 
@@ -75,12 +75,12 @@ class Studio:
         return self.store.run(request.path_params["id"])
 
     async def short(self, request: Request, task: Callable[[Deadline], T]) -> T:
-        """Have something done that takes milliseconds, or else looks at its deadline."""
+        """Run a task that takes milliseconds, or checks its deadline."""
         deadline = Deadline(self.limits.search_seconds)
         return await answer(request, self.drawing, lambda: task(deadline), deadline)
 
     async def long(self, request: Request, task: Callable[[Deadline], T]) -> T:
-        """Have something done that takes as long as a training."""
+        """Run a task that may take as long as a training."""
         deadline = Deadline(self.limits.seconds)
         return await answer(request, self.training, lambda: task(deadline), deadline)
 

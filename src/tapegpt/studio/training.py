@@ -1,4 +1,4 @@
-"""A training that a request asks for: in a thread of its own, with its progress, until it ends or the client hangs up.
+"""A training that a request asks for: in its own thread, with its progress, until it ends or the client disconnects.
 
 Not here: how requests come and responses go (`runs.py`).
 """
@@ -13,7 +13,7 @@ from tapegpt.models.loading import reference
 from tapegpt.studio.controls import ENGINES
 from tapegpt.studio.work import Deadline
 from tapegpt.training.curves import curve
-from tapegpt.training.presets import resolved
+from tapegpt.training.presets import resolve
 from tapegpt.training.recording import recorded, spread
 from tapegpt.training.trainer import Trainer
 from tapegpt.web.data import Portrait
@@ -32,21 +32,21 @@ PROGRESS_SECONDS = 0.05  # between two looks at a training
 PROGRESS_STRINGS = 5
 
 
-class Training:
-    """One training; `progress` is replaced as it goes on, `run` is to be called in a thread."""
+class TrainingTask:
+    """One training; `progress` is replaced as it proceeds, `run` is to be called in a thread."""
 
     def __init__(self, wanted: NewRun, corpus: KeptCorpus, limits: Limits) -> None:
-        """Raises `TapeGPTError` or `RefusedError` for a training that cannot be or is too much."""
+        """Raises `TapeGPTError` for an impossible training, `RefusedError` for one beyond the limits."""
         self.started = perf_counter()
         options: Any = wanted.settings
-        self.config, self.settings = resolved(options, corpus=corpus.corpus)
+        self.config, self.settings = resolve(options, corpus=corpus.corpus)
         ENGINES.check("engine", self.settings.engine)
         vocab_size = corpus.corpus.vocab_size
         limits.check_training(self.config, self.settings, vocab_size, corpus.tokens / len(corpus.corpus))
         limits.check_text(self.config, vocab_size, wanted.text)
         check_temperature(wanted.temperature)
         unknown = sorted(set(wanted.text[: self.config.block_size]).difference(corpus.corpus.vocabulary))
-        if unknown:  # what would be found out after the training
+        if unknown:  # else the error would come after the training
             raise TapeGPTError(f"text {shown(wanted.text)}: {''.join(unknown)!r} is not in the data: leave that out")
         self.corpus, self._wanted = corpus, wanted
         self._moments = limits.moments(self.config, vocab_size, wanted.moments)
@@ -95,7 +95,7 @@ class Training:
         }
 
 
-def named(config: Model, settings: Settings) -> str:
+def name_of(config: Model, settings: Settings) -> str:
     """A name for a run, such as "gpt · n_layer 1 · n_embd 16 · n_head 4 · block_size 16 · 1,000 steps · exact"."""
     length = f"{settings.steps:,} steps" if settings.budget is None else f"{settings.budget:g} s"
     fields = [f"{name} {value}" for name, value in config.in_use().items()]

@@ -35,7 +35,7 @@ ELSEWHERE = ("--block-size", "--preset", "--validation", "--format", "--column",
 _lock = renewed(allocate_lock())
 
 
-def reading(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str, Any], KeptCorpus | None]:
+def read_file(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str, Any], KeptCorpus | None]:
     """The response `Reading` but for its corpus, and that; none where something has to be chosen first.
 
     Raises `TapeGPTError` for what cannot be read, and `RefusedError` for too much.

@@ -1,4 +1,4 @@
-"""What chooses settings: the presets, for a training and for GPT's shape, and budgets. Not here: the training.
+"""How settings are chosen: presets for a training and for GPT's shape, and budgets. Not here: the training.
 
 The figures behind the presets come from `python -m benchmarks quality`; docs/fast.md says what was tried.
 """
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 
 
 TAKEN = {"model", "preset", "callbacks", "data", *READING}  # other names of options than those of settings
-_RUNS = {"n_gram": 4, "weight_decay": None}
+_GRAMS = {"n_gram": 4, "weight_decay": None}
 MADE_FOR = {"quick": "1 s", "good": "10 s", "best": "1 minute"}  # about so long on one core
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        **_RUNS,
+        **_GRAMS,
         "n_embd": 32,
         "n_head": 8,
         "batch_size": 16,
@@ -60,7 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 6000,
     },
     "good": {
-        **_RUNS,
+        **_GRAMS,
         "n_embd": 48,
         "n_head": 6,
         "batch_size": 24,
@@ -68,7 +68,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 25_000,
     },
     "best": {
-        **_RUNS,
+        **_GRAMS,
         "n_embd": 96,
         "n_head": 12,
         "batch_size": 48,
@@ -80,7 +80,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 ENOUGH = {"quick": 0, "good": 40, "best": 30}
 
 
-def resolved(
+def resolve(
     options: Options, preset: str | None = None, corpus: Corpus | None = None, model: Choice = Config
 ) -> tuple[Model, Settings]:
     """Model and settings: what is given, else what the preset says, else the defaults, or an instance's own settings.
@@ -134,7 +134,7 @@ def _preset_for(given: dict[str, Any], budget: float, corpus: Corpus, model: Cho
     length, chosen = corpus.predictions / len(corpus), ""
     for preset, enough in ENOUGH.items():
         options: Any = {**given, "budget": None}
-        config, settings = resolved(options, preset, model=model)
+        config, settings = resolve(options, preset, model=model)
         threads = settings.threads or threads_that_pay(config, corpus.vocab_size, settings.batch_size)
         positions = budget / seconds_a_position(config, corpus.vocab_size, length, threads)
         if not chosen or positions >= enough * layers(config, corpus.vocab_size):  # of characters most are rare

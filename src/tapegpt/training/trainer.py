@@ -34,7 +34,7 @@ from tapegpt.training.clock import (
     weights,
     within,
 )
-from tapegpt.training.presets import resolved
+from tapegpt.training.presets import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -431,9 +431,9 @@ def train(
     started = time.perf_counter()
     given: Any = dict(options)
     reading = {name: given.pop(name) for name in READING if name in given}
-    config, settings = resolved(given, preset, model=model)  # refuses before it reads
+    config, settings = resolve(given, preset, model=model)  # refuses before it reads
     corpus = corpus_from(data, reading, settings.budget)
-    config, settings = resolved(given, preset, corpus, model)
+    config, settings = resolve(given, preset, corpus, model)
     trainer = Trainer(corpus, config, settings, started=started)
     watched(trainer, trainer.chunks(), list(callbacks))
     trainer.keep(lambda _: None)  # whoever saves the model saves the training too

@@ -16,7 +16,7 @@ from tapegpt.models.gpt import Config
 from tapegpt.models.loading import reference
 from tapegpt.record import Record
 from tapegpt.text import amount
-from tapegpt.training.presets import PRESETS, resolved
+from tapegpt.training.presets import PRESETS, resolve
 from tapegpt.web import document, facts, table
 
 TYPE_CHECKING = False
@@ -370,7 +370,7 @@ def _data(source: Source | None) -> str:
 def _beside(kind: type[Model], fields: Data, preset: str | None) -> Data:
     """What has to be said of settings beside a preset; a budget is one too."""
     engine, budget = fields["engine"], fields["budget"]
-    config, settings = resolved({"engine": engine, "budget": budget}, preset, model=kind)
+    config, settings = resolve({"engine": engine, "budget": budget}, preset, model=kind)
     implied = "exact" if preset is None and budget is None else "fast"
     usual = {"model": reference(Config), **config.as_dict(), **settings.as_dict(), "engine": implied, "budget": None}
     said = {} if preset is None else {"preset": preset}
