@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tapegpt import TapeGPTError
@@ -83,6 +83,7 @@ def test_numbers_and_gradients_are_the_reference_s(build: Callable[[Tape], Node]
 @pytest.mark.slow
 @settings(max_examples=examples(5, few=2))
 @given(st.sampled_from([mixed, reductions]), st.integers(1, 5), st.integers(1, 40), st.integers(1, 4))
+@example(reductions, 35, 2, 35)
 def test_of_any_shape(build: Callable[[Tape, int, int], Node], rows: int, columns: int, positions: int) -> None:
     scalars.same(lambda tape: build(tape, rows, columns), positions, INTERPRETED)
 
