@@ -48,7 +48,12 @@ def columns(tape: Tape) -> Node:
     both = tape.concatenate([b[:, 1::7], a, a[:, ::-1], b[:, 2:19]])
     again = tape.record(Columns((0, 2, 0, 1, 0)), a)  # three gradients for a number, in an order
     return weighted(
-        tape, again, both, tape.concatenate([both, both])[:, 20:30], tape.concatenate([x[:, 4:], x]), x[:, -1:]
+        tape,
+        again,
+        both,
+        tape.concatenate([both, both])[:, 20:30],
+        tape.concatenate([x[:, 4:], tape.input("given", 3), x]),
+        x[:, -1:],
     )
 
 

@@ -45,9 +45,9 @@ class MeanSquaredError(Operation):
         out.value[0] = k.reduce_add(squares) * self.share(k, x, *more)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, y: Slot, *more: Slot) -> None:
-        """dx = or += g (x - y) twice, g being the gradient of a square; dy the same times -1."""
+        """dx = or += g (x - y) twice, g being the gradient of a square; dy the same times -1, zero where x is y."""
         kind, g = out.value.type, self.share(k, x, *more) * out.grad[0]
-        for node, sign, fresh in ((x, 1.0, x.fresh), (y, -1.0, y.fresh and x is not y)):
+        for node, sign, fresh in ((x, 1.0, x.fresh), (y, -1.0, y.fresh)):
             if node.gradient is not None:
                 for _, (a, b, result) in row_by_row(k, x, x.value, y.value, node.gradient, reverse=True):
                     for c in vectors(k, x.columns, kind):
