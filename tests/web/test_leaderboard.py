@@ -92,7 +92,7 @@ def test_the_table_can_be_read_without_a_script() -> None:
 
 def test_one_training_and_none_that_ended_are_told() -> None:
     assert "<h1>1 training</h1>" in leaderboard.page(OUTCOMES[:1])
-    assert "None of them came to its end: the loss is not finite." in leaderboard.page(OUTCOMES[3:], BASELINES)
+    assert "None of them finished: the loss is not finite." in leaderboard.page(OUTCOMES[3:], BASELINES)
     with pytest.raises(TapeGPTError, match="there is none: let the sweep run longer"):
         leaderboard.page([])
 

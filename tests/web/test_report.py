@@ -89,7 +89,7 @@ def test_the_page_says_what_the_evaluation_found(model: GPT, text: str) -> None:
     assert f"learned from {found.training} strings in 60 steps" in said
     assert f"{comparison.strings} strings that it had never seen, it is {comparison.losses['model']:.2f}" in said
     assert f"{comparison.losses['bigram']:.2f} for counting pairs" in said
-    assert f"Of 50 strings that it invents, {found.memory.copies} are in its data" in said
+    assert f"Of 50 generated strings, {found.memory.copies} are in its training data" in said
     for example in found.memory.examples:
         assert f"{example.text} {example.nearest} {example.distance}" in said
     for nats in model.score(["cab"]).nats:
@@ -137,7 +137,7 @@ def test_a_model_without_its_training_is_shown_as_it_is(model: GPT, tmp_path: Pa
     tapegpt.save(model, tmp_path / "weights.safetensors", weights_only=True)
     said = Reader(report.report(tapegpt.load(tmp_path / "weights.safetensors"), samples=20)).text
     assert "This is the model as it is; the training cannot be repeated" in said
-    assert "What it says" in said
+    assert "What it generates" in said
     assert "memorised" not in said
     assert "tapegpt train" not in said
     assert "learning_rate" not in said  # nobody knows

@@ -158,9 +158,9 @@ def _choice(model: GPT, wanted: CompletionRequest, prompt: str, whole: str, inde
     most = len(rest) if wanted.max_tokens is None else wanted.max_tokens
     is_cut = len(rest) > most or len(whole) == model.config.block_size
     text, stops = rest[:most], [wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or []
-    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
-    if places:
-        text, is_cut = text[: min(places)], False
+    ends = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
+    if ends:
+        text, is_cut = text[: min(ends)], False
     shown = prompt + text if wanted.echo else text
     logprobs = None if wanted.logprobs is None else _logprobs(model, prompt + text, shown, wanted.logprobs)
     return Choice(text=shown, index=index, logprobs=logprobs, finish_reason="length" if is_cut else "stop")
@@ -169,7 +169,7 @@ def _choice(model: GPT, wanted: CompletionRequest, prompt: str, whole: str, inde
 def _logprobs(model: GPT, whole: str, shown: str, top: int) -> LogProbs:
     """Of the characters that are shown, the last ones of the whole."""
     tokens, first = [model.vocabulary.index(character) for character in whole], len(whole) - len(shown)
-    rows = model.inference.next_logs([tokens[:place] for place in range(first, len(tokens))]) if shown else []
+    rows = model.inference.next_logs([tokens[:position] for position in range(first, len(tokens))]) if shown else []
     named = [*model.vocabulary, ""]
     came = [(row[token], named[token]) for row, token in zip(rows, tokens[first:], strict=True)]
     best = [sorted(zip(row, named, strict=True), reverse=True)[:top] for row in rows]
@@ -203,14 +203,14 @@ async def _stream(completion: Completion, usage: Usage, wanted: CompletionReques
 
 def _pieces(choice: Choice) -> list[Choice]:
     logprobs, pieces = choice.logprobs, []
-    for place, character in enumerate(choice.text):
+    for position, character in enumerate(choice.text):
         part = None
         if logprobs is not None:
             part = LogProbs(
                 tokens=[character],
-                token_logprobs=[logprobs.token_logprobs[place]],
-                top_logprobs=[logprobs.top_logprobs[place]],
-                text_offset=[place],
+                token_logprobs=[logprobs.token_logprobs[position]],
+                top_logprobs=[logprobs.top_logprobs[position]],
+                text_offset=[position],
             )
         pieces.append(Choice(text=character, index=choice.index, logprobs=part, finish_reason=None))
     pieces.append(Choice(text="", index=choice.index, logprobs=None, finish_reason=choice.finish_reason))

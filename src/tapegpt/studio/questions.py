@@ -49,7 +49,7 @@ class Questions:
         ]
 
     async def moment(self, request: Request, wanted: requests.MomentQuery) -> dict[str, Any]:
-        """The model after so many steps: what it says, how it reads a text."""
+        """The model after so many steps: what it generates, how it reads a text."""
         kept, step = self._studio.run(request), request.path_params["step"]
         self._studio.limits.check_text(kept.model.config, kept.model.vocab_size, wanted.text)
         return await self._studio.short(request, lambda _: kept.portrait.moment(step, wanted.text, wanted.temperature))

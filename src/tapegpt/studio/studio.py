@@ -38,11 +38,11 @@ class Studio:
         self.store.add_corpus(corpus)
 
     def open(self) -> None:
-        """The event loop runs: begin what is done in the background."""
+        """Start the background work; the event loop runs."""
         self.count(self.store.corpora[0])
 
     def close(self) -> None:
-        """Begin no task any more."""
+        """Start no more tasks."""
         for workers in (self.training, self.drawing, self.counting):
             workers.close()
 

@@ -37,7 +37,7 @@ PATIENCE = 30.0  # seconds that a request may wait for a thread, or for a task t
 
 
 class Workers:
-    """Some threads, and places for tasks that wait for one."""
+    """Some threads, and a queue for tasks that wait for one."""
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
         self._name, self._threads, self._most = name, threads, threads + waiting
@@ -46,12 +46,12 @@ class Workers:
         renewed(self)
 
     def _at_fork_reinit(self) -> None:
-        """Begin without tasks: in a forked child there are none of the threads."""
+        """Start without tasks: a forked child has none of the threads."""
         self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix=f"studio-{self._name}")
         self._taken = 0
 
     def submit(self, task: Callable[[], T], deadline: Deadline) -> asyncio.Future[T]:
-        """Begin a task, or let it wait; raises `RefusedError` where no place is free. Who cancels it frees a place."""
+        """Start a task, or queue it; raises `RefusedError` where the queue is full. Cancelling it frees its slot."""
 
         def run() -> T:
             deadline.begin()
@@ -75,7 +75,7 @@ class Workers:
         return not self._taken
 
     def close(self) -> None:
-        """Begin no task any more."""
+        """Start no more tasks."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
@@ -109,8 +109,8 @@ class Deadline:
 
 
 async def answer(request: Request, workers: Workers, task: Callable[[], T], deadline: Deadline) -> T:
-    """What a task gives; it is to end where its client hangs up, or when its deadline is well past."""
-    future, gone = workers.submit(task, deadline), asyncio.ensure_future(_hung_up(request))
+    """The result of a task, which is to end when its client disconnects, or when its deadline is well past."""
+    future, gone = workers.submit(task, deadline), asyncio.ensure_future(_disconnected(request))
     both: set[asyncio.Future[Any]] = {future, gone}
     try:
         await asyncio.wait(both, timeout=deadline.seconds + PATIENCE, return_when=asyncio.FIRST_COMPLETED)
@@ -123,14 +123,14 @@ async def answer(request: Request, workers: Workers, task: Callable[[], T], dead
         future.cancel()
 
 
-async def _hung_up(request: Request) -> None:
-    """Return when the client has hung up; the request's body must have been read."""
+async def _disconnected(request: Request) -> None:
+    """Return when the client has disconnected; the request's body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 class TimedInference(Inference):
-    """A model's forward pass that looks at the clock: no search for strings goes on without one for long."""
+    """A model's forward pass that checks the deadline, so that no search for strings runs long after it."""
 
     def __init__(self, inference: Inference, deadline: Deadline) -> None:
         self.__dict__.update(inference.__dict__)

@@ -76,7 +76,7 @@ class Portrait:
         }
 
     def moment(self, step: int, text: str, temperature: float) -> Data:
-        """The model after so many steps, or at the last moment before: what it says, and how it reads a text.
+        """The model after so many steps, or at the last moment before: what it generates, and how it reads a text.
 
         The strings come from the same random numbers at every moment. Raises `TapeGPTError` for a step that is not in
         the training, and as `explain` and `GPT.generate` do.
@@ -127,9 +127,9 @@ class Portrait:
         if self._map is None:
             last = self.recording.moments[-1].parameters[table.name]
             self._map = _Map(last, self._rows, table.shape.columns)
-        places = zip(self._rows, self._map.places(moment.parameters[table.name]), strict=True)
+        points = zip(self._rows, self._map.project(moment.parameters[table.name]), strict=True)
         vocabulary, shares = self.recording.model.vocabulary, self._shares
-        return [{"character": vocabulary[row], "share": shares[row], "x": x, "y": y} for row, (x, y) in places]
+        return [{"character": vocabulary[row], "share": shares[row], "x": x, "y": y} for row, (x, y) in points]
 
 
 def nats(model: GPT, text: str) -> float:
@@ -153,16 +153,16 @@ def score_data(score: Score) -> Data:
         "perplexity": score.perplexity,
         "percentile": score.percentile,
         "surprises": list(score.surprises),
-        "unknown": sorted({score.text[place] for place in score.unknown}),
+        "unknown": sorted({score.text[position] for position in score.unknown}),
     }
 
 
 def explanation_data(explanation: Explanation, vocabulary: str) -> Data:
     """How a text is read by a model of this vocabulary."""
     tokens = [*vocabulary, ""]
-    places = {token: place for place, token in enumerate(tokens)}
+    index = {token: number for number, token in enumerate(tokens)}
     following = [sorted(zip(row, tokens, strict=True), reverse=True)[:LIKELY] for row in explanation.probabilities]
-    came = [row[places[target]] for row, target in zip(explanation.probabilities, explanation.targets, strict=True)]
+    came = [row[index[target]] for row, target in zip(explanation.probabilities, explanation.targets, strict=True)]
     heads = [[[list(map(rounded, row)) for row in head] for head in layer] for layer in explanation.attention]
     return {
         "text": explanation.text,
@@ -178,7 +178,7 @@ def explanation_data(explanation: Explanation, vocabulary: str) -> Data:
 
 
 class _Map:
-    """Rows of a table as places in a plane: the first two principal components of one state of it.
+    """Rows of a table as points in a plane: the first two principal components of one state of it.
 
     Found by power iteration. With one state's axes for all, points move from state to state and do not flip.
     """
@@ -199,7 +199,7 @@ class _Map:
             left = [_minus(point, axis, _dot(point, axis)) for point in left]
             self._axes.append(axis)
         self._scale = 1.0
-        self._scale = max(abs(number) for place in self.places(table) for number in place) or 1.0
+        self._scale = max(abs(number) for point in self.project(table) for number in point) or 1.0
 
     def _points(self, table: Sequence[float]) -> list[Sequence[float]]:
         return [table[row * self._columns : (row + 1) * self._columns] for row in self._rows]
@@ -207,7 +207,7 @@ class _Map:
     def _centred(self, points: list[Sequence[float]]) -> list[list[float]]:
         return [_minus(point, self._centre) for point in points]
 
-    def places(self, table: Sequence[float]) -> list[list[float]]:
+    def project(self, table: Sequence[float]) -> list[list[float]]:
         """(rows, 2): from -1 to 1 in the state that the axes are of."""
         points = self._centred(self._points(table))
         return [[rounded(_dot(point, axis) / self._scale) for axis in self._axes] for point in points]

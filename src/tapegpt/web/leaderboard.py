@@ -102,7 +102,7 @@ def _summary(outcomes: Sequence[Outcome], searched: Sequence[str], baselines: Ma
     """The page in words."""
     best = outcomes[0]
     if best.diverged:
-        return f"None of them came to its end: {best.diverged}."
+        return f"None of them finished: {best.diverged}."
     error = "" if best.error is None else f" \N{PLUS-MINUS SIGN} {best.error:.4f}"
     said = [f"The best one costs {best.loss:.4f}{error} nats per token of strings that none of them has seen"]
     if searched:

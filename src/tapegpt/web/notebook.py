@@ -1,4 +1,4 @@
-"""A model in a notebook's cell: what it says at a temperature and after a prefix, how it reads a string.
+"""A model in a notebook's cell: what it generates at a temperature and after a prefix, how it reads a string.
 
     tapegpt.widget(model)
 
@@ -27,7 +27,7 @@ TEMPERATURE = 0.5
 
 
 def widget(model: GPT, *, text: str | None = None) -> Any:
-    """The widget, for the last line of a cell; the text is the first that is read, by default one that it invents.
+    """The widget, for the last line of a cell; the text is the first that is read, by default one that it generates.
 
     Takes the extra `notebook`. Raises `TapeGPTError` where anywidget is not installed, and for a text that the model
     cannot read.

@@ -1,11 +1,11 @@
-// The pictures of a report, in the places that `report.py` left for them, from the data that stand beside.
+// The pictures of a report, in the slots that `report.py` left for them, from the data beside them.
 // Not here: how they are drawn (`views.js`).
 import { decimal, element, nearest } from "./drawing.js";
 import { attentionView, embeddingMap, gradientPath, lossCurve, probabilityBars, scoreTable, stringList, surpriseText } from "./views.js";
 
 const { run, baselines, moments, chosen, scores } = JSON.parse(document.getElementById("data").textContent);
 const slots = new Map([...document.querySelectorAll("[data-view]")].map((slot) => [slot.dataset.view, slot]));
-let shownPlace = 0; // of the text
+let shownPosition = 0; // of the text
 
 function fill(view, ...children) {
   slots.get(view)?.replaceChildren(...children);
@@ -28,14 +28,14 @@ function showMoment(number) {
 }
 
 function showReading(explanation) {
-  shownPlace = Math.min(shownPlace, explanation.targets.length - 1);
+  shownPosition = Math.min(shownPosition, explanation.targets.length - 1);
   const bars = element("div");
-  const showBars = (place) => {
-    shownPlace = place;
-    bars.replaceChildren(probabilityBars(explanation, place));
+  const showBars = (position) => {
+    shownPosition = position;
+    bars.replaceChildren(probabilityBars(explanation, position));
   };
-  showBars(shownPlace);
-  const text = surpriseText(explanation, { onSelect: showBars, selected: shownPlace });
+  showBars(shownPosition);
+  const text = surpriseText(explanation, { onSelect: showBars, selected: shownPosition });
   const pair = element("div", { class: "pair" }, bars, attentionView(explanation));
   fill("reading", text, pair, gradientPath(explanation));
 }

@@ -1,4 +1,4 @@
-"""A page about a model, as one HTML file that needs nothing else: what it says, how it learned, what it has memorised.
+"""A page about a model, as one HTML file that needs nothing else: what it generates, how it learned, what it knows.
 
 All that there is to read stands in the HTML; `web/report.js` draws pictures from the data beside it. For the same model
 and data the page is the same. Not here: the figures (`evaluation.py`, `web/data.py`), the drawing (`web/views.js`).
@@ -46,10 +46,10 @@ class _Findings(Record):
     """What the page tells."""
 
     model: GPT
-    reason: str  # why the training could not be done again; "" where it was
+    reason: str  # why the training could not be repeated; "" where it was
     run: Data
     moments: list[Data]
-    chosen: int  # place of the moment that the model is: the last, or the best
+    chosen: int  # index of the moment that the model is: the last, or the best
     evaluation: EvaluationReport | None
     least: list[Score]  # surprising of the training strings
     most: list[Score]
@@ -58,7 +58,7 @@ class _Findings(Record):
 def report(model: GPT, *, text: str | None = None, samples: int = SAMPLES) -> str:
     """The page as HTML.
 
-    The training is done again to see the model at its steps; where that cannot be, the page says so and shows the rest.
+    The training is repeated to see the model at its steps; where that fails, the page says why and shows the rest.
     Training strings are `model.documents`, or are read again from where they came. The text that the model is watched
     at while it reads is by default the first of them; so many samples are compared with them. Raises `TapeGPTError`
     for a text that the model cannot read, and for a number of samples out of range.
@@ -93,7 +93,7 @@ def _found(model: GPT, text: str | None, samples: int) -> _Findings:
 
 
 def _corpus(model: GPT) -> Corpus | None:
-    """All strings of the training, where they can be had."""
+    """All strings of the training, where they are available."""
     try:
         documents = list(model.training_documents())
     except TapeGPTError:
@@ -102,12 +102,12 @@ def _corpus(model: GPT) -> Corpus | None:
 
 
 def _moments(model: GPT, text: str) -> int:
-    places = len(text) + 1
-    return max(LEAST, min(MOMENTS, NUMBERS // max(1, sum(model.config.heads(model.vocab_size)) * places * places)))
+    weights = sum(model.config.heads(model.vocab_size)) * (len(text) + 1) ** 2
+    return max(LEAST, min(MOMENTS, NUMBERS // max(1, weights)))
 
 
 def _recorded(model: GPT, corpus: Corpus | None, moments: int) -> tuple[Recording, str]:
-    """The training done again; or the model as it is, and why."""
+    """The training repeated; or the model as it is, and why."""
     from tapegpt.training.recording import replayed, still
 
     try:
@@ -146,13 +146,13 @@ def _drawn(findings: _Findings) -> Data:
 def _sections(findings: _Findings) -> Iterator[tuple[str, list[str]]]:
     """Headings, and the lines below each."""
     several = len(findings.moments) > 1
-    yield ("How it learned" if several else "What it says"), list(_learning(findings))
+    yield ("How it learned" if several else "What it generates"), list(_learning(findings))
     yield "How it reads", list(_read(findings))
     if findings.evaluation is not None:
         yield "What it has memorised", list(_memory(findings.evaluation))
     if findings.least:
         yield "What surprises it", list(_surprises(findings))
-    yield ("How to make it again" if findings.model.state else "What it is"), list(_settings(findings))
+    yield ("How to reproduce it" if findings.model.state else "What it is"), list(_settings(findings))
 
 
 def _summary(findings: _Findings) -> str:
@@ -173,17 +173,15 @@ def _summary(findings: _Findings) -> str:
         said.append(f"{new}{comparison.losses['model']:.2f}; to compare, {beside}.")
     if evaluation is not None:
         memory = evaluation.memory
-        said.append(
-            f"Of {amount(memory.samples, 'string')} that it invents, {memory.copies:,} are in its data word for word."
-        )
+        said.append(f"Of {amount(memory.samples, 'generated string')}, {memory.copies:,} are in its training data.")
     return " ".join(said)
 
 
 _SIMPLER = {
     "uniform": "guessing",
     "unigram": "counting characters",
-    "bigram": "counting pairs of them",
-    "5-gram": "counting runs of five",
+    "bigram": "counting pairs of characters",
+    "5-gram": "counting 5-grams",
 }
 
 
@@ -212,14 +210,14 @@ def _learning(findings: _Findings) -> Iterator[str]:
 def _read(findings: _Findings) -> Iterator[str]:
     explanation = findings.moments[findings.chosen]["explanation"]
     rows = []
-    for place, target in enumerate(explanation["targets"]):
-        expected = ", ".join(f"{_token(token)} {share:.0%}" for token, share in explanation["next"][place][:3])
-        share, nats = explanation["target_p"][place], explanation["surprises"][place]
-        before = _string(explanation["text"][:place]) if place else "the start"
+    for t, target in enumerate(explanation["targets"]):
+        expected = ", ".join(f"{_token(token)} {share:.0%}" for token, share in explanation["next"][t][:3])
+        share, nats = explanation["target_p"][t], explanation["surprises"][t]
+        before = _string(explanation["text"][:t]) if t else "the start"
         rows.append((before, expected, _token(target), f"{share:.1%}", f"{nats:.2f}"))
-    heads = ("after", "it expects", "there comes", "probability", "nats")
+    heads = ("after", "expected", "next", "probability", "nats")
     yield f"<p>{_string(explanation['text'])} costs {explanation['loss']:.2f} nats per token.</p>"
-    yield f'<div data-view="reading">{table("What it expects at each place", heads, rows)}</div>'
+    yield f'<div data-view="reading">{table("What it expects at each position", heads, rows)}</div>'
 
 
 def _memory(evaluation: EvaluationReport) -> Iterator[str]:
@@ -241,7 +239,7 @@ def _memory(evaluation: EvaluationReport) -> Iterator[str]:
     yield '<div class="pair">'
     yield table("Edits to the nearest training string", heads, rows)
     if examples:
-        yield table("Invented, and most alike", ("invented", "nearest", "edits"), examples)
+        yield table("Generated, and nearest to a training string", ("generated", "nearest", "edits"), examples)
     yield "</div>"
 
 
@@ -267,7 +265,7 @@ def _settings(findings: _Findings) -> Iterator[str]:
     if program:
         yield f'<pre tabindex="0">{escape(program)}</pre>'
     if settings and findings.reason:
-        yield "<p>Whether that gives the same model could not be tried.</p>"
+        yield "<p>It could not be tested whether that gives the same model.</p>"
     elif settings and model.steps != settings["steps"]:
         yield f"<p>The training ended after {amount(model.steps, 'step')}.</p>"
     shown = {"parameters": model.num_parameters, "tokens": model.vocab_size, **model.config.as_dict(), **settings}
@@ -295,7 +293,7 @@ def _token(token: str) -> str:
     return _string(token or END)
 
 
-# --- how to make it again ---------------------------------------------------------------------------------------
+# --- how to reproduce it -----------------------------------------------------------------------------------------
 
 
 def repeat(model: GPT) -> tuple[str, str]:

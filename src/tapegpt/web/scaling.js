@@ -1,5 +1,5 @@
 // The pictures of a scaling law: the law with its band, what was measured, one's own setting, from the data beside it.
-// Not here: what the page says in words (`scaling_page.py`).
+// Not here: what the page says in words (`scaling.py`).
 import { decimal, figure, hiddenTable, nearest, onPointer, plotOf, scaleOf, short, ticks } from "./drawing.js";
 
 const TALL = { time: 280, axes: 200 }; // pixels

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Data = dict[str, Any]
 
 DIGITS = 6  # significant, of the numbers of a picture
-TITLE = "What more would buy"
+TITLE = "What would improve it most"
 
 
 def page(found: Scaling) -> str:
@@ -25,7 +25,7 @@ def page(found: Scaling) -> str:
 
 
 def data(found: Scaling) -> Data:
-    """What the pictures are drawn from: of each the law as [x, loss, lowest, highest], and what was measured."""
+    """What the pictures are drawn from: the law of each as [x, loss, lowest, highest], and the measured points."""
     own = found.own
     axes = []
     for axis in (STRINGS, PARAMETERS, STEPS):
@@ -62,9 +62,9 @@ def _body(found: Scaling) -> Iterator[str]:
     best = max(found.gains[:-1], key=lambda gain: gain.gain)
     yield f"<h1>{TITLE}</h1>"
     yield (
-        f"<p>A GPT of {parameters:,} parameters that learns from {strings:,} strings in {steps:,} steps comes to "
-        f"{found.loss:.3f} nats per token. {best.name.capitalize()} would buy most, {best.gain:.3f}: "
-        f"{_percent(best.perplexity)} perplexity. However much there is of all, {floor:.2f} is left "
+        f"<p>A GPT of {parameters:,} parameters that learns from {strings:,} strings in {steps:,} steps reaches "
+        f"{found.loss:.3f} nats per token. {best.name.capitalize()} would improve it most, by {best.gain:.3f}: "
+        f"{_percent(best.perplexity)} perplexity. No amount of all three goes below {floor:.2f} "
         f"({low:.2f} to {high:.2f}).</p>"
     )
     for warning in found.warnings:
@@ -83,11 +83,12 @@ def _body(found: Scaling) -> Iterator[str]:
         )
         for gain in found.gains
     ]
-    heads = ("", "loss", "gain", "90 % interval", "perplexity", "no end")
+    heads = ("", "loss", "gain", "90 % interval", "perplexity", "without limit")
     yield table("Losses in nats per token, by the law", heads, rows, scrolls=True)
     more = [after / before for after, before in zip(found.best_mix(2.0), found.own, strict=True)]
-    yield f"<p>Best spent is {more[PARAMETERS]:.2g} times the parameters and {more[STEPS]:.2g} times the steps.</p>"
-    yield "<h2>Put to the test</h2>"
+    yield f"<p>Twice the time is best spent on {more[PARAMETERS]:.2g} times the parameters "
+    yield f"and {more[STEPS]:.2g} times the steps.</p>"
+    yield "<h2>Predictions tested</h2>"
     checks = [
         (
             check.name,
@@ -99,7 +100,7 @@ def _body(found: Scaling) -> Iterator[str]:
         for check in found.checks
     ]
     tested = ("", "predicted", "90 % interval", "measured", "")
-    yield table("Each predicted from trainings that all had less of it", tested, checks, scrolls=True)
+    yield table("Each predicted from trainings with less of it", tested, checks, scrolls=True)
     yield "<h2>The law</h2>"
     yield (
         "<p>loss = E + ((A / parameters<sup>a</sup>)<sup>q</sup> + (B / strings<sup>b</sup>)<sup>q</sup> + "

@@ -15,13 +15,13 @@ function matrixPart({ name, rows, columns }) {
   return { operation: name, name, note: `${rows} × ${columns}`, shapes: [[rows, columns]] };
 }
 
-function gptParts({ settings: { n_embd: wide, n_head: heads, block_size: places }, vocabulary }) {
+function gptParts({ settings: { n_embd: wide, n_head: heads, block_size: positions }, vocabulary }) {
   const tokens = [...vocabulary].length + 1;
   const squares = Array(4).fill([wide, wide]);
   const both = [[4 * wide, wide], [wide, 4 * wide]];
-  const tables = [[tokens, wide], [places, wide]];
+  const tables = [[tokens, wide], [positions, wide]];
   return [
-    { operation: "embedding", name: "Embedding", note: `${tokens} tokens, ${places} places`, shapes: tables },
+    { operation: "embedding", name: "Embedding", note: `${tokens} tokens, ${positions} positions`, shapes: tables },
     { operation: "rmsnorm", name: "Norm", note: `${wide} wide`, shapes: [] },
     { operation: "attention", name: "Attention", note: `${heads} × ${wide / heads}`, shapes: squares, layer: true },
     { operation: "relu", name: "MLP", note: `${wide} → ${4 * wide} → ${wide}`, shapes: both, layer: true },

@@ -9,7 +9,7 @@ import { attentionView, gradientPath, heatmap, influenceList, probabilityBars, s
 export function readingSection({ onText }) {
   let run = null;
   let moment = null;
-  let place = null; // that was chosen; null for the most surprising one
+  let position = null; // that was chosen; null for the most surprising one
   const scoring = asker("score-error", "score-view");
   const tracing = asker("why-error", "why-view");
   const weighing = asker("weights-error", "weights-view");
@@ -19,7 +19,7 @@ export function readingSection({ onText }) {
     const { explanation } = ofMoment;
     if (run !== ofRun) drawMatrices(ofMoment.matrices);
     if (run !== ofRun || moment.explanation.text !== explanation.text) {
-      place = null;
+      position = null;
       show("why-view");
       show("why-timing");
       complain("why-error");
@@ -36,14 +36,14 @@ export function readingSection({ onText }) {
   }
 
   function select(at) {
-    place = at;
+    position = at;
     drawBars();
   }
 
-  // The place whose expectation is shown.
+  // The position whose expectation is shown.
   function shown() {
     const { surprises } = moment.explanation;
-    return place ?? surprises.indexOf(Math.max(...surprises));
+    return position ?? surprises.indexOf(Math.max(...surprises));
   }
 
   function drawBars() {

@@ -142,7 +142,7 @@ function smoothed(points) {
   });
 }
 
-/** The labels with places in pixels, none on another. */
+/** The labels with heights in pixels, none on another. */
 function apart(labels, scale) {
   const placed = labels.map((label) => ({ ...label, at: (scale.y(label.loss) * HEIGHT) / 100 }));
   const sorted = placed.sort((a, b) => a.at - b.at);
@@ -195,7 +195,7 @@ export function stringList(strings) {
 
 // --- how a text is read ------------------------------------------------------------------------------------------
 
-/** Where each place of a text looks, one grid for each layer and head. */
+/** Where each position of a text looks, one grid for each layer and head. */
 export function attentionView(explanation) {
   const { inputs, attention } = explanation;
   if (!attention.length) return element("p", {}, "The model has no attention.");
@@ -217,7 +217,7 @@ export function attentionView(explanation) {
       return `${spokenInput(inputs[most])} (${most}) ${decimal(head[t][most])}`;
     }),
   ]);
-  node.append(hiddenTable("What each place looks at most", ["place", ...names], rows));
+  node.append(hiddenTable("What each position looks at most", ["position", ...names], rows));
   return node;
 }
 
@@ -283,7 +283,7 @@ function surprising(token, nats, tag = "span") {
   return place(node, { "--tg-level": `${Math.round(100 * Math.min(1, nats / SURPRISING))}%` });
 }
 
-/** What the model expected at a place of the text, and what came. */
+/** What the model expected at a position of the text, and what came. */
 export function probabilityBars(explanation, t) {
   const { inputs, targets, next, target_p: came } = explanation;
   const rows = next[t].map(([token, share]) => ({ token, share, came: token === targets[t] }));
@@ -312,7 +312,7 @@ function bar(share, kind = "") {
   return place(element("span", { class: `tg-bar ${kind}`.trim() }), { width: `${Math.max(0.5, 100 * share)}%` });
 }
 
-/** The gradient on its way from the loss back to the embeddings: its norm at each stage and place. */
+/** The gradient on its way from the loss back to the embeddings: its norm at each stage and position. */
 export function gradientPath(explanation) {
   const { inputs, gradients } = explanation;
   const most = Math.max(...gradients.flatMap(({ norms }) => norms), Number.MIN_VALUE);
@@ -339,7 +339,7 @@ export function gradientPath(explanation) {
   );
   const body = element("tbody", {}, ...gradients.map(row));
   const table = element("table", { class: "tg-table tg-path" }, element("thead", {}, head), body);
-  return figure("gradients", "The gradient's way back", "area: norm at each place", table).node;
+  return figure("gradients", "Gradient from the loss back", "area: norm at each position", table).node;
 }
 
 /** A name that a line may end in after each dot and underline. */
@@ -369,7 +369,7 @@ export function embeddingMap(points) {
   const about = vowels && vowels < points.length ? "vowels in colour" : "";
   const { node } = figure("embeddings", "Embeddings of the characters", about, map);
   const rows = points.map(({ character, x, y }) => [visible(character), decimal(x), decimal(y)]);
-  node.append(hiddenTable("Places of the characters", ["character", "across", "up"], rows));
+  node.append(hiddenTable("Points of the characters", ["character", "across", "up"], rows));
   return node;
 }
 
