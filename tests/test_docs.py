@@ -84,7 +84,7 @@ def understand(text: str, _: object = None) -> None:
         before, benchmarks, words = line.partition("python -m benchmarks")
         if line.startswith("tapegpt "):
             given = shlex.split(line)[1:]
-            tapegpt.cli._parser(given[0]).parse_args(given[1:])
+            tapegpt.cli.make_parser(given[0]).parse_args(given[1:])
         elif benchmarks and before in ("", ".venv/bin/"):
             arguments(shlex.split(words))
         else:

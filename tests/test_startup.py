@@ -60,3 +60,10 @@ def test_only_a_cold_start_loads_llvm(bare: set[str], tmp_path: Path) -> None:
     assert warm & THIRD_PARTY == (set() if can_map() else {"llvmlite"})
     if can_map():
         assert (warm - bare) & HEAVY == set()
+
+
+def test_without_options_argparse_is_not_loaded(bare: set[str], tmp_path: Path) -> None:
+    (tmp_path / "input.txt").write_text("anna\nbob\n")
+    loaded(["-m", "tapegpt"], tmp_path)  # compiles
+    modules = loaded(["-m", "tapegpt"], tmp_path)
+    assert (modules - bare) & {"argparse", "gettext", "re", "enum", "signal"} == set()

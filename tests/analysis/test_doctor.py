@@ -23,8 +23,9 @@ from tapegpt.analysis.doctor import DataReport, examine
 from tapegpt.cli import main
 from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.doctor import WIDTH, _wrapped, page
-from tapegpt.cli.options import Parser
+from tapegpt.cli.parser import Parser
 from tapegpt.data import ngrams
+from tapegpt.data.decoding import SAMPLED, Encoding
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.sources import Source
 from tapegpt.models.mlp import MLP
@@ -206,7 +207,7 @@ def test_an_encoding_that_fits_is_found(text: str, encoding: str, found: str) ->
 @pytest.mark.usefixtures("untimed")
 def test_a_sample_of_a_file_without_a_line_at_fault_is_its_beginning() -> None:
     report = seen(("x" * 500).encode("utf-16-le"), encoding="ascii")
-    assert report.encodings == [doctor.Encoding("utf-16-le", "x" * (doctor.SAMPLED // 2))]
+    assert report.encodings == [Encoding("utf-16-le", "x" * (SAMPLED // 2))]
     assert [seen("é".encode(name), encoding="utf-16").files[0].bom for name in ("utf-16", "utf-8")] == [True, False]
 
 

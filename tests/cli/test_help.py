@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import tapegpt.cli
-from tapegpt.cli.options import HelpAction, Parser, option
+from tapegpt.cli.options import option
+from tapegpt.cli.parser import HelpAction, Parser
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 ABOUT = """# Command line
@@ -29,7 +30,7 @@ def page() -> str:
     """The whole page."""
     rows = [(f"[tapegpt {name}](#tapegpt-{name})", about) for name, about in tapegpt.cli.COMMANDS.items()]
     told: dict[tuple[str, str], str] = {}
-    sections = ["\n".join(section(tapegpt.cli._parser(name), told)) for name in tapegpt.cli.COMMANDS]
+    sections = ["\n".join(section(tapegpt.cli.make_parser(name), told)) for name in tapegpt.cli.COMMANDS]
     return "\n\n".join([ABOUT + "\n" + "\n".join(table("command", rows)), *sections]) + "\n"
 
 

@@ -7,13 +7,13 @@ from importlib import import_module
 
 import pytest
 
-from tapegpt.cli import COMMANDS, _parser, main
+from tapegpt.cli import COMMANDS, _options, main, make_parser
 
 LINES = 30  # of a screen
 
 
 def actions(command: str) -> list[argparse.Action]:
-    return _parser(command)._actions
+    return make_parser(command)._actions
 
 
 def test_a_flag_takes_the_same_kind_of_value_in_every_command() -> None:
@@ -65,3 +65,8 @@ def test_what_resume_cannot_change_is_not_among_its_options() -> None:
     flags = {flag for action in actions("resume") for flag in action.option_strings}
     own = {"-h", "--help", "--model", "--more-steps", "-o", "--output", "--save-every", "--weights-only"}
     assert flags == own | {"--metrics", "--samples", "--temperature"}
+
+
+@pytest.mark.parametrize("given", [[], ["a.txt"], ["a.txt", "b.txt"]])
+def test_without_options_the_values_are_those_that_argparse_would_give(given: list[str]) -> None:
+    assert vars(_options("train", given)) == vars(make_parser("train").parse_args(given))

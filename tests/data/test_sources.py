@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from tapegpt import Corpus, TapeGPTError, TapeGPTWarning
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
-from tapegpt.cli.options import Parser
+from tapegpt.cli.parser import Parser
 from tapegpt.data import decoding, sources
 from tapegpt.data.columns import column_of, columns
 from tapegpt.data.sources import Source, excerpt, format_of

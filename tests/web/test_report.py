@@ -17,7 +17,7 @@ from tapegpt import GPT, Config, Corpus, TapeGPTError, cli
 from tapegpt.analysis.evaluation import evaluate
 from tapegpt.autograd.model import Model
 from tapegpt.cli.data import source_of
-from tapegpt.cli.options import Parser
+from tapegpt.cli.parser import Parser
 from tapegpt.cli.train import arguments
 from tapegpt.data.sources import Source
 from tapegpt.models.mlp import MLP

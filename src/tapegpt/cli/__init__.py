@@ -11,16 +11,18 @@ import gc
 import os
 import sys
 from importlib import import_module
+from types import SimpleNamespace
 from warnings import catch_warnings
 
 from tapegpt.cli.console import fail, note_warnings, settle_encoding, silence
+from tapegpt.cli.options import Defaults
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
-    from tapegpt.cli.options import Parser
+    from tapegpt.cli.parser import Parser
 
 COMMANDS = {
     "train": "train a model and generate strings",
@@ -67,8 +69,7 @@ def _done(arguments: list[str]) -> int:
             name, *rest = _with_command(arguments)
             if name not in COMMANDS:
                 _overview().parse_args([name])  # ends: by help, the version, or what is wrong with the name
-            options = _parser(name).parse_args(rest)
-            code: int = options.command(options)
+            code: int = _module(name).run(_options(name, rest))
         except SystemExit:  # after --help and --version, whose text may still meet a full disk
             code = 0
         sys.stdout.flush()
@@ -97,21 +98,33 @@ def _with_command(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _parser(name: str) -> Parser:
-    """The options of a command."""
-    from tapegpt.cli.options import Parser
+def _module(name: str) -> Any:
+    return import_module(f"tapegpt.cli.{name}")
 
-    about, module = COMMANDS[name], import_module(f"tapegpt.cli.{name}")
+
+def _options(name: str, arguments: list[str]) -> Any:
+    """What is given of a command's options."""
+    if name == "train" and not any(text.startswith("-") for text in arguments):
+        defaults = Defaults()
+        _module(name).arguments(defaults)
+        return SimpleNamespace(**{**defaults.values, "data": arguments})
+    return make_parser(name).parse_args(arguments)
+
+
+def make_parser(name: str) -> Parser:
+    """The parser of a command."""
+    from tapegpt.cli.parser import Parser
+
+    about, module = COMMANDS[name], _module(name)
     common = getattr(module, "COMMON", "")
     parser = Parser(common, prog=f"tapegpt {name}", description=f"{about[0].upper()}{about[1:]}.")
     module.arguments(parser)
-    parser.set_defaults(command=module.run)
     return parser
 
 
 def _overview() -> Parser:
     """All commands by name."""
-    from tapegpt.cli.options import Parser
+    from tapegpt.cli.parser import Parser
     from tapegpt.version import __version__
 
     parser = Parser(
