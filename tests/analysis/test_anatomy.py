@@ -27,6 +27,7 @@ from tapegpt.machine.target import INTERPRETED
 from tapegpt.models import NAMES as NAMES_OF_MODELS
 from tapegpt.models import named
 from tapegpt.models.trained import GPT, make_engine
+from tests.models.test_models import MODELS, VOCAB
 
 NAMES = ["anna", "otto", "bob", "natan", "aviva", "b", "banana"]
 SHAPES = {
@@ -311,7 +312,9 @@ def test_an_unknown_operation_is_a_line(name: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", NAMES_OF_MODELS)
 def test_any_model_is_laid_open(name: str, engine: str) -> None:
-    config, corpus = named(name)(block_size=7), Corpus.of(NAMES)
+    config = next(model for model in MODELS if type(model) is named(name))
+    corpus = Corpus.of(["abcde", "dab", "bee", "cadea"])  # as many characters as its other tests have
+    assert corpus.vocab_size == VOCAB
     model = Trainer(corpus, config, engine=engine, steps=1, batch_size=1).model
     anatomy = Anatomy(config, corpus.vocab_size, engine)
     tokens = occasion(corpus.documents, corpus.vocabulary, config, engine)

@@ -234,6 +234,7 @@ def test_gradients_are_slopes(build: Binary, x: float, y: float) -> None:
 # The engine
 
 
+@pytest.mark.slow
 def test_gradients_of_the_loss_are_slopes() -> None:
     corpus, config = Corpus.of(["abba", "cab"]), Config(2, 4, 2, 4)
     rng = random.Random(3)
@@ -293,6 +294,7 @@ RUNS: list[tuple[Config, Adam, str, str, list[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @with_glibc
 @pytest.mark.parametrize(("config", "adam", "losses", "digest", "strings"), RUNS, ids=["one-layer", "two-layers"])
 def test_pinned_runs(config: Config, adam: Adam, losses: str, digest: str, strings: list[str]) -> None:
@@ -305,6 +307,7 @@ def test_pinned_runs(config: Config, adam: Adam, losses: str, digest: str, strin
     assert [corpus.decode(string) for string in generated] == strings
 
 
+@pytest.mark.slow
 @with_glibc
 def test_published_losses(shared: Path) -> None:
     lines = (shared / "oracle" / "names_default_losses.hex").read_text().split()

@@ -428,6 +428,7 @@ def test_a_terminal_is_told_that_it_is_read(
     assert shown.err == "tapegpt: note: reading strings from the terminal, one a line: Ctrl-D ends them\n"
 
 
+@pytest.mark.slow
 @given(st.lists(ANY.filter(str.strip), min_size=1), st.integers(1, 5))
 def test_sorted_and_the_first_of_them(strings: list[str], top: int) -> None:
     Path("j.jsonl").write_text("\n".join(map(json.dumps, strings)), encoding="utf-8")

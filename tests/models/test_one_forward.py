@@ -108,6 +108,7 @@ def test_constrained_strings_come_as_often_as_the_scalars_say(engine: str) -> No
         assert abs(found[text] - count * share) < 5 * math.sqrt(count * share * (1 - share)) + 1
 
 
+@pytest.mark.slow
 @each_engine
 @pytest.mark.parametrize("stage", SHOWN)
 def test_every_stage_is_shown(engine: str, stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +122,7 @@ def test_every_stage_is_shown(engine: str, stage: str, tmp_path: Path, capsys: p
     assert stage != "tape" or "relu" not in out
 
 
+@pytest.mark.slow
 @each_engine
 def test_training_again_comes_to_the_same(engine: str) -> None:
     model = trained(engine)

@@ -154,6 +154,7 @@ def test_the_names_of_the_package_are_models_too(tapegpt_: Command) -> None:
     assert "leave it out" in tapegpt_.refuses("show", "b", "--set", "block_size=3")
 
 
+@pytest.mark.slow
 def test_a_sweep_searches_in_the_settings_of_the_model(tapegpt_: Command) -> None:
     grid = ["--grid", "heat=0.5", "--grid", "norm=true,false", "--steps", "5", "--seeds", "1", "--validation", "0.2"]
     assert "norm" in tapegpt_("sweep", "names.txt", *OWN, *grid, "-o", "best")
@@ -275,6 +276,7 @@ def test_a_file_may_import_what_stands_beside_it() -> None:
     assert sys.path == before
 
 
+@pytest.mark.slow
 def test_a_file_says_which_class_it_is_of_and_has_to_be_given_it() -> None:
     model = tapegpt.train(STRINGS, model=mine(), steps=1)
     tapegpt.save(model, "m")
@@ -300,6 +302,7 @@ def test_a_file_says_which_class_it_is_of_and_has_to_be_given_it() -> None:
         tapegpt.load("m", mine())
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_models_of_one_s_own_is_a_file_too() -> None:
     models = [tapegpt.train(STRINGS, model=mine(), steps=1, seed=seed) for seed in (1, 2)]
     both = tapegpt.Ensemble([*models, tapegpt.train(STRINGS, steps=1, block_size=8)])
@@ -334,6 +337,7 @@ def test_more_threads_pay_for_wider_layers_whatever_the_model(monkeypatch: pytes
     assert [threads_that_pay(named(name)(), 27, 64) for name in ("bigram", "gpt")] == [1, 1]
 
 
+@pytest.mark.slow
 def test_new_characters_move_rows_and_columns_of_any_model() -> None:
     for kind, moved in (
         (mine("Wider"), {"wte": (True, False), "bias": (False, True)}),
@@ -541,6 +545,7 @@ def test_a_setting_may_not_have_the_name_of_another_option(name: str) -> None:
         tapegpt.train(STRINGS, model=kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["exact", "fast"])
 def test_a_forward_may_need_some_tokens_or_a_multiple_of_some(engine: Any) -> None:
     class Third(Here):

@@ -653,6 +653,7 @@ def test_a_saved_model_is_loaded_again(studio: Any, tmp_path: Path) -> None:
     assert not studio.is_visible("#film")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model", "model.json", "weights.safetensors"])
 def test_every_model_file_is_known_by_what_is_in_it(studio: Any, tmp_path: Path, name: str) -> None:
     model = tapegpt.train(FRUITS, n_embd=8, n_head=2, steps=5)

@@ -6,6 +6,7 @@ import random
 import unicodedata
 import warnings
 from array import array
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,6 +92,7 @@ def test_a_step_that_cannot_be_taken_changes_nothing(engine: str) -> None:
     assert trainer.step == steps
 
 
+@pytest.mark.slow
 def test_both_engines_train_the_same() -> None:
     models = [tapegpt.train(NAMES, steps=3, n_embd=8, n_head=2, engine=engine) for engine in ("exact", "reference")]
     assert models[0].parameters == models[1].parameters
@@ -169,6 +171,7 @@ def test_the_library_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert random.getstate() == before
 
 
+@pytest.mark.slow
 def test_data_is_read_as_is_said(tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_text("id,name\n1,Anna\n2,Bob\n3,Bob\n")
     shape: dict[str, Any] = {"n_embd": 4, "n_head": 2, "block_size": 5, "steps": 3}
@@ -180,6 +183,7 @@ def test_data_is_read_as_is_said(tmp_path: Path) -> None:
             tapegpt.train(data, column="name", **shape)
 
 
+@pytest.mark.slow
 def test_documents_that_are_cut_are_counted() -> None:
     """Those that a block does not hold with their end; the engine fast learns from all windows, or was told to cut."""
     documents, shape = ["ab", "abc", "abcd", "abcdefgh"], {"n_embd": 4, "n_head": 1, "steps": 2}
@@ -216,6 +220,7 @@ def test_no_control_character_of_any_file_is_learnt_without_a_word(
     assert controls or "\u202e" in corpus.vocabulary or "\ufeff" in corpus.vocabulary or not said
 
 
+@pytest.mark.slow
 def test_control_characters_in_documents_are_named() -> None:
     shape = {"n_embd": 4, "n_head": 1, "steps": 1}
     with pytest.warns(TapeGPTWarning, match=r"^the documents have control characters, '\\x00\\x92': "):
@@ -226,6 +231,8 @@ def test_control_characters_in_documents_are_named() -> None:
 def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents that are seen often are memorised unless the weights fade; few, or by more weights, sooner."""
     pairs = [a + b for a in "abcdefgh" for b in "iouxy"]
+    monkeypatch.setattr("tapegpt.training.trainer.make_engine", lambda *_: SimpleNamespace(compile_seconds=0.0))
+    monkeypatch.setattr("tapegpt.training.trainer.initialise", lambda *_: None)  # no model is trained
 
     def decays(n_embd: int, steps: int = 20, n_layer: int = 1, documents: Sequence[str] = pairs) -> tuple[float, float]:
         config = Config(n_layer, n_embd, 2, 4)

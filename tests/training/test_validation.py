@@ -47,6 +47,7 @@ def held_out_loss(trainer: Trainer) -> float:
     return total / count
 
 
+@pytest.mark.slow
 @each_engine
 def test_the_best_weights_are_kept(engine: str) -> None:
     """They are those of a run that is stopped there, in every bit."""
@@ -83,6 +84,7 @@ def test_evaluating_more_often_changes_nothing(engine: str) -> None:
     assert again.model.parameters == run.model.parameters
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.text("ab", min_size=1, max_size=4), min_size=2, max_size=40).filter(lambda found: len(set(found)) > 1),
     st.floats(0.01, 0.99),
@@ -333,6 +335,7 @@ def sampled(strings: list[str]) -> list[str]:
     return [f"sample {number:2d}: {string}" for number, string in enumerate(strings, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_a_validated_run_as_typed() -> None:
     arguments = ["--batch-size", "4", "--learning-rate", "0.05", "--validation", "0.3", "--steps", "400"]
@@ -373,6 +376,7 @@ def test_patience_as_typed() -> None:
     assert len(lines) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_a_budget_as_typed() -> None:
     lines = output(*FAST, "--budget", "400ms", "--samples", "1", "--validation", "0.2", "--metrics", "losses")
