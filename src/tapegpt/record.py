@@ -6,6 +6,8 @@ fields, defaults, equality and repr. Type checkers see a dataclass.
 
 from __future__ import annotations
 
+from math import isfinite
+
 from tapegpt.errors import check_names
 
 TYPE_CHECKING = False
@@ -128,9 +130,11 @@ class Record:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: records and dicts with strings as keys, tuples as lists."""
+    """A value as JSON has it: records and dicts with strings as keys, tuples as lists, infinite numbers as None."""
     if isinstance(value, Record):
         return value.as_json()
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

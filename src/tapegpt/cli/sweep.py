@@ -229,8 +229,7 @@ def _loss(row: Row) -> list[str]:
 
 
 def _values(row: Row, names: list[str]) -> list[str]:
-    candidate = row.outcome.candidate
-    fields = {**candidate.config.as_dict(), **candidate.settings.as_dict()}
+    fields = row.outcome.candidate.chosen()
     return [f"{value:g}" if isinstance(value, float) else str(value) for value in map(fields.__getitem__, names)]
 
 

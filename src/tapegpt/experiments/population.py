@@ -47,6 +47,10 @@ class Candidate(Record):
     settings: Settings
     strings: int | None = None  # of the held-out ones, by how many it is judged; None: all
 
+    def chosen(self) -> dict[str, Any]:
+        """All settings by name, of the model and of the training."""
+        return {**self.config.as_dict(), **self.settings.as_dict()}
+
 
 class Outcome(Record):
     """What became of a candidate. Losses are in nats per token; those of a training that diverged are infinite."""
@@ -59,6 +63,12 @@ class Outcome(Record):
     losses: dict[str, Any]  # of the steps, as a curve: see `curves.curve`
     parameters: int
     diverged: str = ""  # why, if it did
+
+
+def differences(outcomes: Iterable[Outcome]) -> list[str]:
+    """The settings that the candidates differ in, but for the steps, which say how far each has come."""
+    tables = [outcome.candidate.chosen() for outcome in outcomes]
+    return [name for name in tables[0] if name != "steps" and len({repr(table[name]) for table in tables}) > 1]
 
 
 class Field:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from tapegpt.data.sources import READING
 from tapegpt.errors import DivergedError, TapeGPTError, shown
 from tapegpt.experiments.journal import Journal
-from tapegpt.experiments.population import Candidate, Field, Outcome, populate
+from tapegpt.experiments.population import Candidate, Field, Outcome, differences, populate
 from tapegpt.experiments.search import (
     ETA,
     MAX_TRIALS,
@@ -37,7 +37,7 @@ from tapegpt.experiments.search import (
 )
 from tapegpt.models.gpt import Config
 from tapegpt.processes import cores
-from tapegpt.record import Record
+from tapegpt.record import Record, plain
 from tapegpt.settings import MAX_STEPS, SECONDS, SEED
 from tapegpt.settings import seconds as parsed_seconds
 from tapegpt.training.trainer import corpus_from
@@ -129,30 +129,24 @@ class Sweep(Record):
 
     def differences(self) -> list[str]:
         """The settings of the model and the training that the candidates differ in, but for the steps."""
-        tables = [_fields(row.outcome.candidate) for row in self.rows]
-        return [name for name in tables[0] if name != "steps" and len({repr(table[name]) for table in tables}) > 1]
+        return differences(row.outcome for row in self.rows)
 
     def as_json(self) -> dict[str, Any]:
         """All of it but the models, as JSON has it; a loss that is infinite is None."""
         rows = []
         for rank, row in enumerate(self.rows, 1):
-            outcome = row.outcome
-            plain = {
-                **outcome.as_dict(),
-                "loss": _finite(outcome.loss),
-                "training_loss": _finite(outcome.training_loss),
-            }
-            del plain["candidate"]
+            found = row.outcome.as_json()
+            candidate = found.pop("candidate")
             rows.append(
                 {
                     "rank": rank,
-                    "number": outcome.candidate.number,
+                    "number": candidate["number"],
                     "rung": row.rung,
                     "steps": row.steps,
-                    **plain,
-                    "config": outcome.candidate.config.as_dict(),
-                    "settings": outcome.candidate.settings.as_dict(),
-                    "by_seed": {each.candidate.settings.seed: _finite(each.loss) for each in row.by_seed},
+                    **found,
+                    "config": candidate["config"],
+                    "settings": candidate["settings"],
+                    "by_seed": plain({each.candidate.settings.seed: each.loss for each in row.by_seed}),
                 }
             )
         return {
@@ -473,9 +467,8 @@ class Sweeping:
     def _note(self, outcome: Outcome) -> None:
         if self._journal is not None:
             candidate = outcome.candidate
-            record = outcome.as_dict()
+            record = outcome.as_json()
             del record["candidate"]
-            record.update(loss=_finite(outcome.loss), training_loss=_finite(outcome.training_loss))
             self._journal.write({"key": _key(candidate), **record, "at": self._clock.spent})
 
     def _spec(self) -> dict[str, Any]:
@@ -522,17 +515,9 @@ def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
     )
 
 
-def _fields(candidate: Candidate) -> dict[str, Any]:
-    return {**candidate.config.as_dict(), **candidate.settings.as_dict()}
-
-
 def _key(candidate: Candidate) -> Key:
     """What tells a sweep's trainings apart."""
     return candidate.number, candidate.settings.steps, candidate.settings.seed, candidate.strings
-
-
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
 
 
 def _outcome(candidate: Candidate, noted: Noted) -> Outcome:

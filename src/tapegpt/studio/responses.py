@@ -255,16 +255,3 @@ class Setting(Response):
     kind: str
     default: int | float | str
     values: list[int | float | str]
-
-
-class LimitsReply(Response):
-    """How large what is asked for may be."""
-
-    characters: int
-    parameters: int
-    steps: int
-    seconds: float
-    layers: int
-    block_size: int
-    strings: int
-    model_bytes: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from msgspec import defstruct
 from starlette.responses import Response, StreamingResponse
 
 from tapegpt.data.corpus import Corpus
@@ -11,7 +12,7 @@ from tapegpt.data.decoding import with_line_feeds
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio import requests, responses
 from tapegpt.studio.controls import offer
-from tapegpt.studio.limits import too_large
+from tapegpt.studio.limits import Limits, too_large
 from tapegpt.studio.openapi import EVENTS, Operation
 from tapegpt.studio.replies import body_of, event, refusal_of
 from tapegpt.studio.store import KeptCorpus, KeptRun
@@ -33,6 +34,10 @@ PASTED = "pasted text"
 FIRST_SECONDS = 0.08  # a training that ends sooner sends no progress
 
 
+# The response of that name: what is allowed.
+LIMITS = defstruct("Limits", [(name, {"int": int, "float": float}[each.kind]) for name, each in Limits.fields.items()])
+
+
 class Runs:
     """The functions behind the paths; each takes the request, and what was sent as structs."""
 
@@ -46,7 +51,7 @@ class Runs:
         wanted = {"corpus": "ID", "settings": {"n_embd": 16, "steps": 1000}, "text": "emma", "temperature": 0.5}
         events = (responses.Progress,)
         return [
-            Operation("GET", "/api/limits", self.limits, responses.LimitsReply),
+            Operation("GET", "/api/limits", self.limits, LIMITS),
             Operation("GET", "/api/settings", self.settings, list[responses.Setting]),
             Operation("GET", corpora, self.corpora, list[responses.Corpus]),
             Operation("POST", corpora, self.new_corpus, responses.Corpus, requests.NewCorpus, names, status=201),

@@ -10,6 +10,8 @@ import math
 from html import escape
 
 from tapegpt.errors import TapeGPTError
+from tapegpt.experiments.population import differences
+from tapegpt.record import plain
 from tapegpt.text import amount, rounded
 from tapegpt.training.curves import thinned
 from tapegpt.web import document, table
@@ -36,7 +38,7 @@ def page(outcomes: Sequence[Outcome], baselines: Mapping[str, float] | None = No
     if not outcomes:
         raise TapeGPTError("a leaderboard shows trainings, and there is none: let the sweep run longer")
     shown = outcomes[:MOST]
-    searched = _searched(shown)
+    searched = differences(shown)
     columns = _columns(shown, searched)
     steps = [STEPS] if len(set(columns[STEPS])) > 1 else []
     names = list(columns)
@@ -62,34 +64,20 @@ def page(outcomes: Sequence[Outcome], baselines: Mapping[str, float] | None = No
 # --- what there is to tell --------------------------------------------------------------------------------------
 
 
-def _fields(outcome: Outcome) -> Data:
-    return {**outcome.candidate.config.as_dict(), **outcome.candidate.settings.as_dict()}
-
-
-def _searched(outcomes: Sequence[Outcome]) -> list[str]:
-    """What the candidates differ in, but for the steps, which say how far each has come."""
-    tables = [_fields(outcome) for outcome in outcomes]
-    return [name for name in tables[0] if name != STEPS and len({repr(table[name]) for table in tables}) > 1]
-
-
 def _columns(outcomes: Sequence[Outcome], searched: Sequence[str]) -> dict[str, list[Any]]:
     """The table, column by column; None where a loss is no number."""
-    tables = [_fields(outcome) for outcome in outcomes]
+    tables = [outcome.candidate.chosen() for outcome in outcomes]
     errors = [outcome.error for outcome in outcomes]
     return {
         "rank": list(range(1, len(outcomes) + 1)),
-        LOSS: [_finite(outcome.loss) for outcome in outcomes],
+        LOSS: [plain(outcome.loss) for outcome in outcomes],
         **({"\N{PLUS-MINUS SIGN}": errors} if any(error is not None for error in errors) else {}),
-        "training": [_finite(outcome.training_loss) for outcome in outcomes],
+        "training": [plain(outcome.training_loss) for outcome in outcomes],
         **{name: [table[name] for table in tables] for name in searched},
         "parameters": [outcome.parameters for outcome in outcomes],
         STEPS: [table[STEPS] for table in tables],
         "seconds": [rounded(outcome.seconds) for outcome in outcomes],
     }
-
-
-def _finite(number: float) -> float | None:
-    return number if math.isfinite(number) else None
 
 
 def _thinned(losses: Data) -> Data:
@@ -106,7 +94,7 @@ def _summary(outcomes: Sequence[Outcome], searched: Sequence[str], baselines: Ma
     error = "" if best.error is None else f" \N{PLUS-MINUS SIGN} {best.error:.4f}"
     said = [f"The best one costs {best.loss:.4f}{error} nats per token of strings that none of them has seen"]
     if searched:
-        said.append(": " + ", ".join(f"{name} {_said(_fields(best)[name])}" for name in searched))
+        said.append(": " + ", ".join(f"{name} {_said(best.candidate.chosen()[name])}" for name in searched))
     said.append(".")
     if baselines:
         said.append(" To compare, " + ", ".join(f"{name} {loss:.2f}" for name, loss in baselines.items()) + ".")
