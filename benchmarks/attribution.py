@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import GPT, Corpus, Random, train
-from tapegpt.analysis.attribution import EPSILON, Lessons, Rater, Retraining, attribute, encoded
+from tapegpt.analysis.attribution import Lessons, Retraining, attribute, encoded
+from tapegpt.analysis.influence import EPSILON, Rater
 from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Parameters
 from tapegpt.engines.graph import exact_graph
-from tapegpt.training.recording import replayed
+from tapegpt.training.recording import replay
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +107,7 @@ class Trial:
         import numpy as np
 
         steps, settings, tokens = self.model.steps, self._lessons.settings, self._lessons.tokens
-        recording = replayed(self.model, range(steps + 1), self._lessons.corpus)
+        recording = replay(self.model, range(steps + 1), self._lessons.corpus)
         gradients = Gradients(self.model)
         gone = (np.arange(steps) + 1) / steps
         own, traced, scaled = (np.zeros((len(self.texts), steps)) for _ in range(3))

@@ -15,7 +15,8 @@ from typing import Any
 from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus
 from tapegpt.experiments.population import Candidate, Field, Outcome, populate
-from tapegpt.experiments.sweep import Sweep, sweep
+from tapegpt.experiments.ranking import Sweep
+from tapegpt.experiments.sweep import sweep
 from tapegpt.processes import cores
 from tapegpt.settings import Settings
 

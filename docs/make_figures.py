@@ -13,7 +13,7 @@ from pathlib import Path
 from tapegpt import Config, Corpus, Trainer
 from tapegpt.data.ngrams import baselines
 from tapegpt.settings import Settings
-from tapegpt.training.recording import recorded
+from tapegpt.training.recording import record
 from tapegpt.web import bundle, source
 from tapegpt.web.data import Portrait
 
@@ -26,7 +26,7 @@ MOMENTS = 12  # at equal distances, in addition to those at the beginning
 def film() -> dict[str, object]:
     """The default training on first names: its losses, and each of its moments."""
     corpus = Corpus.dataset("names")
-    portrait = Portrait(recorded(Trainer(corpus, Config(), Settings()), MOMENTS))
+    portrait = Portrait(record(Trainer(corpus, Config(), Settings()), MOMENTS))
     run = portrait.run(TEXT, TEMPERATURE)
     moments = [portrait.moment(step, TEXT, TEMPERATURE) for step in run["moments"]]
     levels = baselines(corpus, corpus, corpus.vocab_size)

@@ -48,7 +48,7 @@ def work(model: GPT) -> list[object]:
     """All that a child can do with a model, the same for the same parameters."""
     results: list[object] = [model.generate(300, seed=1), model.generate(5, seed=2, pattern="a.*")]
     results += [list(model.score(NAMES).nats), model.explain("anna").loss, model.next_probabilities("an")]
-    trainer = Trainer.finetuned(model, Corpus.of(NAMES), model.state.settings)  # type: ignore[union-attr]
+    trainer = Trainer.finetune(model, Corpus.of(NAMES), model.state.settings)  # type: ignore[union-attr]
     results += [trainer.run(10), trainer.model.generate(20, seed=3)]
     zeros = {name: array("d", bytes(8 * len(numbers))) for name, numbers in model.parameters.items()}
     model.engine.load_parameters(zeros)
@@ -248,7 +248,7 @@ def test_a_model_pickles_as_a_file_keeps_it(engine: str) -> None:
     assert [type(there.engine), there.parameters] == [type(model.engine), model.parameters]
     assert there.documents is None
     corpus = Corpus.of(NAMES)
-    going_on = [Trainer.resumed(each, corpus, more=5) for each in (model, there)]
+    going_on = [Trainer.resume(each, corpus, more=5) for each in (model, there)]
     assert going_on[0].run(5) == going_on[1].run(5)
 
 

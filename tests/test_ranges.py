@@ -110,7 +110,7 @@ def test_what_would_read_out_of_bounds_never_enters_machine_code() -> None:
         trainer.keep(lambda _: None)
         trainer.model.steps = 2**63 - 1
         with pytest.raises(TapeGPTError, match="steps must be a whole number from 0 to"):
-            Trainer.resumed(trainer.model, corpus)
+            Trainer.resume(trainer.model, corpus)
 
 
 @pytest.mark.slow

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from tapegpt.models.trained import GPT
     from tapegpt.models.writing import dumps, save
     from tapegpt.settings import Settings
-    from tapegpt.training.trainer import Trainer, train
+    from tapegpt.training.train import train
+    from tapegpt.training.trainer import Trainer
     from tapegpt.web.notebook import widget
     from tapegpt.web.report import report
 
@@ -92,7 +93,7 @@ _MODULES = {
     "save": "models.writing",
     "scaling": "experiments.scaling",
     "sweep": "experiments.sweep",
-    "train": "training.trainer",
+    "train": "training.train",
     "widget": "web.notebook",
 }
 

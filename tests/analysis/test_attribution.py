@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import tapegpt
 from benchmarks import attribution as benchmark
 from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
-from tapegpt.analysis.attribution import EPSILON, SECONDS, Lessons, Rater, Retraining, attribute, encoded, verify
+from tapegpt.analysis.attribution import Lessons, Retraining, attribute, encoded, verify
+from tapegpt.analysis.influence import EPSILON, SECONDS, Rater
 from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Parameters
 from tapegpt.engines.reference import ReferenceEngine
@@ -21,7 +22,7 @@ from tapegpt.machine.host import host_target
 from tapegpt.machine.target import INTERPRETED, Target
 from tapegpt.models.trained import initialise, make_engine
 from tapegpt.settings import Settings
-from tapegpt.training.recording import recorded
+from tapegpt.training.recording import record
 from tapegpt.training.trainer import Trainer
 from tests.properties import examples
 
@@ -118,8 +119,8 @@ def test_threads_share_the_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, _ = tokens_of(NAMES)
     rater = Rater(PLAIN, CORPUS.vocab_size, drawn(PLAIN, 3))
     loss, alone = rater.rate(query, tokens, array("I", range(len(NAMES))))
-    monkeypatch.setattr("tapegpt.analysis.attribution.threads_that_pay", lambda config, vocab_size, windows: 3)
-    monkeypatch.setattr("tapegpt.analysis.attribution.CHUNK", 2)
+    monkeypatch.setattr("tapegpt.analysis.influence.threads_that_pay", lambda config, vocab_size, windows: 3)
+    monkeypatch.setattr("tapegpt.analysis.influence.CHUNK", 2)
     same, together = rater.rate(query, tokens, array("I", range(len(NAMES))))
     assert same == loss
     assert together == pytest.approx(alone, rel=1e-9)
@@ -228,7 +229,7 @@ def test_what_was_held_out_or_came_after_the_best_weights_did_not_teach() -> Non
     trainer = Trainer(
         corpus, Config(n_embd=4, n_head=2, block_size=4), Settings(steps=40, validation=0.3, learning_rate=1)
     )
-    recording = recorded(trainer, ())
+    recording = record(trainer, ())
     best = min(recording.evaluations, key=lambda evaluation: evaluation.loss)
     assert best.step < 40
     found = attribute(trainer.model, "ann", recording, top=99)
@@ -368,7 +369,7 @@ def test_the_time_of_an_answer_follows_from_weights_and_positions(monkeypatch: p
     rater, windows = Rater(PLAIN, CORPUS.vocab_size, drawn(PLAIN, 1)), array("I", range(6))
     positions = 6 * tokens.starts[-1] / len(NAMES)
     for threads in (1, 2):
-        monkeypatch.setattr("tapegpt.analysis.attribution.threads_that_pay", lambda *_, n=threads: n)
+        monkeypatch.setattr("tapegpt.analysis.influence.threads_that_pay", lambda *_, n=threads: n)
         assert rater.seconds(tokens, windows) == pytest.approx(
             2 * SECONDS * PLAIN.num_parameters(CORPUS.vocab_size) * positions / threads
         )

@@ -174,7 +174,7 @@ def use(model: GPT, place: Path) -> None:
 
 def resume(model: GPT, place: Path) -> None:
     """Go on for some steps, and save."""
-    trainer = Trainer.resumed(model, CORPUS)
+    trainer = Trainer.resume(model, CORPUS)
     trainer.run(3)
     if trainer.held_out:
         trainer.evaluate()
@@ -184,7 +184,7 @@ def resume(model: GPT, place: Path) -> None:
 
 def finetune(model: GPT) -> None:
     settings = model.state.settings if model.state else Settings(model.engine.name, 9)
-    Trainer.finetuned(model, CORPUS, settings.replaced(budget=None)).run(2)
+    Trainer.finetune(model, CORPUS, settings.replaced(budget=None)).run(2)
 
 
 def convert(model: GPT, place: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_training_that_was_cut_ends_as_one_that_was_not(
         if cut.is_over:
             break
         kept(cut, path)
-        cut = Trainer.resumed(tapegpt.load(path), CORPUS)
+        cut = Trainer.resume(tapegpt.load(path), CORPUS)
     losses += [loss for chunk in cut.chunks(stops) for loss in chunk]
 
     assert losses == expected
@@ -123,12 +123,12 @@ def test_a_file_speaks_with_the_best_weights_and_goes_on_from_the_last(name: str
     assert trainer.model.parameters == at_best[trainer.step]  # which go on
     model = tapegpt.load("m")
     assert model.parameters == at_best[trainer.best.step]
-    assert Trainer.resumed(model, CORPUS).model.parameters == at_best[trainer.step]
+    assert Trainer.resume(model, CORPUS).model.parameters == at_best[trainer.step]
 
 
 def test_a_model_of_the_library_can_go_on(place: Path) -> None:
     tapegpt.save(tapegpt.train(CORPUS, steps=20, n_embd=8, n_head=2, block_size=4), "m")
-    trainer = Trainer.resumed(tapegpt.load("m"), CORPUS, 5)
+    trainer = Trainer.resume(tapegpt.load("m"), CORPUS, 5)
     assert (trainer.step, trainer.settings.steps) == (20, 25)
 
 
@@ -139,7 +139,7 @@ def test_more_steps_are_taken_where_patience_had_ended_it() -> None:
         pass
     assert trainer.step < choice.steps
     kept(trainer)
-    more = Trainer.resumed(tapegpt.load("m"), CORPUS, 5)
+    more = Trainer.resume(tapegpt.load("m"), CORPUS, 5)
     for _ in more.chunks():
         pass
     assert more.step == trainer.step + 5
@@ -153,7 +153,7 @@ def test_more_steps_follow_a_schedule_that_ends_with_them(name: str) -> None:
     first.run(STEPS)
     other.run(STEPS)
     kept(first)
-    trainer = Trainer.resumed(tapegpt.load("m"), CORPUS, 30)
+    trainer = Trainer.resume(tapegpt.load("m"), CORPUS, 30)
     longer = Trainer(CORPUS, config, choice.replaced(steps=STEPS + 30))
     engine, adam = other.model.engine, longer._decaying(longer.adam)
     assert trainer.run(99) == engine.train(longer._tokens, adam, STEPS, 30)
@@ -174,15 +174,15 @@ def test_of_a_budget_the_rest_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
             break
     kept(trainer)
     begin += 500
-    trainer = Trainer.resumed(tapegpt.load("m"), CORPUS)
+    trainer = Trainer.resume(tapegpt.load("m"), CORPUS)
     assert not trainer.is_over
     for _ in trainer.chunks():
         pass
     assert trainer.step == pytest.approx(2000, abs=2)
     kept(trainer)
     with pytest.raises(TapeGPTError, match=r"the training is over, after \d+ steps: say how many to add"):
-        Trainer.resumed(tapegpt.load("m"), CORPUS)
-    assert Trainer.resumed(tapegpt.load("m"), CORPUS, 5).settings.budget is None
+        Trainer.resume(tapegpt.load("m"), CORPUS)
+    assert Trainer.resume(tapegpt.load("m"), CORPUS, 5).settings.budget is None
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def model() -> GPT:
 )
 def test_other_data_is_refused_by_what_differs(documents: list[str], message: str, model: GPT) -> None:
     with pytest.raises(TapeGPTError, match="is not what the model was trained on") as caught:
-        Trainer.resumed(model, Corpus.of(documents))
+        Trainer.resume(model, Corpus.of(documents))
     assert message in str(caught.value)
 
 
@@ -217,15 +217,15 @@ def test_what_cannot_go_on_is_refused(model: GPT) -> None:
     wrong: list[Any] = [0, -1, 1.5, True, "5"]
     for more in wrong:
         with pytest.raises(TapeGPTError, match="the steps to add must be a whole number from 1 on"):
-            Trainer.resumed(model, CORPUS, more)
+            Trainer.resume(model, CORPUS, more)
     tapegpt.save(model, "weights", weights_only=True)
     with pytest.raises(TapeGPTError, match="the model has weights only"):
-        Trainer.resumed(tapegpt.load("weights"), CORPUS)
-    trainer = Trainer.resumed(model, CORPUS)
+        Trainer.resume(tapegpt.load("weights"), CORPUS)
+    trainer = Trainer.resume(model, CORPUS)
     trainer.run(STEPS)
     kept(trainer)
     with pytest.raises(TapeGPTError, match="the training is over, after 50 steps: say how many to add by more"):
-        Trainer.resumed(tapegpt.load("m"), CORPUS)
+        Trainer.resume(tapegpt.load("m"), CORPUS)
 
 
 # --- fine-tuning ------------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_a_finetuned_model_begins_with_the_weights(config: Config, choice: Setti
     former = Trainer(CORPUS, config, choice)
     former.run(9)
     corpus = Corpus.of(strings)
-    trainer = Trainer.finetuned(former.model, corpus, choice.replaced(learning_rate=0.002))
+    trainer = Trainer.finetune(former.model, corpus, choice.replaced(learning_rate=0.002))
     vocabulary = "".join(sorted({*CORPUS.vocabulary, *corpus.vocabulary}))
     assert trainer.model.vocabulary == vocabulary
     assert (trainer.step, trainer.settings.learning_rate) == (0, 0.002)
@@ -277,7 +277,7 @@ def test_a_finetuning_can_be_resumed(place: Path) -> None:
         "tuned",
     ]
     assert main([*tune, "-o", "whole"]) == 0
-    trainer = Trainer.finetuned(tapegpt.load("m"), Corpus.read("other.txt"), Settings(steps=30, learning_rate=0.003))
+    trainer = Trainer.finetune(tapegpt.load("m"), Corpus.read("other.txt"), Settings(steps=30, learning_rate=0.003))
     trained_to(trainer, 11)
     kept(trainer, "part")
     assert main(["resume", "part", "--samples", "0"]) == 0
@@ -536,7 +536,7 @@ def test_files_of_all_formats_are_read(name: str) -> None:
 
 
 def test_a_training_of_a_former_version_ends_the_same() -> None:
-    trainer = Trainer.resumed(tapegpt.load(FILES / "format2-exact.safetensors"), CORPUS_OF_FILES)
+    trainer = Trainer.resume(tapegpt.load(FILES / "format2-exact.safetensors"), CORPUS_OF_FILES)
     assert (trainer.step, trainer.settings.steps) == (12, 20)
     whole = of_a_file("exact")
     for each in (trainer, whole):

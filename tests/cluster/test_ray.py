@@ -28,7 +28,8 @@ from tapegpt.cli import main
 from tapegpt.cluster import Cluster, Executor, bulk, generate, parts, population, score
 from tapegpt.data.sources import Source
 from tapegpt.experiments.population import Candidate, Field, Outcome, populate
-from tapegpt.experiments.sweep import Sweep, sweep
+from tapegpt.experiments.ranking import Sweep
+from tapegpt.experiments.sweep import sweep
 from tapegpt.models.trained import GPT
 from tapegpt.models.writing import contents
 from tapegpt.settings import Settings

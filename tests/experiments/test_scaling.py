@@ -16,9 +16,11 @@ import tapegpt.experiments.scaling as laws
 from tapegpt import Config, Corpus, TapeGPTError, cli
 from tapegpt.cli.scaling import page as lines
 from tapegpt.errors import DivergedError
+from tapegpt.experiments import predictions
 from tapegpt.experiments.population import Candidate, Field
 from tapegpt.experiments.power_law import Law
-from tapegpt.experiments.scaling import PARAMETERS, STEPS, STRINGS, Laboratory, Measured, Scaling, scaling
+from tapegpt.experiments.predictions import PARAMETERS, STEPS, STRINGS, Measured, Scaling
+from tapegpt.experiments.scaling import Laboratory, scaling
 from tapegpt.training.trainer import Trainer
 from tapegpt.web.scaling import data, page
 from tests.web.test_report import Reader
@@ -243,7 +245,7 @@ def test_twice_the_time_is_spent_no_worse_than_on_steps_alone(found: Scaling) ->
 
 
 def test_a_pace_is_met_where_it_was_measured_and_rises_between() -> None:
-    pace = laws.Pace(((100, 1.0), (400, 2.0), (1600, 8.0)))
+    pace = predictions.Pace(((100, 1.0), (400, 2.0), (1600, 8.0)))
     assert [pace.a_step(size) for size in (50, 100, 200, 400, 800, 1600, 3200)] == pytest.approx(
         [2**-0.5, 1.0, 2**0.5, 2.0, 4.0, 8.0, 16.0]
     )
@@ -310,7 +312,7 @@ def test_half_of_the_trainings_that_end_early_are_no_warning(found: Scaling) -> 
 
 
 def test_a_check_holds_up_to_both_ends_of_its_interval() -> None:
-    check = laws.Check("twice the strings", (1.0, 2.0, 3.0), 1.5, (1.0, 2.0), 0.0)
+    check = predictions.Check("twice the strings", (1.0, 2.0, 3.0), 1.5, (1.0, 2.0), 0.0)
     measured = (0.99, 1.0, 1.5, 2.0, 2.01)
     assert [check.replaced(measured=loss).holds for loss in measured] == [False, True, True, True, False]
 

@@ -13,22 +13,19 @@ from hypothesis import strategies as st
 from tapegpt import Config, TapeGPTError
 from tapegpt.data.rng import Random
 from tapegpt.experiments import search
+from tapegpt.experiments.pacing import Costs, ShapeCost, affordable, makespan
 from tapegpt.experiments.population import Candidate, Outcome
 from tapegpt.experiments.search import (
     FINALISTS,
     LEAST_STEPS,
-    Costs,
     Plan,
     Rung,
-    ShapeCost,
     Space,
-    affordable,
     check_counts,
     draw,
     fields_of,
     halved,
     is_logarithmic,
-    makespan,
     planned,
     survivors,
 )

@@ -23,9 +23,11 @@ from tapegpt.cli import COMMANDS, main
 from tapegpt.data.rng import Random
 from tapegpt.experiments.journal import HEAD, JOURNAL, Journal
 from tapegpt.experiments.optuna_sampler import WORST, adapted
+from tapegpt.experiments.pacing import ShapeCost, SweepClock
 from tapegpt.experiments.population import Candidate, Field, Outcome, Population, populate
-from tapegpt.experiments.search import ShapeCost, Space
-from tapegpt.experiments.sweep import Sweep, Sweeping, SweepSetup, _SweepClock, mean_outcome, sweep
+from tapegpt.experiments.ranking import Sweep, mean_outcome
+from tapegpt.experiments.search import Space
+from tapegpt.experiments.sweep import Sweeping, SweepSetup, sweep
 from tapegpt.models.trained import GPT
 from tapegpt.settings import MAX_STEPS
 from tests.properties import examples
@@ -347,7 +349,7 @@ def test_the_cheapest_and_the_dearest_shapes_are_measured(monkeypatch: pytest.Mo
 def test_the_clock_of_a_budget_learns_how_far_predictions_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 50.0
     monkeypatch.setattr("time.perf_counter", lambda: now)
-    spending = _SweepClock(100.0, now)
+    spending = SweepClock(100.0, now)
     assert spending.left() == pytest.approx(99.0)  # a hundredth is for what comes after
     now = 60.0
     spending.predicted(5.0, 10.0)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tapegpt import Config, Random
-from tapegpt.analysis.attribution import Rater
+from tapegpt.analysis.influence import Rater
 from tapegpt.engines.base import Adam
 from tapegpt.engines.exact import ExactEngine
 from tapegpt.engines.fast.engine import FastEngine

@@ -20,8 +20,8 @@ import pytest
 
 import tapegpt
 from tapegpt import Config, Corpus, Random, Trainer
-from tapegpt.analysis import attribution
-from tapegpt.analysis.attribution import Rater
+from tapegpt.analysis import influence
+from tapegpt.analysis.influence import Rater
 from tapegpt.autograd import Tape
 from tapegpt.data.holdout import hold_out
 from tapegpt.engines.base import Adam, Engine, Parameters
@@ -29,7 +29,7 @@ from tapegpt.engines.exact import ExactEngine
 from tapegpt.machine import threads as module
 from tapegpt.machine.threads import run_parts
 from tapegpt.models.trained import make_engine
-from tapegpt.training.trainer import watched
+from tapegpt.training.trainer import watch
 from tests.engines.test_fast import DOCUMENTS, SHAPE, VOCAB, fast, flat, parameters
 
 CORPUS = Corpus.of([a + b + c for a in "abcde" for b in "iou" for c in ("", "na", "l", "llo", "rren")])
@@ -135,7 +135,7 @@ def test_parts_that_take_long_look_whether_to_end() -> None:
         done.append(last - first)
 
     with pytest.raises(KeyError):
-        attribution._in_chunks(chunk, 3000 * attribution.CHUNK, 3)
+        influence._in_chunks(chunk, 3000 * influence.CHUNK, 3)
     assert len(done) < 1000
 
 
@@ -168,8 +168,8 @@ def test_a_start_that_fails(monkeypatch: pytest.MonkeyPatch, place: int, after: 
     before, moments = flat(engine), engine.moments()
     rater = Rater(Config(), VOCAB, parameters(Config(), VOCAB))
     windows = array("I", range(len(DOCUMENTS)))
-    monkeypatch.setattr("tapegpt.analysis.attribution.threads_that_pay", lambda *_: 4)
-    monkeypatch.setattr("tapegpt.analysis.attribution.CHUNK", 1)
+    monkeypatch.setattr("tapegpt.analysis.influence.threads_that_pay", lambda *_: 4)
+    monkeypatch.setattr("tapegpt.analysis.influence.CHUNK", 1)
     ratings = rater.rate(DOCUMENTS, DOCUMENTS, windows)
     calls: list[Callable[[], object]] = [
         lambda: engine.train(DOCUMENTS, Adam(), 0, 5),
@@ -399,7 +399,7 @@ def test_a_callback_that_raises_closes_all_and_counts_the_steps() -> None:
     steps: list[int] = []
     trainers = [Trainer(CORPUS, Config(1, 8, 2, 8), steps=20) for _ in range(2)]
     with pytest.raises(OSError, match="2"):
-        watched(trainers[0], trainers[0].chunks(), [Callback(0), Callback(1), Callback(2)])
+        watch(trainers[0], trainers[0].chunks(), [Callback(0), Callback(1), Callback(2)])
     assert closed == [0, 1, 2]
     assert steps == [trainers[0].step]
     for trainer in trainers:

@@ -344,7 +344,7 @@ def test_new_characters_move_rows_and_columns_of_any_model() -> None:
         (named("bigram"), {"table": (True, True)}),
     ):
         model = tapegpt.train(["ac", "ca"], model=kind, steps=4)
-        trainer = Trainer.finetuned(model, Corpus.of(["abc"]), Settings())
+        trainer = Trainer.finetune(model, Corpus.of(["abc"]), Settings())
         old, new, kept = model.parameters, trainer.model.parameters, [0, 2, 3]  # a, c, BOS
         for name, (rows, columns) in kind().shapes(3).items():
             by_row, by_column = moved.get(name, (False, False))
@@ -357,12 +357,12 @@ def test_new_characters_move_rows_and_columns_of_any_model() -> None:
 
 def test_rows_that_are_no_character_s_own_stay_with_the_vocabulary() -> None:
     model = tapegpt.train(["ac", "ca"], model=Pairs, steps=1)
-    assert Trainer.finetuned(model, Corpus.of(["cc"]), Settings()).model.parameters == model.parameters
+    assert Trainer.finetune(model, Corpus.of(["cc"]), Settings()).model.parameters == model.parameters
     message = (
         "parameter pairs: 6 rows or columns are for 3 tokens, so that none is a character's own: finetune on documents"
     )
     with pytest.raises(TapeGPTError, match=f"^{message}"):
-        Trainer.finetuned(model, Corpus.of(["abc"]), Settings())
+        Trainer.finetune(model, Corpus.of(["abc"]), Settings())
 
 
 def test_a_sweep_s_fields_are_of_the_model_and_the_training() -> None:

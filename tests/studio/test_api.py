@@ -33,7 +33,7 @@ from tapegpt.studio import runs, store
 from tapegpt.studio.limits import Limits
 from tapegpt.studio.store import KeptCorpus, KeptRun, Store
 from tapegpt.studio.studio import _baselines
-from tapegpt.training.recording import recorded
+from tapegpt.training.recording import record
 from tapegpt.training.trainer import Trainer
 from tapegpt.web.data import Portrait
 from tests.properties import examples
@@ -195,7 +195,7 @@ def test_the_least_recently_used_is_dropped_but_not_the_first(monkeypatch: pytes
     kept.add_corpus(fifth)
     assert kept.corpora == [first, fifth]
     monkeypatch.setattr(store, "MAX_RUNS", 2)
-    runs = [KeptRun(Portrait(recorded(trained(1))), name) for name in "abc"]
+    runs = [KeptRun(Portrait(record(trained(1))), name) for name in "abc"]
     for run in runs:
         kept.add_run(run)
     assert kept.runs == runs[1:]
@@ -205,7 +205,7 @@ def test_the_least_recently_used_is_dropped_but_not_the_first(monkeypatch: pytes
 
 
 def test_a_run_is_counted_with_all_its_moments() -> None:
-    few, many = (KeptRun(Portrait(recorded(trained(), moments)), "a") for moments in ([0, 60], [0, 7, 30, 60]))
+    few, many = (KeptRun(Portrait(record(trained(), moments)), "a") for moments in ([0, 60], [0, 7, 30, 60]))
     assert many.bytes - few.bytes == 2 * 8 * model().num_parameters
 
 
@@ -213,7 +213,7 @@ def test_a_run_is_counted_with_all_its_moments() -> None:
 
 
 def test_a_run_is_what_the_library_trains(client: Client, run: Any) -> None:
-    shown = Portrait(recorded(trained())).run("anna", 0.5)
+    shown = Portrait(record(trained())).run("anna", 0.5)
     assert {name: run[name] for name in shown} == json.loads(json.dumps(shown))
     again = client.ask("GET", f"/api/runs/{run['id']}?text=anna")
     assert {**again, "baselines": None} == {**run, "baselines": None}
@@ -221,7 +221,7 @@ def test_a_run_is_what_the_library_trains(client: Client, run: Any) -> None:
 
 
 def test_moments_and_matrices_are_those_of_the_recording(client: Client, run: Any) -> None:
-    portrait = Portrait(recorded(trained()))
+    portrait = Portrait(record(trained()))
     for step in (0, 7, 60):
         found = client.ask("GET", f"/api/runs/{run['id']}/moments/{step}?text=ada&temperature=1.5")
         assert found == json.loads(json.dumps(portrait.moment(step, "ada", 1.5)))
@@ -389,7 +389,7 @@ def test_an_explanation_is_that_of_the_moment(client: Client, run: Any) -> None:
 
 @pytest.mark.slow
 def test_the_data_behind_a_string_are_those_of_the_library(client: Client, run: Any) -> None:
-    recording = recorded(trained())
+    recording = record(trained())
     expected = attribute(recording.model, "anna", recording, 3)
     found = client.ask("POST", f"/api/runs/{run['id']}/why", {"text": "anna", "top": 3})
     for name, influences in (("taught", expected.taught), ("hindered", expected.hindered)):

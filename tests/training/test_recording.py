@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import Config, Corpus, DivergedError, TapeGPTError, Trainer
 from tapegpt.models.trained import GPT
-from tapegpt.training.recording import recorded, replayed, spread, still
+from tapegpt.training.recording import record, replay, spread, still
 from tests.properties import examples
 
 CORPUS = Corpus.of(["anna", "bob", "cara", "abba", "barbara", "ada", "rob", "carob", "bar", "cab"])
@@ -58,7 +58,7 @@ def test_recording_changes_no_number_and_each_moment_is_the_model_of_its_step(
     def trainer() -> Trainer:
         return Trainer(CORPUS, CONFIG, steps=60, **TRAININGS[name])
 
-    recording = recorded(trainer(), moments)
+    recording = record(trainer(), moments)
     whole = trainer()
     assert recording.losses == [loss for chunk in whole.chunks() for loss in chunk]
     assert recording.model.parameters == whole.model.parameters == recording.moment(recording.step).parameters
@@ -75,19 +75,19 @@ def test_recording_changes_no_number_and_each_moment_is_the_model_of_its_step(
 
 
 def test_a_step_without_a_moment_shows_the_one_before() -> None:
-    recording = recorded(Trainer(CORPUS, CONFIG, steps=20), [5, 10])
+    recording = record(Trainer(CORPUS, CONFIG, steps=20), [5, 10])
     assert [recording.moment(step).step for step in (0, 4, 5, 9, 10, 19, 20)] == [0, 0, 5, 5, 10, 10, 20]
 
 
 @pytest.mark.parametrize("step", [-1, 21, 1.5, "2", True])
 def test_a_step_outside_the_training_is_refused(step: Any) -> None:
-    recording = recorded(Trainer(CORPUS, CONFIG, steps=20), 4)
+    recording = record(Trainer(CORPUS, CONFIG, steps=20), 4)
     with pytest.raises(TapeGPTError, match=r"step must be a whole number from 0 to 20, not"):
         recording.moment(step)
 
 
 def test_models_of_moments_are_independent() -> None:
-    recording = recorded(Trainer(CORPUS, CONFIG, steps=20), [10])
+    recording = record(Trainer(CORPUS, CONFIG, steps=20), [10])
     first, last = recording.at(0), recording.at(20)
     before = first.parameters
     last.engine.load_parameters(first.parameters)
@@ -102,21 +102,21 @@ def test_who_watches_sees_all_losses_and_can_end_the_training() -> None:
         seen.extend(losses)
         return len(seen) >= 10
 
-    recording = recorded(Trainer(CORPUS, CONFIG, steps=50), [10, 30], watch)
+    recording = record(Trainer(CORPUS, CONFIG, steps=50), [10, 30], watch)
     assert recording.losses == seen
     assert [moment.step for moment in recording.moments] == [0, 10]
 
 
 def test_a_training_that_diverges_says_so() -> None:
     with pytest.raises(DivergedError):
-        recorded(Trainer(CORPUS, CONFIG, steps=1000, learning_rate=1000.0))
+        record(Trainer(CORPUS, CONFIG, steps=1000, learning_rate=1000.0))
 
 
 @pytest.mark.parametrize("name", list(TRAININGS))
 @pytest.mark.parametrize("cut", [None, 25])
 def test_a_training_done_again_comes_out_as_the_first(name: str, cut: int | None, tmp_path: Path) -> None:
     model = saved(Trainer(CORPUS, CONFIG, steps=60, **TRAININGS[name]), tmp_path / "m", cut)
-    recording = replayed(model, 5, CORPUS)
+    recording = replay(model, 5, CORPUS)
     assert recording.moments[-1].step == model.steps
     assert recording.model.parameters == model.parameters
     assert recording.settings.steps == 60
@@ -126,26 +126,26 @@ def test_the_data_are_read_again_from_where_they_came(tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\n".join(CORPUS.documents))
     model = saved(Trainer(Corpus.read(names), CONFIG, steps=10), tmp_path / "m")
-    assert replayed(model).corpus == CORPUS
+    assert replay(model).corpus == CORPUS
     names.write_text("other\nnames\n")
     with pytest.raises(TapeGPTError, match="is not what the model was trained on"):
-        replayed(model)
+        replay(model)
 
 
 def test_what_cannot_be_repeated_is_told_why(tmp_path: Path) -> None:
     weights = Trainer(CORPUS, CONFIG, steps=5).model
     with pytest.raises(TapeGPTError, match="weights only"):
-        replayed(weights)
+        replay(weights)
     timed = saved(Trainer(CORPUS, CONFIG, engine="fast", budget=0.01), tmp_path / "timed")
     with pytest.raises(TapeGPTError, match="followed the clock"):
-        replayed(timed, corpus=CORPUS)
+        replay(timed, corpus=CORPUS)
     model = saved(Trainer(CORPUS, CONFIG, steps=10), tmp_path / "m")
     with pytest.raises(TapeGPTError, match="is not what the model was trained on"):
-        replayed(model, corpus=Corpus.of(["something", "else"]))
+        replay(model, corpus=Corpus.of(["something", "else"]))
     assert model.state
-    tuned = saved(Trainer.finetuned(model, CORPUS, model.state.settings), tmp_path / "tuned")
+    tuned = saved(Trainer.finetune(model, CORPUS, model.state.settings), tmp_path / "tuned")
     with pytest.raises(TapeGPTError, match=r"other weights come out"):
-        replayed(tuned, corpus=CORPUS)
+        replay(tuned, corpus=CORPUS)
 
 
 def test_a_model_as_it_is_has_one_moment() -> None:

@@ -19,7 +19,7 @@ from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Adam
 from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.training.clock import layers
-from tapegpt.training.trainer import WEIGHTS, watched
+from tapegpt.training.trainer import WEIGHTS, watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,7 +213,7 @@ def test_no_control_character_of_any_file_is_learnt_without_a_word(
     trainer = Trainer(corpus, Config(1, 4, 1, 64), steps=1, engine="reference")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        watched(trainer, [], [])
+        watch(trainer, [], [])
     controls = [c for c in corpus.vocabulary if unicodedata.category(c) in ("Cc", "Zl", "Zp") and c not in "\t\n"]
     said = any("control characters" in str(each.message) for each in caught)
     assert said or not controls

@@ -69,9 +69,9 @@ def test_the_best_weights_are_kept(engine: str) -> None:
 @each_engine
 def test_what_is_held_out_changes_no_step(engine: str) -> None:
     run = trainer(engine, steps=60)
-    alone = Trainer(run.corpus, SHAPE, **{**ENGINES[engine], "steps": 60})
+    alone = Trainer(run.training, SHAPE, **{**ENGINES[engine], "steps": 60})
     assert ran(run) == alone.run(60)
-    assert run.corpus.vocabulary == CORPUS.vocabulary
+    assert run.training.vocabulary == CORPUS.vocabulary
 
 
 @each_engine
@@ -94,7 +94,7 @@ def test_evaluating_more_often_changes_nothing(engine: str) -> None:
 def test_no_document_is_on_both_sides(documents: list[str], share: float, seed: int) -> None:
     run = Trainer(Corpus.of(documents), Config(1, 2, 1, 2), validation=share, seed=seed)
     assert run.held_out
-    held, learned = run.held_out.documents, run.corpus.documents
+    held, learned = run.held_out.documents, run.training.documents
     assert len(held) == len(set(held)) == min(max(round(share * len(set(documents))), 1), len(set(documents)) - 1)
     assert set(held).isdisjoint(learned)
     assert learned == [document for document in documents if document not in held]
@@ -201,7 +201,7 @@ def test_baselines() -> None:
     run = trainer("fast")
     assert run.held_out
     found = run.baselines()
-    assert found == baselines(run.corpus, run.held_out, CORPUS.vocab_size)
+    assert found == baselines(run.training, run.held_out, CORPUS.vocab_size)
     assert list(found) == ["uniform", "unigram", "bigram", "5-gram"]
     assert found["uniform"] == math.log(CORPUS.vocab_size)
     assert found["bigram"] < found["unigram"] < found["uniform"]

@@ -17,7 +17,7 @@ from tapegpt import Config, Corpus, TapeGPTError, Trainer, web
 from tapegpt.inference.explanation import explain
 from tapegpt.text import rounded
 from tapegpt.training.curves import POINTS, curve
-from tapegpt.training.recording import Recording, recorded, still
+from tapegpt.training.recording import Recording, record, still
 from tapegpt.web.data import LIKELY, MAPPED, Portrait, explanation_data
 
 CORPUS = Corpus.of(["anna", "bob", "cara", "abba", "barbara", "ada", "rob", "carob", "bar", "cab"])
@@ -26,7 +26,7 @@ CONFIG = Config(n_embd=8, n_head=2, block_size=8)
 
 @pytest.fixture(scope="module")
 def recording() -> Recording:
-    return recorded(Trainer(CORPUS, CONFIG, steps=60, validation=0.2), 6)
+    return record(Trainer(CORPUS, CONFIG, steps=60, validation=0.2), 6)
 
 
 # --- modules ----------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_the_map_shows_the_first_two_principal_components(recording: Recording) 
 @pytest.mark.slow
 def test_of_many_characters_the_frequent_ones_are_mapped() -> None:
     corpus = Corpus.of([chr(0x4E00 + number) * (1 + number % 7) for number in range(3 * MAPPED)])
-    points = Portrait(recorded(Trainer(corpus, CONFIG, steps=1))).moment(1, "", 0.5)["embeddings"]
+    points = Portrait(record(Trainer(corpus, CONFIG, steps=1))).moment(1, "", 0.5)["embeddings"]
     assert len(points) == MAPPED
     assert min(point["share"] for point in points) >= 5 / 1200
 

@@ -24,7 +24,7 @@ from tapegpt.models.mlp import MLP
 from tapegpt.models.provenance import DataRecord, TrainingState
 from tapegpt.settings import ENGINES, Settings
 from tapegpt.training.presets import PRESETS, resolve
-from tapegpt.training.recording import replayed
+from tapegpt.training.recording import replay
 from tapegpt.web import report
 from tapegpt.web.data import Portrait
 
@@ -98,7 +98,7 @@ def test_the_page_says_what_the_evaluation_found(model: GPT, text: str) -> None:
 
 def test_moments_are_those_of_the_training(model: GPT, text: str) -> None:
     data, said = Reader(text).data, Reader(text).text
-    portrait = Portrait(replayed(model, range(model.steps + 1), Corpus(STRINGS, model.vocabulary)))
+    portrait = Portrait(replay(model, range(model.steps + 1), Corpus(STRINGS, model.vocabulary)))
     steps = [moment["step"] for moment in data["moments"]]
     assert (steps[0], steps[-1]) == (0, 60)
     assert report.MOMENTS <= len(steps) < 60

@@ -13,7 +13,7 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.errors import TapeGPTError, is_number, shown
 from tapegpt.models.trained import GPT
 from tapegpt.record import Record
-from tapegpt.training.recording import replayed
+from tapegpt.training.recording import replay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def compare(a: GPT | Losses, b: GPT | Losses, tolerance: float = 0.0) -> Compari
 def _replayed(model: GPT, stops: Iterable[int]) -> Recording:
     """The training of a model, on its documents, which are read only once."""
     corpus = Corpus(list(model.training_documents()), model.vocabulary) if model.data else None
-    return replayed(model, stops, corpus)
+    return replay(model, stops, corpus)
 
 
 # --- losses -----------------------------------------------------------------------------------------------------

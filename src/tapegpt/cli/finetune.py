@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     settings = _settings(model, options)
     corpus = corpus_of(options, settings.budget)
     running.prepare_outputs(options, data_paths(options))
-    return running.run(Trainer.finetuned(model, corpus, settings), options)
+    return running.run(Trainer.finetune(model, corpus, settings), options)
 
 
 def _settings(model: GPT, options: argparse.Namespace) -> Settings:

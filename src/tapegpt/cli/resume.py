@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     options.run_dir = options.model if is_directory else None
     options.output = options.output or model_file(options.model)
     running.prepare_outputs(options, corpus.source.files() if corpus.source and corpus.source.paths else [])
-    return running.run(Trainer.resumed(model, corpus, options.more_steps), options)
+    return running.run(Trainer.resume(model, corpus, options.more_steps), options)
 
 
 def _corpus(model: GPT, paths: list[str]) -> Corpus:

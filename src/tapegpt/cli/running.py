@@ -164,7 +164,7 @@ def _sampled(trainer: Trainer) -> Iterator[str]:
 
 def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, interruption: Interruption) -> bool:
     """Train, showing the step; whether it came to the end. Ctrl-C stops it between two chunks."""
-    from tapegpt.training.trainer import watched
+    from tapegpt.training.trainer import watch
 
     in_place = moves(sys.stdout)
     line, of = "", "" if trainer.settings.budget else f" / {trainer.settings.steps:4d}"
@@ -188,7 +188,7 @@ def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, i
         finished = True
 
     try:
-        watched(trainer, chunks(), watchers)
+        watch(trainer, chunks(), watchers)
     finally:
         if line:
             print("" if in_place else line, flush=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tapegpt.experiments.power_law import Law
-    from tapegpt.experiments.scaling import Scaling
+    from tapegpt.experiments.predictions import Scaling
 
 COLUMNS, LINES = 72, 14  # of the plot
 MEASURED, PREDICTED = "o", "."

@@ -98,13 +98,13 @@ def _load(studio: Studio, path: str, kind: str | None) -> str:
     from tapegpt.models.checkpoint import load
     from tapegpt.models.ensemble import Ensemble
     from tapegpt.studio.studio import single
-    from tapegpt.training.recording import replayed, still
+    from tapegpt.training.recording import replay, still
 
     model = load(path, kind)
     if isinstance(model, Ensemble):
         raise TapeGPTError(single(path, len(model.models)))
     try:
-        recording = replayed(model)
+        recording = replay(model)
     except TapeGPTError as error:
         notice(error.for_command)
         recording = still(model)

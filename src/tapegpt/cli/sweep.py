@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from tapegpt.experiments.ranking import Row, Sweep
     from tapegpt.experiments.search import Plan, Rung
-    from tapegpt.experiments.sweep import Row, Sweep, Sweeping
+    from tapegpt.experiments.sweep import Sweeping
 
 TOP = 20  # rows of the leaderboard
 WIDTH = 100  # columns

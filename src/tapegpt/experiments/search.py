@@ -1,4 +1,4 @@
-"""What a sweep looks through, and how: the space of candidates, the plan of successive halving, what trainings cost.
+"""What a sweep looks through, and how: the space of candidates, the plan of successive halving.
 
 Successive halving trains all for a while, the best third three times as long, and so on; the last ones with several
 seeds. Each time they start anew: the learning rate falls to zero over a training, so that a short one is no beginning
@@ -19,7 +19,6 @@ from tapegpt.ranges import Whole
 from tapegpt.record import Record, field
 from tapegpt.settings import MAX_STEPS, Settings
 from tapegpt.text import rounded
-from tapegpt.training.clock import work
 from tapegpt.training.presets import resolve
 
 TYPE_CHECKING = False
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from tapegpt.experiments.population import Outcome
     from tapegpt.models.loading import Choice
 
-    Shape = tuple[str, Model, int, int | None]  # what decides about the cost
 
 ETA = 3  # so many times fewer go on, so many times as long
 FINALISTS = 5  # at most, but for a plan that says otherwise
@@ -257,102 +255,6 @@ def survivors(outcomes: Iterable[Outcome], number: int) -> list[Candidate]:
     """The candidates with the lowest losses, best first; of equal ones the first. One outcome each."""
     ranked = sorted(outcomes, key=lambda outcome: (outcome.loss, outcome.candidate.number))
     return [outcome.candidate for outcome in ranked[:number]]
-
-
-# --- what trainings cost ----------------------------------------------------------------------------------------
-
-
-class ShapeCost(Record):
-    """Seconds of a core, for trainings of a shape."""
-
-    making: float  # before the first step
-    evaluating: float  # on all held-out strings
-    a_step: float
-
-
-class Costs:
-    """Seconds of a core that trainings take: learned from some, predicted for others."""
-
-    def __init__(self, vocab_size: int, held_out: int) -> None:
-        self._vocab_size, self._held_out = vocab_size, held_out
-        self._paces: dict[Shape, ShapeCost] = {}
-
-    def learn(self, candidate: Candidate, pace: ShapeCost) -> None:
-        """What was measured of a shape."""
-        self._paces[_shape(candidate)] = pace
-
-    def learn_from(self, outcome: Outcome) -> None:
-        """What a whole training took."""
-        candidate = outcome.candidate
-        if not outcome.diverged:
-            seconds = max(
-                outcome.seconds - self.fixed(candidate), 0.5 * outcome.seconds
-            )  # the fixed ones were predicted
-            pace = self._pace(candidate)
-            self.learn(candidate, pace.replaced(a_step=seconds / candidate.settings.steps))
-
-    def fixed(self, candidate: Candidate) -> float:
-        """Seconds that do not depend on the steps."""
-        pace = self._pace(candidate)
-        share = 1.0 if candidate.strings is None else candidate.strings / self._held_out
-        return pace.making + pace.evaluating * share
-
-    def a_step(self, candidate: Candidate) -> float:
-        """Seconds a step."""
-        return self._pace(candidate).a_step
-
-    def _pace(self, candidate: Candidate) -> ShapeCost:
-        """As measured, else as the measured shape that is most like it, by the work."""
-        shape = _shape(candidate)
-        if shape in self._paces:
-            return self._paces[shape]
-        alike = [other for other in self._paces if other[0] == shape[0]] or list(self._paces)
-        work = self._work(shape)
-        nearest = min(alike, key=lambda other: abs(math.log(self._work(other) / work)))
-        pace = self._paces[nearest]
-        return pace.replaced(a_step=pace.a_step * work / self._work(nearest))
-
-    def work(self, candidate: Candidate) -> int:
-        """Multiply-adds of a step for each character of a string, about."""
-        return self._work(_shape(candidate))
-
-    def _work(self, shape: Shape) -> int:
-        _, model, batch_size, _ = shape
-        return batch_size * work(model, self._vocab_size)
-
-
-def _shape(candidate: Candidate) -> Shape:
-    settings = candidate.settings
-    return settings.engine, candidate.config, settings.batch_size, settings.threads
-
-
-def makespan(seconds: Iterable[float], threads: int) -> float:
-    """How long threads take that do these in their order, each the next when it is free."""
-    from heapq import heapify, heapreplace
-
-    free = [0.0] * threads
-    heapify(free)
-    for each in seconds:
-        heapreplace(free, free[0] + each)
-    return max(free)
-
-
-def affordable(
-    costs: Costs, rung: Sequence[Candidate], later: Sequence[tuple[int, int]], seconds: float, threads: int
-) -> int:
-    """Steps of a rung, so that it and the later ones (candidates, seeds), each three times as long, take these seconds.
-
-    What the later ones will be is not known: they count as these do on average. At least one step.
-    """
-    fixed = makespan(map(costs.fixed, rung), threads)
-    a_step = makespan(map(costs.a_step, rung), threads)
-    mean_fixed = math.fsum(map(costs.fixed, rung)) / len(rung)
-    mean_step = math.fsum(map(costs.a_step, rung)) / len(rung)
-    for place, (number, seeds) in enumerate(later, 1):
-        turns = -(-number * seeds // threads)
-        fixed += turns * mean_fixed
-        a_step += turns * mean_step * ETA**place
-    return min(max(int((seconds - fixed) / a_step), 1), MAX_STEPS)
 
 
 def check_counts(**counts: int | None) -> None:

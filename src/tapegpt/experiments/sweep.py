@@ -17,30 +17,18 @@ from collections import Counter
 from contextlib import suppress
 
 from tapegpt.data.sources import READING
-from tapegpt.errors import DivergedError, TapeGPTError, shown
+from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.experiments.journal import Journal
-from tapegpt.experiments.population import Candidate, Field, Outcome, differences, populate
-from tapegpt.experiments.search import (
-    ETA,
-    MAX_TRIALS,
-    Costs,
-    Plan,
-    Rung,
-    ShapeCost,
-    Space,
-    affordable,
-    check_counts,
-    halved,
-    makespan,
-    planned,
-    survivors,
-)
+from tapegpt.experiments.pacing import Costs, ShapeCost, SweepClock, affordable, makespan
+from tapegpt.experiments.population import Candidate, Field, Outcome, populate
+from tapegpt.experiments.ranking import Row, Sweep, mean_outcome
+from tapegpt.experiments.search import ETA, MAX_TRIALS, Plan, Rung, Space, check_counts, halved, planned, survivors
 from tapegpt.models.gpt import Config
 from tapegpt.processes import cores
-from tapegpt.record import Record, plain
+from tapegpt.record import Record
 from tapegpt.settings import MAX_STEPS, SECONDS, SEED
 from tapegpt.settings import seconds as parsed_seconds
-from tapegpt.training.trainer import corpus_from
+from tapegpt.training.train import corpus_from
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +39,6 @@ if TYPE_CHECKING:
     from tapegpt.data.corpus import Corpus
     from tapegpt.experiments.journal import Key, Noted
     from tapegpt.experiments.population import Population
-    from tapegpt.models.ensemble import Ensemble
     from tapegpt.models.loading import Choice
     from tapegpt.models.trained import GPT
 
@@ -74,89 +61,7 @@ KEPT = 32  # models of the last rung that stay in memory
 ASKED = 10  # candidates that a sampler chooses at a time, however many threads there are
 PROBES = 8  # shapes whose cost is measured before a plan is made
 PROBE_SECONDS = 0.02
-SPARE = 0.01  # share of a budget for what comes after the last rung
 LEAST_STEPS = 10  # that a budget has to suffice for
-
-
-class Row(Record):
-    """A candidate's place: the outcome of the last rung that it came to, the mean over that rung's seeds."""
-
-    outcome: Outcome
-    rung: int  # from 0
-    by_seed: tuple[Outcome, ...]
-
-    @property
-    def steps(self) -> int:
-        """Of each training in that rung."""
-        return self.outcome.candidate.settings.steps
-
-
-class Sweep(Record):
-    """What came of a sweep, or of its part that is done: the best candidates first, by rung, then by loss."""
-
-    rows: list[Row]
-    plan: Plan
-    left_out: dict[str, int]  # candidates that could not be, by reason
-    baselines: dict[str, float]  # losses of simple models on the held-out strings
-    field: Field
-    kept: list[tuple[Outcome, GPT]]  # models of the last rung, as far as they are at hand
-
-    @property
-    def best(self) -> GPT:
-        """The model of the first row, trained with its first seed; raises `TapeGPTError` where all diverged."""
-        if self.rows[0].outcome.diverged:
-            raise TapeGPTError(f"no training came to its end: {self.rows[0].outcome.diverged}")
-        return self._model(self.rows[0].by_seed[0])
-
-    def ensemble(self, k: int) -> Ensemble:
-        """The k best models of the last rung as one; raises `TapeGPTError` where it has not as many."""
-        from tapegpt.models.ensemble import Ensemble
-
-        finals = [each for row in self.rows if row.rung == self.rows[0].rung for each in row.by_seed]
-        if not 1 <= k <= len(finals):
-            raise TapeGPTError(f"an ensemble has 1 to {len(finals)} models, which the last rung has, not {shown(k)}")
-        return Ensemble([self._model(outcome) for outcome in sorted(finals, key=lambda outcome: outcome.loss)[:k]])
-
-    def _model(self, outcome: Outcome) -> GPT:
-        """As it was trained; again, where that was before an interruption, or elsewhere."""
-        for kept, model in self.kept:
-            if kept.candidate == outcome.candidate:
-                return model
-        model = self.field.train(outcome.candidate)[1]
-        self.field.remember(model, outcome.candidate.settings)
-        self.kept.append((outcome, model))
-        return model
-
-    def differences(self) -> list[str]:
-        """The settings of the model and the training that the candidates differ in, but for the steps."""
-        return differences(row.outcome for row in self.rows)
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it but the models, as JSON has it; a loss that is infinite is None."""
-        rows = []
-        for rank, row in enumerate(self.rows, 1):
-            found = row.outcome.as_json()
-            candidate = found.pop("candidate")
-            rows.append(
-                {
-                    "rank": rank,
-                    "number": candidate["number"],
-                    "rung": row.rung,
-                    "steps": row.steps,
-                    **found,
-                    "config": candidate["config"],
-                    "settings": candidate["settings"],
-                    "by_seed": plain({each.candidate.settings.seed: each.loss for each in row.by_seed}),
-                }
-            )
-        return {
-            "plan": str(self.plan),
-            "seed": self.field.seed,
-            "held_out": len(self.field.held_out),
-            "left_out": self.left_out,
-            "baselines": self.baselines,
-            "rows": rows,
-        }
 
 
 def sweep(
@@ -164,15 +69,8 @@ def sweep(
     *,
     grid: Mapping[str, Sequence[Any]] | None = None,
     random: Mapping[str, tuple[float, float]] | None = None,
-    trials: int | None = None,
-    seeds: int = SEEDS,
-    budget: float | str | None = None,
-    plan: str | None = None,
-    validation: float = 0.1,
-    seed: int = 42,
     preset: str | None = None,
     model: Choice = Config,
-    threads: int | None = None,
     sampler: Any = None,
     run_dir: str | os.PathLike[str] | None = None,
     executor: Executor = populate,
@@ -184,18 +82,19 @@ def sweep(
     long they train is said by `steps`, of the last ones, by a `budget` in seconds, of the whole sweep, or by a plan
     such as "100x250 33x750 11x2250 3x6750x3"; threads are trainings at once, by default the cores. A `sampler` of
     Optuna, "tpe" or "cmaes" chooses the candidates instead of drawing them. With `run_dir` a journal is kept there, and
-    a sweep goes on where its journal ends. Options are settings of the
-    `model`, as `train` takes it, and of a training, and how data is read.
+    a sweep resumes where its journal ends. Options are the fields of
+    `SweepSetup` (trials, seeds, budget, plan, validation, seed, threads), settings of the `model`, as `train` takes it,
+    and of a training, and how data is read.
     Raises `TapeGPTError` for input that cannot be used.
     """
     started = time.perf_counter()
     reading = {name: options.pop(name) for name in READING if name in options}
+    setup = SweepSetup(**{name: options.pop(name) for name in SweepSetup.fields if name in options})
     space = Space(grid, random, preset, options, model)
-    setup = SweepSetup(trials, seeds, budget, plan, validation, seed, threads)
     if sampler is not None:
         from tapegpt.experiments.optuna_sampler import adapted
 
-        sampler = adapted(sampler, space, seed)
+        sampler = adapted(sampler, space, setup.seed)
     sweeping = Sweeping(corpus_from(data, reading), space, setup, sampler, run_dir, executor, started)
     for _ in sweeping:
         pass
@@ -247,7 +146,7 @@ class Sweeping:
     ) -> None:
         self._space, self._setup, self._sampler, self._executor = space, setup, sampler, executor
         self._threads = setup.threads or cores()
-        self._clock = _SweepClock(setup.seconds, time.perf_counter() if started is None else started)
+        self._clock = SweepClock(setup.seconds, time.perf_counter() if started is None else started)
         if setup.seconds is not None and "steps" in {**space.options, **space.grid, **space.random}:
             raise TapeGPTError("steps and a budget exclude each other: give one")
         self.field = Field(corpus, setup.validation, setup.seed)
@@ -466,10 +365,9 @@ class Sweeping:
 
     def _note(self, outcome: Outcome) -> None:
         if self._journal is not None:
-            candidate = outcome.candidate
             record = outcome.as_json()
             del record["candidate"]
-            self._journal.write({"key": _key(candidate), **record, "at": self._clock.spent})
+            self._journal.write({"key": _key(outcome.candidate), **record, "at": self._clock.spent})
 
     def _spec(self) -> dict[str, Any]:
         """What has to be the same for a sweep to go on."""
@@ -500,21 +398,6 @@ def _trials(space: Space, setup: SweepSetup, sampler: Sampler | None) -> int:
     return MAX_TRIALS
 
 
-def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
-    """Of trainings that differ in their seed: means, and the standard error of the loss; the first one's curve."""
-    first, number = outcomes[0], len(outcomes)
-    losses = [outcome.loss for outcome in outcomes]
-    mean = math.fsum(losses) / number
-    spread = math.fsum((loss - mean) ** 2 for loss in losses) if math.isfinite(mean) else math.inf
-    return first.replaced(
-        loss=mean,
-        error=math.sqrt(spread / (number - 1) / number) if number > 1 and math.isfinite(mean) else None,
-        training_loss=math.fsum(outcome.training_loss for outcome in outcomes) / number,
-        seconds=math.fsum(outcome.seconds for outcome in outcomes) / number,
-        diverged=next((outcome.diverged for outcome in outcomes if outcome.diverged), ""),
-    )
-
-
 def _key(candidate: Candidate) -> Key:
     """What tells a sweep's trainings apart."""
     return candidate.number, candidate.settings.steps, candidate.settings.seed, candidate.strings
@@ -525,32 +408,3 @@ def _outcome(candidate: Candidate, noted: Noted) -> Outcome:
     fields = noted.as_dict()
     losses = {name: math.inf if fields[name] is None else fields[name] for name in ("loss", "training_loss")}
     return Outcome(candidate, **{**fields, **losses})
-
-
-class _SweepClock:
-    """How a budget is spent; without one it only measures."""
-
-    def __init__(self, budget: float | None, started: float) -> None:
-        self._budget, self._started, self._factor = budget or math.inf, started, 1.0
-
-    @property
-    def spent(self) -> float:
-        """Seconds of this sweep, also before an interruption."""
-        return time.perf_counter() - self._started
-
-    @spent.setter
-    def spent(self, seconds: float) -> None:
-        self._started -= seconds
-
-    def exclude(self, seconds: float) -> None:
-        """Do not count these."""
-        self._started += seconds
-
-    def left(self) -> float:
-        """Seconds that trainings may be predicted to take."""
-        return (self._budget * (1 - SPARE) - self.spent) / self._factor
-
-    def predicted(self, seconds: float, took: float) -> None:
-        """Learn how long it takes that should take so many seconds."""
-        if seconds:
-            self._factor = took / seconds

@@ -14,7 +14,7 @@ from tapegpt.studio.controls import ENGINES
 from tapegpt.studio.work import Deadline
 from tapegpt.training.curves import curve
 from tapegpt.training.presets import resolve
-from tapegpt.training.recording import recorded, spread
+from tapegpt.training.recording import record, spread
 from tapegpt.training.trainer import Trainer
 from tapegpt.web.data import Portrait
 
@@ -63,7 +63,7 @@ class TrainingTask:
         trainer = self.trainer = Trainer(self.corpus.corpus, self.config, self.settings)
         made = perf_counter()
         moments = spread(self.settings.steps, self._moments)
-        recording = recorded(trainer, moments, self._watch)
+        recording = record(trainer, moments, self._watch)
         trained = perf_counter()
         self.deadline.check()
         portrait = Portrait(recording, self.corpus.facts)

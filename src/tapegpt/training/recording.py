@@ -73,7 +73,7 @@ def spread(steps: int, count: int) -> list[int]:
     return sorted({0, *powers, *even})
 
 
-def recorded(
+def record(
     trainer: Trainer, moments: int | Iterable[int] = MOMENTS, watch: Callable[[list[float]], object] | None = None
 ) -> Recording:
     """Train to the end; the parameters are kept about so many times, or after just these steps, and at both ends.
@@ -115,8 +115,8 @@ def still(model: GPT, corpus: Corpus | None = None) -> Recording:
     return Recording(model, model.steps, settings, corpus, [], [moment], evaluations)
 
 
-def replayed(model: GPT, moments: int | Iterable[int] = MOMENTS, corpus: Corpus | None = None) -> Recording:
-    """The training that made a model, done again: as `recorded`, with the bits of the first time.
+def replay(model: GPT, moments: int | Iterable[int] = MOMENTS, corpus: Corpus | None = None) -> Recording:
+    """The training that made a model, done again: as `record`, with the bits of the first time.
 
     The corpus is read again from where it came, unless it is given. Raises `TapeGPTError` where the training cannot be
     repeated: the file has weights only, the data are gone or have changed, the training followed the clock, or did not
@@ -134,7 +134,7 @@ def replayed(model: GPT, moments: int | Iterable[int] = MOMENTS, corpus: Corpus 
     trainer = Trainer(corpus.replaced(vocabulary=model.vocabulary), model.config, state.settings)
     if isinstance(moments, int):
         moments = spread(model.steps, moments)
-    recording = recorded(trainer, [*moments, model.steps], lambda _: trainer.step >= model.steps)
+    recording = record(trainer, [*moments, model.steps], lambda _: trainer.step >= model.steps)
     last = model.parameters if state.last is None else state.last
     if recording.moments[-1].parameters != last:
         raise TapeGPTError(

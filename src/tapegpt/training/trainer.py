@@ -7,16 +7,12 @@ goes on with the same generator. Not here: arithmetic, files, what is printed.
 from __future__ import annotations
 
 import math
-import os
 import time
 from operator import sub
 
-from tapegpt.data.corpus import Corpus
 from tapegpt.data.rng import Random
-from tapegpt.data.sources import READING, SELECTION, Source
 from tapegpt.engines.base import STEPS, Adam
 from tapegpt.errors import DivergedError, TapeGPTError, either, shown, warn
-from tapegpt.models.gpt import Config
 from tapegpt.models.trained import GPT, initialise, make_engine
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
@@ -32,25 +28,18 @@ from tapegpt.training.clock import (
     passes_that_help,
     threads_that_pay,
     weights,
-    within,
 )
-from tapegpt.training.presets import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any, Unpack
+    from typing import Any
 
     from tapegpt.autograd.model import Model
-    from tapegpt.data.sources import Reading
+    from tapegpt.data.corpus import Corpus
     from tapegpt.data.tokens import Tokens
     from tapegpt.engines.base import Snapshot
-    from tapegpt.models.loading import Choice
     from tapegpt.models.provenance import DataRecord, Evaluation
-    from tapegpt.training.presets import Options as Shape
-
-    class Options(Shape, Reading, total=False):
-        """Whatever `train` takes."""
 
     Callback = Callable[["Trainer", list[float]], object]
 
@@ -118,7 +107,7 @@ class Trainer(Local):
     # --- going on -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def resumed(cls, model: GPT, corpus: Corpus, more: int | None = None) -> Trainer:
+    def resume(cls, model: GPT, corpus: Corpus, more: int | None = None) -> Trainer:
         """The run that left this model, where it stood: it ends with the bits of one that was never interrupted.
 
         With `more`, that many steps are added to those taken, and the learning rate falls to zero after them. A run of
@@ -152,7 +141,7 @@ class Trainer(Local):
         return trainer
 
     @classmethod
-    def finetuned(cls, model: GPT, corpus: Corpus, settings: Settings) -> Trainer:
+    def finetune(cls, model: GPT, corpus: Corpus, settings: Settings) -> Trainer:
         """A new run that starts with the weights of a model, on any documents.
 
         The vocabulary is the model's and the documents'. Parameters with a row or a column for each token have those of
@@ -411,51 +400,7 @@ def _tokens(corpus: Corpus, config: Model, settings: Settings, rng: Random, wind
     return tokens.replaced(order=rng.permutation(len(tokens)))
 
 
-def train(
-    data: str | os.PathLike[str] | Corpus | Iterable[str],
-    *,
-    model: Choice = Config,
-    preset: str | None = None,
-    callbacks: Iterable[Callback] = (),
-    **options: Unpack[Options],
-) -> GPT:
-    """Train a model on a file or directory (a str is a path), a corpus, strings, or a column of a data frame.
-
-    The model is a subclass of `Model`, an instance of one, or a name, such as "mlp" or "mymodel.py:MyGPT". Options are
-    its settings and those of `Settings`, of which a preset gives some, and how data is read, as `Corpus.read` and
-    `Corpus.of` take it: `tapegpt.train("people.csv", column="name")`. Each callback is called about
-    every 50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. At
-    its end each is called once more, with no losses, and closed if it has a method `close`.
-    Raises `TapeGPTError` for input that cannot be used.
-    """
-    started = time.perf_counter()
-    given: Any = dict(options)
-    reading = {name: given.pop(name) for name in READING if name in given}
-    config, settings = resolve(given, preset, model=model)  # refuses before it reads
-    corpus = corpus_from(data, reading, settings.budget)
-    config, settings = resolve(given, preset, corpus, model)
-    trainer = Trainer(corpus, config, settings, started=started)
-    watched(trainer, trainer.chunks(), list(callbacks))
-    trainer.keep(lambda _: None)  # whoever saves the model saves the training too
-    return trainer.model
-
-
-def corpus_from(
-    data: str | os.PathLike[str] | Corpus | Iterable[str], reading: dict[str, Any], budget: float | None = None
-) -> Corpus:
-    """What `train` takes for data, as a corpus; raises `TapeGPTError` for what cannot be used, or read so.
-
-    Of files that are large for a budget a sample is read.
-    """
-    if isinstance(data, str | os.PathLike):
-        return Corpus.from_source(within(Source((os.fspath(data),), **reading), budget))
-    for name in reading:
-        if isinstance(data, Corpus) or name not in SELECTION:
-            raise TapeGPTError(f"{name} says how data is read: give a path, or leave it out")
-    return data if isinstance(data, Corpus) else Corpus.of(data, **reading)
-
-
-def watched(trainer: Trainer, chunks: Iterable[list[float]], callbacks: Sequence[Callback]) -> None:
+def watch(trainer: Trainer, chunks: Iterable[list[float]], callbacks: Sequence[Callback]) -> None:
     """Run to the end, or until a callback returns True; at last each is called once more, and closed if it can be."""
     _warn(trainer)
     try:

@@ -108,10 +108,10 @@ def _moments(model: GPT, text: str) -> int:
 
 def _recorded(model: GPT, corpus: Corpus | None, moments: int) -> tuple[Recording, str]:
     """The training repeated; or the model as it is, and why."""
-    from tapegpt.training.recording import replayed, still
+    from tapegpt.training.recording import replay, still
 
     try:
-        return replayed(model, moments, corpus), ""
+        return replay(model, moments, corpus), ""
     except TapeGPTError as error:
         return still(model, corpus), str(error)
 

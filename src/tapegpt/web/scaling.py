@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.experiments.scaling import NAMES, PARAMETERS, STEPS, STRINGS
+from tapegpt.experiments.predictions import NAMES, PARAMETERS, STEPS, STRINGS
 from tapegpt.text import rounded
 from tapegpt.web import document, facts, table
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from tapegpt.experiments.scaling import Scaling
+    from tapegpt.experiments.predictions import Scaling
 
     Data = dict[str, Any]
 
