@@ -25,13 +25,14 @@ from math import log
 
 from tapegpt.data.tokens import Tokens
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import F64, I64, Builder, F64s, I64s, Int, Pointer, U32s, Value, Variable, kernel
+from tapegpt.machine.language import F64, I64, Builder, F64s, I64s, Int, Structure, U32s, Value, Variable, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.data.corpus import Corpus
+    from tapegpt.machine.program import Argument
     from tapegpt.machine.target import Target
 
 ORDERS = {"unigram": 1, "bigram": 2, "5-gram": 5}
@@ -78,18 +79,27 @@ class NGrams:
     def __init__(self, program: Program, tokens: Tokens, vocab_size: int, order: int) -> None:
         self._program, self._vocab_size, self._order = program, vocab_size, order
         self._bits, self._size = _FIRST_BITS, 0
+        self._discounts = array("d", bytes(8 * 4 * (order + 1)))
         self._allocate()
         self._count(tokens)
-        self._discounts = self._discount()
+        self._discount()
 
     def loss(self, tokens: Tokens) -> float:
         """Nats per predicted token of the documents."""
         first, last = tokens.starts[0], tokens.starts[-1]
         nats = array("d", [0.0])
-        places = [address_of(tokens.ids), self._slots.at(0), self._nodes.at(0), address_of(self._discounts)]
-        bounds = (first, last, self._bits, self._order, self._vocab_size)
-        self._program.run("score", *places, address_of(nats), *bounds)
+        self._program.run("score", self._table(), address_of(tokens.ids), address_of(nats), first, last)
         return nats[0] / (last - first)
+
+    def _table(self) -> dict[str, Argument]:
+        return {
+            "slots": self._slots.at(0),
+            "nodes": self._nodes.at(0),
+            "discounts": address_of(self._discounts),
+            "bits": self._bits,
+            "order": self._order,
+            "vocab_size": self._vocab_size,
+        }
 
     def _allocate(self) -> None:
         self._slots = Memory(4 << self._bits)
@@ -99,8 +109,7 @@ class NGrams:
         state = array("q", [tokens.starts[0], _ROOT, 0])
         last = tokens.starts[-1]
         while True:
-            places = [address_of(tokens.ids), address_of(state), self._slots.at(0), self._nodes.at(0)]
-            self._program.run("count", *places, last, self._bits, self._order, self._vocab_size)
+            self._program.run("count", self._table(), address_of(tokens.ids), address_of(state), last)
             self._size = state[2]
             if state[0] == last or self._bits == _LAST_BITS:
                 return
@@ -111,16 +120,15 @@ class NGrams:
         self._bits += 1
         self._allocate()
         self._nodes.words(0, _WORDS * self._size)[:] = old
-        self._program.run("rehash", self._slots.at(0), self._nodes.at(0), self._size, self._bits)
+        self._program.run("rehash", self._table(), self._size)
 
-    def _discount(self) -> array[float]:
-        """Spread them over the nodes; D of the counts 0 to 3 of each depth from 0 on."""
+    def _discount(self) -> None:
+        """Find D of the counts 0 to 3 of each depth from 0 on, and spread them over the nodes."""
         counts = array("q", bytes(8 * _COUNTS * (self._order + 1)))
-        self._program.run("tally", self._nodes.at(0), address_of(counts), self._size)
+        self._program.run("tally", self._table(), address_of(counts), self._size)
         rows = [counts[start : start + _COUNTS] for start in range(0, len(counts), _COUNTS)]
-        table = array("d", [number for row in rows for number in discounts(*row[1:5])])
-        self._program.run("discount", self._nodes.at(0), address_of(table), self._size)
-        return table
+        self._discounts[:] = array("d", [number for row in rows for number in discounts(*row[1:5])])
+        self._program.run("discount", self._table(), self._size)
 
 
 def discounts(n1: int, n2: int, n3: int, n4: int) -> list[float]:
@@ -132,66 +140,81 @@ def discounts(n1: int, n2: int, n3: int, n4: int) -> list[float]:
     return table
 
 
-def _slot(k: Builder, key: Value, bits: Int) -> Variable:
-    """Where the search for a key begins."""
-    return k.variable((key * _SPREAD) >> (64 - bits))
+class Table(Structure):
+    """The n-grams that a model has counted: nodes, found by their keys through the slots of a hash table."""
 
+    slots: U32s  # (2 ** bits)
+    nodes: U32s
+    discounts: F64s  # (order + 1, 4)
+    bits: Int
+    order: Int
+    vocab_size: Int
 
-def _step(k: Builder, slot: Variable, bits: Int) -> None:
-    slot.set((slot + 1) & ((k.integer(1) << bits) - 1))
+    def slot(self, k: Builder, key: Value) -> Variable:
+        """Where the search for a key begins."""
+        return k.variable((key * _SPREAD) >> (64 - self.bits))
 
+    def step(self, k: Builder, slot: Variable) -> None:
+        """To the next slot."""
+        slot.set((slot + 1) & ((k.integer(1) << self.bits) - 1))
 
-def _find(k: Builder, slots: Pointer, nodes: Pointer, key: Value, bits: Int) -> tuple[Variable, Variable]:
-    """The node with this key, or the root where there is none; and its slot, or an empty one."""
-    keys = nodes.cast(I64)
-    slot = _slot(k, key, bits)
-    node = k.variable(slots[slot])
-    for _ in k.repeat_while(lambda: node.differs(_ROOT) & keys[node * _LONGS].differs(key)):
-        _step(k, slot, bits)
-        node.set(slots[slot])
-    return node, slot
+    def find(self, k: Builder, key: Value) -> tuple[Variable, Variable]:
+        """The node with this key, or the root where there is none; and its slot, or an empty one."""
+        keys = self.nodes.cast(I64)
+        slot = self.slot(k, key)
+        node = k.variable(self.slots[slot])
+        for _ in k.repeat_while(lambda: node.differs(_ROOT) & keys[node * _LONGS].differs(key)):
+            self.step(k, slot)
+            node.set(self.slots[slot])
+        return node, slot
 
+    def first(self, k: Builder) -> Value:
+        """The context of a document's first token."""
+        return k.select(self.order > 1, k.integer(_BOS), _ROOT)
 
-def _context(k: Builder, nodes: Pointer, node: Int, token: Value, order: Int, vocab_size: Int) -> Value:
-    """The context after a token, where this n-gram is the longest that ends with it."""
-    longest = nodes[node * _WORDS + _DEPTH].equals(order)
-    inside = k.select(longest, nodes[node * _WORDS + _SUFFIX], k.value(node))
-    return k.select(token.equals(vocab_size - 1), k.select(order > 1, k.integer(_BOS), _ROOT), inside)
+    def context(self, k: Builder, node: Int, token: Value) -> Value:
+        """The context after a token, where this n-gram is the longest that ends with it."""
+        longest = self.nodes[node * _WORDS + _DEPTH].equals(self.order)
+        inside = k.select(longest, self.nodes[node * _WORDS + _SUFFIX], k.value(node))
+        return k.select(token.equals(self.vocab_size - 1), self.first(k), inside)
+
+    def discount(self, k: Builder, node: Int) -> Value:
+        """D of the count of a node."""
+        seen = self.nodes[node * _WORDS + _COUNT]
+        return self.discounts[self.nodes[node * _WORDS + _DEPTH] * 4 + k.select(seen > 3, 3, seen)]
 
 
 @kernel
-def count(
-    k: Builder, ids: U32s, state: I64s, slots: U32s, nodes: U32s, last: Int, bits: Int, order: Int, vocab_size: Int
-) -> None:
+def count(k: Builder, table: Table, ids: U32s, state: I64s, last: Int) -> None:
     """Count the n-grams that end after position, up to `last` or until the table is half full.
 
     state (3): position; the context after it; nodes, 0 before the first call.
     """
-    keys = nodes.cast(I64)
+    nodes, keys = table.nodes, table.nodes.cast(I64)
     position, context, size = (k.variable(state[i]) for i in range(3))
 
-    def new(slot: Variable, key: Value, depth: Int | int) -> None:
-        slots[slot] = size
+    def add(slot: Variable, key: Value, depth: Int | int) -> None:
+        table.slots[slot] = size
         keys[size * _LONGS] = key
         nodes[size * _WORDS + _DEPTH] = depth
         size.set(size + 1)
 
     for _ in k.when(size.equals(0)):  # the empty n-gram, and the BOS that is before all others
         size.set(1)
-        new(_slot(k, vocab_size - 1, bits), vocab_size - 1, 1)
-        context.set(k.select(order > 1, k.integer(_BOS), _ROOT))
-    limit = k.integer(1) << (bits - 1)
-    for _ in k.repeat_while(lambda: (position < last) & (size + order <= limit)):
+        add(table.slot(k, table.vocab_size - 1), table.vocab_size - 1, 1)
+        context.set(table.first(k))
+    limit = k.integer(1) << (table.bits - 1)
+    for _ in k.repeat_while(lambda: (position < last) & (size + table.order <= limit)):
         position += 1
         token = ids[position]
         longest, longer = k.zeros(kind=I64), k.zeros(kind=I64)
         parent, going = k.variable(k.value(context)), k.variable(k.integer(1))
         for _ in k.repeat_while(lambda: going.differs(0)):
             key = (parent << 32) | token
-            node, slot = _find(k, slots, nodes, key, bits)
+            node, slot = table.find(k, key)
             for _ in k.when(node.equals(_ROOT)):
                 node.set(size)
-                new(slot, key, nodes[parent * _WORDS + _DEPTH] + 1)
+                add(slot, key, nodes[parent * _WORDS + _DEPTH] + 1)
             nodes[longer * _WORDS + _SUFFIX] = k.select(longer.equals(_ROOT), k.integer(_ROOT), node)
             seen = nodes[node * _WORDS + _COUNT]
             nodes[node * _WORDS + _COUNT] = seen + 1
@@ -200,76 +223,59 @@ def count(
             longer.set(node)
             going.set(k.select(seen.equals(0) & parent.differs(_ROOT), k.integer(1), 0))
             parent.set(nodes[parent * _WORDS + _SUFFIX])
-        context.set(_context(k, nodes, longest, token, order, vocab_size))
+        context.set(table.context(k, longest, token))
     for i, value in enumerate((position, context, size)):
         state[i] = value
 
 
 @kernel
-def rehash(k: Builder, slots: U32s, nodes: U32s, size: Int, bits: Int) -> None:
+def rehash(k: Builder, table: Table, size: Int) -> None:
     """Enter the nodes into empty slots."""
-    keys = nodes.cast(I64)
+    keys = table.nodes.cast(I64)
     for node in k.range(1, size):
-        slot = _slot(k, keys[node * _LONGS], bits)
-        for _ in k.repeat_while(lambda: slots[slot].differs(_ROOT)):
-            _step(k, slot, bits)
-        slots[slot] = node
+        slot = table.slot(k, keys[node * _LONGS])
+        for _ in k.repeat_while(lambda: table.slots[slot].differs(_ROOT)):
+            table.step(k, slot)
+        table.slots[slot] = node
 
 
 @kernel
-def tally(k: Builder, nodes: U32s, counts: I64s, size: Int) -> None:
+def tally(k: Builder, table: Table, counts: I64s, size: Int) -> None:
     """How many n-grams of each depth have each count. counts (depths, _COUNTS), zero before."""
     for node in k.range(1, size):
-        seen = nodes[node * _WORDS + _COUNT]
-        place = nodes[node * _WORDS + _DEPTH] * _COUNTS + k.select(seen > _COUNTS - 1, _COUNTS - 1, seen)
+        seen = table.nodes[node * _WORDS + _COUNT]
+        place = table.nodes[node * _WORDS + _DEPTH] * _COUNTS + k.select(seen > _COUNTS - 1, _COUNTS - 1, seen)
         counts[place] = counts[place] + 1
 
 
-def _discount_of(k: Builder, nodes: Pointer, discounts: Pointer, node: Int) -> Value:
-    seen = nodes[node * _WORDS + _COUNT]
-    return discounts[nodes[node * _WORDS + _DEPTH] * 4 + k.select(seen > 3, 3, seen)]
-
-
 @kernel
-def discount(k: Builder, nodes: U32s, discounts: F64s, size: Int) -> None:
-    """Add the discounts (depths, 4) of each context's followers to its mass."""
-    keys, mass = nodes.cast(I64), nodes.cast(F64)
+def discount(k: Builder, table: Table, size: Int) -> None:
+    """Add the discounts of each context's followers to its mass."""
+    keys, mass = table.nodes.cast(I64), table.nodes.cast(F64)
     for node in k.range(1, size):
         place = (keys[node * _LONGS] >> 32) * _LONGS + _MASS
-        mass[place] = mass[place] + _discount_of(k, nodes, discounts, node)
+        mass[place] = mass[place] + table.discount(k, node)
 
 
 @kernel
-def score(
-    k: Builder,
-    ids: U32s,
-    slots: U32s,
-    nodes: U32s,
-    discounts: F64s,
-    nats: F64s,
-    first: Int,
-    last: Int,
-    bits: Int,
-    order: Int,
-    vocab_size: Int,
-) -> None:
+def score(k: Builder, table: Table, ids: U32s, nats: F64s, first: Int, last: Int) -> None:
     """nats (1): the sum of -log p over the tokens after `first` up to `last`."""
-    mass = nodes.cast(F64)
-    sum_, context = k.zeros(), k.variable(k.select(order > 1, k.integer(_BOS), _ROOT))
+    nodes, mass = table.nodes, table.nodes.cast(F64)
+    sum_, context = k.zeros(), k.variable(table.first(k))
     for position in k.range(first + 1, last + 1):
         token = ids[position]
         longest, parent, going = k.zeros(kind=I64), k.variable(k.value(context)), k.variable(k.integer(1))
         p, weight = k.zeros(), k.variable(k.real(1.0))
         for _ in k.repeat_while(lambda: going.differs(0)):
-            node, _ = _find(k, slots, nodes, (parent << 32) | token, bits)
+            node, _ = table.find(k, (parent << 32) | token)
             total = k.convert(nodes[parent * _WORDS + _TOTAL], F64)
             for _ in k.when(total > 0.0):
                 seen = k.convert(nodes[node * _WORDS + _COUNT], F64)
-                p += weight * (seen - _discount_of(k, nodes, discounts, node)) / total
+                p += weight * (seen - table.discount(k, node)) / total
                 weight *= mass[parent * _LONGS + _MASS] / total
             longest.set(k.select(longest.equals(_ROOT), node, longest))
             going.set(k.select(parent.differs(_ROOT), k.integer(1), 0))
             parent.set(nodes[parent * _WORDS + _SUFFIX])
-        sum_ -= k.log(p + weight / k.convert(vocab_size, F64))
-        context.set(_context(k, nodes, longest, token, order, vocab_size))
+        sum_ -= k.log(p + weight / k.convert(table.vocab_size, F64))
+        context.set(table.context(k, longest, token))
     nats[0] = sum_

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, U32s, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Structure, U32s, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.record import Record
 
@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tapegpt.machine.program import Argument
     from tapegpt.machine.target import Target
 
 MAX_STATES = 200_000
@@ -104,40 +105,55 @@ class Automaton(Record):
         if chances is None:
             chances = array("d", [1.0]) * ((max_length + 1) * (self.count + 1))
         accepting = array("I", list(self.accepting))
-        places = [address_of(numbers) for numbers in (self.table, accepting, chances, sums, result)]
-        program = Program({look_ahead.name: (look_ahead, {})}, target)
-        program.run("look_ahead", *places, self.states, self.count, min_length, max_length, is_flat)
+        given: dict[str, Argument] = {
+            "table": address_of(self.table),
+            "accepting": address_of(accepting),
+            "chances": address_of(chances),
+            "sums": address_of(sums),
+            "logs": address_of(result),
+            "states": self.states,
+            "count": self.count,
+            "min_length": min_length,
+            "max_length": max_length,
+            "is_flat": is_flat,
+        }
+        Program({look_ahead.name: (look_ahead, {})}, target).run("look_ahead", given)
         return result
 
 
+class Prospects(Structure):
+    """What `Automaton.ahead` finds, and from what; of its own automaton, with accepting as words."""
+
+    table: U32s  # (states, count)
+    accepting: U32s  # (states)
+    chances: F64s  # (max_length + 1, count + 1)
+    sums: F64s  # (2, states), zero before
+    logs: F32s  # (max_length + 1, states)
+    states: Int
+    count: Int
+    min_length: Int
+    max_length: Int
+    is_flat: Int  # whether the logs of what is possible are all 0
+
+
 @kernel
-def look_ahead(
-    k: Builder,
-    table: U32s,
-    accepting: U32s,
-    chances: F64s,
-    sums: F64s,
-    ahead: F32s,
-    states: Int,
-    count: Int,
-    min_length: Int,
-    max_length: Int,
-    is_flat: Int,
-) -> None:
-    """`Automaton.ahead`, from the longest strings back; sums (2, states) must be zero."""
-    for remaining in k.range(max_length + 1):
-        length = max_length - remaining
-        chance = chances + length * (count + 1)
-        now, following = sums + (length & 1) * states, sums + ((length + 1) & 1) * states
-        ahead[length * states] = FORBIDDEN
+def look_ahead(k: Builder, given: Prospects) -> None:
+    """`Automaton.ahead`, from the longest strings back."""
+    states, count, logs = given.states, given.count, given.logs
+    for remaining in k.range(given.max_length + 1):
+        length = given.max_length - remaining
+        chance = given.chances + length * (count + 1)
+        now, following = given.sums + (length & 1) * states, given.sums + ((length + 1) & 1) * states
+        logs[length * states] = FORBIDDEN
         for state in k.range(1, states):
-            total = k.variable(k.select(length >= min_length, k.convert(accepting[state], F64) * chance[count], 0.0))
+            ends = k.convert(given.accepting[state], F64) * chance[count]
+            total = k.variable(k.select(length >= given.min_length, ends, 0.0))
             for choice in k.range(k.select(remaining > 0, count, 0)):
-                total += chance[choice] * following[table[state * count + choice]]
+                total += chance[choice] * following[given.table[state * count + choice]]
             total.set(k.select(total > 0.0, k.maximum(total, TINY), 0.0))
             now[state] = total
-            log = k.select(is_flat.equals(1), 0.0, k.log(k.maximum(total, TINY)))
-            ahead[length * states + state] = k.convert(k.select(total > 0.0, log, FORBIDDEN), F32)
+            log = k.select(given.is_flat.equals(1), 0.0, k.log(k.maximum(total, TINY)))
+            logs[length * states + state] = k.convert(k.select(total > 0.0, log, FORBIDDEN), F32)
 
 
 def anything(vocabulary: str) -> Automaton:

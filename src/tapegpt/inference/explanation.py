@@ -13,6 +13,7 @@ from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.base import Shape
 from tapegpt.autograd.operations.linear import Linear
 from tapegpt.autograd.value import post_order
+from tapegpt.data.tokens import encode
 from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.errors import TapeGPTError, either, is_whole, shown
 from tapegpt.inference.probe import Probe
@@ -84,13 +85,8 @@ def _probe(model: LanguageModel) -> Probe:
 
 def _encoded(model: LanguageModel, text: str) -> list[int]:
     """A text's tokens between two BOS, cut to what a block predicts; raises as `explain` does."""
-    if not isinstance(text, str):
-        raise TapeGPTError(f"text must be a str, not {shown(text)}")
-    unknown = sorted(set(text) - set(model.vocabulary))
-    if unknown:
-        raise TapeGPTError(f"text {shown(text)}: the model does not know {shown(''.join(unknown))}: leave that out")
     bos = len(model.vocabulary)
-    return [bos, *map(model.vocabulary.index, text), bos][: model.config.block_size + 1]
+    return [bos, *encode(text, model.vocabulary), bos][: model.config.block_size + 1]
 
 
 # --- number by number -------------------------------------------------------------------------------------------
