@@ -2,10 +2,11 @@
 
     server.py       a socket, uvicorn, the address to open
     app.py          the application: routes, pages, errors
-    guard.py        who may come in, how much they may bring, what headers they get
+    guard.py        access, sizes of bodies, headers of all responses
     openapi.py      the table of endpoints, and the description of the API that is made of it
     requests.py     what requests hold, as msgspec's structs
     responses.py    what responses hold
+    controls.py     the settings that requests may have, and those that the page offers
     replies.py      JSON, and errors as responses
     runs.py         endpoints of corpora, trainings and model files
     uploads.py      files of data, read as the command line reads them
@@ -14,8 +15,8 @@
     studio.py       what the endpoints share
     store.py        corpora and runs in memory, the least recently used dropped
     work.py         threads: how many tasks at a time, how many wait, how long each may take
-    training.py     a request's training, with its progress, until the client hangs up
-    limits.py       how large what is asked for may be
+    training.py     a request's training, with its progress, until the client disconnects
+    limits.py       limits of requests
 
 It needs the extra `studio`: starlette, uvicorn and msgspec. Not here: what is shown of a model (`tapegpt.web`).
 """

@@ -1,6 +1,6 @@
 """The studio as an ASGI application: routes, how endpoints are called, the page's files.
 
-Not here: what endpoints do, who may come in.
+Not here: what endpoints do, access (`guard.py`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BODY_BYTES = 2 << 20  # of a request that brings neither data nor a model
 
 
 def application(studio: Studio, host: str, token: str | None) -> Starlette:
-    """The application; bound to `host`, and where others reach it, for those who know the token."""
+    """The application of a server bound to `host`; where other machines reach it, clients must know the token."""
     groups = (runs.Runs(studio), questions.Questions(studio), completions.Completions(studio))
     operations = [operation for group in groups for operation in group.operations()]
     described = msgspec.json.encode(document(operations))
@@ -73,7 +73,7 @@ def application(studio: Studio, host: str, token: str | None) -> Starlette:
 
 
 def _endpoint(studio: Studio, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
-    """The function that reads a request, has it answered, and turns what goes wrong into an error."""
+    """The function that reads a request, calls the endpoint, and turns exceptions into error responses."""
     most = BODY_BYTES
     if operation.request is bytes:
         most = studio.limits.model_bytes

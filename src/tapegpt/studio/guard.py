@@ -1,8 +1,8 @@
-"""Who may come in, how much they may bring, and the headers of whatever goes out. An ASGI middleware.
+"""Access, sizes of request bodies, headers of all responses: an ASGI middleware.
 
-Bound to this machine alone, the server answers to names of this machine only, so that no page elsewhere reaches it by
-a name that it makes point here. Bound to anything else, it wants a token. What changes something must not come from
-another origin. Nothing is allowed to other origins: there are no CORS headers. Not here: what is asked for.
+Bound to this machine alone, the server answers only to names of this machine, so that a page elsewhere cannot reach it
+under a name that it points here. Bound to anything else, it needs a token. Requests that change something must come
+from the same origin. Other origins are allowed nothing: there are no CORS headers. Not here: endpoints.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:
-    """Lets in what may come in; `host` is what the server is bound to, `token` what others must know, if anything."""
+    """Admits requests; `host` is what the server is bound to, `token` what clients must know, if anything."""
 
     def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
         self._app, self._host, self._token = app, host.lower(), token
@@ -91,7 +91,7 @@ class Guard:
             raise _forbidden("another site may not change anything here: use the studio's own page")
 
     def _admitted(self, scope: Scope, token: str) -> Response | None:
-        """Nothing where the token is known; for a page's first load, whose address has it, a cookie that has it."""
+        """None where the client knows the token; where the address of a first load has it, a redirect with a cookie."""
         headers = Headers(scope=scope)
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _equal(given.strip(), token):
@@ -108,7 +108,7 @@ class Guard:
 
 
 def _split(address: str) -> SplitResult:
-    """The parts of an address, none of what is none."""
+    """The parts of an address, empty for an invalid one."""
     try:
         return urlsplit(address)
     except ValueError:  # of brackets that do not close
@@ -116,7 +116,7 @@ def _split(address: str) -> SplitResult:
 
 
 def _equal(given: str, token: str) -> bool:
-    """Compared in a time that tells nothing."""
+    """Whether both are equal, compared in constant time."""
     return compare_digest(given.encode("utf-8", "surrogatepass"), token.encode())
 
 

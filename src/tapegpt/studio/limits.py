@@ -1,4 +1,4 @@
-"""How large what is asked of the studio may be. Not here: sizes of bodies (`guard.py`), how many tasks (`work.py`)."""
+"""Limits of the studio's requests. Not here: sizes of bodies (`guard.py`), numbers of tasks (`work.py`)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tapegpt.studio import requests, responses
 from tapegpt.studio.limits import too_large
 from tapegpt.studio.openapi import Operation
 from tapegpt.studio.work import TimedInference
-from tapegpt.web.data import explanation_data, nats, score_data
+from tapegpt.web.data import explanation_data, score_data, string_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Questions:
             strings = []
             for text in texts:
                 deadline.check()
-                strings.append({"text": text, "known": text in kept.known, "nats": nats(kept.model, text)})
+                strings += string_data(kept.model, [text], kept.known)
             return {"strings": strings, "notes": notes, "seconds": round(perf_counter() - started, 4)}
 
         return await self._studio.short(request, task)
@@ -125,7 +125,7 @@ class Questions:
 def draw(
     model: GPT, n: int, seed: int | None, options: GenerateOptions, deadline: Deadline
 ) -> tuple[list[str], list[str]]:
-    """Strings, and what else is to be known of them; raises `TapeGPTError` where the deadline comes first."""
+    """Strings, and notes about them; raises `TapeGPTError` where the deadline passes first."""
     seed = randbits(53) if seed is None else seed
     constraints, drawing = split_options(options)
     notes: list[str] = []

@@ -31,7 +31,7 @@ def event(name: str, data: Any) -> bytes:
 
 
 def refusal_of(error: Exception, log: Callable[[str], None]) -> RefusedError:
-    """What a client is told of an error: of those of our own making, only that it happened; the log gets a line."""
+    """What a client is told of an error: of a bug of ours only that it happened, and the log gets a line."""
     match error:
         case RefusedError():
             return error

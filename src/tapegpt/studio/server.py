@@ -24,7 +24,7 @@ GRACE_SECONDS = 1  # for responses under way, when the server is to end
 
 
 class Server:
-    """A studio bound to an address; raises `TapeGPTError` where that cannot be had. Port 0 is any free one."""
+    """A studio bound to an address; raises `TapeGPTError` where that is unavailable. Port 0 is any free one."""
 
     def __init__(self, studio: Studio, host: str, port: int) -> None:
         self._socket = bind(host, port)
@@ -58,18 +58,18 @@ class Server:
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 that waits for the head of a request only so long: uvicorn itself would wait forever."""
+    """HTTP/1.1 with a time limit for the head of a request: uvicorn itself would wait forever."""
 
     _answered: object = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Send at once what is sent, and begin to watch."""
+        """Send small responses at once, and start the timer."""
         super().connection_made(transport)
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else 40 ms more
         self._watch = self.loop.call_later(HEAD_SECONDS, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End it."""
+        """Stop the timer."""
         self._watch.cancel()
         super().connection_lost(exc)
 

@@ -1,4 +1,4 @@
-"""A file that somebody brings as data: read as the command line reads it, with what there is to choose and to know.
+"""An uploaded file of data: read as the command line reads it, with the choices that it leaves and what doctor finds.
 
 Not here: endpoints (`runs.py`), how files are read (`sources.py`), what is found in them (`doctor.py`).
 """

@@ -19,7 +19,7 @@ from tapegpt.training.curves import curve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Iterable, Sequence
     from typing import Any
 
     from tapegpt.inference.explanation import Explanation
@@ -88,7 +88,7 @@ class Portrait:
             viewer = self._viewer
             viewer.engine.restore(moment.snapshot)
             texts = viewer.generate(STRINGS, seed=self.recording.settings.seed, temperature=temperature)
-            strings = [{"text": each, "known": each in self.facts.known, "nats": nats(viewer, each)} for each in texts]
+            strings = string_data(viewer, texts, self.facts.known)
             explanation = explain(viewer, text)
         shapes = self.recording.model.config.shapes(self.recording.model.vocab_size)
         matrices = [{"name": name, "rows": rows, "columns": columns} for name, (rows, columns) in shapes.items()]
@@ -142,6 +142,11 @@ def nats(model: GPT, text: str) -> float:
     ids = array("I", [bos, *map(model.vocabulary.index, text), bos])
     total, count = model.engine.evaluate(Tokens(ids, array("q", [0, len(ids) - 1])))
     return rounded(total / count)
+
+
+def string_data(model: GPT, texts: Iterable[str], known: Container[str]) -> list[Data]:
+    """Generated strings: whether each is a training string, and how surprising it is."""
+    return [{"text": text, "known": text in known, "nats": nats(model, text)} for text in texts]
 
 
 def score_data(score: Score) -> Data:

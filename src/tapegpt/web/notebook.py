@@ -12,7 +12,7 @@ from tapegpt.errors import TapeGPTError, missing
 from tapegpt.inference.explanation import explain
 from tapegpt.training.recording import still
 from tapegpt.web import bundle, source
-from tapegpt.web.data import STRINGS, Portrait, explanation_data, nats
+from tapegpt.web.data import STRINGS, Portrait, explanation_data, string_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Answers:
     def strings(self, temperature: float, prefix: str) -> list[Data]:
         """Strings, from the same random numbers whatever is asked."""
         texts = self._model.generate(STRINGS, seed=0, temperature=temperature, prefix=prefix)
-        return [{"text": text, "known": text in self._known, "nats": nats(self._model, text)} for text in texts]
+        return string_data(self._model, texts, self._known)
 
     def explanation(self, text: str) -> Data:
         """How a text is read."""
