@@ -35,7 +35,7 @@ def columns(text: str) -> int:
     return sum(0 if combining(each) else 1 + (east_asian_width(each) in "WF") for each in visible(text))
 
 
-def clipped(text: str, width: int) -> str:
+def clip(text: str, width: int) -> str:
     """A text as `visible` shows it, in at most so many columns; one that is cut ends in dots."""
     shown = visible(text)
     if columns(shown) <= width:

@@ -22,7 +22,7 @@ from tapegpt.analysis import doctor
 from tapegpt.analysis.doctor import DataReport, examine
 from tapegpt.cli import main
 from tapegpt.cli.data import corpus_of, data_arguments
-from tapegpt.cli.doctor import WIDTH, _wrapped, page
+from tapegpt.cli.doctor import WIDTH, _wrap, page
 from tapegpt.cli.parser import Parser
 from tapegpt.data import ngrams
 from tapegpt.data.decoding import SAMPLED, Encoding
@@ -436,7 +436,7 @@ def test_a_page_is_as_wide_as_a_page(strings: list[str]) -> None:
 
 @given(st.text(st.sampled_from("ab漢e\u0301\x1b ")), st.sampled_from(["", "label"]))
 def test_nothing_is_left_out_where_a_line_ends(text: str, label: str) -> None:
-    lines = list(_wrapped(label, text * 9))
+    lines = list(_wrap(label, text * 9))
     assert all(columns(line) <= WIDTH for line in lines)
     assert "".join(lines).replace(" ", "") == (label if lines else "") + visible(text * 9).replace(" ", "")
     assert all(line.startswith(" " * 18) for line in lines[1:])

@@ -100,7 +100,7 @@ def test_long_texts_leave_out_what_does_not_fit() -> None:
     long = Explanation("a" * n, ("", *"a" * (n - 1)), ("a",) * n, [row] * n, [0.7] * n, [[]], gradients, 0.7)
     lines = list(page(long, "a", 5, lambda text, style: text))
     assert max(map(len, lines[1:])) <= 100
-    assert "where heads look: 120 places are too wide for a page, --json has them" in lines
+    assert "where heads look: 120 positions are too wide for a page, --json has them" in lines
     assert lines[-1].split() == ["logits", "1.10"]
 
 

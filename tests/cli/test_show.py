@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt.analysis.anatomy import Anatomy
 from tapegpt.cli import main
-from tapegpt.cli.show import STAGES, highlighted
+from tapegpt.cli.show import STAGES, highlight
 
 NAMES = ["anna", "otto", "bob", "natan", "aviva", "b", "banana"]
 SHAPE = {"n_layer": 1, "n_embd": 6, "n_head": 3, "block_size": 5}
@@ -210,11 +210,11 @@ ESCAPES = re.compile(r"\033\[\d*m")
 
 @given(st.text(st.characters(exclude_characters="\033"), max_size=200) | st.sampled_from(("def f():\n    '''a\n", "(")))
 def test_colours_change_no_text(source: str) -> None:
-    assert ESCAPES.sub("", highlighted(source)) == source
+    assert ESCAPES.sub("", highlight(source)) == source
 
 
 def test_keywords_strings_and_comments_have_colours() -> None:
-    assert highlighted("for i in '1':  # 2\n") == (
+    assert highlight("for i in '1':  # 2\n") == (
         "\033[1mfor\033[m i \033[1min\033[m \033[32m'1'\033[m:  \033[90m# 2\033[m\n"
     )
 
@@ -226,6 +226,6 @@ def test_a_terminal_gets_colours_unless_it_asks_for_none(
     plain = printed(capsys, *arguments)[0]
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert printed(capsys, *arguments)[0] == highlighted(plain) != plain
+    assert printed(capsys, *arguments)[0] == highlight(plain) != plain
     monkeypatch.setenv("NO_COLOR", "1")
     assert printed(capsys, *arguments)[0] == plain

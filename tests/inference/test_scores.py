@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
 from tapegpt.cli import main
-from tapegpt.cli.score import LAST_BIN, _chosen, _marked, _Summary
+from tapegpt.cli.score import LAST_BIN, _choose, _mark, _Summary
 from tapegpt.data import streaming
 from tapegpt.data.sources import CHUNK, Source
 from tapegpt.data.streaming import batches
@@ -617,11 +617,11 @@ def test_ten_alarms_are_enough() -> None:
 def test_a_percentile_that_is_asked_for_is_itself_surprising_enough() -> None:
     scores = MODEL.score(NAMES)
     for share in set(scores.percentiles):
-        (chosen,) = _chosen([scores], None, share)
+        (chosen,) = _choose([scores], None, share)
         assert len(chosen) == sum((each or 0.0) >= (share or 0.0) for each in scores.percentiles)
 
 
 def test_a_digit_is_the_whole_nats() -> None:
     score = Score("abc", (0.9, 1.9, 9.9, 99.0), None, (1,))
-    assert _marked(score, 1.0, False).splitlines()[1].strip() == "0?99"
-    assert _marked(score, 0.5, False).splitlines()[1].strip() == "1?99"
+    assert _mark(score, 1.0, False).splitlines()[1].strip() == "0?99"
+    assert _mark(score, 0.5, False).splitlines()[1].strip() == "1?99"

@@ -59,14 +59,14 @@ def main(arguments: list[str]) -> int:
     settle_encoding(sys.stdout)
     with catch_warnings():
         note_warnings()
-        return _done(arguments)
+        return _run(arguments)
 
 
-def _done(arguments: list[str]) -> int:
+def _run(arguments: list[str]) -> int:
     """Run a command; what goes wrong is said."""
     try:
         try:
-            name, *rest = _with_command(arguments)
+            name, *rest = _name_command(arguments)
             if name not in COMMANDS:
                 _overview().parse_args([name])  # ends: by help, the version, or what is wrong with the name
             code: int = _module(name).run(_options(name, rest))
@@ -91,7 +91,7 @@ def _done(arguments: list[str]) -> int:
         return fail(f"output cannot be written: {error.strerror}", 2)
 
 
-def _with_command(arguments: list[str]) -> list[str]:
+def _name_command(arguments: list[str]) -> list[str]:
     """The arguments with their command: training, where there is none."""
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         return ["train", *arguments]

@@ -85,6 +85,11 @@ def colours() -> bool:
     return moves(sys.stdout) and not os.environ.get("NO_COLOR")
 
 
+def colour(text: str, style: str) -> str:
+    """A text in a style of ANSI's SGR codes, "1;31" for bold and red."""
+    return f"\x1b[{style}m{text}\x1b[0m" if style else text
+
+
 def output(path: str | None) -> AbstractContextManager[None]:
     """Let what is printed within go to a file, which is written whole or not at all; None and - are standard output."""
     from contextlib import contextmanager, redirect_stdout
@@ -140,7 +145,7 @@ def table(rows: Iterable[Sequence[str]], align: str = ">") -> Iterator[str]:
         yield GAP.join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)).rstrip()
 
 
-def labelled(rows: Iterable[tuple[str, str]], margin: int) -> Iterator[str]:
+def facts(rows: Iterable[tuple[str, str]], margin: int) -> Iterator[str]:
     """Lines behind labels; an empty label is that of the line before."""
     for label, text in rows:
         yield f"{label:{margin}}{text}".rstrip()

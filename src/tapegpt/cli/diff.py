@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.cli.console import bar, labelled, print_json, table
+from tapegpt.cli.console import bar, facts, print_json, table
 from tapegpt.cli.models import is_model, model_file, own_class_argument
 from tapegpt.cli.options import option
 from tapegpt.errors import shown
@@ -64,7 +64,7 @@ def page(found: Comparison) -> Iterator[str]:
     """The lines that are printed."""
     if found.equal:
         yield "no difference"
-    yield from labelled(_facts(found), LABEL)
+    yield from facts(_facts(found), LABEL)
     if found.parting is not None:
         yield from _growth(found)
     yield from _tensors(found)
@@ -130,7 +130,7 @@ def _tensors(found: Comparison) -> Iterator[str]:
 
 def _below(label: str, rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:
     """A table beside a label."""
-    return labelled(((label if not place else "", line) for place, line in enumerate(table(rows, align))), LABEL)
+    return facts(((label if not place else "", line) for place, line in enumerate(table(rows, align))), LABEL)
 
 
 def _shape(shape: tuple[int, int] | None) -> str:

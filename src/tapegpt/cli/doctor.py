@@ -7,10 +7,10 @@ from itertools import accumulate
 from tapegpt.analysis.doctor import RARE, examine
 from tapegpt.cli.console import bar, print_report
 from tapegpt.cli.data import data_arguments, source_of
-from tapegpt.cli.models import chosen, class_argument
+from tapegpt.cli.models import class_argument, find_class
 from tapegpt.cli.options import option
 from tapegpt.models.gpt import Config
-from tapegpt.text import amount, clipped, columns, visible
+from tapegpt.text import amount, clip, columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
-    report = examine(source_of(options), chosen(options)(block_size=options.block_size))
+    report = examine(source_of(options), find_class(options)(block_size=options.block_size))
     print_report(report, page, options.json)
     return 0
 
@@ -46,13 +46,13 @@ def page(report: DataReport) -> Iterator[str]:
     for section in (_faults, _files, _documents, _characters, _lengths, _split, _costs):
         rows = list(section(report))
         for label, text in rows:
-            yield from _wrapped(label, text)
+            yield from _wrap(label, text)
         if rows:
             yield ""
     yield "to train on it, and why"
     yield f"  {report.command}"
     for flag in report.flags:
-        yield from _wrapped("", f"{' '.join(flag.words)}: {flag.reason}")
+        yield from _wrap("", f"{' '.join(flag.words)}: {flag.reason}")
 
 
 def _faults(report: DataReport) -> Iterator[tuple[str, str]]:
@@ -61,7 +61,7 @@ def _faults(report: DataReport) -> Iterator[tuple[str, str]]:
         yield "encoding", "not what was asked for; choose what reads well"
     for encoding in report.encodings:
         chosen = ", which is used below" if encoding.name == report.encoding else ""
-        yield "", f"{encoding.name} fits{chosen}: {clipped(encoding.sample, TEXT)}"
+        yield "", f"{encoding.name} fits{chosen}: {clip(encoding.sample, TEXT)}"
     for file in report.files:
         if file.controls:
             found = f"{amount(file.controls, 'control character')}, {file.nuls:,} of them NUL"
@@ -88,18 +88,18 @@ def _documents(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "left out", f"{report.blank:,} blank, {report.too_long:,} too long"
     yield "stripped", f"{report.stripped:,} of white space around them"
     for place, (document, count) in enumerate(report.frequent):
-        yield "" if place else "most frequent", f"{count:,} times {clipped(document, TEXT)}"
+        yield "" if place else "most frequent", f"{count:,} times {clip(document, TEXT)}"
 
 
 def _characters(report: DataReport) -> Iterator[tuple[str, str]]:
     characters = len(report.vocabulary)
-    yield "characters", f"{characters:,} distinct, {report.characters:,} in all: {clipped(report.vocabulary, 70)}"
+    yield "characters", f"{characters:,} distinct, {report.characters:,} in all: {clip(report.vocabulary, 70)}"
     merged = report.distinct - report.lower_distinct
     lower = f"{report.lower_vocabulary:,} distinct, {amount(merged, 'string')} would be like others"
     yield "in lower case", lower + ("; --lowercase, where case has no meaning" if merged else "")
     yield "rare characters", f"{len(report.rare):,}, each in fewer than {RARE} strings"
     for rare in report.rare[:LISTED]:
-        where = f"{rare.code_point} {rare.name.lower()}, in {rare.documents}: {clipped(rare.example, TEXT)}"
+        where = f"{rare.code_point} {rare.name.lower()}, in {rare.documents}: {clip(rare.example, TEXT)}"
         yield "", f"{rare.character}  {where}"
     if len(report.rare) > LISTED:
         yield "", f"and {len(report.rare) - LISTED:,} more, see --json"
@@ -153,7 +153,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
-def _wrapped(label: str, text: str) -> Iterator[str]:
+def _wrap(label: str, text: str) -> Iterator[str]:
     """All of a text in lines of at most `WIDTH` columns, broken at blanks; behind a label, and below its beginning."""
     rest = visible(text)
     while rest:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.cli.console import bar, labelled, print_report
+from tapegpt.cli.console import bar, facts, print_report
 from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import amount, clipped, columns, visible
+from tapegpt.text import amount, clip, columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ def page(report: EvaluationReport) -> Iterator[str]:
     for section in (_strings, _losses, _memory, _distances, _examples, _lengths, _characters):
         if section is not _strings:
             yield ""
-        yield from labelled(section(report), LABEL)
+        yield from facts(section(report), LABEL)
 
 
 def _strings(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     yield "strings", f"{report.strings:,}, {report.distinct:,} of them distinct"
     if report.training is None:
         yield "trained on", "not known, so that all strings are taken together:"
-        yield "", clipped(report.reason, WIDTH - LABEL)
+        yield "", clip(report.reason, WIDTH - LABEL)
     else:
         yield "trained on", f"{report.training:,} strings"
 
@@ -112,7 +112,7 @@ def _examples(report: EvaluationReport) -> Iterator[tuple[str, str]]:
         yield "nearest", f"all that were compared are {_reference(report)}"
     for place, example in enumerate(report.memory.examples):
         edits = amount(example.distance, "edit")
-        text, nearest = clipped(example.text, TEXT), clipped(example.nearest, TEXT)
+        text, nearest = clip(example.text, TEXT), clip(example.nearest, TEXT)
         yield "" if place else "nearest", f"{text or '(empty)':{TEXT}}  {edits:>8} from {nearest}"
 
 

@@ -1,4 +1,4 @@
-"""`tapegpt explain`: what a model expects at each place of a string, where it looks, how the gradient comes back.
+"""`tapegpt explain`: what a model expects at each position of a string, where it looks, how large gradients are.
 
 Not here: how that is found (`explanation.py`).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.cli.console import colours, notice
+from tapegpt.cli.console import colour, colours, notice
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import check, option
 from tapegpt.cli.score import STRONG
@@ -45,10 +45,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(parser, "--depth", 1, "levels of --trace: 2 for what the inputs are made of too")
     parser.add_argument("--json", action="store_true", help="JSON lines, all numbers of a string in each")
     parser.epilog = (
-        "--trace takes the name of a stage with its place and column, from 0 on: layer0.mlp_fc1[3,17], logits[0,4]; "
-        "layer0.attn_weights[4,1,2] is how much head 1 looks from place 4 at place 2; surprise[2] and loss have fewer. "
-        "A parameter has a row and a column: wte[5,3], lm_head[0,1], "
-        "layer0.mlp_fc1.weight[17,3]. NAME list prints all names and shapes."
+        "--trace takes the name of a stage with a position and a column, from 0 on: layer0.mlp_fc1[3,17], logits[0,4]. "
+        "layer0.attn_weights[4,1,2] is how much head 1 looks from position 4 at position 2; surprise[2] and loss have "
+        "fewer numbers. A parameter has a row and a column: wte[5,3], layer0.mlp_fc1.weight[17,3]. --trace list prints "
+        "all names and shapes."
     )
 
 
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     if options.depth != 1 and options.trace is None:
         raise TapeGPTError("--depth needs --trace: give the name of a number")
     model = load_model(options)
-    paint = _painted if colours() else _plain
+    paint = colour if colours() else _leave
     for number, text in enumerate(options.texts):
         seen = min(len(text), model.config.block_size)
         if seen < len(text):
@@ -70,11 +70,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _painted(text: str, style: str) -> str:
-    return f"\x1b[{style}m{text}\x1b[0m" if style else text
-
-
-def _plain(text: str, style: str) -> str:
+def _leave(text: str, style: str) -> str:
     return text
 
 
@@ -102,7 +98,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "one number"
 
 
-# --- place by place ---------------------------------------------------------------------------------------------
+# --- position by position ----------------------------------------------------------------------------------------
 
 
 def page(explanation: Explanation, vocabulary: str, top: int, paint: Paint) -> Iterator[str]:
@@ -120,7 +116,7 @@ def page(explanation: Explanation, vocabulary: str, top: int, paint: Paint) -> I
 
 
 def _expectations(explanation: Explanation, vocabulary: str, top: int, paint: Paint) -> Iterator[str]:
-    """What came at each place, and what the model expected."""
+    """What came at each position, and what the model expected."""
     tokens = (*vocabulary, "")
     rows = [dict(zip(tokens, row, strict=True)) for row in explanation.probabilities]
     likely = [sorted(shares, key=lambda token: -shares[token])[:top] for shares in rows]
@@ -129,10 +125,10 @@ def _expectations(explanation: Explanation, vocabulary: str, top: int, paint: Pa
     for target, shares, nats, listed in zip(explanation.targets, rows, explanation.surprises, likely, strict=True):
         style = RED if nats > ODD else YELLOW if nats > STRONG else BLUE
         expected = [
-            paint(f"{_padded(_name(token), cell)}{_percent(shares[token]):>5}", BOLD if token == target else "")
+            paint(f"{_pad(_name(token), cell)}{_percent(shares[token]):>5}", BOLD if token == target else "")
             for token in listed
         ]
-        came = f"{_padded(_name(target), 6)}{_percent(shares[target]):>7}{nats:>8.2f}"
+        came = f"{_pad(_name(target), 6)}{_percent(shares[target]):>7}{nats:>8.2f}"
         yield f"{came}  {paint(_bar(nats), style)}  {'  '.join(expected)}"
 
 
@@ -152,9 +148,9 @@ def _attention(explanation: Explanation, paint: Paint) -> Iterator[str]:
     cell = _cell(names)
     width = max((1 + len(names)) * cell + 1, len("head 00"))
     if MARGIN + width > WIDTH:
-        yield f"where heads look: {len(names)} places are too wide for a page, --json has them"
+        yield f"where heads look: {len(names)} positions are too wide for a page, --json has them"
         return
-    yield "where heads look: a row is a place, full height all of its attention, half height a quarter"
+    yield "where heads look: a row is a position, full height all of its attention, half height a quarter"
     together = (WIDTH - MARGIN + GAP) // (width + GAP)
     for layer, heads in enumerate(explanation.attention):
         for first in range(0, len(heads), together):
@@ -171,9 +167,9 @@ def _attention(explanation: Explanation, paint: Paint) -> Iterator[str]:
 def _grid(title: str, head: list[list[float]], names: list[str], cell: int, width: int, paint: Paint) -> Iterator[str]:
     """The lines of one head."""
     yield f"{title:{width}}"
-    yield _padded(" " * (cell + 1) + "".join(_padded(name, cell) for name in names), width)
+    yield _pad(" " * (cell + 1) + "".join(_pad(name, cell) for name in names), width)
     for name, row in zip(names, head, strict=True):
-        yield f"{_padded(name, cell)} {_heights(row, cell, paint)}{'':{width - (1 + len(row)) * cell - 1}}"
+        yield f"{_pad(name, cell)} {_heights(row, cell, paint)}{'':{width - (1 + len(row)) * cell - 1}}"
 
 
 def _heights(shares: Sequence[float], cell: int, paint: Paint) -> str:
@@ -182,13 +178,13 @@ def _heights(shares: Sequence[float], cell: int, paint: Paint) -> str:
 
 
 def _path(explanation: Explanation, paint: Paint) -> Iterator[str]:
-    """The norms of the gradient at each stage and place."""
+    """The norms of the gradient at each stage and position."""
     names = [_name(token, START) for token in explanation.inputs]
     cell = _cell(names)
     fits = STAGE + len(names) * cell + NORM <= WIDTH
     most = max(norm for _, norms in explanation.gradients for norm in norms) or 1.0
-    heads = "".join(_padded(name, cell) for name in names) if fits else ""
-    yield f"how the gradient comes back: the norm of d loss / d stage at each place, full height {most:.3g}"
+    heads = "".join(_pad(name, cell) for name in names) if fits else ""
+    yield f"how the gradient comes back: the norm of d loss / d stage at each position, full height {most:.3g}"
     yield ""
     yield f"{'':{STAGE}}{heads}{'norm':>{NORM}}"
     for stage, norms in explanation.gradients:
@@ -205,7 +201,7 @@ def _name(token: str, empty: str = END) -> str:
     return {"": empty, " ": "␣"}.get(token) or visible(token)
 
 
-def _padded(text: str, width: int) -> str:
+def _pad(text: str, width: int) -> str:
     return text + " " * (width - columns(text))
 
 
@@ -219,7 +215,7 @@ def tree(
 
     `of_tokens` says which index of a number is a token's, by stage.
     """
-    name = paint(_described(found.name, vocabulary, of_tokens), BOLD)
+    name = paint(_describe(found.name, vocabulary, of_tokens), BOLD)
     yield f"{indent}{name} = {found.value:.6g}, gradient {found.gradient:.6g}"
     if found.inputs and len(found.terms[0]) == 2:
         yield from _products(found, indent)
@@ -229,14 +225,14 @@ def tree(
             yield f"{indent}  {'':30}{'value':>12}{'local gradient':>18}{'gradient':>12}"
         for each in found.inputs:
             numbers = f"{each.value:>12.5g}{each.local_gradient:>18.5g}{each.gradient:>12.5g}"
-            yield f"{indent}  {_padded(_described(each.name, vocabulary, of_tokens), 30)}{numbers}"
+            yield f"{indent}  {_pad(_describe(each.name, vocabulary, of_tokens), 30)}{numbers}"
     for each in found.inputs:
         if each.inputs:
             yield ""
             yield from tree(each, vocabulary, of_tokens, paint, f"{indent}    ")
 
 
-def _described(name: str, vocabulary: str, of_tokens: dict[str, tuple[int, bool]]) -> str:
+def _describe(name: str, vocabulary: str, of_tokens: dict[str, tuple[int, bool]]) -> str:
     """The name of a number, with the character that it is of."""
     stage, _, indices = name.rstrip("]").partition("[")
     if stage not in of_tokens:

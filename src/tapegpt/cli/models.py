@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tapegpt.cli.console import notice
-from tapegpt.cli.options import flag, pairs, parsed, setting_arguments
+from tapegpt.cli.options import flag, parse, setting_arguments, split_pairs
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -52,7 +52,7 @@ def shape_arguments(group: argparse._ActionsContainer, *, defaults: bool = True)
     group.add_argument("--set", action="append", default=[], metavar="NAME=X", help=about)
 
 
-def chosen(options: argparse.Namespace) -> type[Model]:
+def find_class(options: argparse.Namespace) -> type[Model]:
     """The class of a new model."""
     from tapegpt.models.gpt import Config
 
@@ -63,11 +63,11 @@ def chosen(options: argparse.Namespace) -> type[Model]:
     return class_of(options.kind)
 
 
-def given(options: argparse.Namespace, kind: type[Model]) -> dict[str, Any]:
+def read_settings(options: argparse.Namespace, kind: type[Model]) -> dict[str, Any]:
     """The settings that are given; raises `TapeGPTError` for one that a model of this class has not."""
     from tapegpt.models.gpt import Config
 
-    texts = dict(pairs("--set", options.set))
+    texts = dict(split_pairs("--set", options.set))
     short = {name: getattr(options, name) for name in Config.fields if getattr(options, name) is not None}
     for name in (*short, *texts):
         said = flag(name) if name in short else f"--set {name}"
@@ -75,7 +75,7 @@ def given(options: argparse.Namespace, kind: type[Model]) -> dict[str, Any]:
             raise TapeGPTError(f"{said}: {kind.__name__} has no such setting, it has {', '.join(kind.fields)}")
         if name in short and name in texts:
             raise TapeGPTError(f"{said} and --set {name} exclude each other: give one")
-    return short | {name: parsed("--set", name, kind.fields[name].kind, text) for name, text in texts.items()}
+    return short | {name: parse("--set", name, kind.fields[name].kind, text) for name, text in texts.items()}
 
 
 def load_model(options: argparse.Namespace) -> GPT:

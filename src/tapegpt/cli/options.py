@@ -86,7 +86,7 @@ def output_argument(group: argparse._ActionsContainer, what: str, default: str =
     group.add_argument("-o", "--output", default=default, metavar="FILE", help=about)
 
 
-def pairs(flag: str, texts: list[str]) -> list[tuple[str, str]]:
+def split_pairs(flag: str, texts: list[str]) -> list[tuple[str, str]]:
     """Names and what stands after their =."""
     found = []
     for text in texts:
@@ -101,7 +101,7 @@ def pairs(flag: str, texts: list[str]) -> list[tuple[str, str]]:
     return found
 
 
-def parsed(flag: str, name: str, annotation: str, text: str) -> Any:
+def parse(flag: str, name: str, annotation: str, text: str) -> Any:
     """A value for a field, of the kind that its annotation says."""
     text = text.strip()
     if text == "none" and annotation.endswith("None"):

@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """All options, in groups."""
-        formatter = self._begun()
+        formatter = self._start()
         for group in self._action_groups:
             formatter.start_section(group.title)
             formatter.add_text(group.description)
@@ -61,14 +61,14 @@ class Parser(argparse.ArgumentParser):
         """The arguments and the common options in one list."""
         if not self._common:
             return self.format_help()
-        names, formatter = {"--help", "--help-all", *self._common}, self._begun()
+        names, formatter = {"--help", "--help-all", *self._common}, self._start()
         common = [action for action in self._get_optional_actions() if names.intersection(action.option_strings)]
         formatter.start_section("common options")
         formatter.add_arguments([*self._get_positional_actions(), *common])
         formatter.end_section()
         return formatter.format_help()
 
-    def _begun(self) -> argparse.HelpFormatter:
+    def _start(self) -> argparse.HelpFormatter:
         formatter = _formatter(f"{self.prog} [options]")
         formatter.add_usage(None, self._get_positional_actions(), [])
         formatter.add_text(self.description)

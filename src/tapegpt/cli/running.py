@@ -113,7 +113,7 @@ def _run(trainer: Trainer, options: argparse.Namespace, watchers: list[Callback]
     notice(engine.notice)
     if trainer.settings.budget and engine.compile_seconds:
         notice(f"compiled for {engine.compile_seconds:.1f} s for this shape, outside the budget")
-    if parts := ", ".join(_sampled(trainer)):
+    if parts := ", ".join(_list_samples(trainer)):
         notice(f"sampled to save time: {parts}")
     # Before the training, whose budget they are part of; interpreted they would take minutes.
     baselines = trainer.baselines() if trainer.held_out and not engine.notice else {}
@@ -127,7 +127,7 @@ def _run(trainer: Trainer, options: argparse.Namespace, watchers: list[Callback]
                 _report(trainer, baselines)
                 if trainer.settings.budget:
                     _note_passes(trainer)
-                finished = _speak(trainer, options, interruption)
+                finished = _generate(trainer, options, interruption)
     finally:  # whatever ends the run, what is trained so far is kept, unless that was in the middle of a step
         if options.output is not None and trainer.step and not interruption.forced:
             with Interruption():  # one more Ctrl-C does not lose it
@@ -149,7 +149,7 @@ def _note_passes(trainer: Trainer) -> None:
         notice(f"{passes}, more would memorise them: the rest of the budget is not used")
 
 
-def _sampled(trainer: Trainer) -> Iterator[str]:
+def _list_samples(trainer: Trainer) -> Iterator[str]:
     """What a budget takes only a part of."""
     source = trainer.corpus.source
     if source and source.sample:
@@ -249,7 +249,7 @@ def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
         print(f"to compare: {', '.join(f'{name} {loss:.4f}' for name, loss in baselines.items())}")
 
 
-def _speak(trainer: Trainer, options: argparse.Namespace, interruption: Interruption) -> bool:
+def _generate(trainer: Trainer, options: argparse.Namespace, interruption: Interruption) -> bool:
     """Print the samples, in a run's directory write them there too, a line each; whether it came to the end."""
     samples, on_a_line = [], line_writer(trainer.model.vocabulary)
     for number, text in enumerate(trainer.model.stream(n=options.samples, temperature=options.temperature), 1):

@@ -7,7 +7,7 @@ import sys
 
 from tapegpt.cli.console import STDOUT, moves, notice, print_report, table, write_page
 from tapegpt.cli.data import corpus_of, data_arguments
-from tapegpt.cli.models import chosen, class_argument, given, shape_arguments
+from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
 from tapegpt.cli.options import option, setting_arguments
 
 TYPE_CHECKING = False
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.html not in (None, STDOUT):
         writable(options.html)
-    kind = chosen(options)
+    kind = find_class(options)
     named = {name: value for name in SETTINGS if (value := getattr(options, name)) is not None}
     in_place = moves(sys.stdout) and not options.json
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
             threads=options.threads,
             watch=watch,
             **named,
-            **given(options, kind),
+            **read_settings(options, kind),
         )
     finally:
         print("\r\x1b[K" if in_place else "", end="", flush=True)

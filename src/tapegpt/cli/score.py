@@ -9,7 +9,7 @@ from itertools import chain
 from operator import add, itemgetter, mul
 
 from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
-from tapegpt.cli.console import bar, colours, labelled, output
+from tapegpt.cli.console import bar, colour, colours, facts, output
 from tapegpt.cli.data import data_arguments, source_of, stream_of
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import check, number, option, output_argument, whole
@@ -73,9 +73,9 @@ def run(options: argparse.Namespace) -> int:
     if options.ray is not None:
         return write_parts(options, "jsonl", lambda cluster, kind: _parts(options, model, least, cluster, kind))
     strings = batches(stream_of(options), keep_blank=True)
-    scored = _chosen(map(model.score, strings), least, options.min_percentile)
+    scored = _choose(map(model.score, strings), least, options.min_percentile)
     if options.sort or options.top is not None:
-        scored = _sorted(scored, options.top, model)
+        scored = _sort(scored, options.top, model)
     with output(options.output):
         if options.summary:
             _print_summary(_Summary(scored, unit), options.json)
@@ -109,7 +109,7 @@ def _parts(options: argparse.Namespace, model: GPT, least: float | None, cluster
 # --- which strings ----------------------------------------------------------------------------------------------
 
 
-def _chosen(scored: Iterable[Scores], least: float | None, min_percentile: float | None) -> Iterator[Scores]:
+def _choose(scored: Iterable[Scores], least: float | None, min_percentile: float | None) -> Iterator[Scores]:
     """Those that are surprising enough."""
     for scores in scored:
         chosen = scores
@@ -122,7 +122,7 @@ def _chosen(scored: Iterable[Scores], least: float | None, min_percentile: float
             yield chosen
 
 
-def _sorted(scored: Iterable[Scores], top: int | None, model: GPT) -> Iterator[Scores]:
+def _sort(scored: Iterable[Scores], top: int | None, model: GPT) -> Iterator[Scores]:
     """The most surprising first, of equals the first; only `top` of them are kept in memory."""
     from heapq import nlargest
 
@@ -140,21 +140,21 @@ def _print_lines(scored: Iterable[Scores], vocabulary: str, unit: float, charact
     coloured, on_a_line = colours(), line_writer(vocabulary)
     print(f"{'bits' if unit != 1.0 else 'nats':>8}  percentile  string")
     for scores in scored:
-        texts = [_marked(score, unit, coloured) for score in scores] if characters else _shown(scores, on_a_line)
+        texts = [_mark(score, unit, coloured) for score in scores] if characters else _annotate(scores, on_a_line)
         nats = scores.nats if unit == 1.0 else [nats / unit for nats in scores.nats]
-        fields = zip(nats, _percents(scores), texts, strict=True)
+        fields = zip(nats, _format_percentiles(scores), texts, strict=True)
         sys.stdout.write("%8.3f  %10s  %s\n" * len(scores) % tuple(chain.from_iterable(fields)))  # 3 times faster
         sys.stdout.flush()
 
 
-def _percents(scores: Scores) -> Iterable[str]:
+def _format_percentiles(scores: Scores) -> Iterable[str]:
     """Percentiles as they are shown; there are few that differ."""
     shares = scores.percentiles
     shown = {share: "-" if share is None else f"{share:.1f}" for share in set(shares)}
     return map(shown.__getitem__, shares)
 
 
-def _shown(scores: Scores, on_a_line: Callable[[str], str]) -> list[str]:
+def _annotate(scores: Scores, on_a_line: Callable[[str], str]) -> list[str]:
     """The strings on a line each, with what the model does not know of them."""
     shown = list(map(on_a_line, scores.texts))
     if not scores.unknown:
@@ -164,13 +164,12 @@ def _shown(scores: Scores, on_a_line: Callable[[str], str]) -> list[str]:
     return list(map(add, shown, notes))
 
 
-def _marked(score: Score, unit: float, coloured: bool) -> str:
+def _mark(score: Score, unit: float, coloured: bool) -> str:
     """A string and the sign for its end, coloured by surprise, or with a digit below each character, 9 for more."""
     line, digits = [], []
     for place, (character, nats) in enumerate(zip((*score.text, END), score.surprises, strict=True)):
         text = visible(character)
-        style = _style(nats, place in score.unknown) if coloured else ""
-        line.append(f"\x1b[{style}m{text}\x1b[0m" if style else text)
+        line.append(colour(text, _style(nats, place in score.unknown) if coloured else ""))
         digits.append(("?" if place in score.unknown else str(min(int(nats / unit), 9))) * columns(character))
     return "".join(line) if coloured else f"{''.join(line)}\n{'':{MARGIN}}{''.join(digits)}"
 
@@ -184,10 +183,10 @@ def _style(nats: float, unknown: bool) -> str:
 def _print_json(scored: Iterable[Scores]) -> None:
     for scores in scored:
         for score in scores:
-            print(json_line(_plain(score)))
+            print(json_line(_as_fields(score)))
 
 
-def _plain(score: Score) -> dict[str, object]:
+def _as_fields(score: Score) -> dict[str, object]:
     """A score as JSON has it; the nats of the end come last, and its character is an empty one."""
     surprises = [round(nats, 6) for nats in score.surprises]
     return {
@@ -252,11 +251,11 @@ def _print_summary(summary: _Summary, as_json: bool) -> None:
     if as_json:
         print(json_line(summary.as_dict()))
         return
-    for line in labelled(_summarised(summary), LABEL):
+    for line in facts(_summary_facts(summary), LABEL):
         print(line)
 
 
-def _summarised(summary: _Summary) -> Iterator[tuple[str, str]]:
+def _summary_facts(summary: _Summary) -> Iterator[tuple[str, str]]:
     name = "bits" if summary.unit != 1.0 else "nats"
     mean = summary.nats / summary.tokens
     yield "strings", f"{summary.strings:,} of {summary.tokens - summary.strings:,} characters"

@@ -5,12 +5,20 @@ from __future__ import annotations
 from functools import cached_property
 from itertools import pairwise
 
-from tapegpt.cli.console import colours, labelled, notice, table
+from tapegpt.cli.console import colours, facts, notice, table
 from tapegpt.cli.data import corpus_of, data_arguments
-from tapegpt.cli.models import chosen, class_argument, given, is_model, load_model, model_file, shape_arguments
+from tapegpt.cli.models import (
+    class_argument,
+    find_class,
+    is_model,
+    load_model,
+    model_file,
+    read_settings,
+    shape_arguments,
+)
 from tapegpt.cli.options import flag
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import amount, clipped, visible
+from tapegpt.text import amount, clip, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +84,7 @@ def _page(subject: Subject, stage: str | None, name: str | None) -> Iterator[str
         yield anatomy.lines(None if name is None else part)
     elif stage == "kernels":
         text = anatomy.listing(part, "python")
-        yield highlighted(text) if colours() else text
+        yield highlight(text) if colours() else text
     elif stage in ("llvm", "asm"):
         yield anatomy.listing(part, stage)
     elif name is not None:
@@ -150,7 +158,7 @@ class Subject:
     def first(self) -> str:
         """The same as text."""
         text = "".join(self.vocabulary[token] for token in self.ids if token < len(self.vocabulary))
-        return clipped(text, WIDTH)
+        return clip(text, WIDTH)
 
     def token(self, number: int) -> str:
         """A token as it is shown."""
@@ -162,9 +170,9 @@ def _subject(options: argparse.Namespace) -> Subject:
     from tapegpt.training.presets import resolve
 
     if len(options.data) != 1 or not is_model(model_file(options.data[0])):
-        kind = chosen(options)
+        kind = find_class(options)
         named: Any = {} if options.engine is None else {"engine": options.engine}
-        config, settings = resolve(named | given(options, kind), model=kind)
+        config, settings = resolve(named | read_settings(options, kind), model=kind)
         corpus = corpus_of(options)
         return Subject(corpus.vocabulary, config, settings, corpus=corpus)
     for name, value in vars(options).items():
@@ -181,7 +189,7 @@ def _subject(options: argparse.Namespace) -> Subject:
 def _text(subject: Subject) -> Iterator[str]:
     lengths = sorted(map(len, subject.documents))
     yield f"{len(lengths):,} documents; the first, as they come:"
-    yield from (f"  {clipped(text, WIDTH)}" for text in subject.documents[:LISTED])
+    yield from (f"  {clip(text, WIDTH)}" for text in subject.documents[:LISTED])
     yield f"characters of a document: {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}"
     block = subject.anatomy.config.block_size
     longer = sum(length > block for length in lengths)
@@ -220,7 +228,7 @@ def _survey(subject: Subject) -> Iterator[str]:
     yield f"a model of {numbers:,} parameters, engine {anatomy.engine}, machine code for {anatomy.target.name}"
     yield ""
     walk = anatomy.gradients(subject.tokens, subject.parameters)
-    yield from labelled((*_before(subject), *_loss(walk), *_after(anatomy)), LABEL)
+    yield from facts((*_before(subject), *_loss(walk), *_after(anatomy)), LABEL)
     yield ""
     yield f"a training step on {_what(subject, walk.positions)}; times are medians in ns, the rest is amount"
     costs = anatomy.measure(subject.tokens, subject.parameters)
@@ -234,7 +242,7 @@ def _before(subject: Subject) -> Iterator[tuple[str, str]]:
     """From text to tape."""
     documents, tape, ids = subject.documents, subject.anatomy.tape, list(map(str, subject.ids))
     yield "text", f"{len(documents):,} documents of {len(subject.vocabulary)} different characters:"
-    yield "", ", ".join(clipped(text, WIDTH) for text in documents[:3])
+    yield "", ", ".join(clip(text, WIDTH) for text in documents[:3])
     yield "tokens", f"{subject.first} becomes {' '.join(ids[:LISTED])}{' ...' if len(ids) > LISTED else ''}"
     nodes = [node for node in tape.nodes if node.operation]
     yield "tape", f"{len(nodes)} operations on {len(tape.parameters())} matrices of parameters, from first to last:"
@@ -318,7 +326,7 @@ def _what(subject: Subject, positions: int) -> str:
 # --- colours ----------------------------------------------------------------------------------------------------
 
 
-def highlighted(source: str) -> str:
+def highlight(source: str) -> str:
     """Python with keywords in bold, strings green and comments grey; as it is where it is no whole program."""
     import io
     import keyword

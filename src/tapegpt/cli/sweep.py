@@ -8,8 +8,8 @@ import sys
 from tapegpt.cli.cluster import executor, ray_argument
 from tapegpt.cli.console import STDOUT, fail, moves, notice, print_report, table, write_page
 from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths
-from tapegpt.cli.models import chosen, class_argument
-from tapegpt.cli.options import option, pairs, parsed, setting_arguments, whole
+from tapegpt.cli.models import class_argument, find_class
+from tapegpt.cli.options import option, parse, setting_arguments, split_pairs, whole
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     from tapegpt.experiments.search import Space, fields_of
     from tapegpt.experiments.sweep import Sweeping, SweepSetup
 
-    kind = chosen(options)
+    kind = find_class(options)
     fields = fields_of(kind)
     grid, random = _grid(options.grid, fields), _random(options.random, fields)
     space = Space(grid, random, options.preset, {} if options.steps is None else {"steps": options.steps}, kind)
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         setup = SweepSetup(**{name: getattr(options, name) for name in names}, threads=threads)
         sweeping = Sweeping(corpus_of(options), space, setup, sampler, options.run_dir, train)
         _check_ensemble(options.ensemble, sweeping.plan.rungs[-1])
-        finished = _watched(sweeping, quiet=options.json)
+        finished = _watch(sweeping, quiet=options.json)
     if not finished and not sweeping.rung and not sweeping.done:
         return fail("interrupted before a training was over", 130)
     swept = sweeping.so_far()
@@ -125,18 +125,18 @@ def _check_ensemble(wanted: int | None, last: Rung) -> None:
 
 def _grid(texts: list[str], fields: dict[str, str]) -> dict[str, list[Any]]:
     return {
-        name: [parsed("--grid", name, fields.get(name, "str"), value) for value in values.split(",")]
-        for name, values in pairs("--grid", texts)
+        name: [parse("--grid", name, fields.get(name, "str"), value) for value in values.split(",")]
+        for name, values in split_pairs("--grid", texts)
     }
 
 
 def _random(texts: list[str], fields: dict[str, str]) -> dict[str, tuple[Any, Any]]:
     ranges = {}
-    for name, value in pairs("--random", texts):
+    for name, value in split_pairs("--random", texts):
         low, dots, high = value.partition("..")
         if not dots:
             raise TapeGPTError(f"--random {name}={value}: must be a range such as {name}=1..10")
-        low, high = (parsed("--random", name, fields.get(name, "str"), end) for end in (low, high))
+        low, high = (parse("--random", name, fields.get(name, "str"), end) for end in (low, high))
         ranges[name] = (low, high)
     return ranges
 
@@ -144,7 +144,7 @@ def _random(texts: list[str], fields: dict[str, str]) -> dict[str, tuple[Any, An
 # --- while it runs ----------------------------------------------------------------------------------------------
 
 
-def _watched(sweeping: Sweeping, quiet: bool) -> bool:
+def _watch(sweeping: Sweeping, quiet: bool) -> bool:
     """Let it run, showing how far it is; whether it came to the end. Ctrl-C ends it within about 50 ms."""
     if not quiet:
         print(f"num docs: {len(sweeping.field.corpus)}")
@@ -159,7 +159,7 @@ def _watched(sweeping: Sweeping, quiet: bool) -> bool:
             if sweeping.rung > rung:
                 rung, best = sweeping.rung, math.inf
                 if not quiet:
-                    print(f"{clear}{_announced(sweeping.plan, rung)}", flush=True)
+                    print(f"{clear}{_announce(sweeping.plan, rung)}", flush=True)
             best = min(best, outcome.loss)
             if in_place:
                 print(f"{clear}{sweeping.done:6d} done | lowest held-out loss {best:.4f}", end="", flush=True)
@@ -170,15 +170,15 @@ def _watched(sweeping: Sweeping, quiet: bool) -> bool:
     return True
 
 
-def _announced(plan: Plan, rung: int) -> str:
+def _announce(plan: Plan, rung: int) -> str:
     """What a rung does; with the first, what is to follow."""
-    text = f"rung {rung + 1} of {len(plan.rungs)}: {_told(plan.rungs[rung])}"
+    text = f"rung {rung + 1} of {len(plan.rungs)}: {_describe(plan.rungs[rung])}"
     if rung == 0 and len(plan.rungs) > 1:
-        text += f"; then about {', '.join(map(_told, plan.rungs[1:]))}"
+        text += f"; then about {', '.join(map(_describe, plan.rungs[1:]))}"
     return text
 
 
-def _told(rung: Rung) -> str:
+def _describe(rung: Rung) -> str:
     seeds = f" x {rung.seeds} seeds" if rung.seeds > 1 else ""
     return f"{rung.count} x {rung.steps} steps{seeds}"
 
@@ -201,7 +201,7 @@ def _page(swept: Sweep) -> Iterator[str]:
 def leaderboard(swept: Sweep, top: int = TOP) -> list[str]:
     """A table of the best candidates, at most `WIDTH` columns wide: losses, what they differ in, what they cost."""
     names = swept.differences()
-    rows = [[str(rank), *_loss(row), *_cost(row), *_values(row, names)] for rank, row in enumerate(swept.rows[:top], 1)]
+    rows = [[str(rank), *_cells(row, names)] for rank, row in enumerate(swept.rows[:top], 1)]
     if swept.baselines:
         place = next((place for place, row in enumerate(swept.rows[:top]) if _is_below(row, swept)), len(rows))
         rows.insert(place, [BASELINE, f"{swept.baselines[BASELINE]:.4f}", *[""] * (4 + len(names))])
@@ -221,21 +221,17 @@ def _is_below(row: Row, swept: Sweep) -> bool:
     return row.rung < swept.rows[0].rung or row.outcome.loss > swept.baselines.get(BASELINE, math.inf)
 
 
-def _loss(row: Row) -> list[str]:
-    outcome = row.outcome
+def _cells(row: Row, names: list[str]) -> list[str]:
+    """Losses, what it cost, and the fields that candidates differ in."""
+    outcome, fields = row.outcome, row.outcome.candidate.chosen()
     return [
         "diverged" if outcome.diverged else f"{outcome.loss:.4f}",
         "" if outcome.error is None else f"{outcome.error:.4f}",
+        f"{outcome.parameters:,}",
+        f"{row.steps:,}",
+        f"{outcome.seconds:.3g}",
+        *[f"{value:g}" if isinstance(value, float) else str(value) for value in map(fields.__getitem__, names)],
     ]
-
-
-def _values(row: Row, names: list[str]) -> list[str]:
-    fields = row.outcome.candidate.chosen()
-    return [f"{value:g}" if isinstance(value, float) else str(value) for value in map(fields.__getitem__, names)]
-
-
-def _cost(row: Row) -> list[str]:
-    return [f"{row.outcome.parameters:,}", f"{row.steps:,}", f"{row.outcome.seconds:.3g}"]
 
 
 def _write(swept: Sweep, options: argparse.Namespace) -> None:

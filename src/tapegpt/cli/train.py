@@ -6,7 +6,7 @@ import os
 
 from tapegpt.cli import running
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
-from tapegpt.cli.models import chosen, class_argument, given, shape_arguments
+from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
 from tapegpt.cli.options import setting_arguments
 
 TYPE_CHECKING = False
@@ -51,9 +51,9 @@ def run(options: argparse.Namespace) -> int:
     from tapegpt.training.presets import resolve
     from tapegpt.training.trainer import Trainer
 
-    kind = chosen(options)
+    kind = find_class(options)
     named: Any = {name: getattr(options, name) for name in Settings.fields if getattr(options, name) is not None}
-    named |= given(options, kind)
+    named |= read_settings(options, kind)
     config, settings = resolve(named, options.preset, model=kind)  # refuses before it reads
     running.check_directory(options)
     corpus = corpus_of(options, budget=settings.budget)

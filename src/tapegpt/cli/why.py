@@ -6,7 +6,7 @@ from tapegpt.cli.console import bar, notice, print_json, table
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
-from tapegpt.text import amount, clipped
+from tapegpt.text import amount, clip
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _announce(seconds: float) -> None:
 
 def page(found: Attribution, verification: Verification | None, never: str) -> Iterator[str]:
     """The lines that are printed; `never` is what they say of strings that no step came to."""
-    yield f"{clipped(found.text, TEXT)}: {found.loss:.3f} nats per token"
+    yield f"{clip(found.text, TEXT)}: {found.loss:.3f} nats per token"
     strongest = max((abs(each.influence) for each in (*found.taught, *found.hindered)), default=1.0)
     compared = "strings that it was trained on" if found.seen else "strings, trained on or not"
     taught, hindered = ("taught", "hindered") if found.seen else ("would teach", "would hinder")
@@ -72,17 +72,17 @@ def page(found: Attribution, verification: Verification | None, never: str) -> I
         yield from table([("influence", " " * BAR, "step", "string"), *rows], "><><")
     if verification is not None:
         yield ""
-        yield from _verified(verification)
+        yield from _verify_page(verification)
 
 
 def _row(influence: Influence, strongest: float, never: str) -> tuple[str, str, str, str]:
     steps = influence.steps
     shown = " ".join(map(str, steps)) if len(steps) <= STEPS else f"{len(steps)} of them"
     share = abs(influence.influence) / strongest
-    return f"{influence.influence:.2f}", bar(share, BAR), shown or never, clipped(influence.document, TEXT)
+    return f"{influence.influence:.2f}", bar(share, BAR), shown or never, clip(influence.document, TEXT)
 
 
-def _verified(verification: Verification) -> Iterator[str]:
+def _verify_page(verification: Verification) -> Iterator[str]:
     strings = amount(verification.count, "string")
     yield f"trained again without the {strings} that taught it most: {verification.taught:+.4f} nats per token"
     spread = f"standard deviation {verification.deviation:.4f}"
