@@ -573,15 +573,36 @@ def test_what_does_not_compile_gets_one_line() -> None:
     for wrong in ({"learning_rate": -1}, {"momentum": 1.0}, {"weight_decay": math.nan}, {"decay_steps": 0}):
         with pytest.raises(TapeGPTError, match=f"{next(iter(wrong))} must be"):
             SGD(**wrong)
-    makers: dict[str, Callable[[], Adam]] = {
-        "beta1 must be": lambda: Adam(beta1=1.0),
-        "beta2 must be": lambda: Adam(beta2=1.0),
-        "epsilon must be": lambda: Adam(epsilon=0.0),
+
+
+def test_numbers_are_taken_up_to_both_ends_of_their_range(compiled: tuple[Tape, Step]) -> None:
+    tape, step = Tape(2), compiled[1]
+    ids, x = tape.indices("ids"), tape.input("x", 4)
+    takes: dict[Callable[[Any], object], tuple[list[float], list[float]]] = {
+        lambda n: tape.ngrams(ids, n, 9, 0): ([1, 16], [0, 17]),
+        lambda rows: tape.ngrams(ids, 2, rows, 0): ([1, 2**24], [0, 2**24 + 1]),
+        lambda bos: tape.ngrams(ids, 2, 9, bos): ([0, 2**32 - 1], [-1, 2**32]),
+        x.dropout: ([0, 1 - 2**-53], [-5e-324, 1]),
+        x.shift: ([1, 2**70], [0]),
+        lambda n_head: tape.rotary(x, ids, n_head): ([1, 2], [0, 4]),
+        lambda deviation: tape.initialise(deviation=deviation): ([0, 1e308], [-5e-324, math.inf]),
+        lambda rate: SGD(learning_rate=rate): ([0, 1e308], [-5e-324, math.inf]),
+        lambda decay: SGD(weight_decay=decay): ([0, 1e308], [-5e-324, math.inf]),
+        lambda steps: SGD(decay_steps=steps): ([1, 2**45], [0, 2**45 + 1]),
+        lambda share: SGD(momentum=share): ([0, 1 - 2**-53], [-5e-324, 1]),
+        lambda beta: Adam(beta1=beta): ([0, 1 - 2**-53], [-5e-324, 1]),
+        lambda beta: Adam(beta2=beta): ([0, 1 - 2**-53], [-5e-324, 1]),
+        lambda epsilon: Adam(epsilon=epsilon): ([5e-324, 1e308], [0, math.inf]),
+        lambda taken: setattr(step, "steps_taken", taken): ([2**45, 0], [-1, 2**45 + 1]),
+        lambda steps: step(**examples(2), steps=steps): ([1, 2], [0, 2**24 + 1]),
+        lambda batches: step.tape.compile(step.loss, OPTIMIZERS[0], batches=batches): ([1, 2**16], [0, 2**16 + 1]),
     }
-    for message, make in makers.items():
-        with pytest.raises(TapeGPTError, match=message):
-            make()
-    assert (SGD(momentum=0, decay_steps=1).momentum, Adam(beta1=0, beta2=0, epsilon=5e-324).beta1) == (0, 0)
+    for take, (inside, outside) in takes.items():
+        for number in inside:
+            take(number)
+        for number in outside:
+            with pytest.raises(TapeGPTError):
+                take(number)
 
 
 def test_arrays_of_all_kinds_are_read(compiled: tuple[Tape, Step]) -> None:
