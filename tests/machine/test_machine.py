@@ -33,7 +33,7 @@ from tapegpt.inference.probe import Probe
 from tapegpt.machine import cache, elf, host, image, program
 from tapegpt.machine.elf import LinkError, link
 from tapegpt.machine.host import has_known_pow, host_target
-from tapegpt.machine.language import Builder, F64s, Int, Kernel, kernel
+from tapegpt.machine.language import Builder, F64s, I64s, Int, Kernel, kernel
 from tapegpt.machine.llvm import Loaded, compile_object
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
@@ -417,6 +417,21 @@ def test_an_llvmlite_that_is_too_old_is_as_good_as_none(fresh: Path, monkeypatch
     made = make()
     assert run(made) == EXPECTED
     assert made.notice.startswith("no machine code here (llvmlite is too old: ")
+
+
+def test_code_is_optimised_but_where_operations_are_counted(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tapegpt.machine import llvm
+
+    def doubled(k: Builder, x: F64s, counts: I64s) -> None:
+        x[0] = x[0] + x[0]
+
+    calls, optimise = [], llvm._optimise
+    monkeypatch.setattr(llvm, "_optimise", lambda *given: calls.append(given) or optimise(*given))
+    entries = {"doubled": (Kernel(doubled), {})}
+    for counted in (("add",), ()):
+        assert not calls
+        Program(entries, counted=counted)
+    assert len(calls) == 1
 
 
 @MAPPED
