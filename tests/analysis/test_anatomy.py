@@ -392,6 +392,12 @@ def test_assembly_is_without_directives_and_its_inner_loops_are_marked() -> None
     assert annotate(X86) == MARKED
 
 
+def test_a_loop_ends_at_the_last_jump_back_to_it() -> None:
+    body = [".LBB0_1:", "\tjne\t.LBB0_1", "\tdecq\t%rax", "\tjmp\t.LBB0_1", "\tjmp\t.LBB0_9", ".LBB0_9:"]
+    marks = [line[0] for line in annotate("\n".join(["f:", *body])).splitlines()]
+    assert marks == ["f", *"|||||", " ", " "]
+
+
 def test_real_assembly_has_loops_that_jump_back() -> None:
     anatomy, _, _ = made("exact")
     text = anatomy.listing(anatomy.find("linear"), "asm")
