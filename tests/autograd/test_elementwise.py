@@ -89,6 +89,17 @@ def test_of_any_shape(build: Callable[[Tape, int, int], Node], rows: int, column
 
 
 @pytest.mark.slow
+def test_of_the_largest_numbers_the_first_has_the_gradient() -> None:
+    for axis, wanted in ((None, [0, 1, 0, 0, 0, 0]), (0, [0, 1, 1, 1, 0, 0]), (1, [0, 1, 0, 1, 0, 0])):
+        tape = Tape(target=INTERPRETED)
+        x = tape.parameter("x", 2, 3)
+        loss = x.max(axis).sum()
+        tape.write(x, [1.0, 3.0, 3.0, 3.0, 2.0, 3.0])
+        tape.forward(loss)
+        tape.backward(loss)
+        assert [slope for row in tape.gradient(x) for slope in row] == wanted
+
+
 @CASES
 def test_gradients_against_finite_differences(build: Callable[[Tape], Node]) -> None:
     tape = scalars.recorded(build, 3)

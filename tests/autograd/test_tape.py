@@ -599,9 +599,13 @@ def test_a_layer_has_a_bias_that_begins_at_zero() -> None:
     assert tape.read(bias) == [[0.0, 0.0]]
     assert all(number for row in tape.read(w) for number in row)
     same = Tape()
+    given = same.parameter("given", 1, 1)
     same.parameter("w", 2, 3)
+    same.write(given, [5.0])
     same.initialise(seed=1, deviation=0.0)
-    assert same.read(same.parameters()[0]) == [[0.0] * 3] * 2
+    assert [same.read(node) for node in same.parameters()] == [[[5.0]], [[0.0] * 3] * 2]
+    same.initialise(seed=2)
+    assert same.read(same.parameters()[1]) == [[0.0] * 3] * 2
 
 
 @pytest.mark.parametrize("rows", [(3, 5), (5, 3)])

@@ -86,6 +86,13 @@ def test_a_step_has_masks_of_its_own_and_leaves_none() -> None:
     assert tape.forward(loss) == [[64.0]]
 
 
+def test_each_dropout_of_a_tape_has_masks_of_its_own() -> None:
+    x = Tape(4).input("x", 64)
+    operations = [x.dropout(0.5).operation for _ in range(3)]
+    masks = [each.factors(1, 0, 64) for each in operations if isinstance(each, Dropout)]
+    assert len({tuple(mask) for mask in masks}) == 3
+
+
 def test_masks_are_those_of_chance() -> None:
     """Their share of zeros, and how often two masks agree that differ in one of what they depend on."""
     count = 1 << 14

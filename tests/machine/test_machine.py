@@ -425,12 +425,17 @@ def test_code_is_optimised_but_where_operations_are_counted(fresh: Path, monkeyp
     def doubled(k: Builder, x: F64s, counts: I64s) -> None:
         x[0] = x[0] + x[0]
 
-    calls, optimise = [], llvm._optimise
-    monkeypatch.setattr(llvm, "_optimise", lambda *given: calls.append(given) or optimise(*given))
-    entries = {"doubled": (Kernel(doubled), {})}
+    calls: list[str] = []
+    optimise = llvm._optimise
+
+    def note(ir: str, machine: Any) -> Any:
+        calls.append(ir)
+        return optimise(ir, machine)
+
+    monkeypatch.setattr(llvm, "_optimise", note)
     for counted in (("add",), ()):
         assert not calls
-        Program(entries, counted=counted)
+        Program({"doubled": (Kernel(doubled), {})}, counted=counted)
     assert len(calls) == 1
 
 
