@@ -425,6 +425,10 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line() -> None:
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: tape.record(FastLinear(), x, w), "linear: x and W must have as many columns"),
         (lambda: tape.record(FastLinear(residual=True), x, tape.parameter("v", 3, 48), x), "linear: the residual must"),
+        (
+            lambda: tape.record(FastLinear(bias=True), x, tape.parameter("u", 3, 48), w),
+            "linear: the bias must be a row",
+        ),
         (lambda: tape.record(PairedAttention(heads), w, ids), "attention: needs 48 columns"),
         (lambda: tape.record(PairedAttention(heads), x, x), "attention: takes token ids, not"),
         (lambda: tape.record(TiledAttention(Heads(2, 3, 40)), x, ids), "attention in tiles: needs 96 columns"),
