@@ -199,7 +199,7 @@ def test_a_child_does_not_wait_for_its_parent_s_threads() -> None:
     outcomes = populate(Field(Corpus.of(NAMES), 0.2), candidates, 2)
     next(outcomes)
     error = child("fork", next, outcomes)
-    assert str(error) == "this process was forked while trainings ran, which go on in its parent: start others"
+    assert str(error) == "forked while trainings ran, which continue in the parent process: start new ones"
     assert len(list(outcomes)) == 5
     again = child("fork", lambda: len(list(populate(Field(Corpus.of(NAMES), 0.2), candidates, 2))))
     assert again == 6

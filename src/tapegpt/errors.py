@@ -103,7 +103,7 @@ def line_of(error: BaseException, path: str) -> str:
 
 
 def missing(name: str, extra: str) -> TapeGPTError:
-    """What is to be said where an optional package is not installed; it comes with an extra of tapegpt."""
+    """The error of an optional package that is not installed; it comes with an extra of tapegpt."""
     return TapeGPTError(f"{name} is not installed: run pip install '.[{extra}]' in the clone of tapegpt")
 
 

@@ -2,7 +2,7 @@
 
 A fork copies all memory, but of the threads only the one that forks: a lock that another thread holds would never open
 in the child, a pool's threads are not there. Memory is private to a process (`machine/memory.py`), and generators of
-random numbers go on in parent and child from one state, as Python's do. Not here: how a model is sent
+random numbers continue in parent and child from one state, as Python's do. Not here: how a model is sent
 (`GPT.__reduce__`).
 """
 

@@ -58,7 +58,7 @@ def unpack(data: bytes) -> Contents:
 
 
 def file_bytes(path: Path) -> bytes:
-    """A model file's bytes; raises `TapeGPTError` where there are none to be had."""
+    """A model file's bytes; raises `TapeGPTError` where it cannot be read."""
     name = os.fspath(path)
     try:
         if os.path.exists(path) and not os.path.isdir(path) and not os.path.isfile(path):

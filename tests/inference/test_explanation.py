@@ -268,7 +268,7 @@ def test_names_may_have_spaces_and_empty_texts_numbers() -> None:
         ("logits", r"logits has shape \(5, 6\)"),
         ("logits[1,2", r"logits has shape \(5, 6\)"),
         ("loss[0]", r"loss has shape \(\), counted from 0$"),
-        ("layer0.attn_weights[1,0,2]", r"has shape \(5, 2, 5\), counted from 0, and looks at no later place$"),
+        ("layer0.attn_weights[1,0,2]", r"has shape \(5, 2, 5\), counted from 0, and looks at no later position$"),
         ("layer0.mlp_fc1.weight[16,0]", r"layer0.mlp_fc1.weight has shape \(16, 4\)"),
         ("", "there is no number ''"),
         (["loss"], r"there is no number \['loss'\]"),

@@ -95,7 +95,7 @@ def attribute(
     They are chosen from those that the model was trained on, by what is left of it. With `unseen`, or where nothing is
     known of the training, all documents are compared, by what a step on them would do now. A recording of the model
     tells of its training where the model itself does not. `watch` is told the seconds that it takes, if many.
-    Raises `TapeGPTError` for a text that is empty or has unknown characters, and where the documents are not at hand or
+    Raises `TapeGPTError` for a text that is empty or has unknown characters, and where the documents are not known or
     have changed.
     """
     if not is_whole(top) or top < 1:
@@ -246,7 +246,7 @@ def _training(model: GPT, recording: Recording | None) -> tuple[Settings | None,
 
 
 def _corpus(model: GPT) -> Corpus:
-    """A model's documents, in its vocabulary; raises `TapeGPTError` where they are not at hand, or have changed."""
+    """A model's documents, in its vocabulary; raises `TapeGPTError` where they are not known, or have changed."""
     corpus = Corpus(list(model.training_documents()), model.vocabulary)
     if model.data is not None:
         model.data.check_equals(corpus, "the data")

@@ -184,7 +184,7 @@ def losses_of(text: str, name: str) -> Losses:
 
 
 def _read_line(line: str, place: int) -> Iterator[tuple[int, str]]:
-    """The steps that a line speaks of, with their losses as they are written."""
+    """The steps of a line, with their losses as they are written."""
     if line.startswith("{"):
         import json
 
@@ -284,7 +284,7 @@ def _cell(name: str, shape: tuple[int, int], place: int, x: array[float], y: arr
 
 
 class _Replays:
-    """Two trainings done again, side by side."""
+    """Two trainings done again, and compared at the same steps."""
 
     def __init__(self, a: GPT, b: GPT) -> None:
         self._models = (a, b)

@@ -205,8 +205,8 @@ def _counts(examples: Iterable[Example]) -> dict[int, int]:
 
 
 def _distribution(data: Iterable[str], generated: Iterable[str], drawn: Iterable[str]) -> Distribution:
-    real, invented, other = map(_shares, (data, generated, drawn))
-    return Distribution(real, invented, _distance(real, invented), _distance(real, other))
+    real, made, other = map(_shares, (data, generated, drawn))
+    return Distribution(real, made, _distance(real, made), _distance(real, other))
 
 
 def _shares(values: Iterable[str]) -> dict[str, float]:

@@ -41,7 +41,7 @@ class Part(Record):
     strings: int
 
 
-class _Speaking(Record):
+class _Generating(Record):
     """The job of generating."""
 
     directory: str
@@ -50,12 +50,12 @@ class _Speaking(Record):
     block: int
     n: int
     seed: int
-    wishes: dict[str, Any]
+    options: dict[str, Any]
 
     def do(self, model: GPT, number: int) -> int:
         """Generate and write a part; how many strings it has."""
         n = min(self.block, self.n - number * self.block)
-        texts = model.generate(n, seed=(self.seed << 64) + number, **self.wishes)
+        texts = model.generate(n, seed=(self.seed << 64) + number, **self.options)
         write(self.directory, number, self.parts, self.format, {"text": texts})
         return len(texts)
 
@@ -86,6 +86,9 @@ class _Scoring(Record):
         return self.min_percentile is None or (percentile or 0.0) >= self.min_percentile
 
 
+_Job = _Generating | _Scoring
+
+
 def generate(
     cluster: Cluster,
     model: GPT,
@@ -94,19 +97,19 @@ def generate(
     *,
     format: str = "text",  # noqa: A002  # as in `Source`
     seed: int | None = None,
-    **wishes: Unpack[GenerateOptions],
+    **options: Unpack[GenerateOptions],
 ) -> Iterator[Part]:
-    """Write n invented strings to a new directory, `BLOCK` to a file; an iterator over the parts as they are done.
+    """Write n generated strings to a new directory, `BLOCK` to a file; an iterator over the parts as they are done.
 
     Options are those of `GPT.generate`, but `unique`. Without a seed the model's next random number is one. Part p
-    is `model.generate(BLOCK, seed=(seed << 64) + p, **wishes)`, on any cluster.
+    is `model.generate(BLOCK, seed=(seed << 64) + p, **options)`, on any cluster.
     Raises `TapeGPTError` for what cannot be done.
     """
     Whole(0).check("n", n)
     if seed is None:
         seed = model.rng.getrandbits(64)
     SEED.check("seed", seed)
-    constraints, drawing = split_options(wishes)
+    constraints, drawing = split_options(options)
     if constraints.unique:
         raise TapeGPTError(
             f"ray: {either('unique', '--distinct')} compares all strings, and a worker sees some: leave it out"
@@ -114,7 +117,7 @@ def generate(
     model.draw(n, constraints, drawing, seed=seed)  # refuses here what cannot be met
     documents = None if constraints.distance is None else model.training_documents()
     parts = -(-n // BLOCK)
-    job = _Speaking(_directory(directory, format), format, parts, BLOCK, n, seed, dict(wishes))
+    job = _Generating(_directory(directory, format), format, parts, BLOCK, n, seed, dict(options))
     return _spread(cluster, model, documents, job)
 
 
@@ -150,7 +153,7 @@ def _directory(directory: str | os.PathLike[str], kind: str) -> str:
     return new_directory(os.fspath(directory))
 
 
-def _spread(cluster: Cluster, model: GPT, documents: Sequence[str] | None, job: _Speaking | _Scoring) -> Iterator[Part]:
+def _spread(cluster: Cluster, model: GPT, documents: Sequence[str] | None, job: _Job) -> Iterator[Part]:
     """Let workers do all parts."""
     if not job.parts:
         return
@@ -205,7 +208,7 @@ def _do(batch: Any, sent: list[Any], version: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _prepared(sent: Any) -> tuple[GPT, _Speaking | _Scoring]:
+def _prepared(sent: Any) -> tuple[GPT, _Job]:
     """The model, made once for all parts that a worker does."""
     import ray
 

@@ -192,7 +192,7 @@ class Source(Record):
         return selected(values, self.lowercase, self.max_length, self.unique, keep_blank=keep_blank)
 
     def emptiness(self) -> TapeGPTError:
-        """What is to be said where no document is left."""
+        """The error where no document is left."""
         more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
         place = self.dataset or f"{named(self.paths[0])}{more}"
         if self.max_length is not None:

@@ -181,7 +181,7 @@ def _trained(trainer: Trainer, stopped: Callable[[], bool]) -> tuple[list[float]
 class Population:
     """The outcomes of candidates, in their order, as they come; `kept` are the best so far with their models.
 
-    A training that fails raises its error in its turn; the next call goes on with the others.
+    A training that fails raises its error in its turn; the next call continues with the others.
     """
 
     def __init__(self, outcomes: Generator[Outcome | BaseException], kept: list[tuple[Outcome, GPT]]) -> None:
@@ -197,7 +197,9 @@ class Population:
 
     def __next__(self) -> Outcome:
         if self._is_torn:
-            raise TapeGPTError("this process was forked while trainings ran, which go on in its parent: start others")
+            raise TapeGPTError(
+                "this process was forked while trainings ran, which continue in the parent: start new ones"
+            )
         outcome = next(self._outcomes)
         if isinstance(outcome, BaseException):
             raise outcome

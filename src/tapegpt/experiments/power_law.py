@@ -218,18 +218,18 @@ class _Fit:
         for drawn, (place, found) in zip(self.weights, self.measured, strict=True):
             if not drawn:
                 continue
-            predicted, slopes = self._linear(place)
+            predicted, derivatives = self._linear(place)
             weight = pull = 0.0
             for loss in found:
                 size = abs(predicted - loss) / self.noise
                 each = drawn * min(1.0, ROBUST / max(size, 1e-9)) / self.noise**2
                 weight += each
                 pull += each * (predicted - loss)
-            for i, slope in enumerate(slopes):
-                gradient[i] += pull * slope
-                part, row = weight * slope, matrix[i]
+            for i, derivative in enumerate(derivatives):
+                gradient[i] += pull * derivative
+                part, row = weight * derivative, matrix[i]
                 for j in range(i + 1):
-                    row[j] += part * slopes[j]
+                    row[j] += part * derivatives[j]
         for i in range(count):
             for j in range(i):
                 matrix[j][i] = matrix[i][j]

@@ -82,7 +82,7 @@ class Pace(Record):
     measured: tuple[tuple[float, float], ...]  # (parameters, seconds a step), rising
 
     def a_step(self, parameters: float) -> float:
-        """Seconds; beyond what was measured as it goes on from there."""
+        """Seconds; beyond what was measured extrapolated."""
         pairs = [(math.log(size), math.log(seconds)) for size, seconds in self.measured]
         x = math.log(parameters)
         place = max(0, min(sum(size < x for size, _ in pairs) - 1, len(pairs) - 2))

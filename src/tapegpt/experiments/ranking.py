@@ -40,7 +40,7 @@ class Sweep(Record):
     left_out: dict[str, int]  # candidates that could not be, by reason
     baselines: dict[str, float]  # losses of simple models on the held-out strings
     field: Field
-    kept: list[tuple[Outcome, GPT]]  # models of the last rung, as far as they are at hand
+    kept: list[tuple[Outcome, GPT]]  # models of the last rung, as far as they are in memory
 
     @property
     def best(self) -> GPT:

@@ -70,7 +70,7 @@ def scaling(
 
     Trainings of the engine fast, smaller, of fewer strings and shorter ones, are repeated with other seeds as long as
     the `budget` lasts, in seconds or as "60s"; with None they are done once, in the full length of the setting.
-    Compiling is not counted. `watch` hears how many are done, and of the last one the loss. Raises `TapeGPTError` for
+    Compiling is not counted. `watch` gets how many are done, and the loss of the last one. Raises `TapeGPTError` for
     input that cannot be used, fewer than 100 distinct strings to train on, and a budget that is too short.
     """
     reading = {name: options.pop(name) for name in READING if name in options}

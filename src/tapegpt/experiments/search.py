@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tapegpt.models.loading import Choice
 
 
-ETA = 3  # so many times fewer go on, so many times as long
+ETA = 3  # so many times fewer continue, so many times as long
 FINALISTS = 5  # at most, but for a plan that says otherwise
 LEAST_STEPS = 100  # after fewer a loss says little about the end
 LEAST_STRINGS = 500  # held-out ones that the first rungs are judged by
@@ -196,7 +196,7 @@ class Rung(Record):
 
 
 class Plan(Record):
-    """Rung after rung, the best of each go on; as text `100x250 33x750 11x2250 3x6750x3`."""
+    """Rung after rung, the best of each continue; as text `100x250 33x750 11x2250 3x6750x3`."""
 
     rungs: tuple[Rung, ...]
 

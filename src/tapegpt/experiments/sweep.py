@@ -1,4 +1,4 @@
-"""A sweep: many candidates trained, the best ones longer, and what came of it; kept in a journal, so that it can go on.
+"""A sweep: many candidates trained, the best ones longer; kept in a journal, so that it can be resumed.
 
     swept = tapegpt.sweep("input.txt", random={"n_embd": (16, 64), "learning_rate": (0.001, 0.1)}, trials=100)
     swept.rows[0]                            # the best candidate, with its held-out loss
@@ -370,7 +370,7 @@ class Sweeping:
             self._journal.write({"key": _key(outcome.candidate), **record, "at": self._clock.spent})
 
     def _spec(self) -> dict[str, Any]:
-        """What has to be the same for a sweep to go on."""
+        """What has to be the same for a sweep to be resumed."""
         from tapegpt.models.loading import reference
         from tapegpt.version import __version__
 

@@ -1,6 +1,6 @@
-"""Strings within constraints, many side by side: each token is drawn from those that an automaton still allows.
+"""Strings within constraints, in batches: each token is drawn from those that an automaton still allows.
 
-With each string comes the log of what the model gives to all allowed tokens, place by place. Not here: what the
+With each string comes the log of what the model gives to all allowed tokens, token by token. Not here: what the
 automaton says (`automata.py`), strings without constraints (`generation.py`).
 """
 
@@ -51,7 +51,7 @@ class Automaton(Structure):
         """Note what lies ahead of each class at a place; whether that makes no difference."""
         free = k.variable(k.integer(1))
         for kind in k.range(self.kinds):
-            # Of a dead end, state 0, for strings that may not go on.
+            # Of a dead end, state 0, for strings that may not continue.
             target = k.select(place < self.most, (place + 1) * self.states + self.after(state, kind), 0)
             prospect = self.ahead[target]
             self.prospects[kind] = k.select(prospect > FORBIDDEN, prospect * scale, FORBIDDEN)

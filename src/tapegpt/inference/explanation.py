@@ -1,4 +1,4 @@
-"""What a model thinks of a text, place by place; and where any of its numbers comes from, number by number.
+"""How a model reads a text, position by position; and where any of its numbers comes from, number by number.
 
 `explain` reads the probe, machine code for all models. `trace` reads the scalars of the reference engine, each of which
 knows what it was made of. Not here: the arithmetic (`probe.py`, `reference.py`), what is printed (`cli/explain.py`).
@@ -33,7 +33,7 @@ MAX_TRACED = 20_000  # numbers of a tree
 PRODUCTS = " products "  # in a formula: of two inputs each, which come in pairs
 
 
-# --- place by place ---------------------------------------------------------------------------------------------
+# --- position by position ---------------------------------------------------------------------------------------
 
 
 class Explanation(Record):
@@ -112,7 +112,7 @@ class Trace(Record):
 def trace(model: LanguageModel, text: str, name: str, depth: int = 1) -> Trace:
     """Where a number comes from while a model reads a text: its inputs, theirs, and so on, `depth` levels.
 
-    The name is that of a stage, with its place t and its column, both from 0 on, or of a parameter, with its row and
+    The name is that of a stage, with its position t and its column, both from 0 on, or of a parameter, with its row and
     column: `stages` lists both. All numbers are the reference engine's own, which takes them one by one: a text of
     ten characters takes the default model 0.3 s. Raises `TapeGPTError` as `explain` does, for a name that there is not,
     a depth below 1 or with too many numbers, and a model that is too large for this.
@@ -125,7 +125,7 @@ def trace(model: LanguageModel, text: str, name: str, depth: int = 1) -> Trace:
 def stages(model: LanguageModel, text: str) -> dict[str, tuple[int, ...]]:
     """What `trace` can be asked for, each with its shape: the stages in the order of the forward pass, parameters.
 
-    Of `attn_logits` and `attn_weights` [t,h,s] is how head h looks from place t at s <= t. Raises as `trace` does.
+    Of `attn_logits` and `attn_weights` [t,h,s] is how head h looks from position t at s <= t. Raises as `trace` does.
     """
     return _Scalars(model, text).shapes
 
@@ -163,7 +163,7 @@ class _Scalars(ReferenceEngine):
             assert operation
             formula = operation.within[within] if within else operation.formula.replace("{name}", operation.name)
             shape: tuple[int, ...] = (len(rows), len(rows[0]))
-            if within and isinstance(operation, Attention):  # each head looks at places up to the row's own
+            if within and isinstance(operation, Attention):  # each head looks at positions up to the row's own
                 shape = (len(rows), operation.n_head, len(rows))
             elif within and len(rows[0]) == 1:
                 shape = (len(rows),)
@@ -193,12 +193,14 @@ class _Scalars(ReferenceEngine):
                     f"there is no number {shown(name)}: {either('stages', '--trace list')} names all there are"
                 )
             shape = self.shapes[stage]
-            limits = f"has shape {shape}, counted from 0" + (", and looks at no later place" if len(shape) > 2 else "")
+            limits = f"has shape {shape}, counted from 0" + (
+                ", and looks at no later position" if len(shape) > 2 else ""
+            )
             raise TapeGPTError(f"there is no number {shown(name)}: {stage} {limits}")
         self._left = MAX_TRACED
         return self._traced(self._found[asked], 1.0, depth)
 
-    def _traced(self, value: Value, slope: float, depth: int) -> Trace:
+    def _traced(self, value: Value, local_gradient: float, depth: int) -> Trace:
         self._left -= 1
         if self._left < 0:
             raise TapeGPTError(f"more than {MAX_TRACED:,} numbers lie that deep: choose a smaller depth")
@@ -206,25 +208,25 @@ class _Scalars(ReferenceEngine):
         inputs = self._inputs(value, in_pairs=PRODUCTS in formula)
         count = len(inputs) // 2 if PRODUCTS in formula else len(inputs)
         traced = [self._traced(each, local, depth - 1) for each, local in inputs] if depth else []
-        return Trace(name, formula.format(n=count), value.data, value.grad, slope, tuple(traced))
+        return Trace(name, formula.format(n=count), value.data, value.grad, local_gradient, tuple(traced))
 
     def _inputs(self, value: Value, *, in_pairs: bool) -> list[tuple[Value, float]]:
-        """The named numbers that one is made of, from left to right, and its slopes with respect to them.
+        """The named numbers that one is made of, from left to right, and its local_gradients with respect to them.
 
         Each comes once, or `in_pairs` as often as it is a factor of a product.
         """
         order = post_order([value], lambda each: each.children if each is value or each not in self._known else ())
-        slopes = dict.fromkeys(order, 0.0)
-        slopes[value] = 1.0
+        local_gradients = dict.fromkeys(order, 0.0)
+        local_gradients[value] = 1.0
         inner = [each for each in order if each is value or each not in self._known]
         for each in reversed(inner):
             for child, local in zip(each.children, each.local_grads, strict=True):
-                slopes[child] += local * slopes[each]
+                local_gradients[child] += local * local_gradients[each]
         if not in_pairs:
-            return [(each, slopes[each]) for each in order if each in self._known and each is not value]
+            return [(each, local_gradients[each]) for each in order if each in self._known and each is not value]
         products = [each for each in inner if len(each.children) == 2 and all(map(self._known.get, each.children))]
         return [
-            (factor, local * slopes[each])
+            (factor, local * local_gradients[each])
             for each in products
             for factor, local in zip(each.children, each.local_grads, strict=True)
         ]

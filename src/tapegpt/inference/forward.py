@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class Rules(Record):
     """Which tokens may follow: an automaton over classes of characters, and the characters of a string.
 
-    After t characters, in state s, the string may end where accepting[s] and t >= least, and may go on with a character
+    After t characters, in state s, the string may end where accepting[s] and t >= least, and continue with a character
     where t < most and viable[(t + 1) * states + its next state]. At the start, and after what is allowed, something is.
     """
 
@@ -53,7 +53,7 @@ class Rules(Record):
 
 
 class Drawn(Record):
-    """Strings, and for each the log of the probability of the choices that the rules left, place by place.
+    """Strings, and for each the log of the probability of the choices that the rules left, token by token.
 
     Where nothing else narrows the choice, the mean of exp(log_weight) is the probability that a string drawn without
     the rules keeps to them. At temperature 0 the logs mean nothing.
@@ -69,16 +69,16 @@ class Inference:
     def __init__(self, config: Model, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
         self.config, self.vocab_size = config, vocab_size
         graph = fast_graph(config, vocab_size, target=target)
-        speech = fast_graph(config, vocab_size, target=target, cached=True)
-        extents, spoken = graph.tape.plan(), speech.tape.plan()
-        assert (extents.shared, extents.gradients) == (spoken.shared, spoken.gradients)
-        self._work = max(extents.work + graph.tape.positions, spoken.work + pad(vocab_size))
+        decoding = fast_graph(config, vocab_size, target=target, cached=True)
+        extents, decoded = graph.tape.plan(), decoding.tape.plan()
+        assert (extents.shared, extents.gradients) == (decoded.shared, decoded.gradients)
+        self._work = max(extents.work + graph.tape.positions, decoded.work + pad(vocab_size))
         forward = graph.tape.forward_kernel(graph.logits)
         entries: Entries = {
             "prepare": (graph.tape.prepare_kernel(graph.logits), {}),
             "score": (scoring_kernel(graph, forward, extents.work), {}),
             "next": (next_kernel(graph, forward), {}),
-            "draw": (drawing_kernel(speech, spoken.work), {}),
+            "draw": (drawing_kernel(decoding, decoded.work), {}),
         }
         self._program = Program(entries, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds

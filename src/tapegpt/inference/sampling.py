@@ -1,21 +1,24 @@
 """Strings that meet constraints, drawn from a model without a loop that may never end.
 
-Place by place: the next character is drawn from those from which the automaton can still accept, by the model's
-probability times a rough one that a string which has come so far will be accepted; that takes every place's characters
-to be independent. Dead ends are never entered, and strings are led to where the constraints are met. Exact: without
-that factor, the probabilities made to sum to 1; with w the product of what they summed to before, place by place, the
-model gives a string w times the probability that it is drawn with. It is taken with the probability w / b, where no w
-is above b, so that strings come from the model's own distribution given that they meet the constraints. Where hardly
-any would be taken, strings are drawn place by place. The mean of w, with the factor too, is the probability that the
-model meets the constraints by itself.
+Token by token: the next character is drawn from those from which the automaton can still accept, by the model's
+probability times a rough estimate that the prefix so far will be accepted, for which characters at all positions count
+as independent. Dead ends are never entered, and strings are led to where the constraints are met.
+
+Unbiased: without the estimate, and the probabilities are normalised. Let w be the product of what they summed to before
+that, over all tokens: the model gives a string w times the probability that it is drawn with. The string is accepted
+with the probability w / b, where no w is above b, so that strings have the model's own distribution given that they
+meet the constraints (rejection sampling). Where hardly any would be accepted, strings are drawn token by token. The
+mean of w, with the estimate too, is the probability that the model meets the constraints by itself.
 
 What is looked up when a string is whole (that it is new, or has not come yet) conditions either distribution exactly:
 strings are drawn many at a time and those that do not fit left out, for as long as one in `WORTH` does. Then a tree of
 prefixes takes over, in which whatever has come or does not fit loses its probability: nothing is met twice, and when
 nothing is left, all strings have come. What a prefix may become has an upper bound there; where a walk looks at one for
-the first time, the bound falls to what is known then, and to be exact the walk goes on with the quotient of the two as
-its probability or starts anew. Source: Shi, Bieber and Sutton, "Incremental sampling without replacement for sequence
-models", 2020. Not here: automata, the model's arithmetic.
+the first time, the bound falls to what is known then, and to be unbiased the walk continues with the quotient of the
+two as its probability, or starts anew.
+
+Source: Shi, Bieber and Sutton, "Incremental sampling without replacement for sequence models", 2020.
+Not here: automata, the model's arithmetic.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     from tapegpt.inference.automata import Automaton
     from tapegpt.inference.forward import Drawn, Inference, Rules
 
-WORTH = 100  # a string of the tree takes about as long as so many drawn side by side
+WORTH = 100  # a string of the tree takes about as long as so many drawn in a batch
 PERSISTENCE = 20  # times as many, where strings are left out that the tree would find one by one too
 MIN_BATCH, MAX_BATCH = 64, 4096
 BATCH_WORK = 3e8  # parameters times places of a batch, so that Ctrl-C is prompt
@@ -127,10 +130,10 @@ class Sampler:
         """Strings for as long as there are some; how many are taken changes none of them."""
         if not self._space.any:
             return
-        yield from self._side_by_side()
+        yield from self._in_batches()
         if self._is_in_vain and not self._constraints.unbiased:
             self._give_up_unbiased()
-            yield from self._side_by_side()
+            yield from self._in_batches()
         try:
             yield from self._from_tree()
         except _HardlyEverError:
@@ -158,8 +161,8 @@ class Sampler:
             if fits:
                 yield text
 
-    def _side_by_side(self) -> Iterator[str]:
-        """Strings for as long as one in `WORTH` is admitted, and one to be had in `MAX_WORK`."""
+    def _in_batches(self) -> Iterator[str]:
+        """Strings for as long as one in `WORTH` is admitted, and one found in `MAX_WORK`."""
         work = self._inference.work
         most = max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / work)))
         if self._constraints.distance:

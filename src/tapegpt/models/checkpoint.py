@@ -76,7 +76,7 @@ def is_own(path: Path) -> bool:
 
 
 class _ClassError(Exception):
-    """Why a model of ours cannot be made: its class is not at hand, or not what it was."""
+    """Why a model of ours cannot be made: its class is not given, or not what it was."""
 
 
 # What comes of values that are of another kind than they should be.

@@ -1,4 +1,4 @@
-"""Several models as one: at each place the mean of their probabilities (a mixture), for all that speaks and judges.
+"""Several models as one: at each position the mean of their probabilities (a mixture), to generate and to score.
 
     ensemble = Ensemble([model, other, third])
     ensemble.generate(20)
@@ -47,7 +47,7 @@ _WORD = (1 << 64) - 1
 class Ensemble(GPT):
     """Models as one `GPT`, which generates, scores and is evaluated as each of them.
 
-    `config` is that of the model with the smallest block; the random state to go on with is the first model's. Raises
+    `config` is that of the model with the smallest block; its random state is the first model's. Raises
     `TapeGPTError` for no model, anything but models, and models of different characters; later for whatever needs
     parameters, which only each of its `models` has.
     """
@@ -76,7 +76,7 @@ class Ensemble(GPT):
         return self._mixture
 
     def rank(self, most: int | None = None) -> None:
-        """Note how surprising the training strings are, where those of all models are at hand."""
+        """Note how surprising the training strings are, where those of all models are known."""
         if all(model.documents for model in self.models):
             self.training_documents()
         super().rank(most)
@@ -230,7 +230,7 @@ class _Choice:
         scale = 1.0 / (drawing.temperature or 1.0)
         self._row = rules.table[state * rules.count : (state + 1) * rules.count]
         states, goes_on = len(rules.accepting), place < rules.most
-        # State 0, a dead end, for strings that may not go on.
+        # State 0, a dead end, for strings that may not continue.
         self._prospects = [rules.ahead[(place + 1) * states + target if goes_on else 0] for target in self._row]
         allowed = [
             (token, logs[token] * scale + self._prospects[kind])

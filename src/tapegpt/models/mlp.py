@@ -1,4 +1,4 @@
-"""A multilayer perceptron that sees the last few tokens side by side. Not here: a context of any length (`gru.py`).
+"""A multilayer perceptron that sees the last few tokens at once. Not here: a context of any length (`gru.py`).
 
 Letters: T positions, D n_embd, V vocabulary.
 """

@@ -1,6 +1,6 @@
-"""What a model remembers of its training, so that it can go on: settings, moments, evaluations, data.
+"""What a model remembers of its training, so that it can be resumed: settings, moments, evaluations, data.
 
-Not here: going on (`trainer.py`), files (`checkpoint.py`).
+Not here: resuming (`trainer.py`), files (`checkpoint.py`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class TrainingState(Record):
     settings: Settings  # with the threads that were used, which decide about bits
     moments: Moments
     evaluations: tuple[Evaluation, ...] = ()
-    last: Parameters | None = None  # weights to go on with, where the model speaks with better ones
+    last: Parameters | None = None  # parameters to resume with, where the model generates with better ones
     spent: float = field("seconds of a budget", Number(0, SECONDS.most), default=0.0)
 
 

@@ -1,4 +1,4 @@
-"""A GPT that can speak and judge: its shape, vocabulary, random state and the engine that holds its numbers.
+"""A GPT that can generate and score: its shape, vocabulary, random state and the engine that holds its numbers.
 
 Any number of threads may use one model at once. Not here: training (`trainer.py`), files (`checkpoint.py`), arithmetic
 (the engines), constraints (`sampling.py`).
@@ -133,7 +133,7 @@ class GPT(LanguageModel):
         if steps is not None:
             self.steps = steps
         self.data: DataRecord | None = None  # what it was trained on
-        self.documents: Sequence[str] | None = None  # the training strings, where they are at hand
+        self.documents: Sequence[str] | None = None  # the training strings, where they are known
         self.state: TrainingState | None = None  # of its training, to resume
         self.ranks: Sequence[float] = ()  # how surprising training strings are, see `rank`
         self._lock = renewed(allocate_lock())
@@ -174,7 +174,7 @@ class GPT(LanguageModel):
         """n generated strings of at most block_size characters; fewer where there are no more.
 
         Options are the fields of `Constraints` (prefix, suffix, pattern, min_length, max_length, avoid, novel, unique,
-        unbiased) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own generator goes on;
+        unbiased) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own generator is used;
         with one the strings are the same each time, and the model's generator stays as it is. Where constraints or a
         narrowed choice are given, and with the engine fast, numbers are f32, whose sums are grouped by the CPU's vector
         width: on another kind of CPU about one string in some thousands differs.
@@ -289,7 +289,7 @@ class GPT(LanguageModel):
 
         Keys may share a name; where that must not be, give those that are `taken`: the first other one is chosen, so
         that the name also depends on what was taken before, and so on the order of the keys.
-        Raises `TapeGPTError` for a key that is no str, and where every string that the model invents is taken.
+        Raises `TapeGPTError` for a key that is no str, and where every string that the model generates is taken.
         """
         if not isinstance(key, str):
             raise TapeGPTError(f"key must be a str, not {shown(key)}")
@@ -337,7 +337,7 @@ class GPT(LanguageModel):
         return Calibration(self.score(strings).nats)
 
     def rank(self, most: int | None = None) -> None:
-        """Note how surprising the training strings are, where they are at hand and it has not been done.
+        """Note how surprising the training strings are, where they are known and it has not been done.
 
         As many as there is `most` time for, evenly spaced, stand for all.
         """
@@ -353,7 +353,7 @@ class GPT(LanguageModel):
     def neighbours(self) -> Neighbours:
         """The training strings, to look up what is like them.
 
-        Raises `TapeGPTError` where they are not at hand, and not where they were read from.
+        Raises `TapeGPTError` where they are not known, and no longer where they were read from.
         """
         from tapegpt.data.neighbours import Neighbours
 

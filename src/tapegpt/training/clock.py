@@ -145,7 +145,7 @@ class Clock:
         self._end += seconds
 
     def begin(self) -> None:
-        """Training begins, or goes on."""
+        """Training begins, or is resumed."""
         self._begun = time.perf_counter() - self._gone
 
     def measure_evaluation(self, evaluate: Callable[[], object]) -> None:

@@ -108,7 +108,7 @@ def _moment(trainer: Trainer) -> Moment:
 
 
 def still(model: GPT, corpus: Corpus | None = None) -> Recording:
-    """A model as it is, of whose training nothing is at hand: one moment."""
+    """A model as it is, of whose training nothing is known: one moment."""
     settings = model.state.settings if model.state else Settings()
     evaluations = model.state.evaluations if model.state else ()
     moment = Moment(model.steps, model.engine, model.engine.snapshot())
@@ -138,7 +138,7 @@ def replay(model: GPT, moments: int | Iterable[int] = MOMENTS, corpus: Corpus | 
     last = model.parameters if state.last is None else state.last
     if recording.moments[-1].parameters != last:
         raise TapeGPTError(
-            "the training cannot be repeated: other weights come out. It was a finetuning, or went on with another "
+            "the training cannot be repeated: other weights come out. It was a finetuning, or was resumed with another "
             "number of steps, or ran on another kind of CPU or with other versions"
         )
     return recording

@@ -1,7 +1,7 @@
 """Training: a corpus in, a model out, in chunks of steps so that progress and interruption are prompt.
 
 Random numbers are drawn in microgpt.py's order: the documents are shuffled, the parameters initialised, and generation
-goes on with the same generator. Not here: arithmetic, files, what is printed.
+continues with the same generator. Not here: arithmetic, files, what is printed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Trainer(Local):
     """One training run; `model` is as far as it has come, and at the end of `chunks` the best that was evaluated.
 
     One thread at a time may use it; meanwhile others may use its `model`. Where Ctrl-C or a callback's error ends a
-    call, the steps that were taken count, and the next call goes on after them.
+    call, the steps that were taken count, and the next call continues after them.
 
     Settings are given as a record or by name: `Trainer(corpus, config, steps=500)`. A budget counts from `started`, a
     time of `time.perf_counter`, by default now; compiling, once for a shape, does not count. Of what is `held_out`
@@ -93,7 +93,7 @@ class Trainer(Local):
         self._validation = self.judged.windows(config.block_size) if self.judged else None
         self._best: Snapshot | None = None
         self._data: DataRecord | None = None
-        self._last: Snapshot | None = None  # weights to go on with, while the model has the best ones
+        self._last: Snapshot | None = None  # parameters to resume with, while the model has the best ones
         rng = Random(settings.seed)
         self._tokens = _tokens(self.training, config, settings, rng, windows)
         enough = math.ceil(passes_that_help(len(self._tokens)) * len(self._tokens) / settings.batch_size)
@@ -104,14 +104,14 @@ class Trainer(Local):
         initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std))
         self._clock = Clock(settings.budget, started + engine.compile_seconds)
 
-    # --- going on -----------------------------------------------------------------------------------------------
+    # --- resuming ----------------------------------------------------------------------------------------------
 
     @classmethod
     def resume(cls, model: GPT, corpus: Corpus, more: int | None = None) -> Trainer:
         """The run that left this model, where it stood: it ends with the bits of one that was never interrupted.
 
         With `more`, that many steps are added to those taken, and the learning rate falls to zero after them. A run of
-        a time budget goes on for the time that was left. Raises `TapeGPTError` for a model that holds weights only, for
+        a time budget has the time that was left. Raises `TapeGPTError` for a model that holds weights only, for
         other documents than it was trained on, saying what differs, and where no step is left.
         """
         state = model.state
