@@ -376,7 +376,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("generate", "MODEL"),
         ("generate missing", "missing: no such file"),
         ("generate names.txt", "names.txt: not a model of tapegpt"),
-        ("generate .", "cannot be read"),
+        ("generate .", "./model.safetensors: no such file"),
         ("generate names.txt -n x", "-n: must be a whole number, not 'x'"),
         ("generate model -n -1", "n must be a whole number from 0 on, not -1"),
         ("generate model --temperature nan", "temperature must be 0 or a number from 0.001 to 1000, not nan"),
