@@ -44,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     space.add_argument("--random", action="append", default=[], metavar="NAME=X..Y", help=about)
     option(space, "--trials", whole, f"candidates to draw [{TRIALS}]")
     space.add_argument("--preset", choices=PRESETS, metavar="NAME", help="what is not searched is as in this preset")
-    about = f"let a sampler of Optuna choose, {' or '.join(NAMES)}, instead of drawing"
+    about = f"let a sampler of Optuna choose, {', '.join(NAMES)}, instead of drawing"
     space.add_argument("--sampler", choices=NAMES, metavar="NAME", help=about)
     length = parser.add_argument_group("how long")
     about = "time for the whole sweep: 10s, 2m; compiling, once for a shape, is not amount"
@@ -78,9 +78,9 @@ def run(options: argparse.Namespace) -> int:
     space = Space(grid, random, options.preset, {} if options.steps is None else {"steps": options.steps}, kind)
     sampler: Any = None
     if options.sampler is not None:
-        from tapegpt.experiments.optuna_sampler import adapted
+        from tapegpt.experiments.optuna_sampler import adapt
 
-        sampler = adapted(options.sampler, space, options.seed)
+        sampler = adapt(options.sampler, space, options.seed)
     _check_outputs(options)
     names = ("trials", "seeds", "budget", "plan", "validation", "seed")
     with executor(options.ray, options.threads) as (train, threads):

@@ -17,25 +17,20 @@ if TYPE_CHECKING:
     from tapegpt.experiments.population import Candidate, Outcome
     from tapegpt.experiments.search import Space
 
-NAMES = {"tpe": "TPESampler", "cmaes": "CmaEsSampler"}
+NAMES = ("tpe",)  # by which a sampler is known without Optuna
 WORST = 100.0  # nats per token: what a training counts as that diverged, or cannot be; else it would be tried again
 
 
-def adapted(sampler: Any, space: Space, seed: int) -> OptunaSampler:
-    """A sampler by name, which gets the seed, or one of Optuna's own; raises `TapeGPTError` for anything else."""
+def adapt(sampler: Any, space: Space, seed: int) -> OptunaSampler:
+    """The sampler "tpe", which gets the seed, or one of Optuna's own; raises `TapeGPTError` for anything else."""
     try:
         import optuna
     except ImportError:
         raise missing("Optuna", "optuna") from None
-    if isinstance(sampler, str):
-        if sampler not in NAMES:
-            raise TapeGPTError(f"sampler must be one of {', '.join(NAMES)}, not {shown(sampler)}")
-        try:
-            sampler = getattr(optuna.samplers, NAMES[sampler])(seed=seed)
-        except ImportError as error:
-            raise missing(str(error.name), "optuna") from None
+    if sampler in NAMES:
+        sampler = optuna.samplers.TPESampler(seed=seed)
     if not isinstance(sampler, optuna.samplers.BaseSampler):
-        raise TapeGPTError(f"sampler must be one of {', '.join(NAMES)}, or a sampler of Optuna, not {shown(sampler)}")
+        raise TapeGPTError(f"sampler must be 'tpe', or a sampler of Optuna, not {shown(sampler)}")
     return OptunaSampler(sampler, space, seed)
 
 

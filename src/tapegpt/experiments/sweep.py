@@ -81,10 +81,11 @@ def sweep(
     `trials` candidates are drawn (by default 50), or the whole grid is taken; the last ones get so many `seeds`. How
     long they train is said by `steps`, of the last ones, by a `budget` in seconds, of the whole sweep, or by a plan
     such as "100x250 33x750 11x2250 3x6750x3"; threads are trainings at once, by default the cores. A `sampler` of
-    Optuna, "tpe" or "cmaes" chooses the candidates instead of drawing them. With `run_dir` a journal is kept there, and
-    a sweep resumes where its journal ends. Options are the fields of
-    `SweepSetup` (trials, seeds, budget, plan, validation, seed, threads), settings of the `model`, as `train` takes it,
-    and of a training, and how data is read.
+    Optuna, "tpe" or one of its own, chooses the candidates instead of drawing them. With `run_dir` a journal is kept
+    there, and a sweep resumes where its journal ends. Options are the fields of `SweepSetup` (trials, seeds, budget,
+    plan, validation, seed, threads), settings of the `model`, as `train` takes it, and of a training, and how data is
+    read.
+
     Raises `TapeGPTError` for input that cannot be used.
     """
     started = time.perf_counter()
@@ -92,9 +93,9 @@ def sweep(
     setup = SweepSetup(**{name: options.pop(name) for name in SweepSetup.fields if name in options})
     space = Space(grid, random, preset, options, model)
     if sampler is not None:
-        from tapegpt.experiments.optuna_sampler import adapted
+        from tapegpt.experiments.optuna_sampler import adapt
 
-        sampler = adapted(sampler, space, setup.seed)
+        sampler = adapt(sampler, space, setup.seed)
     sweeping = Sweeping(corpus_from(data, reading), space, setup, sampler, run_dir, executor, started)
     for _ in sweeping:
         pass
