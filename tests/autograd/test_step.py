@@ -353,6 +353,7 @@ def shared_parts(tape: Tape) -> Node:
     return sum(losses[1:], tape.cross_entropy(logits, label) + losses[0])
 
 
+@pytest.mark.slow
 def test_rules_leave_what_has_another_use() -> None:
     rng, found = random.Random(1), []
     data: dict[str, Any] = {

@@ -124,6 +124,7 @@ def test_gradients_against_finite_differences(positions: int, width: int, heads:
             break
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("factor", "number", "error"),  # relative to the larger one, but for small ones
     [(1.001, 0.5, 0.001 / 1.001), (0.25, 0.5, 0.75), (3.0, 0.01, 0.04), (math.nan, 0.5, math.nan)],
