@@ -54,6 +54,8 @@ def test_arguments_are_names_in_python_and_options_on_the_command_line() -> None
     error = TapeGPTError(f"choose {argument('max_length')}, {argument('header', False)} or {argument('format', 'csv')}")
     assert str(error) == "choose max_length, header=False or format='csv'"
     assert error.for_command == "choose --max-length, --no-header or --format csv"
+    nothing = TapeGPTError(f"{argument('novel', 0)}, {argument('unique', True)}")
+    assert (str(nothing), nothing.for_command) == ("novel=0, unique=True", "--novel 0, --unique True")
     again = pickle.loads(pickle.dumps(TapeGPTError(f"m: {error.raw}")))
     assert (str(again), again.for_command) == (f"m: {error}", f"m: {error.for_command}")
 
@@ -63,6 +65,8 @@ def test_a_name_that_there_is_not_is_a_type_error_with_the_nearest_one() -> None
         UnknownNameError, match=r"train got an unexpected argument 'step': did you mean 'steps'\?"
     ) as told:
         check_names("train", ["seed", "step"], ["steps"], ["seed"])
+    with pytest.raises(UnknownNameError, match="unexpected argument 'y': there are a"):
+        check_names("f", ["a", "y", "x"], ["a"])  # the first one
     assert isinstance(told.value, TypeError)
     assert isinstance(told.value, TapeGPTError)
     with pytest.raises(TapeGPTError, match="unexpected argument 'x': there are steps, seed"):

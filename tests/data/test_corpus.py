@@ -463,7 +463,9 @@ def test_vocabularies_of_every_size(size: int) -> None:
         assert corpus.tokens().ids[0] == corpus.bos == size
 
 
-@pytest.mark.parametrize("characters", ["\0\n", "".join(map(chr, range(255))), "".join(map(chr, range(1, 257)))])
+@pytest.mark.parametrize(
+    "characters", ["a\U0010ffff", "\ud7ff", "\0\n", "".join(map(chr, range(255))), "".join(map(chr, range(1, 257)))]
+)
 def test_bos_never_meets_a_character(characters: str) -> None:
     """Also where the characters that could stand for it between documents are taken."""
     documents = [characters, characters[::-1], characters[0]]

@@ -146,6 +146,7 @@ def test_draws_are_those_of_the_seed() -> None:
 def test_an_interval_leaves_5_percent_out_at_each_end() -> None:
     assert interval(range(101)) == (5, 95)
     assert interval([1.0]) == (1.0, 1.0)
+    assert [interval(range(count)) for count in (10, 20, 30, 200)] == [(0, 9), (1, 18), (1, 28), (10, 189)]
 
 
 # --- its constants ----------------------------------------------------------------------------------------------

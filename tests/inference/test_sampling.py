@@ -18,7 +18,7 @@ import tapegpt
 from tapegpt import Random
 from tapegpt.data.tokens import texts
 from tapegpt.inference import sampling
-from tapegpt.inference.constraints import split_options
+from tapegpt.inference.constraints import Drawing, split_options
 from tapegpt.inference.forward import Drawn
 from tapegpt.inference.sampling import Sampler
 from tapegpt.models.trained import GPT
@@ -337,6 +337,24 @@ def test_truncation_leaves_the_same_strings_side_by_side_and_in_the_tree(
         assert side_by_side <= set(everything)
     else:
         assert side_by_side == {everything[0]}
+
+
+@settings(max_examples=examples(500))
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=9),
+    st.integers(0, 10),
+    st.sampled_from([1 / 8, 1 / 2, 3 / 4, 1.0]),
+    st.sampled_from([0.0, 1 / 4, 1 / 2, 1.0]),
+)
+def test_truncation_leaves_what_each_rule_leaves_of_the_one_before(
+    weights: list[int], top_k: int, top_p: float, min_p: float
+) -> None:
+    kept = list(enumerate(weight / 64 for weight in weights))  # sums without rounding
+    found = sampling.truncated(kept, Drawing(top_k=top_k, top_p=top_p, min_p=min_p))
+    kept = [(token, p) for token, p in kept if not top_k or sum(other > p for _, other in kept) < top_k]
+    mass = sum(p for _, p in kept)
+    kept = [(token, p) for token, p in kept if sum(other for _, other in kept if other > p) < top_p * mass]
+    assert found == [(token, p) for token, p in kept if p >= min_p * max(weights) / 64]
 
 
 def test_temperature_0_gives_the_most_probable_next_character(small: GPT) -> None:
