@@ -112,7 +112,7 @@ def test_shares_hold_the_smaller_ones_and_nothing_held_out(laboratory: Laborator
     assert seen[0] == set(parts.training.documents)
     assert seen[0] > seen[1] > seen[2] > seen[3]
     assert seen[0].isdisjoint(parts.held_out.documents)
-    for number, share in enumerate(laws.SHARES):
+    for number in range(4):
         part = parts._given[number][0].training.documents
         assert part == [document for document in parts.training.documents if document in seen[number]]
     parts.give(4, 8, repeat=2)

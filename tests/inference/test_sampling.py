@@ -149,6 +149,16 @@ def test_the_probability_of_a_constraint_is_estimated_within_its_error(model: GP
     assert estimate.error < 0.01
 
 
+def test_token_by_token_strings_are_led_to_where_the_constraints_are_met(small: GPT) -> None:
+    """What lies ahead counts by what the model's strings are like; where every string is met it is all the same."""
+    for pattern, is_led in ((".*bbb", True), (".*", False)):
+        constraints, drawing = split_options({"pattern": pattern, "temperature": 1.0, "unbiased": False})
+        space = small.sampler(constraints, drawing, seed=1)._space
+        prospects = [space.prospect(space.automaton.start, length) for length in range(BLOCK - 2)]
+        assert all(-20.0 < prospect < -0.1 for prospect in prospects) == is_led
+        assert prospects == sorted(prospects, reverse=True)
+
+
 @pytest.mark.parametrize("draws", [2, 3, 200])
 def test_the_error_of_an_estimate_is_that_of_a_mean(small: GPT, draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "MAX_BATCH", 64)

@@ -20,7 +20,9 @@ from safetensors.numpy import load_file
 
 import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
+from tapegpt.data.sources import Source
 from tapegpt.models import writing
+from tapegpt.models.provenance import DataRecord
 from tapegpt.models.trained import GPT
 from tapegpt.tensors import Contents, _checksum, little_endian, write_contents
 from tests.properties import examples
@@ -49,6 +51,25 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "m.safetensors"
+
+
+def test_data_that_can_be_read_once_are_not_looked_for_again(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("anna\notto\n")
+    os.mkfifo(tmp_path / "pipe")
+    corpus = Corpus.read(tmp_path / "names.txt")
+    file, *others = (
+        DataRecord.of(corpus.replaced(source=source))
+        for source in (corpus.source, Source(("-",), unique=True), Source((str(tmp_path / "pipe"),)), None)
+    )
+    assert file.read() == corpus
+    assert [each.source and (each.source["paths"], each.source["unique"]) for each in others] == [
+        (["-"], True),  # how it was read is known
+        (["-"], False),
+        None,
+    ]
+    for each in others:
+        with pytest.raises(TapeGPTError, match="the training data came from a program or standard input"):
+            each.read()
 
 
 @pytest.mark.slow

@@ -181,6 +181,8 @@ def test_data_is_read_as_is_said(tmp_path: Path) -> None:
     for data in (["Anna"], Corpus.of(["Anna"])):
         with pytest.raises(TapeGPTError, match="column says how data is read: give a path, or leave it out"):
             tapegpt.train(data, column="name", **shape)
+    with pytest.raises(TapeGPTError, match="lowercase says how data is read: give a path, or leave it out"):
+        tapegpt.train(Corpus.of(["Anna"]), lowercase=True, **shape)
 
 
 @pytest.mark.slow
