@@ -16,6 +16,7 @@ from tapegpt.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from tapegpt import studio
     from tapegpt.analysis.attribution import attribute
     from tapegpt.analysis.diff import compare
     from tapegpt.analysis.doctor import examine
@@ -63,6 +64,7 @@ __all__ = [
     "report",
     "save",
     "scaling",
+    "studio",
     "sweep",
     "train",
     "widget",
@@ -92,6 +94,7 @@ _MODULES = {
     "report": "web.report",
     "save": "models.writing",
     "scaling": "experiments.scaling",
+    "studio": "studio",
     "sweep": "experiments.sweep",
     "train": "training.train",
     "widget": "web.notebook",

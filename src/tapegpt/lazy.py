@@ -11,12 +11,16 @@ if TYPE_CHECKING:
 
 
 def importer(package: str, modules: Mapping[str, str], names: dict[str, Any]) -> Callable[[str], Any]:
-    """A package's `__getattr__`: it looks a name up in its module of the package, and keeps it among the `names`."""
+    """A package's `__getattr__`, which keeps what it finds among the `names`.
+
+    A name is looked up in its module of the package, or is a module, if that has the same name.
+    """
 
     def get(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        names[name] = getattr(import_module(f"{package}.{modules[name]}"), name)
+        module = import_module(f"{package}.{modules[name]}")
+        names[name] = module if modules[name] == name else getattr(module, name)
         return names[name]
 
     return get

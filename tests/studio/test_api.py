@@ -482,3 +482,15 @@ def test_the_description_of_settings_is_their_table(client: Client) -> None:
     }
     assert described["patience"]["anyOf"] == [{"type": "integer", "minimum": 1}, {"type": "null"}]
     assert described["engine"]["enum"] == ["exact", "fast"]
+
+
+def test_python_serves_the_page_with_a_model_that_is_no_ensemble() -> None:
+    model, log = tapegpt.train(NAMES, steps=1), list[str]()
+    server = tapegpt.studio.serve(Corpus.of(NAMES), model, port=0, log=log.append)
+    server.stop()
+    server.run()
+    assert server.address.startswith("http://127.0.0.1:")
+    assert "/#run=" in server.address
+    assert log == []
+    with pytest.raises(tapegpt.TapeGPTError, match="the model is an ensemble of 1 models"):
+        tapegpt.studio.serve(Corpus.of(NAMES), tapegpt.Ensemble([model]), port=0)

@@ -6,22 +6,20 @@ import os
 import sys
 from contextlib import suppress
 
-from tapegpt.cli.console import notice
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.models import model_file, own_class_argument
 from tapegpt.cli.options import number, option, whole
-from tapegpt.errors import TapeGPTError, missing
+from tapegpt.errors import TapeGPTError
+from tapegpt.studio import HOST, PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
     from tapegpt.data.corpus import Corpus
+    from tapegpt.models.trained import GPT
     from tapegpt.studio.limits import Limits
-    from tapegpt.studio.studio import Studio
 
-HOST, PORT = "127.0.0.1", 8347
-EXTRA = ("msgspec", "starlette", "uvicorn")  # what it needs
 COMMON = "--dataset --host --port --load --no-browser"
 
 
@@ -51,19 +49,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    try:
-        from tapegpt.studio.server import Server
-        from tapegpt.studio.store import KeptCorpus
-        from tapegpt.studio.studio import Studio
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in EXTRA:
-            raise
-        raise missing(str(error.name), "studio") from None
+    from tapegpt.studio import serve
+
     corpus, name = _data(options)
-    studio = Studio(KeptCorpus(corpus, name), _limits(options), _log)
-    shown = f"#run={_load(studio, model_file(options.load), options.kind)}" if options.load else ""
-    server = Server(studio, options.host, options.port)
-    address = server.address + shown
+    model = _load(model_file(options.load), options.kind) if options.load else None
+    limits = _limits(options)
+    server = serve(corpus, model, name=name, host=options.host, port=options.port, limits=limits, log=_log)
+    address = server.address
     print(f"tapegpt studio: {address} (Ctrl-C ends it)", flush=True)
     if sys.stdout.isatty() and not options.no_browser:
         import webbrowser
@@ -93,22 +85,15 @@ def _limits(options: argparse.Namespace) -> Limits:
     return Limits(**{name: value for name, value in given.items() if value is not None})
 
 
-def _load(studio: Studio, path: str, kind: str | None) -> str:
-    """A model to begin with: with its training, where that can be repeated; the id of the run."""
+def _load(path: str, kind: str | None) -> GPT:
+    """A model to begin with."""
     from tapegpt.models.checkpoint import load
-    from tapegpt.models.ensemble import Ensemble
     from tapegpt.studio.studio import single
-    from tapegpt.training.recording import replay, still
 
     model = load(path, kind)
-    if isinstance(model, Ensemble):
+    if model.models:
         raise TapeGPTError(single(path, len(model.models)))
-    try:
-        recording = replay(model)
-    except TapeGPTError as error:
-        notice(error.for_command)
-        recording = still(model)
-    return studio.add_recording(recording).id
+    return model
 
 
 def _log(line: str) -> None:

@@ -20,3 +20,73 @@
 
 It needs the extra `studio`: starlette, uvicorn and msgspec. Not here: what is shown of a model (`tapegpt.web`).
 """
+
+from __future__ import annotations
+
+from tapegpt.errors import TapeGPTError, missing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.models.trained import GPT
+    from tapegpt.studio.limits import Limits
+    from tapegpt.studio.server import Server
+    from tapegpt.studio.studio import Studio
+
+HOST, PORT = "127.0.0.1", 8347
+EXTRA = ("msgspec", "starlette", "uvicorn")  # what it needs
+
+
+def serve(
+    corpus: Corpus,
+    model: GPT | None = None,
+    *,
+    name: str = "data",
+    host: str = HOST,
+    port: int = PORT,
+    limits: Limits | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> Server:
+    """A server of the page at its `address`: `run` serves until Ctrl-C, or until another thread calls `stop`.
+
+        server = tapegpt.studio.serve(tapegpt.Corpus.read("names.txt"))
+        print(server.address)
+        server.run()
+
+    The page begins with the corpus, and with a model, whose training is shown where it can be repeated; `log` gets a
+    line about whatever goes wrong. Port 0 is any free one. Raises `TapeGPTError` where the extra `studio` is not
+    installed, the address is not available, or the model is an ensemble.
+    """
+    try:
+        from tapegpt.studio.limits import Limits
+        from tapegpt.studio.server import Server
+        from tapegpt.studio.store import KeptCorpus
+        from tapegpt.studio.studio import Studio
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        raise missing(str(error.name), "studio") from None
+    studio = Studio(KeptCorpus(corpus, name), limits or Limits(), log)
+    shown = "" if model is None else f"#run={_show(studio, model, log)}"
+    server = Server(studio, host, port)
+    server.address += shown
+    return server
+
+
+def _show(studio: Studio, model: GPT, log: Callable[[str], None]) -> str:
+    """Keep a model, with its training where that can be repeated; the id of the run."""
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.studio.studio import single
+    from tapegpt.training.recording import replay, still
+
+    if model.models:
+        raise TapeGPTError(single("the model", len(model.models)))
+    try:
+        known = None if model.documents is None else Corpus(list(model.documents), model.vocabulary)
+        recording = replay(model, corpus=known)
+    except TapeGPTError as error:
+        log(error.for_command)
+        recording = still(model)
+    return studio.add_recording(recording).id
