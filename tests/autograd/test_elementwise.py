@@ -100,6 +100,7 @@ def test_of_the_largest_numbers_the_first_has_the_gradient() -> None:
         assert [slope for row in tape.gradient(x) for slope in row] == wanted
 
 
+@pytest.mark.slow
 @CASES
 def test_gradients_against_finite_differences(build: Callable[[Tape], Node]) -> None:
     tape = scalars.recorded(build, 3)

@@ -571,6 +571,7 @@ def test_the_softmax_of_logits_far_from_zero(target: Target) -> None:
         assert np.array(tape.gradient(w))[:, 0] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 @each_target
 @pytest.mark.parametrize("block_size", [LONG, LONG + 1])
 def test_attention_to_logits_far_from_zero(target: Target, block_size: int) -> None:

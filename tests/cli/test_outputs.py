@@ -40,6 +40,7 @@ def _place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(trained)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

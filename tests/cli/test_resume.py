@@ -109,6 +109,7 @@ def test_a_training_that_was_cut_ends_as_one_that_was_not(
     assert kept(cut, path) == kept(whole, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["exact, held out", "fast, all"])
 def test_a_file_speaks_with_the_best_weights_and_goes_on_from_the_last(name: str) -> None:
     config, choice = TRAININGS[name]

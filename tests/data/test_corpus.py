@@ -506,6 +506,7 @@ SCRIPTS = ["ar_AA", "bn_BD", "cs_CZ", "de_DE", "el_GR", "fa_IR", "he_IL", "hi_IN
 SCRIPTS += ["ko_KR", "ne_NP", "pl_PL", "ru_RU", "ta_IN", "th_TH", "tr_TR", "uk_UA", "vi_VN", "zh_CN", "zh_TW"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", SCRIPTS)
 def test_names_in_many_scripts(tmp_path: Path, locale: str) -> None:
     fake = Faker(locale)

@@ -94,6 +94,7 @@ def test_a_gpt_is_few_operations(block_size: int, attention: str) -> None:
 # The exact engine's numbers
 
 
+@pytest.mark.slow
 def test_the_first_hundred_losses_on_the_names() -> None:
     corpus = Corpus.dataset("names")
     exact = Trainer(corpus, Config())

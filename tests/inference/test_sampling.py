@@ -108,6 +108,7 @@ def test_place_by_place_a_string_is_drawn_as_often_as_its_weight_says(model: GPT
     assert_drawn_from(drawn_with, [text for text in from_tree if text in weights])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_exact_draws_from_the_models_distribution_given_the_pattern(model: GPT, pattern: str) -> None:
     everything = probabilities(model)
@@ -141,6 +142,7 @@ def test_exact_strings_are_shorter_than_the_block_as_often_as_the_model_writes_s
     assert_drawn_from(conditioned(everything, [text for text in everything if len(text) <= BLOCK - 2]), strings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_the_probability_of_a_constraint_is_estimated_within_its_error(model: GPT, pattern: str) -> None:
     true = math.fsum(p for text, p in probabilities(model).items() if re.fullmatch(pattern, text))

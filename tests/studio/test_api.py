@@ -296,6 +296,7 @@ wanted_settings = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @quick
 @given(chosen=wanted_settings, text=st.text(alphabet="anotx", max_size=9), temperature=numbers, moments=numbers)
 def test_whatever_settings_are_sent_they_are_used_or_refused(

@@ -292,6 +292,7 @@ def opened_file(page: Any, tmp_path: Path, name: str, data: bytes) -> None:
     page.set_input_files("#file", tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_encoding_reads_right_and_another_can_be_chosen(studio: Any, tmp_path: Path) -> None:
     names = ["Zoë", "Jörg", "Müller", "Grün"]
     trained(studio, lambda: opened_file(studio, tmp_path, "names.txt", "\n".join(names).encode("cp1252")))
@@ -303,6 +304,7 @@ def test_a_file_of_another_encoding_reads_right_and_another_can_be_chosen(studio
     assert studio.input_value("#encoding") == other
 
 
+@pytest.mark.slow
 def test_a_table_asks_for_its_column(studio: Any, tmp_path: Path) -> None:
     table = "id,fruit\n" + "".join(f"{number},{fruit}\n" for number, fruit in enumerate(FRUITS))
     before = studio.get_attribute("#save", "href")
@@ -741,6 +743,7 @@ def test_every_text_survives_a_link(module: Any, text: str) -> None:
 # --- by keyboard alone
 
 
+@pytest.mark.slow
 def test_all_is_reached_by_keyboard_alone(studio: Any) -> None:
     reached = set()
     keys = {"share": "Enter", "n_embd": "ArrowLeft", "pin": "Enter", "play": "Enter", "operation": "ArrowDown"}
@@ -761,6 +764,7 @@ def test_all_is_reached_by_keyboard_alone(studio: Any) -> None:
 # --- from elsewhere
 
 
+@pytest.mark.slow
 def test_a_link_with_a_token_is_followed_from_another_site(page: Any, tmp_path: Path, problems: list[str]) -> None:
     """The page of one site, 127.0.0.1, links to a studio on another, localhost, as a mail or a course page does."""
     with running(host="0.0.0.0") as client, served(tmp_path) as elsewhere:
@@ -795,6 +799,7 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_a_model_of_another_class_is_shown_with_its_matrices(studio: Any, tmp_path: Path) -> None:
     tapegpt.save(tapegpt.train(FRUITS, model="mlp", steps=5, engine="fast"), tmp_path / "mlp.safetensors")
     studio.set_input_files("#load", tmp_path / "mlp.safetensors")

@@ -93,6 +93,7 @@ def test_other_names_are_not_whatever_they_point_to(client: Client, name: str) -
         assert response.json()["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "null", "https://127.0.0.1", "http://localhost", "x", "http://["]
 )
@@ -226,6 +227,7 @@ def test_what_is_too_much_is_refused_before_it_begins(client: Client, chosen: An
     assert (error["type"], word in error["message"]) == ("too_large", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", ["whole", "in pieces"])
 def test_a_body_may_be_as_long_as_is_allowed_and_no_longer(client: Client, sent: str) -> None:
     """Where the length is said before, and where it is found out."""
@@ -237,6 +239,7 @@ def test_a_body_may_be_as_long_as_is_allowed_and_no_longer(client: Client, sent:
         assert client.post(path, content=content).status_code == status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("question", "body", "limit", "passes"),
     [("why", {"text": "anna"}, "seconds", 3), ("score", {"strings": ["anna", "otto"]}, "search_seconds", 1)],
@@ -263,6 +266,7 @@ def test_the_reference_engine_is_too_slow_to_be_asked_for(client: Client) -> Non
     client.ask("POST", "/api/runs", {"corpus": client.corpus(), "settings": {"engine": "reference"}}, 400)
 
 
+@pytest.mark.slow
 def test_strings_and_their_number_have_bounds(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"/api/runs/{client.run()['id']}"
     client.ask("POST", f"{path}/generate", {"n": 1001}, 400)
@@ -298,6 +302,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", HOSTILE)
 def test_a_hostile_wish_is_answered_and_leaves_its_thread(client: Client, wish: Any) -> None:
     key = client.run()["id"]

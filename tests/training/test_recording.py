@@ -112,6 +112,7 @@ def test_a_training_that_diverges_says_so() -> None:
         record(Trainer(CORPUS, CONFIG, steps=1000, learning_rate=1000.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(TRAININGS))
 @pytest.mark.parametrize("cut", [None, 25])
 def test_a_training_done_again_comes_out_as_the_first(name: str, cut: int | None, tmp_path: Path) -> None:

@@ -230,6 +230,7 @@ def test_control_characters_in_documents_are_named() -> None:
     tapegpt.train(["d\te\nf", "\u200d"], **shape)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents that are seen often are memorised unless the weights fade; few, or by more weights, sooner."""
     pairs = [a + b for a in "abcdefgh" for b in "iouxy"]

@@ -397,6 +397,7 @@ def test_a_budget_longer_than_helps_says_so() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_short_budget_says_what_it_takes_and_is_resumed_with_it(place: Path) -> None:
     (place / "data").write_text("".join(f"{number:06b}\n" for number in range(60_000)))
     done = run(*FAST, "--budget", "100ms", "--validation", "0.2", "--samples", "0", "-o", "m", "--seed", "3")
@@ -446,6 +447,7 @@ def test_options_of_the_fast_engine_as_typed(options: dict[str, Any]) -> None:
     assert lines[3:] == [f"step    7 /    7 | loss {losses[-1]:.4f}", *sampled(model.generate(2))]
 
 
+@pytest.mark.slow
 def test_long_strings_as_typed(place: Path) -> None:
     (place / "data").write_text("ABCDEFGHIJKLMNO\nCDEFGHI\nGHI")
     corpus, found = Corpus.read("data"), {}
@@ -486,6 +488,7 @@ def test_a_divergence_as_typed_keeps_the_best() -> None:
     assert tapegpt.load("m").parameters == expected.model.parameters
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -384,6 +384,7 @@ def test_the_command_prints_the_page(files: Path, capsysbinary: pytest.CaptureFi
     assert capsysbinary.readouterr().out == page.encode("utf-8", "xmlcharrefreplace")
 
 
+@pytest.mark.slow
 def test_data_that_moved_are_given(files: Path) -> None:
     (files / "names.txt").rename(files / "moved.txt")
     model, output = str(files / "model.safetensors"), files / "page.html"
