@@ -1,4 +1,4 @@
-"""What the fast engine has better than operation by operation: a table of rules, each with what it gains.
+"""The fast engine's rewrites: operations that replace several others, each with its gain.
 
 Not here: how a recording is rewritten (`rewrites.py`).
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def attention_in_lanes(rewriting: Rewriting, node: Node) -> Match | None:
-    """Attention in lanes, on q, k and v from one product where they have one x."""
+    """Attention with a head's columns in the lanes of a vector; q, k and v of one x become one product."""
     if not isinstance(node.operation, Attention):
         return None
     assert rewriting.batch
@@ -56,7 +56,7 @@ def attention_in_lanes(rewriting: Rewriting, node: Node) -> Match | None:
 
 
 def sum_embeddings(rewriting: Rewriting, node: Node) -> Match | None:
-    """A sum of embeddings is one operation."""
+    """A sum of embeddings becomes one operation."""
     if not _is_sum(node):
         return None
     inner, leaves, ahead = [], [], [node]
@@ -85,7 +85,7 @@ def users(rewriting: Rewriting, node: Node) -> Node:
 
 
 def fuse_norm(rewriting: Rewriting, node: Node) -> Match | None:
-    """A gain is the end of a norm, and after it a bias.
+    """A gain, and then a bias, become the end of a norm.
 
     With gains the GPT's step takes 2.56 us per document by this rule, 2.85 without (n_embd 16, batches of 16).
     """
@@ -128,7 +128,7 @@ class Product(Record):
     def ending(
         self, rewriting: Rewriting, covered: list[Node], activation: str = "", residual: Sequence[Node] = ()
     ) -> Match:
-        """One operation for this and what comes next."""
+        """One operation for this product and what follows it."""
         operation = FastLinear(activation, residual=bool(residual), bias=bool(self.bias))
 
         def record(x: Node, w: Node) -> Node:
@@ -171,7 +171,7 @@ def _is_before(rewriting: Rewriting, node: Node, product: Node, total: Node) -> 
 
 
 def fuse_activation(rewriting: Rewriting, node: Node) -> Match | None:
-    """An activation is the end of the product before it, and its slope that of the product after it."""
+    """An activation becomes the end of the product before it, and its gradient the end of the product after it."""
     rule = node.operation
     if not isinstance(rule, Elementwise) or not rule.is_activation or len(rewriting.users(node)) != 1:
         return None
@@ -183,7 +183,7 @@ def fuse_activation(rewriting: Rewriting, node: Node) -> Match | None:
 
 
 def fuse_bias(rewriting: Rewriting, node: Node) -> Match | None:
-    """A bias is the end of a product, which takes the result of attention with the columns that it has in lanes.
+    """A bias becomes the end of a product; a product of attention's result takes its columns as they are in lanes.
 
     With biases a step of GPT takes 2.59 us per document where they are ends, 2.86 where not (n_embd 16, batches of 16).
     """

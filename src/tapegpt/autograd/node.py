@@ -1,4 +1,4 @@
-"""A node of the tape, and what can be written with nodes: each operator and method records one operation.
+"""A node of the tape: each of its operators and methods records one operation.
 
 Operations that few models have are imported when they are recorded. Not here: their memory (`tape.py`).
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Node:
-    """A matrix on the tape: a parameter, an input, or what an operation gives. Offsets count numbers of its region."""
+    """A matrix on the tape: a parameter, an input, or an operation's result. Offsets count numbers of its region."""
 
     __slots__ = (
         "below",
@@ -44,13 +44,13 @@ class Node:
     ) -> None:
         self.tape, self.name, self.shape, self.operation, self.inputs = tape, name, shape, operation, inputs
         self.is_parameter = self.sparse = False
-        self.start: float | None = None  # of a parameter, where it begins; None is drawn
-        self.bound = 1 << 32  # token ids that are written must be below it
-        self.below = operation.below if operation else 0  # those that come unasked are; 0: none do
+        self.start: float | None = None  # initial value of a parameter; None: random
+        self.bound = 1 << 32  # written token ids must be below it
+        self.below = operation.below if operation else 0  # computed token ids are below it; 0: there are none
         self.index = -1
-        self.uses, self.taken = 0, False  # taken: one of them leaves no place for others after it
+        self.uses, self.taken = 0, False  # taken: one use sets the gradient, so no other may follow
         self.value = self.prepared = self.kept = -1
-        self.gradient = -1  # -1: needs none
+        self.gradient = -1  # -1: it has none
 
     @property
     def rows(self) -> int:
@@ -155,7 +155,7 @@ class Node:
         return self.tape.record(Elementwise("gelu"), self)
 
     def maximum(self, other: Node | float) -> Node:
-        """The larger one of each two numbers, or of each and a constant; this node's where they are equal."""
+        """The larger of each pair of numbers, or of each number and a constant; this node's where they are equal."""
         return self._with("maximum", other, "the other number")
 
     def _with(self, rule: str, other: Node | float, what: str) -> Node:
@@ -250,13 +250,13 @@ class Node:
         return self.tape.linear(self, other.T)
 
     def softmax(self) -> Node:
-        """Each row as probabilities: e to the power of each number, over their sum."""
+        """Each row as probabilities: e to the power of each number, divided by their sum."""
         from tapegpt.autograd.operations.softmax import Softmax
 
         return self.tape.record(Softmax(), self)
 
     def log_softmax(self) -> Node:
-        """The logarithms of these, also where they would be zero."""
+        """The logarithm of `softmax`, also where a probability is too small for a float."""
         from tapegpt.autograd.operations.softmax import LogSoftmax
 
         return self.tape.record(LogSoftmax(), self)
@@ -276,7 +276,7 @@ class Node:
         return tape.record(Dropout(p, seed, number), self, tape.noise)
 
     def named(self, name: str) -> Node:
-        """This node, which shows under this name in all that looks inside a model."""
+        """This node, with the name under which traces, listings and explanations show it."""
         if not isinstance(name, str) or not name:
             raise TapeGPTError(f"{self!r}: a name must be a str, not {shown(name)}")
         self.name = name
@@ -287,7 +287,7 @@ class Node:
 
 
 def number_of(value: object, whose: object, *what: object) -> float:
-    """A number as a float, of NumPy as well; an error says what it is."""
+    """A number as a float, also one of NumPy; the error names `whose` number it is and `what`."""
     if not isinstance(value, bool) and hasattr(value, "__float__"):
         try:
             number = float(value)

@@ -1,4 +1,4 @@
-"""Examples into the rows of a run, one after the other, while its code is made. Not here: what the rows are for."""
+"""Packs examples into the rows of a run, one after the other. Not here: what the rows are used for."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Rows:
         self._words = {name: (work + offset).cast(U32) for name, offset in about.items() if name != "share"}
 
     def tell(self, row: Operand, words: Mapping[str, Number]) -> None:
-        """Write what the tape asks for."""
+        """Write those words that the tape reads."""
         for name, word in words.items():
             if name in self._words:
                 self._words[name][row] = word
 
 
 class Packer(Rows, ABC):
-    """Examples into rows."""
+    """Packs examples into rows."""
 
     def __init__(self, k: Builder, work: Pointer, positions: int, about: Mapping[str, int]) -> None:
         super().__init__(work, about)
@@ -37,12 +37,12 @@ class Packer(Rows, ABC):
 
     @abstractmethod
     def begin(self, example: Operand, first: Operand, end: Value) -> Callable[[Value], Mapping[str, Number]]:
-        """Write an example's own numbers to the rows from the first to before the end; what else to tell of a row."""
+        """Write an example's own numbers to the rows from `first` to before `end`; returns what to tell of a row."""
 
     def fill(self, at: Variable, last: Operand, *, training: bool = False) -> Value:
-        """Pack examples from `at` on, which moves on, as many as fit; the rows that they take.
+        """Pack as many examples from `at` on as fit, and move `at` behind them; returns the rows that they take.
 
-        Where it is training, they are numbered, and have dropout.
+        In training, examples are numbered and have dropout.
         """
         k = self._k
         rows, fits = k.variable(k.integer(0)), k.variable(k.integer(1))
@@ -56,7 +56,7 @@ class Packer(Rows, ABC):
         return k.value(rows)
 
     def put_alone(self, example: Operand, noise: Number = 0) -> Value:
-        """Write one example to the first rows; how many it takes."""
+        """Write one example to the first rows; returns how many it takes."""
         rows = self.length(example)
         self.put(example, self._k.integer(0), rows, noise)
         return rows

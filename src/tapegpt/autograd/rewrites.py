@@ -1,7 +1,7 @@
-"""From a model's recording to an engine's tape: operation by operation, but where an engine has something better.
+"""Records a model's recording again on an engine's tape, and replaces patterns of operations by rules.
 
-What is better is a rule: a pattern of recorded operations, and what replaces them. What no rule fits is recorded as it
-is. The `EXACT` rules bring gradients into microgpt.py's order. Not here: rules that save time (`fast_rewrites.py`), the
+A rule is a pattern of recorded operations, and what replaces them. Operations that match no rule are recorded one by
+one. The `EXACT` rules bring gradients into microgpt.py's order. Not here: rules that save time (`fast_rewrites.py`),
 operations (`operations/`), how a tape runs (`tape.py`).
 """
 
@@ -26,10 +26,10 @@ ROWS = 256  # positions that go through a model together: enough for the tiles, 
 
 
 class Match(Record):
-    """What a rule replaces, beside the operation that it was asked about, and how: all of it is used for that alone."""
+    """The operations that a rule replaces beside the one that it matched; nothing else uses their results."""
 
     covered: list[Node]
-    make: Callable[[], Node]  # records what stands for that operation
+    make: Callable[[], Node]  # records the replacement
 
 
 class Location(Record):
@@ -82,7 +82,7 @@ class Rewriting:
                 self.units[made.index] = [each.index for each in unit if each.operation]
 
     def _matches(self, nodes: list[Node], rules: Sequence[Rule]) -> tuple[dict[Node, Match], set[Node]]:
-        """What rules apply to, the last operations first."""
+        """The operations that rules match, and all that these cover; the last operations choose first."""
         matches: dict[Node, Match] = {}
         covered: set[Node] = set()
         for node in reversed(nodes):
@@ -96,7 +96,7 @@ class Rewriting:
     def _as_it_is(self, node: Node, recorded: Operation) -> Node:
         operation = recorded.to_f32(self.batch) if self.batch else recorded
         inputs = [self.input(each) for each in node.inputs]
-        if operation.takes:  # a third of a product says what comes last, which in f32 is nothing to anybody
+        if operation.takes:  # a product's third input says what is added last, which f32 does not need
             inputs = inputs[: max(operation.takes)]
         for index in operation.sets:
             if self._users[node.inputs[index]] != [node]:
@@ -106,7 +106,7 @@ class Rewriting:
     # --- what rules ask -----------------------------------------------------------------------------------------
 
     def alone(self, node: Node, user: Node) -> bool:
-        """Whether only this one uses a node, and uses it once."""
+        """Whether `user` is the only operation that uses a node, and uses it once."""
         return self._users[node] == [user]
 
     def users(self, node: Node) -> list[Node]:
@@ -116,7 +116,7 @@ class Rewriting:
     # --- what rules make ----------------------------------------------------------------------------------------
 
     def input(self, node: Node) -> Node:
-        """What stands for a recorded node, with its columns; parameters and inputs are recorded when they are used."""
+        """The node that replaces a recorded one, with its columns; parameters and inputs are recorded when used."""
         if node not in self._new:
             self._new[node] = self.parameter(node) if node.is_parameter else self.about[node.name]
         made = self._new[node]
@@ -127,7 +127,7 @@ class Rewriting:
         return made
 
     def parameter(self, node: Node, columns: Sequence[int] | None = None, width: int = 0) -> Node:
-        """Record a parameter, in these columns of a wider one."""
+        """Record a parameter, if need be in these columns of a wider one."""
         rows = node.shape.rows or 0
         made = self.tape.parameter(node.name, rows, width or node.shape.columns, sparse=node.sparse)
         self.parameters[node.name] = Location(made, range(rows), columns or range(node.shape.columns))
@@ -138,19 +138,19 @@ class Rewriting:
         return self.tape.record(operation, *inputs, *[self.about[name] for name in operation.about])
 
     def assign(self, node: Node, made: Node) -> None:
-        """Let a node of the tape stand for a recorded one."""
+        """Note that a node of the tape replaces a recorded one."""
         self._new[node] = made
         if node.name:
             self.stages[node.name] = Location(made, (), self._spread.get(made, range(made.shape.columns)))
 
     def spread(self, node: Node, columns: list[int]) -> Node:
-        """Note that only these columns of a node are in use."""
+        """Note that a node uses only these columns; returns the node."""
         if columns != list(range(node.shape.columns)):
             self._spread[node] = columns
         return node
 
     def product(self, node: Node, record: Callable[[Node, Node], Node]) -> Node:
-        """Record the product that a node is, on x as it stands, if need be with W spread as x is."""
+        """Record a product of x as it is on the tape; if x uses only some columns, W is spread over them."""
         x, w = node.inputs
         made = self._new.get(x)
         if made not in self._spread or not self.alone(w, node):
@@ -158,7 +158,7 @@ class Rewriting:
         return record(made, self.parameter(w, self._spread[made], made.shape.columns))
 
     def stacked(self, products: Sequence[Node], count: int, rows: Sequence[Sequence[int]]) -> Node:
-        """The products of one x with several matrices as that with one of `count` rows, where each has some."""
+        """Record the products of one x with several matrices as one product, with a matrix of `count` rows."""
         names = [product.inputs[1].name for product in products]
         alike = next(index for index, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1)
         x, w = products[0].inputs
@@ -180,7 +180,7 @@ def is_product(node: Node) -> bool:
 
 
 def of_one_input(rewriting: Rewriting, node: Node) -> list[Node]:
-    """The products that attention takes, and their matrices, where all are of one x and used for nothing else."""
+    """The inputs of attention and their matrices, if they are products of one x with no other use; else nothing."""
     products = list(node.inputs)
     if not all(map(is_product, products)) or len({product.inputs[0] for product in products}) > 1:
         return []
@@ -192,7 +192,7 @@ def of_one_input(rewriting: Rewriting, node: Node) -> list[Node]:
 
 
 def interleave_heads(rewriting: Rewriting, node: Node) -> Match | None:
-    """One matrix for q, k and v, head by head: the gradient of their x is then a single ordered sum, as in scalars."""
+    """One matrix for q, k and v, head by head: x's gradient is then one ordered sum, as in scalars."""
     if not isinstance(node.operation, Attention) or not (covered := of_one_input(rewriting, node)):
         return None
     n_head, columns = node.operation.n_head, node.shape.columns
@@ -207,7 +207,7 @@ def interleave_heads(rewriting: Rewriting, node: Node) -> Match | None:
 
 
 def add_target_last(rewriting: Rewriting, node: Node) -> Match | None:
-    """At the output layer the target's logit comes first on the graph of scalars, so its share of x's gradient last."""
+    """At the output layer the target's logit is first on the graph of scalars, so x's gradient adds its share last."""
     if not isinstance(node.operation, CrossEntropy):
         return None
     logits, targets = node.inputs

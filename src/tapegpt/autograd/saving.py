@@ -1,4 +1,4 @@
-"""A tape's parameters in a file, and with them what a step of training goes on from. Behind `Tape.save`, `Step.save`.
+"""A tape's parameters in a file, with what a step needs to resume: behind `Tape.save` and `Step.save`.
 
 Not here: the file's bytes (`tensors.py`), models of text (`checkpoint.py`).
 """

@@ -8,15 +8,15 @@
     tape.backward(y)
     tape.gradient(x)                         # [[25.79...]]: dy/dx = 2 x y
 
-Every value and gradient has its offset before the first run; nothing is allocated and no bound is checked while it
-runs: what could go wrong is refused where it is recorded or written. A node is a matrix of f64, on the
-fast engine's tapes of f32, its rows fixed or one for each position of the run. Gradients accumulate operation by
+Every value and gradient has its offset before the first run. A run allocates nothing and checks no bound: what could
+fail is refused when it is recorded or written. A node is a matrix of f64, on the fast engine's tapes of f32, with a
+fixed number of rows or one for each position of the run. Gradients accumulate operation by
 operation in the reverse of the depth-first post-order that `Value.backward` takes, and within an operation as its
 scalars do (docs/exactness.md says where that is one graph's order, to the bit). Not here: the operations' mathematics,
 what an engine makes of a recording (`rewrites.py`), training (`step.py`).
 
-Three regions of memory: what all runs share (parameters, and what follows from them), the gradients of the parameters,
-and the work of one run (everything else). Threads have one of the second and third each.
+There are three regions of memory: `shared` by all runs (parameters, and what follows from them), the `gradients` of the
+parameters, and the `work` of one run (everything else). Each thread has gradients and work of its own.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Extents(Record):
 class Tape(Local):
     """Records operations on numbers of the type `real`; `positions` is the most rows that a run can have.
 
-    One thread at a time may use a tape: what one writes, another's run would read. Threads with a tape each are free.
+    One thread at a time may use a tape, since a run reads what another would write. Each may have its own.
     """
 
     def __init__(self, positions: int = 1, target: Target | None = None, real: Type = F64) -> None:
@@ -83,8 +83,8 @@ class Tape(Local):
         self._laid: list[Laid] = []  # the nodes as they are laid out; kernels hold them, so they stay the same objects
         self._programs: dict[int, Program] = {}
         self._written: set[Node] = set()
-        self.noise: Node | None = None  # (T, 1), where there is dropout: in which example of the training a row is
-        self._computed: set[int] = set()  # nodes that are what the numbers written last make of them,
+        self.noise: Node | None = None  # (T, 1), where there is dropout: the example of the training that a row is in
+        self._computed: set[int] = set()  # nodes that are computed from the numbers that are written now,
         self._count = 0  # for so many positions
         self._differentiated = 0  # positions of the last backward
 
@@ -93,10 +93,10 @@ class Tape(Local):
     def parameter(
         self, name: str, rows: int, columns: int, *, start: float | None = None, sparse: bool = False
     ) -> Node:
-        """A matrix that gathers gradients.
+        """A matrix that has a gradient.
 
-        A model's begins at `start` everywhere, by default at numbers drawn from a normal distribution. Of a
-        `sparse` one only the rows that a batch looks up are trained in its step.
+        All its numbers start as `start`, by default as random numbers of a normal distribution. Of a `sparse` parameter
+        a step trains only the rows that its batch looks up.
         """
         if any(name == node.name for node in self.parameters()):
             raise TapeGPTError(f"parameter {shown(name)}: there is one of this name")
@@ -106,12 +106,12 @@ class Tape(Local):
         return node
 
     def input(self, name: str, columns: int, rows: int | None = None) -> Node:
-        """Numbers from outside, without a gradient; `rows` None is one row for each position."""
+        """Numbers that are written, without a gradient; `rows` None is one row for each position."""
         fixed = None if rows is None else _size(name, "rows", rows)
         return self._named(name, Shape(fixed, _size(name, "columns", columns)))
 
     def indices(self, name: str) -> Node:
-        """A token id for each position, from outside."""
+        """A token id for each position, which is written."""
         return self._named(name, Shape(None, 1, index=True))
 
     def embedding(self, table: Node, ids: Node) -> Node:
@@ -119,13 +119,13 @@ class Tape(Local):
         return self.record(Embedding(), table, ids)
 
     def ngrams(self, tokens: Node, n: int, rows: int, bos: int) -> Node:
-        """For each position a row, below `rows`, for the n-gram that ends there; before the first token is BOS."""
+        """For each position the row, below `rows`, of the n-gram that ends there; tokens before the first are BOS."""
         from tapegpt.autograd.operations.ngrams import NGrams
 
         return self.record(NGrams(n, rows, bos), tokens)
 
     def linear(self, x: Node, w: Node, last: Node | None = None) -> Node:
-        """x W^T: (T, rows of W). `last` names the column whose share of x's gradient is added last."""
+        """x W^T: (T, rows of W). `last` is the column of the result that x's gradient adds last."""
         return self.record(Linear(), x, w, *([] if last is None else [last]))
 
     def concatenate(self, nodes: Sequence[Node]) -> Node:
@@ -179,7 +179,7 @@ class Tape(Local):
         return result
 
     def _checked(self, operation: Operation, inputs: tuple[Node, ...]) -> tuple[Shape, list[int]]:
-        """The result's shape, and what token ids in each input must be below, 0 for numbers."""
+        """The result's shape, and for each input the bound of its token ids, 0 for numbers."""
         if not isinstance(operation, Operation):
             raise TapeGPTError(f"a tape records an Operation, not {shown(operation)}")
         what = operation.name
@@ -213,7 +213,7 @@ class Tape(Local):
         return shape, bounds
 
     def _check_passing(self, operation: Operation, node: Node, inputs: tuple[Node, ...]) -> None:
-        """The result's gradient becomes the node's where all else that uses the node comes before the result."""
+        """Raise `TapeGPTError` unless all other uses of the node come before the result, which shares its gradient."""
         before = self.order(*inputs)
         if node.is_parameter or inputs.count(node) > 1 or node.uses > sum(each.inputs.count(node) for each in before):
             raise TapeGPTError(f"{operation.name}: {node!r} is used beside it, and its gradient is passed on as it is")
@@ -250,7 +250,7 @@ class Tape(Local):
         return [node for node in self.nodes if node.is_parameter]
 
     def plan(self) -> Extents:
-        """Give every node its offsets, at the first call; the size of each region."""
+        """Give every node its offsets, at the first call; return the size of each region."""
         if self._extents is None:
             self._extents = self._assign_offsets()
             self._laid += [Laid() for _ in self.nodes[len(self._laid) :]]
@@ -340,7 +340,7 @@ class Tape(Local):
         return [self._laid[node.index] for node in self.order(output)]
 
     def prepare_kernel(self, output: Node) -> Kernel:
-        """`(shared)`: what depends on parameters alone, once after they change."""
+        """`(shared)`: computes what depends on parameters alone, once after they change."""
         order = self._laid_order(output)
 
         def tape_prepare(k: Builder, shared: Reals) -> None:
@@ -352,7 +352,7 @@ class Tape(Local):
         return Kernel(tape_prepare, f"prepare.{output.index}", self.real)
 
     def forward_kernel(self, output: Node) -> Kernel:
-        """`(shared, work, start, stop)`: the output and all before it, for the positions start to stop."""
+        """`(shared, work, start, stop)`: computes the output and all before it, for the positions start to stop."""
         order = self._laid_order(output)
 
         def tape_forward(k: Builder, shared: Reals, work: Reals, start: Int, stop: Int) -> None:
@@ -388,7 +388,7 @@ class Tape(Local):
         return Kernel(tape_backward, f"backward.{output.index}", self.real)
 
     def kernels(self, node: Node, output: Node, *, accumulate: bool = False) -> dict[str, Kernel]:
-        """Those of a node's operation alone, as they are on the way to an output and back.
+        """The kernels of one node's operation, as forward and backward of an output call them.
 
         `prepare(shared)` where it has one, `forward(shared, work, stop)`, `backward(shared, gradients, work, stop)`.
         """
@@ -429,7 +429,7 @@ class Tape(Local):
         return self._programs[output.index]
 
     def forward(self, output: Node, positions: int | None = None) -> list[list[float]]:
-        """Run forward; the output's rows. `positions` defaults to the tape's."""
+        """Run forward; returns the output's rows. `positions` defaults to the tape's."""
         self.check_own(output, "forward")
         count = self.positions if positions is None else positions
         if not is_whole(count) or not 1 <= count <= self.positions:
@@ -471,9 +471,9 @@ class Tape(Local):
     ) -> Step:
         """A step of training in machine code, which takes the mean gradient of so many batches.
 
-        It is computed in f64, or `fast` in f32, as the fast engine does; parameters that it moves are then of f32.
-        Those that have not been written yet begin where they `start`, or are drawn with the seed from a normal
-        distribution around 0, by default as wide as one over the root of their columns.
+        It is computed in f64, or with `fast` in f32 as in the fast engine; it then rounds the parameters to f32.
+        Parameters that have not been written start as their `start`, or as random numbers of a normal distribution with
+        mean 0 and, by default, a standard deviation of one over the square root of their columns.
         """
         from tapegpt.autograd.optimizers import Optimizer
         from tapegpt.autograd.step import Step
@@ -518,19 +518,19 @@ class Tape(Local):
         load(self, path)
 
     def invalidate(self) -> None:
-        """Note that parameters or inputs have changed: what was computed is of former ones."""
+        """Note that parameters or inputs have changed, so that results are out of date."""
         self._computed.clear()
 
     def end_training(self) -> None:
-        """Note that a training has used all of the memory: gradients are of no `backward` either."""
+        """Note that a training has used all of the memory, so that results and gradients are out of date."""
         self.invalidate()
         self._differentiated = 0
         if self.noise:  # no other run has dropout
             self._write_ids(self.noise, [0] * self.positions)
 
     def write(self, node: Node, numbers: Sequence[float]) -> None:
-        """Set a node's numbers, row by row; token ids for an index node. Of a row for each position, the first are
-        enough.
+        """Set a node's numbers, row by row; token ids for an index node. A node with a row for each position may get
+        only its first rows.
         """
         self.check_own(node, "write")
         if node.operation:
@@ -559,7 +559,7 @@ class Tape(Local):
         self._words(node)[: len(ids)] = array("I", [int(number) for number in ids])
 
     def check_ids(self, node: Node, ids: Sequence[float]) -> None:
-        """Raise `TapeGPTError` where token ids for a node are none, or out of its range."""
+        """Raise `TapeGPTError` for numbers that are no token ids, or out of the node's range."""
         for row, number in enumerate(ids):
             if not _is_id(number, node.bound):
                 at = f"{node!r}: row {row} is {shown(number)}"
@@ -582,7 +582,7 @@ class Tape(Local):
         return [[number + 0.0 for number in row] for row in rows]  # sums begin with 0.0, so none of them is -0.0
 
     def views(self, node: Node) -> list[memoryview[float]]:
-        """A node's rows in the arena, to read and write; after writing run `forward` again, none looks."""
+        """A node's rows in the arena, to read and write; nothing notices a write, so run `forward` again after it."""
         start = self._value_at(node)
         if node.shape.index:
             raise TapeGPTError(f"views: {node!r} has token ids, which `write` checks")

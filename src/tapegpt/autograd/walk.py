@@ -32,7 +32,7 @@ class Laid:
 
 
 class Run:
-    """The regions of one run while its code is made, and which gradients have been written."""
+    """The memory regions of one run while its code is made, and the gradients that have been written."""
 
     def __init__(
         self,
@@ -47,18 +47,18 @@ class Run:
         self.written: set[int] = set()
 
     def prepare(self, k: Builder, node: Laid, operation: Operation) -> None:
-        """Make what follows from a node's inputs."""
+        """Call `prepare` of a node's operation, if it prepares something."""
         if operation.prepared_size(*[i.shape for i in node.inputs]):
             self._call(k, operation.prepare, node, *[self._slot(i) for i in node.inputs])
 
     def forward(self, k: Builder, node: Laid, operation: Operation) -> None:
-        """Compute a node."""
+        """Call `forward` of a node's operation."""
         if not node.is_early:
             self.prepare(k, node, operation)
         self._call(k, operation.forward, node, *[self._slot(i) for i in (node, *node.inputs)])
 
     def backward(self, k: Builder, node: Laid, operation: Operation) -> None:
-        """Pass a node's gradient on."""
+        """Call `backward` of a node's operation."""
         for index in operation.clears:
             table = node.inputs[index]
             if table.gradient >= 0 and table.index not in self.written:

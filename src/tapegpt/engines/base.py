@@ -1,4 +1,4 @@
-"""What an engine is: the arithmetic behind a model, whatever does it.
+"""What an engine is: the arithmetic behind a model.
 
 An engine owns the parameters, Adam's moments and nothing else: no text, no files, no random state.
 Three exist: `exact.py` (f64, compiled) and `reference.py` (scalar Python, the oracle), whose numbers are equal, and
@@ -66,8 +66,8 @@ class Engine(Local, ABC):
     """
 
     name: str  # "exact", "reference": what --engine takes
-    notice: str  # one line on what the engine has to do without, or ""
-    compile_seconds = 0.0  # what making its code took; nothing where it was found in the cache
+    notice: str  # one line on what this machine lacks, or ""
+    compile_seconds = 0.0  # spent on compiling; 0 if the code was in the cache
 
     def __init__(self) -> None:
         self._lock = renewed(allocate_lock())  # machine code runs without the interpreter's, and there is one memory
@@ -100,7 +100,7 @@ class Engine(Local, ABC):
 
     @property
     def revision(self) -> int:
-        """Another number whenever the parameters may have changed; who reads it and then them misses no change."""
+        """A number that changes whenever the parameters may have changed: read it before you read them."""
         return self._revision
 
     @property
@@ -118,7 +118,7 @@ class Engine(Local, ABC):
             return self._parameters()
 
     def load_parameters(self, parameters: Parameters) -> None:
-        """Replace the parameters (copied), by zeros the n-gram embeddings if left out; Adam's moments become zero."""
+        """Copy the parameters in, zeros for n-gram embeddings that are left out; Adam's moments become zero."""
         self._change(self._lock, self._load_parameters, parameters)
         self._is_torn = False
 
@@ -128,7 +128,7 @@ class Engine(Local, ABC):
             return self._snapshot()
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Take back the parameters of a snapshot; Adam's moments stay as they are."""
+        """Restore the parameters of a snapshot; Adam's moments stay as they are."""
         self._change(self._turn, self._restore, snapshot)
 
     def moments(self) -> Moments:

@@ -1,4 +1,4 @@
-"""What the compiled engines have in common: memory for a graph's numbers, and how these get in and out.
+"""What the compiled engines have in common: memory for a graph's numbers, and copying them in and out.
 
 Not here: what is done with them (`exact.py`, `fast/`).
 """
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class Numbers(Structure):
-    """What a training moves: the parameters."""
+    """The numbers that a training changes."""
 
-    shared: Reals  # they themselves, and what follows from them
+    shared: Reals  # the parameters, and what follows from them
     gradients: Reals  # of each thread
     first: Reals  # means of gradients
-    second: Reals  # and of their squares
+    second: Reals  # means of their squares
 
 
 class CompiledEngine(Engine):

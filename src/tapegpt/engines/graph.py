@@ -1,4 +1,4 @@
-"""A model on an engine's tape: what goes in and comes out, and where each parameter and stage lies.
+"""A model on an engine's tape: its inputs and outputs, and where each parameter and stage lies.
 
 `exact_graph` is for the exact engine, `fast_graph` for the rows of the fast one. Not here: the forward pass
 (`models/`), how it becomes a tape (`rewrites.py`), training.
@@ -47,7 +47,7 @@ def fast_graph(
 
 
 class Layout(Record):
-    """What kernels know of a graph: its sizes, and where its nodes lie in the work of a run."""
+    """What kernels know of a graph: its sizes, and the offsets of its nodes in the work of a run."""
 
     positions: int  # rows of a run, at most
     block_size: int
@@ -60,7 +60,7 @@ class Layout(Record):
 
 
 class Graph:
-    """The tape of a model; `logits` (T, V) and, but for strings, `loss` (1, 1) are its outputs."""
+    """The tape of a model; its outputs are `logits` (T, V) and, except for decoding, `loss` (1, 1)."""
 
     def __init__(self, model: Model, vocab_size: int, tape: Tape, rules: Sequence[Rule], batch: Batch | None) -> None:
         self.block_size, self.vocab_size, self.tape = model.block_size, vocab_size, tape
@@ -104,7 +104,7 @@ class Graph:
     # --- parameters in memory -----------------------------------------------------------------------------------
 
     def read(self, memory: Memory, start: int = 0) -> Parameters:
-        """A copy of numbers by name from a memory laid out as the parameters are, `start` numbers after its begin."""
+        """A copy of numbers by name from a memory laid out as the parameters are, from number `start` on."""
         result = {}
         for name in self.names:
             values = array("d")
@@ -157,14 +157,14 @@ def _ids(tape: Tape, table: Node | None) -> list[Node]:
 
 
 class Documents(Structure):
-    """Documents as one run of token ids, see `tokens.Tokens`."""
+    """Documents as one sequence of token ids, see `tokens.Tokens`."""
 
     ids: U32s
     starts: I64s
 
     @staticmethod
     def arguments(tokens: Tokens) -> dict[str, Address]:
-        """What an entry takes for them."""
+        """They as an entry's argument."""
         return {"ids": address_of(tokens.ids), "starts": address_of(tokens.starts)}
 
 

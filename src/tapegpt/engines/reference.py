@@ -115,7 +115,7 @@ class ReferenceEngine(Engine):
                 self.rows[node] = [[Value(number)] for number in ids[node.name]]
 
     def named(self) -> dict[str, tuple[Node, str]]:
-        """What has a name, in the order of the last run: a node's result (node, ""), or rows within its operation."""
+        """All named results in the order of the last run: a node's own (node, ""), or rows within its operation."""
         found: dict[str, tuple[Node, str]] = {}
         for node, inner in self.inner.items():
             layer, dot, _ = node.name.rpartition(".")
@@ -133,7 +133,7 @@ class ReferenceEngine(Engine):
         }
 
     def backward(self) -> None:
-        """Add to the gradient of every number that the loss that was taken last depends on."""
+        """Add to the gradient of every number that the last loss depends on."""
         rows, graph, nodes = self.rows, self._graph, self._recorded.tape.nodes
         rows[self._recorded.loss][0][0].grad = 1.0
         for made in reversed(graph.tape.order(graph.loss)):

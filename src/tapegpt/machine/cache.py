@@ -1,9 +1,9 @@
-"""Compiled code kept between runs, in files that only their owner may write.
+"""The cache of compiled code: files that only their owner may write.
 
 A file is executed only if it is a regular file of this user, writable by nobody else, and its checksum over the key and
 the code holds; anything else is compiled again and replaced. Files are written under a temporary name and renamed, so
-that processes may race. What is not used for long, or too much, is removed. Not here: what the key covers
-(`program.py`).
+that processes may race. Files that were unused for long, or exceed the limit, are removed. Not here: what the key
+covers (`program.py`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def read(key: str) -> bytes | None:
 
 
 def write(key: str, content: bytes) -> bool:
-    """Keep an entry, if that is possible; whether it is kept."""
+    """Write an entry if possible; returns whether it is written."""
     folder = directory()
     if not folder:
         return False
@@ -116,7 +116,7 @@ def _files(folder: str) -> Iterator[tuple[float, int, str]]:
 
 
 def _attempt(action: Callable[[str], object], path: str) -> None:
-    """Do what others may make impossible, and is not needed."""
+    """Call an action that is not needed, and that another process may make fail."""
     try:
         action(path)
     except OSError:

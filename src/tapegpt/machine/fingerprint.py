@@ -1,10 +1,10 @@
-"""What tells Python code from other code, taken from memory and without running it.
+"""Fingerprints of Python code, taken from memory and without running it.
 
     fingerprint(function, arguments)
 
 covers a function's own code and all that it reaches: defaults, closures, globals, what it uses of modules and classes,
 the state of objects, and so on from there. Equal code has an equal fingerprint in every process and
-from every file. Python's version stands for its own modules. Where in doubt more is covered: at worst code is made
+from every file. Python's version stands for its own modules. If in doubt it covers more: at worst code is compiled
 again. Not here: what the fingerprint is of (`program.py`), and names that are put together while code runs.
 """
 

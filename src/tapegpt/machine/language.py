@@ -2,18 +2,18 @@
 
 A kernel is a function decorated with `@kernel`. Its first parameter `k` is a `Builder`; the positional parameters are
 run-time arguments, typed by their annotations (`F64s`, `U32s`, `I64s` are pointers, `Int` and `Real` numbers), or
-records that hold some; the keyword-only parameters are plain Python values, fixed when the code is made. Python's own
-`for`, `if` and arithmetic on plain numbers happen while the code is made; what shall happen while it runs is written
-with `k.range`, `k.when`, `k.repeat_while` and operators on `Value`s:
+records of such; the keyword-only parameters are plain Python values, constants of the code. Python's own `for`, `if`
+and arithmetic on plain numbers run while the code is made; what runs later, with the code, is written with
+`k.range`, `k.when`, `k.repeat_while` and operators on `Value`s:
 
     @kernel
     def scale(k: Builder, x: F64s, n: Int, *, factor: float) -> None:
         for i in k.range(n):
             x[i] = x[i] * factor
 
-A value belongs to the turn of the loop or condition that made it: what is to outlive it is a register, `k.variable`. A
-loop's body is made twice, the second time for nothing, so a turn that needs the one before is found; Python's `==`,
-truth and the like are refused too, and each refusal names the kernel and the line.
+A value may only be used in the turn of the loop or condition that made it; a register, `k.variable`, outlives it. A
+loop's body is made twice and the second one dropped, which finds a turn that uses values of the turn before. Python's
+`==`, truth and the like are errors too; each error names the kernel and the line.
 
 Two builders exist: `emitter.py` writes LLVM IR, `interpreter.py` executes at once. This file is what they share:
 types, operators, the checks, and the primitives of the language. Not here: LLVM, files, memory.
@@ -52,8 +52,8 @@ F32 = Type("f32", "float", 4, True)
 I32 = Type("i32", "i32", 4, False)
 I64 = Type("i64", "i64", 8, False)
 U32 = Type("u32", "i32", 4, False)  # in memory only: loaded as a non-negative i64, stored as its low 32 bits
-BOOL = Type("bool", "i1", 1, False)  # what comparisons give
-REAL = Type("real", "", 0, True)  # in a kernel's arguments only: f64 or f32, as each call has it
+BOOL = Type("bool", "i1", 1, False)  # result of comparisons
+REAL = Type("real", "", 0, True)  # of kernels' arguments only: f64 or f32, decided by each call
 
 LIBM = ("exp", "log", "pow", "sin", "cos", "tanh")  # scalar f64 functions of the C library
 OUTSIDE = (*LIBM, "yield_core")  # all that code calls outside itself, in the order of its table of addresses
@@ -69,7 +69,7 @@ class KernelError(TypeError):
 
 
 class Traced:
-    """What is known only while a kernel runs. Python's own questions about it are refused: they are asked before."""
+    """What is known only while a kernel runs, so that Python's own `if`, `==` and `for` cannot use it."""
 
     __slots__ = ("data", "k", "type")
     _instead = "use k.when or k.select"
@@ -307,7 +307,7 @@ class Kernel:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What tells its code from that of another, but for constants."""
+        """What its code depends on, beside constants."""
         return getattr(self.body, "__func__", self.body), self._object, self.real, self.forms
 
     def __call__(self, k: Builder, *arguments: object, **constants: Any) -> None:
@@ -328,7 +328,7 @@ class Kernel:
         k.call(called, [k.value(each) if isinstance(each, Operand) else each for each in passed.values()], constants)
 
     def _for(self, arguments: tuple[object, ...]) -> Kernel:
-        """One of its own for a call, with `Reals` of one type, that of the first one among its arguments."""
+        """A kernel for one call, whose `Reals` have the type of the first of them."""
         pairs = zip(arguments, self.forms.values(), strict=False)
         kind = next((a.type for a, form in pairs if form == REALS and isinstance(a, Pointer)), self.real)
         return Kernel(self.body, self.name if kind is self.real else f"{self.name}.{kind}", kind)
@@ -341,7 +341,7 @@ class Kernel:
         raise KernelError(f"{self.name}: {name} must be a {expected}, not {argument!r}")
 
     def in_order(self, arguments: Sequence[Any]) -> Iterator[Any]:
-        """What an entry is given, one by one; a structure comes as a dictionary."""
+        """An entry's arguments one by one; those of a structure are given as a dictionary."""
         for (name, form), given in zip(self.forms.items(), arguments, strict=True):
             if not isinstance(form, Structure):
                 yield given

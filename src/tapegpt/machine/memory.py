@@ -1,4 +1,4 @@
-"""Memory that kernels work on: zeroed, page-aligned, of fixed size, private to a process.
+"""Memory of kernels: zeroed, page-aligned, of fixed size, private to a process.
 
 Not here: what lies where (`tape.py`).
 """

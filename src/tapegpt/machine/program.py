@@ -2,7 +2,7 @@
 
 What decides the code is known without making it: the Python code of the kernels, as it is in memory, and all that it
 reaches; this folder's own sources, as they were when it was loaded; target, CPU, C library and llvmlite. A fingerprint
-of that is the cache's key, so a warm start neither writes IR nor loads LLVM, and what is edited is compiled again.
+of that is the cache's key, so a warm start neither writes IR nor loads LLVM, and edited code is compiled again.
 Programs of one key that live at the same time share their code, and it is made once if several threads need it. Where
 no code can be made, the kernels are interpreted and `Program.notice` says why.
 """
@@ -121,7 +121,7 @@ class Program(Local):
         return content
 
     def key(self) -> str:
-        """What tells the code from any other: 32 hexadecimal digits."""
+        """The key of its code: 32 hexadecimal digits."""
         kernels = (Builder, self._entries, self.target, self._counted)
         machine = (_SOURCES, cpu_identity(), c_library(), _llvmlite())
         return fingerprint(kernels, machine, without=_WITHOUT_CODE, given="tapegpt.machine")

@@ -1,4 +1,4 @@
-"""Parts of one piece of work on threads of their own, which end together. Not here: pools for many tasks."""
+"""Runs the parts of one piece of work on a thread each, and ends them together. Not here: pools for many tasks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _wait_for(locks: Sequence[LockType]) -> None:
 
 
 def _surely(act: Callable[[], None]) -> None:
-    """Do what may be begun again to its end, however often Ctrl-C is pressed."""
+    """Repeat an action until it returns, however often Ctrl-C is pressed."""
     while True:
         try:
             return act()

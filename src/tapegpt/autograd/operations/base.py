@@ -1,7 +1,7 @@
 """What an operation of the tape is, and how its kernels see the tape's nodes. Not here: any mathematics.
 
 A node is a matrix (rows, columns) of the tape's real type, f64 or f32. Each row starts on a multiple of `PAD` elements;
-the elements between the last column and the next row are zero and stay zero, so that kernels may work on whole vectors.
+the elements between the last column and the next row are always zero, so that kernels may work on whole vectors.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class View(Record):
         return View(self.start, self.columns, self.rows, self.step, self.stride)  # type: ignore[arg-type]  # T columns
 
     def at(self, row: Number, column: Number = 0) -> View:
-        """The matrix seen from there on; it is not asked how large it is."""
+        """The matrix from there on; its rows and columns stay as they were."""
         return self.replaced(start=self.start + (row * self.stride + column * self.step))
 
     def __getitem__(self, at: tuple[Number, Number]) -> Value:
@@ -87,11 +87,11 @@ class Slot(Record):
     rows: int  # rows in memory: the most positions of a run where shape.rows is None
     value: Pointer
     gradient: Pointer | None  # None where nothing needs it
-    fresh: bool  # the gradient has not been written yet: set it instead of adding to it
+    fresh: bool  # the gradient has not been written yet: set it, do not add to it
     start: Number
     stop: Number
-    activation: str = ""  # what the node's operation did last; its gradient is wanted before that,
-    local_grads: Pointer | None = None  # and so times its local gradients
+    activation: str = ""  # what the node's operation did last; its gradient is the one before that,
+    local_grads: Pointer | None = None  # so the next operation multiplies by these local gradients of it
 
     @property
     def columns(self) -> int:
@@ -123,7 +123,7 @@ class Slot(Record):
 
 
 class Scratch(Record):
-    """Memory of an operation: `prepared` lasts as long as what it follows from, `kept` from forward to backward."""
+    """Memory of an operation: `prepared` is valid as long as its inputs, `kept` from forward to backward."""
 
     prepared: Pointer
     kept: Pointer
@@ -141,27 +141,27 @@ class Operation(ABC):
     """One operation: its shape rule, what it is in scalars, its forward kernel and beside it its backward kernel.
 
     `forward`, `backward` and `prepare` are kernels over nodes: the pointers and run-time numbers of a `Slot` are
-    arguments of the machine code, and all else, as its shape and the operation itself, is fixed in it.
+    arguments of the machine code; its shape, the operation and all else are constants.
 
     In f64, gradients are added in the order of microgpt.py: products one at a time, the last position first. An
-    operation writes the gradient of an input only where `gradient` is not None. Whether a gradient of zero is 0.0 or
-    -0.0 is all the same: nothing else depends on it, and `Tape.gradient` gives 0.0.
+    operation writes the gradient of an input only where `gradient` is not None. A gradient of zero may be
+    0.0 or -0.0: nothing else depends on it, and `Tape.gradient` returns 0.0.
     """
 
     name: str
-    formula = "{name} of {n}"  # of a number of the result in words; n is how many inputs it has, or products of two
-    within: Mapping[str, str] = {}  # the same of what `reference` names on the way
-    real: Type | None = F64  # the numbers that it works on; None: f64 and f32
+    formula = "{name} of {n}"  # of a number of the result, in words; n counts its inputs, or its products of two
+    within: Mapping[str, str] = {}  # formulas of the intermediate results that `reference` names
+    real: Type | None = F64  # type of its numbers; None: f64 and f32
     takes: tuple[int, ...] = ()  # how many inputs, but for those of `about`; () is any number
     about: tuple[str, ...] = ()  # nodes about the rows that it takes behind its inputs, see `to_f32`
     batch = Batch(1 << 32, 1 << 32, cached=False)  # whose rows these are: any
     prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all
     activation = ""  # applied to the result, see `Slot.activation`
     unwinds: tuple[int, ...] = ()  # inputs whose activation it differentiates
-    sets: tuple[int, ...] = ()  # inputs whose gradient it sets, so they have no other use
+    sets: tuple[int, ...] = ()  # inputs whose gradient it sets: they may have no other use
     clears: tuple[int, ...] = ()  # inputs whose gradient must be cleared before this operation adds to it
     passes: tuple[int, ...] = ()  # inputs whose gradient is the result's own, in the same memory
-    below = 1 << 32  # what token ids are below, if it gives some
+    below = 1 << 32  # bound of the token ids that it computes, if it does
 
     def __str__(self) -> str:
         return self.name
@@ -177,7 +177,7 @@ class Operation(ABC):
         """Shape of the result; raises `TapeGPTError` where the inputs do not fit."""
 
     def reference(self, inner: dict[str, Matrix], *inputs: Any, **_: Any) -> Matrix:
-        """The result in scalars, never optimised; `inner` takes rows of numbers on the way that have a name.
+        """The result in scalars, never optimised; `inner` takes rows of intermediate results by name.
 
         Token ids are `Value`s whose data is a whole number.
         """
@@ -206,11 +206,11 @@ class Operation(ABC):
         return [*[0] * (len(inputs) - len(self.about)), *[bounds[name] for name in self.about]]
 
     def is_causal(self, *inputs: Any, **_: Any) -> bool:
-        """Whether a row of the result depends on no later row."""
+        """Whether no row of the result depends on a later row."""
         return True
 
     def prepare(self, k: Builder, scratch: Scratch, *inputs: Any, **_: Any) -> None:
-        """What depends on the inputs of `prepares`: once after they change, so before each run but for parameters."""
+        """Compute what depends on the inputs of `prepares` alone: once after parameters change, or before each run."""
 
     @abstractmethod
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Any, **_: Any) -> None:

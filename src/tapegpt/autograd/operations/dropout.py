@@ -1,8 +1,8 @@
-"""Some numbers zero and the others larger, while training (Srivastava et al., 2014). Shapes: x and result (T, C).
+"""Dropout: in training some numbers become zero, the others larger (Srivastava et al., 2014). Shapes: x, result (T, C).
 
 Which ones is a hash of the operation's key, the example, the position and the column: the same in every engine, however
-documents are packed, and no memory of it. `noise` (T, 1) says of each row which example it is in, from 1 on; 0 is for
-all but training, where every number stays as it is.
+documents are packed, and no memory of it. `noise` (T, 1) is the example that a row is in, from 1 on; outside of
+training it is 0, and every number stays as it is.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""Operations number by number: what `Value` does, for nodes of one shape or with one row, column or number for all.
+"""Elementwise operations: those of `Value`, on nodes of one shape or with one row, column or number for all.
 
-Each rule is a formula and the local gradients of its inputs, side by side, for f64 and f32. `a - b`, `a / b` and `-a`
+Each rule is a formula and the local gradients of its inputs, for f64 and f32. `a - b`, `a / b` and `-a`
 are built from these as microgpt.py builds them: a + b * -1, a * b ** -1, a * -1.
 """
 
 from __future__ import annotations
-
-import operator
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, clear
 from tapegpt.autograd.operations.functions import exp_of_any, log_of_any, mul_add, power, sigmoid, tanh
@@ -32,19 +30,23 @@ if TYPE_CHECKING:
 
 
 class Rule(Record):
-    """A formula y = f(a, b) in scalars and in kernels, and the local gradient of each input, g(y, a, b).
+    """A formula y = f(a, b) in kernels, and the local gradient of each input, g(y, a, b); in scalars it is `Value`'s.
 
     b is a number of the second input, or a plain number that is the same everywhere; functions have no b.
     """
 
-    name: str
-    scalar: Callable[..., Scalar]
+    name: str  # of a method of `Value`, or with underscores around it
     formula: Callable[..., Value]
     locals: tuple[Callable[..., Number], ...]
     words: str = ""  # the formula; left out it is the name of a function
 
     def __repr__(self) -> str:
         return self.name
+
+    def scalar(self, a: Scalar, *b: Scalar | float) -> Scalar:
+        """The result in scalars."""
+        result: Scalar = getattr(a, self.name if hasattr(a, self.name) else f"__{self.name}__")(*b)
+        return result
 
 
 def indicator(k: Builder, condition: Operand, like: Value) -> Value:
@@ -65,55 +67,30 @@ def gated_gradient(k: Builder, y: Value, gate: Value, dgate: Number) -> Value:
 RULES = {
     rule.name: rule
     for rule in (
-        Rule(
-            "add",
-            operator.add,
-            lambda k, a, b: a + b,
-            (lambda k, y, a, b: 1.0, lambda k, y, a, b: 1.0),
-            "a + {b}",
-        ),
-        Rule(
-            "mul",
-            operator.mul,
-            lambda k, a, b: a * b,
-            (lambda k, y, a, b: b, lambda k, y, a, b: a),
-            "a * {b}",
-        ),
+        Rule("add", lambda k, a, b: a + b, (lambda k, y, a, b: 1.0, lambda k, y, a, b: 1.0), "a + {b}"),
+        Rule("mul", lambda k, a, b: a * b, (lambda k, y, a, b: b, lambda k, y, a, b: a), "a * {b}"),
         Rule(
             "maximum",
-            lambda a, b: a.maximum(b),
             lambda k, a, b: k.maximum(b, a),
             (lambda k, y, a, b: 1.0 - indicator(k, a < b, a), lambda k, y, a, b: indicator(k, a < b, a)),
             "the larger of a and {b}",
         ),
-        Rule("pow", operator.pow, power, (lambda k, y, a, b: power(k, a, b - 1) * b,), "a ** {b}"),
-        Rule("exp", lambda a: a.exp(), exp_of_any, (lambda k, y, a: y,)),
-        Rule("log", lambda a: a.log(), log_of_any, (lambda k, y, a: 1.0 / a,)),
-        Rule("sqrt", lambda a: a.sqrt(), lambda k, a: k.sqrt(a), (lambda k, y, a: 0.5 / y,)),
-        Rule(
-            "abs",
-            operator.abs,
-            lambda k, a: k.abs(a),
-            (lambda k, y, a: indicator(k, a > 0.0, a) - indicator(k, a < 0.0, a),),
-        ),
-        Rule("tanh", lambda a: a.tanh(), tanh, (lambda k, y, a: 1.0 - y * y,)),
-        Rule("sigmoid", lambda a: a.sigmoid(), sigmoid, (lambda k, y, a: y * (1.0 - y),)),
+        Rule("pow", power, (lambda k, y, a, b: power(k, a, b - 1) * b,), "a ** {b}"),
+        Rule("exp", exp_of_any, (lambda k, y, a: y,)),
+        Rule("log", log_of_any, (lambda k, y, a: 1.0 / a,)),
+        Rule("sqrt", lambda k, a: k.sqrt(a), (lambda k, y, a: 0.5 / y,)),
+        Rule("abs", lambda k, a: k.abs(a), (lambda k, y, a: indicator(k, a > 0.0, a) - indicator(k, a < 0.0, a),)),
+        Rule("tanh", tanh, (lambda k, y, a: 1.0 - y * y,)),
+        Rule("sigmoid", sigmoid, (lambda k, y, a: y * (1.0 - y),)),
         Rule(
             "relu",
-            lambda a: a.relu(),
             lambda k, a: k.select(a > 0.0, a, 0.0),
             (lambda k, y, a: indicator(k, a > 0.0, a),),
             "a where it is above 0, else 0",
         ),
-        Rule(
-            "silu",
-            lambda a: a.silu(),
-            lambda k, a: a * sigmoid(k, a),
-            (lambda k, y, a: gated_gradient(k, y, sigmoid(k, a), 1.0),),
-        ),
+        Rule("silu", lambda k, a: a * sigmoid(k, a), (lambda k, y, a: gated_gradient(k, y, sigmoid(k, a), 1.0),)),
         Rule(
             "gelu",
-            lambda a: a.gelu(),
             lambda k, a: a * gelu_gate(k, a),
             (lambda k, y, a: gated_gradient(k, y, gelu_gate(k, a), mul_add(k, a * a, 3 * CUBE, GELU)),),
         ),
@@ -160,7 +137,7 @@ class Elementwise(Operation):
                 y.store(c, self.rule.formula(k, *self._numbers(k, out, inputs, t, c, lanes)))
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        """Input by input, as `_pass` does."""
+        """Differentiate by each input in turn."""
         for index, x in enumerate(inputs):
             if x.gradient is not None:
                 self._pass(k, out, inputs, index)

@@ -20,7 +20,7 @@ from tapegpt.record import Record
 
 
 class Rows(Record):
-    """What belongs to the rows, or to one of them: x, h, the row before, U h, the gates and the gradient of U h."""
+    """What belongs to the rows, or to one row: x, h, the row before, U h, the gates and the gradient of U h."""
 
     x: View
     h: View
@@ -72,7 +72,7 @@ class GRU(Operation):
         transpose(k, u.value, scratch.prepared, rows=u.rows, columns=u.columns)
 
     def rows(self, scratch: Scratch, out: Slot, x: Slot) -> Rows:
-        """Where all that lies."""
+        """The views of all that belongs to the rows."""
         wide = scratch.kept + out.rows * pad(out.columns)
         products = [x.whole(wide + i * out.rows * pad(x.columns)) for i in range(3)]
         return Rows(x.whole(x.value), out.whole(out.value), out.whole(scratch.kept), *products)
@@ -96,7 +96,7 @@ class GRU(Operation):
         products(k, row.before, View(prepared, row.h.columns, wide.columns, wide.stride), wide, fresh=True)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *about: Slot) -> None:
-        """Through time, the last row first: what a row's product is given passes on to the row before."""
+        """Backpropagation through time, the last row first."""
         rows, dh = self.rows(scratch, out, x), out.whole(out.grad)
         for t in k.range(out.stop - 1, out.start - 1, -1):
             row, dh_t = rows.row(t), dh.at(t).start

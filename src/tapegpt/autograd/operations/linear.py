@@ -70,7 +70,7 @@ class Linear(Operation):
 
 
 class FastLinear(Linear):
-    """`FastLinear(...)(x, W, residual, bias)` in f32, for many rows, with what comes next where it is asked for.
+    """`FastLinear(...)(x, W, residual, bias)` in f32, for many rows, fused with what comes next.
 
     A bias (1, O) is added, and then a residual (T, O), or an activation is applied.
     Keeps the local gradients of an activation for the product after it; those of ReLU are seen from its result.

@@ -1,7 +1,7 @@
-"""Rows of matrices, as kernels go through them: row after row, along a row, and what is computed of one.
+"""How kernels walk matrices: row after row, along a row; and what they compute of one row.
 
-Rows are padded with zeros, see `operations/base.py`: `vectors` takes them along and `across` does not. Not here: what
-operations do with rows.
+Rows are padded with zeros, see `operations/base.py`: `vectors` includes the padding and `across` does not. Not here:
+what operations do with rows.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ def row_by_row(
 
 
 def broadcast_row(x: Slot, out: Slot, t: Number) -> Number:
-    """Where the row of x beside row t of `out` begins; x may have one row for all."""
+    """Offset of the row of x that belongs to row t of `out`; x may have one row for all."""
     return t * x.stride if x.shape.rows == out.shape.rows else 0
 
 
 def broadcast(k: Builder, matrix: Pointer, x: Slot, out: Slot, t: Number, c: Number, lanes: int) -> Value:
-    """Numbers of a matrix shaped as x beside row t of `out`, columns c and on; x may have one row or column for all."""
+    """Numbers for row t of `out`, columns c and on, of a matrix as x, which may have one row or column for all."""
     row = matrix + broadcast_row(x, out, t)
     return row.vector(c, lanes) if x.columns == out.columns else k.spread(row[0], 0 if lanes == 1 else lanes)
 
 
 def position_of(t: Int, *positions: Slot) -> Operand:
-    """Where a row stands in its document, as the node in `positions` has it; without one all rows are one document."""
+    """Position of a row in its document, from the node in `positions`; without it all rows are one document."""
     return positions[0].value[t] if positions else t
 
 
@@ -75,7 +75,7 @@ def blocks(k: Builder, count: int, size: int, kind: Type = F64) -> Iterator[tupl
 
 
 def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -> Iterator[tuple[Number, int]]:
-    """Cover a row whose numbers are added up: (offset, lanes), in f64 of one number each, in order."""
+    """Cover a row that is summed: (offset, lanes); in f64 one number at a time, in order."""
     if kind is F64:
         for c in k.range(columns - 1, -1, -1) if reverse else k.range(columns):
             yield c, 1
@@ -84,7 +84,7 @@ def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -
 
 
 def mask_columns(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
-    """The lanes that are columns; another number on those behind the last."""
+    """The lanes that are columns, and `other` in the lanes behind the last column."""
     is_whole = columns == pad(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
     if is_whole or not vector.lanes:
         return vector
@@ -96,17 +96,17 @@ def mask_columns(k: Builder, vector: Value, start: Number, columns: int, other: 
 
 
 def share_of(k: Builder, count: Number) -> Value:
-    """1 / count, in f64: what each of so many has in their mean."""
+    """1 / count in f64: the weight of one number in a mean."""
     return k.real(1.0) / k.convert(k.integer(count), F64)
 
 
 def sum_of_lanes(k: Builder, x: Value) -> Value:
-    """A number from some lanes, added pairwise."""
+    """The sum of all lanes, pairwise; a scalar is its own."""
     return k.group_sum(x, x.lanes).lane(0) if x.lanes else x
 
 
 class LazyRow:
-    """A row that is computed wherever it is read."""
+    """A row that is computed where it is read."""
 
     def __init__(self, kind: Type, vector: Callable[[Number, int], Value]) -> None:
         self.type, self.vector = kind, vector
@@ -183,13 +183,13 @@ def fast_exponentiate(k: Builder, row: Pointer, e: Pointer, columns: int) -> tup
 
 
 def accumulate(row: Pointer, column: Number, gradient: Value, *, fresh: bool) -> None:
-    """Set numbers of a row, or add to them."""
+    """Set numbers of a row if they are `fresh`, else add to them."""
     lanes = gradient.lanes or 1
     row.store(column, gradient if fresh else row.vector(column, lanes) + gradient)
 
 
 def put_row(k: Builder, x: Pointer, y: Pointer, exists: Operand, columns: int, *, fresh: bool = True) -> None:
-    """y = or += x, zeros where there is none."""
+    """y = or += x, or zeros unless it `exists`."""
     for c in vectors(k, columns, x.type):
         accumulate(y, c, k.select(exists, x.vector(c, k.width(x.type)), 0.0), fresh=fresh)
 

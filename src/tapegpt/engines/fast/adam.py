@@ -45,7 +45,7 @@ def gather_gradients(
 
 
 class Move(Structure):
-    """A step: where the learning rate stands, what the gradients are multiplied by, and the powers of the betas."""
+    """A step: its learning rate, the factor of the gradients, and the powers of the betas."""
 
     rate: Real
     scale: Real

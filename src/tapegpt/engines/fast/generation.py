@@ -1,6 +1,6 @@
 """Strings from the fast engine, in batches: where one ends, the next begins in its row.
 
-Each string has a stream of random numbers of its own, so that it does not depend on what is generated beside it.
+Each string has its own stream of random numbers, so that it does not depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Generation(Structure):
 
     @staticmethod
     def arguments(rng: Random, rows: array[int], strings: Strings) -> dict[str, Argument]:
-        """What an entry takes for it."""
+        """It as an entry's argument."""
         arrays = {"random": rng.words, "rows": rows, "ids": strings.ids, "lengths": strings.lengths}
         return {**{name: address_of(numbers) for name, numbers in arrays.items()}, "count": len(strings)}
 
 
 def generation_kernel(graph: Graph) -> Kernel:
-    """Strings as they are drawn without constraints."""
+    """Generates strings without constraints."""
     forward, layout = graph.tape.forward_kernel(graph.logits), graph.layout()
 
     def generate(k: Builder, shared: F32s, work: F32s, generation: Generation, temperature: Real) -> None:
@@ -65,7 +65,7 @@ def generate_batch(
 ) -> None:
     """Make strings, each token by `choose(row, string, position, logits, random unit)`.
 
-    `memory` is what the forward pass works on; what is `kept` for a row moves with its string.
+    `memory` is that of the forward pass; what is `kept` for a row moves with its string.
     """
     (shared, work), count = memory, generation.count
     vocab_size, block, bos = layout.vocab_size, layout.block_size, layout.vocab_size - 1

@@ -41,26 +41,26 @@ SYNC = 16  # f64 or i64 for each thread: no two share a cache line
 
 
 class Threads(Structure):
-    """Who works on a training, and what they share."""
+    """The threads of a training, and what they share."""
 
     sums: F64s  # `SYNC` for each
-    sync: I64s  # how many have come to the barriers
-    stop: I64s  # whether one will not come
+    sync: I64s  # how many threads have reached the barriers
+    stop: I64s  # 1: a thread has failed
     touched: U32s  # rows of the sparse parameter, `capacity` for each
     capacity: Int
-    thread: Int  # who this is
+    thread: Int  # number of this one
     threads: Int
 
 
 class Steps(Structure):
-    """Which steps are to be taken, on which documents, and what is noted of them."""
+    """Which steps to take, on which documents, and where to write their results."""
 
     order: U32s  # of the documents
     documents: Int
     batch_size: Int
     first: Int
     count: Int
-    progress: Real  # where the first stands in the schedule
+    progress: Real  # position of the first in the schedule
     powers: F64s  # of Adam's betas
     losses: F64s
     taken: I64s
@@ -83,9 +83,9 @@ class Team:
         return self._shared.touched + thread * self._shared.capacity
 
     def gather(self) -> Value:
-        """Whether all threads have come here; those that have leave when one will not come.
+        """Wait until all threads are here, or one has failed; returns whether all are.
 
-        Machine code does not fail: a team that is complete stays so, and no later wait needs a way out.
+        Machine code does not fail, so a complete team stays complete, and later waits need no way out.
         """
         k, stopped = self._k, self._k.variable(self._k.integer(0))
         self._meet(
@@ -94,14 +94,14 @@ class Team:
         return k.logical_not(self._is_missing())
 
     def wait(self) -> None:
-        """Go on when all threads have come here, and see what they wrote."""
+        """Wait until all threads are here, and see what they wrote."""
         self._meet(self._is_missing)
 
     def _is_missing(self) -> Value:
         return self._k.load_shared(self._shared.sync) < self._arrived
 
     def _meet(self, is_early: Callable[[], Value], look: Callable[[], None] = lambda: None) -> None:
-        """Say that this thread has come, and turn in a loop that looks around now and then."""
+        """Count this thread as present, and wait in a loop that calls `look` now and then."""
         k = self._k
         for _ in k.when(self._shared.threads > 1):
             self._arrived += self._shared.threads
@@ -111,7 +111,7 @@ class Team:
                 k.pause()
                 spins += 1
                 for _ in k.when((spins & (PATIENCE - 1)).equals(0)):
-                    k.yield_core()  # perhaps the thread that is waited for has no core
+                    k.yield_core()  # the thread that this one waits for may have no core
                     look()
 
     def total(self, index: int) -> Value:
@@ -130,7 +130,7 @@ def copy(k: Builder, source: U32s, target: U32s, count: Int) -> None:
 
 
 class _Model:
-    """What the code of a training knows of a model."""
+    """What the code of a training knows of a model: kernels, offsets and sizes."""
 
     def __init__(self, graph: Graph) -> None:
         tape = graph.tape
@@ -211,8 +211,8 @@ def training_kernel(graph: Graph) -> Kernel:
     """One thread's part of the steps first to first + count - 1; stops before an update that would not be finite.
 
     Step s trains `batch_size` documents from number s * batch_size of the order on, which begins again after its end.
-    Gradients are zero before and after. Those of the sparse parameter are looked at by nobody: they are sums of what
-    the table of tokens gets too, and stay out of the norm that `clip` limits.
+    Gradients are zero before and after. The norm that `clip` limits leaves out those of the sparse parameter, which are
+    sums of what the table of tokens gets too.
     """
     model = _Model(graph)
 
@@ -238,11 +238,11 @@ def training_kernel(graph: Graph) -> Kernel:
                 step = steps.first + i
                 for _ in k.when(shared.thread.equals(0)):
                     model.prepare(k, numbers.shared)
-                team.wait()  # what follows from the parameters is there
+                team.wait()  # what follows from the parameters is ready
                 worker.learn(packer, step * steps.batch_size, steps.batch_size)
-                team.wait()  # all gradients are there
+                team.wait()  # all gradients are computed
                 worker.sum_up()
-                team.wait()  # and added up
+                team.wait()  # and summed
                 loss, squares = team.total(LOSS), team.total(SQUARES)
                 finite = (loss - loss).equals(0.0) & (squares - squares).equals(0.0)
                 going.set(k.select(finite, k.integer(1), 0))

@@ -1,4 +1,4 @@
-"""Where the heads of attention lie in a row, and which documents the rows are. Not here: what is done with them.
+"""Which columns of a row a head of attention has, and which rows a document has. Not here: the arithmetic.
 
 The queries, the keys and the values of all heads have E columns each, of which a head has `lanes`, the first `head_dim`
 of them in use and the others zero. They are three matrices, or packed in one of 3 E columns.
@@ -47,12 +47,12 @@ class Heads(Record):
         return pad(self.n_head * self.lanes)
 
     def used_columns(self) -> list[int]:
-        """The columns in use."""
+        """The columns in use, head by head."""
         return [h * self.lanes + j for h in range(self.n_head) for j in range(self.head_dim)]
 
 
 class OverHeads(Operation):
-    """What attention has in common: q, k, v (T, E), or packed (T, 3 E), and nodes about the rows; out goes (T, E)."""
+    """What attention in f32 has in common: from q, k, v (T, E), or packed (T, 3 E), to the result (T, E)."""
 
     real = F32
     formula = Attention.formula
@@ -79,7 +79,7 @@ class OverHeads(Operation):
         return Shape(None, self.heads.columns)
 
     def spare(self, rows: int) -> int:
-        """Numbers where gradients go that nothing needs: of q, k and v apart, one may be of inputs alone."""
+        """Size of the memory for gradients that nothing reads: q, k or v may depend on no parameter."""
         return 0 if self.packed else rows * self.heads.columns
 
     def values(self, *inputs: Slot) -> list[View]:

@@ -2,9 +2,9 @@
 
 Logits are kept transposed, a row for each key and a lane for each query: the softmax of sixteen queries is then one
 pass down the rows, without a sum across lanes, and all six products are `products.py`'s. Columns are as
-`heads.py` says. What a position does not look at costs nothing but in the tile on the diagonal.
+`heads.py` says. Pairs that a position may not look at cost nothing, except in the tile on the diagonal.
 
-Letters: t looks at s <= t, both of one document; L lanes of a head; a tile is `QUERIES` positions t.
+Letters: t looks at s <= t of the same document; L lanes of a head; a tile is `QUERIES` positions t.
 """
 
 from __future__ import annotations
