@@ -66,7 +66,7 @@ class Model(Record):
         except (TapeGPTError, TypeError):
             raise
         except Exception as error:
-            raise _failure(type(self).check, error) from error
+            raise _error_of(type(self).check, error) from error
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits of the next token, (T, vocab_size), from token ids and positions in the document, (T, 1) each."""
@@ -78,7 +78,7 @@ class Model(Record):
 
     def record(self, vocab_size: int) -> ForwardPass:
         """The forward pass and the loss on a tape; raises `TapeGPTError` for a forward pass that cannot be used."""
-        return _recorded(self, vocab_size)
+        return _record_once(self, vocab_size)
 
     def parameters(self, vocab_size: int) -> list[Node]:
         """The parameters, in the order of the recording, which is that of their initialisation."""
@@ -136,14 +136,14 @@ class ForwardPass(Record):
 
 
 @lru_cache(maxsize=64)
-def _recorded(model: Model, vocab_size: int) -> ForwardPass:
+def _record_once(model: Model, vocab_size: int) -> ForwardPass:
     if type(model).forward is Model.forward:
         raise TapeGPTError(f"{type(model).__name__}.forward: is missing: write it, it returns logits (T, vocab_size)")
     if type(model).__module__.startswith("tapegpt.models."):  # whose forward passes are tested
         return _record(model, vocab_size)
-    recorded, again = (_checked(model, vocab_size) for _ in range(2))
+    recorded, again = (_record_checked(model, vocab_size) for _ in range(2))
     for node, other in zip(recorded.tape.nodes, again.tape.nodes, strict=False):
-        if _known(node) != _known(other):
+        if _describe(node) != _describe(other):
             raise TapeGPTError(
                 f"{type(model).__name__}.forward: records something else each time, first {node!r} and then {other!r}: "
                 "let it depend on nothing but the settings and vocab_size"
@@ -191,7 +191,7 @@ def _name(tape: Tape, who: str) -> None:
             names |= {node.name} - {""}
 
 
-def _checked(model: Model, vocab_size: int) -> ForwardPass:
+def _record_checked(model: Model, vocab_size: int) -> ForwardPass:
     """A recording of a model that nobody has tested."""
     who = f"{type(model).__name__}.forward"
     try:
@@ -200,7 +200,7 @@ def _checked(model: Model, vocab_size: int) -> ForwardPass:
         place = line_of(error, _path(type(model).forward))
         raise TapeGPTError(f"{place}: {error}" if ":" in place else str(error)) from None
     except Exception as error:
-        raise _failure(type(model).forward, error) from error
+        raise _error_of(type(model).forward, error) from error
     tape, given = recorded.tape, (recorded.tokens, recorded.positions, recorded.targets, recorded.tape.noise)
     used = set(tape.order(recorded.loss))
     for node in tape.nodes:
@@ -227,7 +227,7 @@ def _check_sparse(tape: Tape, who: str) -> None:
             raise TapeGPTError(f"{who}: the parameter {name} is sparse, which embedding alone may use, not {node!r}")
 
 
-def _failure(method: Any, error: Exception) -> TapeGPTError:
+def _error_of(method: Any, error: Exception) -> TapeGPTError:
     """What a user's method raised, and where."""
     what = f"{type(error).__name__}: {error}".removesuffix(": ")
     return TapeGPTError(f"{line_of(error, _path(method))}: {what}")
@@ -238,7 +238,7 @@ def _path(method: Any) -> str:
     return method.__code__.co_filename if hasattr(method, "__code__") else ""
 
 
-def _known(node: Node) -> tuple[object, ...]:
+def _describe(node: Node) -> tuple[object, ...]:
     """What tells nodes of two tapes apart."""
     constants = [each for each in vars(node.operation or node.shape).items() if isinstance(each[1], int | float | str)]
     return repr(node), [each.index for each in node.inputs], node.start, node.sparse, constants

@@ -83,10 +83,10 @@ class Node:
         return self.gradient_owner is not None
 
     def __add__(self, other: Node | float) -> Node:
-        return self._with("add", other, "what is added")
+        return self._combine("add", other, "what is added")
 
     def __mul__(self, other: Node | float) -> Node:
-        return self._with("mul", other, "a factor")
+        return self._combine("mul", other, "a factor")
 
     def __pow__(self, exponent: float) -> Node:
         return self.tape.record(Elementwise("pow", number_of(exponent, self, "an exponent")), self)
@@ -156,9 +156,9 @@ class Node:
 
     def maximum(self, other: Node | float) -> Node:
         """The larger of each pair of numbers, or of each number and a constant; this node's where they are equal."""
-        return self._with("maximum", other, "the other number")
+        return self._combine("maximum", other, "the other number")
 
-    def _with(self, rule: str, other: Node | float, what: str) -> Node:
+    def _combine(self, rule: str, other: Node | float, what: str) -> Node:
         if isinstance(other, Node):
             return self.tape.record(Elementwise(rule), self, other)
         return self.tape.record(Elementwise(rule, number_of(other, self, what)), self)

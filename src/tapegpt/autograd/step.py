@@ -108,48 +108,51 @@ class Step(Local):
         Raises `DivergedError` at a loss or gradient that is not finite: that step changes nothing; and `TapeGPTError`
         for data that do not fit, before the first step.
         """
-        numbers, rows = self._checked(data)
-        joined = lengths is None
-        if lengths is None:
-            starts, most = array("q", range(rows + 1)), min(self.tape.positions, rows)
-        else:
-            starts, most = self._starts(lengths, rows), self.batches if self._packs else 1
+        numbers, rows = self._check(data)
+        starts, most, each = self._split(lengths, rows)
         count = len(starts) - 1  # of examples, which are rows or sequences
-        each = self.batches * (most if joined else 1)  # of a step
         steps = -(-count // each) if steps is None else steps
         STEPS.check("steps", steps)
         if seed is not None:
             Whole().check("seed", seed)
         order = array("I", range(count)) if seed is None else Random(seed).permutation(count)
-        memory, moves = self._memory(numbers, rows), self._graph.moves
-        settings, losses = array("d", self.optimizer.settings()), array("d", [0.0]) * steps
-        places = [*self._graph.tape.regions(), self._kept.at(0)]
+        memory, losses = self._lay_out(numbers, rows), array("d", [0.0]) * steps
         examples: dict[str, Argument] = {
             "numbers": memory.at(0),
             "order": address_of(order),
             "starts": address_of(starts),
             "examples": count,
             "rows": rows,
-            "joined": int(joined),
+            "joined": int(lengths is None),
             "most": most,
         }
-        copies = {"recorded": self.tape.regions()[0], "moves": address_of(moves or array("I", [0]))}
-        noted: dict[str, Argument] = {"settings": address_of(settings), "taken": address_of(self._taken), "each": each}
-        first, done, piece = self._taken[0], 0, 1
         try:
-            while done < steps:
-                begun, here = perf_counter(), self._taken[0]
-                at = here * each % (count << 32)  # which is in the order where it is, and numbered by 32 bits
-                piece = min(piece, steps - done)
-                now: dict[str, Argument] = {**noted, "at": at, "count": piece, "losses": address_of(losses, done)}
-                self._program.run("train", *places, examples, {**copies, "count": len(moves) // 2}, now)
-                if self._taken[0] < here + piece:
-                    raise DivergedError(self._taken[0], losses[: self._taken[0] - first].tolist())
-                done += piece
-                piece *= 2 if perf_counter() - begun < PIECE else 1
+            self._train(examples, count, each, losses)
         finally:
             self.tape.end_training()
         return losses.tolist()
+
+    def _train(self, examples: dict[str, Argument], count: int, each: int, losses: array[float]) -> None:
+        """Take a step for each loss, with `each` of `count` examples: piece by piece, so that Ctrl-C need not wait."""
+        settings, moves = array("d", self.optimizer.settings()), self._graph.moves or array("I", [0])
+        memory = [*self._graph.tape.regions(), self._kept.at(0)]
+        copied: dict[str, Argument] = {
+            "recorded": self.tape.regions()[0],
+            "moves": address_of(moves),
+            "count": len(self._graph.moves) // 2,
+        }
+        noted: dict[str, Argument] = {"settings": address_of(settings), "taken": address_of(self._taken), "each": each}
+        first, done, piece = self._taken[0], 0, 1
+        while done < len(losses):
+            begun, here = perf_counter(), self._taken[0]
+            at = here * each % (count << 32)  # the first example, in the order and all later rounds of it
+            piece = min(piece, len(losses) - done)
+            steps: dict[str, Argument] = {**noted, "at": at, "count": piece, "losses": address_of(losses, done)}
+            self._program.run("train", *memory, examples, copied, steps)
+            if self._taken[0] < here + piece:
+                raise DivergedError(self._taken[0], losses[: self._taken[0] - first].tolist())
+            done += piece
+            piece *= 2 if perf_counter() - begun < PIECE else 1
 
     # --- what is given ------------------------------------------------------------------------------------------
 
@@ -160,7 +163,7 @@ class Step(Local):
                 why = "two inputs have this name" if names.count(name) > 1 else "a step takes this name itself"
                 raise TapeGPTError(f"compile: input {shown(name)}: {why}: choose another one")
 
-    def _checked(self, data: dict[str, object]) -> tuple[dict[str, array[float]], int]:
+    def _check(self, data: dict[str, object]) -> tuple[dict[str, array[float]], int]:
         """The numbers of each input, those of fixed rows written where they belong; how many rows the others have."""
         names = [node.name for node in self._given]
         for name in [*data, *names]:
@@ -177,18 +180,21 @@ class Step(Local):
                 self._graph.tape.write(self._graph.inputs[node], numbers[node.name])
         return numbers, next(iter(lengths.values()), 1)
 
-    def _starts(self, lengths: Sequence[int], rows: int) -> array[int]:
-        """Where each sequence begins, and where the last ends."""
-        listed = _listed(lengths, "lengths")
-        for place, length in enumerate(listed):
+    def _split(self, lengths: Sequence[int] | None, rows: int) -> tuple[array[int], int, int]:
+        """Where each example begins and the last ends, the most examples of a run, and those of a step."""
+        if lengths is None:
+            most = min(self.tape.positions, rows)
+            return array("q", range(rows + 1)), most, self.batches * most
+        listed = _as_list(lengths, "lengths")
+        for index, length in enumerate(listed):
             if not is_whole(length) or not 1 <= length <= self.tape.positions:
                 whole = f"must be a whole number from 1 to the tape's {self.tape.positions} positions"
-                raise TapeGPTError(f"step: length {place} {whole}, not {shown(length)}")
+                raise TapeGPTError(f"step: length {index} {whole}, not {shown(length)}")
         if sum(listed) != rows:
             raise TapeGPTError(f"step: the lengths add up to {sum(listed):,} rows, the data have {rows:,}")
-        return array("q", accumulate(listed, initial=0))
+        return array("q", accumulate(listed, initial=0)), self.batches if self._packs else 1, self.batches
 
-    def _memory(self, numbers: dict[str, array[float]], rows: int) -> Memory:
+    def _lay_out(self, numbers: dict[str, array[float]], rows: int) -> Memory:
         """The data, input after input, row after row; a token id takes the place of a number."""
         size = self._graph.tape.real.size
         memory, start = Memory(size * rows * sum(node.shape.columns for node in self._streams)), 0
@@ -204,7 +210,7 @@ class Step(Local):
 
 def _numbers(given: object, node: Node, real: Type) -> array[float]:
     """The numbers of an input row after row, checked: rows of numbers or of rows of them, or all one after another."""
-    rows, columns = _listed(given, repr(node)), node.shape.columns
+    rows, columns = _as_list(given, repr(node)), node.shape.columns
     try:
         while rows and _is_row(rows[0]):
             if not _is_row(next(iter(rows[0]), 0.0)):
@@ -231,7 +237,7 @@ def _numbers(given: object, node: Node, real: Type) -> array[float]:
     raise TapeGPTError(f"{node!r}: row {wrong // columns} has {shown(rows[wrong])}: needs finite numbers of {real}")
 
 
-def _listed(given: Any, whose: str) -> list[Any]:
+def _as_list(given: Any, whose: str) -> list[Any]:
     """The elements of a sequence, or of an array of NumPy or PyTorch."""
     try:
         if not isinstance(given, str | bytes | dict):

@@ -100,7 +100,7 @@ class Tape(Local):
         """
         if any(name == node.name for node in self.parameters()):
             raise TapeGPTError(f"parameter {shown(name)}: there is one of this name")
-        node = self._named(name, Shape(_size(name, "rows", rows), _size(name, "columns", columns)))
+        node = self._append_named(name, Shape(_size(name, "rows", rows), _size(name, "columns", columns)))
         node.start = None if start is None else number_of(start, node, "where it starts")
         node.is_parameter, node.sparse = True, sparse
         return node
@@ -108,11 +108,11 @@ class Tape(Local):
     def input(self, name: str, columns: int, rows: int | None = None) -> Node:
         """Numbers that are written, without a gradient; `rows` None is one row for each position."""
         fixed = None if rows is None else _size(name, "rows", rows)
-        return self._named(name, Shape(fixed, _size(name, "columns", columns)))
+        return self._append_named(name, Shape(fixed, _size(name, "columns", columns)))
 
     def indices(self, name: str) -> Node:
         """A token id for each position, which is written."""
-        return self._named(name, Shape(None, 1, index=True))
+        return self._append_named(name, Shape(None, 1, index=True))
 
     def embedding(self, table: Node, ids: Node) -> Node:
         """Row `ids[t]` of the table for position t: (T, columns of the table)."""
@@ -170,7 +170,7 @@ class Tape(Local):
 
     def record(self, operation: Operation, *inputs: Node) -> Node:
         """Append an operation; raises `TapeGPTError` where the inputs do not fit."""
-        shape, bounds = self._checked(operation, inputs)
+        shape, bounds = self._check(operation, inputs)
         result = self._append(Node(self, "", shape, operation, inputs))
         for index, (node, bound) in enumerate(zip(inputs, bounds, strict=True)):
             node.uses += 1
@@ -178,7 +178,7 @@ class Tape(Local):
             node.bound = min(node.bound, bound or node.bound)
         return result
 
-    def _checked(self, operation: Operation, inputs: tuple[Node, ...]) -> tuple[Shape, list[int]]:
+    def _check(self, operation: Operation, inputs: tuple[Node, ...]) -> tuple[Shape, list[int]]:
         """The result's shape, and for each input the bound of its token ids, 0 for numbers."""
         if not isinstance(operation, Operation):
             raise TapeGPTError(f"a tape records an Operation, not {shown(operation)}")
@@ -224,7 +224,7 @@ class Tape(Local):
             whose = f"{node!r} of another tape" if isinstance(node, Node) else shown(node)
             raise TapeGPTError(f"{what}: needs nodes recorded on this tape, not {whose}")
 
-    def _named(self, name: str, shape: Shape) -> Node:
+    def _append_named(self, name: str, shape: Shape) -> Node:
         if not isinstance(name, str):
             raise TapeGPTError(f"a parameter or input has a name, not {shown(name)}")
         return self._append(Node(self, name, shape, None, ()))
@@ -535,7 +535,7 @@ class Tape(Local):
         self.check_own(node, "write")
         if node.operation:
             raise TapeGPTError(f"write: {node!r} is computed: write to parameters and inputs")
-        given = _listed(numbers, node)
+        given = _as_list(numbers, node)
         columns, rows = node.shape.columns, node.rows
         if not given or len(given) % columns or len(given) > rows * columns:
             raise TapeGPTError(f"{node!r}: {len(given)} numbers do not fill rows of {columns}, {rows} at most")
@@ -610,7 +610,7 @@ def _is_id(value: object, bound: int) -> bool:
         return False
 
 
-def _listed(numbers: Iterable[float], node: Node) -> list[float]:
+def _as_list(numbers: Iterable[float], node: Node) -> list[float]:
     if not isinstance(numbers, str | bytes):
         try:
             return list(numbers)

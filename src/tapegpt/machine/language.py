@@ -302,7 +302,7 @@ class Kernel:
                     f"{self.name}: annotate each run-time argument with one of {', '.join(ARGUMENTS)} or a Structure, "
                     "as a string (`from __future__ import annotations` makes it one)"
                 )
-            _without(form, name, found)
+            _take_values(form, name, found)
         return found
 
     @property
@@ -324,7 +324,7 @@ class Kernel:
                 passed[name] = self._argument(k, argument, name, expected)
             else:
                 is_twin = twin and isinstance(argument, Record)
-                called.forms[name] = _Twin(twin) if is_twin else _without(argument, name, passed)
+                called.forms[name] = _Twin(twin) if is_twin else _take_values(argument, name, passed)
         k.call(called, [k.value(each) if isinstance(each, Operand) else each for each in passed.values()], constants)
 
     def _for(self, arguments: tuple[object, ...]) -> Kernel:
@@ -356,7 +356,7 @@ class Kernel:
         rest = iter(arguments)
         given: dict[str, object] = {}
         for name, form in self.forms.items():
-            given[name] = given[form.name] if isinstance(form, _Twin) else _with(form, rest)
+            given[name] = given[form.name] if isinstance(form, _Twin) else _put_values(form, rest)
         try:
             self.body(k, *given.values(), **constants)
         except TypeError as error:
@@ -365,23 +365,23 @@ class Kernel:
             raise KernelError(str(error), f"{self.name}, {_line(error)}") from error
 
 
-def _without(given: object, name: str, taken: dict[str, Any]) -> object:
+def _take_values(given: object, name: str, taken: dict[str, Any]) -> object:
     """A record without what is only known at run time, `Argument`s instead of it; that is taken, by its name."""
     if isinstance(given, Argument | Traced):
         taken[name] = given
         return given if isinstance(given, Argument) else Argument(isinstance(given, Pointer), given.type)
     if not isinstance(given, Record):
         return given
-    return given.replaced(**{field: _without(x, f"{name}.{field}", taken) for field, x in given.as_dict().items()})
+    return given.replaced(**{field: _take_values(x, f"{name}.{field}", taken) for field, x in given.as_dict().items()})
 
 
-def _with(form: object, values: Iterator[Pointer | Value]) -> object:
+def _put_values(form: object, values: Iterator[Pointer | Value]) -> object:
     """A record with values instead of its `Argument`s."""
     if isinstance(form, Argument):
         return next(values)
     if not isinstance(form, Record):
         return form
-    return form.replaced(**{field: _with(x, values) for field, x in form.as_dict().items()})
+    return form.replaced(**{field: _put_values(x, values) for field, x in form.as_dict().items()})
 
 
 def _line(error: Exception) -> str:
