@@ -64,8 +64,11 @@ class CrossEntropy(Operation):
         share = share_of(k, logits.stop - logits.start) * out.grad[0]
         for t, (e, result) in row_by_row(k, logits, scratch.kept, logits.grad, reverse=True):
             total, inverse, target = sums[2 * t], sums[2 * t + 1], targets.value[t]
+            # loss = share * sum of -log(probability), probability = e[target] * inverse
             dprobability = (k.real(1.0) / (e[target] * inverse)) * (share * -1.0)
+            # inverse = total ** -1, total = sum(e)
             dtotal = (k.pow(total, -2.0) * -1.0) * (e[target] * dprobability)
+            # e = exp(x - max(x))
             own = e[target] * (dprobability * inverse + dtotal)
             if not logits.fresh:
                 own = result[target] + own

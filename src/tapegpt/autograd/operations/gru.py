@@ -139,9 +139,12 @@ def cell_backward(k: Builder, row: Rows, dh: Pointer, dx: Pointer | None, *, fre
         starts = [gate * columns + c for gate in range(3)]
         r, z, n = (row.gates.vector(0, start, lanes) for start in starts)
         dh_c = dh.vector(c, lanes)
+        # h' = (1 - z) * n + z * before
         dz = row.before.vector(0, c, lanes) * dh_c - n * dh_c
         dn = (1.0 - n * n) * ((1.0 - z) * dh_c)
+        # n = tanh(x_n + r * u_n)
         dr = row.product.vector(0, starts[2], lanes) * dn
+        # r = sigmoid(x_r + u_r), z = sigmoid(x_z + u_z)
         sums = (r * (1.0 - r) * dr, z * (1.0 - z) * dz, dn)
         for start, given in zip(starts, sums, strict=True):
             if dx is not None:

@@ -67,6 +67,7 @@ class RMSNorm(Operation):
 
     def dsquares(self, k: Builder, c: Row, dy: Row, kept: Pointer, columns: int) -> Value:
         """The gradient of sum(c * c), by way of the scale."""
+        # y = c * scale, scale = (sum(c * c) / D + 1e-5) ** -0.5
         dscale = dot(k, c, dy, columns, reverse=True)
         return k.pow(kept[0], -1.5) * -0.5 * dscale * float(columns) ** -1
 

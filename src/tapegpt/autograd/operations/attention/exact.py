@@ -156,17 +156,20 @@ class Attention(Operation):
                 row, dout = head * out.rows + t, out.whole(out.grad).at(t, head * head_dim).start
                 exponentials, total, inverse = kept.exponentials.at(row).start, kept.sums[row, 0], kept.sums[row, 1]
                 columns = kept.values.at(head * head_dim)
+                # y_t = sum over s of weight_s * v_s
                 for s in k.range(0, t + 1, width):
                     dweight = k.zeros(width)
                     for j in k.range(head_dim - 1, -1, -1):
                         dweight += columns.vector(j, s, width) * dout[j]
                     kept.dweights.store(s, dweight)
+                # weight_s = e_s * total ** -1, total = sum over s of e_s
                 dinverse = k.pow(total, -2.0) * -1.0
                 dtotal = k.zeros()
                 for s in k.range(t, -1, -1):
                     dtotal += dinverse * (exponentials[s] * kept.dweights[s])
                 for s in k.range(0, t + 1, width):
                     dexponential = kept.dweights.vector(s, width) * inverse + dtotal
+                    # e_s = exp(logit_s - largest), logit_s = q_t k_s * scale
                     kept.dlogits.store(s, exponentials.vector(s, width) * dexponential * scale)
                 for c, lanes in across(k, head_dim):
                     query, dy = q.vector(t, c, lanes), dout.vector(c, lanes)

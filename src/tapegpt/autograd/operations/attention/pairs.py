@@ -82,7 +82,7 @@ class PairedAttention(OverHeads):
                         weight += (t - first + 1) * width
                         dsums = groups.load(kept.dsums, t, column)
                         dweight = groups.product(dsums, value) - kept.offsets.vector(t, column, width)
-                        dlogit = exponential * dweight
+                        dlogit = exponential * dweight  # logit = q_t k_s * scale, by head on all of its lanes
                         for v, query in enumerate(groups.load(q, t, column)):
                             dkey[v].accumulate(dlogit, query)
                             dvalue[v].accumulate(exponential, dsums[v])
