@@ -40,7 +40,7 @@ def attention_in_lanes(rewriting: Rewriting, node: Node) -> Match | None:
     def make() -> Node:
         if covered:
             rows = [[part * heads.columns + place for place in used] for part in range(3)]
-            matrices = [rewriting.stacked(node.inputs, 3 * heads.columns, rows)]
+            matrices = [rewriting.stack(node.inputs, 3 * heads.columns, rows)]
         else:
             sources = [-1] * heads.columns
             for source, column in enumerate(used):

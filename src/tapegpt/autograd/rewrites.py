@@ -157,7 +157,7 @@ class Rewriting:
             return record(self.input(x), self.input(w))
         return record(made, self.parameter(w, self._spread[made], made.shape.columns))
 
-    def stacked(self, products: Sequence[Node], count: int, rows: Sequence[Sequence[int]]) -> Node:
+    def stack(self, products: Sequence[Node], count: int, rows: Sequence[Sequence[int]]) -> Node:
         """Record the products of one x with several matrices as one product, with a matrix of `count` rows."""
         names = [product.inputs[1].name for product in products]
         alike = next(index for index, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1)
@@ -200,7 +200,7 @@ def interleave_heads(rewriting: Rewriting, node: Node) -> Match | None:
     rows = [[(3 * h + part) * width + j for h in range(n_head) for j in range(width)] for part in range(3)]
 
     def make() -> Node:
-        qkv = rewriting.stacked(node.inputs, 3 * columns, rows)
+        qkv = rewriting.stack(node.inputs, 3 * columns, rows)
         return rewriting.tape.record(Attention(n_head, packed=True), qkv)
 
     return Match(covered, make)

@@ -124,17 +124,17 @@ def _page_distance(place: int, target: int) -> int:
 
 
 def _low_bits(shift: int) -> _Field:
-    return lambda place, target: _shifted(target % PAGE, shift) << 10
+    return lambda place, target: _shift(target % PAGE, shift) << 10
 
 
 def _branch(place: int, target: int) -> int:
-    words = _shifted(target - place, 2)
+    words = _shift(target - place, 2)
     if not -(1 << 25) <= words < 1 << 25:
         raise LinkError(f"a branch of {words} words is too far")
     return words & 0x3FFFFFF
 
 
-def _shifted(distance: int, shift: int) -> int:
+def _shift(distance: int, shift: int) -> int:
     if distance % (1 << shift):
         raise LinkError(f"{distance} is not aligned to {1 << shift}")
     return distance >> shift

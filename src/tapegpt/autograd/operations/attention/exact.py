@@ -52,7 +52,7 @@ class Attention(Operation):
         return Shape(None, inputs[0].columns // parts)
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        q, k, v = self._unpacked(inputs[0]) if self.packed else inputs
+        q, k, v = self._unpack(inputs[0]) if self.packed else inputs
         head_dim = len(q[0]) // self.n_head
         results: Matrix = []
         for t, query in enumerate(q):
@@ -72,7 +72,7 @@ class Attention(Operation):
             inner.setdefault("attn_weights", []).append(all_weights)
         return results
 
-    def _unpacked(self, qkv: Matrix) -> list[Matrix]:
+    def _unpack(self, qkv: Matrix) -> list[Matrix]:
         head_dim = len(qkv[0]) // 3 // self.n_head
         starts = range(0, len(qkv[0]), 3 * head_dim)
         return [
