@@ -49,7 +49,7 @@ quick = settings(
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with running(Limits(steps=ENDLESS, seconds=600.0)) as client:
+    with running(Limits(steps=ENDLESS, seconds=600.0, search_seconds=60.0)) as client:  # on any machine
         yield client
 
 
