@@ -197,9 +197,7 @@ class Population:
 
     def __next__(self) -> Outcome:
         if self._is_torn:
-            raise TapeGPTError(
-                "this process was forked while trainings ran, which continue in the parent: start new ones"
-            )
+            raise TapeGPTError("forked while trainings ran, which continue in the parent process: start new ones")
         outcome = next(self._outcomes)
         if isinstance(outcome, BaseException):
             raise outcome
