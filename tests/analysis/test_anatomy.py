@@ -211,6 +211,18 @@ def test_a_gradient_passed_on_is_seen_before_others_add_to_it() -> None:
         assert norms[heir.index] != norms[node.index]
 
 
+def test_a_part_alone_reads_random_numbers() -> None:
+    anatomy, _, _ = made("exact")
+    for name, memory in (("relu", "_work"), ("adam", "_gradients")):
+        part = anatomy.find(name)
+        place = bench("exact", [part])
+        read = [*part.node.inputs] if part.node else anatomy.tape.parameters()
+        for node in read:
+            for row in place._views(getattr(place, memory), node, node.value if part.node else node.gradient):
+                assert all(row)
+                assert len(set(row)) == len(row)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_adam_alone_does_what_a_training_step_does(engine: str) -> None:

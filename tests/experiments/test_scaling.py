@@ -239,6 +239,16 @@ def test_a_training_that_was_not_predicted_is_warned_of(found: Scaling, laborato
     assert any(warning.startswith("twice the steps: the loss was 0.") and "higher" in warning for warning in warnings)
 
 
+def test_what_is_gained_is_told_by_each_law_alone(found: Scaling) -> None:
+    """Laws that differ in their floor alone agree on what more would buy."""
+    lifted = tuple(found.law.replaced(floor=found.law.floor + place / 10) for place in range(21))
+    told = found.replaced(laws=lifted)
+    for gain in told.gains:
+        assert gain.interval == pytest.approx((gain.gain, gain.gain), abs=1e-12)
+    low, high = told.floor[1]
+    assert (low, high) == pytest.approx((found.law.floor + 0.1, found.law.floor + 1.9))
+
+
 def test_twice_the_time_is_spent_no_worse_than_on_steps_alone(found: Scaling) -> None:
     parameters, strings, steps = found.best_mix(2.0)
     assert strings == found.own[STRINGS]
