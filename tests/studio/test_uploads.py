@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,8 +16,6 @@ from tapegpt.studio import uploads
 from tapegpt.studio.app import BODY_BYTES
 from tapegpt.studio.limits import Limits
 from tests.studio.server import Client, running
-
-zipped = partial(gzip.compress, mtime=0)  # whenever tests are collected, they have the same names
 
 CHARACTERS = 2000
 LINES = "Zoë\nJörg\nanna\notto\nMüller\n"
@@ -52,10 +49,10 @@ def as_reading(query: dict[str, Any]) -> Any:
     [
         ("a.txt", LINES.encode(), {}),
         ("a.txt", LINES.replace("\n", "\r\n").encode("utf-8-sig"), {}),
-        ("a.txt.gz", zipped(LINES.encode(), mtime=0), {}),
+        ("a.txt.gz", gzip.compress(LINES.encode(), mtime=0), {}),
         ("names", LINES.encode("cp1252"), {"encoding": "cp1252"}),
         ("a.csv", TABLE.encode(), {"column": "name"}),
-        ("a.csv.gz", zipped(TABLE.encode(), mtime=0), {"column": "name"}),
+        ("a.csv.gz", gzip.compress(TABLE.encode(), mtime=0), {"column": "name"}),
         ("a.tsv", TABLE.replace(",", "\t").encode(), {"column": "id"}),
         ("a.txt", TABLE.encode(), {"format": "csv", "column": "name"}),
         ("a.jsonl", b'{"name": "anna"}\n{"name": "otto"}\n', {"column": "name"}),
@@ -126,7 +123,7 @@ def test_a_table_asks_for_its_column(client: Client) -> None:
         ("a.txt", b"anna", {"column": "a"}),
         ("a.txt", b"anna", {"encoding": "no such"}),
         ("a.txt", b"anna", {"delimiter": "\\x"}),
-        ("a.txt.gz", zipped(b"anna", mtime=0)[:-3], {}),
+        ("a.txt.gz", gzip.compress(b"anna", mtime=0)[:-3], {}),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_the_command_lines_words(
@@ -153,7 +150,7 @@ def test_lengths_are_counted(client: Client) -> None:
 @pytest.mark.parametrize(("size", "status"), [(CHARACTERS - 1, 200), (CHARACTERS, 200), (CHARACTERS + 1, 413)])
 def test_characters_are_limited(client: Client, size: int, status: int) -> None:
     read(client, "a.txt", b"a" * size, status)
-    read(client, "a.txt.gz", zipped("\N{GRINNING FACE}".encode() * size), status)
+    read(client, "a.txt.gz", gzip.compress("\N{GRINNING FACE}".encode() * size), status)
 
 
 def test_a_file_is_counted_as_it_comes(client: Client) -> None:
@@ -163,7 +160,7 @@ def test_a_file_is_counted_as_it_comes(client: Client) -> None:
 
 def test_gzip_is_limited_before_it_fills_the_memory(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "examine_contents", lambda *_, **__: pytest.fail("it was read"))
-    assert "more than" in refused(client, "a.gz", zipped(b"a" * (4 * CHARACTERS + 1)), 413)
+    assert "more than" in refused(client, "a.gz", gzip.compress(b"a" * (4 * CHARACTERS + 1)), 413)
 
 
 @pytest.mark.parametrize(("size", "is_edited"), [(-1, True), (0, True), (1, False)])
