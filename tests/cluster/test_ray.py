@@ -363,11 +363,11 @@ def test_files_are_found_by_uri(tmp_path: Path) -> None:
         ),
         (
             lambda: parts.pieces(Source(paths=("/x.csv",))),
-            "/x.csv: is read as csv, ray reads text, jsonl, parquet: convert it, or leave --ray out",
+            "/x.csv: is read as csv, ray reads text, jsonl, parquet: convert it, or leave ray out",
         ),
         (
             lambda: parts._as_text({"text": ["a\nb"]}),
-            "'a\\nb' has a line break in it: choose --output-format jsonl or parquet",
+            "'a\\nb' has a line break in it: choose output_format jsonl or parquet",
         ),
     ],
 )

@@ -536,7 +536,7 @@ def test_json_has_all_and_is_the_same_again(capsys: pytest.CaptureFixture[str]) 
         (["--random", "learning_rate=x..1"], "--random learning_rate: must be a number, not 'x'"),
         (["--grid", "n_embd=4"], "--grid n_embd: is given twice"),
         (["--grid", "layers=4"], "a sweep searches in n_layer"),
-        (["--ensemble", "2"], "--ensemble is about the file that is written: give -o MODEL too"),
+        (["--ensemble", "2"], "--ensemble is about the file that is written: give -o FILE too"),
         (["--ensemble", "5", "-o", "m"], "--ensemble must be a whole number from 1 to 2, the last trainings, not 5"),
         (["-o", "./input.txt"], "--output ./input.txt is DATA too: choose another name"),
         (["--html", "input.txt"], "--html input.txt is DATA too"),

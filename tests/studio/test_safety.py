@@ -369,7 +369,7 @@ def test_what_fails_inside_is_told_to_the_log_alone(client: Client, monkeypatch:
         raise RuntimeError("a secret\nof two lines")
 
     key = client.run()["id"]
-    monkeypatch.setattr(questions, "nats", fail)
+    monkeypatch.setattr(questions, "string_data", fail)
     error = client.ask("POST", f"/api/runs/{key}/generate", {}, 500)["error"]
     assert error["type"] == "failed"
     assert "secret" not in error["message"]
