@@ -360,9 +360,7 @@ def test_a_directory_of_a_run_goes_on_in_it(
     samples = Path("cut/samples.txt").read_text().splitlines()
     assert said[-2:] == [f"sample {number:2d}: {text}" for number, text in enumerate(samples, 1)]
     for directory in ("cut", "a/whole"):
-        message = (
-            f"--run-dir {directory}: holds a run already, its model.safetensors: go on by tapegpt resume {directory}"
-        )
+        message = f"--run-dir {directory}: holds a run already, its model.safetensors: continue it with tapegpt resume"
         assert message in refusal(capsys, *run, "--run-dir", directory)
     assert main(["resume", "cut", "--more-steps", "10", "-o", "other", "--samples", "0"]) == 0
     assert Path("cut/model.safetensors").read_bytes() == Path("a/whole/model.safetensors").read_bytes()
@@ -450,7 +448,7 @@ def test_a_save_that_fails_on_the_way_is_noted_and_tried_again(
     tried = failing_saves(2, monkeypatch)
     capsys.readouterr()
     assert main([*run, "-o", "m", "--save-every", "10"]) == 0
-    note = "m: cannot be written: No space left on device: choose another place; the training goes on, "
+    note = "m: cannot be written: No space left on device: choose another place; the training continues, "
     said = capsys.readouterr().err
     assert said.partition("\n")[2] == f"tapegpt: note: {note}the next try is in 10 steps\n" * 2
     assert said.startswith("tapegpt: note: 5 of 8 documents are cut, block_size 4 does not hold them")

@@ -569,7 +569,7 @@ def test_ctrl_c_shows_what_there_is_and_the_same_command_goes_on(
         assert main([*command, "--plan", "9x50 3x100000000"]) == 130
         out, err = capsys.readouterr()
         assert err.endswith(
-            "tapegpt: error: interrupted in rung 2 of 2, 0 trainings into it; the same command goes on from here\n"
+            "tapegpt: error: interrupted in rung 2 of 2, 0 trainings into it; the same command continues from here\n"
         )
         assert len([line for line in out.splitlines() if line.split()[:1] and line.split()[0].isdigit()]) == 9
         assert journal.read_bytes().count(b"\n") == 10

@@ -274,7 +274,7 @@ def _tensors(a: GPT, b: GPT) -> list[TensorComparison]:
 
 
 def _differing(x: array[float], y: array[float]) -> list[int]:
-    """The places of the numbers that differ."""
+    """The indices of the numbers that differ."""
     return [] if x == y else [place for place, (p, q) in enumerate(zip(x, y, strict=True)) if p != q]
 
 
@@ -345,7 +345,7 @@ def _stops(first: int, last: int) -> list[int]:
 
 
 def _rank(number: float) -> int:
-    """The place of a double among all of them, in their order."""
+    """The rank of a double among all of them, in their order."""
     from struct import pack, unpack
 
     bits: int = unpack("<q", pack("<d", number))[0]

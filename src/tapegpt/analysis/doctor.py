@@ -119,7 +119,7 @@ class DataReport(Record):
 
     files: list[File]
     encoding: str  # that it was read with
-    encodings: list[Encoding]  # that could be chosen, where the files are not of the one that was asked for
+    encodings: list[Encoding]  # that could be chosen, where the files are not of the requested one
     values: int  # lines, or what else may become a document
     blank: int
     stripped: int  # that had white space around them
@@ -336,7 +336,7 @@ def _named(kind: type[Model]) -> Iterator[Flag]:
 
 
 def _flags(source: Source | None, report: DataReport, block_size: int) -> list[Flag]:
-    """How to train on it: what was asked for, and what the report suggests."""
+    """How to train on it: what was requested, and what the report suggests."""
     given = _given(source, report) if source else []
     options = {flag.words[0] for flag in given}
     return [*given, *[flag for flag in _suggested(report, block_size) if flag.words[0] not in options]]

@@ -84,7 +84,7 @@ class Step(Local):
         save(self.tape, path, self)
 
     def load(self, path: Path) -> None:
-        """Read what the same step saved, maybe of another process, and go on from there to the same bits."""
+        """Read what the same step saved, maybe of another process, and continue from there to the same bits."""
         load(self.tape, path, self)
 
     def kept(self) -> dict[str, tuple[Node, array[int]]]:

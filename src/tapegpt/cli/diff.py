@@ -103,7 +103,7 @@ def _pair(pair: Pair) -> Iterator[tuple[str, str]]:
 
 
 def _growth(found: Comparison) -> Iterator[str]:
-    """How far the trainings are apart as they go on, the bars on a logarithmic scale."""
+    """How far the trainings are apart as they continue, the bars on a logarithmic scale."""
     logs = [math.log10(each.parameters) for each in found.distances if each.parameters]
     low, high = min(logs, default=0.0) - 1, max(logs, default=0.0)
     rows = [("after step", "loss", "parameters at most", "")]

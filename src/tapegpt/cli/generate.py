@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     model_argument(parser, data=True)
     option(parser, "-n", 20, "number of strings")
     about = (
-        "seed of the random numbers; within constraints strings depend on the kind of CPU too [go on where MODEL is]"
+        "seed of the random numbers; within constraints strings depend on the kind of CPU too [continue where MODEL is]"
     )
     option(parser, "--seed", whole, about)
     output_argument(parser, "strings")
@@ -106,7 +106,7 @@ def _parts(
 
 
 def _wishes(options: argparse.Namespace) -> GenerateOptions:
-    """What is asked for; what is not is left to the defaults."""
+    """What is requested; the rest is left to the defaults."""
     wishes = {name: getattr(options, name) for name in AS_THEY_ARE if getattr(options, name) is not None}
     if options.length is not None:
         wishes |= _lengths(options.length)

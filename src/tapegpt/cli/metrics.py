@@ -23,7 +23,7 @@ class Metrics:
     """
 
     def __init__(self, path: str, trainer: Trainer, *, durable: bool) -> None:
-        self._path, self._durable = path, durable  # down to the disk each time, before a model says that it goes on
+        self._path, self._durable = path, durable  # down to the disk each time, before a model's file says so
         self._evaluations = len(trainer.evaluations)  # written
         try:
             if path == STDOUT:
@@ -37,7 +37,7 @@ class Metrics:
             raise self._failure(error) from None
 
     def _kept(self, step: int) -> int:
-        """How many bytes speak of steps up to this one; raises `TapeGPTError` for another kind of file."""
+        """How many bytes are about steps up to this one; raises `TapeGPTError` for another kind of file."""
         import json
 
         size = 0

@@ -82,7 +82,7 @@ class HelpAction(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **settings)
 
     def __call__(self, parser: Any, *_: object) -> None:
-        """Print the help that was asked for."""
+        """Print the requested help."""
         text = parser.format_help() if "--help-all" in self.option_strings else parser.format_common()
         parser.exit(print(text, end=""))
 

@@ -52,8 +52,8 @@ def check_directory(options: argparse.Namespace) -> None:
         raise TapeGPTError(f"--run-dir {directory} has a model and metrics of its own: leave -o and --metrics out")
     if os.path.lexists(os.path.join(directory, MODEL)):
         raise TapeGPTError(
-            f"--run-dir {directory}: holds a run already, its {MODEL}: go on by tapegpt resume {directory}, or choose "
-            "another"
+            f"--run-dir {directory}: holds a run already, its {MODEL}: "
+            f"continue it with tapegpt resume {directory}, or choose another"
         )
 
 
@@ -213,7 +213,7 @@ class _Keeper:
         self._step = trainer.step  # of the last try
 
     def __call__(self, trainer: Trainer, losses: list[float]) -> None:
-        """Write it if it is time; a failure is noted, and the training goes on."""
+        """Write it if it is time; a failure is noted, and the training continues."""
         if self._every is None or trainer.is_over:  # then the end is near, with samples and ranks
             return
         if trainer.step // self._every > self._step // self._every:
@@ -223,7 +223,7 @@ class _Keeper:
             except TapeGPTError as error:
                 if moves(sys.stdout):
                     print()  # the step line stays as it is
-                notice(f"{error}; the training goes on, the next try is in {self._every} steps")
+                notice(f"{error}; the training continues, the next attempt is in {self._every} steps")
 
     def save(self, trainer: Trainer, ranked: bool = False) -> None:
         """Write it, with how surprising the training strings are if asked."""

@@ -121,7 +121,7 @@ class Subject:
 
     @cached_property
     def documents(self) -> Sequence[str]:
-        """Those given, or those of the model's training, or where they are not at hand strings of its own."""
+        """Those given, or those of the model's training, or where those are not available, strings of its own."""
         if self._corpus:
             return self._corpus.documents
         assert self._model

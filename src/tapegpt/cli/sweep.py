@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
         _show(swept, options)
     if finished:
         return 0
-    again = "; the same command goes on from here" if options.run_dir is not None else ""
+    again = "; the same command continues from here" if options.run_dir is not None else ""
     where = f"rung {sweeping.rung + 1} of {len(sweeping.plan.rungs)}, {sweeping.done} trainings into it"
     return fail(f"interrupted in {where}{again}", 130)
 

@@ -1,4 +1,4 @@
-"""`tapegpt train`: train a model, keep it, let it speak."""
+"""`tapegpt train`: train a model, save it, generate strings."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def column_of(place: str, kind: str, text: str, column: str | None, header: bool
 
     The text has line feeds only; kind is "csv", "tsv", "jsonl" or "json", an array. A table of one column needs no name
     of it, nor do strings of JSON. The first row of CSV and TSV is their header, unless it is said that there is none; a
-    warning says so where the column is not asked for by its name. Raises `TapeGPTError` with the place and line of what
+    warning says so where the column is not chosen by its name. Raises `TapeGPTError` with the place and line of what
     is not of this kind, and where there is no such column.
     """
     if kind in ("csv", "tsv"):
@@ -34,7 +34,7 @@ def column_of(place: str, kind: str, text: str, column: str | None, header: bool
 
 
 def columns(kind: str, text: str) -> list[str]:
-    """What `column_of` may be asked for: names of the header, numbers where they say nothing, keys of the first object.
+    """What `column_of` takes: names of the header, numbers where they say nothing, keys of the first object.
 
     None for JSON that is no objects, and for what is not of this kind.
     """

@@ -164,7 +164,7 @@ class Corpus(Record):
 
 
 def _translated(text: str, alphabet: str) -> str:
-    """The text with each character replaced by the one whose code is its place in the alphabet."""
+    """The text with each character replaced by the one whose code is its index in the alphabet."""
     table = {ord(character): place for place, character in enumerate(alphabet)}
     if max(table) < 256:  # a byte a character: 20 times faster
         codes = bytes(table.get(code, 0) for code in range(256))

@@ -70,7 +70,7 @@ def with_line_feeds(text: str) -> str:
 
 
 class EncodingError(TapeGPTError):
-    """Bytes that are not of the encoding that was asked for."""
+    """Bytes that are not of the requested encoding."""
 
     @classmethod
     def at(cls, place: str, encoding: str, data: bytes, start: int, byte: int, line: int) -> EncodingError:
@@ -139,11 +139,11 @@ class Encoding(Record):
     """An encoding in which all files can be read."""
 
     name: str
-    sample: str  # the line that is not of the encoding that was asked for
+    sample: str  # the line that is not of the requested encoding
 
 
 def fitting_encodings(contents: list[tuple[str, bytes]], encoding: str) -> list[Encoding]:
-    """The encodings that fit all files, where the one that was asked for does not; raises where none does."""
+    """The encodings that fit all files, where the requested one does not; raises where none does."""
     try:
         for path, data in contents:
             decode(path, data, encoding)

@@ -259,7 +259,7 @@ class Random:
             x[i], x[j] = x[j], x[i]
 
     def sample(self, population: Sequence[T], k: int, *, counts: Iterable[int] | None = None) -> list[T]:
-        """k elements at different places, in the order of drawing; raises `ValueError` where there are not as many."""
+        """k elements at different positions, in the order of drawing; raises `ValueError` where there are fewer."""
         from collections.abc import Sequence as AnySequence
 
         if not isinstance(population, AnySequence):

@@ -1,6 +1,6 @@
 """Candidates that a sampler of Optuna chooses by the losses of those before. Not here: drawing at random (`search.py`).
 
-They are asked for in batches of a fixed size, and told in order: the same seed gives the same, whatever the threads.
+They are requested in batches of a fixed size, and told in order: the same seed gives the same, whatever the threads.
 """
 
 from __future__ import annotations

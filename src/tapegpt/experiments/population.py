@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-AHEAD = 16  # candidates that are taken before the first one's outcome is asked for, a thread
+AHEAD = 16  # candidates that are taken before the first one's outcome is requested, a thread
 LAST = 0.1  # share of the steps whose mean is the training loss
 
 

@@ -236,7 +236,7 @@ class _Fit:
         return matrix, gradient
 
     def _linear(self, place: Vector) -> tuple[float, Vector]:
-        """The logarithm of the loss at a place, and its derivatives by the unknowns."""
+        """The logarithm of the loss at a point, and its derivatives by the unknowns."""
         unknown, axes = self.solution, self._axes
         predicted, above, terms = self._loss(unknown, place)
         total, q = math.exp(predicted), math.exp(unknown[-1])

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
             """So many more, fewer where there are no more."""
 
         def tell(self, outcomes: Sequence[Outcome]) -> None:
-            """What became of those asked for last, in their order."""
+            """The outcomes of those requested last, in their order."""
 
 
 TRIALS, SEEDS = 50, 3

@@ -204,7 +204,7 @@ def ending(suffix: str, vocabulary: str) -> Automaton:
 
 
 def _letters(text: str, vocabulary: str) -> tuple[array[int], int, list[int]]:
-    """Classes of the vocabulary, 0 for what is not in the text; their count; the class of each place of the text."""
+    """Classes of the vocabulary, 0 for what is not in the text; their count; the class of each position of the text."""
     numbers: dict[str, int] = {}
     places = [numbers.setdefault(character, len(numbers) + 1) for character in text]
     count = len(numbers) + 1

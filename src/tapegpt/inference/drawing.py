@@ -40,7 +40,7 @@ class Automaton(Structure):
     most: Int
 
     def ends(self, state: Value, place: Value) -> Value:
-        """Whether a string may end in a state at a place."""
+        """Whether a string may end in a state at a position."""
         return _byte(self.accepting, state).equals(1) & (place >= self.least)
 
     def after(self, state: Value, kind: Value) -> Value:
@@ -48,7 +48,7 @@ class Automaton(Structure):
         return self.table[state * self.kinds + kind]
 
     def look(self, k: Builder, state: Value, place: Value, scale: Value) -> Value:
-        """Note what lies ahead of each class at a place; whether that makes no difference."""
+        """Note what lies ahead of each class at a position; whether that makes no difference."""
         free = k.variable(k.integer(1))
         for kind in k.range(self.kinds):
             # Of a dead end, state 0, for strings that may not continue.

@@ -93,13 +93,13 @@ def _encoded(model: LanguageModel, text: str) -> list[int]:
 
 
 class Trace(Record):
-    """A number of the forward pass and what it is made of, down to the depth that was asked for."""
+    """A number of the forward pass and what it is made of, down to the depth that was requested."""
 
     name: str  # such as "layer0.attn_wo[2,5]"
     formula: str  # how it is made of its inputs; "parameter" is made of none
     value: float
     gradient: float  # d loss / d it
-    local_gradient: float  # d the number it is an input of / d it; of the number that was asked for, 1
+    local_gradient: float  # d the number it is an input of / d it; of the number that was requested, 1
     inputs: tuple[Trace, ...]  # of a sum of products its factors, one pair after the other
 
     @property
@@ -123,7 +123,7 @@ def trace(model: LanguageModel, text: str, name: str, depth: int = 1) -> Trace:
 
 
 def stages(model: LanguageModel, text: str) -> dict[str, tuple[int, ...]]:
-    """What `trace` can be asked for, each with its shape: the stages in the order of the forward pass, parameters.
+    """What `trace` takes, each with its shape: the stages in the order of the forward pass, parameters.
 
     Of `attn_logits` and `attn_weights` [t,h,s] is how head h looks from position t at s <= t. Raises as `trace` does.
     """

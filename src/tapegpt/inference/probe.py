@@ -41,7 +41,7 @@ class Probe:
 
     @property
     def stages(self) -> list[str]:
-        """What `values` and `gradients` can be asked for, in the order of the forward pass."""
+        """What `values` and `gradients` take, in the order of the forward pass."""
         return list(self._stages)
 
     @property

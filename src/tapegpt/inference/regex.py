@@ -317,7 +317,7 @@ def _closures(parts: _Nondeterministic) -> list[int]:
 
 
 def _bits(mask: int) -> Iterator[int]:
-    """The places of the bits that are set, lowest first."""
+    """The indices of the bits that are set, lowest first."""
     digits = bin(mask)[::-1]
     place = digits.find("1")
     while place >= 0:

@@ -48,13 +48,13 @@ if TYPE_CHECKING:
 WORTH = 100  # a string of the tree takes about as long as so many drawn in a batch
 PERSISTENCE = 20  # times as many, where strings are left out that the tree would find one by one too
 MIN_BATCH, MAX_BATCH = 64, 4096
-BATCH_WORK = 3e8  # parameters times places of a batch, so that Ctrl-C is prompt
+BATCH_WORK = 3e8  # parameters times positions of a batch, so that Ctrl-C is prompt
 MAX_VAIN, MAX_WORK = 200_000, 1e11  # strings, and their work, without one that is exact: about 1 s
 SLACK = 1e-4  # of w in f32
 BOUND_LOOKS = 200  # prefixes looked at for an upper bound of w
 MAX_CELLS = 20_000_000  # of the tree, 16 bytes each
 MAX_TRIES = 20_000  # prefixes looked at for one string of the exact distribution, a second
-EXAMPLES, DOUBT, COLDEST = 1024, 10.0, 0.3  # strings to look ahead by; weight of all places; their least temperature
+EXAMPLES, DOUBT, COLDEST = 1024, 10.0, 0.3  # strings to look ahead by; weight of all positions; their least temperature
 TINY = 1e-300  # what is possible is never quite zero, or it could not come when all else has
 
 

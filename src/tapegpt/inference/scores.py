@@ -40,7 +40,7 @@ class Score(Record):
     text: str
     surprises: tuple[float, ...]
     percentile: float | None  # share of the training strings that are at most as surprising, in percent
-    unknown: tuple[int, ...] = ()  # places of the characters that the model does not know
+    unknown: tuple[int, ...] = ()  # positions of the characters that the model does not know
 
     @property
     def total(self) -> float:

@@ -642,7 +642,7 @@ class Builder(ABC):
 
     @abstractmethod
     def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
-        """A vector of chosen lanes: those of `a` count from 0, those of `b` go on after them."""
+        """A vector of chosen lanes: those of `a` count from 0, those of `b` follow them."""
 
     @abstractmethod
     def insert(self, value: Value, index: int, scalar: Value) -> Value: ...

@@ -1,6 +1,6 @@
 """Models: each a record of its settings with its forward pass. From simple to full: a ladder.
 
-The package's own have a name, and are imported when they are asked for.
+The package's own have a name, and are imported when they are used.
 """
 
 from __future__ import annotations

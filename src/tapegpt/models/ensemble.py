@@ -222,7 +222,7 @@ class Mixture(Inference):
 
 
 class _Choice:
-    """The next token after a prefix, at a state and place of rules."""
+    """The next token after a prefix, at a state and position of rules."""
 
     def __init__(self, logs: Sequence[float], state: int, place: int, drawing: Drawing, rules: Rules) -> None:
         self._rules = rules

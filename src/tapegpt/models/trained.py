@@ -119,7 +119,7 @@ class GPT(LanguageModel):
     in one of them: each call finds the parameters of a whole number of steps. Strings without a seed depend on whose
     turn it is then. Only the thread that trains may save a model or set its attributes meanwhile.
 
-    Other processes may have it too, forked or sent a pickle: each has its own parameters, and a generator that goes on
+    Other processes may have it too, forked or sent a pickle: each has its own parameters, and its generator continues
     from the same state as Python's own does, so give each process a seed. A pickle holds what a file does.
     """
 
@@ -322,7 +322,7 @@ class GPT(LanguageModel):
         return Scores(self.inference, self.vocabulary, strings_of(strings, "strings"), self.ranks)
 
     def explain(self, text: str) -> Explanation:
-        """How the model reads a text: what it expects at each place, where it looks, how the loss goes back.
+        """How the model reads a text: what it expects at each position, where it looks, how the loss goes back.
 
         Raises `TapeGPTError` for anything but a str, and for characters that the model does not know.
         """

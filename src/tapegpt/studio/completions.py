@@ -176,7 +176,7 @@ def _logprobs(model: GPT, whole: str, shown: str, top: int) -> LogProbs:
     return LogProbs(
         tokens=list(shown),
         token_logprobs=[log for log, _ in came],
-        # the best ones, and what came: up to one more than is asked for
+        # the best ones, and what came: up to one more than requested
         top_logprobs=[{name: log for log, name in [*pairs, own]} for pairs, own in zip(best, came, strict=True)],
         text_offset=list(range(len(shown))),
     )

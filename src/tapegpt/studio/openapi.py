@@ -22,9 +22,9 @@ ERRORS = {
     403: "The token is missing, or the request comes from another site.",
     404: "There is no such thing.",
     408: "The body came too slowly.",
-    413: "More is asked for than the limits allow.",
+    413: "The request exceeds the limits.",
     500: "Something failed inside.",
-    503: "Too much is going on; `Retry-After` says when to try again.",
+    503: "Too many tasks are running; `Retry-After` says when to try again.",
 }
 PARAMETERS = {
     "id": ("Id of a run or corpus.", {"type": "string"}),

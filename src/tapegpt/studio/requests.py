@@ -47,7 +47,7 @@ class FileQuery(Request):
 
 
 class NewRun(Request):
-    """A training that is asked for, and what is to be shown of its model."""
+    """A training, and what is to be shown of its model."""
 
     corpus: Name
     settings: Chosen = {}  # msgspec copies it
@@ -64,7 +64,7 @@ class MomentQuery(Request):
 
 
 class Generate(Request):
-    """Strings that are asked for, and what they are to be like."""
+    """How many strings to generate, and their constraints."""
 
     n: Annotated[int, Meta(ge=0, le=STRINGS)] = 20
     temperature: float = Drawing.temperature
@@ -95,7 +95,7 @@ class ToExplain(Request):
 
 
 class Why(Request):
-    """A string whose origin is asked for."""
+    """A string, to find what taught it."""
 
     text: Text
     top: Annotated[int, Meta(ge=1, le=100)] = 10

@@ -66,7 +66,7 @@ class Runs:
         ]
 
     async def limits(self, _: Request) -> dict[str, Any]:
-        """How much may be asked for."""
+        """The limits of requests."""
         return self._studio.limits.as_dict()
 
     async def settings(self, _: Request) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ class Workers:
 
         with self._lock:
             if self._taken >= self._most:
-                raise RefusedError(503, "busy", "too much is going on: try again in a second")
+                raise RefusedError(503, "busy", "too many tasks are running: try again in a second")
             self._taken += 1
         future = self._executor.submit(run)
         future.add_done_callback(self._release)

@@ -116,7 +116,7 @@ class Trainer(Local):
         """
         state = model.state
         if state is None or model.data is None:
-            raise TapeGPTError("the model has weights only, no training to go on with: finetune it, or train anew")
+            raise TapeGPTError("the model has weights only, no training to resume: finetune it, or train anew")
         STEPS.check("steps", model.steps)
         model.data.check_equals(corpus, "the data")
         settings = state.settings

@@ -1,7 +1,7 @@
 """A page about many trainings, as one HTML file that needs nothing else: what was searched, how they learned, a table.
 
 All that there is to read stands in the HTML; `web/leaderboard.js` draws pictures from the data beside it. For the same
-outcomes the page is the same. Not here: the trainings (`population.py`), which of them go on (`sweep.py`).
+outcomes the page is the same. Not here: the trainings (`population.py`), which of them continue (`sweep.py`).
 """
 
 from __future__ import annotations

@@ -54,14 +54,14 @@ function render({ model, el }) {
     reading.replaceChildren(surpriseText(explanation, { onSelect: select, selected: 0 }), bars);
     heads.replaceChildren(attentionView(explanation));
   };
-  const speaker = asker(model, "strings", showStrings, (message) => (problems[0].textContent = message));
+  const generator = asker(model, "strings", showStrings, (message) => (problems[0].textContent = message));
   const reader = asker(model, "explanation", showReading, (message) => (problems[1].textContent = message));
-  const speak = () => {
+  const generate = () => {
     number.textContent = decimal(Number(temperature.value));
-    speaker.ask({ temperature: Number(temperature.value), prefix: prefix.value });
+    generator.ask({ temperature: Number(temperature.value), prefix: prefix.value });
   };
-  temperature.addEventListener("input", speak);
-  prefix.addEventListener("input", speak);
+  temperature.addEventListener("input", generate);
+  prefix.addEventListener("input", generate);
   text.addEventListener("input", () => reader.ask({ text: text.value }));
 
   number.textContent = decimal(start.temperature);
@@ -75,7 +75,7 @@ function render({ model, el }) {
   const parts = box("parts", says, embeddingMap(start.embeddings), reads, heads);
   el.replaceChildren(box("about", start.about), parts);
   return () => {
-    speaker.stop();
+    generator.stop();
     reader.stop();
   };
 }
