@@ -461,8 +461,8 @@ def test_json_says_all(capsys: pytest.CaptureFixture[str]) -> None:
             "percentile": score.percentile,
             "surprises": [round(nats, 6) for nats in score.surprises],
             "odd": [
-                {"place": place, "character": score.text[place : place + 1], "nats": round(score.surprises[place], 6)}
-                for place in score.odd
+                {"position": i, "character": score.text[i : i + 1], "nats": round(score.surprises[i], 6)}
+                for i in score.odd
             ],
             "unknown": list(score.unknown),
         }

@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     shape_arguments(own, defaults=False)
     setting_arguments(own, Settings, *SETTINGS, defaults=False)
     how = parser.add_argument_group("how it is found")
-    about = "time for all trainings: 30s, 5m; compiling, once for a shape, is not amount [60s]"
+    about = "time for all trainings: 30s, 5m; compiling, once for a shape, is not counted [60s]"
     how.add_argument("--budget", default="60s", metavar="TIME", help=about)
     option(how, "--validation", 0.1, "share of the distinct strings to hold out")
     option(how, "--seed", 42, "seed of all random numbers")

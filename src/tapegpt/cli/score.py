@@ -197,15 +197,15 @@ def _as_fields(score: Score) -> dict[str, object]:
         "percentile": score.percentile,
         "surprises": surprises,
         "odd": [
-            {"place": place, "character": score.text[place : place + 1], "nats": surprises[place]}
-            for place in score.odd
+            {"position": position, "character": score.text[position : position + 1], "nats": surprises[position]}
+            for position in score.odd
         ],
         "unknown": list(score.unknown),
     }
 
 
 class _Summary:
-    """What is amount of strings that are not kept."""
+    """What is counted of strings that are not kept."""
 
     def __init__(self, scored: Iterable[Scores], unit: float) -> None:
         self.unit = unit
@@ -260,7 +260,7 @@ def _summary_facts(summary: _Summary) -> Iterator[tuple[str, str]]:
     mean = summary.nats / summary.tokens
     yield "strings", f"{summary.strings:,} of {summary.tokens - summary.strings:,} characters"
     perplexity = math.exp(min(mean, 700.0))
-    yield f"{name} a character", f"{mean / summary.unit:.4f}, the ends amount; perplexity {perplexity:.2f}"
+    yield f"{name} a character", f"{mean / summary.unit:.4f}, the ends counted; perplexity {perplexity:.2f}"
     if summary.ranked:
         shares = [f"{count / summary.strings:.1%} above the {each}th" for each, count in summary.above.items()]
         yield "percentiles", f"{', '.join(shares)} of the training strings"

@@ -230,7 +230,7 @@ def _survey(subject: Subject) -> Iterator[str]:
     walk = anatomy.gradients(subject.tokens, subject.parameters)
     yield from facts((*_before(subject), *_loss(walk), *_after(anatomy)), LABEL)
     yield ""
-    yield f"a training step on {_what(subject, walk.positions)}; times are medians in ns, the rest is amount"
+    yield f"a training step on {_what(subject, walk.positions)}; times are medians in ns, the rest is counted"
     costs = anatomy.measure(subject.tokens, subject.parameters)
     yield from _table(costs, anatomy.step_nanoseconds(subject.tokens, subject.parameters))
     yield ""

@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     about = f"let a sampler of Optuna choose, {', '.join(NAMES)}, instead of drawing"
     space.add_argument("--sampler", choices=NAMES, metavar="NAME", help=about)
     length = parser.add_argument_group("how long")
-    about = "time for the whole sweep: 10s, 2m; compiling, once for a shape, is not amount"
+    about = "time for the whole sweep: 10s, 2m; compiling, once for a shape, is not counted"
     length.add_argument("--budget", metavar="TIME", help=about)
     about = "training steps of the best candidates, instead of a budget [1000, or the preset's]"
     option(length, "--steps", whole, about)
