@@ -450,7 +450,7 @@ def test_a_save_that_fails_on_the_way_is_noted_and_tried_again(
     assert main([*run, "-o", "m", "--save-every", "10"]) == 0
     note = "m: cannot be written: No space left on device: choose another place; the training continues, "
     said = capsys.readouterr().err
-    assert said.partition("\n")[2] == f"tapegpt: note: {note}the next try is in 10 steps\n" * 2
+    assert said.partition("\n")[2] == f"tapegpt: note: {note}the next attempt is in 10 steps\n" * 2
     assert said.startswith("tapegpt: note: 5 of 8 documents are cut, block_size 4 does not hold them")
     assert len(tried) == 5  # after 10, 20, 30 and 40 steps, and at the end
     assert Path("m").read_bytes() == Path("whole").read_bytes()
