@@ -101,7 +101,8 @@ def _likely(data: bytes, encoding: str) -> str:
 
 def _check_width(place: str, data: bytes, text: str) -> None:
     """Raise `EncodingError` where what was read with a byte a character looks like UTF-16 without a BOM."""
-    name = _wide(data) if "\0" in text else None
+    is_narrow = 2 * len(text) > len(data)  # not UTF-16 or UTF-32 read as such
+    name = _wide(data) if "\0" in text and is_narrow else None
     if name:
         raise EncodingError(
             f"{place}: looks like {name}, with NUL as every other byte: choose {argument('encoding', name)}"
