@@ -4,9 +4,9 @@
     model = tapegpt.train("input.txt", steps=1000)
     model.generate(20)
 
-What a command does is a name here; the tape and what belongs to it are in `tapegpt.autograd`. What cannot be used
-raises `TapeGPTError`; an argument's name that there is not raises one that is a `TypeError` too, as in all of Python.
-Names are imported at their first use, so that `import tapegpt` stays cheap.
+What a command does is a name here, and so are `Tape` and `Value`; `tapegpt.autograd` has what belongs to them. What
+cannot be used raises `TapeGPTError`; an argument's name that there is not raises one that is a `TypeError` too, as in
+all of Python. Names are imported at their first use, so that `import tapegpt` stays cheap.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tapegpt.analysis.doctor import examine
     from tapegpt.analysis.evaluation import evaluate
     from tapegpt.autograd.model import Model
+    from tapegpt.autograd.tape import Tape
+    from tapegpt.autograd.value import Value
     from tapegpt.data.corpus import Corpus
     from tapegpt.data.rng import Random
     from tapegpt.errors import DivergedError, TapeGPTError, TapeGPTWarning
@@ -50,9 +52,11 @@ __all__ = [
     "Model",
     "Random",
     "Settings",
+    "Tape",
     "TapeGPTError",
     "TapeGPTWarning",
     "Trainer",
+    "Value",
     "__version__",
     "attribute",
     "compare",
@@ -81,9 +85,11 @@ _MODULES = {
     "Model": "autograd.model",
     "Random": "data.rng",
     "Settings": "settings",
+    "Tape": "autograd.tape",
     "TapeGPTError": "errors",
     "TapeGPTWarning": "errors",
     "Trainer": "training.trainer",
+    "Value": "autograd.value",
     "attribute": "analysis.attribution",
     "compare": "analysis.diff",
     "dumps": "models.writing",

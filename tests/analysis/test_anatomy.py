@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
 from tapegpt.analysis.anatomy import STAGES, Anatomy, code, occasion
 from tapegpt.analysis.costs import COUNTED, Bench, KernelCost, Part, about, arithmetic
-from tapegpt.autograd.operations.base import pad
+from tapegpt.autograd.operations.base import padded
 from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Adam
 from tapegpt.engines.graph import Graph, exact_graph, fast_graph
@@ -85,19 +85,19 @@ def test_a_linear_layer_counts_as_by_hand() -> None:
     rows, ins, outs = 5, 6, 18
     found = counted("linear")
     assert set(found["prepare"]) == {"loaded", "stored"}
-    forward = rows * ins * pad(outs)
-    weights, inputs = outs * rows * pad(ins), rows * outs * pad(ins)
+    forward = rows * ins * padded(outs)
+    weights, inputs = outs * rows * padded(ins), rows * outs * padded(ins)
     assert {kind: found["forward"][kind] for kind in ("add", "mul")} == {"add": forward, "mul": forward}
     assert {kind: n for kind, n in found["backward"].items() if kind not in ("loaded", "stored")} == {
         "add": weights + inputs,
         "mul": weights + inputs,
     }
-    assert found["forward"]["stored"] == EXACT_FLOATS * rows * pad(outs)
-    assert found["backward"]["stored"] == EXACT_FLOATS * (outs + rows) * pad(ins)
+    assert found["forward"]["stored"] == EXACT_FLOATS * rows * padded(outs)
+    assert found["backward"]["stored"] == EXACT_FLOATS * (outs + rows) * padded(ins)
 
 
 def test_a_norm_counts_as_by_hand() -> None:
-    rows, columns, lanes = 5, 6, pad(6)
+    rows, columns, lanes = 5, 6, padded(6)
     found = counted("rmsnorm 1")
     assert found["forward"] == {
         "add": rows * (columns + 1),
@@ -118,8 +118,8 @@ def test_a_norm_counts_as_by_hand() -> None:
 def test_a_gradient_that_is_added_to_costs_another_addition() -> None:
     rows, columns = 5, 6
     fresh, added = counted("rmsnorm 1")["backward"], counted("rmsnorm 2")["backward"]
-    assert added["add"] - fresh["add"] == rows * pad(columns)
-    assert added["loaded"] - fresh["loaded"] == EXACT_FLOATS * rows * pad(columns)
+    assert added["add"] - fresh["add"] == rows * padded(columns)
+    assert added["loaded"] - fresh["loaded"] == EXACT_FLOATS * rows * padded(columns)
 
 
 @pytest.mark.slow

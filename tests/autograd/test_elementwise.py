@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tapegpt import TapeGPTError
 from tapegpt.autograd import Tape, Value, check_gradients
 from tapegpt.autograd.model import Model
-from tapegpt.autograd.operations.base import pad
+from tapegpt.autograd.operations.base import padded
 from tapegpt.engines.graph import exact_graph, fast_graph
 from tapegpt.machine.language import F32
 from tapegpt.machine.target import INTERPRETED
@@ -127,8 +127,8 @@ def test_f32_is_near_and_leaves_the_padding_zero(build: Callable[[Tape], Node], 
         starts = [narrow._value_at(of_f32)] * (not of_f32.shape.index)
         starts += [narrow._gradient_at(of_f32)] * (of_f32.gradient >= 0)
         for start in starts:
-            memory = narrow.arena.floats(4 * start, of_f32.rows * pad(columns), 4).tolist()
-            assert not any(x for place, x in enumerate(memory) if place % pad(columns) >= columns), of_f32
+            memory = narrow.arena.floats(4 * start, of_f32.rows * padded(columns), 4).tolist()
+            assert not any(x for place, x in enumerate(memory) if place % padded(columns) >= columns), of_f32
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -23,7 +23,7 @@ from tapegpt.autograd.node import Node
 from tapegpt.autograd.operations.attention.heads import LONG, Heads
 from tapegpt.autograd.operations.attention.pairs import CachedAttention, PairedAttention
 from tapegpt.autograd.operations.attention.tiles import TiledAttention
-from tapegpt.autograd.operations.base import Batch, Scratch, View, pad
+from tapegpt.autograd.operations.base import Batch, Scratch, View, padded
 from tapegpt.autograd.operations.cross_entropy import FastCrossEntropy
 from tapegpt.autograd.operations.embedding import FastEmbedding
 from tapegpt.autograd.operations.linear import FastLinear
@@ -412,7 +412,7 @@ def test_what_lies_behind_a_row_stays_zero() -> None:
     model.run(random_documents(sizes, random.Random(1)))
     tape = model.tape
     for node in [*model.parameters.values(), *(node for name, node in model.nodes.items() if name != "logits")]:
-        width, columns = pad(node.shape.columns), node.shape.columns
+        width, columns = padded(node.shape.columns), node.shape.columns
         for offset in (tape._value_at(node), tape._gradient_at(node)):
             numbers = tape.arena.floats(4 * offset, node.rows * width, 4).tolist()
             assert not any(number for at, number in enumerate(numbers) if at % width >= columns), node
@@ -495,7 +495,7 @@ def test_what_an_operation_keeps_is_as_much_as_it_says(block_size: int, monkeypa
             return given
         assert node.operation
         count = node.operation.kept_size(block_size, *[each.shape for each in node.inputs])
-        memory = kept.setdefault(node.index, memoryview(array("f", bytes(4 * pad(count)))))
+        memory = kept.setdefault(node.index, memoryview(array("f", bytes(4 * padded(count)))))
         return Scratch(given.prepared, Pointer(given.kept.k, F32, (memory, 0)))
 
     document = [place % 5 for place in range(block_size + 1)]
@@ -620,7 +620,7 @@ def product_of(
 ) -> None:
     """y by the kernels, w turned where it is to be in panels; `beside` has y's shape, its row 0 is the bias."""
     height = shape.rows if shape.fixed else rows
-    turned, row, width = pad(shape.rows), pad(shape.count), pad(shape.columns)
+    turned, row, width = padded(shape.rows), padded(shape.count), padded(shape.columns)
     left = View(x, count, shape.rows, turned).T if shape.turned else View(x, height, shape.count, row)
     right: View | Panels = View(w, count, shape.columns, width)
     if shape.panels:
@@ -633,9 +633,9 @@ def product_of(
 
 def product(shape: Product, target: Target, x: list[list[float]], w: list[list[float]], y: list[list[float]]) -> Array:
     """The product of x (rows, count) and w (count, columns), finished with y (rows, columns)."""
-    row, width = pad(shape.count), pad(shape.columns)
+    row, width = padded(shape.count), padded(shape.columns)
     program = Program({"product": (product_of, {"shape": shape})}, target)
-    left = flat(list(map(list, zip(*x, strict=True))), pad(shape.rows)) if shape.turned else flat(x, row)
+    left = flat(list(map(list, zip(*x, strict=True))), padded(shape.rows)) if shape.turned else flat(x, row)
     right = flat(list(map(list, zip(*w, strict=True))), row) if shape.panels else flat(w, width)
     panels, result, beside = array("f", bytes(4 * shape.count * width)), flat(y, width), flat(y, width)
     if shape.beside:

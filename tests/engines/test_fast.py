@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, DivergedError, Random, Trainer
-from tapegpt.autograd.operations.base import pad
+from tapegpt.autograd.operations.base import padded
 from tapegpt.autograd.rewrites import ROWS
 from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Adam, Engine, Parameters
@@ -561,16 +561,16 @@ def test_strings_are_drawn_by_their_probabilities(temperature: float) -> None:
 @kernel
 def drawn(k: Builder, logits: F32s, tokens: I64s, rows: Int, unit: Real, *, count: int) -> None:
     for row in k.range(rows):
-        tokens[row] = sample(k, logits + row * pad(count), count, k.real32(1.0), k.convert(unit, F32))
+        tokens[row] = sample(k, logits + row * padded(count), count, k.real32(1.0), k.convert(unit, F32))
 
 
 @pytest.mark.parametrize("count", [5, 27, 100])
 def test_the_greatest_random_number_draws_the_last_token(count: int) -> None:
     """However the running sums are rounded, which are of another order than the whole one."""
     rows, rng = 200, random.Random(1)
-    logits, result = Memory(4 * rows * pad(count)), array("q", bytes(8 * rows))
+    logits, result = Memory(4 * rows * padded(count)), array("q", bytes(8 * rows))
     for row in range(rows):
-        numbers = logits.floats(4 * row * pad(count), count, 4)
+        numbers = logits.floats(4 * row * padded(count), count, 4)
         numbers[:] = array("f", [rng.gauss(0, 1) for _ in range(count)])
     program = Program({"drawn": (drawn, {"count": count})})
     program.run("drawn", logits.at(0), address_of(result), rows, 1 - 2.0**-24)

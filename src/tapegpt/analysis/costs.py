@@ -11,7 +11,7 @@ from array import array
 from statistics import median
 from time import perf_counter_ns, thread_time_ns
 
-from tapegpt.autograd.operations.base import pad
+from tapegpt.autograd.operations.base import padded
 from tapegpt.data.rng import Random
 from tapegpt.engines.adam import SCRATCH
 from tapegpt.engines.graph import DocumentPacker, Documents
@@ -129,7 +129,7 @@ class Bench:
     def _views(self, memory: Memory, node: Node, offset: int) -> list[memoryview[float]]:
         columns, size = node.shape.columns, self._tape.real.size
         rows = self.rows if node.shape.rows is None else node.shape.rows
-        return [memory.floats(size * (offset + row * pad(columns)), columns, size) for row in range(rows)]
+        return [memory.floats(size * (offset + row * padded(columns)), columns, size) for row in range(rows)]
 
     def step(self, look: Callable[[Part], None] = lambda _: None) -> None:
         """Once forwards, and backwards; `look` is called for each part when the gradient of its result is complete."""

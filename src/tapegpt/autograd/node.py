@@ -5,7 +5,7 @@ Operations that few models have are imported when they are recorded. Not here: t
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Shape, pad
+from tapegpt.autograd.operations.base import Operation, Shape, padded
 from tapegpt.autograd.operations.elementwise import Elementwise
 from tapegpt.autograd.operations.rmsnorm import RMSNorm
 from tapegpt.errors import TapeGPTError, shown
@@ -61,8 +61,8 @@ class Node:
     def extent(self) -> int:
         """Numbers in memory, padding included."""
         if self.shape.index:
-            return pad(-(-4 * self.rows // self.tape.real.size))
-        return self.rows * pad(self.shape.columns)
+            return padded(-(-4 * self.rows // self.tape.real.size))
+        return self.rows * padded(self.shape.columns)
 
     @property
     def is_early(self) -> bool:

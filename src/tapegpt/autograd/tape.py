@@ -28,7 +28,7 @@ from operator import index as whole
 
 from tapegpt.autograd.node import Node, number_of
 from tapegpt.autograd.operations.attention.exact import Attention
-from tapegpt.autograd.operations.base import Operation, Shape, clear, pad
+from tapegpt.autograd.operations.base import Operation, Shape, clear, padded
 from tapegpt.autograd.operations.cross_entropy import CrossEntropy
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.operations.linear import Linear
@@ -272,12 +272,12 @@ class Tape(Local):
             if not node.operation:
                 continue
             shapes = [i.shape for i in node.inputs]
-            prepared = pad(node.operation.prepared_size(*shapes))
+            prepared = padded(node.operation.prepared_size(*shapes))
             if node.is_early:
                 node.prepared, shared = shared, shared + prepared
             else:
                 node.prepared, work = work, work + prepared
-            node.kept, work = work, work + pad(node.operation.kept_size(self.positions, *shapes))
+            node.kept, work = work, work + padded(node.operation.kept_size(self.positions, *shapes))
             if owner := node.gradient_owner:
                 node.gradient = owner.gradient
             elif any(i.gradient >= 0 for i in node.inputs):
@@ -593,7 +593,7 @@ class Tape(Local):
 
     def _views(self, node: Node, offset: int) -> list[memoryview[float]]:
         columns, size = node.shape.columns, self.real.size
-        starts = [size * (offset + row * pad(columns)) for row in range(node.rows)]
+        starts = [size * (offset + row * padded(columns)) for row in range(node.rows)]
         return [self.arena.floats(start, columns, size) for start in starts]
 
 

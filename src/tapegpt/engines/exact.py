@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 
-from tapegpt.autograd.operations.base import pad
+from tapegpt.autograd.operations.base import padded
 from tapegpt.autograd.operations.rows import exponentiate
 from tapegpt.autograd.packing import Rows
 from tapegpt.data.mersenne import uniform
@@ -59,7 +59,7 @@ class ExactEngine(CompiledEngine):
         return result[0], int(result[1])
 
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        weights = array("d", bytes(8 * pad(self.vocab_size)))
+        weights = array("d", bytes(8 * padded(self.vocab_size)))
         arguments = (self._shared.at(0), self._work.at(0), address_of(rng.words), address_of(weights))
         results = (address_of(strings.ids), address_of(strings.lengths), len(strings))
         self._program.run("generate", *arguments, *results, temperature)
@@ -149,7 +149,7 @@ def generation_kernel(graph: Graph) -> Kernel:
             for _ in k.repeat_while(lambda: going.equals(1) & (t < layout.positions)):
                 rows.tell(t, {"tokens": token, "positions": t, "noise": 0})
                 forward(k, shared, work, t, t + 1)
-                logits = work + layout.logits + t * pad(vocab_size)
+                logits = work + layout.logits + t * padded(vocab_size)
                 for i in k.range(vocab_size):
                     weights[i] = logits[i] * inverse_temperature
                 total = exponentiate(k, weights, weights, vocab_size)

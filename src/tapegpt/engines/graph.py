@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 
-from tapegpt.autograd.operations.base import Batch, pad
+from tapegpt.autograd.operations.base import Batch, padded
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.packing import Packer
 from tapegpt.autograd.rewrites import EXACT, ROWS, Rewriting
@@ -137,7 +137,7 @@ class Graph:
         """A parameter's numbers in order: lines of memory, and the columns in each, None for all of it."""
         node, rows, columns = (getattr(self.parameters[name], field) for field in ("node", "rows", "columns"))
         size, width, first = self.tape.real.size, node.shape.columns, start + node.value
-        apart = pad(width)
+        apart = padded(width)
         solid = columns == range(width)
         if solid and apart == width and isinstance(rows, range):
             yield memory.floats(size * (first + rows[0] * width), len(rows) * width, size), None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 
-from tapegpt.autograd.operations.base import PAD, pad
+from tapegpt.autograd.operations.base import PAD, padded
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.data.tokens import Strings, Tokens
@@ -72,7 +72,7 @@ class Inference:
         decoding = fast_graph(config, vocab_size, target=target, cached=True)
         extents, decoded = graph.tape.plan(), decoding.tape.plan()
         assert (extents.shared, extents.gradients) == (decoded.shared, decoded.gradients)
-        self._work = max(extents.work + graph.tape.positions, decoded.work + pad(vocab_size))
+        self._work = max(extents.work + graph.tape.positions, decoded.work + padded(vocab_size))
         forward = graph.tape.forward_kernel(graph.logits)
         entries: Entries = {
             "prepare": (graph.tape.prepare_kernel(graph.logits), {}),
@@ -142,7 +142,7 @@ class Inference:
             tokens.ids.fromlist(prefix)
             tokens.starts.append(len(tokens.ids))
         tokens.ids.append(self.vocab_size - 1)
-        apart = pad(self.vocab_size)
+        apart = padded(self.vocab_size)
         logs = array("f", bytes(4 * apart * len(prefixes)))
         self._run("next", Documents.arguments(tokens), address_of(logs), len(prefixes))
         _check(math.isfinite(sum(logs)))
@@ -212,7 +212,7 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
             rows = packer.fill(at, count)
             forward(k, shared, work, 0, rows)
             for t in k.range(rows):
-                row = logits + t * pad(columns)
+                row = logits + t * padded(columns)
                 logit = row[targets[t]]
                 total, largest = fast_exponentiate(k, row, row, columns)
                 found[t] = total
@@ -232,7 +232,7 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
 def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
     """log p of the token that follows each of `count` documents, a padded row each."""
     places, vocab_size = graph.layout(), graph.vocab_size
-    columns = pad(vocab_size)
+    columns = padded(vocab_size)
 
     def following(k: Builder, shared: F32s, work: F32s, documents: Documents, logs: F32s, count: Int) -> None:
         packer, starts = DocumentPacker(k, places, work, documents), documents.starts

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PAD = 16  # f32 in a cache line and in the widest vector; of f64 two of each
 
 
-def pad(count: int) -> int:
+def padded(count: int) -> int:
     """The next multiple of `PAD`."""
     return -(-count // PAD) * PAD
 
@@ -105,7 +105,7 @@ class Slot(Record):
     @property
     def stride(self) -> int:
         """Elements from row to row."""
-        return pad(self.columns)
+        return padded(self.columns)
 
     @property
     def grad(self) -> Pointer:

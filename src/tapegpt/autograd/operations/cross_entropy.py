@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, pad
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import (
     accumulate,
@@ -46,7 +46,7 @@ class CrossEntropy(Operation):
         return FastCrossEntropy()
 
     def kept_size(self, positions: int, logits: Shape, *_: Shape) -> int:
-        return logits.count(positions) * (pad(logits.columns) + 2)
+        return logits.count(positions) * (padded(logits.columns) + 2)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, logits: Slot, targets: Slot, *_: Slot) -> None:
         """loss = (1 / n) * the sum over positions, in order, of -log(e_target / sum(e)), e = exp(x - max(x))."""
@@ -97,12 +97,12 @@ class FastCrossEntropy(CrossEntropy):
 
     def kept_size(self, positions: int, logits: Shape, *_: Shape) -> int:
         rows = logits.count(positions)
-        return rows * pad(logits.columns) + 2 * pad(rows)
+        return rows * padded(logits.columns) + 2 * padded(rows)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, logits: Slot, targets: Slot, *share: Slot) -> None:
         """loss = share * the sum of log(sum(e)) + max(x) - x_target, e = exp(x - max(x))."""
         sums, width = scratch.kept + logits.extent, k.width(F32)
-        gaps, losses = sums + pad(logits.rows), k.zeros(width, F32)
+        gaps, losses = sums + padded(logits.rows), k.zeros(width, F32)
         for t, (row, e) in row_by_row(k, logits, logits.value, scratch.kept):
             sums[t], largest = fast_exponentiate(k, row, e, logits.columns)
             gaps[t] = largest - row[targets.value[t]]

@@ -8,7 +8,7 @@ of a document. Shapes: x (T, 3 D), U (3 D, D), h (T, D).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, pad
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, padded
 from tapegpt.autograd.operations.functions import sigmoid, tanh
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import accumulate, across, position_of, put_row
@@ -62,10 +62,10 @@ class GRU(Operation):
         return CachedGRU(batch) if batch.cached else PackedGRU()
 
     def kept_size(self, positions: int, x: Shape, u: Shape, *about: Shape) -> int:
-        return positions * (pad(u.columns) + 3 * pad(x.columns))
+        return positions * (padded(u.columns) + 3 * padded(x.columns))
 
     def prepared_size(self, x: Shape, u: Shape, *about: Shape) -> int:
-        return pad(u.columns) * pad(x.columns)
+        return padded(u.columns) * padded(x.columns)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *about: Slot) -> None:
         """U^T."""
@@ -73,8 +73,8 @@ class GRU(Operation):
 
     def rows(self, scratch: Scratch, out: Slot, x: Slot) -> Rows:
         """The views of all that belongs to the rows."""
-        wide = scratch.kept + out.rows * pad(out.columns)
-        products = [x.whole(wide + i * out.rows * pad(x.columns)) for i in range(3)]
+        wide = scratch.kept + out.rows * padded(out.columns)
+        products = [x.whole(wide + i * out.rows * padded(x.columns)) for i in range(3)]
         return Rows(x.whole(x.value), out.whole(out.value), out.whole(scratch.kept), *products)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *about: Slot) -> None:
@@ -156,7 +156,7 @@ def cell_backward(k: Builder, row: Rows, dh: Pointer, dx: Pointer | None, *, fre
 def pass_back(k: Builder, row: Rows, u: Pointer, dh: Pointer, dbefore: Pointer) -> None:
     """dbefore += z * dh and dproduct U; column by column of this row, the last first: z * dh, then n, r and z of U."""
     width, columns = k.width(), row.h.columns
-    for c in k.range(0, pad(columns), width):
+    for c in k.range(0, padded(columns), width):
         total = k.variable(dbefore.vector(c, width))
         lane = k.lane_numbers(width)
         for j in k.range(columns - 1, -1, -1):
@@ -164,7 +164,7 @@ def pass_back(k: Builder, row: Rows, u: Pointer, dh: Pointer, dbefore: Pointer) 
             total += k.select(lane.equals(k.convert(j - c, I32)), own, 0.0)
             for gate in (2, 0, 1):
                 at = gate * columns + j
-                total += u.vector(at * pad(columns) + c, width) * row.dproduct.start[at]
+                total += u.vector(at * padded(columns) + c, width) * row.dproduct.start[at]
         dbefore.store(c, total)
 
 
@@ -211,12 +211,12 @@ class CachedGRU(PackedGRU):
         self.batch = batch
 
     def kept_size(self, positions: int, x: Shape, u: Shape, *about: Shape) -> int:
-        return super().kept_size(positions, x, u) + self.batch.rows * pad(u.columns)
+        return super().kept_size(positions, x, u) + self.batch.rows * padded(u.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *about: Slot) -> None:
         """Row by row, each the next one of its string."""
         rows, cache = self.rows(scratch, out, x), scratch.kept + super().kept_size(out.rows, x.shape, u.shape)
         for t in k.range(out.start, out.stop):
-            row, line = rows.row(t), cache + about[1].value[t] * pad(out.columns)
+            row, line = rows.row(t), cache + about[1].value[t] * padded(out.columns)
             self.step(k, scratch, row, line, position_of(t, *about[:1]) > 0)
             put_row(k, row.h.start, line, t >= 0, out.columns)

@@ -5,7 +5,7 @@ Shapes: x (T, I), W (O, I), y (T, O).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, pad
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, padded
 from tapegpt.autograd.operations.elementwise import RULES, activate
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import sum_rows
@@ -45,7 +45,7 @@ class Linear(Operation):
         return FastLinear()
 
     def prepared_size(self, x: Shape, w: Shape, *last: Shape) -> int:
-        return pad(w.columns) * pad(w.rows or 0)
+        return padded(w.columns) * padded(w.rows or 0)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, w: Slot, *last: Slot) -> None:
         """W^T."""
@@ -53,7 +53,7 @@ class Linear(Operation):
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, w: Slot, *last: Slot) -> None:
         """y = x W^T."""
-        turned = View(scratch.prepared, w.columns, w.rows, pad(w.rows))
+        turned = View(scratch.prepared, w.columns, w.rows, padded(w.rows))
         products(k, x.view(x.value), turned, out.view(out.value), fresh=True)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, w: Slot, *last: Slot) -> None:
@@ -108,10 +108,10 @@ class FastLinear(Linear):
         return [0] * len(inputs)
 
     def prepared_size(self, x: Shape, w: Shape, *added: Shape) -> int:
-        return pad(w.rows or 0) * w.columns
+        return padded(w.rows or 0) * w.columns
 
     def kept_size(self, positions: int, x: Shape, w: Shape, *added: Shape) -> int:
-        return x.count(positions) * pad(w.rows or 0) if self._kept_rule else 0
+        return x.count(positions) * padded(w.rows or 0) if self._kept_rule else 0
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, w: Slot, *added: Slot) -> None:
         """W^T in panels."""

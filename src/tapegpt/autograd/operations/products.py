@@ -10,7 +10,7 @@ multiplied (`linear.py`, `attention/tiles.py`).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import View, pad
+from tapegpt.autograd.operations.base import View, padded
 from tapegpt.autograd.operations.rows import UNROLLED, blocks
 from tapegpt.machine.language import F32, F64, Builder, F32s, Number, Pointer, Value, Variable, kernel
 from tapegpt.record import Record
@@ -49,7 +49,7 @@ def products(k: Builder, x: View, w: View, y: View, *last: Pointer, fresh: bool,
     width = k.width()
     height, size = (1, _tile_size(k, y)[1]) if last else _tile_size(k, y)
     whole = y.rows // height * height
-    for column, vectors in blocks(k, pad(y.columns) // width, size):
+    for column, vectors in blocks(k, padded(y.columns) // width, size):
         for rows, begin, end in ((height, 0, whole), (1, whole, y.rows)):
             for t in k.range(begin, end, rows):
                 block = y.at(t, column)
@@ -66,7 +66,7 @@ def _tile_size(k: Builder, y: View) -> tuple[int, int]:
     half = k.target.registers // 2
     if not isinstance(y.rows, int):
         return 2, half // 2
-    vectors = min(pad(y.columns) // k.width(), 4)
+    vectors = min(padded(y.columns) // k.width(), 4)
     return max(1, min(8, y.rows, half // vectors)), vectors
 
 
@@ -150,7 +150,7 @@ def _begin(k: Builder, finish: Finish, column: Number) -> Variable:
 def column_blocks(k: Builder, columns: int) -> Iterator[tuple[Number, int]]:
     """Cover the vectors of a row in blocks of three and two: (first column, vectors). Alike ones are a loop."""
     width = k.width(F32)
-    count = pad(columns) // width
+    count = padded(columns) // width
     pairs = min(-count % 3, count // 2)
     threes = (count - 2 * pairs) // 3
     first = 0  # column
@@ -171,7 +171,7 @@ def make_panels(k: Builder, w: View, panels: F32s, *, outs: int) -> None:
     for column, vectors in column_blocks(k, outs):
         for v in range(vectors):
             panel = panels + (column * ins + v * width)
-            for i in k.range(0, pad(ins), width):
+            for i in k.range(0, padded(ins), width):
                 at = column + v * width
                 square = [_row_of(k, w, at + r, i) for r in range(width)]
                 for c, line in enumerate(k.transpose(square)):

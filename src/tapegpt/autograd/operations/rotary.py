@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, pad
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
 from tapegpt.autograd.operations.rows import row_by_row, vectors
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.machine.language import F64, Builder, Value
@@ -60,7 +60,7 @@ class Rotary(Operation):
         return result
 
     def prepared_size(self, x: Shape, positions: Shape) -> int:
-        return 2 * self._block_size * pad(x.columns)
+        return 2 * self._block_size * padded(x.columns)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, positions: Slot) -> None:
         """For each position a row of cosines, then one of sines, negative in even columns."""

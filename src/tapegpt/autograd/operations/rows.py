@@ -6,7 +6,7 @@ what operations do with rows.
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Slot, pad
+from tapegpt.autograd.operations.base import Slot, padded
 from tapegpt.autograd.operations.functions import exp
 from tapegpt.machine.language import F32, F64, I32, Builder, Int, Number, Operand, Pointer, Type, Value
 
@@ -47,7 +47,7 @@ def position_of(t: Int, *positions: Slot) -> Operand:
 
 def vectors(k: Builder, columns: int, kind: Type = F32) -> Iterator[Number]:
     """Offset of each vector of a row, one by one, or in a loop where they are many."""
-    for offset, _ in blocks(k, pad(columns) // k.width(kind), 1, kind):
+    for offset, _ in blocks(k, padded(columns) // k.width(kind), 1, kind):
         yield offset
 
 
@@ -85,7 +85,7 @@ def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -
 
 def mask_columns(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
     """The lanes that are columns, and `other` in the lanes behind the last column."""
-    is_whole = columns == pad(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
+    is_whole = columns == padded(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
     if is_whole or not vector.lanes:
         return vector
     rest = k.convert(k.integer(columns - start), I32)

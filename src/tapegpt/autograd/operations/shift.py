@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, pad
+from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
 from tapegpt.autograd.operations.rows import position_of, put_row, row_by_row
 from tapegpt.autograd.value import Matrix, Value, copy_rows
 from tapegpt.errors import TapeGPTError, is_whole, shown
@@ -70,7 +70,7 @@ class CachedShift(Shift):
         self.batch, self._rows, self._ring = batch, batch.rows, min(n, batch.block_size)
 
     def kept_size(self, positions: int, x: Shape, *_: Shape) -> int:
-        return self._rows * self._ring * pad(x.columns)
+        return self._rows * self._ring * padded(x.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
         """y is what the row's line has kept at t - n; x is kept instead."""

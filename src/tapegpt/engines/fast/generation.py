@@ -5,7 +5,7 @@ Each string has its own stream of random numbers, so that it does not depend on 
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import pad
+from tapegpt.autograd.operations.base import padded
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.data.mersenne import word
 from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, Structure, U32s
@@ -88,7 +88,7 @@ def generate_batch(
         forward(k, shared, work, 0, active)
         for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
             string, position = strings[row], positions[row]
-            logits = work + layout.logits + row * pad(vocab_size)
+            logits = work + layout.logits + row * padded(vocab_size)
             token = choose(row, string, position, logits, random_unit(k, seeds[row], position))
             ends = token.equals(bos)
             length = k.select(ends, position, position + 1)

@@ -9,7 +9,7 @@ Letters: T positions, S positions looked at, H heads, J columns of a head.
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, clear, pad
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, clear, padded
 from tapegpt.autograd.operations.rows import across
 from tapegpt.autograd.value import Matrix, Vector, softmax, total
 from tapegpt.errors import TapeGPTError, is_whole, shown
@@ -97,7 +97,7 @@ class Attention(Operation):
     def _parts(self, out: Slot, matrices: Sequence[Pointer | None], head: Number) -> list[Any]:
         """A head's q, k and v in the inputs, or in matrices like these; None where there is none."""
         head_dim, parts = out.columns // self.n_head, 3 if self.packed else 1
-        stride, first = pad(parts * out.columns), head * (parts * head_dim)
+        stride, first = padded(parts * out.columns), head * (parts * head_dim)
         views: list[Any] = [
             None if start is None else View(start + first, out.rows, head_dim, stride) for start in matrices
         ]
@@ -190,7 +190,7 @@ class _Kept:
     """The views of what attention keeps, in one block: pointers, or offsets where that is 0."""
 
     def __init__(self, block: Any, n_head: int, head_dim: int, positions: int) -> None:
-        columns, rows, stride = n_head * head_dim, n_head * positions, pad(positions)
+        columns, rows, stride = n_head * head_dim, n_head * positions, padded(positions)
         self.keys = View(block, columns, positions, stride)  # (H J, S)
         self.values = self.keys.at(columns)  # (H J, S)
         self.exponentials = self.values.at(columns).replaced(rows=rows)  # (H T, S): e^(logit - largest logit)

@@ -7,7 +7,7 @@ of them in use and the others zero. They are three matrices, or packed in one of
 from __future__ import annotations
 
 from tapegpt.autograd.operations.attention.exact import Attention
-from tapegpt.autograd.operations.base import PAD, Operation, Scratch, Shape, Slot, View, pad
+from tapegpt.autograd.operations.base import PAD, Operation, Scratch, Shape, Slot, View, padded
 from tapegpt.machine.language import F32, Builder, Value
 from tapegpt.record import Record
 
@@ -38,13 +38,13 @@ class Heads(Record):
     def lanes(self) -> int:
         """Columns of a head: whole vectors, or a power of two that divides one."""
         if self.tiled or self.head_dim > PAD:
-            return pad(self.head_dim)
+            return padded(self.head_dim)
         return 1 << (self.head_dim - 1).bit_length()
 
     @property
     def columns(self) -> int:
         """E: columns of all heads."""
-        return pad(self.n_head * self.lanes)
+        return padded(self.n_head * self.lanes)
 
     def used_columns(self) -> list[int]:
         """The columns in use, head by head."""
