@@ -464,6 +464,7 @@ def test_a_gradient_that_is_set_or_passed_on_has_one_use() -> None:
         (once, linear, "has another use"),  # its gradient is set
         (once, lambda node: tape.record(FastRMSNorm(), node), "has another use"),
         (before, lambda node: tape.record(FastRMSNorm(), node), "has another use"),  # the residual's is passed on
+        (alone, attention, "has another use"),  # and the other one came first
         (activated, lambda node: tape.record(FastRMSNorm(), node), "does not differentiate the activation"),
         (matrix, lambda node: tape.record(FastLinear(), fixed, node), "does not differentiate the activation"),
         (matrix, lambda node: tape.record(FastLinear(), node, fixed), ""),  # but of x it does

@@ -11,7 +11,9 @@ import pytest
 from tapegpt import TapeGPTError
 from tapegpt.autograd import check_gradients
 from tapegpt.autograd.operations.columns import Columns
+from tapegpt.autograd.operations.softmax import FastLogSoftmax
 from tapegpt.autograd.tape import Tape
+from tapegpt.machine.language import F32
 from tapegpt.machine.program import Program
 from tests.autograd import scalars
 
@@ -261,3 +263,27 @@ def test_a_run_from_a_position_on_computes_its_rows_and_no_others(target: Target
     for node in computed:
         assert tape.read(node) == [row if t < 5 else [7.0] * len(row) for t, row in enumerate(known[node])]
     assert tape.read(output)[3:5] == whole[3:5]
+
+
+def test_the_last_column_adds_its_gradient_first() -> None:
+    tape = Tape()
+    x = tape.parameter("x", 1, 1, start=1.0)
+    weights = tape.input("weights", 3, 1)
+    loss = (tape.concatenate([x, x, x]) * weights).sum()
+    tape.initialise()
+    tape.write(weights, [1.0, 1e16, -1e16])
+    tape.forward(loss)
+    tape.backward(loss)
+    assert tape.gradient(x) == [[-1e16 + 1e16 + 1.0]]
+
+
+def test_the_logarithms_of_probabilities_have_zeros_behind() -> None:
+    tape = Tape(real=F32)
+    x = tape.parameter("x", 2, 18)
+    y = tape.record(FastLogSoftmax(), x)
+    loss = (y * y).sum()
+    tape.initialise()
+    tape.forward(loss)
+    tape.backward(loss)
+    for start in (tape._value_at(y), tape._gradient_at(y), tape._gradient_at(x)):
+        assert not any(any(tape.arena.floats(4 * (start + row * 32 + 18), 14, 4)) for row in (0, 1))

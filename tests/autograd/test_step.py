@@ -735,6 +735,23 @@ def test_files_that_do_not_fit_get_one_line_and_change_nothing(tmp_path: Path, c
         named.save(tmp_path / "named")
 
 
+def test_a_call_goes_through_all_data_once() -> None:
+    tape = Tape(2)
+    step = tape.compile((tape.input("x", 1) * tape.parameter("w", 1, 1)).mean(), SGD())
+    assert [len(step(x=[1.0] * rows)) for rows in (1, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
+
+
+def test_a_file_with_more_parameters_is_another_tape_s(tmp_path: Path) -> None:
+    tape, _ = network(1)
+    tape.save(tmp_path / "more")
+    less = Tape()
+    hidden = less.parameter("hidden", 5, 3, start=1.0)
+    less.initialise()
+    with pytest.raises(TapeGPTError, match=r"more: not of this tape: .* in the file, not there here$"):
+        less.load(tmp_path / "more")
+    assert less.read(hidden) == [[1.0] * 3] * 5
+
+
 # --- another house ----------------------------------------------------------------------------------------------
 
 

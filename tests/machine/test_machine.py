@@ -37,7 +37,7 @@ from tapegpt.machine.language import Builder, F64s, I64s, Int, Kernel, kernel
 from tapegpt.machine.llvm import Loaded, compile_object
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
-from tapegpt.machine.target import AVX2, INTERPRETED, NEON, Target
+from tapegpt.machine.target import AVX2, INTERPRETED, NEON, SSE2, Target
 
 MAPPED = pytest.mark.skipif(not image.can_map(), reason="machine code is not mapped directly here")
 
@@ -600,3 +600,10 @@ def test_the_bound_of_pow_is_claimed_for_glibc_only() -> None:
     assert has_known_pow("glibc 2.28")
     assert has_known_pow("glibc 2.41")
     assert not any(map(has_known_pow, ["glibc 2.27", "musl 1.2", "", "glibc", "glibc x.y"]))
+
+
+def test_the_bound_of_pow_is_of_use_with_a_fused_multiply_add_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in ("glibc 2.36", ""):
+        monkeypatch.setattr(host, "c_library", lambda library=library: library)
+        for widest in (AVX2, NEON, SSE2):
+            assert host.available(widest)[0].certified is (widest.fma and bool(library))
