@@ -305,3 +305,9 @@ def main(count: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
+
+
+def test_an_ensemble_pickles_with_its_ranks() -> None:
+    ensemble = Ensemble([trained("fast"), trained("exact", seed=7)])
+    expected = ensemble.score(NAMES).percentiles
+    assert pickle.loads(pickle.dumps(ensemble)).score(NAMES).percentiles == expected

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tapegpt.text import breaks, columns, escaped, json_line, line_writer, unescaped, visible
+from tapegpt.text import breaks, clip, columns, escaped, json_line, line_writer, unescaped, visible
 
 TEXTS = st.text(st.characters(exclude_categories=()) | st.sampled_from("\\nxu0 \n\r\t\x1b\u202e\u2028"))
 SMILES = "C/C=N\\n1cccc1\\C"
@@ -73,3 +73,9 @@ def test_json_is_one_line_that_no_terminal_obeys(text: str) -> None:
     assert json.loads(line) == {"text": text}
     assert not any(map(breaks, line))
     assert all(character in line for character in text if character.isprintable() and character not in '"\\')
+
+
+@given(st.text(), st.integers(3, 20))
+def test_a_clipped_text_fits(text: str, width: int) -> None:
+    assert columns(clip(text, width)) <= width
+    assert clip(text, columns(text)) == visible(text)

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -610,3 +611,13 @@ def test_an_excerpt_is_of_whole_lines(lines: list[str], size: int, parts: int) -
     taken = excerpt(io.BytesIO(b"".join(numbered)), size, parts).splitlines(keepends=True)
     assert set(taken) <= set(numbered)
     assert taken[0] == numbered[0]
+
+
+def test_a_member_that_is_not_gzip_is_damage() -> None:
+    with pytest.raises(TapeGPTError, match="this gzip file is damaged at byte 25"):
+        list(sources.inflated("t.gz", [gzip.compress(b"anna\n"), zlib.compress(b"bea\n")]))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "T.CSV", "t.csv.gz", "T.CSV.GZ", "t.Csv.Gz"])
+def test_the_case_of_a_name_does_not_matter(name: str) -> None:
+    assert format_of(name) == "csv"

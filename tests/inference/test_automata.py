@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tapegpt import TapeGPTError
+from tapegpt import Constraints, TapeGPTError
 from tapegpt.inference import automata
 from tapegpt.inference.automata import FORBIDDEN, Automaton, anything, avoiding, beginning, ending, matching
 from tapegpt.machine.host import host_target
@@ -179,3 +179,9 @@ def test_ten_thousand_words_are_avoided() -> None:
     assert not any(word in text for word in words)
     assert automaton.accepts(text)
     assert not automaton.accepts(f"{text}cx")
+
+
+def test_an_empty_pattern_leaves_the_empty_string() -> None:
+    automaton = Constraints(pattern="").automaton(VOCABULARY)
+    assert automaton.accepts("")
+    assert not automaton.accepts("a")

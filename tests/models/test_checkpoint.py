@@ -552,3 +552,16 @@ def test_the_umask_holds(path: Path) -> None:
 
 def test_bytes_on_disk_are_little_endian() -> None:
     assert little_endian(array("d", [1.0])) == bytes(6) + b"\xf0\x3f"
+
+
+def test_bytes_are_those_of_a_file(whole: bytes, tmp_path: Path) -> None:
+    model = tapegpt.loads(whole)
+    for weights_only in (False, True):
+        tapegpt.save(model, tmp_path / "n", weights_only=weights_only)
+        assert tapegpt.dumps(model, weights_only=weights_only) == (tmp_path / "n").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["m.json", "M.JSON"])
+def test_json_is_known_by_its_name(name: str, tmp_path: Path) -> None:
+    tapegpt.save(MODEL, tmp_path / name)
+    assert json.loads((tmp_path / name).read_bytes())["engine"] == "exact"

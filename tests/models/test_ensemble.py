@@ -451,3 +451,9 @@ def test_whoever_loads_may_refuse_before_code_is_made(tmp_path: Path, monkeypatc
         checkpoint.loads(path.read_bytes(), admit=admit)
     engines = [(model.engine.name, model.config, model.vocab_size) for model in models()]
     assert heard == engines
+
+
+def test_the_random_state_is_saved_as_it_is() -> None:
+    ensemble = Ensemble(models())
+    ensemble.generate(5)
+    assert tapegpt.loads(tapegpt.dumps(ensemble)).generate(20) == ensemble.generate(20)

@@ -154,3 +154,8 @@ def test_a_model_as_it_is_has_one_moment() -> None:
     recording = still(model)
     assert [moment.step for moment in recording.moments] == [7]
     assert recording.at(7).parameters == model.parameters
+
+
+def test_moments_of_a_training_done_again_are_spread_over_the_steps_taken(tmp_path: Path) -> None:
+    model = saved(Trainer(CORPUS, CONFIG, steps=60), tmp_path / "m", 25)
+    assert [moment.step for moment in replay(model, 5, CORPUS).moments] == spread(25, 5)

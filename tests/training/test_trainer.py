@@ -254,3 +254,8 @@ def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.Monkey
     monkeypatch.setattr("tapegpt.training.trainer.DOCUMENTS", 80)
     assert decays(36) == (8, 8)
     assert decays(480) == (160, 160)
+
+
+def test_a_model_knows_all_documents_also_those_held_out() -> None:
+    trainer = Trainer(Corpus.of(NAMES), Config(1, 8, 2, 6), steps=1, validation=0.3)
+    assert trainer.model.documents == trainer.corpus.documents
