@@ -758,9 +758,9 @@ def test_all_is_reached_by_keyboard_alone(studio: Any) -> None:
         if wanted <= reached:
             break
     assert wanted - reached == set()
-    assert studio.is_visible("#link")
+    studio.wait_for_selector("#link", state="visible")
     assert value(studio, "n_embd") == 12
-    assert studio.locator(".runs h3").first.text_content() == "pinned 1"
+    until(studio, "document.querySelector('.runs h3')?.textContent === 'pinned 1'")
 
 
 # --- from elsewhere
