@@ -10,17 +10,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 import tapegpt
+from tests.web.browser import served
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "docs").glob("*.md"))
@@ -101,21 +99,13 @@ def test_records_show_their_fields(site: Path) -> None:
 
 
 @pytest.fixture
-def served(site: Path) -> Iterator[str]:
-    handler = partial(Quiet, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+def address(site: Path) -> Iterator[str]:
+    with served(site) as address:
+        yield address
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def test_the_search_finds(served: str, page: Any) -> None:
-    page.goto(f"{served}/index.html")
+def test_the_search_finds(address: str, page: Any) -> None:
+    page.goto(f"{address}/index.html")
     page.get_by_role("button", name="Search").click()
     page.get_by_role("combobox").fill("temperature")
     page.get_by_role("option", name="Drawing").first.click()
@@ -137,10 +127,10 @@ def test_live_figures_are_drawn_and_move_together(site: Path, page: Any, problem
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1280])
-def test_figures_fit_and_are_light_or_dark_as_the_site_is(served: str, page: Any, scheme: str, width: int) -> None:
+def test_figures_fit_and_are_light_or_dark_as_the_site_is(address: str, page: Any, scheme: str, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)
-    page.goto(f"{served}/how-a-gpt-works.html")
+    page.goto(f"{address}/how-a-gpt-works.html")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for figure in page.locator("[data-figure] .tapegpt").all():
         assert figure.evaluate("node => getComputedStyle(node).colorScheme") == scheme
@@ -148,18 +138,18 @@ def test_figures_fit_and_are_light_or_dark_as_the_site_is(served: str, page: Any
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_no_line_of_code_is_cut_off(served: str, page: Any, width: int) -> None:
+def test_no_line_of_code_is_cut_off(address: str, page: Any, width: int) -> None:
     wide = "nodes => nodes.filter(node => node.scrollWidth > node.clientWidth + 1).length"
     page.set_viewport_size({"width": width, "height": 900})
     for name in ("index", "tutorial", "cli", "production", "api"):
-        page.goto(f"{served}/{name}.html")
+        page.goto(f"{address}/{name}.html")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         assert page.locator(".md-content pre > code").evaluate_all(wide) == 0, name
-    page.goto(f"{served}/cli.html")
+    page.goto(f"{address}/cli.html")
     assert page.locator(".md-typeset__scrollwrap").evaluate_all(wide) == 0
 
 
-def test_copy_buttons_give_commands_without_prompts_and_output(served: str, page: Any) -> None:
+def test_copy_buttons_give_commands_without_prompts_and_output(address: str, page: Any) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     for name, number, copied in (
         ("index", 0, "tapegpt train --dataset names --samples 3\n"),
@@ -167,6 +157,6 @@ def test_copy_buttons_give_commands_without_prompts_and_output(served: str, page
         ("ladder", 0, 'import inspect\nimport tapegpt\nnames = tapegpt.Corpus.dataset("names")\n'),
         ("scaling", 3, "loss = E + ((A / parameters^a)^q + (B / strings^b)^q + (C / steps^c)^q)^(1 / q)\n"),
     ):
-        page.goto(f"{served}/{name}.html")
+        page.goto(f"{address}/{name}.html")
         page.locator("[data-clipboard-target]").nth(number).click()
         assert page.evaluate("navigator.clipboard.readText()") == copied, name

@@ -32,6 +32,7 @@ from tapegpt.models.mlp import MLP
 from tapegpt.settings import Settings
 from tapegpt.text import columns, visible
 from tapegpt.training.trainer import Trainer
+from tests.data.distances import edits
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -54,16 +55,6 @@ def seen(data: bytes | str, name: str = "data.txt", block_size: int = 16, **read
     Path(name).write_bytes(data if isinstance(data, bytes) else data.encode())
     source = Source((name,), **reading)  # type: ignore[arg-type]  # each is of its own type
     return examine(source, Config(block_size=block_size))
-
-
-def edits(some: str, other: str) -> int:
-    """Insertions, deletions and replacements that make one of the other (Wagner and Fischer, 1974)."""
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(some, 1):
-        former, row[0] = row[0], i
-        for j, b in enumerate(other, 1):
-            former, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, former + (a != b))
-    return row[-1]
 
 
 # --- counts -----------------------------------------------------------------------------------------------------

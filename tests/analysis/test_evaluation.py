@@ -24,6 +24,7 @@ from tapegpt.data.holdout import hold_out
 from tapegpt.data.ngrams import baselines
 from tapegpt.training.presets import resolve
 from tapegpt.training.trainer import Trainer
+from tests.data.distances import edits
 from tests.properties import examples
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana", "annabo", "noon", "anna"]
@@ -53,16 +54,6 @@ def trainer(place: Path) -> Trainer:
 def forgetful(trainer: Trainer) -> GPT:
     """The model without what it was trained on."""
     return GPT(CONFIG, trainer.model.vocabulary, Random(1), trainer.model.engine)
-
-
-def edits(some: str, other: str) -> int:
-    """Insertions, deletions and replacements that make one of the other (Wagner and Fischer, 1974)."""
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(some, 1):
-        former, row[0] = row[0], i
-        for j, b in enumerate(other, 1):
-            former, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, former + (a != b))
-    return row[-1]
 
 
 # --- the figures ------------------------------------------------------------------------------------------------

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt.data.neighbours import Neighbours
+from tests.data.distances import edits
 
 STRINGS = st.lists(st.text("ab", max_size=6), min_size=1, max_size=9)
-
-
-@cache
-def edits(some: str, other: str) -> int:
-    """Insertions, deletions and replacements that make one of the other."""
-    if not some or not other:
-        return len(some) + len(other)
-    last = edits(some[:-1], other[:-1]) + (some[-1] != other[-1])
-    return min(last, edits(some[:-1], other) + 1, edits(some, other[:-1]) + 1)
 
 
 @given(STRINGS, st.text("abc", max_size=8), st.integers(0, 9))

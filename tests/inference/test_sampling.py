@@ -22,6 +22,7 @@ from tapegpt.inference.constraints import Drawing, split_options
 from tapegpt.inference.forward import Drawn
 from tapegpt.inference.sampling import Sampler
 from tapegpt.models.trained import GPT
+from tests.data.distances import edits
 from tests.properties import examples
 
 CHARACTERS = "abc"
@@ -259,11 +260,6 @@ def test_novel_strings_are_not_in_the_training_data(small: GPT) -> None:
 
 @pytest.mark.parametrize("distance", [1, 2])
 def test_novel_strings_are_further_from_all_training_data(small: GPT, distance: int) -> None:
-    def edits(a: str, b: str) -> int:
-        if not a or not b:
-            return len(a) + len(b)
-        return min(edits(a[1:], b) + 1, edits(a, b[1:]) + 1, edits(a[1:], b[1:]) + (a[0] != b[0]))
-
     far = {text for text in probabilities(small) if min(edits(text, known) for known in DOCUMENTS) > distance}
     strings = small.generate(500, novel=distance, unique=True, temperature=1.0, seed=1)
     assert set(strings) == far

@@ -7,12 +7,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,7 +19,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tests.properties import examples
 from tests.studio.server import running
-from tests.web.browser import until
+from tests.web.browser import served, until
 
 pytest_plugins = ["tests.web.browser"]
 
@@ -785,20 +781,6 @@ def test_a_link_with_a_token_is_followed_from_another_site(page: Any, tmp_path: 
 FORGED = """address => fetch(address, {
     method: "POST", mode: "no-cors", credentials: "include", body: '{"text": "forged"}',
 }).catch(() => null)"""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    handler = partial(Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.mark.slow

@@ -73,19 +73,22 @@ class Rater:
         own = [Memory(8 * (extent + self._extents.work)) for _ in range(threads)]
         squares, direction = Memory(8 * extent * threads), Memory(8 * extent)
         loss, products = array("d", [0.0]), array("d", bytes(8 * len(windows)))
-        places = (Documents.arguments(tokens), address_of(windows))
+        documents = Documents.arguments(tokens)
 
         def regions(thread: int) -> dict[str, Address]:
             gradients, work = own[thread].at(0), own[thread].at(8 * extent)
             return {"shared": self._shared.at(0), "gradients": gradients, "work": work}
 
+        def part(first: int, last: int) -> dict[str, Address | int]:
+            return {"ids": address_of(windows), "first": first, "last": last}
+
         def square(thread: int, first: int, last: int) -> None:
             sums = squares.at(8 * extent * thread)
-            self._program.run("square", regions(thread), *places, first, last, sums)
+            self._program.run("square", regions(thread), documents, part(first, last), sums)
 
         def multiply(thread: int, first: int, last: int) -> None:
             results = (direction.at(0), address_of(products))
-            self._program.run("multiply", regions(thread), *places, first, last, *results)
+            self._program.run("multiply", regions(thread), documents, part(first, last), *results)
 
         _in_chunks(square, len(windows), threads)
         asked = (Documents.arguments(query), squares.at(0), threads, float(len(windows)))
@@ -112,6 +115,14 @@ class Regions(Structure):
     shared: F64s
     gradients: F64s
     work: F64s
+
+
+class Windows(Structure):
+    """The windows `ids[first]` to `ids[last - 1]`."""
+
+    ids: U32s
+    first: Int
+    last: Int
 
 
 class _Gradients:
@@ -145,23 +156,21 @@ class _Gradients:
 
 
 def square_kernel(graph: Graph) -> Kernel:
-    """Add the squares of the gradients of the windows first to last - 1 to `squares`."""
+    """Add the squares of the gradients of the windows to `squares`."""
     gradients_of = _Gradients(graph)
 
     def square(
         k: Builder,
         memory: Regions,
         documents: Documents,
-        windows: U32s,
-        first: Int,
-        last: Int,
+        windows: Windows,
         squares: F64s,
     ) -> None:
         def add(at: Operand, g: Value) -> None:
             squares.store(at, squares.vector(at, g.lanes) + g * g)
 
-        for place in k.range(first, last):
-            gradients_of.of(k, memory, documents, windows[place], add)
+        for i in k.range(windows.first, windows.last):
+            gradients_of.of(k, memory, documents, windows.ids[i], add)
 
     return Kernel(square)
 
@@ -197,26 +206,24 @@ def direction_kernel(graph: Graph) -> Kernel:
 
 
 def product_kernel(graph: Graph) -> Kernel:
-    """The product of `direction` with the gradient of each of the windows first to last - 1."""
+    """The product of `direction` with the gradient of each of the windows."""
     gradients_of = _Gradients(graph)
 
     def multiply(
         k: Builder,
         memory: Regions,
         documents: Documents,
-        windows: U32s,
-        first: Int,
-        last: Int,
+        windows: Windows,
         direction: F64s,
         products: F64s,
     ) -> None:
-        for place in k.range(first, last):
+        for i in k.range(windows.first, windows.last):
             total = k.zeros(k.width())
 
             def add(at: Operand, g: Value) -> None:
                 total.accumulate(g, direction.vector(at, g.lanes))
 
-            gradients_of.of(k, memory, documents, windows[place], add)
-            products[place] = k.reduce_add(total)
+            gradients_of.of(k, memory, documents, windows.ids[i], add)
+            products[i] = k.reduce_add(total)
 
     return Kernel(multiply)

@@ -125,7 +125,7 @@ def _characters(report: EvaluationReport) -> Iterator[tuple[str, str]]:
 
 
 def _distribution(name: str, distribution: Distribution) -> Iterator[tuple[str, str]]:
-    """The shares of the data and of generated strings, side by side."""
+    """The shares of the data and of generated strings in two columns."""
     real, generated = distribution.data, distribution.generated
     difference = f"they differ by {distribution.distance:.3f}, by chance {distribution.chance:.3f}"
     yield name, f"of the data, and generated; {difference}"

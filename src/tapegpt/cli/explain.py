@@ -143,7 +143,7 @@ def _bar(nats: float) -> str:
 
 
 def _attention(explanation: Explanation, paint: Paint) -> Iterator[str]:
-    """A grid of each head, those of a layer side by side as far as they fit."""
+    """A grid of each head, those of a layer in a row as far as they fit."""
     names = [_name(token, START) for token in explanation.inputs]
     cell = _cell(names)
     width = max((1 + len(names)) * cell + 1, len("head 00"))

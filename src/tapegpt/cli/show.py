@@ -199,7 +199,7 @@ def _text(subject: Subject) -> Iterator[str]:
 
 
 def _tokens(subject: Subject) -> Iterator[str]:
-    """A document's inputs and targets side by side."""
+    """A document's inputs and targets, a column each."""
     yield f"the document {subject.first}, a token for each character:"
     yield f"{'position':>8}  {'sees':>6}  {'id':>6}  {'is to expect':>12}  {'id':>6}"
     for place, (token, target) in enumerate(pairwise(subject.ids[: subject.anatomy.config.block_size + 1])):

@@ -48,7 +48,7 @@ export function compareSection({ temperature, onChange }) {
     find("pin").textContent = pinned.includes(present) ? "Pinned" : "Pin this run";
     const all = compared();
     if (!all.length) {
-      const hint = "Pin a run, then move a slider: both curves and both sets of strings stay side by side.";
+      const hint = "Pin a run, then move a slider: both curves and both sets of strings stay in view.";
       show("compare-view", element("p", { class: "quiet" }, hint));
       return;
     }

@@ -47,7 +47,7 @@ export function modelPicture(run, chosen, onChoose) {
   return element("ol", { class: "model", "aria-label": "The model, part by part" }, ...items);
 }
 
-// Matrices side by side, a line where there are none; a side grows as the square root of its numbers, so that small
+// Matrices in a row, a line where there are none; a side grows as the square root of its numbers, so that small
 // ones are seen.
 function rectangles(shapes, largest) {
   const side = (numbers) => Math.max(4, Math.round((HEIGHT - 2) * Math.sqrt(numbers / largest)));
