@@ -162,6 +162,28 @@ def test_token_by_token_strings_are_led_to_where_the_constraints_are_met(small: 
         assert prospects == sorted(prospects, reverse=True)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_what_lies_ahead_counts_as_much_at_every_temperature(small: GPT, temperature: float) -> None:
+    """A batch draws with the tree's probabilities; at temperature 0 the tree's only string."""
+    pattern = ".*bbb"
+    asked = split_options({"pattern": pattern, "unbiased": False, "temperature": temperature})
+    sampler = small.sampler(*asked, seed=1)
+    space, drawn = sampler._space, sampler._draw(20)
+    tree = sampling._Tree(small.inference, space, sampler._drawing, unbiased=False)
+    for tokens, log_weight in zip(drawn.strings, drawn.log_weights, strict=True):
+        state, expected = space.automaton.start, 0.0
+        for length, token in enumerate([*tokens, space.bos][:BLOCK]):
+            logs = small.inference.next_logs([list(tokens[:length])])[0]
+            allowed, probabilities = tree._probabilities(space.choices(state, length), logs, state, length)
+            left_alone = sampling._tempered(logs, temperature)[token]
+            expected += math.log(left_alone / probabilities[allowed.index(token)])
+            state = 0 if token == space.bos else space.after(state, token)
+        assert math.isclose(log_weight, expected, rel_tol=1e-4, abs_tol=1e-4)
+    assert small.generate(1, pattern=pattern, temperature=0) == small.generate(
+        1, pattern=pattern, temperature=0, unique=True
+    )
+
+
 @pytest.mark.parametrize("draws", [2, 3, 200])
 def test_the_error_of_an_estimate_is_that_of_a_mean(small: GPT, draws: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "MAX_BATCH", 64)

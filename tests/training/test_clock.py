@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapegpt import Config, Corpus, Trainer
+from tapegpt import Config, Corpus, Trainer, train
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.sources import Source
 from tapegpt.engines.base import Adam
@@ -337,3 +337,15 @@ def test_a_budget_reads_a_megabyte_a_second(tmp_path: Any) -> None:
     assert within(source, None) is within(source, 0.08) is source
     assert within(source, 0.02) == source.replaced(sample=20_000)
     assert 2500 <= len(within(source, 0.02).documents()) <= 2516
+
+
+def test_reading_is_part_of_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+
+    def documents() -> Iterator[str]:
+        nonlocal now
+        yield from CORPUS.documents
+        now += 1000.0
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    assert train(documents(), model=SHAPE, engine="fast", batch_size=4, budget=BUDGET).steps == 1
