@@ -59,7 +59,7 @@ def by_ranking(corpus: Corpus, rounds: int, steps: int = STEPS, left_out: Sequen
     found: dict[str, dict[str, list[float]]] = {}
     for seed in range(1, min(SEEDS, rounds) + 1):
         model = train(corpus, steps=steps, seed=seed)
-        trial = Trial(model, model.generate(STRINGS, seed=seed, min_length=2, unique=True), left_out)
+        trial = Trial(model, model.generate(STRINGS, seed=seed, min_length=2, distinct=True), left_out)
         for name, rankings in trial.rankings().items():
             for place, ranking in enumerate(rankings):
                 for column, change in trial.changes(place, ranking).items():

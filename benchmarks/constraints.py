@@ -19,8 +19,8 @@ KINDS: dict[str, tuple[int, dict[str, Any]]] = {  # strings that are drawn, and 
     "the same, token by token": (20_000, {"pattern": "([aeiou].)+[aeiou]", "unbiased": False}),
     "suffix ella": (100, {"suffix": "ella"}),
     "the same, token by token ": (20_000, {"suffix": "ella", "unbiased": False}),
-    "unique, temperature 1": (50_000, {"unique": True, "temperature": 1.0}),
-    "unique and novel": (20_000, {"unique": True, "novel": True}),
+    "distinct, temperature 1": (50_000, {"distinct": True, "temperature": 1.0}),
+    "distinct and novel": (20_000, {"distinct": True, "novel": True}),
     "two edits from all training data": (100, {"novel": 2}),
 }
 
@@ -46,7 +46,7 @@ def check(model: GPT, strings: list[str], wishes: dict[str, Any]) -> None:
         assert re.fullmatch(wishes.get("pattern", "(?s:.*)"), text), f"{text!r} does not match"
         assert text.startswith(wishes.get("prefix", "")), f"{text!r} does not begin so"
         assert text.endswith(wishes.get("suffix", "")), f"{text!r} does not end so"
-    if "unique" in wishes:
+    if "distinct" in wishes:
         assert len(set(strings)) == len(strings), "a string comes twice"
     if novel := wishes.get("novel"):
         distance = 0 if novel is True else novel

@@ -360,7 +360,7 @@ def test_a_model_that_is_read_is_timed_where_it_is_right(monkeypatch: pytest.Mon
 
 def test_strings_within_constraints_are_timed_where_they_keep_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constraints, "STEPS", 5)
-    kinds = {"all": (5, {}), "a": (5, {"pattern": "a.*", "novel": True}), "b": (3, {"unique": True, "suffix": "a"})}
+    kinds = {"all": (5, {}), "a": (5, {"pattern": "a.*", "novel": True}), "b": (3, {"distinct": True, "suffix": "a"})}
     monkeypatch.setattr(constraints, "KINDS", kinds)
     assert first_cells(constraints.by_kind(CORPUS, rounds=1, config=SMALL)) == ["all", "a", "b"]
     model = tapegpt.train(CORPUS, steps=1, **SMALL.as_dict())
@@ -368,7 +368,7 @@ def test_strings_within_constraints_are_timed_where_they_keep_to_them(monkeypatc
         (["b"], {"pattern": "a"}),
         (["b"], {"prefix": "a"}),
         (["b"], {"suffix": "a"}),
-        (["b", "b"], {"unique": True}),
+        (["b", "b"], {"distinct": True}),
         (["ada"], {"novel": True}),
     ):
         with pytest.raises(AssertionError):

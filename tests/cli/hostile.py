@@ -159,7 +159,7 @@ def use(model: GPT, place: Path) -> None:
     uses: list[Callable[[], object]] = [
         lambda: model.generate(3, seed=1),
         lambda: model.generate(3),
-        lambda: model.generate(2, seed=1, prefix=model.vocabulary[0], unique=True, top_k=2),
+        lambda: model.generate(2, seed=1, prefix=model.vocabulary[0], distinct=True, top_k=2),
         lambda: model.generate(2, seed=1, pattern=".*", min_length=1, temperature=0.01),
         lambda: model.score(["anna", "", "zoë"]).percentiles,
         lambda: model.next_probabilities("", temperature=0),

@@ -191,7 +191,7 @@ def test_a_reader_that_leaves_ends_a_stream_of_millions(trained: Path) -> None:
 @pytest.mark.filterwarnings("ignore:only 40 strings meet the constraints")
 def test_a_model_of_strings_that_end_nowhere_keeps_to_its_block() -> None:
     model = tapegpt.train(["abcabc"], n_embd=4, n_head=1, block_size=3, steps=2)
-    strings = model.generate(100, unique=True, temperature=1.0)
+    strings = model.generate(100, distinct=True, temperature=1.0)
     assert len(strings) == sum(3**length for length in range(4))
 
 

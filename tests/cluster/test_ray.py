@@ -398,7 +398,7 @@ def test_bad_wishes_are_refused_before_anything_is_done(
             lambda: generate(cluster, model, 1, tmp_path, format="csv"),
             "format must be one of text, jsonl, parquet, not 'csv'",
         ),
-        (lambda: generate(cluster, model, 1, tmp_path, unique=True), "ray: unique compares all strings"),
+        (lambda: generate(cluster, model, 1, tmp_path, distinct=True), "ray: distinct compares all strings"),
         (lambda: generate(cluster, model, 1, tmp_path, prefix="7"), "prefix"),
         (lambda: score(cluster, model, Source(paths=(missing,)), tmp_path), f"{missing}: cannot be read: "),
         (lambda: Executor(cluster)(field, [], 0), "threads must be a whole number from 1 on, not 0"),

@@ -216,7 +216,7 @@ def test_an_impossible_constraint_has_no_probability(small: GPT) -> None:
 def test_unique_gives_every_string_there_is_and_ends(small: GPT, temperature: float, unbiased: bool | None) -> None:
     if unbiased and not temperature:
         return
-    strings = small.generate(10_000, unique=True, temperature=temperature, unbiased=unbiased, seed=0)
+    strings = small.generate(10_000, distinct=True, temperature=temperature, unbiased=unbiased, seed=0)
     assert len(strings) == len(set(strings)) == sum(3**length for length in range(BLOCK + 1))
 
 
@@ -231,7 +231,7 @@ def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.Monkey
     for worth in (sampling.WORTH, 0.5):  # side by side, and in the tree
         monkeypatch.setattr(sampling, "WORTH", worth)
         drawn = [
-            " ".join(small.generate(2, pattern="ab|cab|bb|a", unique=True, unbiased=True, temperature=1.0, seed=seed))
+            " ".join(small.generate(2, pattern="ab|cab|bb|a", distinct=True, unbiased=True, temperature=1.0, seed=seed))
             for seed in range(300)
         ]
         assert_drawn_from(expected, drawn)
@@ -268,7 +268,7 @@ def test_the_least_and_the_greatest_random_number_draw_nothing_again(
 
 
 def test_a_string_is_the_same_however_many_are_asked_for(small: GPT) -> None:
-    for wishes in ({"unique": True}, {"novel": True}, {"pattern": ".*b"}, {"unbiased": True, "suffix": "c"}):
+    for wishes in ({"distinct": True}, {"novel": True}, {"pattern": ".*b"}, {"unbiased": True, "suffix": "c"}):
         long = small.generate(70, seed=5, temperature=1.0, **wishes)
         assert small.generate(30, seed=5, temperature=1.0, **wishes) == long[:30]
         assert small.generate(30, seed=6, temperature=1.0, **wishes) != long[:30]
@@ -283,13 +283,13 @@ def test_novel_strings_are_not_in_the_training_data(small: GPT) -> None:
 @pytest.mark.parametrize("distance", [1, 2])
 def test_novel_strings_are_further_from_all_training_data(small: GPT, distance: int) -> None:
     far = {text for text in probabilities(small) if min(edits(text, known) for known in DOCUMENTS) > distance}
-    strings = small.generate(500, novel=distance, unique=True, temperature=1.0, seed=1)
+    strings = small.generate(500, novel=distance, distinct=True, temperature=1.0, seed=1)
     assert set(strings) == far
 
 
 def test_what_is_left_of_a_constraint_comes_and_the_rest_is_said(small: GPT) -> None:
     with pytest.warns(tapegpt.TapeGPTWarning, match="^only 1 string meets the constraints, 5 were asked for$"):
-        assert small.generate(5, pattern="ab|cab|bc", novel=True, unique=True) == ["bc"]
+        assert small.generate(5, pattern="ab|cab|bc", novel=True, distinct=True) == ["bc"]
     with pytest.warns(tapegpt.TapeGPTWarning, match="^no string meets the constraints, 5 were asked for$") as caught:
         assert small.generate(5, pattern="x") == []
     assert caught[0].filename == __file__
@@ -342,7 +342,7 @@ def test_all_constraints_hold_together_and_all_that_fits_comes(
         avoid=avoid,
         novel=novel,
         unbiased=unbiased,
-        unique=True,
+        distinct=True,
         seed=seed,
     )
     assert len(strings) == len(set(strings))
@@ -362,7 +362,7 @@ def test_truncation_leaves_the_same_strings_side_by_side_and_in_the_tree(
 ) -> None:
     wishes = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "temperature": temperature, "pattern": pattern}
     side_by_side = set(small.generate(500, seed=1, **wishes))  # type: ignore[arg-type]
-    everything = small.generate(1000, seed=1, unique=True, **wishes)  # type: ignore[arg-type]
+    everything = small.generate(1000, seed=1, distinct=True, **wishes)  # type: ignore[arg-type]
     if temperature:
         assert side_by_side <= set(everything)
     else:
@@ -398,7 +398,7 @@ def test_temperature_0_gives_the_most_probable_next_character(small: GPT) -> Non
 def test_threads_share_a_model(small: GPT) -> None:
     def work(seed: int) -> list[str]:
         return [
-            *small.generate(50, pattern=".*b", unique=True, seed=seed),
+            *small.generate(50, pattern=".*b", distinct=True, seed=seed),
             *small.generate(50, seed=seed),
             *[f"{nats:.9f}" for nats in small.score(DOCUMENTS).nats],
             small.name_for(str(seed)),
@@ -407,14 +407,14 @@ def test_threads_share_a_model(small: GPT) -> None:
     alone = [work(seed) for seed in range(24)]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(24))) == alone
-        strings = [text for part in pool.map(lambda _: small.generate(20, unique=True), range(8)) for text in part]
+        strings = [text for part in pool.map(lambda _: small.generate(20, distinct=True), range(8)) for text in part]
     assert len(strings) == 160  # without a seed, from one generator
 
 
 def test_a_stream_goes_on_for_as_long_as_it_is_read(small: GPT) -> None:
     stream = small.stream(prefix="ca", temperature=1.0)
     assert all(next(stream).startswith("ca") for _ in range(300))
-    assert set(small.stream(prefix="ab", unique=True)) == {"ab", *[f"ab{x}{y}" for x in "abc" for y in ["", *"abc"]]}
+    assert set(small.stream(prefix="ab", distinct=True)) == {"ab", *[f"ab{x}{y}" for x in "abc" for y in ["", *"abc"]]}
 
 
 def test_a_pseudonym_stays_and_can_be_the_keys_alone(model: GPT) -> None:
@@ -478,4 +478,4 @@ def test_a_tree_that_grows_too_large_says_so(small: GPT, monkeypatch: pytest.Mon
         tapegpt.TapeGPTError,
         match=r"^after [1-9]\d* strings: .* 10 probabilities are not enough .*: choose a higher temperature",
     ):
-        small.generate(500, unique=True, temperature=0.1)
+        small.generate(500, distinct=True, temperature=0.1)

@@ -226,15 +226,17 @@ def test_without_a_seed_the_strings_go_on_and_the_models_do_not() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:only .* were asked for")
-@given(prefix=KNOWN, temperature=st.sampled_from([0, 0.5, 1000]), unique=st.booleans())
-def test_any_wishes_are_met(prefix: str, temperature: float, unique: bool) -> None:
-    texts = together().generate(5, seed=1, prefix=prefix, temperature=temperature, unique=unique, max_length=BLOCK - 1)
+@given(prefix=KNOWN, temperature=st.sampled_from([0, 0.5, 1000]), distinct=st.booleans())
+def test_any_wishes_are_met(prefix: str, temperature: float, distinct: bool) -> None:
+    texts = together().generate(
+        5, seed=1, prefix=prefix, temperature=temperature, distinct=distinct, max_length=BLOCK - 1
+    )
     assert all(text.startswith(prefix) and len(text) < BLOCK for text in texts)
-    assert not unique or len(set(texts)) == len(texts)
+    assert not distinct or len(set(texts)) == len(texts)
 
 
 def test_new_strings_are_new() -> None:
-    texts = together().generate(30, seed=1, novel=True, unique=True)
+    texts = together().generate(30, seed=1, novel=True, distinct=True)
     assert len(texts) == 30
     assert not set(texts) & set(NAMES)
 

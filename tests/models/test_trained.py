@@ -114,7 +114,7 @@ def test_of_many_training_strings_some_stand_for_all() -> None:
 
 
 def test_an_estimate_draws_fewer_where_each_is_compared_and_repetitions_are_no_matter() -> None:
-    found = [MODEL.estimate_probability(suffix="a", unique=unique) for unique in (False, True)]
+    found = [MODEL.estimate_probability(suffix="a", distinct=distinct) for distinct in (False, True)]
     assert found[0] == found[1]
     assert (
         found[0].draws,

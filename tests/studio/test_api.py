@@ -318,7 +318,7 @@ def test_whatever_settings_are_sent_they_are_used_or_refused(
 
 def test_a_seed_gives_the_strings_of_the_library(client: Client, run: Any) -> None:
     path = f"/api/runs/{run['id']}/generate"
-    for wishes in ({}, {"prefix": "a", "unique": True}, {"novel": True, "temperature": 1.0}, {"top_k": 2}):
+    for wishes in ({}, {"prefix": "a", "distinct": True}, {"novel": True, "temperature": 1.0}, {"top_k": 2}):
         for seed in (3, 0):
             found = client.ask("POST", path, {"n": 9, "seed": seed, **wishes})["strings"]
             assert [each["text"] for each in found] == model().generate(9, seed=seed, **wishes)
@@ -345,7 +345,7 @@ wishes = st.fixed_dictionaries(
         "top_p": st.sampled_from([0, 0.5, 1, 2]),
         "min_p": st.sampled_from([0, 0.5, 2]),
         "novel": st.booleans() | st.integers(0, 4),
-        "unique": st.booleans(),
+        "distinct": st.booleans(),
         "exact": st.booleans(),
     },
 )

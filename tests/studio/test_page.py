@@ -571,7 +571,7 @@ def test_wishes_are_fulfilled(studio: Any) -> None:
     shown_section(studio, "playground", "li")
     for name, wish in {"prefix": "ma", "max_length": "6", "n": "7"}.items():
         answered(studio, "/generate", lambda name=name, wish=wish: studio.fill(f"[name={name}]", wish))
-    answered(studio, "/generate", lambda: studio.check("[name=unique]"))
+    answered(studio, "/generate", lambda: studio.check("[name=distinct]"))
     until(studio, "document.querySelectorAll('#playground-view li').length === 7")
     assert all(text.startswith("ma") for text in strings(studio, "#playground-view"))
 

@@ -292,13 +292,13 @@ HOSTILE = [
     {"pattern": "(.{0,50}){0,50}"},
     {"pattern": "(" * 200 + "a" + ")" * 200},
     {"pattern": "(a*)*b"},
-    {"pattern": "(a|a)*", "unique": True, "n": 1000},
+    {"pattern": "(a|a)*", "distinct": True, "n": 1000},
     {"pattern": "anna|otto|bob|eve", "novel": True},
     {"pattern": "z"},
-    {"prefix": "nnnnnn", "unique": True, "n": 1000, "temperature": 0.001},
-    {"novel": 3, "unique": True, "n": 1000, "temperature": 0.01, "max_length": 3},
-    {"pattern": "[abehinotuvs]{8}", "novel": True, "unique": True, "n": 1000, "temperature": 0.001},
-    {"min_length": 8, "suffix": "aaaaaaa", "n": 1000, "unique": True},
+    {"prefix": "nnnnnn", "distinct": True, "n": 1000, "temperature": 0.001},
+    {"novel": 3, "distinct": True, "n": 1000, "temperature": 0.01, "max_length": 3},
+    {"pattern": "[abehinotuvs]{8}", "novel": True, "distinct": True, "n": 1000, "temperature": 0.001},
+    {"min_length": 8, "suffix": "aaaaaaa", "n": 1000, "distinct": True},
 ]
 
 

@@ -111,7 +111,7 @@ def _wishes(options: argparse.Namespace) -> GenerateOptions:
     if options.length is not None:
         wishes |= _lengths(options.length)
     if options.distinct:
-        wishes["unique"] = True
+        wishes["distinct"] = True
     if options.novel is not None:
         wishes["novel"] = options.novel or True
     if options.avoid is not None:

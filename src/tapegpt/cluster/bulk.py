@@ -10,7 +10,7 @@ import os
 from functools import lru_cache
 
 from tapegpt.cluster.parts import FORMATS, new_directory, pieces, strings, write
-from tapegpt.errors import TapeGPTError, either, shown
+from tapegpt.errors import TapeGPTError, argument, shown
 from tapegpt.inference.constraints import split_options
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
@@ -101,7 +101,7 @@ def generate(
 ) -> Iterator[Part]:
     """Write n generated strings to a new directory, `BLOCK` to a file; an iterator over the parts as they are done.
 
-    Options are those of `GPT.generate`, but `unique`. Without a seed the model's next random number is one. Part p
+    Options are those of `GPT.generate`, but `distinct`. Without a seed the model's next random number is one. Part p
     is `model.generate(BLOCK, seed=(seed << 64) + p, **options)`, on any cluster.
     Raises `TapeGPTError` for what cannot be done.
     """
@@ -110,10 +110,8 @@ def generate(
         seed = model.rng.getrandbits(64)
     SEED.check("seed", seed)
     constraints, drawing = split_options(options)
-    if constraints.unique:
-        raise TapeGPTError(
-            f"ray: {either('unique', '--distinct')} compares all strings, and a worker sees some: leave it out"
-        )
+    if constraints.distinct:
+        raise TapeGPTError(f"ray: {argument('distinct')} compares all strings, and a worker sees some: leave it out")
     model.draw(n, constraints, drawing, seed=seed)  # refuses here what cannot be met
     documents = None if constraints.distance is None else model.training_documents()
     parts = -(-n // BLOCK)

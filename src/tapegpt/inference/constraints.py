@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         max_length: int | None
         avoid: Iterable[str]
         novel: bool | int
-        unique: bool
+        distinct: bool
         unbiased: bool | None
         temperature: float
         top_k: int
@@ -80,7 +80,7 @@ class Constraints(Record):
     max_length: int | None = field("characters; None: the block", Whole(0), default=None)
     avoid: tuple[str, ...] = ()  # words that occur nowhere, in letters of either case
     novel: bool | int = False  # True or k: further than 0 or k edits from all training documents
-    unique: bool = False  # no string twice
+    distinct: bool = False  # no string twice
     unbiased: bool | None = None  # see `sampling`: True, False (token by token), or None for unbiased where that can be
 
     def check(self) -> None:
@@ -96,8 +96,8 @@ class Constraints(Record):
             raise TapeGPTError(f"avoid must be words, none of them empty, not {shown(self.avoid)}")
         if not isinstance(self.novel, bool) and self.novel not in Whole(0):
             raise TapeGPTError(f"novel must be True, False or a number of edits, not {shown(self.novel)}")
-        if not isinstance(self.unique, bool):
-            raise TapeGPTError(f"unique must be True or False, not {shown(self.unique)}")
+        if not isinstance(self.distinct, bool):
+            raise TapeGPTError(f"distinct must be True or False, not {shown(self.distinct)}")
         if self.unbiased is not None and not isinstance(self.unbiased, bool):
             raise TapeGPTError(f"unbiased must be True, False or None, not {shown(self.unbiased)}")
 

@@ -156,7 +156,7 @@ class Sampler:
         while (tokens := tree.draw(self._rng)) is not None:
             text = "".join([self._vocabulary[token] for token in tokens])
             fits = self._admits(text)
-            if not fits or self._constraints.unique:
+            if not fits or self._constraints.distinct:
                 tree.exhaust()
             if fits:
                 yield text
@@ -214,7 +214,7 @@ class Sampler:
 
     def _admits(self, text: str) -> bool:
         """Whether a whole string is one to give."""
-        if self._constraints.unique:
+        if self._constraints.distinct:
             if text in self._seen:
                 return False
             self._seen.add(text)
@@ -252,7 +252,7 @@ class _Space:
         self._least, self._most = least, most
         self._ahead = self.automaton.ahead(least, most)
         self.any = bool(self.automaton.start and self._ahead[self.automaton.start] > FORBIDDEN)
-        plain = constraints.replaced(novel=False, unique=False, unbiased=None)
+        plain = constraints.replaced(novel=False, distinct=False, unbiased=None)
         self.is_free = plain == Constraints(max_length=constraints.max_length) and most == block_size
 
     @property

@@ -173,11 +173,11 @@ class GPT(LanguageModel):
     def generate(self, n: int = 20, *, seed: int | None = None, **options: Unpack[GenerateOptions]) -> list[str]:
         """n generated strings of at most block_size characters; fewer where there are no more.
 
-        Options are the fields of `Constraints` (prefix, suffix, pattern, min_length, max_length, avoid, novel, unique,
-        unbiased) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own generator is used;
-        with one the strings are the same each time, and the model's generator stays as it is. Where constraints or a
-        narrowed choice are given, and with the engine fast, numbers are f32, whose sums are grouped by the CPU's vector
-        width: on another kind of CPU about one string in some thousands differs.
+        Options are the fields of `Constraints` (prefix, suffix, pattern, min_length, max_length, avoid, novel,
+        distinct, unbiased) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own
+        generator is used; with one the strings are the same each time, and the model's generator stays as it is. Where
+        constraints or a narrowed choice are given, and with the engine fast, numbers are f32, whose sums are grouped by
+        the CPU's vector width: on another kind of CPU about one string in some thousands differs.
 
         Warns (`TapeGPTWarning`) where fewer than n strings meet the constraints, or unbiased sampling was given up.
 
@@ -263,7 +263,7 @@ class GPT(LanguageModel):
             draws = 1000 if constraints.distance else 20_000
         Whole(2).check("draws", draws)
         SEED.check("seed", seed)
-        return self.sampler(constraints.replaced(unique=False), drawing, seed).probability(draws)
+        return self.sampler(constraints.replaced(distinct=False), drawing, seed).probability(draws)
 
     def next_probabilities(self, prefix: str = "", *, temperature: float = 1.0) -> dict[str, float]:
         """The probability of each next character after a prefix, and under "" that the string ends; falling.

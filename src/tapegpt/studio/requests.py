@@ -78,7 +78,7 @@ class Generate(Request):
     top_p: float = Drawing.top_p
     min_p: float = Drawing.min_p
     novel: bool | Annotated[int, Meta(ge=0, le=3)] = False
-    unique: bool = False
+    distinct: bool = False
 
 
 class ToScore(Request):

@@ -7,7 +7,7 @@ import { stringList } from "./views.js";
 
 const TEXTS = ["prefix", "suffix", "pattern"];
 const NUMBERS = ["min_length", "max_length", "top_k", "top_p", "n"];
-const CHECKS = ["novel", "unique"];
+const CHECKS = ["novel", "distinct"];
 
 export function playgroundSection({ temperature }) {
   const form = find("wishes");
