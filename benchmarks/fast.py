@@ -238,9 +238,11 @@ class Voice:
     def generate(self, rng: Random, count: int, temperature: float) -> Strings:
         """As `FastEngine.generate`."""
         strings, rows = Strings.empty(count, self._block), array("q", bytes(16 * self._slots))
+        words = rng.words
         self._program.run("prepare", self._shared.at(0))
-        generation = Generation.arguments(rng, rows, strings)
+        generation = Generation.arguments(words, rows, strings)
         self._program.run("generate", self._shared.at(0), self._work.at(0), generation, temperature)
+        rng.words = words
         return strings
 
 

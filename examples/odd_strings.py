@@ -42,8 +42,8 @@ def shuffled(names: Sequence[str]) -> list[str]:
 
 def mash(name: str) -> str:
     """A walk over the keyboard of the same length, each key beside the one before."""
-    row = rng.randbelow(len(KEYS))
-    column = rng.randbelow(len(KEYS[row]))
+    row = rng.randrange(len(KEYS))
+    column = rng.randrange(len(KEYS[row]))
     text = KEYS[row][column]
     while len(text) < len(name):
         near = [(row + down, column + right) for down, right in NEXT]
@@ -56,7 +56,7 @@ def mistyped(name: str) -> str:
     """A name that a typing error makes no name: a character swapped with the next, replaced, left out or added."""
     text = name
     while text in known:
-        i, letter = rng.randbelow(len(name)), rng.choice(corpus.vocabulary)
+        i, letter = rng.randrange(len(name)), rng.choice(corpus.vocabulary)
         before, here, behind = name[:i], name[i], name[i + 1 :]
         swapped = before + behind[:1] + here + behind[1:]
         text = rng.choice([swapped, before + letter + behind, before + behind, before + letter + here + behind])

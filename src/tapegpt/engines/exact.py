@@ -59,10 +59,11 @@ class ExactEngine(CompiledEngine):
         return result[0], int(result[1])
 
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        weights = array("d", bytes(8 * padded(self.vocab_size)))
-        arguments = (self._shared.at(0), self._work.at(0), address_of(rng.words), address_of(weights))
+        weights, words = array("d", bytes(8 * padded(self.vocab_size))), rng.words
+        arguments = (self._shared.at(0), self._work.at(0), address_of(words), address_of(weights))
         results = (address_of(strings.ids), address_of(strings.lengths), len(strings))
         self._program.run("generate", *arguments, *results, temperature)
+        rng.words = words
 
 
 def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:

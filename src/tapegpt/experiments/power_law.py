@@ -92,7 +92,7 @@ def bootstrap(
     for _ in range(draws):
         weights = [0.0] * count
         for _ in range(drawn):
-            place = rng.randbelow(count)
+            place = rng.randrange(count)
             weights[place] += nearness[place]
         laws.append(whole.again(weights, start, noise, rng))
     return laws

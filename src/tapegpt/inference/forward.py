@@ -158,7 +158,7 @@ class Inference:
         assert rules.most <= self.config.block_size
         assert rules.count <= self.vocab_size
         strings = Strings.empty(count, self.config.block_size)
-        log_weights, rows = array("d", bytes(8 * count)), array("q", bytes(24 * SLOTS))
+        log_weights, rows, words = array("d", bytes(8 * count)), array("q", bytes(24 * SLOTS)), rng.words
         accepting, prospects = _words(rules.accepting), array("f", bytes(4 * rules.count))
         automaton: dict[str, Argument] = {
             "classes": address_of(rules.classes),
@@ -173,7 +173,8 @@ class Inference:
             "most": rules.most,
         }
         narrowing = {name: getattr(drawing, name) for name in Narrowing.fields}
-        self._run("draw", Generation.arguments(rng, rows, strings), address_of(log_weights), automaton, narrowing)
+        self._run("draw", Generation.arguments(words, rows, strings), address_of(log_weights), automaton, narrowing)
+        rng.words = words
         _check(not math.isnan(sum(log_weights)))
         return Drawn(strings, log_weights)
 

@@ -243,7 +243,7 @@ def _shaped(shape: tuple[int, int] | None) -> str:
 def _rng(state: Any) -> Random:
     version, words, gauss_next = state
     rng = Random(0)
-    rng.setstate((version, tuple(words), None if gauss_next is None else float(gauss_next)))
+    rng.setstate((version, tuple(array("I", words)), None if gauss_next is None else float(gauss_next)))
     if gauss_next is not None and not math.isfinite(gauss_next):
         raise ValueError(f"gauss_next is {gauss_next}")
     return rng

@@ -108,7 +108,8 @@ class FastEngine(CompiledEngine):
         return sum(results[0::2]), int(sum(results[1::2]))
 
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        rows = array("q", bytes(16 * SLOTS))
+        rows, words = array("q", bytes(16 * SLOTS)), rng.words
         self._program.run("prepare", self._shared.at(0))
-        generation = Generation.arguments(rng, rows, strings)
+        generation = Generation.arguments(words, rows, strings)
         self._program.run("generate", self._shared.at(0), self._decode_work.at(0), generation, temperature)
+        rng.words = words

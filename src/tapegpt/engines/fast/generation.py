@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Sequence
 
-    from tapegpt.data.rng import Random
     from tapegpt.data.tokens import Strings
     from tapegpt.engines.graph import Graph, Layout
     from tapegpt.machine.language import Operand, Pointer, Value
@@ -33,9 +32,9 @@ class Generation(Structure):
     count: Int
 
     @staticmethod
-    def arguments(rng: Random, rows: array[int], strings: Strings) -> dict[str, Argument]:
+    def arguments(random: array[int], rows: array[int], strings: Strings) -> dict[str, Argument]:
         """It as an entry's argument."""
-        arrays = {"random": rng.words, "rows": rows, "ids": strings.ids, "lengths": strings.lengths}
+        arrays = {"random": random, "rows": rows, "ids": strings.ids, "lengths": strings.lengths}
         return {**{name: address_of(numbers) for name, numbers in arrays.items()}, "count": len(strings)}
 
 
