@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import F64, Builder, Number, Operand, Pointer, Type, Value
+from tapegpt.machine.language import F32, F64, Builder, Number, Operand, Pointer, Type, Value
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -153,7 +153,10 @@ class Operation(ABC):
     within: Mapping[str, str] = {}  # formulas of the intermediate results that `reference` names
     real: Type | None = F64  # type of its numbers; None: f64 and f32
     takes: tuple[int, ...] = ()  # how many inputs, but for those of `about`; () is any number
-    about: tuple[str, ...] = ()  # nodes about the rows that it takes behind its inputs, see `to_f32`
+    fast: type[Operation] | None = None  # the class that computes it in f32, if that is another one
+    about: tuple[str, ...] = ()  # nodes about the rows that it takes behind its inputs
+    about_rows: tuple[str, ...] = ()  # those that it takes in the fast engine, see `to_f32`
+    keeps_rows = False  # whether it keeps something of the rows of each string, so that it takes `lines` too
     batch = Batch(1 << 32, 1 << 32, cached=False)  # whose rows these are: any
     prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all
     activation = ""  # applied to the result, see `Slot.activation`
@@ -162,6 +165,12 @@ class Operation(ABC):
     clears: tuple[int, ...] = ()  # inputs whose gradient must be cleared before this operation adds to it
     passes: tuple[int, ...] = ()  # inputs whose gradient is the result's own, in the same memory
     below = 1 << 32  # bound of the token ids that it computes, if it does
+
+    def __init_subclass__(cls, of: type[Operation] | None = None) -> None:
+        """Note that a class computes in f32 what the class `of` computes in f64."""
+        super().__init_subclass__()
+        if of:
+            cls.real, of.fast = F32, cls
 
     def __str__(self) -> str:
         return self.name
@@ -187,10 +196,15 @@ class Operation(ABC):
         """The operation in f32, which may take nodes `about` the rows.
 
         These are `positions`, where a row stands in its document; `ends`, the row behind that document; `share`, the
-        weight of a row in the loss; and if the batch is cached, instead of these, `lines`: where what the string has
-        kept lies.
+        weight of a row in the loss; and if the batch is cached, `lines`: where what the string has kept lies.
         """
-        return self
+        kind = self.fast or type(self)
+        result = kind.__new__(kind)
+        vars(result).update(vars(self))
+        if kind.about_rows:
+            lines = ("lines",) if batch.cached and kind.keeps_rows else ()
+            result.batch, result.about = batch, kind.about_rows + lines
+        return result
 
     def prepared_size(self, *inputs: Any, **_: Any) -> int:
         """How many numbers `prepare` makes."""

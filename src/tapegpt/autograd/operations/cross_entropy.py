@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import (
     accumulate,
@@ -42,9 +42,6 @@ class CrossEntropy(Operation):
         ]
         return [[(1 / len(logits)) * total(surprise for (surprise,) in inner["surprise"])]]
 
-    def to_f32(self, batch: Batch) -> Operation:
-        return FastCrossEntropy()
-
     def kept_size(self, positions: int, logits: Shape, *_: Shape) -> int:
         return logits.count(positions) * (padded(logits.columns) + 2)
 
@@ -80,13 +77,12 @@ class CrossEntropy(Operation):
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastCrossEntropy(CrossEntropy):
+class FastCrossEntropy(CrossEntropy, of=CrossEntropy):
     """`FastCrossEntropy()(logits, targets, share)` in f32: the sum of all positions times the share (1, 1).
 
     Keeps the exponentials, their sums, and the largest logit less that of the target.
     """
 
-    real = F32
     about = ("share",)
     sets = (0,)
 

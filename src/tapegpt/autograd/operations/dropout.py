@@ -7,7 +7,7 @@ training it is 0, and every number stays as it is.
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import accumulate, position_of, row_by_row
 from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.machine.language import I32, Builder, Pointer, Value
@@ -34,6 +34,7 @@ class Dropout(Operation):
     formula = "zero, or larger, while training"
     real = None
     takes = (2,)
+    about_rows = ("positions",)
 
     def __init__(self, p: float, seed: int, number: int) -> None:
         if not is_number(p) or not 0 <= p < 1:
@@ -79,9 +80,6 @@ class Dropout(Operation):
         """How many of all choices make a zero."""
         return round(self.p * _CHOICES)
 
-    def to_f32(self, batch: Batch) -> Operation:
-        return PackedDropout(self.p, self.seed, self.number)
-
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
         """y = x times the factors."""
         self._apply(k, out, x.value, out.value, *about, fresh=True)
@@ -104,12 +102,6 @@ class Dropout(Operation):
                 for shift, multiplier in _MIX:
                     h = (h ^ (h >> shift)) * multiplier
                 accumulate(result, c, row.vector(c, lanes) * k.select((h >> 8) >= least, factor, 0.0), fresh=fresh)
-
-
-class PackedDropout(Dropout):
-    """`PackedDropout(...)(x, noise, positions)`: of rows that stand in their documents at these positions."""
-
-    about = ("positions",)
 
 
 def _hash(key: Any, *numbers: Any) -> Any:

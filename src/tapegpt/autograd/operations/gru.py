@@ -8,14 +8,14 @@ of a document. Shapes: x (T, 3 D), U (3 D, D), h (T, D).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, padded
 from tapegpt.autograd.operations.functions import sigmoid, tanh
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import accumulate, across, position_of, put_row
 from tapegpt.autograd.operations.transpose import transpose
 from tapegpt.autograd.value import Matrix, linear
 from tapegpt.autograd.value import Value as Scalar
-from tapegpt.machine.language import F32, I32, Builder, Number, Operand, Pointer, kernel
+from tapegpt.machine.language import F32, I32, Builder, Number, Pointer, kernel
 from tapegpt.record import Record
 
 
@@ -58,11 +58,12 @@ class GRU(Operation):
             result.append(h)
         return result
 
-    def to_f32(self, batch: Batch) -> Operation:
-        return CachedGRU(batch) if batch.cached else PackedGRU()
-
     def kept_size(self, positions: int, x: Shape, u: Shape, *about: Shape) -> int:
-        return positions * (padded(u.columns) + 3 * padded(x.columns))
+        strings = self.batch.rows if self.batch.cached else 0
+        return self._rows_size(positions, x.columns, u.columns) + strings * padded(u.columns)
+
+    def _rows_size(self, positions: int, wide: int, columns: int) -> int:
+        return positions * (padded(columns) + 3 * padded(wide))
 
     def prepared_size(self, x: Shape, u: Shape, *about: Shape) -> int:
         return padded(u.columns) * padded(x.columns)
@@ -78,17 +79,19 @@ class GRU(Operation):
         return Rows(x.whole(x.value), out.whole(out.value), out.whole(scratch.kept), *products)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *about: Slot) -> None:
-        """Row by row, the row before taken from the result."""
-        rows = self.rows(scratch, out, x)
+        """Row by row, from the row before: that of the result, or what is kept of a string that is generated."""
+        rows, cache = self.rows(scratch, out, x), scratch.kept + self._rows_size(out.rows, x.columns, u.columns)
         for t in k.range(out.start, out.stop):
-            before = rows.h.at(k.maximum(t - 1, 0)).start
-            self.step(k, scratch, rows.row(t), before, position_of(t, *about[:1]) > 0)
-
-    def step(self, k: Builder, scratch: Scratch, row: Rows, before: Pointer, exists: Operand) -> None:
-        """One row, from the one before where it exists."""
-        put_row(k, before, row.before.start, exists, row.h.columns)
-        self.multiply(k, row, scratch.prepared)
-        cell_forward(k, row)
+            row, exists = rows.row(t), position_of(t, *about[:1]) > 0
+            if self.batch.cached:
+                before = cache + about[1].value[t] * padded(out.columns)
+            else:
+                before = rows.h.at(k.maximum(t - 1, 0)).start
+            put_row(k, before, row.before.start, exists, out.columns)
+            self.multiply(k, row, scratch.prepared)
+            cell_forward(k, row)
+            if self.batch.cached:
+                put_row(k, row.h.start, before, t >= 0, out.columns)
 
     def multiply(self, k: Builder, row: Rows, prepared: Pointer) -> None:
         """product = U h."""
@@ -171,11 +174,11 @@ def pass_back(k: Builder, row: Rows, u: Pointer, dh: Pointer, dbefore: Pointer) 
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class PackedGRU(GRU):
-    """`PackedGRU()(x, U, positions)` in f32, for documents one after the other."""
+class FastGRU(GRU, of=GRU):
+    """The same in f32, for documents one after the other, or the next row of strings."""
 
-    real = F32
-    about: tuple[str, ...] = ("positions",)
+    about_rows = ("positions",)
+    keeps_rows = True
     clears = (1,)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *about: Slot) -> None:
@@ -200,23 +203,3 @@ def keep(k: Builder, row: Rows, dh: Pointer, dbefore: Pointer) -> None:
     for c, lanes in across(k, columns, F32):
         z = row.gates.vector(0, columns + c, lanes)
         accumulate(dbefore, c, z * dh.vector(c, lanes), fresh=False)
-
-
-class CachedGRU(PackedGRU):
-    """`CachedGRU(batch)(x, U, positions, lines)`: keeps the last row of each string."""
-
-    about = ("positions", "lines")
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-
-    def kept_size(self, positions: int, x: Shape, u: Shape, *about: Shape) -> int:
-        return super().kept_size(positions, x, u) + self.batch.rows * padded(u.columns)
-
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *about: Slot) -> None:
-        """Row by row, each the next one of its string."""
-        rows, cache = self.rows(scratch, out, x), scratch.kept + super().kept_size(out.rows, x.shape, u.shape)
-        for t in k.range(out.start, out.stop):
-            row, line = rows.row(t), cache + about[1].value[t] * padded(out.columns)
-            self.step(k, scratch, row, line, position_of(t, *about[:1]) > 0)
-            put_row(k, row.h.start, line, t >= 0, out.columns)

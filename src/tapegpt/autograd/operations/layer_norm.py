@@ -12,7 +12,7 @@ from tapegpt.machine.language import F32, F64, Builder, Number, Pointer, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Slot
+    from tapegpt.autograd.operations.base import Scratch, Slot
 
 
 class LayerNorm(RMSNorm):
@@ -24,9 +24,6 @@ class LayerNorm(RMSNorm):
 
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
         return [layer_norm(row) for row in x]
-
-    def to_f32(self, batch: Batch) -> Operation:
-        return FastLayerNorm()
 
     def center(self, k: Builder, row: Pointer, kept: Pointer, columns: int) -> Row:
         """c = x - mean(x), and zeros behind."""
@@ -61,7 +58,7 @@ class LayerNorm(RMSNorm):
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastLayerNorm(FastRMSNorm, LayerNorm):
+class FastLayerNorm(FastRMSNorm, LayerNorm, of=LayerNorm):
     """`FastLayerNorm(...)(x, gain, bias)` in f32: times a gain (1, D), plus a bias (1, D), where it has them."""
 
     def row_grad(self, k: Builder, c: Row, scale: Value, dz: Row, dx: Pointer, columns: int, *, fresh: bool) -> None:

@@ -5,18 +5,19 @@ Shapes: x (T, I), W (O, I), y (T, O).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, View, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, padded
 from tapegpt.autograd.operations.elementwise import RULES, activate
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import sum_rows
 from tapegpt.autograd.operations.transpose import transpose
 from tapegpt.autograd.value import Matrix, linear
-from tapegpt.machine.language import F32, Builder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+    from tapegpt.machine.language import Builder
 
 
 class Linear(Operation):
@@ -40,9 +41,6 @@ class Linear(Operation):
 
     def reference(self, inner: dict[str, Matrix], x: Matrix, w: Matrix, *last: Matrix) -> Matrix:
         return [linear(row, w) for row in x]
-
-    def to_f32(self, batch: Batch) -> Operation:
-        return FastLinear()
 
     def prepared_size(self, x: Shape, w: Shape, *last: Shape) -> int:
         return padded(w.columns) * padded(w.rows or 0)
@@ -69,15 +67,17 @@ class Linear(Operation):
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastLinear(Linear):
+class FastLinear(Linear, of=Linear):
     """`FastLinear(...)(x, W, residual, bias)` in f32, for many rows, fused with what comes next.
 
     A bias (1, O) is added, and then a residual (T, O), or an activation is applied.
     Keeps the local gradients of an activation for the product after it; those of ReLU are seen from its result.
     """
 
-    real = F32
+    takes: tuple[int, ...] = (2,)
     unwinds = (0,)
+    clears: tuple[int, ...] = (1,)
+    _kept_rule, _has_bias = None, False
 
     def __init__(self, activation: str = "", *, residual: bool = False, bias: bool = False) -> None:
         assert not (activation and residual), "a product ends in one way"

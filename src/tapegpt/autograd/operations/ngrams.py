@@ -6,7 +6,7 @@ document, or a window of one, every token is BOS. Not here: the rows themselves 
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import position_of
 from tapegpt.autograd.value import Value as Scalar
 from tapegpt.machine.language import U32, Builder, Value
@@ -31,6 +31,8 @@ class NGrams(Operation):
     formula = "row for the last tokens"
     real = None
     takes = (1,)
+    about_rows = ("positions",)
+    keeps_rows = True
 
     def __init__(self, n: int, rows: int, bos: int) -> None:
         for name, value, numbers in (("n", n, LENGTHS), ("rows", rows, ROWS), ("bos", bos, IDS)):
@@ -58,47 +60,21 @@ class NGrams(Operation):
             ngram = (token ^ ngram) * _MULTIPLIER & _WORD
         return ((ngram ^ (ngram >> 15)) * _MULTIPLIER & _WORD) * self.rows >> 32
 
-    def to_f32(self, batch: Batch) -> Operation:
-        return (CachedNGrams if batch.cached else PackedNGrams)(self.n, self.rows, self.bos, batch)
+    def kept_size(self, positions: int, *_: Shape) -> int:
+        return self.batch.rows * self.batch.block_size if self.batch.cached else 0
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *positions: Slot) -> None:
-        """y[t] = the row for tokens[t], tokens[t - 1], ..."""
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *about: Slot) -> None:
+        """y[t] = the row for tokens[t], tokens[t - 1], ...; the tokens of a string that is generated are kept."""
         for t in k.range(out.start, out.stop):
-            position = position_of(t, *positions)
+            position = position_of(t, *about[:1])
+            if self.batch.cached:
+                line = scratch.kept.cast(U32) + about[1].value[t] * self.batch.block_size
+                line[position] = tokens.value[t]
 
             def before(back: int) -> Value:
                 exists = position >= back
+                if self.batch.cached:
+                    return k.select(exists, line[k.maximum(position - back, 0)], self.bos)
                 return k.select(exists, tokens.value[k.select(exists, t - back, t)], self.bos)
-
-            out.value[t] = self._row(map(before, range(self.n)))
-
-
-class PackedNGrams(NGrams):
-    """`PackedNGrams(n, rows, bos, batch)(tokens, positions)`: a document begins where the position is 0."""
-
-    about: tuple[str, ...] = ("positions",)
-
-    def __init__(self, n: int, rows: int, bos: int, batch: Batch) -> None:
-        super().__init__(n, rows, bos)
-        self.batch = batch
-
-
-class CachedNGrams(PackedNGrams):
-    """`CachedNGrams(n, rows, bos, batch)(tokens, positions, lines)`: keeps the tokens of each string."""
-
-    about = ("positions", "lines")
-
-    def kept_size(self, positions: int, *_: Shape) -> int:
-        return self.batch.rows * self.batch.block_size
-
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *about: Slot) -> None:
-        """y[t] = the row for tokens[t] and what was kept before, where the string is not longer than that."""
-        positions, lines = about
-        for t in k.range(out.start, out.stop):
-            line, position = scratch.kept.cast(U32) + lines.value[t] * self.batch.block_size, positions.value[t]
-            line[position] = tokens.value[t]
-
-            def before(back: int) -> Value:
-                return k.select(position >= back, line[k.maximum(position - back, 0)], self.bos)
 
             out.value[t] = self._row(map(before, range(self.n)))

@@ -5,7 +5,7 @@ A gain is a product of its own in f64; in f32 it is the end of the norm. So is a
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.functions import power
 from tapegpt.autograd.operations.rows import Row, accumulate, dot, product, row_by_row, sum_rows, vectors
 from tapegpt.autograd.value import Matrix, rmsnorm
@@ -28,9 +28,6 @@ class RMSNorm(Operation):
 
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
         return [rmsnorm(row) for row in x]
-
-    def to_f32(self, batch: Batch) -> Operation:
-        return FastRMSNorm()
 
     def kept_size(self, positions: int, x: Shape, *_: Shape) -> int:
         return self.keeps * x.count(positions)
@@ -75,10 +72,8 @@ class RMSNorm(Operation):
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastRMSNorm(RMSNorm):
+class FastRMSNorm(RMSNorm, of=RMSNorm):
     """`FastRMSNorm(...)(x, gain, bias)` in f32: times a gain (1, D), plus a bias (1, D), where it has them."""
-
-    real = F32
 
     def __init__(self, *, gain: bool = False, bias: bool = False) -> None:
         self.gain, self.bias = gain, bias

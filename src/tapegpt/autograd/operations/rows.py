@@ -95,9 +95,9 @@ def mask_columns(k: Builder, vector: Value, start: Number, columns: int, other: 
 # --- of a row ---------------------------------------------------------------------------------------------------
 
 
-def share_of(k: Builder, count: Number) -> Value:
-    """1 / count in f64: the weight of one number in a mean."""
-    return k.real(1.0) / k.convert(k.integer(count), F64)
+def share_of(k: Builder, count: Number, kind: Type = F64) -> Value:
+    """1 / count: the weight of one number in a mean."""
+    return 1.0 / k.convert(k.integer(count), kind)
 
 
 def sum_of_lanes(k: Builder, x: Value) -> Value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
 from tapegpt.autograd.operations.rows import position_of, put_row, row_by_row
 from tapegpt.autograd.value import Matrix, Value, copy_rows
 from tapegpt.errors import TapeGPTError, is_whole, shown
@@ -19,6 +19,8 @@ class Shift(Operation):
     formula = "row of an earlier position"
     real = None
     takes = (1,)
+    about_rows = ("positions",)
+    keeps_rows = True
 
     def __init__(self, n: int) -> None:
         if not is_whole(n) or n < 1:
@@ -36,15 +38,25 @@ class Shift(Operation):
         before = [[Value(0.0)] * len(x[0])] * min(self.n, len(x))
         return copy_rows((before + x)[: len(x)])
 
-    def to_f32(self, batch: Batch) -> Operation:
-        return CachedShift(self.n, batch) if batch.cached else PackedShift(self.n)
+    def kept_size(self, positions: int, x: Shape, *_: Shape) -> int:
+        return self.batch.rows * self._ring * padded(x.columns) if self.batch.cached else 0
 
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *positions: Slot) -> None:
-        """y[t] = x[t - n]."""
-        for t, (result,) in row_by_row(k, out, out.value):
-            exists = position_of(t, *positions) >= self.n
-            earlier = k.select(exists, t - self.n, t)
-            put_row(k, x.value + earlier * x.stride, result, exists, x.columns)
+    @property
+    def _ring(self) -> int:
+        """How many rows of each string that is generated are kept, in a ring."""
+        return min(self.n, self.batch.block_size)
+
+    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
+        """y[t] = x[t - n]; of a string that is generated what was kept at t - n, and x is kept instead."""
+        for t, (row, result) in row_by_row(k, out, x.value, out.value):
+            position = position_of(t, *about[:1])
+            exists = position >= self.n
+            if self.batch.cached:
+                kept = scratch.kept + (about[1].value[t] * self._ring + position % self._ring) * x.stride
+                put_row(k, kept, result, exists, x.columns)
+                put_row(k, row, kept, position >= 0, x.columns)
+            else:
+                put_row(k, x.value + k.select(exists, t - self.n, t) * x.stride, result, exists, x.columns)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *positions: Slot) -> None:
         """dx[t] = or += dy[t + n]."""
@@ -52,30 +64,3 @@ class Shift(Operation):
             later = k.minimum(t + self.n, k.integer(out.stop) - 1)
             exists = (later - t).equals(self.n) & (position_of(later, *positions) >= self.n)
             put_row(k, out.grad + later * out.stride, result, exists, out.columns, fresh=x.fresh)
-
-
-class PackedShift(Shift):
-    """`PackedShift(n)(x, positions)`."""
-
-    about = ("positions",)
-
-
-class CachedShift(Shift):
-    """`CachedShift(n, batch)(x, positions, lines)`: keeps the last n rows of each string, in a ring."""
-
-    about = ("positions", "lines")
-
-    def __init__(self, n: int, batch: Batch) -> None:
-        super().__init__(n)
-        self.batch, self._rows, self._ring = batch, batch.rows, min(n, batch.block_size)
-
-    def kept_size(self, positions: int, x: Shape, *_: Shape) -> int:
-        return self._rows * self._ring * padded(x.columns)
-
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
-        """y is what the row's line has kept at t - n; x is kept instead."""
-        positions, lines = (each.value for each in about)
-        for t, (row, result) in row_by_row(k, out, x.value, out.value):
-            kept = scratch.kept + (lines[t] * self._ring + positions[t] % self._ring) * x.stride
-            put_row(k, kept, result, positions[t] >= self.n, x.columns)
-            put_row(k, row, kept, positions[t] >= 0, x.columns)

@@ -6,7 +6,7 @@ The largest of the row is taken from all first, so that no exponential overflows
 from __future__ import annotations
 
 from tapegpt.autograd.operations import rows
-from tapegpt.autograd.operations.base import Batch, Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
 from tapegpt.autograd.operations.functions import exp, log
 from tapegpt.autograd.operations.rows import LazyRow, Row, accumulate, across, dot, mask_columns, row_by_row, vectors
 from tapegpt.autograd.value import Matrix, log_softmax, softmax
@@ -24,9 +24,6 @@ class Softmax(Operation):
 
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
         return [softmax(row) for row in x]
-
-    def to_f32(self, batch: Batch) -> Operation:
-        return FastSoftmax()
 
     def kept_size(self, positions: int, x: Shape) -> int:
         return x.count(positions) * (padded(x.columns) + 1)
@@ -72,9 +69,6 @@ class LogSoftmax(Softmax):
     def reference(self, inner: dict[str, Matrix], x: Matrix) -> Matrix:
         return [log_softmax(row) for row in x]
 
-    def to_f32(self, batch: Batch) -> Operation:
-        return FastLogSoftmax()
-
     def result(self, k: Builder, x: Pointer, e: Pointer, total: Value, columns: int) -> Row:
         """y = (x - max(x)) - log(total)."""
         largest, log_total = rows.largest_of(k, x, columns), k.log(total)
@@ -93,10 +87,8 @@ class LogSoftmax(Softmax):
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastSoftmax(Softmax):
+class FastSoftmax(Softmax, of=Softmax):
     """The same in f32. Keeps nothing: its gradient follows from its result."""
-
-    real = F32
 
     def kept_size(self, positions: int, x: Shape) -> int:
         return 0
@@ -119,7 +111,7 @@ class FastSoftmax(Softmax):
                 accumulate(dx, c, p.vector(c, width) * (dp.vector(c, width) - mean), fresh=x.fresh)
 
 
-class FastLogSoftmax(FastSoftmax, LogSoftmax):
+class FastLogSoftmax(FastSoftmax, LogSoftmax, of=LogSoftmax):
     """The same in f32. Keeps nothing: its gradient follows from its result."""
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
