@@ -12,32 +12,24 @@ from tapegpt.errors import TapeGPTError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tapegpt.autograd.operations.reductions import Reduction
     from tapegpt.autograd.tape import Tape
 
 
+def _function(name: str, about: str) -> Callable[[Node], Node]:
+    """A method that records a function of each number."""
+
+    def record(self: Node) -> Node:
+        return self.tape.record(Elementwise(name), self)
+
+    record.__name__, record.__doc__ = name, about
+    return record
+
+
 class Node:
     """A matrix on the tape: a parameter, an input, or an operation's result. Offsets count numbers of its region."""
-
-    __slots__ = (
-        "below",
-        "bound",
-        "gradient",
-        "index",
-        "inputs",
-        "is_parameter",
-        "kept",
-        "name",
-        "operation",
-        "prepared",
-        "shape",
-        "sparse",
-        "start",
-        "taken",
-        "tape",
-        "uses",
-        "value",
-    )
 
     def __init__(
         self, tape: Tape, name: str, shape: Shape, operation: Operation | None, inputs: tuple[Node, ...]
@@ -91,8 +83,16 @@ class Node:
     def __pow__(self, exponent: float) -> Node:
         return self.tape.record(Elementwise("pow", number_of(exponent, self, "an exponent")), self)
 
+    __radd__, __rmul__ = __add__, __mul__
+
     def __neg__(self) -> Node:
         return self * -1.0
+
+    def __rsub__(self, other: float) -> Node:
+        return -self + other
+
+    def __rtruediv__(self, other: float) -> Node:
+        return self**-1.0 * other
 
     def __sub__(self, other: Node | float) -> Node:
         if not isinstance(other, Node):
@@ -107,52 +107,15 @@ class Node:
         except ArithmeticError:
             raise TapeGPTError(f"{self!r}: the inverse of {other!r} is beyond the largest number") from None
 
-    def __radd__(self, other: float) -> Node:
-        return self + other
-
-    def __rsub__(self, other: float) -> Node:
-        return -self + other
-
-    def __rmul__(self, other: float) -> Node:
-        return self * other
-
-    def __rtruediv__(self, other: float) -> Node:
-        return self**-1.0 * other
-
-    def exp(self) -> Node:
-        """e to the power of each number."""
-        return self.tape.record(Elementwise("exp"), self)
-
-    def log(self) -> Node:
-        """Natural logarithm of each number."""
-        return self.tape.record(Elementwise("log"), self)
-
-    def sqrt(self) -> Node:
-        """Square root of each number."""
-        return self.tape.record(Elementwise("sqrt"), self)
-
-    def __abs__(self) -> Node:
-        return self.tape.record(Elementwise("abs"), self)
-
-    def tanh(self) -> Node:
-        """Hyperbolic tangent of each number."""
-        return self.tape.record(Elementwise("tanh"), self)
-
-    def sigmoid(self) -> Node:
-        """1 / (1 + e^-x) of each number."""
-        return self.tape.record(Elementwise("sigmoid"), self)
-
-    def relu(self) -> Node:
-        """Each number where it is positive, else zero."""
-        return self.tape.record(Elementwise("relu"), self)
-
-    def silu(self) -> Node:
-        """x sigmoid(x) of each number."""
-        return self.tape.record(Elementwise("silu"), self)
-
-    def gelu(self) -> Node:
-        """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 of each number."""
-        return self.tape.record(Elementwise("gelu"), self)
+    exp = _function("exp", "e to the power of each number.")
+    log = _function("log", "Natural logarithm of each number.")
+    sqrt = _function("sqrt", "Square root of each number.")
+    __abs__ = _function("abs", "Magnitude of each number.")
+    tanh = _function("tanh", "Hyperbolic tangent of each number.")
+    sigmoid = _function("sigmoid", "1 / (1 + e^-x) of each number.")
+    relu = _function("relu", "Each number where it is positive, else zero.")
+    silu = _function("silu", "x sigmoid(x) of each number.")
+    gelu = _function("gelu", "x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 of each number.")
 
     def maximum(self, other: Node | float) -> Node:
         """The larger of each pair of numbers, or of each number and a constant; this node's where they are equal."""

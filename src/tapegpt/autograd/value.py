@@ -111,20 +111,16 @@ class Value:
     def __ge__(self, other: Value | float) -> bool:
         return self.data >= _data(other)
 
+    __radd__, __rmul__ = __add__, __mul__
+
     def __neg__(self) -> Value:
         return self * -1
-
-    def __radd__(self, other: float) -> Value:
-        return self + other
 
     def __sub__(self, other: Value | float) -> Value:
         return self + (-other)
 
     def __rsub__(self, other: float) -> Value:
         return -self + other
-
-    def __rmul__(self, other: float) -> Value:
-        return self * other
 
     def __truediv__(self, other: Value | float) -> Value:
         return self * other**-1

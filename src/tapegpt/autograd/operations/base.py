@@ -14,10 +14,12 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeVar
 
     from tapegpt.autograd.value import Matrix
+
+    Kind = TypeVar("Kind", bound="Operation")
 
 PAD = 16  # f32 in a cache line and in the widest vector; of f64 two of each
 
@@ -153,7 +155,7 @@ class Operation(ABC):
     within: Mapping[str, str] = {}  # formulas of the intermediate results that `reference` names
     real: Type | None = F64  # type of its numbers; None: f64 and f32
     takes: tuple[int, ...] = ()  # how many inputs, but for those of `about`; () is any number
-    fast: type[Operation] | None = None  # the class that computes it in f32, if that is another one
+    f32_form: type[Operation] | None = None  # the class that computes it in f32, if that is another one
     about: tuple[str, ...] = ()  # nodes about the rows that it takes behind its inputs
     about_rows: tuple[str, ...] = ()  # those that it takes in the fast engine, see `to_f32`
     keeps_rows = False  # whether it keeps something of the rows of each string, so that it takes `lines` too
@@ -165,12 +167,6 @@ class Operation(ABC):
     clears: tuple[int, ...] = ()  # inputs whose gradient must be cleared before this operation adds to it
     passes: tuple[int, ...] = ()  # inputs whose gradient is the result's own, in the same memory
     below = 1 << 32  # bound of the token ids that it computes, if it does
-
-    def __init_subclass__(cls, of: type[Operation] | None = None) -> None:
-        """Note that a class computes in f32 what the class `of` computes in f64."""
-        super().__init_subclass__()
-        if of:
-            cls.real, of.fast = F32, cls
 
     def __str__(self) -> str:
         return self.name
@@ -198,7 +194,7 @@ class Operation(ABC):
         These are `positions`, where a row stands in its document; `ends`, the row behind that document; `share`, the
         weight of a row in the loss; and if the batch is cached, `lines`: where what the string has kept lies.
         """
-        kind = self.fast or type(self)
+        kind = self.f32_form or type(self)
         result = kind.__new__(kind)
         vars(result).update(vars(self))
         if kind.about_rows:
@@ -238,6 +234,16 @@ class Operation(ABC):
         """Raise `TapeGPTError` unless the rule on the inputs' shapes holds."""
         if not holds:
             raise TapeGPTError(f"{self.name}: {rule}, not {' and '.join(map(str, shapes))}")
+
+
+def in_f32(exact: type[Operation]) -> Callable[[type[Kind]], type[Kind]]:
+    """Note that the class that follows computes in f32 what the other one computes in f64."""
+
+    def note(kind: type[Kind]) -> type[Kind]:
+        kind.real, exact.f32_form = F32, kind
+        return kind
+
+    return note
 
 
 def clear(k: Builder, block: Pointer, count: Number) -> None:

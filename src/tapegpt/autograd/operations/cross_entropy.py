@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, in_f32, padded
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import (
     accumulate,
@@ -77,7 +77,8 @@ class CrossEntropy(Operation):
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastCrossEntropy(CrossEntropy, of=CrossEntropy):
+@in_f32(CrossEntropy)
+class FastCrossEntropy(CrossEntropy):
     """`FastCrossEntropy()(logits, targets, share)` in f32: the sum of all positions times the share (1, 1).
 
     Keeps the exponentials, their sums, and the largest logit less that of the target.

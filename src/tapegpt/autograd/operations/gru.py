@@ -8,7 +8,7 @@ of a document. Shapes: x (T, 3 D), U (3 D, D), h (T, D).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, in_f32, padded
 from tapegpt.autograd.operations.functions import sigmoid, tanh
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import accumulate, across, position_of, put_row
@@ -174,7 +174,8 @@ def pass_back(k: Builder, row: Rows, u: Pointer, dh: Pointer, dbefore: Pointer) 
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastGRU(GRU, of=GRU):
+@in_f32(GRU)
+class FastGRU(GRU):
     """The same in f32, for documents one after the other, or the next row of strings."""
 
     about_rows = ("positions",)

@@ -5,6 +5,7 @@ It is the root mean square norm of c = x - mean(x), gain and bias included.
 
 from __future__ import annotations
 
+from tapegpt.autograd.operations.base import in_f32
 from tapegpt.autograd.operations.rmsnorm import FastRMSNorm, RMSNorm
 from tapegpt.autograd.operations.rows import LazyRow, Row, accumulate, dot, mask_columns, row_by_row, total, vectors
 from tapegpt.autograd.value import Matrix, layer_norm
@@ -58,7 +59,8 @@ class LayerNorm(RMSNorm):
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastLayerNorm(FastRMSNorm, LayerNorm, of=LayerNorm):
+@in_f32(LayerNorm)
+class FastLayerNorm(FastRMSNorm, LayerNorm):
     """`FastLayerNorm(...)(x, gain, bias)` in f32: times a gain (1, D), plus a bias (1, D), where it has them."""
 
     def row_grad(self, k: Builder, c: Row, scale: Value, dz: Row, dx: Pointer, columns: int, *, fresh: bool) -> None:

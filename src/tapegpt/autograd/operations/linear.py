@@ -5,7 +5,7 @@ Shapes: x (T, I), W (O, I), y (T, O).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, in_f32, padded
 from tapegpt.autograd.operations.elementwise import RULES, activate
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import sum_rows
@@ -67,7 +67,8 @@ class Linear(Operation):
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastLinear(Linear, of=Linear):
+@in_f32(Linear)
+class FastLinear(Linear):
     """`FastLinear(...)(x, W, residual, bias)` in f32, for many rows, fused with what comes next.
 
     A bias (1, O) is added, and then a residual (T, O), or an activation is applied.

@@ -5,7 +5,7 @@ A gain is a product of its own in f64; in f32 it is the end of the norm. So is a
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, in_f32
 from tapegpt.autograd.operations.functions import power
 from tapegpt.autograd.operations.rows import Row, accumulate, dot, product, row_by_row, sum_rows, vectors
 from tapegpt.autograd.value import Matrix, rmsnorm
@@ -72,7 +72,8 @@ class RMSNorm(Operation):
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastRMSNorm(RMSNorm, of=RMSNorm):
+@in_f32(RMSNorm)
+class FastRMSNorm(RMSNorm):
     """`FastRMSNorm(...)(x, gain, bias)` in f32: times a gain (1, D), plus a bias (1, D), where it has them."""
 
     def __init__(self, *, gain: bool = False, bias: bool = False) -> None:

@@ -6,7 +6,7 @@ The largest of the row is taken from all first, so that no exponential overflows
 from __future__ import annotations
 
 from tapegpt.autograd.operations import rows
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, in_f32, padded
 from tapegpt.autograd.operations.functions import exp, log
 from tapegpt.autograd.operations.rows import LazyRow, Row, accumulate, across, dot, mask_columns, row_by_row, vectors
 from tapegpt.autograd.value import Matrix, log_softmax, softmax
@@ -87,7 +87,8 @@ class LogSoftmax(Softmax):
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
 
-class FastSoftmax(Softmax, of=Softmax):
+@in_f32(Softmax)
+class FastSoftmax(Softmax):
     """The same in f32. Keeps nothing: its gradient follows from its result."""
 
     def kept_size(self, positions: int, x: Shape) -> int:
@@ -111,7 +112,8 @@ class FastSoftmax(Softmax, of=Softmax):
                 accumulate(dx, c, p.vector(c, width) * (dp.vector(c, width) - mean), fresh=x.fresh)
 
 
-class FastLogSoftmax(FastSoftmax, LogSoftmax, of=LogSoftmax):
+@in_f32(LogSoftmax)
+class FastLogSoftmax(FastSoftmax, LogSoftmax):
     """The same in f32. Keeps nothing: its gradient follows from its result."""
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
