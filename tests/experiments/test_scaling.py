@@ -17,7 +17,7 @@ from tapegpt import Config, Corpus, TapeGPTError, cli
 from tapegpt.cli.scaling import page as lines
 from tapegpt.errors import DivergedError
 from tapegpt.experiments import predictions
-from tapegpt.experiments.population import Candidate, Field
+from tapegpt.experiments.population import Candidate, Cost, Field
 from tapegpt.experiments.power_law import Law
 from tapegpt.experiments.predictions import PARAMETERS, STEPS, STRINGS, Measured, Scaling
 from tapegpt.experiments.scaling import Laboratory, scaling
@@ -166,7 +166,11 @@ def test_as_many_repeats_are_done_as_there_is_time_for(laboratory: Laboratory, m
 @pytest.mark.parametrize("threads", [1, 4])
 def test_the_steps_of_a_budget_fill_it(laboratory: Laboratory, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """One's own settings have 160 steps, which are enough here whatever the budget."""
-    monkeypatch.setattr(laboratory, "_cost", lambda shape: (1e-5 * laboratory._size(shape), 2e-3))
+
+    def measure(candidate: Candidate) -> Cost:
+        return Cost(0.0, 2e-3, 1e-5 * laboratory._size(candidate.config), 0.0)
+
+    monkeypatch.setattr(laboratory._field, "measure", measure)
     monkeypatch.setattr(laboratory, "_settings", laboratory._settings.replaced(steps=100_000))
 
     def takes(steps: int) -> float:

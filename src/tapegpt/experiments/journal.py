@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from tapegpt.errors import TapeGPTError, shown
+from tapegpt.experiments.population import LOSS, Outcome
 from tapegpt.ranges import Number, Whole
-from tapegpt.record import Record, field
 from tapegpt.settings import MAX_STEPS, SECONDS
 
 TYPE_CHECKING = False
@@ -18,28 +19,6 @@ if TYPE_CHECKING:
 JOURNAL = "sweep.jsonl"  # in the directory of a sweep
 HEAD = b'{"tapegpt": '  # that each begins with
 SPENT = Number(0, SECONDS.most)
-LOSS = Number(0, 10**100)  # whose square is finite
-
-
-class Noted(Record):
-    """What a line says of an outcome: see `population.Outcome`. A loss that is infinite is None."""
-
-    loss: float | None = field("", LOSS)
-    error: float | None = field("", LOSS)
-    training_loss: float | None = field("", LOSS)
-    seconds: float = field("", SPENT)
-    losses: dict[str, list[float]]
-    parameters: int = field("", Whole(0))
-    diverged: str = ""
-
-    def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range."""
-        super().check()
-        if not isinstance(self.diverged, str):
-            raise TapeGPTError(f"diverged must be a str, not {shown(self.diverged)}")
-        for name, numbers in self.losses.items():
-            for number in numbers:
-                Number().check(name, number)
 
 
 class Journal:
@@ -50,7 +29,7 @@ class Journal:
 
     def __init__(self, directory: str | os.PathLike[str], spec: dict[str, Any]) -> None:
         self._path = os.path.join(os.fspath(directory), JOURNAL)
-        self.outcomes: dict[Key, Noted] = {}
+        self.outcomes: dict[Key, Outcome] = {}  # without their candidates
         self.rungs: dict[int, int] = {}  # steps
         self.spent = 0.0
         self._file: BinaryIO | None = None
@@ -98,7 +77,7 @@ class Journal:
             self.rungs[record["rung"]] = record["steps"]
         else:
             number, steps, seed, strings = record.pop("key")
-            self.outcomes[number, steps, seed, strings] = Noted(**record)
+            self.outcomes[number, steps, seed, strings] = _outcome(record)
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a line, and hand it to the system."""
@@ -125,3 +104,16 @@ class Journal:
     def _failure(self, error: OSError | ValueError) -> TapeGPTError:
         reason = error.strerror if isinstance(error, OSError) else error
         return TapeGPTError(f"{self._path}: cannot be written: {reason}: choose another place")
+
+
+def _outcome(record: dict[str, Any]) -> Outcome:
+    """The outcome that a line is of, its numbers checked; a loss that is infinite is None there."""
+    for name in ("loss", "training_loss"):
+        if record[name] is None:
+            record[name] = math.inf
+        else:
+            LOSS.check(name, record[name])
+    for name, numbers in record["losses"].items():
+        for number in numbers:
+            Number().check(name, number)
+    return Outcome(candidate=None, **record)  # type: ignore[arg-type]  # the sweep knows it

@@ -6,7 +6,6 @@ import math
 import time
 
 from tapegpt.experiments.search import ETA
-from tapegpt.record import Record
 from tapegpt.settings import MAX_STEPS
 from tapegpt.training.clock import work
 
@@ -15,62 +14,48 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tapegpt.autograd.model import Model
-    from tapegpt.experiments.population import Candidate, Outcome
+    from tapegpt.experiments.population import Candidate, Cost
 
     Shape = tuple[str, Model, int, int | None]  # what decides about the cost
 
 SPARE = 0.01  # share of a budget for what comes after the last rung
 
 
-class ShapeCost(Record):
-    """Seconds of a core, for trainings of a shape."""
-
-    making: float  # before the first step
-    evaluating: float  # on all held-out strings
-    a_step: float
-
-
 class Costs:
-    """Seconds of a core that trainings take: learned from some, predicted for others."""
+    """Seconds of a core that trainings take: measured of some shapes, predicted of the others."""
 
     def __init__(self, vocab_size: int, held_out: int) -> None:
         self._vocab_size, self._held_out = vocab_size, held_out
-        self._paces: dict[Shape, ShapeCost] = {}
+        self._known: dict[Shape, Cost] = {}
 
-    def learn(self, candidate: Candidate, pace: ShapeCost) -> None:
-        """What was measured of a shape."""
-        self._paces[_shape(candidate)] = pace
+    def learn(self, candidate: Candidate, cost: Cost) -> None:
+        """Learn what was measured of a shape."""
+        self._known[_shape(candidate)] = cost
 
-    def learn_from(self, outcome: Outcome) -> None:
-        """What a whole training took."""
-        candidate = outcome.candidate
-        if not outcome.diverged:
-            seconds = max(
-                outcome.seconds - self.fixed(candidate), 0.5 * outcome.seconds
-            )  # the fixed ones were predicted
-            pace = self._pace(candidate)
-            self.learn(candidate, pace.replaced(a_step=seconds / candidate.settings.steps))
+    def whole(self, candidate: Candidate) -> float:
+        """Seconds of all its steps, and those that do not depend on them."""
+        return self.fixed(candidate) + candidate.settings.steps * self.a_step(candidate)
 
     def fixed(self, candidate: Candidate) -> float:
         """Seconds that do not depend on the steps."""
-        pace = self._pace(candidate)
+        cost = self._cost(candidate)
         share = 1.0 if candidate.strings is None else candidate.strings / self._held_out
-        return pace.making + pace.evaluating * share
+        return cost.making + cost.evaluating * share
 
     def a_step(self, candidate: Candidate) -> float:
         """Seconds a step."""
-        return self._pace(candidate).a_step
+        return self._cost(candidate).a_step
 
-    def _pace(self, candidate: Candidate) -> ShapeCost:
+    def _cost(self, candidate: Candidate) -> Cost:
         """As measured, else as the measured shape that is most like it, by the work."""
         shape = _shape(candidate)
-        if shape in self._paces:
-            return self._paces[shape]
-        alike = [other for other in self._paces if other[0] == shape[0]] or list(self._paces)
+        if shape in self._known:
+            return self._known[shape]
+        alike = [other for other in self._known if other[0] == shape[0]] or list(self._known)
         work = self._work(shape)
         nearest = min(alike, key=lambda other: abs(math.log(self._work(other) / work)))
-        pace = self._paces[nearest]
-        return pace.replaced(a_step=pace.a_step * work / self._work(nearest))
+        cost = self._known[nearest]
+        return cost.replaced(a_step=cost.a_step * work / self._work(nearest))
 
     def work(self, candidate: Candidate) -> int:
         """Multiply-adds of a step for each character of a string, about."""
@@ -138,7 +123,7 @@ class SweepClock:
         """Seconds that trainings may be predicted to take."""
         return (self._budget * (1 - SPARE) - self.spent) / self._factor
 
-    def predicted(self, seconds: float, took: float) -> None:
-        """Learn how long it takes that should take so many seconds."""
-        if seconds:
-            self._factor = took / seconds
+    def learn(self, predicted: float, took: float) -> None:
+        """Learn how long it takes that was predicted to take so many seconds."""
+        if predicted:
+            self._factor = took / predicted

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 
 from tapegpt.data.holdout import hold_out
@@ -18,8 +19,9 @@ from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.models.provenance import DataRecord, TrainingState
 from tapegpt.models.trained import make_engine
 from tapegpt.processes import cores, renewed
-from tapegpt.record import Record
-from tapegpt.settings import Settings
+from tapegpt.ranges import Instance, Number, Whole
+from tapegpt.record import Record, field
+from tapegpt.settings import SECONDS, Settings
 from tapegpt.training.curves import curve
 from tapegpt.training.trainer import Trainer
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 AHEAD = 16  # candidates that are taken before the first one's outcome is requested, a thread
 LAST = 0.1  # share of the steps whose mean is the training loss
+LOSS = Number(0, 10**100)  # whose square is finite
+PROBE_SECONDS = 0.02  # that a shape trains for to see what it costs
 
 
 class Candidate(Record):
@@ -57,12 +61,21 @@ class Outcome(Record):
 
     candidate: Candidate
     loss: float  # on the held-out strings
-    error: float | None  # standard error of the loss over seeds; None of one training
+    error: float | None = field("standard error of the loss over seeds; None of one training", LOSS)
     training_loss: float  # mean of the last tenth of the steps
-    seconds: float  # of its own thread's clock, without compiling
+    seconds: float = field("of its own thread's clock, without compiling", Number(0, SECONDS.most))
     losses: dict[str, Any]  # of the steps, as a curve: see `curves.curve`
-    parameters: int
-    diverged: str = ""  # why, if it did
+    parameters: int = field("", Whole(0))
+    diverged: str = field("why, if it did", Instance(str), default="")
+
+
+class Cost(Record):
+    """What trainings of a shape take, in seconds of a core."""
+
+    making: float  # before the first step
+    evaluating: float  # on the held-out strings
+    a_step: float
+    spent: float  # on finding that out
 
 
 def differences(outcomes: Iterable[Outcome]) -> list[str]:
@@ -127,6 +140,23 @@ class Field:
             tokens = Tokens(tokens.ids, tokens.starts[: strings + 1])
         total, count = model.engine.evaluate(tokens)
         return total / count if math.isfinite(total) else math.inf
+
+    def measure(self, candidate: Candidate) -> Cost:
+        """What a training of the candidate's shape costs."""
+        start = time.thread_time()
+        trainer = self.trainer(candidate)
+        made = time.thread_time()
+        self.loss(trainer.model, candidate.strings)
+        evaluated = before = time.thread_time()
+        a_step = math.inf
+        with suppress(DivergedError):
+            for losses in trainer.chunks():
+                now = time.thread_time()
+                a_step, before = min(a_step, (now - before) / len(losses)), now
+                if now - evaluated > PROBE_SECONDS:
+                    break
+        a_step = a_step if a_step < math.inf else PROBE_SECONDS
+        return Cost(made - start, evaluated - made, a_step, time.thread_time() - start)
 
     def baselines(self) -> dict[str, float]:
         """Losses of simple models on the held-out strings: uniform, unigram, bigram and 5-gram."""

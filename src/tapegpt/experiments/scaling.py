@@ -50,7 +50,6 @@ JUDGES = 1000  # held-out strings, at most, that a loss is measured on
 LEAST_STRINGS = 100  # distinct ones to train on: an eighth of fewer says nothing
 LEAST_STEPS = 160  # of the longest trainings
 USED = 0.85  # share of a budget that is planned: threads wait for the last one, and machines are busy
-TIMED = 0.02  # seconds that a shape is run for to learn what it costs
 DRAWS, DRAWS_CHECK = 200, 100  # laws that say how uncertain the law is, and what it predicts in a check
 
 
@@ -172,28 +171,15 @@ class Laboratory:
 
     def _affordable(self, budget: float, threads: int) -> int:
         """Steps of the longest trainings, so that all are done in time, once; not more than one's own."""
-        costs = {shape: self._cost(shape) for shape in self._shapes}
-        evaluating = sum(seconds for _, seconds in costs.values()) * len(SHARES) * len(LENGTHS) * EVALUATIONS
+        costs = {each: self._field.measure(Candidate(0, each, self._settings, JUDGES)) for each in self._shapes}
+        evaluating = sum(cost.evaluating for cost in costs.values()) * len(SHARES) * len(LENGTHS) * EVALUATIONS
         weight = len(SHARES) * sum(1 / length for length in LENGTHS)
-        a_step = weight * sum(seconds for seconds, _ in costs.values()) + 2 * costs[self._config][0]
+        a_step = weight * sum(cost.a_step for cost in costs.values()) + 2 * costs[self._config].a_step
         steps = int((budget * threads * USED - evaluating) / a_step)
         if steps < LEAST_STEPS:
             needed = math.ceil((LEAST_STEPS * a_step + evaluating) / (threads * USED))
             raise TapeGPTError(f"a budget of {budget:g} s is too short to tell anything: give {needed} s or more")
         return min(steps, self._settings.steps)
-
-    def _cost(self, shape: Model) -> tuple[float, float]:
-        """Seconds that a step and an evaluation of a shape take."""
-        trainer = self._field.trainer(Candidate(0, shape, self._settings))
-        trainer.run(1)
-        count, took = 1, 0.0
-        while took < TIMED and not trainer.is_over:
-            count, started = 2 * count, time.thread_time()
-            trainer.run(count)
-            took = time.thread_time() - started
-        started = time.thread_time()
-        self._field.loss(trainer.model, JUDGES)
-        return took / count, time.thread_time() - started
 
     # --- what they say ------------------------------------------------------------------------------------------
 

@@ -81,23 +81,20 @@ class Space:
         """As many of the grid, or drawn with the seed where there are ranges: no two alike, fewer where there are none.
 
         What is impossible, such as an n_embd that n_head does not divide, is left out, and counted in `left_out`.
-        Raises `TapeGPTError` where nothing is possible.
         """
         found: dict[tuple[Model, Settings], Candidate] = {}
         in_vain = 0
         for point in self._points(seed):
-            candidate = self.candidate(len(found), point, seed)
+            candidate = self._candidate(len(found), point, seed)
             size = len(found)
             if candidate is not None:
                 found.setdefault((candidate.config, candidate.settings), candidate)
             in_vain = 0 if len(found) > size else in_vain + 1
             if len(found) == trials or (self.random and in_vain == TRIES):
                 break
-        if not found:
-            raise TapeGPTError(f"no combination is possible: {next(iter(self.left_out))}")
         return list(found.values())
 
-    def candidate(self, number: int, point: Mapping[str, Any], seed: int) -> Candidate | None:
+    def _candidate(self, number: int, point: Mapping[str, Any], seed: int) -> Candidate | None:
         """The candidate at a point of the space; None, counted in `left_out`, where there can be none."""
         options: Any = {"seed": seed, **self.options, **point}
         preset = options.pop("preset", self.preset)
@@ -255,10 +252,3 @@ def survivors(outcomes: Iterable[Outcome], number: int) -> list[Candidate]:
     """The candidates with the lowest losses, best first; of equal ones the first. One outcome each."""
     ranked = sorted(outcomes, key=lambda outcome: (outcome.loss, outcome.candidate.number))
     return [outcome.candidate for outcome in ranked[:number]]
-
-
-def check_counts(**counts: int | None) -> None:
-    """Raise `TapeGPTError` for a trials, seeds or threads that is out of range."""
-    for name, value in counts.items():
-        if value is not None:
-            COUNTS[name].check(name, value)

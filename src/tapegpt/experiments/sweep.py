@@ -14,18 +14,17 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from contextlib import suppress
 
 from tapegpt.data.sources import READING
-from tapegpt.errors import DivergedError, TapeGPTError
+from tapegpt.errors import TapeGPTError
 from tapegpt.experiments.journal import Journal
-from tapegpt.experiments.pacing import Costs, ShapeCost, SweepClock, affordable, makespan
+from tapegpt.experiments.pacing import Costs, SweepClock, affordable, makespan
 from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.experiments.ranking import Row, Sweep, mean_outcome
-from tapegpt.experiments.search import ETA, MAX_TRIALS, Plan, Rung, Space, check_counts, halved, planned, survivors
+from tapegpt.experiments.search import COUNTS, ETA, MAX_TRIALS, Plan, Rung, Space, halved, planned, survivors
 from tapegpt.models.gpt import Config
 from tapegpt.processes import cores
-from tapegpt.record import Record
+from tapegpt.record import Record, field
 from tapegpt.settings import MAX_STEPS, SECONDS, SEED
 from tapegpt.settings import seconds as parsed_seconds
 from tapegpt.training.train import corpus_from
@@ -33,34 +32,20 @@ from tapegpt.training.train import corpus_from
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-    from typing import Any, Protocol
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from tapegpt.data.corpus import Corpus
-    from tapegpt.experiments.journal import Key, Noted
     from tapegpt.experiments.population import Population
     from tapegpt.models.loading import Choice
     from tapegpt.models.trained import GPT
 
     Executor = Callable[[Field, Iterable[Candidate], int | None, int], Population]
 
-    class Sampler(Protocol):
-        """Chooses candidates by what became of those before."""
-
-        name: str
-
-        def ask(self, number: int) -> list[Candidate]:
-            """So many more, fewer where there are no more."""
-
-        def tell(self, outcomes: Sequence[Outcome]) -> None:
-            """The outcomes of those requested last, in their order."""
-
 
 TRIALS, SEEDS = 50, 3
 KEPT = 32  # models of the last rung that stay in memory
-ASKED = 10  # candidates that a sampler chooses at a time, however many threads there are
 PROBES = 8  # shapes whose cost is measured before a plan is made
-PROBE_SECONDS = 0.02
 LEAST_STEPS = 10  # that a budget has to suffice for
 
 
@@ -71,7 +56,6 @@ def sweep(
     random: Mapping[str, tuple[float, float]] | None = None,
     preset: str | None = None,
     model: Choice = Config,
-    sampler: Any = None,
     run_dir: str | os.PathLike[str] | None = None,
     executor: Executor = populate,
     **options: Any,
@@ -80,11 +64,10 @@ def sweep(
 
     `trials` candidates are drawn (by default 50), or the whole grid is taken; the last ones get so many `seeds`. How
     long they train is said by `steps`, of the last ones, by a `budget` in seconds, of the whole sweep, or by a plan
-    such as "100x250 33x750 11x2250 3x6750x3"; threads are trainings at once, by default the cores. A `sampler` of
-    Optuna, "tpe" or one of its own, chooses the candidates instead of drawing them. With `run_dir` a journal is kept
-    there, and a sweep resumes where its journal ends. Options are the fields of `SweepSetup` (trials, seeds, budget,
-    plan, validation, seed, threads), settings of the `model`, as `train` takes it, and of a training, and how data is
-    read.
+    such as "100x250 33x750 11x2250 3x6750x3"; threads are trainings at once, by default the cores. With `run_dir` a
+    journal is kept there, and a sweep resumes where its journal ends. Options are the fields of `SweepSetup` (trials,
+    seeds, budget, plan, validation, seed, threads), settings of the `model`, as `train` takes it, and of a training,
+    and how data is read.
 
     Raises `TapeGPTError` for input that cannot be used.
     """
@@ -92,11 +75,7 @@ def sweep(
     reading = {name: options.pop(name) for name in READING if name in options}
     setup = SweepSetup(**{name: options.pop(name) for name in SweepSetup.fields if name in options})
     space = Space(grid, random, preset, options, model)
-    if sampler is not None:
-        from tapegpt.experiments.optuna_sampler import adapt
-
-        sampler = adapt(sampler, space, setup.seed)
-    sweeping = Sweeping(corpus_from(data, reading), space, setup, sampler, run_dir, executor, started)
+    sweeping = Sweeping(corpus_from(data, reading), space, setup, run_dir, executor, started)
     for _ in sweeping:
         pass
     return sweeping.so_far()
@@ -105,18 +84,17 @@ def sweep(
 class SweepSetup(Record):
     """What a sweep is told besides its space: see `sweep`."""
 
-    trials: int | None = None
-    seeds: int = SEEDS
+    trials: int | None = field("", COUNTS["trials"], default=None)
+    seeds: int = field("", COUNTS["seeds"], default=SEEDS)
     budget: float | str | None = None
     plan: str | None = None
     validation: float = 0.1
-    seed: int = 42
-    threads: int | None = None
+    seed: int = field("", SEED, default=42)
+    threads: int | None = field("", COUNTS["threads"], default=None)
 
     def check(self) -> None:
         """Raise `TapeGPTError` where they are out of range, or do not fit together."""
-        check_counts(trials=self.trials, seeds=self.seeds, threads=self.threads)
-        SEED.check("seed", self.seed)
+        super().check()
         if self.budget is not None and self.plan is not None:
             raise TapeGPTError("a budget makes a plan of its own: give one of the two")
         budget = self.seconds
@@ -140,23 +118,18 @@ class Sweeping:
         corpus: Corpus,
         space: Space,
         setup: SweepSetup,
-        sampler: Sampler | None = None,
         run_dir: str | os.PathLike[str] | None = None,
         executor: Executor = populate,
         started: float | None = None,
     ) -> None:
-        self._space, self._setup, self._sampler, self._executor = space, setup, sampler, executor
+        self._space, self._setup, self._executor = space, setup, executor
         self._threads = setup.threads or cores()
         self._clock = SweepClock(setup.seconds, time.perf_counter() if started is None else started)
         if setup.seconds is not None and "steps" in {**space.options, **space.grid, **space.random}:
             raise TapeGPTError("steps and a budget exclude each other: give one")
         self.field = Field(corpus, setup.validation, setup.seed)
         self.compile_seconds = 0.0
-        trials = _trials(space, setup, sampler)
-        self._candidates = space.candidates(trials, setup.seed)  # of a sampler's space just examples
-        if sampler is None:
-            self._candidates = self._some(self._prepared(self._candidates))
-        self._trials = trials if sampler is not None else len(self._candidates)
+        self._candidates = self._prepare(space.candidates(_trials(space, setup), setup.seed))
         self._longest = max(candidate.settings.steps for candidate in self._candidates)
         self.plan = self._planned()
         self.rung = self.done = 0
@@ -190,19 +163,19 @@ class Sweeping:
 
     def _planned(self) -> Plan:
         """By steps, as wished; of a budget the counts, whose steps are not known yet."""
-        setup = self._setup
+        setup, count = self._setup, len(self._candidates)
         if setup.plan is not None:
             plan = Plan.parse(setup.plan)
-            if plan.rungs[0].count != self._trials:
+            if plan.rungs[0].count != count:
                 raise TapeGPTError(
-                    f"the plan begins with {plan.rungs[0].count} candidates, but there are {self._trials}: "
+                    f"the plan begins with {plan.rungs[0].count} candidates, but there are {count}: "
                     "give another plan, or other trials"
                 )
             return plan
         if setup.seconds is not None:
-            counts = halved(self._trials)
-            return Plan(tuple(Rung(count, 1, setup.seeds if count == counts[-1] else 1) for count in counts))
-        return planned(self._trials, self._longest, setup.seeds)
+            counts = halved(count)
+            return Plan(tuple(Rung(each, 1, setup.seeds if each == counts[-1] else 1) for each in counts))
+        return planned(count, self._longest, setup.seeds)
 
     def _run(self) -> Iterator[Outcome]:
         self._baselines = self.field.baselines()
@@ -216,56 +189,31 @@ class Sweeping:
             self.rung, self.done = place, 0
             self._settle_steps(candidates)
             self._outcomes.append({})
-            if place or self._sampler is None:
-                yield from self._train(candidates)
-            else:
-                candidates = yield from self._chosen_by(self._sampler)
-
-    def _chosen_by(self, sampler: Sampler) -> Generator[Outcome, None, list[Candidate]]:
-        """The first rung where a sampler chooses; the candidates."""
-        candidates: list[Candidate] = []
-        asked = 0
-        while asked < self._trials and (batch := sampler.ask(min(ASKED, self._trials - asked))):
-            asked += len(batch)
-            possible = self._prepared(batch)
-            yield from self._train(possible)
-            sampler.tell([self._outcomes[0][candidate.number][0] for candidate in possible])
-            candidates += possible
-        return self._some(candidates)
-
-    def _some(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The candidates, if there are any; raises `TapeGPTError` where there are none."""
-        if not candidates:
-            raise TapeGPTError(f"no combination is possible: {next(iter(self._space.left_out))}")
-        return candidates
+            yield from self._train(candidates)
 
     def _train(self, candidates: list[Candidate]) -> Iterator[Outcome]:
-        """One rung, or a part of its first one: each seed for all candidates, then the next one."""
+        """One rung: each seed for all candidates, then the next one."""
         todo = self._trainings(candidates)
         known = self._journal.outcomes if self._journal is not None else {}
         last = self.rung == len(self.plan.rungs) - 1
         missing = [candidate for candidate in todo if _key(candidate) not in known]
         population = self._executor(self.field, missing, self._threads, KEPT if last else 0)
-        start, took = time.perf_counter(), []
+        start = time.perf_counter()
         try:
             for candidate in todo:
-                record = known.get(_key(candidate))
-                if record is not None:
-                    outcome = _outcome(candidate, record)
-                else:
-                    outcome = next(population)
-                    took.append(outcome.seconds)
-                if self._setup.seconds is not None:
-                    self._costs.learn_from(outcome)
+                noted = known.get(_key(candidate))
+                outcome = next(population) if noted is None else noted.replaced(candidate=candidate)
                 self._outcomes[-1].setdefault(candidate.number, []).append(outcome)
                 self.done += 1
-                if record is None:
+                if noted is None:
                     self._note(outcome)  # last: an interruption shows all that the journal has
                 yield outcome
         finally:
             population.close()
             self._kept += population.kept
-        self._clock.predicted(makespan(took, self._threads), time.perf_counter() - start)
+        if self._setup.seconds is not None:
+            predicted = makespan(map(self._costs.whole, missing), self._threads)
+            self._clock.learn(predicted, time.perf_counter() - start)
 
     def _trainings(self, candidates: list[Candidate]) -> list[Candidate]:
         """A rung's trainings of these candidates."""
@@ -282,8 +230,8 @@ class Sweeping:
                 trainings.append(candidate.replaced(settings=settings, strings=strings))
         return trainings
 
-    def _prepared(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Those that there can be, their code made, which no budget counts."""
+    def _prepare(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Make their code, which no budget counts; those that there can be, or `TapeGPTError` if none."""
         from concurrent.futures import ThreadPoolExecutor
 
         def prepare(candidate: Candidate) -> float | str:
@@ -300,7 +248,10 @@ class Sweeping:
         if seconds:
             self._clock.exclude(time.perf_counter() - start)
             self.compile_seconds += seconds
-        return [each for each, result in zip(candidates, results, strict=True) if isinstance(result, float)]
+        possible = [each for each, result in zip(candidates, results, strict=True) if isinstance(result, float)]
+        if not possible:
+            raise TapeGPTError(f"no combination is possible: {next(iter(self._space.left_out))}")
+        return possible
 
     # --- the budget ---------------------------------------------------------------------------------------------
 
@@ -312,31 +263,13 @@ class Sweeping:
 
         ordered = sorted(candidates, key=self._costs.work)
         places = {round(place * (len(ordered) - 1) / (PROBES - 1)) for place in range(PROBES)}
-        probes = self._some(self._prepared([ordered[place] for place in sorted(places)]))
-        start = time.perf_counter()
-        with ThreadPoolExecutor(min(self._threads, cores())) as pool:
-            measured = list(pool.map(self._pace, probes))
-        took = time.perf_counter() - start
-        for candidate, (pace, _) in zip(probes, measured, strict=True):
-            self._costs.learn(candidate, pace)
-        self._clock.predicted(makespan([seconds for _, seconds in measured], min(self._threads, cores())), took)
-
-    def _pace(self, candidate: Candidate) -> tuple[ShapeCost, float]:
-        """What a shape costs, and the seconds of this thread that it took to see it."""
-        start = time.thread_time()
-        trainer = self.field.trainer(candidate.replaced(settings=candidate.settings.replaced(steps=1000)))
-        made = time.thread_time()
-        self.field.loss(trainer.model)
-        evaluated = before = time.thread_time()
-        a_step = math.inf
-        with suppress(DivergedError):
-            for losses in trainer.chunks():
-                now = time.thread_time()
-                a_step, before = min(a_step, (now - before) / len(losses)), now
-                if now - evaluated > PROBE_SECONDS:
-                    break
-        pace = ShapeCost(made - start, evaluated - made, a_step if a_step < math.inf else PROBE_SECONDS)
-        return pace, time.thread_time() - start
+        probes = [ordered[place] for place in sorted(places)]
+        start, threads = time.perf_counter(), min(self._threads, cores())
+        with ThreadPoolExecutor(threads) as pool:
+            measured = list(pool.map(self.field.measure, probes))
+        for candidate, cost in zip(probes, measured, strict=True):
+            self._costs.learn(candidate, cost)
+        self._clock.learn(makespan([cost.spent for cost in measured], threads), time.perf_counter() - start)
 
     def _settle_steps(self, candidates: list[Candidate]) -> None:
         """Of a budget: how many steps this rung can have, and what that makes of the plan."""
@@ -384,28 +317,20 @@ class Sweeping:
             "preset": space.preset,
             "model": [reference(type(space.model)), space.model.as_dict()],
             "options": space.options,
-            "sampler": self._sampler.name if self._sampler else None,
             **{name: value for name, value in setup.as_dict().items() if name != "threads"},
             "budget": setup.seconds,
         }
 
 
-def _trials(space: Space, setup: SweepSetup, sampler: Sampler | None) -> int:
+def _trials(space: Space, setup: SweepSetup) -> int:
     """Candidates to draw; all of a grid."""
-    if space.random or sampler is not None:
+    if space.random:
         return TRIALS if setup.trials is None else setup.trials
     if setup.trials is not None:
         raise TapeGPTError("trials are drawn at random, and a grid is not: give a range with random, or no trials")
     return MAX_TRIALS
 
 
-def _key(candidate: Candidate) -> Key:
+def _key(candidate: Candidate) -> tuple[int, int, int, int | None]:
     """What tells a sweep's trainings apart."""
     return candidate.number, candidate.settings.steps, candidate.settings.seed, candidate.strings
-
-
-def _outcome(candidate: Candidate, noted: Noted) -> Outcome:
-    """The outcome that a journal's line is of."""
-    fields = noted.as_dict()
-    losses = {name: math.inf if fields[name] is None else fields[name] for name in ("loss", "training_loss")}
-    return Outcome(candidate, **{**fields, **losses})
