@@ -53,7 +53,7 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
 def seen(data: bytes | str, name: str = "data.txt", block_size: int = 16, **reading: object) -> DataReport:
     """The report on a file."""
     Path(name).write_bytes(data if isinstance(data, bytes) else data.encode())
-    source = Source((name,), **reading)  # type: ignore[arg-type]  # each is of its own type
+    source = Source(paths=(name,), **reading)  # type: ignore[arg-type]  # each is of its own type
     return examine(source, Config(block_size=block_size))
 
 
@@ -329,9 +329,9 @@ def test_one_string_of_another_length_leaves_the_histogram_its_bins() -> None:
     ("source", "output"),
     [
         (None, "DATA -o model"),
-        (Source(("-", "more.txt")), "- more.txt -o model"),
-        (Source(("a/names.tar.gz", "b")), "a/names.tar.gz b -o names"),
-        (Source(("a/.names",)), "a/.names -o model"),
+        (Source(paths=("-", "more.txt")), "- more.txt -o model"),
+        (Source(paths=("a/names.tar.gz", "b")), "a/names.tar.gz b -o names"),
+        (Source(paths=("a/.names",)), "a/.names -o model"),
         (Source(dataset="surnames"), "-o surnames"),
     ],
 )

@@ -156,8 +156,8 @@ def test_the_training_data_can_be_elsewhere(generate: Command, trained: Path) ->
     [
         ("--prefix é", "prefix 'é': the model does not know 'é'"),
         ("--prefix annannannann", "strings have at most 8 characters"),
-        ("--length 9..", "min_length 9: strings have at most 8 characters"),
-        ("--length 3..2", "min_length 3 is above max_length 2"),
+        ("--length 9..", "--length 9: strings have at most 8 characters"),
+        ("--length 3..2", "--length 3..2 ends before it begins: no string is both"),
         ("--length x..", "--length must be a range such as 4..8, 4.., ..8 or 8, not 'x..'"),
         ("--pattern '('", "pattern"),
         (r"--pattern '(a)\1'", "pattern"),

@@ -171,7 +171,7 @@ def test_what_a_document_is(tmp_path: Path, data: bytes, delimiter: str, documen
 
 @pytest.mark.parametrize("wrong", [None, 3, b"\n", ["\n"]])
 def test_what_is_no_delimiter(tmp_path: Path, wrong: object) -> None:
-    with error("delimiter must be a str, not", "give the text between documents"):
+    with error("delimiter must be a str, not"):
         Corpus.read(tmp_path / "missing.txt", delimiter=wrong)  # type: ignore[arg-type]  # as an untyped caller may
 
 
@@ -424,7 +424,7 @@ def test_a_digest_stays_the_same_from_version_to_version() -> None:
 def test_a_corpus_knows_where_it_comes_from(tmp_path: Path) -> None:
     (tmp_path / "input.txt").write_text("Anna\nbob\n")
     corpus = Corpus.read(tmp_path / "input.txt", lowercase=True)
-    assert corpus.source == Source((str(tmp_path / "input.txt"),), lowercase=True)
+    assert corpus.source == Source(paths=(str(tmp_path / "input.txt"),), lowercase=True)
     assert Corpus.from_source(corpus.source) == corpus == Corpus.of(["anna", "bob"])
     assert corpus != Corpus.of(["bob", "anna"])
     assert Corpus.dataset("names").source == Source(dataset="names")
@@ -531,7 +531,7 @@ def test_encoding_and_decoding(text: str) -> None:
 def test_characters_and_tokens_that_are_none() -> None:
     corpus = Corpus.of(["anna"])
     assert (corpus.encode(""), corpus.decode([])) == ([], "")
-    with error("character 2, 'b', is not in the vocabulary"):
+    with error("text 'anb': the model does not know 'b': leave that out"):
         corpus.encode("anb")
     with error("token 1 is 2: characters are 0 to 1"):
         corpus.decode([0, corpus.bos])

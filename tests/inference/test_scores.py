@@ -266,7 +266,7 @@ def test_a_chunk_at_a_time_gives_what_the_whole_gives() -> None:
         cut = len(data) // 2
         Path("chunks").write_bytes(gzip.compress(data[:cut]) + gzip.compress(data[cut:]) if zipped else data)
         Path("others").write_bytes((text[::-1] + "b").encode(encoding, "ignore"))
-        source = Source(("chunks", "others"), encoding=encoding, unique=unique)
+        source = Source(paths=("chunks", "others"), encoding=encoding, unique=unique)
         patch.setattr(streaming, "CHUNK", size)
         patch.setattr("tapegpt.data.sources.CHUNK", size)
         found = list(batches(source))
@@ -286,9 +286,9 @@ def test_there_are_as_many_scores_as_lines(strings: list[str], ends: bool, size:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streaming, "CHUNK", size)
         for keep_blank in (True, False):
-            found = [string for some in batches(Source(("lines",)), keep_blank=keep_blank) for string in some]
+            found = [string for some in batches(Source(paths=("lines",)), keep_blank=keep_blank) for string in some]
             assert found == (stripped if keep_blank else [string for string in stripped if string])
-            more = Source(("lines",), lowercase=True, max_length=2)
+            more = Source(paths=("lines",), lowercase=True, max_length=2)
             assert all(len(string) <= 2 for some in batches(more, keep_blank=keep_blank) for string in some)
 
 
@@ -337,9 +337,9 @@ def test_what_is_not_text_is_found_where_it_is(size: int, monkeypatch: pytest.Mo
     for data in (b"a\r\nb\r\r\xffc", b"\xff", b"ab\n\xe2\x82", b"\xc3\xa9\n\xc3\n", b"a\r\xff"):
         Path("bad").write_bytes(data)
         with pytest.raises(TapeGPTError) as whole:
-            Source(("bad",)).documents()
+            Source(paths=("bad",)).documents()
         with pytest.raises(TapeGPTError) as parts:
-            list(batches(Source(("bad",))))
+            list(batches(Source(paths=("bad",))))
         assert str(parts.value).split(": choose")[0] == str(whole.value).split(": choose")[0]
 
 
@@ -354,24 +354,24 @@ def test_files_that_cannot_be_read() -> None:
     }
     for path, message in cases.items():
         with pytest.raises(TapeGPTError) as caught:
-            list(batches(Source((path,))))
+            list(batches(Source(paths=(path,))))
         assert str(caught.value).startswith(message)
     with pytest.raises(TapeGPTError, match="encoding 'klingon' is not known"):
-        list(batches(Source(("names.txt",), encoding="klingon")))
+        list(batches(Source(paths=("names.txt",), encoding="klingon")))
 
 
 def test_a_small_file_that_says_much_is_read_in_pieces() -> None:
     Path("much.gz").write_bytes(gzip.compress((b"a" * 99 + b"\n") * 300_000))
-    sizes = [sum(map(len, strings)) for strings in batches(Source(("much.gz",)))]
+    sizes = [sum(map(len, strings)) for strings in batches(Source(paths=("much.gz",)))]
     assert sum(sizes) == 99 * 300_000
     assert max(sizes) <= CHUNK
 
 
 def test_tables_and_blocks_are_read_too() -> None:
     Path("t.csv").write_text("x,y\n1,anna\n2,bob\n", encoding="utf-8")
-    assert list(batches(Source(("t.csv",), column="y"))) == [["anna", "bob"]]
+    assert list(batches(Source(paths=("t.csv",), column="y"))) == [["anna", "bob"]]
     Path("blocks").write_text("a\nb\n\nc\n", encoding="utf-8")
-    assert list(batches(Source(("blocks",), delimiter="\n\n"))) == [["a\nb", "c"]]
+    assert list(batches(Source(paths=("blocks",), delimiter="\n\n"))) == [["a\nb", "c"]]
 
 
 # --- the command ------------------------------------------------------------------------------------------------

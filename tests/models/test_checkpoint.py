@@ -59,7 +59,7 @@ def test_data_that_can_be_read_once_are_not_looked_for_again(tmp_path: Path) -> 
     corpus = Corpus.read(tmp_path / "names.txt")
     file, *others = (
         DataRecord.of(corpus.replaced(source=source))
-        for source in (corpus.source, Source(("-",), unique=True), Source((str(tmp_path / "pipe"),)), None)
+        for source in (corpus.source, Source(paths=("-",), unique=True), Source(paths=(str(tmp_path / "pipe"),)), None)
     )
     assert file.read() == corpus
     assert [each.source and (each.source["paths"], each.source["unique"]) for each in others] == [

@@ -333,7 +333,7 @@ def test_a_position_takes_as_long_as_its_arithmetic(monkeypatch: pytest.MonkeyPa
 def test_a_budget_reads_a_megabyte_a_second(tmp_path: Any) -> None:
     path = tmp_path / "data"
     path.write_bytes(b"abcdefg\n" * 10_000)
-    source = Source((str(path),))
+    source = Source(paths=(str(path),))
     assert within(source, None) is within(source, 0.08) is source
     assert within(source, 0.02) == source.replaced(sample=20_000)
     assert 2500 <= len(within(source, 0.02).documents()) <= 2516

@@ -285,7 +285,7 @@ def test_the_command_means_the_same_training(chosen: tuple[Model, Settings], sou
 
 
 def test_the_command_and_program_of_another_model_name_it_and_its_settings() -> None:
-    command, program = report.repeat(pretended(MLP(n_embd=8, n_hidden=9), Settings(), Source(("names.txt",))))
+    command, program = report.repeat(pretended(MLP(n_embd=8, n_hidden=9), Settings(), Source(paths=("names.txt",))))
     assert command == "tapegpt train names.txt --model=mlp --n-embd=8 --set=n_hidden=9 -o model.safetensors"
     assert program == "model = tapegpt.train(tapegpt.Corpus.read('names.txt'), model='mlp', n_embd=8, n_hidden=9)"
 
@@ -306,7 +306,7 @@ def test_the_program_means_the_same_training(chosen: tuple[Model, Settings], sou
         class Corpus:
             documents = property(lambda self: self)
             dataset = staticmethod(lambda name: Recorder.made(Source(dataset=name)))
-            read = staticmethod(lambda *paths, **how: Recorder.made(Source(tuple(paths), **how)))
+            read = staticmethod(lambda *paths, **how: Recorder.made(Source(paths=tuple(paths), **how)))
             of = staticmethod(lambda corpus, **how: Recorder.made(corpus.source.replaced(**how)))
 
             def __init__(self) -> None:
@@ -345,7 +345,7 @@ def test_the_program_makes_the_same_model(tmp_path: Path) -> None:
 
 
 def test_a_delimiter_that_no_option_can_name_has_no_command() -> None:
-    command, program = report.repeat(pretended(Config(), Settings(), Source(("/data",), delimiter="line")))
+    command, program = report.repeat(pretended(Config(), Settings(), Source(paths=("/data",), delimiter="line")))
     assert (command, program) == ("", "model = tapegpt.train(tapegpt.Corpus.read('/data', delimiter='line'))")
 
 

@@ -124,13 +124,9 @@ def evaluate(
 def _trained_on(model: GPT) -> tuple[Sequence[str] | None, str]:
     """The strings that gradients were taken of; or why they are not known."""
     try:
-        documents = model.training_documents()
+        return model.learned_documents(), ""
     except TapeGPTError as error:
         return None, str(error)
-    settings = model.state.settings if model.state else None
-    if settings is None or not settings.validation:
-        return documents, ""
-    return hold_out(Corpus(list(documents), model.vocabulary), settings.validation, settings.seed)[0].documents, ""
 
 
 # --- loss -------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from array import array
 from itertools import accumulate, chain, repeat
 from operator import add
 
-from tapegpt.data.sources import Source, check_selection, selected
-from tapegpt.data.tokens import Tokens
+from tapegpt.data.sources import Selection, Source
+from tapegpt.data.tokens import Tokens, encode
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.record import Record
 
@@ -44,8 +44,8 @@ class Corpus(Record):
         """
         from tapegpt.data.strings import strings_of
 
-        check_selection(lowercase, max_length, unique)
-        documents = selected(strings_of(strings, "documents", drop_nulls=True), lowercase, max_length, unique)
+        selection = Selection(lowercase=lowercase, max_length=max_length, unique=unique)
+        documents = selection.selected(strings_of(strings, "documents", drop_nulls=True))
         if not documents:
             longest = "" if max_length is None else f" and has at most {max_length} characters"
             raise TapeGPTError(f"there is no document: give at least one string that is not blank{longest}")
@@ -62,7 +62,7 @@ class Corpus(Record):
         Options are the fields of `Source`. Raises `TapeGPTError` for a file that is missing, unreadable, not text in
         this encoding, or no table with such a column, and where no document is left.
         """
-        return cls.from_source(Source(tuple([os.fspath(path) for path in paths]), **options))
+        return cls.from_source(Source(paths=tuple([os.fspath(path) for path in paths]), **options))
 
     @classmethod
     def dataset(cls, name: str) -> Corpus:
@@ -147,11 +147,7 @@ class Corpus(Record):
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text's characters; raises `TapeGPTError` for a character that is not in the vocabulary."""
-        tokens = {character: token for token, character in enumerate(self.vocabulary)}
-        for place, character in enumerate(text):
-            if character not in tokens:
-                raise TapeGPTError(f"character {place}, {character!r}, is not in the vocabulary: leave it out")
-        return [tokens[character] for character in text]
+        return encode(text, self.vocabulary)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of tokens; raises `TapeGPTError` for a token that is no character, as BOS is none."""

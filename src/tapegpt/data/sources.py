@@ -11,8 +11,9 @@ import sys
 from itertools import chain
 
 from tapegpt.data.decoding import decode, with_line_feeds
-from tapegpt.errors import TapeGPTError, argument, is_whole, shown
-from tapegpt.record import Record
+from tapegpt.errors import TapeGPTError, argument, shown
+from tapegpt.ranges import Instance, OneOf, Whole
+from tapegpt.record import Record, field
 from tapegpt.text import unescaped
 
 TYPE_CHECKING = False
@@ -51,20 +52,37 @@ _WORDS = {"line": LINE, "blank": BLANK, "none": WHOLE}
 GZIP = b"\x1f\x8b\x08"
 
 
-class Source(Record):
+class Selection(Record):
+    """Which strings become documents."""
+
+    lowercase: bool = field("in lower case", Instance(bool), default=False)
+    max_length: int | None = field("longer documents, in characters, are left out", Whole(1), default=None)
+    unique: bool = field("each document once, where it comes first", Instance(bool), default=False)
+
+    def selected(self, values: Iterable[str], *, keep_blank: bool = False) -> list[str]:
+        """The values stripped, without blank ones, which with `keep_blank` are the empty string; chosen as asked."""
+        stripped = map(str.strip, values)
+        documents = list(stripped if keep_blank else filter(None, stripped))
+        if self.lowercase:
+            documents = list(map(str.lower, documents))
+        if self.max_length is not None:
+            documents = [document for document in documents if len(document) <= self.max_length]
+        return list(dict.fromkeys(documents)) if self.unique else documents
+
+
+class Source(Selection):
     """What is read, and how. Raises `TapeGPTError` for fields that do not fit together."""
 
     paths: tuple[str, ...] = ()  # of files and directories, "-" for standard input
-    dataset: str | None = None  # or an embedded data set, one of `DATASETS`
-    format: str | None = None  # one of `FORMATS`; None: each file's name says it, and what says nothing is text
-    encoding: str = "utf-8"
-    delimiter: str = LINE  # text: what lies between documents
-    column: str | None = None  # tables: its name, or its number from 1; JSON: a key, or a dotted path of keys
-    header: bool = True  # tables: whether the first row names the columns
-    lowercase: bool = False
-    max_length: int | None = None  # longer documents, in characters, are left out
-    unique: bool = False  # each document once, where it comes first
-    sample: int | None = None  # bytes that are read, about, of larger data: evenly spaced lines, or the beginning
+    dataset: str | None = field("or an embedded data set", OneOf(DATASETS), default=None)
+    format: str | None = field("None: each file's name says it, or it is text", OneOf(FORMATS), default=None)
+    encoding: str = field("", Instance(str), default="utf-8")
+    delimiter: str = field("text: what lies between documents", Instance(str), default=LINE)
+    column: str | None = field("tables: name or number from 1; JSON: a key or dotted path", Instance(str), default=None)
+    header: bool = field("tables: whether the first row names the columns", Instance(bool), default=True)
+    sample: int | None = field(
+        "bytes that are read, about, of larger data: evenly spaced lines, or the beginning", Whole(1), default=None
+    )
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
@@ -80,28 +98,15 @@ class Source(Record):
             raise TapeGPTError("- is given more than once: standard input can be read once")
         if not self.paths and self.dataset is None:
             raise TapeGPTError(f"there is nothing to read: give a path, or a dataset: {' or '.join(DATASETS)}")
+        super().check()
         if self.dataset is not None:
             self._check_dataset()
-        if self.format is not None and self.format not in FORMATS:
-            raise TapeGPTError(f"format must be one of {', '.join(FORMATS)}, not {shown(self.format)}")
-        for name, about in (("encoding", "the name of one"), ("delimiter", "the text between documents")):
-            if not isinstance(getattr(self, name), str):
-                raise TapeGPTError(f"{name} must be a str, not {shown(getattr(self, name))}: give {about}")
-        if self.column is not None and not isinstance(self.column, str):
-            raise TapeGPTError(f"column must be a str, not {shown(self.column)}: give its name, or its number as text")
-        if not isinstance(self.header, bool):
-            raise TapeGPTError(f"header must be True or False, not {shown(self.header)}")
-        check_selection(self.lowercase, self.max_length, self.unique)
-        if self.sample is not None and (not is_whole(self.sample) or self.sample < 1):
-            raise TapeGPTError(f"sample must be a whole number of bytes from 1 on, not {shown(self.sample)}")
 
     def _check_dataset(self) -> None:
         if self.paths:
             raise TapeGPTError(
                 f"the path {self.paths[0]} and {argument('dataset')} {shown(self.dataset)} exclude each other: give one"
             )
-        if self.dataset not in list(DATASETS):
-            raise TapeGPTError(f"dataset must be one of {', '.join(DATASETS)}, not {shown(self.dataset)}")
         for name in ("format", "encoding", "delimiter", "column", "header"):
             if getattr(self, name) != getattr(Source, name):
                 raise TapeGPTError(
@@ -187,10 +192,6 @@ class Source(Record):
 
         return column_of(named(path), kind, text, self.column, self.header)
 
-    def selected(self, values: Iterable[str], *, keep_blank: bool = False) -> list[str]:
-        """The documents among values: see `selected` below."""
-        return selected(values, self.lowercase, self.max_length, self.unique, keep_blank=keep_blank)
-
     def emptiness(self) -> TapeGPTError:
         """The error where no document is left."""
         more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
@@ -201,33 +202,7 @@ class Source(Record):
         return TapeGPTError(f"{place}: no document in it: {remedy}")
 
 
-READING = tuple([name for name in Source.__annotations__ if name not in ("paths", "dataset")])  # how, not what
-SELECTION = ("lowercase", "max_length", "unique")  # of these what means something for strings too
-
-
-def check_selection(lowercase: bool, max_length: int | None, unique: bool) -> None:
-    """Raise `TapeGPTError` where one of what `selected` takes is out of range."""
-    if max_length is not None and (not is_whole(max_length) or max_length < 1):
-        raise TapeGPTError(f"max_length must be a whole number from 1 on, not {shown(max_length)}")
-    for name, value in (("lowercase", lowercase), ("unique", unique)):
-        if not isinstance(value, bool):
-            raise TapeGPTError(f"{name} must be True or False, not {shown(value)}")
-
-
-def selected(
-    values: Iterable[str], lowercase: bool, max_length: int | None, unique: bool, *, keep_blank: bool = False
-) -> list[str]:
-    """The values stripped, without blank ones; as asked in lower case, without those of more characters, each once.
-
-    With `keep_blank` blank ones are the empty string.
-    """
-    stripped = map(str.strip, values)
-    documents = list(stripped if keep_blank else filter(None, stripped))
-    if lowercase:
-        documents = list(map(str.lower, documents))
-    if max_length is not None:
-        documents = [document for document in documents if len(document) <= max_length]
-    return list(dict.fromkeys(documents)) if unique else documents
+READING = tuple([name for name in Source.fields if name not in ("paths", "dataset")])  # how, not what
 
 
 def parse_delimiter(text: str) -> str:

@@ -7,7 +7,7 @@ comes once, is looked up when it is whole.
 from __future__ import annotations
 
 from tapegpt.data.tokens import encode
-from tapegpt.errors import TapeGPTError, check_names, is_number, shown
+from tapegpt.errors import TapeGPTError, check_names, either, is_number, shown
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record, field
 
@@ -91,7 +91,9 @@ class Constraints(Record):
                 raise TapeGPTError(f"{name} must be a str, not {shown(value)}")
         super().check()
         if self.max_length is not None and self.min_length > self.max_length:
-            raise TapeGPTError(f"min_length {self.min_length} is above max_length {self.max_length}: no string is both")
+            in_python = f"min_length {self.min_length} is above max_length {self.max_length}"
+            on_command = f"--length {self.min_length}..{self.max_length} ends before it begins"
+            raise TapeGPTError(f"{either(in_python, on_command)}: no string is both")
         if not isinstance(self.avoid, tuple) or not all(isinstance(word, str) and word for word in self.avoid):
             raise TapeGPTError(f"avoid must be words, none of them empty, not {shown(self.avoid)}")
         if not isinstance(self.novel, bool) and self.novel not in Whole(0):
@@ -114,14 +116,14 @@ class Constraints(Record):
     def lengths(self, block_size: int) -> tuple[int, int]:
         """The least and the most characters; raises `TapeGPTError` where a block does not hold them."""
         longest = block_size if self.max_length is None else self.max_length
-        for name, value in (
-            ("prefix", len(self.prefix)),
-            ("suffix", len(self.suffix)),
-            ("min_length", self.min_length),
-            ("max_length", longest),
+        for name, given in (
+            ("prefix", self.prefix),
+            ("suffix", self.suffix),
+            (either("min_length", "--length"), self.min_length),
+            (either("max_length", "--length"), longest),
         ):
-            if value > block_size:
-                raise TapeGPTError(f"{name} {shown(getattr(self, name))}: strings have at most {block_size} characters")
+            if (given if isinstance(given, int) else len(given)) > block_size:
+                raise TapeGPTError(f"{name} {shown(given)}: strings have at most {block_size} characters")
         return self.min_length, longest
 
     def automaton(self, vocabulary: str) -> Automaton:

@@ -17,8 +17,6 @@ from itertools import accumulate, chain, pairwise
 
 from tapegpt.autograd.operations.base import PAD
 from tapegpt.autograd.operations.functions import exp, log
-from tapegpt.data.corpus import Corpus
-from tapegpt.data.holdout import hold_out
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import Strings
 from tapegpt.engines.base import Engine
@@ -84,7 +82,9 @@ class Ensemble(GPT):
     def training_documents(self) -> Sequence[str]:
         """What any of the models has taken gradients of; raises `TapeGPTError` where that of one is not known."""
         if self.documents is None:
-            self.documents = _learned(self.models)
+            first, *others = [model.learned_documents() for model in self.models]
+            is_same = all(each == first for each in others)
+            self.documents = first if is_same else list(dict.fromkeys(chain(first, *others)))
         return self.documents
 
     def __repr__(self) -> str:
@@ -117,21 +117,6 @@ def _checked(models: Sequence[GPT]) -> tuple[GPT, ...]:
                 "train them on the same data"
             )
     return checked
-
-
-def _learned(models: Sequence[GPT]) -> list[str]:
-    """The training strings: of models trained on the same ones as they are, else each once."""
-    found: dict[tuple[int, float, int], list[str]] = {}
-    for model in models:
-        documents, settings = model.training_documents(), model.state.settings if model.state else None
-        share, seed = (settings.validation, settings.seed) if settings else (0.0, 0)
-        key = (id(documents), share, seed if share else 0)
-        if key not in found:
-            corpus = Corpus(list(documents), model.vocabulary)
-            found[key] = hold_out(corpus, share, seed)[0].documents if share else corpus.documents
-    if len(found) == 1:
-        return next(iter(found.values()))
-    return list(dict.fromkeys(chain.from_iterable(found.values())))
 
 
 # --- the mean ---------------------------------------------------------------------------------------------------

@@ -373,7 +373,7 @@ class GPT(LanguageModel):
         from tapegpt.data.sources import Source
 
         names = [os.fspath(path) for path in paths]
-        source = self.data.source_of(*names) if self.data else Source(tuple(names))
+        source = self.data.source_of(*names) if self.data else Source(paths=tuple(names))
         self.documents = Corpus.from_source(source).documents
 
     def training_documents(self) -> Sequence[str]:
@@ -386,6 +386,16 @@ class GPT(LanguageModel):
                 )
             self.documents = self.data.read().documents
         return self.documents
+
+    def learned_documents(self) -> Sequence[str]:
+        """Those of the training strings that gradients were taken of: not what was held out; raises as above."""
+        documents, settings = self.training_documents(), self.state.settings if self.state else None
+        if settings is None or not settings.validation:
+            return documents
+        from tapegpt.data.corpus import Corpus
+        from tapegpt.data.holdout import hold_out
+
+        return hold_out(Corpus(list(documents), self.vocabulary), settings.validation, settings.seed)[0].documents
 
     def save(self, path: Path, *, weights_only: bool = False) -> None:
         """Write it to a file, as `tapegpt.save` does."""

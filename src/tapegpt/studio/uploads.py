@@ -49,7 +49,8 @@ def read_file(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str
     encodings = fitting_encodings(contents, wanted.encoding)
     encoding = encodings[0].name if encodings else wanted.encoding
     delimiter = parse_delimiter(wanted.delimiter)
-    source = Source((wanted.name,), None, kind, encoding, delimiter, wanted.column, wanted.header)
+    reading: Any = {"format": kind, "encoding": encoding, "delimiter": delimiter}
+    source = Source(paths=(wanted.name,), **reading, column=wanted.column, header=wanted.header)
     names: list[str] = []
     if kind != "text":
         names = columns(kind, with_line_feeds(decode(wanted.name, contents[0][1], encoding)))

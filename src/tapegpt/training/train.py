@@ -6,7 +6,7 @@ import os
 import time
 
 from tapegpt.data.corpus import Corpus
-from tapegpt.data.sources import READING, SELECTION, Source
+from tapegpt.data.sources import READING, Selection, Source
 from tapegpt.errors import TapeGPTError
 from tapegpt.models.gpt import Config
 from tapegpt.training.clock import within
@@ -65,8 +65,8 @@ def corpus_from(data: Data, reading: dict[str, Any], budget: float | None = None
     Of files that are large for a budget a sample is read.
     """
     if isinstance(data, str | os.PathLike):
-        return Corpus.from_source(within(Source((os.fspath(data),), **reading), budget))
+        return Corpus.from_source(within(Source(paths=(os.fspath(data),), **reading), budget))
     for name in reading:
-        if isinstance(data, Corpus) or name not in SELECTION:
+        if isinstance(data, Corpus) or name not in Selection.fields:
             raise TapeGPTError(f"{name} says how data is read: give a path, or leave it out")
     return data if isinstance(data, Corpus) else Corpus.of(data, **reading)

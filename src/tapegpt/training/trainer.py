@@ -380,16 +380,8 @@ class Trainer(Local):
 
 
 def _adam(settings: Settings) -> Adam:
-    return Adam(
-        settings.steps,
-        float(settings.learning_rate),
-        float(settings.beta1),
-        float(settings.beta2),
-        weight_decay=float(settings.weight_decay or 0.0),
-        gram_decay=float(settings.gram_decay or 0.0),
-        warmup=float(settings.warmup),
-        clip=float(settings.clip),
-    )
+    names = [name for name in Adam.fields if name in Settings.fields and name != "steps"]
+    return Adam(settings.steps, **{name: float(getattr(settings, name) or 0.0) for name in names})
 
 
 def _tokens(corpus: Corpus, config: Model, settings: Settings, rng: Random, windows: Tokens | None) -> Tokens:
