@@ -276,6 +276,11 @@ def test_the_tape_marks_the_line_asked_for(engine: str) -> None:
     assert not [line for line in anatomy.lines().splitlines() if line.startswith(">")]
 
 
+def test_a_line_says_how_many_tables_an_embedding_sums() -> None:
+    anatomy, _, _ = made("fast")
+    assert "embedding: sum of rows of 3 tables" in anatomy.lines(anatomy.find("embedding"))
+
+
 def test_python_shows_kernels_helpers_constants_and_rules() -> None:
     anatomy, _, _ = made("exact")
     linear = anatomy.listing(anatomy.find("linear 3"), "python")

@@ -274,6 +274,7 @@ def test_sequences_are_packed_and_give_what_one_at_a_time_gives(optimizer: Optim
         step = tape.compile(loss, optimizer, batches=4, fast=fast)
         found.append((step(**documents(lengths), lengths=lengths, seed=4, steps=9), numbers_of(tape)))
         assert step.steps_taken == 9
+        assert step._split(lengths, sum(lengths))[1:] == (4 if fast else 1, 4)  # at once, of each step
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
     for name, numbers in found[0][1].items():
         assert found[1][1][name] == pytest.approx(numbers, rel=1e-2, abs=1e-3)

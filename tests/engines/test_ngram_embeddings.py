@@ -248,6 +248,18 @@ def test_n_gram_embeddings_start_at_zero_and_change_no_other_draw() -> None:
     assert with_ngrams == plain
 
 
+def test_n_gram_embeddings_that_are_left_out_are_zero() -> None:
+    made = engine()
+    numbers = filled(made)
+    made.load_parameters(numbers)
+    assert made.parameters() == numbers
+    del numbers["wte_gram"]
+    made.load_parameters(numbers)
+    found = made.parameters()
+    assert not any(found.pop("wte_gram"))
+    assert found == numbers
+
+
 def test_windows_of_a_document_begin_with_nothing_before_them() -> None:
     """What stands before a window is not seen: two windows of the same tokens have the same loss."""
     made = engine()

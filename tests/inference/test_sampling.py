@@ -137,6 +137,11 @@ def test_some_string_weighs_as_much_as_the_bound_and_none_more(model: GPT, patte
     assert min(heaviest, 1.0) <= sampler._bound() <= heaviest * (1.0 + 2.0 * sampling.SLACK) ** BLOCK
 
 
+def test_the_bound_leaves_room_for_rounding_in_f32(model: GPT) -> None:
+    sampler = model.sampler(*split_options({"pattern": "a.*", "temperature": 1.0}), seed=0)
+    assert sampler._bound() == pytest.approx(1.0001 * model.next_probabilities("")["a"], rel=1e-6)
+
+
 def test_exact_strings_are_shorter_than_the_block_as_often_as_the_model_writes_such(model: GPT) -> None:
     everything = probabilities(model)
     strings = model.generate(4_000, max_length=BLOCK - 2, temperature=1.0, seed=3, unbiased=True)

@@ -26,6 +26,7 @@ from tapegpt.machine.language import (
     Kernel,
     KernelError,
     Real,
+    Reals,
     U32s,
     Value,
     kernel,
@@ -733,11 +734,19 @@ def test_arguments_of_kernels_are_checked() -> None:
     def too_few(k: Builder, x: F64s, n: Int) -> None:
         takes(k, x, n)
 
+    @kernel
+    def clears(k: Builder, x: Reals) -> None:
+        x[0] = 0.0
+
+    def number_for_reals(k: Builder, x: F64s, n: Int) -> None:
+        clears(k, 1.0)
+
     for body, rule in (
         (number_for_pointer, "takes: x must be a f64 pointer, not i64"),
         (pointer_for_number, "takes: n must be a i64, not f64 pointer"),
         (other_pointer, "takes: x must be a f64 pointer, not i64 pointer"),
         (too_few, "takes takes 3 arguments, not 2"),
+        (number_for_reals, "clears: x must be a real pointer, not 1.0"),
     ):
         with pytest.raises(KernelError, match=rf"^{body.__name__}, .*{rule}"):
             made(body, host_target())

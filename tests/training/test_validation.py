@@ -67,6 +67,18 @@ def test_the_best_weights_are_kept(engine: str) -> None:
 
 
 @each_engine
+def test_the_last_weights_are_kept_beside_the_best_where_these_are_others(engine: str) -> None:
+    run = trainer(engine)
+    run.run(10)
+    run.evaluate()
+    for more in (0, 1):
+        run.run(more)
+        run.keep(lambda _: None)
+        assert run.model.state
+        assert run.model.state.last == (run.model.parameters if more else None)
+
+
+@each_engine
 def test_what_is_held_out_changes_no_step(engine: str) -> None:
     run = trainer(engine, steps=60)
     alone = Trainer(run.training, SHAPE, **{**ENGINES[engine], "steps": 60})
