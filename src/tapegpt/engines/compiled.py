@@ -11,17 +11,19 @@ from array import array
 
 from tapegpt.data.tokens import Strings
 from tapegpt.engines.base import Engine, Moments, Parameters, Snapshot
+from tapegpt.engines.graph import DocumentPacker, Documents
 from tapegpt.errors import DivergedError, TapeGPTError
-from tapegpt.machine.language import Reals, Structure
-from tapegpt.machine.memory import Address, Memory
+from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Reals, Structure
+from tapegpt.machine.memory import Address, Memory, address_of
 from tapegpt.machine.program import Program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
     from tapegpt.data.rng import Random
+    from tapegpt.data.tokens import Tokens
     from tapegpt.engines.graph import Graph
-    from tapegpt.machine.program import Entries
+    from tapegpt.machine.program import Argument, Entries
     from tapegpt.machine.target import Target
 
 
@@ -34,6 +36,16 @@ class Numbers(Structure):
     second: Reals  # means of their squares
 
 
+class Steps(Structure):
+    """Which steps to take, on how many documents, and where to write their results."""
+
+    documents: Int
+    first: Int
+    count: Int
+    losses: F64s
+    taken: I64s
+
+
 class CompiledEngine(Engine):
     """An engine whose numbers lie in memory as the tape of its graph says (see `base.Engine`)."""
 
@@ -44,7 +56,8 @@ class CompiledEngine(Engine):
         super().__init__()
         self.config, self.vocab_size, self._graph = model, graph.vocab_size, graph
         self._extents, self._size = graph.tape.plan(), graph.tape.real.size
-        self._program = Program(entries, target)
+        prepared: Entries = {"prepare": (graph.tape.prepare_kernel(graph.loss), {})}
+        self._program = Program({**prepared, "evaluate": (evaluation_kernel(graph), {}), **entries}, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         self._shared = Memory(self._size * self._extents.shared)
         self._moments, self._powers = self._no_moments()
@@ -109,6 +122,26 @@ class CompiledEngine(Engine):
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
+    def _steps(self, documents: int, first: int, losses: array[float]) -> dict[str, Argument]:
+        """What the kernel of a training takes as `Steps`, one for each loss."""
+        results = {"losses": address_of(losses), "taken": address_of(self._taken)}
+        return {"documents": documents, "first": first, "count": len(losses), **results}
+
+    def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
+        from tapegpt.machine.threads import run_parts
+
+        results = array("d", bytes(16 * self.threads))
+
+        def part(thread: int, _: array[int]) -> None:
+            ends = [len(tokens) * end // self.threads for end in (thread, thread + 1)]
+            memory = (self._shared.at(0), self._work.at(self._size * thread * self._extents.work))
+            documents, result = Documents.arguments(tokens), address_of(results, 2 * thread)
+            self._program.run("evaluate", *memory, documents, *ends, result)
+
+        self._program.run("prepare", self._shared.at(0))
+        run_parts(part, self.threads)
+        return sum(results[0::2]), int(sum(results[1::2]))
+
     def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
         strings = Strings.empty(count, self.config.block_size)
         self._decode(rng, strings, temperature)
@@ -117,6 +150,32 @@ class CompiledEngine(Engine):
     @abstractmethod
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
         """Write as many strings as there is room for."""
+
+
+def evaluation_kernel(graph: Graph) -> Kernel:
+    """Of the documents first to last - 1: the sum of -log(probability), and the number of positions.
+
+    Documents are packed where the loss is a sum by shares; where it is their mean, they are read one by one.
+    """
+    forward, layout = graph.tape.forward_kernel(graph.loss), graph.layout()
+    share = layout.about.get("share")
+
+    def evaluate(
+        k: Builder, shared: Reals, work: Reals, documents: Documents, first: Int, last: Int, result: F64s
+    ) -> None:
+        packer, at = DocumentPacker(k, layout, work, documents), k.variable(first)
+        if share is not None:
+            (work + share)[0] = 1.0
+        for _ in k.repeat_while(lambda: at < last):
+            rows = packer.put_alone(at) if share is None else packer.fill(at, last)
+            forward(k, shared, work, 0, rows)
+            loss, count = k.convert((work + layout.loss)[0], F64), k.convert(rows, F64)
+            result[0] = result[0] + (loss * count if share is None else loss)
+            result[1] = result[1] + count
+            if share is None:
+                at += 1
+
+    return Kernel(evaluate, real=graph.tape.real)
 
 
 def check_losses(losses: array[float], first: int) -> list[float]:

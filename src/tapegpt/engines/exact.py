@@ -12,7 +12,7 @@ from tapegpt.autograd.operations.rows import exponentiate
 from tapegpt.autograd.packing import Rows
 from tapegpt.data.mersenne import uniform
 from tapegpt.engines.adam import SCRATCH, Schedule, adam_update, all_finite
-from tapegpt.engines.compiled import CompiledEngine, Numbers, check_losses
+from tapegpt.engines.compiled import CompiledEngine, Numbers, Steps, check_losses
 from tapegpt.engines.graph import DocumentPacker, Documents, Graph, exact_graph
 from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
@@ -34,29 +34,16 @@ class ExactEngine(CompiledEngine):
 
     def __init__(self, config: Model, vocab_size: int, target: Target | None = None) -> None:
         graph = exact_graph(config, vocab_size, target)
-        prepare, forward = graph.tape.prepare_kernel(graph.loss), graph.tape.forward_kernel(graph.loss)
-        entries: Entries = {
-            "train": (training_kernel(graph, prepare, forward), {}),
-            "evaluate": (evaluation_kernel(graph, prepare, forward), {}),
-            "generate": (generation_kernel(graph), {}),
-        }
+        entries: Entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(graph), {})}
         super().__init__(config, graph, entries, target)
         self._scratch = Memory(8 * SCRATCH)
 
     def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
-        losses = array("d", bytes(8 * count))
-        results = (address_of(losses), address_of(self._taken))
-        work = (self._work.at(0), self._scratch.at(0))
-        arguments = (self._numbers(), *work, Documents.arguments(tokens), adam.as_dict())
-        self._program.run("train", *arguments, len(tokens), first, count, *results)
+        losses, memory = array("d", bytes(8 * count)), (self._work.at(0), self._scratch.at(0))
+        steps = self._steps(len(tokens), first, losses)
+        self._program.run("train", self._numbers(), *memory, Documents.arguments(tokens), adam.as_dict(), steps)
         return check_losses(losses, first)
-
-    def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
-        result = array("d", [0.0, 0.0])
-        arguments = (self._shared.at(0), self._work.at(0), Documents.arguments(tokens), len(tokens))
-        self._program.run("evaluate", *arguments, address_of(result))
-        return result[0], int(result[1])
 
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
         weights, words = array("d", bytes(8 * padded(self.vocab_size))), rng.words
@@ -66,62 +53,37 @@ class ExactEngine(CompiledEngine):
         rng.words = words
 
 
-def training_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
+def training_kernel(graph: Graph) -> Kernel:
     """Steps first to first + count - 1; stops before an update that would not be finite, and logs no number for it."""
-    backward = graph.tape.backward_kernel(graph.loss)
-    extent, layout = graph.tape.parameter_extent(), graph.layout()
+    tape, output = graph.tape, graph.loss
+    prepare, forward = tape.prepare_kernel(output), tape.forward_kernel(output)
+    backward = tape.backward_kernel(output)
+    extent, layout = tape.parameter_extent(), graph.layout()
 
     def train(
-        k: Builder,
-        numbers: Numbers,
-        work: F64s,
-        scratch: F64s,
-        documents: Documents,
-        schedule: Schedule,
-        size: Int,
-        first: Int,
-        count: Int,
-        losses: F64s,
-        taken: I64s,
+        k: Builder, numbers: Numbers, work: F64s, scratch: F64s, documents: Documents, schedule: Schedule, steps: Steps
     ) -> None:
         shared, gradients = numbers.shared, numbers.gradients
         packer = DocumentPacker(k, layout, work, documents)
         going = k.variable(k.integer(1))
-        for i in k.range(count):
+        for i in k.range(steps.count):
             for _ in k.when(going.equals(1)):
-                step = first + i
-                n = packer.put_alone(step % size, noise=step + 1)
+                step = steps.first + i
+                n = packer.put_alone(step % steps.documents, noise=step + 1)
                 prepare(k, shared)
                 forward(k, shared, work, 0, n)
                 loss = (work + layout.loss)[0]
-                losses[i] = loss
+                steps.losses[i] = loss
                 going.set(k.select((loss - loss).equals(0.0), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
                     backward(k, shared, gradients, work, n)
                     going.set(k.select(all_finite(k, gradients, extent), k.integer(1), 0))
-                    losses[i] = k.select(going.equals(1), loss, float("nan"))
+                    steps.losses[i] = k.select(going.equals(1), loss, float("nan"))
                 for _ in k.when(going.equals(1)):
                     adam_update(k, numbers, scratch, extent, step, schedule)
-                    taken[0] = step + 1
+                    steps.taken[0] = step + 1
 
     return Kernel(train, real=F64)
-
-
-def evaluation_kernel(graph: Graph, prepare: Kernel, forward: Kernel) -> Kernel:
-    """Over all documents: the sum of -log(probability), and the number of positions."""
-    layout = graph.layout()
-
-    def evaluate(k: Builder, shared: F64s, work: F64s, documents: Documents, size: Int, result: F64s) -> None:
-        packer = DocumentPacker(k, layout, work, documents)
-        prepare(k, shared)
-        for document in k.range(size):
-            n = packer.put_alone(document)
-            forward(k, shared, work, 0, n)
-            count = k.convert(n, F64)
-            result[0] = result[0] + (work + layout.loss)[0] * count
-            result[1] = result[1] + count
-
-    return Kernel(evaluate)
 
 
 def generation_kernel(graph: Graph) -> Kernel:

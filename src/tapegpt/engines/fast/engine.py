@@ -12,7 +12,7 @@ from tapegpt.autograd.tape import check_size
 from tapegpt.engines.compiled import CompiledEngine, check_losses
 from tapegpt.engines.fast.adam import POWERS
 from tapegpt.engines.fast.generation import Generation, generation_kernel
-from tapegpt.engines.fast.training import SYNC, evaluation_kernel, training_kernel
+from tapegpt.engines.fast.training import SYNC, training_kernel
 from tapegpt.engines.graph import SLOTS, Documents, fast_graph
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.threads import run_parts
@@ -43,12 +43,7 @@ class FastEngine(CompiledEngine):
         decode = fast_graph(config, vocab_size, target=target, cached=True)
         extents, decode_extents = graph.tape.plan(), decode.tape.plan()
         assert (extents.shared, extents.gradients) == (decode_extents.shared, decode_extents.gradients)
-        entries: Entries = {
-            "train": (training_kernel(graph), {}),
-            "prepare": (graph.tape.prepare_kernel(graph.loss), {}),
-            "evaluate": (evaluation_kernel(graph), {}),
-            "generate": (generation_kernel(decode), {}),
-        }
+        entries: Entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(decode), {})}
         touched = batch_size * config.block_size * len(graph.looked_up)
         own = extents.work + extents.gradients + touched  # numbers of a thread
         check_size(4 * (extents.shared + 2 * extents.gradients + threads * own))
@@ -62,15 +57,11 @@ class FastEngine(CompiledEngine):
         order = array("I", range(len(tokens))) if tokens.order is None else tokens.order
         sync, sums = array("q", bytes(8 * SYNC)), array("d", bytes(8 * SYNC * self.threads))
         steps: dict[str, Argument] = {
+            **self._steps(len(order), first, losses),
             "order": address_of(order),
-            "documents": len(order),
             "batch_size": self.batch_size,
-            "first": first,
-            "count": count,
             "progress": float(first) if progress is None else progress,
             "powers": address_of(self._powers),
-            "losses": address_of(losses),
-            "taken": address_of(self._taken),
         }
         capacity = self.batch_size * self.config.block_size * len(self._graph.looked_up)
         touched = Memory(4 * self.threads * capacity)
@@ -93,19 +84,6 @@ class FastEngine(CompiledEngine):
 
         run_parts(part, self.threads)
         return check_losses(losses, first)
-
-    def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
-        results = array("d", bytes(16 * self.threads))
-
-        def part(thread: int, _: array[int]) -> None:
-            ends = [len(tokens) * end // self.threads for end in (thread, thread + 1)]
-            memory = (self._shared.at(0), self._work.at(4 * thread * self._extents.work))
-            documents, result = Documents.arguments(tokens), address_of(results, 2 * thread)
-            self._program.run("evaluate", *memory, documents, *ends, result)
-
-        self._program.run("prepare", self._shared.at(0))
-        run_parts(part, self.threads)
-        return sum(results[0::2]), int(sum(results[1::2]))
 
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
         rows, words = array("q", bytes(16 * SLOTS)), rng.words

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import clear
 from tapegpt.autograd.tape import GROUP
 from tapegpt.engines.adam import Schedule  # noqa: TC001  # an entry's structure
-from tapegpt.engines.compiled import Numbers  # noqa: TC001  # an entry's structure
+from tapegpt.engines.compiled import Numbers, Steps
 from tapegpt.engines.fast.adam import DECAY_EVERY, Move, adamw, adamw_rows, decay_rows, gather_gradients, rate_at
 from tapegpt.engines.graph import DocumentPacker, Documents, Graph
 from tapegpt.machine.language import (
@@ -52,18 +52,13 @@ class Threads(Structure):
     threads: Int
 
 
-class Steps(Structure):
-    """Which steps to take, on which documents, and where to write their results."""
+class BatchSteps(Steps):
+    """The same with batches of documents, in an order of their own."""
 
-    order: U32s  # of the documents
-    documents: Int
+    order: U32s
     batch_size: Int
-    first: Int
-    count: Int
     progress: Real  # position of the first in the schedule
     powers: F64s  # of Adam's betas
-    losses: F64s
-    taken: I64s
 
 
 class Team:
@@ -222,7 +217,7 @@ def training_kernel(graph: Graph) -> Kernel:
         work: F32s,
         documents: Documents,
         schedule: Schedule,
-        steps: Steps,
+        steps: BatchSteps,
         shared: Threads,
     ) -> None:
         worker = _Worker(k, model, numbers, work, shared)
@@ -267,22 +262,3 @@ def training_kernel(graph: Graph) -> Kernel:
                 team.wait()  # the parameters are new
 
     return Kernel(train, real=F32)
-
-
-def evaluation_kernel(graph: Graph) -> Kernel:
-    """Of the documents first to last - 1: the sum of -log(probability), and the number of positions."""
-    forward, layout = graph.tape.forward_kernel(graph.loss), graph.layout()
-
-    def evaluate(
-        k: Builder, shared: F32s, work: F32s, documents: Documents, first: Int, last: Int, result: F64s
-    ) -> None:
-        packer = DocumentPacker(k, layout, work, documents)
-        (work + layout.about["share"])[0] = 1.0
-        at = k.variable(first)
-        for _ in k.repeat_while(lambda: at < last):
-            rows = packer.fill(at, last)
-            forward(k, shared, work, 0, rows)
-            result[0] = result[0] + k.convert((work + layout.loss)[0], F64)
-            result[1] = result[1] + k.convert(rows, F64)
-
-    return Kernel(evaluate)
