@@ -185,7 +185,7 @@ def test_what_lies_ahead_counts_as_much_at_every_temperature(small: GPT, tempera
             state = 0 if token == space.bos else space.after(state, token)
         assert math.isclose(log_weight, expected, rel_tol=1e-4, abs_tol=1e-4)
     assert small.generate(1, pattern=pattern, temperature=0) == small.generate(
-        1, pattern=pattern, temperature=0, unique=True
+        1, pattern=pattern, temperature=0, distinct=True
     )
 
 

@@ -52,7 +52,7 @@ class Step(Local):
     others theirs. `steps_taken` counts over all calls; of a call that Ctrl-C ends it counts the steps that were done.
     """
 
-    def __init__(self, tape: Tape, loss: Node, optimizer: Optimizer, batches: int = 1, *, fast: bool = False) -> None:
+    def __init__(self, tape: Tape, loss: Node, optimizer: Optimizer, batches: int, *, fast: bool) -> None:
         BATCHES.check("batches", batches)
         self.tape, self.loss, self.optimizer, self.batches = tape, loss, optimizer, batches
         self._graph = (fast_graph if fast else exact_graph)(tape, loss)
