@@ -5,12 +5,10 @@ Kernels hold these and not the tape: all of it would be in the key of their code
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, clear
 from tapegpt.machine.language import U32, Builder, Kernel, Number, Pointer
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class Laid:

@@ -56,8 +56,9 @@ class CompiledEngine(Engine):
         super().__init__()
         self.config, self.vocab_size, self._graph = model, graph.vocab_size, graph
         self._extents, self._size = graph.tape.plan(), graph.tape.real.size
-        prepared: Entries = {"prepare": (graph.tape.prepare_kernel(graph.loss), {})}
-        self._program = Program({**prepared, "evaluate": (evaluation_kernel(graph), {}), **entries}, target)
+        self._program = Program(
+            {"prepare": (graph.prepare, {}), "evaluate": (evaluation_kernel(graph), {}), **entries}, target
+        )
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         self._shared = Memory(self._size * self._extents.shared)
         self._moments, self._powers = self._no_moments()
@@ -157,7 +158,7 @@ def evaluation_kernel(graph: Graph) -> Kernel:
 
     Documents are packed where the loss is a sum by shares; where it is their mean, they are read one by one.
     """
-    forward, layout = graph.tape.forward_kernel(graph.loss), graph.layout()
+    forward, layout = graph.forward, graph.layout()
     share = layout.about.get("share")
 
     def evaluate(

@@ -55,10 +55,8 @@ class ExactEngine(CompiledEngine):
 
 def training_kernel(graph: Graph) -> Kernel:
     """Steps first to first + count - 1; stops before an update that would not be finite, and logs no number for it."""
-    tape, output = graph.tape, graph.loss
-    prepare, forward = tape.prepare_kernel(output), tape.forward_kernel(output)
-    backward = tape.backward_kernel(output)
-    extent, layout = tape.parameter_extent(), graph.layout()
+    prepare, forward, backward = graph.prepare, graph.forward, graph.tape.backward_kernel(graph.loss)
+    extent, layout = graph.tape.parameter_extent(), graph.layout()
 
     def train(
         k: Builder, numbers: Numbers, work: F64s, scratch: F64s, documents: Documents, schedule: Schedule, steps: Steps

@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 from array import array
+from functools import cached_property
 
 from tapegpt.autograd.operations.base import Batch, padded
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.packing import Packer
 from tapegpt.autograd.rewrites import EXACT, ROWS, Rewriting
 from tapegpt.autograd.tape import Tape
-from tapegpt.machine.language import F32, F64, Builder, I64s, Number, Operand, Pointer, Structure, U32s, Value
+from tapegpt.machine.language import F32, F64, Builder, I64s, Kernel, Number, Operand, Pointer, Structure, U32s, Value
 from tapegpt.machine.memory import Address, Memory, address_of
 from tapegpt.record import Record
 
@@ -100,6 +101,16 @@ class Graph:
             tuple(node.value for node in self.looked_up),
             self.sparse.shape.columns if self.sparse else 0,
         )
+
+    @cached_property
+    def prepare(self) -> Kernel:
+        """The loss's `Tape.prepare_kernel`: one for all that call it, so that the key of the code is found sooner."""
+        return self.tape.prepare_kernel(self.loss)
+
+    @cached_property
+    def forward(self) -> Kernel:
+        """The loss's `Tape.forward_kernel`."""
+        return self.tape.forward_kernel(self.loss)
 
     # --- parameters in memory -----------------------------------------------------------------------------------
 

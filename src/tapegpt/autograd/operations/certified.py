@@ -14,9 +14,7 @@ reciprocal and a faithful quotient, one correction by the exact remainder gives 
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.machine.language import Builder, Operand, Pointer, Value
+from tapegpt.machine.language import Builder, Operand, Pointer, Value
 
 SLACK = 0.0135  # 0.011 + 70 * log(2) * 1.5 * 2^-68 / 2^-53 = 0.01322, and some for the test's own roundings
 GROUP = 64  # elements whose doubts are one word

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import accumulate, across, row_by_row
 from tapegpt.autograd.value import Matrix, Value, copy_rows
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tapegpt.machine.language import Builder
+from tapegpt.machine.language import Builder
 
 
 class Columns(Operation):

@@ -5,15 +5,11 @@ It is the root mean square norm of c = x - mean(x), gain and bias included.
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import in_f32
+from tapegpt.autograd.operations.base import Scratch, Slot, in_f32
 from tapegpt.autograd.operations.rmsnorm import FastRMSNorm, RMSNorm
 from tapegpt.autograd.operations.rows import LazyRow, Row, accumulate, dot, mask_columns, row_by_row, total, vectors
 from tapegpt.autograd.value import Matrix, layer_norm
 from tapegpt.machine.language import F32, F64, Builder, Number, Pointer, Value
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.autograd.operations.base import Scratch, Slot
 
 
 class LayerNorm(RMSNorm):

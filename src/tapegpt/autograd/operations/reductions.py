@@ -5,16 +5,13 @@ Shapes: x (R, C); result (1, C), (R, 1) or (1, 1). In f64 a sum runs in index or
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import accumulate, across, broadcast, one_by_one, row_by_row, sum_of_lanes
 from tapegpt.autograd.value import Matrix, copy_rows, total
+from tapegpt.autograd.value import Value as Scalar
 from tapegpt.machine.language import I64, Builder, Number, Pointer, Value, Variable
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tapegpt.autograd.value import Value as Scalar
 
 
 class Reduction(Operation):

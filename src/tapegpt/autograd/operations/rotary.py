@@ -9,12 +9,9 @@ import math
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
 from tapegpt.autograd.operations.rows import row_by_row, vectors
+from tapegpt.autograd.value import Matrix
 from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.machine.language import F64, Builder, Value
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.autograd.value import Matrix
 
 BASE = 10000.0  # the slowest pair turns about so many times slower than the first
 

@@ -6,14 +6,11 @@ what operations do with rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from tapegpt.autograd.operations.base import Slot, padded
 from tapegpt.autograd.operations.functions import exp
 from tapegpt.machine.language import F32, F64, I32, Builder, Int, Number, Operand, Pointer, Type, Value
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 
 UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
 

@@ -6,10 +6,7 @@ from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, pa
 from tapegpt.autograd.operations.rows import position_of, put_row, row_by_row
 from tapegpt.autograd.value import Matrix, Value, copy_rows
 from tapegpt.errors import TapeGPTError, is_whole, shown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from tapegpt.machine.language import Builder
+from tapegpt.machine.language import Builder
 
 
 class Shift(Operation):

@@ -6,6 +6,8 @@ operations, the graph.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tapegpt.autograd.operations.base import clear
 from tapegpt.autograd.tape import GROUP
 from tapegpt.engines.adam import Schedule  # noqa: TC001  # an entry's structure
@@ -23,17 +25,14 @@ from tapegpt.machine.language import (
     I64s,
     Int,
     Kernel,
+    Operand,
+    Pointer,
     Real,
     Structure,
     U32s,
+    Value,
     kernel,
 )
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tapegpt.machine.language import Operand, Pointer, Value
 
 PATIENCE = 1024  # turns of a waiting loop, some tens of microseconds
 LOSS, SQUARES, TOUCHES = range(3)  # what a thread shares
@@ -132,7 +131,7 @@ class _Model:
         self.layout, extents = graph.layout(), tape.plan()
         self.gradients, self.work = extents.gradients, extents.work  # numbers of a thread
         self.sparse = tape.extent(graph.sparse) if graph.sparse else 0  # where the other parameters begin
-        self.prepare, self.forward = tape.prepare_kernel(graph.loss), tape.forward_kernel(graph.loss)
+        self.prepare, self.forward = graph.prepare, graph.forward
         self.backward = tape.backward_kernel(graph.loss, accumulate=True)
 
 

@@ -6,15 +6,12 @@ of them in use and the others zero. They are three matrices, or packed in one of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.base import PAD, Operation, Scratch, Shape, Slot, View, padded
 from tapegpt.machine.language import F32, Builder, Value
 from tapegpt.record import Record
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 LONG = 32  # positions: documents up to here go pair by pair, longer ones in tiles, whose heads are whole vectors
 

@@ -10,14 +10,12 @@ head of several vectors.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 from tapegpt.autograd.operations.attention.heads import Heads, OverHeads, documents
 from tapegpt.autograd.operations.base import Batch, Scratch, Shape, Slot, View
 from tapegpt.autograd.operations.functions import exp
 from tapegpt.machine.language import F32, Builder, Number, Operand, Pointer, Value
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 
 class PairedAttention(OverHeads):

@@ -9,17 +9,14 @@ Letters: t looks at s <= t of the same document; L lanes of a head; a tile is `Q
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tapegpt.autograd.operations.attention.heads import OverHeads, documents
 from tapegpt.autograd.operations.base import Scratch, Shape, Slot, View, clear
 from tapegpt.autograd.operations.functions import exp
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels
 from tapegpt.machine.language import F32, I32, Builder, Int, Number, Value, kernel
 from tapegpt.record import Record
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 QUERIES = 32  # of a tile: two vectors, so that a tile of sums is eight keys times these
 
