@@ -634,6 +634,16 @@ def test_a_kernel_finds_its_numbers_where_more_was_recorded_after_it() -> None:
     assert tape.read(y) == [[9.0]]
 
 
+def test_only_what_prepares_something_has_a_kernel_for_it() -> None:
+    tape = Tape(2)
+    w = tape.parameter("w", 3, 3)
+    square = w * w
+    product = tape.linear(tape.input("x", 3), w)
+    loss = (product @ square).sum()
+    assert list(tape.kernels(square, loss)) == ["forward", "backward"]
+    assert list(tape.kernels(product, loss)) == ["prepare", "forward", "backward"]
+
+
 def test_a_kernel_is_for_a_node_of_its_tape() -> None:
     other = Tape().parameter("x", 1, 1) * 2.0
     for make in (Tape.prepare_kernel, Tape.forward_kernel, Tape.backward_kernel):
