@@ -25,7 +25,7 @@ from tapegpt.autograd.operations.attention.pairs import CachedAttention, PairedA
 from tapegpt.autograd.operations.attention.tiles import TiledAttention
 from tapegpt.autograd.operations.base import Batch, Scratch, View, padded
 from tapegpt.autograd.operations.cross_entropy import FastCrossEntropy
-from tapegpt.autograd.operations.embedding import FastEmbedding
+from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.operations.linear import FastLinear
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels
 from tapegpt.autograd.operations.rmsnorm import FastRMSNorm
@@ -83,7 +83,7 @@ class Model:
             "head": (sizes.vocab_size, sizes.width),
         }
         w = {name: tape.parameter(name, *shape) for name, shape in shapes.items()}
-        x0 = tape.record(FastEmbedding(2), w["token"], self.tokens, w["place"], self.places)
+        x0 = tape.record(Embedding(2), w["token"], self.tokens, w["place"], self.places)
         x = tape.record(FastRMSNorm(), x0)
         qkv = tape.record(FastLinear(), tape.record(FastRMSNorm(), x), w["qkv"])
         kind = TiledAttention if heads.tiled else PairedAttention
@@ -329,7 +329,7 @@ def test_each_operation_against_finite_differences(kind: str) -> None:
     tokens, places, ends, targets = map(tape.indices, ("tokens", "places", "ends", "targets"))
     share = tape.input("share", 1, 1)
     table, place_table = tape.parameter("table", 6, width), tape.parameter("places", 7, width)
-    x = tape.record(FastEmbedding(2), table, tokens, place_table, places)
+    x = tape.record(Embedding(2), table, tokens, place_table, places)
     loss = tape.record(FastCrossEntropy(), chain(kind, tape, x, ends, width), targets, share)
     for node in tape.parameters():
         tape.write(node, [rng.gauss(0, 0.5) for _ in range(node.rows * node.shape.columns)])
@@ -433,7 +433,7 @@ def test_shapes_that_do_not_fit_are_refused_in_one_line() -> None:
         (lambda: tape.record(PairedAttention(heads), x, x), "attention: takes token ids, not"),
         (lambda: tape.record(TiledAttention(Heads(2, 3, 40)), x, ids), "attention in tiles: needs 96 columns"),
         (lambda: tape.record(FastCrossEntropy(), x, ids, x), "cross_entropy: needs"),
-        (lambda: tape.record(FastEmbedding(2), w, ids, x, ids), "embedding: needs"),
+        (lambda: tape.record(Embedding(2), w, ids, x, ids), "embedding: needs"),
     ]
     for make, message in cases:
         with pytest.raises(TapeGPTError, match=message) as caught:

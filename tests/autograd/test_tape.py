@@ -492,15 +492,15 @@ def test_write_takes_whole_rows_of_numbers_and_checks_them_first() -> None:
         (rows, [1.0] * 8, "8 numbers do not fill"),
         (rows, [], "0 numbers do not fill"),
         (rows, [1.0] * 3, "3 numbers do not fill rows of 2"),
-        (x, None, "one after the other"),
-        (x, "1234", "one after the other"),
+        (x, None, "needs a sequence of numbers"),
+        (x, "1234", "needs a sequence of numbers"),
         (x, [9.0, 9.0, 9.0, "9"], "number 3 must be a number"),
         (x, [9.0, 9.0, 9.0, True], "number 3 must be a number"),
         (x, [[9.0, 9.0], [9.0, 9.0]], "2 numbers do not fill"),
         (ids, [0, 1.0], "row 1 is 1.0: token ids"),
         (ids, [0, True], "row 1 is True: token ids"),
         (ids, [0, None], "row 1 is None: token ids"),
-        (ids, "12", "one after the other"),
+        (ids, "12", "needs a sequence of numbers"),
         (y, [1.0] * 4, "is computed"),
     ]
     for node, numbers, message in wrong:

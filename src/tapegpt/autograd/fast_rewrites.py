@@ -12,7 +12,7 @@ from tapegpt.autograd.operations.attention.tiles import TiledAttention
 from tapegpt.autograd.operations.base import Shape
 from tapegpt.autograd.operations.columns import Columns
 from tapegpt.autograd.operations.elementwise import Elementwise
-from tapegpt.autograd.operations.embedding import Embedding, FastEmbedding
+from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.operations.layer_norm import FastLayerNorm, LayerNorm
 from tapegpt.autograd.operations.linear import FastLinear
 from tapegpt.autograd.operations.rmsnorm import FastRMSNorm, RMSNorm
@@ -74,7 +74,7 @@ def sum_embeddings(rewriting: Rewriting, node: Node) -> Match | None:
 
     def make() -> Node:
         inputs = [rewriting.input(each) for leaf in leaves for each in leaf.inputs]
-        return rewriting.tape.record(FastEmbedding(len(leaves)), *inputs)
+        return rewriting.tape.record(Embedding(len(leaves)), *inputs)
 
     return Match([*inner[1:], *leaves], make)
 

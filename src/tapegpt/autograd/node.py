@@ -13,6 +13,7 @@ from tapegpt.errors import TapeGPTError, shown
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from tapegpt.autograd.operations.reductions import Reduction
     from tapegpt.autograd.tape import Tape
@@ -259,3 +260,13 @@ def number_of(value: object, whose: object, *what: object) -> float:
         except (TypeError, ValueError, OverflowError):
             pass
     raise TapeGPTError(f"{whose}: {' '.join(map(str, what))} must be a number that a float holds, not {shown(value)}")
+
+
+def as_list(given: Any, whose: str) -> list[Any]:
+    """The elements of a sequence, or of an array of NumPy or PyTorch."""
+    try:
+        if not isinstance(given, str | bytes | dict):
+            return list(given.tolist() if hasattr(given, "tolist") else given)
+    except TypeError:
+        pass
+    raise TapeGPTError(f"{whose}: needs a sequence of numbers, not {shown(given)}")

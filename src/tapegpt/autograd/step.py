@@ -17,6 +17,7 @@ from array import array
 from itertools import accumulate, chain
 from time import perf_counter
 
+from tapegpt.autograd.node import as_list
 from tapegpt.autograd.saving import TAKEN, load, save
 from tapegpt.autograd.step_kernel import Training, exact_graph, fast_graph, mixes_no_rows, offsets_of
 from tapegpt.data.rng import Random
@@ -185,7 +186,7 @@ class Step(Local):
         if lengths is None:
             most = min(self.tape.positions, rows)
             return array("q", range(rows + 1)), most, self.batches * most
-        listed = _as_list(lengths, "lengths")
+        listed = as_list(lengths, "lengths")
         for index, length in enumerate(listed):
             if not is_whole(length) or not 1 <= length <= self.tape.positions:
                 whole = f"must be a whole number from 1 to the tape's {self.tape.positions} positions"
@@ -210,7 +211,7 @@ class Step(Local):
 
 def _numbers(given: object, node: Node, real: Type) -> array[float]:
     """The numbers of an input row after row, checked: rows of numbers or of rows of them, or all one after another."""
-    rows, columns = _as_list(given, repr(node)), node.shape.columns
+    rows, columns = as_list(given, repr(node)), node.shape.columns
     try:
         while rows and _is_row(rows[0]):
             if not _is_row(next(iter(rows[0]), 0.0)):
@@ -235,16 +236,6 @@ def _numbers(given: object, node: Node, real: Type) -> array[float]:
         node.tape.check_ids(node, rows)
     wrong = next(place for place, number in enumerate(rows) if not _is_finite(number, code))
     raise TapeGPTError(f"{node!r}: row {wrong // columns} has {shown(rows[wrong])}: needs finite numbers of {real}")
-
-
-def _as_list(given: Any, whose: str) -> list[Any]:
-    """The elements of a sequence, or of an array of NumPy or PyTorch."""
-    try:
-        if not isinstance(given, str | bytes | dict):
-            return list(given.tolist() if hasattr(given, "tolist") else given)
-    except TypeError:
-        pass
-    raise TapeGPTError(f"{whose}: needs a sequence of numbers, not {shown(given)}")
 
 
 def _are_finite(numbers: array[float]) -> bool:

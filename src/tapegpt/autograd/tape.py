@@ -26,7 +26,7 @@ from math import isfinite, sqrt
 from operator import attrgetter
 from operator import index as whole
 
-from tapegpt.autograd.node import Node, number_of
+from tapegpt.autograd.node import Node, as_list, number_of
 from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.base import Operation, Shape, clear, padded
 from tapegpt.autograd.operations.cross_entropy import CrossEntropy
@@ -44,7 +44,7 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from tapegpt.autograd.optimizers import Optimizer
     from tapegpt.autograd.step import Step
@@ -535,7 +535,7 @@ class Tape(Local):
         self.check_own(node, "write")
         if node.operation:
             raise TapeGPTError(f"write: {node!r} is computed: write to parameters and inputs")
-        given = _as_list(numbers, node)
+        given = as_list(numbers, repr(node))
         columns, rows = node.shape.columns, node.rows
         if not given or len(given) % columns or len(given) > rows * columns:
             raise TapeGPTError(f"{node!r}: {len(given)} numbers do not fill rows of {columns}, {rows} at most")
@@ -608,15 +608,6 @@ def _is_id(value: object, bound: int) -> bool:
         return not isinstance(value, bool) and 0 <= whole(value) < bound  # type: ignore[arg-type]  # it is asked
     except TypeError:
         return False
-
-
-def _as_list(numbers: Iterable[float], node: Node) -> list[float]:
-    if not isinstance(numbers, str | bytes):
-        try:
-            return list(numbers)
-        except TypeError:
-            pass
-    raise TapeGPTError(f"{node!r}: needs its numbers one after the other, not {shown(numbers)}")
 
 
 def check_size(size: int) -> None:

@@ -193,14 +193,10 @@ def ending(suffix: str, vocabulary: str) -> Automaton:
     if not set(suffix) <= set(vocabulary):
         return _nothing(vocabulary)
     classes, count, places = _letters(suffix, vocabulary)
-    table = array("I", [_DEAD] * count + [_START] * count)
-    shorter = _START  # the state of the longest proper end of what has matched that is a beginning too
-    for state, place in enumerate(places, start=_START):
-        following = table[shorter * count + place] if state > _START else _START
-        table[state * count + place] = state + 1
-        shorter = following
-        table += table[shorter * count : (shorter + 1) * count]
-    return _made(vocabulary, classes, count, table, _last(len(suffix)))
+    trie: Trie = {}
+    for place in reversed(places):
+        trie = {place: trie}
+    return _made(vocabulary, classes, count, _search(trie, count), _last(len(suffix)))
 
 
 def _letters(text: str, vocabulary: str) -> tuple[array[int], int, list[int]]:
@@ -233,7 +229,7 @@ def avoiding(words: Iterable[str], vocabulary: str) -> Automaton:
         if possible.issuperset(folded):
             lines.append([numbers.setdefault(symbol, len(numbers) + 1) for symbol in folded])
     classes, count = array("I", [numbers.get(symbol, 0) for symbol in symbols]), len(numbers) + 1
-    table = _without(_trie(lines, count), count)
+    table = _search(_trie(lines, count), count)
     return _made(vocabulary, classes, count, table, bytearray(1) + b"\1" * (len(table) // count - 1))
 
 
@@ -252,8 +248,8 @@ def _trie(words: list[list[int]], count: int) -> Trie:
     return trie
 
 
-def _without(trie: Trie, count: int) -> array[int]:
-    """The table (states, count) of an automaton that dies where a word of the trie has occurred."""
+def _search(trie: Trie, count: int) -> array[int]:
+    """The table (states, count) of an automaton that knows what of the trie it has just read; words' ends are dead."""
     table = array("I", [_DEAD] * count + [_START] * count)
     ahead = [(trie, _START)]  # a node, and the state of the longest proper end of its text that is in the trie
     for state, (node, shorter) in enumerate(ahead, start=_START):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tapegpt.data.tokens import encode
 from tapegpt.errors import TapeGPTError, check_names, either, is_number, shown
-from tapegpt.ranges import Number, Whole
+from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
 
 TYPE_CHECKING = False
@@ -73,22 +73,20 @@ class Drawing(Record):
 class Constraints(Record):
     """What strings must be like; raises `TapeGPTError` where a field is out of range or they exclude each other."""
 
-    prefix: str = ""
-    suffix: str = ""
-    pattern: str | None = None  # a regular expression of Python's syntax that the whole string matches
+    prefix: str = field("", Instance(str), default="")
+    suffix: str = field("", Instance(str), default="")
+    pattern: str | None = field("a regular expression that the whole string matches", Instance(str), default=None)
     min_length: int = field("characters", Whole(0), default=0)
     max_length: int | None = field("characters; None: the block", Whole(0), default=None)
     avoid: tuple[str, ...] = ()  # words that occur nowhere, in letters of either case
     novel: bool | int = False  # True or k: further than 0 or k edits from all training documents
-    distinct: bool = False  # no string twice
-    unbiased: bool | None = None  # see `sampling`: True, False (token by token), or None for unbiased where that can be
+    distinct: bool = field("no string twice", Instance(bool), default=False)
+    unbiased: bool | None = field(
+        "False: token by token, see `sampling`; None: unbiased where that can be", Instance(bool), default=None
+    )
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
-        for name in ("prefix", "suffix", "pattern"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and not (name == "pattern" and value is None):
-                raise TapeGPTError(f"{name} must be a str, not {shown(value)}")
         super().check()
         if self.max_length is not None and self.min_length > self.max_length:
             in_python = f"min_length {self.min_length} is above max_length {self.max_length}"
@@ -98,10 +96,6 @@ class Constraints(Record):
             raise TapeGPTError(f"avoid must be words, none of them empty, not {shown(self.avoid)}")
         if not isinstance(self.novel, bool) and self.novel not in Whole(0):
             raise TapeGPTError(f"novel must be True, False or a number of edits, not {shown(self.novel)}")
-        if not isinstance(self.distinct, bool):
-            raise TapeGPTError(f"distinct must be True or False, not {shown(self.distinct)}")
-        if self.unbiased is not None and not isinstance(self.unbiased, bool):
-            raise TapeGPTError(f"unbiased must be True, False or None, not {shown(self.unbiased)}")
 
     @property
     def any(self) -> bool:

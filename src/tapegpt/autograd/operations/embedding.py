@@ -5,17 +5,18 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import accumulate, row_by_row, vectors
 from tapegpt.autograd.value import Matrix, Value
-from tapegpt.machine.language import F32, F64, Builder, Type
+from tapegpt.machine.language import F64, Builder
 
 
 class Embedding(Operation):
-    """`embedding(table, ids)`: row `ids[t]` for position t."""
+    """`embedding(table, ids)`: row `ids[t]` for position t; in f32 also the sum of a row of each of several tables."""
 
     name = "embedding"
-    formula = "row of a table"
-    real: Type | None = None
-    takes: tuple[int, ...] = (2,)
-    clears: tuple[int, ...] = (0,)
+    real = None
+
+    def __init__(self, tables: int = 1) -> None:
+        self.formula = "row of a table" if tables == 1 else f"sum of rows of {tables} tables"
+        self.takes, self.clears = (2 * tables,), tuple(range(0, 2 * tables, 2))
 
     def shape(self, *inputs: Shape) -> Shape:
         tables, ids = inputs[0::2], inputs[1::2]
@@ -50,17 +51,3 @@ class Embedding(Operation):
                     row = table.gradient + ids.value[t] * out.stride
                     for c in vectors(k, out.columns, kind):
                         accumulate(row, c, dout.vector(c, k.width(kind)), fresh=False)
-
-
-# --- f32 ------------------------------------------------------------------------------------------------------------
-
-
-class FastEmbedding(Embedding):
-    """`FastEmbedding(n)(table, ids, table, ids, ...)` in f32: the sum of a row of each of n tables, all as wide."""
-
-    real = F32
-
-    def __init__(self, tables: int) -> None:
-        self.formula = f"sum of rows of {tables} tables"
-        self.takes = (2 * tables,)
-        self.clears = tuple(range(0, 2 * tables, 2))

@@ -142,7 +142,7 @@ def dot(k: Builder, a: Row, b: Row, columns: int, *, reverse: bool = False) -> V
     return k.group_sum(sums, width).lane(0)
 
 
-def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: int) -> Value:
+def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: Number) -> Value:
     """exponentials = exp(row - max(row)), in f64; their sum in index order."""
     largest = largest_of(k, row, columns)
     total = k.zeros()
@@ -153,8 +153,13 @@ def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: int) 
     return k.value(total)
 
 
-def largest_of(k: Builder, row: Pointer, columns: int) -> Value:
-    """The largest element of a row: whole vectors at once, then their lanes."""
+def largest_of(k: Builder, row: Pointer, columns: Number) -> Value:
+    """The largest element of a row: of a fixed number of columns whole vectors at once, then their lanes."""
+    if not isinstance(columns, int):
+        largest = k.variable(row[0])
+        for i in k.range(1, columns):
+            largest.set(k.maximum(row[i], largest))
+        return k.value(largest)
     whole, rest = k.variable(row.vector(0, k.vectors(columns)[0][1])), k.variable(row[0])
     for c, lanes in across(k, columns):
         if lanes == whole.lanes:

@@ -10,7 +10,7 @@ Letters: T positions, S positions looked at, H heads, J columns of a head.
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, clear, padded
-from tapegpt.autograd.operations.rows import across
+from tapegpt.autograd.operations.rows import across, exponentiate
 from tapegpt.autograd.value import Matrix, Vector, softmax, total
 from tapegpt.errors import TapeGPTError, is_whole, shown
 
@@ -52,7 +52,7 @@ class Attention(Operation):
         return Shape(None, inputs[0].columns // parts)
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
-        q, k, v = self._unpack(inputs[0]) if self.packed else inputs
+        q, k, v = inputs  # which no model records packed
         head_dim = len(q[0]) // self.n_head
         results: Matrix = []
         for t, query in enumerate(q):
@@ -71,14 +71,6 @@ class Attention(Operation):
             inner.setdefault("attn_logits", []).append(all_logits)
             inner.setdefault("attn_weights", []).append(all_weights)
         return results
-
-    def _unpack(self, qkv: Matrix) -> list[Matrix]:
-        head_dim = len(qkv[0]) // 3 // self.n_head
-        starts = range(0, len(qkv[0]), 3 * head_dim)
-        return [
-            [[x for start in starts for x in row[start + part * head_dim :][:head_dim]] for row in qkv]
-            for part in range(3)
-        ]
 
     def kept_size(self, positions: int, *inputs: Shape) -> int:
         size: int = self._kept(0, positions, self.shape(*inputs).columns).end
@@ -120,18 +112,11 @@ class Attention(Operation):
                 row = head * out.rows + t
                 query, columns, logits = q.at(t).start, kept.keys.at(head * head_dim), kept.exponentials.at(row).start
                 for s in k.range(0, t + 1, width):  # lanes beyond t hold earlier documents: never read
-                    total = k.zeros(width)
+                    product = k.zeros(width)
                     for j in k.range(head_dim):
-                        total += columns.vector(j, s, width) * query[j]
-                    logits.store(s, total * (float(head_dim) ** 0.5) ** -1)
-                largest = k.variable(logits[0])
-                for s in k.range(1, t + 1):
-                    largest.set(k.maximum(logits[s], largest))
-                total = k.zeros()
-                for s in k.range(t + 1):
-                    exponential = k.exp(logits[s] - largest)
-                    logits[s] = exponential
-                    total += exponential
+                        product += columns.vector(j, s, width) * query[j]
+                    logits.store(s, product * (float(head_dim) ** 0.5) ** -1)
+                total = exponentiate(k, logits, logits, t + 1)
                 inverse = k.pow(total, -1.0)
                 kept.sums[row, 0] = total
                 kept.sums[row, 1] = inverse
