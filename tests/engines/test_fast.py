@@ -328,6 +328,20 @@ def test_loaded_parameters_start_the_moments_again() -> None:
     assert outcome(engine, [6]) == first
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_moments_that_decay_become_zero(threads: int) -> None:
+    engine, smallest = fast(5, threads), 2.0**-126
+    moments = engine.moments()
+    for numbers in (*moments.mean.values(), *moments.square.values()):
+        numbers[:] = array("d", [1.1 * smallest] * len(numbers))
+    engine.load_moments(moments)
+    engine.train(tokens([[1, 2]] * 9, VOCAB - 1), Adam(), 0, 1)  # most rows have no gradient
+    moments = engine.moments()
+    left = [abs(x) for numbers in (*moments.mean.values(), *moments.square.values()) for x in numbers]
+    assert 0.0 in left
+    assert min(filter(None, left)) >= smallest
+
+
 # Numbers that are not finite
 
 WILD = {

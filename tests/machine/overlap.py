@@ -34,8 +34,8 @@ class Use:
 class Watching(Interpreter):
     """Raises `AssertionError` after a call whose arguments overlap."""
 
-    def __init__(self, target: Target) -> None:
-        super().__init__(target)
+    def __init__(self, target: Target, flushes: bool = False) -> None:
+        super().__init__(target, flushes)
         self._known: dict[
             int, tuple[memoryview, int, tuple[Use, ...]]
         ] = {}  # a view, its address, whose argument it is

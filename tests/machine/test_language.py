@@ -338,6 +338,45 @@ def test_fused_multiply_add_of_singles_where_doubles_round_twice() -> None:
     assert out[0] == 1 + 2.0**-23
 
 
+def arithmetic(k: Builder, x: F32s, out: F32s, wide: F64s) -> None:
+    """What takes or computes floats, each from the numbers given."""
+    lanes = k.width(F32)
+    a, b, one = x.vector(0, lanes), x.vector(lanes, lanes), k.constant(1, F32, lanes)
+    results = [a + b, a - b, a * b, a / b, k.sqrt(a), k.select(a > b, one, 2.0), k.select(a.equals(0.0), one, 2.0)]
+    results += [k.fma(a, b, a)] if k.target.fma else []
+    for place, result in enumerate(results):
+        out.store(place * lanes, result)
+    wide[1] = wide[0] * 0.5
+    wide[2] = k.convert(x[0], F64)
+
+
+def flush(number: float, smallest: float = 2.0**-126) -> float:
+    return math.copysign(0.0, number) if abs(number) < smallest else number
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_entries_of_f32_take_subnormal_numbers_for_zero(target: Target) -> None:
+    """Other entries compute with them."""
+    programs = [Program({"entry": (Kernel(arithmetic, real=real), {})}, target) for real in (F32, F64)]
+    lanes = max(1, target.vector_bytes // 4)
+
+    def run(program: Program, a: float, b: float, wide: float) -> tuple[list[float], list[float]]:
+        x, out, doubles = array("f", [a] * lanes + [b] * lanes), array("f", bytes(32 * lanes)), array("d", [wide, 0, 0])
+        program.run("entry", *map(address_of, (x, out, doubles)))
+        return out.tolist(), doubles.tolist()[1:]
+
+    numbers, flushed = [0.0, 2.0**-149, 0.75 * 2.0**-126, 1.5 * 2.0**-126, 2.0**-70, 1.0], 0
+    for a in numbers:
+        for b in [*numbers, *[-number for number in numbers]]:
+            results, (half, copy) = run(programs[0], a, b, 2.0**-1022)
+            expected, (other_half, other_copy) = run(programs[1], flush(a), flush(b), 2.0**-1022)
+            assert all(map(same, results, map(flush, expected))), (a, b)
+            assert (half, other_half) == (0.0, 2.0**-1023)
+            assert (copy, other_copy) == (flush(a), flush(a))
+            flushed += results != run(programs[1], a, b, 0.0)[0]
+    assert flushed > 40
+
+
 @kernel
 def fill(k: Builder, out: I64s, start: Int, stop: Int, *, step: int) -> None:
     count = k.variable(k.integer(0))

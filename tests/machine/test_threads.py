@@ -19,7 +19,7 @@ from typing import Any, Self
 import pytest
 
 import tapegpt
-from tapegpt import Config, Corpus, Random, Trainer
+from tapegpt import Config, Corpus, DivergedError, Random, Trainer
 from tapegpt.analysis import influence
 from tapegpt.analysis.influence import Rater
 from tapegpt.autograd import Tape
@@ -206,6 +206,34 @@ def test_a_part_that_cannot_enter_machine_code() -> None:
     assert flat(engine) == flat(untouched)
 
 
+# Subnormal numbers
+
+
+def has_subnormals() -> bool:
+    """Whether this thread computes with them."""
+    smallest, one = float("5e-324"), float("1")
+    return smallest * one > 0.0 and sys.float_info.min / (one + one) > 0.0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_machine_code_that_flushes_subnormal_numbers_leaves_those_of_python(threads: int) -> None:
+    """On every thread, and where it stops early."""
+    engine, seen = fast(6, threads), []
+    run = engine._program.run
+
+    def watched(name: str, *arguments: Any) -> None:
+        run(name, *arguments)
+        seen.append(has_subnormals())
+
+    engine._program.run = watched  # type: ignore[method-assign]
+    engine.train(DOCUMENTS, Adam(), 0, 3)
+    engine.evaluate(DOCUMENTS)
+    engine.generate(Random(1), 3, 1.0)
+    with pytest.raises(DivergedError):
+        engine.train(DOCUMENTS, Adam(learning_rate=1e9), 3, 40)
+    assert seen == [True] * (5 + 3 * (threads - 1) + 1)
+
+
 # Interruptions
 
 PACKAGE = os.path.dirname(tapegpt.__file__)
@@ -240,6 +268,7 @@ def interruptions(train: Callable[[], object], share: float) -> Iterator[bool]:
             with Interrupted(point) as interrupted:
                 train()
         except KeyboardInterrupt:
+            assert has_subnormals()
             yield True
             continue
         yield False
@@ -601,6 +630,7 @@ threading.Thread(target=press).start()
 try:
     list(trainer.chunks())
 except KeyboardInterrupt:
+    assert float("5e-324") * 1.0
     print("raised")
 """,
 }

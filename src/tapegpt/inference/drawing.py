@@ -124,7 +124,7 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
 
         generate_batch(k, forward, at, (shared, work), generation, choose, [state_of])
 
-    return Kernel(draw)
+    return Kernel(draw, real=F32)
 
 
 def _byte(words: Pointer, index: Value) -> Value:

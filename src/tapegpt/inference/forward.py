@@ -227,7 +227,7 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
             totals[document] = nats
             means[document] = nats / k.convert(starts[document + 1] - starts[document], F64)
 
-    return Kernel(score)
+    return Kernel(score, real=F32)
 
 
 def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
@@ -250,4 +250,4 @@ def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
                 for c in vectors(k, vocab_size):
                     result.store(c, row.vector(c, width) - log_sum)
 
-    return Kernel(following)
+    return Kernel(following, real=F32)

@@ -64,6 +64,31 @@ _ESTIMATES = {  # 1 / sqrt(x): the target's instruction, and how many bits of it
     "neon": ("aarch64.neon.frsqrte.v4f32", 8),
 }
 _SIGNIFICAND = 22
+
+# Entries that flush subnormal numbers: a call between these lines, and what they need declared. The call keeps LLVM
+# from moving arithmetic across them.
+_X86_FLUSHING = """\
+  %before = alloca i32
+  %within = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %before)
+  %word = load i32, ptr %before
+  %flushing = or i32 %word, 32832
+  store i32 %flushing, ptr %within
+  call void @llvm.x86.sse.ldmxcsr(ptr %within)
+  call void CALLED
+  call void @llvm.x86.sse.ldmxcsr(ptr %before)"""
+_ARM_FLUSHING = """\
+  %before = call i64 @llvm.aarch64.get.fpcr()
+  %within = or i64 %before, 16777216
+  call void @llvm.aarch64.set.fpcr(i64 %within)
+  call void CALLED
+  call void @llvm.aarch64.set.fpcr(i64 %before)"""
+_X86_CONTROL = ("declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)")
+_ARM_CONTROL = ("declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)")
+_FLUSHING = {
+    **dict.fromkeys(("avx512", "avx2", "sse2"), (_X86_FLUSHING, _X86_CONTROL)),  # flush to zero, denormals are zero
+    "neon": (_ARM_FLUSHING, _ARM_CONTROL),  # FZ
+}
 _REMEDY = "keep it in a k.variable"
 _FLOATS, _INTEGERS = (F64, F32), (I64, I32)
 _RANGES = {"i64": range(-(1 << 63), 1 << 63), "i32": range(-(1 << 31), 1 << 31), "bool": range(2)}
@@ -183,8 +208,18 @@ class _Function(Builder):
         attributes = "#0" if self._is_entry or is_one_block else "#1"
         if self._module.counted and not self._is_entry:
             parameters.append("ptr noalias nocapture %counts.")
+        signature, outer = f"({', '.join(parameters)})", []
+        if self._is_entry and kernel.flushes and self.target.name in _FLUSHING:
+            around, declarations = _FLUSHING[self.target.name]
+            for declaration in declarations:
+                self._module.declare(declaration)
+            flushed = f"{name}.flushed"
+            outer = [f'{define} void @"{name}"{signature} #0 {{', around.replace("CALLED", f'@"{flushed}"{signature}')]
+            outer += ["  ret void", "}", ""]
+            name, define, attributes = flushed, "define internal", "#1"
         return [
-            f'{define} void @"{name}"({", ".join(parameters)}) {attributes} {{',
+            *outer,
+            f'{define} void @"{name}"{signature} {attributes} {{',
             "entry:",
             *self._slots,
             "  br label %body",

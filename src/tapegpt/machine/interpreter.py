@@ -54,7 +54,18 @@ def _single(number: float) -> float:
     return ctypes.c_float(number).value
 
 
+def _flush(round_: Callable[[float], float], smallest: float) -> Callable[[float], float]:
+    """The same rounding, but of what is below the smallest normal number to zero."""
+
+    def flush(number: float) -> float:
+        rounded = round_(number)
+        return math.copysign(0.0, rounded) if abs(rounded) < smallest else rounded
+
+    return flush
+
+
 _ROUND: dict[str, Callable[[Any], Any]] = {"f32": _single, "i64": _wrap(64), "i32": _wrap(32)}
+_FLUSH = {**_ROUND, "f64": _flush(float, 2.0**-1022), "f32": _flush(_single, 2.0**-126)}
 _PATTERNS = {"f64": ("<d", "<q", I64), "f32": ("<f", "<i", I32)}  # float -> its format, that of its bits, their type
 _FLOATS = {"i64": ("<q", "<d", F64), "i32": ("<i", "<f", F32)}
 
@@ -185,8 +196,9 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 class Interpreter(Builder):
     """Executes kernels. `data` of a scalar is a Python number, of a vector a list, of a pointer (view, index)."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, flushes: bool = False) -> None:
         super().__init__(target)
+        self._flushes, self._round = flushes, _FLUSH if flushes else _ROUND
         self.counts: dict[str, int] = {}  # operations done, lane by lane, and bytes moved
 
     def _did(self, kind: str, amount: int) -> None:
@@ -194,7 +206,7 @@ class Interpreter(Builder):
 
     def _map(self, kind: Type, function: Callable[..., Any], *operands: Value) -> Value:
         """Apply a function lane by lane and round to the type."""
-        round_ = _ROUND.get(kind.name)
+        round_ = self._round.get(kind.name)
         lanes = operands[0].lanes
         rows = zip(*[o.data for o in operands], strict=True) if lanes else [tuple(o.data for o in operands)]
         results = [function(*row) for row in rows]
@@ -295,9 +307,9 @@ class Interpreter(Builder):
     def load(self, pointer: Pointer, lanes: int) -> Value:
         view, position = self._place(pointer, lanes)
         self._did("loaded", pointer.type.size * (lanes or 1))
-        if not lanes:
-            return Value(self, pointer.number, 0, view[position])
-        return Value(self, pointer.number, lanes, view[position : position + lanes].tolist())
+        data = view[position : position + lanes].tolist() if lanes else view[position]
+        value = Value(self, pointer.number, lanes, data)
+        return self._map(value.type, float, value) if self._flushes and value.type.is_float else value
 
     def store(self, pointer: Pointer, value: Value) -> None:
         view, position = self._place(pointer, value.lanes)
@@ -372,7 +384,7 @@ def make_callable(
     Module(target, counted).add(kernel, constants, kernel.name)  # its checks
 
     def run(*arguments: Address | float) -> None:
-        k = Interpreter(target)
+        k = Interpreter(target, kernel.flushes)
         values: list[Pointer | Value] = []
         for argument, expected in zip(arguments, kernel.arguments.values(), strict=True):
             kind = expected.type

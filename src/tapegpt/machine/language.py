@@ -267,7 +267,7 @@ class Kernel:
     An argument may be a record: the pointers and run-time numbers that it holds are passed one by one, so that LLVM
     knows them to be apart, and all else in it is fixed as constants are, like the object of a method. A program's entry
     takes `Structure`s, whose fields are known without a call. `Reals` point to numbers of the type `real`; by default
-    that of the first that is given.
+    that of the first that is given. An entry whose `real` is f32 takes subnormal numbers for zero, and computes none.
     """
 
     def __init__(self, body: Callable[..., None], name: str = "", real: Type = REAL) -> None:
@@ -291,6 +291,11 @@ class Kernel:
         if isinstance(structure, type) and issubclass(structure, Structure):
             return structure(**{name: self._form(each.kind) for name, each in structure.fields.items()})
         return None
+
+    @property
+    def flushes(self) -> bool:
+        """Whether subnormal numbers are zero to it, as an entry, and to all that it calls."""
+        return self.real is F32
 
     @property
     def arguments(self) -> dict[str, Argument]:

@@ -50,7 +50,7 @@ def generation_kernel(graph: Graph) -> Kernel:
 
         generate_batch(k, forward, layout, (shared, work), generation, choose)
 
-    return Kernel(generate)
+    return Kernel(generate, real=F32)
 
 
 def generate_batch(
