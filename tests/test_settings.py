@@ -119,7 +119,7 @@ def test_what_is_no_setting_at_all_gets_one_line(name: str, value: Any) -> None:
 
 
 def test_patience_needs_documents_to_judge_by() -> None:
-    assert refused(patience=3) == ("patience needs documents that are held out: give validation too, for instance 0.1")
+    assert refused(patience=3) == ("patience needs documents that are held out: give validation=0.1 too")
 
 
 OTHER: dict[str, Any] = {
@@ -287,7 +287,7 @@ def test_combinations_that_are_refused() -> None:
         ({"engine": "exact"}, "quick", "needs the engine fast, not exact"),
         ({"engine": "reference", "budget": 1.0}, None, "needs the engine fast, not reference"),
         ({"engine": "exact", "threads": 2}, None, "threads needs the engine fast"),
-        ({"budget": 1.0, "steps": 5}, None, "steps and a budget exclude each other"),
+        ({"budget": 1.0, "steps": 5}, None, "steps and budget exclude each other"),
         ({"patience": 2}, "quick", "patience needs documents"),
     ]:
         given_: Any = options

@@ -46,7 +46,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             _remove(temporary)
             raise
     except OSError as error:
-        raise TapeGPTError(f"{os.fspath(path)}: cannot be written: {error.strerror}: choose another place") from None
+        raise unwritable(os.fspath(path), error) from None
     _flush_directory(os.path.dirname(target))
 
 
@@ -69,9 +69,14 @@ def writable(path: Path) -> str:
         finally:
             _remove(temporary)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise TapeGPTError(f"{os.fspath(path)!r}: cannot be written: {reason}: choose another name") from None
+        raise unwritable(os.fspath(path), error) from None
     return target
+
+
+def unwritable(name: str, error: OSError | ValueError) -> TapeGPTError:
+    """The error of a file or a directory that cannot be written, by the name that it was given."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    return TapeGPTError(f"{name}: cannot be written: {reason}: choose another place")
 
 
 def _temporary(target: str) -> str:

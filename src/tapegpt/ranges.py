@@ -9,7 +9,7 @@ from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 LARGEST = 1.7976931348623157e308  # finite float
@@ -17,6 +17,9 @@ LARGEST = 1.7976931348623157e308  # finite float
 
 class Range:
     """Values that are taken; as a text, what an error says that a value must be."""
+
+    metavar = "TEXT"  # what help calls a value
+    parse: Callable[[str], Any] = str  # of a text; raises `ValueError` for one that stands for none
 
     def __contains__(self, value: Any) -> bool:
         raise NotImplementedError
@@ -30,9 +33,20 @@ class Range:
         if value not in self:
             raise TapeGPTError(f"{name} must be {self}, not {shown(value)}")
 
+    def read(self, name: str, text: str) -> Any:
+        """The value that a text stands for; raises as `check` does."""
+        try:
+            value = self.parse(text)
+        except ValueError:
+            value = text
+        self.check(name, value)
+        return value
+
 
 class OneOf(Range):
     """A few values."""
+
+    metavar = "NAME"
 
     def __init__(self, values: Iterable[str]) -> None:
         self.values = tuple(values)
@@ -65,6 +79,8 @@ class Number(Range):
     """Finite numbers from `least` to `most`, which are included where `ends` is [ or ], as mathematicians write it."""
 
     kind = json = "number"
+    metavar = "X"
+    parse: Callable[[str], float] = float
 
     def __init__(
         self, least: int | None = None, most: int | None = None, ends: str = "[]", kind: str | None = None
@@ -95,7 +111,7 @@ class Number(Range):
             return f"a {self.kind}"
         least = f"a {self.kind} {'from' if self._ends[0] == '[' else 'above'} {self.least:,}"
         if self.most is None:
-            return f"{least} on"
+            return least if self._ends[0] == "(" else f"{least} on"
         joined = {"[]": " to", "[)": " up to but not", "(]": ", at most", "()": " and below"}[self._ends]
         return f"{least}{joined} {self.most:,}"
 
@@ -104,6 +120,8 @@ class Whole(Number):
     """The whole ones of them."""
 
     kind, json = "whole number", "integer"
+    metavar = "N"
+    parse = int
 
     def _fits(self, value: Any) -> bool:
         return is_whole(value)

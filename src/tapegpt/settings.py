@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, argument, shown
 from tapegpt.ranges import Number, OneOf, Whole
 from tapegpt.record import Record, field
 
 ENGINES = ("exact", "fast", "reference")
 MAX_STEPS = 1_000_000_000
 MAX_BATCH_SIZE, MAX_THREADS = 65_536, 256
-SECONDS = Number(0, 1_000_000_000, "(]", "number of seconds")  # of a budget
 SEED = Whole()
 SHARE, STRENGTH = Number(0, 1, "[)"), Number(0, 1_000_000)
 UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """A duration such as 500ms, 1s, 2m or 1h in seconds; raises `TapeGPTError` for anything else."""
+    for unit in sorted(UNITS, key=len, reverse=True):
+        number = text.removesuffix(unit)
+        if number != text:
+            try:
+                return float(number) * UNITS[unit]
+            except ValueError:
+                break
+    raise TapeGPTError(f"a budget must be a number and a unit, such as 500ms, 1s, 2m or 1h, not {shown(text)}")
+
+
+class Duration(Number):
+    """Numbers of seconds."""
+
+    kind, metavar = "number of seconds", "TIME"
+    parse = staticmethod(seconds)
+
+
+SECONDS = Duration(0, 1_000_000_000, "(]")  # of a budget
 
 
 class Settings(Record):
@@ -78,19 +99,9 @@ class Settings(Record):
         """Raise `TapeGPTError` where a field is out of range, or they do not fit together."""
         super().check()
         if self.patience is not None and not self.validation:
-            raise TapeGPTError("patience needs documents that are held out: give validation too, for instance 0.1")
+            wanted = argument("validation", 0.1)
+            raise TapeGPTError(f"{argument('patience')} needs documents that are held out: give {wanted} too")
         for name, each in self.fields.items():
             if self.engine != "fast" and each.needs_fast and getattr(self, name) != getattr(Settings, name):
-                raise TapeGPTError(f"{name} needs the engine fast, not {self.engine}, which does what microgpt.py does")
-
-
-def seconds(text: str) -> float:
-    """A duration such as 500ms, 1s, 2m or 1h in seconds; raises `TapeGPTError` for anything else."""
-    for unit in sorted(UNITS, key=len, reverse=True):
-        number = text.removesuffix(unit)
-        if number != text:
-            try:
-                return float(number) * UNITS[unit]
-            except ValueError:
-                break
-    raise TapeGPTError(f"a budget must be a number and a unit, such as 500ms, 1s, 2m or 1h, not {shown(text)}")
+                not_fast = f"not {self.engine}, which does what microgpt.py does"
+                raise TapeGPTError(f"{argument(name)} needs the engine fast, {not_fast}")

@@ -248,16 +248,16 @@ def typed_documents(report: DataReport) -> list[str]:
         ("ab\n" * 30 + "a" * 500, {}, "--max-length 4 --unique"),
         ("Ab\nBA\nab\nAB", {}, ""),  # where case may carry meaning, as in music and chemistry
         ("1,ab\n2,ba\n", {"format": "csv", "column": "2", "header": False}, "--format csv --column 2 --no-header"),
-        ("a\x1bab\x1bac", {"delimiter": "\x1ba"}, "--delimiter=\\x1ba"),
+        ("a\x1bab\x1bac", {"delimiter": "\x1ba"}, "--delimiter \\x1ba"),
         ("Ab\nBA", {"lowercase": True}, "--lowercase"),
         ("ab\nab\n", {}, "--unique"),
         ("\n".join(map(str, (*range(100, 119), 100))), {}, "--unique"),  # 95 % of them distinct
         ("\n".join(map(str, range(100, 120))), {}, "--validation 0.1"),
         ("a--b", {"delimiter": "--"}, "--delimiter=--"),
-        ("a\nb", {"delimiter": "", "max_length": 3}, "--max-length 3 --delimiter=none"),
-        ("a\\b\tb", {"delimiter": "\\b\t"}, "--delimiter=\\\\b\\t"),
-        ("a\nb\n\nb", {"delimiter": "\n\n", "max_length": 3}, "--max-length 3 --delimiter=blank"),
-        ("a\nb\n\nb", {"delimiter": ""}, "--delimiter=none"),
+        ("a\nb", {"delimiter": "", "max_length": 3}, "--delimiter none --max-length 3"),
+        ("a\\b\tb", {"delimiter": "\\b\t"}, "--delimiter \\\\b\\t"),
+        ("a\nb\n\nb", {"delimiter": "\n\n", "max_length": 3}, "--delimiter blank --max-length 3"),
+        ("a\nb\n\nb", {"delimiter": ""}, "--delimiter none"),
         ("x y,z\na,b\n", {"format": "csv", "column": "x y"}, "--format csv --column x y"),
     ],
 )

@@ -175,7 +175,7 @@ class Fuzzer:
             "--threshold": self._number,
             "--output": lambda: self._one("scores", "-", "missing/x", "."),
             "--top": self._number,
-            **dict.fromkeys(["--json", "--sort", "--summary", "--bits", "--characters"], lambda: None),
+            **dict.fromkeys(["--json", "--sort", "--summary", "--characters"], lambda: None),
         }
         return [self._model(), self._data(), *self._some(options, 4)]
 
@@ -221,7 +221,7 @@ class Fuzzer:
         options: dict[str, Callable[[], str | None]] = {
             **self._reading(),
             "--alarm-rate": self._number,
-            **dict.fromkeys(["--json", "--bits"], lambda: None),
+            "--json": lambda: None,
         }
         return [self._model(), self._data(), *self._some(options, 4)]
 

@@ -351,7 +351,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("train --dataset cities", "--dataset"),
         ("train names.txt --engine faster", "--engine"),
         ("train names.txt --samples -1", "--samples must be a whole number from 0 on, not -1"),
-        ("train names.txt --temperature -1", "temperature must be 0 or a number from 0.001 to 1000, not -1.0"),
+        ("train names.txt --temperature -1", "--temperature must be 0 or a number from 0.001 to 1000, not -1.0"),
         ("train names.txt --n-embd 8192 --n-head 1", "the limit is 100,000,000"),
         ("train names.txt --n-layer 200 --block-size 8192", "choose"),
         ("train names.txt -o missing/m", "there is no directory"),
@@ -377,10 +377,10 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("generate missing", "missing: no such file"),
         ("generate names.txt", "names.txt: not a model of tapegpt"),
         ("generate .", "./model.safetensors: no such file"),
-        ("generate names.txt -n x", "-n: must be a whole number, not 'x'"),
-        ("generate model -n -1", "n must be a whole number from 0 on, not -1"),
-        ("generate model --temperature nan", "temperature must be 0 or a number from 0.001 to 1000, not nan"),
-        ("generate model --seed 1e3", "--seed: must be a whole number, not '1e3'"),
+        ("generate names.txt -n x", "-n must be a whole number from 0 on, not 'x'"),
+        ("generate model -n -1", "-n must be a whole number from 0 on, not -1"),
+        ("generate model --temperature nan", "--temperature must be 0 or a number from 0.001 to 1000, not nan"),
+        ("generate model --seed 1e3", "--seed must be a whole number, not '1e3'"),
     ],
 )
 def test_bad_input_gets_one_line(arguments: str, message: str, place: Path) -> None:

@@ -102,7 +102,7 @@ def test_weights_alone_are_compared_as_they_are(capsys: pytest.CaptureFixture[st
         (["none.txt", "a.hex"], "none.txt: no such file"),
         (["names.txt", "a.hex"], "names.txt: line 1 is no loss: 'anna'"),
         (["a.hex", "cut.safetensors"], "cut.safetensors: not a model of tapegpt"),
-        (["a.hex", "a.hex", "--tolerance", "-1"], "tolerance must be a number from 0 on, not -1.0"),
+        (["a.hex", "a.hex", "--tolerance", "-1"], "--tolerance must be a number from 0 on, not -1.0"),
         (["a.hex"], "the following arguments are required: B"),
     ],
 )

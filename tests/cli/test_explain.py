@@ -85,7 +85,7 @@ def test_each_head_has_a_grid_and_each_stage_a_line(capsys: pytest.CaptureFixtur
 @given(text=st.text(VOCABULARY, max_size=4))
 def test_a_page_is_aligned_and_fits(text: str) -> None:
     model = tapegpt.load("m.safetensors")
-    lines = list(page(explain(model, text), model.vocabulary, 5, lambda text, style: text))
+    lines = list(page(explain(model, text), model.vocabulary, 5))
     width = [sum(map(columns, line)) for line in lines]
     assert max(width[1:]) <= 100
     at = next(number for number, line in enumerate(lines) if line.endswith("most probable"))
@@ -98,7 +98,7 @@ def test_long_texts_leave_out_what_does_not_fit() -> None:
     row = [0.5, 0.5]
     gradients = [("logits", [0.1] * n)]
     long = Explanation("a" * n, ("", *"a" * (n - 1)), ("a",) * n, [row] * n, [0.7] * n, [[]], gradients, 0.7)
-    lines = list(page(long, "a", 5, lambda text, style: text))
+    lines = list(page(long, "a", 5))
     assert max(map(len, lines[1:])) <= 100
     assert "where heads look: 120 positions are too wide for a page, --json has them" in lines
     assert lines[-1].split() == ["logits", "1.10"]
@@ -193,7 +193,7 @@ def test_the_list_names_all_that_can_be_traced(capsys: pytest.CaptureFixture[str
         (["bob", "--top", "0"], "--top must be a whole number from 1 on, not 0"),
         (["xyz"], "text 'xyz': the model does not know 'xyz': leave that out"),
         (["bob", "--trace", "lost"], "there is no number 'lost': --trace list names all there are"),
-        (["bob", "--trace", "loss", "--depth", "0"], "depth must be a whole number from 1 on, not 0"),
+        (["bob", "--trace", "loss", "--depth", "0"], "--depth must be a whole number from 1 on, not 0"),
         (["bob", "--depth", "2"], "--depth needs --trace: give the name of a number"),
     ],
 )

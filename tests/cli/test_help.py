@@ -16,6 +16,7 @@ import pytest
 import tapegpt.cli
 from tapegpt.cli.options import option
 from tapegpt.cli.parser import HelpAction, Parser
+from tapegpt.ranges import Whole
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 ABOUT = """# Command line
@@ -86,7 +87,7 @@ def test_the_page_is_that_of_the_options() -> None:
 def test_every_option_has_a_line() -> None:
     parser = Parser(prog="tapegpt test", description="Test.", epilog="The end.")
     parser.add_argument("data", nargs="*", metavar="DATA", help="what to read")
-    option(parser.add_argument_group("numbers", "All are whole."), "--size", 16, "rows | columns")
+    option(parser.add_argument_group("numbers", "All are whole."), "--size", Whole(1), "rows | columns", default=16)
     assert "\n".join(section(parser, {})).splitlines() == [
         "## tapegpt test",
         "",

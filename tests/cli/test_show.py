@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt.analysis.anatomy import Anatomy
 from tapegpt.cli import main
-from tapegpt.cli.show import STAGES, highlight
+from tapegpt.cli.show import STAGES
 
 NAMES = ["anna", "otto", "bob", "natan", "aviva", "b", "banana"]
 SHAPE = {"n_layer": 1, "n_embd": 6, "n_head": 3, "block_size": 5}
@@ -190,7 +190,7 @@ def test_any_file_is_shown_or_refused(content: bytes) -> None:
         (["--op", "softmax"], "operation must be one of embedding, add"),
         (["--op", "linear 6"], "operation must be one of linear 1 to linear 5, a line of the tape"),
         (["--op", "relu", "--stage", "tokens"], "--op is about the stages tape, kernels, llvm, asm, not tokens"),
-        (["--stage", "wasm"], "argument --stage: invalid choice"),
+        (["--stage", "wasm"], "--stage must be one of text, tokens"),
         (["--n-gram", "2"], "n_gram needs the engine fast, not exact"),
         (["--n-embd", "7"], "n_embd must be a multiple of n_head"),
     ],
@@ -201,31 +201,3 @@ def test_what_cannot_be_shown_is_a_line(capsys: pytest.CaptureFixture[str], argu
 
 def test_a_file_that_is_not_there_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere: no such file" in refused(capsys, "nowhere")
-
-
-# --- colours ----------------------------------------------------------------------------------------------------
-
-ESCAPES = re.compile(r"\033\[\d*m")
-
-
-@given(st.text(st.characters(exclude_characters="\033"), max_size=200) | st.sampled_from(("def f():\n    '''a\n", "(")))
-def test_colours_change_no_text(source: str) -> None:
-    assert ESCAPES.sub("", highlight(source)) == source
-
-
-def test_keywords_strings_and_comments_have_colours() -> None:
-    assert highlight("for i in '1':  # 2\n") == (
-        "\033[1mfor\033[m i \033[1min\033[m \033[32m'1'\033[m:  \033[90m# 2\033[m\n"
-    )
-
-
-def test_a_terminal_gets_colours_unless_it_asks_for_none(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    arguments = ("--stage", "kernels", "--op", "relu", *NEW)
-    plain = printed(capsys, *arguments)[0]
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    assert printed(capsys, *arguments)[0] == highlight(plain) != plain
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert printed(capsys, *arguments)[0] == plain

@@ -111,7 +111,7 @@ def test_any_string_is_shown_in_its_columns(capsys: pytest.CaptureFixture[str]) 
     [
         (["m.safetensors", ""], "text must be a str of at least one character, not ''"),
         (["m.safetensors", "änn"], "text 'änn': the model does not know 'ä': leave that out"),
-        (["m.safetensors", "ann", "--top", "0"], "top must be a whole number from 1 on, not 0"),
+        (["m.safetensors", "ann", "--top", "0"], "--top must be a whole number from 1 on, not 0"),
         (["one.safetensors", "ann", "--verify"], "of 1 documents cannot be left out and compared with others"),
         (["m.safetensors", "ann", "--all", "--verify"], "--all and --verify exclude each other"),
         (["m.safetensors", "ann", "--training-data", "weights.safetensors"], "is not utf-8"),

@@ -367,7 +367,7 @@ def test_without_a_number_fifty_candidates_are_drawn() -> None:
         ({"seeds": 0}, "seeds must be a whole number from 1 to 1,000, not 0"),
         ({"threads": 0}, "threads must be a whole number from 1 to 100,000, not 0"),
         ({"seed": 0.5}, "seed must be a whole number, not 0.5"),
-        ({"budget": 5}, "steps and a budget exclude each other"),
+        ({"budget": 5}, "steps and budget exclude each other"),
         ({"budget": 0, "steps": None}, "budget must be a number of seconds above 0, at most 1,000,000,000, not 0"),
         ({"budget": "5", "steps": None}, "a budget must be a number and a unit"),
         ({"budget": 5, "plan": "20x5", "steps": None}, "a budget makes a plan of its own"),

@@ -311,10 +311,9 @@ def test_a_summary_counts_what_is_above_a_percentile_not_at_it() -> None:
     shares = [50.0, 50.1, 90.0, 90.1, 99.0, 99.1, 49.9]
     nats = [0.2499, 0.25, 0.5, 10.0, 9.999, 99.0, 0.0]
     scores = SimpleNamespace(texts=["a"] * 7, nats=nats, percentiles=shares, unknown=set())
-    summary = _Summary([scores, scores], 1.0)  # type: ignore[list-item]  # it has what is looked at
+    summary = _Summary([scores, scores])  # type: ignore[list-item]  # it has what is looked at
     assert summary.above == {50: 10, 90: 6, 99: 2}
     assert summary.bins == {0: 4, 1: 2, 2: 2, 39: 2, 40: 4}
-    assert _Summary([scores], 0.5).bins == {0: 1, 1: 1, 2: 1, 4: 1, 40: 3}  # type: ignore[list-item]
 
 
 def test_of_equals_the_first_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -397,8 +396,6 @@ def test_a_line_for_each_string_in_their_order(capsys: pytest.CaptureFixture[str
     assert rows(shown) == expected
     assert shown.splitlines()[0].split() == ["nats", "percentile", "string"]
     assert len({line.index(text) for line, text in zip(shown.splitlines()[1:], NAMES, strict=True)}) == 1
-    bits = [row[0] for row in rows(run(capsys, "m.safetensors", "names.txt", "--bits"))]
-    assert bits == [f"{s.bits:.3f}" for s in scores]
 
 
 def test_standard_input_is_the_default_and_comes_as_it_is_there() -> None:
@@ -504,7 +501,6 @@ def test_only_what_is_surprising_enough(capsys: pytest.CaptureFixture[str]) -> N
     scores = MODEL.score(strings)
     for options, kept in {
         ("--threshold", "1.5"): [nats > 1.5 for nats in scores.nats],
-        ("--threshold", "2", "--bits"): [nats > 2 * math.log(2) for nats in scores.nats],
         ("--min-percentile", "80"): [share is not None and share >= 80 for share in scores.percentiles],
         ("--threshold", "99"): [False] * len(strings),
     }.items():
@@ -542,8 +538,6 @@ def test_the_threshold_of_a_rate_is_for_score(capsys: pytest.CaptureFixture[str]
         "thresholds"
     ]
     assert (row["rate"], row["threshold"]) == (0.9, threshold)
-    bits = run(capsys, "m.safetensors", "good.txt", "--alarm-rate", "0.9", "--bits", command="calibrate").strip()
-    assert float(bits) == threshold / math.log(2)
     alarms = run(capsys, "m.safetensors", "names.txt", "--threshold", printed)
     assert [row[2] for row in rows(alarms)] == [score.text for score in MODEL.score(NAMES) if score.nats > threshold]
 
@@ -561,9 +555,9 @@ def test_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
         assert each["strings"] == sum(each["from"] <= nats < last for nats in scores.nats)
     above = [sum(share is not None and share > at for share in scores.percentiles) for at in (50, 90, 99)]
     assert list(shown["above_percentile"].values()) == above
-    page = run(capsys, "m.safetensors", "odd.txt", "--summary", "--bits").splitlines()
+    page = run(capsys, "m.safetensors", "odd.txt", "--summary").splitlines()
     assert page[0].split()[:2] == ["strings", "9"]
-    assert f"{shown['bits']:.4f}" in page[1]
+    assert f"{shown['nats']:.4f}" in page[1]
     bars = [line for line in page if line.endswith("#")]
     assert sum(int(line.split()[3]) for line in bars) == 9
     assert bars[-1].startswith(f"{LAST_BIN / 4:.2f} to more")
@@ -584,7 +578,7 @@ def test_options_that_do_not_fit_together(capsys: pytest.CaptureFixture[str]) ->
         assert main(["score", "m.safetensors", "names.txt", *options.split()]) == 2
         assert capsys.readouterr().err == f"tapegpt: error: {message}\n"
     assert main(["calibrate", "m.safetensors", "good.txt", "--alarm-rate", "2"]) == 2
-    assert "the rate of alarms must be a number above 0 and below 1, not 2.0" in capsys.readouterr().err
+    assert "--alarm-rate must be a number above 0 and below 1, not 2.0" in capsys.readouterr().err
 
 
 def test_a_model_without_percentiles(capsys: pytest.CaptureFixture[str]) -> None:
@@ -623,5 +617,4 @@ def test_a_percentile_that_is_asked_for_is_itself_surprising_enough() -> None:
 
 def test_a_digit_is_the_whole_nats() -> None:
     score = Score("abc", (0.9, 1.9, 9.9, 99.0), None, (1,))
-    assert _mark(score, 1.0, False).splitlines()[1].strip() == "0?99"
-    assert _mark(score, 0.5, False).splitlines()[1].strip() == "1?99"
+    assert _mark(score, False).splitlines()[1].strip() == "0?99"

@@ -29,9 +29,9 @@ from tapegpt.data.holdout import hold_out
 from tapegpt.data.ngrams import baselines
 from tapegpt.inference.constraints import Drawing
 from tapegpt.settings import Settings
-from tapegpt.studio import runs, store
+from tapegpt.studio import runs
 from tapegpt.studio.limits import Limits
-from tapegpt.studio.store import KeptCorpus, KeptRun, Store
+from tapegpt.studio.store import KeptCorpus, KeptRun, Shelf
 from tapegpt.studio.studio import _baselines
 from tapegpt.training.recording import record
 from tapegpt.training.trainer import Trainer
@@ -182,26 +182,25 @@ def test_n_grams_are_judged_by_others_where_there_are_others(names: list[str]) -
     assert _baselines(corpus) == baselines(learned, judged, corpus.vocab_size)
 
 
-def test_the_least_recently_used_is_dropped_but_not_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "MAX_CORPORA", 3)
-    kept = Store()
+def test_the_least_recently_used_is_dropped_but_not_the_first() -> None:
+    corpora = Shelf[KeptCorpus]("corpus", 3, 1 << 20, first_stays=True)
     first, second, third, fourth, fifth = (KeptCorpus(Corpus.of([name]), name) for name in "abcde")
     for each in (first, second, third):
-        kept.add_corpus(each)
-    kept.corpus(second.id)
-    kept.add_corpus(fourth)
-    assert kept.corpora == [first, second, fourth]
-    monkeypatch.setattr(store, "MAX_CORPUS_BYTES", 1)
-    kept.add_corpus(fifth)
-    assert kept.corpora == [first, fifth]
-    monkeypatch.setattr(store, "MAX_RUNS", 2)
-    runs = [KeptRun(Portrait(record(trained(1))), name) for name in "abc"]
-    for run in runs:
-        kept.add_run(run)
-    assert kept.runs == runs[1:]
-    kept.run(runs[1].id)
-    kept.add_run(runs[0])
-    assert kept.runs == [runs[1], runs[0]]
+        corpora.add(each)
+    assert corpora[first.id] is first
+    assert corpora[second.id] is second
+    corpora.add(fourth)
+    assert list(corpora) == [first, second, fourth]
+    corpora._most_bytes = 1
+    corpora.add(fifth)
+    assert list(corpora) == [first, fifth]
+    runs, three = Shelf[KeptRun]("run", 2, 1 << 30), [KeptRun(Portrait(record(trained(1))), name) for name in "abc"]
+    for run in three:
+        runs.add(run)
+    assert list(runs) == three[1:]
+    assert runs[three[1].id] is three[1]
+    runs.add(three[0])
+    assert list(runs) == [three[1], three[0]]
 
 
 def test_a_run_is_counted_with_all_its_moments() -> None:
@@ -270,10 +269,10 @@ def hang_up_on_an_answer(client: Client, body: Any) -> None:
 @pytest.mark.parametrize("hang_up", [hang_up_on_events, hang_up_on_an_answer])
 def test_who_hangs_up_ends_the_training(client: Client, hang_up: Callable[[Client, Any], None]) -> None:
     client.run()
-    runs = len(client.studio.store.runs)
+    runs = len(list(client.studio.runs))
     hang_up(client, {"corpus": client.corpus(), "settings": {**SMALL, "steps": ENDLESS}})
     assert eventually(lambda: client.studio.training.is_idle)
-    assert len(client.studio.store.runs) == runs
+    assert len(list(client.studio.runs)) == runs
 
 
 @pytest.mark.slow

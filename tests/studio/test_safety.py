@@ -248,7 +248,7 @@ def test_the_work_of_a_question_is_known_before(
     client: Client, question: str, body: Any, limit: str, passes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = client.run()["id"]
-    kept = client.studio.store.run(key)
+    kept = client.studio.runs[key]
     tokens = kept.tokens if question == "why" else len("annaotto")
     enough = passes * tokens * kept.model.num_parameters / RATE
     for seconds, status in ((math.nextafter(enough, 1), 200), (enough, 200), (math.nextafter(enough, 0), 413)):
@@ -331,7 +331,7 @@ def test_a_training_that_takes_too_long_is_ended() -> None:
         assert "within the 0.2 seconds" in client.ask("POST", "/api/runs", body, 400)["error"]["message"]
         events = client.ask("POST", "/api/runs", body, 201, Accept="text/event-stream")
         assert b"within the 0.2 seconds" in events
-        assert client.studio.store.runs == []
+        assert list(client.studio.runs) == []
 
 
 def test_who_cannot_be_served_is_told_when_to_come_again(client: Client) -> None:
@@ -480,7 +480,7 @@ def test_a_model_file_that_takes_too_long_is_not_kept(tmp_path: Path) -> None:
     with running(Limits(seconds=1e-9)) as client:
         content = (tmp_path / "model.safetensors").read_bytes()
         assert "within the 1e-09 seconds" in client.ask("POST", "/api/models", content, 400)["error"]["message"]
-        assert client.studio.store.runs == []
+        assert list(client.studio.runs) == []
 
 
 def test_a_vocabulary_that_is_no_text_is_refused(client: Client, tmp_path: Path) -> None:

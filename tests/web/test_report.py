@@ -262,7 +262,8 @@ sources = st.one_of(
         format=st.sampled_from([None, "csv", "text"]),
         column=st.none() | names,
         encoding=st.sampled_from(["utf-8", "latin-1"]),
-        delimiter=st.sampled_from(["\n", "\n\n", "", "--", "\\n", ";\t", "a\r\\b"]),
+        delimiter=st.sampled_from(["\n", "\n\n", "", "--", "\\n", ";\t", "a\r\\b", "blank", "none"]),
+        header=st.booleans(),
         unique=st.booleans(),
     ),
 )
@@ -344,9 +345,10 @@ def test_the_program_makes_the_same_model(tmp_path: Path) -> None:
     assert scope["model"].parameters == model.parameters
 
 
-def test_a_delimiter_that_no_option_can_name_has_no_command() -> None:
+def test_a_delimiter_that_is_a_word_of_the_option_is_escaped() -> None:
     command, program = report.repeat(pretended(Config(), Settings(), Source(paths=("/data",), delimiter="line")))
-    assert (command, program) == ("", "model = tapegpt.train(tapegpt.Corpus.read('/data', delimiter='line'))")
+    assert command == r"tapegpt train /data --delimiter '\x6cine' -o model.safetensors"
+    assert program == "model = tapegpt.train(tapegpt.Corpus.read('/data', delimiter='line'))"
 
 
 def test_strings_of_a_program_have_no_command(model: GPT) -> None:

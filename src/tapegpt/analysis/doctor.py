@@ -12,10 +12,9 @@ from collections import Counter
 
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.decoding import UTF_16_MARKS, Encoding, decode, fitting_encodings
-from tapegpt.data.sources import BLANK, LINE, STDIN, WHOLE, Source, content, format_of, named
+from tapegpt.data.sources import STDIN, Source, content, format_of, named
 from tapegpt.models.gpt import Config
 from tapegpt.record import Record
-from tapegpt.text import escaped
 from tapegpt.training.presets import resolve
 
 TYPE_CHECKING = False
@@ -343,26 +342,13 @@ def _flags(source: Source | None, report: DataReport, block_size: int) -> list[F
 
 
 def _given(source: Source, report: DataReport) -> list[Flag]:
-    words: list[list[str]] = []
-    for name in ("dataset", "format", "column", "max_length"):
-        value = getattr(source, name)
-        if value is not None:
-            words.append([f"--{name.replace('_', '-')}", str(value)])
-    if source.delimiter != LINE:
-        words.append([f"--delimiter={_typed(source.delimiter)}"])  # which may begin with a -
-    words += [["--no-header"]] * (not source.header)
-    words += [[f"--{name}"] for name in ("lowercase", "unique") if getattr(source, name)]
-    if source.encoding != Source.encoding and not report.encodings:
-        words.append(["--encoding", source.encoding])
-    flags = [Flag(each, "as you gave it") for each in words]
+    options = source.options()
+    flags = [Flag(words, "as you gave it") for name, words in options.items() if name != "encoding"]
     if report.encodings:
         flags.append(Flag(["--encoding", source.encoding], "the first that fits: see whether its sample reads well"))
+    elif "encoding" in options:
+        flags.append(Flag(options["encoding"], "as you gave it"))
     return flags
-
-
-def _typed(delimiter: str) -> str:
-    """A delimiter as `parse_delimiter` reads it."""
-    return {BLANK: "blank", WHOLE: "none"}.get(delimiter, escaped(delimiter).replace("\t", "\\t"))
 
 
 def _suggested(report: DataReport, block_size: int) -> Iterator[Flag]:

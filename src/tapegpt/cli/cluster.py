@@ -9,17 +9,18 @@ import sys
 import time
 from contextlib import contextmanager
 
-from tapegpt.cli.console import STDOUT, moves
-from tapegpt.cli.options import flag
+from tapegpt.cli.console import STDOUT, StatusLine
+from tapegpt.cli.options import flag, option
 from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import OneOf
 from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
+    from typing import Any
 
-    from tapegpt.cluster import Cluster
     from tapegpt.cluster.bulk import Part
     from tapegpt.experiments.sweep import Executor
 
@@ -37,8 +38,7 @@ def bulk_arguments(group: argparse._ActionsContainer, default: str) -> None:
     ray_argument(group)
     about = "with --ray: new directory for the files, which all machines have"
     group.add_argument("--output-dir", metavar="DIR", help=about)
-    about = f"with --ray: {', '.join(FORMATS)} [{default}]"
-    group.add_argument("--output-format", choices=FORMATS, metavar="NAME", help=about)
+    option(group, "--output-format", OneOf(FORMATS), f"with --ray: {', '.join(FORMATS)} [{default}]")
 
 
 def check_bulk(options: argparse.Namespace, refused: tuple[str, ...]) -> None:
@@ -69,24 +69,19 @@ def executor(ray: str | None, threads: int | None) -> Iterator[tuple[Executor, i
         yield Executor(cluster), threads or cluster.cores()
 
 
-def write_parts(options: argparse.Namespace, kind: str, parts: Callable[[Cluster, str], Iterator[Part]]) -> int:
-    """Let the parts of a cluster be written, by default in a format of this kind; the exit code."""
+def write_parts(options: argparse.Namespace, write: Callable[..., Iterator[Part]], *what: object, **how: Any) -> int:
+    """Let workers write parts, with `generate` or `score` of the cluster; say how far it is; the exit code."""
     from tapegpt.cluster import Cluster
 
-    with Cluster(options.ray) as cluster:
-        return _follow(parts(cluster, options.output_format or kind), options.output_dir)
-
-
-def _follow(parts: Iterator[Part], directory: str) -> int:
-    """Say how far it is, and in the end what there is."""
     start, done, strings = time.perf_counter(), 0, 0
-    in_place = moves(sys.stderr)
-    for done, part in enumerate(parts, 1):
-        strings += part.strings
-        if in_place:
-            print(
-                f"\rpart {done:,} of {part.of:,}\x1b[K", end="" if done < part.of else "\n", file=sys.stderr, flush=True
-            )
+    line = StatusLine(sys.stderr)
+    if options.output_format is not None:
+        how["format"] = options.output_format
+    with Cluster(options.ray) as cluster:
+        for done, part in enumerate(write(cluster, *what, options.output_dir, **how), 1):
+            strings += part.strings
+            line.show(f"part {done:,} of {part.of:,}")
+    line.end()
     rate = strings / (time.perf_counter() - start)
-    print(f"{amount(strings, 'string')} in {amount(done, 'file')} of {directory}, {rate:,.0f} a second")
+    print(f"{amount(strings, 'string')} in {amount(done, 'file')} of {options.output_dir}, {rate:,.0f} a second")
     return 0

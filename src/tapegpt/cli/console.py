@@ -80,14 +80,43 @@ def moves(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+class StatusLine:
+    """A line of a terminal that is written anew, to show how far something is; on other streams nothing."""
+
+    def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
+        self._stream = stream or sys.stdout
+        self.moves = moves(self._stream) and not quiet
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        """Write it anew."""
+        self._print(f"\r{text}\x1b[K")
+
+    def clear(self) -> None:
+        """Leave nothing of it."""
+        self._print("\r\x1b[K")
+        self._shown = False
+
+    def end(self) -> None:
+        """Leave it as it is; what follows begins below."""
+        if self._shown:
+            self._print("\n")
+            self._shown = False
+
+    def _print(self, text: str) -> None:
+        if self.moves:
+            print(text, end="", file=self._stream, flush=True)
+            self._shown = True
+
+
 def colours() -> bool:
     """Whether standard output is to be coloured; see no-color.org."""
     return moves(sys.stdout) and not os.environ.get("NO_COLOR")
 
 
 def colour(text: str, style: str) -> str:
-    """A text in a style of ANSI's SGR codes, "1;31" for bold and red."""
-    return f"\x1b[{style}m{text}\x1b[0m" if style else text
+    """A text in a style of ANSI's SGR codes, "1;31" for bold and red, where output is to be coloured."""
+    return f"\x1b[{style}m{text}\x1b[0m" if style and colours() else text
 
 
 def output(path: str | None) -> AbstractContextManager[None]:
@@ -117,10 +146,10 @@ def write_page(path: str, page: str) -> None:
         sys.stdout.buffer.write(page.encode("utf-8", "xmlcharrefreplace"))
 
 
-def print_report(found: Record, page: Callable[[Any], Iterable[str]], as_json: bool) -> None:
-    """Print what a command has found: its page for people, or all fields as JSON."""
+def print_report(found: Record, page: Callable[[Any], Iterable[str]], as_json: bool, **more: Any) -> None:
+    """Print what a command has found: its page for people, or all fields and more as JSON."""
     if as_json:
-        print_json(found.as_json())
+        print_json({**more, **found.as_json()})
         return
     for line in page(found):
         print(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tapegpt.cli.models import load_model, model_file, own_class_argument
 from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
+from tapegpt.models.gpt import Config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     about = "no training to resume, and not where its data came from"
     parser.add_argument("--weights-only", action="store_true", help=about)
     foreign = parser.add_argument_group("what a state_dict of microgpt.py does not say")
-    option(foreign, "--n-head", 4, "attention heads")
+    option(foreign, "--n-head", Config.ranges["n_head"], "attention heads", default=4)
     foreign.add_argument("--vocabulary", metavar="TEXT", help="its characters, in any order [what IN says]")
     about = "training data, whose characters are the vocabulary"
     foreign.add_argument("--training-data", nargs="+", metavar="FILE", help=about)

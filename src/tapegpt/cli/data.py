@@ -6,9 +6,10 @@ import os
 import sys
 
 from tapegpt.cli.console import STDOUT, notice
-from tapegpt.cli.options import option, whole
+from tapegpt.cli.options import option
 from tapegpt.data.sources import DATASETS, FORMATS, STDIN, Source, parse_delimiter
 from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import OneOf, Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ def data_arguments(group: argparse._ActionsContainer, default: str = "./input.tx
     """Declare them; the default is what help says of no DATA."""
     about = "files or directories of text, a string a line, or tables (.csv .tsv .jsonl .json); - for standard input"
     group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [{default}]")
-    group.add_argument("--dataset", choices=DATASETS, metavar="NAME", help=f"embedded data: {' or '.join(DATASETS)}")
-    about = f"format of DATA: {', '.join(FORMATS)} [by the names of files]"
-    group.add_argument("--format", choices=FORMATS, metavar="NAME", help=about)
+    option(group, "--dataset", OneOf(DATASETS), f"embedded data: {' or '.join(DATASETS)}")
+    option(group, "--format", OneOf(FORMATS), f"format of DATA: {', '.join(FORMATS)} [by the names of files]")
     about = "column of a table: its name or number, of JSON a key or a.b [the only one]"
     group.add_argument("--column", metavar="NAME", help=about)
     about = ".csv and .tsv without names of columns in the first row, columns by number"
@@ -35,7 +35,7 @@ def data_arguments(group: argparse._ActionsContainer, default: str = "./input.tx
     group.add_argument("--delimiter", default="line", metavar="TEXT", help=about)
     group.add_argument("--encoding", default="utf-8", metavar="NAME", help="encoding of DATA [utf-8]")
     group.add_argument("--lowercase", action="store_true", help="all characters in lower case")
-    option(group, "--max-length", whole, "longest strings to take, in characters [all]")
+    option(group, "--max-length", Whole(1), "longest strings to take, in characters [all]")
     group.add_argument("--unique", action="store_true", help="each string once")
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.cli.console import bar, facts, print_json, table
+from tapegpt.cli.console import bar, facts, print_report, table
 from tapegpt.cli.models import is_model, model_file, own_class_argument
 from tapegpt.cli.options import option
 from tapegpt.errors import shown
+from tapegpt.ranges import Number
 from tapegpt.text import amount
 
 TYPE_CHECKING = False
@@ -29,8 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", help=about)
     parser.add_argument("b", metavar="B", help="another one")
     own_class_argument(parser)
-    about = "largest difference of losses that counts as none"
-    option(parser, "--tolerance", 0.0, about)
+    option(parser, "--tolerance", Number(0), "largest difference of losses that counts as none", default=0.0)
     parser.add_argument("--json", action="store_true", help="JSON")
 
 
@@ -39,11 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from tapegpt.analysis.diff import compare
 
     found = compare(_read(options, options.a), _read(options, options.b), options.tolerance)
-    if options.json:
-        print_json({"equal": found.equal, **found.as_json()})
-    else:
-        for line in page(found):
-            print(line)
+    print_report(found, page, options.json, equal=found.equal)
     return 0 if found.equal else 1
 
 
@@ -71,8 +67,8 @@ def page(found: Comparison) -> Iterator[str]:
 
 
 def _facts(found: Comparison) -> Iterator[tuple[str, str]]:
-    for place, (name, (a, b)) in enumerate(found.settings.items()):
-        yield "" if place else "settings", f"{name}: {_shown(a)} and {_shown(b)}"
+    for number, (name, (a, b)) in enumerate(found.settings.items()):
+        yield "" if number else "settings", f"{name}: {_shown(a)} and {_shown(b)}"
     if found.reason:
         yield "trainings", f"not compared: {found.reason}"
     if found.losses is not None:
@@ -130,7 +126,7 @@ def _tensors(found: Comparison) -> Iterator[str]:
 
 def _below(label: str, rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:
     """A table beside a label."""
-    return facts(((label if not place else "", line) for place, line in enumerate(table(rows, align))), LABEL)
+    return facts(((label if not number else "", line) for number, line in enumerate(table(rows, align))), LABEL)
 
 
 def _shape(shape: tuple[int, int] | None) -> str:

@@ -30,7 +30,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     data_arguments(parser.add_argument_group("data"))
     class_argument(parser)
-    option(parser, "--block-size", Config.block_size, "block size of the model that it is for")
+    about = "block size of the model that it is for"
+    option(parser, "--block-size", Config.ranges["block_size"], about, default=Config.block_size)
     parser.add_argument("--json", action="store_true", help="JSON, with more than the page says")
 
 
@@ -87,8 +88,8 @@ def _documents(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "strings", f"{report.documents:,}, {report.distinct:,} of them distinct, {again:,} repetitions"
     yield "left out", f"{report.blank:,} blank, {report.too_long:,} too long"
     yield "stripped", f"{report.stripped:,} of white space around them"
-    for place, (document, count) in enumerate(report.frequent):
-        yield "" if place else "most frequent", f"{count:,} times {clip(document, TEXT)}"
+    for number, (document, count) in enumerate(report.frequent):
+        yield "" if number else "most frequent", f"{count:,} times {clip(document, TEXT)}"
 
 
 def _characters(report: DataReport) -> Iterator[tuple[str, str]]:

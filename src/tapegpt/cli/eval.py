@@ -9,6 +9,9 @@ from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
+from tapegpt.inference.constraints import TEMPERATURE
+from tapegpt.ranges import Whole
+from tapegpt.settings import SEED
 from tapegpt.text import amount, clip, columns, visible
 
 TYPE_CHECKING = False
@@ -31,9 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     model_argument(parser, data=True)
     data_arguments(parser.add_argument_group("data to compare with"), "required")
-    option(parser, "--samples", SAMPLES, "number of strings to generate")
-    option(parser, "--temperature", 1.0, "temperature of these strings")
-    option(parser, "--seed", 0, "seed of their random numbers")
+    option(parser, "--samples", Whole(1), "number of strings to generate", default=SAMPLES)
+    option(parser, "--temperature", TEMPERATURE, "temperature of these strings", default=1.0)
+    option(parser, "--seed", SEED, "seed of their random numbers", default=0)
     parser.add_argument("--json", action="store_true", help="JSON, with more than the page says")
 
 
@@ -68,8 +71,8 @@ def _strings(report: EvaluationReport) -> Iterator[tuple[str, str]]:
 
 def _losses(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     names = {"new": "that are new, no two alike", "trained on": "that were trained on", "all": "in all"}
-    for place, (name, loss) in enumerate(report.losses.items()):
-        label = "" if place else "loss"
+    for number, (name, loss) in enumerate(report.losses.items()):
+        label = "" if number else "loss"
         if loss.loss is None:
             yield label, f"none on the strings {names[name]}: there are none"
         else:
@@ -110,10 +113,10 @@ def _distances(report: EvaluationReport) -> Iterator[tuple[str, str]]:
 def _examples(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     if not report.memory.examples:
         yield "nearest", f"all that were compared are {_reference(report)}"
-    for place, example in enumerate(report.memory.examples):
+    for number, example in enumerate(report.memory.examples):
         edits = amount(example.distance, "edit")
         text, nearest = clip(example.text, TEXT), clip(example.nearest, TEXT)
-        yield "" if place else "nearest", f"{text or '(empty)':{TEXT}}  {edits:>8} from {nearest}"
+        yield "" if number else "nearest", f"{text or '(empty)':{TEXT}}  {edits:>8} from {nearest}"
 
 
 def _lengths(report: EvaluationReport) -> Iterator[tuple[str, str]]:

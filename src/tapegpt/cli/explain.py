@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.cli.console import colour, colours, notice
+from tapegpt.cli.console import colour, notice
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import check, option
+from tapegpt.cli.options import option
 from tapegpt.cli.score import STRONG
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
@@ -19,12 +19,10 @@ from tapegpt.text import columns, json_line, visible
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tapegpt.inference.explanation import Explanation, Trace
     from tapegpt.models.trained import GPT
-
-    Paint = Callable[[str, str], str]  # text and style -> text
 
 WIDTH = 100  # columns of a page
 TOP = 5
@@ -40,9 +38,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     model_argument(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
-    option(parser, "--top", TOP, "most probable characters to list at each position")
+    option(parser, "--top", Whole(1), "most probable characters to list at each position", default=TOP)
     parser.add_argument("--trace", metavar="NAME", help="what a number is made of instead, see below")
-    option(parser, "--depth", 1, "levels of --trace: 2 for what the inputs are made of too")
+    option(parser, "--depth", Whole(1), "levels of --trace: 2 for what the inputs are made of too", default=1)
     parser.add_argument("--json", action="store_true", help="JSON lines, all numbers of a string in each")
     parser.epilog = (
         "--trace takes the name of a stage with a position and a column, from 0 on: layer0.mlp_fc1[3,17], logits[0,4]. "
@@ -54,27 +52,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what the model thinks of the strings."""
-    check(options, top=Whole(1))
     if options.depth != 1 and options.trace is None:
         raise TapeGPTError("--depth needs --trace: give the name of a number")
     model = load_model(options)
-    paint = colour if colours() else _leave
     for number, text in enumerate(options.texts):
         seen = min(len(text), model.config.block_size)
         if seen < len(text):
             notice(f"the model sees {seen} characters of {len(text)}, the rest is left out")
         if number and not options.json:
             print()
-        for line in _lines(model, text, options, paint):
+        for line in _lines(model, text, options):
             print(line)
     return 0
 
 
-def _leave(text: str, style: str) -> str:
-    return text
-
-
-def _lines(model: GPT, text: str, options: argparse.Namespace, paint: Paint) -> Iterable[str]:
+def _lines(model: GPT, text: str, options: argparse.Namespace) -> Iterable[str]:
     """What is printed about a string."""
     from tapegpt.inference.explanation import explain, stages, token_indices, trace
 
@@ -85,13 +77,13 @@ def _lines(model: GPT, text: str, options: argparse.Namespace, paint: Paint) -> 
         return [f"{name:28}{_shape(shape)}" for name, shape in shapes.items()]
     if options.trace is not None:
         found = trace(model, text, options.trace, options.depth)
-        return (
-            [json_line(found.as_json())] if options.json else tree(found, model.vocabulary, token_indices(model), paint)
-        )
+        if options.json:
+            return [json_line(found.as_json())]
+        return tree(found, model.vocabulary, token_indices(model))
     explanation = explain(model, text)
     if options.json:
         return [json_line({"vocabulary": model.vocabulary, **explanation.as_json()})]
-    return page(explanation, model.vocabulary, options.top, paint)
+    return page(explanation, model.vocabulary, options.top)
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -101,21 +93,21 @@ def _shape(shape: tuple[int, ...]) -> str:
 # --- position by position ----------------------------------------------------------------------------------------
 
 
-def page(explanation: Explanation, vocabulary: str, top: int, paint: Paint) -> Iterator[str]:
+def page(explanation: Explanation, vocabulary: str, top: int) -> Iterator[str]:
     """An explanation for people."""
     text = visible(explanation.text) or "the empty string"
     perplexity = math.exp(min(explanation.loss, 700.0))
-    yield f"{paint(text, BOLD)}: {explanation.loss:.3f} nats per token, perplexity {perplexity:.1f}"
+    yield f"{colour(text, BOLD)}: {explanation.loss:.3f} nats per token, perplexity {perplexity:.1f}"
     yield ""
-    yield from _expectations(explanation, vocabulary, top, paint)
+    yield from _expectations(explanation, vocabulary, top)
     yield ""
     if explanation.attention:
-        yield from _attention(explanation, paint)
+        yield from _attention(explanation)
         yield ""
-    yield from _path(explanation, paint)
+    yield from _path(explanation)
 
 
-def _expectations(explanation: Explanation, vocabulary: str, top: int, paint: Paint) -> Iterator[str]:
+def _expectations(explanation: Explanation, vocabulary: str, top: int) -> Iterator[str]:
     """What came at each position, and what the model expected."""
     tokens = (*vocabulary, "")
     rows = [dict(zip(tokens, row, strict=True)) for row in explanation.probabilities]
@@ -125,11 +117,11 @@ def _expectations(explanation: Explanation, vocabulary: str, top: int, paint: Pa
     for target, shares, nats, listed in zip(explanation.targets, rows, explanation.surprises, likely, strict=True):
         style = RED if nats > ODD else YELLOW if nats > STRONG else BLUE
         expected = [
-            paint(f"{_pad(_name(token), cell)}{_percent(shares[token]):>5}", BOLD if token == target else "")
+            colour(f"{_pad(_name(token), cell)}{_percent(shares[token]):>5}", BOLD if token == target else "")
             for token in listed
         ]
         came = f"{_pad(_name(target), 6)}{_percent(shares[target]):>7}{nats:>8.2f}"
-        yield f"{came}  {paint(_bar(nats), style)}  {'  '.join(expected)}"
+        yield f"{came}  {colour(_bar(nats), style)}  {'  '.join(expected)}"
 
 
 def _percent(share: float) -> str:
@@ -142,7 +134,7 @@ def _bar(nats: float) -> str:
     return f"{'█' * whole}{LENGTHS[eighths] if eighths else ''}".ljust(BAR)
 
 
-def _attention(explanation: Explanation, paint: Paint) -> Iterator[str]:
+def _attention(explanation: Explanation) -> Iterator[str]:
     """A grid of each head, those of a layer in a row as far as they fit."""
     names = [_name(token, START) for token in explanation.inputs]
     cell = _cell(names)
@@ -156,7 +148,7 @@ def _attention(explanation: Explanation, paint: Paint) -> Iterator[str]:
         for first in range(0, len(heads), together):
             yield ""
             grids = [
-                _grid(f"head {first + number}", head, names, cell, width, paint)
+                _grid(f"head {first + number}", head, names, cell, width)
                 for number, head in enumerate(heads[first : first + together])
             ]
             for number, rows in enumerate(zip(*grids, strict=True)):
@@ -164,20 +156,20 @@ def _attention(explanation: Explanation, paint: Paint) -> Iterator[str]:
                 yield f"{margin:{MARGIN}}{(' ' * GAP).join(rows)}".rstrip()
 
 
-def _grid(title: str, head: list[list[float]], names: list[str], cell: int, width: int, paint: Paint) -> Iterator[str]:
+def _grid(title: str, head: list[list[float]], names: list[str], cell: int, width: int) -> Iterator[str]:
     """The lines of one head."""
     yield f"{title:{width}}"
     yield _pad(" " * (cell + 1) + "".join(_pad(name, cell) for name in names), width)
     for name, row in zip(names, head, strict=True):
-        yield f"{_pad(name, cell)} {_heights(row, cell, paint)}{'':{width - (1 + len(row)) * cell - 1}}"
+        yield f"{_pad(name, cell)} {_heights(row, cell)}{'':{width - (1 + len(row)) * cell - 1}}"
 
 
-def _heights(shares: Sequence[float], cell: int, paint: Paint) -> str:
+def _heights(shares: Sequence[float], cell: int) -> str:
     """Shares of 1 as blocks of so many columns, as high as their roots: most shares are small."""
-    return paint("".join(HEIGHTS[round(8 * math.sqrt(share))] * cell for share in shares), BLUE)
+    return colour("".join(HEIGHTS[round(8 * math.sqrt(share))] * cell for share in shares), BLUE)
 
 
-def _path(explanation: Explanation, paint: Paint) -> Iterator[str]:
+def _path(explanation: Explanation) -> Iterator[str]:
     """The norms of the gradient at each stage and position."""
     names = [_name(token, START) for token in explanation.inputs]
     cell = _cell(names)
@@ -188,7 +180,7 @@ def _path(explanation: Explanation, paint: Paint) -> Iterator[str]:
     yield ""
     yield f"{'':{STAGE}}{heads}{'norm':>{NORM}}"
     for stage, norms in explanation.gradients:
-        bars = _heights([norm / most for norm in norms], cell, paint) if fits else ""
+        bars = _heights([norm / most for norm in norms], cell) if fits else ""
         yield f"{stage:{STAGE}}{bars}{math.hypot(*norms):>#{NORM}.3g}"
 
 
@@ -208,14 +200,12 @@ def _pad(text: str, width: int) -> str:
 # --- number by number -------------------------------------------------------------------------------------------
 
 
-def tree(
-    found: Trace, vocabulary: str, of_tokens: dict[str, tuple[int, bool]], paint: Paint, indent: str = ""
-) -> Iterator[str]:
+def tree(found: Trace, vocabulary: str, of_tokens: dict[str, tuple[int, bool]], indent: str = "") -> Iterator[str]:
     """A number with its inputs, and below them the same of each that has inputs too.
 
     `of_tokens` says which index of a number is a token's, by stage.
     """
-    name = paint(_describe(found.name, vocabulary, of_tokens), BOLD)
+    name = colour(_describe(found.name, vocabulary, of_tokens), BOLD)
     yield f"{indent}{name} = {found.value:.6g}, gradient {found.gradient:.6g}"
     if found.inputs and len(found.terms[0]) == 2:
         yield from _products(found, indent)
@@ -229,7 +219,7 @@ def tree(
     for each in found.inputs:
         if each.inputs:
             yield ""
-            yield from tree(each, vocabulary, of_tokens, paint, f"{indent}    ")
+            yield from tree(each, vocabulary, of_tokens, f"{indent}    ")
 
 
 def _describe(name: str, vocabulary: str, of_tokens: dict[str, tuple[int, bool]]) -> str:
@@ -237,8 +227,8 @@ def _describe(name: str, vocabulary: str, of_tokens: dict[str, tuple[int, bool]]
     stage, _, indices = name.rstrip("]").partition("[")
     if stage not in of_tokens:
         return name
-    place, is_read = of_tokens[stage]
-    token = (*vocabulary, "")[int(indices.split(",")[place])]
+    index, is_read = of_tokens[stage]
+    token = (*vocabulary, "")[int(indices.split(",")[index])]
     return f"{name} {_name(token, START if is_read else END)}"
 
 

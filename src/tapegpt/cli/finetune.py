@@ -5,7 +5,7 @@ from __future__ import annotations
 from tapegpt.cli import running
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import setting_arguments
+from tapegpt.cli.options import given, setting_arguments
 from tapegpt.errors import TapeGPTError
 from tapegpt.settings import Settings
 
@@ -49,8 +49,8 @@ def _settings(model: GPT, options: argparse.Namespace) -> Settings:
         settings = model.state.settings
     else:
         settings = resolve({"engine": "fast"} if model.engine.name == "fast" else {})[1]
-    given = {name: getattr(options, name) for name in _changed() if getattr(options, name) is not None}
-    return settings.replaced(**({"budget": None} if "steps" in given else {}), **given)
+    changes = given(options, _changed())
+    return settings.replaced(**({"budget": None} if "steps" in changes else {}), **changes)
 
 
 def _changed() -> list[str]:

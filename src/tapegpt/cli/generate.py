@@ -7,32 +7,22 @@ import sys
 from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import notice, output
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import check, number, option, output_argument, whole
+from tapegpt.cli.options import given, option, output_argument, setting_arguments
 from tapegpt.errors import TapeGPTError, shown
+from tapegpt.inference.constraints import Drawing, split_options
 from tapegpt.ranges import Whole
+from tapegpt.settings import SEED
 from tapegpt.text import json_line, line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from tapegpt.cluster import Cluster
-    from tapegpt.cluster.bulk import Part
     from tapegpt.inference.constraints import GenerateOptions
     from tapegpt.models.trained import GPT
 
 BATCH = 256  # strings that are scored at a time for --json
-AS_THEY_ARE = (
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "prefix",
-    "suffix",
-    "pattern",
-    "unbiased",
-)  # options and wishes
 COMMON = "-n --seed --output --json --temperature --prefix --suffix --pattern --length --distinct --novel"
 
 
@@ -41,20 +31,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from argparse import BooleanOptionalAction
 
     model_argument(parser, data=True)
-    option(parser, "-n", 20, "number of strings")
-    about = (
-        "seed of the random numbers; within constraints strings depend on the kind of CPU too [continue where MODEL is]"
-    )
-    option(parser, "--seed", whole, about)
+    option(parser, "-n", Whole(0), "number of strings", default=20)
+    about = "seed of the random numbers; within constraints strings depend on the kind of CPU too"
+    option(parser, "--seed", SEED, f"{about} [continue where MODEL is]")
     output_argument(parser, "strings")
     parser.add_argument("--json", action="store_true", help="JSON lines, with the log-probabilities of each string")
-    drawing = parser.add_argument_group("how characters are drawn")
-    option(drawing, "--temperature", 0.5, "higher means more surprising strings, 0 the most probable character")
-    option(drawing, "--top-k", whole, "only the N most probable characters [all]")
-    about = "only the most probable characters that together have this probability [1.0]"
-    option(drawing, "--top-p", number, about)
-    about = "only characters at least so probable, as a share of the most probable one's [0.0]"
-    option(drawing, "--min-p", number, about)
+    setting_arguments(parser.add_argument_group("how characters are drawn"), Drawing, *Drawing.fields)
     constraints = parser.add_argument_group("constraints, which every string meets")
     constraints.add_argument("--prefix", metavar="TEXT", help="beginning of strings")
     constraints.add_argument("--suffix", metavar="TEXT", help="end of strings")
@@ -64,8 +46,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     about = "file of words, one a line, that occur nowhere in a string, in letters of either case"
     constraints.add_argument("--avoid", metavar="FILE", help=about)
     constraints.add_argument("--distinct", action="store_true", help="no string twice")
-    about = "no string of the training data, or with K none within K edits of one"
-    constraints.add_argument("--novel", nargs="?", type=whole, const=0, metavar="K", help=about)
+    about = "no string of the training data, or with N none within N edits of one"
+    option(constraints, "--novel", Whole(0), about, nargs="?", const=0)
     about = "the model's own distribution given the constraints, or token by token [where possible]"
     constraints.add_argument("--unbiased", action=BooleanOptionalAction, help=about)
     about = "first a note on how probable it is that the model meets them by itself, at --temperature"
@@ -79,44 +61,35 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the strings, a line each; whatever else is to be said goes to stderr."""
-    from tapegpt.inference.constraints import split_options
-
-    check(options, n=Whole(0))
     check_bulk(options, ("output", "json", "probability"))
-    wishes = _wishes(options)
-    split_options(wishes)  # refused before the model is read
+    wanted = _read_options(options)
+    split_options(wanted)  # refused before the model is read
     model = load_model(options)
     if options.ray is not None:
-        return write_parts(options, "text", lambda cluster, kind: _parts(options, model, wishes, cluster, kind))
+        from tapegpt.cluster import generate
+
+        return write_parts(options, generate, model, options.n, seed=options.seed, **wanted)
     if options.probability:
-        estimate = model.estimate_probability(**{**wishes, "temperature": options.temperature})
+        wanted.setdefault("temperature", Drawing.temperature)
+        estimate = model.estimate_probability(**wanted)
         notice(f"probability of the constraints: {estimate.probability:.4g} ± {estimate.error:.2g}")
     with output(options.output):
-        _print(model, model.stream(n=options.n, seed=options.seed, **wishes), options.json)
+        _print(model, model.stream(n=options.n, seed=options.seed, **wanted), options.json)
     return 0
 
 
-def _parts(
-    options: argparse.Namespace, model: GPT, wishes: GenerateOptions, cluster: Cluster, kind: str
-) -> Iterator[Part]:
-    """What machines write."""
-    from tapegpt.cluster import generate
-
-    return generate(cluster, model, options.n, options.output_dir, format=kind, seed=options.seed, **wishes)
-
-
-def _wishes(options: argparse.Namespace) -> GenerateOptions:
-    """What is requested; the rest is left to the defaults."""
-    wishes = {name: getattr(options, name) for name in AS_THEY_ARE if getattr(options, name) is not None}
+def _read_options(options: argparse.Namespace) -> GenerateOptions:
+    """The constraints and the drawing that are given, as `GPT.generate` takes them."""
+    wanted = given(options, (*Drawing.fields, "prefix", "suffix", "pattern", "unbiased"))
     if options.length is not None:
-        wishes |= _lengths(options.length)
+        wanted |= _lengths(options.length)
     if options.distinct:
-        wishes["distinct"] = True
+        wanted["distinct"] = True
     if options.novel is not None:
-        wishes["novel"] = options.novel or True
+        wanted["novel"] = options.novel or True
     if options.avoid is not None:
-        wishes["avoid"] = _words(options.avoid)
-    return wishes  # type: ignore[return-value]  # argparse has checked the types
+        wanted["avoid"] = _words(options.avoid)
+    return wanted  # type: ignore[return-value]  # argparse has checked the types
 
 
 def _lengths(text: str) -> dict[str, int]:

@@ -7,6 +7,7 @@ import sys
 
 from tapegpt.cli.console import STDOUT
 from tapegpt.errors import TapeGPTError
+from tapegpt.files import unwritable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Metrics:
                 os.truncate(path, self._kept(trainer.step))
             self._file = open(path, "ab" if trainer.step else "wb")  # noqa: SIM115  # closed by close
         except (OSError, ValueError) as error:
-            raise self._failure(error) from None
+            raise unwritable(f"--metrics {path}", error) from None
 
     def _kept(self, step: int) -> int:
         """How many bytes are about steps up to this one; raises `TapeGPTError` for another kind of file."""
@@ -42,22 +43,17 @@ class Metrics:
 
         size = 0
         with open(self._path, "rb") as file:
-            for place, line in enumerate(file, 1):
+            for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):  # a kill or a full disk has cut it
                     break
                 try:
                     if json.loads(line)["step"] > step:
                         break
                 except (ValueError, LookupError, TypeError, RecursionError):
-                    raise TapeGPTError(
-                        f"--metrics {self._path}: line {place} is none of a training: choose another place"
-                    ) from None
+                    foreign = f"--metrics {self._path}: line {number} is none of a training: choose another name"
+                    raise TapeGPTError(foreign) from None
                 size += len(line)
         return size
-
-    def _failure(self, error: OSError | ValueError) -> TapeGPTError:
-        reason = error.strerror if isinstance(error, OSError) else error
-        return TapeGPTError(f"--metrics {self._path}: cannot be written: {reason}: choose another place")
 
     def __call__(self, trainer: Trainer, losses: list[float]) -> None:
         """The losses of the steps up to now, and the evaluations since the last call."""
@@ -76,7 +72,7 @@ class Metrics:
             if self._durable:
                 os.fsync(self._file.fileno())
         except OSError as error:
-            raise self._failure(error) from None
+            raise unwritable(f"--metrics {self._path}", error) from None
 
     def close(self) -> None:
         """Close the file."""

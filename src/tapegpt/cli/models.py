@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from tapegpt.cli.console import notice
-from tapegpt.cli.options import flag, parse, setting_arguments, split_pairs
+from tapegpt.cli.options import flag, given, parse, setting_arguments, split_pairs
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -68,7 +68,7 @@ def read_settings(options: argparse.Namespace, kind: type[Model]) -> dict[str, A
     from tapegpt.models.gpt import Config
 
     texts = dict(split_pairs("--set", options.set))
-    short = {name: getattr(options, name) for name in Config.fields if getattr(options, name) is not None}
+    short = given(options, Config.fields)
     for name in (*short, *texts):
         said = flag(name) if name in short else f"--set {name}"
         if name not in kind.fields:

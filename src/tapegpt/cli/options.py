@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError, shown
-from tapegpt.ranges import OneOf
-from tapegpt.settings import SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
-    from typing import Any, NoReturn, Self
+    from collections.abc import Callable, Iterable
+    from typing import Any, Self
 
-    from tapegpt.ranges import Number
+    from tapegpt.ranges import Range
     from tapegpt.record import Record
 
 
@@ -32,13 +30,11 @@ class Defaults:
         self.values[name] = action != "store_true" and default
 
 
-def option(group: argparse._ActionsContainer, name: str, default: float | Callable[[str], float], about: str) -> None:
-    """An option with a number: its default, which the help shows, or `whole` or `number` where there is none."""
-    if callable(default):
-        group.add_argument(name, type=default, metavar="N" if default is whole else "X", help=about)
-    else:
-        kind, metavar = (whole, "N") if isinstance(default, int) else (number, "X")
-        group.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{about} [{default}]")
+def option(group: argparse._ActionsContainer, name: str, within: Range, about: str, **settings: Any) -> None:
+    """An option with a value within a range; the help shows its default, where it has one."""
+    if "default" in settings:
+        about += f" [{settings['default']}]"
+    group.add_argument(name, type=lambda text: within.read(name, text), metavar=within.metavar, help=about, **settings)
 
 
 def setting_arguments(
@@ -58,21 +54,12 @@ def setting_arguments(
         if defaults:
             usual = each.usual or (each.fast if each.needs_fast else getattr(record, name))
             about += f" [{usual:g}]" if isinstance(usual, float) else f" [{usual}]"
-        if isinstance(each.within, OneOf):
-            kind: dict[str, Any] = {"choices": each.within.values, "metavar": "NAME"}
-        elif each.within is SECONDS:
-            kind = {"metavar": "TIME"}
-        else:
-            kind = {"type": whole, "metavar": "N"} if each.kind.startswith("int") else {"type": number, "metavar": "X"}
-        group.add_argument(flag(name), help=about, **kind)
+        option(group, flag(name), record.ranges[name], about)
 
 
-def check(options: argparse.Namespace, **ranges: Number) -> None:
-    """Raise `TapeGPTError` for an option that is given and out of its range."""
-    for name, numbers in ranges.items():
-        value = getattr(options, name)
-        if value is not None:
-            numbers.check(flag(name), value)
+def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Those of the options that are given, by name."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def flag(name: str) -> str:
@@ -119,25 +106,3 @@ KINDS: tuple[tuple[str, str, Callable[[str], object]], ...] = (
     ("bool", "true or false", {"true": True, "false": False}.__getitem__),
     ("", "text", str),
 )
-
-
-def whole(text: str) -> int:
-    """A whole number."""
-    try:
-        return int(text)
-    except ValueError:
-        _refuse("a whole number", text)
-
-
-def number(text: str) -> float:
-    """A number."""
-    try:
-        return float(text)
-    except ValueError:
-        _refuse("a number", text)
-
-
-def _refuse(rule: str, text: str) -> NoReturn:
-    from argparse import ArgumentTypeError
-
-    raise ArgumentTypeError(f"must be {rule}, not {shown(text)}") from None

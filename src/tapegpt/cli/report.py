@@ -5,6 +5,7 @@ from __future__ import annotations
 from tapegpt.cli.console import STDOUT, write_page
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import option, output_argument
+from tapegpt.ranges import Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     output_argument(parser, "page", "report.html")
     about = "string that the model is watched at while it reads [the first of the data]"
     parser.add_argument("--text", metavar="TEXT", help=about)
-    option(parser, "--samples", SAMPLES, "number of strings to generate, to compare with the training data")
+    about = "number of strings to generate, to compare with the training data"
+    option(parser, "--samples", Whole(1), about, default=SAMPLES)
 
 
 def run(options: argparse.Namespace) -> int:

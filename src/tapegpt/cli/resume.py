@@ -6,8 +6,9 @@ import os
 
 from tapegpt.cli import running
 from tapegpt.cli.models import load_model, model_argument, model_file
-from tapegpt.cli.options import option, whole
+from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     about = "what MODEL was trained on, where it moved or came from standard input [where it was then]"
     parser.add_argument("data", nargs="*", metavar="DATA", help=about)
     about = "steps to add to those taken, the learning rate falling to 0 after them [as planned]"
-    option(parser, "--more-steps", whole, about)
+    option(parser, "--more-steps", Whole(1), about)
     running.output_arguments(parser.add_argument_group("output"), new=False)
 
 

@@ -6,11 +6,12 @@ import math
 import os
 import sys
 
-from tapegpt.cli.console import STDOUT, Interruption, fail, moves, notice
+from tapegpt.cli.console import STDOUT, Interruption, StatusLine, fail, moves, notice
 from tapegpt.cli.data import check_file, same_file
 from tapegpt.cli.models import MODEL
-from tapegpt.cli.options import check, flag, option, whole
+from tapegpt.cli.options import flag, option
 from tapegpt.errors import DivergedError, TapeGPTError
+from tapegpt.inference.constraints import TEMPERATURE, Drawing
 from tapegpt.ranges import Whole
 from tapegpt.text import amount, line_writer
 
@@ -32,12 +33,13 @@ def output_arguments(group: argparse._ActionsContainer, *, new: bool) -> None:
     """Declare what a training leaves behind; one that is not new writes to its own file."""
     about = f"model file to write, in safetensors{'' if new else ' [MODEL]'}"
     group.add_argument("-o", "--output", metavar="FILE", help=about)
-    option(group, "--save-every", whole, "steps after each of which it is written too")
+    option(group, "--save-every", Whole(1), "steps after each of which it is written too")
     group.add_argument("--weights-only", action="store_true", help="model file without what resuming needs")
     about = "file for all losses as JSON lines, - for standard output"
     group.add_argument("--metrics", metavar="FILE", help=about)
-    option(group, "--samples", 20, "number of strings to generate after training")
-    option(group, "--temperature", 0.5, "temperature of these strings, higher for more surprising ones")
+    option(group, "--samples", Whole(0), "number of strings to generate after training", default=20)
+    about = "temperature of these strings, higher for more surprising ones"
+    option(group, "--temperature", TEMPERATURE, about, default=Drawing.temperature)
     if new:
         about = "new directory for the run: its model, metrics, samples and settings"
         group.add_argument("--run-dir", metavar="DIR", help=about)
@@ -59,13 +61,14 @@ def check_directory(options: argparse.Namespace) -> None:
 
 def prepare_outputs(options: argparse.Namespace, data: Iterable[str]) -> None:
     """Find out before training what could not be written after it, or would destroy what it is made from."""
-    from tapegpt.inference.constraints import check_temperature
-
     if options.run_dir is not None:
-        _make_directory(options.run_dir)
+        from tapegpt.files import unwritable
+
+        try:
+            os.makedirs(options.run_dir, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise unwritable(options.run_dir, error) from None
         options.output, options.metrics = (os.path.join(options.run_dir, name) for name in (MODEL, METRICS))
-    check_temperature(options.temperature)
-    check(options, samples=Whole(0), save_every=Whole(1))
     for name in ("save_every", "weights_only"):
         if getattr(options, name) and options.output is None:
             raise TapeGPTError(f"{flag(name)} is about the model's file: give -o FILE too")
@@ -76,14 +79,6 @@ def prepare_outputs(options: argparse.Namespace, data: Iterable[str]) -> None:
             raise TapeGPTError(f"--metrics {options.metrics} is DATA too: choose another name")
         if same_file(options.metrics, options.output):
             raise TapeGPTError(f"--metrics {options.metrics} is --output too: choose another name")
-
-
-def _make_directory(path: str) -> None:
-    try:
-        os.makedirs(path, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise TapeGPTError(f"{path}: cannot be written: {reason}: choose another place") from None
 
 
 # --- the training -----------------------------------------------------------------------------------------------
@@ -166,8 +161,8 @@ def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, i
     """Train, showing the step; whether it came to the end. Ctrl-C stops it between two chunks."""
     from tapegpt.training.trainer import watch
 
-    in_place = moves(sys.stdout)
-    line, of = "", "" if trainer.settings.budget else f" / {trainer.settings.steps:4d}"
+    status, line = StatusLine(), ""
+    of = "" if trainer.settings.budget else f" / {trainer.settings.steps:4d}"
     stops = range(save_every, trainer.settings.steps, save_every) if save_every else ()
     finished = False
 
@@ -177,8 +172,7 @@ def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, i
             for losses in trainer.chunks(stops):
                 held_out = f" | held-out {trainer.evaluations[-1].loss:.4f}" if trainer.evaluations else ""
                 line = f"step {trainer.step:4d}{of} | loss {losses[-1]:.4f}{held_out}"
-                if in_place:
-                    print(f"\r{line}\x1b[K", end="", flush=True)
+                status.show(line)
                 yield losses
                 if interruption.asked and not trainer.is_over:
                     return
@@ -190,8 +184,9 @@ def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, i
     try:
         watch(trainer, chunks(), watchers)
     finally:
-        if line:
-            print("" if in_place else line, flush=True)
+        if line and not status.moves:
+            print(line, flush=True)
+        status.end()
     return finished
 
 

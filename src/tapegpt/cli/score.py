@@ -12,7 +12,7 @@ from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import bar, colour, colours, facts, output
 from tapegpt.cli.data import data_arguments, source_of, stream_of
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import check, number, option, output_argument, whole
+from tapegpt.cli.options import option, output_argument
 from tapegpt.data.streaming import batches
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
@@ -24,17 +24,16 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
-    from tapegpt.cluster import Cluster
-    from tapegpt.cluster.bulk import Part
     from tapegpt.inference.scores import Score, Scores
     from tapegpt.models.trained import GPT
 
 PERCENTILES = (50, 90, 99)  # of the training strings, that a summary counts what is above
-BINS_A_UNIT, LAST_BIN, BAR = 4, 40, 50  # of a summary's histogram
+BINS_A_NAT, LAST_BIN, BAR = 4, 40, 50  # of a summary's histogram
 LISTED, LABEL = 8, 18  # unknown characters that it shows, columns of its labels
 BATCH = 10_000  # sorted strings that are scored together
 MARGIN = 22  # columns before the strings
 STRONG = 2.5  # nats from which a character is coloured
+EXCLUSIVE = (("characters", "json"), ("characters", "summary"), ("summary", "sort"), ("summary", "top"))
 COMMON = "--dataset --sort --top --min-percentile --threshold --output --characters --summary --json"
 
 
@@ -45,14 +44,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     data_arguments(parser.add_argument_group("strings", about), "standard input")
     chosen = parser.add_argument_group("which of them")
     chosen.add_argument("--sort", action="store_true", help="the most surprising first")
-    option(chosen, "--top", whole, "the N most surprising, sorted")
+    option(chosen, "--top", Whole(1), "the N most surprising, sorted")
     about = "those at least as surprising as so many percent of the training strings"
-    option(chosen, "--min-percentile", number, about)
+    option(chosen, "--min-percentile", Number(0, 100), about)
     about = "those above X nats per character; tapegpt calibrate finds X for a rate of false alarms"
-    option(chosen, "--threshold", number, about)
+    option(chosen, "--threshold", Number(kind="finite number"), about)
     shown = parser.add_argument_group("output")
     output_argument(shown, "scores")
-    shown.add_argument("--bits", action="store_true", help="bits instead of nats; --threshold too")
     shown.add_argument("--characters", action="store_true", help="which characters are surprising")
     shown.add_argument("--summary", action="store_true", help="counts and a histogram instead of strings")
     shown.add_argument("--json", action="store_true", help="JSON lines, with the nats of each character")
@@ -61,49 +59,33 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the strings with their scores, or a summary."""
-    _check(options)
+    for name, other in EXCLUSIVE:
+        if getattr(options, name) and getattr(options, other) not in (None, False):
+            raise TapeGPTError(f"--{name} and --{other} exclude each other: give one of them")
     check_bulk(options, ("output", "sort", "top", "characters", "summary", "json"))
-    unit = math.log(2) if options.bits else 1.0
-    least = None if options.threshold is None else options.threshold * unit
-    model = load_model(options)
-    if options.min_percentile is not None and not (model.ranks or model.documents):
+    if options.ray is not None and not options.data and options.dataset is None:
+        raise TapeGPTError("--ray scores files: give the path of one, or several")
+    model, least, percentile = load_model(options), options.threshold, options.min_percentile
+    if percentile is not None and not (model.ranks or model.documents):
         raise TapeGPTError(
             f"{options.model}: keeps no percentiles of its training strings: give --training-data, or --threshold"
         )
     if options.ray is not None:
-        return write_parts(options, "jsonl", lambda cluster, kind: _parts(options, model, least, cluster, kind))
+        from tapegpt.cluster import score
+
+        return write_parts(options, score, model, source_of(options), threshold=least, min_percentile=percentile)
     strings = batches(stream_of(options), keep_blank=True)
-    scored = _choose(map(model.score, strings), least, options.min_percentile)
+    scored = _choose(map(model.score, strings), least, percentile)
     if options.sort or options.top is not None:
         scored = _sort(scored, options.top, model)
     with output(options.output):
         if options.summary:
-            _print_summary(_Summary(scored, unit), options.json)
+            _print_summary(_Summary(scored), options.json)
         elif options.json:
             _print_json(scored)
         else:
-            _print_lines(scored, model.vocabulary, unit, options.characters)
+            _print_lines(scored, model.vocabulary, options.characters)
     return 0
-
-
-def _check(options: argparse.Namespace) -> None:
-    """Refuse what does not fit together."""
-    exclusive = (("characters", "json"), ("characters", "summary"), ("summary", "sort"), ("summary", "top"))
-    for name, other in exclusive:
-        if getattr(options, name) and getattr(options, other) not in (None, False):
-            raise TapeGPTError(f"--{name} and --{other} exclude each other: give one of them")
-    check(options, top=Whole(1), min_percentile=Number(0, 100), threshold=Number(kind="finite number"))
-
-
-def _parts(options: argparse.Namespace, model: GPT, least: float | None, cluster: Cluster, kind: str) -> Iterator[Part]:
-    """What machines write."""
-    from tapegpt.cluster import score
-
-    if not options.data and options.dataset is None:
-        raise TapeGPTError("--ray scores files: give the path of one, or several")
-    directory, percentile = options.output_dir, options.min_percentile
-    chosen = {"threshold": least, "min_percentile": percentile}
-    return score(cluster, model, source_of(options), directory, format=kind, **chosen)
 
 
 # --- which strings ----------------------------------------------------------------------------------------------
@@ -114,10 +96,10 @@ def _choose(scored: Iterable[Scores], least: float | None, min_percentile: float
     for scores in scored:
         chosen = scores
         if least is not None:
-            chosen = chosen.take(place for place, nats in enumerate(chosen.nats) if nats > least)
+            chosen = chosen.take(index for index, nats in enumerate(chosen.nats) if nats > least)
         if min_percentile is not None:
             shares = chosen.percentiles
-            chosen = chosen.take(place for place, share in enumerate(shares) if (share or 0.0) >= min_percentile)
+            chosen = chosen.take(index for index, share in enumerate(shares) if (share or 0.0) >= min_percentile)
         if len(chosen):
             yield chosen
 
@@ -136,13 +118,12 @@ def _sort(scored: Iterable[Scores], top: int | None, model: GPT) -> Iterator[Sco
 # --- what is said -----------------------------------------------------------------------------------------------
 
 
-def _print_lines(scored: Iterable[Scores], vocabulary: str, unit: float, characters: bool) -> None:
+def _print_lines(scored: Iterable[Scores], vocabulary: str, characters: bool) -> None:
     coloured, on_a_line = colours(), line_writer(vocabulary)
-    print(f"{'bits' if unit != 1.0 else 'nats':>8}  percentile  string")
+    print(f"{'nats':>8}  percentile  string")
     for scores in scored:
-        texts = [_mark(score, unit, coloured) for score in scores] if characters else _annotate(scores, on_a_line)
-        nats = scores.nats if unit == 1.0 else [nats / unit for nats in scores.nats]
-        fields = zip(nats, _format_percentiles(scores), texts, strict=True)
+        texts = [_mark(score, coloured) for score in scores] if characters else _annotate(scores, on_a_line)
+        fields = zip(scores.nats, _format_percentiles(scores), texts, strict=True)
         sys.stdout.write("%8.3f  %10s  %s\n" * len(scores) % tuple(chain.from_iterable(fields)))  # 3 times faster
         sys.stdout.flush()
 
@@ -164,13 +145,13 @@ def _annotate(scores: Scores, on_a_line: Callable[[str], str]) -> list[str]:
     return list(map(add, shown, notes))
 
 
-def _mark(score: Score, unit: float, coloured: bool) -> str:
+def _mark(score: Score, coloured: bool) -> str:
     """A string and the sign for its end, coloured by surprise, or with a digit below each character, 9 for more."""
     line, digits = [], []
-    for place, (character, nats) in enumerate(zip((*score.text, END), score.surprises, strict=True)):
-        text = visible(character)
-        line.append(colour(text, _style(nats, place in score.unknown) if coloured else ""))
-        digits.append(("?" if place in score.unknown else str(min(int(nats / unit), 9))) * columns(character))
+    for position, (character, nats) in enumerate(zip((*score.text, END), score.surprises, strict=True)):
+        is_unknown = position in score.unknown
+        line.append(colour(visible(character), _style(nats, is_unknown) if coloured else ""))
+        digits.append(("?" if is_unknown else str(min(int(nats), 9))) * columns(character))
     return "".join(line) if coloured else f"{''.join(line)}\n{'':{MARGIN}}{''.join(digits)}"
 
 
@@ -207,11 +188,10 @@ def _as_fields(score: Score) -> dict[str, object]:
 class _Summary:
     """What is counted of strings that are not kept."""
 
-    def __init__(self, scored: Iterable[Scores], unit: float) -> None:
-        self.unit = unit
+    def __init__(self, scored: Iterable[Scores]) -> None:
         self.strings = self.tokens = 0
         self.nats = 0.0
-        self.bins: Counter[int] = Counter()  # strings by `BINS_A_UNIT` times the mean of their characters
+        self.bins: Counter[int] = Counter()  # strings by `BINS_A_NAT` times the mean of their characters
         self.above = dict.fromkeys(PERCENTILES, 0)
         self.unknown: Counter[str] = Counter()  # strings by the characters that the model does not know
         self.ranked = True
@@ -220,7 +200,7 @@ class _Summary:
             self.strings += len(counts)
             self.tokens += sum(counts)
             self.nats += math.fsum(map(mul, scores.nats, counts))
-            self.bins.update([min(int(nats * BINS_A_UNIT / unit), LAST_BIN) for nats in scores.nats])
+            self.bins.update([min(int(nats * BINS_A_NAT), LAST_BIN) for nats in scores.nats])
             for text in scores.texts if scores.unknown else ():
                 self.unknown.update(scores.unknown.intersection(text))
             shares = [share for share in scores.percentiles if share is not None]
@@ -237,10 +217,7 @@ class _Summary:
             "bits": self.nats / self.tokens / math.log(2),
             "perplexity": math.exp(min(self.nats / self.tokens, 700.0)),
             "unknown": dict(self.unknown.most_common()),
-            "histogram": [
-                {"from": place * self.unit / BINS_A_UNIT, "strings": count}
-                for place, count in sorted(self.bins.items())
-            ],
+            "histogram": [{"from": each / BINS_A_NAT, "strings": self.bins[each]} for each in sorted(self.bins)],
             "above_percentile": {str(each): count for each, count in self.above.items()} if self.ranked else None,
         }
 
@@ -256,11 +233,9 @@ def _print_summary(summary: _Summary, as_json: bool) -> None:
 
 
 def _summary_facts(summary: _Summary) -> Iterator[tuple[str, str]]:
-    name = "bits" if summary.unit != 1.0 else "nats"
     mean = summary.nats / summary.tokens
     yield "strings", f"{summary.strings:,} of {summary.tokens - summary.strings:,} characters"
-    perplexity = math.exp(min(mean, 700.0))
-    yield f"{name} a character", f"{mean / summary.unit:.4f}, the ends counted; perplexity {perplexity:.2f}"
+    yield "nats a character", f"{mean:.4f}, the ends counted; perplexity {math.exp(min(mean, 700.0)):.2f}"
     if summary.ranked:
         shares = [f"{count / summary.strings:.1%} above the {each}th" for each, count in summary.above.items()]
         yield "percentiles", f"{', '.join(shares)} of the training strings"
@@ -269,7 +244,7 @@ def _summary_facts(summary: _Summary) -> Iterator[tuple[str, str]]:
     if len(summary.unknown) > LISTED:
         yield "", f"and {len(summary.unknown) - LISTED:,} characters more, see --json"
     most = max(summary.bins.values())
-    for place in range(min(summary.bins), max(summary.bins) + 1):
-        end = "more" if place == LAST_BIN else f"{(place + 1) / BINS_A_UNIT:.2f}"
-        count = summary.bins[place]
-        yield f"{place / BINS_A_UNIT:.2f} to {end}", f"{count:>{len(f'{most:,}')},}  {bar(count / most, BAR)}"
+    for number in range(min(summary.bins), max(summary.bins) + 1):
+        end = "more" if number == LAST_BIN else f"{(number + 1) / BINS_A_NAT:.2f}"
+        count = summary.bins[number]
+        yield f"{number / BINS_A_NAT:.2f} to {end}", f"{count:>{len(f'{most:,}')},}  {bar(count / most, BAR)}"

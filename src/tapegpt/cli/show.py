@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from itertools import pairwise
 
-from tapegpt.cli.console import colours, facts, notice, table
+from tapegpt.cli.console import facts, notice, table
 from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import (
     class_argument,
@@ -16,8 +16,9 @@ from tapegpt.cli.models import (
     read_settings,
     shape_arguments,
 )
-from tapegpt.cli.options import flag
+from tapegpt.cli.options import flag, given, option
 from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import OneOf
 from tapegpt.text import amount, clip, visible
 
 TYPE_CHECKING = False
@@ -53,7 +54,7 @@ COMMON = "--stage --op --dataset --model --engine"
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     about = f"{', '.join(STAGES)} [a survey of all, with the time and arithmetic of each operation]"
-    parser.add_argument("--stage", choices=STAGES, metavar="NAME", help=about)
+    option(parser, "--stage", OneOf(STAGES), about)
     about = "such as attention, linear, 'linear 3', adam, a stage, or a line of the tape, %%13 [attention]"
     parser.add_argument("--op", metavar="NAME", help=about)
     data = parser.add_argument_group("data, or a MODEL that tapegpt train -o wrote")
@@ -61,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     shape = parser.add_argument_group("model, where it is a new one")
     class_argument(shape)
     shape_arguments(shape)
-    shape.add_argument("--engine", choices=("exact", "fast"), metavar="NAME", help="exact or fast [exact]")
+    option(shape, "--engine", OneOf(("exact", "fast")), "exact or fast [exact]")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,11 +83,8 @@ def _page(subject: Subject, stage: str | None, name: str | None) -> Iterator[str
         _say_which(anatomy, part)
     if stage == "tape":
         yield anatomy.lines(None if name is None else part)
-    elif stage == "kernels":
-        text = anatomy.listing(part, "python")
-        yield highlight(text) if colours() else text
-    elif stage in ("llvm", "asm"):
-        yield anatomy.listing(part, stage)
+    elif stage in OF_OPERATION:
+        yield anatomy.listing(part, "python" if stage == "kernels" else stage)
     elif name is not None:
         yield from _operation(subject, part)
     else:
@@ -171,8 +169,8 @@ def _subject(options: argparse.Namespace) -> Subject:
 
     if len(options.data) != 1 or not is_model(model_file(options.data[0])):
         kind = find_class(options)
-        named: Any = {} if options.engine is None else {"engine": options.engine}
-        config, settings = resolve(named | read_settings(options, kind), model=kind)
+        named: Any = given(options, ["engine"]) | read_settings(options, kind)
+        config, settings = resolve(named, model=kind)
         corpus = corpus_of(options)
         return Subject(corpus.vocabulary, config, settings, corpus=corpus)
     for name, value in vars(options).items():
@@ -202,8 +200,8 @@ def _tokens(subject: Subject) -> Iterator[str]:
     """A document's inputs and targets, a column each."""
     yield f"the document {subject.first}, a token for each character:"
     yield f"{'position':>8}  {'sees':>6}  {'id':>6}  {'is to expect':>12}  {'id':>6}"
-    for place, (token, target) in enumerate(pairwise(subject.ids[: subject.anatomy.config.block_size + 1])):
-        yield f"{place:>8}  {subject.token(token):>6}  {token:>6}  {subject.token(target):>12}  {target:>6}"
+    for position, (token, target) in enumerate(pairwise(subject.ids[: subject.anatomy.config.block_size + 1])):
+        yield f"{position:>8}  {subject.token(token):>6}  {token:>6}  {subject.token(target):>12}  {target:>6}"
     yield "each position sees itself and those before it"
 
 
@@ -279,7 +277,7 @@ def _table(costs: Sequence[KernelCost], whole: float) -> Iterator[str]:
     for label, row in [*((_label(operands, row), row) for operands, row in rows.items()), ("sum", costs)]:
         cells.append((label, *_numbers(row), f"{sum(cost.nanoseconds for cost in row) / whole:.0%}"))
     yield from table(cells, "<>")
-    yield f"whole step: {whole:,.0f} ns, measured as one: documents put in place, all code in turn"
+    yield f"whole step: {whole:,.0f} ns, measured as one: documents copied, all code in turn"
 
 
 def _numbers(row: Sequence[KernelCost]) -> list[str]:
@@ -321,27 +319,3 @@ def _what(subject: Subject, positions: int) -> str:
     documents = len(subject.tokens) if subject.anatomy.engine == "fast" else 1
     name = subject.first if documents == 1 else f"{subject.first} and {documents - 1} more"
     return f"{name}, {amount(positions, 'position')}"
-
-
-# --- colours ----------------------------------------------------------------------------------------------------
-
-
-def highlight(source: str) -> str:
-    """Python with keywords in bold, strings green and comments grey; as it is where it is no whole program."""
-    import io
-    import keyword
-    import tokenize
-
-    lines = source.splitlines(keepends=True)
-    try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    except (tokenize.TokenError, IndentationError):
-        return source
-    for token in reversed(tokens):
-        colour = {tokenize.STRING: "32", tokenize.COMMENT: "90"}.get(token.type, "")
-        if token.type == tokenize.NAME and keyword.iskeyword(token.string):
-            colour = "1"
-        if colour and token.start[0] == token.end[0]:
-            line, (start, end) = token.start[0] - 1, (token.start[1], token.end[1])
-            lines[line] = f"{lines[line][:start]}\033[{colour}m{lines[line][start:end]}\033[m{lines[line][end:]}"
-    return "".join(lines)

@@ -7,9 +7,9 @@ import sys
 from contextlib import suppress
 
 from tapegpt.cli.data import data_arguments, source_of
-from tapegpt.cli.models import model_file, own_class_argument
-from tapegpt.cli.options import number, option, whole
-from tapegpt.errors import TapeGPTError
+from tapegpt.cli.models import load_model, own_class_argument
+from tapegpt.cli.options import option
+from tapegpt.ranges import Whole
 from tapegpt.studio import HOST, PORT
 
 TYPE_CHECKING = False
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     import argparse
 
     from tapegpt.data.corpus import Corpus
-    from tapegpt.models.trained import GPT
-    from tapegpt.studio.limits import Limits
 
+LIMITS = ("characters", "parameters", "steps", "seconds")
 COMMON = "--dataset --host --port --load --no-browser"
 
 
@@ -31,36 +30,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     server = parser.add_argument_group("server")
     about = f"address to listen at; any but this machine's own needs a token, which is printed [{HOST}]"
     server.add_argument("--host", default=HOST, metavar="NAME", help=about)
-    option(server, "--port", PORT, "port to listen at, 0 for a free one")
+    option(server, "--port", Whole(0, 65_535), "port to listen at, 0 for a free one", default=PORT)
     about = "model to begin with: file written by tapegpt train -o, or directory by --run-dir"
-    server.add_argument("--load", metavar="MODEL", help=about)
+    server.add_argument("--load", dest="model", metavar="MODEL", help=about)
     own_class_argument(server)
     server.add_argument("--no-browser", action="store_true", help="only the server, without opening the page")
     limits = parser.add_argument_group("limits, for whoever uses the page")
-    for name, kind, about in (
-        ("characters", whole, "of the data"),
-        ("parameters", whole, "of a model"),
-        ("steps", whole, "of a training"),
-        ("seconds", number, "of a training"),
-    ):
-        most = f"most {name} {about} [{getattr(Limits, name):,.0f}]"
-        limits.add_argument(f"--max-{name}", type=kind, metavar="N" if kind is whole else "X", help=most)
+    for name in LIMITS:
+        each = Limits.fields[name]
+        option(limits, f"--max-{name}", Limits.ranges[name], f"{each.about} [{each.default:,.0f}]")
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     from tapegpt.studio import serve
+    from tapegpt.studio.limits import Limits
 
     corpus, name = _data(options)
-    model = _load(model_file(options.load), options.kind) if options.load else None
-    limits = _limits(options)
+    model = load_model(options) if options.model else None
+    given = {name: value for name in LIMITS if (value := getattr(options, f"max_{name}")) is not None}
+    limits = Limits(**given)
     server = serve(corpus, model, name=name, host=options.host, port=options.port, limits=limits, log=_log)
-    address = server.address
-    print(f"tapegpt studio: {address} (Ctrl-C ends it)", flush=True)
+    print(f"tapegpt studio: {server.address} (Ctrl-C ends it)", flush=True)
     if sys.stdout.isatty() and not options.no_browser:
         import webbrowser
 
-        webbrowser.open(address)
+        webbrowser.open(server.address)
     with suppress(KeyboardInterrupt):  # which is how it is to end
         server.run()
     return 0
@@ -76,24 +71,6 @@ def _data(options: argparse.Namespace) -> tuple[Corpus, str]:
     if source.dataset is not None:
         return corpus, source.dataset
     return corpus.replaced(source=None), os.path.basename(named(source.paths[0]))
-
-
-def _limits(options: argparse.Namespace) -> Limits:
-    from tapegpt.studio.limits import Limits
-
-    given = {name: getattr(options, f"max_{name}") for name in ("characters", "parameters", "steps", "seconds")}
-    return Limits(**{name: value for name, value in given.items() if value is not None})
-
-
-def _load(path: str, kind: str | None) -> GPT:
-    """A model to begin with."""
-    from tapegpt.models.checkpoint import load
-    from tapegpt.studio.studio import single
-
-    model = load(path, kind)
-    if model.models:
-        raise TapeGPTError(single(path, len(model.models)))
-    return model
 
 
 def _log(line: str) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
 
 from tapegpt.cli.cluster import executor, ray_argument
-from tapegpt.cli.console import STDOUT, fail, moves, notice, print_report, table, write_page
+from tapegpt.cli.console import STDOUT, StatusLine, fail, notice, print_report, table, write_page
 from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths
 from tapegpt.cli.models import class_argument, find_class
-from tapegpt.cli.options import option, parse, setting_arguments, split_pairs, whole
+from tapegpt.cli.options import option, parse, setting_arguments, split_pairs
 from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import OneOf, Whole
+from tapegpt.settings import SECONDS, SEED, SHARE, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ COMMON = "--dataset --grid --random --preset --budget --steps --validation --out
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from tapegpt.experiments.sweep import SEEDS, TRIALS
-    from tapegpt.settings import Settings
     from tapegpt.training.presets import PRESETS
 
     data_arguments(parser.add_argument_group("data"))
@@ -41,23 +41,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     space.add_argument("--grid", action="append", default=[], metavar="NAME=X,Y", help=about)
     about = "range to draw a field from: learning_rate=0.001..0.1, on a logarithmic scale if it spans a decade"
     space.add_argument("--random", action="append", default=[], metavar="NAME=X..Y", help=about)
-    option(space, "--trials", whole, f"candidates to draw [{TRIALS}]")
-    space.add_argument("--preset", choices=PRESETS, metavar="NAME", help="what is not searched is as in this preset")
+    option(space, "--trials", Whole(1), f"candidates to draw [{TRIALS}]")
+    option(space, "--preset", OneOf(PRESETS), "what is not searched is as in this preset")
     length = parser.add_argument_group("how long")
     about = "time for the whole sweep: 10s, 2m; compiling, once for a shape, is not counted"
-    length.add_argument("--budget", metavar="TIME", help=about)
+    option(length, "--budget", SECONDS, about)
     about = "training steps of the best candidates, instead of a budget [1000, or the preset's]"
-    option(length, "--steps", whole, about)
+    option(length, "--steps", Settings.ranges["steps"], about)
     about = "plan that a sweep has shown, to do it again: '100x250 33x750x3' is candidates x steps x seeds"
     length.add_argument("--plan", metavar="PLAN", help=about)
-    option(length, "--seeds", SEEDS, "trainings of each of the last candidates")
-    option(length, "--validation", 0.1, "share of the distinct strings to hold out")
-    option(length, "--seed", 42, "seed of all random numbers")
+    option(length, "--seeds", Whole(1), "trainings of each of the last candidates", default=SEEDS)
+    option(length, "--validation", SHARE, "share of the distinct strings to hold out", default=0.1)
+    option(length, "--seed", SEED, "seed of all random numbers", default=42)
     setting_arguments(length, Settings, "threads")
     ray_argument(length)
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", metavar="FILE", help="model file to write, of the best model")
-    option(output, "--ensemble", whole, "number of the best models to write as one instead")
+    option(output, "--ensemble", Whole(1), "number of the best models to write as one instead")
     about = "directory of the sweep, for its journal: the same command resumes it"
     output.add_argument("--run-dir", metavar="DIR", help=about)
     output.add_argument("--html", metavar="FILE", help="page of the leaderboard to write, - for standard output")
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         if finished:
             _write(swept, options)
     finally:
-        _show(swept, options)
+        print_report(swept, _page, options.json)
     if finished:
         return 0
     again = "; the same command continues from here" if options.run_dir is not None else ""
@@ -143,22 +143,21 @@ def _watch(sweeping: Sweeping, quiet: bool) -> bool:
         print(f"held out: {len(sweeping.field.held_out)}, no two alike")
     if sweeping.compile_seconds:
         notice(f"compiled for {sweeping.compile_seconds:.1f} s for all shapes, outside a budget")
-    in_place = not quiet and moves(sys.stdout)
-    clear = "\r\x1b[K" if in_place else ""
+    line = StatusLine(quiet=quiet)
     rung, best = -1, math.inf
     try:
         for outcome in sweeping:
             if sweeping.rung > rung:
                 rung, best = sweeping.rung, math.inf
+                line.clear()
                 if not quiet:
-                    print(f"{clear}{_announce(sweeping.plan, rung)}", flush=True)
+                    print(_announce(sweeping.plan, rung), flush=True)
             best = min(best, outcome.loss)
-            if in_place:
-                print(f"{clear}{sweeping.done:6d} done | lowest held-out loss {best:.4f}", end="", flush=True)
+            line.show(f"{sweeping.done:6d} done | lowest held-out loss {best:.4f}")
     except KeyboardInterrupt:
         return False
     finally:
-        print(clear, end="", flush=True)
+        line.clear()
     return True
 
 
@@ -178,10 +177,6 @@ def _describe(rung: Rung) -> str:
 # --- what came of it --------------------------------------------------------------------------------------------
 
 
-def _show(swept: Sweep, options: argparse.Namespace) -> None:
-    print_report(swept, _page, options.json)
-
-
 def _page(swept: Sweep) -> Iterator[str]:
     yield f"plan: {swept.plan}"
     if swept.left_out:
@@ -195,8 +190,8 @@ def leaderboard(swept: Sweep, top: int = TOP) -> list[str]:
     names = swept.differences()
     rows = [[str(rank), *_cells(row, names)] for rank, row in enumerate(swept.rows[:top], 1)]
     if swept.baselines:
-        place = next((place for place, row in enumerate(swept.rows[:top]) if _is_below(row, swept)), len(rows))
-        rows.insert(place, [BASELINE, f"{swept.baselines[BASELINE]:.4f}", *[""] * (4 + len(names))])
+        below = next((index for index, row in enumerate(swept.rows[:top]) if _is_below(row, swept)), len(rows))
+        rows.insert(below, [BASELINE, f"{swept.baselines[BASELINE]:.4f}", *[""] * (4 + len(names))])
     rows.insert(0, ["rank", "held-out", "+-", "parameters", "steps", "seconds", *names])
     left = 0  # fields that there is no room for
     while max(map(len, lines := list(table([row[: len(row) - left] for row in rows])))) > WIDTH:

@@ -7,7 +7,8 @@ import os
 from tapegpt.cli import running
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
-from tapegpt.cli.options import setting_arguments
+from tapegpt.cli.options import given, option, setting_arguments
+from tapegpt.ranges import OneOf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training, engine fast")
     times = ", ".join(MADE_FOR.values())
     about = f"{', '.join(PRESETS)}: shape of gpt and training that measured best for about {times}"
-    group.add_argument("--preset", choices=PRESETS, metavar="NAME", help=about)
+    option(group, "--preset", OneOf(PRESETS), about)
     setting_arguments(group, Settings, *fast)
     running.output_arguments(parser.add_argument_group("output"), new=True)
 
@@ -52,8 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from tapegpt.training.trainer import Trainer
 
     kind = find_class(options)
-    named: Any = {name: getattr(options, name) for name in Settings.fields if getattr(options, name) is not None}
-    named |= read_settings(options, kind)
+    named: Any = given(options, Settings.fields) | read_settings(options, kind)
     config, settings = resolve(named, options.preset, model=kind)  # refuses before it reads
     running.check_directory(options)
     corpus = corpus_of(options, budget=settings.budget)

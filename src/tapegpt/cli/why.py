@@ -6,6 +6,7 @@ from tapegpt.cli.console import bar, notice, print_json, table
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import Whole
 from tapegpt.text import amount, clip
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     model_argument(parser, data=True)
     parser.add_argument("text", metavar="TEXT", help="the string")
-    option(parser, "--top", TOP, "training strings to list that taught it, and that hindered it")
+    option(parser, "--top", Whole(1), "training strings to list that taught it, and that hindered it", default=TOP)
     about = "all training strings, also those that no step came to, ranked by what they would teach the model now"
     parser.add_argument("--all", action="store_true", help=about)
     about = f"trainings without those that taught it, and without as many others {DRAWS} times"

@@ -14,7 +14,7 @@ from tapegpt.data.decoding import decode, with_line_feeds
 from tapegpt.errors import TapeGPTError, argument, shown
 from tapegpt.ranges import Instance, OneOf, Whole
 from tapegpt.record import Record, field
-from tapegpt.text import unescaped
+from tapegpt.text import escaped, unescaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,6 +113,17 @@ class Source(Selection):
                     f"{name} {shown(getattr(self, name))} is for files, not for the embedded {self.dataset}: leave it "
                     "out, or give the path of a file"
                 )
+
+    def options(self) -> dict[str, list[str]]:
+        """The options of a command that reads these paths so, each as the words that are typed."""
+        found = {}
+        for name, value in self.as_dict().items():
+            if value != getattr(Source, name) and name not in ("paths", "sample"):  # which a budget decides
+                flag = "--no-header" if name == "header" else f"--{name.replace('_', '-')}"
+                text = _type_delimiter(value) if name == "delimiter" else str(value)
+                separate = [flag] if isinstance(value, bool) else [flag, text]
+                found[name] = [f"{flag}={text}"] if text.startswith("-") else separate
+        return found
 
     def absolute(self) -> Source:
         """The same whatever the current directory is."""
@@ -219,6 +230,14 @@ def parse_delimiter(text: str) -> str:
             f"{argument('delimiter')} {text}: {error} is no escape: choose from \\n \\t \\r \\x00 \\u0000, and "
             "\\\\ for a backslash"
         ) from None
+
+
+def _type_delimiter(delimiter: str) -> str:
+    """A delimiter as `parse_delimiter` reads it."""
+    words = {text: word for word, text in _WORDS.items()}
+    if delimiter in _WORDS:  # the text "line", which as a word means another
+        return f"\\x{ord(delimiter[0]):02x}{delimiter[1:]}"
+    return words.get(delimiter) or escaped(delimiter).replace("\t", "\\t")
 
 
 def format_of(path: str) -> str:

@@ -7,6 +7,7 @@ import os
 
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.experiments.population import LOSS, Outcome
+from tapegpt.files import unwritable
 from tapegpt.ranges import Number, Whole
 from tapegpt.settings import MAX_STEPS, SECONDS
 
@@ -48,7 +49,7 @@ class Journal:
                     raise self._foreign()
                 file.truncate(len(whole + end))
         except (OSError, ValueError) as error:
-            raise self._failure(error) from None
+            raise unwritable(self._path, error) from None
 
     def _take_all(self, lines: list[bytes], spec: dict[str, Any]) -> None:
         import json
@@ -90,7 +91,7 @@ class Journal:
             self._file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
             self._file.flush()
         except OSError as error:
-            raise self._failure(error) from None
+            raise unwritable(self._path, error) from None
         self._spec = None
 
     def close(self) -> None:
@@ -100,10 +101,6 @@ class Journal:
 
     def _foreign(self) -> TapeGPTError:
         return TapeGPTError(f"{self._path}: is no journal of a sweep: choose another directory")
-
-    def _failure(self, error: OSError | ValueError) -> TapeGPTError:
-        reason = error.strerror if isinstance(error, OSError) else error
-        return TapeGPTError(f"{self._path}: cannot be written: {reason}: choose another place")
 
 
 def _outcome(record: dict[str, Any]) -> Outcome:

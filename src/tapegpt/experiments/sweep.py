@@ -16,7 +16,7 @@ import time
 from collections import Counter
 
 from tapegpt.data.sources import READING
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, argument
 from tapegpt.experiments.journal import Journal
 from tapegpt.experiments.pacing import Costs, SweepClock, affordable, makespan
 from tapegpt.experiments.population import Candidate, Field, Outcome, populate
@@ -126,7 +126,7 @@ class Sweeping:
         self._threads = setup.threads or cores()
         self._clock = SweepClock(setup.seconds, time.perf_counter() if started is None else started)
         if setup.seconds is not None and "steps" in {**space.options, **space.grid, **space.random}:
-            raise TapeGPTError("steps and a budget exclude each other: give one")
+            raise TapeGPTError(f"{argument('steps')} and {argument('budget')} exclude each other: give one")
         self.field = Field(corpus, setup.validation, setup.seed)
         self.compile_seconds = 0.0
         self._candidates = self._prepare(space.candidates(_trials(space, setup), setup.seed))

@@ -7,7 +7,7 @@ comes once, is looked up when it is whole.
 from __future__ import annotations
 
 from tapegpt.data.tokens import encode
-from tapegpt.errors import TapeGPTError, check_names, either, is_number, shown
+from tapegpt.errors import TapeGPTError, check_names, either, shown
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
 
@@ -36,8 +36,20 @@ if TYPE_CHECKING:
         min_p: float
 
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
 CHARACTERS = 0x110000  # that there are
+
+
+class _Temperature(Number):
+    """0, and numbers that no probability over- or underflows at."""
+
+    def __contains__(self, value: Any) -> bool:
+        return super().__contains__(value) and (value == 0 or value >= 1e-3)
+
+    def __str__(self) -> str:
+        return "0 or a number from 0.001 to 1000"
+
+
+TEMPERATURE = _Temperature(0, 1000)
 
 
 class Drawing(Record):
@@ -47,7 +59,7 @@ class Drawing(Record):
     """
 
     temperature: float = field(
-        "higher means more surprising strings; 0: always the most probable character", default=0.5
+        "higher means more surprising strings; 0: always the most probable character", TEMPERATURE, default=0.5
     )
     top_k: int = field(
         "only from the k most probable characters, ties included; 0 for all", Whole(0, CHARACTERS), default=0
@@ -58,11 +70,6 @@ class Drawing(Record):
     min_p: float = field(
         "only from characters so probable, as a share of the most probable one's", Number(0, 1), default=0.0
     )
-
-    def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range."""
-        check_temperature(self.temperature)
-        super().check()
 
     @property
     def truncates(self) -> bool:
@@ -153,12 +160,3 @@ def split_options(options: GenerateOptions) -> tuple[Constraints, Drawing]:
 
         given["avoid"] = tuple(strings_of(given["avoid"], "avoid"))
     return Constraints(**given), drawing
-
-
-def check_temperature(temperature: float) -> None:
-    """Raise `TapeGPTError` unless the temperature is 0 or in its range."""
-    fits = is_number(temperature) and (temperature == 0 or MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE)
-    if not fits:
-        raise TapeGPTError(
-            f"temperature must be 0 or a number from {MIN_TEMPERATURE} to {MAX_TEMPERATURE:g}, not {shown(temperature)}"
-        )

@@ -11,7 +11,7 @@
     runs.py         endpoints of corpora, trainings and model files
     uploads.py      files of data, read as the command line reads them
     questions.py    endpoints about one run
-    completions.py  OpenAI's endpoints, and completions_schema.py what they take and give
+    completions.py  OpenAI's endpoints
     studio.py       what the endpoints share
     store.py        corpora and runs in memory, the least recently used dropped
     work.py         threads: how many tasks at a time, how many wait, how long each may take

@@ -11,30 +11,23 @@ import time
 from secrets import token_urlsafe
 
 from msgspec.json import encode
+from msgspec.structs import replace
 from starlette.responses import Response, StreamingResponse
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.studio.completions_schema import (
-    ApiError,
-    Choice,
-    Completion,
-    CompletionRequest,
-    LogProbs,
-    Model,
-    Models,
-    Usage,
-)
 from tapegpt.studio.limits import RefusedError, too_large
 from tapegpt.studio.openapi import EVENTS, Operation
 from tapegpt.studio.questions import draw
+from tapegpt.studio.requests import CompletionRequest
+from tapegpt.studio.responses import ApiError, Choice, Completion, LogProbs, Model, Models, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from typing import Any
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from starlette.requests import Request
 
+    from tapegpt.inference.constraints import GenerateOptions
     from tapegpt.models.trained import GPT
     from tapegpt.studio.store import KeptRun
     from tapegpt.studio.studio import Studio
@@ -62,7 +55,7 @@ class Completions:
 
     async def models(self, _: Request) -> Models:
         """The runs, and the name of the one that was used last."""
-        runs = self._studio.store.runs
+        runs = list(self._studio.runs)
         named = [(run.id, run.created) for run in runs] + [(LATEST, run.created) for run in runs[-1:]]
         return Models(object="list", data=[_model(*each) for each in named])
 
@@ -91,9 +84,9 @@ class Completions:
 
     def _run(self, name: str) -> KeptRun:
         """The run of this name; raises `RefusedError` where there is none."""
-        runs = self._studio.store.runs
+        runs = list(self._studio.runs)
         if name != LATEST:
-            return self._studio.store.run(name)
+            return self._studio.runs[name]
         if not runs:
             raise RefusedError(404, "not_found", "there is no model yet: train one, on the page or by POST /api/runs")
         return runs[-1]
@@ -142,11 +135,14 @@ def _strings(
 ) -> list[str]:
     """Whole strings with this beginning and the end that is wanted."""
     suffix = wanted.suffix or ""
-    temperature = 1.0 if wanted.temperature is None else wanted.temperature
-    top_p = 1.0 if wanted.top_p is None else wanted.top_p
-    wishes: Any = {"prefix": prompt, "suffix": suffix, "min_length": len(prompt) + len(suffix)}
-    wishes |= {"temperature": temperature, "top_p": top_p}
-    texts, notes = draw(model, n, seed, wishes, deadline)
+    options: GenerateOptions = {
+        "prefix": prompt,
+        "suffix": suffix,
+        "min_length": len(prompt) + len(suffix),
+        "temperature": 1.0 if wanted.temperature is None else wanted.temperature,
+        "top_p": 1.0 if wanted.top_p is None else wanted.top_p,
+    }
+    texts, notes = draw(model, n, seed, options, deadline)
     if len(texts) < n:
         raise TapeGPTError(notes[0])
     return texts
@@ -201,17 +197,9 @@ async def _stream(completion: Completion, usage: Usage, wanted: CompletionReques
     yield b"data: [DONE]\n\n"
 
 
-def _pieces(choice: Choice) -> list[Choice]:
-    logprobs, pieces = choice.logprobs, []
+def _pieces(choice: Choice) -> Iterator[Choice]:
+    whole = choice.logprobs
     for position, character in enumerate(choice.text):
-        part = None
-        if logprobs is not None:
-            part = LogProbs(
-                tokens=[character],
-                token_logprobs=[logprobs.token_logprobs[position]],
-                top_logprobs=[logprobs.top_logprobs[position]],
-                text_offset=[position],
-            )
-        pieces.append(Choice(text=character, index=choice.index, logprobs=part, finish_reason=None))
-    pieces.append(Choice(text="", index=choice.index, logprobs=None, finish_reason=choice.finish_reason))
-    return pieces
+        lists = whole and {name: [getattr(whole, name)[position]] for name in whole.__struct_fields__}
+        yield replace(choice, text=character, logprobs=lists and LogProbs(**lists), finish_reason=None)
+    yield replace(choice, text="", logprobs=None)

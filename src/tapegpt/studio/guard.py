@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from hmac import compare_digest
 from ipaddress import ip_address
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 
 from tapegpt.studio.limits import RefusedError, too_large
@@ -64,10 +65,11 @@ class Guard:
 
         answer: ASGIApp = self._app
         try:
-            self._check_host(Headers(scope=scope))
-            self._check_origin(scope["method"], Headers(scope=scope))
+            connection = HTTPConnection(scope)
+            self._check_host(connection.headers)
+            self._check_origin(scope["method"], connection.headers)
             if self._token is not None:
-                answer = self._admitted(scope, self._token) or self._app
+                answer = self._admitted(connection, self._token) or self._app
         except RefusedError as refusal:
             answer = refused(scope["path"], refusal)
         await answer(scope, receive, sent)
@@ -90,17 +92,15 @@ class Guard:
         if _split(origin).netloc.lower() != headers.get("host", "").lower():
             raise _forbidden("another site may not change anything here: use the studio's own page")
 
-    def _admitted(self, scope: Scope, token: str) -> Response | None:
+    def _admitted(self, connection: HTTPConnection, token: str) -> Response | None:
         """None where the client knows the token; where the address of a first load has it, a redirect with a cookie."""
-        headers = Headers(scope=scope)
-        scheme, _, given = headers.get("authorization", "").partition(" ")
+        scheme, _, given = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _equal(given.strip(), token):
             return None
-        cookies = [pair.strip().partition("=") for pair in headers.get("cookie", "").split(";")]
-        if any(name == COOKIE and _equal(value, token) for name, _, value in cookies):
+        if _equal(connection.cookies.get(COOKIE, ""), token):
             return None
-        query = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])
-        if scope["path"] == "/" and scope["method"] in ("GET", "HEAD") and _equal(query[0], token):
+        scope, given = connection.scope, connection.query_params.get("token", "")
+        if scope["path"] == "/" and scope["method"] in ("GET", "HEAD") and _equal(given, token):
             response = RedirectResponse("/", 303)  # so that the token is in no address any more
             response.set_cookie(COOKIE, token, httponly=True, samesite="lax")  # a link may be followed
             return response

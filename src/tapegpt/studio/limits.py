@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from tapegpt.errors import TapeGPTError, shown
-from tapegpt.record import Record
+from tapegpt.ranges import Number, Whole
+from tapegpt.record import Record, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,24 +29,21 @@ class RefusedError(Exception):
         self.status, self.kind = status, kind
 
 
+_SOME, _ABOVE_0 = Whole(1), Number(0, ends="(]")
+
+
 class Limits(Record):
-    """What is allowed; seconds are those that a training, or a search for strings, may take."""
+    """What is allowed; raises `TapeGPTError` where nothing would be."""
 
-    characters: int = 2_000_000
-    parameters: int = 2_000_000
-    steps: int = 100_000
-    seconds: float = 60.0
-    search_seconds: float = 5.0
-    layers: int = 12
-    block_size: int = 256
-    strings: int = STRINGS
-    model_bytes: int = 64 << 20
-
-    def check(self) -> None:
-        """Raise `TapeGPTError` where nothing would be allowed."""
-        for name, value in self.__dict__.items():
-            if not value > 0:
-                raise TapeGPTError(f"the limit of {name} must be above 0, not {shown(value)}")
+    characters: int = field("most characters of the data", _SOME, default=2_000_000)
+    parameters: int = field("most parameters of a model", _SOME, default=2_000_000)
+    steps: int = field("most steps of a training", _SOME, default=100_000)
+    seconds: float = field("most seconds of a training", _ABOVE_0, default=60.0)
+    search_seconds: float = field("most seconds of a search for strings", _ABOVE_0, default=5.0)
+    layers: int = field("most layers of a model", _SOME, default=12)
+    block_size: int = field("largest block of a model", _SOME, default=256)
+    strings: int = field("most strings to generate in a call", _SOME, default=STRINGS)
+    model_bytes: int = field("most bytes of a model file", _SOME, default=64 << 20)
 
     def check_shape(self, config: Model, vocab_size: int) -> None:
         """Raise `RefusedError` for a model that is too large; `TapeGPTError` where it is for tapegpt itself."""

@@ -37,11 +37,11 @@ class Questions:
 
     def operations(self) -> list[Operation]:
         """The table of them."""
-        wish, strings, text = {"n": 5, "prefix": "ma", "novel": True}, {"strings": ["emma", "xqzt"]}, {"text": "emma"}
+        some, strings, text = {"n": 5, "prefix": "ma", "novel": True}, {"strings": ["emma", "xqzt"]}, {"text": "emma"}
         return [
             Operation("GET", MOMENT, self.moment, responses.Moment, query=requests.MomentQuery),
             Operation("GET", f"{MOMENT}/matrices/{{name}}", self.matrix, responses.Matrix),
-            Operation("POST", f"{RUN}/generate", self.generate, responses.Strings, requests.Generate, wish),
+            Operation("POST", f"{RUN}/generate", self.generate, responses.Strings, requests.Generate, some),
             Operation("POST", f"{RUN}/score", self.score, responses.Scores, requests.ToScore, strings),
             Operation("POST", f"{RUN}/explain", self.explain, responses.Explanation, requests.ToExplain, text),
             Operation("POST", f"{RUN}/why", self.why, responses.Origins, requests.Why, text),
@@ -96,10 +96,10 @@ class Questions:
     async def generate(self, request: Request, wanted: requests.Generate) -> dict[str, Any]:
         """Strings that the model generates, within constraints."""
         kept, started = self._studio.run(request), perf_counter()
-        wishes: Any = {name: getattr(wanted, name) for name in wanted.__struct_fields__ if name not in ("n", "seed")}
+        options: Any = {name: getattr(wanted, name) for name in wanted.__struct_fields__ if name not in ("n", "seed")}
 
         def task(deadline: Deadline) -> dict[str, Any]:
-            texts, notes = draw(kept.model, wanted.n, wanted.seed, wishes, deadline)
+            texts, notes = draw(kept.model, wanted.n, wanted.seed, options, deadline)
             strings = []
             for text in texts:
                 deadline.check()

@@ -46,8 +46,8 @@ def refusal_of(error: Exception, log: Callable[[str], None]) -> RefusedError:
         case MemoryError():
             return RefusedError(413, "too_large", "not enough memory: choose a smaller model or less data")
         case _:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            log(f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})".replace("\n", " "))
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            log(f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})".replace("\n", " "))
             return RefusedError(500, "failed", "something failed inside the studio; its terminal says what")
 
 

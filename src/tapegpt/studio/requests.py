@@ -1,7 +1,7 @@
 """What requests hold, as structs that decode and check them, and describe them in OpenAPI.
 
 Fields that are unknown are refused. What the library checks itself, with a message that says what to do, is not
-checked here a second time. Not here: OpenAI's requests (`completions_schema.py`), responses.
+checked here a second time. Source of OpenAI's requests: its API reference, "Completions". Not here: responses.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ Value = Annotated[int, Meta(ge=-(2**53), le=2**53)] | float | str | None
 Chosen = Annotated[dict[str, Value], Meta(extra_json_schema=schema())]
 Text = Annotated[str, Meta(max_length=10_000)]
 Name = Annotated[str, Meta(max_length=100)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 MAX_LIST = 10_000  # strings to score in a call
 MAX_PATTERN = 500  # characters
@@ -106,3 +107,36 @@ class CodeQuery(Request):
 
     operation: Name = ""
     stage: Literal["python", "tape", "llvm", "asm"] = "python"
+
+
+# --- OpenAI's --------------------------------------------------------------------------------------------------
+
+
+class StreamOptions(Request):
+    """What a stream holds besides completions."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class CompletionRequest(Request):
+    """OpenAI's request; what the studio cannot do must be left out or have its default."""
+
+    model: Annotated[str, Meta(max_length=100)]
+    prompt: Text | Annotated[list[Text | int | list[int]], Meta(min_length=1, max_length=100)] | None = None
+    suffix: Text | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=10_000)] | None = 16
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = 1.0
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = 1.0
+    n: Annotated[int, Meta(ge=1, le=128)] | None = 1
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    echo: bool | None = False
+    stop: Text | Annotated[list[Text], Meta(max_length=4)] | None = None
+    seed: Whole | None = None
+    best_of: int | None = None
+    presence_penalty: Penalty | None = 0.0
+    frequency_penalty: Penalty | None = 0.0
+    logit_bias: dict[str, float] | None = None
+    user: str | None = None

@@ -1,6 +1,6 @@
 """What responses hold, as structs that describe them in OpenAPI; losses and surprises are in nats per token.
 
-Not here: OpenAI's responses (`completions_schema.py`), how responses come about.
+Source of OpenAI's responses: its API reference, "Completions" and "Models". Not here: how responses come about.
 """
 
 from __future__ import annotations
@@ -255,3 +255,74 @@ class Setting(Response):
     kind: str
     default: int | float | str
     values: list[int | float | str]
+
+
+# --- OpenAI's --------------------------------------------------------------------------------------------------
+
+
+class LogProbs(Response):
+    """The model's own log-probabilities, at temperature 1, token by token."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class Choice(Response):
+    """A completion; in a stream a piece of one, whose reason to end comes with its last."""
+
+    text: str
+    index: int
+    logprobs: LogProbs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class Usage(Response):
+    """Characters."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Completion(Response):
+    """Completions, or in a stream pieces of them."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage | None = None
+
+
+class Model(Response):
+    """A run, as OpenAI lists models."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class Models(Response):
+    """All of them."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class ApiErrorDetail(Response):
+    """What is wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ApiError(Response):
+    """An error in OpenAI's form."""
+
+    error: ApiErrorDetail

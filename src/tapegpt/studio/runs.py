@@ -42,7 +42,7 @@ class Runs:
     """The functions behind the paths; each takes the request, and what was sent as structs."""
 
     def __init__(self, studio: Studio) -> None:
-        self._studio, self._store = studio, studio.store
+        self._studio = studio
 
     def operations(self) -> list[Operation]:
         """The table of them."""
@@ -75,11 +75,11 @@ class Runs:
 
     async def corpora(self, _: Request) -> list[dict[str, Any]]:
         """All corpora."""
-        return [kept.as_dict() for kept in self._store.corpora]
+        return [kept.as_dict() for kept in self._studio.corpora]
 
     async def corpus(self, request: Request) -> dict[str, Any]:
         """One corpus."""
-        return self._store.corpus(request.path_params["id"]).as_dict()
+        return self._studio.corpora[request.path_params["id"]].as_dict()
 
     async def new_corpus(self, request: Request, wanted: requests.NewCorpus) -> dict[str, Any]:
         """Make a corpus of a text with one string per line, or of an embedded data set."""
@@ -94,7 +94,7 @@ class Runs:
             kept = await self._studio.short(request, lambda _: KeptCorpus(Corpus.of(lines), PASTED))
             return self._studio.add_corpus(kept).as_dict()
         assert isinstance(dataset, str)
-        for kept in self._store.corpora:
+        for kept in self._studio.corpora:
             if kept.dataset == dataset:
                 return kept.as_dict()
         kept = await self._studio.short(request, lambda _: KeptCorpus(Corpus.dataset(dataset), dataset))
@@ -108,11 +108,11 @@ class Runs:
 
     async def runs(self, _: Request) -> list[dict[str, Any]]:
         """All runs."""
-        return [kept.as_summary() for kept in self._store.runs]
+        return [kept.as_summary() for kept in self._studio.runs]
 
     async def new_run(self, request: Request, wanted: requests.NewRun) -> Response | dict[str, Any]:
         """Train a model; as events, with its progress, where the client accepts events."""
-        training = TrainingTask(wanted, self._store.corpus(wanted.corpus), self._studio.limits)
+        training = TrainingTask(wanted, self._studio.corpora[wanted.corpus], self._studio.limits)
         if EVENTS in request.headers.get("accept", ""):
             future = self._studio.training.submit(training.run, training.deadline)
             return StreamingResponse(self._events(training, future), 201, media_type=EVENTS)
@@ -144,7 +144,7 @@ class Runs:
     def _kept(self, training: TrainingTask, portrait: Portrait, data: dict[str, Any]) -> dict[str, Any]:
         name = name_of(training.config, training.settings)
         kept = KeptRun(portrait, name, training.corpus, data.pop("seconds"), training.trainer)
-        self._store.add_run(kept)
+        self._studio.runs.add(kept)
         return {**kept.as_dict(), **data}
 
     async def run(self, request: Request, wanted: requests.MomentQuery) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Runs:
 
     async def delete_run(self, request: Request) -> Response:
         """Forget a run."""
-        self._store.drop_run(request.path_params["id"])
+        del self._studio.runs[request.path_params["id"]]
         return Response(status_code=204)
 
     async def file(self, request: Request) -> Response:

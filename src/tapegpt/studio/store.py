@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from secrets import token_urlsafe
+from typing import Generic, TypeVar
 
 from tapegpt.errors import shown
 from tapegpt.studio.limits import RefusedError, weights
@@ -15,7 +16,7 @@ from tapegpt.web.data import Facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from tapegpt.data.corpus import Corpus
@@ -123,63 +124,39 @@ class KeptRun:
         return dumps(self.model)
 
 
-class Store:
-    """All corpora and runs. The first corpus is always kept."""
-
-    def __init__(self) -> None:
-        self._corpora: dict[str, KeptCorpus] = {}
-        self._runs: dict[str, KeptRun] = {}
-
-    @property
-    def corpora(self) -> list[KeptCorpus]:
-        """All corpora, the first one first, then by their last use."""
-        return list(self._corpora.values())
-
-    @property
-    def runs(self) -> list[KeptRun]:
-        """All runs by their last use, the latest last."""
-        return list(self._runs.values())
-
-    def add_corpus(self, kept: KeptCorpus) -> None:
-        """Keep a corpus."""
-        self._corpora[kept.id] = kept
-        _make_room(self._corpora, MAX_CORPORA, MAX_CORPUS_BYTES, spared=next(iter(self._corpora)))
-
-    def add_run(self, kept: KeptRun) -> None:
-        """Keep a run."""
-        self._runs[kept.id] = kept
-        _make_room(self._runs, MAX_RUNS, MAX_RUN_BYTES)
-
-    def corpus(self, key: str) -> KeptCorpus:
-        """The corpus with this id; raises `RefusedError` where there is none."""
-        kept = self._corpora.get(key)
-        if kept is None:
-            raise _missing("corpus", key)
-        if kept is not self.corpora[0]:
-            self._corpora[key] = self._corpora.pop(key)
-        return kept
-
-    def run(self, key: str) -> KeptRun:
-        """The run with this id; raises `RefusedError` where there is none."""
-        if key not in self._runs:
-            raise _missing("run", key)
-        kept = self._runs[key] = self._runs.pop(key)
-        return kept
-
-    def drop_run(self, key: str) -> None:
-        """Forget a run; raises `RefusedError` where there is none."""
-        self.run(key)
-        del self._runs[key]
+T = TypeVar("T", KeptCorpus, KeptRun)
 
 
-def _missing(what: str, key: str) -> RefusedError:
-    return RefusedError(404, "not_found", f"there is no {what} {shown(key)}, or no longer: make it anew")
+class Shelf(Generic[T]):
+    """What is kept by its id, in the order of its use; where it is too much, the least recently used is dropped.
 
+    The last is never dropped, nor is the first where it is to stay.
+    """
 
-def _make_room(kept: dict[str, Any], most: int, most_bytes: int, spared: str = "") -> None:
-    """Drop the least recently used, never the last one."""
-    for key in list(kept)[:-1]:
-        if len(kept) <= most and sum([each.bytes for each in kept.values()]) <= most_bytes:
-            return
-        if key != spared:
-            del kept[key]
+    def __init__(self, what: str, most: int, most_bytes: int, *, first_stays: bool = False) -> None:
+        self._what, self._most, self._most_bytes, self._first_stays = what, most, most_bytes, first_stays
+        self._kept: dict[str, T] = {}
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._kept.values()))
+
+    def add(self, kept: T) -> None:
+        """Keep it."""
+        self._kept[kept.id] = kept
+        for key in list(self._kept)[self._first_stays : -1]:
+            if len(self._kept) <= self._most and sum([each.bytes for each in self]) <= self._most_bytes:
+                return
+            del self._kept[key]
+
+    def __getitem__(self, key: str) -> T:
+        """What has this id, which is used now; raises `RefusedError` where there is none."""
+        if key not in self._kept:
+            missing = f"there is no {self._what} {shown(key)}, or no longer: make it anew"
+            raise RefusedError(404, "not_found", missing)
+        if not (self._first_stays and key == next(iter(self._kept))):
+            self._kept[key] = self._kept.pop(key)
+        return self._kept[key]
+
+    def __delitem__(self, key: str) -> None:
+        """Forget it; raises `RefusedError` where there is none."""
+        del self._kept[self[key].id]

@@ -1,10 +1,10 @@
-"""What the studio's endpoints share: its store, its threads, its limits. Not here: HTTP."""
+"""What the studio's endpoints share: corpora and runs, threads, limits. Not here: HTTP."""
 
 from __future__ import annotations
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
-from tapegpt.studio.store import KeptRun, Store
+from tapegpt.studio.store import MAX_CORPORA, MAX_CORPUS_BYTES, MAX_RUN_BYTES, MAX_RUNS, KeptCorpus, KeptRun, Shelf
 from tapegpt.studio.training import name_of
 from tapegpt.studio.work import Deadline, Workers, answer
 from tapegpt.training.recording import Recording, still
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from tapegpt.data.corpus import Corpus
     from tapegpt.models.trained import Shape
-    from tapegpt.studio.store import KeptCorpus
 
     T = TypeVar("T")
 
@@ -31,15 +30,16 @@ class Studio:
 
     def __init__(self, corpus: KeptCorpus, limits: Limits, log: Callable[[str], None]) -> None:
         self.limits, self.log = limits, log
-        self.store = Store()
+        self.corpora = Shelf[KeptCorpus]("corpus", MAX_CORPORA, MAX_CORPUS_BYTES, first_stays=True)
+        self.runs = Shelf[KeptRun]("run", MAX_RUNS, MAX_RUN_BYTES)
         self.training = Workers("training", threads=2, waiting=8)
         self.drawing = Workers("drawing", threads=4, waiting=1000)
         self.counting = Workers("counting", threads=1, waiting=100)
-        self.store.add_corpus(corpus)
+        self.corpora.add(corpus)
 
     def open(self) -> None:
         """Start the background work; the event loop runs."""
-        self.count(self.store.corpora[0])
+        self.count(next(iter(self.corpora)))
 
     def close(self) -> None:
         """Start no more tasks."""
@@ -48,7 +48,7 @@ class Studio:
 
     def add_corpus(self, kept: KeptCorpus) -> KeptCorpus:
         """Keep a corpus, and begin to count its n-grams."""
-        self.store.add_corpus(kept)
+        self.corpora.add(kept)
         self.count(kept)
         return kept
 
@@ -67,12 +67,12 @@ class Studio:
         """Keep a training that was not made here, without the paths of its data."""
         recording.model.data = None
         kept = KeptRun(Portrait(recording), name_of(recording.model.config, recording.settings))
-        self.store.add_run(kept)
+        self.runs.add(kept)
         return kept
 
     def run(self, request: Request) -> KeptRun:
         """The run that a request's path names; raises `RefusedError` where there is none."""
-        return self.store.run(request.path_params["id"])
+        return self.runs[request.path_params["id"]]
 
     async def short(self, request: Request, task: Callable[[Deadline], T]) -> T:
         """Run a task that takes milliseconds, or checks its deadline."""
@@ -110,10 +110,10 @@ class Studio:
         self.limits.check_shape(config, vocab_size)
 
 
-def single(place: str, models: int) -> str:
+def single(name: str, models: int) -> str:
     """Why an ensemble of so many models is not opened, and what to do."""
     return (
-        f"{place} is an ensemble of {models} models, and the studio looks into one: save one of them in Python with "
+        f"{name} is an ensemble of {models} models, and the studio looks into one: save one of them in Python with "
         'tapegpt.load("FILE").models[0].save("MODEL.safetensors"), and open that'
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import perf_counter
 
 from tapegpt.errors import TapeGPTError, shown
-from tapegpt.inference.constraints import check_temperature
+from tapegpt.inference.constraints import TEMPERATURE
 from tapegpt.models.loading import reference
 from tapegpt.studio.controls import ENGINES
 from tapegpt.studio.work import Deadline
@@ -44,7 +44,7 @@ class TrainingTask:
         vocab_size = corpus.corpus.vocab_size
         limits.check_training(self.config, self.settings, vocab_size, corpus.tokens / len(corpus.corpus))
         limits.check_text(self.config, vocab_size, wanted.text)
-        check_temperature(wanted.temperature)
+        TEMPERATURE.check("temperature", wanted.temperature)
         unknown = sorted(set(wanted.text[: self.config.block_size]).difference(corpus.corpus.vocabulary))
         if unknown:  # else the error would come after the training
             raise TapeGPTError(f"text {shown(wanted.text)}: {''.join(unknown)!r} is not in the data: leave that out")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.model import Model
 from tapegpt.data.sources import READING
-from tapegpt.errors import TapeGPTError, check_names, is_number
+from tapegpt.errors import TapeGPTError, argument, check_names, is_number
 from tapegpt.models.gpt import Config
 from tapegpt.ranges import OneOf
 from tapegpt.settings import Settings, seconds
@@ -98,7 +98,7 @@ def resolve(
         given["budget"] = seconds(given["budget"])
     budget = given.get("budget")
     if budget is not None and "steps" in given:
-        raise TapeGPTError("steps and a budget exclude each other: give one")
+        raise TapeGPTError(f"{argument('steps')} and {argument('budget')} exclude each other: give one")
     if budget is not None and preset is None and is_number(budget):
         preset = _preset_for(given, budget, corpus, model) if corpus else next(iter(PRESETS))
     if preset is not None:

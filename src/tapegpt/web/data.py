@@ -190,32 +190,28 @@ class _Map:
 
     def __init__(self, table: Sequence[float], rows: list[int], columns: int) -> None:
         self._rows, self._columns = rows, columns
-        points = self._points(table)
-        self._centre = [math.fsum(column) / len(rows) for column in zip(*points, strict=True)]
-        left = self._centred(points)
-        self._axes: list[list[float]] = []
+        self._centre, self._axes, self._scale = [0.0] * columns, list[list[float]](), 1.0
+        self._centre = [math.fsum(column) / len(rows) for column in zip(*self._points(table), strict=True)]
+        left = self._points(table)
         for _ in range(AXES):
             axis = max(left, key=lambda point: _dot(point, point))
             for _ in range(ROUNDS):
                 weights = [_dot(point, axis) for point in left]
                 axis = [_dot(weights, column) for column in zip(*left, strict=True)]
-                length = math.hypot(*axis)
-                axis = [number / length for number in axis] if length else axis
+                length = math.hypot(*axis) or 1.0
+                axis = [number / length for number in axis]
             left = [_minus(point, axis, _dot(point, axis)) for point in left]
             self._axes.append(axis)
-        self._scale = 1.0
         self._scale = max(abs(number) for point in self.project(table) for number in point) or 1.0
 
-    def _points(self, table: Sequence[float]) -> list[Sequence[float]]:
-        return [table[row * self._columns : (row + 1) * self._columns] for row in self._rows]
-
-    def _centred(self, points: list[Sequence[float]]) -> list[list[float]]:
-        return [_minus(point, self._centre) for point in points]
+    def _points(self, table: Sequence[float]) -> list[list[float]]:
+        """The rows, seen from the centre."""
+        starts = [row * self._columns for row in self._rows]
+        return [_minus(table[start : start + self._columns], self._centre) for start in starts]
 
     def project(self, table: Sequence[float]) -> list[list[float]]:
         """(rows, 2): from -1 to 1 in the state that the axes are of."""
-        points = self._centred(self._points(table))
-        return [[rounded(_dot(point, axis) / self._scale) for axis in self._axes] for point in points]
+        return [[rounded(_dot(point, axis) / self._scale) for axis in self._axes] for point in self._points(table)]
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:

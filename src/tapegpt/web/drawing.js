@@ -2,6 +2,7 @@
 // Not here: what is drawn (`views.js`).
 
 const SVG = "http://www.w3.org/2000/svg";
+const LABEL = 16; // pixels of a name beside a plot
 
 // --- numbers and characters --------------------------------------------------------------------------------------
 
@@ -92,10 +93,12 @@ export function figure(kind, title, about, ...children) {
   return { node, readout, point: (text) => (readout.textContent = text ?? about) };
 }
 
-/** A table; the first cell of a row is its head. */
+/** A table of contents or whole cells; the first cell of a row is its head. */
 export function table(kind, caption, heads, rows) {
-  const cell = (tag, scope) => (content, index) =>
-    element(index ? tag : "th", { class: index ? "tg-number" : null, scope: index && tag === "td" ? null : scope }, content);
+  const cell = (tag, scope) => (content, index) => {
+    if (content instanceof HTMLTableCellElement) return content;
+    return element(index ? tag : "th", { class: index ? "tg-number" : null, scope: index && tag === "td" ? null : scope }, content);
+  };
   return element(
     "table",
     { class: kind },
@@ -110,7 +113,11 @@ export function hiddenTable(caption, heads, rows) {
   return element("div", { class: "tg-hidden" }, table(null, caption, heads, rows));
 }
 
-/** A plot, so many pixels high, whose lines go from 0 to 100 across and down; labels lie where their style says. */
+/**
+ * A plot, so many pixels high, whose lines go from 0 to 100 across and down; labels lie where their style says.
+ *
+ * axes(scale, across, down): ticks with their texts; names(scale, [{name, loss, kind, colour}]): beside the plot, none on another.
+ */
 export function plotOf(height, kind = "") {
   const picture = drawing("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });
   const node = place(element("div", { class: `tg-plot ${kind}`.trim() }, picture), { height: `${height}px` });
@@ -121,12 +128,39 @@ export function plotOf(height, kind = "") {
     return path;
   };
   const label = (look, style, ...children) => node.append(place(element("span", { class: look }, ...children), style));
-  return { node, picture, line, label };
+  const axes = (scale, across, down) => {
+    for (const [tick, text] of down) {
+      line("tg-rule", [[0, scale.y(tick)], [100, scale.y(tick)]]);
+      label("tg-tick-y", { top: `${scale.y(tick)}%` }, text);
+    }
+    for (const [tick, text] of across) label("tg-tick-x", { left: `${scale.x(tick)}%` }, text);
+  };
+  const names = (scale, named) => {
+    const placed = named.map((each) => ({ ...each, at: (scale.y(each.loss) * height) / 100 })).sort((a, b) => a.at - b.at);
+    let free = -LABEL;
+    for (const each of placed) free = (each.at = Math.max(each.at, free)) + LABEL;
+    free = height - LABEL / 2; // above the steps
+    for (const each of placed.toReversed()) free = (each.at = Math.min(each.at, free)) - LABEL;
+    for (const { at, name, loss, kind, colour = "" } of placed) {
+      const text = element("span", { title: name }, element("b", {}, decimal(loss)), ` ${name}`);
+      label(`tg-label ${kind}`, { top: `${at}px`, color: colour }, text);
+    }
+  };
+  return { node, picture, line, label, axes, names };
 }
 
 export function place(node, style) {
   for (const [name, value] of Object.entries(style)) node.style.setProperty(name, value);
   return node;
+}
+
+/** Calls back with the row and the column of a grid that the pointer is at, counted from -edge, and with null elsewhere. */
+export function onCell(node, rows, columns, edge, callback) {
+  onPointer(node, (x, y) => {
+    const [row, column] = [y * (rows + edge), x * (columns + edge)].map((at) => Math.floor(at) - edge);
+    const inside = x !== null && row >= 0 && row < rows && column >= 0 && column < columns;
+    callback(inside ? row : null, inside ? column : null);
+  });
 }
 
 /** Calls back with where the pointer is, from 0 to 1 across and down, and with null when it leaves. */

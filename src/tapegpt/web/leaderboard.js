@@ -1,10 +1,8 @@
 // The pictures of a leaderboard, and its table that can be sorted: a training that is pointed at in one shows in all.
 // Not here: what stands in the table (`leaderboard.py`).
-import { decimal, element, figure, place, plotOf, short } from "./drawing.js";
+import { decimal, element, figure, place, plotOf, scaleOf, short, ticks } from "./drawing.js";
 
 const { columns, axes, curves, baselines } = JSON.parse(document.getElementById("data").textContent);
-const DECADE = 10; // from which on an axis is logarithmic
-const DIVERGED = 0.94; // of an axis, below which all numbers are where some are missing
 const FEW = 6; // values that are all named on an axis
 const NEAR = 14; // pixels
 const TALL = 280; // pixels of a picture
@@ -48,7 +46,7 @@ function framed(kind, title, ...children) {
   return node;
 }
 
-/** The lines of all trainings, the better ones on top, each in the colour of its place by loss. */
+/** The lines of all trainings, the better ones on top, each in the colour of its rank by loss. */
 function drawLines({ picture, line }, shape) {
   const ranked = [...rows.filter((row) => losses[row] === null), ...order.toReversed()];
   for (const row of ranked) {
@@ -82,34 +80,24 @@ function pointAtLines(node, height) {
 // --- what was searched -------------------------------------------------------------------------------------------
 
 /**
- * Where the values of a column lie, from 0 to 1, the different ones rising, and which of them each training has.
- * Losses lie by rank, since one of a bad training would push all others together.
+ * The different values of a column, rising, and which of them each training has. Their heights, from 0 to 1, are even:
+ * one bad training would push all others together.
  */
 function axisOf({ name, values }) {
   const known = values.filter((value) => value !== null);
-  const isNumeric = known.length > 0 && known.every((value) => typeof value === "number");
+  const isNumeric = known.every((value) => typeof value === "number");
   const distinct = [...new Set(known)].sort((a, b) => (isNumeric ? a - b : String(a).localeCompare(String(b))));
-  const missing = known.length < values.length;
-  const [low, high] = [distinct[0], distinct.at(-1)];
-  const scale = isNumeric && low > 0 && high / low >= DECADE ? Math.log : (number) => number;
-  const room = missing ? DIVERGED : 1;
-  const even = (index) => (distinct.length > 1 ? index / (distinct.length - 1) : 0.5);
-  const isSpaced = isNumeric && high > low && values !== losses;
-  const at = (value, index) => (isSpaced ? (scale(value) - scale(low)) / (scale(high) - scale(low)) : even(index));
-  const places = distinct.map((value, index) => room * at(value, index));
   const names = distinct.map(said);
-  if (missing) {
-    places.push(1);
-    names.push(values === losses ? "diverged" : "none");
-  }
+  if (known.length < values.length) names.push(values === losses ? "diverged" : "none");
   const ofRow = values.map((value) => (value === null ? names.length - 1 : distinct.indexOf(value)));
-  return { name, places, names, ofRow, range: [0, names.length - 1] };
+  const height = (index) => (names.length > 1 ? index / (names.length - 1) : 0.5);
+  return { name, names, height, ofRow, range: [0, names.length - 1] };
 }
 
 function parallel() {
   const scales = axes.map((axis) => axisOf(columns[axis]));
   const across = (index) => (scales.length > 1 ? index / (scales.length - 1) : 0.5);
-  const height = (row, index) => scales[index].places[scales[index].ofRow[row]];
+  const height = (row, index) => scales[index].height(scales[index].ofRow[row]);
   const plot = plotOf(TALL, "lb-plot");
   drawLines(plot, (row) => scales.map((_, index) => [100 * across(index), 100 * (1 - height(row, index))]));
   const count = element("output", { class: "tg-note", "aria-live": "polite" });
@@ -130,7 +118,7 @@ function parallel() {
   scales.forEach((scale, index) => plot.node.append(axisNode(scale, across(index), filter)));
   const inner = place(element("div", {}, plot.node), { "min-width": `${5.5 * scales.length}rem` });
   const scroller = element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Axes of what was searched" }, inner);
-  const about = element("p", { class: "tg-note" }, "A line is a training, the bluer the lower its held-out loss, which is spaced by rank. Move the ends of an axis, also by keys, to see some. ", count);
+  const about = element("p", { class: "tg-note" }, "A line is a training, the bluer the lower its held-out loss. Values are spaced by rank. Move the ends of an axis, also by keys, to see some. ", count);
   return framed("parallel", "Trainings by what they were given", scroller, about);
 }
 
@@ -140,50 +128,27 @@ function axisNode(scale, left, filter) {
   const node = element("div", { class: "lb-axis" }, element("span", { class: "lb-name" }, scale.name), kept);
   place(node, { left: `${100 * left}%` });
   const last = scale.names.length - 1;
-  const named = last < FEW ? scale.names.map((_, index) => index) : [0, 0.25, 0.5, 0.75, 1].map((share) => scale.places.findIndex((place) => place >= share));
-  let free = -Infinity;
+  const named = last < FEW ? scale.names.map((_, index) => index) : [0, 0.25, 0.5, 0.75, 1].map((share) => Math.round(share * last));
   for (const index of named) {
-    if (index < 0 || scale.places[index] * TALL < free) continue;
-    free = scale.places[index] * TALL + NEAR;
     const label = element("span", { class: "lb-value" }, scale.names[index]);
-    node.append(place(label, { bottom: `${100 * scale.places[index]}%` }));
+    node.append(place(label, { bottom: `${100 * scale.height(index)}%` }));
   }
   const handles = ["from", "to"].map((end, side) => {
-    const range = { "aria-orientation": "vertical", "aria-valuemin": 0, "aria-valuemax": last };
-    const name = { role: "slider", "aria-label": `${scale.name} ${end}` };
-    const handle = element("span", { class: `lb-handle ${end}`, tabindex: 0, ...name, ...range });
-    const move = (index) => {
+    const input = element("input", { type: "range", class: `lb-handle ${end}`, min: 0, max: last, "aria-label": `${scale.name} ${end}` });
+    input.addEventListener("input", () => {
       const [low, high] = side ? [scale.range[0], last] : [0, scale.range[1]];
-      scale.range[side] = Math.min(high, Math.max(low, index));
+      scale.range[side] = Math.min(high, Math.max(low, input.valueAsNumber));
       update();
-    };
-    handle.addEventListener("keydown", (event) => {
-      const now = scale.range[side];
-      const target = { ArrowUp: now + 1, ArrowRight: now + 1, ArrowDown: now - 1, ArrowLeft: now - 1, Home: 0, End: last, Escape: side * last }[event.key];
-      if (target === undefined) return;
-      event.preventDefault();
-      move(target);
     });
-    handle.addEventListener("pointerdown", (event) => handle.setPointerCapture(event.pointerId));
-    handle.addEventListener("pointermove", (event) => {
-      event.stopPropagation();
-      if (!handle.hasPointerCapture(event.pointerId)) return;
-      const box = node.getBoundingClientRect();
-      const at = 1 - (event.clientY - box.top) / box.height;
-      const distances = scale.places.map((place) => Math.abs(place - at));
-      move(distances.indexOf(Math.min(...distances)));
-    });
-    handle.addEventListener("click", (event) => event.stopPropagation());
-    return handle;
+    input.addEventListener("click", (event) => event.stopPropagation());
+    return input;
   });
   const update = () => {
-    handles.forEach((handle, side) => {
-      const index = scale.range[side];
-      handle.setAttribute("aria-valuenow", index);
-      handle.setAttribute("aria-valuetext", scale.names[index]);
-      place(handle, { bottom: `${100 * scale.places[index]}%` });
+    handles.forEach((input, side) => {
+      input.value = scale.range[side];
+      input.setAttribute("aria-valuetext", scale.names[scale.range[side]]);
     });
-    const [low, high] = scale.range.map((index) => scale.places[index]);
+    const [low, high] = scale.range.map(scale.height);
     place(kept, { bottom: `${100 * low}%`, height: `${100 * (high - low)}%` });
     filter();
   };
@@ -195,35 +160,22 @@ function axisNode(scale, left, filter) {
 // --- how they learned --------------------------------------------------------------------------------------------
 
 function learning() {
-  const levels = Object.entries(baselines);
+  const levels = Object.entries(baselines).map(([name, loss]) => ({ name, loss, kind: "tg-soft" }));
   const last = Math.max(...curves.map(({ steps }) => steps.at(-1) ?? 0), 1);
-  const means = curves.flatMap(({ mean }) => mean).filter(Number.isFinite);
   const highest = baselines.uniform ? 1.1 * baselines.uniform : Infinity; // what diverges is cut off
-  const low = Math.min(...means, ...levels.map(([, loss]) => loss)) - 0.05;
-  const high = Math.max(Math.min(Math.max(...means, ...levels.map(([, loss]) => loss)) + 0.05, highest), low + 0.1);
-  const up = (loss) => (loss - low) / (high - low);
+  const means = curves.flatMap(({ mean }) => mean).filter(Number.isFinite);
+  const shown = [...means, ...levels.map(({ loss }) => loss)].map((loss) => Math.min(loss, highest));
+  const scale = scaleOf([0, last], shown.length ? shown : [0]);
   const plot = plotOf(TALL, "lb-plot lb-curves");
-  for (const [, loss] of levels) plot.line("tg-baseline", [0, 100].map((x) => [x, 100 * (1 - up(loss))]));
-  drawLines(plot, (row) => {
-    const { steps, mean } = curves[row];
-    return steps.map((step, index) => [(100 * step) / last, 100 * (1 - up(mean[index]))]);
-  });
+  for (const { loss } of levels) plot.line("tg-baseline", [[0, scale.y(loss)], [100, scale.y(loss)]]);
+  drawLines(plot, (row) => curves[row].steps.map((step, index) => [scale.x(step), scale.y(curves[row].mean[index])]));
   pointAtLines(plot.node, (row, x) => {
-    const { steps, mean } = curves[row];
-    const index = steps.findIndex((step) => step >= x * last);
-    return index < 0 ? null : up(mean[index]);
+    const index = curves[row].steps.findIndex((step) => step >= x * last);
+    return index < 0 ? null : 1 - scale.y(curves[row].mean[index]) / 100;
   });
-  for (const share of [0, 0.5, 1]) {
-    plot.label("tg-tick-x", { left: `${100 * share}%` }, decimal(Math.round(share * last), 0));
-    plot.label("tg-tick-y", { top: `${100 * (1 - share)}%` }, decimal(low + share * (high - low)));
-  }
-  let free = Infinity;
-  for (const [name, loss] of levels.toSorted(([, a], [, b]) => b - a)) {
-    const at = Math.max(0, Math.min(TALL * (1 - up(loss)), TALL));
-    const top = free === Infinity ? at : Math.max(at, free);
-    free = top + NEAR + 2;
-    plot.label("tg-label tg-soft", { top: `${top}px` }, `${decimal(loss)} ${name}`);
-  }
+  const steps = [0, 0.5, 1].map((share) => [share * last, decimal(Math.round(share * last), 0)]);
+  plot.axes(scale, steps, ticks(scale.low, scale.high, 4).map((tick) => [tick, decimal(tick)]));
+  plot.names(scale, levels);
   return framed("learning", "Loss of the training strings, in nats per token, by step", plot.node);
 }
 

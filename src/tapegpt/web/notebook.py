@@ -76,10 +76,10 @@ class Answers:
     def reply(self, message: Data) -> Data:
         """The answer to a message, or what is wrong with it."""
         asked: dict[str, Callable[..., Any]] = {"strings": self.strings, "explanation": self.explanation}
-        wish = dict(message)
-        name = wish.pop("id", None)
+        question = dict(message)
+        name = question.pop("id", None)
         try:
-            return {"id": name, "answer": asked[wish.pop("ask")](**wish)}
+            return {"id": name, "answer": asked[question.pop("ask")](**question)}
         except TapeGPTError as error:
             return {"id": name, "error": str(error)}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 
 from tapegpt.data.corpus import Corpus
-from tapegpt.data.sources import Source, parse_delimiter
+from tapegpt.data.sources import Source
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END
 from tapegpt.models.gpt import Config
@@ -86,10 +86,10 @@ def _found(model: GPT, text: str | None, samples: int) -> _Findings:
     portrait = Portrait(recording)
     run = portrait.run(text, TEMPERATURE)
     moments = [portrait.moment(step, text, TEMPERATURE) for step in run["moments"]]
-    place = run["moments"].index(recording.step)
+    chosen = run["moments"].index(recording.step)
     evaluation = evaluate(model, corpus, samples=samples) if corpus else None
     least, most = _extremes(model, corpus.documents if corpus else ())
-    return _Findings(model, reason, run, moments, place, evaluation, least, most)
+    return _Findings(model, reason, run, moments, chosen, evaluation, least, most)
 
 
 def _corpus(model: GPT) -> Corpus | None:
@@ -194,7 +194,7 @@ def _learning(findings: _Findings) -> Iterator[str]:
     yield '<div data-view="film"></div>'
     yield '<div class="pair"><div data-view="strings"></div><div data-view="embeddings"></div></div>'
     count = min(ROWS, len(moments))
-    numbers = {round(place * (len(moments) - 1) / max(count - 1, 1)) for place in range(count)}
+    numbers = {round(index * (len(moments) - 1) / max(count - 1, 1)) for index in range(count)}
     rows = [
         (
             f"{moment['step']:,}",
@@ -314,7 +314,7 @@ def repeat(model: GPT) -> tuple[str, str]:
 
 
 def _command(kind: type[Model], fields: Data, source: Source | None) -> str:
-    from shlex import quote
+    from shlex import join
 
     if source is None:
         return ""
@@ -323,27 +323,11 @@ def _command(kind: type[Model], fields: Data, source: Source | None) -> str:
     chosen = min((choice for choice in choices if None not in choice.values()), key=len)
     if "budget" in chosen:
         chosen["budget"] = f"{chosen['budget']!r}s"
-    reading = _reading(source)
-    reading.pop("sample", None)  # which the budget decides
-    if "delimiter" in reading:
-        reading["delimiter"] = "".join(_ESCAPED.get(c, c) for c in source.delimiter) or "none"
-        if parse_delimiter(reading["delimiter"]) != source.delimiter:  # such as the text "line", which means another
-            return ""
     own = {name: chosen.pop(name) for name in kind.fields if name in chosen and name not in Config.fields}
-    options = [_option(name, value) for name, value in {**reading, **chosen}.items()]
-    options += [_option("set", f"{name}={value}") for name, value in own.items()]
-    return " ".join(["tapegpt train", *map(quote, source.paths), *options, "-o model.safetensors"])
-
-
-_ESCAPED = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
-
-
-def _option(name: str, value: Any) -> str:
-    from shlex import quote
-
-    if value is True:
-        return f"--{name.replace('_', '-')}"
-    return f"--{name.replace('_', '-')}={quote(str(value))}"
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
+    options += [f"--set={name}={value}" for name, value in own.items()]
+    reading = [word for words in source.options().values() for word in words]
+    return join(["tapegpt", "train", *source.paths, *reading, *options, "-o", "model.safetensors"])
 
 
 def _program(kind: type[Model], fields: Data, source: Source | None) -> str:
@@ -356,7 +340,8 @@ def _data(source: Source | None) -> str:
     """Training data in Python."""
     if source is None:
         return "strings"
-    reading = _reading(source)
+    reading = {name: value for name, value in source.as_dict().items() if value != getattr(Source, name)}
+    reading.pop("paths", None)
     dataset = reading.pop("dataset", None)
     options = "".join(f", {name}={value!r}" for name, value in reading.items())
     if dataset is None:
@@ -373,10 +358,3 @@ def _beside(kind: type[Model], fields: Data, preset: str | None) -> Data:
     usual = {"model": reference(Config), **config.as_dict(), **settings.as_dict(), "engine": implied, "budget": None}
     said = {} if preset is None else {"preset": preset}
     return {**said, **{name: value for name, value in fields.items() if value != usual[name]}}
-
-
-def _reading(source: Source) -> Data:
-    """How a source is read, where that has to be said."""
-    fields = source.as_dict()
-    fields.pop("paths")
-    return {name: value for name, value in fields.items() if value != getattr(Source, name)}

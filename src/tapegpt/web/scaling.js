@@ -28,13 +28,8 @@ function lawPlot(data, height) {
   const scale = lawScale(data);
   const plot = plotOf(height);
   const line = (kind, pairs, end) => plot.line(kind, pairs.map(([x, loss]) => [scale.x(x), scale.y(loss)]), end);
-  for (const tick of ticks(scale.low, scale.high, TICKS)) {
-    line("tg-rule", [[law[0][0], tick], [law.at(-1)[0], tick]]);
-    plot.label("tg-tick-y", { top: `${scale.y(tick)}%` }, decimal(tick));
-  }
-  for (const tick of powers(scale.first, scale.last)) {
-    plot.label("tg-tick-x", { left: `${scale.x(tick)}%` }, short(tick));
-  }
+  const amounts = powers(scale.first, scale.last).map((tick) => [tick, short(tick)]);
+  plot.axes(scale, amounts, ticks(scale.low, scale.high, TICKS).map((tick) => [tick, decimal(tick)]));
   const [lowest, highest] = [law.map(([x, , low]) => [x, low]), law.map(([x, , , high]) => [x, high])];
   line("tg-band", [...highest, ...lowest.toReversed()], "Z");
   const reach = Math.max(...points.map(([x]) => x), law[0][0]);

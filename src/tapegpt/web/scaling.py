@@ -29,8 +29,8 @@ def data(found: Scaling) -> Data:
     own = found.own
     axes = []
     for axis in (STRINGS, PARAMETERS, STEPS):
-        others = [place for place in (PARAMETERS, STRINGS, STEPS) if place != axis]
-        alike = [each for each in found.trainings if all(each.amounts[place] == own[place] for place in others)]
+        others = [other for other in (PARAMETERS, STRINGS, STEPS) if other != axis]
+        alike = [each for each in found.trainings if all(each.amounts[other] == own[other] for other in others)]
         points = [(each.amounts[axis], each.loss) for each in alike]
         name = NAMES[axis]
         axes.append(_picture(f"Loss by {name}", name, found.along(axis), points, (own[axis], *found.band(own))))
@@ -64,7 +64,7 @@ def _body(found: Scaling) -> Iterator[str]:
     yield (
         f"<p>A GPT of {parameters:,} parameters that learns from {strings:,} strings in {steps:,} steps reaches "
         f"{found.loss:.3f} nats per token. {best.name.capitalize()} would improve it most, by {best.gain:.3f}: "
-        f"{_percent(best.perplexity)} perplexity. No amount of all three goes below {floor:.2f} "
+        f"{best.perplexity:+.1%} perplexity. No amount of all three goes below {floor:.2f} "
         f"({low:.2f} to {high:.2f}).</p>"
     )
     for warning in found.warnings:
@@ -72,35 +72,10 @@ def _body(found: Scaling) -> Iterator[str]:
     yield '<div data-view="time"></div>'
     yield '<div class="laws" data-view="axes"></div>'
     yield "<h2>Twice as much</h2>"
-    rows = [
-        (
-            gain.name,
-            f"{gain.loss:.3f}",
-            f"{gain.gain:.3f}",
-            _span(gain.interval),
-            _percent(gain.perplexity),
-            "" if gain.limit is None else f"{gain.limit:.3f}",
-        )
-        for gain in found.gains
-    ]
-    heads = ("", "loss", "gain", "90 % interval", "perplexity", "without limit")
-    yield table("Losses in nats per token, by the law", heads, rows, scrolls=True)
-    more = [after / before for after, before in zip(found.best_mix(2.0), found.own, strict=True)]
-    yield f"<p>Twice the time is best spent on {more[PARAMETERS]:.2g} times the parameters "
-    yield f"and {more[STEPS]:.2g} times the steps.</p>"
+    yield table("Losses in nats per token, by the law", ("", *GAINS), gain_rows(found), scrolls=True)
+    yield f"<p>Twice the time is best spent on {mix(found)}.</p>"
     yield "<h2>Predictions tested</h2>"
-    checks = [
-        (
-            check.name,
-            f"{check.predicted:.3f}",
-            _span(check.interval),
-            f"{check.measured:.3f}",
-            "" if check.holds else "outside",
-        )
-        for check in found.checks
-    ]
-    tested = ("", "predicted", "90 % interval", "measured", "")
-    yield table("Each predicted from trainings with less of it", tested, checks, scrolls=True)
+    yield table("Each predicted from trainings with less of it", ("", *CHECKS), check_rows(found), scrolls=True)
     yield "<h2>The law</h2>"
     yield (
         "<p>loss = E + ((A / parameters<sup>a</sup>)<sup>q</sup> + (B / strings<sup>b</sup>)<sup>q</sup> + "
@@ -115,9 +90,32 @@ def _body(found: Scaling) -> Iterator[str]:
     )
 
 
-def _span(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.3f}\N{EN DASH}{interval[1]:.3f}"
+# --- what the page and the command's lines have in common ---------------------------------------------------------
+
+GAINS = ("loss", "gain", "90 % interval", "perplexity", "without limit")
+CHECKS = ("predicted", "90 % interval", "measured", "")
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:+.1f}%".replace("-", "\N{MINUS SIGN}")
+def gain_rows(found: Scaling) -> Iterator[tuple[str, ...]]:
+    """What twice as much of each gains, a row each."""
+    for gain in found.gains:
+        limit = "" if gain.limit is None else f"{gain.limit:.3f}"
+        yield gain.name, f"{gain.loss:.3f}", f"{gain.gain:.3f}", span(gain.interval), f"{gain.perplexity:+.1%}", limit
+
+
+def check_rows(found: Scaling) -> Iterator[tuple[str, ...]]:
+    """What was predicted and then measured, a row each."""
+    for check in found.checks:
+        measured = f"{check.measured:.3f}"
+        yield check.name, f"{check.predicted:.3f}", span(check.interval), measured, "" if check.holds else "outside"
+
+
+def span(interval: tuple[float, float]) -> str:
+    """An interval in digits."""
+    return f"{interval[0]:.3f}..{interval[1]:.3f}"
+
+
+def mix(found: Scaling) -> str:
+    """How twice the time is spent best."""
+    more = [after / before for after, before in zip(found.best_mix(2.0), found.own, strict=True)]
+    return f"{more[PARAMETERS]:.2g} times the parameters and {more[STEPS]:.2g} times the steps"

@@ -40,7 +40,7 @@ export function compareSection({ temperature, onChange }) {
 
   // The runs that are compared, with their names.
   function compared() {
-    const named = pinned.map((each, place) => [each, `pinned ${place + 1}`]);
+    const named = pinned.map((each, index) => [each, `pinned ${index + 1}`]);
     return !named.length || pinned.includes(present) ? named : [...named, [present, "this run"]];
   }
 
@@ -63,7 +63,7 @@ export function compareSection({ temperature, onChange }) {
     const ask = (signal) => ({ run: { id, moment } }) =>
       get(`/api/runs/${id}/moments/${moment.step}?temperature=${wanted}`, { signal });
     asking((signal) => Promise.all(old.map(ask(signal))), (moments) => {
-      old.forEach((each, place) => Object.assign(each, { strings: moments[place].strings, temperature: wanted }));
+      old.forEach((each, index) => Object.assign(each, { strings: moments[index].strings, temperature: wanted }));
       draw();
     });
   }
@@ -105,7 +105,7 @@ export function compareSection({ temperature, onChange }) {
     // Of the pinned runs, for the picture of the losses; the present run's is not among them.
     curves: () =>
       pinned
-        .map((each, place) => [each, `pinned ${place + 1}`])
+        .map((each, index) => [each, `pinned ${index + 1}`])
         .filter(([each]) => each !== present)
         .map(([{ run: { losses, held_out } }, name]) => ({ name, losses, held_out, pinned: true })),
   };

@@ -10,7 +10,7 @@ const SECONDS = 4; // that a film lasts
 // `views` show a moment; they are out of date until the one that is asked for is there.
 export function filmSection({ question, onMoment, views }) {
   let run = null;
-  let place = 0;
+  let current = 0;
   let kept = new Map(); // moments by their address
   let playing = false;
   const asking = newest();
@@ -19,11 +19,11 @@ export function filmSection({ question, onMoment, views }) {
   function take(made, asked) {
     stop();
     run = made;
-    place = run.moments.length - 1;
-    kept = new Map([[address(place, asked), run.moment]]);
+    current = run.moments.length - 1;
+    kept = new Map([[address(current, asked), run.moment]]);
     find("film").hidden = run.moments.length < 2;
-    find("moment").max = place;
-    show(place);
+    find("moment").max = current;
+    show(current);
   }
 
   function address(at, asked = question()) {
@@ -32,13 +32,13 @@ export function filmSection({ question, onMoment, views }) {
 
   function label({ step }) {
     const text = `step ${decimal(step, 0)} of ${decimal(run.moments.at(-1), 0)}`;
-    find("moment").value = place;
+    find("moment").value = current;
     find("moment").setAttribute("aria-valuetext", text);
     find("moment-value").textContent = text;
   }
 
   async function show(at) {
-    place = at;
+    current = at;
     const asked = run;
     const where = address(at);
     if (!kept.has(where)) outdate(...views);
@@ -85,8 +85,8 @@ export function filmSection({ question, onMoment, views }) {
 
   return {
     take,
-    step: () => run.moments[place],
-    refresh: async () => run && show(place),
+    step: () => run.moments[current],
+    refresh: async () => run && show(current),
     go(step) {
       stop();
       show(nearest([...run.moments.keys()], (at) => Math.abs(run.moments[at] - step)));

@@ -1,4 +1,4 @@
-// Strings that fulfil wishes, anew at every change of one. Not here: how the model keeps to them (sampling.py).
+// Strings that meet constraints, anew at every change of one. Not here: how the model keeps to them (sampling.py).
 
 import { count } from "./drawing.js";
 import { post } from "./studio-api.js";
@@ -10,12 +10,12 @@ const NUMBERS = ["min_length", "max_length", "top_k", "top_p", "n"];
 const CHECKS = ["novel", "distinct"];
 
 export function playgroundSection({ temperature }) {
-  const form = find("wishes");
+  const form = find("constraints");
   const asking = asker("playground-error", "playground-view", "playground-timing");
   let run = null;
   const refresh = whenSeen(find("playground"), ask);
 
-  function wishes() {
+  function constraints() {
     const { elements } = form;
     const filled = (names, read) =>
       names.filter((name) => elements[name].value !== "").map((name) => [name, read(elements[name])]);
@@ -35,7 +35,7 @@ export function playgroundSection({ temperature }) {
       complain("playground-error", error, "playground-view", "playground-timing");
       return;
     }
-    asking((signal) => post(`/api/runs/${run.id}/generate`, wishes(), { signal }), ({ strings, notes, seconds }) => {
+    asking((signal) => post(`/api/runs/${run.id}/generate`, constraints(), { signal }), ({ strings, notes, seconds }) => {
       show("playground-view", stringList(strings));
       show("playground-timing", [`${count(strings.length, "string")} in ${duration(seconds)}`, ...notes].join(" · "));
     });

@@ -205,7 +205,7 @@ async function retrain() {
     const parts = [`trained ${count(made.steps, "step")} in ${duration(trained)}`];
     if (compile > 0.001) parts.push(`compiled in ${duration(compile)}`);
     if (cutStrings()) parts.push(cutStrings());
-    find("timing").textContent = [...parts, `${duration(whole)} there and back`].join(" · ");
+    find("timing").textContent = [...parts, `${duration(whole)} in all`].join(" · ");
   } catch (error) {
     await fail(error);
   }

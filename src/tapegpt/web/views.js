@@ -2,14 +2,13 @@
 //
 // What users wrote becomes text, never markup; all colours are those of views.css, under the class `tapegpt`.
 // Not here: where data come from, and what is around a picture.
-import { count, decimal, drawing, element, figure, hiddenTable, nearest, onPointer, percent, place, plotOf, scaleOf, short, table, ticks, visible } from "./drawing.js";
+import { count, decimal, drawing, element, figure, hiddenTable, nearest, onCell, onPointer, percent, place, plotOf, scaleOf, short, table, ticks, visible } from "./drawing.js";
 
 const START = "•"; // how the beginning of a string is shown
 const END = "⏎"; // and its end
 const LEVELS = 12; // shades of a cell
 const SURPRISING = 6; // nats from which a character has the strongest colour
 const HEIGHT = 220; // of a curve, in pixels
-const LABEL = 16; // of a label of a curve
 const MOST_CELLS = 128; // in a row or a column of a heatmap
 const VOWELS = new Set("aeiouαεηιουωаеёиоуыэюя");
 
@@ -53,27 +52,14 @@ export function lossCurve({ runs, baselines = null, moment = null, onMoment = nu
   const line = (kind, points) => plot.line(kind, points.map(([step, loss]) => [scale.x(step), scale.y(loss)]));
   plot.node.setAttribute("role", "img");
   plot.node.setAttribute("aria-label", lossSummary(shown, levels));
-  drawAxes(plot, scale, line);
-  const labels = [...drawLevels(levels, scale, line), ...drawRuns(shown, line)];
-  for (const { at, name, loss, kind } of apart(labels, scale)) {
-    const text = element("span", { title: name }, element("b", {}, decimal(loss)), ` ${name}`);
-    plot.label(`tg-label ${kind}`, { top: `${at}px` }, text);
-  }
+  const steps = ticks(scale.first, scale.last, 4).map((tick) => [tick, decimal(tick, 0)]);
+  plot.axes(scale, steps, ticks(scale.low, scale.high, 4).map((tick) => [tick, short(tick)]));
+  plot.names(scale, [...drawLevels(levels, scale, line), ...drawRuns(shown, line)]);
   if (moment !== null) plot.label("tg-moment", { left: `${scale.x(moment)}%` });
   const { node, point } = figure("loss", "Loss, in nats per token, by step", lossesAt(shown, moment ?? scale.last), plot.node);
   pointAtLosses(plot.node, shown, scale, point, onMoment);
   node.append(hiddenTable("Loss by step", ["step", ...shown.map((run) => run.name)], lossRows(shown, scale)));
   return node;
-}
-
-function drawAxes(plot, scale, line) {
-  for (const tick of ticks(scale.low, scale.high, 4)) {
-    line("tg-rule", [[scale.first, tick], [scale.last, tick]]);
-    plot.label("tg-tick-y", { top: `${scale.y(tick)}%` }, short(tick));
-  }
-  for (const tick of ticks(scale.first, scale.last, 4)) {
-    plot.label("tg-tick-x", { left: `${scale.x(tick)}%` }, decimal(tick, 0));
-  }
 }
 
 /** The lines of the baselines; their labels. */
@@ -94,13 +80,13 @@ function drawRuns(runs, line) {
     const name = runs.length > 1 ? run.name : "training";
     const held = run.held_out.map(({ step, loss }) => [step, loss]);
     if (run.pinned) pins += 1;
-    const colour = run.pinned ? `tg-pin-${pins}` : "tg-own";
-    const kind = run.pinned ? `tg-pinned ${colour}` : "tg-run";
+    const colour = run.pinned ? `var(--tg-pin-${pins})` : "";
+    const [kind, look] = run.pinned ? ["", "tg-pinned"] : ["tg-own", "tg-run"];
     if (!run.pinned) line("tg-raw", points);
-    line(kind, smooth);
-    if (held.length) line(`${kind} tg-held`, held);
-    labels.push({ name, loss: smooth.at(-1)[1], kind: colour });
-    if (held.length && !run.pinned) labels.push({ name: "held out", loss: held.at(-1)[1], kind: colour });
+    place(line(look, smooth), { color: colour });
+    if (held.length) place(line(`${look} tg-held`, held), { color: colour });
+    labels.push({ name, loss: smooth.at(-1)[1], kind, colour });
+    if (held.length && !run.pinned) labels.push({ name: "held out", loss: held.at(-1)[1], kind });
   }
   return labels;
 }
@@ -140,17 +126,6 @@ function smoothed(points) {
     const near = points.slice(index - reach, index + reach + 1);
     return [step, near.reduce((sum, [, loss]) => sum + loss, 0) / near.length];
   });
-}
-
-/** The labels with heights in pixels, none on another. */
-function apart(labels, scale) {
-  const placed = labels.map((label) => ({ ...label, at: (scale.y(label.loss) * HEIGHT) / 100 }));
-  const sorted = placed.sort((a, b) => a.at - b.at);
-  let free = -LABEL;
-  for (const label of sorted) free = (label.at = Math.max(label.at, free)) + LABEL;
-  free = HEIGHT - LABEL / 2; // above the steps
-  for (const label of sorted.toReversed()) free = (label.at = Math.min(label.at, free)) - LABEL;
-  return sorted;
 }
 
 /** The loss of a run at a step, that of the point nearest to it. */
@@ -242,9 +217,8 @@ function attentionHead(layer, name, inputs, head, labelled, point) {
       );
     });
   }
-  onPointer(picture, (x, y) => {
-    const [s, t] = [x, y].map((share) => (share === null ? -1 : Math.floor(share * (size + edge)) - edge));
-    const inside = s >= 0 && s <= t && t < size;
+  onCell(picture, size, size, edge, (t, s) => {
+    const inside = t !== null && s <= t;
     mark.setAttribute("visibility", inside ? "visible" : "hidden");
     if (!inside) return point(null);
     mark.setAttribute("x", s);
@@ -317,29 +291,16 @@ export function gradientPath(explanation) {
   const { inputs, gradients } = explanation;
   const most = Math.max(...gradients.flatMap(({ norms }) => norms), Number.MIN_VALUE);
   const cell = (name, norm, t) => {
-    const dot = element("span", { class: "tg-dot" });
-    place(dot, { "--tg-size": `${(100 * Math.sqrt(norm / most)).toFixed(1)}%` });
+    const dot = place(element("span", { class: "tg-dot" }), { "--tg-size": `${(100 * Math.sqrt(norm / most)).toFixed(1)}%` });
     const title = `${name} at ${spokenInput(inputs[t])}: ${short(norm)}`;
     return element("td", { title }, dot, element("span", { class: "tg-hidden" }, short(norm)));
   };
-  const row = ({ name, norms }) =>
-    element(
-      "tr",
-      {},
-      element("th", { scope: "row" }, ...breakable(name)),
-      ...norms.map((norm, t) => cell(name, norm, t)),
-      element("td", { class: "tg-number" }, short(Math.hypot(...norms))),
-    );
-  const head = element(
-    "tr",
-    {},
-    element("th", { scope: "col" }, "d loss / d"),
-    ...inputs.map((token) => element("th", { scope: "col", class: "tg-string" }, inputName(token))),
-    element("th", { scope: "col", class: "tg-number" }, "norm"),
-  );
-  const body = element("tbody", {}, ...gradients.map(row));
-  const table = element("table", { class: "tg-table tg-path" }, element("thead", {}, head), body);
-  return figure("gradients", "Gradient from the loss back", "area: norm at each position", table).node;
+  const rows = gradients.map(({ name, norms }) => {
+    const head = element("th", { scope: "row" }, ...breakable(name));
+    return [head, ...norms.map((norm, t) => cell(name, norm, t)), short(Math.hypot(...norms))];
+  });
+  const path = table("tg-table tg-path", null, ["d loss / d", ...inputs.map(inputName), "norm"], rows);
+  return figure("gradients", "Gradient from the loss back", "area: norm at each position", path).node;
 }
 
 /** A name that a line may end in after each dot and underline. */
@@ -390,18 +351,11 @@ export function heatmap(matrix) {
   );
   place(picture, { width: `${columns * Math.min(14, Math.max(2, 320 / rows))}px` });
   const title = `${matrix.name}, ${decimal(matrix.rows, 0)} × ${decimal(matrix.columns, 0)}`;
-  const scale = element("div", { class: "tg-scale", "aria-hidden": "true" }, short(-most));
-  for (let shade = -4; shade <= 4; shade++) {
-    const swatch = element("span", { class: shade < 0 ? "tg-swatch-minus" : "tg-swatch-plus" });
-    scale.append(place(swatch, { opacity: Math.abs(shade) / 4 }));
-  }
-  scale.append(short(most));
+  const scale = element("div", { class: "tg-scale", "aria-hidden": "true" }, short(-most), element("span"), short(most));
   const { node, point } = figure("heatmap", title, `from ${short(low)} to ${short(high)}`, picture, scale);
-  onPointer(picture, (x, y) => {
-    const [column, row] = [x === null ? -1 : Math.floor(x * columns), y === null ? -1 : Math.floor(y * rows)];
-    const inside = column >= 0 && column < columns && row >= 0 && row < rows;
-    point(inside ? `row ${row + 1}, column ${column + 1}: ${short(values[row * columns + column])}` : null);
-  });
+  onCell(picture, rows, columns, 0, (row, column) =>
+    point(row === null ? null : `row ${row + 1}, column ${column + 1}: ${short(values[row * columns + column])}`),
+  );
   return node;
 }
 

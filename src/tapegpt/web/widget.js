@@ -6,23 +6,23 @@ import { attentionView, embeddingMap, probabilityBars, stringList, surpriseText 
 function asker(model, ask, show, fail) {
   const name = `${ask} ${Math.random()}`;
   let waiting = false;
-  let wish = null;
+  let next = null;
   const send = () => {
     waiting = true;
-    model.send({ id: name, ask, ...wish });
-    wish = null;
+    model.send({ id: name, ask, ...next });
+    next = null;
   };
   const onMessage = (message) => {
     if (message.id !== name) return;
     waiting = false;
     fail(message.error ?? "");
     if (message.answer) show(message.answer);
-    if (wish) send();
+    if (next) send();
   };
   model.on("msg:custom", onMessage);
   return {
     ask(fields) {
-      wish = fields;
+      next = fields;
       if (!waiting) send();
     },
     stop: () => model.off("msg:custom", onMessage),
@@ -67,12 +67,12 @@ function render({ model, el }) {
   number.textContent = decimal(start.temperature);
   showStrings(start.strings);
   showReading(start.explanation);
-  const wishes = box("row", element("label", {}, "Temperature ", temperature, number), element("label", {}, "Begins with ", prefix));
-  const says = box("part", wishes, problems[0], strings);
+  const controls = box("row", element("label", {}, "Temperature ", temperature, number), element("label", {}, "Begins with ", prefix));
+  const generates = box("part", controls, problems[0], strings);
   const reads = box("part", box("row", element("label", {}, "Reads ", text)), problems[1], reading);
   el.classList.add("tapegpt", "widget");
-  el.dataset.theme = isDark() ? "dark" : "light";
-  const parts = box("parts", says, embeddingMap(start.embeddings), reads, heads);
+  el.style.colorScheme = isDark() ? "dark" : "light";
+  const parts = box("parts", generates, embeddingMap(start.embeddings), reads, heads);
   el.replaceChildren(box("about", start.about), parts);
   return () => {
     generator.stop();
