@@ -180,7 +180,7 @@ def test_what_lies_ahead_counts_as_much_at_every_temperature(small: GPT, tempera
         for length, token in enumerate([*tokens, space.bos][:BLOCK]):
             logs = small.inference.next_logs([list(tokens[:length])])[0]
             allowed, probabilities = tree._probabilities(space.choices(state, length), logs, state, length)
-            left_alone = sampling._tempered(logs, temperature)[token]
+            left_alone = sampling._temper(logs, temperature)[token]
             expected += math.log(left_alone / probabilities[allowed.index(token)])
             state = 0 if token == space.bos else space.after(state, token)
         assert math.isclose(log_weight, expected, rel_tol=1e-4, abs_tol=1e-4)
@@ -385,7 +385,7 @@ def test_truncation_leaves_what_each_rule_leaves_of_the_one_before(
     weights: list[int], top_k: int, top_p: float, min_p: float
 ) -> None:
     kept = list(enumerate(weight / 64 for weight in weights))  # sums without rounding
-    found = sampling.truncated(kept, Drawing(top_k=top_k, top_p=top_p, min_p=min_p))
+    found = sampling.truncate(kept, Drawing(top_k=top_k, top_p=top_p, min_p=min_p))
     kept = [(token, p) for token, p in kept if not top_k or sum(other > p for _, other in kept) < top_k]
     mass = sum(p for _, p in kept)
     kept = [(token, p) for token, p in kept if sum(other for _, other in kept if other > p) < top_p * mass]

@@ -39,7 +39,7 @@ def attention_in_lanes(rewriting: Rewriting, node: Node) -> Match | None:
 
     def make() -> Node:
         if covered:
-            rows = [[part * heads.columns + place for place in used] for part in range(3)]
+            rows = [[part * heads.columns + column for column in used] for part in range(3)]
             matrices = [rewriting.stack(node.inputs, 3 * heads.columns, rows)]
         else:
             sources = [-1] * heads.columns
@@ -62,10 +62,10 @@ def sum_embeddings(rewriting: Rewriting, node: Node) -> Match | None:
     inner, leaves, ahead = [], [], [node]
     while ahead:
         each = ahead.pop()
-        if _is_sum(each) and (each is node or rewriting.alone(each, users(rewriting, each))):
+        if _is_sum(each) and (each is node or rewriting.only_user(each)):
             inner.append(each)
             ahead += reversed(each.inputs)
-        elif isinstance(each.operation, Embedding) and rewriting.alone(each, users(rewriting, each)):
+        elif isinstance(each.operation, Embedding) and rewriting.only_user(each):
             leaves.append(each)
         else:
             return None
@@ -77,11 +77,6 @@ def sum_embeddings(rewriting: Rewriting, node: Node) -> Match | None:
         return rewriting.tape.record(Embedding(len(leaves)), *inputs)
 
     return Match([*inner[1:], *leaves], make)
-
-
-def users(rewriting: Rewriting, node: Node) -> Node:
-    """The first operation that uses a node."""
-    return rewriting.users(node)[0]
 
 
 def fuse_norm(rewriting: Rewriting, node: Node) -> Match | None:
@@ -167,17 +162,17 @@ def _is_before(rewriting: Rewriting, node: Node, product: Node, total: Node) -> 
             if each.index > node.index and each not in found:
                 found.add(each)
                 ahead.append(each)
-    return all(user is total or user in found for user in rewriting.users(node))
+    return all(user is total or user in found for user in rewriting.users[node])
 
 
 def fuse_activation(rewriting: Rewriting, node: Node) -> Match | None:
     """An activation becomes the end of the product before it, and its gradient the end of the product after it."""
-    rule = node.operation
-    if not isinstance(rule, Elementwise) or not rule.is_activation or len(rewriting.users(node)) != 1:
+    rule, user = node.operation, rewriting.only_user(node)
+    if not isinstance(rule, Elementwise) or not rule.is_activation or not user or not is_product(user):
         return None
-    end, user = node.inputs[0], users(rewriting, node)
+    end = node.inputs[0]
     product = product_of(rewriting, end)
-    if not (product and rewriting.alone(end, node) and is_product(user)):
+    if not product or not rewriting.alone(end, node):
         return None
     return product.ending(rewriting, product.covered, rule.name)
 

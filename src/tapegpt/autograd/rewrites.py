@@ -40,6 +40,15 @@ class Location(Record):
     columns: Sequence[int]
 
 
+def users_of(nodes: Sequence[Node]) -> dict[Node, list[Node]]:
+    """The operations that use each node, among nodes that have all inputs of each other."""
+    users: dict[Node, list[Node]] = {node: [] for node in nodes}
+    for node in nodes:
+        for each in node.inputs:
+            users[each].append(node)
+    return users
+
+
 class Rewriting:
     """A recording recorded again, on another tape and by rules, as far as its `outputs` need it.
 
@@ -65,10 +74,7 @@ class Rewriting:
         self._spread: dict[Node, list[int]] = {}  # columns that are in use, of the tape's nodes that have others too
         needed = {node.index for node in recorded.order(*outputs)}
         nodes = [node for node in recorded.nodes if node.index in needed]
-        self._users: dict[Node, list[Node]] = {node: [] for node in nodes}
-        for node in nodes:
-            for each in node.inputs:
-                self._users[each].append(node)
+        self.users = users_of(nodes)
         matches, covered = self._matches(nodes, rules)
         for node in nodes:
             if node.sparse:  # first in memory: they have an Adam of their own
@@ -99,19 +105,20 @@ class Rewriting:
         if operation.takes:  # a product's third input says what is added last, which f32 does not need
             inputs = inputs[: max(operation.takes)]
         for index in operation.sets:
-            if self._users[node.inputs[index]] != [node]:
+            if not self.alone(node.inputs[index], node):
                 inputs[index] = inputs[index][:, :]
         return self.record(operation, *inputs)
 
     # --- what rules ask -----------------------------------------------------------------------------------------
 
+    def only_user(self, node: Node) -> Node | None:
+        """The operation that uses a node once, if no other does."""
+        users = self.users[node]
+        return users[0] if len(users) == 1 else None
+
     def alone(self, node: Node, user: Node) -> bool:
         """Whether `user` is the only operation that uses a node, and uses it once."""
-        return self._users[node] == [user]
-
-    def users(self, node: Node) -> list[Node]:
-        """The operations that use a node."""
-        return self._users[node]
+        return self.only_user(node) is user
 
     # --- what rules make ----------------------------------------------------------------------------------------
 
@@ -211,7 +218,7 @@ def add_target_last(rewriting: Rewriting, node: Node) -> Match | None:
     if not isinstance(node.operation, CrossEntropy):
         return None
     logits, targets = node.inputs
-    if not is_product(logits) or rewriting.users(logits) != [node]:
+    if not is_product(logits) or not rewriting.alone(logits, node):
         return None
 
     def make() -> Node:

@@ -43,8 +43,8 @@ def save(tape: Tape, path: Path, step: Step | None = None) -> None:
         add(node.name, node, [number for row in tape.read(node) for number in row])
     if step:
         metadata |= {"steps": str(step.steps_taken), "optimizer": json.dumps(type(step.optimizer).__name__)}
-        for name, (node, places) in step.kept().items():
-            add(name, node, [step.numbers[place] for place in places])
+        for name, (node, indices) in step.kept().items():
+            add(name, node, [step.numbers[index] for index in indices])
     if not tensors:
         raise TapeGPTError(f"{os.fspath(path)}: the tape has no parameters to save")
     write_contents(Contents(metadata, tensors, kind), path)
@@ -66,9 +66,9 @@ def load(tape: Tape, path: Path, step: Step | None = None) -> None:
     for node in tape.parameters():
         tape.write(node, numbers[node.name])
     if step:
-        for name, (_, places) in kept.items():
-            for place, number in zip(places, numbers[name], strict=True):
-                step.numbers[place] = number
+        for name, (_, indices) in kept.items():
+            for index, number in zip(indices, numbers[name], strict=True):
+                step.numbers[index] = number
         step.steps_taken = steps
 
 
@@ -87,7 +87,7 @@ def _check(held: Contents, wanted: dict[str, Node], step: Step | None) -> int:
     for name in dict.fromkeys((*wanted, *others)):
         shape, found = _shape(wanted[name]) if name in wanted else None, held.tensors.get(name, (None,))[0]
         if shape != found:
-            raise ForeignError(f"{name} is {_told(found)} in the file, {_told(shape)} here")
+            raise ForeignError(f"{name} is {_describe(found)} in the file, {_describe(shape)} here")
     return steps
 
 
@@ -95,5 +95,5 @@ def _shape(node: Node) -> tuple[int, int]:
     return node.shape.rows or 0, node.shape.columns
 
 
-def _told(shape: tuple[int, int] | None) -> str:
+def _describe(shape: tuple[int, int] | None) -> str:
     return "not there" if shape is None else f"({shape[0]}, {shape[1]})"

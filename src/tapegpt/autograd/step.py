@@ -92,9 +92,9 @@ class Step(Local):
         """What the optimizer keeps, by name: of which parameter, and where in `numbers` it is, row by row."""
         extent, kind, found = self._graph.tape.parameter_extent(), type(self.optimizer), {}
         for start, what in enumerate(kind.kept):
-            for node, place in self._graph.parameters.items():
+            for node, location in self._graph.parameters.items():
                 name = f"{kind.__name__.lower()}.{what}.{node.name}"
-                found[name] = node, array("I", [start * extent + number for number in offsets_of(place)])
+                found[name] = node, array("I", [start * extent + number for number in offsets_of(location)])
         return found
 
     def __call__(
@@ -215,7 +215,7 @@ def _numbers(given: object, node: Node, real: Type) -> array[float]:
     try:
         while rows and _is_row(rows[0]):
             if not _is_row(next(iter(rows[0]), 0.0)):
-                wrong = next((place for place, row in enumerate(rows) if len(row) != columns), None)
+                wrong = next((index for index, row in enumerate(rows) if len(row) != columns), None)
                 if wrong is not None:
                     raise TapeGPTError(f"{node!r}: row {wrong} has {len(rows[wrong])} numbers, not {columns}")
                 rows = list(chain.from_iterable(rows))
@@ -234,7 +234,7 @@ def _numbers(given: object, node: Node, real: Type) -> array[float]:
         pass
     if node.shape.index:
         node.tape.check_ids(node, rows)
-    wrong = next(place for place, number in enumerate(rows) if not _is_finite(number, code))
+    wrong = next(index for index, number in enumerate(rows) if not _is_finite(number, code))
     raise TapeGPTError(f"{node!r}: row {wrong // columns} has {shown(rows[wrong])}: needs finite numbers of {real}")
 
 

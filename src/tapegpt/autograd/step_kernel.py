@@ -76,8 +76,8 @@ def fast_graph(tape: Tape, loss: Node) -> StepGraph:
     used = {name: node for name, node in about.items() if node.uses}
     parameters = {node: rewriting.parameters[node.name] for node in tape.order(loss) if node.is_parameter}
     moves = array("I")
-    for node, place in parameters.items():
-        moves.extend(chain.from_iterable(zip(offsets_of(_whole(node)), offsets_of(place), strict=True)))
+    for node, location in parameters.items():
+        moves.extend(chain.from_iterable(zip(offsets_of(_whole(node)), offsets_of(location), strict=True)))
     return StepGraph(fast, fast_loss, inputs, used, parameters, moves)
 
 
@@ -85,11 +85,11 @@ def _whole(node: Node) -> Location:
     return Location(node, range(node.shape.rows or 0), range(node.shape.columns))
 
 
-def offsets_of(place: Location) -> Iterator[int]:
+def offsets_of(location: Location) -> Iterator[int]:
     """Where the numbers of a parameter lie, row by row."""
-    for row in place.rows:
-        start = place.node.value + row * padded(place.node.shape.columns)
-        yield from [start + column for column in place.columns]
+    for row in location.rows:
+        start = location.node.value + row * padded(location.node.shape.columns)
+        yield from [start + column for column in location.columns]
 
 
 def mixes_no_rows(node: Node) -> bool:

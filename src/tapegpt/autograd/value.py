@@ -206,10 +206,7 @@ def rmsnorm(x: Vector) -> Vector:
 def layer_norm(x: Vector) -> Vector:
     """x less its mean, over its standard deviation."""
     mean = total(x) / len(x)
-    centred = [xi - mean for xi in x]
-    variance = total(c * c for c in centred) / len(x)
-    scale = (variance + 1e-5) ** -0.5
-    return [c * scale for c in centred]
+    return rmsnorm([xi - mean for xi in x])
 
 
 def copy_rows(rows: Iterable[Iterable[Value]]) -> Matrix:

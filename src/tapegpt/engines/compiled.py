@@ -81,8 +81,8 @@ class CompiledEngine(Engine):
         fresh, (moments, powers) = Memory(self._size * self._extents.gradients), self._no_moments()
         self._graph.write(fresh, parameters)
         self._clear_gradients()
-        content, place = fresh.at(0).view, self._own_parameters()
-        place[:] = content  # from here on no call, between whose returns Ctrl-C comes
+        content, own = fresh.at(0).view, self._own_parameters()
+        own[:] = content  # from here on no call, between whose returns Ctrl-C comes
         self._moments, self._powers = moments, powers
 
     def _own_parameters(self) -> memoryview:

@@ -120,7 +120,7 @@ class Graph:
         for name in self.names:
             values = array("d")
             for line, columns in self._lines(memory, start, name):
-                values.extend(line if columns is None else [line[place] for place in columns])
+                values.extend(line if columns is None else [line[column] for column in columns])
             result[name] = values
         return result
 
@@ -131,9 +131,9 @@ class Graph:
         """
         code = "d" if self.tape.real is F64 else "f"
         for name in self.names:
-            place = self.parameters[name]
-            left_out = place.node.sparse and name not in numbers
-            size = len(place.rows) * len(place.columns)
+            location = self.parameters[name]
+            left_out = location.node.sparse and name not in numbers
+            size = len(location.rows) * len(location.columns)
             values, taken = array(code, bytes(self.tape.real.size * size) if left_out else numbers[name]), 0
             for line, columns in self._lines(memory, start, name):
                 stop = taken + len(line if columns is None else columns)

@@ -81,7 +81,7 @@ class Automaton(Record):
                 table.append(numbers[target])
             _check_size(len(numbers), len(pairs), "the constraints together need", "simplify one of them")
         accepts = [self.accepting[key // other.states] & other.accepting[key % other.states] for key in ahead]
-        return _made(self.vocabulary, classes, len(pairs), table, bytearray([0, *accepts]))
+        return _trim(self.vocabulary, classes, len(pairs), table, bytearray([0, *accepts]))
 
     def ahead(
         self, min_length: int, max_length: int, chances: array[float] | None = None, target: Target | None = None
@@ -159,12 +159,12 @@ def look_ahead(k: Builder, given: Prospects) -> None:
 def anything(vocabulary: str) -> Automaton:
     """What accepts every string."""
     classes = array("I", [0] * len(vocabulary))
-    return _made(vocabulary, classes, 1, array("I", [_DEAD, _START]), bytearray([0, 1]))
+    return _trim(vocabulary, classes, 1, array("I", [_DEAD, _START]), bytearray([0, 1]))
 
 
 def _nothing(vocabulary: str) -> Automaton:
     classes = array("I", [0] * len(vocabulary))
-    return _made(vocabulary, classes, 1, array("I", [_DEAD, _DEAD]), bytearray([0, 0]))
+    return _trim(vocabulary, classes, 1, array("I", [_DEAD, _DEAD]), bytearray([0, 0]))
 
 
 def matching(pattern: str, vocabulary: str) -> Automaton:
@@ -172,40 +172,40 @@ def matching(pattern: str, vocabulary: str) -> Automaton:
 
     Raises `TapeGPTError` for a pattern that is not valid, has what automata lack, or is too complex.
     """
-    from tapegpt.inference.regex import determined
+    from tapegpt.inference.regex import determinize
 
-    return _made(vocabulary, *determined(pattern, vocabulary))
+    return _trim(vocabulary, *determinize(pattern, vocabulary))
 
 
 def beginning(prefix: str, vocabulary: str) -> Automaton:
     """What accepts the strings that begin with a prefix; raises `TapeGPTError` where it is too long."""
     if not set(prefix) <= set(vocabulary):
         return _nothing(vocabulary)
-    classes, count, places = _letters(prefix, vocabulary)
+    classes, count, kinds = _letters(prefix, vocabulary)
     table = array("I", [_DEAD] * count * (len(prefix) + 1) + [len(prefix) + 1] * count)
-    for state, place in enumerate(places, start=_START):
-        table[state * count + place] = state + 1
-    return _made(vocabulary, classes, count, table, _last(len(prefix)))
+    for state, kind in enumerate(kinds, start=_START):
+        table[state * count + kind] = state + 1
+    return _trim(vocabulary, classes, count, table, _last(len(prefix)))
 
 
 def ending(suffix: str, vocabulary: str) -> Automaton:
     """What accepts the strings that end with a suffix; raises `TapeGPTError` where it is too long."""
     if not set(suffix) <= set(vocabulary):
         return _nothing(vocabulary)
-    classes, count, places = _letters(suffix, vocabulary)
+    classes, count, kinds = _letters(suffix, vocabulary)
     trie: Trie = {}
-    for place in reversed(places):
-        trie = {place: trie}
-    return _made(vocabulary, classes, count, _search(trie, count), _last(len(suffix)))
+    for kind in reversed(kinds):
+        trie = {kind: trie}
+    return _trim(vocabulary, classes, count, _search(trie, count), _last(len(suffix)))
 
 
 def _letters(text: str, vocabulary: str) -> tuple[array[int], int, list[int]]:
     """Classes of the vocabulary, 0 for what is not in the text; their count; the class of each position of the text."""
     numbers: dict[str, int] = {}
-    places = [numbers.setdefault(character, len(numbers) + 1) for character in text]
+    kinds = [numbers.setdefault(character, len(numbers) + 1) for character in text]
     count = len(numbers) + 1
     _check_size(len(text), count, "the prefix or suffix needs", "give a shorter one")
-    return array("I", [numbers.get(character, 0) for character in vocabulary]), count, places
+    return array("I", [numbers.get(character, 0) for character in vocabulary]), count, kinds
 
 
 def _last(length: int) -> bytearray:
@@ -230,7 +230,7 @@ def avoiding(words: Iterable[str], vocabulary: str) -> Automaton:
             lines.append([numbers.setdefault(symbol, len(numbers) + 1) for symbol in folded])
     classes, count = array("I", [numbers.get(symbol, 0) for symbol in symbols]), len(numbers) + 1
     table = _search(_trie(lines, count), count)
-    return _made(vocabulary, classes, count, table, bytearray(1) + b"\1" * (len(table) // count - 1))
+    return _trim(vocabulary, classes, count, table, bytearray(1) + b"\1" * (len(table) // count - 1))
 
 
 def _trie(words: list[list[int]], count: int) -> Trie:
@@ -256,12 +256,12 @@ def _search(trie: Trie, count: int) -> array[int]:
         if state > _START:
             table += table[shorter * count : (shorter + 1) * count]
         for each, child in node.items():
-            place = state * count + each
-            if 0 in child or table[place] == _DEAD:
-                table[place] = _DEAD
+            cell = state * count + each
+            if 0 in child or table[cell] == _DEAD:
+                table[cell] = _DEAD
             else:
-                ahead.append((child, table[place]))
-                table[place] = len(ahead)
+                ahead.append((child, table[cell]))
+                table[cell] = len(ahead)
     return table
 
 
@@ -271,7 +271,7 @@ def _check_size(states: int, count: int, what: str, advice: str) -> None:
         raise TapeGPTError(f"{what} more than {MAX_STATES:,} states or {MAX_CELLS:,} transitions: {advice}")
 
 
-def _made(vocabulary: str, classes: array[int], count: int, table: array[int], accepting: bytearray) -> Automaton:
+def _trim(vocabulary: str, classes: array[int], count: int, table: array[int], accepting: bytearray) -> Automaton:
     """The automaton that starts in state 1, without dead ends, and with as few classes as can be."""
     alive = _alive(count, table, accepting)
     if not all(alive[_START:]):
@@ -282,7 +282,7 @@ def _made(vocabulary: str, classes: array[int], count: int, table: array[int], a
         rows = [table[state * count : (state + 1) * count] for state in (_DEAD, *kept)]
         table = array("I", [numbers[target] for row in rows for target in row])
         accepting = bytearray([accepting[state] for state in (_DEAD, *kept)])
-    classes, count, table = _merged(classes, count, table)
+    classes, count, table = _merge_classes(classes, count, table)
     return Automaton(vocabulary, classes, count, table, alive[_START], accepting)
 
 
@@ -303,7 +303,7 @@ def _alive(count: int, table: array[int], accepting: bytearray) -> bytearray:
     return alive
 
 
-def _merged(classes: array[int], count: int, table: array[int]) -> tuple[array[int], int, array[int]]:
+def _merge_classes(classes: array[int], count: int, table: array[int]) -> tuple[array[int], int, array[int]]:
     """Classes, their count and the table, without classes that no character has or no state tells apart."""
     columns = [table[each::count].tobytes() for each in range(count)]
     numbers: dict[bytes, int] = {}

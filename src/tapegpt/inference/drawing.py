@@ -39,20 +39,20 @@ class Automaton(Structure):
     least: Int
     most: Int
 
-    def ends(self, state: Value, place: Value) -> Value:
+    def ends(self, state: Value, position: Value) -> Value:
         """Whether a string may end in a state at a position."""
-        return _byte(self.accepting, state).equals(1) & (place >= self.least)
+        return _byte(self.accepting, state).equals(1) & (position >= self.least)
 
     def after(self, state: Value, kind: Value) -> Value:
         """The state that a character of this class leads to."""
         return self.table[state * self.kinds + kind]
 
-    def look(self, k: Builder, state: Value, place: Value, scale: Value) -> Value:
+    def look(self, k: Builder, state: Value, position: Value, scale: Value) -> Value:
         """Note what lies ahead of each class at a position; whether that makes no difference."""
         free = k.variable(k.integer(1))
         for kind in k.range(self.kinds):
             # Of a dead end, state 0, for strings that may not continue.
-            target = k.select(place < self.most, (place + 1) * self.states + self.after(state, kind), 0)
+            target = k.select(position < self.most, (position + 1) * self.states + self.after(state, kind), 0)
             prospect = self.ahead[target]
             self.prospects[kind] = k.select(prospect > FORBIDDEN, prospect * scale, FORBIDDEN)
             free.set(k.select(prospect.equals(0.0), free, 0))
@@ -97,10 +97,10 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
         top_k, top_p = narrowing.top_k, k.convert(narrowing.top_p, F32)
         narrows = (top_k > 0) | (narrowing.top_p < 1.0) | (share > 0.0)
 
-        def choose(row: Value, string: Value, place: Value, logits: Pointer, unit: Value) -> Value:
-            state = k.select(place.equals(0), automaton.start, state_of[row])
-            ends = automaton.ends(state, place)
-            is_free = automaton.look(k, state, place, k.select(greedy, inverse, 1.0))
+        def choose(row: Value, string: Value, position: Value, logits: Pointer, unit: Value) -> Value:
+            state = k.select(position.equals(0), automaton.start, state_of[row])
+            ends = automaton.ends(state, position)
+            is_free = automaton.look(k, state, position, k.select(greedy, inverse, 1.0))
             for c in vectors(k, vocab_size):
                 logits.store(c, logits.vector(c, k.width(F32)) * inverse)
             total, largest = fast_exponentiate(k, logits, e, vocab_size)

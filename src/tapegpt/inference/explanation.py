@@ -57,7 +57,7 @@ def explain(model: LanguageModel, text: str) -> Explanation:
 
     Raises `TapeGPTError` for anything but a str, and for characters that the model does not know.
     """
-    document = _encoded(model, text)
+    document = _encode(model, text)
     probe = _probe(model)
     with probe.lock:
         revision = model.engine.revision
@@ -83,7 +83,7 @@ def _probe(model: LanguageModel) -> Probe:
     return _probes[model.engine]
 
 
-def _encoded(model: LanguageModel, text: str) -> list[int]:
+def _encode(model: LanguageModel, text: str) -> list[int]:
     """A text's tokens between two BOS, cut to what a block predicts; raises as `explain` does."""
     bos = len(model.vocabulary)
     return [bos, *encode(text, model.vocabulary), bos][: model.config.block_size + 1]
@@ -134,7 +134,7 @@ class _Scalars(ReferenceEngine):
     """The scalars of a model and a text, all by name."""
 
     def __init__(self, model: LanguageModel, text: str) -> None:
-        document = _encoded(model, text)
+        document = _encode(model, text)
         dense = [node.shape for node in model.config.parameters(model.vocab_size) if not node.sparse]
         products = (len(document) - 1) * sum((shape.rows or 0) * shape.columns for shape in dense)
         if products > MAX_PRODUCTS:
@@ -179,14 +179,14 @@ class _Scalars(ReferenceEngine):
             for column, value in enumerate(row):
                 indices = (t, *divmod(column, t + 1)) if len(shape) == 3 else (t, column)
                 indexed = f"{name}[{','.join(map(str, indices[: len(shape)]))}]" if shape else name
-                self._found[_squeezed(indexed)] = value
+                self._found[_squeeze(indexed)] = value
                 self._known[value] = (indexed, formula)
 
     def trace(self, name: str, depth: int) -> Trace:
         """As the function `trace`."""
-        asked = _squeezed(str(name))
+        asked = _squeeze(str(name))
         if asked not in self._found:
-            stages = {_squeezed(stage): stage for stage in self.shapes}
+            stages = {_squeeze(stage): stage for stage in self.shapes}
             stage = stages.get(asked.partition("[")[0])
             if stage is None:
                 raise TapeGPTError(
@@ -198,16 +198,16 @@ class _Scalars(ReferenceEngine):
             )
             raise TapeGPTError(f"there is no number {shown(name)}: {stage} {limits}")
         self._left = MAX_TRACED
-        return self._traced(self._found[asked], 1.0, depth)
+        return self._trace(self._found[asked], 1.0, depth)
 
-    def _traced(self, value: Value, local_gradient: float, depth: int) -> Trace:
+    def _trace(self, value: Value, local_gradient: float, depth: int) -> Trace:
         self._left -= 1
         if self._left < 0:
             raise TapeGPTError(f"more than {MAX_TRACED:,} numbers lie that deep: choose a smaller depth")
         name, formula = self._known[value]
         inputs = self._inputs(value, in_pairs=PRODUCTS in formula)
         count = len(inputs) // 2 if PRODUCTS in formula else len(inputs)
-        traced = [self._traced(each, local, depth - 1) for each, local in inputs] if depth else []
+        traced = [self._trace(each, local, depth - 1) for each, local in inputs] if depth else []
         return Trace(name, formula.format(n=count), value.data, value.grad, local_gradient, tuple(traced))
 
     def _inputs(self, value: Value, *, in_pairs: bool) -> list[tuple[Value, float]]:
@@ -249,5 +249,5 @@ def _weight(name: str, stages: Container[str]) -> str:
     return f"{name}.weight" if name in stages else name
 
 
-def _squeezed(name: str) -> str:
+def _squeeze(name: str) -> str:
     return name.replace(" ", "")

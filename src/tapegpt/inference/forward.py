@@ -114,17 +114,17 @@ class Inference:
 
         No document may be longer than the block, which `Corpus.windows` sees to.
         """
-        return self._scored(tokens)[0]
+        return self._score(tokens)[0]
 
     def totals(self, tokens: Tokens) -> array[float]:
         """The sum of these of each document."""
-        return self._scored(tokens)[1]
+        return self._score(tokens)[1]
 
     def means(self, tokens: Tokens) -> array[float]:
         """The mean of these of each document."""
-        return self._scored(tokens)[2]
+        return self._score(tokens)[2]
 
-    def _scored(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
+    def _score(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
         count = len(tokens.ids) - 1
         surprises = array("f", bytes(4 * (count + PAD)))
         totals, means = (array("d", bytes(8 * len(tokens))) for _ in range(2))
@@ -193,7 +193,7 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
 
     The work memory has room for a number of each position from `scratch` on.
     """
-    places, columns = graph.layout(), graph.vocab_size
+    layout, columns = graph.layout(), graph.vocab_size
 
     def score(
         k: Builder,
@@ -205,8 +205,8 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
         means: F64s,
         count: Int,
     ) -> None:
-        packer, starts = DocumentPacker(k, places, work, documents), documents.starts
-        logits, targets, gaps = work + places.logits, (work + places.about["targets"]).cast(U32), work + scratch
+        packer, starts = DocumentPacker(k, layout, work, documents), documents.starts
+        logits, targets, gaps = work + layout.logits, (work + layout.about["targets"]).cast(U32), work + scratch
         at, width = k.variable(k.integer(0)), k.width(F32)
         for _ in k.repeat_while(lambda: at < count):
             found = surprises + starts[at]
@@ -222,8 +222,8 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
                 found.store(t, log(k, found.vector(t, width)) + gaps.vector(t, width))
         for document in k.range(count):
             nats = k.zeros()
-            for place in k.range(starts[document], starts[document + 1]):
-                nats += k.convert(surprises[place], F64)
+            for index in k.range(starts[document], starts[document + 1]):
+                nats += k.convert(surprises[index], F64)
             totals[document] = nats
             means[document] = nats / k.convert(starts[document + 1] - starts[document], F64)
 
@@ -232,18 +232,18 @@ def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
 
 def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
     """log p of the token that follows each of `count` documents, a padded row each."""
-    places, vocab_size = graph.layout(), graph.vocab_size
+    layout, vocab_size = graph.layout(), graph.vocab_size
     columns = padded(vocab_size)
 
     def following(k: Builder, shared: F32s, work: F32s, documents: Documents, logs: F32s, count: Int) -> None:
-        packer, starts = DocumentPacker(k, places, work, documents), documents.starts
+        packer, starts = DocumentPacker(k, layout, work, documents), documents.starts
         at, width = k.variable(k.integer(0)), k.width(F32)
         for _ in k.repeat_while(lambda: at < count):
             first = k.value(at)
             rows = packer.fill(at, count)
             forward(k, shared, work, 0, rows)
             for document in k.range(first, at):
-                row = work + places.logits + (starts[document + 1] - starts[first] - 1) * columns
+                row = work + layout.logits + (starts[document + 1] - starts[first] - 1) * columns
                 result = logs + document * columns
                 total, largest = fast_exponentiate(k, row, result, vocab_size)
                 log_sum = largest + log(k, k.spread(total, width))

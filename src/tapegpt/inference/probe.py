@@ -9,6 +9,7 @@ from _thread import allocate_lock
 
 from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.rewrites import users_of
 from tapegpt.engines.graph import exact_graph
 from tapegpt.processes import renewed
 
@@ -51,10 +52,7 @@ class Probe:
         Those of one input say little beside its own gradient, and what only an addition uses has the sum's.
         """
         recorded = self.config.record(self.vocab_size)
-        users: dict[Node, list[Node]] = {node: [] for node in recorded.tape.nodes}
-        for node in recorded.tape.nodes:
-            for each in node.inputs:
-                users[each].append(node)
+        users = users_of(recorded.tape.nodes)
 
         def is_new(node: Node) -> bool:
             added = all(user.operation and user.operation.name == "add" for user in users[node])
@@ -64,7 +62,8 @@ class Probe:
             return node is recorded.logits or (mixes and not added)
 
         on_path = {node.name for node in recorded.tape.order(recorded.logits) if node.operation and is_new(node)}
-        return [stage for stage, place in self._stages.items() if stage in on_path and self._is_on_way(place.node)]
+        found = {stage: location.node for stage, location in self._stages.items() if stage in on_path}
+        return [stage for stage, node in found.items() if self._is_on_way(node)]
 
     @staticmethod
     def _is_on_way(node: Node) -> bool:
@@ -88,15 +87,15 @@ class Probe:
 
     def values(self, stage: str) -> Rows:
         """A stage's numbers: (T, columns), or as many rows as it has whatever the document is."""
-        place = self._stages[stage]
-        return self._read(place.node.value, place.node, place.columns)
+        location = self._stages[stage]
+        return self._read(location.node.value, location.node, location.columns)
 
     def gradients(self, stage: str) -> Rows:
         """d loss / d stage, as `values`; raises `KeyError` for a stage that depends on no parameter."""
-        place = self._stages[stage]
-        if place.node.gradient < 0:
+        location = self._stages[stage]
+        if location.node.gradient < 0:
             raise KeyError(stage)
-        return self._read(place.node.gradient, place.node, place.columns)
+        return self._read(location.node.gradient, location.node, location.columns)
 
     def _read(self, offset: int, node: Node, columns: Sequence[int]) -> Rows:
         apart = padded(node.shape.columns)

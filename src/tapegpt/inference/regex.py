@@ -41,7 +41,7 @@ _REFUSED = {
 }
 
 
-def determined(pattern: str, vocabulary: str) -> Table:
+def determinize(pattern: str, vocabulary: str) -> Table:
     """Classes (characters), their count, the table (states, count) of next states, and which states accept.
 
     State 0 is dead, 1 is where strings start. Raises `TapeGPTError` for a pattern that is not valid, has what automata
@@ -64,12 +64,12 @@ class _Nondeterministic:
         for _ in (_START, _FINAL):
             self._state([])
         try:
-            tree = self._parsed()
+            tree = self._parse()
             self.first = self._sequence(tree, tree.state.flags, _FINAL)
         except RecursionError:
             self._refuse("is nested too deeply: use fewer groups within groups")
 
-    def _parsed(self) -> Any:
+    def _parse(self) -> Any:
         import re
         import warnings
 
@@ -115,10 +115,10 @@ class _Nondeterministic:
             return self._state([self._sequence(items, flags, after) for items in value[1]])
         if name == "SUBPATTERN":
             _, added, removed, items = value
-            return self._sequence(items, _combined(flags, added, removed), after)
+            return self._sequence(items, _combine_flags(flags, added, removed), after)
         if name in ("MAX_REPEAT", "MIN_REPEAT"):
             least, most, items = value
-            return self._repeated(least, most, items, flags, after)
+            return self._repeat(least, most, items, flags, after)
         if name == "AT":
             return self._anchor(str(value), flags, after)
         return self._refuse_part(name)
@@ -126,7 +126,7 @@ class _Nondeterministic:
     def _refuse_part(self, name: str) -> NoReturn:
         self._refuse(f"has {_REFUSED.get(name, name)}, which cannot be used here: describe the whole string without it")
 
-    def _repeated(self, least: int, most: Any, items: Any, flags: int, after: int) -> int:
+    def _repeat(self, least: int, most: Any, items: Any, flags: int, after: int) -> int:
         state = after
         if str(most) == "MAXREPEAT":
             state = self._state([after])
@@ -178,7 +178,7 @@ class _Nondeterministic:
         return self.sets.setdefault(characters, len(self.sets))
 
 
-def _combined(flags: int, added: int, removed: int) -> int:
+def _combine_flags(flags: int, added: int, removed: int) -> int:
     """Flags in a group that adds and removes some; of ASCII and UNICODE one holds."""
     import re
 
@@ -191,7 +191,7 @@ def _text(name: str, value: Any) -> str:
     if name == "ANY":
         return "."
     if name != "IN":
-        return f"[{'^' * (name == 'NOT_LITERAL')}{_escaped(value)}]"
+        return f"[{'^' * (name == 'NOT_LITERAL')}{_escape(value)}]"
     return f"[{''.join([_item_text(str(operator), item) for operator, item in value])}]"
 
 
@@ -200,10 +200,10 @@ def _item_text(name: str, value: Any) -> str:
         return "^"
     if name == "CATEGORY":
         return _CATEGORIES[str(value).removeprefix("CATEGORY_")]
-    return "-".join([_escaped(code) for code in value]) if name == "RANGE" else _escaped(value)
+    return "-".join([_escape(code) for code in value]) if name == "RANGE" else _escape(value)
 
 
-def _escaped(code: int) -> str:
+def _escape(code: int) -> str:
     return f"\\U{code:08x}"
 
 
@@ -227,7 +227,7 @@ class _Deterministic:
         self._closures = _closures(parts)
 
     def table(self) -> Table:
-        """What `determined` gives."""
+        """What `determinize` gives."""
         first = self._closures[self._parts.first] | 1 << _START
         numbers = {0: 0, self._through(first, 0): 1}
         ahead = [*numbers]
@@ -245,13 +245,13 @@ class _Deterministic:
 
     def _row(self, states: int) -> list[int]:
         """The set of states after a character of each class."""
-        row = self._moved(states)
+        row = self._move(states)
         if states & self._parts.anchors["$"] and self._newline >= 0:  # it also holds before a newline that is the last
-            last = self._moved(self._through(states, self._parts.anchors["$"]))[self._newline]
+            last = self._move(self._through(states, self._parts.anchors["$"]))[self._newline]
             row[self._newline] |= self._accepts(last) << _FINAL
         return row
 
-    def _moved(self, states: int) -> list[int]:
+    def _move(self, states: int) -> list[int]:
         reached: dict[int, int] = {}  # by the set that is read
         for state in _bits(states):
             reads = self._parts.reads[state]
@@ -319,7 +319,7 @@ def _closures(parts: _Nondeterministic) -> list[int]:
 def _bits(mask: int) -> Iterator[int]:
     """The indices of the bits that are set, lowest first."""
     digits = bin(mask)[::-1]
-    place = digits.find("1")
-    while place >= 0:
-        yield place
-        place = digits.find("1", place + 1)
+    index = digits.find("1")
+    while index >= 0:
+        yield index
+        index = digits.find("1", index + 1)

@@ -200,7 +200,7 @@ class Sampler:
             heappop(ahead)
             looks += 1
             choices = space.choices(state, len(prefix))
-            probabilities = _tempered(self._inference.next_logs([prefix])[0], self._drawing.temperature)
+            probabilities = _temper(self._inference.next_logs([prefix])[0], self._drawing.temperature)
             share = negative * min(math.fsum(probabilities[token] for token in choices) * (1.0 + SLACK), 1.0)
             for token in choices:
                 heappush(ahead, (share, [*prefix, token], 0 if token == space.bos else space.after(state, token)))
@@ -321,7 +321,7 @@ class _Tree:
     def __init__(self, inference: Inference, space: _Space, drawing: Drawing, unbiased: bool) -> None:
         self._inference, self._space, self._drawing, self._unbiased = inference, space, drawing, unbiased
         self._cells = 0
-        self._root = self._looked_at([], space.automaton.start)
+        self._root = self._look_at([], space.automaton.start)
         self._path: list[tuple[_Node, int]] = []  # of the last string: nodes, and which of their tokens
 
     def draw(self, rng: Random) -> list[int] | None:
@@ -342,8 +342,8 @@ class _Tree:
 
     def exhaust(self) -> None:
         """Take out the string that was drawn last."""
-        node, place = self._path[-1]
-        node.left[place] = 0.0
+        node, index = self._path[-1]
+        node.left[index] = 0.0
         self._pass_on()
 
     def _walk(self, rng: Random) -> list[int] | None:
@@ -351,17 +351,17 @@ class _Tree:
         node, tokens = self._root, list[int]()
         self._path = []
         while True:
-            place = self._choice(node, rng)
-            self._path.append((node, place))
-            token = node.tokens[place]
+            index = self._choice(node, rng)
+            self._path.append((node, index))
+            token = node.tokens[index]
             if token == self._space.bos:
                 return tokens
             tokens.append(token)
             if len(tokens) == self._space.block_size:
                 return tokens
-            child = node.children.get(place)
+            child = node.children.get(index)
             if child is None:
-                child = node.children[place] = self._looked_at(tokens, self._space.after(node.state, token))
+                child = node.children[index] = self._look_at(tokens, self._space.after(node.state, token))
                 self._path.append((child, 0))
                 self._pass_on()
                 self._path.pop()
@@ -375,19 +375,19 @@ class _Tree:
             return max(enumerate(pairs), key=lambda pair: pair[1][0] if pair[1][1] else -1.0)[0]
         sums = list(accumulate(node.left))
         point = rng.random() * sums[-1]
-        return next(place for place, total in enumerate(sums) if total > point)
+        return next(index for index, total in enumerate(sums) if total > point)
 
     def _pass_on(self) -> None:
         """Tell the nodes of the path, from the last to the first, what is left below."""
         child = self._path[-1][0]
-        for node, place in reversed(self._path[:-1]):
+        for node, index in reversed(self._path[:-1]):
             share = sum(child.left)
-            node.left[place] = max(node.probabilities[place] * share, TINY) if share else 0.0
+            node.left[index] = max(node.probabilities[index] * share, TINY) if share else 0.0
             if not share:
-                self._cells -= len(node.children.pop(place).tokens)
+                self._cells -= len(node.children.pop(index).tokens)
             child = node
 
-    def _looked_at(self, prefix: list[int], state: int) -> _Node:
+    def _look_at(self, prefix: list[int], state: int) -> _Node:
         tokens = self._space.choices(state, len(prefix))
         self._cells += len(tokens)
         if self._cells > MAX_CELLS:
@@ -404,7 +404,7 @@ class _Tree:
         """The tokens that remain after truncation, and their probabilities, which sum to 1 unless they are exact."""
         drawing = self._drawing
         if self._unbiased:
-            probabilities = _tempered(logs, drawing.temperature)
+            probabilities = _temper(logs, drawing.temperature)
             pairs = [(token, probabilities[token]) for token in tokens]
         else:
             space, scale = self._space, drawing.temperature or 1.0
@@ -413,15 +413,15 @@ class _Tree:
                 for token in tokens
             ]
             weighed = [logs[token] + prospect for token, prospect in zip(tokens, prospects, strict=True)]
-            pairs = list(zip(tokens, _tempered(weighed, drawing.temperature), strict=True))
+            pairs = list(zip(tokens, _temper(weighed, drawing.temperature), strict=True))
         if drawing.truncates:
-            pairs = truncated(pairs, drawing)
+            pairs = truncate(pairs, drawing)
             remaining = math.fsum(p for _, p in pairs)
             pairs = [(token, p / remaining) for token, p in pairs]
         return [token for token, _ in pairs], [p for _, p in pairs]
 
 
-def _tempered(logs: Sequence[float], temperature: float) -> list[float]:
+def _temper(logs: Sequence[float], temperature: float) -> list[float]:
     """Probabilities that sum to 1, at a temperature; at 0, which leaves only one, those of 1."""
     inverse, largest = 1.0 / (temperature or 1.0), max(logs)
     weights = [math.exp((log - largest) * inverse) for log in logs]
@@ -429,7 +429,7 @@ def _tempered(logs: Sequence[float], temperature: float) -> list[float]:
     return [max(weight / total, TINY) for weight in weights]
 
 
-def truncated(pairs: list[tuple[int, float]], drawing: Drawing) -> list[tuple[int, float]]:
+def truncate(pairs: list[tuple[int, float]], drawing: Drawing) -> list[tuple[int, float]]:
     """What top_k, top_p and min_p leave, in this order; at a threshold ties stay."""
     falling = sorted((p for _, p in pairs), reverse=True)
     threshold = drawing.min_p * falling[0]

@@ -65,8 +65,8 @@ class Score(Record):
     @property
     def odd(self) -> list[int]:
         """Positions of the characters less probable than one in 100, `len(text)` for the end; the oddest first."""
-        places = [place for place, nats in enumerate(self.surprises) if nats > ODD]
-        return sorted(places, key=lambda place: -self.surprises[place])
+        positions = [position for position, nats in enumerate(self.surprises) if nats > ODD]
+        return sorted(positions, key=lambda position: -self.surprises[position])
 
     def _repr_html_(self) -> str:
         """The string with its surprising characters in red."""
@@ -92,7 +92,7 @@ class Scores:
         """Share of the training strings that are at most as surprising, in percent; None where none are known."""
         if not self._ranks:
             return [None] * len(self)
-        shares = [100.0 * place / len(self._ranks) for place in range(len(self._ranks) + 1)]
+        shares = [100.0 * rank / len(self._ranks) for rank in range(len(self._ranks) + 1)]
         return list(map(shares.__getitem__, map(bisect_right, repeat(self._ranks), self.nats)))
 
     def take(self, numbers: Iterable[int]) -> Scores:
@@ -108,27 +108,27 @@ class Scores:
         return len(self.texts)
 
     def __getitem__(self, number: int) -> Score:
-        return next(self._scored([self.texts[number]], [self.nats[number]]))
+        return next(self._score([self.texts[number]], [self.nats[number]]))
 
     def __iter__(self) -> Iterator[Score]:
         for start in range(0, len(self), BATCH):
-            yield from self._scored(self.texts[start : start + BATCH], self.nats[start : start + BATCH])
+            yield from self._score(self.texts[start : start + BATCH], self.nats[start : start + BATCH])
 
-    def _scored(self, texts: Sequence[str], means: Iterable[float]) -> Iterator[Score]:
+    def _score(self, texts: Sequence[str], means: Iterable[float]) -> Iterator[Score]:
         known = _without(self.unknown, texts)
         found = iter(self._inference.surprises(_tokens(known, self._vocabulary, self._inference.config.block_size)))
         for text, rest, nats in zip(texts, known, means, strict=True):
             surprises = tuple(islice(found, len(rest) + 1))
-            places: tuple[int, ...] = ()
+            positions: tuple[int, ...] = ()
             if len(rest) < len(text):
-                places = tuple([place for place, character in enumerate(text) if character in self.unknown])
+                positions = tuple([position for position, character in enumerate(text) if character in self.unknown])
                 own = iter(surprises)
                 surprises = (*[UNKNOWN if character in self.unknown else next(own) for character in text], next(own))
-            yield Score(text, surprises, percentile(nats, self._ranks), places)
+            yield Score(text, surprises, percentile(nats, self._ranks), positions)
 
     def _repr_html_(self) -> str:
         """The first of them, a line each."""
-        rows = [score._repr_html_() for score in self._scored(self.texts[:SHOWN], self.nats[:SHOWN])]
+        rows = [score._repr_html_() for score in self._score(self.texts[:SHOWN], self.nats[:SHOWN])]
         more = [f"and {len(self) - SHOWN:,} more"] if len(self) > SHOWN else []
         return "<br>".join([*rows, *more])
 
@@ -235,7 +235,7 @@ def quantiles(inference: Inference, vocabulary: str, documents: Sequence[str], m
     means = sorted(_means(inference, vocabulary, documents[::stride])[0])
     if len(means) <= RANKS:
         return array("d", means)
-    return array("d", [means[place * (len(means) - 1) // (RANKS - 1)] for place in range(RANKS)])
+    return array("d", [means[rank * (len(means) - 1) // (RANKS - 1)] for rank in range(RANKS)])
 
 
 def percentile(nats: float, ranks: Sequence[float]) -> float | None:

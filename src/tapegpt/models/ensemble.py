@@ -24,7 +24,7 @@ from tapegpt.errors import TapeGPTError, shown
 from tapegpt.inference.automata import FORBIDDEN
 from tapegpt.inference.constraints import Drawing
 from tapegpt.inference.forward import Drawn, Inference, Rules
-from tapegpt.inference.sampling import truncated
+from tapegpt.inference.sampling import truncate
 from tapegpt.machine.language import F32, Builder, F32s, Int, Real, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
@@ -150,7 +150,7 @@ class Mixture(Inference):
     def __reduce__(self) -> tuple[type, tuple[Sequence[GPT]]]:  # type: ignore[override]  # it is made of models
         return Mixture, (self.models,)
 
-    def _scored(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
+    def _score(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
         found = self._mean([model.inference.surprises(tokens) for model in self.models], _SURPRISES)
         bounds = list(pairwise(tokens.starts))
         totals = array("d", [math.fsum(found[first:last]) for first, last in bounds])
@@ -229,7 +229,7 @@ class _Choice:
         self._log_left = _log_sum(logits) - _log_sum([each * scale for each in logs])
         pairs = [(token, math.exp(logit - largest)) for token, logit in allowed]
         if drawing.truncates and not self._greedy:
-            pairs = truncated(pairs, drawing)
+            pairs = truncate(pairs, drawing)
         self._tokens = [token for token, _ in pairs]
         self._weights = [weight for _, weight in pairs]
         self._sums = list(accumulate(self._weights))
