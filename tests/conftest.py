@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.properties import QUICK
+from tests.properties import QUICK, unoptimised
 
 settings.load_profile(QUICK)
+TESTS = Path(__file__).parent
+OPTIMISED = {"machine", "autograd", "engines", "test_docs.py", "test_readme.py"}  # code and time as users have it
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,10 +41,20 @@ def _code_directory(config: pytest.Config) -> str:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The published data and numbers, for a checkout that has them beside it."""
-    place = Path(__file__).resolve().parent.parent.parent / "shared"
+    place = TESTS.resolve().parent.parent / "shared"
     if not place.exists():
         pytest.skip("the published numbers are not beside this checkout")
     return place
+
+
+@pytest.fixture(scope="module", autouse=True)
+def code_is_made_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where machine code is only used, it need not be fast: making it is most of the time of such tests."""
+    if request.path.relative_to(TESTS).parts[0] in OPTIMISED:
+        yield
+        return
+    with unoptimised():
+        yield
 
 
 @pytest.fixture(autouse=True)

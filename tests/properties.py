@@ -1,8 +1,14 @@
-"""How many examples a property is held to: few, or as many as it names with `--hypothesis-profile thorough`."""
+"""How much a test does: a few examples, steps or draws, or as many as it names with `--hypothesis-profile thorough`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
 from hypothesis import settings
+
+from tapegpt.machine.program import Program
 
 FEW = 10
 QUICK, THOROUGH = "quick", "thorough"
@@ -11,6 +17,35 @@ settings.register_profile(QUICK, deadline=None, max_examples=FEW)  # no deadline
 settings.register_profile(THOROUGH, deadline=None, max_examples=100, derandomize=True)
 
 
-def examples(count: int, few: int = FEW) -> int:
+def is_thorough() -> bool:
+    """Whether there is time for all that a test can do."""
+    return settings.get_current_profile_name() == THOROUGH
+
+
+def many(count: int, few: int = FEW) -> int:
     """So many where there is time for them, else a few: less where each is a compilation or a training."""
-    return count if settings.get_current_profile_name() == THOROUGH else min(count, few)
+    return count if is_thorough() else min(count, few)
+
+
+@contextmanager
+def unoptimised() -> Iterator[None]:
+    """Machine code is made without LLVM's passes, where there is no time for them: same bits, in a fifth of the time.
+
+    It has keys of its own: code for those who ask for it optimised is never this one.
+    """
+    if is_thorough():
+        yield
+        return
+    from tapegpt.machine import llvm
+
+    compile_object, key = llvm.compile_object, Program.key
+
+    def own_key(program: Program) -> str:
+        plain = key(program)
+        return plain[1:] + plain[:1]
+
+    with (
+        mock.patch.object(llvm, "compile_object", lambda ir, target, **_: compile_object(ir, target, optimised=False)),
+        mock.patch.object(Program, "key", own_key),
+    ):
+        yield

@@ -24,7 +24,7 @@ from tapegpt.models.trained import initialise, make_engine
 from tapegpt.settings import Settings
 from tapegpt.training.recording import record
 from tapegpt.training.trainer import Trainer
-from tests.properties import examples
+from tests.properties import many
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana", "annabo", "noon", "anna", "b", "toto"]
 CORPUS = Corpus.of(NAMES)
@@ -169,7 +169,7 @@ def visited(trainer: Trainer, steps: int) -> list[tuple[int, list[int]]]:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(30))
+@settings(max_examples=many(30))
 @given(
     documents=st.lists(st.text("ab", min_size=1, max_size=7), min_size=2, max_size=9),
     steps=st.integers(1, 12),
@@ -255,7 +255,7 @@ def test_without_knowledge_of_the_training_all_documents_are_compared() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(15))
+@settings(max_examples=many(15))
 @given(
     left_out=st.sets(st.sampled_from(NAMES), max_size=5),
     steps=st.integers(1, 20),

@@ -18,7 +18,7 @@ from tapegpt import GPT, Corpus, Random, TapeGPTError
 from tapegpt.analysis.diff import STOPS, Losses, Pair, _stops, compare, losses_of
 from tapegpt.models.provenance import DataRecord
 from tapegpt.training.trainer import Trainer
-from tests.properties import examples
+from tests.properties import many
 
 PAIRS = [first + second for first in "abcd" for second in "abcd"]
 NAMES = PAIRS * 6
@@ -42,7 +42,7 @@ def parameters_after(model: GPT, documents: list[str], steps: int) -> dict[str, 
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(12))
+@settings(max_examples=many(12))
 @given(step=st.integers(1, STEPS), other=st.sampled_from(PAIRS))
 def test_another_document_is_found_at_its_step(step: int, other: str) -> None:
     place = Random(42).permutation(len(NAMES))[step - 1]
@@ -77,7 +77,7 @@ def test_another_document_is_found_at_its_step(step: int, other: str) -> None:
     assert [distance.step for distance in found.distances] == [1, 2, 5, 10, 20, 50, STEPS]
 
 
-@settings(max_examples=examples(20))
+@settings(max_examples=many(20))
 @given(data=st.data())
 def test_another_number_is_found_at_its_place(data: st.DataObject) -> None:
     a, b = trained(steps=3), trained(steps=3)

@@ -16,15 +16,15 @@ import math
 import random
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 from tapegpt import TapeGPTError
 from tapegpt.autograd import Tape, Value, check_gradients
-from tapegpt.machine import llvm
 from tapegpt.machine.host import available, host_target
-from tapegpt.machine.llvm import compile_object
 from tapegpt.machine.target import INTERPRETED, Target
+from tests.properties import unoptimised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -455,7 +455,7 @@ def judge(rng: random.Random, target: Target, *, optimised: bool = False) -> Gra
         kinds = [kind for kind in kinds if kind not in UNEVEN]
     graph = Graph(rng, target, smooth=smooth).grow(kinds)
     try:
-        with mock.patch.object(llvm, "compile_object", lambda ir, target, **_: compile_object(ir, target, optimised)):
+        with nullcontext() if optimised else unoptimised():
             for count in (graph.positions, rng.randrange(1, graph.positions + 1)):
                 graph.run(count)
             if smooth and graph.output.gradient >= 0 and target in UNITS:

@@ -9,6 +9,7 @@ import random
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from tapegpt.machine.language import F32, Builder, F32s, Int, Pointer, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
-from tests.properties import examples
+from tests.properties import is_thorough, many, unoptimised
 
 Array = npt.NDArray[Any]
 Documents = list[list[int]]  # token ids; each but the last predicts the next
@@ -254,8 +255,9 @@ shapes = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(4, few=2), phases=GENERATE)
+@settings(max_examples=many(4, few=2), phases=GENERATE)
 @given(shapes, st.integers(0, 999))
+@unoptimised()
 def test_values_and_gradients_of_any_shape(sizes: Sizes, seed: int) -> None:
     rng = random.Random(seed)
     model, documents = Model(sizes, seed=seed), random_documents(sizes, rng)
@@ -277,7 +279,7 @@ LARGER = [
     [
         pytest.param(target, sizes, id=f"{target.name}-{target.cpu or 'host'}-{sizes.block_size}")
         for target in TARGETS
-        for sizes in [*SMALL, *(LARGER if target == TARGETS[0] else [])]
+        for sizes in [*SMALL, *(LARGER if target in (UNITS if is_thorough() else UNITS[:1]) else [])]
     ],
 )
 def test_values_and_gradients_on_every_vector_unit(target: Target, sizes: Sizes) -> None:
@@ -289,13 +291,12 @@ def test_values_and_gradients_on_every_vector_unit(target: Target, sizes: Sizes)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block_size", [9, LONG + 1])
-def test_heads_that_look_alike_have_code_of_their_own(block_size: int) -> None:
+@pytest.mark.parametrize("small", SMALL, ids=lambda sizes: f"{sizes.block_size}")
+def test_heads_that_look_alike_have_code_of_their_own(small: Sizes) -> None:
     """As wide in memory, and in the same places: only what is used of them differs."""
-    for head_dim in (3, 4):
-        sizes, rng = Sizes(2, head_dim, block_size, positions=20), random.Random(1)
-        model, documents = Model(sizes), random_documents(sizes, rng)
-        assert model.heads.lanes == Heads(2, 4, block_size).lanes
+    for sizes in (small, replace(small, head_dim=small.head_dim + 1)):
+        model, documents = Model(sizes), random_documents(sizes, random.Random(1))
+        assert model.heads.lanes == Heads(2, 4, sizes.block_size).lanes
         assert model.run(documents) == pytest.approx(float(oracle(model, model.values(), documents)["loss"]), rel=1e-5)
 
 
@@ -344,13 +345,18 @@ def test_each_operation_against_finite_differences(kind: str) -> None:
 # Rows and their neighbours
 
 
+@cache
+def wide(block_size: int, target: Target = TARGETS[0]) -> Model:
+    """One compilation for all tests and examples."""
+    return Model(Sizes(3, 5, block_size, 15, 33, 17, 180), target)
+
+
 @pytest.mark.slow
 @each_unit
 @pytest.mark.parametrize("block_size", [LONG, 70])
 def test_rows_do_not_depend_on_their_neighbours(target: Target, block_size: int) -> None:
     """A document alone has the bits that it has among others, wherever it lies."""
-    model = Model(Sizes(3, 5, block_size, 15, 33, 17, 170), target)
-    rng = random.Random(block_size)
+    model, rng = wide(block_size, target), random.Random(block_size)
     documents = [[rng.randrange(17) for _ in range(length + 1)] for length in (1, block_size, 7, 30, 2)]
     alone = []
     for document in documents:
@@ -365,11 +371,11 @@ def test_rows_do_not_depend_on_their_neighbours(target: Target, block_size: int)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block_size", [LONG, LONG + 1])
+@pytest.mark.parametrize("block_size", [LONG, 70])
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 99))
-@settings(max_examples=examples(20))
+@settings(max_examples=many(20))
 def test_a_batchs_gradient_is_the_mean_by_position(block_size: int, lengths: list[int], seed: int) -> None:
-    model, rng = shared_model(block_size), random.Random(seed)
+    model, rng = wide(block_size), random.Random(seed)
     documents = [[rng.randrange(17) for _ in range(length + 1)] for length in lengths]
     loss, count = model.run(documents), sum(lengths)
     gradients = model.gradients()
@@ -382,18 +388,8 @@ def test_a_batchs_gradient_is_the_mean_by_position(block_size: int, lengths: lis
     assert all(near(gradients[name], total[name], 2e-6) for name in total)
 
 
-_models: dict[int, Model] = {}
-
-
-def shared_model(block_size: int) -> Model:
-    """One compilation for all examples."""
-    if block_size not in _models:
-        _models[block_size] = Model(Sizes(3, 5, block_size, 15, 33, 17, 180))
-    return _models[block_size]
-
-
 def test_later_positions_and_other_documents_change_nothing() -> None:
-    model, rng = shared_model(LONG), random.Random(5)
+    model, rng = wide(LONG), random.Random(5)
     documents = [[rng.randrange(17) for _ in range(21)] for _ in range(3)]
     model.run(documents)
     before = model.rows("logits", 60)
@@ -407,7 +403,7 @@ def test_later_positions_and_other_documents_change_nothing() -> None:
 @pytest.mark.slow
 def test_what_lies_behind_a_row_stays_zero() -> None:
     """The engine works on whole vectors: padding is zero in every matrix and gradient that is read so."""
-    sizes = Sizes(2, 3, 7, 5, 9, 6, 20)
+    sizes = SMALL[0]
     model = Model(sizes)
     model.run(random_documents(sizes, random.Random(1)))
     tape = model.tape
@@ -662,7 +658,7 @@ FINISHED: dict[str, Callable[[Array, Array], Array]] = {
 
 @pytest.mark.slow
 @each_target
-@settings(max_examples=examples(7, few=3), phases=GENERATE)
+@settings(max_examples=many(7, few=3), phases=GENERATE)
 @given(
     st.builds(
         Product,
@@ -678,6 +674,7 @@ FINISHED: dict[str, Callable[[Array, Array], Array]] = {
     ),
     st.integers(0, 999),
 )
+@unoptimised()
 def test_products_of_whole_numbers_are_exact(target: Target, shape: Product, seed: int) -> None:
     if target.name == "interpreted":
         shape = replace(shape, rows=shape.rows % 9 + 1, count=shape.count % 5 + 1, columns=shape.columns % 40 + 1)

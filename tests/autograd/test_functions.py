@@ -6,6 +6,8 @@ import math
 import struct
 from array import array
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I6
 from tapegpt.machine.memory import Address, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
-from tests.properties import examples
+from tests.properties import many
 
 TARGETS = available(host_target())
 each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
@@ -274,11 +276,10 @@ def counters(k: Builder, longs: I64s, seen: I64s) -> None:
 SINGLE_COUNT, WHOLE_COUNT = 31, 21
 
 
-def made(target: Target) -> Program:
-    return Program({"words": (words, {}), "counters": (counters, {})}, target)
-
-
-PAIRS = {target: (made(target), made(INTERPRETED.replaced(fma=target.fma))) for target in UNITS}
+@cache
+def compiled_and_interpreted(target: Target) -> list[Program]:
+    entries: Any = {"words": (words, {}), "counters": (counters, {})}
+    return [Program(entries, each) for each in (target, INTERPRETED.replaced(fma=target.fma))]
 
 
 def places(*arrays: array[float] | array[int]) -> list[Address]:
@@ -298,7 +299,7 @@ def results_of_words(program_: Program, numbers: list[float], longs: list[int]) 
 
 
 @each_unit
-@settings(max_examples=examples(60))
+@settings(max_examples=many(60))
 @given(
     st.one_of(
         st.lists(SINGLES, min_size=48, max_size=48),
@@ -311,7 +312,7 @@ def results_of_words(program_: Program, numbers: list[float], longs: list[int]) 
 def test_words_give_the_same_bits_compiled_and_interpreted(
     target: Target, numbers: list[float], i: int, j: int
 ) -> None:
-    compiled, interpreted = (results_of_words(each, numbers, [i, j]) for each in PAIRS[target])
+    compiled, interpreted = (results_of_words(each, numbers, [i, j]) for each in compiled_and_interpreted(target))
     assert compiled == interpreted
 
 
@@ -321,7 +322,7 @@ def test_words_mean_what_they_say(target: Target) -> None:
     singles = array("f", bytes(4 * 16 * SINGLE_COUNT))
     doubles = array("d", bytes(8 * 16 * WHOLE_COUNT))
     x, n = array("f", numbers), array("q", [7, 3])
-    PAIRS[target][0].run("words", *places(x, n, singles, doubles))
+    compiled_and_interpreted(target)[0].run("words", *places(x, n, singles, doubles))
     a, b, c = numbers[:16], numbers[16:32], numbers[32:]
     rows = [singles[16 * i : 16 * i + 16].tolist() for i in range(SINGLE_COUNT)]
     for place, size in enumerate((1, 2, 4, 8, 16)):
@@ -347,7 +348,7 @@ def test_fused_singles_round_once(target: Target) -> None:
     """1 + 3 * 2^-24 less 2^-70: as f64 it would lie in the middle of two, and go to the even one."""
     numbers = [2.0**-24 * (1 - 2.0**-23)] * 16 + [1 + 2.0**-23] * 16 + [1 + 2.0**-23] * 16
     x, n = array("f", numbers), array("q", [0, 0])
-    for each in PAIRS[target]:
+    for each in compiled_and_interpreted(target):
         singles, doubles = array("f", bytes(4 * 16 * SINGLE_COUNT)), array("d", bytes(8 * 16 * WHOLE_COUNT))
         each.run("words", *places(x, n, singles, doubles))
         assert singles[16 * 30 : 16 * 31].tolist() == [1 + 2.0**-23] * 16
@@ -356,6 +357,6 @@ def test_fused_singles_round_once(target: Target) -> None:
 @each_target
 def test_counters_that_threads_share(target: Target) -> None:
     longs, seen = array("q", [10, -3, 2**40]), array("q", bytes(40))
-    made(target).run("counters", address_of(longs), address_of(seen))
+    compiled_and_interpreted(target)[0].run("counters", address_of(longs), address_of(seen))
     assert seen.tolist() == [10, 10, 15, -3, 2**40 - 3]
     assert longs.tolist() == [15, 2**40 - 3, 2**40]

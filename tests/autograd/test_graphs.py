@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from tapegpt.machine.target import Target
 from tests.autograd.graphs import INTERPRETERS, MATRIX, UNITS, Graph, judge
-from tests.properties import examples
+from tests.properties import many
 
 ODD = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not optimised must not be found by others."""
+    """Nobody makes them again."""
     monkeypatch.setenv("TAPEGPT_CACHE_DIR", "")
 
 
-@settings(max_examples=examples(150), suppress_health_check=ODD)
+@settings(max_examples=many(150), suppress_health_check=ODD)
 @given(st.randoms(use_true_random=False), st.sampled_from(INTERPRETERS))
 def test_random_graphs_interpreted(rng: random.Random, target: Target) -> None:
     judge(rng, target)
@@ -35,7 +35,7 @@ def test_random_graphs_compiled(unit: Target) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(5, few=2), suppress_health_check=ODD)
+@settings(max_examples=many(5, few=2), suppress_health_check=ODD)
 @given(st.randoms(use_true_random=False), st.sampled_from(INTERPRETERS))
 @pytest.mark.parametrize("kind", [kind for kind in MATRIX if kind != "linear last"])
 def test_an_operation_whose_inputs_have_no_other_use_equals_one_graph_of_scalars(

@@ -17,7 +17,7 @@ from tapegpt.cli import main
 from tapegpt.cli.explain import HEIGHTS, page
 from tapegpt.inference.explanation import Explanation, explain, stages, trace
 from tapegpt.text import columns
-from tests.properties import examples
+from tests.properties import many
 
 NAMES = ["anna", "otto", "bob", "nana", "a b", "🐢b\n界", "éa\u0301"]
 VOCABULARY = "".join(sorted(set("".join(NAMES))))
@@ -81,7 +81,7 @@ def test_each_head_has_a_grid_and_each_stage_a_line(capsys: pytest.CaptureFixtur
     assert stages_shown == [stage for stage, _ in found.gradients]
 
 
-@settings(max_examples=examples(50))
+@settings(max_examples=many(50))
 @given(text=st.text(VOCABULARY, max_size=4))
 def test_a_page_is_aligned_and_fits(text: str) -> None:
     model = tapegpt.load("m.safetensors")

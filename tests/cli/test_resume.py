@@ -27,7 +27,7 @@ from tapegpt.machine import cache
 from tapegpt.models.trained import GPT
 from tapegpt.settings import Settings
 from tests.cli.kills import KINDS, Victim
-from tests.properties import examples
+from tests.properties import many
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 CORPUS = Corpus.of(NAMES)
@@ -76,7 +76,7 @@ def trained_to(trainer: Trainer, step: int, stops: Sequence[int] = ()) -> list[f
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(60, few=5))
+@settings(max_examples=many(60, few=5))
 @given(
     name=st.sampled_from(list(TRAININGS)),
     cuts=st.lists(st.integers(1, STEPS), max_size=4),

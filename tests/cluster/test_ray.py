@@ -34,12 +34,16 @@ from tapegpt.models.trained import GPT
 from tapegpt.models.writing import contents
 from tapegpt.settings import Settings
 
-pytest.importorskip("ray")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 
 NAMES = Corpus.dataset("names")
 SHAPE = Config(n_layer=1, n_embd=8, n_head=2, block_size=8)
 FEW = Corpus(NAMES.documents[:300], NAMES.vocabulary)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray() -> None:
+    pytest.importorskip("ray")
 
 
 @pytest.fixture(scope="module")

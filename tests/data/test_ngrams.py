@@ -21,7 +21,7 @@ from tapegpt.data.tokens import Tokens
 from tapegpt.machine.host import available, cpu_identity, detect, machine
 from tapegpt.machine.target import Target
 from tests.languages import Arithmetic, Automaton, Brackets, Language, RomanNumerals
-from tests.properties import examples
+from tests.properties import many
 
 START, END = "<", ">"  # in the oracle two characters; both are BOS
 Gram = tuple[str, ...]
@@ -100,7 +100,7 @@ def corpora(training: list[str], validation: list[str]) -> tuple[Corpus, Corpus]
     return whole.replaced(documents=training), whole.replaced(documents=validation)
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=many(150))
 @given(STRINGS, STRINGS)
 def test_losses_equal_the_formula(training: list[str], validation: list[str]) -> None:
     ours = corpora(training, validation)

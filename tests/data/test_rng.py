@@ -19,7 +19,7 @@ from tapegpt.data.mersenne import gauss, permutation
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED
-from tests.properties import examples
+from tests.properties import many
 
 SEEDS = st.one_of(
     st.integers(-(2**70), 2**70),
@@ -103,7 +103,7 @@ def test_states_go_both_ways(seed: Any, calls: int, pending: bool) -> None:
     assert [ours.gauss(0, 1), ours.random()] == [theirs.gauss(0, 1), theirs.random()]
 
 
-@settings(max_examples=examples(20))
+@settings(max_examples=many(20))
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=624, max_size=624), st.integers(0, 624))
 def test_any_state_is_twisted_alike(words: list[int], position: int) -> None:
     theirs, ours = random.Random(), Random()
@@ -138,7 +138,7 @@ def test_shuffle(seed: int, items: list[int]) -> None:
     assert ours == theirs
 
 
-@settings(max_examples=examples(30))
+@settings(max_examples=many(30))
 @given(st.integers(), st.integers(rng.BULK - 2, 5000), st.integers(0, 700), st.booleans())
 def test_bulk_is_the_calls_one_by_one(seed: int, count: int, skip: int, pending: bool) -> None:
     theirs, ours = random.Random(seed), Random(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -11,14 +12,19 @@ import tapegpt
 from tapegpt import TapeGPTError
 from tapegpt.data.strings import strings_of
 
-MODEL = tapegpt.train(["anna", "bob", "eve"], n_embd=4, n_head=1, block_size=8, steps=2)
+
+@cache
+def trained() -> tapegpt.GPT:
+    return tapegpt.train(["anna", "bob", "eve"], n_embd=4, n_head=1, block_size=8, steps=2)
+
+
 TAKERS: dict[str, Callable[[Any], object]] = {
     "documents": tapegpt.Corpus.of,
-    "strings": MODEL.score,
-    "avoid": lambda words: MODEL.generate(1, avoid=words, seed=1),
-    "taken": lambda names: MODEL.name_for("key", taken=names),
+    "strings": lambda strings: trained().score(strings),
+    "avoid": lambda words: trained().generate(1, avoid=words, seed=1),
+    "taken": lambda names: trained().name_for("key", taken=names),
 }
-ALIASES = {"train": tapegpt.train, "calibrate": MODEL.calibrate}
+ALIASES = {"train": tapegpt.train, "calibrate": lambda strings: trained().calibrate(strings)}
 
 
 def tables() -> list[object]:
@@ -64,7 +70,7 @@ def test_nulls_of_a_column_are_left_out_where_asked_only() -> None:
 
 def test_names_that_are_taken_are_compared_by_value() -> None:
     pandas = pytest.importorskip("pandas")
-    first = MODEL.name_for("key", temperature=2.0)
-    other = MODEL.name_for("key", taken=[first], temperature=2.0)
+    first = trained().name_for("key", temperature=2.0)
+    other = trained().name_for("key", taken=[first], temperature=2.0)
     for taken in ({first}, frozenset([first]), {"x": first}.values(), pandas.Series([first])):
-        assert MODEL.name_for("key", taken=taken, temperature=2.0) == other != first
+        assert trained().name_for("key", taken=taken, temperature=2.0) == other != first

@@ -31,7 +31,7 @@ from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tests.languages import Brackets, Language, RomanNumerals
-from tests.properties import examples
+from tests.properties import many, unoptimised
 
 SHAPE, VOCAB = Config(1, 12, 3, 8), 9
 OTHERS = [Config(1, 15, 3, 5), Config(2, 14, 2, 33)]  # heads of 5, and of 7 in tiles
@@ -107,7 +107,7 @@ def test_the_first_hundred_losses_on_the_names() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(3, few=2), phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=many(3, few=2), phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(
     st.integers(1, 2),
     st.sampled_from([(5, 1), (6, 3), (15, 3), (17, 1), (20, 4)]),
@@ -115,6 +115,7 @@ def test_the_first_hundred_losses_on_the_names() -> None:
     st.integers(2, 40),
     st.integers(0, 999),
 )
+@unoptimised()
 def test_any_shape_trains_as_the_exact_engine(
     layers: int, width: tuple[int, int], block: int, vocab_size: int, seed: int
 ) -> None:
@@ -212,7 +213,7 @@ def test_the_same_seed_gives_the_same_bits(threads: int) -> None:
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=8))
-@settings(max_examples=examples(20))
+@settings(max_examples=many(20))
 def test_cuts_change_nothing(cuts: list[int]) -> None:
     assert outcome(fast(3), cuts) == outcome(fast(3), [sum(cuts)])
 
@@ -250,7 +251,7 @@ def test_one_document_alone() -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(0, 99))
-@settings(max_examples=examples(20))
+@settings(max_examples=many(20))
 def test_a_batchs_loss_is_the_mean_over_all_positions(lengths: list[int], seed: int) -> None:
     """Of any number of positions: more than go through the model together, too."""
     data = documents(VOCAB, *lengths, seed=seed)
@@ -601,7 +602,7 @@ def test_the_ends_of_temperature() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.floats(0.3, 3))
-@settings(max_examples=examples(25))
+@settings(max_examples=many(25))
 def test_strings_do_not_depend_on_what_is_generated_beside_them(counts: list[int], temperature: float) -> None:
     engine, _ = speaking()
     rng, again = Random(3), Random(3)

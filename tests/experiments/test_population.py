@@ -20,7 +20,7 @@ from tapegpt.machine import cache, program
 from tapegpt.machine.program import Program
 from tapegpt.processes import cores
 from tapegpt.settings import Settings
-from tests.properties import examples
+from tests.properties import many
 
 SHAPE = Config(n_embd=8, n_head=2, block_size=8)
 CORPUS = Corpus.of([a + b + c for a in "abcde" for b in "iou" for c in ("", "na", "l", "llo", "rren")])
@@ -65,7 +65,7 @@ def test_some_held_out_strings_are_the_same_for_all_and_no_prefix_of_the_file() 
     st.booleans(),
     st.integers(0, 3),
 )
-@settings(max_examples=examples(12))
+@settings(max_examples=many(12))
 def test_threads_change_nothing_but_the_time(trainings: list[tuple[int, int, float]], fast: bool, keep: int) -> None:
     how = FAST if fast else Settings()
     candidates = [

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tapegpt.data.rng import Random
 from tapegpt.experiments.power_law import EXPONENT, ROBUST, Law, _Fit, _nearness, bootstrap, deviation, fit, interval
-from tests.properties import examples
+from tests.properties import many
 
 POINTS = list(product((1e3, 4e3, 15e3, 30e3), (500.0, 1000.0, 2000.0, 4000.0), (400.0, 1500.0, 6000.0)))
 FEW = list(product((1e3, 4e3, 15e3), (500.0, 1000.0, 2000.0, 4000.0), (400.0, 1500.0, 6000.0)))
@@ -64,7 +64,7 @@ def test_with_no_end_of_anything_the_floor_is_left() -> None:
 # --- the fit ----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=examples(25))
+@settings(max_examples=many(25))
 @given(LAWS_OF_ALL_KINDS)
 def test_losses_of_a_law_give_that_law(law: Law) -> None:
     found = fit(POINTS, [law.loss(point) for point in POINTS])

@@ -28,7 +28,7 @@ from tapegpt.experiments.search import Space
 from tapegpt.experiments.sweep import Sweeping, SweepSetup, sweep
 from tapegpt.models.trained import GPT
 from tapegpt.settings import MAX_STEPS
-from tests.properties import examples
+from tests.properties import many
 
 STRINGS = [a + b + c for a in "abcde" for b in "iou" for c in ("", "na", "l", "llo", "rren")]
 CORPUS = Corpus.of(STRINGS)
@@ -66,7 +66,7 @@ def toy(field: Field, candidates: Iterable[Candidate], threads: int | None = Non
 
 @pytest.mark.slow
 @given(st.integers(1, 150), st.integers(1, 3), st.integers(1, 5000) | st.just("x50x2 7x60 2x90x3"), st.integers(0, 9))
-@settings(max_examples=examples(30))
+@settings(max_examples=many(30))
 def test_halving_is_what_sorting_by_hand_gives(trials: int, seeds: int, length: int | str, seed: int) -> None:
     trials = trials if isinstance(length, int) else max(trials, 7)
     how: dict[str, Any] = {"steps": length} if isinstance(length, int) else {"plan": f"{trials}{length}"}
@@ -167,7 +167,7 @@ def test_threads_change_nothing(threads: int) -> None:
 
 @pytest.mark.slow
 @given(st.floats(0.0, 1.0))
-@settings(max_examples=examples(15, few=3))
+@settings(max_examples=many(15, few=3))
 def test_a_sweep_that_was_killed_anywhere_goes_on_to_the_same(tmp_path_factory: Any, share: float) -> None:
     place = tmp_path_factory.mktemp("sweep")
     assert gist(sweep(CORPUS, **SEARCH, run_dir=place)) == gist(searched())

@@ -30,7 +30,7 @@ from tapegpt.models.mlp import MLP
 from tapegpt.models.modern import ModernGPT
 from tapegpt.models.trained import initialise, make_engine
 from tapegpt.models.wavenet import WaveNet
-from tests.properties import examples
+from tests.properties import many
 
 LETTERS = "abdeo"
 CONFIG = Config(2, 4, 2, 5)
@@ -66,7 +66,7 @@ def read_by_the_reference(model: GPT, text: str) -> tuple[float, dict[str, Matri
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(50))
+@settings(max_examples=many(50))
 @given(text=TEXTS, engine=st.sampled_from(["exact", "fast", "reference"]))
 def test_an_explanation_has_the_reference_engines_numbers(text: str, engine: str) -> None:
     found = explain(made(engine), text)
@@ -98,7 +98,7 @@ def test_a_text_is_cut_to_the_block_and_ends_where_there_is_room(text: str) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(50))
+@settings(max_examples=many(50))
 @given(text=TEXTS, has_runs=st.booleans())
 def test_a_fast_model_expects_what_it_says_it_does(text: str, has_runs: bool) -> None:
     model = runs() if has_runs else made("fast")
@@ -222,7 +222,7 @@ def test_gradients_are_what_those_who_use_a_number_pass_back() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(40))
+@settings(max_examples=many(40))
 @given(data=st.data())
 def test_gradients_of_parameters_are_slopes(data: st.DataObject) -> None:
     numbers = made().parameters
@@ -243,7 +243,7 @@ def test_gradients_of_parameters_are_slopes(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(30))
+@settings(max_examples=many(30))
 @given(data=st.data(), depth=st.integers(2, 3))
 def test_a_tree_is_made_of_smaller_trees(data: st.DataObject, depth: int) -> None:
     name = data.draw(st.sampled_from(["probability[3,2]", "layer1.attn_logits[2,1,0]", "layer0.mlp_relu[1,3]"]))

@@ -24,7 +24,7 @@ from tapegpt.inference.constraints import Drawing
 from tapegpt.inference.forward import Drawn, Inference, Rules
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.target import Target
-from tests.properties import examples
+from tests.properties import many
 
 SHAPE, VOCAB = Config(1, 8, 2, 3), 4  # three characters: 40 strings
 TARGETS = available(host_target())
@@ -286,7 +286,7 @@ MANY = Config(1, 8, 2, 1), 40  # one choice of forty
 @pytest.mark.slow
 @given(drawings(MANY[1]), st.sets(st.integers(0, 39), min_size=1))
 @example(Drawing(100.0, top_k=2, top_p=0.4), set(range(40)))  # 0.4 of the two that are left
-@settings(max_examples=examples(150))
+@settings(max_examples=many(150))
 def test_choices_are_narrowed_as_plain_python_does(drawing: Drawing, tokens_allowed: set[int]) -> None:
     model, bos = inference(*MANY), MANY[1] - 1
     classes = [int(token in tokens_allowed) for token in range(bos)]
@@ -347,7 +347,7 @@ def listed(drawn: Drawn) -> list[tuple[list[int], float]]:
 
 
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=6), st.sampled_from([FREE, NARROW]))
-@settings(max_examples=examples(25))
+@settings(max_examples=many(25))
 def test_strings_do_not_depend_on_what_is_drawn_beside_them(counts: list[int], drawing: Drawing) -> None:
     model, rng, again = inference(), Random(3), Random(3)
     parts = [pair for count in counts for pair in listed(model.draw(rng, count, drawing, ENDING))]

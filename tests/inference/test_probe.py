@@ -20,7 +20,7 @@ from tapegpt.inference.probe import Probe
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.target import Target
 from tests.engines.test_ngram_embeddings import hashed
-from tests.properties import examples
+from tests.properties import many
 
 SHAPES = [(Config(1, 4, 2, 3), 3), (Config(2, 6, 3, 5), 17), (Config(3, 3, 1, 4), 2), (Config(1, 8, 4, 9), 6)]
 RUNS, VOCABULARY = Config(2, 6, 2, 6, n_gram=3, gram_rows=11), 9
@@ -70,7 +70,7 @@ def assert_equals_the_reference(seen: Probe, numbers: Parameters, document: list
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(40))
+@settings(max_examples=many(40))
 @given(data=st.data(), shape=st.sampled_from(SHAPES), seed=st.integers(0, 1 << 32))
 def test_all_numbers_are_the_reference_engines(data: st.DataObject, shape: tuple[Config, int], seed: int) -> None:
     config, vocab_size = shape
@@ -140,7 +140,7 @@ def test_embeddings_of_runs_are_added_to_the_tokens(document: list[int], seed: i
     assert [seen.attention(layer) for layer in range(2)] == [plain.attention(layer) for layer in range(2)]
 
 
-@settings(max_examples=examples(20))
+@settings(max_examples=many(20))
 @given(document=documents(VOCABULARY), seed=st.integers(0, 1 << 32), column=st.integers(0, 5))
 def test_gradients_of_runs_are_slopes(document: list[int], seed: int, column: int) -> None:
     numbers, seen = parameters(RUNS, VOCABULARY, seed), probe(RUNS, VOCABULARY)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tapegpt import TapeGPTError
 from tapegpt.inference.automata import matching
-from tests.properties import examples
+from tests.properties import many
 
 CHARACTERS = "\nAab"
 SHORT = ["".join(letters) for length in range(5) for letters in product(CHARACTERS, repeat=length)]
@@ -60,13 +60,13 @@ def matched(pattern: str, strings: list[str]) -> list[str]:
     return [text for text in strings if expression.fullmatch(text)]
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=many(400))
 @given(PATTERNS, st.lists(st.text(CHARACTERS, min_size=5, max_size=9), max_size=9))
 def test_a_pattern_accepts_what_re_matches_and_nothing_else(pattern: str, longer: list[str]) -> None:
     assert accepted(pattern, SHORT + longer) == matched(pattern, SHORT + longer)
 
 
-@settings(max_examples=examples(400))
+@settings(max_examples=many(400))
 @given(st.text(r"ab\dZ.*+?{}1,[]^$()|-:=!<>iPx# ", max_size=12))
 def test_whatever_is_typed_is_read_as_re_reads_it_or_refused_in_a_line(pattern: str) -> None:
     try:

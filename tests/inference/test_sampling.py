@@ -23,7 +23,7 @@ from tapegpt.inference.forward import Drawn
 from tapegpt.inference.sampling import Sampler
 from tapegpt.models.trained import GPT
 from tests.data.distances import edits
-from tests.properties import examples
+from tests.properties import many
 
 CHARACTERS = "abc"
 BLOCK = 4
@@ -97,14 +97,14 @@ def test_place_by_place_a_string_is_drawn_as_often_as_its_weight_says(model: GPT
     everything = probabilities(model)
     constraints, drawing = split_options({"pattern": pattern, "temperature": 1.0, "unbiased": False})
     sampler = model.sampler(constraints, drawing, seed=2)
-    drawn = sampler._draw(10_000)
+    drawn = sampler._draw(many(30_000, few=10_000))
     strings = texts(drawn.strings, model.vocabulary)
     assert all(re.fullmatch(pattern, text) for text in strings)
     weights = dict(zip(strings, map(math.exp, drawn.log_weights), strict=True))
     drawn_with = {text: everything[text] / weight for text, weight in weights.items()}
     assert_drawn_from(drawn_with, strings)
     tree = sampling._Tree(model.inference, sampler._space, drawing, unbiased=False)
-    drawn_again = [tree.draw(Random(seed)) or [] for seed in range(1000)]
+    drawn_again = [tree.draw(Random(seed)) or [] for seed in range(many(3000, few=1000))]
     from_tree = ["".join([model.vocabulary[token] for token in tokens]) for tokens in drawn_again]
     assert_drawn_from(drawn_with, [text for text in from_tree if text in weights])
 
@@ -300,7 +300,7 @@ def test_what_is_left_of_a_constraint_comes_and_the_rest_is_said(small: GPT) -> 
     assert caught[0].filename == __file__
 
 
-@settings(max_examples=examples(150))
+@settings(max_examples=many(150))
 @given(
     prefix=st.text(CHARACTERS, max_size=2),
     suffix=st.text(CHARACTERS, max_size=2),
@@ -354,7 +354,7 @@ def test_all_constraints_hold_together_and_all_that_fits_comes(
     assert set(strings) == fitting
 
 
-@settings(max_examples=examples(100))
+@settings(max_examples=many(100))
 @given(
     top_k=st.integers(0, 4),
     top_p=st.floats(0.01, 1.0),
@@ -374,7 +374,7 @@ def test_truncation_leaves_the_same_strings_side_by_side_and_in_the_tree(
         assert side_by_side == {everything[0]}
 
 
-@settings(max_examples=examples(500))
+@settings(max_examples=many(500))
 @given(
     st.lists(st.integers(1, 6), min_size=1, max_size=9),
     st.integers(0, 10),

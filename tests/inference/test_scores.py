@@ -11,6 +11,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,27 +29,38 @@ from tapegpt.data import streaming
 from tapegpt.data.sources import CHUNK, Source
 from tapegpt.data.streaming import batches
 from tapegpt.data.tokens import Tokens
+from tapegpt.engines.base import Engine
 from tapegpt.inference.scores import ODD, RANKS, UNKNOWN, Calibration, Score, percentile, quantiles
 from tapegpt.models.trained import make_engine
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana"]
 SHAPE = Config(n_embd=8, n_head=2, block_size=6)
-MODEL = tapegpt.train(NAMES, steps=60, n_embd=8, n_head=2, block_size=6)
-REFERENCE = make_engine("reference", SHAPE, MODEL.vocab_size)
-REFERENCE.load_parameters(MODEL.parameters)
 CLOSE = 1e-5  # of f32 to f64, relative
 
-KNOWN = st.text(st.sampled_from(MODEL.vocabulary), max_size=15)
+KNOWN = st.text(st.sampled_from(sorted(set("".join(NAMES)))), max_size=15)
 ANY = st.text(st.characters(exclude_categories=()), max_size=15)
+
+
+@cache
+def trained() -> GPT:
+    return tapegpt.train(NAMES, steps=60, n_embd=8, n_head=2, block_size=6)
+
+
+@cache
+def reference() -> Engine:
+    """The scalar engine with the same parameters."""
+    engine = make_engine("reference", SHAPE, trained().vocab_size)
+    engine.load_parameters(trained().parameters)
+    return engine
 
 
 def reference_surprises(text: str) -> list[float]:
     """-log p of each character and the end, window after window, by the scalar engine."""
-    tokens = Corpus([text], MODEL.vocabulary).windows(SHAPE.block_size)
+    tokens = Corpus([text], trained().vocabulary).windows(SHAPE.block_size)
     surprises = []
     for first, last in pairwise(tokens.starts):
         ids = tokens.ids[first : last + 1]
-        sums = [REFERENCE.evaluate(Tokens(ids, array("q", [0, end])))[0] for end in range(1, len(ids))]
+        sums = [reference().evaluate(Tokens(ids, array("q", [0, end])))[0] for end in range(1, len(ids))]
         surprises += [after - before for before, after in pairwise([0.0, *sums])]
     return surprises
 
@@ -59,17 +71,17 @@ def reference_surprises(text: str) -> list[float]:
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "a", "anna", "ottob", "banana", "bananabananab", "o" * 18])
 def test_surprises_are_those_of_the_reference(text: str) -> None:
-    score = MODEL.score([text])[0]
+    score = trained().score([text])[0]
     assert score.surprises == pytest.approx(reference_surprises(text), rel=CLOSE, abs=CLOSE)
     assert len(score.surprises) == len(text) + 1
 
 
 @given(st.lists(KNOWN, min_size=1))
 def test_means_add_up_to_the_loss_of_the_exact_engine(strings: list[str]) -> None:
-    total, count = MODEL.engine.evaluate(Corpus(strings, MODEL.vocabulary).windows(SHAPE.block_size))
+    total, count = trained().engine.evaluate(Corpus(strings, trained().vocabulary).windows(SHAPE.block_size))
     lengths = [len(string) + 1 for string in strings]
     assert sum(lengths) == count
-    nats = MODEL.score(strings).nats
+    nats = trained().score(strings).nats
     assert math.fsum(mean * length for mean, length in zip(nats, lengths, strict=True)) == pytest.approx(
         total, rel=CLOSE
     )
@@ -77,7 +89,7 @@ def test_means_add_up_to_the_loss_of_the_exact_engine(strings: list[str]) -> Non
 
 @given(st.lists(ANY | KNOWN))
 def test_any_strings_have_scores_that_fit_together(strings: list[str]) -> None:
-    scores = MODEL.score(strings)
+    scores = trained().score(strings)
     assert [score.text for score in scores] == strings
     assert len(scores) == len(scores.nats) == len(strings)
     for number, (score, mean) in enumerate(zip(scores, scores.nats, strict=True)):
@@ -85,22 +97,22 @@ def test_any_strings_have_scores_that_fit_together(strings: list[str]) -> None:
         assert len(score.surprises) == len(score.text) + 1
         assert score.nats == pytest.approx(mean, rel=1e-6)
         assert score.percentile == scores.percentiles[number]
-        assert score.unknown == tuple(i for i, c in enumerate(score.text) if c not in MODEL.vocabulary)
+        assert score.unknown == tuple(i for i, c in enumerate(score.text) if c not in trained().vocabulary)
 
 
 @given(ANY | KNOWN)
 def test_an_unknown_character_costs_so_much_and_is_otherwise_passed_over(text: str) -> None:
-    score = MODEL.score([text])[0]
-    known = "".join(character for character in text if character in MODEL.vocabulary)
+    score = trained().score([text])[0]
+    known = "".join(character for character in text if character in trained().vocabulary)
     rest = [nats for place, nats in enumerate(score.surprises) if place not in score.unknown]
-    assert tuple(rest) == MODEL.score([known])[0].surprises
+    assert tuple(rest) == trained().score([known])[0].surprises
     assert all(score.surprises[place] == UNKNOWN for place in score.unknown)
 
 
 def test_a_string_scores_the_same_in_any_company() -> None:
     strings = [text for text in NAMES for _ in range(100)]
-    together = MODEL.score(strings).nats
-    alone = [MODEL.score([text]).nats[0] for text in NAMES]
+    together = trained().score(strings).nats
+    alone = [trained().score([text]).nats[0] for text in NAMES]
     assert list(together) == pytest.approx([nats for nats in alone for _ in range(100)], rel=1e-6)
 
 
@@ -113,12 +125,12 @@ def test_a_vocabulary_beyond_latin_1() -> None:
 
 
 def test_no_strings_have_no_scores() -> None:
-    scores = MODEL.score([])
+    scores = trained().score([])
     assert (list(scores), list(scores.nats), scores.percentiles) == ([], [], [])
 
 
 def test_some_of_the_scores() -> None:
-    scores = MODEL.score(NAMES)
+    scores = trained().score(NAMES)
     taken = scores.take([5, 0])
     assert list(taken) == [scores[5], scores[0]]
     assert list(taken.nats) == [scores.nats[5], scores.nats[0]]
@@ -126,15 +138,15 @@ def test_some_of_the_scores() -> None:
 
 
 def test_what_follows_from_the_surprises() -> None:
-    score = MODEL.score(["anxna"])[0]
+    score = trained().score(["anxna"])[0]
     assert score.total == math.fsum(score.surprises)
     assert score.nats == score.total / 6
     assert score.bits == score.nats / math.log(2)
     assert score.perplexity == math.exp(score.nats)
     assert score.odd[0] == 2
     assert set(score.odd) == {place for place, nats in enumerate(score.surprises) if nats > ODD}
-    assert "&lt;" in MODEL.score(["<"])[0]._repr_html_()
-    page = MODEL.score(["an<a"] * 25)._repr_html_()
+    assert "&lt;" in trained().score(["<"])[0]._repr_html_()
+    page = trained().score(["an<a"] * 25)._repr_html_()
     assert (page.count("&lt;"), page[-10:]) == (20, "and 5 more")
 
 
@@ -147,15 +159,17 @@ def test_only_several_strings_have_scores() -> None:
     ]
     for strings, message in wrong:
         with pytest.raises(TapeGPTError) as caught:
-            MODEL.score(strings)
+            trained().score(strings)
         assert str(caught.value) == message
 
 
 def test_numbers_that_overflow_are_refused() -> None:
-    engine = make_engine("exact", SHAPE, MODEL.vocab_size)
-    engine.load_parameters({name: array("d", [1e39 * x for x in values]) for name, values in MODEL.parameters.items()})
+    engine = make_engine("exact", SHAPE, trained().vocab_size)
+    engine.load_parameters(
+        {name: array("d", [1e39 * x for x in values]) for name, values in trained().parameters.items()}
+    )
     with pytest.raises(TapeGPTError, match="overflow on these strings"):
-        GPT(SHAPE, MODEL.vocabulary, Random(1), engine).score(["anna"])
+        GPT(SHAPE, trained().vocabulary, Random(1), engine).score(["anna"])
 
 
 # --- percentiles and thresholds ---------------------------------------------------------------------------------
@@ -165,21 +179,24 @@ def test_numbers_that_overflow_are_refused() -> None:
 def test_a_percentile_is_the_share_of_training_strings_that_are_no_more_surprising(
     documents: list[str], text: str
 ) -> None:
-    ranks = quantiles(MODEL.inference, MODEL.vocabulary, documents)
-    assert sorted(MODEL.score(documents).nats) == list(ranks)
-    nats = MODEL.score([text]).nats[0]
+    ranks = quantiles(trained().inference, trained().vocabulary, documents)
+    assert sorted(trained().score(documents).nats) == list(ranks)
+    nats = trained().score([text]).nats[0]
     assert percentile(nats, ranks) == 100.0 * sum(rank <= nats for rank in ranks) / len(documents)
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6, 9])
 def test_no_more_training_strings_are_looked_at_than_asked_for(most: int) -> None:
-    found = quantiles(MODEL.inference, MODEL.vocabulary, MODEL.generate(6, seed=1), most)
+    found = quantiles(trained().inference, trained().vocabulary, trained().generate(6, seed=1), most)
     assert min(most, 6) / 2 <= len(found) <= most
 
 
 def test_many_training_strings_are_kept_as_quantiles() -> None:
-    documents = MODEL.generate(3 * RANKS, temperature=1.0, seed=1)
-    ranks, every = quantiles(MODEL.inference, MODEL.vocabulary, documents), sorted(MODEL.score(documents).nats)
+    documents = trained().generate(3 * RANKS, temperature=1.0, seed=1)
+    ranks, every = (
+        quantiles(trained().inference, trained().vocabulary, documents),
+        sorted(trained().score(documents).nats),
+    )
     assert len(ranks) == RANKS
     assert (ranks[0], ranks[-1]) == (every[0], every[-1])
     for nats in every[::100]:
@@ -191,7 +208,7 @@ def test_many_training_strings_are_kept_as_quantiles() -> None:
 
 
 def test_without_training_strings_there_is_no_percentile() -> None:
-    model = GPT(SHAPE, MODEL.vocabulary, Random(1), MODEL.engine)
+    model = GPT(SHAPE, trained().vocabulary, Random(1), trained().engine)
     scores = model.score(["anna", "bob"])
     assert scores.percentiles == [None, None]
     assert scores[0].percentile is None
@@ -245,10 +262,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory for this module, which is the current one, with a model in it."""
     former, path = Path.cwd(), tmp_path_factory.mktemp("scores")
     os.chdir(path)
-    MODEL.rank()
-    tapegpt.save(MODEL, "m.safetensors")
+    trained().rank()
+    tapegpt.save(trained(), "m.safetensors")
     Path("names.txt").write_text("\n".join(NAMES), encoding="utf-8")
-    Path("good.txt").write_text("\n".join(MODEL.generate(1500, temperature=1.0, seed=2)), encoding="utf-8")
+    Path("good.txt").write_text("\n".join(trained().generate(1500, temperature=1.0, seed=2)), encoding="utf-8")
     yield path
     os.chdir(former)
 
@@ -295,7 +312,7 @@ def test_there_are_as_many_scores_as_lines(strings: list[str], ends: bool, size:
 def test_blank_lines_are_scored_as_the_empty_string(capsys: pytest.CaptureFixture[str]) -> None:
     Path("gaps").write_text("anna\n\n \notto\n")
     Path("gaps.csv").write_text('name,x\nanna,1\n"",2\n" ",3\notto,4\n')
-    scores = MODEL.score(["anna", "", "", "otto"])
+    scores = trained().score(["anna", "", "", "otto"])
     for arguments in (["gaps"], ["gaps.csv", "--column", "name"]):
         printed = run(capsys, "m.safetensors", *arguments).splitlines()[1:]
         assert [line[22:] for line in printed] == list(scores.texts)
@@ -326,7 +343,7 @@ def test_of_equals_the_first_comes_first(capsys: pytest.CaptureFixture[str]) -> 
     ):
         printed = run(capsys, "m.safetensors", "equals", "--json", *arguments).splitlines()
         assert [json.loads(line)["text"] for line in printed] == found
-    nats = MODEL.score(["anna"])[0].nats
+    nats = trained().score(["anna"])[0].nats
     assert len(run(capsys, "m.safetensors", "equals", "--threshold", repr(nats), "--json").splitlines()) == 4
 
 
@@ -391,7 +408,7 @@ def rows(text: str) -> list[list[str]]:
 
 def test_a_line_for_each_string_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
     shown = run(capsys, "m.safetensors", "names.txt")
-    scores = MODEL.score(NAMES)
+    scores = trained().score(NAMES)
     expected = [[f"{s.nats:.3f}", f"{s.percentile:.1f}", s.text] for s in scores]
     assert rows(shown) == expected
     assert shown.splitlines()[0].split() == ["nats", "percentile", "string"]
@@ -438,7 +455,7 @@ def test_sorted_and_the_first_of_them(strings: list[str], top: int) -> None:
             assert main(["score", "m.safetensors", "j.jsonl", "--json", *options]) == 0
             out[name] = [json.loads(line) for line in written.getvalue().splitlines()]
     assert [line["text"] for line in out["all"]] == stripped
-    nats = MODEL.score(stripped).nats
+    nats = trained().score(stripped).nats
     order = sorted(range(len(stripped)), key=lambda place: -nats[place])
     assert [line["text"] for line in out["sorted"]] == [stripped[place] for place in order]
     assert out["top"] == out["sorted"][:top]
@@ -447,7 +464,7 @@ def test_sorted_and_the_first_of_them(strings: list[str], top: int) -> None:
 def test_json_says_all(capsys: pytest.CaptureFixture[str]) -> None:
     Path("odd.txt").write_text("anna\nanßa7\n", encoding="utf-8")
     for line, score in zip(
-        run(capsys, "m.safetensors", "odd.txt", "--json").splitlines(), MODEL.score(["anna", "anßa7"]), strict=True
+        run(capsys, "m.safetensors", "odd.txt", "--json").splitlines(), trained().score(["anna", "anßa7"]), strict=True
     ):
         found = json.loads(line)
         assert found == {
@@ -476,7 +493,7 @@ def test_what_is_unknown_or_has_no_shape_is_shown(capsys: pytest.CaptureFixture[
 def test_characters_have_digits_below(capsys: pytest.CaptureFixture[str]) -> None:
     Path("odd.txt").write_text("anna\n語a\x07e\u0301b\n", encoding="utf-8")
     shown = run(capsys, "m.safetensors", "odd.txt", "--characters").splitlines()
-    first, second = MODEL.score(["anna", "語a\x07e\u0301b"])
+    first, second = trained().score(["anna", "語a\x07e\u0301b"])
     assert shown[1].endswith("  anna⏎")
     digits = [str(min(int(nats), 9)) for nats in first.surprises]
     assert shown[2] == " " * shown[1].index("anna") + "".join(digits)
@@ -498,7 +515,7 @@ def test_a_terminal_has_colours(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 def test_only_what_is_surprising_enough(capsys: pytest.CaptureFixture[str]) -> None:
     strings = Path("good.txt").read_text(encoding="utf-8").splitlines()
-    scores = MODEL.score(strings)
+    scores = trained().score(strings)
     for options, kept in {
         ("--threshold", "1.5"): [nats > 1.5 for nats in scores.nats],
         ("--min-percentile", "80"): [share is not None and share >= 80 for share in scores.percentiles],
@@ -511,7 +528,7 @@ def test_only_what_is_surprising_enough(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_thresholds_for_rates_of_alarms(capsys: pytest.CaptureFixture[str]) -> None:
     strings = Path("good.txt").read_text(encoding="utf-8").split()
-    calibration = Calibration(MODEL.score(strings).nats)
+    calibration = Calibration(trained().score(strings).nats)
     shown = json.loads(run(capsys, "m.safetensors", "good.txt", "--json", command="calibrate"))
     assert shown["strings"] == len(strings)
     for row in shown["thresholds"]:
@@ -531,7 +548,7 @@ def test_thresholds_for_rates_of_alarms(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_the_threshold_of_a_rate_is_for_score(capsys: pytest.CaptureFixture[str]) -> None:
     strings = Path("good.txt").read_text(encoding="utf-8").split()
-    threshold = Calibration(MODEL.score(strings).nats).threshold(0.9)
+    threshold = Calibration(trained().score(strings).nats).threshold(0.9)
     printed = run(capsys, "m.safetensors", "good.txt", "--alarm-rate", "0.9", command="calibrate").strip()
     assert float(printed) == threshold
     (row,) = json.loads(run(capsys, "m.safetensors", "good.txt", "--alarm-rate", "0.9", "--json", command="calibrate"))[
@@ -539,12 +556,14 @@ def test_the_threshold_of_a_rate_is_for_score(capsys: pytest.CaptureFixture[str]
     ]
     assert (row["rate"], row["threshold"]) == (0.9, threshold)
     alarms = run(capsys, "m.safetensors", "names.txt", "--threshold", printed)
-    assert [row[2] for row in rows(alarms)] == [score.text for score in MODEL.score(NAMES) if score.nats > threshold]
+    assert [row[2] for row in rows(alarms)] == [
+        score.text for score in trained().score(NAMES) if score.nats > threshold
+    ]
 
 
 def test_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     Path("odd.txt").write_text("\n".join([*NAMES, "x", "xy"]), encoding="utf-8")
-    scores = MODEL.score([*NAMES, "x", "xy"])
+    scores = trained().score([*NAMES, "x", "xy"])
     shown = json.loads(run(capsys, "m.safetensors", "odd.txt", "--summary", "--json"))
     tokens = sum(len(text) + 1 for text in scores.texts)
     assert shown["nats"] == pytest.approx(sum(score.total for score in scores) / tokens)
@@ -582,7 +601,7 @@ def test_options_that_do_not_fit_together(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_model_without_percentiles(capsys: pytest.CaptureFixture[str]) -> None:
-    tapegpt.save(GPT(SHAPE, MODEL.vocabulary, Random(1), MODEL.engine), "bare.safetensors")
+    tapegpt.save(GPT(SHAPE, trained().vocabulary, Random(1), trained().engine), "bare.safetensors")
     assert {row[1] for row in rows(run(capsys, "bare.safetensors", "names.txt"))} == {"-"}
     assert json.loads(run(capsys, "bare.safetensors", "names.txt", "--summary", "--json"))["above_percentile"] is None
     assert main(["score", "bare.safetensors", "names.txt", "--min-percentile", "5"]) == 2
@@ -597,8 +616,8 @@ def test_a_model_without_percentiles(capsys: pytest.CaptureFixture[str]) -> None
 def test_ranks_reach_from_the_least_to_the_most_surprising(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tapegpt.inference.scores.RANKS", 4)
     documents = [*NAMES, "x"]
-    means = sorted(MODEL.score(documents).nats)
-    ranks = quantiles(MODEL.inference, MODEL.vocabulary, documents)
+    means = sorted(trained().score(documents).nats)
+    ranks = quantiles(trained().inference, trained().vocabulary, documents)
     assert list(ranks) == [means[place * (len(means) - 1) // 3] for place in range(4)]
     assert (ranks[0], ranks[-1]) == (means[0], means[-1])
 
@@ -609,7 +628,7 @@ def test_ten_alarms_are_enough() -> None:
 
 
 def test_a_percentile_that_is_asked_for_is_itself_surprising_enough() -> None:
-    scores = MODEL.score(NAMES)
+    scores = trained().score(NAMES)
     for share in set(scores.percentiles):
         (chosen,) = _choose([scores], None, share)
         assert len(chosen) == sum((each or 0.0) >= (share or 0.0) for each in scores.percentiles)

@@ -9,6 +9,7 @@ import re
 import struct
 from array import array
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 from hypothesis import example, given, settings
@@ -39,7 +40,7 @@ from tapegpt.machine.program import Program
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
 from tests.guard import PLAIN
 from tests.machine import kernels
-from tests.properties import examples
+from tests.properties import many
 
 HOST = host_target()
 TARGETS = available(HOST)
@@ -98,13 +99,16 @@ def vector_words(k: Builder, x: F64s, y: F64s, out: F64s) -> None:
     out[100] = eight.lane(1)
 
 
-PROGRAMS = [Program({"words": (words, {}), "vectors": (vector_words, {})}, target) for target in TARGETS]
+@cache
+def programs() -> list[Program]:
+    """The same words for all targets."""
+    return [Program({"words": (words, {}), "vectors": (vector_words, {})}, target) for target in TARGETS]
 
 
 @given(DOUBLES, DOUBLES, st.integers(-(2**40), 2**40), st.integers(-(2**20), 2**20))
 def test_scalar_words_give_the_same_bits_everywhere(a: float, b: float, i: int, j: int) -> None:
     results = []
-    for program in PROGRAMS:
+    for program in programs():
         out = array("d", bytes(8 * COUNT))
         x, y, n = array("d", [a]), array("d", [b]), array("q", [i, j])
         program.run("words", address_of(x), address_of(y), address_of(n), address_of(out))
@@ -116,7 +120,7 @@ def test_scalar_words_give_the_same_bits_everywhere(a: float, b: float, i: int, 
 @given(st.lists(DOUBLES, min_size=16, max_size=16), st.lists(DOUBLES, min_size=16, max_size=16))
 def test_vector_words_give_the_same_bits_everywhere(a: list[float], b: list[float]) -> None:
     results = []
-    for program in PROGRAMS:
+    for program in programs():
         out, x, y = array("d", bytes(8 * 117)), array("d", a), array("d", b)
         program.run("vectors", address_of(x), address_of(y), address_of(out))
         results.append(out.tolist())
@@ -227,7 +231,7 @@ def test_a_scalar_stands_for_all_lanes_in_every_operand(target: Target) -> None:
 STEPS = st.tuples(st.sampled_from(sorted(kernels.OPERATIONS)), st.integers(0, 63), st.integers(0, 63))
 
 
-@settings(max_examples=examples(15))
+@settings(max_examples=many(15))
 @given(st.lists(STEPS, min_size=1, max_size=24), st.sampled_from(kernels.LANES), st.randoms(use_true_random=False))
 def test_random_kernels_give_the_same_bits_everywhere(
     steps: list[kernels.Step], lanes: int, draw: random.Random

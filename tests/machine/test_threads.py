@@ -386,12 +386,12 @@ def check_alarms(count: int) -> int:
     former = signal.signal(signal.SIGALRM, interrupt)
     try:
         for options in ({"engine": "exact"}, {"engine": "fast", "threads": 3, "batch_size": 12}):
-            settings: dict[str, Any] = {"steps": 60 * count, "validation": 0.2, "seed": 1, **options}
+            settings: dict[str, Any] = {"steps": 12 * count, "validation": 0.2, "seed": 1, **options}
             trainers = [Trainer(CORPUS, Config(1, 8, 2, 8), **settings) for _ in range(2)]
             list(trainers[0].chunks())
             for _ in range(count):
                 with suppress(KeyboardInterrupt):
-                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.01))
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 0.002))
                     list(trainers[1].chunks())
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 cases += not trainers[1].is_over

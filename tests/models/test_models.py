@@ -32,6 +32,7 @@ from tapegpt.models.gru import GRU
 from tapegpt.models.mlp import MLP
 from tapegpt.models.modern import ModernGPT
 from tapegpt.models.wavenet import WaveNet
+from tests.properties import many
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +118,7 @@ def started(engine: Engine, model: Model) -> Engine:
 @pytest.mark.slow
 @each_model
 def test_exact_equals_the_reference(model: Model) -> None:
-    tokens, adam, steps = documents(model, 4), Adam(steps=4), 2
+    tokens, adam, steps = documents(model, 4), Adam(steps=4), many(4, few=2)
     reference = started(ReferenceEngine(model, VOCAB), model)
     losses, random_numbers = reference.train(tokens, adam, 0, steps), Random(3)
     strings = list(reference.generate(random_numbers, 3, 1.0))

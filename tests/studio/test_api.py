@@ -36,14 +36,14 @@ from tapegpt.studio.studio import _baselines
 from tapegpt.training.recording import record
 from tapegpt.training.trainer import Trainer
 from tapegpt.web.data import Portrait
-from tests.properties import examples
+from tests.properties import many
 from tests.studio.server import NAMES, SMALL, Client, running
 
 CONFIG = tapegpt.Config(n_embd=8, n_head=2, block_size=8)
 EVENTS = {"Accept": "text/event-stream"}
 ENDLESS = 40_000_000  # steps, minutes
 quick = settings(
-    max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=many(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tapegpt
-from tests.properties import examples
+from tests.properties import many
 from tests.studio.server import NAMES, Client, running
 
+if TYPE_CHECKING:
+    import openai
+
 quick = settings(
-    max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=many(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 BLOCK = 8
 
@@ -34,6 +36,8 @@ def key(client: Client) -> str:
 
 @pytest.fixture(scope="module")
 def ai(client: Client, key: str) -> Iterator[openai.OpenAI]:
+    import openai
+
     with openai.OpenAI(base_url=f"http://127.0.0.1:{client.port}/v1", api_key="none", max_retries=0) as ai:
         yield ai
 
@@ -159,6 +163,8 @@ def test_models_are_the_runs_and_the_latest(ai: openai.OpenAI, client: Client, k
     ],
 )
 def test_what_cannot_be_is_refused_as_openai_refuses(ai: openai.OpenAI, asked: Any, word: str) -> None:
+    import openai
+
     with pytest.raises(openai.BadRequestError) as caught:
         ai.completions.create(**{"model": "latest", "prompt": "a", **asked})
     assert word in str(caught.value)
@@ -166,6 +172,8 @@ def test_what_cannot_be_is_refused_as_openai_refuses(ai: openai.OpenAI, asked: A
 
 
 def test_an_unknown_model_is_not_found(ai: openai.OpenAI) -> None:
+    import openai
+
     with pytest.raises(openai.NotFoundError):
         ai.completions.create(model="gpt-2", prompt="a")
     with pytest.raises(openai.NotFoundError):

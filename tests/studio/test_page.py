@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tapegpt
-from tests.properties import examples
+from tests.properties import is_thorough, many
 from tests.studio.server import running
 from tests.web.browser import served, until
 
@@ -28,9 +28,19 @@ FRUITS = ["apple", "pear", "plum", "papaya", "pomelo", "grape", "lime", "lemon",
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
+UNOPTIMISED = """
+import sys
+from tapegpt.cli import main
+from tests.properties import unoptimised
+with unoptimised():
+    main(sys.argv[1:])
+"""
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    command = [sys.executable, "-m", "tapegpt", "studio", "--port", "0", "--no-browser"]
+    program = ["-m", "tapegpt"] if is_thorough() else ["-c", UNOPTIMISED]
+    command = [sys.executable, *program, "studio", "--port", "0", "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         found = re.search(r"http://\S+", server.stdout.readline())
@@ -204,7 +214,7 @@ def test_a_long_training_shows_how_far_it_is_and_gives_way_to_the_next(studio: A
         st.integers(-5, 10_000) | st.floats(-1, 3) | st.none() | st.sampled_from(["exact", "fast", "x", HOSTILE]),
     )
 )
-@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_settings_from_anywhere_can_be_trained_with(module: Any, wishes: dict[str, Any]) -> None:
     from tapegpt.models.gpt import Config
     from tapegpt.settings import Settings
@@ -718,7 +728,7 @@ def test_settings_survive_a_reload(studio: Any, address: str) -> None:
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_text_survives_a_link(module: Any, text: str) -> None:
     kept = {"data": {"text": text}, "settings": {}, "text": text}
     shared = module("/web/studio-state.js", "link", kept)

@@ -33,11 +33,11 @@ from tapegpt.studio import app, completions, guard, questions, server
 from tapegpt.studio.limits import JSON_BYTES, RATE, Limits, RefusedError
 from tapegpt.studio.replies import refusal_of
 from tapegpt.tensors import Contents, read_contents, write_contents
-from tests.properties import examples
+from tests.properties import many
 from tests.studio.server import NAMES, SMALL, Client, running
 
 quick = settings(
-    max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=many(50), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 SEARCH = 1.0  # seconds
 

@@ -29,7 +29,7 @@ from tapegpt.training.clock import (
     within,
 )
 from tapegpt.training.trainer import DECAYS
-from tests.properties import examples
+from tests.properties import many
 
 SHAPE = Config(1, 8, 2, 6)
 CORPUS = Corpus.of([f"{number:04b}" for number in range(16)])
@@ -81,7 +81,7 @@ costs = st.floats(1e-5, 0.02)
 
 @pytest.mark.slow
 @given(st.floats(0, 1.5), costs, st.lists(st.floats(0.6, 1.8), max_size=4), st.floats(1e-5, 0.06))
-@settings(max_examples=examples(60))
+@settings(max_examples=many(60))
 def test_the_end_is_kept_and_most_of_the_time_is_training(
     started: float, step: float, factors: list[float], evaluation: float
 ) -> None:
@@ -95,7 +95,7 @@ def test_the_end_is_kept_and_most_of_the_time_is_training(
 
 
 @given(costs, st.floats(1e-5, 0.05))
-@settings(max_examples=examples(40))
+@settings(max_examples=many(40))
 def test_the_last_evaluation_is_of_the_last_step_and_in_time(step: float, evaluation: float) -> None:
     spent = Spent(0.5, [step], evaluation)
     run, (measured, *others) = spent.run, spent.evaluated

@@ -14,7 +14,7 @@ import tapegpt
 from tapegpt import Config, Corpus, DivergedError, TapeGPTError, Trainer
 from tapegpt.models.trained import GPT
 from tapegpt.training.recording import record, replay, spread, still
-from tests.properties import examples
+from tests.properties import many
 
 CORPUS = Corpus.of(["anna", "bob", "cara", "abba", "barbara", "ada", "rob", "carob", "bar", "cab"])
 CONFIG = Config(n_embd=8, n_head=2, block_size=8)
@@ -50,7 +50,7 @@ def test_moments_double_while_they_are_nearer_than_evenly_spaced_ones() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=examples(30))
+@settings(max_examples=many(30))
 @given(name=st.sampled_from(list(TRAININGS)), moments=st.lists(st.integers(0, 60)) | st.integers(1, 20))
 def test_recording_changes_no_number_and_each_moment_is_the_model_of_its_step(
     name: str, moments: list[int] | int

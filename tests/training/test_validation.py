@@ -20,7 +20,7 @@ from tapegpt.engines.base import Adam
 from tapegpt.models.provenance import Evaluation
 from tapegpt.training.clock import EVALUATIONS
 from tests.languages import RomanNumerals
-from tests.properties import examples
+from tests.properties import many
 
 SHAPE = Config(1, 8, 2, 6)
 FEW = RomanNumerals().sample(40, seed=1)  # so few that a model soon memorises them; XXIII twice
@@ -102,7 +102,7 @@ def test_evaluating_more_often_changes_nothing(engine: str) -> None:
     st.floats(0.01, 0.99),
     st.integers(),
 )
-@settings(max_examples=examples(50))
+@settings(max_examples=many(50))
 def test_no_document_is_on_both_sides(documents: list[str], share: float, seed: int) -> None:
     run = Trainer(Corpus.of(documents), Config(1, 2, 1, 2), validation=share, seed=seed)
     assert run.held_out

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tapegpt import web
-from tests.properties import examples
+from tests.properties import many
 
 pytest_plugins = ["tests.web.browser"]
 
@@ -133,7 +133,7 @@ def test_nothing_moves_by_itself(views: Any) -> None:
         assert views.evaluate("document.getAnimations().length") == 0
 
 
-@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(min_size=1, alphabet=st.characters(exclude_categories=["Cs"])), max_size=5))
 def test_strings_come_out_as_they_are(texts: list[str], views: Any) -> None:
     drawn = draw(views, "stringList", [{"text": text, "known": False, "nats": 1.0} for text in texts])
@@ -190,7 +190,7 @@ def test_losses_lie_where_the_axis_says(views: Any) -> None:
     assert drawn.locator(".tg-label").all_text_contents() == ["2.50 bigram", "2.50 training"]
 
 
-@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     losses=st.lists(st.floats(0, 5), min_size=1, max_size=6),
     levels=st.lists(st.floats(0, 5), max_size=5),
