@@ -244,7 +244,7 @@ def test_bad_graphs_are_refused_in_one_line() -> None:
         (lambda: tape.cross_entropy(a, ids), "cross_entropy: needs as many"),
         (lambda: tape.linear(a, a, last=ids), "linear: last must have a token id for each row of x"),
         (lambda: tape.attention(*three(6, 2), 2), "for each position"),
-        (lambda: Tape(0), "at least 1 position"),
+        (lambda: Tape(0), "positions must be a whole number from 1 to 8,589,934,592, not 0"),
         (lambda: Tape().linear(a, a), "recorded on this tape"),
         (lambda: tape.forward(a.sum(), 9), "from 1 to 4, not 9"),
     ]
@@ -406,7 +406,7 @@ def test_sizes_are_whole_numbers_of_at_least_one(bad: Any) -> None:
     tape = Tape(2)
     x, y, z = (tape.input(name, 6) for name in "xyz")
     makers: dict[str, Callable[[], object]] = {
-        "a tape needs": lambda: Tape(bad),
+        "positions must be a whole number": lambda: Tape(bad),
         "'p': rows": lambda: tape.parameter("p", bad, 3),
         "'p': columns": lambda: tape.parameter("p", 3, bad),
         "'i': columns": lambda: tape.input("i", bad),

@@ -228,12 +228,12 @@ def test_gradients_are_those_of_finite_differences(model: Model) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (lambda tape, x, w, positions: x.shift(0), "shift: rows move by a whole number of at least 1, not 0"),
+        (lambda tape, x, w, positions: x.shift(0), "shift: n must be a whole number from 1 on, not 0"),
         (lambda tape, x, w, positions: w.shift(1), "shift: needs a row for each position, not (2, 6): "),
         (lambda tape, x, w, positions: tape.rotary(x, positions, 2), "rotary: needs 2 heads of an even number of col"),
         (
             lambda tape, x, w, positions: tape.rotary(x, positions, 0),
-            "rotary: n_head must be a whole number of at leas",
+            "rotary: n_head must be a whole number from 1 on",
         ),
         (lambda tape, x, w, positions: tape.rotary(x, x, 3), "rotary: takes token ids, not %2 (T, 6) embedding"),
         (lambda tape, x, w, positions: tape.gru(x, w), "gru: needs x (T, 3 D) and U (3 D, D), not (T, 6) and (2, 6): "),

@@ -568,7 +568,7 @@ def test_what_is_no_model_at_all(model: Any) -> None:
         (["--set", "heat=x"], "--set heat: must be a number, not 'x'"),
         (["--set", "norm=yes"], "--set norm: must be true or false, not 'yes'"),
         (["--set", "n_embd=2.5"], "--set n_embd: must be a whole number, not '2.5'"),
-        (["--set", "n_embd=-8"], "'wte': columns must be a whole number of at least 1, not -8"),
+        (["--set", "n_embd=-8"], "'wte': columns must be a whole number from 1 to 8,589,934,592, not -8"),
         (["--set", "steps=3"], "--set steps: MyGPT has no such setting, it has n_embd, n_head, heat, norm, block_size"),
         (["--n-layer", "2"], "--n-layer: MyGPT has no such setting, it has n_embd, n_head, heat, norm, block_size"),
         (["--n-embd", "2", "--set", "n_embd=2"], "--n-embd and --set n_embd exclude each other: give one"),

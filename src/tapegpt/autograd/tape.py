@@ -34,12 +34,13 @@ from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.operations.linear import Linear
 from tapegpt.autograd.value import post_order
 from tapegpt.autograd.walk import Laid, Run
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError, shown
 from tapegpt.machine.language import F32, F64, Builder, Int, Kernel, Reals, Type
 from tapegpt.machine.memory import Address, Memory
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tapegpt.processes import Local
+from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from tapegpt.machine.program import Entries
 
 MAX_ARENA = 8 << 30  # bytes
+SIZES = Whole(1, MAX_ARENA)
 _LARGEST = (2.0 - 2.0**-23) * 2.0**127  # f32
 GROUP = 64  # optimisers take so many parameters at a time
 
@@ -71,8 +73,7 @@ class Tape(Local):
     """
 
     def __init__(self, positions: int = 1, target: Target | None = None, real: Type = F64) -> None:
-        if not is_whole(positions) or not 1 <= positions <= MAX_ARENA:
-            raise TapeGPTError(f"a tape needs at least 1 position, a whole number, not {shown(positions)}")
+        SIZES.check("positions", positions)
         if not isinstance(target, Target | None) or real not in (F64, F32):
             raise TapeGPTError(f"a tape is for a Target and f64 or f32, not {shown(target)} and {shown(real)}")
         self.positions, self.real = positions, real
@@ -100,19 +101,21 @@ class Tape(Local):
         """
         if any(name == node.name for node in self.parameters()):
             raise TapeGPTError(f"parameter {shown(name)}: there is one of this name")
-        node = self._append_named(name, Shape(_size(name, "rows", rows), _size(name, "columns", columns)))
+        SIZES.check(f"{shown(name)}: rows", rows)
+        node = self._append_named(name, rows, columns)
         node.start = None if start is None else number_of(start, node, "where it starts")
         node.is_parameter, node.sparse = True, sparse
         return node
 
     def input(self, name: str, columns: int, rows: int | None = None) -> Node:
         """Numbers that are written, without a gradient; `rows` None is one row for each position."""
-        fixed = None if rows is None else _size(name, "rows", rows)
-        return self._append_named(name, Shape(fixed, _size(name, "columns", columns)))
+        if rows is not None:
+            SIZES.check(f"{shown(name)}: rows", rows)
+        return self._append_named(name, rows, columns)
 
     def indices(self, name: str) -> Node:
         """A token id for each position, which is written."""
-        return self._append_named(name, Shape(None, 1, index=True))
+        return self._append_named(name, None, 1, index=True)
 
     def embedding(self, table: Node, ids: Node) -> Node:
         """Row `ids[t]` of the table for position t: (T, columns of the table)."""
@@ -224,10 +227,11 @@ class Tape(Local):
             whose = f"{node!r} of another tape" if isinstance(node, Node) else shown(node)
             raise TapeGPTError(f"{what}: needs nodes recorded on this tape, not {whose}")
 
-    def _append_named(self, name: str, shape: Shape) -> Node:
+    def _append_named(self, name: str, rows: int | None, columns: int, *, index: bool = False) -> Node:
         if not isinstance(name, str):
             raise TapeGPTError(f"a parameter or input has a name, not {shown(name)}")
-        return self._append(Node(self, name, shape, None, ()))
+        SIZES.check(f"{shown(name)}: columns", columns)
+        return self._append(Node(self, name, Shape(rows, columns, index), None, ()))
 
     def _append(self, node: Node) -> Node:
         if self._arena:
@@ -432,8 +436,7 @@ class Tape(Local):
         """Run forward; returns the output's rows. `positions` defaults to the tape's."""
         self.check_own(output, "forward")
         count = self.positions if positions is None else positions
-        if not is_whole(count) or not 1 <= count <= self.positions:
-            raise TapeGPTError(f"positions must be from 1 to {self.positions}, not {shown(count)}")
+        Whole(1, self.positions).check("positions", count)
         program = self._program(output)
         shared, _, work = self.regions()
         if count != self._count:
@@ -493,7 +496,6 @@ class Tape(Local):
     def initialise(self, seed: int = 0, deviation: float | None = None) -> None:
         """Write all parameters that have not been written: see `compile`."""
         from tapegpt.data.rng import Random
-        from tapegpt.ranges import Number, Whole
 
         Whole().check("seed", seed)
         rng = Random(seed)
@@ -595,12 +597,6 @@ class Tape(Local):
         columns, size = node.shape.columns, self.real.size
         starts = [size * (offset + row * padded(columns)) for row in range(node.rows)]
         return [self.arena.floats(start, columns, size) for start in starts]
-
-
-def _size(name: str, what: str, count: int) -> int:
-    if not is_whole(count) or not 1 <= count <= MAX_ARENA:
-        raise TapeGPTError(f"{shown(name)}: {what} must be a whole number of at least 1, not {shown(count)}")
-    return count
 
 
 def _is_id(value: object, bound: int) -> bool:

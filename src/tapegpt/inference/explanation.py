@@ -15,8 +15,9 @@ from tapegpt.autograd.operations.linear import Linear
 from tapegpt.autograd.value import post_order
 from tapegpt.data.tokens import encode
 from tapegpt.engines.reference import ReferenceEngine
-from tapegpt.errors import TapeGPTError, either, is_whole, shown
+from tapegpt.errors import TapeGPTError, either, shown
 from tapegpt.inference.probe import Probe
+from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -117,8 +118,7 @@ def trace(model: LanguageModel, text: str, name: str, depth: int = 1) -> Trace:
     ten characters takes the default model 0.3 s. Raises `TapeGPTError` as `explain` does, for a name that there is not,
     a depth below 1 or with too many numbers, and a model that is too large for this.
     """
-    if not is_whole(depth) or depth < 1:
-        raise TapeGPTError(f"depth must be a whole number from 1 on, not {shown(depth)}")
+    Whole(1).check("depth", depth)
     return _Scalars(model, text).trace(name, depth)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
 from tapegpt.autograd.operations.rows import accumulate, position_of, row_by_row
-from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
 from tapegpt.machine.language import I32, Builder, Pointer, Value
+from tapegpt.ranges import Number, Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,10 +37,8 @@ class Dropout(Operation):
     about_rows = ("positions",)
 
     def __init__(self, p: float, seed: int, number: int) -> None:
-        if not is_number(p) or not 0 <= p < 1:
-            raise TapeGPTError(f"dropout: the share that becomes zero must be from 0 to below 1, not {shown(p)}")
-        if not is_whole(seed):
-            raise TapeGPTError(f"dropout: the seed must be a whole number, not {shown(seed)}")
+        Number(0, 1, "[)").check("dropout: p", p)
+        Whole().check("dropout: seed", seed)
         self.p, self.seed, self.number = p, seed, number
 
     def __str__(self) -> str:

@@ -10,8 +10,8 @@ import math
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
 from tapegpt.autograd.operations.rows import row_by_row, vectors
 from tapegpt.autograd.value import Matrix
-from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.machine.language import F64, Builder, Value
+from tapegpt.ranges import Whole
 
 BASE = 10000.0  # the slowest pair turns about so many times slower than the first
 
@@ -29,8 +29,7 @@ class Rotary(Operation):
     prepares = ()
 
     def __init__(self, n_head: int, block_size: int) -> None:
-        if not is_whole(n_head) or n_head < 1:
-            raise TapeGPTError(f"rotary: n_head must be a whole number of at least 1, not {shown(n_head)}")
+        Whole(1).check("rotary: n_head", n_head)
         self.n_head, self._block_size = n_head, block_size
 
     def __str__(self) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
 from tapegpt.autograd.operations.rows import position_of, put_row, row_by_row
 from tapegpt.autograd.value import Matrix, Value, copy_rows
-from tapegpt.errors import TapeGPTError, is_whole, shown
 from tapegpt.machine.language import Builder
+from tapegpt.ranges import Whole
 
 
 class Shift(Operation):
@@ -20,8 +20,7 @@ class Shift(Operation):
     keeps_rows = True
 
     def __init__(self, n: int) -> None:
-        if not is_whole(n) or n < 1:
-            raise TapeGPTError(f"shift: rows move by a whole number of at least 1, not {shown(n)}")
+        Whole(1).check("shift: n", n)
         self.n = n
 
     def __str__(self) -> str:

@@ -12,7 +12,8 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, clear, padded
 from tapegpt.autograd.operations.rows import across, exponentiate
 from tapegpt.autograd.value import Matrix, Vector, softmax, total
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import shown
+from tapegpt.ranges import Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ class Attention(Operation):
     }
 
     def __init__(self, n_head: int, *, packed: bool = False) -> None:
-        if not is_whole(n_head) or n_head < 1:
-            raise TapeGPTError(f"attention: n_head must be a whole number of at least 1, not {shown(n_head)}")
+        Whole(1).check("attention: n_head", n_head)
         self.n_head, self.packed = n_head, packed
         self.takes = (1,) if packed else (3,)
 
