@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from itertools import product
 from typing import Any
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from tapegpt import Config, TapeGPTError
 from tapegpt.data.rng import Random
 from tapegpt.experiments import search
-from tapegpt.experiments.pacing import Costs, affordable, makespan
-from tapegpt.experiments.population import Candidate, Cost, Outcome
+from tapegpt.experiments.pacing import Pacing
+from tapegpt.experiments.population import Candidate, Outcome
 from tapegpt.experiments.search import (
     FINALISTS,
     LEAST_STEPS,
@@ -248,77 +249,33 @@ def test_survivors_are_those_that_fewer_are_better_than(losses: list[float], num
     assert [losses[each.number] for each in found] == sorted(losses[each.number] for each in found)
 
 
-# --- what trainings cost ----------------------------------------------------------------------------------------
+# --- how long they take -----------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(0, 20), max_size=20), st.integers(1, 5))
-def test_the_makespan_is_that_of_threads_going_on_tick_by_tick(lengths: list[int], threads: int) -> None:
-    waiting, busy, now = list(lengths), [0] * threads, 0
-    while waiting or any(busy):
-        for thread in range(threads):
-            while not busy[thread] and waiting:
-                busy[thread] = waiting.pop(0)
-        if any(busy):
-            now += 1
-            busy = [max(left - 1, 0) for left in busy]
-    assert makespan(map(float, lengths), threads) == now
+def test_a_turn_takes_what_was_measured_and_half_of_it_at_least_for_its_steps() -> None:
+    pacing = Pacing(100.0, 0.0, 2)
+    pacing.fixed = 0.2
+    pacing.learn(1000, 1.2)
+    assert pacing.a_step == pytest.approx(1e-3)
+    pacing.learn(1000, 0.3)
+    assert pacing.a_step == pytest.approx(0.15e-3)
 
 
-def priced(width: int, strings: int | None = None) -> Candidate:
-    return Candidate(width, Config(n_embd=width), Settings(), strings)
-
-
-def test_costs_are_measured_or_those_of_the_shape_most_like_it() -> None:
-    costs = Costs(27, 1000)
-    costs.learn(priced(16), Cost(0.002, 0.010, 2e-5, 0.0))
-    costs.learn(priced(64), Cost(0.004, 0.030, 2e-4, 0.0))
-    assert costs.fixed(priced(16)) == 0.012
-    assert costs.fixed(priced(16, 500)) == 0.007
-    assert costs.a_step(priced(64)) == 2e-4
-    ratio = costs.work(priced(60)) / costs.work(priced(64))
-    assert costs.a_step(priced(60)) == pytest.approx(2e-4 * ratio)
-    assert costs.a_step(priced(20)) == pytest.approx(2e-5 * costs.work(priced(20)) / costs.work(priced(16)))
-    assert costs.whole(priced(16, 500)) == pytest.approx(0.007 + 1000 * 2e-5)
-
-
-def test_what_is_most_alike_is_of_the_same_engine_and_by_the_ratio_of_the_work() -> None:
-    costs = Costs(27, 1000)
-    costs.learn(priced(16), Cost(0.0, 0.0, 1.0, 0.0))
-    costs.learn(priced(64), Cost(0.0, 0.0, 100.0, 0.0))
-    assert costs.a_step(priced(36)) == pytest.approx(100.0 * costs.work(priced(36)) / costs.work(priced(64)))
-    fast = priced(64).replaced(settings=Settings(engine="fast"))
-    costs.learn(fast, Cost(0.0, 0.0, 5.0, 0.0))
-    two = fast.replaced(settings=fast.settings.replaced(threads=2))
-    costs.learn(two, Cost(0.0, 0.0, 3.0, 0.0))
-    assert (costs.a_step(fast), costs.a_step(two)) == (5.0, 3.0)
-    asked = fast.replaced(config=Config(n_embd=16))
-    assert costs.a_step(asked) == pytest.approx(5.0 * costs.work(asked) / costs.work(fast))
-
-
-@given(
-    st.lists(st.sampled_from([16, 32, 64]), min_size=1, max_size=12),
-    st.lists(st.tuples(st.integers(1, 6), st.integers(1, 3)), max_size=3),
-    st.floats(0.01, 100.0),
-    st.integers(1, 4),
-)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.floats(0.01, 1000.0), st.integers(1, 4))
 def test_the_steps_that_are_affordable_fill_the_time_and_no_more(
-    widths: list[int], later: list[tuple[int, int]], seconds: float, threads: int
+    rungs: list[int], seconds: float, threads: int
 ) -> None:
-    costs = Costs(27, 1000)
-    for width in (16, 32, 64):
-        costs.learn(priced(width), Cost(0.002, 0.01, 1e-6 * width, 0.0))
-    rung = [priced(width) for width in widths]
+    pacing = Pacing(seconds, time.perf_counter(), threads)
+    pacing.fixed, pacing.a_step = 0.01, 1e-5
 
     def takes(steps: int) -> float:
-        """At most: each rung's fixed seconds and steps apart."""
-        own = makespan(map(costs.fixed, rung), threads) + steps * makespan(map(costs.a_step, rung), threads)
-        means = [math.fsum(map(cost, rung)) / len(rung) for cost in (costs.fixed, costs.a_step)]
-        turns = [-(-count * seeds // threads) for count, seeds in later]
-        return own + math.fsum(turn * (means[0] + 3**place * steps * means[1]) for place, turn in enumerate(turns, 1))
+        turns = [math.ceil(trainings / threads) for trainings in rungs]
+        return math.fsum(turn * (0.01 + 3**place * steps * 1e-5) for place, turn in enumerate(turns))
 
-    steps = affordable(costs, rung, later, seconds, threads)
-    assert steps == 1 or takes(steps) <= seconds * (1 + 1e-9)
-    assert takes(steps + 1) > seconds * (1 - 1e-9)
+    before = pacing.spent
+    steps = pacing.affordable(rungs)
+    assert steps == 1 or takes(steps) <= (seconds * 0.99 - before) * (1 + 1e-9)
+    assert takes(steps + 1) > (seconds * 0.99 - pacing.spent) * (1 - 1e-9)
 
 
 def test_a_rung_says_what_it_is() -> None:

@@ -21,8 +21,8 @@ from tapegpt import Corpus, TapeGPTError
 from tapegpt.cli import COMMANDS, main
 from tapegpt.data.rng import Random
 from tapegpt.experiments.journal import HEAD, JOURNAL, Journal
-from tapegpt.experiments.pacing import SweepClock
-from tapegpt.experiments.population import Candidate, Cost, Field, Outcome, Population, populate
+from tapegpt.experiments.pacing import Pacing
+from tapegpt.experiments.population import Candidate, Field, Outcome, Population, populate
 from tapegpt.experiments.ranking import Sweep, mean_outcome
 from tapegpt.experiments.search import Space
 from tapegpt.experiments.sweep import Sweeping, SweepSetup, sweep
@@ -324,32 +324,35 @@ def test_a_budget_beyond_all_steps_has_as_many_as_there_may_be() -> None:
     ]
 
 
-def test_the_cheapest_and_the_dearest_shapes_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[int] = []
+def test_as_many_candidates_as_threads_are_timed_until_their_steps_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[list[tuple[int, int]]] = []
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
 
-    def measure(self: Field, candidate: Candidate) -> Cost:
-        measured.append(candidate.config.as_dict()["n_embd"])
-        return Cost(0.0, 0.0, 1e-3, 0.01)
+    def slow(field: Field, candidates: Iterable[Candidate], threads: int | None, keep: int) -> Population:
+        nonlocal now
+        candidates = list(candidates)
+        timed.append([(each.number, each.settings.steps) for each in candidates])
+        now += 0.001 + 1e-5 * candidates[0].settings.steps
+        return toy(field, candidates)
 
-    monkeypatch.setattr(Field, "measure", measure)
-    monkeypatch.setattr("tapegpt.experiments.sweep.PROBES", 3)
-    sweep(CORPUS, grid={"n_embd": [4, 3, 2, 1, 5]}, n_head=1, block_size=2, seeds=1, budget=1000, executor=toy)
-    assert sorted(measured) == [1, 3, 5]
+    free = {name: value for name, value in SEARCH.items() if name != "steps"}
+    swept = sweep(CORPUS, **free, budget=30, executor=slow, threads=3)
+    assert [timings[0][1] for timings in timed[:4]] == [10, 10, 40, 160]
+    assert [number for number, _ in timed[0]] == [0, 7, 14]
+    assert swept.plan.rungs[0].steps > 1000
 
 
-def test_the_clock_of_a_budget_learns_how_far_predictions_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_of_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 50.0
     monkeypatch.setattr("time.perf_counter", lambda: now)
-    spending = SweepClock(100.0, now)
-    assert spending.left() == pytest.approx(99.0)  # a hundredth is for what comes after
+    pacing = Pacing(100.0, now, 1)
     now = 60.0
-    spending.learn(5.0, 10.0)
-    assert [spending.spent, spending.left()] == pytest.approx([10.0, 89.0 / 2])
-    spending.learn(0.0, 3.0)  # nothing was predicted
-    spending.exclude(4.0)
-    assert [spending.spent, spending.left()] == pytest.approx([6.0, 93.0 / 2])
-    spending.spent = 20.0
-    assert spending.spent == 26.0
+    assert pacing.spent == 10.0
+    pacing.exclude(4.0)
+    assert pacing.spent == 6.0
+    pacing.spent = 20.0
+    assert pacing.spent == 26.0
 
 
 def test_without_a_number_fifty_candidates_are_drawn() -> None:

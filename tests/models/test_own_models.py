@@ -22,7 +22,7 @@ from tapegpt.models import NAMES, named
 from tapegpt.models.loading import address, class_of, reference
 from tapegpt.models.trained import GPT
 from tapegpt.settings import Settings
-from tapegpt.training.clock import layers, seconds_a_position, threads_that_pay, weights, work
+from tapegpt.training.clock import layers, seconds_a_position, threads_that_pay, weights
 from tapegpt.training.presets import PRESETS, resolve
 
 if TYPE_CHECKING:
@@ -322,7 +322,6 @@ def test_costs_of_a_gpt_are_those_of_its_shape(config: Config) -> None:
     d, deep, vocab_size = config.n_embd, config.n_layer, 27
     assert layers(config, vocab_size) == 12 * deep * d**2
     assert weights(config, vocab_size) == 12 * deep * d**2 + vocab_size * d
-    assert work(config, vocab_size) == deep * (12 * d + config.block_size) * d + 2 * vocab_size * d
     alone = seconds_a_position(config, vocab_size, 7) / (weights(config, vocab_size) + 32 * deep * config.n_head * 7)
     assert alone == pytest.approx(seconds_a_position(Config(), 27, 7) / (weights(Config(), 27) + 32 * 4 * 7))
 

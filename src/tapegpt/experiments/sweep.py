@@ -18,7 +18,7 @@ from collections import Counter
 from tapegpt.data.sources import READING
 from tapegpt.errors import TapeGPTError, argument
 from tapegpt.experiments.journal import Journal
-from tapegpt.experiments.pacing import Costs, SweepClock, affordable, makespan
+from tapegpt.experiments.pacing import Pacing
 from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.experiments.ranking import Row, Sweep, mean_outcome
 from tapegpt.experiments.search import COUNTS, ETA, MAX_TRIALS, Plan, Rung, Space, halved, planned, survivors
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 TRIALS, SEEDS = 50, 3
 KEPT = 32  # models of the last rung that stay in memory
-PROBES = 8  # shapes whose cost is measured before a plan is made
+PROBING = 0.02  # share of a budget after which a measurement is not repeated with more steps
 LEAST_STEPS = 10  # that a budget has to suffice for
 
 
@@ -124,7 +124,7 @@ class Sweeping:
     ) -> None:
         self._space, self._setup, self._executor = space, setup, executor
         self._threads = setup.threads or cores()
-        self._clock = SweepClock(setup.seconds, time.perf_counter() if started is None else started)
+        self._pacing = Pacing(setup.seconds, time.perf_counter() if started is None else started, self._threads)
         if setup.seconds is not None and "steps" in {**space.options, **space.grid, **space.random}:
             raise TapeGPTError(f"{argument('steps')} and {argument('budget')} exclude each other: give one")
         self.field = Field(corpus, setup.validation, setup.seed)
@@ -133,13 +133,13 @@ class Sweeping:
         self._longest = max(candidate.settings.steps for candidate in self._candidates)
         self.plan = self._planned()
         self.rung = self.done = 0
-        self._costs = Costs(corpus.vocab_size, len(self.field.held_out))
         self._outcomes: list[dict[int, list[Outcome]]] = []  # by rung, then by candidate
         self._kept: list[tuple[Outcome, GPT]] = []
         self._baselines: dict[str, float] = {}
+        self._slowdown = 1.0  # of a turn, beside a training alone
         self._journal = Journal(run_dir, self._spec()) if run_dir is not None else None
         if self._journal is not None:
-            self._clock.spent = self._journal.spent
+            self._pacing.spent = self._journal.spent
 
     def __iter__(self) -> Iterator[Outcome]:
         try:
@@ -183,11 +183,13 @@ class Sweeping:
         self._measure(candidates)
         for place, rung in enumerate(self.plan.rungs):
             if place:
-                outcomes = list(map(mean_outcome, self._outcomes[-1].values()))
+                outcomes = {number: mean_outcome(each) for number, each in self._outcomes[-1].items()}
                 numbers = {candidate.number: candidate for candidate in candidates}
-                candidates = [numbers[each.number] for each in survivors(outcomes, rung.count)]
+                candidates = [numbers[each.number] for each in survivors(outcomes.values(), rung.count)]
+                seconds = math.fsum(outcomes[each.number].seconds for each in candidates) / len(candidates)
+                self._pacing.learn(self.plan.rungs[place - 1].steps, seconds * self._slowdown)
             self.rung, self.done = place, 0
-            self._settle_steps(candidates)
+            self._settle_steps()
             self._outcomes.append({})
             yield from self._train(candidates)
 
@@ -198,7 +200,7 @@ class Sweeping:
         last = self.rung == len(self.plan.rungs) - 1
         missing = [candidate for candidate in todo if _key(candidate) not in known]
         population = self._executor(self.field, missing, self._threads, KEPT if last else 0)
-        start = time.perf_counter()
+        start, seconds = time.perf_counter(), 0.0
         try:
             for candidate in todo:
                 noted = known.get(_key(candidate))
@@ -206,14 +208,15 @@ class Sweeping:
                 self._outcomes[-1].setdefault(candidate.number, []).append(outcome)
                 self.done += 1
                 if noted is None:
+                    seconds += outcome.seconds
                     self._note(outcome)  # last: an interruption shows all that the journal has
                 yield outcome
         finally:
             population.close()
             self._kept += population.kept
-        if self._setup.seconds is not None:
-            predicted = makespan(map(self._costs.whole, missing), self._threads)
-            self._clock.learn(predicted, time.perf_counter() - start)
+        if seconds:
+            turn = seconds / len(missing)
+            self._slowdown = (time.perf_counter() - start) / (turn * self._pacing.turns(len(missing)))
 
     def _trainings(self, candidates: list[Candidate]) -> list[Candidate]:
         """A rung's trainings of these candidates."""
@@ -246,7 +249,7 @@ class Sweeping:
         seconds = math.fsum(result for result in results if isinstance(result, float))
         self._space.left_out.update(Counter(result for result in results if isinstance(result, str)))
         if seconds:
-            self._clock.exclude(time.perf_counter() - start)
+            self._pacing.exclude(time.perf_counter() - start)
             self.compile_seconds += seconds
         possible = [each for each, result in zip(candidates, results, strict=True) if isinstance(result, float)]
         if not possible:
@@ -256,33 +259,37 @@ class Sweeping:
     # --- the budget ---------------------------------------------------------------------------------------------
 
     def _measure(self, candidates: list[Candidate]) -> None:
-        """See what some shapes cost, several at once as they will be trained."""
+        """See what a turn takes: with hardly any steps, and with so many that they take as long as all else."""
         if self._setup.seconds is None:
             return
-        from concurrent.futures import ThreadPoolExecutor
+        some = candidates[:: self._pacing.turns(len(candidates))]
+        self._time(some, LEAST_STEPS)  # which makes what all trainings share
+        steps = LEAST_STEPS
+        took = self._pacing.fixed = self._time(some, steps)
+        while took < min(2 * self._pacing.fixed, PROBING * self._setup.seconds) and steps < MAX_STEPS // 4:
+            steps *= 4
+            took = self._time(some, steps)
+        self._pacing.learn(steps, took)
 
-        ordered = sorted(candidates, key=self._costs.work)
-        places = {round(place * (len(ordered) - 1) / (PROBES - 1)) for place in range(PROBES)}
-        probes = [ordered[place] for place in sorted(places)]
-        start, threads = time.perf_counter(), min(self._threads, cores())
-        with ThreadPoolExecutor(threads) as pool:
-            measured = list(pool.map(self.field.measure, probes))
-        for candidate, cost in zip(probes, measured, strict=True):
-            self._costs.learn(candidate, cost)
-        self._clock.learn(makespan([cost.spent for cost in measured], threads), time.perf_counter() - start)
+    def _time(self, candidates: list[Candidate], steps: int) -> float:
+        """Seconds that trainings of so many steps take."""
+        short = [each.replaced(settings=each.settings.replaced(steps=steps)) for each in candidates]
+        start = time.perf_counter()
+        for _ in self._executor(self.field, short, self._threads, 0):
+            pass
+        return time.perf_counter() - start
 
-    def _settle_steps(self, candidates: list[Candidate]) -> None:
+    def _settle_steps(self) -> None:
         """Of a budget: how many steps this rung can have, and what that makes of the plan."""
         if self._setup.seconds is None:
             return
         rungs = list(self.plan.rungs)
         kept = self._journal.rungs.get(self.rung) if self._journal is not None else None
         if kept is None:
-            ahead = [(rung.count, rung.seeds) for rung in rungs[self.rung + 1 :]]
-            steps = affordable(self._costs, self._trainings(candidates), ahead, self._clock.left(), self._threads)
+            steps = self._pacing.affordable([rung.count * rung.seeds for rung in rungs[self.rung :]])
             if not self.rung and steps < LEAST_STEPS:
                 raise TapeGPTError(
-                    f"a budget of {self._setup.seconds:g} s is too short for {len(candidates)} candidates: "
+                    f"a budget of {self._setup.seconds:g} s is too short for {rungs[0].count} candidates: "
                     "give a longer one, or fewer trials"
                 )
             if self.rung:
@@ -293,7 +300,7 @@ class Sweeping:
             rungs[place] = rungs[place].replaced(steps=min(steps * ETA ** (place - self.rung), MAX_STEPS))
         self.plan = Plan(tuple(rungs))
         if self._journal is not None and kept is None:
-            self._journal.write({"rung": self.rung, "steps": steps, "at": self._clock.spent})
+            self._journal.write({"rung": self.rung, "steps": steps, "at": self._pacing.spent})
 
     # --- the journal --------------------------------------------------------------------------------------------
 
@@ -301,7 +308,7 @@ class Sweeping:
         if self._journal is not None:
             record = outcome.as_json()
             del record["candidate"]
-            self._journal.write({"key": _key(outcome.candidate), **record, "at": self._clock.spent})
+            self._journal.write({"key": _key(outcome.candidate), **record, "at": self._pacing.spent})
 
     def _spec(self) -> dict[str, Any]:
         """What has to be the same for a sweep to be resumed."""

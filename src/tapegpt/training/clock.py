@@ -47,7 +47,8 @@ def seconds_a_position(model: Model, vocab_size: int, length: float, threads: in
     target = host_target()
     lanes = target.vector_bytes / 4 if target.fma else target.vector_bytes / 8
     flops = INTERPRETED_FLOPS if target.name == "interpreted" else FLOPS_A_LANE * lanes * threads
-    heads = sum(n_head for n_head, _ in _attentions(model, vocab_size))
+    operations = [node.operation for node in model.record(vocab_size).tape.nodes]
+    heads = sum(each.n_head for each in operations if isinstance(each, Attention))
     attention = 32 * heads * min(length, model.block_size)  # as measured, for small heads
     return 6 * (weights(model, vocab_size) + attention) / flops
 
@@ -70,21 +71,6 @@ def _products(model: Model, vocab_size: int) -> Iterator[tuple[str, int]]:
             for each in node.inputs:
                 if each.is_parameter:
                     yield each.name, (each.shape.rows or 0) * each.shape.columns
-
-
-def work(model: Model, vocab_size: int) -> int:
-    """A position's multiply-adds, with parameters and between positions, and what grows with the vocabulary."""
-    growth, shapes = model.growth(vocab_size), model.shapes(vocab_size)
-    by_token = sum(rows * columns for name, (rows, columns) in shapes.items() if growth[name] != (0, 0))
-    between = sum(columns for _, columns in _attentions(model, vocab_size)) * model.block_size
-    return layers(model, vocab_size) + by_token + between
-
-
-def _attentions(model: Model, vocab_size: int) -> Iterator[tuple[int, int]]:
-    """Heads and columns of each."""
-    for node in model.record(vocab_size).tape.nodes:
-        if isinstance(node.operation, Attention):
-            yield node.operation.n_head, node.shape.columns
 
 
 WORTH_A_THREAD = 3_000_000  # multiply-adds of a step: 100 us of one core, where a barrier costs about one
