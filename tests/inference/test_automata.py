@@ -54,6 +54,7 @@ def test_a_beginning_is_that_of_startswith(prefix: str) -> None:
 
 
 @given(WORDS)
+@example(VOCABULARY)
 def test_an_ending_is_that_of_endswith(suffix: str) -> None:
     automaton = ending(suffix, VOCABULARY)
     assert accepted(automaton) == [text for text in SHORT if text.endswith(suffix)]
