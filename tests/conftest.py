@@ -38,6 +38,14 @@ def _code_directory(config: pytest.Config) -> str:
     return place.name
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a browser, a cluster or the whole site is slow: each takes seconds to be there."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not {"chromium", "cluster", "site"}.isdisjoint(item.fixturenames):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The published data and numbers, for a checkout that has them beside it."""

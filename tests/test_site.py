@@ -60,7 +60,6 @@ def pages(site: Path) -> Iterator[tuple[Path, Page]]:
     return ((path, Page(path)) for path in sorted(site.rglob("*.html")) if path.name != "404.html")
 
 
-@pytest.mark.slow
 def test_every_page_is_there_and_can_be_reached(site: Path) -> None:
     made = dict(pages(site))
     assert {path.stem for path in made} == {source.stem for source in SOURCES}
@@ -124,7 +123,6 @@ def test_live_figures_are_drawn_and_move_together(site: Path, page: Any, problem
     problems.remove("console: Failed to load resource: net::ERR_FILE_NOT_FOUND")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1280])
 def test_figures_fit_and_are_light_or_dark_as_the_site_is(address: str, page: Any, scheme: str, width: int) -> None:

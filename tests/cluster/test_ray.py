@@ -118,7 +118,6 @@ def untimed(outcomes: Iterator[Outcome] | list[Outcome]) -> list[Outcome]:
 # --- trainings --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @given(steps=st.lists(st.integers(1, 40), max_size=12), keep=st.integers(0, 4), width=st.integers(1, 3))
 @hypothesis_settings(max_examples=10)
 def test_outcomes_and_models_are_those_of_one_machine(
@@ -132,7 +131,6 @@ def test_outcomes_and_models_are_those_of_one_machine(
     ]
 
 
-@pytest.mark.slow
 def test_a_killed_worker_changes_nothing(cluster: Cluster, field: Field) -> None:
     todo = candidates(*[3000] * 40)
     there = Executor(cluster, 1)(field, todo, keep=2)
@@ -144,7 +142,6 @@ def test_a_killed_worker_changes_nothing(cluster: Cluster, field: Field) -> None
     assert [contents(model) for _, model in there.kept] == [contents(model) for _, model in here.kept]
 
 
-@pytest.mark.slow
 def test_what_is_closed_stops_by_itself(cluster: Cluster, field: Field) -> None:
     there = Executor(cluster, 1)(field, candidates(*[2000] * 20_000))
     next(there)
@@ -155,7 +152,6 @@ def test_what_is_closed_stops_by_itself(cluster: Cluster, field: Field) -> None:
     assert not [name for name in descendants().values() if "_trained" in name]
 
 
-@pytest.mark.slow
 def test_a_sweep_is_the_same(cluster: Cluster) -> None:
     def swept(**how: Any) -> Sweep:
         space = {"learning_rate": (0.001, 0.1), "n_embd": (8, 9)}
@@ -232,7 +228,6 @@ def written(directory: Path) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", parts.FORMATS)
 def test_a_part_is_what_its_seed_generates(
     cluster: Cluster, model: GPT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -248,7 +243,6 @@ def test_a_part_is_what_its_seed_generates(
     assert [row["text"] for row in written(tmp_path)] == expected
 
 
-@pytest.mark.slow
 def test_a_part_whose_worker_is_killed_is_made_again(
     cluster: Cluster, model: GPT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

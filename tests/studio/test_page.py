@@ -163,7 +163,6 @@ def test_a_screen_reader_finds_names_headings_landmarks_and_what_came_out(studio
 # --- data and sliders
 
 
-@pytest.mark.slow
 def test_a_move_of_any_slider_trains_anew_and_draws_anew(studio: Any) -> None:
     for slider in SLIDERS:
         drawn, former = (strings(studio), studio.inner_html("#loss-view")), value(studio, slider)
@@ -183,7 +182,6 @@ def test_the_temperature_asks_the_same_model_anew(studio: Any) -> None:
     assert shown_run(studio)["id"] == run["id"]
 
 
-@pytest.mark.slow
 def test_the_seed_and_the_engine_train_anew(studio: Any) -> None:
     studio.fill("#seed", "7")
     assert trained(studio, lambda: studio.press("#seed", "Enter"))["settings"]["seed"] == 7
@@ -290,7 +288,6 @@ def opened_file(page: Any, tmp_path: Path, name: str, data: bytes) -> None:
     page.set_input_files("#file", tmp_path / name)
 
 
-@pytest.mark.slow
 def test_a_file_of_another_encoding_reads_right_and_another_can_be_chosen(studio: Any, tmp_path: Path) -> None:
     names = ["Zoë", "Jörg", "Müller", "Grün"]
     trained(studio, lambda: opened_file(studio, tmp_path, "names.txt", "\n".join(names).encode("cp1252")))
@@ -302,7 +299,6 @@ def test_a_file_of_another_encoding_reads_right_and_another_can_be_chosen(studio
     assert studio.input_value("#encoding") == other
 
 
-@pytest.mark.slow
 def test_a_table_asks_for_its_column(studio: Any, tmp_path: Path) -> None:
     table = "id,fruit\n" + "".join(f"{number},{fruit}\n" for number, fruit in enumerate(FRUITS))
     before = studio.get_attribute("#save", "href")
@@ -322,7 +318,6 @@ def test_a_table_asks_for_its_column(studio: Any, tmp_path: Path) -> None:
     assert not studio.is_visible("#upload")
 
 
-@pytest.mark.slow
 def test_a_long_line_says_that_it_is_cut_and_can_be_separated(studio: Any, tmp_path: Path) -> None:
     trained(studio, lambda: opened_file(studio, tmp_path, "fruits.txt", ", ".join(FRUITS).encode()))
     assert studio.text_content("#cut").startswith("1 string cut at 16 characters: ")
@@ -653,7 +648,6 @@ def test_a_saved_model_is_loaded_again(studio: Any, tmp_path: Path) -> None:
     assert not studio.is_visible("#film")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model", "model.json", "weights.safetensors"])
 def test_every_model_file_is_known_by_what_is_in_it(studio: Any, tmp_path: Path, name: str) -> None:
     model = tapegpt.train(FRUITS, n_embd=8, n_head=2, steps=5)
@@ -741,7 +735,6 @@ def test_every_text_survives_a_link(module: Any, text: str) -> None:
 # --- by keyboard alone
 
 
-@pytest.mark.slow
 def test_all_is_reached_by_keyboard_alone(studio: Any) -> None:
     reached = set()
     keys = {"share": "Enter", "n_embd": "ArrowLeft", "pin": "Enter", "play": "Enter", "operation": "ArrowDown"}
@@ -764,7 +757,6 @@ def test_all_is_reached_by_keyboard_alone(studio: Any) -> None:
 # --- from elsewhere
 
 
-@pytest.mark.slow
 def test_a_link_with_a_token_is_followed_from_another_site(page: Any, tmp_path: Path, problems: list[str]) -> None:
     """The page of one site, 127.0.0.1, links to a studio on another, localhost, as a mail or a course page does."""
     with running(host="0.0.0.0") as client, served(tmp_path) as elsewhere:
@@ -785,7 +777,6 @@ FORGED = """address => fetch(address, {
 }).catch(() => null)"""
 
 
-@pytest.mark.slow
 def test_a_model_of_another_class_is_shown_with_its_matrices(studio: Any, tmp_path: Path) -> None:
     tapegpt.save(tapegpt.train(FRUITS, model="mlp", steps=5, engine="fast"), tmp_path / "mlp.safetensors")
     studio.set_input_files("#load", tmp_path / "mlp.safetensors")

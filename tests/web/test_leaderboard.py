@@ -248,7 +248,6 @@ def test_odd_trainings_are_drawn_too(outcomes: list[Outcome], page: Any, tmp_pat
     assert "NaN" not in opened.content()[opened.content().index("<body") : opened.content().index("<script")]
 
 
-@pytest.mark.slow
 def test_a_training_that_failed_at_once_has_no_curve(page: Any, tmp_path: Path) -> None:
     failed = outcome(4, 64, 1.0, 10, math.inf, losses=curve([]))
     opened = show(page, tmp_path, leaderboard.page([*OUTCOMES, failed], BASELINES))

@@ -144,7 +144,6 @@ def notebook(tmp_path: Path) -> Iterator[str]:
             server.wait()
 
 
-@pytest.mark.slow
 def test_a_notebook_shows_a_widget_that_answers(notebook: str, page: Any, model: GPT, problems: list[str]) -> None:
     page.goto(notebook)
     page.locator(".widget .tg-strings").wait_for(timeout=60_000)

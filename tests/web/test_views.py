@@ -432,7 +432,6 @@ def test_text_can_be_read_in_both_schemes(scheme: Any, views: Any) -> None:
     assert (luminance(colours["ground"]) > 0.5) == (scheme == "light")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_theme_overrides_the_system(theme: str, views: Any) -> None:
     views.emulate_media(color_scheme="dark" if theme == "light" else "light")
