@@ -16,10 +16,11 @@ from tapegpt import Config, Corpus, Random
 from tapegpt.autograd.model import Model
 from tapegpt.data.tokens import Strings, texts
 from tapegpt.engines.base import Snapshot
-from tapegpt.engines.fast.generation import Generation, generation_kernel
+from tapegpt.engines.compiled import Generation
+from tapegpt.engines.fast.generation import generation_kernel
 from tapegpt.engines.graph import fast_graph
 from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
-from tapegpt.machine.memory import Memory
+from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.models.trained import GPT
 from tapegpt.settings import MAX_STEPS, Settings
@@ -240,7 +241,7 @@ class Voice:
         strings, rows = Strings.empty(count, self._block), array("q", bytes(16 * self._slots))
         words = rng.words
         self._program.run("prepare", self._shared.at(0))
-        generation = Generation.arguments(words, rows, strings)
+        generation = {"rows": address_of(rows), **Generation.arguments(words, strings)}
         self._program.run("generate", self._shared.at(0), self._work.at(0), generation, temperature)
         rng.words = words
         return strings

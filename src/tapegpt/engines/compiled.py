@@ -13,7 +13,7 @@ from tapegpt.data.tokens import Strings
 from tapegpt.engines.base import Engine, Moments, Parameters, Snapshot
 from tapegpt.engines.graph import DocumentPacker, Documents
 from tapegpt.errors import DivergedError, TapeGPTError
-from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Reals, Structure
+from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Reals, Structure, U32s
 from tapegpt.machine.memory import Address, Memory, address_of
 from tapegpt.machine.program import Program
 
@@ -44,6 +44,21 @@ class Steps(Structure):
     count: Int
     losses: F64s
     taken: I64s
+
+
+class Generation(Structure):
+    """Strings that are generated."""
+
+    random: U32s  # the state of a generator
+    ids: U32s  # (count, block_size)
+    lengths: I64s  # (count)
+    count: Int
+
+    @staticmethod
+    def arguments(random: array[int], strings: Strings) -> dict[str, Argument]:
+        """It as an entry's argument."""
+        arrays = {"random": random, "ids": strings.ids, "lengths": strings.lengths}
+        return {**{name: address_of(numbers) for name, numbers in arrays.items()}, "count": len(strings)}
 
 
 class CompiledEngine(Engine):
@@ -144,13 +159,15 @@ class CompiledEngine(Engine):
         return sum(results[0::2]), int(sum(results[1::2]))
 
     def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        strings = Strings.empty(count, self.config.block_size)
-        self._decode(rng, strings, temperature)
+        strings, words = Strings.empty(count, self.config.block_size), rng.words
+        self._program.run("prepare", self._shared.at(0))
+        self._decode(Generation.arguments(words, strings), temperature)
+        rng.words = words
         return strings
 
     @abstractmethod
-    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        """Write as many strings as there is room for."""
+    def _decode(self, generation: dict[str, Argument], temperature: float) -> None:
+        """Write the strings of a `Generation`."""
 
 
 def evaluation_kernel(graph: Graph) -> Kernel:

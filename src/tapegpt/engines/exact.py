@@ -12,18 +12,17 @@ from tapegpt.autograd.operations.rows import exponentiate
 from tapegpt.autograd.packing import Rows
 from tapegpt.data.mersenne import uniform
 from tapegpt.engines.adam import SCRATCH, Schedule, adam_update, all_finite
-from tapegpt.engines.compiled import CompiledEngine, Numbers, Steps, check_losses
+from tapegpt.engines.compiled import CompiledEngine, Generation, Numbers, Steps, check_losses
 from tapegpt.engines.graph import DocumentPacker, Documents, Graph, exact_graph
-from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Real, U32s
+from tapegpt.machine.language import F64, Builder, F64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
-    from tapegpt.data.rng import Random
-    from tapegpt.data.tokens import Strings, Tokens
+    from tapegpt.data.tokens import Tokens
     from tapegpt.engines.base import Adam
-    from tapegpt.machine.program import Entries
+    from tapegpt.machine.program import Argument, Entries
     from tapegpt.machine.target import Target
 
 
@@ -45,12 +44,10 @@ class ExactEngine(CompiledEngine):
         self._program.run("train", self._numbers(), *memory, Documents.arguments(tokens), adam.as_dict(), steps)
         return check_losses(losses, first)
 
-    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        weights, words = array("d", bytes(8 * padded(self.vocab_size))), rng.words
-        arguments = (self._shared.at(0), self._work.at(0), address_of(words), address_of(weights))
-        results = (address_of(strings.ids), address_of(strings.lengths), len(strings))
-        self._program.run("generate", *arguments, *results, temperature)
-        rng.words = words
+    def _decode(self, generation: dict[str, Argument], temperature: float) -> None:
+        weights = array("d", bytes(8 * padded(self.vocab_size)))
+        arguments = (self._shared.at(0), self._work.at(0), address_of(weights), generation)
+        self._program.run("generate", *arguments, temperature)
 
 
 def training_kernel(graph: Graph) -> Kernel:
@@ -85,26 +82,16 @@ def training_kernel(graph: Graph) -> Kernel:
 
 
 def generation_kernel(graph: Graph) -> Kernel:
-    """Strings drawn as `random.choices` draws; each takes ids (block_size) and lengths (1)."""
-    prepare, forward = graph.tape.prepare_kernel(graph.logits), graph.tape.forward_kernel(graph.logits)
-    layout, vocab_size = graph.layout(), graph.vocab_size
+    """Strings drawn as `random.choices` draws."""
+    forward, layout, vocab_size = graph.tape.forward_kernel(graph.logits), graph.layout(), graph.vocab_size
     bos = vocab_size - 1
 
     def generate(
-        k: Builder,
-        shared: F64s,
-        work: F64s,
-        state: U32s,
-        weights: F64s,
-        ids: U32s,
-        lengths: I64s,
-        count: Int,
-        temperature: Real,
+        k: Builder, shared: F64s, work: F64s, weights: F64s, generation: Generation, temperature: Real
     ) -> None:
         rows = Rows(work, layout.about)
         inverse_temperature = k.pow(temperature, -1.0)
-        prepare(k, shared)
-        for string in k.range(count):
+        for string in k.range(generation.count):
             token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
             going = k.variable(k.integer(1))
             for _ in k.repeat_while(lambda: going.equals(1) & (t < layout.positions)):
@@ -114,12 +101,12 @@ def generation_kernel(graph: Graph) -> Kernel:
                 for i in k.range(vocab_size):
                     weights[i] = logits[i] * inverse_temperature
                 total = exponentiate(k, weights, weights, vocab_size)
-                token.set(choose(k, state, weights, k.pow(total, -1.0), vocab_size))
+                token.set(choose(k, generation.random, weights, k.pow(total, -1.0), vocab_size))
                 going.set(k.select(token.differs(bos), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
-                    ids[string * layout.positions + t] = token
+                    generation.ids[string * layout.positions + t] = token
                     t += 1
-            lengths[string] = t
+            generation.lengths[string] = t
 
     return Kernel(generate)
 

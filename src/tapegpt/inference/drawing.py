@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
-from tapegpt.engines.fast.generation import Generation, generate_batch, running_sums
+from tapegpt.engines.fast.generation import BatchGeneration, generate_batch, running_sums
 from tapegpt.inference.automata import FORBIDDEN
 from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, Int, Kernel, Real, Structure, U32s
 
@@ -85,7 +85,7 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
         k: Builder,
         shared: F32s,
         work: F32s,
-        generation: Generation,
+        generation: BatchGeneration,
         log_weights: F64s,
         automaton: Automaton,
         narrowing: Narrowing,

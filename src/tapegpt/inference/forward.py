@@ -13,7 +13,7 @@ from tapegpt.autograd.operations.base import PAD, padded
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.data.tokens import Strings, Tokens
-from tapegpt.engines.fast.generation import Generation
+from tapegpt.engines.compiled import Generation
 from tapegpt.engines.graph import SLOTS, DocumentPacker, Documents, Graph, fast_graph
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.drawing import Narrowing, drawing_kernel
@@ -173,7 +173,8 @@ class Inference:
             "most": rules.most,
         }
         narrowing = {name: getattr(drawing, name) for name in Narrowing.fields}
-        self._run("draw", Generation.arguments(words, rows, strings), address_of(log_weights), automaton, narrowing)
+        generation = {"rows": address_of(rows), **Generation.arguments(words, strings)}
+        self._run("draw", generation, address_of(log_weights), automaton, narrowing)
         rng.words = words
         _check(not math.isnan(sum(log_weights)))
         return Drawn(strings, log_weights)

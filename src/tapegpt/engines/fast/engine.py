@@ -11,7 +11,7 @@ from array import array
 from tapegpt.autograd.tape import check_size
 from tapegpt.engines.compiled import CompiledEngine, check_losses
 from tapegpt.engines.fast.adam import POWERS
-from tapegpt.engines.fast.generation import Generation, generation_kernel
+from tapegpt.engines.fast.generation import generation_kernel
 from tapegpt.engines.fast.training import SYNC, training_kernel
 from tapegpt.engines.graph import SLOTS, Documents, fast_graph
 from tapegpt.machine.memory import Memory, address_of
@@ -20,8 +20,7 @@ from tapegpt.machine.threads import run_parts
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
-    from tapegpt.data.rng import Random
-    from tapegpt.data.tokens import Strings, Tokens
+    from tapegpt.data.tokens import Tokens
     from tapegpt.engines.base import Adam
     from tapegpt.machine.program import Argument, Entries
     from tapegpt.machine.target import Target
@@ -85,9 +84,7 @@ class FastEngine(CompiledEngine):
         run_parts(part, self.threads)
         return check_losses(losses, first)
 
-    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        rows, words = array("q", bytes(16 * SLOTS)), rng.words
-        self._program.run("prepare", self._shared.at(0))
-        generation = Generation.arguments(words, rows, strings)
-        self._program.run("generate", self._shared.at(0), self._decode_work.at(0), generation, temperature)
-        rng.words = words
+    def _decode(self, generation: dict[str, Argument], temperature: float) -> None:
+        rows = array("q", bytes(16 * SLOTS))
+        batch = {"rows": address_of(rows), **generation}
+        self._program.run("generate", self._shared.at(0), self._decode_work.at(0), batch, temperature)

@@ -8,41 +8,28 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import padded
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.data.mersenne import word
-from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Int, Kernel, Real, Structure, U32s
-from tapegpt.machine.memory import address_of
+from tapegpt.engines.compiled import Generation
+from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Kernel, Real
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Sequence
 
-    from tapegpt.data.tokens import Strings
     from tapegpt.engines.graph import Graph, Layout
     from tapegpt.machine.language import Operand, Pointer, Value
-    from tapegpt.machine.program import Argument
 
 
-class Generation(Structure):
+class BatchGeneration(Generation):
     """Strings that are generated in a batch."""
 
-    random: U32s  # the state of a generator
     rows: I64s  # (2, slots): the string of each row and its seed
-    ids: U32s  # (count, block_size)
-    lengths: I64s  # (count)
-    count: Int
-
-    @staticmethod
-    def arguments(random: array[int], rows: array[int], strings: Strings) -> dict[str, Argument]:
-        """It as an entry's argument."""
-        arrays = {"random": random, "rows": rows, "ids": strings.ids, "lengths": strings.lengths}
-        return {**{name: address_of(numbers) for name, numbers in arrays.items()}, "count": len(strings)}
 
 
 def generation_kernel(graph: Graph) -> Kernel:
     """Generates strings without constraints."""
     forward, layout = graph.tape.forward_kernel(graph.logits), graph.layout()
 
-    def generate(k: Builder, shared: F32s, work: F32s, generation: Generation, temperature: Real) -> None:
+    def generate(k: Builder, shared: F32s, work: F32s, generation: BatchGeneration, temperature: Real) -> None:
         inverse = k.convert(1.0 / temperature, F32)
 
         def choose(row: Value, string: Value, position: Value, logits: Pointer, unit: Value) -> Value:
@@ -58,7 +45,7 @@ def generate_batch(
     forward: Kernel,
     layout: Layout,
     memory: tuple[Pointer, Pointer],
-    generation: Generation,
+    generation: BatchGeneration,
     choose: Callable[[Value, Value, Value, Pointer, Value], Value],
     kept: Sequence[Pointer] = (),
 ) -> None:
