@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from tapegpt.studio.openapi import Operation
+    from tapegpt.studio.openapi import Endpoint
     from tapegpt.studio.studio import Studio
 
 PAGE = "studio.html"
@@ -38,8 +38,8 @@ BODY_BYTES = 2 << 20  # of a request that brings neither data nor a model
 def application(studio: Studio, host: str, token: str | None) -> Starlette:
     """The application of a server bound to `host`; where other machines reach it, clients must know the token."""
     groups = (runs.Runs(studio), questions.Questions(studio), completions.Completions(studio))
-    operations = [operation for group in groups for operation in group.operations()]
-    described = msgspec.json.encode(document(operations))
+    endpoints = [endpoint for group in groups for endpoint in group.endpoints()]
+    described = msgspec.json.encode(document(endpoints))
 
     async def openapi(_: Request) -> Response:
         return Response(described, media_type="application/json")
@@ -55,13 +55,13 @@ def application(studio: Studio, host: str, token: str | None) -> Starlette:
 
     async def no_method(request: Request, error: Exception) -> Response:
         response = await no_route(request, error)
-        known = [each.method for each in operations if compile_path(each.path)[0].match(request.url.path)]
+        known = [each.method for each in endpoints if compile_path(each.path)[0].match(request.url.path)]
         response.headers["Allow"] = ", ".join(known or ["GET"])
         return response
 
     return Starlette(
         routes=[
-            *[Route(each.path, _endpoint(studio, each), methods=[each.method]) for each in operations],
+            *[Route(each.path, _endpoint(studio, each), methods=[each.method]) for each in endpoints],
             Route("/openapi.json", openapi),
             Route("/", _page),
             Route("/web/{name}", _page),
@@ -72,35 +72,35 @@ def application(studio: Studio, host: str, token: str | None) -> Starlette:
     )
 
 
-def _endpoint(studio: Studio, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(studio: Studio, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     """The function that reads a request, calls the endpoint, and turns exceptions into error responses."""
     most = BODY_BYTES
-    if operation.request is bytes:
+    if endpoint.request is bytes:
         most = studio.limits.model_bytes
-    if operation.response in (responses.Corpus, responses.Reading):
+    if endpoint.response in (responses.Corpus, responses.Reading):
         most = max(CHARACTER_BYTES * studio.limits.characters, BODY_BYTES)
-    decoder = msgspec.json.Decoder(operation.request) if operation.request not in (None, bytes) else None
+    decoder = msgspec.json.Decoder(endpoint.request) if endpoint.request not in (None, bytes) else None
 
     async def answer(request: Request) -> Response:
-        as_events = operation.tells and EVENTS in request.headers.get("accept", "")
+        as_events = endpoint.tells and EVENTS in request.headers.get("accept", "")
         try:
             sent = await body(request, most)
             parts = []
-            if operation.request is not None:
+            if endpoint.request is not None:
                 parts.append(decoder.decode(sent) if decoder else sent)
-            if operation.query is not None:
-                parts.append(msgspec.convert(dict(request.query_params), operation.query, strict=False))
-            result = await operation.endpoint(request, *parts)
+            if endpoint.query is not None:
+                parts.append(msgspec.convert(dict(request.query_params), endpoint.query, strict=False))
+            result = await endpoint.function(request, *parts)
         except Exception as error:  # noqa: BLE001  # whatever it is, the client gets an answer
             refusal = refusal_of(error, studio.log)
             if as_events:  # which begin before anybody knows how they end
-                return Response(event("error", body_of(refusal, "")), operation.status, media_type=EVENTS)
+                return Response(event("error", body_of(refusal, "")), endpoint.status, media_type=EVENTS)
             return refused(request.url.path, refusal)
         if isinstance(result, Response):
             return result
         if as_events:
-            return Response(event("done", result), operation.status, media_type=EVENTS)
-        return json(result, operation.status)
+            return Response(event("done", result), endpoint.status, media_type=EVENTS)
+        return json(result, endpoint.status)
 
     return answer
 

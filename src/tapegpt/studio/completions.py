@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio.limits import RefusedError, too_large
-from tapegpt.studio.openapi import EVENTS, Operation
+from tapegpt.studio.openapi import EVENTS, Endpoint
 from tapegpt.studio.questions import draw
 from tapegpt.studio.requests import CompletionRequest
 from tapegpt.studio.responses import ApiError, Choice, Completion, LogProbs, Model, Models, Usage
@@ -43,14 +43,14 @@ class Completions:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
-    def operations(self) -> list[Operation]:
+    def endpoints(self) -> list[Endpoint]:
         """The table of them."""
         example = {"model": LATEST, "prompt": "em", "max_tokens": 8}
         asked, path, events = CompletionRequest, "/v1/completions", (Completion,)
         return [
-            Operation("GET", "/v1/models", self.models, Models, error=ApiError),
-            Operation("GET", "/v1/models/{model}", self.model, Model, error=ApiError),
-            Operation("POST", path, self.complete, Completion, asked, example, events=events, error=ApiError),
+            Endpoint("GET", "/v1/models", self.models, Models, error=ApiError),
+            Endpoint("GET", "/v1/models/{model}", self.model, Model, error=ApiError),
+            Endpoint("POST", path, self.complete, Completion, asked, example, events=events, error=ApiError),
         ]
 
     async def models(self, _: Request) -> Models:

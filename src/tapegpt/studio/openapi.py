@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
-    Endpoint = Callable[..., Awaitable[Any]]  # of the request, its body and its parameters, where there are such
+    Function = Callable[..., Awaitable[Any]]  # of the request, its body and its parameters, where there are such
 
 JSON, EVENTS, BYTES = "application/json", "text/event-stream", "application/octet-stream"
 ERRORS = {
@@ -34,12 +34,12 @@ PARAMETERS = {
 }
 
 
-class Operation(Record):
+class Endpoint(Record):
     """An endpoint: the function that answers, what it takes and gives; its docstring describes it."""
 
     method: str
     path: str
-    endpoint: Endpoint
+    function: Function
     response: Any = None  # struct, or list of structs; None for bytes
     request: Any = None  # struct of the body, or bytes
     example: Any = None  # of the body
@@ -51,7 +51,7 @@ class Operation(Record):
     @property
     def about(self) -> str:
         """What it does."""
-        return (self.endpoint.__doc__ or "").strip().rstrip(".")
+        return (self.function.__doc__ or "").strip().rstrip(".")
 
     @property
     def tells(self) -> bool:
@@ -59,18 +59,18 @@ class Operation(Record):
         return self.response is not None and self.error is responses.Error
 
 
-def document(operations: Sequence[Operation]) -> dict[str, Any]:
+def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """The OpenAPI document of these endpoints."""
     from msgspec.json import schema_components
 
     named: list[Any] = []
-    for each in operations:
+    for each in endpoints:
         kinds = (each.response, each.request, each.error, *each.events)
         named += [kind for kind in kinds if kind not in (None, bytes, *named)]
     schemas, components = schema_components(named, ref_template="#/components/schemas/{name}")
     of = dict(zip(map(repr, named), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for each in operations:
+    for each in endpoints:
         paths.setdefault(each.path.replace(":int", ""), {})[each.method.lower()] = _described(each, of)
     return {
         "openapi": "3.1.0",
@@ -86,14 +86,14 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     }
 
 
-def _described(each: Operation, of: dict[str, Any]) -> dict[str, Any]:
+def _described(each: Endpoint, of: dict[str, Any]) -> dict[str, Any]:
     content = {BYTES: {}} if each.response is None else {JSON: {"schema": of[repr(each.response)]}}
     if each.events or each.tells:
         content[EVENTS] = {"schema": {"type": "string", "description": _events(each)}}
     good = {"description": each.about} if each.status == 204 else {"description": each.about, "content": content}
     bad = {JSON: {"schema": of[repr(each.error)]}}
     described: dict[str, Any] = {
-        "operationId": each.endpoint.__name__,
+        "operationId": each.function.__name__,
         "summary": each.about,
         "responses": {
             str(each.status): good,
@@ -112,7 +112,7 @@ def _described(each: Operation, of: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-def _events(each: Operation) -> str:
+def _events(each: Endpoint) -> str:
     names = ", ".join([kind.__name__ for kind in each.events])
     on_the_way = f"Events, each of one of these as JSON: {names}." if names else ""
     end = "The last event is `done`, with the response, or `error`, with an `Error`." if each.tells else ""

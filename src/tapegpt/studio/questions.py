@@ -9,7 +9,7 @@ from tapegpt.inference.constraints import Drawing, split_options
 from tapegpt.inference.explanation import explain
 from tapegpt.studio import requests, responses
 from tapegpt.studio.limits import too_large
-from tapegpt.studio.openapi import Operation
+from tapegpt.studio.openapi import Endpoint
 from tapegpt.studio.work import TimedInference
 from tapegpt.web.data import explanation_data, score_data, string_data
 
@@ -35,17 +35,17 @@ class Questions:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
-    def operations(self) -> list[Operation]:
+    def endpoints(self) -> list[Endpoint]:
         """The table of them."""
         some, strings, text = {"n": 5, "prefix": "ma", "novel": True}, {"strings": ["emma", "xqzt"]}, {"text": "emma"}
         return [
-            Operation("GET", MOMENT, self.moment, responses.Moment, query=requests.MomentQuery),
-            Operation("GET", f"{MOMENT}/matrices/{{name}}", self.matrix, responses.Matrix),
-            Operation("POST", f"{RUN}/generate", self.generate, responses.Strings, requests.Generate, some),
-            Operation("POST", f"{RUN}/score", self.score, responses.Scores, requests.ToScore, strings),
-            Operation("POST", f"{RUN}/explain", self.explain, responses.Explanation, requests.ToExplain, text),
-            Operation("POST", f"{RUN}/why", self.why, responses.Origins, requests.Why, text),
-            Operation("GET", f"{RUN}/code", self.code, responses.Code, query=requests.CodeQuery),
+            Endpoint("GET", MOMENT, self.moment, responses.Moment, query=requests.MomentQuery),
+            Endpoint("GET", f"{MOMENT}/matrices/{{name}}", self.matrix, responses.Matrix),
+            Endpoint("POST", f"{RUN}/generate", self.generate, responses.Strings, requests.Generate, some),
+            Endpoint("POST", f"{RUN}/score", self.score, responses.Scores, requests.ToScore, strings),
+            Endpoint("POST", f"{RUN}/explain", self.explain, responses.Explanation, requests.ToExplain, text),
+            Endpoint("POST", f"{RUN}/why", self.why, responses.Origins, requests.Why, text),
+            Endpoint("GET", f"{RUN}/code", self.code, responses.Code, query=requests.CodeQuery),
         ]
 
     async def moment(self, request: Request, wanted: requests.MomentQuery) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tapegpt.errors import TapeGPTError
 from tapegpt.studio import requests, responses
 from tapegpt.studio.controls import offer
 from tapegpt.studio.limits import Limits, too_large
-from tapegpt.studio.openapi import EVENTS, Operation
+from tapegpt.studio.openapi import EVENTS, Endpoint
 from tapegpt.studio.replies import body_of, event, refusal_of
 from tapegpt.studio.store import KeptCorpus, KeptRun
 from tapegpt.studio.training import PROGRESS_SECONDS, TrainingTask, name_of
@@ -44,25 +44,25 @@ class Runs:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
-    def operations(self) -> list[Operation]:
+    def endpoints(self) -> list[Endpoint]:
         """The table of them."""
         corpora, runs, run = "/api/corpora", "/api/runs", "/api/runs/{id}"
         names, look = {"text": "emma\nolivia\nava"}, requests.MomentQuery
         wanted = {"corpus": "ID", "settings": {"n_embd": 16, "steps": 1000}, "text": "emma", "temperature": 0.5}
         events = (responses.Progress,)
         return [
-            Operation("GET", "/api/limits", self.limits, LIMITS),
-            Operation("GET", "/api/settings", self.settings, list[responses.Setting]),
-            Operation("GET", corpora, self.corpora, list[responses.Corpus]),
-            Operation("POST", corpora, self.new_corpus, responses.Corpus, requests.NewCorpus, names, status=201),
-            Operation("GET", f"{corpora}/{{id}}", self.corpus, responses.Corpus),
-            Operation("POST", "/api/files", self.new_file, responses.Reading, bytes, query=requests.FileQuery),
-            Operation("GET", runs, self.runs, list[responses.Summary]),
-            Operation("POST", runs, self.new_run, responses.Run, requests.NewRun, wanted, status=201, events=events),
-            Operation("GET", run, self.run, responses.Run, query=look),
-            Operation("DELETE", run, self.delete_run, status=204),
-            Operation("GET", f"{run}/file", self.file),
-            Operation("POST", "/api/models", self.new_model, responses.Run, bytes, query=look, status=201),
+            Endpoint("GET", "/api/limits", self.limits, LIMITS),
+            Endpoint("GET", "/api/settings", self.settings, list[responses.Setting]),
+            Endpoint("GET", corpora, self.corpora, list[responses.Corpus]),
+            Endpoint("POST", corpora, self.new_corpus, responses.Corpus, requests.NewCorpus, names, status=201),
+            Endpoint("GET", f"{corpora}/{{id}}", self.corpus, responses.Corpus),
+            Endpoint("POST", "/api/files", self.new_file, responses.Reading, bytes, query=requests.FileQuery),
+            Endpoint("GET", runs, self.runs, list[responses.Summary]),
+            Endpoint("POST", runs, self.new_run, responses.Run, requests.NewRun, wanted, status=201, events=events),
+            Endpoint("GET", run, self.run, responses.Run, query=look),
+            Endpoint("DELETE", run, self.delete_run, status=204),
+            Endpoint("GET", f"{run}/file", self.file),
+            Endpoint("POST", "/api/models", self.new_model, responses.Run, bytes, query=look, status=201),
         ]
 
     async def limits(self, _: Request) -> dict[str, Any]:
