@@ -188,6 +188,7 @@ def test_losses_lie_where_the_axis_says(views: Any) -> None:
     level = drawn.locator(".tg-baseline").get_attribute("d").partition("L")[0]
     assert float(level.split()[1]) == pytest.approx(middle)
     assert drawn.locator(".tg-label").all_text_contents() == ["2.50 bigram", "2.50 training"]
+    assert "loss from 3.00 to 2.50" in drawn.locator(".tg-plot").get_attribute("aria-label")
 
 
 @settings(max_examples=many(25), suppress_health_check=[HealthCheck.function_scoped_fixture])

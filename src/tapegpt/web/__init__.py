@@ -83,7 +83,12 @@ def table(
 ) -> str:
     """A table of cells that are HTML; the first of a row is its head. One that scrolls may be wider than the page."""
     about, head = escape(caption), "".join(f'<th scope="col">{escape(each)}</th>' for each in heads)
-    lines = [f'<table class="{kind}">', f"<caption>{about}</caption>", f"<thead><tr>{head}</tr></thead>", "<tbody>"]
+    lines = [
+        f'<table class="tg-table ruled {kind}">',
+        f"<caption>{about}</caption>",
+        f"<thead><tr>{head}</tr></thead>",
+        "<tbody>",
+    ]
     for first, *rest in rows:
         cells = "".join(f"<td>{cell}</td>" for cell in rest)
         lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')

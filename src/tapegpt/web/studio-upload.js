@@ -68,26 +68,16 @@ export function uploadSection({ onModel, onCorpus }) {
     if (found.problem || encodings.length) find("panel").open = true;
   }
 
-  // What a column is depends on both of these.
-  find("format").addEventListener("change", ({ target }) => {
-    const { encoding } = choices;
-    choices = encoding ? { encoding } : {};
-    choose({ format: target.value });
+  find("upload").addEventListener("change", ({ target: { id, name, type, checked, value } }) => {
+    if (id === "delimiter" && value === OTHER) {
+      find("delimiter-text").hidden = false;
+      find("delimiter-text").focus();
+      return;
+    }
+    if (id === "header") delete choices.column; // which depends on it, and on the format
+    if (id === "format") choices = choices.encoding ? { encoding: choices.encoding } : {};
+    if (value) choose({ [name]: type === "checkbox" ? String(checked) : value });
   });
-  find("header").addEventListener("change", ({ target }) => {
-    const { column, ...others } = choices;
-    choices = others;
-    choose({ header: String(target.checked) });
-  });
-  for (const name of ["column", "encoding"]) {
-    find(name).addEventListener("change", ({ target }) => target.value && choose({ [name]: target.value }));
-  }
-  find("delimiter").addEventListener("change", ({ target }) => {
-    find("delimiter-text").hidden = target.value !== OTHER;
-    if (target.value === OTHER) find("delimiter-text").focus();
-    else choose({ delimiter: target.value });
-  });
-  find("delimiter-text").addEventListener("change", ({ target }) => target.value && choose({ delimiter: target.value }));
   for (const id of ["load", "file"]) {
     find(id).addEventListener("change", ({ target }) => {
       if (target.files.length) open(target.files[0]);

@@ -42,7 +42,7 @@ function cells(rows, columns, level) {
  * moment: the step that is marked, or null; onMoment(step): called when a step is chosen with the pointer.
  */
 export function lossCurve({ runs, baselines = null, moment = null, onMoment = null }) {
-  const shown = runs.filter((run) => run.losses.steps.length);
+  const shown = runs.filter((run) => run.losses.steps.length).map((run) => ({ ...run, smooth: smoothed(run.losses) }));
   if (!shown.length) {
     return figure("loss", "Loss", "", element("p", { class: "tg-note" }, "Nothing is known of the training.")).node;
   }
@@ -75,14 +75,13 @@ function drawRuns(runs, line) {
   const labels = [];
   let pins = 0;
   for (const run of [...runs].sort((a, b) => Boolean(b.pinned) - Boolean(a.pinned))) {
-    const points = run.losses.steps.map((step, index) => [step, run.losses.mean[index]]);
-    const smooth = smoothed(points);
+    const { losses, smooth } = run;
     const name = runs.length > 1 ? run.name : "training";
     const held = run.held_out.map(({ step, loss }) => [step, loss]);
     if (run.pinned) pins += 1;
     const colour = run.pinned ? `var(--tg-pin-${pins})` : "";
     const [kind, look] = run.pinned ? ["", "tg-pinned"] : ["tg-own", "tg-run"];
-    if (!run.pinned) line("tg-raw", points);
+    if (!run.pinned) line("tg-raw", losses.steps.map((step, index) => [step, losses.mean[index]]));
     place(line(look, smooth), { color: colour });
     if (held.length) place(line(`${look} tg-held`, held), { color: colour });
     labels.push({ name, loss: smooth.at(-1)[1], kind, colour });
@@ -119,21 +118,17 @@ function lossScale(runs, levels) {
   return scaleOf([first, last], losses);
 }
 
-/** Means over the points around each; over fewer near the beginning, where losses fall. */
-function smoothed(points) {
-  return points.map(([step], index) => {
-    const reach = Math.min(index, Math.floor(points.length / 25));
-    const near = points.slice(index - reach, index + reach + 1);
-    return [step, near.reduce((sum, [, loss]) => sum + loss, 0) / near.length];
+/** Steps with means over the losses around each; over fewer near the beginning, where losses fall. */
+function smoothed({ steps, mean }) {
+  return steps.map((step, index) => {
+    const reach = Math.min(index, Math.floor(steps.length / 25));
+    const near = mean.slice(index - reach, index + reach + 1);
+    return [step, near.reduce((sum, loss) => sum + loss, 0) / near.length];
   });
 }
 
 /** The loss of a run at a step, that of the point nearest to it. */
-function lossAt(run, step) {
-  const { steps, mean } = run.losses;
-  const best = nearest([...steps.keys()], (index) => Math.abs(steps[index] - step));
-  return smoothed(steps.map((each, index) => [each, mean[index]]))[best][1];
-}
+const lossAt = ({ smooth }, step) => nearest(smooth, ([at]) => Math.abs(at - step))[1];
 
 function lossesAt(runs, step) {
   const losses = runs.map((run) => `${runs.length > 1 ? `${run.name} ` : ""}${decimal(lossAt(run, step))}`);
@@ -142,7 +137,7 @@ function lossesAt(runs, step) {
 
 function lossSummary(runs, levels) {
   const said = runs.map((run) => {
-    const [from, to] = [run.losses.mean[0], lossAt(run, Infinity)].map((loss) => decimal(loss));
+    const [from, to] = [run.losses.mean[0], run.smooth.at(-1)[1]].map((loss) => decimal(loss));
     return `${run.name}: loss from ${from} to ${to} nats per token in ${decimal(run.losses.steps.at(-1), 0)} steps`;
   });
   const beside = levels.map(([name, loss]) => `${name} ${decimal(loss)}`).join(", ");
