@@ -9,7 +9,6 @@ from contextlib import suppress
 from tapegpt.cli.data import data_arguments, source_of
 from tapegpt.cli.models import load_model, own_class_argument
 from tapegpt.cli.options import option
-from tapegpt.ranges import Whole
 from tapegpt.studio import HOST, PORT
 
 TYPE_CHECKING = False
@@ -24,13 +23,13 @@ COMMON = "--dataset --host --port --load --no-browser"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from tapegpt.studio.limits import Limits
+    from tapegpt.studio.limits import PORTS, Limits
 
     data_arguments(parser.add_argument_group("data"))
     server = parser.add_argument_group("server")
     about = f"address to listen at; any but this machine's own needs a token, which is printed [{HOST}]"
     server.add_argument("--host", default=HOST, metavar="NAME", help=about)
-    option(server, "--port", Whole(0, 65_535), "port to listen at, 0 for a free one", default=PORT)
+    option(server, "--port", PORTS, "port to listen at, 0 for a free one", default=PORT)
     about = "model to begin with: file written by tapegpt train -o, or directory by --run-dir"
     server.add_argument("--load", dest="model", metavar="MODEL", help=about)
     own_class_argument(server)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
     from tapegpt.settings import Settings
 
+PORTS = Whole(0, 65_535)
 CHARACTER_BYTES = 4  # of data
 JSON_BYTES = 8 << 20  # of a model file that is JSON, which takes ten times as much once it is read
 MOMENT_BYTES = 128 << 20  # of a run's parameters at its moments

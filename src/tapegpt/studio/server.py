@@ -9,8 +9,9 @@ from ipaddress import ip_address
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, argument
 from tapegpt.studio.app import application
+from tapegpt.studio.limits import PORTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,13 +85,13 @@ class Protocol(H11Protocol):
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket that listens at this address."""
-    if not 0 <= port <= 65_535:  # what the system would take modulo 65,536
-        raise TapeGPTError(f"port must be a whole number from 0 to 65,535, not {port}")
+    PORTS.check("port", port)  # which the system would take modulo 65,536
     try:
         kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=kind, backlog=2048)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise TapeGPTError(
-            f"{host}:{port} cannot be listened at: {reason}: choose another --port, 0 for a free one, or --host"
+            f"{host}:{port} cannot be listened at: {reason}: choose another {argument('port')}, 0 for a free one, or "
+            f"{argument('host')}"
         ) from None
