@@ -7,6 +7,8 @@ from tapegpt.machine.language import F64, I64, Builder, F64s, Int, Operand, Real
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tapegpt.engines.compiled import Numbers
 
 BLOCK = 8 * GROUP  # elements that stay in the first-level cache between the passes
@@ -52,15 +54,15 @@ def adam_update(
         pointers = (numbers.gradients, numbers.first, numbers.second, numbers.shared)
         g, m, v, p = (pointer + start for pointer in pointers)
         for group in k.range(groups):
-            word = k.integer(0)
+            word = k.variable(k.integer(0))
             for index, at in _vectors(k, group):
                 result, doubt = square(k, g.vector(at, k.width()))
                 squares.store(at, result)
-                word = word | (k.pack_bits(doubt) << index)
+                word.set(word | (k.pack_bits(doubt) << index))
             doubts[group] = word
         settle(k, doubts, groups, g, squares, 2.0)
         for group in k.range(groups):
-            word = k.integer(0)
+            word = k.variable(k.integer(0))
             for index, at in _vectors(k, group):
                 moment = v.vector(at, k.width()) * beta2 + squares.vector(at, k.width()) * (one - beta2)
                 v.store(at, moment)
@@ -68,7 +70,7 @@ def adam_update(
                 unbiased.store(at, quotient)
                 result, doubt = square_root(k, quotient)
                 roots.store(at, result)
-                word = word | (k.pack_bits(doubt) << index)
+                word.set(word | (k.pack_bits(doubt) << index))
             doubts[group] = word
         settle(k, doubts, groups, unbiased, roots, 0.5)
         for group in k.range(groups):
@@ -89,6 +91,7 @@ def all_finite(k: Builder, gradients: F64s, count: int) -> Operand:
     return k.logical_not(k.any((sums[0] + sums[1] + (sums[2] + sums[3])).differs(0.0)))
 
 
-def _vectors(k: Builder, group: Operand) -> list[tuple[int, Operand]]:
+def _vectors(k: Builder, group: Operand) -> Iterator[tuple[Operand, Operand]]:
     """The vectors of a group: the index of their first element in it, and in the block."""
-    return [(index, group * GROUP + index) for index in range(0, GROUP, k.width())]
+    for index in k.range(0, GROUP, k.width()):
+        yield index, group * GROUP + index

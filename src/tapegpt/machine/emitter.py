@@ -182,6 +182,7 @@ class _Function(Builder):
         self._block = "body"
         self._count = 0
         self._live: dict[str, None] = {}  # names that may be used here, the latest last
+        self._known: dict[str, str] = {}  # instruction -> the name of what it computed last
         self._open: list[str] = []  # where the loops and conditions stand whose body is being made
         self._rehearses = False  # whether what is being made will be thrown away
         self._is_entry = False  # whether other threads may write what its pointers lead to, while it runs
@@ -261,9 +262,19 @@ class _Function(Builder):
         self._lines.append(f"  {text}")
 
     def _result(self, kind: Type, lanes: int, instruction: str) -> Value:
-        name = self._name("v")
+        return Value(self, kind, lanes, self._once("v", instruction))
+
+    def _once(self, stem: str, instruction: str) -> str:
+        """The name of what an instruction computes of values alone: not again where it is known."""
+        name = self._known.get(instruction, "")
+        if name not in self._live:
+            name = self._known[instruction] = self._each_time(stem, instruction)
+        return name
+
+    def _each_time(self, stem: str, instruction: str) -> str:
+        name = self._name(stem)
         self._line(f"{name} = {instruction}")
-        return Value(self, kind, lanes, name)
+        return name
 
     def _start(self, block: str) -> None:
         self._add_tally()
@@ -381,7 +392,7 @@ class _Function(Builder):
     def constant(self, number: float, kind: Type, lanes: int) -> Value:
         text = _literal(number, kind)
         if lanes:
-            text = f"<{', '.join([f'{kind.llvm} {text}'] * lanes)}>"
+            text = f"splat ({kind.llvm} {text})"
         return Value(self, kind, lanes, text)
 
     def lane_numbers(self, lanes: int) -> Value:
@@ -397,7 +408,8 @@ class _Function(Builder):
 
     def read(self, variable: Operand) -> Value:
         text = _llvm(variable.type, variable.lanes)
-        return self._result(variable.type, variable.lanes, f"load {text}, ptr {self._data(variable)}")
+        name = self._each_time("v", f"load {text}, ptr {self._data(variable)}")
+        return Value(self, variable.type, variable.lanes, name)
 
     def splat(self, value: Value, lanes: int) -> Value:
         text = _llvm(value.type, lanes)
@@ -436,22 +448,20 @@ class _Function(Builder):
 
     def external(self, name: str, arguments: list[Value]) -> Value:
         self._did(name, 1)
-        return self._result(F64, 0, f"call double {self._outside(name)}({', '.join(map(self._typed, arguments))})")
+        call = f"call double {self._outside(name)}({', '.join(map(self._typed, arguments))})"
+        return Value(self, F64, 0, self._each_time("v", call))
 
     def _outside(self, name: str) -> str:
         slot = f"getelementptr inbounds ([{len(OUTSIDE)} x ptr], ptr @outside, i64 0, i64 {OUTSIDE.index(name)})"
-        function = self._name("f")
-        self._line(f"{function} = load ptr, ptr {slot}")
-        return function
+        return self._once("f", f"load ptr, ptr {slot}")  # which nobody writes
 
     # --- memory -------------------------------------------------------------------------------------------------
 
     def offset(self, pointer: Pointer, index: Value) -> Pointer:
-        name = self._name("p")
-        self._line(
-            f"{name} = getelementptr inbounds {pointer.type.llvm}, ptr {self._data(pointer)}, {self._typed(index)}"
-        )
-        return Pointer(self, pointer.type, name)
+        base = self._data(pointer)
+        if index.data != "0":
+            base = self._once("p", f"getelementptr inbounds {pointer.type.llvm}, ptr {base}, {self._typed(index)}")
+        return Pointer(self, pointer.type, base)
 
     def cast(self, pointer: Pointer, kind: Type) -> Pointer:
         if kind not in (*_FLOATS, *_INTEGERS, U32):
@@ -461,7 +471,8 @@ class _Function(Builder):
     def load(self, pointer: Pointer, lanes: int) -> Value:
         kind = pointer.type
         self._did("loaded", kind.size * (lanes or 1))
-        loaded = self._result(kind, lanes, f"load {_llvm(kind, lanes)}, ptr {self._data(pointer)}, align {kind.size}")
+        load = f"load {_llvm(kind, lanes)}, ptr {self._data(pointer)}, align {kind.size}"
+        loaded = Value(self, kind, lanes, self._each_time("v", load))
         if kind is not U32:
             return loaded
         return self._result(I64, lanes, f"zext {self._typed(loaded)} to {_llvm(I64, lanes)}")
@@ -551,10 +562,12 @@ class _Function(Builder):
 
     def fetch_add(self, pointer: Pointer, value: Number) -> Value:
         added = self.coerce(value, I64, 0)
-        return self._result(I64, 0, f"atomicrmw add ptr {self._shared(pointer)}, {self._typed(added)} acq_rel, align 8")
+        add = f"atomicrmw add ptr {self._shared(pointer)}, {self._typed(added)} acq_rel, align 8"
+        return Value(self, I64, 0, self._each_time("v", add))
 
     def load_shared(self, pointer: Pointer) -> Value:
-        return self._result(I64, 0, f"load atomic i64, ptr {self._shared(pointer)} acquire, align 8")
+        load = f"load atomic i64, ptr {self._shared(pointer)} acquire, align 8"
+        return Value(self, I64, 0, self._each_time("v", load))
 
     def _shared(self, pointer: Pointer) -> str:
         if pointer.type is not I64:

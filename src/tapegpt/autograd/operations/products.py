@@ -11,8 +11,8 @@ multiplied (`linear.py`, `attention/tiles.py`).
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import View, padded
-from tapegpt.autograd.operations.rows import UNROLLED, blocks
-from tapegpt.machine.language import F32, F64, Builder, F32s, Number, Pointer, Value, Variable, kernel
+from tapegpt.autograd.operations.rows import blocks
+from tapegpt.machine.language import F32, F64, Builder, F32s, Int, Number, Pointer, Value, Variable, kernel
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -156,12 +156,10 @@ def column_blocks(k: Builder, columns: int) -> Iterator[tuple[Number, int]]:
     first = 0  # column
     for vectors, number in ((3, threes), (2, pairs), (1, count - 2 * pairs - 3 * threes)):
         step = vectors * width
-        if number * vectors > UNROLLED:
-            for column in k.range(first, first + number * step, step):
-                yield column, vectors
-        else:
-            yield from ((column, vectors) for column in range(first, first + number * step, step))
-        first += number * step
+        end = first + number * step
+        for column in k.range(first, end, step) if number > 1 else range(first, end, step):
+            yield column, vectors
+        first = end
 
 
 @kernel
@@ -170,18 +168,24 @@ def make_panels(k: Builder, w: View, panels: F32s, *, outs: int) -> None:
     width, ins = k.width(F32), w.columns
     for column, vectors in column_blocks(k, outs):
         for v in range(vectors):
-            panel = panels + (column * ins + v * width)
+            row, panel = column + v * width, panels + (column * ins + v * width)
+            end = row + width if isinstance(row, int) else outs
+            whole = isinstance(w.rows, int) and end <= w.rows and ins == padded(ins)
             for i in k.range(0, padded(ins), width):
-                at = column + v * width
-                square = [_row_of(k, w, at + r, i) for r in range(width)]
-                for c, line in enumerate(k.transpose(square)):
-                    for _ in k.when(k.integer(i + c) < ins):
-                        panel.store((i + c) * (vectors * width), line)
+                x, y = w.at(row, i).start, panel + i * (vectors * width)
+                _turn_square(k, x, w.stride, w.rows - row, y, vectors * width, ins - i, whole=whole)
 
 
-def _row_of(k: Builder, w: View, row: Number, column: Number) -> Value:
-    """A vector, zeros where there is no such row."""
-    numbers = k.zeros(k.width(F32), F32)
-    for _ in k.when(k.integer(row) < w.rows):
-        numbers.set(w.vector(row, column, numbers.lanes))
-    return k.value(numbers)
+@kernel
+def _turn_square(
+    k: Builder, x: F32s, x_stride: Int, rows: Int, y: F32s, y_stride: Int, columns: Int, *, whole: bool
+) -> None:
+    """y = x^T, as many rows and columns as a vector has lanes; unless x is `whole` it has fewer."""
+    width = k.width(F32)
+    square = [k.zeros(width, F32) for _ in range(width)]
+    for r, line in enumerate(square):
+        for _ in range(1) if whole else k.when(rows > r):
+            line.set(x.vector(x_stride * r, width))
+    for c, column in enumerate(k.transpose([k.value(line) for line in square])):
+        for _ in range(1) if whole else k.when(columns > c):
+            y.store(y_stride * c, column)
