@@ -26,7 +26,7 @@ from tapegpt.experiments.population import Candidate, Field, populate
 from tapegpt.machine.language import Builder, F64s, Int, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
-from tapegpt.processes import renewed
+from tapegpt.processes import renew_at_fork
 from tapegpt.settings import Settings
 
 WAYS = [way for way in ("fork", "spawn", "forkserver") if way in multiprocessing.get_all_start_methods()]
@@ -142,7 +142,7 @@ def test_locks_of_other_threads_are_open_in_a_child() -> None:
     """Whatever has a lock: programs, models, engines, probes, portraits, workers; here one as all have it."""
     from _thread import allocate_lock
 
-    lock = renewed(allocate_lock())
+    lock = renew_at_fork(allocate_lock())
     with lock:
         assert child("fork", lock.acquire, False) is True
     assert lock.acquire(blocking=False)
@@ -153,7 +153,7 @@ def test_every_lock_is_renewed_and_every_map_private() -> None:
     for path in Path(tapegpt.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         if path.name != "threads.py":  # its locks are those of a call
-            assert len(re.findall(r"Lock\(\)|_lock\(\)", text)) == text.count("renewed(allocate_lock())"), path
+            assert len(re.findall(r"Lock\(\)|_lock\(\)", text)) == text.count("renew_at_fork(allocate_lock())"), path
         assert "mmap.mmap(" not in text or path.name == "memory.py", path
 
 

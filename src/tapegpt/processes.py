@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _renewable: set[ref[Any]] = set()
 
 
-def renewed(thing: T) -> T:
+def renew_at_fork(thing: T) -> T:
     """The thing itself; as long as it lives, every forked child calls its `_at_fork_reinit`, as Python's locks have."""
     _renewable.add(ref(thing, _renewable.discard))
     return thing

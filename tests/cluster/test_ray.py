@@ -313,7 +313,7 @@ def test_pieces_hold_the_lines_of_a_file(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(parts, "PIECE", piece)
             found = [string for each in parts.pieces(source) for string in parts.strings(each, source)]
-        assert found == source.selected(source.values(str(path), text.encode()))
+        assert found == source.select(source.values(str(path), text.encode()))
 
 
 @pytest.mark.parametrize("reading", [{"encoding": "utf-16"}, {"delimiter": "\n\n"}])

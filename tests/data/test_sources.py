@@ -352,7 +352,7 @@ def test_what_a_table_holds(name: str, text: str, arguments: str, found: list[st
         ("t.jsonl", '{"a":' * 900 + "1" + "}" * 900, "--column a", ["must be a string or a number, not an object"]),
         ("t.csv", b"a\n\xff\n", "", ["t.csv: line 2, byte 2: 0xff is not utf-8"]),
         ("t.txt", "anna\n", "--max-length 3", ["t.txt: no document of 1 to 3 characters"]),
-        ("t.txt", "anna\n", "--max-length 0", ["max_length must be a whole number from 1 on, not 0"]),
+        ("t.txt", "anna\n", "--max-length 0", ["--max-length must be a whole number from 1 on, not 0"]),
         ("t.txt", "anna\n", "--dataset names", ["the path t.txt and dataset 'names' exclude each other"]),
     ],
 )
@@ -615,7 +615,7 @@ def test_an_excerpt_is_of_whole_lines(lines: list[str], size: int, parts: int) -
 
 def test_a_member_that_is_not_gzip_is_damage() -> None:
     with pytest.raises(TapeGPTError, match="this gzip file is damaged at byte 25"):
-        list(sources.inflated("t.gz", [gzip.compress(b"anna\n"), zlib.compress(b"bea\n")]))
+        list(sources.inflate("t.gz", [gzip.compress(b"anna\n"), zlib.compress(b"bea\n")]))
 
 
 @pytest.mark.parametrize("name", ["t.csv", "T.CSV", "t.csv.gz", "T.CSV.GZ", "t.Csv.Gz"])

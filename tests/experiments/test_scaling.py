@@ -213,7 +213,7 @@ def test_narrower_models_have_heads_as_wide(shape: tuple[int, int], times: int, 
 
 def test_trainings_that_follow_a_law_are_predicted(found: Scaling, laboratory: Laboratory) -> None:
     law = Law(1.5, (4.0, 4.0, 3.0), (0.4, 0.4, 0.4), 1.5)
-    told = laboratory.concluded([each.replaced(loss=law.loss(each.amounts)) for each in found.trainings])
+    told = laboratory.conclude([each.replaced(loss=law.loss(each.amounts)) for each in found.trainings])
     assert told.noise < 1e-3
     for check in told.checks:
         assert check.predicted == pytest.approx(law.loss(check.amounts), rel=2e-3)
@@ -231,7 +231,7 @@ def test_what_a_check_predicts_does_not_know_what_was_measured(found: Scaling, l
             each.replaced(loss=1.5 * each.loss) if each.amounts[axis] >= amounts[axis] else each
             for each in found.trainings
         ]
-        check = laboratory.concluded(changed).checks[place]
+        check = laboratory.conclude(changed).checks[place]
         assert (check.predicted, check.interval) == (found.checks[place].predicted, found.checks[place].interval)
         assert check.measured == pytest.approx(1.5 * found.checks[place].measured)
         assert not check.holds
@@ -239,7 +239,7 @@ def test_what_a_check_predicts_does_not_know_what_was_measured(found: Scaling, l
 
 def test_a_training_that_was_not_predicted_is_warned_of(found: Scaling, laboratory: Laboratory) -> None:
     spoilt = [each.replaced(loss=each.loss + 0.5 * (each.steps == 320)) for each in found.trainings]
-    warnings = laboratory.concluded(spoilt).warnings
+    warnings = laboratory.conclude(spoilt).warnings
     assert any(warning.startswith("twice the steps: the loss was 0.") and "higher" in warning for warning in warnings)
 
 
@@ -297,7 +297,7 @@ def test_longest_trainings_that_only_guess_show_no_law(found: Scaling, laborator
     for loss, seen in ((guessing, False), (math.nextafter(guessing, 0.0), True)):
         trainings = [each.replaced(loss=loss) if each.amounts == found.own else each for each in found.trainings]
         with nullcontext() if seen else pytest.raises(TapeGPTError, match="no better than guessing"):
-            laboratory.concluded(trainings)
+            laboratory.conclude(trainings)
 
 
 def test_a_check_takes_the_mean_and_as_wide_an_interval_as_the_law_is_off(
@@ -306,7 +306,7 @@ def test_a_check_takes_the_mean_and_as_wide_an_interval_as_the_law_is_off(
     monkeypatch.setattr(laws, "bootstrap", lambda *_: [found.law] * 400)
     monkeypatch.setattr(laws, "deviation", lambda *_: 0.05)
     own = next(each for each in found.trainings if each.amounts == found.own)
-    check = laboratory.concluded([*found.trainings, own.replaced(loss=own.loss + 0.2)]).checks[0]
+    check = laboratory.conclude([*found.trainings, own.replaced(loss=own.loss + 0.2)]).checks[0]
     assert check.measured == pytest.approx(own.loss + 0.1)
     low, high = (end / found.law.loss(check.amounts) for end in check.interval)
     assert (low, high) == pytest.approx((math.exp(-1.645 * 0.05), math.exp(1.645 * 0.05)), abs=0.02)
@@ -315,9 +315,9 @@ def test_a_check_takes_the_mean_and_as_wide_an_interval_as_the_law_is_off(
 @pytest.mark.slow
 def test_early_ends_are_warned_of(found: Scaling, laboratory: Laboratory) -> None:
     early = [each.replaced(best_step=each.steps // 4) for each in found.trainings]
-    assert any("lowest after 40 of 160 steps" in warning for warning in laboratory.concluded(early).warnings)
+    assert any("lowest after 40 of 160 steps" in warning for warning in laboratory.conclude(early).warnings)
     late = [each.replaced(best_step=each.steps) for each in found.trainings]
-    assert not any("lowest after" in warning for warning in laboratory.concluded(late).warnings)
+    assert not any("lowest after" in warning for warning in laboratory.conclude(late).warnings)
 
 
 def test_half_of_the_trainings_that_end_early_are_no_warning(found: Scaling) -> None:

@@ -24,9 +24,9 @@ from tapegpt.experiments.search import (
     Space,
     draw,
     fields_of,
-    halved,
+    halve,
     is_logarithmic,
-    planned,
+    plan_by_steps,
     survivors,
 )
 from tapegpt.experiments.sweep import SweepSetup
@@ -177,7 +177,7 @@ def test_counts_out_of_range_are_refused(counts: Any) -> None:
 
 @given(st.integers(1, 3000), st.integers(1, 10**6), st.integers(1, 9))
 def test_a_plan_ends_with_few_candidates_all_steps_and_all_seeds(trials: int, steps: int, seeds: int) -> None:
-    plan = planned(trials, steps, seeds)
+    plan = plan_by_steps(trials, steps, seeds)
     assert plan.rungs[0].count == trials
     assert plan.rungs[-1].count <= FINALISTS
     assert (plan.rungs[-1].steps, plan.rungs[-1].seeds) == (steps, seeds)
@@ -190,18 +190,18 @@ def test_a_plan_ends_with_few_candidates_all_steps_and_all_seeds(trials: int, st
 
 
 def test_a_hundred_candidates_are_halved_as_hyperband_does() -> None:
-    assert str(planned(100, 6750, 3)) == "100x250 33x750 11x2250 3x6750x3"
-    assert str(planned(100, 1000, 3)) == "100x111 33x333 5x1000x3"
-    assert str(planned(100, 200, 3)) == "100x200 5x200x3"
-    assert str(planned(4, 200, 1)) == "4x200"
-    assert (halved(5), halved(6), halved(15)) == ([5], [6, 2], [15, 5])
-    assert str(planned(6, 3 * LEAST_STEPS, 1)) == "6x100 2x300"
-    assert str(planned(6, 3 * LEAST_STEPS - 1, 1)) == "6x299 2x299"
+    assert str(plan_by_steps(100, 6750, 3)) == "100x250 33x750 11x2250 3x6750x3"
+    assert str(plan_by_steps(100, 1000, 3)) == "100x111 33x333 5x1000x3"
+    assert str(plan_by_steps(100, 200, 3)) == "100x200 5x200x3"
+    assert str(plan_by_steps(4, 200, 1)) == "4x200"
+    assert (halve(5), halve(6), halve(15)) == ([5], [6, 2], [15, 5])
+    assert str(plan_by_steps(6, 3 * LEAST_STEPS, 1)) == "6x100 2x300"
+    assert str(plan_by_steps(6, 3 * LEAST_STEPS - 1, 1)) == "6x299 2x299"
 
 
 @given(st.integers(2, 200), st.integers(1, 5000))
 def test_later_rungs_are_judged_by_more_strings_the_last_by_all(trials: int, held_out: int) -> None:
-    plan = planned(trials, 10**6, 1)
+    plan = plan_by_steps(trials, 10**6, 1)
     counts = [plan.strings(rung, held_out) for rung in range(len(plan.rungs))]
     assert counts[-1] is None
     numbers = [count for count in counts if count is not None]

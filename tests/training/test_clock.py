@@ -289,7 +289,7 @@ def test_samples_grow_with_the_budget_and_with_what_the_shape_leaves() -> None:
 def test_a_sample_is_evenly_spaced(documents: list[str], predictions: int) -> None:
     corpus = Corpus.of(documents)
     assert corpus.predictions == corpus.tokens().starts[-1]
-    sample = corpus.sampled(predictions)
+    sample = corpus.sample(predictions)
     if corpus.predictions <= predictions:
         assert sample is corpus
         return

@@ -7,16 +7,16 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tapegpt.training.curves import POINTS, curve, thinned
+from tapegpt.training.curves import POINTS, curve, thin
 
 
 @given(st.lists(st.floats(-9, 9), max_size=60), st.integers(1, 20), st.integers(0, 5))
 def test_points_are_means_of_about_as_many_steps_each(losses: list[float], most: int, first: int) -> None:
-    thin = thinned(enumerate(losses, first + 1), most)
-    assert len(thin["steps"]) == len(thin["mean"]) == min(len(losses), most)
+    thinned = thin(enumerate(losses, first + 1), most)
+    assert len(thinned["steps"]) == len(thinned["mean"]) == min(len(losses), most)
     start = first
-    for place, (end, mean) in enumerate(zip(thin["steps"], thin["mean"], strict=True), 1):
-        assert abs(end - first - place * len(losses) / len(thin["steps"])) <= 0.5
+    for place, (end, mean) in enumerate(zip(thinned["steps"], thinned["mean"], strict=True), 1):
+        assert abs(end - first - place * len(losses) / len(thinned["steps"])) <= 0.5
         group = losses[start - first : end - first]
         assert mean == float(f"{math.fsum(group) / len(group):.4g}")
         start = end

@@ -161,7 +161,7 @@ def examine_contents(
         source = source.replaced(encoding=encodings[0].name)
     files = [_file(path, held, source) for path, held in contents]
     values = [value for path, held in contents for value in _values(path, held, source)]
-    documents = source.selected(values)
+    documents = source.select(values)
     if not documents:
         raise source.emptiness()
     corpus = Corpus.of(documents).replaced(source=source)
@@ -239,7 +239,7 @@ def _values(path: str, data: bytes, source: Source) -> list[str]:
 def _too_long(kept: list[str], source: Source | None) -> int:
     if source is None or source.max_length is None:
         return 0
-    every = source.replaced(max_length=None, unique=False).selected(kept)
+    every = source.replaced(max_length=None, unique=False).select(kept)
     return sum(len(document) > source.max_length for document in every)
 
 

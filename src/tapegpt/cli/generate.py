@@ -107,7 +107,7 @@ def _words(path: str) -> list[str]:
     from tapegpt.data.sources import Source, content
 
     source = Source(paths=(path,))
-    return [word for file in source.files() for word in source.selected(source.values(file, content(file)))]
+    return [word for file in source.files() for word in source.select(source.values(file, content(file)))]
 
 
 def _print(model: GPT, strings: Iterable[str], as_json: bool) -> None:

@@ -61,7 +61,7 @@ def strings(piece: Piece, source: Source) -> list[str]:
     else:
         place = f"{piece.path} from byte {piece.start:,}" if piece.start else piece.path
         values = source.replaced(format=piece.format).values(place, _lines(piece.path, piece.start, piece.stop))
-    return source.selected(values)
+    return source.select(values)
 
 
 def _files(source: Source) -> list[str]:

@@ -6,7 +6,7 @@ from _thread import allocate_lock
 from contextlib import contextmanager
 
 from tapegpt.errors import TapeGPTError, argument, shown, warn
-from tapegpt.processes import renewed
+from tapegpt.processes import renew_at_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from json import JSONDecoder
     from typing import Any
 
-_limit = renewed(allocate_lock())  # of the csv module's cells
+_limit = renew_at_fork(allocate_lock())  # of the csv module's cells
 _ABSENT = object()  # what an object holds under a key that it has not
 
 

@@ -45,7 +45,7 @@ class Corpus(Record):
         from tapegpt.data.strings import strings_of
 
         selection = Selection(lowercase=lowercase, max_length=max_length, unique=unique)
-        documents = selection.selected(strings_of(strings, "documents", drop_nulls=True))
+        documents = selection.select(strings_of(strings, "documents", drop_nulls=True))
         if not documents:
             longest = "" if max_length is None else f" and has at most {max_length} characters"
             raise TapeGPTError(f"there is no document: give at least one string that is not blank{longest}")
@@ -113,7 +113,7 @@ class Corpus(Record):
         """Tokens that are predicted in all documents: their characters, and the end of each."""
         return sum(map(len, self.documents)) + len(self)
 
-    def sampled(self, predictions: int) -> Corpus:
+    def sample(self, predictions: int) -> Corpus:
         """Evenly spaced documents that make about so many predictions, at least one; all where they make no more."""
         total, size = self.predictions, len(self)
         if total <= predictions:

@@ -59,7 +59,7 @@ class Selection(Record):
     max_length: int | None = field("longer documents, in characters, are left out", Whole(1), default=None)
     unique: bool = field("each document once, where it comes first", Instance(bool), default=False)
 
-    def selected(self, values: Iterable[str], *, keep_blank: bool = False) -> list[str]:
+    def select(self, values: Iterable[str], *, keep_blank: bool = False) -> list[str]:
         """The values stripped, without blank ones, which with `keep_blank` are the empty string; chosen as asked."""
         stripped = map(str.strip, values)
         documents = list(stripped if keep_blank else filter(None, stripped))
@@ -144,14 +144,14 @@ class Source(Selection):
         return [file for path in self.paths for file in _files(path)]
 
     def documents(self) -> list[str]:
-        """The documents of all files, as `values` and then `selected` give them.
+        """The documents of all files, as `values` and then `select` give them.
 
         Raises `TapeGPTError` for what cannot be read, and where no document is left.
         """
         size = self.size
         whole = self.sample is None or size <= self.sample
         values = [self.values(path, content(path) if whole else self._excerpt(path, size)) for path in self.files()]
-        documents = self.selected(chain.from_iterable(values))
+        documents = self.select(chain.from_iterable(values))
         if not documents:
             raise self.emptiness()
         return documents
@@ -336,14 +336,14 @@ class TooLargeError(TapeGPTError):
 
 
 def decompress(path: str, data: bytes, most: int = MAX_CONTENT) -> bytes:
-    """What data hold where they are gzip, else the data themselves; raises as `inflated`, and `TooLargeError`.
+    """What data hold where they are gzip, else the data themselves; raises as `inflate`, and `TooLargeError`.
 
     It goes piece by piece, so that what would fill the memory is seen before it does.
     """
     if not data.startswith(GZIP):
         return data
     pieces, size = [], 0
-    for piece in inflated(path, (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))):
+    for piece in inflate(path, (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))):
         pieces.append(piece)
         size += len(piece)
         if size > most:
@@ -351,7 +351,7 @@ def decompress(path: str, data: bytes, most: int = MAX_CONTENT) -> bytes:
     return b"".join(pieces)
 
 
-def inflated(path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def inflate(path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """What all members of gzip data hold, at most `CHUNK` bytes at a time: a few MB can say terabytes.
 
     Raises `TapeGPTError` for data that are damaged or not whole.

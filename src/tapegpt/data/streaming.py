@@ -9,7 +9,7 @@ import sys
 from itertools import chain
 
 from tapegpt.data.decoding import decode_chunks
-from tapegpt.data.sources import CHUNK, GZIP, LINE, STDIN, content, format_of, inflated, named
+from tapegpt.data.sources import CHUNK, GZIP, LINE, STDIN, content, format_of, inflate, named
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def batches(source: Source, *, keep_blank: bool = False) -> Iterator[list[str]]:
         kind = source.format or format_of(path)
         is_lines = kind == "text" and source.delimiter == LINE and source.column is None
         for values in _lines(path, source.encoding) if is_lines else _whole(source, path):
-            strings = source.selected(values, keep_blank=keep_blank and (is_lines or kind != "text"))
+            strings = source.select(values, keep_blank=keep_blank and (is_lines or kind != "text"))
             if source.unique:
                 strings = [string for string in strings if string not in seen]
                 seen.update(strings)
@@ -66,7 +66,7 @@ def _chunks(path: str) -> Iterator[bytes]:
             while len(first) < len(GZIP) and GZIP.startswith(first) and (more := next(reading, b"")):
                 first += more  # a pipe may give byte after byte
             every = chain([first], reading)
-            yield from inflated(path, every) if first.startswith(GZIP) else every
+            yield from inflate(path, every) if first.startswith(GZIP) else every
         except OSError as error:
             raise TapeGPTError(f"{named(path)!r}: cannot be read: {error.strerror}") from None
 

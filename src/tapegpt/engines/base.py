@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from array import array
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.processes import Local, renewed
+from tapegpt.processes import Local, renew_at_fork
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
@@ -70,11 +70,11 @@ class Engine(Local, ABC):
     compile_seconds = 0.0  # spent on compiling; 0 if the code was in the cache
 
     def __init__(self) -> None:
-        self._lock = renewed(allocate_lock())  # machine code runs without the interpreter's, and there is one memory
+        self._lock = renew_at_fork(allocate_lock())  # machine code runs without the interpreter's
         self._taken = array("q", [0])  # where machine code notes each step
         self._revision = 0
         self._is_changing = self._is_torn = False
-        renewed(self)
+        renew_at_fork(self)
 
     def _at_fork_reinit(self) -> None:
         self._is_torn = self._is_torn or self._is_changing

@@ -18,7 +18,7 @@ from tapegpt.data.tokens import Tokens
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.models.provenance import DataRecord, TrainingState
 from tapegpt.models.trained import make_engine
-from tapegpt.processes import cores, renewed
+from tapegpt.processes import cores, renew_at_fork
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
 from tapegpt.settings import SECONDS, Settings
@@ -217,7 +217,7 @@ class Population:
     def __init__(self, outcomes: Generator[Outcome | BaseException], kept: list[tuple[Outcome, GPT]]) -> None:
         self._outcomes, self.kept = outcomes, kept
         self._is_torn = False
-        renewed(self)
+        renew_at_fork(self)
 
     def _at_fork_reinit(self) -> None:
         self._is_torn = True

@@ -77,7 +77,7 @@ def scaling(
     config, settings = resolve(given, preset, model=model)
     laboratory = Laboratory(corpus_from(data, reading), config, settings, validation)
     trainings = laboratory.measure(_seconds(budget), cores() if threads is None else threads, watch)
-    return laboratory.concluded(trainings)
+    return laboratory.conclude(trainings)
 
 
 def _seconds(budget: float | str | None) -> float | None:
@@ -183,7 +183,7 @@ class Laboratory:
 
     # --- what they say ------------------------------------------------------------------------------------------
 
-    def concluded(self, trainings: Sequence[Measured]) -> Scaling:
+    def conclude(self, trainings: Sequence[Measured]) -> Scaling:
         """The law of trainings, and what follows; raises `TapeGPTError` where the longest have learned nothing."""
         longest = max((training.steps for training in trainings), default=0) // 2
         own = (self._size(self._config), self._distinct, longest)

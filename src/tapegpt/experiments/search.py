@@ -225,7 +225,7 @@ class Plan(Record):
         return max(held_out // ETA**left, min(LEAST_STRINGS, held_out)) if left else None
 
 
-def halved(candidates: int) -> list[int]:
+def halve(candidates: int) -> list[int]:
     """How many there are in each rung, until there are few: 100, 33, 11, 3."""
     counts = [candidates]
     while counts[-1] > FINALISTS:
@@ -233,9 +233,9 @@ def halved(candidates: int) -> list[int]:
     return counts
 
 
-def planned(candidates: int, steps: int, seeds: int) -> Plan:
+def plan_by_steps(candidates: int, steps: int, seeds: int) -> Plan:
     """The plan whose last rung takes so many steps, each before it a third of the next one's, but never too few."""
-    counts = halved(candidates)
+    counts = halve(candidates)
     lengths = [steps]
     while len(lengths) < len(counts) and lengths[0] // ETA >= LEAST_STEPS:
         lengths.insert(0, lengths[0] // ETA)

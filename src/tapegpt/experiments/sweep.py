@@ -21,7 +21,7 @@ from tapegpt.experiments.journal import Journal
 from tapegpt.experiments.pacing import Pacing
 from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.experiments.ranking import Row, Sweep, mean_outcome
-from tapegpt.experiments.search import COUNTS, ETA, MAX_TRIALS, Plan, Rung, Space, halved, planned, survivors
+from tapegpt.experiments.search import COUNTS, ETA, MAX_TRIALS, Plan, Rung, Space, halve, plan_by_steps, survivors
 from tapegpt.models.gpt import Config
 from tapegpt.processes import cores
 from tapegpt.record import Record, field
@@ -173,9 +173,9 @@ class Sweeping:
                 )
             return plan
         if setup.seconds is not None:
-            counts = halved(count)
+            counts = halve(count)
             return Plan(tuple(Rung(each, 1, setup.seeds if each == counts[-1] else 1) for each in counts))
-        return planned(count, self._longest, setup.seeds)
+        return plan_by_steps(count, self._longest, setup.seeds)
 
     def _run(self) -> Iterator[Outcome]:
         self._baselines = self.field.baselines()

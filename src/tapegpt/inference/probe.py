@@ -11,7 +11,7 @@ from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.base import padded
 from tapegpt.autograd.rewrites import users_of
 from tapegpt.engines.graph import exact_graph
-from tapegpt.processes import renewed
+from tapegpt.processes import renew_at_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Probe:
 
     def __init__(self, config: Model, vocab_size: int, target: Target | None = None) -> None:
         self.config, self.vocab_size = config, vocab_size
-        self.lock = renewed(allocate_lock())
+        self.lock = renew_at_fork(allocate_lock())
         self.revision = -1  # of the engine whose parameters are loaded
         self.positions = 0  # T
         self._graph = graph = exact_graph(config, vocab_size, target)

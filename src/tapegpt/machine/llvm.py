@@ -11,7 +11,7 @@ import sys
 import llvmlite.binding as llvm  # type: ignore[import-untyped]  # it has no type hints
 
 from tapegpt.machine.image import outside_addresses
-from tapegpt.processes import renewed
+from tapegpt.processes import renew_at_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if not hasattr(llvm, "create_pass_builder"):
     raise ImportError("llvmlite is too old: it has no new pass manager")
 
 if lock := getattr(getattr(llvm.ffi.lib, "_lock", None), "_lock", None):  # llvmlite's own, which every call takes
-    renewed(lock)
+    renew_at_fork(lock)
 llvm.initialize_native_target()
 llvm.initialize_native_asmprinter()
 

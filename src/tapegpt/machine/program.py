@@ -22,7 +22,7 @@ from tapegpt.machine.host import c_library, cpu_identity, host_target
 from tapegpt.machine.image import Function, Image, Mapped, Pointer, Real, Whole, can_map
 from tapegpt.machine.language import Builder, Kernel
 from tapegpt.machine.memory import Address, Memory
-from tapegpt.processes import Local, renewed
+from tapegpt.processes import Local, renew_at_fork
 from tapegpt.record import Field
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ Argument = Address | float
 
 _IMAGE, _OBJECT = b"image\n", b"object\n"  # what a cached entry holds: mapped directly, or loaded by LLVM
 _shared: dict[str, ref[Code]] = {}  # by key, as long as a program lives that has it
-_LOCKS = [renewed(allocate_lock()) for _ in range(16)]  # a key has always the same one
+_LOCKS = [renew_at_fork(allocate_lock()) for _ in range(16)]  # a key has always the same one
 
 
 class Program(Local):

@@ -17,7 +17,7 @@ from tapegpt.data.tokens import encode, texts
 from tapegpt.errors import TapeGPTError, either, shown, warn
 from tapegpt.inference.constraints import split_options
 from tapegpt.inference.language_model import LanguageModel
-from tapegpt.processes import renewed
+from tapegpt.processes import renew_at_fork
 from tapegpt.ranges import OneOf, Whole
 from tapegpt.settings import ENGINES, SEED, Settings
 
@@ -136,7 +136,7 @@ class GPT(LanguageModel):
         self.documents: Sequence[str] | None = None  # the training strings, where they are known
         self.state: TrainingState | None = None  # of its training, to resume
         self.ranks: Sequence[float] = ()  # how surprising training strings are, see `rank`
-        self._lock = renewed(allocate_lock())
+        self._lock = renew_at_fork(allocate_lock())
         self._ranked = -1  # revision of the parameters that the ranks are of
         self._inference: tuple[int, Inference] | None = None
         self._neighbours: tuple[Sequence[str], Neighbours] | None = None

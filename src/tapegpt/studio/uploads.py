@@ -14,7 +14,7 @@ from tapegpt.data.columns import columns
 from tapegpt.data.decoding import decode, fitting_encodings, with_line_feeds
 from tapegpt.data.sources import Source, TooLargeError, decompress, format_of, parse_delimiter
 from tapegpt.errors import TapeGPTWarning
-from tapegpt.processes import renewed
+from tapegpt.processes import renew_at_fork
 from tapegpt.studio.limits import CHARACTER_BYTES, too_large
 from tapegpt.studio.store import KeptCorpus
 from tapegpt.text import amount
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 EDITED = 100_000  # characters of a file that become a text to edit
 ELSEWHERE = ("--block-size", "--preset", "--validation", "--format", "--column", "--delimiter", "--encoding")
 
-_lock = renewed(allocate_lock())
+_lock = renew_at_fork(allocate_lock())
 
 
 def read_file(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str, Any], KeptCorpus | None]:

@@ -15,7 +15,7 @@ from time import monotonic
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.forward import Inference
-from tapegpt.processes import renewed
+from tapegpt.processes import renew_at_fork
 from tapegpt.studio.limits import RefusedError
 
 TYPE_CHECKING = False
@@ -41,9 +41,9 @@ class Workers:
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
         self._name, self._threads, self._most = name, threads, threads + waiting
-        self._lock = renewed(allocate_lock())
+        self._lock = renew_at_fork(allocate_lock())
         self._at_fork_reinit()
-        renewed(self)
+        renew_at_fork(self)
 
     def _at_fork_reinit(self) -> None:
         """Start without tasks: a forked child has none of the threads."""

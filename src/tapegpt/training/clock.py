@@ -96,12 +96,12 @@ def judged(held_out: Corpus, model: Model, settings: Settings) -> Corpus:
     assert settings.budget is not None
     length = held_out.predictions / len(held_out)
     cost = EVALUATION_COST * seconds_a_position(model, held_out.vocab_size, length, settings.threads or 1)
-    return held_out.sampled(int(ONE_EVALUATION * settings.budget / cost))
+    return held_out.sample(int(ONE_EVALUATION * settings.budget / cost))
 
 
 def counted(training: Corpus, budget: float) -> Corpus:
     """Of the training documents those that n-gram models have the time for."""
-    return training.sampled(int(COUNTED_A_SECOND * budget))
+    return training.sample(int(COUNTED_A_SECOND * budget))
 
 
 class Clock:

@@ -17,10 +17,10 @@ POINTS = 200
 
 def curve(losses: Sequence[float], first: int = 0) -> dict[str, Any]:
     """Losses of the steps after `first` as at most `POINTS` means, each of the steps up to and including one."""
-    return thinned(enumerate(losses, first + 1), POINTS)
+    return thin(enumerate(losses, first + 1), POINTS)
 
 
-def thinned(points: Iterable[tuple[int, float]], most: int) -> dict[str, Any]:
+def thin(points: Iterable[tuple[int, float]], most: int) -> dict[str, Any]:
     """Steps and losses as at most so many means, each of the steps up to and including one."""
     known = list(points)
     count = min(len(known), most)

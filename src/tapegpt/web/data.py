@@ -13,7 +13,7 @@ from tapegpt.data.corpus import distinct
 from tapegpt.errors import TapeGPTError, shown
 from tapegpt.inference.explanation import explain
 from tapegpt.models.loading import reference
-from tapegpt.processes import renewed
+from tapegpt.processes import renew_at_fork
 from tapegpt.text import rounded
 from tapegpt.training.curves import curve
 
@@ -53,7 +53,7 @@ class Portrait:
     def __init__(self, recording: Recording, facts: Facts | None = None) -> None:
         self.recording = recording
         self._viewer: GPT | None = None
-        self._lock = renewed(allocate_lock())
+        self._lock = renew_at_fork(allocate_lock())
         documents = recording.corpus.documents if recording.corpus else ()
         self.facts = facts or Facts(documents)
         self._shares = [self.facts.shares.get(character, 0.0) for character in recording.model.vocabulary]

@@ -13,7 +13,7 @@ from tapegpt.errors import TapeGPTError
 from tapegpt.experiments.population import differences
 from tapegpt.record import plain
 from tapegpt.text import amount, rounded
-from tapegpt.training.curves import thinned
+from tapegpt.training.curves import thin
 from tapegpt.web import document, table
 
 TYPE_CHECKING = False
@@ -83,7 +83,7 @@ def _columns(outcomes: Sequence[Outcome], searched: Sequence[str]) -> dict[str, 
 def _thinned(losses: Data) -> Data:
     """A curve of fewer points; what is no number stays out."""
     points = [point for point in zip(losses["steps"], losses["mean"], strict=True) if math.isfinite(point[1])]
-    return thinned(points, POINTS)
+    return thin(points, POINTS)
 
 
 def _summary(outcomes: Sequence[Outcome], searched: Sequence[str], baselines: Mapping[str, float]) -> str:
