@@ -160,7 +160,6 @@ class CompiledEngine(Engine):
 
     def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
         strings, words = Strings.empty(count, self.config.block_size), rng.words
-        self._program.run("prepare", self._shared.at(0))
         self._decode(Generation.arguments(words, strings), temperature)
         rng.words = words
         return strings

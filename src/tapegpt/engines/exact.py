@@ -84,13 +84,14 @@ def training_kernel(graph: Graph) -> Kernel:
 def generation_kernel(graph: Graph) -> Kernel:
     """Strings drawn as `random.choices` draws."""
     forward, layout, vocab_size = graph.tape.forward_kernel(graph.logits), graph.layout(), graph.vocab_size
-    bos = vocab_size - 1
+    prepare, bos = graph.prepare, vocab_size - 1
 
     def generate(
         k: Builder, shared: F64s, work: F64s, weights: F64s, generation: Generation, temperature: Real
     ) -> None:
         rows = Rows(work, layout.about)
         inverse_temperature = k.pow(temperature, -1.0)
+        prepare(k, shared)
         for string in k.range(generation.count):
             token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
             going = k.variable(k.integer(1))

@@ -86,5 +86,6 @@ class FastEngine(CompiledEngine):
 
     def _decode(self, generation: dict[str, Argument], temperature: float) -> None:
         rows = array("q", bytes(16 * SLOTS))
+        self._program.run("prepare", self._shared.at(0))
         batch = {"rows": address_of(rows), **generation}
         self._program.run("generate", self._shared.at(0), self._decode_work.at(0), batch, temperature)
