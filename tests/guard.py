@@ -52,7 +52,8 @@ def _mprotect(start: int, size: int, rights: int) -> int:
     return int(function(start, size, rights))
 
 
-_lent: dict[int, tuple[Memory, list[None]]] = {}  # guarded copies by the array's identity, and who uses them
+# Guarded copies by the array's identity, which is kept its own by the array itself, and who uses them.
+_lent: dict[int, tuple[array[float], Memory, list[None]]] = {}
 _lock = threading.Lock()
 _function, PLAIN = program._function, Memory.__init__
 
@@ -90,9 +91,9 @@ def _guarded_function(kernel: Kernel, address: int) -> Callable[..., None]:
 
 def _lend(numbers: array[float], place: int) -> Address:
     """The same place in a guarded copy, which all calls share that have the array at the same time."""
-    copy, users = _lent.get(id(numbers)) or (_copy(numbers), [])
+    _, copy, users = _lent.get(id(numbers)) or (numbers, _copy(numbers), [])
     address = copy.at(place - numbers.buffer_info()[0])
-    _lent[id(numbers)] = copy, users  # nothing before this line leaves a trace if it is interrupted
+    _lent[id(numbers)] = numbers, copy, users  # nothing before this line leaves a trace if it is interrupted
     users.append(None)
     return address
 
@@ -104,7 +105,7 @@ def _copy(numbers: array[float]) -> Memory:
 
 
 def _take_back(numbers: array[float]) -> None:
-    copy, users = _lent[id(numbers)]
+    _, copy, users = _lent[id(numbers)]
     users.pop()
     if not users:
         memoryview(numbers).cast("B")[:] = copy._bytes

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+from array import array
 
 import pytest
 
 from tapegpt.machine.host import host_target
+from tapegpt.machine.memory import address_of
+from tests import guard
 
 TOUCH = """
 from __future__ import annotations
@@ -45,3 +49,14 @@ def test_a_step_outside_is_stopped(side: str, index: int, place: str) -> None:
     )
     assert ended.stdout == "inside\n", ended.stderr
     assert ended.returncode == -signal.SIGSEGV
+
+
+def test_what_an_interrupted_call_left_is_nobody_else_s() -> None:
+    """A call that Ctrl-C ends on its way out may keep its copy: a larger array must never be given it."""
+    small = array("d", [1.0])
+    guard._lend(small, address_of(small).number)
+    identity = id(small)
+    del small
+    gc.collect()
+    assert identity not in [id(each) for each in [array("d", [2.0] * 100) for _ in range(1000)]]
+    del guard._lent[identity]
