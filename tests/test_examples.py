@@ -34,6 +34,7 @@ def test_examples_run_and_learn(name: str) -> None:
     assert losses == [] or name == "regression" or losses[-1] < 0.96 * losses[0]
 
 
+@pytest.mark.slow
 def test_the_networks_of_the_examples_find_what_is_there() -> None:
     assert "accuracy 100.0%" in printed("moons")
     assert "8 of 8 codes are different" in printed("autoencoder")
@@ -42,6 +43,7 @@ def test_the_networks_of_the_examples_find_what_is_there() -> None:
     assert network < 0.13  # the noise alone is 0.1
 
 
+@pytest.mark.slow
 def test_the_language_models_of_the_examples_are_as_good_as_they_can_be() -> None:
     reached, held_out = (float(re.findall(r"loss (\S+)", printed(name))[-1]) for name in ("bigram", "mlp"))
     least = float(re.findall(r"counting gives +(\S+),", printed("bigram"))[0])

@@ -261,6 +261,7 @@ def test_ensembles_and_scores_pickle() -> None:
         assert list(pickle.loads(pickle.dumps(scores))) == list(scores)
 
 
+@pytest.mark.slow
 def test_a_pool_scores_and_generates() -> None:
     model = trained("exact")
     with multiprocessing.get_context("spawn").Pool(2) as pool:

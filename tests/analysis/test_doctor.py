@@ -352,6 +352,7 @@ def test_reasons_say_what_was_given_and_what_follows() -> None:
     assert examine(corpus, MLP(), measured=False).flags[0].words == ["--model", "mlp"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "steps"), [(1e-6, doctor.STEPS), (doctor.SECONDS / 5, 5), (9.0, 1)])
 def test_a_training_is_timed_by_as_many_steps_as_there_is_time_for(
     first: float, steps: int, monkeypatch: pytest.MonkeyPatch

@@ -75,6 +75,7 @@ def test_a_pattern_is_met_by_the_whole_string(generate: Command) -> None:
         assert all(re.fullmatch(pattern, text) for text in strings)
 
 
+@pytest.mark.slow
 def test_no_string_twice_and_none_that_was_trained_on(generate: Command) -> None:
     strings, _ = generate("--distinct --novel -n 300")
     assert len(strings) == len(set(strings)) == 300
@@ -181,6 +182,7 @@ def test_one_line_for_what_cannot_be(generate: Command, options: str, message: s
     assert message in said
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_a_stream_of_millions(trained: Path) -> None:
     command = f"{sys.executable} -m tapegpt generate fast -n 1000000000 --distinct --pattern '.*a.*' | head -n 3"
     done = subprocess.run(["sh", "-c", command], cwd=trained, capture_output=True, text=True, timeout=60)

@@ -488,6 +488,7 @@ def test_adam_against_plain_python(name: str, progress: float | None) -> None:
 # Files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [SHAPE, OTHERS[0]], ids=lambda c: f"{c.n_embd}")
 def test_a_saved_model_goes_on(config: Config, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
@@ -601,6 +602,7 @@ def test_the_ends_of_temperature() -> None:
     assert abs(chi_square(hot, probabilities(reference, 1000.0))) < 5
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.floats(0.3, 3))
 @settings(max_examples=many(25))
 def test_strings_do_not_depend_on_what_is_generated_beside_them(counts: list[int], temperature: float) -> None:
@@ -634,6 +636,7 @@ def test_a_models_strings() -> None:
     assert len(set(strings)) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [SHAPE, *OTHERS], ids=lambda c: f"{c.n_embd}")
 def test_generation_and_evaluation_are_one_model(config: Config) -> None:
     """When it is cold each token is the one that a forward run over whole documents finds likeliest."""

@@ -82,6 +82,7 @@ def test_threads_change_nothing(found: Scaling) -> None:
     assert other.laws == found.laws
 
 
+@pytest.mark.slow
 def test_a_loss_is_the_lowest_that_a_trainer_meets(found: Scaling) -> None:
     training = next(each for each in found.trainings if each.amounts == found.own)
     field = Field(CORPUS, 0.1, 42)

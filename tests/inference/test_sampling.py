@@ -300,6 +300,7 @@ def test_what_is_left_of_a_constraint_comes_and_the_rest_is_said(small: GPT) -> 
     assert caught[0].filename == __file__
 
 
+@pytest.mark.slow
 @settings(max_examples=many(150))
 @given(
     prefix=st.text(CHARACTERS, max_size=2),

@@ -415,6 +415,7 @@ def test_a_line_for_each_string_in_their_order(capsys: pytest.CaptureFixture[str
     assert len({line.index(text) for line, text in zip(shown.splitlines()[1:], NAMES, strict=True)}) == 1
 
 
+@pytest.mark.slow
 def test_standard_input_is_the_default_and_comes_as_it_is_there() -> None:
     command = [sys.executable, "-u", "-m", "tapegpt", "score", "m.safetensors"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

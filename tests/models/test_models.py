@@ -141,6 +141,7 @@ def test_fast_is_close_to_exact(model: Model) -> None:
         assert fast.train(tokens, adam, 0, steps) == pytest.approx(losses, rel=1e-4)
 
 
+@pytest.mark.slow
 @each_model
 def test_a_batch_is_the_mean_of_its_documents(model: Model) -> None:
     """Loss and gradients of documents in one pack are those of each alone: none sees another's rows."""

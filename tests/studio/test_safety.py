@@ -353,6 +353,7 @@ def test_who_cannot_be_served_is_told_when_to_come_again(client: Client) -> None
     client.run()
 
 
+@pytest.mark.slow
 def test_two_hundred_clients_at_once_are_all_served(client: Client) -> None:
     path = f"/api/runs/{client.run()['id']}/generate"
 

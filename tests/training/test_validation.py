@@ -400,6 +400,7 @@ def test_a_budget_as_typed() -> None:
     assert "lr" not in lines[4]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_a_budget_longer_than_helps_says_so() -> None:
     done = run(*FAST, "--budget", "60s", "--samples", "0")
