@@ -546,11 +546,14 @@ def test_it_prints_its_address_and_ends_by_ctrl_c(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stdout is not None
         address = process.stdout.readline().split()[2]
-        with httpx.Client(base_url=address.partition("#")[0], trust_env=False) as client:
-            assert client.get("/api/corpora").json()[0]["name"] == "data.txt"
-            (run,) = client.get("/api/runs").json()
-            assert address.endswith(f"/#run={run['id']}")
-            assert client.get(f"/api/runs/{run['id']}/moments/7?text=anna").json()["step"] == 7
-            process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=20)
+        try:
+            with httpx.Client(base_url=address.partition("#")[0], trust_env=False, timeout=60.0) as client:
+                assert client.get("/api/corpora").json()[0]["name"] == "data.txt"
+                (run,) = client.get("/api/runs").json()
+                assert address.endswith(f"/#run={run['id']}")
+                assert client.get(f"/api/runs/{run['id']}/moments/7?text=anna").json()["step"] == 7
+                process.send_signal(signal.SIGINT)
+                output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # or the end of the block would wait for it
     assert (process.returncode, output, errors) == (0, "", "")
