@@ -231,8 +231,8 @@ def test_what_cannot_be_done(trainer: Trainer, capsys: pytest.CaptureFixture[str
     assert trainer.step
     cases = {
         "m.safetensors": "there is nothing to compare the model with: give DATA, or --dataset NAME",
-        "m.safetensors names.txt --samples 0": "samples must be a whole number from 1 on, not 0",
-        "m.safetensors names.txt --temperature -1": "temperature must be",
+        "m.safetensors names.txt --samples 0": "--samples must be a whole number from 1 on, not 0",
+        "m.safetensors names.txt --temperature -1": "--temperature must be",
         "missing names.txt": "missing: no such file",
         "m.safetensors missing": "missing: no such file",
         "m.safetensors names.txt --training-data missing": "missing: no such file",
