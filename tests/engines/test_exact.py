@@ -19,13 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, DivergedError, Random, Trainer
-from tapegpt.autograd.operations.certified import GROUP, SLACK, Divisor, settle, square, square_root
+from tapegpt.autograd.operations.certified import GROUP, SLACK, TINY, Divisor, decay, settle, square, square_root
 from tapegpt.data.tokens import Strings, Tokens
+from tapegpt.engines.adam import Schedule, adam_update, expect_tiny, scratch_size
 from tapegpt.engines.base import Adam, Engine, Parameters
+from tapegpt.engines.compiled import Numbers
 from tapegpt.engines.exact import ExactEngine
 from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.machine.host import available, c_library, has_known_pow, host_target
-from tapegpt.machine.language import Builder, F64s, I64s, Int, Real, kernel
+from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Real, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
@@ -339,6 +341,22 @@ def quotients(k: Builder, x: F64s, results: F64s, count: Int, number: Real) -> N
         results.store(i, divisor.into(x.vector(i, k.width())))
 
 
+@kernel
+def products(k: Builder, x: F64s, results: F64s, count: Int, factor: Real) -> None:
+    """x * factor as a mean that rests decays; `count` is a multiple of the width."""
+    for i in k.range(0, count, k.width()):
+        results.store(i, decay(k, x.vector(i, k.width()), factor))
+
+
+def updates(
+    k: Builder, numbers: Numbers, scratch: F64s, count: Int, first: Int, steps: Int, schedule: Schedule
+) -> None:
+    """Steps of Adam on the same gradients."""
+    expect_tiny(k, scratch, count)
+    for i in k.range(steps):
+        adam_update(k, numbers, scratch, count, first + i, schedule)
+
+
 TARGETS = [*available(HOST), *OTHERS[len(available(HOST)) - 1 :]]
 each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{8 * t.vector_bytes}-{t.certified}")
 _programs: dict[Target, Program] = {}
@@ -347,7 +365,8 @@ _programs: dict[Target, Program] = {}
 def program(target: Target) -> Program:
     """One compilation for all examples."""
     if target not in _programs:
-        _programs[target] = Program({"powers": (powers, {}), "quotients": (quotients, {})}, target)
+        kernels = [powers, quotients, products, Kernel(updates, real=F64)]
+        _programs[target] = Program({each.name: (each, {}) for each in kernels}, target)
     return _programs[target]
 
 
@@ -362,10 +381,11 @@ def certified_powers(target: Target, numbers: list[float]) -> tuple[list[float],
     return squares[: len(numbers)].tolist(), roots[: len(numbers)].tolist(), counts
 
 
-def certified_quotients(target: Target, numbers: list[float], divisor: float) -> list[float]:
+def certified(target: Target, name: str, numbers: list[float], other: float) -> list[float]:
+    """Quotients by the other number, or products with it."""
     x = array("d", [*numbers, *[1.0] * (-len(numbers) % 64)])
     results = array("d", bytes(8 * len(x)))
-    program(target).run("quotients", address_of(x), address_of(results), len(x), divisor)
+    program(target).run(name, address_of(x), address_of(results), len(x), other)
     return results[: len(numbers)].tolist()
 
 
@@ -491,7 +511,7 @@ def test_numbers_near_the_middle_of_two_are_in_doubt(target: Target) -> None:
 @each_target
 @given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=GROUP), st.floats(2.0**-50, 2.0**50))
 def test_any_quotient_is_the_dividers(target: Target, numbers: list[float], divisor: float) -> None:
-    assert certified_quotients(target, numbers, divisor) == [x / divisor for x in numbers]
+    assert certified(target, "quotients", numbers, divisor) == [x / divisor for x in numbers]
 
 
 @each_target
@@ -507,7 +527,78 @@ def test_hard_quotients_are_the_dividers(target: Target) -> None:
         numbers = [math.ldexp(x, rng.randrange(-900, 900)) for x in hard_quotients(odd)]
         numbers += [math.ldexp(rng.uniform(-1.0, 1.0), rng.randrange(-1074, 900)) for _ in range(20)]
         for number in (odd, divisor):
-            assert certified_quotients(target, numbers, number) == [x / number for x in numbers]
+            assert certified(target, "quotients", numbers, number) == [x / number for x in numbers]
+
+
+# Numbers that rest
+
+SUBNORMAL = 2.0**-1022
+tiny = st.one_of(
+    st.integers(1, 99).map(lambda whole: whole * 5e-324),
+    st.floats(0, SUBNORMAL),
+    st.floats(0, TINY, exclude_max=True),
+    st.sampled_from([SUBNORMAL, math.nextafter(SUBNORMAL, 0.0), math.nextafter(SUBNORMAL, 1.0), 0.0]),
+)
+
+
+@each_target
+@given(st.lists(tiny, min_size=1, max_size=GROUP), st.one_of(st.sampled_from([0.85, 0.99, 0.5, 1.0]), st.floats(0, 1)))
+def test_tiny_numbers_decay_as_the_cpu_rounds(target: Target, numbers: list[float], factor: float) -> None:
+    numbers = [sign * number for number in numbers for sign in (1, -1)][:GROUP]
+    results = certified(target, "products", numbers, factor)
+    assert list(map(float.hex, results)) == [(number * factor).hex() for number in numbers]
+
+
+def moved(p: float, g: float, m: float, v: float, step: int, adam: Adam) -> tuple[float, float, float]:
+    """A step of Adam in Python."""
+    m = m * adam.beta1 + g * (1 - adam.beta1)
+    v = v * adam.beta2 + math.pow(g, 2) * (1 - adam.beta2)
+    mean = m / (1 - math.pow(adam.beta1, step + 1))
+    root = math.pow(v / (1 - math.pow(adam.beta2, step + 1)), 0.5)
+    rate = adam.learning_rate * (1 - step / adam.steps)
+    return p - mean * rate / (root + adam.epsilon), m, v
+
+
+ADAMS = {
+    "microgpt.py's": Adam(),
+    "a large epsilon": Adam(epsilon=1.0),
+    "a tiny epsilon": Adam(epsilon=1e-300),
+    "a large step": Adam(learning_rate=1e60),
+    "means that end": Adam(beta1=0.5, beta2=0.9),
+    "short means": Adam(beta1=0.9, beta2=0.3),
+}
+
+
+@each_target
+@pytest.mark.parametrize("adam", ADAMS.values(), ids=list(ADAMS))
+def test_means_that_rest_move_nothing_that_would_not_move(target: Target, adam: Adam) -> None:
+    """Moments and parameters of all sizes, most without a gradient, through some steps."""
+    rng, count, steps = random.Random(5), 4 * GROUP, 4
+    negligible = math.log2(max(adam.epsilon, 1e-150)) - 55
+
+    def some(*exponents: float) -> float:
+        near = rng.choice([*exponents, rng.uniform(-1074, 0)])
+        return rng.choice([0.0, rng.randrange(1, 60) * 5e-324, math.pow(2.0, near + rng.uniform(-2, 2))])
+
+    def sign() -> int:
+        return rng.choice([1, -1])
+
+    p = [sign() * rng.choice([some(-700, -760, -900), rng.gauss(0, 1)]) for _ in range(count)]
+    g = [sign() * rng.choice([0.0, 0.0, 0.0, 0.0, some(-540), rng.gauss(0, 1)]) for _ in range(count)]
+    m, v = ([some(-1022, -900) for _ in range(count)] for _ in range(2))
+    m = [sign() * number or 0.0 for number in m]  # a mean of zero is never negative
+    v = [rng.choice([number, 2.0 ** (2 * negligible + rng.uniform(-3, 3))]) for number in v]
+    v[:GROUP] = [1e-3] * GROUP  # a group whose squares have long been normal
+    m[-GROUP:] = [0.01] * GROUP
+    memory = [array("d", numbers) for numbers in (p, g, m, v)]
+    numbers = dict(zip(("shared", "gradients", "first", "second"), map(address_of, memory), strict=True))
+    scratch = array("d", bytes(8 * scratch_size(count)))
+    program(target).run("updates", numbers, address_of(scratch), count, 500, steps, adam.as_dict())
+    expected = [(a, c, d) for a, c, d in zip(p, m, v, strict=True)]
+    for step in range(500, 500 + steps):
+        expected = [moved(a, b, c, d, step, adam) for (a, c, d), b in zip(expected, g, strict=True)]
+    for found, wanted in zip((memory[0], memory[2], memory[3]), zip(*expected, strict=True), strict=True):
+        assert list(map(float.hex, found)) == list(map(float.hex, wanted))
 
 
 def test_strings_are_a_sequence() -> None:

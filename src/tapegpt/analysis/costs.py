@@ -13,7 +13,7 @@ from time import perf_counter_ns, thread_time_ns
 
 from tapegpt.autograd.operations.base import padded
 from tapegpt.data.rng import Random
-from tapegpt.engines.adam import SCRATCH
+from tapegpt.engines.adam import scratch_size
 from tapegpt.engines.graph import DocumentPacker, Documents
 from tapegpt.machine.language import F32, F64, Builder, I64s, Int, Kernel, Reals
 from tapegpt.machine.memory import Memory, address_of
@@ -98,7 +98,8 @@ class Bench:
         self._program = Program(entries, target, COUNTED if counted else ())
         extents, size = self._tape.plan(), self._tape.real.size
         self._shared, self._gradients = Memory(size * extents.shared), Memory(size * extents.gradients)
-        self._work, self._moments = Memory(size * extents.work), Memory(size * (2 * extents.gradients + SCRATCH))
+        scratch = scratch_size(extents.gradients)
+        self._work, self._moments = Memory(size * extents.work), Memory(size * (2 * extents.gradients + scratch))
         self._counts = array("q", bytes(8 * len(COUNTED)))
         graph.write(self._shared, parameters)
         rows = array("q", [0])

@@ -11,7 +11,7 @@ from tapegpt.autograd.operations.base import padded
 from tapegpt.autograd.operations.rows import exponentiate
 from tapegpt.autograd.packing import Rows
 from tapegpt.data.mersenne import uniform
-from tapegpt.engines.adam import SCRATCH, Schedule, adam_update, all_finite
+from tapegpt.engines.adam import Schedule, adam_update, all_finite, expect_tiny, scratch_size
 from tapegpt.engines.compiled import CompiledEngine, Generation, Numbers, Steps, check_losses
 from tapegpt.engines.graph import DocumentPacker, Documents, Graph, exact_graph
 from tapegpt.machine.language import F64, Builder, F64s, Int, Kernel, Real, U32s
@@ -35,7 +35,7 @@ class ExactEngine(CompiledEngine):
         graph = exact_graph(config, vocab_size, target)
         entries: Entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(graph), {})}
         super().__init__(config, graph, entries, target)
-        self._scratch = Memory(8 * SCRATCH)
+        self._scratch = Memory(8 * scratch_size(self._extents.gradients))
 
     def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
@@ -60,6 +60,7 @@ def training_kernel(graph: Graph) -> Kernel:
     ) -> None:
         shared, gradients = numbers.shared, numbers.gradients
         packer = DocumentPacker(k, layout, work, documents)
+        expect_tiny(k, scratch, extent)
         going = k.variable(k.integer(1))
         for i in k.range(steps.count):
             for _ in k.when(going.equals(1)):
