@@ -63,12 +63,7 @@ class Probe:
 
         on_path = {node.name for node in recorded.tape.order(recorded.logits) if node.operation and is_new(node)}
         found = {stage: location.node for stage, location in self._stages.items() if stage in on_path}
-        return [stage for stage, node in found.items() if self._is_on_way(node)]
-
-    @staticmethod
-    def _is_on_way(node: Node) -> bool:
-        """Whether it has a row, and a gradient, for each position."""
-        return node.shape.rows is None and node.gradient >= 0
+        return [stage for stage, node in found.items() if node.shape.rows is None and node.gradient >= 0]
 
     def load(self, parameters: Parameters) -> None:
         """Take these parameters, shaped by `Model.shapes`."""
