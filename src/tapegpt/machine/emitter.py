@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 # "no-builtins" keeps LLVM from turning loops into calls of memset and memcpy, which the image could not resolve.
 _HEADER = f"@outside = hidden global [{len(OUTSIDE)} x ptr] zeroinitializer, align 8"
-_FOOTER = 'attributes #0 = { nounwind "no-builtins" }\nattributes #1 = { nounwind noinline "no-builtins" }'
+_FOOTER = """\
+attributes #0 = { nounwind "no-builtins" }
+attributes #1 = { nounwind noinline "no-builtins" }
+attributes #2 = { nounwind alwaysinline "no-builtins" }"""
 
 _FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _INTEGER = {
@@ -205,8 +208,8 @@ class _Function(Builder):
             raise KernelError(rule, f"{kernel.name}, {self._open[-1]}")
         self._line("ret void")
         self._add_tally()
-        is_one_block = not any(line.endswith(":") for line in self._lines)  # LLVM may copy it where it is called
-        attributes = "#0" if self._is_entry or is_one_block else "#1"
+        is_one_block = not any(line.endswith(":") for line in self._lines)  # LLVM copies it where it is called
+        attributes = "#0" if self._is_entry else "#2" if is_one_block else "#1"
         if self._module.counted and not self._is_entry:
             parameters.append("ptr noalias nocapture %counts.")
         signature, outer = f"({', '.join(parameters)})", []
