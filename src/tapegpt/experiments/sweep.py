@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 TRIALS, SEEDS = 50, 3
 KEPT = 32  # models of the last rung that stay in memory
-PROBING = 0.02  # share of a budget after which a measurement is not repeated with more steps
+PROBING = 0.05  # share of a budget that a measurement with ever more steps takes at most
 LEAST_STEPS = 10  # that a budget has to suffice for
 
 
@@ -136,7 +136,7 @@ class Sweeping:
         self._outcomes: list[dict[int, list[Outcome]]] = []  # by rung, then by candidate
         self._kept: list[tuple[Outcome, GPT]] = []
         self._baselines: dict[str, float] = {}
-        self._slowdown = 1.0  # of a turn, beside a training alone
+        self._slowdown = 1.0  # seconds of a turn for each of its trainings' own
         self._journal = Journal(run_dir, self._spec()) if run_dir is not None else None
         if self._journal is not None:
             self._pacing.spent = self._journal.spent
