@@ -211,24 +211,24 @@ class Lessons:
     def strengths(self, windows: array[int], products: array[float], seen: bool) -> dict[str, float]:
         """The sum of each document's products, by what is left of them where they are what was trained on, in order."""
         found: dict[str, float] = {}
-        for place, (window, product) in enumerate(zip(windows, products, strict=True)):
+        for position, (window, product) in enumerate(zip(windows, products, strict=True)):
             document = self.document(window)
-            strength = product * self._lengths[window] * (self._left(place) if seen else 1.0)
+            strength = product * self._lengths[window] * (self._left(position) if seen else 1.0)
             found[document] = found.get(document, 0.0) + strength
         return found
 
-    def _left(self, place: int) -> float:
-        """How much is left of a window at this place of the order: the shares of the training gone by at each visit."""
-        visits = range(place, self.visits, len(self.order))
+    def _left(self, position: int) -> float:
+        """What is left of a window at this position of the order: the shares of the training gone by at each visit."""
+        visits = range(position, self.visits, len(self.order))
         return len(visits) * (visits[0] + visits[-1] + 2) / (2 * self.visits)
 
     def steps(self, documents: Collection[str]) -> dict[str, tuple[int, ...]]:
         """The steps, from 1 on, in which each of some documents was trained on."""
         found: dict[str, set[int]] = {document: set() for document in documents}
-        for place, window in enumerate(self.order[: self.visits]):
+        for position, window in enumerate(self.order[: self.visits]):
             steps = found.get(self.document(window))
             if steps is not None:
-                visits = range(place, self.visits, len(self.order))
+                visits = range(position, self.visits, len(self.order))
                 steps.update(visit // self.settings.batch_size + 1 for visit in visits)
         return {document: tuple(sorted(steps)) for document, steps in found.items()}
 

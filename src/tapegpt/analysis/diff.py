@@ -168,9 +168,9 @@ def losses_of(text: str, name: str) -> Losses:
     printed = {at: line for at, line in lines.items() if line.startswith("step ") and " loss " in line}
     values: dict[int, float] = {}
     decimals = 0
-    for place, (at, line) in enumerate((printed or lines).items(), 1):
+    for position, (at, line) in enumerate((printed or lines).items(), 1):
         try:
-            for step, number in _read_line(line, place):
+            for step, number in _read_line(line, position):
                 values[step] = float.fromhex(number) if "x" in number else float(number)
                 decimals = max(decimals, EXACT if "x" in number else _decimals(number))
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -183,7 +183,7 @@ def losses_of(text: str, name: str) -> Losses:
     return Losses(values, decimals if decimals < EXACT else None)
 
 
-def _read_line(line: str, place: int) -> Iterator[tuple[int, str]]:
+def _read_line(line: str, position: int) -> Iterator[tuple[int, str]]:
     """The steps of a line, with their losses as they are written."""
     if line.startswith("{"):
         import json
@@ -195,7 +195,7 @@ def _read_line(line: str, place: int) -> Iterator[tuple[int, str]]:
         words = line.split()
         yield int(words[1]), words[words.index("loss") + 1]
     else:
-        yield place, line
+        yield position, line
 
 
 def _decimals(number: str) -> int:
@@ -267,20 +267,20 @@ def _tensors(a: GPT, b: GPT) -> list[TensorComparison]:
             differing = _differing(x, y)
             equal = len(x) - len(differing)
             if differing:
-                place = max(differing, key=lambda place: abs(x[place] - y[place]))
-                largest = _cell(name, a_shape, place, x, y)
+                position = max(differing, key=lambda position: abs(x[position] - y[position]))
+                largest = _cell(name, a_shape, position, x, y)
         found.append(TensorComparison(name, a_shape, b_shape, equal, largest))
     return found
 
 
 def _differing(x: array[float], y: array[float]) -> list[int]:
     """The indices of the numbers that differ."""
-    return [] if x == y else [place for place, (p, q) in enumerate(zip(x, y, strict=True)) if p != q]
+    return [] if x == y else [position for position, (p, q) in enumerate(zip(x, y, strict=True)) if p != q]
 
 
-def _cell(name: str, shape: tuple[int, int], place: int, x: array[float], y: array[float]) -> Cell:
-    row, column = divmod(place, shape[1])
-    return Cell(name, row, column, Pair(x[place], y[place]))
+def _cell(name: str, shape: tuple[int, int], position: int, x: array[float], y: array[float]) -> Cell:
+    row, column = divmod(position, shape[1])
+    return Cell(name, row, column, Pair(x[position], y[position]))
 
 
 class _Replays:
@@ -322,7 +322,7 @@ class _Replays:
     def _parting(self, step: int, x: Parameters, y: Parameters) -> Parting:
         model = self._models[0]
         differing = {name: _differing(x[name], y[name]) for name in x}
-        name = next(name for name, places in differing.items() if places)
+        name = next(name for name, positions in differing.items() if positions)
         shape = model.config.shapes(model.vocab_size)[name]
         cell = _cell(name, shape, differing[name][0], x[name], y[name])
         return Parting(step, cell, sum(map(len, differing.values())))

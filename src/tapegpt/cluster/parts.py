@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from codecs import lookup
+from contextlib import contextmanager
 
 from tapegpt.data.decoding import decode
 from tapegpt.data.sources import GZIP, LINE, STDIN, decompress, format_of
@@ -18,7 +19,6 @@ from tapegpt.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
     from typing import Any
 
     from tapegpt.data.sources import Source
@@ -239,16 +239,11 @@ def _opened(path: str) -> Any:
     return system.open_input_file(inside)
 
 
-def _failing(path: str, what: str) -> AbstractContextManager[None]:
+@contextmanager
+def _failing(path: str, what: str) -> Iterator[None]:
     """Turn what file systems raise into one line."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def failing() -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError) as error:  # of Arrow too: its errors are among these
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise TapeGPTError(f"{path}: cannot be {what}: {reason}: see that all machines have it") from None
-
-    return failing()
+    try:
+        yield
+    except (OSError, ValueError) as error:  # of Arrow too: its errors are among these
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TapeGPTError(f"{path}: cannot be {what}: {reason}: see that all machines have it") from None

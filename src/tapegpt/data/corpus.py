@@ -152,16 +152,16 @@ class Corpus(Record):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of tokens; raises `TapeGPTError` for a token that is no character, as BOS is none."""
         characters = []
-        for place, token in enumerate(ids):
+        for position, token in enumerate(ids):
             if not 0 <= token < self.bos:
-                raise TapeGPTError(f"token {place} is {token}: characters are 0 to {self.bos - 1}")
+                raise TapeGPTError(f"token {position} is {token}: characters are 0 to {self.bos - 1}")
             characters.append(self.vocabulary[token])
         return "".join(characters)
 
 
 def _translated(text: str, alphabet: str) -> str:
     """The text with each character replaced by the one whose code is its index in the alphabet."""
-    table = {ord(character): place for place, character in enumerate(alphabet)}
+    table = {ord(character): position for position, character in enumerate(alphabet)}
     if max(table) < 256:  # a byte a character: 20 times faster
         codes = bytes(table.get(code, 0) for code in range(256))
         return text.encode("latin-1").translate(codes).decode("latin-1")

@@ -107,13 +107,13 @@ def _checked(models: Sequence[GPT]) -> tuple[GPT, ...]:
         raise TapeGPTError(f"an ensemble takes several models, not {shown(models)}: give a list")
     checked = tuple(models)
     MODELS.check("the number of models of an ensemble", len(checked))
-    for place, model in enumerate(checked):
+    for position, model in enumerate(checked):
         if not isinstance(model, GPT) or isinstance(model, Ensemble):
-            raise TapeGPTError(f"model {place} of an ensemble must be a GPT, not {shown(model)}")
+            raise TapeGPTError(f"model {position} of an ensemble must be a GPT, not {shown(model)}")
         if model.vocabulary != checked[0].vocabulary:
             others = "".join(sorted(set(model.vocabulary) ^ set(checked[0].vocabulary)))
             raise TapeGPTError(
-                f"model {place} of an ensemble differs from model 0 in the characters {shown(others)}: "
+                f"model {position} of an ensemble differs from model 0 in the characters {shown(others)}: "
                 "train them on the same data"
             )
     return checked
@@ -130,11 +130,11 @@ def mix(k: Builder, mean: F32s, more: F32s, sign: Real, share: Real, count: Int)
     """
     width = k.width(F32)
     flip, weight, rest = (k.spread(k.convert(number, F32), width) for number in (sign, share, 1.0 - share))
-    for place in k.range(0, count, width):
-        one, other = mean.vector(place, width) * flip, more.vector(place, width) * flip
+    for position in k.range(0, count, width):
+        one, other = mean.vector(position, width) * flip, more.vector(position, width) * flip
         least = k.minimum(one, other)  # so that one of the exponentials is 1
         total = rest * exp(k, least - one) + weight * exp(k, least - other)
-        mean.store(place, (least - log(k, total)) * flip)
+        mean.store(position, (least - log(k, total)) * flip)
 
 
 class Mixture(Inference):
@@ -189,18 +189,18 @@ class Mixture(Inference):
         ahead: dict[tuple[int, ...], tuple[int, list[int]]] = {}  # the state and the strings of each prefix
         if count:
             ahead[()] = (rules.start, list(range(count)))
-        for place in range(block):
+        for position in range(block):
             beyond: dict[tuple[int, ...], tuple[int, list[int]]] = {}
             rows = self.next_logs([list(prefix) for prefix in ahead]) if ahead else []
             for (prefix, (state, numbers)), logs in zip(ahead.items(), rows, strict=True):
-                choice = _Choice(logs, state, place, drawing, rules)
+                choice = _Choice(logs, state, position, drawing, rules)
                 for number in numbers:
-                    token = choice.token(_unit(seeds[number], place))
+                    token = choice.token(_unit(seeds[number], position))
                     log_weights[number] += choice.log_weight(token)
                     if token == bos:
                         continue  # its length is that of the prefix
-                    strings.ids[number * block + place] = token
-                    strings.lengths[number] = place + 1
+                    strings.ids[number * block + position] = token
+                    strings.lengths[number] = position + 1
                     beyond.setdefault((*prefix, token), (choice.after(token), []))[1].append(number)
             ahead = beyond
         return Drawn(strings, log_weights)
@@ -209,20 +209,20 @@ class Mixture(Inference):
 class _Choice:
     """The next token after a prefix, at a state and position of rules."""
 
-    def __init__(self, logs: Sequence[float], state: int, place: int, drawing: Drawing, rules: Rules) -> None:
+    def __init__(self, logs: Sequence[float], state: int, position: int, drawing: Drawing, rules: Rules) -> None:
         self._rules = rules
         self._greedy = drawing.temperature == 0
         scale = 1.0 / (drawing.temperature or 1.0)
         self._row = rules.table[state * rules.count : (state + 1) * rules.count]
-        states, goes_on = len(rules.accepting), place < rules.most
+        states, goes_on = len(rules.accepting), position < rules.most
         # State 0, a dead end, for strings that may not continue.
-        self._prospects = [rules.ahead[(place + 1) * states + target if goes_on else 0] for target in self._row]
+        self._prospects = [rules.ahead[(position + 1) * states + target if goes_on else 0] for target in self._row]
         allowed = [
             (token, logs[token] * scale + self._prospects[kind])
             for token, kind in enumerate(rules.classes)
             if self._prospects[kind] > FORBIDDEN
         ]
-        if rules.accepting[state] and place >= rules.least:
+        if rules.accepting[state] and position >= rules.least:
             allowed.append((len(rules.classes), logs[-1] * scale))
         logits = [logit for _, logit in allowed]
         largest = max(logits)
