@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.properties import QUICK, unoptimised
+from tests.properties import QUICK, skip_passes
 
 settings.load_profile(QUICK)
 TESTS = Path(__file__).parent
-OPTIMISED = {"machine", "autograd", "engines", "test_docs.py", "test_readme.py"}  # code and time as users have it
+OPTIMISED = {"machine", "autograd", "engines", "test_docs.py", "test_readme.py"}  # they test machine code or its speed
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,7 +40,7 @@ def _code_directory(config: pytest.Config) -> str:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a browser, a cluster or the whole site is slow: each takes seconds to be there."""
+    """Mark tests as slow that need a browser, a cluster or the whole site: each takes seconds to start."""
     for item in items:
         if isinstance(item, pytest.Function) and not {"chromium", "cluster", "site"}.isdisjoint(item.fixturenames):
             item.add_marker("slow")
@@ -57,11 +57,11 @@ def shared() -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def code_is_made_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Where machine code is only used, it need not be fast: making it is most of the time of such tests."""
+    """Tests that only use machine code spend most of their time on compiling it: there it need not be fast."""
     if request.path.relative_to(TESTS).parts[0] in OPTIMISED:
         yield
         return
-    with unoptimised():
+    with skip_passes():
         yield
 
 

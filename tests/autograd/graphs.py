@@ -24,7 +24,7 @@ from tapegpt import TapeGPTError
 from tapegpt.autograd import Tape, Value, check_gradients
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.target import INTERPRETED, Target
-from tests.properties import unoptimised
+from tests.properties import skip_passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -455,7 +455,7 @@ def judge(rng: random.Random, target: Target, *, optimised: bool = False) -> Gra
         kinds = [kind for kind in kinds if kind not in UNEVEN]
     graph = Graph(rng, target, smooth=smooth).grow(kinds)
     try:
-        with nullcontext() if optimised else unoptimised():
+        with nullcontext() if optimised else skip_passes():
             for count in (graph.positions, rng.randrange(1, graph.positions + 1)):
                 graph.run(count)
             if smooth and graph.output.gradient >= 0 and target in UNITS:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.engines.random_models import judge
-from tests.properties import unoptimised
+from tests.properties import skip_passes
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
-@unoptimised()
+@skip_passes()
 def test_random_models(seed: int) -> None:
     judge(seed)

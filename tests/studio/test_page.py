@@ -28,18 +28,18 @@ FRUITS = ["apple", "pear", "plum", "papaya", "pomelo", "grape", "lime", "lemon",
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-UNOPTIMISED = """
+WITHOUT_PASSES = """
 import sys
 from tapegpt.cli import main
-from tests.properties import unoptimised
-with unoptimised():
+from tests.properties import skip_passes
+with skip_passes():
     main(sys.argv[1:])
 """
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    program = ["-m", "tapegpt"] if is_thorough() else ["-c", UNOPTIMISED]
+    program = ["-m", "tapegpt"] if is_thorough() else ["-c", WITHOUT_PASSES]
     command = [sys.executable, *program, "studio", "--port", "0", "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
