@@ -20,7 +20,7 @@ from tapegpt.analysis.influence import Rater
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import encode
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError, shown
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
 from tapegpt.settings import Settings
@@ -98,8 +98,7 @@ def attribute(
     Raises `TapeGPTError` for a text that is empty or has unknown characters, and where the documents are not known or
     have changed.
     """
-    if not is_whole(top) or top < 1:
-        raise TapeGPTError(f"top must be a whole number from 1 on, not {shown(top)}")
+    Whole(1).check("top", top)
     query, lessons = encoded(model, text), Lessons(model, recording)
     seen = lessons.known and not unseen
     windows = lessons.order[: lessons.visits] if seen else lessons.order

@@ -10,8 +10,9 @@ import math
 from operator import sub
 
 from tapegpt.data.corpus import Corpus
-from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.errors import TapeGPTError, shown
 from tapegpt.models.trained import GPT
+from tapegpt.ranges import Number
 from tapegpt.record import Record
 from tapegpt.training.recording import replay
 
@@ -141,8 +142,7 @@ def compare(a: GPT | Losses, b: GPT | Losses, tolerance: float = 0.0) -> Compari
     end; where that cannot be, two models are compared as they are, and one with losses raises `TapeGPTError`, as a
     tolerance below 0 and losses of no common step do.
     """
-    if not is_number(tolerance) or not tolerance >= 0:
-        raise TapeGPTError(f"tolerance must be a number from 0 on, not {shown(tolerance)}")
+    Number(0).check("tolerance", tolerance)
     if isinstance(a, GPT) and isinstance(b, GPT):
         return _compare_models(a, b, tolerance)
     first, second = (_losses(_replayed(run, ())) if isinstance(run, GPT) else run for run in (a, b))

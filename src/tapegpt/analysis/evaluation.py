@@ -14,7 +14,8 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.neighbours import Neighbours
 from tapegpt.data.rng import Random
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -96,8 +97,7 @@ def evaluate(
     What it was trained on is `model.documents`, or is read again from where it came, without what its training held
     out. The same seed gives the same report. Raises `TapeGPTError` for settings out of range.
     """
-    if not is_whole(samples) or samples < 1:
-        raise TapeGPTError(f"samples must be a whole number from 1 on, not {shown(samples)}")
+    Whole(1).check("samples", samples)
     generated = model.generate(samples, temperature=temperature, seed=seed)
     training, reason = _trained_on(model)
     learned = set(training or ())

@@ -13,8 +13,9 @@ from functools import lru_cache
 from pickle import dumps, loads
 
 from tapegpt.cluster.connection import SEEN
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError
 from tapegpt.experiments.population import Field, Population, populate
+from tapegpt.ranges import Whole
 from tapegpt.version import __version__
 
 TYPE_CHECKING = False
@@ -50,8 +51,8 @@ class Executor:
         Ray 2.60 down, "Tried to complete task that was not pending".
         Raises `TapeGPTError` as `populate` does, and where workers are lost again and again.
         """
-        if threads is not None and (not is_whole(threads) or threads < 1):
-            raise TapeGPTError(f"threads must be a whole number from 1 on, not {shown(threads)}")
+        if threads is not None:
+            Whole(1).check("threads", threads)
         width = min(self._width, threads or self._width, self._cluster.smallest())
         kept: list[tuple[Outcome, GPT]] = []
         return Population(self._outcomes(field, list(candidates), width, keep, kept), kept)

@@ -14,7 +14,8 @@ from operator import add
 
 from tapegpt.data.sources import Selection, Source
 from tapegpt.data.tokens import Tokens, encode
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -137,8 +138,7 @@ class Corpus(Record):
         it ends with. With `cut` every document is one window, whatever its length, for an engine that trains on its
         beginning. Raises `TapeGPTError` unless block_size is a whole number from 1 on.
         """
-        if not is_whole(block_size) or block_size < 1:
-            raise TapeGPTError(f"block_size must be a whole number from 1 on, not {shown(block_size)}")
+        Whole(1).check("block_size", block_size)
         tokens = self.tokens(order)
         if cut or max(map(len, self.documents), default=0) < block_size:
             return tokens
