@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
@@ -311,6 +312,8 @@ def fault(arguments: list[str]) -> tuple[int, str]:
     except BaseException as error:  # noqa: BLE001  # whatever gets out is what is looked for
         return -1, f"{type(error).__name__}: {error}"
     lines = [line for line in said.getvalue().splitlines() if not line.startswith("tapegpt: note: ")]
+    if code == 0 and ("--metrics", "-") in pairwise(arguments):
+        lines = []  # a training's words, since its losses have standard output
     if code not in (0, 2) and (arguments[0], code) != ("diff", 1):
         return code, f"exit code {code}: {said.getvalue()[-300:]}"
     if (code == 2) != (len(lines) == 1) or len(lines) > 1:
