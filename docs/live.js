@@ -41,7 +41,7 @@ function scrubber() {
 
 /** Light or dark, as the site is. */
 function light() {
-  for (const ground of grounds) ground.dataset.theme = document.body.dataset.mdColorScheme === "slate" ? "dark" : "light";
+  for (const ground of grounds) ground.style.colorScheme = document.body.dataset.mdColorScheme === "slate" ? "dark" : "light";
 }
 
 function go(index) {
