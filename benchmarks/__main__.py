@@ -24,7 +24,9 @@ from benchmarks import (
     studio,
     sweep,
     training,
+    whole,
 )
+from benchmarks.timing import cpu_name
 from tapegpt import Config, Corpus, TapeGPTError
 from tapegpt.settings import Settings
 from tapegpt.settings import seconds as budget_seconds
@@ -32,6 +34,7 @@ from tapegpt.settings import seconds as budget_seconds
 PARTS = (
     "training",
     "sizes",
+    "whole",
     "fast",
     "generation",
     "inference",
@@ -59,7 +62,7 @@ def main() -> None:
     if options.oracle:
         training.check_against_oracle(corpus, options.oracle)
         print("losses, parameters and samples equal the published ones\n")
-    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}, {sys.platform}\n")
+    print(f"{platform.python_implementation()} {platform.python_version()}, {cpu_name()}, {sys.platform}\n")
     for part in options.parts or PARTS:
         print(_run(part, corpus, options), flush=True)
 
@@ -70,6 +73,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return training.against_reference(corpus, options.rounds)
         case "sizes":
             return training.by_size(corpus, options.rounds)
+        case "whole":
+            return whole.by_third(corpus, options.steps, options.rounds)
         case "fast":
             return fast.training_step(corpus, options.rounds)
         case "generation":
@@ -136,12 +141,15 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     for name, default in {**SHAPE, "batch_size": 16}.items():
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, type=int, default=default, metavar="N", help=f"in the part kernels ({default})")
+    parser.add_argument("--steps", type=int, default=whole.STEPS, metavar="N", help="of the part whole (%(default)s)")
     options = parser.parse_args(words)
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"no part is called {', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if options.steps < 3 * options.rounds:
+        parser.error("--steps must be at least three times --rounds")
     _check(parser, options)
     if options.oracle and not options.data:
         parser.error("--oracle needs --data, the file that the published results were made from")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter, process_time
+
+from tapegpt.processes import cores
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,18 @@ def cpu_seconds(action: Callable[[], object]) -> float:
     started = process_time()
     action()
     return process_time() - started
+
+
+def cpu_name() -> str:
+    """The CPU as the system names it, and how many of its cores this process may use."""
+    facts: dict[str, str] = {}
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            pairs = (line.partition(":") for line in file)
+            facts = {name.strip(): fact.strip() for name, _, fact in pairs}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    kind = f" (family {facts['cpu family']}, model {facts['model']})" if "cpu family" in facts else ""
+    return f"{name}{kind}, {cores()} cores"
 
 
 def figure(value: float) -> str:

@@ -22,12 +22,15 @@ from benchmarks import (
     quality,
     randomness,
     training,
+    whole,
 )
 from benchmarks.__main__ import PARTS, arguments
-from benchmarks.timing import Contender, Summary, comparison, figure, take_turns
+from benchmarks.timing import Contender, Summary, comparison, cpu_name, figure, take_turns
 from tapegpt import Config, Corpus, Random
 from tapegpt.inference.forward import Inference
 from tapegpt.models.trained import GPT
+from tapegpt.processes import cores
+from tapegpt.settings import Settings
 from tapegpt.training.trainer import Trainer
 
 CORPUS = Corpus.of(["ada", "grace", "emmy", "sofja"])
@@ -112,6 +115,30 @@ def test_published_results_are_read_and_compared(tmp_path: Path) -> None:
     (tmp_path / "names_default_losses.hex").write_text("0x1p0\n")
     with pytest.raises(AssertionError, match="losses differ"):
         training.check_against_oracle(CORPUS, str(tmp_path))
+
+
+@pytest.mark.slow
+def test_whole_trainings_are_timed_by_thirds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "JOBS", [(SMALL, Settings("exact")), (SMALL, Settings("fast", batch_size=3, threads=2))])
+    monkeypatch.setattr(whole, "THREADED", (SMALL, 3))
+    trainings: list[Trainer] = []
+    run = Trainer.run
+
+    def noted(self: Trainer, count: int) -> list[float]:
+        trainings.append(self)
+        return run(self, count)
+
+    monkeypatch.setattr(Trainer, "run", noted)
+    printed = whole.by_third(CORPUS, 60, 2)
+    assert [row.split(" | ")[:4] for row in printed.splitlines()[4:]] == [
+        ["| exact", "4", "1", "1"],
+        ["| fast", "4", "3", "2"],
+    ]
+    assert [trainer.step for trainer in trainings[-2:]] == [64 + 60] * 2
+
+
+def test_the_cpu_has_a_name() -> None:
+    assert cpu_name().endswith(f", {cores()} cores")
 
 
 # --- the fast engine --------------------------------------------------------------------------------------------
@@ -334,6 +361,7 @@ def test_arguments() -> None:
         (["kernels", "--batch-size", "0"], "batch_size must be a whole number from 1"),
         (["quality", "--budget", "soon"], "a budget must be a number and a unit"),
         (["--rounds", "0"], "--rounds must be at least 1"),
+        (["--steps", "32"], "--steps must be at least three times --rounds"),
         (["--oracle", "folder"], "--oracle needs --data"),
         (["--peer", "nothing"], "must be NAME=COMMAND, not 'nothing'"),
     ],
