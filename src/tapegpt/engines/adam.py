@@ -104,7 +104,7 @@ class _Mean:
         self._k, self._mean, self._beta, self._divisor = k, mean, beta, divisor
         self._limit, self._tiny = limit, tiny
 
-    def vectors(self, group: Operand) -> Iterator[tuple[Operand, Operand, bool]]:
+    def vectors(self, group: Operand) -> Iterator[tuple[int, Operand, bool]]:
         """The vectors of a group as `_vectors` has them, and whether they may have tiny numbers."""
         k = self._k
         has_tiny = self._tiny[group].differs(0)
@@ -153,7 +153,6 @@ def all_finite(k: Builder, gradients: F64s, count: int) -> Operand:
     return k.logical_not(k.any((sums[0] + sums[1] + (sums[2] + sums[3])).differs(0.0)))
 
 
-def _vectors(k: Builder, group: Operand) -> Iterator[tuple[Operand, Operand]]:
+def _vectors(k: Builder, group: Operand) -> list[tuple[int, Operand]]:
     """The vectors of a group: the index of their first element in it, and in the block."""
-    for index in k.range(0, GROUP, k.width()):
-        yield index, group * GROUP + index
+    return [(index, group * GROUP + index) for index in range(0, GROUP, k.width())]  # as a loop 2 % slower
