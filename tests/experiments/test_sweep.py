@@ -7,7 +7,8 @@ import math
 import os
 import signal
 import statistics
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tapegpt import Corpus, TapeGPTError
 from tapegpt.cli import COMMANDS, main
 from tapegpt.data.rng import Random
 from tapegpt.experiments.journal import HEAD, JOURNAL, Journal
+from tapegpt.experiments.optuna_sampler import WORST, adapt
 from tapegpt.experiments.pacing import Pacing
 from tapegpt.experiments.population import Candidate, Field, Outcome, Population, populate
 from tapegpt.experiments.ranking import Sweep, mean_outcome
@@ -358,6 +360,101 @@ def test_the_clock_of_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_number_fifty_candidates_are_drawn() -> None:
     free = {name: value for name, value in SEARCH.items() if name != "trials"}
     assert [len(sweep(CORPUS, **free, trials=trials, executor=toy).rows) for trials in (None, 60)] == [50, 60]
+
+
+# --- samplers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_sampler_of_optuna_chooses_whatever_the_threads() -> None:
+    optuna = pytest.importorskip("optuna")
+    space: dict[str, Any] = {**SEARCH, "grid": {"engine": ["exact"], "warmup": [0.0, 0.5]}, "trials": 30}
+    named = sweep(CORPUS, **space, sampler="tpe", threads=1)
+    made = sweep(CORPUS, **space, sampler=optuna.samplers.TPESampler(seed=42), threads=3)
+    assert gist(named) == gist(made)
+    assert len(named.rows) == 30
+    assert sum(named.left_out.values()) > 0  # warm-up is the fast engine's
+    rates = [row.outcome.candidate.settings.learning_rate for row in named.rows]
+    assert all(0.001 <= rate <= 0.5 and float(f"{rate:.4g}") == rate for rate in rates)
+    drawn = sweep(CORPUS, **{**SEARCH, "trials": 30})
+    assert set(rates) != {row.outcome.candidate.settings.learning_rate for row in drawn.rows}
+
+
+@pytest.mark.slow
+def test_a_sweep_with_a_sampler_goes_on_too(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    whole = sweep(CORPUS, **SEARCH, sampler="tpe", run_dir=tmp_path)
+    lines = (tmp_path / JOURNAL).read_bytes().splitlines(keepends=True)
+    (tmp_path / JOURNAL).write_bytes(b"".join(lines[:15]))
+    assert gist(sweep(CORPUS, **SEARCH, sampler="tpe", run_dir=tmp_path)) == gist(whole)
+
+
+class InTurn:
+    """A sampler that takes candidates in turn, and remembers what it was asked for and told."""
+
+    name = "in turn"
+
+    def __init__(self, space: Space) -> None:
+        self.ahead, self.asked, self.told = space.candidates(1000, 42), list[int](), list[list[int]]()
+
+    def ask(self, number: int) -> list[Candidate]:
+        self.asked.append(number)
+        taken, self.ahead = self.ahead[:number], self.ahead[number:]
+        return taken
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        self.told.append([outcome.candidate.number for outcome in outcomes])
+
+
+def test_a_sampler_is_asked_for_ten_at_a_time_and_told_of_each_once() -> None:
+    space = Space(random=SEARCH["random"], options={**BASE, "steps": 300})
+    sampler = InTurn(space)
+    sweeping = Sweeping(CORPUS, space, SweepSetup(trials=25, seeds=1), sampler, executor=toy)
+    assert len(list(sweeping)) == 25 + 5
+    assert sampler.asked == [10, 10, 5]
+    assert sampler.told == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
+
+
+def test_batches_of_which_nothing_is_possible_are_passed_over_and_told_as_empty() -> None:
+    space = Space({"n_gram": [2, 1]}, SEARCH["random"], options={**BASE, "steps": 300})
+    sampler = InTurn(space)
+    sampler.ahead = sorted(sampler.ahead[:50], key=lambda candidate: -candidate.config.as_dict()["n_gram"])
+    sweeping = Sweeping(CORPUS, space, SweepSetup(trials=30, seeds=1), sampler, executor=toy)
+    assert len(list(sweeping)) == 5 + 5
+    assert sampler.told == [[], [], [1, 3, 5, 7, 9]]
+
+
+def test_steps_that_a_sampler_may_choose_are_shares_of_the_most() -> None:
+    space = Space({"steps": [100, 200, 300]}, options=BASE)
+    sampler = InTurn(space)
+    sampler.ahead = [each.replaced(number=number) for number, each in enumerate(sampler.ahead[:1] * 10 + sampler.ahead)]
+    sweeping = Sweeping(CORPUS, space, SweepSetup(trials=13, plan="13x30"), sampler, executor=toy)
+    assert [outcome.candidate.settings.steps for outcome in sweeping] == [10] * 11 + [20, 30]
+
+
+def test_a_study_hears_of_every_candidate_and_of_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    optuna = pytest.importorskip("optuna")
+    monkeypatch.setattr("tapegpt.experiments.optuna_sampler.TRIES", 40)
+    verbosity = optuna.logging.get_verbosity()
+    sampler = adapt("tpe", Space(random={"n_embd": (4, 4000)}), 1)
+    assert sampler is not None
+    assert optuna.logging.get_verbosity() == verbosity
+    asked = [*sampler.ask(40), *sampler.ask(2)]
+    assert [candidate.number for candidate in asked] == list(range(42))
+    losses = zip(asked, (2.0, math.inf, 150.0), strict=False)  # and none of the others
+    outcomes = [Outcome(each, loss, None, loss, 0.1, {}, 9) for each, loss in losses]
+    for _ in range(2):  # what has been told is not told again
+        sampler.tell(outcomes)
+    told = Counter(trial.value for trial in sampler._study.trials)
+    assert told == {2.0: 1, WORST: len(sampler._study.trials) - 1}
+    assert len(sampler._study.trials) > 42 + 40
+
+
+@pytest.mark.parametrize("sampler", ["best", 3, None.__class__])
+def test_what_is_no_sampler_is_told(sampler: Any) -> None:
+    pytest.importorskip("optuna")
+    with pytest.raises(TapeGPTError, match="sampler must be 'tpe', or a sampler of Optuna"):
+        sweep(CORPUS, **SEARCH, sampler=sampler)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ COMMON = "--dataset --grid --random --preset --budget --steps --validation --out
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    from tapegpt.experiments.optuna_sampler import NAMES
     from tapegpt.experiments.sweep import SEEDS, TRIALS
     from tapegpt.training.presets import PRESETS
 
@@ -43,6 +44,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     space.add_argument("--random", action="append", default=[], metavar="NAME=X..Y", help=about)
     option(space, "--trials", Whole(1), f"candidates to draw [{TRIALS}]")
     option(space, "--preset", OneOf(PRESETS), "what is not searched is as in this preset")
+    about = f"let a sampler of Optuna choose, {', '.join(NAMES)}, instead of drawing"
+    option(space, "--sampler", OneOf(NAMES), about)
     length = parser.add_argument_group("how long")
     about = "time for the whole sweep: 10s, 2m; compiling, once for a shape, is not counted"
     option(length, "--budget", SECONDS, about)
@@ -66,6 +69,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, show the leaderboard, write what is wanted."""
+    from tapegpt.experiments.optuna_sampler import adapt
     from tapegpt.experiments.search import Space, fields_of
     from tapegpt.experiments.sweep import Sweeping, SweepSetup
 
@@ -73,11 +77,12 @@ def run(options: argparse.Namespace) -> int:
     fields = fields_of(kind)
     grid, random = _grid(options.grid, fields), _random(options.random, fields)
     space = Space(grid, random, options.preset, {} if options.steps is None else {"steps": options.steps}, kind)
+    sampler = adapt(options.sampler, space, options.seed)
     _check_outputs(options)
     names = ("trials", "seeds", "budget", "plan", "validation", "seed")
     with executor(options.ray, options.threads) as (train, threads):
         setup = SweepSetup(**{name: getattr(options, name) for name in names}, threads=threads)
-        sweeping = Sweeping(corpus_of(options), space, setup, options.run_dir, train)
+        sweeping = Sweeping(corpus_of(options), space, setup, sampler, options.run_dir, train)
         _check_ensemble(options.ensemble, sweeping.plan.rungs[-1])
         finished = _watch(sweeping, quiet=options.json)
     if not finished and not sweeping.rung and not sweeping.done:

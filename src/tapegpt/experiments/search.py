@@ -85,7 +85,7 @@ class Space:
         found: dict[tuple[Model, Settings], Candidate] = {}
         in_vain = 0
         for point in self._points(seed):
-            candidate = self._candidate(len(found), point, seed)
+            candidate = self.candidate(len(found), point, seed)
             size = len(found)
             if candidate is not None:
                 found.setdefault((candidate.config, candidate.settings), candidate)
@@ -94,7 +94,7 @@ class Space:
                 break
         return list(found.values())
 
-    def _candidate(self, number: int, point: Mapping[str, Any], seed: int) -> Candidate | None:
+    def candidate(self, number: int, point: Mapping[str, Any], seed: int) -> Candidate | None:
         """The candidate at a point of the space; None, counted in `left_out`, where there can be none."""
         options: Any = {"seed": seed, **self.options, **point}
         preset = options.pop("preset", self.preset)

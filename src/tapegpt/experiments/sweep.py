@@ -18,6 +18,7 @@ from collections import Counter
 from tapegpt.data.sources import READING
 from tapegpt.errors import TapeGPTError, argument
 from tapegpt.experiments.journal import Journal
+from tapegpt.experiments.optuna_sampler import adapt
 from tapegpt.experiments.pacing import Pacing
 from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.experiments.ranking import Row, Sweep, mean_outcome
@@ -33,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, Protocol
 
     from tapegpt.data.corpus import Corpus
     from tapegpt.experiments.population import Population
@@ -42,9 +43,21 @@ if TYPE_CHECKING:
 
     Executor = Callable[[Field, Iterable[Candidate], int | None, int], Population]
 
+    class Sampler(Protocol):
+        """Chooses candidates by what became of those before."""
+
+        name: str
+
+        def ask(self, number: int) -> list[Candidate]:
+            """So many more, fewer where there are no more."""
+
+        def tell(self, outcomes: Sequence[Outcome]) -> None:
+            """The outcomes of those requested last, in their order; without those that could not be trained."""
+
 
 TRIALS, SEEDS = 50, 3
 KEPT = 32  # models of the last rung that stay in memory
+ASKED = 10  # candidates that a sampler chooses at a time, however many threads there are
 PROBING = 0.05  # share of a budget that a measurement with ever more steps takes at most
 LEAST_STEPS = 10  # that a budget has to suffice for
 
@@ -56,6 +69,7 @@ def sweep(
     random: Mapping[str, tuple[float, float]] | None = None,
     preset: str | None = None,
     model: Choice = Config,
+    sampler: Any = None,
     run_dir: str | os.PathLike[str] | None = None,
     executor: Executor = populate,
     **options: Any,
@@ -64,10 +78,11 @@ def sweep(
 
     `trials` candidates are drawn (by default 50), or the whole grid is taken; the last ones get so many `seeds`. How
     long they train is said by `steps`, of the last ones, by a `budget` in seconds, of the whole sweep, or by a plan
-    such as "100x250 33x750 11x2250 3x6750x3"; threads are trainings at once, by default the cores. With `run_dir` a
-    journal is kept there, and a sweep resumes where its journal ends. Options are the fields of `SweepSetup` (trials,
-    seeds, budget, plan, validation, seed, threads), settings of the `model`, as `train` takes it, and of a training,
-    and how data is read.
+    such as "100x250 33x750 11x2250 3x6750x3"; threads are trainings at once, by default the cores. A `sampler` of
+    Optuna, "tpe" or one of its own, chooses the candidates instead of drawing them. With `run_dir` a journal is kept
+    there, and a sweep resumes where its journal ends. Options are the fields of `SweepSetup` (trials, seeds, budget,
+    plan, validation, seed, threads), settings of the `model`, as `train` takes it, and of a training, and how data is
+    read.
 
     Raises `TapeGPTError` for input that cannot be used.
     """
@@ -75,7 +90,8 @@ def sweep(
     reading = {name: options.pop(name) for name in READING if name in options}
     setup = SweepSetup(**{name: options.pop(name) for name in SweepSetup.fields if name in options})
     space = Space(grid, random, preset, options, model)
-    sweeping = Sweeping(corpus_from(data, reading), space, setup, run_dir, executor, started)
+    chooses = adapt(sampler, space, setup.seed)
+    sweeping = Sweeping(corpus_from(data, reading), space, setup, chooses, run_dir, executor, started)
     for _ in sweeping:
         pass
     return sweeping.so_far()
@@ -118,20 +134,28 @@ class Sweeping:
         corpus: Corpus,
         space: Space,
         setup: SweepSetup,
+        sampler: Sampler | None = None,
         run_dir: str | os.PathLike[str] | None = None,
         executor: Executor = populate,
         started: float | None = None,
     ) -> None:
-        self._space, self._setup, self._executor = space, setup, executor
+        self._space, self._setup, self._sampler, self._executor = space, setup, sampler, executor
         self._threads = setup.threads or cores()
         self._pacing = Pacing(setup.seconds, time.perf_counter() if started is None else started, self._threads)
         if setup.seconds is not None and "steps" in {**space.options, **space.grid, **space.random}:
             raise TapeGPTError(f"{argument('steps')} and {argument('budget')} exclude each other: give one")
         self.field = Field(corpus, setup.validation, setup.seed)
         self.compile_seconds = 0.0
-        self._candidates = self._prepare(space.candidates(_trials(space, setup), setup.seed))
-        self._longest = max(candidate.settings.steps for candidate in self._candidates)
-        self.plan = self._planned()
+        self._trials = _trials(space, setup, sampler)
+        self._batches = filter(None, self._choose())
+        self._first = next(self._batches, [])
+        if not self._first:
+            raise TapeGPTError(f"no combination is possible: {next(iter(space.left_out))}")
+        lengths = [candidate.settings.steps for candidate in self._first]
+        if sampler is not None:  # which may choose longer ones later
+            lengths += [*space.grid.get("steps", []), *space.random.get("steps", [])]
+        self._longest = max(lengths)
+        self.plan = self._planned(len(self._first) if sampler is None else self._trials)
         self.rung = self.done = 0
         self._outcomes: list[dict[int, list[Outcome]]] = []  # by rung, then by candidate
         self._kept: list[tuple[Outcome, GPT]] = []
@@ -161,9 +185,9 @@ class Sweeping:
 
     # --- the course of it ---------------------------------------------------------------------------------------
 
-    def _planned(self) -> Plan:
+    def _planned(self, count: int) -> Plan:
         """By steps, as wished; of a budget the counts, whose steps are not known yet."""
-        setup, count = self._setup, len(self._candidates)
+        setup = self._setup
         if setup.plan is not None:
             plan = Plan.parse(setup.plan)
             if plan.rungs[0].count != count:
@@ -179,7 +203,7 @@ class Sweeping:
 
     def _run(self) -> Iterator[Outcome]:
         self._baselines = self.field.baselines()
-        candidates = self._candidates
+        candidates = self._first
         self._measure(candidates)
         for place, rung in enumerate(self.plan.rungs):
             if place:
@@ -192,9 +216,25 @@ class Sweeping:
             self._settle_steps()
             self._outcomes.append({})
             yield from self._train(candidates)
+            for batch in self._batches:  # after the first rung there are none
+                yield from self._train(batch)
+                candidates = candidates + batch
+
+    def _choose(self) -> Iterator[list[Candidate]]:
+        """The candidates of the first rung, all at once, or batches that a sampler chooses by the outcomes before."""
+        space, sampler = self._space, self._sampler
+        if sampler is None:
+            yield self._prepare(space.candidates(self._trials, self._setup.seed))
+            return
+        left = self._trials
+        while left and (batch := sampler.ask(min(ASKED, left))):
+            left -= len(batch)
+            possible = self._prepare(batch)
+            yield possible
+            sampler.tell([mean_outcome(self._outcomes[0][candidate.number]) for candidate in possible])
 
     def _train(self, candidates: list[Candidate]) -> Iterator[Outcome]:
-        """One rung: each seed for all candidates, then the next one."""
+        """One rung, or a batch of its first one: each seed for all candidates, then the next one."""
         todo = self._trainings(candidates)
         known = self._journal.outcomes if self._journal is not None else {}
         last = self.rung == len(self.plan.rungs) - 1
@@ -234,7 +274,7 @@ class Sweeping:
         return trainings
 
     def _prepare(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Make their code, which no budget counts; those that there can be, or `TapeGPTError` if none."""
+        """Make their code, which no budget counts; those that there can be."""
         from concurrent.futures import ThreadPoolExecutor
 
         def prepare(candidate: Candidate) -> float | str:
@@ -251,10 +291,7 @@ class Sweeping:
         if seconds:
             self._pacing.exclude(time.perf_counter() - start)
             self.compile_seconds += seconds
-        possible = [each for each, result in zip(candidates, results, strict=True) if isinstance(result, float)]
-        if not possible:
-            raise TapeGPTError(f"no combination is possible: {next(iter(self._space.left_out))}")
-        return possible
+        return [each for each, result in zip(candidates, results, strict=True) if isinstance(result, float)]
 
     # --- the budget ---------------------------------------------------------------------------------------------
 
@@ -324,14 +361,15 @@ class Sweeping:
             "preset": space.preset,
             "model": [reference(type(space.model)), space.model.as_dict()],
             "options": space.options,
+            "sampler": self._sampler.name if self._sampler else None,
             **{name: value for name, value in setup.as_dict().items() if name != "threads"},
             "budget": setup.seconds,
         }
 
 
-def _trials(space: Space, setup: SweepSetup) -> int:
+def _trials(space: Space, setup: SweepSetup, sampler: Sampler | None) -> int:
     """Candidates to draw; all of a grid."""
-    if space.random:
+    if space.random or sampler is not None:
         return TRIALS if setup.trials is None else setup.trials
     if setup.trials is not None:
         raise TapeGPTError("trials are drawn at random, and a grid is not: give a range with random, or no trials")
