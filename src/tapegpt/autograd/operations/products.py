@@ -169,7 +169,7 @@ def make_panels(k: Builder, w: View, panels: F32s, *, outs: int) -> None:
     for column, vectors in column_blocks(k, outs):
         for v in range(vectors):
             row, panel = column + v * width, panels + (column * ins + v * width)
-            end = row + width if isinstance(row, int) else outs
+            end = row + width if isinstance(row, int) else padded(outs)
             whole = isinstance(w.rows, int) and end <= w.rows and ins == padded(ins)
             for i in k.range(0, padded(ins), width):
                 x, y = w.at(row, i).start, panel + i * (vectors * width)
