@@ -22,7 +22,7 @@ STEPS = 2000
 STRINGS, SEED = 4096, 1
 PREFIXES = 100
 FREE = Drawing(temperature=1.0)
-NARROW = {"top_k 5": FREE.replaced(top_k=5), "top_p 0.9": FREE.replaced(top_p=0.9)}
+NARROW = {"top_k 5": FREE.replace(top_k=5), "top_p 0.9": FREE.replace(top_p=0.9)}
 
 
 def by_task(corpus: Corpus, rounds: int, config: Config | None = None) -> str:

@@ -65,7 +65,7 @@ class Step:
         tokens = corpus.windows(config.block_size)
         drawn = rng.permutation(len(tokens))
         order = array("I", [drawn[place % len(drawn)] for place in range(batch_size)])
-        self.tokens, self.batch_size = tokens.replaced(order=order), batch_size
+        self.tokens, self.batch_size = tokens.replace(order=order), batch_size
         self.engine = FastEngine(config, corpus.vocab_size, batch_size)
         initialise(self.engine, config, corpus.vocab_size, rng)
         sizes = (extents.shared, extents.gradients, extents.work, 2 * extents.gradients)

@@ -81,7 +81,7 @@ def held_out_loss(corpus: Corpus, model: Model) -> float:
     training, validation = hold_out(corpus, HELD_OUT, SEED)
     rng = Random(SEED)
     tokens = training.windows(model.block_size)
-    tokens = tokens.replaced(order=rng.permutation(len(tokens)))
+    tokens = tokens.replace(order=rng.permutation(len(tokens)))
     engine = FastEngine(model, corpus.vocab_size, BATCH_SIZE)
     initialise(engine, model, corpus.vocab_size, rng)
     engine.train(tokens, Adam(steps=STEPS, learning_rate=RATE / getattr(model, "n_embd", 16)), 0, STEPS)

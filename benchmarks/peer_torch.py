@@ -159,7 +159,7 @@ def check_exact(torch: Any, config: Model, vocab_size: int, parameters: Paramete
     engine = ExactEngine(config, vocab_size)
     engine.load_parameters(parameters)
     model = TorchModel(torch, config, vocab_size, parameters, torch.float64)
-    trainer = TorchTrainer(torch, model, tokens.replaced(order=array("I", range(len(tokens)))), adam, 1)
+    trainer = TorchTrainer(torch, model, tokens.replace(order=array("I", range(len(tokens)))), adam, 1)
     check_close(f"{config}: losses in f64", engine.train(tokens, adam, 0, steps), trainer.run(steps), IN_F64)
     for name, theirs in model.by_name(lambda weight: weight).items():
         check_close(f"{config}: {name} in f64", engine.parameters()[name], list(chain(*theirs)), IN_F64)
@@ -171,7 +171,7 @@ def trainers(
     """Ours and, where there is one, PyTorch's training from the same parameters, on the same documents in one order."""
     rng = Random(SEED)
     tokens = corpus.windows(config.block_size)
-    tokens = tokens.replaced(order=rng.permutation(len(tokens)))
+    tokens = tokens.replace(order=rng.permutation(len(tokens)))
     engine = FastEngine(config, corpus.vocab_size, batch_size)
     initialise(engine, config, corpus.vocab_size, rng)
     taken = 0

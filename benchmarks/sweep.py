@@ -29,7 +29,7 @@ SPACE: dict[str, Any] = {"random": {"n_embd": (16, 64), "learning_rate": (0.001,
 def by_threads(corpus: Corpus, rounds: int, settings: Settings | None = None) -> str:
     """Seconds of 100 trainings of the default job, with seeds of their own; threads take turns."""
     field = Field(corpus)
-    jobs = [Candidate(seed, Config(), (settings or Settings()).replaced(seed=seed)) for seed in range(TRAININGS)]
+    jobs = [Candidate(seed, Config(), (settings or Settings()).replace(seed=seed)) for seed in range(TRAININGS)]
     losses = {threads: [each.loss for each in populate(field, jobs, threads)] for threads in (1, cores())}
     assert len(set(map(tuple, losses.values()))) == 1
     used: dict[int, list[float]] = {threads: [] for threads in losses}
@@ -63,7 +63,7 @@ def by_memory(corpus: Corpus) -> str:
     field = Field(corpus)
     rows = []
     for name, settings in (("exact", Settings()), ("fast", Settings(engine="fast", batch_size=16, long="window"))):
-        job = Candidate(0, Config(), settings.replaced(steps=50))
+        job = Candidate(0, Config(), settings.replace(steps=50))
         held: list[tuple[Outcome, object]] = [field.train(job)]
         gc.collect()
         before = _resident()

@@ -42,6 +42,6 @@ def by_third(corpus: Corpus, steps: int, rounds: int) -> str:
 
 def _training(corpus: Corpus, config: Config, settings: Settings, count: int, samples: int) -> Contender:
     """Microseconds a step, over `count` steps a sample, of one training that ends with the last sample."""
-    trainer = Trainer(corpus, config, settings.replaced(steps=WARM_UP + samples * count))
+    trainer = Trainer(corpus, config, settings.replace(steps=WARM_UP + samples * count))
     trainer.run(WARM_UP)
     return Contender("", lambda: 1e6 * seconds(lambda: trainer.run(count)) / count)

@@ -178,7 +178,7 @@ def test_the_peak_is_measured_on_right_results() -> None:
 
 @pytest.mark.parametrize(("block_size", "positions"), [(16, 21 / 4), (5, 21 / 6), (3, 21 / 8)])
 def test_positions_of_a_document_are_those_of_its_windows(block_size: int, positions: float) -> None:
-    assert fast.positions_a_document(CORPUS, SMALL.replaced(block_size=block_size)) == positions
+    assert fast.positions_a_document(CORPUS, SMALL.replace(block_size=block_size)) == positions
 
 
 def test_multiply_adds_are_the_weights_of_the_linear_layers() -> None:
@@ -190,7 +190,7 @@ def test_multiply_adds_are_the_weights_of_the_linear_layers() -> None:
 @pytest.mark.slow
 def test_the_fast_engine_s_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {"SAMPLE_SECONDS": 1e-6, "SHAPES": ((SMALL, 1), (SMALL, 3)), "THREADED": (SMALL, 4)}
-    tiny |= {"LONG": ((SMALL.replaced(block_size=40), 2),), "PEAK_ROUNDS": 1000}
+    tiny |= {"LONG": ((SMALL.replace(block_size=40), 2),), "PEAK_ROUNDS": 1000}
     for name, value in tiny.items():
         monkeypatch.setattr(fast, name, value)
     printed = fast.training_step(CORPUS, rounds=1)

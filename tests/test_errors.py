@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import TapeGPTError
-from tapegpt.errors import UnknownNameError, argument, check_names, line_of, shown
+from tapegpt.errors import UnknownNameError, argument, check_names, line_of, quote
 
 
 @given(st.text())
@@ -23,13 +23,13 @@ def test_a_message_is_one_line(text: str) -> None:
 
 @given(st.one_of(st.text(), st.integers(), st.lists(st.integers())))
 def test_what_is_shown_is_short(value: object) -> None:
-    assert len(shown(value)) <= 60
-    assert shown(value) == repr(value) or (shown(value).endswith("...") and repr(value).startswith(shown(value)[:-3]))
+    assert len(quote(value)) <= 60
+    assert quote(value) == repr(value) or (quote(value).endswith("...") and repr(value).startswith(quote(value)[:-3]))
 
 
 def test_what_is_shown_is_cut_beyond_sixty_characters() -> None:
-    assert shown("x" * 58) == repr("x" * 58)
-    assert shown("x" * 59) == f"'{'x' * 56}..."
+    assert quote("x" * 58) == repr("x" * 58)
+    assert quote("x" * 59) == f"'{'x' * 56}..."
 
 
 def test_an_error_is_placed_at_the_innermost_line_of_the_file(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_an_error_is_placed_at_the_innermost_line_of_the_file(tmp_path: Path) ->
 
 
 def test_numbers_beyond_what_python_writes_out() -> None:
-    assert shown(10**5000) == "an int of 16610 bits"
+    assert quote(10**5000) == "an int of 16610 bits"
     for settings in ({"steps": 10**5000}, {"n_embd": 10**5000}, {"seed": "x" * 999}, {"learning_rate": 10**5000}):
         with pytest.raises(TapeGPTError) as caught:
             tapegpt.train(["anna"], **settings)

@@ -106,7 +106,7 @@ def test_what_would_read_out_of_bounds_never_enters_machine_code() -> None:
             with pytest.raises(TapeGPTError, match="must be a whole number from 0 to"):
                 engine.train(tokens, trainer.adam, first, count)
         with pytest.raises(TapeGPTError, match="no document"):
-            engine.train(tokens.replaced(starts=tokens.starts[:1]), trainer.adam, 0, 1)
+            engine.train(tokens.replace(starts=tokens.starts[:1]), trainer.adam, 0, 1)
         trainer.keep(lambda _: None)
         trainer.model.steps = 2**63 - 1
         with pytest.raises(TapeGPTError, match="steps must be a whole number from 0 to"):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError
-from tapegpt.errors import shown
+from tapegpt.errors import quote
 from tapegpt.machine.target import AVX512
 from tapegpt.models import NAMES as MODELS
 from tapegpt.models import named
@@ -101,7 +101,7 @@ def test_what_is_out_of_range_is_refused_by_name_and_value(name: str) -> None:
     for value in WRONG[name]:
         message = refused(**{"engine": "fast", "validation": 0.5, name: value})
         assert message.startswith(f"{name} must be ")
-        assert f"not {shown(value)[:40]}" in message
+        assert f"not {quote(value)[:40]}" in message
         with pytest.raises(TapeGPTError, match="must be"):
             tapegpt.train(["a"], **{"engine": "fast", name: value})
 
@@ -150,11 +150,11 @@ def test_what_microgpt_does_not_do_needs_the_fast_engine(engine: str) -> None:
 
 def test_a_record_is_checked_again_when_it_is_changed() -> None:
     settings = Settings(engine="fast", batch_size=4)
-    assert settings.replaced(steps=7) == Settings(engine="fast", batch_size=4, steps=7)
+    assert settings.replace(steps=7) == Settings(engine="fast", batch_size=4, steps=7)
     with pytest.raises(TapeGPTError, match="steps must be"):
-        settings.replaced(steps=0)
+        settings.replace(steps=0)
     with pytest.raises(TapeGPTError, match="batch_size needs the engine fast"):
-        settings.replaced(engine="exact")
+        settings.replace(engine="exact")
 
 
 # Durations
@@ -226,8 +226,8 @@ def test_a_preset_gives_what_is_not_given(preset: str) -> None:
     assert settings.engine == "fast"
     assert {**config.as_dict(), **settings.as_dict()}.items() >= said.items()
     other, changed = resolve({"n_embd": 8, "n_head": 2, "steps": 3, "learning_rate": 0.5, "seed": 9}, preset)
-    assert other == config.replaced(n_embd=8, n_head=2)
-    assert changed == settings.replaced(steps=3, learning_rate=0.5, seed=9)
+    assert other == config.replace(n_embd=8, n_head=2)
+    assert changed == settings.replace(steps=3, learning_rate=0.5, seed=9)
 
 
 def test_presets_cost_more_and_more() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tapegpt.text import breaks, clip, columns, escaped, json_line, line_writer, unescaped, visible
+from tapegpt.text import breaks, clip, columns, escape_line, json_line, line_writer, unescape_line, visible
 
 TEXTS = st.text(st.characters(exclude_categories=()) | st.sampled_from("\\nxu0 \n\r\t\x1b\u202e\u2028"))
 SMILES = "C/C=N\\n1cccc1\\C"
@@ -21,8 +21,8 @@ SMILES = "C/C=N\\n1cccc1\\C"
 @example(SMILES)
 @example("\\x1b\x1b")
 def test_what_is_escaped_can_be_read_back(text: str) -> None:
-    line = escaped(text)
-    assert unescaped(line) == text
+    line = escape_line(text)
+    assert unescape_line(line) == text
     assert line.splitlines() in ([], [line])
     assert not any(map(breaks, line))
     line.encode()  # no surrogates are left
@@ -30,7 +30,7 @@ def test_what_is_escaped_can_be_read_back(text: str) -> None:
 
 @given(TEXTS)
 def test_escapes_are_those_of_python(text: str) -> None:
-    quoted = escaped(text).replace("\0", "").replace('"', '\\"')
+    quoted = escape_line(text).replace("\0", "").replace('"', '\\"')
     assert ast.literal_eval(f'"{quoted}"') == text
 
 
@@ -39,8 +39,8 @@ def test_escapes_are_those_of_python(text: str) -> None:
 def test_an_alphabet_decides_how_all_its_strings_are_written(alphabet: str, text: str) -> None:
     inside = "".join(c for c in text if c in alphabet)
     write, is_plain = line_writer(alphabet), not any(map(breaks, alphabet))
-    assert write(inside) == (inside if is_plain else escaped(inside))
-    assert write(text) == (text if is_plain and not any(map(breaks, text)) else escaped(text))
+    assert write(inside) == (inside if is_plain else escape_line(inside))
+    assert write(text) == (text if is_plain and not any(map(breaks, text)) else escape_line(text))
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_what_breaks_a_line_or_a_terminal() -> None:
 @pytest.mark.parametrize("line", ["\\", "\\q", "\\x1", "\\x+1", "\\u12", "\\U00110000", "a\\", "\\x", "\\xz0"])
 def test_what_is_no_escape(line: str) -> None:
     with pytest.raises(ValueError, match=r"^\\") as caught:
-        unescaped(line)
+        unescape_line(line)
     assert str(caught.value) in line
 
 

@@ -71,7 +71,7 @@ def is_number(value: object) -> bool:
     return is_whole(value) or isinstance(value, float)
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """A value as an error names it: its repr, cut where it is long."""
     try:
         text = repr(value)

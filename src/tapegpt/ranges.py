@@ -5,7 +5,7 @@ A record has the ranges of its fields in `ranges`. Not here: which field has whi
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
+from tapegpt.errors import TapeGPTError, is_number, is_whole, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Range:
     def check(self, name: str, value: object) -> None:
         """Raise `TapeGPTError` for a value that is not in the range."""
         if value not in self:
-            raise TapeGPTError(f"{name} must be {self}, not {shown(value)}")
+            raise TapeGPTError(f"{name} must be {self}, not {quote(value)}")
 
     def read(self, name: str, text: str) -> Any:
         """The value that a text stands for; raises as `check` does."""

@@ -111,12 +111,12 @@ class Record:
         """The fields by name, and all that is in them, as JSON has it."""
         return {name: plain(value) for name, value in self.__dict__.items()}
 
-    def replaced(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> Self:
         """A record of the same kind with some fields changed."""
         return type(self)(**{**self.__dict__, **changes})
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} is immutable: make a changed one with replaced({name}=...)")
+        raise AttributeError(f"{type(self).__name__} is immutable: make a changed one with replace({name}=...)")
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.__dict__ == other.__dict__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, argument, shown
+from tapegpt.errors import TapeGPTError, argument, quote
 from tapegpt.ranges import Number, OneOf, Whole
 from tapegpt.record import Record, field
 
@@ -23,7 +23,7 @@ def seconds(text: str) -> float:
                 return float(number) * UNITS[unit]
             except ValueError:
                 break
-    raise TapeGPTError(f"a budget must be a number and a unit, such as 500ms, 1s, 2m or 1h, not {shown(text)}")
+    raise TapeGPTError(f"a budget must be a number and a unit, such as 500ms, 1s, 2m or 1h, not {quote(text)}")
 
 
 class Duration(Number):

@@ -58,13 +58,13 @@ def breaks(character: str) -> bool:
     return category(character) in _BREAKING or character in _DIRECTING
 
 
-def escaped(text: str) -> str:
-    """A text on one line, which `unescaped` reads back."""
+def escape_line(text: str) -> str:
+    """A text on one line, which `unescape_line` reads back."""
     return "".join([repr(c)[1:-1] if c == "\\" or breaks(c) else c for c in text])
 
 
-def unescaped(line: str) -> str:
-    """What `escaped` was made of; raises `ValueError`, whose text is the escape, for one that is none."""
+def unescape_line(line: str) -> str:
+    """What `escape_line` was given; raises `ValueError`, whose text is the escape, for one that is none."""
     characters, rest = [], iter(line)
     for character in rest:
         if character != "\\":
@@ -80,13 +80,13 @@ def unescaped(line: str) -> str:
 
 
 def line_writer(alphabet: str) -> Callable[[str], str]:
-    """How strings over this alphabet are written, a line each: as they are, or `escaped` where it has what breaks one.
+    """How strings over this alphabet are written, a line each: as they are, or escaped where one would break.
 
     A string with what breaks a line is escaped in any case.
     """
     if any(map(breaks, alphabet)):
-        return escaped
-    return lambda text: text if text.isprintable() or not any(map(breaks, text)) else escaped(text)
+        return escape_line
+    return lambda text: text if text.isprintable() or not any(map(breaks, text)) else escape_line(text)
 
 
 def json_line(value: object) -> str:
@@ -97,7 +97,7 @@ def json_line(value: object) -> str:
     return line if line.isprintable() else "".join([f"\\u{ord(c):04x}" if breaks(c) else c for c in line])
 
 
-def rounded(number: float, digits: int = 4) -> float:
+def round_digits(number: float, digits: int = 4) -> float:
     """To so many significant digits: a picture shows no more, and its data get a third as long."""
     return float(f"{number:.{digits}g}")
 

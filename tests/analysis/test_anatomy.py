@@ -55,7 +55,7 @@ def made(engine: str) -> tuple[Anatomy, Tokens, GPT]:
 def bench(engine: str, parts: Sequence[Part] | None = None, *, counted: bool = False, documents: int = 16) -> Bench:
     """The parts, after a step."""
     anatomy, tokens, model = made(engine)
-    tokens = tokens.replaced(starts=tokens.starts[: documents + 1])
+    tokens = tokens.replace(starts=tokens.starts[: documents + 1])
     found = Bench(
         anatomy.graph,
         anatomy.target,
@@ -483,13 +483,13 @@ def test_arithmetic_in_words() -> None:
     part = made("exact")[0].parts[0]
     cost = KernelCost(part, "forward", 7, 100.0, counts)
     assert (cost.flops, cost.moved) == (4200, 8)
-    assert about([cost, cost.replaced(stage="backward", nanoseconds=300.0)]) == (
+    assert about([cost, cost.replace(stage="backward", nanoseconds=300.0)]) == (
         "7 positions: forward 100 ns, backward 300 ns; 6,000 multiplications, 2,400 additions, 4 pow, "
         "21.0 flops/ns, 0.0 bytes/ns"
     )
-    assert cost.replaced(counts={**counts, "fma": 10, "div": 1, "sqrt": 2, "stored": 4}).flops == 4223
-    assert cost.replaced(counts={**counts, "stored": 4}).moved == 12
-    nothing = cost.replaced(counts={**dict.fromkeys(COUNTED, 0), "loaded": 50})
+    assert cost.replace(counts={**counts, "fma": 10, "div": 1, "sqrt": 2, "stored": 4}).flops == 4223
+    assert cost.replace(counts={**counts, "stored": 4}).moved == 12
+    nothing = cost.replace(counts={**dict.fromkeys(COUNTED, 0), "loaded": 50})
     assert about([nothing]) == "7 positions: forward 100 ns; no arithmetic, 0.5 bytes/ns"
 
 

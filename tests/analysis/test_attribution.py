@@ -57,7 +57,7 @@ def gradient(config: Config, parameters: Parameters, document: list[int]) -> tup
     It has no embeddings of runs: their sum is added to the embedding of the place, which no other position of the
     document has, and so has its gradient.
     """
-    plain, columns = config.replaced(n_gram=1), config.n_embd
+    plain, columns = config.replace(n_gram=1), config.n_embd
     own = {name: array("d", numbers) for name, numbers in parameters.items() if name != "wte_gram"}
     n = min(len(document) - 1, config.block_size)
     rows = {place: rows_of_runs(document, place) for place in range(n)} if config.n_gram > 1 else {}
@@ -80,7 +80,7 @@ def gradient(config: Config, parameters: Parameters, document: list[int]) -> tup
 
 
 def tokens_of(documents: list[str]) -> tuple[Tokens, list[list[int]]]:
-    tokens = CORPUS.replaced(documents=documents).tokens()
+    tokens = CORPUS.replace(documents=documents).tokens()
     pieces = [tokens.ids[a : b + 1].tolist() for a, b in zip(tokens.starts, tokens.starts[1:], strict=False)]
     return tokens, pieces
 
@@ -279,7 +279,7 @@ def test_training_again_goes_through_the_others_in_their_order(
     kept = [window for window in rng.permutation(len(tokens)) if owners[window] not in left_out]
     engine = make_engine(chosen.engine, model.config, model.vocab_size, chosen.batch_size)
     initialise(engine, model.config, model.vocab_size, rng)
-    tokens = tokens.replaced(order=array("I", kept)) if options else corpus.tokens(kept)
+    tokens = tokens.replace(order=array("I", kept)) if options else corpus.tokens(kept)
     engine.train(tokens, Trainer(corpus, model.config, chosen).adam, 0, steps)
     total, count = engine.evaluate(query)
     assert found == total / count
@@ -340,13 +340,13 @@ def test_a_training_that_cannot_be_repeated_is_not_verified() -> None:
     with pytest.raises(TapeGPTError, match="attribute without unseen"):
         verify(model, attribute(model, "ann", unseen=True))
     with pytest.raises(TapeGPTError, match=r"^7 of 8 documents cannot be left out and compared with others"):
-        verify(model, found.replaced(taught=found.taught * 7, documents=8))
+        verify(model, found.replace(taught=found.taught * 7, documents=8))
     assert model.state is not None
     training = model.state
-    model.state = training.replaced(settings=training.settings.replaced(seed=1))
+    model.state = training.replace(settings=training.settings.replace(seed=1))
     with pytest.raises(TapeGPTError, match="other weights come out"):
         verify(model, found)
-    model.state = training.replaced(settings=training.settings.replaced(engine="fast", budget=1.0))
+    model.state = training.replace(settings=training.settings.replace(engine="fast", budget=1.0))
     with pytest.raises(TapeGPTError, match="it followed the clock"):
         verify(model, found)
 
@@ -361,7 +361,7 @@ def test_numbers_that_overflow_are_refused() -> None:
 def test_half_of_the_documents_may_be_left_out_and_patience_is_no_matter() -> None:
     model = trained(NAMES * 3, steps=40, validation=0.3, patience=50)
     found = attribute(model, "ann", top=2)
-    assert verify(model, found.replaced(documents=2 * len(found.taught)), draws=2).count == len(found.taught) == 2
+    assert verify(model, found.replace(documents=2 * len(found.taught)), draws=2).count == len(found.taught) == 2
 
 
 def test_the_time_of_an_answer_follows_from_weights_and_positions(monkeypatch: pytest.MonkeyPatch) -> None:

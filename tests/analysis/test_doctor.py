@@ -317,7 +317,7 @@ def test_a_block_holds_all_unless_a_few_are_more_than_twice_as_long() -> None:
 
 def test_few_long_strings_are_left_out_where_they_are_ten_times_as_long() -> None:
     lengths = doctor.Lengths(1, 2, 3, 30, [])
-    assert [doctor._max_length(lengths.replaced(largest=largest)) for largest in (30, 31)] == [None, 6]
+    assert [doctor._max_length(lengths.replace(largest=largest)) for largest in (30, 31)] == [None, 6]
 
 
 def test_one_string_of_another_length_leaves_the_histogram_its_bins() -> None:

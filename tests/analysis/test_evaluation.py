@@ -184,7 +184,7 @@ def test_any_data_have_a_page_that_fits(strings: list[str]) -> None:
 # --- the command ------------------------------------------------------------------------------------------------
 
 
-def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def quote(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What the command prints."""
     assert main(["eval", *arguments]) == 0
     return capsys.readouterr().out
@@ -193,7 +193,7 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_json_is_the_report(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
     assert trainer.step
     options = ("--samples", "40", "--temperature", "0.8", "--seed", "7")
-    found = json.loads(shown(capsys, "m.safetensors", "names.txt", "--json", *options))
+    found = json.loads(quote(capsys, "m.safetensors", "names.txt", "--json", *options))
     report = evaluate(tapegpt.load("m.safetensors"), Corpus.read("names.txt"), samples=40, temperature=0.8, seed=7)
     assert found == report.as_json()
     assert set(found) == set(EvaluationReport.fields)
@@ -202,7 +202,7 @@ def test_json_is_the_report(trainer: Trainer, capsys: pytest.CaptureFixture[str]
 def test_the_page_says_what_the_report_does(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
     assert trainer.step
     report = evaluate(tapegpt.load("m.safetensors"), Corpus.read("names.txt"))
-    text = shown(capsys, "m.safetensors", "names.txt")
+    text = quote(capsys, "m.safetensors", "names.txt")
     assert text.splitlines() == list(page(report))
     loss = report.losses["new"].loss
     assert loss is not None
@@ -214,9 +214,9 @@ def test_the_page_says_what_the_report_does(trainer: Trainer, capsys: pytest.Cap
 def test_training_data_can_be_given(trainer: Trainer, capsys: pytest.CaptureFixture[str]) -> None:
     tapegpt.save(forgetful(trainer), "bare.safetensors")
     Path("some.txt").write_text("\n".join(NAMES[:4]), encoding="utf-8")
-    without = json.loads(shown(capsys, "bare.safetensors", "names.txt", "--json"))
+    without = json.loads(quote(capsys, "bare.safetensors", "names.txt", "--json"))
     assert (without["training"], list(without["losses"])) == (None, ["all"])
-    found = json.loads(shown(capsys, "bare.safetensors", "names.txt", "--json", "--training-data", "some.txt"))
+    found = json.loads(quote(capsys, "bare.safetensors", "names.txt", "--json", "--training-data", "some.txt"))
     assert (found["training"], found["reason"]) == (4, "")
     assert (found["losses"]["trained on"]["strings"], found["losses"]["new"]["strings"]) == (5, 5)
     vocabulary = trainer.model.vocabulary

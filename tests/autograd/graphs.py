@@ -35,7 +35,7 @@ Matrix = list[list[Value]]
 Numbers = list[list[float]]
 
 UNITS = [target for target in available(host_target()) if target.name != "interpreted"]
-INTERPRETERS = [INTERPRETED.replaced(vector_bytes=size) for size in (16, 32, 64)]
+INTERPRETERS = [INTERPRETED.replace(vector_bytes=size) for size in (16, 32, 64)]
 COLUMNS = [1, 1, 2, 3, 3, 4, 6, 7, 8, 9, 12, 17]
 TINY, HUGE = [5e-324, -5e-324, 2.5e-308, -1e-310, 1e-200], [1e200, -1e200, 1.7e308, math.inf, -math.inf, math.nan]
 EXTREME = [0.0, -0.0, 1.0, -1.0, 700.0, -800.0, *TINY, *HUGE]

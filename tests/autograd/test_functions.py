@@ -279,7 +279,7 @@ SINGLE_COUNT, WHOLE_COUNT = 31, 21
 @cache
 def compiled_and_interpreted(target: Target) -> list[Program]:
     entries: Any = {"words": (words, {}), "counters": (counters, {})}
-    return [Program(entries, each) for each in (target, INTERPRETED.replaced(fma=target.fma))]
+    return [Program(entries, each) for each in (target, INTERPRETED.replace(fma=target.fma))]
 
 
 def places(*arrays: array[float] | array[int]) -> list[Address]:

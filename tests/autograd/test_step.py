@@ -709,7 +709,7 @@ def test_files_that_do_not_fit_get_one_line_and_change_nothing(tmp_path: Path, c
     alike.compile(loss, OPTIMIZERS[0], seed=9).save(tmp_path / "sgd")
     kept, wrong = read_contents(tmp_path / "sgd"), ("", "-1", "1.5", str(2**45 + 1), "9" * 30)
     for place, steps in enumerate(wrong):
-        write_contents(kept.replaced(metadata={**kept.metadata, "steps": steps}), tmp_path / f"steps {place}")
+        write_contents(kept.replace(metadata={**kept.metadata, "steps": steps}), tmp_path / f"steps {place}")
     for load, name, message in (
         *[(step.load, f"steps {place}", "its steps are no number of steps") for place in range(len(wrong))],
         (tape.load, "other", r"other: not of this tape: idle is not there in the file, \(2, 2\) here$"),

@@ -184,7 +184,7 @@ def resume(model: GPT, place: Path) -> None:
 
 def finetune(model: GPT) -> None:
     settings = model.state.settings if model.state else Settings(model.engine.name, 9)
-    Trainer.finetune(model, CORPUS, settings.replaced(budget=None)).run(2)
+    Trainer.finetune(model, CORPUS, settings.replace(budget=None)).run(2)
 
 
 def convert(model: GPT, place: Path) -> None:
@@ -223,7 +223,7 @@ class Hostile:
         self._models = {name: writing.contents(model) for name, model in trained.items()}
         self._models["ensemble"] = writing.contents(Ensemble(list(trained.values())))
         former = writing.contents(trained["exact"], weights_only=True)
-        self._models["format 1"] = former.replaced(metadata={**former.metadata, "format": "1"})
+        self._models["format 1"] = former.replace(metadata={**former.metadata, "format": "1"})
         parameters = trained["exact"].parameters
         matrices = {
             name: [parameters[name][row * columns : (row + 1) * columns].tolist() for row in range(rows)]

@@ -24,7 +24,7 @@ import pytest
 import tapegpt
 from tapegpt import Corpus
 from tapegpt.cli import main
-from tapegpt.text import unescaped
+from tapegpt.text import unescape_line
 from tapegpt.training.presets import resolve
 from tapegpt.training.trainer import Trainer
 
@@ -305,12 +305,12 @@ def test_strings_of_several_lines_stay_a_line_each(place: Path) -> None:
     assert any("\n" in text for text in strings)
     assert any("\\" in text for text in strings)
     done = run("generate", "run/model.safetensors", "-n", "200", "--seed", "1", "--temperature", "1")
-    assert list(map(unescaped, done.stdout.splitlines())) == strings
+    assert list(map(unescape_line, done.stdout.splitlines())) == strings
     assert "\x1b" not in done.stdout
     scored = subprocess.run(
         [*COMMAND, "score", "run/model.safetensors"], input="a\\b\x1b[0m\n", capture_output=True, text=True
     )
-    assert unescaped(scored.stdout.splitlines()[1][22:].partition("  (")[0]) == "a\\b\x1b[0m"
+    assert unescape_line(scored.stdout.splitlines()[1][22:].partition("  (")[0]) == "a\\b\x1b[0m"
     assert "\x1b" not in scored.stdout
 
 

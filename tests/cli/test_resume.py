@@ -113,7 +113,7 @@ def test_a_training_that_was_cut_ends_as_one_that_was_not(
 @pytest.mark.parametrize("name", ["exact, held out", "fast, all"])
 def test_a_file_speaks_with_the_best_weights_and_goes_on_from_the_last(name: str) -> None:
     config, choice = TRAININGS[name]
-    trainer = Trainer(CORPUS, config, choice.replaced(steps=1000, patience=None))
+    trainer = Trainer(CORPUS, config, choice.replace(steps=1000, patience=None))
     at_best: dict[int, Any] = {}
     for _ in trainer.chunks(range(2000)):
         at_best[trainer.step] = trainer.model.parameters
@@ -135,7 +135,7 @@ def test_a_model_of_the_library_can_go_on(place: Path) -> None:
 
 def test_more_steps_are_taken_where_patience_had_ended_it() -> None:
     config, choice = TRAININGS["exact, patience"]
-    trainer = Trainer(CORPUS, config, choice.replaced(patience=1))
+    trainer = Trainer(CORPUS, config, choice.replace(patience=1))
     for _ in trainer.chunks():
         pass
     assert trainer.step < choice.steps
@@ -149,13 +149,13 @@ def test_more_steps_are_taken_where_patience_had_ended_it() -> None:
 @pytest.mark.parametrize("name", ["exact", "fast", "fast, all"])
 def test_more_steps_follow_a_schedule_that_ends_with_them(name: str) -> None:
     config, choice = TRAININGS[name]
-    choice = choice.replaced(validation=0.0, patience=None)
+    choice = choice.replace(validation=0.0, patience=None)
     first, other = (Trainer(CORPUS, config, choice) for _ in range(2))
     first.run(STEPS)
     other.run(STEPS)
     kept(first)
     trainer = Trainer.resume(tapegpt.load("m"), CORPUS, 30)
-    longer = Trainer(CORPUS, config, choice.replaced(steps=STEPS + 30))
+    longer = Trainer(CORPUS, config, choice.replace(steps=STEPS + 30))
     engine, adam = other.model.engine, longer._decaying(longer.adam)
     assert trainer.run(99) == engine.train(longer._tokens, adam, STEPS, 30)
     assert trainer.model.parameters == engine.parameters()
@@ -167,7 +167,7 @@ def test_of_a_budget_the_rest_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tapegpt.training.trainer.passes_that_help", lambda documents: 1e9)
     config, choice = TRAININGS["fast"]
     Trainer(CORPUS, config, choice)  # so that its code is there, which is compiled by another clock
-    trainer = Trainer(CORPUS, config, choice.replaced(budget=2.0), started=100.0)
+    trainer = Trainer(CORPUS, config, choice.replace(budget=2.0), started=100.0)
     begin = 100.0
     monkeypatch.setattr("time.perf_counter", lambda: begin + trainer.step / 1000)
     for _ in trainer.chunks():
@@ -241,11 +241,11 @@ def test_a_finetuned_model_begins_with_the_weights(config: Config, choice: Setti
     former = Trainer(CORPUS, config, choice)
     former.run(9)
     corpus = Corpus.of(strings)
-    trainer = Trainer.finetune(former.model, corpus, choice.replaced(learning_rate=0.002))
+    trainer = Trainer.finetune(former.model, corpus, choice.replace(learning_rate=0.002))
     vocabulary = "".join(sorted({*CORPUS.vocabulary, *corpus.vocabulary}))
     assert trainer.model.vocabulary == vocabulary
     assert (trainer.step, trainer.settings.learning_rate) == (0, 0.002)
-    fresh = Trainer(corpus.replaced(vocabulary=vocabulary), config, choice).model.parameters
+    fresh = Trainer(corpus.replace(vocabulary=vocabulary), config, choice).model.parameters
     old, new = former.model.parameters, trainer.model.parameters
     for name in ("wte", "lm_head"):
         for place, character in enumerate([*vocabulary, "BOS"]):

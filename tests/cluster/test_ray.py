@@ -112,7 +112,7 @@ def candidates(*steps: int) -> list[Candidate]:
 
 
 def untimed(outcomes: Iterator[Outcome] | list[Outcome]) -> list[Outcome]:
-    return [outcome.replaced(seconds=0.0) for outcome in outcomes]
+    return [outcome.replace(seconds=0.0) for outcome in outcomes]
 
 
 # --- trainings --------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_a_killed_worker_changes_nothing(cluster: Cluster, field: Field) -> None
     todo = candidates(*[3000] * 40)
     there = Executor(cluster, 1)(field, todo, keep=2)
     outcomes = [next(there)]
-    kill_busy("_trained")
+    kill_busy("_train")
     outcomes += there
     here = populate(field, todo, 2, 2)
     assert untimed(outcomes) == untimed(here)
@@ -147,9 +147,9 @@ def test_what_is_closed_stops_by_itself(cluster: Cluster, field: Field) -> None:
     next(there)
     there.close()
     deadline = time.monotonic() + 30
-    while any("_trained" in name for name in descendants().values()) and time.monotonic() < deadline:
+    while any("_train" in name for name in descendants().values()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not [name for name in descendants().values() if "_trained" in name]
+    assert not [name for name in descendants().values() if "_train" in name]
 
 
 def test_a_sweep_is_the_same(cluster: Cluster) -> None:
@@ -186,7 +186,7 @@ def test_a_simulated_cluster_is_as_good_as_its_driver() -> None:
 
 
 def test_a_training_that_cannot_be_says_why_from_there(cluster: Cluster, field: Field) -> None:
-    impossible = Candidate(0, SHAPE.replaced(n_gram=2), Settings(steps=1))
+    impossible = Candidate(0, SHAPE.replace(n_gram=2), Settings(steps=1))
     with pytest.raises(TapeGPTError) as here:
         list(populate(field, [impossible]))
     with pytest.raises(TapeGPTError) as there:
@@ -197,7 +197,7 @@ def test_a_training_that_cannot_be_says_why_from_there(cluster: Cluster, field: 
 def test_a_worker_of_another_version_refuses() -> None:
     line = f"ray: a worker has tapegpt {__version__}, the driver 0: install the same"
     with pytest.raises(TapeGPTError) as raised:
-        population._trained([], [], 1, 0, "0")
+        population._train([], [], 1, 0, "0")
     assert str(raised.value) == line
     assert bulk._do({"id": [3]}, [], "0") == {"number": [3], "strings": [0], "fault": [line]}
 

@@ -97,7 +97,7 @@ def same(ours: dict[str, float], theirs: dict[str, float]) -> bool:
 
 def corpora(training: list[str], validation: list[str]) -> tuple[Corpus, Corpus]:
     whole = Corpus.of([*training, *validation])
-    return whole.replaced(documents=training), whole.replaced(documents=validation)
+    return whole.replace(documents=training), whole.replace(documents=validation)
 
 
 @settings(max_examples=many(150))
@@ -115,7 +115,7 @@ def test_languages_of_all_kinds(language: Language) -> None:
     training, validation = hold_out(Corpus.of(language.sample(1500, seed=1)), 0.2, 1)
     losses = baselines(training, validation, training.vocab_size)
     assert same(losses, expected(training.documents, validation.documents, training.vocab_size))
-    plain = Corpus.of(language.sample(1500, seed=2)).replaced(vocabulary=training.vocabulary)
+    plain = Corpus.of(language.sample(1500, seed=2)).replace(vocabulary=training.vocabulary)
     losses = baselines(training, plain, training.vocab_size)
     assert losses["uniform"] > losses["unigram"] > losses["bigram"] > losses["5-gram"] > 0.97 * language.entropy
 

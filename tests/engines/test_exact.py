@@ -34,10 +34,10 @@ from tapegpt.machine.target import INTERPRETED, Target
 from tests.properties import many, skip_passes
 
 HOST = host_target()
-CERTAIN = INTERPRETED.replaced(vector_bytes=16, fma=True, certified=available(HOST)[0].certified)
+CERTAIN = INTERPRETED.replace(vector_bytes=16, fma=True, certified=available(HOST)[0].certified)
 OTHERS = [*available(HOST)[1:], CERTAIN]
 if HOST.certified:
-    OTHERS.append(HOST.replaced(certified=False))  # as where the C library is another
+    OTHERS.append(HOST.replace(certified=False))  # as where the C library is another
 with_glibc = pytest.mark.skipif(
     not has_known_pow(c_library()), reason="the numbers are those of glibc's exp, log and pow"
 )

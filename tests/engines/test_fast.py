@@ -100,7 +100,7 @@ def test_the_first_hundred_losses_on_the_names() -> None:
     exact = Trainer(corpus, Config())
     trainer = Trainer(corpus, Config(), engine="fast", batch_size=1, long="cut")
     assert trainer.run(100) == pytest.approx(exact.run(100), abs=1e-4)
-    held = corpus.replaced(documents=corpus.documents[:50]).tokens()
+    held = corpus.replace(documents=corpus.documents[:50]).tokens()
     (loss, count), (expected, expected_count) = (t.model.engine.evaluate(held) for t in (trainer, exact))
     assert loss / count == pytest.approx(expected / expected_count, abs=1e-4)
     assert count == expected_count
@@ -231,7 +231,7 @@ def test_an_order_is_the_documents_in_it() -> None:
     strings = [list(DOCUMENTS.ids[s + 1 : e]) for s, e in pairwise(DOCUMENTS.starts)]
     order = array("I", random.Random(2).sample(range(len(strings)), len(strings)))
     ordered = tokens([strings[number] for number in order], VOCAB - 1)
-    assert outcome(fast(4), [12], DOCUMENTS.replaced(order=order)) == outcome(fast(4), [12], ordered)
+    assert outcome(fast(4), [12], DOCUMENTS.replace(order=order)) == outcome(fast(4), [12], ordered)
 
 
 def test_a_batch_beyond_the_documents_takes_them_again() -> None:
@@ -288,7 +288,7 @@ def test_long_documents_of_a_corpus(long: str) -> None:
     rng = Random(42)
     order = rng.permutation(len(data))
     tapegpt.models.trained.initialise(engine, SHAPE, VOCAB, rng)
-    assert trainer.run(9) == engine.train(data.replaced(order=order), Adam(steps=9), 0, 9)
+    assert trainer.run(9) == engine.train(data.replace(order=order), Adam(steps=9), 0, 9)
 
 
 # Parameters
@@ -677,7 +677,7 @@ def test_what_can_be_learned_is_learned(language: Language, config: Config, step
     corpus = Corpus.of(language.sample(20_000, seed=1))
     trainer = Trainer(corpus, config, engine="fast", batch_size=16, steps=steps, long="window", threads=1)
     trainer.run(steps)
-    held = corpus.replaced(documents=language.sample(5_000, seed=2))
+    held = corpus.replace(documents=language.sample(5_000, seed=2))
     total, count = trainer.model.engine.evaluate(held.windows(config.block_size))
     assert -0.005 < total / count - language.entropy < distance
     makes: Callable[[str], bool] = set(corpus.documents).__contains__

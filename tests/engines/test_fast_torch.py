@@ -48,7 +48,7 @@ def test_the_comparison_sees_another_model(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("change", [{"beta1": 0.84}, {"beta2": 0.98}, {"epsilon": 1e-6}], ids=str)
 def test_the_comparison_sees_another_optimiser(change: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     def changed(torch: Any, model: Any, tokens: Tokens, adam: Adam, batch_size: int) -> peer_torch.TorchTrainer:
-        return trainer(torch, model, tokens, adam.replaced(**change), batch_size)
+        return trainer(torch, model, tokens, adam.replace(**change), batch_size)
 
     trainer = peer_torch.TorchTrainer
     monkeypatch.setattr(peer_torch, "TorchTrainer", changed)

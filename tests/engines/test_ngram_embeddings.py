@@ -164,7 +164,7 @@ def test_all_rows_decay_together() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_cuts_change_nothing(threads: int) -> None:
-    tokens = NAMES.tokens().replaced(order=array("I", [3, 1, 8, 0, 2, 7, 4, 6, 5]))
+    tokens = NAMES.tokens().replace(order=array("I", [3, 1, 8, 0, 2, 7, 4, 6, 5]))
     adam = Adam(steps=30, gram_decay=2.0, weight_decay=0.1)
     whole, cut = engine(threads=threads), engine(threads=threads)
     losses = whole.train(tokens, adam, 0, 30)
@@ -182,7 +182,7 @@ def test_two_threads_come_to_what_one_does() -> None:
 @pytest.mark.slow
 def test_generation_sees_the_n_grams_that_training_sees() -> None:
     """Of a model that has memorised one string through its n-grams, the strings are that string."""
-    config = CONFIG.replaced(n_gram=4)
+    config = CONFIG.replace(n_gram=4)
     made = engine(config)
     corpus = Corpus(["abadaboa"], NAMES.vocabulary)  # as long as the block: no end is drawn
     made.train(corpus.tokens(), Adam(steps=300, learning_rate=0.02), 0, 300)
@@ -243,7 +243,7 @@ def test_other_engines_refuse(name: str) -> None:
 
 @pytest.mark.slow
 def test_n_gram_embeddings_start_at_zero_and_change_no_other_draw() -> None:
-    with_ngrams, plain = engine().parameters(), engine(CONFIG.replaced(n_gram=1)).parameters()
+    with_ngrams, plain = engine().parameters(), engine(CONFIG.replace(n_gram=1)).parameters()
     assert not any(with_ngrams.pop("wte_gram"))
     assert with_ngrams == plain
 

@@ -37,7 +37,7 @@ def gist(outcomes: list[Outcome]) -> list[tuple[object, ...]]:
     return [tuple(value for name, value in each.as_dict().items() if name != "seconds") for each in outcomes]
 
 
-@pytest.mark.parametrize("how", [Settings(steps=20), Settings(steps=15), FAST, FAST.replaced(long="cut", seed=3)])
+@pytest.mark.parametrize("how", [Settings(steps=20), Settings(steps=15), FAST, FAST.replace(long="cut", seed=3)])
 def test_a_candidate_gets_the_bits_of_a_trainer_alone(how: Settings) -> None:
     outcome, model = FIELD.train(Candidate(0, SHAPE, how))
     trainer = Trainer(FIELD.training, SHAPE, how)
@@ -54,7 +54,7 @@ def test_some_held_out_strings_are_the_same_for_all_and_no_prefix_of_the_file() 
     _, model = FIELD.train(candidate())
     losses = [FIELD.loss(model, strings) for strings in (3, 3, len(FIELD.held_out))]
     assert losses[0] == losses[1] != losses[2] == FIELD.loss(model)
-    first = FIELD.held_out.replaced(documents=FIELD.held_out.documents[:3]).windows(8)
+    first = FIELD.held_out.replace(documents=FIELD.held_out.documents[:3]).windows(8)
     total, count = model.engine.evaluate(first)
     assert losses[0] != total / count
 
@@ -69,7 +69,7 @@ def test_some_held_out_strings_are_the_same_for_all_and_no_prefix_of_the_file() 
 def test_threads_change_nothing_but_the_time(trainings: list[tuple[int, int, float]], fast: bool, keep: int) -> None:
     how = FAST if fast else Settings()
     candidates = [
-        Candidate(number, SHAPE, how.replaced(seed=seed, steps=steps, learning_rate=rate))
+        Candidate(number, SHAPE, how.replace(seed=seed, steps=steps, learning_rate=rate))
         for number, (seed, steps, rate) in enumerate(trainings)
     ]
     expected = [FIELD.train(each) for each in candidates]
@@ -109,14 +109,14 @@ def test_a_population_that_is_left_trains_no_more() -> None:
 
 
 def test_what_a_candidate_cannot_be_is_told() -> None:
-    impossible = Candidate(0, SHAPE.replaced(n_gram=3), Settings(steps=2))
+    impossible = Candidate(0, SHAPE.replace(n_gram=3), Settings(steps=2))
     with pytest.raises(TapeGPTError, match="n_gram needs the engine fast"):
         list(populate(FIELD, [impossible], 2))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_training_that_fails_raises_in_its_turn_and_loses_no_other(threads: int) -> None:
-    impossible = Candidate(1, SHAPE.replaced(n_gram=3), Settings(steps=2))
+    impossible = Candidate(1, SHAPE.replace(n_gram=3), Settings(steps=2))
     population = populate(
         FIELD, [candidate(0), impossible, candidate(2, steps=30), impossible, candidate(4)], threads, 3
     )

@@ -39,13 +39,13 @@ def noisy(law: Law, points: list[tuple[float, float, float]], noise: float, seed
 
 
 def test_with_sharpness_1_it_is_the_sum_of_hoffmann() -> None:
-    law = LAW.replaced(sharpness=1.0)
+    law = LAW.replace(sharpness=1.0)
     assert law.loss((100.0, 16.0, 1e5)) == pytest.approx(1.7 + 2 / 100**0.35 + 6 / 4 + 3 / 100, rel=1e-12)
 
 
 def test_the_sharper_the_more_the_scarcest_decides() -> None:
     amounts = (100.0, 16.0, 1e5)
-    assert LAW.replaced(sharpness=50.0).loss(amounts) == pytest.approx(1.7 + 6 / 4, rel=1e-9)
+    assert LAW.replace(sharpness=50.0).loss(amounts) == pytest.approx(1.7 + 6 / 4, rel=1e-9)
 
 
 @given(LAWS_OF_ALL_KINDS, AMOUNTS, st.integers(0, 2))
@@ -120,7 +120,7 @@ def test_the_deviation_is_the_noise(noise: float) -> None:
 
 @pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
-    truth = LAW.replaced(sharpness=1.5)
+    truth = LAW.replace(sharpness=1.5)
     last = FEW[-1]
 
     def told(law: Law) -> list[float]:

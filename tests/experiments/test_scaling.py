@@ -27,7 +27,7 @@ from tests.web.test_report import Reader
 
 pytest_plugins = ["tests.web.browser"]
 
-CORPUS = Corpus.dataset("names").replaced(documents=Corpus.dataset("names").documents[:400], source=None)
+CORPUS = Corpus.dataset("names").replace(documents=Corpus.dataset("names").documents[:400], source=None)
 SHAPE: dict[str, Any] = {"n_embd": 8, "n_head": 2, "block_size": 8, "batch_size": 4, "preset": None}
 STEPS_OF_ALL = 160
 
@@ -53,7 +53,7 @@ def laboratory(found: Scaling) -> Laboratory:
 
 
 def without_time(trainings: tuple[Measured, ...]) -> list[Measured]:
-    return [training.replaced(seconds=0.0) for training in trainings]
+    return [training.replace(seconds=0.0) for training in trainings]
 
 
 # --- the trainings ----------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def test_threads_change_nothing(found: Scaling) -> None:
 def test_a_loss_is_the_lowest_that_a_trainer_meets(found: Scaling) -> None:
     training = next(each for each in found.trainings if each.amounts == found.own)
     field = Field(CORPUS, 0.1, 42)
-    trainer = field.trainer(Candidate(0, found.config, found.settings.replaced(seed=training.seed)))
+    trainer = field.trainer(Candidate(0, found.config, found.settings.replace(seed=training.seed)))
     evaluations = []
     while not trainer.is_over:
         trainer.run(16)
@@ -142,7 +142,7 @@ def test_a_budget_that_is_left_repeats_with_other_seeds(
 
 
 def test_the_longest_and_largest_come_first(laboratory: Laboratory) -> None:
-    work = [laboratory._size(each.config) * each.settings.steps for each in laboratory._wanted(1, 160, 49)]
+    work = [laboratory._size(each.config) * each.settings.steps for each in laboratory._choose(1, 160, 49)]
     assert work == sorted(work, reverse=True)
 
 
@@ -172,11 +172,11 @@ def test_the_steps_of_a_budget_fill_it(laboratory: Laboratory, threads: int, mon
         return Cost(0.0, 2e-3, 1e-5 * laboratory._size(candidate.config), 0.0)
 
     monkeypatch.setattr(laboratory._field, "measure", measure)
-    monkeypatch.setattr(laboratory, "_settings", laboratory._settings.replaced(steps=100_000))
+    monkeypatch.setattr(laboratory, "_settings", laboratory._settings.replace(steps=100_000))
 
     def takes(steps: int) -> float:
         """Seconds of all threads, with 85 % of them at work."""
-        wanted = laboratory._wanted(0, steps, 0)
+        wanted = laboratory._choose(0, steps, 0)
         training = sum(1e-5 * laboratory._size(each.config) * each.settings.steps for each in wanted)
         return (training + 48 * laws.EVALUATIONS * 2e-3) / (threads * laws.USED)
 
@@ -195,8 +195,8 @@ def test_the_steps_of_a_budget_fill_it(laboratory: Laboratory, threads: int, mon
 
 
 def test_a_training_is_evaluated_ten_times_at_most(laboratory: Laboratory) -> None:
-    (candidate, *_) = laboratory._wanted(0, 160, 0)
-    outcome, _ = laboratory._field.train(candidate.replaced(settings=candidate.settings.replaced(steps=15)))
+    (candidate, *_) = laboratory._choose(0, 160, 0)
+    outcome, _ = laboratory._field.train(candidate.replace(settings=candidate.settings.replace(steps=15)))
     assert outcome.losses["steps"] == [2, 4, 6, 8, 10, 12, 14, 15]
 
 
@@ -205,7 +205,7 @@ def test_a_training_is_evaluated_ten_times_at_most(laboratory: Laboratory) -> No
     [((32, 8), 2, (16, 4)), ((12, 4), 4, (3, 1)), ((10, 5), 2, (5, 1)), ((3, 3), 4, (1, 1))],
 )
 def test_narrower_models_have_heads_as_wide(shape: tuple[int, int], times: int, narrow: tuple[int, int]) -> None:
-    config = laws._narrowed(Config(n_embd=shape[0], n_head=shape[1]), times).as_dict()
+    config = laws._narrow(Config(n_embd=shape[0], n_head=shape[1]), times).as_dict()
     assert (config["n_embd"], config["n_head"]) == narrow
 
 
@@ -214,7 +214,7 @@ def test_narrower_models_have_heads_as_wide(shape: tuple[int, int], times: int, 
 
 def test_trainings_that_follow_a_law_are_predicted(found: Scaling, laboratory: Laboratory) -> None:
     law = Law(1.5, (4.0, 4.0, 3.0), (0.4, 0.4, 0.4), 1.5)
-    told = laboratory.conclude([each.replaced(loss=law.loss(each.amounts)) for each in found.trainings])
+    told = laboratory.conclude([each.replace(loss=law.loss(each.amounts)) for each in found.trainings])
     assert told.noise < 1e-3
     for check in told.checks:
         assert check.predicted == pytest.approx(law.loss(check.amounts), rel=2e-3)
@@ -229,7 +229,7 @@ def test_what_a_check_predicts_does_not_know_what_was_measured(found: Scaling, l
     for place, axis in enumerate((STRINGS, PARAMETERS, STEPS)):
         amounts = found.checks[place].amounts
         changed = [
-            each.replaced(loss=1.5 * each.loss) if each.amounts[axis] >= amounts[axis] else each
+            each.replace(loss=1.5 * each.loss) if each.amounts[axis] >= amounts[axis] else each
             for each in found.trainings
         ]
         check = laboratory.conclude(changed).checks[place]
@@ -239,15 +239,15 @@ def test_what_a_check_predicts_does_not_know_what_was_measured(found: Scaling, l
 
 
 def test_a_training_that_was_not_predicted_is_warned_of(found: Scaling, laboratory: Laboratory) -> None:
-    spoilt = [each.replaced(loss=each.loss + 0.5 * (each.steps == 320)) for each in found.trainings]
+    spoilt = [each.replace(loss=each.loss + 0.5 * (each.steps == 320)) for each in found.trainings]
     warnings = laboratory.conclude(spoilt).warnings
     assert any(warning.startswith("twice the steps: the loss was 0.") and "higher" in warning for warning in warnings)
 
 
 def test_what_is_gained_is_told_by_each_law_alone(found: Scaling) -> None:
     """Laws that differ in their floor alone agree on what more would buy."""
-    lifted = tuple(found.law.replaced(floor=found.law.floor + place / 10) for place in range(21))
-    told = found.replaced(laws=lifted)
+    lifted = tuple(found.law.replace(floor=found.law.floor + place / 10) for place in range(21))
+    told = found.replace(laws=lifted)
     for gain in told.gains:
         assert gain.interval == pytest.approx((gain.gain, gain.gain), abs=1e-12)
     low, high = told.floor[1]
@@ -272,7 +272,7 @@ def test_a_pace_is_met_where_it_was_measured_and_rises_between() -> None:
 def test_the_pace_is_that_of_the_longest_training_of_a_size_the_fastest_of_equals(found: Scaling) -> None:
     one = found.trainings[0]
     kinds = [(100, 10, 9.0), (100, 40, 8.0), (100, 40, 4.0), (50, 40, 2.0)]
-    trainings = [one.replaced(parameters=size, steps=steps, seconds=took) for size, steps, took in kinds]
+    trainings = [one.replace(parameters=size, steps=steps, seconds=took) for size, steps, took in kinds]
     assert laws._pace(trainings).measured == ((50, 2.0 / 40), (100, 4.0 / 40))
 
 
@@ -289,14 +289,14 @@ def test_curves_of_the_law_reach_from_the_least_to_twice_the_most(found: Scaling
 
 
 def test_a_law_that_is_off_by_two_percent_fits_poorly(found: Scaling) -> None:
-    poor = [found.replaced(noise=noise, checks=()).warnings[:1] for noise in (0.02, 0.0201)]
+    poor = [found.replace(noise=noise, checks=()).warnings[:1] for noise in (0.02, 0.0201)]
     assert poor[1] == ["the law fits poorly: losses differ from it by 2.0%"] != poor[0]
 
 
 def test_longest_trainings_that_only_guess_show_no_law(found: Scaling, laboratory: Laboratory) -> None:
     guessing = math.log(CORPUS.vocab_size)
     for loss, seen in ((guessing, False), (math.nextafter(guessing, 0.0), True)):
-        trainings = [each.replaced(loss=loss) if each.amounts == found.own else each for each in found.trainings]
+        trainings = [each.replace(loss=loss) if each.amounts == found.own else each for each in found.trainings]
         with nullcontext() if seen else pytest.raises(TapeGPTError, match="no better than guessing"):
             laboratory.conclude(trainings)
 
@@ -307,7 +307,7 @@ def test_a_check_takes_the_mean_and_as_wide_an_interval_as_the_law_is_off(
     monkeypatch.setattr(laws, "bootstrap", lambda *_: [found.law] * 400)
     monkeypatch.setattr(laws, "deviation", lambda *_: 0.05)
     own = next(each for each in found.trainings if each.amounts == found.own)
-    check = laboratory.conclude([*found.trainings, own.replaced(loss=own.loss + 0.2)]).checks[0]
+    check = laboratory.conclude([*found.trainings, own.replace(loss=own.loss + 0.2)]).checks[0]
     assert check.measured == pytest.approx(own.loss + 0.1)
     low, high = (end / found.law.loss(check.amounts) for end in check.interval)
     assert (low, high) == pytest.approx((math.exp(-1.645 * 0.05), math.exp(1.645 * 0.05)), abs=0.02)
@@ -315,28 +315,28 @@ def test_a_check_takes_the_mean_and_as_wide_an_interval_as_the_law_is_off(
 
 @pytest.mark.slow
 def test_early_ends_are_warned_of(found: Scaling, laboratory: Laboratory) -> None:
-    early = [each.replaced(best_step=each.steps // 4) for each in found.trainings]
+    early = [each.replace(best_step=each.steps // 4) for each in found.trainings]
     assert any("lowest after 40 of 160 steps" in warning for warning in laboratory.conclude(early).warnings)
-    late = [each.replaced(best_step=each.steps) for each in found.trainings]
+    late = [each.replace(best_step=each.steps) for each in found.trainings]
     assert not any("lowest after" in warning for warning in laboratory.conclude(late).warnings)
 
 
 def test_half_of_the_trainings_that_end_early_are_no_warning(found: Scaling) -> None:
     own = next(each for each in found.trainings if each.amounts == found.own)
-    early, late = own.replaced(best_step=1), own.replaced(best_step=own.steps)
+    early, late = own.replace(best_step=1), own.replace(best_step=own.steps)
     for trainings, warned in (((early, late), False), ((early, early, late), True)):
-        told = found.replaced(trainings=trainings).warnings
+        told = found.replace(trainings=trainings).warnings
         assert any("lowest after" in warning for warning in told) == warned
 
 
 def test_a_check_holds_up_to_both_ends_of_its_interval() -> None:
     check = predictions.Check("twice the strings", (1.0, 2.0, 3.0), 1.5, (1.0, 2.0), 0.0)
     measured = (0.99, 1.0, 1.5, 2.0, 2.01)
-    assert [check.replaced(measured=loss).holds for loss in measured] == [False, True, True, True, False]
+    assert [check.replace(measured=loss).holds for loss in measured] == [False, True, True, True, False]
 
 
 def test_sizes_up_to_twice_the_largest_that_was_measured_are_tried(found: Scaling) -> None:
-    bigger = found.replaced(law=found.law.replaced(coefficients=(1e9, 1.0, 1.0)))  # parameters are all that matters
+    bigger = found.replace(law=found.law.replace(coefficients=(1e9, 1.0, 1.0)))  # parameters are all that matters
     largest = bigger.pace.measured[-1][0]
     assert largest < bigger.best_mix(2.0)[PARAMETERS] <= 2 * largest
 
@@ -367,7 +367,7 @@ def test_a_training_that_diverges_is_left_out(laboratory: Laboratory, monkeypatc
     def diverging(trainer: Trainer, count: int) -> list[float]:
         raise DivergedError(trainer.step, [])
 
-    (candidate,) = [each for each in laboratory._wanted(0, 160, 0) if each.settings.steps == 320]
+    (candidate,) = [each for each in laboratory._choose(0, 160, 0) if each.settings.steps == 320]
     monkeypatch.setattr(Trainer, "run", diverging)
     outcome, _ = laboratory._field.train(candidate)
     assert outcome.loss == math.inf

@@ -81,7 +81,7 @@ def test_halving_is_what_sorting_by_hand_gives(trials: int, seeds: int, length: 
         scored = []
         for each in alive:
             runs = [
-                toy_loss(each.replaced(settings=each.settings.replaced(steps=rung.steps, seed=seed + place)))
+                toy_loss(each.replace(settings=each.settings.replace(steps=rung.steps, seed=seed + place)))
                 for place in range(rung.seeds)
             ]
             scored.append((statistics.fmean(runs), each.number))
@@ -105,7 +105,7 @@ def test_the_last_rung_has_every_seed_its_mean_and_standard_error() -> None:
 
 def test_a_seed_that_diverged_makes_the_mean_infinite() -> None:
     good = searched().rows[0].by_seed[0]
-    mean = mean_outcome([good, good.replaced(loss=math.inf, training_loss=math.inf, diverged="at step 3")])
+    mean = mean_outcome([good, good.replace(loss=math.inf, training_loss=math.inf, diverged="at step 3")])
     assert (mean.loss, mean.error, mean.diverged) == (math.inf, None, "at step 3")
 
 
@@ -427,7 +427,7 @@ def test_batches_of_which_nothing_is_possible_are_passed_over_and_told_as_empty(
 def test_steps_that_a_sampler_may_choose_are_shares_of_the_most() -> None:
     space = Space({"steps": [100, 200, 300]}, options=BASE)
     sampler = InTurn(space)
-    sampler.ahead = [each.replaced(number=number) for number, each in enumerate(sampler.ahead[:1] * 10 + sampler.ahead)]
+    sampler.ahead = [each.replace(number=number) for number, each in enumerate(sampler.ahead[:1] * 10 + sampler.ahead)]
     sweeping = Sweeping(CORPUS, space, SweepSetup(trials=13, plan="13x30"), sampler, executor=toy)
     assert [outcome.candidate.settings.steps for outcome in sweeping] == [10] * 11 + [20, 30]
 

@@ -250,7 +250,7 @@ def test_a_tree_is_made_of_smaller_trees(data: st.DataObject, depth: int) -> Non
     whole = trace(made(), TEXT, name, depth)
     assert whole.local_gradient == 1.0
     each = data.draw(st.sampled_from(whole.inputs))
-    assert each.replaced(local_gradient=1.0) == trace(made(), TEXT, each.name, depth - 1)
+    assert each.replace(local_gradient=1.0) == trace(made(), TEXT, each.name, depth - 1)
 
 
 def test_names_may_have_spaces_and_empty_texts_numbers() -> None:

@@ -176,7 +176,7 @@ def rules(
 def led(within: Rules) -> Rules:
     """The same with something ahead of every state that makes a difference."""
     ahead = [log or -0.37 * (place % 5) for place, log in enumerate(within.ahead)]
-    return within.replaced(ahead=array("f", ahead))
+    return within.replace(ahead=array("f", ahead))
 
 
 def anything(vocab_size: int = VOCAB, most: int = SHAPE.block_size) -> Rules:
@@ -191,7 +191,7 @@ KINDS = {
     "ending": ENDING,
     "without": WITHOUT,
     "pairs": PAIRS,
-    "long": anything().replaced(least=2),
+    "long": anything().replace(least=2),
     "short": anything(most=1),
     "two of three": rules([0, 1, 2], [0] * 3 + [1, 2, 2] + [2, 0, 1], [0, 1, 1], 1, 2),
     "led to an ending": led(ENDING),

@@ -128,7 +128,7 @@ def summed(numbers: Parameters, document: list[int]) -> Parameters:
 @given(document=documents(VOCABULARY), seed=st.integers(0, 1 << 32))
 def test_embeddings_of_runs_are_added_to_the_tokens(document: list[int], seed: int) -> None:
     numbers = parameters(RUNS, VOCABULARY, seed)
-    seen, plain = probe(RUNS, VOCABULARY), probe(RUNS.replaced(n_gram=1), VOCABULARY)
+    seen, plain = probe(RUNS, VOCABULARY), probe(RUNS.replace(n_gram=1), VOCABULARY)
     seen.load(numbers)
     seen.run(document)
     plain.load(summed(numbers, document))

@@ -294,7 +294,7 @@ def fused32(k: Builder, x: F32s, y: F32s, z: F32s, out: F32s) -> None:
     out.store(0, k.fma(x.vector(0, 4), y.vector(0, 4), z.vector(0, 4)))
 
 
-FUSING = INTERPRETED.replaced(fma=True)
+FUSING = INTERPRETED.replace(fma=True)
 
 
 @pytest.mark.skipif(not HOST.fma, reason="this CPU has no fused multiply-add")

@@ -283,7 +283,7 @@ def test_the_key_covers_what_decides_the_code(monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, changed)
             keys.append(made.key())
-    made.target = made.target.replaced(vector_bytes=16)
+    made.target = made.target.replace(vector_bytes=16)
     keys.append(made.key())
     made._counted = ("add",)
     keys.append(made.key())

@@ -127,7 +127,7 @@ def test_one_record_in_two_places_is_one_object_and_passed_once() -> None:
 
     def entry(k: Builder, x: F64s) -> None:
         piece = Piece(x, 2, "")
-        look(k, piece, piece, piece.replaced(count=3))
+        look(k, piece, piece, piece.replace(count=3))
 
     module = Module(HOST)
     module.add(Kernel(entry), {}, "entry")

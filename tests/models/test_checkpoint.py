@@ -61,7 +61,7 @@ def test_data_that_can_be_read_once_are_not_looked_for_again(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "pipe")
     corpus = Corpus.read(tmp_path / "names.txt")
     file, *others = (
-        DataRecord.of(corpus.replaced(source=source))
+        DataRecord.of(corpus.replace(source=source))
         for source in (corpus.source, Source(paths=("-",), unique=True), Source(paths=(str(tmp_path / "pipe"),)), None)
     )
     assert file.read() == corpus
@@ -109,7 +109,7 @@ def test_another_reader_reads_the_same(path: Path) -> None:
 def test_numbers_in_a_file_begin_at_multiples_of_their_size(path: Path) -> None:
     held = writing.contents(of_names())
     for length in range(8):
-        write_contents(held.replaced(metadata={**held.metadata, "tapegpt": "0" * length}), path)
+        write_contents(held.replace(metadata={**held.metadata, "tapegpt": "0" * length}), path)
         assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
 
 

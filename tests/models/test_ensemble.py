@@ -277,7 +277,7 @@ def test_an_ensemble_is_evaluated_as_a_model() -> None:
 def test_the_models_of_a_population_make_one() -> None:
     field = Field(Corpus.of(NAMES * 3), 0.3, 42)
     config, settings = Config(**SHAPE), Settings(steps=20)
-    models = [field.train(Candidate(seed, config, settings.replaced(seed=seed)))[1] for seed in range(3)]
+    models = [field.train(Candidate(seed, config, settings.replace(seed=seed)))[1] for seed in range(3)]
     loss = field.loss(Ensemble(models))
     assert loss <= math.fsum(map(field.loss, models)) / 3 + CLOSE
 
@@ -393,7 +393,7 @@ def test_the_commands_take_an_ensemble(path: Path, tmp_path: Path, capsys: pytes
 )
 def test_metadata_that_does_not_hold_is_refused(change: dict[str, str], tmp_path: Path) -> None:
     held = writing.contents(together())
-    tensors.write_contents(held.replaced(metadata={**held.metadata, **change}), tmp_path / "m.safetensors")
+    tensors.write_contents(held.replace(metadata={**held.metadata, **change}), tmp_path / "m.safetensors")
     with pytest.raises(TapeGPTError, match="not a model of tapegpt"):
         tapegpt.load(tmp_path / "m.safetensors")
 
@@ -401,7 +401,7 @@ def test_metadata_that_does_not_hold_is_refused(change: dict[str, str], tmp_path
 def test_an_ensemble_in_an_ensemble_is_refused(tmp_path: Path) -> None:
     held = writing.contents(Ensemble(models()[:1]))
     nested = json.dumps([held.metadata])
-    tensors.write_contents(held.replaced(metadata={**held.metadata, "models": nested}), tmp_path / "m.safetensors")
+    tensors.write_contents(held.replace(metadata={**held.metadata, "models": nested}), tmp_path / "m.safetensors")
     with pytest.raises(TapeGPTError, match="not a model of tapegpt"):
         tapegpt.load(tmp_path / "m.safetensors")
 
@@ -422,10 +422,10 @@ def test_all_models_of_a_file_are_checked_before_code_is_made_for_any(
         ([*parts, parts[-1]], "its tensors are not those of its configuration"),
         ([], "its tensors are not those of its models"),
     ):
-        tensors.write_contents(contents.replaced(metadata={**contents.metadata, "models": json.dumps(models)}), path)
+        tensors.write_contents(contents.replace(metadata={**contents.metadata, "models": json.dumps(models)}), path)
         with pytest.raises(TapeGPTError, match=rule):
             tapegpt.load(path)
-    none = contents.replaced(metadata={**contents.metadata, "models": "[]"}, tensors={})
+    none = contents.replace(metadata={**contents.metadata, "models": "[]"}, tensors={})
     with pytest.raises(tensors.ForeignError, match="the number of models must be a whole number from 1 to 1,000"):
         checkpoint._model(none)
 

@@ -127,9 +127,9 @@ def test_configs_cannot_be_changed_into_wrong_ones() -> None:
     with pytest.raises(AttributeError, match="immutable"):
         config.__setattr__("n_embd", 17)
     assert config == Config()
-    assert config.replaced(n_layer=3) == Config(n_layer=3)
+    assert config.replace(n_layer=3) == Config(n_layer=3)
     with pytest.raises(TapeGPTError, match="n_embd must be a multiple of n_head"):
-        config.replaced(n_embd=17)
+        config.replace(n_embd=17)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def around(limit: int) -> tuple[int, int, int]:
 
 def test_layers_and_block() -> None:
     few = Limits(parameters=10**9)
-    holds(12, lambda n: few.check_shape(SHAPE.replaced(n_layer=n), TOKENS), around(12))
-    holds(256, lambda n: few.check_shape(SHAPE.replaced(block_size=n), TOKENS), around(256))
+    holds(12, lambda n: few.check_shape(SHAPE.replace(n_layer=n), TOKENS), around(12))
+    holds(256, lambda n: few.check_shape(SHAPE.replace(block_size=n), TOKENS), around(256))
 
 
 def test_parameters() -> None:
@@ -81,7 +81,7 @@ def test_the_work_of_a_training(batch_size: int, tokens: float, seen: int) -> No
     with pytest.raises(RefusedError, match="ask for less"):
         Limits(seconds=math.nextafter(enough, 0)).check_training(SHAPE, settings, TOKENS, tokens)
     with pytest.raises(RefusedError, match="ask for less"):
-        Limits(seconds=enough).check_training(SHAPE, settings.replaced(steps=1001), TOKENS, tokens)
+        Limits(seconds=enough).check_training(SHAPE, settings.replace(steps=1001), TOKENS, tokens)
 
 
 def test_work() -> None:
@@ -112,7 +112,7 @@ def test_moments_fill_the_memory_and_no_more(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", Limits().as_dict())
 def test_limits_are_above_nothing(name: str) -> None:
-    Limits().replaced(**{name: 1})
+    Limits().replace(**{name: 1})
     for value in (0, -1, math.nan):
         with pytest.raises(TapeGPTError, match=f"{name} must be a .*number"):
-            Limits().replaced(**{name: value})
+            Limits().replace(**{name: value})

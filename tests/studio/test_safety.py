@@ -252,7 +252,7 @@ def test_the_work_of_a_question_is_known_before(
     tokens = kept.tokens if question == "why" else len("annaotto")
     enough = passes * tokens * kept.model.num_parameters / RATE
     for seconds, status in ((math.nextafter(enough, 1), 200), (enough, 200), (math.nextafter(enough, 0), 413)):
-        monkeypatch.setattr(client.studio, "limits", client.studio.limits.replaced(**{limit: seconds}))
+        monkeypatch.setattr(client.studio, "limits", client.studio.limits.replace(**{limit: seconds}))
         client.ask("POST", f"/api/runs/{key}/{question}", body, status)
 
 
@@ -436,7 +436,7 @@ def kept(path: Path, **changes: Any) -> Contents:
     save(tapegpt.train(NAMES, n_embd=8, n_head=2, block_size=8, steps=1), path)
     contents = read_contents(path)
     config = {**json.loads(contents.metadata["config"]), **changes}
-    return contents.replaced(metadata={**contents.metadata, "config": json.dumps(config)})
+    return contents.replace(metadata={**contents.metadata, "config": json.dumps(config)})
 
 
 @pytest.mark.parametrize("changes", [{"n_layer": 256}, {"block_size": 8192}, {"n_embd": 8192}, {"n_head": 3}])
@@ -488,7 +488,7 @@ def test_a_vocabulary_that_is_no_text_is_refused(client: Client, tmp_path: Path)
     contents = kept(tmp_path / "plain.safetensors")
     vocabulary = json.loads(contents.metadata["vocabulary"])[:-1] + "\ud800"
     metadata = {**contents.metadata, "vocabulary": json.dumps(vocabulary)}
-    write_contents(contents.replaced(metadata=metadata), tmp_path / "model.safetensors")
+    write_contents(contents.replace(metadata=metadata), tmp_path / "model.safetensors")
     client.ask("POST", "/api/models", (tmp_path / "model.safetensors").read_bytes(), 400)
 
 

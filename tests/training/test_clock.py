@@ -21,9 +21,9 @@ from tapegpt.training.clock import (
     EVALUATIONS,
     MOST_EVALUATIONS,
     Clock,
-    counted,
-    judged,
     layers,
+    sample_for_ngrams,
+    sample_held_out,
     seconds_a_position,
     weights,
     within,
@@ -274,15 +274,15 @@ MANY = Corpus([f"{number:06d}" for number in range(50_000)], "0123456789")
 @pytest.mark.usefixtures("core")
 def test_samples_grow_with_the_budget_and_with_what_the_shape_leaves() -> None:
     def judges(budget: float, config: Config = SHAPE, threads: int = 1) -> int:
-        return len(judged(MANY, config, Settings(engine="fast", budget=budget, threads=threads)))
+        return len(sample_held_out(MANY, config, Settings(engine="fast", budget=budget, threads=threads)))
 
     assert judges(1e-6) == 1
     assert 0 < judges(0.1) < judges(0.2) < judges(0.2, threads=2) < judges(10.0) == len(MANY)
-    assert judges(0.2, SHAPE.replaced(n_embd=64)) < judges(0.2) / 20
+    assert judges(0.2, SHAPE.replace(n_embd=64)) < judges(0.2) / 20
     cost = clock.EVALUATION_COST * seconds_a_position(SHAPE, MANY.vocab_size, 7) * 7 * judges(0.2)
     assert 0.9 * clock.ONE_EVALUATION <= cost / 0.2 <= clock.ONE_EVALUATION
-    assert len(counted(MANY, 0.7)) == 25_000
-    assert counted(MANY, 1.4) == MANY
+    assert len(sample_for_ngrams(MANY, 0.7)) == 25_000
+    assert sample_for_ngrams(MANY, 1.4) == MANY
 
 
 @given(st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=30), st.integers(1, 200))
@@ -326,7 +326,7 @@ def test_a_position_takes_as_long_as_its_arithmetic(monkeypatch: pytest.MonkeyPa
     assert takes(INTERPRETED) > 1000 * takes()
     assert weights(Config(2, 32, 8), 100) == 2 * 12 * 32 * 32 + 3200
     assert takes(length=6) == takes(length=60)  # which windows of the block are
-    assert takes(length=3) < takes() < takes(vocab_size=300) < takes(config=SHAPE.replaced(n_layer=9))
+    assert takes(length=3) < takes() < takes(vocab_size=300) < takes(config=SHAPE.replace(n_layer=9))
     assert 1.1e-6 < takes(config=Config(1, 32, 8)) < 1.6e-6  # 1.3 us as measured
 
 
@@ -335,7 +335,7 @@ def test_a_budget_reads_a_megabyte_a_second(tmp_path: Any) -> None:
     path.write_bytes(b"abcdefg\n" * 10_000)
     source = Source(paths=(str(path),))
     assert within(source, None) is within(source, 0.08) is source
-    assert within(source, 0.02) == source.replaced(sample=20_000)
+    assert within(source, 0.02) == source.replace(sample=20_000)
     assert 2500 <= len(within(source, 0.02).documents()) <= 2516
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError, Trainer, web
 from tapegpt.inference.explanation import explain
-from tapegpt.text import rounded
+from tapegpt.text import round_digits
 from tapegpt.training.curves import POINTS, curve
 from tapegpt.training.recording import Recording, record, still
 from tapegpt.web.data import LIKELY, MAPPED, Portrait, explanation_data
@@ -58,8 +58,8 @@ def test_a_curve_keeps_the_mean_and_ends_with_the_last_step(losses: list[float],
 
 @given(st.floats(-1e300, 1e300))
 def test_rounded_numbers_are_near_and_short(number: float) -> None:
-    assert math.isclose(rounded(number), number, rel_tol=1e-3)
-    assert len(repr(rounded(number)).partition("e")[0].lstrip("-").replace(".", "").strip("0")) <= 4
+    assert math.isclose(round_digits(number), number, rel_tol=1e-3)
+    assert len(repr(round_digits(number)).partition("e")[0].lstrip("-").replace(".", "").strip("0")) <= 4
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_a_run_is_json_and_tells_the_whole_training(recording: Recording) -> Non
     assert run["settings"]["validation"] == 0.2
     assert run["steps"] == 60
     assert run["losses"]["steps"] == list(range(1, 61))
-    assert run["losses"]["mean"] == [rounded(loss) for loss in recording.losses]
+    assert run["losses"]["mean"] == [round_digits(loss) for loss in recording.losses]
     assert run["held_out"] == [evaluation.as_dict() for evaluation in recording.evaluations]
     assert run["moments"] == [moment.step for moment in recording.moments]
     assert run["moment"]["step"] == min(recording.evaluations, key=lambda evaluation: evaluation.loss).step
@@ -96,7 +96,7 @@ def test_a_matrix_is_the_parameter_of_its_step(recording: Recording) -> None:
         for shown in Portrait(recording).moment(step, "", 0.5)["matrices"]:
             matrix = Portrait(recording).matrix(step, shown["name"])
             values = recording.moment(step).parameters[shown["name"]]
-            assert matrix == {**shown, "values": [rounded(value) for value in values]}
+            assert matrix == {**shown, "values": [round_digits(value) for value in values]}
             assert len(values) == shown["rows"] * shown["columns"]
     with pytest.raises(TapeGPTError, match=r"matrix must be one of wte, wpe, .*, not 'w'"):
         Portrait(recording).matrix(0, "w")

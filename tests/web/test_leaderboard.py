@@ -253,7 +253,7 @@ def test_a_training_that_failed_at_once_has_no_curve(page: Any, tmp_path: Path) 
     opened = show(page, tmp_path, leaderboard.page([*OUTCOMES, failed], BASELINES))
     assert opened.locator(".tg-learning .line[d='']").count() == 1
     engines = [
-        each.replaced(candidate=each.candidate.replaced(settings=Settings(engine=name)))
+        each.replace(candidate=each.candidate.replace(settings=Settings(engine=name)))
         for each, name in zip(OUTCOMES, ("exact", "fast", "exact", "reference"), strict=True)
     ]
     opened = show(page, tmp_path, leaderboard.page(engines))

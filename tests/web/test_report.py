@@ -149,7 +149,7 @@ def test_a_training_by_the_clock_is_not_done_again() -> None:
     assert "cannot be repeated" not in said
     with_clock = trained(engine="fast", steps=5)
     assert with_clock.state is not None
-    with_clock.state = with_clock.state.replaced(settings=Settings(engine="fast", budget=1.0))
+    with_clock.state = with_clock.state.replace(settings=Settings(engine="fast", budget=1.0))
     assert "it followed the clock" in Reader(report.report(with_clock, samples=20)).text
 
 
@@ -294,7 +294,7 @@ def test_the_command_and_program_of_another_model_name_it_and_its_settings() -> 
 def without_steps(chosen: tuple[Model, Settings]) -> tuple[Model, Settings]:
     """Of a training by the clock the steps do not matter."""
     shape, settings = chosen
-    return shape, settings.replaced(steps=1) if settings.budget else settings
+    return shape, settings.replace(steps=1) if settings.budget else settings
 
 
 @given(fields(), sources)
@@ -308,7 +308,7 @@ def test_the_program_means_the_same_training(chosen: tuple[Model, Settings], sou
             documents = property(lambda self: self)
             dataset = staticmethod(lambda name: Recorder.made(Source(dataset=name)))
             read = staticmethod(lambda *paths, **how: Recorder.made(Source(paths=tuple(paths), **how)))
-            of = staticmethod(lambda corpus, **how: Recorder.made(corpus.source.replaced(**how)))
+            of = staticmethod(lambda corpus, **how: Recorder.made(corpus.source.replace(**how)))
 
             def __init__(self) -> None:
                 self.source: Any = None

@@ -20,7 +20,7 @@ from tapegpt.engines.base import Adam
 from tapegpt.engines.compiled import Numbers
 from tapegpt.engines.fast.adam import POWERS, Move, adamw, adamw_rows, gather_gradients
 from tapegpt.engines.graph import exact_graph, fast_graph
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.machine.assembly import annotate
 from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import host_target
@@ -108,7 +108,7 @@ class Anatomy:
         line = next(part.node.index for part in self.parts if part.node)
         raise TapeGPTError(
             f"operation must be one of {counted}, a line of the tape such as %{line}, or a stage or parameter such as "
-            f"{next(iter(self.graph.parameters))}; not {shown(name)}"
+            f"{next(iter(self.graph.parameters))}; not {quote(name)}"
         )
 
     # --- kernels ------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class Anatomy:
     def listing(self, part: Part, stage: str) -> str:
         """The text of a part at one of `STAGES`; raises `TapeGPTError` for another, and where LLVM is missing."""
         if stage not in STAGES:
-            raise TapeGPTError(f"stage must be one of {', '.join(STAGES)}, not {shown(stage)}")
+            raise TapeGPTError(f"stage must be one of {', '.join(STAGES)}, not {quote(stage)}")
         makers: dict[str, Callable[[Part], str]] = {
             "python": self._python,
             "tape": self.lines,
@@ -250,7 +250,7 @@ class Anatomy:
         """What a whole training step on the documents takes, of engine exact on the first."""
         documents = len(tokens) if self.engine == "fast" else 1
         engine = make_engine(self.engine, self.config, self.vocab_size, documents)
-        tokens = tokens.replaced(starts=tokens.starts[: documents + 1])
+        tokens = tokens.replace(starts=tokens.starts[: documents + 1])
 
         def sample(count: int) -> float:
             engine.load_parameters(parameters)
@@ -338,7 +338,7 @@ def occasion(documents: Sequence[str], vocabulary: str, config: Model, engine: s
     batch = Settings.fields["batch_size"].fast
     tokens = corpus.windows(config.block_size, range(min(len(documents), batch)))
     fitting = sum(end <= max(config.block_size, ROWS) for end in tokens.starts[1 : batch + 1])
-    return tokens.replaced(starts=tokens.starts[: fitting + 1])
+    return tokens.replace(starts=tokens.starts[: fitting + 1])
 
 
 @lru_cache(maxsize=8)

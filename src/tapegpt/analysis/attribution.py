@@ -20,7 +20,7 @@ from tapegpt.analysis.influence import Rater
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import encode
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
 from tapegpt.settings import Settings
@@ -174,10 +174,10 @@ def _announce(watch: Callable[[float], object] | None, seconds: float) -> None:
 def encoded(model: GPT, text: str) -> Tokens:
     """A string's tokens, cut to the block; raises `TapeGPTError` where it is empty or has unknown characters."""
     if not isinstance(text, str) or not text:
-        raise TapeGPTError(f"text must be a str of at least one character, not {shown(text)}")
+        raise TapeGPTError(f"text must be a str of at least one character, not {quote(text)}")
     encode(text, model.vocabulary)  # which knows all characters, or says so
     tokens = Corpus([text], model.vocabulary).windows(model.config.block_size)
-    return tokens.replaced(starts=tokens.starts[:2])
+    return tokens.replace(starts=tokens.starts[:2])
 
 
 class Lessons:
@@ -252,7 +252,7 @@ def _corpus(model: GPT) -> Corpus:
     unknown = sorted(set("".join(corpus.documents)) - set(model.vocabulary))
     if unknown:
         raise TapeGPTError(
-            f"the model does not know the data's characters {shown(''.join(unknown))}: give what it was trained on"
+            f"the model does not know the data's characters {quote(''.join(unknown))}: give what it was trained on"
         )
     return corpus
 
@@ -264,7 +264,7 @@ class Retraining(Trainer):
         if lessons.settings.budget is not None:
             raise TapeGPTError("the training cannot be repeated: it followed the clock; give steps instead of a budget")
         engine = "fast" if lessons.settings.engine == "fast" else "exact"  # which has the reference's bits
-        settings = lessons.settings.replaced(engine=engine, validation=0.0, patience=None)
+        settings = lessons.settings.replace(engine=engine, validation=0.0, patience=None)
         super().__init__(lessons.corpus, model.config, settings)
         self._lessons, self._start = lessons, self.model.parameters
 
@@ -273,7 +273,7 @@ class Retraining(Trainer):
         lessons = self._lessons
         order = [window for window in lessons.order if lessons.document(window) not in left_out]
         if self.settings.engine == "fast":
-            self._tokens = lessons.tokens.replaced(order=array("I", order))
+            self._tokens = lessons.tokens.replace(order=array("I", order))
         else:
             self._tokens = lessons.corpus.tokens(order[: lessons.settings.steps])
         self.model.engine.load_parameters(self._start)

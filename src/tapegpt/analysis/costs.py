@@ -94,7 +94,7 @@ class Bench:
         entries: Entries = {"put": (_put_kernel(graph), {})}
         for part in parts:
             for stage, kernel in part.kernels.items():
-                entries[f"{stage} {part.name}"] = (_repeated(kernel, self._tape.real), {})
+                entries[f"{stage} {part.name}"] = (_repeat(kernel, self._tape.real), {})
         self._program = Program(entries, target, COUNTED if counted else ())
         extents, size = self._tape.plan(), self._tape.real.size
         self._shared, self._gradients = Memory(size * extents.shared), Memory(size * extents.gradients)
@@ -193,7 +193,7 @@ class Bench:
         return max(1.0, middle(times) / times)
 
 
-def _repeated(kernel: Kernel, real: Type) -> Kernel:
+def _repeat(kernel: Kernel, real: Type) -> Kernel:
     """A kernel some times over, as a program's entry."""
 
     def repeated(

@@ -10,7 +10,7 @@ import math
 from operator import sub
 
 from tapegpt.data.corpus import Corpus
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.models.trained import GPT
 from tapegpt.ranges import Number
 from tapegpt.record import Record
@@ -145,11 +145,11 @@ def compare(a: GPT | Losses, b: GPT | Losses, tolerance: float = 0.0) -> Compari
     Number(0).check("tolerance", tolerance)
     if isinstance(a, GPT) and isinstance(b, GPT):
         return _compare_models(a, b, tolerance)
-    first, second = (_losses(_replayed(run, ())) if isinstance(run, GPT) else run for run in (a, b))
+    first, second = (_losses(_replay(run, ())) if isinstance(run, GPT) else run for run in (a, b))
     return Comparison({}, _compare_losses(first, second, tolerance), None, [], [], "")
 
 
-def _replayed(model: GPT, stops: Iterable[int]) -> Recording:
+def _replay(model: GPT, stops: Iterable[int]) -> Recording:
     """The training of a model, on its documents, which are read only once."""
     corpus = Corpus(list(model.training_documents()), model.vocabulary) if model.data else None
     return replay(model, stops, corpus)
@@ -175,7 +175,7 @@ def losses_of(text: str, name: str) -> Losses:
                 decimals = max(decimals, EXACT if "x" in number else _decimals(number))
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
             raise TapeGPTError(
-                f"{name}: line {at} is no loss: {shown(line)}: give a model, a file of metrics, lines "
+                f"{name}: line {at} is no loss: {quote(line)}: give a model, a file of metrics, lines "
                 "such as 'step 1 / 1000 | loss 3.3660', or a number a line"
             ) from None
     if not values:
@@ -241,12 +241,12 @@ def _compare_models(a: GPT, b: GPT, tolerance: float) -> Comparison:
 
 def _settings(a: GPT, b: GPT) -> dict[str, tuple[Any, Any]]:
     """What the models, their trainings and their data have under the same name, and is not the same."""
-    first, second = _described(a), _described(b)
+    first, second = _describe(a), _describe(b)
     names = dict.fromkeys((*first, *second))
     return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
 
 
-def _described(model: GPT) -> dict[str, Any]:
+def _describe(model: GPT) -> dict[str, Any]:
     fields = {**model.config.as_dict(), "vocabulary": model.vocabulary, "steps taken": model.steps}
     if model.state is not None:
         fields.update(model.state.settings.as_dict())
@@ -291,13 +291,13 @@ class _Replays:
         self._last = min(a.steps, b.steps)
         self._series = [step for power in range(10) for lead in SERIES if (step := lead * 10**power) < self._last]
         self._stops = sorted({*self._series, *_stops(0, self._last)})
-        self.recordings = self._recorded(self._stops)
+        self.recordings = self._record(self._stops)
 
-    def _recorded(self, stops: list[int]) -> list[Recording]:
+    def _record(self, stops: list[int]) -> list[Recording]:
         found = []
         for run, model in zip("AB", self._models, strict=True):
             try:
-                found.append(_replayed(model, stops))
+                found.append(_replay(model, stops))
             except TapeGPTError as error:
                 raise TapeGPTError(f"{run}: {error}") from None
         return found
@@ -317,7 +317,7 @@ class _Replays:
             if stop == equal + 1:
                 return self._parting(stop, x, y)
             stops = _stops(equal, stop)
-            recordings = self._recorded(stops)
+            recordings = self._record(stops)
 
     def _parting(self, step: int, x: Parameters, y: Parameters) -> Parting:
         model = self._models[0]

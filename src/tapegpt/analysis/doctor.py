@@ -158,13 +158,13 @@ def examine_contents(
     """As `examine`, of files whose content has been read, with their paths; and their documents."""
     encodings = fitting_encodings([(named(path), held) for path, held in contents], source.encoding)
     if encodings:
-        source = source.replaced(encoding=encodings[0].name)
+        source = source.replace(encoding=encodings[0].name)
     files = [_file(path, held, source) for path, held in contents]
     values = [value for path, held in contents for value in _values(path, held, source)]
     documents = source.select(values)
     if not documents:
         raise source.emptiness()
-    corpus = Corpus.of(documents).replaced(source=source)
+    corpus = Corpus.of(documents).replace(source=source)
     return _report(corpus, config or Config(), files, encodings, values, measured), corpus
 
 
@@ -205,8 +205,8 @@ def _report(
         flags=[],
         command="",
     )
-    flags = [*_named(type(config)), *_flags(source, report, type(config).block_size)]
-    return report.replaced(flags=flags, command=_command(source, flags))
+    flags = [*_name_model(type(config)), *_flags(source, report, type(config).block_size)]
+    return report.replace(flags=flags, command=_command(source, flags))
 
 
 # --- files ------------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def _values(path: str, data: bytes, source: Source) -> list[str]:
 def _too_long(kept: list[str], source: Source | None) -> int:
     if source is None or source.max_length is None:
         return 0
-    every = source.replaced(max_length=None, unique=False).select(kept)
+    every = source.replace(max_length=None, unique=False).select(kept)
     return sum(len(document) > source.max_length for document in every)
 
 
@@ -269,7 +269,7 @@ def _lengths(documents: Sequence[str]) -> Lengths:
     width = math.ceil((_percentile(lengths, 0.99) - smallest + 1) / BINS)
     bins = Counter(min((length - smallest) // width, BINS - 1) for length in lengths)
     histogram = [Bin(smallest + i * width, smallest + (i + 1) * width - 1, bins[i]) for i in range(max(bins) + 1)]
-    histogram[-1] = histogram[-1].replaced(last=max(largest, histogram[-1].last))
+    histogram[-1] = histogram[-1].replace(last=max(largest, histogram[-1].last))
     return Lengths(smallest, _percentile(lengths, 0.5), _percentile(lengths, 0.95), largest, histogram)
 
 
@@ -303,7 +303,7 @@ def _costs(corpus: Corpus, kind: type[Model], block_size: int, max_length: int |
     from tapegpt.training.trainer import Trainer
 
     documents = [text for text in corpus.documents if max_length is None or len(text) <= max_length]
-    costs, some = [], corpus.replaced(documents=documents[:: -(-len(documents) // SAMPLE)])
+    costs, some = [], corpus.replace(documents=documents[:: -(-len(documents) // SAMPLE)])
     for name, preset in (("default", None), ("quick", "quick")):
         options: Options = {"block_size": block_size}
         config, settings = resolve(options, preset, model=kind)
@@ -327,7 +327,7 @@ def _seconds(trainer: Trainer, steps: int) -> float:
 # --- advice -----------------------------------------------------------------------------------------------------
 
 
-def _named(kind: type[Model]) -> Iterator[Flag]:
+def _name_model(kind: type[Model]) -> Iterator[Flag]:
     if kind is not Config:
         from tapegpt.models.loading import address
 
@@ -338,7 +338,7 @@ def _flags(source: Source | None, report: DataReport, block_size: int) -> list[F
     """How to train on it: what was requested, and what the report suggests."""
     given = _given(source, report) if source else []
     options = {flag.words[0] for flag in given}
-    return [*given, *[flag for flag in _suggested(report, block_size) if flag.words[0] not in options]]
+    return [*given, *[flag for flag in _suggest(report, block_size) if flag.words[0] not in options]]
 
 
 def _given(source: Source, report: DataReport) -> list[Flag]:
@@ -351,7 +351,7 @@ def _given(source: Source, report: DataReport) -> list[Flag]:
     return flags
 
 
-def _suggested(report: DataReport, block_size: int) -> Iterator[Flag]:
+def _suggest(report: DataReport, block_size: int) -> Iterator[Flag]:
     block, lengths = report.block, report.lengths
     size = _block_size(block)
     if size != block_size:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.errors import TapeGPTError, is_number, quote
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ def check_gradients(
     to right gradients too.
     """
     if not all(is_number(number) and 0 < number < math.inf for number in (step, tolerance)):
-        raise TapeGPTError(f"step and tolerance must be above 0, not {shown(step)} and {shown(tolerance)}")
+        raise TapeGPTError(f"step and tolerance must be above 0, not {quote(step)} and {quote(tolerance)}")
 
     def value() -> float:
         return tape.forward(output, positions)[0][0]

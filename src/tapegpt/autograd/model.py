@@ -18,7 +18,7 @@ from tapegpt.autograd.node import Node
 from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.tape import Tape
-from tapegpt.errors import TapeGPTError, line_of, shown
+from tapegpt.errors import TapeGPTError, line_of, quote
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
 
@@ -163,7 +163,7 @@ def _record(model: Model, vocab_size: int) -> ForwardPass:
     logits = model.forward(tape, tokens, positions, vocab_size)
     who = f"{type(model).__name__}.forward"
     if not isinstance(logits, Node) or logits.tape is not tape:
-        raise TapeGPTError(f"{who}: must return logits, a node of its tape, not {shown(logits)}")
+        raise TapeGPTError(f"{who}: must return logits, a node of its tape, not {quote(logits)}")
     if (logits.shape.rows, logits.shape.columns) != (None, vocab_size):
         raise TapeGPTError(f"{who}: must return logits (T, {vocab_size}), one for each token, not {logits!r}")
     for node in tape.order(logits):
@@ -187,7 +187,7 @@ def _name(tape: Tape, who: str) -> None:
             if not node.name and not node.shape.index:
                 node.name = f"{what} {counts[what]}"
             if node.name in names:
-                raise TapeGPTError(f"{who}: two results are named {shown(node.name)}: give each a name of its own")
+                raise TapeGPTError(f"{who}: two results are named {quote(node.name)}: give each a name of its own")
             names |= {node.name} - {""}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import Operation, Shape, padded
 from tapegpt.autograd.operations.elementwise import Elementwise
 from tapegpt.autograd.operations.rmsnorm import RMSNorm
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Node:
 
         operation: type[Reduction] = getattr(reductions, name)
         if axis not in (None, 0, 1) or isinstance(axis, bool):
-            raise TapeGPTError(f"{operation.name} of {self!r}: axis must be 0, 1 or None, not {shown(axis)}")
+            raise TapeGPTError(f"{operation.name} of {self!r}: axis must be 0, 1 or None, not {quote(axis)}")
         return self.tape.record(operation(axis), self)
 
     def rmsnorm(self, gain: Node | None = None) -> Node:
@@ -197,7 +197,7 @@ class Node:
                 sources = range(0)
             if sources:
                 return self.tape.record(Columns(sources), self)
-        raise TapeGPTError(f"{self!r}: takes at least one column of all rows, as x[:, 0:3], not x[{shown(key)}]")
+        raise TapeGPTError(f"{self!r}: takes at least one column of all rows, as x[:, 0:3], not x[{quote(key)}]")
 
     @property
     def T(self) -> Node:  # noqa: N802  # as NumPy and PyTorch call it
@@ -242,7 +242,7 @@ class Node:
     def named(self, name: str) -> Node:
         """This node, with the name under which traces, listings and explanations show it."""
         if not isinstance(name, str) or not name:
-            raise TapeGPTError(f"{self!r}: a name must be a str, not {shown(name)}")
+            raise TapeGPTError(f"{self!r}: a name must be a str, not {quote(name)}")
         self.name = name
         return self
 
@@ -259,7 +259,7 @@ def number_of(value: object, whose: object, *what: object) -> float:
                 return number
         except (TypeError, ValueError, OverflowError):
             pass
-    raise TapeGPTError(f"{whose}: {' '.join(map(str, what))} must be a number that a float holds, not {shown(value)}")
+    raise TapeGPTError(f"{whose}: {' '.join(map(str, what))} must be a number that a float holds, not {quote(value)}")
 
 
 def as_list(given: Any, whose: str) -> list[Any]:
@@ -269,4 +269,4 @@ def as_list(given: Any, whose: str) -> list[Any]:
             return list(given.tolist() if hasattr(given, "tolist") else given)
     except TypeError:
         pass
-    raise TapeGPTError(f"{whose}: needs a sequence of numbers, not {shown(given)}")
+    raise TapeGPTError(f"{whose}: needs a sequence of numbers, not {quote(given)}")

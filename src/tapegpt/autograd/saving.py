@@ -9,7 +9,7 @@ import json
 import os
 from array import array
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.machine.language import F64
 from tapegpt.ranges import Whole
 from tapegpt.tensors import TYPES, Contents, ForeignError, little_endian, read_contents, write_contents
@@ -36,7 +36,7 @@ def save(tape: Tape, path: Path, step: Step | None = None) -> None:
 
     def add(name: str, node: Node, numbers: Sequence[float]) -> None:
         if name in tensors or name == "__metadata__":
-            raise TapeGPTError(f"{os.fspath(path)}: a parameter cannot be saved as {shown(name)}: choose another name")
+            raise TapeGPTError(f"{os.fspath(path)}: a parameter cannot be saved as {quote(name)}: choose another name")
         tensors[name] = _shape(node), little_endian(array(TYPES[kind], numbers))
 
     for node in tape.parameters():

@@ -21,7 +21,7 @@ from tapegpt.autograd.node import as_list
 from tapegpt.autograd.saving import TAKEN, load, save
 from tapegpt.autograd.step_kernel import Training, exact_graph, fast_graph, mixes_no_rows, offsets_of
 from tapegpt.data.rng import Random
-from tapegpt.errors import DivergedError, TapeGPTError, is_whole, shown
+from tapegpt.errors import DivergedError, TapeGPTError, is_whole, quote
 from tapegpt.machine.language import F64
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
@@ -162,7 +162,7 @@ class Step(Local):
         for name in names:
             if names.count(name) > 1 or name in _OWN:
                 why = "two inputs have this name" if names.count(name) > 1 else "a step takes this name itself"
-                raise TapeGPTError(f"compile: input {shown(name)}: {why}: choose another one")
+                raise TapeGPTError(f"compile: input {quote(name)}: {why}: choose another one")
 
     def _check(self, data: dict[str, object]) -> tuple[dict[str, array[float]], int]:
         """The numbers of each input, those of fixed rows written where they belong; how many rows the others have."""
@@ -170,7 +170,7 @@ class Step(Local):
         for name in [*data, *names]:
             if name not in data or name not in names:
                 what = "is not given" if name in names else "is no input of the loss"
-                raise TapeGPTError(f"step: {shown(name)} {what}: give {', '.join(names) or 'none'}")
+                raise TapeGPTError(f"step: {quote(name)} {what}: give {', '.join(names) or 'none'}")
         numbers = {node.name: _numbers(data[node.name], node, self._graph.tape.real) for node in self._given}
         lengths = {node.name: len(numbers[node.name]) // node.shape.columns for node in self._streams}
         if len(set(lengths.values())) > 1:
@@ -190,7 +190,7 @@ class Step(Local):
         for index, length in enumerate(listed):
             if not is_whole(length) or not 1 <= length <= self.tape.positions:
                 whole = f"must be a whole number from 1 to the tape's {self.tape.positions} positions"
-                raise TapeGPTError(f"step: length {index} {whole}, not {shown(length)}")
+                raise TapeGPTError(f"step: length {index} {whole}, not {quote(length)}")
         if sum(listed) != rows:
             raise TapeGPTError(f"step: the lengths add up to {sum(listed):,} rows, the data have {rows:,}")
         return array("q", accumulate(listed, initial=0)), self.batches if self._packs else 1, self.batches
@@ -222,7 +222,7 @@ def _numbers(given: object, node: Node, real: Type) -> array[float]:
             else:
                 rows = [list(chain.from_iterable(row)) for row in rows]
     except TypeError:
-        raise TapeGPTError(f"{node!r}: needs rows of numbers, all of one depth, not {shown(given)}") from None
+        raise TapeGPTError(f"{node!r}: needs rows of numbers, all of one depth, not {quote(given)}") from None
     if not rows or len(rows) % columns:
         raise TapeGPTError(f"{node!r}: {len(rows)} numbers do not fill rows of {columns}")
     code = "I" if node.shape.index else "d" if real is F64 else "f"
@@ -235,7 +235,7 @@ def _numbers(given: object, node: Node, real: Type) -> array[float]:
     if node.shape.index:
         node.tape.check_ids(node, rows)
     wrong = next(index for index, number in enumerate(rows) if not _is_finite(number, code))
-    raise TapeGPTError(f"{node!r}: row {wrong // columns} has {shown(rows[wrong])}: needs finite numbers of {real}")
+    raise TapeGPTError(f"{node!r}: row {wrong // columns} has {quote(rows[wrong])}: needs finite numbers of {real}")
 
 
 def _are_finite(numbers: array[float]) -> bool:

@@ -34,7 +34,7 @@ from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.operations.linear import Linear
 from tapegpt.autograd.value import post_order
 from tapegpt.autograd.walk import Laid, Run
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.machine.language import F32, F64, Builder, Int, Kernel, Reals, Type
 from tapegpt.machine.memory import Address, Memory
 from tapegpt.machine.program import Program
@@ -75,7 +75,7 @@ class Tape(Local):
     def __init__(self, positions: int = 1, target: Target | None = None, real: Type = F64) -> None:
         SIZES.check("positions", positions)
         if not isinstance(target, Target | None) or real not in (F64, F32):
-            raise TapeGPTError(f"a tape is for a Target and f64 or f32, not {shown(target)} and {shown(real)}")
+            raise TapeGPTError(f"a tape is for a Target and f64 or f32, not {quote(target)} and {quote(real)}")
         self.positions, self.real = positions, real
         self.nodes: list[Node] = []
         self.target = target
@@ -100,8 +100,8 @@ class Tape(Local):
         a step trains only the rows that its batch looks up.
         """
         if any(name == node.name for node in self.parameters()):
-            raise TapeGPTError(f"parameter {shown(name)}: there is one of this name")
-        SIZES.check(f"{shown(name)}: rows", rows)
+            raise TapeGPTError(f"parameter {quote(name)}: there is one of this name")
+        SIZES.check(f"{quote(name)}: rows", rows)
         node = self._append_named(name, rows, columns)
         node.start = None if start is None else number_of(start, node, "where it starts")
         node.is_parameter, node.sparse = True, sparse
@@ -110,7 +110,7 @@ class Tape(Local):
     def input(self, name: str, columns: int, rows: int | None = None) -> Node:
         """Numbers that are written, without a gradient; `rows` None is one row for each position."""
         if rows is not None:
-            SIZES.check(f"{shown(name)}: rows", rows)
+            SIZES.check(f"{quote(name)}: rows", rows)
         return self._append_named(name, rows, columns)
 
     def indices(self, name: str) -> Node:
@@ -184,7 +184,7 @@ class Tape(Local):
     def _check(self, operation: Operation, inputs: tuple[Node, ...]) -> tuple[Shape, list[int]]:
         """The result's shape, and for each input the bound of its token ids, 0 for numbers."""
         if not isinstance(operation, Operation):
-            raise TapeGPTError(f"a tape records an Operation, not {shown(operation)}")
+            raise TapeGPTError(f"a tape records an Operation, not {quote(operation)}")
         what = operation.name
         for node in inputs:
             self.check_own(node, what)
@@ -224,13 +224,13 @@ class Tape(Local):
     def check_own(self, node: Node, what: str) -> None:
         """Raise `TapeGPTError` unless this is a node of this tape."""
         if not isinstance(node, Node) or node.tape is not self:
-            whose = f"{node!r} of another tape" if isinstance(node, Node) else shown(node)
+            whose = f"{node!r} of another tape" if isinstance(node, Node) else quote(node)
             raise TapeGPTError(f"{what}: needs nodes recorded on this tape, not {whose}")
 
     def _append_named(self, name: str, rows: int | None, columns: int, *, index: bool = False) -> Node:
         if not isinstance(name, str):
-            raise TapeGPTError(f"a parameter or input has a name, not {shown(name)}")
-        SIZES.check(f"{shown(name)}: columns", columns)
+            raise TapeGPTError(f"a parameter or input has a name, not {quote(name)}")
+        SIZES.check(f"{quote(name)}: columns", columns)
         return self._append(Node(self, name, Shape(rows, columns, index), None, ()))
 
     def _append(self, node: Node) -> Node:
@@ -458,7 +458,7 @@ class Tape(Local):
         if output.index not in self._computed:
             raise TapeGPTError(f"backward: run forward of {output!r} first, with the numbers that are written now")
         if positions not in (None, self._count):
-            raise TapeGPTError(f"backward: forward ran for {self._count} positions, not {shown(positions)}")
+            raise TapeGPTError(f"backward: forward ran for {self._count} positions, not {quote(positions)}")
         self._program(output).run("backward", *self.regions(), self._count)
         self._differentiated = self._count
 
@@ -485,7 +485,7 @@ class Tape(Local):
         if loss.shape != Shape(1, 1):
             raise TapeGPTError(f"compile: the loss must be one number, (1, 1), not {loss!r}: use .sum() or .mean()")
         if not isinstance(optimizer, Optimizer):
-            raise TapeGPTError(f"compile: the optimizer must be SGD(...) or Adam(...), not {shown(optimizer)}")
+            raise TapeGPTError(f"compile: the optimizer must be SGD(...) or Adam(...), not {quote(optimizer)}")
         self.plan()
         if loss.gradient < 0 or not loss.operation:
             raise TapeGPTError(f"compile: the loss {loss!r} is not computed from a parameter")
@@ -564,7 +564,7 @@ class Tape(Local):
         """Raise `TapeGPTError` for numbers that are no token ids, or out of the node's range."""
         for row, number in enumerate(ids):
             if not _is_id(number, node.bound):
-                at = f"{node!r}: row {row} is {shown(number)}"
+                at = f"{node!r}: row {row} is {quote(number)}"
                 raise TapeGPTError(f"{at}: token ids must be from 0 to {node.bound - 1}")
 
     def read(self, node: Node) -> list[list[float]]:

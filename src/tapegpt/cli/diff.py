@@ -7,7 +7,7 @@ import math
 from tapegpt.cli.console import bar, facts, print_report, table
 from tapegpt.cli.models import is_model, model_file, own_class_argument
 from tapegpt.cli.options import option
-from tapegpt.errors import shown
+from tapegpt.errors import quote
 from tapegpt.ranges import Number
 from tapegpt.text import amount
 
@@ -68,7 +68,7 @@ def page(found: Comparison) -> Iterator[str]:
 
 def _facts(found: Comparison) -> Iterator[tuple[str, str]]:
     for number, (name, (a, b)) in enumerate(found.settings.items()):
-        yield "" if number else "settings", f"{name}: {_shown(a)} and {_shown(b)}"
+        yield "" if number else "settings", f"{name}: {_format(a)} and {_format(b)}"
     if found.reason:
         yield "trainings", f"not compared: {found.reason}"
     if found.losses is not None:
@@ -133,5 +133,5 @@ def _shape(shape: tuple[int, int] | None) -> str:
     return "none" if shape is None else f"({shape[0]}, {shape[1]})"
 
 
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) and value.isprintable() and len(value) <= TEXT else shown(value)
+def _format(value: object) -> str:
+    return value if isinstance(value, str) and value.isprintable() and len(value) <= TEXT else quote(value)

@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     model_argument(parser)
     data_arguments(parser.add_argument_group("data, whose new characters are added"), "required")
     training = parser.add_argument_group("training; what is not given is as MODEL was trained")
-    setting_arguments(training, Settings, *_changed(), marked=True, defaults=False)
+    setting_arguments(training, Settings, *_list_changes(), marked=True, defaults=False)
     running.output_arguments(parser.add_argument_group("output"), new=True)
 
 
@@ -49,10 +49,10 @@ def _settings(model: GPT, options: argparse.Namespace) -> Settings:
         settings = model.state.settings
     else:
         settings = resolve({"engine": "fast"} if model.engine.name == "fast" else {})[1]
-    changes = given(options, _changed())
-    return settings.replaced(**({"budget": None} if "steps" in changes else {}), **changes)
+    changes = given(options, _list_changes())
+    return settings.replace(**({"budget": None} if "steps" in changes else {}), **changes)
 
 
-def _changed() -> list[str]:
+def _list_changes() -> list[str]:
     """The settings that may be others than MODEL's: all but its engine."""
     return [name for name in Settings.fields if name != "engine"]

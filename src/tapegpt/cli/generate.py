@@ -8,7 +8,7 @@ from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import notice, output
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import given, option, output_argument, setting_arguments
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.constraints import Drawing, split_options
 from tapegpt.ranges import Whole
 from tapegpt.settings import SEED
@@ -99,7 +99,7 @@ def _lengths(text: str) -> dict[str, int]:
     try:
         return {name: int(end) for name, end in ends.items() if end}
     except ValueError:
-        raise TapeGPTError(f"--length must be a range such as 4..8, 4.., ..8 or 8, not {shown(text)}") from None
+        raise TapeGPTError(f"--length must be a range such as 4..8, 4.., ..8 or 8, not {quote(text)}") from None
 
 
 def _words(path: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def parse(flag: str, name: str, annotation: str, text: str) -> Any:
     try:
         return kind(text)
     except (ValueError, KeyError):
-        raise TapeGPTError(f"{flag} {name}: must be {rule}, not {shown(text)}") from None
+        raise TapeGPTError(f"{flag} {name}: must be {rule}, not {quote(text)}") from None
 
 
 KINDS: tuple[tuple[str, str, Callable[[str], object]], ...] = (

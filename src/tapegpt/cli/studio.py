@@ -69,7 +69,7 @@ def _data(options: argparse.Namespace) -> tuple[Corpus, str]:
     corpus = Corpus.from_source(source)
     if source.dataset is not None:
         return corpus, source.dataset
-    return corpus.replaced(source=None), os.path.basename(named(source.paths[0]))
+    return corpus.replace(source=None), os.path.basename(named(source.paths[0]))
 
 
 def _log(line: str) -> None:

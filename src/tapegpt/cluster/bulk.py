@@ -10,7 +10,7 @@ import os
 from functools import lru_cache
 
 from tapegpt.cluster.parts import FORMATS, new_directory, pieces, strings, write
-from tapegpt.errors import TapeGPTError, argument, shown
+from tapegpt.errors import TapeGPTError, argument, quote
 from tapegpt.inference.constraints import split_options
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record
@@ -147,7 +147,7 @@ def score(
 
 def _directory(directory: str | os.PathLike[str], kind: str) -> str:
     if kind not in FORMATS:
-        raise TapeGPTError(f"format must be one of {', '.join(FORMATS)}, not {shown(kind)}")
+        raise TapeGPTError(f"format must be one of {', '.join(FORMATS)}, not {quote(kind)}")
     return new_directory(os.fspath(directory))
 
 
@@ -198,7 +198,7 @@ def _do(batch: Any, sent: list[Any], version: str) -> Any:
     try:
         if version != __version__:
             raise TapeGPTError(f"ray: a worker has tapegpt {__version__}, the driver {version}: install the same")
-        model, job = _prepared(sent[0])
+        model, job = _prepare(sent[0])
         count = job.do(model, number)
     except TapeGPTError as error:
         fault = str(error)
@@ -206,7 +206,7 @@ def _do(batch: Any, sent: list[Any], version: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _prepared(sent: Any) -> tuple[GPT, _Job]:
+def _prepare(sent: Any) -> tuple[GPT, _Job]:
     """The model, made once for all parts that a worker does."""
     import ray
 

@@ -6,7 +6,7 @@ import math
 import os
 import time
 
-from tapegpt.errors import TapeGPTError, is_whole, missing, shown
+from tapegpt.errors import TapeGPTError, is_whole, missing, quote
 from tapegpt.processes import cores
 
 TYPE_CHECKING = False
@@ -27,10 +27,10 @@ class Cluster:
 
     def __init__(self, address: str = LOCAL, num_cpus: int | None = None) -> None:
         if not isinstance(address, str) or not address:
-            raise TapeGPTError(f"ray: an address is local, auto or HOST:PORT, not {shown(address)}")
+            raise TapeGPTError(f"ray: an address is local, auto or HOST:PORT, not {quote(address)}")
         if num_cpus is not None and (address != LOCAL or not is_whole(num_cpus) or num_cpus < 1):
             raise TapeGPTError(
-                f"ray: num_cpus are the cores of a local cluster, a whole number from 1 on, not {shown(num_cpus)}"
+                f"ray: num_cpus are the cores of a local cluster, a whole number from 1 on, not {quote(num_cpus)}"
             )
         self._address, self._num_cpus = address, num_cpus
         self._is_mine = False

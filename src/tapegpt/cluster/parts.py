@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from tapegpt.data.decoding import decode
 from tapegpt.data.sources import GZIP, LINE, STDIN, decompress, format_of
-from tapegpt.errors import TapeGPTError, argument, shown
+from tapegpt.errors import TapeGPTError, argument, quote
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -60,7 +60,7 @@ def strings(piece: Piece, source: Source) -> list[str]:
         values = source.values(piece.path, _whole(piece.path))
     else:
         place = f"{piece.path} from byte {piece.start:,}" if piece.start else piece.path
-        values = source.replaced(format=piece.format).values(place, _lines(piece.path, piece.start, piece.stop))
+        values = source.replace(format=piece.format).values(place, _lines(piece.path, piece.start, piece.stop))
     return source.select(values)
 
 
@@ -69,7 +69,7 @@ def _files(source: Source) -> list[str]:
     found = []
     for path in source.paths:
         if "://" not in path:
-            found += [os.path.abspath(file) for file in source.replaced(paths=(path,)).files()]
+            found += [os.path.abspath(file) for file in source.replace(paths=(path,)).files()]
             continue
         from pyarrow.fs import FileSelector, FileType  # type: ignore[import-untyped]  # it has no type hints
 
@@ -97,10 +97,10 @@ def _of_file(source: Source, path: str) -> list[Piece]:
     if is_parquet:
         import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no type hints
 
-        with _failing(path, "read"), _opened(path) as file:
+        with _failing(path, "read"), _open(path) as file:
             groups = pq.ParquetFile(file).metadata.num_row_groups
         return [Piece(path, kind, group, group + 1) for group in range(groups)]
-    with _failing(path, "read"), _opened(path) as file:
+    with _failing(path, "read"), _open(path) as file:
         size, is_gzip = file.size(), file.read(len(GZIP)) == GZIP
     is_lines = kind == "jsonl" or (source.delimiter == LINE and source.column is None)
     if is_gzip or not is_lines or lookup(source.encoding).name not in ONE_BYTE:
@@ -110,7 +110,7 @@ def _of_file(source: Source, path: str) -> list[Piece]:
 
 def _lines(path: str, start: int, stop: int) -> bytes:
     """The lines that begin from start to stop - 1, behind a line feed but at the beginning of the file."""
-    with _failing(path, "read"), _opened(path) as file:
+    with _failing(path, "read"), _open(path) as file:
         before = max(start - 1, 0)
         file.seek(before)
         data: bytes = file.read(stop - before)
@@ -125,7 +125,7 @@ def _lines(path: str, start: int, stop: int) -> bytes:
 
 def _whole(path: str) -> bytes:
     """All bytes of a file, inflated where they are gzip."""
-    with _failing(path, "read"), _opened(path) as file:
+    with _failing(path, "read"), _open(path) as file:
         data: bytes = file.read()
     return decompress(path, data)
 
@@ -134,13 +134,13 @@ def _column(piece: Piece, column: str | None) -> list[str]:
     """Values of the column, nulls left out."""
     import pyarrow.parquet as pq
 
-    with _failing(piece.path, "read"), _opened(piece.path) as file:
+    with _failing(piece.path, "read"), _open(piece.path) as file:
         table = pq.ParquetFile(file)
         names = table.schema_arrow.names
         if column is None and len(names) == 1:
             column = names[0]
         if column not in names:
-            many = "more than one column" if column is None else f"no column {shown(column)}"
+            many = "more than one column" if column is None else f"no column {quote(column)}"
             raise TapeGPTError(
                 f"{piece.path}: there is {many}: choose {argument('column')} from {', '.join(names)[:200]}"
             )
@@ -148,7 +148,7 @@ def _column(piece: Piece, column: str | None) -> list[str]:
     for value in values:
         if value is not None and not isinstance(value, str):
             raise TapeGPTError(
-                f"{piece.path}: column {column} must hold strings, not {shown(value)}: choose another "
+                f"{piece.path}: column {column} must hold strings, not {quote(value)}: choose another "
                 f"{argument('column')}"
             )
     return [value for value in values if value is not None]
@@ -190,14 +190,14 @@ def _as_text(rows: Mapping[str, Sequence[Any]]) -> bytes:
     for text in rows["text"]:
         if "\n" in text or "\r" in text:
             raise TapeGPTError(
-                f"{shown(text)} has a line break in it: choose {argument('output_format')} jsonl or parquet"
+                f"{quote(text)} has a line break in it: choose {argument('output_format')} jsonl or parquet"
             )
-    columns = [texts if name == "text" else map(_shown, texts) for name, texts in rows.items()]
+    columns = [texts if name == "text" else map(_format, texts) for name, texts in rows.items()]
     lines = [*map("\t".join, zip(*columns, strict=True)), ""]
     return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
-def _shown(number: float | None) -> str:
+def _format(number: float | None) -> str:
     return "" if number is None else f"{number:.6g}"
 
 
@@ -234,7 +234,7 @@ def _system(path: str) -> tuple[Any, str]:
     return found
 
 
-def _opened(path: str) -> Any:
+def _open(path: str) -> Any:
     system, inside = _system(path)
     return system.open_input_file(inside)
 

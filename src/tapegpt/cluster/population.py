@@ -62,7 +62,7 @@ class Executor:
     ) -> Generator[Outcome]:
         import ray
 
-        train = ray.remote(_trained).options(num_cpus=width, max_retries=TRIES)
+        train = ray.remote(_train).options(num_cpus=width, max_retries=TRIES)
         corpus = self._cluster.send(field, (field.corpus, field.validation, field.seed))
         running: dict[Any, slice] = {}
         done: dict[int, Chunk] = {}  # by the place of its first candidate
@@ -135,7 +135,7 @@ def _result(task: Any, candidates: Sequence[Candidate]) -> Chunk:
 # --- in a worker ------------------------------------------------------------------------------------------------
 
 
-def _trained(corpus: list[Any], candidates: list[Candidate], width: int, keep: int, version: str) -> Chunk:
+def _train(corpus: list[Any], candidates: list[Candidate], width: int, keep: int, version: str) -> Chunk:
     """Outcomes of a chunk, in order, and its best models. The list of a reference is left by Ray as it is."""
     if version != __version__:
         raise TapeGPTError(f"ray: a worker has tapegpt {__version__}, the driver {version}: install the same")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from contextlib import contextmanager
 
-from tapegpt.errors import TapeGPTError, argument, shown, warn
+from tapegpt.errors import TapeGPTError, argument, quote, warn
 from tapegpt.processes import renew_at_fork
 
 TYPE_CHECKING = False
@@ -95,7 +95,7 @@ def _from_rows(place: str, kind: str, text: str, column: str | None, has_header:
         raise TapeGPTError(f"{place}: line {rows.line_num}: {error}: is a quotation mark not closed?") from None
     if has_header and names and column != names[number]:
         warn(
-            f"{place}: {shown(names[number])} in its first row is taken for the name of the column, not for a string: "
+            f"{place}: {quote(names[number])} in its first row is taken for the name of the column, not for a string: "
             f"choose it by {argument('column')}, or give {argument('header', False)}"
         )
     return values
@@ -127,7 +127,7 @@ def _unknown(place: str, what: str, known: list[str], column: str | None) -> Tap
     if column is None:
         return TapeGPTError(f"{place}: has more than one {what}: choose {argument('column')} from {listed}")
     many = "more than one" if column in known else "no"
-    return TapeGPTError(f"{place}: there is {many} {what} {shown(column)}: choose {argument('column')} from {listed}")
+    return TapeGPTError(f"{place}: there is {many} {what} {quote(column)}: choose {argument('column')} from {listed}")
 
 
 def _from_json(rows: Iterable[tuple[str, Any]], column: str | None) -> list[str]:
@@ -155,13 +155,13 @@ def _lines(place: str, text: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             where = f"{place}: line {number}"
-            yield where, _parsed(where, decoder, line, "write one value a line")
+            yield where, _parse(where, decoder, line, "write one value a line")
 
 
 def _items(place: str, text: str) -> Iterator[tuple[str, Any]]:
     """Where each value of a JSON array stands, and what it is."""
     advice = f"give {argument('format', 'jsonl')} for a value a line, or {argument('format', 'text')}"
-    values = _parsed(place, _decoder(), text, advice) if text.strip() else []
+    values = _parse(place, _decoder(), text, advice) if text.strip() else []
     if not isinstance(values, list):
         raise TapeGPTError(f"{place}: must be an array of strings or of objects, not {_kind(values)}: write it as one")
     for number, value in enumerate(values, 1):
@@ -182,7 +182,7 @@ def _decoder() -> JSONDecoder:
     return JSONDecoder(parse_int=str, parse_float=str, parse_constant=constants.__getitem__)
 
 
-def _parsed(where: str, decoder: JSONDecoder, text: str, advice: str) -> Any:
+def _parse(where: str, decoder: JSONDecoder, text: str, advice: str) -> Any:
     try:
         return decoder.decode(text.strip())
     except RecursionError:
@@ -198,7 +198,7 @@ def _chosen(where: str, row: Any, column: str | None) -> Any:
             raise TapeGPTError(f"{where}: is an object: choose {argument('column')} from {', '.join(row)[:200]}")
         return row
     if not isinstance(row, dict):
-        raise TapeGPTError(f"{where}: is no object, it has no key {shown(column)}: leave {argument('column')} out")
+        raise TapeGPTError(f"{where}: is no object, it has no key {quote(column)}: leave {argument('column')} out")
     return _under(row, column)
 
 

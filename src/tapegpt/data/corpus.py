@@ -120,13 +120,13 @@ class Corpus(Record):
         if total <= predictions:
             return self
         count = max(size * predictions // total, 1)
-        return self.replaced(documents=[self.documents[i * size // count] for i in range(count)], source=None)
+        return self.replace(documents=[self.documents[i * size // count] for i in range(count)], source=None)
 
     def tokens(self, order: Iterable[int] | None = None) -> Tokens:
         """Documents as token ids: all, or those with these numbers, in this order."""
         documents = self.documents if order is None else [self.documents[number] for number in order]
         separator = next(c for c in map(chr, range(sys.maxunicode + 1)) if c not in self.vocabulary)  # becomes BOS
-        text = _translated(separator.join(["", *documents, ""]), self.vocabulary + separator)
+        text = _translate(separator.join(["", *documents, ""]), self.vocabulary + separator)
         ids = array("I", text.encode("utf-32", "surrogatepass")[4:])  # in this machine's order of bytes, after a mark
         starts = array("q", accumulate(map(add, map(len, documents), repeat(1)), initial=0))
         return Tokens(ids, starts)
@@ -159,7 +159,7 @@ class Corpus(Record):
         return "".join(characters)
 
 
-def _translated(text: str, alphabet: str) -> str:
+def _translate(text: str, alphabet: str) -> str:
     """The text with each character replaced by the one whose code is its index in the alphabet."""
     table = {ord(character): position for position, character in enumerate(alphabet)}
     if max(table) < 256:  # a byte a character: 20 times faster

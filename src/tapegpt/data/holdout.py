@@ -38,5 +38,5 @@ def hold_out(corpus: Corpus, share: float, seed: int) -> tuple[Corpus, Corpus]:
     order = Random((seed << 64) + _OWN_DRAWS).permutation(len(distinct))
     validation = [distinct[number] for number in sorted(order[:count])]
     training = list(filterfalse(set(validation).__contains__, corpus.documents))
-    whole = corpus.replaced(source=None)  # which gives more than either
-    return whole.replaced(documents=training), whole.replaced(documents=validation)
+    whole = corpus.replace(source=None)  # which gives more than either
+    return whole.replace(documents=training), whole.replace(documents=validation)

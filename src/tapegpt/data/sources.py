@@ -11,10 +11,10 @@ import sys
 from itertools import chain
 
 from tapegpt.data.decoding import decode, with_line_feeds
-from tapegpt.errors import TapeGPTError, argument, shown
+from tapegpt.errors import TapeGPTError, argument, quote
 from tapegpt.ranges import Instance, OneOf, Whole
 from tapegpt.record import Record, field
-from tapegpt.text import escaped, unescaped
+from tapegpt.text import escape_line, unescape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,12 +88,12 @@ class Source(Selection):
         """Raise `TapeGPTError` where a field is out of range."""
         if not isinstance(self.paths, tuple | list):  # of lists, which JSON has, tuples are made
             raise TapeGPTError(
-                f"paths must be a tuple of str, not {shown(self.paths)}: give several, or one in a tuple"
+                f"paths must be a tuple of str, not {quote(self.paths)}: give several, or one in a tuple"
             )
         self.__dict__["paths"] = tuple(self.paths)
         for path in self.paths:
             if not isinstance(path, str):
-                raise TapeGPTError(f"a path to read must be a str, not {shown(path)}: give the path of a file")
+                raise TapeGPTError(f"a path to read must be a str, not {quote(path)}: give the path of a file")
         if self.paths.count(STDIN) > 1:
             raise TapeGPTError("- is given more than once: standard input can be read once")
         if not self.paths and self.dataset is None:
@@ -105,12 +105,12 @@ class Source(Selection):
     def _check_dataset(self) -> None:
         if self.paths:
             raise TapeGPTError(
-                f"the path {self.paths[0]} and {argument('dataset')} {shown(self.dataset)} exclude each other: give one"
+                f"the path {self.paths[0]} and {argument('dataset')} {quote(self.dataset)} exclude each other: give one"
             )
         for name in ("format", "encoding", "delimiter", "column", "header"):
             if getattr(self, name) != getattr(Source, name):
                 raise TapeGPTError(
-                    f"{name} {shown(getattr(self, name))} is for files, not for the embedded {self.dataset}: leave it "
+                    f"{name} {quote(getattr(self, name))} is for files, not for the embedded {self.dataset}: leave it "
                     "out, or give the path of a file"
                 )
 
@@ -127,7 +127,7 @@ class Source(Selection):
 
     def absolute(self) -> Source:
         """The same whatever the current directory is."""
-        return self.replaced(paths=tuple(path if path == STDIN else os.path.abspath(path) for path in self.paths))
+        return self.replace(paths=tuple(path if path == STDIN else os.path.abspath(path) for path in self.paths))
 
     @property
     def again(self) -> bool:
@@ -192,7 +192,7 @@ class Source(Selection):
         if kind == "text":
             if self.column is not None:
                 raise TapeGPTError(
-                    f"{named(path)}: is read as text, which has no column {shown(self.column)}: leave "
+                    f"{named(path)}: is read as text, which has no column {quote(self.column)}: leave "
                     f"{argument('column')} out, or choose {argument('format')} from {', '.join(FORMATS[1:])}"
                 )
             return _pieces(text, with_line_feeds(self.delimiter))
@@ -224,7 +224,7 @@ def parse_delimiter(text: str) -> str:
     if text in _WORDS:
         return _WORDS[text]
     try:
-        return unescaped(text)
+        return unescape_line(text)
     except ValueError as error:
         raise TapeGPTError(
             f"{argument('delimiter')} {text}: {error} is no escape: choose from \\n \\t \\r \\x00 \\u0000, and "
@@ -237,7 +237,7 @@ def _type_delimiter(delimiter: str) -> str:
     words = {text: word for word, text in _WORDS.items()}
     if delimiter in _WORDS:  # the text "line", which as a word means another
         return f"\\x{ord(delimiter[0]):02x}{delimiter[1:]}"
-    return words.get(delimiter) or escaped(delimiter).replace("\t", "\\t")
+    return words.get(delimiter) or escape_line(delimiter).replace("\t", "\\t")
 
 
 def format_of(path: str) -> str:
@@ -248,7 +248,7 @@ def format_of(path: str) -> str:
 
 def named(path: str) -> str:
     """A path as messages name it."""
-    return "standard input" if path == STDIN else path or shown(path)
+    return "standard input" if path == STDIN else path or quote(path)
 
 
 def _pieces(text: str, delimiter: str) -> list[str]:

@@ -59,7 +59,7 @@ def _lines(path: str, encoding: str) -> Iterator[list[str]]:
 
 def _chunks(path: str) -> Iterator[bytes]:
     """The bytes of a file or of standard input, decompressed where they are gzip."""
-    with _opened(path) as file:
+    with _open(path) as file:
         reading = iter(lambda: file.read1(CHUNK), b"")
         try:
             first = b""
@@ -71,7 +71,7 @@ def _chunks(path: str) -> Iterator[bytes]:
             raise TapeGPTError(f"{named(path)!r}: cannot be read: {error.strerror}") from None
 
 
-def _opened(path: str) -> AbstractContextManager[BufferedReader]:
+def _open(path: str) -> AbstractContextManager[BufferedReader]:
     from contextlib import nullcontext
 
     if path == STDIN and sys.stdin is not None:

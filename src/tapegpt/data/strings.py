@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,16 +31,16 @@ def strings_of(values: Iterable[str], name: str, *, drop_nulls: bool = False) ->
     convert = next((getattr(values, method) for method in _COLUMN_METHODS if hasattr(values, method)), None)
     converted = values if convert is None else convert()
     if isinstance(converted, str | bytes | bytearray) or not hasattr(converted, "__iter__"):
-        raise TapeGPTError(f"{name} must be several strings, not {shown(values)}: give a list")
+        raise TapeGPTError(f"{name} must be several strings, not {quote(values)}: give a list")
     strings = list(converted)
     try:
         "".join(strings)  # the fastest look at all types
     except TypeError:
-        return _checked(strings, name, drop_nulls and convert is not None)
+        return _check(strings, name, drop_nulls and convert is not None)
     return strings
 
 
-def _checked(values: list[object], name: str, drop_nulls: bool) -> list[str]:
+def _check(values: list[object], name: str, drop_nulls: bool) -> list[str]:
     strings = []
     for place, each in enumerate(values):
         value = each.as_py() if hasattr(each, "as_py") else each  # a scalar of pyarrow
@@ -48,7 +48,7 @@ def _checked(values: list[object], name: str, drop_nulls: bool) -> list[str]:
             continue
         if not isinstance(value, str):
             raise TapeGPTError(
-                f"{name.removesuffix('s')} {place} must be a str, not {type(value).__name__}: {shown(value)}"
+                f"{name.removesuffix('s')} {place} must be a str, not {type(value).__name__}: {quote(value)}"
             )
         strings.append(value)
     return strings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -67,8 +67,8 @@ def texts(strings: Strings, vocabulary: str) -> list[str]:
 def encode(text: str, vocabulary: str, what: str = "text") -> list[int]:
     """The token ids of a text; raises `TapeGPTError` for anything but a str, and for characters that have none."""
     if not isinstance(text, str):
-        raise TapeGPTError(f"{what} must be a str, not {shown(text)}")
+        raise TapeGPTError(f"{what} must be a str, not {quote(text)}")
     unknown = "".join(sorted(set(text) - set(vocabulary)))
     if unknown:
-        raise TapeGPTError(f"{what} {shown(text)}: the model does not know {shown(unknown)}: leave that out")
+        raise TapeGPTError(f"{what} {quote(text)}: the model does not know {quote(unknown)}: leave that out")
     return [*map(vocabulary.index, text)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.experiments.population import LOSS, Outcome
 from tapegpt.files import unwritable
 from tapegpt.ranges import Number, Whole
@@ -66,7 +66,7 @@ class Journal:
         if differs is not None:
             name, then, value = differs
             raise TapeGPTError(
-                f"{self._path}: is of another sweep, whose {name} is {shown(then)}, not {shown(value)}: "
+                f"{self._path}: is of another sweep, whose {name} is {quote(then)}, not {quote(value)}: "
                 "give the same command, or choose another directory"
             )
 

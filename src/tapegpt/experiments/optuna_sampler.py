@@ -5,9 +5,9 @@ They are requested in batches of a fixed size, and told in order: the same seed 
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, missing, shown
+from tapegpt.errors import TapeGPTError, missing, quote
 from tapegpt.experiments.search import TRIES, is_logarithmic
-from tapegpt.text import rounded
+from tapegpt.text import round_digits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def adapt(sampler: Any, space: Space, seed: int) -> OptunaSampler | None:
     if sampler in NAMES:
         sampler = optuna.samplers.TPESampler(seed=seed)
     if not isinstance(sampler, optuna.samplers.BaseSampler):
-        raise TapeGPTError(f"sampler must be 'tpe', or a sampler of Optuna, not {shown(sampler)}")
+        raise TapeGPTError(f"sampler must be 'tpe', or a sampler of Optuna, not {quote(sampler)}")
     return OptunaSampler(sampler, space, seed)
 
 
@@ -85,7 +85,7 @@ class OptunaSampler:
         point = dict(parameters)
         for name, (low, high) in self._space.random.items():
             if not self._space.is_whole(name):
-                point[name] = min(max(rounded(point[name]), low), high)
+                point[name] = min(max(round_digits(point[name]), low), high)
         return point
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:

@@ -99,7 +99,7 @@ class Field:
 
     def prepare(self, candidate: Candidate) -> float:
         """Make the machine code of a candidate's shape, for this and all later trainings; the seconds it took."""
-        config, settings = candidate.config, _settled(candidate.settings)
+        config, settings = candidate.config, _settle(candidate.settings)
         sizes = (config, self.corpus.vocab_size, settings.batch_size, settings.threads or 1)
         engine = self._once((settings.engine, *sizes), lambda: make_engine(settings.engine, *sizes))
         seconds, engine.compile_seconds = engine.compile_seconds, 0.0
@@ -113,7 +113,7 @@ class Field:
         self.prepare(candidate)
         started = time.thread_time()
         trainer = self.trainer(candidate)
-        losses, diverged = _trained(trainer, stopped)
+        losses, diverged = _train(trainer, stopped)
         last = losses[-max(1, round(LAST * len(losses))) :]
         outcome = Outcome(
             candidate,
@@ -129,7 +129,7 @@ class Field:
 
     def trainer(self, candidate: Candidate) -> Trainer:
         """What trains a candidate."""
-        config, settings = candidate.config, _settled(candidate.settings)
+        config, settings = candidate.config, _settle(candidate.settings)
         return Trainer(self.training, config, settings, windows=self._windows(config, settings))
 
     def loss(self, model: GPT, strings: int | None = None) -> float:
@@ -170,7 +170,7 @@ class Field:
         corpus = self.corpus if own else self.training
         model.documents = corpus.documents
         model.data = self._once(("data", own), lambda: DataRecord.of(corpus))
-        settings = _settled(settings).replaced(validation=self.validation if own else 0.0)
+        settings = _settle(settings).replace(validation=self.validation if own else 0.0)
         model.state = TrainingState(settings, model.engine.moments())
 
     def _windows(self, config: Model, settings: Settings) -> Tokens | None:
@@ -189,13 +189,13 @@ class Field:
         return made
 
 
-def _settled(settings: Settings) -> Settings:
+def _settle(settings: Settings) -> Settings:
     """Without what is the population's: what is held out, and the cores."""
-    settings = settings.replaced(validation=0.0, patience=None)
-    return settings.replaced(threads=1) if settings.engine == "fast" and settings.threads is None else settings
+    settings = settings.replace(validation=0.0, patience=None)
+    return settings.replace(threads=1) if settings.engine == "fast" and settings.threads is None else settings
 
 
-def _trained(trainer: Trainer, stopped: Callable[[], bool]) -> tuple[list[float], str]:
+def _train(trainer: Trainer, stopped: Callable[[], bool]) -> tuple[list[float], str]:
     """Train; the losses, and why it diverged."""
     losses: list[float] = []
     try:

@@ -171,21 +171,21 @@ class _Fit:
         damping, cost = 1e-2, self._cost(self.solution)
         for _ in range(ITERATIONS):
             matrix, gradient = self._normal()
-            new, new_cost = self._stepped(matrix, gradient, damping)
+            new, new_cost = self._step(matrix, gradient, damping)
             while new_cost > cost:
                 damping *= 5
                 if damping > STUCK:
                     return
-                new, new_cost = self._stepped(matrix, gradient, damping)
+                new, new_cost = self._step(matrix, gradient, damping)
             damping /= 5
             self.solution, gain, cost = new, cost - new_cost, new_cost
             if gain < SETTLED * (1 + cost):
                 return
 
-    def _stepped(self, matrix: list[Vector], gradient: Vector, damping: float) -> tuple[Vector, float]:
+    def _step(self, matrix: list[Vector], gradient: Vector, damping: float) -> tuple[Vector, float]:
         """Where a step leads, and its cost."""
         damped = [[*row[:i], row[i] * (1 + damping), *row[i + 1 :]] for i, row in enumerate(matrix)]
-        step = _solved(damped, gradient)
+        step = _solve(damped, gradient)
         new = [x - max(-LONGEST, min(LONGEST, dx)) for x, dx in zip(self.solution, step, strict=True)]
         return new, self._cost(new)
 
@@ -247,7 +247,7 @@ class _Fit:
         return predicted, [math.exp(unknown[0]) / total, *by_term, *by_exponent, -above / total * entropy / q]
 
 
-def _solved(matrix: list[Vector], right: Vector) -> Vector:
+def _solve(matrix: list[Vector], right: Vector) -> Vector:
     """x of matrix x = right, for a matrix that is positive definite: by Gauss, without exchanging rows."""
     rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
     size = len(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.experiments.population import differences
 from tapegpt.record import Record, plain
 
@@ -55,7 +55,7 @@ class Sweep(Record):
 
         finals = [each for row in self.rows if row.rung == self.rows[0].rung for each in row.by_seed]
         if not 1 <= k <= len(finals):
-            raise TapeGPTError(f"an ensemble has 1 to {len(finals)} models, which the last rung has, not {shown(k)}")
+            raise TapeGPTError(f"an ensemble has 1 to {len(finals)} models, which the last rung has, not {quote(k)}")
         return Ensemble([self._model(outcome) for outcome in sorted(finals, key=lambda outcome: outcome.loss)[:k]])
 
     def _model(self, outcome: Outcome) -> GPT:
@@ -98,7 +98,7 @@ def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
     losses = [outcome.loss for outcome in outcomes]
     mean = math.fsum(losses) / number
     spread = math.fsum((loss - mean) ** 2 for loss in losses) if math.isfinite(mean) else math.inf
-    return first.replaced(
+    return first.replace(
         loss=mean,
         error=math.sqrt(spread / (number - 1) / number) if number > 1 and math.isfinite(mean) else None,
         training_loss=math.fsum(outcome.training_loss for outcome in outcomes) / number,

@@ -106,8 +106,8 @@ class Laboratory:
         self._config = config
         if settings.steps < LEAST_STEPS:
             raise TapeGPTError(f"a scaling law needs trainings of {LEAST_STEPS} steps or more, not {settings.steps}")
-        self._settings, self._distinct = settings.replaced(threads=1, validation=0.0, patience=None), distinct
-        self._shapes = sorted({_narrowed(config, 4), _narrowed(config, 2), config, _deepened(config)}, key=self._size)
+        self._settings, self._distinct = settings.replace(threads=1, validation=0.0, patience=None), distinct
+        self._shapes = sorted({_narrow(config, 4), _narrow(config, 2), config, _deepen(config)}, key=self._size)
         if len(self._shapes) < 4:
             width = config.as_dict()["n_embd"]
             raise TapeGPTError(f"n_embd must be 4 or more, so that narrower models can be tried, not {width}")
@@ -132,10 +132,10 @@ class Laboratory:
             spent = time.perf_counter() - started
             if repeat and spent + spent / repeat > (budget or 0.0):
                 break
-            trainings += self._done(self._wanted(repeat, steps, len(trainings)), threads, watch)
+            trainings += self._done(self._choose(repeat, steps, len(trainings)), threads, watch)
         return trainings
 
-    def _wanted(self, repeat: int, steps: int, first: int) -> list[Candidate]:
+    def _choose(self, repeat: int, steps: int, first: int) -> list[Candidate]:
         """One of each kind, and one's own with twice the steps; the longest first, so that threads end together."""
         kinds = [
             (shape, share, max(steps // length, 1)) for shape in self._shapes for share in SHARES for length in LENGTHS
@@ -144,7 +144,7 @@ class Laboratory:
         kinds.sort(key=lambda kind: -self._size(kind[0]) * kind[2])
         candidates = []
         for number, (shape, share, length) in enumerate(kinds, first):
-            settings = self._settings.replaced(steps=length, seed=self._settings.seed + 1 + number)
+            settings = self._settings.replace(steps=length, seed=self._settings.seed + 1 + number)
             candidates.append(Candidate(number, shape, settings, JUDGES))
             self._field.give(number, share, repeat)
         return candidates
@@ -187,7 +187,7 @@ class Laboratory:
         """The law of trainings, and what follows; raises `TapeGPTError` where the longest have learned nothing."""
         longest = max((training.steps for training in trainings), default=0) // 2
         own = (self._size(self._config), self._distinct, longest)
-        deep = (self._size(_deepened(self._config)), self._distinct, longest)
+        deep = (self._size(_deepen(self._config)), self._distinct, longest)
         more = (self._size(self._config), self._distinct, 2 * longest)
         guessing = math.log(self._field.corpus.vocab_size)
         learned = {training.amounts for training in trainings if training.loss < guessing}
@@ -204,7 +204,7 @@ class Laboratory:
                 ("twice the steps", STEPS, more),
             )
         )
-        points, losses = _measured(trainings)
+        points, losses = _measure(trainings)
         law = fit(points, losses, own)
         return Scaling(
             config=self._config,
@@ -221,7 +221,7 @@ class Laboratory:
 
     def _check(self, name: str, axis: int, amounts: Amounts, trainings: Sequence[Measured]) -> Check:
         """The last doubling that was measured, predicted from what had less of that resource."""
-        points, losses = _measured([each for each in trainings if each.amounts[axis] < amounts[axis]])
+        points, losses = _measure([each for each in trainings if each.amounts[axis] < amounts[axis]])
         found = [each.loss for each in trainings if each.amounts == amounts]
         law, rng = fit(points, losses, amounts), Random(self._settings.seed)
         noise = deviation(law, points, losses, amounts)  # which seeds do not average away: the law is off by as much
@@ -255,7 +255,7 @@ class _Parts(Field):
         chosen = {distinct[place] for place in order[: len(distinct) // share]}
         part = Field(self.corpus, self.validation, self.seed)
         documents = [document for document in self.training.documents if document in chosen]
-        part.training = self.training.replaced(documents=documents)
+        part.training = self.training.replace(documents=documents)
         return part, len(chosen)
 
     def train(self, candidate: Candidate, stopped: Callable[[], bool] = bool) -> tuple[Outcome, GPT]:
@@ -286,19 +286,19 @@ class _Parts(Field):
         ), trainer.model
 
 
-def _narrowed(config: Model, times: int) -> Model:
+def _narrow(config: Model, times: int) -> Model:
     """So many times narrower, with heads as wide as they are, as far as that divides."""
     _, n_embd, n_head = (config.as_dict()[name] for name in SHAPE)
     width = max(n_embd // times, 1)
     most = max(n_head * width // n_embd, 1)
-    return config.replaced(n_embd=width, n_head=next(heads for heads in range(most, 0, -1) if width % heads == 0))
+    return config.replace(n_embd=width, n_head=next(heads for heads in range(most, 0, -1) if width % heads == 0))
 
 
-def _deepened(config: Model) -> Model:
-    return config.replaced(n_layer=2 * config.as_dict()["n_layer"])
+def _deepen(config: Model) -> Model:
+    return config.replace(n_layer=2 * config.as_dict()["n_layer"])
 
 
-def _measured(trainings: Sequence[Measured]) -> tuple[list[Amounts], list[float]]:
+def _measure(trainings: Sequence[Measured]) -> tuple[list[Amounts], list[float]]:
     return [training.amounts for training in trainings], [training.loss for training in trainings]
 
 

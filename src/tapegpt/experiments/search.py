@@ -12,13 +12,13 @@ from collections import Counter
 from itertools import count, product
 
 from tapegpt.data.rng import Random
-from tapegpt.errors import TapeGPTError, is_number, is_whole, shown
+from tapegpt.errors import TapeGPTError, is_number, is_whole, quote
 from tapegpt.experiments.population import Candidate
 from tapegpt.models.gpt import Config
 from tapegpt.ranges import Whole
 from tapegpt.record import Record, field
 from tapegpt.settings import MAX_STEPS, Settings
-from tapegpt.text import rounded
+from tapegpt.text import round_digits
 from tapegpt.training.presets import resolve
 
 TYPE_CHECKING = False
@@ -121,7 +121,7 @@ class Space:
     def _check_names(self) -> None:
         for name in (*self.grid, *self.random, *self.options):
             if name not in self.fields:
-                raise TapeGPTError(f"a sweep searches in {', '.join(self.fields)}; not in {shown(name)}")
+                raise TapeGPTError(f"a sweep searches in {', '.join(self.fields)}; not in {quote(name)}")
         for name in self.grid:
             if name in self.random:
                 raise TapeGPTError(f"{name} has values and a range: give one")
@@ -139,9 +139,9 @@ class Space:
             or len(ends) != 2
             or not all(known(end) and math.isfinite(end) for end in ends)
         ):
-            raise TapeGPTError(f"random {name}: a range is {rule}, not {shown(ends)}")
+            raise TapeGPTError(f"random {name}: a range is {rule}, not {quote(ends)}")
         if not ends[0] < ends[1]:
-            raise TapeGPTError(f"random {name}: a range rises, {shown(ends[0])} to {shown(ends[1])} does not")
+            raise TapeGPTError(f"random {name}: a range rises, {quote(ends[0])} to {quote(ends[1])} does not")
 
 
 def fields_of(model: type[Model]) -> dict[str, str]:
@@ -168,7 +168,7 @@ def draw(rng: Random, low: float, high: float, *, whole: bool) -> float:
     number = (
         math.exp(rng.uniform(math.log(low), math.log(high))) if is_logarithmic(low, high) else rng.uniform(low, high)
     )
-    return min(max(round(number) if whole else rounded(number), low), high)
+    return min(max(round(number) if whole else round_digits(number), low), high)
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class Plan(Record):
         """Raise `TapeGPTError` unless there are rungs, with no more candidates than the one before."""
         counts = [rung.count for rung in self.rungs]
         if not counts or counts != sorted(counts, reverse=True):
-            raise TapeGPTError(f"a plan has rungs with fewer and fewer candidates, not {shown(str(self))}")
+            raise TapeGPTError(f"a plan has rungs with fewer and fewer candidates, not {quote(str(self))}")
 
     def __str__(self) -> str:
         return " ".join(map(str, self.rungs))
@@ -214,7 +214,7 @@ class Plan(Record):
             numbers = part.split("x")
             if not 2 <= len(numbers) <= 3 or not all(n.isascii() and n.isdigit() and len(n) < 20 for n in numbers):
                 raise TapeGPTError(
-                    f"plan: a rung is CANDIDATESxSTEPS or CANDIDATESxSTEPSxSEEDS, such as 33x750, not {shown(part)}"
+                    f"plan: a rung is CANDIDATESxSTEPS or CANDIDATESxSTEPSxSEEDS, such as 33x750, not {quote(part)}"
                 )
             rungs.append(Rung(*map(int, numbers)))
         return cls(tuple(rungs))

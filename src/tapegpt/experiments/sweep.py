@@ -155,7 +155,7 @@ class Sweeping:
         if sampler is not None:  # which may choose longer ones later
             lengths += [*space.grid.get("steps", []), *space.random.get("steps", [])]
         self._longest = max(lengths)
-        self.plan = self._planned(len(self._first) if sampler is None else self._trials)
+        self.plan = self._plan(len(self._first) if sampler is None else self._trials)
         self.rung = self.done = 0
         self._outcomes: list[dict[int, list[Outcome]]] = []  # by rung, then by candidate
         self._kept: list[tuple[Outcome, GPT]] = []
@@ -185,7 +185,7 @@ class Sweeping:
 
     # --- the course of it ---------------------------------------------------------------------------------------
 
-    def _planned(self, count: int) -> Plan:
+    def _plan(self, count: int) -> Plan:
         """By steps, as wished; of a budget the counts, whose steps are not known yet."""
         setup = self._setup
         if setup.plan is not None:
@@ -244,7 +244,7 @@ class Sweeping:
         try:
             for candidate in todo:
                 noted = known.get(_key(candidate))
-                outcome = next(population) if noted is None else noted.replaced(candidate=candidate)
+                outcome = next(population) if noted is None else noted.replace(candidate=candidate)
                 self._outcomes[-1].setdefault(candidate.number, []).append(outcome)
                 self.done += 1
                 if noted is None:
@@ -269,8 +269,8 @@ class Sweeping:
                 settings = candidate.settings
                 share = settings.steps / self._longest if proportional else 1.0
                 steps = max(1, round(rung.steps * share))
-                settings = settings.replaced(steps=steps, seed=settings.seed + place)
-                trainings.append(candidate.replaced(settings=settings, strings=strings))
+                settings = settings.replace(steps=steps, seed=settings.seed + place)
+                trainings.append(candidate.replace(settings=settings, strings=strings))
         return trainings
 
     def _prepare(self, candidates: list[Candidate]) -> list[Candidate]:
@@ -310,7 +310,7 @@ class Sweeping:
 
     def _time(self, candidates: list[Candidate], steps: int) -> float:
         """Seconds that trainings of so many steps take."""
-        short = [each.replaced(settings=each.settings.replaced(steps=steps)) for each in candidates]
+        short = [each.replace(settings=each.settings.replace(steps=steps)) for each in candidates]
         start = time.perf_counter()
         for _ in self._executor(self.field, short, self._threads, 0):
             pass
@@ -334,7 +334,7 @@ class Sweeping:
         else:
             steps = kept
         for place in range(self.rung, len(rungs)):
-            rungs[place] = rungs[place].replaced(steps=min(steps * ETA ** (place - self.rung), MAX_STEPS))
+            rungs[place] = rungs[place].replace(steps=min(steps * ETA ** (place - self.rung), MAX_STEPS))
         self.plan = Plan(tuple(rungs))
         if self._journal is not None and kept is None:
             self._journal.write({"rung": self.rung, "steps": steps, "at": self._pacing.spent})

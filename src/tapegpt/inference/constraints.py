@@ -7,7 +7,7 @@ comes once, is looked up when it is whole.
 from __future__ import annotations
 
 from tapegpt.data.tokens import encode
-from tapegpt.errors import TapeGPTError, check_names, either, shown
+from tapegpt.errors import TapeGPTError, check_names, either, quote
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
 
@@ -100,9 +100,9 @@ class Constraints(Record):
             on_command = f"--length {self.min_length}..{self.max_length} ends before it begins"
             raise TapeGPTError(f"{either(in_python, on_command)}: no string is both")
         if not isinstance(self.avoid, tuple) or not all(isinstance(word, str) and word for word in self.avoid):
-            raise TapeGPTError(f"avoid must be words, none of them empty, not {shown(self.avoid)}")
+            raise TapeGPTError(f"avoid must be words, none of them empty, not {quote(self.avoid)}")
         if not isinstance(self.novel, bool) and self.novel not in Whole(0):
-            raise TapeGPTError(f"novel must be True, False or a number of edits, not {shown(self.novel)}")
+            raise TapeGPTError(f"novel must be True, False or a number of edits, not {quote(self.novel)}")
 
     @property
     def any(self) -> bool:
@@ -124,7 +124,7 @@ class Constraints(Record):
             (either("max_length", "--length"), longest),
         ):
             if (given if isinstance(given, int) else len(given)) > block_size:
-                raise TapeGPTError(f"{name} {shown(given)}: strings have at most {block_size} characters")
+                raise TapeGPTError(f"{name} {quote(given)}: strings have at most {block_size} characters")
         return self.min_length, longest
 
     def automaton(self, vocabulary: str) -> Automaton:

@@ -15,7 +15,7 @@ from tapegpt.autograd.operations.linear import Linear
 from tapegpt.autograd.value import post_order
 from tapegpt.data.tokens import encode
 from tapegpt.engines.reference import ReferenceEngine
-from tapegpt.errors import TapeGPTError, either, shown
+from tapegpt.errors import TapeGPTError, either, quote
 from tapegpt.inference.probe import Probe
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
@@ -190,13 +190,13 @@ class _Scalars(ReferenceEngine):
             stage = stages.get(asked.partition("[")[0])
             if stage is None:
                 raise TapeGPTError(
-                    f"there is no number {shown(name)}: {either('stages', '--trace list')} names all there are"
+                    f"there is no number {quote(name)}: {either('stages', '--trace list')} names all there are"
                 )
             shape = self.shapes[stage]
             limits = f"has shape {shape}, counted from 0" + (
                 ", and looks at no later position" if len(shape) > 2 else ""
             )
-            raise TapeGPTError(f"there is no number {shown(name)}: {stage} {limits}")
+            raise TapeGPTError(f"there is no number {quote(name)}: {stage} {limits}")
         self._left = MAX_TRACED
         return self._trace(self._found[asked], 1.0, depth)
 

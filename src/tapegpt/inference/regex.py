@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from array import array
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class _Nondeterministic:
         self._refuse(f"needs more than {number:,} states: simplify it, for instance its repetitions")
 
     def _refuse(self, reason: str) -> NoReturn:
-        raise TapeGPTError(f"pattern {shown(self._pattern)} {reason}") from None
+        raise TapeGPTError(f"pattern {quote(self._pattern)} {reason}") from None
 
     def _state(self, targets: list[int], reads: int = _EMPTY) -> int:
         if len(self.targets) == MAX_PARTS:

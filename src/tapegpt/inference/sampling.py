@@ -252,7 +252,7 @@ class _Space:
         self._least, self._most = least, most
         self._ahead = self.automaton.ahead(least, most)
         self.any = bool(self.automaton.start and self._ahead[self.automaton.start] > FORBIDDEN)
-        plain = constraints.replaced(novel=False, distinct=False, unbiased=None)
+        plain = constraints.replace(novel=False, distinct=False, unbiased=None)
         self.is_free = plain == Constraints(max_length=constraints.max_length) and most == block_size
 
     @property

@@ -14,7 +14,7 @@ from itertools import accumulate, islice, pairwise, repeat
 from operator import truediv
 
 from tapegpt.data.corpus import Corpus
-from tapegpt.errors import TapeGPTError, is_number, shown
+from tapegpt.errors import TapeGPTError, is_number, quote
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -161,7 +161,7 @@ class Calibration(Record):
     def alarms(self, rate: float) -> int:
         """How many of these strings at most lie above the threshold; raises as `threshold` does."""
         if not is_number(rate) or not 0 < rate < 1:
-            raise TapeGPTError(f"the rate of alarms must be a number above 0 and below 1, not {shown(rate)}")
+            raise TapeGPTError(f"the rate of alarms must be a number above 0 and below 1, not {quote(rate)}")
         # A new string is equally likely to have any of the len + 1 ranks (Vovk et al., 2005); 0.29 * 100 is 28.99...
         alarms = int(rate * (len(self) + 1) + 1e-9) - 1
         if alarms < 0:

@@ -54,7 +54,7 @@ def read(key: str) -> bytes | None:
     try:
         with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:  # a pipe too, without waiting
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or not _trusted(status):
+            if not stat.S_ISREG(status.st_mode) or not _is_trusted(status):
                 return None
             data = file.read()
     except (OSError, ValueError):
@@ -131,6 +131,6 @@ def _binary() -> int:
     return getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def _trusted(status: os.stat_result) -> bool:
+def _is_trusted(status: os.stat_result) -> bool:
     """Owned by this user and writable by no other; Windows keeps that by directory."""
     return not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)

@@ -34,11 +34,11 @@ def available(widest: Target) -> list[Target]:
     """What a CPU can run, the best first: its own target, and for tests those of lesser CPUs and the interpreter."""
     known_pow = has_known_pow(c_library())
     narrower = [
-        target.replaced(cpu=_LESSER[target.name], certified=target.fma and known_pow)
+        target.replace(cpu=_LESSER[target.name], certified=target.fma and known_pow)
         for target in (AVX512, AVX2, SSE2)
         if widest.name in _LESSER and target.vector_bytes < widest.vector_bytes
     ]
-    return [widest.replaced(certified=widest.fma and known_pow), *narrower, INTERPRETED]
+    return [widest.replace(certified=widest.fma and known_pow), *narrower, INTERPRETED]
 
 
 def detect(identity: str, architecture: str) -> Target:

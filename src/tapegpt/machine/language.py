@@ -99,7 +99,7 @@ def _operator(operation: str) -> Callable[[Operand, Number], Value]:
     return lambda self, other: self.k.arithmetic(operation, self, other)
 
 
-def _reflected(operation: str) -> Callable[[Operand, Number], Value]:
+def _reflect(operation: str) -> Callable[[Operand, Number], Value]:
     return lambda self, other: self.k.arithmetic(operation, other, self)
 
 
@@ -127,10 +127,10 @@ class Operand(Traced):
     def __repr__(self) -> str:
         return f"{self.type} x {self.lanes}" if self.lanes else f"{self.type}"
 
-    __add__, __radd__ = _operator("add"), _reflected("add")
-    __sub__, __rsub__ = _operator("sub"), _reflected("sub")
-    __mul__, __rmul__ = _operator("mul"), _reflected("mul")
-    __truediv__, __rtruediv__ = _operator("div"), _reflected("div")
+    __add__, __radd__ = _operator("add"), _reflect("add")
+    __sub__, __rsub__ = _operator("sub"), _reflect("sub")
+    __mul__, __rmul__ = _operator("mul"), _reflect("mul")
+    __truediv__, __rtruediv__ = _operator("div"), _reflect("div")
     __floordiv__ = _operator("quotient")  # of integers, rounded towards zero, as C and the CPU do and Python does not
     __mod__ = _operator("remainder")  # of integers, with the sign of the dividend, as C and the CPU do
     __and__, __or__, __xor__ = _operator("and"), _operator("or"), _operator("xor")
@@ -377,7 +377,7 @@ def _take_values(given: object, name: str, taken: dict[str, Any]) -> object:
         return given if isinstance(given, Argument) else Argument(isinstance(given, Pointer), given.type)
     if not isinstance(given, Record):
         return given
-    return given.replaced(**{field: _take_values(x, f"{name}.{field}", taken) for field, x in given.as_dict().items()})
+    return given.replace(**{field: _take_values(x, f"{name}.{field}", taken) for field, x in given.as_dict().items()})
 
 
 def _put_values(form: object, values: Iterator[Pointer | Value]) -> object:
@@ -386,7 +386,7 @@ def _put_values(form: object, values: Iterator[Pointer | Value]) -> object:
         return next(values)
     if not isinstance(form, Record):
         return form
-    return form.replaced(**{field: _put_values(x, values) for field, x in form.as_dict().items()})
+    return form.replace(**{field: _put_values(x, values) for field, x in form.as_dict().items()})
 
 
 def _line(error: Exception) -> str:

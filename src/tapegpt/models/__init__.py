@@ -5,7 +5,7 @@ The package's own have a name, and are imported when they are used.
 
 from __future__ import annotations
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def named(name: str) -> type[Model]:
 
     if name not in NAMES:
         raise TapeGPTError(
-            f"model {shown(name)}: there is none of this name: choose one of {', '.join(NAMES)}, or give FILE.py:CLASS"
+            f"model {quote(name)}: there is none of this name: choose one of {', '.join(NAMES)}, or give FILE.py:CLASS"
         )
     model: type[Model] = getattr(import_module(f"tapegpt.models.{name}"), NAMES[name])
     return model

@@ -9,7 +9,7 @@ from array import array
 
 from tapegpt.data.rng import Random
 from tapegpt.engines.base import STEPS, Moments
-from tapegpt.errors import TapeGPTError, argument, shown
+from tapegpt.errors import TapeGPTError, argument, quote
 from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
 from tapegpt.models.trained import GPT, MODELS, check_memory, make_engine
 from tapegpt.models.writing import FORMAT, LAST, MEAN, SEVERAL, SQUARE
@@ -138,7 +138,7 @@ def _model(contents: Contents, given: Choice | None = None, admit: Callable[[lis
     try:
         held = _parts(contents) if several else [contents]
         kinds = _kinds([part.metadata.get("model", "gpt") for part in held], own)
-        parts = [_checked(part, kind) for part, kind in zip(held, kinds, strict=True)]
+        parts = [_check(part, kind) for part, kind in zip(held, kinds, strict=True)]
         if several:
             _check_together(parts)
     except _DAMAGE as error:
@@ -180,7 +180,7 @@ def _kinds(names: list[str], own: type[Model] | None) -> list[type[Model]]:
                 f"{argument('model')}, the class or {name!r}"
             )
     if own is not None and own not in kinds:
-        raise _ClassError(f"its model is {shown(names[0])}, not {own.__name__}: leave that out")
+        raise _ClassError(f"its model is {quote(names[0])}, not {own.__name__}: leave that out")
     return [kind for kind in kinds if kind]
 
 
@@ -188,7 +188,7 @@ def _is_packaged(kind: type[Model]) -> bool:
     return kind.__module__.startswith("tapegpt.models.")
 
 
-def _checked(contents: Contents, kind: type[Model]) -> _Checked:
+def _check(contents: Contents, kind: type[Model]) -> _Checked:
     metadata = contents.metadata
     version = metadata.get("format", "")
     if version not in [str(number) for number in range(1, FORMAT + 1)]:
@@ -228,7 +228,7 @@ def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: 
     held = {name: shape for name, (shape, _) in contents.tensors.items() if not name.startswith((LAST, MEAN, SQUARE))}
     for name in {**shapes, **held}:
         if held.get(name) != shapes.get(name):
-            there, here = (_shaped(each.get(name)) for each in (held, shapes))
+            there, here = (_describe_shape(each.get(name)) for each in (held, shapes))
             raise _ClassError(
                 f"{kind.__name__} is not the class that it was trained with: {name} is {there} in the file, {here} in "
                 "the class: give the class as it was"
@@ -236,7 +236,7 @@ def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: 
     return model, shapes
 
 
-def _shaped(shape: tuple[int, int] | None) -> str:
+def _describe_shape(shape: tuple[int, int] | None) -> str:
     return "not there" if shape is None else f"({shape[0]}, {shape[1]})"
 
 

@@ -20,7 +20,7 @@ from tapegpt.autograd.operations.functions import exp, log
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import Strings
 from tapegpt.engines.base import Engine
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.automata import FORBIDDEN
 from tapegpt.inference.constraints import Drawing
 from tapegpt.inference.forward import Drawn, Inference, Rules
@@ -51,7 +51,7 @@ class Ensemble(GPT):
     """
 
     def __init__(self, models: Sequence[GPT]) -> None:
-        self.models = _checked(models)
+        self.models = _check(models)
         first = self.models[0]
         config = min((model.config for model in self.models), key=lambda config: config.block_size)
         rng = Random(0)
@@ -102,18 +102,18 @@ class Ensemble(GPT):
         return f"<ol>{lines}</ol><p>{says}</p>"
 
 
-def _checked(models: Sequence[GPT]) -> tuple[GPT, ...]:
+def _check(models: Sequence[GPT]) -> tuple[GPT, ...]:
     if not hasattr(models, "__iter__"):
-        raise TapeGPTError(f"an ensemble takes several models, not {shown(models)}: give a list")
+        raise TapeGPTError(f"an ensemble takes several models, not {quote(models)}: give a list")
     checked = tuple(models)
     MODELS.check("the number of models of an ensemble", len(checked))
     for position, model in enumerate(checked):
         if not isinstance(model, GPT) or isinstance(model, Ensemble):
-            raise TapeGPTError(f"model {position} of an ensemble must be a GPT, not {shown(model)}")
+            raise TapeGPTError(f"model {position} of an ensemble must be a GPT, not {quote(model)}")
         if model.vocabulary != checked[0].vocabulary:
             others = "".join(sorted(set(model.vocabulary) ^ set(checked[0].vocabulary)))
             raise TapeGPTError(
-                f"model {position} of an ensemble differs from model 0 in the characters {shown(others)}: "
+                f"model {position} of an ensemble differs from model 0 in the characters {quote(others)}: "
                 "train them on the same data"
             )
     return checked

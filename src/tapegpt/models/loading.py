@@ -11,7 +11,7 @@ import os
 import sys
 
 from tapegpt.autograd.model import Model
-from tapegpt.errors import TapeGPTError, line_of, shown
+from tapegpt.errors import TapeGPTError, line_of, quote
 from tapegpt.models import NAMES, named
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def class_of(model: Choice) -> type[Model]:
         return _in_file(model) if ":" in model or model.endswith(".py") else named(model)
     kind = model if isinstance(model, type) else type(model)
     if not issubclass(kind, Model):
-        raise TapeGPTError(f"model must be a name, a subclass of tapegpt.Model or an instance, not {shown(model)}")
+        raise TapeGPTError(f"model must be a name, a subclass of tapegpt.Model or an instance, not {quote(model)}")
     return kind
 
 
@@ -54,13 +54,13 @@ def address(kind: type[Model]) -> str:
 def _in_file(place: str) -> type[Model]:
     path, _, name = place.rpartition(":")
     if not path or not name:
-        raise TapeGPTError(f"model {shown(place)}: must be a file and a class in it, such as mymodel.py:MyGPT")
+        raise TapeGPTError(f"model {quote(place)}: must be a file and a class in it, such as mymodel.py:MyGPT")
     kind = getattr(_module(path), name, None)
     if kind is None:
-        raise TapeGPTError(f"{path}: there is no class {shown(name)}: give FILE.py:CLASS")
+        raise TapeGPTError(f"{path}: there is no class {quote(name)}: give FILE.py:CLASS")
     if not isinstance(kind, type) or not issubclass(kind, Model):
         raise TapeGPTError(f"{path}: {name} is no subclass of tapegpt.Model: give FILE.py:CLASS")
-    copyreg.pickle(kind, _reduced)  # other processes find it in its file
+    copyreg.pickle(kind, _reduce)  # other processes find it in its file
     return kind
 
 
@@ -92,7 +92,7 @@ def _module(path: str) -> ModuleType:
     return module
 
 
-def _reduced(model: Model) -> tuple[Callable[..., Model], tuple[Any, ...]]:
+def _reduce(model: Model) -> tuple[Callable[..., Model], tuple[Any, ...]]:
     return _made, (address(type(model)), model.as_dict())
 
 

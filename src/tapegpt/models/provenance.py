@@ -8,7 +8,7 @@ from __future__ import annotations
 from tapegpt.data.corpus import Corpus, distinct
 from tapegpt.data.sources import STDIN, Source
 from tapegpt.engines.base import STEPS
-from tapegpt.errors import TapeGPTError, either, is_number, shown
+from tapegpt.errors import TapeGPTError, either, is_number, quote
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record, field
 from tapegpt.settings import SECONDS
@@ -33,7 +33,7 @@ class Evaluation(Record):
         """Raise `TapeGPTError` where a field is out of range."""
         super().check()
         if not is_number(self.loss) or not self.loss >= 0:
-            raise TapeGPTError(f"a held-out loss must be a number from 0 on, not {shown(self.loss)}")
+            raise TapeGPTError(f"a held-out loss must be a number from 0 on, not {quote(self.loss)}")
 
 
 class TrainingState(Record):
@@ -59,7 +59,7 @@ class DataRecord(Record):
         """Raise `TapeGPTError` where a field is out of range, or names no source."""
         super().check()
         if not isinstance(self.vocabulary, str) or not isinstance(self.digest, str):
-            raise TapeGPTError(f"vocabulary and digest of the data must be a str, not {shown(self.vocabulary)}")
+            raise TapeGPTError(f"vocabulary and digest of the data must be a str, not {quote(self.vocabulary)}")
         if self.source is not None:
             Source(**self.source)
 
@@ -68,7 +68,7 @@ class DataRecord(Record):
         """What there is to say of a corpus."""
         source = corpus.source
         if source:
-            source = source.absolute() if source.again else source.replaced(paths=(STDIN,))
+            source = source.absolute() if source.again else source.replace(paths=(STDIN,))
         text = "".join(corpus.documents)
         return cls(source.as_json() if source else None, len(corpus), len(text), distinct(text), corpus.digest())
 
@@ -86,9 +86,9 @@ class DataRecord(Record):
                 differences.append(f"{now:,} {one if now == 1 else many}, not {then:,}")
         more, less = set(other.vocabulary) - set(self.vocabulary), set(self.vocabulary) - set(other.vocabulary)
         if more:
-            differences.append(f"new in the vocabulary {shown(''.join(sorted(more)))}")
+            differences.append(f"new in the vocabulary {quote(''.join(sorted(more)))}")
         if less:
-            differences.append(f"missing in the vocabulary {shown(''.join(sorted(less)))}")
+            differences.append(f"missing in the vocabulary {quote(''.join(sorted(less)))}")
         if not differences and self.digest != other.digest:
             differences.append("as many documents and characters, but others, or in another order")
         if differences:

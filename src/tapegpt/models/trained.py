@@ -14,7 +14,7 @@ from array import array
 
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import encode, texts
-from tapegpt.errors import TapeGPTError, either, shown, warn
+from tapegpt.errors import TapeGPTError, either, quote, warn
 from tapegpt.inference.constraints import split_options
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renew_at_fork
@@ -66,7 +66,7 @@ def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, 
         from tapegpt.engines.reference import ReferenceEngine
 
         return ReferenceEngine(config, vocab_size)
-    raise TapeGPTError(f"engine must be {OneOf(ENGINES)}, not {shown(name)}")
+    raise TapeGPTError(f"engine must be {OneOf(ENGINES)}, not {quote(name)}")
 
 
 def check_memory(shapes: Iterable[Shape]) -> None:
@@ -263,7 +263,7 @@ class GPT(LanguageModel):
             draws = 1000 if constraints.distance else 20_000
         Whole(2).check("draws", draws)
         SEED.check("seed", seed)
-        return self.sampler(constraints.replaced(distinct=False), drawing, seed).probability(draws)
+        return self.sampler(constraints.replace(distinct=False), drawing, seed).probability(draws)
 
     def next_probabilities(self, prefix: str = "", *, temperature: float = 1.0) -> dict[str, float]:
         """The probability of each next character after a prefix, and under "" that the string ends; falling.
@@ -275,7 +275,7 @@ class GPT(LanguageModel):
         Drawing(temperature=temperature)
         if not isinstance(prefix, str) or len(prefix) >= self.config.block_size:
             raise TapeGPTError(
-                f"prefix must be a str of less than block_size {self.config.block_size} characters, not {shown(prefix)}"
+                f"prefix must be a str of less than block_size {self.config.block_size} characters, not {quote(prefix)}"
             )
         logs = self.inference.next_logs([encode(prefix, self.vocabulary, "prefix")])[0]
         largest = max(logs)
@@ -292,7 +292,7 @@ class GPT(LanguageModel):
         Raises `TapeGPTError` for a key that is no str, and where every string that the model generates is taken.
         """
         if not isinstance(key, str):
-            raise TapeGPTError(f"key must be a str, not {shown(key)}")
+            raise TapeGPTError(f"key must be a str, not {quote(key)}")
         from hashlib import sha256
 
         from tapegpt.data.strings import strings_of
@@ -305,7 +305,7 @@ class GPT(LanguageModel):
                 return name
             tried += 1
         raise TapeGPTError(
-            f"all {tried:,} names that were tried for key {shown(key)} are taken: choose a higher temperature"
+            f"all {tried:,} names that were tried for key {quote(key)} are taken: choose a higher temperature"
         )
 
     # --- judgement ----------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Guard:
             self._check_host(connection.headers)
             self._check_origin(scope["method"], connection.headers)
             if self._token is not None:
-                answer = self._admitted(connection, self._token) or self._app
+                answer = self._admit(connection, self._token) or self._app
         except RefusedError as refusal:
             answer = refused(scope["path"], refusal)
         await answer(scope, receive, sent)
@@ -92,7 +92,7 @@ class Guard:
         if _split(origin).netloc.lower() != headers.get("host", "").lower():
             raise _forbidden("another site may not change anything here: use the studio's own page")
 
-    def _admitted(self, connection: HTTPConnection, token: str) -> Response | None:
+    def _admit(self, connection: HTTPConnection, token: str) -> Response | None:
         """None where the client knows the token; where the address of a first load has it, a redirect with a cookie."""
         scheme, _, given = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _equal(given.strip(), token):

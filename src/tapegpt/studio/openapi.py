@@ -71,7 +71,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     of = dict(zip(map(repr, named), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for each in endpoints:
-        paths.setdefault(each.path.replace(":int", ""), {})[each.method.lower()] = _described(each, of)
+        paths.setdefault(each.path.replace(":int", ""), {})[each.method.lower()] = _describe(each, of)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -86,7 +86,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     }
 
 
-def _described(each: Endpoint, of: dict[str, Any]) -> dict[str, Any]:
+def _describe(each: Endpoint, of: dict[str, Any]) -> dict[str, Any]:
     content = {BYTES: {}} if each.response is None else {JSON: {"schema": of[repr(each.response)]}}
     if each.events or each.tells:
         content[EVENTS] = {"schema": {"type": "string", "description": _events(each)}}

@@ -149,14 +149,14 @@ class Runs:
 
     async def run(self, request: Request, wanted: requests.MomentQuery) -> dict[str, Any]:
         """A run, perhaps with another text or temperature."""
-        return await self._shown(request, self._studio.run(request), wanted)
+        return await self._show(request, self._studio.run(request), wanted)
 
     async def new_model(self, request: Request, content: bytes, wanted: requests.MomentQuery) -> dict[str, Any]:
         """Load a model from a file: a run of one moment."""
         recording = await self._studio.long(request, lambda deadline: self._studio.uploaded(content, deadline))
-        return await self._shown(request, self._studio.add_recording(recording), wanted)
+        return await self._show(request, self._studio.add_recording(recording), wanted)
 
-    async def _shown(self, request: Request, kept: KeptRun, wanted: requests.MomentQuery) -> dict[str, Any]:
+    async def _show(self, request: Request, kept: KeptRun, wanted: requests.MomentQuery) -> dict[str, Any]:
         self._studio.limits.check_text(kept.model.config, kept.model.vocab_size, wanted.text)
         data = await self._studio.short(request, lambda _: kept.portrait.run(wanted.text, wanted.temperature))
         return {**kept.as_dict(), **data}

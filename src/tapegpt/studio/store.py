@@ -10,7 +10,7 @@ from collections import Counter
 from secrets import token_urlsafe
 from typing import Generic, TypeVar
 
-from tapegpt.errors import shown
+from tapegpt.errors import quote
 from tapegpt.studio.limits import RefusedError, weights
 from tapegpt.web.data import Facts
 
@@ -151,7 +151,7 @@ class Shelf(Generic[T]):
     def __getitem__(self, key: str) -> T:
         """What has this id, which is used now; raises `RefusedError` where there is none."""
         if key not in self._kept:
-            missing = f"there is no {self._what} {shown(key)}, or no longer: make it anew"
+            missing = f"there is no {self._what} {quote(key)}, or no longer: make it anew"
             raise RefusedError(404, "not_found", missing)
         if not (self._first_stays and key == next(iter(self._kept))):
             self._kept[key] = self._kept.pop(key)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.constraints import TEMPERATURE
 from tapegpt.models.loading import reference
 from tapegpt.studio.controls import ENGINES
@@ -47,7 +47,7 @@ class TrainingTask:
         TEMPERATURE.check("temperature", wanted.temperature)
         unknown = sorted(set(wanted.text[: self.config.block_size]).difference(corpus.corpus.vocabulary))
         if unknown:  # else the error would come after the training
-            raise TapeGPTError(f"text {shown(wanted.text)}: {''.join(unknown)!r} is not in the data: leave that out")
+            raise TapeGPTError(f"text {quote(wanted.text)}: {''.join(unknown)!r} is not in the data: leave that out")
         self.corpus, self._wanted = corpus, wanted
         self._moments = limits.moments(self.config, vocab_size, wanted.moments)
         self._parameters = self.config.num_parameters(vocab_size)

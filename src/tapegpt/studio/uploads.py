@@ -59,18 +59,18 @@ def read_file(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str
     told |= {"encoding": encoding, "encodings": [_choice(each) for each in encodings]}
     if len(names) > 1 and wanted.column is None:
         return {**told, "problem": "This is a table: choose the column to train on."}, None
-    with _noted() as notes:
+    with _note_warnings() as notes:
         report, corpus = examine_contents(contents, source, measured=False)
     if report.characters > characters:
         raise too_large(f"the file has {report.characters:,} characters, the limit here is {characters:,}: give less")
     said = dict.fromkeys(str(note.message) for note in notes)
     findings = [{"option": "", "reason": note} for note in said] + _findings(report)
     told |= {"findings": findings, "text": _editable(corpus.documents)}
-    return told, KeptCorpus(corpus.replaced(source=None), wanted.name)
+    return told, KeptCorpus(corpus.replace(source=None), wanted.name)
 
 
 @contextmanager
-def _noted() -> Iterator[list[WarningMessage]]:
+def _note_warnings() -> Iterator[list[WarningMessage]]:
     """The warnings of the library; one thread at a time, since filters are those of the process."""
     with _lock, catch_warnings(record=True) as caught:
         simplefilter("always", TapeGPTWarning)

@@ -88,10 +88,10 @@ def threads_that_pay(model: Model, vocab_size: int, batch_size: int) -> int:
 def within(source: Source, budget: float | None) -> Source:
     """The source, or where a budget is too short for all of it a sample."""
     most = None if budget is None else max(int(BYTES_A_SECOND * budget), 1)
-    return source if most is None or source.size <= most else source.replaced(sample=most)
+    return source if most is None or source.size <= most else source.replace(sample=most)
 
 
-def judged(held_out: Corpus, model: Model, settings: Settings) -> Corpus:
+def sample_held_out(held_out: Corpus, model: Model, settings: Settings) -> Corpus:
     """Of the held-out documents those that one evaluation of a budget has the time for."""
     assert settings.budget is not None
     length = held_out.predictions / len(held_out)
@@ -99,7 +99,7 @@ def judged(held_out: Corpus, model: Model, settings: Settings) -> Corpus:
     return held_out.sample(int(ONE_EVALUATION * settings.budget / cost))
 
 
-def counted(training: Corpus, budget: float) -> Corpus:
+def sample_for_ngrams(training: Corpus, budget: float) -> Corpus:
     """Of the training documents those that n-gram models have the time for."""
     return training.sample(int(COUNTED_A_SECOND * budget))
 
@@ -173,4 +173,4 @@ class Clock:
         gone = min(max(now - self._begun, 0.0) / span, 1.0)
         rate = self._rate or 1.0
         total = min(max(round(span * rate), 1), most)
-        return adam.replaced(steps=total), max(gone, step / most) * total
+        return adam.replace(steps=total), max(gone, step / most) * total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from tapegpt.text import rounded
+from tapegpt.text import round_digits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,5 +26,5 @@ def thin(points: Iterable[tuple[int, float]], most: int) -> dict[str, Any]:
     count = min(len(known), most)
     ends = [round(place * len(known) / count) for place in range(count + 1)] if count else []
     groups = [known[start:end] for start, end in pairwise(ends)]
-    means = [rounded(math.fsum(loss for _, loss in group) / len(group)) for group in groups]
+    means = [round_digits(math.fsum(loss for _, loss in group) / len(group)) for group in groups]
     return {"steps": [group[-1][0] for group in groups], "mean": means}

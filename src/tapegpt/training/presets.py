@@ -113,7 +113,7 @@ def resolve(
     start = Config() if model is Config else _instance(model)
     shape = {name: given.pop(name) for name in start.fields if name in given}
     check_names(f"training a {type(start).__name__}", given, Settings.fields, start.fields)
-    return start.replaced(**shape), Settings(**given)
+    return start.replace(**shape), Settings(**given)
 
 
 def _instance(model: Choice) -> Model:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from tapegpt.data.rng import Random
-from tapegpt.errors import TapeGPTError, is_whole, shown
+from tapegpt.errors import TapeGPTError, is_whole, quote
 from tapegpt.models.trained import GPT, make_engine
 from tapegpt.record import Record
 from tapegpt.settings import Settings
@@ -54,7 +54,7 @@ class Recording(Record):
         """The last one at or before a step; raises `TapeGPTError` for a step that is not in the training."""
         if not is_whole(step) or not self.moments[0].step <= step <= self.moments[-1].step:
             ends = f"{self.moments[0].step} to {self.moments[-1].step}"
-            raise TapeGPTError(f"step must be a whole number from {ends}, not {shown(step)}")
+            raise TapeGPTError(f"step must be a whole number from {ends}, not {quote(step)}")
         return self.moments[bisect_right(self.moments, step, key=lambda moment: moment.step) - 1]
 
     def at(self, step: int) -> GPT:
@@ -131,7 +131,7 @@ def replay(model: GPT, moments: int | Iterable[int] = MOMENTS, corpus: Corpus | 
         corpus = model.data.read()
     else:
         model.data.check_equals(corpus, "the data")
-    trainer = Trainer(corpus.replaced(vocabulary=model.vocabulary), model.config, state.settings)
+    trainer = Trainer(corpus.replace(vocabulary=model.vocabulary), model.config, state.settings)
     if isinstance(moments, int):
         moments = spread(model.steps, moments)
     recording = record(trainer, [*moments, model.steps], lambda _: trainer.step >= model.steps)

@@ -12,7 +12,7 @@ from operator import sub
 
 from tapegpt.data.rng import Random
 from tapegpt.engines.base import STEPS, Adam
-from tapegpt.errors import DivergedError, TapeGPTError, either, shown, warn
+from tapegpt.errors import DivergedError, TapeGPTError, either, quote, warn
 from tapegpt.models.trained import GPT, initialise, make_engine
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
@@ -22,10 +22,10 @@ from tapegpt.training.clock import (
     CHUNK_SECONDS,
     EVALUATIONS,
     Clock,
-    counted,
-    judged,
     layers,
     passes_that_help,
+    sample_for_ngrams,
+    sample_held_out,
     threads_that_pay,
     weights,
 )
@@ -74,9 +74,9 @@ class Trainer(Local):
         **named: Any,
     ) -> None:
         started = time.perf_counter() if started is None else started
-        settings = (settings or Settings()).replaced(**named)
+        settings = (settings or Settings()).replace(**named)
         if settings.threads is None and settings.engine == "fast":
-            settings = settings.replaced(threads=threads_that_pay(config, corpus.vocab_size, settings.batch_size))
+            settings = settings.replace(threads=threads_that_pay(config, corpus.vocab_size, settings.batch_size))
         self.settings = settings
         self.corpus = corpus
         self.training, self.held_out = corpus, None
@@ -86,8 +86,8 @@ class Trainer(Local):
             self.training, self.held_out = hold_out(corpus, settings.validation, settings.seed)
         self.judged, self.counted = self.held_out, self.training
         if self.held_out and settings.budget is not None:
-            self.judged = judged(self.held_out, config, settings)
-            self.counted = counted(self.training, settings.budget)
+            self.judged = sample_held_out(self.held_out, config, settings)
+            self.counted = sample_for_ngrams(self.training, settings.budget)
         self.adam = _adam(settings)
         self.evaluations: list[Evaluation] = []
         self._validation = self.judged.windows(config.block_size) if self.judged else None
@@ -122,8 +122,8 @@ class Trainer(Local):
         settings = state.settings
         if more is not None:
             Whole(1).check("the steps to add", more)
-            settings = settings.replaced(steps=model.steps + more, budget=None, patience=None)
-        trainer = cls(corpus.replaced(vocabulary=model.vocabulary), model.config, settings)
+            settings = settings.replace(steps=model.steps + more, budget=None, patience=None)
+        trainer = cls(corpus.replace(vocabulary=model.vocabulary), model.config, settings)
         engine = trainer.model.engine
         engine.load_parameters(model.parameters)
         if state.evaluations:
@@ -149,7 +149,7 @@ class Trainer(Local):
         found by tokens, which move. Raises `TapeGPTError` where a parameter grows with the vocabulary in another way.
         """
         vocabulary = "".join(sorted({*model.vocabulary, *corpus.vocabulary}))
-        trainer = cls(corpus.replaced(vocabulary=vocabulary), model.config, settings)
+        trainer = cls(corpus.replace(vocabulary=vocabulary), model.config, settings)
         engine, former = trainer.model.engine, model.parameters
         if vocabulary == model.vocabulary:
             engine.load_parameters(former)
@@ -264,7 +264,7 @@ class Trainer(Local):
         config, vocab_size = self.model.config, self.training.vocab_size
         # Nine passes, 1,686 characters: both decays three times as fast 3.250, the first alone 3.221, neither 3.241.
         sizes = {"weight_decay": weights(config, vocab_size), "gram_decay": layers(config, vocab_size)}
-        return adam.replaced(
+        return adam.replace(
             **{
                 name: a_pass * min(passes * max(sizes[name] / WEIGHTS, 1.0), MOST_PASSES)
                 for name, a_pass in DECAYS.items()
@@ -314,7 +314,7 @@ class Trainer(Local):
     def rank(self) -> None:
         """Note how surprising the training strings are, in a budget some of them: see `GPT.rank`."""
         budget = self.settings.budget
-        most = None if budget is None else len(judged(self.corpus, self.model.config, self.settings)) // 2
+        most = None if budget is None else len(sample_held_out(self.corpus, self.model.config, self.settings)) // 2
         self.model.rank(most)
 
     def _take_best(self) -> None:
@@ -389,7 +389,7 @@ def _tokens(corpus: Corpus, config: Model, settings: Settings, rng: Random, wind
     if settings.engine != "fast":
         return corpus.tokens(rng.permutation(len(corpus))[: settings.steps])  # no step comes to any later document
     tokens = windows or corpus.windows(config.block_size, cut=settings.long == "cut")
-    return tokens.replaced(order=rng.permutation(len(tokens)))
+    return tokens.replace(order=rng.permutation(len(tokens)))
 
 
 def watch(trainer: Trainer, chunks: Iterable[list[float]], callbacks: Sequence[Callback]) -> None:
@@ -430,6 +430,6 @@ def _warn(trainer: Trainer) -> None:
     controls = [character for character in corpus.vocabulary if breaks(character) and character != "\n"]
     if controls:
         warn(
-            f"the documents have control characters, {shown(''.join(controls))}: look where with tapegpt doctor, and "
+            f"the documents have control characters, {quote(''.join(controls))}: look where with tapegpt doctor, and "
             "choose another encoding, or leave them out"
         )

@@ -10,11 +10,11 @@ from _thread import allocate_lock
 from operator import mul
 
 from tapegpt.data.corpus import distinct
-from tapegpt.errors import TapeGPTError, shown
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.explanation import explain
 from tapegpt.models.loading import reference
 from tapegpt.processes import renew_at_fork
-from tapegpt.text import rounded
+from tapegpt.text import round_digits
 from tapegpt.training.curves import curve
 
 TYPE_CHECKING = False
@@ -41,7 +41,7 @@ class Facts:
     def __init__(self, documents: Sequence[str]) -> None:
         text = "".join(documents)
         self.known = frozenset(documents)
-        self.shares = {character: rounded(text.count(character) / len(text)) for character in distinct(text)}
+        self.shares = {character: round_digits(text.count(character) / len(text)) for character in distinct(text)}
 
 
 class Portrait:
@@ -105,10 +105,10 @@ class Portrait:
         """A parameter after so many steps; raises `TapeGPTError` for a name that there is not."""
         shapes = self.recording.model.config.shapes(self.recording.model.vocab_size)
         if name not in shapes:
-            raise TapeGPTError(f"matrix must be one of {', '.join(shapes)}, not {shown(name)}")
+            raise TapeGPTError(f"matrix must be one of {', '.join(shapes)}, not {quote(name)}")
         rows, columns = shapes[name]
         values = self.recording.moment(step).parameters[name]
-        return {"name": name, "rows": rows, "columns": columns, "values": [rounded(value) for value in values]}
+        return {"name": name, "rows": rows, "columns": columns, "values": [round_digits(value) for value in values]}
 
     def _loss(self, step: int) -> float | None:
         """The mean of the losses of the steps around one."""
@@ -116,7 +116,7 @@ class Portrait:
         at = step - self.recording.moments[0].step
         reach = min(max(at, 1), max(1, len(losses) // 40))  # in the first steps it falls fast
         near = losses[max(0, at - reach) : at + reach]
-        return rounded(math.fsum(near) / len(near)) if near else None
+        return round_digits(math.fsum(near) / len(near)) if near else None
 
     def _embeddings(self, moment: Moment) -> list[Data]:
         """The characters in a plane, by the rows of the table in which they are looked up, where there is one."""
@@ -141,7 +141,7 @@ def nats(model: GPT, text: str) -> float:
     bos = model.vocab_size - 1
     ids = array("I", [bos, *map(model.vocabulary.index, text), bos])
     total, count = model.engine.evaluate(Tokens(ids, array("q", [0, len(ids) - 1])))
-    return rounded(total / count)
+    return round_digits(total / count)
 
 
 def string_data(model: GPT, texts: Iterable[str], known: Container[str]) -> list[Data]:
@@ -168,17 +168,17 @@ def explanation_data(explanation: Explanation, vocabulary: str) -> Data:
     index = {token: number for number, token in enumerate(tokens)}
     following = [sorted(zip(row, tokens, strict=True), reverse=True)[:LIKELY] for row in explanation.probabilities]
     came = [row[index[target]] for row, target in zip(explanation.probabilities, explanation.targets, strict=True)]
-    heads = [[[list(map(rounded, row)) for row in head] for head in layer] for layer in explanation.attention]
+    heads = [[[list(map(round_digits, row)) for row in head] for head in layer] for layer in explanation.attention]
     return {
         "text": explanation.text,
         "inputs": list(explanation.inputs),
         "targets": list(explanation.targets),
-        "surprises": list(map(rounded, explanation.surprises)),
-        "loss": rounded(explanation.loss),
-        "next": [[[token, rounded(p)] for p, token in row] for row in following],
-        "target_p": list(map(rounded, came)),
+        "surprises": list(map(round_digits, explanation.surprises)),
+        "loss": round_digits(explanation.loss),
+        "next": [[[token, round_digits(p)] for p, token in row] for row in following],
+        "target_p": list(map(round_digits, came)),
         "attention": heads,
-        "gradients": [{"name": name, "norms": list(map(rounded, norms))} for name, norms in explanation.gradients],
+        "gradients": [{"name": name, "norms": list(map(round_digits, norms))} for name, norms in explanation.gradients],
     }
 
 
@@ -211,7 +211,7 @@ class _Map:
 
     def project(self, table: Sequence[float]) -> list[list[float]]:
         """(rows, 2): from -1 to 1 in the state that the axes are of."""
-        return [[rounded(_dot(point, axis) / self._scale) for axis in self._axes] for point in self._points(table)]
+        return [[round_digits(_dot(point, axis) / self._scale) for axis in self._axes] for point in self._points(table)]
 
 
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:

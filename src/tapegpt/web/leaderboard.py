@@ -12,7 +12,7 @@ from html import escape
 from tapegpt.errors import TapeGPTError
 from tapegpt.experiments.population import differences
 from tapegpt.record import plain
-from tapegpt.text import amount, rounded
+from tapegpt.text import amount, round_digits
 from tapegpt.training.curves import thin
 from tapegpt.web import document, table
 
@@ -45,8 +45,8 @@ def page(outcomes: Sequence[Outcome], baselines: Mapping[str, float] | None = No
     data = {
         "columns": [{"name": name, "values": values} for name, values in columns.items()],
         "axes": [names.index(name) for name in (*searched, *steps, LOSS)],
-        "curves": [_thinned(outcome.losses) for outcome in shown],
-        "baselines": {name: rounded(loss) for name, loss in (baselines or {}).items()},
+        "curves": [_thin(outcome.losses) for outcome in shown],
+        "baselines": {name: round_digits(loss) for name, loss in (baselines or {}).items()},
     }
     title = amount(len(outcomes), "training")
     lines = [
@@ -76,11 +76,11 @@ def _columns(outcomes: Sequence[Outcome], searched: Sequence[str]) -> dict[str, 
         **{name: [table[name] for table in tables] for name in searched},
         "parameters": [outcome.parameters for outcome in outcomes],
         STEPS: [table[STEPS] for table in tables],
-        "seconds": [rounded(outcome.seconds) for outcome in outcomes],
+        "seconds": [round_digits(outcome.seconds) for outcome in outcomes],
     }
 
 
-def _thinned(losses: Data) -> Data:
+def _thin(losses: Data) -> Data:
     """A curve of fewer points; what is no number stays out."""
     points = [point for point in zip(losses["steps"], losses["mean"], strict=True) if math.isfinite(point[1])]
     return thin(points, POINTS)

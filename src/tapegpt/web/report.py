@@ -82,7 +82,7 @@ def _found(model: GPT, text: str | None, samples: int) -> _Findings:
     if text is None:
         text = corpus.documents[0] if corpus else model.generate(1, seed=0, temperature=TEMPERATURE)[0]
         text = text[: model.config.block_size]
-    recording, reason = _recorded(model, corpus, _moments(model, text))
+    recording, reason = _record(model, corpus, _moments(model, text))
     portrait = Portrait(recording)
     run = portrait.run(text, TEMPERATURE)
     moments = [portrait.moment(step, text, TEMPERATURE) for step in run["moments"]]
@@ -106,7 +106,7 @@ def _moments(model: GPT, text: str) -> int:
     return max(LEAST, min(MOMENTS, NUMBERS // max(1, weights)))
 
 
-def _recorded(model: GPT, corpus: Corpus | None, moments: int) -> tuple[Recording, str]:
+def _record(model: GPT, corpus: Corpus | None, moments: int) -> tuple[Recording, str]:
     """The training repeated; or the model as it is, and why."""
     from tapegpt.training.recording import replay, still
 

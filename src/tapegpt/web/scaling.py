@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.experiments.predictions import NAMES, PARAMETERS, STEPS, STRINGS
-from tapegpt.text import rounded
+from tapegpt.text import round_digits
 from tapegpt.web import document, facts, table
 
 TYPE_CHECKING = False
@@ -47,9 +47,9 @@ def _picture(
     return {
         "title": title,
         "unit": unit,
-        "law": [[rounded(number, DIGITS) for number in row] for row in law],
-        "points": [[rounded(number, DIGITS) for number in point] for point in points],
-        "own": [rounded(number, DIGITS) for number in own],
+        "law": [[round_digits(number, DIGITS) for number in row] for row in law],
+        "points": [[round_digits(number, DIGITS) for number in point] for point in points],
+        "own": [round_digits(number, DIGITS) for number in own],
     }
 
 

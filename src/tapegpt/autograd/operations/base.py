@@ -63,7 +63,7 @@ class View(Record):
 
     def at(self, row: Number, column: Number = 0) -> View:
         """The matrix from there on; its rows and columns stay as they were."""
-        return self.replaced(start=self.start + (row * self.stride + column * self.step))
+        return self.replace(start=self.start + (row * self.stride + column * self.step))
 
     def __getitem__(self, at: tuple[Number, Number]) -> Value:
         row, column = at
@@ -121,7 +121,7 @@ class Slot(Record):
 
     def view(self, matrix: Pointer) -> View:
         """Those of its rows that take part."""
-        return self.whole(matrix).at(self.start).replaced(rows=self.stop - self.start)
+        return self.whole(matrix).at(self.start).replace(rows=self.stop - self.start)
 
 
 class Scratch(Record):

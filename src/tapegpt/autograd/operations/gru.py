@@ -31,7 +31,7 @@ class Rows(Record):
 
     def row(self, t: Number) -> Rows:
         """What belongs to row t."""
-        return Rows(*[each.at(t).replaced(rows=1) for each in self.as_dict().values()])
+        return Rows(*[each.at(t).replace(rows=1) for each in self.as_dict().values()])
 
 
 class GRU(Operation):
@@ -191,7 +191,7 @@ class FastGRU(GRU):
 
     def pass_back(self, k: Builder, row: Rows, u: View, dh: Pointer, dbefore: View) -> None:
         keep(k, row, dh, dbefore.start)
-        fast_products(k, row.dproduct, u, dbefore.replaced(rows=1), Finish("+"))
+        fast_products(k, row.dproduct, u, dbefore.replace(rows=1), Finish("+"))
 
     def differentiate(self, k: Builder, dproduct: View, before: View, u: Slot) -> None:
         fast_products(k, dproduct, before, u.view(u.grad), Finish("+"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, clear, padded
 from tapegpt.autograd.operations.rows import across, exponentiate
 from tapegpt.autograd.value import Matrix, Vector, softmax, total
-from tapegpt.errors import shown
+from tapegpt.errors import quote
 from tapegpt.ranges import Whole
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ class Attention(Operation):
         fits = all(x == inputs[0] for x in inputs) and inputs[0].columns % (parts * self.n_head) == 0
         self.expect(
             fits and inputs[0].rows is None,
-            f"needs q, k and v of {shown(self.n_head)} heads for each position",
+            f"needs q, k and v of {quote(self.n_head)} heads for each position",
             *inputs,
         )
         return Shape(None, inputs[0].columns // parts)
@@ -178,7 +178,7 @@ class _Kept:
         columns, rows, stride = n_head * head_dim, n_head * positions, padded(positions)
         self.keys = View(block, columns, positions, stride)  # (H J, S)
         self.values = self.keys.at(columns)  # (H J, S)
-        self.exponentials = self.values.at(columns).replaced(rows=rows)  # (H T, S): e^(logit - largest logit)
+        self.exponentials = self.values.at(columns).replace(rows=rows)  # (H T, S): e^(logit - largest logit)
         self.sums = View(self.exponentials.at(rows).start, rows, 2, 2)  # (H T, 2): of these, and its inverse
         self.dweights = self.sums.at(rows).start  # (S)
         self.dlogits = self.dweights + stride  # (S)
