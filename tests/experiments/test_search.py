@@ -203,10 +203,9 @@ def test_a_hundred_candidates_are_halved_as_hyperband_does() -> None:
 def test_later_rungs_are_judged_by_more_strings_the_last_by_all(trials: int, held_out: int) -> None:
     plan = plan_by_steps(trials, 10**6, 1)
     counts = [plan.strings(rung, held_out) for rung in range(len(plan.rungs))]
-    assert counts[-1] is None
-    numbers = [count for count in counts if count is not None]
-    assert numbers == sorted(numbers)
-    assert all(min(held_out, 500) <= number <= held_out for number in numbers)
+    assert counts == sorted(counts)
+    assert counts[0] >= min(held_out, 500)
+    assert counts[-1] == held_out
 
 
 @pytest.mark.parametrize(
@@ -252,25 +251,39 @@ def test_survivors_are_those_that_fewer_are_better_than(losses: list[float], num
 # --- how long they take -----------------------------------------------------------------------------------------
 
 
-def test_a_turn_takes_what_was_measured_and_half_of_it_at_least_for_its_steps() -> None:
+def test_what_strings_and_steps_take_is_told_apart_by_two_turns_and_then_scaled() -> None:
     pacing = Pacing(100.0, 0.0, 2)
-    pacing.fixed = 0.2
-    pacing.learn(1000, 1.2)
+    pacing.compare(500, (10, 0.11), (210, 0.31))
     assert pacing.a_step == pytest.approx(1e-3)
-    pacing.learn(1000, 0.3)
-    assert pacing.a_step == pytest.approx(0.15e-3)
+    assert pacing.a_string == pytest.approx(0.2)  # 0.1 s is 100 steps
+    pacing.learn(1000, 800, 5.0)
+    assert pacing.a_step == pytest.approx(5e-3)
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.floats(0.01, 1000.0), st.integers(1, 4))
+def test_half_of_the_longer_turn_at_least_is_for_its_steps() -> None:
+    pacing = Pacing(100.0, 0.0, 2)
+    pacing.compare(500, (10, 0.2), (110, 0.2))
+    assert pacing.a_step == pytest.approx(1e-3)
+    pacing.compare(500, (10, 0.001), (110, 0.2))
+    assert pacing.a_string == 0.0
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 3000)), min_size=1, max_size=4),
+    st.floats(0.01, 1000.0),
+    st.integers(1, 4),
+)
 def test_the_steps_that_are_affordable_fill_the_time_and_no_more(
-    rungs: list[int], seconds: float, threads: int
+    rungs: list[tuple[int, int]], seconds: float, threads: int
 ) -> None:
     pacing = Pacing(seconds, time.perf_counter(), threads)
-    pacing.fixed, pacing.a_step = 0.01, 1e-5
+    pacing.a_step, pacing.a_string = 1e-5, 0.2
 
     def takes(steps: int) -> float:
-        turns = [math.ceil(trainings / threads) for trainings in rungs]
-        return math.fsum(turn * (0.01 + 3**place * steps * 1e-5) for place, turn in enumerate(turns))
+        turns = [(math.ceil(trainings / threads), strings) for trainings, strings in rungs]
+        return 1e-5 * math.fsum(
+            turn * (3**place * steps + 0.2 * strings) for place, (turn, strings) in enumerate(turns)
+        )
 
     before = pacing.spent
     steps = pacing.affordable(rungs)

@@ -326,7 +326,7 @@ def test_a_budget_beyond_all_steps_has_as_many_as_there_may_be() -> None:
     ]
 
 
-def test_as_many_candidates_as_threads_are_timed_until_their_steps_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_turn_is_timed_until_its_steps_take_time_and_then_five(monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[list[tuple[int, int]]] = []
     now = 0.0
     monkeypatch.setattr("time.perf_counter", lambda: now)
@@ -340,8 +340,9 @@ def test_as_many_candidates_as_threads_are_timed_until_their_steps_take_time(mon
 
     free = {name: value for name, value in SEARCH.items() if name != "steps"}
     swept = sweep(CORPUS, **free, budget=30, executor=slow, threads=3)
-    assert [timings[0][1] for timings in timed[:4]] == [10, 10, 40, 160]
-    assert [number for number, _ in timed[0]] == [0, 7, 14]
+    assert [timings[0][1] for timings in timed[:5]] == [10, 10, 40, 160, 160]
+    assert [number for number, _ in timed[0]] == [0, 2, 4]
+    assert [number for number, _ in timed[4]] == [*range(0, 20, 2)]
     assert swept.plan.rungs[0].steps > 1000
 
 

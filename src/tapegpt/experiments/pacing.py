@@ -1,7 +1,7 @@
 """How the budget of a sweep is spent: how many steps the time that is left suffices for.
 
-Trainings go in turns, one on each thread; a turn takes `fixed` seconds and so many more for each step. Not here: the
-plan (`search.py`).
+Trainings go in turns, one on each thread. A turn takes `a_step` seconds for each step, and judging by one held-out
+string takes as long as `a_string` steps, however large the model. Not here: the plan (`search.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SPARE = 0.01  # share of a budget for what comes after the last rung
+LEAST = 1e-9  # seconds of a turn
 
 
 class Pacing:
@@ -24,7 +25,7 @@ class Pacing:
 
     def __init__(self, budget: float | None, started: float, threads: int) -> None:
         self._budget, self._started, self._threads = budget or math.inf, started, threads
-        self.fixed = self.a_step = 0.0
+        self.a_step = self.a_string = 0.0
 
     @property
     def spent(self) -> float:
@@ -39,20 +40,26 @@ class Pacing:
         """Do not count these."""
         self._started += seconds
 
-    def learn(self, steps: int, seconds: float) -> None:
-        """Learn that a turn of so many steps takes so long."""
-        self.a_step = max(seconds - self.fixed, seconds / 2, 1e-9) / steps
+    def compare(self, strings: int, short: tuple[int, float], long: tuple[int, float]) -> None:
+        """Learn from the steps and the seconds of two turns, both judged by so many strings."""
+        (few, least), (many, most) = short, long
+        self.a_step = max(most - least, most / 2, LEAST) / (many - few)  # the long one is half steps at least
+        self.a_string = max(least / self.a_step - few, 0.0) / strings
+
+    def learn(self, strings: int, steps: int, seconds: float) -> None:
+        """Learn that a turn takes so long."""
+        self.a_step = max(seconds, LEAST) / (steps + self.a_string * strings)
 
     def turns(self, trainings: int) -> int:
         """In how many turns so many trainings are done."""
         return -(-trainings // self._threads)
 
-    def affordable(self, trainings: Sequence[int]) -> int:
+    def affordable(self, rungs: Sequence[tuple[int, int]]) -> int:
         """Steps of a rung, so that it and the later ones, each three times as long, fill the time that is left.
 
-        So many trainings are in each of them. At least one step.
+        Each has so many trainings, which are judged by so many strings. At least one step.
         """
-        turns = [self.turns(each) for each in trainings]
-        left = self._budget * (1 - SPARE) - self.spent - self.fixed * sum(turns)
-        a_step = self.a_step * sum(each * ETA**place for place, each in enumerate(turns))
-        return min(max(int(left / a_step), 1), MAX_STEPS)
+        left = (self._budget * (1 - SPARE) - self.spent) / self.a_step
+        left -= self.a_string * sum(self.turns(trainings) * strings for trainings, strings in rungs)
+        shares = sum(self.turns(trainings) * ETA**place for place, (trainings, _) in enumerate(rungs))
+        return min(max(int(left / shares), 1), MAX_STEPS)

@@ -219,10 +219,11 @@ class Plan(Record):
             rungs.append(Rung(*map(int, numbers)))
         return cls(tuple(rungs))
 
-    def strings(self, rung: int, held_out: int) -> int | None:
+    def strings(self, rung: int, held_out: int) -> int:
         """By how many held-out strings a rung is judged: all in the last; as the steps get fewer, so do they."""
         left = len(self.rungs) - 1 - rung
-        return max(held_out // ETA**left, min(LEAST_STRINGS, held_out)) if left else None
+        strings: int = held_out // ETA**left
+        return max(strings, min(LEAST_STRINGS, held_out))
 
 
 def halve(candidates: int) -> list[int]:

@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 TRIALS, SEEDS = 50, 3
 KEPT = 32  # models of the last rung that stay in memory
 ASKED = 10  # candidates that a sampler chooses at a time, however many threads there are
-PROBING = 0.05  # share of a budget that a measurement with ever more steps takes at most
+PROBED = 5  # turns of trainings that are timed for a budget
+PROBING = 0.05  # share of it that a measurement with ever more steps takes at most
 LEAST_STEPS = 10  # that a budget has to suffice for
 
 
@@ -211,7 +212,7 @@ class Sweeping:
                 numbers = {candidate.number: candidate for candidate in candidates}
                 candidates = [numbers[each.number] for each in survivors(outcomes.values(), rung.count)]
                 seconds = math.fsum(outcomes[each.number].seconds for each in candidates) / len(candidates)
-                self._pacing.learn(self.plan.rungs[place - 1].steps, seconds * self._slowdown)
+                self._pacing.learn(self._strings(place - 1), self.plan.rungs[place - 1].steps, seconds * self._slowdown)
             self.rung, self.done = place, 0
             self._settle_steps()
             self._outcomes.append({})
@@ -261,7 +262,7 @@ class Sweeping:
     def _trainings(self, candidates: list[Candidate]) -> list[Candidate]:
         """A rung's trainings of these candidates."""
         rung = self.plan.rungs[self.rung]
-        strings = self.plan.strings(self.rung, len(self.field.held_out))
+        strings = self._strings(self.rung)
         proportional = "steps" in {**self._space.grid, **self._space.random}
         trainings = []
         for place in range(rung.seeds):
@@ -296,21 +297,27 @@ class Sweeping:
     # --- the budget ---------------------------------------------------------------------------------------------
 
     def _measure(self, candidates: list[Candidate]) -> None:
-        """See what a turn takes: with hardly any steps, and with so many that they take as long as all else."""
+        """See what a turn takes: with hardly any steps, with so many that they take as long as all else, and others."""
         if self._setup.seconds is None:
             return
-        some = candidates[:: self._pacing.turns(len(candidates))]
-        self._time(some, LEAST_STEPS)  # which makes what all trainings share
-        steps = LEAST_STEPS
-        took = self._pacing.fixed = self._time(some, steps)
-        while took < min(2 * self._pacing.fixed, PROBING * self._setup.seconds) and steps < MAX_STEPS // 4:
+        some = candidates[:: -(-len(candidates) // (PROBED * self._threads))]
+        one = some[: self._threads]
+        least = min(self._time(one, LEAST_STEPS) for _ in range(2))  # the first also makes what all trainings share
+        steps, took = LEAST_STEPS, 0.0
+        while took < min(2 * least, PROBING * self._setup.seconds) and steps < MAX_STEPS // 4:
             steps *= 4
-            took = self._time(some, steps)
-        self._pacing.learn(steps, took)
+            took = self._time(one, steps)
+        self._pacing.compare(self._strings(0), (LEAST_STEPS, least), (steps, took))
+        self._pacing.learn(self._strings(0), steps, self._time(some, steps) / self._pacing.turns(len(some)))
+
+    def _strings(self, rung: int) -> int:
+        """By how many held-out strings a rung is judged."""
+        return self.plan.strings(rung, len(self.field.held_out))
 
     def _time(self, candidates: list[Candidate], steps: int) -> float:
-        """Seconds that trainings of so many steps take."""
-        short = [each.replace(settings=each.settings.replace(steps=steps)) for each in candidates]
+        """Seconds that trainings of so many steps take, judged as in the first rung."""
+        strings = self._strings(0)
+        short = [each.replace(settings=each.settings.replace(steps=steps), strings=strings) for each in candidates]
         start = time.perf_counter()
         for _ in self._executor(self.field, short, self._threads, 0):
             pass
@@ -323,7 +330,8 @@ class Sweeping:
         rungs = list(self.plan.rungs)
         kept = self._journal.rungs.get(self.rung) if self._journal is not None else None
         if kept is None:
-            steps = self._pacing.affordable([rung.count * rung.seeds for rung in rungs[self.rung :]])
+            ahead = range(self.rung, len(rungs))
+            steps = self._pacing.affordable([(rungs[i].count * rungs[i].seeds, self._strings(i)) for i in ahead])
             if not self.rung and steps < LEAST_STEPS:
                 raise TapeGPTError(
                     f"a budget of {self._setup.seconds:g} s is too short for {rungs[0].count} candidates: "
