@@ -227,6 +227,7 @@ def test_the_studio_s_workers_begin_again_in_a_child() -> None:
     workers.close()
 
 
+@pytest.mark.slow
 def test_generators_go_on_alike_in_parent_and_child() -> None:
     model = trained("exact")
     for way in WAYS:

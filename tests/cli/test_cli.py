@@ -192,6 +192,7 @@ def test_samples_drawn_are_not_drawn_again() -> None:
     assert output("generate", "m0", "-n", "9")[4:] == output("generate", "m4", "-n", "5")
 
 
+@pytest.mark.slow
 def test_metrics_round_trip() -> None:
     output("train", "names.txt", "--steps", "70", "--samples", "0", "--metrics", "losses")
     losses: list[float] = []
@@ -279,6 +280,7 @@ def test_what_is_written_is_utf_8_whatever_the_locale(place: Path, variables: di
     assert "żółw" in done.stdout.decode("utf-8")
 
 
+@pytest.mark.slow
 def test_what_an_encoding_that_is_asked_for_does_not_have(place: Path) -> None:
     """Python's word counts; on a terminal, which shows and does not keep, an escape stands for it."""
     (place / "żółw.txt").write_text("żółw\n")
@@ -591,6 +593,7 @@ def test_an_interrupted_run_is_the_run_so_far() -> None:
     assert trainer.model.parameters == model.parameters
 
 
+@pytest.mark.slow
 def test_an_interruption_at_any_moment_is_quiet() -> None:
     rng = random.Random(0)
     for _ in range(10):

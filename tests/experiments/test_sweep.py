@@ -433,6 +433,7 @@ def test_steps_that_a_sampler_may_choose_are_shares_of_the_most() -> None:
     assert [outcome.candidate.settings.steps for outcome in sweeping] == [10] * 11 + [20, 30]
 
 
+@pytest.mark.slow
 def test_a_study_hears_of_every_candidate_and_of_what_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     optuna = pytest.importorskip("optuna")
     monkeypatch.setattr("tapegpt.experiments.optuna_sampler.TRIES", 40)

@@ -335,6 +335,7 @@ def test_equal_shapes_may_not_be_swapped_unnoticed(whole: bytes, path: Path) -> 
     assert "checksum does not hold" in refused(path, put_together(header, body))
 
 
+@pytest.mark.slow
 def test_a_model_beyond_memory_is_refused(path: Path) -> None:
     """Small parameters, whose training would need 130 GiB of intermediate values."""
     import numpy as np

@@ -81,6 +81,7 @@ def test_probabilities_are_the_mean_of_the_models(prefix: str) -> None:
     assert math.fsum(found.values()) == pytest.approx(1.0, abs=CLOSE)
 
 
+@pytest.mark.slow
 @given(KNOWN, st.sampled_from([0.3, 1.0, 2.0]))
 def test_a_temperature_acts_on_the_mean(prefix: str, temperature: float) -> None:
     weights = {token: share ** (1 / temperature) for token, share in mean(prefix).items()}

@@ -217,6 +217,7 @@ def test_settings_that_a_model_has_not_or_that_are_not_of_its_kind(options: Any,
         tapegpt.train(STRINGS, model=mine(), **options)
 
 
+@pytest.mark.slow
 def test_other_processes_find_the_class_in_its_file() -> None:
     model = tapegpt.train(STRINGS, model=mine()(heat=0.5), steps=2)
     again = pickle.loads(pickle.dumps(model))

@@ -314,6 +314,7 @@ def test_a_hostile_wish_is_answered_and_leaves_its_thread(client: Client, wish: 
     assert client.studio.drawing.is_idle
 
 
+@pytest.mark.slow
 def test_a_search_that_finds_nothing_ends(client: Client) -> None:
     """All strings of two or three of many characters are known, and no probability says so."""
     letters = "".join(map(chr, range(0x4E00, 0x4E00 + 90)))

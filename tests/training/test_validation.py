@@ -431,6 +431,7 @@ def test_a_short_budget_says_what_it_takes_and_is_resumed_with_it(place: Path) -
     assert tapegpt.load("m").steps == model.steps + 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_a_preset_as_typed() -> None:
     lines = output("train", "data", "--preset", "quick", "--steps", "5", "--samples", "1", *OPTIONS)
