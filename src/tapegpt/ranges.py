@@ -19,6 +19,7 @@ class Range:
     """Values that are taken; as a text, what an error says that a value must be."""
 
     metavar = "TEXT"  # what help calls a value
+    remedy = ""  # what an error says to do, where the rule does not say it
     parse: Callable[[str], Any] = str  # of a text; raises `ValueError` for one that stands for none
 
     def __contains__(self, value: Any) -> bool:
@@ -31,7 +32,7 @@ class Range:
     def check(self, name: str, value: object) -> None:
         """Raise `TapeGPTError` for a value that is not in the range."""
         if value not in self:
-            raise TapeGPTError(f"{name} must be {self}, not {quote(value)}")
+            raise TapeGPTError(f"{name} must be {self}, not {quote(value)}{self.remedy and ': '}{self.remedy}")
 
     def read(self, name: str, text: str) -> Any:
         """The value that a text stands for; raises as `check` does."""
@@ -65,8 +66,8 @@ class OneOf(Range):
 class Instance(Range):
     """All values of a type."""
 
-    def __init__(self, kind: type) -> None:
-        self._kind = kind
+    def __init__(self, kind: type, remedy: str = "") -> None:
+        self._kind, self.remedy = kind, remedy
 
     def __contains__(self, value: Any) -> bool:
         return isinstance(value, self._kind)

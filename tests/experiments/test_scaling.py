@@ -169,7 +169,7 @@ def test_the_steps_of_a_budget_fill_it(laboratory: Laboratory, threads: int, mon
     """One's own settings have 160 steps, which are enough here whatever the budget."""
 
     def measure(candidate: Candidate) -> Cost:
-        return Cost(0.0, 2e-3, 1e-5 * laboratory._size(candidate.config), 0.0)
+        return Cost(2e-3, 1e-5 * laboratory._size(candidate.config))
 
     monkeypatch.setattr(laboratory._field, "measure", measure)
     monkeypatch.setattr(laboratory, "_settings", laboratory._settings.replace(steps=100_000))

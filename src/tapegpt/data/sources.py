@@ -76,9 +76,15 @@ class Source(Selection):
     paths: tuple[str, ...] = ()  # of files and directories, "-" for standard input
     dataset: str | None = field("or an embedded data set", OneOf(DATASETS), default=None)
     format: str | None = field("None: each file's name says it, or it is text", OneOf(FORMATS), default=None)
-    encoding: str = field("", Instance(str), default="utf-8")
-    delimiter: str = field("text: what lies between documents", Instance(str), default=LINE)
-    column: str | None = field("tables: name or number from 1; JSON: a key or dotted path", Instance(str), default=None)
+    encoding: str = field("of text", Instance(str, "give the name of one"), default="utf-8")
+    delimiter: str = field(
+        "text: what lies between documents", Instance(str, "give the text between documents"), default=LINE
+    )
+    column: str | None = field(
+        "tables: name or number from 1; JSON: a key or dotted path",
+        Instance(str, "give its name, or its number as text"),
+        default=None,
+    )
     header: bool = field("tables: whether the first row names the columns", Instance(bool), default=True)
     sample: int | None = field(
         "bytes that are read, about, of larger data: evenly spaced lines, or the beginning", Whole(1), default=None

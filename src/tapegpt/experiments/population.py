@@ -72,10 +72,8 @@ class Outcome(Record):
 class Cost(Record):
     """What trainings of a shape take, in seconds of a core."""
 
-    making: float  # before the first step
     evaluating: float  # on the held-out strings
     a_step: float
-    spent: float  # on finding that out
 
 
 def differences(outcomes: Iterable[Outcome]) -> list[str]:
@@ -143,9 +141,8 @@ class Field:
 
     def measure(self, candidate: Candidate) -> Cost:
         """What a training of the candidate's shape costs."""
-        start = time.thread_time()
         trainer = self.trainer(candidate)
-        made = time.thread_time()
+        start = time.thread_time()
         self.loss(trainer.model, candidate.strings)
         evaluated = before = time.thread_time()
         a_step = math.inf
@@ -155,8 +152,7 @@ class Field:
                 a_step, before = min(a_step, (now - before) / len(losses)), now
                 if now - evaluated > PROBE_SECONDS:
                     break
-        a_step = a_step if a_step < math.inf else PROBE_SECONDS
-        return Cost(made - start, evaluated - made, a_step, time.thread_time() - start)
+        return Cost(evaluated - start, a_step if a_step < math.inf else PROBE_SECONDS)
 
     def baselines(self) -> dict[str, float]:
         """Losses of simple models on the held-out strings: uniform, unigram, bigram and 5-gram."""
