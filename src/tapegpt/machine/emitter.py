@@ -69,7 +69,7 @@ _ESTIMATES = {  # 1 / sqrt(x): the target's instruction, and how many bits of it
 _SIGNIFICAND = 22
 
 # Entries that flush subnormal numbers: a call between these lines, and what they need declared. The call keeps LLVM
-# from moving arithmetic across them.
+# from moving arithmetic across them. The bits are 15 and 6 of MXCSR, and 24 of FPCR.
 _X86_FLUSHING = """\
   %before = alloca i32
   %within = alloca i32
@@ -90,7 +90,7 @@ _X86_CONTROL = ("declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x
 _ARM_CONTROL = ("declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)")
 _FLUSHING = {
     **dict.fromkeys(("avx512", "avx2", "sse2"), (_X86_FLUSHING, _X86_CONTROL)),  # flush to zero, denormals are zero
-    "neon": (_ARM_FLUSHING, _ARM_CONTROL),  # FZ
+    "neon": (_ARM_FLUSHING, _ARM_CONTROL),  # flush to zero, for both
 }
 _REMEDY = "keep it in a k.variable"
 _FLOATS, _INTEGERS = (F64, F32), (I64, I32)
@@ -214,13 +214,8 @@ class _Function(Builder):
             parameters.append("ptr noalias nocapture %counts.")
         signature, outer = f"({', '.join(parameters)})", []
         if self._is_entry and kernel.flushes and self.target.name in _FLUSHING:
-            around, declarations = _FLUSHING[self.target.name]
-            for declaration in declarations:
-                self._module.declare(declaration)
-            flushed = f"{name}.flushed"
-            outer = [f'{define} void @"{name}"{signature} #0 {{', around.replace("CALLED", f'@"{flushed}"{signature}')]
-            outer += ["  ret void", "}", ""]
-            name, define, attributes = flushed, "define internal", "#1"
+            outer = self._flush_around(f'{define} void @"{name}"{signature}', f'@"{name}.flushed"{signature}')
+            name, define, attributes = f"{name}.flushed", "define internal", "#1"
         return [
             *outer,
             f'{define} void @"{name}"{signature} {attributes} {{',
@@ -231,6 +226,13 @@ class _Function(Builder):
             *self._lines,
             "}",
         ]
+
+    def _flush_around(self, signature: str, called: str) -> list[str]:
+        """An entry that flushes subnormal numbers while the function that it calls runs."""
+        around, declarations = _FLUSHING[self.target.name]
+        for declaration in declarations:
+            self._module.declare(declaration)
+        return [f"{signature} #0 {{", around.replace("CALLED", called), "  ret void", "}", ""]
 
     # --- text ---------------------------------------------------------------------------------------------------
 
