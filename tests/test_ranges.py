@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from array import array
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from tapegpt.autograd.tape import MAX_ARENA
 from tapegpt.engines.base import STEPS, Moments
 from tapegpt.inference.constraints import Constraints, Drawing
 from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
-from tapegpt.ranges import LARGEST, Number, Whole
+from tapegpt.ranges import LARGEST, Number, Whole, are_finite, are_positive
 from tapegpt.record import Record
 from tapegpt.settings import MAX_BATCH_SIZE, MAX_THREADS, Settings
 
@@ -124,3 +126,14 @@ def test_adam_goes_on_with_as_many_powers_as_it_has() -> None:
 def test_more_memory_than_there_may_be_is_refused_before_it_is_taken() -> None:
     with pytest.raises(TapeGPTError, match="GiB of memory, the limit is 8 GiB"):
         Trainer(Corpus.of(["anna"]), Config(1, 4, 2, 4096, 9, 16), Settings("fast", 9, batch_size=65_536, threads=256))
+
+
+@given(st.lists(st.floats() | st.floats(width=32), min_size=1), st.sampled_from("df"))
+def test_many_numbers_are_judged_as_one_by_one(numbers: list[float], code: str) -> None:
+    try:
+        many: array[float] = array(code, numbers)
+    except OverflowError:
+        return
+    assert are_finite(many) == all(map(math.isfinite, many))
+    finite = array(code, filter(math.isfinite, many))
+    assert not finite or are_positive(finite) == all(number >= 0 for number in finite)

@@ -12,8 +12,9 @@ import os
 import sys
 from array import array
 from hashlib import sha256
+from itertools import chain
 
-from tapegpt.errors import TapeGPTError, is_number
+from tapegpt.errors import TapeGPTError
 from tapegpt.files import Path, write_file
 from tapegpt.record import Record
 
@@ -78,19 +79,24 @@ def is_json(data: bytes) -> bool:
 
 
 def little_endian(values: array[float]) -> bytes:
-    """The bytes of numbers as files have them; of such bytes, read as numbers, those of this machine."""
-    if sys.byteorder == "big":
-        values = array(values.typecode, values)
-        values.byteswap()
-    return values.tobytes()
+    """The bytes of numbers as files have them."""
+    return _swap(values[:]).tobytes() if sys.byteorder == "big" else values.tobytes()
+
+
+def numbers_of(data: bytes, kind: str) -> array[float]:
+    """The numbers of such bytes."""
+    values: array[float] = array(TYPES[kind], data)
+    return _swap(values) if sys.byteorder == "big" else values
+
+
+def _swap(values: array[float]) -> array[float]:
+    values.byteswap()
+    return values
 
 
 def as_type(data: bytes, kind: str, wanted: str) -> bytes:
     """The bytes of numbers as those of another type."""
-    if kind == wanted:
-        return data
-    native = array(TYPES[kind], little_endian(array(TYPES[kind], data)))
-    return little_endian(array(TYPES[wanted], native))
+    return data if kind == wanted else little_endian(array(TYPES[wanted], numbers_of(data, kind)))
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------
@@ -112,7 +118,8 @@ def _checksum(contents: Contents) -> str:
     """Over everything in the file."""
     sums = sha256(json.dumps(sorted(contents.metadata.items())).encode())
     for name, (shape, data) in sorted(contents.tensors.items()):
-        sums.update(json.dumps([name, shape]).encode() + data)
+        sums.update(json.dumps([name, shape]).encode())
+        sums.update(data)
     return sums.hexdigest()
 
 
@@ -131,7 +138,7 @@ def _from_safetensors(data: bytes) -> Contents:
     if len(types) != 1 or not types <= TYPES.keys() or any(len(tensor["shape"]) != 2 for _, tensor in listed):
         raise ForeignError("its tensors are not matrices, all of F64 or all of F32")
     checksum = metadata.pop("checksum", None)
-    tensors = {name: ((t["shape"][0], t["shape"][1]), bytes(t["data"])) for name, t in listed}
+    tensors = {name: ((t["shape"][0], t["shape"][1]), t["data"]) for name, t in listed}
     contents = Contents(metadata, tensors, types.pop())
     if checksum != _checksum(contents):
         raise ForeignError("its checksum does not hold, it is damaged")
@@ -144,8 +151,7 @@ def _as_json(contents: Contents) -> bytes:
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in {**fields, "type": contents.type}.items()]
     matrices = []
     for name, ((_, columns), data) in contents.tensors.items():
-        code = TYPES[contents.type]
-        numbers = array(code, little_endian(array(code, data))).tolist()
+        numbers = numbers_of(data, contents.type).tolist()
         rows = [json.dumps(numbers[start : start + columns]) for start in range(0, len(numbers), columns)]
         matrices.append(json.dumps(name) + ": [\n" + ",\n".join(rows) + "\n]")
     lines.append('"state_dict": {\n' + ",\n".join(matrices) + "\n}")
@@ -180,6 +186,6 @@ def matrix(rows: Any, code: str) -> tuple[tuple[int, int], bytes]:
     for place, row in enumerate(rows):
         if not columns or len(row) != columns:
             raise TapeGPTError(f"row {place} of a matrix has {len(row)} numbers, the first has {columns}")
-        if not all(is_number(number) and abs(number) < 1e38 for number in row):
+        if not set(map(type, row)) <= {int, float} or not all(abs(number) < 1e38 for number in row):
             raise TapeGPTError(f"row {place} of a matrix has something that is no finite number")
-    return (len(rows), columns), little_endian(array(code, [float(number) for row in rows for number in row]))
+    return (len(rows), columns), little_endian(array(code, chain.from_iterable(rows)))

@@ -334,7 +334,7 @@ def test_moments_that_decay_become_zero(threads: int) -> None:
     engine, smallest = fast(5, threads), 2.0**-126
     moments = engine.moments()
     for numbers in (*moments.mean.values(), *moments.square.values()):
-        numbers[:] = array("d", [1.1 * smallest] * len(numbers))
+        numbers[:] = array("f", [1.1 * smallest] * len(numbers))
     engine.load_moments(moments)
     engine.train(tokens([[1, 2]] * 9, VOCAB - 1), Adam(), 0, 1)  # most rows have no gradient
     moments = engine.moments()

@@ -26,7 +26,7 @@ from tapegpt.machine.language import F64
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.processes import Local
-from tapegpt.ranges import Whole
+from tapegpt.ranges import Whole, are_finite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _numbers(given: object, node: Node, real: Type) -> array[float]:
     code = "I" if node.shape.index else "d" if real is F64 else "f"
     try:
         numbers = array(code, rows)
-        if max(numbers) < node.bound if node.shape.index else _are_finite(numbers):
+        if max(numbers) < node.bound if node.shape.index else are_finite(numbers):
             return numbers
     except (TypeError, ValueError, OverflowError):
         pass
@@ -236,10 +236,6 @@ def _numbers(given: object, node: Node, real: Type) -> array[float]:
         node.tape.check_ids(node, rows)
     wrong = next(index for index, number in enumerate(rows) if not _is_finite(number, code))
     raise TapeGPTError(f"{node!r}: row {wrong // columns} has {quote(rows[wrong])}: needs finite numbers of {real}")
-
-
-def _are_finite(numbers: array[float]) -> bool:
-    return math.isfinite(sum(numbers)) or all(map(math.isfinite, numbers))  # one addition each is enough, as a rule
 
 
 def _is_row(value: object) -> bool:

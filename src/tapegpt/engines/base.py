@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-Parameters = dict[str, "array[float]"]  # name -> row-major float64 values, shapes from Model.shapes
+Parameters = dict[
+    str, "array[float]"
+]  # name -> row-major numbers ("d", of the engine fast "f"), shapes from Model.shapes
 Snapshot = Parameters | bytes  # an engine's own copy of its parameters
 STEPS = Whole(0, 1 << 45)  # taken, or to take: their sum times the largest batch, 2 ** 16, is below 2 ** 63
 

@@ -116,12 +116,11 @@ class Graph:
 
     def read(self, memory: Memory, start: int = 0) -> Parameters:
         """A copy of numbers by name from a memory laid out as the parameters are, from number `start` on."""
-        result = {}
+        result: Parameters = {}
         for name in self.names:
-            values = array("d")
-            for line, columns in self._lines(memory, start, name):
-                values.extend(line if columns is None else [line[column] for column in columns])
-            result[name] = values
+            result[name] = array(self._code, [0.0]) * self._count(name)
+            for own, there in self._views(memory, start, name, result[name]):
+                own[:] = there
         return result
 
     def write(self, memory: Memory, numbers: Parameters, start: int = 0) -> None:
@@ -129,32 +128,38 @@ class Graph:
 
         Those of sparse parameters may be left out: zeros.
         """
-        code = "d" if self.tape.real is F64 else "f"
         for name in self.names:
-            location = self.parameters[name]
-            left_out = location.node.sparse and name not in numbers
-            size = len(location.rows) * len(location.columns)
-            values, taken = array(code, bytes(self.tape.real.size * size) if left_out else numbers[name]), 0
-            for line, columns in self._lines(memory, start, name):
-                stop = taken + len(line if columns is None else columns)
-                if columns is None:
-                    line[:] = memoryview(values)[taken:stop]
-                else:
-                    for column, number in zip(columns, values[taken:stop], strict=True):
-                        line[column] = number
-                taken = stop
+            if name in numbers or not self.parameters[name].node.sparse:
+                values: array[float] = array(self._code, numbers[name])
+                for own, there in self._views(memory, start, name, values):
+                    there[:] = own
 
-    def _lines(self, memory: Memory, start: int, name: str) -> Iterator[tuple[memoryview[float], Sequence[int] | None]]:
-        """A parameter's numbers in order: lines of memory, and the columns in each, None for all of it."""
+    @property
+    def _code(self) -> str:
+        return "d" if self.tape.real is F64 else "f"
+
+    def _count(self, name: str) -> int:
+        location = self.parameters[name]
+        return len(location.rows) * len(location.columns)
+
+    def _views(
+        self, memory: Memory, start: int, name: str, values: array[float]
+    ) -> Iterator[tuple[memoryview[float], memoryview[float]]]:
+        """A parameter's numbers row by row, and where they lie in memory, in pieces of equal length."""
         node, rows, columns = (getattr(self.parameters[name], field) for field in ("node", "rows", "columns"))
-        size, width, first = self.tape.real.size, node.shape.columns, start + node.value
-        apart = padded(width)
-        solid = columns == range(width)
-        if solid and apart == width and isinstance(rows, range):
-            yield memory.floats(size * (first + rows[0] * width), len(rows) * width, size), None
-            return
-        for row in rows:
-            yield memory.floats(size * (first + row * apart), width, size), None if solid else columns
+        size, apart, width = self.tape.real.size, padded(node.shape.columns), len(columns)
+        own: memoryview[float] = memoryview(values)
+        there = memory.floats(size * (start + node.value), (node.shape.rows or 0) * apart, size)
+        if isinstance(rows, range):
+            there = there[rows.start * apart : rows.stop * apart]
+            if columns == range(apart):
+                yield own, there
+                return
+            for place, column in enumerate(columns):
+                yield own[place::width], there[column::apart]
+        else:  # of all columns
+            for place, row in enumerate(rows):
+                yield own[place * width : (place + 1) * width], there[row * apart : row * apart + width]
 
 
 def _ids(tape: Tape, table: Node | None) -> list[Node]:

@@ -13,19 +13,10 @@ from tapegpt.errors import TapeGPTError, argument, quote
 from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
 from tapegpt.models.trained import GPT, MODELS, check_memory, make_engine
 from tapegpt.models.writing import FORMAT, LAST, MEAN, SEVERAL, SQUARE
-from tapegpt.ranges import Number
+from tapegpt.ranges import Number, are_finite, are_positive
 from tapegpt.record import Record
 from tapegpt.settings import Settings
-from tapegpt.tensors import (
-    TYPES,
-    Contents,
-    ForeignError,
-    as_type,
-    file_bytes,
-    little_endian,
-    read_contents,
-    unpack,
-)
+from tapegpt.tensors import Contents, ForeignError, as_type, file_bytes, numbers_of, read_contents, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -257,7 +248,7 @@ def _state(metadata: dict[str, str], numbers: dict[str, Parameters], kind: str) 
         Number(0, 1).check("a power of Adam", power)
     if (settings.engine, len(powers)) not in ((("fast", 2),) if kind == "F32" else (("exact", 0), ("reference", 0))):
         raise ValueError(f"Adam has {len(powers)} powers for the engine {settings.engine} in {kind}")
-    if any(min(squares) < 0 for squares in numbers[SQUARE].values()):
+    if not all(map(are_positive, numbers[SQUARE].values())):
         raise ValueError("Adam has a negative mean of squares")
     moments = Moments(numbers[MEAN], numbers[SQUARE], tuple(powers))
     return TrainingState(settings, moments, tuple(evaluations), numbers.get(LAST), json.loads(metadata["spent"]))
@@ -270,9 +261,7 @@ def _rising(numbers: Any) -> list[float]:
 
 
 def _parameters(contents: Contents, part: str, shapes: dict[str, tuple[int, int]]) -> Parameters:
-    code = TYPES[contents.type]
-    native = {name: array(code, little_endian(array(code, contents.tensors[part + name][1]))) for name in shapes}
-    parameters: Parameters = {name: array("d", numbers) for name, numbers in native.items()}
-    if not all(math.isfinite(number) for values in parameters.values() for number in values):
+    parameters = {name: numbers_of(contents.tensors[part + name][1], contents.type) for name in shapes}
+    if not all(map(are_finite, parameters.values())):
         raise ForeignError("it has parameters that are not finite")
     return parameters

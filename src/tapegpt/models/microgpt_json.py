@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from array import array
 
 from tapegpt.data.rng import Random
 from tapegpt.errors import TapeGPTError, argument, either
 from tapegpt.models.gpt import Config
 from tapegpt.models.trained import GPT, make_engine
 from tapegpt.settings import Settings
-from tapegpt.tensors import file_bytes, is_json, little_endian, matrix
+from tapegpt.tensors import file_bytes, is_json, matrix, numbers_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,5 +68,5 @@ def _of_matrices(matrices: dict[str, tuple[tuple[int, int], bytes]], n_head: int
     if extra := sorted(matrices.keys() - shapes):
         raise TapeGPTError(f"it has {extra[0]} too, which microgpt.py has not")
     engine = make_engine("exact", config, vocab_size)
-    engine.load_parameters({key: array("d", little_endian(array("d", matrices[key][1]))) for key in shapes})
+    engine.load_parameters({key: numbers_of(matrices[key][1], "F64") for key in shapes})
     return GPT(config, vocabulary, Random(Settings.seed), engine)
