@@ -94,7 +94,7 @@ def near(build: Callable[[Tape], Node], positions: int, target: Target, error: f
             fast.indices(node.name) if node.shape.index else fast.input(node.name, node.shape.columns, node.shape.rows)
         )
         about[node.name] = own
-    rewriting = Rewriting(tape, [output], fast, FAST, about, Batch(positions, positions, cached=False))
+    rewriting = Rewriting(tape, [output], fast, FAST, about, Batch(positions, positions))
     result = rewriting.input(output)
     fast.write(about["positions"], range(positions))
     fast.write(about["ends"], [positions] * positions)

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from tapegpt import TapeGPTError
 from tapegpt.autograd import Tape, check_gradients
 from tapegpt.autograd.node import Node
+from tapegpt.autograd.operations.attention.cached import CachedAttention
 from tapegpt.autograd.operations.attention.heads import LONG, Heads
-from tapegpt.autograd.operations.attention.pairs import CachedAttention, PairedAttention
+from tapegpt.autograd.operations.attention.pairs import PairedAttention
 from tapegpt.autograd.operations.attention.tiles import TiledAttention
 from tapegpt.autograd.operations.base import Batch, Scratch, View, padded
 from tapegpt.autograd.operations.cross_entropy import FastCrossEntropy
@@ -537,7 +538,7 @@ def test_whatever_is_said_of_ends_documents_stay_in_their_place(block_size: int)
 def test_lines_of_the_cache_are_as_many_as_were_said() -> None:
     tape, heads = Tape(8, None, F32), Heads(1, 4, 5)
     qkv, places, lines = tape.input("qkv", 3 * heads.columns), tape.indices("places"), tape.indices("lines")
-    tape.record(CachedAttention(heads, Batch(3, 5, cached=True)), qkv, places, lines)
+    tape.record(CachedAttention(heads, Batch(3, 5, lines=3)), qkv, places, lines)
     for node, bound in ((places, 5), (lines, 3)):
         tape.write(node, [bound - 1])
         with pytest.raises(TapeGPTError, match=f"token ids must be from 0 to {bound - 1}"):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tapegpt import Config, Random
+from tapegpt import Config, Model, Random
 from tapegpt.data.tokens import Tokens
 from tapegpt.engines.base import Parameters
 from tapegpt.engines.exact import ExactEngine
@@ -24,6 +24,7 @@ from tapegpt.inference.constraints import Drawing
 from tapegpt.inference.forward import Drawn, Inference, Rules
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.target import Target
+from tapegpt.models import NAMES, named
 from tests.properties import many
 
 SHAPE, VOCAB = Config(1, 8, 2, 3), 4  # three characters: 40 strings
@@ -32,7 +33,7 @@ FREE = Drawing(temperature=1.0)
 SIGMAS = 5
 
 
-def parameters(config: Config, vocab_size: int, seed: int = 0, deviation: float = 0.4) -> Parameters:
+def parameters(config: Model, vocab_size: int, seed: int = 0, deviation: float = 0.4) -> Parameters:
     rng = random.Random(seed)
     return {
         name: array("d", [rng.gauss(0, deviation) for _ in range(rows * columns)])
@@ -40,7 +41,7 @@ def parameters(config: Config, vocab_size: int, seed: int = 0, deviation: float 
     }
 
 
-def inference(config: Config = SHAPE, vocab_size: int = VOCAB, target: Target | None = None) -> Inference:
+def inference(config: Model = SHAPE, vocab_size: int = VOCAB, target: Target | None = None) -> Inference:
     return Inference(config, vocab_size, parameters(config, vocab_size), target)
 
 
@@ -52,7 +53,7 @@ def tokens(strings: list[list[int]], bos: int) -> Tokens:
     return Tokens(ids, starts)
 
 
-def random_strings(config: Config, vocab_size: int, count: int, seed: int = 0) -> list[list[int]]:
+def random_strings(config: Model, vocab_size: int, count: int, seed: int = 0) -> list[list[int]]:
     """Of any length that a block holds with what ends it."""
     rng = random.Random(seed)
     lengths = [rng.randrange(config.block_size) for _ in range(count)]
@@ -111,6 +112,24 @@ def test_totals_are_the_exact_engines_losses(config: Config, vocab_size: int) ->
     assert totals.tolist() == pytest.approx(losses, rel=1e-5, abs=1e-5)
     surprises = model.surprises(data)
     assert [sum(surprises[start:end]) for start, end in pairwise(data.starts)] == totals.tolist()
+
+
+@pytest.mark.parametrize("block_size", [7, 34])
+@pytest.mark.parametrize("name", NAMES)
+def test_documents_are_read_alike_in_any_company(name: str, block_size: int) -> None:
+    """In any order, with beginnings in common or none, and where a refill divides them."""
+    config, vocab_size = named(name)(block_size=block_size), 4
+    model = inference(config, vocab_size)
+    strings = random_strings(config, vocab_size, 60) * 2
+    together = tokens(strings, vocab_size - 1)
+    assert together.starts[-1] > 256
+    surprises, totals = model.surprises(together), model.totals(together)
+    for number, string in enumerate(strings[:20]):
+        alone = tokens([string], vocab_size - 1)
+        start, end = together.starts[number : number + 2]
+        assert model.surprises(alone) == surprises[start:end]
+        assert model.totals(alone)[0] == totals[number] == totals[number + 60]
+    assert model.next_logs(strings) == [model.next_logs([string])[0] for string in strings]
 
 
 def test_windows_are_scored_one_by_one() -> None:

@@ -5,9 +5,10 @@ Not here: how a recording is rewritten (`rewrites.py`).
 
 from __future__ import annotations
 
+from tapegpt.autograd.operations.attention.cached import CachedAttention, CachedTiles
 from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.attention.heads import Heads, OverHeads
-from tapegpt.autograd.operations.attention.pairs import CachedAttention, PairedAttention
+from tapegpt.autograd.operations.attention.pairs import PairedAttention
 from tapegpt.autograd.operations.attention.tiles import TiledAttention
 from tapegpt.autograd.operations.base import Shape
 from tapegpt.autograd.operations.columns import Columns
@@ -47,7 +48,7 @@ def attention_in_lanes(rewriting: Rewriting, node: Node) -> Match | None:
                 sources[column] = source
             matrices = [rewriting.tape.record(Columns(sources), rewriting.input(each)) for each in node.inputs]
         if batch.cached:
-            operation: OverHeads = CachedAttention(heads, batch, packed=bool(covered))
+            operation: OverHeads = (CachedTiles if heads.tiled else CachedAttention)(heads, batch, packed=bool(covered))
         else:
             operation = (TiledAttention if heads.tiled else PairedAttention)(heads, packed=bool(covered))
         return rewriting.spread(rewriting.record(operation, *matrices), used)

@@ -66,7 +66,7 @@ def fast_graph(tape: Tape, loss: Node) -> StepGraph:
     }
     about = {name: fast.indices(name) for name in ("positions", "ends", "noise")}
     about["share"] = fast.input("share", 1, 1)
-    batch = Batch(fast.positions, tape.positions, cached=False)
+    batch = Batch(fast.positions, tape.positions)
     from tapegpt.autograd.fast_rewrites import FAST
 
     rewriting = Rewriting(tape, [loss], fast, FAST, about, batch, inputs)

@@ -43,14 +43,16 @@ def fast_graph(
     """The tape of a model in f32, for documents one after the other, or (`cached`) the next token of strings."""
     from tapegpt.autograd.fast_rewrites import FAST
 
-    rows = rows or (SLOTS if cached else max(model.block_size, ROWS))
-    return Graph(model, vocab_size, Tape(rows, target, F32), FAST, Batch(rows, model.block_size, cached))
+    lines = (rows or SLOTS) if cached else 0
+    rows = rows or (ROWS if cached else max(model.block_size, ROWS))
+    return Graph(model, vocab_size, Tape(rows, target, F32), FAST, Batch(rows, model.block_size, lines))
 
 
 class Layout(Record):
     """What kernels know of a graph: its sizes, and the offsets of its nodes in the work of a run."""
 
     positions: int  # rows of a run, at most
+    lines: int  # strings that are generated at once, 0 where there is no cache
     block_size: int
     vocab_size: int
     about: dict[str, int]  # nodes about the rows, by name
@@ -65,6 +67,7 @@ class Graph:
 
     def __init__(self, model: Model, vocab_size: int, tape: Tape, rules: Sequence[Rule], batch: Batch | None) -> None:
         self.block_size, self.vocab_size, self.tape = model.block_size, vocab_size, tape
+        self._lines = batch.lines if batch else 0
         recorded = model.record(vocab_size)
         cached = batch is not None and batch.cached
         names = ["tokens", "positions", *(["lines"] if cached else ["targets", *(["ends"] if batch else [])])]
@@ -93,6 +96,7 @@ class Graph:
         self.tape.plan()
         return Layout(
             self.tape.positions,
+            self._lines,
             self.block_size,
             self.vocab_size,
             {name: node.value for name, node in self._about.items()},

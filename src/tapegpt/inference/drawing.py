@@ -90,7 +90,7 @@ def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
         automaton: Automaton,
         narrowing: Narrowing,
     ) -> None:
-        e, state_of, prospects = work + scratch, generation.rows + 2 * at.positions, automaton.prospects
+        e, state_of, prospects = work + scratch, generation.rows + 2 * at.lines, automaton.prospects
         greedy = narrowing.temperature.equals(0.0)
         inverse = k.convert(k.select(greedy, _GREEDY, 1.0 / narrowing.temperature), F32)
         share = k.convert(k.select(greedy, 1.0, narrowing.min_p), F32)

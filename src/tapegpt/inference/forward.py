@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from array import array
 
-from tapegpt.autograd.operations.base import PAD, padded
-from tapegpt.autograd.operations.functions import log
-from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
+from tapegpt.autograd.operations.base import padded
 from tapegpt.data.tokens import Strings, Tokens
 from tapegpt.engines.compiled import Generation
-from tapegpt.engines.graph import SLOTS, DocumentPacker, Documents, Graph, fast_graph
+from tapegpt.engines.graph import SLOTS, Documents, fast_graph
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.drawing import Narrowing, drawing_kernel
-from tapegpt.machine.language import F32, F64, U32, Builder, F32s, F64s, Int, Kernel
+from tapegpt.inference.reading import Order, Reader, next_kernel, scoring_kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.record import Record
@@ -68,17 +66,15 @@ class Inference:
 
     def __init__(self, config: Model, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
         self.config, self.vocab_size = config, vocab_size
-        graph = fast_graph(config, vocab_size, target=target)
-        decoding = fast_graph(config, vocab_size, target=target, cached=True)
-        extents, decoded = graph.tape.plan(), decoding.tape.plan()
-        assert (extents.shared, extents.gradients) == (decoded.shared, decoded.gradients)
-        self._work = max(extents.work + graph.tape.positions, decoded.work + padded(vocab_size))
-        forward = graph.tape.forward_kernel(graph.logits)
+        graph = fast_graph(config, vocab_size, target=target, cached=True)
+        extents = graph.tape.plan()
+        reader = Reader(graph, extents.work)
+        self._work = extents.work + max(reader.size, padded(vocab_size))
         entries: Entries = {
             "prepare": (graph.tape.prepare_kernel(graph.logits), {}),
-            "score": (scoring_kernel(graph, forward, extents.work), {}),
-            "next": (next_kernel(graph, forward), {}),
-            "draw": (drawing_kernel(decoding, decoded.work), {}),
+            "score": (scoring_kernel(reader), {}),
+            "next": (next_kernel(reader), {}),
+            "draw": (drawing_kernel(graph, extents.work), {}),
         }
         self._program = Program(entries, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
@@ -86,7 +82,7 @@ class Inference:
         graph.write(shared, parameters)
         self._memory, self._parameters = shared, shared.at(0)
         self._program.run("prepare", self._parameters)
-        self._free: dict[bool, list[Address]] = {False: [], True: []}  # work memories that no call has in use
+        self._free: list[Address] = []  # work memories that no call has in use
 
     def __reduce__(self) -> tuple[type, tuple[Model, int, Parameters]]:
         graph = fast_graph(self.config, self.vocab_size)
@@ -94,14 +90,13 @@ class Inference:
         return Inference, (self.config, self.vocab_size, graph.read(self._memory))
 
     def _run(self, name: str, *arguments: Argument | Mapping[str, Argument]) -> None:
-        """Call an entry with a work memory of its own, in which nothing is but what the same tape has left."""
-        free = self._free[name == "draw"]
+        """Call an entry with a work memory of its own."""
         try:
-            work = free.pop()
+            work = self._free.pop()
         except IndexError:
             work = Memory(4 * self._work).at(0)
         self._program.run(name, self._parameters, work, *arguments)
-        free.append(work)
+        self._free.append(work)
 
     @property
     def work(self) -> int:
@@ -125,14 +120,18 @@ class Inference:
         return self._score(tokens)[2]
 
     def _score(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
-        count = len(tokens.ids) - 1
-        surprises = array("f", bytes(4 * (count + PAD)))
+        surprises = array("f", bytes(4 * (len(tokens.ids) - 1)))
         totals, means = (array("d", bytes(8 * len(tokens))) for _ in range(2))
         results = map(address_of, (surprises, totals, means))
-        self._run("score", Documents.arguments(tokens), *results, len(tokens))
+        self._read("score", tokens, *results)
         _check(math.isfinite(sum(totals)))
-        del surprises[count:]
         return surprises, totals, means
+
+    def _read(self, name: str, tokens: Tokens, *results: Address) -> None:
+        count = len(tokens)
+        room = array("I", bytes(4 * (3 * count + self.vocab_size)))
+        order = {field: address_of(room, place * count) for place, field in enumerate(Order.fields)}
+        self._run(name, Documents.arguments(tokens), order, *results, count)
 
     def next_logs(self, prefixes: list[list[int]]) -> list[array[float]]:
         """log p of each token after each prefix, which follows BOS and is shorter than the block."""
@@ -144,7 +143,7 @@ class Inference:
         tokens.ids.append(self.vocab_size - 1)
         apart = padded(self.vocab_size)
         logs = array("f", bytes(4 * apart * len(prefixes)))
-        self._run("next", Documents.arguments(tokens), address_of(logs), len(prefixes))
+        self._read("next", tokens, address_of(logs))
         _check(math.isfinite(sum(logs)))
         return [logs[start : start + self.vocab_size] for start in range(0, len(logs), apart)]
 
@@ -187,68 +186,3 @@ def _check(are_numbers: bool) -> None:
 
 def _words(numbers: bytes | bytearray) -> array[int]:
     return array("I", bytes(numbers) + bytes(-len(numbers) % 4))
-
-
-def scoring_kernel(graph: Graph, forward: Kernel, scratch: int) -> Kernel:
-    """-log p of each token of `count` documents, their sums and means; there is room for `PAD` numbers behind.
-
-    The work memory has room for a number of each position from `scratch` on.
-    """
-    layout, columns = graph.layout(), graph.vocab_size
-
-    def score(
-        k: Builder,
-        shared: F32s,
-        work: F32s,
-        documents: Documents,
-        surprises: F32s,
-        totals: F64s,
-        means: F64s,
-        count: Int,
-    ) -> None:
-        packer, starts = DocumentPacker(k, layout, work, documents), documents.starts
-        logits, targets, gaps = work + layout.logits, (work + layout.about["targets"]).cast(U32), work + scratch
-        at, width = k.variable(k.integer(0)), k.width(F32)
-        for _ in k.repeat_while(lambda: at < count):
-            found = surprises + starts[at]
-            rows = packer.fill(at, count)
-            forward(k, shared, work, 0, rows)
-            for t in k.range(rows):
-                row = logits + t * padded(columns)
-                logit = row[targets[t]]
-                total, largest = fast_exponentiate(k, row, row, columns)
-                found[t] = total
-                gaps[t] = largest - logit
-            for t in k.range(0, rows, width):
-                found.store(t, log(k, found.vector(t, width)) + gaps.vector(t, width))
-        for document in k.range(count):
-            nats = k.zeros()
-            for index in k.range(starts[document], starts[document + 1]):
-                nats += k.convert(surprises[index], F64)
-            totals[document] = nats
-            means[document] = nats / k.convert(starts[document + 1] - starts[document], F64)
-
-    return Kernel(score, real=F32)
-
-
-def next_kernel(graph: Graph, forward: Kernel) -> Kernel:
-    """log p of the token that follows each of `count` documents, a padded row each."""
-    layout, vocab_size = graph.layout(), graph.vocab_size
-    columns = padded(vocab_size)
-
-    def following(k: Builder, shared: F32s, work: F32s, documents: Documents, logs: F32s, count: Int) -> None:
-        packer, starts = DocumentPacker(k, layout, work, documents), documents.starts
-        at, width = k.variable(k.integer(0)), k.width(F32)
-        for _ in k.repeat_while(lambda: at < count):
-            first = k.value(at)
-            rows = packer.fill(at, count)
-            forward(k, shared, work, 0, rows)
-            for document in k.range(first, at):
-                row = work + layout.logits + (starts[document + 1] - starts[first] - 1) * columns
-                result = logs + document * columns
-                total, largest = fast_exponentiate(k, row, result, vocab_size)
-                log_sum = largest + log(k, k.spread(total, width))
-                for c in vectors(k, vocab_size):
-                    result.store(c, row.vector(c, width) - log_sum)
-
-    return Kernel(following, real=F32)

@@ -132,11 +132,15 @@ class Scratch(Record):
 
 
 class Batch(Record):
-    """What the rows of the fast engine are: documents one after the other, or (`cached`) the next token of strings."""
+    """What the rows of the fast engine are: documents one after the other, or (`cached`) the next tokens of strings."""
 
     rows: int  # at most
     block_size: int  # the most positions of a document
-    cached: bool
+    lines: int = 0  # strings of which something is kept, by position; 0 where rows are documents
+
+    @property
+    def cached(self) -> bool:
+        return self.lines > 0
 
 
 class Operation(ABC):
@@ -159,7 +163,7 @@ class Operation(ABC):
     about: tuple[str, ...] = ()  # nodes about the rows that it takes behind its inputs
     about_rows: tuple[str, ...] = ()  # those that it takes in the fast engine, see `to_f32`
     keeps_rows = False  # whether it keeps something of the rows of each string, so that it takes `lines` too
-    batch = Batch(1 << 32, 1 << 32, cached=False)  # whose rows these are: any
+    batch = Batch(1 << 32, 1 << 32)  # whose rows these are: any
     prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all
     activation = ""  # applied to the result, see `Slot.activation`
     unwinds: tuple[int, ...] = ()  # inputs whose activation it differentiates
@@ -212,7 +216,7 @@ class Operation(ABC):
 
     def index_bounds(self, *inputs: Any, **_: Any) -> list[int]:
         """For each input the number that its token ids must be below, 0 where it takes numbers."""
-        bounds = {"positions": self.batch.block_size, "lines": self.batch.rows, "ends": 1 << 32, "share": 0}
+        bounds = {"positions": self.batch.block_size, "lines": self.batch.lines, "ends": 1 << 32, "share": 0}
         return [*[0] * (len(inputs) - len(self.about)), *[bounds[name] for name in self.about]]
 
     def is_causal(self, *inputs: Any, **_: Any) -> bool:

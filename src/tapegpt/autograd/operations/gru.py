@@ -59,8 +59,8 @@ class GRU(Operation):
         return result
 
     def kept_size(self, positions: int, x: Shape, u: Shape, *about: Shape) -> int:
-        strings = self.batch.rows if self.batch.cached else 0
-        return self._rows_size(positions, x.columns, u.columns) + strings * padded(u.columns)
+        cache = self.batch.lines * self.batch.block_size * padded(u.columns)
+        return self._rows_size(positions, x.columns, u.columns) + cache
 
     def _rows_size(self, positions: int, wide: int, columns: int) -> int:
         return positions * (padded(columns) + 3 * padded(wide))
@@ -79,19 +79,19 @@ class GRU(Operation):
         return Rows(x.whole(x.value), out.whole(out.value), out.whole(scratch.kept), *products)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *about: Slot) -> None:
-        """Row by row, from the row before: that of the result, or what is kept of a string that is generated."""
+        """Row by row, from the row before: that of the result, or what is kept of its string."""
         rows, cache = self.rows(scratch, out, x), scratch.kept + self._rows_size(out.rows, x.columns, u.columns)
         for t in k.range(out.start, out.stop):
-            row, exists = rows.row(t), position_of(t, *about[:1]) > 0
+            row, position = rows.row(t), position_of(t, *about[:1])
             if self.batch.cached:
-                before = cache + about[1].value[t] * padded(out.columns)
+                own, at = out.whole(cache).at(about[1].value[t] * self.batch.block_size), position
             else:
-                before = rows.h.at(k.maximum(t - 1, 0)).start
-            put_row(k, before, row.before.start, exists, out.columns)
+                own, at = rows.h, t
+            put_row(k, own.at(k.maximum(at - 1, 0)).start, row.before.start, position > 0, out.columns)
             self.multiply(k, row, scratch.prepared)
             cell_forward(k, row)
             if self.batch.cached:
-                put_row(k, row.h.start, before, t >= 0, out.columns)
+                put_row(k, row.h.start, own.at(at).start, t >= 0, out.columns)
 
     def multiply(self, k: Builder, row: Rows, prepared: Pointer) -> None:
         """product = U h."""

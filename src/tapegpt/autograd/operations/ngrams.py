@@ -61,7 +61,7 @@ class NGrams(Operation):
         return ((ngram ^ (ngram >> 15)) * _MULTIPLIER & _WORD) * self.rows >> 32
 
     def kept_size(self, positions: int, *_: Shape) -> int:
-        return self.batch.rows * self.batch.block_size if self.batch.cached else 0
+        return self.batch.lines * self.batch.block_size
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, tokens: Slot, *about: Slot) -> None:
         """y[t] = the row for tokens[t], tokens[t - 1], ...; the tokens of a string that is generated are kept."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, padded
 from tapegpt.autograd.operations.rows import position_of, put_row, row_by_row
 from tapegpt.autograd.value import Matrix, Value, copy_rows
 from tapegpt.machine.language import Builder
@@ -35,22 +35,17 @@ class Shift(Operation):
         return copy_rows((before + x)[: len(x)])
 
     def kept_size(self, positions: int, x: Shape, *_: Shape) -> int:
-        return self.batch.rows * self._ring * padded(x.columns) if self.batch.cached else 0
-
-    @property
-    def _ring(self) -> int:
-        """How many rows of each string that is generated are kept, in a ring."""
-        return min(self.n, self.batch.block_size)
+        return self.batch.lines * self.batch.block_size * padded(x.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
-        """y[t] = x[t - n]; of a string that is generated what was kept at t - n, and x is kept instead."""
+        """y[t] = x[t - n]; of a string what was kept of its position - n, and x is kept."""
         for t, (row, result) in row_by_row(k, out, x.value, out.value):
             position = position_of(t, *about[:1])
             exists = position >= self.n
             if self.batch.cached:
-                kept = scratch.kept + (about[1].value[t] * self._ring + position % self._ring) * x.stride
-                put_row(k, kept, result, exists, x.columns)
-                put_row(k, row, kept, position >= 0, x.columns)
+                kept = View(scratch.kept, 0, x.columns, x.stride).at(about[1].value[t] * self.batch.block_size)
+                put_row(k, kept.at(k.maximum(position - self.n, 0)).start, result, exists, x.columns)
+                put_row(k, row, kept.at(position).start, position >= 0, x.columns)
             else:
                 put_row(k, x.value + k.select(exists, t - self.n, t) * x.stride, result, exists, x.columns)
 

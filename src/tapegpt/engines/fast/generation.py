@@ -57,7 +57,7 @@ def generate_batch(
     vocab_size, block, bos = layout.vocab_size, layout.block_size, layout.vocab_size - 1
     names = ("tokens", "positions", "lines")
     tokens, positions, lines = ((work + layout.about[name]).cast(U32) for name in names)
-    strings, seeds = generation.rows, generation.rows + layout.positions
+    strings, seeds = generation.rows, generation.rows + layout.lines
     begun = k.variable(k.integer(0))
     active = k.variable(k.integer(0))
 
@@ -66,7 +66,7 @@ def generate_batch(
         seeds[row] = (word(k, generation.random) << 32) | word(k, generation.random)
         begun.set(begun + 1)
 
-    for row in k.range(k.minimum(count, layout.positions)):
+    for row in k.range(k.minimum(count, layout.lines)):
         lines[row] = row
         begin(row)
         active += 1

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from tapegpt.autograd.operations.attention.heads import Heads, OverHeads, documents
-from tapegpt.autograd.operations.base import Batch, Scratch, Shape, Slot, View
+from tapegpt.autograd.operations.base import Scratch, Shape, Slot, View
 from tapegpt.autograd.operations.functions import exp
 from tapegpt.machine.language import F32, Builder, Number, Operand, Pointer, Value
 
@@ -37,7 +37,7 @@ class PairedAttention(OverHeads):
     def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
         """y_t = sum over s of softmax(q_t k_s / sqrt(head_dim)) v_s."""
         q, keys, values = self.values(*inputs)
-        y, kept, groups = out.whole(out.value), self._kept(scratch, out), _Groups(k, self.heads)
+        y, kept, groups = out.whole(out.value), self._kept(scratch, out), Groups(k, self.heads)
         weight = k.variable(k.integer(0))
 
         def keep(exponential: Value) -> None:
@@ -59,7 +59,7 @@ class PairedAttention(OverHeads):
         q, keys, values = self.values(*inputs)
         dq, dkeys, dvalues = self.gradients(scratch, *inputs)
         y, dy = out.whole(out.value), out.whole(out.grad)
-        kept, groups, scale = self._kept(scratch, out), _Groups(k, self.heads), self.heads.head_dim**-0.5
+        kept, groups, scale = self._kept(scratch, out), Groups(k, self.heads), self.heads.head_dim**-0.5
         width = groups.width
         weights = k.variable(k.integer(0))
         for first, end in documents(k, out, inputs[-1], self.heads.block_size):
@@ -103,7 +103,7 @@ class _Kept:
         self.weights = self.offsets.start + size  # exponentials by document, group, t, s
 
 
-class _Groups:
+class Groups:
     """How a row's columns are cut into groups of whole heads."""
 
     def __init__(self, k: Builder, heads: Heads) -> None:
@@ -164,37 +164,3 @@ class _Groups:
 def _triangle(n: Value) -> Value:
     """1 + 2 + ... + n."""
     return (n * (n + 1)) >> 1
-
-
-class CachedAttention(OverHeads):
-    """`CachedAttention(heads, batch)(qkv, positions, lines)`: row t is the next position of a string of its own.
-
-    `positions` (T, 1) has it, `lines` (T, 1) where the string's earlier keys and values are kept.
-    """
-
-    name = "cached attention"
-    about = ("positions", "lines")
-
-    def __init__(self, heads: Heads, batch: Batch, *, packed: bool = True) -> None:
-        super().__init__(heads, packed=packed)
-        self.batch, self._lines = batch, batch.rows
-
-    def kept_size(self, positions: int, *inputs: Shape) -> int:
-        return (1 + 2 * self._lines) * self.heads.block_size * self.heads.columns
-
-    def forward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
-        """As `PairedAttention`, for one position of each row's string."""
-        q, keys, values = self.values(*inputs)
-        positions, lines = [slot.value for slot in inputs[-2:]]
-        y, groups = out.whole(out.value), _Groups(k, self.heads)
-        columns, block_size, logits = out.columns, self.heads.block_size, scratch.kept
-        cache = View(logits + block_size * columns, self._lines * block_size, 2 * columns, 2 * columns)
-        for t in k.range(out.start, out.stop):
-            position, line = positions[t], cache.at(lines[t] * block_size)
-            for column in groups:
-                own_keys, own_values = line.at(0, column), line.at(0, columns + column)
-                groups.store(own_keys, position, 0, groups.load(keys, t, column))
-                groups.store(own_values, position, 0, groups.load(values, t, column))
-                query = groups.load(q, t, column)
-                result, _ = groups.attend(query, own_keys, own_values, position + 1, logits, lambda _: None)
-                groups.store(y, t, column, result)
