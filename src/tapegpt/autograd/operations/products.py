@@ -4,8 +4,8 @@
 
 x may be seen with its rows as columns, so that y = x W^T, dx = dy W, dW = dy^T x and the products of attention are all
 one kernel: `products` in f64, `fast_products` in f32. Sums run in parallel in the lanes, never inside one, and each is
-added up in the order of i whatever tile it is in: a row's bits do not depend on its neighbours. Not here: what is
-multiplied (`linear.py`, `attention/tiles.py`).
+added up in the order of i, in any tile: a row's bits do not depend on its neighbours. In f32, where rows of y
+have few sums, each has several parts. Not here: what is multiplied (`linear.py`, `attention/tiles.py`).
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def _order(k: Builder, count: Number, reverse: bool, *last: Value) -> Iterator[N
 
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
+CHAINS = 4  # sums of a row that keep the multiply-adds busy: each takes four cycles
+
 
 class Panels(Record):
     """A matrix by blocks of columns, each (rows, columns of the block): what a tile reads lies together."""
@@ -112,7 +114,8 @@ FINISHES: dict[str, Callable[[Builder, Value, Callable[[], Value]], Value]] = {
 def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish) -> None:
     """y = finish(bias + x w) in f32; code is shorter where y has rows of fixed number."""
     width, rows = k.width(F32), y.rows
-    height = 8 if k.target.registers > 16 else 4  # times three vectors of sums: three quarters of the registers
+    parts = max(1, CHAINS // (padded(y.columns) // width)) if isinstance(w, Panels) else 1
+    height = (8 if k.target.registers > 16 else 4) // min(parts, 2)  # times 3 sums: three quarters of the registers
     whole = rows // height * height
     for column, vectors in column_blocks(k, y.columns):
         block = _block(k, w, column, vectors)
@@ -121,7 +124,7 @@ def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish
             result, beside = y.at(first, column), (finish.other or y).at(first, column)
             cells = [(r, v * width) for r in range(size) for v in range(vectors)]
             sums = [(r, c, _begin(k, finish, column + c)) for r, c in cells]
-            _add_products(k, x.at(first), block, sums, k.range(w.rows))
+            _add_in_parts(k, x.at(first), block, sums, parts)
             for r, c, total in sums:
                 number = FINISHES[finish.rule](k, k.value(total), lambda: beside.vector(r, c, width))
                 result.store(r, c, number)
@@ -131,6 +134,28 @@ def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish
         for size in {rows % height} - {0} if isinstance(rows, int) else range(1, height):
             for _ in k.when(k.integer(rows - whole).equals(size)):
                 tile(whole, size)
+
+
+def _add_in_parts(k: Builder, x: View, w: View, sums: list[Sum], parts: int) -> None:
+    """Add up each sum in so many parts, which do not wait for one another: part p has each i that leaves p."""
+    count = w.rows
+    if parts == 1:
+        _add_products(k, x, w, sums, k.range(count))
+        return
+    assert isinstance(count, int), "panels have rows of fixed number"
+    chains = [sums, *[[(r, c, k.zeros(k.width(F32), F32)) for r, c, _ in sums] for _ in range(1, parts)]]
+    whole = count // parts * parts
+    for i in k.range(0, whole, parts):
+        for part, chain in enumerate(chains):
+            _add_products(k, x, w, chain, [i + part])
+    for part in range(count - whole):
+        _add_products(k, x, w, chains[part], [whole + part])
+    while len(chains) > 1:
+        half = len(chains) // 2
+        for chain, other in zip(chains[:half], chains[half:], strict=True):
+            for (_, _, total), (_, _, more) in zip(chain, other, strict=True):
+                total += more
+        chains = chains[:half]
 
 
 def _block(k: Builder, w: View | Panels, column: Number, vectors: int) -> View:
