@@ -91,10 +91,11 @@ class Number(Range):
         self, least: int | None = None, most: int | None = None, ends: str = "[]", kind: str | None = None
     ) -> None:
         self.least, self.most, self._ends = least, most, ends
+        self._excluded = [end for end, mark in zip((least, most), ends, strict=True) if mark in "()"]
         self.kind = kind or self.kind
 
     def __contains__(self, value: Any) -> bool:
-        if not self._fits(value) or value in self._excluded():
+        if not self._fits(value) or value in self._excluded:
             return False
         return (self.least is None or self.least <= value) and (self.most is None or value <= self.most)
 
@@ -104,9 +105,6 @@ class Number(Range):
         least, most = [names[mark in "[]"][side] for side, mark in enumerate(self._ends)]
         ends = {least: self.least, most: self.most}
         return {"type": self.json, **{name: end for name, end in ends.items() if end is not None}}
-
-    def _excluded(self) -> list[int | None]:
-        return [end for end, mark in zip((self.least, self.most), self._ends, strict=True) if mark in "()"]
 
     def _fits(self, value: Any) -> bool:
         return is_number(value) and abs(value) <= LARGEST

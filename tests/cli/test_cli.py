@@ -377,7 +377,7 @@ def test_on_a_terminal_an_error_has_a_line_of_its_own() -> None:
         ("train names.txt --metrics /dev/full", "--metrics /dev/full: cannot be written: No space left"),
         ("train names.txt more", "more: no such file"),
         ("train names.txt --step 3", "unrecognized arguments: --step 3"),
-        ("sing", "invalid choice: 'sing'"),
+        ("sing", "COMMAND must be one of train, resume, "),
         ("--step 3", "unrecognized arguments: --step"),
         ("generate", "MODEL"),
         ("generate missing", "missing: no such file"),
