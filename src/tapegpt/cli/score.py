@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from itertools import chain
 from operator import add, itemgetter, mul
 
 from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
@@ -123,21 +122,23 @@ def _print_lines(scored: Iterable[Scores], vocabulary: str, characters: bool) ->
     print(f"{'nats':>8}  percentile  string")
     for scores in scored:
         texts = [_mark(score, coloured) for score in scores] if characters else _annotate(scores, on_a_line)
-        fields = zip(scores.nats, _format_percentiles(scores), texts, strict=True)
-        sys.stdout.write("%8.3f  %10s  %s\n" * len(scores) % tuple(chain.from_iterable(fields)))  # 3 times faster
+        fields: list[object] = [None] * (3 * len(scores))
+        fields[0::3], fields[1::3], fields[2::3] = scores.nats, _format_percentiles(scores), texts
+        sys.stdout.write("%8.3f%s%s\n" * len(scores) % tuple(fields))  # 4 times faster than one by one
         sys.stdout.flush()
 
 
 def _format_percentiles(scores: Scores) -> Iterable[str]:
-    """Percentiles as they are shown; there are few that differ."""
+    """Percentiles as they are shown, as a column; there are few that differ."""
     shares = scores.percentiles
-    shown = {share: "-" if share is None else f"{share:.1f}" for share in set(shares)}
+    shown = {share: f"  {'-' if share is None else f'{share:.1f}':>10}  " for share in set(shares)}
     return map(shown.__getitem__, shares)
 
 
 def _annotate(scores: Scores, on_a_line: Callable[[str], str]) -> list[str]:
     """The strings on a line each, with what the model does not know of them."""
-    shown = list(map(on_a_line, scores.texts))
+    every = "".join(scores.texts)
+    shown = list(scores.texts if on_a_line(every) == every else map(on_a_line, scores.texts))
     if not scores.unknown:
         return shown
     unknown = [dict.fromkeys(character for character in text if character in scores.unknown) for text in scores.texts]

@@ -15,7 +15,7 @@ from tapegpt.engines.compiled import Generation
 from tapegpt.engines.graph import SLOTS, Documents, fast_graph
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.drawing import Narrowing, drawing_kernel
-from tapegpt.inference.reading import Order, Reader, next_kernel, scoring_kernel
+from tapegpt.inference.reading import DIGIT, Order, Reader, next_kernel, rank, scoring_kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.record import Record
@@ -75,6 +75,7 @@ class Inference:
             "score": (scoring_kernel(reader), {}),
             "next": (next_kernel(reader), {}),
             "draw": (drawing_kernel(graph, extents.work), {}),
+            rank.name: (rank, {}),
         }
         self._program = Program(entries, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
@@ -129,9 +130,17 @@ class Inference:
 
     def _read(self, name: str, tokens: Tokens, *results: Address) -> None:
         count = len(tokens)
-        room = array("I", bytes(4 * (3 * count + self.vocab_size)))
-        order = {field: address_of(room, place * count) for place, field in enumerate(Order.fields)}
+        room = array("I", bytes(4 * (4 * count + (1 << DIGIT))))
+        places = zip(Order.fields, (0, 1, 2, 4), strict=True)
+        order = {field: address_of(room, place * count) for field, place in places}
         self._run(name, Documents.arguments(tokens), order, *results, count)
+
+    def ranks(self, means: array[float], rising: array[float]) -> array[int]:
+        """How many of some rising numbers are no larger than each mean."""
+        ranks = array("I", bytes(4 * len(means)))
+        counted = (address_of(means), len(means), address_of(rising), len(rising))
+        self._program.run(rank.name, *counted, address_of(ranks))
+        return ranks
 
     def next_logs(self, prefixes: list[list[int]]) -> list[array[float]]:
         """log p of each token after each prefix, which follows BOS and is shorter than the block."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from itertools import accumulate, islice, pairwise, repeat
+from itertools import accumulate, islice, pairwise
 from operator import truediv
 
 from tapegpt.data.corpus import Corpus
@@ -83,7 +83,7 @@ class Scores:
     """The scores of several strings, in their order: all means in `nats`, one string's `Score` by its number."""
 
     def __init__(self, inference: Inference, vocabulary: str, strings: Sequence[str], ranks: Sequence[float]) -> None:
-        self._inference, self._vocabulary, self._ranks = inference, vocabulary, list(ranks)
+        self._inference, self._vocabulary, self._ranks = inference, vocabulary, array("d", ranks)
         self.texts = strings
         self.nats, self.unknown = _means(inference, vocabulary, strings)  # of a character, the end counted as one
 
@@ -93,7 +93,7 @@ class Scores:
         if not self._ranks:
             return [None] * len(self)
         shares = [100.0 * rank / len(self._ranks) for rank in range(len(self._ranks) + 1)]
-        return list(map(shares.__getitem__, map(bisect_right, repeat(self._ranks), self.nats)))
+        return list(map(shares.__getitem__, self._inference.ranks(self.nats, self._ranks)))
 
     def take(self, numbers: Iterable[int]) -> Scores:
         """The scores of some of the strings, by their numbers."""

@@ -24,6 +24,7 @@ from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.automata import FORBIDDEN
 from tapegpt.inference.constraints import Drawing
 from tapegpt.inference.forward import Drawn, Inference, Rules
+from tapegpt.inference.reading import rank
 from tapegpt.inference.sampling import truncate
 from tapegpt.machine.language import F32, Builder, F32s, Int, Real, kernel
 from tapegpt.machine.memory import address_of
@@ -144,7 +145,7 @@ class Mixture(Inference):
         self.models = models
         self.config = min((model.config for model in models), key=lambda config: config.block_size)
         self.vocab_size = models[0].vocab_size
-        self._program = Program({mix.name: (mix, {})})
+        self._program = Program({each.name: (each, {}) for each in (mix, rank)})
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
 
     def __reduce__(self) -> tuple[type, tuple[Sequence[GPT]]]:  # type: ignore[override]  # it is made of models
