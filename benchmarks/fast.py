@@ -53,7 +53,7 @@ def multiply_adds(k: Builder, numbers: F32s, rounds: Int) -> None:
     """Chains of x = x a + b in registers; `numbers` holds a and b, then what each chain comes to."""
     width = k.width(F32)
     a, b = numbers.vector(0, width), numbers.vector(width, width)
-    chains = [k.zeros(width, F32) for _ in range(CHAINS)]
+    chains = [k.variable(k.constant(start, F32, width)) for start in range(CHAINS)]  # LLVM merges chains that are equal
     for _ in k.range(rounds):
         for x in chains:
             x.set(k.mul_add(x, a, b))

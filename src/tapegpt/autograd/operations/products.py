@@ -19,6 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from tapegpt.machine.target import Target
+
     Sum = tuple[int, int, Variable]  # row, column, register
 
 
@@ -115,10 +117,8 @@ def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish
     """y = finish(bias + x w) in f32; code is shorter where y has rows of fixed number."""
     width, rows = k.width(F32), y.rows
     parts = max(1, CHAINS // (padded(y.columns) // width)) if isinstance(w, Panels) else 1
-    height = (8 if k.target.registers > 16 else 4) // min(parts, 2)  # times 3 sums: three quarters of the registers
-    whole = rows // height * height
     for column, vectors in column_blocks(k, y.columns):
-        block = _block(k, w, column, vectors)
+        block, height = _block(k, w, column, vectors), tile_rows(k.target, vectors * parts)
 
         def tile(first: Number, size: int) -> None:
             result, beside = y.at(first, column), (finish.other or y).at(first, column)
@@ -129,11 +129,21 @@ def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish
                 number = FINISHES[finish.rule](k, k.value(total), lambda: beside.vector(r, c, width))
                 result.store(r, c, number)
 
-        for first in k.range(0, whole, height):
+        rest = rows % height
+        for first in k.range(0, rows - rest, height):
             tile(first, height)
-        for size in {rows % height} - {0} if isinstance(rows, int) else range(1, height):
-            for _ in k.when(k.integer(rows - whole).equals(size)):
-                tile(whole, size)
+        for size in (8, 4, 2, 1):
+            first = rows - rest % (2 * size)
+            if size < height and isinstance(rest, int) and rest & size:
+                tile(first, size)
+            elif size < height and not isinstance(rest, int):
+                for _ in k.when((rest & size).differs(0)):
+                    tile(first, size)
+
+
+def tile_rows(target: Target, vectors: int) -> int:
+    """Rows of a tile of so many vectors: its sums take three quarters of the registers."""
+    return min(12, target.registers * 3 // 4 // vectors)
 
 
 def _add_in_parts(k: Builder, x: View, w: View, sums: list[Sum], parts: int) -> None:
@@ -173,13 +183,14 @@ def _begin(k: Builder, finish: Finish, column: Number) -> Variable:
 
 
 def column_blocks(k: Builder, columns: int) -> Iterator[tuple[Number, int]]:
-    """Cover the vectors of a row in blocks of three and two: (first column, vectors). Alike ones are a loop."""
+    """Cover the vectors of a row in blocks of at most three, or two: (first column, vectors). Alike ones are a loop."""
     width = k.width(F32)
-    count = padded(columns) // width
-    pairs = min(-count % 3, count // 2)
-    threes = (count - 2 * pairs) // 3
+    count, most = padded(columns) // width, 3 if k.target.registers > 16 else 2
+    fewer = min(-count % most, count // (most - 1))  # blocks of one vector less
+    whole = (count - fewer * (most - 1)) // most
+    rest = count - whole * most - fewer * (most - 1)
     first = 0  # column
-    for vectors, number in ((3, threes), (2, pairs), (1, count - 2 * pairs - 3 * threes)):
+    for vectors, number in ((most, whole), (most - 1, fewer), (1, rest)):
         step = vectors * width
         end = first + number * step
         for column in k.range(first, end, step) if number > 1 else range(first, end, step):
