@@ -11,7 +11,7 @@ from array import array
 from statistics import median
 from time import perf_counter_ns, thread_time_ns
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import row_stride
 from tapegpt.data.rng import Random
 from tapegpt.engines.adam import scratch_size
 from tapegpt.engines.graph import DocumentPacker, Documents
@@ -130,7 +130,7 @@ class Bench:
     def _views(self, memory: Memory, node: Node, offset: int) -> list[memoryview[float]]:
         columns, size = node.shape.columns, self._tape.real.size
         rows = self.rows if node.shape.rows is None else node.shape.rows
-        return [memory.floats(size * (offset + row * padded(columns)), columns, size) for row in range(rows)]
+        return [memory.floats(size * (offset + row * row_stride(columns)), columns, size) for row in range(rows)]
 
     def step(self, look: Callable[[Part], None] = lambda _: None) -> None:
         """Once forwards, and backwards; `look` is called for each part when the gradient of its result is complete."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import row_stride
 from tapegpt.engines.graph import DocumentPacker, Documents, Graph, exact_graph
 from tapegpt.machine.language import F64, U32, Builder, F64s, Int, Kernel, Real, Structure, U32s
 from tapegpt.machine.memory import Memory, address_of
@@ -148,7 +148,7 @@ class _Gradients:
                 gradients.store(at, k.constant(0, F64, k.width()))
 
         take(self._sparse, self.extent)  # which comes first
-        apart = padded(self._places.sparse_columns)
+        apart = row_stride(self._places.sparse_columns)
         for place in self._places.looked_up:  # a window touches few rows of their table
             rows = (work + place).cast(U32)
             for t in k.range(n):

@@ -5,7 +5,7 @@ Operations that few models have are imported when they are recorded. Not here: t
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Shape, padded
+from tapegpt.autograd.operations.base import Operation, Shape, padded, row_stride
 from tapegpt.autograd.operations.elementwise import Elementwise
 from tapegpt.autograd.operations.rmsnorm import RMSNorm
 from tapegpt.errors import TapeGPTError, quote
@@ -55,7 +55,7 @@ class Node:
         """Numbers in memory, padding included."""
         if self.shape.index:
             return padded(-(-4 * self.rows // self.tape.real.size))
-        return self.rows * padded(self.shape.columns)
+        return self.rows * row_stride(self.shape.columns)
 
     @property
     def is_early(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from itertools import chain
 
-from tapegpt.autograd.operations.base import Batch, clear, padded
+from tapegpt.autograd.operations.base import Batch, clear, row_stride
 from tapegpt.autograd.operations.cross_entropy import CrossEntropy
 from tapegpt.autograd.operations.mean_squared_error import MeanSquaredError
 from tapegpt.autograd.operations.reductions import Mean
@@ -88,7 +88,7 @@ def _whole(node: Node) -> Location:
 def offsets_of(location: Location) -> Iterator[int]:
     """Where the numbers of a parameter lie, row by row."""
     for row in location.rows:
-        start = location.node.value + row * padded(location.node.shape.columns)
+        start = location.node.value + row * row_stride(location.node.shape.columns)
         yield from [start + column for column in location.columns]
 
 
@@ -168,7 +168,7 @@ class _Examples(Packer):
                     target.cast(U32)[t] = row.cast(U32)[0]
                 else:
                     for c, lanes in across(k, columns, source.type):
-                        target.store(t * padded(columns) + c, row.vector(c, lanes))
+                        target.store(t * row_stride(columns) + c, row.vector(c, lanes))
             source = source + data.rows * columns
         is_joined = data.joined.equals(1)
         begin, stop = k.select(is_joined, k.integer(0), first), k.select(is_joined, data.most, end)

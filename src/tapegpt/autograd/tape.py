@@ -28,7 +28,7 @@ from operator import index as whole
 
 from tapegpt.autograd.node import Node, as_list, number_of
 from tapegpt.autograd.operations.attention.exact import Attention
-from tapegpt.autograd.operations.base import Operation, Shape, clear, padded
+from tapegpt.autograd.operations.base import Operation, Shape, clear, padded, row_stride
 from tapegpt.autograd.operations.cross_entropy import CrossEntropy
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.operations.linear import Linear
@@ -595,7 +595,7 @@ class Tape(Local):
 
     def _views(self, node: Node, offset: int) -> list[memoryview[float]]:
         columns, size = node.shape.columns, self.real.size
-        starts = [size * (offset + row * padded(columns)) for row in range(node.rows)]
+        starts = [size * (offset + row * row_stride(columns)) for row in range(node.rows)]
         return [self.arena.floats(start, columns, size) for start in starts]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import padded, row_stride
 from tapegpt.autograd.operations.rows import exponentiate
 from tapegpt.autograd.packing import Rows
 from tapegpt.data.mersenne import uniform
@@ -99,7 +99,7 @@ def generation_kernel(graph: Graph) -> Kernel:
             for _ in k.repeat_while(lambda: going.equals(1) & (t < layout.positions)):
                 rows.tell(t, {"tokens": token, "positions": t, "noise": 0})
                 forward(k, shared, work, t, t + 1)
-                logits = work + layout.logits + t * padded(vocab_size)
+                logits = work + layout.logits + t * row_stride(vocab_size)
                 for i in k.range(vocab_size):
                     weights[i] = logits[i] * inverse_temperature
                 total = exponentiate(k, weights, weights, vocab_size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from functools import cached_property
 
-from tapegpt.autograd.operations.base import Batch, padded
+from tapegpt.autograd.operations.base import Batch, row_stride
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.packing import Packer
 from tapegpt.autograd.rewrites import EXACT, ROWS, Rewriting
@@ -151,14 +151,13 @@ class Graph:
     ) -> Iterator[tuple[memoryview[float], memoryview[float]]]:
         """A parameter's numbers row by row, and where they lie in memory, in pieces of equal length."""
         node, rows, columns = (getattr(self.parameters[name], field) for field in ("node", "rows", "columns"))
-        size, apart, width = self.tape.real.size, padded(node.shape.columns), len(columns)
+        size, apart, width = self.tape.real.size, row_stride(node.shape.columns), len(columns)
         own: memoryview[float] = memoryview(values)
         there = memory.floats(size * (start + node.value), (node.shape.rows or 0) * apart, size)
-        if isinstance(rows, range):
+        if isinstance(rows, range) and columns == range(apart):
+            yield own, there[rows.start * apart : rows.stop * apart]
+        elif isinstance(rows, range) and (width < len(rows) or columns != range(width)):
             there = there[rows.start * apart : rows.stop * apart]
-            if columns == range(apart):
-                yield own, there
-                return
             for place, column in enumerate(columns):
                 yield own[place::width], there[column::apart]
         else:  # of all columns

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import padded, row_stride
 from tapegpt.data.tokens import Strings, Tokens
 from tapegpt.engines.compiled import Generation
 from tapegpt.engines.graph import SLOTS, Documents, fast_graph
@@ -150,7 +150,7 @@ class Inference:
             tokens.ids.fromlist(prefix)
             tokens.starts.append(len(tokens.ids))
         tokens.ids.append(self.vocab_size - 1)
-        apart = padded(self.vocab_size)
+        apart = row_stride(self.vocab_size)
         logs = array("f", bytes(4 * apart * len(prefixes)))
         self._read("next", tokens, address_of(logs))
         _check(math.isfinite(sum(logs)))

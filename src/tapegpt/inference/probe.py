@@ -8,7 +8,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 
 from tapegpt.autograd.operations.attention.exact import Attention
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import row_stride
 from tapegpt.autograd.rewrites import users_of
 from tapegpt.engines.graph import exact_graph
 from tapegpt.processes import renew_at_fork
@@ -93,7 +93,7 @@ class Probe:
         return self._read(location.node.gradient, location.node, location.columns)
 
     def _read(self, offset: int, node: Node, columns: Sequence[int]) -> Rows:
-        apart = padded(node.shape.columns)
+        apart = row_stride(node.shape.columns)
         block = self._work(offset, node.shape.count(self.positions) * apart).tolist()
         return [[block[start + column] for column in columns] for start in range(0, len(block), apart)]
 
@@ -105,7 +105,7 @@ class Probe:
 
     def probabilities(self) -> Rows:
         """Of each next token, those of the vocabulary and then the end: (T, V)."""
-        n, apart = self._graph.tape.positions, padded(self.vocab_size)
+        n, apart = self._graph.tape.positions, row_stride(self.vocab_size)
         kept = self._work(self._graph.loss.kept, n * (apart + 2)).tolist()
         inverses = kept[n * apart + 1 :: 2]  # after the exponentials: of each row the sum, and the inverse of that
         starts = range(0, self.positions * apart, apart)

@@ -29,6 +29,14 @@ def padded(count: int) -> int:
     return -(-count // PAD) * PAD
 
 
+def row_stride(columns: int) -> int:
+    """Numbers from a row to the next. Wide rows are an odd number of `PAD` apart: those that are a multiple of 1 KB
+    apart share a few sets of the nearest cache, and products of 512 columns on AVX2 took twice the time.
+    """
+    stride = padded(columns)
+    return stride + PAD if stride >= 16 * PAD and stride % (2 * PAD) == 0 else stride
+
+
 class Shape(Record):
     """Rows and columns; `rows` None is one row for each position of the run."""
 
@@ -107,7 +115,7 @@ class Slot(Record):
     @property
     def stride(self) -> int:
         """Elements from row to row."""
-        return padded(self.columns)
+        return row_stride(self.columns)
 
     @property
     def grad(self) -> Pointer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, in_f32, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, in_f32, padded, row_stride
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import (
     accumulate,
@@ -43,7 +43,7 @@ class CrossEntropy(Operation):
         return [[(1 / len(logits)) * total(surprise for (surprise,) in inner["surprise"])]]
 
     def kept_size(self, positions: int, logits: Shape, *_: Shape) -> int:
-        return logits.count(positions) * (padded(logits.columns) + 2)
+        return logits.count(positions) * (row_stride(logits.columns) + 2)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, logits: Slot, targets: Slot, *_: Slot) -> None:
         """loss = (1 / n) * the sum over positions, in order, of -log(e_target / sum(e)), e = exp(x - max(x))."""
@@ -94,7 +94,7 @@ class FastCrossEntropy(CrossEntropy):
 
     def kept_size(self, positions: int, logits: Shape, *_: Shape) -> int:
         rows = logits.count(positions)
-        return rows * padded(logits.columns) + 2 * padded(rows)
+        return rows * row_stride(logits.columns) + 2 * padded(rows)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, logits: Slot, targets: Slot, *share: Slot) -> None:
         """loss = share * the sum of log(sum(e)) + max(x) - x_target, e = exp(x - max(x))."""

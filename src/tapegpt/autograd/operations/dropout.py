@@ -7,7 +7,7 @@ training it is 0, and every number stays as it is.
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
 from tapegpt.autograd.operations.rows import accumulate, position_of, row_by_row
 from tapegpt.machine.language import I32, Builder, Pointer, Value
 from tapegpt.ranges import Number, Whole
@@ -95,7 +95,7 @@ class Dropout(Operation):
             still = example.equals(0)
             least = k.select(still, k.constant(0, I32, 0), self._zeros)
             factor = k.select(still, k.constant(1, x.type, 0), 1 / (1 - self.p))
-            for c in k.range(0, out.stride, lanes):
+            for c in k.range(0, padded(out.columns), lanes):
                 h = row_key + _columns(k, c, lanes) * _COLUMN
                 for shift, multiplier in _MIX:
                     h = (h ^ (h >> shift)) * multiplier

@@ -8,7 +8,7 @@ of a document. Shapes: x (T, 3 D), U (3 D, D), h (T, D).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, in_f32, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, in_f32, padded, row_stride
 from tapegpt.autograd.operations.functions import sigmoid, tanh
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import accumulate, across, position_of, put_row
@@ -59,14 +59,14 @@ class GRU(Operation):
         return result
 
     def kept_size(self, positions: int, x: Shape, u: Shape, *about: Shape) -> int:
-        cache = self.batch.lines * self.batch.block_size * padded(u.columns)
+        cache = self.batch.lines * self.batch.block_size * row_stride(u.columns)
         return self._rows_size(positions, x.columns, u.columns) + cache
 
     def _rows_size(self, positions: int, wide: int, columns: int) -> int:
-        return positions * (padded(columns) + 3 * padded(wide))
+        return positions * (row_stride(columns) + 3 * row_stride(wide))
 
     def prepared_size(self, x: Shape, u: Shape, *about: Shape) -> int:
-        return padded(u.columns) * padded(x.columns)
+        return padded(u.columns) * row_stride(x.columns)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, u: Slot, *about: Slot) -> None:
         """U^T."""
@@ -74,8 +74,8 @@ class GRU(Operation):
 
     def rows(self, scratch: Scratch, out: Slot, x: Slot) -> Rows:
         """The views of all that belongs to the rows."""
-        wide = scratch.kept + out.rows * padded(out.columns)
-        products = [x.whole(wide + i * out.rows * padded(x.columns)) for i in range(3)]
+        wide = scratch.kept + out.rows * row_stride(out.columns)
+        products = [x.whole(wide + i * out.rows * row_stride(x.columns)) for i in range(3)]
         return Rows(x.whole(x.value), out.whole(out.value), out.whole(scratch.kept), *products)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, u: Slot, *about: Slot) -> None:
@@ -167,7 +167,7 @@ def pass_back(k: Builder, row: Rows, u: Pointer, dh: Pointer, dbefore: Pointer) 
             total += k.select(lane.equals(k.convert(j - c, I32)), own, 0.0)
             for gate in (2, 0, 1):
                 at = gate * columns + j
-                total += u.vector(at * padded(columns) + c, width) * row.dproduct.start[at]
+                total += u.vector(at * row_stride(columns) + c, width) * row.dproduct.start[at]
         dbefore.store(c, total)
 
 

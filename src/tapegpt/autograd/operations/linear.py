@@ -5,7 +5,7 @@ Shapes: x (T, I), W (O, I), y (T, O).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, in_f32, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, in_f32, padded, row_stride
 from tapegpt.autograd.operations.elementwise import RULES, activate
 from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import sum_rows
@@ -43,7 +43,7 @@ class Linear(Operation):
         return [linear(row, w) for row in x]
 
     def prepared_size(self, x: Shape, w: Shape, *last: Shape) -> int:
-        return padded(w.columns) * padded(w.rows or 0)
+        return padded(w.columns) * row_stride(w.rows or 0)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, w: Slot, *last: Slot) -> None:
         """W^T."""
@@ -51,7 +51,7 @@ class Linear(Operation):
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, w: Slot, *last: Slot) -> None:
         """y = x W^T."""
-        turned = View(scratch.prepared, w.columns, w.rows, padded(w.rows))
+        turned = View(scratch.prepared, w.columns, w.rows, row_stride(w.rows))
         products(k, x.view(x.value), turned, out.view(out.value), fresh=True)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, w: Slot, *last: Slot) -> None:
@@ -112,7 +112,7 @@ class FastLinear(Linear):
         return padded(w.rows or 0) * w.columns
 
     def kept_size(self, positions: int, x: Shape, w: Shape, *added: Shape) -> int:
-        return x.count(positions) * padded(w.rows or 0) if self._kept_rule else 0
+        return x.count(positions) * row_stride(w.rows or 0) if self._kept_rule else 0
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, w: Slot, *added: Slot) -> None:
         """W^T in panels."""

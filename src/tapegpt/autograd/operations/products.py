@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import View, padded
 from tapegpt.autograd.operations.rows import blocks
-from tapegpt.machine.language import F32, F64, Builder, F32s, Int, Number, Pointer, Value, Variable, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, Int, Number, Operand, Pointer, Value, Variable, kernel
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
     from tapegpt.machine.target import Target
 
@@ -115,12 +116,12 @@ FINISHES: dict[str, Callable[[Builder, Value, Callable[[], Value]], Value]] = {
 @kernel
 def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish) -> None:
     """y = finish(bias + x w) in f32; code is shorter where y has rows of fixed number."""
-    width, rows = k.width(F32), y.rows
+    width = k.width(F32)
     parts = max(1, CHAINS // (padded(y.columns) // width)) if isinstance(w, Panels) else 1
     for column, vectors in column_blocks(k, y.columns):
         block, height = _block(k, w, column, vectors), tile_rows(k.target, vectors * parts)
 
-        def tile(first: Number, size: int) -> None:
+        for first, size in row_blocks(k, y.rows, height):
             result, beside = y.at(first, column), (finish.other or y).at(first, column)
             cells = [(r, v * width) for r in range(size) for v in range(vectors)]
             sums = [(r, c, _begin(k, finish, column + c)) for r, c in cells]
@@ -128,17 +129,6 @@ def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish
             for r, c, total in sums:
                 number = FINISHES[finish.rule](k, k.value(total), lambda: beside.vector(r, c, width))
                 result.store(r, c, number)
-
-        rest = rows % height
-        for first in k.range(0, rows - rest, height):
-            tile(first, height)
-        for size in (8, 4, 2, 1):
-            first = rows - rest % (2 * size)
-            if size < height and isinstance(rest, int) and rest & size:
-                tile(first, size)
-            elif size < height and not isinstance(rest, int):
-                for _ in k.when((rest & size).differs(0)):
-                    tile(first, size)
 
 
 def tile_rows(target: Target, vectors: int) -> int:
@@ -166,6 +156,17 @@ def _add_in_parts(k: Builder, x: View, w: View, sums: list[Sum], parts: int) -> 
             for (_, _, total), (_, _, more) in zip(chain, other, strict=True):
                 total += more
         chains = chains[:half]
+
+
+def row_blocks(k: Builder, rows: Number, height: int) -> Iterator[tuple[Number, int]]:
+    """Cover rows in tiles of this height, and the rest in 8, 4, 2 and 1: (first row, rows)."""
+    rest: Any = rows % height
+    for first in k.range(0, rows - rest, height):
+        yield first, height
+    for size in (8, 4, 2, 1):
+        is_left = rest & size if isinstance(rest, int) else size < height and (rest & size).differs(0)
+        for _ in k.when(is_left) if isinstance(is_left, Operand) else range(bool(is_left)):
+            yield rows - rest % (2 * size), size
 
 
 def _block(k: Builder, w: View | Panels, column: Number, vectors: int) -> View:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, row_stride
 from tapegpt.autograd.operations.rows import row_by_row, vectors
 from tapegpt.autograd.value import Matrix
 from tapegpt.machine.language import F64, Builder, Value
@@ -56,7 +56,7 @@ class Rotary(Operation):
         return result
 
     def prepared_size(self, x: Shape, positions: Shape) -> int:
-        return 2 * self._block_size * padded(x.columns)
+        return 2 * self._block_size * row_stride(x.columns)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, positions: Slot) -> None:
         """For each position a row of cosines, then one of sines, negative in even columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, row_stride
 from tapegpt.autograd.operations.rows import position_of, put_row, row_by_row
 from tapegpt.autograd.value import Matrix, Value, copy_rows
 from tapegpt.machine.language import Builder
@@ -35,7 +35,7 @@ class Shift(Operation):
         return copy_rows((before + x)[: len(x)])
 
     def kept_size(self, positions: int, x: Shape, *_: Shape) -> int:
-        return self.batch.lines * self.batch.block_size * padded(x.columns)
+        return self.batch.lines * self.batch.block_size * row_stride(x.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *about: Slot) -> None:
         """y[t] = x[t - n]; of a string what was kept of its position - n, and x is kept."""

@@ -6,7 +6,7 @@ The largest of the row is taken from all first, so that no exponential overflows
 from __future__ import annotations
 
 from tapegpt.autograd.operations import rows
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, in_f32, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, in_f32, row_stride
 from tapegpt.autograd.operations.functions import exp, log
 from tapegpt.autograd.operations.rows import LazyRow, Row, accumulate, across, dot, mask_columns, row_by_row, vectors
 from tapegpt.autograd.value import Matrix, log_softmax, softmax
@@ -26,7 +26,7 @@ class Softmax(Operation):
         return [softmax(row) for row in x]
 
     def kept_size(self, positions: int, x: Shape) -> int:
-        return x.count(positions) * (padded(x.columns) + 1)
+        return x.count(positions) * (row_stride(x.columns) + 1)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """e = exp(x - max(x)) and total = sum(e), then the result."""

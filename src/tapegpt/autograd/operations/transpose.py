@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, row_stride
 from tapegpt.autograd.operations.rows import accumulate
 from tapegpt.autograd.value import Matrix, copy_rows
 from tapegpt.machine.language import Builder, Number, Reals, kernel
@@ -40,13 +40,13 @@ def transpose(k: Builder, x: Reals, y: Reals, *, rows: int, columns: int, fresh:
     whole, broad = rows // width * width, columns // width * width
 
     def put(i: Number, j: Number) -> None:
-        accumulate(y, j * padded(rows) + i, x[i * padded(columns) + j], fresh=fresh)
+        accumulate(y, j * row_stride(rows) + i, x[i * row_stride(columns) + j], fresh=fresh)
 
     for i in k.range(0, whole, width):
         for j in k.range(0, broad, width):
-            square = [x.vector((i + r) * padded(columns) + j, width) for r in range(width)]
+            square = [x.vector((i + r) * row_stride(columns) + j, width) for r in range(width)]
             for c, column in enumerate(k.transpose(square)):
-                accumulate(y, (j + c) * padded(rows) + i, column, fresh=fresh)
+                accumulate(y, (j + c) * row_stride(rows) + i, column, fresh=fresh)
         for j in k.range(broad, columns):
             for r in range(width):
                 put(i + r, j)

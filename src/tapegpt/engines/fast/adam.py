@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import row_stride
 from tapegpt.autograd.operations.rows import vectors
 from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Operand, Real, Structure, U32s, Value, kernel
 
@@ -119,7 +119,7 @@ def adamw_rows(
             is_mine.set(k.select((row % threads).equals(thread), k.integer(1), 0))
         for _ in k.when(is_mine.equals(1)):
             for c in vectors(k, columns):
-                at = row * padded(columns) + c
+                at = row * row_stride(columns) + c
                 total = k.zeros(width, F32)
                 for other in k.range(threads):
                     others = numbers.gradients + other * extent

@@ -5,7 +5,7 @@ Each string has its own stream of random numbers, so that it does not depend on 
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import padded
+from tapegpt.autograd.operations.base import row_stride
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.data.mersenne import word
 from tapegpt.engines.compiled import Generation
@@ -74,7 +74,7 @@ def generate_batch(
         forward(k, shared, work, 0, active)
         for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
             string, position = strings[row], positions[row]
-            logits = work + layout.logits + row * padded(vocab_size)
+            logits = work + layout.logits + row * row_stride(vocab_size)
             token = choose(row, string, position, logits, random_unit(k, seeds[row], position))
             ends = token.equals(bos)
             length = k.select(ends, position, position + 1)

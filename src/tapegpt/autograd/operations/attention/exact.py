@@ -9,7 +9,7 @@ Letters: T positions, S positions looked at, H heads, J columns of a head.
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, clear, padded
+from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, clear, padded, row_stride
 from tapegpt.autograd.operations.rows import across, exponentiate
 from tapegpt.autograd.value import Matrix, Vector, softmax, total
 from tapegpt.errors import quote
@@ -89,7 +89,7 @@ class Attention(Operation):
     def _parts(self, out: Slot, matrices: Sequence[Pointer | None], head: Number) -> list[Any]:
         """A head's q, k and v in the inputs, or in matrices like these; None where there is none."""
         head_dim, parts = out.columns // self.n_head, 3 if self.packed else 1
-        stride, first = padded(parts * out.columns), head * (parts * head_dim)
+        stride, first = row_stride(parts * out.columns), head * (parts * head_dim)
         views: list[Any] = [
             None if start is None else View(start + first, out.rows, head_dim, stride) for start in matrices
         ]

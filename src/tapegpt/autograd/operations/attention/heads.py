@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tapegpt.autograd.operations.attention.exact import Attention
-from tapegpt.autograd.operations.base import PAD, Operation, Scratch, Shape, Slot, View, padded
+from tapegpt.autograd.operations.base import PAD, Operation, Scratch, Shape, Slot, View, padded, row_stride
 from tapegpt.machine.language import F32, Builder, Value
 from tapegpt.record import Record
 
@@ -65,19 +65,19 @@ class OverHeads(Operation):
         return f"{self.name} {self.heads}"
 
     @property
-    def stride(self) -> int:
-        """Columns from a row to the next."""
+    def columns(self) -> int:
+        """Columns of a matrix."""
         return self.heads.columns * (3 if self.packed else 1)
 
     def shape(self, *inputs: Shape) -> Shape:
         matrices = inputs[: len(self.sets)]
-        fits = all(x.columns == self.stride and x.rows is None for x in matrices)
-        self.expect(fits, f"needs {self.stride} columns for each position", *inputs)
+        fits = all(x.columns == self.columns and x.rows is None for x in matrices)
+        self.expect(fits, f"needs {self.columns} columns for each position", *inputs)
         return Shape(None, self.heads.columns)
 
     def spare(self, rows: int) -> int:
         """Size of the memory for gradients that nothing reads: q, k or v may depend on no parameter."""
-        return 0 if self.packed else rows * self.heads.columns
+        return 0 if self.packed else rows * row_stride(self.heads.columns)
 
     def values(self, *inputs: Slot) -> list[View]:
         """q, k and v."""

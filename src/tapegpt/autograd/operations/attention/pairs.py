@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from tapegpt.autograd.operations.attention.heads import Heads, OverHeads, documents
-from tapegpt.autograd.operations.base import Scratch, Shape, Slot, View
+from tapegpt.autograd.operations.base import Scratch, Shape, Slot, View, row_stride
 from tapegpt.autograd.operations.functions import exp
 from tapegpt.machine.language import F32, Builder, Number, Operand, Pointer, Value
 
@@ -29,7 +29,7 @@ class PairedAttention(OverHeads):
     def kept_size(self, positions: int, *inputs: Shape) -> int:
         block_size = self.heads.block_size
         pairs = positions * (block_size + 1) // 2
-        return self.spare(positions) + (pairs + 3 * positions + block_size) * self.heads.columns
+        return self.spare(positions) + (pairs + 3 * positions + block_size) * row_stride(self.heads.columns)
 
     def _kept(self, scratch: Scratch, out: Slot) -> _Kept:
         return _Kept(scratch.kept + self.spare(out.rows), out, self.heads.block_size)
@@ -95,12 +95,11 @@ class _Kept:
     """The views of what attention keeps, in one block; E columns each."""
 
     def __init__(self, block: Pointer, out: Slot, block_size: int) -> None:
-        size = out.rows * out.columns
         self.logits = block  # (S): of one position
         self.inverses = out.whole(block + block_size * out.columns)  # (T): of the sum of the exponentials
-        self.dsums = out.whole(self.inverses.start + size)  # (T): gradient of the weighted sums, dy times the inverse
-        self.offsets = out.whole(self.dsums.start + size)  # (T): a head's sum of dsums times y
-        self.weights = self.offsets.start + size  # exponentials by document, group, t, s
+        self.dsums = out.whole(self.inverses.start + out.extent)  # (T): of the weighted sums, dy times the inverse
+        self.offsets = out.whole(self.dsums.start + out.extent)  # (T): a head's sum of dsums times y
+        self.weights = self.offsets.start + out.extent  # exponentials by document, group, t, s
 
 
 class Groups:

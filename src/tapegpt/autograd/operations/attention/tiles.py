@@ -47,7 +47,7 @@ class TiledAttention(OverHeads):
         q, keys, values = self.values(*inputs)
         dq, dkeys, dvalues = self.gradients(scratch, *inputs)
         for each in (dq,) if self.packed else (dq, dkeys, dvalues):
-            clear(k, each.at(out.start).start, (out.stop - out.start) * self.stride)
+            clear(k, each.at(out.start).start, (out.stop - out.start) * each.stride)
         dy = out.whole(out.grad)
         for tile in self._tiles(k, scratch, out, inputs[-1]):
             dout, queries, gradients = tile.queries_of(dy), tile.queries_of(q), tile.gradients
