@@ -25,11 +25,11 @@ from tapegpt.autograd.operations.attention.cached import CachedAttention
 from tapegpt.autograd.operations.attention.heads import LONG, Heads
 from tapegpt.autograd.operations.attention.pairs import PairedAttention
 from tapegpt.autograd.operations.attention.tiles import TiledAttention
-from tapegpt.autograd.operations.base import Batch, Scratch, View, padded
+from tapegpt.autograd.operations.base import PAD, Batch, Scratch, View, padded, row_stride
 from tapegpt.autograd.operations.cross_entropy import FastCrossEntropy
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.operations.linear import FastLinear
-from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels
+from tapegpt.autograd.operations.products import Finish, Loose, Panels, fast_products, make_panels
 from tapegpt.autograd.operations.rmsnorm import FastRMSNorm
 from tapegpt.autograd.walk import Laid, Run
 from tapegpt.machine.host import available, host_target
@@ -698,3 +698,31 @@ def test_a_sum_is_one_chain_in_order(target: Target, shape: Product) -> None:
         total += x[:, i : i + 1] * w[i]
     result = product(shape, target, x.tolist(), w.tolist(), np.zeros(total.shape).tolist())
     assert (result == total).all()
+
+
+LARGE = 256  # rows and columns
+
+
+@kernel
+def large_products(k: Builder, x: F32s, w: F32s, panel: F32s, y: F32s, copied: F32s, rows: Int) -> None:
+    """The same product where the matrix is, and from copies of its columns."""
+    matrix = View(w, LARGE, LARGE, LARGE)
+    for right, result in ((matrix, y), (Loose(matrix, panel), copied)):
+        fast_products(k, View(x, rows, LARGE, LARGE), right, View(result, rows, LARGE, LARGE), Finish())
+
+
+@pytest.mark.parametrize("target", UNITS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
+def test_narrow_tiles_read_a_large_matrix_from_a_copy(target: Target) -> None:
+    rng, rows = np.random.default_rng(1), 7
+    x, w = (array("f", rng.normal(size=count * LARGE).tolist()) for count in (rows, LARGE))
+    panel, y, copied = (array("f", bytes(4 * count * LARGE)) for count in (PAD, rows, rows))
+    program = Program({"products": (large_products, {})}, target)
+    program.run("products", *map(address_of, (x, w, panel, y, copied)), rows)
+    assert copied == y
+    assert any(y)
+    assert any(panel) == (target.vector_bytes < 4 * PAD)
+
+
+def test_wide_rows_are_an_odd_number_of_cache_lines_apart() -> None:
+    assert [row_stride(columns) for columns in (1, 16, 17, 64, 240)] == [16, 16, 32, 64, 240]
+    assert [row_stride(columns) for columns in (250, 256, 257, 272, 512)] == [272, 272, 272, 272, 528]

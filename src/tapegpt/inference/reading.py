@@ -6,7 +6,7 @@ are computed. 32,033 names have 228,146 rows, of which 61,000 are computed. Not 
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import PAD, View, padded
+from tapegpt.autograd.operations.base import PAD, View, row_stride
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.autograd.packing import Rows
@@ -51,7 +51,7 @@ class Reader:
         """The work memory has room for `size` numbers from `scratch` on."""
         self._layout, self._scratch = graph.layout(), scratch
         self._forward = graph.tape.forward_kernel(graph.logits)
-        self.columns = padded(graph.vocab_size)
+        self.columns = row_stride(graph.vocab_size)
 
     @property
     def size(self) -> int:

@@ -5,9 +5,9 @@ Shapes: x (T, I), W (O, I), y (T, O).
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, in_f32, padded, row_stride
+from tapegpt.autograd.operations.base import PAD, Operation, Scratch, Shape, Slot, View, in_f32, padded, row_stride
 from tapegpt.autograd.operations.elementwise import RULES, activate
-from tapegpt.autograd.operations.products import Finish, Panels, fast_products, make_panels, products
+from tapegpt.autograd.operations.products import Finish, Loose, Panels, fast_products, make_panels, products
 from tapegpt.autograd.operations.rows import sum_rows
 from tapegpt.autograd.operations.transpose import transpose
 from tapegpt.autograd.value import Matrix, linear
@@ -112,7 +112,8 @@ class FastLinear(Linear):
         return padded(w.rows or 0) * w.columns
 
     def kept_size(self, positions: int, x: Shape, w: Shape, *added: Shape) -> int:
-        return x.count(positions) * row_stride(w.rows or 0) if self._kept_rule else 0
+        local_grads = x.count(positions) * row_stride(w.rows or 0) if self._kept_rule else 0
+        return local_grads + PAD * max(x.count(positions), w.rows or 0)
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, w: Slot, *added: Slot) -> None:
         """W^T in panels."""
@@ -133,13 +134,14 @@ class FastLinear(Linear):
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, w: Slot, *added: Slot) -> None:
         """dW += dy^T x and dx = or += dy W, or times the local gradients of x's activation."""
         dy, (_, bias) = out.view(out.grad), self._apart(added)
+        panel = scratch.kept + (out.extent if self._kept_rule else 0)
         if bias and bias.gradient is not None:
             sum_rows(k, out, bias.gradient)
         if w.gradient is not None:
-            fast_products(k, dy.T, x.view(x.value), w.view(w.gradient), Finish("+"))
+            fast_products(k, dy.T, Loose(x.view(x.value), panel), w.view(w.gradient), Finish("+"))
         if x.gradient is not None:
             finish = Finish("" if x.fresh and x is not w else "+")
             if x.activation:
                 local_grads = x.value if x.local_grads is None else x.local_grads
                 finish = Finish("* relu'" if x.activation == "relu" else "*", x.view(local_grads))
-            fast_products(k, dy, w.view(w.value), x.view(x.gradient), finish)
+            fast_products(k, dy, Loose(w.view(w.value), panel), x.view(x.gradient), finish)

@@ -10,7 +10,7 @@ have few sums, each has several parts. Not here: what is multiplied (`linear.py`
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.base import View, padded
+from tapegpt.autograd.operations.base import PAD, View, padded
 from tapegpt.autograd.operations.rows import blocks
 from tapegpt.machine.language import F32, F64, Builder, F32s, Int, Number, Operand, Pointer, Value, Variable, kernel
 from tapegpt.record import Record
@@ -96,6 +96,22 @@ class Panels(Record):
     rows: int
 
 
+class Loose(Record):
+    """A matrix whose blocks of columns a tile reads where they are, or from a copy in a panel (rows, `PAD`)."""
+
+    matrix: View
+    panel: Pointer
+
+    @property
+    def rows(self) -> Number:
+        return self.matrix.rows
+
+    def is_copied(self, columns: int) -> bool:
+        """Whether a copy pays: a cache line or less from each row of a large matrix; 12 % of a step at n_embd 384."""
+        rows = self.rows if isinstance(self.rows, int) else 256
+        return columns <= PAD and rows * self.matrix.columns >= 1 << 16
+
+
 class Finish(Record):
     """How a sum begins, with a number of a row, and ends: by a rule of `FINISHES`, given what stands beside it."""
 
@@ -114,7 +130,7 @@ FINISHES: dict[str, Callable[[Builder, Value, Callable[[], Value]], Value]] = {
 
 
 @kernel
-def fast_products(k: Builder, x: View, w: View | Panels, y: View, finish: Finish) -> None:
+def fast_products(k: Builder, x: View, w: View | Panels | Loose, y: View, finish: Finish) -> None:
     """y = finish(bias + x w) in f32; code is shorter where y has rows of fixed number."""
     width = k.width(F32)
     parts = max(1, CHAINS // (padded(y.columns) // width)) if isinstance(w, Panels) else 1
@@ -169,12 +185,19 @@ def row_blocks(k: Builder, rows: Number, height: int) -> Iterator[tuple[Number, 
             yield rows - rest % (2 * size), size
 
 
-def _block(k: Builder, w: View | Panels, column: Number, vectors: int) -> View:
+def _block(k: Builder, w: View | Panels | Loose, column: Number, vectors: int) -> View:
     """The columns of w that a tile takes."""
-    if isinstance(w, View):
-        return w.at(0, column)
-    width = vectors * k.width(F32)
-    return View(w.start + column * w.rows, w.rows, width, width)
+    columns = vectors * k.width(F32)
+    if isinstance(w, Panels):
+        return View(w.start + column * w.rows, w.rows, columns, columns)
+    source = (w if isinstance(w, View) else w.matrix).at(0, column)
+    if isinstance(w, View) or not w.is_copied(columns):
+        return source
+    copy = View(w.panel, w.rows, columns, columns)
+    for i in k.range(w.rows):
+        for c in range(0, columns, k.width(F32)):
+            copy.store(i, c, source.vector(i, c, k.width(F32)))
+    return copy
 
 
 def _begin(k: Builder, finish: Finish, column: Number) -> Variable:
