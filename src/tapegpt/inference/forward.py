@@ -15,7 +15,7 @@ from tapegpt.engines.compiled import Generation
 from tapegpt.engines.graph import SLOTS, Documents, fast_graph
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.drawing import Narrowing, drawing_kernel
-from tapegpt.inference.reading import DIGIT, Order, Reader, next_kernel, rank, scoring_kernel
+from tapegpt.inference.reading import Order, Reader, next_kernel, rank, scoring_kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.record import Record
@@ -129,11 +129,8 @@ class Inference:
         return surprises, totals, means
 
     def _read(self, name: str, tokens: Tokens, *results: Address) -> None:
-        count = len(tokens)
-        room = array("I", bytes(4 * (4 * count + (1 << DIGIT))))
-        places = zip(Order.fields, (0, 1, 2, 4), strict=True)
-        order = {field: address_of(room, place * count) for field, place in places}
-        self._run(name, Documents.arguments(tokens), order, *results, count)
+        room = array("I", bytes(4 * Order.size(len(tokens))))
+        self._run(name, Documents.arguments(tokens), address_of(room), *results, len(tokens))
 
     def ranks(self, means: array[float], rising: array[float]) -> array[int]:
         """How many of some rising numbers are no larger than each mean."""

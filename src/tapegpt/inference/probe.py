@@ -6,6 +6,7 @@ Takes any model, and the parameters of all engines. Not here: what is made of th
 from __future__ import annotations
 
 from _thread import allocate_lock
+from functools import cached_property
 
 from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.base import row_stride
@@ -45,7 +46,7 @@ class Probe:
         """What `values` and `gradients` take, in the order of the forward pass."""
         return list(self._stages)
 
-    @property
+    @cached_property
     def path(self) -> list[str]:
         """The stages whose gradients tell something new, in the order of the forward pass.
 
@@ -123,12 +124,13 @@ class Probe:
         """How much a head looks at each position up to its own, with a sum of 1: [head][t][s], s <= t."""
         node = self._attention[layer]
         assert isinstance(node.operation, Attention)
-        return [
-            [self._weights(node, node.operation, head, t) for t in range(self.positions)]
-            for head in range(node.operation.n_head)
-        ]
+        tape = self._graph.tape
+        exponentials, inverses = node.operation.weights_at(tape.positions, node.shape.columns)
+        kept = self._work(node.kept, inverses.stop)
 
-    def _weights(self, node: Node, attention: Attention, head: int, t: int) -> list[float]:
-        exponentials, inverse = attention.weights_at(self._graph.tape.positions, node.shape.columns, head, t)
-        scale = self._work(node.kept + inverse, 1)[0]
-        return [exponential * scale for exponential in self._work(node.kept + exponentials, t + 1)]
+        def weights(row: int, count: int) -> list[float]:
+            start, inverse = exponentials[row], kept[inverses[row]]
+            return [exponential * inverse for exponential in kept[start : start + count]]
+
+        heads = range(0, node.operation.n_head * tape.positions, tape.positions)
+        return [[weights(head + t, t + 1) for t in range(self.positions)] for head in heads]

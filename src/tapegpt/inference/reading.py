@@ -1,7 +1,7 @@
 """Documents that a model reads token by token, in an order in which those with a common beginning follow each other.
 
 What the model keeps of a beginning, as it does of a string that it generates, is used again: only the rows behind it
-are computed. 32,033 names have 228,146 rows, of which 61,000 are computed. Not here: what is asked of the rows.
+are computed. 32,033 names have 228,146 rows, of which 60,100 are computed. Not here: what is asked of the rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.autograd.packing import Rows
 from tapegpt.engines.graph import Documents  # noqa: TC001  # an annotation of kernels
-from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Kernel, Structure, U32s, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Kernel, Pointer, U32s, kernel
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -25,13 +25,23 @@ LEAST = 256  # documents, from which on they are sorted
 DIGIT = 8  # bits of a key by which they are sorted at a time; a key has four
 
 
-class Order(Structure):
-    """Room for the order in which documents are read."""
+class Order(Record):
+    """The order in which documents are read, and what it is found with."""
 
-    numbers: U32s  # (count)
-    keys: U32s  # (count): then the rows that each has in common with the one before
-    spare: U32s  # (2 count)
-    tallies: U32s  # (1 << DIGIT)
+    numbers: Pointer  # (count)
+    keys: Pointer  # (count): then the rows that each has in common with the one before
+    spare: Pointer  # (2 count)
+    tallies: Pointer  # (1 << DIGIT)
+
+    @staticmethod
+    def size(count: int) -> int:
+        """Words that it takes."""
+        return 4 * count + (1 << DIGIT)
+
+    @classmethod
+    def at(cls, room: Pointer, count: Int) -> Order:
+        """It in memory."""
+        return cls(room, room + count, room + count * 2, room + count * 4)
 
 
 class Document(Record):
@@ -59,9 +69,10 @@ class Reader:
         return (self._layout.block_size + 1) * self.columns + 2 * (self._layout.positions + PAD)
 
     def read(
-        self, k: Builder, shared: F32s, work: F32s, documents: Documents, order: Order, count: Int
+        self, k: Builder, shared: F32s, work: F32s, documents: Documents, room: U32s, count: Int
     ) -> Iterator[tuple[Document, View]]:
         """Each document, and log p of every token at each of its positions."""
+        order = Order.at(room, count)
         layout, ids, starts, width = self._layout, documents.ids, documents.starts, k.width(F32)
         path = View(work + self._scratch, layout.block_size, self.columns, self.columns)
         e = path.at(layout.block_size).start
@@ -162,13 +173,13 @@ def scoring_kernel(reader: Reader) -> Kernel:
         shared: F32s,
         work: F32s,
         documents: Documents,
-        order: Order,
+        room: U32s,
         surprises: F32s,
         totals: F64s,
         means: F64s,
         count: Int,
     ) -> None:
-        for document, path in reader.read(k, shared, work, documents, order, count):
+        for document, path in reader.read(k, shared, work, documents, room, count):
             found, targets = surprises + document.start, documents.ids + (document.start + 1)
             same = k.maximum(document.shared - 1, 0)  # the last shared row may be followed by another token
             nats = k.zeros()
@@ -188,9 +199,9 @@ def next_kernel(reader: Reader) -> Kernel:
     """log p of the token that follows each of `count` documents, a padded row each."""
 
     def following(
-        k: Builder, shared: F32s, work: F32s, documents: Documents, order: Order, result: F32s, count: Int
+        k: Builder, shared: F32s, work: F32s, documents: Documents, room: U32s, result: F32s, count: Int
     ) -> None:
-        for document, path in reader.read(k, shared, work, documents, order, count):
+        for document, path in reader.read(k, shared, work, documents, room, count):
             for c in vectors(k, reader.columns):
                 row = path.vector(document.rows - 1, c, k.width(F32))
                 result.store(document.number * reader.columns + c, row)

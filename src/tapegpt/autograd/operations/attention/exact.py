@@ -76,12 +76,12 @@ class Attention(Operation):
         size: int = self._kept(0, positions, self.shape(*inputs).columns).end
         return size
 
-    def weights_at(self, positions: int, columns: int, head: int, t: int) -> tuple[int, int]:
-        """Offsets in what is kept: where a head's exponentials at position t begin, and the inverse of their sum."""
-        kept, row = self._kept(0, positions, columns), head * positions + t
-        exponentials: Any = kept.exponentials.at(row).start
-        sums: Any = kept.sums.at(row).start
-        return exponentials, sums + 1
+    def weights_at(self, positions: int, columns: int) -> tuple[range, range]:
+        """Offsets in what is kept, head by head and in each by position: exponentials, and the inverse of their sum."""
+        kept = self._kept(0, positions, columns)
+        rows: list[Any] = [kept.exponentials, kept.sums]
+        starts = [range(view.start, view.start + view.rows * view.stride, view.stride) for view in rows]
+        return starts[0], range(starts[1].start + 1, starts[1].stop + 1, starts[1].step)
 
     def _kept(self, block: Any, positions: int, columns: int) -> _Kept:
         return _Kept(block, self.n_head, columns // self.n_head, positions)
