@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from tapegpt.autograd.operations.attention.heads import Heads, OverHeads
 from tapegpt.autograd.operations.attention.pairs import Groups
-from tapegpt.autograd.operations.base import PAD, Batch, Scratch, Shape, Slot, View, padded
+from tapegpt.autograd.operations.base import Batch, Scratch, Shape, Slot, View, row_stride
 from tapegpt.autograd.operations.functions import exp
 from tapegpt.autograd.operations.rows import vectors
 from tapegpt.machine.language import F32, I32, Builder, Number, Pointer, Value
@@ -64,8 +64,8 @@ class CachedTiles(CachedAttention):
 
     @property
     def _apart(self) -> int:
-        """From a row of keys to the next: no power of two, or they would share few sets of the cache."""
-        return padded(self.heads.block_size) + PAD
+        """From a row of keys to the next."""
+        return row_stride(self.heads.block_size)
 
     @property
     def _line(self) -> int:
