@@ -163,7 +163,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         Settings(engine="fast", batch_size=options.batch_size)
         list(map(budget_seconds, options.budget or ()))
     except TapeGPTError as error:
-        parser.error(str(error))
+        parser.error(error.for_command)
 
 
 def _peer(text: str) -> tuple[str, str]:

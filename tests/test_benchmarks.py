@@ -359,7 +359,7 @@ def test_arguments() -> None:
     ("words", "complaint"),
     [
         (["trainig"], f"no part is called trainig: choose from {', '.join(PARTS)}"),
-        (["kernels", "--n-embd", "30"], "n_embd must be a multiple of n_head"),
+        (["kernels", "--n-embd", "30"], "--n-embd must be a multiple of --n-head"),
         (["kernels", "--batch-size", "0"], "batch_size must be a whole number from 1"),
         (["quality", "--budget", "soon"], "a budget must be a number and a unit"),
         (["--rounds", "0"], "--rounds must be at least 1"),

@@ -97,7 +97,7 @@ BAD: list[tuple[Any, list[str], str]] = [
     (state_dict(), [], "it does not say its 3 characters: give --vocabulary, or --training-data"),
     (state_dict(vocab_size=27), [], "give --vocabulary abcdefghijklmnopqrstuvwxyz, if these are names"),
     (state_dict(), ["--vocabulary", "ab"], "it has 3 characters, the vocabulary 2"),
-    (state_dict(), ["--vocabulary", "abc", "--n-head", "3"], "n_embd must be a multiple of n_head"),
+    (state_dict(), ["--vocabulary", "abc", "--n-head", "3"], "--n-embd must be a multiple of --n-head"),
     (state_dict(), ["--vocabulary", "abc", "--training-data", "x"], "exclude each other"),
     ({**state_dict(), "wte": [[1.0, 2.0], [1.0]]}, ["--vocabulary", "abc"], "row 1 of a matrix has 1 numbers"),
     ({**state_dict(), "wte": [[float("nan")] * 4] * 4}, ["--vocabulary", "abc"], "no finite number"),

@@ -192,7 +192,7 @@ def test_any_file_is_shown_or_refused(content: bytes) -> None:
         (["--op", "relu", "--stage", "tokens"], "--op is about the stages tape, kernels, llvm, asm, not tokens"),
         (["--stage", "wasm"], "--stage must be one of text, tokens"),
         (["--n-gram", "2"], "n_gram needs the engine fast, not exact"),
-        (["--n-embd", "7"], "n_embd must be a multiple of n_head"),
+        (["--n-embd", "7"], "--n-embd must be a multiple of --n-head"),
     ],
 )
 def test_what_cannot_be_shown_is_a_line(capsys: pytest.CaptureFixture[str], arguments: list[str], error: str) -> None:

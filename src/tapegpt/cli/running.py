@@ -218,7 +218,7 @@ class _Keeper:
             except TapeGPTError as error:
                 if moves(sys.stdout):
                     print()  # the step line stays as it is
-                notice(f"{error}; the training continues, the next attempt is in {self._every} steps")
+                notice(f"{error.for_command}; the training continues, the next attempt is in {self._every} steps")
 
     def save(self, trainer: Trainer, ranked: bool = False) -> None:
         """Write it, with how surprising the training strings are if asked."""

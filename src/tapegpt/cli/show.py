@@ -126,7 +126,7 @@ class Subject:
         try:
             return self._model.training_documents()
         except TapeGPTError as error:
-            notice(f"{error}: strings of its own stand for the data")
+            notice(f"{error.for_command}: strings of its own stand for the data")
             return self._model.generate(LISTED, seed=0, min_length=1)
 
     @cached_property

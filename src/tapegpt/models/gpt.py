@@ -6,7 +6,7 @@ Letters: T positions, D n_embd, V vocabulary.
 from __future__ import annotations
 
 from tapegpt.autograd.model import Model
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, argument
 from tapegpt.ranges import Whole
 from tapegpt.record import field
 
@@ -64,8 +64,8 @@ class GPT(Model):
         if self.n_embd % self.n_head:
             divisors = [d for d in range(1, self.n_embd + 1) if self.n_embd % d == 0]
             raise TapeGPTError(
-                f"n_embd must be a multiple of n_head, but {self.n_embd} is no multiple of {self.n_head}: "
-                f"choose n_head from {', '.join(map(str, divisors[:12]))}"
+                f"{argument('n_embd')} must be a multiple of {argument('n_head')}, but {self.n_embd} is no multiple of "
+                f"{self.n_head}: choose {argument('n_head')} from {', '.join(map(str, divisors[:12]))}"
             )
 
     def in_use(self) -> dict[str, Any]:

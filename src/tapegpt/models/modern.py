@@ -6,7 +6,7 @@ Letters: T positions, D n_embd, V vocabulary.
 from __future__ import annotations
 
 from tapegpt.autograd.model import Model
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, argument
 from tapegpt.ranges import Whole
 from tapegpt.record import field
 
@@ -49,6 +49,7 @@ class ModernGPT(Model):
         super().check()
         if self.n_embd % (2 * self.n_head):
             raise TapeGPTError(
-                f"n_embd {self.n_embd} over n_head {self.n_head} must be an even number, for rotary positions: "
+                f"{argument('n_embd')} {self.n_embd} over {argument('n_head')} {self.n_head} must be an even number, for "
+                f"rotary positions: "
                 f"choose a multiple of {2 * self.n_head}"
             )
