@@ -38,7 +38,7 @@ from tapegpt.machine.language import F32, Builder, F32s, Int, Pointer, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
-from tests.properties import is_thorough, many, skip_passes
+from tests.properties import is_thorough, many
 
 Array = npt.NDArray[Any]
 Documents = list[list[int]]  # token ids; each but the last predicts the next
@@ -258,7 +258,6 @@ shapes = st.builds(
 @pytest.mark.slow
 @settings(max_examples=many(4, few=2), phases=GENERATE)
 @given(shapes, st.integers(0, 999))
-@skip_passes()
 def test_values_and_gradients_of_any_shape(sizes: Sizes, seed: int) -> None:
     rng = random.Random(seed)
     model, documents = Model(sizes, seed=seed), random_documents(sizes, rng)
@@ -675,7 +674,6 @@ FINISHED: dict[str, Callable[[Array, Array], Array]] = {
     ),
     st.integers(0, 999),
 )
-@skip_passes()
 def test_products_of_whole_numbers_are_exact(target: Target, shape: Product, seed: int) -> None:
     if target.name == "interpreted":
         shape = replace(shape, rows=shape.rows % 9 + 1, count=shape.count % 5 + 1, columns=shape.columns % 40 + 1)

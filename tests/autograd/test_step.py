@@ -396,7 +396,6 @@ def agree_in_f32(seed: int) -> bool:
 
 
 @pytest.mark.slow
-@properties.skip_passes()
 def test_random_graphs_have_their_gradients_in_f32() -> None:
     assert sum(map(agree_in_f32, range(20))) > 8
 

@@ -31,7 +31,7 @@ from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Real
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import INTERPRETED, Target
-from tests.properties import many, skip_passes
+from tests.properties import many
 
 HOST = host_target()
 CERTAIN = INTERPRETED.replace(vector_bytes=16, fma=True, certified=available(HOST)[0].certified)
@@ -127,7 +127,6 @@ def heads_of(width: int) -> st.SearchStrategy[tuple[int, int]]:
 @given(
     st.integers(1, 3), st.integers(4, 18).flatmap(heads_of), st.integers(2, 12), st.integers(2, 30), st.integers(0, 999)
 )
-@skip_passes()
 def test_equals_the_reference(layers: int, width: tuple[int, int], block: int, vocab_size: int, seed: int) -> None:
     config = Config(layers, width[0], width[1], block)
     rng = random.Random(seed)

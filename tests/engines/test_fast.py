@@ -31,7 +31,7 @@ from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tests.languages import Brackets, Language, RomanNumerals
-from tests.properties import many, skip_passes
+from tests.properties import many
 
 SHAPE, VOCAB = Config(1, 12, 3, 8), 9
 OTHERS = [Config(1, 15, 3, 5), Config(2, 14, 2, 33)]  # heads of 5, and of 7 in tiles
@@ -115,7 +115,6 @@ def test_the_first_hundred_losses_on_the_names() -> None:
     st.integers(2, 40),
     st.integers(0, 999),
 )
-@skip_passes()
 def test_any_shape_trains_as_the_exact_engine(
     layers: int, width: tuple[int, int], block: int, vocab_size: int, seed: int
 ) -> None:

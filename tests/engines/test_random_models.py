@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.engines.random_models import judge
-from tests.properties import skip_passes
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
-@skip_passes()
 def test_random_models(seed: int) -> None:
     judge(seed)

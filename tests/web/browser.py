@@ -31,6 +31,7 @@ ARGUMENTS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
+VIEWPORT = {"width": 1280, "height": 900}
 LOCAL = ("", "127.0.0.1", "localhost")  # hosts; files, data: and blob: have none
 TIMEOUT = 60_000  # milliseconds: a new shape is compiled meanwhile, maybe on a very busy machine
 
@@ -54,18 +55,28 @@ def problems() -> list[str]:
     return []
 
 
-@pytest.fixture
-def page(chromium: Any, problems: list[str]) -> Iterator[Any]:
-    """A `playwright.sync_api.Page`; requests to elsewhere fail, and so does the test of a page with problems."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+@pytest.fixture(scope="module")
+def context(chromium: Any) -> Iterator[Any]:
+    """A `playwright.sync_api.BrowserContext`; of a module: each new one would compile all scripts."""
+    context = chromium.new_context(viewport=VIEWPORT, reduced_motion="reduce")
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.set_default_timeout(TIMEOUT)
-    context.on("request", lambda request: problems.append(f"request: {request.url}") if _leaves(request.url) else None)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: Any, problems: list[str]) -> Iterator[Any]:
+    """A `playwright.sync_api.Page`; requests to elsewhere fail, and so does the test of a page with problems."""
     page = context.new_page()
+    page.on("request", lambda request: problems.append(f"request: {request.url}") if _leaves(request.url) else None)
     page.on("pageerror", lambda error: problems.append(f"error: {error}"))
     page.on("console", lambda message: problems.append(f"console: {message.text}") if _is_bad(message) else None)
     yield page
-    context.close()
+    storage = {"origin": page.evaluate("origin"), "storageTypes": "all"}
+    context.new_cdp_session(page).send("Storage.clearDataForOrigin", storage)
+    for each in context.pages:
+        each.close()
     assert problems == []
 
 
