@@ -142,7 +142,7 @@ export function plotOf(height, kind = "") {
     free = height - LABEL / 2; // above the steps
     for (const each of placed.toReversed()) free = (each.at = Math.min(each.at, free)) - LABEL;
     for (const { at, name, loss, kind, colour = "" } of placed) {
-      const text = element("span", { title: name }, element("b", {}, decimal(loss)), ` ${name}`);
+      const text = element("span", { title: name }, `${decimal(loss)} ${name}`);
       label(`tg-label ${kind}`, { top: `${at}px`, color: colour }, text);
     }
   };
@@ -163,13 +163,12 @@ export function onCell(node, rows, columns, edge, callback) {
   });
 }
 
-/** Calls back with where the pointer is, from 0 to 1 across and down, and with null when it leaves. */
+/** Calls back with where the pointer is or clicks, from 0 to 1 across and down, and with null when it leaves. */
 export function onPointer(node, callback) {
   const where = (event) => {
     const box = node.getBoundingClientRect();
     callback((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, event);
   };
-  node.addEventListener("pointermove", where);
-  node.addEventListener("pointerdown", where);
+  for (const kind of ["pointermove", "pointerdown", "click"]) node.addEventListener(kind, where);
   node.addEventListener("pointerleave", () => callback(null, null, null));
 }

@@ -1,6 +1,6 @@
 // The pictures of a leaderboard, and its table that can be sorted: a training that is pointed at in one shows in all.
 // Not here: what stands in the table (`leaderboard.py`).
-import { decimal, element, figure, place, plotOf, scaleOf, short, ticks } from "./drawing.js";
+import { decimal, element, figure, onPointer, place, plotOf, scaleOf, short, ticks } from "./drawing.js";
 
 const { columns, axes, curves, baselines } = JSON.parse(document.getElementById("data").textContent);
 const FEW = 6; // values that are all named on an axis
@@ -61,20 +61,16 @@ function drawLines({ picture, line }, shape) {
 
 /** The training whose line is nearest to the pointer: `height(row, x)` is from 0 at the bottom to 1, or null. */
 function pointAtLines(node, height) {
-  const nearest = (event) => {
-    const box = node.getBoundingClientRect();
-    const x = (event.clientX - box.left) / box.width;
-    const y = 1 - (event.clientY - box.top) / box.height;
-    let [best, least] = [null, NEAR / box.height];
-    for (const row of rows) {
+  onPointer(node, (x, y, event) => {
+    let [best, least] = [null, NEAR / TALL];
+    for (const row of x === null ? [] : rows) {
       const at = isOut[row] ? null : height(row, Math.min(1, Math.max(0, x)));
-      if (at !== null && Math.abs(at - y) <= least) [best, least] = [row, Math.abs(at - y)];
+      const far = at === null ? Infinity : Math.abs(at - (1 - y));
+      if (far <= least) [best, least] = [row, far];
     }
-    return best;
-  };
-  node.addEventListener("pointermove", (event) => point(nearest(event)));
-  node.addEventListener("pointerleave", () => point(null));
-  node.addEventListener("click", (event) => choose(nearest(event) ?? chosenRow));
+    if (event?.type === "click") choose(best ?? chosenRow);
+    else point(best);
+  });
 }
 
 // --- what was searched -------------------------------------------------------------------------------------------
@@ -125,7 +121,7 @@ function parallel() {
 /** An axis: its name, some of its values, and the two ends of what is let through. */
 function axisNode(scale, left, filter) {
   const kept = element("span", { class: "lb-kept" });
-  const node = element("div", { class: "lb-axis" }, element("span", { class: "lb-name" }, scale.name), kept);
+  const node = element("div", { class: "tg-cursor" }, element("span", { class: "lb-name" }, scale.name), kept);
   place(node, { left: `${100 * left}%` });
   const last = scale.names.length - 1;
   const named = last < FEW ? scale.names.map((_, index) => index) : [0, 0.25, 0.5, 0.75, 1].map((share) => Math.round(share * last));

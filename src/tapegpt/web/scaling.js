@@ -3,7 +3,6 @@
 import { decimal, figure, hiddenTable, nearest, onPointer, plotOf, scaleOf, short, ticks } from "./drawing.js";
 
 const TALL = { time: 280, axes: 200 }; // pixels
-const TICKS = 4;
 
 const { pictures } = JSON.parse(document.getElementById("data").textContent);
 
@@ -29,7 +28,7 @@ function lawPlot(data, height) {
   const plot = plotOf(height);
   const line = (kind, pairs, end) => plot.line(kind, pairs.map(([x, loss]) => [scale.x(x), scale.y(loss)]), end);
   const amounts = powers(scale.first, scale.last).map((tick) => [tick, short(tick)]);
-  plot.axes(scale, amounts, ticks(scale.low, scale.high, TICKS).map((tick) => [tick, decimal(tick)]));
+  plot.axes(scale, amounts, ticks(scale.low, scale.high, 4).map((tick) => [tick, decimal(tick)]));
   const [lowest, highest] = [law.map(([x, , low]) => [x, low]), law.map(([x, , , high]) => [x, high])];
   line("tg-band", [...highest, ...lowest.toReversed()], "Z");
   const reach = Math.max(...points.map(([x]) => x), law[0][0]);

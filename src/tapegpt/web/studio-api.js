@@ -24,13 +24,9 @@ export function get(path, options) {
   return send("GET", path, undefined, options);
 }
 
+// `onProgress` gets what is known on the way; aborting the signal ends what was asked for.
 export function post(path, body, options) {
   return send("POST", path, body, options);
-}
-
-// Trains; `onProgress` gets what is known on the way. Aborting the signal ends the training.
-export function train(request, onProgress, signal) {
-  return post("/api/runs", request, { onProgress, signal });
 }
 
 // The server-sent events of a response; what does not let the request in answers without.

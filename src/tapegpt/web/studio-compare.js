@@ -104,8 +104,7 @@ export function compareSection({ temperature, onChange }) {
     },
     // Of the pinned runs, for the picture of the losses; the present run's is not among them.
     curves: () =>
-      pinned
-        .map((each, index) => [each, `pinned ${index + 1}`])
+      compared()
         .filter(([each]) => each !== present)
         .map(([{ run: { losses, held_out } }, name]) => ({ name, losses, held_out, pinned: true })),
   };

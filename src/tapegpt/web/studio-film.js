@@ -56,8 +56,7 @@ export function filmSection({ question, onMoment, views }) {
   }
 
   async function play() {
-    playing = true;
-    mark();
+    mark(true);
     const film = run;
     const frame = (SECONDS * 1000) / film.moments.length;
     for (let at = 0; playing && film === run && at < film.moments.length; at++) {
@@ -69,11 +68,11 @@ export function filmSection({ question, onMoment, views }) {
   }
 
   function stop() {
-    playing = false;
-    mark();
+    mark(false);
   }
 
-  function mark() {
+  function mark(now) {
+    playing = now;
     find("play").textContent = playing ? "Pause" : "Play";
   }
 

@@ -5,10 +5,6 @@ import { post } from "./studio-api.js";
 import { asker, complain, duration, find, outdate, show, whenSeen } from "./studio-dom.js";
 import { stringList } from "./views.js";
 
-const TEXTS = ["prefix", "suffix", "pattern"];
-const NUMBERS = ["min_length", "max_length", "top_k", "top_p", "n"];
-const CHECKS = ["novel", "distinct"];
-
 export function playgroundSection({ temperature }) {
   const form = find("constraints");
   const asking = asker("playground-error", "playground-view", "playground-timing");
@@ -16,15 +12,9 @@ export function playgroundSection({ temperature }) {
   const refresh = whenSeen(find("playground"), ask);
 
   function constraints() {
-    const { elements } = form;
-    const filled = (names, read) =>
-      names.filter((name) => elements[name].value !== "").map((name) => [name, read(elements[name])]);
-    return Object.fromEntries([
-      ...filled(TEXTS, ({ value }) => value),
-      ...filled(NUMBERS, ({ valueAsNumber }) => valueAsNumber),
-      ...CHECKS.map((name) => [name, elements[name].checked]),
-      ["temperature", temperature()],
-    ]);
+    const read = ({ type, value, valueAsNumber, checked }) => ({ checkbox: checked, number: valueAsNumber })[type] ?? value;
+    const filled = [...form.elements].filter(({ name, value }) => name && value !== "");
+    return { ...Object.fromEntries(filled.map((each) => [each.name, read(each)])), temperature: temperature() };
   }
 
   function ask() {

@@ -3,7 +3,7 @@
 // (studio-api.js), sliders (studio-settings.js), pictures (views.js), and the sections that have modules of their own.
 
 import { count, decimal, element } from "./drawing.js";
-import { get, newest, post, train } from "./studio-api.js";
+import { get, newest, post } from "./studio-api.js";
 import { codeSection } from "./studio-code.js";
 import { compareSection } from "./studio-compare.js";
 import { complain, duration, find, show } from "./studio-dom.js";
@@ -196,7 +196,7 @@ async function retrain() {
   const request = { corpus: corpus.id, settings: choices, ...asked };
   enter("waiting");
   try {
-    const made = await training((signal) => train(request, drawProgress, signal));
+    const made = await training((signal) => post("/api/runs", request, { onProgress: drawProgress, signal }));
     if (!made) return;
     complain("train-error");
     takeRun(made, asked);

@@ -221,7 +221,7 @@ function attentionHead(layer, name, inputs, head, labelled, point) {
     const other = s === t ? "itself" : spokenInput(inputs[s]);
     point(`${layer}${name}: ${spokenInput(inputs[t])} looks at ${other}: ${decimal(head[t][s])}`);
   });
-  const label = element("span", { class: "tg-head-name", "aria-hidden": "true" }, name);
+  const label = element("div", { class: "tg-head-name", "aria-hidden": "true" }, name);
   return element("div", { class: "tg-head" }, picture, label);
 }
 
@@ -394,7 +394,7 @@ export function influenceList(influences) {
     return element(
       "li",
       {},
-      element("div", {}, string, element("span", { class: "tg-when" }, when)),
+      element("div", {}, string, element("div", { class: "tg-when" }, when)),
       element("span", { class: "tg-track", "aria-hidden": "true" }, length),
       element("span", { class: "tg-number" }, short(influence)),
     );
