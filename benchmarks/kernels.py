@@ -19,7 +19,7 @@ from tapegpt.autograd.operations.linear import FastLinear
 from tapegpt.engines.adam import Schedule
 from tapegpt.engines.base import Adam
 from tapegpt.engines.compiled import Numbers
-from tapegpt.engines.fast.adam import POWERS, Move, adamw, gather_gradients
+from tapegpt.engines.fast.adam import Move, adamw, gather_gradients
 from tapegpt.engines.fast.engine import FastEngine
 from tapegpt.engines.graph import DocumentPacker, Documents, fast_graph
 from tapegpt.machine.language import F32, Builder, F32s, F64s, I64s, Int, Kernel, U32s
@@ -76,7 +76,6 @@ class Step:
         self._first = 0  # document of the present run
         self._packed = array("q", [0, 0])  # the first document that did not fit, rows
         self._schedule = Adam(beta1=1 - 1e-6, beta2=1 - 1e-6).as_dict()  # moments must not fade to zero
-        self._powers = array("d", [0.5] * POWERS)
         self._squares = array("d", [0.0])
         self._program = Program(self._entries())
         self.positions = sum(tokens.starts[document + 1] - tokens.starts[document] for document in order)
@@ -183,7 +182,8 @@ class Step:
         move: dict[str, Argument] = {
             "rate": 0.0,
             "scale": 1.0,
-            "powers": address_of(self._powers),
+            "power1": 0.5,
+            "power2": 0.5,
         }  # so the parameters stay
         self._program.run("adam", numbers, self._schedule, move, repeats)
 

@@ -218,9 +218,9 @@ def test_cuts_change_nothing(cuts: list[int]) -> None:
 
 
 def test_threads_change_only_the_last_bits() -> None:
-    for batch_size in (5, 1):  # where it is one, a thread has no document
+    for batch_size, threads in ((5, 2), (5, 3), (1, 2), (2, 5)):  # where documents are few, a thread has none
         losses, numbers = outcome(fast(batch_size), [10])
-        others, other_numbers = outcome(fast(batch_size, 2), [10])
+        others, other_numbers = outcome(fast(batch_size, threads), [10])
         assert others == pytest.approx(losses, rel=1e-5)
         assert other_numbers == pytest.approx(numbers, abs=1e-3)
 

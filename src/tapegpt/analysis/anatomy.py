@@ -18,7 +18,7 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.engines.adam import Schedule, adam_update
 from tapegpt.engines.base import Adam
 from tapegpt.engines.compiled import Numbers
-from tapegpt.engines.fast.adam import POWERS, Move, adamw, adamw_rows, gather_gradients
+from tapegpt.engines.fast.adam import Move, adamw, adamw_rows, gather_gradients
 from tapegpt.engines.graph import exact_graph, fast_graph
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.machine.assembly import annotate
@@ -128,10 +128,8 @@ class Anatomy:
             table = self.graph.sparse
             dense = self.tape.extent(table) if table else 0
             numbers, schedule = parts(k, shared, gradients, moments)
-            powers, squares = (moments + 2 * extent).cast(F64), (moments + 2 * extent).cast(F64) + POWERS
-            gather_gradients(k, gradients, dense, extent, 1, squares, extent=extent)
-            powers[0], powers[1] = schedule.beta1, schedule.beta2
-            move = Move(schedule.learning_rate, k.real(1.0), powers)
+            gather_gradients(k, gradients, dense, extent, 1, (moments + 2 * extent).cast(F64), extent=extent)
+            move = Move(schedule.learning_rate, k.real(1.0), schedule.beta1, schedule.beta2)
             adamw(k, numbers, dense, extent, schedule, move)
             for node in self.graph.looked_up:
                 assert table

@@ -343,17 +343,25 @@ class Tape(Local):
         self.plan()
         return [self._laid[node.index] for node in self.order(output)]
 
-    def prepare_kernel(self, output: Node) -> Kernel:
-        """`(shared)`: computes what depends on parameters alone, once after they change."""
-        order = self._laid_order(output)
+    def prepare_kernel(self, output: Node, *, divided: bool = False) -> Kernel:
+        """`(shared)`: computes what depends on parameters alone, once after they change.
+
+        Where it is `divided`, `(shared, thread, threads)`: the part of a thread.
+        """
+        order = [(node, node.operation) for node in self._laid_order(output) if node.operation and node.is_early]
+        by_size = sorted(order, key=lambda pair: -pair[1].prepared_size(*[i.shape for i in pair[0].inputs]))
 
         def tape_prepare(k: Builder, shared: Reals) -> None:
-            run = Run(shared, None, shared)
-            for node in order:
-                if node.operation and node.is_early:
-                    run.prepare(k, node, node.operation)
+            for node, operation in order:
+                Run(shared, None, shared).prepare(k, node, operation)
 
-        return Kernel(tape_prepare, f"prepare.{output.index}", self.real)
+        def tape_prepare_part(k: Builder, shared: Reals, thread: Int, threads: Int) -> None:
+            for place, (node, operation) in enumerate(by_size):
+                for _ in k.when((k.integer(place) % threads).equals(thread)):
+                    Run(shared, None, shared).prepare(k, node, operation)
+
+        body: Callable[..., None] = tape_prepare_part if divided else tape_prepare
+        return Kernel(body, f"prepare.{output.index}", self.real)
 
     def forward_kernel(self, output: Node) -> Kernel:
         """`(shared, work, start, stop)`: computes the output and all before it, for the positions start to stop."""

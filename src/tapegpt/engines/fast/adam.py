@@ -49,7 +49,8 @@ class Move(Structure):
 
     rate: Real
     scale: Real
-    powers: F64s
+    power1: Real
+    power2: Real
 
 
 class _Step:
@@ -59,7 +60,7 @@ class _Step:
         self._k = k
         self._parameters, self._first, self._second = numbers.shared, numbers.first, numbers.second
         beta1, beta2, rate, scale = schedule.beta1, schedule.beta2, move.rate, move.scale
-        correction1, correction2 = 1.0 - move.powers[0], 1.0 - move.powers[1]
+        correction1, correction2 = 1.0 - move.power1, 1.0 - move.power2
         self._step = k.convert(rate / correction1 * k.sqrt(correction2) * -1.0, F32)
         self._beside = k.convert(schedule.epsilon * k.sqrt(correction2), F32)
         self._keep = k.convert(1.0 - rate * decay, F32)

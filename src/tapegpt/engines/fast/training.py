@@ -12,7 +12,16 @@ from tapegpt.autograd.operations.base import clear
 from tapegpt.autograd.tape import GROUP
 from tapegpt.engines.adam import Schedule  # noqa: TC001  # an entry's structure
 from tapegpt.engines.compiled import Numbers, Steps
-from tapegpt.engines.fast.adam import DECAY_EVERY, Move, adamw, adamw_rows, decay_rows, gather_gradients, rate_at
+from tapegpt.engines.fast.adam import (
+    DECAY_EVERY,
+    POWERS,
+    Move,
+    adamw,
+    adamw_rows,
+    decay_rows,
+    gather_gradients,
+    rate_at,
+)
 from tapegpt.engines.graph import DocumentPacker, Documents, Graph
 from tapegpt.machine.language import (
     F32,
@@ -31,6 +40,7 @@ from tapegpt.machine.language import (
     Structure,
     U32s,
     Value,
+    Variable,
     kernel,
 )
 
@@ -131,7 +141,7 @@ class _Model:
         self.layout, extents = graph.layout(), tape.plan()
         self.gradients, self.work = extents.gradients, extents.work  # numbers of a thread
         self.sparse = tape.extent(graph.sparse) if graph.sparse else 0  # where the other parameters begin
-        self.prepare, self.forward = graph.prepare, graph.forward
+        self.prepare, self.forward = tape.prepare_kernel(graph.loss, divided=True), graph.forward
         self.backward = tape.backward_kernel(graph.loss, accumulate=True)
 
 
@@ -158,11 +168,10 @@ class _Worker:
         """
         k, layout, work, shared = self._k, self._model.layout, self.work, self._numbers.shared
         positions = k.variable(k.integer(0))
-        for index in k.range(batch_size):
-            positions += packer.length(first + index)
+        for example in k.range(first, first + batch_size):
+            positions += packer.length(example)
         (work + layout.about["share"])[0] = 1.0 / k.convert(positions, F32)
-        at = k.variable(first + batch_size * self._shared.thread // self._shared.threads)
-        last = first + batch_size * (self._shared.thread + 1) // self._shared.threads
+        at, last = self._divide(packer, first, batch_size, k.value(positions))
         loss, touches = k.zeros(), k.variable(k.integer(0))
         for _ in k.repeat_while(lambda: at < last):
             rows = packer.fill(at, last, training=True)
@@ -173,6 +182,18 @@ class _Worker:
                 copy(k, (work + ids).cast(U32), self.team.touched + touches, rows)
                 touches += rows
         self.team.own[LOSS], self.team.own[TOUCHES] = loss, k.convert(touches, F64)
+
+    def _divide(self, packer: DocumentPacker, first: Value, batch_size: Int, positions: Value) -> list[Variable]:
+        """Where this thread's documents begin and end: those whose middle lies in its share of all positions."""
+        k, threads, before = self._k, self._shared.threads, self._k.variable(self._k.integer(0))
+        bounds = [k.variable(first) for _ in range(2)]
+        for example in k.range(first, first + batch_size):
+            length = packer.length(example)
+            for end, bound in enumerate(bounds):
+                is_before = (before * 2 + length) * threads < positions * 2 * (self._shared.thread + end)
+                bound.set(bound + k.select(is_before, k.integer(1), 0))
+            before += length
+        return bounds
 
     def forget(self) -> None:
         """Zero this thread's gradients."""
@@ -220,7 +241,7 @@ def training_kernel(graph: Graph) -> Kernel:
         shared: Threads,
     ) -> None:
         worker = _Worker(k, model, numbers, work, shared)
-        team, powers = worker.team, steps.powers
+        team, powers = worker.team, [k.variable(steps.powers[index]) for index in range(POWERS)]
 
         def number_of(example: Operand) -> Value:
             return steps.order[example % steps.documents]
@@ -230,8 +251,7 @@ def training_kernel(graph: Graph) -> Kernel:
         for i in k.range(steps.count):
             for _ in k.when(going.equals(1)):
                 step = steps.first + i
-                for _ in k.when(shared.thread.equals(0)):
-                    model.prepare(k, numbers.shared)
+                model.prepare(k, numbers.shared, shared.thread, shared.threads)
                 team.wait()  # what follows from the parameters is ready
                 worker.learn(packer, step * steps.batch_size, steps.batch_size)
                 team.wait()  # all gradients are computed
@@ -242,22 +262,24 @@ def training_kernel(graph: Graph) -> Kernel:
                 going.set(k.select(finite, k.integer(1), 0))
                 for _ in k.when(shared.thread.equals(0)):
                     steps.losses[i] = k.select(finite, loss, float("nan"))
-                    for index, beta in enumerate((schedule.beta1, schedule.beta2)):
-                        powers[index] = k.select(finite, powers[index] * beta, powers[index])
                     steps.taken[0] = k.select(finite, step + 1, step)
-                team.wait()  # the powers are new, and the sums have been read
                 for _ in k.when(k.logical_not(finite)):
                     worker.forget()
                 for _ in k.when(finite):
                     clip, norm = schedule.clip, k.sqrt(squares)
                     scale = k.select((clip > 0.0) & (norm > clip), clip / norm, 1.0)
                     rate = rate_at(k, schedule, steps.progress + k.convert(i, F64))
-                    move = Move(rate, scale, powers)
+                    for power, beta in zip(powers, (schedule.beta1, schedule.beta2), strict=True):
+                        power.set(power * beta)
+                    move = Move(rate, scale, *map(k.value, powers))
                     worker.update(schedule, move)
                     if model.sparse:
                         worker.update_sparse(schedule, move)
                         for _ in k.when(((step + 1) % DECAY_EVERY).equals(0) & (schedule.gram_decay > 0.0)):
                             worker.decay_sparse(rate * schedule.gram_decay * DECAY_EVERY)
                 team.wait()  # the parameters are new
+        for _ in k.when(shared.thread.equals(0)):
+            for index, power in enumerate(powers):
+                steps.powers[index] = power
 
     return Kernel(train, real=F32)
