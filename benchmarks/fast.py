@@ -17,8 +17,8 @@ from tapegpt.autograd.model import Model
 from tapegpt.data.tokens import Strings, texts
 from tapegpt.engines.base import Snapshot
 from tapegpt.engines.compiled import Generation
+from tapegpt.engines.decoding import Decoding
 from tapegpt.engines.fast.generation import generation_kernel
-from tapegpt.engines.graph import fast_graph
 from tapegpt.machine.language import F32, Builder, F32s, Int, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
@@ -225,22 +225,18 @@ class Voice:
 
     def __init__(self, config: Model, vocab_size: int, snapshot: Snapshot, slots: int) -> None:
         assert isinstance(snapshot, bytes)
-        graph = fast_graph(config, vocab_size, slots, cached=True)
-        extents = graph.tape.plan()
-        entries: Entries = {
-            "prepare": (graph.tape.prepare_kernel(graph.logits), {}),
-            "generate": (generation_kernel(graph), {}),
-        }
+        decoding = Decoding(config, vocab_size, lines=slots)
+        entries: Entries = {"prepare": (decoding.prepare, {}), "generate": (generation_kernel(decoding), {})}
         self._program = Program(entries)
-        self._shared, self._work = Memory(4 * extents.shared), Memory(4 * extents.work)
+        self._shared, self._work = Memory(4 * decoding.shared), Memory(4 * decoding.work)
         self._shared.at(0).view[: len(snapshot)] = snapshot
+        self._program.run("prepare", self._shared.at(0), self._work.at(0))
         self._block, self._slots = config.block_size, slots
 
     def generate(self, rng: Random, count: int, temperature: float) -> Strings:
         """As `FastEngine.generate`."""
         strings, rows = Strings.empty(count, self._block), array("q", bytes(16 * self._slots))
         words = rng.words
-        self._program.run("prepare", self._shared.at(0))
         generation = {"rows": address_of(rows), **Generation.arguments(words, strings)}
         self._program.run("generate", self._shared.at(0), self._work.at(0), generation, temperature)
         rng.words = words

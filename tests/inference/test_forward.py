@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tapegpt import Config, Model, Random
 from tapegpt.data.tokens import Tokens
+from tapegpt.engines import decoding
 from tapegpt.engines.base import Parameters
 from tapegpt.engines.exact import ExactEngine
 from tapegpt.engines.fast.engine import FastEngine
@@ -132,6 +133,14 @@ def test_documents_are_read_alike_in_any_company(name: str, block_size: int, voc
         assert model.surprises(alone) == surprises[start:end]
         assert model.totals(alone)[0] == totals[number] == totals[number + LEAST // 2]
     assert model.next_logs(strings) == [model.next_logs([string])[0] for string in strings]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_that_are_looked_up_are_those_that_are_computed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = named(name)(block_size=7)
+    together, by_table = tokens(random_strings(config, VOCAB, 20), VOCAB - 1), inference(config)
+    monkeypatch.setattr(decoding, "MOST", 0)
+    assert by_table.surprises(together) == inference(config).surprises(together)
 
 
 def test_windows_are_scored_one_by_one() -> None:

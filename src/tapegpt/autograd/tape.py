@@ -338,10 +338,11 @@ class Tape(Local):
         """The nodes that outputs depend on, in depth-first post-order, as `Value.backward` sorts its numbers."""
         return post_order(outputs, attrgetter("inputs"))
 
-    def _laid_order(self, output: Node) -> list[Laid]:
-        self.check_own(output, "a kernel")
+    def _laid_order(self, *outputs: Node) -> list[Laid]:
+        for output in outputs:
+            self.check_own(output, "a kernel")
         self.plan()
-        return [self._laid[node.index] for node in self.order(output)]
+        return [self._laid[node.index] for node in self.order(*outputs)]
 
     def prepare_kernel(self, output: Node, *, divided: bool = False) -> Kernel:
         """`(shared)`: computes what depends on parameters alone, once after they change.
@@ -363,9 +364,13 @@ class Tape(Local):
         body: Callable[..., None] = tape_prepare_part if divided else tape_prepare
         return Kernel(body, f"prepare.{output.index}", self.real)
 
-    def forward_kernel(self, output: Node) -> Kernel:
-        """`(shared, work, start, stop)`: computes the output and all before it, for the positions start to stop."""
-        order = self._laid_order(output)
+    def forward_kernel(self, *outputs: Node, known: Sequence[Node] = ()) -> Kernel:
+        """`(shared, work, start, stop)`: computes outputs and all before them, for the positions start to stop.
+
+        What is `known` is there already.
+        """
+        there = {node.index for node in known}
+        order = [node for node in self._laid_order(*outputs) if node.index not in there]
 
         def tape_forward(k: Builder, shared: Reals, work: Reals, start: Int, stop: Int) -> None:
             run = Run(shared, None, work, start, stop)
@@ -373,7 +378,7 @@ class Tape(Local):
                 if node.operation:
                     run.forward(k, node, node.operation)
 
-        return Kernel(tape_forward, f"forward.{output.index}", self.real)
+        return Kernel(tape_forward, f"forward.{outputs[-1].index}", self.real)
 
     def backward_kernel(self, output: Node, accumulate: bool = False, seeded: bool = False) -> Kernel:
         """`(shared, gradients, work, stop)`: gradients of a (1, 1) output for the positions 0 to stop, in reverse.

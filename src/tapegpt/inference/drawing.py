@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tapegpt.engines.graph import Graph
+    from tapegpt.engines.decoding import Decoding
     from tapegpt.machine.language import Number, Operand, Pointer, Value, Variable
 
 _GREEDY = 1e7  # the inverse of a temperature at which a logit's last bit decides
@@ -73,12 +73,12 @@ class Narrowing(Structure):
     min_p: Real
 
 
-def drawing_kernel(graph: Graph, scratch: int) -> Kernel:
+def drawing_kernel(decoding: Decoding, scratch: int) -> Kernel:
     """Strings as `generation_kernel` makes them; the rows of their generation (3, slots) hold their states too.
 
     To log_weights (count) is added. The work memory has room for V numbers from `scratch` on.
     """
-    forward, at = graph.tape.forward_kernel(graph.logits), graph.layout()
+    forward, at = decoding.forward, decoding.layout
     vocab_size, bos = at.vocab_size, at.vocab_size - 1
 
     def draw(

@@ -12,6 +12,7 @@ from array import array
 from tapegpt.autograd.operations.base import padded, row_stride
 from tapegpt.data.tokens import Strings, Tokens
 from tapegpt.engines.compiled import Generation
+from tapegpt.engines.decoding import Decoding
 from tapegpt.engines.graph import SLOTS, Documents, fast_graph
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.drawing import Narrowing, drawing_kernel
@@ -66,24 +67,23 @@ class Inference:
 
     def __init__(self, config: Model, vocab_size: int, parameters: Parameters, target: Target | None = None) -> None:
         self.config, self.vocab_size = config, vocab_size
-        graph = fast_graph(config, vocab_size, target=target, cached=True)
-        extents = graph.tape.plan()
-        reader = Reader(graph, extents.work)
-        self._work = extents.work + max(reader.size, padded(vocab_size))
+        decoding = Decoding(config, vocab_size, target)
+        reader = Reader(decoding, decoding.work)
+        self._work = decoding.work + max(reader.size, padded(vocab_size))
         entries: Entries = {
-            "prepare": (graph.tape.prepare_kernel(graph.logits), {}),
+            "prepare": (decoding.prepare, {}),
             "score": (scoring_kernel(reader), {}),
             "next": (next_kernel(reader), {}),
-            "draw": (drawing_kernel(graph, extents.work), {}),
+            "draw": (drawing_kernel(decoding, decoding.work), {}),
             rank.name: (rank, {}),
         }
         self._program = Program(entries, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
-        shared = Memory(4 * extents.shared)
-        graph.write(shared, parameters)
+        shared = Memory(4 * decoding.shared)
+        decoding.graph.write(shared, parameters)
         self._memory, self._parameters = shared, shared.at(0)
-        self._program.run("prepare", self._parameters)
         self._free: list[Address] = []  # work memories that no call has in use
+        self._run("prepare")
 
     def __reduce__(self) -> tuple[type, tuple[Model, int, Parameters]]:
         graph = fast_graph(self.config, self.vocab_size)

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tapegpt.engines.graph import Graph
+    from tapegpt.engines.decoding import Decoding
     from tapegpt.machine.language import Value
 
 LEAST = 256  # documents, from which on they are sorted
@@ -55,13 +55,12 @@ class Document(Record):
 
 
 class Reader:
-    """Reads documents by a graph for decoding."""
+    """Reads documents by decoding."""
 
-    def __init__(self, graph: Graph, scratch: int) -> None:
+    def __init__(self, decoding: Decoding, scratch: int) -> None:
         """The work memory has room for `size` numbers from `scratch` on."""
-        self._layout, self._scratch = graph.layout(), scratch
-        self._forward = graph.tape.forward_kernel(graph.logits)
-        self.columns = row_stride(graph.vocab_size)
+        self._layout, self._forward, self._scratch = decoding.layout, decoding.forward, scratch
+        self.columns = row_stride(self._layout.vocab_size)
 
     @property
     def size(self) -> int:

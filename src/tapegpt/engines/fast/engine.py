@@ -10,6 +10,7 @@ from array import array
 
 from tapegpt.autograd.tape import check_size
 from tapegpt.engines.compiled import CompiledEngine, check_losses
+from tapegpt.engines.decoding import Decoding
 from tapegpt.engines.fast.adam import POWERS
 from tapegpt.engines.fast.generation import generation_kernel
 from tapegpt.engines.fast.training import SYNC, training_kernel
@@ -39,17 +40,21 @@ class FastEngine(CompiledEngine):
         self, config: Model, vocab_size: int, batch_size: int = 16, threads: int = 1, target: Target | None = None
     ) -> None:
         graph = fast_graph(config, vocab_size, target=target)
-        decode = fast_graph(config, vocab_size, target=target, cached=True)
-        extents, decode_extents = graph.tape.plan(), decode.tape.plan()
-        assert (extents.shared, extents.gradients) == (decode_extents.shared, decode_extents.gradients)
-        entries: Entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(decode), {})}
+        decoding, extents = Decoding(config, vocab_size, target), graph.tape.plan()
+        assert decoding.graph.tape.parameter_extent() == extents.gradients
+        entries: Entries = {
+            "train": (training_kernel(graph), {}),
+            "prepare decoding": (decoding.prepare, {}),
+            "generate": (generation_kernel(decoding), {}),
+        }
         touched = batch_size * config.block_size * len(graph.looked_up)
         own = extents.work + extents.gradients + touched  # numbers of a thread
         check_size(4 * (extents.shared + 2 * extents.gradients + threads * own))
         self.batch_size, self.threads = batch_size, threads
         super().__init__(config, graph, entries, target)
         self.threads = threads if self._program.compiled else 1
-        self._decode_work = Memory(4 * decode_extents.work)
+        self._decode_work, self._decode_shared = Memory(4 * decoding.work), Memory(4 * decoding.shared)
+        self._decode_revision = -1  # of the parameters that decoding has
 
     def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         losses = array("d", bytes(8 * count))
@@ -86,6 +91,11 @@ class FastEngine(CompiledEngine):
 
     def _decode(self, generation: dict[str, Argument], temperature: float) -> None:
         rows = array("q", bytes(16 * SLOTS))
-        self._program.run("prepare", self._shared.at(0))
+        memory = self._decode_shared.at(0), self._decode_work.at(0)
+        if self._decode_revision != self.revision:
+            parameters = self._own_parameters()
+            memory[0].view[: len(parameters)] = parameters
+            self._program.run("prepare decoding", *memory)
+            self._decode_revision = self.revision
         batch = {"rows": address_of(rows), **generation}
-        self._program.run("generate", self._shared.at(0), self._decode_work.at(0), batch, temperature)
+        self._program.run("generate", *memory, batch, temperature)

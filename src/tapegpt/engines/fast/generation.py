@@ -15,7 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tapegpt.engines.graph import Graph, Layout
+    from tapegpt.engines.decoding import Decoding
+    from tapegpt.engines.graph import Layout
     from tapegpt.machine.language import Operand, Pointer, Value
 
 
@@ -25,9 +26,9 @@ class BatchGeneration(Generation):
     rows: I64s  # (2, slots): the string of each row and its seed
 
 
-def generation_kernel(graph: Graph) -> Kernel:
+def generation_kernel(decoding: Decoding) -> Kernel:
     """Generates strings without constraints."""
-    forward, layout = graph.tape.forward_kernel(graph.logits), graph.layout()
+    forward, layout = decoding.forward, decoding.layout
 
     def generate(k: Builder, shared: F32s, work: F32s, generation: BatchGeneration, temperature: Real) -> None:
         inverse = k.convert(1.0 / temperature, F32)
