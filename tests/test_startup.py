@@ -48,7 +48,9 @@ def test_importing_the_package_loads_next_to_nothing(bare: set[str], tmp_path: P
 
 
 def test_a_name_is_loaded_when_it_is_asked_for(tmp_path: Path) -> None:
-    modules = loaded(["-c", "from tapegpt import Config, Random; Config(), Random(1).random()"], tmp_path)
+    script = "from tapegpt import Config, Random; Config(), Random(1).random()"
+    unneeded = "import sys; assert 'tapegpt.autograd.tape' not in sys.modules"
+    modules = loaded(["-c", f"{script}; {unneeded}"], tmp_path)
     assert modules & (THIRD_PARTY | {"argparse", "random"}) == set()
 
 

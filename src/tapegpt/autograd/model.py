@@ -14,10 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from functools import lru_cache
 
-from tapegpt.autograd.node import Node
-from tapegpt.autograd.operations.attention.exact import Attention
-from tapegpt.autograd.operations.embedding import Embedding
-from tapegpt.autograd.tape import Tape
 from tapegpt.errors import TapeGPTError, line_of, quote
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
@@ -25,6 +21,9 @@ from tapegpt.record import Record, field
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.tape import Tape
 
 MAX_PARAMETERS = 100_000_000  # beyond this the scalar order of the exact engine takes hours a step
 RESERVED = ("adam.", "last.", "__metadata__")  # beginnings of names in files, see `checkpoint.py`
@@ -109,6 +108,8 @@ class Model(Record):
 
     def heads(self, vocab_size: int) -> list[int]:
         """How many heads each attention has, in the order of the forward pass."""
+        from tapegpt.autograd.operations.attention.exact import Attention
+
         operations = [node.operation for node in self.record(vocab_size).tape.nodes]
         return [each.n_head for each in operations if isinstance(each, Attention)]
 
@@ -130,6 +131,8 @@ class ForwardPass(Record):
     @property
     def table(self) -> Node | None:
         """The parameter with a row for each token that is read, where there is one."""
+        from tapegpt.autograd.operations.embedding import Embedding
+
         lookups = [node for node in self.tape.nodes if isinstance(node.operation, Embedding)]
         tables = [node.inputs[0] for node in lookups if node.inputs[1] is self.tokens]
         return next((table for table in tables if table.is_parameter), None)
@@ -157,6 +160,9 @@ def _record_once(model: Model, vocab_size: int) -> ForwardPass:
 
 
 def _record(model: Model, vocab_size: int) -> ForwardPass:
+    from tapegpt.autograd.node import Node
+    from tapegpt.autograd.tape import Tape
+
     tape = Tape(model.block_size)
     tokens, positions = tape.indices("tokens"), tape.indices("positions")
     tokens.below, positions.below = vocab_size, model.block_size
@@ -218,6 +224,8 @@ def _record_checked(model: Model, vocab_size: int) -> ForwardPass:
 
 def _check_sparse(tape: Tape, who: str) -> None:
     """Raise `TapeGPTError` where rows of a sparse parameter would have gradients without being looked up."""
+    from tapegpt.autograd.operations.embedding import Embedding
+
     sparse = [node for node in tape.parameters() if node.sparse]
     if len(sparse) > 1:
         raise TapeGPTError(f"{who}: one parameter may be sparse, not {' and '.join(node.name for node in sparse)}")
