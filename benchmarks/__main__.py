@@ -74,7 +74,7 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
         case "sizes":
             return training.by_size(corpus, options.rounds)
         case "whole":
-            return whole.by_third(corpus, options.steps, options.rounds)
+            return whole.by_third(corpus, options.steps, options.rounds, dict(options.peer))
         case "fast":
             return fast.training_step(corpus, options.rounds)
         case "generation":
@@ -130,7 +130,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME=COMMAND",
-        help="another program to time beside the whole command, in a folder with the data as input.txt; repeatable",
+        help="in the parts command and whole another program, in a folder with the data as input.txt; repeatable",
     )
     parser.add_argument(
         "--budget",

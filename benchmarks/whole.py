@@ -1,13 +1,25 @@
 """Whole trainings: what a step takes in the first, the middle and the last third.
 
-Late in a training many moments are tiny: benchmarks of the first steps do not see what they cost. Not here: the step by
-shape (`training.py`, `fast.py`).
+Late in a training many moments are tiny: benchmarks of the first steps do not see what they cost. A peer is any program
+that trains on `input.txt` and prints lines with `step 120`, as microgpt.py does. Not here: the step by shape
+(`training.py`, `fast.py`).
 """
 
 from __future__ import annotations
 
+import os
+import pty
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 from statistics import median
+from time import perf_counter
 
+from benchmarks.command import workplace
 from benchmarks.fast import check_against_exact, check_threads
 from benchmarks.timing import Contender, cpu_name, figure, seconds, table, take_turns
 from benchmarks.training import WARM_UP, check_against_reference
@@ -25,8 +37,8 @@ JOBS = (
 )
 
 
-def by_third(corpus: Corpus, steps: int, rounds: int) -> str:
-    """Microseconds a step of trainings that take turns, `rounds` samples of each third."""
+def by_third(corpus: Corpus, steps: int, rounds: int, peers: Mapping[str, str]) -> str:
+    """Microseconds a step of trainings that take turns, `rounds` samples of each third; then of each peer alone."""
     check_against_reference(corpus, Config(), 20)
     check_against_exact(corpus, Config(), 100)
     check_threads(corpus, *THREADED)
@@ -36,6 +48,11 @@ def by_third(corpus: Corpus, steps: int, rounds: int) -> str:
         first, middle, last = (median(summary.samples[at : at + rounds]) for at in range(0, 3 * rounds, rounds))
         sizes = map(str, (config.n_embd, settings.batch_size, settings.threads or 1))
         rows.append([settings.engine, *sizes, *map(figure, (first, middle, last, last / first))])
+    with workplace(None) as folder:
+        (folder / "input.txt").write_text("\n".join(corpus.documents), encoding="utf-8")
+        for name, command in peers.items():
+            first, middle, last = peer_thirds(name, shlex.split(command), folder)
+            rows.append([name, "", "", "", *map(figure, (first, middle, last, last / first))])
     heads = ["engine", "n_embd", "documents", "threads", "first third", "middle", "last", "last to first"]
     return table(f"A step of a training of {steps:,}, us, on {cpu_name()}", heads, rows)
 
@@ -45,3 +62,30 @@ def _training(corpus: Corpus, config: Config, settings: Settings, count: int, sa
     trainer = Trainer(corpus, config, settings.replace(steps=WARM_UP + samples * count))
     trainer.run(WARM_UP)
     return Contender("", lambda: 1e6 * seconds(lambda: trainer.run(count)) / count)
+
+
+def peer_thirds(name: str, command: Sequence[str], folder: Path) -> list[float]:
+    """Microseconds a step of a peer, in each third of the steps between the first and the last that it names."""
+    reports = list(_reports(name, command, folder))
+    span = reports[-1][0] - reports[0][0] if reports else 0
+    ends = [next(each for each in reports if each[0] >= reports[0][0] + span * n / 3) for n in range(4) if reports]
+    if len(set(ends)) < 4:
+        raise SystemExit(f"{name}: {shlex.join(command)} names {len(reports)} steps: have it print `step 120`, say")
+    return [1e6 * (end - start) / (last - first) for (first, start), (last, end) in pairwise(ends)]
+
+
+def _reports(name: str, command: Sequence[str], folder: Path) -> Iterator[tuple[int, float]]:
+    """The steps that a peer names, and when; on a terminal, where programs print each line at once."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, cwd=folder, stdout=theirs) as process, os.fdopen(ours, "rb", 0) as output:
+        os.close(theirs)
+        text, known = b"", -1
+        with suppress(OSError):  # which is how Linux says that the other side is closed
+            while more := output.read(1 << 16):
+                now, text = perf_counter(), text[-80:] + more
+                step = max(map(int, re.findall(rb"step\W*(\d+)\W", text)), default=-1)
+                if step > known:
+                    known = step
+                    yield step, now
+    if process.returncode:
+        raise SystemExit(f"{name}: {shlex.join(command)} ended with {process.returncode}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,11 +131,10 @@ def test_whole_trainings_are_timed_by_thirds(monkeypatch: pytest.MonkeyPatch) ->
         return run(self, count)
 
     monkeypatch.setattr(Trainer, "run", noted)
-    printed = whole.by_third(CORPUS, 60, 2)
-    assert [row.split(" | ")[:4] for row in printed.splitlines()[4:]] == [
-        ["| exact", "4", "1", "1"],
-        ["| fast", "4", "3", "2"],
-    ]
+    program = "import time\nfor step in range(60): print(f'step {step} of', open('input.txt').name); time.sleep(0.002)"
+    printed = whole.by_third(CORPUS, 60, 2, {"peer": shlex.join([sys.executable, "-c", program])})
+    rows = [row.strip("| ").split(" | ") for row in printed.splitlines()[4:]]
+    assert [row[:4] for row in rows] == [["exact", "4", "1", "1"], ["fast", "4", "3", "2"], ["peer", "", "", ""]]
     assert [trainer.step for trainer in trainings[-2:]] == [64 + 60] * 2
 
 
@@ -338,6 +338,15 @@ def test_a_peer_that_fails_stops_the_benchmark(tmp_path: Path) -> None:
     program = command.Program("broken", [sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
     with pytest.raises(SystemExit, match=r"^broken: .* ended with 3"):
         program.run()
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [("print('step 1')", "names 1 steps"), ("print('loss 2.5')", "names 0 steps"), ("exit(3)", "ended with 3")],
+)
+def test_a_peer_that_names_no_steps_is_not_timed(tmp_path: Path, program: str, error: str) -> None:
+    with pytest.raises(SystemExit, match=f"^peer: .* {error}"):
+        whole.peer_thirds("peer", [sys.executable, "-c", program], tmp_path)
 
 
 def test_memory_is_the_program_s_own(tmp_path: Path) -> None:
