@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, in_f32
 from tapegpt.autograd.operations.functions import power
-from tapegpt.autograd.operations.rows import Row, accumulate, dot, product, row_by_row, sum_rows, vectors
+from tapegpt.autograd.operations.rows import Row, accumulate, dot, dot_in_lanes, product, row_by_row, sum_rows, vectors
 from tapegpt.autograd.value import Matrix, rmsnorm
 from tapegpt.machine.language import F32, F64, Builder, Pointer, Value
 
@@ -42,14 +42,18 @@ class RMSNorm(Operation):
         for t, (row, result) in row_by_row(k, out, x.value, out.value):
             kept = scratch.kept + t * self.keeps
             c = self.center(k, row, kept, out.columns)
-            mean_square = dot(k, c, c, out.columns) * float(out.columns) ** -1 + EPSILON
-            scale = power(k, mean_square, -0.5)
-            kept[0], kept[1] = mean_square, scale
+            scale = self.scale(k, c, kept, out.columns)
             for at in vectors(k, out.columns, row.type):
                 number = c.vector(at, width) * scale
                 if self.gain:
                     number = number * more[0].value.vector(at, width)
                 result.store(at, number + more[-1].value.vector(at, width) if self.bias else number)
+
+    def scale(self, k: Builder, c: Row, kept: Pointer, columns: int) -> Value:
+        """(sum(c * c) / D + 1e-5) ** -0.5; kept with what it is a root of."""
+        kept[0] = mean_square = dot(k, c, c, columns) * float(columns) ** -1 + EPSILON
+        kept[1] = scale = power(k, mean_square, -0.5)
+        return scale
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
         """dx = or += scale * dy, then x * g twice, for both factors of x * x; g is the gradient of sum(x * x)."""
@@ -83,6 +87,12 @@ class FastRMSNorm(RMSNorm):
 
     def __str__(self) -> str:
         return self.name + " * gain" * self.gain + " + bias" * self.bias
+
+    def scale(self, k: Builder, c: Row, kept: Pointer, columns: int) -> Value:
+        """The same on all lanes, where it is needed next."""
+        scale = k.reciprocal_sqrt(dot_in_lanes(k, c, c, columns) * (1 / columns) + EPSILON)
+        kept[1] = scale.lane(0)
+        return scale
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, *more: Slot) -> None:
         """dbias += dy and dgain += dy * c * scale, summed over rows; dx = or += what follows from dz = dy * gain."""

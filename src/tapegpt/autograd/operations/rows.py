@@ -135,11 +135,16 @@ def dot(k: Builder, a: Row, b: Row, columns: int, *, reverse: bool = False) -> V
     """Sum of the products of two rows, as `total`; of f32 with one rounding where the target fuses it."""
     if a.type is F64:
         return total(k, product(a, b), columns, reverse=reverse)
+    return dot_in_lanes(k, a, b, columns).lane(0)
+
+
+def dot_in_lanes(k: Builder, a: Row, b: Row, columns: int) -> Value:
+    """That of f32, on all lanes of a vector."""
     width = k.width(F32)
     sums = k.zeros(width, F32)
     for c in vectors(k, columns):
         sums.accumulate(a.vector(c, width), b.vector(c, width))
-    return k.group_sum(sums, width).lane(0)
+    return k.group_sum(sums, width)
 
 
 def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: Number) -> Value:

@@ -9,7 +9,7 @@ from tapegpt.autograd.operations.base import row_stride
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.data.mersenne import word
 from tapegpt.engines.compiled import Generation
-from tapegpt.machine.language import F32, I32, I64, U32, Builder, F32s, I64s, Kernel, Real
+from tapegpt.machine.language import F32, U32, Builder, F32s, I64s, Kernel, Real
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,12 +109,13 @@ def sample(k: Builder, logits: Pointer, count: int, inverse_temperature: Value, 
         logits.store(c, logits.vector(c, width) * inverse_temperature)
     total, _ = fast_exponentiate(k, logits, logits, count)
     point = k.spread(total * unit, width)
-    before, below = k.zeros(width, F32), k.zeros(width, I32)
+    before, token = k.zeros(width, F32), k.variable(k.integer(count - 1))
     for c in vectors(k, count):
         sums = running_sums(k, logits.vector(c, width)) + before
-        below += k.select(sums <= point, k.constant(1, I32, width), 0)
+        above = k.pack_bits(sums > point)
+        token.set(k.select(above.equals(0), token, k.minimum(token, c + k.lowest_bit(above))))
         before.set(k.spread(sums.lane(width - 1), width))
-    return k.minimum(k.convert(k.group_sum(below, width).lane(0), I64), count - 1)
+    return k.value(token)
 
 
 def running_sums(k: Builder, vector: Value) -> Value:
