@@ -49,7 +49,6 @@ class ModernGPT(Model):
         super().check()
         if self.n_embd % (2 * self.n_head):
             raise TapeGPTError(
-                f"{argument('n_embd')} {self.n_embd} over {argument('n_head')} {self.n_head} must be an even number, for "
-                f"rotary positions: "
-                f"choose a multiple of {2 * self.n_head}"
+                f"{argument('n_embd')} {self.n_embd} over {argument('n_head')} {self.n_head} must be an even number, "
+                f"for rotary positions: choose a multiple of {2 * self.n_head}"
             )
