@@ -170,7 +170,7 @@ class Operation(ABC):
     f32_form: type[Operation] | None = None  # the class that computes it in f32, if that is another one
     about: tuple[str, ...] = ()  # nodes about the rows that it takes behind its inputs
     about_rows: tuple[str, ...] = ()  # those that it takes in the fast engine, see `to_f32`
-    keeps_rows = False  # whether it keeps something of the rows of each string, so that it takes `lines` too
+    keeps_rows = False  # whether it keeps something of a string, by position, so that it takes `lines` too
     batch = Batch(1 << 32, 1 << 32)  # whose rows these are: any
     prepares: tuple[int, ...] | None = None  # inputs that `prepare` reads; None is all
     activation = ""  # applied to the result, see `Slot.activation`
@@ -204,7 +204,8 @@ class Operation(ABC):
         """The operation in f32, which may take nodes `about` the rows.
 
         These are `positions`, where a row stands in its document; `ends`, the row behind that document; `share`, the
-        weight of a row in the loss; and if the batch is cached, `lines`: where what the string has kept lies.
+        weight of a row in the loss; and if the batch is cached, `lines`: where what the string has kept lies. Rows of a
+        string come in order, but may begin anew at any position that has been kept.
         """
         kind = self.f32_form or type(self)
         result = kind.__new__(kind)

@@ -73,15 +73,15 @@ def generate_batch(
         active += 1
     for _ in k.repeat_while(lambda: active > 0):
         forward(k, shared, work, 0, active)
+        for row in k.range(active):
+            logits, position = work + layout.logits + row * row_stride(vocab_size), positions[row]
+            tokens[row] = choose(row, strings[row], position, logits, random_unit(k, seeds[row], position))
         for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
-            string, position = strings[row], positions[row]
-            logits = work + layout.logits + row * row_stride(vocab_size)
-            token = choose(row, string, position, logits, random_unit(k, seeds[row], position))
+            string, position, token = strings[row], positions[row], tokens[row]
             ends = token.equals(bos)
             length = k.select(ends, position, position + 1)
             for _ in k.when(k.logical_not(ends)):
                 generation.ids[string * block + position] = token
-                tokens[row] = token
                 positions[row] = length
             for _ in k.when(ends | length.equals(block)):
                 generation.lengths[string] = length
