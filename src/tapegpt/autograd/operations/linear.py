@@ -47,7 +47,7 @@ class Linear(Operation):
 
     def prepare(self, k: Builder, scratch: Scratch, x: Slot, w: Slot, *last: Slot) -> None:
         """W^T."""
-        transpose(k, w.value, scratch.prepared, rows=w.shape.rows, columns=w.columns)
+        transpose(k, w.value, scratch.prepared, rows=w.rows, columns=w.columns)
 
     def forward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot, w: Slot, *last: Slot) -> None:
         """y = x W^T."""

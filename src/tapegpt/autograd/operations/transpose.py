@@ -5,7 +5,7 @@ from __future__ import annotations
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, row_stride
 from tapegpt.autograd.operations.rows import accumulate
 from tapegpt.autograd.value import Matrix, copy_rows
-from tapegpt.machine.language import Builder, Number, Reals, kernel
+from tapegpt.machine.language import Builder, Int, Number, Reals, kernel
 
 
 class Transpose(Operation):
@@ -33,20 +33,27 @@ class Transpose(Operation):
         transpose(k, out.grad, x.grad, rows=x.columns, columns=out.columns, fresh=x.fresh)
 
 
-@kernel
 def transpose(k: Builder, x: Reals, y: Reals, *, rows: int, columns: int, fresh: bool = True) -> None:
-    """y (columns, rows) = or += x (rows, columns), in squares; what fills none of them one by one."""
+    """y (columns, rows) = or += x (rows, columns): one kernel for all sizes."""
+    _transpose(k, x, y, rows, columns, row_stride(columns), row_stride(rows), fresh=fresh)
+
+
+@kernel
+def _transpose(
+    k: Builder, x: Reals, y: Reals, rows: Int, columns: Int, x_stride: Int, y_stride: Int, *, fresh: bool
+) -> None:
+    """In squares; what fills none of them one by one."""
     width = k.width(x.type)
     whole, broad = rows // width * width, columns // width * width
 
     def put(i: Number, j: Number) -> None:
-        accumulate(y, j * row_stride(rows) + i, x[i * row_stride(columns) + j], fresh=fresh)
+        accumulate(y, y_stride * j + i, x[x_stride * i + j], fresh=fresh)
 
     for i in k.range(0, whole, width):
         for j in k.range(0, broad, width):
-            square = [x.vector((i + r) * row_stride(columns) + j, width) for r in range(width)]
+            square = [x.vector(x_stride * (i + r) + j, width) for r in range(width)]
             for c, column in enumerate(k.transpose(square)):
-                accumulate(y, (j + c) * row_stride(rows) + i, column, fresh=fresh)
+                accumulate(y, y_stride * (j + c) + i, column, fresh=fresh)
         for j in k.range(broad, columns):
             for r in range(width):
                 put(i + r, j)
