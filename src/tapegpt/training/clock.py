@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 import time
 
-from tapegpt.autograd.operations.attention.exact import Attention
-from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.machine.host import host_target
 from tapegpt.processes import cores
 
@@ -47,9 +45,7 @@ def seconds_a_position(model: Model, vocab_size: int, length: float, threads: in
     target = host_target()
     lanes = target.vector_bytes / 4 if target.fma else target.vector_bytes / 8
     flops = INTERPRETED_FLOPS if target.name == "interpreted" else FLOPS_A_LANE * lanes * threads
-    operations = [node.operation for node in model.record(vocab_size).tape.nodes]
-    heads = sum(each.n_head for each in operations if isinstance(each, Attention))
-    attention = 32 * heads * min(length, model.block_size)  # as measured, for small heads
+    attention = 32 * sum(model.heads(vocab_size)) * min(length, model.block_size)  # as measured, for small heads
     return 6 * (weights(model, vocab_size) + attention) / flops
 
 
@@ -66,6 +62,8 @@ def layers(model: Model, vocab_size: int) -> int:
 
 def _products(model: Model, vocab_size: int) -> Iterator[tuple[str, int]]:
     """Parameters that each position is multiplied with, and their sizes: all but those in which rows are looked up."""
+    from tapegpt.autograd.operations.embedding import Embedding
+
     for node in model.record(vocab_size).tape.nodes:
         if not isinstance(node.operation, Embedding):
             for each in node.inputs:
