@@ -260,7 +260,7 @@ def test_a_budget_chooses_the_preset_that_the_data_leave_time_for(
 ) -> None:
     for budget, preset in zip(budgets, ("quick", "quick", "good", "good", "best", "best"), strict=True):
         chosen = resolve({"budget": budget, "block_size": block_size}, None, corpus)
-        assert chosen == resolve({"budget": budget, "block_size": block_size}, preset)
+        assert chosen == resolve({"budget": budget, "block_size": block_size}, preset, corpus)
 
 
 @pytest.mark.usefixtures("core")
@@ -317,3 +317,16 @@ def test_the_table_says_what_each_setting_is(record: type[Record]) -> None:
         assert default is None or default in record.ranges[name]
         assert each.usual or default is not None
         assert each.fast in (NOTHING, None) or each.fast in record.ranges[name]
+
+
+def test_a_preset_has_an_n_gram_model_of_short_strings_with_room_for_them() -> None:
+    def model(corpus: Corpus, **options: Any) -> tuple[float, int]:
+        given: Any = {"block_size": 64, **options}
+        shape = resolve(given, "quick", corpus)[0].as_dict()
+        return shape["kn_share"], shape["kn_rows"]
+
+    assert model(MOLECULES)[0] == 0.0
+    assert model(MOLECULES, kn_share=0.5)[0] == 0.5
+    assert model(NAMES) == (0.3, 1 << 11)  # of 1,300 tokens
+    assert model(NAMES.replace(documents=NAMES.documents * 10_000)) == (0.3, 1 << 19)
+    assert model(NAMES, kn_rows=99) == (0.3, 99)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tapegpt import Corpus, TapeGPTError
 from tapegpt.data import ngrams
 from tapegpt.data.holdout import hold_out
-from tapegpt.data.ngrams import ORDERS, NGrams, baselines, discounts, kernels
+from tapegpt.data.ngrams import COLUMNS, LONGEST, ORDERS, NGrams, Trie, baselines, discounts, kernels, trie
 from tapegpt.data.tokens import Tokens
 from tapegpt.machine.host import available, cpu_identity, detect, machine
 from tapegpt.machine.target import Target
@@ -222,8 +222,8 @@ def test_a_table_that_grows(monkeypatch: pytest.MonkeyPatch, bits: int) -> None:
     corpus = Corpus.of(Automaton().sample(500, seed=1))
     monkeypatch.setattr(ngrams, "_FIRST_BITS", bits)
     model = NGrams(kernels(), corpus.tokens(), 5, 5)
-    assert 1 << (model._bits - 2) < model._size + 5 <= 1 << (model._bits - 1) or model._bits == bits
-    assert len(Oracle(corpus.documents, 5, 5).a) == model._size - 1
+    assert 1 << (model._bits - 2) < model.size + 5 <= 1 << (model._bits - 1) or model._bits == bits
+    assert len(Oracle(corpus.documents, 5, 5).a) == model.size - 1
     monkeypatch.undo()
     assert model.loss(corpus.tokens()) == NGrams(kernels(), corpus.tokens(), 5, 5).loss(corpus.tokens())
 
@@ -233,7 +233,7 @@ def test_a_corpus_of_too_many_is_counted_up_to_there(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ngrams, "_FIRST_BITS", 5)
     monkeypatch.setattr(ngrams, "_LAST_BITS", 8)
     model = NGrams(kernels(), tokens, 5, 5)
-    assert 123 < model._size <= 128
+    assert 123 < model.size <= 128
     loss = model.loss(tokens)
     monkeypatch.undo()
     beginnings = (Tokens(tokens.ids, array("q", [0, end])) for end in range(1, 200))
@@ -251,3 +251,34 @@ def test_large_vocabularies() -> None:
     vocab_size = ours[0].vocab_size
     assert vocab_size == 70_003
     assert same(baselines(*ours, vocab_size), expected(training, validation, vocab_size))
+
+
+# --- tries ------------------------------------------------------------------------------------------------------------
+
+
+def columns(table: array[float]) -> list[array[float]]:
+    room = len(table) // COLUMNS
+    return [table[start : start + room] for start in range(0, len(table), room)]
+
+
+@given(STRINGS, st.text("abc", max_size=7))
+@settings(deadline=None, max_examples=many(20))
+def test_a_trie_has_the_distributions_of_the_formula(strings: list[str], text: str) -> None:
+    corpus = Corpus.of([*strings, "abc"])
+    oracle = Oracle(corpus.documents, LONGEST, 4)
+    made = columns(trie(corpus, 4, 1000))
+    found = Trie.distribution(made, [3, *corpus.encode(text)], 4)
+    context = (START, *text)[-LONGEST + 1 :]
+    assert found == pytest.approx([float(oracle.p(context, token)) for token in (*"abc", END)], rel=1e-12)
+
+
+def test_a_trie_has_the_longest_n_grams_that_fit() -> None:
+    corpus = Corpus.of(RomanNumerals().sample(200, seed=1))
+    sizes = [NGrams(kernels(), corpus.tokens(), corpus.vocab_size, order).size for order in range(1, LONGEST + 1)]
+    assert sizes == sorted(set(sizes))
+    for order, size in enumerate(sizes, 1):
+        for room in (size + 2, size + 3):
+            _, _, first, _ = columns(trie(corpus, corpus.vocab_size, room))
+            assert first[-2:].tolist() == [size, size], (order, room)
+    with pytest.raises(TapeGPTError, match="kn_rows"):
+        trie(corpus, corpus.vocab_size, sizes[0] + 1)

@@ -329,7 +329,7 @@ each_model = pytest.mark.parametrize("config", MODELS, ids=lambda config: type(c
 
 @cache
 def of(config: Model) -> GPT:
-    engine = make_engine("fast" if config.has_sparse(6) else "exact", config, 6)
+    engine = make_engine("fast" if config.needs_fast(6) else "exact", config, 6)
     rng = Random(3)
     engine.load_parameters({name: rng.gauss_array(m * n, 0.0, 0.4) for name, (m, n) in config.shapes(6).items()})
     return GPT(config, LETTERS, rng, engine)

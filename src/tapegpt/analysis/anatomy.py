@@ -53,8 +53,8 @@ class Anatomy:
 
     def __init__(self, config: Model, vocab_size: int, engine: str = "exact", target: Target | None = None) -> None:
         config.num_parameters(vocab_size)
-        if engine != "fast" and config.has_sparse(vocab_size):
-            raise TapeGPTError(f"n_gram needs the engine fast, not {engine}, which does what microgpt.py does")
+        if engine != "fast" and (what := config.needs_fast(vocab_size)):
+            raise TapeGPTError(f"{what} needs the engine fast, not {engine}, which does what microgpt.py does")
         self.config, self.vocab_size = config, vocab_size
         self.engine = "fast" if engine == "fast" else "exact"
         self.target = target or host_target()

@@ -60,7 +60,7 @@ class Rater:
     def seconds(self, tokens: Tokens, windows: array[int]) -> float:
         """About how long `rate` takes."""
         positions = tokens.starts[-1] / len(tokens) * len(windows)
-        shapes = [node.shape for node in self.config.parameters(self.vocab_size) if not node.sparse]
+        shapes = [node.shape for node in self.config.parameters(self.vocab_size) if node.is_dense]
         dense = sum((shape.rows or 0) * shape.columns for shape in shapes)
         return 2 * SECONDS * dense * positions / self._threads(windows)
 

@@ -96,10 +96,11 @@ class Model(Record):
         }
 
     def num_parameters(self, vocab_size: int) -> int:
-        """Number of parameters; raises `TapeGPTError` above `MAX_PARAMETERS`."""
-        count = sum(rows * columns for rows, columns in self.shapes(vocab_size).values())
+        """Number of parameters, fixed ones not counted; raises `TapeGPTError` above `MAX_PARAMETERS`."""
+        trained = [node.shape for node in self.parameters(vocab_size) if not node.fixed]
+        count = sum((shape.rows or 0) * shape.columns for shape in trained)
         if count > MAX_PARAMETERS:
-            settings = ", ".join(f"{name} {value}" for name, value in self.as_dict().items())
+            settings = ", ".join(f"{name} {value}" for name, value in self.in_use().items())
             raise TapeGPTError(
                 f"{settings} and {vocab_size:,} tokens make {count:,} parameters; the limit is {MAX_PARAMETERS:,}: "
                 "choose a smaller model"
@@ -113,9 +114,12 @@ class Model(Record):
         operations = [node.operation for node in self.record(vocab_size).tape.nodes]
         return [each.n_head for each in operations if isinstance(each, Attention)]
 
-    def has_sparse(self, vocab_size: int) -> bool:
-        """Whether a parameter is trained by the rows that are looked up, which the fast engine alone does."""
-        return any(node.sparse for node in self.parameters(vocab_size))
+    def needs_fast(self, vocab_size: int) -> str:
+        """What the fast engine alone does, if anything: a setting, or a parameter that is sparse or fixed."""
+        if all(node.is_dense for node in self.parameters(vocab_size)):
+            return ""
+        settings = [name for name, each in self.fields.items() if each.needs_fast and getattr(self, name) != each.fast]
+        return settings[0] if settings else f"a sparse or fixed parameter of {type(self).__name__}"
 
 
 class ForwardPass(Record):

@@ -36,7 +36,7 @@ class Node:
         self, tape: Tape, name: str, shape: Shape, operation: Operation | None, inputs: tuple[Node, ...]
     ) -> None:
         self.tape, self.name, self.shape, self.operation, self.inputs = tape, name, shape, operation, inputs
-        self.is_parameter = self.sparse = False
+        self.is_parameter = self.sparse = self.fixed = False
         self.start: float | None = None  # initial value of a parameter; None: random
         self.bound = 1 << 32  # written token ids must be below it
         self.below = operation.below if operation else 0  # computed token ids are below it; 0: there are none
@@ -56,6 +56,11 @@ class Node:
         if self.shape.index:
             return padded(-(-4 * self.rows // self.tape.real.size))
         return self.rows * row_stride(self.shape.columns)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether all of its numbers take part in each position, and are trained: not sparse, and not fixed."""
+        return not self.sparse and not self.fixed
 
     @property
     def is_early(self) -> bool:
@@ -233,11 +238,19 @@ class Node:
         """
         from tapegpt.autograd.operations.dropout import Dropout
 
-        tape = self.tape
-        if tape.noise is None:
-            tape.noise = tape.indices("noise")
-        number = sum(isinstance(node.operation, Dropout) for node in tape.nodes)
-        return tape.record(Dropout(p, seed, number), self, tape.noise)
+        number = sum(isinstance(node.operation, Dropout) for node in self.tape.nodes)
+        return self.tape.record(Dropout(p, seed, number), self, self.tape.example())
+
+    def kneser_ney(self, name: str, tokens: Node, share: float, rows: int) -> Node:
+        """Logits of a mixture with an n-gram model, which has this share; while training these logits as they are.
+
+        The model is a fixed parameter of this name with room for so many n-grams, which the trainer counts.
+        """
+        from tapegpt.autograd.operations.kneser_ney import KneserNey
+        from tapegpt.data.ngrams import COLUMNS
+
+        counts = self.tape.parameter(name, COLUMNS, rows, start=0.0, fixed=True)
+        return self.tape.record(KneserNey(share), self, tokens, counts, self.tape.example())
 
     def named(self, name: str) -> Node:
         """This node, with the name under which traces, listings and explanations show it."""

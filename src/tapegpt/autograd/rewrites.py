@@ -136,7 +136,8 @@ class Rewriting:
     def parameter(self, node: Node, columns: Sequence[int] | None = None, width: int = 0) -> Node:
         """Record a parameter, if need be in these columns of a wider one."""
         rows = node.shape.rows or 0
-        made = self.tape.parameter(node.name, rows, width or node.shape.columns, sparse=node.sparse)
+        kind = {"sparse": node.sparse, "fixed": node.fixed}
+        made = self.tape.parameter(node.name, rows, width or node.shape.columns, **kind)
         self.parameters[node.name] = Location(made, range(rows), columns or range(node.shape.columns))
         return made
 

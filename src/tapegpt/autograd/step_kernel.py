@@ -186,7 +186,8 @@ class Training:
         self._positions, self._about = tape.positions, {name: node.value for name, node in graph.about.items()}
         self._extent, self._optimizer, self._real = tape.parameter_extent(), optimizer, tape.real
         self._loss, self._dloss = loss.value, loss.gradient
-        self._parameters = [(node.value, tape.extent(node)) for node in tape.order(loss) if node.is_parameter]
+        trained = [node for node in tape.order(loss) if node.is_parameter and not node.fixed]
+        self._parameters = [(node.value, tape.extent(node)) for node in trained]
 
     def kernel(self) -> Kernel:
         """Its entry."""

@@ -84,7 +84,7 @@ class Tape(Local):
         self._laid: list[Laid] = []  # the nodes as they are laid out; kernels hold them, so they stay the same objects
         self._programs: dict[int, Program] = {}
         self._written: set[Node] = set()
-        self.noise: Node | None = None  # (T, 1), where there is dropout: the example of the training that a row is in
+        self.noise: Node | None = None  # (T, 1), where training differs: the example of it that a row is in, else 0
         self._computed: set[int] = set()  # nodes that are computed from the numbers that are written now,
         self._count = 0  # for so many positions
         self._differentiated = 0  # positions of the last backward
@@ -92,9 +92,16 @@ class Tape(Local):
     # --- recording ----------------------------------------------------------------------------------------------
 
     def parameter(
-        self, name: str, rows: int, columns: int, *, start: float | None = None, sparse: bool = False
+        self,
+        name: str,
+        rows: int,
+        columns: int,
+        *,
+        start: float | None = None,
+        sparse: bool = False,
+        fixed: bool = False,
     ) -> Node:
-        """A matrix that has a gradient.
+        """A matrix that has a gradient, unless it is `fixed`: written, and not trained.
 
         All its numbers start as `start`, by default as random numbers of a normal distribution. Of a `sparse` parameter
         a step trains only the rows that its batch looks up.
@@ -104,7 +111,7 @@ class Tape(Local):
         SIZES.check(f"{quote(name)}: rows", rows)
         node = self._append_named(name, rows, columns)
         node.start = None if start is None else number_of(start, node, "where it starts")
-        node.is_parameter, node.sparse = True, sparse
+        node.is_parameter, node.sparse, node.fixed = True, sparse, fixed
         return node
 
     def input(self, name: str, columns: int, rows: int | None = None) -> Node:
@@ -116,6 +123,12 @@ class Tape(Local):
     def indices(self, name: str) -> Node:
         """A token id for each position, which is written."""
         return self._append_named(name, None, 1, index=True)
+
+    def example(self) -> Node:
+        """For each position the number of its example in a training, from 1 on; 0 while there is none."""
+        if self.noise is None:
+            self.noise = self.indices("noise")
+        return self.noise
 
     def embedding(self, table: Node, ids: Node) -> Node:
         """Row `ids[t]` of the table for position t: (T, columns of the table)."""
@@ -265,11 +278,11 @@ class Tape(Local):
         return self._extents
 
     def _assign_offsets(self) -> Extents:
-        shared = work = 0
-        for node in self.parameters():
-            node.value = node.gradient = shared
-            shared += self.extent(node)
-        gradients = shared
+        shared = gradients = work = 0
+        for node in sorted(self.parameters(), key=attrgetter("fixed")):
+            node.value, shared = shared, shared + self.extent(node)
+            if not node.fixed:
+                node.gradient, gradients = node.value, shared
         for node in self.nodes:
             if not node.is_parameter:
                 node.value, work = work, work + node.extent
@@ -288,9 +301,12 @@ class Tape(Local):
                 node.gradient, work = work, work + node.extent
         return Extents(_round_up(shared), gradients, _round_up(work))
 
-    def parameter_extent(self) -> int:
-        """Numbers of all parameters, each padded to a multiple of `GROUP`: they are the first in their region."""
-        return self.plan().gradients
+    def parameter_extent(self, *, fixed: bool = False) -> int:
+        """Numbers of all parameters, each padded to a multiple of `GROUP`: they are the first in their region.
+
+        With `fixed` also those of fixed ones, which come next.
+        """
+        return self.plan().gradients + sum(self.extent(node) for node in self.parameters() if fixed and node.fixed)
 
     @property
     def arena(self) -> Memory:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SPARE = 0.02  # seconds of a budget for what comes after the training: samples, and the end of the process
-SAVING = 350e-9  # for each parameter, where the model, what Adam remembers and ranks of strings are written to a file
+SAVING = 30e-9  # for each parameter, where the model, what Adam remembers and ranks of strings are written to a file
 COMMON = (
     "--dataset --validation --model --n-layer --n-embd --engine --steps --seed --preset "
     "--budget --output --metrics --samples --temperature --run-dir"
@@ -63,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
     if settings.budget is not None:
         started = _process_start() - SPARE
         if options.output is not None:  # and strings to rank
-            started -= SAVING * config.num_parameters(corpus.vocab_size) + ONE_EVALUATION * settings.budget
+            written = sum(rows * columns for rows, columns in config.shapes(corpus.vocab_size).values())
+            started -= SAVING * written + ONE_EVALUATION * settings.budget
     trainer = Trainer(corpus, config, settings, started=started)
     return running.run(trainer, options)
 

@@ -1,4 +1,4 @@
-"""What a held-out loss is to be compared with: the losses of n-gram models on the same documents.
+"""N-gram models: what a held-out loss is to be compared with, and tables that a model can be mixed with (`Trie`).
 
 The models are interpolated Kneser-Ney with three discounts an order, over the characters and the BOS that ends a
 document. With h a context, h' the same without its first token, and sums over all tokens s:
@@ -24,18 +24,34 @@ from array import array
 from math import log
 
 from tapegpt.data.tokens import Tokens
-from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import F64, I64, Builder, F64s, I64s, Int, Structure, U32s, Value, Variable, kernel
+from tapegpt.errors import TapeGPTError, argument
+from tapegpt.machine.language import (
+    F64,
+    I64,
+    Builder,
+    F64s,
+    I64s,
+    Int,
+    Pointer,
+    Structure,
+    U32s,
+    Value,
+    Variable,
+    kernel,
+)
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tapegpt.data.corpus import Corpus
     from tapegpt.machine.program import Argument
     from tapegpt.machine.target import Target
 
 ORDERS = {"unigram": 1, "bigram": 2, "5-gram": 5}
+LONGEST = 6  # n-grams of a `Trie`
 
 # A node's 32 bytes: the key as an i64, parent << 32 | token; four u32; the discounts of its followers as an f64.
 _WORDS, _LONGS = 8, 4
@@ -70,7 +86,22 @@ def _tokens(documents: Corpus | Tokens) -> Tokens:
 
 def kernels(target: Target | None = None) -> Program:
     """The kernels for a target, by default that of this process."""
-    return Program({each.name: (each, {}) for each in (count, rehash, tally, discount, score)}, target)
+    return Program({each.name: (each, {}) for each in (count, rehash, tally, discount, score, lay_out)}, target)
+
+
+def trie(training: Corpus | Tokens, vocab_size: int, room: int) -> array[float]:
+    """The table of a `Trie` with room for so many n-grams, of the longest order, up to `LONGEST`, that fits into it.
+
+    Raises `TapeGPTError` where not even single tokens do.
+    """
+    learned, program = _tokens(training), kernels()
+    for order in range(LONGEST, 0, -1):
+        model = NGrams(program, learned, vocab_size, order)
+        if model.size + SPARE <= room:
+            return model.trie(room)
+    raise TapeGPTError(
+        f"{argument('kn_rows')} must be at least {vocab_size + 1 + SPARE}, for single tokens, not {room}"
+    )
 
 
 class NGrams:
@@ -78,7 +109,7 @@ class NGrams:
 
     def __init__(self, program: Program, tokens: Tokens, vocab_size: int, order: int) -> None:
         self._program, self._vocab_size, self._order = program, vocab_size, order
-        self._bits, self._size = _FIRST_BITS, 0
+        self._bits, self.size = _FIRST_BITS, 0
         self._discounts = array("d", bytes(8 * 4 * (order + 1)))
         self._allocate()
         self._count(tokens)
@@ -90,6 +121,15 @@ class NGrams:
         nats = array("d", [0.0])
         self._program.run("score", self._table(), address_of(tokens.ids), address_of(nats), first, last)
         return nats[0] / (last - first)
+
+    def trie(self, room: int) -> array[float]:
+        """The table of a `Trie` with room for so many n-grams."""
+        table, work = (
+            array("d", bytes(8 * COLUMNS * room)),
+            array("q", bytes(8 * (3 * self.size + self._vocab_size + 1))),
+        )
+        self._program.run("lay_out", self._table(), address_of(table), address_of(work), self.size, room)
+        return table
 
     def _table(self) -> dict[str, Argument]:
         return {
@@ -110,25 +150,25 @@ class NGrams:
         last = tokens.starts[-1]
         while True:
             self._program.run("count", self._table(), address_of(tokens.ids), address_of(state), last)
-            self._size = state[2]
+            self.size = state[2]
             if state[0] == last or self._bits == _LAST_BITS:
                 return
             self._grow()
 
     def _grow(self) -> None:
-        old = self._nodes.words(0, _WORDS * self._size)
+        old = self._nodes.words(0, _WORDS * self.size)
         self._bits += 1
         self._allocate()
-        self._nodes.words(0, _WORDS * self._size)[:] = old
-        self._program.run("rehash", self._table(), self._size)
+        self._nodes.words(0, _WORDS * self.size)[:] = old
+        self._program.run("rehash", self._table(), self.size)
 
     def _discount(self) -> None:
         """Find D of the counts 0 to 3 of each depth from 0 on, and spread them over the nodes."""
         counts = array("q", bytes(8 * _COUNTS * (self._order + 1)))
-        self._program.run("tally", self._table(), address_of(counts), self._size)
+        self._program.run("tally", self._table(), address_of(counts), self.size)
         rows = [counts[start : start + _COUNTS] for start in range(0, len(counts), _COUNTS)]
         self._discounts[:] = array("d", [number for row in rows for number in discounts(*row[1:5])])
-        self._program.run("discount", self._table(), self._size)
+        self._program.run("discount", self._table(), self.size)
 
 
 def discounts(n1: int, n2: int, n3: int, n4: int) -> list[float]:
@@ -279,3 +319,144 @@ def score(k: Builder, table: Table, ids: U32s, nats: F64s, first: Int, last: Int
         sum_ -= k.log(p + weight / k.convert(table.vocab_size, F64))
         context.set(table.context(k, longest, token))
     nats[0] = sum_
+
+
+# --- a trie -----------------------------------------------------------------------------------------------------------
+
+COLUMNS = 4
+_TOKENS, _SHARES, _FIRST, _REST = range(COLUMNS)
+SPARE = 2  # the last two n-grams of a table have no followers: the first of them stands for those that are not there
+
+
+class Trie:
+    """A model's n-grams as a table of `COLUMNS` rows of reals, a column for each n-gram; the first is the empty one.
+
+    Its last token t, the share s(ht), its first follower, and the rest r(h): p(t | h) = s(ht) + r(h) p(t | h'). The
+    followers of an n-gram are up to the next one's first, with rising tokens.
+    """
+
+    def __init__(self, k: Builder, table: Pointer, room: int) -> None:
+        self._k, self._nothing = k, room - SPARE
+        self._tokens, self._shares, self._first, self._rest = (table + row * room for row in range(COLUMNS))
+
+    def begin(self, contexts: Pointer, token: Value) -> None:
+        """The contexts after the first token of a document: of `LONGEST` words number n is that of n tokens."""
+        contexts[0], contexts[1] = 0, self._follower(self._k.integer(0), token)
+        for length in range(2, LONGEST):
+            contexts[length] = self._nothing
+
+    def advance(self, before: Pointer, after: Pointer, token: Value) -> None:
+        """The contexts after a token: each is a follower of the next shorter one before it."""
+        after[0] = 0
+        for length in self._k.range(1, LONGEST):
+            after[length] = self._follower(before[length - 1], token)
+
+    def distribute(self, p: Pointer, columns: int, contexts: Pointer) -> None:
+        """p[t] = p(t | h), from the shortest context to the longest that has followers."""
+        k, kind = self._k, p.type
+        width = k.width(kind)
+        for c in k.range(0, columns, width):
+            p.store(c, k.spread(k.convert(k.real(1 / columns), kind), width))
+        length, going = k.variable(k.integer(0)), k.variable(k.integer(1))
+        for _ in k.repeat_while(lambda: (length < LONGEST) & going.equals(1)):
+            node = k.value(contexts[length])
+            first, last = self._followers(node)
+            going.set(k.select(first < last, k.integer(1), 0))
+            for _ in k.when(going.equals(1)):
+                for c in k.range(0, columns, width):
+                    p.store(c, p.vector(c, width) * self._rest[node])
+                for follower in k.range(first, last):
+                    token = _within(k, self._tokens[follower], columns - 1)
+                    p[token] = p[token] + self._shares[follower]
+            length += 1
+
+    def _followers(self, node: Value) -> tuple[Value, Value]:
+        """The first follower, and the first node behind the last."""
+        first, last = (_within(self._k, self._first[each], self._nothing) for each in (node, node + 1))
+        return first, last
+
+    def _follower(self, node: Value, token: Value) -> Value:
+        """The follower with a token, or a node without followers where there is none (binary search)."""
+        k = self._k
+        first, last = self._followers(node)
+        low, high = k.variable(first), k.variable(last)
+        wanted = k.convert(token, self._tokens.type)
+        for _ in k.repeat_while(lambda: low < high):
+            middle = (low + high) >> 1
+            is_before = self._tokens[middle] < wanted
+            low.set(k.select(is_before, middle + 1, low))
+            high.set(k.select(is_before, high, middle))
+        is_there = (low < last) & self._tokens[low].equals(wanted)
+        return k.select(is_there, low, self._nothing)
+
+    @staticmethod
+    def distribution(table: Sequence[Sequence[float]], context: Sequence[int], vocab_size: int) -> list[float]:
+        """What `distribute` computes, in plain Python."""
+        p, first = [1 / vocab_size] * vocab_size, [int(number) for number in table[_FIRST]]
+        for length in range(min(len(context), LONGEST - 1) + 1):
+            node: int | None = 0
+            for token in context[len(context) - length :]:
+                followers = range(0) if node is None else range(first[node], first[node + 1])
+                node = next((each for each in followers if table[_TOKENS][each] == token), None)
+            if node is None or first[node] == first[node + 1]:
+                break
+            p = [each * table[_REST][node] for each in p]
+            for follower in range(first[node], first[node + 1]):
+                p[int(table[_TOKENS][follower])] += table[_SHARES][follower]
+        return p
+
+
+def _within(k: Builder, number: Value, most: int) -> Value:
+    """A whole number from 0 to `most`, whatever a file says."""
+    return k.minimum(k.maximum(k.convert(number, I64), 0), most)
+
+
+@kernel
+def lay_out(k: Builder, table: Table, result: F64s, work: I64s, size: Int, room: Int) -> None:
+    """Write a `Trie`, one length of n-grams after the other. work (3 size + V + 1), zero before."""
+    nodes, keys, mass = table.nodes, table.nodes.cast(I64), table.nodes.cast(F64)
+    tokens, shares, first, rest = (result + row * room for row in range(COLUMNS))
+    followers, by_token, origins, starts = (work + part * size for part in range(4))
+
+    def token_of(node: Value) -> Value:
+        return keys[node * _LONGS] & 0xFFFFFFFF
+
+    def parent_of(node: Value) -> Value:
+        return keys[node * _LONGS] >> 32
+
+    for node in k.range(1, size):
+        token, parent = token_of(node), parent_of(node)
+        followers[parent] = followers[parent] + 1
+        starts[token + 1] = starts[token + 1] + 1
+    for token in k.range(table.vocab_size):
+        starts[token + 1] = starts[token + 1] + starts[token]
+    for node in k.range(1, size):
+        token = token_of(node)
+        by_token[starts[token]] = node
+        starts[token] = starts[token] + 1
+    done, end = k.variable(k.integer(0)), k.variable(k.integer(1))
+    for depth in k.range(1, table.order + 1):
+        last = k.value(end)
+        for i in k.range(done, last):
+            node = origins[i]
+            first[i] = k.convert(end, F64)
+            total = nodes[node * _WORDS + _TOTAL]
+            for _ in k.when(total > 0):
+                rest[i] = mass[node * _LONGS + _MASS] / k.convert(total, F64)
+            count = followers[node]
+            followers[node] = end  # from now on where its next one goes
+            end += count
+        done.set(last)
+        for i in k.range(size - 1):
+            node = by_token[i]
+            for _ in k.when(nodes[node * _WORDS + _DEPTH].equals(depth)):
+                parent = parent_of(node)
+                at = followers[parent]
+                followers[parent] = at + 1
+                origins[at] = node
+                tokens[at] = k.convert(token_of(node), F64)
+                seen = k.convert(nodes[node * _WORDS + _COUNT], F64)
+                total = k.convert(nodes[parent * _WORDS + _TOTAL], F64)
+                shares[at] = (seen - table.discount(k, node)) / total
+    for i in k.range(done, room):
+        first[i] = k.convert(end, F64)

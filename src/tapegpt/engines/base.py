@@ -120,7 +120,9 @@ class Engine(Local, ABC):
             return self._parameters()
 
     def load_parameters(self, parameters: Parameters) -> None:
-        """Copy the parameters in, zeros for n-gram embeddings that are left out; Adam's moments become zero."""
+        """Copy the parameters in; Adam's moments become zero. N-gram embeddings that are left out become zero, fixed
+        parameters stay as they are.
+        """
         self._change(self._lock, self._load_parameters, parameters)
         self._is_torn = False
 
@@ -168,7 +170,7 @@ class Engine(Local, ABC):
 
     @abstractmethod
     def parameters_in(self, snapshot: Snapshot) -> Parameters:
-        """The parameters of a snapshot, of this engine or another of its kind and shape."""
+        """The trained parameters of a snapshot, of this engine or another of its kind and shape."""
 
     # --- what an engine does, one call at a time ----------------------------------------------------------------
 

@@ -93,33 +93,39 @@ class CompiledEngine(Engine):
         return self._graph.read(self._shared)
 
     def _load_parameters(self, parameters: Parameters) -> None:
-        fresh, (moments, powers) = Memory(self._size * self._extents.gradients), self._no_moments()
+        own, (moments, powers) = self._own_parameters(), self._no_moments()
+        fresh, fixed = Memory(len(own)), len(self._trained())
+        content = fresh.at(0).view[: len(own)]
+        content[fixed:] = own[fixed:]
         self._graph.write(fresh, parameters)
         self._clear_gradients()
-        content, own = fresh.at(0).view, self._own_parameters()
         own[:] = content  # from here on no call, between whose returns Ctrl-C comes
         self._moments, self._powers = moments, powers
 
     def _own_parameters(self) -> memoryview:
         """All parameters as bytes."""
+        return self._shared.at(0).view[: self._size * self._graph.tape.parameter_extent(fixed=True)]
+
+    def _trained(self) -> memoryview:
+        """All parameters but fixed ones, as bytes."""
         return self._shared.at(0).view[: self._size * self._extents.gradients]
 
     def _snapshot(self) -> Snapshot:
-        return bytes(self._own_parameters())
+        return bytes(self._trained())
 
     def _restore(self, snapshot: Snapshot) -> None:
         assert isinstance(snapshot, bytes)
-        self._own_parameters()[:] = snapshot
+        self._trained()[:] = snapshot
 
     def parameters_in(self, snapshot: Snapshot) -> Parameters:
-        """The parameters of a snapshot."""
+        """The parameters of a snapshot, which has no fixed ones."""
         assert isinstance(snapshot, bytes)
         memory = Memory(len(snapshot))
         memory.at(0).view[:] = snapshot
-        return self._graph.read(memory)
+        return self._graph.read(memory, trained=True)
 
     def _copy_moments(self) -> Moments:
-        mean, square = (self._graph.read(self._moments, start) for start in (0, self._extents.gradients))
+        mean, square = (self._graph.read(self._moments, start, trained=True) for start in (0, self._extents.gradients))
         return Moments(mean, square, tuple(self._powers))
 
     def _load_moments(self, moments: Moments) -> None:

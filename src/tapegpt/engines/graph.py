@@ -118,10 +118,12 @@ class Graph:
 
     # --- parameters in memory -----------------------------------------------------------------------------------
 
-    def read(self, memory: Memory, start: int = 0) -> Parameters:
-        """A copy of numbers by name from a memory laid out as the parameters are, from number `start` on."""
+    def read(self, memory: Memory, start: int = 0, *, trained: bool = False) -> Parameters:
+        """A copy of numbers by name from a memory laid out as the parameters, or as the trained ones, from `start`."""
         result: Parameters = {}
         for name in self.names:
+            if trained and self.parameters[name].node.fixed:
+                continue
             result[name] = array(self._code, [0.0]) * self._count(name)
             for own, there in self._views(memory, start, name, result[name]):
                 own[:] = there
@@ -130,10 +132,10 @@ class Graph:
     def write(self, memory: Memory, numbers: Parameters, start: int = 0) -> None:
         """Write numbers by name, rounded to the tape's type, to a memory laid out as the parameters are.
 
-        Those of sparse parameters may be left out: zeros.
+        Those of sparse and of fixed parameters may be left out: they stay as they are.
         """
         for name in self.names:
-            if name in numbers or not self.parameters[name].node.sparse:
+            if name in numbers or self.parameters[name].node.is_dense:
                 values: array[float] = array(self._code, numbers[name])
                 for own, there in self._views(memory, start, name, values):
                     there[:] = own

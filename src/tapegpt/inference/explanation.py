@@ -135,7 +135,7 @@ class _Scalars(ReferenceEngine):
 
     def __init__(self, model: LanguageModel, text: str) -> None:
         document = _encode(model, text)
-        dense = [node.shape for node in model.config.parameters(model.vocab_size) if not node.sparse]
+        dense = [node.shape for node in model.config.parameters(model.vocab_size) if node.is_dense]
         products = (len(document) - 1) * sum((shape.rows or 0) * shape.columns for shape in dense)
         if products > MAX_PRODUCTS:
             raise TapeGPTError(

@@ -102,7 +102,7 @@ class Inference:
     @property
     def work(self) -> int:
         """Of a string: its positions times the parameters that each of them meets, of sparse ones only a few rows."""
-        met = [node.shape for node in self.config.parameters(self.vocab_size) if not node.sparse]
+        met = [node.shape for node in self.config.parameters(self.vocab_size) if node.is_dense]
         return self.config.block_size * sum((shape.rows or 0) * shape.columns for shape in met)
 
     def surprises(self, tokens: Tokens) -> array[float]:

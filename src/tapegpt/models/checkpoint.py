@@ -193,15 +193,17 @@ def _check(contents: Contents, kind: type[Model]) -> _Checked:
     ranks = _rising(json.loads(metadata.get("ranks", "[]")))
     data = DataRecord(**json.loads(metadata["data"])) if "data" in metadata else None
     config, shapes = _made(kind, json.loads(metadata["config"]), len(vocabulary) + 1, contents)
+    trained = {node.name for node in config.parameters(len(vocabulary) + 1) if not node.fixed}
     sets = [""] if "settings" not in metadata else ["", MEAN, SQUARE]
-    if LAST + next(iter(shapes)) in contents.tensors:
+    if any(LAST + name in contents.tensors for name in trained):
         sets.append(LAST)
+    names = {part: [name for name in shapes if part == "" or name in trained] for part in sets}
     if {name: shape for name, (shape, _) in contents.tensors.items()} != {
-        part + name: shape for part in sets for name, shape in shapes.items()
+        part + name: shapes[name] for part in sets for name in names[part]
     }:
         raise ForeignError("its tensors are not those of its configuration")
     config.num_parameters(len(vocabulary) + 1)
-    numbers = {part: _parameters(contents, part, shapes) for part in sets}
+    numbers = {part: _parameters(contents, part, names[part]) for part in sets}
     state = _state(metadata, numbers, contents.type) if len(sets) > 1 else None
     return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, state)
 
@@ -260,8 +262,8 @@ def _rising(numbers: Any) -> list[float]:
     return numbers
 
 
-def _parameters(contents: Contents, part: str, shapes: dict[str, tuple[int, int]]) -> Parameters:
-    parameters = {name: numbers_of(contents.tensors[part + name][1], contents.type) for name in shapes}
+def _parameters(contents: Contents, part: str, names: list[str]) -> Parameters:
+    parameters = {name: numbers_of(contents.tensors[part + name][1], contents.type) for name in names}
     if not all(map(are_finite, parameters.values())):
         raise ForeignError("it has parameters that are not finite")
     return parameters

@@ -9,6 +9,7 @@ from tapegpt.autograd.model import Model
 from tapegpt.errors import TapeGPTError, argument
 from tapegpt.ranges import Whole
 from tapegpt.record import field
+from tapegpt.settings import SHARE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class GPT(Model):
         fast=1,
     )
     gram_rows: int = field("rows of the hashed n-gram table", Whole(1, 1 << 24), default=16384, fast=16384)
+    kn_share: float = field(
+        "share of a Kneser-Ney n-gram model in the probabilities, not in training", SHARE, default=0.0, fast=0.0
+    )
+    kn_rows: int = field("n-grams that it has room for", Whole(4, 1 << 24), default=262_144, fast=262_144)
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits (T, V)."""
@@ -56,7 +61,10 @@ class GPT(Model):
             normed = x.rmsnorm().named(f"{name}.mlp_norm")
             hidden = normed.linear(f"{name}.mlp_fc1", 4 * d).relu().named(f"{name}.mlp_relu")  # (T, 4 D)
             x = (hidden.linear(f"{name}.mlp_fc2", d) + x).named(f"{name}.mlp_residual")
-        return tape.linear(x, lm_head).named("logits")
+        logits = tape.linear(x, lm_head)
+        if self.kn_share:
+            logits = logits.named("network_logits").kneser_ney("kn_counts", tokens, self.kn_share, self.kn_rows)
+        return logits.named("logits")
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range, or `n_head` does not divide `n_embd`."""
@@ -69,9 +77,10 @@ class GPT(Model):
             )
 
     def in_use(self) -> dict[str, Any]:
-        """Without those of n-grams where there are no n-gram embeddings, so that older readers know what they find."""
-        unused = ("n_gram", "gram_rows") if self.is_plain else ()
-        return {name: value for name, value in self.as_dict().items() if name not in unused}
+        """Without those of n-grams where there are no n-grams, so that older readers know what they find."""
+        unused = {"n_gram": self.n_gram == 1, "gram_rows": self.n_gram == 1}
+        unused |= {"kn_share": not self.kn_share, "kn_rows": not self.kn_share}
+        return {name: value for name, value in self.as_dict().items() if not unused.get(name)}
 
     @property
     def head_dim(self) -> int:
@@ -80,8 +89,8 @@ class GPT(Model):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the model is microgpt.py's, whose input is the embeddings of the token and the position alone."""
-        return self.n_gram == 1
+        """Whether the model is microgpt.py's, which knows n-grams neither at its input nor at its output."""
+        return self.n_gram == 1 and not self.kn_share
 
 
 Config = GPT  # what it is called where its settings are meant

@@ -51,8 +51,7 @@ def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, 
     Batches and threads are the fast engine's.
     """
     config.num_parameters(vocab_size)
-    if name != "fast" and config.has_sparse(vocab_size):
-        what = "n_gram" if "n_gram" in config.as_dict() else f"a sparse parameter of {type(config).__name__}"
+    if name != "fast" and (what := config.needs_fast(vocab_size)):
         raise TapeGPTError(f"{what} needs the engine fast, not {name}, which does what microgpt.py does")
     if name == "exact":
         from tapegpt.engines.exact import ExactEngine
@@ -82,11 +81,17 @@ def check_memory(shapes: Iterable[Shape]) -> None:
 
 
 def initialise(
-    engine: Engine, config: Model, vocab_size: int, rng: Random, deviation: float = Settings.init_std
+    engine: Engine,
+    config: Model,
+    vocab_size: int,
+    rng: Random,
+    deviation: float = Settings.init_std,
+    fixed: Parameters | None = None,
 ) -> None:
     """Draw all parameters from a normal distribution around 0, row by row, in the order of the recording.
 
     But for those that say where they start; n-gram embeddings start at zero: an n-gram counts once it has been seen.
+    `fixed` are numbers of fixed parameters.
     """
     nodes = config.parameters(vocab_size)
     sizes = {node.name: (node.shape.rows or 0) * node.shape.columns for node in nodes}
@@ -100,7 +105,7 @@ def initialise(
             taken += size
         else:
             parameters[node.name] = array("d", [node.start]) * size
-    engine.load_parameters(parameters)
+    engine.load_parameters({**parameters, **(fixed or {})})
 
 
 def _made(

@@ -67,7 +67,7 @@ def _products(model: Model, vocab_size: int) -> Iterator[tuple[str, int]]:
     for node in model.record(vocab_size).tape.nodes:
         if not isinstance(node.operation, Embedding):
             for each in node.inputs:
-                if each.is_parameter:
+                if each.is_parameter and not each.fixed:
                     yield each.name, (each.shape.rows or 0) * each.shape.columns
 
 

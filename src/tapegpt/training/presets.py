@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         block_size: int
         n_gram: int
         gram_rows: int
+        kn_share: float
+        kn_rows: int
         engine: Literal["exact", "fast", "reference"]
         steps: int
         budget: float | str | None
@@ -53,6 +55,7 @@ MADE_FOR = {"quick": "1 s", "good": "10 s", "best": "1 minute"}  # about so long
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
         **_GRAMS,
+        "kn_share": 0.3,
         "n_embd": 32,
         "n_head": 8,
         "batch_size": 16,
@@ -61,6 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "good": {
         **_GRAMS,
+        "kn_share": 0.2,
         "n_embd": 48,
         "n_head": 6,
         "batch_size": 24,
@@ -69,6 +73,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "best": {
         **_GRAMS,
+        "kn_share": 0.2,
         "n_embd": 96,
         "n_head": 12,
         "batch_size": 48,
@@ -76,6 +81,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 25_000,
     },
 }
+LONG = 12  # tokens of a string, above which an n-gram model is no help for long; docs/fast.md has the figures
+MOST_ROWS = 19  # bits: 8 MB
 # Positions that a training should get through for each weight of the transformer blocks; docs/fast.md says why.
 ENOUGH = {"quick": 0, "good": 40, "best": 30}
 
@@ -103,7 +110,7 @@ def resolve(
         preset = _preset_for(given, budget, corpus, model) if corpus else next(iter(PRESETS))
     if preset is not None:
         OneOf(PRESETS).check("preset", preset)
-        chosen = PRESETS[preset]
+        chosen = PRESETS[preset] | (_ngram_model(corpus) if corpus else {})
         if model is not Config:
             chosen = {name: value for name, value in chosen.items() if name in Settings.fields}
         given = {"engine": "fast", **chosen, **given}
@@ -114,6 +121,14 @@ def resolve(
     shape = {name: given.pop(name) for name in start.fields if name in given}
     check_names(f"training a {type(start).__name__}", given, Settings.fields, start.fields)
     return start.replace(**shape), Settings(**given)
+
+
+def _ngram_model(corpus: Corpus) -> dict[str, Any]:
+    """The n-gram model of a preset: none beside long strings, else room for about all n-grams of the strings."""
+    tokens = corpus.predictions
+    if tokens > LONG * len(corpus):
+        return {"kn_share": 0.0}
+    return {"kn_rows": 1 << min(int(11 * tokens**0.8).bit_length(), MOST_ROWS)}
 
 
 def _instance(model: Choice) -> Model:

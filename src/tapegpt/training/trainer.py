@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
     from tapegpt.data.corpus import Corpus
     from tapegpt.data.tokens import Tokens
-    from tapegpt.engines.base import Snapshot
+    from tapegpt.engines.base import Parameters, Snapshot
     from tapegpt.models.provenance import DataRecord, Evaluation
 
     Callback = Callable[["Trainer", list[float]], object]
@@ -85,9 +85,10 @@ class Trainer(Local):
 
             self.training, self.held_out = hold_out(corpus, settings.validation, settings.seed)
         self.judged, self.counted = self.held_out, self.training
-        if self.held_out and settings.budget is not None:
-            self.judged = sample_held_out(self.held_out, config, settings)
+        if settings.budget is not None:
             self.counted = sample_for_ngrams(self.training, settings.budget)
+            if self.held_out:
+                self.judged = sample_held_out(self.held_out, config, settings)
         self.adam = _adam(settings)
         self.evaluations: list[Evaluation] = []
         self._validation = self.judged.windows(config.block_size) if self.judged else None
@@ -101,8 +102,26 @@ class Trainer(Local):
         engine = make_engine(settings.engine, config, corpus.vocab_size, settings.batch_size, settings.threads or 1)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
         self.model.documents = corpus.documents
-        initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std))
         self._clock = Clock(settings.budget, started + engine.compile_seconds)
+        initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std), self._count())
+
+    def _count(self) -> Parameters:
+        """The n-grams of the training documents, where the model is mixed with a model of them."""
+        nodes, vocab_size = self.model.config.record(self.corpus.vocab_size).tape.nodes, self.corpus.vocab_size
+        if not any(node.fixed for node in nodes):
+            return {}
+        from tapegpt.autograd.operations.kneser_ney import KneserNey
+        from tapegpt.data.ngrams import trie
+
+        tables = [node.inputs[2] for node in nodes if isinstance(node.operation, KneserNey)]
+        self._exclude_ngrams()
+        return {table.name: trie(self.counted, vocab_size, table.shape.columns) for table in tables}
+
+    def _exclude_ngrams(self) -> None:
+        """Not to count what compiling the n-gram models takes."""
+        from tapegpt.data.ngrams import kernels
+
+        self._clock.exclude(kernels().compile_seconds)
 
     # --- resuming ----------------------------------------------------------------------------------------------
 
@@ -145,8 +164,9 @@ class Trainer(Local):
         """A new run that starts with the weights of a model, on any documents.
 
         The vocabulary is the model's and the documents'. Parameters with a row or a column for each token have those of
-        new characters as in a new model. Where there are new characters, sparse parameters start anew: their rows are
-        found by tokens, which move. Raises `TapeGPTError` where a parameter grows with the vocabulary in another way.
+        new characters as in a new model. Where there are new characters, sparse parameters start anew, and n-grams are
+        counted anew: both are found by tokens, which move. Raises `TapeGPTError` where a parameter grows with the
+        vocabulary in another way.
         """
         vocabulary = "".join(sorted({*model.vocabulary, *corpus.vocabulary}))
         trainer = cls(corpus.replace(vocabulary=vocabulary), model.config, settings)
@@ -158,7 +178,7 @@ class Trainer(Local):
         shapes = model.config.shapes(len(vocabulary) + 1)
         kept = [vocabulary.index(character) for character in model.vocabulary] + [len(vocabulary)]
         for node in model.config.parameters(model.vocab_size):
-            if node.sparse:
+            if not node.is_dense:
                 continue
             sizes = (node.shape.rows or 0, node.shape.columns)
             for size, more in zip(sizes, growth[node.name], strict=True):
@@ -304,11 +324,11 @@ class Trainer(Local):
 
     def baselines(self) -> dict[str, float]:
         """Losses of simple models on the held-out documents: uniform, unigram, bigram and 5-gram."""
-        from tapegpt.data.ngrams import baselines, kernels
+        from tapegpt.data.ngrams import baselines
 
         if self.judged is None:
             raise TapeGPTError("no documents are held out: give validation, for instance 0.1")
-        self._clock.exclude(kernels().compile_seconds)
+        self._exclude_ngrams()
         return baselines(self.counted, self.judged, self.training.vocab_size)
 
     def rank(self) -> None:
