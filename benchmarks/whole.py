@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 
 from benchmarks.command import workplace
@@ -38,14 +37,16 @@ JOBS = (
 
 
 def by_third(corpus: Corpus, steps: int, rounds: int, peers: Mapping[str, str]) -> str:
-    """Microseconds a step of trainings that take turns, `rounds` samples of each third; then of each peer alone."""
+    """Microseconds a step of trainings that take turns, the lowest of `rounds` samples of each third, which other
+    programs on the core disturb least; then of each peer alone.
+    """
     check_against_reference(corpus, Config(), 20)
     check_against_exact(corpus, Config(), 100)
     check_threads(corpus, *THREADED)
     contenders = [_training(corpus, *job, steps // (3 * rounds), 3 * rounds) for job in JOBS]
     rows = []
     for (config, settings), summary in zip(JOBS, take_turns(contenders, 3 * rounds), strict=True):
-        first, middle, last = (median(summary.samples[at : at + rounds]) for at in range(0, 3 * rounds, rounds))
+        first, middle, last = (min(summary.samples[at : at + rounds]) for at in range(0, 3 * rounds, rounds))
         sizes = map(str, (config.n_embd, settings.batch_size, settings.threads or 1))
         rows.append([settings.engine, *sizes, *map(figure, (first, middle, last, last / first))])
     with workplace(None) as folder:

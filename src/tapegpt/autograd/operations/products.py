@@ -109,7 +109,7 @@ class Loose(Record):
     def is_copied(self, columns: int) -> bool:
         """Whether a copy pays: a cache line or less from each row of a large matrix; 12 % of a step at n_embd 384."""
         rows = self.rows if isinstance(self.rows, int) else 256
-        return columns <= PAD and rows * self.matrix.columns >= 1 << 16
+        return columns <= PAD and rows * self.matrix.columns >= 1 << 15
 
 
 class Finish(Record):
