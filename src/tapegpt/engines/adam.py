@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, settle, square, square_root
-from tapegpt.machine.language import BOOL, F64, I64, Builder, F64s, I64s, Int, Operand, Real, Structure, kernel
+from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, square, square_root
+from tapegpt.machine.language import F64, I64, Builder, F64s, Int, Operand, Real, Structure, kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tapegpt.engines.compiled import Numbers
     from tapegpt.machine.language import Number, Value
 
-BLOCK = 8 * GROUP  # elements that stay in the first-level cache between the passes
-_BETWEEN = 3 * BLOCK + BLOCK // GROUP  # numbers that the passes leave to each other
 _FIRM = 2.0**-700  # a parameter from here on is the same after a step below 2^-760
+_SAVED = 2 * GROUP  # numbers before they were updated, for those that are updated again
 
 
 def scratch_size(count: int) -> int:
     """f64 of scratch for so many parameters; at first zeros, or what `expect_tiny` has made of them."""
-    return _BETWEEN + 2 * count // GROUP
+    return _SAVED + count // GROUP
 
 
 class Schedule(Structure):
@@ -48,48 +45,58 @@ def adam_update(
     """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g ** 2; p -= lr (m / c1) / ((v / c2) ** 0.5 + schedule.epsilon).
 
     The learning rate falls to zero over all steps; c = 1 - b ** (step + 1). `count` is a multiple of `GROUP`.
+    Where the square or the root may be either of two numbers that do not give the same v and p, pow decides.
     """
     beta1, beta2, epsilon = schedule.beta1, schedule.beta2, schedule.epsilon
-    one, taken = k.real(1.0), k.convert(step, F64) + 1.0
+    one, taken, width = k.real(1.0), k.convert(step, F64) + 1.0, k.width()
     rate = schedule.learning_rate * (one - k.convert(step, F64) / schedule.steps)
     correction1, correction2 = one - k.pow(beta1, taken), one - k.pow(beta2, taken)
-    may_rest = (beta1 > 0.5) & (beta2 > 0.5) & (epsilon > 2.0**-300) & (k.abs(rate) < correction1 * epsilon * 2.0**140)
-    limit = k.select(may_rest, k.bits(k.real(TINY)), 0)
-    divisor1, divisor2 = Divisor(k, correction1), Divisor(k, correction2)
-    squares, unbiased, roots = scratch, scratch + BLOCK, scratch + 2 * BLOCK
-    doubts, tiny = (scratch + 3 * BLOCK).cast(I64), (scratch + _BETWEEN).cast(I64)
-    for start in k.range(0, count, BLOCK):
-        rest = count - start
-        groups = k.select(rest < BLOCK, rest, BLOCK) // GROUP
+    is_large = epsilon > 2.0**-300
+    any_may_rest = (beta1 > 0.5) & (beta2 > 0.5) & is_large & (k.abs(rate) < correction1 * epsilon * 2.0**140)
+    limit = k.select(any_may_rest, k.bits(k.real(TINY)), 0)
+    first, second = _Mean(k, beta1, correction1, limit), _Mean(k, beta2, correction2, limit)
+    least = epsilon * 2.0**-56  # of roots: smaller ones disappear in the sum with epsilon, as this one does
+    rates, epsilons, least_v = (k.spread(k.value(x), width) for x in (rate, epsilon, least * least * correction2))
+    saved_v, saved_p, tiny = scratch, scratch + GROUP, (scratch + _SAVED).cast(I64)
+    for group in k.range(count // GROUP):
         pointers = (numbers.gradients, numbers.first, numbers.second, numbers.shared)
-        g, m, v, p = (pointer + start for pointer in pointers)
-        first = _Mean(k, m, beta1, divisor1, limit, tiny + start // GROUP)
-        second = _Mean(k, v, beta2, divisor2, limit, tiny + (count + start) // GROUP)
-        for group in k.range(groups):
-            word = k.variable(k.integer(0))
-            for index, at in _vectors(k, group):
-                result, doubt = square(k, g.vector(at, k.width()))
-                squares.store(at, result)
-                word.set(word | (k.pack_bits(doubt) << index))
-            doubts[group] = word
-        settle(k, doubts, groups, g, squares, 2.0)
-        for group in k.range(groups):
-            word = k.variable(k.integer(0))
-            for index, at, has_tiny in second.vectors(group):
-                every = k.constant(1, BOOL, k.width()) if has_tiny else None
-                quotient = second.update(group, at, squares.vector(at, k.width()), every)
-                unbiased.store(at, quotient)
-                result, doubt = square_root(k, quotient, epsilon * 2.0**-55)
-                roots.store(at, result)
-                word.set(word | (k.pack_bits(doubt) << index))
-            doubts[group] = word
-        settle(k, doubts, groups, unbiased, roots, 0.5)
-        for group in k.range(groups):
-            for _, at, has_tiny in first.vectors(group):
-                before = p.vector(at, k.width())
-                is_firm = k.abs(before) >= _FIRM if has_tiny else None
-                mean = first.update(group, at, g.vector(at, k.width()), is_firm)
-                p.store(at, before - mean * rate / (roots.vector(at, k.width()) + epsilon))
+        all_g, all_m, all_v, all_p = (pointer + group * GROUP for pointer in pointers)
+        doubts = k.variable(k.select(is_large, k.integer(0), -1))  # a bit for each number
+        had_tiny = tiny[group].differs(0)
+        tiny[group] = 0
+        for has_tiny, holds in ((False, k.logical_not(had_tiny)), (True, had_tiny)):
+            for _ in k.when(holds):
+                for at in k.range(0, GROUP, width):
+                    g, m, v, p = (pointer.vector(at, width) for pointer in (all_g, all_m, all_v, all_p))
+                    saved_v.store(at, v)
+                    saved_p.store(at, p)
+                    m_rests = v_rests = None
+                    if has_tiny:
+                        m_rests = g.equals(0.0) & (k.abs(p) >= _FIRM) & first.may_rest(m)
+                        v_rests = g.equals(0.0) & second.may_rest(v)
+                    new_m = first.move(m, m_rests, g)
+                    new_v, other_v = (second.move(v, v_rests, x) for x in square(k, g))
+                    root, other_root = square_root(k, second.divisor.into(k.maximum(least_v, new_v)))
+                    change = first.divisor.into(new_m) * rates
+                    new_p, other_p = (p - change / (x + epsilons) for x in (root, other_root))
+                    is_odd = _is_tiny(k, new_m) | (new_v < TINY) & (new_v.differs(0.0) | g.differs(0.0))
+                    doubt = new_v.differs(other_v) | new_p.differs(other_p) | is_odd
+                    doubts.set(doubts | (k.pack_bits(doubt) << at))
+                    for pointer, new in ((all_m, new_m), (all_v, new_v), (all_p, new_p)):
+                        pointer.store(at, new)
+                    if m_rests is not None and v_rests is not None:
+                        for _ in k.when(k.any(m_rests | v_rests)):
+                            all_m.store(at, k.select(m_rests, first.decay(m), new_m))
+                            all_v.store(at, k.select(v_rests, second.decay(v), new_v))
+                            tiny[group] = 1
+        for _ in k.repeat_while(lambda: doubts.differs(0)):
+            at = k.lowest_bit(doubts)
+            doubts.set(doubts & (doubts - 1))
+            m, v = all_m[at], saved_v[at] * beta2 + k.pow(all_g[at], 2.0) * (1.0 - beta2)
+            all_v[at] = v
+            all_p[at] = saved_p[at] - m / correction1 * rate / (k.pow(v / correction2, 0.5) + epsilon)
+            for _ in k.when(_is_tiny(k, m) | _is_tiny(k, v)):
+                tiny[group] = 1
 
 
 class _Mean:
@@ -100,46 +107,32 @@ class _Mean:
     in what follows from it, which changes no bit there. Groups of numbers that may have such are noted.
     """
 
-    def __init__(self, k: Builder, mean: F64s, beta: Real, divisor: Divisor, limit: Int, tiny: I64s) -> None:
-        self._k, self._mean, self._beta, self._divisor = k, mean, beta, divisor
-        self._limit, self._tiny = limit, tiny
+    def __init__(self, k: Builder, beta: Real, correction: Value, limit: Value) -> None:
+        self._k, self.divisor = k, Divisor(k, correction)
+        self._beta, self._share, self._limit = (k.spread(k.value(x), k.width()) for x in (beta, 1.0 - beta, limit))
 
-    def vectors(self, group: Operand) -> Iterator[tuple[int, Operand, bool]]:
-        """The vectors of a group as `_vectors` has them, and whether they may have tiny numbers."""
-        k = self._k
-        has_tiny = self._tiny[group].differs(0)
-        for _ in k.when(k.logical_not(has_tiny)):
-            yield from ((index, at, False) for index, at in _vectors(k, group))
-        for _ in k.when(has_tiny):
-            self._tiny[group] = 0
-            yield from ((index, at, True) for index, at in _vectors(k, group))
+    def may_rest(self, mean: Value) -> Value:
+        """Which numbers rest where their g is zero."""
+        size = self._k.bits(self._k.abs(mean))  # which a CPU compares at full speed
+        return (size > 0) & (size < self._limit)
 
-    def update(self, group: Operand, at: Operand, g: Value, may_rest: Value | None) -> Value:
-        """Move a vector of the mean towards g; returns it without its bias. None: no lane has a tiny number."""
-        k, beta = self._k, self._beta
-        before = self._mean.vector(at, k.width())
+    def move(self, mean: Value, rests: Value | None, g: Value) -> Value:
+        """What the mean becomes with this g; zero where it rests."""
+        return (self._k.select(rests, 0.0, mean) if rests is not None else mean) * self._beta + g * self._share
 
-        def note() -> None:
-            self._tiny[group] = 1
+    def decay(self, mean: Value) -> Value:
+        """What the mean becomes where it rests."""
+        return decay(self._k, mean, self._beta)
 
-        if may_rest is None:
-            mean = before * beta + g * (1.0 - beta)
-            self._mean.store(at, mean)
-        else:
-            size = k.bits(k.abs(before))  # which a CPU compares at full speed
-            rests = (size > 0) & (size < self._limit) & g.equals(0.0) & may_rest
-            mean = k.select(rests, 0.0, before) * beta + g * (1.0 - beta)
-            self._mean.store(at, mean)
-            for _ in k.when(k.any(rests)):
-                self._mean.store(at, k.select(rests, decay(k, before, beta), mean))
-                note()
-        return self._divisor.into(mean, note)
+
+def _is_tiny(k: Builder, x: Value) -> Value:
+    return (k.abs(x) < TINY) & x.differs(0.0)
 
 
 def expect_tiny(k: Builder, scratch: F64s, count: Number) -> None:
     """Note all numbers as maybe tiny, as they are until an update has looked at them."""
-    tiny = (scratch + _BETWEEN).cast(I64)
-    for group in k.range(2 * count // GROUP):
+    tiny = (scratch + _SAVED).cast(I64)
+    for group in k.range(count // GROUP):
         tiny[group] = 1
 
 
@@ -151,8 +144,3 @@ def all_finite(k: Builder, gradients: F64s, count: int) -> Operand:
             g = gradients.vector(i + index * k.width(), k.width())
             sums[index] += g * g * 0.0  # 0, or NaN
     return k.logical_not(k.any((sums[0] + sums[1] + (sums[2] + sums[3])).differs(0.0)))
-
-
-def _vectors(k: Builder, group: Operand) -> list[tuple[int, Operand]]:
-    """The vectors of a group: the index of their first element in it, and in the block."""
-    return [(index, group * GROUP + index) for index in range(0, GROUP, k.width())]  # as a loop 2 % slower

@@ -61,12 +61,14 @@ _FLOAT_COMPARE = {"<": "olt", "<=": "ole", ">": "ogt", ">=": "oge", "==": "oeq",
 _INTEGER_COMPARE = {"<": "slt", "<=": "sle", ">": "sgt", ">=": "sge", "==": "eq", "!=": "ne"}
 
 _ESTIMATES = {  # 1 / sqrt(x): the target's instruction, and how many bits of it are correct
-    "avx512": ("x86.avx512.rsqrt14.ps.512", 14),
-    "avx2": ("x86.avx.rsqrt.ps.256", 11.4),
-    "sse2": ("x86.sse.rsqrt.ps", 11.4),
-    "neon": ("aarch64.neon.frsqrte.v4f32", 8),
+    ("avx512", F32): ("x86.avx512.rsqrt14.ps.512", 14),
+    ("avx512", F64): ("x86.avx512.rsqrt14.pd.512", 14),
+    ("avx2", F32): ("x86.avx.rsqrt.ps.256", 11.4),
+    ("sse2", F32): ("x86.sse.rsqrt.ps", 11.4),
+    ("neon", F32): ("aarch64.neon.frsqrte.v4f32", 8),
+    ("neon", F64): ("aarch64.neon.frsqrte.v2f64", 8),
 }
-_SIGNIFICAND = 22
+_CORRECT = {F32: 22, F64: 14}  # bits that there are to be
 
 # Entries that flush subnormal numbers: a call between these lines, and what they need declared. The call keeps LLVM
 # from moving arithmetic across them. The bits are 15 and 6 of MXCSR, and 24 of FPCR.
@@ -519,16 +521,17 @@ class _Function(Builder):
 
     def reciprocal_sqrt(self, x: Operand) -> Value:
         value = self._of(x, *_FLOATS)
-        name, correct_bits = _ESTIMATES.get(self.target.name, ("", 0))
-        if value.type is not F32 or value.lanes * F32.size != self.target.vector_bytes or not name:
+        kind, lanes = value.type, value.lanes
+        name, correct_bits = _ESTIMATES.get((self.target.name, kind), ("", 0))
+        if lanes * kind.size != self.target.vector_bytes or not name:
             return 1.0 / self.sqrt(value)
-        text = _llvm(F32, value.lanes)
-        more, types = (f", {text} zeroinitializer, i16 -1", f", {text}, i16") if "avx512" in name else ("", "")
+        text = _llvm(kind, lanes)
+        more, types = (f", {text} zeroinitializer, i{lanes} -1", f", {text}, i{lanes}") if "avx512" in name else ("", "")
         self._module.declare(f"declare {text} @llvm.{name}({text}{types})")
-        estimate = self._result(F32, value.lanes, f"call {text} @llvm.{name}({self._typed(value)}{more})")
-        while correct_bits < _SIGNIFICAND:  # Newton's steps: each doubles the correct bits
+        estimate = self._result(kind, lanes, f"call {text} @llvm.{name}({self._typed(value)}{more})")
+        while correct_bits < _CORRECT[kind]:  # Newton's steps: each doubles the correct bits
             half = estimate * value * -0.5
-            estimate = estimate * self.mul_add(half, estimate, self.constant(1.5, F32, value.lanes))
+            estimate = estimate * self.mul_add(half, estimate, self.constant(1.5, kind, lanes))
             correct_bits *= 2
         return estimate
 
