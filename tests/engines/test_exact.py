@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, DivergedError, Random, Trainer
-from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, slack, square, square_root
+from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, power, slack, square, square_root
 from tapegpt.data.tokens import Strings, Tokens
 from tapegpt.engines.adam import Schedule, adam_update, expect_tiny, scratch_size
 from tapegpt.engines.base import Adam, Engine, Parameters
@@ -320,6 +320,18 @@ def powers(k: Builder, x: F64s, results: F64s, count: Int) -> None:
             results.store(count * index + at, result)
 
 
+INVERSE = (-0.5, -1.0, -1.5, -2.0)
+
+
+def inverse_powers(k: Builder, x: F64s, results: F64s, counts: I64s, count: Int) -> None:
+    """x ** -0.5 and so on, by vectors and one by one; `count` is a multiple of the width."""
+    for index, exponent in enumerate(INVERSE):
+        for at in k.range(0, count, k.width()):
+            results.store(count * 2 * index + at, power(k, x.vector(at, k.width()), exponent))
+        for at in k.range(count):
+            results[count * (2 * index + 1) + at] = power(k, x[at], exponent)
+
+
 @kernel
 def quotients(k: Builder, x: F64s, results: F64s, count: Int, number: Real) -> None:
     """x / number; `count` is a multiple of the width."""
@@ -374,11 +386,11 @@ def certified(target: Target, name: str, numbers: list[float], other: float) -> 
     return results[: len(numbers)].tolist()
 
 
-def power(x: float, exponent: float) -> float:
+def libm_power(x: float, exponent: float) -> float:
     """libm's pow, infinite where Python raises."""
     try:
         return math.pow(x, exponent)
-    except OverflowError:
+    except (OverflowError, ValueError):  # or the inverse of zero
         return math.inf
 
 
@@ -436,9 +448,11 @@ rooted = st.floats(2.0**-1022, allow_infinity=False)
 
 
 @each_target
-@given(st.lists(squared.filter(math.isfinite), min_size=1, max_size=GROUP), st.lists(rooted, min_size=1, max_size=GROUP))
+@given(
+    st.lists(squared.filter(math.isfinite), min_size=1, max_size=GROUP), st.lists(rooted, min_size=1, max_size=GROUP)
+)
 def test_any_square_and_root_is_a_candidate(target: Target, numbers: list[float], others: list[float]) -> None:
-    assert all(power(x, 2.0) in pair for x, pair in zip(numbers, candidates(target, numbers)[0], strict=True))
+    assert all(libm_power(x, 2.0) in pair for x, pair in zip(numbers, candidates(target, numbers)[0], strict=True))
     assert all(math.pow(x, 0.5) in pair for x, pair in zip(others, candidates(target, others)[1], strict=True))
 
 
@@ -462,7 +476,7 @@ def test_at_the_borders_squares_and_roots_are_candidates(target: Target) -> None
         numbers += [x * math.sqrt(0.5), x * math.sqrt(2.0), math.nextafter(x * math.sqrt(2.0), math.inf)]
     squares, roots = candidates(target, numbers)
     pairs = list(zip(numbers, squares, roots, strict=True))
-    assert all(power(x, 2.0) in square for x, square, _ in pairs if x >= LEAST_SQUARED)
+    assert all(libm_power(x, 2.0) in square for x, square, _ in pairs if x >= LEAST_SQUARED)
     assert all(math.pow(x, 0.5) in root for x, _, root in pairs)
     assert candidates(target, [0.0, -0.0])[0] == [(0.0, 0.0)] * 2
 
@@ -484,6 +498,34 @@ def test_there_are_two_candidates_near_the_middle_of_two_numbers(target: Target)
             for x, found in zip(numbers, candidates(target, numbers)[which], strict=True):
                 assert math.pow(x, exponent) in found
                 assert (found[0] != found[1]) == doubtful
+
+
+def check_inverse_powers(target: Target, numbers: list[float]) -> int:
+    """They are pow's; returns how often pow was called."""
+    x = array("d", [*numbers, *[1.0] * (-len(numbers) % 8)])
+    results, calls = array("d", bytes(8 * 8 * len(x))), array("q", [0])
+    counting = Program({"inverse_powers": (Kernel(inverse_powers), {})}, target, counted=("pow",))
+    counting.run("inverse_powers", address_of(x), address_of(results), address_of(calls), len(x))
+    for place, start in enumerate(range(0, len(results), len(x))):
+        expected = [libm_power(number, INVERSE[place // 2]) for number in numbers]
+        assert list(map(float.hex, results[start : start + len(numbers)])) == list(map(float.hex, expected))
+    return calls[0]
+
+
+@each_target
+def test_many_inverse_powers_are_pows(target: Target) -> None:
+    rng = random.Random(7)
+    size = 256 if target.name == "interpreted" else 8_000
+    calls = check_inverse_powers(target, [math.ldexp(rng.uniform(0.5, 1.0), rng.randint(-59, 60)) for _ in range(size)])
+    vectors = 1 - (1 - 2 * slack(180)) ** (target.vector_bytes // 8)  # with a number in doubt, at most
+    assert calls < 4 * size * (2 * slack(180) + vectors) * 2 if target.certified else calls == 8 * size
+
+
+@each_target
+def test_inverse_powers_at_the_borders_are_pows(target: Target) -> None:
+    borders = [math.ldexp(1.0, exponent) for exponent in (-1074, -1022, -61, -60, -2, -1, 0, 1, 59, 60, 61, 1023)]
+    near = [math.nextafter(x, towards) for x in borders for towards in (0.0, math.inf)]
+    check_inverse_powers(target, [*borders, *near, 0.0, 3.0, 1e-5, math.inf])
 
 
 @each_target

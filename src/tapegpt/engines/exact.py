@@ -8,6 +8,7 @@ from __future__ import annotations
 from array import array
 
 from tapegpt.autograd.operations.base import padded, row_stride
+from tapegpt.autograd.operations.functions import power
 from tapegpt.autograd.operations.rows import exponentiate
 from tapegpt.autograd.packing import Rows
 from tapegpt.data.mersenne import uniform
@@ -103,7 +104,7 @@ def generation_kernel(graph: Graph) -> Kernel:
                 for i in k.range(vocab_size):
                     weights[i] = logits[i] * inverse_temperature
                 total = exponentiate(k, weights, weights, vocab_size)
-                token.set(choose(k, generation.random, weights, k.pow(total, -1.0), vocab_size))
+                token.set(choose(k, generation.random, weights, power(k, total, -1.0), vocab_size))
                 going.set(k.select(token.differs(bos), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
                     generation.ids[string * layout.positions + t] = token

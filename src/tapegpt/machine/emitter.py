@@ -526,7 +526,9 @@ class _Function(Builder):
         if lanes * kind.size != self.target.vector_bytes or not name:
             return 1.0 / self.sqrt(value)
         text = _llvm(kind, lanes)
-        more, types = (f", {text} zeroinitializer, i{lanes} -1", f", {text}, i{lanes}") if "avx512" in name else ("", "")
+        more, types = (
+            (f", {text} zeroinitializer, i{lanes} -1", f", {text}, i{lanes}") if "avx512" in name else ("", "")
+        )
         self._module.declare(f"declare {text} @llvm.{name}({text}{types})")
         estimate = self._result(kind, lanes, f"call {text} @llvm.{name}({self._typed(value)}{more})")
         while correct_bits < _CORRECT[kind]:  # Newton's steps: each doubles the correct bits

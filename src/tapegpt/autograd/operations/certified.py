@@ -24,6 +24,7 @@ from tapegpt.machine.language import F64, Builder, Operand, Value
 GROUP = 64  # elements whose doubts are one word
 TINY = 2.0**-900  # quotients of smaller numbers may lose the exact remainder
 
+_EXPONENTS = {-0.5: (1, True), -1.0: (1, False), -1.5: (3, True), -2.0: (2, False)}  # of x, and whether of its root
 _MAGNITUDE, _BITS_OF_2_52 = (1 << 63) - 1, (1023 + 52) << 52
 
 
@@ -52,6 +53,35 @@ def square_root(k: Builder, x: Value) -> tuple[Value, Value]:
     result = k.fma(k.fma(-near, near, x), half, near)
     remainder = k.fma(-result, result, x)  # exact: x - result * result, 2 * result times the distance
     return result, k.fma(remainder, half * _push(k, x, 512), result)
+
+
+def power(k: Builder, x: Value, exponent: float) -> Value:
+    """x ** exponent as pow has it, which is called for few x where the exponent is one of `_EXPONENTS`."""
+    if not k.target.certified or exponent not in _EXPONENTS:
+        return k.pow(x, exponent)
+    result, other = _inverse(k, x, *_EXPONENTS[exponent])
+    is_far = (x < 2.0**-60) | (x > 2.0**60)
+    found = k.variable(result)
+    for _ in k.when(k.any(is_far | result.differs(other))):
+        found.set(k.pow(x, exponent))
+    return k.value(found)
+
+
+def _inverse(k: Builder, x: Value, factors: int, is_root: bool) -> tuple[Value, Value]:
+    """The two candidates for 1 / x ** factors, or for its root, by a step of Newton that keeps what it rounds off."""
+    one, high, low = k.constant(1, F64, x.lanes), x, k.constant(0, F64, x.lanes)
+    for _ in range(factors - 1):  # x ** factors = high + low, to twice as many bits
+        product = high * x
+        high, low = product, k.fma(high, x, -product) + low * x
+    if is_root:
+        near = one / k.sqrt(high)
+        square = near * near
+        error = (k.fma(-square, high, one) - k.fma(near, near, -square) * high - square * low) * 0.5
+    else:
+        near = one / high
+        error = k.fma(-near, high, one) - near * low
+    result = k.fma(near, error, near)
+    return result, k.fma(k.fma(near, error, near - result), _push(k, x, 180), result)
 
 
 def _push(k: Builder, x: Value, reach: int) -> Value:

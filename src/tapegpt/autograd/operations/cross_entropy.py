@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, in_f32, padded, row_stride
-from tapegpt.autograd.operations.functions import log
+from tapegpt.autograd.operations.functions import log, power
 from tapegpt.autograd.operations.rows import (
     accumulate,
     across,
@@ -50,7 +50,7 @@ class CrossEntropy(Operation):
         sums, losses = scratch.kept + logits.extent, k.zeros()
         for t, (row, e) in row_by_row(k, logits, logits.value, scratch.kept):
             total = exponentiate(k, row, e, logits.columns)
-            inverse = k.pow(total, -1.0)
+            inverse = power(k, total, -1.0)
             sums[2 * t], sums[2 * t + 1] = total, inverse
             losses += k.log(e[targets.value[t]] * inverse) * -1.0
         out.value[0] = losses * share_of(k, logits.stop - logits.start)
@@ -64,7 +64,7 @@ class CrossEntropy(Operation):
             # loss = share * sum of -log(probability), probability = e[target] * inverse
             dprobability = (k.real(1.0) / (e[target] * inverse)) * (share * -1.0)
             # inverse = total ** -1, total = sum(e)
-            dtotal = (k.pow(total, -2.0) * -1.0) * (e[target] * dprobability)
+            dtotal = (power(k, total, -2.0) * -1.0) * (e[target] * dprobability)
             # e = exp(x - max(x))
             own = e[target] * (dprobability * inverse + dtotal)
             if not logits.fresh:

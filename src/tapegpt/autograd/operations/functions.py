@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import inf, nan
 
+from tapegpt.autograd.operations import certified
 from tapegpt.machine.language import F32, F64, Builder, Number, Operand, Value
 
 LOWEST, HIGHEST = -87.0, 88.71875  # exponents that exp knows in f32
@@ -79,7 +80,7 @@ def power(k: Builder, x: Operand, exponent: float) -> Value:
     e ** (exponent log x): relative error below 2.5e-7 (1 + |exponent| max(1, |log x|)).
     """
     if x.type is F64:
-        return k.pow(x, exponent)
+        return certified.power(k, k.value(x), exponent)
     size = abs(exponent)
     if size <= WHOLE and size * 2 == int(size * 2):
         result = k.constant(1, F32, x.lanes) if size == int(size) else k.sqrt(x)

@@ -70,7 +70,7 @@ class RMSNorm(Operation):
         """The gradient of sum(c * c), by way of the scale."""
         # y = c * scale, scale = (sum(c * c) / D + 1e-5) ** -0.5
         dscale = dot(k, c, dy, columns, reverse=True)
-        return k.pow(kept[0], -1.5) * -0.5 * dscale * float(columns) ** -1
+        return power(k, kept[0], -1.5) * -0.5 * dscale * float(columns) ** -1
 
 
 # --- f32 ------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations import rows
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, in_f32, row_stride
-from tapegpt.autograd.operations.functions import exp, log
+from tapegpt.autograd.operations.functions import exp, log, power
 from tapegpt.autograd.operations.rows import LazyRow, Row, accumulate, across, dot, mask_columns, row_by_row, vectors
 from tapegpt.autograd.value import Matrix, log_softmax, softmax
 from tapegpt.machine.language import F32, F64, Builder, Pointer, Value
@@ -40,7 +40,7 @@ class Softmax(Operation):
 
     def result(self, k: Builder, x: Pointer, e: Pointer, total: Value, columns: int) -> Row:
         """p = e * total ** -1."""
-        inverse = k.pow(total, -1.0)
+        inverse = power(k, total, -1.0)
         return LazyRow(F64, lambda c, lanes: e.vector(c, lanes) * inverse)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, x: Slot) -> None:
@@ -54,7 +54,7 @@ class Softmax(Operation):
     def gradient(self, k: Builder, e: Pointer, dp: Pointer, total: Value, columns: int) -> Row:
         """dx = e * (dp * total ** -1 + dtotal)."""
         # p = e * total ** -1
-        inverse, dinverse, dtotal = k.pow(total, -1.0), k.pow(total, -2.0) * -1.0, k.zeros()
+        inverse, dinverse, dtotal = power(k, total, -1.0), power(k, total, -2.0) * -1.0, k.zeros()
         for i in k.range(columns - 1, -1, -1):
             dtotal += dinverse * (e[i] * dp[i])
         return LazyRow(F64, lambda c, lanes: e.vector(c, lanes) * (dp.vector(c, lanes) * inverse + dtotal))

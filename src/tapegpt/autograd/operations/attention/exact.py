@@ -10,6 +10,7 @@ Letters: T positions, S positions looked at, H heads, J columns of a head.
 from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, clear, padded, row_stride
+from tapegpt.autograd.operations.functions import power
 from tapegpt.autograd.operations.rows import across, exponentiate
 from tapegpt.autograd.value import Matrix, Vector, softmax, total
 from tapegpt.errors import quote
@@ -117,7 +118,7 @@ class Attention(Operation):
                         product += columns.vector(j, s, width) * query[j]
                     logits.store(s, product * (float(head_dim) ** 0.5) ** -1)
                 total = exponentiate(k, logits, logits, t + 1)
-                inverse = k.pow(total, -1.0)
+                inverse = power(k, total, -1.0)
                 kept.sums[row, 0] = total
                 kept.sums[row, 1] = inverse
                 for c, lanes in across(k, head_dim):
@@ -148,7 +149,7 @@ class Attention(Operation):
                         dweight += columns.vector(j, s, width) * dout[j]
                     kept.dweights.store(s, dweight)
                 # weight_s = e_s * total ** -1, total = sum over s of e_s
-                dinverse = k.pow(total, -2.0) * -1.0
+                dinverse = power(k, total, -2.0) * -1.0
                 dtotal = k.zeros()
                 for s in k.range(t, -1, -1):
                     dtotal += dinverse * (exponentials[s] * kept.dweights[s])
