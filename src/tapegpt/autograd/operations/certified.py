@@ -1,13 +1,13 @@
-"""Squares, square roots and quotients that are certainly what libm's pow and `/` give, mostly without either.
+"""Powers and quotients that are certainly what libm's pow and `/` give, mostly without either.
 
-Powers. microgpt.py computes `g ** 2` and `v ** 0.5` with pow, which is not correctly rounded. But glibc bounds its
-error (since 2.28, sysdeps/ieee754/dbl-64/e_pow.c): 0.511 ulp of the exponential, plus |y log x| times the relative
-error 1.5 * 2^-68 of the logarithm, in units of 2^-53. For results from 2^-reach to 2^reach that is below
-0.5 + `slack(reach)` ulp, and less than one: pow gives one of the two doubles around the exact result. The distance of
-the exact result from the nearer one comes from one fused multiply-add. Up to 0.5 - slack ulp every other double is
-farther away than pow may be, and pow must give the nearer one; beyond, which is seldom, it may give the other one.
-`square` and `square_root` return both candidates: the distance times slightly more than one, added to the nearer one,
-rounds to nothing, or to the other one. Where the bound is not known, pow is called.
+Powers. microgpt.py computes them with pow, which is not correctly rounded. But glibc bounds its error (since 2.28,
+sysdeps/ieee754/dbl-64/e_pow.c): 0.511 ulp of the exponential, plus |y log x| times the relative error 1.5 * 2^-68 of
+the logarithm, in units of 2^-53. For results from 2^-reach to 2^reach that is below 0.5 + `slack(reach)` ulp, and less
+than one: pow gives one of the two doubles around the exact result. Here one of these is computed, and its distance from
+the exact result, to many digits. Up to a distance of 0.5 - slack ulp every other double is farther away than pow may
+be, and pow must give this one; beyond, it may give the other one. So the second candidate is the first plus the
+distance times slightly more than one, which rounds to the first, or to the other one. Where the bound is not known, pow
+is called.
 
 Quotients. `Divisor` divides by one number many times without the divider (Markstein, 1990: with the correctly rounded
 reciprocal and a faithful quotient, one correction by the exact remainder gives the correctly rounded quotient).
