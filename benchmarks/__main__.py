@@ -23,6 +23,7 @@ from benchmarks import (
     randomness,
     studio,
     sweep,
+    text,
     training,
     whole,
 )
@@ -45,6 +46,7 @@ PARTS = (
     "command",
     "random",
     "torch",
+    "text",
     "ladder",
     "generators",
     "attribution",
@@ -91,6 +93,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return budgets.by_corpus(options.budget or budgets.BUDGETS)
         case "torch":
             return peer_torch.against_torch(corpus, options.rounds)
+        case "text":
+            return text.by_time(options.budget or text.BUDGETS)
         case "ladder":
             return ladder.by_model(corpus, options.rounds)
         case "generators":
@@ -136,7 +140,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
         "--budget",
         action="append",
         metavar="TIME",
-        help=f"in the parts quality ({' and '.join(quality.BUDGETS)}) and budgets ({', '.join(budgets.BUDGETS)})",
+        help=f"in the parts quality ({' and '.join(quality.BUDGETS)}), text ({' and '.join(text.BUDGETS)}) "
+        f"and budgets ({', '.join(budgets.BUDGETS)})",
     )
     for name, default in {**SHAPE, "batch_size": 16}.items():
         option = f"--{name.replace('_', '-')}"

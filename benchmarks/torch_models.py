@@ -89,7 +89,7 @@ def gpt(torch: Any, config: Any, w: dict[str, Any], ids: Any) -> Any:
     x = _normed(torch, f.embedding(ids, w["wte"]) + w["wpe"][: ids.shape[1]])
     for layer in range(config.n_layer):
         q, k, v = f.linear(_normed(torch, x), w[f"layer{layer}.attn_wqkv"]).chunk(3, 2)
-        x = x + f.linear(_attention(torch, q, k, v, config.n_head), w[f"layer{layer}.attn_wo"])
+        x = x + f.linear(attention(torch, q, k, v, config.n_head), w[f"layer{layer}.attn_wo"])
         hidden = f.relu(f.linear(_normed(torch, x), w[f"layer{layer}.mlp_fc1"]))
         x = x + f.linear(hidden, w[f"layer{layer}.mlp_fc2"])
     return f.linear(x, w["lm_head"])
@@ -107,7 +107,7 @@ def modern(torch: Any, config: Any, w: dict[str, Any], ids: Any) -> Any:
         name = f"layer{layer}"
         q, k, v = f.linear(_normed(torch, x, w[f"{name}.attn_gain"]), w[f"{name}.attn_wqkv"]).chunk(3, 2)
         q, k = (_turned(torch, each, turns) for each in (q, k))
-        x = x + f.linear(_attention(torch, q, k, v, config.n_head), w[f"{name}.attn_wo"])
+        x = x + f.linear(attention(torch, q, k, v, config.n_head), w[f"{name}.attn_wo"])
         normed = _normed(torch, x, w[f"{name}.mlp_gain"])
         gate, up = (f.linear(normed, w[f"{name}.mlp_{part}"]) for part in ("gate", "up"))
         x = x + f.linear(f.silu(gate) * up, w[f"{name}.mlp_down"])
@@ -121,7 +121,8 @@ def _normed(torch: Any, x: Any, gain: Any = None) -> Any:
     return torch.nn.functional.rms_norm(x, (x.shape[-1],), None if gain is None else gain[0], EPSILON)
 
 
-def _attention(torch: Any, q: Any, k: Any, v: Any, n_head: int) -> Any:
+def attention(torch: Any, q: Any, k: Any, v: Any, n_head: int) -> Any:
+    """Causal self-attention with so many heads: (B, T, D), as q, k and v."""
     q, k, v = (x.unflatten(2, (n_head, -1)).transpose(1, 2) for x in (q, k, v))  # (B, H, T, head_dim)
     heads = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     return heads.transpose(1, 2).flatten(2)

@@ -23,6 +23,7 @@ from benchmarks import (
     peer_torch,
     quality,
     randomness,
+    text,
     training,
     whole,
 )
@@ -412,3 +413,15 @@ def test_strings_within_constraints_are_timed_where_they_keep_to_them(monkeypatc
     ):
         with pytest.raises(AssertionError):
             constraints.check(model, strings, wishes)
+
+
+def test_a_text_is_read_in_windows_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = Corpus.of(["abcab"])
+    tokens = text.windows(corpus, "abcabcab", 3)
+    assert (tokens.ids.tolist(), tokens.starts.tolist()) == ([0, 1, 2, 0, 1, 2, 0], [0, 3, 6])
+    monkeypatch.setattr(text, "torch_module", lambda: None)
+    monkeypatch.setattr(text, "topics", {"one": "some text\n" * 200, "two": "and more of it"})
+    found = text.by_time(["50ms"], {"block_size": 8, "n_layer": 1, "n_embd": 8, "n_head": 2})
+    assert first_cells(found) == ["tapegpt", "tapegpt, n-gram embeddings"]
+    with pytest.raises(AssertionError, match="is not the loss of chance"):
+        text.check_chance((20.0, 10), 27)
