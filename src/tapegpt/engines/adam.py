@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, square, square_root
+from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, power, square, square_root
 from tapegpt.machine.language import F64, I64, Builder, F64s, Int, Operand, Real, Structure, kernel
 
 TYPE_CHECKING = False
@@ -67,16 +67,15 @@ def adam_update(
         for has_tiny, holds in ((False, k.logical_not(had_tiny)), (True, had_tiny)):
             for _ in k.when(holds):
                 for at in k.range(0, GROUP, width):
-                    g, m, v, p = (pointer.vector(at, width) for pointer in (all_g, all_m, all_v, all_p))
+                    g, v = all_g.vector(at, width), all_v.vector(at, width)
                     saved_v.store(at, v)
-                    saved_p.store(at, p)
-                    m_rests = v_rests = None
-                    if has_tiny:
-                        m_rests = g.equals(0.0) & (k.abs(p) >= _FIRM) & first.may_rest(m)
-                        v_rests = g.equals(0.0) & second.may_rest(v)
-                    new_m = first.move(m, m_rests, g)
+                    v_rests = g.equals(0.0) & second.may_rest(v) if has_tiny else None
                     new_v, other_v = (second.move(v, v_rests, x) for x in square(k, g))
                     root, other_root = square_root(k, second.divisor.into(k.maximum(least_v, new_v)))
+                    m, p = all_m.vector(at, width), all_p.vector(at, width)
+                    saved_p.store(at, p)
+                    m_rests = g.equals(0.0) & (k.abs(p) >= _FIRM) & first.may_rest(m) if has_tiny else None
+                    new_m = first.move(m, m_rests, g)
                     change = first.divisor.into(new_m) * rates
                     new_p, other_p = (p - change / (x + epsilons) for x in (root, other_root))
                     is_odd = _is_tiny(k, new_m) | (new_v < TINY) & (new_v.differs(0.0) | g.differs(0.0))
@@ -92,9 +91,9 @@ def adam_update(
         for _ in k.repeat_while(lambda: doubts.differs(0)):
             at = k.lowest_bit(doubts)
             doubts.set(doubts & (doubts - 1))
-            m, v = all_m[at], saved_v[at] * beta2 + k.pow(all_g[at], 2.0) * (1.0 - beta2)
+            m, v = all_m[at], saved_v[at] * beta2 + power(k, all_g[at], 2.0) * (1.0 - beta2)
             all_v[at] = v
-            all_p[at] = saved_p[at] - m / correction1 * rate / (k.pow(v / correction2, 0.5) + epsilon)
+            all_p[at] = saved_p[at] - m / correction1 * rate / (power(k, v / correction2, 0.5) + epsilon)
             for _ in k.when(_is_tiny(k, m) | _is_tiny(k, v)):
                 tiny[group] = 1
 

@@ -21,10 +21,13 @@ from math import log
 
 from tapegpt.machine.language import F64, Builder, Operand, Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 GROUP = 64  # elements whose doubts are one word
 TINY = 2.0**-900  # quotients of smaller numbers may lose the exact remainder
 
-_EXPONENTS = {-0.5: (1, True), -1.0: (1, False), -1.5: (3, True), -2.0: (2, False)}  # of x, and whether of its root
 _MAGNITUDE, _BITS_OF_2_52 = (1 << 63) - 1, (1023 + 52) << 52
 
 
@@ -59,15 +62,15 @@ def power(k: Builder, x: Value, exponent: float) -> Value:
     """x ** exponent as pow has it, which is called for few x where the exponent is one of `_EXPONENTS`."""
     if not k.target.certified or exponent not in _EXPONENTS:
         return k.pow(x, exponent)
-    result, other = _inverse(k, x, *_EXPONENTS[exponent])
-    is_far = (x < 2.0**-60) | (x > 2.0**60)
+    result, other = _EXPONENTS[exponent](k, x)
+    size, largest = (k.abs(x), 2.0**400) if exponent == 2.0 else (x, 2.0**60 if exponent < 0 else 2.0**400)
     found = k.variable(result)
-    for _ in k.when(k.any(is_far | result.differs(other))):
+    for _ in k.when(k.any((size < 1 / largest) | (size > largest) | result.differs(other))):
         found.set(k.pow(x, exponent))
     return k.value(found)
 
 
-def _inverse(k: Builder, x: Value, factors: int, is_root: bool) -> tuple[Value, Value]:
+def _inverse(k: Builder, x: Value, factors: int, *, is_root: bool = False) -> tuple[Value, Value]:
     """The two candidates for 1 / x ** factors, or for its root, by a step of Newton that keeps what it rounds off."""
     one, high, low = k.constant(1, F64, x.lanes), x, k.constant(0, F64, x.lanes)
     for _ in range(factors - 1):  # x ** factors = high + low, to twice as many bits
@@ -87,6 +90,16 @@ def _inverse(k: Builder, x: Value, factors: int, is_root: bool) -> tuple[Value, 
 def _push(k: Builder, x: Value, reach: int) -> Value:
     """Times a distance that is safe: still below half an ulp, so that added it rounds to nothing."""
     return k.constant(0.5 / (0.5 - slack(reach)), F64, x.lanes)
+
+
+_EXPONENTS: dict[float, Callable[[Builder, Value], tuple[Value, Value]]] = {
+    2.0: square,
+    0.5: square_root,
+    -0.5: lambda k, x: _inverse(k, x, 1, is_root=True),
+    -1.0: lambda k, x: _inverse(k, x, 1),
+    -1.5: lambda k, x: _inverse(k, x, 3, is_root=True),
+    -2.0: lambda k, x: _inverse(k, x, 2),
+}
 
 
 class Divisor:
