@@ -12,6 +12,7 @@ import os
 import threading
 from array import array
 from collections.abc import Callable
+from typing import Any
 
 from tapegpt.machine import program
 from tapegpt.machine.language import Kernel
@@ -40,22 +41,17 @@ def _guarded_block(self: Memory, size: int) -> None:
         raise MemoryError(f"{size:,} bytes") from error
     start = ctypes.addressof(ctypes.c_char.from_buffer(self._block))
     for fence in (start, start + GUARD + pages):
-        assert not _mprotect(fence, GUARD, 0)
+        assert not _mprotect(ctypes.c_void_p(fence), ctypes.c_size_t(GUARD), 0)
     offset = GUARD + (pages - size if SIDE == "end" else 0)
     self._bytes = memoryview(self._block)[offset : offset + size]
     self._address = start + offset
-
-
-def _mprotect(start: int, size: int, rights: int) -> int:
-    function = ctypes.CDLL(None).mprotect
-    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return int(function(start, size, rights))
 
 
 # Guarded copies by the array's identity, which is kept its own by the array itself, and who uses them.
 _lent: dict[int, tuple[array[float], Memory, list[None]]] = {}
 _lock = threading.Lock()
 _function, PLAIN = program._function, Memory.__init__
+_mprotect: Any = ctypes.CDLL(None).mprotect if os.name == "posix" else None
 
 
 def _forget() -> None:

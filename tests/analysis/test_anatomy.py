@@ -133,7 +133,7 @@ def test_a_gradient_that_is_added_to_costs_another_addition() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_machine_code_counts_what_the_interpreter_counts(engine: str) -> None:
     anatomy, _, _ = made(engine)
-    compiled, interpreted = (bench(engine, counted=True, documents=2) for _ in range(2))
+    compiled, interpreted = (bench(engine, counted=True, documents=1) for _ in range(2))
     interpreted._program._interpret()
     for part in anatomy.parts:
         if (engine, part.name) == ("fast", "adam"):
@@ -267,7 +267,7 @@ def test_costs_are_of_every_kernel(engine: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_operation_has_every_stage(engine: str, stage: str) -> None:
     anatomy, _, _ = made(engine)
-    for part in anatomy.parts:
+    for part in {part.kinds[0]: part for part in anatomy.parts}.values():
         text = anatomy.listing(part, stage)
         assert part.kinds[0] in text
         if stage in ("llvm", "asm"):

@@ -42,7 +42,7 @@ def parameters_after(model: GPT, documents: list[str], steps: int) -> dict[str, 
 
 
 @pytest.mark.slow
-@settings(max_examples=many(12))
+@settings(max_examples=many(12, few=4))
 @given(step=st.integers(1, STEPS), other=st.sampled_from(PAIRS))
 def test_another_document_is_found_at_its_step(step: int, other: str) -> None:
     place = Random(42).permutation(len(NAMES))[step - 1]

@@ -243,12 +243,13 @@ def test_a_corpus_of_too_many_is_counted_up_to_there(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_large_vocabularies() -> None:
-    """Tokens beyond 16 bits, each seen once but for a few."""
-    characters = [chr(code) for code in range(0x20000, 0x20000 + 70_000)]  # planes 2 and 3
-    training = ["".join(characters[i : i + 700]) for i in range(0, 70_000, 700)] + ["ab"] * 9
-    validation = ["".join(characters[69_000:69_300]), "abba", characters[5] + "a"]
-    ours = corpora(training, validation)
-    vocab_size = ours[0].vocab_size
+    """Tokens beyond 16 bits, each seen once but for a few, and those that have the same 16 bits."""
+    characters = "".join(chr(code) for code in range(0x20000, 0x20000 + 70_000))  # planes 2 and 3
+    seen = [characters[i : i + 500] for start in (0, 0x10000) for i in range(start, start + 4000, 500)]
+    training, validation = [*seen, *["ab"] * 9], [characters[69_000:69_300], "abba", characters[5] + "a"]
+    whole = Corpus.of([*training, *validation, characters])
+    ours = whole.replace(documents=training), whole.replace(documents=validation)
+    vocab_size = whole.vocab_size
     assert vocab_size == 70_003
     assert same(baselines(*ours, vocab_size), expected(training, validation, vocab_size))
 

@@ -7,7 +7,7 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tests.languages import Brackets, Language, RomanNumerals
-from tests.properties import many
+from tests.properties import is_thorough, many
 
 SHAPE, VOCAB = Config(1, 12, 3, 8), 9
 OTHERS = [Config(1, 15, 3, 5), Config(2, 14, 2, 33)]  # heads of 5, and of 7 in tiles
@@ -452,11 +452,11 @@ SETTINGS = {
     "clip of none": Adam(steps=8, epsilon=0.1, clip=100.0),
     "all": Adam(8, 0.05, 0.9, 0.95, 1e-3, weight_decay=1.0, warmup=0.25, clip=0.7),
 }
+PACED = SETTINGS if is_thorough() else ["warmup", "all"]  # those that are tried at another point of their schedule
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("progress", [None, 1.5])
+@pytest.mark.parametrize(("name", "progress"), [*product(SETTINGS, [None]), *product(PACED, [1.5])])
 def test_adam_against_plain_python(name: str, progress: float | None) -> None:
     adam, data, batch, steps = SETTINGS[name], documents(FEW, 2, 1, 3, 5, 1, seed=4), 3, 5
     engines, reference = [FastEngine(TINY, FEW, batch, threads) for threads in (1, 2)], ReferenceEngine(TINY, FEW)

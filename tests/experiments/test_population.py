@@ -226,7 +226,9 @@ def test_threads_that_need_a_shape_at_once_compile_it_once(tmp_path: Path, monke
 
 
 @pytest.mark.slow
-def test_the_benchmarks_show_each_number_of_threads_and_each_engine() -> None:
+def test_the_benchmarks_show_each_number_of_threads_and_each_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "TRAININGS", 10)
+    monkeypatch.setattr(sweep, "MODELS", 5)
     shown = sweep.by_threads(CORPUS, 1, Settings(steps=2)) + sweep.by_memory(CORPUS)
     first = [line.split("|")[1].strip() for line in shown.splitlines() if line.startswith("| ")]
     assert [cell for cell in first if cell and "-" not in cell][-3:] == ["engine", "exact", "fast"]

@@ -121,8 +121,9 @@ def test_shares_hold_the_smaller_ones_and_nothing_held_out(laboratory: Laborator
 
 
 @pytest.mark.slow
-def test_a_budget_shortens_trainings_and_says_so() -> None:
-    short = scaling(CORPUS, budget="1s", steps=1_000_000, threads=2, **SHAPE)
+def test_a_budget_shortens_trainings_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(laws, "LEAST_STEPS", 10)
+    short = scaling(CORPUS, budget="500ms", steps=1_000_000, threads=2, **SHAPE)
     longest = max(training.steps for training in short.trainings)
     assert 2 * laws.LEAST_STEPS <= longest < 1_000_000
     assert short.own[STEPS] == 1_000_000

@@ -56,28 +56,49 @@ def problems() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def context(chromium: Any) -> Iterator[Any]:
-    """A `playwright.sync_api.BrowserContext`; of a module: each new one would compile all scripts."""
+def tab(chromium: Any) -> Iterator[Any]:
+    """A `playwright.sync_api.Page`; of a module: each new one would start processes and compile all scripts."""
     context = chromium.new_context(viewport=VIEWPORT, reduced_motion="reduce")
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.set_default_timeout(TIMEOUT)
-    yield context
+    yield context.new_page()
     context.close()
 
 
 @pytest.fixture
-def page(context: Any, problems: list[str]) -> Iterator[Any]:
-    """A `playwright.sync_api.Page`; requests to elsewhere fail, and so does the test of a page with problems."""
-    page = context.new_page()
-    page.on("request", lambda request: problems.append(f"request: {request.url}") if _leaves(request.url) else None)
-    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-    page.on("console", lambda message: problems.append(f"console: {message.text}") if _is_bad(message) else None)
-    yield page
-    storage = {"origin": page.evaluate("origin"), "storageTypes": "all"}
-    context.new_cdp_session(page).send("Storage.clearDataForOrigin", storage)
-    for each in context.pages:
-        each.close()
+def page(tab: Any, problems: list[str]) -> Iterator[Any]:
+    """The tab as if it were new; requests to elsewhere fail, and so does the test of a page with problems."""
+    listeners = {
+        "request": lambda request: problems.append(f"request: {request.url}") if _leaves(request.url) else None,
+        "pageerror": lambda error: problems.append(f"error: {error}"),
+        "console": lambda message: problems.append(f"console: {message.text}") if _is_bad(message) else None,
+    }
+    for event, listener in listeners.items():
+        tab.on(event, listener)
+    yield tab
+    origin = tab.evaluate(FORGET)
+    with tab.expect_navigation():
+        tab.evaluate("location.replace('about:blank')")  # by itself, so that the next page is in the same process
+    devtools = tab.context.new_cdp_session(tab)
+    devtools.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
+    devtools.detach()
+    tab.unroute_all()
+    tab.mouse.move(0, 0)
+    tab.set_viewport_size(VIEWPORT)
+    tab.emulate_media(color_scheme="light")
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
     assert problems == []
+
+
+FORGET = """() => {
+    try {
+        sessionStorage.clear();
+    } catch {
+        // a page without an address has none
+    }
+    return origin;
+}"""
 
 
 def until(page: Any, expression: str, argument: Any = None) -> None:
