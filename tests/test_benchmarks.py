@@ -124,6 +124,7 @@ def test_published_results_are_read_and_compared(tmp_path: Path) -> None:
 def test_whole_trainings_are_timed_by_thirds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole, "JOBS", [(SMALL, Settings("exact")), (SMALL, Settings("fast", batch_size=3, threads=2))])
     monkeypatch.setattr(whole, "THREADED", (SMALL, 3))
+    monkeypatch.setattr(whole, "Config", lambda: SMALL)  # that engines are compared with
     trainings: list[Trainer] = []
     run = Trainer.run
 

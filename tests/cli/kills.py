@@ -24,14 +24,14 @@ from tapegpt.experiments.journal import JOURNAL
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 # No samples: to interrupt them would be to interrupt the random numbers.
 TRAIN = ["train", "names.txt", "--n-embd", "8", "--n-head", "2", "--block-size", "4"]
-SAVED = ["--samples", "0", "--save-every", "400"]
+SAVED = ["--samples", "0", "--save-every", "160"]
 SWEEP = ["sweep", "names.txt", "--validation", "0.3", "--trials", "8", "--seeds", "2"]
 KINDS = {
-    "exact": [*TRAIN, "--steps", "40000"],
+    "exact": [*TRAIN, "--steps", "16000"],
     "fast": [
         *TRAIN,
         "--steps",
-        "8000",
+        "4000",
         "--engine",
         "fast",
         "--n-gram",
@@ -41,7 +41,7 @@ KINDS = {
         "--validation",
         "0.3",
     ],
-    "sweep": [*SWEEP, "--grid", "n_embd=4,8", "--random", "learning_rate=0.001..0.1", "--steps", "3000"],
+    "sweep": [*SWEEP, "--grid", "n_embd=4,8", "--random", "learning_rate=0.001..0.1", "--steps", "1500"],
 }
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
