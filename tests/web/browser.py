@@ -106,7 +106,7 @@ def until(page: Any, expression: str, argument: Any = None) -> None:
     end = monotonic() + TIMEOUT / 1000
     while not page.evaluate(expression, argument):
         assert monotonic() < end, f"in vain: {expression}"
-        page.wait_for_timeout(10)
+        page.wait_for_timeout(50)  # to ask costs all four processes
 
 
 def _is_bad(message: Any) -> bool:

@@ -50,12 +50,12 @@ class Automaton(Record):
 
     def accepts(self, text: str) -> bool:
         """Whether the whole text is accepted; none with a character outside the vocabulary is."""
-        classes = dict(zip(self.vocabulary, self.classes, strict=True))
         state = self.start
         for character in text:
-            if character not in classes:
+            place = self.vocabulary.find(character)
+            if place < 0:
                 return False
-            state = self.table[state * self.count + classes[character]]
+            state = self.table[state * self.count + self.classes[place]]
         return bool(self.accepting[state])
 
     def __and__(self, other: Automaton) -> Automaton:
