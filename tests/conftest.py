@@ -23,6 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled code between sessions, apart from the user's; `--cache-clear` has all compiled again."""
     if not hasattr(config, "workerinput"):  # workers have the same directory in their environment
         os.environ["TAPEGPT_CACHE_DIR"] = _code_directory(config)
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):  # as users have it: a command takes 0.04 s, not 0.13
+        os.environ.pop(name, None)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts behind it ignore Ctrl-C
     from tests.guard import guard
 
