@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import subprocess
 import sys
@@ -15,10 +16,10 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, DivergedError, TapeGPTError, Trainer
+from tapegpt.cli import main
 from tapegpt.engines.base import Adam
 from tapegpt.models.provenance import Evaluation
 from tapegpt.training.clock import EVALUATIONS
-from tests.cli.test_cli import refusal
 from tests.languages import RomanNumerals
 from tests.properties import many
 
@@ -536,11 +537,14 @@ def test_a_divergence_as_typed_keeps_the_best() -> None:
         ("--delimiter \\", "is no escape"),
     ],
 )
-def test_what_is_refused(arguments: str, message: str) -> None:
+def test_what_is_refused(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With one line, before anything is printed or written."""
-    said = refusal("train", "data", "-o", "m", "--metrics", "losses", *arguments.split(" "))
-    assert len(said) < 320
+    assert main(["train", "data", "-o", "m", "--metrics", "losses", *arguments.split(" ")]) == 2
+    printed, said = capsys.readouterr()
+    assert printed == ""
+    assert re.fullmatch(r"tapegpt: error: [^\n]{1,300}\n", said), said
     assert message in said
+    assert os.listdir() == ["data"]
 
 
 def test_documents_that_cannot_be_split_are_refused(place: Path) -> None:
