@@ -127,8 +127,8 @@ def heads_of(width: int) -> st.SearchStrategy[tuple[int, int]]:
 @settings(max_examples=many(10, few=3))
 @given(
     st.integers(1, many(3, few=2)),
-    st.integers(4, 18).flatmap(heads_of),
-    st.integers(2, 12),
+    st.integers(4, many(18, few=12)).flatmap(heads_of),
+    st.integers(2, many(12, few=8)),
     st.integers(2, 30),
     st.integers(0, 999),
 )
