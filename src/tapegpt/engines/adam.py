@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, power, square, square_root
-from tapegpt.machine.language import F64, I64, Builder, F64s, Int, Operand, Real, Structure, kernel
+from tapegpt.machine.language import F64, I64, Builder, F64s, I64s, Int, Operand, Real, Structure, kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tapegpt.engines.compiled import Numbers
     from tapegpt.machine.language import Number, Value
 
@@ -62,32 +64,28 @@ def adam_update(
         pointers = (numbers.gradients, numbers.first, numbers.second, numbers.shared)
         all_g, all_m, all_v, all_p = (pointer + group * GROUP for pointer in pointers)
         doubts = k.variable(k.select(is_large, k.integer(0), -1))  # a bit for each number
-        had_tiny = tiny[group].differs(0)
-        tiny[group] = 0
-        for has_tiny, holds in ((False, k.logical_not(had_tiny)), (True, had_tiny)):
-            for _ in k.when(holds):
-                for at in k.range(0, GROUP, width):
-                    g, v = all_g.vector(at, width), all_v.vector(at, width)
-                    saved_v.store(at, v)
-                    v_rests = g.equals(0.0) & second.may_rest(v) if has_tiny else None
-                    new_v, other_v = (second.move(v, v_rests, x) for x in square(k, g))
-                    root, other_root = square_root(k, second.divisor.into(k.maximum(least_v, new_v)))
-                    m, p = all_m.vector(at, width), all_p.vector(at, width)
-                    saved_p.store(at, p)
-                    m_rests = g.equals(0.0) & (k.abs(p) >= _FIRM) & first.may_rest(m) if has_tiny else None
-                    new_m = first.move(m, m_rests, g)
-                    change = first.divisor.into(new_m) * rates
-                    new_p, other_p = (p - change / (x + epsilons) for x in (root, other_root))
-                    is_odd = _is_tiny(k, new_m) | (new_v < TINY) & (new_v.differs(0.0) | g.differs(0.0))
-                    doubt = new_v.differs(other_v) | new_p.differs(other_p) | is_odd
-                    doubts.set(doubts | (k.pack_bits(doubt) << at))
-                    for pointer, new in ((all_m, new_m), (all_v, new_v), (all_p, new_p)):
-                        pointer.store(at, new)
-                    if m_rests is not None and v_rests is not None:
-                        for _ in k.when(k.any(m_rests | v_rests)):
-                            all_m.store(at, k.select(m_rests, first.decay(m), new_m))
-                            all_v.store(at, k.select(v_rests, second.decay(v), new_v))
-                            tiny[group] = 1
+        for at, has_tiny in _vectors(k, tiny, group):
+            g, v = all_g.vector(at, width), all_v.vector(at, width)
+            saved_v.store(at, v)
+            v_rests = g.equals(0.0) & second.may_rest(v) if has_tiny else None
+            new_v, other_v = (second.move(v, v_rests, x) for x in square(k, g))
+            root, other_root = square_root(k, second.divisor.into(k.maximum(least_v, new_v)))
+            m, p = all_m.vector(at, width), all_p.vector(at, width)
+            saved_p.store(at, p)
+            m_rests = g.equals(0.0) & (k.abs(p) >= _FIRM) & first.may_rest(m) if has_tiny else None
+            new_m = first.move(m, m_rests, g)
+            change = first.divisor.into(new_m) * rates
+            new_p, other_p = (p - change / (x + epsilons) for x in (root, other_root))
+            is_odd = _is_tiny(k, new_m) | (new_v < TINY) & (new_v.differs(0.0) | g.differs(0.0))
+            doubt = new_v.differs(other_v) | new_p.differs(other_p) | is_odd
+            doubts.set(doubts | (k.pack_bits(doubt) << at))
+            for pointer, new in ((all_m, new_m), (all_v, new_v), (all_p, new_p)):
+                pointer.store(at, new)
+            if m_rests is not None and v_rests is not None:
+                for _ in k.when(k.any(m_rests | v_rests)):
+                    all_m.store(at, k.select(m_rests, first.decay(m), new_m))
+                    all_v.store(at, k.select(v_rests, second.decay(v), new_v))
+                    tiny[group] = 1
         for _ in k.repeat_while(lambda: doubts.differs(0)):
             at = k.lowest_bit(doubts)
             doubts.set(doubts & (doubts - 1))
@@ -102,7 +100,7 @@ class _Mean:
     """A running mean of Adam, x = beta x + (1 - beta) g.
 
     Where g stays zero it decays to subnormal numbers, and for ever: 3 * 0.85 and 50 * 0.99 of the smallest round to
-    themselves. A number below 2^-900, the `limit`, whose g is zero *rests*: it decays as an integer, and counts as zero
+    themselves. A number below `TINY`, the `limit`, whose g is zero *rests*: it decays as an integer, and counts as zero
     in what follows from it, which changes no bit there. Groups of numbers that may have such are noted.
     """
 
@@ -122,6 +120,16 @@ class _Mean:
     def decay(self, mean: Value) -> Value:
         """What the mean becomes where it rests."""
         return decay(self._k, mean, self._beta)
+
+
+def _vectors(k: Builder, tiny: I64s, group: Int) -> Iterator[tuple[Int, bool]]:
+    """The vectors of a group, and whether they may have tiny numbers; no longer, unless it is noted again."""
+    had_tiny = tiny[group].differs(0)
+    tiny[group] = 0
+    for has_tiny, holds in ((False, k.logical_not(had_tiny)), (True, had_tiny)):
+        for _ in k.when(holds):
+            for at in k.range(0, GROUP, k.width()):
+                yield at, has_tiny
 
 
 def _is_tiny(k: Builder, x: Value) -> Value:
