@@ -647,6 +647,33 @@ def test_an_estimate_is_made_better_as_often_as_it_must_be(target: Target, error
     assert error < 3e-7
 
 
+@pytest.mark.parametrize(("target", "error"), [(AVX512, 2.0**-14), (NEON, 1.5 * 2.0**-16)], ids=str)
+def test_an_estimate_of_f64_has_the_bits_that_it_must_have(target: Target, error: float) -> None:
+    def estimates(k: Builder, x: F64s) -> None:
+        x.store(0, k.reciprocal_sqrt(x.vector(0, k.width())))
+
+    module = Module(target)
+    module.add(Kernel(estimates), {}, "estimates")
+    assert str(module).count("double 0xBFE0000000000000") == (target is NEON)  # a step from an error of 2^-8
+    assert error < 2.0**-13
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
+def test_inverse_roots_of_f64_are_near_in_vectors_of_any_width(target: Target) -> None:
+    def roots(k: Builder, x: F64s, y: F64s) -> None:
+        for row, lanes in enumerate((1, 2, 4, 8)):
+            y.store(8 * row, k.reciprocal_sqrt(x.vector(0, lanes)))
+
+    x, y = (
+        array("d", [3.0 * 2.0**exponent for exponent in (-1022, -500, -51, -2, 1, 52, 333, 1021)]),
+        array("d", bytes(256)),
+    )
+    Program({"roots": (Kernel(roots), {})}, target).run("roots", address_of(x), address_of(y))
+    for row, lanes in enumerate((1, 2, 4, 8)):
+        found = y[8 * row : 8 * row + lanes].tolist()
+        assert found == pytest.approx([number**-0.5 for number in x[:lanes]], rel=2.0**-13)
+
+
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
 def test_inverse_roots_are_near_in_vectors_of_any_width(target: Target) -> None:
     def roots(k: Builder, x: F32s, y: F32s, d: F64s) -> None:
