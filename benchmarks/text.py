@@ -84,9 +84,9 @@ def ours(config: Config, vocab_size: int, training: Tokens, held_out: Tokens, ti
 
 
 def check_chance(evaluation: tuple[float, int], vocab_size: int) -> None:
-    """A model that has learned nothing knows nothing."""
+    """A model that has learned nothing knows nothing; with tied weights it expects a character again."""
     total, count = evaluation
-    assert abs(total / count - math.log(vocab_size)) < 0.1, f"{total / count} nats is not the loss of chance"
+    assert abs(total / count - math.log(vocab_size)) < 0.3, f"{total / count} nats is not the loss of chance"
 
 
 class NanoGPT:
