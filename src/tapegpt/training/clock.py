@@ -28,7 +28,7 @@ EVALUATIONS = 20  # in a training, at most in one of a time budget
 # Shares of a budget: one evaluation, as predicted, and all but the last, as measured.
 ONE_EVALUATION, MOST_EVALUATIONS = 0.015, 0.02
 BYTES_A_SECOND = 1_000_000  # that are read: more characters than a core can train on in that time
-COUNTED_A_SECOND = 250_000  # tokens that n-gram models count, in about 4 % of it
+COUNTED_A_SECOND = 250_000  # tokens that n-gram models count, in 2 % of it, with a `Trie` in 5 to 8 %
 FLOPS_A_LANE = 4.0e9  # f32 operations a second: 65 GFLOP/s of 16 lanes, AVX-512 at 2.6 GHz
 INTERPRETED_FLOPS = 1e5  # without machine code
 EVALUATION_COST = 0.35  # of that of training, for a position
