@@ -20,7 +20,7 @@ from time import perf_counter
 
 from benchmarks.command import workplace
 from benchmarks.fast import check_against_exact, check_threads
-from benchmarks.timing import Contender, cpu_name, figure, seconds, table, take_turns
+from benchmarks.timing import Contender, cpu_name, cpu_seconds, figure, seconds, table, take_turns
 from benchmarks.training import WARM_UP, check_against_reference
 from tapegpt import Config, Corpus
 from tapegpt.settings import Settings
@@ -59,10 +59,14 @@ def by_third(corpus: Corpus, steps: int, rounds: int, peers: Mapping[str, str]) 
 
 
 def _training(corpus: Corpus, config: Config, settings: Settings, count: int, samples: int) -> Contender:
-    """Microseconds a step, over `count` steps a sample, of one training that ends with the last sample."""
+    """Microseconds a step, over `count` steps a sample, of one training that ends with the last sample.
+
+    Of one thread it is CPU time.
+    """
     trainer = Trainer(corpus, config, settings.replace(steps=WARM_UP + samples * count))
     trainer.run(WARM_UP)
-    return Contender("", lambda: 1e6 * seconds(lambda: trainer.run(count)) / count)
+    clock = seconds if (settings.threads or 1) > 1 else cpu_seconds
+    return Contender("", lambda: 1e6 * clock(lambda: trainer.run(count)) / count)
 
 
 def peer_thirds(name: str, command: Sequence[str], folder: Path) -> list[float]:
