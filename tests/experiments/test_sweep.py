@@ -147,7 +147,7 @@ def test_steps_that_are_searched_keep_their_proportions() -> None:
 def test_presets_that_are_searched_train_equally_long() -> None:
     swept = sweep(CORPUS, grid={"preset": ["quick", "good"], "n_gram": [1]}, gram_rows=16, seeds=1, executor=toy)
     assert [row.steps for row in swept.rows] == [25_000, 25_000]
-    assert swept.differences() == ["n_embd", "n_head", "batch_size"]
+    assert swept.differences() == ["n_embd", "n_head", "kn_share", "batch_size"]
 
 
 def test_what_is_impossible_for_an_engine_is_left_out_and_counted() -> None:
