@@ -64,11 +64,15 @@ def adam_update(
         pointers = (numbers.gradients, numbers.first, numbers.second, numbers.shared)
         all_g, all_m, all_v, all_p = (pointer + group * GROUP for pointer in pointers)
         doubts = k.variable(k.select(is_large, k.integer(0), -1))  # a bit for each number
+        squares = saved_p  # until p is there
+        for index in () if k.target.certified else k.range(GROUP):  # calls of pow one after the other overlap
+            squares[index], _ = square(k, all_g[index])
         for at, has_tiny in _vectors(k, tiny, group):
             g, v = all_g.vector(at, width), all_v.vector(at, width)
             saved_v.store(at, v)
             v_rests = g.equals(0.0) & second.may_rest(v) if has_tiny else None
-            new_v, other_v = (second.move(v, v_rests, x) for x in square(k, g))
+            either = square(k, g) if k.target.certified else (squares.vector(at, width),) * 2
+            new_v, other_v = (second.move(v, v_rests, x) for x in either)
             root, other_root = square_root(k, second.divisor.into(k.maximum(least_v, new_v)))
             m, p = all_m.vector(at, width), all_p.vector(at, width)
             saved_p.store(at, p)
