@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-Parameters = dict[
-    str, "array[float]"
-]  # name -> row-major numbers ("d", of the engine fast "f"), shapes from Model.shapes
+# By name, row-major: "d", of the engine fast "f"; shapes from Model.shapes.
+Parameters = dict[str, "array[float]"]
 Snapshot = Parameters | bytes  # an engine's own copy of its parameters
 STEPS = Whole(0, 1 << 45)  # taken, or to take: their sum times the largest batch, 2 ** 16, is below 2 ** 63
 
