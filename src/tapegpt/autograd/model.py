@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import lru_cache
 
-from tapegpt.errors import TapeGPTError, line_of, quote
+from tapegpt.errors import TapeGPTError, argument, line_of, quote
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
 
@@ -119,7 +119,7 @@ class Model(Record):
         if all(node.is_dense for node in self.parameters(vocab_size)):
             return ""
         settings = [name for name, each in self.fields.items() if each.needs_fast and getattr(self, name) != each.fast]
-        return settings[0] if settings else f"a sparse or fixed parameter of {type(self).__name__}"
+        return argument(settings[0]) if settings else f"a sparse or fixed parameter of {type(self).__name__}"
 
 
 class ForwardPass(Record):
