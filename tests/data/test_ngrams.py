@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from tapegpt import Corpus, TapeGPTError
 from tapegpt.data import ngrams
 from tapegpt.data.holdout import hold_out
-from tapegpt.data.ngrams import COLUMNS, LONGEST, ORDERS, NGrams, Trie, baselines, discounts, kernels, trie
+from tapegpt.data.ngrams import ORDERS, NGrams, baselines, discounts, kernels, make_trie
 from tapegpt.data.tokens import Tokens
+from tapegpt.data.trie import COLUMNS, LONGEST, Trie
 from tapegpt.machine.host import available, cpu_identity, detect, machine
 from tapegpt.machine.target import Target
 from tests.languages import Arithmetic, Automaton, Brackets, Language, RomanNumerals
@@ -267,7 +268,7 @@ def columns(table: array[float]) -> list[array[float]]:
 def test_a_trie_has_the_distributions_of_the_formula(strings: list[str], text: str) -> None:
     corpus = Corpus.of([*strings, "abc"])
     oracle = Oracle(corpus.documents, LONGEST, 4)
-    made = columns(trie(corpus, 4, 1000))
+    made = columns(make_trie(corpus, 4, 1000))
     found = Trie.distribution(made, [3, *corpus.encode(text)], 4)
     context = (START, *text)[-LONGEST + 1 :]
     assert found == pytest.approx([float(oracle.p(context, token)) for token in (*"abc", END)], rel=1e-12)
@@ -279,7 +280,7 @@ def test_a_trie_has_the_longest_n_grams_that_fit() -> None:
     assert sizes == sorted(set(sizes))
     for order, size in enumerate(sizes, 1):
         for room in (size + 2, size + 3):
-            _, _, first, _ = columns(trie(corpus, corpus.vocab_size, room))
+            _, _, first, _ = columns(make_trie(corpus, corpus.vocab_size, room))
             assert first[-2:].tolist() == [size, size], (order, room)
     with pytest.raises(TapeGPTError, match="kn_rows"):
-        trie(corpus, corpus.vocab_size, sizes[0] + 1)
+        make_trie(corpus, corpus.vocab_size, sizes[0] + 1)

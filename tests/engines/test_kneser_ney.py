@@ -13,7 +13,8 @@ import tapegpt
 from tapegpt import Config, Corpus, Random, TapeGPTError
 from tapegpt.autograd import SGD
 from tapegpt.autograd.tape import Tape
-from tapegpt.data.ngrams import COLUMNS, Trie, trie
+from tapegpt.data.ngrams import make_trie
+from tapegpt.data.trie import COLUMNS, Trie
 from tapegpt.engines.base import Adam, Parameters
 from tapegpt.engines.fast.engine import FastEngine
 from tapegpt.engines.reference import ReferenceEngine
@@ -28,7 +29,7 @@ VOCAB, ROWS = CORPUS.vocab_size, 300
 PLAIN = Config(n_embd=8, n_head=2, block_size=6)  # most documents are longer
 MIXED = PLAIN.replace(kn_share=0.4, kn_rows=ROWS)
 TOKENS = CORPUS.windows(MIXED.block_size)
-COUNTS = trie(CORPUS, VOCAB, ROWS)
+COUNTS = make_trie(CORPUS, VOCAB, ROWS)
 SETTINGS: Any = {"engine": "fast", "steps": 24, "batch_size": 4, "threads": 1, "validation": 0.2}
 
 
@@ -120,7 +121,7 @@ def test_an_empty_table_is_a_uniform_model() -> None:
 
 def test_a_training_counts_what_it_learns_from_and_resumes(tmp_path: Path) -> None:
     whole = Trainer(CORPUS, MIXED, **SETTINGS)
-    assert whole.model.parameters["kn_counts"] == array("d", array("f", trie(whole.training, VOCAB, ROWS)))
+    assert whole.model.parameters["kn_counts"] == array("d", array("f", make_trie(whole.training, VOCAB, ROWS)))
     whole.run(24)
     part = Trainer(CORPUS, MIXED, **SETTINGS)
     part.run(10)
@@ -140,7 +141,7 @@ def test_finetuning_on_new_characters_counts_anew() -> None:
     assert same.model.parameters["kn_counts"] == model.parameters["kn_counts"]
     other = Corpus.of(["ab", "ba", "XVI", "ab"])
     anew = Trainer.finetune(model, other, same.settings.replace(validation=0.0))
-    expected = trie(anew.training, anew.model.vocab_size, ROWS)
+    expected = make_trie(anew.training, anew.model.vocab_size, ROWS)
     assert anew.model.parameters["kn_counts"] == array("d", array("f", expected))
 
 

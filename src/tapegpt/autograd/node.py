@@ -247,7 +247,7 @@ class Node:
         The model is a fixed parameter of this name with room for so many n-grams, which the trainer counts.
         """
         from tapegpt.autograd.operations.kneser_ney import KneserNey
-        from tapegpt.data.ngrams import COLUMNS
+        from tapegpt.data.trie import COLUMNS
 
         counts = self.tape.parameter(name, COLUMNS, rows, start=0.0, fixed=True)
         return self.tape.record(KneserNey(share), self, tokens, counts, self.tape.example())

@@ -44,9 +44,9 @@ class Decoding:
         looked_up = [node for node in known if node is graph.logits or not set(users[node]) <= set(known)]
         sizes = [vocab_size * config.block_size * row_stride(node.shape.columns) for node in looked_up]
         if sum(sizes) > MOST or all(isinstance(node.operation, Embedding) for node in known):
-            known, looked_up = [], []
+            known, looked_up, sizes = [], [], []
         tables = []
-        for node, size in zip(looked_up, sizes, strict=False):
+        for node, size in zip(looked_up, sizes, strict=True):
             tables.append(Table(node.value, self.shared, node.shape.columns))
             self.shared += size
         self.prepare = self._prepare(looked_up, tables)

@@ -111,11 +111,11 @@ class Trainer(Local):
         if not any(node.fixed for node in nodes):
             return {}
         from tapegpt.autograd.operations.kneser_ney import KneserNey
-        from tapegpt.data.ngrams import trie
+        from tapegpt.data.ngrams import make_trie
 
         tables = [node.inputs[2] for node in nodes if isinstance(node.operation, KneserNey)]
         self._exclude_ngrams()
-        return {table.name: trie(self.counted, vocab_size, table.shape.columns) for table in tables}
+        return {table.name: make_trie(self.counted, vocab_size, table.shape.columns) for table in tables}
 
     def _exclude_ngrams(self) -> None:
         """Not to count what compiling the n-gram models takes."""

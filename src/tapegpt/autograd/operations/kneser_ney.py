@@ -22,7 +22,7 @@ from tapegpt.autograd.operations.rows import (
     vectors,
 )
 from tapegpt.autograd.value import softmax
-from tapegpt.data.ngrams import COLUMNS, SPARE, Trie
+from tapegpt.data.trie import COLUMNS, SPARE, Trie
 from tapegpt.machine.language import F64, U32, Builder, Int, Pointer, Value
 from tapegpt.ranges import Number
 
