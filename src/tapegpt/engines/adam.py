@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tapegpt.engines.compiled import Numbers
-    from tapegpt.machine.language import Number, Value
+    from tapegpt.machine.language import Number, Pointer, Value, Variable
 
 _FIRM = 2.0**-700  # a parameter from here on is the same after a step below 2^-760
 _SAVED = 2 * GROUP  # numbers before they were updated, for those that are updated again
@@ -49,37 +49,51 @@ def adam_update(
     The learning rate falls to zero over all steps; c = 1 - b ** (step + 1). `count` is a multiple of `GROUP`.
     Where the square or the root may be either of two numbers that do not give the same v and p, pow decides.
     """
-    beta1, beta2, epsilon = schedule.beta1, schedule.beta2, schedule.epsilon
-    one, taken, width = k.real(1.0), k.convert(step, F64) + 1.0, k.width()
-    rate = schedule.learning_rate * (one - k.convert(step, F64) / schedule.steps)
-    correction1, correction2 = one - k.pow(beta1, taken), one - k.pow(beta2, taken)
-    is_large = epsilon > 2.0**-300
-    any_may_rest = (beta1 > 0.5) & (beta2 > 0.5) & is_large & (k.abs(rate) < correction1 * epsilon * 2.0**140)
-    limit = k.select(any_may_rest, k.bits(k.real(TINY)), 0)
-    first, second = _Mean(k, beta1, correction1, limit), _Mean(k, beta2, correction2, limit)
-    least = epsilon * 2.0**-56  # of roots: smaller ones disappear in the sum with epsilon, as this one does
-    rates, epsilons, least_v = (k.spread(k.value(x), width) for x in (rate, epsilon, least * least * correction2))
-    saved_v, saved_p, tiny = scratch, scratch + GROUP, (scratch + _SAVED).cast(I64)
+    update = _Update(k, numbers, scratch, step, schedule)
     for group in k.range(count // GROUP):
-        pointers = (numbers.gradients, numbers.first, numbers.second, numbers.shared)
-        all_g, all_m, all_v, all_p = (pointer + group * GROUP for pointer in pointers)
-        doubts = k.variable(k.select(is_large, k.integer(0), -1))  # a bit for each number
-        squares = saved_p  # until p is there
+        update.decide(group, update.move(group))
+
+
+class _Update:
+    """One step of Adam, by groups of numbers."""
+
+    def __init__(self, k: Builder, numbers: Numbers, scratch: F64s, step: Int, schedule: Schedule) -> None:
+        self._k, self._schedule = k, schedule
+        self._pointers = (numbers.gradients, numbers.first, numbers.second, numbers.shared)
+        self._saved_v, self._saved_p, self._tiny = scratch, scratch + GROUP, (scratch + _SAVED).cast(I64)
+        beta1, beta2, epsilon = schedule.beta1, schedule.beta2, schedule.epsilon
+        one, taken, width = k.real(1.0), k.convert(step, F64) + 1.0, k.width()
+        self._rate = rate = schedule.learning_rate * (one - k.convert(step, F64) / schedule.steps)
+        self._corrections = correction1, correction2 = one - k.pow(beta1, taken), one - k.pow(beta2, taken)
+        self._is_large = epsilon > 2.0**-300
+        may_rest = (beta1 > 0.5) & (beta2 > 0.5) & self._is_large & (k.abs(rate) < correction1 * epsilon * 2.0**140)
+        limit = k.select(may_rest, k.bits(k.real(TINY)), 0)
+        self._first, self._second = _Mean(k, beta1, correction1, limit), _Mean(k, beta2, correction2, limit)
+        least = epsilon * 2.0**-56  # of roots: smaller ones disappear in the sum with epsilon, as this one does
+        constants = rate, epsilon, least * least * correction2
+        self._rates, self._epsilons, self._least_v = (k.spread(k.value(x), width) for x in constants)
+
+    def move(self, group: Int) -> Variable:
+        """Move a group; returns a bit for each number that pow has to decide."""
+        k, first, second, width = self._k, self._first, self._second, self._k.width()
+        all_g, all_m, all_v, all_p = self._numbers(group)
+        doubts = k.variable(k.select(self._is_large, k.integer(0), -1))
+        squares = self._saved_p  # until p is there
         for index in () if k.target.certified else k.range(GROUP):  # calls of pow one after the other overlap
             squares[index], _ = square(k, all_g[index])
-        for at, has_tiny in _vectors(k, tiny, group):
+        for at, has_tiny in _vectors(k, self._tiny, group):
             g, v = all_g.vector(at, width), all_v.vector(at, width)
-            saved_v.store(at, v)
+            self._saved_v.store(at, v)
             v_rests = g.equals(0.0) & second.may_rest(v) if has_tiny else None
             either = square(k, g) if k.target.certified else (squares.vector(at, width),) * 2
             new_v, other_v = (second.move(v, v_rests, x) for x in either)
-            root, other_root = square_root(k, second.divisor.into(k.maximum(least_v, new_v)))
+            root, other_root = square_root(k, second.divisor.into(k.maximum(self._least_v, new_v)))
             m, p = all_m.vector(at, width), all_p.vector(at, width)
-            saved_p.store(at, p)
+            self._saved_p.store(at, p)
             m_rests = g.equals(0.0) & (k.abs(p) >= _FIRM) & first.may_rest(m) if has_tiny else None
             new_m = first.move(m, m_rests, g)
-            change = first.divisor.into(new_m) * rates
-            new_p, other_p = (p - change / (x + epsilons) for x in (root, other_root))
+            change = first.divisor.into(new_m) * self._rates
+            new_p, other_p = (p - change / (x + self._epsilons) for x in (root, other_root))
             is_odd = _is_tiny(k, new_m) | (new_v < TINY) & (new_v.differs(0.0) | g.differs(0.0))
             doubt = new_v.differs(other_v) | new_p.differs(other_p) | is_odd
             doubts.set(doubts | (k.pack_bits(doubt) << at))
@@ -89,15 +103,27 @@ def adam_update(
                 for _ in k.when(k.any(m_rests | v_rests)):
                     all_m.store(at, k.select(m_rests, first.decay(m), new_m))
                     all_v.store(at, k.select(v_rests, second.decay(v), new_v))
-                    tiny[group] = 1
+                    self._tiny[group] = 1
+        return doubts
+
+    def decide(self, group: Int, doubts: Variable) -> None:
+        """Move numbers of a group again, one by one, from what they were."""
+        k, schedule, (correction1, correction2) = self._k, self._schedule, self._corrections
+        all_g, all_m, all_v, all_p = self._numbers(group)
         for _ in k.repeat_while(lambda: doubts.differs(0)):
             at = k.lowest_bit(doubts)
             doubts.set(doubts & (doubts - 1))
-            m, v = all_m[at], saved_v[at] * beta2 + power(k, all_g[at], 2.0) * (1.0 - beta2)
+            m, squared = all_m[at], power(k, all_g[at], 2.0)
+            v = self._saved_v[at] * schedule.beta2 + squared * (1.0 - schedule.beta2)
+            root = power(k, v / correction2, 0.5)
             all_v[at] = v
-            all_p[at] = saved_p[at] - m / correction1 * rate / (power(k, v / correction2, 0.5) + epsilon)
+            all_p[at] = self._saved_p[at] - m / correction1 * self._rate / (root + schedule.epsilon)
             for _ in k.when(_is_tiny(k, m) | _is_tiny(k, v)):
-                tiny[group] = 1
+                self._tiny[group] = 1
+
+    def _numbers(self, group: Int) -> list[Pointer]:
+        """g, m, v and p of a group."""
+        return [pointer + group * GROUP for pointer in self._pointers]
 
 
 class _Mean:

@@ -78,9 +78,10 @@ class GPT(Model):
 
     def in_use(self) -> dict[str, Any]:
         """Without those of n-grams where there are no n-grams, so that older readers know what they find."""
-        unused = {"n_gram": self.n_gram == 1, "gram_rows": self.n_gram == 1}
-        unused |= {"kn_share": not self.kn_share, "kn_rows": not self.kn_share}
-        return {name: value for name, value in self.as_dict().items() if not unused.get(name)}
+        unused = {"n_gram", "gram_rows"} if self.n_gram == 1 else set()
+        if not self.kn_share:
+            unused |= {"kn_share", "kn_rows"}
+        return {name: value for name, value in self.as_dict().items() if name not in unused}
 
     @property
     def head_dim(self) -> int:
