@@ -125,7 +125,7 @@ def score(
     source: Source,
     directory: str | os.PathLike[str],
     *,
-    format: str = "jsonl",  # noqa: A002
+    format: str = "jsonl",  # noqa: A002  # as in `Source`
     threshold: float | None = None,
     min_percentile: float | None = None,
 ) -> Iterator[Part]:
