@@ -235,11 +235,10 @@ class Voice:
 
     def generate(self, rng: Random, count: int, temperature: float) -> Strings:
         """As `FastEngine.generate`."""
-        strings, rows = Strings.empty(count, self._block), array("q", bytes(16 * self._slots))
-        words = rng.words
-        generation = {"rows": address_of(rows), **Generation.arguments(words, strings)}
+        strings, rows = Strings.empty(count, self._block), array("q", bytes(8 * self._slots))
+        streams = rng.streams(count)
+        generation = {"rows": address_of(rows), "streams": address_of(streams), **Generation.arguments(strings)}
         self._program.run("generate", self._shared.at(0), self._work.at(0), generation, temperature)
-        rng.words = words
         return strings
 
 

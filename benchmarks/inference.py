@@ -72,7 +72,7 @@ def _drawing(model: Inference, corpus: Corpus, pattern: str, drawing: Drawing) -
     rules = rules_of(matching(pattern, corpus.vocabulary), model.config.block_size)
 
     def draw() -> Drawn:
-        return model.draw(Random(SEED), STRINGS, drawing, rules)
+        return model.draw(Random(SEED).streams(STRINGS), drawing, rules)
 
     strings = texts(draw().strings, corpus.vocabulary)
     check_strings(strings, pattern)

@@ -155,13 +155,13 @@ def test_windows_are_scored_one_by_one() -> None:
 def test_nothing_asked_is_nothing_found() -> None:
     model, nothing = inference(), tokens([], VOCAB - 1)
     assert (len(model.surprises(nothing)), len(model.totals(nothing)), model.next_logs([])) == (0, 0, [])
-    assert len(model.draw(Random(1), 0, FREE, anything()).strings) == 0
+    assert len(model.draw(Random(1).streams(0), FREE, anything()).strings) == 0
 
 
 def test_parameters_that_are_no_numbers_end_all_the_same() -> None:
     start = parameters(SHAPE, VOCAB)
     start["wte"][0] = math.nan
-    drawn = Inference(SHAPE, VOCAB, start).draw(Random(1), 100, FREE, anything())
+    drawn = Inference(SHAPE, VOCAB, start).draw(Random(1).streams(100), FREE, anything())
     assert all(token < VOCAB - 1 for string in drawn.strings for token in string)
 
 
@@ -175,7 +175,7 @@ def test_embeddings_of_runs_count() -> None:
     strings = random_strings(RUNS, 9, 30)
     losses = [engine.evaluate(tokens([string], 8))[0] for string in strings]
     assert model.totals(tokens(strings, 8)).tolist() == pytest.approx(losses, rel=1e-5, abs=1e-5)
-    [string] = model.draw(Random(1), 1, Drawing(temperature=0), anything(9, 6)).strings
+    [string] = model.draw(Random(1).streams(1), Drawing(temperature=0), anything(9, 6)).strings
     following = [max(enumerate(logs), key=lambda pair: pair[1])[0] for logs in model.next_logs(prefixes_of(string, 6))]
     assert following == [*string, 8][:6]
 
@@ -294,7 +294,7 @@ def test_strings_are_drawn_by_their_probabilities_within_the_rules(kind: str, dr
     model, count = inference(), 10_000
     expected = distribution(model, KINDS[kind], drawing)
     assert math.fsum(p for p, _ in expected.values()) == pytest.approx(1)
-    drawn = model.draw(Random(7), count, drawing, KINDS[kind])
+    drawn = model.draw(Random(7).streams(count), drawing, KINDS[kind])
     seen = Counter(map(tuple, drawn.strings))
     assert seen.keys() <= expected.keys()
     for string, (p, _) in expected.items():
@@ -322,7 +322,7 @@ def test_choices_are_narrowed_as_plain_python_does(drawing: Drawing, tokens_allo
     classes = [int(token in tokens_allowed) for token in range(bos)]
     within = rules(classes, [0, 0, 0, 2, 0, 0], [0, bos in tokens_allowed, 1], most=1)
     logs = model.next_logs([[]])[0]
-    drawn = model.draw(Random(3), 400, drawing, within)
+    drawn = model.draw(Random(3).streams(400), drawing, within)
     seen = {string[0] if string else bos for string in drawn.strings}
     if drawing.temperature == 0:
         assert seen == {max(tokens_allowed, key=lambda token: logs[token])}
@@ -341,9 +341,9 @@ def test_equals_stay_together_and_the_lowest_comes_when_it_is_cold() -> None:
     zeros = {name: array("d", bytes(8 * len(values))) for name, values in parameters(*MANY).items()}
     model = Inference(*MANY, zeros)
     for drawing in (Drawing(1.0, top_k=1), Drawing(1.0, top_p=0.01), Drawing(1.0, min_p=1.0)):
-        strings = model.draw(Random(1), 1000, drawing, anything(MANY[1], most=1)).strings
+        strings = model.draw(Random(1).streams(1000), drawing, anything(MANY[1], most=1)).strings
         assert len({tuple(string) for string in strings}) == MANY[1]
-    cold = model.draw(Random(1), 10, Drawing(temperature=0), anything(MANY[1], most=1)).strings
+    cold = model.draw(Random(1).streams(10), Drawing(temperature=0), anything(MANY[1], most=1)).strings
     assert list(cold) == [[0]] * 10
 
 
@@ -354,7 +354,7 @@ def test_a_vocabulary_of_twenty_thousand() -> None:
     [logs] = model.next_logs([[]])
     assert math.fsum(map(math.exp, logs)) == pytest.approx(1, abs=1e-5)
     few = rules([int(token % 1000 == 7) for token in range(vocab_size - 1)], [0, 0, 0, 1], [0, 1], 1, 2)
-    drawn = model.draw(Random(1), 200, Drawing(1.0, top_k=9, top_p=0.95), few)
+    drawn = model.draw(Random(1).streams(200), Drawing(1.0, top_k=9, top_p=0.95), few)
     likeliest = sorted(range(7, vocab_size, 1000), key=lambda token: -logs[token])[:9]
     assert {string[0] for string in drawn.strings} <= set(likeliest)
     assert len(set(map(tuple, drawn.strings))) > 10
@@ -380,8 +380,8 @@ def listed(drawn: Drawn) -> list[tuple[list[int], float]]:
 @settings(max_examples=many(25))
 def test_strings_do_not_depend_on_what_is_drawn_beside_them(counts: list[int], drawing: Drawing) -> None:
     model, rng, again = inference(), Random(3), Random(3)
-    parts = [pair for count in counts for pair in listed(model.draw(rng, count, drawing, ENDING))]
-    assert listed(model.draw(again, sum(counts), drawing, ENDING)) == parts
+    parts = [pair for count in counts for pair in listed(model.draw(rng.streams(count), drawing, ENDING))]
+    assert listed(model.draw(again.streams(sum(counts)), drawing, ENDING)) == parts
     assert rng.getstate() == again.getstate()
 
 
@@ -395,7 +395,7 @@ def test_every_vector_unit_finds_alike(target: Target) -> None:
     for logs, expected in zip(model.next_logs([[], [1, 2]]), host.next_logs([[], [1, 2]]), strict=True):
         assert logs.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     for drawing in (NARROW, Drawing(temperature=0)):
-        drawn, expected_draw = (each.draw(Random(4), 6, drawing, ENDING) for each in (model, host))
+        drawn, expected_draw = (each.draw(Random(4).streams(6), drawing, ENDING) for each in (model, host))
         assert list(drawn.strings) == list(expected_draw.strings)
         assert drawn.log_weights.tolist() == pytest.approx(expected_draw.log_weights.tolist(), rel=2e-6, abs=1e-5)
 
@@ -406,7 +406,7 @@ def test_threads_may_use_one_model_at_once() -> None:
 
     def all_of(seed: int) -> tuple[object, ...]:
         data = tokens(random_strings(SHAPE, VOCAB, 2000, seed), VOCAB - 1)
-        drawn = listed(model.draw(Random(seed), 2000, NARROW, PAIRS))
+        drawn = listed(model.draw(Random(seed).streams(2000), NARROW, PAIRS))
         return model.surprises(data), model.totals(data), model.next_logs([[seed % 3]] * 500), drawn
 
     alone = list(map(all_of, range(16)))

@@ -195,7 +195,7 @@ def test_the_error_of_an_estimate_is_that_of_a_mean(small: GPT, draws: int, monk
     drawn: list[float] = []
 
     def noting(self: Sampler, count: int) -> Drawn:
-        found = self._inference.draw(self._rng, count, self._drawing, self._rules)
+        found = self._inference.draw(self._rng.streams(count), self._drawing, self._rules)
         drawn.extend(map(math.exp, found.log_weights))
         return found
 

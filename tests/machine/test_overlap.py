@@ -70,7 +70,9 @@ def work(config: Config) -> dict[str, Callable[[], object]]:
         "fast generation": lambda: fast.generate(Random(1), 2, 1.0),
         "scores": lambda: inference.means(data),
         "next": lambda: inference.next_logs([[], [1]]),
-        "strings": lambda: inference.draw(Random(1), 2, Drawing(1.0, 3, 0.9, 0.1), anything(VOCAB, config.block_size)),
+        "strings": lambda: inference.draw(
+            Random(1).streams(2), Drawing(1.0, 3, 0.9, 0.1), anything(VOCAB, config.block_size)
+        ),
         "attribution": lambda: Rater(config, VOCAB, start, INTERPRETED).rate(data, data, windows),
     }
     if config.is_plain:

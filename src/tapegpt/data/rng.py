@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 else:
     from _random import Random as Base  # its part in C: importing all of `random` takes 4 ms
 
+GOLDEN = 0x9E3779B97F4A7C15  # the step of streams: 2**64 over the golden ratio, odd
 BULK = 1024  # from so many elements on, machine code pays
 _VERSION = 3  # of getstate's tuple
 
@@ -137,6 +138,12 @@ class Random(Base):
             kernels.permutation(words, order)
             self.words = words
         return order
+
+    def streams(self, count: int) -> array[int]:
+        """Seeds of `count` further streams of random numbers: where each starts, and its odd step, of 64 bits each."""
+        streams = array("Q", [GOLDEN]) * (2 * count)
+        streams[0::2] = array("Q", [self.getrandbits(32) << 32 | self.getrandbits(32) for _ in range(count)])
+        return streams
 
 
 def _kernels(count: int) -> Kernels | None:

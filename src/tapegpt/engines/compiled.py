@@ -49,16 +49,14 @@ class Steps(Structure):
 class Generation(Structure):
     """Strings that are generated."""
 
-    random: U32s  # the state of a generator
     ids: U32s  # (count, block_size)
     lengths: I64s  # (count)
     count: Int
 
     @staticmethod
-    def arguments(random: array[int], strings: Strings) -> dict[str, Argument]:
+    def arguments(strings: Strings) -> dict[str, Argument]:
         """It as an entry's argument."""
-        arrays = {"random": random, "ids": strings.ids, "lengths": strings.lengths}
-        return {**{name: address_of(numbers) for name, numbers in arrays.items()}, "count": len(strings)}
+        return {"ids": address_of(strings.ids), "lengths": address_of(strings.lengths), "count": len(strings)}
 
 
 class CompiledEngine(Engine):
@@ -165,14 +163,13 @@ class CompiledEngine(Engine):
         return sum(results[0::2]), int(sum(results[1::2]))
 
     def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        strings, words = Strings.empty(count, self.config.block_size), rng.words
-        self._decode(Generation.arguments(words, strings), temperature)
-        rng.words = words
+        strings = Strings.empty(count, self.config.block_size)
+        self._decode(rng, strings, temperature)
         return strings
 
     @abstractmethod
-    def _decode(self, generation: dict[str, Argument], temperature: float) -> None:
-        """Write the strings of a `Generation`."""
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
+        """Write the strings."""
 
 
 def evaluation_kernel(graph: Graph) -> Kernel:

@@ -21,9 +21,10 @@ from tapegpt.machine.memory import Memory, address_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
-    from tapegpt.data.tokens import Tokens
+    from tapegpt.data.rng import Random
+    from tapegpt.data.tokens import Strings, Tokens
     from tapegpt.engines.base import Adam
-    from tapegpt.machine.program import Argument, Entries
+    from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
 
 
@@ -45,10 +46,11 @@ class ExactEngine(CompiledEngine):
         self._program.run("train", self._numbers(), *memory, Documents.arguments(tokens), adam.as_dict(), steps)
         return check_losses(losses, first)
 
-    def _decode(self, generation: dict[str, Argument], temperature: float) -> None:
-        weights = array("d", bytes(8 * padded(self.vocab_size)))
-        arguments = (self._shared.at(0), self._work.at(0), address_of(weights), generation)
-        self._program.run("generate", *arguments, temperature)
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
+        weights, words = array("d", bytes(8 * padded(self.vocab_size))), rng.words
+        memory = (self._shared.at(0), self._work.at(0), address_of(weights), address_of(words))
+        self._program.run("generate", *memory, Generation.arguments(strings), temperature)
+        rng.words = words
 
 
 def training_kernel(graph: Graph) -> Kernel:
@@ -89,7 +91,13 @@ def generation_kernel(graph: Graph) -> Kernel:
     prepare, bos = graph.prepare, vocab_size - 1
 
     def generate(
-        k: Builder, shared: F64s, work: F64s, weights: F64s, generation: Generation, temperature: Real
+        k: Builder,
+        shared: F64s,
+        work: F64s,
+        weights: F64s,
+        random: U32s,
+        generation: Generation,
+        temperature: Real,
     ) -> None:
         rows = Rows(work, layout.about)
         inverse_temperature = k.pow(temperature, -1.0)
@@ -104,7 +112,7 @@ def generation_kernel(graph: Graph) -> Kernel:
                 for i in k.range(vocab_size):
                     weights[i] = logits[i] * inverse_temperature
                 total = exponentiate(k, weights, weights, vocab_size)
-                token.set(choose(k, generation.random, weights, power(k, total, -1.0), vocab_size))
+                token.set(choose(k, random, weights, power(k, total, -1.0), vocab_size))
                 going.set(k.select(token.differs(bos), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
                     generation.ids[string * layout.positions + t] = token

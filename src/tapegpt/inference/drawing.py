@@ -74,7 +74,7 @@ class Narrowing(Structure):
 
 
 def drawing_kernel(decoding: Decoding, scratch: int) -> Kernel:
-    """Strings as `generation_kernel` makes them; the rows of their generation (3, slots) hold their states too.
+    """Strings as `generation_kernel` makes them; the rows of their generation (2, slots) hold their states too.
 
     To log_weights (count) is added. The work memory has room for V numbers from `scratch` on.
     """
@@ -90,7 +90,7 @@ def drawing_kernel(decoding: Decoding, scratch: int) -> Kernel:
         automaton: Automaton,
         narrowing: Narrowing,
     ) -> None:
-        e, state_of, prospects = work + scratch, generation.rows + 2 * at.lines, automaton.prospects
+        e, state_of, prospects = work + scratch, generation.rows + at.lines, automaton.prospects
         greedy = narrowing.temperature.equals(0.0)
         inverse = k.convert(k.select(greedy, _GREEDY, 1.0 / narrowing.temperature), F32)
         share = k.convert(k.select(greedy, 1.0, narrowing.min_p), F32)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tapegpt.autograd.model import Model
-    from tapegpt.data.rng import Random
     from tapegpt.engines.base import Parameters
     from tapegpt.inference.constraints import Drawing
     from tapegpt.machine.memory import Address
@@ -153,8 +152,8 @@ class Inference:
         _check(math.isfinite(sum(logs)))
         return [logs[start : start + self.vocab_size] for start in range(0, len(logs), apart)]
 
-    def draw(self, rng: Random, count: int, drawing: Drawing, rules: Rules) -> Drawn:
-        """`count` strings of tokens that keep to the rules; a string depends on its number alone, and on `rng`.
+    def draw(self, streams: array[int], drawing: Drawing, rules: Rules) -> Drawn:
+        """A string of tokens that keeps to the rules for each of `Random.streams`, on which alone it depends.
 
         Logits are divided by the temperature, 0 is for the most probable token, of equals the lowest. What the rules
         allow is narrowed to the `top_k` most probable tokens, these to the most probable ones that together have the
@@ -162,8 +161,8 @@ class Inference:
         """
         assert rules.most <= self.config.block_size
         assert rules.count <= self.vocab_size
-        strings = Strings.empty(count, self.config.block_size)
-        log_weights, rows, words = array("d", bytes(8 * count)), array("q", bytes(24 * SLOTS)), rng.words
+        strings = Strings.empty(len(streams) // 2, self.config.block_size)
+        log_weights, rows = array("d", bytes(8 * len(strings))), array("q", bytes(16 * SLOTS))
         accepting, prospects = _words(rules.accepting), array("f", bytes(4 * rules.count))
         automaton: dict[str, Argument] = {
             "classes": address_of(rules.classes),
@@ -178,9 +177,8 @@ class Inference:
             "most": rules.most,
         }
         narrowing = {name: getattr(drawing, name) for name in Narrowing.fields}
-        generation = {"rows": address_of(rows), **Generation.arguments(words, strings)}
+        generation = {"rows": address_of(rows), "streams": address_of(streams), **Generation.arguments(strings)}
         self._run("draw", generation, address_of(log_weights), automaton, narrowing)
-        rng.words = words
         _check(not math.isnan(sum(log_weights)))
         return Drawn(strings, log_weights)
 

@@ -110,7 +110,7 @@ class Sampler:
         if self._space.any and not self._space.is_free:
             examples = Drawing(temperature=max(float(self._drawing.temperature), COLDEST))
             free = _Space(Constraints(), self._vocabulary, self._inference.config.block_size)
-            self._space.look_ahead(self._inference.draw(Random(0), EXAMPLES, examples, free.rules).strings)
+            self._space.look_ahead(self._inference.draw(Random(0).streams(EXAMPLES), examples, free.rules).strings)
         self._rules = self._space.rules
 
     def strings(self, n: int | None) -> Iterator[str]:
@@ -207,7 +207,7 @@ class Sampler:
         return -ahead[0][0]
 
     def _draw(self, count: int) -> Drawn:
-        return self._inference.draw(self._rng, count, self._drawing, self._rules)
+        return self._inference.draw(self._rng.streams(count), self._drawing, self._rules)
 
     def _texts(self, drawn: Drawn) -> list[str]:
         return texts(drawn.strings, self._vocabulary)

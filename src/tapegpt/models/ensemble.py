@@ -180,11 +180,10 @@ class Mixture(Inference):
         del mean[count:]
         return mean
 
-    def draw(self, rng: Random, count: int, drawing: Drawing, rules: Rules) -> Drawn:
+    def draw(self, streams: array[int], drawing: Drawing, rules: Rules) -> Drawn:
         """As that of one model, from the same random numbers; each prefix is looked at once for all its strings."""
         assert rules.most <= self.config.block_size
-        seeds = [rng.getrandbits(32) << 32 | rng.getrandbits(32) for _ in range(count)]
-        block, bos = self.config.block_size, self.vocab_size - 1
+        count, block, bos = len(streams) // 2, self.config.block_size, self.vocab_size - 1
         strings = Strings.empty(count, block)
         log_weights = array("d", bytes(8 * count))
         ahead: dict[tuple[int, ...], tuple[int, list[int]]] = {}  # the state and the strings of each prefix
@@ -196,7 +195,7 @@ class Mixture(Inference):
             for (prefix, (state, numbers)), logs in zip(ahead.items(), rows, strict=True):
                 choice = _Choice(logs, state, position, drawing, rules)
                 for number in numbers:
-                    token = choice.token(_unit(seeds[number], position))
+                    token = choice.token(_unit(streams[2 * number], streams[2 * number + 1], position))
                     log_weights[number] += choice.log_weight(token)
                     if token == bos:
                         continue  # its length is that of the prefix
@@ -257,9 +256,9 @@ def _log_sum(logs: Sequence[float]) -> float:
     return largest + math.log(math.fsum(math.exp(each - largest) for each in logs))
 
 
-def _unit(seed: int, number: int) -> float:
+def _unit(start: int, step: int, number: int) -> float:
     """That of `fast.generation.random_unit`."""
-    z = seed + (number + 1) * 0x9E3779B97F4A7C15 & _WORD
+    z = start + (number + 1) * step & _WORD
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _WORD
     z = (z ^ z >> 27) * 0x94D049BB133111EB & _WORD
     return ((z ^ z >> 31) >> 40) * 2.0**-24
@@ -283,7 +282,7 @@ class _Engine(Engine):
         return math.fsum(self.mixture.totals(tokens)), tokens.starts[-1] - tokens.starts[0]
 
     def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        return self.mixture.draw(rng, count, Drawing(temperature), self._anything()).strings
+        return self.mixture.draw(rng.streams(count), Drawing(temperature), self._anything()).strings
 
     def _anything(self) -> Rules:
         """Those that every string keeps to."""

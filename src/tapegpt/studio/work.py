@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from tapegpt.data.rng import Random
     from tapegpt.inference.constraints import Drawing
     from tapegpt.inference.forward import Drawn, Rules
 
@@ -141,7 +140,7 @@ class TimedInference(Inference):
         self._deadline.check()
         return super().next_logs(prefixes)
 
-    def draw(self, rng: Random, count: int, drawing: Drawing, rules: Rules) -> Drawn:
+    def draw(self, streams: array[int], drawing: Drawing, rules: Rules) -> Drawn:
         """As `Inference` does."""
         self._deadline.check()
-        return super().draw(rng, count, drawing, rules)
+        return super().draw(streams, drawing, rules)

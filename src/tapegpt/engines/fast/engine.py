@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 
 from tapegpt.autograd.tape import check_size
-from tapegpt.engines.compiled import CompiledEngine, check_losses
+from tapegpt.engines.compiled import CompiledEngine, Generation, check_losses
 from tapegpt.engines.decoding import Decoding
 from tapegpt.engines.fast.adam import POWERS
 from tapegpt.engines.fast.generation import generation_kernel
@@ -21,7 +21,8 @@ from tapegpt.machine.threads import run_parts
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
-    from tapegpt.data.tokens import Tokens
+    from tapegpt.data.rng import Random
+    from tapegpt.data.tokens import Strings, Tokens
     from tapegpt.engines.base import Adam
     from tapegpt.machine.program import Argument, Entries
     from tapegpt.machine.target import Target
@@ -89,13 +90,13 @@ class FastEngine(CompiledEngine):
         run_parts(part, self.threads)
         return check_losses(losses, first)
 
-    def _decode(self, generation: dict[str, Argument], temperature: float) -> None:
-        rows = array("q", bytes(16 * SLOTS))
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
+        rows, streams = array("q", bytes(8 * SLOTS)), rng.streams(len(strings))
         memory = self._decode_shared.at(0), self._decode_work.at(0)
         if self._decode_revision != self.revision:
             parameters = self._own_parameters()
             memory[0].view[: len(parameters)] = parameters
             self._program.run("prepare decoding", *memory)
             self._decode_revision = self.revision
-        batch = {"rows": address_of(rows), **generation}
-        self._program.run("generate", *memory, batch, temperature)
+        generation = {"rows": address_of(rows), "streams": address_of(streams), **Generation.arguments(strings)}
+        self._program.run("generate", *memory, generation, temperature)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import row_stride
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
-from tapegpt.data.mersenne import word
 from tapegpt.engines.compiled import Generation
 from tapegpt.machine.language import F32, U32, Builder, F32s, I64s, Kernel, Real
 
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 class BatchGeneration(Generation):
     """Strings that are generated in a batch."""
 
-    rows: I64s  # (2, slots): the string of each row and its seed
+    rows: I64s  # (slots): the string of each row
+    streams: I64s  # (count, 2): where the random numbers of each string start, and their odd step
 
 
 def generation_kernel(decoding: Decoding) -> Kernel:
@@ -58,13 +58,12 @@ def generate_batch(
     vocab_size, block, bos = layout.vocab_size, layout.block_size, layout.vocab_size - 1
     names = ("tokens", "positions", "lines")
     tokens, positions, lines = ((work + layout.about[name]).cast(U32) for name in names)
-    strings, seeds = generation.rows, generation.rows + layout.lines
+    strings = generation.rows
     begun = k.variable(k.integer(0))
     active = k.variable(k.integer(0))
 
     def begin(row: Operand) -> None:
         strings[row], tokens[row], positions[row] = begun, bos, 0
-        seeds[row] = (word(k, generation.random) << 32) | word(k, generation.random)
         begun.set(begun + 1)
 
     for row in k.range(k.minimum(count, layout.lines)):
@@ -75,7 +74,8 @@ def generate_batch(
         forward(k, shared, work, 0, active)
         for row in k.range(active):
             logits, position = work + layout.logits + row * row_stride(vocab_size), positions[row]
-            tokens[row] = choose(row, strings[row], position, logits, random_unit(k, seeds[row], position))
+            unit = random_unit(k, generation.streams + 2 * strings[row], position)
+            tokens[row] = choose(row, strings[row], position, logits, unit)
         for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
             string, position, token = strings[row], positions[row], tokens[row]
             ends = token.equals(bos)
@@ -90,13 +90,13 @@ def generate_batch(
                     begin(row)
                 for _ in k.when(k.logical_not(more)):
                     active -= 1
-                    for column in (strings, seeds, tokens, positions, lines, *kept):
+                    for column in (strings, tokens, positions, lines, *kept):
                         column[row] = column[active]
 
 
-def random_unit(k: Builder, seed: Operand, number: Operand) -> Value:
+def random_unit(k: Builder, stream: Pointer, number: Operand) -> Value:
     """f32 in [0, 1), from 24 bits: random number `number` of a stream (SplitMix64: Steele, Lea and Flood, 2014)."""
-    z = seed + (number + 1) * -0x61C8864680B583EB
+    z = stream[0] + (number + 1) * stream[1]
     z = (z ^ (z >> 30)) * -0x40A7B892E31B1A47
     z = (z ^ (z >> 27)) * -0x6B2FB644ECCEEE15
     return k.convert((z ^ (z >> 31)) >> 40, F32) * 2.0**-24
