@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import pickle
 import re
@@ -12,7 +13,9 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -20,7 +23,7 @@ from typing import Any
 import pytest
 
 import tapegpt
-from tapegpt import GPT, Config, Corpus, Ensemble, TapeGPTError, Trainer, errors
+from tapegpt import GPT, Config, Corpus, Ensemble, TapeGPTError, Trainer, dumps, errors, loads
 from tapegpt.errors import DivergedError
 from tapegpt.experiments.population import Candidate, Field, populate
 from tapegpt.machine.language import Builder, F64s, Int, kernel
@@ -263,13 +266,37 @@ def test_ensembles_and_scores_pickle() -> None:
 
 
 @pytest.mark.slow
-def test_a_pool_scores_and_generates() -> None:
+def test_pools_score_generate_and_name() -> None:
     model = trained("exact")
+    parts = [NAMES[:4], NAMES[4:8]]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        scored = pool.map(model.score, [NAMES[:4], NAMES[4:8]])
+        scored = pool.map(model.score, parts)
         with pytest.raises(TapeGPTError, match="strings must be several strings"):
             pool.map(model.score, ["no list"])
-    assert [list(each.nats) for each in scored] == [list(model.score(part).nats) for part in (NAMES[:4], NAMES[4:8])]
+    assert [list(each.nats) for each in scored] == [list(model.score(part).nats) for part in parts]
+    name = partial(model.names_for, secret="0" * 16, novel=False)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as executor:
+        assert list(executor.map(name, parts)) == list(map(name, parts))
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "several"])
+def test_a_model_is_a_value(engine: str) -> None:
+    """Its copies, pickles and files have its fingerprint, which whatever changes what it says changes."""
+    several = engine == "several"
+    model = Ensemble([trained("fast"), trained("exact")]) if several else trained(engine)
+    expected, names = model.fingerprint, model.models[0].documents if several else model.documents
+    model.generate(3)
+    twins = [copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model)), loads(dumps(model))]
+    assert {twin.fingerprint for twin in twins} == {expected}
+    assert len({model, *twins, model}) == 5
+    assert {tuple(twin.generate(9)) for twin in twins} == {tuple(model.generate(9))}  # each has a generator of its own
+    for twin in twins[:2]:
+        assert (twin.models[0] if several else twin).documents == names
+    changed = twins[1].models[1] if several else twins[1]
+    changed.engine.load_parameters({**changed.parameters, "wte": array("d", bytes(8 * len(changed.parameters["wte"])))})
+    assert twins[1].fingerprint != expected == model.fingerprint
+    others = [trained("exact", **other) for other in ({}, {"seed": 1}, {"block_size": 7}, {"model": "modern"})]
+    assert len({each.fingerprint for each in [*others, trained("fast")]}) == 5
 
 
 @pytest.mark.slow

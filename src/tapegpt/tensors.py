@@ -33,6 +33,15 @@ class Contents(Record):
     tensors: dict[str, tuple[tuple[int, int], bytes]]
     type: str  # of the numbers: F64 or F32
 
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of everything in the file."""
+        sums = sha256(json.dumps(sorted(self.metadata.items())).encode())
+        for name, (shape, data) in sorted(self.tensors.items()):
+            sums.update(json.dumps([name, shape]).encode())
+            sums.update(data)
+        return sums.hexdigest()
+
 
 class ForeignError(Exception):
     """Why a file is not a whole one of ours."""
@@ -104,7 +113,7 @@ def as_type(data: bytes, kind: str, wanted: str) -> bytes:
 
 def _as_safetensors(contents: Contents) -> bytes:
     """The same bytes for the same contents, unlike the library's own writer, whose metadata change places."""
-    header: dict[str, Any] = {"__metadata__": {**contents.metadata, "checksum": _checksum(contents)}}
+    header: dict[str, Any] = {"__metadata__": {**contents.metadata, "checksum": contents.checksum}}
     start = 0
     for name, (shape, data) in contents.tensors.items():
         header[name] = {"dtype": contents.type, "shape": shape, "data_offsets": [start, start + len(data)]}
@@ -112,15 +121,6 @@ def _as_safetensors(contents: Contents) -> bytes:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # numbers begin at multiples of their size
     return b"".join([len(text).to_bytes(8, "little"), text, *[data for _, data in contents.tensors.values()]])
-
-
-def _checksum(contents: Contents) -> str:
-    """Over everything in the file."""
-    sums = sha256(json.dumps(sorted(contents.metadata.items())).encode())
-    for name, (shape, data) in sorted(contents.tensors.items()):
-        sums.update(json.dumps([name, shape]).encode())
-        sums.update(data)
-    return sums.hexdigest()
 
 
 def _from_safetensors(data: bytes) -> Contents:
@@ -140,7 +140,7 @@ def _from_safetensors(data: bytes) -> Contents:
     checksum = metadata.pop("checksum", None)
     tensors = {name: ((t["shape"][0], t["shape"][1]), t["data"]) for name, t in listed}
     contents = Contents(metadata, tensors, types.pop())
-    if checksum != _checksum(contents):
+    if checksum != contents.checksum:
         raise ForeignError("its checksum does not hold, it is damaged")
     return contents
 

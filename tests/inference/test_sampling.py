@@ -407,7 +407,7 @@ def test_threads_share_a_model(small: GPT) -> None:
             *small.generate(50, pattern=".*b", distinct=True, seed=seed),
             *small.generate(50, seed=seed),
             *[f"{nats:.9f}" for nats in small.score(DOCUMENTS).nats],
-            small.name_for(str(seed)),
+            *small.names_for([str(seed)], secret=b"0" * 16, novel=False),
         ]
 
     alone = [work(seed) for seed in range(many(24, few=8))]
@@ -421,20 +421,6 @@ def test_a_stream_goes_on_for_as_long_as_it_is_read(small: GPT) -> None:
     stream = small.stream(prefix="ca", temperature=1.0)
     assert all(next(stream).startswith("ca") for _ in range(300))
     assert set(small.stream(prefix="ab", distinct=True)) == {"ab", *[f"ab{x}{y}" for x in "abc" for y in ["", *"abc"]]}
-
-
-def test_a_pseudonym_stays_and_can_be_the_keys_alone(model: GPT) -> None:
-    keys = [f"customer {number}" for number in range(30)]
-    names = [model.name_for(key) for key in keys]
-    assert names == [model.name_for(key) for key in keys]
-    assert "" not in names
-    assert len(set(names)) > 3
-    taken: list[str] = []
-    for key in keys:
-        taken.append(model.name_for(key, taken=taken, temperature=2.0))
-    assert len(set(taken)) == len(keys)
-    with pytest.raises(tapegpt.TapeGPTError, match="are taken: choose a higher temperature"):
-        model.name_for("one", taken=["".join(text) for n in range(5) for text in product("abc", repeat=n)])
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from tapegpt.data.sources import Source
 from tapegpt.models import writing
 from tapegpt.models.provenance import DataRecord
 from tapegpt.models.trained import GPT
-from tapegpt.tensors import Contents, _checksum, little_endian, write_contents
+from tapegpt.tensors import Contents, little_endian, write_contents
 from tests.properties import many
 
 
@@ -172,7 +172,7 @@ def signed(header: Header, body: bytes) -> bytes:
         for name, entry in header.items()
         if name != "__metadata__"
     }
-    metadata["checksum"] = _checksum(Contents(metadata, tensors, "F64"))
+    metadata["checksum"] = Contents(metadata, tensors, "F64").checksum
     return put_together({**header, "__metadata__": metadata}, body)
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from tapegpt.inference.automata import Automaton
 
-    class GenerateOptions(TypedDict, total=False):
-        """What `GPT.generate` and its like take: the fields of `Constraints` and `Drawing`."""
+    class StringOptions(TypedDict, total=False):
+        """What one string is like and how it is drawn: fields of `Constraints` and `Drawing`."""
 
         prefix: str
         suffix: str
@@ -28,12 +28,16 @@ if TYPE_CHECKING:
         max_length: int | None
         avoid: Iterable[str]
         novel: bool | int
-        distinct: bool
-        unbiased: bool | None
         temperature: float
         top_k: int
         top_p: float
         min_p: float
+
+    class GenerateOptions(StringOptions, total=False):
+        """What `GPT.generate` and its like take: all fields of `Constraints` and `Drawing`."""
+
+        distinct: bool
+        unbiased: bool | None
 
 
 CHARACTERS = 0x110000  # that there are

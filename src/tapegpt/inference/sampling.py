@@ -155,7 +155,7 @@ class Sampler:
         tree = _Tree(self._inference, self._space, self._drawing, self._unbiased)
         while (tokens := tree.draw(self._rng)) is not None:
             text = "".join([self._vocabulary[token] for token in tokens])
-            fits = self._admits(text)
+            fits = self.admits(text)
             if not fits or self._constraints.distinct:
                 tree.exhaust()
             if fits:
@@ -163,8 +163,7 @@ class Sampler:
 
     def _in_batches(self) -> Iterator[str]:
         """Strings for as long as one in `WORTH` is admitted, and one found in `MAX_WORK`."""
-        work = self._inference.work
-        most = max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / work)))
+        work, most = self._inference.work, self._most
         if self._constraints.distance:
             most = MIN_BATCH  # each string is compared with all documents
         bound = self._bound() if self._unbiased else 0.0
@@ -177,7 +176,7 @@ class Sampler:
             if self._unbiased:
                 taken = [math.exp(weight) > bound * self._rng.random() for weight in drawn.log_weights]
                 strings = [text for text, take in zip(strings, taken, strict=True) if take]
-            for text in filter(self._admits, strings):
+            for text in filter(self.admits, strings):
                 admitted += 1
                 yield text
             tried += len(strings)
@@ -188,6 +187,11 @@ class Sampler:
             in_vain = 0 if strings else in_vain + size
             self._is_in_vain = in_vain >= min(MAX_VAIN, max(MAX_WORK / work, MIN_BATCH))
             size = min(2 * size, most)
+
+    @property
+    def _most(self) -> int:
+        """Strings of a batch."""
+        return max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / self._inference.work)))
 
     def _bound(self) -> float:
         """What no string's w is above: the greatest w of prefixes, of which some are looked at, the greatest first."""
@@ -212,7 +216,15 @@ class Sampler:
     def _texts(self, drawn: Drawn) -> list[str]:
         return texts(drawn.strings, self._vocabulary)
 
-    def _admits(self, text: str) -> bool:
+    def of_streams(self, streams: array[int]) -> Iterator[str]:
+        """The string of each of `Random.streams`, token by token, `admits` apart; raises `TapeGPTError` for none."""
+        if not self._space.any:
+            raise TapeGPTError("no string meets the constraints: loosen them")
+        most = 2 * self._most
+        for start in range(0, len(streams), most):
+            yield from self._texts(self._inference.draw(streams[start : start + most], self._drawing, self._rules))
+
+    def admits(self, text: str) -> bool:
         """Whether a whole string is one to give."""
         if self._constraints.distinct:
             if text in self._seen:
@@ -236,7 +248,7 @@ class Sampler:
         while len(weights) < draws:
             drawn = self._draw(min(MAX_BATCH, draws - len(weights)))
             pairs = zip(self._texts(drawn), drawn.log_weights, strict=True)
-            weights += [math.exp(weight) if self._admits(text) else 0.0 for text, weight in pairs]
+            weights += [math.exp(weight) if self.admits(text) else 0.0 for text, weight in pairs]
         mean = math.fsum(weights) / draws
         variance = math.fsum((weight - mean) ** 2 for weight in weights) / (draws - 1)
         return Estimate(mean, math.sqrt(variance / draws), draws)

@@ -33,7 +33,7 @@ from tapegpt.models.trained import GPT, MODELS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
     from tapegpt.data.tokens import Tokens
@@ -61,7 +61,7 @@ class Ensemble(GPT):
         super().__init__(config, first.vocabulary, rng, engine, sum(model.steps for model in self.models))
         self._mixture = engine.mixture
 
-    def __reduce__(self) -> tuple[object, ...]:
+    def __reduce__(self) -> tuple[Callable[..., GPT], tuple[object, ...], dict[str, Any]]:
         return Ensemble, (self.models,), {"rng": self.rng, "ranks": self.ranks}
 
     @property

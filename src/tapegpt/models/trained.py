@@ -14,8 +14,8 @@ from array import array
 
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import encode, texts
-from tapegpt.errors import TapeGPTError, either, quote, warn
-from tapegpt.inference.constraints import split_options
+from tapegpt.errors import TapeGPTError, argument, check_names, either, quote, warn
+from tapegpt.inference.constraints import Constraints, Drawing, split_options
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renew_at_fork
 from tapegpt.ranges import OneOf, Whole
@@ -23,15 +23,15 @@ from tapegpt.settings import ENGINES, SEED, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-    from typing import Unpack
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any, Unpack
 
     from tapegpt.autograd.model import Model
     from tapegpt.data.neighbours import Neighbours
     from tapegpt.data.rng import State
     from tapegpt.engines.base import Engine, Parameters
     from tapegpt.files import Path
-    from tapegpt.inference.constraints import Constraints, Drawing, GenerateOptions
+    from tapegpt.inference.constraints import GenerateOptions, StringOptions
     from tapegpt.inference.explanation import Explanation
     from tapegpt.inference.forward import Inference
     from tapegpt.inference.sampling import Estimate, Sampler
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     Shape = tuple[str, Model, int]  # of an engine: its name, the model's shape, the number of tokens
 
 BATCH_SECONDS, MAX_BATCH = 0.02, 4096  # strings generated at a time, so that Ctrl-C is prompt
-NAMES = 10_000  # tried for one key
 MODELS = Whole(1, 1000)  # of an ensemble
 
 
@@ -146,12 +145,35 @@ class GPT(LanguageModel):
         self._inference: tuple[int, Inference] | None = None
         self._neighbours: tuple[Sequence[str], Neighbours] | None = None
 
-    def __reduce__(self) -> tuple[object, ...]:
+    def __reduce__(self) -> tuple[Callable[..., GPT], tuple[object, ...], dict[str, Any]]:
         """For another process: what a file of the model holds, so no training strings; its code is made there."""
         engine = self.engine
         sizes = (getattr(engine, "batch_size", 1), getattr(engine, "threads", 1))
         state = {"data": self.data, "state": self.state, "ranks": self.ranks}
         return _made, (self.config, self.vocabulary, self.rng, engine.name, sizes, self.parameters, self.steps), state
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GPT:
+        """A model of its own; unlike a pickle it has the training strings."""
+        from copy import deepcopy
+
+        make, arguments, state = self.__reduce__()
+        copied: GPT = make(*deepcopy(arguments, memo))
+        copied.__dict__.update(deepcopy(state, memo), documents=self.documents)
+        return copied
+
+    def __copy__(self) -> GPT:
+        return self.__deepcopy__({})
+
+    @property
+    def fingerprint(self) -> str:
+        """What it is, whatever it is called: SHA-256 of its kind, settings, characters, engine and parameters, in hex.
+
+        Copies, files and other processes have the same; training changes it. Not in it: the random state, what is known
+        of the training, the code of a model of your own. A model itself equals no other and is hashed as an object.
+        """
+        from tapegpt.models.writing import fingerprint
+
+        return fingerprint(self)
 
     @property
     def steps(self) -> int:
@@ -275,8 +297,6 @@ class GPT(LanguageModel):
 
         Raises `TapeGPTError` for a prefix with characters that the model does not know, or one that fills the block.
         """
-        from tapegpt.inference.constraints import Drawing
-
         Drawing(temperature=temperature)
         if not isinstance(prefix, str) or len(prefix) >= self.config.block_size:
             raise TapeGPTError(
@@ -289,29 +309,35 @@ class GPT(LanguageModel):
         pairs = zip((*self.vocabulary, ""), weights, strict=True)
         return {character: weight / total for character, weight in sorted(pairs, key=lambda pair: -pair[1])}
 
-    def name_for(self, key: str, *, taken: Collection[str] = (), temperature: float = 0.5) -> str:
-        """A pseudonym: the same string, never an empty one, for the same key and model.
+    def names_for(
+        self, keys: Iterable[str], *, secret: str | bytes, unique: bool = True, **options: Unpack[StringOptions]
+    ) -> list[str]:
+        """A pseudonym for each key, never an empty one: the same for the same model, secret, options and keys.
 
-        Keys may share a name; where that must not be, give those that are `taken`: the first other one is chosen, so
-        that the name also depends on what was taken before, and so on the order of the keys.
-        Raises `TapeGPTError` for a key that is no str, and where every string that the model generates is taken.
+        Who has the model and the names, but not the secret of at least 16 bytes, cannot tell whose they are. Names are
+        no training strings, unless `novel` is False, and of one key each, unless `unique` is: then a name depends on
+        its key alone, else on which other keys there are, but not on their order or number. Other options are those of
+        `generate`, but for `distinct` and `unbiased`; the temperature is 1 by default.
+
+        Raises `TapeGPTError` for a secret that is too short, where the training strings are not known, and where the
+        model has too few names.
         """
-        if not isinstance(key, str):
-            raise TapeGPTError(f"key must be a str, not {quote(key)}")
-        from hashlib import sha256
-
         from tapegpt.data.strings import strings_of
+        from tapegpt.inference.pseudonyms import names, read_secret
 
-        names = taken if isinstance(taken, set | frozenset) else set(strings_of(taken, "taken"))
-        seed = int.from_bytes(sha256(key.encode("utf-8", "surrogatepass")).digest(), "big")
-        tried = 0
-        for name in self.stream(NAMES, seed=seed, temperature=temperature):
-            if name and name not in names:
-                return name
-            tried += 1
-        raise TapeGPTError(
-            f"all {tried:,} names that were tried for key {quote(key)} are taken: choose a higher temperature"
+        check_names("names_for", options, {**Constraints.fields, **Drawing.fields}.keys() - {"distinct", "unbiased"})
+        constraints, drawing = split_options(
+            {"temperature": 1.0, "novel": True, **options, "distinct": False, "unbiased": False}
         )
+        constraints = constraints.replace(min_length=max(constraints.min_length, 1))
+        if constraints.distance is not None:
+            try:
+                self.training_documents()
+            except TapeGPTError as error:
+                raise TapeGPTError(f"{error.raw}: or choose {argument('novel', False)}") from None
+        key, given = read_secret(secret), strings_of(keys, "keys")
+        named = names(self.sampler(constraints, drawing, seed=0), given, key, unique=unique)
+        return [named[key] for key in given]
 
     # --- judgement ----------------------------------------------------------------------------------------------
 

@@ -84,6 +84,15 @@ def contents(model: GPT, *, weights_only: bool = False) -> Contents:
     return Contents(metadata, tensors, kind)
 
 
+def fingerprint(model: GPT) -> str:
+    """SHA-256 of a model's kind, settings, characters, engine and parameters, or of those of the models in it."""
+    if model.models:
+        return Contents({"models": " ".join(map(fingerprint, model.models))}, {}, "F64").checksum
+    whole = contents(model, weights_only=True)
+    metadata = {name: whole.metadata[name] for name in ("config", "engine", "vocabulary")}
+    return whole.replace(metadata={**metadata, "model": type(model.config).__name__}).checksum
+
+
 def _several(model: GPT, weights_only: bool) -> Contents:
     """An ensemble; in F64 if one of its models is."""
     parts = [contents(each, weights_only=weights_only) for each in model.models]
