@@ -53,5 +53,6 @@ except ImportError:
 else:
     plt.contourf(xs, ys, plane, levels=20, cmap="RdBu")
     plt.contour(xs, ys, plane, levels=[0], colors="black")
-    plt.scatter(*zip(*points, strict=True), c=labels, cmap="RdBu", edgecolors="black")
+    across, up = zip(*points, strict=True)
+    plt.scatter(across, up, c=labels, cmap="RdBu", edgecolors="black")
     plt.savefig("moons.png")

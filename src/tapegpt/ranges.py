@@ -47,6 +47,10 @@ class Range:
         self.check(name, value)
         return value
 
+    def write(self, value: Any) -> Any:
+        """What `read` takes for a value: itself, or a text that says its unit."""
+        return value
+
 
 class OneOf(Range):
     """A few values."""

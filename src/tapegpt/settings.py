@@ -32,6 +32,10 @@ class Duration(Number):
     kind, metavar = "number of seconds", "TIME"
     parse = staticmethod(seconds)
 
+    def write(self, value: float) -> str:
+        """See `Range.write`."""
+        return f"{value!r}s"
+
 
 SECONDS = Duration(0, 1_000_000_000, "(]")  # of a budget
 

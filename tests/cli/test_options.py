@@ -64,7 +64,7 @@ def test_an_unknown_option_names_the_help_that_has_all(capsys: pytest.CaptureFix
 def test_what_resume_cannot_change_is_not_among_its_options() -> None:
     flags = {flag for action in actions("resume") for flag in action.option_strings}
     own = {"-h", "--help", "--model", "--more-steps", "-o", "--output", "--save-every", "--weights-only"}
-    assert flags == own | {"--metrics", "--samples", "--temperature"}
+    assert flags == own | {"--metrics", "--samples", "--temperature", "--quiet", "--json"}
 
 
 @pytest.mark.parametrize("given", [[], ["a.txt"], ["a.txt", "b.txt"]])

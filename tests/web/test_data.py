@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError, Trainer, web
 from tapegpt.inference.explanation import explain
+from tapegpt.models.curves import POINTS, curve
 from tapegpt.text import round_digits
-from tapegpt.training.curves import POINTS, curve
 from tapegpt.training.recording import Recording, record, still
 from tapegpt.web.data import LIKELY, MAPPED, Portrait, explanation_data
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tapegpt import Config, TapeGPTError
 from tapegpt.experiments.population import Candidate, Outcome
+from tapegpt.models.curves import curve
 from tapegpt.settings import Settings
-from tapegpt.training.curves import curve
 from tapegpt.web import leaderboard
 from tapegpt.web.leaderboard import MOST, POINTS
 from tests.web.browser import until

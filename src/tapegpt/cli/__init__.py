@@ -131,7 +131,13 @@ def _options(name: str, arguments: list[str]) -> Any:
         defaults = Defaults()
         _module(name).arguments(defaults)
         return SimpleNamespace(**{**defaults.values, "data": arguments})
-    return make_parser(name).parse_args(arguments)
+    parser = make_parser(name)
+    options = parser.parse_args(arguments)
+    if getattr(options, "config", None) is None:
+        return options
+    from tapegpt.cli.config import add_config
+
+    return add_config(parser, options, arguments)
 
 
 def make_parser(name: str) -> Parser:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 from _signal import SIGINT, SIGTERM, signal  # type: ignore[import-not-found]  # `signal` makes enums of all: 1 ms
 from io import TextIOWrapper
 
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import FrameType
-    from typing import Any, Self, TextIO
+    from typing import Any, Self, TextIO, TypeVar
 
     from tapegpt.record import Record
 
+    Part = TypeVar("Part")
+
 STDOUT = "-"  # as the name of a file
 GAP = "  "  # between the columns of a table
+SHOWN_EVERY = 0.5  # seconds
 
 
 # --- standard error ---------------------------------------------------------------------------------------------
@@ -36,6 +40,7 @@ def fail(message: str, code: int) -> int:
     except OSError:
         silence(sys.stdout)
     try:
+        StatusLine.make_way()
         print(f"tapegpt: error: {message}", file=sys.stderr, flush=True)
     except OSError:
         silence(sys.stderr)
@@ -45,6 +50,7 @@ def fail(message: str, code: int) -> int:
 def notice(text: str) -> None:
     """Print one line on stderr, where there is something to say."""
     if text:
+        StatusLine.make_way()
         print(f"tapegpt: note: {text}", file=sys.stderr, flush=True)
 
 
@@ -81,32 +87,85 @@ def moves(stream: TextIO) -> bool:
 
 
 class StatusLine:
-    """A line of a terminal that is written anew, to show how far something is; on other streams nothing."""
+    """A line of a terminal that is written anew, to show how far something is; on other streams nothing.
+
+    Where it is entered, it is gone at the end.
+    """
+
+    _shown: StatusLine | None = None  # the one that is on the terminal
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
         self._stream = stream or sys.stdout
         self.moves = moves(self._stream) and not quiet
-        self._shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
 
     def show(self, text: str) -> None:
         """Write it anew."""
-        self._print(f"\r{text}\x1b[K")
+        if self.moves:
+            self._print(f"\r{text}\x1b[K")
+            StatusLine._shown = self
 
     def clear(self) -> None:
         """Leave nothing of it."""
-        self._print("\r\x1b[K")
-        self._shown = False
+        self._leave("\r\x1b[K")
 
     def end(self) -> None:
         """Leave it as it is; what follows begins below."""
-        if self._shown:
-            self._print("\n")
-            self._shown = False
+        self._leave("\n")
+
+    @staticmethod
+    def make_way() -> None:
+        """Let another line come in its place; it is shown again with the next text."""
+        if StatusLine._shown:
+            StatusLine._shown.clear()
+
+    def _leave(self, text: str) -> None:
+        if StatusLine._shown is self:
+            StatusLine._shown = None
+            self._print(text)
 
     def _print(self, text: str) -> None:
-        if self.moves:
-            print(text, end="", file=self._stream, flush=True)
-            self._shown = True
+        print(text, end="", file=self._stream, flush=True)
+
+
+class Pace:
+    """How fast counted work goes: things a second, and where their number is known the time that is left."""
+
+    def __init__(self, noun: str, total: float | None = None) -> None:
+        self._noun, self._total, self._start = noun, total, time.perf_counter()
+
+    def text(self, done: int) -> str:
+        """It, after so many."""
+        rate = max(done, 1) / max(time.perf_counter() - self._start, 1e-9)
+        text = f"{rate:,.0f} {self._noun}s/s" if rate >= 10 else f"{60 * rate:,.1f} {self._noun}s/min"
+        if self._total is None:
+            return text
+        minutes, seconds = divmod(math.ceil(max(self._total - done, 0) / rate), 60)
+        return f"{text}, {minutes}:{seconds:02} left"
+
+
+def watched(
+    parts: Iterable[Part], noun: str, size: Callable[[Part], int], total: float | None = None
+) -> Iterable[Part]:
+    """The parts as they come, with the pace of the things in them on the terminal that the output does not go to."""
+    line = StatusLine(sys.stderr, quiet=moves(sys.stdout))
+    return _watch(parts, line, Pace(noun, total), size) if line.moves else parts
+
+
+def _watch(parts: Iterable[Part], line: StatusLine, pace: Pace, size: Callable[[Part], int]) -> Iterator[Part]:
+    done, shown = 0, time.perf_counter()
+    with line:
+        for part in parts:
+            yield part
+            done += size(part)
+            if time.perf_counter() - shown > SHOWN_EVERY:
+                shown = time.perf_counter()
+                line.show(f"{done:,} | {pace.text(done)}")
 
 
 def colours() -> bool:

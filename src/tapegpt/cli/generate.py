@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
-from tapegpt.cli.console import notice, output
+from tapegpt.cli.console import notice, output, watched
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import given, option, output_argument, setting_arguments
 from tapegpt.errors import TapeGPTError, quote
@@ -74,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
         estimate = model.estimate_probability(**wanted)
         notice(f"probability of the constraints: {estimate.probability:.4g} ± {estimate.error:.2g}")
     with output(options.output):
-        _print(model, model.stream(n=options.n, seed=options.seed, **wanted), options.json)
+        strings = model.stream(n=options.n, seed=options.seed, **wanted)
+        _print(model, watched(strings, "string", lambda _: 1, options.n), options.json)
     return 0
 
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 
-from tapegpt.cli.console import STDOUT, Interruption, StatusLine, fail, moves, notice
+from tapegpt.cli.console import STDOUT, Interruption, Pace, StatusLine, fail, moves, notice, print_json
 from tapegpt.cli.data import check_file, same_file
 from tapegpt.cli.models import MODEL
 from tapegpt.cli.options import flag, option
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.inference.constraints import TEMPERATURE, Drawing
 from tapegpt.ranges import Whole
+from tapegpt.record import plain
 from tapegpt.text import amount, line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
     from tapegpt.models.trained import GPT
     from tapegpt.training.trainer import Callback, Trainer
 
-CONFIG, METRICS, SAMPLES = "config.json", "metrics.jsonl", "samples.txt"  # of a run's directory, beside `MODEL`
+METRICS, SAMPLES = "metrics.jsonl", "samples.txt"  # of a run's directory, beside `MODEL`
 
 
 # --- what is written --------------------------------------------------------------------------------------------
@@ -40,6 +43,8 @@ def output_arguments(group: argparse._ActionsContainer, *, new: bool) -> None:
     option(group, "--samples", Whole(0), "number of strings to generate after training", default=20)
     about = "temperature of these strings, higher for more surprising ones"
     option(group, "--temperature", TEMPERATURE, about, default=Drawing.temperature)
+    group.add_argument("--quiet", action="store_true", help="print only these strings, one a line")
+    group.add_argument("--json", action="store_true", help="print JSON: losses, seconds, strings")
     if new:
         about = "new directory for the run: its model, metrics, samples and settings"
         group.add_argument("--run-dir", metavar="DIR", help=about)
@@ -86,17 +91,55 @@ def prepare_outputs(options: argparse.Namespace, data: Iterable[str]) -> None:
 
 def run(trainer: Trainer, options: argparse.Namespace) -> int:
     """Train, show how far it is, print some strings; the exit code. In a run's directory, note there what it was."""
-    keeper = _Keeper(trainer, options)
-    watchers = _watchers(trainer, options, keeper)
-    if options.metrics != STDOUT:
-        return _run(trainer, options, watchers, keeper)
-    from contextlib import redirect_stdout
+    for name in ("json", "quiet"):
+        if getattr(options, name) and (options.metrics == STDOUT or (options.quiet and options.json)):
+            other = "--metrics -" if options.metrics == STDOUT else "--quiet"
+            raise TapeGPTError(f"{flag(name)} and {other} exclude each other: give one of them")
+    keeper, started = _Keeper(trainer, options), time.perf_counter()
+    watchers, outcome = _watchers(trainer, options, keeper), _Outcome()
+    if options.quiet or options.json or options.metrics == STDOUT:
+        from contextlib import redirect_stdout
+        from io import StringIO
 
-    with redirect_stdout(sys.stderr):
-        return _run(trainer, options, watchers, keeper)
+        with redirect_stdout(sys.stderr if options.metrics == STDOUT else StringIO()):
+            code = _run(trainer, options, watchers, keeper, outcome)
+    else:
+        code = _run(trainer, options, watchers, keeper, outcome)
+    if options.json:
+        print_json({**outcome.fields(trainer), "seconds": round(time.perf_counter() - started, 3)})
+    elif options.quiet:
+        on_a_line = line_writer(trainer.model.vocabulary)
+        print("".join([f"{on_a_line(text)}\n" for text in outcome.samples]), end="")
+    return code
 
 
-def _run(trainer: Trainer, options: argparse.Namespace, watchers: list[Callback], keeper: _Keeper) -> int:
+class _Outcome:
+    """What a run has come to."""
+
+    def __init__(self) -> None:
+        self.samples: list[str] = []
+        self.baselines: dict[str, float] = {}
+
+    def fields(self, trainer: Trainer) -> dict[str, Any]:
+        """As JSON has it."""
+        best, model = trainer.best, trainer.model
+        return {
+            "documents": len(trainer.corpus),
+            "held_out": len(trainer.held_out) if trainer.held_out else 0,
+            "vocab_size": model.vocab_size,
+            "parameters": model.num_parameters,
+            "steps": trainer.step,
+            "loss": plain(model.losses[-1]) if model.losses else None,
+            "held_out_loss": plain(best.loss) if best else None,
+            "best_step": best.step if best else None,
+            "baselines": self.baselines,
+            "samples": self.samples,
+        }
+
+
+def _run(
+    trainer: Trainer, options: argparse.Namespace, watchers: list[Callback], keeper: _Keeper, outcome: _Outcome
+) -> int:
     if trainer.step:
         print(f"resumed after step: {trainer.step}")
     print(f"num docs: {len(trainer.corpus)}")
@@ -111,18 +154,19 @@ def _run(trainer: Trainer, options: argparse.Namespace, watchers: list[Callback]
     if parts := ", ".join(_list_samples(trainer)):
         notice(f"sampled to save time: {parts}")
     # Before the training, whose budget they are part of; interpreted they would take minutes.
-    baselines = trainer.baselines() if trainer.held_out and not engine.notice else {}
+    if trainer.held_out and not engine.notice:
+        outcome.baselines = trainer.baselines()
     if options.run_dir is not None:
-        _note(trainer, os.path.join(options.run_dir, CONFIG))
+        _note(trainer, options.run_dir)
     interruption = Interruption()
     try:
         with interruption:
             finished = _train(trainer, watchers, options.save_every, interruption)
             if finished:
-                _report(trainer, baselines)
+                _report(trainer, outcome.baselines)
                 if trainer.settings.budget:
                     _note_passes(trainer)
-                finished = _generate(trainer, options, interruption)
+                finished = _generate(trainer, options, interruption, outcome.samples)
     finally:  # whatever ends the run, what is trained so far is kept, unless that was in the middle of a step
         if options.output is not None and trainer.step and not interruption.forced:
             with Interruption():  # one more Ctrl-C does not lose it
@@ -162,6 +206,8 @@ def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, i
     from tapegpt.training.trainer import watch
 
     status, line = StatusLine(), ""
+    pace = Pace("step", None if trainer.settings.budget else trainer.settings.steps - trainer.step)
+    first = trainer.step
     of = "" if trainer.settings.budget else f" / {trainer.settings.steps:4d}"
     stops = range(save_every, trainer.settings.steps, save_every) if save_every else ()
     finished = False
@@ -172,7 +218,7 @@ def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, i
             for losses in trainer.chunks(stops):
                 held_out = f" | held-out {trainer.evaluations[-1].loss:.4f}" if trainer.evaluations else ""
                 line = f"step {trainer.step:4d}{of} | loss {losses[-1]:.4f}{held_out}"
-                status.show(line)
+                status.show(f"{line} | {pace.text(trainer.step - first)}")
                 yield losses
                 if interruption.asked and not trainer.is_over:
                     return
@@ -184,9 +230,9 @@ def _train(trainer: Trainer, watchers: list[Callback], save_every: int | None, i
     try:
         watch(trainer, chunks(), watchers)
     finally:
-        if line and not status.moves:
+        status.clear()
+        if line:
             print(line, flush=True)
-        status.end()
     return finished
 
 
@@ -244,31 +290,24 @@ def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
         print(f"to compare: {', '.join(f'{name} {loss:.4f}' for name, loss in baselines.items())}")
 
 
-def _generate(trainer: Trainer, options: argparse.Namespace, interruption: Interruption) -> bool:
+def _generate(trainer: Trainer, options: argparse.Namespace, interruption: Interruption, samples: list[str]) -> bool:
     """Print the samples, in a run's directory write them there too, a line each; whether it came to the end."""
-    samples, on_a_line = [], line_writer(trainer.model.vocabulary)
+    on_a_line = line_writer(trainer.model.vocabulary)
     for number, text in enumerate(trainer.model.stream(n=options.samples, temperature=options.temperature), 1):
-        samples.append(f"{on_a_line(text)}\n")
-        print(f"sample {number:2d}: {samples[-1]}", end="")
+        samples.append(text)
+        print(f"sample {number:2d}: {on_a_line(text)}")
         if interruption.asked:
             return False
     if options.run_dir is not None:
-        _write(os.path.join(options.run_dir, SAMPLES), "".join(samples))
+        _write(os.path.join(options.run_dir, SAMPLES), "".join([f"{on_a_line(text)}\n" for text in samples]))
     return True
 
 
-def _note(trainer: Trainer, path: str) -> None:
-    import json
+def _note(trainer: Trainer, directory: str) -> None:
+    from tapegpt.cli.config import CONFIG, as_toml, options_of
 
-    from tapegpt.version import __version__
-
-    fields = {
-        "tapegpt": __version__,
-        "config": trainer.model.config.as_dict(),
-        "settings": trainer.settings.as_dict(),
-        "data": trainer.data.as_dict(),
-    }
-    _write(path, json.dumps(fields, indent=2) + "\n")
+    options = options_of(trainer.model.config, trainer.settings, trainer.data)
+    _write(os.path.join(directory, CONFIG), as_toml(options))
 
 
 def _write(path: str, text: str) -> None:

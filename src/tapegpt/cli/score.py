@@ -8,7 +8,7 @@ from collections import Counter
 from operator import add, itemgetter, mul
 
 from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
-from tapegpt.cli.console import bar, colour, colours, facts, output
+from tapegpt.cli.console import bar, colour, colours, facts, output, watched
 from tapegpt.cli.data import data_arguments, source_of, stream_of
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import option, output_argument
@@ -73,11 +73,11 @@ def run(options: argparse.Namespace) -> int:
         from tapegpt.cluster import score
 
         return write_parts(options, score, model, source_of(options), threshold=least, min_percentile=percentile)
-    strings = batches(stream_of(options), keep_blank=True)
-    scored = _choose(map(model.score, strings), least, percentile)
-    if options.sort or options.top is not None:
-        scored = _sort(scored, options.top, model)
     with output(options.output):
+        strings = batches(stream_of(options), keep_blank=True)
+        scored = _choose(watched(map(model.score, strings), "string", len), least, percentile)
+        if options.sort or options.top is not None:
+            scored = _sort(scored, options.top, model)
         if options.summary:
             _print_summary(_Summary(scored), options.json)
         elif options.json:

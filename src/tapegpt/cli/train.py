@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from tapegpt.cli import running
+from tapegpt.cli.console import StatusLine
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
 from tapegpt.cli.options import given, option, setting_arguments
@@ -43,6 +45,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(group, "--preset", OneOf(PRESETS), about)
     setting_arguments(group, Settings, *fast)
     running.output_arguments(parser.add_argument_group("output"), new=True)
+    about = "options from a TOML file, a run's directory or a model file; those that are typed count more"
+    parser.add_argument("--config", metavar="FILE", help=about)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -56,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
     named: Any = given(options, Settings.fields) | read_settings(options, kind)
     config, settings = resolve(named, options.preset, model=kind)  # refuses before it reads
     running.check_directory(options)
+    line = StatusLine(sys.stderr, options.quiet)
+    line.show("reading")
     corpus = corpus_of(options, budget=settings.budget)
     config, settings = resolve(named, options.preset, corpus, kind)
     running.prepare_outputs(options, data_paths(options))
@@ -65,7 +71,9 @@ def run(options: argparse.Namespace) -> int:
         if options.output is not None:  # and strings to rank
             written = sum(rows * columns for rows, columns in config.shapes(corpus.vocab_size).values())
             started -= SAVING * written + ONE_EVALUATION * settings.budget
+    line.show("compiling")
     trainer = Trainer(corpus, config, settings, started=started)
+    line.clear()
     return running.run(trainer, options)
 
 

@@ -16,6 +16,7 @@ from operator import add
 from tapegpt.data.sources import Selection, Source
 from tapegpt.data.tokens import Tokens, encode
 from tapegpt.errors import TapeGPTError
+from tapegpt.log import log
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
@@ -75,6 +76,7 @@ class Corpus(Record):
     def from_source(cls, source: Source) -> Corpus:
         """The documents of a source; raises `TapeGPTError` as `read` does."""
         documents = source.documents()
+        log("read %d documents", len(documents))
         return cls(documents, distinct("".join(documents)), source)
 
     def __eq__(self, other: object) -> bool:

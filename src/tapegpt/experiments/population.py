@@ -16,13 +16,13 @@ from tapegpt.data.holdout import hold_out
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import Tokens
 from tapegpt.errors import DivergedError, TapeGPTError
+from tapegpt.models.curves import curve
 from tapegpt.models.provenance import DataRecord, TrainingState
 from tapegpt.models.trained import make_engine
 from tapegpt.processes import cores, renew_at_fork
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
 from tapegpt.settings import SECONDS, Settings
-from tapegpt.training.curves import curve
 from tapegpt.training.trainer import Trainer
 
 TYPE_CHECKING = False

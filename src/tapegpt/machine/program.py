@@ -16,6 +16,7 @@ from _thread import LockType, RLock, allocate_lock
 from _weakref import ReferenceType, ref
 from time import perf_counter
 
+from tapegpt.log import log
 from tapegpt.machine import cache
 from tapegpt.machine.fingerprint import fingerprint
 from tapegpt.machine.host import c_library, cpu_identity, host_target
@@ -117,7 +118,9 @@ class Program(Local):
             else:
                 symbols = "".join(f"{name} {offset}\n" for name, offset in image.symbols.items())
                 content = _IMAGE + symbols.encode() + b"\n" + image.code
-        self.compile_seconds += perf_counter() - start
+        seconds = perf_counter() - start
+        self.compile_seconds += seconds
+        log("compiled %s in %.2f s", ", ".join(self._entries), seconds)
         return content
 
     def key(self) -> str:

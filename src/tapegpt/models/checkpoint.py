@@ -10,6 +10,7 @@ from array import array
 from tapegpt.data.rng import Random
 from tapegpt.engines.base import STEPS, Moments
 from tapegpt.errors import TapeGPTError, argument, quote
+from tapegpt.log import log
 from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState
 from tapegpt.models.trained import GPT, MODELS, check_memory, make_engine
 from tapegpt.models.writing import FORMAT, LAST, MEAN, SEVERAL, SQUARE
@@ -39,7 +40,9 @@ def load(path: Path, model: Choice | None = None) -> GPT:
     `model` is the class of the model where that is one of your own, or "mymodel.py:MyGPT": its parameters must be those
     of the file. All of a file is checked before code for any of its models is made.
     """
-    return loads(file_bytes(path), model, name=os.fspath(path))
+    loaded = loads(file_bytes(path), model, name=os.fspath(path))
+    log("loaded %s", path)
+    return loaded
 
 
 def loads(

@@ -139,6 +139,7 @@ class GPT(LanguageModel):
         self.data: DataRecord | None = None  # what it was trained on
         self.documents: Sequence[str] | None = None  # the training strings, where they are known
         self.state: TrainingState | None = None  # of its training, to resume
+        self.losses = array("d")  # of the steps that were taken here, in nats per token; 8 bytes each
         self.ranks: Sequence[float] = ()  # how surprising training strings are, see `rank`
         self._lock = renew_at_fork(allocate_lock())
         self._ranked = -1  # revision of the parameters that the ranks are of
@@ -433,6 +434,18 @@ class GPT(LanguageModel):
         from tapegpt.models.writing import save
 
         save(self, path, weights_only=weights_only)
+
+    def plot_losses(self, axes: Any = None) -> Any:
+        """Draw `losses` and held-out ones with matplotlib; the axes, new unless some are given.
+
+        Takes the extra `notebook`. Raises `TapeGPTError` where matplotlib is not installed, and where there is no loss.
+        """
+        from tapegpt.models.curves import plot
+
+        if not self.losses:
+            raise TapeGPTError("there is no loss to plot: a file keeps none, train or resume the model here")
+        evaluations = self.state.evaluations if self.state else ()
+        return plot(self.losses, self.steps - len(self.losses), evaluations, axes)
 
     def __repr__(self) -> str:
         settings = " ".join(f"{name}={value}" for name, value in self.config.in_use().items())

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from array import array
 
+from tapegpt.log import log
 from tapegpt.models.gpt import Config
 from tapegpt.tensors import TYPES, Contents, as_type, little_endian, pack, write_contents
 from tapegpt.version import __version__
@@ -35,6 +36,7 @@ def save(model: GPT, path: Path, *, weights_only: bool = False) -> None:
     On any failure what stood at the path stays, and `TapeGPTError` says why.
     """
     write_contents(contents(model, weights_only=weights_only), path)
+    log("saved %s", path)
 
 
 def dumps(model: GPT, *, weights_only: bool = False) -> bytes:

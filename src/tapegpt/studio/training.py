@@ -9,10 +9,10 @@ from time import perf_counter
 
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.constraints import TEMPERATURE
+from tapegpt.models.curves import curve
 from tapegpt.models.loading import reference
 from tapegpt.studio.controls import ENGINES
 from tapegpt.studio.work import Deadline
-from tapegpt.training.curves import curve
 from tapegpt.training.presets import resolve
 from tapegpt.training.recording import record, spread
 from tapegpt.training.trainer import Trainer

@@ -13,6 +13,7 @@ from operator import sub
 from tapegpt.data.rng import Random
 from tapegpt.engines.base import STEPS, Adam
 from tapegpt.errors import DivergedError, TapeGPTError, either, quote, warn
+from tapegpt.log import log
 from tapegpt.models.trained import GPT, initialise, make_engine
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
@@ -102,6 +103,7 @@ class Trainer(Local):
         engine = make_engine(settings.engine, config, corpus.vocab_size, settings.batch_size, settings.threads or 1)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
         self.model.documents = corpus.documents
+        log("%d documents, %d parameters, engine %s", len(corpus), self.model.num_parameters, settings.engine)
         self._clock = Clock(settings.budget, started + engine.compile_seconds)
         initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std), self._count())
 
@@ -271,10 +273,13 @@ class Trainer(Local):
         if count:
             self._take_last()
         try:
-            return self.model.engine.train(self._tokens, self._decaying(adam), self.step, count, progress)
-        except DivergedError:
+            losses = self.model.engine.train(self._tokens, self._decaying(adam), self.step, count, progress)
+        except DivergedError as error:
+            self.model.losses.extend(error.losses)
             self._take_best()
             raise
+        self.model.losses.extend(losses)
+        return losses
 
     def _decaying(self, adam: Adam) -> Adam:
         """With the decays that are left open: what is gone through often is memorised unless it fades."""
@@ -304,6 +309,7 @@ class Trainer(Local):
         if former is None or evaluation.loss < former.loss:
             best = self.model.engine.snapshot()
         self.evaluations, self._best = [*self.evaluations, evaluation], best
+        log("step %d: held-out loss %.4f", evaluation.step, evaluation.loss)
         return evaluation
 
     def chunks(self, stops: Sequence[int] = ()) -> Iterator[list[float]]:
@@ -317,6 +323,7 @@ class Trainer(Local):
 
     def finish(self) -> None:
         """End the run here: where documents are held out, take the best weights."""
+        log("trained to step %d", self.step)
         if self._validation is not None:
             if not self.evaluations or self.evaluations[-1].step != self.step:
                 self.evaluate()

@@ -12,10 +12,10 @@ from operator import mul
 from tapegpt.data.corpus import distinct
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.explanation import explain
+from tapegpt.models.curves import curve
 from tapegpt.models.loading import reference
 from tapegpt.processes import renew_at_fork
 from tapegpt.text import round_digits
-from tapegpt.training.curves import curve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from html import escape
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.experiments.population import differences
+from tapegpt.models.curves import thin
 from tapegpt.record import plain
 from tapegpt.text import amount, round_digits
-from tapegpt.training.curves import thin
 from tapegpt.web import document, table
 
 TYPE_CHECKING = False

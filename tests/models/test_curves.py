@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
-from tapegpt.training.curves import POINTS, curve, thin
+import tapegpt
+from tapegpt.models.curves import POINTS, curve, thin
 
 
 @given(st.lists(st.floats(-9, 9), max_size=60), st.integers(1, 20), st.integers(0, 5))
@@ -30,3 +34,16 @@ def test_a_curve_has_at_most_its_points() -> None:
         "mean": [float(f"{step + 0.5:.4g}") for step in range(1, 2 * POINTS, 2)],
     }
     assert len(curve(losses[:POINTS])["steps"]) == POINTS
+
+
+def test_a_model_plots_its_losses(tmp_path: Path) -> None:
+    model = tapegpt.train(["anna", "otto", "bob", "eve"], steps=20, n_embd=4, n_head=2, validation=0.25)
+    axes = model.plot_losses(Figure().subplots())
+    training, held_out = axes.lines
+    assert len(model.losses) == 20
+    assert list(training.get_xdata()) == curve(model.losses)["steps"]
+    assert list(training.get_ydata()) == curve(model.losses)["mean"]
+    assert model.state
+    assert list(held_out.get_ydata()) == [each.loss for each in model.state.evaluations]
+    with pytest.raises(tapegpt.TapeGPTError, match="a file keeps none"):
+        tapegpt.loads(tapegpt.dumps(model)).plot_losses()

@@ -1,0 +1,54 @@
+"""Losses as curves: fewer points, each the mean of some steps. Not here: drawing them on our own pages."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from tapegpt.errors import missing
+from tapegpt.text import round_digits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from tapegpt.models.provenance import Evaluation
+
+POINTS = 200
+
+
+def curve(losses: Sequence[float], first: int = 0) -> dict[str, Any]:
+    """Losses of the steps after `first` as at most `POINTS` means, each of the steps up to and including one."""
+    return thin(enumerate(losses, first + 1), POINTS)
+
+
+def thin(points: Iterable[tuple[int, float]], most: int) -> dict[str, Any]:
+    """Steps and losses as at most so many means, each of the steps up to and including one."""
+    known = list(points)
+    count = min(len(known), most)
+    ends = [round(place * len(known) / count) for place in range(count + 1)] if count else []
+    groups = [known[start:end] for start, end in pairwise(ends)]
+    means = [round_digits(math.fsum(loss for _, loss in group) / len(group)) for group in groups]
+    return {"steps": [group[-1][0] for group in groups], "mean": means}
+
+
+def plot(losses: Sequence[float], first: int, evaluations: Sequence[Evaluation], axes: Any = None) -> Any:
+    """Draw losses of the steps after `first`, and held-out ones, with matplotlib; the axes, new unless some are given.
+
+    Takes the extra `notebook`. Raises `TapeGPTError` where matplotlib is not installed.
+    """
+    if axes is None:
+        try:
+            from matplotlib.pyplot import subplots
+        except ImportError:
+            raise missing("matplotlib", "notebook") from None
+        axes = subplots()[1]
+    points = curve(losses, first)
+    axes.plot(points["steps"], points["mean"], label="training")
+    if evaluations:
+        steps, held_out = zip(*[(each.step, each.loss) for each in evaluations], strict=True)
+        axes.plot(steps, held_out, marker="o", label="held out")
+    axes.set(xlabel="step", ylabel="loss, nats per token")
+    axes.legend()
+    return axes
