@@ -8,7 +8,6 @@ from itertools import count
 
 import pytest
 
-from tapegpt.cli import console
 from tapegpt.cli.console import Pace, StatusLine, notice, watched
 
 
@@ -33,13 +32,13 @@ def test_a_pace_is_a_rate_and_the_time_left(
     seconds: float, done: int, total: int | None, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter([5.0, 5.0 + seconds])
-    monkeypatch.setattr(console.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
     assert Pace("step", total).text(done) == text
 
 
 def test_parts_are_watched_on_a_terminal_that_the_output_does_not_go_to(monkeypatch: pytest.MonkeyPatch) -> None:
     times = count(0.0, 0.3)
-    monkeypatch.setattr(console.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
     monkeypatch.setenv("TERM", "xterm")
     parts = ["ab", "c", "def"]
     monkeypatch.setattr(sys, "stderr", StringIO())
