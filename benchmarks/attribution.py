@@ -172,7 +172,7 @@ class Gradients:
 
     def load(self, parameters: Parameters) -> None:
         """Take the gradients at these parameters from now on."""
-        self._graph.write(self._graph.tape.arena, parameters)
+        self._graph.places.write(self._graph.tape.arena, parameters)
 
     def of(self, tokens: Tokens, window: int) -> Vector:
         """The gradient of a window's loss."""

@@ -18,10 +18,10 @@ from tapegpt.autograd.node import Node
 from tapegpt.autograd.operations.linear import FastLinear
 from tapegpt.engines.adam import Schedule
 from tapegpt.engines.base import Adam
-from tapegpt.engines.compiled import Numbers
+from tapegpt.engines.compiled import Documents, Numbers
 from tapegpt.engines.fast.adam import Move, adamw, gather_gradients
 from tapegpt.engines.fast.engine import FastEngine
-from tapegpt.engines.graph import DocumentPacker, Documents, fast_graph
+from tapegpt.engines.graph import DocumentPacker, fast_graph
 from tapegpt.machine.language import F32, Builder, F32s, F64s, I64s, Int, Kernel, U32s
 from tapegpt.machine.memory import Address, Memory, address_of
 from tapegpt.machine.program import Program

@@ -93,7 +93,7 @@ def tape_gradients(
     lengths = [end - start for start, end in pairwise(tokens.starts)]
     graph = fast_graph(config, vocab_size, sum(lengths))
     tape = graph.tape
-    graph.write(tape.arena, parameters)
+    graph.places.write(tape.arena, parameters)
     about: dict[str, Sequence[float]] = {
         "tokens": tokens.ids[:-1],
         "targets": tokens.ids[1:],
@@ -105,7 +105,7 @@ def tape_gradients(
         tape.write(graph.about(name), numbers)
     loss = tape.forward(graph.loss)[0][0]
     tape.backward(graph.loss)
-    found = graph.read(tape.arena, tape.plan().shared)
+    found = graph.places.read(tape.arena, tape.plan().shared)
     shapes = config.shapes(vocab_size)
     return loss, {
         name: [found[name][at : at + n].tolist() for at in range(0, m * n, n)] for name, (m, n) in shapes.items()

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tapegpt.machine import program
-from tapegpt.machine.language import Kernel
 from tapegpt.machine.memory import Address, Memory, private_pages
 from tapegpt.machine.program import Argument
+from tapegpt.machine.signature import Signature
 
 GUARD = 1 << 20  # bytes on either side: strides beyond them would be missed
 SHARED = ("sync", "stop")  # arrays that Python writes while machine code runs: they stay where they are
@@ -61,9 +61,9 @@ def _forget() -> None:
     _lent.clear()
 
 
-def _guarded_function(kernel: Kernel, address: int) -> Callable[..., None]:
-    run = _function(kernel, address)
-    names = list(kernel.arguments)
+def _guarded_function(signature: Signature, address: int) -> Callable[..., None]:
+    run = _function(signature, address)
+    names = list(signature.kinds)
 
     def guarded(*arguments: Argument) -> None:
         given = dict(zip(names, arguments, strict=True))

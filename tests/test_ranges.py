@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
-from tapegpt.autograd.tape import MAX_ARENA
+from tapegpt.autograd.places import MAX_ARENA
 from tapegpt.engines.base import STEPS, Moments
 from tapegpt.inference.constraints import Constraints, Drawing
 from tapegpt.models.provenance import DataRecord, Evaluation, TrainingState

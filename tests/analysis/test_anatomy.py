@@ -167,7 +167,7 @@ def whole_tape(engine: str) -> Graph:
         graph.tape.write(graph.about("share"), [1 / rows])
     else:
         graph = exact_graph(anatomy.config, anatomy.vocab_size)
-    graph.write(graph.tape.arena, model.parameters)
+    graph.places.write(graph.tape.arena, model.parameters)
     graph.tape.write(graph.about("positions"), [place for length in lengths for place in range(length)])
     graph.tape.write(graph.about("tokens"), ids[:rows])
     graph.tape.write(graph.about("targets"), ids[1 : rows + 1])
@@ -241,7 +241,7 @@ def test_adam_alone_does_what_a_training_step_does(engine: str) -> None:
     trained.train(tokens, Adam(), 0, 1)
     after = trained.parameters()
     again = bench(engine)
-    again._graph.write(again._shared, after)
+    again._graph.places.write(again._shared, after)
     extent = anatomy.tape.real.size * anatomy.tape.plan().gradients
     assert bytes(place._shared.at(0).view[:extent]) == bytes(again._shared.at(0).view[:extent])
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Random
-from tapegpt.data import mersenne, rng
+from tapegpt.data import rng
 from tapegpt.data.mersenne import gauss, permutation
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
@@ -160,14 +160,14 @@ def test_bulk_is_the_calls_one_by_one(seed: int, count: int, skip: int, pending:
 
 
 def test_bulk_without_machine_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mersenne, "_loaded", [])
+    monkeypatch.setattr(rng, "_loaded", [])
     monkeypatch.setenv("TAPEGPT_TARGET", "interpreted")
     theirs, ours = random.Random(8), Random(8)
     assert ours.gauss_array(1500).tolist() == [theirs.gauss(0, 1) for _ in range(1500)]
     expected = list(range(1500))
     theirs.shuffle(expected)
     assert ours.permutation(1500).tolist() == expected
-    assert mersenne.kernels() is None
+    assert rng._kernels(1500) is None
 
 
 def test_bulk_kernels_interpreted() -> None:

@@ -358,7 +358,7 @@ def decodes(inference: Inference, numbers: Parameters, tokens: Tokens) -> None:
     """Strings token by token have the logits of whole ones, and these the scores."""
     model, vocab_size = inference.config, inference.vocab_size
     graph = fast_graph(model, vocab_size, len(tokens), cached=True)
-    graph.write(graph.tape.arena, numbers)
+    graph.places.write(graph.tape.arena, numbers)
     surprises = inference.surprises(tokens)
     about = {"noise": 0} if model.record(vocab_size).tape.noise else {}
     for line, (start, end) in enumerate(pairwise(tokens.starts)):

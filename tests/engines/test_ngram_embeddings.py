@@ -121,7 +121,7 @@ def test_a_model_with_n_grams_is_a_plain_one_on_their_sums() -> None:
         table = array("d", [number for line in lines for number in line])
         wte = array("d", table.tolist() + [0.0] * (12 * NAMES.vocab_size - len(table)))
         tape = graph.tape
-        graph.write(tape.arena, {**numbers, "wte": wte, "wpe": array("d", bytes(8 * 8 * 12))})
+        graph.places.write(tape.arena, {**numbers, "wte": wte, "wpe": array("d", bytes(8 * 8 * 12))})
         about = {"tokens": range(n), "positions": range(n), "ends": [n] * n, "targets": document[1 : n + 1]}
         for name, each in {**about, "share": [1.0]}.items():
             tape.write(graph.about(name), each)

@@ -413,7 +413,7 @@ def test_a_program_s_key_is_made_of_its_kernels(tmp_path: Path) -> None:
         body = loaded(SOURCE.replace(*change) if change[0] else SOURCE, tmp_path).body
         assert isinstance(body, Kernel)
         program = Program.__new__(Program)
-        program._entries, program._counted, program.target = {"body": (body, {"columns": 1})}, (), None  # type: ignore[assignment]
+        program._given, program._counted, program.target = {"body": (body, {"columns": 1})}, (), None  # type: ignore[assignment]
         keys.add(program.key())
     assert len(keys) == 3
 

@@ -24,7 +24,6 @@ from tapegpt.machine.language import (
     I64s,
     Int,
     Kernel,
-    KernelError,
     Real,
     Reals,
     U32s,
@@ -33,6 +32,7 @@ from tapegpt.machine.language import (
 )
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
+from tapegpt.machine.signature import KernelError
 from tapegpt.machine.target import INTERPRETED, Target
 
 TARGETS = [host_target(), INTERPRETED]

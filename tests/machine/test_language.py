@@ -29,7 +29,6 @@ from tapegpt.machine.language import (
     I64s,
     Int,
     Kernel,
-    KernelError,
     Real,
     U32s,
     Value,
@@ -37,6 +36,7 @@ from tapegpt.machine.language import (
 )
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
+from tapegpt.machine.signature import KernelError
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
 from tests.guard import PLAIN
 from tests.machine import kernels

@@ -30,7 +30,7 @@ from tapegpt.errors import TapeGPTWarning
 from tapegpt.inference.automata import anything
 from tapegpt.inference.forward import Inference
 from tapegpt.inference.probe import Probe
-from tapegpt.machine import cache, elf, host, image, program
+from tapegpt.machine import cache, elf, host, image, language, program
 from tapegpt.machine.elf import LinkError, link
 from tapegpt.machine.host import has_known_pow, host_target
 from tapegpt.machine.language import Builder, F64s, I64s, Int, Kernel, kernel
@@ -278,7 +278,7 @@ def test_the_key_covers_what_decides_the_code(monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as patch:
             patch.setattr(program, name, lambda value=value: value)
             keys.append(made.key())
-    changes: list[tuple[object, str, object]] = [(program, "_SOURCES", b""), (Builder, "maximum", Builder.minimum)]
+    changes: list[tuple[object, str, object]] = [(language, "SOURCES", b""), (Builder, "maximum", Builder.minimum)]
     for owner, name, changed in changes:
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, changed)
@@ -296,12 +296,12 @@ def test_the_key_holds_before_and_after_use() -> None:
     seen: list[Program] = []
 
     class Seen(Program):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
             seen.append(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("engines.compiled", "inference.forward", "autograd.tape"):
+        for module in ("machine.program", "inference.forward", "autograd.tape"):
             patch.setattr(f"tapegpt.{module}.Program", Seen)
         keys = []
         for _ in range(2):
@@ -333,7 +333,7 @@ def test_kernels_that_change_while_they_are_compiled_are_not_kept(fresh: Path) -
 
 
 def test_a_package_that_changes_on_the_disk_keeps_no_code(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program, "_sources", lambda: b"another version")
+    monkeypatch.setattr(language, "sources", lambda: b"another version")
     assert run(make()) == EXPECTED
     assert not fresh.exists()
 

@@ -16,9 +16,10 @@ from tapegpt.engines.fast.engine import FastEngine
 from tapegpt.engines.graph import exact_graph
 from tapegpt.inference.constraints import Drawing
 from tapegpt.inference.forward import Inference
-from tapegpt.machine.language import Builder, F64s, I64s, Int, Kernel, KernelError, kernel
+from tapegpt.machine.language import Builder, F64s, I64s, Int, Kernel, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
+from tapegpt.machine.signature import KernelError
 from tapegpt.machine.target import INTERPRETED
 from tests.engines.test_fast import documents, parameters
 from tests.inference.test_forward import anything

@@ -9,9 +9,10 @@ import pytest
 
 from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import available, host_target
-from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, KernelError, Real, Reals, Structure, kernel
+from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Real, Reals, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
+from tapegpt.machine.signature import KernelError, Structure
 from tapegpt.machine.target import INTERPRETED, Target
 from tapegpt.record import Record
 

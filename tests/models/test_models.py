@@ -171,7 +171,7 @@ def test_decoding_gives_the_logits_of_the_whole_string(model: Model) -> None:
     strings = [[BOS, *(rng.randrange(BOS) for _ in range(length - 1))] for _ in range(3)]
     expected = []
     for graph in (packed, decoding):
-        graph.write(graph.tape.arena, parameters(model))
+        graph.places.write(graph.tape.arena, parameters(model))
     for string in strings:
         for name, numbers in {"tokens": string, "positions": range(length), "ends": [length] * length}.items():
             packed.tape.write(packed.about(name), list(numbers))
@@ -217,13 +217,13 @@ def test_gradients_are_those_of_finite_differences(model: Model) -> None:
             name: array("d", [number + distance * step for number, step in zip(values, way[name], strict=True)])
             for name, values in numbers.items()
         }
-        graph.write(memory, moved)
+        graph.places.write(memory, moved)
         return graph.tape.forward(graph.loss, 4)[0][0]
 
     slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
     loss(0.0)
     graph.tape.backward(graph.loss)
-    found = graph.read(memory, gradients)
+    found = graph.places.read(memory, gradients)
     assert slope == pytest.approx(sum(sum(map(mul, found[name], way[name])) for name in way), rel=1e-6)
 
 

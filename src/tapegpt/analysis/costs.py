@@ -14,7 +14,8 @@ from time import perf_counter_ns, thread_time_ns
 from tapegpt.autograd.operations.base import row_stride
 from tapegpt.data.rng import Random
 from tapegpt.engines.adam import scratch_size
-from tapegpt.engines.graph import DocumentPacker, Documents
+from tapegpt.engines.compiled import Documents
+from tapegpt.engines.graph import DocumentPacker
 from tapegpt.machine.language import F32, F64, Builder, I64s, Int, Kernel, Reals
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
@@ -101,7 +102,7 @@ class Bench:
         scratch = scratch_size(extents.gradients)
         self._work, self._moments = Memory(size * extents.work), Memory(size * (2 * extents.gradients + scratch))
         self._counts = array("q", bytes(8 * len(COUNTED)))
-        graph.write(self._shared, parameters)
+        graph.places.write(self._shared, parameters)
         rows = array("q", [0])
         places = (self._work.at(0), Documents.arguments(tokens), len(tokens))
         self._program.run("put", *places, address_of(rows), address_of(self._counts))

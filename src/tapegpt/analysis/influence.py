@@ -8,10 +8,12 @@ from __future__ import annotations
 from array import array
 
 from tapegpt.autograd.operations.base import row_stride
-from tapegpt.engines.graph import DocumentPacker, Documents, Graph, exact_graph
-from tapegpt.machine.language import F64, U32, Builder, F64s, Int, Kernel, Real, Structure, U32s
+from tapegpt.engines.compiled import Documents
+from tapegpt.engines.graph import DocumentPacker, Graph, exact_graph
+from tapegpt.machine.language import F64, U32, Builder, F64s, Int, Kernel, Real, U32s
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
+from tapegpt.machine.signature import Structure
 from tapegpt.machine.threads import run_parts
 from tapegpt.training.clock import threads_that_pay
 
@@ -49,7 +51,7 @@ class Rater:
         }
         self._program = Program(entries, target)
         self._shared = Memory(8 * self._extents.shared)
-        graph.write(self._shared, parameters)
+        graph.places.write(self._shared, parameters)
         self._program.run("prepare", self._shared.at(0))
 
     def _threads(self, windows: array[int]) -> int:
@@ -60,8 +62,7 @@ class Rater:
     def seconds(self, tokens: Tokens, windows: array[int]) -> float:
         """About how long `rate` takes."""
         positions = tokens.starts[-1] / len(tokens) * len(windows)
-        shapes = [node.shape for node in self.config.parameters(self.vocab_size) if node.is_dense]
-        dense = sum((shape.rows or 0) * shape.columns for shape in shapes)
+        dense = sum(each.size for each in self.config.parameters(self.vocab_size) if each.is_dense)
         return 2 * SECONDS * dense * positions / self._threads(windows)
 
     def rate(self, query: Tokens, tokens: Tokens, windows: array[int]) -> tuple[float, array[float]]:

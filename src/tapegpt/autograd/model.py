@@ -15,6 +15,7 @@ from collections import Counter
 from functools import lru_cache
 
 from tapegpt.errors import TapeGPTError, argument, line_of, quote
+from tapegpt.machine import notes
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
 
@@ -28,6 +29,22 @@ if TYPE_CHECKING:
 MAX_PARAMETERS = 100_000_000  # beyond this the scalar order of the exact engine takes hours a step
 RESERVED = ("adam.", "last.", "__metadata__")  # beginnings of names in files, see `checkpoint.py`
 KINDS = {"bool": Instance(bool), "int": Whole(), "float": Number(), "str": Instance(str)}  # of settings, or None
+
+
+class Parameter(Record):
+    """What is known of a parameter before it has numbers."""
+
+    name: str
+    rows: int
+    columns: int
+    start: float | None  # of all its numbers; None: random
+    fixed: bool  # not trained
+    is_dense: bool  # trained, and all of its numbers take part in each position
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return self.rows * self.columns
 
 
 class Model(Record):
@@ -79,13 +96,13 @@ class Model(Record):
         """The forward pass and the loss on a tape; raises `TapeGPTError` for a forward pass that cannot be used."""
         return _record_once(self, vocab_size)
 
-    def parameters(self, vocab_size: int) -> list[Node]:
+    def parameters(self, vocab_size: int) -> list[Parameter]:
         """The parameters, in the order of the recording, which is that of their initialisation."""
-        return self.record(vocab_size).tape.parameters()
+        return _parameters_once(self, vocab_size)
 
     def shapes(self, vocab_size: int) -> dict[str, tuple[int, int]]:
         """Rows and columns of the parameters by name."""
-        return {node.name: (node.shape.rows or 0, node.shape.columns) for node in self.parameters(vocab_size)}
+        return {each.name: (each.rows, each.columns) for each in self.parameters(vocab_size)}
 
     def growth(self, vocab_size: int) -> dict[str, tuple[float, float]]:
         """How many more rows and columns the parameters have, by name, for each token more."""
@@ -97,8 +114,7 @@ class Model(Record):
 
     def num_parameters(self, vocab_size: int) -> int:
         """Number of parameters, fixed ones not counted; raises `TapeGPTError` above `MAX_PARAMETERS`."""
-        trained = [node.shape for node in self.parameters(vocab_size) if not node.fixed]
-        count = sum((shape.rows or 0) * shape.columns for shape in trained)
+        count = sum(each.size for each in self.parameters(vocab_size) if not each.fixed)
         if count > MAX_PARAMETERS:
             settings = ", ".join(f"{name} {value}" for name, value in self.in_use().items())
             raise TapeGPTError(
@@ -116,7 +132,7 @@ class Model(Record):
 
     def needs_fast(self, vocab_size: int) -> str:
         """What the fast engine alone does, if anything: a setting, or a parameter that is sparse or fixed."""
-        if all(node.is_dense for node in self.parameters(vocab_size)):
+        if all(each.is_dense for each in self.parameters(vocab_size)):
             return ""
         settings = [name for name, each in self.fields.items() if each.needs_fast and getattr(self, name) != each.fast]
         return argument(settings[0]) if settings else f"a sparse or fixed parameter of {type(self).__name__}"
@@ -140,6 +156,20 @@ class ForwardPass(Record):
         lookups = [node for node in self.tape.nodes if isinstance(node.operation, Embedding)]
         tables = [node.inputs[0] for node in lookups if node.inputs[1] is self.tokens]
         return next((table for table in tables if table.is_parameter), None)
+
+
+@lru_cache(maxsize=64)
+def _parameters_once(model: Model, vocab_size: int) -> list[Parameter]:
+    of = ("parameters", model, vocab_size)
+    found: list[Parameter] | None = notes.recall(*of, names={"Parameter": Parameter})
+    if found is None:
+        nodes = model.record(vocab_size).tape.parameters()
+        found = [
+            Parameter(node.name, node.shape.rows or 0, node.shape.columns, node.start, node.fixed, node.is_dense)
+            for node in nodes
+        ]
+        notes.note(found, *of)
+    return found
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,8 @@ from tapegpt.autograd.optimizers import Optimizer, rate_at
 from tapegpt.autograd.packing import Packer
 from tapegpt.autograd.rewrites import ROWS, Location, Rewriting
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import F32, F64, U32, Builder, F64s, I64s, Int, Kernel, Reals, Structure, U32s
+from tapegpt.machine.language import F32, F64, U32, Builder, F64s, I64s, Int, Kernel, Reals, U32s
+from tapegpt.machine.signature import Structure
 from tapegpt.record import Record
 
 TYPE_CHECKING = False

@@ -32,6 +32,7 @@ from tapegpt.autograd.operations.base import Operation, Shape, clear, padded, ro
 from tapegpt.autograd.operations.cross_entropy import CrossEntropy
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.operations.linear import Linear
+from tapegpt.autograd.places import MAX_ARENA, Extents, check_size
 from tapegpt.autograd.value import post_order
 from tapegpt.autograd.walk import Laid, Run
 from tapegpt.errors import TapeGPTError, quote
@@ -41,7 +42,6 @@ from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tapegpt.processes import Local
 from tapegpt.ranges import Number, Whole
-from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,18 +52,9 @@ if TYPE_CHECKING:
     from tapegpt.files import Path
     from tapegpt.machine.program import Entries
 
-MAX_ARENA = 8 << 30  # bytes
 SIZES = Whole(1, MAX_ARENA)
 _LARGEST = (2.0 - 2.0**-23) * 2.0**127  # f32
 GROUP = 64  # optimisers take so many parameters at a time
-
-
-class Extents(Record):
-    """Numbers in each region, multiples of `GROUP`."""
-
-    shared: int
-    gradients: int
-    work: int
 
 
 class Tape(Local):
@@ -633,15 +624,6 @@ def _is_id(value: object, bound: int) -> bool:
         return not isinstance(value, bool) and 0 <= whole(value) < bound  # type: ignore[arg-type]  # it is asked
     except TypeError:
         return False
-
-
-def check_size(size: int) -> None:
-    """Raise `TapeGPTError` for more bytes of memory than a model may work on."""
-    if size > MAX_ARENA:
-        raise TapeGPTError(
-            f"the model needs {size / 2**30:.1f} GiB of memory, the limit is {MAX_ARENA >> 30} GiB: "
-            "choose smaller shapes"
-        )
 
 
 def _round_up(count: int) -> int:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from math import tau
 
 from tapegpt.machine.language import F64, Builder, F64s, Int, Pointer, Real, U32s, Value, kernel
-from tapegpt.machine.memory import address_of
-from tapegpt.machine.program import Program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
+    from tapegpt.machine.program import Entries
 
 WORDS, _SHIFT = 624, 397
 _UPPER, _LOWER, _MATRIX = 0x80000000, 0x7FFFFFFF, 0x9908B0DF
@@ -89,28 +87,4 @@ def permutation(k: Builder, state: U32s, order: U32s, count: Int) -> None:
         order[other] = held
 
 
-class Kernels:
-    """The kernels in machine code."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-
-    def gauss(self, state: array[int], spare: array[float], numbers: array[float], mu: float, sigma: float) -> None:
-        """Fill the numbers; spare (2) is as in the kernel."""
-        places = [address_of(values) for values in (state, spare, numbers)]
-        self._program.run("gauss", *places, len(numbers), mu, sigma)
-
-    def permutation(self, state: array[int], order: array[int]) -> None:
-        """Fill the order."""
-        self._program.run("permutation", address_of(state), address_of(order), len(order))
-
-
-_loaded: list[Kernels | None] = []
-
-
-def kernels() -> Kernels | None:
-    """The kernels, loaded at the first use; None where they would be interpreted, slower than call by call."""
-    if not _loaded:
-        program = Program({"gauss": (gauss, {}), "permutation": (permutation, {})})
-        _loaded.append(Kernels(program) if program.compiled else None)
-    return _loaded[0]
+ENTRIES: Entries = {"gauss": (gauss, {}), "permutation": (permutation, {})}

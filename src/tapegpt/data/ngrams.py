@@ -26,21 +26,10 @@ from math import log
 from tapegpt.data.tokens import Tokens
 from tapegpt.data.trie import COLUMNS, LONGEST, SPARE
 from tapegpt.errors import TapeGPTError, argument
-from tapegpt.machine.language import (
-    F64,
-    I64,
-    Builder,
-    F64s,
-    I64s,
-    Int,
-    Structure,
-    U32s,
-    Value,
-    Variable,
-    kernel,
-)
+from tapegpt.machine.language import F64, I64, Builder, F64s, I64s, Int, U32s, Value, Variable, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
+from tapegpt.machine.signature import Structure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,13 +15,16 @@ from __future__ import annotations
 import math
 from array import array
 
+from tapegpt.machine.memory import address_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import MutableSequence
     from random import Random as Base
     from typing import Any, Self
 
-    from tapegpt.data.mersenne import Kernels
+    from tapegpt.machine.program import Entries, Program
+    from tapegpt.machine.target import Target
 
     State = tuple[int, tuple[int, ...], float | None]
 else:
@@ -107,11 +110,12 @@ class Random(Base):
     def gauss_array(self, count: int, mu: float = 0.0, sigma: float = 1.0) -> array[float]:
         """`count` calls of `gauss` at once."""
         kernels = _kernels(count)
-        if kernels is None:
+        if not kernels:
             return array("d", [self.gauss(mu, sigma) for _ in range(count)])
         numbers, words = array("d", bytes(8 * count)), self.words
         spare = array("d", [0.0, 0.0] if self.gauss_next is None else [1.0, self.gauss_next])
-        kernels.gauss(words, spare, numbers, float(mu), float(sigma))
+        places = (address_of(words), address_of(spare), address_of(numbers))
+        kernels.run("gauss", *places, count, float(mu), float(sigma))
         self.words, self.gauss_next = words, spare[1] if spare[0] else None
         return numbers
 
@@ -130,12 +134,12 @@ class Random(Base):
     def permutation(self, count: int) -> array[int]:
         """The numbers from 0 to count - 1, shuffled as `shuffle` does."""
         kernels = _kernels(count)
-        if kernels is None:
+        if not kernels:
             order = array("I", range(count))
             self.shuffle(order)
         else:
             order, words = array("I", bytes(4 * count)), self.words
-            kernels.permutation(words, order)
+            kernels.run("permutation", address_of(words), address_of(order), count)
             self.words = words
         return order
 
@@ -146,10 +150,21 @@ class Random(Base):
         return streams
 
 
-def _kernels(count: int) -> Kernels | None:
-    """Machine code for so many elements, where it pays and can be made."""
+_loaded: list[Program] = []
+
+
+def _build(_: Target) -> tuple[None, Entries]:
+    from tapegpt.data.mersenne import ENTRIES
+
+    return None, ENTRIES
+
+
+def _kernels(count: int) -> Program | None:
+    """Machine code for so many elements; None where call by call is faster, also than interpreted kernels."""
     if count < BULK:
         return None
-    from tapegpt.data.mersenne import kernels
+    if not _loaded:
+        from tapegpt.machine.program import load
 
-    return kernels()
+        _loaded.append(load(_build)[1])
+    return _loaded[0] if _loaded[0].compiled else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, power, square, square_root
-from tapegpt.machine.language import F64, I64, Builder, F64s, I64s, Int, Operand, Real, Structure, kernel
+from tapegpt.machine.language import F64, I64, Builder, F64s, I64s, Int, Operand, Real, kernel
+from tapegpt.machine.signature import Structure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,22 +9,35 @@ import math
 from abc import abstractmethod
 from array import array
 
+from tapegpt.autograd.places import Extents, Place, Places
 from tapegpt.data.tokens import Strings
 from tapegpt.engines.base import Engine, Moments, Parameters, Snapshot
-from tapegpt.engines.graph import DocumentPacker, Documents
 from tapegpt.errors import DivergedError, TapeGPTError
-from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Reals, Structure, U32s
 from tapegpt.machine.memory import Address, Memory, address_of
-from tapegpt.machine.program import Program
+from tapegpt.machine.program import load
+from tapegpt.machine.signature import Structure
+from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
     from tapegpt.data.rng import Random
     from tapegpt.data.tokens import Tokens
-    from tapegpt.engines.graph import Graph
+    from tapegpt.machine.language import F64s, I64s, Int, Reals, U32s
     from tapegpt.machine.program import Argument, Entries
     from tapegpt.machine.target import Target
+
+POWERS = 2  # of Adam's betas by the steps taken, as f64, where they are multiplied step by step
+SYNC = 16  # f64 or i64 for each thread that shares them: no two share a cache line
+
+
+class Plan(Record):
+    """What an engine knows of its graph, once there is code."""
+
+    extents: Extents
+    places: Places
+    parameters: int  # numbers of all parameters, padding included
+    sizes: dict[str, int]  # what engines of one kind have to know beside them
 
 
 class Numbers(Structure):
@@ -59,24 +72,43 @@ class Generation(Structure):
         return {"ids": address_of(strings.ids), "lengths": address_of(strings.lengths), "count": len(strings)}
 
 
+class Documents(Structure):
+    """Documents as one sequence of token ids, see `tokens.Tokens`."""
+
+    ids: U32s
+    starts: I64s
+
+    @staticmethod
+    def arguments(tokens: Tokens) -> dict[str, Address]:
+        """They as an entry's argument."""
+        return {"ids": address_of(tokens.ids), "starts": address_of(tokens.starts)}
+
+
 class CompiledEngine(Engine):
-    """An engine whose numbers lie in memory as the tape of its graph says (see `base.Engine`)."""
+    """An engine whose numbers lie in memory as the plan of its graph says (see `base.Engine`)."""
 
     powers = 0  # of Adam's betas that are multiplied step by step
     threads = 1
 
-    def __init__(self, model: Model, graph: Graph, entries: Entries, target: Target | None) -> None:
+    def __init__(self, model: Model, vocab_size: int, target: Target | None = None) -> None:
         super().__init__()
-        self.config, self.vocab_size, self._graph = model, graph.vocab_size, graph
-        self._extents, self._size = graph.tape.plan(), graph.tape.real.size
-        self._program = Program(
-            {"prepare": (graph.prepare, {}), "evaluate": (evaluation_kernel(graph), {}), **entries}, target
-        )
+        self.config, self.vocab_size = model, vocab_size
+        classes = (Plan, Extents, Place, Places)
+        plan, self._program = load(self._build, model, vocab_size, target=target, check=self._check_size, names=classes)
+        self._plan, self._extents, self._places, self._size = plan, plan.extents, plan.places, plan.places.size
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         self._shared = Memory(self._size * self._extents.shared)
         self._moments, self._powers = self._no_moments()
         self._work = Memory(self._size * self.threads * self._extents.work)
         self._clear_gradients()
+
+    @staticmethod
+    @abstractmethod
+    def _build(model: Model, vocab_size: int, target: Target) -> tuple[Plan, Entries]:
+        """Its plan, and the entries of its program."""
+
+    def _check_size(self, plan: Plan) -> None:
+        """Raise `TapeGPTError` where it would need too much memory."""
 
     def _no_moments(self) -> tuple[Memory, array[float]]:
         """Adam's means at zero, and the powers of its betas."""
@@ -88,21 +120,21 @@ class CompiledEngine(Engine):
     # --- parameters ---------------------------------------------------------------------------------------------
 
     def _parameters(self) -> Parameters:
-        return self._graph.read(self._shared)
+        return self._places.read(self._shared)
 
     def _load_parameters(self, parameters: Parameters) -> None:
         own, (moments, powers) = self._own_parameters(), self._no_moments()
         fresh, fixed = Memory(len(own)), len(self._trained())
         content = fresh.at(0).view[: len(own)]
         content[fixed:] = own[fixed:]
-        self._graph.write(fresh, parameters)
+        self._places.write(fresh, parameters)
         self._clear_gradients()
         own[:] = content  # from here on no call, between whose returns Ctrl-C comes
         self._moments, self._powers = moments, powers
 
     def _own_parameters(self) -> memoryview:
         """All parameters as bytes."""
-        return self._shared.at(0).view[: self._size * self._graph.tape.parameter_extent(fixed=True)]
+        return self._shared.at(0).view[: self._size * self._plan.parameters]
 
     def _trained(self) -> memoryview:
         """All parameters but fixed ones, as bytes."""
@@ -120,16 +152,16 @@ class CompiledEngine(Engine):
         assert isinstance(snapshot, bytes)
         memory = Memory(len(snapshot))
         memory.at(0).view[:] = snapshot
-        return self._graph.read(memory, trained=True)
+        return self._places.read(memory, trained=True)
 
     def _copy_moments(self) -> Moments:
-        mean, square = (self._graph.read(self._moments, start, trained=True) for start in (0, self._extents.gradients))
+        mean, square = (self._places.read(self._moments, start, trained=True) for start in (0, self._extents.gradients))
         return Moments(mean, square, tuple(self._powers))
 
     def _load_moments(self, moments: Moments) -> None:
         fresh, powers = self._no_moments()
-        self._graph.write(fresh, moments.mean)
-        self._graph.write(fresh, moments.square, self._extents.gradients)
+        self._places.write(fresh, moments.mean)
+        self._places.write(fresh, moments.square, self._extents.gradients)
         if len(moments.powers) != self.powers:
             raise TapeGPTError(f"Adam must have {self.powers} powers, not {len(moments.powers)}")
         powers[:] = array("d", moments.powers)
@@ -170,32 +202,6 @@ class CompiledEngine(Engine):
     @abstractmethod
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
         """Write the strings."""
-
-
-def evaluation_kernel(graph: Graph) -> Kernel:
-    """Of the documents first to last - 1: the sum of -log(probability), and the number of positions.
-
-    Documents are packed where the loss is a sum by shares; where it is their mean, they are read one by one.
-    """
-    forward, layout = graph.forward, graph.layout()
-    share = layout.about.get("share")
-
-    def evaluate(
-        k: Builder, shared: Reals, work: Reals, documents: Documents, first: Int, last: Int, result: F64s
-    ) -> None:
-        packer, at = DocumentPacker(k, layout, work, documents), k.variable(first)
-        if share is not None:
-            (work + share)[0] = 1.0
-        for _ in k.repeat_while(lambda: at < last):
-            rows = packer.put_alone(at) if share is None else packer.fill(at, last)
-            forward(k, shared, work, 0, rows)
-            loss, count = k.convert((work + layout.loss)[0], F64), k.convert(rows, F64)
-            result[0] = result[0] + (loss * count if share is None else loss)
-            result[1] = result[1] + count
-            if share is None:
-                at += 1
-
-    return Kernel(evaluate, real=graph.tape.real)
 
 
 def check_losses(losses: array[float], first: int) -> list[float]:

@@ -1,21 +1,13 @@
 """The exact engine: microgpt.py's doubles from machine code, one document a step, every sum in the reference's order.
 
-Not here: the operations (`operations/`), the graph (`graph.py`), text, files.
+Not here: its kernels (`exact_kernels.py`), text, files.
 """
 
 from __future__ import annotations
 
 from array import array
 
-from tapegpt.autograd.operations.base import padded, row_stride
-from tapegpt.autograd.operations.functions import power
-from tapegpt.autograd.operations.rows import exponentiate
-from tapegpt.autograd.packing import Rows
-from tapegpt.data.mersenne import uniform
-from tapegpt.engines.adam import Schedule, adam_update, all_finite, expect_tiny, scratch_size
-from tapegpt.engines.compiled import CompiledEngine, Generation, Numbers, Steps, check_losses
-from tapegpt.engines.graph import DocumentPacker, Documents, Graph, exact_graph
-from tapegpt.machine.language import F64, Builder, F64s, Int, Kernel, Real, U32s
+from tapegpt.engines.compiled import CompiledEngine, Documents, Generation, check_losses
 from tapegpt.machine.memory import Memory, address_of
 
 TYPE_CHECKING = False
@@ -24,6 +16,7 @@ if TYPE_CHECKING:
     from tapegpt.data.rng import Random
     from tapegpt.data.tokens import Strings, Tokens
     from tapegpt.engines.base import Adam
+    from tapegpt.engines.compiled import Plan
     from tapegpt.machine.program import Entries
     from tapegpt.machine.target import Target
 
@@ -34,10 +27,14 @@ class ExactEngine(CompiledEngine):
     name = "exact"
 
     def __init__(self, config: Model, vocab_size: int, target: Target | None = None) -> None:
-        graph = exact_graph(config, vocab_size, target)
-        entries: Entries = {"train": (training_kernel(graph), {}), "generate": (generation_kernel(graph), {})}
-        super().__init__(config, graph, entries, target)
-        self._scratch = Memory(8 * scratch_size(self._extents.gradients))
+        super().__init__(config, vocab_size, target)
+        self._scratch = Memory(8 * self._plan.sizes["scratch"])
+
+    @staticmethod
+    def _build(model: Model, vocab_size: int, target: Target) -> tuple[Plan, Entries]:
+        from tapegpt.engines.exact_kernels import build
+
+        return build(model, vocab_size, target)
 
     def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         assert (tokens.order, progress) == (None, None), "documents and schedule are microgpt.py's"
@@ -47,89 +44,7 @@ class ExactEngine(CompiledEngine):
         return check_losses(losses, first)
 
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        weights, words = array("d", bytes(8 * padded(self.vocab_size))), rng.words
+        weights, words = array("d", bytes(8 * self._plan.sizes["weights"])), rng.words
         memory = (self._shared.at(0), self._work.at(0), address_of(weights), address_of(words))
         self._program.run("generate", *memory, Generation.arguments(strings), temperature)
         rng.words = words
-
-
-def training_kernel(graph: Graph) -> Kernel:
-    """Steps first to first + count - 1; stops before an update that would not be finite, and logs no number for it."""
-    prepare, forward, backward = graph.prepare, graph.forward, graph.tape.backward_kernel(graph.loss)
-    extent, layout = graph.tape.parameter_extent(), graph.layout()
-
-    def train(
-        k: Builder, numbers: Numbers, work: F64s, scratch: F64s, documents: Documents, schedule: Schedule, steps: Steps
-    ) -> None:
-        shared, gradients = numbers.shared, numbers.gradients
-        packer = DocumentPacker(k, layout, work, documents)
-        expect_tiny(k, scratch, extent)
-        going = k.variable(k.integer(1))
-        for i in k.range(steps.count):
-            for _ in k.when(going.equals(1)):
-                step = steps.first + i
-                n = packer.put_alone(step % steps.documents, noise=step + 1)
-                prepare(k, shared)
-                forward(k, shared, work, 0, n)
-                loss = (work + layout.loss)[0]
-                steps.losses[i] = loss
-                going.set(k.select((loss - loss).equals(0.0), k.integer(1), 0))
-                for _ in k.when(going.equals(1)):
-                    backward(k, shared, gradients, work, n)
-                    going.set(k.select(all_finite(k, gradients, extent), k.integer(1), 0))
-                    steps.losses[i] = k.select(going.equals(1), loss, float("nan"))
-                for _ in k.when(going.equals(1)):
-                    adam_update(k, numbers, scratch, extent, step, schedule)
-                    steps.taken[0] = step + 1
-
-    return Kernel(train, real=F64)
-
-
-def generation_kernel(graph: Graph) -> Kernel:
-    """Strings drawn as `random.choices` draws."""
-    forward, layout, vocab_size = graph.tape.forward_kernel(graph.logits), graph.layout(), graph.vocab_size
-    prepare, bos = graph.prepare, vocab_size - 1
-
-    def generate(
-        k: Builder,
-        shared: F64s,
-        work: F64s,
-        weights: F64s,
-        random: U32s,
-        generation: Generation,
-        temperature: Real,
-    ) -> None:
-        rows = Rows(work, layout.about)
-        inverse_temperature = k.pow(temperature, -1.0)
-        prepare(k, shared)
-        for string in k.range(generation.count):
-            token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
-            going = k.variable(k.integer(1))
-            for _ in k.repeat_while(lambda: going.equals(1) & (t < layout.positions)):
-                rows.tell(t, {"tokens": token, "positions": t, "noise": 0})
-                forward(k, shared, work, t, t + 1)
-                logits = work + layout.logits + t * row_stride(vocab_size)
-                for i in k.range(vocab_size):
-                    weights[i] = logits[i] * inverse_temperature
-                total = exponentiate(k, weights, weights, vocab_size)
-                token.set(choose(k, random, weights, power(k, total, -1.0), vocab_size))
-                going.set(k.select(token.differs(bos), k.integer(1), 0))
-                for _ in k.when(going.equals(1)):
-                    generation.ids[string * layout.positions + t] = token
-                    t += 1
-            generation.lengths[string] = t
-
-    return Kernel(generate)
-
-
-def choose(k: Builder, state: U32s, weights: F64s, scale: Real, count: int) -> Int:
-    """`random.choices` with these weights, each times scale: the first whose running sum is above a random number."""
-    total = k.zeros()
-    for i in k.range(count):
-        total += weights[i] * scale
-        weights[i] = total
-    point = uniform(k, state) * total
-    chosen = k.variable(k.integer(0))
-    for i in k.range(count - 1):
-        chosen += k.select(weights[i] <= point, k.integer(1), 0)
-    return k.value(chosen)

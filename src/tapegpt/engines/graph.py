@@ -6,27 +6,25 @@
 
 from __future__ import annotations
 
-from array import array
 from functools import cached_property
 
 from tapegpt.autograd.operations.base import Batch, row_stride
 from tapegpt.autograd.operations.embedding import Embedding
 from tapegpt.autograd.packing import Packer
+from tapegpt.autograd.places import Place, Places
 from tapegpt.autograd.rewrites import EXACT, ROWS, Rewriting
 from tapegpt.autograd.tape import Tape
-from tapegpt.machine.language import F32, F64, Builder, I64s, Kernel, Number, Operand, Pointer, Structure, U32s, Value
-from tapegpt.machine.memory import Address, Memory, address_of
+from tapegpt.machine.language import F32, Builder, Kernel, Number, Operand, Pointer, Value
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tapegpt.autograd.model import Model
     from tapegpt.autograd.node import Node
     from tapegpt.autograd.rewrites import Rule
-    from tapegpt.data.tokens import Tokens
-    from tapegpt.engines.base import Parameters
+    from tapegpt.engines.compiled import Documents
     from tapegpt.machine.target import Target
 
 SLOTS = 64  # strings that are generated in a batch
@@ -116,55 +114,16 @@ class Graph:
         """The loss's `Tape.forward_kernel`."""
         return self.tape.forward_kernel(self.loss)
 
-    # --- parameters in memory -----------------------------------------------------------------------------------
-
-    def read(self, memory: Memory, start: int = 0, *, trained: bool = False) -> Parameters:
-        """A copy of numbers by name from a memory laid out as the parameters, or as the trained ones, from `start`."""
-        result: Parameters = {}
+    @cached_property
+    def places(self) -> Places:
+        """Where the parameters lie."""
+        self.tape.plan()
+        places = {}
         for name in self.names:
-            if trained and self.parameters[name].node.fixed:
-                continue
-            result[name] = array(self._code, [0.0]) * self._count(name)
-            for own, there in self._views(memory, start, name, result[name]):
-                own[:] = there
-        return result
-
-    def write(self, memory: Memory, numbers: Parameters, start: int = 0) -> None:
-        """Write numbers by name, rounded to the tape's type, to a memory laid out as the parameters are.
-
-        Those of sparse and of fixed parameters may be left out: they stay as they are.
-        """
-        for name in self.names:
-            if name in numbers or self.parameters[name].node.is_dense:
-                values: array[float] = array(self._code, numbers[name])
-                for own, there in self._views(memory, start, name, values):
-                    there[:] = own
-
-    @property
-    def _code(self) -> str:
-        return "d" if self.tape.real is F64 else "f"
-
-    def _count(self, name: str) -> int:
-        location = self.parameters[name]
-        return len(location.rows) * len(location.columns)
-
-    def _views(
-        self, memory: Memory, start: int, name: str, values: array[float]
-    ) -> Iterator[tuple[memoryview[float], memoryview[float]]]:
-        """A parameter's numbers row by row, and where they lie in memory, in pieces of equal length."""
-        node, rows, columns = (getattr(self.parameters[name], field) for field in ("node", "rows", "columns"))
-        size, apart, width = self.tape.real.size, row_stride(node.shape.columns), len(columns)
-        own: memoryview[float] = memoryview(values)
-        there = memory.floats(size * (start + node.value), (node.shape.rows or 0) * apart, size)
-        if isinstance(rows, range) and columns == range(apart):
-            yield own, there[rows.start * apart : rows.stop * apart]
-        elif isinstance(rows, range) and (width < len(rows) or columns != range(width)):
-            there = there[rows.start * apart : rows.stop * apart]
-            for place, column in enumerate(columns):
-                yield own[place::width], there[column::apart]
-        else:  # of all columns
-            for place, row in enumerate(rows):
-                yield own[place * width : (place + 1) * width], there[row * apart : row * apart + width]
+            node, rows, columns = (getattr(self.parameters[name], field) for field in ("node", "rows", "columns"))
+            matrix = (node.value, node.shape.rows or 0, row_stride(node.shape.columns))
+            places[name] = Place(*matrix, rows, columns, node.fixed, node.is_dense)
+        return Places(self.tape.real.size, places)
 
 
 def _ids(tape: Tape, table: Node | None) -> list[Node]:
@@ -175,18 +134,6 @@ def _ids(tape: Tape, table: Node | None) -> list[Node]:
 
 
 # --- what goes in -----------------------------------------------------------------------------------------------------
-
-
-class Documents(Structure):
-    """Documents as one sequence of token ids, see `tokens.Tokens`."""
-
-    ids: U32s
-    starts: I64s
-
-    @staticmethod
-    def arguments(tokens: Tokens) -> dict[str, Address]:
-        """They as an entry's argument."""
-        return {"ids": address_of(tokens.ids), "starts": address_of(tokens.starts)}
 
 
 class DocumentPacker(Packer):

@@ -114,8 +114,7 @@ class Laboratory:
 
     def _size(self, config: Model) -> int:
         """Parameters without sparse ones, such as n-gram embeddings."""
-        nodes = config.parameters(self._field.corpus.vocab_size)
-        return sum((node.shape.rows or 0) * node.shape.columns for node in nodes if node.is_dense)
+        return sum(each.size for each in config.parameters(self._field.corpus.vocab_size) if each.is_dense)
 
     # --- the trainings ------------------------------------------------------------------------------------------
 

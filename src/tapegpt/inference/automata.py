@@ -11,8 +11,9 @@ from __future__ import annotations
 from array import array
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Structure, U32s, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, U32s, kernel
 from tapegpt.machine.memory import address_of
+from tapegpt.machine.signature import Structure
 from tapegpt.record import Record
 
 TYPE_CHECKING = False

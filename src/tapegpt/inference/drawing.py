@@ -11,7 +11,8 @@ import sys
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.engines.fast.generation import BatchGeneration, generate_batch, running_sums
 from tapegpt.inference.automata import FORBIDDEN
-from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, Int, Kernel, Real, Structure, U32s
+from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, Int, Kernel, Real, U32s
+from tapegpt.machine.signature import Structure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

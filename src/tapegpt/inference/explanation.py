@@ -135,8 +135,8 @@ class _Scalars(ReferenceEngine):
 
     def __init__(self, model: LanguageModel, text: str) -> None:
         document = _encode(model, text)
-        dense = [node.shape for node in model.config.parameters(model.vocab_size) if node.is_dense]
-        products = (len(document) - 1) * sum((shape.rows or 0) * shape.columns for shape in dense)
+        dense = sum(each.size for each in model.config.parameters(model.vocab_size) if each.is_dense)
+        products = (len(document) - 1) * dense
         if products > MAX_PRODUCTS:
             raise TapeGPTError(
                 f"{products:,} products are too many to be traced one by one, the limit is {MAX_PRODUCTS:,}: "

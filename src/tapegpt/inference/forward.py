@@ -11,9 +11,9 @@ from array import array
 
 from tapegpt.autograd.operations.base import padded, row_stride
 from tapegpt.data.tokens import Strings, Tokens
-from tapegpt.engines.compiled import Generation
+from tapegpt.engines.compiled import Documents, Generation
 from tapegpt.engines.decoding import Decoding
-from tapegpt.engines.graph import SLOTS, Documents, fast_graph
+from tapegpt.engines.graph import SLOTS, fast_graph
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.drawing import Narrowing, drawing_kernel
 from tapegpt.inference.reading import Order, Reader, next_kernel, rank, scoring_kernel
@@ -79,15 +79,14 @@ class Inference:
         self._program = Program(entries, target)
         self.notice, self.compile_seconds = self._program.notice, self._program.compile_seconds
         shared = Memory(4 * decoding.shared)
-        decoding.graph.write(shared, parameters)
+        decoding.graph.places.write(shared, parameters)
         self._memory, self._parameters = shared, shared.at(0)
         self._free: list[Address] = []  # work memories that no call has in use
         self._run("prepare")
 
     def __reduce__(self) -> tuple[type, tuple[Model, int, Parameters]]:
-        graph = fast_graph(self.config, self.vocab_size)
-        graph.tape.plan()
-        return Inference, (self.config, self.vocab_size, graph.read(self._memory))
+        places = fast_graph(self.config, self.vocab_size).places
+        return Inference, (self.config, self.vocab_size, places.read(self._memory))
 
     def _run(self, name: str, *arguments: Argument | Mapping[str, Argument]) -> None:
         """Call an entry with a work memory of its own."""
@@ -101,8 +100,8 @@ class Inference:
     @property
     def work(self) -> int:
         """Of a string: its positions times the parameters that each of them meets, of sparse ones only a few rows."""
-        met = [node.shape for node in self.config.parameters(self.vocab_size) if node.is_dense]
-        return self.config.block_size * sum((shape.rows or 0) * shape.columns for shape in met)
+        met = [each.size for each in self.config.parameters(self.vocab_size) if each.is_dense]
+        return self.config.block_size * sum(met)
 
     def surprises(self, tokens: Tokens) -> array[float]:
         """-log p of every token after the first, in nats, in the order of ids: number i belongs to ids[i + 1].

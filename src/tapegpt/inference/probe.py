@@ -68,7 +68,7 @@ class Probe:
 
     def load(self, parameters: Parameters) -> None:
         """Take these parameters, shaped by `Model.shapes`."""
-        self._graph.write(self._graph.tape.arena, parameters)
+        self._graph.places.write(self._graph.tape.arena, parameters)
 
     def run(self, document: Sequence[int]) -> float:
         """Read tokens, BOS first, up to the last but one or the block, then go back; the mean loss, in nats."""

@@ -10,7 +10,7 @@ from tapegpt.autograd.operations.base import PAD, View, row_stride
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.autograd.packing import Rows
-from tapegpt.engines.graph import Documents  # noqa: TC001  # an annotation of kernels
+from tapegpt.engines.compiled import Documents  # noqa: TC001  # an annotation of kernels
 from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Kernel, Pointer, U32s, kernel
 from tapegpt.record import Record
 

@@ -16,11 +16,9 @@ from tapegpt.machine.language import (
     F64,
     I32,
     I64,
-    OUTSIDE,
     U32,
     Builder,
     Kernel,
-    KernelError,
     Number,
     Operand,
     Pointer,
@@ -29,6 +27,8 @@ from tapegpt.machine.language import (
     Value,
     Variable,
 )
+from tapegpt.machine.signature import KernelError
+from tapegpt.machine.target import OUTSIDE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

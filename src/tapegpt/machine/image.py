@@ -12,8 +12,8 @@ import sys
 from _ctypes import CFuncPtr, _SimpleCData
 from array import array
 
-from tapegpt.machine.language import LIBM
 from tapegpt.machine.memory import private_pages, start_of
+from tapegpt.machine.target import LIBM
 from tapegpt.record import Record
 
 _READ_EXECUTE = 0x1 | 0x4

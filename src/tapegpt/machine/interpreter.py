@@ -21,7 +21,6 @@ from tapegpt.machine.language import (
     U32,
     Builder,
     Kernel,
-    KernelError,
     Number,
     Operand,
     Pointer,
@@ -30,6 +29,7 @@ from tapegpt.machine.language import (
     Variable,
 )
 from tapegpt.machine.memory import Address
+from tapegpt.machine.signature import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

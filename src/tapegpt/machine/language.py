@@ -22,9 +22,11 @@ types, operators, the checks, and the primitives of the language. Not here: LLVM
 from __future__ import annotations
 
 import os
+from _blake2 import blake2b
 from abc import ABC, abstractmethod
 from functools import reduce
 
+from tapegpt.machine.signature import KernelError, Signature, Structure
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -55,17 +57,19 @@ U32 = Type("u32", "i32", 4, False)  # in memory only: loaded as a non-negative i
 BOOL = Type("bool", "i1", 1, False)  # result of comparisons
 REAL = Type("real", "", 0, True)  # of kernels' arguments only: f64 or f32, decided by each call
 
-LIBM = ("exp", "log", "pow", "sin", "cos", "tanh")  # scalar f64 functions of the C library
-OUTSIDE = (*LIBM, "yield_core")  # all that code calls outside itself, in the order of its table of addresses
 _FOLDER = os.path.dirname(__file__)
 
 
-class KernelError(TypeError):
-    """A bug in a kernel, never in a user's data; `place` says where, once it is known."""
+def sources() -> bytes:
+    """A sum over the sources of the compiler, the only code that is not taken from memory: most is not there yet."""
+    total = blake2b()
+    for name in ("language", "emitter", "elf", "llvm", "program"):
+        with open(os.path.join(_FOLDER, f"{name}.py"), "rb") as file:
+            total.update(file.read())
+    return total.digest()
 
-    def __init__(self, rule: str, place: str = "") -> None:
-        super().__init__(f"{place}: {rule}" if place else rule)
-        self.place = place
+
+SOURCES = sources()
 
 
 class Traced:
@@ -238,10 +242,6 @@ class Argument(Record):
         return f"{self.type} pointer" if self.is_pointer else f"{self.type}"
 
 
-class Structure(Record):
-    """Arguments of a kernel under one name: the fields of a subclass, annotated as arguments are."""
-
-
 class _Twin(Record):
     """The same record as an earlier argument."""
 
@@ -345,16 +345,15 @@ class Kernel:
             return argument
         raise KernelError(f"{self.name}: {name} must be a {expected}, not {argument!r}")
 
-    def in_order(self, arguments: Sequence[Any]) -> Iterator[Any]:
-        """An entry's arguments one by one; those of a structure are given as a dictionary."""
-        for (name, form), given in zip(self.forms.items(), arguments, strict=True):
-            if not isinstance(form, Structure):
-                yield given
-            elif isinstance(given, dict) and given.keys() == form.fields.keys():
-                yield from map(given.get, form.fields)
-            else:
-                told = ", ".join(given) if isinstance(given, dict) else repr(given)
-                raise KernelError(f"{self.name}: {name} has the fields {', '.join(form.fields)}, not {told}")
+    @property
+    def signature(self) -> Signature:
+        """How it is called as an entry."""
+        given = {name: tuple(form.fields) if isinstance(form, Structure) else () for name, form in self.forms.items()}
+        kinds = {
+            name: "P" if each.is_pointer else "d" if each.type.is_float else "q"
+            for name, each in self.arguments.items()
+        }
+        return Signature(self.name, given, kinds)
 
     def trace(self, k: Builder, arguments: Sequence[Pointer | Value], constants: dict[str, Any]) -> None:
         """Run the body with a builder. What it does wrong is a `KernelError` that names this kernel and the line."""

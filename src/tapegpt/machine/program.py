@@ -11,35 +11,44 @@ from __future__ import annotations
 
 import os
 import sys
-from _blake2 import blake2b
 from _thread import LockType, RLock, allocate_lock
 from _weakref import ReferenceType, ref
 from time import perf_counter
 
 from tapegpt.log import log
-from tapegpt.machine import cache
-from tapegpt.machine.fingerprint import fingerprint
+from tapegpt.machine import cache, notes
 from tapegpt.machine.host import c_library, cpu_identity, host_target
 from tapegpt.machine.image import Function, Image, Mapped, Pointer, Real, Whole, can_map
-from tapegpt.machine.language import Builder, Kernel
 from tapegpt.machine.memory import Address, Memory
+from tapegpt.machine.signature import Signature
 from tapegpt.processes import Local, renew_at_fork
-from tapegpt.record import Field
+from tapegpt.record import Field, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
+    from tapegpt.machine.language import Kernel
     from tapegpt.machine.llvm import Loaded
     from tapegpt.machine.target import Target
 
     Entries = dict[str, tuple[Kernel, dict[str, Any]]]  # exported name -> kernel and its constants
     Code = Mapped | Loaded
+    K = TypeVar("K")
 
 Argument = Address | float
 
+
+class Interface(Record):
+    """What a program is to those who call it, and the key of its code."""
+
+    key: str
+    signatures: dict[str, Signature]  # by the entry's name
+
+
 _IMAGE, _OBJECT = b"image\n", b"object\n"  # what a cached entry holds: mapped directly, or loaded by LLVM
+_KINDS = {"P": Pointer, "d": Real, "q": Whole}
 _shared: dict[str, ref[Code]] = {}  # by key, as long as a program lives that has it
 _LOCKS = [renew_at_fork(allocate_lock()) for _ in range(16)]  # a key has always the same one
 
@@ -48,14 +57,22 @@ class Program(Local):
     """Entry kernels that can be called: `program.run("name", address, 3)`.
 
     Where kinds of operations are `counted`, entries add what they do to their argument `counts` (see `emitter.Module`),
-    and the code is not optimised.
+    and the code is not optimised. A function that gives the entries is called if it needs them: not where an
+    `interface` is known, and the cache has its code.
     """
 
-    def __init__(self, entries: Entries, target: Target | None = None, counted: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        entries: Entries | Callable[[], Entries],
+        target: Target | None = None,
+        counted: Sequence[str] = (),
+        interface: Interface | None = None,
+    ) -> None:
         self.target = target or host_target()
         self.notice = ""
         self.compile_seconds = 0.0  # spent on making code that was not in the cache
-        self._entries, self._counted = entries, tuple(counted)
+        self._given, self._counted, self._interface = entries, tuple(counted), interface
+        self._signatures = interface.signatures if interface else _signatures(self._entries)
         self._functions: dict[str, Callable[..., None]] = {}
         self._code: object = None  # keeps the machine code alive
         if self.target.name != "interpreted":
@@ -69,20 +86,32 @@ class Program(Local):
 
     def run(self, name: str, *arguments: Argument | Mapping[str, Argument]) -> None:
         """Call an entry, with a dictionary for each structure; machine code runs without the interpreter lock."""
-        self._functions[name](*self._entries[name][0].in_order(arguments))
+        self._functions[name](*self._signatures[name].in_order(arguments))
+
+    @property
+    def interface(self) -> Interface:
+        """What is to be known of it to call it without its entries."""
+        return self._interface or Interface(self.key(), self._signatures)
+
+    @property
+    def _entries(self) -> Entries:
+        if callable(self._given):
+            self._given = self._given()
+        return self._given
 
     # --- compiled -----------------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        key = self.key()
+        self._interface = self.interface
+        key = self._interface.key
         with _LOCKS[int(key, 16) % len(_LOCKS)]:
             known = _shared.get(key)
             code = known() if known else None
             if code is None:
                 code = self._make(key)
                 _shared[key] = ref(code, lambda gone: _forget(key, gone))
-        for name, (kernel, _) in self._entries.items():
-            self._functions[name] = _function(kernel, code.address(name))
+        for name, signature in self._signatures.items():
+            self._functions[name] = _function(signature, code.address(name))
         self._code = code
 
     def _make(self, key: str) -> Code:
@@ -100,7 +129,9 @@ class Program(Local):
 
     def _is_still(self, key: str) -> bool:
         """Whether this is the key after compiling too, which may import and change what the key is of."""
-        return self.key() == key and _sources() == _SOURCES
+        from tapegpt.machine import language
+
+        return self.key() == key and language.sources() == language.SOURCES
 
     def _compile(self, may_link: bool = True) -> bytes:
         from tapegpt.machine.llvm import compile_object
@@ -124,10 +155,13 @@ class Program(Local):
         return content
 
     def key(self) -> str:
-        """The key of its code: 32 hexadecimal digits."""
-        kernels = (Builder, self._entries, self.target, self._counted)
-        machine = (_SOURCES, cpu_identity(), c_library(), _llvmlite())
-        return fingerprint(kernels, machine, without=_WITHOUT_CODE, given="tapegpt.machine")
+        """The key of its code, as it is in memory: 32 hexadecimal digits."""
+        from tapegpt.machine import language
+        from tapegpt.machine.fingerprint import fingerprint
+
+        kernels = (language.Builder, self._entries, self.target, self._counted)
+        without = (Program, Memory, Field, LockType, RLock, ReferenceType)  # what objects may hold, and decides no code
+        return fingerprint(kernels, (language.SOURCES, *_machine()), without=without, given="tapegpt.machine")
 
     @property
     def compiled(self) -> bool:
@@ -158,6 +192,28 @@ class Program(Local):
             self._functions[name] = make_callable(kernel, constants, self.target, self._counted)
 
 
+def load(
+    build: Callable[..., tuple[K, Entries]],
+    *of: object,
+    target: Target | None = None,
+    check: Callable[[K], None] = lambda known: None,
+    names: Sequence[type] = (),
+) -> tuple[K, Program]:
+    """What `build(*of, target)` gives: something to know of a program, which is checked, and the program.
+
+    Where an earlier command has noted them, nothing is built; `names` are the classes in what is to be known.
+    """
+    target = target or host_target()
+    told = (build.__module__, build.__qualname__, *of, target, *_machine())
+    noted = notes.recall(*told, names={each.__name__: each for each in (Interface, Signature, *names)})
+    known, entries = (noted[0], lambda: build(*of, target)[1]) if noted else build(*of, target)
+    check(known)
+    program = Program(entries, target, interface=noted[1] if noted else None)
+    if not noted and program.compiled:
+        notes.note((known, program.interface), *told)
+    return known, program
+
+
 def _load_code(content: bytes, target: Target) -> Code:
     """Code in memory."""
     if content.startswith(_IMAGE):
@@ -169,12 +225,10 @@ def _load_code(content: bytes, target: Target) -> Code:
     return Loaded(content[len(_OBJECT) :], target)
 
 
-def _function(kernel: Kernel, address: int) -> Callable[..., None]:
-    """A kernel's machine code as a Python function."""
+def _function(signature: Signature, address: int) -> Callable[..., None]:
+    """An entry's machine code as a Python function."""
     function = Function(address)
-    function.argtypes = [
-        Pointer if given.is_pointer else Real if given.type.is_float else Whole for given in kernel.arguments.values()
-    ]
+    function.argtypes = [_KINDS[kind] for kind in signature.kinds.values()]
 
     def run(*arguments: Argument) -> None:
         function(*[a.number if isinstance(a, Address) else a for a in arguments])
@@ -182,9 +236,18 @@ def _function(kernel: Kernel, address: int) -> Callable[..., None]:
     return run
 
 
+def _signatures(entries: Entries) -> dict[str, Signature]:
+    return {name: kernel.signature for name, (kernel, _) in entries.items()}
+
+
 def _forget(key: str, gone: ref[Code]) -> None:
     if _shared.get(key) is gone:
         del _shared[key]
+
+
+def _machine() -> tuple[str, str, str]:
+    """What decides the code of this machine, beside the target."""
+    return cpu_identity(), c_library(), _llvmlite()
 
 
 def _llvmlite() -> str:
@@ -199,16 +262,3 @@ def _llvmlite() -> str:
         except OSError:
             continue
     return ""
-
-
-def _sources() -> bytes:
-    """A sum over the sources of the compiler, the only code that is not taken from memory: most is not there yet."""
-    folder, total = os.path.dirname(__file__), blake2b()
-    for name in ("language", "emitter", "elf", "llvm", "program"):
-        with open(os.path.join(folder, f"{name}.py"), "rb") as file:
-            total.update(file.read())
-    return total.digest()
-
-
-_SOURCES = _sources()
-_WITHOUT_CODE = (Program, Memory, Field, LockType, RLock, ReferenceType)  # what objects may hold, and decides no code

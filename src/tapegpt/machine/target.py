@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from tapegpt.record import Record
 
+LIBM = ("exp", "log", "pow", "sin", "cos", "tanh")  # scalar f64 functions of the C library
+OUTSIDE = (*LIBM, "yield_core")  # all that code calls outside itself, in the order of its table of addresses
+
 
 class Target(Record):
     """A vector unit. The exact engine's bits do not depend on it."""

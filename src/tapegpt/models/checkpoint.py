@@ -196,7 +196,7 @@ def _check(contents: Contents, kind: type[Model]) -> _Checked:
     ranks = _rising(json.loads(metadata.get("ranks", "[]")))
     data = DataRecord(**json.loads(metadata["data"])) if "data" in metadata else None
     config, shapes = _made(kind, json.loads(metadata["config"]), len(vocabulary) + 1, contents)
-    trained = {node.name for node in config.parameters(len(vocabulary) + 1) if not node.fixed}
+    trained = {each.name for each in config.parameters(len(vocabulary) + 1) if not each.fixed}
     sets = [""] if "settings" not in metadata else ["", MEAN, SQUARE]
     if any(LAST + name in contents.tensors for name in trained):
         sets.append(LAST)

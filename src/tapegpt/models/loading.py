@@ -12,6 +12,7 @@ import sys
 
 from tapegpt.autograd.model import Model
 from tapegpt.errors import TapeGPTError, line_of, quote
+from tapegpt.machine import notes
 from tapegpt.models import NAMES, named
 
 TYPE_CHECKING = False
@@ -78,6 +79,7 @@ def _module(path: str) -> ModuleType:
         return known
     module = type(sys)(full)
     module.__dict__.update(__file__=full, __source__=source)
+    notes.end()
     sys.modules[full] = module
     sys.path.insert(0, os.path.dirname(full))  # as where Python runs the file
     try:

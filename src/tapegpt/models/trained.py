@@ -69,7 +69,7 @@ def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, 
 
 def check_memory(shapes: Iterable[Shape]) -> None:
     """Raise `TapeGPTError` where engines of these shapes would need too much memory, alone or together."""
-    from tapegpt.autograd.tape import check_size
+    from tapegpt.autograd.places import check_size
     from tapegpt.engines.graph import exact_graph, fast_graph
 
     size = 0
@@ -92,18 +92,15 @@ def initialise(
     But for those that say where they start; n-gram embeddings start at zero: an n-gram counts once it has been seen.
     `fixed` are numbers of fixed parameters.
     """
-    nodes = config.parameters(vocab_size)
-    sizes = {node.name: (node.shape.rows or 0) * node.shape.columns for node in nodes}
-    drawn = [node.name for node in nodes if node.start is None]
-    numbers, taken = rng.gauss_array(sum(sizes[name] for name in drawn), 0.0, deviation), 0
+    every = config.parameters(vocab_size)
+    numbers, taken = rng.gauss_array(sum(each.size for each in every if each.start is None), 0.0, deviation), 0
     parameters = {}
-    for node in nodes:
-        size = sizes[node.name]
-        if node.start is None:
-            parameters[node.name] = numbers[taken : taken + size]
-            taken += size
+    for each in every:
+        if each.start is None:
+            parameters[each.name] = numbers[taken : taken + each.size]
+            taken += each.size
         else:
-            parameters[node.name] = array("d", [node.start]) * size
+            parameters[each.name] = array("d", [each.start]) * each.size
     engine.load_parameters({**parameters, **(fixed or {})})
 
 

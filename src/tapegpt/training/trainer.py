@@ -109,12 +109,13 @@ class Trainer(Local):
 
     def _count(self) -> Parameters:
         """The n-grams of the training documents, where the model is mixed with a model of them."""
-        nodes, vocab_size = self.model.config.record(self.corpus.vocab_size).tape.nodes, self.corpus.vocab_size
-        if not any(node.fixed for node in nodes):
+        config, vocab_size = self.model.config, self.corpus.vocab_size
+        if not any(each.fixed for each in config.parameters(vocab_size)):
             return {}
         from tapegpt.autograd.operations.kneser_ney import KneserNey
         from tapegpt.data.ngrams import make_trie
 
+        nodes = config.record(vocab_size).tape.nodes
         tables = [node.inputs[2] for node in nodes if isinstance(node.operation, KneserNey)]
         self._exclude_ngrams()
         return {table.name: make_trie(self.counted, vocab_size, table.shape.columns) for table in tables}
@@ -179,21 +180,21 @@ class Trainer(Local):
         parameters, growth = engine.parameters(), model.config.growth(model.vocab_size)
         shapes = model.config.shapes(len(vocabulary) + 1)
         kept = [vocabulary.index(character) for character in model.vocabulary] + [len(vocabulary)]
-        for node in model.config.parameters(model.vocab_size):
-            if not node.is_dense:
+        for each in model.config.parameters(model.vocab_size):
+            if not each.is_dense:
                 continue
-            sizes = (node.shape.rows or 0, node.shape.columns)
-            for size, more in zip(sizes, growth[node.name], strict=True):
+            sizes = (each.rows, each.columns)
+            for size, more in zip(sizes, growth[each.name], strict=True):
                 if more and (size, more) != (model.vocab_size, 1):
                     raise TapeGPTError(
-                        f"parameter {node.name}: {size} rows or columns are for {model.vocab_size} tokens, so that "
+                        f"parameter {each.name}: {size} rows or columns are for {model.vocab_size} tokens, so that "
                         "none is a character's own: finetune on documents without new characters"
                     )
-            rows, columns = (kept if more else range(size) for size, more in zip(sizes, growth[node.name], strict=True))
-            width, numbers = shapes[node.name][1], iter(former[node.name])
+            rows, columns = (kept if more else range(size) for size, more in zip(sizes, growth[each.name], strict=True))
+            width, numbers = shapes[each.name][1], iter(former[each.name])
             for row in rows:
                 for column in columns:
-                    parameters[node.name][row * width + column] = next(numbers)
+                    parameters[each.name][row * width + column] = next(numbers)
         engine.load_parameters(parameters)
         return trainer
 

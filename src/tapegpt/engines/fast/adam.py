@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import row_stride
 from tapegpt.autograd.operations.rows import vectors
-from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Operand, Real, Structure, U32s, Value, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Operand, Real, U32s, Value, kernel
+from tapegpt.machine.signature import Structure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 SMALLEST = 1e-36  # keeps the root of zero a number
 DECAY_EVERY = 8  # steps: n-gram embeddings decay all at once, which takes longer than a step's own rows
-POWERS = 2  # of the betas by the steps taken, as f64
 
 
 def rate_at(k: Builder, schedule: Schedule, step: Operand) -> Value:

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from array import array
 
-from tapegpt.autograd.tape import check_size
-from tapegpt.engines.compiled import CompiledEngine, Generation, check_losses
-from tapegpt.engines.decoding import Decoding
-from tapegpt.engines.fast.adam import POWERS
-from tapegpt.engines.fast.generation import generation_kernel
-from tapegpt.engines.fast.training import SYNC, training_kernel
-from tapegpt.engines.graph import SLOTS, Documents, fast_graph
+from tapegpt.autograd.places import check_size
+from tapegpt.engines.compiled import POWERS, SYNC, CompiledEngine, Documents, Generation, Plan, check_losses
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.threads import run_parts
 
@@ -40,22 +35,23 @@ class FastEngine(CompiledEngine):
     def __init__(
         self, config: Model, vocab_size: int, batch_size: int = 16, threads: int = 1, target: Target | None = None
     ) -> None:
-        graph = fast_graph(config, vocab_size, target=target)
-        decoding, extents = Decoding(config, vocab_size, target), graph.tape.plan()
-        assert decoding.graph.tape.parameter_extent() == extents.gradients
-        entries: Entries = {
-            "train": (training_kernel(graph), {}),
-            "prepare decoding": (decoding.prepare, {}),
-            "generate": (generation_kernel(decoding), {}),
-        }
-        touched = batch_size * config.block_size * len(graph.looked_up)
-        own = extents.work + extents.gradients + touched  # numbers of a thread
-        check_size(4 * (extents.shared + 2 * extents.gradients + threads * own))
         self.batch_size, self.threads = batch_size, threads
-        super().__init__(config, graph, entries, target)
+        super().__init__(config, vocab_size, target)
         self.threads = threads if self._program.compiled else 1
-        self._decode_work, self._decode_shared = Memory(4 * decoding.work), Memory(4 * decoding.shared)
+        self._decode_work, self._decode_shared = (Memory(4 * self._plan.sizes[name]) for name in ("work", "shared"))
         self._decode_revision = -1  # of the parameters that decoding has
+
+    def _check_size(self, plan: Plan) -> None:
+        extents = plan.extents
+        touched = self.batch_size * self.config.block_size * plan.sizes["looked_up"]
+        own = extents.work + extents.gradients + touched  # numbers of a thread
+        check_size(4 * (extents.shared + 2 * extents.gradients + self.threads * own))
+
+    @staticmethod
+    def _build(model: Model, vocab_size: int, target: Target) -> tuple[Plan, Entries]:
+        from tapegpt.engines.fast.kernels import build
+
+        return build(model, vocab_size, target)
 
     def _train(self, tokens: Tokens, adam: Adam, first: int, count: int, progress: float | None) -> list[float]:
         losses = array("d", bytes(8 * count))
@@ -68,7 +64,7 @@ class FastEngine(CompiledEngine):
             "progress": float(first) if progress is None else progress,
             "powers": address_of(self._powers),
         }
-        capacity = self.batch_size * self.config.block_size * len(self._graph.looked_up)
+        capacity = self.batch_size * self.config.block_size * self._plan.sizes["looked_up"]
         touched = Memory(4 * self.threads * capacity)
         shared: dict[str, Argument] = {
             "sums": address_of(sums),
@@ -91,7 +87,7 @@ class FastEngine(CompiledEngine):
         return check_losses(losses, first)
 
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        rows, streams = array("q", bytes(8 * SLOTS)), rng.streams(len(strings))
+        rows, streams = array("q", bytes(8 * self._plan.sizes["lines"])), rng.streams(len(strings))
         memory = self._decode_shared.at(0), self._decode_work.at(0)
         if self._decode_revision != self.revision:
             parameters = self._own_parameters()

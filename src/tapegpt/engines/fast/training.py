@@ -11,18 +11,9 @@ from collections.abc import Callable
 from tapegpt.autograd.operations.base import clear
 from tapegpt.autograd.tape import GROUP
 from tapegpt.engines.adam import Schedule  # noqa: TC001  # an entry's structure
-from tapegpt.engines.compiled import Numbers, Steps
-from tapegpt.engines.fast.adam import (
-    DECAY_EVERY,
-    POWERS,
-    Move,
-    adamw,
-    adamw_rows,
-    decay_rows,
-    gather_gradients,
-    rate_at,
-)
-from tapegpt.engines.graph import DocumentPacker, Documents, Graph
+from tapegpt.engines.compiled import POWERS, SYNC, Documents, Numbers, Steps
+from tapegpt.engines.fast.adam import DECAY_EVERY, Move, adamw, adamw_rows, decay_rows, gather_gradients, rate_at
+from tapegpt.engines.graph import DocumentPacker, Graph
 from tapegpt.machine.language import (
     F32,
     F64,
@@ -37,16 +28,15 @@ from tapegpt.machine.language import (
     Operand,
     Pointer,
     Real,
-    Structure,
     U32s,
     Value,
     Variable,
     kernel,
 )
+from tapegpt.machine.signature import Structure
 
 PATIENCE = 1024  # turns of a waiting loop, some tens of microseconds
 LOSS, SQUARES, TOUCHES = range(3)  # what a thread shares
-SYNC = 16  # f64 or i64 for each thread: no two share a cache line
 
 
 class Threads(Structure):

@@ -1,0 +1,66 @@
+"""Notes that a command leaves for later ones, in the cache: values that follow from the package's own files.
+
+A value is noted under what it is of. It holds as long as the package's files are those that the command found when it
+began, as Python's own compiled files do, so it must follow from them, from what it is of, and from nothing else; and no
+code of others may run in the process. So processes that are no command of the package have no notes. Not here: files
+(`cache.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _blake2 import blake2b
+from marshal import dumps, loads
+
+from tapegpt.machine import cache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+_found: list[bytes] = []  # the package's files when this command began; none: there are no notes
+
+
+def begin() -> None:
+    """Call it when a command begins, before it imports what decides the values."""
+    if os.path.isdir(_PACKAGE):
+        _found[:] = [_files()]
+
+
+def end() -> None:
+    """Call it before code of others runs, which may change anything."""
+    _found.clear()
+
+
+def recall(*of: object, names: dict[str, Any] | None = None) -> Any:
+    """The value that is noted of this, None where there is none; `names` are those of the classes in it."""
+    content = cache.read(_key(of)) if _found else None
+    return eval(loads(content), names or {}) if content else None  # noqa: S302, S307  # as much to trust as code
+
+
+def note(value: object, *of: object) -> None:
+    """Note a value, whose `repr` is Python for it."""
+    if _found and _found[0] == _files():
+        cache.write(_key(of), dumps(compile(repr(value), "", "eval")))
+
+
+def _key(of: tuple[object, ...]) -> str:
+    told = (_found[0], sys.version, [(type(each).__module__, each) for each in of])
+    return blake2b(repr(told).encode(), digest_size=16).hexdigest()
+
+
+def _files() -> bytes:
+    """A sum over the package's files by name, size and times; that of the last change of any kind cannot be set."""
+    found: list[object] = [_PACKAGE]
+    folders = [_PACKAGE]
+    for folder in folders:  # which grow meanwhile
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(".py"):
+                    status = entry.stat()
+                    found += entry.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+                elif entry.is_dir() and entry.name != "__pycache__":
+                    folders.append(entry.path)
+    return blake2b(repr(found).encode()).digest()
