@@ -41,6 +41,12 @@ class Parameter(Record):
     fixed: bool  # not trained
     is_dense: bool  # trained, and all of its numbers take part in each position
 
+    @classmethod
+    def of(cls, node: Node) -> Parameter:
+        """What is known of a node."""
+        shape = node.shape
+        return cls(node.name, shape.rows or 0, shape.columns, node.start, node.fixed, node.is_dense)
+
     @property
     def size(self) -> int:
         """How many numbers it has."""
@@ -96,7 +102,7 @@ class Model(Record):
         """The forward pass and the loss on a tape; raises `TapeGPTError` for a forward pass that cannot be used."""
         return _record_once(self, vocab_size)
 
-    def parameters(self, vocab_size: int) -> list[Parameter]:
+    def parameters(self, vocab_size: int) -> tuple[Parameter, ...]:
         """The parameters, in the order of the recording, which is that of their initialisation."""
         return _parameters_once(self, vocab_size)
 
@@ -159,15 +165,11 @@ class ForwardPass(Record):
 
 
 @lru_cache(maxsize=64)
-def _parameters_once(model: Model, vocab_size: int) -> list[Parameter]:
+def _parameters_once(model: Model, vocab_size: int) -> tuple[Parameter, ...]:
     of = ("parameters", model, vocab_size)
-    found: list[Parameter] | None = notes.recall(*of, names={"Parameter": Parameter})
+    found: tuple[Parameter, ...] | None = notes.recall(*of, names=[Parameter])
     if found is None:
-        nodes = model.record(vocab_size).tape.parameters()
-        found = [
-            Parameter(node.name, node.shape.rows or 0, node.shape.columns, node.start, node.fixed, node.is_dense)
-            for node in nodes
-        ]
+        found = tuple(map(Parameter.of, model.record(vocab_size).tape.parameters()))
         notes.note(found, *of)
     return found
 

@@ -12,13 +12,16 @@ import os
 import sys
 from _blake2 import blake2b
 from marshal import dumps, loads
+from time import time
 
 from tapegpt.machine import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
+SETTLED = 2.0  # seconds after a change in which another one may have the same time
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _found: list[bytes] = []  # the package's files when this command began; none: there are no notes
 
@@ -26,7 +29,8 @@ _found: list[bytes] = []  # the package's files when this command began; none: t
 def begin() -> None:
     """Call it when a command begins, before it imports what decides the values."""
     if os.path.isdir(_PACKAGE):
-        _found[:] = [_files()]
+        files, changed = _files()
+        _found[:] = [files] if changed / 1e9 < time() - SETTLED else []
 
 
 def end() -> None:
@@ -34,15 +38,17 @@ def end() -> None:
     _found.clear()
 
 
-def recall(*of: object, names: dict[str, Any] | None = None) -> Any:
-    """The value that is noted of this, None where there is none; `names` are those of the classes in it."""
+def recall(*of: object, names: Iterable[type] = ()) -> Any:
+    """The value that is noted of this, None where there is none; `names` are the classes in it."""
     content = cache.read(_key(of)) if _found else None
-    return eval(loads(content), names or {}) if content else None  # noqa: S302, S307  # as much to trust as code
+    if content is None:
+        return None
+    return eval(loads(content), {each.__name__: each for each in names})  # noqa: S302, S307  # as trusted as code
 
 
 def note(value: object, *of: object) -> None:
     """Note a value, whose `repr` is Python for it."""
-    if _found and _found[0] == _files():
+    if _found and _found[0] == _files()[0]:
         cache.write(_key(of), dumps(compile(repr(value), "", "eval")))
 
 
@@ -51,16 +57,17 @@ def _key(of: tuple[object, ...]) -> str:
     return blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 
-def _files() -> bytes:
-    """A sum over the package's files by name, size and times; that of the last change of any kind cannot be set."""
+def _files() -> tuple[bytes, int]:
+    """A sum over the package's files by name, size and times, and when one changed last, which cannot be set."""
     found: list[object] = [_PACKAGE]
-    folders = [_PACKAGE]
+    folders, last = [_PACKAGE], 0
     for folder in folders:  # which grow meanwhile
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.endswith(".py"):
                     status = entry.stat()
                     found += entry.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+                    last = max(last, status.st_mtime_ns, status.st_ctime_ns)
                 elif entry.is_dir() and entry.name != "__pycache__":
                     folders.append(entry.path)
-    return blake2b(repr(found).encode()).digest()
+    return blake2b(repr(found).encode()).digest(), last

@@ -205,7 +205,7 @@ def load(
     """
     target = target or host_target()
     told = (build.__module__, build.__qualname__, *of, target, *_machine())
-    noted = notes.recall(*told, names={each.__name__: each for each in (Interface, Signature, *names)})
+    noted = notes.recall(*told, names=(Interface, Signature, *names))
     known, entries = (noted[0], lambda: build(*of, target)[1]) if noted else build(*of, target)
     check(known)
     program = Program(entries, target, interface=noted[1] if noted else None)
