@@ -16,6 +16,7 @@ from tapegpt.engines.exact import ExactEngine
 from tapegpt.engines.fast.engine import FastEngine
 from tapegpt.machine import cache, image, notes, program
 from tapegpt.machine.target import INTERPRETED
+from tapegpt.models.bigram import Bigram
 from tapegpt.models.gpt import GPT
 from tapegpt.models.loading import class_of
 from tests.engines.batches import documents, parameters
@@ -115,7 +116,7 @@ def results(engine: CompiledEngine) -> list[object]:
 def test_an_engine_is_the_same_by_notes(
     package: Path, kind: type[CompiledEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, built = GPT(1, 8, 2, 4), []
+    model, built = Bigram(block_size=4), []
     build = kind._build
 
     def counted(*of: object) -> object:
