@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from benchmarks.timing import Contender, Summary, comparison, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus, Random
 from tapegpt.autograd.model import Model
-from tapegpt.data.tokens import Strings, texts
+from tapegpt.data.tokens import Strings
 from tapegpt.engines.base import Snapshot
 from tapegpt.engines.compiled import Generation
 from tapegpt.engines.decoding import Decoding
@@ -273,7 +273,7 @@ def check_strings(model: GPT, ways: dict[str, Callable[[], Strings | list[str]]]
     """All ways give the same strings; the number of their tokens, with the ends that were drawn."""
     generated = {name: way() for name, way in ways.items()}
     strings = {
-        name: texts(result, model.vocabulary) if isinstance(result, Strings) else result
+        name: model.vocabulary.texts(result) if isinstance(result, Strings) else result
         for name, result in generated.items()
     }
     first, *others = strings.values()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from benchmarks.fast import CLOSE
 from benchmarks.timing import Contender, figure, seconds, table, take_turns
 from tapegpt import Config, Corpus, Random
-from tapegpt.data.tokens import Tokens, texts
+from tapegpt.data.tokens import Tokens
 from tapegpt.engines.exact import ExactEngine
 from tapegpt.inference.automata import Automaton, matching
 from tapegpt.inference.constraints import Drawing
@@ -69,12 +69,12 @@ def check_strings(strings: list[str], pattern: str) -> None:
 
 def _drawing(model: Inference, corpus: Corpus, pattern: str, drawing: Drawing) -> Callable[[], float]:
     """A sampler: microseconds a token."""
-    rules = rules_of(matching(pattern, corpus.vocabulary), model.config.block_size)
+    rules = rules_of(matching(pattern, corpus.vocabulary.characters), model.config.block_size)
 
     def draw() -> Drawn:
         return model.draw(Random(SEED).streams(STRINGS), drawing, rules)
 
-    strings = texts(draw().strings, corpus.vocabulary)
+    strings = corpus.vocabulary.texts(draw().strings)
     check_strings(strings, pattern)
     return _per(sum(min(len(string) + 1, model.config.block_size) for string in strings), draw)
 

@@ -62,7 +62,7 @@ def by_time(budgets: Sequence[str] = BUDGETS, shape: dict[str, int] | None = Non
 
 def windows(corpus: Corpus, text: str, block_size: int) -> Tokens:
     """Whole windows of a text, each of which begins with the last character of the one before."""
-    ids = array("I", corpus.encode(text))
+    ids = array("I", corpus.vocabulary.encode(text))
     count = (len(ids) - 1) // block_size
     return Tokens(ids[: count * block_size + 1], array("q", range(0, count * block_size + 1, block_size)))
 

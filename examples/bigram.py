@@ -41,10 +41,10 @@ print(f"counting gives     {entropy:.3f}, the least that any such table can reac
 rng = Random(1)
 logits = tape.read(table)
 for _ in range(5):
-    name, token = "", corpus.bos
+    name, token = "", corpus.vocabulary.bos
     while True:
         token = rng.choices(range(size), [math.exp(number) for number in logits[token]])[0]
-        if token == corpus.bos:
+        if token == corpus.vocabulary.bos:
             break
         name += corpus.vocabulary[token]
     print(name)

@@ -13,10 +13,10 @@ from tapegpt.autograd import Adam, Tape
 CONTEXT, WIDTH, HIDDEN, BATCH, STEPS = 3, 16, 128, 128, 4000
 
 corpus = Corpus.dataset("names")
-size, bos = corpus.vocab_size, corpus.bos
+size, bos = corpus.vocab_size, corpus.vocabulary.bos
 rows = []  # three tokens and the next one
 for document in corpus.documents:
-    tokens = [bos] * CONTEXT + [*map(corpus.vocabulary.index, document)] + [bos]
+    tokens = [bos] * CONTEXT + [*corpus.vocabulary.encode(document)] + [bos]
     rows += [tokens[i - CONTEXT : i + 1] for i in range(CONTEXT, len(tokens))]
 Random(1).shuffle(rows)
 held_out, training = rows[: len(rows) // 10], rows[len(rows) // 10 :]

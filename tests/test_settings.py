@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.errors import quote
 from tapegpt.machine.target import AVX512
 from tapegpt.models import NAMES as MODELS
@@ -239,8 +240,8 @@ def test_presets_cost_more_and_more() -> None:
     assert work("quick") < work("good") < work("best")
 
 
-NAMES = Corpus(["anna", "ottokar"] * 50, "ankort")
-MOLECULES = Corpus(["C1CC(C(=O)NOC1CCCCC1)C1CCNCC1"] * 50, "()=1CNO")
+NAMES = Corpus(["anna", "ottokar"] * 50, Vocabulary.of("ankort"))
+MOLECULES = Corpus(["C1CC(C(=O)NOC1CCCCC1)C1CCNCC1"] * 50, Vocabulary.of("()=1CNO"))
 
 
 @pytest.fixture

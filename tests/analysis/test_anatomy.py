@@ -19,6 +19,7 @@ from tapegpt.analysis.anatomy import STAGES, Anatomy, code, occasion
 from tapegpt.analysis.costs import COUNTED, Bench, KernelCost, Part, about, arithmetic
 from tapegpt.autograd.operations.base import padded
 from tapegpt.data.tokens import Tokens
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.engines.base import Adam
 from tapegpt.engines.graph import Graph, exact_graph, fast_graph
 from tapegpt.machine.assembly import annotate, instruction_kinds
@@ -503,7 +504,7 @@ def test_arithmetic_in_words() -> None:
 @given(st.lists(st.text("abc", min_size=1, max_size=30), min_size=1, max_size=40), st.sampled_from(ENGINES))
 def test_what_is_measured_on_fits_in_a_run(documents: list[str], engine: str) -> None:
     config = Config(block_size=20)
-    tokens = occasion(documents, "abc", config, engine)
+    tokens = occasion(documents, Vocabulary.of("abc"), config, engine)
     lengths = [end - start for start, end in pairwise(tokens.starts)]
     if engine == "exact":
         assert lengths == [sorted(map(len, documents))[len(documents) // 2] + 1]

@@ -44,7 +44,7 @@ def rows_of_runs(document: list[int], place: int) -> list[int]:
     """The rows of the runs that end at a place, by the formula in words: fast/context.py."""
     rows, run = [], 0
     for back in range(RUNS.n_gram):
-        token = document[place - back] if place >= back else CORPUS.bos
+        token = document[place - back] if place >= back else CORPUS.vocabulary.bos
         run = ((run ^ token) * 0x9E3779B1) & 0xFFFFFFFF
         if back:
             rows.append((((run ^ (run >> 15)) * 0x9E3779B1 & 0xFFFFFFFF) * RUNS.gram_rows) >> 32)

@@ -233,7 +233,7 @@ def typed_documents(report: DataReport) -> list[str]:
     assert (program, command) == ("tapegpt", "train")
     parser = Parser(prog="tapegpt")
     data_arguments(parser)
-    return corpus_of(parser.parse_known_args(arguments)[0]).documents
+    return corpus_of(parser.parse_known_args(arguments)[0], "characters").documents
 
 
 @pytest.mark.usefixtures("untimed")

@@ -15,6 +15,7 @@ import tapegpt
 from tapegpt import Config, Random, TapeGPTError, tensors
 from tapegpt.cli import main
 from tapegpt.data.corpus import Corpus
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.models.trained import GPT, initialise, make_engine
 from tapegpt.training.trainer import Trainer
 
@@ -87,7 +88,7 @@ def test_a_state_dict_of_microgpt_speaks_as_it_does_there(
     assert main(["convert", "state.json", "m.safetensors", "--n-head", "2", *options]) == 0
     oracle = make_engine("reference", Config(2, 4, 2, 5), 4)
     oracle.load_parameters({name: [p for row in rows for p in row] for name, rows in state.items()})  # type: ignore[misc]
-    strings = GPT(Config(2, 4, 2, 5), "abc", Random(42), oracle).generate(5, temperature=0.5)
+    strings = GPT(Config(2, 4, 2, 5), Vocabulary.of("abc"), Random(42), oracle).generate(5, temperature=0.5)
     assert tapegpt.load("m.safetensors").generate(5, temperature=0.5) == strings
 
 
@@ -170,6 +171,6 @@ def test_what_json_has_beside_the_metadata_may_be_anything(
 def test_initial_parameters_survive_json_bit_for_bit(tmp_path: Path) -> None:
     engine = make_engine("exact", Config(1, 4, 2, 5), 4)
     initialise(engine, Config(1, 4, 2, 5), 4, Random(1), 1e-300)
-    model = GPT(Config(1, 4, 2, 5), "abc", Random(1), engine)
+    model = GPT(Config(1, 4, 2, 5), Vocabulary.of("abc"), Random(1), engine)
     tapegpt.save(model, tmp_path / "m.json")
     assert tapegpt.load(tmp_path / "m.json").parameters == model.parameters

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt.cli import main
 from tapegpt.cli.explain import HEIGHTS, page
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.inference.explanation import Explanation, explain, stages, trace
 from tapegpt.text import columns
 from tests.properties import many
@@ -98,7 +99,7 @@ def test_long_texts_leave_out_what_does_not_fit() -> None:
     row = [0.5, 0.5]
     gradients = [("logits", [0.1] * n)]
     long = Explanation("a" * n, ("", *"a" * (n - 1)), ("a",) * n, [row] * n, [0.7] * n, [[]], gradients, 0.7)
-    lines = list(page(long, "a", 5))
+    lines = list(page(long, Vocabulary.of("a"), 5))
     assert max(map(len, lines[1:])) <= 100
     assert "where heads look: 120 positions are too wide for a page, --json has them" in lines
     assert lines[-1].split() == ["logits", "1.10"]
@@ -131,7 +132,7 @@ def test_json_has_all_numbers_of_a_string_on_a_line(capsys: pytest.CaptureFixtur
     lines, _ = printed(capsys, "bob", "🐢b\n", "--json")
     model = tapegpt.load("m.safetensors")
     for line, text in zip(lines, ("bob", "🐢b\n"), strict=True):
-        found = {"vocabulary": VOCABULARY, **explain(model, text).as_dict()}
+        found = {"vocabulary": list(VOCABULARY), **explain(model, text).as_dict()}
         assert json.loads(line) == json.loads(json.dumps(found))
 
 

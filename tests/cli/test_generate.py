@@ -14,6 +14,7 @@ import pytest
 
 import tapegpt
 from tapegpt.cli import main
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.inference.constraints import split_options
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva", "nathan", "eva", "bonnie", "tobias"]
@@ -199,6 +200,6 @@ def test_a_model_of_strings_that_end_nowhere_keeps_to_its_block() -> None:
 
 def test_lengths_may_be_one_and_as_long_as_the_block() -> None:
     constraints, _ = split_options({"min_length": 3, "max_length": 3})
-    assert constraints.lengths(3) == (3, 3)
+    assert constraints.lengths(3, Vocabulary.of("abc")) == (3, 3)
     with pytest.raises(tapegpt.TapeGPTError, match="min_length 3: strings have at most 2 characters"):
-        constraints.lengths(2)
+        constraints.lengths(2, Vocabulary.of("abc"))

@@ -243,14 +243,14 @@ def test_a_finetuned_model_begins_with_the_weights(config: Config, choice: Setti
     former.run(9)
     corpus = Corpus.of(strings)
     trainer = Trainer.finetune(former.model, corpus, choice.replace(learning_rate=0.002))
-    vocabulary = "".join(sorted({*CORPUS.vocabulary, *corpus.vocabulary}))
+    vocabulary = CORPUS.vocabulary | corpus.vocabulary
     assert trainer.model.vocabulary == vocabulary
     assert (trainer.step, trainer.settings.learning_rate) == (0, 0.002)
     fresh = Trainer(corpus.replace(vocabulary=vocabulary), config, choice).model.parameters
     old, new = former.model.parameters, trainer.model.parameters
     for name in ("wte", "lm_head"):
         for place, character in enumerate([*vocabulary, "BOS"]):
-            source = {"BOS": len(CORPUS.vocabulary)}.get(character, CORPUS.vocabulary.find(character))
+            source = {"BOS": len(CORPUS.vocabulary)}.get(character, CORPUS.vocabulary.characters.find(character))
             expected, row = (old, source) if source >= 0 else (fresh, place)
             assert new[name][8 * place : 8 * place + 8] == expected[name][8 * row : 8 * row + 8]
     same = vocabulary == CORPUS.vocabulary

@@ -21,6 +21,7 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.data.decoding import _wide
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.sources import DATASETS, Source, parse_delimiter
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.errors import TapeGPTError
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def naive(text: str) -> tuple[list[str], str]:
 
 def naive_tokens(corpus: Corpus, documents: list[str]) -> list[list[int]]:
     """The tokens of each document, BOS before and after, as microgpt.py looks them up."""
-    place = {character: token for token, character in enumerate(corpus.vocabulary)}
-    return [[corpus.bos, *[place[character] for character in document], corpus.bos] for document in documents]
+    place, bos = {character: token for token, character in enumerate(corpus.vocabulary)}, corpus.vocabulary.bos
+    return [[bos, *[place[character] for character in document], bos] for document in documents]
 
 
 def split(tokens: Tokens) -> list[list[int]]:
@@ -74,7 +75,7 @@ def error(*parts: str) -> AbstractContextManager[object]:
 def test_reading_equals_pythons_text_mode(file: Path, text: str) -> None:
     file.write_bytes(text.encode("utf-8"))
     corpus = Corpus.read(file)
-    assert (corpus.documents, corpus.vocabulary) == naive(text.removeprefix("\ufeff"))
+    assert (corpus.documents, "".join(corpus.vocabulary)) == naive(text.removeprefix("\ufeff"))
     assert corpus == Corpus.read(str(file))
 
 
@@ -83,7 +84,7 @@ def test_reading_equals_pythons_text_mode(file: Path, text: str) -> None:
 def test_reading_other_encodings(file: Path, text: str, encoding: str) -> None:
     file.write_bytes(text.encode(encoding))
     corpus = Corpus.read(file, encoding=encoding)
-    assert (corpus.documents, corpus.vocabulary) == naive(text.removeprefix("\ufeff"))
+    assert (corpus.documents, "".join(corpus.vocabulary)) == naive(text.removeprefix("\ufeff"))
 
 
 @given(LINES)
@@ -91,7 +92,7 @@ def test_a_byte_order_mark_is_no_character(file: Path, text: str) -> None:
     text = text.removeprefix("\ufeff")
     file.write_bytes(codecs.BOM_UTF8 + text.encode("utf-8"))
     corpus = Corpus.read(file)
-    assert (corpus.documents, corpus.vocabulary) == naive(text)
+    assert (corpus.documents, "".join(corpus.vocabulary)) == naive(text)
 
 
 @pytest.mark.parametrize(
@@ -114,14 +115,14 @@ def test_what_a_line_is(tmp_path: Path, data: bytes, documents: list[str]) -> No
     corpus = Corpus.read(tmp_path / "input.txt")
     assert corpus.documents == documents
     assert len(corpus) == len(documents)
-    assert corpus.vocab_size == corpus.bos + 1 == len(set("".join(documents))) + 1
+    assert corpus.vocab_size == corpus.vocabulary.bos + 1 == len(set("".join(documents))) + 1
 
 
 def test_the_published_names(shared: Path) -> None:
     path = shared / "data" / "names.txt"
     corpus = Corpus.read(path)
-    assert (corpus.documents, corpus.vocabulary) == naive(path.read_text())
-    assert (len(corpus), corpus.vocabulary) == (32_033, "abcdefghijklmnopqrstuvwxyz")
+    assert (corpus.documents, "".join(corpus.vocabulary)) == naive(path.read_text())
+    assert (len(corpus), corpus.vocabulary.characters) == (32_033, "abcdefghijklmnopqrstuvwxyz")
 
 
 # Other delimiters
@@ -144,7 +145,7 @@ def test_documents_between_delimiters(file: Path, text: str, delimiter: str) -> 
             Corpus.read(file, delimiter=delimiter)
         return
     corpus = Corpus.read(file, delimiter=delimiter)
-    assert (corpus.documents, corpus.vocabulary) == (documents, "".join(sorted(set("".join(documents)))))
+    assert (corpus.documents, "".join(corpus.vocabulary)) == (documents, "".join(sorted(set("".join(documents)))))
     assert split(corpus.tokens()) == naive_tokens(corpus, documents)
 
 
@@ -390,7 +391,7 @@ def test_selecting(strings: list[str], lowercase: bool, max_length: int | None, 
             expected.append(document)
     if expected:
         corpus = Corpus.of(strings, lowercase=lowercase, max_length=max_length, unique=unique)
-        assert (corpus.documents, corpus.vocabulary) == (expected, "".join(sorted(set("".join(expected)))))
+        assert (corpus.documents, "".join(corpus.vocabulary)) == (expected, "".join(sorted(set("".join(expected)))))
     else:
         with error("there is no document: give at least one string", "" if max_length is None else f"{max_length}"):
             Corpus.of(strings, lowercase=lowercase, max_length=max_length, unique=unique)
@@ -409,11 +410,13 @@ def test_selections_that_are_none(wrong: dict[str, object]) -> None:
 
 @given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))
 def test_a_digest_tells_documents_apart(some: list[str], others: list[str]) -> None:
-    assert (Corpus(some, "").digest() == Corpus(others, "").digest()) == (some == others)
+    assert (Corpus(some, Vocabulary(())).digest() == Corpus(others, Vocabulary(())).digest()) == (some == others)
 
 
 def test_a_digest_sees_where_documents_end() -> None:
-    digests = {Corpus(documents, "").digest() for documents in (["ab", "c"], ["a", "bc"], ["abc"], ["c", "ab"])}
+    digests = {
+        Corpus(documents, Vocabulary(())).digest() for documents in (["ab", "c"], ["a", "bc"], ["abc"], ["c", "ab"])
+    }
     assert len(digests) == 4
 
 
@@ -459,9 +462,9 @@ def test_vocabularies_of_every_size(size: int) -> None:
     """Around a byte's worth of tokens, and with tokens whose number is a surrogate's (55,296 to 57,343)."""
     characters = list(islice((chr(code) for code in count() if not chr(code).isspace()), size))
     for documents in (["".join(characters)], ["".join(characters[::-1]), characters[0], "".join(characters[:300])]):
-        corpus = Corpus(documents, "".join(characters))
+        corpus = Corpus(documents, Vocabulary.of(characters))
         assert split(corpus.tokens()) == naive_tokens(corpus, documents)
-        assert corpus.tokens().ids[0] == corpus.bos == size
+        assert corpus.tokens().ids[0] == corpus.vocabulary.bos == size
 
 
 @pytest.mark.parametrize(
@@ -470,7 +473,7 @@ def test_vocabularies_of_every_size(size: int) -> None:
 def test_bos_never_meets_a_character(characters: str) -> None:
     """Also where the characters that could stand for it between documents are taken."""
     documents = [characters, characters[::-1], characters[0]]
-    corpus = Corpus(documents, "".join(sorted(characters)))
+    corpus = Corpus(documents, Vocabulary.of(characters))
     assert split(corpus.tokens()) == naive_tokens(corpus, documents)
 
 
@@ -515,28 +518,32 @@ def test_names_in_many_scripts(tmp_path: Path, locale: str) -> None:
     text = "".join(f"{fake.name()}\n" for _ in range(40))
     (tmp_path / "input.txt").write_text(text, encoding="utf-8")
     corpus = Corpus.read(tmp_path / "input.txt")
-    assert (corpus.documents, corpus.vocabulary) == naive(text)
+    assert (corpus.documents, "".join(corpus.vocabulary)) == naive(text)
     assert split(corpus.tokens()) == naive_tokens(corpus, corpus.documents)
-    assert [corpus.decode(corpus.encode(name)) for name in corpus.documents] == corpus.documents
+    assert [corpus.vocabulary.decode(corpus.vocabulary.encode(name)) for name in corpus.documents] == corpus.documents
 
 
 @given(st.text(min_size=1).filter(str.strip))
 def test_encoding_and_decoding(text: str) -> None:
     corpus = Corpus.of([text])
-    [document] = corpus.documents
-    assert [corpus.bos, *corpus.encode(document), corpus.bos] == corpus.tokens().ids.tolist()
-    assert corpus.decode(iter(corpus.encode(document))) == document
+    [document], vocabulary = corpus.documents, corpus.vocabulary
+    assert [
+        corpus.vocabulary.bos,
+        *corpus.vocabulary.encode(document),
+        corpus.vocabulary.bos,
+    ] == corpus.tokens().ids.tolist()
+    assert vocabulary.decode(iter(vocabulary.encode(document))) == document
 
 
 def test_characters_and_tokens_that_are_none() -> None:
-    corpus = Corpus.of(["anna"])
-    assert (corpus.encode(""), corpus.decode([])) == ([], "")
+    vocabulary = Corpus.of(["anna"]).vocabulary
+    assert (vocabulary.encode(""), vocabulary.decode([])) == ([], "")
     with error("text 'anb': the model does not know 'b': leave that out"):
-        corpus.encode("anb")
-    with error("token 1 is 2: characters are 0 to 1"):
-        corpus.decode([0, corpus.bos])
+        vocabulary.encode("anb")
+    with error("token 1 is 2: those of a text are 0 to 1"):
+        vocabulary.decode([0, vocabulary.bos])
     with error("token 0 is -1"):
-        corpus.decode([-1])
+        vocabulary.decode([-1])
 
 
 # Embedded data
@@ -558,7 +565,7 @@ def test_data_sets(name: str) -> None:
     lines = "".join(f"{document}\n" for document in corpus.documents)
     assert (len(corpus), hashlib.sha256(lines.encode()).hexdigest()) == FACTS[name]
     assert corpus.documents == sorted(set(corpus.documents))
-    assert corpus.vocabulary == "abcdefghijklmnopqrstuvwxyz"
+    assert corpus.vocabulary.characters == "abcdefghijklmnopqrstuvwxyz"
     assert corpus == Corpus.of(lines.split("\n"))
 
 

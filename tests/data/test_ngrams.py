@@ -19,6 +19,7 @@ from tapegpt.data.holdout import hold_out
 from tapegpt.data.ngrams import ORDERS, NGrams, baselines, discounts, kernels, make_trie
 from tapegpt.data.tokens import Tokens
 from tapegpt.data.trie import COLUMNS, LONGEST, Trie
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.machine.host import available, cpu_identity, detect, machine
 from tapegpt.machine.target import Target
 from tests.languages import Arithmetic, Automaton, Brackets, Language, RomanNumerals
@@ -155,9 +156,9 @@ def nats(model: NGrams, ids: list[int]) -> float:
 @given(st.lists(st.text("abcd", min_size=1, max_size=8), max_size=20), st.lists(st.integers(0, 5), max_size=7))
 def test_probabilities_sum_to_one(order: int, strings: list[str], context: list[int]) -> None:
     """After any context, with tokens (4, 5) that are never seen in training."""
-    corpus = Corpus(strings, "abcdef")
+    corpus = Corpus(strings, Vocabulary.of("abcdef"))
     model = NGrams(kernels(), corpus.tokens(), 7, order)
-    before = [corpus.bos, *context]
+    before = [corpus.vocabulary.bos, *context]
     start = nats(model, before)
     probabilities = [exp(start - nats(model, [*before, token])) for token in range(7)]
     assert min(probabilities) > 0
@@ -269,7 +270,7 @@ def test_a_trie_has_the_distributions_of_the_formula(strings: list[str], text: s
     corpus = Corpus.of([*strings, "abc"])
     oracle = Oracle(corpus.documents, LONGEST, 4)
     made = columns(make_trie(corpus, 4, 1000))
-    found = Trie.distribution(made, [3, *corpus.encode(text)], 4)
+    found = Trie.distribution(made, [3, *corpus.vocabulary.encode(text)], 4)
     context = (START, *text)[-LONGEST + 1 :]
     assert found == pytest.approx([float(oracle.p(context, token)) for token in (*"abc", END)], rel=1e-12)
 

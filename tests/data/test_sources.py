@@ -49,7 +49,7 @@ def typed(*arguments: str) -> Corpus:
     """What a command with these arguments learns from."""
     parser = Parser(prog="tapegpt")
     data_arguments(parser)
-    return corpus_of(parser.parse_args(arguments))
+    return corpus_of(parser.parse_args(arguments), "characters")
 
 
 def documents(data: str | bytes, name: str, *arguments: str) -> list[str]:

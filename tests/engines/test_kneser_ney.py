@@ -68,7 +68,7 @@ def test_the_reference_and_the_probe_agree() -> None:
     reference.load_parameters(engine.parameters())
     model = tapegpt.GPT(MIXED, CORPUS.vocabulary, Random(1), engine)
     for text in CORPUS.documents[:4]:
-        document = [VOCAB - 1, *CORPUS.encode(text), VOCAB - 1][: MIXED.block_size + 1]
+        document = [VOCAB - 1, *CORPUS.vocabulary.encode(text), VOCAB - 1][: MIXED.block_size + 1]
         loss = reference.loss(document)
         reference.backward()
         seen = explain(model, text)

@@ -244,7 +244,7 @@ def test_gradients_of_the_loss_are_slopes() -> None:
         for name, values in initial(config, corpus.vocab_size, rng).items()
     }
     engine = ReferenceEngine(config, corpus.vocab_size)
-    document = [corpus.bos, *corpus.encode("abba"), corpus.bos]
+    document = [corpus.vocabulary.bos, *corpus.vocabulary.encode("abba"), corpus.vocabulary.bos]
     engine.load_parameters(parameters)
     loss = engine.loss(document)
     grads = recursive_gradients(loss)
@@ -305,7 +305,7 @@ def test_pinned_runs(config: Config, adam: Adam, losses: str, digest: str, strin
     numbers = " ".join(number.hex() for values in engine.parameters().values() for number in values)
     assert hashlib.sha256(numbers.encode()).hexdigest() == digest
     generated = engine.generate(cast("Random", rng), len(strings), 0.5)
-    assert [corpus.decode(string) for string in generated] == strings
+    assert [corpus.vocabulary.decode(string) for string in generated] == strings
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tapegpt import Constraints, TapeGPTError
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.inference import automata
 from tapegpt.inference.automata import FORBIDDEN, Automaton, anything, avoiding, beginning, ending, matching
 from tapegpt.machine.host import host_target
@@ -183,6 +184,6 @@ def test_ten_thousand_words_are_avoided() -> None:
 
 
 def test_an_empty_pattern_leaves_the_empty_string() -> None:
-    automaton = Constraints(pattern="").automaton(VOCABULARY)
+    automaton = Constraints(pattern="").automaton(Vocabulary.of(VOCABULARY))
     assert automaton.accepts("")
     assert not automaton.accepts("a")

@@ -21,6 +21,7 @@ from tapegpt.autograd.model import Model
 from tapegpt.autograd.node import Node
 from tapegpt.autograd.tape import Tape
 from tapegpt.autograd.value import Matrix
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.inference import explanation
 from tapegpt.inference.explanation import MAX_PRODUCTS, Trace, explain, stages, trace
@@ -41,7 +42,7 @@ TEXTS = st.text(LETTERS, max_size=8)
 @cache
 def made(engine: str = "exact", config: Config = CONFIG, seed: int = 1) -> GPT:
     """A model with random parameters, so large that they matter."""
-    model = GPT(config, LETTERS, Random(seed), make_engine(engine, config, len(LETTERS) + 1))
+    model = GPT(config, Vocabulary.of(LETTERS), Random(seed), make_engine(engine, config, len(LETTERS) + 1))
     initialise(model.engine, config, model.vocab_size, Random(seed), 0.4)
     if not config.is_plain:
         gram = Random(seed).gauss_array(config.gram_rows * config.n_embd, 0.0, 0.4)
@@ -110,7 +111,7 @@ def test_a_fast_model_expects_what_it_says_it_does(text: str, has_runs: bool) ->
 
 
 def test_it_is_of_the_parameters_that_the_model_has_now() -> None:
-    model = GPT(CONFIG, LETTERS, Random(0), make_engine("exact", CONFIG, 6))
+    model = GPT(CONFIG, Vocabulary.of(LETTERS), Random(0), make_engine("exact", CONFIG, 6))
     for seed in (1, 2, 1):
         model.engine.load_parameters(made(seed=seed).parameters)
         assert explain(model, TEXT) == explain(made(seed=seed), TEXT)
@@ -124,7 +125,7 @@ def test_threads_share_a_model() -> None:
 
 
 def test_what_reads_a_model_goes_with_it() -> None:
-    model = GPT(CONFIG, LETTERS, Random(0), make_engine("exact", CONFIG, 6))
+    model = GPT(CONFIG, Vocabulary.of(LETTERS), Random(0), make_engine("exact", CONFIG, 6))
     explain(model, TEXT)
     assert model.engine in explanation._probes
     gc.collect()
@@ -149,7 +150,7 @@ def test_other_texts_are_refused(text: Any, message: str) -> None:
 
 
 def test_numbers_that_overflow_are_refused() -> None:
-    model = GPT(CONFIG, LETTERS, Random(0), make_engine("exact", CONFIG, 6))
+    model = GPT(CONFIG, Vocabulary.of(LETTERS), Random(0), make_engine("exact", CONFIG, 6))
     numbers = made().parameters
     model.engine.load_parameters({**numbers, "lm_head": array("d", [1e5 * number for number in numbers["lm_head"]])})
     for question in (explain, stages):
@@ -235,7 +236,7 @@ def test_gradients_of_parameters_are_slopes(data: st.DataObject) -> None:
     assert (found.value, found.formula, found.inputs) == (numbers[matrix][place], "parameter", ())
     losses = []
     for change in (1e-5, -1e-5):
-        model = GPT(CONFIG, LETTERS, Random(0), make_engine("reference", CONFIG, 6))
+        model = GPT(CONFIG, Vocabulary.of(LETTERS), Random(0), make_engine("reference", CONFIG, 6))
         numbers[matrix][place] = found.value + change
         model.engine.load_parameters(numbers)
         losses.append(read_by_the_reference(model, TEXT)[0])
@@ -332,7 +333,7 @@ def of(config: Model) -> GPT:
     engine = make_engine("fast" if config.needs_fast(6) else "exact", config, 6)
     rng = Random(3)
     engine.load_parameters({name: rng.gauss_array(m * n, 0.0, 0.4) for name, (m, n) in config.shapes(6).items()})
-    return GPT(config, LETTERS, rng, engine)
+    return GPT(config, Vocabulary.of(LETTERS), rng, engine)
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 import tapegpt
 from tapegpt import Random
-from tapegpt.data.tokens import texts
 from tapegpt.inference import sampling
 from tapegpt.inference.constraints import Drawing, split_options
 from tapegpt.inference.forward import Drawn
@@ -98,7 +97,7 @@ def test_place_by_place_a_string_is_drawn_as_often_as_its_weight_says(model: GPT
     constraints, drawing = split_options({"pattern": pattern, "temperature": 1.0, "unbiased": False})
     sampler = model.sampler(constraints, drawing, seed=2)
     drawn = sampler._draw(many(30_000, few=10_000))
-    strings = texts(drawn.strings, model.vocabulary)
+    strings = model.vocabulary.texts(drawn.strings)
     assert all(re.fullmatch(pattern, text) for text in strings)
     weights = dict(zip(strings, map(math.exp, drawn.log_weights), strict=True))
     drawn_with = {text: everything[text] / weight for text, weight in weights.items()}

@@ -29,6 +29,7 @@ from tapegpt.data import streaming
 from tapegpt.data.sources import CHUNK, Source
 from tapegpt.data.streaming import batches
 from tapegpt.data.tokens import Tokens
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.engines.base import Engine
 from tapegpt.inference.scores import ODD, RANKS, UNKNOWN, Calibration, Score, percentile, quantiles
 from tapegpt.models.trained import make_engine
@@ -328,7 +329,7 @@ def test_a_summary_counts_what_is_above_a_percentile_not_at_it() -> None:
     shares = [50.0, 50.1, 90.0, 90.1, 99.0, 99.1, 49.9]
     nats = [0.2499, 0.25, 0.5, 10.0, 9.999, 99.0, 0.0]
     scores = SimpleNamespace(texts=["a"] * 7, nats=nats, percentiles=shares, unknown=set())
-    summary = _Summary([scores, scores])  # type: ignore[list-item]  # it has what is looked at
+    summary = _Summary([scores, scores], Vocabulary.of("a"))  # type: ignore[list-item]  # it has what is looked at
     assert summary.above == {50: 10, 90: 6, 99: 2}
     assert summary.bins == {0: 4, 1: 2, 2: 2, 39: 2, 40: 4}
 
@@ -470,13 +471,14 @@ def test_json_says_all(capsys: pytest.CaptureFixture[str]) -> None:
         found = json.loads(line)
         assert found == {
             "text": score.text,
+            "tokens": list(score.tokens),
             "nats": round(score.nats, 6),
             "bits": round(score.bits, 6),
             "perplexity": round(score.perplexity, 6),
             "percentile": score.percentile,
             "surprises": [round(nats, 6) for nats in score.surprises],
             "odd": [
-                {"position": i, "character": score.text[i : i + 1], "nats": round(score.surprises[i], 6)}
+                {"position": i, "token": (*score.tokens, "")[i], "nats": round(score.surprises[i], 6)}
                 for i in score.odd
             ],
             "unknown": list(score.unknown),
@@ -636,5 +638,5 @@ def test_a_percentile_that_is_asked_for_is_itself_surprising_enough() -> None:
 
 
 def test_a_digit_is_the_whole_nats() -> None:
-    score = Score("abc", (0.9, 1.9, 9.9, 99.0), None, (1,))
+    score = Score(("a", "b", "c"), (0.9, 1.9, 9.9, 99.0), None, (1,))
     assert _mark(score, False).splitlines()[1].strip() == "0?99"

@@ -23,6 +23,7 @@ from tapegpt import GPT, Config, Random, TapeGPTError
 from tapegpt.autograd import SGD, tape
 from tapegpt.data.ngrams import kernels
 from tapegpt.data.tokens import Tokens
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.engines import exact
 from tapegpt.engines.exact import ExactEngine
 from tapegpt.engines.fast.engine import FastEngine
@@ -305,7 +306,7 @@ def test_the_key_holds_before_and_after_use() -> None:
             patch.setattr(f"tapegpt.{module}.Program", Seen)
         keys = []
         for _ in range(2):
-            model = GPT(Config(1, 8, 2, 4), "ab", Random(1), exact.ExactEngine(Config(1, 8, 2, 4), 3))
+            model = GPT(Config(1, 8, 2, 4), Vocabulary.of("ab"), Random(1), exact.ExactEngine(Config(1, 8, 2, 4), 3))
             model.generate(3)
             model.score(["ab"])
             recorded = tape.Tape()

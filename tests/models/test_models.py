@@ -15,6 +15,7 @@ from tapegpt import Random, TapeGPTError
 from tapegpt.autograd import Tape
 from tapegpt.autograd.model import Model
 from tapegpt.data.tokens import Tokens
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.engines.base import Adam, Engine, Parameters
 from tapegpt.engines.exact import ExactEngine
 from tapegpt.engines.fast.engine import FastEngine
@@ -196,7 +197,7 @@ def test_what_is_only_read_scores_and_keeps_to_constraints(model: Model) -> None
     constraints = Constraints(pattern="[ab]c?[de]*", min_length=2)
     for _ in range(2):  # generation leaves nothing to scores, nor they to it
         assert sum(inference.totals(tokens)) == pytest.approx(total, rel=1e-5)
-        sampler = Sampler(inference, "abcde", constraints, Drawing(temperature=1.0), None, Random(5))
+        sampler = Sampler(inference, Vocabulary.of("abcde"), constraints, Drawing(temperature=1.0), None, Random(5))
         strings = list(sampler.strings(20))
         assert len(strings) == 20
         assert all(re.fullmatch(r"[ab]c?[de]*", string) and len(string) >= 2 for string in strings)

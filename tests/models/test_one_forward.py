@@ -60,7 +60,7 @@ def trained(engine: str) -> tapegpt.GPT:
 
 def tokens_of(model: tapegpt.GPT, text: str) -> list[int]:
     bos = model.vocab_size - 1
-    return [bos, *map(model.vocabulary.index, text), bos]
+    return [bos, *model.vocabulary.encode(text), bos]
 
 
 def scalars(model: tapegpt.GPT) -> ReferenceEngine:

@@ -74,7 +74,7 @@ def test_a_file_is_read_as_by_the_command_line(
     corpus = Corpus.read(tmp_path / name, **as_reading(query))
     found = read(client, name, data, **query)
     made = found["corpus"]
-    assert (made["name"], made["documents"], made["vocabulary"]) == (name, len(corpus), corpus.vocabulary)
+    assert (made["name"], made["documents"], made["vocabulary"]) == (name, len(corpus), list(corpus.vocabulary))
     assert (found["problem"], found["encodings"]) == (None, [])
     if not any("\n" in document for document in corpus.documents):
         assert found["text"].split("\n") == corpus.documents

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tapegpt import Config, Corpus, Trainer, train
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.sources import Source
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.engines.base import Adam
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2
 from tapegpt.settings import Settings
@@ -268,7 +269,7 @@ def core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tapegpt.training.clock.host_target", lambda: AVX512)
 
 
-MANY = Corpus([f"{number:06d}" for number in range(50_000)], "0123456789")
+MANY = Corpus([f"{number:06d}" for number in range(50_000)], Vocabulary.of("0123456789"))
 
 
 @pytest.mark.usefixtures("core")

@@ -20,6 +20,7 @@ from tapegpt.cli.data import source_of
 from tapegpt.cli.parser import Parser
 from tapegpt.cli.train import arguments
 from tapegpt.data.sources import Source
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.models.mlp import MLP
 from tapegpt.models.provenance import DataRecord, TrainingState
 from tapegpt.settings import ENGINES, Settings
@@ -162,7 +163,7 @@ def test_one_string_and_one_step_are_enough() -> None:
 
 def test_large_pictures_have_fewer_moments() -> None:
     config = Config(n_layer=4, n_embd=64, n_head=8, block_size=64)
-    large = GPT(config, "ab", tapegpt.Random(1), trained().engine)
+    large = GPT(config, Vocabulary.of("ab"), tapegpt.Random(1), trained().engine)
     assert report.LEAST <= report._moments(large, "a" * 64) < report.MOMENTS
     assert report._moments(large, "a") == report.MOMENTS
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
     from tapegpt.autograd.node import Node
     from tapegpt.data.tokens import Tokens
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.engines.base import Parameters
     from tapegpt.machine.target import Target
     from tapegpt.models.trained import GPT
@@ -239,7 +240,7 @@ class Anatomy:
     def cost_of(self, part: Part, model: GPT) -> str:
         """A line about what a part of a model costs."""
         if (part.name, "") not in self._known:
-            documents = model.documents or [model.vocabulary[:8]]
+            documents = model.documents or ["".join(model.vocabulary.tokens[:8])]
             tokens = occasion(documents, model.vocabulary, self.config, self.engine)
             self._known[part.name, ""] = about(self.measure(tokens, model.parameters, [part]))
         return self._known[part.name, ""]
@@ -327,7 +328,7 @@ def _helpers(body: Any) -> list[Any]:
 # --- for a page -------------------------------------------------------------------------------------------------
 
 
-def occasion(documents: Sequence[str], vocabulary: str, config: Model, engine: str) -> Tokens:
+def occasion(documents: Sequence[str], vocabulary: Vocabulary, config: Model, engine: str) -> Tokens:
     """What is measured on: of engine exact a document of median length, of engine fast a batch, as much as fits."""
     by_length = sorted(range(min(len(documents), 1000)), key=lambda place: len(documents[place]))
     corpus = Corpus(list(documents), vocabulary)

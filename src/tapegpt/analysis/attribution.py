@@ -19,7 +19,7 @@ from time import perf_counter
 from tapegpt.analysis.influence import Rater
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.rng import Random
-from tapegpt.data.tokens import encode
+from tapegpt.data.vocabulary import listed
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
@@ -121,7 +121,7 @@ def attribute(
             for text, number in zip(documents, numbers, strict=True)
         ]
 
-    shortened = text[: model.config.block_size]
+    shortened = "".join(model.vocabulary.split(text)[: model.config.block_size])
     return Attribution(shortened, loss, len(strengths), seen, influences(taught), influences(hindered))
 
 
@@ -175,7 +175,7 @@ def encoded(model: GPT, text: str) -> Tokens:
     """A string's tokens, cut to the block; raises `TapeGPTError` where it is empty or has unknown characters."""
     if not isinstance(text, str) or not text:
         raise TapeGPTError(f"text must be a str of at least one character, not {quote(text)}")
-    encode(text, model.vocabulary)  # which knows all characters, or says so
+    model.vocabulary.encode(text)  # which knows all of it, or says so
     tokens = Corpus([text], model.vocabulary).windows(model.config.block_size)
     return tokens.replace(starts=tokens.starts[:2])
 
@@ -195,7 +195,7 @@ class Lessons:
         block, cut = model.config.block_size, self.settings.long == "cut"
         self.corpus, self.documents = corpus, corpus.documents
         self.tokens = corpus.windows(block, cut=cut)
-        counts = [1 if cut else -(-(len(text) + 1) // block) for text in self.documents]
+        counts = [1 if cut else -(-(length + 1) // block) for length in corpus.lengths()]
         self._lengths = [1] * len(self.tokens)
         if self.settings.engine == "fast":  # whose steps are means over positions
             self._lengths = [min(end - start, block) for start, end in pairwise(self.tokens.starts)]
@@ -249,10 +249,11 @@ def _corpus(model: GPT) -> Corpus:
     corpus = Corpus(list(model.training_documents()), model.vocabulary)
     if model.data is not None:
         model.data.check_equals(corpus, "the data")
-    unknown = sorted(set("".join(corpus.documents)) - set(model.vocabulary))
+    vocabulary = model.vocabulary
+    unknown = vocabulary.unknown(vocabulary.split_all(corpus.documents))
     if unknown:
         raise TapeGPTError(
-            f"the model does not know the data's characters {quote(''.join(unknown))}: give what it was trained on"
+            f"the model does not know the data's {vocabulary.unit}s {listed(unknown)}: give what it was trained on"
         )
     return corpus
 

@@ -10,6 +10,7 @@ import math
 from operator import sub
 
 from tapegpt.data.corpus import Corpus
+from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.models.trained import GPT
 from tapegpt.ranges import Number
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.engines.base import Parameters
     from tapegpt.training.recording import Recording
 
@@ -247,12 +249,17 @@ def _settings(a: GPT, b: GPT) -> dict[str, tuple[Any, Any]]:
 
 
 def _describe(model: GPT) -> dict[str, Any]:
-    fields = {**model.config.as_dict(), "vocabulary": model.vocabulary, "steps taken": model.steps}
+    fields = {**model.config.as_dict(), "vocabulary": _tokens(model.vocabulary), "steps taken": model.steps}
     if model.state is not None:
         fields.update(model.state.settings.as_dict())
     if model.data is not None:
         fields.update(documents=model.data.documents, digest=model.data.digest)
     return fields
+
+
+def _tokens(vocabulary: Vocabulary) -> str | list[str]:
+    """Characters as one text."""
+    return "".join(vocabulary) if vocabulary.rule == CHARACTERS else list(vocabulary)
 
 
 def _tensors(a: GPT, b: GPT) -> list[TensorComparison]:

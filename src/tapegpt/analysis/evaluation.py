@@ -31,10 +31,10 @@ HALF = 0.5  # of the data that baselines learn from, where the training data are
 
 
 class Loss(Record):
-    """Of some strings, those that the model knows all characters of."""
+    """Of some strings, those that the model knows all tokens of."""
 
     strings: int
-    unknown: int  # strings with characters that the model does not know, which are left out
+    unknown: int  # strings with tokens that the model does not know, which are left out
     loss: float | None  # nats per token; None where no string is left
 
 
@@ -133,9 +133,9 @@ def _trained_on(model: GPT) -> tuple[Sequence[str] | None, str]:
 
 
 def _known(model: GPT, texts: Iterable[str]) -> Corpus:
-    """The strings of which the model knows all characters."""
-    vocabulary = set(model.vocabulary)
-    return Corpus([text for text in texts if vocabulary.issuperset(text)], model.vocabulary)
+    """The strings of which the model knows all tokens."""
+    known, split = set(model.vocabulary), model.vocabulary.split
+    return Corpus([text for text in texts if known.issuperset(split(text))], model.vocabulary)
 
 
 def _loss(model: GPT, texts: Sequence[str]) -> Loss:
@@ -144,7 +144,7 @@ def _loss(model: GPT, texts: Sequence[str]) -> Loss:
 
 
 def _nats_a_token(model: GPT, corpus: Corpus) -> float:
-    counts = [len(text) + 1 for text in corpus.documents]
+    counts = [length + 1 for length in corpus.lengths()]
     return math.fsum(map(mul, model.score(corpus.documents).nats, counts)) / sum(counts)
 
 

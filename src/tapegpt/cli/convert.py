@@ -54,4 +54,4 @@ def _vocabulary(options: argparse.Namespace) -> str | None:
         return text
     from tapegpt.data.corpus import Corpus
 
-    return Corpus.read(*options.training_data).vocabulary
+    return Corpus.read(*options.training_data).vocabulary.characters

@@ -8,6 +8,7 @@ import sys
 from tapegpt.cli.console import STDOUT, notice
 from tapegpt.cli.options import option
 from tapegpt.data.sources import DATASETS, FORMATS, STDIN, Source, parse_delimiter
+from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf, Whole
 
@@ -39,6 +40,12 @@ def data_arguments(group: argparse._ActionsContainer, default: str = "./input.tx
     group.add_argument("--unique", action="store_true", help="each string once")
 
 
+def tokens_argument(group: argparse._ActionsContainer) -> None:
+    """Declare the rule by which a new model splits strings."""
+    about = "what a token is: characters, graphemes, words, or a regular expression such as 'Cl|Br|.' [characters]"
+    group.add_argument("--tokens", default=CHARACTERS, metavar="RULE", help=about)
+
+
 def source_of(options: argparse.Namespace) -> Source:
     """What they choose; raises `TapeGPTError` where they do not fit together."""
     paths, dataset = options.data, options.dataset
@@ -68,15 +75,15 @@ def stream_of(options: argparse.Namespace) -> Source:
     return source_of(options)
 
 
-def corpus_of(options: argparse.Namespace, budget: float | None = None) -> Corpus:
-    """The strings that they choose, or a sample of them where all are too many for a budget.
+def corpus_of(options: argparse.Namespace, tokens: str, budget: float | None = None) -> Corpus:
+    """The strings that they choose, split by a rule, or a sample of them where all are too many for a budget.
 
     Raises `TapeGPTError` where they cannot be read.
     """
     from tapegpt.data.corpus import Corpus
     from tapegpt.training.clock import within
 
-    return Corpus.from_source(within(source_of(options), budget))
+    return Corpus.from_source(within(source_of(options), budget), tokens)
 
 
 def data_paths(options: argparse.Namespace) -> list[str]:

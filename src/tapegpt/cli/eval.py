@@ -46,7 +46,8 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.data and options.dataset is None:
         raise TapeGPTError("there is nothing to compare the model with: give DATA, or --dataset NAME")
-    model, corpus = load_model(options), corpus_of(options)
+    model = load_model(options)
+    corpus = corpus_of(options, model.vocabulary.rule)
     report = evaluate(model, corpus, samples=options.samples, temperature=options.temperature, seed=options.seed)
     print_report(report, page, options.json)
     return 0
@@ -80,7 +81,7 @@ def _losses(report: EvaluationReport) -> Iterator[tuple[str, str]]:
             figures = f"{loss.loss:.4f} nats per token, perplexity {perplexity:.2f}"
             yield label, f"{figures}, on {loss.strings:,} strings {names[name]}"
         if loss.unknown:
-            yield "", f"{loss.unknown:,} more have characters that the model does not know, and are left out"
+            yield "", f"{loss.unknown:,} more have tokens that the model does not know, and are left out"
     comparison = report.comparison
     if comparison is None:
         yield "to compare", "nothing: it takes new strings, training data, and machine code"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator, Sequence
 
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.inference.explanation import Explanation, Trace
     from tapegpt.models.trained import GPT
 
@@ -38,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     model_argument(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
-    option(parser, "--top", Whole(1), "most probable characters to list at each position", default=TOP)
+    option(parser, "--top", Whole(1), "most probable tokens to list at each position", default=TOP)
     parser.add_argument("--trace", metavar="NAME", help="what a number is made of instead, see below")
     option(parser, "--depth", Whole(1), "levels of --trace: 2 for what the inputs are made of too", default=1)
     parser.add_argument("--json", action="store_true", help="JSON lines, all numbers of a string in each")
@@ -56,9 +57,9 @@ def run(options: argparse.Namespace) -> int:
         raise TapeGPTError("--depth needs --trace: give the name of a number")
     model = load_model(options)
     for number, text in enumerate(options.texts):
-        seen = min(len(text), model.config.block_size)
-        if seen < len(text):
-            notice(f"the model sees {seen} characters of {len(text)}, the rest is left out")
+        vocabulary, seen = model.vocabulary, model.config.block_size
+        if seen < len(pieces := vocabulary.split(text)):
+            notice(f"the model sees {seen} {vocabulary.unit}s of {len(pieces)}, the rest is left out")
         if number and not options.json:
             print()
         for line in _lines(model, text, options):
@@ -82,7 +83,7 @@ def _lines(model: GPT, text: str, options: argparse.Namespace) -> Iterable[str]:
         return tree(found, model.vocabulary, token_indices(model))
     explanation = explain(model, text)
     if options.json:
-        return [json_line({"vocabulary": model.vocabulary, **explanation.as_json()})]
+        return [json_line({"vocabulary": list(model.vocabulary), **explanation.as_json()})]
     return page(explanation, model.vocabulary, options.top)
 
 
@@ -93,7 +94,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 # --- position by position ----------------------------------------------------------------------------------------
 
 
-def page(explanation: Explanation, vocabulary: str, top: int) -> Iterator[str]:
+def page(explanation: Explanation, vocabulary: Vocabulary, top: int) -> Iterator[str]:
     """An explanation for people."""
     text = visible(explanation.text) or "the empty string"
     perplexity = math.exp(min(explanation.loss, 700.0))
@@ -107,9 +108,9 @@ def page(explanation: Explanation, vocabulary: str, top: int) -> Iterator[str]:
     yield from _path(explanation)
 
 
-def _expectations(explanation: Explanation, vocabulary: str, top: int) -> Iterator[str]:
+def _expectations(explanation: Explanation, vocabulary: Vocabulary, top: int) -> Iterator[str]:
     """What came at each position, and what the model expected."""
-    tokens = (*vocabulary, "")
+    tokens = vocabulary.names
     rows = [dict(zip(tokens, row, strict=True)) for row in explanation.probabilities]
     likely = [sorted(shares, key=lambda token: -shares[token])[:top] for shares in rows]
     cell = _cell([_name(token) for listed in likely for token in listed])
@@ -200,7 +201,9 @@ def _pad(text: str, width: int) -> str:
 # --- number by number -------------------------------------------------------------------------------------------
 
 
-def tree(found: Trace, vocabulary: str, of_tokens: dict[str, tuple[int, bool]], indent: str = "") -> Iterator[str]:
+def tree(
+    found: Trace, vocabulary: Vocabulary, of_tokens: dict[str, tuple[int, bool]], indent: str = ""
+) -> Iterator[str]:
     """A number with its inputs, and below them the same of each that has inputs too.
 
     `of_tokens` says which index of a number is a token's, by stage.
@@ -222,13 +225,13 @@ def tree(found: Trace, vocabulary: str, of_tokens: dict[str, tuple[int, bool]], 
             yield from tree(each, vocabulary, of_tokens, f"{indent}    ")
 
 
-def _describe(name: str, vocabulary: str, of_tokens: dict[str, tuple[int, bool]]) -> str:
-    """The name of a number, with the character that it is of."""
+def _describe(name: str, vocabulary: Vocabulary, of_tokens: dict[str, tuple[int, bool]]) -> str:
+    """The name of a number, with the token that it is of."""
     stage, _, indices = name.rstrip("]").partition("[")
     if stage not in of_tokens:
         return name
     index, is_read = of_tokens[stage]
-    token = (*vocabulary, "")[int(indices.split(",")[index])]
+    token = vocabulary.names[int(indices.split(",")[index])]
     return f"{name} {_name(token, START if is_read else END)}"
 
 

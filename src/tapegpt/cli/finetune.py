@@ -21,7 +21,7 @@ COMMON = "--dataset --steps --learning-rate --validation --output --metrics --sa
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     model_argument(parser)
-    data_arguments(parser.add_argument_group("data, whose new characters are added"), "required")
+    data_arguments(parser.add_argument_group("data, whose new tokens are added"), "required")
     training = parser.add_argument_group("training; what is not given is as MODEL was trained")
     setting_arguments(training, Settings, *_list_changes(), marked=True, defaults=False)
     running.output_arguments(parser.add_argument_group("output"), new=True)
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     running.check_directory(options)
     model = load_model(options)
     settings = _settings(model, options)
-    corpus = corpus_of(options, settings.budget)
+    corpus = corpus_of(options, model.vocabulary.rule, settings.budget)
     running.prepare_outputs(options, data_paths(options))
     return running.run(Trainer.finetune(model, corpus, settings), options)
 

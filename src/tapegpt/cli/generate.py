@@ -36,12 +36,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(parser, "--seed", SEED, f"{about} [continue where MODEL is]")
     output_argument(parser, "strings")
     parser.add_argument("--json", action="store_true", help="JSON lines, with the log-probabilities of each string")
-    setting_arguments(parser.add_argument_group("how characters are drawn"), Drawing, *Drawing.fields)
+    setting_arguments(parser.add_argument_group("how tokens are drawn"), Drawing, *Drawing.fields)
     constraints = parser.add_argument_group("constraints, which every string meets")
     constraints.add_argument("--prefix", metavar="TEXT", help="beginning of strings")
     constraints.add_argument("--suffix", metavar="TEXT", help="end of strings")
     constraints.add_argument("--pattern", metavar="REGEX", help="pattern of the whole string, in Python's syntax")
-    about = "number of characters: 4..8, 4.. for at least 4, ..8 for at most 8, 8 [up to the block]"
+    about = "number of characters, or tokens: 4..8, 4.. for at least 4, ..8 for at most 8, 8 [up to the block]"
     constraints.add_argument("--length", metavar="X..Y", help=about)
     about = "file of words, one a line, that occur nowhere in a string, in letters of either case"
     constraints.add_argument("--avoid", metavar="FILE", help=about)
@@ -113,7 +113,7 @@ def _words(path: str) -> list[str]:
 
 def _print(model: GPT, strings: Iterable[str], as_json: bool) -> None:
     if not as_json:
-        write, on_a_line = sys.stdout.write, line_writer(model.vocabulary)
+        write, on_a_line = sys.stdout.write, line_writer(model.vocabulary.characters)
         for text in strings:
             write(f"{on_a_line(text)}\n")
         return

@@ -292,7 +292,7 @@ def _report(trainer: Trainer, baselines: dict[str, float]) -> None:
 
 def _generate(trainer: Trainer, options: argparse.Namespace, interruption: Interruption, samples: list[str]) -> bool:
     """Print the samples, in a run's directory write them there too, a line each; whether it came to the end."""
-    on_a_line = line_writer(trainer.model.vocabulary)
+    on_a_line = line_writer(trainer.model.vocabulary.characters)
     for number, text in enumerate(trainer.model.stream(n=options.samples, temperature=options.temperature), 1):
         samples.append(text)
         print(f"sample {number:2d}: {on_a_line(text)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tapegpt.cli.console import STDOUT, StatusLine, notice, print_report, table, write_page
-from tapegpt.cli.data import corpus_of, data_arguments
+from tapegpt.cli.data import corpus_of, data_arguments, tokens_argument
 from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
 from tapegpt.cli.options import given, option, setting_arguments
 from tapegpt.ranges import OneOf
@@ -27,7 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from tapegpt.training.presets import PRESETS
 
-    data_arguments(parser.add_argument_group("data"))
+    data = parser.add_argument_group("data")
+    data_arguments(data)
+    tokens_argument(data)
     own = parser.add_argument_group("your setting, of which is told what more of each would buy")
     option(own, "--preset", OneOf(PRESETS), "what is not given", default="quick")
     class_argument(own)
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     line = StatusLine(quiet=options.json)
     try:
         found = scaling(
-            corpus_of(options),
+            corpus_of(options, options.tokens),
             budget=options.budget,
             validation=options.validation,
             seed=options.seed,

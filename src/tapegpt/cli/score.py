@@ -13,6 +13,7 @@ from tapegpt.cli.data import data_arguments, source_of, stream_of
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import option, output_argument
 from tapegpt.data.streaming import batches
+from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
 from tapegpt.ranges import Number, Whole
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.inference.scores import Score, Scores
     from tapegpt.models.trained import GPT
 
@@ -31,7 +33,7 @@ BINS_A_NAT, LAST_BIN, BAR = 4, 40, 50  # of a summary's histogram
 LISTED, LABEL = 8, 18  # unknown characters that it shows, columns of its labels
 BATCH = 10_000  # sorted strings that are scored together
 MARGIN = 22  # columns before the strings
-STRONG = 2.5  # nats from which a character is coloured
+STRONG = 2.5  # nats from which a token is coloured
 EXCLUSIVE = (("characters", "json"), ("characters", "summary"), ("summary", "sort"), ("summary", "top"))
 COMMON = "--dataset --sort --top --min-percentile --threshold --output --characters --summary --json"
 
@@ -46,13 +48,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(chosen, "--top", Whole(1), "the N most surprising, sorted")
     about = "those at least as surprising as so many percent of the training strings"
     option(chosen, "--min-percentile", Number(0, 100), about)
-    about = "those above X nats per character; tapegpt calibrate finds X for a rate of false alarms"
+    about = "those above X nats per token; tapegpt calibrate finds X for a rate of false alarms"
     option(chosen, "--threshold", Number(kind="finite number"), about)
     shown = parser.add_argument_group("output")
     output_argument(shown, "scores")
-    shown.add_argument("--characters", action="store_true", help="which characters are surprising")
+    shown.add_argument("--characters", action="store_true", help="which characters are surprising, or tokens")
     shown.add_argument("--summary", action="store_true", help="counts and a histogram instead of strings")
-    shown.add_argument("--json", action="store_true", help="JSON lines, with the nats of each character")
+    shown.add_argument("--json", action="store_true", help="JSON lines, with the nats of each token")
     bulk_arguments(parser.add_argument_group("many strings, on many machines"), "jsonl")
 
 
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
         if options.sort or options.top is not None:
             scored = _sort(scored, options.top, model)
         if options.summary:
-            _print_summary(_Summary(scored), options.json)
+            _print_summary(_Summary(scored, model.vocabulary), options.json)
         elif options.json:
             _print_json(scored)
         else:
@@ -117,11 +119,11 @@ def _sort(scored: Iterable[Scores], top: int | None, model: GPT) -> Iterator[Sco
 # --- what is said -----------------------------------------------------------------------------------------------
 
 
-def _print_lines(scored: Iterable[Scores], vocabulary: str, characters: bool) -> None:
-    coloured, on_a_line = colours(), line_writer(vocabulary)
+def _print_lines(scored: Iterable[Scores], vocabulary: Vocabulary, tokens: bool) -> None:
+    coloured, on_a_line = colours(), line_writer(vocabulary.characters)
     print(f"{'nats':>8}  percentile  string")
     for scores in scored:
-        texts = [_mark(score, coloured) for score in scores] if characters else _annotate(scores, on_a_line)
+        texts = [_mark(score, coloured) for score in scores] if tokens else _annotate(scores, vocabulary, on_a_line)
         fields: list[object] = [None] * (3 * len(scores))
         fields[0::3], fields[1::3], fields[2::3] = scores.nats, _format_percentiles(scores), texts
         sys.stdout.write("%8.3f%s%s\n" * len(scores) % tuple(fields))  # 4 times faster than one by one
@@ -135,24 +137,26 @@ def _format_percentiles(scores: Scores) -> Iterable[str]:
     return map(shown.__getitem__, shares)
 
 
-def _annotate(scores: Scores, on_a_line: Callable[[str], str]) -> list[str]:
+def _annotate(scores: Scores, vocabulary: Vocabulary, on_a_line: Callable[[str], str]) -> list[str]:
     """The strings on a line each, with what the model does not know of them."""
     every = "".join(scores.texts)
     shown = list(scores.texts if on_a_line(every) == every else map(on_a_line, scores.texts))
     if not scores.unknown:
         return shown
-    unknown = [dict.fromkeys(character for character in text if character in scores.unknown) for text in scores.texts]
-    notes = [f"  (the model does not know {visible(''.join(each))})" if each else "" for each in unknown]
+    between = "" if vocabulary.rule == CHARACTERS else ", "
+    split = vocabulary.split_all(scores.texts)
+    unknown = [dict.fromkeys(piece for piece in each if piece in scores.unknown) for each in split]
+    notes = [f"  (the model does not know {visible(between.join(each))})" if each else "" for each in unknown]
     return list(map(add, shown, notes))
 
 
 def _mark(score: Score, coloured: bool) -> str:
-    """A string and the sign for its end, coloured by surprise, or with a digit below each character, 9 for more."""
+    """A string and the sign for its end, coloured by surprise, or with a digit below each token, 9 for more."""
     line, digits = [], []
-    for position, (character, nats) in enumerate(zip((*score.text, END), score.surprises, strict=True)):
+    for position, (token, nats) in enumerate(zip((*score.tokens, END), score.surprises, strict=True)):
         is_unknown = position in score.unknown
-        line.append(colour(visible(character), _style(nats, is_unknown) if coloured else ""))
-        digits.append(("?" if is_unknown else str(min(int(nats), 9))) * columns(character))
+        line.append(colour(visible(token), _style(nats, is_unknown) if coloured else ""))
+        digits.append(("?" if is_unknown else str(min(int(nats), 9))) * columns(token))
     return "".join(line) if coloured else f"{''.join(line)}\n{'':{MARGIN}}{''.join(digits)}"
 
 
@@ -169,17 +173,18 @@ def _print_json(scored: Iterable[Scores]) -> None:
 
 
 def _as_fields(score: Score) -> dict[str, object]:
-    """A score as JSON has it; the nats of the end come last, and its character is an empty one."""
+    """A score as JSON has it; the nats of the end come last, and its token is an empty one."""
     surprises = [round(nats, 6) for nats in score.surprises]
     return {
         "text": score.text,
+        "tokens": list(score.tokens),
         "nats": round(score.nats, 6),
         "bits": round(score.bits, 6),
         "perplexity": round(score.perplexity, 6),
         "percentile": score.percentile,
         "surprises": surprises,
         "odd": [
-            {"position": position, "character": score.text[position : position + 1], "nats": surprises[position]}
+            {"position": position, "token": (*score.tokens, "")[position], "nats": surprises[position]}
             for position in score.odd
         ],
         "unknown": list(score.unknown),
@@ -189,21 +194,23 @@ def _as_fields(score: Score) -> dict[str, object]:
 class _Summary:
     """What is counted of strings that are not kept."""
 
-    def __init__(self, scored: Iterable[Scores]) -> None:
+    def __init__(self, scored: Iterable[Scores], vocabulary: Vocabulary) -> None:
+        self.unit = vocabulary.unit
         self.strings = self.tokens = 0
         self.nats = 0.0
-        self.bins: Counter[int] = Counter()  # strings by `BINS_A_NAT` times the mean of their characters
+        self.bins: Counter[int] = Counter()  # strings by `BINS_A_NAT` times the mean of their tokens
         self.above = dict.fromkeys(PERCENTILES, 0)
-        self.unknown: Counter[str] = Counter()  # strings by the characters that the model does not know
+        self.unknown: Counter[str] = Counter()  # strings by the tokens that the model does not know
         self.ranked = True
         for scores in scored:
-            counts = [len(text) + 1 for text in scores.texts]
+            split = vocabulary.split_all(scores.texts)
+            counts = [len(each) + 1 for each in split]
             self.strings += len(counts)
             self.tokens += sum(counts)
             self.nats += math.fsum(map(mul, scores.nats, counts))
             self.bins.update([min(int(nats * BINS_A_NAT), LAST_BIN) for nats in scores.nats])
-            for text in scores.texts if scores.unknown else ():
-                self.unknown.update(scores.unknown.intersection(text))
+            for each in split if scores.unknown else ():
+                self.unknown.update(scores.unknown.intersection(each))
             shares = [share for share in scores.percentiles if share is not None]
             self.ranked = bool(shares)
             for percentile in PERCENTILES:
@@ -213,7 +220,7 @@ class _Summary:
         """As JSON has it; a bin of the histogram begins at so many nats, and ends where the next one would."""
         return {
             "strings": self.strings,
-            "characters": self.tokens - self.strings,
+            f"{self.unit}s": self.tokens - self.strings,
             "nats": self.nats / self.tokens,
             "bits": self.nats / self.tokens / math.log(2),
             "perplexity": math.exp(min(self.nats / self.tokens, 700.0)),
@@ -235,15 +242,15 @@ def _print_summary(summary: _Summary, as_json: bool) -> None:
 
 def _summary_facts(summary: _Summary) -> Iterator[tuple[str, str]]:
     mean = summary.nats / summary.tokens
-    yield "strings", f"{summary.strings:,} of {summary.tokens - summary.strings:,} characters"
-    yield "nats a character", f"{mean:.4f}, the ends counted; perplexity {math.exp(min(mean, 700.0)):.2f}"
+    yield "strings", f"{summary.strings:,} of {summary.tokens - summary.strings:,} {summary.unit}s"
+    yield f"nats a {summary.unit}", f"{mean:.4f}, the ends counted; perplexity {math.exp(min(mean, 700.0)):.2f}"
     if summary.ranked:
         shares = [f"{count / summary.strings:.1%} above the {each}th" for each, count in summary.above.items()]
         yield "percentiles", f"{', '.join(shares)} of the training strings"
-    for character, count in summary.unknown.most_common(LISTED):
-        yield "unknown", f"{visible(character)}  in {amount(count, 'string')}"
+    for token, count in summary.unknown.most_common(LISTED):
+        yield "unknown", f"{visible(token)}  in {amount(count, 'string')}"
     if len(summary.unknown) > LISTED:
-        yield "", f"and {len(summary.unknown) - LISTED:,} characters more, see --json"
+        yield "", f"and {len(summary.unknown) - LISTED:,} {summary.unit}s more, see --json"
     most = max(summary.bins.values())
     for number in range(min(summary.bins), max(summary.bins) + 1):
         end = "more" if number == LAST_BIN else f"{(number + 1) / BINS_A_NAT:.2f}"

@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from tapegpt.cli.console import facts, notice, table
-from tapegpt.cli.data import corpus_of, data_arguments
+from tapegpt.cli.data import corpus_of, data_arguments, tokens_argument
 from tapegpt.cli.models import (
     class_argument,
     find_class,
@@ -32,13 +32,23 @@ if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
     from tapegpt.data.corpus import Corpus
     from tapegpt.data.tokens import Tokens
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.engines.base import Parameters
     from tapegpt.models.trained import GPT
     from tapegpt.settings import Settings
 
 STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm")
 OF_OPERATION = ("tape", "kernels", "llvm", "asm")
-OF_A_MODEL = ("command", "data", "stage", "op", "kind", "delimiter", "encoding")  # options, some with a default
+OF_A_MODEL = (
+    "command",
+    "data",
+    "stage",
+    "op",
+    "kind",
+    "delimiter",
+    "encoding",
+    "tokens",
+)  # options, some with a default
 LABEL, LISTED, WIDTH = 10, 10, 40  # columns of a label, documents that are listed, characters of one
 KINDS = (  # columns of the survey
     ("add", ("add", "sub")),
@@ -59,6 +69,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--op", metavar="NAME", help=about)
     data = parser.add_argument_group("data, or a MODEL that tapegpt train -o wrote")
     data_arguments(data)
+    tokens_argument(data)
     shape = parser.add_argument_group("model, where it is a new one")
     class_argument(shape)
     shape_arguments(shape)
@@ -105,7 +116,7 @@ class Subject:
 
     def __init__(
         self,
-        vocabulary: str,
+        vocabulary: Vocabulary,
         config: Model,
         settings: Settings,
         *,
@@ -115,7 +126,7 @@ class Subject:
         from tapegpt.analysis.anatomy import Anatomy
 
         self.vocabulary, self._settings, self._corpus, self._model = vocabulary, settings, corpus, model
-        self.anatomy = Anatomy(config, len(vocabulary) + 1, settings.engine)
+        self.anatomy = Anatomy(config, vocabulary.size, settings.engine)
 
     @cached_property
     def documents(self) -> Sequence[str]:
@@ -155,8 +166,7 @@ class Subject:
     @property
     def first(self) -> str:
         """The same as text."""
-        text = "".join(self.vocabulary[token] for token in self.ids if token < len(self.vocabulary))
-        return clip(text, WIDTH)
+        return clip("".join(map(self.vocabulary.names.__getitem__, self.ids)), WIDTH)
 
     def token(self, number: int) -> str:
         """A token as it is shown."""
@@ -171,7 +181,7 @@ def _subject(options: argparse.Namespace) -> Subject:
         kind = find_class(options)
         named: Any = given(options, ["engine"]) | read_settings(options, kind)
         config, settings = resolve(named, model=kind)
-        corpus = corpus_of(options)
+        corpus = corpus_of(options, options.tokens)
         return Subject(corpus.vocabulary, config, settings, corpus=corpus)
     for name, value in vars(options).items():
         if name not in OF_A_MODEL and value not in (None, False, []):
@@ -185,20 +195,20 @@ def _subject(options: argparse.Namespace) -> Subject:
 
 
 def _text(subject: Subject) -> Iterator[str]:
-    lengths = sorted(map(len, subject.documents))
+    lengths, unit = sorted(map(len, subject.vocabulary.split_all(subject.documents))), subject.vocabulary.unit
     yield f"{len(lengths):,} documents; the first, as they come:"
     yield from (f"  {clip(text, WIDTH)}" for text in subject.documents[:LISTED])
-    yield f"characters of a document: {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}"
+    yield f"{unit}s of a document: {lengths[0]} to {lengths[-1]}, median {lengths[len(lengths) // 2]}"
     block = subject.anatomy.config.block_size
     longer = sum(length > block for length in lengths)
     yield f"block_size {block}, which {longer:,} of them exceed"
-    yield f"{len(subject.vocabulary)} characters: {' '.join(map(visible, subject.vocabulary))}"
-    yield f"{len(subject.vocabulary) + 1} tokens: these, and BOS, which stands before and after every document"
+    yield f"{len(subject.vocabulary)} {unit}s: {' '.join(map(visible, subject.vocabulary))}"
+    yield f"{subject.vocabulary.size} tokens: these, and BOS, which stands before and after every document"
 
 
 def _tokens(subject: Subject) -> Iterator[str]:
     """A document's inputs and targets, a column each."""
-    yield f"the document {subject.first}, a token for each character:"
+    yield f"the document {subject.first}, split by the rule {subject.vocabulary.rule}:"
     yield f"{'position':>8}  {'sees':>6}  {'id':>6}  {'is to expect':>12}  {'id':>6}"
     for position, (token, target) in enumerate(pairwise(subject.ids[: subject.anatomy.config.block_size + 1])):
         yield f"{position:>8}  {subject.token(token):>6}  {token:>6}  {subject.token(target):>12}  {target:>6}"
@@ -239,7 +249,7 @@ def _survey(subject: Subject) -> Iterator[str]:
 def _before(subject: Subject) -> Iterator[tuple[str, str]]:
     """From text to tape."""
     documents, tape, ids = subject.documents, subject.anatomy.tape, list(map(str, subject.ids))
-    yield "text", f"{len(documents):,} documents of {len(subject.vocabulary)} different characters:"
+    yield "text", f"{len(documents):,} documents of {len(subject.vocabulary)} different {subject.vocabulary.unit}s:"
     yield "", ", ".join(clip(text, WIDTH) for text in documents[:3])
     yield "tokens", f"{subject.first} becomes {' '.join(ids[:LISTED])}{' ...' if len(ids) > LISTED else ''}"
     nodes = [node for node in tape.nodes if node.operation]

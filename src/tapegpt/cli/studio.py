@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import suppress
 
-from tapegpt.cli.data import data_arguments, source_of
+from tapegpt.cli.data import data_arguments, source_of, tokens_argument
 from tapegpt.cli.models import load_model, own_class_argument
 from tapegpt.cli.options import option
 from tapegpt.studio import HOST, PORT
@@ -25,7 +25,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from tapegpt.studio.limits import PORTS, Limits
 
-    data_arguments(parser.add_argument_group("data"))
+    data = parser.add_argument_group("data")
+    data_arguments(data)
+    tokens_argument(data)
     server = parser.add_argument_group("server")
     about = f"address to listen at; any but this machine's own needs a token, which is printed [{HOST}]"
     server.add_argument("--host", default=HOST, metavar="NAME", help=about)
@@ -66,7 +68,7 @@ def _data(options: argparse.Namespace) -> tuple[Corpus, str]:
     from tapegpt.data.sources import named
 
     source = source_of(options)
-    corpus = Corpus.from_source(source)
+    corpus = Corpus.from_source(source, options.tokens)
     if source.dataset is not None:
         return corpus, source.dataset
     return corpus.replace(source=None), os.path.basename(named(source.paths[0]))

@@ -6,7 +6,7 @@ import math
 
 from tapegpt.cli.cluster import executor, ray_argument
 from tapegpt.cli.console import STDOUT, StatusLine, fail, notice, print_report, table, write_page
-from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths
+from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths, tokens_argument
 from tapegpt.cli.models import class_argument, find_class
 from tapegpt.cli.options import option, parse, setting_arguments, split_pairs
 from tapegpt.errors import TapeGPTError
@@ -35,7 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from tapegpt.experiments.sweep import SEEDS, TRIALS
     from tapegpt.training.presets import PRESETS
 
-    data_arguments(parser.add_argument_group("data"))
+    data = parser.add_argument_group("data")
+    data_arguments(data)
+    tokens_argument(data)
     space = parser.add_argument_group("what is searched: settings of the model and the training, and preset")
     class_argument(space)
     about = "values of a field, all combinations are tried: n_embd=16,32,64; one value settles it"
@@ -82,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     names = ("trials", "seeds", "budget", "plan", "validation", "seed")
     with executor(options.ray, options.threads) as (train, threads):
         setup = SweepSetup(**{name: getattr(options, name) for name in names}, threads=threads)
-        sweeping = Sweeping(corpus_of(options), space, setup, sampler, options.run_dir, train)
+        sweeping = Sweeping(corpus_of(options, options.tokens), space, setup, sampler, options.run_dir, train)
         _check_ensemble(options.ensemble, sweeping.plan.rungs[-1])
         finished = _watch(sweeping, quiet=options.json)
     if not finished and not sweeping.rung and not sweeping.done:

@@ -7,7 +7,7 @@ import sys
 
 from tapegpt.cli import running
 from tapegpt.cli.console import StatusLine
-from tapegpt.cli.data import corpus_of, data_arguments, data_paths
+from tapegpt.cli.data import corpus_of, data_arguments, data_paths, tokens_argument
 from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
 from tapegpt.cli.options import given, option, setting_arguments
 from tapegpt.ranges import OneOf
@@ -33,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     fast = [name for name, each in Settings.fields.items() if each.needs_fast]
     data = parser.add_argument_group("data")
     data_arguments(data)
+    tokens_argument(data)
     setting_arguments(data, Settings, "validation")
     shape = parser.add_argument_group("model")
     class_argument(shape)
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     running.check_directory(options)
     line = StatusLine(sys.stderr, options.quiet)
     line.show("reading")
-    corpus = corpus_of(options, budget=settings.budget)
+    corpus = corpus_of(options, options.tokens, settings.budget)
     config, settings = resolve(named, options.preset, corpus, kind)
     running.prepare_outputs(options, data_paths(options))
     started = None

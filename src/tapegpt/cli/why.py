@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
         print_json({**found.as_json(), "verification": verification and verification.as_json()})
         return 0
     if found.text != options.text:
-        notice(f"the model sees {len(found.text)} characters of {len(options.text)}, the rest is left out")
+        seen, given = (len(model.vocabulary.split(text)) for text in (found.text, options.text))
+        notice(f"the model sees {seen} {model.vocabulary.unit}s of {given}, the rest is left out")
     if model.state is None:
         notice("the model does not say how it was trained: these are all strings, by what they would teach it now")
     for line in page(found, verification, "never" if model.state else "unknown"):

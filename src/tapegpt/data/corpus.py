@@ -1,24 +1,20 @@
-"""Documents and their characters. Not here: files and how they are read (`sources.py`), order, training.
+"""Documents and their vocabulary. Not here: files and how they are read (`sources.py`), order, training.
 
-A document is a stripped string; the vocabulary is the sorted set of characters, and after them comes BOS, the token
+A document is a stripped string; the vocabulary is the sorted set of its tokens, and after them comes BOS, the token
 before and after every document.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from array import array
-from functools import lru_cache
-from itertools import accumulate, chain, repeat
-from operator import add
 
 from tapegpt.data.sources import Selection, Source
-from tapegpt.data.tokens import Tokens, encode
+from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.errors import TapeGPTError
 from tapegpt.log import log
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
+from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,24 +22,31 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from tapegpt.data.sources import Reading
+    from tapegpt.data.tokens import Tokens
 
 
 class Corpus(Record):
-    """Documents in order, and the vocabulary: their distinct characters, sorted. Any number of threads may use one."""
+    """Documents in order, and the vocabulary: their distinct tokens, sorted. Any number of threads may use one."""
 
     documents: list[str]
-    vocabulary: str
+    vocabulary: Vocabulary
     source: Source | None = None  # what gives the documents again
 
     @classmethod
     def of(
-        cls, strings: Iterable[str], *, lowercase: bool = False, max_length: int | None = None, unique: bool = False
+        cls,
+        strings: Iterable[str],
+        *,
+        tokens: str = CHARACTERS,
+        lowercase: bool = False,
+        max_length: int | None = None,
+        unique: bool = False,
     ) -> Corpus:
         """A corpus of these strings, stripped, empty ones left out.
 
-        A column of pandas, pyarrow, polars or numpy does as well, and its nulls are left out too. `lowercase`,
-        `max_length` and `unique` are those of `Source`. Raises `TapeGPTError` for anything but strings, and where no
-        characters are left.
+        A column of pandas, pyarrow, polars or numpy does as well, and its nulls are left out too. `tokens` is the rule
+        of a `Vocabulary`; `lowercase`, `max_length` and `unique` are those of `Source`. Raises `TapeGPTError` for
+        anything but strings, and where no characters are left.
         """
         from tapegpt.data.strings import strings_of
 
@@ -52,35 +55,37 @@ class Corpus(Record):
         if not documents:
             longest = "" if max_length is None else f" and has at most {max_length} characters"
             raise TapeGPTError(f"there is no document: give at least one string that is not blank{longest}")
-        return cls(documents, distinct("".join(documents)))
+        return cls(documents, Vocabulary.of(documents, tokens))
 
     @classmethod
-    def read(cls, *paths: str | os.PathLike[str], **options: Unpack[Reading]) -> Corpus:
+    def read(cls, *paths: str | os.PathLike[str], tokens: str = CHARACTERS, **options: Unpack[Reading]) -> Corpus:
         r"""The documents of files, of all files in directories, and for "-" of standard input, gzip or not.
 
         A document is a line of a text, stripped, blank ones left out; CR LF, CR and LF end a line, a BOM is dropped. In
         tables, `.csv`, `.tsv` and `.jsonl` files or what `format` says is one, it is a value of the `column`. Of a text
         the `delimiter` lies between documents: "\n" makes each line one, "\n\n" each block of lines between blank
         lines (of spaces and tabs at most), "" the whole file, any other text what lies between its occurrences.
-        Options are the fields of `Source`. Raises `TapeGPTError` for a file that is missing, unreadable, not text in
-        this encoding, or no table with such a column, and where no document is left.
+        `tokens` is the rule of a `Vocabulary`, options are the fields of `Source`. Raises `TapeGPTError` for a file
+        that is missing, unreadable, not text in this encoding, or no table with such a column, and where no document is
+        left.
         """
-        return cls.from_source(Source(paths=tuple([os.fspath(path) for path in paths]), **options))
+        return cls.from_source(Source(paths=tuple([os.fspath(path) for path in paths]), **options), tokens)
 
     @classmethod
-    def dataset(cls, name: str) -> Corpus:
+    def dataset(cls, name: str, tokens: str = CHARACTERS) -> Corpus:
         """An embedded data set, one of `DATASETS` in `sources.py`; provenance in `datasets/README.md`."""
-        return cls.from_source(Source(dataset=name))
+        return cls.from_source(Source(dataset=name), tokens)
 
     @classmethod
-    def from_source(cls, source: Source) -> Corpus:
+    def from_source(cls, source: Source, tokens: str = CHARACTERS) -> Corpus:
         """The documents of a source; raises `TapeGPTError` as `read` does."""
+        Vocabulary((), tokens)  # refuses before it reads
         documents = source.documents()
         log("read %d documents", len(documents))
-        return cls(documents, distinct("".join(documents)), source)
+        return cls(documents, Vocabulary.of(documents, tokens), source)
 
     def __eq__(self, other: object) -> bool:
-        """Whether these are the same documents and characters, wherever they come from."""
+        """Whether these are the same documents and tokens, wherever they come from."""
         if not isinstance(other, Corpus):
             return NotImplemented
         return (self.documents, self.vocabulary) == (other.documents, other.vocabulary)
@@ -97,25 +102,24 @@ class Corpus(Record):
         return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
-    def bos(self) -> int:
-        """The token before and after every document."""
-        return len(self.vocabulary)
-
-    @property
     def vocab_size(self) -> int:
-        """Number of tokens: the characters and BOS."""
-        return len(self.vocabulary) + 1
+        """Number of tokens, with BOS."""
+        return self.vocabulary.size
 
     def __len__(self) -> int:
         return len(self.documents)
 
     def __repr__(self) -> str:
-        return f"<Corpus of {len(self):,} documents, {len(self.vocabulary):,} characters>"
+        return f"<Corpus of {len(self):,} documents, {amount(len(self.vocabulary), self.vocabulary.unit)}>"
 
     @property
     def predictions(self) -> int:
-        """Tokens that are predicted in all documents: their characters, and the end of each."""
-        return sum(map(len, self.documents)) + len(self)
+        """Tokens that are predicted in all documents: their own, and the end of each."""
+        return sum(self.lengths()) + len(self)
+
+    def lengths(self) -> list[int]:
+        """How many tokens each document has."""
+        return list(map(len, self.vocabulary.split_all(self.documents)))
 
     def sample(self, predictions: int) -> Corpus:
         """Evenly spaced documents that make about so many predictions, at least one; all where they make no more."""
@@ -128,11 +132,7 @@ class Corpus(Record):
     def tokens(self, order: Iterable[int] | None = None) -> Tokens:
         """Documents as token ids: all, or those with these numbers, in this order."""
         documents = self.documents if order is None else [self.documents[number] for number in order]
-        separator = next(c for c in map(chr, range(sys.maxunicode + 1)) if c not in self.vocabulary)  # becomes BOS
-        text = _translate(separator.join(["", *documents, ""]), self.vocabulary + separator)
-        ids = array("I", text.encode("utf-32", "surrogatepass")[4:])  # in this machine's order of bytes, after a mark
-        starts = array("q", accumulate(map(add, map(len, documents), repeat(1)), initial=0))
-        return Tokens(ids, starts)
+        return self.vocabulary.encode_all(self.vocabulary.split_all(documents))
 
     def windows(self, block_size: int, order: Iterable[int] | None = None, cut: bool = False) -> Tokens:
         """`tokens(order)`, with a document of more than `block_size` predictions as several windows in a row.
@@ -143,43 +143,5 @@ class Corpus(Record):
         """
         Whole(1).check("block_size", block_size)
         tokens = self.tokens(order)
-        if cut or max(map(len, self.documents), default=0) < block_size:
-            return tokens
-        windows = map(range, tokens.starts, tokens.starts[1:], repeat(block_size))  # the starts inside each document
-        return Tokens(tokens.ids, array("q", [*chain.from_iterable(windows), tokens.starts[-1]]))
-
-    def encode(self, text: str) -> list[int]:
-        """The tokens of a text's characters; raises `TapeGPTError` for a character that is not in the vocabulary."""
-        return encode(text, self.vocabulary)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of tokens; raises `TapeGPTError` for a token that is no character, as BOS is none."""
-        characters = []
-        for position, token in enumerate(ids):
-            if not 0 <= token < self.bos:
-                raise TapeGPTError(f"token {position} is {token}: characters are 0 to {self.bos - 1}")
-            characters.append(self.vocabulary[token])
-        return "".join(characters)
-
-
-def _translate(text: str, alphabet: str) -> str:
-    """The text with each character replaced by the one whose code is its index in the alphabet."""
-    table = _table(alphabet)
-    if isinstance(table, bytes):  # a byte a character: 20 times faster
-        return text.encode("latin-1").translate(table).decode("latin-1")
-    return text.translate(table)
-
-
-@lru_cache(8)
-def _table(alphabet: str) -> bytes | dict[int, int]:
-    table = {ord(character): position for position, character in enumerate(alphabet)}
-    return bytes(table.get(code, 0) for code in range(256)) if max(table) < 256 else table
-
-
-def distinct(text: str) -> str:
-    """The characters of a text, sorted."""
-    try:
-        absent = bytes(range(256)).translate(None, delete=text.encode("latin-1"))  # 20 times faster than a set
-    except UnicodeEncodeError:
-        return "".join(sorted(set(text)))
-    return bytes(range(256)).translate(None, delete=absent).decode("latin-1")
+        short = max(map(len, self.documents), default=0) < block_size  # no token is shorter than a character
+        return tokens if cut or short else tokens.windows(block_size)

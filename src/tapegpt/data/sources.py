@@ -219,7 +219,8 @@ class Source(Selection):
         return TapeGPTError(f"{place}: no document in it: {remedy}")
 
 
-READING = tuple([name for name in Source.fields if name not in ("paths", "dataset")])  # how, not what
+# How, not what; tokens are the rule of a vocabulary.
+READING = ("tokens", *[name for name in Source.fields if name not in ("paths", "dataset")])
 
 
 def parse_delimiter(text: str) -> str:

@@ -1,11 +1,10 @@
-"""Token ids: documents to train on or to score, generated strings, and these as text. Not here: generating them."""
+"""Token ids: documents to train on or to score, and generated strings. Not here: what they mean (`vocabulary.py`)."""
 
 from __future__ import annotations
 
-import sys
 from array import array
+from itertools import chain, repeat
 
-from tapegpt.errors import TapeGPTError, quote
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -26,6 +25,11 @@ class Tokens(Record):
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def windows(self, block_size: int) -> Tokens:
+        """With a document of more than `block_size` predictions as several windows, see `Corpus.windows`."""
+        windows = map(range, self.starts, self.starts[1:], repeat(block_size))  # the starts inside each document
+        return Tokens(self.ids, array("q", [*chain.from_iterable(windows), self.starts[-1]]))
 
 
 class Strings(Record):
@@ -50,25 +54,3 @@ class Strings(Record):
         length = self.lengths[number]
         start = range(len(self))[number] * (len(self.ids) // len(self))
         return self.ids[start : start + length].tolist()
-
-
-def texts(strings: Strings, vocabulary: str) -> list[str]:
-    """Generated strings as text."""
-    if max(vocabulary) < "\x80":  # a byte a character: all at once, ten times faster
-        place = 0 if sys.byteorder == "little" else 3
-        codes = strings.ids.tobytes()[place::4].translate(vocabulary.encode("ascii").ljust(256, b"?"))
-        text = codes.decode("ascii")
-    else:
-        text = "".join([vocabulary[token] for token in strings.ids])
-    block = len(text) // max(len(strings), 1)
-    return [text[i * block : i * block + length] for i, length in enumerate(strings.lengths)]
-
-
-def encode(text: str, vocabulary: str, what: str = "text") -> list[int]:
-    """The token ids of a text; raises `TapeGPTError` for anything but a str, and for characters that have none."""
-    if not isinstance(text, str):
-        raise TapeGPTError(f"{what} must be a str, not {quote(text)}")
-    unknown = "".join(sorted(set(text) - set(vocabulary)))
-    if unknown:
-        raise TapeGPTError(f"{what} {quote(text)}: the model does not know {quote(unknown)}: leave that out")
-    return [*map(vocabulary.index, text)]

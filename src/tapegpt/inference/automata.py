@@ -1,4 +1,4 @@
-"""Which strings over a model's characters meet a constraint, as deterministic finite automata.
+"""Which strings meet a constraint, as deterministic finite automata over characters, then over a model's tokens.
 
 Dead ends are left out: from every state but 0 some string is accepted. Characters that no state tells apart share a
 class, so that a table is small even where the vocabulary is not.
@@ -18,7 +18,7 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from tapegpt.machine.program import Argument
     from tapegpt.machine.target import Target
@@ -35,10 +35,10 @@ Trie = dict[int, "Trie"]  # by class; an entry 0 marks the end of a word
 
 
 class Automaton(Record):
-    """A deterministic automaton over the characters of a vocabulary. State 0 is dead: nothing leads out of it."""
+    """A deterministic automaton over an alphabet of characters or tokens. State 0 is dead: nothing leads out of it."""
 
-    vocabulary: str  # distinct characters
-    classes: array[int]  # "I": the class of each character
+    alphabet: Sequence[str]  # distinct
+    classes: array[int]  # "I": the class of each letter of it
     count: int  # classes
     table: array[int]  # "I" (states, count): the next state
     start: int  # 0 where no string is accepted
@@ -49,21 +49,47 @@ class Automaton(Record):
         """How many there are, with the dead one."""
         return len(self.accepting)
 
-    def accepts(self, text: str) -> bool:
-        """Whether the whole text is accepted; none with a character outside the vocabulary is."""
+    def accepts(self, text: Iterable[str]) -> bool:
+        """Whether the whole text, or row of tokens, is accepted; none with a letter outside the alphabet is."""
         state = self.start
-        for character in text:
-            place = self.vocabulary.find(character)
-            if place < 0:
+        for letter in text:
+            if letter not in self.alphabet:
                 return False
-            state = self.table[state * self.count + self.classes[place]]
+            state = self.table[state * self.count + self.classes[self.alphabet.index(letter)]]
         return bool(self.accepting[state])
+
+    def over(self, tokens: Sequence[str]) -> Automaton:
+        """The same over tokens: from each state a token leads where its characters lead; raises where it is too large.
+
+        All characters of the tokens are in its alphabet. Tokens whose characters lead alike, as most of a large
+        vocabulary do, are one column of the table.
+        """
+        if list(self.alphabet) == list(tokens):
+            return self
+        kinds = dict(zip(self.alphabet, self.classes, strict=True))
+        columns = [array("I", range(self.states))]  # where each state is led; by nothing, to itself
+        numbers, after = {columns[0].tobytes(): 0}, dict[tuple[int, int], int]()
+        classes = array("I")
+        for token in tokens:
+            column = 0
+            for character in token:
+                step = column, kinds[character]
+                if step not in after:
+                    led = array("I", [self.table[state * self.count + step[1]] for state in columns[column]])
+                    after[step] = numbers.setdefault(led.tobytes(), len(columns))
+                    if after[step] == len(columns):
+                        columns.append(led)
+                        _check_size(self.states, len(columns), "the constraints on tokens need", "simplify them")
+                column = after[step]
+            classes.append(column)
+        table = array("I", [target for row in zip(*columns, strict=True) for target in row])
+        return _trim(tokens, classes, len(columns), table, self.accepting)
 
     def __and__(self, other: Automaton) -> Automaton:
         """What accepts the strings that both accept; raises `TapeGPTError` where it is too large."""
-        assert self.vocabulary == other.vocabulary
+        assert self.alphabet == other.alphabet
         if not (self.start and other.start):
-            return _nothing(self.vocabulary)
+            return _nothing(self.alphabet)
         pairs: dict[tuple[int, int], int] = {}
         both = zip(self.classes, other.classes, strict=True)
         classes = array("I", [pairs.setdefault(pair, len(pairs)) for pair in both])
@@ -82,7 +108,7 @@ class Automaton(Record):
                 table.append(numbers[target])
             _check_size(len(numbers), len(pairs), "the constraints together need", "simplify one of them")
         accepts = [self.accepting[key // other.states] & other.accepting[key % other.states] for key in ahead]
-        return _trim(self.vocabulary, classes, len(pairs), table, bytearray([0, *accepts]))
+        return _trim(self.alphabet, classes, len(pairs), table, bytearray([0, *accepts]))
 
     def ahead(
         self, min_length: int, max_length: int, chances: array[float] | None = None, target: Target | None = None
@@ -163,7 +189,7 @@ def anything(vocabulary: str) -> Automaton:
     return _trim(vocabulary, classes, 1, array("I", [_DEAD, _START]), bytearray([0, 1]))
 
 
-def _nothing(vocabulary: str) -> Automaton:
+def _nothing(vocabulary: Sequence[str]) -> Automaton:
     classes = array("I", [0] * len(vocabulary))
     return _trim(vocabulary, classes, 1, array("I", [_DEAD, _DEAD]), bytearray([0, 0]))
 
@@ -272,7 +298,9 @@ def _check_size(states: int, count: int, what: str, advice: str) -> None:
         raise TapeGPTError(f"{what} more than {MAX_STATES:,} states or {MAX_CELLS:,} transitions: {advice}")
 
 
-def _trim(vocabulary: str, classes: array[int], count: int, table: array[int], accepting: bytearray) -> Automaton:
+def _trim(
+    alphabet: Sequence[str], classes: array[int], count: int, table: array[int], accepting: bytearray
+) -> Automaton:
     """The automaton that starts in state 1, without dead ends, and with as few classes as can be."""
     alive = _alive(count, table, accepting)
     if not all(alive[_START:]):
@@ -284,7 +312,7 @@ def _trim(vocabulary: str, classes: array[int], count: int, table: array[int], a
         table = array("I", [numbers[target] for row in rows for target in row])
         accepting = bytearray([accepting[state] for state in (_DEAD, *kept)])
     classes, count, table = _merge_classes(classes, count, table)
-    return Automaton(vocabulary, classes, count, table, alive[_START], accepting)
+    return Automaton(alphabet, classes, count, table, alive[_START], accepting)
 
 
 def _alive(count: int, table: array[int], accepting: bytearray) -> bytearray:

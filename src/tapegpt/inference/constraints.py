@@ -1,21 +1,23 @@
 """What a string must be like that is to be generated, and how it is drawn. Not here: drawing it (`sampling.py`).
 
-Prefix, suffix, pattern, lengths and the words to avoid are one automaton over characters. That a string is new, or
-comes once, is looked up when it is whole.
+Prefix, suffix, pattern, lengths and the words to avoid are one automaton, which constrains text and leaves open by what
+tokens it is spelled. That a string is new, or comes once, is looked up when it is whole.
 """
 
 from __future__ import annotations
 
-from tapegpt.data.tokens import encode
+from tapegpt.data.vocabulary import listed
 from tapegpt.errors import TapeGPTError, check_names, either, quote
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
+from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, TypedDict
 
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.inference.automata import Automaton
 
     class StringOptions(TypedDict, total=False):
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
         unbiased: bool | None
 
 
-CHARACTERS = 0x110000  # that there are
+TOKENS = 0x110000  # as many as there are characters
 
 
 class _Temperature(Number):
@@ -57,27 +59,25 @@ TEMPERATURE = _Temperature(0, 1000)
 
 
 class Drawing(Record):
-    """How the next character is drawn from the model's probabilities, or from those that constraints leave.
+    """How the next token is drawn from the model's probabilities, or from those that constraints leave.
 
     Raises `TapeGPTError` for a value out of range.
     """
 
     temperature: float = field(
-        "higher means more surprising strings; 0: always the most probable character", TEMPERATURE, default=0.5
+        "higher means more surprising strings; 0: always the most probable token", TEMPERATURE, default=0.5
     )
-    top_k: int = field(
-        "only from the k most probable characters, ties included; 0 for all", Whole(0, CHARACTERS), default=0
-    )
+    top_k: int = field("only from the k most probable tokens, ties included; 0 for all", Whole(0, TOKENS), default=0)
     top_p: float = field(
-        "only from the most probable characters that together have this probability", Number(0, 1, "(]"), default=1.0
+        "only from the most probable tokens that together have this probability", Number(0, 1, "(]"), default=1.0
     )
     min_p: float = field(
-        "only from characters so probable, as a share of the most probable one's", Number(0, 1), default=0.0
+        "only from tokens so probable, as a share of the most probable one's", Number(0, 1), default=0.0
     )
 
     @property
     def truncates(self) -> bool:
-        """Whether any character may be left out for its probability."""
+        """Whether any token may be left out for its probability."""
         return self.temperature == 0 or (self.top_k, self.top_p, self.min_p) != (0, 1, 0)
 
 
@@ -87,8 +87,8 @@ class Constraints(Record):
     prefix: str = field("", Instance(str), default="")
     suffix: str = field("", Instance(str), default="")
     pattern: str | None = field("a regular expression that the whole string matches", Instance(str), default=None)
-    min_length: int = field("characters", Whole(0), default=0)
-    max_length: int | None = field("characters; None: the block", Whole(0), default=None)
+    min_length: int = field("tokens", Whole(0), default=0)
+    max_length: int | None = field("tokens; None: the block", Whole(0), default=None)
     avoid: tuple[str, ...] = ()  # words that occur nowhere, in letters of either case
     novel: bool | int = False  # True or k: further than 0 or k edits from all training documents
     distinct: bool = field("no string twice", Instance(bool), default=False)
@@ -118,8 +118,9 @@ class Constraints(Record):
         """Edits that a string must be further than from all training documents; None for none."""
         return None if self.novel is False else int(self.novel) if self.novel is not True else 0
 
-    def lengths(self, block_size: int) -> tuple[int, int]:
-        """The least and the most characters; raises `TapeGPTError` where a block does not hold them."""
+    def lengths(self, block_size: int, vocabulary: Vocabulary) -> tuple[int, int]:
+        """The least and the most tokens; raises `TapeGPTError` where a block does not hold them."""
+        widest = block_size * max(map(len, vocabulary))  # characters
         longest = block_size if self.max_length is None else self.max_length
         for name, given in (
             ("prefix", self.prefix),
@@ -127,24 +128,31 @@ class Constraints(Record):
             (either("min_length", "--length"), self.min_length),
             (either("max_length", "--length"), longest),
         ):
-            if (given if isinstance(given, int) else len(given)) > block_size:
-                raise TapeGPTError(f"{name} {quote(given)}: strings have at most {block_size} characters")
+            if (given > block_size) if isinstance(given, int) else (len(given) > widest):
+                most = amount(block_size, vocabulary.unit)
+                raise TapeGPTError(f"{name} {quote(given)}: strings have at most {most}")
         return self.min_length, longest
 
-    def automaton(self, vocabulary: str) -> Automaton:
+    def automaton(self, vocabulary: Vocabulary) -> Automaton:
         """Of all the constraints but the lengths; raises `TapeGPTError` for characters that the model does not know."""
+        return self._automaton(vocabulary.characters).over(vocabulary.tokens)
+
+    def _automaton(self, known: str) -> Automaton:
+        """The same over characters."""
         from tapegpt.inference.automata import anything, avoiding, beginning, ending, matching
 
         for name in ("prefix", "suffix"):
-            encode(getattr(self, name), vocabulary, name)  # which knows all characters, or says so
+            if unknown := set(getattr(self, name)).difference(known):
+                text = f"{name} {quote(getattr(self, name))}"
+                raise TapeGPTError(f"{text}: the model does not know {listed(unknown)}: leave that out")
         automata = [
-            *([beginning(self.prefix, vocabulary)] if self.prefix else []),
-            *([ending(self.suffix, vocabulary)] if self.suffix else []),
-            *([matching(self.pattern, vocabulary)] if self.pattern is not None else []),
-            *([avoiding(self.avoid, vocabulary)] if self.avoid else []),
+            *([beginning(self.prefix, known)] if self.prefix else []),
+            *([ending(self.suffix, known)] if self.suffix else []),
+            *([matching(self.pattern, known)] if self.pattern is not None else []),
+            *([avoiding(self.avoid, known)] if self.avoid else []),
         ]
         if not automata:
-            return anything(vocabulary)
+            return anything(known)
         result = automata[0]
         for each in automata[1:]:
             result &= each

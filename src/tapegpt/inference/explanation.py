@@ -13,7 +13,6 @@ from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.base import Shape
 from tapegpt.autograd.operations.linear import Linear
 from tapegpt.autograd.value import post_order
-from tapegpt.data.tokens import encode
 from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.errors import TapeGPTError, either, quote
 from tapegpt.inference.probe import Probe
@@ -38,7 +37,7 @@ PRODUCTS = " products "  # in a formula: of two inputs each, which come in pairs
 
 
 class Explanation(Record):
-    """How a model reads a text of T positions: BOS and the characters, cut to the block. Losses are in nats."""
+    """How a model reads a text of T positions: BOS and its tokens, cut to the block. Losses are in nats."""
 
     text: str  # what was read, cut to the block
     inputs: tuple[str, ...]  # (T) "" is BOS
@@ -56,7 +55,7 @@ _probes: WeakKeyDictionary[Engine, Probe] = WeakKeyDictionary()
 def explain(model: LanguageModel, text: str) -> Explanation:
     """Look into a model while it reads a text, in f64 whatever its engine is; any number of threads may.
 
-    Raises `TapeGPTError` for anything but a str, and for characters that the model does not know.
+    Raises `TapeGPTError` for anything but a str, and for what the model does not know.
     """
     document = _encode(model, text)
     probe = _probe(model)
@@ -73,8 +72,9 @@ def explain(model: LanguageModel, text: str) -> Explanation:
     if not math.isfinite(loss) or not all(math.isfinite(norm) for _, norms in gradients for norm in norms):
         raise TapeGPTError(OVERFLOW)
     surprises = [-math.log(row[token]) for row, token in zip(probabilities, document[1:], strict=True)]
-    inputs, targets = ("", *text)[:n], (*text, "")[:n]
-    return Explanation(text[:n], inputs, targets, probabilities, surprises, attention, gradients, loss)
+    pieces = model.vocabulary.split(text)
+    inputs, targets = ("", *pieces)[:n], (*pieces, "")[:n]
+    return Explanation("".join(targets), inputs, targets, probabilities, surprises, attention, gradients, loss)
 
 
 def _probe(model: LanguageModel) -> Probe:
@@ -86,8 +86,8 @@ def _probe(model: LanguageModel) -> Probe:
 
 def _encode(model: LanguageModel, text: str) -> list[int]:
     """A text's tokens between two BOS, cut to what a block predicts; raises as `explain` does."""
-    bos = len(model.vocabulary)
-    return [bos, *encode(text, model.vocabulary), bos][: model.config.block_size + 1]
+    bos = model.vocabulary.bos
+    return [bos, *model.vocabulary.encode(text), bos][: model.config.block_size + 1]
 
 
 # --- number by number -------------------------------------------------------------------------------------------

@@ -10,20 +10,21 @@ if TYPE_CHECKING:
     from array import array
 
     from tapegpt.autograd.model import Model
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.engines.base import Engine
 
 
 class LanguageModel:
-    """A model over characters. Token t is `vocabulary[t]`; BOS comes after the last."""
+    """A model over tokens. Token t is `vocabulary[t]`; BOS comes after the last."""
 
     config: Model
-    vocabulary: str
+    vocabulary: Vocabulary
     engine: Engine
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens: the characters and BOS."""
-        return len(self.vocabulary) + 1
+        """Number of tokens, with BOS."""
+        return self.vocabulary.size
 
     @property
     def num_parameters(self) -> int:

@@ -30,7 +30,6 @@ from heapq import heappop, heappush
 from itertools import accumulate, islice
 
 from tapegpt.data.rng import Random
-from tapegpt.data.tokens import texts
 from tapegpt.errors import TapeGPTError, warn
 from tapegpt.inference.automata import FORBIDDEN
 from tapegpt.inference.constraints import Constraints, Drawing
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
     from tapegpt.data.neighbours import Neighbours
     from tapegpt.data.tokens import Strings
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.inference.automata import Automaton
     from tapegpt.inference.forward import Drawn, Inference, Rules
 
@@ -83,7 +83,7 @@ class Sampler:
     def __init__(
         self,
         inference: Inference,
-        vocabulary: str,
+        vocabulary: Vocabulary,
         constraints: Constraints,
         drawing: Drawing,
         known: Neighbours | None,
@@ -154,7 +154,7 @@ class Sampler:
         """Strings until none is left."""
         tree = _Tree(self._inference, self._space, self._drawing, self._unbiased)
         while (tokens := tree.draw(self._rng)) is not None:
-            text = "".join([self._vocabulary[token] for token in tokens])
+            text = self._vocabulary.decode(tokens)
             fits = self.admits(text)
             if not fits or self._constraints.distinct:
                 tree.exhaust()
@@ -214,7 +214,7 @@ class Sampler:
         return self._inference.draw(self._rng.streams(count), self._drawing, self._rules)
 
     def _texts(self, drawn: Drawn) -> list[str]:
-        return texts(drawn.strings, self._vocabulary)
+        return self._vocabulary.texts(drawn.strings)
 
     def of_streams(self, streams: array[int]) -> Iterator[str]:
         """The string of each of `Random.streams`, token by token, `admits` apart; raises `TapeGPTError` for none."""
@@ -257,10 +257,10 @@ class Sampler:
 class _Space:
     """Which strings the automaton and the lengths admit."""
 
-    def __init__(self, constraints: Constraints, vocabulary: str, block_size: int) -> None:
-        least, most = constraints.lengths(block_size)
+    def __init__(self, constraints: Constraints, vocabulary: Vocabulary, block_size: int) -> None:
+        least, most = constraints.lengths(block_size, vocabulary)
         self.automaton: Automaton = constraints.automaton(vocabulary)
-        self.block_size, self.bos = block_size, len(vocabulary)
+        self.block_size, self.bos = block_size, vocabulary.bos
         self._least, self._most = least, most
         self._ahead = self.automaton.ahead(least, most)
         self.any = bool(self.automaton.start and self._ahead[self.automaton.start] > FORBIDDEN)

@@ -1,8 +1,8 @@
 """How surprising strings are to a model. Not here: the model's arithmetic (`forward.py`), files.
 
-A string's surprise is the sum, over its characters and the end that follows, of -log p of each given those before it.
-Strings longer than the block are read window after window, each without a memory of the one before. A character that
-the model does not know costs `UNKNOWN`; the others are judged as if it were not there.
+A string's surprise is the sum, over its tokens and the end that follows, of -log p of each given those before it.
+Strings longer than the block are read window after window, each without a memory of the one before. A piece that is no
+token of the model costs `UNKNOWN`; the others are judged as if it were not there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from bisect import bisect_right
 from itertools import accumulate, islice, pairwise
 from operator import truediv
 
-from tapegpt.data.corpus import Corpus
 from tapegpt.errors import TapeGPTError, is_number, quote
 from tapegpt.record import Record
 
@@ -22,25 +21,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tapegpt.data.tokens import Tokens
+    from tapegpt.data.vocabulary import Split, Vocabulary
     from tapegpt.inference.forward import Inference
 
-UNKNOWN = 16.0  # nats for a character that the model does not know: one in 9 million
-ODD = math.log(100)  # nats from which a character is odd: less probable than one in 100
+UNKNOWN = 16.0  # nats for a token that the model does not know: one in 9 million
+ODD = math.log(100)  # nats from which a token is odd: less probable than one in 100
 END = "⏎"  # how the end of a string is shown
 RANKS = 1000  # quantiles of the training strings that a model keeps
 SAMPLE = 10_000  # training strings that they come from, at most
 FEW = 10  # alarms
 SHOWN = 20  # in a notebook
-BATCH = 1024  # strings whose characters are looked at together
+BATCH = 1024  # strings whose tokens are looked at together
 
 
 class Score(Record):
-    """How surprising one string is: to each character, and last to the end, its nats."""
+    """How surprising one string is: to each token, and last to the end, its nats."""
 
-    text: str
+    tokens: tuple[str, ...]
     surprises: tuple[float, ...]
     percentile: float | None  # share of the training strings that are at most as surprising, in percent
-    unknown: tuple[int, ...] = ()  # positions of the characters that the model does not know
+    unknown: tuple[int, ...] = ()  # positions of the tokens that the model does not know
+
+    @property
+    def text(self) -> str:
+        """The string."""
+        return "".join(self.tokens)
 
     @property
     def total(self) -> float:
@@ -49,7 +54,7 @@ class Score(Record):
 
     @property
     def nats(self) -> float:
-        """Mean surprise of a character, the end counted as one."""
+        """Mean surprise of a token, the end counted as one."""
         return self.total / len(self.surprises)
 
     @property
@@ -59,33 +64,35 @@ class Score(Record):
 
     @property
     def perplexity(self) -> float:
-        """Among how many equally probable characters one would be as unsure."""
+        """Among how many equally probable tokens one would be as unsure."""
         return math.exp(min(self.nats, 700.0))
 
     @property
     def odd(self) -> list[int]:
-        """Positions of the characters less probable than one in 100, `len(text)` for the end; the oddest first."""
+        """Positions of the tokens less probable than one in 100, `len(tokens)` for the end; the oddest first."""
         positions = [position for position, nats in enumerate(self.surprises) if nats > ODD]
         return sorted(positions, key=lambda position: -self.surprises[position])
 
     def _repr_html_(self) -> str:
-        """The string with its surprising characters in red."""
+        """The string with its surprising tokens in red."""
         from html import escape
 
         spans = []
-        for character, nats in zip((*self.text, END), self.surprises, strict=True):
+        for token, nats in zip((*self.tokens, END), self.surprises, strict=True):
             style = f"background: rgba(220, 38, 38, {min(nats / 8.0, 1.0):.2f})"
-            spans.append(f'<span style="{style}" title="{nats:.2f} nats">{escape(character)}</span>')
-        return f'<code style="font-size: 1.2em">{"".join(spans)}</code> {self.nats:.2f} nats per character'
+            spans.append(f'<span style="{style}" title="{nats:.2f} nats">{escape(token)}</span>')
+        return f'<code style="font-size: 1.2em">{"".join(spans)}</code> {self.nats:.2f} nats per token'
 
 
 class Scores:
     """The scores of several strings, in their order: all means in `nats`, one string's `Score` by its number."""
 
-    def __init__(self, inference: Inference, vocabulary: str, strings: Sequence[str], ranks: Sequence[float]) -> None:
+    def __init__(
+        self, inference: Inference, vocabulary: Vocabulary, strings: Sequence[str], ranks: Sequence[float]
+    ) -> None:
         self._inference, self._vocabulary, self._ranks = inference, vocabulary, array("d", ranks)
         self.texts = strings
-        self.nats, self.unknown = _means(inference, vocabulary, strings)  # of a character, the end counted as one
+        self.nats, self.unknown = _means(inference, vocabulary, strings)  # of a token, the end counted as one
 
     @property
     def percentiles(self) -> list[float | None]:
@@ -115,16 +122,17 @@ class Scores:
             yield from self._score(self.texts[start : start + BATCH], self.nats[start : start + BATCH])
 
     def _score(self, texts: Sequence[str], means: Iterable[float]) -> Iterator[Score]:
-        known = _without(self.unknown, texts)
+        split = self._vocabulary.split_all(texts)
+        known = self._vocabulary.without(self.unknown, split)
         found = iter(self._inference.surprises(_tokens(known, self._vocabulary, self._inference.config.block_size)))
-        for text, rest, nats in zip(texts, known, means, strict=True):
+        for pieces, rest, nats in zip(split, known, means, strict=True):
             surprises = tuple(islice(found, len(rest) + 1))
             positions: tuple[int, ...] = ()
-            if len(rest) < len(text):
-                positions = tuple([position for position, character in enumerate(text) if character in self.unknown])
+            if len(rest) < len(pieces):
+                positions = tuple([position for position, piece in enumerate(pieces) if piece in self.unknown])
                 own = iter(surprises)
-                surprises = (*[UNKNOWN if character in self.unknown else next(own) for character in text], next(own))
-            yield Score(text, surprises, percentile(nats, self._ranks), positions)
+                surprises = (*[UNKNOWN if piece in self.unknown else next(own) for piece in pieces], next(own))
+            yield Score(tuple(pieces), surprises, percentile(nats, self._ranks), positions)
 
     def _repr_html_(self) -> str:
         """The first of them, a line each."""
@@ -183,53 +191,37 @@ class Calibration(Record):
         return f"<Calibration on {len(self):,} strings>"
 
 
-def _means(inference: Inference, vocabulary: str, strings: Sequence[str]) -> tuple[array[float], set[str]]:
-    """Mean nats of each string, and the characters that the model does not know."""
+def _means(inference: Inference, vocabulary: Vocabulary, strings: Sequence[str]) -> tuple[array[float], set[str]]:
+    """Mean nats of each string, and what the model does not know of them."""
     if not strings:
         return array("d"), set()
-    block_size = inference.config.block_size
-    unknown = _unknown("".join(strings), vocabulary)
-    known = _without(unknown, strings)
-    tokens = _tokens(known, vocabulary, block_size)
-    if len(tokens) == len(strings) and not unknown:
+    split = vocabulary.split_all(strings)
+    unknown = vocabulary.unknown(split)
+    known = vocabulary.without(unknown, split)
+    tokens = _tokens(known, vocabulary, inference.config.block_size)
+    if len(tokens) == len(split) and not unknown:
         means = inference.means(tokens)
     else:
-        means = array("d", map(truediv, _sums(inference, tokens, strings, known), [len(text) + 1 for text in strings]))
+        means = array("d", map(truediv, _sums(inference, tokens, split, known), [len(each) + 1 for each in split]))
     return means, unknown
 
 
-def _sums(inference: Inference, tokens: Tokens, strings: Sequence[str], known: Sequence[str]) -> list[float]:
-    """Nats of each string, where some take several windows or have lost unknown characters."""
+def _sums(inference: Inference, tokens: Tokens, split: Split, known: Split) -> list[float]:
+    """Nats of each string, where some take several windows or have lost unknown tokens."""
     windows = inference.totals(tokens)
-    ends = accumulate([len(text) // inference.config.block_size + 1 for text in known], initial=0)
+    ends = accumulate([len(each) // inference.config.block_size + 1 for each in known], initial=0)
     totals = [math.fsum(windows[first:last]) for first, last in pairwise(ends)]
-    return [total + UNKNOWN * (len(text) - len(rest)) for total, text, rest in zip(totals, strings, known, strict=True)]
+    return [total + UNKNOWN * (len(each) - len(rest)) for total, each, rest in zip(totals, split, known, strict=True)]
 
 
-def _unknown(text: str, vocabulary: str) -> set[str]:
-    """The characters of a text that are not in the vocabulary."""
-    try:
-        rest = text.encode("latin-1").translate(None, delete=vocabulary.encode("latin-1", "ignore"))
-    except UnicodeEncodeError:
-        return set(text).difference(vocabulary)
-    return set(rest.decode("latin-1"))  # 20 times faster than a set of all
+def _tokens(known: Split, vocabulary: Vocabulary, block_size: int) -> Tokens:
+    tokens = vocabulary.encode_all(known)
+    return tokens.windows(block_size) if max(map(len, known)) >= block_size else tokens  # for short ones twice as fast
 
 
-def _without(unknown: set[str], strings: Sequence[str]) -> Sequence[str]:
-    """The strings without these characters."""
-    if not unknown:
-        return strings
-    dropped = dict.fromkeys(map(ord, unknown))
-    return [text if unknown.isdisjoint(text) else text.translate(dropped) for text in strings]
-
-
-def _tokens(known: Sequence[str], vocabulary: str, block_size: int) -> Tokens:
-    corpus = Corpus(list(known), vocabulary)
-    longest = max(map(len, known))
-    return corpus.windows(block_size) if longest >= block_size else corpus.tokens()  # for short ones twice as fast
-
-
-def quantiles(inference: Inference, vocabulary: str, documents: Sequence[str], most: int = SAMPLE) -> array[float]:
+def quantiles(
+    inference: Inference, vocabulary: Vocabulary, documents: Sequence[str], most: int = SAMPLE
+) -> array[float]:
     """The means of so many training strings, sorted: `RANKS` of them, or all if there are fewer."""
     stride = -(-len(documents) // most)
     means = sorted(_means(inference, vocabulary, documents[::stride])[0])

@@ -8,6 +8,7 @@ import os
 from array import array
 
 from tapegpt.data.rng import Random
+from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.engines.base import STEPS, Moments
 from tapegpt.errors import TapeGPTError, argument, quote
 from tapegpt.log import log
@@ -99,7 +100,7 @@ class _Checked(Record):
     """What makes a model, all of it checked: the checksum finds damage, not malice."""
 
     config: Model
-    vocabulary: str
+    vocabulary: Vocabulary
     rng: Random
     steps: int
     kind: str  # F64 or F32
@@ -111,7 +112,7 @@ class _Checked(Record):
     @property
     def shape(self) -> Shape:
         """What its code is made for."""
-        return "fast" if self.kind == "F32" else "exact", self.config, len(self.vocabulary) + 1
+        return "fast" if self.kind == "F32" else "exact", self.config, self.vocabulary.size
 
     def model(self) -> GPT:
         """The model, whose code is made now."""
@@ -147,7 +148,7 @@ def _model(contents: Contents, given: Choice | None = None, admit: Callable[[lis
 def _check_together(parts: list[_Checked]) -> None:
     MODELS.check("the number of models", len(parts))
     if len({part.vocabulary for part in parts}) > 1:
-        raise ForeignError("its models are not of the same characters")
+        raise ForeignError("its models are not of the same tokens")
     check_memory(part.shape for part in parts)
 
 
@@ -187,16 +188,14 @@ def _check(contents: Contents, kind: type[Model]) -> _Checked:
     version = metadata.get("format", "")
     if version not in [str(number) for number in range(1, FORMAT + 1)]:
         raise ForeignError(f"its format is {version!r:.20}, this tapegpt reads up to {SEVERAL}")
-    vocabulary = json.loads(metadata["vocabulary"])
+    vocabulary = _vocabulary(json.loads(metadata["vocabulary"]), metadata.get("tokens", CHARACTERS))
     rng = _rng(json.loads(metadata["random_state"]))
     steps = int(metadata["steps"])
     STEPS.check("steps", steps)
-    if not isinstance(vocabulary, str) or not vocabulary or list(vocabulary) != sorted(set(vocabulary)):
-        raise ForeignError("its vocabulary is not a sorted set of characters")
     ranks = _rising(json.loads(metadata.get("ranks", "[]")))
     data = DataRecord(**json.loads(metadata["data"])) if "data" in metadata else None
-    config, shapes = _made(kind, json.loads(metadata["config"]), len(vocabulary) + 1, contents)
-    trained = {each.name for each in config.parameters(len(vocabulary) + 1) if not each.fixed}
+    config, shapes = _made(kind, json.loads(metadata["config"]), vocabulary.size, contents)
+    trained = {each.name for each in config.parameters(vocabulary.size) if not each.fixed}
     sets = [""] if "settings" not in metadata else ["", MEAN, SQUARE]
     if any(LAST + name in contents.tensors for name in trained):
         sets.append(LAST)
@@ -205,10 +204,16 @@ def _check(contents: Contents, kind: type[Model]) -> _Checked:
         part + name: shapes[name] for part in sets for name in names[part]
     }:
         raise ForeignError("its tensors are not those of its configuration")
-    config.num_parameters(len(vocabulary) + 1)
+    config.num_parameters(vocabulary.size)
     numbers = {part: _parameters(contents, part, names[part]) for part in sets}
     state = _state(metadata, numbers, contents.type) if len(sets) > 1 else None
     return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, state)
+
+
+def _vocabulary(tokens: Any, rule: str) -> Vocabulary:
+    if not tokens or not isinstance(tokens, str if rule == CHARACTERS else list):
+        raise ForeignError("its vocabulary is not a sorted set of tokens")
+    return Vocabulary(tuple(tokens), rule)
 
 
 def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: Contents) -> tuple[Model, Shapes]:

@@ -19,6 +19,7 @@ from tapegpt.autograd.operations.base import PAD
 from tapegpt.autograd.operations.functions import exp, log
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import Strings
+from tapegpt.data.vocabulary import listed
 from tapegpt.engines.base import Engine
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.automata import FORBIDDEN
@@ -112,10 +113,10 @@ def _check(models: Sequence[GPT]) -> tuple[GPT, ...]:
         if not isinstance(model, GPT) or isinstance(model, Ensemble):
             raise TapeGPTError(f"model {position} of an ensemble must be a GPT, not {quote(model)}")
         if model.vocabulary != checked[0].vocabulary:
-            others = "".join(sorted(set(model.vocabulary) ^ set(checked[0].vocabulary)))
+            others = set(model.vocabulary) ^ set(checked[0].vocabulary)
+            what = f"{model.vocabulary.unit}s {listed(others)}" if others else f"rule {quote(model.vocabulary.rule)}"
             raise TapeGPTError(
-                f"model {position} of an ensemble differs from model 0 in the characters {quote(others)}: "
-                "train them on the same data"
+                f"model {position} of an ensemble differs from model 0 in the {what}: train them on the same data"
             )
     return checked
 

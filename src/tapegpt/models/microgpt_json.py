@@ -6,6 +6,7 @@ import json
 import os
 
 from tapegpt.data.rng import Random
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.errors import TapeGPTError, argument, either
 from tapegpt.models.gpt import Config
 from tapegpt.models.trained import GPT, make_engine
@@ -57,10 +58,10 @@ def _of_matrices(matrices: dict[str, tuple[tuple[int, int], bytes]], n_head: int
         hint = " abcdefghijklmnopqrstuvwxyz, if these are names" if vocab_size == 27 else ""
         given = f"{argument('vocabulary')}{hint}, or {either('data', '--training-data')}"
         raise TapeGPTError(f"it does not say its {vocab_size - 1} characters: give {given}")
-    vocabulary = "".join(sorted(set(vocabulary)))
-    shapes = config.shapes(len(vocabulary) + 1)
-    if len(vocabulary) + 1 != vocab_size:
-        raise TapeGPTError(f"it has {vocab_size - 1} characters, the vocabulary {len(vocabulary)}: give the one it has")
+    characters = Vocabulary.of(vocabulary)
+    shapes = config.shapes(characters.size)
+    if characters.size != vocab_size:
+        raise TapeGPTError(f"it has {vocab_size - 1} characters, the vocabulary {len(characters)}: give the one it has")
     for key, shape in shapes.items():
         found = matrices[key][0] if key in matrices else None
         if found != shape:
@@ -69,4 +70,4 @@ def _of_matrices(matrices: dict[str, tuple[tuple[int, int], bytes]], n_head: int
         raise TapeGPTError(f"it has {extra[0]} too, which microgpt.py has not")
     engine = make_engine("exact", config, vocab_size)
     engine.load_parameters({key: numbers_of(matrices[key][1], "F64") for key in shapes})
-    return GPT(config, vocabulary, Random(Settings.seed), engine)
+    return GPT(config, characters, Random(Settings.seed), engine)

@@ -13,7 +13,6 @@ from _thread import allocate_lock
 from array import array
 
 from tapegpt.data.rng import Random
-from tapegpt.data.tokens import encode, texts
 from tapegpt.errors import TapeGPTError, argument, check_names, either, quote, warn
 from tapegpt.inference.constraints import Constraints, Drawing, split_options
 from tapegpt.inference.language_model import LanguageModel
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from tapegpt.autograd.model import Model
     from tapegpt.data.neighbours import Neighbours
     from tapegpt.data.rng import State
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.engines.base import Engine, Parameters
     from tapegpt.files import Path
     from tapegpt.inference.constraints import GenerateOptions, StringOptions
@@ -105,10 +105,16 @@ def initialise(
 
 
 def _made(
-    config: Model, vocabulary: str, rng: Random, name: str, sizes: tuple[int, int], parameters: Parameters, steps: int
+    config: Model,
+    vocabulary: Vocabulary,
+    rng: Random,
+    name: str,
+    sizes: tuple[int, int],
+    parameters: Parameters,
+    steps: int,
 ) -> GPT:
     """A model that comes from another process."""
-    engine = make_engine(name, config, len(vocabulary) + 1, *sizes)
+    engine = make_engine(name, config, vocabulary.size, *sizes)
     engine.load_parameters(parameters)
     return GPT(config, vocabulary, rng, engine, steps)
 
@@ -126,7 +132,9 @@ class GPT(LanguageModel):
 
     models: Sequence[GPT] = ()  # those of an ensemble
 
-    def __init__(self, config: Model, vocabulary: str, rng: Random, engine: Engine, steps: int | None = None) -> None:
+    def __init__(
+        self, config: Model, vocabulary: Vocabulary, rng: Random, engine: Engine, steps: int | None = None
+    ) -> None:
         self.config = config
         self.vocabulary = vocabulary
         self.rng = rng
@@ -196,7 +204,7 @@ class GPT(LanguageModel):
     # --- generation ---------------------------------------------------------------------------------------------
 
     def generate(self, n: int = 20, *, seed: int | None = None, **options: Unpack[GenerateOptions]) -> list[str]:
-        """n generated strings of at most block_size characters; fewer where there are no more.
+        """n generated strings of at most block_size tokens; fewer where there are no more.
 
         Options are the fields of `Constraints` (prefix, suffix, pattern, min_length, max_length, avoid, novel,
         distinct, unbiased) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own
@@ -272,7 +280,7 @@ class GPT(LanguageModel):
             n -= len(batch)
             if time.perf_counter() - start < BATCH_SECONDS:
                 count = min(2 * count, MAX_BATCH)
-            yield from texts(batch, self.vocabulary)
+            yield from self.vocabulary.texts(batch)
 
     def estimate_probability(
         self, *, draws: int | None = None, seed: int = 0, **options: Unpack[GenerateOptions]
@@ -291,21 +299,23 @@ class GPT(LanguageModel):
         return self.sampler(constraints.replace(distinct=False), drawing, seed).probability(draws)
 
     def next_probabilities(self, prefix: str = "", *, temperature: float = 1.0) -> dict[str, float]:
-        """The probability of each next character after a prefix, and under "" that the string ends; falling.
+        """The probability of each next token after a prefix, and under "" that the string ends; falling.
 
-        Raises `TapeGPTError` for a prefix with characters that the model does not know, or one that fills the block.
+        Raises `TapeGPTError` for a prefix with tokens that the model does not know, or one that fills the block.
         """
         Drawing(temperature=temperature)
-        if not isinstance(prefix, str) or len(prefix) >= self.config.block_size:
+        tokens = self.vocabulary.encode(prefix, "prefix")
+        if len(tokens) >= self.config.block_size:
             raise TapeGPTError(
-                f"prefix must be a str of less than block_size {self.config.block_size} characters, not {quote(prefix)}"
+                f"prefix must be of less than block_size {self.config.block_size} {self.vocabulary.unit}s, not "
+                f"{quote(prefix)}"
             )
-        logs = self.inference.next_logs([encode(prefix, self.vocabulary, "prefix")])[0]
+        logs = self.inference.next_logs([tokens])[0]
         largest = max(logs)
         weights = [math.exp((log - largest) / temperature) if temperature else float(log == largest) for log in logs]
         total = math.fsum(weights)
-        pairs = zip((*self.vocabulary, ""), weights, strict=True)
-        return {character: weight / total for character, weight in sorted(pairs, key=lambda pair: -pair[1])}
+        pairs = zip(self.vocabulary.names, weights, strict=True)
+        return {token: weight / total for token, weight in sorted(pairs, key=lambda pair: -pair[1])}
 
     def names_for(
         self, keys: Iterable[str], *, secret: str | bytes, unique: bool = True, **options: Unpack[StringOptions]
@@ -353,7 +363,7 @@ class GPT(LanguageModel):
     def explain(self, text: str) -> Explanation:
         """How the model reads a text: what it expects at each position, where it looks, how the loss goes back.
 
-        Raises `TapeGPTError` for anything but a str, and for characters that the model does not know.
+        Raises `TapeGPTError` for anything but a str, and for what the model does not know.
         """
         from tapegpt.inference.explanation import explain
 

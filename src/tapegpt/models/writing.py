@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from array import array
 
+from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.log import log
 from tapegpt.models.gpt import Config
 from tapegpt.tensors import TYPES, Contents, as_type, little_endian, pack, write_contents
@@ -22,6 +23,7 @@ from tapegpt.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.files import Path
     from tapegpt.models.trained import GPT
 
@@ -54,7 +56,7 @@ def contents(model: GPT, *, weights_only: bool = False) -> Contents:
         "format": str(FORMAT),
         "tapegpt": __version__,
         "config": json.dumps(model.config.in_use()),
-        "vocabulary": json.dumps(model.vocabulary),
+        **_vocabulary(model.vocabulary),
         "random_state": json.dumps(model.random_state),
         "steps": str(model.steps),
         "engine": model.engine.name,
@@ -87,12 +89,20 @@ def contents(model: GPT, *, weights_only: bool = False) -> Contents:
 
 
 def fingerprint(model: GPT) -> str:
-    """SHA-256 of a model's kind, settings, characters, engine and parameters, or of those of the models in it."""
+    """SHA-256 of a model's kind, settings, tokens, engine and parameters, or of those of the models in it."""
     if model.models:
         return Contents({"models": " ".join(map(fingerprint, model.models))}, {}, "F64").checksum
     whole = contents(model, weights_only=True)
-    metadata = {name: whole.metadata[name] for name in ("config", "engine", "vocabulary")}
+    names = ("config", "engine", *_vocabulary(model.vocabulary))
+    metadata = {name: whole.metadata[name] for name in names}
     return whole.replace(metadata={**metadata, "model": type(model.config).__name__}).checksum
+
+
+def _vocabulary(vocabulary: Vocabulary) -> dict[str, str]:
+    """Characters are one text, other tokens a list and the rule by which text is split into them."""
+    if vocabulary.rule == CHARACTERS:
+        return {"vocabulary": json.dumps("".join(vocabulary))}
+    return {"vocabulary": json.dumps(vocabulary.tokens), "tokens": vocabulary.rule}
 
 
 def _several(model: GPT, weights_only: bool) -> Contents:

@@ -1,6 +1,6 @@
 """OpenAI's completions and models, for clients that know those. A token is a character, and a prompt a prefix.
 
-A prompt and its completion are one string of the model, cut where `max_tokens` characters have come; with a `suffix`
+A prompt and its completion are one string of the model, cut where `max_tokens` tokens have come; with a `suffix`
 the string ends with it, and the completion is what lies between. Not here: chats, which need a model that has seen
 some.
 """
@@ -8,6 +8,7 @@ some.
 from __future__ import annotations
 
 import time
+from itertools import accumulate
 from secrets import token_urlsafe
 
 from msgspec.json import encode
@@ -76,7 +77,7 @@ class Completions:
             model=wanted.model,
             choices=texts,
         )
-        usage = _usage(prompts, texts, wanted)
+        usage = _usage(run.model, prompts, texts, wanted)
         if wanted.stream:
             return StreamingResponse(_stream(completion, usage, wanted), media_type=EVENTS)
         completion.usage = usage
@@ -101,7 +102,7 @@ def _prompts(wanted: CompletionRequest) -> list[str]:
     given = wanted.prompt if isinstance(wanted.prompt, list) else [wanted.prompt or ""]
     prompts = [prompt for prompt in given if isinstance(prompt, str)]
     if len(prompts) < len(given):
-        raise TapeGPTError("prompt must be a string or a list of strings, not tokens: a token here is a character")
+        raise TapeGPTError("prompt must be a string or a list of strings, not tokens")
     return prompts
 
 
@@ -134,11 +135,11 @@ def _strings(
     model: GPT, wanted: CompletionRequest, prompt: str, n: int, seed: int | None, deadline: Deadline
 ) -> list[str]:
     """Whole strings with this beginning and the end that is wanted."""
-    suffix = wanted.suffix or ""
+    suffix, widest = wanted.suffix or "", max(map(len, model.vocabulary))
     options: GenerateOptions = {
         "prefix": prompt,
         "suffix": suffix,
-        "min_length": len(prompt) + len(suffix),
+        "min_length": (len(prompt) + len(suffix)) // widest,
         "temperature": 1.0 if wanted.temperature is None else wanted.temperature,
         "top_p": 1.0 if wanted.top_p is None else wanted.top_p,
     }
@@ -151,9 +152,10 @@ def _strings(
 def _choice(model: GPT, wanted: CompletionRequest, prompt: str, whole: str, index: int) -> Choice:
     """A string as a completion: what comes between prompt and suffix, up to a stop or `max_tokens`."""
     rest = whole[len(prompt) : len(whole) - len(wanted.suffix or "")]
-    most = len(rest) if wanted.max_tokens is None else wanted.max_tokens
-    is_cut = len(rest) > most or len(whole) == model.config.block_size
-    text, stops = rest[:most], [wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or []
+    pieces, split = model.vocabulary.split(rest), model.vocabulary.split
+    most = len(pieces) if wanted.max_tokens is None else wanted.max_tokens
+    is_cut = len(pieces) > most or len(split(whole)) >= model.config.block_size
+    text, stops = "".join(pieces[:most]), [wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or []
     ends = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
     if ends:
         text, is_cut = text[: min(ends)], False
@@ -163,23 +165,26 @@ def _choice(model: GPT, wanted: CompletionRequest, prompt: str, whole: str, inde
 
 
 def _logprobs(model: GPT, whole: str, shown: str, top: int) -> LogProbs:
-    """Of the characters that are shown, the last ones of the whole."""
-    tokens, first = [model.vocabulary.index(character) for character in whole], len(whole) - len(shown)
+    """Of the tokens that are shown, the last ones of the whole."""
+    tokens, pieces = model.vocabulary.encode(whole), list(model.vocabulary.split(shown))
+    first = len(tokens) - len(pieces)
     rows = model.inference.next_logs([tokens[:position] for position in range(first, len(tokens))]) if shown else []
-    named = [*model.vocabulary, ""]
+    named = model.vocabulary.names
     came = [(row[token], named[token]) for row, token in zip(rows, tokens[first:], strict=True)]
     best = [sorted(zip(row, named, strict=True), reverse=True)[:top] for row in rows]
     return LogProbs(
-        tokens=list(shown),
+        tokens=pieces,
         token_logprobs=[log for log, _ in came],
         # the best ones, and what came: up to one more than requested
         top_logprobs=[{name: log for log, name in [*pairs, own]} for pairs, own in zip(best, came, strict=True)],
-        text_offset=list(range(len(shown))),
+        text_offset=list(accumulate(map(len, pieces[:-1]), initial=0)) if pieces else [],
     )
 
 
-def _usage(prompts: Sequence[str], choices: Sequence[Choice], wanted: CompletionRequest) -> Usage:
-    asked, shown = sum(map(len, prompts)), sum([len(choice.text) for choice in choices])
+def _usage(model: GPT, prompts: Sequence[str], choices: Sequence[Choice], wanted: CompletionRequest) -> Usage:
+    asked, shown = (
+        sum(map(len, model.vocabulary.split_all(texts))) for texts in (prompts, [choice.text for choice in choices])
+    )
     given = shown - asked * (wanted.n or 1) if wanted.echo else shown
     return Usage(prompt_tokens=asked, completion_tokens=given, total_tokens=asked + given)
 
@@ -199,7 +204,7 @@ async def _stream(completion: Completion, usage: Usage, wanted: CompletionReques
 
 def _pieces(choice: Choice) -> Iterator[Choice]:
     whole = choice.logprobs
-    for position, character in enumerate(choice.text):
+    for position, piece in enumerate(whole.tokens if whole else choice.text):
         lists = whole and {name: [getattr(whole, name)[position]] for name in whole.__struct_fields__}
-        yield replace(choice, text=character, logprobs=lists and LogProbs(**lists), finish_reason=None)
+        yield replace(choice, text=piece, logprobs=lists and LogProbs(**lists), finish_reason=None)
     yield replace(choice, text="", logprobs=None)

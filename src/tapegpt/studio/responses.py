@@ -35,7 +35,7 @@ class Corpus(Response):
     dataset: str | None
     documents: int
     characters: int
-    vocabulary: str
+    vocabulary: list[str]
     longest: int
     median: int
     lengths: list[tuple[int, int]]
@@ -164,7 +164,7 @@ class Run(Response):
     model: str
     settings: dict[str, int | float | str | None]
     parameters: int
-    vocabulary: str
+    vocabulary: list[str]
     seconds: Seconds
     steps: int
     losses: Curve

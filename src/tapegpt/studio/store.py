@@ -10,6 +10,7 @@ from collections import Counter
 from secrets import token_urlsafe
 from typing import Generic, TypeVar
 
+from tapegpt.data.corpus import Corpus
 from tapegpt.errors import quote
 from tapegpt.studio.limits import RefusedError, weights
 from tapegpt.web.data import Facts
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from tapegpt.data.corpus import Corpus
     from tapegpt.inference.scores import Score
     from tapegpt.training.trainer import Trainer
     from tapegpt.web.data import Portrait
@@ -37,11 +37,12 @@ class KeptCorpus:
     def __init__(self, corpus: Corpus, name: str) -> None:
         self.id, self.corpus, self.name = token_urlsafe(12), corpus, name
         self.baselines: dict[str, float] | None = None
-        self.lengths = sorted(map(len, corpus.documents))
+        self.lengths = sorted(corpus.lengths())  # in tokens
+        self.characters = sum(map(len, corpus.documents))
         self.tokens = sum(self.lengths) + len(corpus)
-        self.facts = Facts(corpus.documents)
+        self.facts = Facts(corpus)
         self.dataset = corpus.source.dataset if corpus.source else None
-        self.bytes = sum(self.lengths) + TEXT_BYTES * len(corpus)
+        self.bytes = self.characters + TEXT_BYTES * len(corpus)
 
     def as_dict(self) -> dict[str, Any]:
         """The response of that name in `responses.py`."""
@@ -52,8 +53,8 @@ class KeptCorpus:
             "name": self.name,
             "dataset": self.dataset,
             "documents": len(corpus),
-            "characters": sum(lengths),
-            "vocabulary": corpus.vocabulary,
+            "characters": self.characters,
+            "vocabulary": list(corpus.vocabulary),
             "longest": lengths[-1],
             "median": lengths[len(lengths) // 2],
             "lengths": list(Counter(lengths).items()),
@@ -98,8 +99,11 @@ class KeptRun:
     @property
     def tokens(self) -> int:
         """Of its training strings."""
-        documents = self.model.documents or ()
-        return self.corpus.tokens if self.corpus else sum(map(len, documents)) + len(documents)
+        return (
+            self.corpus.tokens
+            if self.corpus
+            else Corpus(list(self.model.documents or ()), self.model.vocabulary).predictions
+        )
 
     def as_summary(self) -> dict[str, Any]:
         """The response `Summary` of `responses.py`."""

@@ -96,7 +96,7 @@ class Studio:
             raise too_large(f"a model as JSON may have {JSON_BYTES:,} bytes: convert it with tapegpt convert")
         try:
             recording = still(loads(data, name="the file", admit=self._admit))
-            recording.model.vocabulary.encode()
+            "".join(recording.model.vocabulary).encode()
         except UnicodeEncodeError as error:
             raise TapeGPTError(f"the file has a character that is no text, {error.object[error.start]!r}") from None
         deadline.check()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from time import perf_counter
 
+from tapegpt.data.vocabulary import listed
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.constraints import TEMPERATURE
 from tapegpt.models.curves import curve
@@ -45,9 +46,10 @@ class TrainingTask:
         limits.check_training(self.config, self.settings, vocab_size, corpus.tokens / len(corpus.corpus))
         limits.check_text(self.config, vocab_size, wanted.text)
         TEMPERATURE.check("temperature", wanted.temperature)
-        unknown = sorted(set(wanted.text[: self.config.block_size]).difference(corpus.corpus.vocabulary))
-        if unknown:  # else the error would come after the training
-            raise TapeGPTError(f"text {quote(wanted.text)}: {''.join(unknown)!r} is not in the data: leave that out")
+        vocabulary = corpus.corpus.vocabulary
+        pieces = vocabulary.split(wanted.text)[: self.config.block_size]
+        if unknown := set(pieces).difference(vocabulary):  # else the error would come after the training
+            raise TapeGPTError(f"text {quote(wanted.text)}: {listed(unknown)} is not in the data: leave that out")
         self.corpus, self._wanted = corpus, wanted
         self._moments = limits.moments(self.config, vocab_size, wanted.moments)
         self._parameters = self.config.num_parameters(vocab_size)

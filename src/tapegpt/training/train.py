@@ -7,6 +7,7 @@ import time
 
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.sources import READING, Selection, Source
+from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError
 from tapegpt.models.gpt import Config
 from tapegpt.training.clock import within
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     class Options(Shape, Reading, total=False):
         """Whatever `train` takes."""
 
+        tokens: str
+
     Data = str | os.PathLike[str] | Corpus | Iterable[str]
 
 
@@ -42,7 +45,7 @@ def train(
 
     The model is a subclass of `Model`, an instance of one, or a name, such as "mlp" or "mymodel.py:MyGPT". Options are
     its settings and those of `Settings`, of which a preset gives some, and how data is read, as `Corpus.read` and
-    `Corpus.of` take it: `tapegpt.train("people.csv", column="name")`. Each callback is called about
+    `Corpus.of` take it: `tapegpt.train("people.csv", column="name", tokens="words")`. Each callback is called about
     every 50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. At
     its end each is called once more, with no losses, and closed if it has a method `close`.
     Raises `TapeGPTError` for input that cannot be used.
@@ -65,8 +68,10 @@ def corpus_from(data: Data, reading: dict[str, Any], budget: float | None = None
     Of files that are large for a budget a sample is read.
     """
     if isinstance(data, str | os.PathLike):
-        return Corpus.from_source(within(Source(paths=(os.fspath(data),), **reading), budget))
+        how = {"tokens": CHARACTERS, **reading}
+        tokens = how.pop("tokens")
+        return Corpus.from_source(within(Source(paths=(os.fspath(data),), **how), budget), tokens)
     for name in reading:
-        if isinstance(data, Corpus) or name not in Selection.fields:
+        if isinstance(data, Corpus) or name not in ("tokens", *Selection.fields):
             raise TapeGPTError(f"{name} says how data is read: give a path, or leave it out")
     return data if isinstance(data, Corpus) else Corpus.of(data, **reading)

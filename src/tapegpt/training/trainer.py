@@ -167,19 +167,19 @@ class Trainer(Local):
         """A new run that starts with the weights of a model, on any documents.
 
         The vocabulary is the model's and the documents'. Parameters with a row or a column for each token have those of
-        new characters as in a new model. Where there are new characters, sparse parameters start anew, and n-grams are
+        new tokens as in a new model. Where there are new tokens, sparse parameters start anew, and n-grams are
         counted anew: both are found by tokens, which move. Raises `TapeGPTError` where a parameter grows with the
-        vocabulary in another way.
+        vocabulary in another way, and for documents that are split by another rule.
         """
-        vocabulary = "".join(sorted({*model.vocabulary, *corpus.vocabulary}))
+        vocabulary = model.vocabulary | corpus.vocabulary
         trainer = cls(corpus.replace(vocabulary=vocabulary), model.config, settings)
         engine, former = trainer.model.engine, model.parameters
         if vocabulary == model.vocabulary:
             engine.load_parameters(former)
             return trainer
         parameters, growth = engine.parameters(), model.config.growth(model.vocab_size)
-        shapes = model.config.shapes(len(vocabulary) + 1)
-        kept = [vocabulary.index(character) for character in model.vocabulary] + [len(vocabulary)]
+        shapes = model.config.shapes(vocabulary.size)
+        kept = [vocabulary.names.index(token) for token in model.vocabulary.names]
         for each in model.config.parameters(model.vocab_size):
             if not each.is_dense:
                 continue
@@ -188,7 +188,7 @@ class Trainer(Local):
                 if more and (size, more) != (model.vocab_size, 1):
                     raise TapeGPTError(
                         f"parameter {each.name}: {size} rows or columns are for {model.vocab_size} tokens, so that "
-                        "none is a character's own: finetune on documents without new characters"
+                        f"none is a {vocabulary.unit}'s own: finetune on documents without new {vocabulary.unit}s"
                     )
             rows, columns = (kept if more else range(size) for size, more in zip(sizes, growth[each.name], strict=True))
             width, numbers = shapes[each.name][1], iter(former[each.name])
@@ -450,12 +450,12 @@ def _warn(trainer: Trainer) -> None:
     corpus, block = trainer.training, trainer.model.config.block_size
     starts = trainer._tokens.starts  # noqa: SLF001  # of the documents that a step comes to
     if trainer.settings.engine != "fast" and max(map(sub, starts[1:], starts)) > block:
-        cut = [length for length in map(len, corpus.documents) if length >= block]
+        cut = [length for length in corpus.lengths() if length >= block]
         warn(
             f"{len(cut):,} of {len(corpus):,} documents are cut, block_size {block} does not hold them with their end: "
             f"choose one of up to {max(cut) + 1:,}, or the engine fast, which learns from all of them"
         )
-    controls = [character for character in corpus.vocabulary if breaks(character) and character != "\n"]
+    controls = [character for character in corpus.vocabulary.characters if breaks(character) and character != "\n"]
     if controls:
         warn(
             f"the documents have control characters, {quote(''.join(controls))}: look where with tapegpt doctor, and "

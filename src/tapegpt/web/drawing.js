@@ -33,12 +33,11 @@ export function percent(share) {
   return `${decimal(100 * share, digits)}%`;
 }
 
-/** A character as it can be seen: "␣" for a space, U+200B for what has no look of its own. */
-export function visible(character) {
-  if (character === " ") return "␣";
-  if (/^\p{M}/u.test(character)) return `◌${character}`;
-  const code = character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
-  return /^[\p{C}\p{Z}]/u.test(character) ? `U+${code}` : character;
+/** A token as it can be seen: "␣" for a space, U+200B for a character that has no look of its own. */
+export function visible(token) {
+  const shown = token.replaceAll(" ", "␣").replace(/^\p{M}/u, "◌$&");
+  const code = token.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+  return /^[\p{C}\p{Z}]$/u.test(shown) ? `U+${code}` : shown;
 }
 
 /** The one of them with the smallest distance. */

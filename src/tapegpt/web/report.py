@@ -81,7 +81,7 @@ def _found(model: GPT, text: str | None, samples: int) -> _Findings:
     corpus = _corpus(model)
     if text is None:
         text = corpus.documents[0] if corpus else model.generate(1, seed=0, temperature=TEMPERATURE)[0]
-        text = text[: model.config.block_size]
+        text = "".join(model.vocabulary.split(text)[: model.config.block_size])
     recording, reason = _record(model, corpus, _moments(model, text))
     portrait = Portrait(recording)
     run = portrait.run(text, TEMPERATURE)
@@ -102,7 +102,7 @@ def _corpus(model: GPT) -> Corpus | None:
 
 
 def _moments(model: GPT, text: str) -> int:
-    weights = sum(model.config.heads(model.vocab_size)) * (len(text) + 1) ** 2
+    weights = sum(model.config.heads(model.vocab_size)) * (len(model.vocabulary.split(text)) + 1) ** 2
     return max(LEAST, min(MOMENTS, NUMBERS // max(1, weights)))
 
 
@@ -158,7 +158,7 @@ def _sections(findings: _Findings) -> Iterator[tuple[str, list[str]]]:
 def _summary(findings: _Findings) -> str:
     """The page in words."""
     model, evaluation = findings.model, findings.evaluation
-    said = [f"It reads and writes strings of {amount(len(model.vocabulary), 'different character')}."]
+    said = [f"It reads and writes strings of {amount(len(model.vocabulary), f'different {model.vocabulary.unit}')}."]
     if evaluation is not None and evaluation.training is not None:
         said.append(f"It has learned from {amount(evaluation.training, 'string')} in {amount(model.steps, 'step')}.")
     first, last = findings.moments[0]["loss"], findings.moments[-1]["loss"]

@@ -16,7 +16,7 @@ function matrixPart({ name, rows, columns }) {
 }
 
 function gptParts({ settings: { n_embd: wide, n_head: heads, block_size: positions }, vocabulary }) {
-  const tokens = [...vocabulary].length + 1;
+  const tokens = vocabulary.length + 1;
   const squares = Array(4).fill([wide, wide]);
   const both = [[4 * wide, wide], [wide, 4 * wide]];
   const tables = [[tokens, wide], [positions, wide]];

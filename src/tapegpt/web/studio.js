@@ -37,7 +37,7 @@ const sliders = controls("sliders", (name, settings) => {
 });
 const reading = readingSection({
   onText(text) {
-    const unknown = [...text].find((character) => !vocabulary().includes(character));
+    const unknown = [...text].find((character) => !vocabulary().some((token) => token.includes(character)));
     complain("probe-error", unknown && new Error(`“${unknown}” is not among the characters of the data.`), ...READING);
     if (unknown) return;
     state.text = text;
@@ -68,12 +68,12 @@ function question() {
 }
 
 function vocabulary() {
-  return (run ?? corpus)?.vocabulary ?? "";
+  return (run ?? corpus)?.vocabulary ?? [];
 }
 
-// Keeps the string that is read where these characters allow it; else takes another.
-function fit(characters, other) {
-  if (state.text === null || ![...state.text].every((character) => characters.includes(character))) state.text = other;
+// Keeps the string that is read where its characters are tokens; else takes another.
+function fit(tokens, other) {
+  if (state.text === null || ![...state.text].every((character) => tokens.includes(character))) state.text = other;
   reading.setText(state.text);
   complain("probe-error");
 }
@@ -131,9 +131,10 @@ function takeCorpus(chosen) {
   fit(corpus.vocabulary, corpus.sample[0]);
   const name = SAMPLES[corpus.dataset] ?? (state.data.text === undefined ? corpus.name : "Your strings");
   const strings = count(corpus.documents, "string");
-  const characters = count([...corpus.vocabulary].length, "character");
+  const tokens = corpus.vocabulary;
+  const different = count(tokens.length, tokens.every((token) => [...token].length === 1) ? "character" : "token");
   find("facts").textContent = `${name} · ${strings}`;
-  find("corpus-facts").textContent = `${strings}, ${characters}, typically ${decimal(corpus.median, 0)} long.`;
+  find("corpus-facts").textContent = `${strings}, ${different}, typically ${decimal(corpus.median, 0)} long.`;
   find("sample").textContent = corpus.sample.join("  ");
   find("strings-view").style.setProperty("--length", `${Math.min(60, Math.max(8, Math.ceil(1.6 * corpus.median)))}ch`);
   find("strings-view").classList.toggle("long", corpus.median > LINE);
