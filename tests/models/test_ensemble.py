@@ -418,7 +418,7 @@ def test_all_models_of_a_file_are_checked_before_code_is_made_for_any(
     other = {**parts[-1], "vocabulary": json.dumps(VOCABULARY.characters[:-1] + "~")}
     for models, rule in (
         ([*parts[:-1], last], "steps must be a whole number"),
-        ([*parts[:-1], other], "its models are not of the same characters"),
+        ([*parts[:-1], other], "its models are not of the same tokens"),
         (parts[:-1], "its tensors are not those of its models"),
         ([*parts, parts[-1]], "its tensors are not those of its configuration"),
         ([], "its tensors are not those of its models"),
