@@ -187,3 +187,24 @@ def test_an_empty_pattern_leaves_the_empty_string() -> None:
     automaton = Constraints(pattern="").automaton(Vocabulary.of(VOCABULARY))
     assert automaton.accepts("")
     assert not automaton.accepts("a")
+
+
+TOKENS = st.sets(st.text(VOCABULARY, min_size=1, max_size=3), min_size=1, max_size=6).map(sorted)
+
+
+@given(AUTOMATA, TOKENS)
+@example(anything(VOCABULARY), ["A", "a", "b"])
+@example(beginning("", VOCABULARY), ["ab"])
+def test_tokens_lead_where_their_characters_do(automaton: Automaton, tokens: list[str]) -> None:
+    lifted = automaton.over(tokens)
+    for length in range(4):
+        for row in product(tokens, repeat=length):
+            assert lifted.accepts(row) == automaton.accepts("".join(row))
+    assert all(log > FORBIDDEN for log in lifted.ahead(0, lifted.states)[1 : lifted.states])
+    assert lifted.count <= len(tokens)
+
+
+def test_too_much_for_tokens_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automata, "MAX_CELLS", 1000)
+    with pytest.raises(TapeGPTError, match="the constraints on tokens need more than"):
+        matching(".*a.{5}", "ab").over(["".join(letters) for letters in product("ab", repeat=6)])

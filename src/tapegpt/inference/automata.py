@@ -82,8 +82,10 @@ class Automaton(Record):
                         _check_size(self.states, len(columns), "the constraints on tokens need", "simplify them")
                 column = after[step]
             classes.append(column)
-        table = array("I", [target for row in zip(*columns, strict=True) for target in row])
-        return _trim(tokens, classes, len(columns), table, self.accepting)
+        used = {column: number for number, column in enumerate(dict.fromkeys(classes))}  # others lead into a token
+        rows = zip(*[columns[column] for column in used], strict=True)
+        table = array("I", [target for row in rows for target in row])
+        return _trim(tokens, array("I", map(used.__getitem__, classes)), len(used), table, self.accepting)
 
     def __and__(self, other: Automaton) -> Automaton:
         """What accepts the strings that both accept; raises `TapeGPTError` where it is too large."""

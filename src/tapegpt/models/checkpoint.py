@@ -188,7 +188,7 @@ def _check(contents: Contents, kind: type[Model]) -> _Checked:
     version = metadata.get("format", "")
     if version not in [str(number) for number in range(1, FORMAT + 1)]:
         raise ForeignError(f"its format is {version!r:.20}, this tapegpt reads up to {SEVERAL}")
-    vocabulary = _vocabulary(json.loads(metadata["vocabulary"]), metadata.get("tokens", CHARACTERS))
+    vocabulary = _vocabulary(metadata)
     rng = _rng(json.loads(metadata["random_state"]))
     steps = int(metadata["steps"])
     STEPS.check("steps", steps)
@@ -210,7 +210,9 @@ def _check(contents: Contents, kind: type[Model]) -> _Checked:
     return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, state)
 
 
-def _vocabulary(tokens: Any, rule: str) -> Vocabulary:
+def _vocabulary(metadata: dict[str, str]) -> Vocabulary:
+    tokens = json.loads(metadata["vocabulary"])
+    rule = json.loads(metadata["tokens"]) if "tokens" in metadata else CHARACTERS
     if not tokens or not isinstance(tokens, str if rule == CHARACTERS else list):
         raise ForeignError("its vocabulary is not a sorted set of tokens")
     return Vocabulary(tuple(tokens), rule)

@@ -102,7 +102,7 @@ def _vocabulary(vocabulary: Vocabulary) -> dict[str, str]:
     """Characters are one text, other tokens a list and the rule by which text is split into them."""
     if vocabulary.rule == CHARACTERS:
         return {"vocabulary": json.dumps("".join(vocabulary))}
-    return {"vocabulary": json.dumps(vocabulary.tokens), "tokens": vocabulary.rule}
+    return {"vocabulary": json.dumps(vocabulary.tokens), "tokens": json.dumps(vocabulary.rule)}
 
 
 def _several(model: GPT, weights_only: bool) -> Contents:
