@@ -66,6 +66,8 @@ class Automaton(Record):
         """
         if list(self.alphabet) == list(tokens):
             return self
+        if not self.start:
+            return _nothing(tokens)
         kinds = dict(zip(self.alphabet, self.classes, strict=True))
         columns = [array("I", range(self.states))]  # where each state is led; by nothing, to itself
         numbers, after = {columns[0].tobytes(): 0}, dict[tuple[int, int], int]()
