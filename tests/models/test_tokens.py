@@ -6,6 +6,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,17 +21,17 @@ TEXTS = {
     "words": ["the cat sat", "the dog sat down", "a cat ran to the dog", "the cats, fast", "a dog ran"],
     SMILES: ["CCl", "C[nH]CBr", "ClCCl", "CC[nH]", "BrC1CC1"],
 }
-SHAPE = {"n_embd": 8, "n_head": 2, "block_size": 8}
+SHAPE: dict[str, Any] = {"n_embd": 8, "n_head": 2, "block_size": 8}
 
 
 @cache
-def trained(rule: str, engine: str = "exact") -> GPT:
+def trained(rule: str, engine: Any = "exact") -> GPT:
     return tapegpt.train(TEXTS[rule] * 4, tokens=rule, engine=engine, steps=40, **SHAPE)
 
 
 @pytest.mark.parametrize("rule", TEXTS)
 @pytest.mark.parametrize("engine", ["exact", "fast"])
-def test_constraints_are_about_text(rule: str, engine: str) -> None:
+def test_constraints_are_about_text(rule: str, engine: Any) -> None:
     model, text = trained(rule, engine), TEXTS[rule][1]
     vocabulary = model.vocabulary
     for prefix in (text[:2], text[:1]):
