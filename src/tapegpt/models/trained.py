@@ -172,7 +172,7 @@ class GPT(LanguageModel):
 
     @property
     def fingerprint(self) -> str:
-        """What it is, whatever it is called: SHA-256 of its kind, settings, characters, engine and parameters, in hex.
+        """What it is, whatever it is called: SHA-256 of its kind, settings, tokens, engine and parameters, in hex.
 
         Copies, files and other processes have the same; training changes it. Not in it: the random state, what is known
         of the training, the code of a model of your own. A model itself equals no other and is hashed as an object.
