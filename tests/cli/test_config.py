@@ -67,12 +67,13 @@ def test_settings_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactor
     from tapegpt.training.presets import resolve
 
     path = tmp_path_factory.getbasetemp() / "settings.toml"
-    path.write_text(as_toml(options_of(tapegpt.Config(n_embd=8), settings, DataRecord.of(Corpus.of(["a"])))))
+    data = DataRecord.of(Corpus.of(["a"]))
+    path.write_text(as_toml(options_of(tapegpt.Config(n_embd=8), "Cl|.", settings, data)))
     read = options("--config", str(path))
     known = {name: value for name, value in read.items() if name in Settings.fields and value is not None}
     expected = settings.replace(steps=Settings.steps) if settings.budget else settings
     assert resolve(known, read["preset"])[1].replace(steps=expected.steps) == expected  # type: ignore[arg-type]
-    assert (read["n_embd"], read["kind"]) == (8, "gpt")
+    assert (read["n_embd"], read["kind"], read["tokens"]) == (8, "gpt", "Cl|.")
 
 
 @pytest.mark.parametrize("source", ["run", "run/model.safetensors"])

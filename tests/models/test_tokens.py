@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tapegpt import GPT, Corpus, TapeGPTError, Trainer
 from tapegpt.cli import main
 from tapegpt.models.writing import dumps
 from tapegpt.settings import Settings
+from tapegpt.web.report import repeat
 
 SMILES = r"Cl|Br|\[[^]]+\]|."
 TEXTS = {
@@ -92,6 +94,17 @@ def test_files_keep_tokens_and_their_rule(tmp_path: Path) -> None:
             tapegpt.load(tmp_path / "bad.json")
 
 
+def test_a_training_by_a_rule_can_be_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_text("\n".join(TEXTS[SMILES]))
+    model = tapegpt.train(path, tokens=SMILES, steps=3, **SHAPE)
+    command, program = repeat(model)
+    assert f"--tokens={SMILES}" in shlex.split(command)
+    scope: dict[str, Any] = {"tapegpt": tapegpt}
+    exec(program, scope)
+    assert (scope["model"].vocabulary, scope["model"].parameters) == (model.vocabulary, model.parameters)
+
+
 def test_finetuning_adds_tokens() -> None:
     model = trained("words")
     corpus = Corpus.of(["a zebra ran"], tokens="words")
@@ -124,6 +137,7 @@ def test_commands_take_the_rule_from_the_model(
         ["explain", "m.json", "the cat"],
         ["why", "m.json", "the cat"],
         ["eval", "m.json", "data", "--samples", "5"],
+        ["train", "--config", "m.json"],
         ["report", "m.json", "-o", "m.html"],
         ["show", "m.json", "--stage", "tokens"],
         ["resume", "m.json", "data", "--more-steps", "2"],

@@ -332,7 +332,7 @@ def test_the_program_means_the_same_training(chosen: tuple[Model, Settings], sou
 
 def pretended(shape: Model, settings: Settings, source: Source) -> GPT:
     """A model that says it was trained so."""
-    model = GPT(shape, "ab", tapegpt.Random(1), engine=None)  # type: ignore[arg-type]  # it is not run
+    model = GPT(shape, Vocabulary.of("ab"), tapegpt.Random(1), engine=None)  # type: ignore[arg-type]  # it is not run
     model.state = TrainingState(settings, moments=None)  # type: ignore[arg-type]  # nor trained
     model.data = DataRecord(source.as_json(), 1, 1, "ab", "")
     return model

@@ -52,7 +52,7 @@ def _read(path: str) -> dict[str, Any]:
         model = load(model_file(path))
         if model.state is None or model.data is None:
             raise TapeGPTError("the model has weights only, not how they were trained: give a file that has")
-        return options_of(model.config, model.state.settings, model.data)
+        return options_of(model.config, model.vocabulary.rule, model.state.settings, model.data)
     import tomllib
 
     try:
@@ -79,7 +79,7 @@ def _words(options: dict[str, Any]) -> list[str]:
     return [*words, "--", *data]
 
 
-def options_of(model: Model, settings: Settings, data: DataRecord) -> dict[str, Any]:
+def options_of(model: Model, tokens: str, settings: Settings, data: DataRecord) -> dict[str, Any]:
     """The options of such a training, by name: what a preset or a budget has chosen stands in numbers."""
     from tapegpt.data.sources import Source
     from tapegpt.models.loading import address
@@ -89,7 +89,7 @@ def options_of(model: Model, settings: Settings, data: DataRecord) -> dict[str, 
     for each, *text in source.options().values() if source else ():
         name, _, value = each.lstrip("-").partition("=")
         options[name] = value or (text[0] if text else True)
-    options["model"] = address(type(model))
+    options |= {"tokens": tokens, "model": address(type(model))}
     shape = {name: value for name, value in model.as_dict().items() if value is not None}
     options |= {name: value for name, value in shape.items() if name in Config.fields}
     own = {name: value for name, value in shape.items() if name not in Config.fields}

@@ -108,7 +108,7 @@ def run(trainer: Trainer, options: argparse.Namespace) -> int:
     if options.json:
         print_json({**outcome.fields(trainer), "seconds": round(time.perf_counter() - started, 3)})
     elif options.quiet:
-        on_a_line = line_writer(trainer.model.vocabulary)
+        on_a_line = line_writer(trainer.model.vocabulary.characters)
         print("".join([f"{on_a_line(text)}\n" for text in outcome.samples]), end="")
     return code
 
@@ -306,7 +306,8 @@ def _generate(trainer: Trainer, options: argparse.Namespace, interruption: Inter
 def _note(trainer: Trainer, directory: str) -> None:
     from tapegpt.cli.config import CONFIG, as_toml, options_of
 
-    options = options_of(trainer.model.config, trainer.settings, trainer.data)
+    model = trainer.model
+    options = options_of(model.config, model.vocabulary.rule, trainer.settings, trainer.data)
     _write(os.path.join(directory, CONFIG), as_toml(options))
 
 

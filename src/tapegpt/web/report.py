@@ -10,6 +10,7 @@ from html import escape
 
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.sources import Source
+from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END
 from tapegpt.models.gpt import Config
@@ -304,7 +305,12 @@ def repeat(model: GPT) -> tuple[str, str]:
     if model.state is None:
         return "", ""
     kind = type(model.config)
-    fields = {"model": reference(kind), **model.config.as_dict(), **model.state.settings.as_dict()}
+    fields = {
+        "model": reference(kind),
+        "tokens": model.vocabulary.rule,
+        **model.config.as_dict(),
+        **model.state.settings.as_dict(),
+    }
     if fields["budget"] is not None:
         fields.pop("steps")
     source = Source(**model.data.source) if model.data and model.data.source else None
@@ -332,15 +338,16 @@ def _command(kind: type[Model], fields: Data, source: Source | None) -> str:
 
 def _program(kind: type[Model], fields: Data, source: Source | None) -> str:
     preset = None if fields["budget"] is None else next(iter(PRESETS))  # which a budget would choose otherwise
-    options = "".join(f", {name}={value!r}" for name, value in _beside(kind, fields, preset).items())
-    return f"model = tapegpt.train({_data(source)}{options})"
+    said = _beside(kind, fields, preset)
+    data = "strings" if source is None else _data(source, said.pop("tokens", CHARACTERS))
+    options = "".join(f", {name}={value!r}" for name, value in said.items())
+    return f"model = tapegpt.train({data}{options})"
 
 
-def _data(source: Source | None) -> str:
+def _data(source: Source, tokens: str) -> str:
     """Training data in Python."""
-    if source is None:
-        return "strings"
-    reading = {name: value for name, value in source.as_dict().items() if value != getattr(Source, name)}
+    reading = {} if tokens == CHARACTERS else {"tokens": tokens}
+    reading |= {name: value for name, value in source.as_dict().items() if value != getattr(Source, name)}
     reading.pop("paths", None)
     dataset = reading.pop("dataset", None)
     options = "".join(f", {name}={value!r}" for name, value in reading.items())
@@ -355,6 +362,13 @@ def _beside(kind: type[Model], fields: Data, preset: str | None) -> Data:
     engine, budget = fields["engine"], fields["budget"]
     config, settings = resolve({"engine": engine, "budget": budget}, preset, model=kind)
     implied = "exact" if preset is None and budget is None else "fast"
-    usual = {"model": reference(Config), **config.as_dict(), **settings.as_dict(), "engine": implied, "budget": None}
+    usual = {
+        "model": reference(Config),
+        "tokens": CHARACTERS,
+        **config.as_dict(),
+        **settings.as_dict(),
+        "engine": implied,
+        "budget": None,
+    }
     said = {} if preset is None else {"preset": preset}
     return {**said, **{name: value for name, value in fields.items() if value != usual[name]}}
