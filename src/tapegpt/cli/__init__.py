@@ -17,7 +17,6 @@ from warnings import catch_warnings
 from tapegpt.cli.console import fail, note_warnings, settle_encoding, silence
 from tapegpt.cli.options import Defaults
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine import notes
 from tapegpt.ranges import OneOf
 from tapegpt.version import __version__
 
@@ -61,7 +60,10 @@ options:
 
 def run() -> NoReturn:
     """The command as a process: it ends at once, since giving the memory back piece by piece takes 5 ms."""
-    notes.begin()
+    if _name_command(sys.argv[1:])[0] in COMMANDS:  # help and the version need no notes
+        from tapegpt.machine import notes
+
+        notes.begin()
     gc.set_threshold(100_000)  # of objects: to look for garbage among what is imported takes 2 ms
     os._exit(main(sys.argv[1:]))
 
