@@ -57,9 +57,10 @@ def test_a_name_is_loaded_when_it_is_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_only_a_cold_start_loads_llvm(bare: set[str], tmp_path: Path) -> None:
-    cold = loaded(["-m", "tapegpt", *JOB], tmp_path)
-    warm = loaded(["-m", "tapegpt", *JOB], tmp_path)
+@pytest.mark.parametrize("engine", ["exact", "fast"])
+def test_only_a_cold_start_loads_llvm(bare: set[str], tmp_path: Path, engine: str) -> None:
+    command = ["-m", "tapegpt", *JOB, "--engine", engine]
+    cold, warm = loaded(command, tmp_path), loaded(command, tmp_path)
     assert "llvmlite" in cold
     assert warm & THIRD_PARTY == (set() if can_map() else {"llvmlite"})
     if can_map():

@@ -40,12 +40,7 @@ class Parameter(Record):
     start: float | None  # of all its numbers; None: random
     fixed: bool  # not trained
     is_dense: bool  # trained, and all of its numbers take part in each position
-
-    @classmethod
-    def of(cls, node: Node) -> Parameter:
-        """What is known of a node."""
-        shape = node.shape
-        return cls(node.name, shape.rows or 0, shape.columns, node.start, node.fixed, node.is_dense)
+    products: int  # operations that take all of it, not rows of it, to each position
 
     @property
     def size(self) -> int:
@@ -169,9 +164,20 @@ def _parameters_once(model: Model, vocab_size: int) -> tuple[Parameter, ...]:
     of = ("parameters", model, vocab_size)
     found: tuple[Parameter, ...] | None = notes.recall(*of, names=[Parameter])
     if found is None:
-        found = tuple(map(Parameter.of, model.record(vocab_size).tape.parameters()))
+        found = _parameters(model.record(vocab_size).tape)
         notes.note(found, *of)
     return found
+
+
+def _parameters(tape: Tape) -> tuple[Parameter, ...]:
+    from tapegpt.autograd.operations.embedding import Embedding
+
+    uses = Counter(each for node in tape.nodes if not isinstance(node.operation, Embedding) for each in node.inputs)
+    found = []
+    for node in tape.parameters():
+        about = (node.start, node.fixed, node.is_dense, uses[node])
+        found.append(Parameter(node.name, node.shape.rows or 0, node.shape.columns, *about))
+    return tuple(found)
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ from tapegpt.processes import cores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tapegpt.autograd.model import Model
     from tapegpt.data.corpus import Corpus
@@ -50,25 +50,14 @@ def seconds_a_position(model: Model, vocab_size: int, length: float, threads: in
 
 
 def weights(model: Model, vocab_size: int) -> int:
-    """A position's multiply-adds with parameters."""
-    return sum(size for _, size in _products(model, vocab_size))
+    """A position's multiply-adds with parameters: with all but those in which rows are looked up."""
+    return sum(each.products * each.size for each in model.parameters(vocab_size) if not each.fixed)
 
 
 def layers(model: Model, vocab_size: int) -> int:
     """Those that do not grow with the vocabulary."""
-    growth = model.growth(vocab_size)
-    return sum(size for name, size in _products(model, vocab_size) if growth[name] == (0, 0))
-
-
-def _products(model: Model, vocab_size: int) -> Iterator[tuple[str, int]]:
-    """Parameters that each position is multiplied with, and their sizes: all but those in which rows are looked up."""
-    from tapegpt.autograd.operations.embedding import Embedding
-
-    for node in model.record(vocab_size).tape.nodes:
-        if not isinstance(node.operation, Embedding):
-            for each in node.inputs:
-                if each.is_parameter and not each.fixed:
-                    yield each.name, (each.shape.rows or 0) * each.shape.columns
+    growth, every = model.growth(vocab_size), model.parameters(vocab_size)
+    return sum(each.products * each.size for each in every if not each.fixed and growth[each.name] == (0, 0))
 
 
 WORTH_A_THREAD = 3_000_000  # multiply-adds of a step: 100 us of one core, where a barrier costs about one
