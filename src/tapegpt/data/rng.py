@@ -13,6 +13,7 @@ several threads at once.
 from __future__ import annotations
 
 import math
+import sys
 from array import array
 
 from tapegpt.machine.memory import address_of
@@ -145,8 +146,13 @@ class Random(Base):
 
     def streams(self, count: int) -> array[int]:
         """Seeds of `count` further streams of random numbers: where each starts, and its odd step, of 64 bits each."""
+        words = array("I", self.getrandbits(64 * count).to_bytes(8 * count, "little"))
+        if sys.byteorder == "little":
+            words[0::2], words[1::2] = words[1::2], words[0::2]  # the first of two is the upper half
+        else:
+            words.byteswap()
         streams = array("Q", [GOLDEN]) * (2 * count)
-        streams[0::2] = array("Q", [self.getrandbits(32) << 32 | self.getrandbits(32) for _ in range(count)])
+        streams[0::2] = array("Q", words.tobytes())
         return streams
 
 

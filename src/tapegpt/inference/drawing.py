@@ -77,7 +77,8 @@ class Narrowing(Structure):
 def drawing_kernel(decoding: Decoding, scratch: int) -> Kernel:
     """Strings as `generation_kernel` makes them; the rows of their generation (2, slots) hold their states too.
 
-    To log_weights (count) is added. The work memory has room for V numbers from `scratch` on.
+    To log_weights (count) is added; doubts (count) become 1 where a random number is within `margin` of where it draws
+    another token. The work memory has room for V numbers from `scratch` on.
     """
     forward, at = decoding.forward, decoding.layout
     vocab_size, bos = at.vocab_size, at.vocab_size - 1
@@ -88,6 +89,8 @@ def drawing_kernel(decoding: Decoding, scratch: int) -> Kernel:
         work: F32s,
         generation: BatchGeneration,
         log_weights: F64s,
+        doubts: U32s,
+        margin: Real,
         automaton: Automaton,
         narrowing: Narrowing,
     ) -> None:
@@ -95,6 +98,7 @@ def drawing_kernel(decoding: Decoding, scratch: int) -> Kernel:
         greedy = narrowing.temperature.equals(0.0)
         inverse = k.convert(k.select(greedy, _GREEDY, 1.0 / narrowing.temperature), F32)
         share = k.convert(k.select(greedy, 1.0, narrowing.min_p), F32)
+        near = k.convert(margin, F32)
         top_k, top_p = narrowing.top_k, k.convert(narrowing.top_p, F32)
         narrows = (top_k > 0) | (narrowing.top_p < 1.0) | (share > 0.0)
 
@@ -116,7 +120,8 @@ def drawing_kernel(decoding: Decoding, scratch: int) -> Kernel:
                 log_weights[string] = log_weights[string] + left
             for _ in k.when(narrows):
                 mass.set(_narrow(k, e, vocab_size, top_k, top_p, share))
-            token = _pick(k, e, vocab_size, k.select(greedy, 0.0, mass * unit))
+            token, is_close = _pick(k, e, vocab_size, k.select(greedy, 0.0, mass * unit), mass * near)
+            doubts[string] = k.select(is_close, 1, doubts[string])
             for _ in k.when(token < bos):
                 kind = automaton.classes[token]
                 state_of[row] = automaton.after(state, kind)
@@ -179,20 +184,23 @@ def _keep(k: Builder, e: Pointer, count: int, stays: Callable[[Number], Value]) 
         e.store(c, k.select(stays(c), e.vector(c, width), 0.0))
 
 
-def _pick(k: Builder, e: Pointer, count: int, point: Value) -> Value:
-    """The first token that has a number above zero and whose running sum is above the point.
+def _pick(k: Builder, e: Pointer, count: int, point: Value, near: Value) -> tuple[Value, Value]:
+    """The first token that has a number above zero and whose running sum is above the point; whether one is near it.
 
     The last above zero where there is none, since running sums are rounded in another order than the whole one.
     """
     width = k.width(F32)
     point = k.spread(point, width)
     before, first, last = k.zeros(width, F32), k.variable(k.constant(count, I32, width)), k.zeros(width, I32)
+    distance = k.variable(k.constant(count, F32, width))  # of the nearest sum
     for c in vectors(k, count):
         numbers, tokens = e.vector(c, width), k.lane_numbers(width) + k.convert(k.integer(c), I32)
         sums = running_sums(k, numbers) + before
         present = numbers > 0.0
         last.set(k.select(present, tokens, last))
+        distance.set(k.minimum(distance, k.abs(sums - point)))
         first.set(k.minimum(first, k.select(present & (sums > point), tokens, count)))
         before.set(k.spread(sums.lane(width - 1), width))
     nearest = -k.group_max(-first, width).lane(0)
-    return k.convert(k.select(nearest < count, nearest, k.group_max(last, width).lane(0)), I64)
+    token = k.convert(k.select(nearest < count, nearest, k.group_max(last, width).lane(0)), I64)
+    return token, k.any(distance < near)

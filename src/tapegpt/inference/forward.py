@@ -59,6 +59,7 @@ class Drawn(Record):
 
     strings: Strings
     log_weights: array[float]  # "d"
+    doubts: array[int]  # "I": 1 where a random number was within the margin of where it draws another token
 
 
 class Inference:
@@ -151,7 +152,7 @@ class Inference:
         _check(math.isfinite(sum(logs)))
         return [logs[start : start + self.vocab_size] for start in range(0, len(logs), apart)]
 
-    def draw(self, streams: array[int], drawing: Drawing, rules: Rules) -> Drawn:
+    def draw(self, streams: array[int], drawing: Drawing, rules: Rules, margin: float = 0.0) -> Drawn:
         """A string of tokens that keeps to the rules for each of `Random.streams`, on which alone it depends.
 
         Logits are divided by the temperature, 0 is for the most probable token, of equals the lowest. What the rules
@@ -162,6 +163,7 @@ class Inference:
         assert rules.count <= self.vocab_size
         strings = Strings.empty(len(streams) // 2, self.config.block_size)
         log_weights, rows = array("d", bytes(8 * len(strings))), array("q", bytes(16 * SLOTS))
+        doubts = array("I", bytes(4 * len(strings)))
         accepting, prospects = _words(rules.accepting), array("f", bytes(4 * rules.count))
         automaton: dict[str, Argument] = {
             "classes": address_of(rules.classes),
@@ -177,9 +179,10 @@ class Inference:
         }
         narrowing = {name: getattr(drawing, name) for name in Narrowing.fields}
         generation = {"rows": address_of(rows), "streams": address_of(streams), **Generation.arguments(strings)}
-        self._run("draw", generation, address_of(log_weights), automaton, narrowing)
+        results = (address_of(log_weights), address_of(doubts))
+        self._run("draw", generation, *results, margin, automaton, narrowing)
         _check(not math.isnan(sum(log_weights)))
-        return Drawn(strings, log_weights)
+        return Drawn(strings, log_weights, doubts)
 
 
 def _check(are_numbers: bool) -> None:

@@ -43,7 +43,7 @@ def read_secret(secret: str | bytes) -> bytes:
 
 
 def names(sampler: Sampler, keys: Iterable[str], secret: bytes, *, unique: bool) -> dict[str, str]:
-    """A name for each key, of its own or shared with others; raises `TapeGPTError` where too few names come."""
+    """A name for each key, never empty; raises `TapeGPTError` where there are too few."""
     keyed = hmac.new(secret, digestmod="sha256")
 
     def digest(key: str, number: int) -> bytes:
@@ -67,7 +67,7 @@ def names(sampler: Sampler, keys: Iterable[str], secret: bytes, *, unique: bool)
                 tried[rank] += 1
                 looked_at += 1
                 holder = holders.get(name, rank)
-                if holder < rank or not sampler.admits(name):
+                if not name or holder < rank or not sampler.admits(name):
                     continue
                 if holder > rank:
                     del found[holder]

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_right
-from itertools import accumulate, chain, pairwise
+from itertools import chain, pairwise
 
 from tapegpt.autograd.operations.base import PAD
 from tapegpt.autograd.operations.functions import exp, log
@@ -23,10 +22,10 @@ from tapegpt.data.vocabulary import listed
 from tapegpt.engines.base import Engine
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.automata import FORBIDDEN
+from tapegpt.inference.choice import Choice, random_unit
 from tapegpt.inference.constraints import Drawing
 from tapegpt.inference.forward import Drawn, Inference, Rules
 from tapegpt.inference.reading import rank
-from tapegpt.inference.sampling import truncate
 from tapegpt.machine.language import F32, Builder, F32s, Int, Real, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 _SURPRISES, _LOGS = 1.0, -1.0  # what they are multiplied by to be -log p
 PYTHON = 5_000_000  # multiply-adds for which there is time while a string is drawn: 50 us
-_WORD = (1 << 64) - 1
 
 
 class Ensemble(GPT):
@@ -181,8 +179,11 @@ class Mixture(Inference):
         del mean[count:]
         return mean
 
-    def draw(self, streams: array[int], drawing: Drawing, rules: Rules) -> Drawn:
-        """As that of one model, from the same random numbers; each prefix is looked at once for all its strings."""
+    def draw(self, streams: array[int], drawing: Drawing, rules: Rules, margin: float = 0.0) -> Drawn:
+        """As that of one model, from the same random numbers; each prefix is looked at once for all its strings.
+
+        All are in doubt where there is a margin.
+        """
         assert rules.most <= self.config.block_size
         count, block, bos = len(streams) // 2, self.config.block_size, self.vocab_size - 1
         strings = Strings.empty(count, block)
@@ -194,9 +195,9 @@ class Mixture(Inference):
             beyond: dict[tuple[int, ...], tuple[int, list[int]]] = {}
             rows = self.next_logs([list(prefix) for prefix in ahead]) if ahead else []
             for (prefix, (state, numbers)), logs in zip(ahead.items(), rows, strict=True):
-                choice = _Choice(logs, state, position, drawing, rules)
+                choice = Choice(logs, state, position, drawing, rules)
                 for number in numbers:
-                    token = choice.token(_unit(streams[2 * number], streams[2 * number + 1], position))
+                    token = choice.token(random_unit(streams[2 * number], streams[2 * number + 1], position))
                     log_weights[number] += choice.log_weight(token)
                     if token == bos:
                         continue  # its length is that of the prefix
@@ -204,65 +205,7 @@ class Mixture(Inference):
                     strings.lengths[number] = position + 1
                     beyond.setdefault((*prefix, token), (choice.after(token), []))[1].append(number)
             ahead = beyond
-        return Drawn(strings, log_weights)
-
-
-class _Choice:
-    """The next token after a prefix, at a state and position of rules."""
-
-    def __init__(self, logs: Sequence[float], state: int, position: int, drawing: Drawing, rules: Rules) -> None:
-        self._rules = rules
-        self._greedy = drawing.temperature == 0
-        scale = 1.0 / (drawing.temperature or 1.0)
-        self._row = rules.table[state * rules.count : (state + 1) * rules.count]
-        states, goes_on = len(rules.accepting), position < rules.most
-        # State 0, a dead end, for strings that may not continue.
-        self._prospects = [rules.ahead[(position + 1) * states + target if goes_on else 0] for target in self._row]
-        allowed = [
-            (token, logs[token] * scale + self._prospects[kind])
-            for token, kind in enumerate(rules.classes)
-            if self._prospects[kind] > FORBIDDEN
-        ]
-        if rules.accepting[state] and position >= rules.least:
-            allowed.append((len(rules.classes), logs[-1] * scale))
-        logits = [logit for _, logit in allowed]
-        largest = max(logits)
-        self._log_left = _log_sum(logits) - _log_sum([each * scale for each in logs])
-        pairs = [(token, math.exp(logit - largest)) for token, logit in allowed]
-        if drawing.truncates and not self._greedy:
-            pairs = truncate(pairs, drawing)
-        self._tokens = [token for token, _ in pairs]
-        self._weights = [weight for _, weight in pairs]
-        self._sums = list(accumulate(self._weights))
-
-    def token(self, unit: float) -> int:
-        """The token at a random number from 0 to below 1; the most probable one at temperature 0."""
-        if self._greedy:
-            return self._tokens[self._weights.index(1.0)]
-        return self._tokens[bisect_right(self._sums, unit * self._sums[-1])]
-
-    def log_weight(self, token: int) -> float:
-        """What a string's gets for a token."""
-        kinds = self._rules.classes
-        return self._log_left - (self._prospects[kinds[token]] if token < len(kinds) else 0.0)
-
-    def after(self, token: int) -> int:
-        """The state that a character leads to."""
-        return self._row[self._rules.classes[token]]
-
-
-def _log_sum(logs: Sequence[float]) -> float:
-    """The log of the sum of numbers whose logs these are."""
-    largest = max(logs)
-    return largest + math.log(math.fsum(math.exp(each - largest) for each in logs))
-
-
-def _unit(start: int, step: int, number: int) -> float:
-    """That of `fast.generation.random_unit`."""
-    z = start + (number + 1) * step & _WORD
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _WORD
-    z = (z ^ z >> 27) * 0x94D049BB133111EB & _WORD
-    return ((z ^ z >> 31) >> 40) * 2.0**-24
+        return Drawn(strings, log_weights, array("I", [margin > 0.0]) * count)
 
 
 class _Engine(Engine):

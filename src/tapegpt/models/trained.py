@@ -210,7 +210,7 @@ class GPT(LanguageModel):
         distinct, unbiased) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own
         generator is used; with one the strings are the same each time, and the model's generator stays as it is. Where
         constraints or a narrowed choice are given, and with the engine fast, numbers are f32, whose sums are grouped by
-        the CPU's vector width: on another kind of CPU about one string in some thousands differs.
+        the CPU's vector width: on another kind of CPU about one string in 50,000 differs.
 
         Warns (`TapeGPTWarning`) where fewer than n strings meet the constraints, or unbiased sampling was given up.
 
@@ -324,27 +324,28 @@ class GPT(LanguageModel):
 
         Who has the model and the names, but not the secret of at least 16 bytes, cannot tell whose they are. Names are
         no training strings, unless `novel` is False, and of one key each, unless `unique` is: then a name depends on
-        its key alone, else on which other keys there are, but not on their order or number. Other options are those of
-        `generate`, but for `distinct` and `unbiased`; the temperature is 1 by default.
+        its key alone, else on which other keys there are, but not on their order or number. All CPUs give the same
+        names. Other options are those of `generate`, but `distinct` and `unbiased`; the temperature is 1 by default.
 
         Raises `TapeGPTError` for a secret that is too short, where the training strings are not known, and where the
         model has too few names.
         """
         from tapegpt.data.strings import strings_of
+        from tapegpt.inference.certain import Certain
         from tapegpt.inference.pseudonyms import names, read_secret
 
         check_names("names_for", options, {**Constraints.fields, **Drawing.fields}.keys() - {"distinct", "unbiased"})
         constraints, drawing = split_options(
             {"temperature": 1.0, "novel": True, **options, "distinct": False, "unbiased": False}
         )
-        constraints = constraints.replace(min_length=max(constraints.min_length, 1))
         if constraints.distance is not None:
             try:
                 self.training_documents()
             except TapeGPTError as error:
                 raise TapeGPTError(f"{error.raw}: or choose {argument('novel', False)}") from None
         key, given = read_secret(secret), strings_of(keys, "keys")
-        named = names(self.sampler(constraints, drawing, seed=0), given, key, unique=unique)
+        sampler = self.sampler(constraints, drawing, seed=0, inference=Certain(self.inference, self.models or [self]))
+        named = names(sampler, given, key, unique=unique)
         return [named[key] for key in given]
 
     # --- judgement ----------------------------------------------------------------------------------------------

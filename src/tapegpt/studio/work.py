@@ -140,7 +140,7 @@ class TimedInference(Inference):
         self._deadline.check()
         return super().next_logs(prefixes)
 
-    def draw(self, streams: array[int], drawing: Drawing, rules: Rules) -> Drawn:
+    def draw(self, streams: array[int], drawing: Drawing, rules: Rules, margin: float = 0.0) -> Drawn:
         """As `Inference` does."""
         self._deadline.check()
-        return super().draw(streams, drawing, rules)
+        return super().draw(streams, drawing, rules, margin)

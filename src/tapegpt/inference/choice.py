@@ -1,0 +1,77 @@
+"""The next token of a string, chosen in Python as `drawing_kernel` chooses it. Not here: which logs it goes by."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from itertools import accumulate
+
+from tapegpt.inference.automata import FORBIDDEN
+from tapegpt.inference.sampling import truncate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tapegpt.inference.constraints import Drawing
+    from tapegpt.inference.forward import Rules
+
+WORD = (1 << 64) - 1
+
+
+class Choice:
+    """The next token after a prefix, at a state and position of rules."""
+
+    def __init__(self, logs: Sequence[float], state: int, position: int, drawing: Drawing, rules: Rules) -> None:
+        self._rules = rules
+        self._greedy = drawing.temperature == 0
+        scale = 1.0 / (drawing.temperature or 1.0)
+        self._row = rules.table[state * rules.count : (state + 1) * rules.count]
+        states, goes_on = len(rules.accepting), position < rules.most
+        # State 0, a dead end, for strings that may not continue.
+        self._prospects = [rules.ahead[(position + 1) * states + target if goes_on else 0] for target in self._row]
+        allowed = [
+            (token, logs[token] * scale + self._prospects[kind])
+            for token, kind in enumerate(rules.classes)
+            if self._prospects[kind] > FORBIDDEN
+        ]
+        if rules.accepting[state] and position >= rules.least:
+            allowed.append((len(rules.classes), logs[-1] * scale))
+        logits = [logit for _, logit in allowed]
+        largest = max(logits)
+        self._log_left = log_sum(logits) - log_sum([each * scale for each in logs])
+        pairs = [(token, math.exp(logit - largest)) for token, logit in allowed]
+        if drawing.truncates and not self._greedy:
+            pairs = truncate(pairs, drawing)
+        self._tokens = [token for token, _ in pairs]
+        self._weights = [weight for _, weight in pairs]
+        self._sums = list(accumulate(self._weights))
+
+    def token(self, unit: float) -> int:
+        """The token at a random number from 0 to below 1; the most probable one at temperature 0."""
+        if self._greedy:
+            return self._tokens[self._weights.index(1.0)]
+        return self._tokens[bisect_right(self._sums, unit * self._sums[-1])]
+
+    def log_weight(self, token: int) -> float:
+        """What a string's gets for a token."""
+        kinds = self._rules.classes
+        return self._log_left - (self._prospects[kinds[token]] if token < len(kinds) else 0.0)
+
+    def after(self, token: int) -> int:
+        """The state that a character leads to."""
+        return self._row[self._rules.classes[token]]
+
+
+def log_sum(logs: Sequence[float]) -> float:
+    """The log of the sum of numbers whose logs these are."""
+    largest = max(logs)
+    return largest + math.log(math.fsum(math.exp(each - largest) for each in logs))
+
+
+def random_unit(start: int, step: int, number: int) -> float:
+    """That of `fast.generation.random_unit`."""
+    z = start + (number + 1) * step & WORD
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & WORD
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & WORD
+    return ((z ^ z >> 31) >> 40) * 2.0**-24
