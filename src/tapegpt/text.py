@@ -93,7 +93,11 @@ def json_line(value: object) -> str:
     """A value as JSON on one line, in which escapes stand for what would reach a terminal, and other text as it is."""
     import json
 
-    line = json.dumps(value, ensure_ascii=False)
+    return escape_json(json.dumps(value, ensure_ascii=False))
+
+
+def escape_json(line: str) -> str:
+    """JSON on a line with escapes for what would reach a terminal."""
     return line if line.isprintable() else "".join([f"\\u{ord(c):04x}" if breaks(c) else c for c in line])
 
 

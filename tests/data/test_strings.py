@@ -10,7 +10,7 @@ import pytest
 
 import tapegpt
 from tapegpt import TapeGPTError
-from tapegpt.data.strings import strings_of
+from tapegpt.data.strings import strings_of, values_of
 
 
 @cache
@@ -38,7 +38,8 @@ def test_what_is_not_several_strings(name: str, take: Callable[[Any], object]) -
     for values in wrong if name == "documents" else ["anna", *wrong]:
         with pytest.raises(TapeGPTError, match=f"^{name} must be several strings, not .*: give (a list|one of its)"):
             take(values)
-    for values in (["anna", 5], ["anna", None], ["anna", ["bob"]], iter(["anna", b"bob"])):
+    nulls = [] if name == "strings" else [["anna", None]]  # which have missing scores
+    for values in (["anna", 5], *nulls, ["anna", ["bob"]], iter(["anna", b"bob"])):
         with pytest.raises(TapeGPTError, match=f"^{name.removesuffix('s')} 1 must be a str, not "):
             take(values)
 
@@ -62,7 +63,11 @@ def test_nulls_of_a_column_are_left_out_where_asked_only() -> None:
     pandas = pytest.importorskip("pandas")
     column = pandas.Series(["anna", None, float("nan"), pandas.NA, "bob"], dtype=object)
     assert strings_of(column, "documents", drop_nulls=True) == ["anna", "bob"]
-    with pytest.raises(TapeGPTError, match=r"^string 1 must be a str"):  # scores are to stay beside their strings
+    with pytest.raises(TapeGPTError, match=r"^string 1 must be a str"):
         strings_of(column, "strings")
+    for values in (column, list(column)):  # scores stay beside their strings
+        assert values_of(values, "strings") == ["anna", None, None, None, "bob"]
+    with pytest.raises(TapeGPTError, match=r"^string 4 must be a str, not int: 5$"):
+        values_of([*column[:4], 5], "strings")  # type: ignore[list-item]
     with pytest.raises(TapeGPTError, match=r"^document 1 must be a str"):  # a list has no nulls
         strings_of(list(column), "documents", drop_nulls=True)

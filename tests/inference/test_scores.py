@@ -25,9 +25,9 @@ import tapegpt
 from tapegpt import GPT, Config, Corpus, Random, TapeGPTError
 from tapegpt.cli import main
 from tapegpt.cli.score import LAST_BIN, _choose, _mark, _Summary
-from tapegpt.data import streaming
-from tapegpt.data.sources import CHUNK, Source
-from tapegpt.data.streaming import batches
+from tapegpt.data import packed
+from tapegpt.data.packed import CHUNK
+from tapegpt.data.sources import Source
 from tapegpt.data.tokens import Tokens
 from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.engines.base import Engine
@@ -155,7 +155,6 @@ def test_only_several_strings_have_scores() -> None:
     wrong: list[tuple[Any, str]] = [
         ("anna", "strings must be several strings, not 'anna': give a list"),
         (5, "strings must be several strings, not 5: give a list"),
-        (["a", None], "string 1 must be a str, not NoneType: None"),
         ([b"a"], "string 0 must be a str, not bytes: b'a'"),
     ]
     for strings, message in wrong:
@@ -271,28 +270,28 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(former)
 
 
-def test_a_chunk_at_a_time_gives_what_the_whole_gives() -> None:
-    @given(
-        st.text(st.sampled_from("aé\r\n \ufeffж"), max_size=40),
-        st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "shift_jis", "koi8-r"]),
-        st.integers(1, 9),
-        st.booleans(),
-        st.booleans(),
-    )
-    def check(text: str, encoding: str, size: int, zipped: bool, unique: bool) -> None:
-        data = text.encode(encoding, "ignore")
-        cut = len(data) // 2
-        Path("chunks").write_bytes(gzip.compress(data[:cut]) + gzip.compress(data[cut:]) if zipped else data)
-        Path("others").write_bytes((text[::-1] + "b").encode(encoding, "ignore"))
-        source = Source(paths=("chunks", "others"), encoding=encoding, unique=unique)
-        patch.setattr(streaming, "CHUNK", size)
-        patch.setattr("tapegpt.data.sources.CHUNK", size)
-        found = list(batches(source))
-        assert all(found)
-        assert [string for some in found for string in some] == source.documents()
-
+@given(
+    st.text(st.sampled_from("aé\r\n \ufeffж"), max_size=40),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "shift_jis", "koi8-r"]),
+    st.integers(1, 9),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_chunk_at_a_time_gives_what_the_whole_gives(
+    text: str, encoding: str, size: int, zipped: bool, unique: bool
+) -> None:
+    data = text.encode(encoding, "ignore")
+    cut = len(data) // 2
+    Path("chunks").write_bytes(gzip.compress(data[:cut]) + gzip.compress(data[cut:]) if zipped else data)
+    Path("others").write_bytes((text[::-1] + "b").encode(encoding, "ignore"))
+    source = Source(paths=("chunks", "others"), encoding=encoding, unique=unique)
+    whole = [string for some in source.batches() for string in some]
     with pytest.MonkeyPatch.context() as patch:
-        check()
+        patch.setattr(packed, "CHUNK", size)
+        found = list(source.batches())
+    assert all(found)
+    assert [string for some in found for string in some] == whole
+    assert whole == [] or source.documents() == whole
 
 
 @given(st.lists(st.text("aé \t"), min_size=1), st.booleans(), st.integers(1, 9))
@@ -302,12 +301,12 @@ def test_there_are_as_many_scores_as_lines(strings: list[str], ends: bool, size:
     Path("lines").write_text("\n".join(strings) + "\n" * ends, encoding="utf-8")
     stripped = [string.strip() for string in strings]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "CHUNK", size)
+        patch.setattr(packed, "CHUNK", size)
         for keep_blank in (True, False):
-            found = [string for some in batches(Source(paths=("lines",)), keep_blank=keep_blank) for string in some]
+            found = [string for some in Source(paths=("lines",)).batches(keep_blank=keep_blank) for string in some]
             assert found == (stripped if keep_blank else [string for string in stripped if string])
             more = Source(paths=("lines",), lowercase=True, max_length=2)
-            assert all(len(string) <= 2 for some in batches(more, keep_blank=keep_blank) for string in some)
+            assert all(len(string) <= 2 for some in more.batches(keep_blank=keep_blank) for string in some)
 
 
 def test_blank_lines_are_scored_as_the_empty_string(capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,13 +349,13 @@ def test_of_equals_the_first_comes_first(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 1 << 20])
 def test_what_is_not_text_is_found_where_it_is(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "CHUNK", size)
+    monkeypatch.setattr(packed, "CHUNK", size)
     for data in (b"a\r\nb\r\r\xffc", b"\xff", b"ab\n\xe2\x82", b"\xc3\xa9\n\xc3\n", b"a\r\xff"):
         Path("bad").write_bytes(data)
         with pytest.raises(TapeGPTError) as whole:
             Source(paths=("bad",)).documents()
         with pytest.raises(TapeGPTError) as parts:
-            list(batches(Source(paths=("bad",))))
+            list(Source(paths=("bad",)).batches())
         assert str(parts.value).split(": choose")[0] == str(whole.value).split(": choose")[0]
 
 
@@ -371,24 +370,24 @@ def test_files_that_cannot_be_read() -> None:
     }
     for path, message in cases.items():
         with pytest.raises(TapeGPTError) as caught:
-            list(batches(Source(paths=(path,))))
+            list(Source(paths=(path,)).batches())
         assert str(caught.value).startswith(message)
     with pytest.raises(TapeGPTError, match="encoding 'klingon' is not known"):
-        list(batches(Source(paths=("names.txt",), encoding="klingon")))
+        list(Source(paths=("names.txt",), encoding="klingon").batches())
 
 
 def test_a_small_file_that_says_much_is_read_in_pieces() -> None:
     Path("much.gz").write_bytes(gzip.compress((b"a" * 99 + b"\n") * 300_000))
-    sizes = [sum(map(len, strings)) for strings in batches(Source(paths=("much.gz",)))]
+    sizes = [sum(map(len, strings)) for strings in Source(paths=("much.gz",)).batches()]
     assert sum(sizes) == 99 * 300_000
     assert max(sizes) <= CHUNK
 
 
 def test_tables_and_blocks_are_read_too() -> None:
     Path("t.csv").write_text("x,y\n1,anna\n2,bob\n", encoding="utf-8")
-    assert list(batches(Source(paths=("t.csv",), column="y"))) == [["anna", "bob"]]
+    assert list(Source(paths=("t.csv",), column="y").batches()) == [["anna", "bob"]]
     Path("blocks").write_text("a\nb\n\nc\n", encoding="utf-8")
-    assert list(batches(Source(paths=("blocks",), delimiter="\n\n"))) == [["a\nb", "c"]]
+    assert list(Source(paths=("blocks",), delimiter="\n\n").batches()) == [["a\nb", "c"]]
 
 
 # --- the command ------------------------------------------------------------------------------------------------
@@ -640,3 +639,105 @@ def test_a_percentile_that_is_asked_for_is_itself_surprising_enough() -> None:
 def test_a_digit_is_the_whole_nats() -> None:
     score = Score(("a", "b", "c"), (0.9, 1.9, 9.9, 99.0), None, (1,))
     assert _mark(score, False).splitlines()[1].strip() == "0?99"
+
+
+# --- rows of tables, columns of frames --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_scores_go_back_to_their_rows(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each as it is of the string alone; a blank cell has none, nor has a string that is too long."""
+    names = ["Anna", "", "ünü", " ", "o" * 20, "bob"]
+    Path("t.csv").write_text("id;name\n" + "".join(f'{number};"{name}"\n' for number, name in enumerate(names)))
+    options = ["--column", "name", "--lowercase", "--max-length", "19", "--output-format", kind]
+    assert run(capsys, "m.safetensors", "t.csv", *options, "-o", f"scored.{kind}") == ""
+    scored = ["anna", None, "ünü", None, None, "bob"]
+    scores = trained().score(scored)
+    found = Source(paths=(f"scored.{kind}",), column="name", separator=";" if kind == "csv" else None).tables()
+    rows = [row for some in found for row in some.objects()]
+    assert [(row["id"], row["name"]) for row in rows] == [(str(number), name) for number, name in enumerate(names)]
+    for row, text, nats, share in zip(rows, scored, scores.nats, scores.percentiles, strict=True):
+        if text is None:
+            assert row["nats"] in ("", None)
+            assert row["percentile"] in ("", None)
+        else:
+            assert (float(row["nats"]), float(row["percentile"])) == pytest.approx((nats, share), rel=1e-5)
+        assert row["unknown"] == ("ü" if text == "ünü" else "")
+
+
+def test_rows_that_are_surprising_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("some.tsv").write_text("id\tname\n1\tanna\n2\txqz\n3\t\n4\tbob\n")
+    options = ["--column", "name", "--output-format", "csv"]
+    means = trained().score(["anna", "xqz", "bob"]).nats
+    least = sorted(means)[1]
+    every = run(capsys, "m.safetensors", "some.tsv", *options).splitlines()
+    assert [line[0] for line in every] == ["i", "1", "2", "3", "4"]
+    found = run(capsys, "m.safetensors", "some.tsv", *options, "--threshold", repr(least)).splitlines()
+    assert found == [every[0], every[2]]
+    found = run(capsys, "m.safetensors", "some.tsv", *options, "--min-percentile", "100").splitlines()
+    assert every[2] in found
+    assert every[3] not in found
+
+
+def test_numbers_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of those that are there, whatever is left out and in which order they come."""
+    Path("lines").write_text("anna\n\nbob\n" + "o" * 20 + "\nxqz\n")
+    options = ["--line-numbers", "--max-length", "19"]
+    printed = run(capsys, "m.safetensors", "lines", *options).splitlines()
+    assert printed[0].split() == ["line", "nats", "percentile", "string"]
+    assert [line.split()[0] for line in printed[1:]] == ["1", "2", "3", "5"]
+    plain = run(capsys, "m.safetensors", "lines", "--max-length", "19").splitlines()
+    assert [line[8:] for line in printed] == plain
+    assert [line.split()[0] for line in run(capsys, "m.safetensors", "lines", *options, "--top", "1").splitlines()] in (
+        [["line", each] for each in "235"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--output-format csv --sort", "--sort does not go with a table, whose rows keep their order: leave it out"),
+        ("--output-format csv --unique", "--unique does not go with a table"),
+        ("--output-format csv --line-numbers", "--line-numbers does not go with a table"),
+        ("--output-format xlsx", "--output-format must be one of text, csv, tsv, jsonl, parquet, not 'xlsx'"),
+        ("--line-numbers --json", "--line-numbers and --json exclude each other: give one of them"),
+        ("--separator ;", "names.txt: is read as text, --separator ; is for csv and tsv: leave it out"),
+        ("--format csv --separator ;;", "separator must be one character, not a quotation mark or"),
+        ("--no-quotes", "names.txt: is read as text, --no-quotes is for csv and tsv: leave it out"),
+    ],
+)  # fmt: skip
+def test_options_of_tables(options: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", "m.safetensors", "names.txt", *options.split()]) == 2
+    assert capsys.readouterr().err.startswith(f"tapegpt: error: {message}")
+
+
+def test_a_series_keeps_its_index_and_what_is_missing() -> None:
+    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    series = pandas.Series(["anna", None, "ünü", float("nan")], index=["w", "x", "y", "z"], dtype=object)
+    scores, alone = trained().score(series), trained().score(["anna", "ünü"])
+    frame = scores.to_frame()
+    assert list(frame.columns) == ["text", "nats", "percentile", "unknown"]
+    assert frame.index.equals(series.index)
+    assert frame["text"].isna().tolist() == frame["nats"].isna().tolist() == [False, True, False, True]
+    assert frame["nats"].dropna().tolist() == list(alone.nats)
+    assert scores.percentiles == [alone.percentiles[0], None, alone.percentiles[1], None]
+    assert frame["unknown"].tolist() == ["", "", "ü", ""]
+    assert list(scores.take([2, 1]).to_frame().index) == ["y", "x"]
+    assert list(trained().score(["anna"]).to_frame().index) == [0]
+    missing = scores[1]
+    assert (missing.text, missing.surprises, missing.percentile) == ("", (), None)
+    assert math.isnan(missing.nats)
+    assert [score.text for score in scores] == ["anna", "", "ünü", ""]
+    assert scores[2] == alone[1]
+    table = scores.to_arrow()
+    assert table["text"].to_pylist() == ["anna", None, "ünü", None]
+    assert table["nats"].to_pylist() == [alone.nats[0], None, alone.nats[1], None]
+    assert pyarrow.table(scores).equals(table)  # by Arrow's interface, as polars takes it
+    assert len(trained().calibrate(series)) == 2
+    assert trained().score([None, None]).to_arrow()["text"].null_count == 2
+
+
+def test_where_pandas_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(TapeGPTError, match=r"^pandas is not installed: install it, or take as_columns\(\) or to_arrow"):
+        trained().score(["anna"]).to_frame()

@@ -12,7 +12,8 @@ from collections import Counter
 
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.decoding import UTF_16_MARKS, Encoding, decode, fitting_encodings
-from tapegpt.data.sources import STDIN, Source, content, format_of, named
+from tapegpt.data.packed import MAX_CONTENT, STDIN, named
+from tapegpt.data.sources import IN_PLACE, LINE, Source
 from tapegpt.models.gpt import Config
 from tapegpt.record import Record
 from tapegpt.training.presets import resolve
@@ -149,14 +150,16 @@ def examine(data: Source | Corpus, config: Model | None = None, *, measured: boo
     """
     if isinstance(data, Corpus):
         return _report(data, config or Config(), [], [], data.documents, measured)
-    return examine_contents([(path, content(path)) for path in data.files()], data, config, measured=measured)[0]
+    found = [(name, b"".join(chunks)) for name, chunks in data.open(MAX_CONTENT)]
+    return examine_contents(found, data, config, measured=measured)[0]
 
 
 def examine_contents(
     contents: list[tuple[str, bytes]], source: Source, config: Model | None = None, *, measured: bool = True
 ) -> tuple[DataReport, Corpus]:
     """As `examine`, of files whose content has been read, with their paths; and their documents."""
-    encodings = fitting_encodings([(named(path), held) for path, held in contents], source.encoding)
+    texts = [(named(path), held) for path, held in contents if source.kind(path) not in IN_PLACE]
+    encodings = fitting_encodings(texts, source.encoding) if source.errors == "strict" else []
     if encodings:
         source = source.replace(encoding=encodings[0].name)
     files = [_file(path, held, source) for path, held in contents]
@@ -213,12 +216,13 @@ def _report(
 
 
 def _file(path: str, data: bytes, source: Source) -> File:
-    text = decode(named(path), data, source.encoding)
+    kind = source.kind(path)
+    text = "" if kind in IN_PLACE else decode(named(path), data, source.encoding, mark=source.errors != "strict")
     both = text.count("\r\n")
     controls = {code: text.count(chr(code)) for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\r"}
     return File(
         path=source.dataset or named(path),
-        format=source.format or format_of(path),
+        format=kind,
         size=len(data),
         bom=data.startswith((b"\xef\xbb\xbf", *UTF_16_MARKS)),
         line_feeds=text.count("\n") - both,
@@ -232,8 +236,8 @@ def _file(path: str, data: bytes, source: Source) -> File:
 def _values(path: str, data: bytes, source: Source) -> list[str]:
     """Without the empty one behind the last delimiter of a text."""
     values = source.values(path, data)
-    is_text = (source.format or format_of(path)) == "text"
-    return values[:-1] if is_text and values and not values[-1] else values
+    is_cut = source.kind(path) == "text" and source.delimiter != LINE
+    return values[:-1] if is_cut and values and not values[-1] else values
 
 
 def _too_long(kept: list[str], source: Source | None) -> int:

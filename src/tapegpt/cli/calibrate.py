@@ -8,7 +8,6 @@ from tapegpt.cli.console import notice, print_json, table
 from tapegpt.cli.data import data_arguments, stream_of
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import option
-from tapegpt.data.streaming import batches
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import FEW, Calibration
 from tapegpt.ranges import Number
@@ -37,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the threshold of a rate, or those of some rates."""
     model, nats = load_model(options), array("d")
-    for strings in batches(stream_of(options)):
+    for strings in stream_of(options).batches():
         nats.extend(model.score(strings).nats)
     calibration = Calibration(nats)
     if options.alarm_rate is not None:

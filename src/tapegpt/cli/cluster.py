@@ -10,9 +10,8 @@ import time
 from contextlib import contextmanager
 
 from tapegpt.cli.console import STDOUT, StatusLine
-from tapegpt.cli.options import flag, option
+from tapegpt.cli.options import flag
 from tapegpt.errors import TapeGPTError
-from tapegpt.ranges import OneOf
 from tapegpt.text import amount
 
 TYPE_CHECKING = False
@@ -33,18 +32,17 @@ def ray_argument(group: argparse._ActionsContainer) -> None:
     group.add_argument("--ray", metavar="ADDRESS", help=about)
 
 
-def bulk_arguments(group: argparse._ActionsContainer, default: str) -> None:
-    """Declare the address, and what is written by those who work there."""
+def bulk_arguments(group: argparse._ActionsContainer) -> None:
+    """Declare the address, and where those write who work there."""
     ray_argument(group)
     about = "with --ray: new directory for the files, which all machines have"
     group.add_argument("--output-dir", metavar="DIR", help=about)
-    option(group, "--output-format", OneOf(FORMATS), f"with --ray: {', '.join(FORMATS)} [{default}]")
 
 
-def check_bulk(options: argparse.Namespace, refused: tuple[str, ...]) -> None:
+def check_bulk(options: argparse.Namespace, refused: tuple[str, ...], needing: tuple[str, ...] = ()) -> None:
     """Raise `TapeGPTError` where options do not go with --ray, or not without it."""
     if options.ray is None:
-        for name in ("output_dir", "output_format"):
+        for name in ("output_dir", *needing):
             if getattr(options, name) is not None:
                 raise TapeGPTError(f"{flag(name)} is about what --ray writes: give --ray ADDRESS too")
         return

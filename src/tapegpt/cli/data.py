@@ -7,7 +7,8 @@ import sys
 
 from tapegpt.cli.console import STDOUT, notice
 from tapegpt.cli.options import option
-from tapegpt.data.sources import DATASETS, FORMATS, STDIN, Source, parse_delimiter
+from tapegpt.data.packed import STDIN
+from tapegpt.data.sources import DATASETS, ERRORS, FORMATS, Source, parse_delimiter, parse_text
 from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf, Whole
@@ -24,17 +25,25 @@ DEFAULT_DATA = "input.txt"
 
 def data_arguments(group: argparse._ActionsContainer, default: str = "./input.txt, or names") -> None:
     """Declare them; the default is what help says of no DATA."""
-    about = "files or directories of text, a string a line, or tables (.csv .tsv .jsonl .json); - for standard input"
+    about = "files or directories of text, a string a line, or tables (.csv .tsv .jsonl .json .parquet .arrow); - for "
+    about += "standard input; gzip, xz, bzip2 or zip too"
     group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [{default}]")
     option(group, "--dataset", OneOf(DATASETS), f"embedded data: {' or '.join(DATASETS)}")
+    about = "of directories and zip files, the files with such names, as '*.abc' [all]"
+    group.add_argument("--files", metavar="PATTERN", help=about)
     option(group, "--format", OneOf(FORMATS), f"format of DATA: {', '.join(FORMATS)} [by the names of files]")
     about = "column of a table: its name or number, of JSON a key or a.b [the only one]"
     group.add_argument("--column", metavar="NAME", help=about)
     about = ".csv and .tsv without names of columns in the first row, columns by number"
     group.add_argument("--no-header", action="store_true", help=about)
+    about = "character between the cells of .csv, as ';' or '\\t' [, or ;]"
+    group.add_argument("--separator", metavar="TEXT", help=about)
+    group.add_argument("--no-quotes", action="store_true", help="cells of .csv with quotation marks as they are")
     about = "what separates strings: text such as '\\n---\\n', or line, blank or none [line]"
     group.add_argument("--delimiter", default="line", metavar="TEXT", help=about)
     group.add_argument("--encoding", default="utf-8", metavar="NAME", help="encoding of DATA [utf-8]")
+    about = "what is not of the encoding: strict, refused; replace, by U+FFFD; skip, strings with it left out"
+    option(group, "--errors", OneOf(ERRORS), about, default="strict")
     group.add_argument("--lowercase", action="store_true", help="all characters in lower case")
     option(group, "--max-length", Whole(1), "longest strings to take, in characters [all]")
     group.add_argument("--unique", action="store_true", help="each string once")
@@ -55,11 +64,15 @@ def source_of(options: argparse.Namespace) -> Source:
     return Source(
         paths=tuple(paths),
         dataset=dataset,
+        files=options.files,
         format=options.format,
         encoding=options.encoding,
+        errors=options.errors,
         delimiter=parse_delimiter(delimiter),
         column=options.column,
         header=not options.no_header,
+        separator=options.separator and parse_text(options.separator, "separator"),
+        quotes=not options.no_quotes,
         lowercase=options.lowercase,
         max_length=options.max_length,
         unique=options.unique,
@@ -89,7 +102,7 @@ def corpus_of(options: argparse.Namespace, tokens: str, budget: float | None = N
 def data_paths(options: argparse.Namespace) -> list[str]:
     """The files to learn from, also those in directories; none for an embedded data set."""
     source = source_of(options)
-    return source.files() if source.paths else []
+    return source.listing() if source.paths else []
 
 
 def check_file(option: str, path: str, data: Iterable[str]) -> None:

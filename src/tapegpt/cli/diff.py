@@ -47,13 +47,14 @@ def _read(options: argparse.Namespace, path: str) -> GPT | Losses:
     """A model, or losses."""
     from tapegpt.analysis.diff import losses_of
     from tapegpt.data.decoding import decode
-    from tapegpt.data.sources import content, named
+    from tapegpt.data.packed import contents, named
     from tapegpt.models.checkpoint import is_own, load
 
     path = model_file(path)
     if is_model(path):
         return load(path, options.kind if is_own(path) else None)  # the other model may be one of the package
-    return losses_of(decode(named(path), content(path), "utf-8"), named(path))
+    text = "".join([decode(named(name), data, "utf-8") for name, data in contents(path)])
+    return losses_of(text, named(path))
 
 
 def page(found: Comparison) -> Iterator[str]:

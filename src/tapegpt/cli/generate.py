@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
+from tapegpt.cli.cluster import FORMATS, bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import notice, output, watched
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import given, option, output_argument, setting_arguments
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.constraints import Drawing, split_options
-from tapegpt.ranges import Whole
+from tapegpt.ranges import OneOf, Whole
 from tapegpt.settings import SEED
 from tapegpt.text import json_line, line_writer
 
@@ -56,12 +56,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "A line holds one string. Those of a model that knows ends of lines or other control characters have escapes "
         "for them, such as \\n, and \\\\ for a backslash, so that they can be read back; so has --json."
     )
-    bulk_arguments(parser.add_argument_group("many strings, on many machines"), "text")
+    bulk = parser.add_argument_group("many strings, on many machines")
+    bulk_arguments(bulk)
+    option(bulk, "--output-format", OneOf(FORMATS), f"with --ray: {', '.join(FORMATS)} [text]")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the strings, a line each; whatever else is to be said goes to stderr."""
-    check_bulk(options, ("output", "json", "probability"))
+    check_bulk(options, ("output", "json", "probability"), ("output_format",))
     wanted = _read_options(options)
     split_options(wanted)  # refused before the model is read
     model = load_model(options)
@@ -105,10 +107,9 @@ def _lengths(text: str) -> dict[str, int]:
 
 def _words(path: str) -> list[str]:
     """The lines of a file, of which there may be none."""
-    from tapegpt.data.sources import Source, content
+    from tapegpt.data.sources import Source
 
-    source = Source(paths=(path,))
-    return [word for file in source.files() for word in source.select(source.values(file, content(file)))]
+    return [word for words in Source(paths=(path,)).batches() for word in words]
 
 
 def _print(model: GPT, strings: Iterable[str], as_json: bool) -> None:

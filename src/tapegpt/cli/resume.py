@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     is_directory = os.path.isdir(options.model) and options.output is None and options.metrics is None
     options.run_dir = options.model if is_directory else None
     options.output = options.output or model_file(options.model)
-    running.prepare_outputs(options, corpus.source.files() if corpus.source and corpus.source.paths else [])
+    running.prepare_outputs(options, corpus.source.listing() if corpus.source and corpus.source.paths else [])
     return running.run(Trainer.resume(model, corpus, options.more_steps), options)
 
 

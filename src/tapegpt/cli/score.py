@@ -1,22 +1,21 @@
-"""`tapegpt score`: how surprising strings are to a model, a line each."""
+"""`tapegpt score`: how surprising strings are to a model, a line each, or the rows of a table with their scores."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections import Counter
+from itertools import chain
 from operator import add, itemgetter, mul
 
 from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import bar, colour, colours, facts, output, watched
 from tapegpt.cli.data import data_arguments, source_of, stream_of
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import option, output_argument
-from tapegpt.data.streaming import batches
-from tapegpt.data.vocabulary import CHARACTERS
+from tapegpt.cli.options import flag, option, output_argument
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
-from tapegpt.ranges import Number, Whole
+from tapegpt.ranges import Number, OneOf, Whole
 from tapegpt.text import amount, columns, json_line, line_writer, visible
 
 TYPE_CHECKING = False
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
+    from tapegpt.data.sources import Source
     from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.inference.scores import Score, Scores
     from tapegpt.models.trained import GPT
@@ -34,8 +34,13 @@ LISTED, LABEL = 8, 18  # unknown characters that it shows, columns of its labels
 BATCH = 10_000  # sorted strings that are scored together
 MARGIN = 22  # columns before the strings
 STRONG = 2.5  # nats from which a token is coloured
-EXCLUSIVE = (("characters", "json"), ("characters", "summary"), ("summary", "sort"), ("summary", "top"))
-COMMON = "--dataset --sort --top --min-percentile --threshold --output --characters --summary --json"
+EXCLUSIVE = (
+    *(("characters", "json"), ("characters", "summary"), ("summary", "sort"), ("summary", "top")),
+    *[("line_numbers", each) for each in ("json", "summary", "unique")],
+)
+NO_TABLE = ("sort", "top", "unique", "characters", "line_numbers", "summary", "json")
+OUTPUT_FORMATS = ("text", "csv", "tsv", "jsonl", "parquet")
+COMMON = "--dataset --column --sort --top --min-percentile --threshold --output --output-format --summary --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,18 +57,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(chosen, "--threshold", Number(kind="finite number"), about)
     shown = parser.add_argument_group("output")
     output_argument(shown, "scores")
+    about = "table with all columns of DATA and the scores: csv, tsv, jsonl, parquet [text]; with --ray [jsonl]"
+    option(shown, "--output-format", OneOf(OUTPUT_FORMATS), about)
+    shown.add_argument(
+        "--line-numbers", action="store_true", help="the number of each string's line, of a table its row"
+    )
     shown.add_argument("--characters", action="store_true", help="which characters are surprising, or tokens")
     shown.add_argument("--summary", action="store_true", help="counts and a histogram instead of strings")
     shown.add_argument("--json", action="store_true", help="JSON lines, with the nats of each token")
-    bulk_arguments(parser.add_argument_group("many strings, on many machines"), "jsonl")
+    bulk_arguments(parser.add_argument_group("many strings, on many machines"))
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the strings with their scores, or a summary."""
     for name, other in EXCLUSIVE:
         if getattr(options, name) and getattr(options, other) not in (None, False):
-            raise TapeGPTError(f"--{name} and --{other} exclude each other: give one of them")
-    check_bulk(options, ("output", "sort", "top", "characters", "summary", "json"))
+            raise TapeGPTError(f"{flag(name)} and {flag(other)} exclude each other: give one of them")
+    check_bulk(options, ("output", "sort", "top", "characters", "line_numbers", "summary", "json"))
+    is_table = options.output_format not in (None, "text") and options.ray is None
+    for name in NO_TABLE if is_table else ():
+        if getattr(options, name) not in (None, False):
+            raise TapeGPTError(f"{flag(name)} does not go with a table, whose rows keep their order: leave it out")
     if options.ray is not None and not options.data and options.dataset is None:
         raise TapeGPTError("--ray scores files: give the path of one, or several")
     model, least, percentile = load_model(options), options.threshold, options.min_percentile
@@ -75,9 +89,12 @@ def run(options: argparse.Namespace) -> int:
         from tapegpt.cluster import score
 
         return write_parts(options, score, model, source_of(options), threshold=least, min_percentile=percentile)
+    source = stream_of(options)
     with output(options.output):
-        strings = batches(stream_of(options), keep_blank=True)
-        scored = _choose(watched(map(model.score, strings), "string", len), least, percentile)
+        if is_table:
+            _write_table(model, source, options.output_format, lambda scores: _chosen(scores, least, percentile))
+            return 0
+        scored = _choose(watched(_score(model, source, options.line_numbers), "string", len), least, percentile)
         if options.sort or options.top is not None:
             scored = _sort(scored, options.top, model)
         if options.summary:
@@ -85,48 +102,90 @@ def run(options: argparse.Namespace) -> int:
         elif options.json:
             _print_json(scored)
         else:
-            _print_lines(scored, model.vocabulary, options.characters)
+            _print_lines(scored, model.vocabulary, options.characters, options.line_numbers)
     return 0
 
 
 # --- which strings ----------------------------------------------------------------------------------------------
 
 
+def _score(model: GPT, source: Source, numbered: bool) -> Iterator[Scores]:
+    """The scores of all strings, by the numbers of their lines if asked."""
+    if not numbered:
+        yield from map(model.score, source.batches(keep_blank=True))
+        return
+    line = 1
+    for rows in source.tables():
+        scores = model.score(source.choose(rows.values))
+        scores.index = range(line, line + len(scores))
+        line += len(scores)
+        yield scores.take([number for number, nats in enumerate(scores.nats) if nats == nats])
+
+
 def _choose(scored: Iterable[Scores], least: float | None, min_percentile: float | None) -> Iterator[Scores]:
     """Those that are surprising enough."""
     for scores in scored:
-        chosen = scores
-        if least is not None:
-            chosen = chosen.take(index for index, nats in enumerate(chosen.nats) if nats > least)
-        if min_percentile is not None:
-            shares = chosen.percentiles
-            chosen = chosen.take(index for index, share in enumerate(shares) if (share or 0.0) >= min_percentile)
-        if len(chosen):
-            yield chosen
+        chosen = _chosen(scores, least, min_percentile)
+        taken = scores if chosen is None else scores.take(chosen)
+        if len(taken):
+            yield taken
+
+
+def _chosen(scores: Scores, least: float | None, min_percentile: float | None) -> list[int] | None:
+    """Numbers of those that are; None where all are wanted."""
+    if least is None and min_percentile is None:
+        return None
+    numbers = [number for number, nats in enumerate(scores.nats) if least is None or nats > least]
+    if min_percentile is not None:
+        shares = scores.percentiles
+        numbers = [number for number in numbers if (shares[number] or 0.0) >= min_percentile]
+    return numbers
 
 
 def _sort(scored: Iterable[Scores], top: int | None, model: GPT) -> Iterator[Scores]:
     """The most surprising first, of equals the first; only `top` of them are kept in memory."""
     from heapq import nlargest
 
-    pairs = (pair for scores in scored for pair in zip(scores.nats, scores.texts, strict=True))
+    pairs = (each for scores in scored for each in zip(scores.nats, scores.texts, scores.index, strict=True))
     by_nats = itemgetter(0)
     found = sorted(pairs, key=by_nats, reverse=True) if top is None else nlargest(top, pairs, key=by_nats)
     for start in range(0, len(found), BATCH):
-        yield model.score([text for _, text in found[start : start + BATCH]])
+        scores = model.score([text for _, text, _ in found[start : start + BATCH]])
+        scores.index = [number for _, _, number in found[start : start + BATCH]]
+        yield scores
+
+
+# --- tables -----------------------------------------------------------------------------------------------------
+
+
+def _write_table(model: GPT, source: Source, kind: str, choose: Callable[[Scores], list[int] | None]) -> None:
+    """Write the rows that are chosen, with what there is to say of their strings; nothing of those that are blank."""
+    from tapegpt.data.writers import table_writer
+
+    with table_writer(sys.stdout.buffer, kind, source) as write:
+        for rows in watched(source.tables(), "row", len):
+            scores = model.score([text or None for text in source.choose(rows.values)])
+            chosen = choose(scores)
+            if chosen is not None:
+                rows, scores = rows.take(chosen), scores.take(chosen)  # noqa: PLW2901
+            added = scores.as_columns()
+            del added["text"]
+            write(rows, added)
+            sys.stdout.flush()
 
 
 # --- what is said -----------------------------------------------------------------------------------------------
 
 
-def _print_lines(scored: Iterable[Scores], vocabulary: Vocabulary, tokens: bool) -> None:
-    coloured, on_a_line = colours(), line_writer(vocabulary.characters)
-    print(f"{'nats':>8}  percentile  string")
+def _print_lines(scored: Iterable[Scores], vocabulary: Vocabulary, tokens: bool, numbered: bool) -> None:
+    coloured, on_a_line, margin = colours(), line_writer(vocabulary.characters), MARGIN + 8 * numbered
+    print(f"{'  line  ' * numbered}{'nats':>8}  percentile  string")
     for scores in scored:
-        texts = [_mark(score, coloured) for score in scores] if tokens else _annotate(scores, vocabulary, on_a_line)
-        fields: list[object] = [None] * (3 * len(scores))
-        fields[0::3], fields[1::3], fields[2::3] = scores.nats, _format_percentiles(scores), texts
-        sys.stdout.write("%8.3f%s%s\n" * len(scores) % tuple(fields))  # 4 times faster than one by one
+        texts = [_mark(score, coloured, margin) for score in scores] if tokens else _annotate(scores, on_a_line)
+        columns: list[Iterable[object]] = [scores.nats, _format_percentiles(scores), texts]
+        columns = [scores.index, *columns] if numbered else columns
+        line = f"{'%6d  ' * numbered}%8.3f%s%s\n"
+        sys.stdout.write(line * len(scores) % tuple(chain.from_iterable(zip(*columns, strict=True))))  # 4 times faster
         sys.stdout.flush()
 
 
@@ -137,27 +196,24 @@ def _format_percentiles(scores: Scores) -> Iterable[str]:
     return map(shown.__getitem__, shares)
 
 
-def _annotate(scores: Scores, vocabulary: Vocabulary, on_a_line: Callable[[str], str]) -> list[str]:
+def _annotate(scores: Scores, on_a_line: Callable[[str], str]) -> list[str]:
     """The strings on a line each, with what the model does not know of them."""
     every = "".join(scores.texts)
     shown = list(scores.texts if on_a_line(every) == every else map(on_a_line, scores.texts))
     if not scores.unknown:
         return shown
-    between = "" if vocabulary.rule == CHARACTERS else ", "
-    split = vocabulary.split_all(scores.texts)
-    unknown = [dict.fromkeys(piece for piece in each if piece in scores.unknown) for each in split]
-    notes = [f"  (the model does not know {visible(between.join(each))})" if each else "" for each in unknown]
+    notes = [f"  (the model does not know {visible(each)})" if each else "" for each in scores.unknown_of_each()]
     return list(map(add, shown, notes))
 
 
-def _mark(score: Score, coloured: bool) -> str:
+def _mark(score: Score, coloured: bool, margin: int = MARGIN) -> str:
     """A string and the sign for its end, coloured by surprise, or with a digit below each token, 9 for more."""
     line, digits = [], []
     for position, (token, nats) in enumerate(zip((*score.tokens, END), score.surprises, strict=True)):
         is_unknown = position in score.unknown
         line.append(colour(visible(token), _style(nats, is_unknown) if coloured else ""))
         digits.append(("?" if is_unknown else str(min(int(nats), 9))) * columns(token))
-    return "".join(line) if coloured else f"{''.join(line)}\n{'':{MARGIN}}{''.join(digits)}"
+    return "".join(line) if coloured else f"{''.join(line)}\n{'':{margin}}{''.join(digits)}"
 
 
 def _style(nats: float, unknown: bool) -> str:

@@ -48,6 +48,7 @@ OF_A_MODEL = (
     "delimiter",
     "encoding",
     "tokens",
+    "errors",
 )  # options, some with a default
 LABEL, LISTED, WIDTH = 10, 10, 40  # columns of a label, documents that are listed, characters of one
 KINDS = (  # columns of the survey

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 def _data(options: argparse.Namespace) -> tuple[Corpus, str]:
     """The corpus to begin with and its name; where it came from stays unknown, unless it is an embedded data set."""
     from tapegpt.data.corpus import Corpus
-    from tapegpt.data.sources import named
+    from tapegpt.data.packed import named
 
     source = source_of(options)
     corpus = Corpus.from_source(source, options.tokens)

@@ -2,7 +2,7 @@
 
 Paths are of files that all machines have at the same place, or URIs that Arrow knows, such as s3://bucket/names.txt.
 A text and JSON lines are cut at line ends near multiples of `PIECE` bytes, Parquet between its row groups: a file may
-be larger than any memory. Gzip, and what is not lines, cannot be cut and is read whole.
+be larger than any memory. What is packed, and what is not lines, cannot be cut and is read whole.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import os
 from codecs import lookup
 from contextlib import contextmanager
 
-from tapegpt.data.decoding import decode
-from tapegpt.data.sources import GZIP, LINE, STDIN, decompress, format_of
+from tapegpt.data.arrow import ArrowRows
+from tapegpt.data.decoding import check_encoding
+from tapegpt.data.packed import STDIN, contents, packing_of
+from tapegpt.data.sources import LINE
+from tapegpt.data.tables import column_number
 from tapegpt.errors import TapeGPTError, argument, quote
 from tapegpt.record import Record
 
@@ -48,16 +51,17 @@ def pieces(source: Source) -> list[Piece]:
         raise TapeGPTError("ray: standard input is not on other machines: give the path of a file")
     if source.unique:
         raise TapeGPTError(f"ray: {argument('unique')} compares all strings, and a worker sees some: leave it out")
-    decode("", bytes(4), source.encoding)  # whether there is one of this name
+    check_encoding(source.encoding)
     return [piece for path in _files(source) for piece in _of_file(source, path)]
 
 
 def strings(piece: Piece, source: Source) -> list[str]:
     """The strings of a piece, as `Source.documents` chooses them; raises `TapeGPTError` as it does."""
     if piece.format == "parquet":
-        values = _column(piece, source.column)
+        values: Sequence[str | None] = _column(piece, source.column)
     elif piece.stop is None:
-        values = source.values(piece.path, _whole(piece.path))
+        inside = contents(piece.path, _whole(piece.path))
+        values = [value for path, data in inside for value in source.values(path, data)]
     else:
         place = f"{piece.path} from byte {piece.start:,}" if piece.start else piece.path
         values = source.replace(format=piece.format).values(place, _lines(piece.path, piece.start, piece.stop))
@@ -69,7 +73,7 @@ def _files(source: Source) -> list[str]:
     found = []
     for path in source.paths:
         if "://" not in path:
-            found += [os.path.abspath(file) for file in source.replace(paths=(path,)).files()]
+            found += [os.path.abspath(file) for file in source.replace(paths=(path,)).listing()]
             continue
         from pyarrow.fs import FileSelector, FileType  # type: ignore[import-untyped]  # it has no type hints
 
@@ -84,26 +88,25 @@ def _files(source: Source) -> list[str]:
             each.path for each in inside if each.type == FileType.File and not each.base_name.startswith(".")
         )
         found += [f"{scheme}://{file}" for file in files]
-    return found or source.files()
+    return found or source.listing()
 
 
 def _of_file(source: Source, path: str) -> list[Piece]:
-    is_parquet = source.format is None and path.lower().endswith(".parquet")
-    kind = "parquet" if is_parquet else source.format or format_of(path)
+    kind = source.kind(path)
     if kind not in FORMATS:
         raise TapeGPTError(
             f"{path}: is read as {kind}, ray reads {', '.join(FORMATS)}: convert it, or leave {argument('ray')} out"
         )
-    if is_parquet:
+    if kind == "parquet":
         import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no type hints
 
         with _failing(path, "read"), _open(path) as file:
             groups = pq.ParquetFile(file).metadata.num_row_groups
         return [Piece(path, kind, group, group + 1) for group in range(groups)]
     with _failing(path, "read"), _open(path) as file:
-        size, is_gzip = file.size(), file.read(len(GZIP)) == GZIP
+        size, is_packed = file.size(), packing_of(file.read(16)) is not None
     is_lines = kind == "jsonl" or (source.delimiter == LINE and source.column is None)
-    if is_gzip or not is_lines or lookup(source.encoding).name not in ONE_BYTE:
+    if is_packed or not is_lines or lookup(source.encoding).name not in ONE_BYTE:
         return [Piece(path, kind)]
     return [Piece(path, kind, start, start + PIECE) for start in range(0, max(size, 1), PIECE)]
 
@@ -124,34 +127,22 @@ def _lines(path: str, start: int, stop: int) -> bytes:
 
 
 def _whole(path: str) -> bytes:
-    """All bytes of a file, inflated where they are gzip."""
+    """All bytes of a file."""
     with _failing(path, "read"), _open(path) as file:
         data: bytes = file.read()
-    return decompress(path, data)
+    return data
 
 
-def _column(piece: Piece, column: str | None) -> list[str]:
-    """Values of the column, nulls left out."""
+def _column(piece: Piece, column: str | None) -> Sequence[str | None]:
+    """Values of the column, None for nulls."""
     import pyarrow.parquet as pq
 
     with _failing(piece.path, "read"), _open(piece.path) as file:
         table = pq.ParquetFile(file)
         names = table.schema_arrow.names
-        if column is None and len(names) == 1:
-            column = names[0]
-        if column not in names:
-            many = "more than one column" if column is None else f"no column {quote(column)}"
-            raise TapeGPTError(
-                f"{piece.path}: there is {many}: choose {argument('column')} from {', '.join(names)[:200]}"
-            )
-        values = table.read_row_group(piece.start, columns=[column]).column(0).to_pylist()
-    for value in values:
-        if value is not None and not isinstance(value, str):
-            raise TapeGPTError(
-                f"{piece.path}: column {column} must hold strings, not {quote(value)}: choose another "
-                f"{argument('column')}"
-            )
-    return [value for value in values if value is not None]
+        number = column_number(piece.path, names, column)
+        group = table.read_row_group(piece.start, columns=names[number : number + 1])
+    return ArrowRows(piece.path, group, 0).values
 
 
 # --- writing ----------------------------------------------------------------------------------------------------

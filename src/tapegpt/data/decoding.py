@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import chain
 
 from tapegpt.errors import TapeGPTError, argument
@@ -16,18 +17,21 @@ UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 C1 = bytes(range(0x80, 0xA0))  # control characters of latin-1
 MARKS = "‘’“”–—…"  # noqa: RUF001  # which word processors write for those of ASCII
 SAMPLED = 80  # bytes, where no line is at fault
+FAULT = "\udfff"  # for bytes that are not of an encoding: no character, so in no text that is
+REPLACEMENT = "\ufffd"
 CERTAIN = ("utf-8", "utf-16", "utf-16-le", "utf-16-be")  # encodings in which nothing else can be read
 ENCODINGS = ("cp1252", "shift_jis", "gb18030", "latin-1")  # in which much can, and is the likelier, the more letters
 
 
-def decode(place: str, data: bytes, encoding: str) -> str:
-    """The text of bytes without its BOM; raises `EncodingError`, with the place, if they are not of the encoding."""
+def decode(place: str, data: bytes, encoding: str, mark: bool = False) -> str:
+    """The text of bytes without its BOM; raises `EncodingError`, with the place, if they are not of the encoding.
+
+    With `mark` those that are not are each a `FAULT` in it.
+    """
     try:
-        text = data.decode(encoding)
+        text = data.decode(encoding, _marking() if mark else "strict")
     except LookupError:
-        raise TapeGPTError(
-            f"{argument('encoding')} {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
-        ) from None
+        raise _unknown(encoding) from None
     except UnicodeDecodeError as error:
         start = error.start + len(data) - len(error.object)  # utf-8-sig counts from behind the BOM
         raise EncodingError.at(place, encoding, data, start, start, _line(data[:start], encoding)) from None
@@ -37,15 +41,45 @@ def decode(place: str, data: bytes, encoding: str) -> str:
     return text.removeprefix(BOM)
 
 
-def decode_chunks(place: str, chunks: Iterable[bytes], encoding: str) -> Iterator[str]:
-    """The text of bytes that come in chunks, with LF for CR LF and CR, without a BOM; raises as `decode`."""
+def check_encoding(encoding: str) -> None:
+    """Raise `TapeGPTError` where no encoding of text has this name."""
+    try:
+        bytes(4).decode(encoding)  # text in any; of no bytes Python does not look at the name
+    except (LookupError, ValueError):
+        raise _unknown(encoding) from None
+
+
+def _unknown(encoding: str) -> TapeGPTError:
+    return TapeGPTError(
+        f"{argument('encoding')} {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
+    )
+
+
+def _marking() -> str:
+    """The name of how errors are handled that gives a `FAULT` for each."""
+    from codecs import register_error
+
+    register_error("tapegpt.fault", lambda error: (FAULT, error.end))  # type: ignore[attr-defined]  # of any codec
+    return "tapegpt.fault"
+
+
+def decode_chunks(place: str, chunks: Iterable[bytes], encoding: str, mark: bool = False) -> Iterator[str]:
+    """The text of bytes that come in chunks, with LF for CR LF and CR, without a BOM; otherwise as `decode`."""
     from codecs import getincrementaldecoder
     from io import IncrementalNewlineDecoder
 
-    decode(place, bytes(4), encoding)  # text in any encoding: it looks whether there is one of this name
-    decoder = IncrementalNewlineDecoder(getincrementaldecoder(encoding)(), translate=True)
-    size, lines, mark = 0, 1, BOM
-    for chunk in chain(chunks, [b""]):
+    check_encoding(encoding)
+    errors, every = _marking() if mark else "strict", iter(chunks)
+    first = next(every, b"")
+    try:
+        getincrementaldecoder(encoding)().decode(first[:4])
+    except UnicodeDecodeError:
+        pass  # in its turn
+    except UnicodeError:  # UTF-16 and UTF-32 without a BOM, which at once are read in this machine's order of bytes
+        encoding += f"-{sys.byteorder[0]}e"
+    decoder = IncrementalNewlineDecoder(getincrementaldecoder(encoding)(errors), translate=True)
+    size, lines, bom, before = 0, 1, BOM, b""
+    for chunk in chain([first], every, [b""]):
         size += len(chunk)
         try:
             text = decoder.decode(chunk, final=not chunk)
@@ -54,14 +88,19 @@ def decode_chunks(place: str, chunks: Iterable[bytes], encoding: str) -> Iterato
             held = "\r" * (decoder.getstate()[1] & 1)  # at the end of the chunk before: perhaps a LF follows
             lines += with_line_feeds(held + good.decode(error.encoding, "replace")).count("\n")
             at = size - len(error.object) + error.start
-            raise EncodingError.at(place, encoding, error.object, error.start, at, lines) from None
+            context = before[
+                : len(before) + len(chunk) - len(error.object)
+            ]  # of both chunks, what is not in its object
+            data, start = context + error.object, len(context) + error.start
+            raise EncodingError.at(place, encoding, data, start, at, lines) from None
         except UnicodeError as error:  # of a BOM that is missing, which says no place
             raise _mismatch(place, encoding, error) from None
         _check_width(place, chunk, text)
         lines += text.count("\n")
+        before = chunk
         if text:
-            yield text.removeprefix(mark)
-            mark = ""
+            yield text.removeprefix(bom)
+            bom = ""
 
 
 def with_line_feeds(text: str) -> str:

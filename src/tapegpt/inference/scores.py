@@ -13,12 +13,14 @@ from bisect import bisect_right
 from itertools import accumulate, islice, pairwise
 from operator import truediv
 
+from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError, is_number, quote
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
 
     from tapegpt.data.tokens import Tokens
     from tapegpt.data.vocabulary import Split, Vocabulary
@@ -35,7 +37,7 @@ BATCH = 1024  # strings whose tokens are looked at together
 
 
 class Score(Record):
-    """How surprising one string is: to each token, and last to the end, its nats."""
+    """How surprising one string is: to each token, and last to the end, its nats; of a missing value none."""
 
     tokens: tuple[str, ...]
     surprises: tuple[float, ...]
@@ -55,7 +57,7 @@ class Score(Record):
     @property
     def nats(self) -> float:
         """Mean surprise of a token, the end counted as one."""
-        return self.total / len(self.surprises)
+        return self.total / len(self.surprises) if self.surprises else math.nan
 
     @property
     def bits(self) -> float:
@@ -85,14 +87,26 @@ class Score(Record):
 
 
 class Scores:
-    """The scores of several strings, in their order: all means in `nats`, one string's `Score` by its number."""
+    """The scores of several strings, in their order: all means in `nats`, one string's `Score` by its number.
+
+    Missing values have the text "", nats that are NaN, and no percentile.
+    """
 
     def __init__(
-        self, inference: Inference, vocabulary: Vocabulary, strings: Sequence[str], ranks: Sequence[float]
+        self,
+        inference: Inference,
+        vocabulary: Vocabulary,
+        strings: Sequence[str | None],
+        ranks: Sequence[float],
+        index: Sequence[object] | None = None,
     ) -> None:
         self._inference, self._vocabulary, self._ranks = inference, vocabulary, array("d", ranks)
-        self.texts = strings
-        self.nats, self.unknown = _means(inference, vocabulary, strings)  # of a token, the end counted as one
+        self.index = range(len(strings)) if index is None else index  # where each is in the data
+        missing = [number for number, text in enumerate(strings) if text is None]
+        self.texts: Sequence[str] = [text or "" for text in strings] if missing else strings  # type: ignore[assignment]
+        self.nats, self.unknown = _means(inference, vocabulary, self.texts)  # of a token, the end counted as one
+        for number in missing:
+            self.nats[number] = math.nan
 
     @property
     def percentiles(self) -> list[float | None]:
@@ -100,7 +114,43 @@ class Scores:
         if not self._ranks:
             return [None] * len(self)
         shares = [100.0 * rank / len(self._ranks) for rank in range(len(self._ranks) + 1)]
-        return list(map(shares.__getitem__, self._inference.ranks(self.nats, self._ranks)))
+        found = map(shares.__getitem__, self._inference.ranks(self.nats, self._ranks))
+        return [share if nats == nats else None for nats, share in zip(self.nats, found, strict=True)]
+
+    def as_columns(self) -> dict[str, array[float] | list[str | None]]:
+        """By name the text of each string, its nats, percentile and the tokens that the model does not know.
+
+        Of missing values they are None, NaN, NaN and ""; without training strings all percentiles are NaN.
+        """
+        texts = [text if nats == nats else None for text, nats in zip(self.texts, self.nats, strict=True)]
+        shares = array("d", [math.nan if share is None else share for share in self.percentiles])
+        return {"text": texts, "nats": self.nats, "percentile": shares, "unknown": [*self.unknown_of_each()]}
+
+    def unknown_of_each(self) -> list[str]:
+        """The tokens of each string that the model does not know, each once; commas lie between longer ones."""
+        if not self.unknown:
+            return [""] * len(self)
+        between = "" if self._vocabulary.rule == CHARACTERS else ", "
+        split = self._vocabulary.split_all(self.texts)
+        return [between.join(dict.fromkeys(filter(self.unknown.__contains__, pieces))) for pieces in split]
+
+    def to_frame(self) -> Any:
+        """`as_columns` as a DataFrame of pandas, with the index of the Series that was scored."""
+        try:
+            from pandas import DataFrame  # type: ignore[import-untyped]  # it has no type hints
+        except ImportError:
+            raise TapeGPTError("pandas is not installed: install it, or take as_columns() or to_arrow()") from None
+        return DataFrame({name: list(column) for name, column in self.as_columns().items()}, index=self.index)
+
+    def to_arrow(self) -> Any:
+        """`as_columns` as a table of pyarrow, with nulls for missing values."""
+        from tapegpt.data.arrow import table_of
+
+        return table_of(self.as_columns())
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """As Arrow's PyCapsule interface has it: what polars, DuckDB and others make a table of."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def take(self, numbers: Iterable[int]) -> Scores:
         """The scores of some of the strings, by their numbers."""
@@ -108,6 +158,7 @@ class Scores:
         taken = Scores.__new__(Scores)
         taken.__dict__.update(self.__dict__)
         taken.texts = [self.texts[number] for number in numbers]
+        taken.index = [self.index[number] for number in numbers]
         taken.nats = array("d", [self.nats[number] for number in numbers])
         return taken
 
@@ -126,6 +177,10 @@ class Scores:
         known = self._vocabulary.without(self.unknown, split)
         found = iter(self._inference.surprises(_tokens(known, self._vocabulary, self._inference.config.block_size)))
         for pieces, rest, nats in zip(split, known, means, strict=True):
+            if nats != nats:
+                next(found)  # of the end
+                yield Score((), (), None)
+                continue
             surprises = tuple(islice(found, len(rest) + 1))
             positions: tuple[int, ...] = ()
             if len(rest) < len(pieces):

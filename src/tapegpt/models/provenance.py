@@ -6,7 +6,8 @@ Not here: resuming (`trainer.py`), files (`checkpoint.py`).
 from __future__ import annotations
 
 from tapegpt.data.corpus import Corpus
-from tapegpt.data.sources import STDIN, Source
+from tapegpt.data.packed import STDIN
+from tapegpt.data.sources import Source
 from tapegpt.data.vocabulary import distinct
 from tapegpt.engines.base import STEPS
 from tapegpt.errors import TapeGPTError, either, is_number, quote

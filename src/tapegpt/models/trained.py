@@ -350,16 +350,18 @@ class GPT(LanguageModel):
 
     # --- judgement ----------------------------------------------------------------------------------------------
 
-    def score(self, strings: Iterable[str]) -> Scores:
+    def score(self, strings: Iterable[str | None]) -> Scores:
         """How surprising strings are to the model; raises `TapeGPTError` for anything but several strings.
 
-        Percentiles compare with the training strings, where these are known (`rank`).
+        Percentiles compare with the training strings, where these are known (`rank`). Missing values, None, NaN and
+        the nulls of columns, have missing scores; the index of a pandas Series is that of its scores.
         """
-        from tapegpt.data.strings import strings_of
+        from tapegpt.data.strings import values_of
         from tapegpt.inference.scores import Scores
 
         self.rank()
-        return Scores(self.inference, self.vocabulary, strings_of(strings, "strings"), self.ranks)
+        index = strings.index if hasattr(strings, "index") and not callable(strings.index) else None
+        return Scores(self.inference, self.vocabulary, values_of(strings, "strings"), self.ranks, index)
 
     def explain(self, text: str) -> Explanation:
         """How the model reads a text: what it expects at each position, where it looks, how the loss goes back.
@@ -374,7 +376,7 @@ class GPT(LanguageModel):
         """What alarms are to be measured by: the scores of strings that are known to be good, not trained on."""
         from tapegpt.inference.scores import Calibration
 
-        return Calibration(self.score(strings).nats)
+        return Calibration([nats for nats in self.score(strings).nats if nats == nats])  # but those of missing values
 
     def rank(self, most: int | None = None) -> None:
         """Note how surprising the training strings are, where they are known and it has not been done.

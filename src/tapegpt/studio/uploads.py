@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from warnings import catch_warnings, simplefilter
 
 from tapegpt.analysis.doctor import examine_contents
-from tapegpt.data.columns import columns
 from tapegpt.data.decoding import decode, fitting_encodings, with_line_feeds
-from tapegpt.data.sources import Source, TooLargeError, decompress, format_of, parse_delimiter
-from tapegpt.errors import TapeGPTWarning
+from tapegpt.data.packed import TooLargeError, contents
+from tapegpt.data.sources import IN_PLACE, Source, format_of, parse_delimiter
+from tapegpt.data.tables import column_names
+from tapegpt.errors import TapeGPTError, TapeGPTWarning
 from tapegpt.processes import renew_at_fork
 from tapegpt.studio.limits import CHARACTER_BYTES, too_large
 from tapegpt.studio.store import KeptCorpus
@@ -42,25 +43,28 @@ def read_file(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str
     """
     largest = CHARACTER_BYTES * characters
     try:
-        contents = [(wanted.name, decompress(wanted.name, data, largest))]
+        found = contents(wanted.name, data, largest)
     except TooLargeError:
         raise too_large(f"the file holds more than the {largest:,} bytes that are allowed: give less") from None
-    kind = wanted.format or format_of(wanted.name)
-    encodings = fitting_encodings(contents, wanted.encoding)
+    name, held = found[0]
+    kind = wanted.format or format_of(name)
+    if kind in IN_PLACE:
+        raise TapeGPTError(f"{wanted.name}: is {kind}, which this page does not read: give it as csv or jsonl")
+    encodings = fitting_encodings(found, wanted.encoding)
     encoding = encodings[0].name if encodings else wanted.encoding
     delimiter = parse_delimiter(wanted.delimiter)
     reading: Any = {"format": kind, "encoding": encoding, "delimiter": delimiter}
     source = Source(paths=(wanted.name,), **reading, column=wanted.column, header=wanted.header)
     names: list[str] = []
     if kind != "text":
-        names = columns(kind, with_line_feeds(decode(wanted.name, contents[0][1], encoding)))
+        names = column_names(kind, [with_line_feeds(decode(name, held, encoding))])
         names = names if wanted.header else [str(number + 1) for number in range(len(names))]
     told: dict[str, Any] = {"format": kind, "problem": None, "columns": names, "findings": [], "text": None}
     told |= {"encoding": encoding, "encodings": [_choice(each) for each in encodings]}
     if len(names) > 1 and wanted.column is None:
         return {**told, "problem": "This is a table: choose the column to train on."}, None
     with _note_warnings() as notes:
-        report, corpus = examine_contents(contents, source, measured=False)
+        report, corpus = examine_contents(found, source, measured=False)
     if report.characters > characters:
         raise too_large(f"the file has {report.characters:,} characters, the limit here is {characters:,}: give less")
     said = dict.fromkeys(str(note.message) for note in notes)
