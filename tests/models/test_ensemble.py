@@ -440,9 +440,9 @@ def test_strings_may_have_exactly_the_length_that_they_must_have(length: int) ->
 def test_models_that_need_too_much_memory_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.safetensors"
     tapegpt.save(Ensemble(models()[::2]), path)
-    monkeypatch.setattr("tapegpt.autograd.tape.MAX_ARENA", 180_000)
+    monkeypatch.setattr("tapegpt.autograd.places.MAX_ARENA", 180_000)
     tapegpt.load(path)
-    monkeypatch.setattr("tapegpt.autograd.tape.MAX_ARENA", 150_000)  # each of them needs less
+    monkeypatch.setattr("tapegpt.autograd.places.MAX_ARENA", 150_000)  # each of them needs less
     with pytest.raises(TapeGPTError, match="GiB of memory"):
         tapegpt.load(path)
 
