@@ -30,7 +30,7 @@ FOLDERS = (  # a module imports only from its own folder and from those before i
     "studio",
     "cli",
 )
-TOP = ("tapegpt", "tapegpt.__main__")  # they import from everywhere
+TOP = ("tapegpt", "tapegpt.__main__", "tapegpt.faker")  # they import from everywhere
 SOLE_IMPORTERS = {
     "llvmlite": "tapegpt.machine.llvm",
     "safetensors": "tapegpt.tensors",
