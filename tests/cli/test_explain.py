@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import tapegpt
 from tapegpt.cli import main
 from tapegpt.cli.explain import HEIGHTS, page
-from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.inference.explanation import Explanation, explain, stages, trace
 from tapegpt.text import columns
 from tests.properties import many
@@ -86,7 +85,7 @@ def test_each_head_has_a_grid_and_each_stage_a_line(capsys: pytest.CaptureFixtur
 @given(text=st.text(VOCABULARY, max_size=4))
 def test_a_page_is_aligned_and_fits(text: str) -> None:
     model = tapegpt.load("m.safetensors")
-    lines = list(page(explain(model, text), model.vocabulary, 5))
+    lines = list(page(explain(model, text), 5))
     width = [sum(map(columns, line)) for line in lines]
     assert max(width[1:]) <= 100
     at = next(number for number, line in enumerate(lines) if line.endswith("most probable"))
@@ -98,8 +97,8 @@ def test_long_texts_leave_out_what_does_not_fit() -> None:
     n = 120
     row = [0.5, 0.5]
     gradients = [("logits", [0.1] * n)]
-    long = Explanation("a" * n, ("", *"a" * (n - 1)), ("a",) * n, [row] * n, [0.7] * n, [[]], gradients, 0.7)
-    lines = list(page(long, Vocabulary.of("a"), 5))
+    long = Explanation("a" * n, ("", *"a" * (n - 1)), ("a",) * n, ("a", ""), [row] * n, [0.7] * n, [[]], gradients, 0.7)
+    lines = list(page(long, 5))
     assert max(map(len, lines[1:])) <= 100
     assert "where heads look: 120 positions are too wide for a page, --json has them" in lines
     assert lines[-1].split() == ["logits", "1.10"]
@@ -132,8 +131,7 @@ def test_json_has_all_numbers_of_a_string_on_a_line(capsys: pytest.CaptureFixtur
     lines, _ = printed(capsys, "bob", "🐢b\n", "--json")
     model = tapegpt.load("m.safetensors")
     for line, text in zip(lines, ("bob", "🐢b\n"), strict=True):
-        found = {"vocabulary": list(VOCABULARY), **explain(model, text).as_dict()}
-        assert json.loads(line) == json.loads(json.dumps(found))
+        assert json.loads(line) == json.loads(json.dumps(explain(model, text).as_dict()))
 
 
 def test_a_trace_shows_products_and_below_them_what_they_are_of(capsys: pytest.CaptureFixture[str]) -> None:

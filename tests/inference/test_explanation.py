@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.inference import explanation
 from tapegpt.inference.explanation import MAX_PRODUCTS, Trace, explain, stages, trace
+from tapegpt.inference.scores import END
 from tapegpt.models.bigram import Bigram
 from tapegpt.models.gru import GRU
 from tapegpt.models.mlp import MLP
@@ -383,3 +385,14 @@ def test_two_results_of_one_name_are_refused() -> None:
 
     with pytest.raises(TapeGPTError, match=r"Twice\.forward: two results are named 'x': give each a name of its own"):
         Twice().record(5)
+
+
+def test_a_notebook_shows_what_was_expected_and_where_heads_look() -> None:
+    model = made()
+    page = explain(model, "ab")._repr_html_()
+    tables = ElementTree.fromstring(f"<div>{page}</div>").findall("table")
+    assert len(tables) == 1 + CONFIG.n_layer * CONFIG.n_head
+    came = [row.findtext("td/b") for row in tables[0].findall("tr")[1:]]
+    assert came == ["a", "b", END]
+    assert [len(row.findall("td")) for row in tables[1].findall("tr")] == [0, 1, 2, 3]
+    assert tables[-1].findtext("caption") == "layer 1, head 1"

@@ -88,7 +88,7 @@ def test_a_moment_shows_the_model_of_its_step(recording: Recording) -> None:
         for string, mean in zip(moment["strings"], means, strict=True):
             if 0 < len(string["text"]) < 8:  # of longer ones a score has the end too, in a window of its own
                 assert math.isclose(string["nats"], mean, rel_tol=1e-3)
-        assert moment["explanation"] == explanation_data(explain(model, "bob"), model.vocabulary)
+        assert moment["explanation"] == explanation_data(explain(model, "bob"))
 
 
 def test_a_matrix_is_the_parameter_of_its_step(recording: Recording) -> None:
@@ -127,7 +127,7 @@ def test_of_many_characters_the_frequent_ones_are_mapped() -> None:
 
 def test_an_explanation_lists_what_is_most_likely(recording: Recording) -> None:
     model = recording.model
-    data = explanation_data(explain(model, "cab"), model.vocabulary)
+    data = explanation_data(explain(model, "cab"))
     assert (data["inputs"], data["targets"]) == (["", "c", "a", "b"], ["c", "a", "b", ""])
     for place, prefix in enumerate(["", "c", "ca", "cab"]):
         expected = list(model.next_probabilities(prefix).items())

@@ -61,7 +61,7 @@ def test_strings_are_those_of_the_model(model: GPT) -> None:
 
 def test_a_text_is_read_by_the_model(model: GPT) -> None:
     reply = Answers(model).reply({"id": "1", "ask": "explanation", "text": "cab"})
-    assert reply == {"id": "1", "answer": explanation_data(explain(model, "cab"), model.vocabulary)}
+    assert reply == {"id": "1", "answer": explanation_data(explain(model, "cab"))}
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,8 @@ def _lines(model: GPT, text: str, options: argparse.Namespace) -> Iterable[str]:
         return tree(found, model.vocabulary, token_indices(model))
     explanation = explain(model, text)
     if options.json:
-        return [json_line({"vocabulary": list(model.vocabulary), **explanation.as_json()})]
-    return page(explanation, model.vocabulary, options.top)
+        return [json_line(explanation.as_json())]
+    return page(explanation, options.top)
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -94,13 +94,13 @@ def _shape(shape: tuple[int, ...]) -> str:
 # --- position by position ----------------------------------------------------------------------------------------
 
 
-def page(explanation: Explanation, vocabulary: Vocabulary, top: int) -> Iterator[str]:
+def page(explanation: Explanation, top: int) -> Iterator[str]:
     """An explanation for people."""
     text = visible(explanation.text) or "the empty string"
     perplexity = math.exp(min(explanation.loss, 700.0))
     yield f"{colour(text, BOLD)}: {explanation.loss:.3f} nats per token, perplexity {perplexity:.1f}"
     yield ""
-    yield from _expectations(explanation, vocabulary, top)
+    yield from _expectations(explanation, top)
     yield ""
     if explanation.attention:
         yield from _attention(explanation)
@@ -108,9 +108,9 @@ def page(explanation: Explanation, vocabulary: Vocabulary, top: int) -> Iterator
     yield from _path(explanation)
 
 
-def _expectations(explanation: Explanation, vocabulary: Vocabulary, top: int) -> Iterator[str]:
+def _expectations(explanation: Explanation, top: int) -> Iterator[str]:
     """What came at each position, and what the model expected."""
-    tokens = vocabulary.names
+    tokens = explanation.vocabulary
     rows = [dict(zip(tokens, row, strict=True)) for row in explanation.probabilities]
     likely = [sorted(shares, key=lambda token: -shares[token])[:top] for shares in rows]
     cell = _cell([_name(token) for listed in likely for token in listed])

@@ -16,6 +16,7 @@ from tapegpt.autograd.value import post_order
 from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.errors import TapeGPTError, either, quote
 from tapegpt.inference.probe import Probe
+from tapegpt.inference.scores import END
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 OVERFLOW = "the model's numbers overflow on this text: train it again at a smaller learning rate"
 MAX_PRODUCTS = 1_000_000  # of a text that is traced: more take minutes, and gigabytes
 MAX_TRACED = 20_000  # numbers of a tree
+LIKELY = 5  # tokens that a notebook shows as expected
+STRONG = 8.0  # nats that it shows in full red
+RED, BLUE = "220, 38, 38", "37, 99, 235"
+START = "⇥"  # how a notebook shows the beginning of a string
 PRODUCTS = " products "  # in a formula: of two inputs each, which come in pairs
 
 
@@ -42,11 +47,43 @@ class Explanation(Record):
     text: str  # what was read, cut to the block
     inputs: tuple[str, ...]  # (T) "" is BOS
     targets: tuple[str, ...]  # (T) what came next; "" is the end, which a text as long as the block has not
-    probabilities: list[list[float]]  # (T, V) of each next token, in the order of the vocabulary, then the end
+    vocabulary: tuple[str, ...]  # (V) "" is the end
+    probabilities: list[list[float]]  # (T, V) of each next token
     surprises: list[float]  # (T) of what came
     attention: list[list[list[list[float]]]]  # [layer][head][t][s], s <= t: how much t looks at s
     gradients: list[tuple[str, list[float]]]  # from the loss back: a stage, and (T) the norm of d loss / d stage
     loss: float  # the mean surprise
+
+    def _repr_html_(self) -> str:
+        """What came at each position and what was expected, then where each head looks."""
+        from html import escape
+
+        def cell(content: str, shade: float = 0.0, colour: str = RED) -> str:
+            return f'<td style="background: rgba({colour}, {min(shade, 1.0):.2f})">{content}</td>'
+
+        def shown(token: str) -> str:
+            return escape(token) or END
+
+        lines = ["<tr><th>came</th><th>share</th><th>nats</th><th>most probable</th></tr>"]
+        for target, nats, shares in zip(self.targets, self.surprises, self.probabilities, strict=True):
+            likely = sorted(zip(shares, self.vocabulary, strict=True), reverse=True)[:LIKELY]
+            expected = ", ".join([f"{shown(token)} {share:.0%}" for share, token in likely])
+            came = cell(f"<b>{shown(target)}</b>", nats / STRONG)
+            lines.append(f"<tr>{came}{cell(f'{math.exp(-nats):.1%}')}{cell(f'{nats:.2f}')}{cell(expected)}</tr>")
+        pages = [f"<table>{''.join(lines)}</table>"]
+        names = [escape(token) or START for token in self.inputs]
+        header = "".join([f"<th>{name}</th>" for name in ("", *names)])
+        if self.attention:
+            pages.append("<p>How much each position, a row, attends to itself and those before it:</p>")
+        for layer, heads in enumerate(self.attention):
+            for number, head in enumerate(heads):
+                rows = [
+                    f"<tr><th>{name}</th>" + "".join([cell("", share, BLUE) for share in row]) + "</tr>"
+                    for name, row in zip(names, head, strict=True)
+                ]
+                about = f"<caption>layer {layer}, head {number}</caption>"
+                pages.append(f'<table style="display: inline-table">{about}<tr>{header}</tr>{"".join(rows)}</table>')
+        return "".join(pages)
 
 
 _probes: WeakKeyDictionary[Engine, Probe] = WeakKeyDictionary()
@@ -74,7 +111,8 @@ def explain(model: LanguageModel, text: str) -> Explanation:
     surprises = [-math.log(row[token]) for row, token in zip(probabilities, document[1:], strict=True)]
     pieces = model.vocabulary.split(text)
     inputs, targets = ("", *pieces)[:n], (*pieces, "")[:n]
-    return Explanation("".join(targets), inputs, targets, probabilities, surprises, attention, gradients, loss)
+    tokens = model.vocabulary.names
+    return Explanation("".join(targets), inputs, targets, tokens, probabilities, surprises, attention, gradients, loss)
 
 
 def _probe(model: LanguageModel) -> Probe:

@@ -68,7 +68,7 @@ class Questions:
             moment = await self._studio.short(request, lambda _: kept.portrait.moment(step, text, Drawing.temperature))
             read: dict[str, Any] = moment["explanation"]
             return read
-        return await self._studio.short(request, lambda _: explanation_data(explain(model, text), model.vocabulary))
+        return await self._studio.short(request, lambda _: explanation_data(explain(model, text)))
 
     async def why(self, request: Request, wanted: requests.Why) -> dict[str, Any]:
         """The training strings that taught the model a string, and those that pushed against it."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
     from typing import Any
 
-    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.inference.explanation import Explanation
     from tapegpt.inference.scores import Score
     from tapegpt.models.trained import GPT
@@ -100,7 +99,7 @@ class Portrait:
             "loss": self._loss(moment.step),
             "strings": strings,
             "embeddings": self._embeddings(moment),
-            "explanation": explanation_data(explanation, viewer.vocabulary),
+            "explanation": explanation_data(explanation),
             "matrices": matrices,
         }
 
@@ -164,9 +163,9 @@ def score_data(score: Score) -> Data:
     }
 
 
-def explanation_data(explanation: Explanation, vocabulary: Vocabulary) -> Data:
-    """How a text is read by a model of this vocabulary."""
-    tokens = vocabulary.names
+def explanation_data(explanation: Explanation) -> Data:
+    """How a text is read."""
+    tokens = explanation.vocabulary
     index = {token: number for number, token in enumerate(tokens)}
     following = [sorted(zip(row, tokens, strict=True), reverse=True)[:LIKELY] for row in explanation.probabilities]
     came = [row[index[target]] for row, target in zip(explanation.probabilities, explanation.targets, strict=True)]

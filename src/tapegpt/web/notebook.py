@@ -90,4 +90,4 @@ class Answers:
 
     def explanation(self, text: str) -> Data:
         """How a text is read."""
-        return explanation_data(explain(self._model, text), self._model.vocabulary)
+        return explanation_data(explain(self._model, text))
