@@ -29,7 +29,7 @@ from tests.data.distances import edits
 from tests.properties import many
 
 NAMES = ["anna", "otto", "bob", "nana", "tonto", "abba", "banana", "annabo", "noon", "anna"]
-CONFIG, SETTINGS = resolve({"steps": 60, "n_embd": 8, "n_head": 2, "block_size": 6, "validation": 0.3})
+CONFIG, SETTINGS = resolve({"steps": 60, "n_embd": 8, "n_head": 2, "block_size": 7, "validation": 0.3})
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -198,8 +198,8 @@ def test_a_model_of_strings_that_end_nowhere_keeps_to_its_block() -> None:
     assert len(strings) == sum(3**length for length in range(4))
 
 
-def test_lengths_may_be_one_and_as_long_as_the_block() -> None:
+def test_lengths_may_be_one_and_beyond_the_block() -> None:
     constraints, _ = split_options({"min_length": 3, "max_length": 3})
-    assert constraints.lengths(3, Vocabulary.of("abc")) == (3, 3)
+    assert constraints.lengths(3, Vocabulary.of("abc")) == constraints.lengths(2, Vocabulary.of("abc")) == (3, 3)
     with pytest.raises(tapegpt.TapeGPTError, match="min_length 3: strings have at most 2 characters"):
-        constraints.lengths(2, Vocabulary.of("abc"))
+        constraints.replace(max_length=None).lengths(2, Vocabulary.of("abc"))

@@ -342,7 +342,9 @@ def equals_reference(exact: Engine, reference: Engine, tokens: Tokens) -> None:
     assert exact.evaluate(tokens) == reference.evaluate(tokens)
     assert exact.train(tokens, Adam(steps=3), 0, 3) == reference.train(tokens, Adam(steps=3), 0, 3)
     assert exact.parameters() == reference.parameters()
-    assert list(exact.generate(Random(3), 2, 1.0)) == list(reference.generate(Random(3), 2, 1.0))
+    for longest in (None, 2 * exact.config.block_size + 1):
+        found, wanted = (list(engine.generate(Random(3), 2, 1.0, longest)) for engine in (exact, reference))
+        assert found == wanted
 
 
 def mean_step(engine: Engine, tokens: Tokens, numbers: Parameters) -> list[float]:

@@ -33,9 +33,16 @@ def model(request: pytest.FixtureRequest) -> GPT:
 
 
 def draw(
-    inference: Inference, model: GPT, drawing: Drawing, seed: int, count: int, pattern: str = ""
+    inference: Inference,
+    model: GPT,
+    drawing: Drawing,
+    seed: int,
+    count: int,
+    pattern: str = "",
+    longest: int | None = None,
 ) -> list[list[int]]:
-    space = _Space(Constraints(pattern=pattern or None), model.vocabulary, model.config.block_size)
+    constraints = Constraints(pattern=pattern or None, max_length=longest)
+    space = _Space(constraints, model.vocabulary, model.config.block_size)
     return list(inference.draw(Random(seed).streams(count), drawing, space.rules).strings)
 
 
@@ -46,15 +53,18 @@ def draw(
         Drawing, st.sampled_from([0.0, 0.1, 0.5, 1.0, 3.0]), st.sampled_from([0, 3]), st.sampled_from([0.5, 1.0])
     ),
     st.sampled_from(["", "[^a]*", "(an|be)+.*"]),
+    st.sampled_from([None, 19]),
 )
-def test_what_is_in_doubt_is_what_f64_draws(model: GPT, seed: int, drawing: Drawing, pattern: str) -> None:
+def test_what_is_in_doubt_is_what_f64_draws(
+    model: GPT, seed: int, drawing: Drawing, pattern: str, longest: int | None
+) -> None:
     sure = Certain(model.inference, [model])
-    found = draw(sure, model, drawing, seed, 30, pattern)
+    found = draw(sure, model, drawing, seed, 30, pattern, longest)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Certain.draw, "__defaults__", (2.0,))
-        assert draw(sure, model, drawing, seed, 30, pattern) == found
+        assert draw(sure, model, drawing, seed, 30, pattern, longest) == found
     together = Ensemble([model, model]).inference
-    assert draw(Certain(together, [model, model]), model, drawing, seed, 5, pattern) == found[:5]
+    assert draw(Certain(together, [model, model]), model, drawing, seed, 5, pattern, longest) == found[:5]
 
 
 def test_a_token_that_f64_draws_otherwise_is_drawn_on_from(model: GPT) -> None:

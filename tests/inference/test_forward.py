@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tapegpt import Config, Model, Random
 from tapegpt.data.tokens import Tokens
+from tapegpt.data.windows import window_start
 from tapegpt.engines import decoding
 from tapegpt.engines.base import Parameters
 from tapegpt.engines.exact import ExactEngine
@@ -141,6 +142,24 @@ def test_rows_that_are_looked_up_are_those_that_are_computed(name: str, monkeypa
     together, by_table = tokens(random_strings(config, VOCAB, 20), VOCAB - 1), inference(config)
     monkeypatch.setattr(decoding, "MOST", 0)
     assert by_table.surprises(together) == inference(config).surprises(together)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("block_size", [1, 2, 7])
+def test_beyond_the_block_a_token_follows_its_window(name: str, block_size: int) -> None:
+    model = inference(named(name)(block_size=block_size))
+    rng = random.Random(block_size)
+    strings = [
+        [rng.randrange(VOCAB - 1) for _ in range(rng.randrange(4 * block_size + 2))] for _ in range(LEAST // 4)
+    ] * 4
+    data = tokens(strings, VOCAB - 1)
+    surprises, totals = model.surprises(data), model.totals(data)
+    for number, (start, end) in enumerate(pairwise(data.starts[:20])):
+        for place in range(start, end):
+            ids = data.ids[start + window_start(place - start, block_size) : place + 2]
+            assert surprises[place] == model.surprises(Tokens(ids, array("q", [0, len(ids) - 1])))[-1]
+            assert surprises[place] == -model.next_logs([data.ids[start + 1 : place + 1].tolist()])[0][ids[-1]]
+        assert totals[number] == pytest.approx(sum(surprises[start:end]), rel=1e-6)
 
 
 def test_windows_are_scored_one_by_one() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from statistics import mean, stdev
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -48,12 +49,12 @@ def small() -> GPT:
     return tapegpt.train(DOCUMENTS, n_embd=8, n_head=2, block_size=BLOCK, steps=30)
 
 
-def probabilities(model: GPT, temperature: float = 1.0) -> dict[str, float]:
-    """Of every string, by multiplying the probabilities of its characters."""
+def probabilities(model: GPT, temperature: float = 1.0, longest: int = BLOCK) -> dict[str, float]:
+    """Of every string, cut where it is longest, by multiplying the probabilities of its characters."""
     found: dict[str, float] = {}
 
     def extend(prefix: str, probability: float) -> None:
-        if len(prefix) == model.config.block_size:
+        if len(prefix) == longest:
             found[prefix] = probability
             return
         for character, p in model.next_probabilities(prefix, temperature=temperature).items():
@@ -145,6 +146,22 @@ def test_exact_strings_are_shorter_than_the_block_as_often_as_the_model_writes_s
     everything = probabilities(model)
     strings = model.generate(4_000, max_length=BLOCK - 2, temperature=1.0, seed=3, unbiased=True)
     assert_drawn_from(conditioned(everything, [text for text in everything if len(text) <= BLOCK - 2]), strings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "block_size"), [("exact", 1), ("fast", 2), ("exact", 3)])
+def test_strings_beyond_the_block_have_the_probabilities_of_their_scores(engine: Any, block_size: int) -> None:
+    model = tapegpt.train(DOCUMENTS, engine=engine, n_embd=8, n_head=2, block_size=block_size, steps=30)
+    everything = probabilities(model)
+    for score in model.score(list(everything)):
+        surprises = score.surprises if len(score.text) < BLOCK else score.surprises[:-1]
+        assert math.exp(-math.fsum(surprises)) == pytest.approx(everything[score.text], rel=1e-4)
+    assert_drawn_from(everything, model.generate(10_000, max_length=BLOCK, temperature=1.0, seed=1))
+    for pattern in PATTERNS[2:4]:
+        fitting = [text for text in everything if re.fullmatch(pattern, text)]
+        drawn = model.generate(2_000, pattern=pattern, max_length=BLOCK, temperature=1.0, seed=3, unbiased=True)
+        assert_drawn_from(conditioned(everything, fitting), drawn)
+    assert set(model.generate(1000, max_length=BLOCK, distinct=True, seed=0)) == set(everything)
 
 
 @pytest.mark.slow
@@ -427,7 +444,9 @@ def test_a_stream_goes_on_for_as_long_as_it_is_read(small: GPT) -> None:
     [
         ({"prefix": "x"}, "prefix 'x': the model does not know 'x'"),
         ({"prefix": "aaaaa"}, "prefix 'aaaaa': strings have at most 4 characters"),
-        ({"max_length": 5}, "max_length 5: strings have at most 4"),
+        ({"min_length": 5}, "min_length 5: strings have at most 4 characters: give a larger max_length"),
+        ({"prefix": "a" * 7, "max_length": 6}, "prefix 'aaaaaaa': strings have at most 6 characters"),
+        ({"max_length": 1 << 21}, "max_length must be a whole number from 0 to 1,048,576, not 2097152"),
         ({"min_length": 3, "max_length": 2}, "min_length 3 is above max_length 2"),
         ({"pattern": "("}, "pattern"),
         ({"top_k": -1}, "top_k must be a whole number from 0 to 1,114,112, not -1"),

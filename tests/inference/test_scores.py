@@ -12,7 +12,6 @@ import sys
 from array import array
 from collections.abc import Iterator
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +29,7 @@ from tapegpt.data.packed import CHUNK
 from tapegpt.data.sources import Source
 from tapegpt.data.tokens import Tokens
 from tapegpt.data.vocabulary import Vocabulary
+from tapegpt.data.windows import Windows, window_start
 from tapegpt.engines.base import Engine
 from tapegpt.inference.scores import ODD, RANKS, UNKNOWN, Calibration, Score, percentile, quantiles
 from tapegpt.models.trained import make_engine
@@ -56,14 +56,17 @@ def reference() -> Engine:
 
 
 def reference_surprises(text: str) -> list[float]:
-    """-log p of each character and the end, window after window, by the scalar engine."""
-    tokens = Corpus([text], trained().vocabulary).windows(SHAPE.block_size)
-    surprises = []
-    for first, last in pairwise(tokens.starts):
-        ids = tokens.ids[first : last + 1]
-        sums = [reference().evaluate(Tokens(ids, array("q", [0, end])))[0] for end in range(1, len(ids))]
-        surprises += [after - before for before, after in pairwise([0.0, *sums])]
+    """-log p of each character and the end in its window, by the scalar engine."""
+    ids, surprises = Corpus([text], trained().vocabulary).tokens().ids, []
+    for number in range(len(text) + 1):
+        start = window_start(number, SHAPE.block_size)
+        before, after = (loss(reference(), ids[start:end]) for end in (number + 1, number + 2))
+        surprises.append(after - before)
     return surprises
+
+
+def loss(engine: Engine, ids: array[int]) -> float:
+    return engine.evaluate(Tokens(ids, array("q", [0, len(ids) - 1])))[0] if len(ids) > 1 else 0.0
 
 
 # --- surprise ---------------------------------------------------------------------------------------------------
@@ -79,13 +82,15 @@ def test_surprises_are_those_of_the_reference(text: str) -> None:
 
 @given(st.lists(KNOWN, min_size=1))
 def test_means_add_up_to_the_loss_of_the_exact_engine(strings: list[str]) -> None:
-    total, count = trained().engine.evaluate(Corpus(strings, trained().vocabulary).windows(SHAPE.block_size))
-    lengths = [len(string) + 1 for string in strings]
-    assert sum(lengths) == count
+    found = Windows.of(Corpus(strings, trained().vocabulary).tokens(), SHAPE.block_size)
+    total = 0.0
+    for begin, start, end in zip(found.begins, found.starts, found.starts[1:], strict=False):
+        total += loss(trained().engine, found.ids[begin : end + 1]) - loss(
+            trained().engine, found.ids[begin : start + 1]
+        )
     nats = trained().score(strings).nats
-    assert math.fsum(mean * length for mean, length in zip(nats, lengths, strict=True)) == pytest.approx(
-        total, rel=CLOSE
-    )
+    sums = [mean * (len(text) + 1) for text, mean in zip(strings, nats, strict=True)]
+    assert math.fsum(sums) == pytest.approx(total, rel=CLOSE)
 
 
 @given(st.lists(ANY | KNOWN))

@@ -285,7 +285,7 @@ def check_engines(share: float) -> int:
     cases = 0
     for make in made:
         engine = make()
-        start = parameters(engine.config, VOCAB)  # type: ignore[attr-defined]
+        start = parameters(engine.config, VOCAB)  # type: ignore[arg-type]
         bits = []
         for steps in (0, 2, 4):
             engine.load_parameters(start)
@@ -309,7 +309,7 @@ def check_engines(share: float) -> int:
             assert (engine.parameters(), engine.moments()) == bits[2]
             load()
             cases += 1
-        others = parameters(engine.config, VOCAB, 5)  # type: ignore[attr-defined]
+        others = parameters(engine.config, VOCAB, 5)  # type: ignore[arg-type]
         allowed = [engine.parameters()]
         engine.load_parameters(others)
         allowed.append(engine.parameters())

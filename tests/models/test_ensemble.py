@@ -64,9 +64,8 @@ def mean(prefix: str) -> dict[str, float]:
 
 
 def surprises(text: str) -> list[float]:
-    """-log of the mean probabilities of the characters and the end, in windows of the smallest block."""
-    tokens = Corpus([text], VOCABULARY).windows(BLOCK)
-    each = [model.inference.surprises(tokens) for model in models()]
+    """-log of the mean probabilities of the characters and the end, each model's in windows of its own."""
+    each = [model.score([text])[0].surprises for model in models()]
     return [-math.log(math.fsum(math.exp(-nats) for nats in column) / len(each)) for column in zip(*each, strict=True)]
 
 
@@ -91,7 +90,7 @@ def test_a_temperature_acts_on_the_mean(prefix: str, temperature: float) -> None
 
 
 @pytest.mark.parametrize("text", ["", "a", "anna", "banana", "bananabananab"])
-def test_scores_are_those_of_the_mean_also_in_windows_of_the_smallest_block(text: str) -> None:
+def test_scores_are_those_of_the_mean_also_beyond_the_block(text: str) -> None:
     score = together().score([text])[0]
     assert score.surprises == pytest.approx(surprises(text), rel=1e-5, abs=CLOSE)
 
@@ -213,6 +212,8 @@ def test_strings_within_constraints_have_the_conditional_distribution() -> None:
         {"top_k": 2},
         {"top_p": 0.8, "min_p": 0.05},
         {"pattern": "[ab]+n.*", "unbiased": False},
+        {"max_length": 3 * BLOCK, "temperature": 2.0},
+        {"max_length": 3 * BLOCK, "min_length": 2 * BLOCK, "prefix": "banana" * 2, "unbiased": False},
     ],
 )
 def test_one_fast_model_alone_says_what_it_says(wishes: dict[str, Any]) -> None:

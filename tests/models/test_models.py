@@ -122,14 +122,15 @@ def test_exact_equals_the_reference(model: Model) -> None:
     tokens, adam, steps = documents(model, 4), Adam(steps=4), many(4, few=2)
     reference = started(ReferenceEngine(model, VOCAB), model)
     losses, random_numbers = reference.train(tokens, adam, 0, steps), Random(3)
-    strings = list(reference.generate(random_numbers, 3, 1.0))
+    longest = 3 * model.block_size
+    strings = list(reference.generate(random_numbers, 3, 1.0, longest))
     found = reference.evaluate(tokens)
     for target in [WIDEST, *OTHERS, INTERPRETED] if model in OPERATIONS else [WIDEST]:
         exact = started(ExactEngine(model, VOCAB, target), model)
         assert exact.train(tokens, adam, 0, steps) == losses
         assert exact.parameters() == reference.parameters()
         assert exact.evaluate(tokens) == found
-        assert list(exact.generate(Random(3), 3, 1.0)) == strings
+        assert list(exact.generate(Random(3), 3, 1.0, longest)) == strings
 
 
 @pytest.mark.slow

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+ROOM = 1 << 25  # tokens that strings have room for which are drawn together
+
+
 class Tokens(Record):
     """Documents as one run of token ids, `BOS doc BOS doc BOS ...`.
 
@@ -33,15 +36,15 @@ class Tokens(Record):
 
 
 class Strings(Record):
-    """Generated strings: number i is the first `lengths[i]` of its token ids, which begin at i times block_size."""
+    """Generated strings: number i is the first `lengths[i]` of its token ids; all have as much room."""
 
     ids: array[int]  # typecode "I"
     lengths: array[int]  # typecode "q"
 
     @staticmethod
-    def empty(count: int, block_size: int) -> Strings:
-        """So many strings of no token, with room for a block each."""
-        return Strings(array("I", bytes(4 * count * block_size)), array("q", bytes(8 * count)))
+    def empty(count: int, room: int) -> Strings:
+        """So many strings of no token, with room for as many each."""
+        return Strings(array("I", bytes(4 * count * room)), array("q", bytes(8 * count)))
 
     def __len__(self) -> int:
         return len(self.lengths)

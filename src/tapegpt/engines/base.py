@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from tapegpt.autograd.model import Model
     from tapegpt.data.rng import Random
     from tapegpt.data.tokens import Strings, Tokens
 
@@ -67,6 +68,7 @@ class Engine(Local, ABC):
     """
 
     name: str  # "exact", "reference": what --engine takes
+    config: Model
     notice: str  # one line on what this machine lacks, or ""
     compile_seconds = 0.0  # spent on compiling; 0 if the code was in the cache
 
@@ -162,10 +164,13 @@ class Engine(Local, ABC):
         with self._turn:
             return self._evaluate(tokens)
 
-    def generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        """`count` sequences of token ids without BOS, at most block_size long, drawn with `rng`."""
+    def generate(self, rng: Random, count: int, temperature: float, max_length: int | None = None) -> Strings:
+        """`count` sequences of token ids without BOS, drawn with `rng`, cut at `max_length` tokens or at the block.
+
+        Beyond the block they are drawn in windows, see `data/windows.py`.
+        """
         with self._turn:
-            return self._generate(rng, count, temperature)
+            return self._generate(rng, count, temperature, self.config.block_size if max_length is None else max_length)
 
     @abstractmethod
     def parameters_in(self, snapshot: Snapshot) -> Parameters:
@@ -198,4 +203,4 @@ class Engine(Local, ABC):
     def _evaluate(self, tokens: Tokens) -> tuple[float, int]: ...
 
     @abstractmethod
-    def _generate(self, rng: Random, count: int, temperature: float) -> Strings: ...
+    def _generate(self, rng: Random, count: int, temperature: float, max_length: int) -> Strings: ...

@@ -62,14 +62,16 @@ class Steps(Structure):
 class Generation(Structure):
     """Strings that are generated."""
 
-    ids: U32s  # (count, block_size)
+    ids: U32s  # (count, room)
     lengths: I64s  # (count)
     count: Int
+    room: Int  # tokens of a string, at most
 
     @staticmethod
     def arguments(strings: Strings) -> dict[str, Argument]:
         """It as an entry's argument."""
-        return {"ids": address_of(strings.ids), "lengths": address_of(strings.lengths), "count": len(strings)}
+        sizes = {"count": len(strings), "room": len(strings.ids) // max(len(strings), 1)}
+        return {"ids": address_of(strings.ids), "lengths": address_of(strings.lengths), **sizes}
 
 
 class Documents(Structure):
@@ -194,8 +196,8 @@ class CompiledEngine(Engine):
         run_parts(part, self.threads)
         return sum(results[0::2]), int(sum(results[1::2]))
 
-    def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        strings = Strings.empty(count, self.config.block_size)
+    def _generate(self, rng: Random, count: int, temperature: float, max_length: int) -> Strings:
+        strings = Strings.empty(count, max_length)
         self._decode(rng, strings, temperature)
         return strings
 

@@ -10,6 +10,7 @@ from tapegpt.autograd.operations.functions import power
 from tapegpt.autograd.operations.rows import exponentiate
 from tapegpt.autograd.packing import Rows
 from tapegpt.data.mersenne import uniform
+from tapegpt.data.windows import overlap
 from tapegpt.engines.adam import Schedule, adam_update, all_finite, expect_tiny, scratch_size
 from tapegpt.engines.compiled import Documents, Generation, Numbers, Plan, Steps  # noqa: TC001  # kernels look them up
 from tapegpt.engines.graph import DocumentPacker, Graph, exact_graph
@@ -65,7 +66,7 @@ def training_kernel(graph: Graph) -> Kernel:
 def generation_kernel(graph: Graph) -> Kernel:
     """Strings drawn as `random.choices` draws."""
     forward, layout, vocab_size = graph.tape.forward_kernel(graph.logits), graph.layout(), graph.vocab_size
-    prepare, bos = graph.prepare, vocab_size - 1
+    prepare, bos, again = graph.prepare, vocab_size - 1, overlap(layout.block_size)
 
     def generate(
         k: Builder,
@@ -80,9 +81,9 @@ def generation_kernel(graph: Graph) -> Kernel:
         inverse_temperature = k.pow(temperature, -1.0)
         prepare(k, shared)
         for string in k.range(generation.count):
-            token, t = k.variable(k.integer(bos)), k.variable(k.integer(0))
-            going = k.variable(k.integer(1))
-            for _ in k.repeat_while(lambda: going.equals(1) & (t < layout.positions)):
+            token, t, start = k.variable(k.integer(bos)), k.variable(k.integer(0)), k.variable(k.integer(0))
+            going, ids = k.variable(k.integer(1)), generation.ids + string * generation.room
+            for _ in k.repeat_while(lambda: going.equals(1) & (start + t < generation.room)):
                 rows.tell(t, {"tokens": token, "positions": t, "noise": 0})
                 forward(k, shared, work, t, t + 1)
                 logits = work + layout.logits + t * row_stride(vocab_size)
@@ -92,9 +93,15 @@ def generation_kernel(graph: Graph) -> Kernel:
                 token.set(choose(k, random, weights, power(k, total, -1.0), vocab_size))
                 going.set(k.select(token.differs(bos), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
-                    generation.ids[string * layout.positions + t] = token
+                    ids[start + t] = token
                     t += 1
-            generation.lengths[string] = t
+                for _ in k.when(t.equals(layout.block_size)):
+                    start += layout.block_size - again
+                    for read in k.range(again):
+                        rows.tell(read, {"tokens": ids[start + read - 1], "positions": read, "noise": 0})
+                    forward(k, shared, work, 0, again)
+                    t.set(again)
+            generation.lengths[string] = start + t
 
     return Kernel(generate)
 

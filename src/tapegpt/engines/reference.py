@@ -15,6 +15,7 @@ from itertools import repeat
 
 from tapegpt.autograd.value import Matrix, Value, softmax, walk_back
 from tapegpt.data.tokens import Strings, Tokens
+from tapegpt.data.windows import window_start
 from tapegpt.engines.base import Adam, Engine, Moments, Parameters, Snapshot
 from tapegpt.engines.graph import exact_graph
 from tapegpt.errors import DivergedError
@@ -187,23 +188,22 @@ class ReferenceEngine(Engine):
             updated.append(p.data - learning_rate * m_hat / (v_hat**0.5 + adam.epsilon))
         return updated, m, v
 
-    def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        block = self.config.block_size
-        ids, lengths = array("I", bytes(4 * count * block)), array("q")
+    def _generate(self, rng: Random, count: int, temperature: float, max_length: int) -> Strings:
+        strings = Strings.empty(count, max_length)
         for number in range(count):
-            sample = array("I", self._sample(rng, temperature))
-            ids[number * block : number * block + len(sample)] = sample
-            lengths.append(len(sample))
-        return Strings(ids, lengths)
+            sample = array("I", self._sample(rng, temperature, max_length))
+            strings.ids[number * max_length : number * max_length + len(sample)] = sample
+            strings.lengths[number] = len(sample)
+        return strings
 
-    def _sample(self, rng: Random, temperature: float) -> list[int]:
+    def _sample(self, rng: Random, temperature: float, max_length: int) -> list[int]:
         bos = self.vocab_size - 1
-        sample: list[int] = []
-        for _ in range(self.config.block_size):
-            logits = self.logits([bos, *sample, bos])[-1]
+        read = [bos]
+        for number in range(max_length):
+            logits = self.logits([*read[window_start(number, self.config.block_size) :], bos])[-1]
             probabilities = softmax([logit / temperature for logit in logits])
             token = rng.choices(range(self.vocab_size), weights=[p.data for p in probabilities])[0]
             if token == bos:
                 break
-            sample.append(token)
-        return sample
+            read.append(token)
+        return read[1:]

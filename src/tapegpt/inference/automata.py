@@ -121,7 +121,8 @@ class Automaton(Record):
 
         Accepted it is with min_length to max_length characters; where it cannot be any more, the log is `FORBIDDEN`.
         Number length * (count + 1) + c of the chances is that of a character of class c after so many, the last of each
-        length that of the end; without chances all logs are 0. Raises `TapeGPTError` where there are too many.
+        length that of the end; those of the last length hold for all longer ones. Without chances all logs are 0.
+        Raises `TapeGPTError` where there are too many.
         """
         from tapegpt.machine.program import Program
 
@@ -134,7 +135,7 @@ class Automaton(Record):
         result, sums = array("f", bytes(4 * size)), array("d", bytes(16 * self.states))
         is_flat = chances is None
         if chances is None:
-            chances = array("d", [1.0]) * ((max_length + 1) * (self.count + 1))
+            chances = array("d", [1.0]) * (self.count + 1)
         accepting = array("I", list(self.accepting))
         given: dict[str, Argument] = {
             "table": address_of(self.table),
@@ -146,6 +147,7 @@ class Automaton(Record):
             "count": self.count,
             "min_length": min_length,
             "max_length": max_length,
+            "last": len(chances) // (self.count + 1) - 1,
             "is_flat": is_flat,
         }
         Program({look_ahead.name: (look_ahead, {})}, target).run("look_ahead", given)
@@ -157,13 +159,14 @@ class Prospects(Structure):
 
     table: U32s  # (states, count)
     accepting: U32s  # (states)
-    chances: F64s  # (max_length + 1, count + 1)
+    chances: F64s  # (last + 1, count + 1)
     sums: F64s  # (2, states), zero before
     logs: F32s  # (max_length + 1, states)
     states: Int
     count: Int
     min_length: Int
     max_length: Int
+    last: Int
     is_flat: Int  # whether the logs of what is possible are all 0
 
 
@@ -173,7 +176,7 @@ def look_ahead(k: Builder, given: Prospects) -> None:
     states, count, logs = given.states, given.count, given.logs
     for remaining in k.range(given.max_length + 1):
         length = given.max_length - remaining
-        chance = given.chances + length * (count + 1)
+        chance = given.chances + k.minimum(length, given.last) * (count + 1)
         now, following = given.sums + (length & 1) * states, given.sums + ((length + 1) & 1) * states
         logs[length * states] = FORBIDDEN
         for state in k.range(1, states):

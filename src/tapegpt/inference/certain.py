@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from tapegpt.data.windows import window_start
 from tapegpt.engines.graph import exact_graph
 from tapegpt.inference.choice import Choice, log_sum, random_unit
 from tapegpt.inference.forward import Inference
@@ -43,20 +44,21 @@ class Certain(Inference):
         """As `Inference` does."""
         within = 2.0 if drawing.truncates else margin / min(drawing.temperature, 1.0)
         drawn = self._inference.draw(streams, drawing, rules, within)
-        strings, block = drawn.strings, self.config.block_size
+        strings, room = drawn.strings, max(rules.most, self.config.block_size)
         for number, is_in_doubt in enumerate(drawn.doubts):
             if is_in_doubt:
                 tokens = self._draw_again(strings[number], streams[2 * number : 2 * number + 2], drawing, rules)
                 strings.lengths[number] = len(tokens)
-                for position, token in enumerate(tokens, number * block):
+                for position, token in enumerate(tokens, number * room):
                     strings.ids[position] = token
         return drawn
 
     def _draw_again(self, tokens: list[int], stream: Sequence[int], drawing: Drawing, rules: Rules) -> list[int]:
         """The tokens of a stream, given what they probably are."""
         bos, state, position = self.vocab_size - 1, rules.start, 0
-        while position < self.config.block_size:
-            for logs in self._logs([bos, *tokens])[position:]:
+        longest = max(rules.most, self.config.block_size)
+        while position < longest:
+            for logs in self._logs([bos, *tokens][:longest], position):
                 choice = Choice(logs, state, position, drawing, rules)
                 token = choice.token(random_unit(stream[0], stream[1], position))
                 if token == bos:
@@ -67,15 +69,16 @@ class Certain(Inference):
                     break
         return tokens
 
-    def _logs(self, tokens: list[int]) -> list[list[float]]:
-        """log p of each token behind each of these, of which only a block counts, but for a constant."""
+    def _logs(self, tokens: list[int], number: int) -> list[list[float]]:
+        """log p of each token behind each of these from `number` on, as far as windows reach, but for a constant."""
         rows = []
         for graph in self._graphs:
-            count = min(len(tokens), self.config.block_size)
-            graph.tape.write(graph.about("tokens"), tokens[:count])
-            graph.tape.write(graph.about("positions"), range(count))
-            rows.append(graph.tape.forward(graph.logits, count))
-        return rows[0] if len(rows) == 1 else [_mean(each) for each in zip(*rows, strict=True)]
+            start = window_start(number, graph.block_size)
+            window = tokens[start : start + graph.block_size]
+            graph.tape.write(graph.about("tokens"), window)
+            graph.tape.write(graph.about("positions"), range(len(window)))
+            rows.append(graph.tape.forward(graph.logits, len(window))[number - start :])
+        return rows[0] if len(rows) == 1 else [_mean(each) for each in zip(*rows, strict=False)]
 
     @cached_property
     def _graphs(self) -> list[Graph]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 
 TOKENS = 0x110000  # as many as there are characters
+LONGEST = 1 << 20  # tokens of a string
 
 
 class _Temperature(Number):
@@ -88,7 +89,7 @@ class Constraints(Record):
     suffix: str = field("", Instance(str), default="")
     pattern: str | None = field("a regular expression that the whole string matches", Instance(str), default=None)
     min_length: int = field("tokens", Whole(0), default=0)
-    max_length: int | None = field("tokens; None: the block", Whole(0), default=None)
+    max_length: int | None = field("tokens; None: the block", Whole(0, LONGEST), default=None)
     avoid: tuple[str, ...] = ()  # words that occur nowhere, in letters of either case
     novel: bool | int = False  # True or k: further than 0 or k edits from all training documents
     distinct: bool = field("no string twice", Instance(bool), default=False)
@@ -118,20 +119,27 @@ class Constraints(Record):
         """Edits that a string must be further than from all training documents; None for none."""
         return None if self.novel is False else int(self.novel) if self.novel is not True else 0
 
+    def only_cut(self, block_size: int) -> bool:
+        """Whether any string meets them that is cut at `max_length`, which is not below the block."""
+        is_long = self.max_length is None or self.max_length >= block_size
+        return is_long and self.replace(max_length=None) == Constraints()
+
     def lengths(self, block_size: int, vocabulary: Vocabulary) -> tuple[int, int]:
-        """The least and the most tokens; raises `TapeGPTError` where a block does not hold them."""
-        widest = block_size * max(map(len, vocabulary))  # characters
-        longest = block_size if self.max_length is None else self.max_length
-        for name, given in (
-            ("prefix", self.prefix),
-            ("suffix", self.suffix),
-            (either("min_length", "--length"), self.min_length),
-            (either("max_length", "--length"), longest),
+        """The least and the most tokens; raises `TapeGPTError` where strings are shorter than the others."""
+        most = block_size if self.max_length is None else self.max_length
+        longest = max(most, block_size)
+        widest = longest * max(map(len, vocabulary))  # characters
+        for name, given, is_long in (
+            ("prefix", self.prefix, len(self.prefix) > widest),
+            ("suffix", self.suffix, len(self.suffix) > widest),
+            (either("min_length", "--length"), self.min_length, self.min_length > longest),
         ):
-            if (given > block_size) if isinstance(given, int) else (len(given) > widest):
-                most = amount(block_size, vocabulary.unit)
-                raise TapeGPTError(f"{name} {quote(given)}: strings have at most {most}")
-        return self.min_length, longest
+            if is_long:
+                remedy = either("give a larger max_length", "let --length end with a larger number")
+                raise TapeGPTError(
+                    f"{name} {quote(given)}: strings have at most {amount(longest, vocabulary.unit)}: {remedy}"
+                )
+        return self.min_length, most
 
     def automaton(self, vocabulary: Vocabulary) -> Automaton:
         """Of all the constraints but the lengths; raises `TapeGPTError` for characters that the model does not know."""

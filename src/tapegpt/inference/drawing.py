@@ -40,20 +40,20 @@ class Automaton(Structure):
     least: Int
     most: Int
 
-    def ends(self, state: Value, position: Value) -> Value:
-        """Whether a string may end in a state at a position."""
-        return _byte(self.accepting, state).equals(1) & (position >= self.least)
+    def ends(self, state: Value, length: Value) -> Value:
+        """Whether a string of this length may end in a state."""
+        return _byte(self.accepting, state).equals(1) & (length >= self.least)
 
     def after(self, state: Value, kind: Value) -> Value:
         """The state that a character of this class leads to."""
         return self.table[state * self.kinds + kind]
 
-    def look(self, k: Builder, state: Value, position: Value, scale: Value) -> Value:
-        """Note what lies ahead of each class at a position; whether that makes no difference."""
+    def look(self, k: Builder, state: Value, length: Value, scale: Value) -> Value:
+        """Note what lies ahead of each class after so many characters; whether that makes no difference."""
         free = k.variable(k.integer(1))
         for kind in k.range(self.kinds):
             # Of a dead end, state 0, for strings that may not continue.
-            target = k.select(position < self.most, (position + 1) * self.states + self.after(state, kind), 0)
+            target = k.select(length < self.most, (length + 1) * self.states + self.after(state, kind), 0)
             prospect = self.ahead[target]
             self.prospects[kind] = k.select(prospect > FORBIDDEN, prospect * scale, FORBIDDEN)
             free.set(k.select(prospect.equals(0.0), free, 0))
@@ -75,7 +75,7 @@ class Narrowing(Structure):
 
 
 def drawing_kernel(decoding: Decoding, scratch: int) -> Kernel:
-    """Strings as `generation_kernel` makes them; the rows of their generation (2, slots) hold their states too.
+    """Strings as `generation_kernel` makes them; the rows of their generation (3, slots) hold their states too.
 
     To log_weights (count) is added; doubts (count) become 1 where a random number is within `margin` of where it draws
     another token. The work memory has room for V numbers from `scratch` on.
@@ -94,7 +94,7 @@ def drawing_kernel(decoding: Decoding, scratch: int) -> Kernel:
         automaton: Automaton,
         narrowing: Narrowing,
     ) -> None:
-        e, state_of, prospects = work + scratch, generation.rows + at.lines, automaton.prospects
+        e, state_of, prospects = work + scratch, generation.rows + 2 * at.lines, automaton.prospects
         greedy = narrowing.temperature.equals(0.0)
         inverse = k.convert(k.select(greedy, _GREEDY, 1.0 / narrowing.temperature), F32)
         share = k.convert(k.select(greedy, 1.0, narrowing.min_p), F32)
@@ -102,10 +102,10 @@ def drawing_kernel(decoding: Decoding, scratch: int) -> Kernel:
         top_k, top_p = narrowing.top_k, k.convert(narrowing.top_p, F32)
         narrows = (top_k > 0) | (narrowing.top_p < 1.0) | (share > 0.0)
 
-        def choose(row: Value, string: Value, position: Value, logits: Pointer, unit: Value) -> Value:
-            state = k.select(position.equals(0), automaton.start, state_of[row])
-            ends = automaton.ends(state, position)
-            is_free = automaton.look(k, state, position, k.select(greedy, inverse, 1.0))
+        def choose(row: Value, string: Value, number: Value, logits: Pointer, unit: Value) -> Value:
+            state = k.select(number.equals(0), automaton.start, state_of[row])
+            ends = automaton.ends(state, number)
+            is_free = automaton.look(k, state, number, k.select(greedy, inverse, 1.0))
             for c in vectors(k, vocab_size):
                 logits.store(c, logits.vector(c, k.width(F32)) * inverse)
             total, largest = fast_exponentiate(k, logits, e, vocab_size)

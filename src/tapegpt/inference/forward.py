@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from array import array
+from itertools import pairwise
 
 from tapegpt.autograd.operations.base import padded, row_stride
-from tapegpt.data.tokens import Strings, Tokens
-from tapegpt.engines.compiled import Documents, Generation
+from tapegpt.data.tokens import Strings
+from tapegpt.data.windows import Windows, window_start
+from tapegpt.engines.compiled import Generation
 from tapegpt.engines.decoding import Decoding
 from tapegpt.engines.graph import SLOTS, fast_graph
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.drawing import Narrowing, drawing_kernel
-from tapegpt.inference.reading import Order, Reader, next_kernel, rank, scoring_kernel
+from tapegpt.inference.reading import Order, Passages, Reader, next_kernel, rank, scoring_kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.record import Record
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tapegpt.autograd.model import Model
+    from tapegpt.data.tokens import Tokens
     from tapegpt.engines.base import Parameters
     from tapegpt.inference.constraints import Drawing
     from tapegpt.machine.memory import Address
@@ -47,7 +50,7 @@ class Rules(Record):
     accepting: bytes | bytearray  # (states)
     ahead: array[float]  # "f" (most + 1, states), that of state 0 is `FORBIDDEN`
     least: int
-    most: int  # at most block_size
+    most: int
 
 
 class Drawn(Record):
@@ -100,14 +103,13 @@ class Inference:
 
     @property
     def work(self) -> int:
-        """Of a string: its positions times the parameters that each of them meets, of sparse ones only a few rows."""
-        met = [each.size for each in self.config.parameters(self.vocab_size) if each.is_dense]
-        return self.config.block_size * sum(met)
+        """The parameters that each position meets, of sparse ones only a few rows."""
+        return sum(each.size for each in self.config.parameters(self.vocab_size) if each.is_dense)
 
     def surprises(self, tokens: Tokens) -> array[float]:
         """-log p of every token after the first, in nats, in the order of ids: number i belongs to ids[i + 1].
 
-        No document may be longer than the block, which `Corpus.windows` sees to.
+        Documents longer than the block are read as they would be generated (`data/windows.py`).
         """
         return self._score(tokens)[0]
 
@@ -120,16 +122,17 @@ class Inference:
         return self._score(tokens)[2]
 
     def _score(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
+        windows = Windows.of(tokens, self.config.block_size)
         surprises = array("f", bytes(4 * (len(tokens.ids) - 1)))
-        totals, means = (array("d", bytes(8 * len(tokens))) for _ in range(2))
+        totals, means = (array("d", bytes(8 * len(windows))) for _ in range(2))
         results = map(address_of, (surprises, totals, means))
-        self._read("score", tokens, *results)
+        self._read("score", windows, *results)
         _check(math.isfinite(sum(totals)))
-        return surprises, totals, means
+        return (surprises, totals, means) if len(windows) == len(tokens) else (surprises, *sums(surprises, tokens))
 
-    def _read(self, name: str, tokens: Tokens, *results: Address) -> None:
-        room = array("I", bytes(4 * Order.size(len(tokens))))
-        self._run(name, Documents.arguments(tokens), address_of(room), *results, len(tokens))
+    def _read(self, name: str, windows: Windows, *results: Address) -> None:
+        room = array("I", bytes(4 * Order.size(len(windows))))
+        self._run(name, Passages.arguments(windows), address_of(room), *results, len(windows))
 
     def ranks(self, means: array[float], rising: array[float]) -> array[int]:
         """How many of some rising numbers are no larger than each mean."""
@@ -139,16 +142,15 @@ class Inference:
         return ranks
 
     def next_logs(self, prefixes: list[list[int]]) -> list[array[float]]:
-        """log p of each token after each prefix, which follows BOS and is shorter than the block."""
-        tokens = Tokens(array("I"), array("q", [0]))
+        """log p of each token after each prefix, which follows BOS."""
+        bos, ids, starts = self.vocab_size - 1, array("I"), array("q", [0])
         for prefix in prefixes:
-            tokens.ids.append(self.vocab_size - 1)
-            tokens.ids.fromlist(prefix)
-            tokens.starts.append(len(tokens.ids))
-        tokens.ids.append(self.vocab_size - 1)
+            ids.fromlist([bos, *prefix][window_start(len(prefix), self.config.block_size) :])
+            starts.append(len(ids))
+        ids.append(bos)
         apart = row_stride(self.vocab_size)
         logs = array("f", bytes(4 * apart * len(prefixes)))
-        self._read("next", tokens, address_of(logs))
+        self._read("next", Windows(ids, starts, starts), address_of(logs))
         _check(math.isfinite(sum(logs)))
         return [logs[start : start + self.vocab_size] for start in range(0, len(logs), apart)]
 
@@ -158,11 +160,11 @@ class Inference:
         Logits are divided by the temperature, 0 is for the most probable token, of equals the lowest. What the rules
         allow is narrowed to the `top_k` most probable tokens, these to the most probable ones that together have the
         share `top_p`, these to what has at least `min_p` of the most probable one's probability; equals stay together.
+        A string that fills the block, and has as many tokens as the rules allow, is cut there.
         """
-        assert rules.most <= self.config.block_size
         assert rules.count <= self.vocab_size
-        strings = Strings.empty(len(streams) // 2, self.config.block_size)
-        log_weights, rows = array("d", bytes(8 * len(strings))), array("q", bytes(16 * SLOTS))
+        strings = Strings.empty(len(streams) // 2, max(rules.most, self.config.block_size))
+        log_weights, rows = array("d", bytes(8 * len(strings))), array("q", bytes(24 * SLOTS))
         doubts = array("I", bytes(4 * len(strings)))
         accepting, prospects = _words(rules.accepting), array("f", bytes(4 * rules.count))
         automaton: dict[str, Argument] = {
@@ -183,6 +185,13 @@ class Inference:
         self._run("draw", generation, *results, margin, automaton, narrowing)
         _check(not math.isnan(sum(log_weights)))
         return Drawn(strings, log_weights, doubts)
+
+
+def sums(surprises: array[float], tokens: Tokens) -> tuple[array[float], array[float]]:
+    """The sum and the mean of each document's."""
+    bounds = list(pairwise(tokens.starts))
+    totals = array("d", [math.fsum(surprises[first:last]) for first, last in bounds])
+    return totals, array("d", [total / (last - first) for total, (first, last) in zip(totals, bounds, strict=True)])
 
 
 def _check(are_numbers: bool) -> None:

@@ -10,16 +10,19 @@ from tapegpt.autograd.operations.base import PAD, View, row_stride
 from tapegpt.autograd.operations.functions import log
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
 from tapegpt.autograd.packing import Rows
-from tapegpt.engines.compiled import Documents  # noqa: TC001  # an annotation of kernels
-from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, Kernel, Pointer, U32s, kernel
+from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, I64s, Int, Kernel, Pointer, U32s, kernel
+from tapegpt.machine.memory import address_of
+from tapegpt.machine.signature import Structure
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tapegpt.data.windows import Windows
     from tapegpt.engines.decoding import Decoding
     from tapegpt.machine.language import Value
+    from tapegpt.machine.memory import Address
 
 LEAST = 256  # documents, from which on they are sorted
 DIGIT = 8  # bits of a key by which they are sorted at a time; a key has four
@@ -44,12 +47,26 @@ class Order(Record):
         return cls(room, room + count, room + count * 2, room + count * 4)
 
 
+class Passages(Structure):
+    """Documents, or windows of longer ones, see `windows.Windows`."""
+
+    ids: U32s
+    begins: I64s
+    starts: I64s
+
+    @staticmethod
+    def arguments(windows: Windows) -> dict[str, Address]:
+        """They as an entry's argument."""
+        return {name: address_of(numbers) for name, numbers in windows.as_dict().items()}
+
+
 class Document(Record):
     """A document that has been read."""
 
     number: Value
     start: Value  # first of its ids
     rows: Value
+    again: Value  # rows that a window before has read
     shared: Value  # rows that it has in common with the one before
     before: Value  # first of the ids of the one before
 
@@ -68,11 +85,11 @@ class Reader:
         return (self._layout.block_size + 1) * self.columns + 2 * (self._layout.positions + PAD)
 
     def read(
-        self, k: Builder, shared: F32s, work: F32s, documents: Documents, room: U32s, count: Int
+        self, k: Builder, shared: F32s, work: F32s, documents: Passages, room: U32s, count: Int
     ) -> Iterator[tuple[Document, View]]:
         """Each document, and log p of every token at each of its positions."""
         order = Order.at(room, count)
-        layout, ids, starts, width = self._layout, documents.ids, documents.starts, k.width(F32)
+        layout, ids, width = self._layout, documents.ids, k.width(F32)
         path = View(work + self._scratch, layout.block_size, self.columns, self.columns)
         e = path.at(layout.block_size).start
         logits = View(work + layout.logits, layout.positions, self.columns, self.columns)
@@ -86,7 +103,7 @@ class Reader:
                 variable.set(k.integer(0))
             at, first = k.variable(place), k.variable(position)
             for _ in k.repeat_while(lambda: (at < count) & (end < layout.positions)):
-                start, stop = (starts[order.numbers[at] + side] for side in (0, 1))
+                start, stop = documents.begins[order.numbers[at]], documents.starts[order.numbers[at] + 1]
                 taken = k.minimum(stop - start - first, layout.positions - end)
                 for t in k.range(taken):
                     rows.tell(end + t, {"tokens": ids[start + first + t], "positions": first + t, "lines": 0})
@@ -102,25 +119,28 @@ class Reader:
         sort(k, documents, order, count, vocab_size=layout.vocab_size)
         for place in k.range(count):
             number, common = order.numbers[place], order.keys[place]
-            start, size = starts[number], starts[number + 1] - starts[number]
+            start, again = documents.begins[number], documents.starts[number] - documents.begins[number]
+            size = documents.starts[number + 1] - start
             for position in k.range(common, size):
                 for _ in k.when(row.equals(end)):
                     fill(place, position)
                 for c in vectors(k, layout.vocab_size):
                     path.store(position, c, logits.vector(row, c, width) - peaks[row] - sums[row])
                 row += 1
-            yield Document(number, start, size, common, starts[order.numbers[k.maximum(place - 1, 0)]]), path
+            before = documents.begins[order.numbers[k.maximum(place - 1, 0)]]
+            yield Document(number, start, size, again, common, before), path
 
 
 @kernel
-def sort(k: Builder, documents: Documents, order: Order, count: Int, *, vocab_size: int) -> None:
+def sort(k: Builder, documents: Passages, order: Order, count: Int, *, vocab_size: int) -> None:
     """The order of documents by their first tokens, where they are many, and the rows that neighbours share."""
-    ids, starts, numbers, keys = documents.ids, documents.starts, order.numbers, order.keys
+    ids, begins, numbers, keys = documents.ids, documents.begins, order.numbers, order.keys
+    ends = documents.starts + 1
     bits = min((vocab_size - 1).bit_length(), DIGIT)  # of a token, whose upper ones make little difference
     for number in k.range(count):
         key = k.integer(0)
         for depth in range(1, 4 * DIGIT // bits + 1):
-            token = ids[k.minimum(starts[number] + depth, starts[number + 1])]
+            token = ids[k.minimum(begins[number] + depth, ends[number])]
             key = (key << bits) | (token & ((1 << bits) - 1))
         keys[number], numbers[number] = key, number
     for _ in k.when(count >= LEAST):
@@ -130,10 +150,10 @@ def sort(k: Builder, documents: Documents, order: Order, count: Int, *, vocab_si
             here, there = there, here
     keys[0] = 0
     for place in k.range(1, count):
-        a, b = starts + numbers[place - 1], starts + numbers[place]
-        most = k.minimum(a[1] - a[0], b[1] - b[0])
+        (a, a_end), (b, b_end) = ((begins[numbers[each]], ends[numbers[each]]) for each in (place - 1, place))
+        most = k.minimum(a_end - a, b_end - b)
         alike = k.variable(k.integer(0))
-        for _ in k.repeat_while(lambda: (alike < most) & ids[a[0] + alike].equals(ids[b[0] + alike])):
+        for _ in k.repeat_while(lambda: (alike < most) & ids[a + alike].equals(ids[b + alike])):
             alike += 1
         keys[place] = alike
 
@@ -165,13 +185,13 @@ def sort_by(
 
 
 def scoring_kernel(reader: Reader) -> Kernel:
-    """-log p of each token of `count` documents, their sums and means."""
+    """-log p of each token of `count` documents, their sums and means; those read again are left to windows before."""
 
     def score(
         k: Builder,
         shared: F32s,
         work: F32s,
-        documents: Documents,
+        documents: Passages,
         room: U32s,
         surprises: F32s,
         totals: F64s,
@@ -180,16 +200,16 @@ def scoring_kernel(reader: Reader) -> Kernel:
     ) -> None:
         for document, path in reader.read(k, shared, work, documents, room, count):
             found, targets = surprises + document.start, documents.ids + (document.start + 1)
-            same = k.maximum(document.shared - 1, 0)  # the last shared row may be followed by another token
-            nats = k.zeros()
-            for t in k.range(same):
+            again, nats = document.again, k.zeros()
+            same = k.maximum(document.shared - 1, again)  # the last shared row may be followed by another token
+            for t in k.range(again, same):
                 found[t] = surprises[document.before + t]
             for t in k.range(same, document.rows):
                 found[t] = -path[t, targets[t]]
-            for t in k.range(document.rows):
+            for t in k.range(again, document.rows):
                 nats += k.convert(found[t], F64)
             totals[document.number] = nats
-            means[document.number] = nats / k.convert(document.rows, F64)
+            means[document.number] = nats / k.convert(document.rows - again, F64)
 
     return Kernel(score, real=F32)
 
@@ -198,7 +218,7 @@ def next_kernel(reader: Reader) -> Kernel:
     """log p of the token that follows each of `count` documents, a padded row each."""
 
     def following(
-        k: Builder, shared: F32s, work: F32s, documents: Documents, room: U32s, result: F32s, count: Int
+        k: Builder, shared: F32s, work: F32s, documents: Passages, room: U32s, result: F32s, count: Int
     ) -> None:
         for document, path in reader.read(k, shared, work, documents, room, count):
             for c in vectors(k, reader.columns):

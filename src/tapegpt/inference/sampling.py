@@ -30,6 +30,7 @@ from heapq import heappop, heappush
 from itertools import accumulate, islice
 
 from tapegpt.data.rng import Random
+from tapegpt.data.tokens import ROOM
 from tapegpt.errors import TapeGPTError, warn
 from tapegpt.inference.automata import FORBIDDEN
 from tapegpt.inference.constraints import Constraints, Drawing
@@ -54,7 +55,8 @@ SLACK = 1e-4  # of w in f32
 BOUND_LOOKS = 200  # prefixes looked at for an upper bound of w
 MAX_CELLS = 20_000_000  # of the tree, 16 bytes each
 MAX_TRIES = 20_000  # prefixes looked at for one string of the exact distribution, a second
-EXAMPLES, DOUBT, COLDEST = 1024, 10.0, 0.3  # strings to look ahead by; weight of all positions; their least temperature
+EXAMPLES, FEWEST = 1024, 64  # strings to look ahead by, where they fit the block, and at least
+DOUBT, COLDEST = 10.0, 0.3  # weight of all positions; the least temperature of these strings
 TINY = 1e-300  # what is possible is never quite zero, or it could not come when all else has
 
 
@@ -97,7 +99,8 @@ class Sampler:
         self._note = note
         self._inference, self._vocabulary, self._rng = inference, vocabulary, rng
         self._constraints, self._drawing, self._known = constraints, drawing, known
-        self._space = _Space(constraints, vocabulary, inference.config.block_size)
+        self._block = inference.config.block_size
+        self._space = _Space(constraints, vocabulary, self._block)
         self._seen: set[str] = set()
         self._is_in_vain = False  # nothing unbiased was found
         self._unbiased = constraints.unbiased is not False and not drawing.truncates and not self._space.is_free
@@ -109,8 +112,9 @@ class Sampler:
         """Lead strings to where the constraints are met, by what the model's strings are like."""
         if self._space.any and not self._space.is_free:
             examples = Drawing(temperature=max(float(self._drawing.temperature), COLDEST))
-            free = _Space(Constraints(), self._vocabulary, self._inference.config.block_size)
-            self._space.look_ahead(self._inference.draw(Random(0).streams(EXAMPLES), examples, free.rules).strings)
+            free = _Space(Constraints(max_length=self._space.longest), self._vocabulary, self._block)
+            streams = Random(0).streams(max(EXAMPLES * self._block // self._space.longest, FEWEST))
+            self._space.look_ahead(self._inference.draw(streams, examples, free.rules).strings)
         self._rules = self._space.rules
 
     def strings(self, n: int | None) -> Iterator[str]:
@@ -163,13 +167,14 @@ class Sampler:
 
     def _in_batches(self) -> Iterator[str]:
         """Strings for as long as one in `WORTH` is admitted, and one found in `MAX_WORK`."""
-        work, most = self._inference.work, self._most
+        most = self._most
         if self._constraints.distance:
-            most = MIN_BATCH  # each string is compared with all documents
+            most = min(MIN_BATCH, most)  # each string is compared with all documents
+        vain = min(MAX_VAIN * self._block / self._space.longest, max(MAX_WORK / self._work, MIN_BATCH))
         bound = self._bound() if self._unbiased else 0.0
         self._is_in_vain = False
         worth = WORTH if self._known is None else WORTH * PERSISTENCE
-        size, in_vain, tried, admitted = MIN_BATCH, 0, 0, 0
+        size, in_vain, tried, admitted = min(MIN_BATCH, most), 0, 0, 0
         while not self._is_in_vain:
             drawn = self._draw(size)
             strings = self._texts(drawn)
@@ -185,13 +190,19 @@ class Sampler:
                     return
                 tried = admitted = 0
             in_vain = 0 if strings else in_vain + size
-            self._is_in_vain = in_vain >= min(MAX_VAIN, max(MAX_WORK / work, MIN_BATCH))
+            self._is_in_vain = in_vain >= vain
             size = min(2 * size, most)
+
+    @property
+    def _work(self) -> int:
+        """Parameters times positions of a string."""
+        return self._inference.work * self._space.longest
 
     @property
     def _most(self) -> int:
         """Strings of a batch."""
-        return max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / self._inference.work)))
+        wanted = max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / self._work)))
+        return max(min(wanted, ROOM // self._space.longest), 1)
 
     def _bound(self) -> float:
         """What no string's w is above: the greatest w of prefixes, of which some are looked at, the greatest first."""
@@ -199,7 +210,7 @@ class Sampler:
         ahead: list[tuple[float, list[int], int]] = [(-1.0, [], space.automaton.start)]
         while looks < BOUND_LOOKS:
             negative, prefix, state = ahead[0]
-            if len(prefix) == space.block_size or prefix[-1:] == [space.bos]:
+            if len(prefix) == space.longest or prefix[-1:] == [space.bos]:
                 break
             heappop(ahead)
             looks += 1
@@ -246,7 +257,7 @@ class Sampler:
         self._look_ahead()
         weights: list[float] = []
         while len(weights) < draws:
-            drawn = self._draw(min(MAX_BATCH, draws - len(weights)))
+            drawn = self._draw(min(self._most, draws - len(weights)))
             pairs = zip(self._texts(drawn), drawn.log_weights, strict=True)
             weights += [math.exp(weight) if self.admits(text) else 0.0 for text, weight in pairs]
         mean = math.fsum(weights) / draws
@@ -260,12 +271,11 @@ class _Space:
     def __init__(self, constraints: Constraints, vocabulary: Vocabulary, block_size: int) -> None:
         least, most = constraints.lengths(block_size, vocabulary)
         self.automaton: Automaton = constraints.automaton(vocabulary)
-        self.block_size, self.bos = block_size, vocabulary.bos
+        self.longest, self.bos = max(most, block_size), vocabulary.bos  # strings are cut where they are longest
         self._least, self._most = least, most
         self._ahead = self.automaton.ahead(least, most)
         self.any = bool(self.automaton.start and self._ahead[self.automaton.start] > FORBIDDEN)
-        plain = constraints.replace(novel=False, distinct=False, unbiased=None)
-        self.is_free = plain == Constraints(max_length=constraints.max_length) and most == block_size
+        self.is_free = constraints.replace(novel=False, distinct=False, unbiased=None).only_cut(block_size)
 
     @property
     def rules(self) -> Rules:
@@ -279,7 +289,8 @@ class _Space:
     def look_ahead(self, examples: Strings) -> None:
         """Tell how likely prefixes are to be accepted by what strings of the model are like, at every length."""
         automaton, kinds = self.automaton, self.automaton.count
-        counts = array("d", bytes(8 * (self.block_size + 1) * (kinds + 1)))
+        seen = max(examples.lengths) + 1  # lengths
+        counts = array("d", bytes(8 * seen * (kinds + 1)))
         overall = [0.1] * (kinds + 1)
         for tokens in examples:
             for length, token in enumerate([*tokens, self.bos]):
@@ -288,10 +299,10 @@ class _Space:
                 overall[kind] += 1.0
         total = math.fsum(overall)
         chances = array("d")
-        for length in range(self.block_size + 1):
-            row = counts[length * (kinds + 1) : (length + 1) * (kinds + 1)]
-            seen = math.fsum(row) + DOUBT
-            chances.extend([(n + DOUBT * share / total) / seen for n, share in zip(row, overall, strict=True)])
+        for length in range(seen + 1):  # the last for all longer ones
+            row = counts[length * (kinds + 1) : (length + 1) * (kinds + 1)] or [0.0] * (kinds + 1)
+            weight = math.fsum(row) + DOUBT
+            chances.extend([(n + DOUBT * share / total) / weight for n, share in zip(row, overall, strict=True)])
         self._ahead = automaton.ahead(self._least, self._most, chances)
 
     def prospect(self, state: int, length: int) -> float:
@@ -369,7 +380,7 @@ class _Tree:
             if token == self._space.bos:
                 return tokens
             tokens.append(token)
-            if len(tokens) == self._space.block_size:
+            if len(tokens) == self._space.longest:
                 return tokens
             child = node.children.get(index)
             if child is None:

@@ -1,8 +1,8 @@
 """How surprising strings are to a model. Not here: the model's arithmetic (`forward.py`), files.
 
-A string's surprise is the sum, over its tokens and the end that follows, of -log p of each given those before it.
-Strings longer than the block are read window after window, each without a memory of the one before. A piece that is no
-token of the model costs `UNKNOWN`; the others are judged as if it were not there.
+A string's surprise is the sum, over its tokens and the end that follows, of -log p of each given those before it:
+beyond the block those that it would be generated from. A piece that is no token of the model costs `UNKNOWN`; the
+others are judged as if it were not there.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from itertools import accumulate, islice, pairwise
-from operator import truediv
+from itertools import islice
 
 from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError, is_number, quote
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from tapegpt.data.tokens import Tokens
-    from tapegpt.data.vocabulary import Split, Vocabulary
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.inference.forward import Inference
 
 UNKNOWN = 16.0  # nats for a token that the model does not know: one in 9 million
@@ -175,7 +173,7 @@ class Scores:
     def _score(self, texts: Sequence[str], means: Iterable[float]) -> Iterator[Score]:
         split = self._vocabulary.split_all(texts)
         known = self._vocabulary.without(self.unknown, split)
-        found = iter(self._inference.surprises(_tokens(known, self._vocabulary, self._inference.config.block_size)))
+        found = iter(self._inference.surprises(self._vocabulary.encode_all(known)))
         for pieces, rest, nats in zip(split, known, means, strict=True):
             if nats != nats:
                 next(found)  # of the end
@@ -253,25 +251,12 @@ def _means(inference: Inference, vocabulary: Vocabulary, strings: Sequence[str])
     split = vocabulary.split_all(strings)
     unknown = vocabulary.unknown(split)
     known = vocabulary.without(unknown, split)
-    tokens = _tokens(known, vocabulary, inference.config.block_size)
-    if len(tokens) == len(split) and not unknown:
-        means = inference.means(tokens)
-    else:
-        means = array("d", map(truediv, _sums(inference, tokens, split, known), [len(each) + 1 for each in split]))
-    return means, unknown
-
-
-def _sums(inference: Inference, tokens: Tokens, split: Split, known: Split) -> list[float]:
-    """Nats of each string, where some take several windows or have lost unknown tokens."""
-    windows = inference.totals(tokens)
-    ends = accumulate([len(each) // inference.config.block_size + 1 for each in known], initial=0)
-    totals = [math.fsum(windows[first:last]) for first, last in pairwise(ends)]
-    return [total + UNKNOWN * (len(each) - len(rest)) for total, each, rest in zip(totals, split, known, strict=True)]
-
-
-def _tokens(known: Split, vocabulary: Vocabulary, block_size: int) -> Tokens:
     tokens = vocabulary.encode_all(known)
-    return tokens.windows(block_size) if max(map(len, known)) >= block_size else tokens  # for short ones twice as fast
+    if not unknown:
+        return inference.means(tokens), unknown
+    parts = zip(inference.totals(tokens), split, known, strict=True)
+    means = [(total + UNKNOWN * (len(each) - len(rest))) / (len(each) + 1) for total, each, rest in parts]
+    return array("d", means), unknown
 
 
 def quantiles(

@@ -4,15 +4,15 @@
     ensemble.generate(20)
     ensemble.score(["anna"]).nats
 
-The models share a vocabulary and may differ in shape; strings longer than the smallest block are read window after
-window. A temperature acts on the mean. Not here: files (`checkpoint.py`), which models are worth it (`sweep.py`).
+The models share a vocabulary and may differ in shape; each reads strings longer than its block in windows of its own. A
+temperature acts on the mean. Not here: files (`checkpoint.py`), which models are worth it (`sweep.py`).
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from itertools import chain, pairwise
+from itertools import chain
 
 from tapegpt.autograd.operations.base import PAD
 from tapegpt.autograd.operations.functions import exp, log
@@ -24,7 +24,7 @@ from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.automata import FORBIDDEN
 from tapegpt.inference.choice import Choice, random_unit
 from tapegpt.inference.constraints import Drawing
-from tapegpt.inference.forward import Drawn, Inference, Rules
+from tapegpt.inference.forward import Drawn, Inference, Rules, sums
 from tapegpt.inference.reading import rank
 from tapegpt.machine.language import F32, Builder, F32s, Int, Real, kernel
 from tapegpt.machine.memory import address_of
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tapegpt.data.tokens import Tokens
 
 _SURPRISES, _LOGS = 1.0, -1.0  # what they are multiplied by to be -log p
-PYTHON = 5_000_000  # multiply-adds for which there is time while a string is drawn: 50 us
+PYTHON = 300_000  # multiply-adds for which there is time while a token is drawn: 3 us
 
 
 class Ensemble(GPT):
@@ -152,18 +152,15 @@ class Mixture(Inference):
 
     def _score(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
         found = self._mean([model.inference.surprises(tokens) for model in self.models], _SURPRISES)
-        bounds = list(pairwise(tokens.starts))
-        totals = array("d", [math.fsum(found[first:last]) for first, last in bounds])
-        lengths = [last - first for first, last in bounds]
-        return found, totals, array("d", [total / length for total, length in zip(totals, lengths, strict=True)])
+        return found, *sums(found, tokens)
 
     @property
     def work(self) -> int:
-        """Of a string: that of all models, and what its drawing in Python takes."""
+        """Of a position: that of all models, and what drawing a token in Python takes."""
         return sum(model.inference.work for model in self.models) + PYTHON
 
     def next_logs(self, prefixes: list[list[int]]) -> list[array[float]]:
-        """log p of each token after each prefix, which follows BOS and is shorter than the block."""
+        """log p of each token after each prefix, which follows BOS."""
         rows = [model.inference.next_logs(prefixes) for model in self.models]
         logs = self._mean([array("f", b"".join(map(array.tobytes, each))) for each in rows], _LOGS)
         return [logs[start : start + self.vocab_size] for start in range(0, len(logs), self.vocab_size)]
@@ -184,14 +181,13 @@ class Mixture(Inference):
 
         All are in doubt where there is a margin.
         """
-        assert rules.most <= self.config.block_size
-        count, block, bos = len(streams) // 2, self.config.block_size, self.vocab_size - 1
-        strings = Strings.empty(count, block)
+        count, room, bos = len(streams) // 2, max(rules.most, self.config.block_size), self.vocab_size - 1
+        strings = Strings.empty(count, room)
         log_weights = array("d", bytes(8 * count))
         ahead: dict[tuple[int, ...], tuple[int, list[int]]] = {}  # the state and the strings of each prefix
         if count:
             ahead[()] = (rules.start, list(range(count)))
-        for position in range(block):
+        for position in range(room):
             beyond: dict[tuple[int, ...], tuple[int, list[int]]] = {}
             rows = self.next_logs([list(prefix) for prefix in ahead]) if ahead else []
             for (prefix, (state, numbers)), logs in zip(ahead.items(), rows, strict=True):
@@ -201,7 +197,7 @@ class Mixture(Inference):
                     log_weights[number] += choice.log_weight(token)
                     if token == bos:
                         continue  # its length is that of the prefix
-                    strings.ids[number * block + position] = token
+                    strings.ids[number * room + position] = token
                     strings.lengths[number] = position + 1
                     beyond.setdefault((*prefix, token), (choice.after(token), []))[1].append(number)
             ahead = beyond
@@ -215,6 +211,7 @@ class _Engine(Engine):
 
     def __init__(self, mixture: Mixture) -> None:
         super().__init__()
+        self.config = mixture.config
         self.mixture, self.notice, self.compile_seconds = mixture, mixture.notice, mixture.compile_seconds
 
     @property
@@ -225,14 +222,13 @@ class _Engine(Engine):
     def _evaluate(self, tokens: Tokens) -> tuple[float, int]:
         return math.fsum(self.mixture.totals(tokens)), tokens.starts[-1] - tokens.starts[0]
 
-    def _generate(self, rng: Random, count: int, temperature: float) -> Strings:
-        return self.mixture.draw(rng.streams(count), Drawing(temperature), self._anything()).strings
+    def _generate(self, rng: Random, count: int, temperature: float, max_length: int) -> Strings:
+        return self.mixture.draw(rng.streams(count), Drawing(temperature), self._anything(max_length)).strings
 
-    def _anything(self) -> Rules:
-        """Those that every string keeps to."""
-        block, characters = self.mixture.config.block_size, self.mixture.vocab_size - 1
-        ahead = array("f", [FORBIDDEN, 0.0]) * (block + 1)
-        return Rules(array("I", [0]) * characters, 1, array("I", [0, 1]), 1, b"\0\1", ahead, 0, block)
+    def _anything(self, most: int) -> Rules:
+        """Those that every string of at most so many tokens keeps to."""
+        ahead, characters = array("f", [FORBIDDEN, 0.0]) * (most + 1), self.mixture.vocab_size - 1
+        return Rules(array("I", [0]) * characters, 1, array("I", [0, 1]), 1, b"\0\1", ahead, 0, most)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TapeGPTError("an ensemble has no parameters of its own: take one of its models")

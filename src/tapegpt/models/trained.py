@@ -13,6 +13,7 @@ from _thread import allocate_lock
 from array import array
 
 from tapegpt.data.rng import Random
+from tapegpt.data.tokens import ROOM
 from tapegpt.errors import TapeGPTError, argument, check_names, either, quote, warn
 from tapegpt.inference.constraints import Constraints, Drawing, split_options
 from tapegpt.inference.language_model import LanguageModel
@@ -204,7 +205,7 @@ class GPT(LanguageModel):
     # --- generation ---------------------------------------------------------------------------------------------
 
     def generate(self, n: int = 20, *, seed: int | None = None, **options: Unpack[GenerateOptions]) -> list[str]:
-        """n generated strings of at most block_size tokens; fewer where there are no more.
+        """n generated strings of at most block_size or `max_length` tokens; fewer where there are no more.
 
         Options are the fields of `Constraints` (prefix, suffix, pattern, min_length, max_length, avoid, novel,
         distinct, unbiased) and of `Drawing` (temperature, top_k, top_p, min_p). Without a seed the model's own
@@ -243,10 +244,12 @@ class GPT(LanguageModel):
             Whole(0).check("n", n)
         if seed is not None:
             SEED.check("seed", seed)
-        if constraints.any or drawing.truncates:
+        block = self.config.block_size
+        if drawing.truncates or not constraints.only_cut(block):
             return self.sampler(constraints, drawing, seed, note, inference).strings(n)
         rng = self.rng if seed is None else Random(seed)
-        return self._strings(math.inf if n is None else n, float(drawing.temperature), rng)
+        length = constraints.lengths(block, self.vocabulary)[1]
+        return self._strings(math.inf if n is None else n, float(drawing.temperature), length, rng)
 
     def sampler(
         self,
@@ -271,15 +274,15 @@ class GPT(LanguageModel):
         with self._lock:
             return self.rng.getstate()
 
-    def _strings(self, n: float, temperature: float, rng: Random) -> Iterator[str]:
-        count = 1
+    def _strings(self, n: float, temperature: float, max_length: int, rng: Random) -> Iterator[str]:
+        count, most = 1, max(min(MAX_BATCH, ROOM // max_length), 1)
         while n > 0:
             start = time.perf_counter()
             with self._lock:  # the generator may be the model's
-                batch = self.engine.generate(rng, int(min(n, count)), temperature)
+                batch = self.engine.generate(rng, int(min(n, count)), temperature, max_length)
             n -= len(batch)
             if time.perf_counter() - start < BATCH_SECONDS:
-                count = min(2 * count, MAX_BATCH)
+                count = min(2 * count, most)
             yield from self.vocabulary.texts(batch)
 
     def estimate_probability(
@@ -301,16 +304,10 @@ class GPT(LanguageModel):
     def next_probabilities(self, prefix: str = "", *, temperature: float = 1.0) -> dict[str, float]:
         """The probability of each next token after a prefix, and under "" that the string ends; falling.
 
-        Raises `TapeGPTError` for a prefix with tokens that the model does not know, or one that fills the block.
+        Raises `TapeGPTError` for a prefix with tokens that the model does not know.
         """
         Drawing(temperature=temperature)
-        tokens = self.vocabulary.encode(prefix, "prefix")
-        if len(tokens) >= self.config.block_size:
-            raise TapeGPTError(
-                f"prefix must be of less than block_size {self.config.block_size} {self.vocabulary.unit}s, not "
-                f"{quote(prefix)}"
-            )
-        logs = self.inference.next_logs([tokens])[0]
+        logs = self.inference.next_logs([self.vocabulary.encode(prefix, "prefix")])[0]
         largest = max(logs)
         weights = [math.exp((log - largest) / temperature) if temperature else float(log == largest) for log in logs]
         total = math.fsum(weights)

@@ -78,6 +78,10 @@ class Limits(Record):
                 "ask for less, or of a smaller model"
             )
 
+    def check_length(self, max_length: int | None) -> None:
+        """Raise `RefusedError` for strings that may be longer than the largest block."""
+        self._check("max_length", max_length or 0, self.block_size)
+
     def check_text(self, config: Model, vocab_size: int, text: str) -> None:
         """Raise `RefusedError` for a text whose attention weights are too many to be sent."""
         positions = min(len(text) + 1, config.block_size)

@@ -96,6 +96,7 @@ class Questions:
     async def generate(self, request: Request, wanted: requests.Generate) -> dict[str, Any]:
         """Strings that the model generates, within constraints."""
         kept, started = self._studio.run(request), perf_counter()
+        self._studio.limits.check_length(wanted.max_length)
         options: Any = {name: getattr(wanted, name) for name in wanted.__struct_fields__ if name not in ("n", "seed")}
 
         def task(deadline: Deadline) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class FastEngine(CompiledEngine):
         return check_losses(losses, first)
 
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        rows, streams = array("q", bytes(8 * self._plan.sizes["lines"])), rng.streams(len(strings))
+        rows, streams = array("q", bytes(8 * self._plan.sizes["rows"])), rng.streams(len(strings))
         memory = self._decode_shared.at(0), self._decode_work.at(0)
         if self._decode_revision != self.revision:
             parameters = self._own_parameters()

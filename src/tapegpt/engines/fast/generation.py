@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import row_stride
 from tapegpt.autograd.operations.rows import fast_exponentiate, vectors
+from tapegpt.data.windows import overlap
 from tapegpt.engines.compiled import Generation
 from tapegpt.machine.language import F32, U32, Builder, F32s, I64s, Kernel, Real
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class BatchGeneration(Generation):
     """Strings that are generated in a batch."""
 
-    rows: I64s  # (slots): the string of each row
+    rows: I64s  # (2, slots): the string of each row, and where its window starts
     streams: I64s  # (count, 2): where the random numbers of each string start, and their odd step
 
 
@@ -33,7 +34,7 @@ def generation_kernel(decoding: Decoding) -> Kernel:
     def generate(k: Builder, shared: F32s, work: F32s, generation: BatchGeneration, temperature: Real) -> None:
         inverse = k.convert(1.0 / temperature, F32)
 
-        def choose(row: Value, string: Value, position: Value, logits: Pointer, unit: Value) -> Value:
+        def choose(row: Value, string: Value, number: Value, logits: Pointer, unit: Value) -> Value:
             return sample(k, logits, layout.vocab_size, inverse, unit)
 
         generate_batch(k, forward, layout, (shared, work), generation, choose)
@@ -50,20 +51,21 @@ def generate_batch(
     choose: Callable[[Value, Value, Value, Pointer, Value], Value],
     kept: Sequence[Pointer] = (),
 ) -> None:
-    """Make strings, each token by `choose(row, string, position, logits, random unit)`.
+    """Make strings, token `number` of each by `choose(row, string, number, logits, random unit)`.
 
     `memory` is that of the forward pass; what is `kept` for a row moves with its string.
     """
-    (shared, work), count = memory, generation.count
-    vocab_size, block, bos = layout.vocab_size, layout.block_size, layout.vocab_size - 1
+    (shared, work), count, room = memory, generation.count, generation.room
+    vocab_size, block = layout.vocab_size, layout.block_size
+    bos, again = vocab_size - 1, overlap(block)
     names = ("tokens", "positions", "lines")
     tokens, positions, lines = ((work + layout.about[name]).cast(U32) for name in names)
-    strings = generation.rows
+    strings, starts = generation.rows, generation.rows + layout.lines
     begun = k.variable(k.integer(0))
     active = k.variable(k.integer(0))
 
     def begin(row: Operand) -> None:
-        strings[row], tokens[row], positions[row] = begun, bos, 0
+        strings[row], starts[row], tokens[row], positions[row] = begun, 0, bos, 0
         begun.set(begun + 1)
 
     for row in k.range(k.minimum(count, layout.lines)):
@@ -73,24 +75,32 @@ def generate_batch(
     for _ in k.repeat_while(lambda: active > 0):
         forward(k, shared, work, 0, active)
         for row in k.range(active):
-            logits, position = work + layout.logits + row * row_stride(vocab_size), positions[row]
-            unit = random_unit(k, generation.streams + 2 * strings[row], position)
-            tokens[row] = choose(row, strings[row], position, logits, unit)
+            logits, string = work + layout.logits + row * row_stride(vocab_size), strings[row]
+            number = starts[row] + positions[row]
+            is_new = starts[row].equals(0) | (positions[row] >= again)
+            for _ in k.when(is_new):
+                unit = random_unit(k, generation.streams + 2 * string, number)
+                tokens[row] = choose(row, string, number, logits, unit)
+            for _ in k.when(k.logical_not(is_new)):
+                tokens[row] = generation.ids[string * room + number]
         for row in k.range(active - 1, -1, -1):  # so that the last, which may move to this row, has been served
-            string, position, token = strings[row], positions[row], tokens[row]
-            ends = token.equals(bos)
-            length = k.select(ends, position, position + 1)
+            string, number, token = strings[row], starts[row] + positions[row], tokens[row]
+            ends, ids = token.equals(bos), generation.ids + string * room
+            length = k.select(ends, number, number + 1)
             for _ in k.when(k.logical_not(ends)):
-                generation.ids[string * block + position] = token
-                positions[row] = length
-            for _ in k.when(ends | length.equals(block)):
+                ids[number] = token
+                positions[row] = positions[row] + 1
+            for _ in k.when(positions[row].equals(block)):
+                start = k.value(starts[row] + (block - again))
+                starts[row], tokens[row], positions[row] = start, ids[start - 1], 0
+            for _ in k.when(ends | length.equals(room)):
                 generation.lengths[string] = length
                 more = begun < count
                 for _ in k.when(more):
                     begin(row)
                 for _ in k.when(k.logical_not(more)):
                     active -= 1
-                    for column in (strings, tokens, positions, lines, *kept):
+                    for column in (strings, starts, tokens, positions, lines, *kept):
                         column[row] = column[active]
 
 

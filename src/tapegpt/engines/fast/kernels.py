@@ -20,7 +20,7 @@ def build(model: Model, vocab_size: int, target: Target) -> tuple[Plan, Entries]
     """The plan of an engine, and the entries of its program."""
     graph, decoding = fast_graph(model, vocab_size, target=target), Decoding(model, vocab_size, target)
     assert decoding.graph.tape.parameter_extent() == graph.tape.parameter_extent()
-    sizes = {"shared": decoding.shared, "work": decoding.work, "lines": decoding.layout.lines}
+    sizes = {"shared": decoding.shared, "work": decoding.work, "rows": 2 * decoding.layout.lines}
     plan = plan_of(graph, looked_up=len(graph.looked_up), **sizes)
     entries = entries_of(graph, training_kernel(graph), generation_kernel(decoding))
     return plan, {**entries, "prepare decoding": (decoding.prepare, {})}

@@ -1,0 +1,54 @@
+"""The windows in which a string longer than the block is read, whether it is generated or judged.
+
+The first is the block. When it is full, its last half begins the next one: it is read again at positions 0 on, without
+BOS, and reading continues behind it. So each token beyond the block follows at least half a block, and costs up to
+twice as much as one within it. Not here: the windows of a training, which have nothing in common (`Corpus.windows`).
+"""
+
+from __future__ import annotations
+
+from array import array
+from itertools import pairwise
+from operator import sub
+
+from tapegpt.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.data.tokens import Tokens
+
+
+def overlap(block_size: int) -> int:
+    """Tokens that a window has in common with the one before."""
+    return block_size // 2
+
+
+def window_start(number: int, block_size: int) -> int:
+    """The token that begins the window in which token `number` is read for the first time; BOS is number 0."""
+    apart = block_size - overlap(block_size)
+    return max(number - overlap(block_size), 0) // apart * apart
+
+
+class Windows(Record):
+    """Documents in windows: w reads `ids[begins[w]]` up to before `ids[starts[w + 1]]`, from `starts[w]` on anew."""
+
+    ids: array[int]  # typecode "I"
+    begins: array[int]  # typecode "q"
+    starts: array[int]  # typecode "q", number of windows + 1
+
+    @classmethod
+    def of(cls, tokens: Tokens, block_size: int) -> Windows:
+        """Whole documents of any length; what fits the block is one window."""
+        bounds = tokens.starts
+        if max(map(sub, bounds[1:], bounds), default=0) <= block_size:
+            return cls(tokens.ids, bounds, bounds)
+        begins, starts, apart = array("q"), array("q"), block_size - overlap(block_size)
+        for start, end in pairwise(bounds):
+            later = range(start + block_size, end, apart)
+            starts.extend([start, *later])
+            begins.extend(range(start, start + len(later) * apart + 1, apart))
+        starts.append(bounds[-1])
+        return cls(tokens.ids, begins, starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
