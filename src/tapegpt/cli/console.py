@@ -140,8 +140,10 @@ class Pace:
         self._noun, self._total, self._start = noun, total, time.perf_counter()
 
     def text(self, done: int) -> str:
-        """It, after so many."""
-        rate = max(done, 1) / max(time.perf_counter() - self._start, 1e-9)
+        """It, after so many; dots after none."""
+        if not done:
+            return "..."
+        rate = done / max(time.perf_counter() - self._start, 1e-9)
         text = f"{rate:,.0f} {self._noun}s/s" if rate >= 10 else f"{60 * rate:,.1f} {self._noun}s/min"
         if self._total is None:
             return text

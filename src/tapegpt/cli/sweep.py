@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tapegpt.cli.cluster import executor, ray_argument
-from tapegpt.cli.console import STDOUT, StatusLine, fail, notice, print_report, table, write_page
+from tapegpt.cli.console import STDOUT, Pace, StatusLine, fail, notice, print_report, table, write_page
 from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths, tokens_argument
 from tapegpt.cli.models import class_argument, find_class
 from tapegpt.cli.options import option, parse, setting_arguments, split_pairs
@@ -151,16 +151,18 @@ def _watch(sweeping: Sweeping, quiet: bool) -> bool:
     if sweeping.compile_seconds:
         notice(f"compiled for {sweeping.compile_seconds:.1f} s for all shapes, outside a budget")
     line = StatusLine(quiet=quiet)
-    rung, best = -1, math.inf
+    rung, best, before = -1, math.inf, 0
     try:
         for outcome in sweeping:
             if sweeping.rung > rung:
-                rung, best = sweeping.rung, math.inf
+                rung, best, before = sweeping.rung, math.inf, sweeping.done
+                pace = Pace("training", sweeping.plan.rungs[rung].count * sweeping.plan.rungs[rung].seeds - before)
                 line.clear()
                 if not quiet:
                     print(_announce(sweeping.plan, rung), flush=True)
             best = min(best, outcome.loss)
-            line.show(f"{sweeping.done:6d} done | lowest held-out loss {best:.4f}")
+            left = pace.text(sweeping.done - before)
+            line.show(f"{sweeping.done:6d} done | lowest held-out loss {best:.4f} | {left}")
     except KeyboardInterrupt:
         return False
     finally:
