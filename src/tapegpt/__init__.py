@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tapegpt.autograd.value import Value
     from tapegpt.data.corpus import Corpus
     from tapegpt.data.rng import Random
+    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.errors import DivergedError, TapeGPTError, TapeGPTWarning
     from tapegpt.experiments.scaling import scaling
     from tapegpt.experiments.sweep import sweep
@@ -57,6 +58,7 @@ __all__ = [
     "TapeGPTWarning",
     "Trainer",
     "Value",
+    "Vocabulary",
     "__version__",
     "attribute",
     "compare",
@@ -90,6 +92,7 @@ _MODULES = {
     "TapeGPTWarning": "errors",
     "Trainer": "training.trainer",
     "Value": "autograd.value",
+    "Vocabulary": "data.vocabulary",
     "attribute": "analysis.attribution",
     "compare": "analysis.diff",
     "dumps": "models.writing",

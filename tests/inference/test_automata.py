@@ -205,6 +205,6 @@ def test_tokens_lead_where_their_characters_do(automaton: Automaton, tokens: lis
 
 
 def test_too_much_for_tokens_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(automata, "MAX_CELLS", 1000)
-    with pytest.raises(TapeGPTError, match="the constraints on tokens need more than"):
+    monkeypatch.setattr(automata, "MAX_LIFTED", 1000)
+    with pytest.raises(TapeGPTError, match="the constraints need more than 1,000 transitions by tokens"):
         matching(".*a.{5}", "ab").over(["".join(letters) for letters in product("ab", repeat=6)])

@@ -149,5 +149,11 @@ def test_commands_take_the_rule_from_the_model(
     assert main(["score", "m.json", "data", "--json"]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[0])
     assert (first["tokens"], len(first["surprises"])) == (["the", " cat", " sat"], 4)
+    assert main(["doctor", "data", "--tokens", "words", "--block-size", "4", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    corpus = Corpus.of(TEXTS["words"], tokens="words")
+    cut = sum(length >= 4 for length in corpus.lengths())
+    assert (report["tokens"], report["block"]["cut"]) == (len(corpus.vocabulary), cut)
+    assert "--tokens words --block-size 7" in report["command"]
     assert main(["train", "data", "--tokens", "(", "--steps", "1"]) == 2
     assert "--tokens '(' is not a regular expression" in capsys.readouterr().err

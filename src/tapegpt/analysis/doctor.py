@@ -14,6 +14,7 @@ from tapegpt.data.corpus import Corpus
 from tapegpt.data.decoding import UTF_16_MARKS, Encoding, decode, fitting_encodings
 from tapegpt.data.packed import MAX_CONTENT, STDIN, named
 from tapegpt.data.sources import IN_PLACE, LINE, Source
+from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.models.gpt import Config
 from tapegpt.record import Record
 from tapegpt.training.presets import resolve
@@ -79,7 +80,7 @@ class Lengths(Record):
 
 
 class Block(Record):
-    """What a block holds; a document of n characters makes n + 1 predictions, the last of its end."""
+    """What a block holds; a document of n tokens makes n + 1 predictions, the last of its end."""
 
     size: int
     cut: int  # documents that are longer than it
@@ -129,6 +130,8 @@ class DataReport(Record):
     frequent: list[tuple[str, int]]
     characters: int  # of all documents together
     vocabulary: str
+    rule: str  # of the tokens
+    tokens: int  # distinct
     rare: list[Rare]
     lower_vocabulary: int  # characters, were all in lower case
     lower_distinct: int
@@ -140,22 +143,29 @@ class DataReport(Record):
     command: str  # to be pasted into a shell
 
 
-def examine(data: Source | Corpus, config: Model | None = None, *, measured: bool = True) -> DataReport:
+def examine(
+    data: Source | Corpus, config: Model | None = None, *, tokens: str = CHARACTERS, measured: bool = True
+) -> DataReport:
     """What there is to know of the data, for models of this shape, by default microgpt.py's.
 
-    Files that are not of the source's encoding are read in one that fits. Of the settings only block_size matters. Two
-    trainings are begun to see how long they take, which compiles what is not in the cache yet: about two seconds. With
-    `measured` False no model is made: the report has no split and no costs.
+    Files that are not of the source's encoding are read in one that fits, and split by the rule of `tokens`. Of the
+    settings only block_size matters. Two trainings are begun to see how long they take, which compiles what is not in
+    the cache yet: about two seconds. With `measured` False no model is made: the report has no split and no costs.
     Raises `TapeGPTError` for what cannot be read in any case, and where no document is left.
     """
     if isinstance(data, Corpus):
         return _report(data, config or Config(), [], [], data.documents, measured)
     found = [(name, b"".join(chunks)) for name, chunks in data.open(MAX_CONTENT)]
-    return examine_contents(found, data, config, measured=measured)[0]
+    return examine_contents(found, data, config, tokens=tokens, measured=measured)[0]
 
 
 def examine_contents(
-    contents: list[tuple[str, bytes]], source: Source, config: Model | None = None, *, measured: bool = True
+    contents: list[tuple[str, bytes]],
+    source: Source,
+    config: Model | None = None,
+    *,
+    tokens: str = CHARACTERS,
+    measured: bool = True,
 ) -> tuple[DataReport, Corpus]:
     """As `examine`, of files whose content has been read, with their paths; and their documents."""
     texts = [(named(path), held) for path, held in contents if source.kind(path) not in IN_PLACE]
@@ -167,7 +177,7 @@ def examine_contents(
     documents = source.select(values)
     if not documents:
         raise source.emptiness()
-    corpus = Corpus.of(documents).replace(source=source)
+    corpus = Corpus.of(documents, tokens=tokens).replace(source=source)
     return _report(corpus, config or Config(), files, encodings, values, measured), corpus
 
 
@@ -184,7 +194,7 @@ def _report(
     counts = Counter(documents)
     lower = list(map(str.lower, documents))
     kept = [value.strip() for value in values if value.strip()]
-    lengths, block = _lengths(documents), _block(documents, config.block_size)
+    lengths, block = _lengths(documents), _block(corpus.lengths(), config.block_size)
     report = DataReport(
         files=files,
         encoding=source.encoding if source else "utf-8",
@@ -198,6 +208,8 @@ def _report(
         frequent=[pair for pair in counts.most_common(FREQUENT) if pair[1] > 1],
         characters=sum(map(len, documents)),
         vocabulary=corpus.vocabulary.characters,
+        rule=corpus.vocabulary.rule,
+        tokens=len(corpus.vocabulary),
         rare=_rare(documents, corpus.vocabulary.characters),
         lower_vocabulary=len(set().union(*lower)),
         lower_distinct=len(set(lower)),
@@ -282,8 +294,8 @@ def _percentile(lengths: list[int], share: float) -> int:
     return lengths[math.ceil(share * len(lengths)) - 1]
 
 
-def _block(documents: Sequence[str], size: int) -> Block:
-    predictions = sorted(len(document) + 1 for document in documents)
+def _block(lengths: list[int], size: int) -> Block:
+    predictions = sorted(length + 1 for length in lengths)
     cut = sum(count > size for count in predictions)
     return Block(size, cut, _percentile(predictions, 0.95), predictions[-1])
 
@@ -348,6 +360,8 @@ def _flags(source: Source | None, report: DataReport, block_size: int) -> list[F
 def _given(source: Source, report: DataReport) -> list[Flag]:
     options = source.options()
     flags = [Flag(words, "as you gave it") for name, words in options.items() if name != "encoding"]
+    if report.rule != CHARACTERS:
+        flags.append(Flag(["--tokens", report.rule], "as you gave it"))
     if report.encodings:
         flags.append(Flag(["--encoding", source.encoding], "the first that fits: see whether its sample reads well"))
     elif "encoding" in options:

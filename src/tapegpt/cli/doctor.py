@@ -6,9 +6,10 @@ from itertools import accumulate
 
 from tapegpt.analysis.doctor import RARE, examine
 from tapegpt.cli.console import bar, print_report
-from tapegpt.cli.data import data_arguments, source_of
+from tapegpt.cli.data import data_arguments, source_of, tokens_argument
 from tapegpt.cli.models import class_argument, find_class
 from tapegpt.cli.options import option
+from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.models.gpt import Config
 from tapegpt.text import amount, clip, columns, visible
 
@@ -28,7 +29,9 @@ COMMON = "--dataset --block-size --json"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    data_arguments(parser.add_argument_group("data"))
+    data = parser.add_argument_group("data")
+    data_arguments(data)
+    tokens_argument(data)
     class_argument(parser)
     about = "block size of the model that it is for"
     option(parser, "--block-size", Config.ranges["block_size"], about, default=Config.block_size)
@@ -37,7 +40,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
-    report = examine(source_of(options), find_class(options)(block_size=options.block_size))
+    config = find_class(options)(block_size=options.block_size)
+    report = examine(source_of(options), config, tokens=options.tokens)
     print_report(report, page, options.json)
     return 0
 
@@ -94,6 +98,8 @@ def _documents(report: DataReport) -> Iterator[tuple[str, str]]:
 
 def _characters(report: DataReport) -> Iterator[tuple[str, str]]:
     characters = len(report.vocabulary)
+    if report.rule != CHARACTERS:
+        yield "tokens", f"{report.tokens:,} distinct, by {report.rule}"
     yield "characters", f"{characters:,} distinct, {report.characters:,} in all: {clip(report.vocabulary, 70)}"
     merged = report.distinct - report.lower_distinct
     lower = f"{report.lower_vocabulary:,} distinct, {amount(merged, 'string')} would be like others"

@@ -9,6 +9,7 @@ Not here: reading regular expressions (`regex.py`), drawing strings (`sampling.p
 from __future__ import annotations
 
 from array import array
+from operator import itemgetter
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.machine.language import F32, F64, Builder, F32s, F64s, Int, U32s, kernel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_STATES = 200_000
 MAX_CELLS = 4_000_000  # of a table, 4 bytes each; some seconds
+MAX_LIFTED = 16_000_000  # the same by tokens
 MAX_AHEAD = 1 << 24  # numbers of what `ahead` gives
 FORBIDDEN = -3e38  # the log of what cannot be
 TINY = 1e-300  # what may be accepted is never quite improbable, or numbers would end
@@ -69,24 +71,26 @@ class Automaton(Record):
         if not self.start:
             return _nothing(tokens)
         kinds = dict(zip(self.alphabet, self.classes, strict=True))
-        columns = [array("I", range(self.states))]  # where each state is led; by nothing, to itself
-        numbers, after = {columns[0].tobytes(): 0}, dict[tuple[int, int], int]()
+        leads = [self.table[kind :: self.count].tolist() for kind in range(self.count)]
+        columns = [tuple(range(self.states))]  # where each state is led; by nothing, to itself
+        numbers, after = {columns[0]: 0}, dict[tuple[int, int], int]()
         classes = array("I")
         for token in tokens:
             column = 0
             for character in token:
                 step = column, kinds[character]
                 if step not in after:
-                    led = array("I", [self.table[state * self.count + step[1]] for state in columns[column]])
-                    after[step] = numbers.setdefault(led.tobytes(), len(columns))
+                    led = itemgetter(*columns[column])(leads[step[1]])
+                    after[step] = numbers.setdefault(led, len(columns))
                     if after[step] == len(columns):
                         columns.append(led)
-                        _check_size(self.states, len(columns), "the constraints on tokens need", "simplify them")
+                        _check_lifted(self.states * len(columns))
                 column = after[step]
             classes.append(column)
         used = {column: number for number, column in enumerate(dict.fromkeys(classes))}  # others lead into a token
-        rows = zip(*[columns[column] for column in used], strict=True)
-        table = array("I", [target for row in rows for target in row])
+        table = array("I", bytes(4 * self.states * len(used)))
+        for column, number in used.items():
+            table[number :: len(used)] = array("I", columns[column])
         return _trim(tokens, array("I", map(used.__getitem__, classes)), len(used), table, self.accepting)
 
     def __and__(self, other: Automaton) -> Automaton:
@@ -303,6 +307,13 @@ def _check_size(states: int, count: int, what: str, advice: str) -> None:
     """Raise `TapeGPTError` where so many states and classes are too many."""
     if states > MAX_STATES or states * count > MAX_CELLS:
         raise TapeGPTError(f"{what} more than {MAX_STATES:,} states or {MAX_CELLS:,} transitions: {advice}")
+
+
+def _check_lifted(cells: int) -> None:
+    if cells > MAX_LIFTED:
+        raise TapeGPTError(
+            f"the constraints need more than {MAX_LIFTED:,} transitions by tokens: simplify them, or avoid fewer words"
+        )
 
 
 def _trim(

@@ -62,7 +62,7 @@ class Answers:
         """What is shown at first."""
         model = self._model
         if text is None:
-            text = next((each for each in model.generate(STRINGS, seed=0) if each), "")
+            text = next((each for each in model.generate(STRINGS, seed=0) if each and model.vocabulary.knows(each)), "")
         corpus = Corpus(list(model.documents), model.vocabulary) if model.documents else None
         moment = Portrait(still(model, corpus)).moment(model.steps, text, TEMPERATURE)
         return {

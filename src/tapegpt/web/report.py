@@ -81,7 +81,8 @@ def _found(model: GPT, text: str | None, samples: int) -> _Findings:
 
     corpus = _corpus(model)
     if text is None:
-        text = corpus.documents[0] if corpus else model.generate(1, seed=0, temperature=TEMPERATURE)[0]
+        generated = model.stream(seed=0, temperature=TEMPERATURE)
+        text = corpus.documents[0] if corpus else next(filter(model.vocabulary.knows, generated))
         text = "".join(model.vocabulary.split(text)[: model.config.block_size])
     recording, reason = _record(model, corpus, _moments(model, text))
     portrait = Portrait(recording)
