@@ -141,6 +141,7 @@ class Fuzzer:
         """A command's arguments."""
         kinds = (
             "score",
+            "pseudonymise",
             "calibrate",
             "train",
             "resume",
@@ -179,6 +180,18 @@ class Fuzzer:
             **dict.fromkeys(["--json", "--sort", "--summary", "--characters"], lambda: None),
         }
         return [self._model(), self._data(), *self._some(options, 4)]
+
+    def _pseudonymise(self) -> list[str]:
+        options: dict[str, Callable[[], str | None]] = {
+            **self._reading(),
+            "--output": lambda: self._one("names", "-", "missing/x", "."),
+            "--output-format": lambda: self._one("text", "csv", "tsv", "jsonl", "parquet", "x"),
+            "--temperature": self._number,
+            "--pattern": lambda: self._one(*PATTERNS),
+            **dict.fromkeys(["--no-unique", "--no-novel"], lambda: None),
+        }
+        secret = self._likely("exact", "names.txt", "missing", ".")  # as long as a file of a model
+        return [self._model(), self._data(), "--secret-file", secret, *self._some(options, 4)]
 
     def _train(self) -> list[str]:
         options: dict[str, Callable[[], str | None]] = {

@@ -18,8 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
+    from typing import Any
 
-    from tapegpt.inference.constraints import GenerateOptions
+    from tapegpt.inference.constraints import GenerateOptions, StringOptions
     from tapegpt.models.trained import GPT
 
 BATCH = 256  # strings that are scored at a time for --json
@@ -36,15 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(parser, "--seed", SEED, f"{about} [continue where MODEL is]")
     output_argument(parser, "strings")
     parser.add_argument("--json", action="store_true", help="JSON lines, with the log-probabilities of each string")
-    setting_arguments(parser.add_argument_group("how tokens are drawn"), Drawing, *Drawing.fields)
-    constraints = parser.add_argument_group("constraints, which every string meets")
-    constraints.add_argument("--prefix", metavar="TEXT", help="beginning of strings")
-    constraints.add_argument("--suffix", metavar="TEXT", help="end of strings")
-    constraints.add_argument("--pattern", metavar="REGEX", help="pattern of the whole string, in Python's syntax")
-    about = "number of characters, or tokens: 4..8, 4.. for at least 4, ..8 for at most 8, 8 [up to the block]"
-    constraints.add_argument("--length", metavar="X..Y", help=about)
-    about = "file of words, one a line, that occur nowhere in a string, in letters of either case"
-    constraints.add_argument("--avoid", metavar="FILE", help=about)
+    constraints = string_arguments(parser)
     constraints.add_argument("--distinct", action="store_true", help="no string twice")
     about = "no string of the training data, or with N none within N edits of one"
     option(constraints, "--novel", Whole(0), about, nargs="?", const=0)
@@ -59,6 +52,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     bulk = parser.add_argument_group("many strings, on many machines")
     bulk_arguments(bulk)
     option(bulk, "--output-format", OneOf(FORMATS), f"with --ray: {', '.join(FORMATS)} [text]")
+
+
+def string_arguments(parser: argparse.ArgumentParser, *, defaults: bool = True) -> argparse._ArgumentGroup:
+    """Declare how strings are drawn, and what each is like: the group of constraints, for more of them."""
+    setting_arguments(parser.add_argument_group("how tokens are drawn"), Drawing, *Drawing.fields, defaults=defaults)
+    constraints = parser.add_argument_group("constraints, which every string meets")
+    constraints.add_argument("--prefix", metavar="TEXT", help="beginning of strings")
+    constraints.add_argument("--suffix", metavar="TEXT", help="end of strings")
+    constraints.add_argument("--pattern", metavar="REGEX", help="pattern of the whole string, in Python's syntax")
+    about = "number of characters, or tokens: 4..8, 4.. for at least 4, ..8 for at most 8, 8 [up to the block]"
+    constraints.add_argument("--length", metavar="X..Y", help=about)
+    about = "file of words, one a line, that occur nowhere in a string, in letters of either case"
+    constraints.add_argument("--avoid", metavar="FILE", help=about)
+    return constraints
 
 
 def run(options: argparse.Namespace) -> int:
@@ -83,13 +90,19 @@ def run(options: argparse.Namespace) -> int:
 
 def _read_options(options: argparse.Namespace) -> GenerateOptions:
     """The constraints and the drawing that are given, as `GPT.generate` takes them."""
-    wanted = given(options, (*Drawing.fields, "prefix", "suffix", "pattern", "unbiased"))
-    if options.length is not None:
-        wanted |= _lengths(options.length)
+    wanted: dict[str, Any] = {**string_options(options), **given(options, ["unbiased"])}
     if options.distinct:
         wanted["distinct"] = True
     if options.novel is not None:
         wanted["novel"] = options.novel or True
+    return wanted  # type: ignore[return-value]  # argparse has checked the types
+
+
+def string_options(options: argparse.Namespace) -> StringOptions:
+    """Those of `string_arguments` that are given."""
+    wanted = given(options, (*Drawing.fields, "prefix", "suffix", "pattern"))
+    if options.length is not None:
+        wanted |= _lengths(options.length)
     if options.avoid is not None:
         wanted["avoid"] = _words(options.avoid)
     return wanted  # type: ignore[return-value]  # argparse has checked the types

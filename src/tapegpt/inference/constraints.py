@@ -167,7 +167,7 @@ class Constraints(Record):
         return result
 
 
-def split_options(options: GenerateOptions) -> tuple[Constraints, Drawing]:
+def split_options(options: StringOptions | GenerateOptions) -> tuple[Constraints, Drawing]:
     """Constraints and drawing from the options of `GPT.generate`.
 
     Raises `TypeError` for an option that there is not, and `TapeGPTError` for values out of range.

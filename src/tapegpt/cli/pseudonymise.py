@@ -1,0 +1,92 @@
+"""`tapegpt pseudonymise`: a column of a table, or lines of text, with names of a model for its values."""
+
+from __future__ import annotations
+
+import sys
+
+from tapegpt.cli.console import output, watched
+from tapegpt.cli.data import data_arguments, stream_of
+from tapegpt.cli.generate import string_arguments, string_options
+from tapegpt.cli.models import load_model, model_argument
+from tapegpt.cli.options import flag, option, output_argument
+from tapegpt.errors import TapeGPTError
+from tapegpt.inference.constraints import split_options
+from tapegpt.inference.pseudonyms import read_secret
+from tapegpt.ranges import OneOf
+from tapegpt.text import line_writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from tapegpt.data.rows import Rows
+    from tapegpt.data.sources import Source
+
+OUTPUT_FORMATS = ("text", "csv", "tsv", "jsonl", "parquet")
+WRITTEN_AS = {"json": "jsonl", "arrow": "parquet"}  # what is read; all else as it is read
+LEAVING_OUT = ("max_length", "unique")
+COMMON = "--column --secret-file --output --no-unique --no-novel --training-data --pattern --length"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    model_argument(parser, data=True)
+    about = "Every value gets a name, the same for the same value; blank ones and other columns stay as they are."
+    data_arguments(parser.add_argument_group("values", about), "standard input")
+    about = "file of at least 16 random bytes or characters; who has it and MODEL can tell whose a name may be"
+    parser.add_argument("--secret-file", required=True, metavar="FILE", help=about)
+    about = "values may share a name, which then depends on the value alone, not on which others there are"
+    parser.add_argument("--no-unique", action="store_true", help=about)
+    parser.add_argument("--no-novel", action="store_true", help="names may be strings of the training data")
+    output_argument(parser, "table")
+    option(parser, "--output-format", OneOf(OUTPUT_FORMATS), f"{', '.join(OUTPUT_FORMATS)} [as DATA]")
+    string_arguments(parser, defaults=False)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the table with names in the column."""
+    for name in LEAVING_OUT:
+        if getattr(options, name):
+            raise TapeGPTError(f"{flag(name)} would leave values out, which then keep what they are: leave it out")
+    wanted = string_options(options)
+    if options.no_novel:
+        wanted["novel"] = False
+    split_options(wanted)  # refused before the model is read
+    secret, model, source = _read_secret(options.secret_file), load_model(options), stream_of(options)
+    tables = source.tables if source.again else list(source.tables()).__iter__  # which are read twice
+    keys = sorted({value for rows in tables() for value in source.choose(rows.values) if value})
+    found = model.names_for(keys, secret=secret, unique=not options.no_unique, **wanted)
+    named = dict(zip(keys, found, strict=True))
+
+    def rename(rows: Rows) -> Rows:
+        return rows.replace([named[value] if value else None for value in source.choose(rows.values)])
+
+    read = source.kind(source.listing()[0])
+    with output(options.output):
+        _write(map(rename, watched(tables(), "row", len)), options.output_format or WRITTEN_AS.get(read, read), source)
+    return 0
+
+
+def _read_secret(path: str) -> bytes:
+    """What a file holds, without the ends of its lines."""
+    try:
+        with open(path, "rb") as file:
+            return read_secret(file.read().strip())
+    except OSError as error:
+        raise TapeGPTError(
+            f"--secret-file {path}: cannot be read: {error.strerror}: give a file with a secret"
+        ) from None
+
+
+def _write(tables: Iterator[Rows], kind: str, source: Source) -> None:
+    if kind == "text":
+        on_a_line = line_writer("")
+        for rows in tables:
+            sys.stdout.write("".join([f"{on_a_line(value or '')}\n" for value in rows.values]))
+        return
+    from tapegpt.data.writers import table_writer
+
+    with table_writer(sys.stdout.buffer, kind, source) as write:
+        for rows in tables:
+            write(rows, {})
