@@ -16,7 +16,7 @@ from tests.properties import QUICK, skip_passes
 
 settings.load_profile(QUICK)
 TESTS = Path(__file__).parent
-OPTIMISED = {"machine", "test_docs.py", "test_readme.py"}  # they test machine code, or show its speed
+OPTIMISED = {"machine", "test_docs.py", "test_learning.py", "test_readme.py"}  # they test, show or need its speed
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -48,7 +48,7 @@ def test_pages_show_what_happens(page: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)  # recipes write files
     monkeypatch.setenv("PATH", os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
     for name in ("DRAWS", "DRAWS_CHECK"):
-        monkeypatch.setattr(scaling, name, 12)  # of intervals, which no page computes
+        monkeypatch.setattr(scaling, name, 3)  # of intervals, which no page computes
     names = {"annotations": __future__.annotations}  # what the import does in a module, doctest wants from outside
     text = page.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))

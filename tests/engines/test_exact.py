@@ -629,7 +629,7 @@ def test_means_that_rest_move_nothing_that_would_not_move(target: Target, adam: 
 @pytest.mark.parametrize("adam", ADAMS.values(), ids=list(ADAMS))
 def test_updates_of_numbers_of_all_sizes(target: Target, adam: Adam) -> None:
     """Where a square matters much or little to its mean, and a step to its parameter, early and late."""
-    rng, count = random.Random(6), (2 if target.name == "interpreted" else 40) * GROUP
+    rng, count = random.Random(6), (2 if target.name == "interpreted" else many(40)) * GROUP
 
     def numbers(deviation: float, widest: int) -> list[float]:
         return [math.ldexp(rng.gauss(0, deviation), rng.choice([0, 0, 0, rng.randint(-widest, widest)])) for _ in p]

@@ -6,7 +6,6 @@ import math
 import random
 from array import array
 from collections import Counter
-from collections.abc import Callable
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -30,7 +29,6 @@ from tapegpt.machine.language import F32, Builder, F32s, I64s, Int, Real, kernel
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
-from tests.languages import Brackets, Language, RomanNumerals
 from tests.properties import is_thorough, many
 
 SHAPE, VOCAB = Config(1, 12, 3, 8), 9
@@ -662,25 +660,7 @@ def test_the_loss_of_generated_strings_is_their_surprise() -> None:
         assert loss == pytest.approx(-math.log(expected[string]), rel=1e-5)
 
 
-# Languages whose entropy is known
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("language", "config", "steps", "distance"),
-    [(RomanNumerals(), Config(1, 32, 4, 16), 4000, 0.008), (Brackets(5), Config(1, 16, 4, 11), 3000, 0.002)],
-    ids=["numerals", "brackets"],
-)
-def test_what_can_be_learned_is_learned(language: Language, config: Config, steps: int, distance: float) -> None:
-    """The held-out loss comes this near to the entropy, in nats per token; below it is but chance."""
-    corpus = Corpus.of(language.sample(20_000, seed=1))
-    trainer = Trainer(corpus, config, engine="fast", batch_size=16, steps=steps, long="window", threads=1)
-    trainer.run(steps)
-    held = corpus.replace(documents=language.sample(5_000, seed=2))
-    total, count = trainer.model.engine.evaluate(held.windows(config.block_size))
-    assert -0.005 < total / count - language.entropy < distance
-    makes: Callable[[str], bool] = set(corpus.documents).__contains__
-    assert sum(map(makes, trainer.model.generate(200, temperature=0.7))) > 190
+# Embeddings of runs
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from tapegpt.experiments.predictions import PARAMETERS, STEPS, STRINGS, Measured
 from tapegpt.experiments.scaling import Laboratory, scaling
 from tapegpt.training.trainer import Trainer
 from tapegpt.web.scaling import data, page
+from tests.properties import many
 from tests.web.test_report import Reader
 
 pytest_plugins = ["tests.web.browser"]
@@ -36,8 +37,8 @@ STEPS_OF_ALL = 160
 def few_draws() -> Iterator[None]:
     """Intervals are rough, but quick."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(laws, "DRAWS", 12)
-        patch.setattr(laws, "DRAWS_CHECK", 12)
+        for name in ("DRAWS", "DRAWS_CHECK"):
+            patch.setattr(laws, name, many(12, few=3))
         yield
 
 

@@ -14,7 +14,6 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -102,11 +101,22 @@ FORGET = """() => {
 
 
 def until(page: Any, expression: str, argument: Any = None) -> None:
-    """Wait until an expression is true in the page; `wait_for_function` would need the page to allow eval."""
-    end = monotonic() + TIMEOUT / 1000
-    while not page.evaluate(expression, argument):
-        assert monotonic() < end, f"in vain: {expression}"
-        page.wait_for_timeout(50)  # to ask costs all four processes
+    """Wait until an expression is true in the page, or a function of the argument is.
+
+    The page itself looks again and again: each question from here costs all four processes. `wait_for_function` would
+    need it to allow eval.
+    """
+    assert page.evaluate(UNTIL.replace("EXPRESSION", expression), [argument, TIMEOUT]), f"in vain: {expression}"
+
+
+UNTIL = """async ([argument, timeout]) => {
+    for (const end = performance.now() + timeout; performance.now() < end;) {
+        const found = (EXPRESSION);
+        if (typeof found === "function" ? found(argument) : found) return true;
+        await new Promise(resume => setTimeout(resume, 20));
+    }
+    return false;
+}"""
 
 
 def _is_bad(message: Any) -> bool:
