@@ -151,7 +151,7 @@ def _watch(sweeping: Sweeping, quiet: bool) -> bool:
     if sweeping.compile_seconds:
         notice(f"compiled for {sweeping.compile_seconds:.1f} s for all shapes, outside a budget")
     line = StatusLine(quiet=quiet)
-    rung, best, before = -1, math.inf, 0
+    rung, best, before, pace = -1, math.inf, 0, Pace("training")
     try:
         for outcome in sweeping:
             if sweeping.rung > rung:
