@@ -1,6 +1,6 @@
 r"""Text on one line: how control characters are shown, written so that they can be read back, and how wide it is.
 
-One rule for whatever writes strings a line each. Those of an alphabet without control characters are written as they
+One rule for whatever writes strings a line each. Those over an alphabet without control characters are written as they
 are. Otherwise control characters but tab, ends of lines, overrides of direction and BOMs are escapes of Python's string
 literals, such as \n, \x1b and \u2028, and a backslash is \\. Not here: terminals and their colours (`cli/console.py`).
 """
@@ -60,6 +60,8 @@ def breaks(character: str) -> bool:
 
 def escape_line(text: str) -> str:
     """A text on one line, which `unescape_line` reads back."""
+    if text.isprintable() and "\\" not in text:
+        return text
     return "".join([repr(c)[1:-1] if c == "\\" or breaks(c) else c for c in text])
 
 
@@ -80,13 +82,8 @@ def unescape_line(line: str) -> str:
 
 
 def line_writer(alphabet: str) -> Callable[[str], str]:
-    """How strings over this alphabet are written, a line each: as they are, or escaped where one would break.
-
-    A string with what breaks a line is escaped in any case.
-    """
-    if any(map(breaks, alphabet)):
-        return escape_line
-    return lambda text: text if text.isprintable() or not any(map(breaks, text)) else escape_line(text)
+    """How strings over this alphabet are written, a line each: as they are, or escaped where one could break."""
+    return escape_line if any(map(breaks, alphabet)) else str
 
 
 def json_line(value: object) -> str:

@@ -310,6 +310,8 @@ def test_strings_of_several_lines_stay_a_line_each(place: Path) -> None:
     done = run("generate", "run/model.safetensors", "-n", "200", "--seed", "1", "--temperature", "1")
     assert list(map(unescape_line, done.stdout.splitlines())) == strings
     assert "\x1b" not in done.stdout
+    done = run("generate", "run/model.safetensors", "-n", "200", "--seed", "1", "--temperature", "1", "--print0")
+    assert done.stdout == "".join([f"{text}\0" for text in strings])
     scored = subprocess.run(
         [*COMMAND, "score", "run/model.safetensors"], input="a\\b\x1b[0m\n", capture_output=True, text=True
     )

@@ -68,6 +68,19 @@ def test_prefix_suffix_and_lengths(generate: Command) -> None:
     assert said == ""
 
 
+def test_strings_go_on_beyond_the_block(generate: Command) -> None:
+    assert max(map(len, generate("--length ..30 --temperature 10 -n 50 --seed 1")[0])) > 8
+    strings, said = generate("--prefix annannannann --length 20..30 --no-unbiased -n 20 --seed 1")
+    assert all(text.startswith("annannannann") and 20 <= len(text) <= 30 for text in strings)
+    assert (len(strings), said) == (20, "")
+
+
+def test_a_string_may_end_with_nul(generate: Command) -> None:
+    strings = generate("-n 5 --seed 1")[0]
+    assert generate("-n 5 --seed 1 --print0")[0] == ["".join([f"{text}\0" for text in strings])]
+    assert "--json and --print0 exclude each other" in generate("--json --print0", code=2)[1]
+
+
 @pytest.mark.slow
 def test_a_pattern_is_met_by_the_whole_string(generate: Command) -> None:
     for pattern in ("(ha|na)+", "[^aeiou]*[aeiou]", r"\w{3}", "(?i:ANN).?"):

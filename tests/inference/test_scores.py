@@ -491,10 +491,11 @@ def test_json_says_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_is_unknown_or_has_no_shape_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("odd.txt").write_text("anna\nan\x1b[31nb\n", encoding="utf-8")
-    first, second = rows(run(capsys, "m.safetensors", "odd.txt"))
+    Path("odd.txt").write_text("anna\nan\x1b[31nb\na\\n\n", encoding="utf-8")
+    first, second, third = rows(run(capsys, "m.safetensors", "odd.txt"))
     assert first[2] == "anna"
     assert second[2] == r"an\x1b[31nb  (the model does not know \x1b[31)"
+    assert third[2] == r"a\\n  (the model does not know \)"
 
 
 def test_characters_have_digits_below(capsys: pytest.CaptureFixture[str]) -> None:

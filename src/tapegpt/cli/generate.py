@@ -17,7 +17,7 @@ from tapegpt.text import json_line, line_writer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from tapegpt.inference.constraints import GenerateOptions, StringOptions
@@ -37,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(parser, "--seed", SEED, f"{about} [continue where MODEL is]")
     output_argument(parser, "strings")
     parser.add_argument("--json", action="store_true", help="JSON lines, with the log-probabilities of each string")
+    parser.add_argument("--print0", action="store_true", help="NUL behind each string as it is, for xargs -0")
     constraints = string_arguments(parser)
     constraints.add_argument("--distinct", action="store_true", help="no string twice")
     about = "no string of the training data, or with N none within N edits of one"
@@ -47,7 +48,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     constraints.add_argument("--probability", action="store_true", help=about)
     parser.epilog = (
         "A line holds one string. Those of a model that knows ends of lines or other control characters have escapes "
-        "for them, such as \\n, and \\\\ for a backslash, so that they can be read back; so has --json."
+        "for them, such as \\n, and \\\\ for a backslash, so that they can be read back; so has --json; with --print0 "
+        "strings are as they are. Of strings longer than the block, each character follows at least half a block."
     )
     bulk = parser.add_argument_group("many strings, on many machines")
     bulk_arguments(bulk)
@@ -61,7 +63,7 @@ def string_arguments(parser: argparse.ArgumentParser, *, defaults: bool = True) 
     constraints.add_argument("--prefix", metavar="TEXT", help="beginning of strings")
     constraints.add_argument("--suffix", metavar="TEXT", help="end of strings")
     constraints.add_argument("--pattern", metavar="REGEX", help="pattern of the whole string, in Python's syntax")
-    about = "number of characters, or tokens: 4..8, 4.. for at least 4, ..8 for at most 8, 8 [up to the block]"
+    about = "number of characters, or tokens, also above the block: 4..8, 4.., ..8 for at most 8, 8 [up to the block]"
     constraints.add_argument("--length", metavar="X..Y", help=about)
     about = "file of words, one a line, that occur nowhere in a string, in letters of either case"
     constraints.add_argument("--avoid", metavar="FILE", help=about)
@@ -70,10 +72,14 @@ def string_arguments(parser: argparse.ArgumentParser, *, defaults: bool = True) 
 
 def run(options: argparse.Namespace) -> int:
     """Print the strings, a line each; whatever else is to be said goes to stderr."""
-    check_bulk(options, ("output", "json", "probability"), ("output_format",))
+    check_bulk(options, ("output", "json", "print0", "probability"), ("output_format",))
+    if options.json and options.print0:
+        raise TapeGPTError("--json and --print0 exclude each other: give one of them")
     wanted = _read_options(options)
     split_options(wanted)  # refused before the model is read
     model = load_model(options)
+    if options.print0 and "\0" in model.vocabulary.characters:
+        raise TapeGPTError(f"{options.model}: its strings have NUL in them, which is to end them: give --json instead")
     if options.ray is not None:
         from tapegpt.cluster import generate
 
@@ -84,7 +90,11 @@ def run(options: argparse.Namespace) -> int:
         notice(f"probability of the constraints: {estimate.probability:.4g} ± {estimate.error:.2g}")
     with output(options.output):
         strings = model.stream(n=options.n, seed=options.seed, **wanted)
-        _print(model, watched(strings, "string", lambda _: 1, options.n), options.json)
+        shown = watched(strings, "string", lambda _: 1, options.n)
+        if options.json:
+            _print_json(model, shown)
+        else:
+            _print_each(shown, *((str, "\0") if options.print0 else (line_writer(model.vocabulary.characters), "\n")))
     return 0
 
 
@@ -125,12 +135,13 @@ def _words(path: str) -> list[str]:
     return [word for words in Source(paths=(path,)).batches() for word in words]
 
 
-def _print(model: GPT, strings: Iterable[str], as_json: bool) -> None:
-    if not as_json:
-        write, on_a_line = sys.stdout.write, line_writer(model.vocabulary.characters)
-        for text in strings:
-            write(f"{on_a_line(text)}\n")
-        return
+def _print_each(strings: Iterable[str], show: Callable[[str], str], end: str) -> None:
+    write = sys.stdout.write
+    for text in strings:
+        write(f"{show(text)}{end}")
+
+
+def _print_json(model: GPT, strings: Iterable[str]) -> None:
     from itertools import islice
 
     remaining = iter(strings)

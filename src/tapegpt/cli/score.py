@@ -16,7 +16,7 @@ from tapegpt.cli.options import flag, option, output_argument
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
 from tapegpt.ranges import Number, OneOf, Whole
-from tapegpt.text import amount, columns, json_line, line_writer, visible
+from tapegpt.text import amount, columns, escape_line, json_line, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--characters", action="store_true", help="which characters are surprising, or tokens")
     shown.add_argument("--summary", action="store_true", help="counts and a histogram instead of strings")
     shown.add_argument("--json", action="store_true", help="JSON lines, with the nats of each token")
+    parser.epilog = (
+        "A line holds one string, with escapes for control characters, such as \\n, and \\\\ for a backslash, so that "
+        "it can be read back; tables have it as it is."
+    )
     bulk_arguments(parser.add_argument_group("many strings, on many machines"))
 
 
@@ -102,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         elif options.json:
             _print_json(scored)
         else:
-            _print_lines(scored, model.vocabulary, options.characters, options.line_numbers)
+            _print_lines(scored, options.characters, options.line_numbers)
     return 0
 
 
@@ -177,11 +181,11 @@ def _write_table(model: GPT, source: Source, kind: str, choose: Callable[[Scores
 # --- what is said -----------------------------------------------------------------------------------------------
 
 
-def _print_lines(scored: Iterable[Scores], vocabulary: Vocabulary, tokens: bool, numbered: bool) -> None:
-    coloured, on_a_line, margin = colours(), line_writer(vocabulary.characters), MARGIN + 8 * numbered
+def _print_lines(scored: Iterable[Scores], tokens: bool, numbered: bool) -> None:
+    coloured, margin = colours(), MARGIN + 8 * numbered
     print(f"{'  line  ' * numbered}{'nats':>8}  percentile  string")
     for scores in scored:
-        texts = [_mark(score, coloured, margin) for score in scores] if tokens else _annotate(scores, on_a_line)
+        texts = [_mark(score, coloured, margin) for score in scores] if tokens else _annotate(scores)
         columns: list[Iterable[object]] = [scores.nats, _format_percentiles(scores), texts]
         columns = [scores.index, *columns] if numbered else columns
         line = f"{'%6d  ' * numbered}%8.3f%s%s\n"
@@ -196,10 +200,10 @@ def _format_percentiles(scores: Scores) -> Iterable[str]:
     return map(shown.__getitem__, shares)
 
 
-def _annotate(scores: Scores, on_a_line: Callable[[str], str]) -> list[str]:
+def _annotate(scores: Scores) -> list[str]:
     """The strings on a line each, with what the model does not know of them."""
     every = "".join(scores.texts)
-    shown = list(scores.texts if on_a_line(every) == every else map(on_a_line, scores.texts))
+    shown = list(scores.texts if escape_line(every) == every else map(escape_line, scores.texts))
     if not scores.unknown:
         return shown
     notes = [f"  (the model does not know {visible(each)})" if each else "" for each in scores.unknown_of_each()]
