@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def source_files(package: Path) -> dict[str, str]:
     return files
 
 
+@cache
 def imports(source: str, module: str) -> list[Import]:
     """Every import of a source text."""
     tree = ast.parse(source)
