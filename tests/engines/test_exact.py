@@ -19,14 +19,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tapegpt import Config, Corpus, DivergedError, Random, Trainer
-from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, power, slack, square, square_root
+from tapegpt.autograd.operations.certified import (
+    GROUP,
+    TINY,
+    Divisor,
+    decay,
+    exp,
+    other_quotient,
+    power,
+    slack,
+    square,
+    square_root,
+)
 from tapegpt.data.tokens import Strings, Tokens
 from tapegpt.engines.adam import Schedule, adam_update, expect_tiny, scratch_size
 from tapegpt.engines.base import Adam, Engine, Parameters
 from tapegpt.engines.compiled import Numbers
 from tapegpt.engines.exact import ExactEngine
 from tapegpt.engines.reference import ReferenceEngine
-from tapegpt.machine.host import available, c_library, has_known_pow, host_target
+from tapegpt.machine.host import available, c_library, has_known_exp, has_known_pow, host_target
 from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Real, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
@@ -34,10 +45,11 @@ from tapegpt.machine.target import INTERPRETED, Target
 from tests.properties import many
 
 HOST = host_target()
-CERTAIN = INTERPRETED.replace(vector_bytes=16, fma=True, certified=available(HOST)[0].certified)
+BEST = available(HOST)[0]
+CERTAIN = INTERPRETED.replace(vector_bytes=16, fma=True, certified=BEST.certified, known_exp=BEST.known_exp)
 OTHERS = [*available(HOST)[1:], CERTAIN]
 if HOST.certified:
-    OTHERS.append(HOST.replace(certified=False))  # as where the C library is another
+    OTHERS.append(HOST.replace(certified=False, known_exp=False))  # as where the C library is another
 with_glibc = pytest.mark.skipif(
     not has_known_pow(c_library()), reason="the numbers are those of glibc's exp, log and pow"
 )
@@ -322,7 +334,28 @@ def test_a_string_hangs_on_the_last_bit_of_a_weight(temperature: float) -> None:
 def powers(k: Builder, x: F64s, results: F64s, count: Int) -> None:
     """Of each x two candidates for x ** 2, and two for x ** 0.5; `count` is a multiple of the width."""
     for at in k.range(0, count, k.width()):
-        for index, result in enumerate([*square(k, x.vector(at, k.width())), *square_root(k, x.vector(at, k.width()))]):
+        numbers = x.vector(at, k.width())
+        for index, result in enumerate([*square(k, numbers), *square_root(k, numbers)[:2]]):
+            results.store(count * index + at, result)
+
+
+@kernel
+def exponentials(k: Builder, x: F64s, results: F64s, count: Int, ignored: Real) -> None:
+    """e ** x, by vectors and one by one; `count` is a multiple of the width."""
+    for at in k.range(0, count, k.width()):
+        results.store(at, exp(k, x.vector(at, k.width())))
+    for at in k.range(0, count, 7):
+        results[at] = k.select(results[at].equals(exp(k, x[at])), results[at], 0.0)
+
+
+@kernel
+def other_quotients(k: Builder, x: F64s, results: F64s, count: Int, number: Real) -> None:
+    """number / root, number / the next root, and what stands for the latter; `count` is a multiple of the width."""
+    for at in k.range(0, count, k.width()):
+        root, _, above = square_root(k, x.vector(at, k.width()))
+        other, quotient = k.from_bits(k.bits(root) + 1), number / root
+        beyond = other_quotient(k, k.spread(k.value(number), k.width()), quotient, other, above)
+        for index, result in enumerate((quotient, number / other, beyond)):
             results.store(count * index + at, result)
 
 
@@ -341,7 +374,7 @@ def all_powers(k: Builder, x: F64s, results: F64s, counts: I64s, count: Int) -> 
 @kernel
 def quotients(k: Builder, x: F64s, results: F64s, count: Int, number: Real) -> None:
     """x / number; `count` is a multiple of the width."""
-    divisor = Divisor(k, number)
+    divisor = Divisor(k, number, k.width())
     for i in k.range(0, count, k.width()):
         results.store(i, divisor.into(x.vector(i, k.width())))
 
@@ -370,7 +403,8 @@ _programs: dict[Target, Program] = {}
 def program(target: Target) -> Program:
     """One compilation for all examples."""
     if target not in _programs:
-        kernels = [powers, quotients, products, Kernel(updates, real=F64)]
+        kernels = [powers, exponentials, quotients, products, Kernel(updates, real=F64)]
+        kernels += [other_quotients] if target.fma else []
         _programs[target] = Program({each.name: (each, {}) for each in kernels}, target)
     return _programs[target]
 
@@ -452,7 +486,7 @@ def hard_quotients(number: float) -> list[float]:
 
 LEAST_SQUARED = 2.0**-450
 squared = st.one_of(st.just(0.0), st.floats(LEAST_SQUARED, allow_infinity=False), st.floats(None, -LEAST_SQUARED))
-rooted = st.floats(2.0**-1022, allow_infinity=False)
+rooted = st.floats(2.0**-1022, 2.0**1021, exclude_max=True)
 
 
 @each_target
@@ -485,7 +519,7 @@ def test_at_the_borders_squares_and_roots_are_candidates(target: Target) -> None
     squares, roots = candidates(target, numbers)
     pairs = list(zip(numbers, squares, roots, strict=True))
     assert all(libm_power(x, 2.0) in square for x, square, _ in pairs if x >= LEAST_SQUARED)
-    assert all(math.pow(x, 0.5) in root for x, _, root in pairs)
+    assert all(math.pow(x, 0.5) in root for x, _, root in pairs if x < 2.0**1021)
     assert candidates(target, [0.0, -0.0])[0] == [(0.0, 0.0)] * 2
 
 
@@ -537,6 +571,49 @@ def test_powers_at_the_borders_are_pows(target: Target) -> None:
     ]
     near = [math.nextafter(x, towards) for x in borders for towards in (0.0, math.inf)]
     check_powers(target, [*borders, *near, *[-x for x in borders[2:]], 0.0, 3.0, 1e-5, math.inf])
+
+
+def libm_exp(x: float) -> str:
+    """libm's exp in hexadecimal digits, infinite where Python raises."""
+    try:
+        return math.exp(x).hex()
+    except OverflowError:
+        return math.inf.hex()
+
+
+@each_target
+def test_exponentials_are_exps(target: Target) -> None:
+    rng = random.Random(8)
+    size = 640 if target.name == "interpreted" else 64_000
+    numbers = [rng.choice([rng.uniform(-20, 0), rng.uniform(-500, 500), rng.gauss(0, 1e-6)]) for _ in range(size)]
+    middles = [math.log(2) / 128 * (rng.randrange(-(2**16), 2**16) + 0.5) for _ in range(size // 10)]
+    numbers += [near for x in middles for near in (math.nextafter(x, 0.0), x, math.nextafter(x, math.inf))]
+    borders = [0.0, 5e-324, 2.0**-54, 2.0**-27, 1.0, 511.0, 512.0, 708.4, 709.7, 709.8, 745.2, 1024.0, 1e308, math.inf]
+    near = [math.nextafter(x, towards) for x in borders for towards in (0.0, math.inf)]
+    numbers += [sign * x for x in (*borders, *near) for sign in (1, -1)] + [math.nan]
+    found = certified(target, "exponentials", numbers, 0.0)
+    assert list(map(float.hex, found)) == list(map(libm_exp, numbers))
+
+
+def test_exp_is_known_where_these_operations_give_its_results() -> None:
+    numbers = [0.945385 * i for i in range(-512, 512)]
+    found = certified(CERTAIN.replace(known_exp=True), "exponentials", numbers, 0.0)
+    assert has_known_exp() == (list(map(float.hex, found)) == list(map(libm_exp, numbers)))
+
+
+@pytest.mark.parametrize("target", [target for target in TARGETS if target.certified], ids=lambda t: t.name)
+def test_what_stands_for_another_quotient_is_not_between_it_and_the_first(target: Target) -> None:
+    rng = random.Random(9)
+    size = 640 if target.name == "interpreted" else 6_400
+    x = array("d", [math.ldexp(rng.uniform(0.5, 1.0), rng.randrange(-200, 200)) for _ in range(size)])
+    results, differing = array("d", bytes(3 * 8 * size)), 0
+    for number in (1.0, -math.pi, 1e-100, 1e100):
+        program(target).run("other_quotients", address_of(x), address_of(results), size, number)
+        for first, other, beyond in zip(*(results[i : i + size] for i in range(0, 3 * size, size)), strict=True):
+            assert min(first, beyond) <= other <= max(first, beyond)
+            assert abs(beyond - other) <= 2**-52 * abs(other)
+            differing += beyond != other
+    assert differing < 0.01 * size * 4
 
 
 @each_target

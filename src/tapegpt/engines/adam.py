@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, power, square, square_root
-from tapegpt.machine.language import F64, I64, Builder, F64s, I64s, Int, Operand, Real, kernel
+from tapegpt.autograd.operations.certified import GROUP, TINY, Divisor, decay, other_quotient, square, square_root
+from tapegpt.machine.language import F64, I64, Builder, F64s, Int, Operand, Real, kernel
 from tapegpt.machine.signature import Structure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tapegpt.engines.compiled import Numbers
-    from tapegpt.machine.language import Number, Pointer, Value, Variable
+    from tapegpt.machine.language import Number, Pointer, Value
 
 _FIRM = 2.0**-700  # a parameter from here on is the same after a step below 2^-760
-_SAVED = 2 * GROUP  # numbers before they were updated, for those that are updated again
+_REACH = 300  # squares that matter are from 2^-300 to 2^300, and roots have half of the exponent
+_SMALL, _LARGE = 2.0 ** (60 - _REACH), 2.0 ** (_REACH - 60)  # of means of squares
+_PATIENCE = 32  # steps after which tiny numbers are looked for again
+_KEPT = 3 * GROUP  # words about a group: its v and p as they were, and where candidates differ
 
 
 def scratch_size(count: int) -> int:
     """f64 of scratch for so many parameters; at first zeros, or what `expect_tiny` has made of them."""
-    return _SAVED + count // GROUP
+    return _KEPT + count // GROUP
 
 
 class Schedule(Structure):
@@ -52,7 +53,8 @@ def adam_update(
     """
     update = _Update(k, numbers, scratch, step, schedule)
     for group in k.range(count // GROUP):
-        update.decide(group, update.move(group))
+        for _ in k.when(update.move(group)):
+            update.decide(group)
 
 
 class _Update:
@@ -61,66 +63,86 @@ class _Update:
     def __init__(self, k: Builder, numbers: Numbers, scratch: F64s, step: Int, schedule: Schedule) -> None:
         self._k, self._schedule = k, schedule
         self._pointers = (numbers.gradients, numbers.first, numbers.second, numbers.shared)
-        self._saved_v, self._saved_p, self._tiny = scratch, scratch + GROUP, (scratch + _SAVED).cast(I64)
+        self._saved_v, self._saved_p = scratch, scratch + GROUP
+        self._differences, self._tiny = (scratch + 2 * GROUP).cast(I64), (scratch + _KEPT).cast(I64)
         beta1, beta2, epsilon = schedule.beta1, schedule.beta2, schedule.epsilon
-        one, taken, width = k.real(1.0), k.convert(step, F64) + 1.0, k.width()
+        one, taken, width = k.real(1.0), k.convert(step, F64) + 1.0, _lanes(k)
         self._rate = rate = schedule.learning_rate * (one - k.convert(step, F64) / schedule.steps)
         self._corrections = correction1, correction2 = one - k.pow(beta1, taken), one - k.pow(beta2, taken)
-        self._is_large = epsilon > 2.0**-300
-        may_rest = (beta1 > 0.5) & (beta2 > 0.5) & self._is_large & (k.abs(rate) < correction1 * epsilon * 2.0**140)
-        limit = k.select(may_rest, k.bits(k.real(TINY)), 0)
+        # Then a mean below `TINY` moves a parameter by less than 2^-760.
+        self._is_usual = (epsilon > 2.0**-90) & (k.abs(rate) < correction1 * epsilon * 2.0**140)
+        self._looks = (step % _PATIENCE).equals(0) | k.logical_not(self._is_usual)
+        limit = k.select((beta1 > 0.5) & (beta2 > 0.5) & self._is_usual, k.bits(k.real(TINY)), 0)
         self._first, self._second = _Mean(k, beta1, correction1, limit), _Mean(k, beta2, correction2, limit)
         least = epsilon * 2.0**-56  # of roots: smaller ones disappear in the sum with epsilon, as this one does
         constants = rate, epsilon, least * least * correction2
         self._rates, self._epsilons, self._least_v = (k.spread(k.value(x), width) for x in constants)
 
-    def move(self, group: Int) -> Variable:
-        """Move a group; returns a bit for each number that pow has to decide."""
-        k, first, second, width = self._k, self._first, self._second, self._k.width()
+    def move(self, group: Int) -> Value:
+        """Move a group; returns whether it may have numbers that pow has to decide."""
+        k, first, second, width = self._k, self._first, self._second, _lanes(self._k)
         all_g, all_m, all_v, all_p = self._numbers(group)
-        doubts = k.variable(k.select(self._is_large, k.integer(0), -1))
-        squares = self._saved_p  # until p is there
+        differences = k.zeros(width, I64)
+        least_p, least_v, largest_v = (k.variable(k.constant(x, F64, width)) for x in (_FIRM, _SMALL, _LARGE))
         for index in () if k.target.certified else k.range(GROUP):  # calls of pow one after the other overlap
-            squares[index], _ = square(k, all_g[index])
-        for at, has_tiny in _vectors(k, self._tiny, group):
-            g, v = all_g.vector(at, width), all_v.vector(at, width)
-            self._saved_v.store(at, v)
-            v_rests = g.equals(0.0) & second.may_rest(v) if has_tiny else None
-            either = square(k, g) if k.target.certified else (squares.vector(at, width),) * 2
-            new_v, other_v = (second.move(v, v_rests, x) for x in either)
-            root, other_root = square_root(k, second.divisor.into(k.maximum(self._least_v, new_v)))
-            m, p = all_m.vector(at, width), all_p.vector(at, width)
-            self._saved_p.store(at, p)
-            m_rests = g.equals(0.0) & (k.abs(p) >= _FIRM) & first.may_rest(m) if has_tiny else None
-            new_m = first.move(m, m_rests, g)
-            change = first.divisor.into(new_m) * self._rates
-            new_p, other_p = (p - change / (x + self._epsilons) for x in (root, other_root))
-            is_odd = _is_tiny(k, new_m) | (new_v < TINY) & (new_v.differs(0.0) | g.differs(0.0))
-            doubt = new_v.differs(other_v) | new_p.differs(other_p) | is_odd
-            doubts.set(doubts | (k.pack_bits(doubt) << at))
-            for pointer, new in ((all_m, new_m), (all_v, new_v), (all_p, new_p)):
-                pointer.store(at, new)
-            if m_rests is not None and v_rests is not None:
-                for _ in k.when(k.any(m_rests | v_rests)):
-                    all_m.store(at, k.select(m_rests, first.decay(m), new_m))
-                    all_v.store(at, k.select(v_rests, second.decay(v), new_v))
-                    self._tiny[group] = 1
-        return doubts
+            self._saved_p[index], _ = square(k, all_g[index])
+        had_tiny = self._tiny[group].differs(0)
+        for has_tiny, holds in ((False, k.logical_not(had_tiny)), (True, had_tiny)):
+            for _ in k.when(holds):
+                for at in k.range(0, GROUP, width):
+                    g, v = all_g.vector(at, width), all_v.vector(at, width)
+                    m, p = all_m.vector(at, width), all_p.vector(at, width)
+                    v_rests = g.equals(0.0) & second.may_rest(v) if has_tiny else None
+                    m_rests = g.equals(0.0) & (k.abs(p) >= _FIRM) & first.may_rest(m) if has_tiny else None
+                    either = square(k, g, _REACH) if k.target.certified else (self._saved_p.vector(at, width),) * 2
+                    self._saved_v.store(at, v)
+                    self._saved_p.store(at, p)
+                    new_v, other_v = (second.move(v, v_rests, x) for x in either)
+                    mean = second.divisor.into(k.maximum(self._least_v, new_v))
+                    root, other_root, above = square_root(k, mean, _REACH // 2)
+                    new_m = first.move(m, m_rests, g)
+                    change = first.divisor.into(new_m) * self._rates
+                    quotient = change / (root + self._epsilons)
+                    new_p = other_p = p - quotient
+                    if k.target.certified:
+                        other_p = p - other_quotient(k, change, quotient, other_root + self._epsilons, above)
+                    difference = k.bits(new_v) ^ k.bits(other_v) | k.bits(new_p) ^ k.bits(other_p)
+                    self._differences.store(at, difference)
+                    differences.set(differences | difference)
+                    least_p.set(k.minimum(k.abs(p), least_p))
+                    least_v.set(k.minimum(new_v, least_v))
+                    largest_v.set(k.maximum(new_v, largest_v))
+                    for pointer, new in ((all_m, new_m), (all_v, new_v), (all_p, new_p)):
+                        pointer.store(at, new)
+                    if m_rests is not None and v_rests is not None:
+                        for _ in k.when(k.any(m_rests | v_rests)):
+                            all_m.store(at, k.select(m_rests, first.decay(m), new_m))
+                            all_v.store(at, k.select(v_rests, second.decay(v), new_v))
+        is_odd = (least_p < _FIRM) | (least_v < _SMALL) | (largest_v > _LARGE)
+        return k.any(differences.differs(0) | is_odd) | had_tiny | self._looks
 
-    def decide(self, group: Int, doubts: Variable) -> None:
-        """Move numbers of a group again, one by one, from what they were."""
-        k, schedule, (correction1, correction2) = self._k, self._schedule, self._corrections
+    def decide(self, group: Int) -> None:
+        """Move numbers of a group again, one by one, from what they were, where candidates differ or do not hold."""
+        k, schedule, (correction1, correction2), width = self._k, self._schedule, self._corrections, _lanes(self._k)
         all_g, all_m, all_v, all_p = self._numbers(group)
+        doubts, tiny = k.variable(k.select(self._is_usual, k.integer(0), -1)), k.variable(k.integer(0))
+        for at in k.range(0, GROUP, width):
+            g, m, v, p = (x.vector(at, width) for x in (all_g, all_m, all_v, self._saved_p))
+            size_m, size_v = k.bits(k.abs(m)), k.bits(v)  # which a CPU compares at full speed
+            is_odd = (k.abs(p) < _FIRM) & (size_m > 0) | (size_v < k.bits(k.real(_SMALL))) & g.differs(0.0)
+            is_odd = is_odd | (v > _LARGE) | self._differences.vector(at, width).differs(0)
+            doubts.set(doubts | (k.pack_bits(is_odd) << at))
+            is_tiny = [(size > 0) & (size < k.bits(k.real(TINY))) for size in (size_m, size_v)]
+            tiny.set(tiny | k.pack_bits(is_tiny[0] | is_tiny[1]))
+        self._tiny[group] = tiny
         for _ in k.repeat_while(lambda: doubts.differs(0)):
             at = k.lowest_bit(doubts)
             doubts.set(doubts & (doubts - 1))
-            m, squared = all_m[at], power(k, all_g[at], 2.0)
+            squared = k.pow(all_g[at], 2.0)
             v = self._saved_v[at] * schedule.beta2 + squared * (1.0 - schedule.beta2)
-            root = power(k, v / correction2, 0.5)
+            root = k.pow(v / correction2, 0.5)
             all_v[at] = v
-            all_p[at] = self._saved_p[at] - m / correction1 * self._rate / (root + schedule.epsilon)
-            for _ in k.when(_is_tiny(k, m) | _is_tiny(k, v)):
-                self._tiny[group] = 1
+            all_p[at] = self._saved_p[at] - all_m[at] / correction1 * self._rate / (root + schedule.epsilon)
 
     def _numbers(self, group: Int) -> list[Pointer]:
         """g, m, v and p of a group."""
@@ -136,8 +158,8 @@ class _Mean:
     """
 
     def __init__(self, k: Builder, beta: Real, correction: Value, limit: Value) -> None:
-        self._k, self.divisor = k, Divisor(k, correction)
-        self._beta, self._share, self._limit = (k.spread(k.value(x), k.width()) for x in (beta, 1.0 - beta, limit))
+        self._k, self.divisor = k, Divisor(k, correction, _lanes(k))
+        self._beta, self._share, self._limit = (k.spread(k.value(x), _lanes(k)) for x in (beta, 1.0 - beta, limit))
 
     def may_rest(self, mean: Value) -> Value:
         """Which numbers rest where their g is zero."""
@@ -153,23 +175,14 @@ class _Mean:
         return decay(self._k, mean, self._beta)
 
 
-def _vectors(k: Builder, tiny: I64s, group: Int) -> Iterator[tuple[Int, bool]]:
-    """The vectors of a group, and whether they may have tiny numbers; no longer, unless it is noted again."""
-    had_tiny = tiny[group].differs(0)
-    tiny[group] = 0
-    for has_tiny, holds in ((False, k.logical_not(had_tiny)), (True, had_tiny)):
-        for _ in k.when(holds):
-            for at in k.range(0, GROUP, k.width()):
-                yield at, has_tiny
-
-
-def _is_tiny(k: Builder, x: Value) -> Value:
-    return (k.abs(x) < TINY) & x.differs(0.0)
+def _lanes(k: Builder) -> int:
+    """Two vectors where there are registers for them: a CPU waits for one, at each of 20 operations in a row."""
+    return k.width() * (2 if k.target.registers > 16 else 1)
 
 
 def expect_tiny(k: Builder, scratch: F64s, count: Number) -> None:
     """Note all numbers as maybe tiny, as they are until an update has looked at them."""
-    tiny = (scratch + _SAVED).cast(I64)
+    tiny = (scratch + _KEPT).cast(I64)
     for group in k.range(count // GROUP):
         tiny[group] = 1
 

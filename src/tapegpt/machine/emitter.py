@@ -144,6 +144,7 @@ class Module:
         self._functions: dict[str, list[str]] = {}
         self._owners: dict[str, object] = {}  # name -> its kernel's identity and constants; if exported, this module
         self._declarations: set[str] = set()
+        self._tables: dict[str, str] = {}  # content -> name
 
     def add(self, kernel: Kernel, constants: dict[str, Any], name: str) -> None:
         """Emit an entry kernel under an exported name."""
@@ -164,13 +165,20 @@ class Module:
         """An LLVM intrinsic."""
         self._declarations.add(declaration)
 
+    def table(self, numbers: tuple[float, ...], kind: Type) -> str:
+        """The name of a table of constants."""
+        texts = ", ".join(f"{kind.llvm} {_literal(number, kind)}" for number in numbers)
+        content = f"private unnamed_addr constant [{len(numbers)} x {kind.llvm}] [{texts}], align 64"
+        return self._tables.setdefault(content, f"@table{len(self._tables)}")
+
     def _emit(self, kernel: Kernel, constants: dict[str, Any], name: str, define: str) -> None:
         self._functions[name] = []  # present while it is emitted, so that recursion ends
         self._functions[name] = _Function(self).emit(kernel, constants, name, define)
 
     def __str__(self) -> str:
         functions = ["\n".join(lines) for lines in self._functions.values()]
-        return "\n\n".join([_HEADER, *functions, "\n".join(sorted(self._declarations)), _FOOTER]) + "\n"
+        tables = [f"{name} = {content}" for content, name in self._tables.items()]
+        return "\n\n".join([_HEADER, *tables, *functions, "\n".join(sorted(self._declarations)), _FOOTER]) + "\n"
 
 
 class _Function(Builder):
@@ -405,6 +413,9 @@ class _Function(Builder):
     def lane_numbers(self, lanes: int) -> Value:
         return Value(self, I32, lanes, f"<{', '.join(f'i32 {lane}' for lane in range(lanes))}>")
 
+    def table(self, numbers: tuple[float, ...], kind: Type) -> Pointer:
+        return Pointer(self, kind, self._module.table(numbers, kind))
+
     def allocate(self, kind: Type, lanes: int) -> Variable:
         slot = self._name("r")
         self._slots.append(f"  {slot} = alloca {_llvm(kind, lanes)}")
@@ -522,6 +533,10 @@ class _Function(Builder):
     def reciprocal_sqrt(self, x: Operand) -> Value:
         value = self._of(x, *_FLOATS)
         kind, lanes = value.type, value.lanes
+        if lanes * kind.size > self.target.vector_bytes:
+            parts = (range(lanes // 2), range(lanes // 2, lanes))
+            first, second = (self.reciprocal_sqrt(self.shuffle(value, value, list(part))) for part in parts)
+            return self.shuffle(first, second, list(range(lanes)))
         name, correct_bits = _ESTIMATES.get((self.target.name, kind), ("", 0))
         if lanes * kind.size != self.target.vector_bytes or not name:
             return 1.0 / self.sqrt(value)

@@ -6,7 +6,10 @@ Read from the operating system where it says, so that a warm start need not ask 
 from __future__ import annotations
 
 import os
+from _blake2 import blake2b
+from array import array
 from functools import cache
+from math import exp
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
@@ -32,13 +35,18 @@ def host_target() -> Target:
 
 def available(widest: Target) -> list[Target]:
     """What a CPU can run, the best first: its own target, and for tests those of lesser CPUs and the interpreter."""
-    known_pow = has_known_pow(c_library())
     narrower = [
-        target.replace(cpu=_LESSER[target.name], certified=target.fma and known_pow)
+        _with_library(target.replace(cpu=_LESSER[target.name]))
         for target in (AVX512, AVX2, SSE2)
         if widest.name in _LESSER and target.vector_bytes < widest.vector_bytes
     ]
-    return [widest.replace(certified=widest.fma and known_pow), *narrower, INTERPRETED]
+    return [_with_library(widest), *narrower, INTERPRETED]
+
+
+def _with_library(target: Target) -> Target:
+    """A target with what is known of the C library. On AArch64 exp rounds its multiples of ln 2 otherwise."""
+    known_exp = target.fma and target.name in _LESSER and has_known_exp()
+    return target.replace(certified=target.fma and has_known_pow(c_library()), known_exp=known_exp)
 
 
 def detect(identity: str, architecture: str) -> Target:
@@ -94,3 +102,13 @@ def has_known_pow(library: str) -> bool:
     name, _, version = library.partition(" ")
     major, _, minor = version.partition(".")
     return name == "glibc" and major.isdigit() and minor.isdigit() and (int(major), int(minor)) >= (2, 28)
+
+
+@cache
+def has_known_exp() -> bool:
+    """Whether exp is the one of operations/certified.py, which glibc has on CPUs with a fused multiply-add.
+
+    Told by 1,024 results: of these, 5 are others without the fused multiply-add, and 5 if they are rounded correctly.
+    """
+    results = array("d", [exp(0.945385 * i) for i in range(-512, 512)])
+    return blake2b(results.tobytes(), digest_size=8).hexdigest() == "f094b6fc1b1c7788"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import math
 import struct
+from array import array
 
 from tapegpt.machine.emitter import Module
 from tapegpt.machine.language import (
@@ -238,6 +239,9 @@ class Interpreter(Builder):
 
     def lane_numbers(self, lanes: int) -> Value:
         return Value(self, I32, lanes, list(range(lanes)))
+
+    def table(self, numbers: tuple[float, ...], kind: Type) -> Pointer:
+        return Pointer(self, kind, (memoryview(array(VIEWS[kind.name], numbers)).toreadonly(), 0))
 
     def allocate(self, kind: Type, lanes: int) -> Variable:
         return Variable(self, kind, lanes, None)

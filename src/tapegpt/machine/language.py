@@ -630,6 +630,10 @@ class Builder(ABC):
         """0, 1, 2, ... as i32."""
 
     @abstractmethod
+    def table(self, numbers: tuple[float, ...], kind: Type) -> Pointer:
+        """Where constants lie, one after the other; nobody writes them."""
+
+    @abstractmethod
     def allocate(self, kind: Type, lanes: int) -> Variable: ...
 
     @abstractmethod

@@ -12,14 +12,18 @@ is called.
 Quotients. `Divisor` divides by one number many times without the divider (Markstein, 1990: with the correctly rounded
 reciprocal and a faithful quotient, one correction by the exact remainder gives the correctly rounded quotient).
 
+The exponential. glibc's exp (since 2.28; Szabolcs Nagy, ARM's optimized routines) is a table of 2^(i / 128), computed
+here, and a polynomial. These are its operations with the fused multiply-adds that GCC makes of them, lane by lane.
+Where libm has other numbers (`host.has_known_exp`), it is called.
+
 Subnormal numbers, which cost 150 cycles an operation on many CPUs: `decay` multiplies them as integers.
 """
 
 from __future__ import annotations
 
-from math import log
+from math import isqrt, ldexp, log
 
-from tapegpt.machine.language import F64, Builder, Operand, Value
+from tapegpt.machine.language import F64, Builder, Operand, Pointer, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,26 +40,44 @@ def slack(reach: int) -> float:
     return 0.011 + reach * log(2) * 1.5 * 2.0**-68 / 2.0**-53 + 0.0003
 
 
-def square(k: Builder, x: Value) -> tuple[Value, Value]:
-    """Two numbers, mostly equal, one of which is x ** 2, for x of 0 or from 2^-450."""
+def square(k: Builder, x: Value, reach: int = 1022) -> tuple[Value, Value]:
+    """Two numbers, mostly equal, one of which is x ** 2, for x of 0 and squares from 2^-reach to 2^reach.
+
+    Smaller ones are off by less than the smallest of these.
+    """
     if not k.target.certified:
         return (k.pow(x, 2.0),) * 2
     result = x * x
     remainder = k.fma(x, x, -result)  # exact: x * x - result
-    return result, k.fma(remainder, _push(k, x, 1022), result)
+    return result, k.fma(remainder, _push(k, x, reach), result)
 
 
-def square_root(k: Builder, x: Value) -> tuple[Value, Value]:
-    """Two numbers, mostly equal, one of which is x ** 0.5, for a normal x > 0."""
+def square_root(k: Builder, x: Value, reach: int = 512) -> tuple[Value, Value, Value]:
+    """Two numbers, mostly equal, one of which is x ** 0.5, and one above the inverse of both, by less than 2^-19 of it.
+
+    For a normal x > 0, below 2^1021, and roots from 2^-reach to 2^reach.
+    """
     if not k.target.certified:
-        return (k.pow(x, 0.5),) * 2
-    estimate = k.reciprocal_sqrt(x)
-    near, half = x * estimate, estimate * 0.5
+        root = k.pow(x, 0.5)
+        return root, root, root
+    twice = x + x
+    half = k.reciprocal_sqrt(twice + twice)  # additions are free where multiplications are what takes longest
+    near = twice * half
     error = k.fma(-near, half, k.constant(0.5, F64, x.lanes))
     near, half = k.fma(near, error, near), k.fma(half, error, half)  # Goldschmidt's step: twice as many bits
     result = k.fma(k.fma(-near, near, x), half, near)  # within 0.93 ulp
     remainder = k.fma(-result, result, x)  # exact: x - result * result, 2 * result times the distance
-    return result, k.fma(remainder, half * _push(k, x, 512), result)
+    above = k.from_bits(k.bits(half) + ((1 << 52) + (1 << 32)))
+    return result, k.fma(remainder, half * _push(k, x, reach), result), above
+
+
+def other_quotient(k: Builder, x: Value, quotient: Value, other: Value, above: Value) -> Value:
+    """x / other, or a number beyond it as seen from `quotient`, without the divider.
+
+    The quotient is that of x by a number next to the other one, and `above` is more than the inverse of the other one,
+    by 2^-50 of it or more. Both are normal, and |x| is from 2^-960.
+    """
+    return k.fma(k.fma(-quotient, other, x), above, quotient)
 
 
 def power(k: Builder, x: Value, exponent: float) -> Value:
@@ -94,7 +116,7 @@ def _push(k: Builder, x: Value, reach: int) -> Value:
 
 _EXPONENTS: dict[float, Callable[[Builder, Value], tuple[Value, Value]]] = {
     2.0: square,
-    0.5: square_root,
+    0.5: lambda k, x: square_root(k, x)[:2],
     -0.5: lambda k, x: _inverse(k, x, 1, is_root=True),
     -1.0: lambda k, x: _inverse(k, x, 1),
     -1.5: lambda k, x: _inverse(k, x, 3, is_root=True),
@@ -102,13 +124,65 @@ _EXPONENTS: dict[float, Callable[[Builder, Value], tuple[Value, Value]]] = {
 }
 
 
-class Divisor:
-    """A number from 2^-50 to 2^50 to divide vectors by."""
+_STEPS = 128  # of the table, from 1 to 2
+_WHOLE = 1.5 * 2.0**52  # added, it leaves the nearest whole number in the lowest bits
+_LN2 = -0.005415212348111709, -1.2864023111638344e-14  # -ln 2 / 128; the first ends in zeros
+_POLYNOMIAL = 0.49999999999996786, 0.16666666666665886, 0.0416666808410674, 0.008333335853059549
 
-    def __init__(self, k: Builder, number: Operand) -> None:
-        self._k, self._is_one, self._number = k, number.equals(1.0), k.spread(k.value(number), k.width())
+
+def exp(k: Builder, x: Value) -> Value:
+    """e ** x as libm has it, which is called for |x| from 512."""
+    if not k.target.known_exp:
+        return k.exp(x)
+    inverse, shift, high, low, c2, c3, c4, c5 = (
+        k.constant(number, F64, x.lanes) for number in (_STEPS / log(2), _WHOLE, *_LN2, *_POLYNOMIAL)
+    )
+    shifted = k.fma(inverse, x, shift)
+    whole, number = shifted - shift, k.bits(shifted)
+    rest = k.fma(whole, low, k.fma(whole, high, x))
+    place = number & (_STEPS - 1)
+    power, tail = (_look_up(k, k.table(column, F64), place) for column in _exp_table())
+    scale = k.from_bits(k.bits(power) + ((number - place) << 45))
+    squared = rest * rest
+    first = k.fma(squared, k.fma(rest, c3, c2), tail + rest)
+    found = k.variable(k.fma(scale, k.fma(squared * squared, k.fma(rest, c5, c4), first), scale))
+    for _ in k.when(k.any(k.logical_not(k.abs(x) < 512.0))):
+        found.set(k.exp(x))
+    return k.value(found)
+
+
+def _exp_table() -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """2^(i / 128), and what is left of it, as a share of that."""
+    bits, extra = 180, 128
+    root, power = 2 << bits, 1 << bits
+    for _ in range(_STEPS.bit_length() - 1):
+        root = isqrt(root << bits)
+    powers, tails = [], []
+    for _ in range(_STEPS):
+        nearest = (power + (1 << extra - 1)) >> extra
+        powers.append(ldexp(nearest, extra - bits))
+        tails.append((power - (nearest << extra)) / (nearest << extra))
+        power = power * root >> bits
+    return tuple(powers), tuple(tails)
+
+
+def _look_up(k: Builder, table: Pointer, places: Value) -> Value:
+    """An element of a table for each lane."""
+    if not places.lanes:
+        return table[places]
+    found = k.constant(0, F64, places.lanes)
+    for lane in range(places.lanes):
+        found = k.insert(found, lane, table[places.lane(lane)])
+    return found
+
+
+class Divisor:
+    """A number from 2^-50 to 2^50 to divide vectors of so many lanes by."""
+
+    def __init__(self, k: Builder, number: Operand, lanes: int) -> None:
+        self._k, self._is_one, self._number = k, number.equals(1.0), k.spread(k.value(number), lanes)
         if k.target.fma:
-            one = k.constant(1, F64, k.width())
+            one = k.constant(1, F64, lanes)
             self._reciprocal = one / self._number
             self._rest = k.fma(-self._reciprocal, self._number, one) * self._reciprocal  # 1 / number - reciprocal
 

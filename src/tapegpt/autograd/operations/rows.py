@@ -80,9 +80,12 @@ def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -
         yield from across(k, columns, kind)
 
 
-def mask_columns(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
+def mask_columns(k: Builder, vector: Value, start: Number, columns: Number, other: float) -> Value:
     """The lanes that are columns, and `other` in the lanes behind the last column."""
-    is_whole = columns == padded(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
+    if isinstance(columns, int):
+        is_whole = columns == padded(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
+    else:
+        is_whole = False
     if is_whole or not vector.lanes:
         return vector
     rest = k.convert(k.integer(columns - start), I32)
@@ -149,12 +152,13 @@ def dot_in_lanes(k: Builder, a: Row, b: Row, columns: int) -> Value:
 
 def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: Number) -> Value:
     """exponentials = exp(row - max(row)), in f64; their sum in index order."""
-    largest = largest_of(k, row, columns)
+    largest, lanes = largest_of(k, row, columns), k.width() if k.target.known_exp else 1
+    for c in k.range(0, columns, lanes):
+        powers = mask_columns(k, row.vector(c, lanes) - largest, c, columns, 0.0)
+        exponentials.store(c, exp(k, powers))
     total = k.zeros()
     for i in k.range(columns):
-        exponential = k.exp(row[i] - largest)
-        exponentials[i] = exponential
-        total += exponential
+        total += exponentials[i]
     return k.value(total)
 
 
