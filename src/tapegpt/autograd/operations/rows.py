@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from tapegpt.autograd.operations.base import Slot, padded
 from tapegpt.autograd.operations.functions import exp
-from tapegpt.machine.language import F32, F64, I32, Builder, Int, Number, Operand, Pointer, Type, Value
+from tapegpt.machine.language import F32, F64, I32, Builder, F64s, Int, Number, Operand, Pointer, Type, Value, kernel
 
 UNROLLED = 8  # blocks that are written out one by one; more become a loop, or wide models would take long to compile
 
@@ -80,12 +80,9 @@ def one_by_one(k: Builder, columns: int, kind: Type, *, reverse: bool = False) -
         yield from across(k, columns, kind)
 
 
-def mask_columns(k: Builder, vector: Value, start: Number, columns: Number, other: float) -> Value:
+def mask_columns(k: Builder, vector: Value, start: Number, columns: int, other: float) -> Value:
     """The lanes that are columns, and `other` in the lanes behind the last column."""
-    if isinstance(columns, int):
-        is_whole = columns == padded(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
-    else:
-        is_whole = False
+    is_whole = columns == padded(columns) or (isinstance(start, int) and start + vector.lanes <= columns)
     if is_whole or not vector.lanes:
         return vector
     rest = k.convert(k.integer(columns - start), I32)
@@ -152,14 +149,25 @@ def dot_in_lanes(k: Builder, a: Row, b: Row, columns: int) -> Value:
 
 def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: Number) -> Value:
     """exponentials = exp(row - max(row)), in f64; their sum in index order."""
-    largest, lanes = largest_of(k, row, columns), k.width() if k.target.known_exp else 1
-    for c in k.range(0, columns, lanes):
-        powers = mask_columns(k, row.vector(c, lanes) - largest, c, columns, 0.0)
-        exponentials.store(c, exp(k, powers))
+    largest, width = largest_of(k, row, columns), k.width()
+    for c in k.range(0, columns, width):
+        exponentials.store(c, row.vector(c, width) - largest)
+    _replace_by_exponentials(k, exponentials, columns)
     total = k.zeros()
     for i in k.range(columns):
         total += exponentials[i]
     return k.value(total)
+
+
+@kernel
+def _replace_by_exponentials(k: Builder, x: F64s, count: Int) -> None:
+    """x = exp(x); in whole vectors, some of whose lanes are behind the last number, where that calls no function."""
+    lanes = k.width() if k.target.known_exp else 1
+    for c in k.range(0, count, lanes):
+        numbers = x.vector(c, lanes)
+        if numbers.lanes:
+            numbers = k.select(k.lane_numbers(lanes) < k.convert(count - c, I32), numbers, 0.0)
+        x.store(c, exp(k, numbers))
 
 
 def largest_of(k: Builder, row: Pointer, columns: Number) -> Value:
