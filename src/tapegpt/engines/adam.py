@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _FIRM = 2.0**-700  # a parameter from here on is the same after a step below 2^-760
 _REACH = 300  # squares that matter are from 2^-300 to 2^300, and roots have half of the exponent
 _SMALL, _LARGE = 2.0 ** (60 - _REACH), 2.0 ** (_REACH - 60)  # of means of squares
-_PATIENCE = 32  # steps after which tiny numbers are looked for again
+_PATIENCE = 32  # steps after which tiny numbers are looked for again; only the time depends on it
 _KEPT = 3 * GROUP  # words about a group: its v and p as they were, and where candidates differ
 
 
@@ -49,7 +49,8 @@ def adam_update(
     """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g ** 2; p -= lr (m / c1) / ((v / c2) ** 0.5 + schedule.epsilon).
 
     The learning rate falls to zero over all steps; c = 1 - b ** (step + 1). `count` is a multiple of `GROUP`.
-    Where the square or the root may be either of two numbers that do not give the same v and p, pow decides.
+    Where the square or the root may be either of two numbers that do not give the same v and p, pow decides, and where
+    the proof of `certified.py` does not hold: g below its reach matters only to a v below `_SMALL`.
     """
     update = _Update(k, numbers, scratch, step, schedule)
     for group in k.range(count // GROUP):
@@ -69,7 +70,7 @@ class _Update:
         one, taken, width = k.real(1.0), k.convert(step, F64) + 1.0, _lanes(k)
         self._rate = rate = schedule.learning_rate * (one - k.convert(step, F64) / schedule.steps)
         self._corrections = correction1, correction2 = one - k.pow(beta1, taken), one - k.pow(beta2, taken)
-        # Then a mean below `TINY` moves a parameter by less than 2^-760.
+        # Then a mean below `TINY` moves a parameter by less than 2^-760, and one from `_FIRM` on not at all.
         self._is_usual = (epsilon > 2.0**-90) & (k.abs(rate) < correction1 * epsilon * 2.0**140)
         self._looks = (step % _PATIENCE).equals(0) | k.logical_not(self._is_usual)
         limit = k.select((beta1 > 0.5) & (beta2 > 0.5) & self._is_usual, k.bits(k.real(TINY)), 0)
@@ -176,7 +177,7 @@ class _Mean:
 
 
 def _lanes(k: Builder) -> int:
-    """Two vectors at a time: a CPU looks ahead by 64 operations, and a vector takes 50, of which 20 wait in a row."""
+    """Two vectors at a time, as 20 of the 50 operations on one wait for one another: 0.96 of a step."""
     return 2 * k.width()
 
 
