@@ -43,6 +43,7 @@ LONG = (
 TEXT = 200_000  # characters of the long text
 SPEAKERS = (Config(), Config(n_embd=32), Config(n_embd=64))
 STRINGS, TEMPERATURE, SEED = 4096, 0.5, 1
+BLOCKS, HOT = 4, 100.0  # of strings that are longer, and a temperature at which few end before
 
 
 # --- the peak ---------------------------------------------------------------------------------------------------
@@ -235,7 +236,7 @@ class Voice:
 
     def generate(self, rng: Random, count: int, temperature: float) -> Strings:
         """As `FastEngine.generate`."""
-        strings, rows = Strings.empty(count, self._block), array("q", bytes(8 * self._slots))
+        strings, rows = Strings.empty(count, self._block), array("q", bytes(16 * self._slots))
         streams = rng.streams(count)
         generation = {"rows": address_of(rows), "streams": address_of(streams), **Generation.arguments(strings)}
         self._program.run("generate", self._shared.at(0), self._work.at(0), generation, temperature)
@@ -243,15 +244,16 @@ class Voice:
 
 
 def generation(corpus: Corpus, rounds: int) -> str:
-    """Tokens a second of each of `SPEAKERS`: one string at a time, batched, and as text; they take turns."""
+    """Tokens a second of each of `SPEAKERS`: one string at a time, batched, as text, and beyond the block, in turns."""
     rows = []
     for config in SPEAKERS:
         trainer = Trainer(corpus, config, engine="fast", batch_size=16, threads=1, steps=2000)
         trainer.run(trainer.settings.steps)  # so that strings are as long as a trained model's
         ways = _ways(trainer.model)
         tokens = check_strings(trainer.model, ways)
-        summaries = take_turns([Contender(name, _per_token(way, tokens)) for name, way in ways.items()], rounds)
-        for summary in summaries:
+        contenders = [Contender(name, _per_token(way, tokens)) for name, way in ways.items()]
+        contenders += [_reaching(trainer.model, blocks * config.block_size) for blocks in (1, BLOCKS)]
+        for summary in take_turns(contenders, rounds):
             rates = [1 / sample for sample in summary.samples]  # tokens per us
             spread = f"{figure(min(rates))}..{figure(max(rates))}"
             rows.append([f"n_embd {config.n_embd}, {summary.name}", figure(median(rates)), spread])
@@ -267,6 +269,16 @@ def _ways(model: GPT) -> dict[str, Callable[[], Strings | list[str]]]:
         "batched": lambda: model.engine.generate(Random(SEED), STRINGS, TEMPERATURE),
         "batched, as text": lambda: model.generate(STRINGS, temperature=TEMPERATURE, seed=SEED),
     }
+
+
+def _reaching(model: GPT, longest: int) -> Contender:
+    """Of strings that are hardly ended but where they are longest."""
+
+    def way() -> Strings:
+        return model.engine.generate(Random(SEED), STRINGS, HOT, longest)
+
+    tokens = sum(min(length + 1, longest) for length in way().lengths)
+    return Contender(f"batched, up to {longest} tokens at temperature {HOT:g}", _per_token(way, tokens))
 
 
 def check_strings(model: GPT, ways: dict[str, Callable[[], Strings | list[str]]]) -> int:

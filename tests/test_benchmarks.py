@@ -210,6 +210,7 @@ def test_generation_is_timed_where_all_ways_agree(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(fast, "SPEAKERS", (SMALL,))
     monkeypatch.setattr(fast, "STRINGS", 70)  # more than a batch
     ways = ["one string at a time", "batched", "batched, as text"]
+    ways += [f"batched, up to {blocks * SMALL.block_size} tokens at temperature 100" for blocks in (1, fast.BLOCKS)]
     assert first_cells(fast.generation(CORPUS, rounds=1)) == [f"n_embd 4, {way}" for way in ways]
     generate = GPT.generate
 
