@@ -25,10 +25,10 @@ SMALL = {"n_embd": 8, "n_head": 2, "block_size": 8, "steps": 60}
 
 
 @contextmanager
-def running(limits: Limits | None = None, host: str = "127.0.0.1") -> Iterator[Client]:
-    """A client of a studio with some names, which ends with the context."""
+def running(limits: Limits | None = None, host: str = "127.0.0.1", corpus: Corpus | None = None) -> Iterator[Client]:
+    """A client of a studio with a corpus, by default some names, which ends with the context."""
     log: list[str] = []
-    studio = Studio(KeptCorpus(Corpus.of(NAMES), "some names"), limits or Limits(), log.append)
+    studio = Studio(KeptCorpus(corpus or Corpus.of(NAMES), "some names"), limits or Limits(), log.append)
     server = Server(studio, host, 0)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -494,3 +494,26 @@ def test_python_serves_the_page_with_a_model_that_is_no_ensemble() -> None:
     assert log == []
     with pytest.raises(tapegpt.TapeGPTError, match="the model is an ensemble of 1 models"):
         tapegpt.studio.serve(Corpus.of(NAMES), tapegpt.Ensemble([model]), port=0)
+
+
+def test_a_studio_of_words() -> None:
+    lines = ["the cat sat", "the dog sat down", "a cat ran to the dog", "the cat ran", "a dog ran"]
+    corpus = Corpus.of(lines, tokens="words")
+    with running(corpus=corpus) as client:
+        shown = client.ask("GET", "/api/corpora/" + client.corpus())
+        assert (shown["vocabulary"], shown["longest"]) == (list(corpus.vocabulary), 6)
+        run = client.run("the cat sat")
+        path = f"/api/runs/{run['id']}"
+        assert run["moment"]["explanation"]["targets"] == ["the", " cat", " sat", ""]
+        assert {point["character"] for point in run["moment"]["embeddings"]} == set(corpus.vocabulary)
+        (score,) = client.ask("POST", f"{path}/score", {"strings": ["the zebra sat"]})["scores"]
+        assert (score["tokens"], score["unknown"]) == (["the", " zebra", " sat"], [" zebra"])
+        drawn = client.ask("POST", f"{path}/generate", {"n": 3, "prefix": "the c", "seed": 1})["strings"]
+        assert all(string["text"].startswith("the c") for string in drawn)
+        asked = {"model": "latest", "prompt": "the", "max_tokens": 2, "logprobs": 2, "seed": 1}
+        completion = client.ask("POST", "/v1/completions", asked)
+        (choice,) = completion["choices"]
+        assert choice["logprobs"]["tokens"] == corpus.vocabulary.split(choice["text"])
+        assert completion["usage"]["completion_tokens"] == len(choice["logprobs"]["tokens"]) == 2
+        unknown = client.ask("POST", f"{path}/explain", {"text": "the zebra"}, 400)
+        assert "the model does not know ' zebra'" in unknown["error"]["message"]

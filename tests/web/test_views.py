@@ -85,7 +85,13 @@ def run(means: list[float], **fields: Any) -> Data:
 
 
 def score(text: str) -> Data:
-    return {"text": text, "nats": 2.0, "perplexity": 7.4, "percentile": None, "surprises": [2.0] * (len(text) + 1)}
+    return {
+        "tokens": list(text),
+        "nats": 2.0,
+        "perplexity": 7.4,
+        "percentile": None,
+        "surprises": [2.0] * (len(text) + 1),
+    }
 
 
 def every_view(text: str) -> list[tuple[str, list[Any]]]:

@@ -203,9 +203,10 @@ class Strings(Response):
 
 
 class Score(Response):
-    """How surprising a string is: to each character, and last to the end, its nats."""
+    """How surprising a string is: to each token, and last to the end, its nats."""
 
     text: str
+    tokens: list[str]
     nats: float
     bits: float
     perplexity: float

@@ -372,10 +372,10 @@ function pooled(matrix) {
 
 // --- lists -------------------------------------------------------------------------------------------------------
 
-/** How surprising strings are: [{text, nats, perplexity, percentile, surprises, unknown}]. */
+/** How surprising strings are: [{tokens, nats, perplexity, percentile, surprises, unknown}]. */
 export function scoreTable(scores) {
-  const row = ({ text, nats, perplexity, percentile, surprises }) => {
-    const said = [...text, ""].map((token, t) => surprising(token, surprises[t] ?? 0));
+  const row = ({ tokens, nats, perplexity, percentile, surprises }) => {
+    const said = [...tokens, ""].map((token, t) => surprising(token, surprises[t] ?? 0));
     const string = element("span", { class: "tg-surprise tg-inline", dir: "auto" }, ...said);
     const rank = percentile === null ? "–" : decimal(percentile, percentile > 99 ? 1 : 0);
     return [string, decimal(nats), short(perplexity), rank];
