@@ -515,5 +515,9 @@ def test_a_studio_of_words() -> None:
         (choice,) = completion["choices"]
         assert choice["logprobs"]["tokens"] == corpus.vocabulary.split(choice["text"])
         assert completion["usage"]["completion_tokens"] == len(choice["logprobs"]["tokens"]) == 2
+        client.ask("POST", "/api/models", client.ask("GET", f"{path}/file"), 201)
+        slow = tapegpt.train(["aab"], tokens="(a+)+$|b", steps=1, n_embd=4, n_head=1, block_size=4)
+        refused = client.ask("POST", "/api/models", tapegpt.dumps(slow), 400)
+        assert "tokens by a regular expression" in refused["error"]["message"]
         unknown = client.ask("POST", f"{path}/explain", {"text": "the zebra"}, 400)
         assert "the model does not know ' zebra'" in unknown["error"]["message"]

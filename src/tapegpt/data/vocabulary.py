@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Split = Sequence[Any]  # of each text the sequence of its pieces: of characters the text itself
 
 CHARACTERS, GRAPHEMES, WORDS = "characters", "graphemes", "words"
+NAMED = (CHARACTERS, GRAPHEMES, WORDS)  # rules that take no longer for any text; an expression may take for ever
 LISTED = 3  # unknown tokens that an error names
 
 
@@ -270,7 +271,7 @@ def _pattern(rule: str) -> re.Pattern[str]:
         raise TapeGPTError(f"{argument('tokens')} {quote(rule)} {reason}") from None
 
 
-_RULES = f"{CHARACTERS}, {GRAPHEMES}, {WORDS} or a regular expression"
+_RULES = f"{', '.join(NAMED)} or a regular expression"
 
 
 def _words() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tapegpt.data.vocabulary import NAMED
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
 from tapegpt.studio.store import MAX_CORPORA, MAX_CORPUS_BYTES, MAX_RUN_BYTES, MAX_RUNS, KeptCorpus, KeptRun, Shelf
@@ -99,6 +100,11 @@ class Studio:
             "".join(recording.model.vocabulary).encode()
         except UnicodeEncodeError as error:
             raise TapeGPTError(f"the file has a character that is no text, {error.object[error.start]!r}") from None
+        if recording.model.vocabulary.rule not in NAMED:
+            raise TapeGPTError(
+                "the file has tokens by a regular expression, which can take for ever on a text: open it with tapegpt "
+                "studio --load, if you trust it"
+            )
         deadline.check()
         return recording
 
