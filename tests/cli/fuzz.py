@@ -6,21 +6,27 @@ Each ends within a time, with 0 or with 2 and one line that says why, and leaves
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import io
 import json
+import lzma
 import os
 import random
 import shlex
 import signal
 import sys
 import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
+
+import pyarrow.ipc  # type: ignore[import-untyped]  # it has no type hints
+import pyarrow.parquet  # type: ignore[import-untyped]  # it has no type hints
 
 import tapegpt
 from tapegpt.cli import main
@@ -93,7 +99,8 @@ class Fuzzer:
         """A file, often a hostile one."""
         if self._random.random() < 0.5:
             return "names.txt"
-        name = self._one("data.txt", "data.csv", "data.tsv", "data.jsonl", "data.json", "data.gz", "d/x.txt")
+        names = ["data.txt", "data.csv", "data.tsv", "data.jsonl", "data.json", "data.gz", "d/x.txt"]
+        name = self._one(*names, "data.csv.xz", "data.zip", "data.parquet", "data.arrow")
         path = self._place / name
         path.parent.mkdir(exist_ok=True)
         lines = [self._text() for _ in range(self._random.randint(0, 12))]
@@ -105,13 +112,40 @@ class Fuzzer:
             4: lambda: b"\n".join(b'{"name": "%s"}' % line.encode("unicode_escape") for line in lines),
             5: lambda: b'"' * self._random.randint(1, 9),
             6: lambda: b"[" * 5000,
-            7: lambda: gzip.compress(b"anna\nbob\n")[: self._random.randint(1, 40)],
+            7: lambda: self._pack(b"anna\nbob\n")[: self._random.randint(1, 40)],
             8: lambda: "\n".join(lines).encode("utf-16-le"),
             9: lambda: json.dumps([{"name": line} if len(line) % 2 else line for line in lines]).encode(),
             10: lambda: "\n".join(f"{line}\x92\x1b[31m" for line in lines).encode("latin-1", "ignore"),
-        }[self._random.randint(0, 10)]()
-        path.write_bytes(gzip.compress(content) if self._random.random() < 0.2 else content)
+            11: lambda: "".join(f'name;"age"\n{line};"{line}"\n' for line in lines).encode("utf-8", "ignore"),
+            12: lambda: self._arrow(lines),
+        }[self._random.randint(0, 12)]()
+        path.write_bytes(self._pack(content) if self._random.random() < 0.2 else content)
         return self._one(name, name, name, "names.txt", "missing", ".", "d", "exact", "/dev/null")
+
+    def _pack(self, content: bytes) -> bytes:
+        """Packed in one of the ways, a zip sometimes with several files."""
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            for name in self._random.sample(
+                ["a.txt", "b.csv", "d/c.jsonl", ".d", "e.parquet"], self._random.randint(0, 3)
+            ):
+                archive.writestr(name, content)
+        ways = [gzip.compress(content), lzma.compress(content), bz2.compress(content), stream.getvalue()]
+        return self._random.choice(ways)
+
+    def _arrow(self, lines: list[str]) -> bytes:
+        """A file of Parquet or Arrow, now and then damaged."""
+        stream = io.BytesIO()
+        table = pyarrow.table({"name": lines, "age": list(range(len(lines)))})
+        if self._random.random() < 0.5:
+            pyarrow.parquet.write_table(table, stream)
+        else:
+            with pyarrow.ipc.new_stream(stream, table.schema) as writer:
+                writer.write_table(table)
+        content = bytearray(stream.getvalue())
+        if self._random.random() < 0.3:
+            content[self._random.randrange(len(content))] ^= self._random.randrange(256)
+        return bytes(content[: len(content) if self._random.random() < 0.8 else self._random.randrange(len(content))])
 
     def _model(self) -> str:
         """A model, now and then a damaged one, or none."""
@@ -129,7 +163,11 @@ class Fuzzer:
         return {
             "--encoding": lambda: self._likely("utf-8", "latin-1", "utf-16", "utf-16-le", "x", "", "idna", "base64"),
             "--delimiter": lambda: self._one("line", "blank", "none", ",", "", "\\", "\\x", "\\x1b", "a"),
-            "--format": lambda: self._one("text", "csv", "tsv", "jsonl", "json", "x"),
+            "--errors": lambda: self._one("replace", "skip", "skip", "x"),
+            "--files": lambda: self._one("*.csv", "*", "[", "", "a/*"),
+            "--separator": lambda: self._one(";", "\\t", "\\x00", "a", "", ",,", '"', "\\"),
+            "--no-quotes": lambda: None,
+            "--format": lambda: self._one("text", "csv", "tsv", "jsonl", "json", "parquet", "arrow", "x"),
             "--column": lambda: self._one("name", "1", "2", "0", "age", "", "a.b"),
             "--no-header": lambda: None,
             "--lowercase": lambda: None,
@@ -177,7 +215,8 @@ class Fuzzer:
             "--threshold": self._number,
             "--output": lambda: self._one("scores", "-", "missing/x", "."),
             "--top": self._number,
-            **dict.fromkeys(["--json", "--sort", "--summary", "--characters"], lambda: None),
+            "--output-format": lambda: self._one("text", "csv", "csv", "tsv", "jsonl", "parquet", "x"),
+            **dict.fromkeys(["--json", "--sort", "--summary", "--characters", "--line-numbers"], lambda: None),
         }
         return [self._model(), self._data(), *self._some(options, 4)]
 
