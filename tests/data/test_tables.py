@@ -184,7 +184,8 @@ def test_a_column_of_another_name_is_told() -> None:
         ({"a.jsonl": '{"n": "x"}\n', "b.jsonl": '{"n": "x"}\n{"n": "x", "m": 1}\n'}, "csv", "line 2: has a key"),
         ({"a.jsonl": '{"n": "x"}\n', "b.jsonl": '{"n": "x", "m": 1}\n'}, "parquet", "b.jsonl: line 1: has a key 'm'"),
         ({"a.jsonl": '{"n": "x"}\n', "b.jsonl": '{"n": "x", "nats": 1}\n'}, "jsonl", "has a column nats later on"),
-        ({"a.jsonl": '{"n": "x", "m": 1}\n', "b.jsonl": '{"n": "x", "m": "y"}\n'}, "parquet", "is not parquet as"),
+        ({"a.jsonl": '{"n": "x", "m": 1}\n', "b.jsonl": '{"n": "x", "m": "y"}\n'}, "parquet", "no table of Parquet"),
+        ({"a.csv": "n\nx\n", "b.csv": "m\nx\n"}, "parquet", "columns n and m make no table together"),
         ({"a.parquet": "PAR1", "b": ""}, "csv", "a.parquet: is not parquet as it should be"),
         ({"a.arrow": "ARROW1"}, "csv", "a.arrow: is not arrow as it should be"),
         ({"a.feather": ""}, "csv", "a.feather: is not arrow as it should be"),
@@ -238,6 +239,20 @@ def test_types_stay_in_parquet() -> None:
     assert (
         written(source, "jsonl").decode().splitlines()[0] == '{"at": "2020-01-02", "n": 1, "name": "anna", "nats": 0.5}'
     )
+
+
+def test_types_that_differ_between_files(tmp_path: Path) -> None:
+    """A column that has only nulls at first is one of text; others are converted, or it is said that they cannot be."""
+    save(pa.table({"name": ["anna"], "n": pa.array([None])}), str(tmp_path / "a.parquet"))
+    save(pa.table({"name": ["bob"], "n": pa.array([7])}), str(tmp_path / "b.parquet"))
+    source = Source(paths=(str(tmp_path),), column="name")
+    assert pq.read_table(io.BytesIO(written(source, "parquet")))["n"].to_pylist() == [None, "7"]
+    save(pa.table({"name": ["anna"], "n": pa.array([7])}), str(tmp_path / "a.parquet"))
+    save(pa.table({"name": ["bob"], "n": pa.array(["x"])}), str(tmp_path / "b.parquet"))
+    with pytest.raises(
+        TapeGPTError, match=r"^the rows make no table of Parquet: Failed to parse string: .*: choose another format"
+    ):
+        written(source, "parquet")
 
 
 @pytest.mark.parametrize(

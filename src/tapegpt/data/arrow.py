@@ -84,13 +84,14 @@ def read_arrow(
     load_pyarrow()
 
     file = chunks if hasattr(chunks, "seek") else BytesIO(b"".join(chunks))
-    with failing(place, kind):
+    fault = f"{place}: is not {kind} as it should be", f"leave it out, or choose another {argument('format')}"
+    with failing(*fault):
         names, batches = _open_parquet(file) if kind == "parquet" else _open_arrow(file)
     number = column_number(place, names, column)
     wanted = list(range(len(names))) if every else [number][: len(names)]
     found = batches(wanted)
     while True:
-        with failing(place, kind):
+        with failing(*fault):
             batch = next(found, None)
         if batch is None:
             return
@@ -119,14 +120,16 @@ def _open_arrow(file: Any) -> Any:
 
 def batch_of(rows: Rows, schema: Any = None) -> Any:
     """Rows as a batch of records, of these types or those that their values have: text of CSV is text."""
-    if isinstance(rows, ArrowRows):
-        return rows.batch
     pa = load_pyarrow()
+    if isinstance(rows, ArrowRows):
+        if schema in (None, rows.batch.schema):
+            return rows.batch
+        return pa.record_batch(
+            [column.cast(kind) for column, kind in zip(rows.batch, schema.types, strict=True)], schema
+        )
     if isinstance(rows, JsonRows):
         from json import loads
 
-        if schema is not None:
-            rows.cells(schema.names)  # raises for other columns
         return pa.RecordBatch.from_pylist([loads(as_json(each)) for each in rows.objects()], schema=schema)
     columns = list(zip(*rows.cells(rows.names), strict=True)) or [()] * len(rows.names)
     return pa.record_batch([pa.array(column, pa.string()) for column in columns], names=rows.names)
@@ -140,12 +143,12 @@ def table_of(columns: Mapping[str, array[float] | list[str | None]]) -> Any:
 
 
 @contextmanager
-def failing(place: str, kind: str) -> Iterator[None]:
-    """Turn what pyarrow raises into one line."""
+def failing(what: str, remedy: str) -> Iterator[None]:
+    """Turn what pyarrow raises into one line, of what cannot be and what to do."""
     from pyarrow import ArrowException
 
     try:
         yield
     except (ArrowException, OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TapeGPTError(f"{place}: is not {kind} as it should be: {reason}") from None
+        raise TapeGPTError(f"{what}: {reason}: {remedy}") from None

@@ -84,8 +84,8 @@ class JsonRows(Rows):
         pairs = zip(self._rows, values, strict=True)
         return type(self)(self._places, [_put(row, self._path, new) for row, new in pairs], self._path)
 
-    def cells(self, names: Sequence[str]) -> Iterable[Sequence[str]]:
-        """As `Rows.cells`: a key that an object lacks is a null."""
+    def check(self, names: Sequence[str]) -> None:
+        """As `Rows.check`, where an object has a key that is no name of a column; it may lack some."""
         for place, row in zip(self._places, self.objects(), strict=True):
             if not row.keys() <= set(names):
                 new = next(name for name in row if name not in names)
@@ -93,6 +93,10 @@ class JsonRows(Rows):
                     f"{place}: has a key {quote(new)}, which the rows that decide about columns have not: choose JSON "
                     "lines for the output"
                 )
+
+    def cells(self, names: Sequence[str]) -> Iterable[Sequence[str]]:
+        """As `Rows.cells`: a key that an object lacks is a null."""
+        self.check(names)
         return [[as_cell(row.get(name)) for name in names] for row in self.objects()]
 
     def objects(self) -> Iterable[dict[str, Any]]:

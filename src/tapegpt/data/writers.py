@@ -123,17 +123,18 @@ def _parquet_writer(file: BinaryIO, kind: str, source: Source) -> Iterator[Write
 
     def write(rows: Rows, added: Added) -> None:
         nonlocal writer, schema
-        with failing("the table", "parquet"):
+        with failing("the rows make no table of Parquet", "choose another format for the output"):
             if schema is None:
                 found = batch_of(rows).schema
                 fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in found]
                 schema = pa.schema(fields)
+            rows.check(schema.names)
             batch = batch_of(rows, schema)
             for name, column in zip(added, table_of(added).columns, strict=True):
                 batch = batch.append_column(name, column.combine_chunks())
-            if writer is None:
-                writer = ParquetWriter(file, batch.schema)
-            writer.write_batch(batch)
+        if writer is None:
+            writer = ParquetWriter(file, batch.schema)
+        writer.write_batch(batch)
 
     yield write
     if writer is not None:
