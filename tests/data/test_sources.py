@@ -337,7 +337,7 @@ def test_what_a_table_holds(name: str, text: str, arguments: str, found: list[st
         ("t.jsonl", "true\n", "", ["line 1: must be a string or a number, not a bool"]),
         ("t.jsonl", '"a"\n', "--column a", ["line 1: is no object, it has no key 'a'"]),
         ("t.jsonl", '\n{"a": 1, "b": 2}\n', "--column c", ["line 2: there is no key 'c': choose .* from a, b"]),
-        ("t.jsonl", '{"a": 1}\n{"b": 2}\n', "--column c", ["line 1: there is no key 'c': choose .*from a, b$"]),
+        ("t.jsonl", '{"a": 1}\n{"b": 2}\n', "--column c", ["line 1: there is no key 'c': choose .*from a$"]),
         ("t.jsonl", '{"a": null}\n{"b": 2}\n', "--column a", ["no document in it"]),
         ("t.jsonl", "[" * 100_000, "", ["t.jsonl: line 1: is nested too deeply"]),
         ("t.jsonl", '{"a":' * 100_000, "--column a", ["t.jsonl: line 1: is nested too deeply"]),

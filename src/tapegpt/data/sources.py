@@ -236,7 +236,9 @@ class Source(Selection):
         size = self.size
         whole = self.sample is None or size <= self.sample
         files = self.open(MAX_CONTENT) if whole else self._samples(size)
-        documents = list(chain.from_iterable(self._select(files)))
+        documents: list[str] = []
+        for strings in self._select(files):
+            documents += strings
         if not documents:
             raise self.emptiness()
         return documents
@@ -327,7 +329,7 @@ class Source(Selection):
             from tapegpt.data.tables import read_rows
 
             pieces = _whole_lines(texts)
-            found = read_rows(place, kind, pieces, self.column, self.header, self.separator, self.quotes)
+            found = read_rows(place, kind, pieces, self.column, self.header, self.separator, self.quotes, every)
         for rows in found:
             yield faults.leave_out(rows)
         faults.tell(place, self.encoding)
