@@ -52,6 +52,21 @@ class Rules(Record):
     least: int
     most: int
 
+    def arguments(self) -> dict[str, Argument]:
+        """They as a kernel's `Automaton`."""
+        return {
+            "classes": address_of(self.classes),
+            "table": address_of(self.table),
+            "accepting": address_of(_words(self.accepting)),
+            "ahead": address_of(self.ahead),
+            "prospects": address_of(array("f", bytes(4 * self.count))),
+            "kinds": self.count,
+            "states": len(self.accepting),
+            "start": self.start,
+            "least": self.least,
+            "most": self.most,
+        }
+
 
 class Drawn(Record):
     """Strings, and for each the log of the probability of the choices that the rules left, token by token.
@@ -166,23 +181,10 @@ class Inference:
         strings = Strings.empty(len(streams) // 2, max(rules.most, self.config.block_size))
         log_weights, rows = array("d", bytes(8 * len(strings))), array("q", bytes(24 * SLOTS))
         doubts = array("I", bytes(4 * len(strings)))
-        accepting, prospects = _words(rules.accepting), array("f", bytes(4 * rules.count))
-        automaton: dict[str, Argument] = {
-            "classes": address_of(rules.classes),
-            "table": address_of(rules.table),
-            "accepting": address_of(accepting),
-            "ahead": address_of(rules.ahead),
-            "prospects": address_of(prospects),
-            "kinds": rules.count,
-            "states": len(rules.accepting),
-            "start": rules.start,
-            "least": rules.least,
-            "most": rules.most,
-        }
         narrowing = {name: getattr(drawing, name) for name in Narrowing.fields}
         generation = {"rows": address_of(rows), "streams": address_of(streams), **Generation.arguments(strings)}
         results = (address_of(log_weights), address_of(doubts))
-        self._run("draw", generation, *results, margin, automaton, narrowing)
+        self._run("draw", generation, *results, margin, rules.arguments(), narrowing)
         _check(not math.isnan(sum(log_weights)))
         return Drawn(strings, log_weights, doubts)
 

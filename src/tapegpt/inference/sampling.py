@@ -11,11 +11,12 @@ meet the constraints (rejection sampling). Where hardly any would be accepted, s
 mean of w, with the estimate too, is the probability that the model meets the constraints by itself.
 
 What is looked up when a string is whole (that it is new, or has not come yet) conditions either distribution exactly:
-strings are drawn many at a time and those that do not fit left out, for as long as one in `WORTH` does. Then a tree of
-prefixes takes over, in which whatever has come or does not fit loses its probability: nothing is met twice, and when
-nothing is left, all strings have come. What a prefix may become has an upper bound there; where a walk looks at one for
-the first time, the bound falls to what is known then, and to be unbiased the walk continues with the quotient of the
-two as its probability, or starts anew.
+strings are drawn many at a time and those that do not fit left out, for as long as that pays. Then those that are to
+come once are enumerated in the order of a race (`race.py`). For others, and for probabilities that are cut off and need
+the rest, a tree of prefixes takes over, in which whatever has come or does not fit loses its probability: nothing is
+met twice, and when nothing is left, all strings have come. What a prefix may become has an upper bound there; where a
+walk looks at one for the first time, the bound falls to what is known then, and to be unbiased the walk continues with
+the quotient of the two as its probability, or starts anew.
 
 Source: Shi, Bieber and Sutton, "Incremental sampling without replacement for sequence models", 2020.
 Not here: automata, the model's arithmetic.
@@ -45,8 +46,12 @@ if TYPE_CHECKING:
     from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.inference.automata import Automaton
     from tapegpt.inference.forward import Drawn, Inference, Rules
+    from tapegpt.inference.race import Arrivals
 
 WORTH = 100  # a string of the tree takes about as long as so many drawn in a batch
+RACE_WORTH = 10  # the same of a string of a race
+MAX_FOUND, MAX_PREFIXES = 4_000_000, 4_000_000  # strings kept, prefixes looked at, up to the next time
+STEP, LEAST_STEP = math.log(3.0), 0.01  # from a time to the next one, of their logs
 PERSISTENCE = 20  # times as many, where strings are left out that the tree would find one by one too
 MIN_BATCH, MAX_BATCH = 64, 4096
 BATCH_WORK = 3e8  # parameters times positions of a batch, so that Ctrl-C is prompt
@@ -138,13 +143,14 @@ class Sampler:
         if self._is_in_vain and not self._constraints.unbiased:
             self._give_up_unbiased()
             yield from self._in_batches()
+        rest = self._in_order if self._races else self._from_tree
         try:
-            yield from self._from_tree()
+            yield from rest()
         except _HardlyEverError:
             if self._constraints.unbiased or not self._unbiased:
                 raise
             self._give_up_unbiased()
-            yield from self._from_tree()
+            yield from rest()
 
     def _give_up_unbiased(self) -> None:
         self._unbiased = False
@@ -153,6 +159,46 @@ class Sampler:
             "the model hardly ever meets the constraints: strings are drawn token by token, not from its own "
             "distribution: loosen the constraints, or choose unbiased=False from the start"
         )
+
+    @property
+    def _races(self) -> bool:
+        """Whether strings that batches do not find come in the order of a race."""
+        return self._constraints.distinct and not self._drawing.truncates
+
+    def _in_order(self) -> Iterator[str]:
+        """Strings as they come first, until none is left."""
+        from tapegpt.inference.race import Arrivals
+
+        settings = (self._inference, self._drawing, self._rules, self._space.longest, self._rng.getrandbits(64))
+        race = Arrivals(*settings, exact=self._unbiased)
+        step = math.log(MIN_BATCH)
+        done, limit = -math.inf, step
+        while True:
+            found = self._arrivals(race, done, limit, MAX_FOUND if step > LEAST_STEP else sys.maxsize)
+            if found is None:
+                step /= 2.0
+                limit -= step
+                continue
+            if race.prefixes > MAX_PREFIXES and len(found) * WORTH < race.prefixes:
+                raise _HardlyEverError(
+                    f"hardly any more come, {len(found):,} of the next {race.prefixes:,} prefixes: leave out unbiased, "
+                    "choose a higher temperature, ask for fewer strings, or constrain them less"
+                )
+            yield from (text for _, text in sorted(found) if self.admits(text))
+            if race.is_over:
+                return
+            step = STEP if found else 2.0 * step
+            done, limit = limit, limit + step
+
+    def _arrivals(self, race: Arrivals, done: float, limit: float, most: int) -> list[tuple[float, str]] | None:
+        """The strings that come from one time to another, and the logs of their times; None where they are too many."""
+        found = list[tuple[float, str]]()
+        for times, strings in race.until(limit):
+            pairs = zip(times, self._vocabulary.texts(strings), strict=True)
+            found += [pair for pair in pairs if pair[0] >= done]
+            if len(found) > most:
+                return None
+        return found
 
     def _from_tree(self) -> Iterator[str]:
         """Strings until none is left."""
@@ -173,7 +219,7 @@ class Sampler:
         vain = min(MAX_VAIN * self._block / self._space.longest, max(MAX_WORK / self._work, MIN_BATCH))
         bound = self._bound() if self._unbiased else 0.0
         self._is_in_vain = False
-        worth = WORTH if self._known is None else WORTH * PERSISTENCE
+        worth = RACE_WORTH if self._races else WORTH if self._known is None else WORTH * PERSISTENCE
         size, in_vain, tried, admitted = min(MIN_BATCH, most), 0, 0, 0
         while not self._is_in_vain:
             drawn = self._draw(size)

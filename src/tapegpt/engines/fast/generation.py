@@ -106,10 +106,14 @@ def generate_batch(
 
 def random_unit(k: Builder, stream: Pointer, number: Operand) -> Value:
     """f32 in [0, 1), from 24 bits: random number `number` of a stream (SplitMix64: Steele, Lea and Flood, 2014)."""
-    z = stream[0] + (number + 1) * stream[1]
+    return k.convert(mix(stream[0] + (number + 1) * stream[1]) >> 40, F32) * 2.0**-24
+
+
+def mix(z: Value) -> Value:
+    """64 bits that look random, others for others."""
     z = (z ^ (z >> 30)) * -0x40A7B892E31B1A47
     z = (z ^ (z >> 27)) * -0x6B2FB644ECCEEE15
-    return k.convert((z ^ (z >> 31)) >> 40, F32) * 2.0**-24
+    return z ^ (z >> 31)
 
 
 def sample(k: Builder, logits: Pointer, count: int, inverse_temperature: Value, unit: Value) -> Value:
