@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,9 @@ def test_lines_and_other_tables_get_the_same(model: tapegpt.GPT, capsys: pytest.
     assert printed(capsys, "lines") == f"{ada}\n\n{bob}\n{ada}\n"
     lines = printed(capsys, "table.json", "--column", "name").splitlines()
     assert list(map(json.loads, lines)) == [{"name": bob, "n": 1}, {"name": None}, {"name": ada}]
+    with zipfile.ZipFile("table.zip", "w") as archive:
+        archive.write("table.csv")
+    assert printed(capsys, "table.zip", "--column", "name") == printed(capsys, "table.csv", "--column", "name")
     both = printed(capsys, "table.csv", "table.json", "--column", "name", "--output-format", "text")
     assert both.split() == [ada, ada, bob, bob, ada]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tapegpt.data.sources import parse_delimiter
 from tapegpt.studio import uploads
 from tapegpt.studio.app import BODY_BYTES
 from tapegpt.studio.limits import Limits
+from tests.data.test_packed import zip_of
 from tests.studio.server import Client, running
 
 CHARACTERS = 2000
@@ -53,6 +55,8 @@ def as_reading(query: dict[str, Any]) -> Any:
         ("names", LINES.encode("cp1252"), {"encoding": "cp1252"}),
         ("a.csv", TABLE.encode(), {"column": "name"}),
         ("a.csv.gz", gzip.compress(TABLE.encode(), mtime=0), {"column": "name"}),
+        ("a.txt.xz", lzma.compress(LINES.encode()), {}),
+        ("a.zip", zip_of({"b.csv": TABLE.encode(), "c.csv": TABLE.encode()}), {"column": "name"}),
         ("a.tsv", TABLE.replace(",", "\t").encode(), {"column": "id"}),
         ("a.txt", TABLE.encode(), {"format": "csv", "column": "name"}),
         ("a.jsonl", b'{"name": "anna"}\n{"name": "otto"}\n', {"column": "name"}),
@@ -124,6 +128,7 @@ def test_a_table_asks_for_its_column(client: Client) -> None:
         ("a.txt", b"anna", {"encoding": "no such"}),
         ("a.txt", b"anna", {"delimiter": "\\x"}),
         ("a.txt.gz", gzip.compress(b"anna", mtime=0)[:-3], {}),
+        ("a.zip", zip_of({}), {}),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_the_command_lines_words(

@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
     def rename(rows: Rows) -> Rows:
         return rows.replace([named[value] if value else None for value in source.choose(rows.values)])
 
-    read = source.kind(source.listing()[0])
+    first = next(path for path, _ in source.open()) if source.again else source.paths[0]  # in a zip its first file
+    read = source.kind(first)
     with output(options.output):
         _write(map(rename, watched(tables(), "row", len)), options.output_format or WRITTEN_AS.get(read, read), source)
     return 0
