@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tapegpt.autograd.tape import Tape
     from tapegpt.autograd.value import Value
     from tapegpt.data.corpus import Corpus
+    from tapegpt.data.labels import Labelled
     from tapegpt.data.rng import Random
     from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.errors import DivergedError, TapeGPTError, TapeGPTWarning
@@ -50,6 +51,7 @@ __all__ = [
     "DivergedError",
     "Drawing",
     "Ensemble",
+    "Labelled",
     "Model",
     "Random",
     "Settings",
@@ -84,6 +86,7 @@ _MODULES = {
     "Drawing": "inference.constraints",
     "Ensemble": "models.ensemble",
     "GPT": "models.trained",
+    "Labelled": "data.labels",
     "Model": "autograd.model",
     "Random": "data.rng",
     "Settings": "settings",

@@ -459,6 +459,7 @@ FIELDS = {
     "encoding": st.sampled_from(["utf-8", "latin-1"]),
     "delimiter": st.text(),
     "column": st.one_of(st.none(), st.text()),
+    "labels": st.lists(st.text(), unique=True).map(tuple),
     "header": st.booleans(),
     "separator": st.sampled_from([None, "\t", "|", "\0"]),
     "quotes": st.booleans(),
@@ -474,7 +475,13 @@ FIELDS = {
 def test_a_source_survives_json(fields: dict[str, object]) -> None:
     source = Source(**fields)  # type: ignore[arg-type]  # each is of its own type
     assert Source(**json.loads(json.dumps(source.as_json()))) == source
-    assert source.as_json() == {**fields, "dataset": None, "sample": None, "paths": list(source.paths)}
+    assert source.as_json() == {
+        **fields,
+        "dataset": None,
+        "sample": None,
+        "paths": list(source.paths),
+        "labels": list(source.labels),
+    }
 
 
 def test_a_source_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

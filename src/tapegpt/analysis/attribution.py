@@ -121,7 +121,7 @@ def attribute(
             for text, number in zip(documents, numbers, strict=True)
         ]
 
-    shortened = "".join(model.vocabulary.split(text)[: model.config.block_size])
+    shortened = model.vocabulary.clip(text, model.config.block_size)
     return Attribution(shortened, loss, len(strengths), seen, influences(taught), influences(hindered))
 
 

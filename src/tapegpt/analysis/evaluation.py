@@ -133,9 +133,9 @@ def _trained_on(model: GPT) -> tuple[Sequence[str] | None, str]:
 
 
 def _known(model: GPT, texts: Iterable[str]) -> Corpus:
-    """The strings of which the model knows all tokens."""
+    """The strings of which the model knows all tokens; their labels are not among what is to be predicted."""
     known, split = set(model.vocabulary), model.vocabulary.split
-    return Corpus([text for text in texts if known.issuperset(split(text))], model.vocabulary)
+    return Corpus([text for text in texts if known.issuperset(split(text))], model.vocabulary.replace(labels=()))
 
 
 def _loss(model: GPT, texts: Sequence[str]) -> Loss:
@@ -160,7 +160,7 @@ def _comparison(model: GPT, groups: dict[str, list[str]], training: Sequence[str
             learned, judged = hold_out(learned, HALF, 0)
     if not len(learned) or not len(judged) or kernels().notice:
         return None
-    losses = {"model": _nats_a_token(model, judged), **baselines(learned, judged, model.vocab_size)}
+    losses = {"model": _nats_a_token(model, judged), **baselines(learned, judged, learned.vocab_size)}
     return Baselines(name, len(judged), losses)
 
 

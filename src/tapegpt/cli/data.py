@@ -34,6 +34,8 @@ def data_arguments(group: argparse._ActionsContainer, default: str = "./input.tx
     option(group, "--format", OneOf(FORMATS), f"format of DATA: {', '.join(FORMATS)} [by the names of files]")
     about = "column of a table: its name or number, of JSON a key or a.b [the only one]"
     group.add_argument("--column", metavar="NAME", help=about)
+    about = "column of a table whose values are labels of the strings, which a model learns too; may be repeated"
+    group.add_argument("--label", action="append", default=[], metavar="COLUMN", dest="labels", help=about)
     about = ".csv and .tsv without names of columns in the first row, columns by number"
     group.add_argument("--no-header", action="store_true", help=about)
     about = "character between the cells of .csv, as ';' or '\\t' [, or ;]"
@@ -70,6 +72,7 @@ def source_of(options: argparse.Namespace) -> Source:
         errors=options.errors,
         delimiter=parse_delimiter(delimiter),
         column=options.column,
+        labels=tuple(options.labels),
         header=not options.no_header,
         separator=options.separator and parse_text(options.separator, "separator"),
         quotes=not options.no_quotes,

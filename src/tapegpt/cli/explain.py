@@ -9,8 +9,9 @@ import math
 
 from tapegpt.cli.console import colour, notice
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import option
+from tapegpt.cli.options import label_argument, option
 from tapegpt.cli.score import STRONG
+from tapegpt.data.labels import Labelled
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
 from tapegpt.ranges import Whole
@@ -39,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     model_argument(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
+    label_argument(parser, "the strings")
     option(parser, "--top", Whole(1), "most probable tokens to list at each position", default=TOP)
     parser.add_argument("--trace", metavar="NAME", help="what a number is made of instead, see below")
     option(parser, "--depth", Whole(1), "levels of --trace: 2 for what the inputs are made of too", default=1)
@@ -57,12 +59,12 @@ def run(options: argparse.Namespace) -> int:
         raise TapeGPTError("--depth needs --trace: give the name of a number")
     model = load_model(options)
     for number, text in enumerate(options.texts):
-        vocabulary, seen = model.vocabulary, model.config.block_size
+        vocabulary, seen = model.vocabulary, model.config.block_size - len(model.vocabulary.labels)
         if seen < len(pieces := vocabulary.split(text)):
             notice(f"the model sees {seen} {vocabulary.unit}s of {len(pieces)}, the rest is left out")
         if number and not options.json:
             print()
-        for line in _lines(model, text, options):
+        for line in _lines(model, Labelled(text, vocabulary.combination(options.label)), options):
             print(line)
     return 0
 

@@ -7,7 +7,8 @@ import sys
 from tapegpt.cli.cluster import FORMATS, bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import notice, output, watched
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import given, option, output_argument, setting_arguments
+from tapegpt.cli.options import given, label_argument, option, output_argument, setting_arguments
+from tapegpt.data.labels import labels_of
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.constraints import Drawing, split_options
 from tapegpt.ranges import OneOf, Whole
@@ -63,6 +64,7 @@ def string_arguments(parser: argparse.ArgumentParser, *, defaults: bool = True) 
     constraints.add_argument("--prefix", metavar="TEXT", help="beginning of strings")
     constraints.add_argument("--suffix", metavar="TEXT", help="end of strings")
     constraints.add_argument("--pattern", metavar="REGEX", help="pattern of the whole string, in Python's syntax")
+    label_argument(constraints, "strings")
     about = "number of characters, or tokens, also above the block: 4..8, 4.., ..8 for at most 8, 8 [up to the block]"
     constraints.add_argument("--length", metavar="X..Y", help=about)
     about = "file of words, one a line, that occur nowhere in a string, in letters of either case"
@@ -110,7 +112,7 @@ def _read_options(options: argparse.Namespace) -> GenerateOptions:
 
 def string_options(options: argparse.Namespace) -> StringOptions:
     """Those of `string_arguments` that are given."""
-    wanted = given(options, (*Drawing.fields, "prefix", "suffix", "pattern"))
+    wanted = given(options, (*Drawing.fields, "prefix", "suffix", "pattern", "label"))
     if options.length is not None:
         wanted |= _lengths(options.length)
     if options.avoid is not None:
@@ -146,7 +148,9 @@ def _print_json(model: GPT, strings: Iterable[str]) -> None:
 
     remaining = iter(strings)
     while batch := list(islice(remaining, BATCH)):
-        for score in model.score(batch):
+        for text, score in zip(batch, model.score(batch), strict=True):
             logs = [round(-nats, 6) for nats in score.surprises]
             line = {"text": score.text, "log_probability": round(-score.total, 6), "log_probabilities": logs}
+            if columns := model.vocabulary.columns:
+                line["labels"] = dict(zip(columns, labels_of(text), strict=True))
             print(json_line(line))

@@ -73,6 +73,12 @@ def output_argument(group: argparse._ActionsContainer, what: str, default: str =
     group.add_argument("-o", "--output", default=default, metavar="FILE", help=about)
 
 
+def label_argument(group: argparse._ActionsContainer, what: str) -> None:
+    """Declare the labels of strings."""
+    about = f"label of {what}, of a model trained with --label: a value, or COLUMN=VALUE; may be repeated"
+    group.add_argument("--label", action="append", metavar="VALUE", help=about)
+
+
 def split_pairs(flag: str, texts: list[str]) -> list[tuple[str, str]]:
     """Names and what stands after their =."""
     found = []

@@ -13,6 +13,7 @@ from tapegpt.cli.console import bar, colour, colours, facts, output, watched
 from tapegpt.cli.data import data_arguments, source_of, stream_of
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import flag, option, output_argument
+from tapegpt.data.labels import Labelled
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
 from tapegpt.ranges import Number, OneOf, Whole
@@ -21,7 +22,7 @@ from tapegpt.text import amount, columns, escape_line, json_line, visible
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tapegpt.data.sources import Source
     from tapegpt.data.vocabulary import Vocabulary
@@ -48,6 +49,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     model_argument(parser, data=True)
     about = "A blank line is the empty string: there are as many scores as lines."
     data_arguments(parser.add_argument_group("strings", about), "standard input")
+    about = "label of all strings, a value or COLUMN=VALUE, where --label names no column of theirs; may be repeated"
+    parser.add_argument("--given", action="append", metavar="VALUE", help=about)
     chosen = parser.add_argument_group("which of them")
     chosen.add_argument("--sort", action="store_true", help="the most surprising first")
     option(chosen, "--top", Whole(1), "the N most surprising, sorted")
@@ -77,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
     for name, other in EXCLUSIVE:
         if getattr(options, name) and getattr(options, other) not in (None, False):
             raise TapeGPTError(f"{flag(name)} and {flag(other)} exclude each other: give one of them")
-    check_bulk(options, ("output", "sort", "top", "characters", "line_numbers", "summary", "json"))
+    if options.given is not None and options.labels:
+        raise TapeGPTError("--given and --label exclude each other: give one of them")
+    check_bulk(options, ("output", "given", "sort", "top", "characters", "line_numbers", "summary", "json"))
     is_table = options.output_format not in (None, "text") and options.ray is None
     for name in NO_TABLE if is_table else ():
         if getattr(options, name) not in (None, False):
@@ -96,9 +101,9 @@ def run(options: argparse.Namespace) -> int:
     source = stream_of(options)
     with output(options.output):
         if is_table:
-            _write_table(model, source, options.output_format, lambda scores: _chosen(scores, least, percentile))
+            _write_table(model, source, options, lambda scores: _chosen(scores, least, percentile))
             return 0
-        scored = _choose(watched(_score(model, source, options.line_numbers), "string", len), least, percentile)
+        scored = _choose(watched(_score(model, source, options), "string", len), least, percentile)
         if options.sort or options.top is not None:
             scored = _sort(scored, options.top, model)
         if options.summary:
@@ -113,17 +118,26 @@ def run(options: argparse.Namespace) -> int:
 # --- which strings ----------------------------------------------------------------------------------------------
 
 
-def _score(model: GPT, source: Source, numbered: bool) -> Iterator[Scores]:
+def _score(model: GPT, source: Source, options: argparse.Namespace) -> Iterator[Scores]:
     """The scores of all strings, by the numbers of their lines if asked."""
-    if not numbered:
-        yield from map(model.score, source.batches(keep_blank=True))
+    if not options.line_numbers:
+        for texts in source.batches(keep_blank=True):
+            yield model.score(_with_labels(model, texts, source, options.given))
         return
     line = 1
     for rows in source.tables():
-        scores = model.score(source.choose(rows.values))
+        scores = model.score(_with_labels(model, source.chosen(rows), source, options.given))
         scores.index = range(line, line + len(scores))
         line += len(scores)
         yield scores.take([number for number, nats in enumerate(scores.nats) if nats == nats])
+
+
+def _with_labels(model: GPT, texts: Sequence[str | None], source: Source, given: list[str] | None) -> list[str | None]:
+    """The strings, with the labels that are given for all, or that stand in columns of their rows."""
+    if given is None:
+        return model.vocabulary.relabel(texts, source.labels)
+    labels = model.vocabulary.combination(given)
+    return [None if text is None else Labelled(text, labels) for text in texts]
 
 
 def _choose(scored: Iterable[Scores], least: float | None, min_percentile: float | None) -> Iterator[Scores]:
@@ -162,13 +176,16 @@ def _sort(scored: Iterable[Scores], top: int | None, model: GPT) -> Iterator[Sco
 # --- tables -----------------------------------------------------------------------------------------------------
 
 
-def _write_table(model: GPT, source: Source, kind: str, choose: Callable[[Scores], list[int] | None]) -> None:
+def _write_table(
+    model: GPT, source: Source, options: argparse.Namespace, choose: Callable[[Scores], list[int] | None]
+) -> None:
     """Write the rows that are chosen, with what there is to say of their strings; nothing of those that are blank."""
     from tapegpt.data.writers import table_writer
 
-    with table_writer(sys.stdout.buffer, kind, source) as write:
+    with table_writer(sys.stdout.buffer, options.output_format, source) as write:
         for rows in watched(source.tables(), "row", len):
-            scores = model.score([text or None for text in source.choose(rows.values)])
+            texts = [text or None for text in source.chosen(rows)]
+            scores = model.score(_with_labels(model, texts, source, options.given))
             chosen = choose(scores)
             if chosen is not None:
                 rows, scores = rows.take(chosen), scores.take(chosen)  # noqa: PLW2901

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tapegpt.cli.console import bar, notice, print_json, table
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import option
+from tapegpt.cli.options import label_argument, option
+from tapegpt.data.labels import Labelled
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import Whole
 from tapegpt.text import amount, clip
@@ -27,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     model_argument(parser, data=True)
     parser.add_argument("text", metavar="TEXT", help="the string")
+    label_argument(parser, "TEXT")
     option(parser, "--top", Whole(1), "training strings to list that taught it, and that hindered it", default=TOP)
     about = "all training strings, also those that no step came to, ranked by what they would teach the model now"
     parser.add_argument("--all", action="store_true", help=about)
@@ -42,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
     if options.all and options.verify:
         raise TapeGPTError("--all and --verify exclude each other: what was not trained on cannot be left out")
     model = load_model(options)
-    found = attribute(model, options.text, top=options.top, unseen=options.all, watch=_announce)
+    text = Labelled(options.text, model.vocabulary.combination(options.label))
+    found = attribute(model, text, top=options.top, unseen=options.all, watch=_announce)
     verification = verify(model, found, watch=_announce) if options.verify else None
     if options.json:
         print_json({**found.as_json(), "verification": verification and verification.as_json()})

@@ -49,6 +49,11 @@ class ArrowRows(Rows):
         names: list[str] = self.batch.schema.names
         return names
 
+    def column(self, name: str) -> Sequence[str | None]:
+        """As `Rows.column`."""
+        values = self.batch.column(column_number(self._place, self.names, name, "labels")).to_pylist()
+        return [None if value is None else as_cell(value) for value in values]
+
     def take(self, numbers: Sequence[int]) -> Self:
         """As `Rows.take`."""
         return type(self)(self._place, self.batch.take(list(numbers)), self._number)

@@ -1,13 +1,14 @@
 """Documents and their vocabulary. Not here: files and how they are read (`sources.py`), order, training.
 
-A document is a stripped string; the vocabulary is the sorted set of its tokens, and after them comes BOS, the token
-before and after every document.
+A document is a stripped string, with labels a `Labelled` one; the vocabulary is the sorted set of tokens, then labels,
+and after them comes BOS, the token before and after every document. Whatever selects documents keeps their labels.
 """
 
 from __future__ import annotations
 
 import os
 
+from tapegpt.data.labels import labels_of, read_labels, without_gaps
 from tapegpt.data.sources import Selection, Source
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.errors import TapeGPTError
@@ -19,8 +20,9 @@ from tapegpt.text import amount
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Unpack
+    from typing import Any, Unpack
 
+    from tapegpt.data.labels import Columns
     from tapegpt.data.sources import Reading
     from tapegpt.data.tokens import Tokens
 
@@ -41,21 +43,29 @@ class Corpus(Record):
         lowercase: bool = False,
         max_length: int | None = None,
         unique: bool = False,
+        labels: Any = None,
     ) -> Corpus:
         """A corpus of these strings, stripped, empty ones left out.
 
         A column of pandas, pyarrow, polars or numpy does as well, and its nulls are left out too. `tokens` is the rule
-        of a `Vocabulary`; `lowercase`, `max_length` and `unique` are those of `Source`. Raises `TapeGPTError` for
-        anything but strings, and where no characters are left.
+        of a `Vocabulary`; `lowercase`, `max_length` and `unique` are those of `Source`. `labels` are a value for each
+        string, or several columns of them by name; strings without one are left out, of which it warns. Raises
+        `TapeGPTError` for anything but strings, and where no characters are left.
         """
-        from tapegpt.data.strings import strings_of
+        from tapegpt.data.strings import strings_of, values_of
 
         selection = Selection(lowercase=lowercase, max_length=max_length, unique=unique)
-        documents = selection.select(strings_of(strings, "documents", drop_nulls=True))
+        columns: Columns = {}
+        if labels is None:
+            documents = selection.select(strings_of(strings, "documents", drop_nulls=True))
+        else:
+            values = values_of(strings, "documents")
+            columns = read_labels(labels, len(values))
+            documents = without_gaps(selection.select(values, labels=list(columns.values())), list(columns))
         if not documents:
             longest = "" if max_length is None else f" and has at most {max_length} characters"
             raise TapeGPTError(f"there is no document: give at least one string that is not blank{longest}")
-        return cls(documents, Vocabulary.of(documents, tokens))
+        return cls(documents, Vocabulary.of(documents, tokens, list(columns)))
 
     @classmethod
     def read(cls, *paths: str | os.PathLike[str], tokens: str = CHARACTERS, **options: Unpack[Reading]) -> Corpus:
@@ -65,9 +75,9 @@ class Corpus(Record):
         tables, `.csv`, `.tsv` and `.jsonl` files or what `format` says is one, it is a value of the `column`. Of a text
         the `delimiter` lies between documents: "\n" makes each line one, "\n\n" each block of lines between blank
         lines (of spaces and tabs at most), "" the whole file, any other text what lies between its occurrences.
-        `tokens` is the rule of a `Vocabulary`, options are the fields of `Source`. Raises `TapeGPTError` for a file
-        that is missing, unreadable, not text in this encoding, or no table with such a column, and where no document is
-        left.
+        `tokens` is the rule of a `Vocabulary`, options are the fields of `Source`, of which `labels` names columns.
+        Raises `TapeGPTError` for a file that is missing, unreadable, not text in this encoding, or no table with such a
+        column, and where no document is left.
         """
         return cls.from_source(Source(paths=tuple([os.fspath(path) for path in paths]), **options), tokens)
 
@@ -82,24 +92,28 @@ class Corpus(Record):
         Vocabulary((), tokens)  # refuses before it reads
         documents = source.documents()
         log("read %d documents", len(documents))
-        return cls(documents, Vocabulary.of(documents, tokens), source)
+        return cls(documents, Vocabulary.of(documents, tokens, source.labels), source)
 
     def __eq__(self, other: object) -> bool:
         """Whether these are the same documents and tokens, wherever they come from."""
         if not isinstance(other, Corpus):
             return NotImplemented
-        return (self.documents, self.vocabulary) == (other.documents, other.vocabulary)
+        here, there = (list(map(labels_of, each.documents)) for each in (self, other))
+        return (self.documents, self.vocabulary, here) == (other.documents, other.vocabulary, there)
 
     __hash__ = None  # type: ignore[assignment]  # its documents are a list
 
     def digest(self) -> str:
-        """SHA-256 of the documents and their order, in hexadecimal: of their lengths, then of their characters."""
+        """SHA-256 of the documents and their order, in hexadecimal: of lengths, then of characters, then of labels."""
         from hashlib import sha256
 
         lengths = list(map(len, self.documents))
         shown = {length: str(length) for length in set(lengths)}  # few differ: half the time
         text = "".join([",".join(map(shown.__getitem__, lengths)), "\n", *self.documents])
-        return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        digest = sha256(text.encode("utf-8", "surrogatepass"))
+        if self.vocabulary.labels:
+            digest.update(repr([self.vocabulary.columns, *map(labels_of, self.documents)]).encode("ascii", "replace"))
+        return digest.hexdigest()
 
     @property
     def vocab_size(self) -> int:
@@ -118,8 +132,8 @@ class Corpus(Record):
         return sum(self.lengths()) + len(self)
 
     def lengths(self) -> list[int]:
-        """How many tokens each document has."""
-        return list(map(len, self.vocabulary.split_all(self.documents)))
+        """How many tokens each document has, with its labels."""
+        return list(map(len(self.vocabulary.labels).__add__, map(len, self.vocabulary.split_all(self.documents))))
 
     def sample(self, predictions: int) -> Corpus:
         """Evenly spaced documents that make about so many predictions, at least one; all where they make no more."""
@@ -132,7 +146,7 @@ class Corpus(Record):
     def tokens(self, order: Iterable[int] | None = None) -> Tokens:
         """Documents as token ids: all, or those with these numbers, in this order."""
         documents = self.documents if order is None else [self.documents[number] for number in order]
-        return self.vocabulary.encode_all(self.vocabulary.split_all(documents))
+        return self.vocabulary.encode_documents(documents)
 
     def windows(self, block_size: int, order: Iterable[int] | None = None, cut: bool = False) -> Tokens:
         """`tokens(order)`, with a document of more than `block_size` predictions as several windows in a row.
@@ -143,5 +157,6 @@ class Corpus(Record):
         """
         Whole(1).check("block_size", block_size)
         tokens = self.tokens(order)
-        short = max(map(len, self.documents), default=0) < block_size  # no token is shorter than a character
+        longest = max(map(len, self.documents), default=0) + len(self.vocabulary.labels)
+        short = longest < block_size  # no token is shorter than a character
         return tokens if cut or short else tokens.windows(block_size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from itertools import filterfalse
 
+from tapegpt.data.labels import identity
 from tapegpt.data.rng import Random
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import Number
@@ -24,7 +25,8 @@ def hold_out(corpus: Corpus, share: float, seed: int) -> tuple[Corpus, Corpus]:
     """(training, validation): this share of the distinct documents, chosen at random, is held out.
 
     Both keep the file's order and the whole vocabulary. Training keeps its duplicates, validation has each document
-    once: `round(share * distinct)` of them, at least one and never all. The same corpus, share and seed give the same.
+    once: `round(share * distinct)` of them, at least one and never all; of a text with several labels it has each of
+    these once. The same corpus, share and seed give the same.
     Raises `TapeGPTError` for a share that is not between 0 and 1, and where there are not two distinct documents.
     """
     Number(0, 1, "()").check("the share to hold out", share)
@@ -36,7 +38,9 @@ def hold_out(corpus: Corpus, share: float, seed: int) -> tuple[Corpus, Corpus]:
         )
     count = min(max(round(share * len(distinct)), 1), len(distinct) - 1)
     order = Random((seed << 64) + _OWN_DRAWS).permutation(len(distinct))
-    validation = [distinct[number] for number in sorted(order[:count])]
-    training = list(filterfalse(set(validation).__contains__, corpus.documents))
+    held_out = set(map(distinct.__getitem__, order[:count]))
+    found = filter(held_out.__contains__, corpus.documents)
+    validation = list({identity(document): document for document in found}.values())
+    training = list(filterfalse(held_out.__contains__, corpus.documents))
     whole = corpus.replace(source=None)  # which gives more than either
     return whole.replace(documents=training), whole.replace(documents=validation)

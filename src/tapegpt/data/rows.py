@@ -34,6 +34,10 @@ class Rows:
         """The names of the columns."""
         return [TEXT]
 
+    def column(self, name: str) -> Sequence[str | None]:
+        """The values of another column as text; raises `TapeGPTError` where there is none of this name."""
+        raise TapeGPTError(f"strings have no column {name}: give a table")
+
     def take(self, numbers: Sequence[int]) -> Self:
         """Some of the rows, by their numbers."""
         return type(self)([self.values[number] for number in numbers])

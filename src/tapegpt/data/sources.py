@@ -10,6 +10,7 @@ import os
 from itertools import chain
 
 from tapegpt.data.decoding import FAULT, REPLACEMENT, decode_chunks, with_line_feeds
+from tapegpt.data.labels import identity, label, without_gaps
 from tapegpt.data.packed import MAX_CONTENT, STDIN, is_packed, named, open_files, unpacked
 from tapegpt.data.rows import Rows
 from tapegpt.errors import TapeGPTError, argument, quote, warn
@@ -65,14 +66,23 @@ class Selection(Record):
     max_length: int | None = field("longer documents, in characters, are left out", Whole(1), default=None)
     unique: bool = field("each document once, where it comes first", Instance(bool), default=False)
 
-    def select(self, values: Sequence[str | None], *, keep_blank: bool = False) -> list[str]:
+    def select(
+        self,
+        values: Sequence[str | None],
+        *,
+        keep_blank: bool = False,
+        labels: Sequence[Sequence[str | None]] = (),
+    ) -> list[str]:
         """The values that are chosen, without nulls and blank ones, which with `keep_blank` are the empty string."""
-        chosen = self.choose(values)
+        chosen = self.choose(values, labels)
         documents = [text for text in chosen if text is not None] if keep_blank else list(filter(None, chosen))
-        return list(dict.fromkeys(documents)) if self.unique else documents
+        return list(dict(zip(map(identity, documents), documents, strict=True)).values()) if self.unique else documents
 
-    def choose(self, values: Sequence[str | None]) -> list[str | None]:
-        """Each of the values stripped, and in lower case if asked for; None for a null, and for what is too long."""
+    def choose(self, values: Sequence[str | None], labels: Sequence[Sequence[str | None]] = ()) -> list[str | None]:
+        """Each of the values stripped, and in lower case if asked for; None for a null, and for what is too long.
+
+        Labels are columns, of which each value gets its own.
+        """
         chosen: list[str | None]
         try:
             chosen = list(map(str.strip, values))  # type: ignore[arg-type]  # 3 times faster than to look at each
@@ -82,7 +92,7 @@ class Selection(Record):
             chosen = [text and text.lower() for text in chosen]
         if self.max_length is not None:
             chosen = [None if text is None or len(text) > self.max_length else text for text in chosen]
-        return chosen
+        return label(chosen, labels) if labels else chosen
 
 
 class Source(Selection):
@@ -110,6 +120,7 @@ class Source(Selection):
         Instance(str, "give its name, or its number as text"),
         default=None,
     )
+    labels: Sequence[str] = ()  # of tables: columns as `column`, whose values are labels of the documents
     header: bool = field("tables: whether the first row names the columns", Instance(bool), default=True)
     separator: str | None = field(
         "CSV: the character between cells; None: a comma, a tab, or a semicolon where a file has no comma",
@@ -127,7 +138,10 @@ class Source(Selection):
             raise TapeGPTError(
                 f"paths must be a tuple of str, not {quote(self.paths)}: give several, or one in a tuple"
             )
-        self.__dict__["paths"] = tuple(self.paths)
+        labels = [self.labels] if isinstance(self.labels, str) else self.labels
+        self.__dict__.update(paths=tuple(self.paths), labels=tuple(labels))
+        if not all(isinstance(name, str) for name in labels) or len(set(labels)) < len(labels):
+            raise TapeGPTError(f"{argument('labels')} must name columns, each once, not {quote(self.labels)}")
         for path in self.paths:
             if not isinstance(path, str):
                 raise TapeGPTError(f"a path to read must be a str, not {quote(path)}: give the path of a file")
@@ -148,7 +162,7 @@ class Source(Selection):
             raise TapeGPTError(
                 f"the path {self.paths[0]} and {argument('dataset')} {quote(self.dataset)} exclude each other: give one"
             )
-        for name in (*OF_FILES, "format", "encoding", "delimiter", "column"):
+        for name in (*OF_FILES, "format", "encoding", "delimiter", "column", "labels"):
             if getattr(self, name) != getattr(Source, name):
                 raise TapeGPTError(
                     f"{name} {quote(getattr(self, name))} is for files, not for the embedded {self.dataset}: leave it "
@@ -159,7 +173,9 @@ class Source(Selection):
         """The options of a command that reads these paths so, each as the words that are typed."""
         found = {}
         for name, value in self.as_dict().items():
-            if value != getattr(Source, name) and name not in ("paths", "sample"):  # which a budget decides
+            if name == "labels" and value:
+                found[name] = [f"--label={each}" for each in value]
+            elif value != getattr(Source, name) and name not in ("paths", "labels", "sample"):  # which a budget decides
                 flag = f"--{'no-' * (value is False)}{name.replace('_', '-')}"
                 text = type_text(value, name) if name in ("delimiter", "separator") else str(value)
                 separate = [flag] if isinstance(value, bool) else [flag, text]
@@ -239,9 +255,14 @@ class Source(Selection):
         documents: list[str] = []
         for strings in self._select(files):
             documents += strings
+        documents = without_gaps(documents, self.labels)
         if not documents:
             raise self.emptiness()
         return documents
+
+    def chosen(self, rows: Rows) -> list[str | None]:
+        """As `choose`, of the rows of one of its files."""
+        return self.choose(rows.values, list(map(rows.column, self.labels)))
 
     def tables(self) -> Iterator[Rows]:
         """The rows of all files with all columns, some at a time; raises `TapeGPTError` for what cannot be read."""
@@ -256,14 +277,15 @@ class Source(Selection):
         return self._select(self.open(), keep_blank)
 
     def _select(self, files: Iterable[tuple[str, Iterable[bytes]]], keep_blank: bool = False) -> Iterator[list[str]]:
-        seen: set[str] = set()
+        seen = set[object]()
         for path, chunks in files:
             has_blank = keep_blank and (self.kind(path) != "text" or self.delimiter == LINE)
             for rows in self.rows(path, chunks):
-                strings = self.select(rows.values, keep_blank=has_blank)
+                labels = list(map(rows.column, self.labels))
+                strings = self.select(rows.values, keep_blank=has_blank, labels=labels)
                 if self.unique:
-                    strings = [string for string in strings if string not in seen]
-                    seen.update(strings)
+                    strings = [string for string in strings if identity(string) not in seen]
+                    seen.update(map(identity, strings))
                 if strings:
                     yield strings
 
@@ -312,7 +334,7 @@ class Source(Selection):
         CR LF and CR have become LF, and a BOM is dropped. Raises `TapeGPTError` for what is not text in the encoding,
         or not of the format, or has no such column. Warns (`TapeGPTWarning`) of what is replaced or left out.
         """
-        kind, place = self.kind(path), named(path)
+        kind, place, every = self.kind(path), named(path), every or bool(self.labels)
         self._check_kind(place, kind)
         if kind in IN_PLACE:
             from tapegpt.data.arrow import read_arrow
@@ -336,9 +358,10 @@ class Source(Selection):
 
     def _check_kind(self, place: str, kind: str) -> None:
         """Raise `TapeGPTError` where options are not for a format."""
-        if kind == "text" and self.column is not None:
+        wanted = [("column", self.column)] if self.column is not None else [("labels", name) for name in self.labels]
+        for name, column in wanted if kind == "text" else ():
             raise TapeGPTError(
-                f"{place}: is read as text, which has no column {quote(self.column)}: leave {argument('column')} out, "
+                f"{place}: is read as text, which has no column {quote(column)}: leave {argument(name)} out, "
                 f"or choose {argument('format')} from {', '.join(FORMATS[1:])}"
             )
         if kind != "text" and self.delimiter != LINE:

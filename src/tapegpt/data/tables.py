@@ -37,24 +37,33 @@ class Written(str):
 class CellRows(Rows):
     """Rows of CSV or TSV."""
 
-    def __init__(self, names: Sequence[str], rows: Sequence[list[str]], number: int, separator: str) -> None:
+    def __init__(
+        self, place: str, names: Sequence[str], rows: Sequence[list[str]], number: int, separator: str
+    ) -> None:
         super().__init__(list(map(itemgetter(number), rows)))
-        self._names, self._rows, self._number, self.separator = names, rows, number, separator
+        self._place, self._names, self._rows, self._number = place, names, rows, number
+        self.separator = separator
 
     @property
     def names(self) -> Sequence[str]:
         """As `Rows.names`."""
         return self._names
 
+    def column(self, name: str) -> Sequence[str | None]:
+        """As `Rows.column`."""
+        return list(map(itemgetter(column_number(self._place, self._names, name, "labels")), self._rows))
+
+    def _of(self, rows: Sequence[list[str]]) -> Self:
+        return type(self)(self._place, self._names, rows, self._number, self.separator)
+
     def take(self, numbers: Sequence[int]) -> Self:
         """As `Rows.take`."""
-        return type(self)(self._names, [self._rows[number] for number in numbers], self._number, self.separator)
+        return self._of([self._rows[number] for number in numbers])
 
     def replace(self, values: Sequence[str | None]) -> Self:
         """As `Rows.replace`."""
         place, pairs = self._number, zip(self._rows, values, strict=True)
-        rows = [row if new is None else [*row[:place], new, *row[place + 1 :]] for row, new in pairs]
-        return type(self)(self._names, rows, place, self.separator)
+        return self._of([row if new is None else [*row[:place], new, *row[place + 1 :]] for row, new in pairs])
 
     def cells(self, names: Sequence[str]) -> Iterable[Sequence[str]]:
         """As `Rows.cells`."""
@@ -75,6 +84,13 @@ class JsonRows(Rows):
     def names(self) -> Sequence[str]:
         """As `Rows.names`: all keys, in the order of the rows that first have them."""
         return list(dict.fromkeys(name for row in self.objects() for name in row))
+
+    def column(self, name: str) -> Sequence[str | None]:
+        """As `Rows.column`."""
+        found = [_under(row, name) if isinstance(row, dict) else _ABSENT for _, row in self._pairs]
+        if found and all(value is _ABSENT for value in found):
+            raise unknown_column(f"{self._where} {self._pairs[0][0]}", "key", self.names, name, "labels")
+        return [None if value is _ABSENT else as_cell(value) for value in found]
 
     def take(self, numbers: Sequence[int]) -> Self:
         """As `Rows.take`."""
@@ -214,7 +230,7 @@ def _read_cells(
     for line, rows, more in chain([(line, rows, more)], batches):  # noqa: B020
         cells = _fit(place, line, rows, len(names))
         if every:
-            yield CellRows(names, cells, number, written)
+            yield CellRows(place, names, cells, number, written)
             continue
         values += map(itemgetter(number), cells)
         if not more:
@@ -308,8 +324,8 @@ def _separator(kind: str, text: str) -> str:
     return ";" if ";" in header and "," not in header else ","
 
 
-def column_number(place: str, header: list[str], column: str | None) -> int:
-    """Place of the column in a row, from 0."""
+def column_number(place: str, header: Sequence[str], column: str | None, option: str = "column") -> int:
+    """Place of the column that an option names in a row, from 0."""
     if column is None and len(header) < 2:  # none: an empty file
         return 0
     if column is not None and header.count(column) == 1:
@@ -317,17 +333,19 @@ def column_number(place: str, header: list[str], column: str | None) -> int:
     numbers = [str(number) for number in range(1, len(header) + 1)]
     if column in numbers and column not in header:
         return numbers.index(column)
-    raise unknown_column(place, "column", header, column)
+    raise unknown_column(place, "column", header, column, option)
 
 
-def unknown_column(place: str, what: str, known: Sequence[str], column: str | None) -> TapeGPTError:
+def unknown_column(
+    place: str, what: str, known: Sequence[str], column: str | None, option: str = "column"
+) -> TapeGPTError:
     """The error of a column that there is not, or of several with none chosen."""
     listed = ", ".join(known)
     listed = listed if len(listed) <= 200 else f"{listed[:197]}..."
     if column is None:
         return TapeGPTError(f"{place}: has more than one {what}: choose {argument('column')} from {listed}")
     many = "more than one" if column in known else "no"
-    return TapeGPTError(f"{place}: there is {many} {what} {quote(column)}: choose {argument('column')} from {listed}")
+    return TapeGPTError(f"{place}: there is {many} {what} {quote(column)}: choose {argument(option)} from {listed}")
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
-from itertools import chain, repeat
+from itertools import accumulate, chain, repeat
+from operator import add
 
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+
+UTF_32 = f"utf-32-{sys.byteorder[0]}e"  # as which ids are text, whose functions are the fastest there are
 
 
 ROOM = 1 << 25  # tokens that strings have room for which are drawn together
@@ -33,6 +38,14 @@ class Tokens(Record):
         """With a document of more than `block_size` predictions as several windows, see `Corpus.windows`."""
         windows = map(range, self.starts, self.starts[1:], repeat(block_size))  # the starts inside each document
         return Tokens(self.ids, array("q", [*chain.from_iterable(windows), self.starts[-1]]))
+
+    def behind(self, heads: Sequence[str]) -> Tokens:
+        """With more tokens, which are the codes of characters, between the BOS and each document."""
+        bos = chr(self.ids[0])
+        documents = self.ids.tobytes().decode(UTF_32, "surrogatepass").split(bos)[1:-1]
+        text = "".join([*chain.from_iterable(zip(repeat(bos), heads, documents)), bos])
+        starts = map(add, self.starts, accumulate(map(len, heads), initial=0))
+        return Tokens(array("I", text.encode(UTF_32, "surrogatepass")), array("q", starts))
 
 
 class Strings(Record):

@@ -3,18 +3,22 @@ r"""The tokens that strings are made of, and how text is split into them. Not he
 A token is a character, or by another rule a piece of several. The tokens of a string, joined, are the string whatever
 the rule is, since what a rule leaves out is split into characters. The probability of a string is that of the tokens
 that it is split into; a model may spell the same string with others where there are such, "a" and "b" instead of "ab".
+
+Of documents with labels each label is a token too, before the string: a number of its own, whatever it is called.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate, repeat
 from operator import add
 
-from tapegpt.data.tokens import Tokens
-from tapegpt.errors import TapeGPTError, argument, missing, quote
+from tapegpt.data.labels import Labelled, check_columns, label, labels_of
+from tapegpt.data.tokens import UTF_32, Tokens
+from tapegpt.errors import TapeGPTError, argument, either, missing, quote
 from tapegpt.record import Record
 from tapegpt.text import amount
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
+    from tapegpt.data.labels import Columns, Combination
     from tapegpt.data.tokens import Strings
 
     Split = Sequence[Any]  # of each text the sequence of its pieces: of characters the text itself
@@ -34,19 +39,21 @@ LISTED = 3  # unknown tokens that an error names
 
 
 class Vocabulary(Record):
-    r"""A sequence of tokens, sorted and distinct, and the rule by which text is split. BOS comes after the last.
+    r"""A sequence of tokens, sorted and distinct, and the rule by which text is split; then labels, and last BOS.
 
     The rule is "characters"; "graphemes", what a reader takes for one character, by the package regex; "words", each
-    with the space before it; or a regular expression of Python's `re`, such as r"Cl|Br|\[[^]]+\]|.". Raises
-    `TapeGPTError` for any other rule, and for tokens that are not sorted.
+    with the space before it; or a regular expression of Python's `re`, such as r"Cl|Br|\[[^]]+\]|.". Labels are the
+    name and the sorted values of each column of them. Raises `TapeGPTError` for any other rule, and for tokens or
+    labels that are not sorted.
     """
 
     tokens: tuple[str, ...]
     rule: str = CHARACTERS
+    labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def check(self) -> None:
         """Raise `TapeGPTError` for tokens and rules that cannot be."""
-        self.__dict__["tokens"] = tuple(self.tokens)
+        self.__dict__.update(tokens=tuple(self.tokens), labels=check_columns(self.labels))
         if self.rule != CHARACTERS:
             _pattern(self.rule)
         if not all(isinstance(token, str) and token for token in self.tokens):
@@ -55,27 +62,34 @@ class Vocabulary(Record):
             raise TapeGPTError(f"the vocabulary {quote(self.tokens)} is not a sorted set of tokens: sort it")
 
     @classmethod
-    def of(cls, documents: Iterable[str], rule: str = CHARACTERS) -> Vocabulary:
-        """The tokens of documents."""
+    def of(cls, documents: Sequence[str], rule: str = CHARACTERS, columns: Sequence[str] = ()) -> Vocabulary:
+        """The tokens of documents, and of those with labels the values in these columns."""
+        values = zip(*map(labels_of, documents), strict=True) if columns else ()
+        labels: Any = tuple([(name, sorted(set(each))) for name, each in zip(columns, values, strict=True)])
         if rule == CHARACTERS:
-            return cls(tuple(distinct("".join(documents))))
+            return cls(tuple(distinct("".join(documents))), rule, labels)
         pieces = map(cls((), rule).split, documents)
-        return cls(tuple(sorted(set[str]().union(*pieces))), rule)
+        return cls(tuple(sorted(set[str]().union(*pieces))), rule, labels)
 
     @property
     def bos(self) -> int:
         """The token before and after every document."""
-        return len(self.tokens)
+        return len(self.tokens) + sum([len(values) for _, values in self.labels])
 
     @property
     def size(self) -> int:
-        """Number of tokens, with BOS."""
-        return len(self.tokens) + 1
+        """Number of tokens, with labels and BOS."""
+        return self.bos + 1
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The labels in the order of their ids: columns and values."""
+        return [(column, value) for column, values in self.labels for value in values]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every token by its id; BOS, which is also the end, is ""."""
-        return (*self.tokens, "")
+        """Every token by its id; a label is column=value; BOS, which is also the end, is ""."""
+        return (*self.tokens, *map("=".join, self.pairs), "")
 
     @property
     def characters(self) -> str:
@@ -106,12 +120,23 @@ class Vocabulary(Record):
                 f"the documents are split by {argument('tokens')} {quote(other.rule)}, the model's by "
                 f"{quote(self.rule)}: give that"
             )
-        return Vocabulary(tuple(sorted({*self, *other})), self.rule)
+        if self.columns != other.columns:
+            here, there = (", ".join(each.columns) or "none" for each in (self, other))
+            raise TapeGPTError(f"the documents have the labels {there}, the model's {here}: give the same columns")
+        pairs = zip(self.labels, other.labels, strict=True)
+        labels = tuple([(name, tuple(sorted({*values, *more}))) for (name, values), (_, more) in pairs])
+        return Vocabulary(tuple(sorted({*self, *other})), self.rule, labels)
+
+    def numbers_in(self, other: Vocabulary) -> list[int]:
+        """The ids that its tokens, labels and BOS have in a vocabulary with at least these."""
+        numbers = _numbers(other)
+        return [*map(numbers.__getitem__, (*self.tokens, *self.pairs)), other.bos]
 
     def __repr__(self) -> str:
+        labels = "".join([f", {len(values):,} labels {name}" for name, values in self.labels])
         if self.rule == CHARACTERS:
-            return f"<Vocabulary of {amount(len(self), 'character')}: {quote(self.characters)}>"
-        return f"<Vocabulary of {amount(len(self), 'token')}, by {quote(self.rule)}>"
+            return f"<Vocabulary of {amount(len(self), 'character')}: {quote(self.characters)}{labels}>"
+        return f"<Vocabulary of {amount(len(self), 'token')}, by {quote(self.rule)}{labels}>"
 
     def split(self, text: str) -> Sequence[str]:
         """The pieces of a text in order, tokens or not; the text itself is the sequence of its characters."""
@@ -146,25 +171,120 @@ class Vocabulary(Record):
         return [[piece for piece in each if piece not in unknown] for each in texts]
 
     def encode(self, text: str, what: str = "text") -> list[int]:
-        """The tokens of a text; raises `TapeGPTError` for anything but a str, and for what is no token."""
+        """The tokens of a text, its labels before it.
+
+        Raises `TapeGPTError` for anything but a str, what is no token, and where the labels are not all known.
+        """
         if not isinstance(text, str):
             raise TapeGPTError(f"{what} must be a str, not {quote(text)}")
         pieces, numbers = self.split(text), _numbers(self)
         unknown = set(pieces).difference(numbers)
         if unknown:
             raise TapeGPTError(f"{what} {quote(text)}: the model does not know {listed(unknown)}: leave that out")
-        return [numbers[piece] for piece in pieces]
+        return [*map(ord, *self.heads([text])), *[numbers[piece] for piece in pieces]]
+
+    # --- labels -----------------------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of labels."""
+        return tuple([name for name, _ in self.labels])
+
+    def combination(self, label: object) -> Combination:
+        """What is given of the labels: a value, "column=value", several of these, or a mapping of columns to values.
+
+        Raises `TapeGPTError` for what there is not, or is in several columns.
+        """
+        given = [label] if isinstance(label, str) else label or ()
+        if isinstance(given, Mapping):
+            pairs = [self._find(value, str(column)) for column, value in given.items()]
+        else:
+            pairs = [self._find(value) for value in given]  # type: ignore[attr-defined]  # or it raises
+        chosen = dict(pairs)
+        if len(chosen) < len(pairs):
+            raise TapeGPTError(f"{argument('label')} {quote(label)}: has two values for a column: give one")
+        return tuple([chosen.get(name) for name in self.columns])
+
+    def _find(self, value: object, column: str | None = None) -> tuple[str, str]:
+        """A label as column and value."""
+        if not isinstance(value, str):
+            raise TapeGPTError(f"{argument('label')} must be text, not {quote(value)}")
+        if not self.labels:
+            raise TapeGPTError(f"label {quote(value)}: the model has no labels: leave it out")
+        found = [pair for pair in self.pairs if pair[1] == value and column in (None, pair[0])]
+        if not found and column is None and "=" in value:
+            column, _, value = value.partition("=")
+            found = [pair for pair in self.pairs if pair == (column, value)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            both = " or ".join(map("=".join, found))
+            raise TapeGPTError(f"{argument('label')} {quote(value)} is in more than one column: choose {both}")
+        known = dict(self.labels)
+        if column is not None and column not in known:
+            raise TapeGPTError(f"there is no label {quote(column)}: choose from {', '.join(known)}")
+        every = ", ".join(known[column] if column else map("=".join, self.pairs))
+        what = f"{column} " if column else ""
+        raise TapeGPTError(f"there is no label {what}{quote(value)}: choose from {clipped(every)}")
+
+    def label(self, texts: Sequence[str | None], columns: Columns) -> list[str | None]:
+        """Texts with labels, of columns as they are called here; a single one may have any name. None is not known."""
+        if len(self.labels) == len(columns) == 1:
+            columns = dict(zip(self.columns, columns.values(), strict=True))
+        for name, values in columns.items():
+            for value in {*values} - {None}:
+                self._find(value, name)
+        return label(texts, [columns.get(name, [None] * len(texts)) for name in self.columns])
+
+    def relabel(self, texts: Sequence[str | None], columns: Sequence[str]) -> list[str | None]:
+        """As `label`, of texts that have labels already, of columns that are called so."""
+        if not columns:
+            return list(texts)
+        every = [(None,) * len(columns) if text is None else labels_of(text) for text in texts]
+        return self.label(texts, {name: [labels[place] for labels in every] for place, name in enumerate(columns)})
+
+    def heads(self, documents: Sequence[str]) -> list[str]:
+        """The labels of each document as tokens, which are the codes of characters; "" where there are none.
+
+        Raises `TapeGPTError` for documents without them.
+        """
+        if not self.labels:
+            return [""] * len(documents)
+        combinations = list(map(labels_of, documents))
+        known = {each: self.head(each) for each in set(combinations)}
+        return list(map(known.__getitem__, combinations))
+
+    def head(self, labels: Combination) -> str:
+        """A value of each column as `heads` has them."""
+        numbers, columns = _numbers(self), self.columns
+        if len(labels) != len(columns) or None in labels:
+            remedy = either("tapegpt.Labelled(text, labels)", "--label")
+            raise TapeGPTError(f"the model reads a string after its {' and '.join(columns)}: give {remedy}")
+        for pair in zip(columns, labels, strict=True):
+            if pair not in numbers:
+                self._find(pair[1], pair[0])
+        return "".join([chr(numbers[pair]) for pair in zip(columns, labels, strict=True)])
+
+    def clip(self, text: str, block_size: int) -> str:
+        """The beginning of a text that a block holds, with its labels."""
+        clipped = "".join(self.split(text)[: block_size - len(self.labels)])
+        return Labelled(clipped, labels_of(text)) if self.labels else clipped
+
+    # --- tokens of documents ----------------------------------------------------------------------------------------
+
+    def encode_documents(self, documents: Sequence[str]) -> Tokens:
+        """Documents between BOS, each split into its tokens, after its labels."""
+        tokens = self.encode_all(self.split_all(documents))
+        return tokens.behind(self.heads(documents)) if self.labels else tokens
 
     def encode_all(self, texts: Split) -> Tokens:
-        """Documents, each split into its tokens, between BOS."""
+        """Documents between BOS, each split into its tokens, without labels."""
         starts = array("q", accumulate(map(add, map(len, texts), repeat(1)), initial=0))
         if self.rule == CHARACTERS:
             known = _numbers(self)
             separator = next(c for c in map(chr, range(sys.maxunicode + 1)) if c not in known)  # becomes BOS
-            text = _translate(separator.join(["", *texts, ""]), "".join([*self.tokens, separator]))
-            return Tokens(
-                array("I", text.encode("utf-32", "surrogatepass")[4:]), starts
-            )  # in native order, with a mark
+            text = _translate(separator.join(["", *texts, ""]), "".join(self.tokens), separator, self.bos)
+            return Tokens(array("I", text.encode(UTF_32, "surrogatepass")), starts)
         number, ids = _numbers(self).__getitem__, array("I", [self.bos])
         for pieces in texts:
             ids.extend(map(number, pieces))
@@ -172,23 +292,42 @@ class Vocabulary(Record):
         return Tokens(ids, starts)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of tokens; raises `TapeGPTError` for numbers that are none of a string, as BOS is none."""
-        tokens = []
-        for position, number in enumerate(ids):
-            if not 0 <= number < self.bos:
-                raise TapeGPTError(f"token {position} is {number}: those of a text are 0 to {self.bos - 1}")
+        """The text of tokens, with the labels that they begin with.
+
+        Raises `TapeGPTError` for numbers that are none of a string, as BOS is none.
+        """
+        tokens, labels, numbers, count = list[str](), list[str](), list(ids), len(self.labels)
+        for number in numbers[:count]:
+            if len(self) <= number < self.bos:
+                labels.append(self.pairs[number - len(self)][1])
+        for position, number in enumerate(numbers[len(labels) :], len(labels)):
+            if not 0 <= number < len(self):
+                raise TapeGPTError(f"token {position} is {number}: those of a text are 0 to {len(self) - 1}")
             tokens.append(self.tokens[number])
-        return "".join(tokens)
+        text = "".join(tokens)
+        return Labelled(text, tuple(labels)) if labels else text
 
     def texts(self, strings: Strings) -> list[str]:
-        """Generated strings as text."""
+        """Generated strings as text, with the labels that they begin with."""
+        head = len(self.labels)
         if self.rule != CHARACTERS or max(self.tokens) >= "\x80":
-            return ["".join([self.tokens[number] for number in string]) for string in strings]
-        place = 0 if sys.byteorder == "little" else 3  # a byte a character: all at once, ten times faster
-        codes = strings.ids.tobytes()[place::4].translate("".join(self.tokens).encode("ascii").ljust(256, b"?"))
-        text = codes.decode("ascii")
-        block = len(text) // max(len(strings), 1)
-        return [text[i * block : i * block + length] for i, length in enumerate(strings.lengths)]
+            texts = ["".join([self.tokens[number] for number in string[head:]]) for string in strings]
+        else:
+            place = 0 if sys.byteorder == "little" else 3  # a byte a character: all at once, ten times faster
+            codes = strings.ids.tobytes()[place::4].translate("".join(self.tokens).encode("ascii").ljust(256, b"?"))
+            text = codes.decode("ascii")
+            block = len(text) // max(len(strings), 1)
+            texts = [text[i * block + head : i * block + length] for i, length in enumerate(strings.lengths)]
+        if not head:
+            return texts
+        values, apart = [value for _, value in self.pairs], len(strings.ids) // max(len(strings), 1)
+        columns = [[values[number - len(self)] for number in strings.ids[place::apart]] for place in range(head)]
+        return list(map(Labelled, texts, zip(*columns, strict=True)))
+
+
+def clipped(text: str) -> str:
+    """A list in an error, cut where it is long."""
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def listed(tokens: Iterable[str]) -> str:
@@ -210,22 +349,23 @@ def distinct(text: str) -> str:
 
 
 @lru_cache(8)
-def _numbers(vocabulary: Vocabulary) -> dict[str, int]:
-    return {token: number for number, token in enumerate(vocabulary.tokens)}
+def _numbers(vocabulary: Vocabulary) -> dict[object, int]:
+    """The ids of tokens, and of labels by column and value."""
+    return {token: number for number, token in enumerate((*vocabulary.tokens, *vocabulary.pairs))}
 
 
-def _translate(text: str, alphabet: str) -> str:
-    """The text with each character replaced by the one whose code is its index in the alphabet."""
-    table = _table(alphabet)
+def _translate(text: str, alphabet: str, separator: str, bos: int) -> str:
+    """The text with each character replaced by the one whose code is its index in the alphabet, or for one BOS."""
+    table = _table(alphabet, separator, bos)
     if isinstance(table, bytes):  # a byte a character: 20 times faster
         return text.encode("latin-1").translate(table).decode("latin-1")
     return text.translate(table)
 
 
 @lru_cache(8)
-def _table(alphabet: str) -> bytes | dict[int, int]:
-    table = {ord(character): position for position, character in enumerate(alphabet)}
-    return bytes(table.get(code, 0) for code in range(256)) if max(table) < 256 else table
+def _table(alphabet: str, separator: str, bos: int) -> bytes | dict[int, int]:
+    table = {ord(character): position for position, character in enumerate(alphabet)} | {ord(separator): bos}
+    return bytes(table.get(code, 0) for code in range(256)) if max(*table, bos) < 256 else table
 
 
 # --- rules ------------------------------------------------------------------------------------------------------

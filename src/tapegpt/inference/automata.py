@@ -93,6 +93,28 @@ class Automaton(Record):
             table[number :: len(used)] = array("I", columns[column])
         return _trim(tokens, array("I", map(used.__getitem__, classes)), len(used), table, self.accepting)
 
+    def behind(self, columns: Sequence[Sequence[bool]]) -> Automaton:
+        """The same after a letter of each of several more alphabets, in their order: of one that is allowed in it.
+
+        What is more is numbered behind the letters of this alphabet.
+        """
+        if not columns:
+            return self
+        alphabet = [*self.alphabet, *("" for each in columns for _ in each)]
+        if not self.start:
+            return _nothing(alphabet)
+        head, count = len(columns), self.count + len(columns) + 1  # a class for each column, one for what is refused
+        classes, table = self.classes[:], array("I", bytes(4 * count * (head + 1)))
+        for place, allowed in enumerate(columns):
+            classes.extend([self.count + place if each else count - 1 for each in allowed])
+            after = self.start + head if place == head - 1 else place + 2
+            table[(place + 1) * count + self.count + place] = after
+        for state in range(1, self.states):
+            row = self.table[state * self.count : (state + 1) * self.count]
+            table.extend([target and target + head for target in row])
+            table.extend([_DEAD] * (head + 1))
+        return _trim(alphabet, classes, count, table, bytearray(head + 1) + self.accepting[1:])
+
     def __and__(self, other: Automaton) -> Automaton:
         """What accepts the strings that both accept; raises `TapeGPTError` where it is too large."""
         assert self.alphabet == other.alphabet

@@ -14,7 +14,7 @@ from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any, TypedDict
 
     from tapegpt.data.vocabulary import Vocabulary
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         max_length: int | None
         avoid: Iterable[str]
         novel: bool | int
+        label: str | Iterable[str] | Mapping[str, str] | None
         temperature: float
         top_k: int
         top_p: float
@@ -92,6 +93,7 @@ class Constraints(Record):
     max_length: int | None = field("tokens; None: the block", Whole(0, LONGEST), default=None)
     avoid: tuple[str, ...] = ()  # words that occur nowhere, in letters of either case
     novel: bool | int = False  # True or k: further than 0 or k edits from all training documents
+    label: Any = None  # of what the string is one, see `Vocabulary.combination`; None: as the model draws it
     distinct: bool = field("no string twice", Instance(bool), default=False)
     unbiased: bool | None = field(
         "False: token by token, see `sampling`; None: unbiased where that can be", Instance(bool), default=None
@@ -125,7 +127,8 @@ class Constraints(Record):
         return is_long and self.replace(max_length=None) == Constraints()
 
     def lengths(self, block_size: int, vocabulary: Vocabulary) -> tuple[int, int]:
-        """The least and the most tokens; raises `TapeGPTError` where strings are shorter than the others."""
+        """The least and the most tokens, but labels; raises `TapeGPTError` where strings are shorter than the others."""
+        block_size -= len(vocabulary.labels)
         most = block_size if self.max_length is None else self.max_length
         longest = max(most, block_size)
         widest = longest * max(map(len, vocabulary))  # characters
@@ -143,7 +146,10 @@ class Constraints(Record):
 
     def automaton(self, vocabulary: Vocabulary) -> Automaton:
         """Of all the constraints but the lengths; raises `TapeGPTError` for characters that the model does not know."""
-        return self._automaton(vocabulary.characters).over(vocabulary.tokens)
+        found = self._automaton(vocabulary.characters).over(vocabulary.tokens)
+        known = vocabulary.combination(self.label)
+        pairs = zip(known, vocabulary.labels, strict=True)
+        return found.behind([[label in (None, value) for value in values] for label, (_, values) in pairs])
 
     def _automaton(self, known: str) -> Automaton:
         """The same over characters."""

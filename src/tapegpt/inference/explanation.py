@@ -109,10 +109,10 @@ def explain(model: LanguageModel, text: str) -> Explanation:
     if not math.isfinite(loss) or not all(math.isfinite(norm) for _, norms in gradients for norm in norms):
         raise TapeGPTError(OVERFLOW)
     surprises = [-math.log(row[token]) for row, token in zip(probabilities, document[1:], strict=True)]
-    pieces = model.vocabulary.split(text)
-    inputs, targets = ("", *pieces)[:n], (*pieces, "")[:n]
     tokens = model.vocabulary.names
-    return Explanation("".join(targets), inputs, targets, tokens, probabilities, surprises, attention, gradients, loss)
+    inputs, targets = (tuple(map(tokens.__getitem__, each)) for each in (document[:n], document[1:]))
+    text = model.vocabulary.clip(text, n)
+    return Explanation(text, inputs, targets, tokens, probabilities, surprises, attention, gradients, loss)
 
 
 def _probe(model: LanguageModel) -> Probe:

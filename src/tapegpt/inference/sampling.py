@@ -315,13 +315,14 @@ class _Space:
     """Which strings the automaton and the lengths admit."""
 
     def __init__(self, constraints: Constraints, vocabulary: Vocabulary, block_size: int) -> None:
-        least, most = constraints.lengths(block_size, vocabulary)
+        least, most = (len(vocabulary.labels) + most for most in constraints.lengths(block_size, vocabulary))
         self.automaton: Automaton = constraints.automaton(vocabulary)
         self.longest, self.bos = max(most, block_size), vocabulary.bos  # strings are cut where they are longest
         self._least, self._most = least, most
         self._ahead = self.automaton.ahead(least, most)
         self.any = bool(self.automaton.start and self._ahead[self.automaton.start] > FORBIDDEN)
-        self.is_free = constraints.replace(novel=False, distinct=False, unbiased=None).only_cut(block_size)
+        plain = constraints.replace(novel=False, distinct=False, unbiased=None)
+        self.is_free = plain.only_cut(block_size) and not vocabulary.labels  # which stand before a string, nowhere else
 
     @property
     def rules(self) -> Rules:

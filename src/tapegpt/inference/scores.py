@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from itertools import islice
+from itertools import chain, islice
 
 from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError, is_number, quote
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from tapegpt.data.vocabulary import Vocabulary
+    from tapegpt.data.labels import LabelCounts
+    from tapegpt.data.vocabulary import Split, Vocabulary
     from tapegpt.inference.forward import Inference
 
 UNKNOWN = 16.0  # nats for a token that the model does not know: one in 9 million
@@ -97,12 +98,15 @@ class Scores:
         strings: Sequence[str | None],
         ranks: Sequence[float],
         index: Sequence[object] | None = None,
+        counts: LabelCounts | None = None,
     ) -> None:
         self._inference, self._vocabulary, self._ranks = inference, vocabulary, array("d", ranks)
+        self._counts = counts  # of labels, where the model has some
         self.index = range(len(strings)) if index is None else index  # where each is in the data
         missing = [number for number, text in enumerate(strings) if text is None]
         self.texts: Sequence[str] = [text or "" for text in strings] if missing else strings  # type: ignore[assignment]
-        self.nats, self.unknown = _means(inference, vocabulary, self.texts)  # of a token, the end counted as one
+        # Of a token, the end counted as one.
+        self.nats, self.unknown = _means(inference, vocabulary, self.texts, counts)
         for number in missing:
             self.nats[number] = math.nan
 
@@ -173,7 +177,7 @@ class Scores:
     def _score(self, texts: Sequence[str], means: Iterable[float]) -> Iterator[Score]:
         split = self._vocabulary.split_all(texts)
         known = self._vocabulary.without(self.unknown, split)
-        found = iter(self._inference.surprises(self._vocabulary.encode_all(known)))
+        found = self._surprises(texts, known)
         for pieces, rest, nats in zip(split, known, means, strict=True):
             if nats != nats:
                 next(found)  # of the end
@@ -186,6 +190,14 @@ class Scores:
                 own = iter(surprises)
                 surprises = (*[UNKNOWN if piece in self.unknown else next(own) for piece in pieces], next(own))
             yield Score(tuple(pieces), surprises, percentile(nats, self._ranks), positions)
+
+    def _surprises(self, texts: Sequence[str], known: Split) -> Iterator[float]:
+        """Those of all strings in a row."""
+        if self._counts:
+            from tapegpt.inference.conditional import surprises
+
+            return chain.from_iterable(surprises(self._inference, self._vocabulary, self._counts, texts, known))
+        return iter(self._inference.surprises(self._vocabulary.encode_all(known)))
 
     def _repr_html_(self) -> str:
         """The first of them, a line each."""
@@ -244,27 +256,42 @@ class Calibration(Record):
         return f"<Calibration on {len(self):,} strings>"
 
 
-def _means(inference: Inference, vocabulary: Vocabulary, strings: Sequence[str]) -> tuple[array[float], set[str]]:
+def _means(
+    inference: Inference, vocabulary: Vocabulary, strings: Sequence[str], counts: LabelCounts | None
+) -> tuple[array[float], set[str]]:
     """Mean nats of each string, and what the model does not know of them."""
     if not strings:
         return array("d"), set()
     split = vocabulary.split_all(strings)
     unknown = vocabulary.unknown(split)
     known = vocabulary.without(unknown, split)
+    if counts:
+        from tapegpt.inference.conditional import totals
+
+        found: Sequence[float] = totals(inference, vocabulary, counts, strings, known)
+        return _with_unknown(found, split, known), unknown
     tokens = vocabulary.encode_all(known)
     if not unknown:
         return inference.means(tokens), unknown
-    parts = zip(inference.totals(tokens), split, known, strict=True)
-    means = [(total + UNKNOWN * (len(each) - len(rest))) / (len(each) + 1) for total, each, rest in parts]
-    return array("d", means), unknown
+    return _with_unknown(inference.totals(tokens), split, known), unknown
+
+
+def _with_unknown(totals: Sequence[float], split: Split, known: Split) -> array[float]:
+    """Means of a token by the totals of those that are known."""
+    parts = zip(totals, split, known, strict=True)
+    return array("d", [(total + UNKNOWN * (len(each) - len(rest))) / (len(each) + 1) for total, each, rest in parts])
 
 
 def quantiles(
-    inference: Inference, vocabulary: Vocabulary, documents: Sequence[str], most: int = SAMPLE
+    inference: Inference,
+    vocabulary: Vocabulary,
+    documents: Sequence[str],
+    most: int = SAMPLE,
+    counts: LabelCounts | None = None,
 ) -> array[float]:
     """The means of so many training strings, sorted: `RANKS` of them, or all if there are fewer."""
     stride = -(-len(documents) // most)
-    means = sorted(_means(inference, vocabulary, documents[::stride])[0])
+    means = sorted(_means(inference, vocabulary, documents[::stride], counts)[0])
     if len(means) <= RANKS:
         return array("d", means)
     return array("d", [means[rank * (len(means) - 1) // (RANKS - 1)] for rank in range(RANKS)])

@@ -7,6 +7,7 @@ import math
 import os
 from array import array
 
+from tapegpt.data.labels import LabelCounts
 from tapegpt.data.rng import Random
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.engines.base import STEPS, Moments
@@ -108,6 +109,7 @@ class _Checked(Record):
     data: DataRecord | None
     ranks: list[float]
     state: TrainingState | None
+    counts: LabelCounts | None
 
     @property
     def shape(self) -> Shape:
@@ -119,7 +121,7 @@ class _Checked(Record):
         engine = make_engine(*self.shape)
         engine.load_parameters(self.parameters)
         model = GPT(self.config, self.vocabulary, self.rng, engine, self.steps)
-        model.data, model.ranks, model.state = self.data, self.ranks, self.state
+        model.data, model.ranks, model.state, model.counts = self.data, self.ranks, self.state, self.counts
         return model
 
 
@@ -207,7 +209,8 @@ def _check(contents: Contents, kind: type[Model]) -> _Checked:
     config.num_parameters(vocabulary.size)
     numbers = {part: _parameters(contents, part, names[part]) for part in sets}
     state = _state(metadata, numbers, contents.type) if len(sets) > 1 else None
-    return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, state)
+    counts = _counts(metadata, vocabulary)
+    return _Checked(config, vocabulary, rng, steps, contents.type, numbers[""], data, ranks, state, counts)
 
 
 def _vocabulary(metadata: dict[str, str]) -> Vocabulary:
@@ -215,7 +218,16 @@ def _vocabulary(metadata: dict[str, str]) -> Vocabulary:
     rule = json.loads(metadata["tokens"]) if "tokens" in metadata else CHARACTERS
     if not tokens or not isinstance(tokens, str if rule == CHARACTERS else list):
         raise ForeignError("its vocabulary is not a sorted set of tokens")
-    return Vocabulary(tuple(tokens), rule)
+    return Vocabulary(tuple(tokens), rule, json.loads(metadata.get("labels", "[]")))
+
+
+def _counts(metadata: dict[str, str], vocabulary: Vocabulary) -> LabelCounts | None:
+    if not vocabulary.labels:
+        return None
+    counts = LabelCounts(**json.loads(metadata["label_counts"]))
+    for labels, _ in counts.counts:
+        vocabulary.head(labels)  # which knows them
+    return counts
 
 
 def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: Contents) -> tuple[Model, Shapes]:

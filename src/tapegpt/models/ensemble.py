@@ -58,6 +58,7 @@ class Ensemble(GPT):
         rng.setstate(first.random_state)
         engine = _Engine(Mixture(self.models))
         super().__init__(config, first.vocabulary, rng, engine, sum(model.steps for model in self.models))
+        self.counts = first.counts
         self._mixture = engine.mixture
 
     def __reduce__(self) -> tuple[Callable[..., GPT], tuple[object, ...], dict[str, Any]]:

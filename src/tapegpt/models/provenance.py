@@ -72,7 +72,10 @@ class DataRecord(Record):
         if source:
             source = source.absolute() if source.again else source.replace(paths=(STDIN,))
         text = "".join(corpus.documents)
-        return cls(source.as_json() if source else None, len(corpus), len(text), distinct(text), corpus.digest())
+        fields = source.as_json() if source else None
+        if fields and not fields["labels"]:
+            del fields["labels"]  # a file of a model without them knows nothing of any
+        return cls(fields, len(corpus), len(text), distinct(text), corpus.digest())
 
     def source_of(self, *paths: str) -> Source:
         """Other files, read as these documents were."""

@@ -12,6 +12,7 @@ import time
 from _thread import allocate_lock
 from array import array
 
+from tapegpt.data.labels import labels_of, read_labels
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import ROOM
 from tapegpt.errors import TapeGPTError, argument, check_names, either, quote, warn
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from tapegpt.autograd.model import Model
+    from tapegpt.data.labels import LabelCounts
     from tapegpt.data.neighbours import Neighbours
     from tapegpt.data.rng import State
     from tapegpt.data.vocabulary import Vocabulary
@@ -145,6 +147,7 @@ class GPT(LanguageModel):
         self.data: DataRecord | None = None  # what it was trained on
         self.documents: Sequence[str] | None = None  # the training strings, where they are known
         self.state: TrainingState | None = None  # of its training, to resume
+        self.counts: LabelCounts | None = None  # of labels in the training data, where there are some
         self.losses = array("d")  # of the steps that were taken here, in nats per token; 8 bytes each
         self.ranks: Sequence[float] = ()  # how surprising training strings are, see `rank`
         self._lock = renew_at_fork(allocate_lock())
@@ -156,7 +159,7 @@ class GPT(LanguageModel):
         """For another process: what a file of the model holds, so no training strings; its code is made there."""
         engine = self.engine
         sizes = (getattr(engine, "batch_size", 1), getattr(engine, "threads", 1))
-        state = {"data": self.data, "state": self.state, "ranks": self.ranks}
+        state = {"data": self.data, "state": self.state, "ranks": self.ranks, "counts": self.counts}
         return _made, (self.config, self.vocabulary, self.rng, engine.name, sizes, self.parameters, self.steps), state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GPT:
@@ -245,7 +248,7 @@ class GPT(LanguageModel):
         if seed is not None:
             SEED.check("seed", seed)
         block = self.config.block_size
-        if drawing.truncates or not constraints.only_cut(block):
+        if drawing.truncates or self.vocabulary.labels or not constraints.only_cut(block):
             return self.sampler(constraints, drawing, seed, note, inference).strings(n)
         rng = self.rng if seed is None else Random(seed)
         length = constraints.lengths(block, self.vocabulary)[1]
@@ -347,18 +350,27 @@ class GPT(LanguageModel):
 
     # --- judgement ----------------------------------------------------------------------------------------------
 
-    def score(self, strings: Iterable[str | None]) -> Scores:
+    def score(self, strings: Iterable[str | None], labels: Any = None) -> Scores:
         """How surprising strings are to the model; raises `TapeGPTError` for anything but several strings.
 
         Percentiles compare with the training strings, where these are known (`rank`). Missing values, None, NaN and
         the nulls of columns, have missing scores; the index of a pandas Series is that of its scores.
+
+        Of a model with labels P(string | labels): of those that are given, as `Corpus.of` takes them, or that strings
+        of `generate` have. What is not given, or missing, is summed over, by how often labels come in the training
+        data; percentiles are of strings given all their labels.
         """
         from tapegpt.data.strings import values_of
         from tapegpt.inference.scores import Scores
 
         self.rank()
         index = strings.index if hasattr(strings, "index") and not callable(strings.index) else None
-        return Scores(self.inference, self.vocabulary, values_of(strings, "strings"), self.ranks, index)
+        values = values_of(strings, "strings")
+        if labels is not None:
+            values = self.vocabulary.label(values, read_labels(labels, len(values)))
+        given = all(len(labels_of(text)) and None not in labels_of(text) for text in values if text is not None)
+        ranks = self.ranks if given or not self.vocabulary.labels else ()
+        return Scores(self.inference, self.vocabulary, values, ranks, index, self.counts)
 
     def explain(self, text: str) -> Explanation:
         """How the model reads a text: what it expects at each position, where it looks, how the loss goes back.
@@ -384,7 +396,8 @@ class GPT(LanguageModel):
         if self.documents and (not self.ranks or self._ranked != revision):
             from tapegpt.inference.scores import SAMPLE, quantiles
 
-            ranks = quantiles(self.inference, self.vocabulary, self.documents, max(min(most or SAMPLE, SAMPLE), 1))
+            most = max(min(most or SAMPLE, SAMPLE), 1)
+            ranks = quantiles(self.inference, self.vocabulary, self.documents, most, self.counts)
             with self._lock:
                 self.ranks, self._ranked = ranks, revision
 

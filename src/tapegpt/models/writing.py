@@ -68,6 +68,8 @@ def contents(model: GPT, *, weights_only: bool = False) -> Contents:
     sets = {"": model.parameters}
     if len(model.ranks):
         metadata["ranks"] = json.dumps(list(model.ranks))
+    if model.counts:
+        metadata["label_counts"] = json.dumps(model.counts.as_json())
     if model.data and not weights_only:
         metadata["data"] = json.dumps(model.data.as_dict())
     if model.state and not weights_only:
@@ -93,16 +95,17 @@ def fingerprint(model: GPT) -> str:
     if model.models:
         return Contents({"models": " ".join(map(fingerprint, model.models))}, {}, "F64").checksum
     whole = contents(model, weights_only=True)
-    names = ("config", "engine", *_vocabulary(model.vocabulary))
+    names = ("config", "engine", *_vocabulary(model.vocabulary), *(["label_counts"] if model.counts else []))
     metadata = {name: whole.metadata[name] for name in names}
     return whole.replace(metadata={**metadata, "model": type(model.config).__name__}).checksum
 
 
 def _vocabulary(vocabulary: Vocabulary) -> dict[str, str]:
-    """Characters are one text, other tokens a list and the rule by which text is split into them."""
+    """Characters are one text, other tokens a list and the rule by which text is split into them; and labels."""
+    labels = {"labels": json.dumps(vocabulary.labels)} if vocabulary.labels else {}
     if vocabulary.rule == CHARACTERS:
-        return {"vocabulary": json.dumps("".join(vocabulary))}
-    return {"vocabulary": json.dumps(vocabulary.tokens), "tokens": json.dumps(vocabulary.rule)}
+        return {"vocabulary": json.dumps("".join(vocabulary)), **labels}
+    return {"vocabulary": json.dumps(vocabulary.tokens), "tokens": json.dumps(vocabulary.rule), **labels}
 
 
 def _several(model: GPT, weights_only: bool) -> Contents:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         """Whatever `train` takes."""
 
         tokens: str
+        labels: Any  # columns of a file, or values as `Corpus.of` takes them
 
     Data = str | os.PathLike[str] | Corpus | Iterable[str]
 
@@ -45,7 +46,8 @@ def train(
 
     The model is a subclass of `Model`, an instance of one, or a name, such as "mlp" or "mymodel.py:MyGPT". Options are
     its settings and those of `Settings`, of which a preset gives some, and how data is read, as `Corpus.read` and
-    `Corpus.of` take it: `tapegpt.train("people.csv", column="name", tokens="words")`. Each callback is called about
+    `Corpus.of` take it: `tapegpt.train("people.csv", column="name", labels=["country"])`, or of a data frame
+    `tapegpt.train(people["name"], labels=people["country"])`. Each callback is called about
     every 50 ms, with the trainer and the losses since the last call; the first that returns True ends the training. At
     its end each is called once more, with no losses, and closed if it has a method `close`.
     Raises `TapeGPTError` for input that cannot be used.
@@ -72,6 +74,6 @@ def corpus_from(data: Data, reading: dict[str, Any], budget: float | None = None
         tokens = how.pop("tokens")
         return Corpus.from_source(within(Source(paths=(os.fspath(data),), **how), budget), tokens)
     for name in reading:
-        if isinstance(data, Corpus) or name not in ("tokens", *Selection.fields):
+        if isinstance(data, Corpus) or name not in ("tokens", "labels", *Selection.fields):
             raise TapeGPTError(f"{name} says how data is read: give a path, or leave it out")
     return data if isinstance(data, Corpus) else Corpus.of(data, **reading)

@@ -103,6 +103,10 @@ class Trainer(Local):
         engine = make_engine(settings.engine, config, corpus.vocab_size, settings.batch_size, settings.threads or 1)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
         self.model.documents = corpus.documents
+        if corpus.vocabulary.labels:
+            from tapegpt.data.labels import LabelCounts
+
+            self.model.counts = LabelCounts.of(corpus.documents)
         log("%d documents, %d parameters, engine %s", len(corpus), self.model.num_parameters, settings.engine)
         self._clock = Clock(settings.budget, started + engine.compile_seconds)
         initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std), self._count())
@@ -179,7 +183,7 @@ class Trainer(Local):
             return trainer
         parameters, growth = engine.parameters(), model.config.growth(model.vocab_size)
         shapes = model.config.shapes(vocabulary.size)
-        kept = [vocabulary.names.index(token) for token in model.vocabulary.names]
+        kept = model.vocabulary.numbers_in(vocabulary)
         for each in model.config.parameters(model.vocab_size):
             if not each.is_dense:
                 continue

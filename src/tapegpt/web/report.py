@@ -83,7 +83,7 @@ def _found(model: GPT, text: str | None, samples: int) -> _Findings:
     if text is None:
         generated = model.stream(seed=0, temperature=TEMPERATURE)
         text = corpus.documents[0] if corpus else next(filter(model.vocabulary.knows, generated))
-        text = "".join(model.vocabulary.split(text)[: model.config.block_size])
+        text = model.vocabulary.clip(text, model.config.block_size)
     recording, reason = _record(model, corpus, _moments(model, text))
     portrait = Portrait(recording)
     run = portrait.run(text, TEMPERATURE)
