@@ -24,7 +24,7 @@ from tapegpt.cli import main
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.labels import LabelCounts, identity, labels_of
 from tapegpt.data.vocabulary import Vocabulary
-from tapegpt.models.trained import make_engine
+from tapegpt.engines.reference import ReferenceEngine
 
 NAMES = ["anna", "otto", "bob", "nana", "abba", "otto", "ann"]
 COUNTRIES = ["de", "de", "fr", "fr", "fr", "fr", "de"]
@@ -124,7 +124,7 @@ def test_strings_have_labels_before_and_nowhere_else(engine: str) -> None:
 
 def exact_log(text: str, labels: tuple[str, ...]) -> float:
     """log P(text | labels) by the scalar engine."""
-    engine = make_engine("reference", SHAPE, model().vocab_size)
+    engine = ReferenceEngine(SHAPE, model().vocab_size)
     engine.load_parameters(model().parameters)
     vocabulary = model().vocabulary
     plain = vocabulary.replace(labels=())
@@ -141,7 +141,7 @@ def test_scores_are_given_labels_or_summed_over_them() -> None:
     texts, counts = ["anna", "bob", ""], Counter(zip(COUNTRIES, SEXES, strict=True))
     by_labels = {each: [exact_log(text, each) for text in texts] for each in product(("de", "fr"), "fm")}
 
-    def check(scores: tapegpt.inference.scores.Scores, known: tuple[str | None, str | None]) -> None:  # type: ignore[name-defined]
+    def check(scores: tapegpt.inference.scores.Scores, known: tuple[str | None, str | None]) -> None:
         agreeing = {
             each: count
             for each, count in counts.items()

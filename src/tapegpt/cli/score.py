@@ -12,7 +12,7 @@ from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import bar, colour, colours, facts, output, watched
 from tapegpt.cli.data import data_arguments, source_of, stream_of
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import flag, option, output_argument
+from tapegpt.cli.options import flag, label_argument, option, output_argument
 from tapegpt.data.labels import Labelled
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
@@ -49,8 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     model_argument(parser, data=True)
     about = "A blank line is the empty string: there are as many scores as lines."
     data_arguments(parser.add_argument_group("strings", about), "standard input")
-    about = "label of all strings, a value or COLUMN=VALUE, where --label names no column of theirs; may be repeated"
-    parser.add_argument("--given", action="append", metavar="VALUE", help=about)
+    label_argument(parser, "all strings", "--given")
     chosen = parser.add_argument_group("which of them")
     chosen.add_argument("--sort", action="store_true", help="the most surprising first")
     option(chosen, "--top", Whole(1), "the N most surprising, sorted")
@@ -80,13 +79,15 @@ def run(options: argparse.Namespace) -> int:
     for name, other in EXCLUSIVE:
         if getattr(options, name) and getattr(options, other) not in (None, False):
             raise TapeGPTError(f"{flag(name)} and {flag(other)} exclude each other: give one of them")
-    if options.given is not None and options.labels:
+    if options.label is not None and options.labels:
         raise TapeGPTError("--given and --label exclude each other: give one of them")
-    check_bulk(options, ("output", "given", "sort", "top", "characters", "line_numbers", "summary", "json"))
+    check_bulk(options, ("output", "sort", "top", "characters", "line_numbers", "summary", "json"))
     is_table = options.output_format not in (None, "text") and options.ray is None
     for name in NO_TABLE if is_table else ():
         if getattr(options, name) not in (None, False):
             raise TapeGPTError(f"{flag(name)} does not go with a table, whose rows keep their order: leave it out")
+    if options.ray is not None and options.label is not None:
+        raise TapeGPTError("--given does not go with --ray: leave one of them out")
     if options.ray is not None and not options.data and options.dataset is None:
         raise TapeGPTError("--ray scores files: give the path of one, or several")
     model, least, percentile = load_model(options), options.threshold, options.min_percentile
@@ -122,11 +123,11 @@ def _score(model: GPT, source: Source, options: argparse.Namespace) -> Iterator[
     """The scores of all strings, by the numbers of their lines if asked."""
     if not options.line_numbers:
         for texts in source.batches(keep_blank=True):
-            yield model.score(_with_labels(model, texts, source, options.given))
+            yield model.score(_with_labels(model, texts, source, options.label))
         return
     line = 1
     for rows in source.tables():
-        scores = model.score(_with_labels(model, source.chosen(rows), source, options.given))
+        scores = model.score(_with_labels(model, source.chosen(rows), source, options.label))
         scores.index = range(line, line + len(scores))
         line += len(scores)
         yield scores.take([number for number, nats in enumerate(scores.nats) if nats == nats])
@@ -185,7 +186,7 @@ def _write_table(
     with table_writer(sys.stdout.buffer, options.output_format, source) as write:
         for rows in watched(source.tables(), "row", len):
             texts = [text or None for text in source.chosen(rows)]
-            scores = model.score(_with_labels(model, texts, source, options.given))
+            scores = model.score(_with_labels(model, texts, source, options.label))
             chosen = choose(scores)
             if chosen is not None:
                 rows, scores = rows.take(chosen), scores.take(chosen)  # noqa: PLW2901

@@ -51,6 +51,8 @@ def pieces(source: Source) -> list[Piece]:
         raise TapeGPTError("ray: standard input is not on other machines: give the path of a file")
     if source.unique:
         raise TapeGPTError(f"ray: {argument('unique')} compares all strings, and a worker sees some: leave it out")
+    if source.labels:
+        raise TapeGPTError(f"ray: reads no {argument('labels')}: leave it out, or {argument('ray')}")
     check_encoding(source.encoding)
     return [piece for path in _files(source) for piece in _of_file(source, path)]
 

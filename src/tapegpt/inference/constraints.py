@@ -127,7 +127,7 @@ class Constraints(Record):
         return is_long and self.replace(max_length=None) == Constraints()
 
     def lengths(self, block_size: int, vocabulary: Vocabulary) -> tuple[int, int]:
-        """The least and the most tokens, but labels; raises `TapeGPTError` where strings are shorter than the others."""
+        """The least and most tokens, labels apart; raises `TapeGPTError` where strings are shorter than the others."""
         block_size -= len(vocabulary.labels)
         most = block_size if self.max_length is None else self.max_length
         longest = max(most, block_size)
