@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tapegpt import TapeGPTError, TapeGPTWarning
 from tapegpt.data import packed
 from tapegpt.data.sources import Source
+from tapegpt.data.tables import read_rows
 from tapegpt.data.writers import table_writer
 
 pa = pytest.importorskip("pyarrow")
@@ -196,6 +197,22 @@ def test_tables_that_make_none(files: dict[str, str], kind: str, message: str, t
         (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(TapeGPTError, match=message):
         written(Source(paths=(str(tmp_path),), column="n" if "csv" not in next(iter(files)) else "1"), kind)
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_rows_are_there_as_soon_as_their_ends_are(every: bool) -> None:
+    """As from a pipe; a cell may go on in what is still to come."""
+    asked = []
+
+    def pieces() -> Iterator[str]:
+        for piece in ("a,b\n1,2\n", '3,"4\n', '5"\n6,7\n', '8,"9"\n'):
+            asked.append(piece)
+            yield piece
+
+    rows = read_rows("t.csv", "csv", pieces(), "a", every=every)
+    assert [(value, len(asked)) for some in rows for value in some.values] == [("1", 1), ("3", 3), ("6", 3), ("8", 4)]
+    lines = read_rows("t.jsonl", "jsonl", iter(['"x"\n"y"\n', '"z"\n']), None, every=every)
+    assert [list(some.values) for some in lines] == [["x", "y"], ["z"]]
 
 
 # --- Parquet and Arrow ------------------------------------------------------------------------------------------

@@ -84,7 +84,8 @@ def _files(report: DataReport) -> Iterator[tuple[str, str]]:
     if len(report.files) > LISTED:
         yield "", f"and {len(report.files) - LISTED:,} files more, see --json"
     if not report.encodings:
-        yield "encoding", f"{report.encoding} throughout"
+        is_strict = all(flag.words[0] != "--errors" for flag in report.flags)
+        yield "encoding", f"{report.encoding} {'throughout' if is_strict else 'but for what is noted'}"
 
 
 def _documents(report: DataReport) -> Iterator[tuple[str, str]]:

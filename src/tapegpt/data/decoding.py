@@ -115,6 +115,7 @@ class EncodingError(TapeGPTError):
     def at(cls, place: str, encoding: str, data: bytes, start: int, byte: int, line: int) -> EncodingError:
         """The error of `data[start]`, which is this byte of the file, in this line."""
         remedy = f"choose another, for instance {argument('encoding', _likely(data, encoding))}"
+        remedy += f", or {argument('errors', 'skip')} for all but such strings"
         if b"\0" in data and len("\n".encode(encoding)) == 1 and not data.startswith(UTF_16_MARKS):
             remedy = f"it looks like no text, leave it out, or choose another {argument('encoding')}"
         return cls(f"{place}: line {line}, byte {byte}: 0x{data[start]:02x} is not {encoding}: {remedy}")
