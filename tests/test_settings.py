@@ -58,7 +58,7 @@ RANGES: dict[str, st.SearchStrategy[Any]] = {
     "gram_decay": st.none() | number(0, 1e6),
     "init_std": number(0, 1e6),
     "clip": number(0, 1e6),
-    "long": st.sampled_from(["cut", "window"]),
+    "long": st.sampled_from(["cut", "window", "overlap"]),
 }
 
 
@@ -115,7 +115,7 @@ def test_what_is_no_setting_at_all_gets_one_line(name: str, value: Any) -> None:
     if value is None and name in OPEN:
         none: Any = {name: None}
         assert getattr(Settings(engine="fast", validation=0.5, **none), name) is None
-    elif value not in ("cut", "window", "exact", "fast", "reference"):
+    elif value not in ("cut", "window", "overlap", "exact", "fast", "reference"):
         assert refused(**{"engine": "fast", "validation": 0.5, name: value}).startswith(f"{name} must be ")
 
 

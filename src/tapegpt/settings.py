@@ -93,8 +93,8 @@ class Settings(Record):
         "number of worker threads", Whole(1, MAX_THREADS), default=None, fast=None, usual="automatic"
     )
     long: str = field(
-        "strings longer than the block: cut, or trained on window after window",
-        OneOf(("cut", "window")),
+        "strings longer than the block: cut; window, trained on window after window; overlap, also from half to half",
+        OneOf(("cut", "window", "overlap")),
         default="cut",
         fast="window",
     )

@@ -174,7 +174,7 @@ def visited(trainer: Trainer, steps: int) -> list[tuple[int, list[int]]]:
 @given(
     documents=st.lists(st.text("ab", min_size=1, max_size=7), min_size=2, max_size=9),
     steps=st.integers(1, 12),
-    options=st.sampled_from([{}, {**FAST, "long": "cut"}, {**FAST, "long": "window"}]),
+    options=st.sampled_from([{}, *({**FAST, "long": long} for long in ("cut", "window", "overlap"))]),
     numbers=st.lists(st.floats(-1, 1), min_size=60, max_size=60),
 )
 def test_lessons_are_what_the_training_went_through(
@@ -274,8 +274,8 @@ def test_training_again_goes_through_the_others_in_their_order(
 
     rng = Random(chosen.seed)
     corpus = Corpus.of(NAMES)
-    tokens = corpus.windows(model.config.block_size, cut=not options)
-    windows = [len(corpus.windows(model.config.block_size, [number], cut=not options)) for number in range(len(NAMES))]
+    tokens = corpus.windows(model.config.block_size, long=chosen.long)
+    windows = [len(corpus.windows(model.config.block_size, [number], chosen.long)) for number in range(len(NAMES))]
     owners = [name for name, count in zip(NAMES, windows, strict=True) for _ in range(count)]
     kept = [window for window in rng.permutation(len(tokens)) if owners[window] not in left_out]
     engine = make_engine(chosen.engine, model.config, model.vocab_size, chosen.batch_size)

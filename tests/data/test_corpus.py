@@ -9,7 +9,7 @@ import io
 import os
 import random
 import re
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -22,6 +22,7 @@ from tapegpt.data.decoding import _wide
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.sources import DATASETS, Source, parse_delimiter
 from tapegpt.data.vocabulary import Vocabulary
+from tapegpt.data.windows import tilings, window_start
 from tapegpt.errors import TapeGPTError
 
 if TYPE_CHECKING:
@@ -491,7 +492,15 @@ def test_windows(strings: list[str], block_size: int, shuffled: bool) -> None:
         expected += [document[i : i + block_size + 1] for i in range(0, len(document) - 1, block_size)]
     assert split(windows) == expected
     assert max(map(len, split(windows))) <= block_size + 1
-    assert corpus.windows(block_size, order, cut=True) == tokens
+    assert corpus.windows(block_size, order, "cut") == tokens
+    expected = []
+    for document in split(tokens):
+        length = len(document) - 1
+        copies = tilings(length, block_size, "overlap")
+        expected += [document[i : j + 1] for begins in copies for i, j in pairwise([*begins, length])]
+        read = {window_start(number, block_size) for number in range(length)}
+        assert block_size % 2 or read <= {begin for begins in copies for begin in begins}
+    assert split(corpus.windows(block_size, order, "overlap")) == expected
 
 
 def test_windows_of_nothing() -> None:

@@ -20,6 +20,7 @@ from tapegpt.analysis.influence import Rater
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.rng import Random
 from tapegpt.data.vocabulary import listed
+from tapegpt.data.windows import tilings
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
@@ -192,10 +193,10 @@ class Lessons:
             from tapegpt.data.holdout import hold_out
 
             corpus, _ = hold_out(corpus, self.settings.validation, self.settings.seed)
-        block, cut = model.config.block_size, self.settings.long == "cut"
+        block, long = model.config.block_size, self.settings.long
         self.corpus, self.documents = corpus, corpus.documents
-        self.tokens = corpus.windows(block, cut=cut)
-        counts = [1 if cut else -(-(length + 1) // block) for length in corpus.lengths()]
+        self.tokens = corpus.windows(block, long=long)
+        counts = [sum(map(len, tilings(length + 1, block, long))) for length in corpus.lengths()]
         self._lengths = [1] * len(self.tokens)
         if self.settings.engine == "fast":  # whose steps are means over positions
             self._lengths = [min(end - start, block) for start, end in pairwise(self.tokens.starts)]

@@ -148,15 +148,16 @@ class Corpus(Record):
         documents = self.documents if order is None else [self.documents[number] for number in order]
         return self.vocabulary.encode_documents(documents)
 
-    def windows(self, block_size: int, order: Iterable[int] | None = None, cut: bool = False) -> Tokens:
+    def windows(self, block_size: int, order: Iterable[int] | None = None, long: str = "window") -> Tokens:
         """`tokens(order)`, with a document of more than `block_size` predictions as several windows in a row.
 
         Each window but a document's last makes `block_size` predictions, and the next one starts with the token that
-        it ends with. With `cut` every document is one window, whatever its length, for an engine that trains on its
-        beginning. Raises `TapeGPTError` unless block_size is a whole number from 1 on.
+        it ends with. Where they "overlap", a copy of the document follows whose windows begin in the middle of these,
+        as strings beyond the block are generated. "cut" is for an engine that trains on the beginning: every document
+        is one window, whatever its length. Raises `TapeGPTError` unless block_size is a whole number from 1 on.
         """
         Whole(1).check("block_size", block_size)
         tokens = self.tokens(order)
         longest = max(map(len, self.documents), default=0) + len(self.vocabulary.labels)
         short = longest < block_size  # no token is shorter than a character
-        return tokens if cut or short else tokens.windows(block_size)
+        return tokens if long == "cut" or short else tokens.windows(block_size, long)

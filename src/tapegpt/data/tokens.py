@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain, pairwise, repeat
 from operator import add
 
 from tapegpt.record import Record
@@ -34,10 +34,21 @@ class Tokens(Record):
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def windows(self, block_size: int) -> Tokens:
+    def windows(self, block_size: int, long: str = "window") -> Tokens:
         """With a document of more than `block_size` predictions as several windows, see `Corpus.windows`."""
-        windows = map(range, self.starts, self.starts[1:], repeat(block_size))  # the starts inside each document
-        return Tokens(self.ids, array("q", [*chain.from_iterable(windows), self.starts[-1]]))
+        if long == "window":  # the starts inside each document: 10 times faster
+            windows = map(range, self.starts, self.starts[1:], repeat(block_size))
+            return Tokens(self.ids, array("q", [*chain.from_iterable(windows), self.starts[-1]]))
+        from tapegpt.data.windows import tilings
+
+        ids, starts = array("I"), array("q")
+        for start, end in pairwise(self.starts):
+            for begins in tilings(end - start, block_size, long):
+                starts.extend([len(ids) + begin for begin in begins])
+                ids.extend(self.ids[start:end])
+        starts.append(len(ids))
+        ids.append(self.ids[-1])
+        return Tokens(ids, starts)
 
     def behind(self, heads: Sequence[str]) -> Tokens:
         """With more tokens, which are the codes of characters, between the BOS and each document."""

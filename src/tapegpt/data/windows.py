@@ -2,7 +2,7 @@
 
 The first is the block. When it is full, its last half begins the next one: it is read again at positions 0 on, without
 BOS, and reading continues behind it. So each token beyond the block follows at least half a block, and costs up to
-twice as much as one within it. Not here: the windows of a training, which have nothing in common (`Corpus.windows`).
+twice as much as one within it. Those of a training have nothing in common, unless they overlap likewise.
 """
 
 from __future__ import annotations
@@ -27,6 +27,16 @@ def window_start(number: int, block_size: int) -> int:
     """The token that begins the window in which token `number` is read for the first time; BOS is number 0."""
     apart = block_size - overlap(block_size)
     return max(number - overlap(block_size), 0) // apart * apart
+
+
+def tilings(predictions: int, block_size: int, long: str) -> list[list[int]]:
+    """Where the windows of a training begin in a document, or in each of two copies of it; see `Corpus.windows`."""
+    if long == "cut":
+        return [[0]]
+    tilings = [[*range(0, predictions, block_size)]]
+    if long == "overlap" and predictions > block_size:
+        tilings.append([0, *range(block_size - overlap(block_size), predictions, block_size)])
+    return tilings
 
 
 class Windows(Record):

@@ -173,9 +173,8 @@ class Field:
         """The training strings for the engine fast, as they lie."""
         if settings.engine != "fast":
             return None
-        cut = settings.long == "cut"
-        key = ("training", None if cut else config.block_size)
-        return self._once(key, lambda: self.training.windows(config.block_size, cut=cut))
+        block, long = config.block_size, settings.long
+        return self._once(("training", block, long), lambda: self.training.windows(block, long=long))
 
     def _once(self, key: object, make: Callable[[], T]) -> T:
         """What is made at the first use, and then shared; two threads that need it at once may both make it."""

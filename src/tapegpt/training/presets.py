@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         validation: float
         patience: int | None
         threads: int | None
-        long: Literal["cut", "window"]
+        long: Literal["cut", "window", "overlap"]
 
 
 TAKEN = {"model", "preset", "callbacks", "data", *READING}  # other names of options than those of settings

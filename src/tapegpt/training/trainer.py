@@ -60,7 +60,7 @@ class Trainer(Local):
     time of `time.perf_counter`, by default now; compiling, once for a shape, does not count. Of what is `held_out`
     it is judged by the documents `judged`, and beside n-gram models of the training documents `counted`: all, or in a
     budget as many as its shares of the time suffice for. `windows`, if they are at
-    hand, are what the engine fast takes of the corpus: `corpus.windows(block_size, cut=long == "cut")`. Raises
+    hand, are what the engine fast takes of the corpus: `corpus.windows(block_size, long=long)`. Raises
     `TapeGPTError` for settings out of range.
     """
 
@@ -420,7 +420,7 @@ def _tokens(corpus: Corpus, config: Model, settings: Settings, rng: Random, wind
     """The documents, or their windows, in random order: the first that is drawn with the seed."""
     if settings.engine != "fast":
         return corpus.tokens(rng.permutation(len(corpus))[: settings.steps])  # no step comes to any later document
-    tokens = windows or corpus.windows(config.block_size, cut=settings.long == "cut")
+    tokens = windows or corpus.windows(config.block_size, long=settings.long)
     return tokens.replace(order=rng.permutation(len(tokens)))
 
 
