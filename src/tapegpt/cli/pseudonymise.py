@@ -9,6 +9,7 @@ from tapegpt.cli.data import data_arguments, stream_of
 from tapegpt.cli.generate import string_arguments, string_options
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import flag, option, output_argument
+from tapegpt.data.rows import OUTPUT_FORMATS
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.constraints import split_options
 from tapegpt.inference.pseudonyms import read_secret
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from tapegpt.data.rows import Rows
     from tapegpt.data.sources import Source
 
-OUTPUT_FORMATS = ("text", "csv", "tsv", "jsonl", "parquet")
 WRITTEN_AS = {"json": "jsonl", "arrow": "parquet"}  # what is read; all else as it is read
 LEAVING_OUT = ("max_length", "unique")
 COMMON = "--column --secret-file --output --no-unique --no-novel --training-data --pattern --length"

@@ -14,6 +14,7 @@ from tapegpt.cli.data import data_arguments, source_of, stream_of
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import flag, label_argument, option, output_argument
 from tapegpt.data.labels import Labelled
+from tapegpt.data.rows import OUTPUT_FORMATS
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
 from tapegpt.ranges import Number, OneOf, Whole
@@ -40,7 +41,6 @@ EXCLUSIVE = (
     *[("line_numbers", each) for each in ("json", "summary", "unique")],
 )
 NO_TABLE = ("sort", "top", "unique", "characters", "line_numbers", "summary", "json")
-OUTPUT_FORMATS = ("text", "csv", "tsv", "jsonl", "parquet")
 COMMON = "--dataset --column --sort --top --min-percentile --threshold --output --output-format --summary --json"
 
 

@@ -69,15 +69,16 @@ class Corpus(Record):
 
     @classmethod
     def read(cls, *paths: str | os.PathLike[str], tokens: str = CHARACTERS, **options: Unpack[Reading]) -> Corpus:
-        r"""The documents of files, of all files in directories, and for "-" of standard input, gzip or not.
+        r"""The documents of files, of all files in directories and zip files, and for "-" of standard input.
 
-        A document is a line of a text, stripped, blank ones left out; CR LF, CR and LF end a line, a BOM is dropped. In
-        tables, `.csv`, `.tsv` and `.jsonl` files or what `format` says is one, it is a value of the `column`. Of a text
-        the `delimiter` lies between documents: "\n" makes each line one, "\n\n" each block of lines between blank
-        lines (of spaces and tabs at most), "" the whole file, any other text what lies between its occurrences.
-        `tokens` is the rule of a `Vocabulary`, options are the fields of `Source`, of which `labels` names columns.
-        Raises `TapeGPTError` for a file that is missing, unreadable, not text in this encoding, or no table with such a
-        column, and where no document is left.
+        Gzip, xz and bzip2 are inflated. A document is a line of a text, stripped, blank ones left out; CR LF, CR and LF
+        end a line, a BOM is dropped. In tables, `.csv`, `.tsv`, `.jsonl`, `.json`, `.parquet`, `.arrow` and `.feather`
+        files or what `format` says is one, it is a value of the `column`. Of a text the `delimiter` lies between
+        documents: "\n" makes each line one, "\n\n" each block of lines between blank lines (of spaces and tabs at
+        most), "" the whole file, any other text what lies between its occurrences. `tokens` is the rule of a
+        `Vocabulary`, options are the fields of `Source`, of which `labels` names columns. Raises `TapeGPTError` for a
+        file that is missing, unreadable, not text in this encoding, or no table with such a column, and where no
+        document is left.
         """
         return cls.from_source(Source(paths=tuple([os.fspath(path) for path in paths]), **options), tokens)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, Self
 
+OUTPUT_FORMATS = ("text", "csv", "tsv", "jsonl", "parquet")  # in which commands write rows
 TEXT = "text"  # the name of the only column, where strings have none
 
 

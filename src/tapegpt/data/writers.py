@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     Added = Mapping[str, array[float] | list[str | None]]
     Write = Callable[[Rows, Added], None]
 
-FORMATS = ("csv", "tsv", "jsonl", "parquet")
-
 
 @contextmanager
 def table_writer(file: BinaryIO, kind: str, source: Source) -> Iterator[Write]:
