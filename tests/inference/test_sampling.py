@@ -134,12 +134,21 @@ def test_some_string_weighs_as_much_as_the_bound_and_none_more(model: GPT, patte
             yield from weights([*prefix, token], 0 if token == space.bos else space.after(state, token), weight)
 
     heaviest = max(weights([], space.automaton.start, 1.0))
-    assert min(heaviest, 1.0) <= sampler._bound() <= heaviest * (1.0 + 2.0 * sampling.SLACK) ** BLOCK
+    assert min(heaviest, 1.0) <= math.exp(sampler._bound()) <= heaviest * (1.0 + 2.0 * sampling.SLACK) ** BLOCK
 
 
 def test_the_bound_leaves_room_for_rounding_in_f32(model: GPT) -> None:
     sampler = model.sampler(*split_options({"pattern": "a.*", "temperature": 1.0}), seed=0)
-    assert sampler._bound() == pytest.approx(1.0001 * model.next_probabilities("")["a"], rel=1e-6)
+    assert math.exp(sampler._bound()) == pytest.approx(1.0001 * model.next_probabilities("")["a"], rel=1e-6)
+
+
+def test_the_bound_is_close_behind_a_long_prefix(small: GPT) -> None:
+    prefix = "cab" * 400
+    sampler = small.sampler(*split_options({"prefix": prefix, "max_length": 1300}), seed=0)
+    weights = sampler._draw(2).log_weights
+    assert weights[0] == pytest.approx(weights[1], rel=1e-6)
+    assert -0.2 < weights[0] - sampler._bound() < 0 < -700 - weights[0]  # none is a number but by its log
+    assert all(text.startswith(prefix) for text in sampler.strings(3))
 
 
 def test_exact_strings_are_shorter_than_the_block_as_often_as_the_model_writes_such(model: GPT) -> None:

@@ -225,7 +225,7 @@ class Sampler:
             drawn = self._draw(size)
             strings = self._texts(drawn)
             if self._unbiased:
-                taken = [math.exp(weight) > bound * self._rng.random() for weight in drawn.log_weights]
+                taken = [weight > bound + math.log(self._rng.random() or TINY) for weight in drawn.log_weights]
                 strings = [text for text, take in zip(strings, taken, strict=True) if take]
             for text in filter(self.admits, strings):
                 admitted += 1
@@ -251,10 +251,13 @@ class Sampler:
         return max(min(wanted, ROOM // self._space.longest), 1)
 
     def _bound(self) -> float:
-        """What no string's w is above: the greatest w of prefixes, of which some are looked at, the greatest first."""
+        """The log of what no string's w is above: the greatest w of prefixes, of which some are looked at.
+
+        They are what all strings begin with, and from there on some more, the greatest first.
+        """
         space, looks = self._space, 0
-        ahead: list[tuple[float, list[int], int]] = [(-1.0, [], space.automaton.start)]
-        while looks < BOUND_LOOKS:
+        ahead: list[tuple[float, list[int], int]] = [(0.0, [], space.automaton.start)]
+        while looks < BOUND_LOOKS or len(ahead) == 1:
             negative, prefix, state = ahead[0]
             if len(prefix) == space.longest or prefix[-1:] == [space.bos]:
                 break
@@ -262,7 +265,7 @@ class Sampler:
             looks += 1
             choices = space.choices(state, len(prefix))
             probabilities = _temper(self._inference.next_logs([prefix])[0], self._drawing.temperature)
-            share = negative * min(math.fsum(probabilities[token] for token in choices) * (1.0 + SLACK), 1.0)
+            share = negative - math.log(min(math.fsum(probabilities[token] for token in choices) * (1.0 + SLACK), 1.0))
             for token in choices:
                 heappush(ahead, (share, [*prefix, token], 0 if token == space.bos else space.after(state, token)))
         return -ahead[0][0]
