@@ -32,6 +32,7 @@ COMMANDS = {
     "finetune": "start a new training from a model's weights, on other data",
     "generate": "generate strings with a model, one a line",
     "score": "score how surprising strings are to a model",
+    "classify": "tell which labels strings probably have, and how sure that is",
     "pseudonymise": "give values of a column names, which only a secret leads back",
     "calibrate": "find thresholds for score from strings known to be good",
     "eval": "compare a model with data: loss, memorisation, distributions",

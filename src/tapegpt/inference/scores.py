@@ -14,12 +14,12 @@ from itertools import chain, islice
 
 from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.errors import TapeGPTError, is_number, quote
+from tapegpt.inference.columnar import Columnar
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import Any
 
     from tapegpt.data.labels import LabelCounts
     from tapegpt.data.vocabulary import Split, Vocabulary
@@ -85,7 +85,7 @@ class Score(Record):
         return f'<code style="font-size: 1.2em">{"".join(spans)}</code> {self.nats:.2f} nats per token'
 
 
-class Scores:
+class Scores(Columnar):
     """The scores of several strings, in their order: all means in `nats`, one string's `Score` by its number.
 
     Missing values have the text "", nats that are NaN, and no percentile.
@@ -135,24 +135,6 @@ class Scores:
         between = "" if self._vocabulary.rule == CHARACTERS else ", "
         split = self._vocabulary.split_all(self.texts)
         return [between.join(dict.fromkeys(filter(self.unknown.__contains__, pieces))) for pieces in split]
-
-    def to_frame(self) -> Any:
-        """`as_columns` as a DataFrame of pandas, with the index of the Series that was scored."""
-        try:
-            from pandas import DataFrame  # type: ignore[import-untyped]  # it has no type hints
-        except ImportError:
-            raise TapeGPTError("pandas is not installed: install it, or take as_columns() or to_arrow()") from None
-        return DataFrame({name: list(column) for name, column in self.as_columns().items()}, index=self.index)
-
-    def to_arrow(self) -> Any:
-        """`as_columns` as a table of pyarrow, with nulls for missing values."""
-        from tapegpt.data.arrow import table_of
-
-        return table_of(self.as_columns())
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """As Arrow's PyCapsule interface has it: what polars, DuckDB and others make a table of."""
-        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     def take(self, numbers: Iterable[int]) -> Scores:
         """The scores of some of the strings, by their numbers."""

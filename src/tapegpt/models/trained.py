@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.engines.base import Engine, Parameters
     from tapegpt.files import Path
+    from tapegpt.inference.classes import Classes
     from tapegpt.inference.constraints import GenerateOptions, StringOptions
     from tapegpt.inference.explanation import Explanation
     from tapegpt.inference.forward import Inference
@@ -371,6 +372,24 @@ class GPT(LanguageModel):
         given = all(len(labels_of(text)) and None not in labels_of(text) for text in values if text is not None)
         ranks = self.ranks if given or not self.vocabulary.labels else ()
         return Scores(self.inference, self.vocabulary, values, ranks, index, self.counts)
+
+    def classify(self, strings: Iterable[str | None], *, by: str | None = None, label: Any = None) -> Classes:
+        """Which labels strings probably have, of a model with labels: P(labels | string) by Bayes' rule.
+
+        With several columns of labels their combinations, or `by` one column its values; `label` is what is known of
+        the others, as `generate` takes it. Before a string is read, labels are as probable as they come in the training
+        data. Probabilities are calibrated where the training held strings out. Missing values have none. Raises
+        `TapeGPTError` for a model without labels, and anything but strings.
+        """
+        from tapegpt.data.strings import values_of
+        from tapegpt.inference.classes import Classes
+
+        if self.counts is None:
+            raise TapeGPTError(f"the model has no labels to choose from: train one with {argument('labels')}")
+        given = self.vocabulary.combination(label)
+        values = values_of(strings, "strings")
+        index = strings.index if hasattr(strings, "index") and not callable(strings.index) else None
+        return Classes(self.inference, self.vocabulary, self.counts, values, by=by, given=given, index=index)
 
     def explain(self, text: str) -> Explanation:
         """How the model reads a text: what it expects at each position, where it looks, how the loss goes back.

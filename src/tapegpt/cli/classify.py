@@ -1,0 +1,130 @@
+"""`tapegpt classify`: which labels strings probably have, a line each, or the rows of a table with them."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+from tapegpt.cli.console import notice, output, watched
+from tapegpt.cli.data import data_arguments, stream_of
+from tapegpt.cli.models import load_model, model_argument
+from tapegpt.cli.options import label_argument, option, output_argument
+from tapegpt.cli.score import OUTPUT_FORMATS
+from tapegpt.data.labels import labels_of
+from tapegpt.errors import TapeGPTError
+from tapegpt.ranges import OneOf
+from tapegpt.text import amount, json_line, line_writer, visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from tapegpt.data.sources import Source
+    from tapegpt.inference.classes import Classes
+    from tapegpt.models.trained import GPT
+
+LEAST = 1e-12  # of a probability whose log is taken
+COMMON = "--dataset --column --by --label --output --output-format --json"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    model_argument(parser)
+    data_arguments(parser.add_argument_group("strings"), "standard input")
+    about = "column of labels to choose from, by name in the training data [the combinations of all]"
+    parser.add_argument("--by", metavar="COLUMN", help=about)
+    label_argument(parser, "all strings", "--given")
+    shown = parser.add_argument_group("output")
+    output_argument(shown, "labels")
+    about = "table with all columns of DATA and the labels: csv, tsv, jsonl, parquet [text]"
+    option(shown, "--output-format", OneOf(OUTPUT_FORMATS), about, default="text")
+    shown.add_argument("--json", action="store_true", help="JSON lines, with the probabilities of all labels")
+    parser.epilog = (
+        "MODEL is one that was trained with --label. Where DATA has the labels too, in columns that --label names, the "
+        "last word is how many are told right. Probabilities can be relied on where the training had --validation."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the most probable labels."""
+    if options.json and options.output_format != "text":
+        raise TapeGPTError("--json and --output-format exclude each other: give one of them")
+    model, source = load_model(options), stream_of(options)
+    model.classify([], by=options.by, label=options.label)  # refused before the data are read
+    tally = _Tally(model, source)
+    with output(options.output):
+        if options.output_format == "text":
+            batches = watched(source.batches(keep_blank=True), "string", len)
+            for texts in batches:
+                found = model.classify(texts, by=options.by, label=options.label)
+                tally.add(texts, found)
+                _print(model, texts, found, as_json=options.json)
+        else:
+            _write(model, source, options, tally)
+    tally.tell()
+    return 0
+
+
+def _write(model: GPT, source: Source, options: argparse.Namespace, tally: _Tally) -> None:
+    """Write the rows, nothing said of those that are blank."""
+    from tapegpt.data.writers import table_writer
+
+    with table_writer(sys.stdout.buffer, options.output_format, source) as write:
+        for rows in watched(source.tables(), "row", len):
+            texts = [text or None for text in source.chosen(rows)]
+            found = model.classify(texts, by=options.by, label=options.label)
+            tally.add(texts, found)
+            write(rows, found.as_columns())
+            sys.stdout.flush()
+
+
+def _print(model: GPT, texts: Sequence[str], found: Classes, *, as_json: bool) -> None:
+    if as_json:
+        for text, shares in zip(texts, found, strict=True):
+            every = [
+                {**dict(zip(found.columns, labels, strict=True)), "probability": round(share, 6)}
+                for labels, share in shares.items()
+            ]
+            print(json_line({"text": text, "labels": every}))
+        return
+    on_a_line = line_writer(model.vocabulary.characters)
+    values = {name: [visible(value) for value in every] for name, every in model.vocabulary.labels}
+    widths = [max(map(len, values[name])) for name in found.columns]
+    names: dict[object, str] = {
+        labels: "  ".join([f"{visible(each):{width}}" for each, width in zip(labels, widths, strict=True)])
+        for labels in {*found.labels}
+        if labels is not None
+    }
+    lines = zip(found.probabilities, found.labels, texts, strict=True)
+    sys.stdout.write("".join([f"{share:.4f}  {names[labels]}  {on_a_line(text)}\n" for share, labels, text in lines]))
+    sys.stdout.flush()
+
+
+class _Tally:
+    """How many labels are told right, where the data have them."""
+
+    def __init__(self, model: GPT, source: Source) -> None:
+        self._vocabulary, self._names = model.vocabulary, source.labels
+        self._right = self._count = 0
+        self._nats = 0.0
+
+    def add(self, texts: Sequence[str | None], found: Classes) -> None:
+        """Compare those that are known."""
+        if not self._names:
+            return
+        labelled = self._vocabulary.relabel(texts, self._names)
+        places = list(map(self._vocabulary.columns.index, found.columns))
+        for text, best, shares in zip(labelled, found.labels, found, strict=True):
+            known = () if text is None else tuple([value for place in places if (value := labels_of(text)[place])])
+            if len(known) < len(places):
+                continue
+            self._count += 1
+            self._right += best == known
+            self._nats -= math.log(max(shares.get(known, 0.0), LEAST))
+
+    def tell(self) -> None:
+        """Say it."""
+        if self._count:
+            share, nats = self._right / self._count, self._nats / self._count
+            notice(f"{share:.1%} of {amount(self._count, 'label')} are right; log loss {nats:.4f} nats")
