@@ -12,13 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-_TYPED = {"labels": "label"}  # where an option has another name than the argument
 _MARK = "\ufdd0"  # no character, so in no message of its own: around what Python says, and then the command line
 
 
 def argument(name: str, value: object = None) -> str:
     """An argument in a message, by name or with a value: column=2 in Python, --column 2 on the command line."""
-    option = f"--{_TYPED.get(name, name).replace('_', '-')}"
+    option = f"--{name.replace('_', '-')}"
     if value is None:
         return either(name, option)
     return either(f"{name}={value!r}", f"--no-{name}" if value is False else f"{option} {value}")

@@ -194,7 +194,7 @@ def test_training_goes_on_with_labels(tmp_path: Path, capfd: pytest.CaptureFixtu
     table = tmp_path / "people.csv"
     table.write_text("\n".join(["name,country,sex", *rows, "eve,,f", ""]))
     path = str(tmp_path / "model.safetensors")
-    data = [str(table), "--column", "name", "--label", "country", "--label", "sex"]
+    data = [str(table), "--column", "name", "--labels", "country", "--labels", "sex"]
     shape = ["--n-embd", "8", "--n-head", "2", "--block-size", "8", "--steps", "4"]
     assert main(["train", *data, *shape, "--samples", "0", "-o", path]) == 0
     assert "1 string of 8 without a country or sex" in capfd.readouterr().err
@@ -208,7 +208,7 @@ def test_training_goes_on_with_labels(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert [line["labels"] for line in lines] == [{"country": "fr", "sex": "m"}] * 2
     assert main(["score", path, *data, "--json"]) == 0
     assert len(capfd.readouterr().out.splitlines()) == 8
-    assert main(["score", path, *data[:3], "--given", "de", "--output-format", "csv"]) == 0
+    assert main(["score", path, *data[:3], "--label", "de", "--output-format", "csv"]) == 0
     assert capfd.readouterr().out.splitlines()[0] == "name,country,sex,nats,percentile,unknown"
     for command in (["explain", path, "anna"], ["why", path, "anna"]):
         assert main([*command, "--label", "f", "--label", "de"]) == 0

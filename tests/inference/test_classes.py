@@ -88,7 +88,7 @@ def test_the_command_says_labels(tmp_path: Path, capfd: pytest.CaptureFixture[st
     data = [str(table), "--column", "name", "--by", "country"]
     (best,) = model().classify(["bob"], by="country").labels
     assert best is not None
-    assert main(["classify", path, *data, "--output-format", "csv", "--label", "country"]) == 0
+    assert main(["classify", path, *data, "--output-format", "csv", "--labels", "country"]) == 0
     out, err = capfd.readouterr()
     lines = out.splitlines()
     assert lines[0] == "name,country,predicted_country,probability"
@@ -98,7 +98,7 @@ def test_the_command_says_labels(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert main(["classify", path, *data[:3]]) == 0
     text = capfd.readouterr().out.splitlines()
     assert text[0].split()[1:] == [*(model().classify(["anna"]).labels[0] or ()), "anna"]
-    assert main(["classify", path, *data, "--json", "--given", "m"]) == 0
+    assert main(["classify", path, *data, "--json", "--label", "m"]) == 0
     assert json.loads(capfd.readouterr().out.splitlines()[0])["labels"][0].keys() == {"country", "probability"}
 
 
@@ -111,5 +111,5 @@ def test_what_cannot_be_told_gives_an_error(tmp_path: Path, capfd: pytest.Captur
     path = str(tmp_path / "model.safetensors")
     plain.save(path)
     assert main(["classify", path]) == 2
-    assert capfd.readouterr().err.endswith("train one with --label\n")
+    assert capfd.readouterr().err.endswith("train one with --labels\n")
     assert main(["classify", path, "--json", "--output-format", "csv"]) == 2

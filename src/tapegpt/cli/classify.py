@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tapegpt.models.trained import GPT
 
 LEAST = 1e-12  # of a probability whose log is taken
-COMMON = "--dataset --column --by --label --output --output-format --json"
+COMMON = "--dataset --column --by --labels --output --output-format --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,15 +34,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     data_arguments(parser.add_argument_group("strings"), "standard input")
     about = "column of labels to choose from, by name in the training data [the combinations of all]"
     parser.add_argument("--by", metavar="COLUMN", help=about)
-    label_argument(parser, "all strings", "--given")
+    label_argument(parser, "all strings")
     shown = parser.add_argument_group("output")
     output_argument(shown, "labels")
     about = "table with all columns of DATA and the labels: csv, tsv, jsonl, parquet [text]"
     option(shown, "--output-format", OneOf(OUTPUT_FORMATS), about, default="text")
     shown.add_argument("--json", action="store_true", help="JSON lines, with the probabilities of all labels")
     parser.epilog = (
-        "MODEL is one that was trained with --label. Where DATA has the labels too, in columns that --label names, the "
-        "last word is how many are told right. Probabilities can be relied on where the training had --validation."
+        "MODEL is one that was trained with --labels. Where DATA has the labels too, in columns that --labels names, "
+        "the last line says how many are told right. Probabilities can be relied on where the training had --validation."
     )
 
 

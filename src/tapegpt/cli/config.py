@@ -90,7 +90,7 @@ def options_of(model: Model, tokens: str, settings: Settings, data: DataRecord) 
         name, _, value = each.lstrip("-").partition("=")
         options[name] = value or (text[0] if text else True)
     if source and source.labels:
-        options["label"] = list(source.labels)
+        options["labels"] = list(source.labels)
     options |= {"tokens": tokens, "model": address(type(model))}
     shape = {name: value for name, value in model.as_dict().items() if value is not None}
     options |= {name: value for name, value in shape.items() if name in Config.fields}

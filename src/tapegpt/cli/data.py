@@ -35,7 +35,7 @@ def data_arguments(group: argparse._ActionsContainer, default: str = "./input.tx
     about = "column of a table: its name or number, of JSON a key or a.b [the only one]"
     group.add_argument("--column", metavar="NAME", help=about)
     about = "column of a table whose values are labels of the strings, which a model learns too; may be repeated"
-    group.add_argument("--label", action="append", default=[], metavar="COLUMN", dest="labels", help=about)
+    group.add_argument("--labels", action="append", default=[], metavar="COLUMN", help=about)
     about = ".csv and .tsv without names of columns in the first row, columns by number"
     group.add_argument("--no-header", action="store_true", help=about)
     about = "character between the cells of .csv, as ';' or '\\t' [, or ;]"

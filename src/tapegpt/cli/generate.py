@@ -57,16 +57,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(bulk, "--output-format", OneOf(FORMATS), f"with --ray: {', '.join(FORMATS)} [text]")
 
 
-def string_arguments(
-    parser: argparse.ArgumentParser, *, defaults: bool = True, label: str = "--label"
-) -> argparse._ArgumentGroup:
+def string_arguments(parser: argparse.ArgumentParser, *, defaults: bool = True) -> argparse._ArgumentGroup:
     """Declare how strings are drawn, and what each is like: the group of constraints, for more of them."""
     setting_arguments(parser.add_argument_group("how tokens are drawn"), Drawing, *Drawing.fields, defaults=defaults)
     constraints = parser.add_argument_group("constraints, which every string meets")
     constraints.add_argument("--prefix", metavar="TEXT", help="beginning of strings")
     constraints.add_argument("--suffix", metavar="TEXT", help="end of strings")
     constraints.add_argument("--pattern", metavar="REGEX", help="pattern of the whole string, in Python's syntax")
-    label_argument(constraints, "strings", label)
+    label_argument(constraints, "strings")
     about = "number of characters, or tokens, also above the block: 4..8, 4.., ..8 for at most 8, 8 [up to the block]"
     constraints.add_argument("--length", metavar="X..Y", help=about)
     about = "file of words, one a line, that occur nowhere in a string, in letters of either case"

@@ -73,10 +73,10 @@ def output_argument(group: argparse._ActionsContainer, what: str, default: str =
     group.add_argument("-o", "--output", default=default, metavar="FILE", help=about)
 
 
-def label_argument(group: argparse._ActionsContainer, what: str, name: str = "--label") -> None:
-    """Declare the labels of strings; where --label names columns of data, under another name."""
-    about = f"label of {what}, of a model trained with --label: a value, or COLUMN=VALUE; may be repeated"
-    group.add_argument(name, action="append", metavar="VALUE", dest="label", help=about)
+def label_argument(group: argparse._ActionsContainer, what: str) -> None:
+    """Declare the labels of strings."""
+    about = f"label of {what}, of a model trained with --labels: a value, or COLUMN=VALUE; may be repeated"
+    group.add_argument("--label", action="append", metavar="VALUE", help=about)
 
 
 def split_pairs(flag: str, texts: list[str]) -> list[tuple[str, str]]:

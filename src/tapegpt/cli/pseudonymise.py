@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-novel", action="store_true", help="names may be strings of the training data")
     output_argument(parser, "table")
     option(parser, "--output-format", OneOf(OUTPUT_FORMATS), f"{', '.join(OUTPUT_FORMATS)} [as DATA]")
-    string_arguments(parser, defaults=False, label="--given")
+    string_arguments(parser, defaults=False)
 
 
 def run(options: argparse.Namespace) -> int:

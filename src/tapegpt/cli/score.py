@@ -49,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     model_argument(parser, data=True)
     about = "A blank line is the empty string: there are as many scores as lines."
     data_arguments(parser.add_argument_group("strings", about), "standard input")
-    label_argument(parser, "all strings", "--given")
+    label_argument(parser, "all strings")
     chosen = parser.add_argument_group("which of them")
     chosen.add_argument("--sort", action="store_true", help="the most surprising first")
     option(chosen, "--top", Whole(1), "the N most surprising, sorted")
@@ -80,14 +80,14 @@ def run(options: argparse.Namespace) -> int:
         if getattr(options, name) and getattr(options, other) not in (None, False):
             raise TapeGPTError(f"{flag(name)} and {flag(other)} exclude each other: give one of them")
     if options.label is not None and options.labels:
-        raise TapeGPTError("--given and --label exclude each other: give one of them")
+        raise TapeGPTError("--label and --labels exclude each other: give one of them")
     check_bulk(options, ("output", "sort", "top", "characters", "line_numbers", "summary", "json"))
     is_table = options.output_format not in (None, "text") and options.ray is None
     for name in NO_TABLE if is_table else ():
         if getattr(options, name) not in (None, False):
             raise TapeGPTError(f"{flag(name)} does not go with a table, whose rows keep their order: leave it out")
     if options.ray is not None and options.label is not None:
-        raise TapeGPTError("--given does not go with --ray: leave one of them out")
+        raise TapeGPTError("--label does not go with --ray: leave one of them out")
     if options.ray is not None and not options.data and options.dataset is None:
         raise TapeGPTError("--ray scores files: give the path of one, or several")
     model, least, percentile = load_model(options), options.threshold, options.min_percentile

@@ -174,7 +174,7 @@ class Source(Selection):
         found = {}
         for name, value in self.as_dict().items():
             if name == "labels" and value:
-                found[name] = [f"--label={each}" for each in value]
+                found[name] = [f"--labels={each}" for each in value]
             elif value != getattr(Source, name) and name not in ("paths", "labels", "sample"):  # which a budget decides
                 flag = f"--{'no-' * (value is False)}{name.replace('_', '-')}"
                 text = type_text(value, name) if name in ("delimiter", "separator") else str(value)
