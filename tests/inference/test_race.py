@@ -36,7 +36,7 @@ def arrivals(model: GPT, seed: int, **options: Any) -> Arrivals:
 
 def times(model: GPT, runners: Arrivals, limit: float) -> dict[str, float]:
     texts = model.vocabulary.texts
-    found = [pair for logs, strings in runners.until(limit) for pair in zip(texts(strings), logs, strict=True)]
+    found = [pair for strings, came in runners.until(limit) for pair in zip(texts(strings), came.times, strict=True)]
     assert len(dict(found)) == len(found)
     return dict(found)
 
@@ -87,9 +87,9 @@ def test_times_are_the_same_however_far_one_looks(
 
 def test_strings_are_drawn_without_replacement(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that there are, once, however many may be kept at a time; by several models too."""
-    for most, worth in ((sampling.MAX_FOUND, 0.5), (10, 0.5), (10, sampling.RACE_WORTH)):
+    for most, worth in ((sampling.MAX_FOUND, 0.5), (10, 0.5), (10, sampling.WORTH)):
         monkeypatch.setattr(sampling, "MAX_FOUND", most)
-        monkeypatch.setattr(sampling, "RACE_WORTH", worth)
+        monkeypatch.setattr(sampling, "WORTH", worth)
         for each in (model, Ensemble([model, model])):
             strings = list(each.stream(distinct=True, temperature=0.3, seed=1))
             assert len(strings) == len(set(strings)) == EVERY
@@ -98,7 +98,7 @@ def test_strings_are_drawn_without_replacement(model: GPT, monkeypatch: pytest.M
 
 
 def test_what_hardly_ever_comes_says_so(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "MAX_PREFIXES", 20)
-    monkeypatch.setattr(sampling, "WORTH", 0.5)
+    monkeypatch.setattr(sampling, "MAX_PREFIXES", 30)
+    monkeypatch.setattr(sampling, "LEAST_SHARE", 0.1)
     with pytest.raises(TapeGPTError, match=r"^after \d+ strings: hardly any more come, .* choose a higher temperature"):
         model.generate(EVERY, distinct=True, temperature=0.1, seed=1)

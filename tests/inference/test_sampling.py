@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import islice, product
 from statistics import mean, stdev
 from typing import Any
 
@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tapegpt
-from tapegpt import Random
 from tapegpt.inference import sampling
+from tapegpt.inference.choice import Choice, truncate
 from tapegpt.inference.constraints import Drawing, split_options
 from tapegpt.inference.forward import Drawn
 from tapegpt.inference.sampling import Sampler
@@ -103,10 +103,8 @@ def test_place_by_place_a_string_is_drawn_as_often_as_its_weight_says(model: GPT
     weights = dict(zip(strings, map(math.exp, drawn.log_weights), strict=True))
     drawn_with = {text: everything[text] / weight for text, weight in weights.items()}
     assert_drawn_from(drawn_with, strings)
-    tree = sampling._Tree(model.inference, sampler._space, drawing, unbiased=False)
-    drawn_again = [tree.draw(Random(seed)) or [] for seed in range(many(3000, few=1000))]
-    from_tree = ["".join([model.vocabulary[token] for token in tokens]) for tokens in drawn_again]
-    assert_drawn_from(drawn_with, [text for text in from_tree if text in weights])
+    in_order = [text for text in islice(sampler._in_order(), many(3000, few=1000)) if text in weights]
+    assert_drawn_from(drawn_with, in_order)
 
 
 @pytest.mark.slow
@@ -194,20 +192,18 @@ def test_token_by_token_strings_are_led_to_where_the_constraints_are_met(small: 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_what_lies_ahead_counts_as_much_at_every_temperature(small: GPT, temperature: float) -> None:
-    """A batch draws with the tree's probabilities; at temperature 0 the tree's only string."""
+    """A batch draws as Python does; at temperature 0 the first string of all."""
     pattern = ".*bbb"
     asked = split_options({"pattern": pattern, "unbiased": False, "temperature": temperature})
     sampler = small.sampler(*asked, seed=1)
     space, drawn = sampler._space, sampler._draw(20)
-    tree = sampling._Tree(small.inference, space, sampler._drawing, unbiased=False)
     for tokens, log_weight in zip(drawn.strings, drawn.log_weights, strict=True):
         state, expected = space.automaton.start, 0.0
         for length, token in enumerate([*tokens, space.bos][:BLOCK]):
             logs = small.inference.next_logs([list(tokens[:length])])[0]
-            allowed, probabilities = tree._probabilities(space.choices(state, length), logs, state, length)
-            left_alone = sampling._temper(logs, temperature)[token]
-            expected += math.log(left_alone / probabilities[allowed.index(token)])
-            state = 0 if token == space.bos else space.after(state, token)
+            choice = Choice(logs, state, length, sampler._drawing, sampler._rules)
+            expected += choice.log_weight(token)
+            state = 0 if token == space.bos else choice.after(token)
         assert math.isclose(log_weight, expected, rel_tol=1e-4, abs_tol=1e-4)
     assert small.generate(1, pattern=pattern, temperature=0) == small.generate(
         1, pattern=pattern, temperature=0, distinct=True
@@ -258,43 +254,13 @@ def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.Monkey
         for (first, p), (second, q) in product(everything.items(), repeat=2)
         if first != second
     }
-    for worth in (sampling.RACE_WORTH, 0.5):  # in batches, and in the order of a race
-        monkeypatch.setattr(sampling, "RACE_WORTH", worth)
+    for worth in (sampling.WORTH, 0.5):  # in batches, and in the order of a race
+        monkeypatch.setattr(sampling, "WORTH", worth)
         drawn = [
             " ".join(small.generate(2, pattern="ab|cab|bb|a", distinct=True, unbiased=True, temperature=1.0, seed=seed))
             for seed in range(many(300, few=100))
         ]
         assert_drawn_from(expected, drawn)
-
-
-def test_a_tree_knows_how_much_may_still_come(small: GPT) -> None:
-    left = {text: probabilities(small)[text] for text in ("ab", "cab", "bb", "a")}
-    constraints, drawing = split_options({"pattern": "|".join(left), "temperature": 1.0})
-    tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, unbiased=True)
-    rng = Random(1)
-    for _ in range(200):  # until all prefixes have been looked at
-        tree.draw(rng)
-    while left:
-        assert math.isclose(sum(tree._root.left), math.fsum(left.values()), rel_tol=1e-5)
-        del left["".join([small.vocabulary[token] for token in tree.draw(rng) or []])]
-        tree.exhaust()
-    assert tree.draw(rng) is None
-    assert tree._cells == len(tree._root.tokens)
-
-
-@pytest.mark.parametrize("number", [0.0, 1.0 - 2.0**-53])
-def test_the_least_and_the_greatest_random_number_draw_nothing_again(
-    small: GPT, number: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Random, "random", lambda _: number)
-    constraints, drawing = split_options({"pattern": "ab|cab|bb|a"})
-    tree = sampling._Tree(small.inference, small.sampler(constraints, drawing)._space, drawing, unbiased=False)
-    drawn = set()
-    for _ in range(4):
-        drawn.add("".join([small.vocabulary[token] for token in tree.draw(Random(1)) or []]))
-        tree.exhaust()
-    assert drawn == {"a", "ab", "bb", "cab"}
-    assert tree.draw(Random(1)) is None
 
 
 def test_a_string_is_the_same_however_many_are_asked_for(small: GPT) -> None:
@@ -304,7 +270,9 @@ def test_a_string_is_the_same_however_many_are_asked_for(small: GPT) -> None:
         assert small.generate(30, seed=6, temperature=1.0, **wishes) != long[:30]
 
 
-def test_novel_strings_are_not_in_the_training_data(small: GPT) -> None:
+@pytest.mark.parametrize("worth", [sampling.WORTH, 0.001])  # in batches, and in the order of a race
+def test_novel_strings_are_not_in_the_training_data(small: GPT, worth: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "WORTH", worth)
     everything = probabilities(small)
     strings = small.generate(4_000, novel=True, temperature=1.0, seed=1)
     assert_drawn_from(conditioned(everything, [text for text in everything if text not in DOCUMENTS]), strings)
@@ -388,7 +356,7 @@ def test_all_constraints_hold_together_and_all_that_fits_comes(
     temperature=st.sampled_from([0.0, 0.3, 1.0, 3.0]),
     pattern=st.none() | st.sampled_from(PATTERNS),
 )
-def test_truncation_leaves_the_same_strings_side_by_side_and_in_the_tree(
+def test_truncation_leaves_the_same_strings_in_batches_and_in_a_race(
     small: GPT, top_k: int, top_p: float, min_p: float, temperature: float, pattern: str | None
 ) -> None:
     wishes = {"top_k": top_k, "top_p": top_p, "min_p": min_p, "temperature": temperature, "pattern": pattern}
@@ -411,7 +379,7 @@ def test_truncation_leaves_what_each_rule_leaves_of_the_one_before(
     weights: list[int], top_k: int, top_p: float, min_p: float
 ) -> None:
     kept = list(enumerate(weight / 64 for weight in weights))  # sums without rounding
-    found = sampling.truncate(kept, Drawing(top_k=top_k, top_p=top_p, min_p=min_p))
+    found = truncate(kept, Drawing(top_k=top_k, top_p=top_p, min_p=min_p))
     kept = [(token, p) for token, p in kept if not top_k or sum(other > p for _, other in kept) < top_k]
     mass = sum(p for _, p in kept)
     kept = [(token, p) for token, p in kept if sum(other for _, other in kept if other > p) < top_p * mass]
@@ -486,15 +454,7 @@ def test_what_the_model_hardly_ever_writes_is_drawn_place_by_place_or_refused(
     monkeypatch.setattr(sampling, "BOUND_LOOKS", 1)
     with pytest.warns(tapegpt.TapeGPTWarning, match="^the model hardly ever meets the constraints: .*token by token"):
         assert len(small.generate(50, seed=1, **rare)) == 50  # type: ignore[arg-type]
-    monkeypatch.setattr(sampling, "MAX_TRIES", 2)
-    with pytest.raises(tapegpt.TapeGPTError, match="no string was found among 2 prefixes: leave out unbiased"):
+    monkeypatch.setattr(sampling, "MAX_PREFIXES", 2)
+    monkeypatch.setattr(sampling, "LEAST_SHARE", 1.0)
+    with pytest.raises(tapegpt.TapeGPTError, match=r"^after 0 strings: hardly any more come, .*: leave out unbiased"):
         small.generate(50, unbiased=True, **rare)  # type: ignore[arg-type]
-
-
-def test_a_tree_that_grows_too_large_says_so(small: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "MAX_CELLS", 10)
-    with pytest.raises(
-        tapegpt.TapeGPTError,
-        match=r"^after [1-9]\d* strings: .* 10 probabilities are not enough .*: choose a higher temperature",
-    ):
-        small.generate(500, distinct=True, temperature=0)

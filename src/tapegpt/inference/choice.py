@@ -7,7 +7,6 @@ from bisect import bisect_right
 from itertools import accumulate
 
 from tapegpt.inference.automata import FORBIDDEN
-from tapegpt.inference.sampling import truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,3 +74,15 @@ def random_unit(start: int, step: int, number: int) -> float:
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & WORD
     z = (z ^ z >> 27) * 0x94D049BB133111EB & WORD
     return ((z ^ z >> 31) >> 40) * 2.0**-24
+
+
+def truncate(pairs: list[tuple[int, float]], drawing: Drawing) -> list[tuple[int, float]]:
+    """What top_k, top_p and min_p leave, in this order; at a threshold ties stay."""
+    falling = sorted((p for _, p in pairs), reverse=True)
+    threshold = drawing.min_p * falling[0]
+    if drawing.top_k:
+        falling = falling[: drawing.top_k] + [p for p in falling[drawing.top_k :] if p == falling[drawing.top_k - 1]]
+    mass = drawing.top_p * math.fsum(falling)
+    sums = accumulate(falling)
+    threshold = max(threshold, next((p for p, total in zip(falling, sums, strict=True) if total >= mass), falling[-1]))
+    return [(token, p) for token, p in pairs if p >= threshold]

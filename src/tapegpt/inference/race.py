@@ -19,8 +19,9 @@ from tapegpt.data.rng import GOLDEN
 from tapegpt.data.tokens import Strings
 from tapegpt.engines.fast.generation import mix
 from tapegpt.inference.automata import FORBIDDEN
+from tapegpt.inference.choice import log_sum, random_unit
 from tapegpt.inference.drawing import Automaton  # noqa: TC001  # kernels look it up
-from tapegpt.machine.language import F64, Builder, F32s, F64s, I64s, Int, Real, U32s, Value, kernel
+from tapegpt.machine.language import F64, Builder, F32s, F64s, I64s, Int, Pointer, Real, U32s, Value, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.signature import Structure
@@ -28,15 +29,17 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from tapegpt.inference.constraints import Drawing
     from tapegpt.inference.forward import Inference, Rules
+    from tapegpt.machine.language import Operand
     from tapegpt.machine.program import Argument
 
 CELLS = 1 << 20  # tokens that are looked at together
 FOREVER = 1e300  # the log of a time after all others
+NOTHING = -1e30  # the log of a weight below that of any token that is possible
 _STEP = GOLDEN - (1 << 64)  # of a seed, token by token
 
 
@@ -55,6 +58,8 @@ class Whole(Structure):
 
     ids: U32s  # (count, room)
     times: F64s
+    rates: F64s
+    seeds: I64s
     lengths: I64s
 
 
@@ -66,6 +71,9 @@ class Race(Structure):
     is_exact: Int  # 1: probabilities are those of all tokens; 0: of those that the automaton leaves, by its prospects
     longest: Int
     bos: Int
+    top_k: Int  # as in `Narrowing`
+    top_p: Real
+    min_p: Real
 
 
 @kernel
@@ -84,10 +92,11 @@ def advance(
 ) -> None:
     """The prefixes that are a token longer and come in time, and the whole strings.
 
-    logs (count, V): log p of each token; weights has room for V. Found are counted, on what there is: prefixes,
+    logs (count, V): log p of each token; weights has room for 2 V. Found are counted, on what there is: prefixes,
     whole strings, and what comes too late.
     """
     bos, limit = k.value(race.bos), race.limit
+    e = weights + (bos + 1)
 
     def add(to: Prefixes | Whole, number: int, row: Value, token: Value, time: Value) -> Value:
         """Another one; its place."""
@@ -110,19 +119,28 @@ def advance(
             ahead = automaton.prospects[automaton.classes[k.minimum(token, bos - 1)]]
             return k.select(token.equals(bos), k.select(ends, k.real32(0.0), FORBIDDEN), ahead)
 
-        largest, total, sums, first = k.variable(k.real(-FOREVER)), k.zeros(), k.zeros(), k.variable(k.integer(-1))
+        largest, sums, first = k.variable(k.real(-FOREVER)), k.zeros(), k.variable(k.integer(-1))
         for token in k.range(bos + 1):
             ahead = k.convert(k.select(race.is_exact.equals(1), k.real32(0.0), prospect(token)), F64)
             weights[token] = k.convert(logs[row * (bos + 1) + token], F64) * race.inverse + ahead
             largest.set(k.maximum(largest, weights[token]))
         for token in k.range(bos + 1):
-            total += k.exp(weights[token] - largest)
+            e[token] = k.exp(weights[token] - largest)
+        least = k.variable(k.real(NOTHING))
+        for _ in k.when(race.top_k > 0):
+            least.set(_least(k, weights, e, bos, least, lambda count, mass: count >= race.top_k))
+        for _ in k.when(race.top_p < 1.0):
+            wanted = _mass(k, weights, e, bos, least) * race.top_p
+            least.set(_least(k, weights, e, bos, least, lambda count, mass: mass >= wanted))
+        for _ in k.when(race.min_p > 0.0):
+            least.set(k.maximum(least, largest + k.log(race.min_p)))
+        total = _mass(k, weights, e, bos, k.select(race.is_exact.equals(1), k.real(-FOREVER), least))
         point, rate = _unit(k, mix(seed)) * total, before.rates[row] - largest - k.log(total)
         for token in k.range(bos + 1):
-            sums += k.exp(weights[token] - largest)
+            sums += k.select(weights[token] >= least, e[token], 0.0)
             first.set(k.select((first < 0) & (sums > point), token, first))
         for token in k.range(bos + 1):
-            for _ in k.when(prospect(token) > FORBIDDEN):
+            for _ in k.when((prospect(token) > FORBIDDEN) & (weights[token] >= least)):
                 own_seed, own_rate, comes = mix(seed + (token + 1) * _STEP), rate + weights[token], k.variable(time)
                 for _ in k.when(token.differs(first)):
                     unit = _unit(k, own_seed)
@@ -138,10 +156,38 @@ def advance(
                 for _ in k.when(in_time & is_whole):
                     place = add(whole, 1, row, token, k.value(comes))
                     whole.lengths[place] = k.select(token.equals(bos), length, length + 1)
+                    whole.rates[place], whole.seeds[place] = own_rate, own_seed
                 for _ in k.when(in_time & k.logical_not(is_whole)):
                     place = add(after, 0, row, token, k.value(comes))
                     after.rates[place], after.seeds[place] = own_rate, own_seed
                     after.states[place] = automaton.after(state, automaton.classes[token])
+
+
+def _mass(k: Builder, weights: Pointer, e: Pointer, bos: Value, least: Operand) -> Value:
+    """The sum of the numbers of tokens from a weight on."""
+    mass = k.zeros()
+    for token in k.range(bos + 1):
+        mass += k.select(weights[token] >= least, e[token], 0.0)
+    return k.value(mass)
+
+
+def _least(
+    k: Builder, weights: Pointer, e: Pointer, bos: Value, least: Operand, enough: Callable[[Value, Value], Value]
+) -> Value:
+    """The weight from which on there is `enough`, from the greatest down; `least` where there never is."""
+    level, count, mass = k.variable(k.real(FOREVER)), k.variable(k.integer(0)), k.zeros()
+    going = k.variable(k.integer(1))
+    for _ in k.repeat_while(lambda: going.equals(1)):
+        below = k.variable(least)
+        for token in k.range(bos + 1):
+            below.set(k.select(weights[token] < level, k.maximum(below, weights[token]), below))
+        for token in k.range(bos + 1):
+            for _ in k.when(weights[token].equals(below)):
+                count += 1
+                mass += e[token]
+        level.set(below)
+        going.set(k.select(enough(k.value(count), k.value(mass)) | (level <= least), k.integer(0), 1))
+    return k.value(level)
 
 
 def _unit(k: Builder, bits: Value) -> Value:
@@ -169,6 +215,23 @@ class _Batch(Record):
         return _Batch(ids, times[start:stop], rates[start:stop], self.seeds[start:stop], self.states[start:stop])
 
 
+class Came(Record):
+    """When strings come first, and what their later times follow from."""
+
+    times: array[float]  # logs
+    rates: array[float]  # logs
+    seeds: array[int]
+
+
+def repetitions(time: float, rate: float, seed: int, limit: float) -> Iterator[float]:
+    """The logs of all times at which a string comes before a limit, of which the first is given."""
+    number = 0
+    while time < limit:
+        yield time
+        number += 1
+        time = log_sum([time, math.log(-math.log1p(-random_unit(seed, GOLDEN, number)) or math.ulp(0.0)) - rate])
+
+
 class Arrivals:
     """When each string of a model that rules allow comes first."""
 
@@ -183,13 +246,14 @@ class Arrivals:
             "is_exact": int(exact),
             "longest": longest,
             "bos": inference.vocab_size - 1,
+            **{name: getattr(drawing, name) for name in ("top_k", "top_p", "min_p")},
         }
         first = array("d", [math.log(math.ulp(0.0) - math.log((1.0 + (seed >> 11)) * 2.0**-53))])
         self._start = _Batch(array("I"), first, array("d", [0.0]), array("Q", [seed]), array("I", [rules.start]))
         self.is_over, self.prefixes = False, 0  # of the last time: whether none came too late, how many were looked at
 
-    def until(self, limit: float) -> Iterator[tuple[array[float], Strings]]:
-        """The strings that come before a time, whose log is the limit, some at once, and the logs of their times."""
+    def until(self, limit: float) -> Iterator[tuple[Strings, Came]]:
+        """The strings that come before a time, whose log is the limit, some at once."""
         self.is_over, self.prefixes = self._start.times[0] < limit, 0
         ahead = [self._start] if self.is_over else []
         while ahead:
@@ -198,23 +262,22 @@ class Arrivals:
             if len(batch.times) > most:
                 ahead.append(batch.cut(most, len(batch.times)))
                 batch = batch.cut(0, most)
-            after, times, strings = self._advance(batch, limit)
+            after, strings, came = self._advance(batch, limit)
             if len(after.times):
                 ahead.append(after)
-            if len(times):
-                yield times, strings
+            yield strings, came
 
-    def _advance(self, batch: _Batch, limit: float) -> tuple[_Batch, array[float], Strings]:
-        """The prefixes that are a token longer, the times of whole strings, and these."""
+    def _advance(self, batch: _Batch, limit: float) -> tuple[_Batch, Strings, Came]:
+        """The prefixes that are a token longer, and whole strings."""
         count, length, width = len(batch.times), batch.length, self._inference.vocab_size
         self.prefixes += count
         rows = self._inference.next_logs([batch.ids[n * length : (n + 1) * length].tolist() for n in range(count)])
         logs, found = array("f", b"".join(rows)), array("q", bytes(24))
         room = count * width
-        times, weights = array("d", bytes(8 * room)), array("d", bytes(8 * width))
+        times, weights = array("d", bytes(8 * room)), array("d", bytes(16 * width))
         strings = Strings.empty(room, length + 1)
         after = _Batch(strings.ids[:], times[:], times[:], array("Q", bytes(8 * room)), array("I", bytes(4 * room)))
-        whole = {"ids": strings.ids, "times": times, "lengths": strings.lengths}
+        came = Came(times, times[:], array("Q", bytes(8 * room)))
         self._program.run(
             "advance",
             address_of(logs),
@@ -225,13 +288,13 @@ class Arrivals:
             self._rules.arguments(),
             {**self._race, "limit": limit},
             _pointers(after.as_dict()),
-            _pointers(whole),
+            _pointers({**strings.as_dict(), **came.as_dict()}),
             address_of(found),
         )
         going, over, late = found
         self.is_over &= not late
-        over_ids, lengths = strings.ids[: over * (length + 1)], strings.lengths[:over]
-        return after.cut(0, going), times[:over], Strings(over_ids, lengths)
+        whole = Strings(strings.ids[: over * (length + 1)], strings.lengths[:over])
+        return after.cut(0, going), whole, Came(came.times[:over], came.rates[:over], came.seeds[:over])
 
 
 def _pointers(arrays: dict[str, Any]) -> dict[str, Argument]:

@@ -11,14 +11,9 @@ meet the constraints (rejection sampling). Where hardly any would be accepted, s
 mean of w, with the estimate too, is the probability that the model meets the constraints by itself.
 
 What is looked up when a string is whole (that it is new, or has not come yet) conditions either distribution exactly:
-strings are drawn many at a time and those that do not fit left out, for as long as that pays. Then those that are to
-come once are enumerated in the order of a race (`race.py`). For others, and for probabilities that are cut off and need
-the rest, a tree of prefixes takes over, in which whatever has come or does not fit loses its probability: nothing is
-met twice, and when nothing is left, all strings have come. What a prefix may become has an upper bound there; where a
-walk looks at one for the first time, the bound falls to what is known then, and to be unbiased the walk continues with
-the quotient of the two as its probability, or starts anew.
+strings are drawn many at a time and those that do not fit left out, for as long as that pays. Then they come
+in the order of a race (`race.py`), in which each prefix is looked at once for all strings that begin so.
 
-Source: Shi, Bieber and Sutton, "Incremental sampling without replacement for sequence models", 2020.
 Not here: automata, the model's arithmetic.
 """
 
@@ -28,18 +23,19 @@ import math
 import sys
 from array import array
 from heapq import heappop, heappush
-from itertools import accumulate, islice
+from itertools import islice, repeat
 
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import ROOM
 from tapegpt.errors import TapeGPTError, warn
 from tapegpt.inference.automata import FORBIDDEN
+from tapegpt.inference.choice import truncate
 from tapegpt.inference.constraints import Constraints, Drawing
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tapegpt.data.neighbours import Neighbours
     from tapegpt.data.tokens import Strings
@@ -48,21 +44,20 @@ if TYPE_CHECKING:
     from tapegpt.inference.forward import Drawn, Inference, Rules
     from tapegpt.inference.race import Arrivals
 
-WORTH = 100  # a string of the tree takes about as long as so many drawn in a batch
-RACE_WORTH = 10  # the same of a string of a race
-MAX_FOUND, MAX_PREFIXES = 4_000_000, 4_000_000  # strings kept, prefixes looked at, up to the next time
+WORTH, PERSISTENCE = (
+    10,
+    200,
+)  # a string of a race takes about as long as so many of a batch; times where it may come twice
+MAX_FOUND, MAX_REPEATED = 4_000_000, 1 << 16  # strings kept up to the next time, and where they may come twice
+MAX_PREFIXES, LEAST_SHARE = 100_000, 1e-3  # looked at, where so few of them become strings
 STEP, LEAST_STEP = math.log(3.0), 0.01  # from a time to the next one, of their logs
-PERSISTENCE = 20  # times as many, where strings are left out that the tree would find one by one too
 MIN_BATCH, MAX_BATCH = 64, 4096
 BATCH_WORK = 3e8  # parameters times positions of a batch, so that Ctrl-C is prompt
 MAX_VAIN, MAX_WORK = 200_000, 1e11  # strings, and their work, without one that is exact: about 1 s
 SLACK = 1e-4  # of w in f32
 BOUND_LOOKS = 200  # prefixes looked at for an upper bound of w
-MAX_CELLS = 20_000_000  # of the tree, 16 bytes each
-MAX_TRIES = 20_000  # prefixes looked at for one string of the exact distribution, a second
 EXAMPLES, FEWEST = 1024, 64  # strings to look ahead by, where they fit the block, and at least
 DOUBT, COLDEST = 10.0, 0.3  # weight of all positions; the least temperature of these strings
-TINY = 1e-300  # what is possible is never quite zero, or it could not come when all else has
 
 
 class Estimate(Record):
@@ -73,12 +68,8 @@ class Estimate(Record):
     draws: int
 
 
-class _ImprobableError(TapeGPTError):
+class _HardlyEverError(TapeGPTError):
     """What is left to come is too improbable to be found."""
-
-
-class _HardlyEverError(_ImprobableError):
-    """It may be found where the distribution needs not be exact."""
 
 
 class Sampler:
@@ -129,7 +120,7 @@ class Sampler:
             for text in islice(self._endless(), None if n is None else min(n, sys.maxsize)):
                 given += 1
                 yield text
-        except _ImprobableError as error:
+        except _HardlyEverError as error:
             raise TapeGPTError(f"after {given:,} strings: {error}") from None
         if n is not None and given < n:
             few = f"only {given:,} string{'s meet' if given > 1 else ' meets'}" if given else "no string meets"
@@ -143,14 +134,13 @@ class Sampler:
         if self._is_in_vain and not self._constraints.unbiased:
             self._give_up_unbiased()
             yield from self._in_batches()
-        rest = self._in_order if self._races else self._from_tree
         try:
-            yield from rest()
+            yield from self._in_order()
         except _HardlyEverError:
             if self._constraints.unbiased or not self._unbiased:
                 raise
             self._give_up_unbiased()
-            yield from rest()
+            yield from self._in_order()
 
     def _give_up_unbiased(self) -> None:
         self._unbiased = False
@@ -160,13 +150,11 @@ class Sampler:
             "distribution: loosen the constraints, or choose unbiased=False from the start"
         )
 
-    @property
-    def _races(self) -> bool:
-        """Whether strings that batches do not find come in the order of a race."""
-        return self._constraints.distinct and not self._drawing.truncates
-
     def _in_order(self) -> Iterator[str]:
-        """Strings as they come first, until none is left."""
+        """Strings in the order in which they come, until none is left."""
+        if not self._drawing.temperature:
+            yield from self._best_first()
+            return
         from tapegpt.inference.race import Arrivals
 
         settings = (self._inference, self._drawing, self._rules, self._space.longest, self._rng.getrandbits(64))
@@ -174,42 +162,61 @@ class Sampler:
         step = math.log(MIN_BATCH)
         done, limit = -math.inf, step
         while True:
-            found = self._arrivals(race, done, limit, MAX_FOUND if step > LEAST_STEP else sys.maxsize)
+            found = self._arrivals(race, done, limit)
             if found is None:
                 step /= 2.0
                 limit -= step
                 continue
-            if race.prefixes > MAX_PREFIXES and len(found) * WORTH < race.prefixes:
-                raise _HardlyEverError(
-                    f"hardly any more come, {len(found):,} of the next {race.prefixes:,} prefixes: leave out unbiased, "
-                    "choose a higher temperature, ask for fewer strings, or constrain them less"
-                )
-            yield from (text for _, text in sorted(found) if self.admits(text))
-            if race.is_over:
+            yield from (text for _, text in sorted(found) if not self._constraints.distinct or self.admits(text))
+            if race.is_over and (self._constraints.distinct or not found):
                 return
             step = STEP if found else 2.0 * step
             done, limit = limit, limit + step
 
-    def _arrivals(self, race: Arrivals, done: float, limit: float, most: int) -> list[tuple[float, str]] | None:
+    def _arrivals(self, race: Arrivals, done: float, limit: float) -> list[tuple[float, str]] | None:
         """The strings that come from one time to another, and the logs of their times; None where they are too many."""
-        found = list[tuple[float, str]]()
-        for times, strings in race.until(limit):
-            pairs = zip(times, self._vocabulary.texts(strings), strict=True)
-            found += [pair for pair in pairs if pair[0] >= done]
-            if len(found) > most:
+        from tapegpt.inference.race import repetitions
+
+        found, most = list[tuple[float, str]](), MAX_FOUND if self._constraints.distinct else MAX_REPEATED
+        is_long = limit - done > LEAST_STEP
+        for strings, came in race.until(limit):
+            texts = self._vocabulary.texts(strings)
+            for text, time, rate, seed in zip(texts, came.times, came.rates, came.seeds, strict=True):
+                if self._constraints.distinct:
+                    times: Iterable[float] = [time]
+                elif is_long and rate + limit > math.log(most):
+                    return None
+                else:
+                    times = repetitions(time, rate, seed, limit) if self.admits(text) else ()
+                found += [(each, text) for each in times if each >= done]
+            is_in_vain = race.prefixes > MAX_PREFIXES and len(found) < race.prefixes * LEAST_SHARE
+            if (is_long and len(found) > most) or (is_in_vain and limit - done > STEP):
                 return None
+            if is_in_vain:
+                raise _HardlyEverError(
+                    f"hardly any more come, {len(found):,} of the next {race.prefixes:,} prefixes: leave out unbiased, "
+                    "choose a higher temperature, ask for fewer strings, or constrain them less"
+                )
         return found
 
-    def _from_tree(self) -> Iterator[str]:
-        """Strings until none is left."""
-        tree = _Tree(self._inference, self._space, self._drawing, self._unbiased)
-        while (tokens := tree.draw(self._rng)) is not None:
-            text = self._vocabulary.decode(tokens)
-            fits = self.admits(text)
-            if not fits or self._constraints.distinct:
-                tree.exhaust()
-            if fits:
-                yield text
+    def _best_first(self) -> Iterator[str]:
+        """Strings by the most probable token that is left, from the last position back; the first one for ever."""
+        space, ahead = self._space, [(list[int](), self._space.automaton.start)]
+        while ahead:
+            tokens, state = ahead.pop()
+            ends = tokens[-1:] == [space.bos]
+            if ends or len(tokens) == space.longest:
+                text = self._vocabulary.decode(tokens[: len(tokens) - ends])
+                if self.admits(text):
+                    yield from [text] if self._constraints.distinct else repeat(text)
+                continue
+            logs, allowed = self._inference.next_logs([tokens])[0], space.choices(state, len(tokens))
+            after = [0 if token == space.bos else space.after(state, token) for token in allowed]
+            prospects = [space.prospect(to, len(tokens) + 1) if to else 0.0 for to in after]
+            weights = [logs[token] + prospect for token, prospect in zip(allowed, prospects, strict=True)]
+            pairs = truncate(list(enumerate(_temper(weights, 1.0))), self._drawing)
+            for choice, _ in sorted(pairs, key=lambda pair: (pair[1], -pair[0])):
+                ahead.append(([*tokens, allowed[choice]], after[choice]))
 
     def _in_batches(self) -> Iterator[str]:
         """Strings for as long as one in `WORTH` is admitted, and one found in `MAX_WORK`."""
@@ -219,7 +226,7 @@ class Sampler:
         vain = min(MAX_VAIN * self._block / self._space.longest, max(MAX_WORK / self._work, MIN_BATCH))
         bound = self._bound() if self._unbiased else 0.0
         self._is_in_vain = False
-        worth = RACE_WORTH if self._races else WORTH if self._known is None else WORTH * PERSISTENCE
+        worth = WORTH if self._constraints.distinct else WORTH * PERSISTENCE
         size, in_vain, tried, admitted = min(MIN_BATCH, most), 0, 0, 0
         while not self._is_in_vain:
             drawn = self._draw(size)
@@ -376,139 +383,9 @@ class _Space:
         return tokens
 
 
-class _Node:
-    """A prefix: its next tokens, their probabilities, and how much of these may still come."""
-
-    __slots__ = ("children", "left", "probabilities", "state", "tokens")
-
-    def __init__(self, state: int, tokens: list[int], probabilities: list[float]) -> None:
-        self.state, self.tokens = state, tokens
-        self.probabilities = array("d", probabilities)
-        self.left = array("d", probabilities)
-        self.children: dict[int, _Node] = {}
-
-
-class _Tree:
-    """Prefixes of strings, from which whole ones can be drawn and taken out."""
-
-    def __init__(self, inference: Inference, space: _Space, drawing: Drawing, unbiased: bool) -> None:
-        self._inference, self._space, self._drawing, self._unbiased = inference, space, drawing, unbiased
-        self._cells = 0
-        self._root = self._look_at([], space.automaton.start)
-        self._path: list[tuple[_Node, int]] = []  # of the last string: nodes, and which of their tokens
-
-    def draw(self, rng: Random) -> list[int] | None:
-        """The tokens of a string, None where none is left.
-
-        Raises `TapeGPTError` where an exact draw, or the tree, would take too much.
-        """
-        for _ in range(MAX_TRIES):
-            if not any(self._root.left):
-                return None
-            tokens = self._walk(rng)
-            if tokens is not None:
-                return tokens
-        raise _HardlyEverError(
-            f"the constraints are met with a probability of at most {sum(self._root.left):.2g}, "
-            f"and no string was found among {MAX_TRIES:,} prefixes: leave out unbiased, or choose a higher temperature"
-        )
-
-    def exhaust(self) -> None:
-        """Take out the string that was drawn last."""
-        node, index = self._path[-1]
-        node.left[index] = 0.0
-        self._pass_on()
-
-    def _walk(self, rng: Random) -> list[int] | None:
-        """A string by what may still come; None where a look at a new prefix ended it."""
-        node, tokens = self._root, list[int]()
-        self._path = []
-        while True:
-            index = self._choice(node, rng)
-            self._path.append((node, index))
-            token = node.tokens[index]
-            if token == self._space.bos:
-                return tokens
-            tokens.append(token)
-            if len(tokens) == self._space.longest:
-                return tokens
-            child = node.children.get(index)
-            if child is None:
-                child = node.children[index] = self._look_at(tokens, self._space.after(node.state, token))
-                self._path.append((child, 0))
-                self._pass_on()
-                self._path.pop()
-                if self._unbiased and rng.random() >= sum(child.left):
-                    return None
-            node = child
-
-    def _choice(self, node: _Node, rng: Random) -> int:
-        if not self._drawing.temperature:
-            pairs = zip(node.probabilities, node.left, strict=True)
-            return max(enumerate(pairs), key=lambda pair: pair[1][0] if pair[1][1] else -1.0)[0]
-        sums = list(accumulate(node.left))
-        point = rng.random() * sums[-1]
-        return next(index for index, total in enumerate(sums) if total > point)
-
-    def _pass_on(self) -> None:
-        """Tell the nodes of the path, from the last to the first, what is left below."""
-        child = self._path[-1][0]
-        for node, index in reversed(self._path[:-1]):
-            share = sum(child.left)
-            node.left[index] = max(node.probabilities[index] * share, TINY) if share else 0.0
-            if not share:
-                self._cells -= len(node.children.pop(index).tokens)
-            child = node
-
-    def _look_at(self, prefix: list[int], state: int) -> _Node:
-        tokens = self._space.choices(state, len(prefix))
-        self._cells += len(tokens)
-        if self._cells > MAX_CELLS:
-            raise _ImprobableError(
-                f"what is left to come is so improbable that {MAX_CELLS:,} probabilities are not enough to find it: "
-                "choose a higher temperature, ask for fewer strings, or constrain them less"
-            )
-        logs = self._inference.next_logs([prefix])[0]
-        return _Node(state, *self._probabilities(tokens, logs, state, len(prefix)))
-
-    def _probabilities(
-        self, tokens: list[int], logs: array[float], state: int, length: int
-    ) -> tuple[list[int], list[float]]:
-        """The tokens that remain after truncation, and their probabilities, which sum to 1 unless they are exact."""
-        drawing = self._drawing
-        if self._unbiased:
-            probabilities = _temper(logs, drawing.temperature)
-            pairs = [(token, probabilities[token]) for token in tokens]
-        else:
-            space, scale = self._space, drawing.temperature or 1.0
-            prospects = [
-                0.0 if token == space.bos else scale * space.prospect(space.after(state, token), length + 1)
-                for token in tokens
-            ]
-            weighed = [logs[token] + prospect for token, prospect in zip(tokens, prospects, strict=True)]
-            pairs = list(zip(tokens, _temper(weighed, drawing.temperature), strict=True))
-        if drawing.truncates:
-            pairs = truncate(pairs, drawing)
-            remaining = math.fsum(p for _, p in pairs)
-            pairs = [(token, p / remaining) for token, p in pairs]
-        return [token for token, _ in pairs], [p for _, p in pairs]
-
-
 def _temper(logs: Sequence[float], temperature: float) -> list[float]:
     """Probabilities that sum to 1, at a temperature; at 0, which leaves only one, those of 1."""
     inverse, largest = 1.0 / (temperature or 1.0), max(logs)
     weights = [math.exp((log - largest) * inverse) for log in logs]
     total = math.fsum(weights)
-    return [max(weight / total, TINY) for weight in weights]
-
-
-def truncate(pairs: list[tuple[int, float]], drawing: Drawing) -> list[tuple[int, float]]:
-    """What top_k, top_p and min_p leave, in this order; at a threshold ties stay."""
-    falling = sorted((p for _, p in pairs), reverse=True)
-    threshold = drawing.min_p * falling[0]
-    if drawing.top_k:
-        falling = falling[: drawing.top_k] + [p for p in falling[drawing.top_k :] if p == falling[drawing.top_k - 1]]
-    mass = drawing.top_p * math.fsum(falling)
-    sums = accumulate(falling)
-    threshold = max(threshold, next((p for p, total in zip(falling, sums, strict=True) if total >= mass), falling[-1]))
-    return [(token, p) for token, p in pairs if p >= threshold]
+    return [weight / total for weight in weights]
