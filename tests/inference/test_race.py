@@ -97,6 +97,15 @@ def test_strings_are_drawn_without_replacement(model: GPT, monkeypatch: pytest.M
             assert Counter(map(len, strings))[BLOCK] == 3**BLOCK
 
 
+def test_strings_of_a_label_come_once_each() -> None:
+    labels = {"sex": ["f", "m"] * 3}
+    labelled = tapegpt.train(tapegpt.Corpus.of(DOCUMENTS, labels=labels), n_embd=8, n_head=2, block_size=BLOCK + 1)
+    for label in ("f", "m", None):
+        strings = list(labelled.stream(distinct=True, label=label, max_length=2, temperature=0.5, seed=1))
+        assert len(strings) == len(set(strings)) == 1 + 3 + 9
+        assert label is None or {text.labels for text in strings} == {(label,)}  # type: ignore[attr-defined]
+
+
 def test_what_hardly_ever_comes_says_so(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "MAX_PREFIXES", 30)
     monkeypatch.setattr(sampling, "LEAST_SHARE", 0.1)

@@ -180,7 +180,7 @@ class Sampler:
         found, most = list[tuple[float, str]](), MAX_FOUND if self._constraints.distinct else MAX_REPEATED
         is_long = limit - done > LEAST_STEP
         for strings, came in race.until(limit):
-            texts = self._vocabulary.texts(strings)
+            texts = self._vocabulary.texts(strings) if len(strings) else []
             for text, time, rate, seed in zip(texts, came.times, came.rates, came.seeds, strict=True):
                 if self._constraints.distinct:
                     times: Iterable[float] = [time]
@@ -232,7 +232,7 @@ class Sampler:
             drawn = self._draw(size)
             strings = self._texts(drawn)
             if self._unbiased:
-                taken = [weight > bound + math.log(self._rng.random() or TINY) for weight in drawn.log_weights]
+                taken = [weight > bound + math.log(self._rng.random() or math.ulp(0.0)) for weight in drawn.log_weights]
                 strings = [text for text, take in zip(strings, taken, strict=True) if take]
             for text in filter(self.admits, strings):
                 admitted += 1
