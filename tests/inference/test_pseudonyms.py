@@ -95,6 +95,15 @@ def test_a_file_and_another_thread_give_the_same_names(model: GPT) -> None:
     assert len(set(together)) == len(NAMES)
 
 
+def test_names_have_the_label_that_is_asked_for() -> None:
+    corpus = tapegpt.Corpus.of(NAMES, labels={"sex": list("fmffmfmf")})
+    labelled = tapegpt.train(corpus, steps=30, **SHAPE)
+    for label in ("f", "m"):
+        names = labelled.names_for(NAMES, secret=SECRET, label=label)
+        assert len(set(names)) == len(NAMES)
+        assert {name.labels for name in names} == {(label,)}  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
