@@ -519,7 +519,7 @@ def test_what_can_be_read_again(tmp_path: Path) -> None:
         ),
         ({"paths": ["a"], "encoding": None}, "encoding must be a str, not None"),
         ({"paths": ["a"], "column": 1}, "column must be a str, not 1"),
-        ({"paths": ["a"], "separator": ", "}, "separator must be one character, .*: ', '"),
+        ({"paths": ["a"], "separator": ", "}, "separator must be one character, .* not ', '"),
         ({"paths": ["a"], "separator": '"'}, "separator must be one character, not a quotation mark"),
         ({"paths": ["a"], "files": ["*.txt"]}, "files must be a str, not .*: give a pattern of names such as"),
         ({"paths": ["a"], "errors": "ignore"}, "errors must be one of strict, replace, skip, not 'ignore'"),

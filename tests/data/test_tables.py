@@ -70,7 +70,7 @@ def rows_in(kind: str, data: bytes, separator: str, quoting: Literal[0, 3], head
         objects = [json.loads(line) for line in data.decode().split("\n")[:-1]]
         return [list(objects[0]), *map(list, (row.values() for row in objects))] if objects else []
     if kind == "parquet":
-        table = pq.read_table(io.BytesIO(data)) if data else pa.table({})
+        table = pq.read_table(io.BytesIO(data))
         return [table.column_names, *map(list, zip(*[column.to_pylist() for column in table.columns], strict=True))]
     text = io.StringIO(data.decode(), newline="")
     return list(csv.reader(text, delimiter="\t" if kind == "tsv" else separator, quoting=quoting, strict=True))
@@ -90,15 +90,16 @@ def test_rows_keep_their_columns(
 ) -> None:
     """Whatever the separator and the quotation marks, and the pieces that it is read in; in order, blank ones too."""
     if not quotes:  # such a cell can hold no separator
-        rows = [[fed(cell).translate(dict.fromkeys(map(ord, f'{separator}\t\n"'))) for cell in row] for row in rows]
+        rows = [[fed(cell).translate(dict.fromkeys(map(ord, f"{separator}\t\n"))) for cell in row] for row in rows]
         assume(all(any(row) for row in rows))
     assume(header or rows)
     width = len(rows[0]) if rows else 2
     names = list(NAMES[:width]) if header else [str(number + 1) for number in range(width)]
     assume(quotes or separator not in f"{SCORE}{''.join(names)}<>")
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    stream = io.StringIO(newline="")
-    csv.writer(stream, delimiter=separator, quoting=quoting).writerows([names, *rows] if header else rows)
+    stream, mark = io.StringIO(newline=""), '"' if quotes else None
+    writer = csv.writer(stream, delimiter=separator, quotechar=mark, quoting=quoting)
+    writer.writerows([names, *rows] if header else rows)
     Path("t.csv").write_text(stream.getvalue(), encoding="utf-8", newline="")
     source = Source(paths=("t.csv",), column=names[-1], header=header, separator=separator, quotes=quotes)
     with pytest.MonkeyPatch.context() as patch:
@@ -159,7 +160,7 @@ def test_objects_of_json_stay_as_they_are(objects: list[dict[str, Any]], is_arra
 )  # fmt: skip
 def test_what_is_written(name: str, text: str, kind: str, expected: str) -> None:
     Path(name).write_text(text, encoding="utf-8", newline="")
-    assert written(Source(paths=(name,), column="a.b" if text else None), kind).decode() == expected
+    assert written(Source(paths=(name,), column="a.b"), kind).decode() == expected
 
 
 def test_strings_are_a_table_of_one_column() -> None:
@@ -187,6 +188,7 @@ def test_a_column_of_another_name_is_told() -> None:
         ({"a.jsonl": '{"n": "x"}\n', "b.jsonl": '{"n": "x", "nats": 1}\n'}, "jsonl", "has a column nats later on"),
         ({"a.jsonl": '{"n": "x", "m": 1}\n', "b.jsonl": '{"n": "x", "m": "y"}\n'}, "parquet", "no table of Parquet"),
         ({"a.csv": "n\nx\n", "b.csv": "m\nx\n"}, "parquet", "columns n and m make no table together"),
+        ({"a.csv": "n,n\nx,y\n"}, "jsonl", "several columns 'n', of which JSON would keep one"),
         ({"a.parquet": "PAR1", "b": ""}, "csv", "a.parquet: is not parquet as it should be"),
         ({"a.arrow": "ARROW1"}, "csv", "a.arrow: is not arrow as it should be"),
         ({"a.feather": ""}, "csv", "a.feather: is not arrow as it should be"),
@@ -241,6 +243,8 @@ def test_columns_of_arrow_are_read(name: str, cells: list[str | None]) -> None:
         expected = [cell.strip() for cell in cells if cell and cell.strip()]
         assert source.values(name, data) == [cell for cell in cells if cell is not None]
         assert [text for texts in source.batches() for text in texts] == expected
+        replaced = pq.read_table(io.BytesIO(written(source, "parquet", replaced=True)))
+        assert replaced["name"].to_pylist() == [None if cell is None else f"<{cell}>" for cell in cells]
 
 
 def test_types_stay_in_parquet() -> None:
@@ -285,6 +289,14 @@ def test_columns_that_are_not_there(column: str | None, message: str) -> None:
     save(pa.Table.from_arrays([pa.array([1]), pa.array(["a"]), pa.array(["b"])], ["at", "name", "name"]), "t.parquet")
     with pytest.raises(TapeGPTError, match=message):
         Source(paths=("t.parquet",), column=column).documents()
+
+
+def test_columns_that_are_called_alike_are_read_by_their_numbers() -> None:
+    columns = [pa.array(["a"]), pa.array(["b"]), pa.array([{"c": "d"}]), pa.array(["e"])]
+    save(pa.Table.from_arrays(columns, ["x", "x", "y", "y.c"]), "alike.parquet")
+    for column, text in (("1", "a"), ("2", "b"), ("y.c", "e")):
+        source = Source(paths=("alike.parquet",), column=column)
+        assert source.documents() == [value for rows in source.tables() for value in rows.values] == [text]
 
 
 def test_where_pyarrow_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ class ArrowRows(Rows):
     def replace(self, values: Sequence[str | None]) -> Self:
         """As `Rows.replace`."""
         pa = load_pyarrow()
-        column = pa.array(super().replace(values).values, pa.string())
+        column = pa.array(Rows(self.values).replace(values).values, pa.string())
         batch = self.batch.set_column(self._number, self.names[self._number], column)
         return type(self)(self._place, batch, self._number)
 
@@ -86,30 +86,37 @@ def read_arrow(
     """
     from io import BytesIO
 
-    load_pyarrow()
-
+    pa = load_pyarrow()
     file = chunks if hasattr(chunks, "seek") else BytesIO(b"".join(chunks))
     fault = f"{place}: is not {kind} as it should be", f"leave it out, or choose another {argument('format')}"
     with failing(*fault):
-        names, batches = _open_parquet(file) if kind == "parquet" else _open_arrow(file)
-    number = column_number(place, names, column)
-    wanted = list(range(len(names))) if every else [number][: len(names)]
+        schema, batches = _open_parquet(file) if kind == "parquet" else _open_arrow(file)
+    number = column_number(place, schema.names, column)
+    wanted = list(range(len(schema)))[slice(None) if every else slice(number, number + 1)]
     found = batches(wanted)
-    while True:
+    none = pa.RecordBatch.from_pylist([], schema=pa.schema([schema.field(each) for each in wanted]))
+    with failing(*fault):
+        batch = next(found, none)  # a table without rows has columns
+    while batch is not None:
+        yield ArrowRows(place, batch, wanted.index(number) if wanted else 0)
         with failing(*fault):
             batch = next(found, None)
-        if batch is None:
-            return
-        yield ArrowRows(place, batch, wanted.index(number) if wanted else 0)
 
 
 def _open_parquet(file: Any) -> Any:
-    """Names of the columns, and what reads some of them."""
+    """The columns, and what reads some of them by their numbers."""
     from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]  # it has no type hints
 
     table = ParquetFile(file)
     names = table.schema_arrow.names
-    return names, lambda wanted: table.iter_batches(BATCH, columns=[names[number] for number in wanted])
+
+    def batches(wanted: list[int]) -> Iterator[Any]:
+        columns = [names[number] for number in wanted]
+        if all(names.count(name) == 1 and "." not in name for name in columns):
+            return table.iter_batches(BATCH, columns=columns)  # type: ignore[no-any-return]  # it has no type hints
+        return (batch.select(wanted) for batch in table.iter_batches(BATCH))  # by name there may be more than one
+
+    return table.schema_arrow, batches
 
 
 def _open_arrow(file: Any) -> Any:
@@ -120,7 +127,7 @@ def _open_arrow(file: Any) -> Any:
     file.seek(0)
     reader = ipc.open_file(file) if is_file else ipc.open_stream(file)
     batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
-    return reader.schema.names, lambda wanted: (batch.select(wanted) for batch in batches)
+    return reader.schema, lambda wanted: (batch.select(wanted) for batch in batches)
 
 
 def batch_of(rows: Rows, schema: Any = None) -> Any:
@@ -155,5 +162,5 @@ def failing(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (ArrowException, OSError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise TapeGPTError(f"{what}: {reason}: {remedy}") from None

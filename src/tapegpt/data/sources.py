@@ -152,7 +152,8 @@ class Source(Selection):
         super().check()
         if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
             raise TapeGPTError(
-                f"separator must be one character, not a quotation mark or the end of a line: {quote(self.separator)}"
+                f"{argument('separator')} must be one character, not a quotation mark or the end of a line, not "
+                f"{quote(self.separator)}"
             )
         if self.dataset is not None:
             self._check_dataset()

@@ -326,7 +326,7 @@ def _separator(kind: str, text: str) -> str:
 
 def column_number(place: str, header: Sequence[str], column: str | None, option: str = "column") -> int:
     """Place of the column that an option names in a row, from 0."""
-    if column is None and len(header) < 2:  # none: an empty file
+    if not header or (column is None and len(header) == 1):  # none: an empty file
         return 0
     if column is not None and header.count(column) == 1:
         return header.index(column)

@@ -38,6 +38,12 @@ def table_writer(file: BinaryIO, kind: str, source: Source) -> Iterator[Write]:
 
         def write_rows(rows: Rows, added: Added) -> None:
             taken = rows.names
+            if kind == "jsonl" and len(set(taken)) < len(taken):
+                twice = next(name for name in taken if taken.count(name) > 1)
+                raise TapeGPTError(
+                    f"the table has several columns {quote(twice)}, of which JSON would keep one: rename them, or "
+                    "choose another format for the output"
+                )
             if not names:
                 names.update({name: _free(name, taken) for name in added})
             if taken_now := set(names.values()).intersection(taken):
@@ -77,13 +83,15 @@ def _cell_writer(file: BinaryIO, kind: str, source: Source) -> Iterator[Write]:
         quoting: tuple[Literal[0, 1, 3], ...] = (
             (csv.QUOTE_MINIMAL, csv.QUOTE_ALL) if source.quotes else (csv.QUOTE_NONE,)
         )
+        mark = '"' if source.quotes else None
         for each in quoting:
             stream = StringIO(newline="")
             try:
-                csv.writer(stream, delimiter=separator, quoting=each, lineterminator="\n").writerows(table)
+                writer = csv.writer(stream, delimiter=separator, quotechar=mark, quoting=each, lineterminator="\n")
+                writer.writerows(table)
             except csv.Error:
                 raise TapeGPTError(
-                    f"a cell has the separator or a quotation mark in it: leave {argument('quotes', False)} out, or "
+                    f"a cell has the separator or the end of a line in it: leave {argument('quotes', False)} out, or "
                     "choose another format"
                 ) from None
             text = stream.getvalue()
@@ -135,8 +143,9 @@ def _parquet_writer(file: BinaryIO, kind: str, source: Source) -> Iterator[Write
         writer.write_batch(batch)
 
     yield write
-    if writer is not None:
-        writer.close()
+    if writer is None:  # no row has come
+        writer = ParquetWriter(file, pa.schema([]))
+    writer.close()
 
 
 def _texts(column: array[float] | list[str | None]) -> Sequence[str]:
