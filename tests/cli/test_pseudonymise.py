@@ -70,6 +70,38 @@ def test_lines_and_other_tables_get_the_same(model: tapegpt.GPT, capsys: pytest.
     assert both.split() == [ada, ada, bob, bob, ada]
 
 
+def test_parquet_and_texts_of_several_lines_stay_what_they_are(
+    model: tapegpt.GPT, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    ada, bob = model.names_for(["Ada", "Bob"], secret=SECRET)
+    values = pa.array(["Ada", None, "Bob"])
+    parquet.write_table(pa.table([values.dictionary_encode(), pa.array([1, 2, 3])], ["name", "n"]), "table.parquet")
+    assert printed(capsys, "table.parquet", "--column", "name", "-o", "out.parquet") == ""
+    assert parquet.read_table("out.parquet").to_pydict() == {"name": [ada, None, bob], "n": [1, 2, 3]}
+    Path("songs").write_text("Ada\n\nBob\n", encoding="utf-8")
+    assert printed(capsys, "songs", "--delimiter", "blank") == f"{ada}\n\n{bob}\n"
+    songs = tapegpt.train(["a\nb", "b\na"], steps=1, n_embd=8, n_head=2, block_size=8)
+    tapegpt.save(songs, "songs.safetensors")
+    assert (
+        main(
+            [
+                "pseudonymise",
+                "songs.safetensors",
+                "lines",
+                "--secret-file",
+                "secret",
+                "--pattern",
+                "a\nb.*",
+                "--no-novel",
+            ]
+        )
+        == 0
+    )
+    assert all(line.startswith("a\\nb") for line in capsys.readouterr().out.split())
+
+
 @settings(max_examples=many(15))
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=20), st.booleans())
 def test_any_table_keeps_its_shape(model: tapegpt.GPT, rows: list[tuple[str, str]], unique: bool) -> None:

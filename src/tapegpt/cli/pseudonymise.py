@@ -10,6 +10,7 @@ from tapegpt.cli.generate import string_arguments, string_options
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import flag, option, output_argument
 from tapegpt.data.rows import OUTPUT_FORMATS
+from tapegpt.data.sources import LINE
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.constraints import split_options
 from tapegpt.inference.pseudonyms import read_secret
@@ -65,7 +66,11 @@ def run(options: argparse.Namespace) -> int:
     first = next(path for path, _ in source.open()) if source.again else source.paths[0]  # in a zip its first file
     read = source.kind(first)
     with output(options.output):
-        _write(map(rename, watched(tables(), "row", len)), options.output_format or WRITTEN_AS.get(read, read), source)
+        kind, renamed = options.output_format or WRITTEN_AS.get(read, read), map(rename, watched(tables(), "row", len))
+        if kind == "text":
+            _write_text(renamed, source.delimiter, model.vocabulary.characters)
+        else:
+            _write_table(renamed, kind, source)
     return 0
 
 
@@ -80,12 +85,16 @@ def _read_secret(path: str) -> bytes:
         ) from None
 
 
-def _write(tables: Iterator[Rows], kind: str, source: Source) -> None:
-    if kind == "text":
-        on_a_line = line_writer("")
-        for rows in tables:
-            sys.stdout.write("".join([f"{on_a_line(value or '')}\n" for value in rows.values]))
+def _write_text(tables: Iterator[Rows], delimiter: str, alphabet: str) -> None:
+    if delimiter != LINE:  # then the text has been read at once
+        print(delimiter.join([value or "" for rows in tables for value in rows.values]))
         return
+    on_a_line = line_writer(alphabet)
+    for rows in tables:
+        sys.stdout.write("".join([f"{on_a_line(value or '')}\n" for value in rows.values]))
+
+
+def _write_table(tables: Iterator[Rows], kind: str, source: Source) -> None:
     from tapegpt.data.writers import table_writer
 
     with table_writer(sys.stdout.buffer, kind, source) as write:
