@@ -33,6 +33,9 @@ def add_config(parser: Parser, typed: argparse.Namespace, arguments: list[str]) 
     """
     try:
         found = _read(typed.config)
+        for name in found:
+            if name != "data" and (name == "config" or not parser.takes(flag(name))):
+                parser.error(f"there is no option {quote(name)} for a file")
         for name, other in EXCLUSIVE:
             if getattr(typed, name):
                 found.pop(other, None)

@@ -42,6 +42,11 @@ class Parser(argparse.ArgumentParser):
         finally:
             self._mixing = False
 
+    def takes(self, option: str) -> bool:
+        """Whether there is such an option that does not ask for help."""
+        action = self._option_string_actions.get(option)
+        return action is not None and not isinstance(action, HelpAction)
+
     def error(self, message: str) -> NoReturn:
         """One line, and where to look."""
         raise TapeGPTError(f"{message}: see {self.prog} --help{'-all' if self._common else ''}")
