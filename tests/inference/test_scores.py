@@ -708,7 +708,7 @@ def test_numbers_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
         ("--output-format xlsx", "--output-format must be one of text, csv, tsv, jsonl, parquet, not 'xlsx'"),
         ("--line-numbers --json", "--line-numbers and --json exclude each other: give one of them"),
         ("--separator ;", "names.txt: is read as text, --separator ; is for csv and tsv: leave it out"),
-        ("--format csv --separator ;;", "separator must be one character, not a quotation mark or"),
+        ("--format csv --separator ;;", "--separator must be one character, not a quotation mark or"),
         ("--no-quotes", "names.txt: is read as text, --no-quotes is for csv and tsv: leave it out"),
     ],
 )  # fmt: skip

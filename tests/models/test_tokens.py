@@ -120,7 +120,7 @@ def test_finetuning_adds_tokens() -> None:
 
 def test_models_of_other_tokens_are_no_ensemble() -> None:
     characters = tapegpt.train(TEXTS["words"], steps=1, **SHAPE)
-    with pytest.raises(TapeGPTError, match="differs from model 0 in the characters"):
+    with pytest.raises(TapeGPTError, match="differs from model 0 in the rule of tokens"):
         tapegpt.Ensemble([trained("words"), characters])
 
 

@@ -223,6 +223,14 @@ def test_no_control_character_of_any_file_is_learnt_without_a_word(
     assert controls or "\u202e" in corpus.vocabulary or "\ufeff" in corpus.vocabulary or not said
 
 
+def test_a_rule_that_matches_nothing_is_told() -> None:
+    trainer = Trainer(tapegpt.Corpus.of(["ab cd"], tokens="word"), Config(1, 4, 1, 8), steps=1, engine="reference")
+    with pytest.warns(
+        TapeGPTWarning, match=r"^by tokens 'word' every token is one character: choose from characters, "
+    ):
+        watch(trainer, [], [])
+
+
 @pytest.mark.slow
 def test_control_characters_in_documents_are_named() -> None:
     shape = {"n_embd": 4, "n_head": 1, "steps": 1}

@@ -49,8 +49,9 @@ def run(options: argparse.Namespace) -> int:
     elif options.alarm_rate is not None:
         print(rows[0]["threshold"])
     else:
+        unit = model.vocabulary.unit
         print(f"thresholds from {amount(len(calibration), 'string')}")
-        for line in table([("false alarms", "nats a character", "strings above", ""), *map(_cells, rows)], ">>><"):
+        for line in table([("false alarms", f"nats per {unit}", "strings above", ""), *map(_cells, rows)], ">>><"):
             print(line)
     return 0
 

@@ -10,7 +10,7 @@ from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import given, label_argument, option, output_argument, setting_arguments
 from tapegpt.data.labels import labels_of
 from tapegpt.errors import TapeGPTError, quote
-from tapegpt.inference.constraints import Drawing, split_options
+from tapegpt.inference.constraints import Constraints, Drawing, split_options
 from tapegpt.ranges import OneOf, Whole
 from tapegpt.settings import SEED
 from tapegpt.text import json_line, line_writer
@@ -125,9 +125,12 @@ def _lengths(text: str) -> dict[str, int]:
     least, dots, most = text.partition("..")
     ends = {"min_length": least, "max_length": most if dots else least}
     try:
-        return {name: int(end) for name, end in ends.items() if end}
+        found = {name: int(end) for name, end in ends.items() if end}
     except ValueError:
         raise TapeGPTError(f"--length must be a range such as 4..8, 4.., ..8 or 8, not {quote(text)}") from None
+    for name, end in found.items():
+        Constraints.ranges[name].check("--length", end)
+    return found
 
 
 def _words(path: str) -> list[str]:

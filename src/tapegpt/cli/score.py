@@ -201,14 +201,17 @@ def _write_table(
 
 def _print_lines(scored: Iterable[Scores], tokens: bool, numbered: bool) -> None:
     coloured, margin = colours(), MARGIN + 8 * numbered
-    print(f"{'  line  ' * numbered}{'nats':>8}  percentile  string")
+    header = f"{'  line  ' * numbered}{'nats':>8}  percentile  string\n"
     for scores in scored:
         texts = [_mark(score, coloured, margin) for score in scores] if tokens else _annotate(scores)
         columns: list[Iterable[object]] = [scores.nats, _format_percentiles(scores), texts]
         columns = [scores.index, *columns] if numbered else columns
         line = f"{'%6d  ' * numbered}%8.3f%s%s\n"
-        sys.stdout.write(line * len(scores) % tuple(chain.from_iterable(zip(*columns, strict=True))))  # 4 times faster
+        lines = line * len(scores) % tuple(chain.from_iterable(zip(*columns, strict=True)))  # 4 times faster
+        sys.stdout.write(header + lines)
         sys.stdout.flush()
+        header = ""
+    sys.stdout.write(header)  # of no string
 
 
 def _format_percentiles(scores: Scores) -> Iterable[str]:

@@ -112,8 +112,9 @@ def _check(models: Sequence[GPT]) -> tuple[GPT, ...]:
         if not isinstance(model, GPT) or isinstance(model, Ensemble):
             raise TapeGPTError(f"model {position} of an ensemble must be a GPT, not {quote(model)}")
         if model.vocabulary != checked[0].vocabulary:
-            others = set(model.vocabulary) ^ set(checked[0].vocabulary)
-            what = f"{model.vocabulary.unit}s {listed(others)}" if others else f"rule {quote(model.vocabulary.rule)}"
+            vocabulary, first = model.vocabulary, checked[0].vocabulary
+            others = set(vocabulary.names) ^ set(first.names) if vocabulary.rule == first.rule else set()
+            what = f"{vocabulary.unit}s {listed(others)}" if others else "rule of tokens or the order of labels"
             raise TapeGPTError(
                 f"model {position} of an ensemble differs from model 0 in the {what}: train them on the same data"
             )

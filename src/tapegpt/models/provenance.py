@@ -106,8 +106,8 @@ class DataRecord(Record):
         source = None if self.source is None else Source(**self.source)
         if source is None or not source.again:
             raise TapeGPTError(
-                "the training data came from a program or standard input: give its file again, to resume as data, "
-                f"else by {either('read_training_data', '--training-data')}"
+                "the training data came from a program or standard input: give its file again by "
+                f"{either('read_training_data', '--training-data')}, or to resume as data"
             )
         corpus = Corpus.from_source(source)
         self.check_equals(corpus, source.dataset or ", ".join(source.paths))

@@ -343,7 +343,7 @@ class GPT(LanguageModel):
             try:
                 self.training_documents()
             except TapeGPTError as error:
-                raise TapeGPTError(f"{error.raw}: or choose {argument('novel', False)}") from None
+                raise TapeGPTError(f"{error.raw}, or choose {argument('novel', False)}") from None
         key, given = read_secret(secret), strings_of(keys, "keys")
         sampler = self.sampler(constraints, drawing, seed=0, inference=Certain(self.inference, self.models or [self]))
         named = names(sampler, given, key, unique=unique)

@@ -11,8 +11,9 @@ import time
 from operator import sub
 
 from tapegpt.data.rng import Random
+from tapegpt.data.vocabulary import NAMED
 from tapegpt.engines.base import STEPS, Adam
-from tapegpt.errors import DivergedError, TapeGPTError, either, quote, warn
+from tapegpt.errors import DivergedError, TapeGPTError, argument, either, quote, warn
 from tapegpt.log import log
 from tapegpt.models.trained import GPT, initialise, make_engine
 from tapegpt.processes import Local
@@ -469,7 +470,13 @@ def _warn(trainer: Trainer) -> None:
             f"{len(cut):,} of {len(corpus):,} documents are cut, block_size {block} does not hold them with their end: "
             f"choose one of up to {max(cut) + 1:,}, or the engine fast, which learns from all of them"
         )
-    controls = [character for character in corpus.vocabulary.characters if breaks(character) and character != "\n"]
+    vocabulary = corpus.vocabulary
+    if vocabulary.rule not in NAMED and max(map(len, vocabulary.tokens)) == 1:
+        warn(
+            f"by {argument('tokens')} {quote(vocabulary.rule)} every token is one character: choose from "
+            f"{', '.join(NAMED)}, or a regular expression that matches several characters"
+        )
+    controls = [character for character in vocabulary.characters if breaks(character) and character != "\n"]
     if controls:
         warn(
             f"the documents have control characters, {quote(''.join(controls))}: look where with tapegpt doctor, and "
