@@ -138,6 +138,7 @@ def test_options_are_those_of_generate(capsys: pytest.CaptureFixture[str]) -> No
         ("table.csv --column name --secret-file avoid", "--secret-file must have at least 16 bytes, not 1"),
         ("table.csv --column name", "the following arguments are required: --secret-file"),
         ("table.csv --column name --secret-file secret --max-length 2", "--max-length would leave values out"),
+        ("table.csv --column name --secret-file secret --labels id", "--labels is of columns, by which no name"),
         ("names.txt --secret-file secret --unique", "--unique would leave values out"),
         (
             "names.txt --secret-file secret --pattern a",

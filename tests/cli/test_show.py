@@ -78,6 +78,14 @@ def test_tokens_shows_inputs_beside_targets(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
+def test_labels_are_shown_beside_the_tokens(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("name,sex\nab,f\n", encoding="utf-8")
+    out, _ = printed(capsys, str(tmp_path / "t.csv"), "--column", "name", "--labels", "sex", "--stage", "tokens")
+    lines = out.splitlines()
+    assert lines[0] == "the document sex=f ab, split by the rule characters:"
+    assert [line.split()[1] for line in lines[2:6]] == ["BOS", "sex=f", "a", "b"]
+
+
 def test_tokens_ends_with_the_block(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "long.txt"
     path.write_text("abcdefgh", encoding="utf-8")

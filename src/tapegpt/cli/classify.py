@@ -9,8 +9,8 @@ from tapegpt.cli.console import notice, output, watched
 from tapegpt.cli.data import data_arguments, stream_of
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import label_argument, option, output_argument
-from tapegpt.cli.score import OUTPUT_FORMATS
 from tapegpt.data.labels import labels_of
+from tapegpt.data.rows import OUTPUT_FORMATS
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf
 from tapegpt.text import amount, json_line, line_writer, visible
@@ -42,7 +42,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     shown.add_argument("--json", action="store_true", help="JSON lines, with the probabilities of all labels")
     parser.epilog = (
         "MODEL is one that was trained with --labels. Where DATA has the labels too, in columns that --labels names, "
-        "the last line says how many are told right. Probabilities can be relied on where the training had --validation."
+        "the last line says how many are told right. Probabilities can be relied on where the training had "
+        "--validation."
     )
 
 

@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> int:
     for name in LEAVING_OUT:
         if getattr(options, name):
             raise TapeGPTError(f"{flag(name)} would leave values out, which then keep what they are: leave it out")
+    if options.labels:
+        raise TapeGPTError("--labels is of columns, by which no name is chosen: choose those of all names by --label")
     wanted = string_options(options)
     if options.no_novel:
         wanted["novel"] = False

@@ -166,12 +166,13 @@ class Subject:
 
     @property
     def first(self) -> str:
-        """The same as text."""
-        return clip("".join(map(self.vocabulary.names.__getitem__, self.ids)), WIDTH)
+        """The same as text, labels with a space behind."""
+        names, labels = self.vocabulary.names, range(len(self.vocabulary), self.vocabulary.bos)
+        return clip("".join([f"{names[number]}{' ' * (number in labels)}" for number in self.ids]), WIDTH)
 
     def token(self, number: int) -> str:
         """A token as it is shown."""
-        return visible(self.vocabulary[number]) if number < len(self.vocabulary) else "BOS"
+        return visible(self.vocabulary.names[number]) or "BOS"
 
 
 def _subject(options: argparse.Namespace) -> Subject:

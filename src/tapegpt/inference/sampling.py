@@ -147,7 +147,7 @@ class Sampler:
         self._look_ahead()
         self._note(
             "the model hardly ever meets the constraints: strings are drawn token by token, not from its own "
-            "distribution: loosen the constraints, or choose unbiased=False from the start"
+            "distribution: loosen the constraints, or choose unbiased=False (--no-unbiased) from the start"
         )
 
     def _in_order(self) -> Iterator[str]:
