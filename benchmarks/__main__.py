@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from benchmarks import (
     attribution,
     budgets,
+    classify,
     cluster,
     command,
     constraints,
@@ -49,6 +50,7 @@ PARTS = (
     "text",
     "ladder",
     "generators",
+    "classify",
     "attribution",
     "studio",
     "sweep",
@@ -99,6 +101,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return ladder.by_model(corpus, options.rounds)
         case "generators":
             return generators.by_tool(corpus, options.rounds)
+        case "classify":
+            return classify.by_task()
         case "attribution":
             parts = (attribution.by_question, attribution.by_ranking)
             return "\n".join(part(corpus, options.rounds) for part in parts)

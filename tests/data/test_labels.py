@@ -236,7 +236,7 @@ def test_labels_that_there_are_not_give_an_error() -> None:
     for label, message in {
         "u": "is in more than one column: choose a=u or b=u",
         "z": "there is no label 'z': choose from a=u, a=v, b=u, b=w",
-        "a=z": "there is no label a 'z': choose from u, v",
+        "a=z": "there is no a 'z' among the labels: choose from u, v",
         "c=z": "there is no label 'c': choose from a, b",
     }.items():
         with pytest.raises(TapeGPTError, match=re.escape(message)):
@@ -247,6 +247,11 @@ def test_labels_that_there_are_not_give_an_error() -> None:
         tapegpt.train(NAMES, steps=1, n_embd=8, n_head=2, block_size=6).generate(1, label="f")
     with pytest.raises(TapeGPTError, match="has 1,001 values, of which each is a token: at most 1,000"):
         Corpus.of(["x"] * 1001, labels=list(map(str, range(1001))))
+    with pytest.raises(TapeGPTError, match="block_size 2 does not hold 2 labels and a string: choose a larger one"):
+        Trainer(Corpus.of(NAMES, labels=BOTH), SHAPE.replace(block_size=2))
+    other = tapegpt.train(NAMES, labels=COUNTRIES, engine="fast", steps=1, n_embd=8, n_head=2, block_size=8)
+    with pytest.raises(TapeGPTError, match="model 1 of an ensemble differs from model 0 in the "):
+        tapegpt.Ensemble([model("fast"), other])
     with pytest.raises(TapeGPTError, match="give the same columns"):
         Trainer.finetune(model(), Corpus.of(NAMES), Settings())
     with pytest.raises(TapeGPTError, match="has 1 labels"):

@@ -224,8 +224,8 @@ class Vocabulary(Record):
         if column is not None and column not in known:
             raise TapeGPTError(f"there is no label {quote(column)}: choose from {', '.join(known)}")
         every = ", ".join(known[column] if column else map("=".join, self.pairs))
-        what = f"{column} " if column else ""
-        raise TapeGPTError(f"there is no label {what}{quote(value)}: choose from {clipped(every)}")
+        what = f"{column} {quote(value)} among the labels" if column else f"label {quote(value)}"
+        raise TapeGPTError(f"there is no {what}: choose from {clipped(every)}")
 
     def label(self, texts: Sequence[str | None], columns: Columns) -> list[str | None]:
         """Texts with labels, of columns as they are called here; a single one may have any name. None is not known."""

@@ -19,7 +19,7 @@ from tapegpt.models.trained import GPT, initialise, make_engine
 from tapegpt.processes import Local
 from tapegpt.ranges import Whole
 from tapegpt.settings import MAX_STEPS, Settings
-from tapegpt.text import breaks
+from tapegpt.text import amount, breaks
 from tapegpt.training.clock import (
     CHUNK_SECONDS,
     EVALUATIONS,
@@ -104,9 +104,12 @@ class Trainer(Local):
         engine = make_engine(settings.engine, config, corpus.vocab_size, settings.batch_size, settings.threads or 1)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
         self.model.documents = corpus.documents
-        if corpus.vocabulary.labels:
+        if count := len(corpus.vocabulary.labels):
             from tapegpt.data.labels import LabelCounts
 
+            if count >= config.block_size:
+                what = f"block_size {config.block_size} does not hold {amount(count, 'label')} and a string"
+                raise TapeGPTError(f"{what}: choose a larger one")
             self.model.counts = LabelCounts.of(corpus.documents)
         log("%d documents, %d parameters, engine %s", len(corpus), self.model.num_parameters, settings.engine)
         self._clock = Clock(settings.budget, started + engine.compile_seconds)
