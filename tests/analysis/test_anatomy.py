@@ -521,4 +521,5 @@ def test_it_works_where_no_code_is_made() -> None:
     costs = anatomy.measure(tokens, model.parameters, [part])
     compiled = bench("exact", [part], counted=True)
     assert host_target().name == "interpreted" or costs[0].nanoseconds > 1000
-    assert costs[0].counts["exp"] == compiled.counts(part, "forward")["exp"] == 3 * 15
+    called = 0 if host_target().known_exp else 3 * 15  # else compiled code takes them in lanes
+    assert (costs[0].counts["exp"], compiled.counts(part, "forward")["exp"]) == (3 * 15, called)
