@@ -128,6 +128,13 @@ def test_what_cannot_be_used_is_one_line(
     assert said in error
 
 
+def test_a_model_that_is_damaged_is_not_read_as_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "empty.safetensors"
+    path.write_bytes(b"")
+    assert main(["train", "--config", str(path)]) == 2
+    assert "not a model of tapegpt" in capsys.readouterr().err
+
+
 def test_json_and_quiet_are_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--dataset", "names", *SMALL, "--samples", "2", "--quiet"]) == 0
     quiet = capsys.readouterr().out.splitlines()

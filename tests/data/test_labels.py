@@ -220,7 +220,7 @@ def test_training_goes_on_with_labels(tmp_path: Path, capfd: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["a"], "there are 1 labels label for 2 strings"),
+        (["a"], "labels 'label' have 1 value for 2 strings"),
         ([1, 2], "must be a str, not int"),
         ({1: ["a", "b"]}, "must have a str as its name, not 1"),
         (["", " "], "at least one string"),

@@ -95,7 +95,7 @@ def model_file(path: str) -> str:
 
 
 def is_model(path: str) -> bool:
-    """Whether a file is a model's: safetensors begins with a length, JSON of ours names us."""
+    """Whether a file is a model's, or called so: safetensors begins with a length, JSON of ours names us."""
     from tapegpt.tensors import is_json
 
     try:
@@ -103,7 +103,7 @@ def is_model(path: str) -> bool:
             return False
         with open(path, "rb") as file:
             head = file.read(64)
-            is_ours = head[4:8] == bytes(4) and head[8:9] == b"{"
+            is_ours = path.endswith(".safetensors") or (head[4:8] == bytes(4) and head[8:9] == b"{")
             return is_ours or (is_json(head) and b'"tapegpt"' in head + file.read())
     except (OSError, ValueError):  # what the file is read as says it better
         return False

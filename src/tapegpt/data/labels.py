@@ -88,7 +88,8 @@ def read_labels(labels: Any, count: int) -> Columns:
             raise TapeGPTError(f"a column of labels must have a str as its name, not {quote(name)}: give a dict")
         found[name] = list(repeat(values, count)) if isinstance(values, str) else values_of(values, f"labels {name}")
         if len(found[name]) != count:
-            raise TapeGPTError(f"there are {len(found[name]):,} labels {name} for {count:,} strings: give one for each")
+            given, strings = amount(len(found[name]), "value"), amount(count, "string")
+            raise TapeGPTError(f"labels {quote(name)} have {given} for {strings}: give one for each")
     return found
 
 
