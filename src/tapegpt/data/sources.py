@@ -76,7 +76,9 @@ class Selection(Record):
         """The values that are chosen, without nulls and blank ones, which with `keep_blank` are the empty string."""
         chosen = self.choose(values, labels)
         documents = [text for text in chosen if text is not None] if keep_blank else list(filter(None, chosen))
-        return list(dict(zip(map(identity, documents), documents, strict=True)).values()) if self.unique else documents
+        if not self.unique:
+            return documents
+        return list({identity(text): text for text in documents}.values()) if labels else list(dict.fromkeys(documents))
 
     def choose(self, values: Sequence[str | None], labels: Sequence[Sequence[str | None]] = ()) -> list[str | None]:
         """Each of the values stripped, and in lower case if asked for; None for a null, and for what is too long.
@@ -285,8 +287,9 @@ class Source(Selection):
                 labels = list(map(rows.column, self.labels))
                 strings = self.select(rows.values, keep_blank=has_blank, labels=labels)
                 if self.unique:
-                    strings = [string for string in strings if identity(string) not in seen]
-                    seen.update(map(identity, strings))
+                    key = identity if labels else str
+                    strings = [string for string in strings if key(string) not in seen]
+                    seen.update(map(key, strings))
                 if strings:
                     yield strings
 
