@@ -25,6 +25,7 @@ from benchmarks import (
     studio,
     sweep,
     text,
+    tokens,
     training,
     whole,
 )
@@ -48,6 +49,7 @@ PARTS = (
     "random",
     "torch",
     "text",
+    "tokens",
     "ladder",
     "generators",
     "classify",
@@ -97,6 +99,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return peer_torch.against_torch(corpus, options.rounds)
         case "text":
             return text.by_time(options.budget or text.BUDGETS)
+        case "tokens":
+            return tokens.by_task(options.budget or tokens.BUDGETS)
         case "ladder":
             return ladder.by_model(corpus, options.rounds)
         case "generators":
@@ -144,8 +148,8 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
         "--budget",
         action="append",
         metavar="TIME",
-        help=f"in the parts quality ({' and '.join(quality.BUDGETS)}), text ({' and '.join(text.BUDGETS)}) "
-        f"and budgets ({', '.join(budgets.BUDGETS)})",
+        help=f"in the parts quality ({' and '.join(quality.BUDGETS)}), text ({' and '.join(text.BUDGETS)}), "
+        f"tokens ({' and '.join(tokens.BUDGETS)}) and budgets ({', '.join(budgets.BUDGETS)})",
     )
     for name, default in {**SHAPE, "batch_size": 16}.items():
         option = f"--{name.replace('_', '-')}"

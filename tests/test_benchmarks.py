@@ -24,6 +24,7 @@ from benchmarks import (
     quality,
     randomness,
     text,
+    tokens,
     training,
     whole,
 )
@@ -427,3 +428,34 @@ def test_a_text_is_read_in_windows_until_the_time_is_over(monkeypatch: pytest.Mo
     assert first_cells(found) == ["tapegpt", "tapegpt, n-gram embeddings"]
     with pytest.raises(AssertionError, match="is not the loss of chance"):
         text.check_chance((20.0, 10), 27)
+
+
+SONG = "M:2/4\nL:1/8\nK:G\nG2|A2B2|c3/2d/e2|\nf4|g2"
+
+
+def test_bars_are_as_long_as_their_notes() -> None:
+    assert tokens.normal("2/4", "1/8", "G", "G2 | A2B2 | c3/2d/ e2\nf4 | g2") == SONG
+    assert tokens.right_bars(SONG) == [True, True, True]
+    assert tokens.right_bars(SONG.replace("A2", "_A,4").replace("f4", "[f4")) == [False, True, False]
+    assert tokens.right_bars(SONG.replace("L:1/8", "L:1")) == tokens.right_bars("L:1/8\nA|B|c|d") == []
+    assert tokens.right_bars(SONG.replace("f4", "f4/0")) == [True, True, False]
+    assert set(tokens.walk(Corpus.of(["abcabd", "ba"]), 50)) == {"abcabd", "ba"}
+
+
+@pytest.mark.slow
+def test_rules_of_tokens_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "STRINGS", 20)
+    monkeypatch.setattr(tokens, "SMILES", {"one": "characters", "two": "CC|."})
+    printed = tokens.molecules(["CCO", "CCCl", "CO"] * 9, lambda text: "C" in text, ["50ms"], 1)
+    assert first_cells(printed) == ["50ms, one", "50ms, two"]
+    with pytest.raises(AssertionError):
+        tokens.molecules(["CCO"], lambda text: False, ["50ms"], 1)
+    rows = first_cells(tokens.scripts({"Devanagari": ["\u0915\u093e\u0928", "\u0915\u0941", "\u0928"] * 9}, ["50ms"]))
+    assert rows == ["Devanagari, characters", "Devanagari, graphemes"]
+    model = SimpleNamespace(steps=1, generate=lambda n, **_: ["no head"] + [SONG.replace("f4", "f3")] * (n - 1))
+    monkeypatch.setattr(tokens, "trained", lambda *_, **__: model)
+    printed = tokens.tunes([SONG] * 9, ["1s"], 1)
+    assert first_cells(printed) == [f"{first}, {name}" for first in ("5-gram", "1s") for name in tokens.ABC]
+    assert "| 1 | 66.7% (66.7%..66.7%) | 0.0% (0.0%..0.0%) |" in printed
+    monkeypatch.setattr(tokens, "find_spec", lambda _: None)
+    assert tokens.by_task().count("is not installed here") == 4
