@@ -125,9 +125,9 @@ def molecules(strings: list[str], is_valid: Callable[[str], bool], budgets: Sequ
 def shares(drawn: list[str], is_valid: Callable[[str], bool], known: set[str]) -> tuple[float, float, float]:
     """Of strings that are valid; of those that are different; of those that are new."""
     good = list(filter(is_valid, drawn))
-    assert good, "no molecule is valid"
     different = set(good)
-    return len(good) / len(drawn), len(different) / len(good), len(different - known) / len(different)
+    new = different - known
+    return len(good) / len(drawn), len(different) / max(len(good), 1), len(new) / max(len(different), 1)
 
 
 # --- tunes ------------------------------------------------------------------------------------------------------
@@ -207,8 +207,7 @@ def _bars(name: str, samples: Sequence[list[str]], steps: str) -> list[str]:
     for songs in samples:
         judged = list(map(right_bars, songs))
         every = list(chain.from_iterable(judged))
-        assert every, "no tune has bars"
-        bars.append(sum(every) / len(every))
+        bars.append(sum(every) / max(len(every), 1))
         whole.append(sum(bool(each) and all(each) for each in judged) / len(songs))
     return [name, steps, spread(bars), spread(whole)]
 
