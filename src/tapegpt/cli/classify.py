@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     label_argument(parser, "all strings")
     shown = parser.add_argument_group("output")
     output_argument(shown, "labels")
-    about = "table with all columns of DATA and the labels: csv, tsv, jsonl, parquet [text]"
+    about = "table with all columns of DATA and the labels: csv, tsv, jsonl, parquet, or text"
     option(shown, "--output-format", OneOf(OUTPUT_FORMATS), about, default="text")
     shown.add_argument("--json", action="store_true", help="JSON lines, with the probabilities of all labels")
     parser.epilog = (
