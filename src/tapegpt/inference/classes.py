@@ -127,7 +127,7 @@ def _weighed(
     split = vocabulary.split_all(strings)
     some = Conditional(inference, vocabulary, vocabulary.without(vocabulary.unknown(split), split))
     cold = 1.0 / temperature
-    return [[log - cold * nats for nats in some.totals(labels)] for labels, log in logs.items()]
+    return [some.logs(labels, log, cold) for labels, log in logs.items()]
 
 
 def temperature(inference: Inference, vocabulary: Vocabulary, counts: LabelCounts, strings: Sequence[str]) -> float:

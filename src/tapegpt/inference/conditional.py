@@ -40,10 +40,11 @@ class Conditional:
         alone = Tokens(array("I", [bos, *map(ord, head), bos]), array("q", [0, len(head) + 1]))
         return tokens, math.fsum(self._inference.surprises(alone)[: len(head)])
 
-    def totals(self, labels: Combination) -> list[float]:
-        """-log P(string | labels) of each string."""
+    def logs(self, labels: Combination, log: float = 0.0, cold: float = 1.0) -> list[float]:
+        """log + cold * log P(string | labels) of each string."""
         tokens, before = self._tokens(labels)
-        return [total - before for total in self._inference.totals(tokens)]
+        log += cold * before
+        return [log - cold * total for total in self._inference.totals(tokens)]
 
     def surprises(self, labels: Combination) -> Iterator[array[float]]:
         """-log p of each token of each string, and last of its end."""
@@ -69,10 +70,8 @@ def totals(
     """-log P of each string, given what is known of its labels; `split` are its tokens."""
     result = [0.0] * len(strings)
     for known, numbers in groups(strings, len(vocabulary.labels)).items():
-        some, logs = Conditional(inference, vocabulary, [split[number] for number in numbers]), _logs
-        weighed = [
-            [log - nats for nats in some.totals(labels)] for labels, log in logs(vocabulary, counts, known).items()
-        ]
+        some = Conditional(inference, vocabulary, [split[number] for number in numbers])
+        weighed = [some.logs(*each) for each in _logs(vocabulary, counts, known).items()]
         for number, each in zip(numbers, zip(*weighed, strict=True), strict=True):
             result[number] = -log_sum(each)
     return result
