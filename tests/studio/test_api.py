@@ -494,6 +494,11 @@ def test_python_serves_the_page_with_a_model_that_is_no_ensemble() -> None:
     assert log == []
     with pytest.raises(tapegpt.TapeGPTError, match="the model is an ensemble of 1 models"):
         tapegpt.studio.serve(Corpus.of(NAMES), tapegpt.Ensemble([model]), port=0)
+    labelled = Corpus.of(["a", "b"], labels=["x", "y"])
+    with pytest.raises(tapegpt.TapeGPTError, match="the data: labels label, which the studio does not show"):
+        tapegpt.studio.serve(labelled, port=0)
+    with pytest.raises(tapegpt.TapeGPTError, match="the model: labels label, which the studio does not show"):
+        tapegpt.studio.serve(Corpus.of(NAMES), tapegpt.train(labelled, steps=1), port=0)
 
 
 def test_a_studio_of_words() -> None:
@@ -516,8 +521,11 @@ def test_a_studio_of_words() -> None:
         assert choice["logprobs"]["tokens"] == corpus.vocabulary.split(choice["text"])
         assert completion["usage"]["completion_tokens"] == len(choice["logprobs"]["tokens"]) == 2
         client.ask("POST", "/api/models", client.ask("GET", f"{path}/file"), 201)
-        slow = tapegpt.train(["aab"], tokens="(a+)+$|b", steps=1, n_embd=4, n_head=1, block_size=4)
+        slow = tapegpt.train(["baa"], tokens="(a+)+$|b", steps=1, n_embd=4, n_head=1, block_size=4)
         refused = client.ask("POST", "/api/models", tapegpt.dumps(slow), 400)
         assert "tokens by a regular expression" in refused["error"]["message"]
+        labelled = tapegpt.train(Corpus.of(["a", "b"], labels=["x", "y"]), steps=1, n_embd=4, n_head=1, block_size=4)
+        refused = client.ask("POST", "/api/models", tapegpt.dumps(labelled), 400)
+        assert "the file: labels label, which the studio does not show" in refused["error"]["message"]
         unknown = client.ask("POST", f"{path}/explain", {"text": "the zebra"}, 400)
         assert "the model does not know ' zebra'" in unknown["error"]["message"]

@@ -1,4 +1,4 @@
-"""OpenAI's completions and models, for clients that know those. A token is a character, and a prompt a prefix.
+"""OpenAI's completions and models, for clients that know those. A token is one of the model's, a prompt a prefix.
 
 A prompt and its completion are one string of the model, cut where `max_tokens` tokens have come; with a `suffix`
 the string ends with it, and the completion is what lies between. Not here: chats, which need a model that has seen
