@@ -105,27 +105,31 @@ class Record:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name."""
-        return dict(self.__dict__)
+        return dict(zip(self.fields, self._values(), strict=True))
+
+    def _values(self) -> tuple[Any, ...]:
+        """Of the fields, in order; `__dict__` has cached properties too."""
+        return tuple(map(self.__dict__.__getitem__, self.fields))
 
     def as_json(self) -> dict[str, Any]:
         """The fields by name, and all that is in them, as JSON has it."""
-        return {name: plain(value) for name, value in self.__dict__.items()}
+        return {name: plain(value) for name, value in self.as_dict().items()}
 
     def replace(self, **changes: Any) -> Self:
         """A record of the same kind with some fields changed."""
-        return type(self)(**{**self.__dict__, **changes})
+        return type(self)(**{**self.as_dict(), **changes})
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable: make a changed one with replace({name}=...)")
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.__dict__ == other.__dict__
+        return type(other) is type(self) and self._values() == other._values()
 
     def __hash__(self) -> int:
-        return hash((type(self), *self.__dict__.values()))
+        return hash((type(self), *self._values()))
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.as_dict().items())
         return f"{type(self).__name__}({fields})"
 
 

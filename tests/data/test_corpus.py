@@ -588,6 +588,14 @@ def test_unknown_data_set() -> None:
         Corpus.dataset("towns")
 
 
+def test_what_is_computed_once_is_no_part_of_a_corpus() -> None:
+    corpus, other = Corpus.of(["ab", "c"]), Corpus.of(["ab", "c"])
+    assert corpus.predictions == 5
+    assert "predictions" not in corpus.as_dict()
+    assert corpus == other
+    assert corpus.replace(documents=["abc"]).predictions == 4
+
+
 def test_repr_is_short() -> None:
     assert repr(Corpus.dataset("surnames")) == "<Corpus of 88,799 documents, 26 characters>"
 
