@@ -241,6 +241,9 @@ def test_labels_that_there_are_not_give_an_error() -> None:
     }.items():
         with pytest.raises(TapeGPTError, match=re.escape(message)):
             both.combination(label)
+    with pytest.raises(TapeGPTError, match="label must be a str, several in a list, or a dict, not 5"):
+        both.combination(5)
+    assert Labelled("x", "uv").labels == ("uv",)
     with pytest.raises(TapeGPTError, match="has two values for a column"):
         both.combination(["v", "a=u"])
     with pytest.raises(TapeGPTError, match="the model has no labels"):
@@ -254,7 +257,7 @@ def test_labels_that_there_are_not_give_an_error() -> None:
         tapegpt.Ensemble([model("fast"), other])
     with pytest.raises(TapeGPTError, match="give the same columns"):
         Trainer.finetune(model(), Corpus.of(NAMES), Settings())
-    with pytest.raises(TapeGPTError, match="has 1 labels"):
+    with pytest.raises(TapeGPTError, match="has 1 label, the model"):
         model().score([Labelled("anna", ("de",))])
     with pytest.raises(TapeGPTError, match="each once"):
         Vocabulary(("a",), labels=(("x", ("u",)), ("x", ("u",))))

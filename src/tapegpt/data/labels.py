@@ -33,10 +33,10 @@ class Labelled(str):
     __slots__ = ("labels",)
     labels: Combination
 
-    def __new__(cls, text: str, labels: Combination = ()) -> Self:
-        """The text may itself have labels, which are replaced."""
+    def __new__(cls, text: str, labels: str | Combination = ()) -> Self:
+        """Labels are several, or one. The text may itself have some, which are replaced."""
         made = super().__new__(cls, text)
-        made.labels = labels
+        made.labels = (labels,) if isinstance(labels, str) else tuple(labels)
         return made
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import accumulate, repeat
 from operator import add
@@ -20,12 +20,12 @@ from tapegpt.data.labels import Labelled, check_columns, label, labels_of
 from tapegpt.data.tokens import UTF_32, Tokens
 from tapegpt.errors import TapeGPTError, argument, either, missing, quote
 from tapegpt.record import Record
-from tapegpt.text import amount
+from tapegpt.text import amount, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     from tapegpt.data.labels import Columns, Combination
@@ -133,7 +133,7 @@ class Vocabulary(Record):
         return [*map(numbers.__getitem__, (*self.tokens, *self.pairs)), other.bos]
 
     def __repr__(self) -> str:
-        labels = "".join([f", {len(values):,} labels {name}" for name, values in self.labels])
+        labels = "".join([f", {amount(len(values), 'label')} {visible(name)}" for name, values in self.labels])
         if self.rule == CHARACTERS:
             return f"<Vocabulary of {amount(len(self), 'character')}: {quote(self.characters)}{labels}>"
         return f"<Vocabulary of {amount(len(self), 'token')}, by {quote(self.rule)}{labels}>"
@@ -198,8 +198,10 @@ class Vocabulary(Record):
         given = [label] if isinstance(label, str) else label or ()
         if isinstance(given, Mapping):
             pairs = [self._find(value, str(column)) for column, value in given.items()]
+        elif isinstance(given, Iterable):
+            pairs = [self._find(value) for value in given]
         else:
-            pairs = [self._find(value) for value in given]  # type: ignore[attr-defined]  # or it raises
+            raise TapeGPTError(f"{argument('label')} must be a str, several in a list, or a dict, not {quote(label)}")
         chosen = dict(pairs)
         if len(chosen) < len(pairs):
             raise TapeGPTError(f"{argument('label')} {quote(label)}: has two values for a column: give one")

@@ -15,6 +15,7 @@ from tapegpt.data.labels import labels_of
 from tapegpt.data.tokens import Tokens
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.choice import log_sum
+from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def groups(strings: Sequence[str], columns: int) -> dict[Combination, list[int]]
         found.setdefault(labels_of(text) or (None,) * columns, []).append(number)
     for labels in found:
         if len(labels) != columns:
-            raise TapeGPTError(f"string {found[labels][0]} has {len(labels)} labels, the model's have {columns}")
+            given = amount(len(labels), "label")
+            raise TapeGPTError(f"string {found[labels][0]} has {given}, the model's have {columns}")
     return found
 
 
