@@ -279,8 +279,8 @@ def test_types_that_differ_between_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (None, "t.parquet: has more than one column: choose column from at, name, name"),
-        ("x", "t.parquet: there is no column 'x': choose column from at, name, name"),
+        (None, "t.parquet: has more than one column: choose column from at, 2, 3"),
+        ("x", "t.parquet: there is no column 'x': choose column from at, 2, 3"),
         ("name", "t.parquet: there is more than one column 'name'"),
         ("at", "t.parquet: column at must hold strings, not 1: choose another column"),
     ],

@@ -6,6 +6,7 @@ Not here: files, encodings, what becomes of the values; Parquet and Arrow (`arro
 from __future__ import annotations
 
 from _thread import allocate_lock
+from collections import Counter
 from contextlib import contextmanager
 from functools import cache
 from itertools import chain, islice
@@ -193,8 +194,13 @@ def column_names(kind: str, pieces: Iterable[str], separator: str | None = None,
         _, (header,), _ = next(batches, (1, [[]], False))
     except TapeGPTError:
         return []
-    names = list(map(str.strip, header))
-    return [name if name and names.count(name) == 1 else str(place) for place, name in enumerate(names, 1)]
+    return _choices(list(map(str.strip, header)))
+
+
+def _choices(names: Sequence[str]) -> list[str]:
+    """What columns can be chosen by: names, and numbers where these say nothing."""
+    counts = Counter(names)
+    return [name if name and counts[name] == 1 else str(place) for place, name in enumerate(names, 1)]
 
 
 # --- CSV and TSV ------------------------------------------------------------------------------------------------
@@ -340,7 +346,7 @@ def unknown_column(
     place: str, what: str, known: Sequence[str], column: str | None, option: str = "column"
 ) -> TapeGPTError:
     """The error of a column that there is not, or of several with none chosen."""
-    listed = ", ".join(known)
+    listed = ", ".join(_choices(known))
     listed = listed if len(listed) <= 200 else f"{listed[:197]}..."
     if column is None:
         return TapeGPTError(f"{place}: has more than one {what}: choose {argument('column')} from {listed}")
