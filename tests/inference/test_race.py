@@ -31,7 +31,7 @@ def arrivals(model: GPT, seed: int, **options: Any) -> Arrivals:
     wanted: Any = {"temperature": 1.0, **options}
     sampler = model.sampler(*split_options(wanted), seed=0)
     settings = (sampler._inference, sampler._drawing, sampler._rules, sampler._space.longest)
-    return Arrivals(*settings, seed * 0x9E3779B97F4A7C15 % (1 << 64), exact=sampler._unbiased)
+    return Arrivals(*settings, seed * 0x9E3779B97F4A7C15 % (1 << 64), unbiased=sampler._unbiased)
 
 
 def times(model: GPT, runners: Arrivals, limit: float) -> dict[str, float]:

@@ -68,7 +68,7 @@ class Race(Structure):
 
     limit: Real  # log of the time up to which they are wanted
     inverse: Real  # of the temperature
-    is_exact: Int  # 1: probabilities are those of all tokens; 0: of those that the automaton leaves, by its prospects
+    is_unbiased: Int  # 1: as the model has it; 0: by what the automaton leaves, and its prospects
     longest: Int
     bos: Int
     top_k: Int  # as in `Narrowing`
@@ -121,7 +121,7 @@ def advance(
 
         largest, sums, first = k.variable(k.real(-FOREVER)), k.zeros(), k.variable(k.integer(-1))
         for token in k.range(bos + 1):
-            ahead = k.convert(k.select(race.is_exact.equals(1), k.real32(0.0), prospect(token)), F64)
+            ahead = k.convert(k.select(race.is_unbiased.equals(1), k.real32(0.0), prospect(token)), F64)
             weights[token] = k.convert(logs[row * (bos + 1) + token], F64) * race.inverse + ahead
             largest.set(k.maximum(largest, weights[token]))
         for token in k.range(bos + 1):
@@ -134,7 +134,7 @@ def advance(
             least.set(_least(k, weights, e, bos, least, lambda count, mass: mass >= wanted))
         for _ in k.when(race.min_p > 0.0):
             least.set(k.maximum(least, largest + k.log(race.min_p)))
-        total = _mass(k, weights, e, bos, k.select(race.is_exact.equals(1), k.real(-FOREVER), least))
+        total = _mass(k, weights, e, bos, k.select(race.is_unbiased.equals(1), k.real(-FOREVER), least))
         point, rate = _unit(k, mix(seed)) * total, before.rates[row] - largest - k.log(total)
         for token in k.range(bos + 1):
             sums += k.select(weights[token] >= least, e[token], 0.0)
@@ -236,14 +236,14 @@ class Arrivals:
     """When each string of a model that rules allow comes first."""
 
     def __init__(
-        self, inference: Inference, drawing: Drawing, rules: Rules, longest: int, seed: int, *, exact: bool
+        self, inference: Inference, drawing: Drawing, rules: Rules, longest: int, seed: int, *, unbiased: bool
     ) -> None:
-        """Exact: by the model's own probabilities; else by those that are left token by token."""
+        """Unbiased: by the model's own probabilities; else by those that are left token by token."""
         self._inference, self._rules = inference, rules
         self._program = Program({"advance": (advance, {})})
         self._race: dict[str, Argument] = {
             "inverse": 1.0 / drawing.temperature,
-            "is_exact": int(exact),
+            "is_unbiased": int(unbiased),
             "longest": longest,
             "bos": inference.vocab_size - 1,
             **{name: getattr(drawing, name) for name in ("top_k", "top_p", "min_p")},

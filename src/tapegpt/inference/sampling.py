@@ -158,7 +158,7 @@ class Sampler:
         from tapegpt.inference.race import Arrivals
 
         settings = (self._inference, self._drawing, self._rules, self._space.longest, self._rng.getrandbits(64))
-        race = Arrivals(*settings, exact=self._unbiased)
+        race = Arrivals(*settings, unbiased=self._unbiased)
         step = math.log(MIN_BATCH)
         done, limit = -math.inf, step
         while True:
