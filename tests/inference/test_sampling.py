@@ -263,6 +263,11 @@ def test_unique_draws_without_replacement(small: GPT, monkeypatch: pytest.Monkey
         assert_drawn_from(expected, drawn)
 
 
+def test_the_memory_of_many_different_strings_is_told_before_the_first(small: GPT) -> None:
+    with pytest.warns(tapegpt.TapeGPTWarning, match=r"^up to 3\.0 GB of memory: strings are kept"):
+        next(iter(small.stream(10_000_000, distinct=True, seed=1)))
+
+
 def test_a_string_is_the_same_however_many_are_asked_for(small: GPT) -> None:
     for wishes in ({"distinct": True}, {"novel": True}, {"pattern": ".*b"}, {"unbiased": True, "suffix": "c"}):
         long = small.generate(70, seed=5, temperature=1.0, **wishes)

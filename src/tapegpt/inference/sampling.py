@@ -54,6 +54,7 @@ STEP, LEAST_STEP = math.log(3.0), 0.01  # from a time to the next one, of their 
 MIN_BATCH, MAX_BATCH = 64, 4096
 BATCH_WORK = 3e8  # parameters times positions of a batch, so that Ctrl-C is prompt
 MAX_VAIN, MAX_WORK = 200_000, 1e11  # strings, and their work, without one that is exact: about 1 s
+KEPT, MUCH = 300, 1e9  # bytes of a string that is not to come twice; of what is told beforehand
 SLACK = 1e-4  # of w in f32
 BOUND_LOOKS = 200  # prefixes looked at for an upper bound of w
 EXAMPLES, FEWEST = 1024, 64  # strings to look ahead by, where they fit the block, and at least
@@ -116,6 +117,8 @@ class Sampler:
     def strings(self, n: int | None) -> Iterator[str]:
         """n strings, or all that there are, if that is fewer; without n as many as are taken."""
         given = 0
+        if n is not None and self._constraints.distinct and n * KEPT > MUCH:
+            self._note(f"up to {n * KEPT / 1e9:.1f} GB of memory: strings are kept, so that none comes twice")
         try:
             for text in islice(self._endless(), None if n is None else min(n, sys.maxsize)):
                 given += 1
