@@ -140,6 +140,11 @@ def test_the_bound_leaves_room_for_rounding_in_f32(model: GPT) -> None:
     assert math.exp(sampler._bound()) == pytest.approx(1.0001 * model.next_probabilities("")["a"], rel=1e-6)
 
 
+def test_what_is_never_drawn_at_a_low_temperature_has_a_bound_there() -> None:
+    model = tapegpt.train(["aaaa"] * 9 + ["b"], steps=100, n_embd=4, n_head=2, block_size=4)
+    assert all(text.startswith("b") for text in model.generate(5, pattern="b.*", temperature=0.001, seed=1))
+
+
 def test_the_bound_is_close_behind_a_long_prefix(small: GPT) -> None:
     prefix = "cab" * 400
     sampler = small.sampler(*split_options({"prefix": prefix, "max_length": 1300}), seed=0)

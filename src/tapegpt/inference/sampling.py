@@ -29,13 +29,13 @@ from tapegpt.data.rng import Random
 from tapegpt.data.tokens import ROOM
 from tapegpt.errors import TapeGPTError, warn
 from tapegpt.inference.automata import FORBIDDEN
-from tapegpt.inference.choice import truncate
+from tapegpt.inference.choice import log_sum, truncate
 from tapegpt.inference.constraints import Constraints, Drawing
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from tapegpt.data.neighbours import Neighbours
     from tapegpt.data.tokens import Strings
@@ -217,7 +217,8 @@ class Sampler:
             after = [0 if token == space.bos else space.after(state, token) for token in allowed]
             prospects = [space.prospect(to, len(tokens) + 1) if to else 0.0 for to in after]
             weights = [logs[token] + prospect for token, prospect in zip(allowed, prospects, strict=True)]
-            pairs = truncate(list(enumerate(_temper(weights, 1.0))), self._drawing)
+            total = log_sum(weights)
+            pairs = truncate([(place, math.exp(log - total)) for place, log in enumerate(weights)], self._drawing)
             for choice, _ in sorted(pairs, key=lambda pair: (pair[1], -pair[0])):
                 ahead.append(([*tokens, allowed[choice]], after[choice]))
 
@@ -274,8 +275,8 @@ class Sampler:
             heappop(ahead)
             looks += 1
             choices = space.choices(state, len(prefix))
-            probabilities = _temper(self._inference.next_logs([prefix])[0], self._drawing.temperature)
-            share = negative - math.log(min(math.fsum(probabilities[token] for token in choices) * (1.0 + SLACK), 1.0))
+            logs = [log / self._drawing.temperature for log in self._inference.next_logs([prefix])[0]]
+            share = negative - min(log_sum([logs[token] for token in choices]) - log_sum(logs) + SLACK, 0.0)
             for token in choices:
                 heappush(ahead, (share, [*prefix, token], 0 if token == space.bos else space.after(state, token)))
         return -ahead[0][0]
@@ -384,11 +385,3 @@ class _Space:
         if automaton.accepting[state] and length >= self._least:
             tokens.append(self.bos)
         return tokens
-
-
-def _temper(logs: Sequence[float], temperature: float) -> list[float]:
-    """Probabilities that sum to 1, at a temperature; at 0, which leaves only one, those of 1."""
-    inverse, largest = 1.0 / (temperature or 1.0), max(logs)
-    weights = [math.exp((log - largest) * inverse) for log in logs]
-    total = math.fsum(weights)
-    return [weight / total for weight in weights]
