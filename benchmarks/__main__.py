@@ -14,6 +14,7 @@ from benchmarks import (
     cluster,
     command,
     constraints,
+    detectors,
     fast,
     generators,
     inference,
@@ -52,6 +53,7 @@ PARTS = (
     "tokens",
     "ladder",
     "generators",
+    "detectors",
     "classify",
     "attribution",
     "studio",
@@ -105,6 +107,8 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return ladder.by_model(corpus, options.rounds)
         case "generators":
             return generators.by_tool(corpus, options.rounds)
+        case "detectors":
+            return detectors.by_kind(corpus, options.rounds)
         case "classify":
             return classify.by_task()
         case "attribution":

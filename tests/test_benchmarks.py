@@ -15,6 +15,7 @@ import tapegpt
 from benchmarks import (
     command,
     constraints,
+    detectors,
     fast,
     generators,
     inference,
@@ -297,6 +298,35 @@ def test_a_chain_finds_impossible_what_it_has_not_seen(monkeypatch: pytest.Monke
     chain = SimpleNamespace(state_size=1, model={("<",): {"a": 1}, ("a",): {"b": 1, ">": 1}, ("b",): {">": 1}})
     assert generators.possible(chain, ["a", "ab"]) == ("", 1.0)
     assert generators.possible(chain, ["a", "b", "aa", "ab"]) == ("infinite", 0.5)
+
+
+@pytest.mark.slow
+def test_detectors_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detectors, "WAYS", {"engine exact": {"steps": 3}})
+    monkeypatch.setattr(detectors, "HELD_OUT", 0.5)
+    monkeypatch.setattr(detectors, "find_spec", lambda _: None)
+    printed = detectors.by_kind(CORPUS, rounds=1)
+    ours = ["tapegpt, engine exact", "smoothed 5-gram"]
+    assert first_cells(printed) == ours
+    assert printed.count("is not installed here") == 2
+    monkeypatch.setattr(detectors, "find_spec", lambda name: name == "nostril_detector")
+    monkeypatch.setattr(detectors, "LONG", bool)
+    monkeypatch.setitem(sys.modules, "nostril_detector", SimpleNamespace(nonsense=lambda text: True))
+    scored, judged = detectors.by_kind(CORPUS, rounds=1).split("###")[1:]
+    assert (first_cells(scored), first_cells(judged)) == (ours, [*ours, "nostril"])
+    assert judged.count("| 1.000 | 1.000 | 1.000 |") == 3
+
+
+def test_fakes_are_caught_above_what_is_real() -> None:
+    drawn, shuffled, replaced = detectors.fake(CORPUS.documents)
+    for texts in zip(CORPUS.documents, drawn, shuffled, replaced, strict=True):
+        assert len(set(map(len, texts))) == 1
+        assert sorted(texts[2]) == sorted(texts[0])
+        assert sum(one != other for one, other in zip(texts[0], texts[3], strict=True)) <= 1
+    real = [1.0, 2.0, 2.0, 4.0]
+    assert detectors.area(real, [3.0, 2.0]) == (3 + 2) / 8
+    assert detectors.area(real, [5.0]) == 1
+    assert [detectors.caught(real, [1.0, 3.0, 5.0], alarms) for alarms in (0, 0.25, 1)] == [1 / 3, 2 / 3, 1]
 
 
 @pytest.mark.slow
