@@ -322,8 +322,10 @@ def test_a_search_that_finds_nothing_ends(client: Client) -> None:
     corpus = client.ask("POST", "/api/corpora", {"text": text}, 201)["id"]
     run = client.ask("POST", "/api/runs", {"corpus": corpus, "settings": {**SMALL, "steps": 5}}, 201)["id"]
     wish = {"n": 1, "novel": True, "min_length": 2, "max_length": 2}
-    message = client.ask("POST", f"/api/runs/{run}/generate", wish, 400)["error"]["message"]
-    assert "within the 1 seconds" in message
+    response = client.post(f"/api/runs/{run}/generate", json=wish, timeout=30.0)
+    in_time = response.status_code == 200  # as it is on a fast machine
+    assert in_time or "within the 1 seconds" in response.json()["error"]["message"]
+    assert not in_time or response.json()["notes"] == ["no string meets the constraints, 1 were asked for"]
 
 
 def test_a_training_that_takes_too_long_is_ended() -> None:
