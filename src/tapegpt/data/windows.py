@@ -8,7 +8,6 @@ twice as much as one within it. Those of a training have nothing in common, unle
 from __future__ import annotations
 
 from array import array
-from itertools import pairwise
 from operator import sub
 
 from tapegpt.record import Record
@@ -49,15 +48,19 @@ class Windows(Record):
     @classmethod
     def of(cls, tokens: Tokens, block_size: int) -> Windows:
         """Whole documents of any length; what fits the block is one window."""
-        bounds = tokens.starts
-        if max(map(sub, bounds[1:], bounds), default=0) <= block_size:
+        bounds, apart = tokens.starts, block_size - overlap(block_size)
+        long = [place for place, size in enumerate(map(sub, bounds[1:], bounds)) if size > block_size]
+        if not long:
             return cls(tokens.ids, bounds, bounds)
-        begins, starts, apart = array("q"), array("q"), block_size - overlap(block_size)
-        for start, end in pairwise(bounds):
+        begins, starts, done = array("q"), array("q"), 0
+        for place in long:
+            start, end = bounds[place : place + 2]
             later = range(start + block_size, end, apart)
-            starts.extend([start, *later])
-            begins.extend(range(start, start + len(later) * apart + 1, apart))
-        starts.append(bounds[-1])
+            starts.extend([*bounds[done:place], start, *later])
+            begins.extend([*bounds[done:place], *range(start, start + len(later) * apart + 1, apart)])
+            done = place + 1
+        starts.extend(bounds[done:])
+        begins.extend(bounds[done:-1])
         return cls(tokens.ids, begins, starts)
 
     def __len__(self) -> int:
