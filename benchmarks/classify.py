@@ -84,9 +84,9 @@ def _teller(model: GPT) -> Shares:
 
 
 def _regress(training: Corpus) -> Shares:
-    from sklearn.feature_extraction.text import CountVectorizer  # type: ignore[import-not-found,unused-ignore]
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-not-found,unused-ignore]
-    from sklearn.pipeline import make_pipeline  # type: ignore[import-not-found,unused-ignore]
+    from sklearn.feature_extraction.text import CountVectorizer  # type: ignore[import-not-found,unused-ignore]  # a peer
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-not-found,unused-ignore]  # a peer
+    from sklearn.pipeline import make_pipeline  # type: ignore[import-not-found,unused-ignore]  # a peer
 
     def fit(corpus: Corpus, strength: float) -> Shares:
         grams = CountVectorizer(analyzer="char", ngram_range=(1, 4), lowercase=False, binary=True)

@@ -38,7 +38,7 @@ for pattern, numbers, output in zip(patterns, codes, outputs, strict=True):
 print(f"{len({tuple(map(round, numbers)) for numbers in codes})} of {SIZE} codes are different")
 
 try:
-    import matplotlib.pyplot as plt  # type: ignore[import-not-found,unused-ignore]  # a reader's own, if at all
+    import matplotlib.pyplot as plt  # a reader's own, if at all
 except ImportError:
     pass
 else:

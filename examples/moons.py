@@ -47,7 +47,7 @@ for row in plane:
     print("".join(["o" if number > 0 else "." for number in row]))
 
 try:
-    import matplotlib.pyplot as plt  # type: ignore[import-not-found,unused-ignore]  # a reader's own, if at all
+    import matplotlib.pyplot as plt  # a reader's own, if at all
 except ImportError:
     pass
 else:

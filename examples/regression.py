@@ -45,7 +45,7 @@ predictions = {width: fitted(width) for width in (0, 4, 32)}
 print(f"the noise alone                                          {NOISE:.3f}")
 
 try:
-    import matplotlib.pyplot as plt  # type: ignore[import-not-found,unused-ignore]  # a reader's own, if at all
+    import matplotlib.pyplot as plt  # a reader's own, if at all
 except ImportError:
     pass
 else:

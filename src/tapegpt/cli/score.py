@@ -188,11 +188,9 @@ def _write_table(
             texts = [text or None for text in source.chosen(rows)]
             scores = model.score(_with_labels(model, texts, source, options.label))
             chosen = choose(scores)
-            if chosen is not None:
-                rows, scores = rows.take(chosen), scores.take(chosen)  # noqa: PLW2901
-            added = scores.as_columns()
+            added = (scores if chosen is None else scores.take(chosen)).as_columns()
             del added["text"]
-            write(rows, added)
+            write(rows if chosen is None else rows.take(chosen), added)
             sys.stdout.flush()
 
 
