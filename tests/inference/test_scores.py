@@ -93,6 +93,12 @@ def test_means_add_up_to_the_loss_of_the_exact_engine(strings: list[str]) -> Non
     assert math.fsum(sums) == pytest.approx(total, rel=CLOSE)
 
 
+@given(st.lists(KNOWN, min_size=1))
+def test_a_score_does_not_depend_on_what_else_is_scored(strings: list[str]) -> None:
+    together = trained().score([*strings, "banana" * 3]).nats[:-1]
+    assert list(together) == [trained().score([text]).nats[0] for text in strings]
+
+
 @given(st.lists(ANY | KNOWN))
 def test_any_strings_have_scores_that_fit_together(strings: list[str]) -> None:
     scores = trained().score(strings)

@@ -14,6 +14,8 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tapegpt.data.tokens import Tokens
 
 
@@ -44,6 +46,7 @@ class Windows(Record):
     ids: array[int]  # typecode "I"
     begins: array[int]  # typecode "q"
     starts: array[int]  # typecode "q", number of windows + 1
+    several: tuple[tuple[int, int], ...] = ()  # documents that take several windows, and how many
 
     @classmethod
     def of(cls, tokens: Tokens, block_size: int) -> Windows:
@@ -52,16 +55,28 @@ class Windows(Record):
         long = [place for place, size in enumerate(map(sub, bounds[1:], bounds)) if size > block_size]
         if not long:
             return cls(tokens.ids, bounds, bounds)
-        begins, starts, done = array("q"), array("q"), 0
+        begins, starts, several, done = array("q"), array("q"), [], 0
         for place in long:
             start, end = bounds[place : place + 2]
             later = range(start + block_size, end, apart)
             starts.extend([*bounds[done:place], start, *later])
             begins.extend([*bounds[done:place], *range(start, start + len(later) * apart + 1, apart)])
+            several.append((place, 1 + len(later)))
             done = place + 1
         starts.extend(bounds[done:])
         begins.extend(bounds[done:-1])
-        return cls(tokens.ids, begins, starts)
+        return cls(tokens.ids, begins, starts, tuple(several))
+
+    def documents(self, numbers: array[float], others: Iterable[float]) -> array[float]:
+        """The numbers of documents: those of their windows, and others for documents that take several."""
+        found, window, document = array("d"), 0, 0
+        for (place, count), other in zip(self.several, others, strict=True):
+            end = window + place - document
+            found.extend(numbers[window:end])
+            found.append(other)
+            window, document = end + count, place + 1
+        found.extend(numbers[window:])
+        return found
 
     def __len__(self) -> int:
         return len(self.starts) - 1

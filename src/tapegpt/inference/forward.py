@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from array import array
-from itertools import pairwise
 
 from tapegpt.autograd.operations.base import padded, row_stride
 from tapegpt.data.tokens import Strings
@@ -25,7 +24,7 @@ from tapegpt.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tapegpt.autograd.model import Model
     from tapegpt.data.tokens import Tokens
@@ -143,7 +142,10 @@ class Inference:
         results = map(address_of, (surprises, totals, means))
         self._read("score", windows, *results)
         _check(math.isfinite(sum(totals)))
-        return (surprises, totals, means) if len(windows) == len(tokens) else (surprises, *sums(surprises, tokens))
+        if windows.several:
+            more = sums(surprises, [(tokens.starts[place], tokens.starts[place + 1]) for place, _ in windows.several])
+            totals, means = map(windows.documents, (totals, means), more)
+        return surprises, totals, means
 
     def _read(self, name: str, windows: Windows, *results: Address) -> None:
         room = array("I", bytes(4 * Order.size(len(windows))))
@@ -189,11 +191,13 @@ class Inference:
         return Drawn(strings, log_weights, doubts)
 
 
-def sums(surprises: array[float], tokens: Tokens) -> tuple[array[float], array[float]]:
-    """The sum and the mean of each document's."""
-    bounds = list(pairwise(tokens.starts))
-    totals = array("d", [math.fsum(surprises[first:last]) for first, last in bounds])
-    return totals, array("d", [total / (last - first) for total, (first, last) in zip(totals, bounds, strict=True)])
+def sums(surprises: array[float], documents: Iterable[tuple[int, int]]) -> tuple[array[float], array[float]]:
+    """The sum and the mean of each document's, from its first to before the next one's."""
+    totals, means = array("d"), array("d")
+    for first, last in documents:
+        totals.append(math.fsum(surprises[first:last]))
+        means.append(totals[-1] / (last - first))
+    return totals, means
 
 
 def _check(are_numbers: bool) -> None:

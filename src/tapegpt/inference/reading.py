@@ -57,7 +57,7 @@ class Passages(Structure):
     @staticmethod
     def arguments(windows: Windows) -> dict[str, Address]:
         """They as an entry's argument."""
-        return {name: address_of(numbers) for name, numbers in windows.as_dict().items()}
+        return {name: address_of(getattr(windows, name)) for name in Passages.fields}
 
 
 class Document(Record):

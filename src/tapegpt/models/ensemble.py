@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from itertools import chain
+from itertools import chain, pairwise
 
 from tapegpt.autograd.operations.base import PAD
 from tapegpt.autograd.operations.functions import exp, log
@@ -154,7 +154,7 @@ class Mixture(Inference):
 
     def _score(self, tokens: Tokens) -> tuple[array[float], array[float], array[float]]:
         found = self._mean([model.inference.surprises(tokens) for model in self.models], _SURPRISES)
-        return found, *sums(found, tokens)
+        return found, *sums(found, pairwise(tokens.starts))
 
     @property
     def work(self) -> int:
