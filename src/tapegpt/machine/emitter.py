@@ -8,8 +8,8 @@ block by block.
 from __future__ import annotations
 
 import struct
-import sys
 
+from tapegpt.machine import maker
 from tapegpt.machine.language import (
     BOOL,
     F32,
@@ -17,17 +17,16 @@ from tapegpt.machine.language import (
     I32,
     I64,
     U32,
-    Builder,
+    Argument,
     Kernel,
     Number,
     Operand,
     Pointer,
-    Traced,
     Type,
     Value,
     Variable,
 )
-from tapegpt.machine.signature import KernelError
+from tapegpt.machine.maker import FLOATS, Maker, constant_of
 from tapegpt.machine.target import OUTSIDE
 
 TYPE_CHECKING = False
@@ -94,14 +93,6 @@ _FLUSHING = {
     **dict.fromkeys(("avx512", "avx2", "sse2"), (_X86_FLUSHING, _X86_CONTROL)),  # flush to zero, denormals are zero
     "neon": (_ARM_FLUSHING, _ARM_CONTROL),  # flush to zero, for both
 }
-_REMEDY = "keep it in a k.variable"
-_FLOATS, _INTEGERS = (F64, F32), (I64, I32)
-_RANGES = {"i64": range(-(1 << 63), 1 << 63), "i32": range(-(1 << 31), 1 << 31), "bool": range(2)}
-
-
-def mangle(kernel: Kernel, constants: dict[str, Any]) -> str:
-    """The name of a kernel's function for one set of constants."""
-    return ".".join([kernel.name, *(f"{name}_{value}" for name, value in sorted(constants.items()))])
 
 
 def _llvm(kind: Type, lanes: int) -> str:
@@ -109,30 +100,11 @@ def _llvm(kind: Type, lanes: int) -> str:
 
 
 def _literal(number: float, kind: Type) -> str:
-    try:
-        if kind.is_float and isinstance(number, int | float):
-            bits = struct.unpack("<Q", struct.pack("<d", _round(float(number), kind)))[0]
-            return f"0x{bits:016X}"
-        if int(number) == number and number in _RANGES[kind.name]:
-            return str(int(number))
-    except (TypeError, ValueError, LookupError, OverflowError):  # no number, or not one of this type
-        pass
-    raise KernelError(f"{number!r} where {kind} is meant")
+    held = constant_of(number, kind)
+    return f"0x{struct.unpack('<Q', struct.pack('<d', held))[0]:016X}" if kind.is_float else str(held)
 
 
-def _caller() -> str:
-    """File and line of the innermost call outside this module."""
-    frame = sys._getframe(1)  # noqa: SLF001  # public since Python 1.5 but for its name
-    while frame.f_code.co_filename == __file__ and frame.f_back:
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def _round(number: float, kind: Type) -> float:
-    return float(struct.unpack("<f", struct.pack("<f", number))[0]) if kind is F32 else number
-
-
-class Module:
+class Module(maker.Module):
     """IR text of the entry kernels and of every kernel that they call.
 
     Where kinds of operations are to be counted, entries have an argument `counts: I64s`, one for each kind: an
@@ -140,26 +112,13 @@ class Module:
     """
 
     def __init__(self, target: Target, counted: Sequence[str] = ()) -> None:
-        self.target, self.counted = target, counted
-        self._functions: dict[str, list[str]] = {}
-        self._owners: dict[str, object] = {}  # name -> its kernel's identity and constants; if exported, this module
+        super().__init__(target)
+        self.counted = counted
         self._declarations: set[str] = set()
         self._tables: dict[str, str] = {}  # content -> name
 
-    def add(self, kernel: Kernel, constants: dict[str, Any], name: str) -> None:
-        """Emit an entry kernel under an exported name."""
-        self._owners[name] = self
-        self._emit(kernel, constants, name, "define")
-
-    def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
-        """The name of a kernel's function, emitted at the first call."""
-        name = mangle(kernel, constants)
-        owner = *kernel.identity, constants
-        while self._owners.setdefault(name, owner) != owner:  # the name is another's
-            name += "'"
-        if name not in self._functions:
-            self._emit(kernel, constants, name, "define internal")
-        return name
+    def _maker(self, name: str, is_entry: bool) -> _Function:
+        return _Function(self, name, is_entry)
 
     def declare(self, declaration: str) -> None:
         """An LLVM intrinsic."""
@@ -171,58 +130,42 @@ class Module:
         content = f"private unnamed_addr constant [{len(numbers)} x {kind.llvm}] [{texts}], align 64"
         return self._tables.setdefault(content, f"@table{len(self._tables)}")
 
-    def _emit(self, kernel: Kernel, constants: dict[str, Any], name: str, define: str) -> None:
-        self._functions[name] = []  # present while it is emitted, so that recursion ends
-        self._functions[name] = _Function(self).emit(kernel, constants, name, define)
-
     def __str__(self) -> str:
         functions = ["\n".join(lines) for lines in self._functions.values()]
         tables = [f"{name} = {content}" for content, name in self._tables.items()]
         return "\n\n".join([_HEADER, *tables, *functions, "\n".join(sorted(self._declarations)), _FOOTER]) + "\n"
 
 
-class _Function(Builder):
-    """The emitting builder: `data` of a value is its SSA text, of a pointer its SSA name, of a register its slot.
+class _Function(Maker):
+    """`data` of a value is its SSA text, of a pointer its SSA name, of a register its slot."""
 
-    It checks for both builders: a kernel is interpreted only once it was emitted.
-    """
+    _module: Module
 
-    def __init__(self, module: Module) -> None:
-        super().__init__(module.target)
-        self._module = module
+    def __init__(self, module: Module, name: str, is_entry: bool) -> None:
+        super().__init__(module, name, is_entry)
+        self._parameters: list[str] = []
         self._slots: list[str] = []
         self._lines: list[str] = []
         self._block = "body"
         self._count = 0
-        self._live: dict[str, None] = {}  # names that may be used here, the latest last
-        self._known: dict[str, str] = {}  # instruction -> the name of what it computed last
-        self._open: list[str] = []  # where the loops and conditions stand whose body is being made
-        self._rehearses = False  # whether what is being made will be thrown away
-        self._is_entry = False  # whether other threads may write what its pointers lead to, while it runs
         self._tally: dict[str, int] = {}  # what the block does, where that is counted
 
-    def emit(self, kernel: Kernel, constants: dict[str, Any], name: str, define: str) -> list[str]:
-        """The function's text, a line each."""
-        parameters: list[str] = []
-        arguments: list[Pointer | Value] = []
-        self._is_entry = "internal" not in define
+    def _argument(self, name: str, argument: Argument) -> str:
         pointer = "ptr nocapture" if self._is_entry else "ptr noalias nocapture"  # see `language.kernel`
-        for name_of, argument in kernel.arguments.items():
-            data, kind = f"%{name_of}.", argument.type  # no other name has a dot
-            parameters.append(f"{pointer if argument.is_pointer else kind.llvm} {data}")
-            self._live[data] = None
-            arguments.append(Pointer(self, kind, data) if argument.is_pointer else Value(self, kind, 0, data))
-        kernel.trace(self, arguments, constants)
-        if self._open:
-            rule = "a k.range, k.when or k.repeat_while is left early by break or return"
-            raise KernelError(rule, f"{kernel.name}, {self._open[-1]}")
+        data = f"%{name}."  # no other name has a dot
+        self._parameters.append(f"{pointer if argument.is_pointer else argument.type.llvm} {data}")
+        return data
+
+    def _finish(self, kernel: Kernel) -> list[str]:
+        """Its text, a line each."""
         self._line("ret void")
         self._add_tally()
         is_one_block = not any(line.endswith(":") for line in self._lines)  # LLVM copies it where it is called
         attributes = "#0" if self._is_entry else "#2" if is_one_block else "#1"
         if self._module.counted and not self._is_entry:
-            parameters.append("ptr noalias nocapture %counts.")
-        signature, outer = f"({', '.join(parameters)})", []
+            self._parameters.append("ptr noalias nocapture %counts.")
+        signature, outer = f"({', '.join(self._parameters)})", []
+        name, define = self._name, "define" if self._is_entry else "define internal"
         if self._is_entry and kernel.flushes and self.target.name in _FLUSHING:
             outer = self._flush_around(f'{define} void @"{name}"{signature}', f'@"{name}.flushed"{signature}')
             name, define, attributes = f"{name}.flushed", "define internal", "#1"
@@ -250,28 +193,9 @@ class _Function(Builder):
         self._count += 1
         return f"{stem}{self._count}"
 
-    def _name(self, stem: str) -> str:
-        """A name that may be used from here on, in the body that is being made."""
-        self._count += 1
-        name = f"%{stem}{self._count}"
-        self._live[name] = None
+    def _new(self, stem: str) -> str:
+        name: str = self._begin(f"%{self._fresh(stem)}")
         return name
-
-    def _data(self, operand: Traced) -> str:
-        """Its text, where it may be used."""
-        data: str = operand.data
-        if operand.k is not self:
-            raise KernelError(f"a {operand} of another kernel: pass it as an argument")
-        if data not in self._live and data[0] == "%":  # and is no constant
-            raise KernelError(f"a {operand} is used outside the turn of the loop or condition that made it: {_REMEDY}")
-        return data
-
-    def _of(self, operand: Operand, *kinds: Type) -> Value:
-        """The present value of an operand of one of these types."""
-        value = self.value(operand)
-        if value.type not in kinds:
-            raise KernelError(f"{value} where {' or '.join(map(repr, kinds))} is meant")
-        return value
 
     def _line(self, text: str) -> None:
         self._lines.append(f"  {text}")
@@ -279,15 +203,8 @@ class _Function(Builder):
     def _result(self, kind: Type, lanes: int, instruction: str) -> Value:
         return Value(self, kind, lanes, self._once("v", instruction))
 
-    def _once(self, stem: str, instruction: str) -> str:
-        """The name of what an instruction computes of values alone: not again where it is known."""
-        name = self._known.get(instruction, "")
-        if name not in self._live:
-            name = self._known[instruction] = self._each_time(stem, instruction)
-        return name
-
     def _each_time(self, stem: str, instruction: str) -> str:
-        name = self._name(stem)
+        name = self._new(stem)
         self._line(f"{name} = {instruction}")
         return name
 
@@ -304,7 +221,7 @@ class _Function(Builder):
         """Before the end of a block, add what it does to the counts."""
         terminator = self._lines.pop()
         for kind, amount in self._tally.items():
-            slot, before, after = self._name("p"), self._name("v"), self._name("v")
+            slot, before, after = self._new("p"), self._new("v"), self._new("v")
             index = self._module.counted.index(kind)
             self._line(f"{slot} = getelementptr inbounds i64, ptr %counts., i64 {index}")
             self._line(f"{before} = load i64, ptr {slot}")
@@ -327,11 +244,7 @@ class _Function(Builder):
 
     # --- control flow -------------------------------------------------------------------------------------------
 
-    def range(self, *bounds: Number) -> Iterator[Value]:
-        start, stop, step = (0, bounds[0], 1) if len(bounds) == 1 else (*bounds, 1)[:3]
-        if not isinstance(step, int) or not step:
-            raise KernelError(f"the step of k.range must be a whole number but zero, not {step!r}")
-        first, last = self._data(self.integer(start)), self._data(self.integer(stop))
+    def _loop(self, first: str, last: str, step: int) -> Iterator[str]:
         before, head, body, end = self._block, self._fresh("loop"), self._fresh("do"), self._fresh("end")
         self._line(f"br label %{head}")
         self._start(head)
@@ -343,9 +256,7 @@ class _Function(Builder):
         self._line(f"br i1 {condition}, label %{body}, label %{end}")
         self._start(body)
         for _ in self._turns():
-            turn = f"%{self._fresh('i')}" if self._rehearses else index
-            self._live[turn] = None
-            yield Value(self, I64, 0, turn)
+            yield f"%{self._fresh('i')}" if self._rehearses else index
         self._line(f"{following} = add nsw i64 {index}, {step}")
         self._lines[phi] = f"  {index} = phi i64 [ {first}, %{before} ], [ {following}, %{self._block} ]"
         self._line(f"br label %{head}")
@@ -369,32 +280,17 @@ class _Function(Builder):
         self._start(end)
 
     def _branch(self, condition: Operand, body: str, end: str) -> None:
-        mask = self._of(condition, BOOL)
-        if mask.lanes:
-            raise KernelError(f"a condition of {mask}: use k.any")
-        self._line(f"br i1 {self._data(mask)}, label %{body}, label %{end}")
+        self._line(f"br i1 {self._condition(condition)}, label %{body}, label %{end}")
         self._start(body)
 
-    def _body(self) -> Iterator[None]:
-        """Whatever is made in a body may be used in it alone."""
-        outside = len(self._live)
-        self._open.append(_caller())
-        yield
-        self._open.pop()
-        while len(self._live) > outside:
-            self._live.popitem()
-
-    def _turns(self) -> Iterator[None]:
-        """The body of a loop, made twice: the second turn, thrown away, must not need what the first one made."""
-        yield from self._body()
-        if self._rehearses:
-            return
+    def _remember(self) -> Callable[[], None]:
         lines, slots, block, tally = len(self._lines), len(self._slots), self._block, self._tally.copy()
-        self._rehearses = True
-        yield from self._body()
-        self._rehearses = False
-        del self._lines[lines:], self._slots[slots:]
-        self._block, self._tally = block, tally
+
+        def forget() -> None:
+            del self._lines[lines:], self._slots[slots:]
+            self._block, self._tally = block, tally
+
+        return forget
 
     def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
         name = self._module.internal(kernel, constants)
@@ -417,7 +313,7 @@ class _Function(Builder):
         return Pointer(self, kind, self._module.table(numbers, kind))
 
     def allocate(self, kind: Type, lanes: int) -> Variable:
-        slot = self._name("r")
+        slot = self._new("r")
         self._slots.append(f"  {slot} = alloca {_llvm(kind, lanes)}")
         return Variable(self, kind, lanes, slot)
 
@@ -438,9 +334,7 @@ class _Function(Builder):
     def extract(self, value: Value, index: int) -> Value:
         return self._result(value.type, 0, f"extractelement {self._typed(value)}, i64 {index}")
 
-    def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
-        if a.type is not b.type or not a.lanes or a.lanes != b.lanes or not set(lanes) <= set(range(2 * a.lanes)):
-            raise KernelError(f"lanes {lanes} of {a} and {b}")
+    def _shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
         mask = f"<{len(lanes)} x i32> <{', '.join(f'i32 {lane}' for lane in lanes)}>"
         return self._result(a.type, len(lanes), f"shufflevector {self._typed(a)}, {self._typed(b)}, {mask}")
 
@@ -471,7 +365,8 @@ class _Function(Builder):
 
     def _outside(self, name: str) -> str:
         slot = f"getelementptr inbounds ([{len(OUTSIDE)} x ptr], ptr @outside, i64 0, i64 {OUTSIDE.index(name)})"
-        return self._once("f", f"load ptr, ptr {slot}")  # which nobody writes
+        address: str = self._once("f", f"load ptr, ptr {slot}")  # which nobody writes
+        return address
 
     # --- memory -------------------------------------------------------------------------------------------------
 
@@ -480,11 +375,6 @@ class _Function(Builder):
         if index.data != "0":
             base = self._once("p", f"getelementptr inbounds {pointer.type.llvm}, ptr {base}, {self._typed(index)}")
         return Pointer(self, pointer.type, base)
-
-    def cast(self, pointer: Pointer, kind: Type) -> Pointer:
-        if kind not in (*_FLOATS, *_INTEGERS, U32):
-            raise KernelError(f"no {kind} lies in memory")
-        return Pointer(self, kind, self._data(pointer))
 
     def load(self, pointer: Pointer, lanes: int) -> Value:
         kind = pointer.type
@@ -504,12 +394,9 @@ class _Function(Builder):
 
     # --- functions ----------------------------------------------------------------------------------------------
 
-    def any(self, mask: Operand) -> Value:
-        value = self._of(mask, BOOL)
-        if not value.lanes:
-            return value
-        whole = self._result(BOOL, 0, f"bitcast {self._typed(value)} to i{value.lanes}")
-        return self._result(BOOL, 0, f"icmp ne i{value.lanes} {self._data(whole)}, 0")
+    def _any(self, mask: Value) -> Value:
+        whole = self._result(BOOL, 0, f"bitcast {self._typed(mask)} to i{mask.lanes}")
+        return self._result(BOOL, 0, f"icmp ne i{mask.lanes} {self._data(whole)}, 0")
 
     def pack_bits(self, mask: Operand) -> Value:
         value = self._of(mask, BOOL)
@@ -518,20 +405,19 @@ class _Function(Builder):
         whole = self._result(BOOL, 0, f"bitcast {self._typed(value)} to i{value.lanes}")
         return self._result(I64, 0, f"zext i{value.lanes} {self._data(whole)} to i64")
 
-    def lowest_bit(self, x: Operand) -> Value:
+    def _lowest_bit(self, x: Value) -> Value:
         self._module.declare("declare i64 @llvm.cttz.i64(i64, i1)")
-        value = self.spread(self._of(x, I64), 0)
-        return self._result(I64, 0, f"call i64 @llvm.cttz.i64({self._typed(value)}, i1 true)")
+        return self._result(I64, 0, f"call i64 @llvm.cttz.i64({self._typed(x)}, i1 true)")
 
     def abs(self, x: Operand) -> Value:
-        return self._intrinsic("fabs", self._of(x, *_FLOATS))
+        return self._intrinsic("fabs", self._of(x, *FLOATS))
 
     def sqrt(self, x: Operand) -> Value:
         self._did("sqrt", x.lanes or 1)
-        return self._intrinsic("sqrt", self._of(x, *_FLOATS))
+        return self._intrinsic("sqrt", self._of(x, *FLOATS))
 
     def reciprocal_sqrt(self, x: Operand) -> Value:
-        value = self._of(x, *_FLOATS)
+        value = self._of(x, *FLOATS)
         kind, lanes = value.type, value.lanes
         if lanes * kind.size > self.target.vector_bytes:
             parts = (range(lanes // 2), range(lanes // 2, lanes))
@@ -539,7 +425,7 @@ class _Function(Builder):
             return self.shuffle(first, second, list(range(lanes)))
         name, correct_bits = _ESTIMATES.get((self.target.name, kind), ("", 0))
         if lanes * kind.size != self.target.vector_bytes or not name:
-            return 1.0 / self.sqrt(value)
+            return super().reciprocal_sqrt(value)
         text = _llvm(kind, lanes)
         more, types = (
             (f", {text} zeroinitializer, i{lanes} -1", f", {text}, i{lanes}") if "avx512" in name else ("", "")
@@ -552,34 +438,20 @@ class _Function(Builder):
             correct_bits *= 2
         return estimate
 
-    def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
-        if not self.target.fma:
-            raise KernelError(f"{self.target.name} has no fused multiply-add: ask target.fma first")
+    def _fma(self, a: Value, b: Value, c: Value) -> Value:
         self._did("fma", a.lanes or 1)
-        values = [self.spread(self._of(operand, a.type), a.lanes) for operand in (self._of(a, *_FLOATS), b, c)]
-        return self._intrinsic("fma", *values)
-
-    def bits(self, x: Operand) -> Value:
-        return self._bitcast(self._of(x, *_FLOATS), I32 if x.type is F32 else I64)
-
-    def from_bits(self, x: Operand) -> Value:
-        return self._bitcast(self._of(x, *_INTEGERS), F32 if x.type is I32 else F64)
+        return self._intrinsic("fma", a, b, c)
 
     def _bitcast(self, value: Value, kind: Type) -> Value:
         return self._result(kind, value.lanes, f"bitcast {self._typed(value)} to {_llvm(kind, value.lanes)}")
 
-    def convert(self, x: Operand, kind: Type) -> Value:
-        value = self._of(x, *_FLOATS, *_INTEGERS)
+    def _convert(self, value: Value, kind: Type) -> Value:
         names = {
             (True, True): "fpext" if kind is F64 else "fptrunc",
             (False, True): "sitofp",
             (True, False): "fptosi",
             (False, False): "sext" if kind is I64 else "trunc",
         }
-        if value.type is kind:
-            return value
-        if kind not in (*_FLOATS, *_INTEGERS):
-            raise KernelError(f"{value} cannot be converted to {kind}")
         instruction = names[value.type.is_float, kind.is_float]
         return self._result(kind, value.lanes, f"{instruction} {self._typed(value)} to {_llvm(kind, value.lanes)}")
 
@@ -593,13 +465,6 @@ class _Function(Builder):
     def load_shared(self, pointer: Pointer) -> Value:
         load = f"load atomic i64, ptr {self._shared(pointer)} acquire, align 8"
         return Value(self, I64, 0, self._each_time("v", load))
-
-    def _shared(self, pointer: Pointer) -> str:
-        if pointer.type is not I64:
-            raise KernelError(f"a {pointer} where threads share i64")
-        if not self._is_entry:
-            raise KernelError("threads meet in the entries of a program alone, not in kernels that these call")
-        return self._data(pointer)
 
     def pause(self) -> None:
         if self.target.name in ("avx512", "avx2", "sse2"):

@@ -2,7 +2,7 @@
 
 Every operation rounds as IEEE-754 does, so the bits equal those of the compiled kernel. What machine code leaves open
 is refused here: reading or writing beyond an argument's memory, dividing by zero, shifting all bits out, converting
-what the type cannot hold. Not here: the checks that both share, which are the emitter's; speed.
+what the type cannot hold. Not here: the checks (`maker.py`); speed.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ A value may only be used in the turn of the loop or condition that made it; a re
 loop's body is made twice and the second one dropped, which finds a turn that uses values of the turn before. Python's
 `==`, truth and the like are errors too; each error names the kernel and the line.
 
-Two builders exist: `emitter.py` writes LLVM IR, `interpreter.py` executes at once. This file is what they share:
-types, operators, the checks, and the primitives of the language. Not here: LLVM, files, memory.
+Builders are the makers of code (`maker.py`), of which `emitter.py` writes LLVM IR, and `interpreter.py`, which executes
+at once. This file is what they share: types, operators, and the primitives of the language. Not here: LLVM, files,
+memory.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _FOLDER = os.path.dirname(__file__)
 def sources() -> bytes:
     """A sum over the sources of the compiler, the only code that is not taken from memory: most is not there yet."""
     total = blake2b()
-    for name in ("language", "emitter", "elf", "llvm", "program"):
+    for name in ("language", "maker", "emitter", "elf", "llvm", "program"):
         with open(os.path.join(_FOLDER, f"{name}.py"), "rb") as file:
             total.update(file.read())
     return total.digest()

@@ -1,0 +1,281 @@
+"""What makers of code have in common: functions, the turns of loops, what may be used where, and the checks.
+
+Code is one function for each kernel and set of constants. A kernel is interpreted only once code was made of it, so the
+checks here are the interpreter's too. Not here: any code (`emitter.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from abc import ABC, abstractmethod
+
+from tapegpt.machine.language import (
+    BOOL,
+    F32,
+    F64,
+    I32,
+    I64,
+    U32,
+    Argument,
+    Builder,
+    Kernel,
+    Number,
+    Operand,
+    Pointer,
+    Traced,
+    Type,
+    Value,
+)
+from tapegpt.machine.signature import KernelError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+    from typing import Any
+
+    from tapegpt.machine.target import Target
+
+FLOATS, INTEGERS = (F64, F32), (I64, I32)
+_RANGES = {"i64": range(-(1 << 63), 1 << 63), "i32": range(-(1 << 31), 1 << 31), "bool": range(2)}
+_REMEDY = "keep it in a k.variable"
+_FOLDER = os.path.dirname(__file__)
+
+
+def mangle(kernel: Kernel, constants: dict[str, Any]) -> str:
+    """The name of a kernel's function for one set of constants."""
+    return ".".join([kernel.name, *(f"{name}_{value}" for name, value in sorted(constants.items()))])
+
+
+def constant_of(number: float, kind: Type) -> float:
+    """A number as this type holds it."""
+    try:
+        if kind.is_float and isinstance(number, int | float):
+            return _single(number) if kind is F32 else float(number)
+        if int(number) == number and number in _RANGES[kind.name]:
+            return int(number)
+    except (TypeError, ValueError, LookupError, OverflowError):  # no number, or not one of this type
+        pass
+    raise KernelError(f"{number!r} where {kind} is meant")
+
+
+def _single(number: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", number))[0])
+
+
+def _caller() -> str:
+    """File and line of the innermost call outside this folder."""
+    frame = sys._getframe(1)  # noqa: SLF001  # public since Python 1.5 but for its name
+    while os.path.dirname(frame.f_code.co_filename) == _FOLDER and frame.f_back:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+class Module(ABC):
+    """The functions of entry kernels and of every kernel that they call."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._functions: dict[str, Any] = {}
+        self._owners: dict[str, object] = {}  # name -> its kernel's identity and constants; if exported, this module
+
+    def add(self, kernel: Kernel, constants: dict[str, Any], name: str) -> None:
+        """Make an entry kernel, under an exported name."""
+        self._owners[name] = self
+        self._make(kernel, constants, name, is_entry=True)
+
+    def internal(self, kernel: Kernel, constants: dict[str, Any]) -> str:
+        """The name of a kernel's function, made at the first call."""
+        name = mangle(kernel, constants)
+        owner = *kernel.identity, constants
+        while self._owners.setdefault(name, owner) != owner:  # the name is another's
+            name += "'"
+        if name not in self._functions:
+            self._make(kernel, constants, name, is_entry=False)
+        return name
+
+    def _make(self, kernel: Kernel, constants: dict[str, Any], name: str, *, is_entry: bool) -> None:
+        self._functions[name] = None  # present while it is made, so that recursion ends
+        self._functions[name] = self._maker(name, is_entry).make(kernel, constants)
+
+    @abstractmethod
+    def _maker(self, name: str, is_entry: bool) -> Maker:
+        """What makes a function."""
+
+
+class Maker(Builder):
+    """A builder that makes a function: `data` of a value, pointer or register is its name, of a constant what it is."""
+
+    def __init__(self, module: Module, name: str, is_entry: bool) -> None:
+        super().__init__(module.target)
+        self._module, self._name = module, name
+        self._is_entry = is_entry  # whether other threads may write what its pointers lead to, while it runs
+        self._names: list[Any] = []  # that may be used here, the latest last
+        self._ended: set[Any] = set()  # names that may be used no more
+        self._known: dict[Hashable, Any] = {}  # instruction -> the name of what it computed last
+        self._open: list[str] = []  # where the loops and conditions stand whose body is being made
+        self._rehearses = False  # whether what is being made will be thrown away
+
+    def make(self, kernel: Kernel, constants: dict[str, Any]) -> Any:
+        """The function."""
+        arguments: list[Pointer | Value] = []
+        for name, argument in kernel.arguments.items():
+            data, kind = self._begin(self._argument(name, argument)), argument.type
+            arguments.append(Pointer(self, kind, data) if argument.is_pointer else Value(self, kind, 0, data))
+        kernel.trace(self, arguments, constants)
+        if self._open:
+            rule = "a k.range, k.when or k.repeat_while is left early by break or return"
+            raise KernelError(rule, f"{kernel.name}, {self._open[-1]}")
+        return self._finish(kernel)
+
+    @abstractmethod
+    def _argument(self, name: str, argument: Argument) -> Any:
+        """The name of an argument."""
+
+    @abstractmethod
+    def _finish(self, kernel: Kernel) -> Any:
+        """The function, once its body is made."""
+
+    # --- names --------------------------------------------------------------------------------------------------
+
+    def _begin(self, name: Any) -> Any:
+        """A name that may be used from here on, in the body that is being made."""
+        self._names.append(name)
+        return name
+
+    def _data(self, operand: Traced) -> Any:
+        """Its name, where it may be used."""
+        if operand.k is not self:
+            raise KernelError(f"a {operand} of another kernel: pass it as an argument")
+        if operand.data in self._ended:
+            raise KernelError(f"a {operand} is used outside the turn of the loop or condition that made it: {_REMEDY}")
+        return operand.data
+
+    def _of(self, operand: Operand, *kinds: Type) -> Value:
+        """The present value of an operand of one of these types."""
+        value = self.value(operand)
+        if value.type not in kinds:
+            raise KernelError(f"{value} where {' or '.join(map(repr, kinds))} is meant")
+        return value
+
+    def _once(self, stem: str, instruction: Hashable) -> Any:
+        """The name of what an instruction computes of values alone: not again where it is known."""
+        name = self._known.get(instruction)
+        if name is None or name in self._ended:
+            name = self._known[instruction] = self._each_time(stem, instruction)
+        return name
+
+    @abstractmethod
+    def _each_time(self, stem: str, instruction: Any) -> Any:
+        """The name of what an instruction computes."""
+
+    # --- control flow -------------------------------------------------------------------------------------------
+
+    def range(self, *bounds: Number) -> Iterator[Value]:
+        start, stop, step = (0, bounds[0], 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+        if not isinstance(step, int) or not step:
+            raise KernelError(f"the step of k.range must be a whole number but zero, not {step!r}")
+        first, last = self._data(self.integer(start)), self._data(self.integer(stop))
+        for turn in self._loop(first, last, step):
+            yield Value(self, I64, 0, self._begin(turn))
+
+    @abstractmethod
+    def _loop(self, first: Any, last: Any, step: int) -> Iterator[Any]:
+        """A loop over `_turns`: the name of the index in each."""
+
+    def _condition(self, condition: Operand) -> Any:
+        """The name of what a branch depends on."""
+        mask = self._of(condition, BOOL)
+        if mask.lanes:
+            raise KernelError(f"a condition of {mask}: use k.any")
+        return self._data(mask)
+
+    def _body(self) -> Iterator[None]:
+        """Whatever is made in a body may be used in it alone."""
+        outside = len(self._names)
+        self._open.append(_caller())
+        yield
+        self._open.pop()
+        self._ended.update(self._names[outside:])
+        del self._names[outside:]
+
+    def _turns(self) -> Iterator[None]:
+        """The body of a loop, made twice: the second turn, thrown away, must not need what the first one made."""
+        yield from self._body()
+        if self._rehearses:
+            return
+        forget = self._remember()
+        self._rehearses = True
+        yield from self._body()
+        self._rehearses = False
+        forget()
+
+    @abstractmethod
+    def _remember(self) -> Callable[[], None]:
+        """A function that takes back all that is made after this."""
+
+    # --- checks -------------------------------------------------------------------------------------------------
+
+    def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
+        if a.type is not b.type or not a.lanes or a.lanes != b.lanes or not set(lanes) <= set(range(2 * a.lanes)):
+            raise KernelError(f"lanes {lanes} of {a} and {b}")
+        return self._shuffle(a, b, lanes)
+
+    @abstractmethod
+    def _shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value: ...
+
+    def cast(self, pointer: Pointer, kind: Type) -> Pointer:
+        if kind not in (*FLOATS, *INTEGERS, U32):
+            raise KernelError(f"no {kind} lies in memory")
+        return Pointer(self, kind, self._data(pointer))
+
+    def any(self, mask: Operand) -> Value:
+        value = self._of(mask, BOOL)
+        return self._any(value) if value.lanes else value
+
+    @abstractmethod
+    def _any(self, mask: Value) -> Value: ...
+
+    def lowest_bit(self, x: Operand) -> Value:
+        return self._lowest_bit(self.spread(self._of(x, I64), 0))
+
+    @abstractmethod
+    def _lowest_bit(self, x: Value) -> Value: ...
+
+    def reciprocal_sqrt(self, x: Operand) -> Value:
+        return 1.0 / self.sqrt(x)
+
+    def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
+        if not self.target.fma:
+            raise KernelError(f"{self.target.name} has no fused multiply-add: ask target.fma first")
+        return self._fma(*(self.spread(self._of(x, a.type), a.lanes) for x in (self._of(a, *FLOATS), b, c)))
+
+    @abstractmethod
+    def _fma(self, a: Value, b: Value, c: Value) -> Value: ...
+
+    def bits(self, x: Operand) -> Value:
+        return self._bitcast(self._of(x, *FLOATS), I32 if x.type is F32 else I64)
+
+    def from_bits(self, x: Operand) -> Value:
+        return self._bitcast(self._of(x, *INTEGERS), F32 if x.type is I32 else F64)
+
+    @abstractmethod
+    def _bitcast(self, value: Value, kind: Type) -> Value: ...
+
+    def convert(self, x: Operand, kind: Type) -> Value:
+        value = self._of(x, *FLOATS, *INTEGERS)
+        if kind not in (*FLOATS, *INTEGERS):
+            raise KernelError(f"{value} cannot be converted to {kind}")
+        return value if value.type is kind else self._convert(value, kind)
+
+    @abstractmethod
+    def _convert(self, value: Value, kind: Type) -> Value: ...
+
+    def _shared(self, pointer: Pointer) -> Any:
+        """Where an i64 lies that threads share."""
+        if pointer.type is not I64:
+            raise KernelError(f"a {pointer} where threads share i64")
+        if not self._is_entry:
+            raise KernelError("threads meet in the entries of a program alone, not in kernels that these call")
+        return self._data(pointer)
