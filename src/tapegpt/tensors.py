@@ -14,7 +14,7 @@ from array import array
 from hashlib import sha256
 from itertools import chain
 
-from tapegpt.errors import TapeGPTError
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.files import Path, write_file
 from tapegpt.record import Record
 
@@ -124,23 +124,29 @@ def _as_safetensors(contents: Contents) -> bytes:
 
 
 def _from_safetensors(data: bytes) -> Contents:
-    import safetensors
-
+    start = 8 + int.from_bytes(data[:8], "little")
     try:
-        listed = safetensors.deserialize(data)  # type: ignore[no-untyped-call]  # it has no type hints
-        size = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__")
-    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        header = json.loads(data[8:start])
+        metadata = header.pop("__metadata__", None)
+        listed = sorted((each["data_offsets"], name, each["shape"], each["dtype"]) for name, each in header.items())
+        types, shapes = {kind for *_, kind in listed}, [tuple(shape) for _, _, shape, _ in listed]
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError, MemoryError) as error:
         raise ForeignError(f"it is damaged or no safetensors file ({type(error).__name__})") from None
     if not isinstance(metadata, dict) or "tapegpt" not in metadata:
         raise ForeignError("its metadata names no tapegpt")
-    types = {tensor["dtype"] for _, tensor in listed}
-    if len(types) != 1 or not types <= TYPES.keys() or any(len(tensor["shape"]) != 2 for _, tensor in listed):
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ForeignError("its metadata are not strings")
+    are_matrices = all(len(shape) == 2 and all(type(n) is int and n >= 0 for n in shape) for shape in shapes)
+    if len(types) != 1 or not types <= TYPES.keys() or not are_matrices:
         raise ForeignError("its tensors are not matrices, all of F64 or all of F32")
-    checksum = metadata.pop("checksum", None)
-    tensors = {name: ((t["shape"][0], t["shape"][1]), t["data"]) for name, t in listed}
-    contents = Contents(metadata, tensors, types.pop())
-    if checksum != contents.checksum:
+    tensors, kind, end = {}, types.pop(), 0
+    for (offsets, name, *_), (rows, columns) in zip(listed, shapes, strict=True):
+        begin, end = end, end + rows * columns * array(TYPES[kind]).itemsize
+        if offsets != [begin, end]:
+            raise ForeignError(f"it is damaged: {quote(name)} does not lie where its shape needs")
+        tensors[name] = ((rows, columns), data[start + begin : start + end])
+    checksum, contents = metadata.pop("checksum", None), Contents(metadata, tensors, kind)
+    if start + end != len(data) or checksum != contents.checksum:
         raise ForeignError("its checksum does not hold, it is damaged")
     return contents
 

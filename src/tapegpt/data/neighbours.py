@@ -1,9 +1,10 @@
 """Which documents a string is like: edit distances to all of them (insertions, deletions, replacements). Not here: how
-a distance is computed (rapidfuzz).
+a distance is computed (`edits.py`).
 """
 
 from __future__ import annotations
 
+from tapegpt.data.edits import is_near, nearest
 from tapegpt.record import Record
 
 TYPE_CHECKING = False
@@ -36,14 +37,8 @@ class Neighbours:
             return True
         if not distance:
             return False
-        from rapidfuzz.distance import Levenshtein
-        from rapidfuzz.process import extract_iter
-
-        for more in sorted(range(-distance, distance + 1), key=abs):  # the likeliest first
-            some = self._of_length(len(text) + more)
-            if next(extract_iter(text, some, scorer=Levenshtein.distance, score_cutoff=distance), None):
-                return True
-        return False
+        lengths = sorted(range(len(text) - distance, len(text) + distance + 1), key=lambda n: abs(n - len(text)))
+        return any(is_near(text, self._of_length(length), distance) for length in lengths)  # the likeliest first
 
     def _of_length(self, length: int) -> list[str]:
         if not self._by_length:
@@ -55,10 +50,4 @@ class Neighbours:
 
     def nearest(self, text: str) -> Neighbour:
         """The nearest document, itself where it is one; there must be one."""
-        from rapidfuzz.distance import Levenshtein
-        from rapidfuzz.process import extractOne
-
-        if text in self._distinct:
-            return Neighbour(text, 0)
-        document, distance, _ = extractOne(text, self._listed, scorer=Levenshtein.distance)
-        return Neighbour(document, int(distance))
+        return Neighbour(text, 0) if text in self._distinct else Neighbour(*nearest(text, self._listed))

@@ -36,7 +36,7 @@ def directory() -> str:
     chosen = os.environ.get(VARIABLE)
     if chosen is not None:
         return chosen
-    if sys.platform == "linux":  # platformdirs gives the same, and costs a warm start 10 ms
+    if sys.platform in ("linux", "emscripten"):  # platformdirs gives the same, and costs a warm start 10 ms
         base = os.environ.get("XDG_CACHE_HOME", "")
         return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "tapegpt")
     import platformdirs
