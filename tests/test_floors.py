@@ -27,6 +27,7 @@ FOLDERS = (  # a module imports only from its own folder and from those before i
     "analysis",
     "experiments",
     "web",
+    "export",
     "cluster",
     "studio",
     "cli",

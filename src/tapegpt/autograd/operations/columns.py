@@ -18,24 +18,24 @@ class Columns(Operation):
     real = None
 
     def __init__(self, sources: Sequence[int], inputs: int = 1) -> None:
-        self._sources = tuple(sources)
+        self.sources = tuple(sources)
         self.takes = (inputs,)
         self.clears = tuple(range(inputs))
 
     def shape(self, *inputs: Shape) -> Shape:
         fits = all(x.rows == inputs[0].rows for x in inputs) and not any(x.index for x in inputs)
         self.expect(fits, "needs matrices with as many rows", *inputs)
-        return Shape(inputs[0].rows, len(self._sources))
+        return Shape(inputs[0].rows, len(self.sources))
 
     def reference(self, inner: dict[str, Matrix], *inputs: Matrix) -> Matrix:
         rows = [[number for row in rows for number in row] for rows in zip(*inputs, strict=True)]
-        return copy_rows([row[source] if source >= 0 else Value(0.0) for source in self._sources] for row in rows)
+        return copy_rows([row[source] if source >= 0 else Value(0.0) for source in self.sources] for row in rows)
 
     def _pieces(self, inputs: Sequence[Slot]) -> list[tuple[Slot, int, int, int]]:
         """Columns that lie together: (input, first column there, first column here, how many)."""
         columns = [(x, column) for x in inputs for column in range(x.columns)]
         pieces: list[tuple[Slot, int, int, int]] = []
-        for here, source in enumerate(self._sources):
+        for here, source in enumerate(self.sources):
             if source >= 0:
                 x, there = columns[source]
                 last, first, start, count = pieces[-1] if pieces else (None, 0, 0, 0)

@@ -105,14 +105,14 @@ class Elementwise(Operation):
 
     def __init__(self, name: str, constant: float | None = None) -> None:
         self.name, self.rule = name, RULES[name]
-        self._constants = () if constant is None else (constant,)
+        self.constants = () if constant is None else (constant,)
         self.takes = (len(self.rule.locals) if constant is None else 1,)
         words = self.rule.words or f"{name}(a)"
         self.formula = words.format(b="b" if constant is None else repr(constant))
         self.is_activation = constant is None and self.takes == (1,)
 
     def __str__(self) -> str:
-        return " ".join([self.name, *map(repr, self._constants)])
+        return " ".join([self.name, *map(repr, self.constants)])
 
     def shape(self, *inputs: Shape) -> Shape:
         rows = {shape.rows for shape in inputs}
@@ -126,7 +126,7 @@ class Elementwise(Operation):
 
         def number(t: int, c: int) -> Scalar:
             each = (x[t % len(x)][c % len(x[0])] for x in inputs)
-            return self.rule.scalar(*each, *self._constants)
+            return self.rule.scalar(*each, *self.constants)
 
         return [[number(t, c) for c in range(columns)] for t in range(rows)]
 
@@ -165,7 +165,7 @@ class Elementwise(Operation):
 
     def _numbers(self, k: Builder, out: Slot, inputs: Sequence[Slot], t: Number, c: Number, lanes: int) -> list[Any]:
         """a and b, or a and the constant, beside some columns of a row of the result."""
-        return [*(broadcast(k, x.value, x, out, t, c, lanes) for x in inputs), *self._constants]
+        return [*(broadcast(k, x.value, x, out, t, c, lanes) for x in inputs), *self.constants]
 
 
 def activate(k: Builder, out: Slot, local_grads: Pointer, rule: Rule) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tapegpt.autograd.value import Matrix
 
-_MULTIPLIER = 0x9E3779B1  # 2^32 over the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
+MULTIPLIER = 0x9E3779B1  # 2^32 over the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)
 _WORD = 0xFFFFFFFF
 LENGTHS, ROWS, IDS = Whole(1, 16), Whole(1, 1 << 24), Whole(0, _WORD)
 
@@ -57,8 +57,8 @@ class NGrams(Operation):
         """The row for n tokens, the last first: whole numbers, or those of a kernel."""
         ngram: Any = 0
         for token in tokens:
-            ngram = (token ^ ngram) * _MULTIPLIER & _WORD
-        return ((ngram ^ (ngram >> 15)) * _MULTIPLIER & _WORD) * self.rows >> 32
+            ngram = (token ^ ngram) * MULTIPLIER & _WORD
+        return ((ngram ^ (ngram >> 15)) * MULTIPLIER & _WORD) * self.rows >> 32
 
     def kept_size(self, positions: int, *_: Shape) -> int:
         return self.batch.lines * self.batch.block_size
