@@ -1,6 +1,6 @@
 """MT19937 in machine code: what `rng.Random` does, for many numbers at once.
 
-The state is the 624 words and the position of `Random`. Not here: seeding, and everything that is called rarely.
+The state is the 624 words and the position of `Random`. Not here: everything that is called rarely.
 Source: Matsumoto and Nishimura, 1998; CPython's Modules/_randommodule.c and Lib/random.py.
 """
 
@@ -16,6 +16,36 @@ if TYPE_CHECKING:
 
 WORDS, _SHIFT = 624, 397
 _UPPER, _LOWER, _MATRIX = 0x80000000, 0x7FFFFFFF, 0x9908B0DF
+
+
+@kernel
+def seed(k: Builder, state: U32s, key: U32s, count: Int) -> None:
+    """`init_by_array`: the state of `Random(n)`, of the 32-bit words of |n|, the lowest first and at least one."""
+    i, j = k.variable(k.integer(1)), k.variable(k.integer(0))
+
+    def stir(factor: int) -> Value:
+        before = state[i - 1]
+        return state[i] ^ ((before ^ (before >> 30)) * factor)
+
+    def step() -> None:
+        i.set(i + 1)
+        for _ in k.when(i.equals(WORDS)):
+            state[0] = state[WORDS - 1]
+            i.set(k.integer(1))
+
+    state[0] = 19650218
+    for word in k.range(1, WORDS):
+        before = state[word - 1]
+        state[word] = (before ^ (before >> 30)) * 1812433253 + word
+    for _ in k.range(k.maximum(count, WORDS)):
+        state[i] = stir(1664525) + key[j] + j
+        step()
+        j.set(k.select(j + 1 < count, j + 1, 0))
+    for _ in k.range(WORDS - 1):
+        state[i] = stir(1566083941) - i
+        step()
+    state[0] = 0x80000000
+    state[WORDS] = WORDS
 
 
 @kernel

@@ -66,11 +66,12 @@ class Generation(Structure):
     lengths: I64s  # (count)
     count: Int
     room: Int  # tokens of a string, at most
+    given: Int  # tokens that are there already, with which each string begins
 
     @staticmethod
     def arguments(strings: Strings) -> dict[str, Argument]:
-        """It as an entry's argument."""
-        sizes = {"count": len(strings), "room": len(strings.ids) // max(len(strings), 1)}
+        """It as an entry's argument, of strings that begin anyhow."""
+        sizes = {"count": len(strings), "room": len(strings.ids) // max(len(strings), 1), "given": 0}
         return {"ids": address_of(strings.ids), "lengths": address_of(strings.lengths), **sizes}
 
 

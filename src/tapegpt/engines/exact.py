@@ -46,5 +46,6 @@ class ExactEngine(CompiledEngine):
     def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
         weights, words = array("d", bytes(8 * self._plan.sizes["weights"])), rng.words
         memory = (self._shared.at(0), self._work.at(0), address_of(weights), address_of(words))
+        self._program.run("prepare", self._shared.at(0))
         self._program.run("generate", *memory, Generation.arguments(strings), temperature)
         rng.words = words

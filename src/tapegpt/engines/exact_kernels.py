@@ -66,7 +66,7 @@ def training_kernel(graph: Graph) -> Kernel:
 def generation_kernel(graph: Graph) -> Kernel:
     """Strings drawn as `random.choices` draws."""
     forward, layout, vocab_size = graph.tape.forward_kernel(graph.logits), graph.layout(), graph.vocab_size
-    prepare, bos, again = graph.prepare, vocab_size - 1, overlap(layout.block_size)
+    bos, again = vocab_size - 1, overlap(layout.block_size)
 
     def generate(
         k: Builder,
@@ -79,18 +79,21 @@ def generation_kernel(graph: Graph) -> Kernel:
     ) -> None:
         rows = Rows(work, layout.about)
         inverse_temperature = k.pow(temperature, -1.0)
-        prepare(k, shared)
         for string in k.range(generation.count):
             token, t, start = k.variable(k.integer(bos)), k.variable(k.integer(0)), k.variable(k.integer(0))
             going, ids = k.variable(k.integer(1)), generation.ids + string * generation.room
             for _ in k.repeat_while(lambda: going.equals(1) & (start + t < generation.room)):
                 rows.tell(t, {"tokens": token, "positions": t, "noise": 0})
                 forward(k, shared, work, t, t + 1)
-                logits = work + layout.logits + t * row_stride(vocab_size)
-                for i in k.range(vocab_size):
-                    weights[i] = logits[i] * inverse_temperature
-                total = exponentiate(k, weights, weights, vocab_size)
-                token.set(choose(k, random, weights, power(k, total, -1.0), vocab_size))
+                is_given = start + t < generation.given
+                for _ in k.when(is_given):
+                    token.set(ids[start + t])
+                for _ in k.when(k.logical_not(is_given)):
+                    logits = work + layout.logits + t * row_stride(vocab_size)
+                    for i in k.range(vocab_size):
+                        weights[i] = logits[i] * inverse_temperature
+                    total = exponentiate(k, weights, weights, vocab_size)
+                    token.set(choose(k, random, weights, power(k, total, -1.0), vocab_size))
                 going.set(k.select(token.differs(bos), k.integer(1), 0))
                 for _ in k.when(going.equals(1)):
                     ids[start + t] = token

@@ -77,7 +77,7 @@ def generate_batch(
         for row in k.range(active):
             logits, string = work + layout.logits + row * row_stride(vocab_size), strings[row]
             number = starts[row] + positions[row]
-            is_new = starts[row].equals(0) | (positions[row] >= again)
+            is_new = (number >= generation.given) & (starts[row].equals(0) | (positions[row] >= again))
             for _ in k.when(is_new):
                 unit = random_unit(k, generation.streams + 2 * string, number)
                 tokens[row] = choose(row, string, number, logits, unit)
