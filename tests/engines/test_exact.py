@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import platform
 import random
 import struct
+import subprocess
+import sys
 from array import array
 from itertools import accumulate
 from pathlib import Path
@@ -37,7 +41,8 @@ from tapegpt.engines.base import Adam, Engine, Parameters
 from tapegpt.engines.compiled import Numbers
 from tapegpt.engines.exact import ExactEngine
 from tapegpt.engines.reference import ReferenceEngine
-from tapegpt.machine.host import available, c_library, has_known_exp, has_known_pow, host_target
+from tapegpt.machine import host
+from tapegpt.machine.host import available, c_library, exp_form, has_known_pow, host_target
 from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Real, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
@@ -49,7 +54,7 @@ BEST = available(HOST)[0]
 CERTAIN = INTERPRETED.replace(vector_bytes=16, fma=True, certified=BEST.certified, known_exp=BEST.known_exp)
 OTHERS = [*available(HOST)[1:], CERTAIN]
 if HOST.certified:
-    OTHERS.append(HOST.replace(certified=False, known_exp=False))  # as where the C library is another
+    OTHERS.append(HOST.replace(certified=False, known_exp=""))  # as where the C library is another
 with_glibc = pytest.mark.skipif(
     not has_known_pow(c_library()), reason="the numbers are those of glibc's exp, log and pow"
 )
@@ -403,8 +408,7 @@ _programs: dict[Target, Program] = {}
 def program(target: Target) -> Program:
     """One compilation for all examples."""
     if target not in _programs:
-        kernels = [powers, exponentials, quotients, products, Kernel(updates, real=F64)]
-        kernels += [other_quotients] if target.fma else []
+        kernels = [powers, exponentials, quotients, other_quotients, products, Kernel(updates, real=F64)]
         _programs[target] = Program({each.name: (each, {}) for each in kernels}, target)
     return _programs[target]
 
@@ -595,10 +599,22 @@ def test_exponentials_are_exps(target: Target) -> None:
     assert list(map(float.hex, found)) == list(map(libm_exp, numbers))
 
 
-def test_exp_is_known_where_these_operations_give_its_results() -> None:
+@pytest.mark.parametrize("form", ["fused", "unfused"])
+def test_exp_is_known_where_these_operations_give_its_results(form: str) -> None:
     numbers = [0.945385 * i for i in range(-512, 512)]
-    found = certified(CERTAIN.replace(known_exp=True), "exponentials", numbers, 0.0)
-    assert has_known_exp() == (list(map(float.hex, found)) == list(map(libm_exp, numbers)))
+    found = certified(CERTAIN.replace(known_exp=form), "exponentials", numbers, 0.0)
+    assert host._EXPONENTIALS[host._digest(found)] == form
+    assert (exp_form() == form) == (list(map(float.hex, found)) == list(map(libm_exp, numbers)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(exp_form() != "fused" or platform.machine() != "x86_64", reason="these functions have one form")
+def test_functions_that_do_not_fuse_give_equal_bits_too() -> None:
+    variables = {**os.environ, "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2"}  # as on a CPU without
+    tests = "(test_many or test_exp or test_there or test_every_vector) and not interpreted or test_equals and 48"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", tests]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("target", [target for target in TARGETS if target.certified], ids=lambda t: t.name)

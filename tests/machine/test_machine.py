@@ -12,7 +12,7 @@ import sys
 import time
 from array import array
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -597,14 +597,19 @@ def test_the_version_of_llvmlite_is_read_without_importing_it(tmp_path: Path, mo
     assert program._llvmlite() == ""
 
 
-def test_the_bound_of_pow_is_claimed_for_glibc_only() -> None:
+def test_the_bound_of_pow_is_claimed_for_glibc_and_where_its_results_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert has_known_pow("glibc 2.28")
     assert has_known_pow("glibc 2.41")
-    assert not any(map(has_known_pow, ["glibc 2.27", "musl 1.2", "", "glibc", "glibc x.y"]))
+    assert not any(map(has_known_pow, ["glibc 2.27", "glibc", "glibc x.y"]))
+    assert has_known_pow("") is has_known_pow(host.c_library())
+    monkeypatch.setattr(host, "math", SimpleNamespace(pow=lambda x, _: x * x))  # rounded correctly
+    assert not has_known_pow("musl 1.2")
 
 
-def test_the_bound_of_pow_is_of_use_with_a_fused_multiply_add_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for library in ("glibc 2.36", ""):
-        monkeypatch.setattr(host, "c_library", lambda library=library: library)
-        for widest in (AVX2, NEON, SSE2):
-            assert host.available(widest)[0].certified is (widest.fma and bool(library))
+@pytest.mark.parametrize(("form", "fuses"), [("fused", [AVX2]), ("unfused", [AVX2, SSE2]), ("", [])])
+def test_exp_has_a_form_that_the_cpu_can_compute(
+    monkeypatch: pytest.MonkeyPatch, form: str, fuses: list[Target]
+) -> None:
+    monkeypatch.setattr(host, "exp_form", lambda: form)
+    for widest in (AVX2, SSE2, NEON):
+        assert host.available(widest)[0].known_exp == (form if widest in fuses else "")

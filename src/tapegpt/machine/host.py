@@ -5,11 +5,11 @@ Read from the operating system where it says, so that a warm start need not ask 
 
 from __future__ import annotations
 
+import math
 import os
 from _blake2 import blake2b
 from array import array
 from functools import cache
-from math import exp
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
@@ -18,6 +18,8 @@ VARIABLE = "TAPEGPT_TARGET"  # a narrower target than the CPU's widest: for test
 
 # A narrower unit is the one of a lesser CPU, or LLVM would use the wider one's instructions all the same.
 _LESSER = {"avx512": "x86-64-v4", "avx2": "x86-64-v3", "sse2": "x86-64"}
+_EXPONENTIALS = {"f094b6fc1b1c7788": "fused", "d0d85ef4c7babed5": "unfused"}
+_POWERS = "358ae53f5531b39e", "f2a15f1f796f5b51"  # fused and not
 _IDENTITY = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU ", "Features")
 
 
@@ -45,8 +47,9 @@ def available(widest: Target) -> list[Target]:
 
 def _with_library(target: Target) -> Target:
     """A target with what is known of the C library. On AArch64 exp rounds its multiples of ln 2 otherwise."""
-    known_exp = target.fma and target.name in _LESSER and has_known_exp()
-    return target.replace(certified=target.fma and has_known_pow(c_library()), known_exp=known_exp)
+    form = exp_form()
+    can_form = target.name != "neon" and (target.fma or form != "fused")
+    return target.replace(certified=has_known_pow(c_library()), known_exp=form if can_form else "")
 
 
 def detect(identity: str, architecture: str) -> Target:
@@ -98,17 +101,26 @@ def c_library() -> str:
 
 
 def has_known_pow(library: str) -> bool:
-    """Whether this is a glibc of 2.28 or later, whose pow has a known error bound (see operations/certified.py)."""
+    """Whether pow has the error bound of operations/certified.py, as glibc from 2.28 on has.
+
+    Other libraries are told by 1,024 squares, 2^-10 ulp from the middle between two doubles: 68 or 28
+    of these go to the wrong side, with and without a fused multiply-add.
+    """
     name, _, version = library.partition(" ")
+    if name != "glibc":
+        return _digest([math.pow(1 + i / 1024 + 255 / 2**31, 2.0) for i in range(1024)]) in _POWERS
     major, _, minor = version.partition(".")
-    return name == "glibc" and major.isdigit() and minor.isdigit() and (int(major), int(minor)) >= (2, 28)
+    return major.isdigit() and minor.isdigit() and (int(major), int(minor)) >= (2, 28)
 
 
 @cache
-def has_known_exp() -> bool:
-    """Whether exp is the one of operations/certified.py, which glibc has on CPUs with a fused multiply-add.
+def exp_form() -> str:
+    """Which form of exp in operations/certified.py is the C library's: "fused", "unfused", or "" for neither.
 
-    Told by 1,024 results: of these, 5 are others without the fused multiply-add, and 5 if they are rounded correctly.
+    Told by 1,024 results: of these, 5 differ between the forms, and 5 if they are rounded correctly.
     """
-    results = array("d", [exp(0.945385 * i) for i in range(-512, 512)])
-    return blake2b(results.tobytes(), digest_size=8).hexdigest() == "f094b6fc1b1c7788"
+    return _EXPONENTIALS.get(_digest([math.exp(0.945385 * i) for i in range(-512, 512)]), "")
+
+
+def _digest(results: list[float]) -> str:
+    return blake2b(array("d", results).tobytes(), digest_size=8).hexdigest()

@@ -17,7 +17,7 @@ class Target(Record):
     fma: bool  # it has a fused multiply-add
     cpu: str = ""  # LLVM's name; "" is the CPU of this machine with all it has
     certified: bool = False  # the error bound of this C library's pow is known, see operations/certified.py
-    known_exp: bool = False  # the operations of its exp are known, see there
+    known_exp: str = ""  # "fused" or "unfused" if the operations of its exp are known, see there
 
 
 AVX512 = Target("avx512", 64, 32, True)

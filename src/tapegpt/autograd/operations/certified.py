@@ -7,14 +7,14 @@ than one: pow gives one of the two doubles around the exact result. Here one of 
 the exact result, to many digits. Up to a distance of 0.5 - slack ulp every other double is farther away than pow may
 be, and pow must give this one; beyond, it may give the other one. So the second candidate is the first plus the
 distance times slightly more than one, which rounds to the first, or to the other one. Where the bound is not known, pow
-is called.
+is called. All of that is one text for CPUs with a fused multiply-add and without: `_short_of` is what differs.
 
 Quotients. `Divisor` divides by one number many times without the divider (Markstein, 1990: with the correctly rounded
 reciprocal and a faithful quotient, one correction by the exact remainder gives the correctly rounded quotient).
 
 The exponential. glibc's exp (since 2.28; Szabolcs Nagy, ARM's optimized routines) is a table of 2^(i / 128), computed
-here, and a polynomial. These are its operations with the fused multiply-adds that GCC makes of them, lane by lane.
-Where libm has other numbers (`host.has_known_exp`), it is called.
+here, and a polynomial. These are its operations, lane by lane, and where libm was compiled so, with the fused
+multiply-adds that GCC makes of them. Where libm has other numbers (`host.exp_form`), it is called.
 
 Subnormal numbers, which cost 150 cycles an operation on many CPUs: `decay` multiplies them as integers.
 """
@@ -41,15 +41,14 @@ def slack(reach: int) -> float:
 
 
 def square(k: Builder, x: Value, reach: int = 1022) -> tuple[Value, Value]:
-    """Two numbers, mostly equal, one of which is x ** 2, for x of 0 and squares from 2^-reach to 2^reach.
+    """Two numbers, mostly equal, one of which is x ** 2, for x of 0 and squares from 2^-reach, or 2^-900, to 2^reach.
 
     Smaller ones are off by less than the smallest of these.
     """
     if not k.target.certified:
         return (k.pow(x, 2.0),) * 2
     result = x * x
-    remainder = k.fma(x, x, -result)  # exact: x * x - result
-    return result, k.fma(remainder, _push(k, x, reach), result)
+    return result, k.mul_add(_short_of(k, result, x, x), -_push(k, x, reach), result)
 
 
 def square_root(k: Builder, x: Value, reach: int = 512) -> tuple[Value, Value, Value]:
@@ -60,15 +59,19 @@ def square_root(k: Builder, x: Value, reach: int = 512) -> tuple[Value, Value, V
     if not k.target.certified:
         root = k.pow(x, 0.5)
         return root, root, root
-    twice = x + x
-    half = k.reciprocal_sqrt(twice + twice)  # additions are free where multiplications are what takes longest
-    near = twice * half
-    error = k.fma(-near, half, k.constant(0.5, F64, x.lanes))
-    near, half = k.fma(near, error, near), k.fma(half, error, half)  # Goldschmidt's step: twice as many bits
-    result = k.fma(k.fma(-near, near, x), half, near)  # within 0.93 ulp
-    remainder = k.fma(-result, result, x)  # exact: x - result * result, 2 * result times the distance
+    if k.target.fma:
+        twice = x + x
+        half = k.reciprocal_sqrt(twice + twice)  # additions are free where multiplications are what takes longest
+        near = twice * half
+        error = k.fma(-near, half, k.constant(0.5, F64, x.lanes))
+        near, half = k.fma(near, error, near), k.fma(half, error, half)  # Goldschmidt's step: twice as many bits
+        result = k.fma(k.fma(-near, near, x), half, near)  # within 0.93 ulp
+    else:
+        result = k.sqrt(x)
+        half = 0.5 / result
     above = k.from_bits(k.bits(half) + ((1 << 52) + (1 << 32)))
-    return result, k.fma(remainder, half * _push(k, x, reach), result), above
+    remainder = _short_of(k, x, result, result)  # 2 * result times the distance
+    return result, k.mul_add(remainder, half * _push(k, x, reach), result), above
 
 
 def other_quotient(k: Builder, x: Value, quotient: Value, other: Value, above: Value) -> Value:
@@ -77,7 +80,7 @@ def other_quotient(k: Builder, x: Value, quotient: Value, other: Value, above: V
     The quotient is that of x by a number next to the other one, and `above` is more than the inverse of the other one,
     by 2^-50 of it or more. Both are normal, and |x| is from 2^-960.
     """
-    return k.fma(k.fma(-quotient, other, x), above, quotient)
+    return k.fma(k.fma(-quotient, other, x), above, quotient) if k.target.fma else x / other
 
 
 def power(k: Builder, x: Value, exponent: float) -> Value:
@@ -97,16 +100,28 @@ def _inverse(k: Builder, x: Value, factors: int, *, is_root: bool = False) -> tu
     one, high, low = k.constant(1, F64, x.lanes), x, k.constant(0, F64, x.lanes)
     for _ in range(factors - 1):  # x ** factors = high + low, to twice as many bits
         product = high * x
-        high, low = product, k.fma(high, x, -product) + low * x
+        high, low = product, low * x - _short_of(k, product, high, x)
     if is_root:
         near = one / k.sqrt(high)
         squared = near * near
-        error = (k.fma(-squared, high, one) - k.fma(near, near, -squared) * high - squared * low) * 0.5
+        error = (_short_of(k, one, squared, high) + _short_of(k, squared, near, near) * high - squared * low) * 0.5
     else:
         near = one / high
-        error = k.fma(-near, high, one) - near * low
-    result = k.fma(near, error, near)
-    return result, k.fma(k.fma(near, error, near - result), _push(k, x, 180), result)
+        error = _short_of(k, one, near, high) - near * low
+    result = k.mul_add(near, error, near)
+    return result, k.mul_add(k.mul_add(near, error, near - result), _push(k, x, 180), result)
+
+
+def _short_of(k: Builder, number: Value, x: Value, y: Value) -> Value:
+    """number - x * y for a number within eight ulps of the product: exact with a fused multiply-add.
+
+    Without, less than 2^-20 ulp from it, for a product from 2^-1000 on (Dekker, 1971; proof in docs/exactness.md).
+    """
+    if k.target.fma:
+        return k.fma(-x, y, number)
+    x_high, y_high = (k.from_bits(k.bits(part) & -(1 << 27)) for part in (x, y))  # 26 of 53 bits
+    x_low, y_low = x - x_high, y - y_high
+    return number - x_high * y_high - x_high * y_low - y_high * x_low - x_low * y_low
 
 
 def _push(k: Builder, x: Value, reach: int) -> Value:
@@ -137,15 +152,19 @@ def exp(k: Builder, x: Value) -> Value:
     inverse, shift, high, low, c2, c3, c4, c5 = (
         k.constant(number, F64, x.lanes) for number in (_STEPS / log(2), _WHOLE, *_LN2, *_POLYNOMIAL)
     )
-    shifted = k.fma(inverse, x, shift)
+
+    def mul_add(a: Value, b: Value, c: Value) -> Value:
+        return k.fma(a, b, c) if k.target.known_exp == "fused" else a * b + c
+
+    shifted = mul_add(inverse, x, shift)
     whole, number = shifted - shift, k.bits(shifted)
-    rest = k.fma(whole, low, k.fma(whole, high, x))
+    rest = mul_add(whole, low, mul_add(whole, high, x))
     place = number & (_STEPS - 1)
     power, tail = (_look_up(k, k.table(column, F64), place) for column in _exp_table())
     scale = k.from_bits(k.bits(power) + ((number - place) << 45))
     squared = rest * rest
-    first = k.fma(squared, k.fma(rest, c3, c2), tail + rest)
-    found = k.variable(k.fma(scale, k.fma(squared * squared, k.fma(rest, c5, c4), first), scale))
+    first = mul_add(squared, mul_add(rest, c3, c2), tail + rest)
+    found = k.variable(mul_add(scale, mul_add(squared * squared, mul_add(rest, c5, c4), first), scale))
     for _ in k.when(k.any(k.logical_not(k.abs(x) < 512.0))):
         found.set(k.exp(x))
     return k.value(found)
