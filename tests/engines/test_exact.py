@@ -46,7 +46,8 @@ from tapegpt.machine.host import available, c_library, exp_form, has_known_pow, 
 from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel, Real, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
-from tapegpt.machine.target import INTERPRETED, Target
+from tapegpt.machine.target import INTERPRETED, WASM, Target
+from tests.machine.sandbox import Sandbox
 from tests.properties import many
 
 HOST = host_target()
@@ -185,6 +186,17 @@ def test_every_vector_unit_gives_the_same_bits(target: Target, config: Config) -
     assert outcome(ExactEngine(config, 11, target), start, tokens, steps) == outcome(
         ExactEngine(config, 11), start, tokens, steps
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [Config(1, 8, 2, 4), Config(2, 10, 2, 9)], ids=repr)
+def test_webassembly_gives_the_same_bits(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(2)
+    block = config.block_size
+    start, tokens = parameters(config, 11, rng), documents(11, rng, 1, block - 1, block, block + 3)
+    expected = outcome(ExactEngine(config, 11), start, tokens, many(30, few=4))
+    monkeypatch.setattr("tapegpt.machine.program.Program", Sandbox)
+    assert outcome(ExactEngine(config, 11, WASM), start, tokens, many(30, few=4)) == expected
 
 
 @pytest.mark.slow

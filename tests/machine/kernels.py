@@ -16,6 +16,8 @@ from tapegpt.machine.host import available, host_target
 from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I64s, Kernel, Type, Value
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
+from tapegpt.machine.target import WASM
+from tests.machine.sandbox import Sandbox
 
 Step = tuple[str, int, int]  # the operation, and which of the values made so far it takes, modulo their number
 
@@ -159,7 +161,8 @@ def differences(steps: Sequence[Step], lanes: int, draw: Callable[[Sequence[floa
     size = max(lanes, 1)
     targets = available(host_target())
     constants = {"steps": tuple(steps), "lanes": lanes}
-    programs = [Program({"random": (Kernel(body), constants)}, target) for target in targets]
+    entries = {"random": (Kernel(body), constants)}
+    programs = [*(Program(entries, target) for target in targets), Sandbox(entries, WASM)]
     found = []
     for _ in range(ROUNDS):
         numbers = {kind: inputs(draw, kind, INPUTS * size) for kind in TYPECODES}
@@ -169,9 +172,9 @@ def differences(steps: Sequence[Step], lanes: int, draw: Callable[[Sequence[floa
             out = array("d", bytes(8 * size * len(steps)))
             program.run("random", *[address_of(a) for a in (numbers[F64], numbers[F32], whole, out)])
             results.append(out.tobytes())
-        for target, result in zip(targets, results, strict=True):
+        for target, result in zip([*targets, WASM], results, strict=True):
             for place, (name, *_) in enumerate(steps):
-                row, expected = (data[8 * size * place : 8 * size * (place + 1)] for data in (result, results[-1]))
+                row, expected = (data[8 * size * place : 8 * size * (place + 1)] for data in (result, results[-2]))
                 if row != expected and not _both_nan(row, expected):
                     found.append(f"{name} (step {place} of {steps}) x {lanes} on {target.name} with {numbers}")
     return found

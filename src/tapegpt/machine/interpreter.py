@@ -148,7 +148,7 @@ def _fused_to_odd(a: float, b: float, c: float) -> float:
     return math.nextafter(result, math.copysign(_INF, error)) if error else result
 
 
-_LIBM: dict[str, Callable[..., float]] = {
+LIBM: dict[str, Callable[..., float]] = {
     "exp": _exp,
     "log": _log,
     "pow": _pow,
@@ -287,7 +287,7 @@ class Interpreter(Builder):
 
     def external(self, name: str, arguments: list[Value]) -> Value:
         self._did(name, 1)
-        return Value(self, F64, 0, _LIBM[name](*[a.data for a in arguments]))
+        return Value(self, F64, 0, LIBM[name](*[a.data for a in arguments]))
 
     def offset(self, pointer: Pointer, index: Value) -> Pointer:
         view, position = pointer.data

@@ -64,7 +64,7 @@ _FOLDER = os.path.dirname(__file__)
 def sources() -> bytes:
     """A sum over the sources of the compiler, the only code that is not taken from memory: most is not there yet."""
     total = blake2b()
-    for name in ("language", "maker", "emitter", "elf", "llvm", "program"):
+    for name in ("language", "maker", "emitter", "wasm", "stack", "opcodes", "elf", "llvm", "program"):
         with open(os.path.join(_FOLDER, f"{name}.py"), "rb") as file:
             total.update(file.read())
     return total.digest()

@@ -111,7 +111,7 @@ class Maker(Builder):
         super().__init__(module.target)
         self._module, self._name = module, name
         self._is_entry = is_entry  # whether other threads may write what its pointers lead to, while it runs
-        self._names: list[Any] = []  # that may be used here, the latest last
+        self._names: list[list[Any]] = [[]]  # that may be used here: of the function, and of each open body
         self._ended: set[Any] = set()  # names that may be used no more
         self._known: dict[Hashable, Any] = {}  # instruction -> the name of what it computed last
         self._open: list[str] = []  # where the loops and conditions stand whose body is being made
@@ -139,18 +139,21 @@ class Maker(Builder):
 
     # --- names --------------------------------------------------------------------------------------------------
 
-    def _begin(self, name: Any) -> Any:
-        """A name that may be used from here on, in the body that is being made."""
-        self._names.append(name)
+    def _begin(self, name: Any, depth: int = -1) -> Any:
+        """A name that may be used from here on, in the body that is being made, or in one around it."""
+        self._names[depth].append(name)
         return name
 
     def _data(self, operand: Traced) -> Any:
         """Its name, where it may be used."""
         if operand.k is not self:
             raise KernelError(f"a {operand} of another kernel: pass it as an argument")
-        if operand.data in self._ended:
+        if self._has_ended(operand.data):
             raise KernelError(f"a {operand} is used outside the turn of the loop or condition that made it: {_REMEDY}")
         return operand.data
+
+    def _has_ended(self, data: Any) -> bool:
+        return data in self._ended
 
     def _of(self, operand: Operand, *kinds: Type) -> Value:
         """The present value of an operand of one of these types."""
@@ -193,12 +196,11 @@ class Maker(Builder):
 
     def _body(self) -> Iterator[None]:
         """Whatever is made in a body may be used in it alone."""
-        outside = len(self._names)
+        self._names.append([])
         self._open.append(_caller())
         yield
         self._open.pop()
-        self._ended.update(self._names[outside:])
-        del self._names[outside:]
+        self._ended.update(self._names.pop())
 
     def _turns(self) -> Iterator[None]:
         """The body of a loop, made twice: the second turn, thrown away, must not need what the first one made."""

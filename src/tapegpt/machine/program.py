@@ -177,6 +177,15 @@ class Program(Local):
             module.add(kernel, constants, name)
         return str(module)
 
+    def wasm(self, *, is_side: bool = False) -> bytes:
+        """The program as a WebAssembly module, see `wasm.Module`."""
+        from tapegpt.machine.wasm import Module
+
+        module = Module(self.target, is_side=is_side)
+        for name, (kernel, constants) in self._entries.items():
+            module.add(kernel, constants, name)
+        return module.binary()
+
     def assembly(self) -> str:
         """The program as LLVM's assembly text for the target."""
         from tapegpt.machine.llvm import compile_assembly
