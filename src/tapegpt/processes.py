@@ -1,4 +1,4 @@
-"""Other processes: what a forked child makes anew, and what no other process can be sent.
+"""Processes: what a forked child makes anew, what no other process can be sent, and what this one can do.
 
 A fork copies all memory, but of the threads only the one that forks: a lock that another thread holds would never open
 in the child, a pool's threads are not there. Memory is private to a process (`machine/memory.py`), and generators of
@@ -9,6 +9,8 @@ random numbers continue in parent and child from one state, as Python's do. Not 
 from __future__ import annotations
 
 import os
+import sys
+import time
 from _weakref import ref
 
 from tapegpt.errors import TapeGPTError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+thread_time = getattr(time, "thread_time", time.process_time)  # seconds that this thread has computed
 _renewable: set[ref[Any]] = set()
 
 
@@ -31,6 +34,12 @@ def renew_at_fork(thing: T) -> T:
 def cores() -> int:
     """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def can_start_threads() -> bool:
+    """Whether this Python has threads: in a browser it has none."""
+    build = getattr(sys, "_emscripten_info", None)
+    return build is None or bool(build.pthreads)
 
 
 class Local:

@@ -7,7 +7,6 @@ shared. Not here: which trainings (`search.py`), what is made of their losses (`
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from contextlib import suppress
 from itertools import islice
@@ -19,7 +18,7 @@ from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.models.curves import curve
 from tapegpt.models.provenance import DataRecord, TrainingState
 from tapegpt.models.trained import make_engine
-from tapegpt.processes import cores, renew_at_fork
+from tapegpt.processes import cores, renew_at_fork, thread_time
 from tapegpt.ranges import Instance, Number, Whole
 from tapegpt.record import Record, field
 from tapegpt.settings import SECONDS, Settings
@@ -109,7 +108,7 @@ class Field:
         A training that diverges has an outcome too. One ends early once `stopped` says so: it counts for nothing then.
         """
         self.prepare(candidate)
-        started = time.thread_time()
+        started = thread_time()
         trainer = self.trainer(candidate)
         losses, diverged = _train(trainer, stopped)
         last = losses[-max(1, round(LAST * len(losses))) :]
@@ -118,7 +117,7 @@ class Field:
             loss=math.inf if diverged else self.loss(trainer.model, candidate.strings),
             error=None,
             training_loss=math.inf if diverged else math.fsum(last) / len(last),
-            seconds=time.thread_time() - started,
+            seconds=thread_time() - started,
             losses=curve(losses),
             parameters=trainer.model.num_parameters,
             diverged=diverged,
@@ -142,13 +141,13 @@ class Field:
     def measure(self, candidate: Candidate) -> Cost:
         """What a training of the candidate's shape costs."""
         trainer = self.trainer(candidate)
-        start = time.thread_time()
+        start = thread_time()
         self.loss(trainer.model, candidate.strings)
-        evaluated = before = time.thread_time()
+        evaluated = before = thread_time()
         a_step = math.inf
         with suppress(DivergedError):
             for losses in trainer.chunks():
-                now = time.thread_time()
+                now = thread_time()
                 a_step, before = min(a_step, (now - before) / len(losses)), now
                 if now - evaluated > PROBE_SECONDS:
                     break
@@ -249,7 +248,7 @@ def populate(field: Field, candidates: Iterable[Candidate], threads: int | None 
 def _outcomes(
     field: Field, candidates: Iterator[Candidate], threads: int, keep: int, kept: list[tuple[Outcome, GPT]]
 ) -> Generator[Outcome | BaseException]:
-    from concurrent.futures import ThreadPoolExecutor
+    from tapegpt.pools import pool
 
     stopped = False
     waiting: deque[Future[tuple[Outcome, GPT | None]]] = deque()
@@ -258,11 +257,11 @@ def _outcomes(
         outcome, model = field.train(candidate, lambda: stopped)
         return outcome, model if keep else None  # what is not kept is to be gone before its turn comes
 
-    with ThreadPoolExecutor(threads) as pool:
+    with pool(threads) as workers:
         try:
             while True:
                 ahead = islice(candidates, AHEAD * threads - len(waiting))
-                waiting.extend(pool.submit(train, candidate) for candidate in ahead)
+                waiting.extend(workers.submit(train, candidate) for candidate in ahead)
                 if not waiting:
                     return
                 future = waiting.popleft()
@@ -279,4 +278,4 @@ def _outcomes(
                 yield outcome
         finally:
             stopped = True
-            pool.shutdown(wait=False, cancel_futures=True)
+            workers.shutdown(wait=False, cancel_futures=True)

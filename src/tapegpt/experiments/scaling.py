@@ -20,7 +20,7 @@ from tapegpt.experiments.population import Candidate, Field, Outcome, populate
 from tapegpt.experiments.power_law import bootstrap, deviation, fit, interval
 from tapegpt.experiments.predictions import PARAMETERS, STEPS, STRINGS, Check, Measured, Pace, Scaling
 from tapegpt.models.gpt import Config
-from tapegpt.processes import cores
+from tapegpt.processes import cores, thread_time
 from tapegpt.settings import SECONDS
 from tapegpt.settings import seconds as parsed_seconds
 from tapegpt.training.presets import resolve
@@ -266,9 +266,9 @@ class _Parts(Field):
         every = math.ceil(candidate.settings.steps / EVALUATIONS)
         try:
             while not trainer.is_over and not stopped():
-                started = time.thread_time()
+                started = thread_time()
                 losses = trainer.run(every)
-                seconds += time.thread_time() - started
+                seconds += thread_time() - started
                 held_out["steps"].append(trainer.step)
                 held_out["mean"].append(field.loss(trainer.model, candidate.strings))
         except DivergedError as error:

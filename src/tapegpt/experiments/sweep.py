@@ -276,7 +276,7 @@ class Sweeping:
 
     def _prepare(self, candidates: list[Candidate]) -> list[Candidate]:
         """Make their code, which no budget counts; those that there can be."""
-        from concurrent.futures import ThreadPoolExecutor
+        from tapegpt.pools import pool
 
         def prepare(candidate: Candidate) -> float | str:
             try:
@@ -285,8 +285,8 @@ class Sweeping:
                 return str(error)
 
         start = time.perf_counter()
-        with ThreadPoolExecutor(min(self._threads, cores())) as pool:
-            results = list(pool.map(prepare, candidates))
+        with pool(min(self._threads, cores())) as threads:
+            results = list(threads.map(prepare, candidates))
         seconds = math.fsum(result for result in results if isinstance(result, float))
         self._space.left_out.update(Counter(result for result in results if isinstance(result, str)))
         if seconds:

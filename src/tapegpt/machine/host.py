@@ -12,7 +12,7 @@ from array import array
 from functools import cache
 
 from tapegpt.errors import TapeGPTError
-from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, Target
+from tapegpt.machine.target import AVX2, AVX512, INTERPRETED, NEON, SSE2, WASM, Target
 
 VARIABLE = "TAPEGPT_TARGET"  # a narrower target than the CPU's widest: for tests and curiosity
 
@@ -56,6 +56,8 @@ def detect(identity: str, architecture: str) -> Target:
     """The widest vector unit of a CPU that names its features."""
     if architecture in ("aarch64", "arm64"):
         return NEON
+    if architecture == "wasm32":
+        return WASM
     flags = set(identity.split())
     if {"avx512f", "avx512dq", "avx512vl", "avx512bw"} <= flags:
         return AVX512
@@ -65,7 +67,7 @@ def detect(identity: str, architecture: str) -> Target:
 
 
 def machine() -> str:
-    """The architecture: `x86_64`, `aarch64`, `arm64`, `amd64`."""
+    """The architecture: `x86_64`, `aarch64`, `arm64`, `amd64`, `wasm32`."""
     return os.uname().machine if hasattr(os, "uname") else os.environ.get("PROCESSOR_ARCHITECTURE", "").lower()
 
 

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 
     from tapegpt.machine.language import Kernel
     from tapegpt.machine.llvm import Loaded
+    from tapegpt.machine.side_module import SideModule
     from tapegpt.machine.target import Target
 
     Entries = dict[str, tuple[Kernel, dict[str, Any]]]  # exported name -> kernel and its constants
-    Code = Mapped | Loaded
+    Code = Mapped | Loaded | SideModule
     K = TypeVar("K")
 
 Argument = Address | float
@@ -47,7 +48,8 @@ class Interface(Record):
     signatures: dict[str, Signature]  # by the entry's name
 
 
-_IMAGE, _OBJECT = b"image\n", b"object\n"  # what a cached entry holds: mapped directly, or loaded by LLVM
+# What a cached entry holds: mapped directly, loaded by LLVM, or by Emscripten.
+_IMAGE, _OBJECT, _MODULE = b"image\n", b"object\n", b"module\n"
 _KINDS = {"P": Pointer, "d": Real, "q": Whole}
 _shared: dict[str, ref[Code]] = {}  # by key, as long as a program lives that has it
 _LOCKS = [renew_at_fork(allocate_lock()) for _ in range(16)]  # a key has always the same one
@@ -134,11 +136,17 @@ class Program(Local):
         return self.key() == key and language.sources() == language.SOURCES
 
     def _compile(self, may_link: bool = True) -> bytes:
+        start, is_wasm = perf_counter(), self.target.name == "wasm" and not self._counted
+        content = _MODULE + self.wasm(is_side=True) if is_wasm else self._compile_by_llvm(may_link)
+        seconds = perf_counter() - start
+        self.compile_seconds += seconds
+        log("compiled %s in %.2f s", ", ".join(self._entries), seconds)
+        return content
+
+    def _compile_by_llvm(self, may_link: bool) -> bytes:
         from tapegpt.machine.llvm import compile_object
 
-        start = perf_counter()
         code = compile_object(self.ir(), self.target, optimised=not self._counted)
-        content = _OBJECT + code
         if may_link and can_map():
             from tapegpt.machine.elf import LinkError, link
 
@@ -148,11 +156,8 @@ class Program(Local):
                 pass
             else:
                 symbols = "".join(f"{name} {offset}\n" for name, offset in image.symbols.items())
-                content = _IMAGE + symbols.encode() + b"\n" + image.code
-        seconds = perf_counter() - start
-        self.compile_seconds += seconds
-        log("compiled %s in %.2f s", ", ".join(self._entries), seconds)
-        return content
+                return _IMAGE + symbols.encode() + b"\n" + image.code
+        return _OBJECT + code
 
     def key(self) -> str:
         """The key of its code, as it is in memory: 32 hexadecimal digits."""
@@ -229,6 +234,10 @@ def _load_code(content: bytes, target: Target) -> Code:
         head, _, code = content[len(_IMAGE) :].partition(b"\n\n")
         symbols = dict(line.rsplit(" ", 1) for line in head.decode().splitlines())
         return Mapped(Image(code, {name: int(offset) for name, offset in symbols.items()}))
+    if content.startswith(_MODULE):
+        from tapegpt.machine.side_module import SideModule
+
+        return SideModule(content[len(_MODULE) :])
     from tapegpt.machine.llvm import Loaded
 
     return Loaded(content[len(_OBJECT) :], target)

@@ -10,8 +10,10 @@ from array import array
 
 from tapegpt.autograd.places import check_size
 from tapegpt.engines.compiled import POWERS, SYNC, CompiledEngine, Documents, Generation, Plan, check_losses
+from tapegpt.errors import warn
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.threads import run_parts
+from tapegpt.processes import can_start_threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ class FastEngine(CompiledEngine):
     def __init__(
         self, config: Model, vocab_size: int, batch_size: int = 16, threads: int = 1, target: Target | None = None
     ) -> None:
+        if threads > 1 and not can_start_threads():
+            warn(f"this Python has no threads: one does the work of {threads}")
+            threads = 1
         self.batch_size, self.threads = batch_size, threads
         super().__init__(config, vocab_size, target)
         self.threads = threads if self._program.compiled else 1
