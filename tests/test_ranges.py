@@ -102,7 +102,7 @@ def test_what_would_read_out_of_bounds_never_enters_machine_code() -> None:
     corpus = Corpus.of(["anna", "bob"])
     for name in ("exact", "fast"):
         trainer = Trainer(corpus, Config(1, 4, 2, 4), Settings(name, 9))
-        engine, tokens = trainer.model.engine, trainer._tokens
+        engine, tokens = trainer.model.engine, trainer.tokens
         outside: list[tuple[Any, int]] = [(2**63 - 1, 1), (2**46, 1), (-1, 1), (0, 2**62), (0, -1), (0.5, 1)]
         for first, count in outside:
             with pytest.raises(TapeGPTError, match="must be a whole number from 0 to"):

@@ -160,7 +160,7 @@ def trained(documents: list[str], **options: Any) -> GPT:
 
 def visited(trainer: Trainer, steps: int) -> list[tuple[int, list[int]]]:
     """The windows that a training goes through, one after the other: the step of each from 1 on, and its tokens."""
-    tokens, batch_size = trainer._tokens, trainer.settings.batch_size
+    tokens, batch_size = trainer.tokens, trainer.settings.batch_size
     order = range(len(tokens)) if tokens.order is None else tokens.order
     found = []
     for visit in range(steps * batch_size):

@@ -62,9 +62,9 @@ def test_only_the_documents_that_are_needed_are_encoded(steps: int) -> None:
     few = Trainer(Corpus.of(NAMES), SHAPE, steps=steps)
     all_of_them = Trainer(Corpus.of(NAMES), SHAPE, steps=steps)
     order = tapegpt.Random(42).permutation(len(NAMES))
-    all_of_them._tokens = Corpus.of(NAMES).tokens(order)
+    all_of_them.tokens = Corpus.of(NAMES).tokens(order)
     assert few.run(steps) == all_of_them.run(steps)
-    assert len(few._tokens) == min(steps, len(NAMES))
+    assert len(few.tokens) == min(steps, len(NAMES))
 
 
 @given(st.lists(st.integers(0, 20), max_size=8))

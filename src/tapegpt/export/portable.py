@@ -55,13 +55,22 @@ class Portable(Record):
     """A model for other languages."""
 
     entries: Entries
-    size: int  # bytes of the memory
-    places: dict[str, int]  # where each region begins, in bytes
+    regions: Regions
     parameters: bytes
     vocabulary: Vocabulary
     block_size: int
     room: int  # tokens of a string, at most
     engine: str  # exact or fast
+
+    @property
+    def size(self) -> int:
+        """Bytes of the memory."""
+        return self.regions.size
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Where each region begins, in bytes."""
+        return self.regions.places
 
 
 def portable(model: GPT, target: Target, room: int = 0, rows: int = 1) -> Portable:
@@ -75,7 +84,7 @@ def portable(model: GPT, target: Target, room: int = 0, rows: int = 1) -> Portab
         raise TapeGPTError("an ensemble cannot be exported: export each of its models")
     vocab_size, block, engine = model.vocab_size, model.config.block_size, model.engine.name
     own: _Arithmetic = (_Fast if engine == "fast" else _Exact)(model, target)
-    room, regions = max(room, block), _Regions()
+    room, regions = max(room, block), Regions()
     for name, kind, count in (
         ("shared", own.real, own.shared),
         ("work", own.real, own.work),
@@ -90,8 +99,7 @@ def portable(model: GPT, target: Target, room: int = 0, rows: int = 1) -> Portab
         regions.add(name, kind, count)
     return Portable(
         {name: (kernel, {}) for name, kernel in _kernels(own, regions.at, vocab_size, block).items()},
-        regions.size,
-        regions.places,
+        regions,
         own.parameters,
         model.vocabulary,
         block,
@@ -100,7 +108,7 @@ def portable(model: GPT, target: Target, room: int = 0, rows: int = 1) -> Portab
     )
 
 
-class _Regions:
+class Regions:
     """The regions of a memory, one after the other."""
 
     def __init__(self) -> None:
@@ -166,7 +174,7 @@ class _Exact:
         self._layout, extents = graph.layout(), graph.tape.plan()
         self.shared, self.work = extents.shared, extents.work
         self._graph, self._forward = graph, graph.tape.forward_kernel(graph.logits)
-        self.parameters = _parameters(graph, model)
+        self.parameters = parameter_bytes(graph, model)
 
     def prepare(self, k: Builder, shared: Pointer, work: Pointer) -> None:
         """What follows from parameters alone."""
@@ -202,7 +210,7 @@ class _Fast:
         self._layout, self.shared = decoding.layout, decoding.shared
         self._rows, self._stream = decoding.work, decoding.work + 4  # behind it what generation has to know of a row
         self.work = self._stream + 4
-        self.parameters = _parameters(decoding.graph, model)
+        self.parameters = parameter_bytes(decoding.graph, model)
 
     def prepare(self, k: Builder, shared: Pointer, work: Pointer) -> None:
         """What follows from parameters alone."""
@@ -236,7 +244,7 @@ class _Fast:
 _Arithmetic = _Exact | _Fast
 
 
-def _parameters(graph: Graph, model: GPT) -> bytes:
+def parameter_bytes(graph: Graph, model: GPT) -> bytes:
     """The parameters as they lie in memory."""
     memory = Memory(graph.places.size * graph.tape.parameter_extent(fixed=True))
     graph.places.write(memory, model.parameters)

@@ -98,8 +98,8 @@ class Trainer(Local):
         self._data: DataRecord | None = None
         self._last: Snapshot | None = None  # parameters to resume with, while the model has the best ones
         rng = Random(settings.seed)
-        self._tokens = _tokens(self.training, config, settings, rng, windows)
-        enough = math.ceil(passes_that_help(len(self._tokens)) * len(self._tokens) / settings.batch_size)
+        self.tokens = _tokens(self.training, config, settings, rng, windows)  # in the order of the steps
+        enough = math.ceil(passes_that_help(len(self.tokens)) * len(self.tokens) / settings.batch_size)
         self._steps = settings.steps if settings.budget is None else min(enough, MAX_STEPS)  # at most
         engine = make_engine(settings.engine, config, corpus.vocab_size, settings.batch_size, settings.threads or 1)
         self.model = GPT(config, corpus.vocabulary, rng, engine)
@@ -241,7 +241,7 @@ class Trainer(Local):
     @property
     def passes(self) -> float:
         """How often the training documents have been gone through."""
-        return self.step * self.settings.batch_size / len(self._tokens)
+        return self.step * self.settings.batch_size / len(self.tokens)
 
     @property
     def is_complete(self) -> bool:
@@ -282,7 +282,7 @@ class Trainer(Local):
         if count:
             self._take_last()
         try:
-            losses = self.model.engine.train(self._tokens, self._decaying(adam), self.step, count, progress)
+            losses = self.model.engine.train(self.tokens, self._decaying(adam), self.step, count, progress)
         except DivergedError as error:
             self.model.losses.extend(error.losses)
             self._take_best()
@@ -294,7 +294,7 @@ class Trainer(Local):
         """With the decays that are left open: what is gone through often is memorised unless it fades."""
         if self.settings.engine != "fast":
             return adam
-        passes = adam.steps * self.settings.batch_size / len(self._tokens) * DOCUMENTS / len(self._tokens)
+        passes = adam.steps * self.settings.batch_size / len(self.tokens) * DOCUMENTS / len(self.tokens)
         config, vocab_size = self.model.config, self.training.vocab_size
         # Nine passes, 1,686 characters: both decays three times as fast 3.250, the first alone 3.221, neither 3.241.
         sizes = {"weight_decay": weights(config, vocab_size), "gram_decay": layers(config, vocab_size)}
@@ -466,7 +466,7 @@ def _close(callbacks: Sequence[Callback]) -> None:
 def _warn(trainer: Trainer) -> None:
     """Say what is lost of the documents, and what is hardly meant to be in them."""
     corpus, block = trainer.training, trainer.model.config.block_size
-    starts = trainer._tokens.starts  # noqa: SLF001  # of the documents that a step comes to
+    starts = trainer.tokens.starts  # of the documents that a step comes to
     if trainer.settings.engine != "fast" and max(map(sub, starts[1:], starts)) > block:
         cut = [length for length in corpus.lengths() if length >= block]
         warn(

@@ -245,7 +245,7 @@ export function surpriseText(explanation, { onSelect = null, selected = null } =
 
 function surprising(token, nats, tag = "span") {
   const said = `${spokenTarget(token)}: ${decimal(nats)} nats`;
-  const number = element("span", { class: "tg-nats", "aria-hidden": "true" }, decimal(nats, 1));
+  const number = element("span", { class: "tg-nats", "data-nats": decimal(nats, 1) });
   const character = element("span", { class: "tg-character" }, targetName(token));
   const spoken = tag === "button" ? said : null;
   const node = element(tag, { class: "tg-surprising", title: said, "aria-label": spoken }, character, number);

@@ -1,0 +1,48 @@
+"""A model as a page in one HTML file: it generates, and shows how it reads what is typed, without a server.
+
+Not here: the module that does the work (`javascript.py`), what the page shows (`web/page.js`).
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+from tapegpt.export.javascript import data, name_of
+from tapegpt.text import amount
+from tapegpt.version import __version__
+from tapegpt.web import document, facts, source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tapegpt.models.trained import GPT
+
+LONGEST = 200  # tokens that are read
+
+
+def export(model: GPT, *, train: bool = False) -> bytes:
+    """The page, with the training or without.
+
+    Raises `TapeGPTError` for an ensemble, and where a training that is to be in it cannot be.
+    """
+    title = name_of(model)
+    room = max(LONGEST + len(model.vocabulary.labels), model.config.block_size)
+    shape = {name: escape(str(value)) for name, value in model.config.in_use().items()}
+    body = source("page.html").format(
+        title=title,
+        about=_about(model),
+        longest=LONGEST,
+        hidden="" if train else "hidden",
+        facts=facts(shape),
+        version=__version__,
+    )
+    content = {"model": data(model, room, room + 1, train=train), "unit": model.vocabulary.unit}
+    return document(title, body, content, "page", "controls.css").encode()
+
+
+def _about(model: GPT) -> str:
+    """The model in a sentence or two."""
+    unit = model.vocabulary.unit
+    learned = (
+        f" has learned from {amount(model.data.documents, 'string')} how they are spelled, and" if model.data else ""
+    )
+    return f"It{learned} invents new strings, {unit} by {unit}. It is all in this page: nothing is sent anywhere."

@@ -1,0 +1,129 @@
+// A model in a page of its own: it generates, and shows how it reads what is typed.
+// Not here: the model (`model.js`), how pictures are drawn (`views.js`).
+import { count, decimal, element } from "./drawing.js";
+import { modelOf } from "./model.js";
+import { lossCurve, probabilityBars, surpriseText } from "./views.js";
+
+const { model: packed, unit } = JSON.parse(document.getElementById("data").textContent);
+const model = await modelOf(packed);
+const [options, reader] = ["options", "reader"].map((id) => document.getElementById(id));
+const MOST = 1000; // strings
+const POINTS = 250; // of the loss, each with a picture: about four seconds
+const BUSY = 100; // milliseconds between two pictures where there is to be little movement
+const SAME = "the same model again, to the last bit";
+const NEARLY = "the same model again, but for roundings in the last digits";
+const isHasty = matchMedia("(prefers-reduced-motion: reduce)");
+let isTraining = false;
+let position = null; // whose expectations are shown; null for the most surprising one
+
+/** Shows what a form asks for, or in a line why it cannot be. */
+function answer(form, act) {
+  const problem = form.querySelector("[role=alert]");
+  const shown = document.getElementById(form.dataset.shows);
+  try {
+    shown.replaceChildren(...act());
+    problem.textContent = "";
+  } catch (error) {
+    problem.textContent = error.message;
+  }
+  shown.classList.toggle("stale", problem.textContent !== "");
+}
+
+/** The labels that a form's selects name. */
+const labelsIn = (form) => Object.fromEntries([...form.querySelectorAll("select")].map((each) => [each.dataset.column, each.value]));
+
+function generate() {
+  const { prefix, temperature, n, seed } = options.elements;
+  temperature.nextElementSibling.textContent = decimal(temperature.valueAsNumber);
+  answer(options, () => {
+    const settings = { prefix: prefix.value, temperature: temperature.valueAsNumber, labels: labelsIn(options) };
+    const strings = model.generate({ ...settings, n: Math.min(n.valueAsNumber || 0, MOST), seed: seed.value });
+    const item = (text) => {
+      const button = element("button", { type: "button", title: "read this", dir: "auto" }, text || "(empty)");
+      button.addEventListener("click", () => read(text));
+      return element("li", {}, button);
+    };
+    return strings.map(item);
+  });
+}
+
+function read(text) {
+  reader.elements.text.value = text;
+  position = null;
+  look();
+}
+
+function look() {
+  answer(reader, () => {
+    const read = model.read(reader.elements.text.value, labelsIn(reader));
+    const { surprises, loss } = read;
+    const most = surprises.indexOf(Math.max(...surprises));
+    const at = Math.min(position ?? most, surprises.length - 1);
+    const bars = element("div", {});
+    const select = (t) => {
+      position = t;
+      bars.replaceChildren(probabilityBars({ ...read, next: read.next.map((row) => row.slice(0, 8)) }, t));
+    };
+    const chosen = position;
+    select(at);
+    position = chosen;
+    const said = `${decimal(loss)} nats per ${unit}: as if it chose among ${decimal(Math.exp(loss), 1)} each time`;
+    const text = surpriseText(read, { onSelect: select, selected: at });
+    return [element("div", {}, text, element("p", { class: "quiet" }, said)), bars];
+  });
+}
+
+options.addEventListener("input", generate);
+options.addEventListener("submit", (event) => {
+  event.preventDefault();
+  options.elements.seed.stepUp();
+  generate();
+});
+reader.addEventListener("input", look);
+reader.addEventListener("submit", (event) => event.preventDefault());
+for (const [name, values] of packed.columns) {
+  const list = (any) => [...any, ...values].map((value) => element("option", { value }, value || "any"));
+  for (const [form, any] of [[options, [""]], [reader, []]]) {
+    form.prepend(element("label", {}, name, element("select", { "data-column": name }, ...list(any))));
+  }
+}
+
+/** Trains the model before the reader's eyes: a few steps for each picture, so that it takes a few seconds. */
+function trainAgain(button) {
+  const [said, curve] = ["trained", "loss"].map((id) => document.getElementById(id));
+  const apart = Math.ceil(model.steps / POINTS);
+  const losses = { steps: [], mean: [] };
+  let step = 0;
+  const advance = () => {
+    for (const end = performance.now() + BUSY; step < model.steps && performance.now() < end; ) {
+      const taken = model.train(step, Math.min(apart, model.steps - step));
+      step += taken.length;
+      losses.steps.push(step);
+      losses.mean.push(taken.reduce((sum, loss) => sum + loss, 0) / taken.length);
+      if (!isHasty.matches) break;
+    }
+    said.textContent = `step ${decimal(step, 0)} of ${decimal(model.steps, 0)}`;
+    curve.replaceChildren(lossCurve({ runs: [{ name: "training", losses, held_out: [] }] }));
+    if (step < model.steps && isTraining) requestAnimationFrame(advance);
+    else show(false);
+    generate();
+    look();
+  };
+  const show = (begins) => {
+    isTraining = begins;
+    button.textContent = begins ? "Stop" : "Train it again";
+    said.ariaBusy = String(begins); // not each number is read aloud
+    if (begins) return model.begin();
+    const isSame = model.end();
+    if (step === model.steps) said.textContent = `${count(step, "step")}: ${isSame ? SAME : NEARLY}`;
+  };
+  show(true);
+  advance();
+}
+
+document.getElementById("train").addEventListener("click", ({ target }) => {
+  if (isTraining) isTraining = false;
+  else trainAgain(target);
+});
+generate();
+read(options.nextElementSibling.querySelector("button").textContent);
