@@ -1,6 +1,8 @@
-"""WebAssembly's format: instructions, those that `wasm.py` makes, and what modules consist of, as bytes."""
+"""WebAssembly's format: instructions, those that `wasm.py` makes, and what modules consist of, as bytes and as text."""
 
 from __future__ import annotations
+
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,6 +99,12 @@ def _read() -> Iterator[tuple[str, tuple[bytes, int, int]]]:
 _TABLE = dict(_read())
 
 
+def taken_and_left(name: str) -> tuple[int, int]:
+    """How many numbers an instruction takes from the stack, and how many it leaves there."""
+    _, taken, left = _TABLE[name]
+    return taken, left
+
+
 def encode(instruction: Instruction) -> bytes:
     """An instruction as bytes."""
     name, *immediates = instruction
@@ -121,3 +129,38 @@ def name(text: str) -> bytes:
     """A name, as modules have them."""
     encoded = text.encode()
     return unsigned(len(encoded)) + encoded
+
+
+# --- text -------------------------------------------------------------------------------------------------------
+
+
+def quote(content: bytes) -> str:
+    """A string."""
+    plain = [chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:02x}" for byte in content]
+    return f'"{"".join(plain)}"'
+
+
+def label(text: str) -> str:
+    """A name that instructions refer to."""
+    is_plain = text.isascii() and all(each.isalnum() or each in "._'" for each in text)
+    return f"${text}" if is_plain else f"${quote(text.encode())}"
+
+
+def words(name: str, immediates: Sequence[Any]) -> str:
+    """An instruction as text, without what it takes from the stack."""
+    if ".load" in name or ".store" in name:
+        align, offset, *lane = immediates
+        beyond = [f"offset={offset}"] if offset else []
+        return " ".join([name, *beyond, f"align={1 << align}", *map(str, lane)])
+    if name in ("f32.const", "f64.const"):
+        return f"{name} {_decimal(immediates[0])}"
+    numbers = [each for x in immediates for each in (x if isinstance(x, bytes) else (x,))]
+    return " ".join([name, *map(str, numbers)])
+
+
+def _decimal(held: bytes) -> str:
+    (number,), (bits,) = (struct.unpack(formats[len(held) == 8], held) for formats in (("<f", "<d"), ("<I", "<Q")))
+    if number == number:
+        return repr(number)
+    mantissa = 23 if len(held) == 4 else 52
+    return f"{'-' if bits >> 8 * len(held) - 1 else ''}nan:0x{bits & (1 << mantissa) - 1:x}"

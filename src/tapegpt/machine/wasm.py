@@ -27,7 +27,7 @@ from tapegpt.machine.language import (
     Variable,
 )
 from tapegpt.machine.maker import FLOATS, Maker, constant_of
-from tapegpt.machine.opcodes import TYPES, encode, name, row, section, unsigned
+from tapegpt.machine.opcodes import TYPES, encode, label, name, quote, row, section, unsigned
 from tapegpt.machine.stack import Body, Code, Local, Node
 
 TYPE_CHECKING = False
@@ -124,20 +124,45 @@ class Module(maker.Module):
             needs = unsigned(self._size) + unsigned(4 if self._size else 0) + b"\0\0"
             parts.append(section(0, name("dylink.0") + section(1, needs)))
         parts.append(section(1, row([b"\x60" + _types(given) + _types(left) for given, left in types])))
-        parts.append(section(2, row(imports)))
+        if imports:
+            parts.append(section(2, row(imports)))
         parts.append(section(3, row([kinds[each] for each in functions])))
         if not self.is_side:
-            base = b"\x41" + encode(("i32.const", self._size))[1:]
             parts.append(section(5, row([b"\0" + unsigned(-(-self._size // 65536))])))
-            parts.append(section(6, row([TYPES["i32"] + b"\0" + base + b"\x0b"])))
+            parts.append(section(6, row([TYPES["i32"] + b"\0" + encode(("i32.const", self._size)) + b"\x0b"])))
             exports += [name("memory") + b"\2\0", name("__heap_base") + b"\3\0"]
         parts.append(section(7, row(exports)))
         parts.append(section(10, row([code.encode(index, known) for code in functions.values()])))
         if self._tables:
-            start = b"\x23\0" if self.is_side else b"\x41" + encode(("i32.const", _START))[1:]
-            content = b"".join(each.ljust(-(-len(each) // 16) * 16, b"\0") for each in self._tables)
+            start = encode(("global.get", 0) if self.is_side else ("i32.const", _START))
+            content = self._constants()
             parts.append(section(11, row([b"\0" + start + b"\x0b" + unsigned(len(content)) + content])))
         return b"".join(parts)
+
+    def _constants(self) -> bytes:
+        return b"".join(each.ljust(-(-len(each) // 16) * 16, b"\0") for each in self._tables)
+
+    def __str__(self) -> str:
+        """The same module as text."""
+        functions: dict[str, Code] = self._functions
+        signatures = {each: (len(code.parameters), 0) for each, code in functions.items()}
+        lines = [f"(@dylink.0 (mem-info (memory {self._size} {4 if self._size else 0})))"] if self.is_side else []
+        for each, count in self._outside.items():
+            signatures[f"env.{each}"] = count, 1
+            kinds = " ".join(["f64"] * count)
+            lines.append(f'(import "env" "{each}" (func $env.{each} (param {kinds}) (result f64)))')
+        if self.is_side:
+            lines += ['(import "env" "memory" (memory 0))', '(import "env" "__memory_base" (global i32))']
+        for each, code in functions.items():
+            export = [f" (export {quote(each.encode())})"] if each in self._exported else []
+            lines += [f"(func {label(each)}{''.join(export)}", *(f"  {line}" for line in code.text(signatures)), ")"]
+        if not self.is_side:
+            lines.append(f'(memory (export "memory") {-(-self._size // 65536)})')
+            lines.append(f'(global (export "__heap_base") i32 (i32.const {self._size}))')
+        if self._tables:
+            start = "(global.get 0)" if self.is_side else f"(i32.const {_START})"
+            lines.append(f"(data {start} {quote(self._constants())})")
+        return "\n".join(["(module", *(f"  {line}" for line in lines), ")"]) + "\n"
 
 
 def _types(kinds: Sequence[str]) -> bytes:
