@@ -326,7 +326,7 @@ class Fuzzer:
     def _show(self) -> list[str]:
         options: dict[str, Callable[[], str | None]] = {
             **self._reading(),
-            "--stage": lambda: self._one("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm", "x"),
+            "--stage": lambda: self._one("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm", "wasm", "x"),
             "--op": lambda: self._one("attention", "linear", "linear 3", "%9", "%99", "adam", "x", ""),
             "--n-embd": lambda: self._one("4", "8", "5", "0"),
             "--engine": lambda: self._one("exact", "fast", "x"),

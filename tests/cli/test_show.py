@@ -115,7 +115,9 @@ def test_gradient_goes_from_the_loss_to_the_embeddings(capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("stage", "listing"), [("kernels", "python"), ("llvm", "llvm"), ("asm", "asm")])
+@pytest.mark.parametrize(
+    ("stage", "listing"), [("kernels", "python"), ("llvm", "llvm"), ("asm", "asm"), ("wasm", "wasm")]
+)
 def test_a_listing_is_of_the_operation_asked_for(capsys: pytest.CaptureFixture[str], stage: str, listing: str) -> None:
     anatomy = Anatomy(tapegpt.Config(**SHAPE), len(VOCABULARY) + 1)
     for name in ("attention", "relu", "%12", "adam"):
@@ -197,7 +199,7 @@ def test_any_file_is_shown_or_refused(content: bytes) -> None:
     [
         (["--op", "softmax"], "operation must be one of embedding, add"),
         (["--op", "linear 6"], "operation must be one of linear 1 to linear 5, a line of the tape"),
-        (["--op", "relu", "--stage", "tokens"], "--op is about the stages tape, kernels, llvm, asm, not tokens"),
+        (["--op", "relu", "--stage", "tokens"], "--op is about the stages tape, kernels, llvm, asm, wasm, not tokens"),
         (["--stage", "wasm"], "--stage must be one of text, tokens"),
         (["--n-gram", "2"], "--n-gram needs the engine fast, not exact"),
         (["--n-embd", "7"], "--n-embd must be a multiple of --n-head"),

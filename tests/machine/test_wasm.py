@@ -5,13 +5,23 @@ Random kernels are in `kernels.py`, an engine's in `tests/engines/test_exact.py`
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 import wasmtime
 
+from tapegpt import Config
+from tapegpt.engines import exact_kernels
+from tapegpt.engines.fast import kernels as fast_kernels
 from tapegpt.machine.language import F64, Builder, F64s, Int, Kernel
 from tapegpt.machine.target import WASM
 from tapegpt.machine.wasm import Module
+from tests.machine import kernels
 from tests.machine.sandbox import ENGINE
+
+Entries = dict[str, tuple[Kernel, dict[str, Any]]]
 
 
 def body(k: Builder, x: F64s, n: Int) -> None:
@@ -37,3 +47,43 @@ def test_modules_say_what_they_need(is_side: bool) -> None:
     else:
         assert imports == outside
         assert exports == ["sum of all", "memory", "__heap_base"]
+
+
+def random_kernels() -> Entries:
+    generator, entries = random.Random(1), {}
+    for number, lanes in enumerate(kernels.LANES):
+        steps = [(name, generator.randrange(64), generator.randrange(64)) for name in kernels.OPERATIONS]
+        entries[f"kernel {number}"] = Kernel(kernels.body), {"steps": tuple(steps), "lanes": lanes}
+    return entries
+
+
+@pytest.mark.parametrize("is_side", [False, True])
+@pytest.mark.parametrize(
+    "entries",
+    [
+        lambda: {'a "name" é': (Kernel(body), {})},
+        lambda: exact_kernels.build(Config(1, 6, 2, 3), 7, WASM)[1],
+        lambda: fast_kernels.build(Config(1, 6, 2, 3), 7, WASM)[1],
+        random_kernels,
+    ],
+    ids=["names", "exact", "fast", "random"],
+)
+def test_an_assembler_makes_the_same_bytes_of_the_text(entries: Callable[[], Entries], is_side: bool) -> None:
+    module = Module(WASM.replace(fma=True), is_side=is_side)
+    for name, (kernel, constants) in entries().items():
+        module.add(kernel, constants, name)
+    ours, theirs = (list(sections(code)) for code in (module.binary(), wasmtime.wat2wasm(str(module))))
+    assert ours == [each for each in theirs if each[:6] != b"\0\4name"]  # names of functions and locals
+
+
+def sections(code: bytes | bytearray) -> Iterator[bytes]:
+    """A module's sections, without their sizes."""
+    place = 8
+    while place < len(code):
+        number, size, shift = code[place], 0, 0
+        while shift == 0 or code[place] & 128:
+            place += 1
+            size |= (code[place] & 127) << shift
+            shift += 7
+        place += 1 + size
+        yield bytes([number]) + bytes(code[place - size : place])

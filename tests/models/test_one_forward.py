@@ -114,7 +114,7 @@ def test_constrained_strings_come_as_often_as_the_scalars_say(engine: str) -> No
 def test_every_stage_is_shown(engine: str, stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "m.safetensors")
     tapegpt.save(trained(engine), path)
-    operation = ["--op", "tanh"] if stage in ("kernels", "llvm", "asm") else []
+    operation = ["--op", "tanh"] if stage in ("kernels", "llvm", "asm", "wasm") else []
     assert main(["show", path, "--model", f"{__file__}:TanhGPT", "--stage", stage, *operation]) == 0
     out = capsys.readouterr().out
     if stage in ("tape", "kernels"):

@@ -398,7 +398,7 @@ def test_the_data_behind_a_string_are_those_of_the_library(client: Client, run: 
     assert found["taught"]
 
 
-@pytest.mark.parametrize("stage", ["python", "tape", "llvm", "asm"])
+@pytest.mark.parametrize("stage", ["python", "tape", "llvm", "asm", "wasm"])
 def test_code_is_that_of_the_models_shape(client: Client, run: Any, stage: str) -> None:
     found = client.ask("GET", f"/api/runs/{run['id']}/code?operation=attention&stage={stage}")
     expected = code(model(), "attention", stage)

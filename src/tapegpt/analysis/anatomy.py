@@ -21,10 +21,12 @@ from tapegpt.engines.compiled import Numbers
 from tapegpt.engines.fast.adam import Move, adamw, adamw_rows, gather_gradients
 from tapegpt.engines.graph import exact_graph, fast_graph
 from tapegpt.errors import TapeGPTError, quote
+from tapegpt.machine import wasm
 from tapegpt.machine.assembly import annotate
 from tapegpt.machine.emitter import Module
 from tapegpt.machine.host import host_target
 from tapegpt.machine.language import F64, U32, Builder, Int, Kernel, Reals
+from tapegpt.machine.target import WASM
 from tapegpt.models.trained import make_engine
 from tapegpt.settings import Settings
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from tapegpt.machine.target import Target
     from tapegpt.models.trained import GPT
 
-STAGES = ("python", "tape", "llvm", "asm")
+STAGES = ("python", "tape", "llvm", "asm", "wasm")
 DEFAULTS = ("attention", "linear")  # kinds to look at where none is said
 
 
@@ -151,6 +153,7 @@ class Anatomy:
             "tape": self.lines,
             "llvm": lambda part: str(self._module(part)),
             "asm": self._assembly,
+            "wasm": self._webassembly,
         }
         if (part.name, stage) not in self._known:
             self._known[part.name, stage] = makers[stage](part)
@@ -217,6 +220,13 @@ class Anatomy:
         except ImportError as error:
             raise TapeGPTError(f"stage asm needs LLVM, which cannot be loaded ({error}): install llvmlite") from None
         return annotate(compile_assembly(str(self._module(part)), self.target))
+
+    def _webassembly(self, part: Part) -> str:
+        """The part's kernels as they are for WebAssembly's vectors."""
+        module = wasm.Module(WASM)
+        for kernel in Anatomy(self.config, self.vocab_size, self.engine, WASM).find(part.name).kernels.values():
+            module.add(kernel, {}, kernel.name)
+        return str(module)
 
     # --- numbers ------------------------------------------------------------------------------------------------
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from tapegpt.models.trained import GPT
     from tapegpt.settings import Settings
 
-STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm")
-OF_OPERATION = ("tape", "kernels", "llvm", "asm")
+STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm", "wasm")
+OF_OPERATION = ("tape", "kernels", "llvm", "asm", "wasm")
 OF_A_MODEL = (
     "command",
     "data",
@@ -272,10 +272,12 @@ def _after(anatomy: Anatomy) -> Iterator[tuple[str, str]]:
         ("kernels", "python", "Python", "", '"""y_t'),
         ("llvm", "llvm", "LLVM's intermediate code", "", " fmul "),
         ("asm", "asm", "assembly", "| loop", "multiply"),
+        ("wasm", "wasm", "WebAssembly", "", ".mul "),
     ):
         lines = anatomy.listing(part, listing).splitlines()
         yield stage, f"{part.name} is {len(lines):,} lines of {what}"
-        telling = [line.strip("| ") for line in lines if line.startswith(beginning) and mark in line]
+        whole = [line for line in lines if line.count("(") == line.count(")")]
+        telling = [line.strip("| ") for line in whole if line.startswith(beginning) and mark in line]
         if telling:
             yield "", min(telling, key=len)
 

@@ -150,8 +150,9 @@ def words(name: str, immediates: Sequence[Any]) -> str:
     """An instruction as text, without what it takes from the stack."""
     if ".load" in name or ".store" in name:
         align, offset, *lane = immediates
-        beyond = [f"offset={offset}"] if offset else []
-        return " ".join([name, *beyond, f"align={1 << align}", *map(str, lane)])
+        whole = 16 if name in ("v128.load", "v128.store") else 4 if "32" in name and "x2" not in name else 8
+        options = ((offset, f"offset={offset}"), (1 << align != whole, f"align={1 << align}"))
+        return " ".join([name, *(text for is_said, text in options if is_said), *map(str, lane)])
     if name in ("f32.const", "f64.const"):
         return f"{name} {_decimal(immediates[0])}"
     numbers = [each for x in immediates for each in (x if isinstance(x, bytes) else (x,))]

@@ -106,7 +106,7 @@ class CodeQuery(Request):
     """A stage of an operation on its way to machine code."""
 
     operation: Name = ""
-    stage: Literal["python", "tape", "llvm", "asm"] = "python"
+    stage: Literal["python", "tape", "llvm", "asm", "wasm"] = "python"
 
 
 # --- OpenAI's --------------------------------------------------------------------------------------------------
