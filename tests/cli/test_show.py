@@ -200,7 +200,7 @@ def test_any_file_is_shown_or_refused(content: bytes) -> None:
         (["--op", "softmax"], "operation must be one of embedding, add"),
         (["--op", "linear 6"], "operation must be one of linear 1 to linear 5, a line of the tape"),
         (["--op", "relu", "--stage", "tokens"], "--op is about the stages tape, kernels, llvm, asm, wasm, not tokens"),
-        (["--stage", "wasm"], "--stage must be one of text, tokens"),
+        (["--stage", "source"], "--stage must be one of text, tokens"),
         (["--n-gram", "2"], "--n-gram needs the engine fast, not exact"),
         (["--n-embd", "7"], "--n-embd must be a multiple of --n-head"),
     ],
