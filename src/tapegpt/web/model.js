@@ -22,7 +22,8 @@
  * @property {(strings: string[], labels?: Object<string, string>) => Score[]} score How surprising strings are.
  * @property {(prefix?: string, labels?: Object<string, string>) => [string, number][]} next
  *   Each token that may follow with its probability, falling; "" is the end.
- * @property {(text: string, labels?: Object<string, string>) => object} read What it expects at each position.
+ * @property {(text: string, labels?: Object<string, string>) => object} read As `views.js` takes it; what it expects
+ *   at a position is known until the next string is read.
  * @property {number} steps Of the training, where it is here too.
  * @property {() => void} begin The model as it was before the training.
  * @property {(first: number, count: number) => number[]} train Takes steps; their losses.
@@ -147,7 +148,7 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
     read(text, given) {
       const surprises = surprisesOf(text, given, names.length);
       const split = idsOf(text).map((id) => names[id]);
-      const next = surprises.map((_, t) => likely(columns.length + t));
+      const next = (t) => likely(columns.length + t);
       const target_p = surprises.map((nats) => Math.exp(-nats));
       return { text, inputs: ["", ...split], targets: [...split, ""], surprises, loss: mean(surprises), next, target_p };
     },

@@ -8,6 +8,8 @@ const { model: packed, unit } = JSON.parse(document.getElementById("data").textC
 const model = await modelOf(packed);
 const [options, reader] = ["options", "reader"].map((id) => document.getElementById(id));
 const MOST = 1000; // strings
+const LIKELY = 8; // next tokens
+const [LONG, MOST_LONG] = [20, 60]; // characters of a string that is shown smaller, and in columns so wide at most
 const POINTS = 250; // of the loss, each with a picture: about four seconds
 const BUSY = 100; // milliseconds between two pictures where there is to be little movement
 const SAME = "the same model again, to the last bit";
@@ -16,12 +18,15 @@ const isHasty = matchMedia("(prefers-reduced-motion: reduce)");
 let isTraining = false;
 let position = null; // whose expectations are shown; null for the most surprising one
 
-/** Shows what a form asks for, or in a line why it cannot be. */
+/** Shows what a form asks for, of strings up to a length, or in a line why it cannot be. */
 function answer(form, act) {
   const problem = form.querySelector("[role=alert]");
   const shown = document.getElementById(form.dataset.shows);
   try {
-    shown.replaceChildren(...act());
+    const { children, length } = act();
+    shown.replaceChildren(...children);
+    shown.classList.toggle("long", length > LONG);
+    shown.style.setProperty("--length", `${Math.min(length, MOST_LONG)}ch`);
     problem.textContent = "";
   } catch (error) {
     problem.textContent = error.message;
@@ -43,12 +48,16 @@ function generate() {
       button.addEventListener("click", () => read(text));
       return element("li", {}, button);
     };
-    return strings.map(item);
+    return { children: strings.map(item), length: Math.max(1, ...strings.map((text) => text.length)) };
   });
 }
 
+/** Reads a string that was generated, with the labels that were asked for. */
 function read(text) {
   reader.elements.text.value = text;
+  for (const [column, value] of Object.entries(labelsIn(options))) {
+    if (value) reader.querySelector(`[data-column="${CSS.escape(column)}"]`).value = value;
+  }
   position = null;
   look();
 }
@@ -62,14 +71,14 @@ function look() {
     const bars = element("div", {});
     const select = (t) => {
       position = t;
-      bars.replaceChildren(probabilityBars({ ...read, next: read.next.map((row) => row.slice(0, 8)) }, t));
+      bars.replaceChildren(probabilityBars({ ...read, next: { [t]: read.next(t).slice(0, LIKELY) } }, t));
     };
     const chosen = position;
     select(at);
     position = chosen;
     const said = `${decimal(loss)} nats per ${unit}: as if it chose among ${decimal(Math.exp(loss), 1)} each time`;
     const text = surpriseText(read, { onSelect: select, selected: at });
-    return [element("div", {}, text, element("p", { class: "quiet" }, said)), bars];
+    return { children: [element("div", {}, text, element("p", { class: "quiet" }, said)), bars], length: surprises.length };
   });
 }
 
@@ -81,11 +90,12 @@ options.addEventListener("submit", (event) => {
 });
 reader.addEventListener("input", look);
 reader.addEventListener("submit", (event) => event.preventDefault());
-for (const [name, values] of packed.columns) {
-  const list = (any) => [...any, ...values].map((value) => element("option", { value }, value || "any"));
-  for (const [form, any] of [[options, [""]], [reader, []]]) {
-    form.prepend(element("label", {}, name, element("select", { "data-column": name }, ...list(any))));
-  }
+for (const [form, any] of [[options, [""]], [reader, []]]) {
+  const selects = packed.columns.map(([name, values]) => {
+    const choices = [...any, ...values].map((value) => element("option", { value }, value || "any"));
+    return element("label", {}, name, element("select", { "data-column": name }, ...choices));
+  });
+  form.prepend(...selects);
 }
 
 /** Trains the model before the reader's eyes: a few steps for each picture, so that it takes a few seconds. */
