@@ -5,6 +5,7 @@ from __future__ import annotations
 from tapegpt.inference.constraints import Drawing
 from tapegpt.models.gpt import Config
 from tapegpt.ranges import OneOf
+from tapegpt.record import Record
 from tapegpt.settings import Settings
 
 TYPE_CHECKING = False
@@ -15,19 +16,41 @@ if TYPE_CHECKING:
 
 ENGINES = OneOf(("exact", "fast"))  # the reference is too slow to be waited for
 FIELDS = {**Config.fields, **Settings.fields, **Drawing.fields}
-OFFERED: dict[
-    str, tuple[str, list[Any]]
-] = {  # by the page, in its order: what the setting is called there, and the values to choose from
-    "n_embd": ("Width", [4, 8, 12, 16, 20, 24, 32, 48, 64, 96, 128]),
-    "n_head": ("Heads", list(range(1, 33))),
-    "n_layer": ("Layers", list(range(1, 9))),
-    "block_size": ("Context", [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256]),
-    "learning_rate": ("Learning rate", [0.0005, 0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1]),
-    "steps": ("Steps", [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000]),
-    "validation": ("Held out", [0, 0.05, 0.1, 0.2, 0.3]),
-    "temperature": ("Temperature", [notch / 20 for notch in range(1, 41)]),
-    "seed": ("Seed", []),
-    "engine": ("Engine", list(ENGINES.values)),
+HELD_OUT = 0.1  # share of the strings, so that losses can be compared
+
+
+class Control(Record):
+    """A setting on the page: its name there, a line of help, the values to choose from, and whether it stands first."""
+
+    label: str
+    about: str
+    values: list[Any]
+    first: bool = False
+
+
+OFFERED = {  # in the order of the page
+    "temperature": Control("Temperature", "Higher: bolder strings.", [notch / 20 for notch in range(1, 41)], True),
+    "steps": Control(
+        "Steps",
+        "How long it learns.",
+        [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000],
+        True,
+    ),
+    "n_embd": Control("Width", "Numbers for each position.", [4, 8, 12, 16, 20, 24, 32, 48, 64, 96, 128], True),
+    "learning_rate": Control(
+        "Learning rate",
+        "How far each step moves the numbers.",
+        [0.0005, 0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5],
+        True,
+    ),
+    "n_head": Control("Heads", "How many places it can look at at once.", list(range(1, 33))),
+    "n_layer": Control("Layers", "How often it looks and thinks.", list(range(1, 9))),
+    "block_size": Control(
+        "Context", "How many characters back it sees.", [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256]
+    ),
+    "validation": Control("Held out", "Strings it never trains on, to judge it by.", [0, 0.05, 0.1, 0.2, 0.3]),
+    "seed": Control("Seed", "Another seed, other random numbers.", []),
+    "engine": Control("Engine", "exact: microgpt.py's numbers. fast: many strings a step.", list(ENGINES.values)),
 }
 
 
@@ -37,13 +60,12 @@ def offer(limits: Limits) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "label": label,
-            "about": FIELDS[name].about,
+            **control.as_dict(),
             "kind": FIELDS[name].kind,
-            "default": FIELDS[name].default,
-            "values": [value for value in values if name not in most or value <= most[name]],
+            "default": HELD_OUT if name == "validation" else FIELDS[name].default,
+            "values": [value for value in control.values if name not in most or value <= most[name]],
         }
-        for name, (label, values) in OFFERED.items()
+        for name, control in OFFERED.items()
     ]
 
 

@@ -138,10 +138,26 @@ class Shape(Response):
     columns: int
 
 
+class Thumbnail(Shape):
+    """Some rows and columns of a matrix of parameters, as shares of the largest of these numbers."""
+
+    cells: list[list[float]]
+
+
 class Matrix(Shape):
     """A matrix of parameters, row by row."""
 
     values: list[float]
+
+
+class Operation(Response):
+    """An operation of the forward pass or the loss: its parameters, and whose results it takes, counted from 0."""
+
+    name: str
+    operation: str
+    formula: str
+    parameters: list[str]
+    inputs: list[int]
 
 
 class Moment(Response):
@@ -152,7 +168,7 @@ class Moment(Response):
     strings: list[String]
     embeddings: list[Character]
     explanation: Explanation
-    matrices: list[Shape]
+    matrices: list[Thumbnail]
 
 
 class Run(Response):
@@ -165,6 +181,7 @@ class Run(Response):
     settings: dict[str, int | float | str | None]
     parameters: int
     vocabulary: list[str]
+    graph: list[Operation]
     seconds: Seconds
     steps: int
     losses: Curve
@@ -248,11 +265,15 @@ class Code(Response):
 
 
 class Setting(Response):
-    """A setting that the page offers: its annotation in Python, its default, and values, none where any is offered."""
+    """A setting that the page offers: its annotation in Python, its default, and values, none where any is offered.
+
+    Some stand first; `about` is a line of help.
+    """
 
     name: str
     label: str
     about: str
+    first: bool
     kind: str
     default: int | float | str
     values: list[int | float | str]

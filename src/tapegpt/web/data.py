@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 STRINGS = 20
 LIKELY = 8  # next tokens
 MAPPED = 100  # tokens, the most frequent ones
+SAMPLED = 16  # rows and columns of a parameter in the picture of the model
 AXES, ROUNDS = 2, 30  # of their map, and of the iteration that finds each
 
 
@@ -70,6 +71,7 @@ class Portrait:
             "settings": {**model.config.as_dict(), **recording.settings.as_dict()},
             "parameters": model.num_parameters,
             "vocabulary": list(model.vocabulary),
+            "graph": graph_data(model),
             "steps": model.steps,
             "losses": curve(recording.losses, recording.moments[0].step),
             "held_out": [evaluation.as_dict() for evaluation in recording.evaluations],
@@ -92,15 +94,13 @@ class Portrait:
             texts = viewer.generate(STRINGS, seed=self.recording.settings.seed, temperature=temperature)
             strings = string_data(viewer, texts, self.facts.known)
             explanation = explain(viewer, text)
-        shapes = self.recording.model.config.shapes(self.recording.model.vocab_size)
-        matrices = [{"name": name, "rows": rows, "columns": columns} for name, (rows, columns) in shapes.items()]
         return {
             "step": moment.step,
             "loss": self._loss(moment.step),
             "strings": strings,
             "embeddings": self._embeddings(moment),
             "explanation": explanation_data(explanation),
-            "matrices": matrices,
+            "matrices": self._thumbnails(moment),
         }
 
     def matrix(self, step: int, name: str) -> Data:
@@ -111,6 +111,20 @@ class Portrait:
         rows, columns = shapes[name]
         values = self.recording.moment(step).parameters[name]
         return {"name": name, "rows": rows, "columns": columns, "values": [round_digits(value) for value in values]}
+
+    def _thumbnails(self, moment: Moment) -> list[Data]:
+        """Every parameter, as a few of its rows and columns from -1 to 1."""
+        parameters, found = moment.parameters, []
+        for name, (rows, columns) in self.recording.model.config.shapes(self.recording.model.vocab_size).items():
+            down, across = (-(-size // SAMPLED) for size in (rows, columns))
+            cells = [
+                parameters[name][start : start + columns : across].tolist()
+                for start in range(0, rows * columns, down * columns)
+            ]
+            most = max(max(map(abs, row)) for row in cells) or 1.0
+            cells = [[round(number / most, 2) for number in row] for row in cells]
+            found.append({"name": name, "rows": rows, "columns": columns, "cells": cells})
+        return found
 
     def _loss(self, step: int) -> float | None:
         """The mean of the losses of the steps around one."""
@@ -132,6 +146,23 @@ class Portrait:
         points = zip(self._rows, self._map.project(moment.parameters[table.name]), strict=True)
         vocabulary, shares = self.recording.model.vocabulary, self._shares
         return [{"character": vocabulary[row], "share": shares[row], "x": x, "y": y} for row, (x, y) in points]
+
+
+def graph_data(model: GPT) -> list[Data]:
+    """The recorded forward pass and the loss, operation by operation, each behind those whose results it takes."""
+    recorded = model.config.record(model.vocab_size)
+    nodes = [node for node in recorded.tape.order(recorded.loss) if node.operation]
+    index = {node: number for number, node in enumerate(nodes)}
+    return [
+        {
+            "name": node.name,
+            "operation": node.operation.name,
+            "formula": node.operation.formula.format(name=node.operation.name, n="n"),
+            "parameters": [each.name for each in node.inputs if each.is_parameter],
+            "inputs": [index[each] for each in node.inputs if each in index],
+        }
+        for node in nodes
+    ]
 
 
 def nats(model: GPT, text: str) -> float:

@@ -18,14 +18,14 @@ export function compareSection({ temperature, onChange }) {
   function pin() {
     if (pinned.includes(present)) return;
     if (pinned.length === MOST) {
-      complain("pin-error", new Error(`${MOST} runs are pinned already: let go of one first.`));
+      complain("pin-error", new Error(`${MOST} runs are pinned already: unpin one first.`));
       return;
     }
     pinned.push(present);
     update();
   }
 
-  function letGo(gone) {
+  function unpin(gone) {
     pinned = pinned.filter((each) => each !== gone);
     find("pin").focus();
     update();
@@ -41,7 +41,7 @@ export function compareSection({ temperature, onChange }) {
   // The runs that are compared, with their names.
   function compared() {
     const named = pinned.map((each, index) => [each, `pinned ${index + 1}`]);
-    return !named.length || pinned.includes(present) ? named : [...named, [present, "this run"]];
+    return !named.length || pinned.includes(present) ? named : [...named, [present, "you"]];
   }
 
   function draw() {
@@ -71,8 +71,8 @@ export function compareSection({ temperature, onChange }) {
   function column(each, name, all) {
     const title = element("div", { class: "title" }, element("h3", {}, name));
     if (pinned.includes(each)) {
-      const button = element("button", { type: "button", class: "link", "aria-label": `Let go of ${name}` }, "Let go");
-      button.addEventListener("click", () => letGo(each));
+      const button = element("button", { type: "button", class: "link", "aria-label": `Unpin ${name}` }, "Unpin");
+      button.addEventListener("click", () => unpin(each));
       title.append(button);
     }
     const list = facts(each, all).flatMap(([key, value]) => [element("dt", {}, key), element("dd", {}, String(value))]);

@@ -73,7 +73,7 @@ export function filmSection({ question, onMoment, views }) {
 
   function mark(now) {
     playing = now;
-    find("play").textContent = playing ? "Pause" : "Play";
+    find("play").textContent = playing ? "Pause" : "Watch it learn";
   }
 
   find("play").addEventListener("click", () => (playing ? stop() : play()));
@@ -84,6 +84,7 @@ export function filmSection({ question, onMoment, views }) {
 
   return {
     take,
+    play,
     step: () => run.moments[current],
     refresh: async () => run && show(current),
     go(step) {

@@ -1,63 +1,92 @@
-// A picture of the model: its matrices in the order in which numbers go through them, each as large as its shape says.
-// Each part is a button. Not here: what a part's code is (studio-code.js).
+// A picture of the model: its recorded operations from left to right, each behind those whose results it takes, with
+// the numbers that it has learned. Each is a button. Not here: what is shown of the chosen one (studio-part.js).
 
-import { drawing, element } from "./drawing.js";
+import { drawing, element, place } from "./drawing.js";
+import { cells } from "./views.js";
 
-const GAP = 4; // between matrices, in pixels
-const HEIGHT = 54;
+const COLUMN = 50; // pixels of a column, at least
+const ROW = 66; // of a row
+const ABOVE = 36; // room above for residuals
+const SIDE = 60; // of the largest matrix
+const SIGNS = { add: "+", subtract: "−", multiply: "×", rmsnorm: "norm", layer_norm: "norm", relu: "ReLU", cross_entropy: "loss" };
 
-// Each part's operation, name, note, and the shapes of its matrices (rows, columns).
-export function parts(run) {
-  return run.model === "gpt" ? gptParts(run) : run.moment.matrices.map(matrixPart);
-}
+/** The picture of run.graph with the numbers of a moment; `onChoose(number)` is told which operation is chosen. */
+export function modelPicture({ graph }, moment, chosen, onChoose) {
+  const places = placesOf(graph);
+  const columns = Math.max(...places.map(({ column }) => column)) + 1;
+  const height = ABOVE + ROW * Math.max(...places.map(({ of }) => of));
+  const middle = ({ row, of }) => ABOVE + (height - ABOVE) / 2 + ROW * (row - (of - 1) / 2);
+  const across = ({ column }) => (100 * (column + 0.5)) / columns;
+  const matrices = new Map(moment.matrices.map((matrix) => [matrix.name, matrix]));
+  const largest = Math.max(...moment.matrices.flatMap(({ rows, columns }) => [rows, columns]));
 
-function matrixPart({ name, rows, columns }) {
-  return { operation: name, name, note: `${rows} × ${columns}`, shapes: [[rows, columns]] };
-}
-
-function gptParts({ settings: { n_embd: wide, n_head: heads, block_size: positions }, vocabulary }) {
-  const tokens = vocabulary.length + 1;
-  const squares = Array(4).fill([wide, wide]);
-  const both = [[4 * wide, wide], [wide, 4 * wide]];
-  const tables = [[tokens, wide], [positions, wide]];
-  return [
-    { operation: "embedding", name: "Embedding", note: `${tokens} tokens, ${positions} positions`, shapes: tables },
-    { operation: "rmsnorm", name: "Norm", note: `${wide} wide`, shapes: [] },
-    { operation: "attention", name: "Attention", note: `${heads} × ${wide / heads}`, shapes: squares, layer: true },
-    { operation: "relu", name: "MLP", note: `${wide} → ${4 * wide} → ${wide}`, shapes: both, layer: true },
-    { operation: "linear", name: "Logits", note: `${wide} → ${tokens}`, shapes: [[tokens, wide]] },
-    { operation: "cross_entropy", name: "Loss", note: `of ${tokens} chances`, shapes: [] },
-  ];
-}
-
-export function modelPicture(run, chosen, onChoose) {
-  const all = parts(run);
-  const largest = Math.max(...all.flatMap(({ shapes }) => shapes.flat()));
-  const item = ({ operation, name, note, shapes }) => {
-    const caption = [element("b", {}, name), element("span", {}, note)];
-    const state = { type: "button", "aria-pressed": String(operation === chosen) };
-    const button = element("button", state, rectangles(shapes, largest), ...caption);
-    button.addEventListener("click", () => onChoose(operation));
-    return element("li", {}, button);
+  const button = (node, number) => {
+    const parts = node.parameters.map((name) => thumbnail(matrices.get(name), largest));
+    if (node.operation === "attention") parts.push(attention(moment.explanation));
+    const short = SIGNS[node.operation] ?? node.operation;
+    const name = (node.parameters[0] ?? "").split(".").at(-1).replace(/^(attn|mlp)_/, "");
+    const label = element("span", { class: parts.length ? null : "sign" }, name || short);
+    const about = `${node.name}: ${node.formula}`;
+    const state = { type: "button", title: about, "aria-label": about, "aria-pressed": String(number === chosen) };
+    const made = element("button", state, ...parts, label);
+    made.addEventListener("click", () => onChoose(number));
+    return place(element("li", {}, made), { left: `${across(places[number])}%`, top: `${middle(places[number])}px` });
   };
-  const repeated = all.filter(({ layer }) => layer).map(item);
-  const layers = element("span", {}, `layer × ${run.settings.n_layer}`);
-  const items = all.filter(({ layer }) => !layer).map(item);
-  if (repeated.length) items.splice(2, 0, element("li", { class: "layer" }, layers, element("ol", {}, ...repeated)));
-  return element("ol", { class: "model", "aria-label": "The model, part by part" }, ...items);
+
+  const lines = graph.flatMap(({ inputs }, number) =>
+    inputs.map((input) => {
+      const [from, to] = [places[input], places[number]];
+      const [x, y, toX, toY] = [across(from), middle(from), across(to), middle(to)];
+      const isNear = to.column - from.column === 1;
+      const d = isNear ? `M${x} ${y}L${toX} ${toY}` : `M${x} ${y}C${x} ${-ABOVE} ${toX} ${-ABOVE} ${toX} ${toY}`;
+      return drawing("path", { class: isNear ? null : "residual", d });
+    }),
+  );
+  const picture = drawing("svg", { viewBox: `0 0 100 ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
+  const list = element("ol", {}, ...layers(graph, places, columns), element("li", { "aria-hidden": "true", class: "lines" }, picture), ...graph.map(button));
+  place(list, { height: `${height}px`, "min-width": `${columns * COLUMN}px` });
+  return element("div", { class: "model", role: "group", "aria-label": "The model, operation by operation", tabindex: 0 }, list);
 }
 
-// Matrices in a row, a line where there are none; a side grows as the square root of its numbers, so that small
-// ones are seen.
-function rectangles(shapes, largest) {
-  const side = (numbers) => Math.max(4, Math.round((HEIGHT - 2) * Math.sqrt(numbers / largest)));
-  let x = 0.5;
-  const drawn = (shapes.length ? shapes : [[largest, 0]]).map(([rows, columns]) => {
-    const width = columns && side(columns);
-    const at = { x, y: (HEIGHT - side(rows)) / 2 };
-    x += width + GAP;
-    return drawing("rect", { ...at, width: width || 0.01, height: side(rows) });
+// The column of each operation is one behind those that it takes; in a column they stand one below the other.
+function placesOf(graph) {
+  const columns = [];
+  for (const { inputs } of graph) columns.push(1 + Math.max(-1, ...inputs.map((input) => columns[input])));
+  return columns.map((column, number) => {
+    const same = [...columns.keys()].filter((other) => columns[other] === column);
+    return { column, row: same.indexOf(number), of: same.length };
   });
-  const size = { viewBox: `0 0 ${x} ${HEIGHT}`, width: x, height: HEIGHT };
-  return drawing("svg", { ...size, "aria-hidden": "true" }, ...drawn);
+}
+
+// What lies behind the operations of a layer, with its name.
+function layers(graph, places, columns) {
+  const found = new Map();
+  graph.forEach(({ name }, number) => {
+    const layer = name.match(/^layer(\d+)\./)?.[1];
+    if (layer !== undefined) found.set(layer, [...(found.get(layer) ?? []), places[number].column]);
+  });
+  return [...found].map(([layer, own]) => {
+    const [first, last] = [Math.min(...own), Math.max(...own)];
+    const style = { left: `${(100 * first) / columns}%`, width: `${(100 * (last + 1 - first)) / columns}%` };
+    return place(element("li", { class: "layer", "aria-hidden": "true" }, `layer ${layer}`), style);
+  });
+}
+
+// A matrix as some of its numbers; a side grows as the square root of how many there are, so that small ones are seen.
+function thumbnail({ rows, columns, cells: numbers }, largest) {
+  const [height, width] = [rows, columns].map((size) => Math.max(6, Math.round(SIDE * Math.sqrt(size / largest))));
+  return grid(numbers, width, height, (row, column) => numbers[row][column]);
+}
+
+// Where the heads of all layers look, in the mean.
+function attention({ inputs, attention: heads }) {
+  const all = heads.flat();
+  const rows = inputs.map((_, t) => inputs.map((_, s) => all.reduce((sum, head) => sum + (head[t][s] ?? 0), 0) / all.length));
+  return grid(rows, SIDE, SIDE, (t, s) => (s <= t ? -rows[t][s] : null));
+}
+
+function grid(rows, width, height, level) {
+  const [down, across] = [rows.length, rows[0].length];
+  const size = { viewBox: `0 0 ${across} ${down}`, width, height, preserveAspectRatio: "none", "aria-hidden": "true" };
+  return drawing("svg", size, drawing("rect", { class: "tg-faint", width: across, height: down }), ...cells(down, across, level));
 }

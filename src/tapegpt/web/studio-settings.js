@@ -6,7 +6,7 @@ import { find } from "./studio-dom.js";
 
 const TEXTS = { steps: (number) => decimal(number, 0), validation: percent, temperature: (number) => decimal(number) };
 
-let offered = []; // settings: {name, label, about, kind, default, values}
+let offered = []; // settings: {name, label, about, first, kind, default, values}
 
 const isSlider = ({ name, values }) => values.length > 0 && name !== "engine";
 
@@ -30,9 +30,9 @@ export function sound(given) {
   return settings;
 }
 
-// The controls of all settings, sliders in the element of that id: `load(settings)` fetches what is offered, and gives
+// The controls of all settings, sliders in the elements of these ids, first those to try: `load(settings)` fetches what is offered, and gives
 // sound settings; `set(settings)` moves the controls; `onMove(name, settings)` is told what somebody moved.
-export function controls(id, onMove) {
+export function controls([first, others], onMove) {
   let settings = {};
   let rows = [];
 
@@ -50,8 +50,11 @@ export function controls(id, onMove) {
 
   async function load(given) {
     offered = await get("/api/settings");
-    rows = offered.filter(isSlider).map((slider) => row(slider, (value) => move(slider.name, value)));
-    find(id).append(...rows.map(({ element }) => element));
+    rows = offered.filter(isSlider).map((slider) => {
+      const made = row(slider, (value) => move(slider.name, value));
+      find(slider.first ? first : others).append(made.element);
+      return made;
+    });
     find("seed").addEventListener("change", ({ target }) => move("seed", target.validity.valid ? target.valueAsNumber : settings.seed));
     for (const engine of ["exact", "fast"]) find(engine).addEventListener("change", () => move("engine", engine));
     set(given);
@@ -65,7 +68,7 @@ function row(slider, onMove) {
   const { name, label, about } = slider;
   const input = element("input", { type: "range", id: name, min: 0, step: 1 });
   const output = element("output", { for: name });
-  const caption = element("label", { for: name, title: about }, label, " ", element("code", {}, name));
+  const caption = element("label", { for: name }, label, " ", element("code", {}, name));
   let notches = [];
   input.addEventListener("input", () => onMove(notches[input.valueAsNumber]));
   const draw = (settings) => {
@@ -77,5 +80,5 @@ function row(slider, onMove) {
     output.textContent = (TEXTS[name] ?? String)(value);
     input.setAttribute("aria-valuetext", output.textContent);
   };
-  return { element: element("div", { class: "control" }, caption, output, input), draw };
+  return { element: element("div", { class: "control" }, caption, output, input, element("p", {}, about)), draw };
 }

@@ -14,6 +14,17 @@ export function remember(part, content) {
   }
 }
 
+// Whether the page was never opened here before; it is told once.
+export function isFirstVisit() {
+  try {
+    const known = localStorage.getItem(`${KEY}seen`);
+    localStorage.setItem(`${KEY}seen`, "1");
+    return !known;
+  } catch {
+    return false;
+  }
+}
+
 // The state of the link that was opened, else what was remembered. A link's is anybody's: not to be trusted.
 export async function remembered() {
   const { hash } = location;

@@ -4,24 +4,25 @@
 
 import { count, decimal, element } from "./drawing.js";
 import { get, newest, post } from "./studio-api.js";
-import { codeSection } from "./studio-code.js";
 import { compareSection } from "./studio-compare.js";
 import { complain, duration, find, show } from "./studio-dom.js";
 import { filmSection } from "./studio-film.js";
+import { partSection } from "./studio-part.js";
 import { playgroundSection } from "./studio-playground.js";
 import { readingSection } from "./studio-reading.js";
 import { controls, sound } from "./studio-settings.js";
-import { link, remember, remembered } from "./studio-state.js";
+import { isFirstVisit, link, remember, remembered } from "./studio-state.js";
 import { uploadSection } from "./studio-upload.js";
-import { embeddingMap, lossCurve, stringList } from "./views.js";
+import { lossCurve, stringList } from "./views.js";
 
 const OWN = "own"; // of the data sets' list: the text that is pasted
 const SAMPLES = { names: "First names", surnames: "Surnames" };
+const NOUNS = { names: "name", surnames: "surname" };
 const SHOWN = 100_000; // characters of a text that can be edited here
 const LINE = 30; // characters, from which strings may take several lines
 const WAIT = 400; // milliseconds without a key until a pasted or typed text is taken
-const READING = ["surprise-view", "score-view", "attention-view", "bars-view", "gradient-view"];
-const MOMENT = ["strings-view", "map-view", ...READING];
+const READING = ["surprise-view", "score-view", "bars-view"];
+const MOMENT = ["strings-view", "model-view", "part-view", ...READING];
 
 const state = { data: {}, settings: {}, text: null };
 let corpus = null;
@@ -30,7 +31,7 @@ let corpora = []; // to choose from: what the server was started with, and files
 
 const training = newest();
 const loading = newest();
-const sliders = controls("sliders", (name, settings) => {
+const sliders = controls(["sliders", "more-sliders"], (name, settings) => {
   takeSettings(settings);
   if (name !== "temperature" || !run) return retrain();
   for (const section of [film, playground, compare]) section.refresh();
@@ -48,7 +49,7 @@ const reading = readingSection({
 const temperature = () => state.settings.temperature;
 const compare = compareSection({ temperature, onChange: drawCurve });
 const playground = playgroundSection({ temperature });
-const code = codeSection();
+const part = partSection();
 const film = filmSection({
   question,
   onMoment: drawMoment,
@@ -196,6 +197,7 @@ async function retrain() {
   find("timing").textContent = "training …";
   const request = { corpus: corpus.id, settings: choices, ...asked };
   enter("waiting");
+  headline("Training a GPT", corpus);
   try {
     const made = await training((signal) => post("/api/runs", request, { onProgress: drawProgress, signal }));
     if (!made) return;
@@ -203,13 +205,26 @@ async function retrain() {
     takeRun(made, asked);
     const whole = (performance.now() - began) / 1000;
     const { train: trained, compile } = made.seconds;
+    headline("You just trained a GPT", corpus, made, trained);
     const parts = [`trained ${count(made.steps, "step")} in ${duration(trained)}`];
     if (compile > 0.001) parts.push(`compiled in ${duration(compile)}`);
     if (cutStrings()) parts.push(cutStrings());
-    find("timing").textContent = [...parts, `${duration(whole)} in all`].join(" · ");
+    find("timing").textContent = [...parts, `${duration(whole)} with all that is shown`].join(" · ");
+    if (isFirstVisit() && !matchMedia("(prefers-reduced-motion: reduce)").matches) film.play();
   } catch (error) {
     await fail(error);
   }
+}
+
+// What just happened, in a line: numbers that are learned, documents, seconds.
+function headline(what, data, made = null, seconds = null) {
+  const noun = NOUNS[data?.dataset] ?? "string";
+  const parts = [made && count(made.parameters, "number"), data && count(data.documents, noun), seconds && duration(seconds)];
+  const told = parts.filter(Boolean).flatMap((each) => [", ", element("b", {}, each)]).slice(1);
+  show("headline", `${what}: `, ...told, made ? "." : " …");
+  find("invitation").hidden = !made;
+  find("invitation").textContent = `It is inventing ${noun}s. Change anything and it starts over.`;
+  find("strings-title").textContent = `Invented ${noun}s`;
 }
 
 // All views are of one run, but for those that show a training, or are dimmed: while one is waited for, or has failed.
@@ -221,6 +236,8 @@ function enter(state) {
 async function fail(error) {
   enter("failed");
   find("parameters").textContent = "";
+  show("headline", "This training came to no end.");
+  find("invitation").hidden = true;
   find("timing").textContent = "";
   find("summary").textContent = "";
   find("strings-view").style.minHeight = "";
@@ -248,7 +265,6 @@ function takeRun(made, asked) {
   find("save").removeAttribute("aria-disabled");
   find("pin").disabled = false;
   playground.take(run);
-  code.take(run);
   compare.take(run, asked);
   film.take(run, asked);
   const { strings, loss } = run.moment;
@@ -265,7 +281,7 @@ function drawProgress({ step, steps, parameters, losses, strings, compiling }) {
   find("strings-view").style.minHeight ||= `${find("strings-view").offsetHeight}px`; // nothing below is to jump
   enter("training");
   show("strings-view", stringList(strings.map((text) => ({ text, known: false, nats: null }))));
-  const now = { name: "this run", losses, held_out: [], pinned: false };
+  const now = { name: "you", losses, held_out: [], pinned: false };
   show("loss-view", lossCurve({ runs: [now, ...compare.curves()], baselines: corpus.baselines }));
 }
 
@@ -273,15 +289,15 @@ function drawProgress({ step, steps, parameters, losses, strings, compiling }) {
 
 function drawMoment(moment) {
   find("strings-view").style.minHeight = "";
-  show("strings-view", stringList(moment.strings));
-  show("map-view", embeddingMap(moment.embeddings));
+  show("strings-view", stringList(moment.strings, reading.read));
   reading.draw(run, moment);
+  part.take(run, moment);
   drawCurve();
 }
 
 function drawCurve() {
   if (!run || find("main").dataset.state === "training") return;
-  const now = { name: "this run", losses: run.losses, held_out: run.held_out, pinned: false };
+  const now = { name: "you", losses: run.losses, held_out: run.held_out, pinned: false };
   const baselines = run.corpus === corpus?.id ? corpus.baselines : run.baselines;
   const several = run.moments.length > 1;
   const curve = { runs: [now, ...compare.curves()], baselines, moment: several ? film.step() : null };
@@ -303,6 +319,7 @@ async function adopt(ask, name) {
   sliders.set(settings);
   takeSettings(settings);
   takeRun(made, asked);
+  headline("This is a GPT from a file", null, made);
   find("timing").textContent = `${name}: ${count(made.parameters, "parameter")}, as it was saved`;
 }
 

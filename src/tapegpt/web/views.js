@@ -10,6 +10,8 @@ const LEVELS = 12; // shades of a cell
 const SURPRISING = 6; // nats from which a character has the strongest colour
 const HEIGHT = 220; // of a curve, in pixels
 const MOST_CELLS = 128; // in a row or a column of a heatmap
+const SQUASHED = 1.25; // times the loss of guessing, above which no loss is told from others
+const LEVEL_NAMES = { uniform: "guessing", unigram: "letter counts", bigram: "letter pairs", "5-gram": "runs of five" };
 const VOWELS = new Set("aeiouαεηιουωаеёиоуыэюя");
 
 const inputName = (token) => (token === "" ? START : visible(token));
@@ -18,7 +20,7 @@ const spokenInput = (token) => (token === "" ? "the start" : visible(token));
 const spokenTarget = (token) => (token === "" ? "the end" : visible(token));
 
 /** Cells of a grid as few paths, one a shade and sign: `level(row, column)` is from -1 to 1, null for no cell. */
-function cells(rows, columns, level) {
+export function cells(rows, columns, level) {
   const paths = new Map();
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
@@ -49,14 +51,18 @@ export function lossCurve({ runs, baselines = null, moment = null, onMoment = nu
   const levels = Object.entries(baselines ?? {}).filter(([, loss]) => Number.isFinite(loss));
   const scale = lossScale(shown, levels);
   const plot = plotOf(HEIGHT);
-  const line = (kind, points) => plot.line(kind, points.map(([step, loss]) => [scale.x(step), scale.y(loss)]));
+  const line = (kind, points) => plot.line(kind, points.map(([step, loss]) => [scale.x(step), scale.y(Math.min(loss, scale.high))]));
   plot.node.setAttribute("role", "img");
   plot.node.setAttribute("aria-label", lossSummary(shown, levels));
   const steps = ticks(scale.first, scale.last, 4).map((tick) => [tick, decimal(tick, 0)]);
   plot.axes(scale, steps, ticks(scale.low, scale.high, 4).map((tick) => [tick, short(tick)]));
   plot.names(scale, [...drawLevels(levels, scale, line), ...drawRuns(shown, line)]);
+  for (const { at, loss, name } of overtaken(shown, levels)) {
+    plot.label("tg-overtaken", { left: `${scale.x(at)}%`, top: `${scale.y(loss)}%` });
+    plot.node.lastElementChild.title = `step ${decimal(at, 0)}: better than ${name}`;
+  }
   if (moment !== null) plot.label("tg-moment", { left: `${scale.x(moment)}%` });
-  const { node, point } = figure("loss", "Loss, in nats per token, by step", lossesAt(shown, moment ?? scale.last), plot.node);
+  const { node, point } = figure("loss", "Loss: nats per token, by step", lossesAt(shown, moment ?? scale.last), plot.node);
   pointAtLosses(plot.node, shown, scale, point, onMoment);
   node.append(hiddenTable("Loss by step", ["step", ...shown.map((run) => run.name)], lossRows(shown, scale)));
   return node;
@@ -66,7 +72,17 @@ export function lossCurve({ runs, baselines = null, moment = null, onMoment = nu
 function drawLevels(levels, scale, line) {
   return levels.map(([name, loss]) => {
     line("tg-baseline", [[scale.first, loss], [scale.last, loss]]);
-    return { name, loss, kind: "tg-soft" };
+    return { name: LEVEL_NAMES[name] ?? name, loss, kind: "tg-soft" };
+  });
+}
+
+/** Where the run that is not pinned becomes better than each baseline, by what is held out where something is. */
+function overtaken(runs, levels) {
+  const own = runs.find(({ pinned }) => !pinned);
+  const points = own?.held_out.length > 1 ? own.held_out.map(({ step, loss }) => [step, loss]) : (own?.smooth ?? []);
+  return levels.flatMap(([name, loss]) => {
+    const first = points.findIndex((point) => point[1] < loss);
+    return first > 0 ? [{ at: points[first][0], loss, name: LEVEL_NAMES[name] ?? name }] : [];
   });
 }
 
@@ -106,8 +122,11 @@ function pointAtLosses(plot, runs, scale, point, onMoment) {
   });
 }
 
+/** The scale of all lines, but for losses that are far worse than guessing: these end at its top. */
 function lossScale(runs, levels) {
-  const losses = levels.map(([, loss]) => loss);
+  const known = levels.map(([, loss]) => loss);
+  const most = known.length ? SQUASHED * Math.max(...known) : Infinity;
+  const losses = [...known];
   let [first, last] = [Infinity, -Infinity];
   for (const run of runs) {
     losses.push(...run.losses.mean, ...run.held_out.map(({ loss }) => loss));
@@ -115,7 +134,7 @@ function lossScale(runs, levels) {
     first = Math.min(first, steps.length > 1 ? Math.max(0, 2 * steps[0] - steps[1]) : steps[0] - 1);
     last = Math.max(last, steps.at(-1));
   }
-  return scaleOf([first, last], losses);
+  return scaleOf([first, last], losses.map((loss) => Math.min(loss, most)));
 }
 
 /** Steps with means over the losses around each; over fewer near the beginning, where losses fall. */
@@ -140,7 +159,7 @@ function lossSummary(runs, levels) {
     const [from, to] = [run.losses.mean[0], run.smooth.at(-1)[1]].map((loss) => decimal(loss));
     return `${run.name}: loss from ${from} to ${to} nats per token in ${decimal(run.losses.steps.at(-1), 0)} steps`;
   });
-  const beside = levels.map(([name, loss]) => `${name} ${decimal(loss)}`).join(", ");
+  const beside = levels.map(([name, loss]) => `${LEVEL_NAMES[name] ?? name} ${decimal(loss)}`).join(", ");
   return said.join("; ") + (beside ? `. To compare: ${beside}` : "");
 }
 
@@ -151,14 +170,17 @@ function lossRows(runs, scale) {
 
 // --- strings -----------------------------------------------------------------------------------------------------
 
-/** Strings, those that are in the data marked: [{text, known, nats}]. */
-export function stringList(strings) {
+/** Strings, those that are in the data marked: [{text, known, nats}]; `onChoose(text)` makes them buttons. */
+export function stringList(strings, onChoose = null) {
   const item = ({ text, known, nats }) => {
     const said = element("bdi", { class: "tg-string" }, text === "" ? "(empty)" : text);
     if (text === "") said.classList.add("tg-soft");
     const title = Number.isFinite(nats) ? `${decimal(nats)} nats per token${known ? ", in the data" : ""}` : null;
     const mark = known ? element("span", { class: "tg-known" }, "in the data") : null;
-    return element("li", { title }, said, mark);
+    if (!onChoose) return element("li", { title }, said, mark);
+    const button = element("button", { type: "button", class: "tg-choose" }, said);
+    button.addEventListener("click", () => onChoose(text));
+    return element("li", { title }, button, mark);
   };
   return element("ul", { class: "tg-strings" }, ...strings.map(item));
 }
@@ -172,7 +194,7 @@ export function attentionView(explanation) {
   const size = inputs.length + 1;
   const isFew = attention.flat().length <= 8;
   const wide = Math.min(260, isFew ? Math.max(120, 13 * size) : Math.max(64, 6 * size)); // pixels of a grid, at least
-  const { node, point } = figure("attention", "Attention", "rows look at columns");
+  const { node, point } = figure("attention", "Attention", "row: the position that reads; column: what it attends to");
   attention.forEach((layer, l) => {
     const said = attention.length > 1 ? `layer ${l}, ` : "";
     if (said) node.append(element("div", { class: "tg-layer" }, `layer ${l}`));
@@ -225,22 +247,56 @@ function attentionHead(layer, name, inputs, head, labelled, point) {
   return element("div", { class: "tg-head" }, picture, label);
 }
 
-/** A text with each character in the colour of its surprise; onSelect(t) makes the characters buttons. */
+/**
+ * A text with each character in the colour of its surprise; onSelect(t) makes the characters buttons, and arcs show what
+ * each head looks at, to expect the one that is selected or pointed at.
+ */
 export function surpriseText(explanation, { onSelect = null, selected = null } = {}) {
   const marked = explanation.targets.map((token, t) => {
     const nats = explanation.surprises[t];
-    const character = surprising(token, nats, onSelect ? "button" : "span");
-    if (onSelect) {
-      character.type = "button";
-      character.setAttribute("aria-pressed", String(t === selected));
-      character.addEventListener("click", () => {
-        for (const other of marked) other.setAttribute("aria-pressed", String(other === character));
-        onSelect(t);
-      });
-    }
-    return character;
+    return surprising(token, nats, onSelect ? "button" : "span");
   });
-  return element("div", { class: "tg-surprise", dir: "auto" }, ...marked);
+  const node = element("div", { class: "tg-surprise", dir: "auto" }, ...marked);
+  if (!onSelect) return node;
+  const heads = explanation.attention.flat();
+  const start = element("span", { class: "tg-surprising", "aria-hidden": "true" }, element("span", { class: "tg-character tg-soft" }, START));
+  const picture = drawing("svg", { class: "tg-arcs", "aria-hidden": "true" });
+  if (heads.length) {
+    node.prepend(start, picture);
+    node.classList.add("tg-reaching");
+  }
+  const select = (t, isNew) => {
+    for (const [at, each] of marked.entries()) each.setAttribute("aria-pressed", String(at === t));
+    picture.replaceChildren(...arcs([start, ...marked], heads, t));
+    if (isNew) onSelect(t);
+  };
+  for (const [t, character] of marked.entries()) {
+    character.type = "button";
+    for (const kind of ["click", "pointerenter", "focus"]) {
+      character.addEventListener(kind, () => character.getAttribute("aria-pressed") === "true" || select(t, true));
+    }
+  }
+  select(selected, false);
+  new ResizeObserver(() => {
+    const t = marked.findIndex((each) => each.getAttribute("aria-pressed") === "true");
+    picture.replaceChildren(...arcs([start, ...marked], heads, t));
+  }).observe(node); // once it has a size, and when that changes
+  return node;
+}
+
+/** From where a character is expected to what the heads look at there, as thick as they do; the first place is the start. */
+function arcs(places, heads, t) {
+  if (t === null || t < 0) return [];
+  const point = (place) => [place.offsetLeft + place.offsetWidth / 2, place.offsetTop];
+  const [x, y] = point(places[t + 1]);
+  return heads.flatMap((head, h) =>
+    head[t].slice(0, t + 1).map((weight, s) => {
+      const [toX, toY] = point(places[s]);
+      const height = Math.min(44, 12 + Math.abs(x - toX) / 4) * (0.6 + (0.8 * h) / heads.length);
+      const d = `M${x} ${y}Q${(x + toX) / 2} ${Math.min(y, toY) - height} ${toX} ${toY}`;
+      return drawing("path", { d, "stroke-width": (5 * weight).toFixed(2) });
+    }),
+  );
 }
 
 function surprising(token, nats, tag = "span") {
