@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -59,6 +58,7 @@ def studio(page: Any, address: str) -> Any:
 def opened(page: Any, address: str) -> None:
     page.goto(address)
     until(page, "document.querySelectorAll('#strings-view li').length === 20")
+    page.evaluate("document.getElementById('more').open = true")
 
 
 def answered(page: Any, part: str, act: Any) -> Any:
@@ -109,11 +109,11 @@ def test_all_is_there_at_every_width(page: Any, address: str, width: int, theme:
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=theme)
     opened(page, address)
-    for view in ("loss", "map", "surprise", "bars", "gradient", "attention"):
+    for view in ("strings", "loss", "model", "surprise", "bars"):
         assert page.is_visible(f"#{view}-view > *"), view
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert page.evaluate("document.getElementById('panel').open") == (width >= 760)
-    assert re.fullmatch(r"trained 1,000 steps in .+ · .+ in all", page.text_content("#timing"))
+    assert re.fullmatch(r"trained 1,000 steps in .+ · .+ with all that is shown", page.text_content("#timing"))
 
 
 def test_the_page_is_as_light_as_the_system_and_every_text_told_from_its_ground(studio: Any) -> None:
@@ -153,6 +153,46 @@ def test_a_screen_reader_finds_names_headings_landmarks_and_what_came_out(studio
     assert re.fullmatch(r"loss \d\.\d\d, 20 strings: .+", studio.text_content("[aria-live=polite]#summary"))
     ids = studio.eval_on_selector_all("[id]", "all => all.map(each => each.id)")
     assert len(ids) == len(set(ids))
+
+
+# --- the first look
+
+
+@pytest.mark.parametrize(("dataset", "noun"), [("names", "names"), ("surnames", "surnames"), ("own", "strings")])
+def test_the_headline_tells_the_truth(studio: Any, dataset: str, noun: str) -> None:
+    if dataset == "surnames":
+        trained(studio, lambda: studio.select_option("#dataset", "dataset:surnames"))
+    elif dataset == "own":
+        trained(studio, lambda: studio.evaluate(DROP, "\n".join(FRUITS)))
+    run = shown_run(studio)
+    documents = next(each["documents"] for each in corpora(studio) if each["id"] == run["corpus"])
+    said = re.fullmatch(rf"You just trained a GPT: ([\d,]+) numbers, ([\d,]+) {noun}, (.+ m?s)\.", headline(studio))
+    assert said
+    assert [int(number.replace(",", "")) for number in said.groups()[:2]] == [run["parameters"], documents]
+    assert f"steps in {said[3]}" in studio.text_content("#timing")
+    assert studio.text_content("#invitation").startswith(f"It is inventing {noun}.")
+    assert run["settings"]["validation"] == (0 if dataset == "own" else 0.1)
+    assert ("too few strings to hold some out" in studio.text_content("#timing")) == (dataset == "own")
+
+
+def test_a_first_visit_shows_the_training_once_but_not_with_reduced_motion(chromium: Any, address: str) -> None:
+    for motion, plays in (("no-preference", True), ("reduce", False)):
+        context = chromium.new_context(reduced_motion=motion)
+        page = context.new_page()
+        page.goto(address)
+        until(page, "document.querySelector('#save[href]') !== null")
+        assert (page.text_content("#play") == "Pause") == plays
+        context.close()
+
+
+def headline(page: Any) -> str:
+    text: str = page.text_content("#headline")
+    return text
+
+
+def corpora(page: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = page.evaluate("() => fetch('/api/corpora').then(answer => answer.json())")
+    return found
 
 
 # --- data and sliders
@@ -336,7 +376,7 @@ REFUSED = [
 
 
 def test_a_file_that_is_refused_changes_nothing(studio: Any, tmp_path: Path) -> None:
-    shown = "['strings', 'loss', 'map', 'surprise'].map(name => document.getElementById(`${name}-view`).innerText)"
+    shown = "['strings', 'loss', 'model', 'surprise'].map(name => document.getElementById(`${name}-view`).innerText)"
     before, facts = studio.evaluate(shown), studio.text_content("#facts")
     for name, data, said in REFUSED:
         opened_file(studio, tmp_path, name, data)
@@ -370,19 +410,19 @@ def test_what_doctor_finds_is_shown(studio: Any, tmp_path: Path) -> None:
 
 def test_a_failed_training_leaves_the_run_before_dimmed(studio: Any) -> None:
     """A learning rate for which the loss is not finite, from a link, while other data are chosen."""
-    shown = "['strings', 'loss', 'map', 'surprise'].map(name => document.getElementById(`${name}-view`).innerText)"
+    shown = "['strings', 'loss', 'model', 'surprise'].map(name => document.getElementById(`${name}-view`).innerText)"
     before = studio.evaluate(shown)
     studio.route("**/api/runs", answering(FAILED))
     studio.press("#n_embd", "ArrowLeft")
     until(studio, "document.getElementById('train-error').textContent.includes('the run before')")
     assert studio.text_content("#train-error").startswith("the loss is not finite.")
     assert studio.evaluate(shown) == before
-    for view in ("strings-view", "loss-view", "map-view", "playground-view", "moment", "code-view"):
+    for view in ("strings-view", "loss-view", "model-view", "playground-view", "moment"):
         until(studio, DIMMED, view)
     studio.unroute("**/api/runs")
     trained(studio, lambda: studio.press("#n_embd", "ArrowRight"))
     assert studio.text_content("#train-error") == ""
-    assert not any(studio.evaluate(DIMMED, view) for view in ("strings-view", "loss-view", "map-view", "moment"))
+    assert not any(studio.evaluate(DIMMED, view) for view in ("strings-view", "loss-view", "model-view", "moment"))
 
 
 def test_while_a_shape_is_compiled_the_run_before_is_dimmed(studio: Any) -> None:
@@ -471,7 +511,8 @@ def test_every_number_that_is_legal_can_be_typed(studio: Any) -> None:
 
 def test_layers_and_heads_are_numbered_as_parameters_are(studio: Any) -> None:
     trained(studio, lambda: studio.press("#n_layer", "ArrowRight"))
-    names = studio.eval_on_selector_all("#attention-view svg[role=img]", "all => all.map(each => each.ariaLabel)")
+    opened_part(studio, "layer0.attention")
+    names = studio.eval_on_selector_all("#part-view svg[role=img]", "all => all.map(each => each.ariaLabel)")
     assert names == [f"Attention of layer {layer}, head {head}" for layer in (0, 1) for head in range(4)]
     assert studio.locator(".tg-layer").all_text_contents() == ["layer 0", "layer 1"]
 
@@ -480,11 +521,12 @@ def test_layers_and_heads_are_numbered_as_parameters_are(studio: Any) -> None:
 
 
 def test_the_scrubber_goes_through_the_training(studio: Any) -> None:
-    last, attention = strings(studio), studio.inner_html("#attention-view")
+    opened_part(studio, "layer0.attention")
+    last, attention = strings(studio), studio.inner_html("#part-view")
     answered(studio, "/moments/0?", lambda: studio.press("#moment", "Home"))
     until(studio, "document.getElementById('moment-value').textContent.startsWith('step 0 of 1,000')")
     assert strings(studio) != last
-    assert studio.inner_html("#attention-view") != attention
+    assert studio.inner_html("#part-view") != attention
     studio.press("#moment", "End")
     until(studio, "document.getElementById('moment-value').textContent.startsWith('step 1,000 of')")
     assert strings(studio) == last
@@ -494,10 +536,10 @@ def test_play_shows_the_whole_film_and_can_be_stopped(studio: Any) -> None:
     studio.click("#play")
     until(studio, "[2, 3, 4, 5, 6, 7, 8].includes(document.getElementById('moment').valueAsNumber)")
     studio.click("#play")
-    assert studio.text_content("#play") == "Play"
+    assert studio.text_content("#play") == "Watch it learn"
     assert int(studio.input_value("#moment")) < int(studio.get_attribute("#moment", "max"))
     studio.click("#play")
-    until(studio, "document.getElementById('play').textContent === 'Play'")
+    until(studio, "document.getElementById('play').textContent === 'Watch it learn'")
     assert studio.input_value("#moment") == studio.get_attribute("#moment", "max")
 
 
@@ -517,7 +559,7 @@ def test_a_string_that_is_typed_during_a_training_is_what_its_model_reads(studio
     studio.press("#steps", "ArrowLeft")
     studio.fill("#probe", "zoe")
     until(studio, "document.getElementById('moment-value').textContent.includes('step 20,000')")
-    until(studio, "document.querySelector('#surprise-view').innerText.startsWith('z')")
+    until(studio, "document.querySelector('#surprise-view').innerText.startsWith('•\\nz')")
 
 
 def test_a_string_of_unknown_characters_is_named_and_does_no_harm(studio: Any) -> None:
@@ -547,11 +589,17 @@ def test_training_strings_behind_a_string_are_listed(studio: Any) -> None:
     ]
 
 
-def test_weights_are_shown_of_the_step_that_is_looked_at(studio: Any) -> None:
-    answered(studio, "/matrices/wte", lambda: studio.click("#weights summary"))
-    answered(studio, "/moments/0/matrices/wte", lambda: studio.press("#moment", "Home"))
-    answered(studio, "/moments/0/matrices/wpe", lambda: studio.select_option("#matrix", "wpe"))
-    assert studio.is_visible("#weights-view > *")
+def test_an_invented_string_that_is_chosen_is_read(studio: Any) -> None:
+    text = strings(studio)[3]
+    answered(studio, "/moments/", lambda: studio.click(f"#strings-view button:has-text('{text}')"))
+    assert studio.input_value("#probe") == text
+    until(studio, "size => document.querySelectorAll('#surprise-view button').length === size", len(text) + 1)
+
+
+def test_arcs_lead_from_a_character_to_what_each_head_reads(studio: Any) -> None:
+    for place in (0, 3):
+        studio.locator("#surprise-view button").nth(place).hover()
+        assert studio.locator("#surprise-view .tg-arcs path").count() == 4 * (place + 1)
 
 
 # --- playground, comparison, code
@@ -593,32 +641,52 @@ def test_pinned_runs_stay_beside_the_present_one(studio: Any) -> None:
     assert "steps" in studio.text_content(".runs")
     assert "n_embd" not in studio.text_content(".runs")
     studio.click("#pin")
-    assert "let go" in studio.text_content("#pin-error")
-    studio.click("[aria-label='Let go of pinned 1']")
+    assert "unpin" in studio.text_content("#pin-error")
+    studio.click("[aria-label='Unpin pinned 1']")
     assert studio.locator(".runs > section").count() == 3
     assert studio.text_content("#pin-error") == ""
 
 
+# --- the map
+
+
+def opened_part(page: Any, name: str) -> None:
+    """Choose an operation in the map, and wait for what is shown of it."""
+    page.locator("#model-view").scroll_into_view_if_needed()
+    page.click(f"#model-view button[title^='{name}:']")
+    until(page, "document.querySelector('#part-view:not(.stale) > *') !== null")
+
+
 def test_every_stage_of_an_operation_is_shown(studio: Any) -> None:
-    shown_section(studio, "code", "pre")
-    texts = set()
+    opened_part(studio, "layer0.attention")
+    texts = {studio.text_content("#part-view")}
     for stage in ("Tape", "LLVM", "Machine code", "Python"):
         studio.click(f"#stages label:has-text('{stage}')")
-        until(
-            studio, "title => document.querySelector('#code-view').innerText.startsWith(title)", f"attention, {stage}"
-        )
-        texts.add(studio.text_content("#code-view pre"))
-    assert len(texts) == 4
+        until(studio, "title => document.querySelector('#part-view').innerText.includes(title)", f"attention, {stage}")
+        texts.add(studio.text_content("#part-view pre"))
+    assert len(texts) == 5
 
 
-def test_a_part_of_the_picture_opens_its_code(studio: Any) -> None:
-    shown_section(studio, "code", "pre")
-    parts = studio.locator(".model button")
-    for place in range(parts.count()):
-        asked = urlsplit(answered(studio, "/code", parts.nth(place).click).url).query
-        operation = parse_qs(asked)["operation"][0]
-        until(studio, "name => document.getElementById('operation').value === name", operation)
+def test_the_map_is_the_recorded_graph_and_every_part_opens(studio: Any) -> None:
+    run = shown_run(studio)
+    names = [each["name"] for each in run["graph"]]
+    parts = studio.locator("#model-view button")
+    assert parts.evaluate_all("all => all.map(each => each.title.split(':')[0])") == names
+    studio.locator("#model-view").scroll_into_view_if_needed()
+    for place, name in enumerate(names):
+        parts.nth(place).click()
+        until(studio, "name => document.getElementById('part-name').textContent === name", name)
+        until(studio, "document.querySelector('#part-view:not(.stale) > *') !== null")
         assert parts.nth(place).get_attribute("aria-pressed") == "true"
+    parts.nth(len(names) - 1).click()
+    assert studio.is_hidden("#part")
+
+
+def test_the_numbers_of_an_operation_are_those_of_the_step_that_is_looked_at(studio: Any) -> None:
+    before = studio.inner_html("#model-view button[title^='tok_emb:']")
+    answered(studio, "/matrices/wte", lambda: opened_part(studio, "tok_emb"))
+    answered(studio, "/moments/0/matrices/wte", lambda: studio.press("#moment", "Home"))
+    assert studio.inner_html("#model-view button[title^='tok_emb:']") != before
 
 
 # --- files, links, memory
@@ -720,9 +788,9 @@ def test_every_text_survives_a_link(module: Any, text: str) -> None:
 
 def test_all_is_reached_by_keyboard_alone(studio: Any) -> None:
     reached = set()
-    keys = {"share": "Enter", "n_embd": "ArrowLeft", "pin": "Enter", "play": "Enter", "operation": "ArrowDown"}
+    keys = {"share": "Enter", "n_embd": "ArrowLeft", "pin": "Enter", "play": "Enter"}
     wanted = {"save", "load", "share", "dataset", "seed", *SLIDERS, "temperature", "reset", "pin", "play"}
-    wanted |= {"moment", "probe", "why", "prefix", "pattern", "n", "operation", "stage"}
+    wanted |= {"moment", "probe", "why", "prefix", "pattern", "n"}
     for _ in range(500):  # a training that ends meanwhile makes buttons anew, and the way begins again
         studio.keyboard.press("Tab")
         name = studio.evaluate("document.activeElement.id || document.activeElement.name")
@@ -763,8 +831,11 @@ FORGED = """address => fetch(address, {
 def test_a_model_of_another_class_is_shown_with_its_matrices(studio: Any, tmp_path: Path) -> None:
     tapegpt.save(tapegpt.train(FRUITS, model="mlp", steps=5, engine="fast"), tmp_path / "mlp.safetensors")
     studio.set_input_files("#load", tmp_path / "mlp.safetensors")
-    until(studio, "document.querySelectorAll('#model-view button').length === 3")
-    assert studio.locator("#model-view b").all_text_contents() == ["wte", "hidden", "lm_head"]
-    studio.locator("#model-view button").nth(1).click()
-    until(studio, "document.querySelector('#code-view').innerText.startsWith('hidden, ')")
-    assert studio.text_content("#attention-view") == "The model has no attention."
+    until(studio, "document.getElementById('timing').textContent.startsWith('mlp.safetensors')")
+    assert re.fullmatch(r"A model from a file: [\d,]+ numbers\.", headline(studio))
+    names = [each["name"] for each in shown_run(studio)["graph"]]
+    until(studio, "size => document.querySelectorAll('#model-view button').length === size", len(names))
+    assert {"hidden", "logits"} <= set(names)
+    opened_part(studio, "hidden")
+    studio.click("#stages label:has-text('Tape')")
+    until(studio, "document.querySelector('#part-view').innerText.includes('hidden, Tape')")

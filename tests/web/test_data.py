@@ -18,7 +18,7 @@ from tapegpt.inference.explanation import explain
 from tapegpt.models.curves import POINTS, curve
 from tapegpt.text import round_digits
 from tapegpt.training.recording import Recording, record, still
-from tapegpt.web.data import LIKELY, MAPPED, Portrait, explanation_data
+from tapegpt.web.data import LIKELY, MAPPED, SAMPLED, Portrait, explanation_data
 
 CORPUS = Corpus.of(["anna", "bob", "cara", "abba", "barbara", "ada", "rob", "carob", "bar", "cab"])
 CONFIG = Config(n_embd=8, n_head=2, block_size=8)
@@ -96,8 +96,12 @@ def test_a_matrix_is_the_parameter_of_its_step(recording: Recording) -> None:
         for shown in Portrait(recording).moment(step, "", 0.5)["matrices"]:
             matrix = Portrait(recording).matrix(step, shown["name"])
             values = recording.moment(step).parameters[shown["name"]]
+            cells = shown.pop("cells")
             assert matrix == {**shown, "values": [round_digits(value) for value in values]}
             assert len(values) == shown["rows"] * shown["columns"]
+            some = np.array(values).reshape(shown["rows"], shown["columns"])[:: -(-shown["rows"] // SAMPLED)]
+            some = some[:, :: -(-shown["columns"] // SAMPLED)]
+            assert np.allclose(cells, some / np.abs(some).max(), atol=0.005)
     with pytest.raises(TapeGPTError, match=r"matrix must be one of wte, wpe, .*, not 'w'"):
         Portrait(recording).matrix(0, "w")
 

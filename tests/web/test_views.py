@@ -202,7 +202,7 @@ def test_losses_lie_where_the_axis_says(views: Any) -> None:
     assert middle == pytest.approx((top + bottom) / 2)
     level = drawn.locator(".tg-baseline").get_attribute("d").partition("L")[0]
     assert float(level.split()[1]) == pytest.approx(middle)
-    assert drawn.locator(".tg-label").all_text_contents() == ["2.50 bigram", "2.50 training"]
+    assert drawn.locator(".tg-label").all_text_contents() == ["2.50 letter pairs", "2.50 training"]
     assert "loss from 3.00 to 2.50" in drawn.locator(".tg-plot").get_attribute("aria-label")
 
 
@@ -274,7 +274,7 @@ def test_attention_tells_who_looks_at_whom(views: Any) -> None:
         views.mouse.move(box["x"] + box["width"] * (column + 1.5) / 4, box["y"] + box["height"] * 3.5 / 4)
         assert drawn.locator(".tg-readout").inner_text() == text
     views.mouse.move(box["x"] + box["width"] * 3.5 / 4, box["y"] + box["height"] * 1.5 / 4)  # nobody looks ahead
-    assert drawn.locator(".tg-readout").inner_text() == "rows look at columns"
+    assert drawn.locator(".tg-readout").inner_text() == "row: the position that reads; column: what it attends to"
     table = drawn.locator("table").all_text_contents()[0]
     assert "2: m" in table
     assert "itself" not in table

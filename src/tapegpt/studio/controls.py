@@ -45,9 +45,7 @@ OFFERED = {  # in the order of the page
     ),
     "n_head": Control("Heads", "How many places it can look at at once.", list(range(1, 33))),
     "n_layer": Control("Layers", "How often it looks and thinks.", list(range(1, 9))),
-    "block_size": Control(
-        "Context", "How many characters back it sees.", [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256]
-    ),
+    "block_size": Control("Context", "How many characters back it sees.", [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256]),
     "validation": Control("Held out", "Strings it never trains on, to judge it by.", [0, 0.05, 0.1, 0.2, 0.3]),
     "seed": Control("Seed", "Another seed, other random numbers.", []),
     "engine": Control("Engine", "exact: microgpt.py's numbers. fast: many strings a step.", list(ENGINES.values)),

@@ -153,16 +153,20 @@ def graph_data(model: GPT) -> list[Data]:
     recorded = model.config.record(model.vocab_size)
     nodes = [node for node in recorded.tape.order(recorded.loss) if node.operation]
     index = {node: number for number, node in enumerate(nodes)}
-    return [
-        {
-            "name": node.name,
-            "operation": node.operation.name,
-            "formula": node.operation.formula.format(name=node.operation.name, n="n"),
-            "parameters": [each.name for each in node.inputs if each.is_parameter],
-            "inputs": [index[each] for each in node.inputs if each in index],
-        }
-        for node in nodes
-    ]
+    found = []
+    for node in nodes:
+        operation = node.operation
+        assert operation
+        found.append(
+            {
+                "name": node.name,
+                "operation": operation.name,
+                "formula": operation.formula.format(name=operation.name, n="n"),
+                "parameters": [each.name for each in node.inputs if each.is_parameter],
+                "inputs": [index[each] for each in node.inputs if each in index],
+            }
+        )
+    return found
 
 
 def nats(model: GPT, text: str) -> float:

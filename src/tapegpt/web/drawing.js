@@ -2,6 +2,7 @@
 // Not here: what is drawn (`views.js`).
 
 const SVG = "http://www.w3.org/2000/svg";
+const LEVELS = 12; // shades of a cell
 const LABEL = 16; // pixels of a name beside a plot
 
 // --- numbers and characters --------------------------------------------------------------------------------------
@@ -151,6 +152,22 @@ export function plotOf(height, kind = "") {
 export function place(node, style) {
   for (const [name, value] of Object.entries(style)) node.style.setProperty(name, value);
   return node;
+}
+
+/** Cells of a grid as few paths, one a shade and sign: `level(row, column)` is from -1 to 1, null for no cell. */
+export function cells(rows, columns, level) {
+  const paths = new Map();
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const value = level(row, column);
+      const shade = value === null ? 0 : Math.round(value * LEVELS);
+      if (!shade) continue;
+      paths.set(shade, `${paths.get(shade) ?? ""}M${column} ${row}h1v1h-1z`);
+    }
+  }
+  return [...paths].map(([shade, d]) =>
+    drawing("path", { class: shade < 0 ? "tg-minus" : "tg-plus", "fill-opacity": Math.abs(shade) / LEVELS, d }),
+  );
 }
 
 /** Calls back with the row and the column of a grid that the pointer is at, counted from -edge, and with null elsewhere. */

@@ -1,8 +1,7 @@
 // A picture of the model: its recorded operations from left to right, each behind those whose results it takes, with
 // the numbers that it has learned. Each is a button. Not here: what is shown of the chosen one (studio-part.js).
 
-import { drawing, element, place } from "./drawing.js";
-import { cells } from "./views.js";
+import { cells, drawing, element, place } from "./drawing.js";
 
 const COLUMN = 50; // pixels of a column, at least
 const ROW = 66; // of a row

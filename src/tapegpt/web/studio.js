@@ -20,6 +20,7 @@ const SAMPLES = { names: "First names", surnames: "Surnames" };
 const NOUNS = { names: "name", surnames: "surname" };
 const SHOWN = 100_000; // characters of a text that can be edited here
 const LINE = 30; // characters, from which strings may take several lines
+const FEW = 20; // strings, of which none are held out
 const WAIT = 400; // milliseconds without a key until a pasted or typed text is taken
 const READING = ["surprise-view", "score-view", "bars-view"];
 const MOMENT = ["strings-view", "model-view", "part-view", ...READING];
@@ -191,6 +192,7 @@ async function retrain() {
   if (!corpus) return;
   const choices = { ...state.settings };
   delete choices.temperature; // it is asked of a model, not trained
+  if (corpus.documents < FEW) choices.validation = 0;
   fit(corpus.vocabulary, corpus.sample[0]);
   const asked = question();
   const began = performance.now();
@@ -209,6 +211,7 @@ async function retrain() {
     const parts = [`trained ${count(made.steps, "step")} in ${duration(trained)}`];
     if (compile > 0.001) parts.push(`compiled in ${duration(compile)}`);
     if (cutStrings()) parts.push(cutStrings());
+    if (choices.validation < state.settings.validation) parts.push("too few strings to hold some out");
     find("timing").textContent = [...parts, `${duration(whole)} with all that is shown`].join(" · ");
     if (isFirstVisit() && !matchMedia("(prefers-reduced-motion: reduce)").matches) film.play();
   } catch (error) {
@@ -319,7 +322,7 @@ async function adopt(ask, name) {
   sliders.set(settings);
   takeSettings(settings);
   takeRun(made, asked);
-  headline("This is a GPT from a file", null, made);
+  headline(made.model === "gpt" ? "A GPT from a file" : "A model from a file", null, made);
   find("timing").textContent = `${name}: ${count(made.parameters, "parameter")}, as it was saved`;
 }
 

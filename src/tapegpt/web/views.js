@@ -2,11 +2,10 @@
 //
 // What users wrote becomes text, never markup; all colours are those of views.css, under the class `tapegpt`.
 // Not here: where data come from, and what is around a picture.
-import { count, decimal, drawing, element, figure, hiddenTable, nearest, onCell, onPointer, percent, place, plotOf, scaleOf, short, table, ticks, visible } from "./drawing.js";
+import { cells, count, decimal, drawing, element, figure, hiddenTable, nearest, onCell, onPointer, percent, place, plotOf, scaleOf, short, table, ticks, visible } from "./drawing.js";
 
 const START = "•"; // how the beginning of a string is shown
 const END = "⏎"; // and its end
-const LEVELS = 12; // shades of a cell
 const SURPRISING = 6; // nats from which a character has the strongest colour
 const HEIGHT = 220; // of a curve, in pixels
 const MOST_CELLS = 128; // in a row or a column of a heatmap
@@ -18,22 +17,6 @@ const inputName = (token) => (token === "" ? START : visible(token));
 const targetName = (token) => (token === "" ? END : visible(token));
 const spokenInput = (token) => (token === "" ? "the start" : visible(token));
 const spokenTarget = (token) => (token === "" ? "the end" : visible(token));
-
-/** Cells of a grid as few paths, one a shade and sign: `level(row, column)` is from -1 to 1, null for no cell. */
-export function cells(rows, columns, level) {
-  const paths = new Map();
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      const value = level(row, column);
-      const shade = value === null ? 0 : Math.round(value * LEVELS);
-      if (!shade) continue;
-      paths.set(shade, `${paths.get(shade) ?? ""}M${column} ${row}h1v1h-1z`);
-    }
-  }
-  return [...paths].map(([shade, d]) =>
-    drawing("path", { class: shade < 0 ? "tg-minus" : "tg-plus", "fill-opacity": Math.abs(shade) / LEVELS, d }),
-  );
-}
 
 // --- loss --------------------------------------------------------------------------------------------------------
 
