@@ -660,11 +660,11 @@ def opened_part(page: Any, name: str) -> None:
 def test_every_stage_of_an_operation_is_shown(studio: Any) -> None:
     opened_part(studio, "layer0.attention")
     texts = {studio.text_content("#part-view")}
-    for stage in ("Tape", "LLVM", "Machine code", "Python"):
+    for stage in ("Tape", "LLVM", "Machine code", "WebAssembly", "Python"):
         studio.click(f"#stages label:has-text('{stage}')")
         until(studio, "title => document.querySelector('#part-view').innerText.includes(title)", f"attention, {stage}")
         texts.add(studio.text_content("#part-view pre"))
-    assert len(texts) == 5
+    assert len(texts) == 6
 
 
 def test_the_map_is_the_recorded_graph_and_every_part_opens(studio: Any) -> None:
