@@ -27,7 +27,7 @@ def opened(page: Any, tmp_path: Path) -> Any:
     """Opens the page of a model, from a double click."""
 
     def opened(model: GPT, **options: Any) -> Any:
-        path = tmp_path / "</script>'\" model.html"[11:]
+        path = tmp_path / "'\"<b>&amp;#?%.html"
         path.write_bytes(export(model, **options))
         page.goto(path.as_uri())
         until(page, "document.querySelector('#strings button') && document.querySelector('#reading button')")
