@@ -358,8 +358,8 @@ def test_any_model_is_laid_open(name: str, engine: str) -> None:
 
 def test_what_cannot_be_listed_is_a_line() -> None:
     anatomy, _, _ = made("exact")
-    with pytest.raises(TapeGPTError, match="stage must be one of python, tape, llvm, asm, not 'wasm'"):
-        anatomy.listing(anatomy.parts[0], "wasm")
+    with pytest.raises(TapeGPTError, match="stage must be one of python, tape, llvm, asm, wasm, not 'source'"):
+        anatomy.listing(anatomy.parts[0], "source")
     with pytest.raises(TapeGPTError, match="parameters; the limit is"):
         Anatomy(Config(n_layer=200, n_embd=1024), 27)
     with pytest.raises(TapeGPTError, match="n_gram needs the engine fast"):
