@@ -275,9 +275,9 @@ class Retraining(Trainer):
         lessons = self._lessons
         order = [window for window in lessons.order if lessons.document(window) not in left_out]
         if self.settings.engine == "fast":
-            self._tokens = lessons.tokens.replace(order=array("I", order))
+            self.tokens = lessons.tokens.replace(order=array("I", order))
         else:
-            self._tokens = lessons.corpus.tokens(order[: lessons.settings.steps])
+            self.tokens = lessons.corpus.tokens(order[: lessons.settings.steps])
         self.model.engine.load_parameters(self._start)
         self.model.steps = 0
         self.run(lessons.visits // lessons.settings.batch_size)
