@@ -150,7 +150,8 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
       const split = idsOf(text).map((id) => names[id]);
       const next = (t) => likely(columns.length + t);
       const target_p = surprises.map((nats) => Math.exp(-nats));
-      return { text, inputs: ["", ...split], targets: [...split, ""], surprises, loss: mean(surprises), next, target_p };
+      const [inputs, targets] = [["", ...split], [...split, ""]];
+      return { text, inputs, targets, surprises, loss: mean(surprises), next, target_p, attention: [] };
     },
     steps,
     begin() {
