@@ -41,6 +41,8 @@ FLOATS, INTEGERS = (F64, F32), (I64, I32)
 _RANGES = {"i64": range(-(1 << 63), 1 << 63), "i32": range(-(1 << 31), 1 << 31), "bool": range(2)}
 _REMEDY = "keep it in a k.variable"
 _FOLDER = os.path.dirname(__file__)
+# Where loops need no rehearsal: in the package, whose tests rehearse them; it is half of the time of making code.
+TRUSTED: tuple[str, ...] = (os.path.dirname(_FOLDER),)
 
 
 def mangle(kernel: Kernel, constants: dict[str, Any]) -> str:
@@ -67,7 +69,7 @@ def _single(number: float) -> float:
 def _caller() -> str:
     """File and line of the innermost call outside this folder."""
     frame = sys._getframe(1)  # noqa: SLF001  # public since Python 1.5 but for its name
-    while os.path.dirname(frame.f_code.co_filename) == _FOLDER and frame.f_back:
+    while frame.f_code.co_filename.startswith(_FOLDER) and frame.f_back:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -204,8 +206,11 @@ class Maker(Builder):
 
     def _turns(self) -> Iterator[None]:
         """The body of a loop, made twice: the second turn, thrown away, must not need what the first one made."""
-        yield from self._body()
-        if self._rehearses:
+        is_trusted = False
+        for _ in self._body():
+            is_trusted = self._open[-1].startswith(TRUSTED)
+            yield
+        if self._rehearses or is_trusted:
             return
         forget = self._remember()
         self._rehearses = True

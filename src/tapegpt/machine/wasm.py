@@ -212,8 +212,11 @@ class _Function(Maker):
     def _each_time(self, stem: str, instruction: tuple[Any, ...]) -> Node:
         """Before the loops that change none of its operands."""
         op, immediates, *operands = instruction
-        depth = max([each.body.depth for each in operands if each.body], default=0)
         body = place = self._bodies[-1]
+        depth = 0
+        for each in operands:
+            if each.body and each.body.depth > depth:
+                depth = each.body.depth
         while body.depth > depth and body.parent and not op.endswith(("div_s", "rem_s")):  # which may trap
             if body.is_loop:
                 place = body.parent
@@ -222,7 +225,8 @@ class _Function(Maker):
 
     def _put(self, node: Node, body: Body) -> Node:
         node.body = body
-        node.is_signed = any(each.is_signed for each in node.operands) or node.op == "i64.sub"
+        if node.result == "i64":
+            node.is_signed = node.op == "i64.sub" or True in [each.is_signed for each in node.operands]
         body.items.append(node)
         self._begin(node, body.depth)
         return node
