@@ -134,6 +134,8 @@ class Runs:
             try:
                 portrait, data = future.result()
             except Exception as error:  # noqa: BLE001  # the response has begun: this is how it tells
+                if training.progress is not shown:
+                    yield event("progress", training.progress)
                 yield event("error", body_of(refusal_of(error, self._studio.log), ""))
             else:
                 yield event("done", self._kept(training, portrait, data))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import perf_counter
 
 from tapegpt.data.vocabulary import listed
-from tapegpt.errors import TapeGPTError, quote
+from tapegpt.errors import DivergedError, TapeGPTError, quote
 from tapegpt.inference.constraints import TEMPERATURE
 from tapegpt.models.curves import curve
 from tapegpt.models.loading import reference
@@ -65,7 +65,12 @@ class TrainingTask:
         trainer = self.trainer = Trainer(self.corpus.corpus, self.config, self.settings)
         made = perf_counter()
         moments = spread(self.settings.steps, self._moments)
-        recording = record(trainer, moments, self._watch)
+        try:
+            recording = record(trainer, moments, self._watch)
+        except DivergedError as error:  # the client is to see where
+            self._losses += error.losses
+            self.progress = self._progress([], is_compiling=False)
+            raise
         trained = perf_counter()
         self.deadline.check()
         portrait = Portrait(recording, self.corpus.facts)

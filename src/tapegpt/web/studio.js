@@ -198,10 +198,12 @@ async function retrain() {
   const began = performance.now();
   find("timing").textContent = "training …";
   const request = { corpus: corpus.id, settings: choices, ...asked };
+  let reached = null; // as far as is known
+  const onProgress = (progress) => drawProgress((reached = progress));
   enter("waiting");
   headline("Training a GPT", corpus);
   try {
-    const made = await training((signal) => post("/api/runs", request, { onProgress: drawProgress, signal }));
+    const made = await training((signal) => post("/api/runs", request, { onProgress, signal }));
     if (!made) return;
     complain("train-error");
     takeRun(made, asked);
@@ -215,7 +217,7 @@ async function retrain() {
     find("timing").textContent = [...parts, `${duration(whole)} with all that is shown`].join(" · ");
     if (isFirstVisit() && !matchMedia("(prefers-reduced-motion: reduce)").matches) film.play();
   } catch (error) {
-    await fail(error);
+    await fail(error, reached);
   }
 }
 
@@ -233,10 +235,11 @@ function headline(what, data, made = null, seconds = null) {
 // All views are of one run, but for those that show a training, or are dimmed: while one is waited for, or has failed.
 function enter(state) {
   find("main").dataset.state = state;
+  find("main").dataset.reached = "false";
 }
 
-// No run came out: what is shown is the one before, dimmed, or none.
-async function fail(error) {
+// No run came out: what is shown is the one before, dimmed, or none, and the losses as far as the training came.
+async function fail(error, reached = null) {
   enter("failed");
   find("parameters").textContent = "";
   show("headline", "This training came to no end.");
@@ -248,11 +251,21 @@ async function fail(error) {
     show("strings-view", element("p", { class: "quiet" }, "There is no model yet."));
     show("loss-view");
     complain("train-error", error);
+    drawReached(reached);
     return;
   }
   fit(run.vocabulary, run.moment.explanation.text);
   await film.refresh();
   complain("train-error", followed(error, "What is dimmed is the run before."));
+  drawReached(reached);
+}
+
+// The losses of a training that did not end, up to where it broke off.
+function drawReached(reached) {
+  find("main").dataset.reached = String(Boolean(reached?.losses.steps.length));
+  if (!reached?.losses.steps.length) return;
+  const broken = { name: "you", losses: reached.losses, held_out: [], pinned: false };
+  show("loss-view", lossCurve({ runs: [broken, ...compare.curves()], baselines: corpus.baselines, moment: reached.losses.steps.at(-1) }));
 }
 
 // An error with another sentence behind its own.
@@ -357,6 +370,9 @@ const wide = matchMedia("(min-width: 760px)");
 const unfold = () => (find("panel").open = wide.matches);
 wide.addEventListener("change", unfold);
 unfold();
+find("panel").addEventListener("toggle", () => {
+  if (find("panel").open && !wide.matches) find("strings").scrollIntoView(); // above the sheet
+});
 
 async function begin() {
   const given = location.hash.match(/^#run=([\w-]+)$/)?.[1]; // the model that the studio was started with
