@@ -185,6 +185,20 @@ def test_a_first_visit_shows_the_training_once_but_not_with_reduced_motion(chrom
         context.close()
 
 
+def test_on_a_phone_settings_are_a_sheet_below_the_strings(page: Any, address: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    opened(page, address)
+    page.click("#panel > summary")
+    until(page, "document.querySelector('#strings-title').getBoundingClientRect().top >= 0")
+    sheet = page.locator("aside").bounding_box()
+    first, second = (page.locator(f"#{name}").bounding_box() for name in ("temperature", "steps"))
+    assert page.locator("#strings-view li").nth(3).bounding_box()["y"] < sheet["y"]
+    assert sheet["height"] <= 0.5 * 844
+    assert first["y"] == second["y"]
+    assert first["x"] + first["width"] < second["x"]
+    trained(page, lambda: page.press("#steps", "ArrowLeft"))
+
+
 def headline(page: Any) -> str:
     text: str = page.text_content("#headline")
     return text
@@ -410,19 +424,27 @@ def test_what_doctor_finds_is_shown(studio: Any, tmp_path: Path) -> None:
 
 def test_a_failed_training_leaves_the_run_before_dimmed(studio: Any) -> None:
     """A learning rate for which the loss is not finite, from a link, while other data are chosen."""
-    shown = "['strings', 'loss', 'model', 'surprise'].map(name => document.getElementById(`${name}-view`).innerText)"
+    shown = "['strings', 'model', 'surprise'].map(name => document.getElementById(`${name}-view`).innerText)"
     before = studio.evaluate(shown)
     studio.route("**/api/runs", answering(FAILED))
     studio.press("#n_embd", "ArrowLeft")
     until(studio, "document.getElementById('train-error').textContent.includes('the run before')")
     assert studio.text_content("#train-error").startswith("the loss is not finite.")
     assert studio.evaluate(shown) == before
-    for view in ("strings-view", "loss-view", "model-view", "playground-view", "moment"):
+    for view in ("strings-view", "model-view", "playground-view", "moment"):
         until(studio, DIMMED, view)
     studio.unroute("**/api/runs")
     trained(studio, lambda: studio.press("#n_embd", "ArrowRight"))
     assert studio.text_content("#train-error") == ""
     assert not any(studio.evaluate(DIMMED, view) for view in ("strings-view", "loss-view", "model-view", "moment"))
+
+
+def test_the_losses_of_a_training_that_breaks_off_stay(studio: Any) -> None:
+    studio.press("#learning_rate", "End")
+    until(studio, "document.getElementById('train-error').textContent.includes('smaller')")
+    assert re.search(r"in [1-9] steps", studio.get_attribute("#loss-view [role=img]", "aria-label"))
+    assert not studio.evaluate(DIMMED, "loss-view")
+    until(studio, DIMMED, "strings-view")
 
 
 def test_while_a_shape_is_compiled_the_run_before_is_dimmed(studio: Any) -> None:
