@@ -67,6 +67,7 @@ def document(title: str, body: str, data: dict[str, Any], name: str = "report", 
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>{styles}</style>

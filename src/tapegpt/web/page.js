@@ -131,6 +131,7 @@ function trainAgain(button) {
   advance();
 }
 
+document.getElementById("trained").textContent = `in ${count(model.steps, "step")}, before your eyes`;
 document.getElementById("train").addEventListener("click", ({ target }) => {
   if (isTraining) isTraining = false;
   else trainAgain(target);
