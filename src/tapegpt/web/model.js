@@ -124,6 +124,7 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
   return {
     generate({ n = 20, prefix = "", labels: given = {}, temperature = 0.5, maxLength = block - columns.length, seed: from = random() } = {}) {
       const words = wordsOf(from);
+      if (4 * words.length > places.random - places.key) throw new RangeError("a seed of so many digits is too long");
       at("key", Uint32Array, words.length).set(words);
       seed(start, BigInt(words.length));
       return Array.from({ length: n }, () => {
