@@ -97,7 +97,8 @@ def test_any_token_is_text(run: Any) -> None:
     strings, [score], following, *errors = run(
         untrained(HOSTILE),
         f"[generate({{ n: 50, temperature: 9 }}), score([{json.dumps(text)}]), next(''), "
-        "tried(() => score(['xyz'])), tried(() => next('é'.repeat(5000))), tried(() => generate({ seed: 2n ** 2048n }))]",
+        "tried(() => score(['xyz'])), tried(() => next('é'.repeat(5000))), "
+        "tried(() => generate({ seed: 2n ** 2048n }))]",
     )
     assert set(HOSTILE) == {token for token in HOSTILE if any(token in string for string in strings)}
     assert len(score["surprises"]) == len(HOSTILE) + 1
