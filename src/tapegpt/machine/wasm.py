@@ -213,10 +213,7 @@ class _Function(Maker):
         """Before the loops that change none of its operands."""
         op, immediates, *operands = instruction
         body = place = self._bodies[-1]
-        depth = 0
-        for each in operands:
-            if each.body and each.body.depth > depth:
-                depth = each.body.depth
+        depth = max(map(_depth, operands), default=0)
         while body.depth > depth and body.parent and not op.endswith(("div_s", "rem_s")):  # which may trap
             if body.is_loop:
                 place = body.parent
@@ -308,10 +305,8 @@ class _Function(Maker):
             return vector.parts * _count(value.lanes, size)
         if size == 4:
             return self._pick(4, [(vector.parts[lane // 2], lane % 2 * 8) for lane in range(value.lanes)])
-        halves = [(part, half) for part in vector.parts for half in ("low", "high")]
-        return [self._op("v128", f"i64x2.extend_{half}_i32x4_s", part) for part, half in halves][
-            : _count(value.lanes, 8)
-        ]
+        halves = [(part, half) for part in vector.parts for half in ("low", "high")][: _count(value.lanes, 8)]
+        return [self._op("v128", f"i64x2.extend_{half}_i32x4_s", part) for part, half in halves]
 
     def _size(self, *values: Value) -> int:
         """Bytes that masks' elements have in common, 0 where they are all uniform."""
@@ -346,20 +341,14 @@ class _Function(Maker):
 
     def _pick_one(self, size: int, picks: Sequence[tuple[Node, int]]) -> Node:
         first, *others = dict.fromkeys(node for node, _ in picks)
-        places = [place for _, place in picks]
-        if not others and places == [lane * size for lane in range(len(picks))]:
+        result, where, settled = first, [place for _, place in picks], [lane * size for lane in range(len(picks))]
+        if not others and where == settled:
             return first
-        result = first
         for second in others or [first]:
-            for lane, (node, place) in enumerate(picks):
-                places[lane] = place + 16 if node is second and others else places[lane]
-            spread = [*places, *[places[0]] * (16 // size - len(places))]
-            mask = bytes(place + byte for place in spread for byte in range(size))
-            result = self._op("v128", "i8x16.shuffle", result, second, immediates=(mask,))
-            done = others[: others.index(second) + 1] if others else []
-            places = [
-                lane * size if node is first or node in done else place for lane, (node, place) in enumerate(picks)
-            ]
+            chosen = [place + 16 if node is second else at for (node, place), at in zip(picks, where, strict=True)]
+            chosen += chosen[:1] * (16 // size - len(picks))
+            mask = bytes(at + byte for at in chosen for byte in range(size))
+            result, where = self._op("v128", "i8x16.shuffle", result, second, immediates=(mask,)), settled
         return result
 
     def constant(self, number: float, kind: Type, lanes: int) -> Value:
@@ -561,8 +550,8 @@ class _Function(Maker):
         if constant > 0 and rest.is_signed:  # the address without the constant may be none
             rest, constant = self._data(index), 0
         terms = [rest]
-        if rest.op == "i64.add" and rest.operands[0].body is not rest.operands[1].body:
-            terms = sorted(rest.operands, key=lambda term: term.body.depth if term.body else 0)
+        if rest.op == "i64.add" and _depth(rest.operands[0]) != _depth(rest.operands[1]):
+            terms = sorted(rest.operands, key=_depth)  # what a loop does not change is added before it
         for term in terms:
             scaled = self._scaled(term, size)
             base = self._op("i32", "i32.add", base, scaled) if base else scaled
@@ -636,7 +625,7 @@ class _Function(Maker):
     # --- functions ----------------------------------------------------------------------------------------------
 
     def _masks(self, value: Value) -> Iterator[tuple[Node, int]]:
-        """The bits of each part of a mask, and how many they are."""
+        """The bits of each part of a mask, and its first lane."""
         size = self._data(value).size or 4
         for start, part in zip(range(0, value.lanes, 16 // size), self._parts(value, size), strict=True):
             bits, lanes = self._op("i32", f"{_WHOLE[size]}.bitmask", part), min(16 // size, value.lanes - start)
@@ -644,10 +633,8 @@ class _Function(Maker):
             yield bits if whole else self._op("i32", "i32.and", bits, self._number("i32", (1 << lanes) - 1)), start
 
     def _any(self, mask: Value) -> Value:
-        size = self._data(mask).size
-        if mask.lanes * size % 16:
-            (bits, _), *_ = self._masks(mask)
-            return Value(self, BOOL, 0, self._op("i32", "i32.ne", bits, self._number("i32", 0)))
+        if mask.lanes * self._data(mask).size % 16:  # there are lanes beyond the last
+            return self.pack_bits(mask).differs(0)
         first, *others = self._parts(mask)
         for part in others:
             first = self._op("v128", "v128.or", first, part)
@@ -728,6 +715,11 @@ class _Function(Maker):
 
     def yield_core(self) -> None:
         return
+
+
+def _depth(node: Node) -> int:
+    """How many bodies are around it."""
+    return node.body.depth if node.body else 0
 
 
 def _count(lanes: int, size: int) -> int:
