@@ -480,7 +480,7 @@ def test_a_first_training_that_fails_leaves_nothing_behind(page: Any, address: s
     page.goto(address)
     until(page, "document.getElementById('train-error').textContent === 'the loss is not finite'")
     assert page.inner_text("#strings-view") == "There is no model yet."
-    assert page.inner_text("#loss-view") == ""
+    assert "step 3" in page.inner_text("#loss-view")
 
 
 def test_a_server_that_is_gone_is_named(studio: Any, problems: list[str]) -> None:
@@ -667,6 +667,15 @@ def test_pinned_runs_stay_beside_the_present_one(studio: Any) -> None:
     studio.click("[aria-label='Unpin pinned 1']")
     assert studio.locator(".runs > section").count() == 3
     assert studio.text_content("#pin-error") == ""
+
+
+def test_two_runs_are_compared_by_what_is_held_out_as_far_as_it_tells(studio: Any) -> None:
+    studio.click("#pin")
+    trained(studio, lambda: studio.press("#learning_rate", "ArrowLeft"))
+    until(studio, "document.querySelector('.verdicts').textContent.includes('pinned 1 and you: too close to call')")
+    trained(studio, lambda: studio.press("#steps", "Home"))
+    until(studio, "document.querySelector('.verdicts').textContent.includes('pinned 1 is better than you (by ')")
+    assert "on 516 strings" in studio.text_content(".verdicts")
 
 
 # --- the map

@@ -45,6 +45,7 @@ class Questions:
             Endpoint("POST", f"{RUN}/score", self.score, responses.Scores, requests.ToScore, strings),
             Endpoint("POST", f"{RUN}/explain", self.explain, responses.Explanation, requests.ToExplain, text),
             Endpoint("POST", f"{RUN}/why", self.why, responses.Origins, requests.Why, text),
+            Endpoint("GET", f"{RUN}/held-out", self.judge, responses.Judgement),
             Endpoint("GET", f"{RUN}/code", self.code, responses.Code, query=requests.CodeQuery),
         ]
 
@@ -85,6 +86,11 @@ class Questions:
             for name, documents in (("taught", found.taught), ("hindered", found.hindered))
         }
         return {**listed, "seconds": round(perf_counter() - started, 4)}
+
+    async def judge(self, request: Request) -> dict[str, Any]:
+        """How surprising the strings that are held out are to the model as it came out."""
+        kept = self._studio.run(request)
+        return await self._studio.short(request, lambda _: kept.judge())
 
     async def code(self, request: Request, wanted: requests.CodeQuery) -> dict[str, Any]:
         """An operation on its way to machine code."""

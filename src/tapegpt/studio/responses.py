@@ -238,6 +238,13 @@ class Scores(Response):
     scores: list[Score]
 
 
+class Judgement(Response):
+    """Some strings that are held out, and the nats per token of each."""
+
+    documents: list[str]
+    nats: list[float]
+
+
 class Influence(Response):
     """A training document, how much it taught a string, and the steps it was trained on."""
 

@@ -28,6 +28,7 @@ MAX_CORPORA, MAX_CORPUS_BYTES = 32, 256 << 20
 MAX_RUNS, MAX_RUN_BYTES = 64, 1 << 30
 TEXT_BYTES = 120  # of a short string in a list and a set
 RANK_WORK = 2e10  # multiply-adds, some seconds
+JUDGED = 1000  # held-out strings that runs are compared by
 ENGINES = 8  # copies of parameters and attention weights in engines and what they work with
 
 
@@ -118,6 +119,12 @@ class KeptRun:
         if self.tokens * model.num_parameters <= RANK_WORK:
             model.rank()
         return Scores(model.inference, model.vocabulary, strings, model.ranks) if strings else ()
+
+    def judge(self) -> dict[str, Any]:
+        """The response `Judgement` of `responses.py`; none of what is not held out."""
+        judged = self._trainer.judged if self._trainer else None
+        texts = judged.documents[:JUDGED] if judged else []
+        return {"documents": texts, "nats": self.model.score(texts).nats.tolist() if texts else []}
 
     def file(self) -> bytes:
         """The bytes of its model file, which holds the training where it was made here."""

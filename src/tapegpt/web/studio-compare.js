@@ -1,19 +1,31 @@
-// Runs that are pinned, beside the present one: their curves, their strings, the settings in which they differ.
+// Runs that are pinned, beside the present one: their curves, their strings, the settings in which they differ, and which
+// is better by the strings that are held out, as far as these can tell.
 // Not here: the curves' picture (views.js).
 
-import { decimal, element } from "./drawing.js";
+import { count, decimal, element } from "./drawing.js";
 import { get } from "./studio-api.js";
 import { asker, complain, duration, find, show } from "./studio-dom.js";
 import { stringList } from "./views.js";
 
 const MOST = 3;
 const SHOWN = 8; // strings of each
+const NOISE = 0.01; // nats per token: standard deviation of runs that differ in their seed alone, 0.005 to 0.016 on names
+const FEWEST = 20; // strings held out that can tell runs apart
+
+const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
+
+// The standard deviation.
+function spread(numbers) {
+  const middle = mean(numbers);
+  return Math.sqrt(mean(numbers.map((number) => (number - middle) ** 2)));
+}
 
 // `temperature()` is the one that all strings are of.
 export function compareSection({ temperature, onChange }) {
   let pinned = []; // runs with their strings and the temperature of these
   let present = null;
   const asking = asker("compare-error", "compare-view");
+  const judging = asker("compare-error", "compare-view");
 
   function pin() {
     if (pinned.includes(present)) return;
@@ -35,7 +47,32 @@ export function compareSection({ temperature, onChange }) {
     complain("pin-error");
     draw();
     refresh();
+    judge();
     onChange();
+  }
+
+  // Asks for the losses of the strings that are held out, of the runs of which they are not known.
+  async function judge() {
+    const all = compared().filter(([each]) => !each.judged).map(([each]) => each);
+    if (!pinned.length || !all.length) return;
+    const ask = (signal) => Promise.all(all.map(({ run }) => get(`/api/runs/${run.id}/held-out`, { signal })));
+    await judging(ask, (found) => all.forEach((each, index) => (each.judged = found[index])));
+    draw();
+  }
+
+  // What the strings that both runs have held out, or each has, say of their difference.
+  function verdict([one, name], [other, otherName]) {
+    const [own, others] = [one, other].map(({ judged }) => new Map(judged?.documents.map((text, at) => [text, judged.nats[at]])));
+    const both = [...own.keys()].filter((text) => others.has(text));
+    const isPaired = both.length > own.size / 2;
+    const samples = isPaired ? [both.map((text) => own.get(text) - others.get(text))] : [[...own.values()], [...others.values()]];
+    if (samples.some((sample) => sample.length < FEWEST)) return "";
+    const [first, second = [0]] = samples;
+    const difference = mean(first) - mean(second);
+    const error = Math.hypot(NOISE, NOISE, ...samples.map((sample) => spread(sample) / Math.sqrt(sample.length)));
+    const told = `${decimal(Math.abs(difference), 3)} ± ${decimal(2 * error, 3)} nats per token on ${count(first.length, "string")}`;
+    if (Math.abs(difference) < 2 * error) return `${name} and ${otherName}: too close to call (${told})`;
+    return difference < 0 ? `${name} is better than ${otherName} (by ${told})` : `${otherName} is better than ${name} (by ${told})`;
   }
 
   // The runs that are compared, with their names.
@@ -52,7 +89,10 @@ export function compareSection({ temperature, onChange }) {
       show("compare-view", element("p", { class: "quiet" }, hint));
       return;
     }
-    show("compare-view", element("div", { class: "runs" }, ...all.map(([each, name]) => column(each, name, all))));
+    const pairs = all.flatMap((each, index) => all.slice(index + 1).map((other) => verdict(each, other)));
+    const verdicts = pairs.filter(Boolean).map((said) => element("li", {}, said));
+    const columns = all.map(([each, name]) => column(each, name, all));
+    show("compare-view", element("ul", { class: "verdicts" }, ...verdicts), element("div", { class: "runs" }, ...columns));
   }
 
   // Has strings of another temperature drawn anew, from the same random numbers.
@@ -101,6 +141,7 @@ export function compareSection({ temperature, onChange }) {
       present = { run, strings: run.moment.strings, temperature: asked.temperature };
       draw();
       refresh();
+      judge();
     },
     // Of the pinned runs, for the picture of the losses; the present run's is not among them.
     curves: () =>
