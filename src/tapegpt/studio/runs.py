@@ -62,6 +62,7 @@ class Runs:
             Endpoint("GET", run, self.run, responses.Run, query=look),
             Endpoint("DELETE", run, self.delete_run, status=204),
             Endpoint("GET", f"{run}/file", self.file),
+            Endpoint("GET", f"{run}/page", self.page),
             Endpoint("POST", "/api/models", self.new_model, responses.Run, bytes, query=look, status=201),
         ]
 
@@ -172,5 +173,17 @@ class Runs:
         """The model as a file."""
         kept = self._studio.run(request)
         content = await self._studio.long(request, lambda _: kept.file())
-        name = f'attachment; filename="tapegpt-{kept.id}.safetensors"'
-        return Response(content, media_type="application/octet-stream", headers={"Content-Disposition": name})
+        return _attachment(content, f"tapegpt-{kept.id}.safetensors", "application/octet-stream")
+
+    async def page(self, request: Request) -> Response:
+        """The model as a page in one file, which trains it again where the training was made here."""
+        from tapegpt.export.page import export
+
+        kept = self._studio.run(request)
+        content = await self._studio.long(request, lambda _: export(kept.model, train=kept.is_trained_here))
+        return _attachment(content, f"tapegpt-{kept.id}.html", "text/html")
+
+
+def _attachment(content: bytes, name: str, media: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(content, media_type=media, headers=headers)

@@ -4,6 +4,7 @@
 
 import { count, decimal, element } from "./drawing.js";
 import { get, newest, post } from "./studio-api.js";
+import { card } from "./studio-card.js";
 import { compareSection } from "./studio-compare.js";
 import { complain, duration, find, show } from "./studio-dom.js";
 import { filmSection } from "./studio-film.js";
@@ -342,8 +343,12 @@ async function adopt(ask, name) {
 find("pin").addEventListener("click", () => compare.pin());
 
 find("share").addEventListener("click", async () => {
+  if (!run) return;
   const { address, whole } = await link(state);
   find("shared").hidden = false;
+  find("one-page").href = `/api/runs/${run.id}/page`;
+  URL.revokeObjectURL(find("card").href);
+  find("card").href = await card(run, find("headline").textContent, find("facts").textContent);
   find("link").value = address;
   find("link").select();
   let copied = "";
