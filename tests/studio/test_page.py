@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -779,6 +780,19 @@ def test_a_shared_link_restores_settings_and_data(studio: Any, chromium: Any, ad
     assert other.input_value("#text") == "\n".join(FRUITS)
     assert shown_run(other)["settings"] == run["settings"]
     other.context.close()
+
+
+def test_a_run_is_shared_as_a_picture_and_as_one_page(studio: Any, tmp_path: Path) -> None:
+    studio.click("#share")
+    until(studio, "document.getElementById('card').href.startsWith('blob:')")
+    for part, name in (("card", "card.png"), ("one-page", "page.html")):
+        with studio.expect_download() as caught:
+            studio.click(f"#{part}")
+        caught.value.save_as(tmp_path / name)
+    assert (tmp_path / "card.png").read_bytes()[:24].endswith(b"IHDR" + struct.pack(">II", 1200, 630))
+    page = (tmp_path / "page.html").read_text()
+    assert "4,192" in page
+    assert "http://" not in page.replace("http://www.w3.org/", "")
 
 
 def test_data_that_are_too_many_for_a_link_stay_here(studio: Any) -> None:

@@ -177,10 +177,8 @@ class Runs:
 
     async def page(self, request: Request) -> Response:
         """The model as a page in one file, which trains it again where the training was made here."""
-        from tapegpt.export.page import export
-
         kept = self._studio.run(request)
-        content = await self._studio.long(request, lambda _: export(kept.model, train=kept.is_trained_here))
+        content = await self._studio.long(request, lambda _: kept.page())
         return _attachment(content, f"tapegpt-{kept.id}.html", "text/html")
 
 

@@ -130,9 +130,19 @@ class KeptRun:
         """The bytes of its model file, which holds the training where it was made here."""
         from tapegpt.models.writing import dumps
 
+        self._keep_training()
+        return dumps(self.model)
+
+    def page(self) -> bytes:
+        """It as a page in one file, which trains it again where it was made here by the engine exact."""
+        from tapegpt.export.page import export
+
+        self._keep_training()
+        return export(self.model, train=self._trainer is not None and self.model.engine.name == "exact")
+
+    def _keep_training(self) -> None:
         if self._trainer is not None and self.model.state is None:
             self._trainer.keep(lambda _: None)
-        return dumps(self.model)
 
 
 T = TypeVar("T", KeptCorpus, KeptRun)

@@ -56,6 +56,15 @@ export function scaleOf([first, last], losses) {
   return { first, last, low, high, x, y };
 }
 
+/** Steps with means over the losses around each; over fewer near the beginning, where losses fall. */
+export function smoothed({ steps, mean }) {
+  return steps.map((step, index) => {
+    const reach = Math.min(index, Math.floor(steps.length / 25));
+    const near = mean.slice(index - reach, index + reach + 1);
+    return [step, near.reduce((sum, loss) => sum + loss, 0) / near.length];
+  });
+}
+
 /** Round numbers within a range, about so many. */
 export function ticks(low, high, count) {
   const rough = (high - low) / count;

@@ -1,7 +1,7 @@
 // A run as a picture to send around: what was trained, on what, how fast, ten strings and the losses. Drawn here, sent
 // nowhere. Not here: links (studio-state.js).
 
-import { scaleOf } from "./drawing.js";
+import { scaleOf, smoothed } from "./drawing.js";
 
 const [WIDTH, HEIGHT, EDGE] = [1200, 630, 64];
 const STRINGS = 10;
@@ -26,8 +26,8 @@ export async function card(run, headline, name) {
   };
   to.fillStyle = ground;
   to.fillRect(0, 0, WIDTH, HEIGHT);
-  write(headline, EDGE, 110, 42, "text", ink);
-  write(name, EDGE, 160, 26, "text", soft);
+  write(headline, EDGE, 110, 36, "text", ink);
+  write(name, EDGE, 156, 26, "text", soft);
   run.moment.strings.slice(0, STRINGS).forEach(({ text }, index) => {
     write(text, EDGE + 280 * Math.floor(index / 5), 250 + 64 * (index % 5), 38, "mono", ink, 260);
   });
@@ -41,7 +41,7 @@ function drawLosses(to, { losses, baselines }, { line, soft, accent }) {
   const [left, top, width, height] = [680, 215, WIDTH - 680 - EDGE, 330];
   const levels = Object.values(baselines ?? {});
   const most = Math.max(losses.mean[0], ...levels);
-  const shown = losses.mean.map((loss) => Math.min(loss, most));
+  const shown = smoothed(losses).map(([, loss]) => Math.min(loss, most));
   const scale = scaleOf([losses.steps[0], losses.steps.at(-1)], [...shown, ...levels]);
   const draw = (points, colour, thick) => {
     to.beginPath();
@@ -52,5 +52,5 @@ function drawLosses(to, { losses, baselines }, { line, soft, accent }) {
   draw(losses.steps.map((step, index) => [step, shown[index]]), accent, 3);
   to.font = "500 20px sans-serif";
   to.fillStyle = soft;
-  to.fillText("loss, step by step; grey: simpler models", left, top + height + 30, width);
+  to.fillText("loss by step; grey: simpler models", left, top + height + 30, width);
 }

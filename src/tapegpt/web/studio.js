@@ -348,7 +348,7 @@ find("share").addEventListener("click", async () => {
   find("shared").hidden = false;
   find("one-page").href = `/api/runs/${run.id}/page`;
   URL.revokeObjectURL(find("card").href);
-  find("card").href = await card(run, find("headline").textContent, find("facts").textContent);
+  find("card").href = await card(run, find("headline").textContent.replace("You just", "I"), find("facts").textContent);
   find("link").value = address;
   find("link").select();
   let copied = "";

@@ -2,7 +2,7 @@
 //
 // What users wrote becomes text, never markup; all colours are those of views.css, under the class `tapegpt`.
 // Not here: where data come from, and what is around a picture.
-import { cells, count, decimal, drawing, element, figure, hiddenTable, nearest, onCell, onPointer, percent, place, plotOf, scaleOf, short, table, ticks, visible } from "./drawing.js";
+import { cells, count, decimal, drawing, element, figure, hiddenTable, nearest, onCell, onPointer, percent, place, plotOf, scaleOf, short, smoothed, table, ticks, visible } from "./drawing.js";
 
 const START = "•"; // how the beginning of a string is shown
 const END = "⏎"; // and its end
@@ -118,15 +118,6 @@ function lossScale(runs, levels) {
     last = Math.max(last, steps.at(-1));
   }
   return scaleOf([first, last], losses.map((loss) => Math.min(loss, most)));
-}
-
-/** Steps with means over the losses around each; over fewer near the beginning, where losses fall. */
-function smoothed({ steps, mean }) {
-  return steps.map((step, index) => {
-    const reach = Math.min(index, Math.floor(steps.length / 25));
-    const near = mean.slice(index - reach, index + reach + 1);
-    return [step, near.reduce((sum, loss) => sum + loss, 0) / near.length];
-  });
 }
 
 /** The loss of a run at a step, that of the point nearest to it. */
