@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import sys
 import threading
 from array import array
 from collections.abc import Callable
@@ -26,7 +27,7 @@ SIDE = os.environ.get("TAPEGPT_GUARD", "end")
 
 def guard() -> None:
     """Guard all memory from here on, where the system can."""
-    if os.name == "posix" and SIDE != "off":
+    if os.name == "posix" and sys.platform != "emscripten" and SIDE != "off":
         Memory.__init__ = _guarded_block  # type: ignore[method-assign]
         program._function = _guarded_function
         os.register_at_fork(after_in_child=_forget)

@@ -22,6 +22,7 @@ from tapegpt.inference.constraints import Drawing, split_options
 from tapegpt.inference.forward import Drawn
 from tapegpt.inference.sampling import Sampler
 from tapegpt.models.trained import GPT
+from tapegpt.processes import can_start_threads
 from tests.data.distances import edits
 from tests.properties import many
 
@@ -404,6 +405,7 @@ def test_temperature_0_gives_the_most_probable_next_character(small: GPT) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not can_start_threads(), reason="needs threads")
 def test_threads_share_a_model(small: GPT) -> None:
     def work(seed: int) -> list[str]:
         return [

@@ -1,0 +1,1 @@
+"""A part of the tests in Pyodide, which Node runs."""
