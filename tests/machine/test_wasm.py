@@ -6,20 +6,24 @@ Random kernels are in `kernels.py`, an engine's in `tests/engines/test_exact.py`
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import wasmtime
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tapegpt import Config
 from tapegpt.engines import exact_kernels
 from tapegpt.engines.fast import kernels as fast_kernels
-from tapegpt.machine.language import F64, Builder, F64s, Int, Kernel
+from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel
+from tapegpt.machine.memory import address_of
 from tapegpt.machine.target import WASM
 from tapegpt.machine.wasm import Module
 from tests.machine import kernels
-from tests.machine.sandbox import ENGINE
+from tests.machine.sandbox import ENGINE, Sandbox
 
 Entries = dict[str, tuple[Kernel, dict[str, Any]]]
 
@@ -87,3 +91,34 @@ def sections(code: bytes | bytearray) -> Iterator[bytes]:
             shift += 7
         place += 1 + size
         yield bytes([number]) + bytes(code[place - size : place])
+
+
+Term = tuple[str, int]  # an operation and a constant
+COUNT = 6
+
+
+def index_of(start: Any, terms: tuple[Term, ...]) -> Any:
+    """A whole number that begins as another, of a kernel or of Python."""
+    number = start
+    for operation, constant in terms:
+        number = {"+": number + constant, "-": constant - number, "*": number * constant, "i": number + start}[
+            operation
+        ]
+    return number
+
+
+def gather(k: Builder, x: F64s, back: I64s, out: F64s, *, terms: tuple[Term, ...], ahead: int) -> None:
+    for i in k.range(COUNT):
+        for j in k.range(2):
+            out[2 * i + j] = (x + index_of(i, terms))[j - back[i] + ahead]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("+-*i"), st.integers(-40, 40)), max_size=5).map(tuple), st.integers(-500, 500)
+)
+def test_indices_of_any_sign_lead_to_the_same_elements(terms: tuple[Term, ...], ahead: int) -> None:
+    back = array("q", [index_of(i, terms) - i + ahead for i in range(COUNT)])
+    x, out = array("d", range(COUNT + 1)), array("d", [0.0] * 2 * COUNT)
+    entries = {"gather": (Kernel(gather), {"terms": terms, "ahead": ahead})}
+    Sandbox(entries, WASM).run("gather", address_of(x), address_of(back), address_of(out))
+    assert out.tolist() == [i + j for i in range(COUNT) for j in range(2)]
