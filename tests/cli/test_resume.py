@@ -157,7 +157,7 @@ def test_more_steps_follow_a_schedule_that_ends_with_them(name: str) -> None:
     kept(first)
     trainer = Trainer.resume(tapegpt.load("m"), CORPUS, 30)
     longer = Trainer(CORPUS, config, choice.replace(steps=STEPS + 30))
-    engine, adam = other.model.engine, longer._decaying(longer.adam)
+    engine, adam = other.model.engine, longer.decaying(longer.adam)
     assert trainer.run(99) == engine.train(longer.tokens, adam, STEPS, 30)
     assert trainer.model.parameters == engine.parameters()
     assert trainer.is_over

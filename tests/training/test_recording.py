@@ -49,6 +49,13 @@ def test_moments_double_while_they_are_nearer_than_evenly_spaced_ones() -> None:
     assert spread(64, 4) == [0, 1, 2, 4, 8, 16, 32, 48, 64]
 
 
+def test_what_is_not_trained_is_recorded_and_repeated_too() -> None:
+    shape = CONFIG.replace(n_gram=2, gram_rows=20, kn_share=0.3, kn_rows=64).as_dict()
+    model = tapegpt.train(CORPUS, engine="fast", steps=10, **shape)
+    for recording in (still(model), replay(model, [0, 10], CORPUS)):
+        assert recording.at(10).parameters == model.parameters
+
+
 @pytest.mark.slow
 @settings(max_examples=many(30))
 @given(name=st.sampled_from(list(TRAININGS)), moments=st.lists(st.integers(0, 60)) | st.integers(1, 20))

@@ -249,7 +249,7 @@ def test_decays_grow_with_the_passes_through_the_data(monkeypatch: pytest.Monkey
     def decays(n_embd: int, steps: int = 20, n_layer: int = 1, documents: Sequence[str] = pairs) -> tuple[float, float]:
         config = Config(n_layer, n_embd, 2, 4)
         trainer = Trainer(Corpus.of(documents), config, engine="fast", batch_size=8, steps=steps, weight_decay=None)
-        adam = trainer._decaying(trainer.adam)
+        adam = trainer.decaying(trainer.adam)
         return adam.weight_decay / 0.0075, adam.gram_decay / 0.15
 
     many = [chr(0x4E00 + 2 * place) + chr(0x4E01 + 2 * place) for place in range(40)]

@@ -61,6 +61,7 @@ class Recording(Record):
         """A model of its own with the parameters of that moment."""
         moment, settings, model = self.moment(step), self.settings, self.model
         engine = make_engine(settings.engine, model.config, model.vocab_size, settings.batch_size)
+        engine.load_parameters(model.parameters)  # with fixed ones, which no snapshot has
         engine.restore(moment.snapshot)
         return GPT(model.config, model.vocabulary, Random(settings.seed), engine, moment.step)
 
@@ -135,8 +136,8 @@ def replay(model: GPT, moments: int | Iterable[int] = MOMENTS, corpus: Corpus | 
     if isinstance(moments, int):
         moments = spread(model.steps, moments)
     recording = record(trainer, [*moments, model.steps], lambda _: trainer.step >= model.steps)
-    last = model.parameters if state.last is None else state.last
-    if recording.moments[-1].parameters != last:
+    found, last = recording.moments[-1].parameters, model.parameters if state.last is None else state.last
+    if found != {name: last[name] for name in found}:
         raise TapeGPTError(
             "the training cannot be repeated: other weights come out. It was a finetuning, or was resumed with another "
             "number of steps, or ran on another kind of CPU or with other versions"

@@ -282,7 +282,7 @@ class Trainer(Local):
         if count:
             self._take_last()
         try:
-            losses = self.model.engine.train(self.tokens, self._decaying(adam), self.step, count, progress)
+            losses = self.model.engine.train(self.tokens, self.decaying(adam), self.step, count, progress)
         except DivergedError as error:
             self.model.losses.extend(error.losses)
             self._take_best()
@@ -290,7 +290,7 @@ class Trainer(Local):
         self.model.losses.extend(losses)
         return losses
 
-    def _decaying(self, adam: Adam) -> Adam:
+    def decaying(self, adam: Adam) -> Adam:
         """With the decays that are left open: what is gone through often is memorised unless it fades."""
         if self.settings.engine != "fast":
             return adam

@@ -119,6 +119,7 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
     return [...shares].map((share, id) => [names[id], share]).sort((a, b) => b[1] - a[1]);
   }
 
+  const taught = () => at("taught", Uint8Array, parameters.length);
   const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
 
   return {
@@ -158,15 +159,16 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
     begin() {
       at("gradients", Uint8Array, places.documents - places.gradients).fill(0);
       at("documents", Uint8Array, documents.length).set(documents);
+      taught().set(beginning);
       load(beginning);
     },
     train(first, count) {
       train(start, BigInt(first), BigInt(count));
-      prepare(start);
+      load(taught());
       return [...at("losses", Float64Array, count)];
     },
     end() {
-      const isSame = at("shared", Uint8Array, parameters.length).every((byte, index) => byte === parameters[index]);
+      const isSame = taught().every((byte, index) => byte === parameters[index]);
       load(parameters);
       return isSame;
     },
