@@ -1,4 +1,4 @@
-"""Random kernels on extreme numbers: the interpreter and machine code of every vector unit must agree in all bits.
+"""Random kernels on extreme numbers: all makers of code and the interpreter must agree in all bits.
 
 `python -m tests.machine.kernels 10000` tries as many; the tests try a few.
 """
@@ -11,12 +11,14 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from tapegpt.machine.host import available, host_target
 from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I64s, Kernel, Type, Value
-from tapegpt.machine.memory import address_of
+from tapegpt.machine.memory import Address, address_of
 from tapegpt.machine.program import Program
-from tapegpt.machine.target import WASM
+from tapegpt.machine.target import INTERPRETED, WASM
+from tests.machine.languages import Written
 from tests.machine.sandbox import Sandbox
 
 Step = tuple[str, int, int]  # the operation, and which of the values made so far it takes, modulo their number
@@ -156,27 +158,40 @@ def inputs(draw: Callable[[Sequence[float]], float], kind: Type, count: int) -> 
     return array(TYPECODES[kind], [(int(draw(INTEGERS)) + half) % (2 * half) - half for _ in range(count)])
 
 
-def differences(steps: Sequence[Step], lanes: int, draw: Callable[[Sequence[float]], float]) -> list[str]:
-    """What machine code computes otherwise than the interpreter."""
+class Runner(Protocol):
+    """What calls a kernel, as a program does."""
+
+    def run(self, name: str, /, *arguments: Address) -> None: ...
+
+
+def differences(
+    steps: Sequence[Step], lanes: int, draw: Callable[[Sequence[float]], float], **more: Runner
+) -> list[str]:
+    """What machine code, WebAssembly and Python, and those that are given, compute otherwise than the interpreter."""
     size = max(lanes, 1)
-    targets = available(host_target())
-    constants = {"steps": tuple(steps), "lanes": lanes}
-    entries = {"random": (Kernel(body), constants)}
-    programs = [*(Program(entries, target) for target in targets), Sandbox(entries, WASM)]
+    kernel, constants = Kernel(body), {"steps": tuple(steps), "lanes": lanes}
+    entries = {"random": (kernel, constants)}
+    runners: dict[str, Runner] = {
+        **{target.name: Program(entries, target) for target in available(host_target())},
+        "wasm": Sandbox(entries, WASM),
+        "python": Written(kernel, constants, 64 * (4 + size * (len(steps) + 2 * INPUTS))),
+        **more,
+    }
     found = []
     for _ in range(ROUNDS):
         numbers = {kind: inputs(draw, kind, INPUTS * size) for kind in TYPECODES}
         whole = array("q", numbers[I64].tobytes() + numbers[I32].tobytes() + bytes(INPUTS * size % 2 * 4))
         results = []
-        for program in programs:
+        for runner in runners.values():
             out = array("d", bytes(8 * size * len(steps)))
-            program.run("random", *[address_of(a) for a in (numbers[F64], numbers[F32], whole, out)])
+            runner.run("random", *[address_of(a) for a in (numbers[F64], numbers[F32], whole, out)])
             results.append(out.tobytes())
-        for target, result in zip([*targets, WASM], results, strict=True):
+        right = results[[*runners].index(INTERPRETED.name)]
+        for runner_name, result in zip(runners, results, strict=True):
             for place, (name, *_) in enumerate(steps):
-                row, expected = (data[8 * size * place : 8 * size * (place + 1)] for data in (result, results[-2]))
+                row, expected = (data[8 * size * place : 8 * size * (place + 1)] for data in (result, right))
                 if row != expected and not _both_nan(row, expected):
-                    found.append(f"{name} (step {place} of {steps}) x {lanes} on {target.name} with {numbers}")
+                    found.append(f"{name} (step {place} of {steps}) x {lanes} on {runner_name} with {numbers}")
     return found
 
 

@@ -26,3 +26,5 @@ SSE2 = Target("sse2", 16, 16, False)
 NEON = Target("neon", 16, 32, True)
 WASM = Target("wasm", 16, 16, False)
 INTERPRETED = Target("interpreted", 64, 32, False)
+C = Target("c", 16, 8, False)  # of source text, whose vectors are a few numbers each
+PYTHON = Target("python", 32, 8, False)
