@@ -16,7 +16,7 @@ from tapegpt.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt import studio
+    from tapegpt import export, studio
     from tapegpt.analysis.attribution import attribute
     from tapegpt.analysis.diff import compare
     from tapegpt.analysis.doctor import examine
@@ -67,6 +67,7 @@ __all__ = [
     "dumps",
     "evaluate",
     "examine",
+    "export",
     "load",
     "loads",
     "report",
@@ -101,6 +102,7 @@ _MODULES = {
     "dumps": "models.writing",
     "evaluate": "analysis.evaluation",
     "examine": "analysis.doctor",
+    "export": "export",
     "load": "models.checkpoint",
     "loads": "models.checkpoint",
     "report": "web.report",

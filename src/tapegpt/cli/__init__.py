@@ -46,14 +46,14 @@ COMMANDS = {
     "studio": "open the page where every slider retrains the model",
     "doctor": "examine data before training on it",
     "convert": "convert a model file to JSON, or JSON to a model file",
+    "export": "write a model as a page, a module or a program that needs nothing else",
 }
 HELP = """usage: tapegpt [options] COMMAND ...
 
 A character-level GPT that learns from a file of short strings and generates new ones. Without a
 command: train, on ./input.txt if there is one, else on embedded first names.
 
-positional arguments:
-  COMMAND"""
+commands:"""
 OPTIONS = """
 options:
   -h, --help   all options

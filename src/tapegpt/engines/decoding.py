@@ -35,7 +35,10 @@ class Table(Record):
 class Decoding:
     """A graph for decoding, and its kernels `prepare(shared, work)` and `forward(shared, work, start, stop)`."""
 
-    def __init__(self, config: Model, vocab_size: int, target: Target | None = None, lines: int = 0) -> None:
+    def __init__(
+        self, config: Model, vocab_size: int, target: Target | None = None, lines: int = 0, has_tables: bool = True
+    ) -> None:
+        """For so many strings at once, with tables where they pay or without."""
         self.graph = graph = fast_graph(config, vocab_size, lines, target, cached=True)
         self.layout, extents = graph.layout(), graph.tape.plan()
         self.work, self.shared = extents.work, extents.shared  # numbers of each
@@ -43,7 +46,7 @@ class Decoding:
         users = users_of(graph.tape.order(graph.logits))
         looked_up = [node for node in known if node is graph.logits or not set(users[node]) <= set(known)]
         sizes = [vocab_size * config.block_size * row_stride(node.shape.columns) for node in looked_up]
-        if sum(sizes) > MOST or all(isinstance(node.operation, Embedding) for node in known):
+        if not has_tables or sum(sizes) > MOST or all(isinstance(node.operation, Embedding) for node in known):
             known, looked_up, sizes = [], [], []
         tables = []
         for node, size in zip(looked_up, sizes, strict=True):

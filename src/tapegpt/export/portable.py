@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 KEY = 64  # words of a seed, at most
 ALIGNED = 64  # bytes: each region begins at a multiple of them
+ROOM = 1024  # tokens of a string, at most, or a block
+TRIES = 10_000  # strings, one after the other, that have other labels than they should
 
 
 class Portable(Record):
@@ -73,7 +75,7 @@ class Portable(Record):
         return self.regions.places
 
 
-def portable(model: GPT, target: Target, room: int = 0, rows: int = 1) -> Portable:
+def portable(model: GPT, target: Target, room: int = ROOM, rows: int = 1) -> Portable:
     """A model as it is now; strings have room for so many tokens, at least a block, and `read` for so many rows.
 
     Raises `TapeGPTError` for an ensemble.
@@ -206,7 +208,7 @@ class _Fast:
     engine, real = "fast", F32
 
     def __init__(self, model: GPT, target: Target) -> None:
-        self._decoding = decoding = Decoding(model.config, model.vocab_size, target, lines=1)
+        self._decoding = decoding = Decoding(model.config, model.vocab_size, target, lines=1, has_tables=False)
         self._layout, self.shared = decoding.layout, decoding.shared
         self._rows, self._stream = decoding.work, decoding.work + 4  # behind it what generation has to know of a row
         self.work = self._stream + 4
