@@ -134,11 +134,11 @@ class KeptRun:
         return dumps(self.model)
 
     def page(self) -> bytes:
-        """It as a page in one file, which trains it again where it was made here by the engine exact."""
+        """It as a page in one file, which trains it again where it was made here."""
         from tapegpt.export.page import export
 
         self._keep_training()
-        return export(self.model, train=self._trainer is not None and self.model.engine.name == "exact")
+        return export(self.model, train=self._trainer is not None)
 
     def _keep_training(self) -> None:
         if self._trainer is not None and self.model.state is None:
