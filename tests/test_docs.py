@@ -39,7 +39,7 @@ PAGES = sorted(DOCS.glob("*.md"))
 BLOCK = re.compile(
     r"^(?P<why><!-- not run: .+? -->\n+)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
-NO_CODE = {"text", "json"}
+NO_CODE = {"text", "json", "js"}  # modules run in tests/export
 
 
 @pytest.mark.slow
