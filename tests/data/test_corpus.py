@@ -561,6 +561,10 @@ def test_characters_and_tokens_that_are_none() -> None:
 FACTS = {  # documents, SHA-256 of their lines
     "names": (5_163, "cba14f452b7768bd7fe093035a67491d4a334061634ccfd51522fb796910e75e"),
     "surnames": (88_799, "cc6e6f69c119471a97fe3efc9f68082df5121dde31c6700a534742828106ae49"),
+    "dinosaurs": (366, "d3f9c5fe67231bae833c7b7d68ae836ebfddcd4de948d88675aa184799f3b469"),
+    "elements": (118, "3f92e856bade17cb5d495a226ab32c152e4e31dd8138dc11c457207ee54699a0"),
+    "places": (458, "a060529f67ab2def9154c2f13e9d54d8aea03b3abb0fc58afd9579b66334f4ec"),
+    "languages": (322, "3dac47d04b74e1d4c098b755f94526b34d5ba7e7dae57974ad662001fa5f24c5"),
 }
 
 
@@ -574,17 +578,21 @@ def test_data_sets(name: str) -> None:
     lines = "".join(f"{document}\n" for document in corpus.documents)
     assert (len(corpus), hashlib.sha256(lines.encode()).hexdigest()) == FACTS[name]
     assert corpus.documents == sorted(set(corpus.documents))
-    assert corpus.vocabulary.characters == "abcdefghijklmnopqrstuvwxyz"
+    assert all(document == document.strip().lower() for document in corpus.documents)
     assert corpus == Corpus.of(lines.split("\n"))
 
 
 def test_well_known_names_are_there() -> None:
     assert {"mary", "james", "zulma"} <= set(Corpus.dataset("names").documents)
     assert {"smith", "garcia", "aaberg"} <= set(Corpus.dataset("surnames").documents)
+    assert {"triceratops", "velociraptor"} <= set(Corpus.dataset("dinosaurs").documents)
+    assert {"hydrogen", "oganesson"} <= set(Corpus.dataset("elements").documents)
+    assert {"timbuktu", "new york"} <= set(Corpus.dataset("places").documents)
+    assert {"deutsch", "日本語", "ქართული", "العربية"} <= set(Corpus.dataset("languages").documents)
 
 
 def test_unknown_data_set() -> None:
-    with error("dataset must be one of names, surnames, not 'towns'"):
+    with error("dataset must be one of names, surnames, dinosaurs, elements, places, languages, not 'towns'"):
         Corpus.dataset("towns")
 
 

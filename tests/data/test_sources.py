@@ -25,7 +25,7 @@ from tapegpt import Corpus, TapeGPTError, TapeGPTWarning
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.parser import Parser
 from tapegpt.data import decoding, packed, sources
-from tapegpt.data.sources import Source, excerpt, format_of
+from tapegpt.data.sources import DATASETS, Source, excerpt, format_of
 from tapegpt.data.tables import column_names, read_rows
 
 NAMES = ["anna", "bob", "eve"]
@@ -504,12 +504,21 @@ def test_what_can_be_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "there is nothing to read: give a path, or a dataset: names or surnames"),
+        (
+            {},
+            f"there is nothing to read: give a path, or a dataset: {', '.join(DATASETS)}",
+        ),
         ({"paths": "names.txt"}, "paths must be a tuple of str, not 'names.txt'"),
         ({"paths": [b"a"]}, "a path to read must be a str, not b'a'"),
         ({"paths": ["a"], "dataset": "names"}, "the path a and dataset 'names' exclude each other"),
-        ({"dataset": "towns"}, "dataset must be one of names, surnames, not 'towns'"),
-        ({"dataset": ["names"]}, r"dataset must be one of names, surnames, not \['names'\]"),
+        (
+            {"dataset": "towns"},
+            f"dataset must be one of {', '.join(DATASETS)}, not 'towns'",
+        ),
+        (
+            {"dataset": ["names"]},
+            rf"dataset must be one of {', '.join(DATASETS)}, not \['names'\]",
+        ),
         ({"dataset": "names", "column": "a"}, "column 'a' is for files, not for the embedded names"),
         ({"dataset": "names", "delimiter": ""}, "delimiter '' is for files"),
         ({"dataset": "names", "encoding": "ascii"}, "encoding 'ascii' is for files"),

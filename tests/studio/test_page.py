@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tapegpt
+from tapegpt.data.sources import DATASETS
 from tests.properties import is_thorough, many
 from tests.studio.server import running
 from tests.web.browser import served, until
@@ -316,6 +317,11 @@ DROP = """content => {
 }"""
 
 
+def test_all_embedded_data_are_offered(studio: Any) -> None:
+    values = studio.eval_on_selector_all("#dataset option", "all => all.map(each => each.value)")
+    assert values == [*(f"dataset:{name}" for name in DATASETS), "own"]
+
+
 def test_other_data_are_chosen(studio: Any) -> None:
     trained(studio, lambda: studio.select_option("#dataset", "dataset:surnames"))
     assert studio.text_content("#facts").startswith("Surnames · ")
@@ -411,7 +417,7 @@ def test_a_large_file_stands_among_the_data(studio: Any, tmp_path: Path) -> None
     studio.reload()
     until(studio, "document.querySelectorAll('#strings-view li').length === 20")
     assert studio.locator("#dataset option:checked").text_content() == "numbers.txt"
-    assert studio.locator("#dataset option").count() == 4
+    assert studio.locator("#dataset option").count() == len(DATASETS) + 2
 
 
 def test_what_doctor_finds_is_shown(studio: Any, tmp_path: Path) -> None:
@@ -719,6 +725,19 @@ def test_the_numbers_of_an_operation_are_those_of_the_step_that_is_looked_at(stu
     answered(studio, "/matrices/wte", lambda: opened_part(studio, "tok_emb"))
     answered(studio, "/moments/0/matrices/wte", lambda: studio.press("#moment", "Home"))
     assert studio.inner_html("#model-view button[title^='tok_emb:']") != before
+
+
+# --- missions
+
+
+def test_missions_are_noticed_when_they_are_solved_and_remembered(studio: Any, address: str) -> None:
+    studio.goto(f"{address}#mission=break")
+    until(studio, "document.getElementById('mission').textContent === 'Your mission: Break it with the learning rate.'")
+    studio.press("#learning_rate", "End")
+    until(studio, "document.getElementById('mission').textContent === 'Solved: Break it with the learning rate.'")
+    trained(studio, lambda: studio.click("#reset"))
+    opened(studio, address)
+    assert "✓ Break it" in studio.text_content("#missions-view")
 
 
 # --- files, links, memory

@@ -28,7 +28,7 @@ def data_arguments(group: argparse._ActionsContainer, default: str = "./input.tx
     about = "files or directories of text, a string a line, or tables (.csv .tsv .jsonl .json .parquet .arrow); - for "
     about += "standard input; gzip, xz, bzip2 or zip too"
     group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [{default}]")
-    option(group, "--dataset", OneOf(DATASETS), f"embedded data: {' or '.join(DATASETS)}")
+    option(group, "--dataset", OneOf(DATASETS), f"embedded data: {', '.join(DATASETS)}")
     about = "of directories and zip files, the files with such names, as '*.abc' [all]"
     group.add_argument("--files", metavar="PATTERN", help=about)
     option(group, "--format", OneOf(FORMATS), f"format of DATA: {', '.join(FORMATS)} [by the names of files]")

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 DATASETS = {
     "names": "first names of the 1990 US Census",
     "surnames": "surnames of the 1990 US Census",
+    "dinosaurs": "genera of dinosaurs",
+    "elements": "chemical elements",
+    "places": "places that time zones are named after",
+    "languages": "languages, each as it calls itself",
 }
 FORMATS = ("text", "csv", "tsv", "jsonl", "json", "parquet", "arrow")
 OF_TABLES = ("header", "separator", "quotes")  # of CSV
@@ -150,7 +154,7 @@ class Source(Selection):
         if self.paths.count(STDIN) > 1:
             raise TapeGPTError("- is given more than once: standard input can be read once")
         if not self.paths and self.dataset is None:
-            raise TapeGPTError(f"there is nothing to read: give a path, or a dataset: {' or '.join(DATASETS)}")
+            raise TapeGPTError(f"there is nothing to read: give a path, or a dataset: {', '.join(DATASETS)}")
         super().check()
         if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
             raise TapeGPTError(

@@ -16,13 +16,9 @@ export function remember(part, content) {
 
 // Whether the page was never opened here before; it is told once.
 export function isFirstVisit() {
-  try {
-    const known = localStorage.getItem(`${KEY}seen`);
-    localStorage.setItem(`${KEY}seen`, "1");
-    return !known;
-  } catch {
-    return false;
-  }
+  const known = kept("seen");
+  remember("seen", true);
+  return !known;
 }
 
 // The state of the link that was opened, else what was remembered. A link's is anybody's: not to be trusted.
@@ -30,14 +26,19 @@ export async function remembered() {
   const { hash } = location;
   if (hash.startsWith(PREFIX)) history.replaceState(null, "", location.pathname);
   try {
-    return hash.startsWith(PREFIX) ? await opened(hash) : kept();
+    return hash.startsWith(PREFIX) ? await opened(hash) : Object.fromEntries(PARTS.map((part) => [part, kept(part)]));
   } catch {
     return {};
   }
 }
 
-function kept() {
-  return Object.fromEntries(PARTS.map((part) => [part, JSON.parse(localStorage.getItem(KEY + part)) ?? undefined]));
+// What was remembered of a part, if anything.
+export function kept(part) {
+  try {
+    return JSON.parse(localStorage.getItem(KEY + part)) ?? undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 // The state in the part of a link from # on; throws for one that is damaged.

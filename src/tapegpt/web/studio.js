@@ -8,6 +8,7 @@ import { card } from "./studio-card.js";
 import { compareSection } from "./studio-compare.js";
 import { complain, duration, find, show } from "./studio-dom.js";
 import { filmSection } from "./studio-film.js";
+import { missionSection } from "./studio-missions.js";
 import { partSection } from "./studio-part.js";
 import { playgroundSection } from "./studio-playground.js";
 import { readingSection } from "./studio-reading.js";
@@ -17,8 +18,15 @@ import { uploadSection } from "./studio-upload.js";
 import { lossCurve, stringList } from "./views.js";
 
 const OWN = "own"; // of the data sets' list: the text that is pasted
-const SAMPLES = { names: "First names", surnames: "Surnames" };
-const NOUNS = { names: "name", surnames: "surname" };
+const SAMPLES = {
+  names: "First names",
+  surnames: "Surnames",
+  dinosaurs: "Dinosaurs",
+  elements: "Chemical elements",
+  places: "Places of the world",
+  languages: "Languages, as they call themselves",
+};
+const NOUNS = { names: "name", surnames: "surname", dinosaurs: "dinosaur", elements: "element", places: "place", languages: "language" };
 const SHOWN = 100_000; // characters of a text that can be edited here
 const LINE = 30; // characters, from which strings may take several lines
 const FEW = 20; // strings, of which none are held out
@@ -52,6 +60,7 @@ const temperature = () => state.settings.temperature;
 const compare = compareSection({ temperature, onChange: drawCurve });
 const playground = playgroundSection({ temperature });
 const part = partSection();
+const missions = missionSection();
 const film = filmSection({
   question,
   onMoment: drawMoment,
@@ -156,7 +165,9 @@ async function awaitBaselines(asked) {
       return; // the curve does without
     }
   }
-  if (asked === corpus) drawCurve();
+  if (asked !== corpus) return;
+  drawCurve();
+  missions.notice({ run, baselines: corpus.baselines });
 }
 
 function drawChoice() {
@@ -263,6 +274,7 @@ async function fail(error, reached = null) {
 
 // The losses of a training that did not end, up to where it broke off.
 function drawReached(reached) {
+  if (reached && !reached.compiling) missions.notice({ broke: true });
   find("main").dataset.reached = String(Boolean(reached?.losses.steps.length));
   if (!reached?.losses.steps.length) return;
   const broken = { name: "you", losses: reached.losses, held_out: [], pinned: false };
@@ -284,6 +296,7 @@ function takeRun(made, asked) {
   playground.take(run);
   compare.take(run, asked);
   film.take(run, asked);
+  if (corpus) missions.notice({ run, baselines: corpus.baselines });
   const { strings, loss } = run.moment;
   const lost = loss === null ? "" : `loss ${decimal(loss)}, `;
   const first = strings.slice(0, 3).map(({ text }) => text);
