@@ -27,6 +27,7 @@ from tapegpt.analysis.attribution import attribute
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.holdout import hold_out
 from tapegpt.data.ngrams import baselines
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.inference.constraints import Drawing
 from tapegpt.settings import Settings
 from tapegpt.studio import runs
@@ -458,7 +459,7 @@ def test_the_load_test_runs_and_sums_up() -> None:
 
 
 def test_the_page_offers_settings_as_their_tables_have_them(client: Client) -> None:
-    fields = {**tapegpt.Config.fields, **Settings.fields, **Drawing.fields}
+    fields = {**tapegpt.Config.fields, **Settings.fields, **Drawing.fields, "tokens": Vocabulary.fields["rule"]}
     ranges = {**tapegpt.Config.ranges, **Settings.ranges}
     for offered in client.ask("GET", "/api/settings"):
         name, values = offered["name"], offered["values"]
@@ -495,11 +496,6 @@ def test_python_serves_the_page_with_a_model_that_is_no_ensemble() -> None:
     assert log == []
     with pytest.raises(tapegpt.TapeGPTError, match="the model is an ensemble of 1 models"):
         tapegpt.studio.serve(Corpus.of(NAMES), tapegpt.Ensemble([model]), port=0)
-    labelled = Corpus.of(["a", "b"], labels=["x", "y"])
-    with pytest.raises(tapegpt.TapeGPTError, match="the data: labels label, which the studio does not show"):
-        tapegpt.studio.serve(labelled, port=0)
-    with pytest.raises(tapegpt.TapeGPTError, match="the model: labels label, which the studio does not show"):
-        tapegpt.studio.serve(Corpus.of(NAMES), tapegpt.train(labelled, steps=1), port=0)
 
 
 def test_a_studio_of_words() -> None:
@@ -525,8 +521,62 @@ def test_a_studio_of_words() -> None:
         slow = tapegpt.train(["baa"], tokens="(a+)+$|b", steps=1, n_embd=4, n_head=1, block_size=4)
         refused = client.ask("POST", "/api/models", tapegpt.dumps(slow), 400)
         assert "tokens by a regular expression" in refused["error"]["message"]
-        labelled = tapegpt.train(Corpus.of(["a", "b"], labels=["x", "y"]), steps=1, n_embd=4, n_head=1, block_size=4)
-        refused = client.ask("POST", "/api/models", tapegpt.dumps(labelled), 400)
-        assert "the file: labels label, which the studio does not show" in refused["error"]["message"]
         unknown = client.ask("POST", f"{path}/explain", {"text": "the zebra"}, 400)
         assert "the model does not know ' zebra'" in unknown["error"]["message"]
+
+
+def test_a_corpus_is_split_by_another_rule(client: Client) -> None:
+    lines = {"text": "the cat\nthe dog"}
+    made = client.ask("POST", "/api/corpora", {**lines, "tokens": "words"}, 201)
+    assert (made["tokens"], made["vocabulary"], made["longest"]) == ("words", [" cat", " dog", "the"], 2)
+    again = client.ask("POST", "/api/corpora", {"corpus": made["id"], "tokens": "the|."}, 201)
+    assert (again["name"], again["tokens"], "the" in again["vocabulary"]) == ("pasted text", "the|.", True)
+    names = client.ask("POST", "/api/corpora", {"dataset": "names", "tokens": "[aeiou]+|."}, 201)
+    assert client.ask("POST", "/api/corpora", {"dataset": "names", "tokens": "[aeiou]+|."}, 201) == names
+    for rule, problem in [("(", "is not a regular expression"), ("a" * 1001, "has 1,001 characters, 1,000 may be")]:
+        refused = client.ask("POST", "/api/corpora", {**lines, "tokens": rule}, 400)
+        assert f"{problem}" in refused["error"]["message"]
+    client.ask("POST", "/api/corpora", {**lines, "corpus": made["id"]}, 400)
+
+
+def test_an_expression_that_takes_for_ever_is_refused() -> None:
+    with running(Limits(search_seconds=0.3)) as client:
+        forever = {"text": f"{'a' * 40}b", "tokens": "(a+)+$|b"}
+        refused = client.ask("POST", "/api/corpora", forever, 400)["error"]["message"]
+        assert refused.startswith("tokens '(a+)+$|b' take more than 0.3 seconds to split the data")
+
+
+def test_a_studio_of_labelled_strings() -> None:
+    girls, boys = ["anna", "eva", "hannah", "aviva"], ["otto", "bob", "tobias", "leon"]
+    corpus = Corpus.of(girls + boys, labels={"sex": ["f"] * 4 + ["m"] * 4})
+    with running(corpus=corpus) as client:
+        shown = client.ask("GET", "/api/corpora/" + client.corpus())
+        columns = [{"name": "sex", "values": ["f", "m"]}]
+        assert (shown["labels"], shown["longest"]) == (columns, 7)
+        run = client.run("eva")
+        path, last = f"/api/runs/{run['id']}", run["moment"]
+        assert run["labels"] == columns
+        assert {label for string in last["strings"] for label in string["labels"]} == {"f", "m"}
+        assert last["explanation"]["labels"] == last["explanation"]["targets"][:1]  # the most probable
+        given = client.ask("GET", f"{path}/moments/0?text=eva&label=m")
+        assert {label for string in given["strings"] for label in string["labels"]} == {"m"}
+        assert given["explanation"]["targets"] == ["sex=m", "e", "v", "a", ""]
+        drawn = client.ask("POST", f"{path}/generate", {"n": 5, "label": ["sex=f"]})["strings"]
+        assert [string["labels"] for string in drawn] == [["f"]] * 5
+        summed, told = (
+            client.ask("POST", f"{path}/score", {"strings": ["eva"], "label": label})["scores"][0]
+            for label in ([], ["f"])
+        )
+        assert (summed["percentile"], told["percentile"] is None) == (None, False)
+        assert dict(summed["classes"]).keys() == {"f", "m"}
+        assert sum(p for _, p in summed["classes"]) == pytest.approx(1, abs=1e-4)
+        explained = client.ask("POST", f"{path}/explain", {"text": "eva", "label": ["f"]})
+        assert explained["labels"] == ["sex=f"]
+        assert client.ask("POST", f"{path}/why", {"text": "eva", "label": ["f"]})["taught"]
+        completion = client.ask("POST", "/v1/completions", {"model": "latest", "prompt": "a", "logprobs": 1})
+        assert len(completion["choices"][0]["logprobs"]["tokens"]) == completion["usage"]["completion_tokens"]
+        loaded = client.ask("POST", "/api/models?text=eva&label=f", client.ask("GET", f"{path}/file"), 201)
+        assert loaded["moment"]["explanation"]["labels"] == ["sex=f"]
+        for label, problem in [(["x"], "there is no label 'x'"), (["f", "m"], "has two values for a column")]:
+            refused = client.ask("POST", f"{path}/generate", {"label": label}, 400)
+            assert problem in refused["error"]["message"]

@@ -374,6 +374,49 @@ def test_a_table_asks_for_its_column(studio: Any, tmp_path: Path) -> None:
     assert not studio.is_visible("#upload")
 
 
+def test_a_column_of_a_table_may_be_the_labels_of_another(studio: Any, tmp_path: Path) -> None:
+    trees = ["oak", "elm", "ash", "yew", "fir"]
+    rows = [*[f"{fruit},fruit" for fruit in FRUITS], *[f"{tree},tree" for tree in trees]]
+    opened_file(studio, tmp_path, "plants.csv", "\n".join(["name,kind", *rows]).encode())
+    until(studio, "document.getElementById('data-error').textContent.includes('choose the column')")
+    trained(studio, lambda: studio.select_option("#column", "name"))
+    assert studio.locator("#labels option").all_text_contents() == ["none", "kind"]
+    run = trained(studio, lambda: studio.select_option("#labels", "kind"))
+    assert run["labels"] == [{"name": "kind", "values": ["fruit", "tree"]}]
+    shown = "[...document.querySelectorAll('#strings-view small')].map(each => each.textContent.trim())"
+    assert {"fruit", "tree"} >= set(studio.evaluate(shown)) != set()
+    studio.fill("#probe", "elm")
+    studio.locator("#reading").scroll_into_view_if_needed()
+    until(studio, "/kind: (tree|fruit) /.test(document.getElementById('score-view').textContent)")
+    studio.select_option("#of-kind", "tree")
+    until(studio, f"{shown}.every(each => each === 'tree')")
+    until(studio, "document.getElementById('surprise-view').textContent.includes('kind=tree')")
+    shown_section(studio, "playground", "small")
+    assert {each.strip() for each in studio.locator("#playground-view small").all_text_contents()} == {"tree"}
+    trained(studio, lambda: studio.press("#steps", "ArrowLeft"))
+    assert studio.input_value("#of-kind") == "tree"
+    trained(studio, lambda: studio.select_option("#labels", ""))
+    assert studio.locator("#of select").count() == 0
+
+
+def test_tokens_are_chosen_and_an_expression_is_typed(studio: Any) -> None:
+    studio.select_option("#dataset", label="Your own strings")
+    trained(studio, lambda: studio.fill("#text", "the cat sat\nthe dog sat\na cat ran"))
+    run = trained(studio, lambda: studio.select_option("#tokens", "words"))
+    assert "the" in run["vocabulary"]
+    studio.select_option("#tokens", "other")
+    studio.fill("#tokens-text", "(at")
+    studio.press("#tokens-text", "Enter")
+    until(studio, "document.getElementById('data-error').textContent.includes('is not a regular expression')")
+    studio.fill("#tokens-text", "at|.")
+    run = trained(studio, lambda: studio.press("#tokens-text", "Enter"))
+    assert "at" in run["vocabulary"]
+    assert studio.text_content("#data-error") == ""
+    studio.reload()
+    until(studio, TRAINED, None)
+    assert studio.input_value("#tokens") == "characters"  # an expression may be anybody's
+
+
 def test_a_long_line_says_that_it_is_cut_and_can_be_separated(studio: Any, tmp_path: Path) -> None:
     trained(studio, lambda: opened_file(studio, tmp_path, "fruits.txt", ", ".join(FRUITS).encode()))
     assert studio.text_content("#cut").startswith("1 string cut at 16 characters: ")

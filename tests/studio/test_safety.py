@@ -299,6 +299,8 @@ HOSTILE = [
     {"novel": 3, "distinct": True, "n": 1000, "temperature": 0.01, "max_length": 3},
     {"pattern": "[abehinotuvs]{8}", "novel": True, "distinct": True, "n": 1000, "temperature": 0.001},
     {"min_length": 8, "suffix": "aaaaaaa", "n": 1000, "distinct": True},
+    {"max_length": 2000, "min_length": 2000, "pattern": "[an]*", "n": 1},
+    {"max_length": 2000, "pattern": ".*a.{9}", "n": 1, "distinct": True},
 ]
 
 

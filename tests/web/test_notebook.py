@@ -54,7 +54,7 @@ def model() -> GPT:
 def test_strings_are_those_of_the_model(model: GPT) -> None:
     reply = Answers(model).reply({"id": "1", "ask": "strings", "temperature": 0.8, "prefix": "a"})
     texts = model.generate(STRINGS, seed=0, temperature=0.8, prefix="a")
-    told = [{"text": text, "known": text in NAMES, "nats": nats(model, text)} for text in texts]
+    told = [{"text": text, "labels": [], "known": text in NAMES, "nats": nats(model, text)} for text in texts]
     assert reply == {"id": "1", "answer": told}
     assert {string["known"] for string in told} == {False, True}
 
@@ -76,6 +76,15 @@ def test_what_is_wrong_is_told_in_a_line(wish: dict[str, Any], model: GPT) -> No
     reply = Answers(model).reply({"id": "1", **wish})
     assert set(reply) == {"id", "error"}
     assert "\n" not in reply["error"]
+
+
+def test_labels_are_chosen() -> None:
+    given = tapegpt.Corpus.of(NAMES, labels={"sex": ["f", "m"] * 5})
+    answers = Answers(tapegpt.train(given, steps=20, n_embd=8, n_head=2, block_size=8))
+    assert answers.start(None)["labels"] == [{"name": "sex", "values": ["f", "m"]}]
+    assert {string["labels"][0] for string in answers.strings(0.8, "", ["sex=m"])} == {"m"}
+    assert answers.explanation("anna", ["sex=m"])["targets"][0] == "sex=m"
+    assert answers.explanation("anna")["labels"][0] in ("sex=f", "sex=m")
 
 
 def test_a_model_without_its_data_has_a_widget(model: GPT, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from collections import Counter
 
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.decoding import UTF_16_MARKS, Encoding, decode, fitting_encodings
+from tapegpt.data.labels import without_gaps
 from tapegpt.data.packed import MAX_CONTENT, STDIN, named
 from tapegpt.data.sources import IN_PLACE, LINE, Source
-from tapegpt.data.vocabulary import CHARACTERS
+from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.models.gpt import Config
 from tapegpt.record import Record
 from tapegpt.training.presets import resolve
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tapegpt.autograd.model import Model
+    from tapegpt.data.rows import Rows
     from tapegpt.training.presets import Options
     from tapegpt.training.trainer import Trainer
 
@@ -173,11 +175,14 @@ def examine_contents(
     if encodings:
         source = source.replace(encoding=encodings[0].name)
     files = [_file(path, held, source) for path, held in contents]
-    values = [value for path, held in contents for value in _values(path, held, source)]
-    documents = source.select(values)
+    tables = [(path, list(source.rows(path, [held]))) for path, held in contents]
+    values = [value for path, rows in tables for value in _values(path, rows, source)]
+    every = [value for _, rows in tables for each in rows for value in each.values]
+    labels = [[cell for _, rows in tables for each in rows for cell in each.column(name)] for name in source.labels]
+    documents = without_gaps(source.select(every, labels=labels), source.labels)
     if not documents:
         raise source.emptiness()
-    corpus = Corpus.of(documents, tokens=tokens).replace(source=source)
+    corpus = Corpus(documents, Vocabulary.of(documents, tokens, source.labels), source)
     return _report(corpus, config or Config(), files, encodings, values, measured), corpus
 
 
@@ -245,9 +250,9 @@ def _file(path: str, data: bytes, source: Source) -> File:
     )
 
 
-def _values(path: str, data: bytes, source: Source) -> list[str]:
-    """Without the empty one behind the last delimiter of a text."""
-    values = source.values(path, data)
+def _values(path: str, tables: list[Rows], source: Source) -> list[str]:
+    """Without nulls, and the empty one behind the last delimiter of a text."""
+    values = [value for rows in tables for value in rows.values if value is not None]
     is_cut = source.kind(path) == "text" and source.delimiter != LINE
     return values[:-1] if is_cut and values and not values[-1] else values
 

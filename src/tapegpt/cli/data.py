@@ -9,7 +9,7 @@ from tapegpt.cli.console import STDOUT, notice
 from tapegpt.cli.options import option
 from tapegpt.data.packed import STDIN
 from tapegpt.data.sources import DATASETS, ERRORS, FORMATS, Source, parse_delimiter, parse_text
-from tapegpt.data.vocabulary import CHARACTERS
+from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf, Whole
 
@@ -53,7 +53,7 @@ def data_arguments(group: argparse._ActionsContainer, default: str = "./input.tx
 
 def tokens_argument(group: argparse._ActionsContainer) -> None:
     """Declare the rule by which a new model splits strings."""
-    about = "what a token is: characters, graphemes, words, or a regular expression such as 'Cl|Br|.' [characters]"
+    about = f"{Vocabulary.fields['rule'].about} [{CHARACTERS}]"
     group.add_argument("--tokens", default=CHARACTERS, metavar="RULE", help=about)
 
 

@@ -19,7 +19,7 @@ from operator import add
 from tapegpt.data.labels import Labelled, check_columns, label, labels_of
 from tapegpt.data.tokens import UTF_32, Tokens
 from tapegpt.errors import TapeGPTError, argument, either, missing, quote
-from tapegpt.record import Record
+from tapegpt.record import Record, field
 from tapegpt.text import amount, visible
 
 TYPE_CHECKING = False
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 CHARACTERS, GRAPHEMES, WORDS = "characters", "graphemes", "words"
 NAMED = (CHARACTERS, GRAPHEMES, WORDS)  # rules that take no longer for any text; an expression may take for ever
+LONGEST_RULE = 1000  # characters of an expression: of the worst ones `re` reads so many in 2.4 s
 LISTED = 3  # unknown tokens that an error names
 
 
@@ -48,7 +49,9 @@ class Vocabulary(Record):
     """
 
     tokens: tuple[str, ...]
-    rule: str = CHARACTERS
+    rule: str = field(
+        "what a token is: characters, graphemes, words, or a regular expression such as 'Cl|Br|.'", default=CHARACTERS
+    )
     labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def check(self) -> None:
@@ -397,6 +400,11 @@ def _pattern(rule: str) -> re.Pattern[str]:
 
     if not isinstance(rule, str):
         raise TapeGPTError(f"{argument('tokens')} must be a str, not {quote(rule)}: give {_RULES}")
+    if len(rule) > LONGEST_RULE:
+        raise TapeGPTError(
+            f"{argument('tokens')} {quote(rule)} has {len(rule):,} characters, {LONGEST_RULE:,} may be: use sets such "
+            "as [a-z] in place of alternatives"
+        )
     if rule == GRAPHEMES:
         try:
             import regex  # type: ignore[import-untyped]  # it has no type hints

@@ -102,6 +102,8 @@ class Constraints(Record):
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range."""
         super().check()
+        if self.label in ((), [], {}):
+            self.__dict__["label"] = None
         if self.max_length is not None and self.min_length > self.max_length:
             in_python = f"min_length {self.min_length} is above max_length {self.max_length}"
             on_command = f"--length {self.min_length}..{self.max_length} ends before it begins"

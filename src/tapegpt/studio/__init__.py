@@ -57,18 +57,17 @@ def serve(
 
     The page begins with the corpus, and with a model, whose training is shown where it can be repeated; `log` gets a
     line about whatever goes wrong. Port 0 is any free one. Raises `TapeGPTError` where the extra `studio` is not
-    installed, the address is not available, the model is an ensemble, or there are labels.
+    installed, the address is not available, or the model is an ensemble.
     """
     try:
         from tapegpt.studio.limits import Limits
         from tapegpt.studio.server import Server
         from tapegpt.studio.store import KeptCorpus
-        from tapegpt.studio.studio import Studio, refuse_labels
+        from tapegpt.studio.studio import Studio
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
         raise missing(str(error.name), "studio") from None
-    refuse_labels("the data", corpus.vocabulary)
     studio = Studio(KeptCorpus(corpus, name), limits or Limits(), log)
     shown = "" if model is None else f"#run={_show(studio, model, log)}"
     server = Server(studio, host, port)
@@ -79,12 +78,11 @@ def serve(
 def _show(studio: Studio, model: GPT, log: Callable[[str], None]) -> str:
     """Keep a model, with its training where that can be repeated; the id of the run."""
     from tapegpt.data.corpus import Corpus
-    from tapegpt.studio.studio import refuse_labels, single
+    from tapegpt.studio.studio import single
     from tapegpt.training.recording import replay, still
 
     if model.models:
         raise TapeGPTError(single("the model", len(model.models)))
-    refuse_labels("the model", model.vocabulary)
     try:
         known = None if model.documents is None else Corpus(list(model.documents), model.vocabulary)
         recording = replay(model, corpus=known)

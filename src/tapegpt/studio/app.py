@@ -24,11 +24,15 @@ from tapegpt.studio.replies import body_of, event, json, refusal_of, refused
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from typing import TypeVar
 
+    from starlette.datastructures import QueryParams
     from starlette.requests import Request
 
     from tapegpt.studio.openapi import Endpoint
     from tapegpt.studio.studio import Studio
+
+    T = TypeVar("T", bound=msgspec.Struct)
 
 PAGE = "studio.html"
 MEDIA = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
@@ -89,7 +93,7 @@ def _endpoint(studio: Studio, endpoint: Endpoint) -> Callable[[Request], Awaitab
             if endpoint.request is not None:
                 parts.append(decoder.decode(sent) if decoder else sent)
             if endpoint.query is not None:
-                parts.append(msgspec.convert(dict(request.query_params), endpoint.query, strict=False))
+                parts.append(_query(request.query_params, endpoint.query))
             result = await endpoint.function(request, *parts)
         except Exception as error:  # noqa: BLE001  # whatever it is, the client gets an answer
             refusal = refusal_of(error, studio.log)
@@ -103,6 +107,13 @@ def _endpoint(studio: Studio, endpoint: Endpoint) -> Callable[[Request], Awaitab
         return json(result, endpoint.status)
 
     return answer
+
+
+def _query(given: QueryParams, kind: type[T]) -> T:
+    """The struct of parameters, of which those that are lists may come several times."""
+    lists = {each.encode_name for each in msgspec.structs.fields(kind) if isinstance(each.default_factory, type)}
+    values = {name: given.getlist(name) if name in lists else value for name, value in given.items()}
+    return msgspec.convert(values, kind, strict=False)
 
 
 async def _page(request: Request) -> Response:

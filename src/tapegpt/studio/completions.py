@@ -15,6 +15,7 @@ from msgspec.json import encode
 from msgspec.structs import replace
 from starlette.responses import Response, StreamingResponse
 
+from tapegpt.data.labels import Labelled, labels_of
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio.limits import RefusedError, too_large
 from tapegpt.studio.openapi import EVENTS, Endpoint
@@ -69,6 +70,7 @@ class Completions:
         """Completions of each prompt, n of each; as events where stream is true."""
         run, prompts = self._run(wanted.model), _prompts(wanted)
         _check(wanted, len(prompts))
+        self._studio.limits.check_length(max([_longest(run.model, wanted, prompt) for prompt in prompts]))
         texts = await self._studio.short(request, lambda deadline: _choices(run.model, wanted, prompts, deadline))
         completion = Completion(
             id=f"cmpl-{token_urlsafe(12)}",
@@ -121,6 +123,12 @@ def _check(wanted: CompletionRequest, prompts: int) -> None:
         raise too_large(f"{n * prompts:,} completions are asked for, the limit is {MAX_CHOICES:,}: ask for fewer")
 
 
+def _longest(model: GPT, wanted: CompletionRequest, prompt: str) -> int:
+    """The tokens that a string may have: as many as are wanted, beyond the block too, or else those of the block."""
+    whole = len(prompt) + (wanted.max_tokens or 0) + len(wanted.suffix or "")
+    return max(whole, model.config.block_size - len(model.vocabulary.labels))
+
+
 def _choices(model: GPT, wanted: CompletionRequest, prompts: Sequence[str], deadline: Deadline) -> list[Choice]:
     n, choices = wanted.n or 1, list[Choice]()
     for number, prompt in enumerate(prompts):
@@ -140,6 +148,7 @@ def _strings(
         "prefix": prompt,
         "suffix": suffix,
         "min_length": (len(prompt) + len(suffix)) // widest,
+        "max_length": _longest(model, wanted, prompt),
         "temperature": 1.0 if wanted.temperature is None else wanted.temperature,
         "top_p": 1.0 if wanted.top_p is None else wanted.top_p,
     }
@@ -154,13 +163,14 @@ def _choice(model: GPT, wanted: CompletionRequest, prompt: str, whole: str, inde
     rest = whole[len(prompt) : len(whole) - len(wanted.suffix or "")]
     pieces, split = model.vocabulary.split(rest), model.vocabulary.split
     most = len(pieces) if wanted.max_tokens is None else wanted.max_tokens
-    is_cut = len(pieces) > most or len(split(whole)) >= model.config.block_size
+    is_cut = len(pieces) > most or len(split(whole)) >= _longest(model, wanted, prompt)
     text, stops = "".join(pieces[:most]), [wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or []
     ends = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
     if ends:
         text, is_cut = text[: min(ends)], False
     shown = prompt + text if wanted.echo else text
-    logprobs = None if wanted.logprobs is None else _logprobs(model, prompt + text, shown, wanted.logprobs)
+    read = Labelled(prompt + text, labels_of(whole))
+    logprobs = None if wanted.logprobs is None else _logprobs(model, read, shown, wanted.logprobs)
     return Choice(text=shown, index=index, logprobs=logprobs, finish_reason="length" if is_cut else "stop")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+from tapegpt.data.vocabulary import GRAPHEMES, NAMED, Vocabulary
 from tapegpt.inference.constraints import Drawing
 from tapegpt.models.gpt import Config
 from tapegpt.ranges import OneOf
@@ -15,7 +18,8 @@ if TYPE_CHECKING:
     from tapegpt.studio.limits import Limits
 
 ENGINES = OneOf(("exact", "fast"))  # the reference is too slow to be waited for
-FIELDS = {**Config.fields, **Settings.fields, **Drawing.fields}
+TOKENS = [rule for rule in NAMED if rule != GRAPHEMES or find_spec("regex")]  # whatever takes no longer for any text
+FIELDS = {**Config.fields, **Settings.fields, **Drawing.fields, "tokens": Vocabulary.fields["rule"]}
 HELD_OUT = 0.1  # share of the strings, so that losses can be compared
 
 
@@ -49,6 +53,7 @@ OFFERED = {  # in the order of the page
     "validation": Control("Held out", "Strings it never trains on, to judge it by.", [0, 0.05, 0.1, 0.2, 0.3]),
     "seed": Control("Seed", "Another seed, other random numbers.", []),
     "engine": Control("Engine", "exact: microgpt.py's numbers. fast: many strings a step.", list(ENGINES.values)),
+    "tokens": Control("Tokens", "What it reads and writes at a time.", TOKENS),
 }
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 
+from tapegpt.data.vocabulary import NAMED, Vocabulary
+from tapegpt.errors import TapeGPTError, quote
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tapegpt.autograd.model import Model
     from tapegpt.settings import Settings
 
@@ -19,6 +26,8 @@ MOMENT_BYTES = 128 << 20  # of a run's parameters at its moments
 WEIGHTS = 1 << 22  # attention weights of a block, 8 bytes each several times over
 SHOWN_WEIGHTS = 300_000  # attention weights of a text, as JSON
 STRINGS = 1000  # to generate in a call
+LENGTH = 2000  # tokens of each: under the worst constraints 0.4 s
+TRIAL = "import json, re, sys; rule, *texts = json.load(sys.stdin); list(map(re.compile(rule).findall, texts))"
 RATE = 1.5e9  # multiply-adds a second that are counted on: half of what the exact engine does at the default shape
 
 
@@ -44,6 +53,7 @@ class Limits(Record):
     layers: int = field("most layers of a model", _SOME, default=12)
     block_size: int = field("largest block of a model", _SOME, default=256)
     strings: int = field("most strings to generate in a call", _SOME, default=STRINGS)
+    length: int = field("most tokens of a generated string", _SOME, default=LENGTH)
     model_bytes: int = field("most bytes of a model file", _SOME, default=64 << 20)
 
     def check_shape(self, config: Model, vocab_size: int) -> None:
@@ -78,9 +88,9 @@ class Limits(Record):
                 "ask for less, or of a smaller model"
             )
 
-    def check_length(self, max_length: int | None) -> None:
-        """Raise `RefusedError` for strings that may be longer than the largest block."""
-        self._check("max_length", max_length or 0, self.block_size)
+    def check_length(self, tokens: int | None) -> None:
+        """Raise `RefusedError` for strings that may be longer."""
+        self._check("the length of strings", tokens or 0, self.length)
 
     def check_text(self, config: Model, vocab_size: int, text: str) -> None:
         """Raise `RefusedError` for a text whose attention weights are too many to be sent."""
@@ -100,6 +110,25 @@ class Limits(Record):
 def too_large(message: str) -> RefusedError:
     """The refusal of what is more than is allowed."""
     return RefusedError(413, "too_large", message)
+
+
+def check_rule(rule: str, texts: Iterable[str], seconds: float) -> None:
+    """Raise `TapeGPTError` for a regular expression that is none, or takes longer to split these texts.
+
+    It is tried in a process of its own: a match holds the interpreter's lock, and nothing ends it but its end.
+    """
+    Vocabulary((), rule)
+    if rule in NAMED:
+        return
+    try:
+        given = json.dumps([rule, *texts]).encode()
+        command = [sys.executable, "-ISc", TRIAL]
+        subprocess.run(command, input=given, timeout=seconds, check=False, capture_output=True)  # noqa: S603  # our own
+    except subprocess.TimeoutExpired:
+        raise TapeGPTError(
+            f"tokens {quote(rule)} take more than {seconds:g} seconds to split the data: repeat nothing that is a "
+            "repetition itself"
+        ) from None
 
 
 def weights(config: Model, vocab_size: int, positions: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from secrets import randbits
 from time import perf_counter
 
@@ -11,7 +12,7 @@ from tapegpt.studio import requests, responses
 from tapegpt.studio.limits import too_large
 from tapegpt.studio.openapi import Endpoint
 from tapegpt.studio.work import TimedInference
-from tapegpt.web.data import explanation_data, score_data, string_data
+from tapegpt.web.data import explanation_data, labelled, score_data, string_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Questions:
         """The model after so many steps: what it generates, how it reads a text."""
         kept, step = self._studio.run(request), request.path_params["step"]
         self._studio.limits.check_text(kept.model.config, kept.model.vocab_size, wanted.text)
-        return await self._studio.short(request, lambda _: kept.portrait.moment(step, wanted.text, wanted.temperature))
+        given = (wanted.text, wanted.temperature, wanted.label)
+        return await self._studio.short(request, lambda _: kept.portrait.moment(step, *given))
 
     async def matrix(self, request: Request) -> dict[str, Any]:
         """A matrix of parameters after so many steps."""
@@ -66,10 +68,13 @@ class Questions:
         model = kept.model
         self._studio.limits.check_text(model.config, model.vocab_size, text)
         if isinstance(step, int):
-            moment = await self._studio.short(request, lambda _: kept.portrait.moment(step, text, Drawing.temperature))
+            given = (text, Drawing.temperature, wanted.label)
+            moment = await self._studio.short(request, lambda _: kept.portrait.moment(step, *given))
             read: dict[str, Any] = moment["explanation"]
             return read
-        return await self._studio.short(request, lambda _: explanation_data(explain(model, text)))
+        return await self._studio.short(
+            request, lambda _: explanation_data(explain(model, labelled(model, text, wanted.label)))
+        )
 
     async def why(self, request: Request, wanted: requests.Why) -> dict[str, Any]:
         """The training strings that taught the model a string, and those that pushed against it."""
@@ -79,10 +84,15 @@ class Questions:
         limits = self._studio.limits
         limits.check_work(3 * kept.tokens * kept.model.num_parameters, limits.seconds)
         found = await self._studio.long(
-            request, lambda _: attribute(kept.model, wanted.text, kept.recording, wanted.top)
+            request,
+            lambda _: attribute(
+                kept.model, labelled(kept.model, wanted.text, wanted.label), kept.recording, wanted.top
+            ),
         )
         listed = {
-            name: [{"document": each.document, "influence": each.influence, "steps": each.steps} for each in documents]
+            name: [
+                {"document": str(each.document), "influence": each.influence, "steps": each.steps} for each in documents
+            ]
             for name, documents in (("taught", found.taught), ("hindered", found.hindered))
         }
         return {**listed, "seconds": round(perf_counter() - started, 4)}
@@ -118,13 +128,19 @@ class Questions:
     async def score(self, request: Request, wanted: requests.ToScore) -> dict[str, Any]:
         """How surprising strings are to the model."""
         kept, limits = self._studio.run(request), self._studio.limits
+        counts = kept.model.counts
         tokens = sum(map(len, wanted.strings))
         if tokens > MAX_SCORED:
             raise too_large(f"the strings have more than {MAX_SCORED:,} characters: send fewer at a time")
-        limits.check_work(tokens * kept.model.num_parameters, limits.search_seconds)
+        each = len(counts.counts) if counts else 1
+        limits.check_work(each * tokens * kept.model.num_parameters, limits.search_seconds)
 
         def task(_: Deadline) -> list[dict[str, Any]]:
-            return [score_data(score) for score in kept.scores(wanted.strings)]
+            classes = kept.model.classify(wanted.strings) if counts else repeat(dict[tuple[str, ...], float]())
+            return [
+                score_data(score, found.items())
+                for score, found in zip(kept.scores(wanted.strings, wanted.label), classes, strict=False)
+            ]
 
         return {"scores": await self._studio.short(request, task)}
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.inference.constraints import Drawing
 from tapegpt.studio.controls import schema
 from tapegpt.studio.limits import STRINGS
@@ -18,6 +19,7 @@ Whole = Annotated[int, Meta(ge=0, le=2**53)]  # what JavaScript has too
 Value = Annotated[int, Meta(ge=-(2**53), le=2**53)] | float | str | None
 Chosen = Annotated[dict[str, Value], Meta(extra_json_schema=schema())]
 Text = Annotated[str, Meta(max_length=10_000)]
+Label = Annotated[list[Text], Meta(max_length=100)]  # of a string: a value or column=value each
 Name = Annotated[str, Meta(max_length=100)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
@@ -30,10 +32,12 @@ class Request(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class NewCorpus(Request):
-    """Data to train on: a text with a string a line, or the name of an embedded data set."""
+    """Data to train on: a text with a string a line, an embedded data set, or a corpus to be split otherwise."""
 
     text: str | UnsetType = UNSET
     dataset: str | UnsetType = UNSET
+    corpus: str | UnsetType = UNSET
+    tokens: str = CHARACTERS
 
 
 class FileQuery(Request):
@@ -44,6 +48,7 @@ class FileQuery(Request):
     encoding: Name = "utf-8"
     delimiter: Name = "line"
     column: Name | None = None
+    labels: list[Name] = []  # msgspec copies it
     header: bool = True
 
 
@@ -53,6 +58,7 @@ class NewRun(Request):
     corpus: Name
     settings: Chosen = {}  # msgspec copies it
     text: Text = ""
+    label: Label = []
     temperature: float = Drawing.temperature
     moments: Annotated[int, Meta(ge=2, le=200)] = 40
 
@@ -61,6 +67,7 @@ class MomentQuery(Request):
     """What is to be shown of a moment."""
 
     text: Text = ""
+    label: Label = []
     temperature: float = Drawing.temperature
 
 
@@ -73,6 +80,7 @@ class Generate(Request):
     prefix: Text = ""
     suffix: Text = ""
     pattern: Annotated[str, Meta(max_length=MAX_PATTERN)] | None = None
+    label: Label = []
     min_length: int = 0
     max_length: int | None = None
     top_k: int = Drawing.top_k
@@ -86,12 +94,14 @@ class ToScore(Request):
     """Strings to judge."""
 
     strings: Annotated[list[Text], Meta(max_length=MAX_LIST)]
+    label: Label = []
 
 
 class ToExplain(Request):
     """A text to read, by the model as it was after so many steps, or as it is."""
 
     text: Text
+    label: Label = []
     step: Whole | UnsetType = UNSET
 
 
@@ -99,6 +109,7 @@ class Why(Request):
     """A string, to find what taught it."""
 
     text: Text
+    label: Label = []
     top: Annotated[int, Meta(ge=1, le=100)] = 10
 
 

@@ -27,6 +27,13 @@ class Error(Response):
     error: ErrorDetail
 
 
+class Column(Response):
+    """A column of labels, and its values."""
+
+    name: str
+    values: list[str]
+
+
 class Corpus(Response):
     """Data to train on; `lengths` are pairs of a length and how many documents have it, the shortest first."""
 
@@ -35,7 +42,9 @@ class Corpus(Response):
     dataset: str | None
     documents: int
     characters: int
+    tokens: str
     vocabulary: list[str]
+    labels: list[Column]
     longest: int
     median: int
     lengths: list[tuple[int, int]]
@@ -93,9 +102,10 @@ class Evaluation(Response):
 
 
 class String(Response):
-    """A generated string, whether it is one of the data, and its nats per token."""
+    """A generated string with its labels, whether it is one of the data, and its nats per token."""
 
     text: str
+    labels: list[str]
     known: bool
     nats: float
 
@@ -117,9 +127,10 @@ class Gradient(Response):
 
 
 class Explanation(Response):
-    """How a model reads a text of T positions."""
+    """How a model reads a text of T positions, behind its labels, each column=value."""
 
     text: str
+    labels: list[str]
     inputs: list[str]
     targets: list[str]
     surprises: list[float]
@@ -182,6 +193,7 @@ class Run(Response):
     parameters: int
     vocabulary: list[str]
     graph: list[Operation]
+    labels: list[Column]
     seconds: Seconds
     steps: int
     losses: Curve
@@ -220,7 +232,7 @@ class Strings(Response):
 
 
 class Score(Response):
-    """How surprising a string is: to each token, and last to the end, its nats."""
+    """How surprising a string is: to each token, and last to the end, its nats; and the most probable of its labels."""
 
     text: str
     tokens: list[str]
@@ -230,6 +242,7 @@ class Score(Response):
     percentile: Annotated[float, Meta(ge=0, le=100)] | None
     surprises: list[float]
     unknown: list[str]
+    classes: list[tuple[str, float]]
 
 
 class Scores(Response):

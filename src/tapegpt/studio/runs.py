@@ -9,10 +9,11 @@ from starlette.responses import Response, StreamingResponse
 
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.decoding import with_line_feeds
+from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio import requests, responses
 from tapegpt.studio.controls import offer
-from tapegpt.studio.limits import Limits, too_large
+from tapegpt.studio.limits import Limits, check_rule, too_large
 from tapegpt.studio.openapi import EVENTS, Endpoint
 from tapegpt.studio.replies import body_of, event, refusal_of
 from tapegpt.studio.store import KeptCorpus, KeptRun
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from tapegpt.studio.studio import Studio
+    from tapegpt.studio.work import Deadline
     from tapegpt.web.data import Portrait
 
 PASTED = "pasted text"
@@ -83,23 +85,30 @@ class Runs:
         return self._studio.corpora[request.path_params["id"]].as_dict()
 
     async def new_corpus(self, request: Request, wanted: requests.NewCorpus) -> dict[str, Any]:
-        """Make a corpus of a text with one string per line, or of an embedded data set."""
-        text, dataset = wanted.text, wanted.dataset
-        if isinstance(text, str) == isinstance(dataset, str):
-            raise TapeGPTError("a corpus is made of a text or a dataset: give one of them")
-        if isinstance(text, str):
-            most = self._studio.limits.characters
-            if len(text) > most:
-                raise too_large(f"the text has {len(text):,} characters, the limit here is {most:,}: give less")
-            lines = with_line_feeds(text.removeprefix("\ufeff")).split("\n")
-            kept = await self._studio.short(request, lambda _: KeptCorpus(Corpus.of(lines), PASTED))
-            return self._studio.add_corpus(kept).as_dict()
-        assert isinstance(dataset, str)
+        """Make a corpus of a text with one string per line, of an embedded data set, or of another corpus."""
+        if sum([isinstance(each, str) for each in (wanted.text, wanted.dataset, wanted.corpus)]) != 1:
+            raise TapeGPTError("a corpus is made of a text, a dataset or another corpus: give one of them")
+        if isinstance(wanted.text, str) and len(wanted.text) > (most := self._studio.limits.characters):
+            raise too_large(f"the text has {len(wanted.text):,} characters, the limit here is {most:,}: give less")
+        known = self._studio.corpora[wanted.corpus] if isinstance(wanted.corpus, str) else None
         for kept in self._studio.corpora:
-            if kept.dataset == dataset:
+            if kept.dataset == wanted.dataset and kept.corpus.vocabulary.rule == wanted.tokens:
                 return kept.as_dict()
-        kept = await self._studio.short(request, lambda _: KeptCorpus(Corpus.dataset(dataset), dataset))
-        return self._studio.add_corpus(kept).as_dict()
+
+        def task(deadline: Deadline) -> KeptCorpus:
+            if known is not None:
+                corpus, name = known.corpus, known.name
+            elif isinstance(wanted.dataset, str):
+                corpus, name = Corpus.dataset(wanted.dataset), wanted.dataset
+            else:
+                assert isinstance(wanted.text, str)
+                lines = with_line_feeds(wanted.text.removeprefix("\ufeff")).split("\n")
+                corpus, name = Corpus.of(lines), PASTED
+            check_rule(wanted.tokens, corpus.documents, deadline.seconds)
+            vocabulary = Vocabulary.of(corpus.documents, wanted.tokens, corpus.vocabulary.columns)
+            return KeptCorpus(corpus.replace(vocabulary=vocabulary), name)
+
+        return self._studio.add_corpus(await self._studio.short(request, task)).as_dict()
 
     async def new_file(self, request: Request, content: bytes, wanted: requests.FileQuery) -> dict[str, Any]:
         """Read a file as data, as the command line does."""
@@ -161,7 +170,9 @@ class Runs:
 
     async def _show(self, request: Request, kept: KeptRun, wanted: requests.MomentQuery) -> dict[str, Any]:
         self._studio.limits.check_text(kept.model.config, kept.model.vocab_size, wanted.text)
-        data = await self._studio.short(request, lambda _: kept.portrait.run(wanted.text, wanted.temperature))
+        data = await self._studio.short(
+            request, lambda _: kept.portrait.run(wanted.text, wanted.temperature, wanted.label)
+        )
         return {**kept.as_dict(), **data}
 
     async def delete_run(self, request: Request) -> Response:

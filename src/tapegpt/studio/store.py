@@ -11,9 +11,10 @@ from secrets import token_urlsafe
 from typing import Generic, TypeVar
 
 from tapegpt.data.corpus import Corpus
+from tapegpt.data.labels import Labelled
 from tapegpt.errors import quote
 from tapegpt.studio.limits import RefusedError, weights
-from tapegpt.web.data import Facts
+from tapegpt.web.data import Facts, columns_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class KeptCorpus:
             "dataset": self.dataset,
             "documents": len(corpus),
             "characters": self.characters,
+            "tokens": corpus.vocabulary.rule,
             "vocabulary": list(corpus.vocabulary),
+            "labels": columns_data(corpus.vocabulary),
             "longest": lengths[-1],
             "median": lengths[len(lengths) // 2],
             "lengths": list(Counter(lengths).items()),
@@ -111,14 +114,20 @@ class KeptRun:
         model = self.model
         return {"id": self.id, "name": self.name, "parameters": model.num_parameters, "steps": model.steps}
 
-    def scores(self, strings: list[str]) -> Iterable[Score]:
-        """How surprising strings are; compared with the training strings where judging these is quick."""
+    def scores(self, strings: list[str], label: list[str]) -> Iterable[Score]:
+        """How surprising strings are; compared with the training strings where judging these is quick.
+
+        Labels that are not given are summed over.
+        """
         from tapegpt.inference.scores import Scores
 
         model = self.model
         if self.tokens * model.num_parameters <= RANK_WORK:
             model.rank()
-        return Scores(model.inference, model.vocabulary, strings, model.ranks) if strings else ()
+        known = model.vocabulary.combination(label)
+        texts = [Labelled(text, known) for text in strings] if known else strings
+        ranks = () if None in known else model.ranks
+        return Scores(model.inference, model.vocabulary, texts, ranks, counts=model.counts) if strings else ()
 
     def judge(self) -> dict[str, Any]:
         """The response `Judgement` of `responses.py`; none of what is not held out."""

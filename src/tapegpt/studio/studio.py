@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from tapegpt.data.corpus import Corpus
-    from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.models.trained import Shape
 
     T = TypeVar("T")
@@ -106,7 +105,6 @@ class Studio:
                 "the file has tokens by a regular expression, which can take for ever on a text: open it with tapegpt "
                 "studio --load, if you trust it"
             )
-        refuse_labels("the file", recording.model.vocabulary)
         deadline.check()
         return recording
 
@@ -124,16 +122,6 @@ def single(name: str, models: int) -> str:
         f"{name} is an ensemble of {models} models, and the studio looks into one: save one of them in Python with "
         'tapegpt.load("FILE").models[0].save("MODEL.safetensors"), and open that'
     )
-
-
-def refuse_labels(name: str, vocabulary: Vocabulary) -> None:
-    """Raise `TapeGPTError` for a vocabulary with labels, behind which no view of the page reads a text."""
-    if vocabulary.labels:
-        columns = ", ".join([column for column, _ in vocabulary.labels])
-        raise TapeGPTError(
-            f"{name}: labels {columns}, which the studio does not show: use the commands, such as tapegpt "
-            "explain --label"
-        )
 
 
 def _baselines(corpus: Corpus) -> dict[str, float]:

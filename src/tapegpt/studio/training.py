@@ -47,6 +47,7 @@ class TrainingTask:
         limits.check_text(self.config, vocab_size, wanted.text)
         TEMPERATURE.check("temperature", wanted.temperature)
         vocabulary = corpus.corpus.vocabulary
+        vocabulary.combination(wanted.label)
         pieces = vocabulary.split(wanted.text)[: self.config.block_size]
         if unknown := set(pieces).difference(vocabulary):  # else the error would come after the training
             raise TapeGPTError(f"text {quote(wanted.text)}: {listed(unknown)} is not in the data: leave that out")
@@ -75,7 +76,7 @@ class TrainingTask:
         self.deadline.check()
         portrait = Portrait(recording, self.corpus.facts)
         self.progress = self._progress([], is_compiling=True)  # of what looks into the model, for a new shape
-        data = portrait.run(self._wanted.text, self._wanted.temperature)
+        data = portrait.run(self._wanted.text, self._wanted.temperature, self._wanted.label)
         compiling = trainer.model.engine.compile_seconds
         seconds = {"train": trained - made, "compile": compiling, "all": perf_counter() - begun}
         return portrait, {**data, "seconds": {name: round(value, 4) for name, value in seconds.items()}}
@@ -86,8 +87,9 @@ class TrainingTask:
         now = perf_counter()
         if now - max(self._shown, self.started) > PROGRESS_SECONDS and self.trainer is not None:
             model = self.trainer.model
-            strings = model.generate(PROGRESS_STRINGS, seed=0, temperature=self._wanted.temperature)
-            self.progress = self._progress(strings, is_compiling=False)
+            wanted = self._wanted
+            strings = model.generate(PROGRESS_STRINGS, seed=0, temperature=wanted.temperature, label=wanted.label)
+            self.progress = self._progress(list(map(str, strings)), is_compiling=False)
             self._shown = now
         return self.deadline.is_over
 

@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from tapegpt.studio.requests import FileQuery
 
 EDITED = 100_000  # characters of a file that become a text to edit
-ELSEWHERE = ("--block-size", "--preset", "--validation", "--format", "--column", "--delimiter", "--encoding")
+ELSEWHERE = (
+    "--block-size",
+    "--preset",
+    "--validation",
+    "--format",
+    "--column",
+    "--labels",
+    "--delimiter",
+    "--encoding",
+)
 
 _lock = renew_at_fork(allocate_lock())
 
@@ -54,7 +63,7 @@ def read_file(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str
     encoding = encodings[0].name if encodings else wanted.encoding
     delimiter = parse_delimiter(wanted.delimiter)
     reading: Any = {"format": kind, "encoding": encoding, "delimiter": delimiter}
-    source = Source(paths=(wanted.name,), **reading, column=wanted.column, header=wanted.header)
+    source = Source(paths=(wanted.name,), **reading, column=wanted.column, labels=wanted.labels, header=wanted.header)
     names: list[str] = []
     if kind != "text":
         names = column_names(kind, [with_line_feeds(decode(name, held, encoding))])
@@ -69,7 +78,7 @@ def read_file(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str
         raise too_large(f"the file has {report.characters:,} characters, the limit here is {characters:,}: give less")
     said = dict.fromkeys(str(note.message) for note in notes)
     findings = [{"option": "", "reason": note} for note in said] + _findings(report)
-    told |= {"findings": findings, "text": _editable(corpus.documents)}
+    told |= {"findings": findings, "text": None if wanted.labels else _editable(corpus.documents)}
     return told, KeptCorpus(corpus.replace(source=None), wanted.name)
 
 
@@ -89,7 +98,7 @@ def _findings(report: DataReport) -> list[dict[str, str]]:
     """What doctor would have done otherwise, and why."""
     counts = [amount(file.controls, "control character") for file in report.files if file.controls]
     controls = [{"option": "", "reason": f"{count} in it"} for count in counts]
-    flags = [flag for flag in report.flags if flag.words[0] not in ELSEWHERE]
+    flags = [flag for flag in report.flags if flag.words[0].partition("=")[0] not in ELSEWHERE]
     return controls + [{"option": " ".join(flag.words), "reason": flag.reason} for flag in flags]
 
 

@@ -63,7 +63,9 @@ class Recording(Record):
         engine = make_engine(settings.engine, model.config, model.vocab_size, settings.batch_size)
         engine.load_parameters(model.parameters)  # with fixed ones, which no snapshot has
         engine.restore(moment.snapshot)
-        return GPT(model.config, model.vocabulary, Random(settings.seed), engine, moment.step)
+        made = GPT(model.config, model.vocabulary, Random(settings.seed), engine, moment.step)
+        made.counts = model.counts
+        return made
 
 
 def spread(steps: int, count: int) -> list[int]:

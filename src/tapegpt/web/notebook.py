@@ -12,11 +12,11 @@ from tapegpt.errors import TapeGPTError, missing
 from tapegpt.inference.explanation import explain
 from tapegpt.training.recording import still
 from tapegpt.web import bundle, source
-from tapegpt.web.data import STRINGS, Portrait, explanation_data, string_data
+from tapegpt.web.data import STRINGS, Portrait, columns_data, explanation_data, labelled, string_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from tapegpt.models.trained import GPT
@@ -68,6 +68,7 @@ class Answers:
         return {
             "about": f"{model.num_parameters:,} parameters, {model.steps:,} steps",
             "temperature": TEMPERATURE,
+            "labels": columns_data(model.vocabulary),
             "strings": self.strings(TEMPERATURE, ""),
             "embeddings": moment["embeddings"],
             "explanation": moment["explanation"],
@@ -83,11 +84,11 @@ class Answers:
         except TapeGPTError as error:
             return {"id": name, "error": str(error)}
 
-    def strings(self, temperature: float, prefix: str) -> list[Data]:
+    def strings(self, temperature: float, prefix: str, label: Sequence[str] = ()) -> list[Data]:
         """Strings, from the same random numbers whatever is asked."""
-        texts = self._model.generate(STRINGS, seed=0, temperature=temperature, prefix=prefix)
+        texts = self._model.generate(STRINGS, seed=0, temperature=temperature, prefix=prefix, label=label)
         return string_data(self._model, texts, self._known)
 
-    def explanation(self, text: str) -> Data:
+    def explanation(self, text: str, label: Sequence[str] = ()) -> Data:
         """How a text is read."""
-        return explanation_data(explain(self._model, text))
+        return explanation_data(explain(self._model, labelled(self._model, text, label)))

@@ -24,6 +24,11 @@ export function get(path, options) {
   return send("GET", path, undefined, options);
 }
 
+// Fields as the part of an address after "?": of a list each as one.
+export function query(fields) {
+  return new URLSearchParams(Object.entries(fields).flatMap(([name, value]) => [value].flat().map((each) => [name, each])));
+}
+
 // `onProgress` gets what is known on the way; aborting the signal ends what was asked for.
 export function post(path, body, options) {
   return send("POST", path, body, options);

@@ -3,7 +3,7 @@
 // Not here: the curves' picture (views.js).
 
 import { count, decimal, element } from "./drawing.js";
-import { get } from "./studio-api.js";
+import { get, query } from "./studio-api.js";
 import { asker, complain, duration, find, show } from "./studio-dom.js";
 import { stringList } from "./views.js";
 
@@ -20,9 +20,9 @@ function spread(numbers) {
   return Math.sqrt(mean(numbers.map((number) => (number - middle) ** 2)));
 }
 
-// `temperature()` is the one that all strings are of.
-export function compareSection({ temperature, onChange }) {
-  let pinned = []; // runs with their strings and the temperature of these
+// `drawing(run)` is how strings of it are drawn: their temperature and label.
+export function compareSection({ drawing, onChange }) {
+  let pinned = []; // runs with their strings and how these were drawn
   let present = null;
   const asking = asker("compare-error", "compare-view");
   const judging = asker("compare-error", "compare-view");
@@ -95,15 +95,17 @@ export function compareSection({ temperature, onChange }) {
     show("compare-view", element("ul", { class: "verdicts" }, ...verdicts), element("div", { class: "runs" }, ...columns));
   }
 
-  // Has strings of another temperature drawn anew, from the same random numbers.
+  const wanted = (run) => query(drawing(run)).toString();
+
+  // Has strings that were drawn otherwise drawn anew, from the same random numbers.
   function refresh() {
-    const wanted = temperature();
-    const old = compared().map(([each]) => each).filter((each) => each.temperature !== wanted);
+    const old = compared().map(([each]) => each).filter((each) => each.drawn !== wanted(each.run));
     if (!old.length) return;
-    const ask = (signal) => ({ run: { id, moment } }) =>
-      get(`/api/runs/${id}/moments/${moment.step}?temperature=${wanted}`, { signal });
+    const asked = old.map(({ run }) => wanted(run));
+    const ask = (signal) => ({ run: { id, moment } }, index) =>
+      get(`/api/runs/${id}/moments/${moment.step}?${asked[index]}`, { signal });
     asking((signal) => Promise.all(old.map(ask(signal))), (moments) => {
-      old.forEach((each, index) => Object.assign(each, { strings: moments[index].strings, temperature: wanted }));
+      old.forEach((each, index) => Object.assign(each, { strings: moments[index].strings, drawn: asked[index] }));
       draw();
     });
   }
@@ -136,9 +138,9 @@ export function compareSection({ temperature, onChange }) {
   return {
     pin,
     refresh,
-    // A run, and the temperature of the strings of its moment.
-    take(run, asked) {
-      present = { run, strings: run.moment.strings, temperature: asked.temperature };
+    // A run, and how the strings of its moment were drawn.
+    take(run, { temperature, label }) {
+      present = { run, strings: run.moment.strings, drawn: query({ temperature, label }).toString() };
       draw();
       refresh();
       judge();

@@ -1,9 +1,34 @@
 // What stands in the page, and whether it is up to date. Not here: building elements (drawing.js), pictures (views.js).
 
+import { element } from "./drawing.js";
 import { newest } from "./studio-api.js";
 
 export function find(id) {
   return document.getElementById(id);
+}
+
+const OTHER = "other"; // of a list: a text that is typed in the field with "-text" behind its name
+
+// The choices of a list as [value, what is shown], and the one that is chosen.
+export function options(id, pairs, chosen) {
+  show(id, ...pairs.map(([value, label]) => element("option", { value }, label)));
+  find(id).value = chosen;
+}
+
+// The same with another text behind them, of that name.
+export function optionsOrText(id, pairs, other, chosen) {
+  const isOther = !pairs.some(([value]) => value === chosen);
+  options(id, [...pairs, [OTHER, other]], isOther ? OTHER : chosen);
+  find(`${id}-text`).hidden = !isOther;
+  if (isOther) find(`${id}-text`).value = chosen;
+}
+
+// Whether a list has been set to another text, which can be typed now.
+export function asksForText({ id, value }) {
+  const text = value === OTHER ? find(`${id}-text`) : null;
+  if (text) text.hidden = false;
+  text?.focus();
+  return text !== null;
 }
 
 // Puts something in the place of what an element holds; nothing empties it. It is up to date then.

@@ -2,7 +2,7 @@
 // Not here: drawing a moment (studio.js).
 
 import { decimal, nearest } from "./drawing.js";
-import { get, newest } from "./studio-api.js";
+import { get, newest, query } from "./studio-api.js";
 import { complain, find, outdate } from "./studio-dom.js";
 
 const SECONDS = 4; // that a film lasts
@@ -26,8 +26,8 @@ export function filmSection({ question, onMoment, views }) {
     show(current);
   }
 
-  function address(at, asked = question()) {
-    return `/api/runs/${run.id}/moments/${run.moments[at]}?${new URLSearchParams(asked)}`;
+  function address(at, asked = question(run)) {
+    return `/api/runs/${run.id}/moments/${run.moments[at]}?${query(asked)}`;
   }
 
   function label({ step }) {

@@ -5,7 +5,7 @@ import { post } from "./studio-api.js";
 import { asker, complain, duration, find, outdate, show, whenSeen } from "./studio-dom.js";
 import { stringList } from "./views.js";
 
-export function playgroundSection({ temperature }) {
+export function playgroundSection({ drawing }) {
   const form = find("constraints");
   const asking = asker("playground-error", "playground-view", "playground-timing");
   let run = null;
@@ -14,7 +14,7 @@ export function playgroundSection({ temperature }) {
   function constraints() {
     const read = ({ type, value, valueAsNumber, checked }) => ({ checkbox: checked, number: valueAsNumber })[type] ?? value;
     const filled = [...form.elements].filter(({ name, value }) => name && value !== "");
-    return { ...Object.fromEntries(filled.map((each) => [each.name, read(each)])), temperature: temperature() };
+    return { ...Object.fromEntries(filled.map((each) => [each.name, read(each)])), ...drawing(run) };
   }
 
   function ask() {

@@ -1,7 +1,7 @@
 // How the model reads a string: what surprised it, where it looks, what it expected, which training strings taught it.
 // Not here: asking for a moment, of which most of this is a part.
 
-import { decimal, element } from "./drawing.js";
+import { decimal, element, percent } from "./drawing.js";
 import { post } from "./studio-api.js";
 import { asker, complain, duration, find, show, whenSeen } from "./studio-dom.js";
 import { influenceList, probabilityBars, surpriseText } from "./views.js";
@@ -47,19 +47,23 @@ export function readingSection({ onText }) {
 
   // Of the model as it came out, not of its earlier moments: how usual the string is beside the training strings.
   function score() {
-    const strings = [moment.explanation.text];
-    scoring((signal) => post(`/api/runs/${run.id}/score`, { strings }, { signal }), ({ scores: [score] }) => {
-      const { nats, perplexity, percentile } = score;
+    const { text, labels: label } = moment.explanation;
+    const asked = { strings: [text], label };
+    scoring((signal) => post(`/api/runs/${run.id}/score`, asked, { signal }), ({ scores: [score] }) => {
+      const { nats, perplexity, percentile, classes } = score;
       const loss = `Loss ${decimal(nats)} nats per token: perplexity ${decimal(perplexity, 1)}`;
       const rank = `more surprising than ${decimal(percentile ?? 0, 0)} % of the training strings`;
-      show("score-view", percentile === null ? loss : `${loss} · ${rank}`);
+      const said = [loss, ...(percentile === null ? [] : [rank])];
+      const shares = classes.slice(0, 3).map(([name, share]) => `${name} ${percent(share)}`);
+      if (shares.length) said.push(`${run.labels.map(({ name }) => name).join(", ")}: ${shares.join(", ")}`);
+      show("score-view", said.join(" · "));
     });
   }
 
   async function why() {
     const { id } = run;
-    const { text } = moment.explanation;
-    const ask = (signal) => post(`/api/runs/${id}/why`, { text, top: 10 }, { signal });
+    const { text, labels: label } = moment.explanation;
+    const ask = (signal) => post(`/api/runs/${id}/why`, { text, label, top: 10 }, { signal });
     const asked = tracing(ask, ({ taught, hindered, seconds }) => {
       if (run.id !== id || moment.explanation.text !== text) return;
       show("why-view", influences("Taught it", taught), influences("Pushed against it", hindered));

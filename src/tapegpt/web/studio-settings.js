@@ -7,6 +7,7 @@ import { find } from "./studio-dom.js";
 const TEXTS = { steps: (number) => decimal(number, 0), validation: percent, temperature: (number) => decimal(number) };
 
 let offered = []; // settings: {name, label, about, first, kind, default, values}
+let rules = []; // by which strings are split into tokens; those that take no longer for any string
 
 const isSlider = ({ name, values }) => values.length > 0 && name !== "engine";
 
@@ -14,6 +15,8 @@ const isSlider = ({ name, values }) => values.length > 0 && name !== "engine";
 function choices({ name, values }, { n_embd }) {
   return name === "n_head" ? values.filter((heads) => n_embd % heads === 0) : values;
 }
+
+export const tokenRules = () => rules;
 
 // Settings that can be trained with: what is missing or makes no sense has its default.
 export function sound(given) {
@@ -49,7 +52,9 @@ export function controls([first, others], onMove) {
   }
 
   async function load(given) {
-    offered = await get("/api/settings");
+    const every = await get("/api/settings");
+    offered = every.filter(({ name }) => name !== "tokens");
+    rules = every.find(({ name }) => name === "tokens").values;
     rows = offered.filter(isSlider).map((slider) => {
       const made = row(slider, (value) => move(slider.name, value));
       find(slider.first ? first : others).append(made.element);

@@ -1,12 +1,11 @@
 // Files that are opened or dropped: models as they are, data as the server reads them, with what there is to choose: the
-// column of a table, the encoding, what separates strings. Not here: what becomes of them (studio.js).
+// columns of a table, the encoding, what separates strings. Not here: what becomes of them (studio.js).
 
 import { element } from "./drawing.js";
-import { newest, post } from "./studio-api.js";
-import { complain, find, show } from "./studio-dom.js";
+import { newest, post, query } from "./studio-api.js";
+import { asksForText, complain, find, options, optionsOrText, show } from "./studio-dom.js";
 
-const OTHER = "other";
-const DELIMITERS = { line: "ends of lines", blank: "blank lines", none: "nothing: it is one", [OTHER]: "another text …" };
+const DELIMITERS = { line: "ends of lines", blank: "blank lines", none: "nothing: it is one" };
 const FORMATS = { text: "text", csv: "CSV", tsv: "TSV", jsonl: "JSON lines", json: "JSON" };
 
 // `onModel(file)` loads a model; `onCorpus(corpus, text)` takes data, with their text where it is short enough to edit.
@@ -28,14 +27,14 @@ export function uploadSection({ onModel, onCorpus }) {
   }
 
   async function read(given, chosen) {
-    const query = new URLSearchParams({ name: given.name, ...chosen });
-    const found = await reading((signal) => post(`/api/files?${query}`, given, { signal }));
+    const asked = query({ name: given.name, ...chosen });
+    const found = await reading((signal) => post(`/api/files?${asked}`, given, { signal }));
     if (!found) return;
     if (given !== file || !chosen.encoding) encodings = found.encodings;
     file = given;
     choices = chosen;
     draw(found);
-    if (found.corpus) onCorpus(found.corpus, found.text);
+    if (found.corpus) await onCorpus(found.corpus, found.text);
   }
 
   async function choose(changed) {
@@ -54,29 +53,27 @@ export function uploadSection({ onModel, onCorpus }) {
     complain("data-error", found.problem && new Error(found.problem));
     options("format", Object.entries(FORMATS), found.format);
     options("column", [["", "choose …"], ...found.columns.map((name) => [name, name])], choices.column ?? "");
-    find("column").parentElement.hidden = found.columns.length < 2;
+    const others = found.columns.filter((name) => name !== choices.column);
+    options("labels", [["", "none"], ...others.map((name) => [name, name])], choices.labels ?? "");
+    for (const id of ["column", "labels"]) find(id).parentElement.hidden = found.columns.length < 2;
     options("encoding", encodings.map(({ name, sample }) => [name, `${name}: ${sample}`]), found.encoding);
     find("encoding").parentElement.hidden = encodings.length < 2;
     find("header").checked = choices.header !== "false";
     find("header").closest("label").hidden = !["csv", "tsv"].includes(found.format);
     find("delimiter").parentElement.hidden = !isText;
-    const separated = choices.delimiter ?? "line";
-    options("delimiter", Object.entries(DELIMITERS), separated in DELIMITERS ? separated : OTHER);
-    find("delimiter-text").hidden = separated in DELIMITERS;
+    optionsOrText("delimiter", Object.entries(DELIMITERS), "another text …", choices.delimiter ?? "line");
     const finding = ({ option, reason }) => element("li", {}, `${reason} `, element("code", {}, option));
     show("findings", ...found.findings.map(finding));
     if (found.problem || encodings.length) find("panel").open = true;
   }
 
-  find("upload").addEventListener("change", ({ target: { id, name, type, checked, value } }) => {
-    if (id === "delimiter" && value === OTHER) {
-      find("delimiter-text").hidden = false;
-      find("delimiter-text").focus();
-      return;
-    }
-    if (id === "header") delete choices.column; // which depends on it, and on the format
+  find("upload").addEventListener("change", ({ target }) => {
+    const { id, name, type, checked, value } = target;
+    if (asksForText(target)) return;
+    if (id === "header") for (const each of ["column", "labels"]) delete choices[each]; // which depend on it, and on the format
     if (id === "format") choices = choices.encoding ? { encoding: choices.encoding } : {};
-    if (value) choose({ [name]: type === "checkbox" ? String(checked) : value });
+    if (id === "column" && value === choices.labels) delete choices.labels;
+    if (value || id === "labels") choose({ [name]: type === "checkbox" ? String(checked) : value || [] });
   });
   for (const id of ["load", "file"]) {
     find(id).addEventListener("change", ({ target }) => {
@@ -103,11 +100,6 @@ export function uploadSection({ onModel, onCorpus }) {
       find("upload").hidden = true;
     },
   };
-}
-
-function options(id, pairs, chosen) {
-  show(id, ...pairs.map(([value, label]) => element("option", { value }, label)));
-  find(id).value = chosen;
 }
 
 // Whether a file is a model: safetensors, whatever its name, or an object as JSON.

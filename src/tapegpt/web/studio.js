@@ -3,16 +3,16 @@
 // (studio-api.js), sliders (studio-settings.js), pictures (views.js), and the sections that have modules of their own.
 
 import { count, decimal, element } from "./drawing.js";
-import { get, newest, post } from "./studio-api.js";
+import { get, newest, post, query } from "./studio-api.js";
 import { card } from "./studio-card.js";
 import { compareSection } from "./studio-compare.js";
-import { complain, duration, find, show } from "./studio-dom.js";
+import { asksForText, complain, duration, find, options, optionsOrText, show } from "./studio-dom.js";
 import { filmSection } from "./studio-film.js";
 import { missionSection } from "./studio-missions.js";
 import { partSection } from "./studio-part.js";
 import { playgroundSection } from "./studio-playground.js";
 import { readingSection } from "./studio-reading.js";
-import { controls, sound } from "./studio-settings.js";
+import { controls, sound, tokenRules } from "./studio-settings.js";
 import { isFirstVisit, link, remember, remembered } from "./studio-state.js";
 import { uploadSection } from "./studio-upload.js";
 import { lossCurve, stringList } from "./views.js";
@@ -35,6 +35,7 @@ const READING = ["surprise-view", "score-view", "bars-view"];
 const MOMENT = ["strings-view", "model-view", "part-view", ...READING];
 
 const state = { data: {}, settings: {}, text: null };
+let label = {}; // that strings are to have: by its column, of those that are there
 let corpus = null;
 let run = null;
 let corpora = []; // to choose from: what the server was started with, and files
@@ -44,11 +45,11 @@ const loading = newest();
 const sliders = controls(["sliders", "more-sliders"], (name, settings) => {
   takeSettings(settings);
   if (name !== "temperature" || !run) return retrain();
-  for (const section of [film, playground, compare]) section.refresh();
+  redraw();
 });
 const reading = readingSection({
   onText(text) {
-    const unknown = [...text].find((character) => !vocabulary().some((token) => token.includes(character)));
+    const unknown = [...text].find(isUnknownTo((run ?? corpus)?.vocabulary ?? []));
     complain("probe-error", unknown && new Error(`“${unknown}” is not among the characters of the data.`), ...READING);
     if (unknown) return;
     state.text = text;
@@ -56,9 +57,8 @@ const reading = readingSection({
     film.refresh();
   },
 });
-const temperature = () => state.settings.temperature;
-const compare = compareSection({ temperature, onChange: drawCurve });
-const playground = playgroundSection({ temperature });
+const compare = compareSection({ drawing, onChange: drawCurve });
+const playground = playgroundSection({ drawing });
 const part = partSection();
 const missions = missionSection();
 const film = filmSection({
@@ -68,27 +68,45 @@ const film = filmSection({
 });
 const upload = uploadSection({
   onModel: (file) => adopt((signal) => post("/api/models", file, { signal }), file.name),
-  onCorpus(chosen, text) {
+  async onCorpus(chosen, text) {
     if (text === null) corpora.push(chosen);
-    takeData(text === null ? { corpus: chosen.id } : { text }, chosen);
+    const data = { ...(text === null ? { corpus: chosen.id } : { text }), ...rule() };
+    takeData(data, await corpusOf(data));
   },
 });
 
+// How strings are drawn of what was trained on these data, a run or a corpus.
+function drawing({ labels }) {
+  const chosen = labels.filter(({ name, values }) => values.includes(label[name]));
+  return { temperature: state.settings.temperature, label: chosen.map(({ name }) => `${name}=${label[name]}`) };
+}
+
 // What is asked of a moment.
-function question() {
-  return { text: state.text, temperature: temperature() };
+function question(of) {
+  return { text: state.text, ...drawing(of) };
 }
 
-function vocabulary() {
-  return (run ?? corpus)?.vocabulary ?? [];
+function redraw() {
+  for (const section of [film, playground, compare]) section.refresh();
 }
 
-// Keeps the string that is read where its characters are tokens; else takes another.
-function fit(tokens, other) {
-  if (state.text === null || ![...state.text].every((character) => tokens.includes(character))) state.text = other;
+const isUnknownTo = (tokens) => (character) => !tokens.some((token) => token.includes(character));
+
+// Keeps the string that is read where its characters are tokens of a run or corpus; else takes another.
+function fit({ vocabulary, labels }, other) {
+  if (state.text === null || [...state.text].some(isUnknownTo(vocabulary))) state.text = other;
   reading.setText(state.text);
   complain("probe-error");
+  show("of", ...labels.map(({ name }) => element("label", {}, `${name} `, element("select", { id: `of-${name}`, name }))));
+  for (const { name, values } of labels) {
+    options(`of-${name}`, ["", ...values].map((value) => [value, value || "any"]), values.includes(label[name]) ? label[name] : "");
+  }
 }
+
+find("of").addEventListener("change", ({ target: { name, value } }) => {
+  label = { ...label, [name]: value };
+  redraw();
+});
 
 function takeSettings(settings) {
   state.settings = settings;
@@ -113,7 +131,7 @@ async function chooseData(data, text = null) {
   try {
     const chosen = await loading((signal) => corpusOf(data, signal));
     if (!chosen) return;
-    upload.leave();
+    if (["dataset", "text", "corpus"].some((kind) => data[kind] !== state.data[kind])) upload.leave();
     takeData(data, chosen, text);
   } catch (error) {
     const stays = corpus ? `The data are still ${find("facts").textContent}.` : "";
@@ -132,15 +150,21 @@ function takeData(data, chosen, text = null) {
   retrain();
 }
 
-function corpusOf({ dataset, text, corpus: id }, signal) {
-  if (text !== undefined) return post("/api/corpora", { text }, { signal });
-  if (dataset) return post("/api/corpora", { dataset }, { signal });
-  return get(`/api/corpora/${id ?? corpora[0].id}`, { signal });
+function corpusOf(data, signal) {
+  const kept = corpora.find(({ id }) => id === data.corpus);
+  const isKept = kept && (data.tokens ?? kept.tokens) === kept.tokens;
+  return isKept ? get(`/api/corpora/${kept.id}`, { signal }) : post("/api/corpora", data, { signal });
+}
+
+// The rule of tokens as data have it, which stays where others are chosen.
+function rule() {
+  return corpus ? { tokens: corpus.tokens } : {};
 }
 
 function takeCorpus(chosen) {
   corpus = chosen;
-  fit(corpus.vocabulary, corpus.sample[0]);
+  optionsOrText("tokens", tokenRules().map((each) => [each, each]), "an expression …", corpus.tokens);
+  fit(corpus, corpus.sample[0]);
   const name = SAMPLES[corpus.dataset] ?? (state.data.text === undefined ? corpus.name : "Your strings");
   const strings = count(corpus.documents, "string");
   const tokens = corpus.vocabulary;
@@ -187,15 +211,19 @@ function drawChoice() {
 find("dataset").addEventListener("change", ({ target }) => {
   const [kind, name] = target.value.split(":");
   find("own").hidden = kind !== OWN;
-  if (kind !== OWN) return chooseData({ [kind]: name });
+  if (kind !== OWN) return chooseData({ [kind]: name, ...rule() });
   find("text").focus();
-  if (find("text").value.trim()) chooseData({ text: find("text").value });
+  if (find("text").value.trim()) chooseData({ text: find("text").value, ...rule() });
+});
+
+find("rule").addEventListener("change", ({ target }) => {
+  if (!asksForText(target) && target.value) chooseData({ ...state.data, tokens: target.value });
 });
 
 let typing = 0;
 find("text").addEventListener("input", ({ target }) => {
   clearTimeout(typing);
-  typing = setTimeout(() => chooseData({ text: target.value }), WAIT);
+  typing = setTimeout(() => chooseData({ text: target.value, ...rule() }), WAIT);
 });
 
 // --- training
@@ -205,8 +233,8 @@ async function retrain() {
   const choices = { ...state.settings };
   delete choices.temperature; // it is asked of a model, not trained
   if (corpus.documents < FEW) choices.validation = 0;
-  fit(corpus.vocabulary, corpus.sample[0]);
-  const asked = question();
+  fit(corpus, corpus.sample[0]);
+  const asked = question(corpus);
   const began = performance.now();
   find("timing").textContent = "training …";
   const request = { corpus: corpus.id, settings: choices, ...asked };
@@ -266,7 +294,7 @@ async function fail(error, reached = null) {
     drawReached(reached);
     return;
   }
-  fit(run.vocabulary, run.moment.explanation.text);
+  fit(run, run.moment.explanation.text);
   await film.refresh();
   complain("train-error", followed(error, "What is dimmed is the run before."));
   drawReached(reached);
@@ -340,12 +368,12 @@ function drawCurve() {
 async function adopt(ask, name) {
   const loaded = await loading(ask);
   if (!loaded) return;
-  fit(loaded.vocabulary, loaded.moment.strings[0].text);
-  const asked = question();
-  const made = await training((signal) => get(`/api/runs/${loaded.id}?${new URLSearchParams(asked)}`, { signal }));
+  fit(loaded, loaded.moment.strings[0].text);
+  const asked = question(loaded);
+  const made = await training((signal) => get(`/api/runs/${loaded.id}?${query(asked)}`, { signal }));
   if (!made) return;
   complain("train-error");
-  const settings = sound({ ...made.settings, temperature: temperature() });
+  const settings = sound({ ...made.settings, temperature: state.settings.temperature });
   sliders.set(settings);
   takeSettings(settings);
   takeRun(made, asked);
@@ -414,12 +442,14 @@ async function begin() {
 }
 
 // What was trained on last time, where the server still has it; else what it was started with.
+// Not an expression of tokens, which may be anybody's: on some strings it takes for ever.
 function dataOf(data) {
-  const { dataset, text, corpus: id } = data ?? {};
-  if (typeof text === "string") return { text };
-  if (Object.hasOwn(SAMPLES, dataset)) return { dataset };
+  const { dataset, text, corpus: id, tokens } = data ?? {};
+  const split = tokenRules().includes(tokens) ? { tokens } : {};
+  if (typeof text === "string") return { text, ...split };
+  if (Object.hasOwn(SAMPLES, dataset)) return { dataset, ...split };
   const kept = corpora.find((each) => each.id === id) ?? corpora[0];
-  return kept.dataset ? { dataset: kept.dataset } : { corpus: kept.id };
+  return kept.dataset ? { dataset: kept.dataset, tokens: kept.tokens } : { corpus: kept.id, ...split };
 }
 
 begin();

@@ -14,6 +14,7 @@ const LEVEL_NAMES = { uniform: "guessing", unigram: "letter counts", bigram: "le
 const VOWELS = new Set("aeiouαεηιουωаеёиоуыэюя");
 
 const inputName = (token) => (token === "" ? START : visible(token));
+const shortName = (token) => inputName(token).replace(/^(..)..+/su, "$1…");
 const targetName = (token) => (token === "" ? END : visible(token));
 const spokenInput = (token) => (token === "" ? "the start" : visible(token));
 const spokenTarget = (token) => (token === "" ? "the end" : visible(token));
@@ -144,17 +145,18 @@ function lossRows(runs, scale) {
 
 // --- strings -----------------------------------------------------------------------------------------------------
 
-/** Strings, those that are in the data marked: [{text, known, nats}]; `onChoose(text)` makes them buttons. */
+/** Strings, those that are in the data marked: [{text, labels, known, nats}]; `onChoose(text)` makes them buttons. */
 export function stringList(strings, onChoose = null) {
-  const item = ({ text, known, nats }) => {
+  const item = ({ text, labels = [], known, nats }) => {
     const said = element("bdi", { class: "tg-string" }, text === "" ? "(empty)" : text);
     if (text === "") said.classList.add("tg-soft");
     const title = Number.isFinite(nats) ? `${decimal(nats)} nats per token${known ? ", in the data" : ""}` : null;
     const mark = known ? element("span", { class: "tg-known" }, "in the data") : null;
-    if (!onChoose) return element("li", { title }, said, mark);
+    const of = labels.length ? element("small", { class: "tg-soft" }, ` ${labels.join(" · ")}`) : null;
+    if (!onChoose) return element("li", { title }, said, of, mark);
     const button = element("button", { type: "button", class: "tg-choose" }, said);
     button.addEventListener("click", () => onChoose(text));
-    return element("li", { title }, button, mark);
+    return element("li", { title }, button, of, mark);
   };
   return element("ul", { class: "tg-strings" }, ...strings.map(item));
 }
@@ -203,8 +205,8 @@ function attentionHead(layer, name, inputs, head, labelled, point) {
   if (labelled) {
     inputs.forEach((token, t) => {
       picture.append(
-        drawing("text", { x: -0.5, y: t + 0.5, class: "tg-axis" }, inputName(token)),
-        drawing("text", { x: t + 0.5, y: -0.5, class: "tg-axis" }, inputName(token)),
+        drawing("text", { x: -0.5, y: t + 0.5, class: "tg-axis" }, shortName(token)),
+        drawing("text", { x: t + 0.5, y: -0.5, class: "tg-axis" }, shortName(token)),
       );
     });
   }
@@ -284,7 +286,7 @@ function surprising(token, nats, tag = "span") {
 
 /** What the model expected at a position of the text, and what came. */
 export function probabilityBars(explanation, t) {
-  const { inputs, targets, next, target_p: came } = explanation;
+  const { inputs, labels = [], targets, next, target_p: came } = explanation;
   const rows = next[t].map(([token, share]) => ({ token, share, came: token === targets[t] }));
   if (!rows.some((row) => row.came)) rows.push({ token: targets[t], share: came[t], came: true, rare: true });
   const most = rows[0].share;
@@ -299,7 +301,7 @@ export function probabilityBars(explanation, t) {
       element("td", { class: "tg-number" }, percent(row.share), spoken),
     );
   });
-  const before = inputs.slice(1, t + 1).map(visible).join("");
+  const before = inputs.slice(1, t + 1).map((token, at) => visible(token) + (at < labels.length ? " " : "")).join("");
   const title = before
     ? element("span", {}, "After ", element("bdi", { class: "tg-string" }, before))
     : "At the start";

@@ -44,6 +44,8 @@ function render({ model, el }) {
   const number = element("output");
   const prefix = element("input", { ...typed, size: 8 });
   const text = element("input", { ...typed, size: 16, value: start.explanation.text });
+  const values = (all) => ["", ...all].map((value) => element("option", { value }, value || "any"));
+  const labels = start.labels.map(({ name, values: all }) => element("select", { name }, ...values(all)));
   const [strings, reading, bars, heads] = ["strings", "reading", "bars", "heads"].map((kind) => box(kind));
   const problems = [0, 1].map(() => element("div", { class: "widget-problem", role: "status" }));
 
@@ -56,18 +58,22 @@ function render({ model, el }) {
   };
   const generator = asker(model, "strings", showStrings, (message) => (problems[0].textContent = message));
   const reader = asker(model, "explanation", showReading, (message) => (problems[1].textContent = message));
+  const label = () => labels.filter(({ value }) => value).map(({ name, value }) => `${name}=${value}`);
   const generate = () => {
     number.textContent = decimal(Number(temperature.value));
-    generator.ask({ temperature: Number(temperature.value), prefix: prefix.value });
+    generator.ask({ temperature: Number(temperature.value), prefix: prefix.value, label: label() });
   };
+  const read = () => reader.ask({ text: text.value, label: label() });
   temperature.addEventListener("input", generate);
   prefix.addEventListener("input", generate);
-  text.addEventListener("input", () => reader.ask({ text: text.value }));
+  text.addEventListener("input", read);
+  for (const select of labels) for (const ask of [generate, read]) select.addEventListener("input", ask);
 
   number.textContent = decimal(start.temperature);
   showStrings(start.strings);
   showReading(start.explanation);
-  const controls = box("row", element("label", {}, "Temperature ", temperature, number), element("label", {}, "Begins with ", prefix));
+  const named = labels.map((select) => element("label", {}, `${select.name} `, select));
+  const controls = box("row", element("label", {}, "Temperature ", temperature, number), element("label", {}, "Begins with ", prefix), ...named);
   const generates = box("part", controls, problems[0], strings);
   const reads = box("part", box("row", element("label", {}, "Reads ", text)), problems[1], reading);
   el.classList.add("tapegpt", "widget");
