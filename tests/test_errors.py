@@ -56,8 +56,8 @@ def test_arguments_are_names_in_python_and_options_on_the_command_line() -> None
     assert error.for_command == "choose --max-length, --no-header or --format csv"
     nothing = TapeGPTError(f"{argument('novel', 0)}, {argument('unique', True)}")
     assert (str(nothing), nothing.for_command) == ("novel=0, unique=True", "--novel 0, --unique True")
-    again = pickle.loads(pickle.dumps(TapeGPTError(f"m: {error.raw}")))
-    assert (str(again), again.for_command) == (f"m: {error}", f"m: {error.for_command}")
+    again = pickle.loads(pickle.dumps(TapeGPTError(f"m: {error}")))
+    assert (str(again), again.for_command) == (f"m: {error!s}", f"m: {error.for_command}")
 
 
 def test_a_name_that_there_is_not_is_a_type_error_with_the_nearest_one() -> None:

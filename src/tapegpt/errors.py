@@ -29,14 +29,20 @@ def either(in_python: str, for_command: str) -> str:
 
 
 class _Message(Exception):  # noqa: N818  # errors and warnings are made of it
-    """One line; `for_command` is the same for the command line, where arguments are options."""
+    """One line; `for_command` is the same for the command line, where arguments are options.
+
+    In an f-string it is what another message is made of: both.
+    """
 
     def __init__(self, message: str) -> None:
-        self.raw = message  # to be part of another
+        self._message = message
         parts = message.split(_MARK)  # text, in Python, on the command line, text, ...
         # Control characters, of file names and the like, are escapes: it stays one line.
         self.for_command = visible("".join([part for place, part in enumerate(parts) if place % 3 != 1]))
         super().__init__(visible("".join([part for place, part in enumerate(parts) if place % 3 != 2])))
+
+    def __format__(self, spec: str) -> str:
+        return format(self._message, spec)
 
 
 class TapeGPTError(_Message):

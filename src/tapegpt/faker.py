@@ -16,9 +16,10 @@ from functools import cache
 
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.sources import DATASETS
-from tapegpt.errors import TapeGPTError, missing
+from tapegpt.errors import TapeGPTError, missing, quote
 from tapegpt.inference.constraints import split_options
 from tapegpt.models.checkpoint import load
+from tapegpt.models.trained import GPT
 from tapegpt.training.train import train
 
 try:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from tapegpt.files import Path
     from tapegpt.inference.constraints import GenerateOptions
-    from tapegpt.models.trained import GPT
 
 STEPS = 2000  # of an embedded data set's model
 
@@ -46,6 +46,10 @@ class Provider(BaseProvider):
         Takes the options of `generate`, and raises `TapeGPTError` for those that no string meets.
         """
         known = _model(os.fspath(model)) if isinstance(model, str | os.PathLike) else model
+        if not isinstance(known, GPT):
+            raise TapeGPTError(
+                f"model must be a GPT, the path of its file or {' or '.join(DATASETS)}, not {quote(model)}"
+            )
         [text] = known.draw(1, *split_options(options), seed=self.random_int(0, (1 << 64) - 1), note=_refuse)
         return text
 

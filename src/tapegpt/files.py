@@ -52,6 +52,8 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 def writable(path: Path) -> str:
     """The file that a path means, after a look whether it can be written; raises `TapeGPTError` where not."""
+    if not os.fspath(path):
+        raise TapeGPTError("the name of a file to write is empty: give one")
     try:
         target = os.path.realpath(path)
         directory = os.path.dirname(target)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import isfinite
 
-from tapegpt.errors import check_names
+from tapegpt.errors import TapeGPTError, check_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,11 +134,13 @@ class Record:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: records and dicts with strings as keys, tuples as lists, infinite numbers as None."""
+    """A value as JSON has it: objects with str keys for records, lists, errors as text, infinite numbers as None."""
     if isinstance(value, Record):
         return value.as_json()
     if isinstance(value, dict):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
+    if isinstance(value, TapeGPTError):
+        return str(value)
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -55,6 +55,20 @@ def test_a_column_gets_names_and_all_else_stays(model: tapegpt.GPT, capsys: pyte
     assert Path("out.csv").read_text(encoding="utf-8") == out
 
 
+def test_names_have_the_labels_of_their_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    given = tapegpt.Corpus.of(NAMES, labels={"sex": list("fmffmfmf")})
+    labelled = tapegpt.train(given, steps=30, n_embd=8, n_head=2, block_size=8)
+    tapegpt.save(labelled, "labelled")
+    Path("sexes.csv").write_text("name,is\nAda,f\nBob,m\nAda,f\nKim,\nAda,m\n", encoding="utf-8")
+    labels = ["f", "m", "f", None, "m"]
+    expected = labelled.names_for(["Ada", "Bob", "Ada", "Kim", "Ada"], secret=SECRET, labels=labels, novel=False)
+    arguments = ["labelled", "sexes.csv", "--column", "name", "--labels", "is", "--secret-file", "secret"]
+    assert main(["pseudonymise", *arguments, "--no-novel"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["name,is", *[f"{name},{label or ''}" for name, label in zip(expected, labels, strict=True)]]
+    assert expected[0] == expected[2] != expected[4]
+
+
 def test_lines_and_other_tables_get_the_same(model: tapegpt.GPT, capsys: pytest.CaptureFixture[str]) -> None:
     Path("lines").write_text("Ada\n\nBob\nAda\n", encoding="utf-8")
     rows = [{"name": "Bob", "n": 1}, {"name": None}, {"name": "Ada"}]
@@ -138,7 +152,7 @@ def test_options_are_those_of_generate(capsys: pytest.CaptureFixture[str]) -> No
         ("table.csv --column name --secret-file avoid", "--secret-file must have at least 16 bytes, not 1"),
         ("table.csv --column name", "the following arguments are required: --secret-file"),
         ("table.csv --column name --secret-file secret --max-length 2", "--max-length would leave values out"),
-        ("table.csv --column name --secret-file secret --labels id", "--labels is of columns, by which no name"),
+        ("table.csv --column name --secret-file secret --labels id", "label '.': the model has no labels"),
         ("names.txt --secret-file secret --unique", "--unique would leave values out"),
         (
             "names.txt --secret-file secret --pattern a",

@@ -102,6 +102,24 @@ def test_the_command_says_labels(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert json.loads(capfd.readouterr().out.splitlines()[0])["labels"][0].keys() == {"country", "probability"}
 
 
+def test_how_sure_it_is_is_fitted_anew(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    made, path = tapegpt.loads(tapegpt.dumps(model())), str(tmp_path / "m.safetensors")
+    assert made.counts is not None
+    fitted = temperature(made.inference, made.vocabulary, made.counts, Corpus.of(NAMES, labels=BOTH).documents)
+    assert made.calibrate_labels(NAMES, BOTH) == fitted == made.counts.temperature
+    tapegpt.save(model(), path)
+    rows = [",".join(each) for each in zip(NAMES, COUNTRIES, SEXES, strict=True)]
+    (tmp_path / "good.csv").write_text("\n".join(["name,country,sex", *rows]), encoding="utf-8")
+    read = ["calibrate", path, str(tmp_path / "good.csv"), "--column", "name", "--labels", "country", "--labels", "sex"]
+    assert main([*read, "-o", path]) == 0
+    again = tapegpt.load(path)
+    assert again.counts == made.counts
+    assert again.fingerprint != model().fingerprint
+    capfd.readouterr()
+    assert main(read) == 2
+    assert capfd.readouterr().err.endswith("are for each other, to write how sure of labels a model is: give both\n")
+
+
 def test_what_cannot_be_told_gives_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TapeGPTError, match="by 'age': the model's labels are country, sex: choose one of them"):
         model().classify([], by="age")

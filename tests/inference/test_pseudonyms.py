@@ -102,6 +102,12 @@ def test_names_have_the_label_that_is_asked_for() -> None:
         names = labelled.names_for(NAMES, secret=SECRET, label=label)
         assert len(set(names)) == len(NAMES)
         assert {name.labels for name in names} == {(label,)}  # type: ignore[attr-defined]
+    given = ["f", "m", None, "f", "m", "f", "f", "m"]
+    each = labelled.names_for([*NAMES, NAMES[0]], secret=SECRET, labels=[*given, "m"])
+    assert len(set(each)) == len(NAMES) + 1
+    assert all(label in (None, name.labels[0]) for name, label in zip(each, given, strict=False))  # type: ignore[attr-defined]
+    again = labelled.names_for([NAMES[0], *NAMES], secret=SECRET, labels=["m", *given])
+    assert again == [each[-1], *each[:-1]]
 
 
 @pytest.mark.parametrize(

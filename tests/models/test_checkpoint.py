@@ -514,6 +514,8 @@ def test_places_that_cannot_be_written(name: str, message: str, tmp_path: Path) 
         tapegpt.save(of_names(), f"{tmp_path}/{name}")
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == ["fifo"]
+    with pytest.raises(TapeGPTError, match="the name of a file to write is empty: give one"):
+        tapegpt.save(of_names(), "")
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ class Comparison(Record):
     parting: Parting | None
     distances: list[Distance]  # where parameters part
     tensors: list[TensorComparison]
-    reason: str  # why two models could not be trained again
+    reason: TapeGPTError | None  # why two models could not be trained again
 
     @property
     def equal(self) -> bool:
@@ -148,7 +148,7 @@ def compare(a: GPT | Losses, b: GPT | Losses, tolerance: float = 0.0) -> Compari
     if isinstance(a, GPT) and isinstance(b, GPT):
         return _compare_models(a, b, tolerance)
     first, second = (_losses(_replay(run, ())) if isinstance(run, GPT) else run for run in (a, b))
-    return Comparison({}, _compare_losses(first, second, tolerance), None, [], [], "")
+    return Comparison({}, _compare_losses(first, second, tolerance), None, [], [], None)
 
 
 def _replay(model: GPT, stops: Iterable[int]) -> Recording:
@@ -231,14 +231,14 @@ def _compare_models(a: GPT, b: GPT, tolerance: float) -> Comparison:
     try:
         replays = _Replays(a, b)
     except TapeGPTError as error:
-        return Comparison(settings, None, None, [], tensors, str(error))
+        return Comparison(settings, None, None, [], tensors, error)
     first, second = map(_losses, replays.recordings)
     losses = _compare_losses(first, second, tolerance)
     parting = None
     if a.config.shapes(a.vocab_size) == b.config.shapes(b.vocab_size):
         parting = replays.parting()
     distances = [] if parting is None else replays.distances()
-    return Comparison(settings, losses, parting, distances, tensors, "")
+    return Comparison(settings, losses, parting, distances, tensors, None)
 
 
 def _settings(a: GPT, b: GPT) -> dict[str, tuple[Any, Any]]:

@@ -81,7 +81,7 @@ class EvaluationReport(Record):
     strings: int
     distinct: int
     training: int | None  # strings trained on, where they are known
-    reason: str  # why they are not
+    reason: TapeGPTError | None  # why they are not
     losses: dict[str, Loss]  # of "new" strings, each once, and those "trained on"; of "all" where that is not known
     comparison: Baselines | None  # None where there is nothing to compare, or no machine code for it
     memory: Memory  # where the training data are not known, with the data in their place
@@ -121,12 +121,12 @@ def evaluate(
     )
 
 
-def _trained_on(model: GPT) -> tuple[Sequence[str] | None, str]:
+def _trained_on(model: GPT) -> tuple[Sequence[str] | None, TapeGPTError | None]:
     """The strings that gradients were taken of; or why they are not known."""
     try:
-        return model.learned_documents(), ""
+        return model.learned_documents(), None
     except TapeGPTError as error:
-        return None, str(error)
+        return None, error
 
 
 # --- loss -------------------------------------------------------------------------------------------------------

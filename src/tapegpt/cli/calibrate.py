@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 from tapegpt.cli.console import notice, print_json, table
-from tapegpt.cli.data import data_arguments, stream_of
+from tapegpt.cli.data import check_file, data_arguments, stream_of
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import option
 from tapegpt.errors import TapeGPTError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RATES = (0.1, 0.05, 0.01, 0.001)  # of false alarms
 ROUGH = f"rough: fewer than {FEW} to be expected"
-COMMON = "--dataset --alarm-rate --json"
+COMMON = "--dataset --alarm-rate --json --labels --output"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,14 +30,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     data_arguments(parser.add_argument_group("strings known to be good", about), "standard input")
     about = "print only the threshold that this share of good strings exceeds, for score --threshold"
     option(parser, "--alarm-rate", Number(0, 1, "()"), about)
+    about = "with --labels, model file to write that is as sure of labels as those of these strings allow"
+    parser.add_argument("-o", "--output", metavar="FILE", help=about)
     parser.add_argument("--json", action="store_true", help="JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the threshold of a rate, or those of some rates."""
-    model, nats = load_model(options), array("d")
-    for strings in stream_of(options).batches():
-        nats.extend(model.score(strings).nats)
+    source, model, nats, labelled = stream_of(options), load_model(options), array("d"), list[str]()
+    if (options.output is None) is bool(source.labels):
+        raise TapeGPTError(
+            "--labels and --output are for each other, to write how sure of labels a model is: give both"
+        )
+    for strings in source.batches():
+        texts = model.vocabulary.relabel(strings, source.labels)
+        nats.extend(model.score(texts).nats)
+        labelled += filter(None, texts if source.labels else ())
+    if options.output is not None:
+        check_file("--output", options.output, source.listing())
+        model.calibrate_labels(labelled)
+        model.save(options.output)
     calibration = Calibration(nats)
     if options.alarm_rate is not None:
         calibration.threshold(options.alarm_rate)  # raises where the strings are too few

@@ -41,7 +41,7 @@ def add_config(parser: Parser, typed: argparse.Namespace, arguments: list[str]) 
                 found.pop(other, None)
         parser.set_defaults(**vars(parser.parse_args(_words(found))))
     except TapeGPTError as error:
-        raise TapeGPTError(f"--config {typed.config}: {error.raw}") from None
+        raise TapeGPTError(f"--config {typed.config}: {error}") from None
     return parser.parse_args(arguments)
 
 

@@ -71,7 +71,7 @@ def _facts(found: Comparison) -> Iterator[tuple[str, str]]:
     for number, (name, (a, b)) in enumerate(found.settings.items()):
         yield "" if number else "settings", f"{name}: {_format(a)} and {_format(b)}"
     if found.reason:
-        yield "trainings", f"not compared: {found.reason}"
+        yield "trainings", f"not compared: {found.reason.for_command}"
     if found.losses is not None:
         yield from _losses(found.losses)
     if found.parting is not None:

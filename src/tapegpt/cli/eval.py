@@ -63,11 +63,11 @@ def page(report: EvaluationReport) -> Iterator[str]:
 
 def _strings(report: EvaluationReport) -> Iterator[tuple[str, str]]:
     yield "strings", f"{report.strings:,}, {report.distinct:,} of them distinct"
-    if report.training is None:
-        yield "trained on", "not known, so that all strings are taken together:"
-        yield "", clip(report.reason, WIDTH - LABEL)
-    else:
+    if report.reason is None:
         yield "trained on", f"{report.training:,} strings"
+    else:
+        yield "trained on", "not known, so that all strings are taken together:"
+        yield "", clip(report.reason.for_command, WIDTH - LABEL)
 
 
 def _losses(report: EvaluationReport) -> Iterator[tuple[str, str]]:

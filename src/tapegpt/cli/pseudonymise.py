@@ -9,6 +9,7 @@ from tapegpt.cli.data import data_arguments, stream_of
 from tapegpt.cli.generate import string_arguments, string_options
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import flag, option, output_argument
+from tapegpt.data.labels import identity
 from tapegpt.data.rows import OUTPUT_FORMATS
 from tapegpt.data.sources import LINE
 from tapegpt.errors import TapeGPTError
@@ -33,7 +34,8 @@ COMMON = "--column --secret-file --output --no-unique --no-novel --training-data
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     model_argument(parser, data=True)
-    about = "Every value gets a name, the same for the same value; blank ones and other columns stay as they are."
+    about = "Every value gets a name, the same for the same value, with --labels one with the labels of its row; blank "
+    about += "ones and other columns stay as they are."
     data_arguments(parser.add_argument_group("values", about), "standard input")
     about = "file of at least 16 random bytes or characters; who has it and MODEL can tell whose a name may be"
     parser.add_argument("--secret-file", required=True, metavar="FILE", help=about)
@@ -50,20 +52,22 @@ def run(options: argparse.Namespace) -> int:
     for name in LEAVING_OUT:
         if getattr(options, name):
             raise TapeGPTError(f"{flag(name)} would leave values out, which then keep what they are: leave it out")
-    if options.labels:
-        raise TapeGPTError("--labels is of columns, by which no name is chosen: choose those of all names by --label")
     wanted = string_options(options)
     if options.no_novel:
         wanted["novel"] = False
     split_options(wanted)  # refused before the model is read
     secret, model, source = _read_secret(options.secret_file), load_model(options), stream_of(options)
     tables = source.tables if source.again else list(source.tables()).__iter__  # which are read twice
-    keys = sorted({value for rows in tables() for value in source.choose(rows.values) if value})
-    found = model.names_for(keys, secret=secret, unique=not options.no_unique, **wanted)
+
+    def keys_of(rows: Rows) -> list[str | None]:
+        return model.vocabulary.relabel([text or None for text in source.chosen(rows)], source.labels)
+
+    keys = {identity(text): text for rows in tables() for text in keys_of(rows) if text}
+    found = model.names_for(keys.values(), secret=secret, unique=not options.no_unique, **wanted)
     named = dict(zip(keys, found, strict=True))
 
     def rename(rows: Rows) -> Rows:
-        return rows.replace([named[value] if value else None for value in source.choose(rows.values)])
+        return rows.replace([text and named[identity(text)] for text in keys_of(rows)])
 
     first = next(path for path, _ in source.open()) if source.again else source.paths[0]  # in a zip its first file
     read = source.kind(first)

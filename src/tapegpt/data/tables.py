@@ -406,7 +406,7 @@ def _values(where: str, pairs: Iterable[tuple[int, Any]], column: str | None) ->
         try:
             values.append(_chosen(row, column))
         except TapeGPTError as error:
-            raise TapeGPTError(f"{where} {number}: {error.raw}") from None
+            raise TapeGPTError(f"{where} {number}: {error}") from None
     return values
 
 

@@ -20,9 +20,13 @@ from tapegpt.errors import TapeGPTError, argument, either
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from tapegpt.data.labels import Combination
     from tapegpt.inference.sampling import Sampler
+
+    Key = tuple[str, Combination]  # with what is known of its labels
+    Candidate = tuple[int, int]  # of a key by its rank, and its number, from 1 on
 
 SECRET = 16  # bytes at least, so that it cannot be guessed
 BATCH = 4096  # candidates drawn together
@@ -42,8 +46,10 @@ def read_secret(secret: str | bytes) -> bytes:
     return bytes(given)
 
 
-def names(sampler: Sampler, keys: Iterable[str], secret: bytes, *, unique: bool) -> dict[str, str]:
-    """A name for each key, never empty; raises `TapeGPTError` where there are too few."""
+def names(
+    samplers: Callable[[Combination], Sampler], keys: Iterable[Key], secret: bytes, *, unique: bool
+) -> dict[Key, str]:
+    """A name for each key, never empty, of the sampler of its labels; raises `TapeGPTError` where there are too few."""
     keyed = hmac.new(secret, digestmod="sha256")
 
     def digest(key: str, number: int) -> bytes:
@@ -51,21 +57,31 @@ def names(sampler: Sampler, keys: Iterable[str], secret: bytes, *, unique: bool)
         mac.update(number.to_bytes(8) + key.encode("utf-8", "surrogatepass"))
         return mac.digest()
 
-    ranked = sorted(set(keys), key=lambda key: (digest(key, 0), key))
+    def draw(numbers: Iterable[Candidate]) -> dict[Candidate, str]:
+        apart: dict[Combination, list[Candidate]] = {}
+        for each in numbers:
+            apart.setdefault(ranked[each[0]][1], []).append(each)
+        drawn: dict[Candidate, str] = {}
+        for labels, some in apart.items():
+            streams = _streams(digest(ranked[rank][0], number) for rank, number in some)
+            drawn.update(zip(some, samplers(labels).of_streams(streams), strict=True))
+        return drawn
+
+    ranked = sorted(set(keys), key=lambda key: (digest(key[0], 0), key[0], repr(key[1])))
     tried = [0] * len(ranked)  # candidates of each key
     found: dict[int, str] = {}  # by rank
     holders: dict[str, int] = {}
     waiting, several = list(range(len(ranked))), 1  # candidates of each at a time
     while waiting:
         before = len(found)
-        numbers = [(rank, tried[rank] + more) for rank in waiting for more in range(1, several + 1)]
-        candidates = sampler.of_streams(_streams(digest(ranked[rank], number) for rank, number in numbers))
+        candidates = draw([(rank, tried[rank] + more) for rank in waiting for more in range(1, several + 1)])
         looked_at, again = 0, list[int]()
         for rank in waiting:
-            own = [next(candidates) for _ in range(several)]
-            for name in own:
+            sampler = samplers(ranked[rank][1])
+            for _ in range(several):
                 tried[rank] += 1
                 looked_at += 1
+                name = candidates[rank, tried[rank]]
                 holder = holders.get(name, rank)
                 if not name or holder < rank or not sampler.admits(name):
                     continue

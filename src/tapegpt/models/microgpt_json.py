@@ -46,8 +46,7 @@ def from_state_dict(path: Path, n_head: int, vocabulary: str | None = None) -> G
             raise TapeGPTError("its wte and wpe must be matrices")
         return _of_matrices(matrices, n_head, vocabulary)
     except (ValueError, TypeError, RecursionError, TapeGPTError) as error:
-        reason = error.raw if isinstance(error, TapeGPTError) else error
-        raise TapeGPTError(f"{name}: not a state_dict of microgpt.py: {reason}") from None
+        raise TapeGPTError(f"{name}: not a state_dict of microgpt.py: {error}") from None
 
 
 def _of_matrices(matrices: dict[str, tuple[tuple[int, int], bytes]], n_head: int, vocabulary: str | None) -> GPT:

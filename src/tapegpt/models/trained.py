@@ -12,7 +12,7 @@ import time
 from _thread import allocate_lock
 from array import array
 
-from tapegpt.data.labels import labels_of, read_labels
+from tapegpt.data.labels import identity, labels_of, read_labels
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import ROOM
 from tapegpt.errors import TapeGPTError, argument, check_names, either, quote, warn
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, Unpack
 
     from tapegpt.autograd.model import Model
-    from tapegpt.data.labels import LabelCounts
+    from tapegpt.data.labels import Combination, LabelCounts
     from tapegpt.data.neighbours import Neighbours
     from tapegpt.data.rng import State
     from tapegpt.data.vocabulary import Vocabulary
@@ -319,18 +319,27 @@ class GPT(LanguageModel):
         return {token: weight / total for token, weight in sorted(pairs, key=lambda pair: -pair[1])}
 
     def names_for(
-        self, keys: Iterable[str], *, secret: str | bytes, unique: bool = True, **options: Unpack[StringOptions]
+        self,
+        keys: Iterable[str],
+        *,
+        secret: str | bytes,
+        unique: bool = True,
+        labels: Any = None,
+        **options: Unpack[StringOptions],
     ) -> list[str]:
         """A pseudonym for each key, never an empty one: the same for the same model, secret, options and keys.
 
         Who has the model and the names, but not the secret of at least 16 bytes, cannot tell whose they are. Names are
         no training strings, unless `novel` is False, and of one key each, unless `unique` is: then a name depends on
-        its key alone, else on which other keys there are, but not on their order or number. All CPUs give the same
+        its key alone, else on which other keys there are, but not on their order or number. `labels` of keys, as
+        `score` takes them, are those of their names, which depend on them; a missing one is any. All CPUs give the same
         names. Other options are those of `generate`, but `distinct` and `unbiased`; the temperature is 1 by default.
 
         Raises `TapeGPTError` for a secret that is too short, where the training strings are not known, and where the
         model has too few names.
         """
+        from functools import cache
+
         from tapegpt.data.strings import strings_of
         from tapegpt.inference.certain import Certain
         from tapegpt.inference.pseudonyms import names, read_secret
@@ -343,11 +352,21 @@ class GPT(LanguageModel):
             try:
                 self.training_documents()
             except TapeGPTError as error:
-                raise TapeGPTError(f"{error.raw}, or choose {argument('novel', False)}") from None
+                raise TapeGPTError(f"{error}, or choose {argument('novel', False)}") from None
         key, given = read_secret(secret), strings_of(keys, "keys")
-        sampler = self.sampler(constraints, drawing, seed=0, inference=Certain(self.inference, self.models or [self]))
-        named = names(sampler, given, key, unique=unique)
-        return [named[key] for key in given]
+        if labels is not None:
+            given = self.vocabulary.label(given, read_labels(labels, len(given)))  # type: ignore[assignment]  # none is None
+        certain, columns = Certain(self.inference, self.models or [self]), self.vocabulary.columns
+        default = self.vocabulary.combination(constraints.label)
+
+        @cache
+        def samplers(own: Combination) -> Sampler:
+            pairs = zip(columns, own or default, default, strict=True)
+            known = {name: value or other for name, value, other in pairs if value or other}
+            return self.sampler(constraints.replace(label=known), drawing, seed=0, inference=certain)
+
+        named = names(samplers, map(identity, given), key, unique=unique)
+        return [named[identity(key)] for key in given]
 
     # --- judgement ----------------------------------------------------------------------------------------------
 
@@ -405,6 +424,23 @@ class GPT(LanguageModel):
         from tapegpt.inference.scores import Calibration
 
         return Calibration([nats for nats in self.score(strings).nats if nats == nats])  # but those of missing values
+
+    def calibrate_labels(self, strings: Iterable[str], labels: Any = None) -> float:
+        """Fit how sure `classify` is, on strings with all their labels that were not trained on; the temperature.
+
+        Labels are given as `score` takes them. Raises `TapeGPTError` for a model without labels.
+        """
+        from tapegpt.data.strings import strings_of
+        from tapegpt.inference.classes import temperature
+
+        if self.counts is None:
+            raise TapeGPTError("the model has no labels to be sure of: leave them out")
+        given = strings_of(strings, "strings")
+        if labels is not None:
+            given = self.vocabulary.label(given, read_labels(labels, len(given)))  # type: ignore[assignment]  # none is None
+        fitted = temperature(self.inference, self.vocabulary, self.counts, given)
+        self.counts = self.counts.replace(temperature=fitted)
+        return fitted
 
     def rank(self, most: int | None = None) -> None:
         """Note how surprising the training strings are, where they are known and it has not been done.

@@ -337,16 +337,8 @@ class Trainer(Local):
             if not self.evaluations or self.evaluations[-1].step != self.step:
                 self.evaluate()
             self._take_best()
-            self._calibrate()
-
-    def _calibrate(self) -> None:
-        """Fit how sure the model is of labels, on what it was not trained on; interpreted it would take minutes."""
-        model, counts = self.model, self.model.counts
-        if counts and self.held_out and not model.engine.notice:
-            from tapegpt.inference.classes import temperature
-
-            fitted = temperature(model.inference, model.vocabulary, counts, self.held_out.documents)
-            model.counts = counts.replace(temperature=fitted)
+            if self.model.counts and self.held_out and not self.model.engine.notice:  # interpreted it takes minutes
+                self.model.calibrate_labels(self.held_out.documents)
 
     def baselines(self) -> dict[str, float]:
         """Losses of simple models on the held-out documents: uniform, unigram, bigram and 5-gram."""
