@@ -625,6 +625,15 @@ def test_a_sample_is_shared_by_files_and_can_be_read_again(tmp_path: Path) -> No
             Source(paths=("a",), sample=wrong)  # type: ignore[arg-type]  # what is refused
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_a_line_without_end_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "LONGEST_LINE", 50)
+    monkeypatch.setattr(packed, "CHUNK", 10)
+    assert documents(b"a" * 40 + b"\n" + b"b" * 40, "a.txt") == ["a" * 40, "b" * 40]
+    with refused(f"{name}: a line has more than 50 characters: give lines"):
+        documents(gzip.compress(b'"' + b"a" * 1000), name)
+
+
 @given(st.lists(st.text("ab", min_size=1, max_size=9), min_size=1, max_size=60), st.integers(1, 300), st.integers(1, 8))
 def test_an_excerpt_is_of_whole_lines(lines: list[str], size: int, parts: int) -> None:
     numbered = [f"{number} {line}\n".encode() for number, line in enumerate(lines)]

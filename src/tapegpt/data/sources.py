@@ -55,6 +55,7 @@ IN_PLACE = ("parquet", "arrow")  # formats that need all of a file
 OF_FILES = (*OF_TABLES, "files", "errors")
 ERRORS = ("strict", "replace", "skip")
 LINE, BLANK, WHOLE = "\n", "\n\n", ""  # the delimiters with a meaning of their own
+LONGEST_LINE = 1 << 28  # characters of one: a packed file of 1 MB may hold 3 GB
 PARTS = 16  # of a file of which a sample is read
 ASCII_LIKE = ("utf-8", "utf8", "ascii", "latin-1", "cp1252", "utf-8-sig")  # encodings in which b"\n" ends a line
 
@@ -353,12 +354,12 @@ class Source(Selection):
         texts = faults.watch(decode_chunks(place, chunks, self.encoding, mark=self.errors != "strict"))
         if kind == "text":
             delimiter = with_line_feeds(self.delimiter)
-            lines = (piece.removesuffix("\n").split("\n") for piece in _whole_lines(texts))
+            lines = (piece.removesuffix("\n").split("\n") for piece in _whole_lines(place, texts))
             found: Iterator[Rows] = map(Rows, lines if delimiter == LINE else [_pieces("".join(texts), delimiter)])
         else:
             from tapegpt.data.tables import read_rows
 
-            pieces = _whole_lines(texts)
+            pieces = texts if kind == "json" else _whole_lines(place, texts)
             found = read_rows(place, kind, pieces, self.column, self.header, self.separator, self.quotes, every)
         for rows in found:
             yield faults.leave_out(rows)
@@ -475,15 +476,23 @@ def _pieces(text: str, delimiter: str) -> list[str]:
     return text.split(delimiter)
 
 
-def _whole_lines(texts: Iterable[str]) -> Iterator[str]:
-    """The same text in pieces that end where lines do."""
+def _whole_lines(place: str, texts: Iterable[str]) -> Iterator[str]:
+    """The same text in pieces that end where lines do; raises `TapeGPTError` for one that does not end."""
     held: list[str] = []  # of a line whose end is still to come
+    size = 0  # of these
     for text in texts:
         lines, end, rest = text.rpartition("\n")
         if end:
             yield "".join([*held, lines, end])
             held.clear()
+            size = 0
         held.append(rest)
+        size += len(rest)
+        if size > LONGEST_LINE:
+            raise TapeGPTError(
+                f"{place}: a line has more than {LONGEST_LINE:,} characters: give lines, or for text another "
+                f"{argument('delimiter')}"
+            )
     if last := "".join(held):
         yield last
 
