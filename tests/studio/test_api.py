@@ -575,6 +575,9 @@ def test_a_studio_of_labelled_strings() -> None:
         assert client.ask("POST", f"{path}/why", {"text": "eva", "label": ["f"]})["taught"]
         completion = client.ask("POST", "/v1/completions", {"model": "latest", "prompt": "a", "logprobs": 1})
         assert len(completion["choices"][0]["logprobs"]["tokens"]) == completion["usage"]["completion_tokens"]
+        held = client.run("eva", validation=0.3)["id"]
+        assert {*client.ask("GET", f"/api/runs/{held}/held-out")["documents"]} < {*corpus.documents}
+        assert "<title>" in client.get(f"{path}/page").text
         loaded = client.ask("POST", "/api/models?text=eva&label=f", client.ask("GET", f"{path}/file"), 201)
         assert loaded["moment"]["explanation"]["labels"] == ["sex=f"]
         for label, problem in [(["x"], "there is no label 'x'"), (["f", "m"], "has two values for a column")]:

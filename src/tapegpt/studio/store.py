@@ -133,7 +133,7 @@ class KeptRun:
         """The response `Judgement` of `responses.py`; none of what is not held out."""
         judged = self._trainer.judged if self._trainer else None
         texts = judged.documents[:JUDGED] if judged else []
-        return {"documents": texts, "nats": self.model.score(texts).nats.tolist() if texts else []}
+        return {"documents": list(map(str, texts)), "nats": self.model.score(texts).nats.tolist() if texts else []}
 
     def file(self) -> bytes:
         """The bytes of its model file, which holds the training where it was made here."""
