@@ -61,6 +61,7 @@ def test_it_generates_and_reads_as_the_model_does(opened: Any) -> None:
     assert nats == pytest.approx(model.score(["anna"])[0].surprises, abs=0.051)
     page.locator("#reading button").nth(2).press("Enter")
     assert "After an" in page.inner_text("#reading figcaption")
+    assert page.locator("#reading .tg-arcs path").count() == 2 * 3  # heads, and what they look at
     (likeliest, share), *_ = model.next_probabilities("an").items()
     assert page.inner_text("#reading tr >> nth=0").split() == [likeliest or "⏎", f"{share:.0%}"]
 

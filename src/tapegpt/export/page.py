@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from html import escape
 
-from tapegpt.export.javascript import data, name_of
+from tapegpt.autograd.operations.attention.exact import Attention
+from tapegpt.engines.graph import exact_graph
+from tapegpt.export.javascript import TARGET, data, name_of
 from tapegpt.text import amount
 from tapegpt.version import __version__
 from tapegpt.web import document, facts, source
@@ -35,7 +37,8 @@ def export(model: GPT, *, train: bool = False) -> bytes:
         facts=facts(shape),
         version=__version__,
     )
-    content = {"model": data(model, room, room + 1, train=train), "unit": model.vocabulary.unit}
+    packed = {**data(model, room, room + 1, train=train), "attention": _attention(model)}
+    content = {"model": packed, "unit": model.vocabulary.unit}
     return document(title, body, content, "page", "controls.css").encode()
 
 
@@ -46,3 +49,20 @@ def _about(model: GPT) -> str:
         f" has learned from {amount(model.data.documents, 'string')} how they are spelled, and" if model.data else ""
     )
     return f"It{learned} invents new strings, {unit} by {unit}. It is all in this page: nothing is sent anywhere."
+
+
+def _attention(model: GPT) -> list[list[int]]:
+    """For each layer its heads, and where the exact engine leaves their weights while it reads: the first row of
+    exponentials, its distance to the next, the first inverse of their sum, its distance to the next.
+    """
+    if model.engine.name == "fast":  # which leaves none
+        return []
+    tape = exact_graph(model.config, model.vocab_size, TARGET).tape
+    tape.plan()
+    found = []
+    for node in tape.nodes:
+        if isinstance(node.operation, Attention):
+            rows = node.operation.weights_at(tape.positions, node.shape.columns)
+            places = [number for each in rows for number in (node.kept + each.start, each.step)]
+            found.append([node.operation.n_head, *places])
+    return found

@@ -34,7 +34,7 @@ const PAGE = 65536; // bytes by which a memory grows
 const TRIES = 10000; // strings that may begin with other labels
 
 /** @returns {Promise<Model>} */
-export async function modelOf({ packed, lengths, size, places, room, block, tokens, columns, steps }) {
+export async function modelOf({ packed, lengths, size, places, room, block, tokens, columns, steps, attention = [] }) {
   const [code, parameters, beginning, documents] = cut(await inflated(packed), lengths);
   const { instance } = await WebAssembly.instantiate(code, { env: Math });
   const { memory, __heap_base: base, prepare, seed, generate, read, train } = instance.exports;
@@ -59,6 +59,7 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
     return tokens.length + place;
   }
 
+  const most = block - columns.length; // tokens of a string that the block holds
   const headOf = (given) => columns.map((column) => labelId(column, given));
 
   /** The ids of the longest tokens, one after the other. */
@@ -119,12 +120,28 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
     return [...shares].map((share, id) => [names[id], share]).sort((a, b) => b[1] - a[1]);
   }
 
+  /** How much each head of each layer looks at what, from so many positions of a string that the block holds. */
+  function weightsOf(length) {
+    if (length > most) return [];
+    const begun = columns.length + 1; // tokens before the text, which count as its start
+    return attention.map(([heads, exponentials, apart, inverses, step]) => {
+      const work = at("work", Float64Array, inverses + step * heads * block);
+      const row = (head, t) => {
+        const number = head * block + t + begun - 1;
+        const [from, inverse] = [exponentials + apart * number, work[inverses + step * number]];
+        const weights = Array.from(work.subarray(from, from + t + begun), (exponential) => exponential * inverse);
+        return [begun * mean(weights.slice(0, begun)), ...weights.slice(begun)];
+      };
+      return Array.from({ length: heads }, (_, head) => Array.from({ length }, (_, t) => row(head, t)));
+    });
+  }
+
   const taught = () => at("taught", Uint8Array, parameters.length);
   const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
 
   return {
-    generate({ n = 20, prefix = "", labels: given = {}, temperature = 0.5, maxLength = block - columns.length, seed: from = random() } = {}) {
-      const words = wordsOf(from);
+    generate({ n = 20, prefix = "", labels: given = {}, temperature = 0.5, maxLength = most, seed: by = random() } = {}) {
+      const words = wordsOf(by);
       if (4 * words.length > places.random - places.key) throw new RangeError("a seed of so many digits is too long");
       at("key", Uint32Array, words.length).set(words);
       seed(start, BigInt(words.length));
@@ -153,7 +170,8 @@ export async function modelOf({ packed, lengths, size, places, room, block, toke
       const next = (t) => likely(columns.length + t);
       const target_p = surprises.map((nats) => Math.exp(-nats));
       const [inputs, targets] = [["", ...split], [...split, ""]];
-      return { text, inputs, targets, surprises, loss: mean(surprises), next, target_p, attention: [] };
+      const seen = { attention: weightsOf(targets.length), next, target_p };
+      return { text, inputs, targets, surprises, loss: mean(surprises), ...seen };
     },
     steps,
     begin() {

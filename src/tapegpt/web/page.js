@@ -76,8 +76,9 @@ function look() {
     select(at);
     position = chosen;
     const said = `${decimal(loss)} nats per ${unit}: as if it chose among ${decimal(Math.exp(loss), 1)} each time`;
+    const heads = read.attention.length ? " · arcs: what its heads look at" : "";
     const text = surpriseText(read, { onSelect: select, selected: at });
-    return { children: [element("div", {}, text, element("p", { class: "quiet" }, said)), bars], length: surprises.length };
+    return { children: [element("div", {}, text, element("p", { class: "quiet" }, said + heads)), bars], length: surprises.length };
   });
 }
 
