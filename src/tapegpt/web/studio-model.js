@@ -22,11 +22,11 @@ export function modelPicture({ graph }, moment, chosen, onChoose) {
   const button = (node, number) => {
     const parts = node.parameters.map((name) => thumbnail(matrices.get(name), largest));
     if (node.operation === "attention") parts.push(attention(moment.explanation));
-    const short = SIGNS[node.operation] ?? node.operation;
-    const name = (node.parameters[0] ?? "").split(".").at(-1).replace(/^(attn|mlp)_/, "");
-    const label = element("span", { class: parts.length ? null : "sign" }, name || short);
+    const parameter = (node.parameters[0] ?? "").split(".").at(-1).replace(/^(attn|mlp)_/, "");
+    const text = parameter || (SIGNS[node.operation] ?? node.operation);
+    const label = element("span", { class: parts.length ? null : "sign" }, text);
     const about = `${node.name}: ${node.formula}`;
-    const state = { type: "button", title: about, "aria-label": about, "aria-pressed": String(number === chosen) };
+    const state = { type: "button", title: about, "aria-label": `${text}, ${about}`, "aria-pressed": String(number === chosen) };
     const made = element("button", state, ...parts, label);
     made.addEventListener("click", () => onChoose(number));
     return place(element("li", {}, made), { left: `${across(places[number])}%`, top: `${middle(places[number])}px` });
