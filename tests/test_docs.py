@@ -39,13 +39,14 @@ PAGES = sorted(DOCS.glob("*.md"))
 BLOCK = re.compile(
     r"^(?P<why><!-- not run: .+? -->\n+)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
 )
-NO_CODE = {"text", "json", "js"}  # modules run in tests/export
+NO_CODE = {"text", "json", "js", "c"}  # modules run in tests/export
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages_show_what_happens(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # recipes write files
+    monkeypatch.syspath_prepend(tmp_path)  # and import them
     monkeypatch.setenv("PATH", os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
     for name in ("DRAWS", "DRAWS_CHECK"):
         monkeypatch.setattr(scaling, name, 3)  # of intervals, which no page computes

@@ -8,6 +8,7 @@ are those of the model's own engine where the C library has the same exp, log an
 from __future__ import annotations
 
 from array import array
+from itertools import groupby
 
 from tapegpt.export.portable import TRIES, portable
 from tapegpt.machine.c import Module
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tapegpt.data.vocabulary import Vocabulary
     from tapegpt.export.portable import Portable
     from tapegpt.models.trained import GPT
+
+FEW = 8  # zeros one after the other that are written
 
 _HEAD = """\
 /* {model}, as C99: strings like those that it was trained on.
@@ -298,8 +301,16 @@ def _literal(text: bytes) -> str:
 
 
 def _parameters(about: Portable) -> str:
-    """Numbers by their bits."""
+    """Numbers by their bits; of many zeros none is written."""
     size = 8 if about.engine == "exact" else 4
-    bits = [f"0x{number:x}" for number in array("Q" if size == 8 else "I", about.parameters)]
-    rows = [f"    {', '.join(bits[start : start + 6])},\n" for start in range(0, len(bits), 6)]
+    bits, texts, place, mark = array("Q" if size == 8 else "I", about.parameters), list[str](), 0, ""
+    for is_zero, run in groupby(bits, key=lambda number: not number):
+        numbers = [f"0x{number:x}" for number in run]
+        place += len(numbers)
+        if is_zero and len(numbers) > FEW:
+            mark = f"[{place}] = "
+        else:
+            texts += [mark + numbers[0], *numbers[1:]]
+            mark = ""
+    rows = [f"    {', '.join(texts[start : start + 6])},\n" for start in range(0, len(texts), 6)]
     return f"static const uint{8 * size}_t tg_parameters[{len(bits)}] = {{\n{''.join(rows)}}};\n\n"

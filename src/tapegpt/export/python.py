@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from array import array
 from base64 import encodebytes
+from zlib import compress
 
 from tapegpt.export.portable import KEY, TRIES, portable
 from tapegpt.machine.language import F32, F64
@@ -35,6 +36,7 @@ needs nothing but CPython 3.8 or newer. One thread at a time may call. Text is s
 
 import base64
 import os
+import zlib
 '''
 _BODY = '''
 
@@ -45,7 +47,7 @@ LABELS = {labels!a}  # columns and their values
 _NUMBERS = {{token: number for number, token in enumerate(TOKENS)}}
 _PAIRS = [(column, value) for column, values in LABELS for value in values]
 _LONGEST = max(map(len, TOKENS), default=1)
-_parameters = struct.unpack("<{count}{code}", base64.b64decode(PARAMETERS))
+_parameters = struct.unpack("<{count}{code}", zlib.decompress(base64.b64decode(PARAMETERS)))
 {reals}[:{count}] = _parameters
 k_prepare(0)
 
@@ -228,6 +230,6 @@ def export(model: GPT) -> bytes:
         reals=f"{real}".upper(),
         **{name: place // _SIZES.get(name, 8) for name, place in about.places.items()},
     )
-    parameters = f'\n\nPARAMETERS = """\n{encodebytes(numbers.tobytes()).decode()}"""\n'
+    parameters = f'\n\nPARAMETERS = """\n{encodebytes(compress(numbers.tobytes(), 9)).decode()}"""\n'
     head = _HEAD.format(model=repr(model).strip("<>"), version=__version__)
     return "".join([head, str(module), parameters, body]).encode("ascii", "backslashreplace")
