@@ -7,17 +7,22 @@ from functools import cache
 from typing import Any
 
 import tapegpt
-from tapegpt import GPT
+from tapegpt import GPT, Config, Model, Random
+from tapegpt.data.vocabulary import Vocabulary
+from tapegpt.engines.base import Parameters
+from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.export.portable import portable
 from tapegpt.machine.host import host_target
 from tapegpt.machine.memory import Memory
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import Target
 from tapegpt.models import named
+from tapegpt.models.trained import initialise
 
 STRINGS = ["anna", "otto", "bob", "ada", "nora", "tabatha", "bo"]
 SHAPES: dict[str, dict[str, Any]] = {"gpt": {"n_head": 2}, "modern": {"n_head": 2}, "mlp": {"context": 3}}
 ROOM = 20
+HOSTILE = sorted(["'\"\\`${", "</script>", "<!--", "\0", "\u2028", "\u202e", "👩‍👩‍👧", "é"])
 
 
 @cache
@@ -25,6 +30,18 @@ def trained(engine: Any = "exact", name: str = "gpt", **shape: Any) -> GPT:
     """A small model of names."""
     options = {"block_size": 6, **({} if name == "bigram" else {"n_embd": 8}), **SHAPES.get(name, {}), **shape}
     return tapegpt.train(STRINGS, model=named(name), engine=engine, steps=30, learning_rate=0.03, **options)
+
+
+def untrained(tokens: list[str], config: Model | None = None, parameters: Parameters | None = None) -> GPT:
+    """A model of any tokens, which needs no compiling; its parameters are random ones if none are given."""
+    config, rng = config or Config(n_embd=4, n_head=1), Random(0)
+    vocabulary = Vocabulary(tuple(tokens), r"\S+" if max(map(len, tokens)) > 1 else "characters")
+    engine = ReferenceEngine(config, vocabulary.size)
+    if parameters is None:
+        initialise(engine, config, vocabulary.size, rng)
+    else:
+        engine.load_parameters(parameters)
+    return GPT(config, vocabulary, rng, engine)
 
 
 def words_of(number: int) -> array[int]:

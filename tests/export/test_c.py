@@ -13,8 +13,7 @@ import pytest
 import tapegpt
 from tapegpt import GPT
 from tapegpt.export.c import export
-from tests.export.examples import STRINGS, Exported, trained
-from tests.export.test_javascript import HOSTILE, untrained
+from tests.export.examples import HOSTILE, STRINGS, Exported, trained, untrained
 from tests.machine.languages import GCC, compile_c
 from tests.properties import many
 

@@ -13,15 +13,11 @@ from typing import Any
 import pytest
 
 import tapegpt
-from tapegpt import GPT, Config, Random
-from tapegpt.data.vocabulary import Vocabulary
-from tapegpt.engines.reference import ReferenceEngine
+from tapegpt import GPT, Config
 from tapegpt.export.javascript import export
-from tapegpt.models.trained import initialise
-from tests.export.examples import STRINGS, Exported, trained
+from tests.export.examples import HOSTILE, STRINGS, Exported, trained, untrained
 from tests.properties import many
 
-HOSTILE = sorted(["'\"\\`${", "</script>", "<!--", "\0", "\u2028", "\u202e", "👩‍👩‍👧", "é"])
 KINDS: list[Any] = [("exact", "gpt"), ("exact", "modern"), ("exact", "mlp"), ("fast", "gpt"), ("fast", "gru")]
 SEED = -(2**70) - 3
 SCRIPT = """import { generate, score, next } from "./model.mjs";
@@ -45,14 +41,6 @@ def run(tmp_path: Path) -> Any:
         return json.loads(ran.stdout)
 
     return run
-
-
-def untrained(tokens: list[str], config: Config | None = None) -> GPT:
-    """A model of any tokens, which needs no compiling."""
-    config, vocabulary, rng = config or Config(n_embd=4, n_head=1), Vocabulary(tuple(tokens), r"\S+"), Random(0)
-    engine = ReferenceEngine(config, vocabulary.size)
-    initialise(engine, config, vocabulary.size, rng)
-    return GPT(config, vocabulary, rng, engine)
 
 
 @pytest.mark.parametrize(("engine", "name"), KINDS)

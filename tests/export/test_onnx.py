@@ -19,6 +19,7 @@ from tapegpt.export.onnx import _FUNCTIONS, export
 from tapegpt.models.ensemble import Ensemble
 from tapegpt.models.trained import GPT, make_engine
 from tests.engines.random_models import MOVE, NEAR, Drawn, parameters
+from tests.export.examples import HOSTILE, untrained
 from tests.models.test_models import MODELS
 from tests.properties import many
 
@@ -26,19 +27,10 @@ if TYPE_CHECKING:
     from tapegpt.autograd.node import Node
     from tapegpt.autograd.tape import Tape
 
-HOSTILE = sorted(["'\"\\", "</script>", "\0", "\u202e", "👩‍👩‍👧", "\udc80"])  # nobody's tokens
-
 
 def session(file: bytes) -> Any:
     onnx.checker.check_model(onnx.load_from_string(file), full_check=True)
     return InferenceSession(file, providers=["CPUExecutionProvider"])
-
-
-def untrained(config: Model, tokens: list[str], moved: float = 0.0) -> GPT:
-    vocabulary = Vocabulary(tuple(tokens), r"\S+" if max(map(len, tokens)) > 1 else "characters")
-    engine = ReferenceEngine(config, vocabulary.size)
-    engine.load_parameters(parameters(config, vocabulary.size, 0, moved))
-    return GPT(config, vocabulary, Random(0), engine)
 
 
 def logits(model: GPT, ids: list[int]) -> list[list[float]]:
@@ -56,7 +48,7 @@ GRAMS = Config(n_embd=6, n_head=2, block_size=7, n_gram=3, gram_rows=50)
 )
 def test_logits_are_those_of_the_reference(config: Model) -> None:
     """As near as f32 gets: as the engine fast, see `random_models.py`."""
-    model, moved = (untrained(config, list("abcde"), move) for move in (0.0, MOVE))
+    model, moved = (untrained(list("abcde"), config, parameters(config, 6, 0, move)) for move in (0.0, MOVE))
     runs = session(export(model))
     rng = random.Random(1)
     for length in {1, 2, config.block_size}:
@@ -73,10 +65,11 @@ def test_all_functions_have_a_form() -> None:
 
 def test_the_metadata_says_what_ids_mean() -> None:
     config = Config(n_embd=4, n_head=1, block_size=3)
-    model = untrained(config, HOSTILE)
+    tokens = sorted([*HOSTILE, "\ud800"])
+    model = untrained(tokens, config)
     about = session(export(model)).get_modelmeta().custom_metadata_map
     found = {name: json.loads(value) for name, value in about.items()}
-    assert found == {"tokens": [*HOSTILE, ""], "bos": 6, "block_size": 3, "rule": r"\S+", "labels": []}
+    assert found == {"tokens": [*tokens, ""], "bos": 9, "block_size": 3, "rule": r"\S+", "labels": []}
 
 
 class Foreign(Elementwise):
@@ -93,9 +86,9 @@ class Own(Model):
 
 def test_what_has_no_form_is_refused_in_a_line() -> None:
     with pytest.raises(TapeGPTError, match=r"the operation tanh has no form in ONNX: leave it out of the model"):
-        export(untrained(Own(), ["a"]))
+        export(untrained(["a"], Own()))
     model = GPT(Config(kn_share=0.5), Vocabulary(("a",)), Random(0), make_engine("fast", Config(kn_share=0.5), 2))
     with pytest.raises(TapeGPTError, match=r"the operation kneser_ney share=0\.5 has no form in ONNX"):
         export(model)
     with pytest.raises(TapeGPTError, match="export each of its models"):
-        export(Ensemble([untrained(Config(), ["a"])] * 2))
+        export(Ensemble([untrained(["a"])] * 2))

@@ -11,8 +11,7 @@ import pytest
 import tapegpt
 from tapegpt import GPT, Config, TapeGPTError
 from tapegpt.export.page import export
-from tests.export.examples import STRINGS, trained
-from tests.export.test_javascript import HOSTILE, untrained
+from tests.export.examples import HOSTILE, STRINGS, trained, untrained
 from tests.web.browser import until
 
 pytest_plugins = ["tests.web.browser"]

@@ -15,9 +15,8 @@ import tapegpt
 from tapegpt import GPT
 from tapegpt.export.python import export
 from tapegpt.models import NAMES
-from tests.export.examples import STRINGS, Exported, trained
+from tests.export.examples import HOSTILE, STRINGS, Exported, trained, untrained
 from tests.export.test_c import in_order
-from tests.export.test_javascript import HOSTILE, untrained
 from tests.properties import many
 
 KINDS: list[Any] = [(engine, name) for engine in ("exact", "fast") for name in NAMES]
