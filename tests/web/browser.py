@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -117,6 +118,18 @@ UNTIL = """async ([argument, timeout]) => {
     }
     return false;
 }"""
+
+
+def inaccessible(page: Any) -> list[Any]:
+    """What axe finds: rules, elements that break them, and what to do."""
+    axe = files(pytest.importorskip("axe_playwright_python")) / "axe.min.js"
+    page.evaluate(axe.read_text())
+    found: list[Any] = page.evaluate(AXE)
+    return found
+
+
+AXE = """() => axe.run().then(({ violations }) => violations.flatMap(({ id, nodes }) =>
+    nodes.map(({ html, failureSummary }) => [id, html, failureSummary])))"""
 
 
 def _is_bad(message: Any) -> bool:
