@@ -32,7 +32,9 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 WITHOUT_PASSES = """
 import sys
 from tapegpt.cli import main
+from tapegpt.studio import warming
 from tests.properties import skip_passes
+warming.SECONDS = 0.0
 with skip_passes():
     main(sys.argv[1:])
 """

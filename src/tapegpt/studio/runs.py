@@ -157,6 +157,7 @@ class Runs:
         name = name_of(training.config, training.settings)
         kept = KeptRun(portrait, name, training.corpus, data.pop("seconds"), training.trainer)
         self._studio.runs.add(kept)
+        self._studio.warming.begin(kept.model.config, kept.model.vocabulary, training.settings.engine)
         return {**kept.as_dict(), **data}
 
     async def run(self, request: Request, wanted: requests.MomentQuery) -> dict[str, Any]:

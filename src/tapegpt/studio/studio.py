@@ -7,6 +7,7 @@ from tapegpt.errors import TapeGPTError
 from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
 from tapegpt.studio.store import MAX_CORPORA, MAX_CORPUS_BYTES, MAX_RUN_BYTES, MAX_RUNS, KeptCorpus, KeptRun, Shelf
 from tapegpt.studio.training import name_of
+from tapegpt.studio.warming import Warming
 from tapegpt.studio.work import Deadline, Workers, answer
 from tapegpt.training.recording import Recording, still
 from tapegpt.web.data import Portrait
@@ -36,6 +37,7 @@ class Studio:
         self.training = Workers("training", threads=2, waiting=8)
         self.drawing = Workers("drawing", threads=4, waiting=1000)
         self.counting = Workers("counting", threads=1, waiting=100)
+        self.warming = Warming(self)
         self.corpora.add(corpus)
 
     def open(self) -> None:
