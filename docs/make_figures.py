@@ -1,4 +1,6 @@
-"""Makes docs/figures/, the pictures of docs/how-a-gpt-works.md and the site's icon: `python docs/make_figures.py`.
+"""Makes docs/figures/: the pictures of docs/how-a-gpt-works.md, the page of docs/export.md and the site's icon.
+
+    .venv/bin/python docs/make_figures.py
 
 The data come from a real training, and the package's own views draw them. Not here: their arrangement (`live.js`,
 `live.css`).
@@ -10,7 +12,7 @@ import json
 import re
 from pathlib import Path
 
-from tapegpt import Config, Corpus, Trainer
+from tapegpt import Config, Corpus, Trainer, export, train
 from tapegpt.data.ngrams import baselines
 from tapegpt.settings import Settings
 from tapegpt.training.recording import record
@@ -55,4 +57,5 @@ def _json(data: object) -> str:
 if __name__ == "__main__":
     FIGURES.mkdir(exist_ok=True)
     (FIGURES / "live.js").write_text(script(), encoding="utf-8")
+    export.write(train(Corpus.dataset("names")), FIGURES / "names.html", train=True)
     (FIGURES / "icon.svg").write_text(source("studio.svg"), encoding="utf-8")

@@ -57,7 +57,7 @@ class Page(HTMLParser):
 
 
 def pages(site: Path) -> Iterator[tuple[Path, Page]]:
-    return ((path, Page(path)) for path in sorted(site.rglob("*.html")) if path.name != "404.html")
+    return ((path, Page(path)) for path in sorted(site.glob("*.html")) if path.name != "404.html")
 
 
 def test_every_page_is_there_and_can_be_reached(site: Path) -> None:
