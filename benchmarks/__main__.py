@@ -21,6 +21,7 @@ from benchmarks import (
     kernels,
     ladder,
     peer_torch,
+    pyodide,
     quality,
     randomness,
     studio,
@@ -59,6 +60,7 @@ PARTS = (
     "studio",
     "sweep",
     "cluster",
+    "pyodide",
 )
 SHAPE = {"n_layer": 1, "n_embd": 64, "n_head": 4, "block_size": 16}
 
@@ -118,6 +120,9 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
             return studio.under_load()
         case "cluster":
             return cluster.by_cost(corpus, options.rounds)
+        case "pyodide":
+            with command.workplace(None) as folder:
+                return pyodide.by_job(corpus, options.rounds, folder)
         case "sweep":
             return "\n".join(
                 [sweep.by_threads(corpus, options.rounds), sweep.by_memory(corpus), sweep.by_choice(corpus)]

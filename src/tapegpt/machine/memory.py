@@ -47,7 +47,7 @@ class Memory(Local):
     def __init__(self, size: int) -> None:
         try:
             self._block = private_pages(size)
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # 2 GiB and more, where addresses have 32 bits
             raise MemoryError(f"{size:,} bytes") from error
         self._bytes = memoryview(self._block)
         self._address = start_of(self._block)

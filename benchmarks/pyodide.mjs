@@ -1,4 +1,4 @@
-// node run.mjs PACKAGE PLACES PROGRAM: run Python in Pyodide; the value of its last line is the exit code.
+// node pyodide.mjs PACKAGE PLACES PROGRAM: run Python in Pyodide; the value of its last line is the exit code.
 // PACKAGE is the folder of npm's package pyodide, PLACES maps paths in Pyodide to folders of this machine, as JSON.
 import { pathToFileURL } from "node:url";
 
