@@ -61,13 +61,13 @@ def package() -> Path | None:
 def run(program: str, **places: Path) -> str:
     """What a program prints in Pyodide; it finds folders of this machine under the names in `places`."""
     seen = {f"/{name}": os.fspath(place.resolve()) for name, place in {"tapegpt": ROOT, **places}.items()}
-    script = Path(__file__).with_suffix(".mjs")
-    return _printed(["node", os.fspath(script), os.fspath(package()), json.dumps(seen), BEGIN + program])
+    script = os.fspath(Path(__file__).with_suffix(".mjs"))
+    return _printed(["node", script, str(package()), json.dumps(seen), BEGIN + program])
 
 
 def _printed(command: Sequence[str]) -> str:
     environment = {**os.environ, "TAPEGPT_CACHE_DIR": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=900)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
