@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from tapegpt import Config
 from tapegpt.engines import exact_kernels
 from tapegpt.engines.fast import kernels as fast_kernels
-from tapegpt.machine.language import F64, Builder, F64s, I64s, Int, Kernel
+from tapegpt.machine.host import RELAXED
+from tapegpt.machine.language import F64, Builder, F32s, F64s, I64s, Int, Kernel
 from tapegpt.machine.memory import address_of
-from tapegpt.machine.target import WASM
+from tapegpt.machine.program import Program
+from tapegpt.machine.signature import KernelError
+from tapegpt.machine.target import INTERPRETED, WASM
 from tapegpt.machine.wasm import Module
 from tests.machine import kernels
 from tests.machine.sandbox import ENGINE, Sandbox
@@ -73,7 +76,7 @@ def random_kernels() -> Entries:
     ids=["names", "exact", "fast", "random"],
 )
 def test_an_assembler_makes_the_same_bytes_of_the_text(entries: Callable[[], Entries], is_side: bool) -> None:
-    module = Module(WASM.replace(fma=True), is_side=is_side)
+    module = Module(WASM.replace(relaxed=True), is_side=is_side)
     for name, (kernel, constants) in entries().items():
         module.add(kernel, constants, name)
     ours, theirs = (list(sections(code)) for code in (module.binary(), wasmtime.wat2wasm(str(module))))
@@ -122,3 +125,40 @@ def test_indices_of_any_sign_lead_to_the_same_elements(terms: tuple[Term, ...], 
     entries = {"gather": (Kernel(gather), {"terms": terms, "ahead": ahead})}
     Sandbox(entries, WASM).run("gather", address_of(x), address_of(back), address_of(out))
     assert out.tolist() == [i + j for i in range(COUNT) for j in range(2)]
+
+
+def multiply_and_add(k: Builder, x: F64s, y: F32s, *, lanes: int) -> None:
+    for pointer in (x, y):
+        a, b, c = (pointer.vector(i * lanes, lanes) for i in range(3))
+        pointer.store(3 * lanes, k.mul_add(a, b, c))
+
+
+@given(st.sampled_from([1, 2, 4, 8]), st.integers(0, 99))
+def test_a_relaxed_multiply_add_rounds_once_or_twice(lanes: int, seed: int) -> None:
+    generator = random.Random(seed)
+    given, results = [array(code, [generator.gauss() for _ in range(4 * lanes)]) for code in "df"], []
+    for fma, relaxed in ((True, False), (False, False), (False, True)):
+        target, numbers = (WASM if relaxed else INTERPRETED).replace(fma=fma, relaxed=relaxed), [x[:] for x in given]
+        make = Sandbox if relaxed else Program
+        entries = {"multiply": (Kernel(multiply_and_add), {"lanes": lanes})}
+        make(entries, target).run("multiply", *map(address_of, numbers))
+        results.append([*numbers[0], *numbers[1]])
+    assert all(number in (once, twice) for once, twice, number in zip(*results, strict=True))
+
+
+def test_a_fused_multiply_add_is_refused() -> None:
+    def body(k: Builder, x: F64s) -> None:
+        x[0] = k.fma(x[0], x[1], x[2])
+
+    for target in (WASM, WASM.replace(fma=True)):
+        with pytest.raises(KernelError, match="has no fused multiply-add"):
+            Module(target).add(Kernel(body), {}, "fused")
+
+
+def test_whether_there_is_relaxed_simd_is_asked_with_a_module_that_has_it() -> None:
+    configuration = wasmtime.Config()
+    assert wasmtime.Module.validate(wasmtime.Engine(configuration), RELAXED) is None
+    configuration = wasmtime.Config()
+    configuration.wasm_relaxed_simd = False
+    with pytest.raises(wasmtime.WasmtimeError, match="relaxed SIMD"):
+        wasmtime.Module.validate(wasmtime.Engine(configuration), RELAXED)

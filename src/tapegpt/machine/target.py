@@ -18,6 +18,7 @@ class Target(Record):
     cpu: str = ""  # LLVM's name; "" is the CPU of this machine with all it has
     certified: bool = False  # the error bound of this C library's pow is known, see operations/certified.py
     known_exp: str = ""  # "fused" or "unfused" if the operations of its exp are known, see there
+    relaxed: bool = False  # `mul_add` is WebAssembly's, which rounds once or twice as the CPU likes
 
 
 AVX512 = Target("avx512", 64, 32, True)

@@ -28,6 +28,7 @@ from tapegpt.machine.language import (
 )
 from tapegpt.machine.maker import FLOATS, Maker, constant_of
 from tapegpt.machine.opcodes import TYPES, encode, label, name, quote, row, section, unsigned
+from tapegpt.machine.signature import KernelError
 from tapegpt.machine.stack import Body, Code, Local, Node
 
 TYPE_CHECKING = False
@@ -666,10 +667,16 @@ class _Function(Maker):
         kind = _SCALAR[value.type]
         return Value(self, value.type, 0, self._op(kind, f"{kind}.{name}", self._data(value)))
 
+    def mul_add(self, a: Operand, b: Operand, c: Operand) -> Value:
+        lanes = max(a.lanes, b.lanes, c.lanes)
+        if not self.target.relaxed or not lanes:
+            return super().mul_add(a, b, c)
+        value = self._of(a, *FLOATS)
+        values = (self.spread(self._of(each, value.type), lanes) for each in (value, b, c))
+        return self._lanewise(value.type, f"{_VECTOR[value.type]}.relaxed_madd", *values)
+
     def _fma(self, a: Value, b: Value, c: Value) -> Value:
-        if not a.lanes:  # only vectors have it
-            return self.extract(self._fma(*(self.splat(each, 16 // a.type.size) for each in (a, b, c))), 0)
-        return self._lanewise(a.type, f"{_VECTOR[a.type]}.relaxed_madd", a, b, c)
+        raise KernelError("WebAssembly has no fused multiply-add: its relaxed one, k.mul_add, may round twice")
 
     def _bitcast(self, value: Value, kind: Type) -> Value:
         if value.lanes:

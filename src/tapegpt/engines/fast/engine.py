@@ -11,6 +11,7 @@ from array import array
 from tapegpt.autograd.places import check_size
 from tapegpt.engines.compiled import POWERS, SYNC, CompiledEngine, Documents, Generation, Plan, check_losses
 from tapegpt.errors import warn
+from tapegpt.machine.host import fast_target
 from tapegpt.machine.memory import Memory, address_of
 from tapegpt.machine.threads import run_parts
 from tapegpt.processes import can_start_threads
@@ -41,7 +42,7 @@ class FastEngine(CompiledEngine):
             warn(f"this Python has no threads: one does the work of {threads}")
             threads = 1
         self.batch_size, self.threads = batch_size, threads
-        super().__init__(config, vocab_size, target)
+        super().__init__(config, vocab_size, target or fast_target())
         self.threads = threads if self._program.compiled else 1
         self._decode_work, self._decode_shared = (Memory(4 * self._plan.sizes[name]) for name in ("work", "shared"))
         self._decode_revision = -1  # of the parameters that decoding has
