@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 
 import pytest
 from hypothesis import given
@@ -42,13 +42,16 @@ def test_code_is_made_once_and_only_while_nobody_waits(monkeypatch: pytest.Monke
     made: list[Config] = []
     monkeypatch.setattr(warming, "SECONDS", 20.0)
     monkeypatch.setattr(warming, "warm", lambda config, vocabulary, engine: made.append(config))
+    vocabulary = Corpus.of(["anna", "bob"]).vocabulary
     studio = Studio(KeptCorpus(Corpus.of(["anna", "bob"]), "names"), Limits(), print)
     monkeypatch.setattr(type(studio.training), "is_idle", property(lambda self: not busy))
-    config = Config()
-    for _ in range(2):
-        studio.warming.begin(config, Corpus.of(["anna", "bob"]).vocabulary, "exact")
-    until = time.monotonic() + 20
-    while studio.counting._taken and time.monotonic() < until:
-        time.sleep(0.01)
-    assert made == ([] if busy else list(neighbours(config)))
+
+    async def begin_twice() -> None:
+        for _ in range(2):
+            studio.warming.begin(Config(), vocabulary, "exact")
+        while studio.counting._taken:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(begin_twice())
+    assert made == ([] if busy else list(neighbours(Config())))
     studio.close()
