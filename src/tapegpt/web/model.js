@@ -9,7 +9,7 @@
  * @typedef {object} Drawing How strings are drawn.
  * @property {number} [n] How many.
  * @property {number} [temperature] Higher means more surprising strings; 0 takes the most probable token.
- * @property {number} [maxLength] Tokens at most.
+ * @property {number} [maxLength] Tokens at most, by default as many as the block holds; longer strings are cut.
  * @property {number | bigint} [seed] A whole number; by default a random one.
  *
  * @typedef {object} Score
