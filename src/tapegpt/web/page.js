@@ -9,12 +9,14 @@ const model = await modelOf(packed);
 const [options, reader] = ["options", "reader"].map((id) => document.getElementById(id));
 const MOST = 1000; // strings
 const LIKELY = 8; // next tokens
+const SEEN = 1500; // milliseconds in which a word is read
 const [LONG, MOST_LONG] = [20, 60]; // characters of a string that is shown smaller, and in columns so wide at most
 const POINTS = 250; // of the loss, each with a picture: about four seconds
 const BUSY = 100; // milliseconds between two pictures where there is to be little movement
 const [SAME, NEARLY] = ["the same model to the last bit", "the same model but for roundings"];
 const isHasty = matchMedia("(prefers-reduced-motion: reduce)");
 let isTraining = false;
+let strings = [];
 let position = null; // whose expectations are shown; null for the most surprising one
 
 /** Shows what a form asks for, of strings up to a length, or in a line why it cannot be. */
@@ -41,7 +43,7 @@ function generate() {
   temperature.nextElementSibling.textContent = decimal(temperature.valueAsNumber);
   answer(options, () => {
     const settings = { prefix: prefix.value, temperature: temperature.valueAsNumber, labels: labelsIn(options) };
-    const strings = model.generate({ ...settings, n: Math.min(n.valueAsNumber || 0, MOST), seed: seed.value });
+    strings = model.generate({ ...settings, n: Math.min(n.valueAsNumber || 0, MOST), seed: seed.value });
     const item = (text) => {
       const button = element("button", { type: "button", title: "read this", dir: "auto" }, text || "(empty)");
       button.addEventListener("click", () => read(text));
@@ -82,6 +84,11 @@ function look() {
   });
 }
 
+document.getElementById("copy").addEventListener("click", async ({ target }) => {
+  await navigator.clipboard.writeText(strings.join("\n"));
+  target.textContent = "Copied";
+  setTimeout(() => (target.textContent = "Copy"), SEEN);
+});
 options.addEventListener("input", generate);
 options.addEventListener("submit", (event) => {
   event.preventDefault();
