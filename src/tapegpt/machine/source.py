@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from tapegpt.machine.language import Argument, Kernel, Traced
+    from tapegpt.machine.target import Target
 
 _NAME = re.compile(r"\b[aiprv]\d+\b")  # an argument, index, pointer, register or value, and nothing else
 NEAR, LONG = 64, 100  # statements over which a text is moved, and characters that it becomes part of
@@ -101,9 +102,18 @@ def bare(text: str) -> str:
 class Module(maker.Module):
     """Functions by name, each its maker."""
 
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self._identifiers = dict[str, str]()
+
     def identifier(self, name: str) -> str:
-        """What a function is called."""
-        return re.sub(r"\W", "_", name.replace("'", "_again"))
+        """What a function is called, and no other."""
+        if name not in self._identifiers:
+            called = re.sub(r"\W", "_", name)
+            while called in self._identifiers.values():
+                called += "_"
+            self._identifiers[name] = called
+        return self._identifiers[name]
 
 
 class Source(Maker):
