@@ -6,6 +6,7 @@ and data the page is the same. Not here: the figures (`evaluation.py`, `web/data
 
 from __future__ import annotations
 
+import os
 from html import escape
 
 from tapegpt.data.corpus import Corpus
@@ -301,7 +302,7 @@ def _token(token: str) -> str:
 def repeat(model: GPT) -> tuple[str, str]:
     """The command and the Python that train a model like this one; "" where there is no such command, or neither.
 
-    Strings that came from a program are called `strings` in the Python.
+    Files are called by their names alone, and strings that came from a program `strings` in the Python.
     """
     if model.state is None:
         return "", ""
@@ -317,6 +318,8 @@ def repeat(model: GPT) -> tuple[str, str]:
     source = Source(**model.data.source) if model.data and model.data.source else None
     if source and not source.again:
         source = None
+    if source:  # whoever gets the page has the data elsewhere
+        source = source.replace(paths=tuple(os.path.basename(path) for path in source.paths))
     return _command(kind, fields, source), _program(kind, fields, source)
 
 
