@@ -319,7 +319,7 @@ def repeat(model: GPT) -> tuple[str, str]:
     if source and not source.again:
         source = None
     if source:  # whoever gets the page has the data elsewhere
-        source = source.replace(paths=tuple(os.path.basename(path) for path in source.paths))
+        source = source.replace(paths=tuple(os.path.basename(path.rstrip("/")) or path for path in source.paths))
     return _command(kind, fields, source), _program(kind, fields, source)
 
 
