@@ -183,7 +183,7 @@ class Program(Local):
         return str(module)
 
     def wasm(self, *, is_side: bool = False) -> bytes:
-        """The program as a WebAssembly module, see `wasm.Module`."""
+        """The program, made for the target `WASM`, as a WebAssembly module (see `wasm.Module`)."""
         from tapegpt.machine.wasm import Module
 
         module = Module(self.target, is_side=is_side)

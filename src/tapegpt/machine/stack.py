@@ -150,15 +150,16 @@ class Code:
             if isinstance(item, Body):
                 self._write_body(item)
                 self._release(item.end)
-            elif item.op == "register":
-                self._keep(item) if item.uses else None
             elif not item.result:
                 self._push(item)
             elif item.uses and not item.stays:
-                self._push(item)
-                self._release(item.place)
-                self._keep(item)
-                self._add("local.set", item.local)
+                if item.op == "register":
+                    self._keep(item)
+                else:
+                    self._push(item)
+                    self._release(item.place)
+                    self._keep(item)
+                    self._add("local.set", item.local)
             self._release(item.place)
 
     def _write_body(self, body: Body) -> None:
@@ -172,32 +173,33 @@ class Code:
             self._add("br", 1)
             self._add("end")
         else:
-            index, first, last = body.operands
-            relation = "i64.lt_s" if body.step > 0 else "i64.gt_s"
-            self._push(first)
-            self._add("local.set", index.local)
-            numbers = [each.immediates[0] for each in (first, last) if each.op == "i64.const"]
-            is_sure = len(numbers) == 2 and bool(range(numbers[0], numbers[1], body.step))
-            if not is_sure:
-                self._push_all(index, last)
-                self._add(relation)
-                self._add("if")
-            self._add("loop")
-            self._write(body)
-            self._push(index)
-            self._add("i64.const", body.step)
-            self._add("i64.add")
-            self._add("local.set", index.local)
-            self._push_all(index, last)
-            self._add(relation)
-            self._add("br_if", 0)
-            if not is_sure:
-                self._add("end")
+            self._write_loop(body, *body.operands)
         self._add("end")
 
-    def _push_all(self, *nodes: Node) -> None:
-        for node in nodes:
-            self._push(node)
+    def _write_loop(self, body: Body, index: Node, first: Node, last: Node) -> None:
+        """The condition is asked before the first turn, where that is not known to come, and after each."""
+        numbers = [each.immediates[0] for each in (first, last) if each.op == "i64.const"]
+        has_turns = len(numbers) == 2 and bool(range(numbers[0], numbers[1], body.step))
+        self._push(first)
+        self._add("local.set", index.local)
+        if not has_turns:
+            self._compare(index, last, body.step)
+            self._add("if")
+        self._add("loop")
+        self._write(body)
+        self._push(index)
+        self._add("i64.const", body.step)
+        self._add("i64.add")
+        self._add("local.set", index.local)
+        self._compare(index, last, body.step)
+        self._add("br_if", 0)
+        if not has_turns:
+            self._add("end")
+
+    def _compare(self, index: Node, last: Node, step: int) -> None:
+        self._push(index)
+        self._push(last)
+        self._add("i64.lt_s" if step > 0 else "i64.gt_s")
 
     def _push(self, node: Node) -> None:
         """Compute what stays on the stack and do what is done with it; fetch what a local holds."""

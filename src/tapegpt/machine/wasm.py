@@ -289,7 +289,7 @@ class _Function(Maker):
 
     def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
         called = self._module.internal(kernel, constants)
-        nodes = [self._address(a) if isinstance(a, Pointer) else self._data(a) for a in arguments]
+        nodes = [self._address(*self._data(a)) if isinstance(a, Pointer) else self._data(a) for a in arguments]
         self._here("", "call", *nodes, immediates=(called,))
 
     # --- values -------------------------------------------------------------------------------------------------
@@ -546,17 +546,18 @@ class _Function(Maker):
         base, beyond = self._data(pointer)
         rest, constant = self._split(self._data(index))
         size = pointer.type.size
+        beyond += constant * size
         if rest is None:
-            return Pointer(self, pointer.type, (base, beyond + constant * size))
-        if constant > 0 and rest.is_signed:  # the address without the constant may be none
-            rest, constant = self._data(index), 0
+            return Pointer(self, pointer.type, (base, beyond))
+        if beyond > 0 and rest.is_signed:  # the address without the constant may be none
+            base, beyond = self._address(base, beyond), 0
         terms = [rest]
         if rest.op == "i64.add" and _depth(rest.operands[0]) != _depth(rest.operands[1]):
             terms = sorted(rest.operands, key=_depth)  # what a loop does not change is added before it
         for term in terms:
             scaled = self._scaled(term, size)
             base = self._op("i32", "i32.add", base, scaled) if base else scaled
-        return Pointer(self, pointer.type, (base, beyond + constant * size))
+        return Pointer(self, pointer.type, (base, beyond))
 
     def _scaled(self, x: Node, size: int) -> Node:
         """An index as so many bytes, in 32 bits."""
@@ -570,10 +571,9 @@ class _Function(Maker):
         base, beyond = self._data(pointer)
         if base is None:
             return self._number("i32", 0), beyond
-        return (base, beyond) if beyond >= 0 else (self._address(pointer), 0)
+        return (base, beyond) if beyond >= 0 else (self._address(base, beyond), 0)
 
-    def _address(self, pointer: Pointer) -> Node:
-        base, beyond = self._data(pointer)
+    def _address(self, base: Node | None, beyond: int) -> Node:
         if base is None or not beyond:
             return base or self._number("i32", beyond)
         return self._op("i32", "i32.add", base, self._number("i32", beyond))
