@@ -16,8 +16,8 @@ BEGINS = {
     ".html": b"<!doctype html>",
     ".js": b"// A GPT",
     ".py": b"#!/usr/bin/env python3",
-    ".c": b"/* GPT",
-    ".h": b"/* GPT",
+    ".c": b"/* A GPT",
+    ".h": b"/* A GPT",
 }
 
 

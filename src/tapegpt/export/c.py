@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from itertools import groupby
 
-from tapegpt.export.portable import TRIES, portable
+from tapegpt.export.portable import TRIES, name_of, portable
 from tapegpt.machine.c import Module
 from tapegpt.machine.target import C
 from tapegpt.version import __version__
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from tapegpt.export.portable import Portable
     from tapegpt.models.trained import GPT
 
-FEW = 8  # zeros one after the other that are written
+FEW = 1000  # zeros one after the other that are written; more are left out, which C++ does not take
 
 _HEAD = """\
-/* {model}, as C99: strings like those that it was trained on.
- * Written by tapegpt {version}, https://github.com/karpathy/microgpt is where the model comes from.
+/* {name}, as C99: strings like those that it was trained on.
+ * Written by tapegpt {version}.
  *
  *     cc -std=c99 -O2 -DTAPEGPT_MAIN FILE.c -o FILE -lm && ./FILE 20 SEED PREFIX TEMPERATURE
  *     #include "FILE.c" in one file of a program; others that include it define TAPEGPT_HEADER before
  *
  * The same seed gives the same strings as `tapegpt generate --seed` of the model's file, where the C library's exp, log
- * and pow are the same and the compiler does not fuse a * b + c: pass it -ffp-contract=off. Memory is static, so one
- * thread at a time may call. Text is UTF-8; it is split into the longest tokens that fit.
+ * and pow are the same and the compiler does not fuse a * b + c: pass it -ffp-contract=off, on 32-bit x86 -mfpmath=sse
+ * too. Memory is static, so one thread at a time may call. Text is UTF-8; it is split into the longest tokens that fit.
  */
 #ifndef TAPEGPT_H
 #define TAPEGPT_H
@@ -265,7 +265,7 @@ def export(model: GPT) -> bytes:
     vocabulary = about.vocabulary
     sizes = {"tokens": vocabulary.size, "block": about.block_size, "room": about.room, "tries": TRIES}
     parts = [
-        _HEAD.format(model=repr(model).strip("<>"), version=__version__, **sizes),
+        _HEAD.format(name=name_of(model), version=__version__, **sizes),
         _tables(vocabulary),
         _parameters(about),
         str(module),

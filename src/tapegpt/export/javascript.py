@@ -10,12 +10,10 @@ from base64 import b64encode
 from json import dumps
 from zlib import compress
 
-from tapegpt.export.portable import portable
+from tapegpt.export.portable import name_of, portable
 from tapegpt.export.training import with_training
 from tapegpt.machine.target import WASM
 from tapegpt.machine.wasm import Module
-from tapegpt.models.gpt import Config
-from tapegpt.text import amount
 from tapegpt.version import __version__
 from tapegpt.web import bundle
 
@@ -35,11 +33,6 @@ def export(model: GPT) -> bytes:
     runtime = bundle("model.js").replace("export async", "async")
     exports = f"export const {{ generate, score, next }} = await modelOf({dumps(data(model))});"
     return f"// {name_of(model)}, exported by tapegpt {__version__}.\n{runtime}\n{exports}\n".encode()
-
-
-def name_of(model: GPT) -> str:
-    """What a model is called where nothing else is known of it."""
-    return f"A {'GPT' if type(model.config) is Config else 'model'} of {amount(model.num_parameters, 'parameter')}"
 
 
 def data(model: GPT, room: int = ROOM, rows: int = 1, *, train: bool = False) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from html import escape
 
 from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.engines.graph import exact_graph
-from tapegpt.export.javascript import TARGET, data, name_of
+from tapegpt.export.javascript import TARGET, data
+from tapegpt.export.portable import name_of
 from tapegpt.text import amount
 from tapegpt.version import __version__
 from tapegpt.web import document, facts, source

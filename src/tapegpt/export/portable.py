@@ -33,8 +33,10 @@ from tapegpt.engines.graph import exact_graph
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.machine.language import F32, F64, I64, U32, Builder, F64s, Int, Kernel, Real, Type
 from tapegpt.machine.memory import Memory
+from tapegpt.models.gpt import Config
 from tapegpt.models.trained import GPT
 from tapegpt.record import Record
+from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,6 +110,11 @@ def portable(model: GPT, target: Target, room: int = ROOM, rows: int = 1) -> Por
         room,
         own.engine,
     )
+
+
+def name_of(model: GPT) -> str:
+    """What a model is called where nothing else is known of it."""
+    return f"A {'GPT' if type(model.config) is Config else 'model'} of {amount(model.num_parameters, 'parameter')}"
 
 
 class Regions:

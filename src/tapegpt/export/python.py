@@ -11,7 +11,7 @@ from array import array
 from base64 import encodebytes
 from zlib import compress
 
-from tapegpt.export.portable import KEY, TRIES, portable
+from tapegpt.export.portable import KEY, TRIES, name_of, portable
 from tapegpt.machine.language import F32, F64
 from tapegpt.machine.python import Module
 from tapegpt.machine.target import PYTHON
@@ -25,7 +25,7 @@ _SIZES = {"key": 4, "ids": 4}  # of the numbers in a region, where they have not
 
 _HEAD = '''\
 #!/usr/bin/env python3
-"""{model}, in plain Python: strings like those that it was trained on.
+"""{name}, in plain Python: strings like those that it was trained on.
 
     python3 FILE.py --prefix a --seed 1           20 strings; --help tells more
     import FILE                                   FILE.generate(20, seed=1), FILE.score(["anna"]), FILE.next("an")
@@ -231,5 +231,5 @@ def export(model: GPT) -> bytes:
         **{name: place // _SIZES.get(name, 8) for name, place in about.places.items()},
     )
     parameters = f'\n\nPARAMETERS = """\n{encodebytes(compress(numbers.tobytes(), 9)).decode()}"""\n'
-    head = _HEAD.format(model=repr(model).strip("<>"), version=__version__)
+    head = _HEAD.format(name=name_of(model), version=__version__)
     return "".join([head, str(module), parameters, body]).encode("ascii", "backslashreplace")
