@@ -19,7 +19,7 @@ from tapegpt import Config
 from tapegpt.engines import exact_kernels
 from tapegpt.engines.fast import kernels as fast_kernels
 from tapegpt.machine.host import RELAXED
-from tapegpt.machine.language import F64, Builder, F32s, F64s, I64s, Int, Kernel
+from tapegpt.machine.language import F32, F64, I32, I64, Builder, F32s, F64s, I64s, Int, Kernel, U32s
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.signature import KernelError
@@ -162,3 +162,41 @@ def test_whether_there_is_relaxed_simd_is_asked_with_a_module_that_has_it() -> N
     configuration.wasm_relaxed_simd = False
     with pytest.raises(wasmtime.WasmtimeError, match="relaxed SIMD"):
         wasmtime.Module.validate(wasmtime.Engine(configuration), RELAXED)
+
+
+def vectors(k: Builder, x: F64s, y: F32s, z: I64s, u: U32s, out: F64s, *, lanes: int) -> None:
+    a, b, c, d = (pointer.vector(0, lanes) for pointer in (x, y, z, u))
+    kinds = (
+        (a, F32),
+        (a, I64),
+        (a, I32),
+        (b, F64),
+        (b, I32),
+        (c, F64),
+        (c, F32),
+        (c, I32),
+        (k.lane_numbers(lanes), I64),
+    )
+    masks = (a < 0.0, b < 0.0, b < -100.0, c > d, (a < 0.0) & (b < 0.0), k.logical_not(b < 0.0) ^ (c > d))
+    results = [a * 2.0, b + 1.0, c * d, d - 1, k.insert(b, lanes - 1, k.real32(9.0)), k.splat(b.lane(lanes - 1), lanes)]
+    results += [k.convert(value, kind) for value, kind in kinds]
+    results += [k.select(mask, value, 7) for mask in masks for value in (a, b, c)]
+    results += [k.shuffle(value, value, list(range(lanes))[::-1]) for value in (a, b, c)]
+    for place, result in enumerate(results):
+        out.cast(result.type).store(place * lanes * 8 // result.type.size, result)
+    flags = (out + len(results) * lanes).cast(I64)
+    for place, mask in enumerate(masks):
+        flags[2 * place], flags[2 * place + 1] = k.pack_bits(mask), k.select(k.any(mask), k.integer(1), 0)
+    u.store(0, d + 5)
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 5, 6, 8, 12])
+def test_vectors_have_any_number_of_lanes(lanes: int) -> None:
+    generator, results = random.Random(lanes), []
+    given = [array(code, [generator.randrange(9 if code == "I" else 19) for _ in range(lanes)]) for code in "dfqI"]
+    given[:3] = [array(numbers.typecode, [number - 9 for number in numbers]) for numbers in given[:3]]
+    for make, target in ((Program, INTERPRETED), (Sandbox, WASM)):
+        numbers: list[array[Any]] = [*(each[:] for each in given), array("d", bytes(8 * (40 * lanes + 12)))]
+        make({"vectors": (Kernel(vectors), {"lanes": lanes})}, target).run("vectors", *map(address_of, numbers))
+        results.append([each.tobytes() for each in numbers])
+    assert results[0] == results[1]
