@@ -212,15 +212,16 @@ def test_a_child_does_not_wait_for_its_parent_s_threads() -> None:
 def test_the_studio_s_workers_begin_again_in_a_child() -> None:
     import asyncio
 
+    from tapegpt.pools import one_piece
     from tapegpt.studio.work import Deadline, Workers
 
     workers, gate = Workers("test", 1, 0), Event()
 
     async def one() -> int:
-        return await workers.submit(lambda: 7, Deadline(PATIENCE))
+        return await workers.submit(one_piece(lambda: 7), Deadline(PATIENCE))
 
     async def busy() -> Any:
-        waiting = workers.submit(gate.wait, Deadline(PATIENCE))
+        waiting = workers.submit(one_piece(gate.wait), Deadline(PATIENCE))
         there = child("fork", lambda: asyncio.new_event_loop().run_until_complete(one()))
         gate.set()
         await waiting

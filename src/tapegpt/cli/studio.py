@@ -9,6 +9,7 @@ from contextlib import suppress
 from tapegpt.cli.data import data_arguments, source_of, tokens_argument
 from tapegpt.cli.models import load_model, own_class_argument
 from tapegpt.cli.options import option
+from tapegpt.errors import TapeGPTError
 from tapegpt.studio import HOST, PORT
 
 TYPE_CHECKING = False
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
     from tapegpt.data.corpus import Corpus
+    from tapegpt.studio.limits import Limits
 
 LIMITS = ("characters", "parameters", "steps", "seconds")
 COMMON = "--dataset --host --port --load --no-browser"
@@ -36,6 +38,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     server.add_argument("--load", dest="model", metavar="MODEL", help=about)
     own_class_argument(server)
     server.add_argument("--no-browser", action="store_true", help="only the server, without opening the page")
+    static = parser.add_argument_group("without a server")
+    about = "write the page into a directory instead: any host can serve it, and all of it runs in the browser"
+    static.add_argument("--static", metavar="DIR", help=about)
+    about = "where it finds Pyodide: an address, or a directory, of which a copy is made [cdn.jsdelivr.net]"
+    static.add_argument("--pyodide", metavar="PLACE", help=about)
     limits = parser.add_argument_group("limits, for whoever uses the page")
     for name in LIMITS:
         each = Limits.fields[name]
@@ -51,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(options) if options.model else None
     given = {name: value for name in LIMITS if (value := getattr(options, f"max_{name}")) is not None}
     limits = Limits(**given)
+    if options.static is not None:
+        return _write(options, corpus, name, limits)
     server = serve(corpus, model, name=name, host=options.host, port=options.port, limits=limits, log=_log)
     print(f"tapegpt studio: {server.address} (Ctrl-C ends it)", flush=True)
     if sys.stdout.isatty() and not options.no_browser:
@@ -59,6 +68,16 @@ def run(options: argparse.Namespace) -> int:
         webbrowser.open(server.address)
     with suppress(KeyboardInterrupt):  # which is how it is to end
         server.run()
+    return 0
+
+
+def _write(options: argparse.Namespace, corpus: Corpus, name: str, limits: Limits) -> int:
+    from tapegpt.studio.static import PYODIDE, write
+
+    if options.model:
+        raise TapeGPTError("--load does not go with --static: open the model file on the page")
+    write(options.static, corpus, name, limits, options.pyodide or PYODIDE)
+    print(f"try it: python -m http.server -d {options.static}")
     return 0
 
 

@@ -17,6 +17,8 @@
     work.py         threads: how many tasks at a time, how many wait, how long each may take
     training.py     a request's training, with its progress, until the client disconnects
     limits.py       limits of requests
+    static.py       the page as a folder of files, without a server
+    browser.py      the application inside a browser: requests are messages of the page
 
 It needs the extra `studio`: starlette, uvicorn and msgspec. Not here: what is shown of a model (`tapegpt.web`).
 """

@@ -124,9 +124,9 @@ class Runs:
         """Train a model; as events, with its progress, where the client accepts events."""
         training = TrainingTask(wanted, self._studio.corpora[wanted.corpus], self._studio.limits)
         if EVENTS in request.headers.get("accept", ""):
-            future = self._studio.training.submit(training.run, training.deadline)
+            future = self._studio.training.submit(training.run(), training.deadline)
             return StreamingResponse(self._events(training, future), 201, media_type=EVENTS)
-        portrait, data = await answer(request, self._studio.training, training.run, training.deadline)
+        portrait, data = await answer(request, self._studio.training, training.run(), training.deadline)
         return self._kept(training, portrait, data)
 
     async def _events(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tapegpt.data.vocabulary import NAMED
 from tapegpt.errors import TapeGPTError
+from tapegpt.pools import one_piece
 from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
 from tapegpt.studio.store import MAX_CORPORA, MAX_CORPUS_BYTES, MAX_RUN_BYTES, MAX_RUNS, KeptCorpus, KeptRun, Shelf
 from tapegpt.studio.training import name_of
@@ -62,7 +63,7 @@ class Studio:
             kept.baselines = _baselines(kept.corpus)
 
         try:
-            self.counting.submit(task, Deadline(self.limits.seconds))
+            self.counting.submit(one_piece(task), Deadline(self.limits.seconds))
         except RefusedError:
             return
 
@@ -80,12 +81,12 @@ class Studio:
     async def short(self, request: Request, task: Callable[[Deadline], T]) -> T:
         """Run a task that takes milliseconds, or checks its deadline."""
         deadline = Deadline(self.limits.search_seconds)
-        return await answer(request, self.drawing, lambda: task(deadline), deadline)
+        return await answer(request, self.drawing, one_piece(lambda: task(deadline)), deadline)
 
     async def long(self, request: Request, task: Callable[[Deadline], T]) -> T:
         """Run a task that may take as long as a training."""
         deadline = Deadline(self.limits.seconds)
-        return await answer(request, self.training, lambda: task(deadline), deadline)
+        return await answer(request, self.training, one_piece(lambda: task(deadline)), deadline)
 
     def uploaded(self, data: bytes, deadline: Deadline) -> Recording:
         """The model in a file's bytes.

@@ -15,7 +15,7 @@ from tapegpt.models.loading import reference
 from tapegpt.studio.controls import ENGINES
 from tapegpt.studio.work import Deadline
 from tapegpt.training.presets import resolve
-from tapegpt.training.recording import record, spread
+from tapegpt.training.recording import record_in_pieces, spread
 from tapegpt.training.trainer import Trainer
 from tapegpt.web.data import Portrait
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.autograd.model import Model
+    from tapegpt.pools import Pieces
     from tapegpt.settings import Settings
     from tapegpt.studio.limits import Limits
     from tapegpt.studio.requests import NewRun
@@ -60,14 +61,14 @@ class TrainingTask:
         self._shown = 0.0
         self.progress: dict[str, Any] = self._progress([], is_compiling=True)
 
-    def run(self) -> tuple[Portrait, dict[str, Any]]:
-        """Train; the recording, and the response `Run` but for what the store knows."""
+    def run(self) -> Pieces[tuple[Portrait, dict[str, Any]]]:
+        """Train, piece by piece; the recording, and the response `Run` but for what the store knows."""
         begun = perf_counter()
         trainer = self.trainer = Trainer(self.corpus.corpus, self.config, self.settings)
         made = perf_counter()
         moments = spread(self.settings.steps, self._moments)
         try:
-            recording = record(trainer, moments, self._watch)
+            recording = yield from record_in_pieces(trainer, moments, self._watch)
         except DivergedError as error:  # the client is to see where
             self._losses += error.losses
             self.progress = self._progress([], is_compiling=False)

@@ -9,6 +9,8 @@ from tapegpt.errors import TapeGPTError
 from tapegpt.inference.explanation import explain
 from tapegpt.models.gpt import Config
 from tapegpt.models.trained import GPT, make_engine
+from tapegpt.pools import one_piece
+from tapegpt.processes import can_start_threads
 from tapegpt.studio.controls import OFFERED
 from tapegpt.studio.limits import RefusedError
 from tapegpt.studio.work import Deadline
@@ -33,7 +35,12 @@ class Warming:
         self._studio, self._known = studio, set[object]()
 
     def begin(self, config: Model, vocabulary: Vocabulary, engine: str) -> None:
-        """Make the code of a shape's neighbours, until somebody asks for something."""
+        """Make the code of a shape's neighbours, until somebody asks for something.
+
+        Without threads, as in a browser, there is none: whoever asks would wait.
+        """
+        if not can_start_threads():
+            return
         studio = self._studio
 
         def task() -> None:
@@ -53,7 +60,7 @@ class Warming:
                 self._known.add(key)
 
         try:
-            studio.counting.submit(task, Deadline(SECONDS))
+            studio.counting.submit(one_piece(task), Deadline(SECONDS))
         except RefusedError:
             return
 

@@ -2,7 +2,8 @@
 
 Machine code runs without the interpreter's lock. A thread cannot be ended from outside: tasks look at their `Deadline`
 between pieces of work, and one that does not come to its end keeps its thread, so that what is left for others is
-bounded but never used up twice. Not here: what the tasks are.
+bounded but never used up twice. In a browser, where Python has no threads, the event loop itself runs the tasks, and
+looks at requests between the pieces of those that yield. Not here: what the tasks are.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from time import monotonic
 
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.forward import Inference
-from tapegpt.processes import renew_at_fork
+from tapegpt.pools import whole
+from tapegpt.processes import can_start_threads, renew_at_fork
 from tapegpt.studio.limits import RefusedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable
     from concurrent.futures import Future
     from typing import Any, TypeVar
 
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
     from tapegpt.inference.constraints import Drawing
     from tapegpt.inference.forward import Drawn, Rules
+    from tapegpt.pools import Pieces
 
     T = TypeVar("T")
 
+TURN_SECONDS = 0.02  # of a task, where there are no threads, until the event loop has its turn
 PATIENCE = 30.0  # seconds that a request may wait for a thread, or for a task that is late to look at its deadline
 
 
@@ -49,22 +52,26 @@ class Workers:
         self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix=f"studio-{self._name}")
         self._taken = 0
 
-    def submit(self, task: Callable[[], T], deadline: Deadline) -> asyncio.Future[T]:
+    def submit(self, task: Pieces[T], deadline: Deadline) -> asyncio.Future[T]:
         """Start a task, or queue it; raises `RefusedError` where the queue is full. Cancelling it frees its slot."""
 
         def run() -> T:
             deadline.begin()
-            return task()
+            return whole(task)
 
         with self._lock:
             if self._taken >= self._most:
                 raise RefusedError(503, "busy", "too many tasks are running: try again in a second")
             self._taken += 1
+        if not can_start_threads():
+            turns = asyncio.ensure_future(_in_turns(task, deadline))
+            turns.add_done_callback(self._release)
+            return turns
         future = self._executor.submit(run)
         future.add_done_callback(self._release)
         return asyncio.wrap_future(future)
 
-    def _release(self, _: Future[T]) -> None:
+    def _release(self, _: Future[T] | asyncio.Future[T]) -> None:
         with self._lock:
             self._taken -= 1
 
@@ -76,6 +83,20 @@ class Workers:
     def close(self) -> None:
         """Start no more tasks."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+async def _in_turns(task: Pieces[T], deadline: Deadline) -> T:
+    """What comes out of all pieces, between which the event loop has its turn now and then."""
+    deadline.begin()
+    while True:
+        until = monotonic() + TURN_SECONDS
+        try:
+            while monotonic() < until:
+                next(task)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)
 
 
 class Deadline:
@@ -107,7 +128,7 @@ class Deadline:
             )
 
 
-async def answer(request: Request, workers: Workers, task: Callable[[], T], deadline: Deadline) -> T:
+async def answer(request: Request, workers: Workers, task: Pieces[T], deadline: Deadline) -> T:
     """The result of a task, which is to end when its client disconnects, or when its deadline is well past."""
     future, gone = workers.submit(task, deadline), asyncio.ensure_future(_disconnected(request))
     both: set[asyncio.Future[Any]] = {future, gone}

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from tapegpt.data.rng import Random
 from tapegpt.errors import TapeGPTError, is_whole, quote
 from tapegpt.models.trained import GPT, make_engine
+from tapegpt.pools import whole
 from tapegpt.record import Record
 from tapegpt.settings import Settings
 from tapegpt.training.trainer import Trainer
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tapegpt.data.corpus import Corpus
     from tapegpt.engines.base import Engine, Parameters, Snapshot
     from tapegpt.models.provenance import Evaluation
+    from tapegpt.pools import Pieces
 
 MOMENTS = 40
 
@@ -85,6 +87,13 @@ def record(
     with the losses since its last call, about every 50 ms or more often, and ends the training where it returns True.
     Raises `DivergedError` as training does.
     """
+    return whole(record_in_pieces(trainer, moments, watch))
+
+
+def record_in_pieces(
+    trainer: Trainer, moments: int | Iterable[int] = MOMENTS, watch: Callable[[list[float]], object] | None = None
+) -> Pieces[Recording]:
+    """As `record`, for a thread that has other things to do as well: yields after each call of `watch`."""
     settings = trainer.settings
     if isinstance(moments, int):
         moments = spread(settings.steps, moments)
@@ -98,6 +107,7 @@ def record(
         if watch is not None and watch(chunk) is True:
             trainer.finish()
             break
+        yield
     step = trainer.best.step if trainer.best else trainer.step
     if step not in [moment.step for moment in kept]:
         kept.append(Moment(step, trainer.model.engine, trainer.model.engine.snapshot()))

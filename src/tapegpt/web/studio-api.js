@@ -1,6 +1,8 @@
 // What is asked of the server, and its answers. They come as events, so that a refusal is an answer like any other and no
 // failure that the browser logs. Not here: what is done with them.
 
+import { ask, silence } from "./studio-transport.js";
+
 class Refusal extends Error {}
 
 async function send(method, path, body, { signal, onProgress } = {}) {
@@ -9,7 +11,7 @@ async function send(method, path, body, { signal, onProgress } = {}) {
   if (body !== undefined) headers["Content-Type"] = raw ? "application/octet-stream" : "application/json";
   const content = raw || body === undefined ? body : JSON.stringify(body);
   try {
-    for await (const { event, data } of events(await fetch(path, { method, headers, body: content, signal }))) {
+    for await (const { event, data } of events(await ask(path, { method, headers, body: content, signal }))) {
       if (event === "done") return data;
       if (event === "error") throw new Refusal(data.error.message);
       onProgress(data);
@@ -17,7 +19,7 @@ async function send(method, path, body, { signal, onProgress } = {}) {
   } catch (error) {
     if (signal?.aborted || error instanceof Refusal) throw error;
   }
-  throw new Error("The studio does not answer: is tapegpt studio still running?");
+  throw new Error(silence);
 }
 
 export function get(path, options) {

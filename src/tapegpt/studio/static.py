@@ -1,0 +1,163 @@
+"""The studio as a folder of files, for a host that only serves files: Python runs in the browser, by Pyodide.
+
+    index.html    the page, with a policy that allows requests to this folder and to Pyodide's address alone
+    studio.json   where Pyodide is, and what the studio begins with
+    tapegpt.zip   this package, and the packages in pure Python that the studio needs, as they are installed here
+    pyodide/      Pyodide, if it was in a folder
+    web/          scripts and styles, among them the worker in which Python runs
+
+Not here: how requests are answered in the browser (`browser.py`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+from tapegpt import web
+from tapegpt.data.labels import labels_of
+from tapegpt.data.vocabulary import GRAPHEMES
+from tapegpt.errors import TapeGPTError, argument, missing
+from tapegpt.files import write_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.studio.limits import Limits
+
+PYODIDE = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/"
+FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
+NEEDED = ("platformdirs", "starlette")  # with what they need; msgspec is compiled, and comes from Pyodide's side
+INSTEAD = {"studio-transport.js": "studio-static.js"}  # requests are messages here
+POLICY = (
+    "default-src 'self'; script-src 'self' {host} 'wasm-unsafe-eval'; connect-src 'self' {host}; "
+    "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; object-src 'none'"
+)
+HEAD = '<meta charset="utf-8">'
+MADE = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive
+
+
+def write(directory: str, corpus: Corpus, name: str, limits: Limits, pyodide: str = PYODIDE) -> None:
+    """Write the folder of a page that begins with a corpus; Pyodide's address, or a folder that has it.
+
+    Raises `TapeGPTError` for a directory with other files, a folder without Pyodide or msgspec's wheel for it, a corpus
+    of graphemes, and where the extra `studio` is not installed.
+    """
+    if corpus.vocabulary.rule == GRAPHEMES:
+        raise TapeGPTError("graphemes need the package regex, which is not in a browser: choose other tokens")
+    _check_directory(directory)
+    is_elsewhere = "://" in pyodide
+    files = {} if is_elsewhere else _pyodide(pyodide)
+    for path, content in files.items():
+        _write(directory, f"pyodide/{path}", content)
+    settings = {
+        "pyodide": f"{pyodide.rstrip('/')}/" if is_elsewhere else "pyodide/",
+        "msgspec": next((path for path in files if path.endswith(".whl")), "msgspec"),
+        "start": {"name": name, "limits": limits.as_dict(), "corpus": _arguments(corpus)},
+    }
+    _write(directory, "studio.json", json.dumps(settings).encode())
+    _write(directory, "tapegpt.zip", _packages())
+    for each in os.listdir(web.__path__[0]):
+        if each.endswith((".js", ".css", ".svg")):
+            _write(directory, f"web/{each}", web.source(INSTEAD.get(each, each)).encode())
+    host = "/".join(pyodide.split("/", 3)[:3]) if is_elsewhere else ""
+    policy = POLICY.format(host=host).replace("  ", " ")
+    tag = f'{HEAD}\n  <meta http-equiv="Content-Security-Policy" content="{policy}">'
+    _write(directory, "index.html", web.source("studio.html").replace(HEAD, tag).encode())
+
+
+def _arguments(corpus: Corpus) -> dict[str, Any]:
+    """Those that make this corpus: of `Corpus.dataset`, or with the strings of `Corpus.of`."""
+    dataset, tokens = corpus.source and corpus.source.dataset, corpus.vocabulary.rule
+    if dataset:
+        return {"name": dataset, "tokens": tokens}
+    columns = zip(*map(labels_of, corpus.documents), strict=True)
+    labels = dict(zip([name for name, _ in corpus.vocabulary.labels], columns, strict=True)) or None
+    return {"strings": corpus.documents, "tokens": tokens, "labels": labels}
+
+
+def _check_directory(directory: str) -> None:
+    try:
+        os.makedirs(directory, exist_ok=True)
+        found = os.listdir(directory)
+    except OSError as error:
+        raise TapeGPTError(f"{directory}: {error.strerror}: give another directory") from None
+    if found and "studio.json" not in found:
+        raise TapeGPTError(f"{directory}: has other files: give a new directory")
+
+
+def _write(directory: str, path: str, content: bytes) -> None:
+    target = os.path.join(directory, path)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    write_file(target, content)
+
+
+def _pyodide(folder: str) -> dict[str, bytes]:
+    """The files of Pyodide, and the wheel of msgspec for it, by name."""
+    try:
+        files = {name: _read(os.path.join(folder, name)) for name in FILES}
+        wheels = sorted([name for name in os.listdir(folder) if name.startswith("msgspec-") and name.endswith(".whl")])
+    except OSError as error:
+        raise TapeGPTError(
+            f"{error.filename}: {error.strerror}: run npm install pyodide and give {argument('pyodide')} "
+            "node_modules/pyodide, or its address"
+        ) from None
+    if not wheels:
+        info = json.loads(files["pyodide-lock.json"])["info"]
+        python = ".".join(info["python"].split(".")[:2])
+        raise TapeGPTError(
+            f"{folder}: has no wheel of msgspec: run pip download --no-deps --only-binary :all: --platform "
+            f"pyemscripten_{info['abi_version']}_wasm32 --python-version {python} --dest {folder} msgspec"
+        )
+    return files | {wheels[-1]: _read(os.path.join(folder, wheels[-1]))}
+
+
+def _packages() -> bytes:
+    """An archive of this package and of those that it needs."""
+    packed = io.BytesIO()
+    with ZipFile(packed, "w", ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, path in sorted({**dict(_own()), **_others()}.items()):
+            archive.writestr(ZipInfo(name, MADE), _read(path), ZIP_DEFLATED)
+    return packed.getvalue()
+
+
+def _own() -> Iterator[tuple[str, str]]:
+    """Files of this package: names in the archive, paths here."""
+    root = os.path.dirname(web.__path__[0])
+    for directory, _, names in os.walk(root):
+        for name in names:
+            path = os.path.join(directory, name)
+            if not name.endswith(".pyc"):
+                yield f"tapegpt/{os.path.relpath(path, root)}".replace(os.sep, "/"), path
+
+
+def _others() -> dict[str, str]:
+    """Files of the packages that it needs: names in the archive, paths here."""
+    import re
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    files: dict[str, str] = {}
+    waiting, seen = list(NEEDED), set[str]()
+    while waiting:
+        seen.add(name := waiting.pop())
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            if name in NEEDED:
+                raise missing(name, "studio") from None
+            continue  # needed by another version of Python, or on another system
+        wanted = [each for each in found.requires or () if "extra ==" not in each]
+        waiting += {re.split(r"[^\w.-]", each)[0].lower() for each in wanted} - seen
+        kept = [each for each in found.files or () if each.suffix != ".pyc" and ".." not in each.parts]
+        files |= {str(each).replace(os.sep, "/"): str(found.locate_file(each)) for each in kept}
+    return files
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
