@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
+from weakref import ref
 from xml.etree import ElementTree
 
 import pytest
@@ -129,12 +130,24 @@ def test_threads_share_a_model() -> None:
 def test_what_reads_a_model_goes_with_it() -> None:
     model = GPT(CONFIG, Vocabulary.of(LETTERS), Random(0), make_engine("exact", CONFIG, 6))
     explain(model, TEXT)
-    assert model.engine in explanation._probes
-    gc.collect()
-    count = len(explanation._probes)
+    engine = ref(model.engine)
     del model
     gc.collect()
-    assert len(explanation._probes) == count - 1
+    assert engine() is None
+
+
+def test_models_of_one_shape_are_told_apart() -> None:
+    first, second = (GPT(CONFIG, Vocabulary.of(LETTERS), Random(0), make_engine("exact", CONFIG, 6)) for _ in range(2))
+    for number, model in enumerate((first, second)):
+        initialise(model.engine, CONFIG, 6, Random(number))
+    found = [explain(model, TEXT) for model in (first, second, first, second)]
+    assert found[0] == found[2] != found[1] == found[3]
+    explanation._probes.clear()
+    for block_size in range(1, explanation.PROBES + 2):
+        config = Bigram(block_size=block_size)
+        explain(GPT(config, Vocabulary.of(LETTERS), Random(0), make_engine("exact", config, 6)), "")
+    assert [config.block_size for config, _ in explanation._probes] == list(range(2, explanation.PROBES + 2))
+    assert explain(first, TEXT) == found[0]
 
 
 @pytest.mark.parametrize(

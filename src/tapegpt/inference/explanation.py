@@ -7,7 +7,7 @@ knows what it was made of. Not here: the arithmetic (`probe.py`, `reference.py`)
 from __future__ import annotations
 
 import math
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.autograd.operations.base import Shape
@@ -24,13 +24,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from tapegpt.autograd.model import Model
     from tapegpt.autograd.value import Matrix, Value
-    from tapegpt.engines.base import Engine
     from tapegpt.inference.language_model import LanguageModel
 
 OVERFLOW = "the model's numbers overflow on this text: train it again at a smaller learning rate"
 MAX_PRODUCTS = 1_000_000  # of a text that is traced: more take minutes, and gigabytes
 MAX_TRACED = 20_000  # numbers of a tree
+PROBES = 8  # that are kept: to make one takes 5 ms
 LIKELY = 5  # tokens that a notebook shows as expected
 STRONG = 8.0  # nats that it shows in full red
 RED, BLUE = "220, 38, 38", "37, 99, 235"
@@ -86,7 +87,7 @@ class Explanation(Record):
         return "".join(pages)
 
 
-_probes: WeakKeyDictionary[Engine, Probe] = WeakKeyDictionary()
+_probes: dict[tuple[Model, int], Probe] = {}  # one of a shape, the latest used last
 
 
 def explain(model: LanguageModel, text: str) -> Explanation:
@@ -97,10 +98,10 @@ def explain(model: LanguageModel, text: str) -> Explanation:
     document = _encode(model, text)
     probe = _probe(model)
     with probe.lock:
-        revision = model.engine.revision
-        if probe.revision != revision:
+        engine, revision = model.engine, model.engine.revision
+        if probe.engine() is not engine or probe.revision != revision:
             probe.load(model.parameters)  # which an ensemble does not have
-            probe.revision = revision
+            probe.engine, probe.revision = ref(engine), revision
         loss = probe.run(document)
         n, probabilities = probe.positions, probe.probabilities()
         attention = [probe.attention(layer) for layer in range(probe.layers)]
@@ -116,10 +117,13 @@ def explain(model: LanguageModel, text: str) -> Explanation:
 
 
 def _probe(model: LanguageModel) -> Probe:
-    """The one that is kept for a model's engine."""
-    if model.engine not in _probes:
-        _probes[model.engine] = Probe(model.config, model.vocab_size)
-    return _probes[model.engine]
+    """The one that is kept for models of this shape."""
+    shape = (model.config, model.vocab_size)
+    probe = _probes.pop(shape, None) or Probe(*shape)
+    _probes[shape] = probe
+    for oldest in list(_probes)[:-PROBES]:
+        _probes.pop(oldest, None)
+    return probe
 
 
 def _encode(model: LanguageModel, text: str) -> list[int]:

@@ -16,11 +16,11 @@ from tapegpt.processes import renew_at_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tapegpt.autograd.model import Model
     from tapegpt.autograd.node import Node
-    from tapegpt.engines.base import Parameters
+    from tapegpt.engines.base import Engine, Parameters
     from tapegpt.machine.target import Target
 
 Rows = list[list[float]]
@@ -35,7 +35,8 @@ class Probe:
     def __init__(self, config: Model, vocab_size: int, target: Target | None = None) -> None:
         self.config, self.vocab_size = config, vocab_size
         self.lock = renew_at_fork(allocate_lock())
-        self.revision = -1  # of the engine whose parameters are loaded
+        self.engine: Callable[[], Engine | None] = lambda: None  # whose parameters are loaded, as long as it lives
+        self.revision = -1  # of these
         self.positions = 0  # T
         self._graph = graph = exact_graph(config, vocab_size, target)
         self._stages = graph.stages

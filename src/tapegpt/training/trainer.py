@@ -65,6 +65,8 @@ class Trainer(Local):
     `TapeGPTError` for settings out of range.
     """
 
+    looks = EVALUATIONS  # at what is held out, in a training that does not follow the clock
+
     def __init__(
         self,
         corpus: Corpus,
@@ -378,7 +380,7 @@ class Trainer(Local):
         )
 
     def _paced_by_steps(self, stops: Sequence[int]) -> Iterator[list[float]]:
-        every = max(1, self.settings.steps // EVALUATIONS)
+        every = max(1, self.settings.steps // self.looks)
         waiting, stop = iter(stops), 0
         count = 1
         while True:
