@@ -223,8 +223,9 @@ class Anatomy:
 
     def _webassembly(self, part: Part) -> str:
         """The part's kernels as they are for WebAssembly's vectors."""
-        module = wasm.Module(WASM)
-        for kernel in Anatomy(self.config, self.vocab_size, self.engine, WASM).find(part.name).kernels.values():
+        target = self.target if self.target.name == "wasm" else WASM
+        module = wasm.Module(target)
+        for kernel in Anatomy(self.config, self.vocab_size, self.engine, target).find(part.name).kernels.values():
             module.add(kernel, {}, kernel.name)
         return str(module)
 

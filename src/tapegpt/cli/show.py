@@ -245,7 +245,7 @@ def _survey(subject: Subject) -> Iterator[str]:
     yield from _table(costs, anatomy.step_nanoseconds(subject.tokens, subject.parameters))
     yield ""
     kind = "linear" if "linear" in anatomy.operations() else anatomy.operations()[0]
-    yield f"look closer: tapegpt show --stage asm --op {kind}"
+    yield f"look closer: tapegpt show --stage {'wasm' if anatomy.target.name == 'wasm' else 'asm'} --op {kind}"
 
 
 def _before(subject: Subject) -> Iterator[tuple[str, str]]:
@@ -274,6 +274,8 @@ def _after(anatomy: Anatomy) -> Iterator[tuple[str, str]]:
         ("asm", "asm", "assembly", "| loop", "multiply"),
         ("wasm", "wasm", "WebAssembly", "", ".mul "),
     ):
+        if stage == "asm" and anatomy.target.name == "wasm":  # in a browser, where no LLVM is
+            continue
         lines = anatomy.listing(part, listing).splitlines()
         yield stage, f"{part.name} is {len(lines):,} lines of {what}"
         whole = [line for line in lines if line.count("(") == line.count(")")]

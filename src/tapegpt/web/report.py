@@ -278,12 +278,15 @@ def _settings(findings: _Findings) -> Iterator[str]:
 
 def _versions() -> str:
     import platform
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     from tapegpt.version import __version__
 
-    python, llvmlite = platform.python_version(), version("llvmlite")
-    return f"tapegpt {__version__}, Python {python}, llvmlite {llvmlite}, on {platform.machine()}."
+    try:
+        llvmlite = f"llvmlite {version('llvmlite')}, "
+    except PackageNotFoundError:
+        llvmlite = ""
+    return f"tapegpt {__version__}, Python {platform.python_version()}, {llvmlite}on {platform.machine()}."
 
 
 def _string(text: str) -> str:
