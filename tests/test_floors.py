@@ -35,7 +35,6 @@ FOLDERS = (  # a module imports only from its own folder and from those before i
 TOP = ("tapegpt", "tapegpt.__main__", "tapegpt.faker")  # they import from everywhere
 SOLE_IMPORTERS = {
     "llvmlite": "tapegpt.machine.llvm",
-    "rapidfuzz": "tapegpt.data.edits",
     "argparse": "tapegpt.cli",
     "random": "tapegpt.data.rng",
     "_random": "tapegpt.data.rng",

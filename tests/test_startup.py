@@ -14,7 +14,7 @@ import pytest
 
 from tapegpt.machine.image import can_map
 
-THIRD_PARTY = {"llvmlite", "numpy", "platformdirs", "rapidfuzz"}
+THIRD_PARTY = {"llvmlite", "numpy", "platformdirs"}
 HEAVY = {"asyncio", "dataclasses", "inspect", "json", "logging", "pathlib", "random", "tempfile", "typing"}
 HEAVY |= {"bisect", "ctypes", "locale", "signal"}
 MAKING = {"tapegpt.autograd.tape", "tapegpt.machine.language", "tapegpt.machine.fingerprint", "tapegpt.engines.graph"}
