@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import tapegpt
 from benchmarks.cluster import Driver, efficiency, simulated
 from tapegpt import Config, Corpus, TapeGPTError, Trainer, __version__
 from tapegpt.cli import main
@@ -278,6 +279,28 @@ def test_scores_are_those_of_one_machine(
     scores = model.score(names)
     expected = zip(scores.nats, scores.percentiles, names, strict=True)
     assert [(row["nats"], row["percentile"], row["text"]) for row in written(out)] == list(expected)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_scores_are_given_labels(tmp_path: Path, kind: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names, labels = ["anna", "bob", "eva", "otto"], ["f", "m", None, "f"]
+    corpus = Corpus.of(names, labels={"sex": ["f", "m", "f", "m"]})
+    labelled = tapegpt.train(corpus, steps=20, n_embd=4, n_head=1, block_size=8)
+    path = tmp_path / f"names.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"who": names, "is": labels}), path)
+    else:
+        rows = [{"who": name, "is": label} for name, label in zip(names, labels, strict=True)]
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    for number, (read, label, expected) in enumerate([(("is",), None, labels), ((), "m", ["m"] * 4)]):
+        source = Source(paths=(str(path),), column="who", labels=read)
+        (piece,) = parts.pieces(source)
+        out = parts.new_directory(str(tmp_path / f"out{number}"))
+        assert bulk._Scoring(out, "jsonl", 1, [piece], source, None, None, label).do(labelled, 0) == 4
+        assert [row["nats"] for row in written(Path(out))] == list(labelled.score(names, expected).nats)
 
 
 def test_only_what_is_surprising_enough_is_written(cluster: Cluster, model: GPT, tmp_path: Path) -> None:

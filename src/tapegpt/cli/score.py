@@ -13,7 +13,6 @@ from tapegpt.cli.console import bar, colour, colours, facts, output, watched
 from tapegpt.cli.data import data_arguments, source_of, stream_of
 from tapegpt.cli.models import load_model, model_argument
 from tapegpt.cli.options import flag, label_argument, option, output_argument
-from tapegpt.data.labels import Labelled
 from tapegpt.data.rows import OUTPUT_FORMATS
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
@@ -23,7 +22,7 @@ from tapegpt.text import amount, columns, escape_line, json_line, visible
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from tapegpt.data.sources import Source
     from tapegpt.data.vocabulary import Vocabulary
@@ -86,8 +85,6 @@ def run(options: argparse.Namespace) -> int:
     for name in NO_TABLE if is_table else ():
         if getattr(options, name) not in (None, False):
             raise TapeGPTError(f"{flag(name)} does not go with a table, whose rows keep their order: leave it out")
-    if options.ray is not None and options.label is not None:
-        raise TapeGPTError("--label does not go with --ray: leave one of them out")
     if options.ray is not None and not options.data and options.dataset is None:
         raise TapeGPTError("--ray scores files: give the path of one, or several")
     model, least, percentile = load_model(options), options.threshold, options.min_percentile
@@ -98,7 +95,8 @@ def run(options: argparse.Namespace) -> int:
     if options.ray is not None:
         from tapegpt.cluster import score
 
-        return write_parts(options, score, model, source_of(options), threshold=least, min_percentile=percentile)
+        chosen = {"threshold": least, "min_percentile": percentile, "label": options.label}
+        return write_parts(options, score, model, source_of(options), **chosen)
     source = stream_of(options)
     with output(options.output):
         if is_table:
@@ -123,22 +121,14 @@ def _score(model: GPT, source: Source, options: argparse.Namespace) -> Iterator[
     """The scores of all strings, by the numbers of their lines if asked."""
     if not options.line_numbers:
         for texts in source.batches(keep_blank=True):
-            yield model.score(_with_labels(model, texts, source, options.label))
+            yield model.score(model.vocabulary.relabel(texts, source.labels, options.label))
         return
     line = 1
     for rows in source.tables():
-        scores = model.score(_with_labels(model, source.chosen(rows), source, options.label))
+        scores = model.score(model.vocabulary.relabel(source.chosen(rows), source.labels, options.label))
         scores.index = range(line, line + len(scores))
         line += len(scores)
         yield scores.take([number for number, nats in enumerate(scores.nats) if nats == nats])
-
-
-def _with_labels(model: GPT, texts: Sequence[str | None], source: Source, given: list[str] | None) -> list[str | None]:
-    """The strings, with the labels that are given for all, or that stand in columns of their rows."""
-    if given is None:
-        return model.vocabulary.relabel(texts, source.labels)
-    labels = model.vocabulary.combination(given)
-    return [None if text is None else Labelled(text, labels) for text in texts]
 
 
 def _choose(scored: Iterable[Scores], least: float | None, min_percentile: float | None) -> Iterator[Scores]:
@@ -186,7 +176,7 @@ def _write_table(
     with table_writer(sys.stdout.buffer, options.output_format, source) as write:
         for rows in watched(source.tables(), "row", len):
             texts = [text or None for text in source.chosen(rows)]
-            scores = model.score(_with_labels(model, texts, source, options.label))
+            scores = model.score(model.vocabulary.relabel(texts, source.labels, options.label))
             chosen = choose(scores)
             added = (scores if chosen is None else scores.take(chosen)).as_columns()
             del added["text"]

@@ -70,10 +70,12 @@ class _Scoring(Record):
     source: Source
     threshold: float | None
     min_percentile: float | None
+    label: Any
 
     def do(self, model: GPT, number: int) -> int:
         """Score a piece and write it; how many strings it has that are surprising enough."""
-        scores = model.score(strings(self.pieces[number], self.source))
+        texts = strings(self.pieces[number], self.source)
+        scores = model.score(model.vocabulary.relabel(texts, self.source.labels, self.label))
         rows = zip(scores.nats, scores.percentiles, scores.texts, strict=True)
         chosen = [row for row in rows if self._is_chosen(row[0], row[1])]
         columns = {name: [row[place] for row in chosen] for place, name in enumerate(("nats", "percentile", "text"))}
@@ -128,12 +130,15 @@ def score(
     format: str = "jsonl",  # noqa: A002  # as in `Source`
     threshold: float | None = None,
     min_percentile: float | None = None,
+    label: Any = None,
 ) -> Iterator[Part]:
     """Write the strings of files with their scores to a new directory; an iterator over the parts as they are done.
 
     Columns are nats (of a character, the end counted as one), percentile (see `Score`) and text. Of all strings, or
-    those above a threshold of nats, and at least at a percentile. Raises `TapeGPTError` for what cannot be done.
+    those above a threshold of nats, and at least at a percentile; given the labels in columns of the source, or one
+    label for all, as `generate` takes it. Raises `TapeGPTError` for what cannot be done.
     """
+    model.vocabulary.combination(label)
     for name, value in (("threshold", threshold), ("min_percentile", min_percentile)):
         if value is not None:
             Number().check(name, value)
@@ -141,7 +146,7 @@ def score(
     if min_percentile is not None and not model.ranks:
         raise TapeGPTError("the model keeps no percentiles of its training strings: give a threshold instead")
     found = pieces(source)
-    job = _Scoring(_directory(directory, format), format, len(found), found, source, threshold, min_percentile)
+    job = _Scoring(_directory(directory, format), format, len(found), found, source, threshold, min_percentile, label)
     return _spread(cluster, model, None, job)
 
 

@@ -51,8 +51,6 @@ def pieces(source: Source) -> list[Piece]:
         raise TapeGPTError("ray: standard input is not on other machines: give the path of a file")
     if source.unique:
         raise TapeGPTError(f"ray: {argument('unique')} compares all strings, and a worker sees some: leave it out")
-    if source.labels:
-        raise TapeGPTError(f"ray: reads no {argument('labels')}: leave it out, or {argument('ray')}")
     check_encoding(source.encoding)
     return [piece for path in _files(source) for piece in _of_file(source, path)]
 
@@ -60,14 +58,18 @@ def pieces(source: Source) -> list[Piece]:
 def strings(piece: Piece, source: Source) -> list[str]:
     """The strings of a piece, as `Source.documents` chooses them; raises `TapeGPTError` as it does."""
     if piece.format == "parquet":
-        values: Sequence[str | None] = _column(piece, source.column)
-    elif piece.stop is None:
+        labels = [_column(piece, name) for name in source.labels]
+        return source.select(_column(piece, source.column), labels=labels)
+    if piece.stop is None:
         inside = contents(piece.path, _whole(piece.path))
-        values = [value for path, data in inside for value in source.values(path, data)]
     else:
         place = f"{piece.path} from byte {piece.start:,}" if piece.start else piece.path
-        values = source.replace(format=piece.format).values(place, _lines(piece.path, piece.start, piece.stop))
-    return source.select(values)
+        inside = [(place, _lines(piece.path, piece.start, piece.stop))]
+        source = source.replace(format=piece.format)
+    tables = (rows for path, data in inside for rows in source.rows(path, [data]))
+    return [
+        text for rows in tables for text in source.select(rows.values, labels=list(map(rows.column, source.labels)))
+    ]
 
 
 def _files(source: Source) -> list[str]:

@@ -241,8 +241,11 @@ class Vocabulary(Record):
                 self._find(value, name)
         return label(texts, [columns.get(name, [None] * len(texts)) for name in self.columns])
 
-    def relabel(self, texts: Sequence[str | None], columns: Sequence[str]) -> list[str | None]:
-        """As `label`, of texts that have labels already, of columns that are called so."""
+    def relabel(self, texts: Sequence[str | None], columns: Sequence[str], given: object = None) -> list[str | None]:
+        """As `label`, of texts that have labels already, of columns that are called so; or with one label for all."""
+        if given is not None:
+            labels = self.combination(given)
+            return [None if text is None else Labelled(text, labels) for text in texts]
         if not columns:
             return list(texts)
         every = [(None,) * len(columns) if text is None else labels_of(text) for text in texts]
