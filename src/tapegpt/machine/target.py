@@ -27,7 +27,5 @@ SSE2 = Target("sse2", 16, 16, False)
 NEON = Target("neon", 16, 32, True)
 WASM = Target("wasm", 16, 12, False)  # of x86's 16 V8 needs some itself: a fast step takes 0.78, an exact one 1.05
 INTERPRETED = Target("interpreted", 64, 32, False)
-C = Target(
-    "c", 16, 8, False
-)  # of source text: of 64 bytes it is 3 times as long for a model in f32
+C = Target("c", 16, 8, False)  # of source text: of 64 bytes it is 3 times as long for a model in f32
 PYTHON = Target("python", 32, 8, False)
