@@ -7,10 +7,12 @@ from tapegpt.autograd.operations.functions import log, power
 from tapegpt.autograd.operations.rows import (
     accumulate,
     across,
-    exponentiate,
     fast_exponentiate,
+    less_largest,
+    replace_by_exponentials,
     row_by_row,
     share_of,
+    total_in_order,
     vectors,
 )
 from tapegpt.autograd.value import Matrix, softmax, total
@@ -48,10 +50,13 @@ class CrossEntropy(Operation):
     def forward(self, k: Builder, scratch: Scratch, out: Slot, logits: Slot, targets: Slot, *_: Slot) -> None:
         """loss = (1 / n) * the sum over positions, in order, of -log(e_target / sum(e)), e = exp(x - max(x))."""
         sums, losses = scratch.kept + logits.extent, k.zeros()
-        for t, (row, e) in row_by_row(k, logits, logits.value, scratch.kept):
-            total = exponentiate(k, row, e, logits.columns)
-            inverse = power(k, total, -1.0)
-            sums[2 * t], sums[2 * t + 1] = total, inverse
+        for _t, (row, e) in row_by_row(k, logits, logits.value, scratch.kept):
+            less_largest(k, row, e, logits.columns)
+        first = scratch.kept + logits.start * logits.stride
+        replace_by_exponentials(k, first, logits.stop - logits.start, logits.stride, logits.columns)
+        for t, (e,) in row_by_row(k, logits, scratch.kept):
+            sums[2 * t] = total = total_in_order(k, e, logits.columns)
+            sums[2 * t + 1] = inverse = power(k, total, -1.0)
             losses += k.log(e[targets.value[t]] * inverse) * -1.0
         out.value[0] = losses * share_of(k, logits.stop - logits.start)
 

@@ -120,15 +120,20 @@ def product(a: Row, b: Row) -> Row:
 def total(k: Builder, row: Row, columns: int, *, reverse: bool = False) -> Value:
     """Sum of a row: of f64 in index order, in `reverse` the last first; of f32 lane by lane."""
     if row.type is F64:
-        in_order = k.zeros()
-        for c, lanes in one_by_one(k, columns, F64, reverse=reverse):
-            in_order += row.vector(c, lanes)
-        return k.value(in_order)
+        return total_in_order(k, row, columns, reverse=reverse)
     width = k.width(F32)
     sums = k.zeros(width, F32)
     for c in vectors(k, columns):
         sums += row.vector(c, width)
     return k.group_sum(sums, width).lane(0)
+
+
+def total_in_order(k: Builder, row: Row, columns: Number, *, reverse: bool = False) -> Value:
+    """Sum of a row of f64 in index order, in `reverse` the last first."""
+    result = k.zeros()
+    for c in k.range(columns - 1, -1, -1) if reverse else k.range(columns):
+        result += row.vector(c, 1)
+    return k.value(result)
 
 
 def dot(k: Builder, a: Row, b: Row, columns: int, *, reverse: bool = False) -> Value:
@@ -149,25 +154,29 @@ def dot_in_lanes(k: Builder, a: Row, b: Row, columns: int) -> Value:
 
 def exponentiate(k: Builder, row: Pointer, exponentials: Pointer, columns: Number) -> Value:
     """exponentials = exp(row - max(row)), in f64; their sum in index order."""
+    less_largest(k, row, exponentials, columns)
+    replace_by_exponentials(k, exponentials, 1, 0, columns)
+    return total_in_order(k, exponentials, columns)
+
+
+def less_largest(k: Builder, row: Pointer, result: Pointer, columns: Number) -> None:
+    """result = row - max(row), in f64."""
     largest, width = largest_of(k, row, columns), k.width()
     for c in k.range(0, columns, width):
-        exponentials.store(c, row.vector(c, width) - largest)
-    _replace_by_exponentials(k, exponentials, columns)
-    total = k.zeros()
-    for i in k.range(columns):
-        total += exponentials[i]
-    return k.value(total)
+        result.store(c, row.vector(c, width) - largest)
 
 
 @kernel
-def _replace_by_exponentials(k: Builder, x: F64s, count: Int) -> None:
+def replace_by_exponentials(k: Builder, x: F64s, rows: Int, stride: Int, columns: Int) -> None:
     """x = exp(x); in whole vectors, some of whose lanes are behind the last number, where that calls no function."""
     lanes = k.width() if k.target.known_exp else 1
-    for c in k.range(0, count, lanes):
-        numbers = x.vector(c, lanes)
-        if numbers.lanes:
-            numbers = k.select(k.lane_numbers(lanes) < k.convert(count - c, I32), numbers, 0.0)
-        x.store(c, exp(k, numbers))
+    for r in k.range(rows):
+        row = x + r * stride
+        for c in k.range(0, columns, lanes):
+            numbers = row.vector(c, lanes)
+            if numbers.lanes:
+                numbers = k.select(k.lane_numbers(lanes) < k.convert(columns - c, I32), numbers, 0.0)
+            row.store(c, exp(k, numbers))
 
 
 def largest_of(k: Builder, row: Pointer, columns: Number) -> Value:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from tapegpt.autograd.operations.base import Operation, Scratch, Shape, Slot, View, clear, padded, row_stride
 from tapegpt.autograd.operations.functions import power
-from tapegpt.autograd.operations.rows import across, exponentiate
+from tapegpt.autograd.operations.rows import across, less_largest, replace_by_exponentials, total_in_order
 from tapegpt.autograd.value import Matrix, Vector, softmax, total
 from tapegpt.errors import quote
 from tapegpt.ranges import Whole
@@ -108,8 +108,9 @@ class Attention(Operation):
                     kept.keys[head * head_dim + j, s] = keys[s, j]
                     kept.values[head * head_dim + j, s] = values[s, j]
         for t in k.range(out.start, out.stop):
+            first = kept.exponentials.at(t).start  # head by head what does not wait for what, 2 % of a step
             for head in k.range(self.n_head):
-                q, _, values = self._parts(out, matrices, head)
+                q, _, _ = self._parts(out, matrices, head)
                 row = head * out.rows + t
                 query, columns, logits = q.at(t).start, kept.keys.at(head * head_dim), kept.exponentials.at(row).start
                 for s in k.range(0, t + 1, width):  # lanes beyond t hold earlier documents: never read
@@ -117,14 +118,20 @@ class Attention(Operation):
                     for j in k.range(head_dim):
                         product += columns.vector(j, s, width) * query[j]
                     logits.store(s, product * (float(head_dim) ** 0.5) ** -1)
-                total = exponentiate(k, logits, logits, t + 1)
-                inverse = power(k, total, -1.0)
-                kept.sums[row, 0] = total
-                kept.sums[row, 1] = inverse
+                less_largest(k, logits, logits, t + 1)
+            replace_by_exponentials(k, first, self.n_head, out.rows * kept.exponentials.stride, t + 1)
+            for head in k.range(self.n_head):
+                row = head * out.rows + t
+                kept.sums[row, 0] = sum_of_row = total_in_order(k, kept.exponentials.at(row).start, t + 1)
+                kept.sums[row, 1] = power(k, sum_of_row, -1.0)
+            for head in k.range(self.n_head):
+                _, _, values = self._parts(out, matrices, head)
+                row = head * out.rows + t
+                exponentials, inverse = kept.exponentials.at(row).start, kept.sums[row, 1]
                 for c, lanes in across(k, head_dim):
                     mixed = k.zeros(lanes)
                     for s in k.range(t + 1):
-                        mixed += values.vector(s, c, lanes) * (logits[s] * inverse)
+                        mixed += values.vector(s, c, lanes) * (exponentials[s] * inverse)
                     out.whole(out.value).store(t, head * head_dim + c, mixed)
 
     def backward(self, k: Builder, scratch: Scratch, out: Slot, *inputs: Slot) -> None:
