@@ -1,4 +1,5 @@
-"""Makes docs/figures/: the pictures of docs/how-a-gpt-works.md, the page of docs/export.md and the site's icon.
+"""Makes docs/figures/: the pictures of docs/how-a-gpt-works.md, the page of docs/export.md, the playground of
+docs/studio.md and the site's icon.
 
     .venv/bin/python docs/make_figures.py
 
@@ -15,6 +16,8 @@ from pathlib import Path
 from tapegpt import Config, Corpus, Trainer, export, train
 from tapegpt.data.ngrams import baselines
 from tapegpt.settings import Settings
+from tapegpt.studio import static
+from tapegpt.studio.limits import Limits
 from tapegpt.training.recording import record
 from tapegpt.web import bundle, source
 from tapegpt.web.data import Portrait
@@ -58,4 +61,5 @@ if __name__ == "__main__":
     FIGURES.mkdir(exist_ok=True)
     (FIGURES / "live.js").write_text(script(), encoding="utf-8")
     export.write(train(Corpus.dataset("names")), FIGURES / "names.html", train=True)
+    static.write(FIGURES / "playground", Corpus.dataset("names"), "names", Limits())
     (FIGURES / "icon.svg").write_text(source("studio.svg"), encoding="utf-8")

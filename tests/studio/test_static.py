@@ -179,11 +179,13 @@ def test_the_page_without_a_server(page: Any, tmp_path: Path) -> None:
     if place is None or not list(place.glob("msgspec-*.whl")):
         pytest.skip("needs Node, and PYODIDE, a folder with npm's package pyodide, and in that a wheel of msgspec")
     static.write(str(tmp_path / "below"), Corpus.of(NAMES), "some names", Limits(), str(place))
-    with served(tmp_path) as address:
+    with served(tmp_path) as address, served(tmp_path) as elsewhere:
         page.goto(f"{address}/below/")
         until(page, "document.querySelectorAll('#strings-view li').length === 20")
         until(page, TRAINED, None)
         first = page.get_attribute("#save", "href")
+        send = "address => fetch(address, { mode: 'no-cors' }).then(() => 'sent', () => 'refused')"
+        assert page.workers[0].evaluate(send, elsewhere) == "refused"
         page.focus("#learning_rate")
         page.keyboard.press("ArrowRight")
         until(page, TRAINED, first)

@@ -218,7 +218,9 @@ class Anatomy:
         try:
             from tapegpt.machine.llvm import compile_assembly
         except ImportError as error:
-            raise TapeGPTError(f"stage asm needs LLVM, which cannot be loaded ({error}): install llvmlite") from None
+            raise TapeGPTError(
+                f"stage asm needs LLVM, which cannot be loaded ({error}): install llvmlite, or choose wasm"
+            ) from None
         return annotate(compile_assembly(str(self._module(part)), self.target))
 
     def _webassembly(self, part: Part) -> str:

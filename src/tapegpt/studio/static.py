@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.data.corpus import Corpus
+    from tapegpt.files import Path
     from tapegpt.studio.limits import Limits
 
 PYODIDE = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/"
@@ -42,7 +43,7 @@ HEAD = '<meta charset="utf-8">'
 MADE = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive
 
 
-def write(directory: str, corpus: Corpus, name: str, limits: Limits, pyodide: str = PYODIDE) -> None:
+def write(directory: Path, corpus: Corpus, name: str, limits: Limits, pyodide: str = PYODIDE) -> None:
     """Write the folder of a page that begins with a corpus; Pyodide's address, or a folder that has it.
 
     Raises `TapeGPTError` for a directory with other files, a folder without Pyodide or msgspec's wheel for it, a corpus
@@ -81,17 +82,17 @@ def _arguments(corpus: Corpus) -> dict[str, Any]:
     return {"strings": corpus.documents, "tokens": tokens, "labels": labels}
 
 
-def _check_directory(directory: str) -> None:
+def _check_directory(directory: Path) -> None:
     try:
         os.makedirs(directory, exist_ok=True)
         found = os.listdir(directory)
     except OSError as error:
-        raise TapeGPTError(f"{directory}: {error.strerror}: give another directory") from None
+        raise TapeGPTError(f"{os.fspath(directory)}: {error.strerror}: give another directory") from None
     if found and "studio.json" not in found:
-        raise TapeGPTError(f"{directory}: has other files: give a new directory")
+        raise TapeGPTError(f"{os.fspath(directory)}: has other files: give a new directory")
 
 
-def _write(directory: str, path: str, content: bytes) -> None:
+def _write(directory: Path, path: str, content: bytes) -> None:
     target = os.path.join(directory, path)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     write_file(target, content)

@@ -86,9 +86,10 @@ class Workers:
 
 
 async def _in_turns(task: Pieces[T], deadline: Deadline) -> T:
-    """What comes out of all pieces, between which the event loop has its turn now and then."""
+    """What comes out of all pieces, before and between which the event loop has its turn: somebody may have left."""
     deadline.begin()
     while True:
+        await asyncio.sleep(0)
         until = monotonic() + TURN_SECONDS
         try:
             while monotonic() < until:
@@ -96,7 +97,6 @@ async def _in_turns(task: Pieces[T], deadline: Deadline) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-        await asyncio.sleep(0)
 
 
 class Deadline:

@@ -21,7 +21,8 @@ onmessage = async ({ data: { path, method, headers, content }, ports: [port] }) 
 };
 
 async function load() {
-  self.fetch = counting(fetch);
+  const plain = fetch;
+  self.fetch = counting(plain);
   const settings = await (await fetch(new URL("studio.json", folder))).json();
   const home = new URL(settings.pyodide, folder).href;
   const packages = fetch(new URL("tapegpt.zip", folder)).then((response) => response.arrayBuffer());
@@ -29,6 +30,7 @@ async function load() {
   const python = await loadPyodide({ indexURL: home });
   const msgspec = settings.msgspec.endsWith(".whl") ? home + settings.msgspec : settings.msgspec;
   await python.loadPackage(msgspec, { messageCallback: () => {} });
+  self.fetch = plain;
   postMessage("Starting Python …");
   python.unpackArchive(await packages, "zip", { extractDir: INSIDE });
   python.runPython(`import sys; sys.path.insert(0, "${INSIDE}")`);
