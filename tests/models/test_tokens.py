@@ -94,7 +94,8 @@ def test_files_keep_tokens_and_their_rule(tmp_path: Path) -> None:
             tapegpt.load(tmp_path / "bad.json")
 
 
-def test_a_training_by_a_rule_can_be_repeated(tmp_path: Path) -> None:
+def test_a_training_by_a_rule_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "data"
     path.write_text("\n".join(TEXTS[SMILES]))
     model = tapegpt.train(path, tokens=SMILES, steps=3, **SHAPE)
