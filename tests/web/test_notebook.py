@@ -163,7 +163,7 @@ def test_a_notebook_shows_a_widget_that_answers(notebook: str, page: Any, model:
     page.locator(".widget .tg-strings li", has_text=wanted).first.wait_for()
     page.get_by_label("Reads").fill("bob")
     page.get_by_role("button", name="the end:").wait_for()
-    page.locator(".widget .tg-surprising").nth(2).click()
+    page.locator(".widget button.tg-surprising").nth(2).click()
     assert "After bo" in page.locator(".widget .tg-bars").inner_text()
     page.get_by_label("Reads").fill("bobé")
     page.locator(".widget-problem", has_text="é").wait_for()
