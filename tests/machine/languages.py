@@ -42,7 +42,7 @@ class Compiled:
             for number in range(len(kernels))
         )
         options = ("-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover", "-Wno-tautological-compare")
-        (place / "kernels.c").write_text(f"{INCLUDES}{module}\n{entries}\n")
+        (place / "kernels.c").write_text(f"{INCLUDES}{c.helpers(str(module))}{module}\n{entries}\n")
         path = compile_c(place, "kernels.c", *options)
         self._library, self.number = ctypes.CDLL(str(path)), 0
 

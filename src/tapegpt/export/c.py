@@ -11,7 +11,7 @@ from array import array
 from itertools import groupby
 
 from tapegpt.export.portable import TRIES, name_of, portable
-from tapegpt.machine.c import Module
+from tapegpt.machine.c import Module, helpers
 from tapegpt.machine.target import C
 from tapegpt.version import __version__
 
@@ -264,14 +264,10 @@ def export(model: GPT) -> bytes:
         module.add(kernel, constants, name)
     vocabulary = about.vocabulary
     sizes = {"tokens": vocabulary.size, "block": about.block_size, "room": about.room, "tries": TRIES}
-    parts = [
-        _HEAD.format(name=name_of(model), version=__version__, **sizes),
-        _tables(vocabulary),
-        _parameters(about),
-        str(module),
-        _BODY.format(size=about.size, **sizes, **about.places),
-    ]
-    return "".join(parts).encode("ascii", "backslashreplace")
+    head = _HEAD.format(name=name_of(model), version=__version__, **sizes)
+    code = f"{module}{_BODY.format(size=about.size, **sizes, **about.places)}"
+    text = "".join([head, _tables(vocabulary), _parameters(about), helpers(code), code])
+    return text.encode("ascii", "backslashreplace")
 
 
 def _tables(vocabulary: Vocabulary) -> str:

@@ -8,6 +8,8 @@ does not rewrite them, such as pow into products, which rounds otherwise.
 from __future__ import annotations
 
 import math
+import re
+from types import MappingProxyType
 
 from tapegpt.machine import source
 from tapegpt.machine.language import BOOL, F32, F64, I32, I64, U32, Operand, Pointer, Type, Value
@@ -42,17 +44,12 @@ _BITS = """\
 static inline {to} tg_{kind}_of_bits({of} x) {{ {to} y; memcpy(&y, &x, sizeof y); return y; }}
 """
 _LOWEST = """\
-static inline int64_t tg_lowest_bit(int64_t x)
-{
-    int64_t i = 0;
-    while (i < 63 && !((uint64_t)x >> i & 1)) i++;
-    return i;
-}
+static inline int64_t tg_lowest_bit(int64_t x) { int64_t i = 0; while (i < 63 && !(x >> i & 1)) i++; return i; }
 """
 
 
-def _helpers() -> str:
-    """Functions for memory, and for arithmetic that C leaves open."""
+def helpers(code: str) -> str:
+    """The functions for memory, and for arithmetic that C leaves open, that some code calls."""
     memory = [_MEMORY.format(kind=kind, name=_TYPES[kind]) for kind in (F64, F32, I64, I32, U32)]
     arithmetic = [
         _ARITHMETIC.format(kind=kind, name=_TYPES[kind], operation=operation, symbol=symbol)
@@ -61,11 +58,13 @@ def _helpers() -> str:
     ]
     pairs = ((F64, I64), (I64, F64), (F32, I32), (I32, F32))
     bits = [_BITS.format(kind=to, to=_TYPES[to], of=_TYPES[of]) for to, of in pairs]
-    return "".join([*memory, *arithmetic, *bits, _LOWEST])
+    lines = "".join([*memory, *arithmetic, *bits, _LOWEST]).splitlines(keepends=True)
+    called = set(re.findall(r"\btg_\w+(?=\()", code))
+    return "".join([line for line in lines if not called.isdisjoint(re.findall(r"\btg_\w+(?=\()", line))])
 
 
 class Module(source.Module):
-    """C99 text of the entry kernels, and of every kernel that they call: static functions `tg_...`."""
+    """C99 text of the entry kernels, and of every kernel that they call: static `tg_...`, behind `helpers`."""
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
@@ -89,7 +88,7 @@ class Module(source.Module):
             for name in sorted(self.outside)
         ]
         tables = [f"static {name}{content};\n" for content, name in self._tables.items()]
-        return "".join([_helpers(), *outside, *tables, *[f"{head};\n" for head in heads], *bodies])
+        return "".join([*outside, *tables, *[f"{head};\n" for head in heads], *bodies])
 
 
 def literal(number: float, kind: Type) -> str:
@@ -111,7 +110,8 @@ class _Function(Source):
     """A function; `data` of a pointer is the text of an `unsigned char *`."""
 
     _module: Module
-    _IF, _ALWAYS, _UNLESS = "if ({})", "while (1)", "if (!{}) break"
+    _IF, _ALWAYS, _UNLESS = "if {}", "while (1)", "if (!{}) break"
+    _LOGIC = MappingProxyType({"and": "&&", "or": "||", "xor": "^"})
     _PREFIX = "tg_"
 
     @property
@@ -140,6 +140,8 @@ class _Function(Source):
             is_new = name not in declared
             declared.add(name)
             return f"{f'{_TYPES[statement.type]} ' * is_new}{name} = {text};"
+        if kind == OPEN and text.startswith("if"):
+            text = f"if ({bare(text[3:])})"
         return "}" if kind == CLOSE else f"{text};" if kind == EFFECT else f"{text} {{"
 
     def _literal(self, number: float, kind: Type) -> str:

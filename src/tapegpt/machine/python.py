@@ -8,6 +8,8 @@ indices of loops, arguments and registers, are taken to be below 2 ** 48.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from tapegpt.machine import source
 from tapegpt.machine.language import BOOL, F32, F64, I32, I64, U32, Operand, Pointer, Type, Value, Variable
 from tapegpt.machine.maker import constant_of
@@ -142,6 +144,7 @@ class _Function(Source):
 
     _module: Module
     _IF, _ALWAYS, _UNLESS = "if {}", "while True", "if not {}: break"
+    _LOGIC = MappingProxyType({"and": "and", "or": "or", "xor": "^"})
     _PREFIX = PREFIX
 
     def __init__(self, module: Module, name: str, is_entry: bool) -> None:

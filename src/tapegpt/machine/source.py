@@ -18,7 +18,7 @@ from tapegpt.machine.signature import KernelError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, NoReturn
 
     from tapegpt.machine.language import Argument, Kernel, Traced
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"\b[aiprv]\d+\b")  # an argument, index, pointer, register or value, and nothing else
 NEAR, LONG = 64, 100  # statements over which a text is moved, and characters that it becomes part of
 VALUE, ASSIGN, EFFECT, OPEN, LOOP, CLOSE = range(6)  # kinds of statements
-_SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^"}
+_SYMBOLS = {"add": "+", "sub": "-", "mul": "*"}
 
 
 class Statement:
@@ -123,6 +123,7 @@ class Source(Maker):
     _IF: str  # the beginning of what a condition holds for
     _ALWAYS: str  # that of an endless loop
     _UNLESS: str  # its end
+    _LOGIC: Mapping[str, str]  # and, or, xor of conditions
     _PREFIX = ""  # of functions
 
     def __init__(self, module: Module, name: str, is_entry: bool) -> None:
@@ -270,7 +271,8 @@ class Source(Maker):
             return a
         if a.type in (I64, I32):
             return self._integers(operation, a, b)
-        texts = self._texts(lambda x, y: f"({x} {_SYMBOLS[operation]} {y})", a, b)
+        symbol = (self._LOGIC if a.type is BOOL else _SYMBOLS)[operation]
+        texts = self._texts(lambda x, y: f"({x} {symbol} {y})", a, b)
         return self._values(BOOL, a.lanes, texts) if a.type is BOOL else self._floats(a.type, a.lanes, texts)
 
     def compare(self, relation: str, a: Value, b: Value) -> Value:
@@ -282,7 +284,8 @@ class Source(Maker):
         return self._values(yes.type, yes.lanes, [self._choice(*row) for row in rows])
 
     def _any(self, mask: Value) -> Value:
-        return self._values(BOOL, 0, [f"({' | '.join(self._lanes_of(mask))})"])
+        either = f" {self._LOGIC['or']} "
+        return self._values(BOOL, 0, [f"({either.join(self._lanes_of(mask))})"])
 
     # --- functions ----------------------------------------------------------------------------------------------
 
