@@ -217,7 +217,7 @@ def test_training_data_can_be_given(trainer: Trainer, capsys: pytest.CaptureFixt
     without = json.loads(quote(capsys, "bare.safetensors", "names.txt", "--json"))
     assert (without["training"], list(without["losses"])) == (None, ["all"])
     found = json.loads(quote(capsys, "bare.safetensors", "names.txt", "--json", "--training-data", "some.txt"))
-    assert (found["training"], found["reason"]) == (4, "")
+    assert (found["training"], found["reason"]) == (4, None)
     assert (found["losses"]["trained on"]["strings"], found["losses"]["new"]["strings"]) == (5, 5)
     vocabulary = trainer.model.vocabulary
     learned, judged = Corpus(NAMES[:4], vocabulary), Corpus(NAMES[4:9], vocabulary)
