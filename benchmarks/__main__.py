@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks import (
     attribution,
+    browser,
     budgets,
     classify,
     cluster,
@@ -61,6 +62,7 @@ PARTS = (
     "sweep",
     "cluster",
     "pyodide",
+    "browser",
 )
 SHAPE = {"n_layer": 1, "n_embd": 64, "n_head": 4, "block_size": 16}
 
@@ -123,6 +125,9 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
         case "pyodide":
             with command.workplace(None) as folder:
                 return pyodide.by_job(corpus, options.rounds, folder)
+        case "browser":
+            with command.workplace(None) as folder:
+                return browser.without_server(corpus, folder / "studio")
         case "sweep":
             return "\n".join(
                 [sweep.by_threads(corpus, options.rounds), sweep.by_memory(corpus), sweep.by_choice(corpus)]

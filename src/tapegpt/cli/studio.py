@@ -58,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(options) if options.model else None
     given = {name: value for name in LIMITS if (value := getattr(options, f"max_{name}")) is not None}
     limits = Limits(**given)
+    if options.pyodide and options.static is None:
+        raise TapeGPTError("--pyodide needs --static DIR: only a page without a server uses it")
     if options.static is not None:
         return _write(options, corpus, name, limits)
     server = serve(corpus, model, name=name, host=options.host, port=options.port, limits=limits, log=_log)
