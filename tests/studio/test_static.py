@@ -133,7 +133,7 @@ def test_the_folder_has_all_that_the_page_needs(
     data.write_text("\n".join(NAMES))
     here.mkdir()
     (here / "studio.json").write_text("of an earlier version")
-    assert main(["studio", str(data), "--static", str(here), "--pyodide", str(pyodide), "--max-steps", "500"]) == 0
+    assert main(["studio", str(data), "--static-dir", str(here), "--pyodide", str(pyodide), "--max-steps", "500"]) == 0
     assert capsys.readouterr().out == f"try it: python -m http.server -d {here}\n"
     settings = json.loads((here / "studio.json").read_text())
     assert settings["pyodide"] == "pyodide/"

@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     server.add_argument("--no-browser", action="store_true", help="only the server, without opening the page")
     static = parser.add_argument_group("without a server")
     about = "write the page into a directory instead: any host can serve it, and all of it runs in the browser"
-    static.add_argument("--static", metavar="DIR", help=about)
+    static.add_argument("--static-dir", metavar="DIR", help=about)
     about = "where it finds Pyodide: an address, or a directory, of which a copy is made [cdn.jsdelivr.net]"
     static.add_argument("--pyodide", metavar="PLACE", help=about)
     limits = parser.add_argument_group("limits, for whoever uses the page")
@@ -58,9 +58,9 @@ def run(options: argparse.Namespace) -> int:
     model = load_model(options) if options.model else None
     given = {name: value for name in LIMITS if (value := getattr(options, f"max_{name}")) is not None}
     limits = Limits(**given)
-    if options.pyodide and options.static is None:
-        raise TapeGPTError("--pyodide needs --static DIR: only a page without a server uses it")
-    if options.static is not None:
+    if options.pyodide and options.static_dir is None:
+        raise TapeGPTError("--pyodide needs --static-dir DIR: only a page without a server uses it")
+    if options.static_dir is not None:
         return _write(options, corpus, name, limits)
     server = serve(corpus, model, name=name, host=options.host, port=options.port, limits=limits, log=_log)
     print(f"tapegpt studio: {server.address} (Ctrl-C ends it)", flush=True)
@@ -77,9 +77,9 @@ def _write(options: argparse.Namespace, corpus: Corpus, name: str, limits: Limit
     from tapegpt.studio.static import PYODIDE, write
 
     if options.model:
-        raise TapeGPTError("--load does not go with --static: open the model file on the page")
-    write(options.static, corpus, name, limits, options.pyodide or PYODIDE)
-    print(f"try it: python -m http.server -d {options.static}")
+        raise TapeGPTError("--load does not go with --static-dir: open the model file on the page")
+    write(options.static_dir, corpus, name, limits, options.pyodide or PYODIDE)
+    print(f"try it: python -m http.server -d {options.static_dir}")
     return 0
 
 
