@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Post = Callable[[int, list[tuple[str, str]], bytes, bool], object]
 
 HOST = "localhost"
+SEARCH_SECONDS = 2.0  # for strings within constraints: there is no thread for anything else meanwhile
 OPENING_SECONDS = 1.0  # until the background work begins: the page's first model comes first
 
 
@@ -38,7 +39,8 @@ class Browser:
         given = msgspec.json.decode(start)
         wanted = given["corpus"]
         corpus = Corpus.of(**wanted) if "strings" in wanted else Corpus.dataset(**wanted)
-        studio = Studio(KeptCorpus(corpus, given["name"]), Limits(**given["limits"]), log)
+        limits = Limits(**given["limits"]).replace(search_seconds=SEARCH_SECONDS)
+        studio = Studio(KeptCorpus(corpus, given["name"]), limits, log)
         self._app: ASGIApp = application(studio, HOST, None)
         self._tasks = set[asyncio.Task[None]]()
         asyncio.get_running_loop().call_later(OPENING_SECONDS, studio.open)
