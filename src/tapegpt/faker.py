@@ -41,14 +41,14 @@ class Provider(BaseProvider):
     """`fake.tapegpt(model)`."""
 
     def tapegpt(self, model: GPT | Path = "names", **options: Unpack[GenerateOptions]) -> str:
-        """A string of a model, of its file, which is read once, or of one trained on "names" or "surnames".
+        """A string of a model, of its file, which is read once, or of one trained on embedded data such as "names".
 
         Takes the options of `generate`, and raises `TapeGPTError` for those that no string meets.
         """
         known = _model(os.fspath(model)) if isinstance(model, str | os.PathLike) else model
         if not isinstance(known, GPT):
             raise TapeGPTError(
-                f"model must be a GPT, the path of its file or {' or '.join(DATASETS)}, not {quote(model)}"
+                f"model must be a GPT, the path of its file or one of {', '.join(DATASETS)}, not {quote(model)}"
             )
         [text] = known.draw(1, *split_options(options), seed=self.random_int(0, (1 << 64) - 1), note=_refuse)
         return text
