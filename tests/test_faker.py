@@ -65,7 +65,7 @@ def test_models_are_objects_files_and_data_sets(fake: Faker, model: GPT, tmp_pat
         fake.tapegpt("nothing")
     with pytest.raises(TapeGPTError, match="no string meets the constraints"):
         fake.tapegpt(model, pattern="x")
-    with pytest.raises(TapeGPTError, match="model must be a GPT, the path of its file or one of names, .*, not 5"):
+    with pytest.raises(TapeGPTError, match=r"model must be a GPT, the path of its file or one of names, .*, not 5"):
         fake.tapegpt(5)
 
 

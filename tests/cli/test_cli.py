@@ -507,8 +507,8 @@ def test_a_full_disk_loses_nothing(place: Path) -> None:
     arguments = ("train", "names.txt", "-o", "m")
     done = run(*arguments, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)))
     assert done.returncode == 2
-    said = r"(tapegpt: note: compiled code cannot be kept [^\n]*\n)?tapegpt: error: m: cannot be written: File too large[^\n]*\n"
-    assert re.fullmatch(said, done.stderr)
+    error = done.stderr.splitlines()[-1]  # before it maybe that no code can be kept either
+    assert error.startswith("tapegpt: error: m: cannot be written: File too large")
     assert (place / "m").read_bytes() == b"old"
     assert sorted(os.listdir()) == ["m", "names.txt"]
 
