@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from operator import ne
@@ -14,7 +15,7 @@ import tapegpt
 from tapegpt import GPT
 from tapegpt.export.c import export
 from tests.export.examples import HOSTILE, STRINGS, Exported, trained, untrained
-from tests.machine.languages import GCC, compile_c
+from tests.machine.languages import compile_c
 from tests.properties import many
 
 KINDS: list[Any] = [("exact", "gpt"), ("exact", "modern"), ("exact", "mlp"), ("fast", "gpt"), ("fast", "gru")]
@@ -53,17 +54,18 @@ int main(int argc, char **argv)
 Run = Callable[..., list[list[str]]]
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[[GPT], Run]:
+@pytest.fixture(params=["gcc", "clang"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[GPT], Run]:
     """Compiles a model, to be called with the arguments of the driver: the words of the lines that it prints."""
-    if GCC is None:
-        pytest.skip("needs gcc")
+    if shutil.which(request.param) is None:
+        pytest.skip(f"needs {request.param}")
 
     def compiled(model: GPT) -> Run:
         (tmp_path / "model.h").write_bytes(export(model))
         (tmp_path / "model.c").write_text('#include "model.h"\n')
         (tmp_path / "driver.c").write_text(DRIVER)
-        program = compile_c(tmp_path, "model.c", "driver.c", "-fsanitize=address,undefined", "-fno-sanitize-recover")
+        sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover")
+        program = compile_c(tmp_path, "model.c", "driver.c", *sanitizers, compiler=request.param)
 
         def call(*arguments: object) -> list[list[str]]:
             done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)

@@ -21,9 +21,9 @@ WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werro
 INCLUDES = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
 
 
-def compile_c(place: Path, *arguments: str) -> Path:
+def compile_c(place: Path, *arguments: str, compiler: str = "gcc") -> Path:
     """Compile C in a directory without a warning; the program or library."""
-    command = [str(GCC), *WARNINGS, *arguments, "-o", "compiled", "-lm"]
+    command = [compiler, *WARNINGS, *arguments, "-o", "compiled", "-lm"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return place / "compiled"
