@@ -409,7 +409,7 @@ def test_a_budget_as_typed() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("place")
 def test_a_budget_longer_than_helps_says_so() -> None:
-    done = run(*FAST, "--budget", "60s", "--samples", "0")
+    done = run(*FAST, "--budget", "3600s", "--samples", "0")
     assert done.stderr.splitlines()[-1] == (
         f"tapegpt: note: 4 passes through {len(CORPUS)} training strings are enough, more would memorise them: "
         "the rest of the budget is not used"
