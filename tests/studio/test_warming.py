@@ -41,6 +41,7 @@ def test_models_of_other_classes_have_no_neighbours() -> None:
 def test_code_is_made_once_and_only_while_nobody_waits(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
     made: list[Config] = []
     monkeypatch.setattr(warming, "SECONDS", 20.0)
+    monkeypatch.setattr(warming, "QUIET", 0.0)
     monkeypatch.setattr(warming, "warm", lambda config, vocabulary, engine: made.append(config))
     vocabulary = Corpus.of(["anna", "bob"]).vocabulary
     studio = Studio(KeptCorpus(Corpus.of(["anna", "bob"]), "names"), Limits(), print)
@@ -49,8 +50,13 @@ def test_code_is_made_once_and_only_while_nobody_waits(monkeypatch: pytest.Monke
     async def begin_twice() -> None:
         for _ in range(2):
             studio.warming.begin(Config(), vocabulary, "exact")
-        while studio.counting._taken:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.01)
+            while studio.counting._taken:
+                await asyncio.sleep(0.001)
+        studio.warming.begin(GRU(), vocabulary, "exact")  # the newest counts
+        studio.warming.begin(Config(n_embd=32), vocabulary, "exact")
+        studio.warming.begin(Config(), vocabulary, "exact")
+        await asyncio.sleep(0.01)
 
     asyncio.run(begin_twice())
     assert made == ([] if busy else list(neighbours(Config())))

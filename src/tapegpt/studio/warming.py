@@ -4,6 +4,8 @@ once. Not here: what each request compiles itself.
 
 from __future__ import annotations
 
+import asyncio
+
 from tapegpt.data.rng import Random
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.explanation import explain
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from tapegpt.studio.studio import Studio
 
 SHAPES = ("n_embd", "n_layer", "n_head", "block_size")  # sliders that lead to other code
+QUIET = 2.0  # seconds without a training, before any code is made
 SECONDS = 20.0  # for the neighbours of a shape
 MOST = 200  # shapes while the studio runs
 
@@ -32,16 +35,18 @@ class Warming:
     """Makes code in the background of a studio."""
 
     def __init__(self, studio: Studio) -> None:
-        self._studio, self._known = studio, set[object]()
+        self._studio, self._known, self._begun = studio, set[object](), 0
 
     def begin(self, config: Model, vocabulary: Vocabulary, engine: str) -> None:
-        """Make the code of a shape's neighbours, until somebody asks for something.
+        """Make the code of a shape's neighbours, once nobody has trained for a while, until somebody does.
 
         Without threads, as in a browser, there is none: whoever asks would wait.
         """
         if not can_start_threads():
             return
         studio = self._studio
+        self._begun += 1
+        mine = self._begun
 
         def task() -> None:
             deadline = Deadline(SECONDS)
@@ -50,7 +55,8 @@ class Warming:
                 key = (near, len(vocabulary), engine)
                 if key in self._known or len(self._known) >= MOST:
                     continue
-                if deadline.is_over or not (studio.training.is_idle and studio.drawing.is_idle):
+                is_quiet = studio.training.is_idle and studio.drawing.is_idle
+                if deadline.is_over or not is_quiet or mine != self._begun:
                     return
                 try:
                     studio.limits.check_shape(near, len(vocabulary) + 1)
@@ -59,10 +65,14 @@ class Warming:
                     pass
                 self._known.add(key)
 
-        try:
-            studio.counting.submit(one_piece(task), Deadline(SECONDS))
-        except RefusedError:
-            return
+        def start() -> None:
+            try:
+                if mine == self._begun:
+                    studio.counting.submit(one_piece(task), Deadline(SECONDS))
+            except RefusedError:
+                return
+
+        asyncio.get_running_loop().call_later(QUIET, start)
 
 
 def neighbours(config: Model) -> Iterator[Config]:
