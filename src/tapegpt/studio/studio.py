@@ -5,6 +5,7 @@ from __future__ import annotations
 from tapegpt.data.vocabulary import NAMED
 from tapegpt.errors import TapeGPTError
 from tapegpt.pools import one_piece
+from tapegpt.studio.controls import HELD_OUT
 from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
 from tapegpt.studio.store import MAX_CORPORA, MAX_CORPUS_BYTES, MAX_RUN_BYTES, MAX_RUNS, KeptCorpus, KeptRun, Shelf
 from tapegpt.studio.training import name_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-HELD_OUT, SEED = 0.1, 42  # of the documents that n-gram models are judged on
+SEED = 42  # of the documents that n-gram models are judged on
 
 
 class Studio:

@@ -42,10 +42,10 @@ export function missionSection() {
 
   function draw() {
     const items = Object.entries(MISSIONS).map(([id, { text, hint }]) => {
-      const mark = solved.has(id) ? "solved" : "open";
+      const [kind, mark, about] = solved.has(id) ? ["solved", "✓", "Solved."] : ["open", "○", hint];
       const link = element("a", { href: `#mission=${id}` }, text);
-      const about = element("span", { class: "quiet" }, solved.has(id) ? "Solved." : hint);
-      return element("li", { class: mark }, element("span", { "aria-hidden": "true" }, solved.has(id) ? "✓" : "○"), " ", link, " ", about);
+      const sign = element("span", { "aria-hidden": "true" }, mark);
+      return element("li", { class: kind }, sign, " ", link, " ", element("span", { class: "quiet" }, about));
     });
     show("missions-view", element("ul", {}, ...items));
     const now = MISSIONS[given];

@@ -55,6 +55,7 @@ export function controls([first, others], onMove) {
     const every = await get("/api/settings");
     offered = every.filter(({ name }) => name !== "tokens");
     rules = every.find(({ name }) => name === "tokens").values;
+    for (const { name, about } of offered.filter((each) => !isSlider(each))) find(`${name}-about`)?.replaceChildren(about);
     rows = offered.filter(isSlider).map((slider) => {
       const made = row(slider, (value) => move(slider.name, value));
       find(slider.first ? first : others).append(made.element);
