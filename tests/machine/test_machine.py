@@ -33,12 +33,13 @@ from tapegpt.inference.forward import Inference
 from tapegpt.inference.probe import Probe
 from tapegpt.machine import cache, elf, host, image, language, program
 from tapegpt.machine.elf import LinkError, link
-from tapegpt.machine.host import has_known_pow, host_target
-from tapegpt.machine.language import Builder, F64s, I64s, Int, Kernel, kernel
+from tapegpt.machine.host import available, has_known_pow, host_target
+from tapegpt.machine.language import Builder, F64s, I64s, Int, Kernel, Real, kernel
 from tapegpt.machine.llvm import Loaded, compile_object
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
 from tapegpt.machine.target import AVX2, INTERPRETED, NEON, SSE2, Target
+from tests.properties import skip_passes
 
 MAPPED = pytest.mark.skipif(not image.can_map(), reason="machine code is not mapped directly here")
 
@@ -438,6 +439,21 @@ def test_code_is_optimised_but_where_operations_are_counted(fresh: Path, monkeyp
         assert not calls
         Program({"doubled": (Kernel(doubled), {})}, counted=counted)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("target", available(host_target()), ids=lambda target: target.name)
+def test_code_that_is_not_optimised_reads_no_wider_than_it_should(target: Target) -> None:
+    @kernel
+    def chosen(k: Builder, x: F64s, out: F64s, n: Int, least: Real) -> None:
+        total = k.zeros()
+        for i in k.range(n):
+            total += k.select(x[i] >= least, x[i], 1.0)
+        out[0] = total
+
+    x, out = array("d", [1.0, 2.0, 5.0]), array("d", [0.0])
+    with skip_passes():
+        Program({"chosen": (chosen, {})}, target).run("chosen", address_of(x), address_of(out), 3, 2.0)
+    assert out[0] == 8.0
 
 
 @MAPPED
