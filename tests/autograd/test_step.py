@@ -391,7 +391,7 @@ def agree_in_f32(seed: int) -> bool:
         kept = {name: [step.numbers[place] for place in places] for name, (_, places) in step.kept().items()}
         found.append({"loss": losses, **kept})  # the first velocity is the gradient
     for name, wanted in found[0].items():
-        assert found[1][name] == pytest.approx(wanted, abs=5e-3 * max(1e-3, *map(abs, wanted))), (seed, name)
+        assert found[1][name] == pytest.approx(wanted, abs=5e-3 * max(1e-2, *map(abs, wanted))), (seed, name)
     return True
 
 
