@@ -272,7 +272,7 @@ def _after(anatomy: Anatomy) -> Iterator[tuple[str, str]]:
         ("kernels", "python", "Python", "", '"""y_t'),
         ("llvm", "llvm", "LLVM's intermediate code", "", " fmul "),
         ("asm", "asm", "assembly", "| loop", "multiply"),
-        ("wasm", "wasm", "WebAssembly", "", ".mul "),
+        ("wasm", "wasm", "WebAssembly", "", ".mul"),
     ):
         if stage == "asm" and anatomy.target.name == "wasm":  # in a browser, where no LLVM is
             continue

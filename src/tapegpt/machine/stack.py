@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from tapegpt.machine.opcodes import TYPES, encode, label, row, taken_and_left, unsigned, words
+from tapegpt.machine.opcodes import TYPES, encode, label, row, unsigned, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.machine.opcodes import Instruction
-
-_WIDTH = 100  # of a line of text
 
 
 class Node:
@@ -270,54 +268,23 @@ class Code:
         whole = b"".join(parts) + b"\x0b"
         return unsigned(len(whole)) + whole
 
-    def text(self, signatures: dict[str, tuple[int, int]]) -> Iterator[str]:
-        """Parameters, locals and instructions, a line each; of calls, how much they take and leave."""
+    def text(self) -> Iterator[str]:
+        """Parameters, locals and instructions, a line each."""
         labels = {index: label(name) for index, name in enumerate(self._names)}
         labels.update({each.index: f"${each.index}" for each in self._locals})
         for name, kind in zip(self._names, self.parameters, strict=True):
             yield f"(param {label(name)} {kind})"
         for kind, _ in self._kinds:
             yield " ".join(f"(local {labels[each.index]} {kind})" for each in self._locals if each.kind == kind)
-        stack: list[_Folded] = []
         depth = 0
         for op, *given in self._instructions:
-            taken, left = signatures[given[0]] if op == "call" else taken_and_left(op)
-            operands = [stack.pop() for _ in range(taken)][::-1]
-            if op == "call":
-                head = f"call {label(given[0])}"
-            else:
-                head = f"{op} {labels[given[0].index]}" if op.startswith("local.") else words(op, given)
-            if left:
-                stack.append((head, operands))
-                continue
             depth -= op == "end"
-            is_plain = op in ("if", "loop", "end")
-            for folded in operands if is_plain else [(head, operands)]:
-                yield from _lines(folded, depth)
-            if is_plain:
-                yield "  " * depth + op
+            if op == "call":
+                line = f"call {label(given[0])}"
+            else:
+                line = f"{op} {labels[given[0].index]}" if op.startswith("local.") else words(op, given)
+            yield "  " * depth + line
             depth += op in ("if", "loop")
-
-
-_Folded = tuple[str, "list[_Folded]"]  # an instruction and those that make what it takes
-
-
-def _lines(folded: _Folded, depth: int) -> Iterator[str]:
-    """On one line where it fits."""
-    head, operands = folded
-    whole = "  " * depth + _one_line(folded)
-    if len(whole) <= _WIDTH or not operands:
-        yield whole
-        return
-    yield f"{'  ' * depth}({head}"
-    *others, last = [line for each in operands for line in _lines(each, depth + 1)]
-    yield from others
-    yield f"{last})"
-
-
-def _one_line(folded: _Folded) -> str:
-    head, operands = folded
-    return f"({' '.join([head, *map(_one_line, operands)])})"
 
 
 def _between(places: Sequence[int], first: int, last: int) -> bool:

@@ -146,17 +146,15 @@ class Module(maker.Module):
     def __str__(self) -> str:
         """The same module as text."""
         functions: dict[str, Code] = self._functions
-        signatures = {each: (len(code.parameters), 0) for each, code in functions.items()}
         lines = [f"(@dylink.0 (mem-info (memory {self._size} {4 if self._size else 0})))"] if self.is_side else []
         for each, count in self._outside.items():
-            signatures[f"env.{each}"] = count, 1
             kinds = " ".join(["f64"] * count)
             lines.append(f'(import "env" "{each}" (func $env.{each} (param {kinds}) (result f64)))')
         if self.is_side:
             lines += ['(import "env" "memory" (memory 0))', '(import "env" "__memory_base" (global i32))']
         for each, code in functions.items():
             export = [f" (export {quote(each.encode())})"] if each in self._exported else []
-            lines += [f"(func {label(each)}{''.join(export)}", *(f"  {line}" for line in code.text(signatures)), ")"]
+            lines += [f"(func {label(each)}{''.join(export)}", *(f"  {line}" for line in code.text()), ")"]
         if not self.is_side:
             lines.append(f'(memory (export "memory") {-(-self._size // 65536)})')
             lines.append(f'(global (export "__heap_base") i32 (i32.const {self._size}))')
