@@ -12,8 +12,8 @@ import re
 from types import MappingProxyType
 
 from tapegpt.machine import source
-from tapegpt.machine.language import BOOL, F32, F64, I32, I64, U32, Operand, Pointer, Type, Value
-from tapegpt.machine.maker import INTEGERS, constant_of
+from tapegpt.machine.language import BOOL, F32, F64, I32, I64, INTEGERS, U32, Pointer, Type, Value
+from tapegpt.machine.maker import constant_of
 from tapegpt.machine.source import ASSIGN, CLOSE, EFFECT, LOOP, OPEN, VALUE, Source, Statement, bare
 
 TYPE_CHECKING = False
@@ -112,7 +112,7 @@ class _Function(Source):
     _module: Module
     _IF, _ALWAYS, _UNLESS = "if {}", "while (1)", "if (!{}) break"
     _LOGIC = MappingProxyType({"and": "&&", "or": "||", "xor": "^"})
-    _PREFIX = "tg_"
+    _PREFIX, _WIDE = "tg_", "(int64_t)"
 
     @property
     def signature(self) -> str:
@@ -167,10 +167,6 @@ class _Function(Source):
     def _choice(self, mask: str, yes: str, no: str) -> str:
         return f"({mask} ? {yes} : {no})"
 
-    def pack_bits(self, mask: Operand) -> Value:
-        lanes = self._lanes_of(self._of(mask, BOOL))
-        return self._values(I64, 0, [f"({' | '.join([f'(int64_t){lane} << {i}' for i, lane in enumerate(lanes)])})"])
-
     def _lowest_bit(self, x: Value) -> Value:
         return self._map(I64, "tg_lowest_bit({})".format, x)
 
@@ -184,8 +180,8 @@ class _Function(Source):
         self._module.outside.add(name)
         return f"tg_libm_{name}"
 
-    def _function(self, name: str, x: str, kind: Type) -> str:
-        return f"{name}{'f' if kind is F32 else ''}({x})"
+    def _rounded(self, name: str, kind: Type) -> str:
+        return f"{name}f" if kind is F32 else name
 
     # --- memory -------------------------------------------------------------------------------------------------
 

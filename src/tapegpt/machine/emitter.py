@@ -14,6 +14,7 @@ from tapegpt.machine.language import (
     BOOL,
     F32,
     F64,
+    FLOATS,
     I32,
     I64,
     U32,
@@ -26,7 +27,7 @@ from tapegpt.machine.language import (
     Value,
     Variable,
 )
-from tapegpt.machine.maker import FLOATS, Maker, constant_of
+from tapegpt.machine.maker import Maker, constant_of
 from tapegpt.machine.target import OUTSIDE
 
 TYPE_CHECKING = False
@@ -43,19 +44,7 @@ attributes #0 = { nounwind "no-builtins" }
 attributes #1 = { nounwind noinline "no-builtins" }
 attributes #2 = { nounwind alwaysinline "no-builtins" }"""
 
-_FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
-_INTEGER = {
-    "add": "add",
-    "sub": "sub",
-    "mul": "mul",
-    "quotient": "sdiv",
-    "remainder": "srem",
-    "and": "and",
-    "or": "or",
-    "xor": "xor",
-    "shl": "shl",
-    "shr": "lshr",
-}
+_INTEGER = {"quotient": "sdiv", "remainder": "srem", "shr": "lshr"}  # others are called as here
 _FLOAT_COMPARE = {"<": "olt", "<=": "ole", ">": "ogt", ">=": "oge", "==": "oeq", "!=": "une"}
 _INTEGER_COMPARE = {"<": "slt", "<=": "sle", ">": "sgt", ">=": "sge", "==": "eq", "!=": "ne"}
 
@@ -345,7 +334,7 @@ class _Function(Maker):
     def binary(self, operation: str, a: Value, b: Value) -> Value:
         if a.type.is_float:
             self._did(operation, a.lanes or 1)
-        name = (_FLOAT if a.type.is_float else _INTEGER)[operation]
+        name = f"f{operation}" if a.type.is_float else _INTEGER.get(operation, operation)
         return self._result(a.type, a.lanes, f"{name} {self._typed(a)}, {self._data(b)}")
 
     def compare(self, relation: str, a: Value, b: Value) -> Value:
@@ -409,12 +398,11 @@ class _Function(Maker):
         self._module.declare("declare i64 @llvm.cttz.i64(i64, i1)")
         return self._result(I64, 0, f"call i64 @llvm.cttz.i64({self._typed(x)}, i1 true)")
 
-    def abs(self, x: Operand) -> Value:
-        return self._intrinsic("fabs", self._of(x, *FLOATS))
-
-    def sqrt(self, x: Operand) -> Value:
-        self._did("sqrt", x.lanes or 1)
-        return self._intrinsic("sqrt", self._of(x, *FLOATS))
+    def _function(self, name: str, x: Value) -> Value:
+        if name == "abs":
+            return self._intrinsic("fabs", x)
+        self._did(name, x.lanes or 1)
+        return self._intrinsic(name, x)
 
     def reciprocal_sqrt(self, x: Operand) -> Value:
         value = self._of(x, *FLOATS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import operator
 import struct
 from array import array
 
@@ -67,8 +68,6 @@ def _flush(round_: Callable[[float], float], smallest: float) -> Callable[[float
 
 _ROUND: dict[str, Callable[[Any], Any]] = {"f32": _single, "i64": _wrap(64), "i32": _wrap(32)}
 _FLUSH = {**_ROUND, "f64": _flush(float, 2.0**-1022), "f32": _flush(_single, 2.0**-126)}
-_PATTERNS = {"f64": ("<d", "<q", I64), "f32": ("<f", "<i", I32)}  # float -> its format, that of its bits, their type
-_FLOATS = {"i64": ("<q", "<d", F64), "i32": ("<i", "<f", F32)}
 
 
 def _float_to_odd(number: int) -> float:
@@ -172,25 +171,17 @@ def _check_defined(operation: str, kind: Type, a: int, b: int) -> None:
 
 
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
+    **{name: getattr(operator, name) for name in ("add", "sub", "mul", "xor")},
+    "and": operator.and_,
+    "or": operator.or_,
+    "shl": operator.lshift,
     "div": _divide,
     "quotient": _quotient,
     "remainder": lambda a, b: a - b * _quotient(a, b),
-    "and": lambda a, b: a & b,
-    "or": lambda a, b: a | b,
-    "xor": lambda a, b: a ^ b,
-    "shl": lambda a, b: a << b,
 }
-
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
+_COMPARE = {
+    symbol: getattr(operator, name)
+    for symbol, name in (("<", "lt"), ("<=", "le"), (">", "gt"), (">=", "ge"), ("==", "eq"), ("!=", "ne"))
 }
 
 
@@ -258,7 +249,7 @@ class Interpreter(Builder):
     def extract(self, value: Value, index: int) -> Value:
         return Value(self, value.type, 0, value.data[index])
 
-    def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
+    def _shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
         both = [*a.data, *b.data]
         return Value(self, a.type, len(lanes), [both[lane] for lane in lanes])
 
@@ -321,45 +312,32 @@ class Interpreter(Builder):
         for lane, number in enumerate(value.data if value.lanes else [value.data]):
             view[position + lane] = number & 0xFFFFFFFF if pointer.type is U32 else number
 
-    def any(self, mask: Operand) -> Value:
-        value = self.value(mask)
-        return Value(self, BOOL, 0, any(value.data) if value.lanes else value.data)
+    def _any(self, mask: Value) -> Value:
+        return Value(self, BOOL, 0, any(mask.data))
 
     def pack_bits(self, mask: Operand) -> Value:
         value = self.value(mask)
         lanes = value.data if value.lanes else [value.data]
         return Value(self, I64, 0, sum(1 << lane for lane, holds in enumerate(lanes) if holds))
 
-    def lowest_bit(self, x: Operand) -> Value:
-        number = self.value(x).data
-        return Value(self, I64, 0, (number & -number).bit_length() - 1)
+    def _lowest_bit(self, x: Value) -> Value:
+        return Value(self, I64, 0, (x.data & -x.data).bit_length() - 1)
 
-    def abs(self, x: Operand) -> Value:
-        return self._map(x.type, math.fabs, self.value(x))
+    def _function(self, name: str, x: Value) -> Value:
+        if name == "abs":
+            return self._map(x.type, math.fabs, x)
+        self._did(name, x.lanes or 1)
+        return self._map(x.type, lambda v: math.sqrt(v) if v >= 0 else _NAN, x)
 
-    def sqrt(self, x: Operand) -> Value:
-        self._did("sqrt", x.lanes or 1)
-        return self._map(x.type, lambda v: math.sqrt(v) if v >= 0 else _NAN, self.value(x))
-
-    def reciprocal_sqrt(self, x: Operand) -> Value:
-        return 1.0 / self.sqrt(x)
-
-    def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
+    def _fma(self, a: Value, b: Value, c: Value) -> Value:
         self._did("fma", a.lanes or 1)
-        fused = fused_multiply_add if a.type is F64 else _fused_to_odd
-        return self._map(a.type, fused, self.value(a), self.value(b), self.value(c))
+        return self._map(a.type, fused_multiply_add if a.type is F64 else _fused_to_odd, a, b, c)
 
-    def bits(self, x: Operand) -> Value:
-        return self._reread(x, *_PATTERNS[x.type.name])
+    def _bitcast(self, value: Value, kind: Type) -> Value:
+        written, read = VIEWS[value.type.name], VIEWS[kind.name]
+        return self._map(kind, lambda number: struct.unpack(read, struct.pack(written, number))[0], value)
 
-    def from_bits(self, x: Operand) -> Value:
-        return self._reread(x, *_FLOATS[x.type.name])
-
-    def _reread(self, x: Operand, written: str, read: str, kind: Type) -> Value:
-        return self._map(kind, lambda number: struct.unpack(read, struct.pack(written, number))[0], self.value(x))
-
-    def convert(self, x: Operand, kind: Type) -> Value:
-        value = self.value(x)
+    def _convert(self, value: Value, kind: Type) -> Value:
         if kind.is_float:
             return self._map(kind, float if value.type.is_float or kind is F64 else _float_to_odd, value)
         return self._map(kind, _truncate(kind) if value.type.is_float else int, value)

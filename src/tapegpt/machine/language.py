@@ -56,6 +56,7 @@ I32 = Type("i32", "i32", 4, False)
 I64 = Type("i64", "i64", 8, False)
 U32 = Type("u32", "i32", 4, False)  # in memory only: loaded as a non-negative i64, stored as its low 32 bits
 BOOL = Type("bool", "i1", 1, False)  # result of comparisons
+FLOATS, INTEGERS = (F64, F32), (I64, I32)
 REAL = Type("real", "", 0, True)  # of kernels' arguments only: f64 or f32, decided by each call
 
 _FOLDER = os.path.dirname(__file__)
@@ -565,6 +566,13 @@ class Builder(ABC):
             raise KernelError(f"{value} where {lanes} lanes are meant")
         return self.splat(value, lanes)
 
+    def _of(self, operand: Operand, *kinds: Type) -> Value:
+        """The present value of an operand of one of these types."""
+        value = self.value(operand)
+        if value.type not in kinds:
+            raise KernelError(f"{value} where {' or '.join(map(repr, kinds))} is meant")
+        return value
+
     def coerce(self, number: Number, kind: Type, lanes: int) -> Value:
         """A number as a value of this type and number of lanes."""
         if not isinstance(number, Operand):
@@ -604,6 +612,57 @@ class Builder(ABC):
         if left.type is BOOL and relation not in ("==", "!="):
             raise KernelError(f"{relation} of {left}")
         return self.compare(relation, left, right)
+
+    def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
+        """A vector of chosen lanes: those of `a` count from 0, those of `b` follow them."""
+        if a.type is not b.type or not a.lanes or a.lanes != b.lanes or not set(lanes) <= set(range(2 * a.lanes)):
+            raise KernelError(f"lanes {lanes} of {a} and {b}")
+        return self._shuffle(a, b, lanes)
+
+    def any(self, mask: Operand) -> Value:
+        """Whether any lane holds."""
+        value = self._of(mask, BOOL)
+        return self._any(value) if value.lanes else value
+
+    def lowest_bit(self, x: Operand) -> Value:
+        """Index of the lowest bit that is set in an i64 other than zero."""
+        return self._lowest_bit(self.spread(self._of(x, I64), 0))
+
+    def abs(self, x: Operand) -> Value:
+        """Magnitude of floats."""
+        return self._function("abs", self._of(x, *FLOATS))
+
+    def sqrt(self, x: Operand) -> Value:
+        """Square root of floats, correctly rounded."""
+        return self._function("sqrt", self._of(x, *FLOATS))
+
+    def reciprocal_sqrt(self, x: Operand) -> Value:
+        """1 / sqrt(x), relative error below 3e-7 in f32 and 2^-13 in f64; without the divider where the CPU can.
+
+        Of vectors above 1e-37 in f32, and of normal numbers in f64.
+        """
+        return 1.0 / self.sqrt(x)
+
+    def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
+        """a * b + c with one rounding. Only where `target.fma` holds."""
+        if not self.target.fma:
+            raise KernelError(f"{self.target.name} has no fused multiply-add: ask target.fma first")
+        return self._fma(*(self.spread(self._of(x, a.type), a.lanes) for x in (self._of(a, *FLOATS), b, c)))
+
+    def bits(self, x: Operand) -> Value:
+        """The IEEE-754 pattern of f64 lanes as i64, of f32 lanes as i32."""
+        return self._bitcast(self._of(x, *FLOATS), I32 if x.type is F32 else I64)
+
+    def from_bits(self, x: Operand) -> Value:
+        """Float lanes from their IEEE-754 pattern."""
+        return self._bitcast(self._of(x, *INTEGERS), F32 if x.type is I32 else F64)
+
+    def convert(self, x: Operand, kind: Type) -> Value:
+        """Between i64, i32, f64 and f32: to the nearest, ties to even; float to integer towards zero."""
+        value = self._of(x, *FLOATS, *INTEGERS)
+        if kind not in (*FLOATS, *INTEGERS):
+            raise KernelError(f"{value} cannot be converted to {kind}")
+        return value if value.type is kind else self._convert(value, kind)
 
     # --- what each builder does its own way ---------------------------------------------------------------------
 
@@ -650,8 +709,7 @@ class Builder(ABC):
     def extract(self, value: Value, index: int) -> Value: ...
 
     @abstractmethod
-    def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
-        """A vector of chosen lanes: those of `a` count from 0, those of `b` follow them."""
+    def _shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value: ...
 
     @abstractmethod
     def insert(self, value: Value, index: int, scalar: Value) -> Value: ...
@@ -681,47 +739,27 @@ class Builder(ABC):
     def store(self, pointer: Pointer, value: Value) -> None: ...
 
     @abstractmethod
-    def any(self, mask: Operand) -> Value:
-        """Whether any lane holds."""
+    def _any(self, mask: Value) -> Value: ...
 
     @abstractmethod
     def pack_bits(self, mask: Operand) -> Value:
         """The lanes of a mask as the low bits of an i64, the first lane lowest."""
 
     @abstractmethod
-    def lowest_bit(self, x: Operand) -> Value:
-        """Index of the lowest bit that is set in an i64 other than zero."""
+    def _lowest_bit(self, x: Value) -> Value: ...
 
     @abstractmethod
-    def abs(self, x: Operand) -> Value:
-        """Magnitude of floats."""
+    def _function(self, name: str, x: Value) -> Value:
+        """One of abs and sqrt."""
 
     @abstractmethod
-    def sqrt(self, x: Operand) -> Value:
-        """Square root of floats, correctly rounded."""
+    def _fma(self, a: Value, b: Value, c: Value) -> Value: ...
 
     @abstractmethod
-    def reciprocal_sqrt(self, x: Operand) -> Value:
-        """1 / sqrt(x), relative error below 3e-7 in f32 and 2^-13 in f64; without the divider where the CPU can.
-
-        Of vectors above 1e-37 in f32, and of normal numbers in f64.
-        """
+    def _bitcast(self, value: Value, kind: Type) -> Value: ...
 
     @abstractmethod
-    def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
-        """a * b + c with one rounding. Only where `target.fma` holds."""
-
-    @abstractmethod
-    def bits(self, x: Operand) -> Value:
-        """The IEEE-754 pattern of f64 lanes as i64, of f32 lanes as i32."""
-
-    @abstractmethod
-    def from_bits(self, x: Operand) -> Value:
-        """Float lanes from their IEEE-754 pattern."""
-
-    @abstractmethod
-    def convert(self, x: Operand, kind: Type) -> Value:
-        """Between i64, i32, f64 and f32: to the nearest, ties to even; float to integer towards zero."""
+    def _convert(self, value: Value, kind: Type) -> Value: ...
 
     # --- threads ------------------------------------------------------------------------------------------------
 

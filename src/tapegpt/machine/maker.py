@@ -14,9 +14,9 @@ from abc import ABC, abstractmethod
 from tapegpt.machine.language import (
     BOOL,
     F32,
-    F64,
-    I32,
+    FLOATS,
     I64,
+    INTEGERS,
     U32,
     Argument,
     Builder,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from tapegpt.machine.target import Target
 
-FLOATS, INTEGERS = (F64, F32), (I64, I32)
 _RANGES = {"i64": range(-(1 << 63), 1 << 63), "i32": range(-(1 << 31), 1 << 31), "bool": range(2)}
 _REMEDY = "keep it in a k.variable"
 _FOLDER = os.path.dirname(__file__)
@@ -157,13 +156,6 @@ class Maker(Builder):
     def _has_ended(self, data: Any) -> bool:
         return data in self._ended
 
-    def _of(self, operand: Operand, *kinds: Type) -> Value:
-        """The present value of an operand of one of these types."""
-        value = self.value(operand)
-        if value.type not in kinds:
-            raise KernelError(f"{value} where {' or '.join(map(repr, kinds))} is meant")
-        return value
-
     def _once(self, stem: str, instruction: Hashable) -> Any:
         """The name of what an instruction computes of values alone: not again where it is known."""
         name = self._known.get(instruction)
@@ -224,60 +216,10 @@ class Maker(Builder):
 
     # --- checks -------------------------------------------------------------------------------------------------
 
-    def shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value:
-        if a.type is not b.type or not a.lanes or a.lanes != b.lanes or not set(lanes) <= set(range(2 * a.lanes)):
-            raise KernelError(f"lanes {lanes} of {a} and {b}")
-        return self._shuffle(a, b, lanes)
-
-    @abstractmethod
-    def _shuffle(self, a: Value, b: Value, lanes: list[int]) -> Value: ...
-
     def cast(self, pointer: Pointer, kind: Type) -> Pointer:
         if kind not in (*FLOATS, *INTEGERS, U32):
             raise KernelError(f"no {kind} lies in memory")
         return Pointer(self, kind, self._data(pointer))
-
-    def any(self, mask: Operand) -> Value:
-        value = self._of(mask, BOOL)
-        return self._any(value) if value.lanes else value
-
-    @abstractmethod
-    def _any(self, mask: Value) -> Value: ...
-
-    def lowest_bit(self, x: Operand) -> Value:
-        return self._lowest_bit(self.spread(self._of(x, I64), 0))
-
-    @abstractmethod
-    def _lowest_bit(self, x: Value) -> Value: ...
-
-    def reciprocal_sqrt(self, x: Operand) -> Value:
-        return 1.0 / self.sqrt(x)
-
-    def fma(self, a: Operand, b: Operand, c: Operand) -> Value:
-        if not self.target.fma:
-            raise KernelError(f"{self.target.name} has no fused multiply-add: ask target.fma first")
-        return self._fma(*(self.spread(self._of(x, a.type), a.lanes) for x in (self._of(a, *FLOATS), b, c)))
-
-    @abstractmethod
-    def _fma(self, a: Value, b: Value, c: Value) -> Value: ...
-
-    def bits(self, x: Operand) -> Value:
-        return self._bitcast(self._of(x, *FLOATS), I32 if x.type is F32 else I64)
-
-    def from_bits(self, x: Operand) -> Value:
-        return self._bitcast(self._of(x, *INTEGERS), F32 if x.type is I32 else F64)
-
-    @abstractmethod
-    def _bitcast(self, value: Value, kind: Type) -> Value: ...
-
-    def convert(self, x: Operand, kind: Type) -> Value:
-        value = self._of(x, *FLOATS, *INTEGERS)
-        if kind not in (*FLOATS, *INTEGERS):
-            raise KernelError(f"{value} cannot be converted to {kind}")
-        return value if value.type is kind else self._convert(value, kind)
-
-    @abstractmethod
-    def _convert(self, value: Value, kind: Type) -> Value: ...
 
     def _shared(self, pointer: Pointer) -> Any:
         """Where an i64 lies that threads share."""

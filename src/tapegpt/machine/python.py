@@ -11,7 +11,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from tapegpt.machine import source
-from tapegpt.machine.language import BOOL, F32, F64, I32, I64, U32, Operand, Pointer, Type, Value, Variable
+from tapegpt.machine.language import F32, F64, I32, I64, U32, Operand, Pointer, Type, Value, Variable
 from tapegpt.machine.maker import constant_of
 from tapegpt.machine.source import ASSIGN, CLOSE, EFFECT, LOOP, OPEN, VALUE, Source, Statement, bare
 
@@ -264,10 +264,6 @@ class _Function(Source):
                 self._bits[name] = max(self._size(x), self._size(y))
         return value
 
-    def pack_bits(self, mask: Operand) -> Value:
-        lanes = self._lanes_of(self._of(mask, BOOL))
-        return self._values(I64, 0, [f"({' | '.join([f'{lane} << {i}' for i, lane in enumerate(lanes)])})"])
-
     def _lowest_bit(self, x: Value) -> Value:
         return self._map(I64, "(({0} & -{0}).bit_length() - 1)".format, x)
 
@@ -286,9 +282,6 @@ class _Function(Source):
 
     def _choice(self, mask: str, yes: str, no: str) -> str:
         return f"({yes} if {mask} else {no})"
-
-    def _function(self, name: str, x: str, kind: Type) -> str:
-        return f"{name}({x})"
 
     def _outside(self, name: str) -> str:
         return {"pow": "power"}.get(name, name)

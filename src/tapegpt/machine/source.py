@@ -13,7 +13,7 @@ from itertools import chain
 
 from tapegpt.machine import maker
 from tapegpt.machine.language import BOOL, F64, I32, I64, Operand, Pointer, Type, Value, Variable
-from tapegpt.machine.maker import FLOATS, Maker, constant_of
+from tapegpt.machine.maker import Maker, constant_of
 from tapegpt.machine.signature import KernelError
 
 TYPE_CHECKING = False
@@ -125,6 +125,7 @@ class Source(Maker):
     _UNLESS: str  # its end
     _LOGIC: Mapping[str, str]  # and, or, xor of conditions
     _PREFIX = ""  # of functions
+    _WIDE = ""  # what makes a condition an i64
 
     def __init__(self, module: Module, name: str, is_entry: bool) -> None:
         super().__init__(module, name, is_entry)
@@ -287,6 +288,10 @@ class Source(Maker):
         either = f" {self._LOGIC['or']} "
         return self._values(BOOL, 0, [f"({either.join(self._lanes_of(mask))})"])
 
+    def pack_bits(self, mask: Operand) -> Value:
+        bits = [f"{self._WIDE}{lane} << {i}" for i, lane in enumerate(self._lanes_of(self._of(mask, BOOL)))]
+        return self._values(I64, 0, [f"({' | '.join(bits)})"])
+
     # --- functions ----------------------------------------------------------------------------------------------
 
     def external(self, name: str, arguments: list[Value]) -> Value:
@@ -296,18 +301,14 @@ class Source(Maker):
     def _outside(self, name: str) -> str:
         """What a function of libm is called."""
 
-    def abs(self, x: Operand) -> Value:
-        value = self._of(x, *FLOATS)
-        return self._map(value.type, lambda each: self._function("fabs", each, value.type), value)
+    def _function(self, name: str, x: Value) -> Value:
+        called = self._rounded({"abs": "fabs"}.get(name, name), x.type)
+        texts = self._texts(lambda each: f"{called}({each})", x)
+        return (self._values if name == "abs" else self._floats)(x.type, x.lanes, texts)
 
-    def sqrt(self, x: Operand) -> Value:
-        value = self._of(x, *FLOATS)
-        texts = self._texts(lambda each: self._function("sqrt", each, value.type), value)
-        return self._floats(value.type, value.lanes, texts)
-
-    @abstractmethod
-    def _function(self, name: str, x: str, kind: Type) -> str:
-        """A function that is rounded correctly."""
+    def _rounded(self, name: str, kind: Type) -> str:
+        """What a function is called that is rounded correctly."""
+        return name
 
     def call(self, kernel: Kernel, arguments: list[Pointer | Value], constants: dict[str, Any]) -> None:
         name = self._module.identifier(self._module.internal(kernel, constants))

@@ -14,6 +14,7 @@ from tapegpt.machine.language import (
     BOOL,
     F32,
     F64,
+    FLOATS,
     I32,
     I64,
     U32,
@@ -26,7 +27,7 @@ from tapegpt.machine.language import (
     Value,
     Variable,
 )
-from tapegpt.machine.maker import FLOATS, Maker, constant_of
+from tapegpt.machine.maker import Maker, constant_of
 from tapegpt.machine.opcodes import TYPES, encode, label, name, quote, row, section, unsigned
 from tapegpt.machine.signature import KernelError
 from tapegpt.machine.stack import Body, Code, Local, Node
@@ -652,18 +653,11 @@ class _Function(Maker):
     def _lowest_bit(self, x: Value) -> Value:
         return Value(self, I64, 0, self._op("i64", "i64.ctz", self._data(x)))
 
-    def abs(self, x: Operand) -> Value:
-        return self._unary("abs", x)
-
-    def sqrt(self, x: Operand) -> Value:
-        return self._unary("sqrt", x)
-
-    def _unary(self, name: str, x: Operand) -> Value:
-        value = self._of(x, *FLOATS)
-        if value.lanes:
-            return self._lanewise(value.type, f"{_VECTOR[value.type]}.{name}", value)
-        kind = _SCALAR[value.type]
-        return Value(self, value.type, 0, self._op(kind, f"{kind}.{name}", self._data(value)))
+    def _function(self, name: str, x: Value) -> Value:
+        if x.lanes:
+            return self._lanewise(x.type, f"{_VECTOR[x.type]}.{name}", x)
+        kind = _SCALAR[x.type]
+        return Value(self, x.type, 0, self._op(kind, f"{kind}.{name}", self._data(x)))
 
     def mul_add(self, a: Operand, b: Operand, c: Operand) -> Value:
         lanes = max(a.lanes, b.lanes, c.lanes)
