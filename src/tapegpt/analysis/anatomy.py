@@ -208,7 +208,6 @@ class Anatomy:
         return "\n\n".join(dict.fromkeys(texts))
 
     def _module(self, part: Part) -> Module:
-        """The part's kernels alone, as LLVM IR."""
         module = Module(self.target)
         for kernel in part.kernels.values():
             module.add(kernel, {}, kernel.name)

@@ -201,7 +201,6 @@ def _read_line(line: str, position: int) -> Iterator[tuple[int, str]]:
 
 
 def _decimals(number: str) -> int:
-    """Digits after the point."""
     mantissa, _, exponent = number.lower().partition("e")
     return len(mantissa.partition(".")[2]) - int(exponent or 0)
 
@@ -281,7 +280,6 @@ def _tensors(a: GPT, b: GPT) -> list[TensorComparison]:
 
 
 def _differing(x: array[float], y: array[float]) -> list[int]:
-    """The indices of the numbers that differ."""
     return [] if x == y else [position for position, (p, q) in enumerate(zip(x, y, strict=True)) if p != q]
 
 

@@ -284,7 +284,6 @@ def _error_of(method: Any, error: Exception) -> TapeGPTError:
 
 
 def _path(method: Any) -> str:
-    """The file that a method stands in."""
     return method.__code__.co_filename if hasattr(method, "__code__") else ""
 
 

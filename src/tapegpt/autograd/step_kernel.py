@@ -42,7 +42,6 @@ class StepGraph(Record):
 
 
 def _inputs(tape: Tape, loss: Node) -> list[Node]:
-    """What the data are for."""
     sources = [node for node in tape.order(loss) if not node.operation and not node.is_parameter]
     return [node for node in sources if node is not tape.noise]
 
@@ -264,7 +263,6 @@ class Training:
 
 
 def _all_finite(k: Builder, gradients: Reals, count: int, real: Type) -> Operand:
-    """Whether every gradient is a number below infinity."""
     width = k.width(real)
     total = k.zeros(width, real)
     for i in k.range(0, count, width):

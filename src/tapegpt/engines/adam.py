@@ -146,7 +146,6 @@ class _Update:
             all_p[at] = self._saved_p[at] - all_m[at] / correction1 * self._rate / (root + schedule.epsilon)
 
     def _numbers(self, group: Int) -> list[Pointer]:
-        """g, m, v and p of a group."""
         return [pointer + group * GROUP for pointer in self._pointers]
 
 

@@ -136,11 +136,9 @@ class CompiledEngine(Engine):
         self._moments, self._powers = moments, powers
 
     def _own_parameters(self) -> memoryview:
-        """All parameters as bytes."""
         return self._shared.at(0).view[: self._size * self._plan.parameters]
 
     def _trained(self) -> memoryview:
-        """All parameters but fixed ones, as bytes."""
         return self._shared.at(0).view[: self._size * self._extents.gradients]
 
     def _snapshot(self) -> Snapshot:
@@ -203,8 +201,7 @@ class CompiledEngine(Engine):
         return strings
 
     @abstractmethod
-    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None:
-        """Write the strings."""
+    def _decode(self, rng: Random, strings: Strings, temperature: float) -> None: ...
 
 
 def check_losses(losses: array[float], first: int) -> list[float]:

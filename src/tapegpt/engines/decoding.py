@@ -79,7 +79,6 @@ class Decoding:
         return Kernel(decode_prepare, real=F32)
 
     def _forward(self, known: list[Node], tables: list[Table]) -> Kernel:
-        """The logits of rows."""
         layout, rest = self.layout, self.graph.tape.forward_kernel(self.graph.logits, known=known)
 
         def decode(k: Builder, shared: F32s, work: F32s, start: Int, stop: Int) -> None:

@@ -183,7 +183,6 @@ class _Fit:
                 return
 
     def _step(self, matrix: list[Vector], gradient: Vector, damping: float) -> tuple[Vector, float]:
-        """Where a step leads, and its cost."""
         damped = [[*row[:i], row[i] * (1 + damping), *row[i + 1 :]] for i, row in enumerate(matrix)]
         step = _solve(damped, gradient)
         new = [x - max(-LONGEST, min(LONGEST, dx)) for x, dx in zip(self.solution, step, strict=True)]

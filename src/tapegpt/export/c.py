@@ -271,7 +271,6 @@ def export(model: GPT) -> bytes:
 
 
 def _tables(vocabulary: Vocabulary) -> str:
-    """What the tokens are."""
     texts = [text.encode("utf-8", "surrogatepass") for text in vocabulary]
     tokens = "".join([f"    {{{_literal(text)}, {len(text)}}},\n" for text in texts])
     names = "".join(
@@ -291,7 +290,6 @@ def _tables(vocabulary: Vocabulary) -> str:
 
 
 def _literal(text: bytes) -> str:
-    """Bytes as a string in C."""
     plain = [chr(code) if 32 <= code < 127 and chr(code) not in '"\\?' else f"\\{code:03o}" for code in text]
     return f'"{"".join(plain)}"'
 

@@ -74,7 +74,6 @@ def export(model: GPT) -> bytes:
 
 
 def _metadata(model: GPT) -> dict[str, str]:
-    """What the numbers of tokens mean, as JSON in ASCII."""
     from json import dumps
 
     vocabulary = model.vocabulary

@@ -44,7 +44,6 @@ def export(model: GPT, *, train: bool = False) -> bytes:
 
 
 def _about(model: GPT) -> str:
-    """The model in a sentence or two."""
     unit = model.vocabulary.unit
     learned = (
         f" has learned from {amount(model.data.documents, 'string')} how they are spelled, and" if model.data else ""

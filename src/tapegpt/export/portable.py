@@ -134,7 +134,6 @@ class Regions:
 
 
 def _kernels(own: _Arithmetic, at: Callable[..., list[Pointer]], vocab_size: int, block: int) -> dict[str, Kernel]:
-    """The entries by name."""
     bos, again = vocab_size - 1, overlap(block)
 
     def prepare(k: Builder, memory: F64s) -> None:

@@ -88,7 +88,6 @@ def _add_work(regions: Regions, graph: Graph, trainer: Trainer, steps: int) -> i
 
 
 def _training(graph: Graph, regions: Regions, trainer: Trainer) -> Kernel:
-    """The steps of either engine."""
     adam, size = trainer.decaying(trainer.adam).as_dict(), trainer.settings.batch_size
 
     def train(k: Builder, memory: F64s, first: Int, count: Int) -> None:

@@ -51,7 +51,6 @@ def _loops(lines: list[str]) -> list[tuple[int, int]]:
 
 
 def _summary(lines: list[str]) -> str:
-    """How many instructions of each kind."""
     counts: dict[str, int] = {}
     instructions = [line for line in lines if not line.endswith(":")]
     for line in instructions:

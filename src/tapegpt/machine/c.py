@@ -116,13 +116,11 @@ class _Function(Source):
 
     @property
     def signature(self) -> str:
-        """Its parameters."""
         kinds = ["unsigned char *" if each.is_pointer else f"{_TYPES[each.type]} " for _, each in self.parameters]
         return ", ".join([f"{kind}{name}" for kind, (name, _) in zip(kinds, self.parameters, strict=True)])
 
     @property
     def body(self) -> str:
-        """Its lines."""
         used = {name for each in self.statements for name in each.names}
         lines = [f"    (void){name};\n" for name, _ in self.parameters if name not in used]
         depth, declared = 1, set[str]()

@@ -146,7 +146,6 @@ class _Function(Maker):
         return data
 
     def _finish(self, kernel: Kernel) -> list[str]:
-        """Its text, a line each."""
         self._line("ret void")
         self._add_tally()
         is_one_block = not any(line.endswith(":") for line in self._lines)  # LLVM copies it where it is called

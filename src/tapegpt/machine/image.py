@@ -1,6 +1,6 @@
-"""Maps linked machine code into this process without LLVM. Linux on x86-64 and AArch64.
+"""Code in this process without LLVM: machine code, mapped (Linux), and WebAssembly side modules, loaded (Pyodide).
 
-The pages are written first and made executable after, never both at once. Not here: linking, caching.
+Pages are written first and made executable after, never both at once. Not here: making code, linking, caching.
 """
 
 from __future__ import annotations
@@ -91,5 +91,23 @@ class Mapped:
             raise OSError(_ctypes.get_errno(), "machine code may not be mapped")
 
     def address(self, symbol: str) -> int:
-        """Address of a function."""
         return self._start + self._symbols[symbol]
+
+
+class SideModule:
+    """A WebAssembly module that is loaded, for good: Emscripten unloads none. Raises `OSError` where it does not link.
+
+    Emscripten's loader of shared libraries links it to this process's memory, and to the functions behind `math` and
+    float `**`.
+    """
+
+    def __init__(self, code: bytes) -> None:
+        path = f"/tmp/tapegpt-{os.urandom(8).hex()}.so"  # noqa: S108  # in memory; the loader knows a module by it
+        with open(path, "wb") as file:
+            file.write(code)
+        self._module = _ctypes.dlopen(path)
+        os.unlink(path)
+
+    def address(self, symbol: str) -> int:
+        """A function's address: its place in the table of functions."""
+        return _ctypes.dlsym(self._module, symbol)

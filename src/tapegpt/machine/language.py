@@ -749,8 +749,7 @@ class Builder(ABC):
     def _lowest_bit(self, x: Value) -> Value: ...
 
     @abstractmethod
-    def _function(self, name: str, x: Value) -> Value:
-        """One of abs and sqrt."""
+    def _function(self, name: str, x: Value) -> Value: ...
 
     @abstractmethod
     def _fma(self, a: Value, b: Value, c: Value) -> Value: ...

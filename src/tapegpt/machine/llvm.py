@@ -105,5 +105,4 @@ class Loaded:
         ctypes.memmove(table, (ctypes.c_uint64 * len(functions))(*functions), 8 * len(functions))
 
     def address(self, symbol: str) -> int:
-        """Address of a function."""
         return int(self._engine.get_function_address(symbol))

@@ -101,8 +101,7 @@ class Module(ABC):
         self._functions[name] = self._maker(name, is_entry).make(kernel, constants)
 
     @abstractmethod
-    def _maker(self, name: str, is_entry: bool) -> Maker:
-        """What makes a function."""
+    def _maker(self, name: str, is_entry: bool) -> Maker: ...
 
 
 class Maker(Builder):
@@ -131,12 +130,10 @@ class Maker(Builder):
         return self._finish(kernel)
 
     @abstractmethod
-    def _argument(self, name: str, argument: Argument) -> Any:
-        """The name of an argument."""
+    def _argument(self, name: str, argument: Argument) -> Any: ...
 
     @abstractmethod
-    def _finish(self, kernel: Kernel) -> Any:
-        """The function, once its body is made."""
+    def _finish(self, kernel: Kernel) -> Any: ...
 
     # --- names --------------------------------------------------------------------------------------------------
 
@@ -164,8 +161,7 @@ class Maker(Builder):
         return name
 
     @abstractmethod
-    def _each_time(self, stem: str, instruction: Any) -> Any:
-        """The name of what an instruction computes."""
+    def _each_time(self, stem: str, instruction: Any) -> Any: ...
 
     # --- control flow -------------------------------------------------------------------------------------------
 

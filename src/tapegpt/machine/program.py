@@ -18,7 +18,7 @@ from time import perf_counter
 from tapegpt.log import log
 from tapegpt.machine import cache, notes
 from tapegpt.machine.host import c_library, cpu_identity, host_target
-from tapegpt.machine.image import Function, Image, Mapped, Pointer, Real, Whole, can_map
+from tapegpt.machine.image import Function, Image, Mapped, Pointer, Real, SideModule, Whole, can_map
 from tapegpt.machine.memory import Address, Memory
 from tapegpt.machine.signature import Signature
 from tapegpt.processes import Local, renew_at_fork
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from tapegpt.machine.language import Kernel
     from tapegpt.machine.llvm import Loaded
-    from tapegpt.machine.side_module import SideModule
     from tapegpt.machine.target import Target
 
     Entries = dict[str, tuple[Kernel, dict[str, Any]]]  # exported name -> kernel and its constants
@@ -229,14 +228,11 @@ def load(
 
 
 def _load_code(content: bytes, target: Target) -> Code:
-    """Code in memory."""
     if content.startswith(_IMAGE):
         head, _, code = content[len(_IMAGE) :].partition(b"\n\n")
         symbols = dict(line.rsplit(" ", 1) for line in head.decode().splitlines())
         return Mapped(Image(code, {name: int(offset) for name, offset in symbols.items()}))
     if content.startswith(_MODULE):
-        from tapegpt.machine.side_module import SideModule
-
         return SideModule(content[len(_MODULE) :])
     from tapegpt.machine.llvm import Loaded
 

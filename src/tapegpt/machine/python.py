@@ -132,7 +132,6 @@ class Module(source.Module):
 
 
 def _line(statement: Statement) -> str:
-    """A statement in Python."""
     text, targets = bare(statement.text), ", ".join(statement.targets)
     if statement.kind in (VALUE, ASSIGN):
         return f"{targets} = {text}"
@@ -153,12 +152,10 @@ class _Function(Source):
 
     @property
     def signature(self) -> str:
-        """Its parameters."""
         return ", ".join([name for name, _ in self.parameters])
 
     @property
     def body(self) -> str:
-        """Its lines."""
         lines, depth = list[str](), 1
         for each in self.statements:
             if each.kind == CLOSE and lines[-1].endswith(":\n"):
@@ -210,7 +207,6 @@ class _Function(Source):
         return value
 
     def _size(self, text: str) -> int:
-        """Bits of an integer."""
         if text in self._bits:
             return self._bits[text]
         return COUNT if text[0] in "ai" else int(text.strip("()")).bit_length() + 1

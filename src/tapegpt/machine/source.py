@@ -143,12 +143,10 @@ class Source(Maker):
         """What arithmetic on floats gives, rounded to the type."""
 
     @abstractmethod
-    def _integers(self, operation: str, a: Value, b: Value) -> Value:
-        """Arithmetic on integers."""
+    def _integers(self, operation: str, a: Value, b: Value) -> Value: ...
 
     @abstractmethod
-    def _quotient(self, a: str, b: str) -> str:
-        """That of floats."""
+    def _quotient(self, a: str, b: str) -> str: ...
 
     @abstractmethod
     def _choice(self, mask: str, yes: str, no: str) -> str: ...

@@ -229,11 +229,9 @@ class _Function(Maker):
         return node
 
     def _here(self, result: str, op: str, *operands: Node, immediates: tuple[Any, ...] = ()) -> Node:
-        """An instruction that does something, or depends on when it is done."""
         return self._put(Node(op, immediates, operands, result), self._bodies[-1])
 
     def _number(self, kind: str, number: float) -> Node:
-        """A constant."""
         held = struct.pack(_BYTES[kind], number) if kind in _BYTES else number
         node = self._constants.get((kind, held))
         if node is None:
@@ -314,18 +312,15 @@ class _Function(Maker):
         return max(vector.size for vector in vectors)
 
     def _lanewise(self, kind: Type, op: str, *values: Value) -> Value:
-        """An instruction on each part."""
         rows = zip(*map(self._parts, values), strict=True)
         return self._vector(kind, values[0].lanes, [self._op("v128", op, *each) for each in rows])
 
     def _one_by_one(self, kind: Type, function: Callable[..., Node], *values: Value) -> Value:
-        """A function of scalars on each lane."""
         lanes = values[0].lanes
         nodes = [function(*(self.extract(value, lane).data for value in values)) for lane in range(lanes)]
         return self._gather(kind, nodes)
 
     def _gather(self, kind: Type, nodes: Sequence[Node]) -> Value:
-        """A vector of scalars."""
         shape, parts, each = _VECTOR[kind], [], 16 // kind.size
         for start in range(0, len(nodes), each):
             part = self._op("v128", f"{shape}.splat", nodes[start])
@@ -593,7 +588,6 @@ class _Function(Maker):
         return self._vector(pointer.number, lanes, parts)
 
     def _load_rest(self, kind: Type, base: Node, beyond: int, size: int) -> Node:
-        """What is less than a part."""
         if size == 8:
             return self._here("v128", "v128.load64_zero", base, immediates=(2, beyond))
         if kind is U32:

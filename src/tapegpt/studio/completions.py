@@ -142,7 +142,6 @@ def _choices(model: GPT, wanted: CompletionRequest, prompts: Sequence[str], dead
 def _strings(
     model: GPT, wanted: CompletionRequest, prompt: str, n: int, seed: int | None, deadline: Deadline
 ) -> list[str]:
-    """Whole strings with this beginning and the end that is wanted."""
     suffix, widest = wanted.suffix or "", max(map(len, model.vocabulary))
     options: GenerateOptions = {
         "prefix": prompt,

@@ -265,7 +265,6 @@ class _Map:
         self._scale = max(abs(number) for point in self.project(table) for number in point) or 1.0
 
     def _points(self, table: Sequence[float]) -> list[list[float]]:
-        """The rows, seen from the centre."""
         starts = [row * self._columns for row in self._rows]
         return [_minus(table[start : start + self._columns], self._centre) for start in starts]
 

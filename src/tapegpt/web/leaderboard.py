@@ -87,7 +87,6 @@ def _thin(losses: Data) -> Data:
 
 
 def _summary(outcomes: Sequence[Outcome], searched: Sequence[str], baselines: Mapping[str, float]) -> str:
-    """The page in words."""
     best = outcomes[0]
     if best.diverged:
         return f"None of them finished: {best.diverged}."
@@ -112,7 +111,6 @@ def _said(value: Any) -> str:
 
 
 def _table(columns: Mapping[str, Sequence[Any]], total: int) -> str:
-    """All columns, a row a candidate."""
     rows = [
         [escape(_cell(name, value)) for name, value in zip(columns, row, strict=True)]
         for row in zip(*columns.values(), strict=True)

@@ -111,6 +111,5 @@ def _hash(key: Any, *numbers: Any) -> Any:
 
 
 def _columns(k: Builder, first: Value, lanes: int) -> Value:
-    """The numbers of some columns."""
     start = k.convert(first, I32)
     return k.lane_numbers(lanes) + start if lanes > 1 else start

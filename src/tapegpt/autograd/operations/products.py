@@ -201,7 +201,6 @@ def _block(k: Builder, w: View | Panels | Loose, column: Number, vectors: int) -
 
 
 def _begin(k: Builder, finish: Finish, column: Number) -> Variable:
-    """What a sum begins with."""
     width = k.width(F32)
     return k.zeros(width, F32) if finish.bias is None else k.variable(finish.bias.vector(column, width))
 

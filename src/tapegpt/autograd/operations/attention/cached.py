@@ -64,7 +64,6 @@ class CachedTiles(CachedAttention):
 
     @property
     def _apart(self) -> int:
-        """From a row of keys to the next."""
         return row_stride(self.heads.block_size)
 
     @property
