@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tapegpt.machine import notes
+
 PACKAGE = Path(__file__).parents[1] / "src" / "tapegpt"
 
 FOLDERS = (  # a module imports only from its own folder and from those before it
@@ -161,6 +163,15 @@ def test_modules_import_only_from_their_folder_and_lower_ones() -> None:
 def test_no_module_imports_itself_through_others() -> None:
     graph = running_graph(SOURCES)
     assert [module for module in graph if module in reachable(graph, module)] == []
+
+
+@pytest.mark.slow
+def test_notes_see_all_files_that_decide_them() -> None:
+    assert FOLDERS[FOLDERS.index("models") + 1 :] == notes.ABOVE
+    recall = {"tapegpt.machine.notes", "tapegpt.machine.program.load"}
+    users = {module for module, source in SOURCES.items() if recall & {each.target for each in imports(source, module)}}
+    assert "tapegpt.engines.compiled" in users
+    assert [module for module in users if folder(module) in notes.ABOVE] == ["tapegpt.cli"]  # where they begin
 
 
 @pytest.mark.slow

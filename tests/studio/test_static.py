@@ -150,7 +150,7 @@ def test_the_folder_has_all_that_the_page_needs(
     packages = {name.partition("/")[0] for name in names}
     assert {"tapegpt", "starlette", "anyio", "platformdirs"} <= packages
     assert not {"llvmlite", "uvicorn", "msgspec"} & packages
-    assert {"tapegpt/web/studio.html", "tapegpt/data/datasets/names.txt.gz"} <= names
+    assert {"tapegpt/web/studio.html", "tapegpt/data/datasets/names.txt"} <= names
     assert not [name for name in names if name.endswith(".pyc")]
 
 

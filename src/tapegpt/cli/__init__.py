@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from importlib import import_module
 from types import SimpleNamespace
 from warnings import catch_warnings
 
@@ -62,11 +61,11 @@ options:
 
 def run() -> NoReturn:
     """The command as a process: it ends at once, since giving the memory back piece by piece takes 5 ms."""
+    gc.set_threshold(100_000)  # of objects: to look for garbage among what is imported takes 2 ms
     if _name_command(sys.argv[1:])[0] in COMMANDS:  # help and the version need no notes
         from tapegpt.machine import notes
 
         notes.begin()
-    gc.set_threshold(100_000)  # of objects: to look for garbage among what is imported takes 2 ms
     os._exit(main(sys.argv[1:]))
 
 
@@ -128,7 +127,9 @@ def _run_command(name: str, *arguments: str) -> int:
 
 
 def _module(name: str) -> Any:
-    return import_module(f"tapegpt.cli.{name}")
+    path = f"tapegpt.cli.{name}"
+    __import__(path)
+    return sys.modules[path]
 
 
 def _options(name: str, arguments: list[str]) -> Any:

@@ -205,7 +205,8 @@ class Source(Selection):
         Raises `TapeGPTError` for a directory that cannot be read or has no file in it.
         """
         if self.dataset is not None:
-            return [os.path.join(os.path.dirname(os.path.abspath(__file__)), "datasets", f"{self.dataset}.txt.gz")]
+            file = f"{self.dataset}.txt{'' if self.dataset == 'names' else '.gz'}"  # to inflate names takes 0.6 ms
+            return [os.path.join(os.path.dirname(os.path.abspath(__file__)), "datasets", file)]
         return [file for path in self.paths for file in self._listing(path)]
 
     def _listing(self, path: str) -> list[str]:

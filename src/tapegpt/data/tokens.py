@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-UTF_32 = f"utf-32-{sys.byteorder[0]}e"  # as which ids are text, whose functions are the fastest there are
-
-
 ROOM = 1 << 25  # tokens that strings have room for which are drawn together
 
 
@@ -53,10 +50,11 @@ class Tokens(Record):
     def behind(self, heads: Sequence[str]) -> Tokens:
         """With more tokens, which are the codes of characters, between the BOS and each document."""
         bos = chr(self.ids[0])
-        documents = self.ids.tobytes().decode(UTF_32, "surrogatepass").split(bos)[1:-1]
+        text = self.ids.tobytes().decode(f"utf-32-{sys.byteorder[0]}e", "surrogatepass")
+        documents = text.split(bos)[1:-1]
         text = "".join([*chain.from_iterable(zip(repeat(bos), heads, documents)), bos])
         starts = map(add, self.starts, accumulate(map(len, heads), initial=0))
-        return Tokens(array("I", text.encode(UTF_32, "surrogatepass")), array("q", starts))
+        return Tokens(ids_of(text), array("q", starts))
 
 
 class Strings(Record):
@@ -81,3 +79,8 @@ class Strings(Record):
         length = self.lengths[number]
         start = range(len(self))[number] * (len(self.ids) // len(self))
         return self.ids[start : start + length].tolist()
+
+
+def ids_of(text: str) -> array[int]:
+    """Token ids that are written as the codes of characters, since functions of text are the fastest there are."""
+    return array("I", text.encode("utf-32", "surrogatepass"))[1:]  # without its BOM, which a codec of 0.3 ms leaves out

@@ -17,7 +17,7 @@ from itertools import accumulate, repeat
 from operator import add
 
 from tapegpt.data.labels import Labelled, check_columns, label, labels_of
-from tapegpt.data.tokens import UTF_32, Tokens
+from tapegpt.data.tokens import Tokens, ids_of
 from tapegpt.errors import TapeGPTError, argument, either, missing, quote
 from tapegpt.record import Record, field
 from tapegpt.text import amount, visible
@@ -292,7 +292,7 @@ class Vocabulary(Record):
             known = _numbers(self)
             separator = next(c for c in map(chr, range(sys.maxunicode + 1)) if c not in known)  # becomes BOS
             text = _translate(separator.join(["", *texts, ""]), "".join(self.tokens), separator, self.bos)
-            return Tokens(array("I", text.encode(UTF_32, "surrogatepass")), starts)
+            return Tokens(ids_of(text), starts)
         number, ids = _numbers(self).__getitem__, array("I", [self.bos])
         for pieces in texts:
             ids.extend(map(number, pieces))

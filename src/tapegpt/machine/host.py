@@ -29,11 +29,13 @@ def host_target() -> Target:
 
     Raises `TapeGPTError` for a target that this machine does not have.
     """
-    targets = {target.name: target for target in available(detect(cpu_identity(), machine()))}
-    forced = os.environ.get(VARIABLE)
-    if forced and forced not in targets:
+    widest, forced = detect(cpu_identity(), machine()), os.environ.get(VARIABLE)
+    if not forced:
+        return _with_library(widest)
+    targets = {target.name: target for target in available(widest)}
+    if forced not in targets:
         raise TapeGPTError(f"{VARIABLE} must be one of {', '.join(targets)} on this machine, not {forced!r}")
-    return targets[forced] if forced else next(iter(targets.values()))
+    return targets[forced]
 
 
 def fast_target() -> Target:
