@@ -1,7 +1,7 @@
 // A picture of the model: its recorded operations from left to right, each behind those whose results it takes, with
 // the numbers that it has learned. Each is a button. Not here: what is shown of the chosen one (studio-part.js).
 
-import { cells, drawing, element, place } from "./drawing.js";
+import { cells, decimal, drawing, element, figure, place } from "./drawing.js";
 
 const COLUMN = 50; // pixels of a column, at least
 const ROW = 66; // of a row
@@ -44,7 +44,26 @@ export function modelPicture({ graph }, moment, chosen, onChoose) {
   const picture = drawing("svg", { viewBox: `0 0 100 ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
   const list = element("ol", {}, ...layers(graph, places, columns), element("li", { "aria-hidden": "true", class: "lines" }, picture), ...graph.map(button));
   place(list, { height: `${height}px`, "min-width": `${columns * COLUMN}px` });
-  return element("div", { class: "model", role: "group", "aria-label": "The model, operation by operation", tabindex: 0 }, list);
+  return element("div", { class: "tg-model", role: "group", "aria-label": "The model, operation by operation", tabindex: 0 }, list);
+}
+
+/** The picture with what there is to say of the operation that is chosen, which `onChoose(number)` is told too. */
+export function modelFigure(run, moment, chosen, onChoose) {
+  const choose = (number) => {
+    [...picture.querySelectorAll("button")].forEach((button, each) => button.setAttribute("aria-pressed", String(each === number)));
+    point(operationText(run.graph[number], moment));
+    onChoose(number);
+  };
+  const picture = modelPicture(run, moment, chosen, choose);
+  const about = chosen === null ? "a box is an operation, its pattern the numbers that it learned" : operationText(run.graph[chosen], moment);
+  const { node, point } = figure("operations", "The model, from the token to the loss", about, picture);
+  return node;
+}
+
+/** An operation in words: its formula, and how many numbers it has learned. */
+export function operationText({ operation, formula, parameters }, { matrices }) {
+  const learned = matrices.filter(({ name }) => parameters.includes(name));
+  return [`${operation}: ${formula}`, ...learned.map(({ rows, columns }) => `${decimal(rows, 0)} × ${decimal(columns, 0)} numbers`)].join(", ");
 }
 
 // The column of each operation is one behind those that it takes; in a column they stand one below the other.
