@@ -26,12 +26,14 @@ export function short(number) {
   const size = Math.abs(number);
   if (size === 0) return "0";
   if (size < 1e-3 || size >= 1e6) return number.toExponential(1).replace("e+", "e").replaceAll("-", "−");
-  return decimal(number, size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : size >= 0.01 ? 3 : 4);
+  return decimal(number, size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
 }
 
-/** A number that was chosen or counted: whole ones with all digits. */
+/** A number that was chosen or counted: whole ones with all digits, 0.0063 with its first three. */
 export function given(number) {
-  return Number.isInteger(number) && Math.abs(number) < 1e6 ? decimal(number, 0) : short(number);
+  const size = Math.abs(number);
+  if (Number.isInteger(number) && size < 1e6) return decimal(number, 0);
+  return size >= 1e-3 && size < 0.1 ? number.toLocaleString("en", { maximumSignificantDigits: 3 }) : short(number);
 }
 
 /** 0.314 as "31%", 0.0042 as "0.42%". */
