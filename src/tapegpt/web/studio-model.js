@@ -7,6 +7,7 @@ const COLUMN = 50; // pixels of a column, at least
 const ROW = 66; // of a row
 const ABOVE = 36; // room above for residuals
 const SIDE = 60; // of the largest matrix
+const LARGE = 256; // rows or columns from which all are as large: a hashed table has thousands
 const SIGNS = { add: "+", subtract: "−", multiply: "×", rmsnorm: "norm", layer_norm: "norm", relu: "ReLU", cross_entropy: "loss" };
 
 /** The picture of run.graph with the numbers of a moment; `onChoose(number)` is told which operation is chosen. */
@@ -17,7 +18,7 @@ export function modelPicture({ graph }, moment, chosen, onChoose) {
   const middle = ({ row, of }) => ABOVE + (height - ABOVE) / 2 + ROW * (row - (of - 1) / 2);
   const across = ({ column }) => (100 * (column + 0.5)) / columns;
   const matrices = new Map(moment.matrices.map((matrix) => [matrix.name, matrix]));
-  const largest = Math.max(...moment.matrices.flatMap(({ rows, columns }) => [rows, columns]));
+  const largest = Math.min(LARGE, Math.max(...moment.matrices.flatMap(({ rows, columns }) => [rows, columns])));
 
   const button = (node, number) => {
     const parts = node.parameters.map((name) => thumbnail(matrices.get(name), largest));
@@ -92,7 +93,7 @@ function layers(graph, places, columns) {
 
 // A matrix as some of its numbers; a side grows as the square root of how many there are, so that small ones are seen.
 function thumbnail({ rows, columns, cells: numbers }, largest) {
-  const [height, width] = [rows, columns].map((size) => Math.max(6, Math.round(SIDE * Math.sqrt(size / largest))));
+  const [height, width] = [rows, columns].map((size) => Math.max(6, Math.round(SIDE * Math.sqrt(Math.min(1, size / largest)))));
   return grid(numbers, width, height, (row, column) => numbers[row][column]);
 }
 
