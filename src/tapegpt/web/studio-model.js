@@ -3,12 +3,12 @@
 
 import { cells, decimal, drawing, element, figure, place } from "./drawing.js";
 
-const COLUMN = 50; // pixels of a column, at least
+const COLUMN = 58; // pixels of a column, at least
 const ROW = 66; // of a row
 const ABOVE = 36; // room above for residuals
 const SIDE = 60; // of the largest matrix
-const LARGE = 256; // rows or columns from which all are as large: a hashed table has thousands
-const SIGNS = { add: "+", subtract: "−", multiply: "×", rmsnorm: "norm", layer_norm: "norm", relu: "ReLU", cross_entropy: "loss" };
+const LARGE = 256; // rows or columns: a hashed table has thousands, and is drawn as if it had half as many
+const SIGNS = { add: "+", subtract: "−", multiply: "×", rmsnorm: "norm", layer_norm: "norm", relu: "ReLU", cross_entropy: "loss", kneser_ney: "counts" };
 
 /** The picture of run.graph with the numbers of a moment; `onChoose(number)` is told which operation is chosen. */
 export function modelPicture({ graph }, moment, chosen, onChoose) {
@@ -93,7 +93,7 @@ function layers(graph, places, columns) {
 
 // A matrix as some of its numbers; a side grows as the square root of how many there are, so that small ones are seen.
 function thumbnail({ rows, columns, cells: numbers }, largest) {
-  const [height, width] = [rows, columns].map((size) => Math.max(6, Math.round(SIDE * Math.sqrt(Math.min(1, size / largest)))));
+  const [height, width] = [rows, columns].map((size) => Math.max(6, Math.round(SIDE * Math.sqrt(size > LARGE ? 0.5 : size / largest))));
   return grid(numbers, width, height, (row, column) => numbers[row][column]);
 }
 
