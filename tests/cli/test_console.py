@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from tapegpt.cli.console import Pace, StatusLine, notice, watched
+from tapegpt.cli.console import Pace, StatusLine, command_of, notice, watched
 
 
 class Terminal(StringIO):
@@ -58,3 +58,8 @@ def test_a_notice_takes_the_place_of_the_line(monkeypatch: pytest.MonkeyPatch) -
         notice("odd")
         line.show("compiling")
     assert terminal.getvalue() == "\rreading\x1b[K\r\x1b[Ktapegpt: note: odd\n\rcompiling\x1b[K\r\x1b[K"
+
+
+def test_a_command_is_shown_without_the_directories_of_its_files() -> None:
+    words = ["sweep", "/home/me/names.txt", "--grid", "n_embd=8,16", "--html=/tmp/p.html", "--delimiter", "a b"]
+    assert command_of(words) == "tapegpt sweep names.txt --grid n_embd=8,16 --html=p.html --delimiter 'a b'"

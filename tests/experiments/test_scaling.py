@@ -24,6 +24,7 @@ from tapegpt.experiments.scaling import Laboratory, scaling
 from tapegpt.training.trainer import Trainer
 from tapegpt.web.scaling import data, page
 from tests.properties import many
+from tests.web.browser import inaccessible
 from tests.web.test_report import Reader
 
 pytest_plugins = ["tests.web.browser"]
@@ -414,6 +415,7 @@ def test_a_browser_draws_the_law_and_what_was_measured(found: Scaling, page: Any
     assert page.locator(".tg-law").count() == len(pictures) == 4
     assert page.locator(".tg-measured").count() == sum(len(picture["points"]) for picture in pictures)
     assert page.locator(".tg-yours").count() == 4
+    assert inaccessible(page) == []
     page.set_viewport_size({"width": 360, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator(".tg-law").first.get_by_role("img").get_attribute("aria-label")
@@ -427,7 +429,11 @@ def test_the_command_prints_json_and_writes_the_page(tmp_path: Path, capsys: pyt
     assert cli.main([*words, "--json", "--html", str(tmp_path / "page.html")]) == 0
     fields = json.loads(capsys.readouterr().out)
     assert fields["own"] == {"parameters": fields["own"]["parameters"], "strings": 360, "steps": 160}
-    assert Reader((tmp_path / "page.html").read_text(encoding="utf-8")).data["pictures"]
+    reader = Reader((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert reader.data["pictures"]
+    assert "made tapegpt scaling names.txt --budget 1s" in reader.text
+    assert f"data: names.txt: {len(CORPUS.documents)} strings" in reader.text
+    assert str(tmp_path) not in reader.text
 
 
 @pytest.mark.slow

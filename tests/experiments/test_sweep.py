@@ -515,7 +515,9 @@ def test_the_leaderboard_is_aligned_and_at_most_100_columns_wide(capsys: pytest.
     assert len({len(line) for line in table if not line.startswith("5-gram")}) == 1
     assert "for instance because n_embd must be a multiple of n_head" in text
     assert tapegpt.load("best.safetensors").training_documents() == STRINGS
-    assert "learning_rate" in Path("page.html").read_text(encoding="utf-8")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "<pre>tapegpt sweep --grid n_embd=8 " in page
+    assert f"data: input.txt: {len(STRINGS)} strings" in page
 
 
 def test_what_has_no_room_in_the_table_is_named(capsys: pytest.CaptureFixture[str]) -> None:

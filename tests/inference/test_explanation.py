@@ -405,7 +405,7 @@ def test_a_notebook_shows_what_was_expected_and_where_heads_look() -> None:
     page = explain(model, "ab")._repr_html_()
     tables = ElementTree.fromstring(f"<div>{page}</div>").findall("table")
     assert len(tables) == 1 + CONFIG.n_layer * CONFIG.n_head
-    came = [row.findtext("td/b") for row in tables[0].findall("tr")[1:]]
+    came = [row.findtext("td/b/bdi") for row in tables[0].findall("tr")[1:]]
     assert came == ["a", "b", END]
     assert [len(row.findall("td")) for row in tables[1].findall("tr")] == [0, 1, 2, 3]
     assert tables[-1].findtext("caption") == "layer 1, head 1"

@@ -26,14 +26,13 @@ from tapegpt.analysis.anatomy import code
 from tapegpt.analysis.attribution import attribute
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.holdout import hold_out
-from tapegpt.data.ngrams import baselines
+from tapegpt.data.ngrams import baselines, baselines_within
 from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.inference.constraints import Drawing
 from tapegpt.settings import Settings
 from tapegpt.studio import runs
 from tapegpt.studio.limits import Limits
 from tapegpt.studio.store import KeptCorpus, KeptRun, Shelf
-from tapegpt.studio.studio import _baselines
 from tapegpt.training.recording import record
 from tapegpt.training.trainer import Trainer
 from tapegpt.web.data import Portrait
@@ -180,7 +179,7 @@ def test_n_grams_are_counted_in_the_background(client: Client) -> None:
 def test_n_grams_are_judged_by_others_where_there_are_others(names: list[str]) -> None:
     corpus = Corpus.of(names)
     learned, judged = hold_out(corpus, 0.1, 42) if len(set(names)) > 1 else (corpus, corpus)
-    assert _baselines(corpus) == baselines(learned, judged, corpus.vocab_size)
+    assert baselines_within(corpus) == baselines(learned, judged, corpus.vocab_size)
 
 
 def test_the_least_recently_used_is_dropped_but_not_the_first() -> None:

@@ -106,6 +106,17 @@ def test_a_matrix_is_the_parameter_of_its_step(recording: Recording) -> None:
         Portrait(recording).matrix(0, "w")
 
 
+def test_a_table_of_counts_is_no_picture() -> None:
+    config = CONFIG.replace(kn_share=0.5, kn_rows=256, n_gram=2, gram_rows=64)
+    portrait = Portrait(record(Trainer(CORPUS, config, engine="fast", steps=5), 2))
+    run = portrait.run("bob", 0.5)
+    shown = [matrix["name"] for matrix in run["moment"]["matrices"]]
+    assert [name for name in config.shapes(len(CORPUS.vocabulary) + 1) if name not in shown] == ["kn_counts"]
+    assert {name for operation in run["graph"] for name in operation["parameters"]} == set(shown)
+    with pytest.raises(TapeGPTError, match="not 'kn_counts'"):
+        portrait.matrix(5, "kn_counts")
+
+
 def test_the_map_shows_the_first_two_principal_components(recording: Recording) -> None:
     table = np.array(recording.moments[-1].parameters["wte"]).reshape(-1, 8)[:-1]
     centred = table - table.mean(axis=0)

@@ -17,7 +17,7 @@ from tapegpt.models.curves import curve
 from tapegpt.settings import Settings
 from tapegpt.web import leaderboard
 from tapegpt.web.leaderboard import MOST, POINTS
-from tests.web.browser import until
+from tests.web.browser import inaccessible, until
 
 pytest_plugins = ["tests.web.browser"]
 
@@ -63,10 +63,10 @@ def column(text: str, name: str) -> list[Any]:
 
 
 def test_the_page_tells_the_best_and_what_to_compare_it_with() -> None:
-    assert "<h1>4 trainings</h1>" in TEXT
+    assert "<h1>A sweep of 4 trainings</h1>" in TEXT
     assert (
         "The best one costs 2.1000 ± 0.0100 nats per token of strings that none of them has seen: n_embd 16, "
-        "learning_rate 0.001. To compare, uniform 3.30, bigram 2.40. Of all, 1 diverged." in TEXT
+        "learning_rate 0.001. To compare, guessing 3.30, letter pairs 2.40. Of all, 1 diverged." in TEXT
     )
 
 
@@ -91,7 +91,7 @@ def test_the_table_can_be_read_without_a_script() -> None:
 
 
 def test_one_training_and_none_that_ended_are_told() -> None:
-    assert "<h1>1 training</h1>" in leaderboard.page(OUTCOMES[:1])
+    assert "<h1>A sweep of 1 training</h1>" in leaderboard.page(OUTCOMES[:1])
     assert "None of them finished: the loss is not finite." in leaderboard.page(OUTCOMES[3:], BASELINES)
     with pytest.raises(TapeGPTError, match="there is none: let the sweep run longer"):
         leaderboard.page([])
@@ -99,7 +99,7 @@ def test_one_training_and_none_that_ended_are_told() -> None:
 
 def test_of_many_the_best_are_shown() -> None:
     text = leaderboard.page(OUTCOMES * MOST)
-    assert "<h1>2,000 trainings</h1>" in text
+    assert "<h1>A sweep of 2,000 trainings</h1>" in text
     assert "And 1,500 more, which are worse." in text
     assert len(column(text, "rank")) == len(data_of(text)["curves"]) == MOST
 
@@ -159,7 +159,7 @@ def test_each_training_is_a_line_in_both_pictures(opened: Any) -> None:
     assert [opened.locator(f"{kind} .line").count() for kind in (".tg-parallel", ".tg-learning")] == [4, 4]
     assert opened.locator(".tg-parallel .diverged").count() == 1
     assert opened.locator(".tg-baseline").count() == 2
-    assert opened.locator(".lb-curves .tg-label").all_inner_texts() == ["3.30 uniform", "2.40 bigram"]
+    assert opened.locator(".lb-curves .tg-label").all_inner_texts() == ["3.30 guessing", "2.40 letter pairs"]
     assert readouts(opened) == ["rank 1 · 2.1000 nats · n_embd 16 · learning_rate 0.001 · steps 900"] * 2
     assert opened.locator(".shown").count() == 3
 
@@ -237,14 +237,26 @@ def test_it_fits_whatever_the_width(width: int, scheme: Any, opened: Any) -> Non
     opened.emulate_media(color_scheme=scheme)
     opened.set_viewport_size({"width": width, "height": 900})
     until(opened, "width => document.documentElement.scrollWidth <= width", width)
+    assert inaccessible(opened) == []
     colours = opened.locator(".tg-parallel .line").evaluate_all("all => all.map(each => getComputedStyle(each).stroke)")
     assert len(set(colours)) == 4
+
+
+def test_simpler_models_that_are_worse_than_guessing_are_drawn(page: Any, tmp_path: Path) -> None:
+    opened = show(page, tmp_path, leaderboard.page(OUTCOMES, {"uniform": 1.95, "unigram": 2.4}))
+    heights = [float(d.split()[1].partition("L")[0]) for d in opened.locator(".tg-baseline").evaluate_all(PATHS)]
+    assert len(heights) == 2
+    assert all(0 < height < 100 for height in heights)
+
+
+PATHS = "all => all.map(each => each.getAttribute('d'))"
 
 
 @pytest.mark.parametrize("outcomes", [OUTCOMES[:1], OUTCOMES[3:], [OUTCOMES[0]] * 3])
 def test_odd_trainings_are_drawn_too(outcomes: list[Outcome], page: Any, tmp_path: Path) -> None:
     opened = show(page, tmp_path, leaderboard.page(outcomes))
     assert opened.locator(".tg-parallel .line").count() == len(outcomes)
+    assert opened.locator(".tg-tick-x").count() or "None of them took a step" in opened.locator("main").inner_text()
     assert "NaN" not in opened.content()[opened.content().index("<body") : opened.content().index("<script")]
 
 

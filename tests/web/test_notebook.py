@@ -17,6 +17,7 @@ import pytest
 import tapegpt
 from tapegpt import GPT, TapeGPTError
 from tapegpt.inference.explanation import explain
+from tapegpt.models.curves import curve
 from tapegpt.web.data import STRINGS, explanation_data, nats
 from tapegpt.web.notebook import Answers, widget
 
@@ -91,8 +92,15 @@ def test_a_model_without_its_data_has_a_widget(model: GPT, tmp_path: Path) -> No
     tapegpt.save(model, tmp_path / "weights.safetensors", weights_only=True)
     start = Answers(tapegpt.load(tmp_path / "weights.safetensors")).start(None)
     assert not any(string["known"] for string in start["strings"])
-    assert start["explanation"]["text"]
-    assert len(start["embeddings"]) == len(model.vocabulary)
+    assert start["moment"]["explanation"]["text"]
+    assert len(start["moment"]["embeddings"]) == len(model.vocabulary)
+    assert (start["losses"]["steps"], start["baselines"]) == ([], {})
+
+
+def test_a_model_trained_here_shows_its_losses(model: GPT) -> None:
+    start = Answers(model).start("cab")
+    assert start["losses"] == curve(model.losses)
+    assert set(start["baselines"]) == {"uniform", "unigram", "bigram", "5-gram"}
 
 
 # --- the widget -------------------------------------------------------------------------------------------------
@@ -157,6 +165,9 @@ def test_a_notebook_shows_a_widget_that_answers(notebook: str, page: Any, model:
     page.goto(notebook)
     page.locator(".widget .tg-strings").wait_for(timeout=60_000)
     assert page.locator(".widget .tg-string").all_inner_texts()[0] == first(model, temperature=0.5)
+    assert "letter pairs" in page.locator(".widget .tg-loss").inner_text()
+    page.get_by_role("button", name="attention, layer0.attention").click()
+    assert page.locator(".tg-operations .tg-readout").inner_text().startswith("attention: ")
     page.get_by_label("Temperature").fill("1.5")
     page.get_by_label("Begins with").fill("ca")
     wanted = first(model, temperature=1.5, prefix="ca")

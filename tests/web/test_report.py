@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shlex
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,8 +20,10 @@ from tapegpt.autograd.model import Model
 from tapegpt.cli.data import source_of
 from tapegpt.cli.parser import Parser
 from tapegpt.cli.train import arguments
+from tapegpt.data.ngrams import baselines_within
 from tapegpt.data.sources import Source
 from tapegpt.data.vocabulary import Vocabulary
+from tapegpt.machine.host import cpu_name
 from tapegpt.models.mlp import MLP
 from tapegpt.models.provenance import DataRecord, TrainingState
 from tapegpt.settings import ENGINES, Settings
@@ -28,6 +31,7 @@ from tapegpt.training.presets import PRESETS, resolve
 from tapegpt.training.recording import replay
 from tapegpt.web import report
 from tapegpt.web.data import Portrait
+from tests.web.browser import inaccessible
 
 pytest_plugins = ["tests.web.browser"]
 
@@ -89,7 +93,7 @@ def test_the_page_says_what_the_evaluation_found(model: GPT, text: str) -> None:
     assert f"A GPT of {model.num_parameters} parameters" in said
     assert f"learned from {found.training} strings in 60 steps" in said
     assert f"{comparison.strings} strings that it had never seen, it is {comparison.losses['model']:.2f}" in said
-    assert f"{comparison.losses['bigram']:.2f} for counting pairs" in said
+    assert f"letter pairs {comparison.losses['bigram']:.2f}" in said
     assert f"Of 50 generated strings, {found.memory.copies} are in its training data" in said
     for example in found.memory.examples:
         assert f"{example.text} {example.nearest} {example.distance}" in said
@@ -108,7 +112,9 @@ def test_moments_are_those_of_the_training(model: GPT, text: str) -> None:
     for moment in (data["moments"][0], data["moments"][-1]):
         assert " ".join(string["text"] for string in moment["strings"][:2]) in said
     assert data["run"]["held_out"]
-    assert set(data["baselines"]) == {"uniform", "unigram", "bigram", "5-gram"}
+    comparison = evaluate(model, Corpus(STRINGS, model.vocabulary), samples=50).comparison
+    assert comparison
+    assert {**data["baselines"], "model": comparison.losses["model"]} == comparison.losses
 
 
 @pytest.mark.slow
@@ -142,6 +148,20 @@ def test_a_model_without_its_training_is_shown_as_it_is(model: GPT, tmp_path: Pa
     assert "memorised" not in said
     assert "tapegpt train" not in said
     assert "learning_rate" not in said  # nobody knows
+
+
+@pytest.mark.parametrize("labels", [None, {"sex": ["f", "m"] * 6}])
+def test_a_training_that_held_nothing_out_has_baselines_too(labels: Any) -> None:
+    corpus = Corpus.of(STRINGS, labels=labels)
+    data = Reader(report.report(trained(corpus, steps=5), samples=20)).data
+    assert data["baselines"] == baselines_within(corpus)
+
+
+def test_the_page_names_what_it_was_made_with(text: str, model: GPT) -> None:
+    made = Reader(text).text.partition("How this page was made")[2]
+    assert made.startswith(" tapegpt report model.safetensors --text=cab --samples=50 data: strings of a program: ")
+    assert f"tapegpt {tapegpt.__version__}, Python {platform.python_version()}" in made
+    assert made.endswith(f"CPU: {cpu_name()}")
 
 
 @pytest.mark.slow
@@ -214,11 +234,24 @@ def test_a_page_is_read_in_a_browser_without_a_network(tmp_path: Path, text: str
     scrubber.focus()
     page.keyboard.press("End")
     assert strings.inner_text() == last
-    page.get_by_role("button", name="b:").click()
+    assert page.locator(".tg-surprising[aria-pressed=true] .tg-nats").get_attribute("data-nats") == most(page)
+    page.get_by_role("button", name="b: ").last.click()
     assert "After ca" in page.locator(".tg-bars").inner_text()
+    page.get_by_role("button", name="attention, layer0.attention").click()
+    assert page.locator(".tg-operations .tg-readout").inner_text().startswith("attention: ")
+    scrubber.focus()
+    page.keyboard.press("Home")  # which keeps what is chosen
+    assert page.locator(".tg-operations [aria-pressed=true]").count() == 1
+    assert inaccessible(page) == []
     for width in (320, 1400):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def most(page: Any) -> str:
+    """The largest of the surprises that are shown."""
+    shown = page.locator("[data-view=reading] .tg-nats").evaluate_all("all => all.map(each => each.dataset.nats)")
+    return str(max(shown, key=float))
 
 
 # --- how to make it again ---------------------------------------------------------------------------------------
@@ -379,6 +412,7 @@ def test_the_command_writes_the_page(files: Path, capsys: pytest.CaptureFixture[
     assert page == report.report(tapegpt.load(model), text="cab", samples=20)
     assert "tapegpt train names.txt --n-embd=8" in Reader(page).text
     assert str(files) not in page
+    assert f"data: names.txt: {len(STRINGS)} strings" in Reader(page).text
     assert capsys.readouterr().out == f"open {output} in a browser\n"
 
 

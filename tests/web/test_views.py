@@ -164,6 +164,10 @@ READINGS: list[tuple[str, Any, str]] = [
     ("decimal", -0.126, "\N{MINUS SIGN}0.13"),
     ("short", 0, "0"),
     ("short", 0.0123456, "0.012"),
+    ("given", 64, "64"),
+    ("given", 0.006307, "0.00631"),
+    ("given", 0.001, "0.001"),
+    ("given", 2.3, "2.30"),
     ("short", 0.000001234, "1.2e\N{MINUS SIGN}6"),
     ("short", -12.345, "\N{MINUS SIGN}12.3"),
     ("short", 1234.6, "1,235"),
@@ -239,6 +243,16 @@ def test_a_training_of_no_step_or_one_has_a_curve(means: list[float], views: Any
     text = curve(views, runs=[run(means)], baselines=None).inner_text()
     assert "NaN" not in text
     assert ("2.50 training" if means else "Nothing is known of the training.") in text
+
+
+@pytest.mark.parametrize(
+    ("steps", "shown"), [([1], "0 1"), ([2, 3, 5, 6], "0 2 4 6"), ([1005, 1010], "1,000 1,005 1,010")]
+)
+def test_steps_of_the_axis_are_whole_and_begin_where_the_training_does(
+    steps: list[int], shown: str, views: Any
+) -> None:
+    drawn = curve(views, runs=[{**run([]), "losses": {"steps": steps, "mean": [2.0] * len(steps)}}])
+    assert drawn.locator(".tg-tick-x").all_inner_texts() == shown.split()
 
 
 def test_a_step_is_read_and_chosen_with_the_pointer(views: Any) -> None:
@@ -349,6 +363,11 @@ def test_what_came_is_marked_though_it_was_not_expected(came: str, rows: int, vi
     assert marked[:2] == [came, "90%" if came == "a" else "0.10%"]
 
 
+def test_names_of_labels_are_short_above_dots(views: Any) -> None:
+    read = {**explanation("a"), "inputs": ["", "country=France"]}
+    assert draw(views, "gradientPath", read).locator("thead th").all_inner_texts() == ["d loss / d", "•", "co…", "norm"]
+
+
 def test_gradients_are_dots_by_area(views: Any) -> None:
     read = {**explanation("a"), "gradients": [{"name": "logits", "norms": [4.0, 1.0]}]}
     drawn = draw(views, "gradientPath", read)
@@ -369,7 +388,7 @@ def test_a_map_puts_characters_where_they_are(views: Any) -> None:
     assert boxes[0][0] < boxes[1][0]
     assert boxes[0][1] < boxes[1][1]
     assert drawn.locator(".tg-vowel").all_inner_texts() == ["a"]
-    assert drawn.locator(".tg-readout").inner_text() == "vowels in colour"
+    assert drawn.locator(".tg-readout").inner_text() == "their two main directions · vowels in colour"
 
 
 @pytest.mark.parametrize(("rows", "columns", "cells"), [(2, 3, 6), (300, 2, 200), (1, 1000, 125)])

@@ -121,7 +121,9 @@ def _run_command(name: str, *arguments: str) -> int:
         print(HELP, *(f"    {command:9}  {about}" for command, about in COMMANDS.items()), OPTIONS, sep="\n")
     else:
         OneOf(COMMANDS).check("COMMAND", name)
-        code: int = _module(name).run(_options(name, list(arguments)))
+        options = _options(name, list(arguments))
+        options.command = name, *arguments
+        code: int = _module(name).run(options)
         return code
     return 0
 

@@ -207,6 +207,17 @@ def write_page(path: str, page: str) -> None:
         sys.stdout.buffer.write(page.encode("utf-8", "xmlcharrefreplace"))
 
 
+def command_of(words: Iterable[str]) -> str:
+    """A command as it was given, files called by their names alone."""
+    from shlex import join
+
+    shown = ["tapegpt"]
+    for word in words:
+        option, equals, value = word.rpartition("=")
+        shown.append(f"{option}{equals}{os.path.basename(value) if os.path.isabs(value) else value}")
+    return join(shown)
+
+
 def print_report(found: Record, page: Callable[[Any], Iterable[str]], as_json: bool, **more: Any) -> None:
     """Print what a command has found: its page for people, or all fields and more as JSON."""
     if as_json:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tapegpt.cli.console import STDOUT, StatusLine, notice, print_report, table, write_page
+from tapegpt.cli.console import STDOUT, StatusLine, command_of, notice, print_report, table, write_page
 from tapegpt.cli.data import corpus_of, data_arguments, tokens_argument
 from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
 from tapegpt.cli.options import given, option, setting_arguments
 from tapegpt.ranges import OneOf
 from tapegpt.settings import SECONDS, SEED, SHARE, Settings
+from tapegpt.web import colophon
 from tapegpt.web.scaling import CHECKS, GAINS, check_rows, gain_rows, mix, span
 from tapegpt.web.scaling import page as html
 
@@ -54,10 +55,10 @@ def run(options: argparse.Namespace) -> int:
     if options.html not in (None, STDOUT):
         writable(options.html)
     kind = find_class(options)
-    line = StatusLine(quiet=options.json)
+    corpus, line = corpus_of(options, options.tokens), StatusLine(quiet=options.json)
     try:
         found = scaling(
-            corpus_of(options, options.tokens),
+            corpus,
             budget=options.budget,
             validation=options.validation,
             seed=options.seed,
@@ -74,7 +75,8 @@ def run(options: argparse.Namespace) -> int:
     for warning in found.warnings:
         notice(warning)
     if options.html is not None:
-        write_page(options.html, html(found))
+        footer = colophon([command_of(options.command)], corpus.source, len(corpus))
+        write_page(options.html, html(found, footer))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tapegpt.cli.cluster import executor, ray_argument
-from tapegpt.cli.console import STDOUT, Pace, StatusLine, fail, notice, print_report, table, write_page
+from tapegpt.cli.console import STDOUT, Pace, StatusLine, command_of, fail, notice, print_report, table, write_page
 from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths, tokens_argument
 from tapegpt.cli.models import class_argument, find_class
 from tapegpt.cli.options import option, parse, setting_arguments, split_pairs
@@ -236,6 +236,9 @@ def _write(swept: Sweep, options: argparse.Namespace) -> None:
         model = swept.best if options.ensemble is None else swept.ensemble(options.ensemble)
         model.save(options.output)
     if options.html is not None:
+        from tapegpt.web import colophon
         from tapegpt.web.leaderboard import page
 
-        write_page(options.html, page([row.outcome for row in swept.rows], swept.baselines))
+        corpus = swept.field.corpus
+        footer = colophon([command_of(options.command)], corpus.source, len(corpus))
+        write_page(options.html, page([row.outcome for row in swept.rows], swept.baselines, footer))

@@ -194,6 +194,16 @@ class Source(Selection):
         """The same whatever the current directory is."""
         return self.replace(paths=tuple(path if path == STDIN else os.path.abspath(path) for path in self.paths))
 
+    def by_name(self) -> Source:
+        """The same with the names of files alone, for whoever has them elsewhere."""
+        return self.replace(paths=tuple(os.path.basename(path.rstrip("/")) or path for path in self.paths))
+
+    @property
+    def place(self) -> str:
+        """What is read, in words: the data set, or the first of the paths and how many more there are."""
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return self.dataset or f"{named(self.paths[0])}{more}"
+
     @property
     def again(self) -> bool:
         """Whether it can be read more than once, as standard input and pipes cannot."""
@@ -388,12 +398,11 @@ class Source(Selection):
 
     def emptiness(self) -> TapeGPTError:
         """The error where no document is left."""
-        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
-        place = self.dataset or f"{named(self.paths[0])}{more}"
         if self.max_length is not None:
-            return TapeGPTError(f"{place}: no document of 1 to {self.max_length} characters: choose another max_length")
+            found = f"no document of 1 to {self.max_length} characters"
+            return TapeGPTError(f"{self.place}: {found}: choose another max_length")
         remedy = "write one string a line" if self.delimiter == LINE else "write some text between the delimiters"
-        return TapeGPTError(f"{place}: no document in it: {remedy}")
+        return TapeGPTError(f"{self.place}: no document in it: {remedy}")
 
 
 # How, not what; tokens are the rule of a vocabulary.

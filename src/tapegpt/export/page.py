@@ -5,8 +5,6 @@ Not here: the module that does the work (`javascript.py`), what the page shows (
 
 from __future__ import annotations
 
-from html import escape
-
 from tapegpt.autograd.operations.attention.exact import Attention
 from tapegpt.engines.graph import exact_graph
 from tapegpt.export.javascript import TARGET, data
@@ -29,13 +27,12 @@ def export(model: GPT, *, train: bool = False) -> bytes:
     """
     title = name_of(model)
     room = max(LONGEST + len(model.vocabulary.labels), model.config.block_size)
-    shape = {name: escape(str(value)) for name, value in model.config.in_use().items()}
     body = source("page.html").format(
         title=title,
         about=_about(model),
         longest=LONGEST,
         hidden="" if train else "hidden",
-        facts=facts(shape),
+        facts=facts(model.config.in_use()),
         version=__version__,
     )
     packed = {**data(model, room, room + 1, train=train), "attention": _attention(model)}

@@ -16,7 +16,7 @@ from tapegpt.autograd.value import post_order
 from tapegpt.engines.reference import ReferenceEngine
 from tapegpt.errors import TapeGPTError, either, quote
 from tapegpt.inference.probe import Probe
-from tapegpt.inference.scores import END
+from tapegpt.inference.scores import END, heat
 from tapegpt.ranges import Whole
 from tapegpt.record import Record
 
@@ -33,9 +33,7 @@ MAX_PRODUCTS = 1_000_000  # of a text that is traced: more take minutes, and gig
 MAX_TRACED = 20_000  # numbers of a tree
 PROBES = 8  # that are kept: to make one takes 5 ms
 LIKELY = 5  # tokens that a notebook shows as expected
-STRONG = 8.0  # nats that it shows in full red
-RED, BLUE = "220, 38, 38", "37, 99, 235"
-START = "⇥"  # how a notebook shows the beginning of a string
+START = "•"  # how a notebook shows the beginning of a string
 PRODUCTS = " products "  # in a formula: of two inputs each, which come in pairs
 
 
@@ -59,31 +57,30 @@ class Explanation(Record):
         """What came at each position and what was expected, then where each head looks."""
         from html import escape
 
-        def cell(content: str, shade: float = 0.0, colour: str = RED) -> str:
-            return f'<td style="background: rgba({colour}, {min(shade, 1.0):.2f})">{content}</td>'
+        def cell(content: str, style: str = "") -> str:
+            return f'<td style="padding: 0.1em 0.6em; {style}">{content}</td>'
 
-        def shown(token: str) -> str:
-            return escape(token) or END
+        def shown(token: str, end: str = END) -> str:
+            return f"<bdi>{escape(token) or end}</bdi>"
 
         lines = ["<tr><th>came</th><th>share</th><th>nats</th><th>most probable</th></tr>"]
         for target, nats, shares in zip(self.targets, self.surprises, self.probabilities, strict=True):
             likely = sorted(zip(shares, self.vocabulary, strict=True), reverse=True)[:LIKELY]
             expected = ", ".join([f"{shown(token)} {share:.0%}" for share, token in likely])
-            came = cell(f"<b>{shown(target)}</b>", nats / STRONG)
+            came = cell(f"<b>{shown(target)}</b>", heat(nats))
             lines.append(f"<tr>{came}{cell(f'{math.exp(-nats):.1%}')}{cell(f'{nats:.2f}')}{cell(expected)}</tr>")
         pages = [f"<table>{''.join(lines)}</table>"]
-        names = [escape(token) or START for token in self.inputs]
+        names = [shown(token, START) for token in self.inputs]
         header = "".join([f"<th>{name}</th>" for name in ("", *names)])
         if self.attention:
             pages.append("<p>How much each position, a row, attends to itself and those before it:</p>")
         for layer, heads in enumerate(self.attention):
             for number, head in enumerate(heads):
-                rows = [
-                    f"<tr><th>{name}</th>" + "".join([cell("", share, BLUE) for share in row]) + "</tr>"
-                    for name, row in zip(names, head, strict=True)
-                ]
-                about = f"<caption>layer {layer}, head {number}</caption>"
-                pages.append(f'<table style="display: inline-table">{about}<tr>{header}</tr>{"".join(rows)}</table>')
+                rows = [f"<caption>layer {layer}, head {number}</caption><tr>{header}</tr>"]
+                for name, row in zip(names, head, strict=True):
+                    cells = [cell("", f"background: rgba(47, 91, 234, {share:.2f})") for share in row]
+                    rows.append(f"<tr><th>{name}</th>{''.join(cells)}</tr>")
+                pages.append(f'<table style="display: inline-table; margin-right: 1em">{"".join(rows)}</table>')
         return "".join(pages)
 
 

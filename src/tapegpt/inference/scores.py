@@ -32,6 +32,7 @@ RANKS = 1000  # quantiles of the training strings that a model keeps
 SAMPLE = 10_000  # training strings that they come from, at most
 FEW = 10  # alarms
 SHOWN = 20  # in a notebook
+SURPRISING = 6.0  # nats that have the full colour there, as on the pages
 BATCH = 1024  # strings whose tokens are looked at together
 
 
@@ -75,14 +76,18 @@ class Score(Record):
         return sorted(positions, key=lambda position: -self.surprises[position])
 
     def _repr_html_(self) -> str:
-        """The string with its surprising tokens in red."""
+        """The string with its surprising tokens in colour."""
         from html import escape
 
         spans = []
         for token, nats in zip((*self.tokens, END), self.surprises, strict=True):
-            style = f"background: rgba(220, 38, 38, {min(nats / 8.0, 1.0):.2f})"
-            spans.append(f'<span style="{style}" title="{nats:.2f} nats">{escape(token)}</span>')
-        return f'<code style="font-size: 1.2em">{"".join(spans)}</code> {self.nats:.2f} nats per token'
+            spans.append(f'<span style="{heat(nats)}" title="{nats:.2f} nats">{escape(token)}</span>')
+        return f'<code dir="auto" style="font-size: 1.2em">{"".join(spans)}</code> {self.nats:.2f} nats per token'
+
+
+def heat(nats: float) -> str:
+    """The style of a token in a notebook: an orange on which black text can be read, and on dark ground white."""
+    return f"background: rgba(200, 98, 31, {0.8 * min(nats / SURPRISING, 1.0):.2f})"
 
 
 class Scores(Columnar):

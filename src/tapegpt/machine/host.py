@@ -94,15 +94,25 @@ def machine() -> str:
 @cache
 def cpu_identity() -> str:
     """What tells this CPU from others with other instructions."""
+    lines = _processor()
+    return "\n".join(line for line in lines if line.startswith(_IDENTITY)) if lines else _identity_from_llvm()
+
+
+def cpu_name() -> str:
+    """The CPU as the system names it, or its architecture where it has no name."""
+    return next((line.partition(": ")[2] for line in _processor() if line.startswith("model name")), machine())
+
+
+def _processor() -> list[str]:
+    """What Linux says of the first processor, line by line."""
     try:
         descriptor = os.open("/proc/cpuinfo", os.O_RDONLY)
     except OSError:
-        return _identity_from_llvm()
+        return []
     try:
-        text = os.read(descriptor, 8192).decode("ascii", "replace")  # the first of all processors
+        return os.read(descriptor, 8192).decode("ascii", "replace").partition("\n\n")[0].splitlines()
     finally:
         os.close(descriptor)
-    return "\n".join(line for line in text.partition("\n\n")[0].splitlines() if line.startswith(_IDENTITY))
 
 
 def _identity_from_llvm() -> str:

@@ -45,10 +45,20 @@ def plot(losses: Sequence[float], first: int, evaluations: Sequence[Evaluation],
             raise missing("matplotlib", "notebook") from None
         axes = subplots()[1]
     points = curve(losses, first)
-    axes.plot(points["steps"], points["mean"], label="training")
+    steps, means = points["steps"], points["mean"]
+    (noisy,) = axes.plot(steps, means, alpha=0.3)
+    look = {"color": noisy.get_color(), "marker": "o" if len(steps) == 1 else ""}
+    axes.plot(steps, _smoothed(means), **look, label="training")
     if evaluations:
         steps, held_out = zip(*[(each.step, each.loss) for each in evaluations], strict=True)
-        axes.plot(steps, held_out, marker="o", label="held out")
+        axes.plot(steps, held_out, color=noisy.get_color(), marker=".", linestyle=":", label="held out")
     axes.set(xlabel="step", ylabel="loss, nats per token")
     axes.legend()
     return axes
+
+
+def _smoothed(means: Sequence[float]) -> list[float]:
+    """Means over those around each; over fewer near the beginning, where losses fall, as on the pages."""
+    reaches = [min(index, len(means) // 25) for index in range(len(means))]
+    near = [means[index - reach : index + reach + 1] for index, reach in enumerate(reaches)]
+    return [math.fsum(losses) / len(losses) for losses in near]

@@ -99,7 +99,7 @@ class Ensemble(GPT):
         from html import escape
 
         lines = "".join(f"<li>{escape(repr(model))}</li>" for model in self.models)
-        says = ", ".join(escape(text) for text in self.generate(8, seed=0))
+        says = ", ".join(f"<bdi>{escape(text)}</bdi>" for text in self.generate(8, seed=0))
         return f"<ol>{lines}</ol><p>{says}</p>"
 
 

@@ -534,6 +534,6 @@ class GPT(LanguageModel):
         from html import escape
 
         shape = {**self.config.in_use(), "parameters": f"{self.num_parameters:,}", "steps": f"{self.steps:,}"}
-        cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in shape.items())
-        says = ", ".join(escape(text) for text in self.generate(8, seed=0))
+        cells = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in shape.items())
+        says = ", ".join(f"<bdi>{escape(text)}</bdi>" for text in self.generate(8, seed=0))
         return f"<table>{cells}</table><p>{says}</p>"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from tapegpt.data.vocabulary import NAMED
 from tapegpt.errors import TapeGPTError
 from tapegpt.pools import one_piece
-from tapegpt.studio.controls import HELD_OUT
 from tapegpt.studio.limits import JSON_BYTES, Limits, RefusedError, too_large
 from tapegpt.studio.store import MAX_CORPORA, MAX_CORPUS_BYTES, MAX_RUN_BYTES, MAX_RUNS, KeptCorpus, KeptRun, Shelf
 from tapegpt.studio.training import name_of
@@ -21,12 +20,9 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from tapegpt.data.corpus import Corpus
     from tapegpt.models.trained import Shape
 
     T = TypeVar("T")
-
-SEED = 42  # of the documents that n-gram models are judged on
 
 
 class Studio:
@@ -61,7 +57,9 @@ class Studio:
         """Compute in the background the losses of n-gram models on a corpus; a busy studio skips this."""
 
         def task() -> None:
-            kept.baselines = _baselines(kept.corpus)
+            from tapegpt.data.ngrams import baselines_within
+
+            kept.baselines = baselines_within(kept.corpus)
 
         try:
             self.counting.submit(one_piece(task), Deadline(self.limits.seconds))
@@ -126,14 +124,3 @@ def single(name: str, models: int) -> str:
         f"{name} is an ensemble of {models} models, and the studio looks into one: save one of them in Python with "
         'tapegpt.load("FILE").models[0].save("MODEL.safetensors"), and open that'
     )
-
-
-def _baselines(corpus: Corpus) -> dict[str, float]:
-    """Losses of n-gram models on documents that they have not counted, where there are such."""
-    from tapegpt.data.holdout import hold_out
-    from tapegpt.data.ngrams import baselines
-
-    if len(set(corpus.documents)) < 2:
-        return baselines(corpus, corpus, corpus.vocab_size)
-    learned, judged = hold_out(corpus, HELD_OUT, SEED)
-    return baselines(learned, judged, corpus.vocab_size)

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from html import escape
 
+from tapegpt.text import amount
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+    from tapegpt.data.sources import Source
+
+LEVELS = {"uniform": "guessing", "unigram": "letter counts", "bigram": "letter pairs", "5-gram": "runs of five"}
 # No request goes anywhere, and nothing runs but the page's own script.
 POLICY = "default-src 'none'; script-src {script}; style-src {style}"
 
@@ -83,6 +88,34 @@ def document(title: str, body: str, data: dict[str, Any], name: str = "report", 
 """
 
 
+def compared(baselines: Mapping[str, float]) -> str:
+    """What simpler models lose, in words."""
+    return ", ".join(f"{LEVELS.get(name, name)} {loss:.2f}" for name, loss in baselines.items())
+
+
+def colophon(commands: Iterable[str], source: Source | None, documents: int | None) -> str:
+    """What a page was made with: commands, data without the directories they are in, versions, the CPU."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from tapegpt.data.sources import DATASETS
+    from tapegpt.machine.host import cpu_name
+    from tapegpt.version import __version__
+
+    data = source.by_name().place if source else "strings of a program"
+    if source and source.dataset:
+        data += f", {DATASETS[source.dataset]}, part of tapegpt"
+    made = {} if documents is None else {"data": f"{data}: {amount(documents, 'string')}"}
+    try:
+        llvmlite = f", llvmlite {version('llvmlite')}"
+    except PackageNotFoundError:
+        llvmlite = ""
+    made |= {"versions": f"tapegpt {__version__}, Python {platform.python_version()}{llvmlite}", "CPU": cpu_name()}
+    lines = [f"<pre>{escape(command)}</pre>" for command in commands]
+    lines += [f"<p>{name}: {escape(value)}</p>" for name, value in made.items()]
+    return "\n".join(['<footer class="made"><h2>How this page was made</h2>', *lines, "</footer>"])
+
+
 def _hash(text: str) -> str:
     """How a policy names a script or a style."""
     from base64 import b64encode
@@ -111,7 +144,14 @@ def table(
     return "\n".join(lines)
 
 
-def facts(values: Mapping[str, str]) -> str:
-    """Names and their values, which are HTML."""
-    pairs = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in values.items())
-    return f"<dl>{pairs}</dl>"
+def facts(values: Mapping[str, Any]) -> str:
+    """Names and their values."""
+    pairs = [f"<div><dt>{escape(name)}</dt><dd>{escape(said(value))}</dd></div>" for name, value in values.items()]
+    return f"<dl>{''.join(pairs)}</dl>"
+
+
+def said(value: Any) -> str:
+    """A value as people read it: 16,384 and 0.01; None is none."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if type(value) is int else "none" if value is None else str(value)

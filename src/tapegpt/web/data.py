@@ -61,7 +61,13 @@ class Portrait:
         self._viewer: GPT | None = None
         self._lock = renew_at_fork(allocate_lock())
         self.facts = facts or Facts(recording.corpus or Corpus([], recording.model.vocabulary))
-        self._shares = [self.facts.shares.get(token, 0.0) for token in recording.model.vocabulary]
+        model = recording.model
+        self._shapes = {
+            each.name: (each.rows, each.columns)
+            for each in model.config.parameters(model.vocab_size)
+            if not each.fixed  # which no moment has
+        }
+        self._shares = [self.facts.shares.get(token, 0.0) for token in model.vocabulary]
         self._rows = sorted(sorted(range(len(self._shares)), key=lambda row: -self._shares[row])[:MAPPED])
         self._map: _Map | None = None
 
@@ -108,17 +114,16 @@ class Portrait:
 
     def matrix(self, step: int, name: str) -> Data:
         """A parameter after so many steps; raises `TapeGPTError` for a name that there is not."""
-        shapes = self.recording.model.config.shapes(self.recording.model.vocab_size)
-        if name not in shapes:
-            raise TapeGPTError(f"matrix must be one of {', '.join(shapes)}, not {quote(name)}")
-        rows, columns = shapes[name]
+        if name not in self._shapes:
+            raise TapeGPTError(f"matrix must be one of {', '.join(self._shapes)}, not {quote(name)}")
+        rows, columns = self._shapes[name]
         values = self.recording.moment(step).parameters[name]
         return {"name": name, "rows": rows, "columns": columns, "values": [round_digits(value) for value in values]}
 
     def _thumbnails(self, moment: Moment) -> list[Data]:
         """Every parameter, as a few of its rows and columns from -1 to 1."""
         parameters, found = moment.parameters, []
-        for name, (rows, columns) in self.recording.model.config.shapes(self.recording.model.vocab_size).items():
+        for name, (rows, columns) in self._shapes.items():
             down, across = (-(-size // SAMPLED) for size in (rows, columns))
             cells = [
                 parameters[name][start : start + columns : across].tolist()
@@ -152,7 +157,10 @@ class Portrait:
 
 
 def graph_data(model: GPT) -> list[Data]:
-    """The recorded forward pass and the loss, operation by operation, each behind those whose results it takes."""
+    """The recorded forward pass and the loss, operation by operation, each behind those whose results it takes.
+
+    Parameters are those that are trained.
+    """
     recorded = model.config.record(model.vocab_size)
     nodes = [node for node in recorded.tape.order(recorded.loss) if node.operation]
     index = {node: number for number, node in enumerate(nodes)}
@@ -165,7 +173,7 @@ def graph_data(model: GPT) -> list[Data]:
                 "name": node.name,
                 "operation": operation.name,
                 "formula": operation.formula.format(name=operation.name, n="n"),
-                "parameters": [each.name for each in node.inputs if each.is_parameter],
+                "parameters": [each.name for each in node.inputs if each.is_parameter and not each.fixed],
                 "inputs": [index[each] for each in node.inputs if each in index],
             }
         )

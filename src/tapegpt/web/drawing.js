@@ -4,6 +4,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 const LEVELS = 12; // shades of a cell
 const LABEL = 16; // pixels of a name beside a plot
+const SQUASHED = 1.25; // times the loss of guessing, above which no loss is told from others
+const LEVEL_NAMES = { uniform: "guessing", unigram: "letter counts", bigram: "letter pairs", "5-gram": "runs of five" };
 
 // --- numbers and characters --------------------------------------------------------------------------------------
 
@@ -25,6 +27,13 @@ export function short(number) {
   if (size === 0) return "0";
   if (size < 1e-3 || size >= 1e6) return number.toExponential(1).replace("e+", "e").replaceAll("-", "−");
   return decimal(number, size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3);
+}
+
+/** A number that was chosen or counted: whole ones with all digits, 0.0063 with its first three. */
+export function given(number) {
+  const size = Math.abs(number);
+  if (Number.isInteger(number) && size < 1e6) return decimal(number, 0);
+  return size >= 1e-3 && size < 0.1 ? number.toLocaleString("en", { maximumSignificantDigits: 3 }) : short(number);
 }
 
 /** 0.314 as "31%", 0.0042 as "0.42%". */
@@ -55,6 +64,34 @@ export function scaleOf([first, last], losses) {
   const y = (loss) => (100 * (high - loss)) / (high - low);
   return { first, last, low, high, x, y };
 }
+
+/** The scale of the losses of runs and of simpler models, [[name, loss]]; losses far worse than guessing end at its top. */
+export function lossScale(runs, levels) {
+  const known = levels.map(([, loss]) => loss);
+  const most = known.length ? SQUASHED * Math.max(...known) : Infinity;
+  const losses = [...known];
+  let [first, last] = [Infinity, -Infinity];
+  for (const { losses: { steps, mean }, held_out: held } of runs) {
+    losses.push(...mean, ...held.map(({ loss }) => loss));
+    const apart = (steps.at(-1) - steps[0]) / Math.max(1, steps.length - 1) || 1;
+    first = Math.min(first, Math.max(0, Math.floor(steps[0] - apart)));
+    last = Math.max(last, steps.at(-1));
+  }
+  return scaleOf([first, last], losses.map((loss) => Math.min(loss, most)));
+}
+
+/** The axes of losses by step, and what simpler models lose, drawn by line(kind, points); the labels of these. */
+export function drawLevels(plot, scale, levels, line) {
+  const steps = ticks(scale.first, scale.last, Math.min(4, scale.last - scale.first)).map((tick) => [tick, decimal(tick, 0)]);
+  plot.axes(scale, steps, ticks(scale.low, scale.high, 4).map((tick) => [tick, short(tick)]));
+  return levels.map(([name, loss]) => {
+    line("tg-baseline", [[scale.first, loss], [scale.last, loss]]);
+    return { name: levelName(name), loss, kind: "tg-soft" };
+  });
+}
+
+/** A simpler model by its name in the data. */
+export const levelName = (name) => LEVEL_NAMES[name] ?? name;
 
 /** Steps with means over the losses around each; over fewer near the beginning, where losses fall. */
 export function smoothed({ steps, mean }) {

@@ -1,6 +1,6 @@
 // The pictures of a leaderboard, and its table that can be sorted: a training that is pointed at in one shows in all.
 // Not here: what stands in the table (`leaderboard.py`).
-import { decimal, element, figure, onPointer, place, plotOf, scaleOf, short, ticks } from "./drawing.js";
+import { decimal, drawLevels, element, figure, given, lossScale, onPointer, place, plotOf } from "./drawing.js";
 
 const { columns, axes, curves, baselines } = JSON.parse(document.getElementById("data").textContent);
 const FEW = 6; // values that are all named on an axis
@@ -16,8 +16,7 @@ let chosenRow = 0;
 
 function said(value) {
   if (value === null) return "none";
-  if (typeof value !== "number") return String(value);
-  return Number.isInteger(value) ? decimal(value, 0) : short(value);
+  return typeof value === "number" ? given(value) : String(value);
 }
 
 /** What there is to say of a training, in a line. */
@@ -112,9 +111,9 @@ function parallel() {
     return height(row, index) + (at - index) * (height(row, index + 1) - height(row, index));
   });
   scales.forEach((scale, index) => plot.node.append(axisNode(scale, across(index), filter)));
-  const inner = place(element("div", {}, plot.node), { "min-width": `${5.5 * scales.length}rem` });
+  const inner = place(element("div", {}, plot.node), { "min-width": `${7 * scales.length}rem` });
   const scroller = element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Axes of what was searched" }, inner);
-  const about = element("p", { class: "tg-note" }, "A line is a training, the bluer the lower its held-out loss. Values are spaced by rank. Move the ends of an axis, also by keys, to see some. ", count);
+  const about = element("p", { class: "tg-note" }, "A line is a training, the bluer the lower its held-out loss, in nats per token. Values are evenly spaced. Move the ends of an axis, also by keys, to see some. ", count);
   return framed("parallel", "Trainings by what they were given", scroller, about);
 }
 
@@ -156,23 +155,19 @@ function axisNode(scale, left, filter) {
 // --- how they learned --------------------------------------------------------------------------------------------
 
 function learning() {
-  const levels = Object.entries(baselines).map(([name, loss]) => ({ name, loss, kind: "tg-soft" }));
-  const last = Math.max(...curves.map(({ steps }) => steps.at(-1) ?? 0), 1);
-  const highest = baselines.uniform ? 1.1 * baselines.uniform : Infinity; // what diverges is cut off
-  const means = curves.flatMap(({ mean }) => mean).filter(Number.isFinite);
-  const shown = [...means, ...levels.map(({ loss }) => loss)].map((loss) => Math.min(loss, highest));
-  const scale = scaleOf([0, last], shown.length ? shown : [0]);
-  const plot = plotOf(TALL, "lb-plot lb-curves");
-  for (const { loss } of levels) plot.line("tg-baseline", [[0, scale.y(loss)], [100, scale.y(loss)]]);
-  drawLines(plot, (row) => curves[row].steps.map((step, index) => [scale.x(step), scale.y(curves[row].mean[index])]));
+  const runs = curves.filter(({ steps }) => steps.length).map((losses) => ({ losses, held_out: [] }));
+  if (!runs.length) return element("p", {}, "None of them took a step whose loss is a number.");
+  const levels = Object.entries(baselines);
+  const scale = lossScale(runs, levels);
+  const plot = plotOf(TALL, "lb-plot lb-curves"); // which cuts off what diverges
+  const points = (pairs) => pairs.map(([step, loss]) => [scale.x(step), scale.y(loss)]);
+  plot.names(scale, drawLevels(plot, scale, levels, (kind, pairs) => plot.line(kind, points(pairs))));
+  drawLines(plot, (row) => points(curves[row].steps.map((step, index) => [step, curves[row].mean[index]])));
   pointAtLines(plot.node, (row, x) => {
-    const index = curves[row].steps.findIndex((step) => step >= x * last);
+    const index = curves[row].steps.findIndex((step) => step >= scale.first + x * (scale.last - scale.first));
     return index < 0 ? null : 1 - scale.y(curves[row].mean[index]) / 100;
   });
-  const steps = [0, 0.5, 1].map((share) => [share * last, decimal(Math.round(share * last), 0)]);
-  plot.axes(scale, steps, ticks(scale.low, scale.high, 4).map((tick) => [tick, decimal(tick)]));
-  plot.names(scale, levels);
-  return framed("learning", "Loss of the training strings, in nats per token, by step", plot.node);
+  return framed("learning", "Loss: nats per token of the training strings, by step", plot.node);
 }
 
 // --- the table ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tapegpt.experiments.population import differences
 from tapegpt.models.curves import thin
 from tapegpt.record import plain
 from tapegpt.text import amount, round_digits
-from tapegpt.web import document, table
+from tapegpt.web import compared, document, said, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 MOST = 500  # candidates that are shown
 POINTS = 40  # of each curve, so that noise is averaged out
-LOSS, STEPS = "held-out", "steps"
+LOSS, ERROR, STEPS = "held-out", "\N{PLUS-MINUS SIGN}", "steps"
+FIGURES = (LOSS, ERROR, "training", "seconds")  # columns of numbers with four digits behind the point
 
 
-def page(outcomes: Sequence[Outcome], baselines: Mapping[str, float] | None = None) -> str:
+def page(outcomes: Sequence[Outcome], baselines: Mapping[str, float] | None = None, footer: str = "") -> str:
     """The page as HTML: outcomes from the best to the worst, and losses of simple models on the same strings.
 
-    Of many outcomes the first 500 are shown. Raises `TapeGPTError` where there is none.
+    Of many outcomes the first 500 are shown; the footer is HTML. Raises `TapeGPTError` where there is none.
     """
     if not outcomes:
         raise TapeGPTError("a leaderboard shows trainings, and there is none: let the sweep run longer")
@@ -46,9 +47,9 @@ def page(outcomes: Sequence[Outcome], baselines: Mapping[str, float] | None = No
         "columns": [{"name": name, "values": values} for name, values in columns.items()],
         "axes": [names.index(name) for name in (*searched, *steps, LOSS)],
         "curves": [_thin(outcome.losses) for outcome in shown],
-        "baselines": {name: round_digits(loss) for name, loss in (baselines or {}).items()},
+        "baselines": dict(baselines or {}),
     }
-    title = amount(len(outcomes), "training")
+    title = f"A sweep of {amount(len(outcomes), 'training')}"
     lines = [
         f"<h1>{title}</h1>",
         f"<p>{escape(_summary(outcomes, searched, baselines or {}))}</p>",
@@ -57,6 +58,7 @@ def page(outcomes: Sequence[Outcome], baselines: Mapping[str, float] | None = No
         "<section><h2>All of them</h2>",
         _table(columns, len(outcomes)),
         "</section>",
+        footer,
     ]
     return document(title, "\n".join(lines), data, "leaderboard")
 
@@ -71,7 +73,7 @@ def _columns(outcomes: Sequence[Outcome], searched: Sequence[str]) -> dict[str, 
     return {
         "rank": list(range(1, len(outcomes) + 1)),
         LOSS: [plain(outcome.loss) for outcome in outcomes],
-        **({"\N{PLUS-MINUS SIGN}": errors} if any(error is not None for error in errors) else {}),
+        **({ERROR: errors} if any(error is not None for error in errors) else {}),
         "training": [plain(outcome.training_loss) for outcome in outcomes],
         **{name: [table[name] for table in tables] for name in searched},
         "parameters": [outcome.parameters for outcome in outcomes],
@@ -91,20 +93,14 @@ def _summary(outcomes: Sequence[Outcome], searched: Sequence[str], baselines: Ma
     if best.diverged:
         return f"None of them finished: {best.diverged}."
     error = "" if best.error is None else f" \N{PLUS-MINUS SIGN} {best.error:.4f}"
-    said = [f"The best one costs {best.loss:.4f}{error} nats per token of strings that none of them has seen"]
+    text = f"The best one costs {best.loss:.4f}{error} nats per token of strings that none of them has seen"
     if searched:
-        said.append(": " + ", ".join(f"{name} {_said(best.candidate.chosen()[name])}" for name in searched))
-    said.append(".")
+        text += ": " + ", ".join(f"{name} {said(best.candidate.chosen()[name])}" for name in searched)
+    text += "."
     if baselines:
-        said.append(" To compare, " + ", ".join(f"{name} {loss:.2f}" for name, loss in baselines.items()) + ".")
+        text += f" To compare, {compared(baselines)}."
     diverged = sum(bool(outcome.diverged) for outcome in outcomes)
-    if diverged:
-        said.append(f" Of all, {diverged:,} diverged.")
-    return "".join(said)
-
-
-def _said(value: Any) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{text} Of all, {diverged:,} diverged." if diverged else text
 
 
 # --- the page ---------------------------------------------------------------------------------------------------
@@ -115,15 +111,13 @@ def _table(columns: Mapping[str, Sequence[Any]], total: int) -> str:
         [escape(_cell(name, value)) for name, value in zip(columns, row, strict=True)]
         for row in zip(*columns.values(), strict=True)
     ]
-    shown = table("Losses in nats per token, seconds of one core", columns, rows, scrolls=True)
+    shown = table("Losses in nats per token, time in seconds of one core", columns, rows, scrolls=True)
     return shown if total <= MOST else f"{shown}\n<p>And {total - MOST:,} more, which are worse.</p>"
 
 
 def _cell(name: str, value: Any) -> str:
-    if name in (LOSS, "training"):
-        return "diverged" if value is None else f"{value:.4f}"
-    if name == "\N{PLUS-MINUS SIGN}":
-        return "" if value is None else f"{value:.4f}"
-    if name == "seconds":
-        return f"{value:.3g}"
-    return f"{value:,}" if name in ("parameters", STEPS) else _said(value)
+    if name not in FIGURES:
+        return said(value)
+    if value is None:
+        return "" if name == ERROR else "diverged"
+    return f"{value:.4f}" if value < 1000 else f"{value:,.0f}"

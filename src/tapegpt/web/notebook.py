@@ -8,11 +8,13 @@ Drawn by `web/widget.js`, which asks by messages and is answered here. Not here:
 from __future__ import annotations
 
 from tapegpt.data.corpus import Corpus
+from tapegpt.data.ngrams import baselines_within
 from tapegpt.errors import TapeGPTError, missing
 from tapegpt.inference.explanation import explain
+from tapegpt.models.curves import curve
 from tapegpt.training.recording import still
 from tapegpt.web import bundle, source
-from tapegpt.web.data import STRINGS, Portrait, columns_data, explanation_data, labelled, string_data
+from tapegpt.web.data import STRINGS, Portrait, explanation_data, labelled, string_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,14 +66,12 @@ class Answers:
         if text is None:
             text = next((each for each in model.generate(STRINGS, seed=0) if each and model.vocabulary.knows(each)), "")
         corpus = Corpus(list(model.documents), model.vocabulary) if model.documents else None
-        moment = Portrait(still(model, corpus)).moment(model.steps, text, TEMPERATURE)
         return {
-            "about": f"{model.num_parameters:,} parameters, {model.steps:,} steps",
+            **Portrait(still(model, corpus)).run(text, TEMPERATURE),
             "temperature": TEMPERATURE,
-            "labels": columns_data(model.vocabulary),
             "strings": self.strings(TEMPERATURE, ""),
-            "embeddings": moment["embeddings"],
-            "explanation": moment["explanation"],
+            "losses": curve(model.losses, model.steps - len(model.losses)),
+            "baselines": baselines_within(corpus) if corpus else {},
         }
 
     def reply(self, message: Data) -> Data:

@@ -1,11 +1,13 @@
 // The pictures of a report, in the slots that `report.py` left for them, from the data beside them.
 // Not here: how they are drawn (`views.js`).
 import { decimal, element, nearest } from "./drawing.js";
+import { modelFigure } from "./studio-model.js";
 import { attentionView, embeddingMap, gradientPath, lossCurve, probabilityBars, scoreTable, stringList, surpriseText } from "./views.js";
 
 const { run, baselines, moments, chosen, scores } = JSON.parse(document.getElementById("data").textContent);
 const slots = new Map([...document.querySelectorAll("[data-view]")].map((slot) => [slot.dataset.view, slot]));
-let shownPosition = 0; // of the text
+let shownPosition = null; // of the text; null for the most surprising one
+let shownOperation = null;
 
 function fill(view, ...children) {
   slots.get(view)?.replaceChildren(...children);
@@ -13,7 +15,8 @@ function fill(view, ...children) {
 
 /** Everything that changes from moment to moment. */
 function showMoment(number) {
-  const { step, strings, embeddings, explanation } = moments[number];
+  const moment = moments[number];
+  const { step, strings, embeddings, explanation } = moment;
   const choose = (wanted) => {
     scrubber.value = nearest([...moments.keys()], (each) => Math.abs(moments[each].step - wanted));
     showMoment(Number(scrubber.value));
@@ -24,18 +27,19 @@ function showMoment(number) {
   fill("loss", lossCurve({ runs, baselines, moment: step, onMoment: choose }));
   fill("strings", stringList(strings));
   fill("embeddings", embeddingMap(embeddings));
+  fill("model", modelFigure(run, moment, shownOperation, (operation) => (shownOperation = operation)));
   showReading(explanation);
 }
 
 function showReading(explanation) {
-  shownPosition = Math.min(shownPosition, explanation.targets.length - 1);
-  const bars = element("div");
-  const showBars = (position) => {
+  const { surprises } = explanation;
+  const at = shownPosition ?? surprises.indexOf(Math.max(...surprises));
+  const bars = element("div", {}, probabilityBars(explanation, at));
+  const onSelect = (position) => {
     shownPosition = position;
     bars.replaceChildren(probabilityBars(explanation, position));
   };
-  showBars(shownPosition);
-  const text = surpriseText(explanation, { onSelect: showBars, selected: shownPosition });
+  const text = surpriseText(explanation, { onSelect, selected: at });
   const pair = element("div", { class: "pair" }, bars, attentionView(explanation));
   fill("reading", text, pair, gradientPath(explanation));
 }

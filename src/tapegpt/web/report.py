@@ -6,7 +6,6 @@ and data the page is the same. Not here: the figures (`evaluation.py`, `web/data
 
 from __future__ import annotations
 
-import os
 from html import escape
 
 from tapegpt.data.corpus import Corpus
@@ -19,7 +18,7 @@ from tapegpt.models.loading import reference
 from tapegpt.record import Record
 from tapegpt.text import amount
 from tapegpt.training.presets import PRESETS, resolve
-from tapegpt.web import document, facts, table
+from tapegpt.web import colophon, compared, document, facts, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ class _Findings(Record):
     moments: list[Data]
     chosen: int  # index of the moment that the model is: the last, or the best
     evaluation: EvaluationReport | None
+    baselines: dict[str, float]  # losses of simpler models, of strings as the training's losses are
     least: list[Score]  # surprising of the training strings
     most: list[Score]
 
@@ -70,7 +70,16 @@ def report(model: GPT, *, text: str | None = None, samples: int = SAMPLES) -> st
     lines = [f"<h1>{title}</h1>", f"<p>{escape(_summary(findings))}</p>"]
     for heading, section in _sections(findings):
         lines += ["<section>", f"<h2>{heading}</h2>", *section, "</section>"]
+    documents = model.data.documents if model.data else None
+    lines.append(colophon([_command_of_page(text, samples)], _source(model), documents))
     return document(title, "\n".join(lines), _drawn(findings))
+
+
+def _command_of_page(text: str | None, samples: int) -> str:
+    from shlex import join
+
+    options = [*([] if text is None else [f"--text={text}"]), *([] if samples == SAMPLES else [f"--samples={samples}"])]
+    return join(["tapegpt", "report", "model.safetensors", *options])
 
 
 # --- what there is to tell --------------------------------------------------------------------------------------
@@ -91,8 +100,9 @@ def _found(model: GPT, text: str | None, samples: int) -> _Findings:
     moments = [portrait.moment(step, text, TEMPERATURE) for step in run["moments"]]
     chosen = run["moments"].index(recording.step)
     evaluation = evaluate(model, corpus, samples=samples) if corpus else None
+    baselines = _baselines(model, corpus, evaluation)
     least, most = _extremes(model, corpus.documents if corpus else ())
-    return _Findings(model, reason, run, moments, chosen, evaluation, least, most)
+    return _Findings(model, reason, run, moments, chosen, evaluation, baselines, least, most)
 
 
 def _corpus(model: GPT) -> Corpus | None:
@@ -119,6 +129,15 @@ def _record(model: GPT, corpus: Corpus | None, moments: int) -> tuple[Recording,
         return still(model, corpus), str(error)
 
 
+def _baselines(model: GPT, corpus: Corpus | None, evaluation: EvaluationReport | None) -> dict[str, float]:
+    """Those of the evaluation; of strings with labels, or where nothing was held out, of some held out here."""
+    from tapegpt.data.ngrams import baselines_within
+
+    if evaluation and evaluation.comparison and not model.vocabulary.labels:
+        return {name: loss for name, loss in evaluation.comparison.losses.items() if name != "model"}
+    return baselines_within(corpus) if corpus else {}
+
+
 def _extremes(model: GPT, documents: Sequence[str]) -> tuple[list[Score], list[Score]]:
     """The strings that surprise the model least, and most."""
     texts = list(dict.fromkeys(documents[:: -(-len(documents) // LOOKED_AT) or 1]))
@@ -132,11 +151,9 @@ def _drawn(findings: _Findings) -> Data:
     """What the pictures are drawn from."""
     from tapegpt.web.data import score_data
 
-    comparison = findings.evaluation.comparison if findings.evaluation else None
-    losses = comparison.losses if comparison else {}
     return {
-        "run": {key: findings.run[key] for key in ("losses", "held_out")},
-        "baselines": {name: loss for name, loss in losses.items() if name != "model"},
+        "run": {key: findings.run[key] for key in ("losses", "held_out", "graph")},
+        "baselines": findings.baselines,
         "moments": findings.moments,
         "chosen": findings.chosen,
         "scores": [score_data(score) for score in (*findings.least, *findings.most)],
@@ -150,6 +167,7 @@ def _sections(findings: _Findings) -> Iterator[tuple[str, list[str]]]:
     """Headings, and the lines below each."""
     several = len(findings.moments) > 1
     yield ("How it learned" if several else "What it generates"), list(_learning(findings))
+    yield "What it computes", ['<div data-view="model"></div>']
     yield "How it reads", list(_read(findings))
     if findings.evaluation is not None:
         yield "What it has memorised", list(_memory(findings.evaluation))
@@ -171,21 +189,13 @@ def _summary(findings: _Findings) -> str:
         said.append(f"Its weights are those of step {findings.moments[findings.chosen]['step']:,}, the best.")
     comparison = evaluation.comparison if evaluation else None
     if comparison is not None:
-        beside = ", ".join(f"{comparison.losses[name]:.2f} for {how}" for name, how in _SIMPLER.items())
+        beside = compared({name: loss for name, loss in comparison.losses.items() if name != "model"})
         new = f"On {amount(comparison.strings, 'string')} that it had never seen, it is "
         said.append(f"{new}{comparison.losses['model']:.2f}; to compare, {beside}.")
     if evaluation is not None:
         memory = evaluation.memory
         said.append(f"Of {amount(memory.samples, 'generated string')}, {memory.copies:,} are in its training data.")
     return " ".join(said)
-
-
-_SIMPLER = {
-    "uniform": "guessing",
-    "unigram": "counting characters",
-    "bigram": "counting pairs of characters",
-    "5-gram": "counting 5-grams",
-}
 
 
 def _learning(findings: _Findings) -> Iterator[str]:
@@ -264,29 +274,14 @@ def _settings(findings: _Findings) -> Iterator[str]:
     settings = model.state.settings.as_dict() if model.state else {}
     command, program = repeat(model)
     if command:
-        yield f'<pre tabindex="0">{escape(command)}</pre>'
+        yield f"<pre>{escape(command)}</pre>"
     if program:
-        yield f'<pre tabindex="0">{escape(program)}</pre>'
+        yield f"<pre>{escape(program)}</pre>"
     if settings and findings.reason:
         yield "<p>It could not be tested whether that gives the same model.</p>"
     elif settings and model.steps != settings["steps"]:
         yield f"<p>The training ended after {amount(model.steps, 'step')}.</p>"
-    shown = {"parameters": model.num_parameters, "tokens": model.vocab_size, **model.config.as_dict(), **settings}
-    yield facts({name: "none" if value is None else escape(str(value)) for name, value in shown.items()})
-    yield f"<p>{escape(_versions())}</p>"
-
-
-def _versions() -> str:
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    from tapegpt.version import __version__
-
-    try:
-        llvmlite = f"llvmlite {version('llvmlite')}, "
-    except PackageNotFoundError:
-        llvmlite = ""
-    return f"tapegpt {__version__}, Python {platform.python_version()}, {llvmlite}on {platform.machine()}."
+    yield facts({"parameters": model.num_parameters, "tokens": model.vocab_size, **model.config.in_use(), **settings})
 
 
 def _string(text: str) -> str:
@@ -318,12 +313,13 @@ def repeat(model: GPT) -> tuple[str, str]:
     }
     if fields["budget"] is not None:
         fields.pop("steps")
-    source = Source(**model.data.source) if model.data and model.data.source else None
-    if source and not source.again:
-        source = None
-    if source:  # whoever gets the page has the data elsewhere
-        source = source.replace(paths=tuple(os.path.basename(path.rstrip("/")) or path for path in source.paths))
+    source = _source(model)
+    source = source.by_name() if source and source.again else None  # whoever gets the page has the data elsewhere
     return _command(kind, fields, source), _program(kind, fields, source)
+
+
+def _source(model: GPT) -> Source | None:
+    return Source(**model.data.source) if model.data and model.data.source else None
 
 
 def _command(kind: type[Model], fields: Data, source: Source | None) -> str:

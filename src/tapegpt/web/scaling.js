@@ -1,6 +1,6 @@
 // The pictures of a scaling law: the law with its band, what was measured, one's own setting, from the data beside it.
 // Not here: what the page says in words (`scaling.py`).
-import { decimal, figure, hiddenTable, nearest, onPointer, plotOf, scaleOf, short, ticks } from "./drawing.js";
+import { decimal, figure, given, hiddenTable, nearest, onPointer, plotOf, scaleOf, ticks } from "./drawing.js";
 
 const TALL = { time: 280, axes: 200 }; // pixels
 
@@ -13,12 +13,12 @@ function lawScale({ law, points }) {
   return { ...scale, x: (amount) => scale.x(Math.log(amount)), y: (loss) => Math.max(0, Math.min(100, scale.y(loss))) };
 }
 
-/** Powers of ten within a range, or of two where these are few. */
+/** Powers of ten within a range of logarithms, with 2 and 5 times each where these are few. */
 function powers(first, last) {
-  for (const base of [10, 4, 2]) {
-    const [from, to] = [Math.ceil(first / Math.log(base)), Math.floor(last / Math.log(base))];
-    if (to - from >= 2 || base === 2) return Array.from({ length: to - from + 1 }, (_, index) => base ** (from + index));
-  }
+  const all = [1, 2, 5].flatMap((factor) => Array.from({ length: 19 }, (_, index) => factor * 10 ** (index - 9)));
+  const inside = all.filter((tick) => Math.log(tick) >= first && Math.log(tick) <= last);
+  const tens = inside.filter((tick) => Number.isInteger(Math.log10(tick)));
+  return tens.length > 2 ? tens : inside;
 }
 
 /** Loss by an amount: {title, unit, law: [[x, loss, lowest, highest]], points: [[x, loss]], own: as of the law}. */
@@ -27,7 +27,7 @@ function lawPlot(data, height) {
   const scale = lawScale(data);
   const plot = plotOf(height);
   const line = (kind, pairs, end) => plot.line(kind, pairs.map(([x, loss]) => [scale.x(x), scale.y(loss)]), end);
-  const amounts = powers(scale.first, scale.last).map((tick) => [tick, short(tick)]);
+  const amounts = powers(scale.first, scale.last).map((tick) => [tick, given(tick)]);
   plot.axes(scale, amounts, ticks(scale.low, scale.high, 4).map((tick) => [tick, decimal(tick)]));
   const [lowest, highest] = [law.map(([x, , low]) => [x, low]), law.map(([x, , , high]) => [x, high])];
   line("tg-band", [...highest, ...lowest.toReversed()], "Z");
@@ -46,13 +46,13 @@ function lawPlot(data, height) {
     const at = scale.first + x * (scale.last - scale.first);
     point(inside ? said(nearest(law, ([amount]) => Math.abs(Math.log(amount) - at)), unit) : null);
   });
-  const rows = law.filter((_, index) => index % 8 === 0).map(([x, ...losses]) => [short(x), ...losses.map((l) => decimal(l, 3))]);
-  node.append(hiddenTable(title, [unit, "loss", "lowest", "highest"], rows));
+  const rows = law.filter((_, index) => index % 8 === 0).map(([x, ...losses]) => [given(x), ...losses.map((l) => decimal(l, 3))]);
+  node.append(hiddenTable(title, [unit, "loss, nats per token", "lowest", "highest"], rows));
   return node;
 }
 
 function said([x, loss, low, high], unit) {
-  return `${short(x)} ${unit}, ${decimal(loss, 3)} (${decimal(low, 3)} to ${decimal(high, 3)})`;
+  return `${given(x)} ${unit}, ${decimal(loss, 3)} (${decimal(low, 3)} to ${decimal(high, 3)})`;
 }
 
 const [time, ...axes] = pictures;

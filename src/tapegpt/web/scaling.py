@@ -19,9 +19,9 @@ DIGITS = 6  # significant, of the numbers of a picture
 TITLE = "What would improve it most"
 
 
-def page(found: Scaling) -> str:
-    """The page as HTML; for the same findings it is the same."""
-    return document(TITLE, "\n".join(_body(found)), data(found), "scaling")
+def page(found: Scaling, footer: str = "") -> str:
+    """The page as HTML, with a footer that is HTML; for the same findings it is the same."""
+    return document(TITLE, "\n".join([*_body(found), footer]), data(found), "scaling")
 
 
 def data(found: Scaling) -> Data:
@@ -33,19 +33,16 @@ def data(found: Scaling) -> Data:
         alike = [each for each in found.trainings if all(each.amounts[other] == own[other] for other in others)]
         points = [(each.amounts[axis], each.loss) for each in alike]
         name = NAMES[axis]
-        axes.append(_picture(f"Loss by {name}", name, found.along(axis), points, (own[axis], *found.band(own))))
+        axes.append(_picture(name, name, found.along(axis), points, (own[axis], *found.band(own))))
     everything = [(each.seconds, each.loss) for each in found.trainings if each.strings == own[STRINGS]]
-    time = _picture(
-        "Loss by time, best spent", "seconds", found.frontier(), everything, (found.seconds, *found.band(own))
-    )
+    spent, own_time = "seconds of a core, best spent", (found.seconds, *found.band(own))
+    time = _picture(spent, "seconds", found.frontier(), everything, own_time)
     return {"pictures": [time, *axes]}
 
 
-def _picture(
-    title: str, unit: str, law: Iterable[Iterable[float]], points: Iterable[Any], own: Iterable[float]
-) -> Data:
+def _picture(by: str, unit: str, law: Iterable[Iterable[float]], points: Iterable[Any], own: Iterable[float]) -> Data:
     return {
-        "title": title,
+        "title": f"Loss: nats per token, by {by}",
         "unit": unit,
         "law": [[round_digits(number, DIGITS) for number in row] for row in law],
         "points": [[round_digits(number, DIGITS) for number in point] for point in points],
@@ -64,18 +61,27 @@ def _body(found: Scaling) -> Iterator[str]:
     yield (
         f"<p>A GPT of {parameters:,} parameters that learns from {strings:,} strings in {steps:,} steps reaches "
         f"{found.loss:.3f} nats per token. {best.name.capitalize()} would improve it most, by {best.gain:.3f}: "
-        f"{best.perplexity:+.1%} perplexity. No amount of all three goes below {floor:.2f} "
+        f"{-best.perplexity:.1%} less perplexity. No amount of all three goes below {floor:.2f} "
         f"({low:.2f} to {high:.2f}).</p>"
     )
     for warning in found.warnings:
         yield f"<p><strong>Note:</strong> {warning}.</p>"
     yield '<div data-view="time"></div>'
     yield '<div class="laws" data-view="axes"></div>'
+    yield (
+        "<p>A dot is a training, the circle your setting. The line is the law with its 90 % interval, dashed where "
+        "nothing was measured.</p>"
+    )
     yield "<h2>Twice as much</h2>"
-    yield table("Losses in nats per token, by the law", ("", *GAINS), gain_rows(found), scrolls=True)
+    yield table("Losses in nats per token, by the law", ("with", *GAINS), map(_typeset, gain_rows(found)), scrolls=True)
     yield f"<p>Twice the time is best spent on {mix(found)}.</p>"
     yield "<h2>Predictions tested</h2>"
-    yield table("Each predicted from trainings with less of it", ("", *CHECKS), check_rows(found), scrolls=True)
+    yield table(
+        "Each predicted from trainings with less of it",
+        ("with", *CHECKS[:-1], "note"),
+        map(_typeset, check_rows(found)),
+        scrolls=True,
+    )
     yield "<h2>The law</h2>"
     yield (
         "<p>loss = E + ((A / parameters<sup>a</sup>)<sup>q</sup> + (B / strings<sup>b</sup>)<sup>q</sup> + "
@@ -113,6 +119,11 @@ def check_rows(found: Scaling) -> Iterator[tuple[str, ...]]:
 def span(interval: tuple[float, float]) -> str:
     """An interval in digits."""
     return f"{interval[0]:.3f}..{interval[1]:.3f}"
+
+
+def _typeset(cells: Iterable[str]) -> list[str]:
+    """Cells as a page has them, with a true minus sign."""
+    return [cell.replace("..", " to ").replace("-", "\N{MINUS SIGN}") for cell in cells]
 
 
 def mix(found: Scaling) -> str:

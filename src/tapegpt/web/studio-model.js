@@ -1,13 +1,14 @@
 // A picture of the model: its recorded operations from left to right, each behind those whose results it takes, with
 // the numbers that it has learned. Each is a button. Not here: what is shown of the chosen one (studio-part.js).
 
-import { cells, drawing, element, place } from "./drawing.js";
+import { cells, decimal, drawing, element, figure, place } from "./drawing.js";
 
-const COLUMN = 50; // pixels of a column, at least
+const COLUMN = 58; // pixels of a column, at least
 const ROW = 66; // of a row
 const ABOVE = 36; // room above for residuals
 const SIDE = 60; // of the largest matrix
-const SIGNS = { add: "+", subtract: "−", multiply: "×", rmsnorm: "norm", layer_norm: "norm", relu: "ReLU", cross_entropy: "loss" };
+const LARGE = 256; // rows or columns: a hashed table has thousands, and is drawn as if it had half as many
+const SIGNS = { add: "+", subtract: "−", multiply: "×", rmsnorm: "norm", layer_norm: "norm", relu: "ReLU", cross_entropy: "loss", kneser_ney: "counts" };
 
 /** The picture of run.graph with the numbers of a moment; `onChoose(number)` is told which operation is chosen. */
 export function modelPicture({ graph }, moment, chosen, onChoose) {
@@ -17,7 +18,7 @@ export function modelPicture({ graph }, moment, chosen, onChoose) {
   const middle = ({ row, of }) => ABOVE + (height - ABOVE) / 2 + ROW * (row - (of - 1) / 2);
   const across = ({ column }) => (100 * (column + 0.5)) / columns;
   const matrices = new Map(moment.matrices.map((matrix) => [matrix.name, matrix]));
-  const largest = Math.max(...moment.matrices.flatMap(({ rows, columns }) => [rows, columns]));
+  const largest = Math.min(LARGE, Math.max(...moment.matrices.flatMap(({ rows, columns }) => [rows, columns])));
 
   const button = (node, number) => {
     const parts = node.parameters.map((name) => thumbnail(matrices.get(name), largest));
@@ -44,7 +45,26 @@ export function modelPicture({ graph }, moment, chosen, onChoose) {
   const picture = drawing("svg", { viewBox: `0 0 100 ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
   const list = element("ol", {}, ...layers(graph, places, columns), element("li", { "aria-hidden": "true", class: "lines" }, picture), ...graph.map(button));
   place(list, { height: `${height}px`, "min-width": `${columns * COLUMN}px` });
-  return element("div", { class: "model", role: "group", "aria-label": "The model, operation by operation", tabindex: 0 }, list);
+  return element("div", { class: "tg-model", role: "group", "aria-label": "The model, operation by operation", tabindex: 0 }, list);
+}
+
+/** The picture with what there is to say of the operation that is chosen, which `onChoose(number)` is told too. */
+export function modelFigure(run, moment, chosen, onChoose) {
+  const choose = (number) => {
+    [...picture.querySelectorAll("button")].forEach((button, each) => button.setAttribute("aria-pressed", String(each === number)));
+    point(operationText(run.graph[number], moment));
+    onChoose(number);
+  };
+  const picture = modelPicture(run, moment, chosen, choose);
+  const about = chosen === null ? "a box is an operation, its pattern the numbers that it learned" : operationText(run.graph[chosen], moment);
+  const { node, point } = figure("operations", "The model, from the token to the loss", about, picture);
+  return node;
+}
+
+/** An operation in words: its formula, and how many numbers it has learned. */
+export function operationText({ operation, formula, parameters }, { matrices }) {
+  const learned = matrices.filter(({ name }) => parameters.includes(name));
+  return [`${operation}: ${formula}`, ...learned.map(({ rows, columns }) => `${decimal(rows, 0)} × ${decimal(columns, 0)} numbers`)].join(", ");
 }
 
 // The column of each operation is one behind those that it takes; in a column they stand one below the other.
@@ -73,7 +93,7 @@ function layers(graph, places, columns) {
 
 // A matrix as some of its numbers; a side grows as the square root of how many there are, so that small ones are seen.
 function thumbnail({ rows, columns, cells: numbers }, largest) {
-  const [height, width] = [rows, columns].map((size) => Math.max(6, Math.round(SIDE * Math.sqrt(size / largest))));
+  const [height, width] = [rows, columns].map((size) => Math.max(6, Math.round(SIDE * Math.sqrt(size > LARGE ? 0.5 : size / largest))));
   return grid(numbers, width, height, (row, column) => numbers[row][column]);
 }
 

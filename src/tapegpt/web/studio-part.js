@@ -1,10 +1,10 @@
 // The map of the model, and what is shown of the operation that is chosen in it: a picture of its numbers, or its code at
 // a stage from Python to machine code. Not here: how the map is drawn (studio-model.js).
 
-import { decimal, element } from "./drawing.js";
+import { element } from "./drawing.js";
 import { get } from "./studio-api.js";
 import { asker, find, outdate, show, whenSeen } from "./studio-dom.js";
-import { modelPicture } from "./studio-model.js";
+import { modelPicture, operationText } from "./studio-model.js";
 import { attentionView, codeBlock, embeddingMap, gradientPath, heatmap } from "./views.js";
 
 export function partSection() {
@@ -34,19 +34,18 @@ export function partSection() {
   }
 
   function drawPicture() {
-    const { operation, formula, parameters } = run.graph[chosen];
+    const { operation, parameters } = run.graph[chosen];
     const { explanation, embeddings } = moment;
-    const shape = ({ rows, columns }) => `, ${decimal(rows, 0)} × ${decimal(columns, 0)} numbers`;
+    const told = operationText(run.graph[chosen], moment);
     const isTable = chosen === run.graph.findIndex((each) => each.operation === "embedding");
-    const told = parameters.length ? shape(moment.matrices.find(({ name }) => name === parameters[0])) : "";
     const drawn = { attention: () => attentionView(explanation), cross_entropy: () => gradientPath(explanation) }[operation];
-    show("part-about", `${operation}: ${formula}${told}`);
+    show("part-about", told);
     const ask = (name) => (signal) =>
       get(`/api/runs/${run.id}/moments/${moment.step}/matrices/${encodeURIComponent(name)}`, { signal });
     if (parameters.length) {
       asking(ask(parameters[0]), (matrix) => {
         const pictures = [heatmap(matrix), ...(isTable ? [embeddingMap(embeddings)] : [])];
-        show("part-about", `${operation}: ${formula}${told}`);
+        show("part-about", told);
         show("part-view", element("div", { class: "halves" }, ...pictures));
       });
     } else show("part-view", drawn ? drawn() : element("p", { class: "quiet" }, "It has no numbers of its own."));

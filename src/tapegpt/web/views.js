@@ -2,15 +2,13 @@
 //
 // What users wrote becomes text, never markup; all colours are those of views.css, under the class `tapegpt`.
 // Not here: where data come from, and what is around a picture.
-import { cells, count, decimal, drawing, element, figure, hiddenTable, nearest, onCell, onPointer, percent, place, plotOf, scaleOf, short, smoothed, table, ticks, visible } from "./drawing.js";
+import { cells, count, decimal, drawing, drawLevels, element, figure, hiddenTable, levelName, lossScale, nearest, onCell, onPointer, percent, place, plotOf, short, smoothed, table, ticks, visible } from "./drawing.js";
 
 const START = "•"; // how the beginning of a string is shown
 const END = "⏎"; // and its end
 const SURPRISING = 6; // nats from which a character has the strongest colour
 const HEIGHT = 220; // of a curve, in pixels
 const MOST_CELLS = 128; // in a row or a column of a heatmap
-const SQUASHED = 1.25; // times the loss of guessing, above which no loss is told from others
-const LEVEL_NAMES = { uniform: "guessing", unigram: "letter counts", bigram: "letter pairs", "5-gram": "runs of five" };
 const VOWELS = new Set("aeiouαεηιουωаеёиоуыэюя");
 
 const inputName = (token) => (token === "" ? START : visible(token));
@@ -38,9 +36,7 @@ export function lossCurve({ runs, baselines = null, moment = null, onMoment = nu
   const line = (kind, points) => plot.line(kind, points.map(([step, loss]) => [scale.x(step), scale.y(Math.min(loss, scale.high))]));
   plot.node.setAttribute("role", "img");
   plot.node.setAttribute("aria-label", lossSummary(shown, levels));
-  const steps = ticks(scale.first, scale.last, 4).map((tick) => [tick, decimal(tick, 0)]);
-  plot.axes(scale, steps, ticks(scale.low, scale.high, 4).map((tick) => [tick, short(tick)]));
-  plot.names(scale, [...drawLevels(levels, scale, line), ...drawRuns(shown, line)]);
+  plot.names(scale, [...drawLevels(plot, scale, levels, line), ...drawRuns(shown, line)]);
   for (const { at, loss, name } of overtaken(shown, levels)) {
     plot.label("tg-overtaken", { left: `${scale.x(at)}%`, top: `${scale.y(loss)}%` });
     plot.node.lastElementChild.title = `step ${decimal(at, 0)}: better than ${name}`;
@@ -52,21 +48,13 @@ export function lossCurve({ runs, baselines = null, moment = null, onMoment = nu
   return node;
 }
 
-/** The lines of the baselines; their labels. */
-function drawLevels(levels, scale, line) {
-  return levels.map(([name, loss]) => {
-    line("tg-baseline", [[scale.first, loss], [scale.last, loss]]);
-    return { name: LEVEL_NAMES[name] ?? name, loss, kind: "tg-soft" };
-  });
-}
-
 /** Where the run that is not pinned becomes better than each baseline, by what is held out where something is. */
 function overtaken(runs, levels) {
   const own = runs.find(({ pinned }) => !pinned);
   const points = own?.held_out.length > 1 ? own.held_out.map(({ step, loss }) => [step, loss]) : (own?.smooth ?? []);
   return levels.flatMap(([name, loss]) => {
     const first = points.findIndex((point) => point[1] < loss);
-    return first > 0 ? [{ at: points[first][0], loss, name: LEVEL_NAMES[name] ?? name }] : [];
+    return first > 0 ? [{ at: points[first][0], loss, name: levelName(name) }] : [];
   });
 }
 
@@ -106,21 +94,6 @@ function pointAtLosses(plot, runs, scale, point, onMoment) {
   });
 }
 
-/** The scale of all lines, but for losses that are far worse than guessing: these end at its top. */
-function lossScale(runs, levels) {
-  const known = levels.map(([, loss]) => loss);
-  const most = known.length ? SQUASHED * Math.max(...known) : Infinity;
-  const losses = [...known];
-  let [first, last] = [Infinity, -Infinity];
-  for (const run of runs) {
-    losses.push(...run.losses.mean, ...run.held_out.map(({ loss }) => loss));
-    const { steps } = run.losses;
-    first = Math.min(first, steps.length > 1 ? Math.max(0, 2 * steps[0] - steps[1]) : steps[0] - 1);
-    last = Math.max(last, steps.at(-1));
-  }
-  return scaleOf([first, last], losses.map((loss) => Math.min(loss, most)));
-}
-
 /** The loss of a run at a step, that of the point nearest to it. */
 const lossAt = ({ smooth }, step) => nearest(smooth, ([at]) => Math.abs(at - step))[1];
 
@@ -134,7 +107,7 @@ function lossSummary(runs, levels) {
     const [from, to] = [run.losses.mean[0], run.smooth.at(-1)[1]].map((loss) => decimal(loss));
     return `${run.name}: loss from ${from} to ${to} nats per token in ${decimal(run.losses.steps.at(-1), 0)} steps`;
   });
-  const beside = levels.map(([name, loss]) => `${LEVEL_NAMES[name] ?? name} ${decimal(loss)}`).join(", ");
+  const beside = levels.map(([name, loss]) => `${levelName(name)} ${decimal(loss)}`).join(", ");
   return said.join("; ") + (beside ? `. To compare: ${beside}` : "");
 }
 
@@ -326,7 +299,7 @@ export function gradientPath(explanation) {
     const head = element("th", { scope: "row" }, ...breakable(name));
     return [head, ...norms.map((norm, t) => cell(name, norm, t)), short(Math.hypot(...norms))];
   });
-  const path = table("tg-table tg-path", null, ["d loss / d", ...inputs.map(inputName), "norm"], rows);
+  const path = table("tg-table tg-path", null, ["d loss / d", ...inputs.map(shortName), "norm"], rows);
   return figure("gradients", "Gradient from the loss back", "area: norm at each position", path).node;
 }
 
@@ -354,7 +327,7 @@ export function embeddingMap(points) {
   const label = `Map of ${points.length} characters by their embeddings`;
   const map = element("div", { class: "tg-map", role: "img", "aria-label": label }, ...dots);
   const vowels = points.filter(({ character }) => isVowel(character)).length;
-  const about = vowels && vowels < points.length ? "vowels in colour" : "";
+  const about = `their two main directions${vowels && vowels < points.length ? " · vowels in colour" : ""}`;
   const { node } = figure("embeddings", "Embeddings of the characters", about, map);
   const rows = points.map(({ character, x, y }) => [visible(character), decimal(x), decimal(y)]);
   node.append(hiddenTable("Points of the characters", ["character", "across", "up"], rows));

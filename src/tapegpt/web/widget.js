@@ -1,6 +1,7 @@
 // A model in a notebook's cell. It is asked by messages, which `notebook.py` answers. Not here: pictures (`views.js`).
-import { decimal, element } from "./drawing.js";
-import { attentionView, embeddingMap, probabilityBars, stringList, surpriseText } from "./views.js";
+import { count, decimal, element } from "./drawing.js";
+import { modelFigure } from "./studio-model.js";
+import { attentionView, embeddingMap, lossCurve, probabilityBars, stringList, surpriseText } from "./views.js";
 
 /** Asks the model, one question at a time: the newest is asked as soon as the one before is answered. */
 function asker(model, ask, show, fail) {
@@ -43,7 +44,7 @@ function render({ model, el }) {
   const temperature = element("input", { ...notches, value: start.temperature });
   const number = element("output");
   const prefix = element("input", { ...typed, size: 8 });
-  const text = element("input", { ...typed, size: 16, value: start.explanation.text });
+  const text = element("input", { ...typed, size: 16, value: start.moment.explanation.text });
   const values = (all) => ["", ...all].map((value) => element("option", { value }, value || "any"));
   const labels = start.labels.map(({ name, values: all }) => element("select", { name }, ...values(all)));
   const [strings, reading, bars, heads] = ["strings", "reading", "bars", "heads"].map((kind) => box(kind));
@@ -51,9 +52,11 @@ function render({ model, el }) {
 
   const showStrings = (shown) => strings.replaceChildren(stringList(shown));
   const showReading = (explanation) => {
-    const select = (t) => bars.replaceChildren(probabilityBars(explanation, t));
-    select(0);
-    reading.replaceChildren(surpriseText(explanation, { onSelect: select, selected: 0 }), bars);
+    const { surprises } = explanation;
+    const onSelect = (t) => bars.replaceChildren(probabilityBars(explanation, t));
+    const selected = surprises.indexOf(Math.max(...surprises));
+    onSelect(selected);
+    reading.replaceChildren(surpriseText(explanation, { onSelect, selected }), bars);
     heads.replaceChildren(attentionView(explanation));
   };
   const generator = asker(model, "strings", showStrings, (message) => (problems[0].textContent = message));
@@ -71,15 +74,19 @@ function render({ model, el }) {
 
   number.textContent = decimal(start.temperature);
   showStrings(start.strings);
-  showReading(start.explanation);
+  showReading(start.moment.explanation);
   const named = labels.map((select) => element("label", {}, `${select.name} `, select));
   const controls = box("row", element("label", {}, "Temperature ", temperature, number), element("label", {}, "Begins with ", prefix), ...named);
   const generates = box("part", controls, problems[0], strings);
   const reads = box("part", box("row", element("label", {}, "Reads ", text)), problems[1], reading);
   el.classList.add("tapegpt", "widget");
+  el.setAttribute("role", "region");
+  el.ariaLabel = "A model";
   el.style.colorScheme = isDark() ? "dark" : "light";
-  const parts = box("parts", generates, embeddingMap(start.embeddings), reads, heads);
-  el.replaceChildren(box("about", start.about), parts);
+  const losses = start.losses.steps.length ? [lossCurve({ runs: [{ ...start, name: "training" }], baselines: start.baselines })] : [];
+  const parts = box("parts", generates, ...losses, reads, heads, embeddingMap(start.moment.embeddings));
+  const map = modelFigure(start, start.moment, null, () => {});
+  el.replaceChildren(box("about", `${count(start.parameters, "parameter")}, ${count(start.steps, "step")}`), parts, map);
   return () => {
     generator.stop();
     reader.stop();
