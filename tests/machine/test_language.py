@@ -675,6 +675,18 @@ def test_inverse_roots_of_f64_are_near_in_vectors_of_any_width(target: Target) -
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
+def test_inverse_roots_of_f64_are_near_everywhere(target: Target) -> None:
+    def roots(k: Builder, x: F64s, n: Int) -> None:
+        for at in k.range(0, n, k.width()):
+            x.store(at, k.reciprocal_sqrt(x.vector(at, k.width())))
+
+    numbers = [2.0**exponent * (1 + 3 * i / 4096) for exponent in (-1022, -2, 1020) for i in range(4096)]
+    x = array("d", numbers)
+    Program({"roots": (Kernel(roots), {})}, target).run("roots", address_of(x), len(x))
+    assert max(abs(root * math.sqrt(number) - 1) for root, number in zip(x, numbers, strict=True)) < 2.0**-13
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: f"{t.name}-{t.cpu or 'host'}")
 def test_inverse_roots_are_near_in_vectors_of_any_width(target: Target) -> None:
     def roots(k: Builder, x: F32s, y: F32s, d: F64s) -> None:
         for row, lanes in enumerate((1, 2, 4, 8, 16)):

@@ -52,14 +52,14 @@ def square(k: Builder, x: Value, reach: int = 1022) -> tuple[Value, Value]:
 
 
 def square_root(k: Builder, x: Value, reach: int = 512) -> tuple[Value, Value, Value]:
-    """Two numbers, mostly equal, one of which is x ** 0.5, and one above the inverse of both, by less than 2^-19 of it.
+    """Two numbers, mostly equal, one of which is x ** 0.5, and one above the inverse of both, by less than 2^-11 of it.
 
     For a normal x > 0, below 2^1021, and roots from 2^-reach to 2^reach.
     """
     if not k.target.certified:
         root = k.pow(x, 0.5)
         return root, root, root
-    if k.target.fma:
+    if k.target.estimates:
         twice = x + x
         half = k.reciprocal_sqrt(twice + twice)  # additions are free where multiplications are what takes longest
         near = twice * half
@@ -68,8 +68,8 @@ def square_root(k: Builder, x: Value, reach: int = 512) -> tuple[Value, Value, V
         result = k.fma(k.fma(-near, near, x), half, near)  # within 0.93 ulp
     else:
         result = k.sqrt(x)
-        half = 0.5 / result
-    above = k.from_bits(k.bits(half) + ((1 << 52) + (1 << 32)))
+        half = 0.5 * k.reciprocal_sqrt(x) if k.target.fma else 0.5 / result
+    above = k.from_bits(k.bits(half) + ((1 << 52) + (1 << 40)))
     remainder = _short_of(k, x, result, result)  # 2 * result times the distance
     return result, k.mul_add(remainder, half * _push(k, x, reach), result), above
 
