@@ -11,9 +11,11 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import BytesIO, TextIOWrapper
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from traceback import format_exception_only
 from typing import Any
@@ -57,10 +59,11 @@ class Page:
 
     def film(self, text: str) -> str:
         """The page's `model` as the figures need it, as JSON; or why not."""
-        try:
-            return json.dumps({"film": film(self._names["model"], text)})
-        except KeyError:
+        model = self._names.get("model")
+        if not isinstance(model, GPT):
             return json.dumps({"problem": "no block that has run makes a model"})
+        try:
+            return json.dumps({"film": film(model, text)})
         except TapeGPTError as error:
             return json.dumps({"problem": str(error)})
 
@@ -87,37 +90,24 @@ def _files() -> dict[Path, bytes]:
 
 
 def _run_python(text: str, names: dict[str, Any], show: Show) -> None:
-    """Run statements, up to the first that fails."""
+    """Run statements; those that begin in the same line together, since only lines have prompts."""
     lines, start = text.splitlines(), 0
     try:
-        groups = list(_statements(text))
+        body = ast.parse(text).body
     except SyntaxError as error:
         show(_prompted(lines), _last_line(error))
         return
-    for statements in groups:
-        first, end = statements[0].lineno - start, statements[-1].end_lineno
-        source, start = _prompted(lines[start:end], first), end or 0
-        screen = _stream()
+    for line, group in groupby(body, attrgetter("lineno")):
+        statements, screen = list(group), _stream()
+        end = statements[-1].end_lineno or line
         try:
             with redirect_stdout(screen), redirect_stderr(screen):
                 code = compile(ast.Interactive(statements), "<block>", "single", dont_inherit=True)
                 exec(code, names)  # noqa: S102  # this is what it is for
         except BaseException as error:  # noqa: BLE001  # it is the reader's
-            show(source, _text(screen) + _last_line(error))
-            return
-        show(source, _text(screen))
-
-
-def _statements(text: str) -> Iterator[list[ast.stmt]]:
-    """Those that begin in the same line together: only lines have prompts."""
-    group: list[ast.stmt] = []
-    for statement in ast.parse(text).body:
-        if group and statement.lineno != group[-1].end_lineno:
-            yield group
-            group = []
-        group.append(statement)
-    if group:
-        yield group
+            screen.write(_last_line(error))
+        show(_prompted(lines[start:end], line - start), _text(screen))
+        start = end
 
 
 def _prompted(lines: list[str], first: int = 1) -> str:

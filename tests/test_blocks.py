@@ -86,7 +86,7 @@ def test_a_block_begins_where_those_above_it_have_ended(page: Any) -> None:
             "# why\n\nif 1:\n    print(2)\n3",
             [(">>> # why\n>>>\n>>> if 1:\n...     print(2)\n...", "2\n"), (">>> 3", "3\n")],
         ),
-        ("print(1); x\n2", [(">>> print(1); x", "1\nNameError: name 'x' is not defined")]),
+        ("print(1); x\n2", [(">>> print(1); x", "1\nNameError: name 'x' is not defined"), (">>> 2", "2\n")]),
         ("1\n(", [(">>> 1\n... (", "SyntaxError: '(' was never closed")]),
         ("raise SystemExit", [(">>> raise SystemExit", "SystemExit")]),
     ],

@@ -77,7 +77,9 @@ class Block {
     this.editor = make("textarea", { hidden: true, ariaLabel: `Code of ${name}`, spellcheck: false, autocapitalize: "off" });
     this.editor.oninput = () => this.change(this.editor.value);
     this.editor.onkeydown = ({ key, ctrlKey, metaKey }) => {
-      if (key === "Enter" && (ctrlKey || metaKey)) this.run.click();
+      if (key !== "Enter" || !(ctrlKey || metaKey)) return;
+      this.run.focus();
+      this.run.click();
     };
     this.note = make("span", { className: "note" });
     const bar = make("div", { className: "run", role: "group", ariaLabel: name });
@@ -139,10 +141,8 @@ class Block {
   }
 
   close() {
-    const had = this.editor === document.activeElement;
     this.code.parentElement.hidden = this.edit.hidden = false;
     this.editor.hidden = true;
-    if (had) this.edit.focus();
   }
 
   restore() {
