@@ -146,7 +146,7 @@ def _pipe(command: str, screen: TextIOWrapper) -> None:
     for word in words:
         if word == "|":
             stages.append([])
-        elif word != ">" and not word.strip("();<>|&"):
+        elif word != ">" and re.fullmatch("[();<>|&]+", word):
             raise ValueError(f"{word} is not available: only | and > are")
         else:
             stages[-1].append(word)
@@ -166,7 +166,7 @@ def _pipe(command: str, screen: TextIOWrapper) -> None:
         with redirect_stdout(output):
             COMMANDS[name](arguments)
         if output is not screen:
-            given = _text(output).encode()
+            given = _content(output)
         if target is not None:
             target.write_bytes(given)
 
@@ -190,8 +190,11 @@ def _stream() -> TextIOWrapper:
     return TextIOWrapper(BytesIO(), "utf-8", newline="\n", write_through=True)
 
 
-def _text(stream: TextIOWrapper) -> str:
-    stream.flush()
+def _content(stream: TextIOWrapper) -> bytes:
     content = stream.buffer
     assert isinstance(content, BytesIO)
-    return content.getvalue().decode("utf-8", "replace")
+    return content.getvalue()
+
+
+def _text(stream: TextIOWrapper) -> str:
+    return _content(stream).decode("utf-8", "replace")

@@ -100,7 +100,7 @@ def test_python_is_shown_as_in_a_console(page: Any, text: str, shown: list[tuple
     [
         (r"printf '%s-%s\n' a b 'c d' e", "a-b\nc d-e\n"),
         ("printf 'a|b > c'", "a|b > c"),
-        ("echo a b", "a b\n"),
+        ("echo a '' b", "a  b\n"),
         ("echo a > file.txt", ""),
         ("echo a | echo b", "b\n"),
         ("tapegpt --version | tapegpt nonsense", "tapegpt: error: COMMAND must be "),
