@@ -3,8 +3,12 @@
 const figures = new Map(); // each figure's element, and the function that draws it
 const grounds = [];
 const scrubbers = [];
+const fields = []; // for the word
 let moment = film.moments.length - 1;
 let letter = 1;
+
+const wordOf = ({ moments }) => moments[0].explanation.text;
+let drawn = subject(wordOf(film));
 
 const views = {
   loss: () =>
@@ -44,6 +48,40 @@ function light() {
   for (const ground of grounds) ground.style.colorScheme = document.body.dataset.mdColorScheme === "slate" ? "dark" : "light";
 }
 
+/** What figures are of: the training as the page has it, and a word. */
+function subject(word) {
+  return `${blocks[0]?.text}\n${word}`;
+}
+
+/** A field for another word, where blocks can run. */
+function wordField() {
+  const input = element("input", { value: wordOf(film), size: 12, "aria-label": "Word", autocapitalize: "off", spellcheck: "false" });
+  const button = element("button", {}, "Read");
+  const note = element("span", { class: "tg-soft" });
+  const form = element("form", { class: "word" }, "Word", input, button, note);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  starter(button, note, async (say) => {
+    if (blocks[0].ran !== blocks[0].text) await blocks[0].start(say);
+    await redraw(say, input.value);
+  });
+  fields.push(input);
+  return form;
+}
+
+/** Draw the training that the page has now, and how it reads a word. */
+async function redraw(say, word = wordOf(film)) {
+  if (subject(word) === drawn) return;
+  const { film: made, problem } = await ask("film", [word], "Drawing the figures …", say);
+  if (problem) throw new Error(problem);
+  film = made;
+  drawn = subject(word);
+  const last = film.moments.length - 1;
+  letter = Math.min(letter, film.moments[last].explanation.targets.length - 1);
+  for (const input of fields) input.value = word;
+  for (const { input } of scrubbers) input.max = last;
+  go(last);
+}
+
 function go(index) {
   moment = Math.max(0, index);
   const { step } = film.moments[moment];
@@ -58,10 +96,12 @@ function go(index) {
 for (const host of document.querySelectorAll("[data-figure]")) {
   const picture = element("div", {});
   const ground = element("div", { class: "tapegpt" }, picture, scrubber());
+  if (blocks.length && host.hasAttribute("data-word")) ground.append(wordField());
   figures.set(picture, views[host.dataset.figure]);
   grounds.push(ground);
   host.attachShadow({ mode: "open" }).append(element("style", {}, look), ground); // the site's styles stay outside
 }
 new MutationObserver(light).observe(document.body, { attributeFilter: ["data-md-color-scheme"] });
+afterRun = redraw;
 light();
 go(moment);

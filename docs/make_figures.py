@@ -13,38 +13,24 @@ import json
 import re
 from pathlib import Path
 
-from tapegpt import Config, Corpus, Trainer, export, train
-from tapegpt.data.ngrams import baselines
-from tapegpt.settings import Settings
+from blocks import film
+
+from tapegpt import GPT, Corpus, export, train
 from tapegpt.studio import static
 from tapegpt.studio.limits import Limits
-from tapegpt.training.recording import record
 from tapegpt.web import bundle, source
-from tapegpt.web.data import Portrait
 
 DOCS = Path(__file__).resolve().parent
 FIGURES = DOCS / "figures"
-TEXT, TEMPERATURE = "emma", 0.5
-MOMENTS = 12  # at equal distances, in addition to those at the beginning
+TEXT = "emma"
 
 
-def film() -> dict[str, object]:
-    """The default training on first names: its losses, and each of its moments."""
-    corpus = Corpus.dataset("names")
-    portrait = Portrait(record(Trainer(corpus, Config(), Settings()), MOMENTS))
-    run = portrait.run(TEXT, TEMPERATURE)
-    moments = [portrait.moment(step, TEXT, TEMPERATURE) for step in run["moments"]]
-    levels = baselines(corpus, corpus, corpus.vocab_size)
-    del levels["5-gram"]  # it has memorised the names that it counted
-    return {"losses": run["losses"], "baselines": levels, "moments": moments}
-
-
-def script() -> str:
+def script(model: GPT) -> str:
     """The views, their styles, their data and `live.js` as one script: a page opened from the disk loads no modules."""
     views = "\n".join(line.removeprefix("export ") for line in bundle("views.js").splitlines())
     look = _in_pixels(source("views.css")) + (DOCS / "live.css").read_text(encoding="utf-8")
     live = (DOCS / "live.js").read_text(encoding="utf-8")
-    data = f"const look = {_json(look)};\nconst film = {_json(film())};"
+    data = f"const look = {_json(look)};\nlet film = {_json(film(model, TEXT))};"
     return f'(() => {{\n"use strict";\n{views}\n{data}\n{live}}})();\n'
 
 
@@ -59,7 +45,8 @@ def _json(data: object) -> str:
 
 if __name__ == "__main__":
     FIGURES.mkdir(exist_ok=True)
-    (FIGURES / "live.js").write_text(script(), encoding="utf-8")
-    export.write(train(Corpus.dataset("names")), FIGURES / "names.html", train=True)
+    names = train(Corpus.dataset("names"))
+    (FIGURES / "live.js").write_text(script(names), encoding="utf-8")
+    export.write(names, FIGURES / "names.html", train=True)
     static.write(FIGURES / "playground", Corpus.dataset("names"), "names", Limits())
     (FIGURES / "icon.svg").write_text(source("studio.svg"), encoding="utf-8")

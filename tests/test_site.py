@@ -18,7 +18,10 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import tapegpt
-from tests.web.browser import served
+from benchmarks.pyodide import package
+from tapegpt.studio import static
+from tapegpt.studio.limits import Limits
+from tests.web.browser import TIMEOUT, inaccessible, served, until
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "docs").glob("*.md"))
@@ -158,3 +161,153 @@ def test_copy_buttons_give_commands_without_prompts_and_output(address: str, pag
         page.goto(f"{address}/{name}.html")
         page.locator("[data-clipboard-target]").nth(number).click()
         assert page.evaluate("navigator.clipboard.readText()") == copied, name
+
+
+# --- blocks that run
+
+
+@pytest.fixture(scope="module")
+def running(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the site with Pyodide beside it."""
+    place = package()
+    if place is None or not list(place.glob("msgspec-*.whl")):
+        pytest.skip("needs Node, and PYODIDE, a folder with npm's package pyodide, and in that a wheel of msgspec")
+    copy = tmp_path_factory.mktemp("running") / "site"
+    shutil.copytree(site, copy)
+    playground = str(copy / "figures" / "playground")
+    static.write(playground, tapegpt.Corpus.dataset("names"), "names", Limits(), str(place))
+    with served(copy) as address:
+        yield address
+
+
+def wait(page: Any) -> None:
+    """Wait until nothing runs: Python, which has to be loaded first, takes its time on a busy machine."""
+    page.wait_for_function("!halt", timeout=5 * TIMEOUT, polling=100)
+
+
+class Block:
+    """A block as a reader sees it, by its number on the page."""
+
+    def __init__(self, page: Any, number: int) -> None:
+        self._page = page
+        self._node = page.locator(".highlight:has(.run)").nth(number)
+        self.note = self._node.locator(".note")
+
+    @property
+    def shown(self) -> list[str]:
+        return str(self._node.locator("code").text_content()).splitlines()
+
+    def press(self, name: str) -> None:
+        self._node.get_by_role("button", name=name).click()
+
+    def run(self) -> list[str]:
+        self.press("Run")
+        return self.result()
+
+    def result(self) -> list[str]:
+        wait(self._page)
+        return self.shown
+
+    def write(self, text: str) -> None:
+        if self._node.locator("textarea").is_hidden():
+            self.press("Edit")
+        self._node.locator("textarea").fill(text)
+
+    @property
+    def is_marked(self) -> bool:
+        return "changed" in str(self._node.get_attribute("class")) and bool(self._node.locator(".mark").is_visible())
+
+
+def test_blocks_run_and_can_be_changed(running: str, page: Any) -> None:
+    page.goto(f"{running}/how-a-gpt-works.html")
+    assert not page.locator(".needs").count()
+    training, tokens = Block(page, 0), Block(page, 1)
+    printed = tokens.shown
+    assert not [worker for worker in page.workers if "blocks" in worker.url]  # until something runs
+    tokens.press("Run")
+    until(page, "document.querySelectorAll('.note')[1].textContent.startsWith('Loading Python … ')")
+    assert tokens.result() == printed  # what is above it has run
+    assert training.shown[-1].startswith("<GPT of 4,192 parameters")
+    assert tokens.note.inner_text().startswith("done in ")
+    tokens.press("Edit")
+    page.keyboard.press("ControlOrMeta+End")
+    page.keyboard.type("\n[2 * token for token in tokens]")
+    page.keyboard.press("ControlOrMeta+Enter")
+    assert tokens.result() == [*printed, ">>> [2 * token for token in tokens]", "[52, 8, 24, 24, 0, 52]"]
+    assert page.evaluate("document.activeElement.textContent") == "Run"
+    assert tokens.is_marked
+    assert not training.is_marked
+    tokens.write("tokens[99]")
+    assert tokens.run() == [">>> tokens[99]", "NameError: name 'tokens' is not defined"]  # not what it left before
+    tokens.write("bos = 1\nwhile True: pass")
+    tokens.press("Run")
+    until(page, "document.querySelectorAll('.note')[1].textContent.startsWith('Running … ')")
+    tokens.press("Stop")
+    assert tokens.result() == [">>> tokens[99]", "NameError: name 'tokens' is not defined"]
+    assert tokens.note.inner_text() == "stopped"
+    tokens.press("Reset")
+    assert tokens.shown == printed
+    assert not tokens.is_marked
+
+
+def test_figures_show_the_model_and_the_word_of_the_reader(running: str, page: Any) -> None:
+    page.goto(f"{running}/how-a-gpt-works.html")
+    word, moment = page.locator("[data-figure=surprise] .word input"), page.locator("[data-figure=loss] output")
+    assert moment.inner_text() == "after 1,000 steps"
+    Block(page, 0).write('import tapegpt\nmodel = tapegpt.train(["emma", "eva"] * 9, steps=30, n_embd=8)')
+    Block(page, 0).run()
+    assert moment.inner_text() == "after 30 steps"
+    assert set(page.locator("[data-figure=embeddings] .tg-point").all_inner_texts()) == set("aemv")
+    for field in ("eva", "zoe"):
+        word.fill(field)
+        word.press("Enter")
+        wait(page)
+    assert page.locator(".word [role=status]").inner_text().startswith("text 'zoe': the model does not know 'oz'")
+    heads = page.locator("[data-figure=gradients] thead th").all_inner_texts()
+    assert heads[1:-1] == ["•", "e", "v", "a"]
+
+
+def test_commands_run_and_can_be_changed(running: str, page: Any) -> None:
+    page.goto(f"{running}/tutorial.html")
+    data = Block(page, 0)
+    printed = data.shown
+    assert data.run() == printed
+    data.write("echo emma | tapegpt generate\ntapegpt --version")
+    failed, version = "tapegpt: error: ", f"tapegpt {tapegpt.__version__}"
+    shown = data.run()
+    assert [shown[0], shown[1][: len(failed)], *shown[2:]] == [
+        "$ echo emma | tapegpt generate",
+        failed,
+        "$ tapegpt --version",
+        version,
+    ]
+    page.locator("[data-clipboard-target]").nth(0).click()
+    assert page.evaluate("navigator.clipboard.readText()") == "echo emma | tapegpt generate\ntapegpt --version\n"
+
+
+def test_pyodide_is_asked_for_when_something_runs(address: str, page: Any, problems: list[str]) -> None:
+    page.goto(f"{address}/tutorial.html")
+    assert problems == []
+    Block(page, 0).run()
+    assert Block(page, 0).note.inner_text().startswith("Python does not load: ")
+    asked = [problem for problem in problems if problem.startswith("request: ")]
+    assert asked
+    assert [each for each in asked if not each.startswith(f"request: {static.PYODIDE}")] == []
+    problems.clear()
+
+
+@pytest.mark.parametrize("name", ["tutorial", "how-a-gpt-works"])
+def test_pages_from_the_disk_say_what_running_needs(site: Path, name: str, page: Any, problems: list[str]) -> None:
+    page.goto((site / f"{name}.html").as_uri())
+    assert page.locator(".needs").inner_text() == "This needs JavaScript, and a page from a server instead of the disk."
+    assert page.locator(".run, .word").count() == 0
+    problems.remove("console: Failed to load resource: net::ERR_FILE_NOT_FOUND")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["tutorial", "how-a-gpt-works"])
+def test_pages_with_blocks_are_accessible(address: str, page: Any, scheme: str, name: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{address}/{name}.html")
+    Block(page, 1).write("another text")
+    assert inaccessible(page) == []

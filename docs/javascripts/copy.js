@@ -1,4 +1,5 @@
-// Copy buttons give what can be pasted: of a block with prompts its commands, without prompts and output.
+// Copy buttons give what can be pasted: of a block with prompts its commands, without prompts and output. They are no
+// landmarks, of which a page would have dozens.
 
 /** The commands of a block, after `$ `, `>>> ` and `... ` and on lines that a backslash continues; else all of it. */
 function commands(text) {
@@ -22,3 +23,5 @@ document.addEventListener(
   },
   true, // before the theme reads the button
 );
+
+addEventListener("load", () => document.querySelectorAll(".md-code__nav").forEach((nav) => (nav.role = "presentation")));
