@@ -27,7 +27,7 @@ class Defaults:
     def add_argument(self, *names: str, action: str = "", default: Any = None, dest: str = "", **_: object) -> None:
         """Keep the default under the name that argparse would give it."""
         name = dest or names[-1].lstrip("-").replace("-", "_")
-        self.values[name] = action != "store_true" and default
+        self.values[name] = {"store_true": False, "store_false": True}.get(action, default)
 
 
 def option(group: argparse._ActionsContainer, name: str, within: Range, about: str, **settings: Any) -> None:
@@ -49,12 +49,16 @@ def setting_arguments(
     Those of the engine fast are marked as such, where the group has others too; defaults are shown where they hold.
     """
     for name in names:
-        each = record.fields[name]
+        each, within, default = record.fields[name], record.ranges[name], getattr(record, name)
         about = f"{'engine fast: ' if marked and each.needs_fast else ''}{each.about}"
-        if defaults:
-            usual = each.usual or (each.fast if each.needs_fast else getattr(record, name))
-            about += f" [{usual:g}]" if isinstance(usual, float) else f" [{usual}]"
-        option(group, flag(name), record.ranges[name], about)
+        if isinstance(default, bool):
+            switch = flag(f"no_{name}" if default else name)
+            group.add_argument(switch, dest=name, action="store_false" if default else "store_true", help=about)
+            continue
+        usual = each.usual or (each.fast if each.needs_fast else default)
+        if defaults and usual is not None:
+            about += f" [{usual:g}]" if isinstance(usual, float) else f" [{each.usual or within.write(usual)}]"
+        option(group, flag(name), within, about)
 
 
 def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:

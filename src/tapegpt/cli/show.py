@@ -16,7 +16,7 @@ from tapegpt.cli.models import (
     read_settings,
     shape_arguments,
 )
-from tapegpt.cli.options import flag, given, option
+from tapegpt.cli.options import Defaults, flag, given, option
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf
 from tapegpt.text import amount, clip, visible
@@ -39,17 +39,7 @@ if TYPE_CHECKING:
 
 STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm", "wasm")
 OF_OPERATION = ("tape", "kernels", "llvm", "asm", "wasm")
-OF_A_MODEL = (
-    "command",
-    "data",
-    "stage",
-    "op",
-    "kind",
-    "delimiter",
-    "encoding",
-    "tokens",
-    "errors",
-)  # options, some with a default
+KEPT = ("data", "stage", "op", "kind")  # options that are about a model as it is
 LABEL, LISTED, WIDTH = 10, 10, 40  # columns of a label, documents that are listed, characters of one
 KINDS = (  # columns of the survey
     ("add", ("add", "sub")),
@@ -185,9 +175,12 @@ def _subject(options: argparse.Namespace) -> Subject:
         config, settings = resolve(named, model=kind)
         corpus = corpus_of(options, options.tokens)
         return Subject(corpus.vocabulary, config, settings, corpus=corpus)
-    for name, value in vars(options).items():
-        if name not in OF_A_MODEL and value not in (None, False, []):
-            raise TapeGPTError(f"{flag(name)} is not about a model as it is, which {options.data[0]} has: leave it out")
+    defaults = Defaults()
+    arguments(defaults)  # type: ignore[arg-type]  # it takes options as a parser does
+    for name, default in defaults.values.items():
+        if name not in KEPT and getattr(options, name) != default:
+            typed = flag(f"no_{name}" if default is True else name)
+            raise TapeGPTError(f"{typed} is not about a model as it is, which {options.data[0]} has: leave it out")
     options.model = options.data[0]
     model = load_model(options)
     return Subject(model.vocabulary, model.config, Settings(engine=model.engine.name), model=model)

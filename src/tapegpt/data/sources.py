@@ -20,7 +20,7 @@ from tapegpt.text import amount, escape_line, unescape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import BinaryIO, Literal, TypedDict
 
     class Reading(TypedDict, total=False):
@@ -61,15 +61,37 @@ ASCII_LIKE = ("utf-8", "utf8", "ascii", "latin-1", "cp1252", "utf-8-sig")  # enc
 
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 _SUFFIXES |= {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
-_WORDS = {"line": LINE, "blank": BLANK, "none": WHOLE}
+
+
+class _Escaped(Instance):
+    """Texts that a command line gives with escapes as in `text.py`, or by a word."""
+
+    def __init__(self, name: str, remedy: str, words: Mapping[str, str] | None = None) -> None:
+        super().__init__(str, remedy)
+        self._name, self._words = name, words or {}
+
+    def parse(self, text: str) -> str:
+        try:
+            return self._words[text] if text in self._words else unescape_line(text)
+        except ValueError as error:
+            raise TapeGPTError(
+                f"{argument(self._name)} {text}: {error} is no escape: choose from \\n \\t \\r \\x00 \\u0000, and "
+                "\\\\ for a backslash"
+            ) from None
+
+    def write(self, value: str) -> str:
+        if value in self._words:  # the text "line", which as a word means another
+            return f"\\x{ord(value[0]):02x}{value[1:]}"
+        words = {text: word for word, text in self._words.items()}
+        return words.get(value) or escape_line(value).replace("\t", "\\t")
 
 
 class Selection(Record):
     """Which strings become documents."""
 
-    lowercase: bool = field("in lower case", Instance(bool), default=False)
-    max_length: int | None = field("longer documents, in characters, are left out", Whole(1), default=None)
-    unique: bool = field("each document once, where it comes first", Instance(bool), default=False)
+    lowercase: bool = field("all characters in lower case", Instance(bool), default=False)
+    max_length: int | None = field("longest strings to take, in characters", Whole(1), default=None, usual="all")
+    unique: bool = field("each string once", Instance(bool), default=False)
 
     def select(
         self,
@@ -106,35 +128,44 @@ class Source(Selection):
     """What is read, and how. Raises `TapeGPTError` for fields that do not fit together."""
 
     paths: tuple[str, ...] = ()  # of files and directories, "-" for standard input
-    dataset: str | None = field("or an embedded data set", OneOf(DATASETS), default=None)
+    dataset: str | None = field(f"embedded data: {', '.join(DATASETS)}", OneOf(DATASETS), default=None)
     files: str | None = field(
-        "those of directories and of zip files whose names are so, as *.txt",
-        Instance(str, "give a pattern of names such as *.txt"),
+        "of directories and zip files, the files with such names, as '*.abc'",
+        Instance(str, "give a pattern of names such as *.txt", "PATTERN"),
         default=None,
+        usual="all",
     )
-    format: str | None = field("None: each file's name says it, or it is text", OneOf(FORMATS), default=None)
-    encoding: str = field("of text", Instance(str, "give the name of one"), default="utf-8")
+    format: str | None = field(
+        f"format of DATA: {', '.join(FORMATS)}", OneOf(FORMATS), default=None, usual="by the names of files"
+    )
+    column: str | None = field(
+        "column of a table: its name or number, of JSON a key or a.b",
+        Instance(str, "give its name, or its number as text", "NAME"),
+        default=None,
+        usual="the only one",
+    )
+    labels: Sequence[str] = ()  # of tables: columns as `column`, whose values are labels of the documents
+    header: bool = field(
+        ".csv and .tsv without names of columns in the first row, columns by number", Instance(bool), default=True
+    )
+    separator: str | None = field(
+        "character between the cells of .csv, as ';' or '\\t'",
+        _Escaped("separator", "give a character"),
+        default=None,
+        usual=", or ;",
+    )
+    quotes: bool = field("cells of .csv with quotation marks as they are", Instance(bool), default=True)
+    delimiter: str = field(
+        "what separates strings: text such as '\\n---\\n', or line, blank or none",
+        _Escaped("delimiter", "give the text between documents", {"line": LINE, "blank": BLANK, "none": WHOLE}),
+        default=LINE,
+    )
+    encoding: str = field("encoding of DATA", Instance(str, "give the name of one", "NAME"), default="utf-8")
     errors: str = field(
-        "what is not of the encoding: refused, replaced by U+FFFD, or the strings with it left out",
+        "what is not of the encoding: strict, refused; replace, by U+FFFD; skip, strings with it left out",
         OneOf(ERRORS),
         default="strict",
     )
-    delimiter: str = field(
-        "text: what lies between documents", Instance(str, "give the text between documents"), default=LINE
-    )
-    column: str | None = field(
-        "tables: name or number from 1; JSON: a key or dotted path",
-        Instance(str, "give its name, or its number as text"),
-        default=None,
-    )
-    labels: Sequence[str] = ()  # of tables: columns as `column`, whose values are labels of the documents
-    header: bool = field("tables: whether the first row names the columns", Instance(bool), default=True)
-    separator: str | None = field(
-        "CSV: the character between cells; None: a comma, a tab, or a semicolon where a file has no comma",
-        Instance(str, "give a character"),
-        default=None,
-    )
-    quotes: bool = field("CSV: whether cells may be in quotation marks", Instance(bool), default=True)
     sample: int | None = field(
         "bytes that are read, about, of larger data: evenly spaced lines, or the beginning", Whole(1), default=None
     )
@@ -185,7 +216,7 @@ class Source(Selection):
                 found[name] = [f"--labels={each}" for each in value]
             elif value != getattr(Source, name) and name not in ("paths", "labels", "sample"):  # which a budget decides
                 flag = f"--{'no-' * (value is False)}{name.replace('_', '-')}"
-                text = type_text(value, name) if name in ("delimiter", "separator") else str(value)
+                text = str(self.ranges[name].write(value))
                 separate = [flag] if isinstance(value, bool) else [flag, text]
                 found[name] = [f"{flag}={text}"] if text.startswith("-") else separate
         return found
@@ -442,33 +473,6 @@ class _Faults:
             noun, done = ("place", "replaced by U+FFFD") if self._errors == "replace" else ("string", "left out")
             count = amount(self._count, noun)
             warn(f"{place}: is not all {encoding}: {count} {done}, the first in line {self._line}")
-
-
-def parse_delimiter(text: str) -> str:
-    r"""The delimiter that a command line means: `line`, `blank`, `none`, or a text with escapes as in `text.py`.
-
-    Raises `TapeGPTError` for any other escape, and for a backslash at the end.
-    """
-    return _WORDS[text] if text in _WORDS else parse_text(text, "delimiter")
-
-
-def parse_text(text: str, name: str) -> str:
-    """A text that a command line gives for an option with escapes; raises `TapeGPTError` as `parse_delimiter`."""
-    try:
-        return unescape_line(text)
-    except ValueError as error:
-        raise TapeGPTError(
-            f"{argument(name)} {text}: {error} is no escape: choose from \\n \\t \\r \\x00 \\u0000, and "
-            "\\\\ for a backslash"
-        ) from None
-
-
-def type_text(text: str, name: str) -> str:
-    """A text as `parse_text`, and for a delimiter `parse_delimiter`, reads it."""
-    words = {text: word for word, text in _WORDS.items()} if name == "delimiter" else {}
-    if name == "delimiter" and text in _WORDS:  # the text "line", which as a word means another
-        return f"\\x{ord(text[0]):02x}{text[1:]}"
-    return words.get(text) or escape_line(text).replace("\t", "\\t")
 
 
 def format_of(path: str) -> str:
