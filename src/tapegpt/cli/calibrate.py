@@ -24,7 +24,6 @@ COMMON = "--dataset --alarm-rate --json --labels --output"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     model_argument(parser)
     about = "They must not have been trained on."
     data_arguments(parser.add_argument_group("strings known to be good", about), "standard input")
@@ -36,7 +35,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the threshold of a rate, or those of some rates."""
     source, model, nats, labelled = stream_of(options), load_model(options), array("d"), list[str]()
     if (options.output is None) is bool(source.labels):
         raise TapeGPTError(

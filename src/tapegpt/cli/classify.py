@@ -29,7 +29,6 @@ COMMON = "--dataset --column --by --labels --output --output-format --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     model_argument(parser)
     data_arguments(parser.add_argument_group("strings"), "standard input")
     about = "column of labels to choose from, by name in the training data [the combinations of all]"
@@ -48,7 +47,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the most probable labels."""
     if options.json and options.output_format != "text":
         raise TapeGPTError("--json and --output-format exclude each other: give one of them")
     model, source = load_model(options), stream_of(options)
@@ -111,7 +109,6 @@ class _Tally:
         self._nats = 0.0
 
     def add(self, texts: Sequence[str | None], found: Classes) -> None:
-        """Compare those that are known."""
         if not self._names:
             return
         labelled = self._vocabulary.relabel(texts, self._names)
@@ -125,7 +122,6 @@ class _Tally:
             self._nats -= math.log(max(shares.get(known, 0.0), LEAST))
 
     def tell(self) -> None:
-        """Say it."""
         if self._count:
             share, nats = self._right / self._count, self._nats / self._count
             notice(f"{share:.1%} of {amount(self._count, 'label')} are right; log loss {nats:.4f} nats")

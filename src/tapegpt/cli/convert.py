@@ -15,7 +15,6 @@ SUFFIXES = (".json", ".safetensors")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     about = "model file, directory of a run, or JSON with a state_dict of microgpt.py"
     parser.add_argument("model", metavar="IN", help=about)
     parser.add_argument("target", metavar="OUT", help="file to write, its name ending in .json or .safetensors")
@@ -30,7 +29,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the one as the other."""
     from tapegpt.models.microgpt_json import from_state_dict, is_state_dict
 
     if not options.target.lower().endswith(SUFFIXES):

@@ -24,7 +24,6 @@ TEXT = 30  # columns of a setting that is shown as it is
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.epilog = "Exit code: 0 for the same numbers, 1 for different ones, 2 for what cannot be compared."
     about = "model file, directory of a run, or losses: a file by --metrics, printed steps, or a number a line"
     parser.add_argument("a", metavar="A", help=about)
@@ -35,7 +34,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print where they part; 1 where they do."""
     from tapegpt.analysis.diff import compare
 
     found = compare(_read(options, options.a), _read(options, options.b), options.tolerance)
@@ -44,7 +42,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(options: argparse.Namespace, path: str) -> GPT | Losses:
-    """A model, or losses."""
     from tapegpt.analysis.diff import losses_of
     from tapegpt.data.decoding import decode
     from tapegpt.data.packed import contents, named
@@ -126,7 +123,6 @@ def _tensors(found: Comparison) -> Iterator[str]:
 
 
 def _below(label: str, rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:
-    """A table beside a label."""
     return facts(((label if not number else "", line) for number, line in enumerate(table(rows, align))), LABEL)
 
 

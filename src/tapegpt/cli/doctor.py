@@ -28,7 +28,6 @@ COMMON = "--dataset --block-size --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     data = parser.add_argument_group("data")
     data_arguments(data)
     tokens_argument(data)
@@ -39,7 +38,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report."""
     config = find_class(options)(block_size=options.block_size)
     report = examine(source_of(options), config, tokens=options.tokens)
     print_report(report, page, options.json)
@@ -61,7 +59,6 @@ def page(report: DataReport) -> Iterator[str]:
 
 
 def _faults(report: DataReport) -> Iterator[tuple[str, str]]:
-    """What would spoil a training."""
     if report.encodings:
         yield "encoding", "not what was asked for; choose what reads well"
     for encoding in report.encodings:

@@ -29,7 +29,6 @@ COMMON = "--training-data --dataset --samples --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     from tapegpt.analysis.evaluation import SAMPLES
 
     model_argument(parser, data=True)
@@ -41,7 +40,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report."""
     from tapegpt.analysis.evaluation import evaluate
 
     if not options.data and options.dataset is None:
@@ -129,7 +127,6 @@ def _characters(report: EvaluationReport) -> Iterator[tuple[str, str]]:
 
 
 def _distribution(name: str, distribution: Distribution) -> Iterator[tuple[str, str]]:
-    """The shares of the data and of generated strings in two columns."""
     real, generated = distribution.data, distribution.generated
     difference = f"they differ by {distribution.distance:.3f}, by chance {distribution.chance:.3f}"
     yield name, f"of the data, and generated; {difference}"

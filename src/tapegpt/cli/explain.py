@@ -37,7 +37,6 @@ BOLD, BLUE, YELLOW, RED = "1", "34", "33", "1;31"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     model_argument(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
     label_argument(parser, "the strings")
@@ -54,7 +53,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what the model thinks of the strings."""
     if options.depth != 1 and options.trace is None:
         raise TapeGPTError("--depth needs --trace: give the name of a number")
     model = load_model(options)
@@ -111,7 +109,6 @@ def page(explanation: Explanation, top: int) -> Iterator[str]:
 
 
 def _expectations(explanation: Explanation, top: int) -> Iterator[str]:
-    """What came at each position, and what the model expected."""
     tokens = explanation.vocabulary
     rows = [dict(zip(tokens, row, strict=True)) for row in explanation.probabilities]
     likely = [sorted(shares, key=lambda token: -shares[token])[:top] for shares in rows]
@@ -138,7 +135,6 @@ def _bar(nats: float) -> str:
 
 
 def _attention(explanation: Explanation) -> Iterator[str]:
-    """A grid of each head, those of a layer in a row as far as they fit."""
     names = [_name(token, START) for token in explanation.inputs]
     cell = _cell(names)
     width = max((1 + len(names)) * cell + 1, len("head 00"))
@@ -160,7 +156,6 @@ def _attention(explanation: Explanation) -> Iterator[str]:
 
 
 def _grid(title: str, head: list[list[float]], names: list[str], cell: int, width: int) -> Iterator[str]:
-    """The lines of one head."""
     yield f"{title:{width}}"
     yield _pad(" " * (cell + 1) + "".join(_pad(name, cell) for name in names), width)
     for name, row in zip(names, head, strict=True):
@@ -173,7 +168,6 @@ def _heights(shares: Sequence[float], cell: int) -> str:
 
 
 def _path(explanation: Explanation) -> Iterator[str]:
-    """The norms of the gradient at each stage and position."""
     names = [_name(token, START) for token in explanation.inputs]
     cell = _cell(names)
     fits = STAGE + len(names) * cell + NORM <= WIDTH
@@ -192,7 +186,6 @@ def _cell(names: list[str]) -> int:
 
 
 def _name(token: str, empty: str = END) -> str:
-    """A token as it is shown."""
     return {"": empty, " ": "␣"}.get(token) or visible(token)
 
 

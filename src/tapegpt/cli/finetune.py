@@ -19,7 +19,6 @@ COMMON = "--dataset --steps --learning-rate --validation --output --metrics --sa
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     model_argument(parser)
     data_arguments(parser.add_argument_group("data, whose new tokens are added"), "required")
     training = parser.add_argument_group("training; what is not given is as MODEL was trained")
@@ -28,7 +27,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, show how far it is, and print some strings."""
     from tapegpt.training.trainer import Trainer
 
     if not options.data and options.dataset is None:
@@ -42,7 +40,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _settings(model: GPT, options: argparse.Namespace) -> Settings:
-    """Those that the model was trained with, where it knows, but for what is given."""
     from tapegpt.training.presets import resolve
 
     if model.state:

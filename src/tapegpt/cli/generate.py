@@ -29,7 +29,6 @@ COMMON = "-n --seed --output --json --temperature --prefix --suffix --pattern --
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     from argparse import BooleanOptionalAction
 
     model_argument(parser, data=True)
@@ -73,7 +72,6 @@ def string_arguments(parser: argparse.ArgumentParser, *, defaults: bool = True) 
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the strings, a line each; whatever else is to be said goes to stderr."""
     check_bulk(options, ("output", "json", "print0", "probability"), ("output_format",))
     if options.json and options.print0:
         raise TapeGPTError("--json and --print0 exclude each other: give one of them")
@@ -101,7 +99,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read_options(options: argparse.Namespace) -> GenerateOptions:
-    """The constraints and the drawing that are given, as `GPT.generate` takes them."""
     wanted: dict[str, Any] = {**string_options(options), **given(options, ["unbiased"])}
     if options.distinct:
         wanted["distinct"] = True
@@ -121,7 +118,6 @@ def string_options(options: argparse.Namespace) -> StringOptions:
 
 
 def _lengths(text: str) -> dict[str, int]:
-    """The fewest and the most characters of a range."""
     least, dots, most = text.partition("..")
     ends = {"min_length": least, "max_length": most if dots else least}
     try:
@@ -134,7 +130,6 @@ def _lengths(text: str) -> dict[str, int]:
 
 
 def _words(path: str) -> list[str]:
-    """The lines of a file, of which there may be none."""
     from tapegpt.data.sources import Source
 
     return [word for words in Source(paths=(path,)).batches() for word in words]

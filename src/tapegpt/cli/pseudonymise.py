@@ -32,7 +32,6 @@ COMMON = "--column --secret-file --output --no-unique --no-novel --training-data
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     model_argument(parser, data=True)
     about = "Every value gets a name, the same for the same value, with --labels one with the labels of its row; blank "
     about += "ones and other columns stay as they are."
@@ -48,7 +47,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the table with names in the column."""
     for name in LEAVING_OUT:
         if getattr(options, name):
             raise TapeGPTError(f"{flag(name)} would leave values out, which then keep what they are: leave it out")

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     from tapegpt.web.report import SAMPLES
 
     model_argument(parser, data=True)
@@ -25,7 +24,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the page."""
     from tapegpt.files import writable
     from tapegpt.web.report import report
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     model_argument(parser)
     about = "what MODEL was trained on, where it moved or came from standard input [where it was then]"
     parser.add_argument("data", nargs="*", metavar="DATA", help=about)
@@ -29,7 +28,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train on, show how far it is, and print some strings."""
     from tapegpt.training.trainer import Trainer
 
     model = load_model(options)
@@ -42,7 +40,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _corpus(model: GPT, paths: list[str]) -> Corpus:
-    """What the model was trained on, from the files that are given or from where it was."""
     from tapegpt.data.corpus import Corpus
 
     if model.data is None:

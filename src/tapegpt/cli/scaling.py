@@ -25,7 +25,6 @@ COMMON = "--dataset --preset --budget --threads --html --json"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     from tapegpt.training.presets import PRESETS
 
     data = parser.add_argument_group("data")
@@ -48,7 +47,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, fit, tell."""
     from tapegpt.experiments.scaling import scaling
     from tapegpt.files import writable
 

@@ -44,7 +44,6 @@ COMMON = "--dataset --column --sort --top --min-percentile --threshold --output 
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     model_argument(parser, data=True)
     about = "A blank line is the empty string: there are as many scores as lines."
     data_arguments(parser.add_argument_group("strings", about), "standard input")
@@ -74,7 +73,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the strings with their scores, or a summary."""
     for name, other in EXCLUSIVE:
         if getattr(options, name) and getattr(options, other) not in (None, False):
             raise TapeGPTError(f"{flag(name)} and {flag(other)} exclude each other: give one of them")
@@ -132,7 +130,6 @@ def _score(model: GPT, source: Source, options: argparse.Namespace) -> Iterator[
 
 
 def _choose(scored: Iterable[Scores], least: float | None, min_percentile: float | None) -> Iterator[Scores]:
-    """Those that are surprising enough."""
     for scores in scored:
         chosen = _chosen(scores, least, min_percentile)
         taken = scores if chosen is None else scores.take(chosen)
@@ -242,7 +239,6 @@ def _print_json(scored: Iterable[Scores]) -> None:
 
 
 def _as_fields(score: Score) -> dict[str, object]:
-    """A score as JSON has it; the nats of the end come last, and its token is an empty one."""
     surprises = [round(nats, 6) for nats in score.surprises]
     return {
         "text": score.text,

@@ -53,7 +53,6 @@ COMMON = "--stage --op --dataset --model --engine"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     about = f"{', '.join(STAGES)} [a survey of all, with the time and arithmetic of each operation]"
     option(parser, "--stage", OneOf(STAGES), about)
     about = "such as attention, linear, 'linear 3', adam, a stage, or a line of the tape, %%13 [attention]"
@@ -68,7 +67,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a stage, or the survey."""
     if options.op is not None and options.stage not in (None, *OF_OPERATION):
         raise TapeGPTError(f"--op is about the stages {', '.join(OF_OPERATION)}, not {options.stage}: leave it out")
     subject = _subject(options)
@@ -78,7 +76,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _page(subject: Subject, stage: str | None, name: str | None) -> Iterator[str]:
-    """The lines of a stage, of an operation where there is a name."""
     anatomy = subject.anatomy
     part = anatomy.find(name)
     if name is not None or stage in OF_OPERATION[1:]:
@@ -202,7 +199,6 @@ def _text(subject: Subject) -> Iterator[str]:
 
 
 def _tokens(subject: Subject) -> Iterator[str]:
-    """A document's inputs and targets, a column each."""
     yield f"the document {subject.first}, split by the rule {subject.vocabulary.rule}:"
     yield f"{'position':>8}  {'sees':>6}  {'id':>6}  {'is to expect':>12}  {'id':>6}"
     for position, (token, target) in enumerate(pairwise(subject.ids[: subject.anatomy.config.block_size + 1])):
@@ -225,7 +221,6 @@ def _gradient(subject: Subject) -> Iterator[str]:
 
 
 def _survey(subject: Subject) -> Iterator[str]:
-    """All stages in a few lines, and what each operation costs."""
     anatomy = subject.anatomy
     numbers = anatomy.config.num_parameters(anatomy.vocab_size)
     yield f"a model of {numbers:,} parameters, engine {anatomy.engine}, machine code for {anatomy.target.name}"
@@ -242,7 +237,6 @@ def _survey(subject: Subject) -> Iterator[str]:
 
 
 def _before(subject: Subject) -> Iterator[tuple[str, str]]:
-    """From text to tape."""
     documents, tape, ids = subject.documents, subject.anatomy.tape, list(map(str, subject.ids))
     yield "text", f"{len(documents):,} documents of {len(subject.vocabulary)} different {subject.vocabulary.unit}s:"
     yield "", ", ".join(clip(text, WIDTH) for text in documents[:3])
@@ -278,7 +272,6 @@ def _after(anatomy: Anatomy) -> Iterator[tuple[str, str]]:
 
 
 def _table(costs: Sequence[KernelCost], whole: float) -> Iterator[str]:
-    """A line for operations that are alike, their sum, and the whole step."""
     rows: dict[str, list[KernelCost]] = {}
     for cost in costs:
         rows.setdefault(_operands(cost.part), []).append(cost)
@@ -313,7 +306,6 @@ def _label(operands: str, row: Sequence[KernelCost]) -> str:
 
 
 def _operation(subject: Subject, part: Part) -> Iterator[str]:
-    """One operation in a few lines."""
     from tapegpt.analysis.costs import about
 
     anatomy = subject.anatomy
@@ -324,7 +316,6 @@ def _operation(subject: Subject, part: Part) -> Iterator[str]:
 
 
 def _what(subject: Subject, positions: int) -> str:
-    """The documents that are measured on."""
     documents = len(subject.tokens) if subject.anatomy.engine == "fast" else 1
     name = subject.first if documents == 1 else f"{subject.first} and {documents - 1} more"
     return f"{name}, {amount(positions, 'position')}"

@@ -24,7 +24,6 @@ COMMON = "--dataset --host --port --load --no-browser"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     from tapegpt.studio.limits import PORTS, Limits
 
     data = parser.add_argument_group("data")
@@ -50,7 +49,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until Ctrl-C, or write the page without a server."""
     from tapegpt.studio import serve
     from tapegpt.studio.limits import Limits
 

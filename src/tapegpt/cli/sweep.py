@@ -30,7 +30,6 @@ COMMON = "--dataset --grid --random --preset --budget --steps --validation --out
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     from tapegpt.experiments.optuna_sampler import NAMES
     from tapegpt.experiments.sweep import SEEDS, TRIALS
     from tapegpt.training.presets import PRESETS
@@ -70,7 +69,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, show the leaderboard, write what is wanted."""
     from tapegpt.experiments.optuna_sampler import adapt
     from tapegpt.experiments.search import Space, fields_of
     from tapegpt.experiments.sweep import Sweeping, SweepSetup
@@ -171,7 +169,6 @@ def _watch(sweeping: Sweeping, quiet: bool) -> bool:
 
 
 def _announce(plan: Plan, rung: int) -> str:
-    """What a rung does; with the first, what is to follow."""
     text = f"rung {rung + 1} of {len(plan.rungs)}: {_describe(plan.rungs[rung])}"
     if rung == 0 and len(plan.rungs) > 1:
         text += f"; then about {', '.join(map(_describe, plan.rungs[1:]))}"
@@ -218,7 +215,6 @@ def _is_below(row: Row, swept: Sweep) -> bool:
 
 
 def _cells(row: Row, names: list[str]) -> list[str]:
-    """Losses, what it cost, and the fields that candidates differ in."""
     outcome, fields = row.outcome, row.outcome.candidate.chosen()
     return [
         "diverged" if outcome.diverged else f"{outcome.loss:.4f}",
@@ -231,7 +227,6 @@ def _cells(row: Row, names: list[str]) -> list[str]:
 
 
 def _write(swept: Sweep, options: argparse.Namespace) -> None:
-    """The best model, or the best ones as one; the page."""
     if options.output is not None:
         model = swept.best if options.ensemble is None else swept.ensemble(options.ensemble)
         model.save(options.output)

@@ -26,7 +26,6 @@ COMMON = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     from tapegpt.settings import Settings
     from tapegpt.training.presets import MADE_FOR, PRESETS
 
@@ -51,7 +50,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, show how far it is, and print some strings."""
     from tapegpt.settings import Settings
     from tapegpt.training.clock import ONE_EVALUATION
     from tapegpt.training.presets import resolve

@@ -23,7 +23,6 @@ TEXT = 48  # columns of a document
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     from tapegpt.analysis.attribution import DRAWS, TOP
 
     model_argument(parser, data=True)
@@ -38,7 +37,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what taught the string."""
     from tapegpt.analysis.attribution import attribute, verify
 
     if options.all and options.verify:

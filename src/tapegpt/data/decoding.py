@@ -126,7 +126,6 @@ def _mismatch(place: str, encoding: str, error: ValueError) -> EncodingError:
 
 
 def _likely(data: bytes, encoding: str) -> str:
-    """Another encoding that bytes may be of."""
     if data.startswith(UTF_16_MARKS) and encoding != "utf-16":
         return "utf-16"
     for name in ("utf-8", "cp1252"):  # of the Windows encoding only what latin-1 has controls for makes a difference
@@ -225,7 +224,6 @@ def _letters(data: bytes, encoding: str) -> float:
 
 
 def _first_fault(contents: list[tuple[str, bytes]], encoding: str) -> bytes:
-    """The first line that is not of this encoding."""
     for _, data in contents:
         for line in data.split(b"\n"):
             try:

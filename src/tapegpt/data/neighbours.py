@@ -51,7 +51,6 @@ class Neighbours:
         return found
 
     def _search(self, text: str, most: int) -> Neighbour | None:
-        """The nearest one of those that are at most so many edits away."""
         self._sorted = self._sorted or _Sorted(list(self._distinct))  # whole at once, for other threads
         return self._sorted.search(text, most)
 
@@ -74,7 +73,6 @@ class _Sorted:
         self._program = Program({"nearest": (nearest, {})})
 
     def search(self, text: str, most: int) -> Neighbour | None:
-        """The nearest document that is at most so many edits away."""
         words = -(-len(text) // _ROWS)
         masks, column = array("Q", bytes(8 * len(self._ids) * words)), array("q", bytes(16 * words))
         for row, character in enumerate(text):

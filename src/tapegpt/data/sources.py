@@ -171,7 +171,7 @@ class Source(Selection):
     )
 
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range."""
+        """Raise `TapeGPTError` where fields do not fit together."""
         if not isinstance(self.paths, tuple | list):  # of lists, which JSON has, tuples are made
             raise TapeGPTError(
                 f"paths must be a tuple of str, not {quote(self.paths)}: give several, or one in a tuple"
@@ -187,7 +187,6 @@ class Source(Selection):
             raise TapeGPTError("- is given more than once: standard input can be read once")
         if not self.paths and self.dataset is None:
             raise TapeGPTError(f"there is nothing to read: give a path, or a dataset: {', '.join(DATASETS)}")
-        super().check()
         if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
             raise TapeGPTError(
                 f"{argument('separator')} must be one character, not a quotation mark or the end of a line, not "
@@ -268,7 +267,6 @@ class Source(Selection):
         return found
 
     def _wants(self, path: str) -> bool:
-        """Whether a file of a directory or a zip is to be read."""
         if self.files is None:
             return True
         from fnmatch import fnmatchcase
@@ -341,7 +339,6 @@ class Source(Selection):
                     yield strings
 
     def _samples(self, size: int) -> Iterator[tuple[str, Iterable[bytes]]]:
-        """As `open`, of each file its share of the sample."""
         return chain.from_iterable(self._sample(path, size) for path in self.listing())
 
     def _sample(self, path: str, size: int) -> Iterator[tuple[str, Iterable[bytes]]]:
@@ -408,7 +405,6 @@ class Source(Selection):
         faults.tell(place, self.encoding)
 
     def _check_kind(self, place: str, kind: str) -> None:
-        """Raise `TapeGPTError` where options are not for a format."""
         wanted = [("column", self.column)] if self.column is not None else [("labels", name) for name in self.labels]
         for name, column in wanted if kind == "text" else ():
             raise TapeGPTError(
@@ -460,7 +456,6 @@ class _Faults:
             yield text
 
     def leave_out(self, rows: Rows) -> Rows:
-        """The rows without those that have a fault."""
         if self._errors != "skip" or not self._line:
             return rows
         whole = [number for number, line in enumerate(map("".join, rows.cells(rows.names))) if FAULT not in line]
@@ -468,7 +463,6 @@ class _Faults:
         return rows.take(whole)
 
     def tell(self, place: str, encoding: str) -> None:
-        """Warn, where there is one."""
         if self._count:
             noun, done = ("place", "replaced by U+FFFD") if self._errors == "replace" else ("string", "left out")
             count = amount(self._count, noun)

@@ -47,27 +47,22 @@ class CellRows(Rows):
 
     @property
     def names(self) -> Sequence[str]:
-        """As `Rows.names`."""
         return self._names
 
     def column(self, name: str) -> Sequence[str | None]:
-        """As `Rows.column`."""
         return list(map(itemgetter(column_number(self._place, self._names, name, "labels")), self._rows))
 
     def _of(self, rows: Sequence[list[str]]) -> Self:
         return type(self)(self._place, self._names, rows, self._number, self.separator)
 
     def take(self, numbers: Sequence[int]) -> Self:
-        """As `Rows.take`."""
         return self._of([self._rows[number] for number in numbers])
 
     def replace(self, values: Sequence[str | None]) -> Self:
-        """As `Rows.replace`."""
         place, pairs = self._number, zip(self._rows, values, strict=True)
         return self._of([row if new is None else [*row[:place], new, *row[place + 1 :]] for row, new in pairs])
 
     def cells(self, names: Sequence[str]) -> Iterable[Sequence[str]]:
-        """As `Rows.cells`."""
         self.check(names)
         return self._rows
 
@@ -87,19 +82,16 @@ class JsonRows(Rows):
         return list(dict.fromkeys(name for row in self.objects() for name in row))
 
     def column(self, name: str) -> Sequence[str | None]:
-        """As `Rows.column`."""
         found = [_under(row, name) if isinstance(row, dict) else _ABSENT for _, row in self._pairs]
         if found and all(value is _ABSENT for value in found):
             raise unknown_column(f"{self._where} {self._pairs[0][0]}", "key", self.names, name, "labels")
         return [None if value is _ABSENT else as_cell(value) for value in found]
 
     def take(self, numbers: Sequence[int]) -> Self:
-        """As `Rows.take`."""
         pairs, values = [self._pairs[number] for number in numbers], [self.values[number] for number in numbers]
         return type(self)(self._where, pairs, self._path, values)
 
     def replace(self, values: Sequence[str | None]) -> Self:
-        """As `Rows.replace`."""
         new = zip(self._pairs, values, strict=True)
         pairs = [(number, row if value is None else _put(row, self._path, value)) for (number, row), value in new]
         return type(self)(self._where, pairs, self._path, Rows(self.values).replace(values).values)
@@ -121,7 +113,6 @@ class JsonRows(Rows):
         return [[as_cell(row.get(name)) for name in names] for row in self.objects()]
 
     def objects(self) -> Iterable[dict[str, Any]]:
-        """As `Rows.objects`."""
         return (row if self._path is not None else {TEXT: row} for _, row in self._pairs)
 
 
@@ -390,7 +381,6 @@ def _lines(place: str, pieces: Iterable[str]) -> Iterator[Iterator[tuple[int, An
 
 
 def _items(place: str, pieces: Iterable[str]) -> Iterator[Iterator[tuple[int, Any]]]:
-    """The number of each value of a JSON array, and the value."""
     text = "".join(pieces)
     advice = f"give {argument('format', 'jsonl')} for a value a line, or {argument('format', 'text')}"
     values = _parse(place, _decoder(), text, advice) if text.strip() else []
@@ -457,7 +447,6 @@ def _under(row: dict[str, Any], path: str) -> Any:
 
 
 def _put(row: Any, path: str | None, value: str) -> Any:
-    """The row with another value under a key or a dotted path of keys."""
     if path is None:
         return value
     key, _, rest = path.partition(".")

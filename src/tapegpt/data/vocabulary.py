@@ -211,7 +211,6 @@ class Vocabulary(Record):
         return tuple([chosen.get(name) for name in self.columns])
 
     def _find(self, value: object, column: str | None = None) -> tuple[str, str]:
-        """A label as column and value."""
         if not isinstance(value, str):
             raise TapeGPTError(f"{argument('label')} must be text, not {quote(value)}")
         if not self.labels:
@@ -380,7 +379,6 @@ def _table(alphabet: str, separator: str, bos: int) -> bytes | dict[int, int]:
 
 
 def _pieces(pattern: re.Pattern[str], text: str) -> list[str]:
-    """What the pattern matches, and the characters between."""
     found = [match[0] for match in pattern.finditer(text)] if pattern.groups else pattern.findall(text)
     if sum(map(len, found)) == len(text):  # nothing between: twice as fast
         return list(filter(None, found))

@@ -269,7 +269,6 @@ def _letters(text: str, vocabulary: str) -> tuple[array[int], int, list[int]]:
 
 
 def _last(length: int) -> bytearray:
-    """Only the state after so many characters accepts."""
     return bytearray(length + 1) + b"\1"
 
 
@@ -326,7 +325,6 @@ def _search(trie: Trie, count: int) -> array[int]:
 
 
 def _check_size(states: int, count: int, what: str, advice: str) -> None:
-    """Raise `TapeGPTError` where so many states and classes are too many."""
     if states > MAX_STATES or states * count > MAX_CELLS:
         raise TapeGPTError(f"{what} more than {MAX_STATES:,} states or {MAX_CELLS:,} transitions: {advice}")
 

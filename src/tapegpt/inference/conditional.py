@@ -34,7 +34,6 @@ class Conditional:
         self._plain = vocabulary.encode_all(split)
 
     def _tokens(self, labels: Combination) -> tuple[Tokens, float]:
-        """The strings behind labels, and the nats of these."""
         head = self._vocabulary.head(labels)
         tokens = self._plain.behind([head] * len(self._plain))
         bos = self._vocabulary.bos

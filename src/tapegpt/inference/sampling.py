@@ -252,12 +252,10 @@ class Sampler:
 
     @property
     def _work(self) -> int:
-        """Parameters times positions of a string."""
         return self._inference.work * self._space.longest
 
     @property
     def _most(self) -> int:
-        """Strings of a batch."""
         wanted = max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / self._work)))
         return max(min(wanted, ROOM // self._space.longest), 1)
 
@@ -371,7 +369,6 @@ class _Space:
         return self._ahead[length * self.automaton.states + state]
 
     def after(self, state: int, token: int) -> int:
-        """The state after a character."""
         automaton = self.automaton
         return automaton.table[state * automaton.count + automaton.classes[token]]
 

@@ -32,8 +32,7 @@ class Evaluation(Record):
     loss: float
 
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range."""
-        super().check()
+        """Raise `TapeGPTError` for a loss that is none."""
         if not is_number(self.loss) or not self.loss >= 0:
             raise TapeGPTError(f"a held-out loss must be a number from 0 on, not {quote(self.loss)}")
 
@@ -58,8 +57,7 @@ class DataRecord(Record):
     digest: str
 
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range, or names no source."""
-        super().check()
+        """Raise `TapeGPTError` for fields of another kind."""
         if not isinstance(self.vocabulary, str) or not isinstance(self.digest, str):
             raise TapeGPTError(f"vocabulary and digest of the data must be a str, not {quote(self.vocabulary)}")
         if self.source is not None:

@@ -117,7 +117,6 @@ def _made(
     parameters: Parameters,
     steps: int,
 ) -> GPT:
-    """A model that comes from another process."""
     engine = make_engine(name, config, vocabulary.size, *sizes)
     engine.load_parameters(parameters)
     return GPT(config, vocabulary, rng, engine, steps)
@@ -530,7 +529,6 @@ class GPT(LanguageModel):
         )
 
     def _repr_html_(self) -> str:
-        """A table of its shape, and what it says."""
         from html import escape
 
         shape = {**self.config.in_use(), "parameters": f"{self.num_parameters:,}", "steps": f"{self.steps:,}"}

@@ -118,7 +118,6 @@ class Trainer(Local):
         initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std), self._count())
 
     def _count(self) -> Parameters:
-        """The n-grams of the training documents, where the model is mixed with a model of them."""
         config, vocab_size = self.model.config, self.corpus.vocab_size
         if not any(each.fixed for each in config.parameters(vocab_size)):
             return {}
@@ -230,7 +229,6 @@ class Trainer(Local):
                 self._take_last()
 
     def _is_best(self) -> bool:
-        """Whether the weights that were evaluated as best are those of the last step."""
         return self.best is not None and self.best.step == self.step
 
     # --- training -----------------------------------------------------------------------------------------------
@@ -358,7 +356,6 @@ class Trainer(Local):
         self.model.rank(most)
 
     def _take_best(self) -> None:
-        """Go back to the weights with the best held-out loss, if they are not the last."""
         if self._best is not None and not self._is_best():
             if self._last is None:
                 self._last = self.model.engine.snapshot()
