@@ -20,8 +20,8 @@ from tapegpt.text import amount, line_writer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from collections.abc import Iterable, Iterator
+    from typing import Any, BinaryIO
 
     from tapegpt.models.trained import GPT
     from tapegpt.training.trainer import Callback, Trainer
@@ -122,10 +122,8 @@ class _Training:
         self._samples: list[str] = []
         self._watchers: list[Callback] = [self._save_in_time]
         if options.metrics is not None:
-            from tapegpt.cli.metrics import Metrics
-
             # Ahead of the model's file, so that resuming finds all it needs.
-            self._watchers.insert(0, Metrics(options.metrics, trainer, durable=options.save_every is not None))
+            self._watchers.insert(0, _Metrics(options.metrics, trainer, durable=options.save_every is not None))
 
     def outcome(self) -> dict[str, Any]:
         """What it has come to, as JSON has it."""
@@ -145,11 +143,8 @@ class _Training:
 
     def lines(self) -> str:
         """The strings, a line each."""
-        return "".join([f"{self._on_a_line(text)}\n" for text in self._samples])
-
-    @property
-    def _on_a_line(self) -> Callable[[str], str]:
-        return line_writer(self._trainer.model.vocabulary.characters)
+        on_a_line = line_writer(self._trainer.model.vocabulary.characters)
+        return "".join([f"{on_a_line(text)}\n" for text in self._samples])
 
     def run(self) -> int:
         """The exit code."""
@@ -269,16 +264,88 @@ class _Training:
 
     def _generate(self) -> bool:
         """Print the samples, in a run's directory write them there too; whether it came to the end."""
-        options = self._options
-        strings = self._trainer.model.stream(n=options.samples, temperature=options.temperature)
-        for number, text in enumerate(strings, 1):
+        model, options = self._trainer.model, self._options
+        on_a_line = line_writer(model.vocabulary.characters)
+        for number, text in enumerate(model.stream(n=options.samples, temperature=options.temperature), 1):
             self._samples.append(text)
-            print(f"sample {number:2d}: {self._on_a_line(text)}")
+            print(f"sample {number:2d}: {on_a_line(text)}")
             if self._interruption.asked:
                 return False
         if options.run_dir is not None:
             _write(os.path.join(options.run_dir, SAMPLES), self.lines())
         return True
+
+
+class _Metrics:
+    """Losses, and those held out, as JSON lines whose numbers round-trip.
+
+    A resumed training appends to its file, after dropping what that says of steps after those taken: a run that was
+    killed had not kept them.
+    """
+
+    def __init__(self, path: str, trainer: Trainer, *, durable: bool) -> None:
+        self._path, self._durable = path, durable  # down to the disk each time, before a model's file says so
+        self._evaluations = len(trainer.evaluations)  # written
+        try:
+            if path == STDOUT:
+                self._file: BinaryIO = sys.stdout.buffer
+                self._durable = False
+                return
+            if trainer.step and os.path.isfile(path):
+                os.truncate(path, self._kept(trainer.step))
+            self._file = open(path, "ab" if trainer.step else "wb")  # noqa: SIM115  # closed by close
+        except (OSError, ValueError) as error:
+            raise self._failure(error) from None
+
+    def _failure(self, error: OSError | ValueError) -> TapeGPTError:
+        from tapegpt.files import unwritable
+
+        return unwritable(f"--metrics {self._path}", error)
+
+    def _kept(self, step: int) -> int:
+        """How many bytes are about steps up to this one; raises `TapeGPTError` for another kind of file."""
+        import json
+
+        size = 0
+        with open(self._path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):  # a kill or a full disk has cut it
+                    break
+                try:
+                    if json.loads(line)["step"] > step:
+                        break
+                except (ValueError, LookupError, TypeError, RecursionError):
+                    foreign = f"--metrics {self._path}: line {number} is none of a training: choose another name"
+                    raise TapeGPTError(foreign) from None
+                size += len(line)
+        return size
+
+    def __call__(self, trainer: Trainer, losses: list[float]) -> None:
+        """The losses of the steps up to now, and the evaluations since the last call."""
+        lines = [
+            f'{{"step": {number}, "loss": {loss!r}}}\n'
+            for number, loss in enumerate(losses, trainer.step - len(losses) + 1)
+        ]
+        lines += [
+            f'{{"step": {evaluation.step}, "held_out": {evaluation.loss!r}}}\n'
+            for evaluation in trainer.evaluations[self._evaluations :]
+        ]
+        self._evaluations = len(trainer.evaluations)
+        try:
+            self._file.write("".join(lines).encode())
+            self._file.flush()
+            if self._durable:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        try:
+            if self._path != STDOUT:
+                self._file.close()
+        except OSError:  # what it says has been said before
+            return
 
 
 def _list_samples(trainer: Trainer) -> Iterator[str]:

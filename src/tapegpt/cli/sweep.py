@@ -191,12 +191,12 @@ def _page(swept: Sweep) -> Iterator[str]:
     yield from leaderboard(swept)
 
 
-def leaderboard(swept: Sweep, top: int = TOP) -> list[str]:
+def leaderboard(swept: Sweep) -> list[str]:
     """A table of the best candidates, at most `WIDTH` columns wide: losses, what they differ in, what they cost."""
     names = swept.differences()
-    rows = [[str(rank), *_cells(row, names)] for rank, row in enumerate(swept.rows[:top], 1)]
+    rows = [[str(rank), *_cells(row, names)] for rank, row in enumerate(swept.rows[:TOP], 1)]
     if swept.baselines:
-        below = next((index for index, row in enumerate(swept.rows[:top]) if _is_below(row, swept)), len(rows))
+        below = next((index for index, row in enumerate(swept.rows[:TOP]) if _is_below(row, swept)), len(rows))
         rows.insert(below, [BASELINE, f"{swept.baselines[BASELINE]:.4f}", *[""] * (4 + len(names))])
     rows.insert(0, ["rank", "held-out", "+-", "parameters", "steps", "seconds", *names])
     left = 0  # fields that there is no room for
@@ -204,8 +204,8 @@ def leaderboard(swept: Sweep, top: int = TOP) -> list[str]:
         left += 1
     if left:
         lines.append(f"no room for {', '.join(names[-left:])}: --json has all")
-    if len(swept.rows) > top:
-        lines.append(f"and {len(swept.rows) - top} more: --json has all")
+    if len(swept.rows) > TOP:
+        lines.append(f"and {len(swept.rows) - TOP} more: --json has all")
     return lines
 
 

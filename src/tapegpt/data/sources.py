@@ -399,7 +399,7 @@ class Source(Selection):
             from tapegpt.data.tables import read_rows
 
             pieces = texts if kind == "json" else _whole_lines(place, texts)
-            found = read_rows(place, kind, pieces, self.column, self.header, self.separator, self.quotes, every)
+            found = read_rows(place, kind, pieces, self, every)
         for rows in found:
             yield faults.leave_out(rows)
         faults.tell(place, self.encoding)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from json import JSONDecoder
     from typing import Any, Literal, Self
 
+    from tapegpt.data.sources import Source
+
 SMALL, LARGE = 1024, 1 << 15  # rows of CSV at a time: where one column counts, the others stay in the CPU's cache
 _limit = renew_at_fork(allocate_lock())  # of the csv module's cells
 _ABSENT = object()  # what an object holds under a key that it has not
@@ -144,17 +146,8 @@ def _string_encoder() -> Callable[[str], str]:
     return encode_basestring
 
 
-def read_rows(
-    place: str,
-    kind: str,
-    pieces: Iterable[str],
-    column: str | None,
-    header: bool = True,
-    separator: str | None = None,
-    quotes: bool = True,
-    every: bool = False,
-) -> Iterator[Rows]:
-    """The rows of a table, some at a time, or without `every` column the values of the one that is chosen.
+def read_rows(place: str, kind: str, pieces: Iterable[str], source: Source, every: bool) -> Iterator[Rows]:
+    """The rows of a table, some at a time, or without `every` column the values of the one that the source chooses.
 
     Blank lines are no rows, but where there is one column. The pieces of text are whole lines with line feeds only;
     kind is "csv", "tsv", "jsonl" or "json", an array. A table of one column needs no name of it, nor do strings of
@@ -163,14 +156,14 @@ def read_rows(
     where there is no such column.
     """
     if kind in ("csv", "tsv"):
-        yield from _read_cells(place, kind, pieces, column, header, separator, quotes, every)
+        yield from _read_cells(place, kind, pieces, source, every)
     elif kind == "jsonl":
-        yield from _read_json(f"{place}: line", _lines(place, pieces), column, every)
+        yield from _read_json(f"{place}: line", _lines(place, pieces), source.column, every)
     else:
-        yield from _read_json(f"{place}: value", _items(place, pieces), column, every)
+        yield from _read_json(f"{place}: value", _items(place, pieces), source.column, every)
 
 
-def column_names(kind: str, pieces: Iterable[str], separator: str | None = None, quotes: bool = True) -> list[str]:
+def column_names(kind: str, pieces: Iterable[str]) -> list[str]:
     """What `read_rows` takes for a column: names, numbers where they say nothing, keys of the first object.
 
     None for JSON that is no objects, and for what is not of this kind.
@@ -181,7 +174,7 @@ def column_names(kind: str, pieces: Iterable[str], separator: str | None = None,
             _, value = next(chain.from_iterable(found), (0, None))
             return list(value) if isinstance(value, dict) else []
         blank, first, rest = _begin(pieces)
-        batches = _batches("", blank, first, rest, separator or _separator(kind, first), quotes, 1)
+        batches = _batches("", blank, first, rest, _separator(kind, first), True, 1)
         _, (header,), _ = next(batches, (1, [[]], False))
     except TapeGPTError:
         return []
@@ -197,31 +190,22 @@ def _choices(names: Sequence[str]) -> list[str]:
 # --- CSV and TSV ------------------------------------------------------------------------------------------------
 
 
-def _read_cells(
-    place: str,
-    kind: str,
-    pieces: Iterable[str],
-    column: str | None,
-    has_header: bool,
-    separator: str | None,
-    quotes: bool,
-    every: bool,
-) -> Iterator[Rows]:
+def _read_cells(place: str, kind: str, pieces: Iterable[str], source: Source, every: bool) -> Iterator[Rows]:
     blank, beginning, rest = _begin(pieces)
-    found = separator or _separator(kind, beginning)
-    written = found if kind == "csv" else CellRows.separator
-    batches = _batches(place, blank, beginning, rest, found, quotes, LARGE if every else SMALL)
+    separator = source.separator or _separator(kind, beginning)
+    written = separator if kind == "csv" else CellRows.separator
+    batches = _batches(place, blank, beginning, rest, separator, source.quotes, LARGE if every else SMALL)
     line, rows, more = next(batches, (1, [], False))
     first = rows[0] if rows else []
     names = [name.strip().replace(FAULT, REPLACEMENT) for name in first]
-    names = names if has_header else [str(number + 1) for number in range(len(first))]
-    number = column_number(place, names, column)
-    if has_header and names and column != names[number]:
+    names = names if source.header else [str(number + 1) for number in range(len(first))]
+    number = column_number(place, names, source.column)
+    if source.header and names and source.column != names[number]:
         warn(
             f"{place}: {quote(names[number])} in its first row is taken for the name of the column, not for a string: "
             f"choose it by {argument('column')}, or give {argument('header', False)}"
         )
-    if has_header:
+    if source.header:
         line, rows = line + 1 + sum(cell.count("\n") for cell in first), rows[1:]
     values: list[str] = []
     for line, rows, more in chain([(line, rows, more)], batches):  # noqa: B020

@@ -122,6 +122,12 @@ def _made(
     return GPT(config, vocabulary, rng, engine, steps)
 
 
+def _index_of(strings: object) -> Any:
+    """That of a Series of pandas; a list has a method of this name."""
+    index = getattr(strings, "index", None)
+    return None if callable(index) else index
+
+
 class GPT(LanguageModel):
     """A model: `generate` makes strings, `score` judges them.
 
@@ -383,8 +389,7 @@ class GPT(LanguageModel):
         from tapegpt.inference.scores import Scores
 
         self.rank()
-        index = strings.index if hasattr(strings, "index") and not callable(strings.index) else None
-        values = values_of(strings, "strings")
+        values, index = values_of(strings, "strings"), _index_of(strings)
         if labels is not None:
             values = self.vocabulary.label(values, read_labels(labels, len(values)))
         given = all(len(labels_of(text)) and None not in labels_of(text) for text in values if text is not None)
@@ -405,8 +410,7 @@ class GPT(LanguageModel):
         if self.counts is None:
             raise TapeGPTError(f"the model has no labels to choose from: train one with {argument('labels')}")
         given = self.vocabulary.combination(label)
-        values = values_of(strings, "strings")
-        index = strings.index if hasattr(strings, "index") and not callable(strings.index) else None
+        values, index = values_of(strings, "strings"), _index_of(strings)
         return Classes(self.inference, self.vocabulary, self.counts, values, by=by, given=given, index=index)
 
     def explain(self, text: str) -> Explanation:

@@ -228,9 +228,6 @@ class Trainer(Local):
             if not ended:
                 self._take_last()
 
-    def _is_best(self) -> bool:
-        return self.best is not None and self.best.step == self.step
-
     # --- training -----------------------------------------------------------------------------------------------
 
     @property
@@ -356,7 +353,7 @@ class Trainer(Local):
         self.model.rank(most)
 
     def _take_best(self) -> None:
-        if self._best is not None and not self._is_best():
+        if self._best is not None and self.best is not None and self.best.step != self.step:
             if self._last is None:
                 self._last = self.model.engine.snapshot()
             self.model.engine.restore(self._best)
