@@ -6,7 +6,7 @@ import os
 import sys
 
 from tapegpt.cli.console import STDOUT, notice
-from tapegpt.cli.options import given, setting_arguments
+from tapegpt.cli.options import Group, Namespace, given, setting_arguments
 from tapegpt.data.packed import STDIN
 from tapegpt.data.sources import Selection, Source
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
@@ -14,7 +14,6 @@ from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable
 
     from tapegpt.data.corpus import Corpus
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_DATA = "input.txt"
 
 
-def data_arguments(group: argparse._ActionsContainer, default: str = "./input.txt, or names") -> None:
+def data_arguments(group: Group, default: str = "./input.txt, or names") -> None:
     """Declare them; the default is what help says of no DATA."""
     about = "files or directories of text, a string a line, or tables (.csv .tsv .jsonl .json .parquet .arrow); - for "
     about += "standard input; gzip, xz, bzip2 or zip too"
@@ -34,13 +33,13 @@ def data_arguments(group: argparse._ActionsContainer, default: str = "./input.tx
     setting_arguments(group, Source, *Selection.fields)
 
 
-def tokens_argument(group: argparse._ActionsContainer) -> None:
+def tokens_argument(group: Group) -> None:
     """Declare the rule by which a new model splits strings."""
     about = f"{Vocabulary.fields['rule'].about} [{CHARACTERS}]"
     group.add_argument("--tokens", default=CHARACTERS, metavar="RULE", help=about)
 
 
-def source_of(options: argparse.Namespace) -> Source:
+def source_of(options: Namespace) -> Source:
     """What they choose; raises `TapeGPTError` where they do not fit together."""
     paths, dataset = options.data, options.dataset
     if not paths and dataset is None:
@@ -51,7 +50,7 @@ def source_of(options: argparse.Namespace) -> Source:
     return Source(paths=tuple(paths), dataset=dataset, labels=tuple(options.labels), **how)
 
 
-def stream_of(options: argparse.Namespace) -> Source:
+def stream_of(options: Namespace) -> Source:
     """What they choose, of strings that are read as they come: by default standard input."""
     if not options.data and options.dataset is None:
         options.data = [STDIN]
@@ -60,7 +59,7 @@ def stream_of(options: argparse.Namespace) -> Source:
     return source_of(options)
 
 
-def corpus_of(options: argparse.Namespace, tokens: str, budget: float | None = None) -> Corpus:
+def corpus_of(options: Namespace, tokens: str, budget: float | None = None) -> Corpus:
     """The strings that they choose, split by a rule, or a sample of them where all are too many for a budget.
 
     Raises `TapeGPTError` where they cannot be read.
@@ -71,7 +70,7 @@ def corpus_of(options: argparse.Namespace, tokens: str, budget: float | None = N
     return Corpus.from_source(within(source_of(options), budget), tokens)
 
 
-def data_paths(options: argparse.Namespace) -> list[str]:
+def data_paths(options: Namespace) -> list[str]:
     """The files to learn from, also those in directories; none for an embedded data set."""
     source = source_of(options)
     return source.listing() if source.paths else []

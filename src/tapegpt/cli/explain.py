@@ -9,17 +9,17 @@ import math
 
 from tapegpt.cli.console import colour, notice
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import label_argument, option
+from tapegpt.cli.options import ArgumentParser, Namespace, label_argument, option
 from tapegpt.cli.score import STRONG
 from tapegpt.data.labels import Labelled
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
 from tapegpt.ranges import Whole
+from tapegpt.record import plain
 from tapegpt.text import columns, json_line, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Iterator, Sequence
 
     from tapegpt.data.vocabulary import Vocabulary
@@ -36,7 +36,7 @@ HEIGHTS, LENGTHS = " ▁▂▃▄▅▆▇█", " ▏▎▍▌▋▊▉█"  # e
 BOLD, BLUE, YELLOW, RED = "1", "34", "33", "1;31"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
     label_argument(parser, "the strings")
@@ -52,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     if options.depth != 1 and options.trace is None:
         raise TapeGPTError("--depth needs --trace: give the name of a number")
     model = load_model(options)
@@ -67,24 +67,21 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lines(model: GPT, text: str, options: argparse.Namespace) -> Iterable[str]:
+def _lines(model: GPT, text: str, options: Namespace) -> Iterable[str]:
     """What is printed about a string."""
     from tapegpt.inference.explanation import explain, stages, token_indices, trace
 
+    found: object
     if options.trace == "list":
-        shapes = stages(model, text)
-        if options.json:
-            return [json_line(shapes)]
-        return [f"{name:28}{_shape(shape)}" for name, shape in shapes.items()]
-    if options.trace is not None:
-        found = trace(model, text, options.trace, options.depth)
-        if options.json:
-            return [json_line(found.as_json())]
-        return tree(found, model.vocabulary, token_indices(model))
-    explanation = explain(model, text)
-    if options.json:
-        return [json_line(explanation.as_json())]
-    return page(explanation, options.top)
+        found = shapes = stages(model, text)
+        lines: Iterable[str] = [f"{name:28}{_shape(shape)}" for name, shape in shapes.items()]
+    elif options.trace is not None:
+        found = traced = trace(model, text, options.trace, options.depth)
+        lines = tree(traced, model.vocabulary, token_indices(model))
+    else:
+        found = explanation = explain(model, text)
+        lines = page(explanation, options.top)
+    return [json_line(plain(found))] if options.json else lines
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -7,7 +7,16 @@ import sys
 from tapegpt.cli.cluster import FORMATS, bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import notice, output, watched
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import given, label_argument, option, output_argument, setting_arguments
+from tapegpt.cli.options import (
+    ArgumentParser,
+    Group,
+    Namespace,
+    given,
+    label_argument,
+    option,
+    output_argument,
+    setting_arguments,
+)
 from tapegpt.data.labels import labels_of
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.constraints import Constraints, Drawing, split_options
@@ -17,7 +26,6 @@ from tapegpt.text import json_line, line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterable
     from typing import Any
 
@@ -28,7 +36,7 @@ BATCH = 256  # strings that are scored at a time for --json
 COMMON = "-n --seed --output --json --temperature --prefix --suffix --pattern --length --distinct --novel"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: ArgumentParser) -> None:
     from argparse import BooleanOptionalAction
 
     model_argument(parser, data=True)
@@ -56,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(bulk, "--output-format", OneOf(FORMATS), f"with --ray: {', '.join(FORMATS)} [text]")
 
 
-def string_arguments(parser: argparse.ArgumentParser, *, defaults: bool = True) -> argparse._ArgumentGroup:
+def string_arguments(parser: ArgumentParser, *, defaults: bool = True) -> Group:
     """Declare how strings are drawn, and what each is like: the group of constraints, for more of them."""
     setting_arguments(parser.add_argument_group("how tokens are drawn"), Drawing, *Drawing.fields, defaults=defaults)
     constraints = parser.add_argument_group("constraints, which every string meets")
@@ -71,7 +79,7 @@ def string_arguments(parser: argparse.ArgumentParser, *, defaults: bool = True) 
     return constraints
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     check_bulk(options, ("output", "json", "print0", "probability"), ("output_format",))
     if options.json and options.print0:
         raise TapeGPTError("--json and --print0 exclude each other: give one of them")
@@ -98,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read_options(options: argparse.Namespace) -> GenerateOptions:
+def _read_options(options: Namespace) -> GenerateOptions:
     wanted: dict[str, Any] = {**string_options(options), **given(options, ["unbiased"])}
     if options.distinct:
         wanted["distinct"] = True
@@ -107,7 +115,7 @@ def _read_options(options: argparse.Namespace) -> GenerateOptions:
     return wanted  # type: ignore[return-value]  # argparse has checked the types
 
 
-def string_options(options: argparse.Namespace) -> StringOptions:
+def string_options(options: Namespace) -> StringOptions:
     """Those of `string_arguments` that are given."""
     wanted = given(options, (*Drawing.fields, "prefix", "suffix", "pattern", "label"))
     if options.length is not None:

@@ -7,11 +7,18 @@ from tapegpt.errors import TapeGPTError, quote
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from argparse import _ActionsContainer
     from collections.abc import Callable, Iterable
     from typing import Any, Self
 
     from tapegpt.ranges import Range
     from tapegpt.record import Record
+
+    ArgumentParser = argparse.ArgumentParser
+    Namespace = argparse.Namespace
+    Group = _ActionsContainer
+else:
+    ArgumentParser = Namespace = Group = object  # names for type checkers: argparse is imported where it is needed
 
 
 class Defaults:
@@ -30,7 +37,7 @@ class Defaults:
         self.values[name] = {"store_true": False, "store_false": True}.get(action, default)
 
 
-def option(group: argparse._ActionsContainer, name: str, within: Range, about: str, **settings: Any) -> None:
+def option(group: Group, name: str, within: Range, about: str, **settings: Any) -> None:
     """An option with a value within a range; the help shows its default, where it has one."""
     if "default" in settings:
         about += f" [{settings['default']}]"
@@ -38,7 +45,7 @@ def option(group: argparse._ActionsContainer, name: str, within: Range, about: s
 
 
 def setting_arguments(
-    group: argparse._ActionsContainer,
+    group: Group,
     record: type[Record],
     *names: str,
     marked: bool = False,
@@ -61,7 +68,7 @@ def setting_arguments(
         option(group, flag(name), within, about)
 
 
-def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+def given(options: Namespace, names: Iterable[str]) -> dict[str, Any]:
     """Those of the options that are given, by name."""
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
@@ -71,13 +78,13 @@ def flag(name: str) -> str:
     return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
 
 
-def output_argument(group: argparse._ActionsContainer, what: str, default: str = "-") -> None:
+def output_argument(group: Group, what: str, default: str = "-") -> None:
     """Declare the file that is written instead of standard output."""
     about = f"file for the {what}, - for standard output [{default}]"
     group.add_argument("-o", "--output", default=default, metavar="FILE", help=about)
 
 
-def label_argument(group: argparse._ActionsContainer, what: str) -> None:
+def label_argument(group: Group, what: str) -> None:
     """Declare the labels of strings."""
     about = f"label of {what}, of a model trained with --labels: a value, or COLUMN=VALUE; may be repeated"
     group.add_argument("--label", action="append", metavar="VALUE", help=about)

@@ -10,7 +10,7 @@ import time
 from tapegpt.cli.console import STDOUT, Interruption, Pace, StatusLine, fail, moves, notice, print_json
 from tapegpt.cli.data import check_file, same_file
 from tapegpt.cli.models import MODEL
-from tapegpt.cli.options import flag, option
+from tapegpt.cli.options import Group, Namespace, flag, option
 from tapegpt.errors import DivergedError, TapeGPTError
 from tapegpt.inference.constraints import TEMPERATURE, Drawing
 from tapegpt.ranges import Whole
@@ -19,7 +19,6 @@ from tapegpt.text import amount, line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Iterator
     from typing import Any, BinaryIO
 
@@ -32,7 +31,7 @@ METRICS, SAMPLES = "metrics.jsonl", "samples.txt"  # of a run's directory, besid
 # --- what is written --------------------------------------------------------------------------------------------
 
 
-def output_arguments(group: argparse._ActionsContainer, *, new: bool) -> None:
+def output_arguments(group: Group, *, new: bool) -> None:
     """Declare what a training leaves behind; one that is not new writes to its own file."""
     about = f"model file to write, in safetensors{'' if new else ' [MODEL]'}"
     group.add_argument("-o", "--output", metavar="FILE", help=about)
@@ -50,7 +49,7 @@ def output_arguments(group: argparse._ActionsContainer, *, new: bool) -> None:
         group.add_argument("--run-dir", metavar="DIR", help=about)
 
 
-def check_directory(options: argparse.Namespace) -> None:
+def check_directory(options: Namespace) -> None:
     """Refuse a directory of a run beside files of one's own, and one that holds a run."""
     directory = options.run_dir
     if directory is None:
@@ -64,7 +63,7 @@ def check_directory(options: argparse.Namespace) -> None:
         )
 
 
-def prepare_outputs(options: argparse.Namespace, data: Iterable[str]) -> None:
+def prepare_outputs(options: Namespace, data: Iterable[str]) -> None:
     """Find out before training what could not be written after it, or would destroy what it is made from."""
     if options.run_dir is not None:
         from tapegpt.files import unwritable
@@ -89,7 +88,7 @@ def prepare_outputs(options: argparse.Namespace, data: Iterable[str]) -> None:
 # --- the training -----------------------------------------------------------------------------------------------
 
 
-def run(trainer: Trainer, options: argparse.Namespace) -> int:
+def run(trainer: Trainer, options: Namespace) -> int:
     """Train, show how far it is, print some strings; the exit code. In a run's directory, note there what it was."""
     for name in ("json", "quiet"):
         if getattr(options, name) and (options.metrics == STDOUT or (options.quiet and options.json)):
@@ -114,7 +113,7 @@ def run(trainer: Trainer, options: argparse.Namespace) -> int:
 class _Training:
     """A training that is shown, watched and kept."""
 
-    def __init__(self, trainer: Trainer, options: argparse.Namespace) -> None:
+    def __init__(self, trainer: Trainer, options: Namespace) -> None:
         self._trainer, self._options = trainer, options
         self._saved = trainer.step  # of the last try
         self._interruption = Interruption()

@@ -16,14 +16,13 @@ from tapegpt.cli.models import (
     read_settings,
     shape_arguments,
 )
-from tapegpt.cli.options import Defaults, flag, given, option
+from tapegpt.cli.options import ArgumentParser, Defaults, Namespace, flag, given, option
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf
 from tapegpt.text import amount, clip, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Sequence
     from typing import Any
 
@@ -52,7 +51,7 @@ KINDS = (  # columns of the survey
 COMMON = "--stage --op --dataset --model --engine"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: ArgumentParser) -> None:
     about = f"{', '.join(STAGES)} [a survey of all, with the time and arithmetic of each operation]"
     option(parser, "--stage", OneOf(STAGES), about)
     about = "such as attention, linear, 'linear 3', adam, a stage, or a line of the tape, %%13 [attention]"
@@ -66,7 +65,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(shape, "--engine", OneOf(("exact", "fast")), "exact or fast [exact]")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     if options.op is not None and options.stage not in (None, *OF_OPERATION):
         raise TapeGPTError(f"--op is about the stages {', '.join(OF_OPERATION)}, not {options.stage}: leave it out")
     subject = _subject(options)
@@ -162,7 +161,7 @@ class Subject:
         return visible(self.vocabulary.names[number]) or "BOS"
 
 
-def _subject(options: argparse.Namespace) -> Subject:
+def _subject(options: Namespace) -> Subject:
     from tapegpt.settings import Settings
     from tapegpt.training.presets import resolve
 

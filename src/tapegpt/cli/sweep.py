@@ -8,14 +8,13 @@ from tapegpt.cli.cluster import executor, ray_argument
 from tapegpt.cli.console import STDOUT, Pace, StatusLine, command_of, fail, notice, print_report, table, write_page
 from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths, tokens_argument
 from tapegpt.cli.models import class_argument, find_class
-from tapegpt.cli.options import option, parse, setting_arguments, split_pairs
+from tapegpt.cli.options import ArgumentParser, Namespace, option, parse, setting_arguments, split_pairs
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf, Whole
 from tapegpt.settings import SECONDS, SEED, SHARE, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
     from typing import Any
 
@@ -29,7 +28,7 @@ BASELINE = "5-gram"
 COMMON = "--dataset --grid --random --preset --budget --steps --validation --output --ensemble --run-dir --html --json"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: ArgumentParser) -> None:
     from tapegpt.experiments.optuna_sampler import NAMES
     from tapegpt.experiments.sweep import SEEDS, TRIALS
     from tapegpt.training.presets import PRESETS
@@ -68,7 +67,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", action="store_true", help="JSON, with all that was found")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Namespace) -> int:
     from tapegpt.experiments.optuna_sampler import adapt
     from tapegpt.experiments.search import Space, fields_of
     from tapegpt.experiments.sweep import Sweeping, SweepSetup
@@ -100,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     return fail(f"interrupted in {where}{again}", 130)
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
+def _check_outputs(options: Namespace) -> None:
     """Find out before training what could not be written after it, or would destroy the data."""
     if options.ensemble is not None and options.output is None:
         raise TapeGPTError("--ensemble is about the file that is written: give -o FILE too")
@@ -226,7 +225,7 @@ def _cells(row: Row, names: list[str]) -> list[str]:
     ]
 
 
-def _write(swept: Sweep, options: argparse.Namespace) -> None:
+def _write(swept: Sweep, options: Namespace) -> None:
     if options.output is not None:
         model = swept.best if options.ensemble is None else swept.ensemble(options.ensemble)
         model.save(options.output)

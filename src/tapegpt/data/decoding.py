@@ -88,9 +88,7 @@ def decode_chunks(place: str, chunks: Iterable[bytes], encoding: str, mark: bool
             held = "\r" * (decoder.getstate()[1] & 1)  # at the end of the chunk before: perhaps a LF follows
             lines += with_line_feeds(held + good.decode(error.encoding, "replace")).count("\n")
             at = size - len(error.object) + error.start
-            context = before[
-                : len(before) + len(chunk) - len(error.object)
-            ]  # of both chunks, what is not in its object
+            context = before[: len(before) + len(chunk) - len(error.object)]  # what is not in its object
             data, start = context + error.object, len(context) + error.start
             raise EncodingError.at(place, encoding, data, start, at, lines) from None
         except UnicodeError as error:  # of a BOM that is missing, which says no place

@@ -10,6 +10,7 @@ import sys
 from array import array
 from itertools import accumulate
 
+from tapegpt.data.tokens import UTF_32
 from tapegpt.machine.language import Builder, I64s, Int, U32s, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
@@ -63,9 +64,8 @@ class _Sorted:
         self._numbers = array("I", sorted(range(len(documents)), key=lambda number: len(documents[number])))
         text = "".join([documents[number] for number in self._numbers])
         self._ids = {character: i for i, character in enumerate(dict.fromkeys(text))}
-        order = "le" if sys.byteorder == "little" else "be"
         numbered = text.translate({ord(character): i for character, i in self._ids.items()})
-        self._text = array("I", numbered.encode(f"utf-32-{order}", "surrogatepass"))
+        self._text = array("I", numbered.encode(UTF_32, "surrogatepass"))
         lengths = [len(documents[number]) for number in self._numbers]
         self._starts = array("q", accumulate(lengths, initial=0))
         self._first = {length: lengths.index(length) for length in dict.fromkeys(lengths)}

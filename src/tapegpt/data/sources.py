@@ -299,9 +299,9 @@ class Source(Selection):
         """
         size = self.size
         whole = self.sample is None or size <= self.sample
-        files = self.open(MAX_CONTENT) if whole else self._samples(size)
+        sampled = chain.from_iterable(self._sample(path, size) for path in self.listing())
         documents: list[str] = []
-        for strings in self._select(files):
+        for strings in self._select(self.open(MAX_CONTENT) if whole else sampled):
             documents += strings
         documents = without_gaps(documents, self.labels)
         if not documents:
@@ -337,9 +337,6 @@ class Source(Selection):
                     seen.update(map(key, strings))
                 if strings:
                     yield strings
-
-    def _samples(self, size: int) -> Iterator[tuple[str, Iterable[bytes]]]:
-        return chain.from_iterable(self._sample(path, size) for path in self.listing())
 
     def _sample(self, path: str, size: int) -> Iterator[tuple[str, Iterable[bytes]]]:
         from io import BytesIO

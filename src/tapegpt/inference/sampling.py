@@ -44,10 +44,8 @@ if TYPE_CHECKING:
     from tapegpt.inference.forward import Drawn, Inference, Rules
     from tapegpt.inference.race import Arrivals
 
-WORTH, PERSISTENCE = (
-    10,
-    200,
-)  # a string of a race takes about as long as so many of a batch; times where it may come twice
+WORTH = 10  # strings of a batch, which take about as long as one of a race
+PERSISTENCE = 200  # times as many where a string may come twice
 MAX_FOUND, MAX_REPEATED = 4_000_000, 1 << 16  # strings kept up to the next time, and where they may come twice
 MAX_PREFIXES, LEAST_SHARE = 100_000, 1e-3  # looked at, where so few of them become strings
 STEP, LEAST_STEP = math.log(3.0), 0.01  # from a time to the next one, of their logs

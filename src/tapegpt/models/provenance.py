@@ -14,6 +14,7 @@ from tapegpt.errors import TapeGPTError, either, is_number, quote
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record, field
 from tapegpt.settings import SECONDS
+from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,15 +84,13 @@ class DataRecord(Record):
         """Raise `TapeGPTError`, saying all that differs, unless these are the documents."""
         other = DataRecord.of(corpus)
         differences = []
-        for many, one in (("documents", "document"), ("characters", "character")):
-            then, now = getattr(self, many), getattr(other, many)
+        for noun in ("document", "character"):
+            then, now = getattr(self, f"{noun}s"), getattr(other, f"{noun}s")
             if then != now:
-                differences.append(f"{now:,} {one if now == 1 else many}, not {then:,}")
-        more, less = set(other.vocabulary) - set(self.vocabulary), set(self.vocabulary) - set(other.vocabulary)
-        if more:
-            differences.append(f"new in the vocabulary {quote(''.join(sorted(more)))}")
-        if less:
-            differences.append(f"missing in the vocabulary {quote(''.join(sorted(less)))}")
+                differences.append(f"{amount(now, noun)}, not {then:,}")
+        for what, here, there in (("new", other, self), ("missing", self, other)):
+            if characters := set(here.vocabulary) - set(there.vocabulary):
+                differences.append(f"{what} in the vocabulary {quote(''.join(sorted(characters)))}")
         if not differences and self.digest != other.digest:
             differences.append("as many documents and characters, but others, or in another order")
         if differences:

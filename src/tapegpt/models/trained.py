@@ -15,7 +15,7 @@ from array import array
 from tapegpt.data.labels import identity, labels_of, read_labels
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import ROOM
-from tapegpt.errors import TapeGPTError, argument, check_names, either, quote, warn
+from tapegpt.errors import TapeGPTError, argument, check_names, either, warn
 from tapegpt.inference.constraints import Constraints, Drawing, split_options
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renew_at_fork
@@ -53,6 +53,7 @@ def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, 
 
     Batches and threads are the fast engine's.
     """
+    OneOf(ENGINES).check("engine", name)
     config.num_parameters(vocab_size)
     if name != "fast" and (what := config.needs_fast(vocab_size)):
         raise TapeGPTError(f"{what} needs the engine fast, not {name}, which does what microgpt.py does")
@@ -64,11 +65,9 @@ def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, 
         from tapegpt.engines.fast.engine import FastEngine
 
         return FastEngine(config, vocab_size, batch_size, threads)
-    if name == "reference":
-        from tapegpt.engines.reference import ReferenceEngine
+    from tapegpt.engines.reference import ReferenceEngine
 
-        return ReferenceEngine(config, vocab_size)
-    raise TapeGPTError(f"engine must be {OneOf(ENGINES)}, not {quote(name)}")
+    return ReferenceEngine(config, vocab_size)
 
 
 def check_memory(shapes: Iterable[Shape]) -> None:

@@ -93,7 +93,8 @@ class Trainer(Local):
             self.counted = sample_for_ngrams(self.training, settings.budget)
             if self.held_out:
                 self.judged = sample_held_out(self.held_out, config, settings)
-        self.adam = _adam(settings)
+        rates = [name for name in Adam.fields if name in Settings.fields and name != "steps"]
+        self.adam = Adam(settings.steps, **{name: float(getattr(settings, name) or 0.0) for name in rates})
         self.evaluations: list[Evaluation] = []
         self._validation = self.judged.windows(config.block_size) if self.judged else None
         self._best: Snapshot | None = None
@@ -411,11 +412,6 @@ class Trainer(Local):
             if self._validation is not None and clock.evaluation_is_due():
                 self.evaluate()
             yield losses
-
-
-def _adam(settings: Settings) -> Adam:
-    names = [name for name in Adam.fields if name in Settings.fields and name != "steps"]
-    return Adam(settings.steps, **{name: float(getattr(settings, name) or 0.0) for name in names})
 
 
 def _tokens(corpus: Corpus, config: Model, settings: Settings, rng: Random, windows: Tokens | None) -> Tokens:
