@@ -28,17 +28,7 @@ def decode(place: str, data: bytes, encoding: str, mark: bool = False) -> str:
 
     With `mark` those that are not are each a `FAULT` in it.
     """
-    try:
-        text = data.decode(encoding, _marking() if mark else "strict")
-    except LookupError:
-        raise _unknown(encoding) from None
-    except UnicodeDecodeError as error:
-        start = error.start + len(data) - len(error.object)  # utf-8-sig counts from behind the BOM
-        raise EncodingError.at(place, encoding, data, start, start, _line(data[:start], encoding)) from None
-    except ValueError as error:
-        raise _mismatch(place, encoding, error) from None
-    _check_width(place, data, text)
-    return text.removeprefix(BOM)
+    return "".join(decode_chunks(place, [data], encoding, mark, translate=False))
 
 
 def check_encoding(encoding: str) -> None:
@@ -63,8 +53,10 @@ def _marking() -> str:
     return "tapegpt.fault"
 
 
-def decode_chunks(place: str, chunks: Iterable[bytes], encoding: str, mark: bool = False) -> Iterator[str]:
-    """The text of bytes that come in chunks, with LF for CR LF and CR, without a BOM; otherwise as `decode`."""
+def decode_chunks(
+    place: str, chunks: Iterable[bytes], encoding: str, mark: bool = False, *, translate: bool = True
+) -> Iterator[str]:
+    """The text of bytes that come in chunks, with LF for CR LF and CR if asked; otherwise as `decode`."""
     from codecs import getincrementaldecoder
     from io import IncrementalNewlineDecoder
 
@@ -77,7 +69,7 @@ def decode_chunks(place: str, chunks: Iterable[bytes], encoding: str, mark: bool
         pass  # in its turn
     except UnicodeError:  # UTF-16 and UTF-32 without a BOM, which at once are read in this machine's order of bytes
         encoding += f"-{sys.byteorder[0]}e"
-    decoder = IncrementalNewlineDecoder(getincrementaldecoder(encoding)(errors), translate=True)
+    decoder = IncrementalNewlineDecoder(getincrementaldecoder(encoding)(errors), translate)
     size, lines, bom, before = 0, 1, BOM, b""
     for chunk in chain([first], every, [b""]):
         size += len(chunk)
@@ -159,15 +151,6 @@ def _wide(data: bytes) -> str | None:
         if nuls > 1 and (is_latin or ends == data.count(b"\n") > 0):
             return name
     return None
-
-
-def _line(before: bytes, encoding: str) -> int:
-    """Number, from 1, of the line that these bytes lead up to."""
-    try:
-        text = before.decode(encoding)
-    except UnicodeError:  # cut inside what the encoding shifts
-        text = before.decode("latin-1")
-    return with_line_feeds(text).count("\n") + 1
 
 
 # --- encodings that fit -----------------------------------------------------------------------------------------
