@@ -27,7 +27,6 @@ from tapegpt.text import json_line, line_writer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
 
     from tapegpt.inference.constraints import GenerateOptions, StringOptions
     from tapegpt.models.trained import GPT
@@ -47,9 +46,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON lines, with the log-probabilities of each string")
     parser.add_argument("--print0", action="store_true", help="NUL behind each string as it is, for xargs -0")
     constraints = string_arguments(parser)
-    constraints.add_argument("--distinct", action="store_true", help="no string twice")
+    constraints.add_argument("--distinct", action="store_true", default=None, help="no string twice")
     about = "no string of the training data, or with N none within N edits of one"
-    option(constraints, "--novel", Whole(0), about, nargs="?", const=0)
+    option(constraints, "--novel", Whole(0), about, nargs="?", const=True)
     about = "the model's own distribution given the constraints, or token by token [where possible]"
     constraints.add_argument("--unbiased", action=BooleanOptionalAction, help=about)
     about = "first a note on how probable it is that the model meets them by itself, at --temperature"
@@ -83,7 +82,8 @@ def run(options: Namespace) -> int:
     check_bulk(options, ("output", "json", "print0", "probability"), ("output_format",))
     if options.json and options.print0:
         raise TapeGPTError("--json and --print0 exclude each other: give one of them")
-    wanted = _read_options(options)
+    chosen = given(options, ["distinct", "novel", "unbiased"])
+    wanted: GenerateOptions = {**string_options(options), **chosen}  # type: ignore[typeddict-item]  # argparse has checked the types
     split_options(wanted)  # refused before the model is read
     model = load_model(options)
     if options.print0 and "\0" in model.vocabulary.characters:
@@ -104,15 +104,6 @@ def run(options: Namespace) -> int:
         else:
             _print_each(shown, *((str, "\0") if options.print0 else (line_writer(model.vocabulary.characters), "\n")))
     return 0
-
-
-def _read_options(options: Namespace) -> GenerateOptions:
-    wanted: dict[str, Any] = {**string_options(options), **given(options, ["unbiased"])}
-    if options.distinct:
-        wanted["distinct"] = True
-    if options.novel is not None:
-        wanted["novel"] = options.novel or True
-    return wanted  # type: ignore[return-value]  # argparse has checked the types
 
 
 def string_options(options: Namespace) -> StringOptions:

@@ -36,13 +36,9 @@ def check_encoding(encoding: str) -> None:
     try:
         bytes(4).decode(encoding)  # text in any; of no bytes Python does not look at the name
     except (LookupError, ValueError):
-        raise _unknown(encoding) from None
-
-
-def _unknown(encoding: str) -> TapeGPTError:
-    return TapeGPTError(
-        f"{argument('encoding')} {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
-    )
+        raise TapeGPTError(
+            f"{argument('encoding')} {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
+        ) from None
 
 
 def _marking() -> str:
@@ -86,7 +82,7 @@ def decode_chunks(
         except UnicodeError as error:  # of a BOM that is missing, which says no place
             raise _mismatch(place, encoding, error) from None
         _check_width(place, chunk, text)
-        lines += text.count("\n")
+        lines += with_line_feeds(text).count("\n")
         before = chunk
         if text:
             yield text.removeprefix(bom)
