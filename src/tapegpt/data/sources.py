@@ -52,7 +52,7 @@ DATASETS = {
 FORMATS = ("text", "csv", "tsv", "jsonl", "json", "parquet", "arrow")
 OF_TABLES = ("header", "separator", "quotes")  # of CSV
 IN_PLACE = ("parquet", "arrow")  # formats that need all of a file
-OF_FILES = (*OF_TABLES, "files", "errors")
+OF_FILES = (*OF_TABLES, "files", "errors", "format", "encoding", "delimiter", "column", "labels")
 ERRORS = ("strict", "replace", "skip")
 LINE, BLANK, WHOLE = "\n", "\n\n", ""  # the delimiters with a meaning of their own
 LONGEST_LINE = 1 << 28  # characters of one: a packed file of 1 MB may hold 3 GB
@@ -200,7 +200,7 @@ class Source(Selection):
             raise TapeGPTError(
                 f"the path {self.paths[0]} and {argument('dataset')} {quote(self.dataset)} exclude each other: give one"
             )
-        for name in (*OF_FILES, "format", "encoding", "delimiter", "column", "labels"):
+        for name in OF_FILES:
             if getattr(self, name) != getattr(Source, name):
                 raise TapeGPTError(
                     f"{name} {quote(getattr(self, name))} is for files, not for the embedded {self.dataset}: leave it "

@@ -15,7 +15,7 @@ from operator import itemgetter
 
 from tapegpt.data.decoding import FAULT, REPLACEMENT
 from tapegpt.data.rows import TEXT, Rows
-from tapegpt.errors import TapeGPTError, argument, quote, warn
+from tapegpt.errors import TapeGPTError, argument, clipped, quote, warn
 from tapegpt.processes import renew_at_fork
 
 TYPE_CHECKING = False
@@ -321,8 +321,7 @@ def unknown_column(
     place: str, what: str, known: Sequence[str], column: str | None, option: str = "column"
 ) -> TapeGPTError:
     """The error of a column that there is not, or of several with none chosen."""
-    listed = ", ".join(_choices(known))
-    listed = listed if len(listed) <= 200 else f"{listed[:197]}..."
+    listed = clipped(", ".join(_choices(known)))
     if column is None:
         return TapeGPTError(f"{place}: has more than one {what}: choose {argument('column')} from {listed}")
     many = "more than one" if column in known else "no"

@@ -332,11 +332,6 @@ class Vocabulary(Record):
         return list(map(Labelled, texts, zip(*columns, strict=True)))
 
 
-def clipped(text: str) -> str:
-    """A list in an error, cut where it is long."""
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
 def listed(tokens: Iterable[str]) -> str:
     """Tokens as an error names them: characters in one text."""
     every = sorted(tokens)
