@@ -10,7 +10,6 @@ import sys
 from array import array
 from itertools import accumulate
 
-from tapegpt.data.tokens import UTF_32
 from tapegpt.machine.language import Builder, I64s, Int, U32s, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
@@ -52,6 +51,7 @@ class Neighbours:
         return found
 
     def _search(self, text: str, most: int) -> Neighbour | None:
+        """The nearest one of those that are at most so many edits away."""
         self._sorted = self._sorted or _Sorted(list(self._distinct))  # whole at once, for other threads
         return self._sorted.search(text, most)
 
@@ -64,8 +64,9 @@ class _Sorted:
         self._numbers = array("I", sorted(range(len(documents)), key=lambda number: len(documents[number])))
         text = "".join([documents[number] for number in self._numbers])
         self._ids = {character: i for i, character in enumerate(dict.fromkeys(text))}
+        order = "le" if sys.byteorder == "little" else "be"
         numbered = text.translate({ord(character): i for character, i in self._ids.items()})
-        self._text = array("I", numbered.encode(UTF_32, "surrogatepass"))
+        self._text = array("I", numbered.encode(f"utf-32-{order}", "surrogatepass"))
         lengths = [len(documents[number]) for number in self._numbers]
         self._starts = array("q", accumulate(lengths, initial=0))
         self._first = {length: lengths.index(length) for length in dict.fromkeys(lengths)}
@@ -73,6 +74,7 @@ class _Sorted:
         self._program = Program({"nearest": (nearest, {})})
 
     def search(self, text: str, most: int) -> Neighbour | None:
+        """The nearest document that is at most so many edits away."""
         words = -(-len(text) // _ROWS)
         masks, column = array("Q", bytes(8 * len(self._ids) * words)), array("q", bytes(16 * words))
         for row, character in enumerate(text):

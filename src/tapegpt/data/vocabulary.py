@@ -18,7 +18,7 @@ from operator import add
 
 from tapegpt.data.labels import Labelled, check_columns, label, labels_of
 from tapegpt.data.tokens import Tokens, ids_of
-from tapegpt.errors import TapeGPTError, argument, either, missing, quote
+from tapegpt.errors import TapeGPTError, argument, clipped, either, missing, quote
 from tapegpt.record import Record, field
 from tapegpt.text import amount, visible
 
