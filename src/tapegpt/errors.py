@@ -86,6 +86,11 @@ def quote(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def clipped(text: str) -> str:
+    """A list in an error, cut where it is long."""
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def check_names(where: str, given: Iterable[str], *known: Iterable[str]) -> None:
     """Raise `UnknownNameError` for the name of an argument that is not known, with the nearest one that is."""
     names = [name for each in known for name in each]

@@ -87,13 +87,11 @@ def _temporary(target: str) -> str:
 
 
 def _create(path: str) -> BinaryIO:
-    """A new file, where none is."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     return open(os.open(path, flags, 0o666), "wb")
 
 
 def _remove(temporary: str) -> None:
-    """A temporary file away, wherever its writing was interrupted."""
     try:
         os.unlink(temporary)
     except FileNotFoundError:

@@ -45,7 +45,6 @@ class _AtOnce(Executor):
     """Does each task when it is submitted."""
 
     def submit(self, task: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        """As `Executor.submit`."""
         future: Future[Any] = Future()
         try:
             future.set_result(task(*arguments, **named))

@@ -74,8 +74,8 @@ class OneOf(Range):
 class Instance(Range):
     """All values of a type."""
 
-    def __init__(self, kind: type, remedy: str = "") -> None:
-        self._kind, self.remedy = kind, remedy
+    def __init__(self, kind: type, remedy: str = "", metavar: str = "TEXT") -> None:
+        self._kind, self.remedy, self.metavar = kind, remedy, metavar
 
     def __contains__(self, value: Any) -> bool:
         return isinstance(value, self._kind)

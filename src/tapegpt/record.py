@@ -94,14 +94,13 @@ class Record:
                 own[name] = getattr(type(self), name)
             else:
                 raise TypeError(f"{type(self).__name__} needs {name!r}")
+        for name, within in self.ranges.items():
+            if own[name] is not None or not fields[name].is_optional:
+                within.check(name, own[name])
         self.check()
 
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of its range; in subclasses too where they do not fit together."""
-        for name, values in self.ranges.items():
-            value = self.__dict__[name]
-            if value is not None or not self.fields[name].is_optional:
-                values.check(name, value)
+        """Raise `TapeGPTError` where fields, each in its range, do not fit together."""
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name."""

@@ -100,8 +100,7 @@ class Settings(Record):
     )
 
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range, or they do not fit together."""
-        super().check()
+        """Raise `TapeGPTError` where fields do not fit together."""
         if self.patience is not None and not self.validation:
             wanted = argument("validation", 0.1)
             raise TapeGPTError(f"{argument('patience')} needs documents that are held out: give {wanted} too")

@@ -33,6 +33,10 @@ class Contents(Record):
     tensors: dict[str, tuple[tuple[int, int], bytes]]
     type: str  # of the numbers: F64 or F32
 
+    def numbers(self, name: str) -> array[float]:
+        """Those of a tensor, row by row."""
+        return numbers_of(self.tensors[name][1], self.type)
+
     @property
     def checksum(self) -> str:
         """SHA-256 of everything in the file."""

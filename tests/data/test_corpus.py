@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.decoding import _wide
 from tapegpt.data.holdout import hold_out
-from tapegpt.data.sources import DATASETS, Source, parse_delimiter
+from tapegpt.data.sources import DATASETS, Source
 from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.data.windows import tilings, window_start
 from tapegpt.errors import TapeGPTError
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from tapegpt.data.tokens import Tokens
 
+delimiter_of = Source.ranges["delimiter"].parse
 TEXT = st.text(
     st.one_of(
         st.characters(exclude_categories=["Cs"]),
@@ -183,13 +184,13 @@ def test_delimiters_as_the_command_line_has_them(text: str) -> None:
     """Escaping whatever has a meaning gives any text."""
     escaped = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
     if text not in ("line", "blank", "none"):
-        assert parse_delimiter(escaped) == text
-        assert parse_delimiter(text.replace("\\", "\\\\")) == text
+        assert delimiter_of(escaped) == text
+        assert delimiter_of(text.replace("\\", "\\\\")) == text
 
 
 def test_delimiters_by_name() -> None:
-    assert list(map(parse_delimiter, ["line", "blank", "none", "", "Line"])) == ["\n", "\n\n", "", "", "Line"]
-    assert parse_delimiter(r"\n\t\r\\n<\\>") == "\n\t\r\\n<\\>"
+    assert list(map(delimiter_of, ["line", "blank", "none", "", "Line"])) == ["\n", "\n\n", "", "", "Line"]
+    assert delimiter_of(r"\n\t\r\\n<\\>") == "\n\t\r\\n<\\>"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_delimiters_by_name() -> None:
 )
 def test_escapes_that_are_none(text: str, escape: str) -> None:
     with error("delimiter", rf"\\{escape} is no escape: choose from"):
-        parse_delimiter(text)
+        delimiter_of(text)
 
 
 # What cannot be read

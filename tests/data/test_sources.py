@@ -375,7 +375,9 @@ def test_a_cell_may_be_as_long_as_its_file() -> None:
             documents(f'name\n"{cell}"x\n', "t.csv")
     with ThreadPoolExecutor(4) as pool:
         text = Path("t.csv").read_text().replace('"x\n', '"\n')
-        found = list(pool.map(lambda _: [rows.values for rows in read_rows("t.csv", "csv", [text], "name")], range(16)))
+        source = Source(paths=("t.csv",), column="name")
+        read = lambda _: [rows.values for rows in read_rows("t.csv", "csv", [text], source, False)]  # noqa: E731
+        found = list(pool.map(read, range(16)))
     assert found == [[[cell]]] * 16
     assert csv.field_size_limit() == limit
 

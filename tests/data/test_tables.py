@@ -211,9 +211,9 @@ def test_rows_are_there_as_soon_as_their_ends_are(every: bool) -> None:
             asked.append(piece)
             yield piece
 
-    rows = read_rows("t.csv", "csv", pieces(), "a", every=every)
+    rows = read_rows("t.csv", "csv", pieces(), Source(paths=("t.csv",), column="a"), every)
     assert [(value, len(asked)) for some in rows for value in some.values] == [("1", 1), ("3", 3), ("6", 3), ("8", 4)]
-    lines = read_rows("t.jsonl", "jsonl", iter(['"x"\n"y"\n', '"z"\n']), None, every=every)
+    lines = read_rows("t.jsonl", "jsonl", iter(['"x"\n"y"\n', '"z"\n']), Source(paths=("t.jsonl",)), every)
     assert [list(some.values) for some in lines] == [["x", "y"], ["z"]]
 
 

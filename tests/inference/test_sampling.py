@@ -126,11 +126,11 @@ def test_some_string_weighs_as_much_as_the_bound_and_none_more(model: GPT, patte
         if len(prefix) == BLOCK or prefix[-1:] == [space.bos]:
             yield weight
             return
-        choices = space.choices(state, len(prefix))
         logs = model.inference.next_logs([prefix])[0]
-        weight *= math.fsum(math.exp(logs[token]) for token in choices)
-        for token in choices:
-            yield from weights([*prefix, token], 0 if token == space.bos else space.after(state, token), weight)
+        choice = Choice(logs, state, len(prefix), sampler._drawing, sampler._rules)
+        weight *= math.fsum(math.exp(logs[token]) for token in choice.weights)
+        for token in choice.weights:
+            yield from weights([*prefix, token], choice.after(token), weight)
 
     heaviest = max(weights([], space.automaton.start, 1.0))
     assert min(heaviest, 1.0) <= math.exp(sampler._bound()) <= heaviest * (1.0 + 2.0 * sampling.SLACK) ** BLOCK
@@ -191,7 +191,8 @@ def test_token_by_token_strings_are_led_to_where_the_constraints_are_met(small: 
     for pattern, is_led in ((".*bbb", True), (".*", False)):
         constraints, drawing = split_options({"pattern": pattern, "temperature": 1.0, "unbiased": False})
         space = small.sampler(constraints, drawing, seed=1)._space
-        prospects = [space.prospect(space.automaton.start, length) for length in range(BLOCK - 2)]
+        rules, states = space.rules, space.automaton.states
+        prospects = [rules.ahead[length * states + rules.start] for length in range(BLOCK - 2)]
         assert all(-20.0 < prospect < -0.1 for prospect in prospects) == is_led
         assert prospects == sorted(prospects, reverse=True)
 
@@ -209,7 +210,7 @@ def test_what_lies_ahead_counts_as_much_at_every_temperature(small: GPT, tempera
             logs = small.inference.next_logs([list(tokens[:length])])[0]
             choice = Choice(logs, state, length, sampler._drawing, sampler._rules)
             expected += choice.log_weight(token)
-            state = 0 if token == space.bos else choice.after(token)
+            state = choice.after(token)
         assert math.isclose(log_weight, expected, rel_tol=1e-4, abs_tol=1e-4)
     assert small.generate(1, pattern=pattern, temperature=0) == small.generate(
         1, pattern=pattern, temperature=0, distinct=True

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tapegpt import Corpus, TapeGPTError
-from tapegpt.data.sources import parse_delimiter
+from tapegpt.data.sources import Source
 from tapegpt.studio import uploads
 from tapegpt.studio.app import BODY_BYTES
 from tapegpt.studio.limits import Limits
@@ -41,7 +41,10 @@ def refused(client: Client, name: str, data: bytes, status: int = 400, **query: 
 
 def as_reading(query: dict[str, Any]) -> Any:
     """What the library takes where the page sends this."""
-    read: dict[str, Callable[[str], object]] = {"delimiter": parse_delimiter, "header": lambda value: value != "false"}
+    read: dict[str, Callable[[str], object]] = {
+        "delimiter": Source.ranges["delimiter"].parse,
+        "header": lambda value: value != "false",
+    }
     return {name: read.get(name, str)(value) for name, value in query.items()}
 
 

@@ -12,7 +12,7 @@ from array import array
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.machine.language import F64
 from tapegpt.ranges import Whole
-from tapegpt.tensors import TYPES, Contents, ForeignError, little_endian, numbers_of, read_contents, write_contents
+from tapegpt.tensors import TYPES, Contents, ForeignError, little_endian, read_contents, write_contents
 from tapegpt.version import __version__
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ def load(tape: Tape, path: Path, step: Step | None = None) -> None:
         steps = _check(held, wanted, step)
     except ForeignError as error:
         raise TapeGPTError(f"{os.fspath(path)}: not of this {'step' if step else 'tape'}: {error}") from None
-    numbers = {name: numbers_of(held.tensors[name][1], held.type) for name in wanted}
+    numbers = {name: held.numbers(name) for name in wanted}
     for node in tape.parameters():
         tape.write(node, numbers[node.name])
     if step:

@@ -81,7 +81,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    """Run a command; what goes wrong is said."""
     try:
         try:
             code = _run_command(*_name_command(arguments))
@@ -135,7 +134,6 @@ def _module(name: str) -> Any:
 
 
 def _options(name: str, arguments: list[str]) -> Any:
-    """What is given of a command's options."""
     if name == "train" and not any(text.startswith("-") for text in arguments):
         defaults = Defaults()
         _module(name).arguments(defaults)

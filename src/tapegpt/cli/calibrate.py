@@ -7,7 +7,7 @@ from array import array
 from tapegpt.cli.console import notice, print_json, table
 from tapegpt.cli.data import check_file, data_arguments, stream_of
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import option
+from tapegpt.cli.options import ArgumentParser, Namespace, option
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import FEW, Calibration
 from tapegpt.ranges import Number
@@ -15,7 +15,6 @@ from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from typing import Any
 
 RATES = (0.1, 0.05, 0.01, 0.001)  # of false alarms
@@ -23,8 +22,7 @@ ROUGH = f"rough: fewer than {FEW} to be expected"
 COMMON = "--dataset --alarm-rate --json --labels --output"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
     about = "They must not have been trained on."
     data_arguments(parser.add_argument_group("strings known to be good", about), "standard input")
@@ -35,8 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print the threshold of a rate, or those of some rates."""
+def run(options: Namespace) -> int:
     source, model, nats, labelled = stream_of(options), load_model(options), array("d"), list[str]()
     if (options.output is None) is bool(source.labels):
         raise TapeGPTError(

@@ -8,7 +8,7 @@ import sys
 from tapegpt.cli.console import notice, output, watched
 from tapegpt.cli.data import data_arguments, stream_of
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import label_argument, option, output_argument
+from tapegpt.cli.options import ArgumentParser, Namespace, label_argument, option, output_argument
 from tapegpt.data.labels import labels_of
 from tapegpt.data.rows import OUTPUT_FORMATS
 from tapegpt.errors import TapeGPTError
@@ -17,7 +17,6 @@ from tapegpt.text import amount, json_line, line_writer, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from tapegpt.data.sources import Source
@@ -28,8 +27,7 @@ LEAST = 1e-12  # of a probability whose log is taken
 COMMON = "--dataset --column --by --labels --output --output-format --json"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
     data_arguments(parser.add_argument_group("strings"), "standard input")
     about = "column of labels to choose from, by name in the training data [the combinations of all]"
@@ -47,8 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print the most probable labels."""
+def run(options: Namespace) -> int:
     if options.json and options.output_format != "text":
         raise TapeGPTError("--json and --output-format exclude each other: give one of them")
     model, source = load_model(options), stream_of(options)
@@ -67,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write(model: GPT, source: Source, options: argparse.Namespace, tally: _Tally) -> None:
+def _write(model: GPT, source: Source, options: Namespace, tally: _Tally) -> None:
     """Write the rows, nothing said of those that are blank."""
     from tapegpt.data.writers import table_writer
 
@@ -111,7 +108,6 @@ class _Tally:
         self._nats = 0.0
 
     def add(self, texts: Sequence[str | None], found: Classes) -> None:
-        """Compare those that are known."""
         if not self._names:
             return
         labelled = self._vocabulary.relabel(texts, self._names)
@@ -125,7 +121,6 @@ class _Tally:
             self._nats -= math.log(max(shares.get(known, 0.0), LEAST))
 
     def tell(self) -> None:
-        """Say it."""
         if self._count:
             share, nats = self._right / self._count, self._nats / self._count
             notice(f"{share:.1%} of {amount(self._count, 'label')} are right; log loss {nats:.4f} nats")

@@ -10,13 +10,12 @@ import time
 from contextlib import contextmanager
 
 from tapegpt.cli.console import STDOUT, StatusLine
-from tapegpt.cli.options import flag
+from tapegpt.cli.options import Group, Namespace, flag
 from tapegpt.errors import TapeGPTError
 from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator
     from typing import Any
 
@@ -26,20 +25,20 @@ if TYPE_CHECKING:
 FORMATS = ("text", "jsonl", "parquet")
 
 
-def ray_argument(group: argparse._ActionsContainer) -> None:
+def ray_argument(group: Group) -> None:
     """Declare the address."""
     about = "on a cluster of Ray: local, auto, or HOST:PORT of its head [this process]"
     group.add_argument("--ray", metavar="ADDRESS", help=about)
 
 
-def bulk_arguments(group: argparse._ActionsContainer) -> None:
+def bulk_arguments(group: Group) -> None:
     """Declare the address, and where those write who work there."""
     ray_argument(group)
     about = "with --ray: new directory for the files, which all machines have"
     group.add_argument("--output-dir", metavar="DIR", help=about)
 
 
-def check_bulk(options: argparse.Namespace, refused: tuple[str, ...], needing: tuple[str, ...] = ()) -> None:
+def check_bulk(options: Namespace, refused: tuple[str, ...], needing: tuple[str, ...] = ()) -> None:
     """Raise `TapeGPTError` where options do not go with --ray, or not without it."""
     if options.ray is None:
         for name in ("output_dir", *needing):
@@ -67,7 +66,7 @@ def executor(ray: str | None, threads: int | None) -> Iterator[tuple[Executor, i
         yield Executor(cluster), threads or cluster.cores()
 
 
-def write_parts(options: argparse.Namespace, write: Callable[..., Iterator[Part]], *what: object, **how: Any) -> int:
+def write_parts(options: Namespace, write: Callable[..., Iterator[Part]], *what: object, **how: Any) -> int:
     """Let workers write parts, with `generate` or `score` of the cluster; say how far it is; the exit code."""
     from tapegpt.cluster import Cluster
 

@@ -46,7 +46,6 @@ def add_config(parser: Parser, typed: argparse.Namespace, arguments: list[str]) 
 
 
 def _read(path: str) -> dict[str, Any]:
-    """The options of a file by name."""
     if os.path.isfile(inner := os.path.join(path, CONFIG)):
         path = inner
     if is_model(model_file(path)):

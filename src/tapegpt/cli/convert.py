@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from tapegpt.cli.models import load_model, model_file, own_class_argument
-from tapegpt.cli.options import option
+from tapegpt.cli.options import ArgumentParser, Namespace, option
 from tapegpt.errors import TapeGPTError
 from tapegpt.models.gpt import Config
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import argparse
 
 SUFFIXES = (".json", ".safetensors")
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     about = "model file, directory of a run, or JSON with a state_dict of microgpt.py"
     parser.add_argument("model", metavar="IN", help=about)
     parser.add_argument("target", metavar="OUT", help="file to write, its name ending in .json or .safetensors")
@@ -29,8 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     foreign.add_argument("--training-data", nargs="+", metavar="FILE", help=about)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Write the one as the other."""
+def run(options: Namespace) -> int:
     from tapegpt.models.microgpt_json import from_state_dict, is_state_dict
 
     if not options.target.lower().endswith(SUFFIXES):
@@ -46,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _vocabulary(options: argparse.Namespace) -> str | None:
+def _vocabulary(options: Namespace) -> str | None:
     if options.vocabulary is not None and options.training_data:
         raise TapeGPTError("--vocabulary and --training-data exclude each other: give one")
     if not options.training_data:

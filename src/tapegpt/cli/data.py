@@ -6,16 +6,14 @@ import os
 import sys
 
 from tapegpt.cli.console import STDOUT, notice
-from tapegpt.cli.options import option
+from tapegpt.cli.options import Group, Namespace, given, setting_arguments
 from tapegpt.data.packed import STDIN
-from tapegpt.data.sources import DATASETS, ERRORS, FORMATS, Source, parse_delimiter, parse_text
+from tapegpt.data.sources import Selection, Source
 from tapegpt.data.vocabulary import CHARACTERS, Vocabulary
 from tapegpt.errors import TapeGPTError
-from tapegpt.ranges import OneOf, Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable
 
     from tapegpt.data.corpus import Corpus
@@ -23,66 +21,36 @@ if TYPE_CHECKING:
 DEFAULT_DATA = "input.txt"
 
 
-def data_arguments(group: argparse._ActionsContainer, default: str = "./input.txt, or names") -> None:
+def data_arguments(group: Group, default: str = "./input.txt, or names") -> None:
     """Declare them; the default is what help says of no DATA."""
     about = "files or directories of text, a string a line, or tables (.csv .tsv .jsonl .json .parquet .arrow); - for "
     about += "standard input; gzip, xz, bzip2 or zip too"
     group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [{default}]")
-    option(group, "--dataset", OneOf(DATASETS), f"embedded data: {', '.join(DATASETS)}")
-    about = "of directories and zip files, the files with such names, as '*.abc' [all]"
-    group.add_argument("--files", metavar="PATTERN", help=about)
-    option(group, "--format", OneOf(FORMATS), f"format of DATA: {', '.join(FORMATS)} [by the names of files]")
-    about = "column of a table: its name or number, of JSON a key or a.b [the only one]"
-    group.add_argument("--column", metavar="NAME", help=about)
+    setting_arguments(group, Source, "dataset", "files", "format", "column")
     about = "column of a table whose values are labels of the strings, which a model learns too; may be repeated"
     group.add_argument("--labels", action="append", default=[], metavar="COLUMN", help=about)
-    about = ".csv and .tsv without names of columns in the first row, columns by number"
-    group.add_argument("--no-header", action="store_true", help=about)
-    about = "character between the cells of .csv, as ';' or '\\t' [, or ;]"
-    group.add_argument("--separator", metavar="TEXT", help=about)
-    group.add_argument("--no-quotes", action="store_true", help="cells of .csv with quotation marks as they are")
-    about = "what separates strings: text such as '\\n---\\n', or line, blank or none [line]"
-    group.add_argument("--delimiter", default="line", metavar="TEXT", help=about)
-    group.add_argument("--encoding", default="utf-8", metavar="NAME", help="encoding of DATA [utf-8]")
-    about = "what is not of the encoding: strict, refused; replace, by U+FFFD; skip, strings with it left out"
-    option(group, "--errors", OneOf(ERRORS), about, default="strict")
-    group.add_argument("--lowercase", action="store_true", help="all characters in lower case")
-    option(group, "--max-length", Whole(1), "longest strings to take, in characters [all]")
-    group.add_argument("--unique", action="store_true", help="each string once")
+    setting_arguments(group, Source, "header", "separator", "quotes", "delimiter", "encoding", "errors")
+    setting_arguments(group, Source, *Selection.fields)
 
 
-def tokens_argument(group: argparse._ActionsContainer) -> None:
+def tokens_argument(group: Group) -> None:
     """Declare the rule by which a new model splits strings."""
     about = f"{Vocabulary.fields['rule'].about} [{CHARACTERS}]"
     group.add_argument("--tokens", default=CHARACTERS, metavar="RULE", help=about)
 
 
-def source_of(options: argparse.Namespace) -> Source:
+def source_of(options: Namespace) -> Source:
     """What they choose; raises `TapeGPTError` where they do not fit together."""
     paths, dataset = options.data, options.dataset
     if not paths and dataset is None:
         paths, dataset = ([DEFAULT_DATA], None) if os.path.exists(DEFAULT_DATA) else ([], "names")
-    delimiter = "--" if options.delimiter == [] else options.delimiter  # which argparse makes of it up to Python 3.12
-    return Source(
-        paths=tuple(paths),
-        dataset=dataset,
-        files=options.files,
-        format=options.format,
-        encoding=options.encoding,
-        errors=options.errors,
-        delimiter=parse_delimiter(delimiter),
-        column=options.column,
-        labels=tuple(options.labels),
-        header=not options.no_header,
-        separator=options.separator and parse_text(options.separator, "separator"),
-        quotes=not options.no_quotes,
-        lowercase=options.lowercase,
-        max_length=options.max_length,
-        unique=options.unique,
-    )
+    if options.delimiter == []:
+        options.delimiter = "--"  # which argparse makes of it up to Python 3.12
+    how = given(options, [name for name in Source.fields if name not in ("paths", "dataset", "labels", "sample")])
+    return Source(paths=tuple(paths), dataset=dataset, labels=tuple(options.labels), **how)
 
 
-def stream_of(options: argparse.Namespace) -> Source:
+def stream_of(options: Namespace) -> Source:
     """What they choose, of strings that are read as they come: by default standard input."""
     if not options.data and options.dataset is None:
         options.data = [STDIN]
@@ -91,7 +59,7 @@ def stream_of(options: argparse.Namespace) -> Source:
     return source_of(options)
 
 
-def corpus_of(options: argparse.Namespace, tokens: str, budget: float | None = None) -> Corpus:
+def corpus_of(options: Namespace, tokens: str, budget: float | None = None) -> Corpus:
     """The strings that they choose, split by a rule, or a sample of them where all are too many for a budget.
 
     Raises `TapeGPTError` where they cannot be read.
@@ -102,7 +70,7 @@ def corpus_of(options: argparse.Namespace, tokens: str, budget: float | None = N
     return Corpus.from_source(within(source_of(options), budget), tokens)
 
 
-def data_paths(options: argparse.Namespace) -> list[str]:
+def data_paths(options: Namespace) -> list[str]:
     """The files to learn from, also those in directories; none for an embedded data set."""
     source = source_of(options)
     return source.listing() if source.paths else []

@@ -6,14 +6,13 @@ import math
 
 from tapegpt.cli.console import bar, facts, print_report, table
 from tapegpt.cli.models import is_model, model_file, own_class_argument
-from tapegpt.cli.options import option
+from tapegpt.cli.options import ArgumentParser, Namespace, option
 from tapegpt.errors import quote
 from tapegpt.ranges import Number
 from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Sequence
 
     from tapegpt.analysis.diff import Comparison, LossComparison, Losses, Pair
@@ -23,8 +22,7 @@ LABEL, BAR = 14, 32  # columns
 TEXT = 30  # columns of a setting that is shown as it is
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     parser.epilog = "Exit code: 0 for the same numbers, 1 for different ones, 2 for what cannot be compared."
     about = "model file, directory of a run, or losses: a file by --metrics, printed steps, or a number a line"
     parser.add_argument("a", metavar="A", help=about)
@@ -34,8 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print where they part; 1 where they do."""
+def run(options: Namespace) -> int:
     from tapegpt.analysis.diff import compare
 
     found = compare(_read(options, options.a), _read(options, options.b), options.tolerance)
@@ -43,8 +40,7 @@ def run(options: argparse.Namespace) -> int:
     return 0 if found.equal else 1
 
 
-def _read(options: argparse.Namespace, path: str) -> GPT | Losses:
-    """A model, or losses."""
+def _read(options: Namespace, path: str) -> GPT | Losses:
     from tapegpt.analysis.diff import losses_of
     from tapegpt.data.decoding import decode
     from tapegpt.data.packed import contents, named
@@ -126,7 +122,6 @@ def _tensors(found: Comparison) -> Iterator[str]:
 
 
 def _below(label: str, rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:
-    """A table beside a label."""
     return facts(((label if not number else "", line) for number, line in enumerate(table(rows, align))), LABEL)
 
 

@@ -8,14 +8,13 @@ from tapegpt.analysis.doctor import RARE, examine
 from tapegpt.cli.console import bar, print_report
 from tapegpt.cli.data import data_arguments, source_of, tokens_argument
 from tapegpt.cli.models import class_argument, find_class
-from tapegpt.cli.options import option
+from tapegpt.cli.options import ArgumentParser, Namespace, option
 from tapegpt.data.vocabulary import CHARACTERS
 from tapegpt.models.gpt import Config
 from tapegpt.text import amount, clip, columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from tapegpt.analysis.doctor import DataReport
@@ -27,8 +26,7 @@ LISTED = 8  # files and rare characters that are shown
 COMMON = "--dataset --block-size --json"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data_arguments(data)
     tokens_argument(data)
@@ -38,8 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON, with more than the page says")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print the report."""
+def run(options: Namespace) -> int:
     config = find_class(options)(block_size=options.block_size)
     report = examine(source_of(options), config, tokens=options.tokens)
     print_report(report, page, options.json)
@@ -61,7 +58,6 @@ def page(report: DataReport) -> Iterator[str]:
 
 
 def _faults(report: DataReport) -> Iterator[tuple[str, str]]:
-    """What would spoil a training."""
     if report.encodings:
         yield "encoding", "not what was asked for; choose what reads well"
     for encoding in report.encodings:

@@ -7,7 +7,7 @@ import math
 from tapegpt.cli.console import bar, facts, print_report
 from tapegpt.cli.data import corpus_of, data_arguments
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import option
+from tapegpt.cli.options import ArgumentParser, Namespace, option
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.constraints import TEMPERATURE
 from tapegpt.ranges import Whole
@@ -16,7 +16,6 @@ from tapegpt.text import amount, clip, columns, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from tapegpt.analysis.evaluation import Distribution, EvaluationReport
@@ -28,8 +27,7 @@ TEXT = 24  # columns of a string that is shown
 COMMON = "--training-data --dataset --samples --json"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     from tapegpt.analysis.evaluation import SAMPLES
 
     model_argument(parser, data=True)
@@ -40,8 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON, with more than the page says")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print the report."""
+def run(options: Namespace) -> int:
     from tapegpt.analysis.evaluation import evaluate
 
     if not options.data and options.dataset is None:
@@ -129,7 +126,6 @@ def _characters(report: EvaluationReport) -> Iterator[tuple[str, str]]:
 
 
 def _distribution(name: str, distribution: Distribution) -> Iterator[tuple[str, str]]:
-    """The shares of the data and of generated strings in two columns."""
     real, generated = distribution.data, distribution.generated
     difference = f"they differ by {distribution.distance:.3f}, by chance {distribution.chance:.3f}"
     yield name, f"of the data, and generated; {difference}"

@@ -9,17 +9,17 @@ import math
 
 from tapegpt.cli.console import colour, notice
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import label_argument, option
+from tapegpt.cli.options import ArgumentParser, Namespace, label_argument, option
 from tapegpt.cli.score import STRONG
 from tapegpt.data.labels import Labelled
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
 from tapegpt.ranges import Whole
+from tapegpt.record import plain
 from tapegpt.text import columns, json_line, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable, Iterator, Sequence
 
     from tapegpt.data.vocabulary import Vocabulary
@@ -36,8 +36,7 @@ HEIGHTS, LENGTHS = " ▁▂▃▄▅▆▇█", " ▏▎▍▌▋▊▉█"  # e
 BOLD, BLUE, YELLOW, RED = "1", "34", "33", "1;31"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
     label_argument(parser, "the strings")
@@ -53,8 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print what the model thinks of the strings."""
+def run(options: Namespace) -> int:
     if options.depth != 1 and options.trace is None:
         raise TapeGPTError("--depth needs --trace: give the name of a number")
     model = load_model(options)
@@ -69,24 +67,21 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lines(model: GPT, text: str, options: argparse.Namespace) -> Iterable[str]:
+def _lines(model: GPT, text: str, options: Namespace) -> Iterable[str]:
     """What is printed about a string."""
     from tapegpt.inference.explanation import explain, stages, token_indices, trace
 
+    found: object
     if options.trace == "list":
-        shapes = stages(model, text)
-        if options.json:
-            return [json_line(shapes)]
-        return [f"{name:28}{_shape(shape)}" for name, shape in shapes.items()]
-    if options.trace is not None:
-        found = trace(model, text, options.trace, options.depth)
-        if options.json:
-            return [json_line(found.as_json())]
-        return tree(found, model.vocabulary, token_indices(model))
-    explanation = explain(model, text)
-    if options.json:
-        return [json_line(explanation.as_json())]
-    return page(explanation, options.top)
+        found = shapes = stages(model, text)
+        lines: Iterable[str] = [f"{name:28}{_shape(shape)}" for name, shape in shapes.items()]
+    elif options.trace is not None:
+        found = traced = trace(model, text, options.trace, options.depth)
+        lines = tree(traced, model.vocabulary, token_indices(model))
+    else:
+        found = explanation = explain(model, text)
+        lines = page(explanation, options.top)
+    return [json_line(plain(found))] if options.json else lines
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -111,7 +106,6 @@ def page(explanation: Explanation, top: int) -> Iterator[str]:
 
 
 def _expectations(explanation: Explanation, top: int) -> Iterator[str]:
-    """What came at each position, and what the model expected."""
     tokens = explanation.vocabulary
     rows = [dict(zip(tokens, row, strict=True)) for row in explanation.probabilities]
     likely = [sorted(shares, key=lambda token: -shares[token])[:top] for shares in rows]
@@ -138,7 +132,6 @@ def _bar(nats: float) -> str:
 
 
 def _attention(explanation: Explanation) -> Iterator[str]:
-    """A grid of each head, those of a layer in a row as far as they fit."""
     names = [_name(token, START) for token in explanation.inputs]
     cell = _cell(names)
     width = max((1 + len(names)) * cell + 1, len("head 00"))
@@ -160,7 +153,6 @@ def _attention(explanation: Explanation) -> Iterator[str]:
 
 
 def _grid(title: str, head: list[list[float]], names: list[str], cell: int, width: int) -> Iterator[str]:
-    """The lines of one head."""
     yield f"{title:{width}}"
     yield _pad(" " * (cell + 1) + "".join(_pad(name, cell) for name in names), width)
     for name, row in zip(names, head, strict=True):
@@ -173,7 +165,6 @@ def _heights(shares: Sequence[float], cell: int) -> str:
 
 
 def _path(explanation: Explanation) -> Iterator[str]:
-    """The norms of the gradient at each stage and position."""
     names = [_name(token, START) for token in explanation.inputs]
     cell = _cell(names)
     fits = STAGE + len(names) * cell + NORM <= WIDTH
@@ -192,7 +183,6 @@ def _cell(names: list[str]) -> int:
 
 
 def _name(token: str, empty: str = END) -> str:
-    """A token as it is shown."""
     return {"": empty, " ": "␣"}.get(token) or visible(token)
 
 

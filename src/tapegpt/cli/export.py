@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     from tapegpt.export import KINDS
 
     model_argument(parser, data=True)
@@ -22,7 +21,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the file."""
     from tapegpt.export import kind_of, write
     from tapegpt.files import writable
 

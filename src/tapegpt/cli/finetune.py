@@ -5,21 +5,18 @@ from __future__ import annotations
 from tapegpt.cli import running
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import given, setting_arguments
+from tapegpt.cli.options import ArgumentParser, Namespace, given, setting_arguments
 from tapegpt.errors import TapeGPTError
 from tapegpt.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-
     from tapegpt.models.trained import GPT
 
 COMMON = "--dataset --steps --learning-rate --validation --output --metrics --samples --temperature --run-dir"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
     data_arguments(parser.add_argument_group("data, whose new tokens are added"), "required")
     training = parser.add_argument_group("training; what is not given is as MODEL was trained")
@@ -27,8 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     running.output_arguments(parser.add_argument_group("output"), new=True)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Train, show how far it is, and print some strings."""
+def run(options: Namespace) -> int:
     from tapegpt.training.trainer import Trainer
 
     if not options.data and options.dataset is None:
@@ -41,8 +37,7 @@ def run(options: argparse.Namespace) -> int:
     return running.run(Trainer.finetune(model, corpus, settings), options)
 
 
-def _settings(model: GPT, options: argparse.Namespace) -> Settings:
-    """Those that the model was trained with, where it knows, but for what is given."""
+def _settings(model: GPT, options: Namespace) -> Settings:
     from tapegpt.training.presets import resolve
 
     if model.state:

@@ -7,7 +7,16 @@ import sys
 from tapegpt.cli.cluster import FORMATS, bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import notice, output, watched
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import given, label_argument, option, output_argument, setting_arguments
+from tapegpt.cli.options import (
+    ArgumentParser,
+    Group,
+    Namespace,
+    given,
+    label_argument,
+    option,
+    output_argument,
+    setting_arguments,
+)
 from tapegpt.data.labels import labels_of
 from tapegpt.errors import TapeGPTError, quote
 from tapegpt.inference.constraints import Constraints, Drawing, split_options
@@ -17,9 +26,7 @@ from tapegpt.text import json_line, line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterable
-    from typing import Any
 
     from tapegpt.inference.constraints import GenerateOptions, StringOptions
     from tapegpt.models.trained import GPT
@@ -28,8 +35,7 @@ BATCH = 256  # strings that are scored at a time for --json
 COMMON = "-n --seed --output --json --temperature --prefix --suffix --pattern --length --distinct --novel"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     from argparse import BooleanOptionalAction
 
     model_argument(parser, data=True)
@@ -40,9 +46,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON lines, with the log-probabilities of each string")
     parser.add_argument("--print0", action="store_true", help="NUL behind each string as it is, for xargs -0")
     constraints = string_arguments(parser)
-    constraints.add_argument("--distinct", action="store_true", help="no string twice")
+    constraints.add_argument("--distinct", action="store_true", default=None, help="no string twice")
     about = "no string of the training data, or with N none within N edits of one"
-    option(constraints, "--novel", Whole(0), about, nargs="?", const=0)
+    option(constraints, "--novel", Whole(0), about, nargs="?", const=True)
     about = "the model's own distribution given the constraints, or token by token [where possible]"
     constraints.add_argument("--unbiased", action=BooleanOptionalAction, help=about)
     about = "first a note on how probable it is that the model meets them by itself, at --temperature"
@@ -57,7 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(bulk, "--output-format", OneOf(FORMATS), f"with --ray: {', '.join(FORMATS)} [text]")
 
 
-def string_arguments(parser: argparse.ArgumentParser, *, defaults: bool = True) -> argparse._ArgumentGroup:
+def string_arguments(parser: ArgumentParser, *, defaults: bool = True) -> Group:
     """Declare how strings are drawn, and what each is like: the group of constraints, for more of them."""
     setting_arguments(parser.add_argument_group("how tokens are drawn"), Drawing, *Drawing.fields, defaults=defaults)
     constraints = parser.add_argument_group("constraints, which every string meets")
@@ -72,12 +78,12 @@ def string_arguments(parser: argparse.ArgumentParser, *, defaults: bool = True) 
     return constraints
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print the strings, a line each; whatever else is to be said goes to stderr."""
+def run(options: Namespace) -> int:
     check_bulk(options, ("output", "json", "print0", "probability"), ("output_format",))
     if options.json and options.print0:
         raise TapeGPTError("--json and --print0 exclude each other: give one of them")
-    wanted = _read_options(options)
+    chosen = given(options, ["distinct", "novel", "unbiased"])
+    wanted: GenerateOptions = {**string_options(options), **chosen}  # type: ignore[typeddict-item]  # argparse has checked the types
     split_options(wanted)  # refused before the model is read
     model = load_model(options)
     if options.print0 and "\0" in model.vocabulary.characters:
@@ -100,17 +106,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read_options(options: argparse.Namespace) -> GenerateOptions:
-    """The constraints and the drawing that are given, as `GPT.generate` takes them."""
-    wanted: dict[str, Any] = {**string_options(options), **given(options, ["unbiased"])}
-    if options.distinct:
-        wanted["distinct"] = True
-    if options.novel is not None:
-        wanted["novel"] = options.novel or True
-    return wanted  # type: ignore[return-value]  # argparse has checked the types
-
-
-def string_options(options: argparse.Namespace) -> StringOptions:
+def string_options(options: Namespace) -> StringOptions:
     """Those of `string_arguments` that are given."""
     wanted = given(options, (*Drawing.fields, "prefix", "suffix", "pattern", "label"))
     if options.length is not None:
@@ -121,7 +117,6 @@ def string_options(options: argparse.Namespace) -> StringOptions:
 
 
 def _lengths(text: str) -> dict[str, int]:
-    """The fewest and the most characters of a range."""
     least, dots, most = text.partition("..")
     ends = {"min_length": least, "max_length": most if dots else least}
     try:
@@ -134,7 +129,6 @@ def _lengths(text: str) -> dict[str, int]:
 
 
 def _words(path: str) -> list[str]:
-    """The lines of a file, of which there may be none."""
     from tapegpt.data.sources import Source
 
     return [word for words in Source(paths=(path,)).batches() for word in words]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 
 from tapegpt.cli.console import notice
-from tapegpt.cli.options import flag, given, parse, setting_arguments, split_pairs
+from tapegpt.cli.options import ArgumentParser, Group, Namespace, flag, given, parse, setting_arguments, split_pairs
 from tapegpt.errors import TapeGPTError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from typing import Any
 
     from tapegpt.autograd.model import Model
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 MODEL = "model.safetensors"  # in the directory of a run
 
 
-def class_argument(group: argparse._ActionsContainer) -> None:
+def class_argument(group: Group) -> None:
     """Declare the class of a new model."""
     from tapegpt.models import NAMES
 
@@ -27,7 +26,7 @@ def class_argument(group: argparse._ActionsContainer) -> None:
     group.add_argument("--model", dest="kind", metavar="NAME", help=about)
 
 
-def model_argument(parser: argparse.ArgumentParser, *, data: bool = False) -> None:
+def model_argument(parser: ArgumentParser, *, data: bool = False) -> None:
     """Declare MODEL, the class of one's own, and where a command needs it the training data."""
     about = "file written by tapegpt train -o, or directory by --run-dir"
     parser.add_argument("model", metavar="MODEL", help=about)
@@ -37,13 +36,13 @@ def model_argument(parser: argparse.ArgumentParser, *, data: bool = False) -> No
         parser.add_argument("--training-data", nargs="+", default=[], metavar="FILE", help=about)
 
 
-def own_class_argument(group: argparse._ActionsContainer) -> None:
+def own_class_argument(group: Group) -> None:
     """Declare the class of a file's model."""
     about = "class of MODEL where it is one of your own, FILE.py:CLASS"
     group.add_argument("--model", dest="kind", metavar="NAME", help=about)
 
 
-def shape_arguments(group: argparse._ActionsContainer, *, defaults: bool = True) -> None:
+def shape_arguments(group: Group, *, defaults: bool = True) -> None:
     """Declare the settings of gpt, which other models may have too, and `--set` for any other."""
     from tapegpt.models.gpt import Config
 
@@ -52,7 +51,7 @@ def shape_arguments(group: argparse._ActionsContainer, *, defaults: bool = True)
     group.add_argument("--set", action="append", default=[], metavar="NAME=X", help=about)
 
 
-def find_class(options: argparse.Namespace) -> type[Model]:
+def find_class(options: Namespace) -> type[Model]:
     """The class of a new model."""
     from tapegpt.models.gpt import Config
 
@@ -63,7 +62,7 @@ def find_class(options: argparse.Namespace) -> type[Model]:
     return class_of(options.kind)
 
 
-def read_settings(options: argparse.Namespace, kind: type[Model]) -> dict[str, Any]:
+def read_settings(options: Namespace, kind: type[Model]) -> dict[str, Any]:
     """The settings that are given; raises `TapeGPTError` for one that a model of this class has not."""
     from tapegpt.models.gpt import Config
 
@@ -78,7 +77,7 @@ def read_settings(options: argparse.Namespace, kind: type[Model]) -> dict[str, A
     return short | {name: parse("--set", name, kind.fields[name].kind, text) for name, text in texts.items()}
 
 
-def load_model(options: argparse.Namespace) -> GPT:
+def load_model(options: Namespace) -> GPT:
     """The MODEL of a command, with its training data where that is given."""
     from tapegpt.models.checkpoint import load
 

@@ -7,11 +7,18 @@ from tapegpt.errors import TapeGPTError, quote
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from argparse import _ActionsContainer
     from collections.abc import Callable, Iterable
     from typing import Any, Self
 
     from tapegpt.ranges import Range
     from tapegpt.record import Record
+
+    ArgumentParser = argparse.ArgumentParser
+    Namespace = argparse.Namespace
+    Group = _ActionsContainer
+else:
+    ArgumentParser = Namespace = Group = object  # names for type checkers: argparse is imported where it is needed
 
 
 class Defaults:
@@ -27,10 +34,10 @@ class Defaults:
     def add_argument(self, *names: str, action: str = "", default: Any = None, dest: str = "", **_: object) -> None:
         """Keep the default under the name that argparse would give it."""
         name = dest or names[-1].lstrip("-").replace("-", "_")
-        self.values[name] = action != "store_true" and default
+        self.values[name] = {"store_true": False, "store_false": True}.get(action, default)
 
 
-def option(group: argparse._ActionsContainer, name: str, within: Range, about: str, **settings: Any) -> None:
+def option(group: Group, name: str, within: Range, about: str, **settings: Any) -> None:
     """An option with a value within a range; the help shows its default, where it has one."""
     if "default" in settings:
         about += f" [{settings['default']}]"
@@ -38,7 +45,7 @@ def option(group: argparse._ActionsContainer, name: str, within: Range, about: s
 
 
 def setting_arguments(
-    group: argparse._ActionsContainer,
+    group: Group,
     record: type[Record],
     *names: str,
     marked: bool = False,
@@ -49,15 +56,19 @@ def setting_arguments(
     Those of the engine fast are marked as such, where the group has others too; defaults are shown where they hold.
     """
     for name in names:
-        each = record.fields[name]
+        each, within, default = record.fields[name], record.ranges[name], getattr(record, name)
         about = f"{'engine fast: ' if marked and each.needs_fast else ''}{each.about}"
-        if defaults:
-            usual = each.usual or (each.fast if each.needs_fast else getattr(record, name))
-            about += f" [{usual:g}]" if isinstance(usual, float) else f" [{usual}]"
-        option(group, flag(name), record.ranges[name], about)
+        if isinstance(default, bool):
+            switch = flag(f"no_{name}" if default else name)
+            group.add_argument(switch, dest=name, action="store_false" if default else "store_true", help=about)
+            continue
+        usual = each.usual or (each.fast if each.needs_fast else default)
+        if defaults and usual is not None:
+            about += f" [{usual:g}]" if isinstance(usual, float) else f" [{each.usual or within.write(usual)}]"
+        option(group, flag(name), within, about)
 
 
-def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+def given(options: Namespace, names: Iterable[str]) -> dict[str, Any]:
     """Those of the options that are given, by name."""
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
@@ -67,13 +78,13 @@ def flag(name: str) -> str:
     return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
 
 
-def output_argument(group: argparse._ActionsContainer, what: str, default: str = "-") -> None:
+def output_argument(group: Group, what: str, default: str = "-") -> None:
     """Declare the file that is written instead of standard output."""
     about = f"file for the {what}, - for standard output [{default}]"
     group.add_argument("-o", "--output", default=default, metavar="FILE", help=about)
 
 
-def label_argument(group: argparse._ActionsContainer, what: str) -> None:
+def label_argument(group: Group, what: str) -> None:
     """Declare the labels of strings."""
     about = f"label of {what}, of a model trained with --labels: a value, or COLUMN=VALUE; may be repeated"
     group.add_argument("--label", action="append", metavar="VALUE", help=about)

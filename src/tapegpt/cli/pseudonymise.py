@@ -8,7 +8,7 @@ from tapegpt.cli.console import output, watched
 from tapegpt.cli.data import data_arguments, stream_of
 from tapegpt.cli.generate import string_arguments, string_options
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import flag, option, output_argument
+from tapegpt.cli.options import ArgumentParser, Namespace, flag, option, output_argument
 from tapegpt.data.labels import identity
 from tapegpt.data.rows import OUTPUT_FORMATS
 from tapegpt.data.sources import LINE
@@ -20,7 +20,6 @@ from tapegpt.text import line_writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from tapegpt.data.rows import Rows
@@ -31,8 +30,7 @@ LEAVING_OUT = ("max_length", "unique")
 COMMON = "--column --secret-file --output --no-unique --no-novel --training-data --pattern --length"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     model_argument(parser, data=True)
     about = "Every value gets a name, the same for the same value, with --labels one with the labels of its row; blank "
     about += "ones and other columns stay as they are."
@@ -47,8 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     string_arguments(parser, defaults=False)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Write the table with names in the column."""
+def run(options: Namespace) -> int:
     for name in LEAVING_OUT:
         if getattr(options, name):
             raise TapeGPTError(f"{flag(name)} would leave values out, which then keep what they are: leave it out")

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from tapegpt.cli.console import STDOUT, write_page
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import option, output_argument
+from tapegpt.cli.options import ArgumentParser, Namespace, option, output_argument
 from tapegpt.ranges import Whole
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import argparse
 
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     from tapegpt.web.report import SAMPLES
 
     model_argument(parser, data=True)
@@ -24,8 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(parser, "--samples", Whole(1), about, default=SAMPLES)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Write the page."""
+def run(options: Namespace) -> int:
     from tapegpt.files import writable
     from tapegpt.web.report import report
 

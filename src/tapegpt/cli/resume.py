@@ -6,20 +6,17 @@ import os
 
 from tapegpt.cli import running
 from tapegpt.cli.models import load_model, model_argument, model_file
-from tapegpt.cli.options import option
+from tapegpt.cli.options import ArgumentParser, Namespace, option
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-
     from tapegpt.data.corpus import Corpus
     from tapegpt.models.trained import GPT
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
     about = "what MODEL was trained on, where it moved or came from standard input [where it was then]"
     parser.add_argument("data", nargs="*", metavar="DATA", help=about)
@@ -28,8 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     running.output_arguments(parser.add_argument_group("output"), new=False)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Train on, show how far it is, and print some strings."""
+def run(options: Namespace) -> int:
     from tapegpt.training.trainer import Trainer
 
     model = load_model(options)
@@ -42,7 +38,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _corpus(model: GPT, paths: list[str]) -> Corpus:
-    """What the model was trained on, from the files that are given or from where it was."""
     from tapegpt.data.corpus import Corpus
 
     if model.data is None:

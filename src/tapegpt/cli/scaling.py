@@ -5,7 +5,7 @@ from __future__ import annotations
 from tapegpt.cli.console import STDOUT, StatusLine, command_of, notice, print_report, table, write_page
 from tapegpt.cli.data import corpus_of, data_arguments, tokens_argument
 from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
-from tapegpt.cli.options import given, option, setting_arguments
+from tapegpt.cli.options import ArgumentParser, Namespace, given, option, setting_arguments
 from tapegpt.ranges import OneOf
 from tapegpt.settings import SECONDS, SEED, SHARE, Settings
 from tapegpt.web import colophon
@@ -14,7 +14,6 @@ from tapegpt.web.scaling import page as html
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from tapegpt.experiments.power_law import Law
@@ -24,8 +23,7 @@ SETTINGS = ("steps", "learning_rate", "batch_size")
 COMMON = "--dataset --preset --budget --threads --html --json"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     from tapegpt.training.presets import PRESETS
 
     data = parser.add_argument_group("data")
@@ -47,8 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", action="store_true", help="JSON, with all trainings")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Train, fit, tell."""
+def run(options: Namespace) -> int:
     from tapegpt.experiments.scaling import scaling
     from tapegpt.files import writable
 

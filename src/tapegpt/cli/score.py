@@ -12,7 +12,7 @@ from tapegpt.cli.cluster import bulk_arguments, check_bulk, write_parts
 from tapegpt.cli.console import bar, colour, colours, facts, output, watched
 from tapegpt.cli.data import data_arguments, source_of, stream_of
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import flag, label_argument, option, output_argument
+from tapegpt.cli.options import ArgumentParser, Namespace, flag, label_argument, option, output_argument
 from tapegpt.data.rows import OUTPUT_FORMATS
 from tapegpt.errors import TapeGPTError
 from tapegpt.inference.scores import END, ODD
@@ -21,7 +21,6 @@ from tapegpt.text import amount, columns, escape_line, json_line, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterable, Iterator
 
     from tapegpt.data.sources import Source
@@ -43,8 +42,7 @@ NO_TABLE = ("sort", "top", "unique", "characters", "line_numbers", "summary", "j
 COMMON = "--dataset --column --sort --top --min-percentile --threshold --output --output-format --summary --json"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     model_argument(parser, data=True)
     about = "A blank line is the empty string: there are as many scores as lines."
     data_arguments(parser.add_argument_group("strings", about), "standard input")
@@ -73,8 +71,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     bulk_arguments(parser.add_argument_group("many strings, on many machines"))
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print the strings with their scores, or a summary."""
+def run(options: Namespace) -> int:
     for name, other in EXCLUSIVE:
         if getattr(options, name) and getattr(options, other) not in (None, False):
             raise TapeGPTError(f"{flag(name)} and {flag(other)} exclude each other: give one of them")
@@ -117,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
 # --- which strings ----------------------------------------------------------------------------------------------
 
 
-def _score(model: GPT, source: Source, options: argparse.Namespace) -> Iterator[Scores]:
+def _score(model: GPT, source: Source, options: Namespace) -> Iterator[Scores]:
     """The scores of all strings, by the numbers of their lines if asked."""
     if not options.line_numbers:
         for texts in source.batches(keep_blank=True):
@@ -132,7 +129,6 @@ def _score(model: GPT, source: Source, options: argparse.Namespace) -> Iterator[
 
 
 def _choose(scored: Iterable[Scores], least: float | None, min_percentile: float | None) -> Iterator[Scores]:
-    """Those that are surprising enough."""
     for scores in scored:
         chosen = _chosen(scores, least, min_percentile)
         taken = scores if chosen is None else scores.take(chosen)
@@ -167,9 +163,7 @@ def _sort(scored: Iterable[Scores], top: int | None, model: GPT) -> Iterator[Sco
 # --- tables -----------------------------------------------------------------------------------------------------
 
 
-def _write_table(
-    model: GPT, source: Source, options: argparse.Namespace, choose: Callable[[Scores], list[int] | None]
-) -> None:
+def _write_table(model: GPT, source: Source, options: Namespace, choose: Callable[[Scores], list[int] | None]) -> None:
     """Write the rows that are chosen, with what there is to say of their strings; nothing of those that are blank."""
     from tapegpt.data.writers import table_writer
 
@@ -242,7 +236,6 @@ def _print_json(scored: Iterable[Scores]) -> None:
 
 
 def _as_fields(score: Score) -> dict[str, object]:
-    """A score as JSON has it; the nats of the end come last, and its token is an empty one."""
     surprises = [round(nats, 6) for nats in score.surprises]
     return {
         "text": score.text,

@@ -16,14 +16,13 @@ from tapegpt.cli.models import (
     read_settings,
     shape_arguments,
 )
-from tapegpt.cli.options import flag, given, option
+from tapegpt.cli.options import ArgumentParser, Defaults, Namespace, flag, given, option
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf
 from tapegpt.text import amount, clip, visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Sequence
     from typing import Any
 
@@ -39,17 +38,7 @@ if TYPE_CHECKING:
 
 STAGES = ("text", "tokens", "tape", "gradient", "kernels", "llvm", "asm", "wasm")
 OF_OPERATION = ("tape", "kernels", "llvm", "asm", "wasm")
-OF_A_MODEL = (
-    "command",
-    "data",
-    "stage",
-    "op",
-    "kind",
-    "delimiter",
-    "encoding",
-    "tokens",
-    "errors",
-)  # options, some with a default
+KEPT = ("data", "stage", "op", "kind")  # options that are about a model as it is
 LABEL, LISTED, WIDTH = 10, 10, 40  # columns of a label, documents that are listed, characters of one
 KINDS = (  # columns of the survey
     ("add", ("add", "sub")),
@@ -62,8 +51,7 @@ KINDS = (  # columns of the survey
 COMMON = "--stage --op --dataset --model --engine"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     about = f"{', '.join(STAGES)} [a survey of all, with the time and arithmetic of each operation]"
     option(parser, "--stage", OneOf(STAGES), about)
     about = "such as attention, linear, 'linear 3', adam, a stage, or a line of the tape, %%13 [attention]"
@@ -77,8 +65,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option(shape, "--engine", OneOf(("exact", "fast")), "exact or fast [exact]")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print a stage, or the survey."""
+def run(options: Namespace) -> int:
     if options.op is not None and options.stage not in (None, *OF_OPERATION):
         raise TapeGPTError(f"--op is about the stages {', '.join(OF_OPERATION)}, not {options.stage}: leave it out")
     subject = _subject(options)
@@ -88,7 +75,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _page(subject: Subject, stage: str | None, name: str | None) -> Iterator[str]:
-    """The lines of a stage, of an operation where there is a name."""
     anatomy = subject.anatomy
     part = anatomy.find(name)
     if name is not None or stage in OF_OPERATION[1:]:
@@ -175,7 +161,7 @@ class Subject:
         return visible(self.vocabulary.names[number]) or "BOS"
 
 
-def _subject(options: argparse.Namespace) -> Subject:
+def _subject(options: Namespace) -> Subject:
     from tapegpt.settings import Settings
     from tapegpt.training.presets import resolve
 
@@ -185,9 +171,12 @@ def _subject(options: argparse.Namespace) -> Subject:
         config, settings = resolve(named, model=kind)
         corpus = corpus_of(options, options.tokens)
         return Subject(corpus.vocabulary, config, settings, corpus=corpus)
-    for name, value in vars(options).items():
-        if name not in OF_A_MODEL and value not in (None, False, []):
-            raise TapeGPTError(f"{flag(name)} is not about a model as it is, which {options.data[0]} has: leave it out")
+    defaults = Defaults()
+    arguments(defaults)  # type: ignore[arg-type]  # it takes options as a parser does
+    for name, default in defaults.values.items():
+        if name not in KEPT and getattr(options, name) != default:
+            typed = flag(f"no_{name}" if default is True else name)
+            raise TapeGPTError(f"{typed} is not about a model as it is, which {options.data[0]} has: leave it out")
     options.model = options.data[0]
     model = load_model(options)
     return Subject(model.vocabulary, model.config, Settings(engine=model.engine.name), model=model)
@@ -209,7 +198,6 @@ def _text(subject: Subject) -> Iterator[str]:
 
 
 def _tokens(subject: Subject) -> Iterator[str]:
-    """A document's inputs and targets, a column each."""
     yield f"the document {subject.first}, split by the rule {subject.vocabulary.rule}:"
     yield f"{'position':>8}  {'sees':>6}  {'id':>6}  {'is to expect':>12}  {'id':>6}"
     for position, (token, target) in enumerate(pairwise(subject.ids[: subject.anatomy.config.block_size + 1])):
@@ -232,7 +220,6 @@ def _gradient(subject: Subject) -> Iterator[str]:
 
 
 def _survey(subject: Subject) -> Iterator[str]:
-    """All stages in a few lines, and what each operation costs."""
     anatomy = subject.anatomy
     numbers = anatomy.config.num_parameters(anatomy.vocab_size)
     yield f"a model of {numbers:,} parameters, engine {anatomy.engine}, machine code for {anatomy.target.name}"
@@ -249,7 +236,6 @@ def _survey(subject: Subject) -> Iterator[str]:
 
 
 def _before(subject: Subject) -> Iterator[tuple[str, str]]:
-    """From text to tape."""
     documents, tape, ids = subject.documents, subject.anatomy.tape, list(map(str, subject.ids))
     yield "text", f"{len(documents):,} documents of {len(subject.vocabulary)} different {subject.vocabulary.unit}s:"
     yield "", ", ".join(clip(text, WIDTH) for text in documents[:3])
@@ -285,7 +271,6 @@ def _after(anatomy: Anatomy) -> Iterator[tuple[str, str]]:
 
 
 def _table(costs: Sequence[KernelCost], whole: float) -> Iterator[str]:
-    """A line for operations that are alike, their sum, and the whole step."""
     rows: dict[str, list[KernelCost]] = {}
     for cost in costs:
         rows.setdefault(_operands(cost.part), []).append(cost)
@@ -320,7 +305,6 @@ def _label(operands: str, row: Sequence[KernelCost]) -> str:
 
 
 def _operation(subject: Subject, part: Part) -> Iterator[str]:
-    """One operation in a few lines."""
     from tapegpt.analysis.costs import about
 
     anatomy = subject.anatomy
@@ -331,7 +315,6 @@ def _operation(subject: Subject, part: Part) -> Iterator[str]:
 
 
 def _what(subject: Subject, positions: int) -> str:
-    """The documents that are measured on."""
     documents = len(subject.tokens) if subject.anatomy.engine == "fast" else 1
     name = subject.first if documents == 1 else f"{subject.first} and {documents - 1} more"
     return f"{name}, {amount(positions, 'position')}"

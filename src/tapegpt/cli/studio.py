@@ -8,14 +8,12 @@ from contextlib import suppress
 
 from tapegpt.cli.data import data_arguments, source_of, tokens_argument
 from tapegpt.cli.models import load_model, own_class_argument
-from tapegpt.cli.options import option
+from tapegpt.cli.options import ArgumentParser, Namespace, option
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio import HOST, PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
-
     from tapegpt.data.corpus import Corpus
     from tapegpt.studio.limits import Limits
 
@@ -23,8 +21,7 @@ LIMITS = ("characters", "parameters", "steps", "seconds")
 COMMON = "--dataset --host --port --load --no-browser"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     from tapegpt.studio.limits import PORTS, Limits
 
     data = parser.add_argument_group("data")
@@ -49,8 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         option(limits, f"--max-{name}", Limits.ranges[name], f"{each.about} [{each.default:,.0f}]")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Serve until Ctrl-C, or write the page without a server."""
+def run(options: Namespace) -> int:
     from tapegpt.studio import serve
     from tapegpt.studio.limits import Limits
 
@@ -73,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write(options: argparse.Namespace, corpus: Corpus, name: str, limits: Limits) -> int:
+def _write(options: Namespace, corpus: Corpus, name: str, limits: Limits) -> int:
     from tapegpt.studio.static import PYODIDE, write
 
     if options.model:
@@ -83,7 +79,7 @@ def _write(options: argparse.Namespace, corpus: Corpus, name: str, limits: Limit
     return 0
 
 
-def _data(options: argparse.Namespace) -> tuple[Corpus, str]:
+def _data(options: Namespace) -> tuple[Corpus, str]:
     """The corpus to begin with and its name; where it came from stays unknown, unless it is an embedded data set."""
     from tapegpt.data.corpus import Corpus
     from tapegpt.data.packed import named

@@ -8,14 +8,13 @@ from tapegpt.cli.cluster import executor, ray_argument
 from tapegpt.cli.console import STDOUT, Pace, StatusLine, command_of, fail, notice, print_report, table, write_page
 from tapegpt.cli.data import check_file, corpus_of, data_arguments, data_paths, tokens_argument
 from tapegpt.cli.models import class_argument, find_class
-from tapegpt.cli.options import option, parse, setting_arguments, split_pairs
+from tapegpt.cli.options import ArgumentParser, Namespace, option, parse, setting_arguments, split_pairs
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import OneOf, Whole
 from tapegpt.settings import SECONDS, SEED, SHARE, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
     from typing import Any
 
@@ -29,8 +28,7 @@ BASELINE = "5-gram"
 COMMON = "--dataset --grid --random --preset --budget --steps --validation --output --ensemble --run-dir --html --json"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     from tapegpt.experiments.optuna_sampler import NAMES
     from tapegpt.experiments.sweep import SEEDS, TRIALS
     from tapegpt.training.presets import PRESETS
@@ -69,8 +67,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", action="store_true", help="JSON, with all that was found")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Train, show the leaderboard, write what is wanted."""
+def run(options: Namespace) -> int:
     from tapegpt.experiments.optuna_sampler import adapt
     from tapegpt.experiments.search import Space, fields_of
     from tapegpt.experiments.sweep import Sweeping, SweepSetup
@@ -102,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     return fail(f"interrupted in {where}{again}", 130)
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
+def _check_outputs(options: Namespace) -> None:
     """Find out before training what could not be written after it, or would destroy the data."""
     if options.ensemble is not None and options.output is None:
         raise TapeGPTError("--ensemble is about the file that is written: give -o FILE too")
@@ -171,7 +168,6 @@ def _watch(sweeping: Sweeping, quiet: bool) -> bool:
 
 
 def _announce(plan: Plan, rung: int) -> str:
-    """What a rung does; with the first, what is to follow."""
     text = f"rung {rung + 1} of {len(plan.rungs)}: {_describe(plan.rungs[rung])}"
     if rung == 0 and len(plan.rungs) > 1:
         text += f"; then about {', '.join(map(_describe, plan.rungs[1:]))}"
@@ -194,12 +190,12 @@ def _page(swept: Sweep) -> Iterator[str]:
     yield from leaderboard(swept)
 
 
-def leaderboard(swept: Sweep, top: int = TOP) -> list[str]:
+def leaderboard(swept: Sweep) -> list[str]:
     """A table of the best candidates, at most `WIDTH` columns wide: losses, what they differ in, what they cost."""
     names = swept.differences()
-    rows = [[str(rank), *_cells(row, names)] for rank, row in enumerate(swept.rows[:top], 1)]
+    rows = [[str(rank), *_cells(row, names)] for rank, row in enumerate(swept.rows[:TOP], 1)]
     if swept.baselines:
-        below = next((index for index, row in enumerate(swept.rows[:top]) if _is_below(row, swept)), len(rows))
+        below = next((index for index, row in enumerate(swept.rows[:TOP]) if _is_below(row, swept)), len(rows))
         rows.insert(below, [BASELINE, f"{swept.baselines[BASELINE]:.4f}", *[""] * (4 + len(names))])
     rows.insert(0, ["rank", "held-out", "+-", "parameters", "steps", "seconds", *names])
     left = 0  # fields that there is no room for
@@ -207,8 +203,8 @@ def leaderboard(swept: Sweep, top: int = TOP) -> list[str]:
         left += 1
     if left:
         lines.append(f"no room for {', '.join(names[-left:])}: --json has all")
-    if len(swept.rows) > top:
-        lines.append(f"and {len(swept.rows) - top} more: --json has all")
+    if len(swept.rows) > TOP:
+        lines.append(f"and {len(swept.rows) - TOP} more: --json has all")
     return lines
 
 
@@ -218,7 +214,6 @@ def _is_below(row: Row, swept: Sweep) -> bool:
 
 
 def _cells(row: Row, names: list[str]) -> list[str]:
-    """Losses, what it cost, and the fields that candidates differ in."""
     outcome, fields = row.outcome, row.outcome.candidate.chosen()
     return [
         "diverged" if outcome.diverged else f"{outcome.loss:.4f}",
@@ -230,8 +225,7 @@ def _cells(row: Row, names: list[str]) -> list[str]:
     ]
 
 
-def _write(swept: Sweep, options: argparse.Namespace) -> None:
-    """The best model, or the best ones as one; the page."""
+def _write(swept: Sweep, options: Namespace) -> None:
     if options.output is not None:
         model = swept.best if options.ensemble is None else swept.ensemble(options.ensemble)
         model.save(options.output)

@@ -9,12 +9,11 @@ from tapegpt.cli import running
 from tapegpt.cli.console import StatusLine
 from tapegpt.cli.data import corpus_of, data_arguments, data_paths, tokens_argument
 from tapegpt.cli.models import class_argument, find_class, read_settings, shape_arguments
-from tapegpt.cli.options import given, option, setting_arguments
+from tapegpt.cli.options import ArgumentParser, Namespace, given, option, setting_arguments
 from tapegpt.ranges import OneOf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from typing import Any
 
 SPARE = 0.02  # seconds of a budget for what comes after the training: samples, and the end of the process
@@ -25,8 +24,7 @@ COMMON = (
 )
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     from tapegpt.settings import Settings
     from tapegpt.training.presets import MADE_FOR, PRESETS
 
@@ -50,8 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help=about)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Train, show how far it is, and print some strings."""
+def run(options: Namespace) -> int:
     from tapegpt.settings import Settings
     from tapegpt.training.clock import ONE_EVALUATION
     from tapegpt.training.presets import resolve

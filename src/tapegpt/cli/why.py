@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tapegpt.cli.console import bar, notice, print_json, table
 from tapegpt.cli.models import load_model, model_argument
-from tapegpt.cli.options import label_argument, option
+from tapegpt.cli.options import ArgumentParser, Namespace, label_argument, option
 from tapegpt.data.labels import Labelled
 from tapegpt.errors import TapeGPTError
 from tapegpt.ranges import Whole
@@ -12,7 +12,6 @@ from tapegpt.text import amount, clip
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from tapegpt.analysis.attribution import Attribution, Influence, Verification
@@ -22,8 +21,7 @@ STEPS = 3  # that are listed of a document
 TEXT = 48  # columns of a document
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+def arguments(parser: ArgumentParser) -> None:
     from tapegpt.analysis.attribution import DRAWS, TOP
 
     model_argument(parser, data=True)
@@ -37,8 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print what taught the string."""
+def run(options: Namespace) -> int:
     from tapegpt.analysis.attribution import attribute, verify
 
     if options.all and options.verify:

@@ -45,33 +45,27 @@ class ArrowRows(Rows):
 
     @property
     def names(self) -> Sequence[str]:
-        """As `Rows.names`."""
         names: list[str] = self.batch.schema.names
         return names
 
     def column(self, name: str) -> Sequence[str | None]:
-        """As `Rows.column`."""
         values = self.batch.column(column_number(self._place, self.names, name, "labels")).to_pylist()
         return [None if value is None else as_cell(value) for value in values]
 
     def take(self, numbers: Sequence[int]) -> Self:
-        """As `Rows.take`."""
         return type(self)(self._place, self.batch.take(list(numbers)), self._number)
 
     def replace(self, values: Sequence[str | None]) -> Self:
-        """As `Rows.replace`."""
         pa = load_pyarrow()
         column = pa.array(Rows(self.values).replace(values).values, pa.string())
         batch = self.batch.set_column(self._number, self.names[self._number], column)
         return type(self)(self._place, batch, self._number)
 
     def cells(self, names: Sequence[str]) -> Iterable[Sequence[str]]:
-        """As `Rows.cells`."""
         self.check(names)
         return zip(*[map(as_cell, column.to_pylist()) for column in self.batch.columns], strict=True)
 
     def objects(self) -> Iterable[dict[str, Any]]:
-        """As `Rows.objects`."""
         found: list[dict[str, Any]] = self.batch.to_pylist()
         return found
 

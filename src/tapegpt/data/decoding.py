@@ -28,17 +28,7 @@ def decode(place: str, data: bytes, encoding: str, mark: bool = False) -> str:
 
     With `mark` those that are not are each a `FAULT` in it.
     """
-    try:
-        text = data.decode(encoding, _marking() if mark else "strict")
-    except LookupError:
-        raise _unknown(encoding) from None
-    except UnicodeDecodeError as error:
-        start = error.start + len(data) - len(error.object)  # utf-8-sig counts from behind the BOM
-        raise EncodingError.at(place, encoding, data, start, start, _line(data[:start], encoding)) from None
-    except ValueError as error:
-        raise _mismatch(place, encoding, error) from None
-    _check_width(place, data, text)
-    return text.removeprefix(BOM)
+    return "".join(decode_chunks(place, [data], encoding, mark, translate=False))
 
 
 def check_encoding(encoding: str) -> None:
@@ -46,13 +36,9 @@ def check_encoding(encoding: str) -> None:
     try:
         bytes(4).decode(encoding)  # text in any; of no bytes Python does not look at the name
     except (LookupError, ValueError):
-        raise _unknown(encoding) from None
-
-
-def _unknown(encoding: str) -> TapeGPTError:
-    return TapeGPTError(
-        f"{argument('encoding')} {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
-    )
+        raise TapeGPTError(
+            f"{argument('encoding')} {encoding!r} is not known: choose one such as utf-8, utf-16 or latin-1"
+        ) from None
 
 
 def _marking() -> str:
@@ -63,8 +49,10 @@ def _marking() -> str:
     return "tapegpt.fault"
 
 
-def decode_chunks(place: str, chunks: Iterable[bytes], encoding: str, mark: bool = False) -> Iterator[str]:
-    """The text of bytes that come in chunks, with LF for CR LF and CR, without a BOM; otherwise as `decode`."""
+def decode_chunks(
+    place: str, chunks: Iterable[bytes], encoding: str, mark: bool = False, *, translate: bool = True
+) -> Iterator[str]:
+    """The text of bytes that come in chunks, with LF for CR LF and CR if asked; otherwise as `decode`."""
     from codecs import getincrementaldecoder
     from io import IncrementalNewlineDecoder
 
@@ -77,7 +65,7 @@ def decode_chunks(place: str, chunks: Iterable[bytes], encoding: str, mark: bool
         pass  # in its turn
     except UnicodeError:  # UTF-16 and UTF-32 without a BOM, which at once are read in this machine's order of bytes
         encoding += f"-{sys.byteorder[0]}e"
-    decoder = IncrementalNewlineDecoder(getincrementaldecoder(encoding)(errors), translate=True)
+    decoder = IncrementalNewlineDecoder(getincrementaldecoder(encoding)(errors), translate)
     size, lines, bom, before = 0, 1, BOM, b""
     for chunk in chain([first], every, [b""]):
         size += len(chunk)
@@ -88,15 +76,13 @@ def decode_chunks(place: str, chunks: Iterable[bytes], encoding: str, mark: bool
             held = "\r" * (decoder.getstate()[1] & 1)  # at the end of the chunk before: perhaps a LF follows
             lines += with_line_feeds(held + good.decode(error.encoding, "replace")).count("\n")
             at = size - len(error.object) + error.start
-            context = before[
-                : len(before) + len(chunk) - len(error.object)
-            ]  # of both chunks, what is not in its object
+            context = before[: len(before) + len(chunk) - len(error.object)]  # what is not in its object
             data, start = context + error.object, len(context) + error.start
             raise EncodingError.at(place, encoding, data, start, at, lines) from None
         except UnicodeError as error:  # of a BOM that is missing, which says no place
             raise _mismatch(place, encoding, error) from None
         _check_width(place, chunk, text)
-        lines += text.count("\n")
+        lines += with_line_feeds(text).count("\n")
         before = chunk
         if text:
             yield text.removeprefix(bom)
@@ -126,7 +112,6 @@ def _mismatch(place: str, encoding: str, error: ValueError) -> EncodingError:
 
 
 def _likely(data: bytes, encoding: str) -> str:
-    """Another encoding that bytes may be of."""
     if data.startswith(UTF_16_MARKS) and encoding != "utf-16":
         return "utf-16"
     for name in ("utf-8", "cp1252"):  # of the Windows encoding only what latin-1 has controls for makes a difference
@@ -162,15 +147,6 @@ def _wide(data: bytes) -> str | None:
         if nuls > 1 and (is_latin or ends == data.count(b"\n") > 0):
             return name
     return None
-
-
-def _line(before: bytes, encoding: str) -> int:
-    """Number, from 1, of the line that these bytes lead up to."""
-    try:
-        text = before.decode(encoding)
-    except UnicodeError:  # cut inside what the encoding shifts
-        text = before.decode("latin-1")
-    return with_line_feeds(text).count("\n") + 1
 
 
 # --- encodings that fit -----------------------------------------------------------------------------------------
@@ -225,7 +201,6 @@ def _letters(data: bytes, encoding: str) -> float:
 
 
 def _first_fault(contents: list[tuple[str, bytes]], encoding: str) -> bytes:
-    """The first line that is not of this encoding."""
     for _, data in contents:
         for line in data.split(b"\n"):
             try:

@@ -101,7 +101,6 @@ class LabelCounts(Record):
 
     def check(self) -> None:
         """Raise `TapeGPTError` for what counts nothing."""
-        super().check()
         counts = tuple([(tuple(labels), count) for labels, count in self.counts])
         self.__dict__["counts"] = counts
         if not counts or not all(isinstance(count, int) and count > 0 for _, count in counts):

@@ -110,7 +110,6 @@ def _may_be_packed(first: bytes) -> bool:
 
 
 def _read(path: str) -> Iterator[bytes]:
-    """The bytes of a file or of standard input as they come; raises `TapeGPTError` where it cannot be read."""
     try:
         if path != STDIN:
             with open(path, "rb") as file:

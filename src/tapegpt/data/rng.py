@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
+from functools import cache
 
 from tapegpt.machine.memory import address_of
 
@@ -110,7 +111,7 @@ class Random(Base):
 
     def gauss_array(self, count: int, mu: float = 0.0, sigma: float = 1.0) -> array[float]:
         """`count` calls of `gauss` at once."""
-        kernels = _kernels(count)
+        kernels = _kernels() if count >= BULK else None
         if not kernels:
             return array("d", [self.gauss(mu, sigma) for _ in range(count)])
         numbers, words = array("d", bytes(8 * count)), self.words
@@ -134,7 +135,7 @@ class Random(Base):
 
     def permutation(self, count: int) -> array[int]:
         """The numbers from 0 to count - 1, shuffled as `shuffle` does."""
-        kernels = _kernels(count)
+        kernels = _kernels() if count >= BULK else None
         if not kernels:
             order = array("I", range(count))
             self.shuffle(order)
@@ -156,21 +157,16 @@ class Random(Base):
         return streams
 
 
-_loaded: list[Program] = []
-
-
 def _build(_: Target) -> tuple[None, Entries]:
     from tapegpt.data.mersenne import ENTRIES
 
     return None, ENTRIES
 
 
-def _kernels(count: int) -> Program | None:
-    """Machine code for so many elements; None where call by call is faster, also than interpreted kernels."""
-    if count < BULK:
-        return None
-    if not _loaded:
-        from tapegpt.machine.program import load
+@cache
+def _kernels() -> Program | None:
+    """Machine code; None where kernels are interpreted, which takes longer than call by call."""
+    from tapegpt.machine.program import load
 
-        _loaded.append(load(_build)[1])
-    return _loaded[0] if _loaded[0].compiled else None
+    _, program = load(_build)
+    return program if program.compiled else None

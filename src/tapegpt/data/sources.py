@@ -20,7 +20,7 @@ from tapegpt.text import amount, escape_line, unescape_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import BinaryIO, Literal, TypedDict
 
     class Reading(TypedDict, total=False):
@@ -52,7 +52,7 @@ DATASETS = {
 FORMATS = ("text", "csv", "tsv", "jsonl", "json", "parquet", "arrow")
 OF_TABLES = ("header", "separator", "quotes")  # of CSV
 IN_PLACE = ("parquet", "arrow")  # formats that need all of a file
-OF_FILES = (*OF_TABLES, "files", "errors")
+OF_FILES = (*OF_TABLES, "files", "errors", "format", "encoding", "delimiter", "column", "labels")
 ERRORS = ("strict", "replace", "skip")
 LINE, BLANK, WHOLE = "\n", "\n\n", ""  # the delimiters with a meaning of their own
 LONGEST_LINE = 1 << 28  # characters of one: a packed file of 1 MB may hold 3 GB
@@ -61,15 +61,37 @@ ASCII_LIKE = ("utf-8", "utf8", "ascii", "latin-1", "cp1252", "utf-8-sig")  # enc
 
 _SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 _SUFFIXES |= {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
-_WORDS = {"line": LINE, "blank": BLANK, "none": WHOLE}
+
+
+class _Escaped(Instance):
+    """Texts that a command line gives with escapes as in `text.py`, or by a word."""
+
+    def __init__(self, name: str, remedy: str, words: Mapping[str, str] | None = None) -> None:
+        super().__init__(str, remedy)
+        self._name, self._words = name, words or {}
+
+    def parse(self, text: str) -> str:
+        try:
+            return self._words[text] if text in self._words else unescape_line(text)
+        except ValueError as error:
+            raise TapeGPTError(
+                f"{argument(self._name)} {text}: {error} is no escape: choose from \\n \\t \\r \\x00 \\u0000, and "
+                "\\\\ for a backslash"
+            ) from None
+
+    def write(self, value: str) -> str:
+        if value in self._words:  # the text "line", which as a word means another
+            return f"\\x{ord(value[0]):02x}{value[1:]}"
+        words = {text: word for word, text in self._words.items()}
+        return words.get(value) or escape_line(value).replace("\t", "\\t")
 
 
 class Selection(Record):
     """Which strings become documents."""
 
-    lowercase: bool = field("in lower case", Instance(bool), default=False)
-    max_length: int | None = field("longer documents, in characters, are left out", Whole(1), default=None)
-    unique: bool = field("each document once, where it comes first", Instance(bool), default=False)
+    lowercase: bool = field("all characters in lower case", Instance(bool), default=False)
+    max_length: int | None = field("longest strings to take, in characters", Whole(1), default=None, usual="all")
+    unique: bool = field("each string once", Instance(bool), default=False)
 
     def select(
         self,
@@ -106,41 +128,50 @@ class Source(Selection):
     """What is read, and how. Raises `TapeGPTError` for fields that do not fit together."""
 
     paths: tuple[str, ...] = ()  # of files and directories, "-" for standard input
-    dataset: str | None = field("or an embedded data set", OneOf(DATASETS), default=None)
+    dataset: str | None = field(f"embedded data: {', '.join(DATASETS)}", OneOf(DATASETS), default=None)
     files: str | None = field(
-        "those of directories and of zip files whose names are so, as *.txt",
-        Instance(str, "give a pattern of names such as *.txt"),
+        "of directories and zip files, the files with such names, as '*.abc'",
+        Instance(str, "give a pattern of names such as *.txt", "PATTERN"),
         default=None,
+        usual="all",
     )
-    format: str | None = field("None: each file's name says it, or it is text", OneOf(FORMATS), default=None)
-    encoding: str = field("of text", Instance(str, "give the name of one"), default="utf-8")
+    format: str | None = field(
+        f"format of DATA: {', '.join(FORMATS)}", OneOf(FORMATS), default=None, usual="by the names of files"
+    )
+    column: str | None = field(
+        "column of a table: its name or number, of JSON a key or a.b",
+        Instance(str, "give its name, or its number as text", "NAME"),
+        default=None,
+        usual="the only one",
+    )
+    labels: Sequence[str] = ()  # of tables: columns as `column`, whose values are labels of the documents
+    header: bool = field(
+        ".csv and .tsv without names of columns in the first row, columns by number", Instance(bool), default=True
+    )
+    separator: str | None = field(
+        "character between the cells of .csv, as ';' or '\\t'",
+        _Escaped("separator", "give a character"),
+        default=None,
+        usual=", or ;",
+    )
+    quotes: bool = field("cells of .csv with quotation marks as they are", Instance(bool), default=True)
+    delimiter: str = field(
+        "what separates strings: text such as '\\n---\\n', or line, blank or none",
+        _Escaped("delimiter", "give the text between documents", {"line": LINE, "blank": BLANK, "none": WHOLE}),
+        default=LINE,
+    )
+    encoding: str = field("encoding of DATA", Instance(str, "give the name of one", "NAME"), default="utf-8")
     errors: str = field(
-        "what is not of the encoding: refused, replaced by U+FFFD, or the strings with it left out",
+        "what is not of the encoding: strict, refused; replace, by U+FFFD; skip, strings with it left out",
         OneOf(ERRORS),
         default="strict",
     )
-    delimiter: str = field(
-        "text: what lies between documents", Instance(str, "give the text between documents"), default=LINE
-    )
-    column: str | None = field(
-        "tables: name or number from 1; JSON: a key or dotted path",
-        Instance(str, "give its name, or its number as text"),
-        default=None,
-    )
-    labels: Sequence[str] = ()  # of tables: columns as `column`, whose values are labels of the documents
-    header: bool = field("tables: whether the first row names the columns", Instance(bool), default=True)
-    separator: str | None = field(
-        "CSV: the character between cells; None: a comma, a tab, or a semicolon where a file has no comma",
-        Instance(str, "give a character"),
-        default=None,
-    )
-    quotes: bool = field("CSV: whether cells may be in quotation marks", Instance(bool), default=True)
     sample: int | None = field(
         "bytes that are read, about, of larger data: evenly spaced lines, or the beginning", Whole(1), default=None
     )
 
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range."""
+        """Raise `TapeGPTError` where fields do not fit together."""
         if not isinstance(self.paths, tuple | list):  # of lists, which JSON has, tuples are made
             raise TapeGPTError(
                 f"paths must be a tuple of str, not {quote(self.paths)}: give several, or one in a tuple"
@@ -156,7 +187,6 @@ class Source(Selection):
             raise TapeGPTError("- is given more than once: standard input can be read once")
         if not self.paths and self.dataset is None:
             raise TapeGPTError(f"there is nothing to read: give a path, or a dataset: {', '.join(DATASETS)}")
-        super().check()
         if self.separator is not None and (len(self.separator) != 1 or self.separator in '"\r\n'):
             raise TapeGPTError(
                 f"{argument('separator')} must be one character, not a quotation mark or the end of a line, not "
@@ -170,7 +200,7 @@ class Source(Selection):
             raise TapeGPTError(
                 f"the path {self.paths[0]} and {argument('dataset')} {quote(self.dataset)} exclude each other: give one"
             )
-        for name in (*OF_FILES, "format", "encoding", "delimiter", "column", "labels"):
+        for name in OF_FILES:
             if getattr(self, name) != getattr(Source, name):
                 raise TapeGPTError(
                     f"{name} {quote(getattr(self, name))} is for files, not for the embedded {self.dataset}: leave it "
@@ -185,7 +215,7 @@ class Source(Selection):
                 found[name] = [f"--labels={each}" for each in value]
             elif value != getattr(Source, name) and name not in ("paths", "labels", "sample"):  # which a budget decides
                 flag = f"--{'no-' * (value is False)}{name.replace('_', '-')}"
-                text = type_text(value, name) if name in ("delimiter", "separator") else str(value)
+                text = str(self.ranges[name].write(value))
                 separate = [flag] if isinstance(value, bool) else [flag, text]
                 found[name] = [f"{flag}={text}"] if text.startswith("-") else separate
         return found
@@ -237,7 +267,6 @@ class Source(Selection):
         return found
 
     def _wants(self, path: str) -> bool:
-        """Whether a file of a directory or a zip is to be read."""
         if self.files is None:
             return True
         from fnmatch import fnmatchcase
@@ -270,9 +299,9 @@ class Source(Selection):
         """
         size = self.size
         whole = self.sample is None or size <= self.sample
-        files = self.open(MAX_CONTENT) if whole else self._samples(size)
+        sampled = chain.from_iterable(self._sample(path, size) for path in self.listing())
         documents: list[str] = []
-        for strings in self._select(files):
+        for strings in self._select(self.open(MAX_CONTENT) if whole else sampled):
             documents += strings
         documents = without_gaps(documents, self.labels)
         if not documents:
@@ -308,10 +337,6 @@ class Source(Selection):
                     seen.update(map(key, strings))
                 if strings:
                     yield strings
-
-    def _samples(self, size: int) -> Iterator[tuple[str, Iterable[bytes]]]:
-        """As `open`, of each file its share of the sample."""
-        return chain.from_iterable(self._sample(path, size) for path in self.listing())
 
     def _sample(self, path: str, size: int) -> Iterator[tuple[str, Iterable[bytes]]]:
         from io import BytesIO
@@ -371,13 +396,12 @@ class Source(Selection):
             from tapegpt.data.tables import read_rows
 
             pieces = texts if kind == "json" else _whole_lines(place, texts)
-            found = read_rows(place, kind, pieces, self.column, self.header, self.separator, self.quotes, every)
+            found = read_rows(place, kind, pieces, self, every)
         for rows in found:
             yield faults.leave_out(rows)
         faults.tell(place, self.encoding)
 
     def _check_kind(self, place: str, kind: str) -> None:
-        """Raise `TapeGPTError` where options are not for a format."""
         wanted = [("column", self.column)] if self.column is not None else [("labels", name) for name in self.labels]
         for name, column in wanted if kind == "text" else ():
             raise TapeGPTError(
@@ -429,7 +453,6 @@ class _Faults:
             yield text
 
     def leave_out(self, rows: Rows) -> Rows:
-        """The rows without those that have a fault."""
         if self._errors != "skip" or not self._line:
             return rows
         whole = [number for number, line in enumerate(map("".join, rows.cells(rows.names))) if FAULT not in line]
@@ -437,38 +460,10 @@ class _Faults:
         return rows.take(whole)
 
     def tell(self, place: str, encoding: str) -> None:
-        """Warn, where there is one."""
         if self._count:
             noun, done = ("place", "replaced by U+FFFD") if self._errors == "replace" else ("string", "left out")
             count = amount(self._count, noun)
             warn(f"{place}: is not all {encoding}: {count} {done}, the first in line {self._line}")
-
-
-def parse_delimiter(text: str) -> str:
-    r"""The delimiter that a command line means: `line`, `blank`, `none`, or a text with escapes as in `text.py`.
-
-    Raises `TapeGPTError` for any other escape, and for a backslash at the end.
-    """
-    return _WORDS[text] if text in _WORDS else parse_text(text, "delimiter")
-
-
-def parse_text(text: str, name: str) -> str:
-    """A text that a command line gives for an option with escapes; raises `TapeGPTError` as `parse_delimiter`."""
-    try:
-        return unescape_line(text)
-    except ValueError as error:
-        raise TapeGPTError(
-            f"{argument(name)} {text}: {error} is no escape: choose from \\n \\t \\r \\x00 \\u0000, and "
-            "\\\\ for a backslash"
-        ) from None
-
-
-def type_text(text: str, name: str) -> str:
-    """A text as `parse_text`, and for a delimiter `parse_delimiter`, reads it."""
-    words = {text: word for word, text in _WORDS.items()} if name == "delimiter" else {}
-    if name == "delimiter" and text in _WORDS:  # the text "line", which as a word means another
-        return f"\\x{ord(text[0]):02x}{text[1:]}"
-    return words.get(text) or escape_line(text).replace("\t", "\\t")
 
 
 def format_of(path: str) -> str:

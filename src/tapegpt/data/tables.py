@@ -15,7 +15,7 @@ from operator import itemgetter
 
 from tapegpt.data.decoding import FAULT, REPLACEMENT
 from tapegpt.data.rows import TEXT, Rows
-from tapegpt.errors import TapeGPTError, argument, quote, warn
+from tapegpt.errors import TapeGPTError, argument, clipped, quote, warn
 from tapegpt.processes import renew_at_fork
 
 TYPE_CHECKING = False
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from json import JSONDecoder
     from typing import Any, Literal, Self
+
+    from tapegpt.data.sources import Source
 
 SMALL, LARGE = 1024, 1 << 15  # rows of CSV at a time: where one column counts, the others stay in the CPU's cache
 _limit = renew_at_fork(allocate_lock())  # of the csv module's cells
@@ -47,27 +49,22 @@ class CellRows(Rows):
 
     @property
     def names(self) -> Sequence[str]:
-        """As `Rows.names`."""
         return self._names
 
     def column(self, name: str) -> Sequence[str | None]:
-        """As `Rows.column`."""
         return list(map(itemgetter(column_number(self._place, self._names, name, "labels")), self._rows))
 
     def _of(self, rows: Sequence[list[str]]) -> Self:
         return type(self)(self._place, self._names, rows, self._number, self.separator)
 
     def take(self, numbers: Sequence[int]) -> Self:
-        """As `Rows.take`."""
         return self._of([self._rows[number] for number in numbers])
 
     def replace(self, values: Sequence[str | None]) -> Self:
-        """As `Rows.replace`."""
         place, pairs = self._number, zip(self._rows, values, strict=True)
         return self._of([row if new is None else [*row[:place], new, *row[place + 1 :]] for row, new in pairs])
 
     def cells(self, names: Sequence[str]) -> Iterable[Sequence[str]]:
-        """As `Rows.cells`."""
         self.check(names)
         return self._rows
 
@@ -87,19 +84,16 @@ class JsonRows(Rows):
         return list(dict.fromkeys(name for row in self.objects() for name in row))
 
     def column(self, name: str) -> Sequence[str | None]:
-        """As `Rows.column`."""
         found = [_under(row, name) if isinstance(row, dict) else _ABSENT for _, row in self._pairs]
         if found and all(value is _ABSENT for value in found):
             raise unknown_column(f"{self._where} {self._pairs[0][0]}", "key", self.names, name, "labels")
         return [None if value is _ABSENT else as_cell(value) for value in found]
 
     def take(self, numbers: Sequence[int]) -> Self:
-        """As `Rows.take`."""
         pairs, values = [self._pairs[number] for number in numbers], [self.values[number] for number in numbers]
         return type(self)(self._where, pairs, self._path, values)
 
     def replace(self, values: Sequence[str | None]) -> Self:
-        """As `Rows.replace`."""
         new = zip(self._pairs, values, strict=True)
         pairs = [(number, row if value is None else _put(row, self._path, value)) for (number, row), value in new]
         return type(self)(self._where, pairs, self._path, Rows(self.values).replace(values).values)
@@ -121,7 +115,6 @@ class JsonRows(Rows):
         return [[as_cell(row.get(name)) for name in names] for row in self.objects()]
 
     def objects(self) -> Iterable[dict[str, Any]]:
-        """As `Rows.objects`."""
         return (row if self._path is not None else {TEXT: row} for _, row in self._pairs)
 
 
@@ -153,17 +146,8 @@ def _string_encoder() -> Callable[[str], str]:
     return encode_basestring
 
 
-def read_rows(
-    place: str,
-    kind: str,
-    pieces: Iterable[str],
-    column: str | None,
-    header: bool = True,
-    separator: str | None = None,
-    quotes: bool = True,
-    every: bool = False,
-) -> Iterator[Rows]:
-    """The rows of a table, some at a time, or without `every` column the values of the one that is chosen.
+def read_rows(place: str, kind: str, pieces: Iterable[str], source: Source, every: bool) -> Iterator[Rows]:
+    """The rows of a table, some at a time, or without `every` column the values of the one that the source chooses.
 
     Blank lines are no rows, but where there is one column. The pieces of text are whole lines with line feeds only;
     kind is "csv", "tsv", "jsonl" or "json", an array. A table of one column needs no name of it, nor do strings of
@@ -172,14 +156,14 @@ def read_rows(
     where there is no such column.
     """
     if kind in ("csv", "tsv"):
-        yield from _read_cells(place, kind, pieces, column, header, separator, quotes, every)
+        yield from _read_cells(place, kind, pieces, source, every)
     elif kind == "jsonl":
-        yield from _read_json(f"{place}: line", _lines(place, pieces), column, every)
+        yield from _read_json(f"{place}: line", _lines(place, pieces), source.column, every)
     else:
-        yield from _read_json(f"{place}: value", _items(place, pieces), column, every)
+        yield from _read_json(f"{place}: value", _items(place, pieces), source.column, every)
 
 
-def column_names(kind: str, pieces: Iterable[str], separator: str | None = None, quotes: bool = True) -> list[str]:
+def column_names(kind: str, pieces: Iterable[str]) -> list[str]:
     """What `read_rows` takes for a column: names, numbers where they say nothing, keys of the first object.
 
     None for JSON that is no objects, and for what is not of this kind.
@@ -190,7 +174,7 @@ def column_names(kind: str, pieces: Iterable[str], separator: str | None = None,
             _, value = next(chain.from_iterable(found), (0, None))
             return list(value) if isinstance(value, dict) else []
         blank, first, rest = _begin(pieces)
-        batches = _batches("", blank, first, rest, separator or _separator(kind, first), quotes, 1)
+        batches = _batches("", blank, first, rest, _separator(kind, first), True, 1)
         _, (header,), _ = next(batches, (1, [[]], False))
     except TapeGPTError:
         return []
@@ -206,31 +190,22 @@ def _choices(names: Sequence[str]) -> list[str]:
 # --- CSV and TSV ------------------------------------------------------------------------------------------------
 
 
-def _read_cells(
-    place: str,
-    kind: str,
-    pieces: Iterable[str],
-    column: str | None,
-    has_header: bool,
-    separator: str | None,
-    quotes: bool,
-    every: bool,
-) -> Iterator[Rows]:
+def _read_cells(place: str, kind: str, pieces: Iterable[str], source: Source, every: bool) -> Iterator[Rows]:
     blank, beginning, rest = _begin(pieces)
-    found = separator or _separator(kind, beginning)
-    written = found if kind == "csv" else CellRows.separator
-    batches = _batches(place, blank, beginning, rest, found, quotes, LARGE if every else SMALL)
+    separator = source.separator or _separator(kind, beginning)
+    written = separator if kind == "csv" else CellRows.separator
+    batches = _batches(place, blank, beginning, rest, separator, source.quotes, LARGE if every else SMALL)
     line, rows, more = next(batches, (1, [], False))
     first = rows[0] if rows else []
     names = [name.strip().replace(FAULT, REPLACEMENT) for name in first]
-    names = names if has_header else [str(number + 1) for number in range(len(first))]
-    number = column_number(place, names, column)
-    if has_header and names and column != names[number]:
+    names = names if source.header else [str(number + 1) for number in range(len(first))]
+    number = column_number(place, names, source.column)
+    if source.header and names and source.column != names[number]:
         warn(
             f"{place}: {quote(names[number])} in its first row is taken for the name of the column, not for a string: "
             f"choose it by {argument('column')}, or give {argument('header', False)}"
         )
-    if has_header:
+    if source.header:
         line, rows = line + 1 + sum(cell.count("\n") for cell in first), rows[1:]
     values: list[str] = []
     for line, rows, more in chain([(line, rows, more)], batches):  # noqa: B020
@@ -346,8 +321,7 @@ def unknown_column(
     place: str, what: str, known: Sequence[str], column: str | None, option: str = "column"
 ) -> TapeGPTError:
     """The error of a column that there is not, or of several with none chosen."""
-    listed = ", ".join(_choices(known))
-    listed = listed if len(listed) <= 200 else f"{listed[:197]}..."
+    listed = clipped(", ".join(_choices(known)))
     if column is None:
         return TapeGPTError(f"{place}: has more than one {what}: choose {argument('column')} from {listed}")
     many = "more than one" if column in known else "no"
@@ -390,7 +364,6 @@ def _lines(place: str, pieces: Iterable[str]) -> Iterator[Iterator[tuple[int, An
 
 
 def _items(place: str, pieces: Iterable[str]) -> Iterator[Iterator[tuple[int, Any]]]:
-    """The number of each value of a JSON array, and the value."""
     text = "".join(pieces)
     advice = f"give {argument('format', 'jsonl')} for a value a line, or {argument('format', 'text')}"
     values = _parse(place, _decoder(), text, advice) if text.strip() else []
@@ -457,7 +430,6 @@ def _under(row: dict[str, Any], path: str) -> Any:
 
 
 def _put(row: Any, path: str | None, value: str) -> Any:
-    """The row with another value under a key or a dotted path of keys."""
     if path is None:
         return value
     key, _, rest = path.partition(".")

@@ -60,7 +60,6 @@ class Trie:
             length += 1
 
     def _followers(self, node: Value) -> tuple[Value, Value]:
-        """The first follower, and the first node behind the last."""
         first, last = (_within(self._k, self._first[each], self._nothing) for each in (node, node + 1))
         return first, last
 

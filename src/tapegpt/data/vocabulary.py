@@ -18,7 +18,7 @@ from operator import add
 
 from tapegpt.data.labels import Labelled, check_columns, label, labels_of
 from tapegpt.data.tokens import Tokens, ids_of
-from tapegpt.errors import TapeGPTError, argument, either, missing, quote
+from tapegpt.errors import TapeGPTError, argument, clipped, either, missing, quote
 from tapegpt.record import Record, field
 from tapegpt.text import amount, visible
 
@@ -211,7 +211,6 @@ class Vocabulary(Record):
         return tuple([chosen.get(name) for name in self.columns])
 
     def _find(self, value: object, column: str | None = None) -> tuple[str, str]:
-        """A label as column and value."""
         if not isinstance(value, str):
             raise TapeGPTError(f"{argument('label')} must be text, not {quote(value)}")
         if not self.labels:
@@ -333,11 +332,6 @@ class Vocabulary(Record):
         return list(map(Labelled, texts, zip(*columns, strict=True)))
 
 
-def clipped(text: str) -> str:
-    """A list in an error, cut where it is long."""
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
 def listed(tokens: Iterable[str]) -> str:
     """Tokens as an error names them: characters in one text."""
     every = sorted(tokens)
@@ -380,7 +374,6 @@ def _table(alphabet: str, separator: str, bos: int) -> bytes | dict[int, int]:
 
 
 def _pieces(pattern: re.Pattern[str], text: str) -> list[str]:
-    """What the pattern matches, and the characters between."""
     found = [match[0] for match in pattern.finditer(text)] if pattern.groups else pattern.findall(text)
     if sum(map(len, found)) == len(text):  # nothing between: twice as fast
         return list(filter(None, found))

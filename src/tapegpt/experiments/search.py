@@ -185,7 +185,6 @@ class Rung(Record):
 
     def check(self) -> None:
         """Raise `TapeGPTError` where a field is out of range, or there are too many trainings."""
-        super().check()
         Whole(1, MAX_TRIALS).check("the number of a rung's trainings", self.count * self.seeds)
 
     def __str__(self) -> str:

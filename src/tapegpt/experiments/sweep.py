@@ -111,7 +111,6 @@ class SweepSetup(Record):
 
     def check(self) -> None:
         """Raise `TapeGPTError` where they are out of range, or do not fit together."""
-        super().check()
         if self.budget is not None and self.plan is not None:
             raise TapeGPTError("a budget makes a plan of its own: give one of the two")
         budget = self.seconds

@@ -84,7 +84,11 @@ class Automaton(Record):
                     after[step] = numbers.setdefault(led, len(columns))
                     if after[step] == len(columns):
                         columns.append(led)
-                        _check_lifted(self.states * len(columns))
+                        if self.states * len(columns) > MAX_LIFTED:
+                            raise TapeGPTError(
+                                f"the constraints need more than {MAX_LIFTED:,} transitions by tokens: simplify them, "
+                                "or avoid fewer words"
+                            )
                 column = after[step]
             classes.append(column)
         used = {column: number for number, column in enumerate(dict.fromkeys(classes))}  # others lead into a token
@@ -269,7 +273,6 @@ def _letters(text: str, vocabulary: str) -> tuple[array[int], int, list[int]]:
 
 
 def _last(length: int) -> bytearray:
-    """Only the state after so many characters accepts."""
     return bytearray(length + 1) + b"\1"
 
 
@@ -326,16 +329,8 @@ def _search(trie: Trie, count: int) -> array[int]:
 
 
 def _check_size(states: int, count: int, what: str, advice: str) -> None:
-    """Raise `TapeGPTError` where so many states and classes are too many."""
     if states > MAX_STATES or states * count > MAX_CELLS:
         raise TapeGPTError(f"{what} more than {MAX_STATES:,} states or {MAX_CELLS:,} transitions: {advice}")
-
-
-def _check_lifted(cells: int) -> None:
-    if cells > MAX_LIFTED:
-        raise TapeGPTError(
-            f"the constraints need more than {MAX_LIFTED:,} transitions by tokens: simplify them, or avoid fewer words"
-        )
 
 
 def _trim(

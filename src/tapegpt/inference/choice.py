@@ -38,28 +38,27 @@ class Choice:
             allowed.append((len(rules.classes), logs[-1] * scale))
         logits = [logit for _, logit in allowed]
         largest = max(logits)
-        self._log_left = log_sum(logits) - log_sum([each * scale for each in logs])
+        # Of what the model gives to all tokens, the log of the part that may follow.
+        self.log_left = log_sum(logits) - log_sum([each * scale for each in logs])
         pairs = [(token, math.exp(logit - largest)) for token, logit in allowed]
-        if drawing.truncates and not self._greedy:
-            pairs = truncate(pairs, drawing)
-        self._tokens = [token for token, _ in pairs]
-        self._weights = [weight for _, weight in pairs]
-        self._sums = list(accumulate(self._weights))
+        self.weights = dict(truncate(pairs, drawing) if drawing.truncates else pairs)  # by token
+        self._tokens, self._sums = list(self.weights), list(accumulate(self.weights.values()))
 
     def token(self, unit: float) -> int:
         """The token at a random number from 0 to below 1; the most probable one at temperature 0."""
         if self._greedy:
-            return self._tokens[self._weights.index(1.0)]
+            return max(self.weights, key=self.weights.__getitem__)
         return self._tokens[bisect_right(self._sums, unit * self._sums[-1])]
 
     def log_weight(self, token: int) -> float:
         """What a string's gets for a token."""
         kinds = self._rules.classes
-        return self._log_left - (self._prospects[kinds[token]] if token < len(kinds) else 0.0)
+        return self.log_left - (self._prospects[kinds[token]] if token < len(kinds) else 0.0)
 
     def after(self, token: int) -> int:
-        """The state that a character leads to."""
-        return self._row[self._rules.classes[token]]
+        """The state that a character leads to; that of nothing after the end."""
+        kinds = self._rules.classes
+        return self._row[kinds[token]] if token < len(kinds) else 0
 
 
 def log_sum(logs: Sequence[float]) -> float:

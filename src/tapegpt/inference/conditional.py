@@ -34,7 +34,6 @@ class Conditional:
         self._plain = vocabulary.encode_all(split)
 
     def _tokens(self, labels: Combination) -> tuple[Tokens, float]:
-        """The strings behind labels, and the nats of these."""
         head = self._vocabulary.head(labels)
         tokens = self._plain.behind([head] * len(self._plain))
         bos = self._vocabulary.bos
@@ -66,14 +65,23 @@ def groups(strings: Sequence[str], columns: int) -> dict[Combination, list[int]]
     return found
 
 
+def _by_labels(
+    inference: Inference, vocabulary: Vocabulary, counts: LabelCounts, strings: Sequence[str], split: Split
+) -> Iterator[tuple[list[int], Conditional, dict[tuple[str, ...], float]]]:
+    """The numbers of such strings, they, and log P of each combination that their labels may be."""
+    values = [values for _, values in vocabulary.labels]
+    for known, numbers in groups(strings, len(values)).items():
+        some = Conditional(inference, vocabulary, [split[number] for number in numbers])
+        yield numbers, some, counts.logs(known, values)
+
+
 def totals(
     inference: Inference, vocabulary: Vocabulary, counts: LabelCounts, strings: Sequence[str], split: Split
 ) -> list[float]:
     """-log P of each string, given what is known of its labels; `split` are its tokens."""
     result = [0.0] * len(strings)
-    for known, numbers in groups(strings, len(vocabulary.labels)).items():
-        some = Conditional(inference, vocabulary, [split[number] for number in numbers])
-        weighed = [some.logs(*each) for each in _logs(vocabulary, counts, known).items()]
+    for numbers, some, logs in _by_labels(inference, vocabulary, counts, strings, split):
+        weighed = [some.logs(*each) for each in logs.items()]
         for number, each in zip(numbers, zip(*weighed, strict=True), strict=True):
             result[number] = -log_sum(each)
     return result
@@ -84,17 +92,10 @@ def surprises(
 ) -> list[list[float]]:
     """-log p of each token of each string and of its end; their sums are `totals`."""
     result: list[list[float]] = [[]] * len(strings)
-    for known, numbers in groups(strings, len(vocabulary.labels)).items():
-        some = Conditional(inference, vocabulary, [split[number] for number in numbers])
-        logs = _logs(vocabulary, counts, known)
-        by_labels = zip(*map(some.surprises, logs), strict=True)
-        for number, each in zip(numbers, by_labels, strict=True):
+    for numbers, some, logs in _by_labels(inference, vocabulary, counts, strings, split):
+        for number, each in zip(numbers, zip(*map(some.surprises, logs), strict=True), strict=True):
             result[number] = _mix(list(logs.values()), each)
     return result
-
-
-def _logs(vocabulary: Vocabulary, counts: LabelCounts, known: Combination) -> dict[tuple[str, ...], float]:
-    return counts.logs(known, [values for _, values in vocabulary.labels])
 
 
 def _mix(logs: Sequence[float], surprises: Sequence[array[float]]) -> list[float]:

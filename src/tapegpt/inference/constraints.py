@@ -100,8 +100,7 @@ class Constraints(Record):
     )
 
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range."""
-        super().check()
+        """Raise `TapeGPTError` where fields do not fit together."""
         if self.label in ((), [], {}):
             self.__dict__["label"] = None
         if self.max_length is not None and self.min_length > self.max_length:
@@ -154,7 +153,6 @@ class Constraints(Record):
         return found.behind([[label in (None, value) for value in values] for label, (_, values) in pairs])
 
     def _automaton(self, known: str) -> Automaton:
-        """The same over characters."""
         from tapegpt.inference.automata import anything, avoiding, beginning, ending, matching
 
         for name in ("prefix", "suffix"):

@@ -56,7 +56,7 @@ class Rules(Record):
         return {
             "classes": address_of(self.classes),
             "table": address_of(self.table),
-            "accepting": address_of(_words(self.accepting)),
+            "accepting": address_of(array("I", bytes(self.accepting) + bytes(-len(self.accepting) % 4))),
             "ahead": address_of(self.ahead),
             "prospects": address_of(array("f", bytes(4 * self.count))),
             "kinds": self.count,
@@ -203,7 +203,3 @@ def sums(surprises: array[float], documents: Iterable[tuple[int, int]]) -> tuple
 def _check(are_numbers: bool) -> None:
     if not are_numbers:
         raise TapeGPTError("the model's numbers overflow on these strings: train it again at a smaller learning rate")
-
-
-def _words(numbers: bytes | bytearray) -> array[int]:
-    return array("I", bytes(numbers) + bytes(-len(numbers) % 4))

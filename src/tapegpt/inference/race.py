@@ -206,11 +206,9 @@ class _Batch(Record):
 
     @property
     def length(self) -> int:
-        """Of each."""
         return len(self.ids) // len(self.times)
 
     def cut(self, start: int, stop: int) -> _Batch:
-        """Some of them."""
         ids, times, rates = self.ids[start * self.length : stop * self.length], self.times, self.rates
         return _Batch(ids, times[start:stop], rates[start:stop], self.seeds[start:stop], self.states[start:stop])
 
@@ -268,7 +266,6 @@ class Arrivals:
             yield strings, came
 
     def _advance(self, batch: _Batch, limit: float) -> tuple[_Batch, Strings, Came]:
-        """The prefixes that are a token longer, and whole strings."""
         count, length, width = len(batch.times), batch.length, self._inference.vocab_size
         self.prefixes += count
         rows = self._inference.next_logs([batch.ids[n * length : (n + 1) * length].tolist() for n in range(count)])

@@ -88,7 +88,6 @@ class _Nondeterministic:
             self._refuse(f"takes more than {MAX_STEPS:,} steps to prepare: simplify it, for instance its repetitions")
 
     def refuse_states(self, number: int) -> NoReturn:
-        """Raise the error of a pattern that needs more states than this."""
         self._refuse(f"needs more than {number:,} states: simplify it, for instance its repetitions")
 
     def _refuse(self, reason: str) -> NoReturn:
@@ -102,7 +101,6 @@ class _Nondeterministic:
         return len(self.targets) - 1
 
     def _sequence(self, items: Any, flags: int, after: int) -> int:
-        """The state from which these items lead to the state after them."""
         for operator, value in reversed(items):
             self.spend(4)  # a part takes about as long as four states of a set
             after = self._item(str(operator), value, flags, after)
@@ -174,7 +172,6 @@ class _Nondeterministic:
         return self._known[text, flags]
 
     def number(self, characters: frozenset[str]) -> int:
-        """The number of a set."""
         return self.sets.setdefault(characters, len(self.sets))
 
 
@@ -227,7 +224,6 @@ class _Deterministic:
         self._closures = _closures(parts)
 
     def table(self) -> Table:
-        """What `determinize` gives."""
         first = self._closures[self._parts.first] | 1 << _START
         numbers = {0: 0, self._through(first, 0): 1}
         ahead = [*numbers]
@@ -244,7 +240,6 @@ class _Deterministic:
         return self._classes, self._count, table, accepting
 
     def _row(self, states: int) -> list[int]:
-        """The set of states after a character of each class."""
         row = self._move(states)
         if states & self._parts.anchors["$"] and self._newline >= 0:  # it also holds before a newline that is the last
             last = self._move(self._through(states, self._parts.anchors["$"]))[self._newline]

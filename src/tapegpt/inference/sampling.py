@@ -29,7 +29,7 @@ from tapegpt.data.rng import Random
 from tapegpt.data.tokens import ROOM
 from tapegpt.errors import TapeGPTError, warn
 from tapegpt.inference.automata import FORBIDDEN
-from tapegpt.inference.choice import log_sum, truncate
+from tapegpt.inference.choice import Choice
 from tapegpt.inference.constraints import Constraints, Drawing
 from tapegpt.record import Record
 
@@ -44,10 +44,8 @@ if TYPE_CHECKING:
     from tapegpt.inference.forward import Drawn, Inference, Rules
     from tapegpt.inference.race import Arrivals
 
-WORTH, PERSISTENCE = (
-    10,
-    200,
-)  # a string of a race takes about as long as so many of a batch; times where it may come twice
+WORTH = 10  # strings of a batch, which take about as long as one of a race
+PERSISTENCE = 200  # times as many where a string may come twice
 MAX_FOUND, MAX_REPEATED = 4_000_000, 1 << 16  # strings kept up to the next time, and where they may come twice
 MAX_PREFIXES, LEAST_SHARE = 100_000, 1e-3  # looked at, where so few of them become strings
 STEP, LEAST_STEP = math.log(3.0), 0.01  # from a time to the next one, of their logs
@@ -204,7 +202,7 @@ class Sampler:
 
     def _best_first(self) -> Iterator[str]:
         """Strings by the most probable token that is left, from the last position back; the first one for ever."""
-        space, ahead = self._space, [(list[int](), self._space.automaton.start)]
+        space, ahead = self._space, [(list[int](), self._rules.start)]
         while ahead:
             tokens, state = ahead.pop()
             ends = tokens[-1:] == [space.bos]
@@ -213,14 +211,13 @@ class Sampler:
                 if self.admits(text):
                     yield from [text] if self._constraints.distinct else repeat(text)
                 continue
-            logs, allowed = self._inference.next_logs([tokens])[0], space.choices(state, len(tokens))
-            after = [0 if token == space.bos else space.after(state, token) for token in allowed]
-            prospects = [space.prospect(to, len(tokens) + 1) if to else 0.0 for to in after]
-            weights = [logs[token] + prospect for token, prospect in zip(allowed, prospects, strict=True)]
-            total = log_sum(weights)
-            pairs = truncate([(place, math.exp(log - total)) for place, log in enumerate(weights)], self._drawing)
-            for choice, _ in sorted(pairs, key=lambda pair: (pair[1], -pair[0])):
-                ahead.append(([*tokens, allowed[choice]], after[choice]))
+            choice = self._choice(tokens, state)
+            for token, _ in sorted(choice.weights.items(), key=lambda pair: (pair[1], -pair[0])):
+                ahead.append(([*tokens, token], choice.after(token)))
+
+    def _choice(self, tokens: list[int], state: int) -> Choice:
+        logs = self._inference.next_logs([tokens])[0]
+        return Choice(logs, state, len(tokens), self._drawing, self._rules)
 
     def _in_batches(self) -> Iterator[str]:
         """Strings for as long as one in `WORTH` is admitted, and one found in `MAX_WORK`."""
@@ -252,12 +249,10 @@ class Sampler:
 
     @property
     def _work(self) -> int:
-        """Parameters times positions of a string."""
         return self._inference.work * self._space.longest
 
     @property
     def _most(self) -> int:
-        """Strings of a batch."""
         wanted = max(MIN_BATCH, min(MAX_BATCH, int(BATCH_WORK / self._work)))
         return max(min(wanted, ROOM // self._space.longest), 1)
 
@@ -267,18 +262,17 @@ class Sampler:
         They are what all strings begin with, and from there on some more, the greatest first.
         """
         space, looks = self._space, 0
-        ahead: list[tuple[float, list[int], int]] = [(0.0, [], space.automaton.start)]
+        ahead: list[tuple[float, list[int], int]] = [(0.0, [], self._rules.start)]
         while looks < BOUND_LOOKS or len(ahead) == 1:
             negative, prefix, state = ahead[0]
             if len(prefix) == space.longest or prefix[-1:] == [space.bos]:
                 break
             heappop(ahead)
             looks += 1
-            choices = space.choices(state, len(prefix))
-            logs = [log / self._drawing.temperature for log in self._inference.next_logs([prefix])[0]]
-            share = negative - min(log_sum([logs[token] for token in choices]) - log_sum(logs) + SLACK, 0.0)
-            for token in choices:
-                heappush(ahead, (share, [*prefix, token], 0 if token == space.bos else space.after(state, token)))
+            choice = self._choice(prefix, state)
+            share = negative - min(choice.log_left + SLACK, 0.0)
+            for token in choice.weights:
+                heappush(ahead, (share, [*prefix, token], choice.after(token)))
         return -ahead[0][0]
 
     def _draw(self, count: int) -> Drawn:
@@ -365,23 +359,3 @@ class _Space:
             weight = math.fsum(row) + DOUBT
             chances.extend([(n + DOUBT * share / total) / weight for n, share in zip(row, overall, strict=True)])
         self._ahead = automaton.ahead(self._least, self._most, chances)
-
-    def prospect(self, state: int, length: int) -> float:
-        """The log of what `look_ahead` has told of strings of this length that have come to this state, else 0."""
-        return self._ahead[length * self.automaton.states + state]
-
-    def after(self, state: int, token: int) -> int:
-        """The state after a character."""
-        automaton = self.automaton
-        return automaton.table[state * automaton.count + automaton.classes[token]]
-
-    def choices(self, state: int, length: int) -> list[int]:
-        """Tokens from which a string of this length that has come to this state can still be accepted."""
-        automaton, tokens = self.automaton, []
-        if length < self._most:
-            row = automaton.table[state * automaton.count : (state + 1) * automaton.count]
-            alive = [self.prospect(target, length + 1) > FORBIDDEN for target in row]
-            tokens = [token for token, kind in enumerate(automaton.classes) if alive[kind]]
-        if automaton.accepting[state] and length >= self._least:
-            tokens.append(self.bos)
-        return tokens

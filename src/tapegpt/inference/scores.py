@@ -179,7 +179,6 @@ class Scores(Columnar):
             yield Score(tuple(pieces), surprises, percentile(nats, self._ranks), positions)
 
     def _surprises(self, texts: Sequence[str], known: Split) -> Iterator[float]:
-        """Those of all strings in a row."""
         if self._counts:
             from tapegpt.inference.conditional import surprises
 
@@ -187,7 +186,6 @@ class Scores(Columnar):
         return iter(self._inference.surprises(self._vocabulary.encode_all(known)))
 
     def _repr_html_(self) -> str:
-        """The first of them, a line each."""
         rows = [score._repr_html_() for score in self._score(self.texts[:SHOWN], self.nats[:SHOWN])]
         more = [f"and {len(self) - SHOWN:,} more"] if len(self) > SHOWN else []
         return "<br>".join([*rows, *more])

@@ -232,22 +232,19 @@ def _counts(metadata: dict[str, str], vocabulary: Vocabulary) -> LabelCounts | N
 
 def _made(kind: type[Model], fields: dict[str, Any], vocab_size: int, contents: Contents) -> tuple[Model, Shapes]:
     """The model with its settings, and the shapes of its parameters; a user's class may not be what it was."""
-    if _is_packaged(kind):
-        model = kind(**fields)
-        return model, model.shapes(vocab_size)
+    unlike = f"{kind.__name__} is not the class that it was trained with"
     try:
         model = kind(**fields)
         shapes = model.shapes(vocab_size)
     except (TapeGPTError, TypeError) as error:
-        raise _ClassError(f"{kind.__name__} is not the class that it was trained with: {error}") from None
+        if _is_packaged(kind):
+            raise
+        raise _ClassError(f"{unlike}: {error}") from None
     held = {name: shape for name, (shape, _) in contents.tensors.items() if not name.startswith((LAST, MEAN, SQUARE))}
-    for name in {**shapes, **held}:
+    for name in () if _is_packaged(kind) else {**shapes, **held}:
         if held.get(name) != shapes.get(name):
             there, here = (_describe_shape(each.get(name)) for each in (held, shapes))
-            raise _ClassError(
-                f"{kind.__name__} is not the class that it was trained with: {name} is {there} in the file, {here} in "
-                "the class: give the class as it was"
-            )
+            raise _ClassError(f"{unlike}: {name} is {there} in the file, {here} in the class: give the class as it was")
     return model, shapes
 
 

@@ -52,14 +52,11 @@ class Ensemble(GPT):
 
     def __init__(self, models: Sequence[GPT]) -> None:
         self.models = _check(models)
-        first = self.models[0]
-        config = min((model.config for model in self.models), key=lambda config: config.block_size)
-        rng = Random(0)
+        first, self._mixture, rng = self.models[0], Mixture(self.models), Random(0)
         rng.setstate(first.random_state)
-        engine = _Engine(Mixture(self.models))
-        super().__init__(config, first.vocabulary, rng, engine, sum(model.steps for model in self.models))
+        engine, steps = _Engine(self._mixture), sum(model.steps for model in self.models)
+        super().__init__(self._mixture.config, first.vocabulary, rng, engine, steps)
         self.counts = first.counts
-        self._mixture = engine.mixture
 
     def __reduce__(self) -> tuple[Callable[..., GPT], tuple[object, ...], dict[str, Any]]:
         return Ensemble, (self.models,), {"rng": self.rng, "ranks": self.ranks}

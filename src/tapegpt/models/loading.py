@@ -66,7 +66,6 @@ def _in_file(place: str) -> type[Model]:
 
 
 def _module(path: str) -> ModuleType:
-    """The module of a file, executed unless it has been as it is."""
     full = os.path.abspath(path)
     try:
         with open(full, "rb") as file:

@@ -14,6 +14,7 @@ from tapegpt.errors import TapeGPTError, either, is_number, quote
 from tapegpt.ranges import Number, Whole
 from tapegpt.record import Record, field
 from tapegpt.settings import SECONDS
+from tapegpt.text import amount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ class Evaluation(Record):
     loss: float
 
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range."""
-        super().check()
+        """Raise `TapeGPTError` for a loss that is none."""
         if not is_number(self.loss) or not self.loss >= 0:
             raise TapeGPTError(f"a held-out loss must be a number from 0 on, not {quote(self.loss)}")
 
@@ -58,8 +58,7 @@ class DataRecord(Record):
     digest: str
 
     def check(self) -> None:
-        """Raise `TapeGPTError` where a field is out of range, or names no source."""
-        super().check()
+        """Raise `TapeGPTError` for fields of another kind."""
         if not isinstance(self.vocabulary, str) or not isinstance(self.digest, str):
             raise TapeGPTError(f"vocabulary and digest of the data must be a str, not {quote(self.vocabulary)}")
         if self.source is not None:
@@ -85,15 +84,13 @@ class DataRecord(Record):
         """Raise `TapeGPTError`, saying all that differs, unless these are the documents."""
         other = DataRecord.of(corpus)
         differences = []
-        for many, one in (("documents", "document"), ("characters", "character")):
-            then, now = getattr(self, many), getattr(other, many)
+        for noun in ("document", "character"):
+            then, now = getattr(self, f"{noun}s"), getattr(other, f"{noun}s")
             if then != now:
-                differences.append(f"{now:,} {one if now == 1 else many}, not {then:,}")
-        more, less = set(other.vocabulary) - set(self.vocabulary), set(self.vocabulary) - set(other.vocabulary)
-        if more:
-            differences.append(f"new in the vocabulary {quote(''.join(sorted(more)))}")
-        if less:
-            differences.append(f"missing in the vocabulary {quote(''.join(sorted(less)))}")
+                differences.append(f"{amount(now, noun)}, not {then:,}")
+        for what, here, there in (("new", other, self), ("missing", self, other)):
+            if characters := set(here.vocabulary) - set(there.vocabulary):
+                differences.append(f"{what} in the vocabulary {quote(''.join(sorted(characters)))}")
         if not differences and self.digest != other.digest:
             differences.append("as many documents and characters, but others, or in another order")
         if differences:

@@ -15,7 +15,7 @@ from array import array
 from tapegpt.data.labels import identity, labels_of, read_labels
 from tapegpt.data.rng import Random
 from tapegpt.data.tokens import ROOM
-from tapegpt.errors import TapeGPTError, argument, check_names, either, quote, warn
+from tapegpt.errors import TapeGPTError, argument, check_names, either, warn
 from tapegpt.inference.constraints import Constraints, Drawing, split_options
 from tapegpt.inference.language_model import LanguageModel
 from tapegpt.processes import renew_at_fork
@@ -53,6 +53,7 @@ def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, 
 
     Batches and threads are the fast engine's.
     """
+    OneOf(ENGINES).check("engine", name)
     config.num_parameters(vocab_size)
     if name != "fast" and (what := config.needs_fast(vocab_size)):
         raise TapeGPTError(f"{what} needs the engine fast, not {name}, which does what microgpt.py does")
@@ -64,11 +65,9 @@ def make_engine(name: str, config: Model, vocab_size: int, batch_size: int = 1, 
         from tapegpt.engines.fast.engine import FastEngine
 
         return FastEngine(config, vocab_size, batch_size, threads)
-    if name == "reference":
-        from tapegpt.engines.reference import ReferenceEngine
+    from tapegpt.engines.reference import ReferenceEngine
 
-        return ReferenceEngine(config, vocab_size)
-    raise TapeGPTError(f"engine must be {OneOf(ENGINES)}, not {quote(name)}")
+    return ReferenceEngine(config, vocab_size)
 
 
 def check_memory(shapes: Iterable[Shape]) -> None:
@@ -117,10 +116,15 @@ def _made(
     parameters: Parameters,
     steps: int,
 ) -> GPT:
-    """A model that comes from another process."""
     engine = make_engine(name, config, vocabulary.size, *sizes)
     engine.load_parameters(parameters)
     return GPT(config, vocabulary, rng, engine, steps)
+
+
+def _index_of(strings: object) -> Any:
+    """That of a Series of pandas; a list has a method of this name."""
+    index = getattr(strings, "index", None)
+    return None if callable(index) else index
 
 
 class GPT(LanguageModel):
@@ -384,8 +388,7 @@ class GPT(LanguageModel):
         from tapegpt.inference.scores import Scores
 
         self.rank()
-        index = strings.index if hasattr(strings, "index") and not callable(strings.index) else None
-        values = values_of(strings, "strings")
+        values, index = values_of(strings, "strings"), _index_of(strings)
         if labels is not None:
             values = self.vocabulary.label(values, read_labels(labels, len(values)))
         given = all(len(labels_of(text)) and None not in labels_of(text) for text in values if text is not None)
@@ -406,8 +409,7 @@ class GPT(LanguageModel):
         if self.counts is None:
             raise TapeGPTError(f"the model has no labels to choose from: train one with {argument('labels')}")
         given = self.vocabulary.combination(label)
-        values = values_of(strings, "strings")
-        index = strings.index if hasattr(strings, "index") and not callable(strings.index) else None
+        values, index = values_of(strings, "strings"), _index_of(strings)
         return Classes(self.inference, self.vocabulary, self.counts, values, by=by, given=given, index=index)
 
     def explain(self, text: str) -> Explanation:
@@ -530,7 +532,6 @@ class GPT(LanguageModel):
         )
 
     def _repr_html_(self) -> str:
-        """A table of its shape, and what it says."""
         from html import escape
 
         shape = {**self.config.in_use(), "parameters": f"{self.num_parameters:,}", "steps": f"{self.steps:,}"}

@@ -12,7 +12,7 @@ from warnings import catch_warnings, simplefilter
 from tapegpt.analysis.doctor import examine_contents
 from tapegpt.data.decoding import decode, fitting_encodings, with_line_feeds
 from tapegpt.data.packed import TooLargeError, contents
-from tapegpt.data.sources import IN_PLACE, Source, format_of, parse_delimiter
+from tapegpt.data.sources import IN_PLACE, Source, format_of
 from tapegpt.data.tables import column_names
 from tapegpt.errors import TapeGPTError, TapeGPTWarning
 from tapegpt.processes import renew_at_fork
@@ -61,7 +61,7 @@ def read_file(data: bytes, wanted: FileQuery, characters: int) -> tuple[dict[str
         raise TapeGPTError(f"{wanted.name}: is {kind}, which this page does not read: give it as csv or jsonl")
     encodings = fitting_encodings(found, wanted.encoding)
     encoding = encodings[0].name if encodings else wanted.encoding
-    delimiter = parse_delimiter(wanted.delimiter)
+    delimiter = Source.ranges["delimiter"].read("delimiter", wanted.delimiter)
     reading: Any = {"format": kind, "encoding": encoding, "delimiter": delimiter}
     source = Source(paths=(wanted.name,), **reading, column=wanted.column, labels=wanted.labels, header=wanted.header)
     names: list[str] = []

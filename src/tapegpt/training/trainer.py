@@ -93,7 +93,8 @@ class Trainer(Local):
             self.counted = sample_for_ngrams(self.training, settings.budget)
             if self.held_out:
                 self.judged = sample_held_out(self.held_out, config, settings)
-        self.adam = _adam(settings)
+        rates = [name for name in Adam.fields if name in Settings.fields and name != "steps"]
+        self.adam = Adam(settings.steps, **{name: float(getattr(settings, name) or 0.0) for name in rates})
         self.evaluations: list[Evaluation] = []
         self._validation = self.judged.windows(config.block_size) if self.judged else None
         self._best: Snapshot | None = None
@@ -118,7 +119,6 @@ class Trainer(Local):
         initialise(engine, config, corpus.vocab_size, rng, float(settings.init_std), self._count())
 
     def _count(self) -> Parameters:
-        """The n-grams of the training documents, where the model is mixed with a model of them."""
         config, vocab_size = self.model.config, self.corpus.vocab_size
         if not any(each.fixed for each in config.parameters(vocab_size)):
             return {}
@@ -228,10 +228,6 @@ class Trainer(Local):
         finally:
             if not ended:
                 self._take_last()
-
-    def _is_best(self) -> bool:
-        """Whether the weights that were evaluated as best are those of the last step."""
-        return self.best is not None and self.best.step == self.step
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -358,8 +354,7 @@ class Trainer(Local):
         self.model.rank(most)
 
     def _take_best(self) -> None:
-        """Go back to the weights with the best held-out loss, if they are not the last."""
-        if self._best is not None and not self._is_best():
+        if self._best is not None and self.best is not None and self.best.step != self.step:
             if self._last is None:
                 self._last = self.model.engine.snapshot()
             self.model.engine.restore(self._best)
@@ -417,11 +412,6 @@ class Trainer(Local):
             if self._validation is not None and clock.evaluation_is_due():
                 self.evaluate()
             yield losses
-
-
-def _adam(settings: Settings) -> Adam:
-    names = [name for name in Adam.fields if name in Settings.fields and name != "steps"]
-    return Adam(settings.steps, **{name: float(getattr(settings, name) or 0.0) for name in names})
 
 
 def _tokens(corpus: Corpus, config: Model, settings: Settings, rng: Random, windows: Tokens | None) -> Tokens:
