@@ -64,7 +64,9 @@ class Settings(Record):
         "learning rate at the first step, falling to 0 after the last", Number(0, 1000, "(]"), default=0.01
     )
     seed: int = field("seed of all random numbers", SEED, default=42)
-    init_std: float = field("standard deviation of the first parameters; wide models want less", STRENGTH, default=0.08)
+    init_std: float = field(
+        "standard deviation of the initial parameters; wide models need less", STRENGTH, default=0.08
+    )
     batch_size: int = field("strings per step", Whole(1, MAX_BATCH_SIZE), default=1, fast=16)
     beta1: float = field("decay of Adam's mean", SHARE, default=0.85, fast=0.85)
     beta2: float = field("decay of Adam's mean of squares", SHARE, default=0.99, fast=0.99)
@@ -83,17 +85,17 @@ class Settings(Record):
     )
     warmup: float = field("share of the training in which the learning rate rises", SHARE, default=0.0, fast=0.0)
     clip: float = field(
-        "largest norm of the gradient, n-gram embeddings not counted", STRENGTH, default=0.0, fast=0.0, usual="any"
+        "largest norm of the gradient, without n-gram embeddings", STRENGTH, default=0.0, fast=0.0, usual="any"
     )
     validation: float = field("share of the distinct strings to hold out", SHARE, default=0.0)
     patience: int | None = field(
-        "evaluations without a better held-out loss that end the training", Whole(1), default=None, usual="none"
+        "stop after N evaluations without a better held-out loss", Whole(1), default=None, usual="none"
     )
     threads: int | None = field(
         "number of worker threads", Whole(1, MAX_THREADS), default=None, fast=None, usual="automatic"
     )
     long: str = field(
-        "strings longer than the block: cut; window, trained on window after window; overlap, also from half to half",
+        "strings longer than the block: cut; window, divide into windows; overlap, windows overlap by half",
         OneOf(("cut", "window", "overlap")),
         default="cut",
         fast="window",

@@ -56,7 +56,7 @@ class Model(Record):
     """
 
     block_size: int = field(
-        "longest string seen whole, in characters; longer ones are cut, or read in windows by the engine fast",
+        "context length, in characters; longer strings are cut, with the engine fast divided into windows",
         Whole(1, 8192),
         default=16,
     )

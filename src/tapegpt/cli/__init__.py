@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "train": "train a model and generate strings",
-    "resume": "continue a training where its file stands",
+    "resume": "continue a training from its file",
     "finetune": "start a new training from a model's weights, on other data",
-    "generate": "generate strings with a model, one a line",
+    "generate": "generate strings with a model, one per line",
     "score": "score how surprising strings are to a model",
-    "classify": "tell which labels strings probably have, and how sure that is",
-    "pseudonymise": "give values of a column names, which only a secret leads back",
-    "calibrate": "find thresholds for score from strings known to be good",
+    "classify": "predict the labels of strings, with probabilities",
+    "pseudonymise": "replace the values of a column by pseudonyms",
+    "calibrate": "find thresholds for score with strings known to be good",
     "eval": "compare a model with data: loss, memorisation, distributions",
     "explain": "show what a model expects at each position of a string, and why",
     "why": "find the training strings that taught a model a string",
     "show": "follow a model from its text to its machine code",
-    "diff": "find where two trainings part",
+    "diff": "find where two trainings first differ",
     "report": "write a page about a model",
     "sweep": "find the settings with the lowest held-out loss",
     "scaling": "predict the gain from twice the data, size or time",
     "studio": "open the page where every slider retrains the model",
     "doctor": "examine data before training on it",
     "convert": "convert a model file to JSON, or JSON to a model file",
-    "export": "write a model as a page, a module or a program that needs nothing else",
+    "export": "write a model as one file: a page, a module or a program",
 }
 HELP = """usage: tapegpt [options] COMMAND ...
 

@@ -24,11 +24,11 @@ COMMON = "--dataset --alarm-rate --json --labels --output"
 
 def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
-    about = "They must not have been trained on."
+    about = "They must not be training strings."
     data_arguments(parser.add_argument_group("strings known to be good", about), "standard input")
     about = "print only the threshold that this share of good strings exceeds, for score --threshold"
     option(parser, "--alarm-rate", Number(0, 1, "()"), about)
-    about = "with --labels, model file to write that is as sure of labels as those of these strings allow"
+    about = "with --labels, model file to write, with label probabilities calibrated on these strings"
     parser.add_argument("-o", "--output", metavar="FILE", help=about)
     parser.add_argument("--json", action="store_true", help="JSON")
 

@@ -30,7 +30,7 @@ COMMON = "--dataset --column --by --labels --output --output-format --json"
 def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
     data_arguments(parser.add_argument_group("strings"), "standard input")
-    about = "column of labels to choose from, by name in the training data [the combinations of all]"
+    about = "column of labels to predict, by its name in the training data [all columns together]"
     parser.add_argument("--by", metavar="COLUMN", help=about)
     label_argument(parser, "all strings")
     shown = parser.add_argument_group("output")
@@ -39,8 +39,8 @@ def arguments(parser: ArgumentParser) -> None:
     option(shown, "--output-format", OneOf(OUTPUT_FORMATS), about, default="text")
     shown.add_argument("--json", action="store_true", help="JSON lines, with the probabilities of all labels")
     parser.epilog = (
-        "MODEL is one that was trained with --labels. Where DATA has the labels too, in columns that --labels names, "
-        "the last line says how many are told right. Probabilities can be relied on where the training had "
+        "MODEL must have been trained with --labels. If DATA has the true labels, in columns named by --labels, the "
+        "last line shows how many predictions are right. Probabilities are calibrated if the training had "
         "--validation."
     )
 

@@ -34,7 +34,7 @@ def ray_argument(group: Group) -> None:
 def bulk_arguments(group: Group) -> None:
     """Declare the address, and where those write who work there."""
     ray_argument(group)
-    about = "with --ray: new directory for the files, which all machines have"
+    about = "with --ray: new directory for the files, shared by all machines"
     group.add_argument("--output-dir", metavar="DIR", help=about)
 
 

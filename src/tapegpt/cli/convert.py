@@ -15,9 +15,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="IN", help=about)
     parser.add_argument("target", metavar="OUT", help="file to write, its name ending in .json or .safetensors")
     own_class_argument(parser)
-    about = "no training to resume, and not where its data came from"
+    about = "only the weights: nothing to resume, nothing about the training data"
     parser.add_argument("--weights-only", action="store_true", help=about)
-    foreign = parser.add_argument_group("what a state_dict of microgpt.py does not say")
+    foreign = parser.add_argument_group("what a state_dict of microgpt.py does not contain")
     option(foreign, "--n-head", Config.ranges["n_head"], "attention heads", default=4)
     foreign.add_argument("--vocabulary", metavar="TEXT", help="its characters, in any order [what IN says]")
     about = "training data, whose characters are the vocabulary"

@@ -23,11 +23,13 @@ DEFAULT_DATA = "input.txt"
 
 def data_arguments(group: Group, default: str = "./input.txt, or names") -> None:
     """Declare them; the default is what help says of no DATA."""
-    about = "files or directories of text, a string a line, or tables (.csv .tsv .jsonl .json .parquet .arrow); - for "
+    about = (
+        "files or directories of text, one string per line, or tables (.csv .tsv .jsonl .json .parquet .arrow); - for "
+    )
     about += "standard input; gzip, xz, bzip2 or zip too"
     group.add_argument("data", nargs="*", metavar="DATA", help=f"{about} [{default}]")
     setting_arguments(group, Source, "dataset", "files", "format", "column")
-    about = "column of a table whose values are labels of the strings, which a model learns too; may be repeated"
+    about = "column of a table with labels, such as a country, to learn too; may be repeated"
     group.add_argument("--labels", action="append", default=[], metavar="COLUMN", help=about)
     setting_arguments(group, Source, "header", "separator", "quotes", "delimiter", "encoding", "errors")
     setting_arguments(group, Source, *Selection.fields)

@@ -23,12 +23,12 @@ TEXT = 30  # columns of a setting that is shown as it is
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.epilog = "Exit code: 0 for the same numbers, 1 for different ones, 2 for what cannot be compared."
-    about = "model file, directory of a run, or losses: a file by --metrics, printed steps, or a number a line"
+    parser.epilog = "Exit code: 0 for equal numbers, 1 for different ones, 2 if they cannot be compared."
+    about = "model file, directory of a run, or losses: a file by --metrics, printed steps, or one number per line"
     parser.add_argument("a", metavar="A", help=about)
     parser.add_argument("b", metavar="B", help="another one")
     own_class_argument(parser)
-    option(parser, "--tolerance", Number(0), "largest difference of losses that counts as none", default=0.0)
+    option(parser, "--tolerance", Number(0), "largest difference of losses that counts as equal", default=0.0)
     parser.add_argument("--json", action="store_true", help="JSON")
 
 

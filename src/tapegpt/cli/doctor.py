@@ -31,7 +31,7 @@ def arguments(parser: ArgumentParser) -> None:
     data_arguments(data)
     tokens_argument(data)
     class_argument(parser)
-    about = "block size of the model that it is for"
+    about = "block size of the model to train"
     option(parser, "--block-size", Config.ranges["block_size"], about, default=Config.block_size)
     parser.add_argument("--json", action="store_true", help="JSON, with more than the page says")
 

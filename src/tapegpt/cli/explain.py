@@ -41,14 +41,14 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("texts", metavar="TEXT", nargs="+", help="strings")
     label_argument(parser, "the strings")
     option(parser, "--top", Whole(1), "most probable tokens to list at each position", default=TOP)
-    parser.add_argument("--trace", metavar="NAME", help="what a number is made of instead, see below")
-    option(parser, "--depth", Whole(1), "levels of --trace: 2 for what the inputs are made of too", default=1)
+    parser.add_argument("--trace", metavar="NAME", help="the terms of one number instead, see below")
+    option(parser, "--depth", Whole(1), "levels of --trace: 2 for the terms of the inputs, too", default=1)
     parser.add_argument("--json", action="store_true", help="JSON lines, all numbers of a string in each")
     parser.epilog = (
-        "--trace takes the name of a stage with a position and a column, from 0 on: layer0.mlp_fc1[3,17], logits[0,4]. "
-        "layer0.attn_weights[4,1,2] is how much head 1 looks from position 4 at position 2; surprise[2] and loss have "
-        "fewer numbers. A parameter has a row and a column: wte[5,3], layer0.mlp_fc1.weight[17,3]. --trace list prints "
-        "all names and shapes."
+        "--trace takes the name of a stage with a position and a column, counted from 0: layer0.mlp_fc1[3,17], "
+        "logits[0,4]. layer0.attn_weights[4,1,2] is the weight with which head 1 looks from position 4 at position 2; "
+        "surprise[2] has a position only, and loss none. A parameter has a row and a column: wte[5,3], "
+        "layer0.mlp_fc1.weight[17,3]. --trace list prints all names and shapes."
     )
 
 

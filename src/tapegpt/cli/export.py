@@ -14,9 +14,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     model_argument(parser, data=True)
     kinds = ", ".join(f"{ending} {what}" for ending, what in KINDS.items())
-    about = f"file to write, its name's ending says as what: {kinds}"
+    about = f"file to write; its ending chooses the format: {kinds}"
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help=about)
-    about = "a page that trains the model again before the reader's eyes, with the training data in it"
+    about = "a page that also repeats the training, with the training data in it"
     parser.add_argument("--train", action="store_true", help=about)
 
 

@@ -18,8 +18,8 @@ COMMON = "--dataset --steps --learning-rate --validation --output --metrics --sa
 
 def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
-    data_arguments(parser.add_argument_group("data, whose new tokens are added"), "required")
-    training = parser.add_argument_group("training; what is not given is as MODEL was trained")
+    data_arguments(parser.add_argument_group("data; new tokens are added to the vocabulary"), "required")
+    training = parser.add_argument_group("training; by default as MODEL was trained")
     setting_arguments(training, Settings, *_list_changes(), marked=True, defaults=False)
     running.output_arguments(parser.add_argument_group("output"), new=True)
 

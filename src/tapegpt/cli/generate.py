@@ -40,23 +40,23 @@ def arguments(parser: ArgumentParser) -> None:
 
     model_argument(parser, data=True)
     option(parser, "-n", Whole(0), "number of strings", default=20)
-    about = "seed of the random numbers; within constraints strings depend on the kind of CPU too"
-    option(parser, "--seed", SEED, f"{about} [continue where MODEL is]")
+    about = "seed of the random numbers; with constraints the strings also depend on the kind of CPU"
+    option(parser, "--seed", SEED, f"{about} [continue MODEL's random state]")
     output_argument(parser, "strings")
     parser.add_argument("--json", action="store_true", help="JSON lines, with the log-probabilities of each string")
-    parser.add_argument("--print0", action="store_true", help="NUL behind each string as it is, for xargs -0")
+    parser.add_argument("--print0", action="store_true", help="unescaped strings, each followed by NUL, for xargs -0")
     constraints = string_arguments(parser)
     constraints.add_argument("--distinct", action="store_true", default=None, help="no string twice")
     about = "no string of the training data, or with N none within N edits of one"
     option(constraints, "--novel", Whole(0), about, nargs="?", const=True)
     about = "the model's own distribution given the constraints, or token by token [where possible]"
     constraints.add_argument("--unbiased", action=BooleanOptionalAction, help=about)
-    about = "first a note on how probable it is that the model meets them by itself, at --temperature"
+    about = "note how probable it is that a string without constraints meets them, at --temperature"
     constraints.add_argument("--probability", action="store_true", help=about)
     parser.epilog = (
-        "A line holds one string. Those of a model that knows ends of lines or other control characters have escapes "
-        "for them, such as \\n, and \\\\ for a backslash, so that they can be read back; so has --json; with --print0 "
-        "strings are as they are. Of strings longer than the block, each character follows at least half a block."
+        "A line holds one string. If the model knows control characters, such as line ends, they are written as "
+        "escapes such as \\n, and a backslash as \\\\; --print0 writes strings unescaped. Beyond the block, each "
+        "character follows at least half a block."
     )
     bulk = parser.add_argument_group("many strings, on many machines")
     bulk_arguments(bulk)
@@ -71,9 +71,9 @@ def string_arguments(parser: ArgumentParser, *, defaults: bool = True) -> Group:
     constraints.add_argument("--suffix", metavar="TEXT", help="end of strings")
     constraints.add_argument("--pattern", metavar="REGEX", help="pattern of the whole string, in Python's syntax")
     label_argument(constraints, "strings")
-    about = "number of characters, or tokens, also above the block: 4..8, 4.., ..8 for at most 8, 8 [up to the block]"
+    about = "number of characters, or tokens, also beyond the block: 8, 4..8, 4.., ..8 [up to the block]"
     constraints.add_argument("--length", metavar="X..Y", help=about)
-    about = "file of words, one a line, that occur nowhere in a string, in letters of either case"
+    about = "file of words, one per line, that no string contains, ignoring case"
     constraints.add_argument("--avoid", metavar="FILE", help=about)
     return constraints
 

@@ -32,13 +32,13 @@ def model_argument(parser: ArgumentParser, *, data: bool = False) -> None:
     parser.add_argument("model", metavar="MODEL", help=about)
     own_class_argument(parser)
     if data:
-        about = "training data, read as it was for training [where it was then]"
+        about = "training data, if they have moved [the recorded place]"
         parser.add_argument("--training-data", nargs="+", default=[], metavar="FILE", help=about)
 
 
 def own_class_argument(group: Group) -> None:
     """Declare the class of a file's model."""
-    about = "class of MODEL where it is one of your own, FILE.py:CLASS"
+    about = "class of MODEL if it is your own, FILE.py:CLASS"
     group.add_argument("--model", dest="kind", metavar="NAME", help=about)
 
 
@@ -47,7 +47,7 @@ def shape_arguments(group: Group, *, defaults: bool = True) -> None:
     from tapegpt.models.gpt import Config
 
     setting_arguments(group, Config, *Config.fields, marked=True, defaults=defaults)
-    about = "any setting of the model; more than one where it is given again"
+    about = "any setting of the model; may be repeated"
     group.add_argument("--set", action="append", default=[], metavar="NAME=X", help=about)
 
 

@@ -32,14 +32,14 @@ COMMON = "--column --secret-file --output --no-unique --no-novel --training-data
 
 def arguments(parser: ArgumentParser) -> None:
     model_argument(parser, data=True)
-    about = "Every value gets a name, the same for the same value, with --labels one with the labels of its row; blank "
-    about += "ones and other columns stay as they are."
+    about = "Equal values get the same name; with --labels, a name has the labels of its row. Blank values and other "
+    about += "columns stay as they are."
     data_arguments(parser.add_argument_group("values", about), "standard input")
-    about = "file of at least 16 random bytes or characters; who has it and MODEL can tell whose a name may be"
+    about = "file of at least 16 random bytes or characters; with it and MODEL, names can be traced back"
     parser.add_argument("--secret-file", required=True, metavar="FILE", help=about)
-    about = "values may share a name, which then depends on the value alone, not on which others there are"
+    about = "values may share a name; a name then depends on its value alone"
     parser.add_argument("--no-unique", action="store_true", help=about)
-    parser.add_argument("--no-novel", action="store_true", help="names may be strings of the training data")
+    parser.add_argument("--no-novel", action="store_true", help="names may be training strings")
     output_argument(parser, "table")
     option(parser, "--output-format", OneOf(OUTPUT_FORMATS), f"{', '.join(OUTPUT_FORMATS)} [as DATA]")
     string_arguments(parser, defaults=False)

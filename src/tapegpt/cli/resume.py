@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 def arguments(parser: ArgumentParser) -> None:
     model_argument(parser)
-    about = "what MODEL was trained on, where it moved or came from standard input [where it was then]"
+    about = "training data, if they have moved or came from standard input [the recorded place]"
     parser.add_argument("data", nargs="*", metavar="DATA", help=about)
-    about = "steps to add to those taken, the learning rate falling to 0 after them [as planned]"
+    about = "steps to add; the learning rate falls to 0 after them [as planned]"
     option(parser, "--more-steps", Whole(1), about)
     running.output_arguments(parser.add_argument_group("output"), new=False)
 

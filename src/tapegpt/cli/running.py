@@ -35,14 +35,14 @@ def output_arguments(group: Group, *, new: bool) -> None:
     """Declare what a training leaves behind; one that is not new writes to its own file."""
     about = f"model file to write, in safetensors{'' if new else ' [MODEL]'}"
     group.add_argument("-o", "--output", metavar="FILE", help=about)
-    option(group, "--save-every", Whole(1), "steps after each of which it is written too")
-    group.add_argument("--weights-only", action="store_true", help="model file without what resuming needs")
+    option(group, "--save-every", Whole(1), "write it every N steps, too")
+    group.add_argument("--weights-only", action="store_true", help="only the weights, without what resuming needs")
     about = "file for all losses as JSON lines, - for standard output"
     group.add_argument("--metrics", metavar="FILE", help=about)
     option(group, "--samples", Whole(0), "number of strings to generate after training", default=20)
-    about = "temperature of these strings, higher for more surprising ones"
+    about = "temperature of these strings; higher means more surprising"
     option(group, "--temperature", TEMPERATURE, about, default=Drawing.temperature)
-    group.add_argument("--quiet", action="store_true", help="print only these strings, one a line")
+    group.add_argument("--quiet", action="store_true", help="print only these strings, one per line")
     group.add_argument("--json", action="store_true", help="print JSON: losses, seconds, strings")
     if new:
         about = "new directory for the run: its model, metrics, samples and settings"

@@ -29,19 +29,19 @@ def arguments(parser: ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data_arguments(data)
     tokens_argument(data)
-    own = parser.add_argument_group("your setting, of which is told what more of each would buy")
+    own = parser.add_argument_group("your setting, for which the gains are predicted")
     option(own, "--preset", OneOf(PRESETS), "what is not given", default="quick")
     class_argument(own)
     shape_arguments(own, defaults=False)
     setting_arguments(own, Settings, *SETTINGS, defaults=False)
-    how = parser.add_argument_group("how it is found")
-    about = "time for all trainings: 30s, 5m; compiling, once for a shape, is not counted"
+    how = parser.add_argument_group("how it is measured")
+    about = "time for all trainings, such as 30s or 5m, compiling not included"
     option(how, "--budget", SECONDS, about, default="60s")
     option(how, "--validation", SHARE, "share of the distinct strings to hold out", default=0.1)
     option(how, "--seed", SEED, "seed of all random numbers", default=42)
     setting_arguments(how, Settings, "threads")
     output = parser.add_argument_group("output")
-    output.add_argument("--html", metavar="FILE", help="page to write too, - for standard output")
+    output.add_argument("--html", metavar="FILE", help="file for the result as a page, - for standard output")
     output.add_argument("--json", action="store_true", help="JSON, with all trainings")
 
 

@@ -44,7 +44,7 @@ COMMON = "--dataset --column --sort --top --min-percentile --threshold --output 
 
 def arguments(parser: ArgumentParser) -> None:
     model_argument(parser, data=True)
-    about = "A blank line is the empty string: there are as many scores as lines."
+    about = "A blank line is the empty string, so there are as many scores as lines."
     data_arguments(parser.add_argument_group("strings", about), "standard input")
     label_argument(parser, "all strings")
     chosen = parser.add_argument_group("which of them")
@@ -65,8 +65,8 @@ def arguments(parser: ArgumentParser) -> None:
     shown.add_argument("--summary", action="store_true", help="counts and a histogram instead of strings")
     shown.add_argument("--json", action="store_true", help="JSON lines, with the nats of each token")
     parser.epilog = (
-        "A line holds one string, with escapes for control characters, such as \\n, and \\\\ for a backslash, so that "
-        "it can be read back; tables have it as it is."
+        "A line holds one string, with escapes such as \\n for control characters, and \\\\ for a backslash; tables "
+        "hold strings unescaped."
     )
     bulk_arguments(parser.add_argument_group("many strings, on many machines"))
 

@@ -28,19 +28,19 @@ def arguments(parser: ArgumentParser) -> None:
     data_arguments(data)
     tokens_argument(data)
     server = parser.add_argument_group("server")
-    about = f"address to listen at; any but this machine's own needs a token, which is printed [{HOST}]"
+    about = f"address to listen at; anything but the loopback interface needs a token, which is printed [{HOST}]"
     server.add_argument("--host", default=HOST, metavar="NAME", help=about)
-    option(server, "--port", PORTS, "port to listen at, 0 for a free one", default=PORT)
-    about = "model to begin with: file written by tapegpt train -o, or directory by --run-dir"
+    option(server, "--port", PORTS, "port to listen at; 0 for any free port", default=PORT)
+    about = "model to start with: file written by tapegpt train -o, or directory by --run-dir"
     server.add_argument("--load", dest="model", metavar="MODEL", help=about)
     own_class_argument(server)
-    server.add_argument("--no-browser", action="store_true", help="only the server, without opening the page")
+    server.add_argument("--no-browser", action="store_true", help="do not open the page")
     static = parser.add_argument_group("without a server")
-    about = "write the page into a directory instead: any host can serve it, and all of it runs in the browser"
+    about = "write the page into a directory instead, which any web server can serve; all of it runs in the browser"
     static.add_argument("--static-dir", metavar="DIR", help=about)
-    about = "where it finds Pyodide: an address, or a directory, of which a copy is made [cdn.jsdelivr.net]"
+    about = "address of Pyodide, or a directory, which is copied [cdn.jsdelivr.net]"
     static.add_argument("--pyodide", metavar="PLACE", help=about)
-    limits = parser.add_argument_group("limits, for whoever uses the page")
+    limits = parser.add_argument_group("limits for users of the page")
     for name in LIMITS:
         each = Limits.fields[name]
         option(limits, f"--max-{name}", Limits.ranges[name], f"{each.about} [{each.default:,.0f}]")

@@ -38,20 +38,20 @@ def arguments(parser: ArgumentParser) -> None:
     tokens_argument(data)
     space = parser.add_argument_group("what is searched: settings of the model and the training, and preset")
     class_argument(space)
-    about = "values of a field, all combinations are tried: n_embd=16,32,64; one value settles it"
+    about = "values of a setting, such as n_embd=16,32,64; all combinations are tried"
     space.add_argument("--grid", action="append", default=[], metavar="NAME=X,Y", help=about)
-    about = "range to draw a field from: learning_rate=0.001..0.1, on a logarithmic scale if it spans a decade"
+    about = "range of a setting, such as learning_rate=0.001..0.1; logarithmic if it spans a decade"
     space.add_argument("--random", action="append", default=[], metavar="NAME=X..Y", help=about)
     option(space, "--trials", Whole(1), f"candidates to draw [{TRIALS}]")
-    option(space, "--preset", OneOf(PRESETS), "what is not searched is as in this preset")
-    about = f"let a sampler of Optuna choose, {', '.join(NAMES)}, instead of drawing"
+    option(space, "--preset", OneOf(PRESETS), "values of the settings that are not searched")
+    about = f"sampler of Optuna that chooses candidates, {', '.join(NAMES)}, instead of random ones"
     option(space, "--sampler", OneOf(NAMES), about)
     length = parser.add_argument_group("how long")
-    about = "time for the whole sweep: 10s, 2m; compiling, once for a shape, is not counted"
+    about = "time for the whole sweep, such as 10s or 2m, compiling not included"
     option(length, "--budget", SECONDS, about)
     about = "training steps of the best candidates, instead of a budget [1000, or the preset's]"
     option(length, "--steps", Settings.ranges["steps"], about)
-    about = "plan that a sweep has shown, to do it again: '100x250 33x750x3' is candidates x steps x seeds"
+    about = "plan of an earlier sweep, to repeat it: '100x250 33x750x3' is candidates x steps x seeds"
     length.add_argument("--plan", metavar="PLAN", help=about)
     option(length, "--seeds", Whole(1), "trainings of each of the last candidates", default=SEEDS)
     option(length, "--validation", SHARE, "share of the distinct strings to hold out", default=0.1)
@@ -59,12 +59,12 @@ def arguments(parser: ArgumentParser) -> None:
     setting_arguments(length, Settings, "threads")
     ray_argument(length)
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", metavar="FILE", help="model file to write, of the best model")
-    option(output, "--ensemble", Whole(1), "number of the best models to write as one instead")
-    about = "directory of the sweep, for its journal: the same command resumes it"
+    output.add_argument("-o", "--output", metavar="FILE", help="file to write the best model to")
+    option(output, "--ensemble", Whole(1), "number of the best models to write as an ensemble instead")
+    about = "directory for the sweep's journal; the same command resumes it"
     output.add_argument("--run-dir", metavar="DIR", help=about)
-    output.add_argument("--html", metavar="FILE", help="page of the leaderboard to write, - for standard output")
-    output.add_argument("--json", action="store_true", help="JSON, with all that was found")
+    output.add_argument("--html", metavar="FILE", help="file for the leaderboard as a page, - for standard output")
+    output.add_argument("--json", action="store_true", help="JSON, with all results")
 
 
 def run(options: Namespace) -> int:

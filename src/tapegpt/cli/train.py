@@ -40,11 +40,11 @@ def arguments(parser: ArgumentParser) -> None:
     setting_arguments(parser.add_argument_group("training"), Settings, *others)
     group = parser.add_argument_group("training, engine fast")
     times = ", ".join(MADE_FOR.values())
-    about = f"{', '.join(PRESETS)}: shape of gpt and training that measured best for about {times}"
+    about = f"{', '.join(PRESETS)}: the best settings found for about {times}"
     option(group, "--preset", OneOf(PRESETS), about)
     setting_arguments(group, Settings, *fast)
     running.output_arguments(parser.add_argument_group("output"), new=True)
-    about = "options from a TOML file, a run's directory or a model file; those that are typed count more"
+    about = "options from a TOML file, a run's directory or a model file; the command line takes precedence"
     parser.add_argument("--config", metavar="FILE", help=about)
 
 

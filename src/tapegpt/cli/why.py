@@ -28,9 +28,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("text", metavar="TEXT", help="the string")
     label_argument(parser, "TEXT")
     option(parser, "--top", Whole(1), "training strings to list that taught it, and that hindered it", default=TOP)
-    about = "all training strings, also those that no step came to, ranked by what they would teach the model now"
+    about = "all training strings, also those no step has used, ranked by what they would teach the model now"
     parser.add_argument("--all", action="store_true", help=about)
-    about = f"trainings without those that taught it, and without as many others {DRAWS} times"
+    about = f"train again without those that taught it, and {DRAWS} times without as many others"
     parser.add_argument("--verify", action="store_true", help=about)
     parser.add_argument("--json", action="store_true", help="JSON")
 

@@ -89,9 +89,11 @@ class _Escaped(Instance):
 class Selection(Record):
     """Which strings become documents."""
 
-    lowercase: bool = field("all characters in lower case", Instance(bool), default=False)
-    max_length: int | None = field("longest strings to take, in characters", Whole(1), default=None, usual="all")
-    unique: bool = field("each string once", Instance(bool), default=False)
+    lowercase: bool = field("convert strings to lower case", Instance(bool), default=False)
+    max_length: int | None = field(
+        "length of the longest strings to read, in characters", Whole(1), default=None, usual="all"
+    )
+    unique: bool = field("read each string once", Instance(bool), default=False)
 
     def select(
         self,
@@ -130,7 +132,7 @@ class Source(Selection):
     paths: tuple[str, ...] = ()  # of files and directories, "-" for standard input
     dataset: str | None = field(f"embedded data: {', '.join(DATASETS)}", OneOf(DATASETS), default=None)
     files: str | None = field(
-        "of directories and zip files, the files with such names, as '*.abc'",
+        "files to read in directories and zip archives, such as '*.abc'",
         Instance(str, "give a pattern of names such as *.txt", "PATTERN"),
         default=None,
         usual="all",
@@ -139,22 +141,20 @@ class Source(Selection):
         f"format of DATA: {', '.join(FORMATS)}", OneOf(FORMATS), default=None, usual="by the names of files"
     )
     column: str | None = field(
-        "column of a table: its name or number, of JSON a key or a.b",
+        "column of a table: name or number; in JSON a key, or a.b",
         Instance(str, "give its name, or its number as text", "NAME"),
         default=None,
         usual="the only one",
     )
     labels: Sequence[str] = ()  # of tables: columns as `column`, whose values are labels of the documents
-    header: bool = field(
-        ".csv and .tsv without names of columns in the first row, columns by number", Instance(bool), default=True
-    )
+    header: bool = field("the first row of .csv and .tsv has data; columns have numbers", Instance(bool), default=True)
     separator: str | None = field(
         "character between the cells of .csv, as ';' or '\\t'",
         _Escaped("separator", "give a character"),
         default=None,
         usual=", or ;",
     )
-    quotes: bool = field("cells of .csv with quotation marks as they are", Instance(bool), default=True)
+    quotes: bool = field("quotation marks in .csv are ordinary characters", Instance(bool), default=True)
     delimiter: str = field(
         "what separates strings: text such as '\\n---\\n', or line, blank or none",
         _Escaped("delimiter", "give the text between documents", {"line": LINE, "blank": BLANK, "none": WHOLE}),
@@ -162,7 +162,7 @@ class Source(Selection):
     )
     encoding: str = field("encoding of DATA", Instance(str, "give the name of one", "NAME"), default="utf-8")
     errors: str = field(
-        "what is not of the encoding: strict, refused; replace, by U+FFFD; skip, strings with it left out",
+        "invalid bytes: strict, an error; replace, by U+FFFD; skip, leave the string out",
         OneOf(ERRORS),
         default="strict",
     )

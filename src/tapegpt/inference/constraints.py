@@ -74,7 +74,7 @@ class Drawing(Record):
         "only from the most probable tokens that together have this probability", Number(0, 1, "(]"), default=1.0
     )
     min_p: float = field(
-        "only from tokens so probable, as a share of the most probable one's", Number(0, 1), default=0.0
+        "only from tokens at least this probable, relative to the most probable one", Number(0, 1), default=0.0
     )
 
     @property

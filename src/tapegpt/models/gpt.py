@@ -30,16 +30,16 @@ class GPT(Model):
     n_head: int = field("attention heads, which share the width evenly", Whole(1, 8192), default=4)
     block_size: int = 16
     n_gram: int = field(
-        "n-grams of 2 to so many tokens have embeddings, added to that of the last token",
+        "add embeddings of the last 2 to N tokens",
         Whole(1, 16),
         default=1,
         fast=1,
     )
     gram_rows: int = field("rows of the hashed n-gram table", Whole(1, 1 << 24), default=16384, fast=16384)
     kn_share: float = field(
-        "share of a Kneser-Ney n-gram model in the probabilities, not in training", SHARE, default=0.0, fast=0.0
+        "share of a Kneser-Ney n-gram model in the probabilities, not used in training", SHARE, default=0.0, fast=0.0
     )
-    kn_rows: int = field("n-grams that it has room for", Whole(4, 1 << 24), default=262_144, fast=262_144)
+    kn_rows: int = field("most n-grams of that model", Whole(4, 1 << 24), default=262_144, fast=262_144)
 
     def forward(self, tape: Tape, tokens: Node, positions: Node, vocab_size: int) -> Node:
         """Logits (T, V)."""

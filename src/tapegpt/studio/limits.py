@@ -45,10 +45,10 @@ _SOME, _ABOVE_0 = Whole(1), Number(0, ends="(]")
 class Limits(Record):
     """What is allowed; raises `TapeGPTError` where nothing would be."""
 
-    characters: int = field("most characters of the data", _SOME, default=2_000_000)
-    parameters: int = field("most parameters of a model", _SOME, default=2_000_000)
-    steps: int = field("most steps of a training", _SOME, default=100_000)
-    seconds: float = field("most seconds of a training", _ABOVE_0, default=60.0)
+    characters: int = field("maximum number of characters of the data", _SOME, default=2_000_000)
+    parameters: int = field("maximum number of parameters of a model", _SOME, default=2_000_000)
+    steps: int = field("maximum number of steps of a training", _SOME, default=100_000)
+    seconds: float = field("maximum duration of a training, in seconds", _ABOVE_0, default=60.0)
     search_seconds: float = field("most seconds of a search for strings", _ABOVE_0, default=5.0)
     layers: int = field("most layers of a model", _SOME, default=12)
     block_size: int = field("largest block of a model", _SOME, default=256)
