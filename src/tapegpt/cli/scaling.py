@@ -1,4 +1,4 @@
-"""`tapegpt scaling`: what twice the data, parameters or time would buy. Not here: finding it (`scaling.py`)."""
+"""`tapegpt scaling`: what twice the data, parameters or time would gain. Not here: finding it (`scaling.py`)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def page(found: Scaling) -> Iterator[str]:
     yield from table([("", *GAINS), *gain_rows(found)], "<>")
     yield f"best spent: {mix(found)}"
     floor, interval = found.floor
-    yield f"however much there is of all, {floor:.3f} is left, 90 % interval {span(interval)}"
+    yield f"limit for unlimited data, size and time: {floor:.3f}, 90 % interval {span(interval)}"
     yield ""
     yield from table([("tested, from less", *CHECKS), *check_rows(found)], "<>>><")
 

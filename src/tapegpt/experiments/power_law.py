@@ -43,7 +43,7 @@ SHARPNESS = (math.log(2.0), 0.7)
 class Law(Record):
     """The loss by the amounts of some resources: see above. Losses are in nats per token."""
 
-    floor: float  # E: what is left, however much there is of all
+    floor: float  # E: the limit for unlimited data, size and time
     coefficients: tuple[float, ...]  # A, B, C
     exponents: tuple[float, ...]  # a, b, c
     sharpness: float  # q
