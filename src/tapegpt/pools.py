@@ -48,6 +48,6 @@ class _AtOnce(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(task(*arguments, **named))
-        except BaseException as error:  # noqa: BLE001  # it is raised where the result is asked for
+        except BaseException as error:  # noqa: BLE001  # it is raised where the result is requested
             future.set_exception(error)
         return future

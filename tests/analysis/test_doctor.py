@@ -444,7 +444,7 @@ def test_what_would_spoil_a_training_comes_first_and_whole() -> None:
         "--encoding, or leave them out"
     )
     shown = list(page(seen("Zoë\n".encode("cp1252"))))
-    assert shown[0] == "encoding          not what was asked for; choose what reads well"
+    assert shown[0] == "encoding          not what was requested; choose what reads well"
 
 
 @pytest.mark.usefixtures("untimed")

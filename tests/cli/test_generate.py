@@ -113,9 +113,9 @@ def test_words_to_avoid_occur_nowhere(generate: Command, trained: Path) -> None:
 def test_fewer_strings_than_asked_for_all_come_and_one_line_says_so(generate: Command) -> None:
     strings, said = generate("--pattern 'an{1,3}a' --distinct -n 20")
     assert sorted(strings) == ["ana", "anna", "annna"]
-    assert said == "tapegpt: note: only 3 strings meet the constraints, 20 were asked for\n"
+    assert said == "tapegpt: note: only 3 strings meet the constraints, 20 were requested\n"
     strings, said = generate("--pattern '(anna|bob)' --novel -n 2")
-    assert (strings, said) == ([], "tapegpt: note: no string meets the constraints, 2 were asked for\n")
+    assert (strings, said) == ([], "tapegpt: note: no string meets the constraints, 2 were requested\n")
 
 
 def test_temperature_0_repeats_the_most_probable_string(generate: Command) -> None:

@@ -391,7 +391,7 @@ def test_a_sweep_with_a_sampler_goes_on_too(tmp_path: Path) -> None:
 
 
 class InTurn:
-    """A sampler that takes candidates in turn, and remembers what it was asked for and told."""
+    """A sampler that takes candidates in turn, and remembers what it was requested and told."""
 
     name = "in turn"
 

@@ -31,7 +31,7 @@ BLOCK = 4
 DOCUMENTS = ["ab", "cab", "bb", "a", "abca", "ccb"]
 SIGMAS = 5
 
-pytestmark = pytest.mark.filterwarnings("ignore:(only|no string) .* were asked for")  # many tests ask for all there are
+pytestmark = pytest.mark.filterwarnings("ignore:(only|no string) .* were requested")  # many tests ask for all there are
 
 
 @pytest.fixture(autouse=True)
@@ -298,9 +298,9 @@ def test_novel_strings_are_further_from_all_training_data(small: GPT, distance: 
 
 
 def test_what_is_left_of_a_constraint_comes_and_the_rest_is_said(small: GPT) -> None:
-    with pytest.warns(tapegpt.TapeGPTWarning, match="^only 1 string meets the constraints, 5 were asked for$"):
+    with pytest.warns(tapegpt.TapeGPTWarning, match="^only 1 string meets the constraints, 5 were requested$"):
         assert small.generate(5, pattern="ab|cab|bc", novel=True, distinct=True) == ["bc"]
-    with pytest.warns(tapegpt.TapeGPTWarning, match="^no string meets the constraints, 5 were asked for$") as caught:
+    with pytest.warns(tapegpt.TapeGPTWarning, match="^no string meets the constraints, 5 were requested$") as caught:
         assert small.generate(5, pattern="x") == []
     assert caught[0].filename == __file__
 

@@ -233,7 +233,7 @@ def test_without_a_seed_the_strings_go_on_and_the_models_do_not() -> None:
     assert [model.rng.getstate() for model in models()] == states
 
 
-@pytest.mark.filterwarnings("ignore:only .* were asked for")
+@pytest.mark.filterwarnings("ignore:only .* were requested")
 @given(prefix=KNOWN, temperature=st.sampled_from([0, 0.5, 1000]), distinct=st.booleans())
 def test_any_wishes_are_met(prefix: str, temperature: float, distinct: bool) -> None:
     texts = together().generate(

@@ -327,7 +327,7 @@ def test_a_search_that_finds_nothing_ends(client: Client) -> None:
     response = client.post(f"/api/runs/{run}/generate", json=wish, timeout=30.0)
     in_time = response.status_code == 200  # as it is on a fast machine
     assert in_time or "within the 1 seconds" in response.json()["error"]["message"]
-    assert not in_time or response.json()["notes"] == ["no string meets the constraints, 1 were asked for"]
+    assert not in_time or response.json()["notes"] == ["no string meets the constraints, 1 were requested"]
 
 
 def test_a_training_that_takes_too_long_is_ended() -> None:

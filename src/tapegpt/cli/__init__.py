@@ -113,7 +113,7 @@ def _name_command(arguments: list[str]) -> list[str]:
 
 
 def _run_command(name: str, *arguments: str) -> int:
-    """Run a command by its name; help and the version are asked for without argparse, which costs 8 ms."""
+    """Run a command by its name; help and the version are requested without argparse, which costs 8 ms."""
     if name == "--version":
         print(f"tapegpt {__version__}")
     elif name in ("-h", "--help"):

@@ -59,7 +59,7 @@ def page(report: DataReport) -> Iterator[str]:
 
 def _faults(report: DataReport) -> Iterator[tuple[str, str]]:
     if report.encodings:
-        yield "encoding", "not what was asked for; choose what reads well"
+        yield "encoding", "not what was requested; choose what reads well"
     for encoding in report.encodings:
         chosen = ", which is used below" if encoding.name == report.encoding else ""
         yield "", f"{encoding.name} fits{chosen}: {clip(encoding.sample, TEXT)}"

@@ -170,7 +170,7 @@ def _path(explanation: Explanation) -> Iterator[str]:
     fits = STAGE + len(names) * cell + NORM <= WIDTH
     most = max(norm for _, norms in explanation.gradients for norm in norms) or 1.0
     heads = "".join(_pad(name, cell) for name in names) if fits else ""
-    yield f"how the gradient comes back: the norm of d loss / d stage at each position, full height {most:.3g}"
+    yield f"how the gradient flows back: the norm of d loss / d stage at each position, full height {most:.3g}"
     yield ""
     yield f"{'':{STAGE}}{heads}{'norm':>{NORM}}"
     for stage, norms in explanation.gradients:

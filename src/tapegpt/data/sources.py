@@ -374,7 +374,7 @@ class Source(Selection):
     def rows(self, path: str, chunks: Iterable[bytes], every: bool = False) -> Iterator[Rows]:
         """What a file holds, some rows at a time: strings that are not yet stripped, blank ones among them.
 
-        They may lack columns beside the one that is chosen, unless `every` column is asked for.
+        They may lack columns beside the one that is chosen, unless `every` column is requested.
 
         CR LF and CR have become LF, and a BOM is dropped. Raises `TapeGPTError` for what is not text in the encoding,
         or not of the format, or has no such column. Warns (`TapeGPTWarning`) of what is replaced or left out.

@@ -351,7 +351,7 @@ def _read_json(
 
 
 def _lines(place: str, pieces: Iterable[str]) -> Iterator[Iterator[tuple[int, Any]]]:
-    """The number of each line of JSON lines, and its value, which is parsed when it is asked for."""
+    """The number of each line of JSON lines, and its value, which is parsed when it is requested."""
     decoder, begin = _decoder(), 1
     for piece in pieces:
         lines = piece.removesuffix("\n").split("\n")

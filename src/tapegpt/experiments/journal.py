@@ -1,4 +1,4 @@
-"""The journal of a sweep: JSON lines, what is swept, then each outcome as it comes. Not here: what they mean."""
+"""The journal of a sweep: JSON lines, what is swept, then each outcome as it arrives. Not here: what they mean."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPENT = Number(0, SECONDS.most)
 
 
 class Journal:
-    """JSON lines in a directory: what is swept, then each outcome as it comes. A line that is not whole is dropped.
+    """JSON lines in a directory: what is swept, then each outcome as it arrives. A line that is not whole is dropped.
 
     Raises `TapeGPTError` where it cannot be written, or is of another sweep.
     """

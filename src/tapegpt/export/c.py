@@ -41,7 +41,7 @@ _HEAD = """\
 #include <stdint.h>
 
 #define TAPEGPT_TOKENS {tokens} /* with the end of a string, which is the last */
-#define TAPEGPT_BLOCK_SIZE {block} /* tokens of a string with its labels, unless others are asked for */
+#define TAPEGPT_BLOCK_SIZE {block} /* tokens of a string with its labels, unless others are requested */
 #define TAPEGPT_MAX_LENGTH {room} /* tokens of a string, at most */
 
 /* Start the random numbers anew. Without a call they start with the seed 0. */

@@ -40,7 +40,7 @@ import zlib
 '''
 _BODY = '''
 
-BLOCK_SIZE = {block}  # tokens of a string unless more are asked for
+BLOCK_SIZE = {block}  # tokens of a string unless more are requested
 MAX_LENGTH = {room}
 TOKENS = {tokens!a}
 LABELS = {labels!a}  # columns and their values

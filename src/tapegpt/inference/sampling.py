@@ -125,7 +125,7 @@ class Sampler:
             raise TapeGPTError(f"after {given:,} strings: {error}") from None
         if n is not None and given < n:
             few = f"only {given:,} string{'s meet' if given > 1 else ' meets'}" if given else "no string meets"
-            self._note(f"{few} the constraints, {n:,} were asked for")
+            self._note(f"{few} the constraints, {n:,} were requested")
 
     def _endless(self) -> Iterator[str]:
         """Strings for as long as there are some; how many are taken changes none of them."""

@@ -120,7 +120,7 @@ def _check(wanted: CompletionRequest, prompts: int) -> None:
         if refused:
             raise TapeGPTError(f"{name} is not supported by this server: leave it out")
     if n * prompts > MAX_CHOICES:
-        raise too_large(f"{n * prompts:,} completions are asked for, the limit is {MAX_CHOICES:,}: ask for fewer")
+        raise too_large(f"{n * prompts:,} completions are requested, the limit is {MAX_CHOICES:,}: ask for fewer")
 
 
 def _longest(model: GPT, wanted: CompletionRequest, prompt: str) -> int:

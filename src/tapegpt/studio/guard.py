@@ -125,7 +125,7 @@ def _forbidden(message: str) -> RefusedError:
 
 
 async def body(request: Request, largest: int) -> bytes:
-    """A request's body, counted as it comes; raises `RefusedError` for one that is too large or too slow."""
+    """A request's body, counted as it arrives; raises `RefusedError` for one that is too large or too slow."""
     length = request.headers.get("content-length", "0")
     refusal = too_large(f"the body has more than the {largest:,} bytes that are allowed: send less")
     if not length.isdecimal() or int(length) > largest:

@@ -53,7 +53,7 @@ function generate() {
   });
 }
 
-/** Reads a string that was generated, with the labels that were asked for. */
+/** Reads a string that was generated, with the labels that were requested. */
 function read(text) {
   reader.elements.text.value = text;
   for (const [column, value] of Object.entries(labelsIn(options))) {
