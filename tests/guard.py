@@ -22,6 +22,7 @@ from tapegpt.machine.signature import Signature
 
 GUARD = 1 << 20  # bytes on either side: strides beyond them would be missed
 SHARED = ("sync", "stop")  # arrays that Python writes while machine code runs: they stay where they are
+KEPT, SMALL = 1000, 1 << 16  # so many copies of so many bytes at most are kept for other arrays
 SIDE = os.environ.get("TAPEGPT_GUARD", "end")
 
 
@@ -50,6 +51,7 @@ def _guarded_block(self: Memory, size: int) -> None:
 
 # Guarded copies by the array's identity, which is kept its own by the array itself, and who uses them.
 _lent: dict[int, tuple[array[float], Memory, list[None]]] = {}
+_spare: dict[int, Memory] = {}  # by size, one that nobody uses: mapping pages and guarding them takes 30 us
 _lock = threading.Lock()
 _function, PLAIN = program._function, Memory.__init__
 _mprotect: Any = ctypes.CDLL(None).mprotect if os.name == "posix" else None
@@ -60,24 +62,24 @@ def _forget() -> None:
     global _lock
     _lock = threading.Lock()
     _lent.clear()
+    _spare.clear()
 
 
 def _guarded_function(signature: Signature, address: int) -> Callable[..., None]:
     run = _function(signature, address)
-    names = list(signature.kinds)
+    stays = [name.rpartition(".")[2] in SHARED for name in signature.kinds]
 
     def guarded(*arguments: Argument) -> None:
-        given = dict(zip(names, arguments, strict=True))
+        given = list(arguments)
         lent = []
         try:
             with _lock:
-                for name, argument in given.items():
-                    numbers = argument.view.obj if isinstance(argument, Address) else None
-                    stays = name.rpartition(".")[2] in SHARED
-                    if isinstance(argument, Address) and isinstance(numbers, array) and numbers and not stays:
-                        given[name] = _lend(numbers, argument.number)
+                for place, argument in enumerate(arguments):
+                    numbers = argument.view.obj if isinstance(argument, Address) and not stays[place] else None
+                    if isinstance(argument, Address) and isinstance(numbers, array) and numbers:
+                        given[place] = _lend(numbers, argument.number)
                         lent.append(numbers)
-            run(*given.values())
+            run(*given)
         finally:
             with _lock:
                 for numbers in lent:
@@ -96,7 +98,8 @@ def _lend(numbers: array[float], place: int) -> Address:
 
 
 def _copy(numbers: array[float]) -> Memory:
-    copy = Memory(len(numbers) * numbers.itemsize)
+    size = len(numbers) * numbers.itemsize
+    copy = _spare.pop(size, None) or Memory(size)
     copy._bytes[:] = memoryview(numbers).cast("B")
     return copy
 
@@ -107,3 +110,5 @@ def _take_back(numbers: array[float]) -> None:
     if not users:
         memoryview(numbers).cast("B")[:] = copy._bytes
         del _lent[id(numbers)]
+        if len(copy._bytes) <= SMALL and len(_spare) < KEPT:
+            _spare[len(copy._bytes)] = copy
