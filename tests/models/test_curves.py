@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 
 import tapegpt
 from tapegpt.models.curves import POINTS, curve, thin
@@ -37,15 +36,16 @@ def test_a_curve_has_at_most_its_points() -> None:
 
 
 def test_a_model_plots_its_losses(tmp_path: Path) -> None:
+    figure = pytest.importorskip("matplotlib.figure")
     model = tapegpt.train(["anna", "otto", "bob", "eve"], steps=20, n_embd=4, n_head=2, validation=0.25)
-    axes = model.plot_losses(Figure().subplots())
+    axes = model.plot_losses(figure.Figure().subplots())
     noisy, training, held_out = axes.lines
     assert len(model.losses) == 20
     for line in (noisy, training):  # so few are not smoothed
         assert list(line.get_xdata()) == curve(model.losses)["steps"]
         assert list(line.get_ydata()) == curve(model.losses)["mean"]
     assert len({line.get_color() for line in axes.lines}) == 1
-    (single,) = tapegpt.train(["anna"], steps=1, n_embd=4, n_head=2).plot_losses(Figure().subplots()).lines[1:]
+    (single,) = tapegpt.train(["anna"], steps=1, n_embd=4, n_head=2).plot_losses(figure.Figure().subplots()).lines[1:]
     assert single.get_marker() == "o"
     assert model.state
     assert list(held_out.get_ydata()) == [each.loss for each in model.state.evaluations]

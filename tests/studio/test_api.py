@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import openapi_spec_validator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -94,7 +93,7 @@ def events(client: Client, body: Any) -> list[tuple[str, Any]]:
 
 @pytest.mark.slow
 def test_the_description_is_openapi(client: Client) -> None:
-    openapi_spec_validator.validate(client.document)
+    pytest.importorskip("openapi_spec_validator").validate(client.document)
     assert client.document["openapi"] == "3.1.0"
 
 
