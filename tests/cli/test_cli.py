@@ -30,6 +30,7 @@ from tapegpt.training.trainer import Trainer
 
 NAMES = ["anna", "otto", "bob", "hannah", "eve", "ada", "natan", "aviva"]
 COMMAND = [sys.executable, "-m", "tapegpt"]
+SMALL = ["--n-embd", "4", "--n-head", "1", "--block-size", "7"]  # which is compiled or interpreted quickly
 
 
 @pytest.fixture(autouse=True)
@@ -138,13 +139,13 @@ def test_options_reach_the_model() -> None:
 
 @pytest.mark.slow
 def test_both_engines_print_the_same() -> None:
-    options = ["train", "names.txt", "--steps", "3", "--n-embd", "8", "--samples", "2"]
+    options = ["train", "names.txt", "--steps", "3", *SMALL, "--samples", "2"]
     assert typed(*options, "--engine", "reference") == typed(*options)
 
 
 @pytest.mark.slow
 def test_interpreted_kernels_print_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["train", "names.txt", "--steps", "2", "--n-embd", "8", "--samples", "1"]
+    options = ["train", "names.txt", "--steps", "2", *SMALL, "--samples", "1"]
     compiled = typed(*options)
     monkeypatch.setenv("TAPEGPT_TARGET", "interpreted")
     assert typed(*options) == compiled
@@ -156,7 +157,7 @@ def test_interpreted_kernels_print_the_same(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.slow
 def test_without_llvmlite_one_line_says_so(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    options = ["train", "names.txt", "--steps", "2", "--n-embd", "8", "--samples", "1"]
+    options = ["train", "names.txt", "--steps", "2", *SMALL, "--samples", "1"]
     compiled = typed(*options)
     (place / "llvmlite.py").write_text("raise ImportError('No module named llvmlite')")
     monkeypatch.setenv("PYTHONPATH", str(place))
@@ -436,9 +437,9 @@ def test_special_files_get_one_line() -> None:
 
 def test_memory_that_is_not_there_gets_one_line() -> None:
     with open("large", "wb") as file:
-        file.truncate(1 << 30)
+        file.truncate(1 << 28)
     for command in ("train", "generate"):
-        done = run(command, "large", before=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28)))
+        done = run(command, "large", before=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 27, 1 << 27)))
         assert done.returncode == 2
         assert done.stderr == "tapegpt: error: not enough memory: choose a smaller model or less data\n"
 
@@ -538,7 +539,7 @@ def test_divergence_keeps_what_was_good(place: Path) -> None:
 
 @pytest.mark.slow
 def test_a_damaged_cache_changes_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ["train", "names.txt", "--steps", "5"]
+    options = ["train", "names.txt", "--steps", "5", *SMALL]
     monkeypatch.setenv("TAPEGPT_CACHE_DIR", str(place / "cache"))
     expected = typed(*options)
     entries = {path: path.read_bytes() for path in (place / "cache").iterdir()}
@@ -558,7 +559,7 @@ def test_a_damaged_cache_changes_nothing(place: Path, monkeypatch: pytest.Monkey
 @pytest.mark.slow
 def test_no_cache_changes_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """What cannot be kept is said once, however many programs are compiled."""
-    options = ["train", "names.txt", "--steps", "5", "--n-embd", "8", "--validation", "0.2"]
+    options = ["train", "names.txt", "--steps", "5", *SMALL, "--validation", "0.2"]
     expected = typed(*options)
     for cache in ("", "names.txt", "names.txt/below", "/dev/full", "/proc/x", "a\nb"):
         monkeypatch.setenv("TAPEGPT_CACHE_DIR", cache)
