@@ -30,7 +30,7 @@ def many(count: int, few: int = FEW) -> int:
 
 @contextmanager
 def skip_passes() -> Iterator[None]:
-    """Compile without LLVM's passes, except in thorough runs: a third of the time, and the code computes the same bits.
+    """Compile without LLVM's passes, except in thorough runs: half of the time, and the code computes the same bits.
 
     This code is cached under keys of its own, so that nobody else is given it.
     """
@@ -49,6 +49,4 @@ def skip_passes() -> Iterator[None]:
         mock.patch.object(llvm, "compile_object", lambda ir, target, **_: compile_object(ir, target, optimised=False)),
         mock.patch.object(Program, "key", own_key),
     ):
-        llvm._set_option("-pre-RA-sched=linearize")  # instructions stay in their order: a fifth less again
         yield
-        llvm._set_option("-pre-RA-sched=default")

@@ -177,7 +177,7 @@ def test_equals_the_reference_where_loops_are_long(config: Config, length: int) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", OTHERS, ids=lambda t: f"{t.name}-{8 * t.vector_bytes}-{t.certified}")
-@pytest.mark.parametrize("config", [Config(1, 8, 2, 4), Config(1, 10, 2, 9)], ids=repr)
+@pytest.mark.parametrize("config", [Config(1, 8, 2, 4), Config(1, 10, 2, 9)], ids=["whole", "odd"])
 def test_every_vector_unit_gives_the_same_bits(target: Target, config: Config) -> None:
     rng = random.Random(2)
     steps = many(2, few=1) if target.name == "interpreted" else 30
@@ -600,7 +600,7 @@ def libm_exp(x: float) -> str:
 @each_target
 def test_exponentials_are_exps(target: Target) -> None:
     rng = random.Random(8)
-    size = 640 if target.name == "interpreted" else 64_000
+    size = 640 if target.name == "interpreted" else many(64_000, few=16_000)
     numbers = [rng.choice([rng.uniform(-20, 0), rng.uniform(-500, 500), rng.gauss(0, 1e-6)]) for _ in range(size)]
     middles = [math.log(2) / 128 * (rng.randrange(-(2**16), 2**16) + 0.5) for _ in range(size // 10)]
     numbers += [near for x in middles for near in (math.nextafter(x, 0.0), x, math.nextafter(x, math.inf))]
@@ -623,7 +623,7 @@ def test_exp_is_known_where_these_operations_give_its_results(form: str) -> None
 @pytest.mark.skipif(exp_form() != "fused" or platform.machine() != "x86_64", reason="these functions have one form")
 def test_functions_that_do_not_fuse_give_equal_bits_too() -> None:
     variables = {**os.environ, "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2"}  # as on a CPU without
-    tests = "(test_many or test_exp or test_there or test_every_vector) and not interpreted or test_equals and 48"
+    tests = "(test_many or test_exp or test_there or test_every_vector and odd) and not interpreted or equals and 48"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", tests]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout

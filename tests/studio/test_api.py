@@ -29,7 +29,7 @@ from tapegpt.data.ngrams import baselines, baselines_within
 from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.inference.constraints import Drawing
 from tapegpt.settings import Settings
-from tapegpt.studio import runs
+from tapegpt.studio import runs, training
 from tapegpt.studio.limits import Limits
 from tapegpt.studio.store import KeptCorpus, KeptRun, Shelf
 from tapegpt.training.recording import record
@@ -230,8 +230,11 @@ def test_moments_and_matrices_are_those_of_the_recording(client: Client, run: An
 
 
 @pytest.mark.slow
-def test_a_training_tells_how_far_it_is(client: Client) -> None:
-    steps = 40_000
+def test_a_training_tells_how_far_it_is(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = 4_000
+    monkeypatch.setattr(runs, "FIRST_SECONDS", 0.0)
+    for module in (runs, training):
+        monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.001)
     body = {"corpus": client.corpus(), "settings": {**SMALL, "steps": steps}, "text": "anna"}
     *told, (kind, done) = events(client, body)
     assert kind == "done"
