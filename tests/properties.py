@@ -28,16 +28,25 @@ def many(count: int, few: int = FEW) -> int:
     return count if is_thorough() else min(count, few)
 
 
+_noted: dict[str, object] = {}
+
+
+def _note(value: object, *of: object) -> None:
+    if all(type(each).__module__.partition(".")[0] in ("builtins", "tapegpt") for each in of):  # else other code may
+        _noted[repr(of)] = value  # have the same name
+
+
 @contextmanager
 def skip_passes() -> Iterator[None]:
     """Compile without LLVM's passes, except in thorough runs: half of the time, and the code computes the same bits.
 
-    This code is cached under keys of its own, so that nobody else is given it.
+    This code is cached under keys of its own, so that nobody else is given it. What follows from an engine's shape is
+    noted for the process, as for commands: recording it and a fingerprint of its code cost more than a small test.
     """
     if is_thorough() or sys.platform == "emscripten":  # where code is made without LLVM
         yield
         return
-    from tapegpt.machine import llvm
+    from tapegpt.machine import llvm, notes
 
     compile_object, key = llvm.compile_object, Program.key
 
@@ -48,5 +57,7 @@ def skip_passes() -> Iterator[None]:
     with (
         mock.patch.object(llvm, "compile_object", lambda ir, target, **_: compile_object(ir, target, optimised=False)),
         mock.patch.object(Program, "key", own_key),
+        mock.patch.object(notes, "recall", lambda *of, **_: _noted.get(repr(of))),
+        mock.patch.object(notes, "note", _note),
     ):
         yield
