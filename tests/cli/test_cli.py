@@ -435,6 +435,7 @@ def test_special_files_get_one_line() -> None:
     assert "/dev/full: is not a regular file" in refusal("train", "names.txt", "-o", "/dev/full")
 
 
+@pytest.mark.slow
 def test_memory_that_is_not_there_gets_one_line() -> None:
     with open("large", "wb") as file:
         file.truncate(1 << 28)

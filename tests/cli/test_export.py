@@ -43,6 +43,7 @@ def test_a_graph_is_exported(model: str, tmp_path: Path) -> None:
     assert b"tapegpt" in (tmp_path / "m.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_page_may_train_again(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("\n".join(STRINGS))
     files = {name: str(tmp_path / name) for name in ("names.txt", "m", "m.html")}

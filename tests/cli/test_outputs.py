@@ -106,6 +106,7 @@ def test_metrics_on_standard_output_are_alone_there(capfd: pytest.CaptureFixture
     assert said.startswith("resumed after step: 5\n")
 
 
+@pytest.mark.slow
 def test_training_data_is_read_as_it_was_for_training(capsys: pytest.CaptureFixture[str]) -> None:
     data = tapegpt.load("piped.safetensors").data
     assert data is not None

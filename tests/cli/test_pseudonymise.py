@@ -55,6 +55,7 @@ def test_a_column_gets_names_and_all_else_stays(model: tapegpt.GPT, capsys: pyte
     assert Path("out.csv").read_text(encoding="utf-8") == out
 
 
+@pytest.mark.slow
 def test_names_have_the_labels_of_their_rows(capsys: pytest.CaptureFixture[str]) -> None:
     given = tapegpt.Corpus.of(NAMES, labels={"sex": list("fmffmfmf")})
     labelled = tapegpt.train(given, steps=30, n_embd=8, n_head=2, block_size=8)
@@ -84,6 +85,7 @@ def test_lines_and_other_tables_get_the_same(model: tapegpt.GPT, capsys: pytest.
     assert both.split() == [ada, ada, bob, bob, ada]
 
 
+@pytest.mark.slow
 def test_parquet_and_texts_of_several_lines_stay_what_they_are(
     model: tapegpt.GPT, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,6 +94,7 @@ def test_labels_go_where_documents_go() -> None:
     assert len({corpus.digest(), other.digest(), Corpus.of(NAMES).digest()}) == 3
 
 
+@pytest.mark.slow
 def test_engines_are_equal_with_labels() -> None:
     exact, reference = (Trainer(Corpus.of(NAMES, labels=BOTH), SHAPE, steps=12, engine=name) for name in ENGINES)
     assert exact.run(12) == reference.run(12)
@@ -175,6 +176,7 @@ def test_totals_and_tokens_agree_in_strings_of_any_length(texts: list[str]) -> N
         assert score.nats == pytest.approx(nats, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_models_with_labels_are_files_and_values() -> None:
     made = model("fast")
     for other in (tapegpt.loads(tapegpt.dumps(made)), pickle.loads(pickle.dumps(made)), copy.copy(made)):
@@ -231,6 +233,7 @@ def test_labels_that_cannot_be_give_an_error(labels: object, message: str) -> No
         Corpus.of(["x", "y"], labels=labels)
 
 
+@pytest.mark.slow
 def test_labels_that_there_are_not_give_an_error() -> None:
     both = Corpus.of(["x", "y"], labels={"a": ["u", "v"], "b": ["u", "w"]}).vocabulary
     for label, message in {

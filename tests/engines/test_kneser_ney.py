@@ -54,6 +54,7 @@ def mixture() -> list[float]:
     return result
 
 
+@pytest.mark.slow
 def test_scores_and_losses_are_those_of_the_mixture() -> None:
     engine, expected = started(MIXED), mixture()
     assert Inference(MIXED, VOCAB, engine.parameters()).surprises(TOKENS) == pytest.approx(expected, rel=1e-5)

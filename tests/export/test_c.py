@@ -84,6 +84,7 @@ def text_of(words: list[str]) -> str:
     return text.decode("utf-8", "surrogatepass")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "name"), KINDS)
 def test_strings_and_probabilities_are_the_models_own(engine: Any, name: str, run: Callable[[GPT], Run]) -> None:
     """In f32, sums are grouped by the vector width, so that a string may differ now and then."""
@@ -113,6 +114,7 @@ def in_order(surprises: list[float]) -> float:
     return total / len(surprises)
 
 
+@pytest.mark.slow
 def test_any_token_is_text(run: Callable[[GPT], Run]) -> None:
     tokens = sorted([*HOSTILE, "??=", "\\", "\ud800", "*/"])
     text = "".join([token for token in tokens if token not in ("\0", "\ud800")])
@@ -122,6 +124,7 @@ def test_any_token_is_text(run: Callable[[GPT], Run]) -> None:
     assert lines[-1][0] != "nan"
 
 
+@pytest.mark.slow
 def test_labels_are_set_or_drawn(run: Callable[[GPT], Run]) -> None:
     labels = {"kind": ["f", "m"] * 4, '"*/': list("aabbaabb")}
     model = tapegpt.train([*STRINGS, "eve"], labels=labels, steps=20, n_embd=4, n_head=1, block_size=8)

@@ -43,6 +43,7 @@ def run(tmp_path: Path) -> Any:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "name"), KINDS)
 def test_strings_and_scores_are_the_models_own(engine: Any, name: str, run: Any) -> None:
     """In f32, sums are grouped by the vector width, so that a string may differ now and then."""

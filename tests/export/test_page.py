@@ -123,6 +123,7 @@ def test_any_text_is_text(opened: Any) -> None:
     assert page.evaluate("typeof hacked") == "undefined"
 
 
+@pytest.mark.slow
 def test_the_file_is_small_and_says_where_nothing_goes() -> None:
     page = export(untrained(sorted("abcdefghijklmnopqrstuvwxyz"), Config()))
     assert len(page) < 200_000

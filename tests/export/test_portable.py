@@ -32,6 +32,7 @@ def test_seeds_are_pythons(exported: Exported, number: int) -> None:
     assert exported.seed(number) == [*random.Random(number).getstate()[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", NAMES)
 def test_strings_are_the_engines_own(engine: Any, name: str) -> None:
@@ -104,6 +105,7 @@ def test_n_grams_are_exported(options: dict[str, Any]) -> None:
     assert strings == model.generate(50, seed=3, temperature=1.0)
 
 
+@pytest.mark.slow
 def test_the_reference_is_exported_as_what_equals_it() -> None:
     assert portable(trained("reference"), SSE2).engine == "exact"
 

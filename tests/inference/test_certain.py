@@ -46,6 +46,7 @@ def draw(
     return list(inference.draw(Random(seed).streams(count), drawing, space.rules).strings)
 
 
+@pytest.mark.slow
 @settings(max_examples=many(10))
 @given(
     st.integers(0, 2**32),
@@ -78,6 +79,7 @@ def test_a_token_that_f64_draws_otherwise_is_drawn_on_from(model: GPT) -> None:
             assert sure._draw_again(wrong, streams[2 * number : 2 * number + 2], drawing, rules) == right
 
 
+@pytest.mark.slow
 def test_every_vector_unit_draws_the_same_strings(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
     """So do parameters that differ more than by roundings, with as much more in doubt."""
     drawing, rng = Drawing(temperature=1.0), Random(1)

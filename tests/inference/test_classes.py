@@ -25,6 +25,7 @@ def posterior(text: str, heat: float = 1.0) -> dict[tuple[str, ...], float]:
     return {each: weight / sum(weights.values()) for each, weight in weights.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [1, 7, 1 << 20])
 def test_probabilities_are_those_of_bayes(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classes, "CELLS", cells)
@@ -49,6 +50,7 @@ def test_probabilities_are_those_of_bayes(cells: int, monkeypatch: pytest.Monkey
     assert model().classify([Labelled("bob", ("de", "f"))]).labels == model().classify(["bob"]).labels
 
 
+@pytest.mark.slow
 def test_the_temperature_is_the_best_for_what_was_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     made, counts = model(), model().counts
     assert counts is not None

@@ -136,6 +136,7 @@ def test_what_reads_a_model_goes_with_it() -> None:
     assert engine() is None
 
 
+@pytest.mark.slow
 def test_models_of_one_shape_are_told_apart() -> None:
     first, second = (GPT(CONFIG, Vocabulary.of(LETTERS), Random(0), make_engine("exact", CONFIG, 6)) for _ in range(2))
     for number, model in enumerate((first, second)):

@@ -95,6 +95,7 @@ def test_a_file_and_another_thread_give_the_same_names(model: GPT) -> None:
     assert len(set(together)) == len(NAMES)
 
 
+@pytest.mark.slow
 def test_names_have_the_label_that_is_asked_for() -> None:
     corpus = tapegpt.Corpus.of(NAMES, labels={"sex": list("fmffmfmf")})
     labelled = tapegpt.train(corpus, steps=30, **SHAPE)

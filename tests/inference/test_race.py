@@ -41,6 +41,7 @@ def times(model: GPT, runners: Arrivals, limit: float) -> dict[str, float]:
     return dict(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", [None, PATTERNS[2]])
 def test_a_string_comes_first_as_often_as_the_model_gives_it(model: GPT, pattern: str | None) -> None:
     """Given the pattern, and after times of its rate."""
@@ -85,6 +86,7 @@ def test_times_are_the_same_however_far_one_looks(
         )
 
 
+@pytest.mark.slow
 def test_strings_are_drawn_without_replacement(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that there are, once, however many may be kept at a time; by several models too."""
     for most, worth in ((sampling.MAX_FOUND, 0.5), (10, 0.5), (10, sampling.WORTH)):
@@ -97,6 +99,7 @@ def test_strings_are_drawn_without_replacement(model: GPT, monkeypatch: pytest.M
             assert Counter(map(len, strings))[BLOCK] == 3**BLOCK
 
 
+@pytest.mark.slow
 def test_strings_of_a_label_come_once_each() -> None:
     labels = {"sex": ["f", "m"] * 3}
     labelled = tapegpt.train(tapegpt.Corpus.of(DOCUMENTS, labels=labels), n_embd=8, n_head=2, block_size=BLOCK + 1)

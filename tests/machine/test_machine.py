@@ -533,6 +533,7 @@ def test_targets_and_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert NEON.vector_bytes == 16
 
 
+@pytest.mark.slow
 def test_a_target_that_is_given_is_that_of_all_code(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> Target:
         raise AssertionError("this machine was asked")

@@ -15,6 +15,7 @@ from tests.machine.kernels import LANES, OPERATIONS, body, differences
 from tests.machine.languages import GCC, Compiled
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not GCC, reason="needs gcc")
 def test_kernels_in_c(tmp_path: Path) -> None:
     """All operations on vectors of all lengths, without undefined behaviour."""

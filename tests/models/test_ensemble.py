@@ -95,6 +95,7 @@ def test_scores_are_those_of_the_mean_also_beyond_the_block(text: str) -> None:
     assert score.surprises == pytest.approx(surprises(text), rel=1e-5, abs=CLOSE)
 
 
+@pytest.mark.slow
 @given(st.lists(ANY | KNOWN))
 def test_any_strings_have_scores_that_fit_together(strings: list[str]) -> None:
     scores = together().score(strings)

@@ -31,6 +31,7 @@ def trained(rule: str, engine: Any = "exact") -> GPT:
     return tapegpt.train(TEXTS[rule] * 4, tokens=rule, engine=engine, steps=40, **SHAPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", TEXTS)
 @pytest.mark.parametrize("engine", ["exact", "fast"])
 def test_constraints_are_about_text(rule: str, engine: Any) -> None:
@@ -125,6 +126,7 @@ def test_models_of_other_tokens_are_no_ensemble() -> None:
         tapegpt.Ensemble([trained("words"), characters])
 
 
+@pytest.mark.slow
 def test_commands_take_the_rule_from_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

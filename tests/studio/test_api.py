@@ -499,6 +499,7 @@ def test_python_serves_the_page_with_a_model_that_is_no_ensemble() -> None:
         tapegpt.studio.serve(Corpus.of(NAMES), tapegpt.Ensemble([model]), port=0)
 
 
+@pytest.mark.slow
 def test_a_studio_of_words() -> None:
     lines = ["the cat sat", "the dog sat down", "a cat ran to the dog", "the cat ran", "a dog ran"]
     corpus = Corpus.of(lines, tokens="words")
@@ -547,6 +548,7 @@ def test_an_expression_that_takes_for_ever_is_refused() -> None:
         assert refused.startswith("tokens '(a+)+$|b' take more than 0.3 seconds to split the data")
 
 
+@pytest.mark.slow
 def test_a_studio_of_labelled_strings() -> None:
     girls, boys = ["anna", "eva", "hannah", "aviva"], ["otto", "bob", "tobias", "leon"]
     corpus = Corpus.of(girls + boys, labels={"sex": ["f"] * 4 + ["m"] * 4})

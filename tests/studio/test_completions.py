@@ -47,6 +47,7 @@ def model() -> tapegpt.GPT:
     return tapegpt.train(NAMES, n_embd=8, n_head=2, block_size=BLOCK, steps=60)
 
 
+@pytest.mark.slow
 def test_a_completion_is_what_the_model_says_with_this_prefix(ai: openai.OpenAI, model: tapegpt.GPT) -> None:
     found = ai.completions.create(model="latest", prompt="na", n=5, seed=3, temperature=0.7, max_tokens=BLOCK)
     strings = model.generate(5, seed=3, prefix="na", temperature=0.7)

@@ -542,6 +542,7 @@ def test_what_is_not_installed_is_named(
     assert "pip install '.[studio]'" in line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is a signal there")
 def test_it_prints_its_address_and_ends_by_ctrl_c(tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
