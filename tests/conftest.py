@@ -22,7 +22,7 @@ TESTS = Path(__file__).parent
 OPTIMISED = {"machine", "test_docs.py", "test_learning.py", "test_readme.py"}  # they test, show or need its speed
 REHEARSING = {  # what tests kernels of the package: elsewhere their loops are not made twice
     *("autograd", "data", "engines", "inference", "machine"),
-    *("test_anatomy.py", "test_attribution.py", "test_ensemble.py", "test_portable.py"),
+    *("test_anatomy.py", "test_attribution.py", "test_ensemble.py", "test_models.py", "test_portable.py"),
 }
 
 
