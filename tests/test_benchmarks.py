@@ -448,6 +448,7 @@ def test_strings_within_constraints_are_timed_where_they_keep_to_them(monkeypatc
             constraints.check(model, strings, wishes)
 
 
+@pytest.mark.slow
 def test_a_text_is_read_in_windows_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = Corpus.of(["abcab"])
     tokens = text.windows(corpus, "abcabcab", 3)

@@ -69,6 +69,7 @@ def test_models_are_objects_files_and_data_sets(fake: Faker, model: GPT, tmp_pat
         fake.tapegpt(5)
 
 
+@pytest.mark.slow
 def test_the_command_of_faker() -> None:
     command = [sys.executable, "-m", "faker", "-i", "tapegpt.faker", "--seed", "1", "-r", "2", "tapegpt", "names"]
     done = subprocess.run(command, capture_output=True, text=True)

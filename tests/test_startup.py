@@ -68,6 +68,7 @@ def test_only_a_cold_start_loads_llvm(bare: set[str], tmp_path: Path, engine: st
         assert warm & MAKING == set()
 
 
+@pytest.mark.slow
 def test_without_options_argparse_is_not_loaded(bare: set[str], tmp_path: Path) -> None:
     (tmp_path / "input.txt").write_text("anna\nbob\n")
     loaded(["-m", "tapegpt"], tmp_path)  # compiles

@@ -68,6 +68,7 @@ def test_prefix_suffix_and_lengths(generate: Command) -> None:
     assert said == ""
 
 
+@pytest.mark.slow
 def test_strings_go_on_beyond_the_block(generate: Command) -> None:
     assert max(map(len, generate("--length ..30 --temperature 10 -n 50 --seed 1")[0])) > 8
     strings, said = generate("--prefix annannannann --length 20..30 --no-unbiased -n 20 --seed 1")
@@ -155,6 +156,7 @@ def test_exact_strings_meet_the_constraints_too(generate: Command) -> None:
     assert all(text[0] + text[-1] == "aa" for text in strings)
 
 
+@pytest.mark.slow
 def test_the_training_data_can_be_elsewhere(generate: Command, trained: Path) -> None:
     (trained / "names.txt").rename(trained / "moved.txt")
     try:

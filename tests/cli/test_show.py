@@ -67,6 +67,7 @@ def test_text_shows_documents_lengths_and_characters(capsys: pytest.CaptureFixtu
     ]
 
 
+@pytest.mark.slow
 def test_tokens_shows_inputs_beside_targets(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = printed(capsys, "--stage", "tokens", *NEW)
     assert [line.split() for line in out.splitlines()[2:-1]] == [

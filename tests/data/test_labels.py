@@ -104,6 +104,7 @@ def test_engines_are_equal_with_labels() -> None:
 ENGINES = ("exact", "reference")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["exact", "fast"])
 def test_strings_have_labels_before_and_nowhere_else(engine: str) -> None:
     made = model(engine)

@@ -98,6 +98,7 @@ def test_a_loss_is_the_lowest_that_a_trainer_meets(found: Scaling) -> None:
     assert training.best_step == min(evaluations)[1]
 
 
+@pytest.mark.slow
 def test_longer_is_never_worse(found: Scaling) -> None:
     series: dict[object, list[tuple[int, float]]] = {}
     for each in found.trainings:

@@ -46,6 +46,7 @@ def test_strings_are_the_engines_own(engine: Any, name: str) -> None:
     assert max(map(len, strings)) > 12  # beyond the block more than once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_strings_begin_with_what_is_given(engine: Any) -> None:
     model = trained(engine)
@@ -69,6 +70,7 @@ def test_what_is_given_takes_no_random_number() -> None:
         assert exported.generate(string[: len(string) // 2], ROOM, 4.0) == string
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_exact_probabilities_are_the_exact_engines(name: str) -> None:
     model = trained("exact", name)
@@ -83,6 +85,7 @@ def test_exact_probabilities_are_the_exact_engines(name: str) -> None:
         assert [sum(row) for row in rows] == pytest.approx([1.0] * len(rows), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", NAMES)
 def test_long_strings_are_read_in_windows(engine: Any, name: str) -> None:
@@ -96,6 +99,7 @@ def test_long_strings_are_read_in_windows(engine: Any, name: str) -> None:
     assert len(rows) == len(ids) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"n_gram": 3, "gram_rows": 64}, {"kn_share": 0.5, "kn_rows": 64}])
 def test_n_grams_are_exported(options: dict[str, Any]) -> None:
     model = trained("fast", **options)

@@ -32,6 +32,7 @@ def module(model: GPT) -> dict[str, Any]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "name"), KINDS)
 def test_strings_and_probabilities_are_the_models_own(engine: Any, name: str) -> None:
     model, n = trained(engine, name), many(1000, few=30)

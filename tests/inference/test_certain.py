@@ -68,6 +68,7 @@ def test_what_is_in_doubt_is_what_f64_draws(
     assert draw(Certain(together, [model, model]), model, drawing, seed, 5, pattern, longest) == found[:5]
 
 
+@pytest.mark.slow
 def test_a_token_that_f64_draws_otherwise_is_drawn_on_from(model: GPT) -> None:
     """Whatever f32 has drawn."""
     count, block, drawing = 40, model.config.block_size, Drawing(temperature=1.0)

@@ -48,6 +48,7 @@ def expected(model: GPT, keys: list[str], secret: str = SECRET) -> dict[str, str
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=many(30))
 @given(keys=KEYS, secret=st.text("abc€", min_size=16, max_size=90), batch=st.sampled_from([1, 7, 4096]))
 def test_keys_choose_one_after_the_other(model: GPT, keys: list[str], secret: str, batch: int) -> None:
@@ -111,6 +112,7 @@ def test_names_have_the_label_that_is_asked_for() -> None:
     assert again == [each[-1], *each[:-1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

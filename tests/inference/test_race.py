@@ -60,6 +60,7 @@ def test_a_string_comes_first_as_often_as_the_model_gives_it(model: GPT, pattern
     assert abs(waited / len(first) - 1.0) < 5.0 / math.sqrt(len(first))
 
 
+@pytest.mark.slow
 @settings(max_examples=many(25))
 @given(
     st.integers(0, 2**32),

@@ -35,6 +35,7 @@ def test_a_curve_has_at_most_its_points() -> None:
     assert len(curve(losses[:POINTS])["steps"]) == POINTS
 
 
+@pytest.mark.slow
 def test_a_model_plots_its_losses(tmp_path: Path) -> None:
     figure = pytest.importorskip("matplotlib.figure")
     model = tapegpt.train(["anna", "otto", "bob", "eve"], steps=20, n_embd=4, n_head=2, validation=0.25)

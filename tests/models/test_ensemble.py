@@ -89,6 +89,7 @@ def test_a_temperature_acts_on_the_mean(prefix: str, temperature: float) -> None
     assert found == pytest.approx({token: weight / total for token, weight in weights.items()}, abs=10 * CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "a", "anna", "banana", "bananabananab"])
 def test_scores_are_those_of_the_mean_also_beyond_the_block(text: str) -> None:
     score = together().score([text])[0]

@@ -132,6 +132,7 @@ def test_training_again_comes_to_the_same(engine: str) -> None:
     assert verify(model, attribution, draws=2).taught > 0  # which raises where other weights come out
 
 
+@pytest.mark.slow
 @each_engine
 def test_the_studio_shows_it(engine: str) -> None:
     model = trained(engine)

@@ -60,6 +60,7 @@ def test_a_completion_is_what_the_model_says_with_this_prefix(ai: openai.OpenAI,
     assert told == (2, given_tokens, 2 + given_tokens)
 
 
+@pytest.mark.slow
 def test_an_end_is_the_models_or_a_cut(ai: openai.OpenAI, model: tapegpt.GPT) -> None:
     strings = model.generate(200, seed=1, temperature=1.0)
     found = ai.completions.create(model="latest", prompt="", n=100, seed=1, max_tokens=4)
@@ -221,6 +222,7 @@ def test_without_a_run_there_is_no_latest() -> None:
 texts = st.text(alphabet="anotbé", max_size=9)
 
 
+@pytest.mark.slow
 @quick
 @given(
     body=st.fixed_dictionaries(
