@@ -52,8 +52,7 @@ export function partSection() {
   }
 
   function askCode() {
-    const { name, parameters } = run.graph[chosen];
-    const query = new URLSearchParams({ operation: parameters[0] ?? name, stage: stage().value });
+    const query = new URLSearchParams({ operation: run.graph[chosen].name, stage: stage().value });
     asking(
       (signal) => get(`/api/runs/${run.id}/code?${query}`, { signal }),
       ({ operation, about, text }) => {
