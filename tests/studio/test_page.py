@@ -363,9 +363,12 @@ def test_a_file_of_another_encoding_reads_right_and_another_can_be_chosen(studio
     assert studio.input_value("#text").split("\n") == names
     assert studio.input_value("#encoding") == "cp1252"
     assert "Zoë" in studio.text_content("#encoding option:checked")
+    assert studio.text_content("#findings span").startswith("It is not UTF-8. Read as cp1252, it begins “Zoë”.")
     other = studio.eval_on_selector_all("#encoding option", "all => all.map(each => each.value)")[1]
-    trained(studio, lambda: studio.select_option("#encoding", other))
+    trained(studio, lambda: studio.click(f"#findings button:has-text('{other}: ')"))
     assert studio.input_value("#encoding") == other
+    trained(studio, lambda: studio.select_option("#encoding", "cp1252"))
+    assert studio.input_value("#encoding") == "cp1252"
 
 
 def test_a_table_asks_for_its_column(studio: Any, tmp_path: Path) -> None:
@@ -374,9 +377,11 @@ def test_a_table_asks_for_its_column(studio: Any, tmp_path: Path) -> None:
     opened_file(studio, tmp_path, "fruits.csv", table.encode())
     until(studio, "document.getElementById('data-error').textContent.includes('choose the column')")
     assert studio.locator("#column option").all_text_contents() == ["choose …", "id", "fruit"]
+    assert studio.locator("#findings button").all_text_contents() == ["id: 0, 1, 2", "fruit: apple, pear, plum"]
     assert studio.get_attribute("#save", "href") == before
     assert studio.input_value("#dataset") == "dataset:names"
-    trained(studio, lambda: studio.select_option("#column", "fruit"))
+    trained(studio, lambda: studio.click("#findings button:has-text('fruit')"))
+    assert studio.input_value("#column") == "fruit"
     assert studio.input_value("#text").split("\n") == FRUITS
     studio.uncheck("#header")
     until(studio, "[...document.querySelectorAll('#column option')].map(each => each.value).join() === ',1,2'")
@@ -432,10 +437,18 @@ def test_tokens_are_chosen_and_an_expression_is_typed(studio: Any) -> None:
 
 def test_a_long_line_says_that_it_is_cut_and_can_be_separated(studio: Any, tmp_path: Path) -> None:
     trained(studio, lambda: opened_file(studio, tmp_path, "fruits.txt", ", ".join(FRUITS).encode()))
-    assert studio.text_content("#cut").startswith("1 string cut at 16 characters: ")
+    said = "1 string (100%) is longer than the context of 16: the rest is not read."
+    assert studio.text_content("#asks span") == said
     assert "1 string cut at 16 characters" in studio.text_content("#timing")
-    trained(studio, lambda: studio.click("label:has(#fast)"))
-    assert studio.text_content("#cut") == ""
+    run = trained(studio, lambda: studio.click("#asks button:has-text('Raise the context to 96')"))
+    assert run["settings"]["block_size"] == value(studio, "block_size") == 96
+    assert studio.locator("#asks li").count() == 0
+    trained(studio, lambda: studio.click("#reset"))
+    trained(studio, lambda: studio.click("#asks button:has-text('engine fast')"))
+    assert studio.locator("#asks li").count() == 0
+    trained(studio, lambda: studio.click("#findings button:has-text('Split it at commas: apple, pear, plum')"))
+    assert studio.input_value("#text").split("\n") == FRUITS
+    trained(studio, lambda: studio.select_option("#delimiter", "line"))
     studio.select_option("#delimiter", "other")
     studio.fill("#delimiter-text", ", ")
     trained(studio, lambda: studio.press("#delimiter-text", "Tab"))
@@ -476,10 +489,22 @@ def test_a_large_file_stands_among_the_data(studio: Any, tmp_path: Path) -> None
     assert studio.locator("#dataset option").count() == len(DATASETS) + 2
 
 
-def test_what_doctor_finds_is_shown(studio: Any, tmp_path: Path) -> None:
-    trained(studio, lambda: opened_file(studio, tmp_path, "a.txt", "\n".join(FRUITS * 3).encode()))
-    assert "--unique" in studio.text_content("#findings")
-    assert "repetitions" in studio.text_content("#findings")
+def test_repetitions_and_what_is_far_too_long_are_left_out_by_a_click(studio: Any, tmp_path: Path) -> None:
+    lines = "\n".join([*FRUITS * 3, "x" * 90]).encode()
+    trained(studio, lambda: opened_file(studio, tmp_path, "a.txt", lines))
+    assert "20 repetitions among 31 strings: what is repeated counts more." in studio.text_content("#asks")
+    trained(studio, lambda: studio.click("#asks button:has-text('Train on each once')"))
+    assert studio.text_content("#facts") == "Your strings · 11 strings"
+    assert "The longest has 90 characters, 95 % have at most 6." in studio.text_content("#findings")
+    trained(studio, lambda: studio.click("#findings button:has-text('Leave out what is longer than 12')"))
+    assert studio.text_content("#facts") == "Your strings · 10 strings"
+    studio.reload()
+    until(studio, TRAINED, None)
+    assert studio.text_content("#facts") == "Your strings · 10 strings"
+    trained(studio, lambda: studio.click("#asks button:has-text('Count repetitions too')"))
+    trained(studio, lambda: studio.click("#asks button:has-text('Take them too')"))
+    assert studio.text_content("#facts") == "Your strings · 31 strings"
+    assert studio.input_value("#text").split("\n") == lines.decode().split("\n")
 
 
 # --- what goes wrong
