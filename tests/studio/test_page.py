@@ -117,7 +117,7 @@ def test_all_is_there_at_every_width(page: Any, address: str, width: int, theme:
         assert page.is_visible(f"#{view}-view > *"), view
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert page.evaluate("document.getElementById('panel').open") == (width >= 760)
-    assert re.fullmatch(r"trained 1,000 steps in .+ · .+ with all that is shown", page.text_content("#timing"))
+    assert re.fullmatch(r"trained 1,000 steps in .+ · .+ in total", page.text_content("#timing"))
 
 
 def test_the_page_is_as_light_as_the_system_and_every_text_told_from_its_ground(studio: Any) -> None:
@@ -375,7 +375,7 @@ def test_a_table_asks_for_its_column(studio: Any, tmp_path: Path) -> None:
     table = "id,fruit\n" + "".join(f"{number},{fruit}\n" for number, fruit in enumerate(FRUITS))
     before = studio.get_attribute("#save", "href")
     opened_file(studio, tmp_path, "fruits.csv", table.encode())
-    until(studio, "document.getElementById('data-error').textContent.includes('choose the column')")
+    until(studio, "document.getElementById('findings').textContent.startsWith('This is a table. Which column?')")
     assert studio.locator("#column option").all_text_contents() == ["choose …", "id", "fruit"]
     assert studio.locator("#findings button").all_text_contents() == ["id: 0, 1, 2", "fruit: apple, pear, plum"]
     assert studio.get_attribute("#save", "href") == before
@@ -396,7 +396,7 @@ def test_a_column_of_a_table_may_be_the_labels_of_another(studio: Any, tmp_path:
     trees = ["oak", "elm", "ash", "yew", "fir"]
     rows = [*[f"{fruit},fruit" for fruit in FRUITS], *[f"{tree},tree" for tree in trees]]
     opened_file(studio, tmp_path, "plants.csv", "\n".join(["name,kind", *rows]).encode())
-    until(studio, "document.getElementById('data-error').textContent.includes('choose the column')")
+    until(studio, "document.getElementById('findings').textContent.startsWith('This is a table. Which column?')")
     trained(studio, lambda: studio.select_option("#column", "name"))
     assert studio.locator("#labels option").all_text_contents() == ["none", "kind"]
     run = trained(studio, lambda: studio.select_option("#labels", "kind"))
@@ -694,12 +694,12 @@ def test_training_strings_behind_a_string_are_listed(studio: Any) -> None:
     answered(studio, "/why", lambda: studio.click("#why"))
     studio.wait_for_selector("#why-view li")
     assert [each.strip() for each in studio.locator("#why-view h4").all_text_contents()] == [
-        "Taught it",
-        "Pushed against it",
+        "Made it more probable",
+        "Made it less probable",
     ]
 
 
-def test_an_invented_string_that_is_chosen_is_read(studio: Any) -> None:
+def test_a_generated_string_that_is_chosen_is_read(studio: Any) -> None:
     text = strings(studio)[3]
     answered(studio, "/moments/", lambda: studio.click(f"#strings-view button:has-text('{text}')"))
     assert studio.input_value("#probe") == text
@@ -710,6 +710,8 @@ def test_arcs_lead_from_a_character_to_what_each_head_reads(studio: Any) -> None
     for place in (0, 3):
         studio.locator("#surprise-view button").nth(place).hover()
         assert studio.locator("#surprise-view .tg-arcs path").count() == 4 * (place + 1)
+        norms = [each["norms"][place] for each in shown_run(studio)["moment"]["explanation"]["gradients"]]
+        assert studio.locator("#gradient-view .tg-bar").count() == len(norms)
 
 
 # --- playground, comparison, code
@@ -760,7 +762,7 @@ def test_pinned_runs_stay_beside_the_present_one(studio: Any) -> None:
 def test_two_runs_are_compared_by_what_is_held_out_as_far_as_it_tells(studio: Any) -> None:
     studio.click("#pin")
     trained(studio, lambda: studio.press("#learning_rate", "ArrowLeft"))
-    until(studio, "document.querySelector('.verdicts').textContent.includes('pinned 1 and you: too close to call')")
+    until(studio, "document.querySelector('.verdicts').textContent.includes('pinned 1 and you: no clear difference')")
     trained(studio, lambda: studio.press("#steps", "Home"))
     until(studio, "document.querySelector('.verdicts').textContent.includes('pinned 1 is better than you (by ')")
     assert "on 516 strings" in studio.text_content(".verdicts")

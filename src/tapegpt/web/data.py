@@ -265,12 +265,10 @@ class _Map:
         self._centre = [math.fsum(column) / len(rows) for column in zip(*self._points(table), strict=True)]
         left = self._points(table)
         for _ in range(AXES):
-            axis = max(left, key=lambda point: _dot(point, point))
+            axis = _unit(max(left, key=lambda point: _dot(point, point)))
             for _ in range(ROUNDS):
                 former, weights = axis, [_dot(point, axis) for point in left]
-                axis = [_dot(weights, column) for column in zip(*left, strict=True)]
-                length = math.hypot(*axis) or 1.0
-                axis = [number / length for number in axis]
+                axis = _unit([_dot(weights, column) for column in zip(*left, strict=True)])
                 if _dot(former, axis) > STILL:
                     break
             left = [_minus(point, axis, _dot(point, axis)) for point in left]
@@ -289,6 +287,11 @@ class _Map:
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:
     product: float = sum(map(mul, a, b))
     return product
+
+
+def _unit(vector: Sequence[float]) -> list[float]:
+    length = math.hypot(*vector) or 1.0
+    return [number / length for number in vector]
 
 
 def _minus(a: Sequence[float], b: Sequence[float], times: float = 1.0) -> list[float]:

@@ -48,7 +48,7 @@ export function partSection() {
         show("part-about", told);
         show("part-view", element("div", { class: "halves" }, ...pictures));
       });
-    } else show("part-view", drawn ? drawn() : element("p", { class: "quiet" }, "It has no numbers of its own."));
+    } else show("part-view", drawn ? drawn() : element("p", { class: "quiet" }, "This operation has no numbers of its own."));
   }
 
   function askCode() {

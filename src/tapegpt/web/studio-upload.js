@@ -5,7 +5,7 @@ import { newest, post, query } from "./studio-api.js";
 import { asksForText, complain, find, options, optionsOrText, question, show } from "./studio-dom.js";
 
 const SEPARATORS = { ",": "commas", ";": "semicolons", "\\t": "tabs", "|": "vertical bars" };
-const DELIMITERS = { line: "ends of lines", blank: "blank lines", none: "nothing: it is one" };
+const DELIMITERS = { line: "line ends", blank: "blank lines", none: "none: one string" };
 const FORMATS = { text: "text", csv: "CSV", tsv: "TSV", jsonl: "JSON lines", json: "JSON" };
 
 // `onModel(file)` loads a model; `onCorpus(corpus, text)` takes data, with their text where it is short enough to edit;
@@ -51,7 +51,7 @@ export function uploadSection({ onModel, onCorpus, onSelect }) {
     const isText = found.format === "text";
     find("upload").hidden = false;
     find("upload-name").textContent = file.name;
-    complain("data-error", found.problem && new Error(found.problem));
+    complain("data-error");
     options("format", Object.entries(FORMATS), found.format);
     const columns = found.columns.map(({ name }) => name);
     options("column", [["", "choose …"], ...columns.map((name) => [name, name])], choices.column ?? "");
@@ -77,7 +77,7 @@ export function uploadSection({ onModel, onCorpus, onSelect }) {
     const [read, ...others] = choices.encoding ? [] : encodings;
     const asked = [];
     if (read) asked.push(question(`It is not UTF-8. Read as ${encoding}, it begins “${read.sample}”. If that is wrong, try`, answers(others, sampled, "encoding")));
-    if (columns.length > 1 && !choices.column) asked.push(question("Which column?", answers(columns, sampled, "column")));
+    if (columns.length > 1 && !choices.column) asked.push(question("This is a table. Which column?", answers(columns, sampled, "column")));
     const split = ({ name, sample }) => `Split it at ${SEPARATORS[name]}: ${sample} …`;
     if (delimiters.length) asked.push(question("The file is a single string.", answers(delimiters, split, "delimiter")));
     const table = ({ name }) => `Read it as ${FORMATS[name]}`;

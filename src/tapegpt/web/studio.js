@@ -33,7 +33,7 @@ const LINE = 30; // characters, from which strings may take several lines
 const FEW = 20; // strings, of which none are held out
 const MOST = 0.95; // of the strings, that a context is to hold where it would have to be twice as large for all
 const WAIT = 400; // milliseconds without a key until a pasted or typed text is taken
-const READING = ["surprise-view", "score-view", "bars-view"];
+const READING = ["surprise-view", "score-view", "bars-view", "gradient-view"];
 const MOMENT = ["strings-view", "model-view", "part-view", ...READING];
 
 const state = { data: {}, settings: {}, text: null };
@@ -206,9 +206,9 @@ function takeCorpus(chosen) {
   const name = SAMPLES[corpus.dataset] ?? (state.data.text === undefined ? corpus.name : "Your strings");
   const strings = count(corpus.documents, "string");
   const tokens = corpus.vocabulary;
-  const different = count(tokens.length, tokens.every((token) => [...token].length === 1) ? "character" : "token");
+  const unit = tokens.every((token) => [...token].length === 1) ? "character" : "token";
   find("facts").textContent = `${name} · ${strings}`;
-  find("corpus-facts").textContent = `${strings}, ${different}, typically ${decimal(corpus.median, 0)} long.`;
+  find("corpus-facts").textContent = `${strings}, typically of ${count(corpus.median, unit)}; ${count(tokens.length, `different ${unit}`)}.`;
   find("sample").textContent = corpus.sample.join("  ");
   find("strings-view").style.setProperty("--length", `${Math.min(60, Math.max(8, Math.ceil(1.6 * corpus.median)))}ch`);
   find("strings-view").classList.toggle("long", corpus.median > LINE);
@@ -293,7 +293,7 @@ async function retrain() {
     if (compile > 0.001) parts.push(`compiled in ${duration(compile)}`);
     if (longStrings()) parts.push(`${count(longStrings(), "string")} cut at ${choices.block_size} characters`);
     if (choices.validation < state.settings.validation) parts.push("too few strings to hold some out");
-    find("timing").textContent = [...parts, `${duration(whole)} with all that is shown`].join(" · ");
+    find("timing").textContent = [...parts, `${duration(whole)} in total`].join(" · ");
     if (isFirstVisit() && !matchMedia("(prefers-reduced-motion: reduce)").matches) film.play();
   } catch (error) {
     await fail(error, reached);
@@ -308,7 +308,7 @@ function headline(what, data, made = null, seconds = null) {
   show("headline", `${what}: `, ...told, made ? "." : " …");
   find("invitation").hidden = !made;
   find("invitation").textContent = `It is inventing ${noun}s. Change anything and it starts over.`;
-  find("strings-title").textContent = `Invented ${noun}s`;
+  find("strings-title").textContent = `Generated ${noun}s`;
 }
 
 // All views are of one run, but for those that show a training, or are dimmed: while one is waited for, or has failed.
@@ -321,7 +321,7 @@ function enter(state) {
 async function fail(error, reached = null) {
   enter("failed");
   find("parameters").textContent = "";
-  show("headline", "This training came to no end.");
+  show("headline", "This training failed.");
   find("invitation").hidden = true;
   find("timing").textContent = "";
   find("summary").textContent = "";
@@ -335,7 +335,7 @@ async function fail(error, reached = null) {
   }
   fit(run, run.moment.explanation.text);
   await film.refresh();
-  complain("train-error", followed(error, "What is dimmed is the run before."));
+  complain("train-error", followed(error, "The dimmed results are those of the run before."));
   drawReached(reached);
 }
 
