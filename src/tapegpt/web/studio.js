@@ -148,8 +148,8 @@ function select(wanted) {
   chooseData({ ...state.data, ...wanted });
 }
 
-// What the model does not read of the strings: the exact engine trains on the beginning of those that, with their end, are
-// longer than the context.
+// How many strings the model does not read to their end: the exact engine trains on the beginning of those that, with
+// their end, are longer than the context.
 function longStrings() {
   const { block_size: block, engine } = state.settings;
   return engine === "exact" ? corpus.lengths.reduce((sum, [length, strings]) => sum + (length >= block ? strings : 0), 0) : 0;
