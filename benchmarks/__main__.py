@@ -127,7 +127,7 @@ def _run(part: str, corpus: Corpus, options: argparse.Namespace) -> str:
                 return pyodide.by_job(corpus, options.rounds, folder)
         case "browser":
             with command.workplace(None) as folder:
-                return browser.without_server(corpus, folder / "studio")
+                return "\n".join([browser.with_server(), browser.without_server(corpus, folder / "studio")])
         case "sweep":
             return "\n".join(
                 [sweep.by_threads(corpus, options.rounds), sweep.by_memory(corpus), sweep.by_choice(corpus)]

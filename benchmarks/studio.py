@@ -26,7 +26,7 @@ WANTED = {"n": 20}
 
 def under_load(seconds: float = SECONDS, clients: int = CLIENTS, moves: int = MOVES) -> str:
     """Milliseconds of a slider's move, all included, and of generating with so many clients at once."""
-    with _studio() as port:
+    with studio() as (port, _):
         corpus = asyncio.run(_asked(port, "GET", "/api/corpora"))[0]["id"]
         moved = asyncio.run(_moves(port, corpus, moves))
         run = asyncio.run(_asked(port, "GET", "/api/runs"))[-1]["id"]
@@ -48,15 +48,21 @@ def _row(name: str, times: list[float], elapsed: float) -> list[str]:
 
 
 @contextmanager
-def _studio() -> Iterator[int]:
-    """A studio of its own; the port that it listens at."""
+def studio() -> Iterator[tuple[int, int]]:
+    """A studio of its own: the port that it listens at, and its process."""
     command = [sys.executable, "-m", "tapegpt", "studio", "--dataset", "names", "--port", "0", "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         try:
-            yield int(process.stdout.readline().split()[2].rstrip("/").rpartition(":")[2])
+            yield int(process.stdout.readline().split()[2].rstrip("/").rpartition(":")[2]), process.pid
         finally:
             process.send_signal(signal.SIGINT)
+
+
+def resident(process: int) -> float:
+    """Megabytes of memory of a process, on Linux."""
+    with open(f"/proc/{process}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1e3
 
 
 async def _moves(port: int, corpus: str, count: int) -> list[float]:

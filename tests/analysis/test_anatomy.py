@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tapegpt
 from tapegpt import Config, Corpus, TapeGPTError, Trainer
 from tapegpt.analysis.anatomy import STAGES, Anatomy, code, occasion
 from tapegpt.analysis.costs import COUNTED, Bench, KernelCost, Part, about, arithmetic
@@ -523,3 +524,37 @@ def test_it_works_where_no_code_is_made() -> None:
     assert host_target().name == "interpreted" or costs[0].nanoseconds > 1000
     called = 0 if host_target().known_exp else 3 * 15  # else compiled code takes them in lanes
     assert (costs[0].counts["exp"], compiled.counts(part, "forward")["exp"]) == (3 * 15, called)
+
+
+class TwoReaders(tapegpt.Model):
+    """Recurrence, two attentions, a gate, a bias and a table that is used twice."""
+
+    n_embd: int = 8
+
+    def forward(self, tape: Any, tokens: Any, positions: Any, vocab_size: int) -> Any:
+        wte, wpe = tape.parameter("wte", vocab_size, 8), tape.parameter("wpe", self.block_size, 8)
+        x = tape.embedding(wte, tokens) + tape.embedding(wpe, positions)
+        x = tape.gru(x.linear("gru_w", 24), tape.parameter("gru_u", 24, 8)) + x
+        for name in ("first", "second"):
+            q, k, v = (x.linear(f"{name}_{each}", 8) for each in "qkv")
+            x = tape.attention(q, k, v, 2).named(name) + x
+        gated = x.linear("gate", 8, bias=True).silu() * x.linear("up", 8)
+        return tape.linear(gated.rmsnorm(), wte)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_operation_of_a_model_is_found_by_its_name_though_others_are_one_with_it(engine: str) -> None:
+    for config in (TwoReaders(), Config(n_embd=8, n_head=2)):
+        anatomy = Anatomy(config, VOCAB, engine)
+        recorded = config.record(VOCAB)
+        for node in recorded.tape.order(recorded.loss):
+            if node.operation:
+                part = anatomy.computing(node.name)
+                assert part
+                assert part.node
+                (line,) = [line for line in anatomy.lines(part).splitlines() if line.startswith(">")]
+                assert node.name in line or node.index in anatomy.graph.units[part.node.index]
+        attentions = [anatomy.computing(name) for name in ("first", "second")]
+        if isinstance(config, TwoReaders):
+            assert [part and part.name for part in attentions] == ["attention 1", "attention 2"]
+    assert anatomy.computing("nowhere") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import httpx
 import pytest
@@ -200,6 +202,23 @@ def test_the_least_recently_used_is_dropped_but_not_the_first() -> None:
     assert runs[three[1].id] is three[1]
     runs.add(three[0])
     assert list(runs) == [three[1], three[0]]
+
+
+def test_of_runs_that_are_dropped_nothing_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tapegpt.studio.studio.MAX_RUNS", 2)
+    with running() as client:
+        made = []
+        for seed in range(8):
+            run = client.run(seed=seed, n_embd=(8, 4)[seed % 2], steps=5, validation=0.25)
+            address = f"/api/runs/{run['id']}"
+            client.ask("POST", f"{address}/generate", {"n": 2, "novel": True})
+            client.ask("POST", f"{address}/score", {"strings": ["anna"]})
+            client.ask("GET", f"{address}/moments/3?text=anna")
+            kept = client.studio.runs[run["id"]]
+            made += [(ref(kept), ref(kept.model.engine), ref(kept.portrait))]
+            del kept
+        gc.collect()
+        assert [[each() is not None for each in of] for of in made] == [[False] * 3] * 6 + [[True] * 3] * 2
 
 
 def test_a_run_is_counted_with_all_its_moments() -> None:

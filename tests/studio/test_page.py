@@ -117,7 +117,7 @@ def test_all_is_there_at_every_width(page: Any, address: str, width: int, theme:
         assert page.is_visible(f"#{view}-view > *"), view
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert page.evaluate("document.getElementById('panel').open") == (width >= 760)
-    assert re.fullmatch(r"trained 1,000 steps in .+ · .+ with all that is shown", page.text_content("#timing"))
+    assert re.fullmatch(r"trained 1,000 steps in .+ · .+ in total", page.text_content("#timing"))
 
 
 def test_the_page_is_as_light_as_the_system_and_every_text_told_from_its_ground(studio: Any) -> None:
@@ -363,20 +363,25 @@ def test_a_file_of_another_encoding_reads_right_and_another_can_be_chosen(studio
     assert studio.input_value("#text").split("\n") == names
     assert studio.input_value("#encoding") == "cp1252"
     assert "Zoë" in studio.text_content("#encoding option:checked")
+    assert studio.text_content("#findings span").startswith("It is not UTF-8. Read as cp1252, it begins “Zoë”.")
     other = studio.eval_on_selector_all("#encoding option", "all => all.map(each => each.value)")[1]
-    trained(studio, lambda: studio.select_option("#encoding", other))
+    trained(studio, lambda: studio.click(f"#findings button:has-text('{other}: ')"))
     assert studio.input_value("#encoding") == other
+    trained(studio, lambda: studio.select_option("#encoding", "cp1252"))
+    assert studio.input_value("#encoding") == "cp1252"
 
 
 def test_a_table_asks_for_its_column(studio: Any, tmp_path: Path) -> None:
     table = "id,fruit\n" + "".join(f"{number},{fruit}\n" for number, fruit in enumerate(FRUITS))
     before = studio.get_attribute("#save", "href")
     opened_file(studio, tmp_path, "fruits.csv", table.encode())
-    until(studio, "document.getElementById('data-error').textContent.includes('choose the column')")
+    until(studio, "document.getElementById('findings').textContent.startsWith('This is a table. Which column?')")
     assert studio.locator("#column option").all_text_contents() == ["choose …", "id", "fruit"]
+    assert studio.locator("#findings button").all_text_contents() == ["id: 0, 1, 2", "fruit: apple, pear, plum"]
     assert studio.get_attribute("#save", "href") == before
     assert studio.input_value("#dataset") == "dataset:names"
-    trained(studio, lambda: studio.select_option("#column", "fruit"))
+    trained(studio, lambda: studio.click("#findings button:has-text('fruit')"))
+    assert studio.input_value("#column") == "fruit"
     assert studio.input_value("#text").split("\n") == FRUITS
     studio.uncheck("#header")
     until(studio, "[...document.querySelectorAll('#column option')].map(each => each.value).join() === ',1,2'")
@@ -391,7 +396,7 @@ def test_a_column_of_a_table_may_be_the_labels_of_another(studio: Any, tmp_path:
     trees = ["oak", "elm", "ash", "yew", "fir"]
     rows = [*[f"{fruit},fruit" for fruit in FRUITS], *[f"{tree},tree" for tree in trees]]
     opened_file(studio, tmp_path, "plants.csv", "\n".join(["name,kind", *rows]).encode())
-    until(studio, "document.getElementById('data-error').textContent.includes('choose the column')")
+    until(studio, "document.getElementById('findings').textContent.startsWith('This is a table. Which column?')")
     trained(studio, lambda: studio.select_option("#column", "name"))
     assert studio.locator("#labels option").all_text_contents() == ["none", "kind"]
     run = trained(studio, lambda: studio.select_option("#labels", "kind"))
@@ -432,10 +437,18 @@ def test_tokens_are_chosen_and_an_expression_is_typed(studio: Any) -> None:
 
 def test_a_long_line_says_that_it_is_cut_and_can_be_separated(studio: Any, tmp_path: Path) -> None:
     trained(studio, lambda: opened_file(studio, tmp_path, "fruits.txt", ", ".join(FRUITS).encode()))
-    assert studio.text_content("#cut").startswith("1 string cut at 16 characters: ")
+    said = "1 string (100%) is longer than the context of 16: the rest is not read."
+    assert studio.text_content("#asks span") == said
     assert "1 string cut at 16 characters" in studio.text_content("#timing")
-    trained(studio, lambda: studio.click("label:has(#fast)"))
-    assert studio.text_content("#cut") == ""
+    run = trained(studio, lambda: studio.click("#asks button:has-text('Raise the context to 96')"))
+    assert run["settings"]["block_size"] == value(studio, "block_size") == 96
+    assert studio.locator("#asks li").count() == 0
+    trained(studio, lambda: studio.click("#reset"))
+    trained(studio, lambda: studio.click("#asks button:has-text('engine fast')"))
+    assert studio.locator("#asks li").count() == 0
+    trained(studio, lambda: studio.click("#findings button:has-text('Split it at commas: apple, pear, plum')"))
+    assert studio.input_value("#text").split("\n") == FRUITS
+    trained(studio, lambda: studio.select_option("#delimiter", "line"))
     studio.select_option("#delimiter", "other")
     studio.fill("#delimiter-text", ", ")
     trained(studio, lambda: studio.press("#delimiter-text", "Tab"))
@@ -476,10 +489,22 @@ def test_a_large_file_stands_among_the_data(studio: Any, tmp_path: Path) -> None
     assert studio.locator("#dataset option").count() == len(DATASETS) + 2
 
 
-def test_what_doctor_finds_is_shown(studio: Any, tmp_path: Path) -> None:
-    trained(studio, lambda: opened_file(studio, tmp_path, "a.txt", "\n".join(FRUITS * 3).encode()))
-    assert "--unique" in studio.text_content("#findings")
-    assert "repetitions" in studio.text_content("#findings")
+def test_repetitions_and_what_is_far_too_long_are_left_out_by_a_click(studio: Any, tmp_path: Path) -> None:
+    lines = "\n".join([*FRUITS * 3, "x" * 90]).encode()
+    trained(studio, lambda: opened_file(studio, tmp_path, "a.txt", lines))
+    assert "20 repetitions among 31 strings: what is repeated counts more." in studio.text_content("#asks")
+    trained(studio, lambda: studio.click("#asks button:has-text('Train on each once')"))
+    assert studio.text_content("#facts") == "Your strings · 11 strings"
+    assert "The longest has 90 characters, 95 % have at most 6." in studio.text_content("#findings")
+    trained(studio, lambda: studio.click("#findings button:has-text('Leave out what is longer than 12')"))
+    assert studio.text_content("#facts") == "Your strings · 10 strings"
+    studio.reload()
+    until(studio, TRAINED, None)
+    assert studio.text_content("#facts") == "Your strings · 10 strings"
+    trained(studio, lambda: studio.click("#asks button:has-text('Count repetitions too')"))
+    trained(studio, lambda: studio.click("#asks button:has-text('Take them too')"))
+    assert studio.text_content("#facts") == "Your strings · 31 strings"
+    assert studio.input_value("#text").split("\n") == lines.decode().split("\n")
 
 
 # --- what goes wrong
@@ -669,12 +694,12 @@ def test_training_strings_behind_a_string_are_listed(studio: Any) -> None:
     answered(studio, "/why", lambda: studio.click("#why"))
     studio.wait_for_selector("#why-view li")
     assert [each.strip() for each in studio.locator("#why-view h4").all_text_contents()] == [
-        "Taught it",
-        "Pushed against it",
+        "Made it more probable",
+        "Made it less probable",
     ]
 
 
-def test_an_invented_string_that_is_chosen_is_read(studio: Any) -> None:
+def test_a_generated_string_that_is_chosen_is_read(studio: Any) -> None:
     text = strings(studio)[3]
     answered(studio, "/moments/", lambda: studio.click(f"#strings-view button:has-text('{text}')"))
     assert studio.input_value("#probe") == text
@@ -685,6 +710,13 @@ def test_arcs_lead_from_a_character_to_what_each_head_reads(studio: Any) -> None
     for place in (0, 3):
         studio.locator("#surprise-view button").nth(place).hover()
         assert studio.locator("#surprise-view .tg-arcs path").count() == 4 * (place + 1)
+    assert "at r" in studio.inner_text("#gradient-view")
+    stages = studio.locator("#gradient-view th").all_text_contents()
+    assert (stages[0], stages[-1], len(stages)) == (
+        "logits",
+        "embedding",
+        studio.locator("#gradient-view .tg-bar").count(),
+    )
 
 
 # --- playground, comparison, code
@@ -735,7 +767,7 @@ def test_pinned_runs_stay_beside_the_present_one(studio: Any) -> None:
 def test_two_runs_are_compared_by_what_is_held_out_as_far_as_it_tells(studio: Any) -> None:
     studio.click("#pin")
     trained(studio, lambda: studio.press("#learning_rate", "ArrowLeft"))
-    until(studio, "document.querySelector('.verdicts').textContent.includes('pinned 1 and you: too close to call')")
+    until(studio, "document.querySelector('.verdicts').textContent.includes('pinned 1 and you: no clear difference')")
     trained(studio, lambda: studio.press("#steps", "Home"))
     until(studio, "document.querySelector('.verdicts').textContent.includes('pinned 1 is better than you (by ')")
     assert "on 516 strings" in studio.text_content(".verdicts")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -142,7 +143,12 @@ def test_the_folder_has_all_that_the_page_needs(
     labelled = Corpus.of(NAMES, tokens="words", labels={"kind": [*"ab" * 6]})
     assert Corpus.of(**static._arguments(labelled)) == labelled
     assert sorted(path.name for path in (here / "pyodide").iterdir()) == sorted([*static.FILES, settings["msgspec"]])
-    static.write(str(there), Corpus.dataset("names"), "names", Limits())
+    model = tapegpt.train(NAMES, steps=5)
+    static.write(str(there), Corpus.dataset("names"), "names", Limits(), model=model)
+    assert json.loads((there / "studio.json").read_text())["model"] == "model.safetensors"
+    assert settings["model"] is None
+    loaded = tapegpt.load(there / "model.safetensors")
+    assert (loaded.parameters, loaded.data) == (model.parameters, None)
     page = (there / "index.html").read_text()
     assert "script-src 'self' https://cdn.jsdelivr.net 'wasm-unsafe-eval';" in page
     assert "https://" not in (here / "index.html").read_text()
@@ -170,6 +176,25 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path, pyodide: Path, messag
         static.write(str(here), Corpus.of(NAMES), "names", Limits(), str(pyodide))
 
 
+class Own(tapegpt.Model):
+    """A model whose class is not in the package."""
+
+    def forward(self, tape: Any, tokens: Any, positions: Any, vocab_size: int) -> Any:
+        return tape.embedding(tape.parameter("table", vocab_size, vocab_size), tokens)
+
+
+def test_models_that_a_page_without_a_server_does_not_open_are_refused(tmp_path: Path, pyodide: Path) -> None:
+    models = [tapegpt.train(NAMES, steps=1, seed=seed) for seed in (1, 2)]
+    for model, message in [
+        (tapegpt.Ensemble(models), "an ensemble of 2 models"),
+        (tapegpt.train(NAMES, model=Own, steps=1), "none of your own classes, such as test_static.py:Own"),
+        (tapegpt.train(Corpus.of(NAMES, tokens="an|."), steps=1), "no model with tokens 'an|.'"),
+    ]:
+        with pytest.raises(TapeGPTError, match=re.escape(message)):
+            static.write(str(tmp_path / "here"), Corpus.of(NAMES), "names", Limits(), str(pyodide), model)
+    assert not (tmp_path / "here").exists()
+
+
 # --- the page
 
 
@@ -178,11 +203,13 @@ def test_the_page_without_a_server(page: Any, tmp_path: Path) -> None:
     place = package()
     if place is None or not list(place.glob("msgspec-*.whl")):
         pytest.skip("needs Node, and PYODIDE, a folder with npm's package pyodide, and in that a wheel of msgspec")
-    static.write(str(tmp_path / "below"), Corpus.of(NAMES), "some names", Limits(), str(place))
+    model = tapegpt.train(["apple", "pear"], steps=50, n_embd=8)
+    static.write(str(tmp_path / "below"), Corpus.of(NAMES), "some names", Limits(), str(place), model)
     with served(tmp_path) as address, served(tmp_path) as elsewhere:
         page.goto(f"{address}/below/")
+        until(page, "document.getElementById('timing').textContent.startsWith('Model: ')")
+        assert set("".join(page.locator("#strings-view bdi").all_text_contents())) <= set("aeplr")
         until(page, "document.querySelectorAll('#strings-view li').length === 20")
-        until(page, TRAINED, None)
         first = page.get_attribute("#save", "href")
         send = "address => fetch(address, { mode: 'no-cors' }).then(() => 'sent', () => 'refused')"
         assert page.workers[0].evaluate(send, elsewhere) == "refused"

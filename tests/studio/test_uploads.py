@@ -102,17 +102,20 @@ def test_other_encodings_are_found_and_can_be_chosen(client: Client) -> None:
 def test_a_first_row_that_is_taken_for_a_header_is_told(client: Client) -> None:
     found = read(client, "a.csv", b"anna\notto\neve\n")
     assert found["text"] == "otto\neve"
+    assert found["columns"] == [{"name": "anna", "sample": "otto, eve"}]
     assert found["findings"][0]["reason"].startswith("a.csv: 'anna' in its first row is taken for the name")
     assert read(client, "a.csv", b"anna\notto\neve\n", header="false")["text"] == "anna\notto\neve"
 
 
 def test_a_table_without_a_header_has_numbers_for_columns(client: Client) -> None:
-    assert read(client, "a.csv", b"1,anna\n2,otto\n", header="false")["columns"] == ["1", "2"]
+    columns = read(client, "a.csv", b"1,anna\n2,otto\n", header="false")["columns"]
+    assert columns == [{"name": "1", "sample": "1, 2"}, {"name": "2", "sample": "anna, otto"}]
 
 
 def test_a_table_asks_for_its_column(client: Client) -> None:
     found = read(client, "a.csv", "name;größe\nZoë;1\nJörg;2\n".encode("cp1252"))
-    assert (found["corpus"], found["columns"]) == (None, ["name", "größe"])
+    assert found["corpus"] is None
+    assert found["columns"] == [{"name": "name", "sample": "Zoë, Jörg"}, {"name": "größe", "sample": "1, 2"}]
     assert "choose the column" in found["problem"]
     again = read(client, "a.csv", "name;größe\nZoë;1\nJörg;2\n".encode("cp1252"), encoding="cp1252", column="name")
     assert again["text"] == "Zoë\nJörg"
@@ -145,10 +148,34 @@ def test_what_cannot_be_read_is_refused_in_the_command_lines_words(
 
 
 def test_what_doctor_finds_is_told(client: Client) -> None:
-    findings = read(client, "a.txt", b"ANNA\nOTTO\nanna\notto\nanna\nanna\nanna\x01\n")["findings"]
-    assert findings[0] == {"option": "", "reason": "1 control character in it"}
-    assert {"--unique"} <= {each["option"] for each in findings}
-    assert all(each["reason"] for each in findings)
+    lines = b"anna\notto\nanna\x01\n" * 20 + b"a" * 60
+    findings = read(client, "a.txt", lines)["findings"]
+    assert [each["max_length"] for each in findings] == [None, 10]
+    assert findings[0]["reason"] == "20 control characters in it"
+    assert findings[1]["reason"] == "the longest has 60 characters, 95 % have at most 5"
+
+
+@pytest.mark.parametrize(
+    ("lines", "formats", "delimiters"),
+    [
+        ("anna, bob, otto", [], [{"name": ",", "sample": "anna, bob, otto"}]),
+        ("anna\tbob\totto;eve", [], [{"name": "\\t", "sample": "anna, bob, otto;eve"}]),
+        ("anna;f\nbob;m\notto;m\n", [{"name": "csv", "sample": "anna;f"}], []),
+        ("anna\tf\nbob\tm\notto\tm\n", [{"name": "tsv", "sample": "anna\tf"}], []),
+        ("anna, and bob\notto\neve\n", [], []),
+        ("anna\notto\n", [], []),
+    ],
+)
+def test_a_text_that_looks_as_if_it_were_something_else_is_asked_about(
+    client: Client, lines: str, formats: list[Any], delimiters: list[Any]
+) -> None:
+    found = read(client, "a.txt", lines.encode())
+    assert (found["formats"], found["delimiters"]) == (formats, delimiters)
+    chosen = [{"format": each["name"]} for each in formats] + [{"delimiter": each["name"]} for each in delimiters]
+    for choice in chosen:
+        again = read(client, "a.txt", lines.encode(), **choice)
+        assert (again["formats"], again["delimiters"]) == ([], [])
+        assert again["columns"] or again["corpus"]["documents"] > 2
 
 
 def test_lengths_are_counted(client: Client) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tapegpt import web
 from tests.properties import many
+from tests.web.browser import until
 
 pytest_plugins = ["tests.web.browser"]
 
@@ -105,6 +106,7 @@ def every_view(text: str) -> list[tuple[str, list[Any]]]:
         ("embeddingMap", [points]),
         ("surpriseText", [read]),
         ("probabilityBars", [read, len(read["targets"]) - 1]),
+        ("gradientBars", [read, 0]),
         ("gradientPath", [read]),
         ("heatmap", [{"name": text, "rows": 2, "columns": 3, "values": [0.0, 1, -1, 0.5, 0, 0]}]),
         ("scoreTable", [[score(text)]]),
@@ -230,12 +232,12 @@ def test_pinned_runs_and_held_out_losses_have_lines_of_their_own(views: Any) -> 
     held = [{"step": 0, "loss": 3.0}, {"step": 30, "loss": 2.6}]
     pinned = [run([3.0, 2.4], name=f"pin {n}", pinned=True) for n in range(3)]
     drawn = curve(views, runs=[run([3.0, 2.0], held_out=held), *pinned], baselines=None)
-    assert drawn.locator(".tg-pinned").count() == 3
+    assert drawn.locator("path.tg-pinned").count() == 3
     assert drawn.locator(".tg-held").count() == 1
     labels = drawn.locator(".tg-label").all_text_contents()
     assert sorted(labels) == ["2.00 this run", "2.40 pin 0", "2.40 pin 1", "2.40 pin 2", "2.60 held out"]
-    colours = drawn.locator(".tg-pinned").evaluate_all("lines => lines.map(each => getComputedStyle(each).stroke)")
-    assert len(set(colours)) == 3
+    dashes = "lines => lines.map(each => getComputedStyle(each).strokeDasharray)"
+    assert len(set(drawn.locator("path.tg-pinned").evaluate_all(dashes))) == 3
 
 
 @pytest.mark.parametrize("means", [[], [2.5]])
@@ -322,7 +324,7 @@ def test_many_heads_fit(views: Any) -> None:
 def test_what_a_model_has_not_is_said(views: Any) -> None:
     read = explanation("em", layers=0)
     assert draw(views, "attentionView", read).inner_text() == "The model has no attention."
-    assert draw(views, "embeddingMap", []).inner_text() == "The model looks tokens up in no table."
+    assert draw(views, "embeddingMap", []).inner_text() == "The model has no table of embeddings."
 
 
 def test_characters_are_chosen_by_keyboard(views: Any) -> None:
@@ -376,6 +378,14 @@ def test_gradients_are_dots_by_area(views: Any) -> None:
     assert drawn.locator("tbody .tg-number").inner_text() == "4.12"
 
 
+def test_the_gradient_at_a_position_is_bars(views: Any) -> None:
+    read = {**explanation("a"), "gradients": [{"name": "logits", "norms": [4.0, 1.0]}, {"name": "x", "norms": [1, 2]}]}
+    drawn = draw(views, "gradientBars", read, 0)
+    assert drawn.locator(".tg-bar").evaluate_all("all => all.map(each => each.style.width)") == ["100%", "25%"]
+    assert drawn.locator(".tg-number").all_inner_texts() == ["4.00", "1.00"]
+    assert drawn.locator(".tg-readout").inner_text() == "at the start"
+
+
 # --- parameters, lists, code ------------------------------------------------------------------------------------
 
 
@@ -388,7 +398,32 @@ def test_a_map_puts_characters_where_they_are(views: Any) -> None:
     assert boxes[0][0] < boxes[1][0]
     assert boxes[0][1] < boxes[1][1]
     assert drawn.locator(".tg-vowel").all_inner_texts() == ["a"]
-    assert drawn.locator(".tg-readout").inner_text() == "their two main directions · vowels in colour"
+    assert drawn.locator(".tg-readout").inner_text() == "their two main directions · vowels in bold"
+
+
+@pytest.mark.parametrize("width", [300, 900])
+def test_characters_of_a_map_never_lie_on_one_another(width: int, views: Any) -> None:
+    """Points that are all near one another, and more names than there is room for."""
+    names = [*"abcdefghijklmnopqrstuvwxyz", *[f"word {number}" for number in range(74)]]
+    points = [
+        {"character": name, "x": place % 5 / 50, "y": place % 7 / 70, "share": 1 / (place + 1)}
+        for place, name in enumerate(names)
+    ]
+    views.set_viewport_size({"width": width, "height": 900})
+    drawn = draw(views, "embeddingMap", points)
+    until(views, "document.querySelector('.tg-map line')")
+    boxes = drawn.locator(".tg-point:not([hidden])").evaluate_all(
+        "all => all.map(each => each.getBoundingClientRect()).map(each => [each.x, each.y, each.right, each.bottom])"
+    )
+    area = drawn.locator(".tg-map").bounding_box()
+    assert 26 < len(boxes) <= 100
+    for place, (left, top, right, bottom) in enumerate(boxes):
+        assert area["x"] <= left < right <= area["x"] + area["width"] + 1
+        assert area["y"] <= top < bottom <= area["y"] + area["height"] + 1
+        for other in boxes[:place]:
+            assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+    lines = drawn.locator(".tg-map line").count()
+    assert len(boxes) - 5 <= lines < len(boxes)
 
 
 @pytest.mark.parametrize(("rows", "columns", "cells"), [(2, 3, 6), (300, 2, 200), (1, 1000, 125)])
@@ -416,7 +451,7 @@ def test_influences_say_when_and_how_much(views: Any) -> None:
     drawn = draw(views, "influenceList", influences)
     assert [text.split("\n") for text in drawn.locator("li").all_inner_texts()] == [
         ["anna", "step 12, 1,400", "0.50"],
-        ["bob", "never met", "\N{MINUS SIGN}0.25"],
+        ["bob", "never used", "\N{MINUS SIGN}0.25"],
     ]
     assert drawn.locator(".tg-against").count() == 1
 
@@ -458,9 +493,9 @@ def test_text_can_be_read_in_both_schemes(scheme: Any, views: Any) -> None:
     }"""
     colours = {
         name: views.evaluate(script, name)
-        for name in ("ground", "faint", "ink", "soft", "accent", "warm", "heat", "pin-1", "pin-2", "pin-3")
+        for name in ("ground", "faint", "ink", "soft", "accent", "warm", "heat", "minus", "plus")
     }
-    for name in ("ink", "soft", "accent", "warm", "pin-1", "pin-2", "pin-3"):
+    for name in ("ink", "soft", "accent", "warm", "minus", "plus"):
         for ground in ("ground", "faint"):
             assert contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
     assert contrast(colours["ink"], colours["heat"]) >= 4.5

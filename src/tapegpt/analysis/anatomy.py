@@ -114,6 +114,17 @@ class Anatomy:
             f"{next(iter(self.graph.parameters))}; not {quote(name)}"
         )
 
+    def computing(self, name: str) -> Part | None:
+        """The part that computes the operation of this name in the model's forward pass, maybe with others in one."""
+        stage = self.graph.stages.get(name)
+        nodes = self.config.record(self.vocab_size).tape.nodes
+        recorded = {node.index for node in nodes if node.name == name}
+        for part in self.parts:
+            unit = self.graph.units.get(part.node.index, ()) if part.node else ()
+            if part.node is stage.node if stage else recorded.intersection(unit):
+                return part
+        return None
+
     # --- kernels ------------------------------------------------------------------------------------------------
 
     def _adam(self) -> Kernel:
@@ -364,7 +375,7 @@ def code(model: GPT, operation: str, stage: str) -> dict[str, object]:
     Raises `TapeGPTError` for an unknown operation or stage.
     """
     anatomy = anatomy_of(model.config, model.vocab_size, model.engine.name, host_target())
-    part = anatomy.find(operation or None)
+    part = anatomy.computing(operation) or anatomy.find(operation or None)
     return {
         "operation": operation.strip() or part.kinds[0],
         "stage": stage,

@@ -15,6 +15,7 @@ from tapegpt.studio import HOST, PORT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tapegpt.data.corpus import Corpus
+    from tapegpt.models.trained import GPT
     from tapegpt.studio.limits import Limits
 
 LIMITS = ("characters", "parameters", "steps", "seconds")
@@ -57,7 +58,7 @@ def run(options: Namespace) -> int:
     if options.pyodide and options.static_dir is None:
         raise TapeGPTError("--pyodide needs --static-dir DIR: only a page without a server uses it")
     if options.static_dir is not None:
-        return _write(options, corpus, name, limits)
+        return _write(options, corpus, name, limits, model)
     server = serve(corpus, model, name=name, host=options.host, port=options.port, limits=limits, log=_log)
     print(f"tapegpt studio: {server.address} (Ctrl-C ends it)", flush=True)
     if sys.stdout.isatty() and not options.no_browser:
@@ -69,12 +70,10 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _write(options: Namespace, corpus: Corpus, name: str, limits: Limits) -> int:
+def _write(options: Namespace, corpus: Corpus, name: str, limits: Limits, model: GPT | None) -> int:
     from tapegpt.studio.static import PYODIDE, write
 
-    if options.model:
-        raise TapeGPTError("--load does not go with --static-dir: open the model file on the page")
-    write(options.static_dir, corpus, name, limits, options.pyodide or PYODIDE)
+    write(options.static_dir, corpus, name, limits, options.pyodide or PYODIDE, model)
     print(f"try it: python -m http.server -d {options.static_dir}")
     return 0
 

@@ -70,6 +70,11 @@ def labels_of(text: str) -> Combination:
     return text.labels if isinstance(text, Labelled) else ()
 
 
+def columns_of(documents: Sequence[str], names: Sequence[str]) -> Columns:
+    """The labels of documents by the name of their column."""
+    return dict(zip(names, map(list, zip(*map(labels_of, documents), strict=True)), strict=True))
+
+
 def read_labels(labels: Any, count: int) -> Columns:
     """Labels of so many strings by column: of a mapping or data frame, or one column, called by its name or `COLUMN`.
 

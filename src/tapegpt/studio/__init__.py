@@ -3,6 +3,7 @@
     server.py       a socket, uvicorn, the address to open
     app.py          the application: routes, pages, errors
     guard.py        access, sizes of bodies, headers of all responses
+    policy.py       the page's content security policy
     openapi.py      the table of endpoints, and the description of the API that is made of it
     requests.py     what requests hold, as msgspec's structs
     responses.py    what responses hold

@@ -33,27 +33,33 @@ class Control(Record):
 
 
 OFFERED = {  # in the order of the page
-    "temperature": Control("Temperature", "Higher: bolder strings.", [notch / 20 for notch in range(1, 41)], True),
+    "temperature": Control(
+        "Temperature", "Higher means more surprising strings.", [notch / 20 for notch in range(1, 41)], True
+    ),
     "steps": Control(
         "Steps",
-        "How long it learns.",
+        "Number of training steps.",
         [10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000],
         True,
     ),
-    "n_embd": Control("Width", "Numbers for each position.", [4, 8, 12, 16, 20, 24, 32, 48, 64, 96, 128], True),
+    "n_embd": Control(
+        "Width", "Numbers that describe each position.", [4, 8, 12, 16, 20, 24, 32, 48, 64, 96, 128], True
+    ),
     "learning_rate": Control(
         "Learning rate",
-        "How far each step moves the numbers.",
+        "How far each step moves the numbers that it learns.",
         [0.0005, 0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5],
         True,
     ),
-    "n_head": Control("Heads", "How many places it can look at at once.", list(range(1, 33))),
-    "n_layer": Control("Layers", "How often it looks and thinks.", list(range(1, 9))),
-    "block_size": Control("Context", "How many characters back it sees.", [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256]),
-    "validation": Control("Held out", "Strings it never trains on, to judge it by.", [0, 0.05, 0.1, 0.2, 0.3]),
-    "seed": Control("Seed", "Another seed, other random numbers.", []),
-    "engine": Control("Engine", "exact: microgpt.py's numbers. fast: many strings a step.", list(ENGINES.values)),
-    "tokens": Control("Tokens", "What it reads and writes at a time.", TOKENS),
+    "n_head": Control("Heads", "Number of attention heads in each layer.", list(range(1, 33))),
+    "n_layer": Control("Layers", "Number of transformer layers.", list(range(1, 9))),
+    "block_size": Control(
+        "Context", "How many characters it can look back.", [4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256]
+    ),
+    "validation": Control("Held out", "Share of the strings that only judge the model.", [0, 0.05, 0.1, 0.2, 0.3]),
+    "seed": Control("Seed", "Another seed gives other random numbers.", []),
+    "engine": Control("Engine", "exact: microgpt.py's numbers. fast: many strings per step.", list(ENGINES.values)),
+    "tokens": Control("Tokens", "Unit that it reads and writes.", TOKENS),
 }
 
 

@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 
 from tapegpt.studio.limits import RefusedError, too_large
+from tapegpt.studio.policy import policy
 from tapegpt.studio.replies import refused
 
 TYPE_CHECKING = False
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 COOKIE = "tapegpt_token"
 BODY_SECONDS, SEND_SECONDS = 30.0, 60.0  # for a body to come, and for a client to take a piece of a response
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "object-src 'none'",
+    "Content-Security-Policy": policy({"frame-ancestors": "'none'"}),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",

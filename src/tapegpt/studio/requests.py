@@ -32,12 +32,14 @@ class Request(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class NewCorpus(Request):
-    """Data to train on: a text with one string per line, an embedded data set, or a corpus to be split otherwise."""
+    """Data to train on: a text with one string per line, an embedded data set, or a corpus; and which of its strings."""
 
     text: str | UnsetType = UNSET
     dataset: str | UnsetType = UNSET
     corpus: str | UnsetType = UNSET
     tokens: str = CHARACTERS
+    unique: bool = False
+    max_length: int | None = None
 
 
 class FileQuery(Request):

@@ -41,6 +41,7 @@ class Corpus(Response):
     name: str
     dataset: str | None
     documents: int
+    distinct: int
     characters: int
     tokens: str
     vocabulary: list[str]
@@ -52,29 +53,34 @@ class Corpus(Response):
     baselines: dict[str, float] | None
 
 
-class EncodingChoice(Response):
-    """An encoding that a file may be of, and how a line of it then reads."""
+class Option(Response):
+    """A way to read a file, such as an encoding or a column, and what is read then."""
 
     name: str
     sample: str
 
 
 class Finding(Response):
-    """What `tapegpt doctor` says of data: the option that it advises, or "", and the reason."""
+    """What `tapegpt doctor` says of data: the reason, and the length of strings that it advises to keep, if it does."""
 
-    option: str
     reason: str
+    max_length: int | None
 
 
 class Reading(Response):
-    """How a file was read, and its corpus; none, with the problem, where a column has to be chosen first."""
+    """How a file was read, and its corpus; none, with the problem, where a column has to be chosen first.
+
+    `formats` and `delimiters` are other ways to read a text that looks as if it were a table, or strings in one line.
+    """
 
     corpus: Corpus | None
     problem: str | None
     format: str
     encoding: str
-    encodings: list[EncodingChoice]
-    columns: list[str]
+    encodings: list[Option]
+    columns: list[Option]
+    formats: list[Option]
+    delimiters: list[Option]
     findings: list[Finding]
     text: str | None
 

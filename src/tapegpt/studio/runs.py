@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tapegpt.data.corpus import Corpus
 from tapegpt.data.decoding import with_line_feeds
+from tapegpt.data.labels import columns_of
 from tapegpt.data.vocabulary import Vocabulary
 from tapegpt.errors import TapeGPTError
 from tapegpt.studio import requests, responses
@@ -85,14 +86,18 @@ class Runs:
         return self._studio.corpora[request.path_params["id"]].as_dict()
 
     async def new_corpus(self, request: Request, wanted: requests.NewCorpus) -> dict[str, Any]:
-        """Make a corpus of a text with one string per line, of an embedded data set, or of another corpus."""
+        """Make a corpus of a text with one string per line, of an embedded data set, or of another corpus; of all its
+        strings, or of each once, or of those that have at most so many characters.
+        """
         if sum([isinstance(each, str) for each in (wanted.text, wanted.dataset, wanted.corpus)]) != 1:
             raise TapeGPTError("a corpus is made of a text, a dataset or another corpus: give one of them")
         if isinstance(wanted.text, str) and len(wanted.text) > (most := self._studio.limits.characters):
             raise too_large(f"the text has {len(wanted.text):,} characters, the limit here is {most:,}: give less")
         known = self._studio.corpora[wanted.corpus] if isinstance(wanted.corpus, str) else None
+        chosen: dict[str, Any] = {"unique": wanted.unique, "max_length": wanted.max_length}
+        is_whole = not any(chosen.values())
         for kept in self._studio.corpora:
-            if kept.dataset == wanted.dataset and kept.corpus.vocabulary.rule == wanted.tokens:
+            if is_whole and kept.dataset == wanted.dataset and kept.corpus.vocabulary.rule == wanted.tokens:
                 return kept.as_dict()
 
         def task(deadline: Deadline) -> KeptCorpus:
@@ -104,6 +109,9 @@ class Runs:
                 assert isinstance(wanted.text, str)
                 lines = with_line_feeds(wanted.text.removeprefix("\ufeff")).split("\n")
                 corpus, name = Corpus.of(lines), PASTED
+            if not is_whole:
+                labels = columns_of(corpus.documents, corpus.vocabulary.columns) or None
+                corpus = Corpus.of(corpus.documents, **chosen, labels=labels)
             check_rule(wanted.tokens, corpus.documents, deadline.seconds)
             vocabulary = Vocabulary.of(corpus.documents, wanted.tokens, corpus.vocabulary.columns)
             return KeptCorpus(corpus.replace(vocabulary=vocabulary), name)

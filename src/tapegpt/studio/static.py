@@ -2,6 +2,7 @@
 
     index.html    the page, with a policy that allows requests to this folder and to Pyodide's address alone
     studio.json   where Pyodide is, and what the studio begins with
+    model.safetensors  a model to begin with, if there is one: its weights alone
     tapegpt.zip   this package, and the packages in pure Python that the studio needs, as they are installed here
     pyodide/      Pyodide, if it was in a folder
     web/          scripts and styles, among them the worker in which Python runs
@@ -17,10 +18,15 @@ import os
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from tapegpt import web
-from tapegpt.data.labels import labels_of
-from tapegpt.data.vocabulary import GRAPHEMES
-from tapegpt.errors import TapeGPTError, argument, missing
+from tapegpt.data.labels import columns_of
+from tapegpt.data.vocabulary import GRAPHEMES, NAMED
+from tapegpt.errors import TapeGPTError, argument, missing, quote
 from tapegpt.files import write_file
+from tapegpt.models import NAMES
+from tapegpt.models.loading import reference
+from tapegpt.models.writing import dumps
+from tapegpt.studio.policy import policy
+from tapegpt.studio.studio import single
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,28 +35,30 @@ if TYPE_CHECKING:
 
     from tapegpt.data.corpus import Corpus
     from tapegpt.files import Path
+    from tapegpt.models.trained import GPT
     from tapegpt.studio.limits import Limits
 
 PYODIDE = "https://cdn.jsdelivr.net/pyodide/v314.0.7/full/"
 FILES = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
 NEEDED = ("platformdirs", "starlette")  # with what they need; msgspec is compiled, and comes from Pyodide's side
+MODEL = "model.safetensors"
 INSTEAD = {"studio-transport.js": "studio-static.js"}  # requests are messages here
-POLICY = (
-    "default-src 'self'; script-src 'self' {host} 'wasm-unsafe-eval'; connect-src 'self' {host}; "
-    "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; object-src 'none'"
-)
 HEAD = '<meta charset="utf-8">'
 MADE = (1980, 1, 1, 0, 0, 0)  # so that the same files give the same archive
 
 
-def write(directory: Path, corpus: Corpus, name: str, limits: Limits, pyodide: str = PYODIDE) -> None:
-    """Write the folder of a page that begins with a corpus; Pyodide's address, or a folder that has it.
+def write(
+    directory: Path, corpus: Corpus, name: str, limits: Limits, pyodide: str = PYODIDE, model: GPT | None = None
+) -> None:
+    """Write the folder of a page that begins with a corpus, and with a model; Pyodide's address, or a folder with it.
 
     Raises `TapeGPTError` for a directory with other files, a folder without Pyodide or msgspec's wheel for it, a corpus
-    of graphemes, and where the extra `studio` is not installed.
+    of graphemes, a model that the page does not open, and where the extra `studio` is not installed.
     """
     if corpus.vocabulary.rule == GRAPHEMES:
         raise TapeGPTError("graphemes need the package regex, which is not in a browser: choose other tokens")
+    if model is not None:
+        _check_model(model)
     _check_directory(directory)
     is_elsewhere = "://" in pyodide
     files = {} if is_elsewhere else _pyodide(pyodide)
@@ -59,16 +67,20 @@ def write(directory: Path, corpus: Corpus, name: str, limits: Limits, pyodide: s
     settings = {
         "pyodide": f"{pyodide.rstrip('/')}/" if is_elsewhere else "pyodide/",
         "msgspec": next((path for path in files if path.endswith(".whl")), "msgspec"),
+        "model": MODEL if model else None,
         "start": {"name": name, "limits": limits.as_dict(), "corpus": _arguments(corpus)},
     }
     _write(directory, "studio.json", json.dumps(settings).encode())
     _write(directory, "tapegpt.zip", _packages())
+    if model is not None:
+        _write(directory, MODEL, dumps(model, weights_only=True))
     for each in os.listdir(web.__path__[0]):
         if each.endswith((".js", ".css", ".svg")):
             _write(directory, f"web/{each}", web.source(INSTEAD.get(each, each)).encode())
     host = "/".join(pyodide.split("/", 3)[:3]) if is_elsewhere else ""
-    policy = POLICY.format(host=host).replace("  ", " ")
-    tag = f'{HEAD}\n  <meta http-equiv="Content-Security-Policy" content="{policy}">'
+    here = f"'self' {host}".strip()
+    allowed = policy({"script-src": f"{here} 'wasm-unsafe-eval'", "connect-src": here, "worker-src": "'self' blob:"})
+    tag = f'{HEAD}\n  <meta http-equiv="Content-Security-Policy" content="{allowed}">'
     _write(directory, "index.html", web.source("studio.html").replace(HEAD, tag).encode())
 
 
@@ -77,9 +89,17 @@ def _arguments(corpus: Corpus) -> dict[str, Any]:
     dataset, tokens = corpus.source and corpus.source.dataset, corpus.vocabulary.rule
     if dataset:
         return {"name": dataset, "tokens": tokens}
-    columns = zip(*map(labels_of, corpus.documents), strict=True)
-    labels = dict(zip([name for name, _ in corpus.vocabulary.labels], columns, strict=True)) or None
+    labels = columns_of(corpus.documents, corpus.vocabulary.columns) or None
     return {"strings": corpus.documents, "tokens": tokens, "labels": labels}
+
+
+def _check_model(model: GPT) -> None:
+    if model.models:
+        raise TapeGPTError(single("the model", len(model.models)))
+    if model.vocabulary.rule not in NAMED or model.vocabulary.rule == GRAPHEMES:
+        raise TapeGPTError(f"a page without a server opens no model with tokens {quote(model.vocabulary.rule)}")
+    if (name := reference(type(model.config))) not in NAMES:
+        raise TapeGPTError(f"a page without a server has none of your own classes, such as {name}: start the server")
 
 
 def _check_directory(directory: Path) -> None:

@@ -11,7 +11,7 @@ from secrets import token_urlsafe
 from typing import Generic, TypeVar
 
 from tapegpt.data.corpus import Corpus
-from tapegpt.data.labels import Labelled
+from tapegpt.data.labels import Labelled, identity
 from tapegpt.errors import quote
 from tapegpt.studio.limits import RefusedError, weights
 from tapegpt.web.data import Facts, columns_data
@@ -43,6 +43,7 @@ class KeptCorpus:
         self.characters = sum(map(len, corpus.documents))
         self.tokens = sum(self.lengths) + len(corpus)
         self.facts = Facts(corpus)
+        self.distinct = len(set(map(identity, corpus.documents)))
         self.dataset = corpus.source.dataset if corpus.source else None
         self.bytes = self.characters + TEXT_BYTES * len(corpus)
 
@@ -55,6 +56,7 @@ class KeptCorpus:
             "name": self.name,
             "dataset": self.dataset,
             "documents": len(corpus),
+            "distinct": self.distinct,
             "characters": self.characters,
             "tokens": corpus.vocabulary.rule,
             "vocabulary": list(corpus.vocabulary),

@@ -5,6 +5,7 @@ Not here: how requests come and responses go (`runs.py`).
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 
 from tapegpt.data.vocabulary import listed
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 0.05  # between two looks at a training
 PROGRESS_STRINGS = 5
-LOOKS = 3  # at what is held out: each takes 1.7 ms of the default names
+EVALUATIONS = 3  # of what is held out: each takes 1.7 ms of the default names
 
 
 class TrainingTask:
@@ -66,7 +67,7 @@ class TrainingTask:
         """Train, piece by piece; the recording, and the response `Run` but for what the store knows."""
         begun = perf_counter()
         trainer = self.trainer = Trainer(self.corpus.corpus, self.config, self.settings)
-        trainer.looks = LOOKS
+        trainer.evaluate_every = math.ceil(self.settings.steps / EVALUATIONS)
         made = perf_counter()
         moments = spread(self.settings.steps, self._moments)
         try:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tapegpt.data.vocabulary import Vocabulary
+    from tapegpt.engines.base import Parameters
     from tapegpt.inference.explanation import Explanation
     from tapegpt.inference.scores import Score
     from tapegpt.models.trained import GPT
-    from tapegpt.training.recording import Moment, Recording
+    from tapegpt.training.recording import Recording
 
     Data = dict[str, Any]
 
@@ -39,6 +40,7 @@ LIKELY = 8  # next tokens
 MAPPED = 100  # tokens, the most frequent ones
 SAMPLED = 16  # rows and columns of a parameter in the picture of the model
 AXES, ROUNDS = 2, 30  # of their map, and of the iteration that finds each
+STILL = 0.99999  # cosine of the angle of a round, 0.26 degrees, from which an axis is found
 
 
 class Facts:
@@ -95,6 +97,7 @@ class Portrait:
         `TapeGPTError` for a step that is not in the training, and as `explain` and `GPT.generate` do.
         """
         moment = self.recording.moment(step)
+        parameters = moment.parameters
         with self._lock:
             if self._viewer is None:
                 self._viewer = self.recording.at(step)
@@ -107,9 +110,9 @@ class Portrait:
             "step": moment.step,
             "loss": self._loss(moment.step),
             "strings": strings,
-            "embeddings": self._embeddings(moment),
+            "embeddings": self._embeddings(parameters),
             "explanation": explanation_data(explanation),
-            "matrices": self._thumbnails(moment),
+            "matrices": self._thumbnails(parameters),
         }
 
     def matrix(self, step: int, name: str) -> Data:
@@ -120,9 +123,9 @@ class Portrait:
         values = self.recording.moment(step).parameters[name]
         return {"name": name, "rows": rows, "columns": columns, "values": [round_digits(value) for value in values]}
 
-    def _thumbnails(self, moment: Moment) -> list[Data]:
+    def _thumbnails(self, parameters: Parameters) -> list[Data]:
         """Every parameter, as a few of its rows and columns from -1 to 1."""
-        parameters, found = moment.parameters, []
+        found = []
         for name, (rows, columns) in self._shapes.items():
             down, across = (-(-size // SAMPLED) for size in (rows, columns))
             cells = [
@@ -142,7 +145,7 @@ class Portrait:
         near = losses[max(0, at - reach) : at + reach]
         return round_digits(math.fsum(near) / len(near)) if near else None
 
-    def _embeddings(self, moment: Moment) -> list[Data]:
+    def _embeddings(self, parameters: Parameters) -> list[Data]:
         """The tokens in a plane, by the rows of the table in which they are looked up, where there is one."""
         model = self.recording.model
         table = model.config.record(model.vocab_size).table
@@ -151,7 +154,7 @@ class Portrait:
         if self._map is None:
             last = self.recording.moments[-1].parameters[table.name]
             self._map = _Map(last, self._rows, table.shape.columns)
-        points = zip(self._rows, self._map.project(moment.parameters[table.name]), strict=True)
+        points = zip(self._rows, self._map.project(parameters[table.name]), strict=True)
         vocabulary, shares = self.recording.model.vocabulary, self._shares
         return [{"character": vocabulary[row], "share": shares[row], "x": x, "y": y} for row, (x, y) in points]
 
@@ -262,12 +265,12 @@ class _Map:
         self._centre = [math.fsum(column) / len(rows) for column in zip(*self._points(table), strict=True)]
         left = self._points(table)
         for _ in range(AXES):
-            axis = max(left, key=lambda point: _dot(point, point))
+            axis = _unit(max(left, key=lambda point: _dot(point, point)))
             for _ in range(ROUNDS):
-                weights = [_dot(point, axis) for point in left]
-                axis = [_dot(weights, column) for column in zip(*left, strict=True)]
-                length = math.hypot(*axis) or 1.0
-                axis = [number / length for number in axis]
+                former, weights = axis, [_dot(point, axis) for point in left]
+                axis = _unit([_dot(weights, column) for column in zip(*left, strict=True)])
+                if _dot(former, axis) > STILL:
+                    break
             left = [_minus(point, axis, _dot(point, axis)) for point in left]
             self._axes.append(axis)
         self._scale = max(abs(number) for point in self.project(table) for number in point) or 1.0
@@ -284,6 +287,11 @@ class _Map:
 def _dot(a: Sequence[float], b: Sequence[float]) -> float:
     product: float = sum(map(mul, a, b))
     return product
+
+
+def _unit(vector: Sequence[float]) -> list[float]:
+    length = math.hypot(*vector) or 1.0
+    return [number / length for number in vector]
 
 
 def _minus(a: Sequence[float], b: Sequence[float], times: float = 1.0) -> list[float]:

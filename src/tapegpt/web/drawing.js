@@ -5,7 +5,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const LEVELS = 12; // shades of a cell
 const LABEL = 16; // pixels of a name beside a plot
 const SQUASHED = 1.25; // times the loss of guessing, above which no loss is told from others
-const LEVEL_NAMES = { uniform: "guessing", unigram: "letter counts", bigram: "letter pairs", "5-gram": "runs of five" };
+const LEVEL_NAMES = { uniform: "guessing", unigram: "letter counts", bigram: "letter pairs", "5-gram": "5-grams" };
 
 // --- numbers and characters --------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ export function hiddenTable(caption, heads, rows) {
 /**
  * A plot, so many pixels high, whose lines go from 0 to 100 across and down; labels lie where their style says.
  *
- * axes(scale, across, down): ticks with their texts; names(scale, [{name, loss, kind, colour}]): beside the plot, none on another.
+ * axes(scale, across, down): ticks with their texts; names(scale, [{name, loss, kind}]): beside the plot, none on another.
  */
 export function plotOf(height, kind = "") {
   const picture = drawing("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", "aria-hidden": "true" });
@@ -187,9 +187,9 @@ export function plotOf(height, kind = "") {
     for (const each of placed) free = (each.at = Math.max(each.at, free)) + LABEL;
     free = height - LABEL / 2; // above the steps
     for (const each of placed.toReversed()) free = (each.at = Math.min(each.at, free)) - LABEL;
-    for (const { at, name, loss, kind, colour = "" } of placed) {
+    for (const { at, name, loss, kind } of placed) {
       const text = element("span", { title: name }, `${decimal(loss)} ${name}`);
-      label(`tg-label ${kind}`, { top: `${at}px`, color: colour }, text);
+      label(`tg-label ${kind}`, { top: `${at}px` }, text);
     }
   };
   return { node, picture, line, label, axes, names };

@@ -71,7 +71,7 @@ export function compareSection({ drawing, onChange }) {
     const difference = mean(first) - mean(second);
     const error = Math.hypot(NOISE, NOISE, ...samples.map((sample) => spread(sample) / Math.sqrt(sample.length)));
     const told = `${decimal(Math.abs(difference), 3)} ± ${decimal(2 * error, 3)} nats per token on ${count(first.length, "string")}`;
-    if (Math.abs(difference) < 2 * error) return `${name} and ${otherName}: too close to call (${told})`;
+    if (Math.abs(difference) < 2 * error) return `${name} and ${otherName}: no clear difference (${told})`;
     return difference < 0 ? `${name} is better than ${otherName} (by ${told})` : `${otherName} is better than ${name} (by ${told})`;
   }
 

@@ -31,6 +31,16 @@ export function asksForText({ id, value }) {
   return text !== null;
 }
 
+// What is found in the data, with answers as [what is said, what a click does].
+export function question(found, answers) {
+  const buttons = answers.map(([said, accept]) => {
+    const button = element("button", { type: "button", class: "link" }, said);
+    button.addEventListener("click", accept);
+    return button;
+  });
+  return element("li", {}, element("span", {}, found), ...buttons);
+}
+
 // Puts something in the place of what an element holds; nothing empties it. It is up to date then.
 export function show(id, ...children) {
   find(id).replaceChildren(...children);

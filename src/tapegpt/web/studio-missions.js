@@ -14,24 +14,24 @@ const KNOWN = 10; // of 20 strings
 // What is to be achieved, and whether a run, or a training that broke off, does; `baselines` are of its data.
 const MISSIONS = {
   "few-numbers": {
-    text: "Beat letter pairs with under 1,000 numbers.",
-    hint: "Make the model narrow, and give it time.",
+    text: "Beat letter pairs with fewer than 1,000 numbers.",
+    hint: "Make the model narrow, and give it more steps.",
     solved: (found) => found.run?.parameters < SMALL && heldOut(found) < found.baselines?.bigram,
   },
   memorise: {
-    text: "Make it memorise: half of what it invents is already in the data.",
-    hint: "Few strings, many numbers, many steps, and a low temperature.",
+    text: "Make it memorise: half of its strings are already in the data.",
+    hint: "Take few strings, a wide model, many steps and a low temperature.",
     solved: ({ run }) => run?.moment.strings.filter(({ known }) => known).length >= KNOWN,
   },
   overfit: {
-    text: "Make it much better on what it saw than on what is held out.",
-    hint: "Watch the two lines of the loss part.",
+    text: "Make it overfit: much better on the strings that it trains on than on those held out.",
+    hint: "Watch the two loss curves part.",
     solved: (found) => heldOut(found) - final(found) > GAP,
   },
-  break: { text: "Break it with the learning rate.", hint: "A step too large leads away.", solved: ({ broke }) => broke },
-  "runs-of-five": {
-    text: "Beat runs of five.",
-    hint: "A wider model, more steps, and the engine fast.",
+  break: { text: "Break it with the learning rate.", hint: "Too large a step makes the loss grow.", solved: ({ broke }) => broke },
+  "5-grams": {
+    text: "Beat the counts of five letters, the 5-grams.",
+    hint: "Take a wider model, more steps and the engine fast.",
     solved: (found) => heldOut(found) < found.baselines?.["5-gram"],
   },
 };

@@ -39,7 +39,7 @@ export function modelPicture({ graph }, moment, chosen, onChoose) {
       const [x, y, toX, toY] = [across(from), middle(from), across(to), middle(to)];
       const isNear = to.column - from.column === 1;
       const d = isNear ? `M${x} ${y}L${toX} ${toY}` : `M${x} ${y}C${x} ${-ABOVE} ${toX} ${-ABOVE} ${toX} ${toY}`;
-      return drawing("path", { class: isNear ? null : "residual", d });
+      return drawing("path", { d });
     }),
   );
   const picture = drawing("svg", { viewBox: `0 0 100 ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
@@ -101,11 +101,11 @@ function thumbnail({ rows, columns, cells: numbers }, largest) {
 function attention({ inputs, attention: heads }) {
   const all = heads.flat();
   const rows = inputs.map((_, t) => inputs.map((_, s) => all.reduce((sum, head) => sum + (head[t][s] ?? 0), 0) / all.length));
-  return grid(rows, SIDE, SIDE, (t, s) => (s <= t ? -rows[t][s] : null));
+  return grid(rows, SIDE, SIDE, (t, s) => (s <= t ? rows[t][s] : null), "tg-shares");
 }
 
-function grid(rows, width, height, level) {
+function grid(rows, width, height, level, kind = null) {
   const [down, across] = [rows.length, rows[0].length];
-  const size = { viewBox: `0 0 ${across} ${down}`, width, height, preserveAspectRatio: "none", "aria-hidden": "true" };
+  const size = { class: kind, viewBox: `0 0 ${across} ${down}`, width, height, preserveAspectRatio: "none", "aria-hidden": "true" };
   return drawing("svg", size, drawing("rect", { class: "tg-faint", width: across, height: down }), ...cells(down, across, level));
 }

@@ -48,12 +48,11 @@ export function partSection() {
         show("part-about", told);
         show("part-view", element("div", { class: "halves" }, ...pictures));
       });
-    } else show("part-view", drawn ? drawn() : element("p", { class: "quiet" }, "It has no numbers of its own."));
+    } else show("part-view", drawn ? drawn() : element("p", { class: "quiet" }, "This operation has no numbers of its own."));
   }
 
   function askCode() {
-    const { name, parameters } = run.graph[chosen];
-    const query = new URLSearchParams({ operation: parameters[0] ?? name, stage: stage().value });
+    const query = new URLSearchParams({ operation: run.graph[chosen].name, stage: stage().value });
     asking(
       (signal) => get(`/api/runs/${run.id}/code?${query}`, { signal }),
       ({ operation, about, text }) => {

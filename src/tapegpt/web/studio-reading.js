@@ -4,7 +4,7 @@
 import { decimal, element, percent } from "./drawing.js";
 import { post } from "./studio-api.js";
 import { asker, complain, duration, find, show, whenSeen } from "./studio-dom.js";
-import { influenceList, probabilityBars, surpriseText } from "./views.js";
+import { gradientBars, influenceList, probabilityBars, surpriseText } from "./views.js";
 
 export function readingSection({ onText }) {
   let run = null;
@@ -43,6 +43,7 @@ export function readingSection({ onText }) {
 
   function drawBars() {
     show("bars-view", probabilityBars(moment.explanation, shown()));
+    show("gradient-view", gradientBars(moment.explanation, shown()));
   }
 
   // Of the model as it came out, not of its earlier moments: how usual the string is beside the training strings.
@@ -66,10 +67,10 @@ export function readingSection({ onText }) {
     const ask = (signal) => post(`/api/runs/${id}/why`, { text, label, top: 10 }, { signal });
     const asked = tracing(ask, ({ taught, hindered, seconds }) => {
       if (run.id !== id || moment.explanation.text !== text) return;
-      show("why-view", influences("Taught it", taught), influences("Pushed against it", hindered));
+      show("why-view", influences("Made it more probable", taught), influences("Made it less probable", hindered));
       show("why-timing", `found in ${duration(seconds)}`);
     });
-    show("why-view", element("p", { class: "quiet" }, "Weighing every training string …"));
+    show("why-view", element("p", { class: "quiet" }, "Computing the influence of every training string …"));
     if (!(await asked)) show("why-view");
   }
 

@@ -18,6 +18,12 @@ function choices({ name, values }, { n_embd }) {
 
 export const tokenRules = () => rules;
 
+// The smallest value of a slider that is not below a number, else its largest.
+export function valueFrom(name, least) {
+  const { values } = offered.find((each) => each.name === name);
+  return values.find((value) => value >= least) ?? values.at(-1);
+}
+
 // Settings that can be trained with: what is missing or makes no sense has its default.
 export function sound(given) {
   const settings = Object.fromEntries(offered.map((each) => [each.name, each.default]));
@@ -34,7 +40,7 @@ export function sound(given) {
 }
 
 // The controls of all settings, sliders in the elements of these ids, first those to try: `load(settings)` fetches what is offered, and gives
-// sound settings; `set(settings)` moves the controls; `onMove(name, settings)` is told what somebody moved.
+// sound settings; `set(settings)` moves the controls, `move(name, value)` one as a person does; `onMove(name, settings)` is told what somebody moved.
 export function controls([first, others], onMove) {
   let settings = {};
   let rows = [];
@@ -67,7 +73,7 @@ export function controls([first, others], onMove) {
     return settings;
   }
 
-  return { load, set };
+  return { load, set, move };
 }
 
 function row(slider, onMove) {

@@ -16,6 +16,12 @@ function start() {
   return made;
 }
 
+// The file of the model that the folder begins with, if there is one.
+export async function firstModel() {
+  const { model } = await (await fetch("studio.json")).json();
+  return model && (await fetch(model)).blob();
+}
+
 // The `Response` to a request; aborting its signal ends it.
 export async function ask(path, { method = "GET", headers = {}, body, signal } = {}) {
   const content = new Uint8Array(await new Response(body).arrayBuffer());

@@ -3,6 +3,9 @@
 
 export const silence = "The studio does not answer: is tapegpt studio still running?";
 
+// The model that the studio begins with comes with the page's address.
+export const firstModel = async () => null;
+
 // The `Response` to a request.
 export function ask(path, request) {
   return fetch(path, request);

@@ -1,15 +1,16 @@
 // Files that are opened or dropped: models as they are, data as the server reads them, with what there is to choose: the
 // columns of a table, the encoding, what separates strings. Not here: what becomes of them (studio.js).
 
-import { element } from "./drawing.js";
 import { newest, post, query } from "./studio-api.js";
-import { asksForText, complain, find, options, optionsOrText, show } from "./studio-dom.js";
+import { asksForText, complain, find, options, optionsOrText, question, show } from "./studio-dom.js";
 
-const DELIMITERS = { line: "ends of lines", blank: "blank lines", none: "nothing: it is one" };
+const SEPARATORS = { ",": "commas", ";": "semicolons", "\\t": "tabs", "|": "vertical bars" };
+const DELIMITERS = { line: "line ends", blank: "blank lines", none: "none: one string" };
 const FORMATS = { text: "text", csv: "CSV", tsv: "TSV", jsonl: "JSON lines", json: "JSON" };
 
-// `onModel(file)` loads a model; `onCorpus(corpus, text)` takes data, with their text where it is short enough to edit.
-export function uploadSection({ onModel, onCorpus }) {
+// `onModel(file)` loads a model; `onCorpus(corpus, text)` takes data, with their text where it is short enough to edit;
+// `onSelect({ max_length })` says which of their strings are wanted.
+export function uploadSection({ onModel, onCorpus, onSelect }) {
   let file = null;
   let choices = {};
   let encodings = []; // that fit where UTF-8 does not
@@ -50,21 +51,42 @@ export function uploadSection({ onModel, onCorpus }) {
     const isText = found.format === "text";
     find("upload").hidden = false;
     find("upload-name").textContent = file.name;
-    complain("data-error", found.problem && new Error(found.problem));
+    complain("data-error");
     options("format", Object.entries(FORMATS), found.format);
-    options("column", [["", "choose …"], ...found.columns.map((name) => [name, name])], choices.column ?? "");
-    const others = found.columns.filter((name) => name !== choices.column);
+    const columns = found.columns.map(({ name }) => name);
+    options("column", [["", "choose …"], ...columns.map((name) => [name, name])], choices.column ?? "");
+    const others = columns.filter((name) => name !== choices.column);
     options("labels", [["", "none"], ...others.map((name) => [name, name])], choices.labels ?? "");
-    for (const id of ["column", "labels"]) find(id).parentElement.hidden = found.columns.length < 2;
+    for (const id of ["column", "labels"]) find(id).parentElement.hidden = columns.length < 2;
     options("encoding", encodings.map(({ name, sample }) => [name, `${name}: ${sample}`]), found.encoding);
     find("encoding").parentElement.hidden = encodings.length < 2;
     find("header").checked = choices.header !== "false";
     find("header").closest("label").hidden = !["csv", "tsv"].includes(found.format);
     find("delimiter").parentElement.hidden = !isText;
     optionsOrText("delimiter", Object.entries(DELIMITERS), "another text …", choices.delimiter ?? "line");
-    const finding = ({ option, reason }) => element("li", {}, `${reason} `, element("code", {}, option));
-    show("findings", ...found.findings.map(finding));
-    if (found.problem || encodings.length) find("panel").open = true;
+    const asked = questions(found);
+    show("findings", ...asked);
+    if (asked.length) find("panel").open = true;
+  }
+
+  // What a file leaves open; a click answers.
+  function questions({ encoding, columns, delimiters, formats, findings }) {
+    const answers = (options, said, name) =>
+      options.map((option) => [said(option), () => choose({ [name]: option.name })]);
+    const sampled = ({ name, sample }) => (sample ? `${name}: ${sample}` : name);
+    const [read, ...others] = choices.encoding ? [] : encodings;
+    const asked = [];
+    if (read) asked.push(question(`It is not UTF-8. Read as ${encoding}, it begins “${read.sample}”. If that is wrong, try`, answers(others, sampled, "encoding")));
+    if (columns.length > 1 && !choices.column) asked.push(question("This is a table. Which column?", answers(columns, sampled, "column")));
+    const split = ({ name, sample }) => `Split it at ${SEPARATORS[name]}: ${sample} …`;
+    if (delimiters.length) asked.push(question("The file is a single string.", answers(delimiters, split, "delimiter")));
+    const table = ({ name }) => `Read it as ${FORMATS[name]}`;
+    if (formats.length) asked.push(question("It looks like a table, but is read as lines.", answers(formats, table, "format")));
+    for (const { reason, max_length } of findings) {
+      const shorter = [`Leave out what is longer than ${max_length}`, () => onSelect({ max_length })];
+      asked.push(question(`${reason[0].toUpperCase()}${reason.slice(1)}.`, max_length ? [shorter] : []));
+    }
+    return asked;
   }
 
   find("upload").addEventListener("change", ({ target }) => {

@@ -2,17 +2,18 @@
 // what somebody chose and is remembered, `corpus` what it is trained on, `run` what came out. Not here: requests
 // (studio-api.js), sliders (studio-settings.js), pictures (views.js), and the sections that have modules of their own.
 
-import { count, decimal, element } from "./drawing.js";
+import { count, decimal, element, percent } from "./drawing.js";
 import { get, newest, post, query } from "./studio-api.js";
 import { card } from "./studio-card.js";
 import { compareSection } from "./studio-compare.js";
-import { asksForText, complain, duration, find, options, optionsOrText, show } from "./studio-dom.js";
+import { asksForText, complain, duration, find, options, optionsOrText, question, show } from "./studio-dom.js";
 import { filmSection } from "./studio-film.js";
 import { missionSection } from "./studio-missions.js";
 import { partSection } from "./studio-part.js";
 import { playgroundSection } from "./studio-playground.js";
 import { readingSection } from "./studio-reading.js";
-import { controls, sound, tokenRules } from "./studio-settings.js";
+import { controls, sound, tokenRules, valueFrom } from "./studio-settings.js";
+import { firstModel } from "./studio-transport.js";
 import { isFirstVisit, link, remember, remembered } from "./studio-state.js";
 import { uploadSection } from "./studio-upload.js";
 import { lossCurve, stringList } from "./views.js";
@@ -30,8 +31,9 @@ const NOUNS = { names: "name", surnames: "surname", dinosaurs: "dinosaur", eleme
 const SHOWN = 100_000; // characters of a text that can be edited here
 const LINE = 30; // characters, from which strings may take several lines
 const FEW = 20; // strings, of which none are held out
+const MOST = 0.95; // of the strings, that a context is to hold where it would have to be twice as large for all
 const WAIT = 400; // milliseconds without a key until a pasted or typed text is taken
-const READING = ["surprise-view", "score-view", "bars-view"];
+const READING = ["surprise-view", "score-view", "bars-view", "gradient-view"];
 const MOMENT = ["strings-view", "model-view", "part-view", ...READING];
 
 const state = { data: {}, settings: {}, text: null };
@@ -62,7 +64,7 @@ const playground = playgroundSection({ drawing });
 const part = partSection();
 const missions = missionSection();
 const film = filmSection({
-  question,
+  question: asked,
   onMoment: drawMoment,
   views: MOMENT,
 });
@@ -73,6 +75,7 @@ const upload = uploadSection({
     const data = { ...(text === null ? { corpus: chosen.id } : { text }), ...rule() };
     takeData(data, await corpusOf(data));
   },
+  onSelect: select,
 });
 
 // How strings are drawn of what was trained on these data, a run or a corpus.
@@ -82,7 +85,7 @@ function drawing({ labels }) {
 }
 
 // What is asked of a moment.
-function question(of) {
+function asked(of) {
   return { text: state.text, ...drawing(of) };
 }
 
@@ -111,17 +114,52 @@ find("of").addEventListener("change", ({ target: { name, value } }) => {
 function takeSettings(settings) {
   state.settings = settings;
   remember("settings", settings);
-  if (!corpus) return;
-  const cut = cutStrings();
-  find("cut").textContent = cut && `${cut}: what follows is not read. Widen the context, or choose the engine fast.`;
+  if (corpus) show("asks", ...questions());
 }
 
-// What the model does not read of the strings: the exact engine trains on the beginning of those that, with their end, are
-// longer than the context.
-function cutStrings() {
+// What the data leave open; a click answers.
+function questions() {
+  const { block_size: block } = state.settings;
+  const { unique, max_length } = state.data;
+  const found = [];
+  const long = longStrings();
+  if (long) {
+    const context = wantedContext();
+    const answers = [["Choose the engine fast, which reads all", () => sliders.move("engine", "fast")]];
+    if (context > block) answers.unshift([`Raise the context to ${context}`, () => sliders.move("block_size", context)]);
+    const share = `${count(long, "string")} (${percent(long / corpus.documents)})`;
+    const are = long === 1 ? "is" : "are";
+    found.push(question(`${share} ${are} longer than the context of ${block}: the rest is not read.`, answers));
+  }
+  const again = corpus.documents - corpus.distinct;
+  if (again > (1 - MOST) * corpus.documents) {
+    const once = [["Train on each once", () => select({ unique: true })]];
+    found.push(question(`${count(again, "repetition")} among ${count(corpus.documents, "string")}: what is repeated counts more.`, once));
+  }
+  if (unique) found.push(question("Each string counts once.", [["Count repetitions too", () => select({ unique: false })]]));
+  if (max_length) {
+    found.push(question(`Strings longer than ${max_length} are left out.`, [["Take them too", () => select({ max_length: null })]]));
+  }
+  return found;
+}
+
+// Other strings of the same data.
+function select(wanted) {
+  chooseData({ ...state.data, ...wanted });
+}
+
+// How many strings the model does not read to their end: the exact engine trains on the beginning of those that, with
+// their end, are longer than the context.
+function longStrings() {
   const { block_size: block, engine } = state.settings;
-  const long = corpus.lengths.reduce((sum, [length, strings]) => sum + (length >= block ? strings : 0), 0);
-  return engine === "exact" && long ? `${count(long, "string")} cut at ${block} characters` : "";
+  return engine === "exact" ? corpus.lengths.reduce((sum, [length, strings]) => sum + (length >= block ? strings : 0), 0) : 0;
+}
+
+// A context that holds all strings with their ends, or most where a few are much longer.
+function wantedContext() {
+  let within = 0;
+  const [most] = corpus.lengths.find(([, strings]) => (within += strings) >= MOST * corpus.documents);
+  return valueFrom("block_size", 1 + (corpus.longest > 2 * most ? most : corpus.longest));
 }
 
 // --- data
@@ -152,7 +190,7 @@ function takeData(data, chosen, text = null) {
 
 function corpusOf(data, signal) {
   const kept = corpora.find(({ id }) => id === data.corpus);
-  const isKept = kept && (data.tokens ?? kept.tokens) === kept.tokens;
+  const isKept = kept && (data.tokens ?? kept.tokens) === kept.tokens && !data.unique && !data.max_length;
   return isKept ? get(`/api/corpora/${kept.id}`, { signal }) : post("/api/corpora", data, { signal });
 }
 
@@ -168,9 +206,9 @@ function takeCorpus(chosen) {
   const name = SAMPLES[corpus.dataset] ?? (state.data.text === undefined ? corpus.name : "Your strings");
   const strings = count(corpus.documents, "string");
   const tokens = corpus.vocabulary;
-  const different = count(tokens.length, tokens.every((token) => [...token].length === 1) ? "character" : "token");
+  const unit = tokens.every((token) => [...token].length === 1) ? "character" : "token";
   find("facts").textContent = `${name} · ${strings}`;
-  find("corpus-facts").textContent = `${strings}, ${different}, typically ${decimal(corpus.median, 0)} long.`;
+  find("corpus-facts").textContent = `${strings}, typically of ${count(corpus.median, unit)}; ${count(tokens.length, `different ${unit}`)}.`;
   find("sample").textContent = corpus.sample.join("  ");
   find("strings-view").style.setProperty("--length", `${Math.min(60, Math.max(8, Math.ceil(1.6 * corpus.median)))}ch`);
   find("strings-view").classList.toggle("long", corpus.median > LINE);
@@ -223,7 +261,8 @@ find("rule").addEventListener("change", ({ target }) => {
 let typing = 0;
 find("text").addEventListener("input", ({ target }) => {
   clearTimeout(typing);
-  typing = setTimeout(() => chooseData({ text: target.value, ...rule() }), WAIT);
+  const { unique, max_length } = state.data.text === undefined ? {} : state.data;
+  typing = setTimeout(() => chooseData({ text: target.value, ...rule(), unique, max_length }), WAIT);
 });
 
 // --- training
@@ -234,10 +273,10 @@ async function retrain() {
   delete choices.temperature; // it is asked of a model, not trained
   if (corpus.documents < FEW) choices.validation = 0;
   fit(corpus, corpus.sample[0]);
-  const asked = question(corpus);
+  const wanted = asked(corpus);
   const began = performance.now();
   find("timing").textContent = "training …";
-  const request = { corpus: corpus.id, settings: choices, ...asked };
+  const request = { corpus: corpus.id, settings: choices, ...wanted };
   let reached = null; // as far as is known
   const onProgress = (progress) => drawProgress((reached = progress));
   enter("waiting");
@@ -246,15 +285,15 @@ async function retrain() {
     const made = await training((signal) => post("/api/runs", request, { onProgress, signal }));
     if (!made) return;
     complain("train-error");
-    takeRun(made, asked);
+    takeRun(made, wanted);
     const whole = (performance.now() - began) / 1000;
     const { train: trained, compile } = made.seconds;
     headline("You just trained a GPT", corpus, made, trained);
     const parts = [`trained ${count(made.steps, "step")} in ${duration(trained)}`];
     if (compile > 0.001) parts.push(`compiled in ${duration(compile)}`);
-    if (cutStrings()) parts.push(cutStrings());
+    if (longStrings()) parts.push(`${count(longStrings(), "string")} cut at ${choices.block_size} characters`);
     if (choices.validation < state.settings.validation) parts.push("too few strings to hold some out");
-    find("timing").textContent = [...parts, `${duration(whole)} with all that is shown`].join(" · ");
+    find("timing").textContent = [...parts, `${duration(whole)} in total`].join(" · ");
     if (isFirstVisit() && !matchMedia("(prefers-reduced-motion: reduce)").matches) film.play();
   } catch (error) {
     await fail(error, reached);
@@ -269,7 +308,7 @@ function headline(what, data, made = null, seconds = null) {
   show("headline", `${what}: `, ...told, made ? "." : " …");
   find("invitation").hidden = !made;
   find("invitation").textContent = `It is inventing ${noun}s. Change anything and it starts over.`;
-  find("strings-title").textContent = `Invented ${noun}s`;
+  find("strings-title").textContent = `Generated ${noun}s`;
 }
 
 // All views are of one run, but for those that show a training, or are dimmed: while one is waited for, or has failed.
@@ -282,7 +321,7 @@ function enter(state) {
 async function fail(error, reached = null) {
   enter("failed");
   find("parameters").textContent = "";
-  show("headline", "This training came to no end.");
+  show("headline", "This training failed.");
   find("invitation").hidden = true;
   find("timing").textContent = "";
   find("summary").textContent = "";
@@ -296,7 +335,7 @@ async function fail(error, reached = null) {
   }
   fit(run, run.moment.explanation.text);
   await film.refresh();
-  complain("train-error", followed(error, "What is dimmed is the run before."));
+  complain("train-error", followed(error, "The dimmed results are those of the run before."));
   drawReached(reached);
 }
 
@@ -314,7 +353,7 @@ function followed({ message }, sentence) {
   return new Error(`${message.replace(/\w$/, "$&.")} ${sentence}`);
 }
 
-function takeRun(made, asked) {
+function takeRun(made, wanted) {
   run = made;
   enter("");
   find("parameters").textContent = count(run.parameters, "parameter");
@@ -322,8 +361,8 @@ function takeRun(made, asked) {
   find("save").removeAttribute("aria-disabled");
   find("pin").disabled = false;
   playground.take(run);
-  compare.take(run, asked);
-  film.take(run, asked);
+  compare.take(run, wanted);
+  film.take(run, wanted);
   if (corpus) missions.notice({ run, baselines: corpus.baselines });
   const { strings, loss } = run.moment;
   const lost = loss === null ? "" : `loss ${decimal(loss)}, `;
@@ -369,14 +408,14 @@ async function adopt(ask, name) {
   const loaded = await loading(ask);
   if (!loaded) return;
   fit(loaded, loaded.moment.strings[0].text);
-  const asked = question(loaded);
-  const made = await training((signal) => get(`/api/runs/${loaded.id}?${query(asked)}`, { signal }));
+  const wanted = asked(loaded);
+  const made = await training((signal) => get(`/api/runs/${loaded.id}?${query(wanted)}`, { signal }));
   if (!made) return;
   complain("train-error");
   const settings = sound({ ...made.settings, temperature: state.settings.temperature });
   sliders.set(settings);
   takeSettings(settings);
-  takeRun(made, asked);
+  takeRun(made, wanted);
   headline(made.model === "gpt" ? "A GPT from a file" : "A model from a file", null, made);
   find("timing").textContent = `${name}: ${count(made.parameters, "parameter")}, as it was saved`;
 }
@@ -433,9 +472,10 @@ async function begin() {
   }
   await chooseData(dataOf(former.data), typeof former.text === "string" ? former.text.slice(0, 200) : null);
   if (!corpus) await chooseData(dataOf());
-  if (!given) return;
   try {
-    await adopt((signal) => get(`/api/runs/${given}`, { signal }), "Model");
+    const file = await firstModel();
+    if (file) await adopt((signal) => post("/api/models", file, { signal }), "Model");
+    if (given) await adopt((signal) => get(`/api/runs/${given}`, { signal }), "Model");
   } catch (error) {
     complain("load-error", error);
   }
@@ -444,8 +484,10 @@ async function begin() {
 // What was trained on last time, where the server still has it; else what it was started with.
 // Not an expression of tokens, which may be anybody's: on some strings it takes for ever.
 function dataOf(data) {
-  const { dataset, text, corpus: id, tokens } = data ?? {};
+  const { dataset, text, corpus: id, tokens, unique, max_length } = data ?? {};
   const split = tokenRules().includes(tokens) ? { tokens } : {};
+  if (unique === true) split.unique = true;
+  if (Number.isInteger(max_length) && max_length > 0) split.max_length = max_length;
   if (typeof text === "string") return { text, ...split };
   if (Object.hasOwn(SAMPLES, dataset)) return { dataset, ...split };
   const kept = corpora.find((each) => each.id === id) ?? corpora[0];

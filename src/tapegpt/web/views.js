@@ -67,12 +67,12 @@ function drawRuns(runs, line) {
     const name = runs.length > 1 ? run.name : "training";
     const held = run.held_out.map(({ step, loss }) => [step, loss]);
     if (run.pinned) pins += 1;
-    const colour = run.pinned ? `var(--tg-pin-${pins})` : "";
-    const [kind, look] = run.pinned ? ["", "tg-pinned"] : ["tg-own", "tg-run"];
+    const pin = `tg-pinned tg-pinned-${pins}`;
+    const [kind, look] = run.pinned ? [pin, pin] : ["tg-own", "tg-run"];
     if (!run.pinned) line("tg-raw", losses.steps.map((step, index) => [step, losses.mean[index]]));
-    place(line(look, smooth), { color: colour });
-    if (held.length) place(line(`${look} tg-held`, held), { color: colour });
-    labels.push({ name, loss: smooth.at(-1)[1], kind, colour });
+    line(look, smooth);
+    if (held.length) line(`${look} tg-held`, held);
+    labels.push({ name, loss: smooth.at(-1)[1], kind });
     if (held.length && !run.pinned) labels.push({ name: "held out", loss: held.at(-1)[1], kind });
   }
   return labels;
@@ -303,6 +303,21 @@ export function gradientPath(explanation) {
   return figure("gradients", "Gradient from the loss back", "area: norm at each position", path).node;
 }
 
+/** The gradient of the loss at one position, from the loss back to the embeddings: its norm at each stage. */
+export function gradientBars({ inputs, gradients }, t) {
+  const most = Math.max(...gradients.map(({ norms }) => norms[t]), Number.MIN_VALUE);
+  const row = ({ name, norms }) =>
+    element(
+      "tr",
+      {},
+      element("th", { scope: "row" }, name),
+      element("td", { "aria-hidden": "true" }, bar(norms[t] / most, "tg-back")),
+      element("td", { class: "tg-number" }, short(norms[t])),
+    );
+  const rows = element("table", { class: "tg-table" }, element("tbody", {}, ...gradients.map(row)));
+  return figure("bars tg-stages", "Gradient here, from the loss back", `at ${spokenInput(inputs[t])}`, rows).node;
+}
+
 /** A name that a line may end in after each dot and underline. */
 function breakable(name) {
   return name.split(/(?<=[._])/).flatMap((part) => [part, element("wbr")]);
@@ -310,28 +325,63 @@ function breakable(name) {
 
 // --- parameters --------------------------------------------------------------------------------------------------
 
-/** Characters where the main two directions of their embeddings put them: [{character, x, y, share}]. */
+/**
+ * Characters where the main two directions of their embeddings put them: [{character, x, y, share}]. One that would lie on
+ * another is moved, and a line leads to its point.
+ */
 export function embeddingMap(points) {
-  if (!points.length) return element("p", {}, "The model looks tokens up in no table.");
+  if (!points.length) return element("p", {}, "The model has no table of embeddings.");
   const most = Math.max(...points.map(({ share }) => share), Number.MIN_VALUE);
   const isVowel = (character) => VOWELS.has(character.normalize("NFD")[0].toLowerCase());
-  const dots = points.map(({ character, x, y, share }) => {
+  const dots = [...points].sort((a, b) => b.share - a.share).map(({ character, x, y, share }) => {
     const kind = isVowel(character) ? "tg-point tg-vowel" : "tg-point";
     const title = `${visible(character)}: ${percent(share)} of the characters`;
-    return place(element("span", { class: kind, title }, visible(character)), {
-      left: `${50 + 46 * x}%`,
-      top: `${50 - 46 * y}%`,
-      "--tg-size": Math.sqrt(share / most).toFixed(3),
-    });
+    const node = element("span", { class: kind, title }, visible(character));
+    return { node: place(node, { "--tg-size": Math.sqrt(share / most).toFixed(3) }), x: 0.5 + 0.46 * x, y: 0.5 - 0.46 * y };
   });
   const label = `Map of ${points.length} characters by their embeddings`;
-  const map = element("div", { class: "tg-map", role: "img", "aria-label": label }, ...dots);
+  const lines = drawing("svg", { "aria-hidden": "true" });
+  const map = element("div", { class: "tg-map", role: "img", "aria-label": label }, lines, ...dots.map(({ node }) => node));
+  new ResizeObserver(() => lines.replaceChildren(...spreadOut(dots, map.clientWidth, map.clientHeight))).observe(map);
   const vowels = points.filter(({ character }) => isVowel(character)).length;
-  const about = `their two main directions${vowels && vowels < points.length ? " · vowels in colour" : ""}`;
-  const { node } = figure("embeddings", "Embeddings of the characters", about, map);
+  const about = `their two main directions${vowels && vowels < points.length ? " · vowels in bold" : ""}`;
+  const note = element("p", { class: "tg-note" }, "Characters near each other are used alike.");
+  const { node } = figure("embeddings", "Embeddings of the characters", about, map, note);
   const rows = points.map(({ character, x, y }) => [visible(character), decimal(x), decimal(y)]);
   node.append(hiddenTable("Points of the characters", ["character", "across", "up"], rows));
   return node;
+}
+
+/** Places each at its point, or at the nearest free place around it; the lines from those that are moved to their points. */
+function spreadOut(dots, width, height) {
+  const taken = [];
+  for (const { node } of dots) node.hidden = false;
+  const sizes = dots.map(({ node }) => [node.offsetWidth / 2 + 1, node.offsetHeight / 2 + 1]);
+  return dots.flatMap(({ node, x, y }, index) => {
+    const [home, [across, down]] = [[x * width, y * height], sizes[index]];
+    const isFree = ([left, top]) =>
+      left >= across && left <= width - across && top >= down && top <= height - down &&
+      taken.every(([otherX, otherY, wide, high]) => Math.abs(left - otherX) >= across + wide || Math.abs(top - otherY) >= down + high);
+    const at = around(home, width).find(isFree);
+    node.hidden = !at;
+    if (!at) return [];
+    taken.push([...at, across, down]);
+    place(node, { left: `${at[0]}px`, top: `${at[1]}px` });
+    const isNear = Math.hypot(at[0] - home[0], at[1] - home[1]) < Math.min(across, down);
+    return isNear ? [] : [drawing("line", { x1: home[0], y1: home[1], x2: at[0], y2: at[1] })];
+  });
+}
+
+/** A point, and others around it in wider and wider circles, up to a distance. */
+function around([x, y], most) {
+  const found = [[x, y]];
+  for (let distance = 4; distance < most; distance += 4) {
+    for (let turn = 0; turn < 16; turn++) {
+      const angle = (turn * Math.PI) / 8;
+      found.push([x + distance * Math.cos(angle), y + distance * Math.sin(angle)]);
+    }
+  }
+  return found;
 }
 
 /** The numbers of a matrix as colours around zero: {name, rows, columns, values}. */
@@ -393,7 +443,7 @@ export function influenceList(influences) {
   const most = Math.max(...influences.map(({ influence }) => Math.abs(influence)), Number.MIN_VALUE);
   const item = ({ document: text, influence, steps }) => {
     const listed = steps.slice(0, 3).map((step) => decimal(step, 0));
-    const when = steps.length ? `step ${listed.join(", ")}${steps.length > 3 ? ", …" : ""}` : "never met";
+    const when = steps.length ? `step ${listed.join(", ")}${steps.length > 3 ? ", …" : ""}` : "never used";
     const string = element("bdi", { class: "tg-string" }, text === "" ? "(empty)" : text);
     const length = bar(Math.abs(influence) / most, influence < 0 ? "tg-against" : "");
     return element(
