@@ -554,7 +554,7 @@ def test_every_operation_of_a_model_is_found_by_its_name_though_others_are_one_w
                 assert part.node
                 (line,) = [line for line in anatomy.lines(part).splitlines() if line.startswith(">")]
                 assert node.name in line or node.index in anatomy.graph.units[part.node.index]
-        attentions = [anatomy.computing(name) for name in ("first", "second")]
+        assert anatomy.computing("nowhere") is None
         if isinstance(config, TwoReaders):
+            attentions = [anatomy.computing(name) for name in ("first", "second")]
             assert [part and part.name for part in attentions] == ["attention 1", "attention 2"]
-    assert anatomy.computing("nowhere") is None

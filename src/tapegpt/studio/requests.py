@@ -32,7 +32,7 @@ class Request(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class NewCorpus(Request):
-    """Data to train on: a text with one string per line, an embedded data set, or a corpus; and which of its strings."""
+    """Data to train on: text with one string per line, an embedded data set or a corpus, and which of its strings."""
 
     text: str | UnsetType = UNSET
     dataset: str | UnsetType = UNSET
