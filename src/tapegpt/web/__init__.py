@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tapegpt.data.sources import Source
 
-LEVELS = {"uniform": "guessing", "unigram": "letter counts", "bigram": "letter pairs", "5-gram": "5-grams"}
+LEVELS = {"uniform": "guessing", "unigram": "letter counts", "bigram": "letter pairs", "5-gram": "runs of five"}
 # No request goes anywhere, and nothing runs but the page's own script.
 POLICY = "default-src 'none'; script-src {script}; style-src {style}"
 

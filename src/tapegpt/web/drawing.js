@@ -5,7 +5,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const LEVELS = 12; // shades of a cell
 const LABEL = 16; // pixels of a name beside a plot
 const SQUASHED = 1.25; // times the loss of guessing, above which no loss is told from others
-const LEVEL_NAMES = { uniform: "guessing", unigram: "letter counts", bigram: "letter pairs", "5-gram": "5-grams" };
+const LEVEL_NAMES = { uniform: "guessing", unigram: "letter counts", bigram: "letter pairs", "5-gram": "runs of five" };
 
 // --- numbers and characters --------------------------------------------------------------------------------------
 

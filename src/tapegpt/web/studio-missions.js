@@ -29,8 +29,8 @@ const MISSIONS = {
     solved: (found) => heldOut(found) - final(found) > GAP,
   },
   break: { text: "Break it with the learning rate.", hint: "Too large a step makes the loss grow.", solved: ({ broke }) => broke },
-  "5-grams": {
-    text: "Beat the counts of five letters, the 5-grams.",
+  "runs-of-five": {
+    text: "Beat runs of five, the counts of five letters in a row.",
     hint: "Take a wider model, more steps and the engine fast.",
     solved: (found) => heldOut(found) < found.baselines?.["5-gram"],
   },
