@@ -263,7 +263,7 @@ def test_twice_the_time_is_spent_no_worse_than_on_steps_alone(found: Scaling) ->
     assert strings == found.own[STRINGS]
     assert steps * found.pace.a_step(parameters) == pytest.approx(2 * found.seconds)
     *_, more_steps, best = found.gains
-    assert best.gain >= more_steps.gain
+    assert best.gain >= more_steps.gain * (1 - 1e-12)
 
 
 def test_a_pace_is_met_where_it_was_measured_and_rises_between() -> None:
