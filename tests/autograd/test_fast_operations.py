@@ -6,7 +6,6 @@ The oracle is the model in NumPy's f64; its slopes are complex steps (Squire and
 from __future__ import annotations
 
 import random
-import re
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,7 +37,7 @@ from tapegpt.machine.interpreter import Interpreter
 from tapegpt.machine.language import F32, Builder, F32s, Int, Pointer, kernel
 from tapegpt.machine.memory import address_of
 from tapegpt.machine.program import Program
-from tapegpt.machine.target import AVX2, INTERPRETED, Target
+from tapegpt.machine.target import INTERPRETED, Target
 from tests.properties import is_thorough, many
 
 Array = npt.NDArray[Any]
@@ -725,12 +724,3 @@ def test_narrow_tiles_read_a_large_matrix_from_a_copy(target: Target) -> None:
 def test_wide_rows_are_an_odd_number_of_cache_lines_apart() -> None:
     assert [row_stride(columns) for columns in (1, 16, 17, 64, 240)] == [16, 16, 32, 64, 240]
     assert [row_stride(columns) for columns in (250, 256, 257, 272, 512)] == [272, 272, 272, 272, 528]
-
-
-def test_on_avx2_the_stores_of_a_tile_are_between_its_last_multiply_adds() -> None:
-    def multiply(k: Builder, x: F32s, panels: F32s, y: F32s, rows: Int) -> None:
-        fast_products(k, View(x, rows, 32, 32), Panels(panels, 32), View(y, rows, 64, 64), Finish())
-
-    code = Program({"multiply": (kernel(multiply), {})}, AVX2.replace(cpu="znver3")).assembly()
-    names = "".join(name[1] for name in re.findall(r"vfmadd|vmovup[sd](?=\s+%ymm\d+, )", code))
-    assert "fffmfm" * 6 in names

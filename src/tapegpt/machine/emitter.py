@@ -453,9 +453,6 @@ class _Function(Maker):
         instruction = names[value.type.is_float, kind.is_float]
         return self._result(kind, value.lanes, f"{instruction} {self._typed(value)} to {_llvm(kind, value.lanes)}")
 
-    def fence(self) -> None:
-        self._line('fence syncscope("singlethread") seq_cst')
-
     # --- threads ------------------------------------------------------------------------------------------------
 
     def fetch_add(self, pointer: Pointer, value: Number) -> Value:

@@ -760,9 +760,6 @@ class Builder(ABC):
     @abstractmethod
     def _convert(self, value: Value, kind: Type) -> Value: ...
 
-    def fence(self) -> None:  # nothing to do where code is not reordered
-        """Keep the order of what reads and writes memory before it and after it; no instruction."""
-
     # --- threads ------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -16,7 +16,6 @@ class Target(Record):
     registers: int  # vector registers
     fma: bool  # it has a fused multiply-add
     estimates: bool = False  # it has an estimate of 1 / sqrt(x) in f64
-    stores: int = 64  # vectors that are stored one after the other before multiply-adds wait for them
     cpu: str = ""  # LLVM's name; "" is the CPU of this machine with all it has
     certified: bool = False  # the error bound of this C library's pow is known, see operations/certified.py
     known_exp: str = ""  # "fused" or "unfused" if the operations of its exp are known, see there
@@ -24,7 +23,7 @@ class Target(Record):
 
 
 AVX512 = Target("avx512", 64, 32, True, estimates=True)
-AVX2 = Target("avx2", 32, 16, True, stores=8)
+AVX2 = Target("avx2", 32, 16, True)
 SSE2 = Target("sse2", 16, 16, False)
 NEON = Target("neon", 16, 32, True, estimates=True)
 WASM = Target("wasm", 16, 12, False)  # of x86's 16 V8 needs some itself: a fast step takes 0.78, an exact one 1.05

@@ -86,7 +86,6 @@ def _order(k: Builder, count: Number, reverse: bool, *last: Value) -> Iterator[N
 
 # --- f32 ------------------------------------------------------------------------------------------------------------
 
-LONG = 32  # products of a sum, from which on it pays to store it between multiply-adds
 CHAINS = 4  # sums of a row that keep the multiply-adds busy: each takes four cycles
 
 
@@ -142,40 +141,15 @@ def fast_products(k: Builder, x: View, w: View | Panels | Loose, y: View, finish
             result, beside = y.at(first, column), (finish.other or y).at(first, column)
             cells = [(r, v * width) for r in range(size) for v in range(vectors)]
             sums = [(r, c, _begin(k, finish, column + c)) for r, c in cells]
-
-            def store(r: int, c: int, total: Variable) -> None:
+            _add_in_parts(k, x.at(first), block, sums, parts)
+            for r, c, total in sums:
                 number = FINISHES[finish.rule](k, k.value(total), lambda: beside.vector(r, c, width))
                 result.store(r, c, number)
-
-            if parts == 1 and len(sums) > k.target.stores and isinstance(block.rows, int) and block.rows >= LONG:
-                _add_and_store(k, x.at(first), block, sums, store)
-            else:
-                _add_in_parts(k, x.at(first), block, sums, parts)
-                for each in sums:
-                    store(*each)
 
 
 def tile_rows(target: Target, vectors: int) -> int:
     """Rows of a tile of so many vectors: its sums take three quarters of the registers."""
     return min(12, target.registers * 3 // 4 // vectors)
-
-
-def _add_and_store(k: Builder, x: View, w: View, sums: list[Sum], store: Callable[[int, int, Variable], None]) -> None:
-    """Add up the sums and store each between multiply-adds: the last two of a row's sums follow all others.
-
-    Of 64 products, a tile takes 389 cycles so, and 400 with its 12 stores at the end (AMD EPYC, family 25, model 1).
-    """
-    width, last = k.width(F32), w.rows - 1
-    _add_products(k, x, w, sums, k.range(last - 1))
-    for row in sorted({r for r, _, _ in sums}):
-        for i in (last - 1, last):
-            spread = k.spread(x.start[i * x.step + row * x.stride], width)
-            for r, c, total in sums:
-                if r == row:
-                    k.fence()
-                    total.accumulate(w.vector(i, c, width), spread)
-                    if i == last:
-                        store(r, c, total)
 
 
 def _add_in_parts(k: Builder, x: View, w: View, sums: list[Sum], parts: int) -> None:
