@@ -16,70 +16,103 @@ from tapegpt.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tapegpt import export as export
-    from tapegpt import studio as studio
-    from tapegpt.analysis.attribution import attribute as attribute
-    from tapegpt.analysis.diff import compare as compare
-    from tapegpt.analysis.doctor import examine as examine
-    from tapegpt.analysis.evaluation import evaluate as evaluate
-    from tapegpt.autograd.model import Model as Model
-    from tapegpt.autograd.tape import Tape as Tape
-    from tapegpt.autograd.value import Value as Value
-    from tapegpt.data.corpus import Corpus as Corpus
-    from tapegpt.data.labels import Labelled as Labelled
-    from tapegpt.data.rng import Random as Random
-    from tapegpt.data.vocabulary import Vocabulary as Vocabulary
-    from tapegpt.errors import DivergedError as DivergedError
-    from tapegpt.errors import TapeGPTError as TapeGPTError
-    from tapegpt.errors import TapeGPTWarning as TapeGPTWarning
-    from tapegpt.experiments.scaling import scaling as scaling
-    from tapegpt.experiments.sweep import sweep as sweep
-    from tapegpt.inference.constraints import Constraints as Constraints
-    from tapegpt.inference.constraints import Drawing as Drawing
-    from tapegpt.models.checkpoint import load as load
-    from tapegpt.models.checkpoint import loads as loads
-    from tapegpt.models.ensemble import Ensemble as Ensemble
-    from tapegpt.models.gpt import Config as Config
-    from tapegpt.models.trained import GPT as GPT
-    from tapegpt.models.writing import dumps as dumps
-    from tapegpt.models.writing import save as save
-    from tapegpt.settings import Settings as Settings
-    from tapegpt.training.train import train as train
-    from tapegpt.training.trainer import Trainer as Trainer
-    from tapegpt.web.notebook import widget as widget
-    from tapegpt.web.report import report as report
+    from tapegpt import export, studio
+    from tapegpt.analysis.attribution import attribute
+    from tapegpt.analysis.diff import compare
+    from tapegpt.analysis.doctor import examine
+    from tapegpt.analysis.evaluation import evaluate
+    from tapegpt.autograd.model import Model
+    from tapegpt.autograd.tape import Tape
+    from tapegpt.autograd.value import Value
+    from tapegpt.data.corpus import Corpus
+    from tapegpt.data.labels import Labelled
+    from tapegpt.data.rng import Random
+    from tapegpt.data.vocabulary import Vocabulary
+    from tapegpt.errors import DivergedError, TapeGPTError, TapeGPTWarning
+    from tapegpt.experiments.scaling import scaling
+    from tapegpt.experiments.sweep import sweep
+    from tapegpt.inference.constraints import Constraints, Drawing
+    from tapegpt.models.checkpoint import load, loads
+    from tapegpt.models.ensemble import Ensemble
+    from tapegpt.models.gpt import Config
+    from tapegpt.models.trained import GPT
+    from tapegpt.models.writing import dumps, save
+    from tapegpt.settings import Settings
+    from tapegpt.training.train import train
+    from tapegpt.training.trainer import Trainer
+    from tapegpt.web.notebook import widget
+    from tapegpt.web.report import report
 
-_NAMES = {  # by module
-    "analysis.attribution": "attribute",
-    "analysis.diff": "compare",
-    "analysis.doctor": "examine",
-    "analysis.evaluation": "evaluate",
-    "autograd.model": "Model",
-    "autograd.tape": "Tape",
-    "autograd.value": "Value",
-    "data.corpus": "Corpus",
-    "data.labels": "Labelled",
-    "data.rng": "Random",
-    "data.vocabulary": "Vocabulary",
-    "errors": "DivergedError TapeGPTError TapeGPTWarning",
-    "experiments.scaling": "scaling",
-    "experiments.sweep": "sweep",
+__all__ = [
+    "GPT",
+    "Config",
+    "Constraints",
+    "Corpus",
+    "DivergedError",
+    "Drawing",
+    "Ensemble",
+    "Labelled",
+    "Model",
+    "Random",
+    "Settings",
+    "Tape",
+    "TapeGPTError",
+    "TapeGPTWarning",
+    "Trainer",
+    "Value",
+    "Vocabulary",
+    "__version__",
+    "attribute",
+    "compare",
+    "dumps",
+    "evaluate",
+    "examine",
+    "export",
+    "load",
+    "loads",
+    "report",
+    "save",
+    "scaling",
+    "studio",
+    "sweep",
+    "train",
+    "widget",
+]
+
+_MODULES = {
+    "Config": "models.gpt",
+    "Constraints": "inference.constraints",
+    "Corpus": "data.corpus",
+    "DivergedError": "errors",
+    "Drawing": "inference.constraints",
+    "Ensemble": "models.ensemble",
+    "GPT": "models.trained",
+    "Labelled": "data.labels",
+    "Model": "autograd.model",
+    "Random": "data.rng",
+    "Settings": "settings",
+    "Tape": "autograd.tape",
+    "TapeGPTError": "errors",
+    "TapeGPTWarning": "errors",
+    "Trainer": "training.trainer",
+    "Value": "autograd.value",
+    "Vocabulary": "data.vocabulary",
+    "attribute": "analysis.attribution",
+    "compare": "analysis.diff",
+    "dumps": "models.writing",
+    "evaluate": "analysis.evaluation",
+    "examine": "analysis.doctor",
     "export": "export",
-    "inference.constraints": "Constraints Drawing",
-    "models.checkpoint": "load loads",
-    "models.ensemble": "Ensemble",
-    "models.gpt": "Config",
-    "models.trained": "GPT",
-    "models.writing": "dumps save",
-    "settings": "Settings",
+    "load": "models.checkpoint",
+    "loads": "models.checkpoint",
+    "report": "web.report",
+    "save": "models.writing",
+    "scaling": "experiments.scaling",
     "studio": "studio",
-    "training.train": "train",
-    "training.trainer": "Trainer",
-    "web.notebook": "widget",
-    "web.report": "report",
+    "sweep": "experiments.sweep",
+    "train": "training.train",
+    "widget": "web.notebook",
 }
-_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
-__all__ = ["__version__", *_MODULES]  # noqa: PLE0604  # all of them are strings
 
 __getattr__ = importer(__name__, _MODULES, globals())
 

@@ -50,16 +50,36 @@ if TYPE_CHECKING:
 
 
 TAKEN = {"model", "preset", "callbacks", "data", *READING}  # other names of options than those of settings
+_GRAMS = {"n_gram": 4, "weight_decay": None}
 MADE_FOR = {"quick": "1 s", "good": "10 s", "best": "1 minute"}  # about so long on one core
-_SHAPES = (  # of each
-    ("kn_share", "n_embd", "n_head", "batch_size", "learning_rate", "steps"),
-    (0.3, 32, 8, 16, 0.005, 6000),
-    (0.2, 48, 6, 24, 0.005, 25_000),
-    (0.2, 96, 12, 48, 0.004, 25_000),
-)
 PRESETS: dict[str, dict[str, Any]] = {
-    name: {"n_gram": 4, "weight_decay": None, **dict(zip(_SHAPES[0], shape, strict=True))}
-    for name, shape in zip(MADE_FOR, _SHAPES[1:], strict=True)
+    "quick": {
+        **_GRAMS,
+        "kn_share": 0.3,
+        "n_embd": 32,
+        "n_head": 8,
+        "batch_size": 16,
+        "learning_rate": 0.005,
+        "steps": 6000,
+    },
+    "good": {
+        **_GRAMS,
+        "kn_share": 0.2,
+        "n_embd": 48,
+        "n_head": 6,
+        "batch_size": 24,
+        "learning_rate": 0.005,
+        "steps": 25_000,
+    },
+    "best": {
+        **_GRAMS,
+        "kn_share": 0.2,
+        "n_embd": 96,
+        "n_head": 12,
+        "batch_size": 48,
+        "learning_rate": 0.004,
+        "steps": 25_000,
+    },
 }
 LONG = 12  # tokens of a string, above which an n-gram model is no help for long; docs/fast.md has the figures
 MOST_ROWS = 19  # bits: 8 MB
