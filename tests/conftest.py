@@ -50,10 +50,13 @@ def _code_directory(config: pytest.Config) -> str:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests as slow that need a browser, a cluster or the whole site: each takes seconds to start."""
+    """Mark tests that need a browser; and as slow these, and others that wait until something has started."""
     for item in items:
-        if isinstance(item, pytest.Function) and not {"chromium", "cluster", "site"}.isdisjoint(item.fixturenames):
+        needed = {"browser", "cluster", "site"}.intersection(getattr(item, "fixturenames", ()))
+        if needed:
             item.add_marker("slow")
+        if "browser" in needed:
+            item.add_marker("browser")
 
 
 def pytest_collection_finish() -> None:

@@ -12,7 +12,7 @@ import tapegpt
 from tapegpt import GPT, Config, TapeGPTError
 from tapegpt.export.page import export
 from tests.export.examples import HOSTILE, STRINGS, trained, untrained
-from tests.web.browser import inaccessible, until
+from tests.web.browser import emulates, enter, inaccessible, until
 
 pytest_plugins = ["tests.web.browser"]
 
@@ -50,7 +50,7 @@ def test_it_generates_and_reads_as_the_model_does(opened: Any) -> None:
     assert strings(page) == own(model)
     page.get_by_role("button", name="Others").click()
     assert strings(page) == own(model, seed=43)
-    page.get_by_label("How many").fill("5")
+    enter(page.get_by_label("How many"), "5")
     page.get_by_label("Temperature").fill("1.5")
     assert strings(page) == own(model, 5, seed=43, temperature=1.5)
     page.get_by_role("button", name="Copy").click()
@@ -79,6 +79,7 @@ def test_what_cannot_be_is_said_in_a_line(opened: Any) -> None:
     assert page.locator("#reading button").count() == 1  # the end
 
 
+@emulates
 @pytest.mark.parametrize(("width", "theme"), [(320, "dark"), (1280, "light")])
 def test_it_fits_and_axe_finds_nothing(width: int, theme: str, opened: Any, page: Any) -> None:
     page.set_viewport_size({"width": width, "height": 800})
@@ -116,7 +117,7 @@ def test_any_text_is_text(opened: Any) -> None:
     assert page.get_by_label("<img").first.locator("option").all_text_contents() == ["any", "f", "m"]
     page = opened(untrained(HOSTILE))
     page.get_by_label("Temperature").fill("2")
-    page.get_by_label("How many").fill("100")
+    enter(page.get_by_label("How many"), "100")
     assert len(strings(page)) == 100
     page.get_by_label("A string").fill("".join(HOSTILE).replace("\0", ""))
     assert page.locator("#reading button").count() == len(HOSTILE)

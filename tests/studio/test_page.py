@@ -20,7 +20,7 @@ import tapegpt
 from tapegpt.data.sources import DATASETS
 from tests.properties import is_thorough, many
 from tests.studio.server import running
-from tests.web.browser import inaccessible, served, until
+from tests.web.browser import IS_FIREFOX, emulates, enter, inaccessible, served, until
 
 pytest_plugins = ["tests.web.browser"]
 
@@ -120,6 +120,7 @@ def test_all_is_there_at_every_width(page: Any, address: str, width: int, theme:
     assert re.fullmatch(r"trained 1,000 steps in .+ · .+ in total", page.text_content("#timing"))
 
 
+@emulates
 def test_the_page_is_as_light_as_the_system_and_every_text_told_from_its_ground(studio: Any) -> None:
     papers = set()
     for theme in ("light", "dark"):
@@ -190,9 +191,10 @@ def test_the_headline_tells_the_truth(studio: Any, dataset: str, noun: str) -> N
     assert ("too few strings to hold some out" in studio.text_content("#timing")) == (dataset == "own")
 
 
-def test_a_first_visit_shows_the_training_once_but_not_with_reduced_motion(chromium: Any, address: str) -> None:
+@emulates
+def test_a_first_visit_shows_the_training_once_but_not_with_reduced_motion(browser: Any, address: str) -> None:
     for motion, plays in (("no-preference", True), ("reduce", False)):
-        context = chromium.new_context(reduced_motion=motion)
+        context = browser.new_context(reduced_motion=motion)
         page = context.new_page()
         page.goto(address)
         until(page, "document.querySelector('#save[href]') !== null")
@@ -247,7 +249,7 @@ def test_the_temperature_asks_the_same_model_anew(studio: Any) -> None:
 
 
 def test_the_seed_and_the_engine_train_anew(studio: Any) -> None:
-    studio.fill("#seed", "7")
+    enter(studio.locator("#seed"), "7")
     assert trained(studio, lambda: studio.press("#seed", "Enter"))["settings"]["seed"] == 7
     run = trained(studio, lambda: studio.click("label:has(#fast)"))
     assert run["settings"]["engine"] == "fast"
@@ -423,10 +425,10 @@ def test_tokens_are_chosen_and_an_expression_is_typed(studio: Any) -> None:
     run = trained(studio, lambda: studio.select_option("#tokens", "words"))
     assert "the" in run["vocabulary"]
     studio.select_option("#tokens", "other")
-    studio.fill("#tokens-text", "(at")
+    enter(studio.locator("#tokens-text"), "(at")
     studio.press("#tokens-text", "Enter")
     until(studio, "document.getElementById('data-error').textContent.includes('is not a regular expression')")
-    studio.fill("#tokens-text", "at|.")
+    enter(studio.locator("#tokens-text"), "at|.")
     run = trained(studio, lambda: studio.press("#tokens-text", "Enter"))
     assert "at" in run["vocabulary"]
     assert studio.text_content("#data-error") == ""
@@ -450,7 +452,7 @@ def test_a_long_line_says_that_it_is_cut_and_can_be_separated(studio: Any, tmp_p
     assert studio.input_value("#text").split("\n") == FRUITS
     trained(studio, lambda: studio.select_option("#delimiter", "line"))
     studio.select_option("#delimiter", "other")
-    studio.fill("#delimiter-text", ", ")
+    enter(studio.locator("#delimiter-text"), ", ")
     trained(studio, lambda: studio.press("#delimiter-text", "Tab"))
     assert studio.input_value("#text").split("\n") == FRUITS
 
@@ -589,7 +591,8 @@ def test_the_temperature_reaches_every_string(studio: Any) -> None:
     with studio.expect_request("**/generate") as asked:
         studio.press("#temperature", "End")
         studio.locator("#playground").scroll_into_view_if_needed()
-    assert asked.value.post_data_json["temperature"] == 2
+    if not IS_FIREFOX:  # there playwright does not know what requests hold
+        assert asked.value.post_data_json["temperature"] == 2
     until(studio, CHANGED, before)
     pinned = studio.locator(".runs > section ul").first.inner_text()
     studio.press("#temperature", "Home")
@@ -725,7 +728,7 @@ def test_arcs_lead_from_a_character_to_what_each_head_reads(studio: Any) -> None
 def test_wishes_are_fulfilled(studio: Any) -> None:
     shown_section(studio, "playground", "li")
     for name, wish in {"prefix": "ma", "max_length": "6", "n": "7"}.items():
-        answered(studio, "/generate", lambda name=name, wish=wish: studio.fill(f"[name={name}]", wish))
+        answered(studio, "/generate", lambda name=name, wish=wish: enter(studio.locator(f"[name={name}]"), wish))
     answered(studio, "/generate", lambda: studio.check("[name=distinct]"))
     until(studio, "document.querySelectorAll('#playground-view li').length === 7")
     assert all(text.startswith("ma") for text in strings(studio, "#playground-view"))
@@ -871,7 +874,7 @@ def test_a_run_that_the_server_has_already_is_opened_by_its_address(studio: Any,
     assert value(studio, "n_embd") == run["settings"]["n_embd"]
 
 
-def test_a_shared_link_restores_settings_and_data(studio: Any, chromium: Any, address: str) -> None:
+def test_a_shared_link_restores_settings_and_data(studio: Any, browser: Any, address: str) -> None:
     studio.select_option("#dataset", label="Your own strings")
     trained(studio, lambda: studio.fill("#text", "\n".join(FRUITS)))
     run = trained(studio, lambda: studio.press("#n_layer", "ArrowRight"))
@@ -881,7 +884,7 @@ def test_a_shared_link_restores_settings_and_data(studio: Any, chromium: Any, ad
     assert link.startswith(f"{address}#s=")
     until(studio, "document.getElementById('shared-about').textContent.startsWith('Copied.')")
     assert studio.evaluate("navigator.clipboard.readText()") == link
-    other = chromium.new_context().new_page()
+    other = browser.new_context().new_page()
     opened(other, link)
     assert other.url == address
     assert other.input_value("#text") == "\n".join(FRUITS)
@@ -893,10 +896,13 @@ def test_a_run_is_shared_as_a_picture_and_as_one_page(studio: Any, tmp_path: Pat
     studio.click("#share")
     until(studio, "document.getElementById('card').href.startsWith('blob:')")
     for part, name in (("card", "card.png"), ("one-page", "page.html")):
+        if part == "card" and IS_FIREFOX:  # there playwright does not see what is saved from a blob
+            continue
         with studio.expect_download() as caught:
             studio.click(f"#{part}")
         caught.value.save_as(tmp_path / name)
-    assert (tmp_path / "card.png").read_bytes()[:24].endswith(b"IHDR" + struct.pack(">II", 1200, 630))
+        if part == "card":
+            assert (tmp_path / name).read_bytes()[:24].endswith(b"IHDR" + struct.pack(">II", 1200, 630))
     page = (tmp_path / "page.html").read_text()
     assert "4,192" in page
     assert "http://" not in page.replace("http://www.w3.org/", "")

@@ -23,7 +23,7 @@ from tapegpt.studio import static, work
 from tapegpt.studio.browser import Browser
 from tapegpt.studio.limits import Limits
 from tests.studio.server import NAMES, SMALL
-from tests.web.browser import served, until
+from tests.web.browser import IS_FIREFOX, served, until
 
 pytest_plugins = ["tests.web.browser"]
 
@@ -212,7 +212,8 @@ def test_the_page_without_a_server(page: Any, tmp_path: Path) -> None:
         until(page, "document.querySelectorAll('#strings-view li').length === 20")
         first = page.get_attribute("#save", "href")
         send = "address => fetch(address, { mode: 'no-cors' }).then(() => 'sent', () => 'refused')"
-        assert page.workers[0].evaluate(send, elsewhere) == "refused"
+        if not IS_FIREFOX:  # there playwright sees no worker, and not what is saved from a blob
+            assert page.workers[0].evaluate(send, elsewhere) == "refused"
         page.focus("#learning_rate")
         page.keyboard.press("ArrowRight")
         until(page, TRAINED, first)
@@ -225,6 +226,8 @@ def test_the_page_without_a_server(page: Any, tmp_path: Path) -> None:
         page.click("#model-view button >> nth=0")
         page.click("#stages input[value=asm] + span")
         until(page, "document.getElementById('part-error').textContent.includes('LLVM')")
+        if IS_FIREFOX:
+            return
         with page.expect_download() as saved:
             page.click("#save")
     assert saved.value.suggested_filename.endswith(".safetensors")

@@ -1,12 +1,14 @@
-"""A real Chromium: a test module with `pytest_plugins = ["tests.web.browser"]` has the fixtures `chromium` and `page`.
+"""A real browser: a test module with `pytest_plugins = ["tests.web.browser"]` has the fixtures `browser` and `page`.
 
-Tests that ask for it are skipped where no Chromium is installed. Not here: what a page is to show.
+It is Chromium, or Firefox where the variable TAPEGPT_BROWSER says so. Tests that ask for it are skipped where that is
+not installed. Not here: what a page is to show.
 
 PYTEST_DONT_REWRITE: tests import `until` before this becomes a plugin.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +22,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = (
+IS_FIREFOX = os.environ.get("TAPEGPT_BROWSER") == "firefox"
+NAMES = ("firefox-esr", "firefox") if IS_FIREFOX else ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (  # Chromium's
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -31,19 +34,31 @@ ARGUMENTS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
+PREFERENCES = {  # Firefox's, which cannot emulate these; and requests of its own go nowhere
+    "dom.events.testing.asyncClipboard": True,
+    "network.captive-portal-service.enabled": False,
+    "network.connectivity-service.enabled": False,
+    "services.settings.server": "data:,",
+    "ui.prefersReducedMotion": 1,
+}
+emulates = pytest.mark.skipif(IS_FIREFOX, reason="playwright emulates no colour scheme and no motion in Firefox")
 VIEWPORT = {"width": 1280, "height": 900}
 LOCAL = ("", "127.0.0.1", "localhost")  # hosts; files, data: and blob: have none
 TIMEOUT = 60_000  # milliseconds: a new shape is compiled meanwhile, maybe on a very busy machine
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
+def browser() -> Iterator[Any]:
     """A `playwright.sync_api.Browser`; of a module, since its event loop keeps asyncio from others."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
-        pytest.skip("no Chromium is installed")
+        pytest.skip(f"none of {', '.join(NAMES)} is installed")
     playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
-    browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS), headless=True)
+    if IS_FIREFOX:
+        kind, options = playwright.firefox, {"channel": "moz-firefox", "firefox_user_prefs": PREFERENCES}
+    else:
+        kind, options = playwright.chromium, {"args": list(ARGUMENTS)}
+    browser = kind.launch(executable_path=path, **options)
     yield browser
     browser.close()
     playwright.stop()
@@ -55,11 +70,12 @@ def problems() -> list[str]:
     return []
 
 
-@pytest.fixture(scope="module")
-def tab(chromium: Any) -> Iterator[Any]:
+@pytest.fixture(scope="function" if IS_FIREFOX else "module")  # a Firefox that has navigated may miss keys
+def tab(browser: Any) -> Iterator[Any]:
     """A `playwright.sync_api.Page`; of a module: each new one would start processes and compile all scripts."""
-    context = chromium.new_context(viewport=VIEWPORT, reduced_motion="reduce")
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context = browser.new_context(viewport=VIEWPORT, reduced_motion="reduce")
+    if not IS_FIREFOX:
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.set_default_timeout(TIMEOUT)
     yield context.new_page()
     context.close()
@@ -76,12 +92,9 @@ def page(tab: Any, problems: list[str]) -> Iterator[Any]:
     for event, listener in listeners.items():
         tab.on(event, listener)
     yield tab
-    origin = tab.evaluate(FORGET)
+    tab.evaluate(FORGET)
     with tab.expect_navigation():
         tab.evaluate("location.replace('about:blank')")  # by itself, so that the next page is in the same process
-    devtools = tab.context.new_cdp_session(tab)
-    devtools.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
-    devtools.detach()
     tab.unroute_all()
     tab.mouse.move(0, 0)
     tab.set_viewport_size(VIEWPORT)
@@ -94,10 +107,10 @@ def page(tab: Any, problems: list[str]) -> Iterator[Any]:
 FORGET = """() => {
     try {
         sessionStorage.clear();
+        localStorage.clear();
     } catch {
         // a page without an address has none
     }
-    return origin;
 }"""
 
 
@@ -118,6 +131,12 @@ UNTIL = """async ([argument, timeout]) => {
     }
     return false;
 }"""
+
+
+def enter(field: Any, text: str) -> None:
+    """Type a text into a field in place of its own: in Firefox playwright's `fill` adds to a number's."""
+    field.press("ControlOrMeta+a")
+    field.press_sequentially(text)
 
 
 def inaccessible(page: Any) -> list[Any]:

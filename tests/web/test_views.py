@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tapegpt import web
 from tests.properties import many
-from tests.web.browser import until
+from tests.web.browser import emulates, until
 
 pytest_plugins = ["tests.web.browser"]
 
@@ -483,6 +483,7 @@ def contrast(one: list[int], other: list[int]) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+@emulates
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_in_both_schemes(scheme: Any, views: Any) -> None:
     views.emulate_media(color_scheme=scheme)
