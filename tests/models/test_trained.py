@@ -70,6 +70,8 @@ def test_settings_out_of_range() -> None:
         trained().stream(prefix=5)  # type: ignore[arg-type]
     with pytest.raises(TapeGPTError, match="n must be a whole number from 0 on, not 'an'"):
         trained().stream("an")  # type: ignore[arg-type]
+    with pytest.raises(TapeGPTError, match="n must be a whole number from 0 on, not None"):
+        trained().generate(None)  # type: ignore[arg-type]
 
 
 def test_parameters_are_a_copy() -> None:

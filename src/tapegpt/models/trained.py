@@ -225,6 +225,7 @@ class GPT(LanguageModel):
 
         Raises `TapeGPTError` for a negative n, options that cannot be met, or a seed that is no whole number.
         """
+        Whole(0).check("n", n)  # without end is for `stream`
         return list(self.stream(n, seed=seed, **options))
 
     def stream(
