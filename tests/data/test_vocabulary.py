@@ -80,6 +80,8 @@ def test_what_is_unknown(texts: list[str], other: str) -> None:
         if unknown:
             with error(f"the model does not know {listed(unknown)}"[:60].split("\\")[0]):
                 vocabulary.encode(other)
+            with error("which the vocabulary does not know: leave that out, or take Vocabulary.of"):
+                Corpus([*texts, other], vocabulary).tokens()
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=3), max_size=5), st.sampled_from(["abcd", "aéßω"]))

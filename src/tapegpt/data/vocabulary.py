@@ -280,12 +280,16 @@ class Vocabulary(Record):
     # --- tokens of documents ----------------------------------------------------------------------------------------
 
     def encode_documents(self, documents: Sequence[str]) -> Tokens:
-        """Documents between BOS, each split into its tokens, after its labels."""
-        tokens = self.encode_all(self.split_all(documents))
+        """Documents between BOS, each split into its tokens, after its labels; all must be known, or `TapeGPTError`."""
+        pieces = self.split_all(documents)
+        if unknown := self.unknown(pieces):
+            remedy = "leave that out, or take Vocabulary.of(documents)"
+            raise TapeGPTError(f"documents have {listed(unknown)}, which the vocabulary does not know: {remedy}")
+        tokens = self.encode_all(pieces)
         return tokens.behind(self.heads(documents)) if self.labels else tokens
 
     def encode_all(self, texts: Split) -> Tokens:
-        """Documents between BOS, each split into its tokens, without labels."""
+        """Documents between BOS, each split into its tokens, all of them known, without labels."""
         starts = array("q", accumulate(map(add, map(len, texts), repeat(1)), initial=0))
         if self.rule == CHARACTERS:
             known = _numbers(self)
